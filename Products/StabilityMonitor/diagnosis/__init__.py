@@ -1,0 +1,1 @@
+"""What is known: about this system, this process and its past runs."""

@@ -1,0 +1,46 @@
+"""What a person reads at three in the morning: one base class, each class carries the next step.
+
+Imports nothing.  The command line turns `exit_code` into its exit status.
+"""
+
+
+class StabilityError(Exception):
+    """Something this product was asked for cannot be done.
+
+    `next_step` is one sentence that tells the operator what to do about it.
+    """
+
+    next_step = 'Look into the event log for the traceback.'
+    exit_code = 2
+
+    def __str__(self):
+        return f'{super().__str__()} {self.next_step}'
+
+
+class UnreadableRecord(StabilityError):
+    """A file of a run is damaged, or was written by something else."""
+
+    next_step = 'Nothing needs to be done: what could be saved is in the archive.'
+
+
+class NoSuchRun(StabilityError):
+    next_step = 'List the runs with the command "history".'
+
+
+class NoDirectory(StabilityError):
+    next_step = ('Name the directory with --directory, or the CLIENT_HOME of the instance '
+                 'with --client-home.')
+
+
+class UnknownFormat(StabilityError):
+    next_step = 'Use text or json.'
+
+
+class WrongProcess(StabilityError):
+    """A form was made by another process than the one that got it."""
+
+    next_step = 'Nothing was changed: reload the page and try again.'
+
+
+class DrillRefused(StabilityError):
+    next_step = 'Read on the Drills page what this drill needs.'

@@ -1,0 +1,136 @@
+"""The one table of options: name, converter, default, why.
+
+zope.conf, the environment, the command line and the README are read from or checked against it.
+A bad or unknown option is a problem that becomes a finding; it never fails a start.
+Imports only the standard library.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+PREFIX = 'STABILITYMONITOR_'
+
+_SIZES = {'kb': 1 << 10, 'mb': 1 << 20, 'gb': 1 << 30, 'b': 1}
+_TIMES = {'ms': 0.001, 's': 1.0, 'm': 60.0, 'h': 3600.0, 'd': 86400.0}
+_SWITCH = {'on': True, 'yes': True, 'true': True, '1': True,
+           'off': False, 'no': False, 'false': False, '0': False}
+_LEVELS = {'debug': 10, 'info': 20, 'warning': 30, 'error': 40, 'critical': 50}
+
+
+def switch(text: str) -> bool:
+    """on or off"""
+    return _SWITCH[text.lower()]
+
+
+def level(text: str) -> int:
+    """debug, info, warning, error or critical"""
+    return _LEVELS[text.lower()]
+
+
+def count(text: str) -> int:
+    """a whole number, not negative"""
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+def seconds(text: str) -> float:
+    """a duration such as 500ms, 30s, 5m or 1h"""
+    return _measured(text, _TIMES)
+
+
+def bytecount(text: str) -> int:
+    """a size such as 512KB, 200MB or 1GB"""
+    return int(_measured(text, _SIZES))
+
+
+def _measured(text: str, units: Mapping[str, float]) -> float:
+    text = text.strip().lower()
+    unit = next((u for u in units if text.endswith(u)), '')
+    number = float(text[:len(text) - len(unit)]) * units.get(unit, 1)
+    if not 0 <= number < 1e15:
+        raise ValueError(text)
+    return number
+
+
+@dataclass(frozen=True)
+class Option:
+    name: str
+    convert: type
+    default: str
+    why: str
+    least: float = 0
+
+    @property
+    def key(self) -> str:
+        return self.name.replace('-', '_')
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.key.upper()
+
+
+OPTIONS = (
+    Option('enabled', switch, 'on', 'Off: the product records nothing and only shows its tab.'),
+    Option('directory', str, '', 'Where breadcrumbs and the archive live; empty: CLIENT_HOME/stability.'),
+    Option('slow-request', seconds, '30s', 'A request older than this is shown as slow.', 0.1),
+    Option('stall', seconds, '60s', 'All workers busy longer than this, or no heartbeat for so long: the site hangs.',
+           0.5),
+    Option('sample-interval', seconds, '1s', 'How often the vital signs are taken.', 0.05),
+    Option('keep-runs', count, '200', 'How many archived runs are kept.', 1),
+    Option('keep-days', count, '90', 'How many days an archived run is kept.', 1),
+    Option('keep-bytes', bytecount, '200MB', 'How much room the archive may take.', 1 << 20),
+    Option('group', str, '', 'A group of the system that may read the breadcrumbs, for monitoring.'),
+    Option('thread-stack-size', bytecount, '0', 'Stack of threads started later; 0 leaves it as it is.'),
+    Option('core-files', switch, 'off', 'Allow core files of this process (RLIMIT_CORE up to its hard limit).'),
+    Option('capture-log', level, 'warning', 'Log records from this level on are kept with the breadcrumbs.'),
+    Option('record-query', switch, 'off', 'Keep the query string with the path; it may hold secrets.'),
+    Option('record-user', switch, 'off', 'Keep the name of the user with each request.'),
+    Option('drills', switch, 'off', 'Offer the page whose buttons end the process on request.'),
+    Option('supervisor-log', str, '', 'The log of what restarts Zope, such as the transcript of zdaemon.'),
+    Option('tracker-url', str, '', 'Where reports are filed.'),
+    Option('support-name', str, '', 'Your name in reports.'),
+    Option('support-contact', str, '', 'Your e-mail address in reports.'),
+)
+
+
+def load(configured: Mapping[str, str], environ: Mapping[str, str]) -> tuple[SimpleNamespace, list[str]]:
+    """The options in force and one sentence for each that is wrong.
+
+    `configured` is the product-config section of zope.conf, `environ` wins over it.
+    """
+    values, problems = {}, []
+    for option in OPTIONS:
+        values[option.key] = _value(option, configured, environ, problems)
+    problems += _unknown(configured, environ)
+    return SimpleNamespace(**values), problems
+
+
+def _value(option, configured, environ, problems):
+    where, text = f'the variable {option.variable}', environ.get(option.variable)
+    if text is None:
+        where, text = f'the option {option.name}', configured.get(option.name, configured.get(option.key))
+    if text is None:
+        return option.convert(option.default)
+    try:
+        value = option.convert(text)
+        if option.least and value < option.least:
+            raise ValueError(text)
+        return value
+    except (KeyError, ValueError, OverflowError):
+        wanted = option.convert.__doc__ if option.convert is not str else 'text'
+        least = f' of at least {option.least:g}' if option.least else ''
+        problems.append(f'{where[0].upper()}{where[1:]} is {text!r}, but must be {wanted}{least}; '
+                        f'the default {option.default or "(empty)"!r} is used.')
+        return option.convert(option.default)
+
+
+def _unknown(configured, environ):
+    names = {option.name for option in OPTIONS} | {option.key for option in OPTIONS}
+    variables = {option.variable for option in OPTIONS}
+    return ([f'There is no option {name!r}; it was ignored.' for name in configured if name not in names]
+            + [f'There is no variable {name}; it was ignored.' for name in sorted(environ)
+               if name.startswith(PREFIX) and name not in variables])

@@ -1,0 +1,379 @@
+r"""The texts that faulthandler and Py_FatalError leave behind, read back into values.
+
+Bytes in, values out: no I/O, never an exception whatever the bytes are, and linear in their
+number.  The formats are CPython's, 3.11 to 3.14 (traceback.c, faulthandler.c, pylifecycle.c).
+A dying process writes them in many small pieces, so:
+
+* The text may stop anywhere; in a preallocated file NULs follow.  They end a line as its torn end.
+* A second thread may die meanwhile.  Its header lands in the middle of a line, often right behind
+  the first one: `Fatal Python error: Fatal Python error: AbortedIllegal instruction` is real.
+  faulthandler withholds its stacks, so what follows belongs to the dump that it interrupted.
+  Where two dumps are mixed word by word, only lines that are still whole are taken.
+* In a stderr log other text stands between.  A few foreign lines are passed over, more end a dump.
+"""
+import re
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import fields
+from dataclasses import replace
+
+from ..records import Frame
+from ..records import NativeFrame
+from ..records import ThreadStack
+
+LIMIT = 1 << 20                 # bytes that one call looks at
+SIGNALS = {
+    'Segmentation fault': 'SIGSEGV', 'Aborted': 'SIGABRT', 'Bus error': 'SIGBUS',
+    'Illegal instruction': 'SIGILL', 'Floating point exception': 'SIGFPE',
+    'Floating-point exception': 'SIGFPE'}
+_FRAMES = 100                   # faulthandler's limit; 3.13 stops there without a word
+_NOISE = 8                      # foreign lines in a row that do not yet end a dump
+_LINES = re.compile(rb'([^\n\0]*)(\n|\0+|\Z)')
+_MARK = b'Fatal Python error'
+_HEADERS = re.compile(rb'(?=Fatal Python error(?:: | from unexpected signum: ))')
+_ESCAPES = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))')
+_NOTE = 200                     # characters of a thread's notes
+
+
+@dataclass(frozen=True)
+class Dump:
+    """One dump, as its text says it.
+
+    `kind` is 'fatal' (a signal), 'pyfatal' (Py_FatalError), 'timeout' (dump_traceback_later) or
+    'stack' (register() and dump_traceback(): no header).  `reason` is 'Segmentation fault',
+    'func: message', or a timeout's time, '0:01:00'.  `signal` is None where the text names none.
+    `threads` keep the text's order, newest first.  `truncated`: the text ends, or is damaged, in
+    the middle.  `offset` counts bytes from the start of the input.
+    """
+
+    kind: str
+    reason: str
+    signal: str | None
+    runtime_state: str
+    threads: tuple[ThreadStack, ...]
+    native: tuple[NativeFrame, ...]
+    extension_modules: tuple[str, ...]
+    threads_cut: bool
+    truncated: bool
+    offset: int
+
+    @property
+    def crashed_thread(self):
+        return next((thread for thread in self.threads if thread.crashed), None)
+
+
+def parse(data, start=0):
+    """All dumps in the LIMIT bytes of `data` from `start` on."""
+    start = max(0, start)
+    parser = _Parser()
+    for match in _LINES.finditer(bytes(data[start:start + LIMIT])):
+        parser.feed(match[1].removesuffix(b'\r'), start + match.start(), match[2] == b'\n')
+    return tuple(draft.freeze() for draft in parser.drafts)
+
+
+def first_fatal(dumps):
+    """The first dump with a fatal header; what comes after it are consequences."""
+    return next((dump for dump in dumps if dump.kind in ('fatal', 'pyfatal')), None)
+
+
+def find_py_fatal(data, main_ident):
+    """The last fatal dump in the tail of a stderr log that names the thread `main_ident`.
+
+    Only this name ties the text to a process.  So None for an error during which an exception was
+    set (a plain traceback is printed instead) and for one with more than 100 threads.
+    """
+    for dump in reversed(parse(data, len(data) - LIMIT)):
+        idents = {thread.ident for thread in dump.threads}
+        if main_ident is not None and main_ident in idents and first_fatal([dump]):
+            return dump
+    return None
+
+
+def decode_escapes(text):
+    r"""`text` with faulthandler's \xNN, \uNNNN and \UNNNNNNNN turned back into characters.
+
+    faulthandler does not escape the backslash itself, so `C:\xe9` may be a folder `xe9` or a name
+    `é`: the latter is assumed.  What faulthandler cannot have written stays: `\x41` and `\u00e9`
+    (it takes the shortest form), upper case digits, `C:\users`.  So do control characters,
+    surrogates and what else is not printable, for the result goes to terminals and pages.
+    """
+    return _ESCAPES.sub(_unescape, text)
+
+
+def _unescape(match):
+    low = (0x80, 0x100, 0x10000)[match.lastindex - 1]
+    code = int(match[match.lastindex], 16)
+    printable = low <= code <= 0x10ffff and chr(code).isprintable()
+    return chr(code) if printable else match[0]
+
+
+def repetition(frames):
+    """How many frames a repeating cycle of up to 8 (file, function) covers at the stack's top.
+
+    The cycle may start below up to 8 other frames, what the recursion called last.  Fewer than two
+    full cycles are none: 0.
+    """
+    keys = [(frame.file, frame.function) for frame in frames]
+    return max(_run(keys, top, size) for top in range(9) for size in range(1, 9))
+
+
+def _run(keys, top, size):
+    end = top + size
+    while end < len(keys) and keys[end] == keys[end - size]:
+        end += 1
+    return end - top if end - top >= 2 * size else 0
+
+
+def _text(raw):
+    """Bytes as text that can be shown: what is not printable is escaped."""
+    text = raw.decode('utf-8', 'backslashreplace')
+    return text if text.isprintable() else ''.join(
+        c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
+
+
+def _name(raw):
+    return decode_escapes(_text(raw))
+
+
+def _number(raw, digits=b'0123456789'):
+    """A plain number or None; int() takes signs, spaces and '_' too, and refuses 5000 digits."""
+    return int(raw, len(digits)) if 0 < len(raw) <= 20 and not raw.strip(digits) else None
+
+
+def _hex(raw):
+    return _number(raw, b'0123456789abcdef')
+
+
+def _reason(header):
+    """(reason, signal) of a header, whose text another header may have torn apart."""
+    what, _, rest = header.partition(b': ')
+    reason = _text(rest)
+    if what != _MARK:
+        return f'unexpected signum: {reason}', f'SIG{reason}' if _number(rest) else None
+    found = min((name for name in SIGNALS if name in reason), key=reason.find, default=None)
+    return (found, SIGNALS[found]) if found else (reason, None)
+
+
+def _frame(line):
+    """`  File "/x.py", line 7 in name`, of which each part may be ???."""
+    file, found, rest = line.removeprefix(b'  File ').rpartition(b', line ')
+    number, _, function = rest.partition(b' in ')
+    quoted = len(file) > 1 and file[:1] == file[-1:] == b'"'
+    if not (found and function and (quoted or file == b'???')):
+        return None
+    if number != b'???' and _number(number) is None:
+        return None
+    return Frame(_name(file[1:-1] if quoted else file), _number(number), _name(function))
+
+
+def _native(line):
+    """`  Binary file "/x.so", at symbol+0x1f [0x7f00]`; without `, at ...` where nothing is known."""
+    place, _, address = line.removeprefix(b'  Binary file ').rpartition(b' [0x')
+    address = _hex(address.removesuffix(b']'))
+    binary, at, where = place.rpartition(b'", at ') if b'", at ' in place else (place[:-1], b'', b'')
+    sign = max(b'+', b'-', key=lambda sign: where.rfind(sign + b'0x'))
+    symbol, _, offset = where.rpartition(sign + b'0x')
+    offset = _hex(offset)
+    if address is None or at and offset is None:
+        return None
+    return NativeFrame(_text(binary[1:]), _text(symbol),
+                       -offset if offset and sign == b'-' else offset, address)
+
+
+@dataclass
+class _Draft:
+    """A dump in the making, its threads with lists of frames.  `under`: the one it interrupted."""
+
+    kind: str
+    offset: int
+    reason: str = ''
+    signal: str | None = None
+    raw: str = ''                   # the reason before a signal's name was seen in it
+    under: '_Draft | None' = None
+    runtime_state: str = ''
+    threads: list = field(default_factory=list)
+    idents: set = field(default_factory=set)
+    native: list = field(default_factory=list)
+    extension_modules: tuple = ()
+    note: str = ''                  # waits for its thread
+    closed: bool = False            # no more threads will come
+    threads_cut: bool = False
+    truncated: bool = False
+
+    def unfinished(self):
+        if self.closed or not self.threads:
+            return not (self.closed or self.runtime_state)
+        return not (self.threads[-1].frames or self.threads[-1].note)
+
+    def freeze(self):
+        values = {spec.name: getattr(self, spec.name) for spec in fields(Dump)}
+        return Dump(**values | dict(
+            threads=tuple(map(_freeze, self.threads)), native=tuple(self.native),
+            truncated=self.truncated or self.unfinished()))
+
+
+def _freeze(thread):
+    cut = thread.cut or len(thread.frames) >= _FRAMES
+    return replace(thread, frames=tuple(thread.frames), cut=cut)
+
+
+def _push(frames, frame):
+    if frame is None:
+        return False
+    frames.append(frame)
+    return True
+
+
+class _Parser:
+    """Fed line by line; RULES say what begins a line, what it needs and who takes it."""
+
+    def __init__(self):
+        self.drafts = []
+        self.now = None             # the dump that lines go to
+        self.noise = 0
+        self.blank = False          # the line before was empty
+
+    def feed(self, line, at, whole):
+        self.at, noise = at, self.noise
+        head, *headers = _HEADERS.split(line) if _MARK in line else (line,)
+        if headers:
+            self.headers(head, headers)
+        elif line:
+            self.content(line)
+        if line and not whole and self.now and not noise:
+            self.now.truncated = True
+        self.blank |= whole and not line
+
+    def headers(self, head, headers):
+        """Headers begin in this line.  One without a reason, before another, lost it to that."""
+        cut = self.now if head.startswith(_PREFIXES) else None
+        self.at += len(head)
+        for header in [h for h in headers if not h.endswith(b': ')] or headers[-1:]:
+            reason, named = _reason(header)
+            under = self.now if not self.now or self.now.threads else self.now.under
+            self.begin('fatal' if named or not reason else 'pyfatal', reason=reason, signal=named,
+                       raw=_text(header.partition(b': ')[2]), under=under)
+        if cut and cut.threads:
+            self.now, cut.truncated = cut, True
+
+    def begin(self, kind, **values):
+        self.now = _Draft(kind, self.at, **values)
+        self.drafts.append(self.now)
+        self.noise, self.blank = 0, False
+
+    def content(self, line):
+        if self.dispatch(line):
+            self.noise, self.blank = 0, False
+        elif self.now:
+            self.now.truncated |= line.startswith(_PREFIXES) and b', in ' not in line
+            self.noise += 1
+            self.now = self.now if self.noise <= _NOISE else None
+
+    def dispatch(self, line):
+        """Whether a rule took the line."""
+        for prefix, needed, effect in RULES:
+            if line.startswith(prefix):
+                return self.has(needed) and effect(self, line) is not False
+        return False
+
+    def has(self, needed):
+        """A thread may be one of the interrupted dump, where the interrupting one has none."""
+        if needed == 'thread' and self.now and not self.now.threads:
+            self.now = self.now.under or self.now
+        return not needed or self.now is not None and (
+            needed == 'dump' or bool(self.now.threads) and not self.now.closed)
+
+    def timeout(self, line):
+        time, end = line[9:-2], line[-2:]
+        if end != b')!' or time.strip(b'0123456789:.'):
+            return False
+        self.begin('timeout', reason=_text(time))
+
+    def state(self, line):
+        """Py_FatalError writes this right under its header, which then was no signal's."""
+        last = self.drafts[-1]
+        if last.threads or last.kind not in ('fatal', 'pyfatal'):
+            return False
+        last.kind, last.signal, last.reason = 'pyfatal', None, last.raw
+        last.runtime_state = _text(line.partition(b': ')[2])
+        self.now = last
+
+    def thread(self, line):
+        """`Current thread 0x7f00 [name] (most recent call first):`, or `Thread ...`."""
+        who, _, rest = line.partition(b'hread 0x')
+        ident, space, name = rest.partition(b' ')
+        if not space or _hex(ident) is None:
+            return False
+        name = name.removesuffix(b'(most recent call first):').strip()
+        name = _text(name.removeprefix(b'[').removesuffix(b']'))
+        self.add(ThreadStack(_hex(ident), name, who != b'T', []))
+
+    def stack(self, line):
+        """One stack, the current thread's: after a fatal header, that of the crash."""
+        fatal = self.now and not self.now.threads and first_fatal([self.now])
+        self.add(ThreadStack(None, '', bool(fatal), []))
+
+    def freed(self, line):
+        self.add(ThreadStack(None, '', False, [], note=_text(line)))
+
+    def add(self, thread):
+        """Threads of one dump have blank lines between them; without one, another dump begins."""
+        now = self.now
+        if not now or now.closed or thread.ident in now.idents or now.threads and not self.blank:
+            self.begin('stack')
+        self.now.threads.append(thread)
+        self.now.idents.add(thread.ident)
+        self.remark(self.now.note.encode())
+        self.now.note = ''
+
+    def remark(self, line):
+        thread = self.now.threads[-1]
+        notes = filter(None, (thread.note[:_NOTE], _text(line.strip())))
+        self.now.threads[-1] = replace(thread, note='; '.join(notes))
+
+    def frame(self, line):
+        return _push(self.now.threads[-1].frames, _frame(line))
+
+    def native(self, line):
+        return _push(self.now.native, _native(line))
+
+    def gap(self, line):
+        """`...` at the margin for threads left out, and indented for frames."""
+        if line.startswith(b' '):
+            self.now.threads[-1] = replace(self.now.threads[-1], cut=True)
+        else:
+            self.now.threads_cut = self.now.closed = True
+
+    def single(self, line):
+        self.now.note = _text(line)
+
+    def close(self, line):
+        self.now.closed = True
+
+    def modules(self, line):
+        """`Extension modules: a._b, c (total: 2)`; without the total the last name is torn."""
+        names, total, _ = line.partition(b': ')[2].rpartition(b' (total: ')
+        found = names.split(b', ') if total else line.partition(b': ')[2].split(b', ')[:-1]
+        self.now.extension_modules = self.now.extension_modules or tuple(map(_name, found))
+        self.now.closed = True
+
+
+RULES = (
+    (b'  File ', 'thread', _Parser.frame),
+    (b'  Binary file ', 'dump', _Parser.native),
+    (b'  Garbage-collecting', 'thread', _Parser.remark),
+    (b'  <', 'thread', _Parser.remark),
+    (b'  ...', 'thread', _Parser.gap),
+    (b'...', 'thread', _Parser.gap),
+    (b'Thread 0x', '', _Parser.thread),
+    (b'Current thread 0x', '', _Parser.thread),
+    (b"Current thread's C stack trace ", 'dump', _Parser.close),
+    (b'Stack (most recent call first):', '', _Parser.stack),
+    (b'<freed thread state>', 'dump', _Parser.freed),
+    (b'<Cannot show all threads', 'dump', _Parser.single),
+    (b'Extension modules: ', 'dump', _Parser.modules),
+    (b'Timeout (', '', _Parser.timeout),
+    (b'Python runtime state: ', 'dump', _Parser.state),
+)
+# A line that begins so and that no rule takes is damaged, not foreign, unless a traceback's.
+_PREFIXES = tuple(prefix for prefix, _, _ in RULES if len(prefix) > 5)

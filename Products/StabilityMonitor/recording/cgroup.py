@@ -1,0 +1,74 @@
+"""Which memory cgroup this process is in: version 1, version 2, and both at once (hybrid).
+
+What is found is written into the run's context, so that the next process can look at the same group.
+"""
+from __future__ import annotations
+
+from pathlib import Path
+
+_FILES = {1: ('memory.oom_control', 'memory.usage_in_bytes', 'memory.limit_in_bytes'),
+          2: ('memory.events', 'memory.current', 'memory.max')}
+#: Version 1 says "no limit" with a number near 2**63.
+_NO_LIMIT = 1 << 60
+
+
+def find(proc: Path = Path('/proc'), pid: str = 'self') -> dict:
+    """Directory, identity and limit of the memory cgroup; {} where there is none to be seen."""
+    for version, path in _memberships(proc / pid / 'cgroup'):
+        directory = _directory(proc / pid / 'mountinfo', version, path)
+        if directory is not None and (directory / _FILES[version][0]).exists():
+            return _described(version, directory)
+    return {}
+
+
+def _described(version, directory):
+    status = directory.stat()
+    counter, current, limit = (str(directory / name) for name in _FILES[version])
+    return {'version': version, 'directory': str(directory), 'device': status.st_dev, 'inode': status.st_ino,
+            'counter_file': counter, 'current_file': current, 'limit_file': limit,
+            'limit': smallest_limit(directory, version)}
+
+
+def _memberships(file):
+    """(version, path) of this process, version 1 first: with both mounted, it has the memory controller."""
+    found = []
+    for line in _lines(file):
+        number, _, rest = line.partition(':')
+        controllers, _, path = rest.partition(':')
+        if 'memory' in controllers.split(','):
+            found.insert(0, (1, path))
+        elif number == '0' and not controllers:
+            found.append((2, path))
+    return found
+
+
+def _directory(mountinfo, version, path):
+    """Where a cgroup is mounted; in a container the mount shows a part of the tree only."""
+    for line in _lines(mountinfo):
+        fields, _, after = line.partition(' - ')
+        kind, _, options = after.partition(' ')
+        if kind != ('cgroup' if version == 1 else 'cgroup2'):
+            continue
+        if version == 1 and 'memory' not in options.replace(' ', ',').split(','):
+            continue
+        root, mount = fields.split()[3:5]
+        below = path[len(root):] if root != '/' and path.startswith(root) else path
+        return next((d for d in (Path(mount + below), Path(mount)) if d.is_dir()), None)
+    return None
+
+
+def smallest_limit(directory: Path, version: int) -> int:
+    """The limit in force, in bytes, here or in a group above; -1 if there is none."""
+    limits = []
+    for folder in (directory, *directory.parents):
+        text = ''.join(_lines(folder / _FILES[version][2])[:1])
+        if text.isdigit() and int(text) < _NO_LIMIT:
+            limits.append(int(text))
+    return min(limits, default=-1)
+
+
+def _lines(file):
+    try:
+        return file.read_text(errors='replace').splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,144 @@
+"""The narrow door to `faulthandler`: into our own files, on every Python version, and kept that way.
+
+Facts this rests on (FACTS.md, measured): faulthandler writes where its descriptor stands, so a
+preallocated file works; it keeps a reference to the file object, so a lower reference count tells that
+other code has redirected it; `register(all_threads=True)` and `dump_traceback_later` crash healthy
+servers and are not used; a chained handler of C code notes a signal even while the GIL is stuck, and the
+process dies as it would have died anyway.
+"""
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+import sys
+from pathlib import Path
+
+from .. import blackbox
+from ..rundirectory import mark_name
+from ..rundirectory import preallocate
+
+try:
+    from fcntl import F_DUPFD_CLOEXEC
+    from fcntl import fcntl
+except ImportError:
+    fcntl = None
+
+FAULT_LOG_SIZE = 256 << 10
+MARK_SIZE = 16 << 10
+#: Descriptors are moved up to here, out of the way of code that closes "all" low ones.
+_HIGH = 200
+#: faulthandler's C stack is not safe in a signal handler before 3.14.1 (gh-137185).
+_C_STACK = {'c_stack': sys.version_info >= (3, 14, 1)} if sys.version_info >= (3, 14) else {}
+
+
+class MarkFile:
+    """A preallocated file that C code writes into; `length` is how far it has come."""
+
+    def __init__(self, path: Path, size: int, mode: int):
+        low = preallocate(path, size, mode)
+        self.path = path
+        self.descriptor = _moved_up(low)
+        self.identity = _inode(self.descriptor)
+
+    def fileno(self) -> int:
+        return self.descriptor
+
+    def flush(self) -> None:
+        """faulthandler asks for it."""
+
+    @property
+    def length(self) -> int:
+        return os.lseek(self.descriptor, 0, os.SEEK_CUR)
+
+    def is_intact(self) -> bool:
+        try:
+            return _inode(self.descriptor) == self.identity
+        except OSError:
+            return False
+
+    def reopen(self) -> None:
+        """After other code closed our descriptor: the same file again, at its end."""
+        self.descriptor = _moved_up(os.open(self.path, os.O_RDWR | getattr(os, 'O_CLOEXEC', 0)))
+        self.identity = _inode(self.descriptor)
+        written = self.path.read_bytes().rstrip(b'\0')
+        os.lseek(self.descriptor, len(written), os.SEEK_SET)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            if self.is_intact():
+                os.close(self.descriptor)
+
+
+class FaultLog:
+    """faulthandler for fatal signals, into `faults.mark` of the run."""
+
+    def __init__(self, directory: Path, mode: int = 0o600):
+        self.was_enabled = faulthandler.is_enabled()
+        self.file = MarkFile(directory / mark_name('faults'), FAULT_LOG_SIZE, mode)
+        self._enable()
+
+    def _enable(self):
+        faulthandler.enable(self.file, all_threads=True, **_C_STACK)
+        self.references = sys.getrefcount(self.file)
+
+    def check(self) -> str:
+        """What other code did to our fault log, in one sentence; it is put right.  '' if all is well."""
+        if not self.file.is_intact():
+            self.file.reopen()
+            self._enable()
+            return 'Its file descriptor had been closed by other code.'
+        if not faulthandler.is_enabled():
+            self._enable()
+            return 'It had been disabled by other code.'
+        if sys.getrefcount(self.file) < self.references:
+            self._enable()
+            return 'It had been redirected by other code.'
+        return ''
+
+    def detach(self) -> None:
+        """In a forked child: never dump into the parent's file."""
+        faulthandler.disable()
+        if self.was_enabled:
+            with contextlib.suppress(Exception):
+                faulthandler.enable()
+        self.file.close()
+
+
+class SignalMarks:
+    """One file for each ending signal; C code writes the main thread's stack there, then the signal goes on.
+
+    An ignored signal is left alone: it cannot kill, and a handler would be lost to programs we execute.
+    """
+
+    SIGNALS = tuple(name for name in blackbox.MARKS if name.startswith('SIG') and hasattr(signal, name))
+
+    def __init__(self, directory: Path, mode: int = 0o600):
+        self.files = {}
+        for name in self.SIGNALS:
+            if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
+                self.files[name] = MarkFile(directory / mark_name(name), MARK_SIZE, mode)
+                faulthandler.register(getattr(signal, name), file=self.files[name], all_threads=False, chain=True)
+
+    def detach(self) -> None:
+        for name, file in self.files.items():
+            faulthandler.unregister(getattr(signal, name))
+            file.close()
+        self.files = {}
+
+
+def _moved_up(low):
+    if fcntl is None:
+        return low
+    try:
+        high = fcntl(low, F_DUPFD_CLOEXEC, _HIGH)
+    except OSError:                                     # RLIMIT_NOFILE is lower than that
+        return low
+    os.close(low)
+    return high
+
+
+def _inode(descriptor):
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino

@@ -1,0 +1,92 @@
+"""The heartbeat: a daemon thread that takes samples and sees that the breadcrumbs still work.
+
+It is never the reason that a process does not end, takes no lock that a request waits for, and each of
+its duties that fails is switched off on its own, with a finding.
+"""
+from __future__ import annotations
+
+import threading
+import time
+
+#: A mark counts as survived when the process still beats so many beats after it was first seen.
+SURVIVED_AFTER = 2
+
+
+class Heartbeat(threading.Thread):
+    """Beats every `interval` seconds.  `duties` are functions called at each beat, `in_thread` once at first."""
+
+    def __init__(self, interval: float, duties, findings, in_thread=lambda: None):
+        super().__init__(name='StabilityMonitor heartbeat', daemon=True)
+        self.interval = interval
+        self.duties = list(duties)
+        self.findings = findings
+        self.in_thread = in_thread
+        self.last = 0.0
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        self.in_thread()
+        while not self._over.is_set():
+            self.beat()
+            self._over.wait(self.interval)
+
+    def beat(self) -> None:
+        for duty in tuple(self.duties):
+            try:
+                duty()
+            except Exception as error:
+                self.duties.remove(duty)
+                self.findings.add(f'heartbeat-{duty.__name__}', f'The heartbeat has given up {duty.__name__!r}.',
+                                  f'{type(error).__name__}: {error}.', 'Restart Zope when the cause is mended.')
+        self.last = time.monotonic()
+
+    def stop(self, timeout: float = 0.5) -> None:
+        self._over.set()
+        if self.is_alive() and threading.current_thread() is not self:
+            self.join(timeout)
+
+
+class SurvivedMarks:
+    """Notes how much of each mark file this process has outlived: that part is no evidence of its end."""
+
+    def __init__(self, recorder, files):
+        self.recorder, self.files = recorder, files
+        self._seen = {name: [0] * (SURVIVED_AFTER + 1) for name in files}
+
+    def watch(self, name: str, file) -> None:
+        self._seen[name] = [0] * (SURVIVED_AFTER + 1)
+        self.files[name] = file
+
+    def check(self) -> None:
+        for name, file in self.files.items():
+            lengths = self._seen[name]
+            lengths.append(file.length)
+            del lengths[0]
+            if lengths[0]:
+                self.recorder.survived(name, lengths[0])
+
+
+class Workers:
+    """Which threads serve, how many have a request, and how many are overdue.  Remembers since when all are."""
+
+    def __init__(self, recorder, stall: float):
+        self.recorder, self.stall = recorder, stall
+        self.hung_since = 0.0
+
+    def count(self) -> tuple[int, int, int]:
+        """(requests in flight, overdue ones, threads that serve)"""
+        now = time.monotonic()
+        busy = [began for _, began in self.recorder.in_flight()]
+        overdue = sum(now - began > self.stall for began in busy)
+        serving = {slot.thread for slot in self.recorder.slots.values()}
+        serving.update(t for t in threading.enumerate() if t.name.startswith('waitress-'))
+        self._note_hang(overdue and overdue >= len(serving))
+        return len(busy), overdue, len(serving)
+
+    def _note_hang(self, hangs):
+        if hangs and not self.hung_since:
+            self.hung_since = time.time()
+            self.recorder.stamp('hung_since', self.hung_since)
+        elif self.hung_since and not hangs:
+            self.hung_since = 0.0
+            self.recorder.set_word('hung_since', 0)

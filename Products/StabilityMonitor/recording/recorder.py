@@ -1,0 +1,204 @@
+"""The pen: writes requests, log lines, samples and marks into the black box.
+
+`begin`, `phase` and `end` run inside requests: no lock, no system call, no reference to a request.
+What lies where is told by `blackbox`.
+"""
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+from .. import blackbox as box
+
+_ENCODED_METHODS = {m: m.encode() for m in ('GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'PROPFIND', 'PATCH')}
+
+
+_REQUEST_AT, _TAIL_AT, _REQUEST_SIZE = box.REQUEST_IN_FINISHED, box.TAIL_IN_FINISHED, box.request.size
+_ONCE = 1 << box.COUNT_SHIFT
+_RING_START, _RING_COUNT, _RING_SIZE = box.FINISHED.start, box.FINISHED.count, box.FINISHED.size
+_pack_request, _pack_tail = box.request.pack_into, box.finished_tail.pack_into
+
+
+class Slot:
+    """What the recorder keeps in Python about the slot of one thread."""
+
+    __slots__ = ('index', 'half_offsets', 'phase_offsets', 'half_word', 'half', 'key', 'thread', 'on', 'number',
+                 'native_id', 'ident', 'token')
+
+    def __init__(self, index, thread):
+        start = box.SLOTS.at(index)
+        self.index = index
+        self.half_offsets = (start + box.HALVES_AT, start + box.HALVES_AT + box.HALF_SIZE)
+        self.phase_offsets = tuple(at + box.PHASE_IN_REQUEST for at in self.half_offsets)
+        self.half_word = start // 8 + 3
+        self.half, self.key, self.on, self.number, self.token = 1, None, False, 0, None
+        self.thread = thread
+        self.ident = threading.get_ident()
+        self.native_id = threading.get_native_id()
+
+
+class Recorder:
+    """Writes into `buffer`, a sealed black box of `blackbox.SIZE` bytes.
+
+    `on_new_thread` is called once in each thread that gets a slot, before its first request is recorded.
+    """
+
+    def __init__(self, buffer, on_new_thread=None):
+        self.buffer = buffer
+        self.words = memoryview(buffer).cast('Q')
+        self.doubles = memoryview(buffer).cast('d')
+        self.on_new_thread = on_new_thread
+        self.slots = {}
+        self._free = list(range(box.SLOT_COUNT - 1, -1, -1))
+        self._local = threading.local()
+        self._numbers = itertools.count(1)
+        self._entries = itertools.count()
+        self._log_numbers = itertools.count(1)
+        self._sample_numbers = itertools.count(1)
+        self._generations = itertools.count(1)
+        self._overflow = itertools.count(1)
+        self._last = (None, 0, None)
+
+    # -- requests --------------------------------------------------------------------------------
+
+    def begin(self, method: str, path: str, retry: int = 0, token=None,
+              _now=time.time, _monotonic=time.monotonic) -> None:
+        """A request begins in this thread.  `token` is given back to `end`: another one ends nothing."""
+        try:
+            slot = self._local.slot
+        except AttributeError:
+            slot = self._adopt()
+        if slot is None:
+            self.set_word('overflow', next(self._overflow))
+            return
+        half = slot.half ^ 1
+        method_bytes = _ENCODED_METHODS.get(method) or box.cut(method, box.METHOD_MAX)[0]
+        path_bytes, was_cut = path.encode('utf-8', 'backslashreplace'), 0
+        if len(path_bytes) > box.PATH_MAX:
+            path_bytes, was_cut = box.cut(path, box.PATH_MAX)
+        slot.number = number = next(self._numbers)
+        _pack_request(self.buffer, slot.half_offsets[half], number, _now(), _monotonic(), 1, retry & 255,
+                      was_cut, len(method_bytes), len(path_bytes), 0, method_bytes, path_bytes, b'')
+        self.words[slot.half_word] = half
+        slot.half, slot.key, slot.token, slot.on = half, (method, path), token, True
+
+    def phase(self, phase: int) -> None:
+        """The request of this thread goes on to a phase (an index of `blackbox.PHASES`)."""
+        slot = getattr(self._local, 'slot', None)
+        if slot is not None and slot.on:
+            self.buffer[slot.phase_offsets[slot.half]] = phase
+
+    def user(self, name: str) -> None:
+        """Note the user of this thread's request, known only after traversal."""
+        slot = getattr(self._local, 'slot', None)
+        if slot is None or not slot.on:
+            return
+        encoded = box.cut(name, box.USER_MAX)[0]
+        at = slot.half_offsets[slot.half]
+        self.buffer[at + box.USER_IN_REQUEST:at + box.USER_IN_REQUEST + len(encoded)] = encoded
+        self.buffer[at + box.USER_LENGTH_IN_REQUEST] = len(encoded)
+
+    def end(self, status: int = 0, token=None, _now=time.time) -> None:
+        """The request of this thread ends: first it enters the ring, then its slot becomes idle."""
+        slot = getattr(self._local, 'slot', None)
+        if slot is None or not slot.on or slot.token != token:
+            return
+        slot.on = False
+        now = _now()
+        key = (slot.key, status)
+        if key == self._last[0]:
+            self._repeat(slot.number, now)
+        else:
+            self._finish(slot, key, status, now)
+        self.buffer[slot.phase_offsets[slot.half]] = 0
+
+    def _finish(self, slot, key, status, now):
+        at = _RING_START + next(self._entries) % _RING_COUNT * _RING_SIZE
+        words, buffer, half = self.words, self.buffer, slot.half_offsets[slot.half]
+        words[at >> 3] = 0
+        buffer[at + _REQUEST_AT:at + _TAIL_AT] = buffer[half:half + _REQUEST_SIZE]
+        _pack_tail(buffer, at + _TAIL_AT, now, now, _ONCE | slot.number,
+                   slot.ident, slot.native_id, status & 0xffff)
+        words[at >> 3] = slot.number
+        self._last = (key, (at + _TAIL_AT >> 3) + 1, itertools.count(2))
+
+    def _repeat(self, number, now):
+        """The same request as the last one, as health probes send: one entry, counted."""
+        _, at, counter = self._last
+        self.doubles[at] = now
+        self.words[at + 1] = min(next(counter), 0xffffff) << box.COUNT_SHIFT | number
+
+    # -- slots -----------------------------------------------------------------------------------
+
+    def _adopt(self):
+        """A slot for this thread, the first time that it serves; None when all are taken."""
+        thread = threading.current_thread()
+        try:
+            index = self._free.pop()
+        except IndexError:
+            self._local.slot = None
+            return None
+        slot = Slot(index, thread)
+        self._local.slot = slot
+        box.slot_head.pack_into(self.buffer, box.SLOTS.at(index), slot.ident, slot.native_id,
+                                next(self._generations), box.NO_HALF, 0, 0)
+        self.slots[index] = slot
+        if self.on_new_thread is not None:
+            self.on_new_thread(index)
+        return slot
+
+    def stack(self, index: int, size: int, guard: int) -> None:
+        """Note the stack of the thread that owns a slot, in bytes."""
+        at = box.SLOTS.at(index) // 8
+        self.words[at + 4], self.words[at + 5] = size, guard
+
+    def release_dead_slots(self) -> None:
+        """Give back the slots of threads that ended (the heartbeat calls this)."""
+        for index, slot in list(self.slots.items()):
+            if not slot.thread.is_alive():
+                del self.slots[index]
+                self.words[box.SLOTS.at(index) // 8 + 2] = 0
+                self._free.append(index)
+
+    # -- everything else -------------------------------------------------------------------------
+
+    def set_word(self, name: str, value: int) -> None:
+        self.words[box.word_at(name)] = value
+
+    def stamp(self, name: str, now: float) -> None:
+        """Note that something happened now, such as "armed", "serving", "finished"."""
+        self.set_word(name, int(now * 1e9))
+
+    def survived(self, mark: str, length: int) -> None:
+        self.words[box.mark_at(mark)] = length
+
+    def exception(self, text: str) -> None:
+        box.write_text(self.buffer, text)
+
+    def log(self, level: int, logger: str, message: str, now: float) -> None:
+        number = next(self._log_numbers)
+        at = box.LOG.at(number)
+        name, _ = box.cut(logger, box.LOGGER_MAX)
+        text, was_cut = box.cut(message, box.MESSAGE_MAX)
+        self.words[at // 8] = 0
+        box.log_entry.pack_into(self.buffer, at + 8, now, threading.get_ident(), level & 0xffff, was_cut,
+                                len(name), len(text), name, text)
+        self.words[at // 8] = number
+
+    def sample(self, s) -> None:
+        number = next(self._sample_numbers)
+        at = box.SAMPLES.at(number)
+        self.words[at // 8] = 0
+        box.sample_entry.pack_into(
+            self.buffer, at + 8, s.time, s.monotonic, s.rss, s.cpu, s.threads, s.descriptors, s.in_flight,
+            s.overdue, s.workers, 0, s.cgroup_current, s.cgroup_limit, s.cgroup_kills, s.host_kills, s.stderr_size)
+        self.words[at // 8] = number
+
+    def in_flight(self) -> list[tuple[Slot, float]]:
+        """Slots with a request, and the monotonic time at which it began."""
+        found = []
+        for slot in list(self.slots.values()):
+            if slot.on:
+                found.append((slot, self.doubles[(slot.half_offsets[slot.half] + 16) // 8]))
+        return found

@@ -1,0 +1,106 @@
+"""What a run knows about itself at its start: versions, system, limits, who supervises it, where output goes.
+
+Everything here is read once, while arming; none of it needs Zope.
+"""
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import stat
+import sys
+import threading
+import time
+from pathlib import Path
+
+from ..rundirectory import identity
+from . import cgroup
+from . import threadstacks
+from .vitals import counter
+
+try:
+    import resource
+except ImportError:
+    resource = None
+
+_LIMITS = ('CORE', 'STACK', 'AS', 'NOFILE', 'NPROC')
+#: Variables by which a supervisor makes itself known, and its name.
+_SUPERVISORS = (('INVOCATION_ID', 'systemd'), ('SUPERVISOR_ENABLED', 'supervisord'),
+                ('KUBERNETES_SERVICE_HOST', 'kubernetes'), ('container', 'container'))
+
+
+def collect(software: dict, instance: dict, role: str, proc: Path = Path('/proc'), environ=os.environ) -> dict:
+    """The context of a run, ready for JSON.  `software` tells of Zope, as only the caller knows it."""
+    return {
+        'format': 1, 'identity': identity(proc=proc), 'instance': instance, 'role': role, 'started': time.time(),
+        'monotonic': time.monotonic(), 'software': software, 'python': sys.version, 'platform': platform.platform(),
+        'implementation': platform.python_implementation(), 'executable': sys.executable,
+        'program': os.path.basename(sys.argv[0]) if getattr(sys, 'argv', None) else '',
+        'libc': ' '.join(platform.libc_ver()).strip() or _musl(), 'machine_id': _line(Path('/etc/machine-id')),
+        'boot_time': counter((proc / 'stat').read_bytes(), b'btime') if (proc / 'stat').exists() else -1,
+        'main_ident': threading.main_thread().ident, 'recursion_limit': sys.getrecursionlimit(),
+        'thread_stack': threadstacks.default_stack(), 'cgroup': cgroup.find(proc),
+        'host_kills': counter(_bytes(proc / 'vmstat'), b'oom_kill'), 'limits': _limits(),
+        'core_pattern': _line(proc / 'sys/kernel/core_pattern'), 'supervisor': supervisor(proc, environ),
+        'outputs': {str(fd): output(fd, proc) for fd in (1, 2)}, 'hostname': socket.gethostname()}
+
+
+def supervisor(proc: Path = Path('/proc'), environ=os.environ, parent: int | None = None) -> str:
+    """What started and restarts us, as far as can be seen: "zdaemon", "systemd", ... or ""."""
+    parent = os.getppid() if parent is None else parent
+    command = _bytes(proc / str(parent) / 'cmdline').replace(b'\0', b' ').decode(errors='replace')
+    for word in ('zdaemon', 'zdrun', 'supervisord', 'gunicorn', 'uwsgi', 'circus', 'runsv', 's6-supervise'):
+        if word in command:
+            return 'zdaemon' if word == 'zdrun' else word
+    if os.getpid() == 1:
+        return 'container (this process is its pid 1)'
+    return next((name for variable, name in _SUPERVISORS if environ.get(variable)), '')
+
+
+def output(descriptor: int, proc: Path = Path('/proc')) -> dict:
+    """Where a descriptor goes and how far a regular file had grown."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return {'kind': 'closed'}
+    kind = next((name for test, name in ((stat.S_ISREG, 'file'), (stat.S_ISFIFO, 'pipe'), (stat.S_ISSOCK, 'socket'),
+                                         (stat.S_ISCHR, 'device')) if test(status.st_mode)), 'other')
+    if kind == 'device' and os.isatty(descriptor):
+        kind = 'terminal'
+    try:
+        path = os.readlink(proc / 'self/fd' / str(descriptor))
+    except OSError:
+        path = ''
+    return {'kind': kind, 'path': path, 'size': status.st_size, 'device': status.st_dev, 'inode': status.st_ino}
+
+
+def compiled_modules() -> list[str]:
+    """Names of loaded modules that are shared objects and not Python's own, sorted."""
+    found = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, '__file__', None)
+        if isinstance(file, str) and file.endswith(('.so', '.pyd', '.dylib')) and 'lib-dynload' not in file:
+            found.append(name)
+    return sorted(found)
+
+
+def _limits():
+    if resource is None:
+        return {}
+    return {name: resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))
+            for name in _LIMITS if hasattr(resource, f'RLIMIT_{name}')}
+
+
+def _musl():
+    return 'musl' if any(Path('/lib').glob('ld-musl-*')) else ''
+
+
+def _line(path):
+    return _bytes(path).decode(errors='replace').strip()
+
+
+def _bytes(path):
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b''

@@ -1,0 +1,51 @@
+"""Two runs in a row that died while arming: the parts that could be to blame stay off.
+
+A run leaves a marker in `arming/` while it arms.  Markers of dead processes are runs that did not get
+through; one that does removes them.
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from ..rundirectory import identity
+from ..rundirectory import process_is_there
+from ..rundirectory import read_json
+from ..rundirectory import write_whole
+
+TRIES = 2
+
+
+class ArmingMarker:
+    """The marker of this process in `base/arming`; `instance` is a dict that tells instances apart."""
+
+    def __init__(self, base: Path, instance: dict):
+        self.folder = base / 'arming'
+        self.instance = instance
+        self._own = self.folder / f'{os.getpid()}.json'
+
+    def is_safe_mode(self) -> bool:
+        return len(self._failed()) >= TRIES
+
+    def _failed(self):
+        """Markers of this instance whose process is gone."""
+        with contextlib.suppress(OSError):
+            return [file for file in self.folder.glob('*.json') if self._has_failed(read_json(file))]
+        return []
+
+    def _has_failed(self, marker):
+        return marker.get('instance') == self.instance and process_is_there(marker.get('identity') or {}) is False
+
+    def set(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        name = f'{os.getpid()}-{identity()["start_ticks"]}.json'
+        self._own = self.folder / name
+        write_whole(self._own, json.dumps({'identity': identity(), 'instance': self.instance}))
+
+    def clear(self, also_failed: bool) -> None:
+        """Arming is over.  After a full success the failures before it no longer count."""
+        for file in [self._own, *(self._failed() if also_failed else ())]:
+            with contextlib.suppress(OSError):
+                file.unlink()

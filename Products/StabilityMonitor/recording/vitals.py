@@ -1,0 +1,89 @@
+"""Vital signs: memory, processor, threads, descriptors and the kernel's counters of OOM kills.
+
+Files of /proc are opened once and read again with pread.  What a system does not have is -1.
+"""
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from ..records import Sample
+
+_PAGE = os.sysconf('SC_PAGESIZE') if hasattr(os, 'sysconf') else 4096
+
+
+class Vitals:
+    """Takes samples of this process.  `cgroup` is what `cgroup.find` found."""
+
+    def __init__(self, cgroup: dict, proc: Path = Path('/proc')):
+        self._descriptors = proc / 'self/fd'
+        self.limit = cgroup.get('limit', -1)
+        self._files = {}
+        for name, path in (('statm', proc / 'self/statm'), ('stat', proc / 'self/stat'),
+                           ('vmstat', proc / 'vmstat'), ('counter', cgroup.get('counter_file')),
+                           ('current', cgroup.get('current_file'))):
+            self._open(name, path)
+
+    def _open(self, name, path):
+        try:
+            self._files[name] = os.open(path, os.O_RDONLY | getattr(os, 'O_CLOEXEC', 0))
+        except (OSError, TypeError):
+            pass
+
+    def close(self) -> None:
+        for descriptor in self._files.values():
+            try:
+                os.close(descriptor)
+            except OSError:
+                pass
+        self._files = {}
+
+    def sample(self, in_flight: int, overdue: int, workers: int) -> Sample:
+        return Sample(
+            time=time.time(), monotonic=time.monotonic(), rss=self._rss(), cpu=time.process_time(),
+            threads=self._threads(), descriptors=self._open_files(), in_flight=in_flight, overdue=overdue,
+            workers=workers, cgroup_current=_number(self._read('current')), cgroup_limit=self.limit,
+            cgroup_kills=counter(self._read('counter'), b'oom_kill'), host_kills=self._host_kills(),
+            stderr_size=stderr_size())
+
+    def _read(self, name, size=4096):
+        try:
+            return os.pread(self._files[name], size, 0)
+        except (KeyError, OSError):
+            return b''
+
+    def _rss(self):
+        fields = self._read('statm').split()
+        return int(fields[1]) * _PAGE if len(fields) > 1 else -1
+
+    def _threads(self):
+        fields = self._read('stat').rpartition(b')')[2].split()
+        return int(fields[17]) if len(fields) > 17 else -1
+
+    def _open_files(self):
+        try:
+            return len(os.listdir(self._descriptors)) - 1
+        except OSError:
+            return -1
+
+    def _host_kills(self):
+        return counter(self._read('vmstat', 16384), b'oom_kill')
+
+
+def counter(text: bytes, name: bytes) -> int:
+    """The number behind a name in lines of "name number"; -1 if it is not there."""
+    _, found, rest = (b'\n' + text).partition(b'\n' + name + b' ')
+    return _number(rest.partition(b'\n')[0]) if found else -1
+
+
+def stderr_size() -> int:
+    try:
+        return os.fstat(2).st_size
+    except OSError:
+        return -1
+
+
+def _number(text):
+    text = text.strip()
+    return int(text) if text.isdigit() else -1

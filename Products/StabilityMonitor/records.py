@@ -1,0 +1,226 @@
+"""The values that pass between the rooms: frozen, plain, and the same as in the report JSON.
+
+Imports nothing of Zope and nothing of this package.  Times are seconds since the epoch (float) inside
+the process and ISO 8601 UTC in JSON; sizes are bytes, durations seconds.
+"""
+from __future__ import annotations
+
+from dataclasses import asdict
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import fields
+from datetime import UTC
+from datetime import datetime
+
+
+def isotime(seconds: float | None) -> str | None:
+    """Seconds since the epoch as `2026-11-23T07:45:01.123Z`; None and nonsense become None."""
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+    return moment.strftime('%Y-%m-%dT%H:%M:%S.') + f'{moment.microsecond // 1000:03d}Z'
+
+
+def from_isotime(text: str | None) -> float | None:
+    """The reverse of `isotime`; None for anything that is not such a time."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+@dataclass(frozen=True)
+class Frame:
+    file: str
+    line: int | None
+    function: str
+
+
+@dataclass(frozen=True)
+class ThreadStack:
+    """One thread of a dump; frames innermost first."""
+
+    ident: int | None
+    name: str
+    crashed: bool
+    frames: tuple[Frame, ...]
+    cut: bool = False
+    note: str = ''
+
+
+@dataclass(frozen=True)
+class NativeFrame:
+    binary: str
+    symbol: str
+    offset: int | None
+    address: int | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as its breadcrumb tells it.  `ended` is None while it is in flight."""
+
+    number: int
+    ident: int
+    native_id: int
+    method: str
+    path: str
+    started: float
+    phase: str
+    retry: int = 0
+    user: str = ''
+    cut: bool = False
+    ended: float | None = None
+    seconds: float | None = None
+    status: int = 0
+    count: int = 1
+    last_number: int = 0
+    crashed: bool = False
+
+
+@dataclass(frozen=True)
+class LogLine:
+    time: float
+    level: int
+    ident: int
+    logger: str
+    message: str
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Vital signs at one moment.  -1 stands for "not known on this system"."""
+
+    time: float
+    monotonic: float
+    rss: int = -1
+    cpu: float = -1.0
+    threads: int = -1
+    descriptors: int = -1
+    in_flight: int = 0
+    overdue: int = 0
+    workers: int = 0
+    cgroup_current: int = -1
+    cgroup_limit: int = -1
+    cgroup_kills: int = -1
+    host_kills: int = -1
+    stderr_size: int = -1
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One fact with its source; `source` is a short name such as "fault log"."""
+
+    source: str
+    fact: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A question's answer when something should be done (or, with severity ok, when all is well)."""
+
+    id: str
+    severity: str
+    title: str
+    detail: str = ''
+    action: str = ''
+    source: str = ''
+
+    SEVERITIES = ('ok', 'info', 'warning', 'critical')
+
+
+@dataclass(frozen=True)
+class Instance:
+    """Which Zope instance a run belongs to; equal instances share "the last run"."""
+
+    host: str = ''
+    client_home: str = ''
+    listen: str = ''
+
+    @property
+    def label(self) -> str:
+        return f'{self.client_home or "?"} on {self.host or "?"}' + (f' ({self.listen})' if self.listen else '')
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """How one run ended, with everything known about it: the contents of `incident.json`.
+
+    The keys are the contract of DESIGN section 4; keys are only ever added.
+    """
+
+    run: str
+    instance: Instance = Instance()
+    role: str = 'server'
+    pid: int = 0
+    started: str | None = None
+    ended: str | None = None
+    uptime_seconds: float | None = None
+    verdict: str = 'unreadable'
+    confidence: str = 'weak'
+    summary: str = ''
+    signal: str | None = None
+    exit_code: int | None = None
+    evidence: tuple[Evidence, ...] = ()
+    ruled_out: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+    requests: tuple[dict, ...] = ()
+    recent: tuple[dict, ...] = ()
+    threads: tuple[dict, ...] = ()
+    native: tuple[dict, ...] = ()
+    suspects: tuple[dict, ...] = ()
+    known_issues: tuple[dict, ...] = ()
+    samples: tuple[dict, ...] = ()
+    log: tuple[dict, ...] = ()
+    signature: str = ''
+    phase: str = ''
+    exception: str = ''
+    counters: dict = field(default_factory=dict)
+    compiled_modules: tuple[str, ...] = ()
+    context: dict = field(default_factory=dict)
+    findings: tuple[dict, ...] = ()
+    drill: str = ''
+
+    HEAVY = ('threads', 'native', 'samples', 'log', 'recent', 'compiled_modules', 'context')
+
+    @property
+    def is_incident(self) -> bool:
+        return self.verdict not in WANTED
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+    def summary_json(self) -> dict:
+        """The record without what is large: what lists and the `history` of a report show."""
+        return {key: value for key, value in self.to_json().items() if key not in self.HEAVY}
+
+    @classmethod
+    def from_json(cls, document: dict) -> RunRecord:
+        """Read back, ignoring keys of a later release.  Raises ValueError for what is no record."""
+        if not isinstance(document, dict) or not isinstance(document.get('run'), str):
+            raise ValueError('not a run record')
+        known = {f.name for f in fields(cls)}
+        values = {key: value for key, value in document.items() if key in known}
+        values['instance'] = Instance(**_strings(document.get('instance'), Instance))
+        values['evidence'] = tuple(Evidence(**_strings(item, Evidence)) for item in _list(document, 'evidence'))
+        for key in ('ruled_out', 'candidates', 'requests', 'recent', 'threads', 'native', 'suspects',
+                    'known_issues', 'samples', 'log', 'compiled_modules', 'findings'):
+            values[key] = tuple(_list(document, key))
+        return cls(**values)
+
+
+#: Verdicts that are a wanted stop: a run with one of these is not an incident.
+WANTED = frozenset({'running', 'stopped', 'host-restarted'})
+
+
+def _list(document: dict, key: str) -> list:
+    value = document.get(key)
+    return value if isinstance(value, list | tuple) else []
+
+
+def _strings(document, cls) -> dict:
+    """The string fields of `cls` found in an untrusted document."""
+    document = document if isinstance(document, dict) else {}
+    return {f.name: str(document.get(f.name, '') or '') for f in fields(cls)}

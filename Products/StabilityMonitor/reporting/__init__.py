@@ -1,0 +1,1 @@
+"""What is handed over: one report object, rendered as text or JSON."""

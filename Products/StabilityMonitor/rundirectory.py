@@ -1,0 +1,299 @@
+"""One run's directory: create, lock, claim, read.  With `blackbox`, all that writer and reader share.
+
+    <base>/runs/<run>/      what lives, or waits for triage
+    <base>/archive/<run>/   the rest, evidence kept beside `incident.json`
+
+A run is alive while its lock is held (flock), or while a process with its pid and start time exists.
+flock is used and not lockf: lockf is dropped when any descriptor of the file is closed in the process.
+A forked child must close its copy of the descriptor with os.close (`RunDirectory.abandon`), or it
+would keep the lock of a dead parent.
+"""
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import time
+from datetime import UTC
+from datetime import datetime
+from pathlib import Path
+
+try:
+    import fcntl
+    import grp
+except ImportError:                                     # Windows: no lock, identity alone decides
+    fcntl = grp = None
+
+BLACKBOX, CONTEXT, SERVING, FAULTS, LOCK, CLAIM = (
+    'blackbox.sbr', 'context.json', 'serving.json', 'faults.mark', 'lock', 'claim')
+INCIDENT, SUMMARY = 'incident.json', 'summary.json'
+RUN_NAME = re.compile(r'\d{8}T\d{6}Z-\d+-[0-9a-f]{4}')
+
+#: A run without a usable lock, of another host, is taken for dead when nothing was written for so long (seconds).
+SILENCE = 900
+_UNLOCKABLE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+def mark_name(mark: str) -> str:
+    return f'{mark}.mark'
+
+
+def new_name(now: float, pid: int) -> str:
+    """The name of a run: `<UTC start as 20261123T074501Z>-<pid>-<4 hex>`."""
+    return f'{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{pid}-{secrets.token_hex(2)}'
+
+
+def name_facts(name: str) -> tuple[float, int]:
+    """Start (seconds since the epoch) and pid out of a run's name; ValueError for other names."""
+    stamp, pid, _ = name.split('-')
+    return datetime.strptime(stamp, '%Y%m%dT%H%M%SZ').replace(tzinfo=UTC).timestamp(), int(pid)
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
+    """Write beside, then rename: a reader sees the old file or the new one."""
+    beside = path.with_name(f'.{path.name}.{os.getpid()}.{secrets.token_hex(2)}')
+    try:
+        with open(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), 'w', encoding='utf-8') as file:
+            file.write(text)
+        beside.chmod(mode)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file; an empty one for whatever cannot be read as such."""
+    try:
+        document = json.loads(path.read_text(encoding='utf-8', errors='replace'))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def preallocate(path: Path, size: int, mode: int = 0o600) -> int:
+    """A new file whose blocks are there for real, and its descriptor.  Raises OSError on a full disk."""
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, 'O_CLOEXEC', 0), mode)
+    try:
+        os.fchmod(descriptor, mode)
+        _reserve(descriptor, size)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _reserve(descriptor, size):
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except (AttributeError, OSError) as error:
+        if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+    status = os.fstat(descriptor)
+    if status.st_size < size or status.st_blocks * 512 < size:
+        os.pwrite(descriptor, bytes(size), 0)
+
+
+# -- identity ----------------------------------------------------------------------------------------
+
+def identity(pid: int | None = None, proc: Path = Path('/proc')) -> dict:
+    """What tells this process from every other one: boot id, pid namespace, pid, start time, host."""
+    pid = os.getpid() if pid is None else pid
+    return {'pid': pid, 'host': socket.gethostname(), 'boot_id': _line(proc / 'sys/kernel/random/boot_id'),
+            'pid_namespace': _link(proc / 'self/ns/pid'), 'start_ticks': start_ticks(pid, proc)}
+
+
+def start_ticks(pid: int, proc: Path = Path('/proc')) -> int:
+    """Start time of a process in clock ticks since boot, field 22 of its stat; 0 if there is none."""
+    try:
+        text = (proc / str(pid) / 'stat').read_text(errors='replace')
+        fields = text[text.rindex(')') + 2:].split()
+        return 0 if fields[0] in 'ZX' else int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def process_is_there(known: dict, proc: Path = Path('/proc')) -> bool | None:
+    """Does the process of this identity still exist?  None: this system cannot tell."""
+    here = identity(proc=proc)
+    if not known.get('boot_id') or not here['boot_id'] or not known.get('start_ticks'):
+        return _pid_exists(known) if known.get('host') == here['host'] else None
+    if known['boot_id'] != here['boot_id']:
+        return False if known.get('host') == here['host'] else None
+    if known.get('pid_namespace') != here['pid_namespace']:
+        return None
+    return start_ticks(int(known.get('pid', 0)), proc) == known['start_ticks']
+
+
+def _pid_exists(known):
+    if os.name != 'posix':
+        return None
+    try:
+        os.kill(int(known['pid']), 0)
+    except PermissionError:
+        return True
+    except (OSError, KeyError, ValueError, TypeError, OverflowError):
+        return False
+    return True
+
+
+def _line(path):
+    try:
+        return path.read_text(errors='replace').strip()
+    except OSError:
+        return ''
+
+
+def _link(path):
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ''
+
+
+# -- the directory -------------------------------------------------------------------------------------
+
+class Base:
+    """The data directory that all runs of one or several instances share."""
+
+    def __init__(self, path, group: str = ''):
+        self.path = Path(path)
+        self.runs = self.path / 'runs'
+        self.archive = self.path / 'archive'
+        self.group = group
+
+    @property
+    def file_mode(self) -> int:
+        return 0o640 if self.group else 0o600
+
+    def prepare(self) -> None:
+        for folder in (self.path, self.runs, self.archive):
+            self.make(folder)
+
+    def make(self, folder: Path) -> None:
+        """Make a directory with the rights of DESIGN section 4; OSError or KeyError (no such group)."""
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700, parents=True)
+            if self.group:
+                os.chown(folder, -1, grp.getgrnam(self.group).gr_gid)
+                folder.chmod(0o2750)
+
+    def waiting(self) -> list[str]:
+        """Names of all runs that live or wait for triage, oldest first."""
+        try:
+            return sorted(name for name in os.listdir(self.runs) if RUN_NAME.fullmatch(name))
+        except OSError:
+            return []
+
+    def create(self, name: str, context: dict) -> RunDirectory:
+        """Make, lock and then publish a run's directory, so that no claimer can slip in."""
+        self.prepare()
+        new = self.runs / f'.new-{name}'
+        try:
+            self.make(new)
+            run = RunDirectory(new, _lock(new / LOCK, self.file_mode))
+            write_whole(new / CONTEXT, json.dumps(context | {'locked': run.locked}), self.file_mode)
+            run.path = new.rename(self.runs / name)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        return run
+
+    def claim(self, name: str) -> RunDirectory | None:
+        """The directory of a dead run, ours alone now; None if it lives or another process was first."""
+        path = self.runs / name
+        context = read_json(path / CONTEXT)
+        if process_is_there(context.get('identity') or {}) and not context.get('abandoned'):
+            return None
+        try:
+            descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, 'O_CLOEXEC', 0), self.file_mode)
+        except OSError:
+            return None
+        claimed = RunDirectory(path, (descriptor, _flock(descriptor)))
+        if _is_ours(claimed, context):
+            return claimed
+        claimed.abandon()
+        return None
+
+    def sweep(self) -> None:
+        """Remove directories of runs that died before they were published; they hold nothing."""
+        for folder in self.runs.glob('.new-*'):
+            with contextlib.suppress(OSError):
+                if time.time() - folder.stat().st_mtime > 60 and self._is_free(folder):
+                    shutil.rmtree(folder)
+
+    @staticmethod
+    def _is_free(folder):
+        return not process_is_there(read_json(folder / CONTEXT).get('identity') or {})
+
+
+class RunDirectory:
+    """One run's directory with its lock: `lock` is a descriptor and whether it is held."""
+
+    def __init__(self, path: Path, lock: tuple[int, bool | None]):
+        self.path = path
+        self.descriptor, self.locked = lock
+
+    def abandon(self) -> None:
+        """Let go without unlocking what a parent process holds."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+def _lock(path, mode):
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, 'O_CLOEXEC', 0), mode)
+    os.fchmod(descriptor, mode)
+    return descriptor, _flock(descriptor)
+
+
+def _flock(descriptor):
+    """True: held by us.  False: held by another.  None: this volume has no flock."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return None if error.errno in _UNLOCKABLE else False
+    return True
+
+
+def _is_ours(claimed, context):
+    try:
+        if not os.path.samestat(os.fstat(claimed.descriptor), os.stat(claimed.path / LOCK)):
+            return False
+    except OSError:                                     # archived by another process meanwhile
+        return False
+    if claimed.locked and context.get('locked', True):
+        return True
+    if claimed.locked is False or not _is_silent(claimed.path, context):
+        return False
+    return bool(claimed.locked) or _claim_by_file(claimed.path)
+
+
+def _is_silent(path, context):
+    """Without a lock to go by: is the process known to be gone, or has it been silent for long?"""
+    there = process_is_there(context.get('identity') or {})
+    if there is not None:
+        return not there
+    newest = max((entry.stat().st_mtime for entry in os.scandir(path)), default=0)
+    return time.time() - newest > SILENCE
+
+
+def _claim_by_file(path):
+    """A claim where there is no flock: the first to make the file has it, for `SILENCE` seconds."""
+    claim = path / CLAIM
+    with contextlib.suppress(OSError):
+        if time.time() - claim.stat().st_mtime > SILENCE:
+            claim.unlink()
+    try:
+        os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""The only room that knows Zope: the tab, the event subscribers, zope.conf."""
