@@ -30,6 +30,18 @@ def from_isotime(text: str | None) -> float | None:
         return None
 
 
+def duration(seconds: float | None) -> str:
+    """Seconds in words: "2 days 3 hours", "5 min 2 sec"; "an unknown time" for None."""
+    if seconds is None:
+        return 'an unknown time'
+    total, words = int(seconds), []
+    for size, one, many in ((86400, 'day', 'days'), (3600, 'hour', 'hours'), (60, 'min', 'min'), (1, 'sec', 'sec')):
+        number, total = divmod(total, size)
+        if number or (size == 1 and not words):
+            words.append(f'{number} {one if number == 1 else many}')
+    return ' '.join(words[:2])
+
+
 @dataclass(frozen=True)
 class Frame:
     file: str

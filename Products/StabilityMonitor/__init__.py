@@ -1,0 +1,35 @@
+"""Products.StabilityMonitor: after any crash, hang, kill or restart, the next Zope says how the last one ended.
+
+Zope imports this package: it arms, and judges the dead runs it finds.  Zope calls `initialize`: the tab
+is hung in.  Imported anywhere else than inside a configured Zope it does nothing at all.
+"""
+import logging
+import sys
+
+
+def initialize(context):
+    """Zope calls this when the product is installed, in servers and in scripts."""
+    from .zmi import hanging
+    hanging.hang()
+
+
+def _arm():
+    from .postmortem import triage
+    from .recording import arming
+    from .zmi import zopeconf
+    life = arming.arm(**zopeconf.circumstances())
+    if life.directory is not None:
+        triage.at_start(life)
+    life.armed()
+
+
+def _inside_configured_zope():
+    config = getattr(sys.modules.get('App.config'), '_config', None)
+    return config is not None and type(config).__name__ != 'DefaultConfiguration'
+
+
+if _inside_configured_zope():
+    try:
+        _arm()
+    except Exception:                                   # nothing of ours may keep a site from starting
+        logging.getLogger('StabilityMonitor').exception('The stability monitor is off: arming failed.')

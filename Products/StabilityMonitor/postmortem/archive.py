@@ -1,0 +1,153 @@
+"""The archive: each dead run once, evidence beside its `incident.json`, oldest pruned first.
+
+Records never change once they are here, so what was read is kept in memory by name.  Clean runs of
+scripts are only counted: one byte each in `clean-scripts`, appended, so that no count is lost.
+"""
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+from ..errors import NoSuchRun
+from ..records import RunRecord
+from ..records import from_isotime
+from ..rundirectory import BLACKBOX
+from ..rundirectory import INCIDENT
+from ..rundirectory import RUN_NAME
+from ..rundirectory import SUMMARY
+from ..rundirectory import Base
+from ..rundirectory import name_facts
+from ..rundirectory import read_json
+from ..rundirectory import write_whole
+
+_CLEAN_SCRIPTS = 'clean-scripts'
+#: What has been read, by directory and run: {path: record}.
+_KNOWN: dict[Path, RunRecord] = {}
+
+
+class Archive:
+    """The archived runs below `base`."""
+
+    def __init__(self, base: Base):
+        self.base = base
+        self.path = base.archive
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def summaries(self) -> tuple[RunRecord, ...]:
+        """All archived runs without what is large, newest first."""
+        names = sorted(self._names(), reverse=True)
+        for gone in _KNOWN.keys() - {self.path / name for name in names}:
+            if gone.parent == self.path:
+                _KNOWN.pop(gone, None)
+        return tuple(self._summary(name) for name in names)
+
+    def _names(self):
+        with contextlib.suppress(OSError):
+            return [name for name in os.listdir(self.path) if RUN_NAME.fullmatch(name)]
+        return []
+
+    def _summary(self, name):
+        path = self.path / name
+        if path not in _KNOWN:
+            _KNOWN[path] = _from_file(path / SUMMARY) or _from_file(path / INCIDENT) or _lost(name)
+        return _KNOWN[path]
+
+    def record(self, run: str) -> RunRecord:
+        """Everything known about one archived run.  Raises NoSuchRun."""
+        if not RUN_NAME.fullmatch(run) or not (self.path / run).is_dir():
+            raise NoSuchRun(f'There is no archived run {run!r}.')
+        return _from_file(self.path / run / INCIDENT) or _lost(run)
+
+    @property
+    def clean_scripts(self) -> int:
+        with contextlib.suppress(OSError):
+            return (self.path / _CLEAN_SCRIPTS).stat().st_size
+        return 0
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def add(self, path: Path, record: RunRecord) -> None:
+        """Archive a claimed run.  The rename is what makes it happen, once."""
+        if record.role == 'script' and record.verdict == 'stopped':
+            self._count_script(path)
+            return
+        write_whole(path / INCIDENT, json.dumps(record.to_json()), self.base.file_mode)
+        write_whole(path / SUMMARY, json.dumps(record.summary_json()), self.base.file_mode)
+        _slim(path)
+        path.rename(self.path / record.run)
+
+    def _count_script(self, path):
+        descriptor = os.open(self.path / _CLEAN_SCRIPTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, self.base.file_mode)
+        try:
+            os.write(descriptor, b'.')
+        finally:
+            os.close(descriptor)
+        _remove(path)
+
+    def prune(self, keep_runs: int, keep_days: float, keep_bytes: int, now: float | None = None) -> int:
+        """Remove what is too much; how many runs that were.  Wanted stops go before incidents."""
+        now = time.time() if now is None else now
+        runs = list(self.summaries())
+        doomed = [r for r in runs if now - _age_mark(r) > keep_days * 86400]
+        kept = sorted((r for r in runs if r not in doomed), key=lambda r: (r.is_incident, r.run), reverse=True)
+        doomed += kept[keep_runs:]
+        sizes = 0
+        for r in kept[:keep_runs]:
+            sizes += _size(self.path / r.run)
+            if sizes > keep_bytes:
+                doomed.append(r)
+        for r in doomed:
+            _remove(self.path / r.run)
+        return len(doomed)
+
+
+def _from_file(path):
+    try:
+        return RunRecord.from_json(read_json(path))
+    except (ValueError, TypeError):
+        return None
+
+
+def _lost(name):
+    """A record that cannot be read any more still counts as a run."""
+    return RunRecord(run=name, pid=name_facts(name)[1], summary='The archived record of this run cannot be read.')
+
+
+def _age_mark(record):
+    return from_isotime(record.ended) or name_facts(record.run)[0]
+
+
+def _slim(path):
+    """Keep the evidence in little room: no empty marks, no preallocated tails, the black box compressed."""
+    for mark in path.glob('*.mark'):
+        written = len(mark.read_bytes().rstrip(b'\0'))
+        if written:
+            os.truncate(mark, written)
+        else:
+            mark.unlink()
+    box = path / BLACKBOX
+    if box.exists():
+        descriptor = os.open(f'{box}.gz', os.O_CREAT | os.O_TRUNC | os.O_WRONLY, box.stat().st_mode & 0o777)
+        with open(descriptor, 'wb') as raw, gzip.GzipFile(fileobj=raw, mode='wb', compresslevel=1) as file:
+            file.write(box.read_bytes())
+        box.unlink()
+
+
+def _size(path):
+    with contextlib.suppress(OSError):
+        return sum(entry.stat().st_blocks * 512 for entry in os.scandir(path))
+    return 0
+
+
+def _remove(path):
+    """Out of sight at once, then gone: another process that prunes too does no harm."""
+    gone = path.with_name(f'.gone-{path.name}-{os.getpid()}')
+    with contextlib.suppress(OSError):
+        path.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)

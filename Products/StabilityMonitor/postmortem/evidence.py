@@ -1,0 +1,242 @@
+"""Collects what a dead run has left and what the system tells about it.  Decides nothing.
+
+The only file of this room, besides `archive`, that reads the world; it is handed in as `World`.
+"""
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from dataclasses import field
+from pathlib import Path
+
+from .. import blackbox
+from ..errors import UnreadableRecord
+from ..rundirectory import BLACKBOX
+from ..rundirectory import CONTEXT
+from ..rundirectory import SERVING
+from ..rundirectory import mark_name
+from ..rundirectory import name_facts
+from ..rundirectory import read_json
+from . import faultlog
+
+_TAIL = 512 << 10
+_SIGNALS = tuple(name for name in blackbox.MARKS if name.startswith('SIG'))
+
+
+@dataclass(frozen=True)
+class World:
+    """The system on which the judging process runs."""
+
+    now: float = field(default_factory=time.time)
+    proc: Path = Path('/proc')
+    kernel_log: Path = Path('/dev/kmsg')
+    machine_id: Path = Path('/etc/machine-id')
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What C code wrote into a mark file and the process did not outlive."""
+
+    time: float
+    dumps: tuple
+
+
+@dataclass(frozen=True)
+class Traces:
+    """Everything known about a dead run, before anybody judges it."""
+
+    run: str
+    started: float
+    pid: int
+    context: dict
+    loaded: dict
+    recording: blackbox.Recording | None
+    damage: str
+    fault: faultlog.Dump | None
+    fault_time: float
+    marks: dict
+    hang: Mark | None
+    stderr_fault: faultlog.Dump | None
+    stderr_readable: bool
+    cgroup_kills: int | None
+    host_kills: int | None
+    kernel_line: str
+    same_boot: bool | None
+    same_machine: bool | None
+    boot_time: float
+
+    @property
+    def role(self) -> str:
+        return 'script' if self.context.get('role') == 'script' else 'server'
+
+    def word(self, name: str) -> float:
+        """When something was stamped, in seconds since the epoch; 0.0 if it never was."""
+        return self.recording.words[name] / 1e9 if self.recording else 0.0
+
+    @property
+    def dump(self) -> faultlog.Dump | None:
+        return self.fault or self.stderr_fault
+
+    @property
+    def last_sign(self) -> float:
+        """The last moment at which the run is known to have lived, in seconds since the epoch."""
+        signs = [self.started, self.fault_time, *(mark.time for mark in self.marks.values())]
+        if self.recording:
+            signs += [s.time for s in self.recording.samples[-1:]] + [r.ended for r in self.recording.finished[-1:]]
+            signs += [r.started for r in self.recording.in_flight] + [line.time for line in self.recording.log[-1:]]
+            signs += [self.word(name) for name in ('armed', 'serving', 'finished')]
+        return max(sign for sign in signs if sign < 1e11)
+
+
+def collect(path: Path, world: World) -> Traces:
+    """All traces of the run in directory `path`.  Raises nothing for damaged files."""
+    started, pid = name_facts(path.name)
+    context = read_json(path / CONTEXT)
+    recording, damage = _recording(path)
+    fault = _mark(path, 'faults', recording)
+    fatal = faultlog.first_fatal(fault.dumps) if fault else None
+    marks = {name: mark for name in _SIGNALS if (mark := _mark(path, name, recording))}
+    same_boot = _same(_dict(context, 'identity').get('boot_id'), _line(world.proc / 'sys/kernel/random/boot_id'))
+    cgroup_kills, host_kills = _kills(context, recording, world, same_boot)
+    stderr = _stderr_tail(context)
+    return Traces(
+        run=path.name, started=_number(context.get('started')) or started, pid=pid, context=context,
+        loaded=read_json(path / SERVING), recording=recording, damage=damage or ('' if context else 'No run context.'),
+        fault=fatal, fault_time=fault.time if fatal else 0.0, marks=marks, hang=_mark(path, 'deadman', recording),
+        stderr_fault=stderr and faultlog.find_py_fatal(stderr, context.get('main_ident')),
+        stderr_readable=stderr is not None, cgroup_kills=cgroup_kills, host_kills=host_kills,
+        kernel_line=_kernel_line(world, pid, context) if same_boot and (cgroup_kills or host_kills) else '',
+        same_boot=same_boot, same_machine=_same(context.get('machine_id'), _line(world.machine_id)),
+        boot_time=_boot_time(world))
+
+
+# -- the run's own files -----------------------------------------------------------------------------
+
+def _recording(path):
+    """The black box and what is wrong with it; (None, '') where there never was one."""
+    try:
+        return blackbox.read((path / BLACKBOX).read_bytes()), ''
+    except FileNotFoundError:
+        return None, ''
+    except (UnreadableRecord, OSError) as error:
+        return None, str(error)
+
+
+def _mark(path, name, recording):
+    """The part of a mark file that was not survived; None if there is none."""
+    file = path / mark_name(name)
+    survived = recording.survived[name] if recording else 0
+    try:
+        data = file.read_bytes()
+        if not data[survived:].strip(b'\0'):
+            return None
+        return Mark(file.stat().st_mtime, faultlog.parse(data, min(survived, len(data))))
+    except OSError:
+        return None
+
+
+def _stderr_tail(context):
+    """The end of what this run wrote to a regular file as stderr; None where that cannot be read."""
+    output = _dict(_dict(context, 'outputs'), '2')
+    if output.get('kind') != 'file':
+        return None
+    try:
+        with open(output['path'], 'rb') as file:
+            status = os.fstat(file.fileno())
+            if (status.st_dev, status.st_ino) != (output['device'], output['inode']):
+                return None
+            file.seek(max(_number(output.get('size')), status.st_size - _TAIL))
+            return file.read(_TAIL)
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+# -- the system --------------------------------------------------------------------------------------
+
+def _kills(context, recording, world, same_boot):
+    """By how much the kernel's counters of OOM kills rose: (of the same cgroup, of the host); None: not known."""
+    last = recording.last_sample if recording else None
+    group = _dict(context, 'cgroup')
+    cgroup = host = None
+    if same_boot:
+        if last and last.cgroup_kills >= 0 and _is_same_group(group):
+            cgroup = _rise(_counter(Path(group['counter_file'])), last.cgroup_kills)
+        before = last.host_kills if last else _number(context.get('host_kills', -1))
+        host = _rise(_counter(world.proc / 'vmstat'), before)
+    return cgroup, host
+
+
+def _is_same_group(group):
+    try:
+        status = os.stat(group['directory'])
+        return (status.st_dev, status.st_ino) == (group['device'], group['inode'])
+    except (OSError, KeyError, TypeError):
+        return False
+
+
+def _counter(path):
+    found = re.search(r'^oom_kill (\d{1,18})$', _text(path), re.MULTILINE)
+    return int(found[1]) if found else -1
+
+
+def _rise(now, before):
+    return now - before if now >= 0 and before >= 0 and now >= before else None
+
+
+def _kernel_line(world, pid, context):
+    """The kernel's own line about killing this pid, since the run began; '' where the log is not readable."""
+    since = _number(context.get('monotonic'))
+    wanted = f'Killed process {pid} '
+    for record in reversed(_kernel_records(world.kernel_log)):
+        head, _, message = record.partition(';')
+        stamp = (head.split(',') + ['', '', ''])[2]
+        if wanted in message and stamp.isdigit() and int(stamp) / 1e6 >= since - 5:
+            return message.strip().splitlines()[0]
+    return ''
+
+
+def _kernel_records(path):
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return []
+    records = []
+    try:
+        while len(records) < 50000 and (record := os.read(descriptor, 8192)):
+            records.append(record.decode(errors='replace'))
+    except OSError:                                     # EAGAIN: that was all; EPIPE: overwritten meanwhile
+        pass
+    finally:
+        os.close(descriptor)
+    return records
+
+
+def _boot_time(world):
+    found = re.search(r'^btime (\d{1,12})$', _text(world.proc / 'stat'), re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def _same(then, now):
+    return None if not then or not now else then == now
+
+
+def _dict(document, key):
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value):
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else 0
+
+
+def _text(path):
+    try:
+        return path.read_text(errors='replace')
+    except OSError:
+        return ''
+
+
+def _line(path):
+    return _text(path).strip()

@@ -1,0 +1,108 @@
+"""Traces and judgement, put together as the record that is archived.  Values in, a RunRecord out."""
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from dataclasses import asdict
+from dataclasses import replace
+
+from ..records import Instance
+from ..records import RunRecord
+from ..records import isotime
+from .evidence import Traces
+from .verdict import Judgement
+
+_FRAMES_IN_SIGNATURE = 4
+
+
+def record(traces: Traces, judgement: Judgement) -> RunRecord:
+    """The whole record of a dead run."""
+    box = traces.recording
+    threads = _threads(traces)
+    crashed = next((thread['ident'] for thread in threads if thread['crashed']), None)
+    ended = max(traces.last_sign, traces.started)
+    return RunRecord(
+        run=traces.run, instance=_instance(traces), role=traces.role, pid=traces.pid,
+        started=isotime(traces.started), ended=isotime(ended), uptime_seconds=round(ended - traces.started, 3),
+        verdict=judgement.verdict, confidence=judgement.confidence, summary=judgement.summary,
+        signal=judgement.signal, evidence=judgement.evidence, ruled_out=judgement.ruled_out,
+        candidates=judgement.candidates, phase=_phase(traces), exception=box.exception if box else '',
+        requests=tuple(_request(r, ended, r.ident == crashed) for r in (box.in_flight if box else ())),
+        recent=tuple(_request(r, ended) for r in reversed(box.finished if box else ())),
+        threads=threads, native=tuple(asdict(f) for f in (traces.dump.native if traces.dump else ())),
+        samples=tuple(asdict(s) | {'time': isotime(s.time)} for s in (box.samples if box else ())),
+        log=tuple(_log_line(line) for line in (box.log if box else ())),
+        compiled_modules=_modules(traces), context=traces.context, counters=_counters(traces),
+        signature=signature(judgement, threads, box.exception if box else ''))
+
+
+def signature(judgement: Judgement, threads, exception: str = '') -> str:
+    """A short, stable name for "the same crash again": what, where, and eight digits of both."""
+    thread = next((t for t in threads if t['crashed']), None)
+    frames = [f'{os.path.basename(f["file"])}:{f["function"]}' for f in (thread['frames'] if thread else ())]
+    frames = list(dict.fromkeys(frames))[:_FRAMES_IN_SIGNATURE]
+    kind = exception.strip().rpartition('\n')[2].partition(':')[0] if judgement.verdict in (
+        'unhandled-exception', 'startup-failed') else ''
+    words = [judgement.verdict, judgement.signal or '', kind, *frames]
+    digest = hashlib.sha256('|'.join(words).encode()).hexdigest()[:8]
+    return ' '.join(filter(None, [judgement.signal or kind or judgement.verdict, *frames[:1], digest]))
+
+
+def _instance(traces):
+    known = traces.context.get('instance')
+    known = known if isinstance(known, dict) else {}
+    return Instance(**{key: str(known.get(key) or '') for key in ('host', 'client_home', 'listen')})
+
+
+def _phase(traces):
+    """How far the run had come: "arming", "starting", "serving" or "finished"; "" if that is not known."""
+    if not traces.recording:
+        return ''
+    return next((phase for word, phase in (('finished', 'finished'), ('serving', 'serving'), ('armed', 'starting'))
+                 if traces.word(word)), 'arming')
+
+
+def _request(request, ended, crashed=False):
+    document = asdict(replace(request, crashed=crashed))
+    seconds = request.seconds if request.seconds is not None else max(0.0, ended - request.started)
+    document.update(thread=f'0x{request.ident:016x}', started=isotime(request.started),
+                    ended=isotime(request.ended), seconds=round(seconds, 6))
+    return document
+
+
+def _log_line(line):
+    return {'time': isotime(line.time), 'level': logging.getLevelName(line.level), 'logger': line.logger,
+            'message': line.message, 'thread': f'0x{line.ident:016x}', 'cut': line.cut}
+
+
+def _threads(traces):
+    """Threads of the dump, else of the marks; the crashed one first, named by what is known of them."""
+    dump = traces.dump
+    found = list(dump.threads) if dump else [
+        replace(thread, ident=thread.ident or traces.context.get('main_ident'))
+        for mark in traces.marks.values() for d in mark.dumps for thread in d.threads]
+    found.sort(key=lambda thread: not thread.crashed)
+    return tuple(asdict(thread) | {'name': thread.name or _thread_name(traces, thread.ident)} for thread in found)
+
+
+def _thread_name(traces, ident):
+    if ident == traces.context.get('main_ident'):
+        return 'MainThread'
+    if traces.recording and ident in traces.recording.threads:
+        return 'serves requests'
+    return ''
+
+
+def _modules(traces):
+    loaded = traces.loaded.get('compiled_modules')
+    named = traces.dump.extension_modules if traces.dump else ()
+    return tuple(sorted({str(name) for name in (*(loaded if isinstance(loaded, list) else ()), *named)}))
+
+
+def _counters(traces):
+    if not traces.recording:
+        return {}
+    finished = sum(request.count for request in traces.recording.finished)
+    return {'requests_kept': finished, 'requests_without_slot': traces.recording.words['overflow'],
+            'drill': traces.recording.words['drill']}

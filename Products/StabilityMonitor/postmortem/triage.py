@@ -1,0 +1,83 @@
+"""What the next process does with the dead runs that it finds: claim, collect, judge, archive.
+
+A triage that fails never stops Zope: it becomes a finding, and the run is archived as unreadable.
+"""
+from __future__ import annotations
+
+import logging
+
+from ..records import Instance
+from ..records import RunRecord
+from ..records import duration
+from ..records import isotime
+from ..rundirectory import CONTEXT
+from ..rundirectory import Base
+from ..rundirectory import name_facts
+from ..rundirectory import read_json
+from . import evidence
+from . import incident
+from . import verdict
+from .archive import Archive
+
+LOGGER = logging.getLogger('StabilityMonitor')
+
+
+def triage(base: Base, own: str = '', world=None, on_error=None) -> list[RunRecord]:
+    """Judge and archive every dead run below `base` but `own`; those that this process archived, oldest first."""
+    world = world or evidence.World()
+    archive, done = Archive(base), []
+    for name in base.waiting():
+        claimed = base.claim(name) if name != own else None
+        if claimed is None:
+            continue
+        try:
+            record = examine(claimed.path, world)
+            archive.add(claimed.path, record)
+            done.append(record)
+        except Exception as error:
+            if on_error is None:
+                raise
+            on_error(name, error)
+        finally:
+            claimed.abandon()
+    base.sweep()
+    return done
+
+
+def examine(path, world=None) -> RunRecord:
+    """The record of the dead run in directory `path`; one of verdict "unreadable" if all else fails."""
+    try:
+        traces = evidence.collect(path, world or evidence.World())
+        return incident.record(traces, verdict.judge(traces))
+    except Exception as error:
+        LOGGER.warning('The run %s could not be judged.', path.name, exc_info=True)
+        started, pid = name_facts(path.name)
+        known = read_json(path / CONTEXT).get('instance')
+        known = known if isinstance(known, dict) else {}
+        return RunRecord(
+            run=path.name, pid=pid, started=isotime(started), ended=isotime(started),
+            instance=Instance(*(str(known.get(key) or '') for key in ('host', 'client_home', 'listen'))),
+            summary=f'The record of this run is damaged: {type(error).__name__}: {error}.')
+
+
+def at_start(life) -> None:
+    """The triage of a process that has just armed: everything it meets is logged or a finding."""
+    options = life.options
+    with life.findings.guarded('triage', 'Dead runs could not be judged.',
+                               'Run "stabilitymonitor triage" by hand to see the error.'):
+        triage(life.base, life.name, on_error=lambda name, error: life.findings.add(
+            f'triage-{name}', f'The dead run {name} could not be archived.', f'{type(error).__name__}: {error}.',
+            'Make the directory writable for the user that Zope runs as.'))
+        archive = Archive(life.base)
+        archive.prune(options.keep_runs, options.keep_days, options.keep_bytes)
+        _say_how_it_ended(archive, Instance(**life.instance), life.role)
+
+
+def _say_how_it_ended(archive, instance, role):
+    """One line in the event log: how the last run ended."""
+    last = next((r for r in archive.summaries() if r.instance == instance and r.role == 'server'), None)
+    if last is None or role != 'server':
+        return
+    level = logging.WARNING if last.is_incident else logging.INFO
+    LOGGER.log(level, 'The last run (pid %s, started %s, up %s) ended: %s [%s, %s] %s', last.pid, last.started,
+               duration(last.uptime_seconds), last.summary, last.verdict, last.confidence, last.run)

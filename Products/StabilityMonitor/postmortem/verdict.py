@@ -1,0 +1,247 @@
+"""How a run ended: a table of rules, tried in order; the first that applies is the verdict.
+
+A rule looks at `Traces` only and returns a `Judgement` or None.  It reads no file.  The order is that
+of DESIGN section 4: a recorded crash is never erased by missing data.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..records import Evidence
+from ..records import isotime
+from . import faultlog
+from .elimination import candidates
+from .elimination import ruled_out
+
+_CRASH_SIGNALS = {'SIGSEGV', 'SIGBUS', 'SIGILL', 'SIGFPE'}
+_STOP_SIGNALS = ('SIGTERM', 'SIGINT')
+_OTHER_SIGNALS = ('SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGALRM', 'SIGXCPU')
+#: A server that stood ready for so long (seconds) has started, even if nobody asked it for anything.
+READY = 10
+#: A dump shows at most 100 frames of a thread; so many in a repeating cycle are a runaway recursion.
+_REPEATS = 50
+
+
+@dataclass(frozen=True)
+class Judgement:
+    verdict: str
+    confidence: str
+    summary: str
+    evidence: tuple[Evidence, ...] = ()
+    signal: str | None = None
+    ruled_out: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+
+
+def judge(traces) -> Judgement:
+    return next(found for rule in RULES if (found := rule(traces)) is not None)
+
+
+# -- rules -------------------------------------------------------------------------------------------
+
+def stack_overflow(t):
+    dump = t.fault
+    if not dump or dump.signal not in _CRASH_SIGNALS or not dump.crashed_thread:
+        return None
+    repeats = faultlog.repetition(dump.crashed_thread.frames)
+    if repeats < _REPEATS:
+        return None
+    evidence = (_dumped(t), Evidence('fault log', f'{repeats} of the {len(dump.crashed_thread.frames)} frames shown '
+                                     'of the crashed thread are the same few functions over and over.'))
+    return Judgement('stack-overflow', 'strong' if dump.crashed_thread.cut else 'likely',
+                     'A thread ran off the end of its stack: a recursion that did not stop.',
+                     evidence + _stack_size(t), dump.signal)
+
+
+def crashed(t):
+    if t.fault and t.fault.signal != 'SIGABRT':
+        return Judgement('crashed', 'certain', f'Zope crashed: {t.fault.reason} ({t.fault.signal}){_where(t)}.',
+                         (_dumped(t),), t.fault.signal)
+
+
+def aborted(t):
+    if t.fault:
+        return Judgement('aborted', 'certain', f'Zope was aborted: {t.fault.reason}{_where(t)}.',
+                         (_dumped(t),), 'SIGABRT')
+    if t.stderr_fault:
+        signal = t.stderr_fault.signal or 'SIGABRT'
+        fact = f'"Fatal Python error: {t.stderr_fault.reason}", with the threads of this process.'
+        verdict = 'crashed' if signal in _CRASH_SIGNALS else 'aborted'
+        return Judgement(verdict, 'certain', f'Python ended itself with a fatal error: {t.stderr_fault.reason}.',
+                         (Evidence('standard error', fact),), signal)
+
+
+def out_of_memory(t):
+    if t.kernel_line:
+        return _out_of_memory(t, 'certain', (Evidence('kernel log', t.kernel_line),))
+    if _left_a_word(t):
+        return None
+    if t.cgroup_kills:
+        fact = f'The memory cgroup of this process counted {t.cgroup_kills} OOM kill(s) since its last sample.'
+        return _out_of_memory(t, 'strong', (Evidence('cgroup', fact),))
+    if t.host_kills and t.cgroup_kills is None and _was_near_limit(t):
+        fact = f'The kernel counted {t.host_kills} OOM kill(s) on this host since the last sample.'
+        return _out_of_memory(t, 'likely', (Evidence('/proc/vmstat', fact),))
+
+
+def startup_failed(t):
+    if t.role != 'server' or not t.recording or t.marks or _is_interrupt(t) or t.same_boot is False:
+        return None
+    if t.recording.finished or (t.word('serving') and t.last_sign - t.word('serving') >= READY):
+        return None
+    where = 'after it had started to serve' if t.word('serving') else 'before it was ready to serve'
+    how, source, confidence = _end_of_start(t)
+    return Judgement('startup-failed', confidence, f'Zope did not start: it ended {where}{how}.',
+                     (Evidence(source, f'It ended {where}{how}; no request had been answered.'),),
+                     ruled_out=ruled_out(t), candidates=() if source != 'black box' else candidates(t))
+
+
+def unhandled_exception(t):
+    if t.recording and t.recording.exception and not _is_interrupt(t):
+        return Judgement('unhandled-exception', 'certain', f'The main thread ended with {_exception(t)}',
+                         (Evidence('excepthook', t.recording.exception.strip()),))
+
+
+def hung(t):
+    if t.role != 'server' or not (t.hang or _all_overdue(t)):
+        return None
+    evidence = []
+    if t.hang:
+        evidence.append(Evidence('dead-man switch', f'The heartbeat had stood still since before {_time(t.hang.time)}, '
+                                 'as when C code holds the interpreter lock (GIL).'))
+    if _all_overdue(t):
+        since = t.word('hung_since')
+        evidence.append(Evidence('black box', 'All threads that serve were busy with requests older than the option '
+                                 f'"stall"{f" since {_time(since)}" if since else ""}.'))
+    ended, signal = _how_stopped(t)
+    return Judgement('hung', 'strong', f'Zope was not answering any more when it {ended}.',
+                     (*evidence, *_marks(t)), signal)
+
+
+def signalled(t):
+    signal = next((name for name in _OTHER_SIGNALS if name in t.marks), None)
+    if signal and not t.word('finished'):
+        return Judgement('signalled', 'strong', f'Zope was ended by {signal}, which it does not handle{_ADVICE[signal]}.',
+                         _marks(t), signal)
+
+
+def stopped(t):
+    signal = next((name for name in _STOP_SIGNALS if name in t.marks), 'SIGINT' if _is_interrupt(t) else None)
+    finished = t.word('finished')
+    if not signal and not finished:
+        return None
+    evidence = _marks(t)
+    if finished:
+        evidence += (Evidence('black box', f'The interpreter came to its normal end at {_time(finished)}.'),)
+    how = f'by {signal}' if signal else 'by a normal exit'
+    return Judgement('stopped', 'certain' if finished else 'strong', f'Zope was stopped {how}.', evidence, signal)
+
+
+def host_restarted(t):
+    if t.same_boot is not False or t.same_machine is False:
+        return None
+    gap = t.boot_time - t.last_sign
+    fact = f'The machine has booted since (at {_time(t.boot_time)}); the last sign of life is from {_time(t.last_sign)}.'
+    return Judgement('host-restarted', 'strong' if abs(gap) < 600 else 'likely',
+                     'The machine was restarted while Zope was running.', (Evidence('boot id', fact),))
+
+
+def unreadable(t):
+    if t.damage:
+        return Judgement('unreadable', 'weak', 'The record of this run is damaged; how it ended cannot be told.',
+                         (Evidence('reader', t.damage),), ruled_out=ruled_out(t), candidates=candidates(t))
+
+
+def vanished(t):
+    found = candidates(t)
+    return Judgement('vanished', 'likely' if len(found) <= 2 else 'weak',
+                     'Zope ended without a trace: most likely it was killed (SIGKILL) or left by os._exit.',
+                     (Evidence('black box', f'The last sign of life is from {_time(t.last_sign)}.'),),
+                     ruled_out=ruled_out(t), candidates=found)
+
+
+RULES = (stack_overflow, crashed, aborted, out_of_memory, startup_failed, unhandled_exception, hung, signalled,
+         stopped, host_restarted, unreadable, vanished)
+
+_ADVICE = {'SIGHUP': ': an old logrotate recipe, or a terminal that was closed',
+           'SIGUSR1': ': an old logrotate recipe', 'SIGUSR2': ': an old logrotate recipe',
+           'SIGQUIT': ': Ctrl-\\ on its terminal, or a supervisor', 'SIGALRM': ': a timer of other code',
+           'SIGXCPU': ': the limit of processor time (ulimit -t)'}
+
+
+# -- the words they use ------------------------------------------------------------------------------
+
+def _dumped(t):
+    thread = t.fault.crashed_thread
+    who = ' with the stack of the thread that crashed' if thread else ', which names no crashed thread'
+    return Evidence('fault log', f'"Fatal Python error: {t.fault.reason}" at {_time(t.fault_time)}{who}.')
+
+
+def _where(t):
+    thread = t.fault.crashed_thread
+    return f' in {thread.frames[0].function}' if thread and thread.frames else ''
+
+
+def _stack_size(t):
+    size = t.recording.threads.get(t.fault.crashed_thread.ident, {}).get('stack_size') if t.recording else 0
+    return (Evidence('black box', f'The stack of that thread was {size >> 10} KiB.'),) if size else ()
+
+
+def _out_of_memory(t, confidence, evidence):
+    sample = t.recording.last_sample if t.recording else None
+    if sample and sample.rss > 0:
+        limit = f' of {_mib(sample.cgroup_limit)} allowed' if sample.cgroup_limit > 0 else ''
+        evidence += (Evidence('last sample', f'It used {_mib(sample.rss)}{limit} at {_time(sample.time)}.'),)
+    return Judgement('out-of-memory', confidence, 'The kernel killed Zope because memory had run out.', evidence,
+                     'SIGKILL')
+
+
+def _was_near_limit(t):
+    sample = t.recording.last_sample if t.recording else None
+    return bool(sample and 0 < sample.cgroup_limit <= sample.cgroup_current * 1.25)
+
+
+def _left_a_word(t):
+    return bool(t.marks or t.word('finished') or (t.recording and t.recording.exception))
+
+
+def _is_interrupt(t):
+    return bool(t.recording and 'KeyboardInterrupt' in t.recording.exception.strip().rpartition('\n')[2])
+
+
+def _end_of_start(t):
+    """In words how a start ended, the source of that, and how sure it is."""
+    if t.recording.exception:
+        return f' with {_exception(t).rstrip(".")}', 'excepthook', 'certain'
+    if t.word('finished'):
+        return ' by a normal exit', 'atexit', 'certain'
+    return ' without a trace', 'black box', 'likely'
+
+
+def _exception(t):
+    return t.recording.exception.strip().rpartition('\n')[2]
+
+
+def _all_overdue(t):
+    sample = t.recording.last_sample if t.recording else None
+    return bool(sample and sample.workers and sample.overdue >= sample.workers)
+
+
+def _how_stopped(t):
+    signal = next(iter(t.marks), None)
+    if signal:
+        return f'was stopped by {signal}', signal
+    return ('came to its end' if t.word('finished') else 'was killed'), None
+
+
+def _marks(t):
+    return tuple(Evidence('signal mark', f'{name} came at {_time(mark.time)}; the process did not outlive it.')
+                 for name, mark in t.marks.items())
+
+
+def _time(seconds):
+    return (isotime(seconds) or '?').replace('T', ' ').split('.')[0] + ' UTC'
+
+
+def _mib(size):
+    return f'{size / (1 << 20):.0f} MiB'

@@ -1,0 +1,144 @@
+"""A report as bytes: text for people, JSON for programs.  Formatters yield lines, `render` joins them."""
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from ..errors import UnknownFormat
+from ..records import duration
+
+_RULE = '=' * 78
+
+
+def render(report: dict, format: str) -> tuple[str, str, bytes]:
+    """(file name, content type, bytes) of a report.  Raises UnknownFormat."""
+    if format not in FORMATS:
+        raise UnknownFormat(f'There is no report format {format!r}.')
+    content_type, extension, function = FORMATS[format]
+    subject = report['incident']['run'] if report.get('incident') else report['generated'].replace(':', '')
+    return f'stability-{subject}.{extension}', content_type, function(report)
+
+
+def as_json(report: dict) -> bytes:
+    return json.dumps(report, indent=1, ensure_ascii=False).encode('utf-8', 'backslashreplace')
+
+
+def as_text(report: dict) -> bytes:
+    return ('\n'.join(lines(report)) + '\n').encode('utf-8', 'backslashreplace')
+
+
+FORMATS = {'text': ('text/plain; charset=utf-8', 'txt', as_text), 'json': ('application/json', 'json', as_json)}
+
+
+def lines(report: dict) -> Iterator[str]:
+    """The whole report, line by line; control characters of foreign text are shown escaped."""
+    yield from _title(report)
+    if report.get('process'):
+        yield from _section('This process', _facts(report['process']))
+    if report.get('incident'):
+        yield from _section('The incident', run_lines(report['incident']))
+    elif report.get('previous'):
+        yield from _section('How the last run ended', run_lines(report['previous']))
+    else:
+        yield from _section('How the last run ended', ['No earlier run of this instance is archived.'])
+    yield from _section('Requests in flight now', [_request(r) for r in report['in_flight']] or ['None.'])
+    yield from _section('Findings', list(_findings(report['checks'])) or ['None.'])
+    yield from _section('Past runs', list(history_lines(report['history'])) or ['None.'])
+    yield from _section('Products', [', '.join(report['inventory']['products']) or 'None.'])
+    yield from _section('Versions', [f'{d["name"]} {d["version"]}' for d in report['inventory']['distributions']])
+    yield from _section('System', _facts(report['inventory']['system']))
+    yield from _section('Reported by', [report['support'].get('support_name') or 'YOUR NAME',
+                                        report['support'].get('support_contact') or 'YOUR EMAIL ADDRESS'])
+
+
+def run_lines(run: dict) -> Iterator[str]:
+    """One archived run: the verdict first, then everything that speaks for it."""
+    yield f'{run["summary"]}'
+    yield ''
+    yield from _facts({'verdict': run['verdict'], 'confidence': run['confidence'], 'run': run['run'],
+                       'signal': run['signal'], 'exit code': run['exit_code'], 'pid': run['pid'], 'role': run['role'],
+                       'started': run['started'], 'ended': run['ended'],
+                       'was up': duration(run['uptime_seconds']), 'signature': run['signature']})
+    yield from _block('Evidence', [f'{e["source"]}: {e["fact"]}' for e in run['evidence']])
+    yield from _block('Ruled out', run['ruled_out'])
+    yield from _block('It may have been', run['candidates'])
+    yield from _block('Requests in flight at the end', [_request(r) for r in run['requests']])
+    yield from _block('Last finished requests', [_request(r) for r in run.get('recent', ())[:20]])
+    for thread in run.get('threads', ()):
+        yield from _block(_thread(thread), [_frame(f) for f in thread['frames']] or ['no Python frame'])
+    yield from _block('C stack of the crashed thread', [_native(f) for f in run.get('native', ())])
+    yield from _block('Last log records', [_log(line) for line in run.get('log', ())[-20:]])
+    yield from _block('Last samples', [_sample(s) for s in run.get('samples', ())[-5:]])
+    yield from _block('Compiled modules', [', '.join(run.get('compiled_modules', ()))] if run.get('compiled_modules')
+                      else ())
+
+
+def history_lines(history) -> Iterator[str]:
+    """One line for each past run."""
+    for run in history:
+        yield clean(f'{run["started"] or "?":24}  {run["verdict"]:20} {run["signal"] or "":8} '
+                    f'up {duration(run["uptime_seconds"]):18} {run["role"]:6} {run["run"]}')
+
+
+def clean(text: str) -> str:
+    """Text of foreign origin, safe for a terminal: control characters escaped."""
+    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(text))
+
+
+def _title(report):
+    instance = report['instance']
+    yield f'Stability report of {clean(instance["client_home"] or "?")} on {clean(instance["host"] or "?")}'
+    yield f'Listening on {clean(instance["listen"] or "an address that is not known")}; made {report["generated"]}'
+
+
+def _section(title, body):
+    yield from ('', _RULE, title, _RULE)
+    yield from (clean(line) for line in body)
+
+
+def _block(title, body):
+    if body:
+        yield ''
+        yield f'{title}:'
+        yield from (f'  {line}' for line in body)
+
+
+def _facts(facts):
+    return [f'{key.replace("_", " "):18} {value}' for key, value in facts.items() if value not in (None, '')]
+
+
+def _findings(checks):
+    for check in checks:
+        yield f'[{check["severity"]}] {check["title"]}'
+        yield from (f'    {check[key]}' for key in ('detail', 'action') if check[key])
+
+
+def _request(r):
+    times = f' x{r["count"]}' if r.get('count', 1) > 1 else ''
+    status = f' -> {r["status"]}' if r.get('status') else ''
+    crashed = '  <== the crash' if r.get('crashed') else ''
+    return (f'{r["method"]} {r["path"]}{status}{times}  {r["phase"]}, {r["seconds"]:.3f} s, since {r["started"]}, '
+            f'thread {r["thread"]}{crashed}')
+
+
+def _thread(thread):
+    ident = f'0x{thread["ident"]:016x}' if thread['ident'] else ''
+    return ' '.join(filter(None, ('Crashed thread' if thread['crashed'] else 'Thread', ident, thread['name'],
+                                  f'({thread["note"]})' if thread.get('note') else '')))
+
+
+def _frame(frame):
+    return f'File "{frame["file"]}", line {frame["line"] or "?"} in {frame["function"]}'
+
+
+def _native(frame):
+    return f'{frame["binary"]} {frame["symbol"]}'
+
+
+def _log(line):
+    return f'{line["time"]} {line["level"]} {line["logger"]} {line["message"]}'
+
+
+def _sample(s):
+    return (f'{s["time"]} memory {max(s["rss"], 0) >> 20} MiB, processor {s["cpu"]:.1f} s, threads {s["threads"]}, '
+            f'descriptors {s["descriptors"]}, in flight {s["in_flight"]}')

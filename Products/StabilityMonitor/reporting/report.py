@@ -1,0 +1,78 @@
+"""The report: one document that the tab, the downloads and the command line render.
+
+Its keys are the contract of DESIGN section 4; keys are only ever added.  `life` is the living run of
+this process, or None when Zope is down.
+"""
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from dataclasses import asdict
+
+from ..blackbox import read
+from ..diagnosis.inventory import inventory
+from ..diagnosis.statistics import crash_loop
+from ..diagnosis.statistics import last_server_run
+from ..diagnosis.statistics import of_instance
+from ..records import Instance
+from ..records import isotime
+from ..recording.runcontext import compiled_modules
+
+SCHEMA = 'stabilitymonitor/1'
+
+
+def build(life, archive, run: str | None = None, instance: Instance | None = None, clock=time.time) -> dict:
+    """The report of this process and its past; with `run`, about that incident.  Raises NoSuchRun."""
+    instance = Instance(**life.instance) if life else instance
+    summaries = archive.summaries()
+    ours = of_instance(summaries, instance) if instance else summaries
+    last = last_server_run(ours)
+    incident = archive.record(run).to_json() if run else None
+    report = {
+        'schema': SCHEMA, 'generated': isotime(clock()),
+        'instance': asdict(instance or (last.instance if last else Instance())),
+        'process': process(life, clock) if life else None,
+        'previous': archive.record(last.run).to_json() if last else None,
+        'history': [r.summary_json() for r in ours],
+        'checks': [asdict(finding) for finding in life.findings] if life else [],
+        'workarounds': [],
+        'inventory': inventory(compiled_modules() if life else ()),
+        'in_flight': in_flight(life, clock) if life else [],
+        'crash_loop': [r.run for r in crash_loop(ours)],
+        'clean_scripts': archive.clean_scripts,
+        'support': _support(life)}
+    return report | ({'incident': incident} if incident else {})
+
+
+def process(life, clock=time.time) -> dict:
+    """This process: the HOWTO's eight values first."""
+    software, context = life.software, life.context
+    return {
+        'zope': software.get('zope', ''), 'python': sys.version, 'platform': sys.platform,
+        'software_home': software.get('software_home', ''), 'instance_home': software.get('instance_home', ''),
+        'client_home': software.get('client_home', ''), 'pid': os.getpid(),
+        'uptime_seconds': round(time.monotonic() - life.started_monotonic, 3),
+        'started': isotime(life.started), 'run': life.name, 'role': life.role,
+        'debug_mode': bool(software.get('debug_mode')), 'server_software': software.get('server_software', ''),
+        'threads': software.get('threads'), 'supervisor': context.get('supervisor', ''),
+        'libc': context.get('libc', ''), 'system': platform.platform(), 'safe_mode': life.safe_mode,
+        'recording': life.recorder is not None, 'directory': str(life.path),
+        'thread_stack': context.get('thread_stack'), 'core_pattern': context.get('core_pattern', '')}
+
+
+def in_flight(life, clock=time.time) -> list[dict]:
+    """The requests of this process right now, oldest first, as its black box has them."""
+    if life.recorder is None:
+        return []
+    now, found = clock(), []
+    for request in sorted(read(bytes(life.recorder.buffer)).in_flight, key=lambda r: r.started):
+        found.append(asdict(request) | {'thread': f'0x{request.ident:016x}', 'started': isotime(request.started),
+                                        'seconds': round(max(0.0, now - request.started), 3)})
+    return found
+
+
+def _support(life):
+    options = life.options if life else None
+    return {key: getattr(options, key, '') for key in ('support_name', 'support_contact', 'tracker_url')}

@@ -1,0 +1,123 @@
+"""Zope's events, told to the recorder.
+
+These run inside every request: they never raise, take no lock, make no system call and keep no
+reference to a request.  `token` is the id of the request object, so that the end of a nested request
+does not end this one's breadcrumb.
+"""
+from __future__ import annotations
+
+import threading
+
+from ..recording import arming
+from ..recording.arming import STATE
+
+_TRAVERSING, _PUBLISHING, _COMMITTING, _FINISHING, _ABORTING, _FAILED, _STREAMING = range(1, 8)
+
+
+def request_begins(event) -> None:
+    recorder = STATE.recorder
+    if recorder is None:
+        if not STATE.cut_off:
+            return
+        recorder = _forked_worker()
+    try:
+        request = event.request
+        environ = request.environ
+        path = environ.get('PATH_INFO', '')
+        if STATE.life.options.record_query and environ.get('QUERY_STRING'):
+            path = f'{path}?{environ["QUERY_STRING"]}'
+        recorder.begin(environ.get('REQUEST_METHOD', ''), path, getattr(request, 'retry_count', 0), id(request))
+    except Exception:
+        _switch_off()
+
+
+def request_ends(event) -> None:
+    recorder = STATE.recorder
+    if recorder is None:
+        return
+    try:
+        request = event.request
+        recorder.end(getattr(getattr(request, 'response', None), 'status', 0) or 0, id(request))
+    except Exception:
+        _switch_off()
+
+
+def traversed(event) -> None:
+    _phase(_PUBLISHING)
+    recorder = STATE.recorder
+    if recorder is not None and STATE.life.options.record_user:
+        try:
+            recorder.user(event.request['AUTHENTICATED_USER'].getUserName())
+        except Exception:
+            pass                                        # nobody is logged in, or the user has no name
+
+
+def committing(event) -> None:
+    _phase(_COMMITTING)
+
+
+def succeeded(event) -> None:
+    _phase(_FINISHING)
+
+
+def aborting(event) -> None:
+    _phase(_ABORTING)
+
+
+def failed(event) -> None:
+    _phase(_FAILED)
+
+
+def streaming(event) -> None:
+    _phase(_STREAMING)
+
+
+def process_starting(event) -> None:
+    """Zope is configured, its database is open, its products are installed: it serves."""
+    if STATE.life is not None and STATE.life.recorder is not None:
+        STATE.life.serving()
+
+
+def _phase(number):
+    recorder = STATE.recorder
+    if recorder is not None:
+        try:
+            recorder.phase(number)
+        except Exception:
+            _switch_off()
+
+
+def _switch_off():
+    """The recorder has failed: no request shall meet it again."""
+    STATE.recorder = None
+    STATE.life.findings.add('recorder', 'Requests are no longer recorded: the recorder has failed.', '',
+                            'Restart Zope; report this with the traceback of the event log.')
+
+
+def _forked_worker():
+    """The first request in a forked server worker: it gets a run of its own."""
+    try:
+        life = arming.arm_forked_worker()
+        if life is None:
+            return STATE.recorder or _Nothing
+        if life.recorder:
+            life.serving()
+        threading.Thread(target=_triage, args=(life,), name='StabilityMonitor triage', daemon=True).start()
+        return life.recorder or _Nothing
+    except Exception:
+        return _Nothing
+
+
+def _triage(life):
+    from ..postmortem import triage
+    if life.directory is not None:
+        triage.at_start(life)
+    life.armed()
+
+
+class _Nothing:
+    """Stands for the recorder where there is none."""
+
+    @staticmethod
+    def begin(*args):
+        """Nothing is recorded."""
