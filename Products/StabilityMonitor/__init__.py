@@ -6,11 +6,16 @@ is hung in.  Imported anywhere else than inside a configured Zope it does nothin
 import logging
 import sys
 
+_LOGGER = logging.getLogger('StabilityMonitor')
+
 
 def initialize(context):
     """Zope calls this when the product is installed, in servers and in scripts."""
-    from .zmi import hanging
-    hanging.hang()
+    try:
+        from .zmi import hanging
+        hanging.hang()
+    except Exception:
+        _LOGGER.exception('The tab of the stability monitor is missing.')
 
 
 def _arm():
@@ -32,4 +37,4 @@ if _inside_configured_zope():
     try:
         _arm()
     except Exception:                                   # nothing of ours may keep a site from starting
-        logging.getLogger('StabilityMonitor').exception('The stability monitor is off: arming failed.')
+        _LOGGER.exception('The stability monitor is off: arming failed.')

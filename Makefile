@@ -1,0 +1,49 @@
+# make run | stop | test | bench | storm | lint       (ZOPE=5.14.2 for the other Zope, ARGS=... for pytest)
+# Needs Python 3.11 or newer and make; everything else is installed into a virtual environment of its own.
+
+ZOPE     ?= 6.3
+KILLS    ?= 1000
+INSTANCE ?= instance$(if $(filter-out 6.3,$(ZOPE)),-$(ZOPE))
+VENV     ?= .venv$(if $(filter-out 6.3,$(ZOPE)),-$(ZOPE))
+NEW_ENOUGH = -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+PYTHON   ?= $(shell for p in python3 python python3.14 python3.13 python3.12 python3.11; do \
+              $$p $(NEW_ENOUGH) && { echo $$p; break; }; done)
+CONSTRAINTS = constraints-$(ZOPE).txt
+READY    = $(VENV)/.ready
+PIP      = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS)
+
+.PHONY: help run stop test bench storm lint clean
+
+help:
+	@head -n 2 Makefile
+
+run: $(READY)
+	@$(VENV)/bin/python tools/instance.py start $(INSTANCE)
+
+stop:
+	@if [ -x $(VENV)/bin/python ]; then $(VENV)/bin/python tools/instance.py stop $(INSTANCE); \
+	 else echo 'Nothing runs: there is no $(VENV) yet; "make run" makes it.'; fi
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+bench: $(READY)
+	$(VENV)/bin/python benchmarks/run.py $(ARGS)
+
+storm: $(READY)
+	$(VENV)/bin/python tests/functional/storm.py --kills $(KILLS)
+
+lint: $(READY)
+	$(VENV)/bin/python -m ruff check .
+
+clean:
+	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis build *.egg-info
+
+$(READY): setup.py pyproject.toml $(CONSTRAINTS)
+	@[ -n "$(PYTHON)" ] || { echo 'No Python 3.11 or newer on the PATH; name one: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@echo 'Installing Zope $(ZOPE) and what the tests need into $(VENV) (once; a minute or two) ...'
+	@[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo 'The virtual environment could not be made; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	@$(PIP) 'Zope[wsgi]==$(ZOPE)' ruff -e '.[test,metrics]'
+	@$(PIP) -e '.[native]' || echo 'Going on without pystack: C frames are not read from core files.'
+	@touch $@

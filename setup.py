@@ -1,0 +1,68 @@
+"""What is installed, and what it needs."""
+import re
+from pathlib import Path
+
+from setuptools import find_namespace_packages
+from setuptools import setup
+
+HERE = Path(__file__).resolve().parent
+
+
+def read(name):
+    path = HERE / name
+    return path.read_text('utf-8') if path.exists() else ''
+
+
+def version():
+    """The package's own word, where it has one: a copied folder has no other."""
+    match = re.search(r"^__version__ = '([^']+)'", read('Products/StabilityMonitor/__init__.py'), re.M)
+    return match.group(1) if match else '1.0.dev0'
+
+
+setup(
+    name='Products.StabilityMonitor',
+    version=version(),
+    description='Tells, after any crash, hang, kill or restart of Zope, how the last process ended and why',
+    long_description=read('README.txt') + '\n\n' + read('CHANGES.txt'),
+    long_description_content_type='text/plain',
+    license='ZPL-2.1',
+    keywords='zope crash stability monitoring faulthandler post-mortem',
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Environment :: Web Environment',
+        'Framework :: Zope',
+        'Framework :: Zope :: 5',
+        'Intended Audience :: System Administrators',
+        'Operating System :: POSIX',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
+        'Programming Language :: Python :: 3.14',
+        'Topic :: System :: Monitoring',
+    ],
+    # Exactly these two patterns, or tests/ and benchmarks/ would land in site-packages.
+    packages=find_namespace_packages(include=['Products', 'Products.*']),
+    package_data={'': ['*.zcml', '*.toml'],
+                  'Products.StabilityMonitor': ['www/*', 'www/**/*']},
+    zip_safe=False,
+    python_requires='>=3.11',
+    install_requires=[
+        'Zope >= 5.14',
+        'packaging',
+        'psutil',
+        'zope.component',
+        'zope.interface',
+    ],
+    extras_require={
+        'native': ['pystack; sys_platform == "linux"'],
+        'metrics': ['prometheus-client'],
+        'test': ['hypothesis', 'pytest', 'pytest-cov', 'selenium', 'setuptools', 'zdaemon', 'zope.testing'],
+        'bench': ['haufe.requestmonitoring', 'sentry-sdk', 'six'],
+    },
+    entry_points={'console_scripts': ['stabilitymonitor = Products.StabilityMonitor.cli:main']},
+    # Zope finds products by walking the folders on sys.path: a plain `pip install -e .` must put
+    # the checkout there. What setuptools does by default, an import hook, is not always found.
+    options={'editable_wheel': {'mode': 'compat'}},
+)

@@ -1,0 +1,111 @@
+"""What a test may count on: a marker names it, and a test is skipped with the reason where it is missing.
+
+`--require=zope,browser` turns that around for CI: the session fails when no test with such a marker
+passed, or when one was skipped (unless for want of something else that was not required).
+"""
+import collections
+import importlib.util
+import os
+import shutil
+
+import pytest
+
+from zopekit import ZopeInstance
+
+
+def _missing_zope():
+    return None if importlib.util.find_spec('Zope2') else 'Zope is not installed here'
+
+
+def _missing_browser():
+    wanted = [name for name in ('chromium', 'chromedriver') if not shutil.which(name)]
+    if not importlib.util.find_spec('selenium'):
+        wanted.append('selenium')
+    return f'{", ".join(wanted)} not installed here' if wanted else _missing_zope()
+
+
+def _missing_root():
+    return None if getattr(os, 'geteuid', lambda: 1)() == 0 else 'not run by root'
+
+
+def _missing_gcc():
+    return None if shutil.which('gcc') or shutil.which('cc') else 'no C compiler here'
+
+
+NEEDS = {'zope': _missing_zope, 'browser': _missing_browser, 'root': _missing_root, 'gcc': _missing_gcc}
+REQUIRED = pytest.StashKey()
+RAN = pytest.StashKey()
+
+
+def pytest_addoption(parser):
+    parser.addoption('--require', default='', metavar='MARKERS',
+                     help='fail unless tests with each of these markers ran, and none was skipped: '
+                          + ','.join(NEEDS))
+
+
+def pytest_configure(config):
+    config.stash[REQUIRED] = [name for name in config.getoption('--require').split(',') if name]
+    config.stash[RAN] = collections.Counter()
+    unknown = set(config.stash[REQUIRED]) - set(NEEDS)
+    if unknown:
+        raise pytest.UsageError(f'--require: no such marker: {", ".join(sorted(unknown))}')
+
+
+def pytest_collection_modifyitems(config, items):
+    missing = {name: find() for name, find in NEEDS.items()}
+    for item in items:
+        for name, reason in missing.items():
+            if reason and item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    markers = {name for name in NEEDS if item.get_closest_marker(name)}
+    required = item.config.stash[REQUIRED]
+    excused = markers.difference(required)
+    for name in markers.intersection(required):
+        if report.when == 'call' and report.passed:
+            item.config.stash[RAN][name, 'passed'] += 1
+        elif report.skipped and not hasattr(report, 'wasxfail') and not excused:
+            item.config.stash[RAN][name, 'skipped'] += 1
+    return report
+
+
+def _unmet(config):
+    ran = config.stash[RAN]
+    for name in config.stash[REQUIRED]:
+        if not ran[name, 'passed'] or ran[name, 'skipped']:
+            yield f'required marker "{name}": {ran[name, "passed"]} passed, {ran[name, "skipped"]} skipped'
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if exitstatus == pytest.ExitCode.OK and any(_unmet(session.config)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for line in _unmet(config):
+        terminalreporter.write_line(f'ERROR: {line}', red=True)
+
+
+@pytest.fixture
+def make_zope(tmp_path):
+    """A factory of created, not yet started Zopes in folders of this test; all end with it."""
+    made = []
+
+    def make(name=None, **arguments):
+        zope = ZopeInstance(tmp_path / (name or f'zope{len(made)}'), **arguments)
+        made.append(zope)
+        return zope.create()
+
+    yield make
+    for zope in made:
+        zope.destroy()
+
+
+@pytest.fixture
+def zope(make_zope):
+    """One created, not yet started Zope."""
+    return make_zope()

@@ -1,0 +1,214 @@
+"""The house stands: imports go one way, the rooms stay apart, and all but one do without Zope."""
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import zope.interface
+
+PACKAGE = 'Products.StabilityMonitor'
+CHECKOUT = Path(__file__).resolve().parent.parent
+HOUSE = CHECKOUT / 'Products' / 'StabilityMonitor'
+
+# Rooms and single modules, from the top down: who stands higher may import who stands lower.
+STOREYS = [
+    {'zmi', 'cli', '__main__'},
+    {'reporting'},
+    {'diagnosis'},
+    {'postmortem', 'recording'},
+    {'rundirectory', 'blackbox', 'options'},
+    {'records', 'errors', 'interfaces'},
+]
+# Neighbours of one storey that may know each other; `recording` and `postmortem` never do.
+NEIGHBOURS = {('__main__', 'cli'),
+              ('rundirectory', 'blackbox'), ('rundirectory', 'options'), ('blackbox', 'options'),
+              ('records', 'errors'), ('records', 'interfaces'),
+              ('interfaces', 'records'), ('interfaces', 'errors')}
+ZOPE = {'AccessControl', 'Acquisition', 'App', 'BTrees', 'Chameleon', 'DateTime', 'DocumentTemplate',
+        'ExtensionClass', 'MultiMapping', 'OFS', 'Persistence', 'RestrictedPython', 'Shared', 'Signals',
+        'Testing', 'ZODB', 'ZPublisher', 'ZTUtils', 'Zope2', 'persistent', 'transaction', 'webdav',
+        'zExceptions', 'zmi'}
+MAX_LINES = 300
+
+
+def modules():
+    return sorted(path for path in HOUSE.rglob('*.py') if '__pycache__' not in path.parts)
+
+
+def label(path):
+    return str(path.relative_to(HOUSE))
+
+
+def room(path):
+    """The top-level name under the package: 'recording', 'cli', ... or '__init__'."""
+    return path.relative_to(HOUSE).parts[0].removesuffix('.py')
+
+
+def storey(name):
+    for number, names in enumerate(STOREYS):
+        if name in names:
+            return number
+    raise AssertionError(f'{name} is no room of the house: give it a storey in {__file__}')
+
+
+def imported(path):
+    """Dotted names that a file imports, relative ones resolved, each with whether it is inside a function."""
+    tree = ast.parse(path.read_text('utf-8'), str(path))
+    inside = {id(node) for function in ast.walk(tree)
+              if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+              for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for name in names_of(node, path):
+                yield name, id(node) in inside
+
+
+def names_of(node, path):
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    base = node.module or ''
+    if node.level:
+        package = (PACKAGE.split('.') + list(path.relative_to(HOUSE).parts[:-1]))
+        package = package[:len(package) - node.level + 1]
+        base = '.'.join(package + ([node.module] if node.module else []))
+    return [f'{base}.{alias.name}' for alias in node.names]
+
+
+def own_room(name):
+    """The room that a dotted name leads to, '__init__' for the package itself, None for foreign names."""
+    if name != PACKAGE and not name.startswith(PACKAGE + '.'):
+        return None
+    first = name[len(PACKAGE) + 1:].split('.')[0]
+    exists = first and ((HOUSE / first).is_dir() or (HOUSE / f'{first}.py').exists())
+    return first if exists else '__init__'
+
+
+def is_zope(name):
+    parts = name.split('.')
+    if parts[0] == 'Products':
+        return own_room(name) is None
+    if parts[0] == 'zope':
+        return parts[1:2] != ['interface']
+    return parts[0] in ZOPE
+
+
+def may_import(source, target):
+    if source == target or source == '__init__' or target == '__init__':
+        return True
+    return storey(source) < storey(target) or (source, target) in NEIGHBOURS
+
+
+def wrong_arrows(path):
+    source = room(path)
+    for name, _ in imported(path):
+        target = own_room(name)
+        if target and not may_import(source, target):
+            yield f'{label(path)} imports {name}: {source} -> {target}'
+
+
+def zope_imports(path):
+    source = room(path)
+    for name, in_function in imported(path):
+        if is_zope(name) and source != 'zmi' and not (source == '__init__' and in_function):
+            yield f'{label(path)} imports {name}'
+
+
+def test_there_is_a_house():
+    assert modules()
+
+
+def test_every_module_has_a_storey():
+    for path in modules():
+        assert room(path) == '__init__' or storey(room(path)) >= 0
+
+
+def test_imports_go_one_way():
+    assert [wrong for path in modules() for wrong in wrong_arrows(path)] == []
+
+
+def test_recording_and_postmortem_never_import_each_other():
+    assert not may_import('recording', 'postmortem')
+    assert not may_import('postmortem', 'recording')
+
+
+def test_only_the_zmi_knows_zope():
+    assert [wrong for path in modules() for wrong in zope_imports(path)] == []
+
+
+@pytest.mark.parametrize('source, wrong', [
+    ('from ..postmortem import triage', True),
+    ('from ..postmortem.triage import claim', True),
+    ('import Products.StabilityMonitor.cli', True),
+    ('def f():\n    from ..reporting import report', True),
+    ('from ..blackbox import Slot', False),
+    ('from .. import options', False),
+    ('from .heartbeat import Heartbeat', False),
+    ('import os.path', False),
+])
+def test_a_wrong_arrow_is_seen(tmp_path, monkeypatch, source, wrong):
+    (tmp_path / 'recording').mkdir()
+    for name in ('postmortem', 'reporting'):
+        (tmp_path / name).mkdir()
+    for name in ('cli', 'blackbox', 'options'):
+        (tmp_path / f'{name}.py').touch()
+    path = tmp_path / 'recording' / 'arming.py'
+    path.write_text(source)
+    monkeypatch.setattr(sys.modules[__name__], 'HOUSE', tmp_path)
+    assert bool(list(wrong_arrows(path))) == wrong
+
+
+@pytest.mark.parametrize('name, zopes', [
+    ('Zope2.App', True), ('zope.component.getUtility', True), ('Products.Five.browser', True), ('ZODB', True),
+    ('zope.interface.Interface', False), ('Products.StabilityMonitor.records', False), ('zoneinfo', False),
+])
+def test_zope_is_recognised(name, zopes):
+    assert is_zope(name) == zopes
+
+
+WITHOUT_ZOPE = '''
+import importlib, sys
+
+class OnlyThePythonLibrary:
+    """Refuse all but the standard library, zope.interface and the product."""
+    allowed = sys.stdlib_module_names | {'Products', 'zope'}
+
+    def find_spec(self, name, path=None, target=None):
+        top, _, rest = name.partition('.')
+        if top == 'Products' and rest and rest.split('.')[0] != 'StabilityMonitor':
+            raise ModuleNotFoundError(f'blocked: {name}', name=name)
+        if top == 'zope' and rest and rest.split('.')[0] != 'interface':
+            raise ModuleNotFoundError(f'blocked: {name}', name=name)
+        if top not in self.allowed:
+            raise ModuleNotFoundError(f'blocked: {name}', name=name)
+
+sys.meta_path.insert(0, OnlyThePythonLibrary())
+sys.path[:0] = [PATHS]
+for name in [MODULES]:
+    importlib.import_module(name)
+strange = sorted({name.split('.')[0] for name in sys.modules} & {'Zope2', 'App', 'OFS', 'ZPublisher', 'ZODB'})
+assert not strange, strange
+'''
+
+
+def dotted(path):
+    parts = [PACKAGE, *path.relative_to(HOUSE).with_suffix('').parts]
+    return '.'.join(part for part in parts if part != '__init__')
+
+
+def test_all_but_the_zmi_imports_without_zope():
+    """Nor does it need psutil, packaging or any extra: each one missing only switches a feature off."""
+    names = [dotted(path) for path in modules() if room(path) not in ('zmi', '__main__')]
+    assert names
+    libraries = str(Path(zope.interface.__file__).parents[2])
+    source = WITHOUT_ZOPE.replace('[PATHS]', repr([str(CHECKOUT), libraries])).replace('[MODULES]', repr(names))
+    done = subprocess.run([sys.executable, '-I', '-S', '-c', source], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('path', modules(), ids=label)
+def test_a_file_is_short_and_opens_with_its_idea(path):
+    text = path.read_text('utf-8')
+    assert text.count('\n') <= MAX_LINES, f'{label(path)} has {text.count(chr(10))} lines'
+    if text.strip():
+        assert ast.get_docstring(ast.parse(text)), f'{label(path)} does not say its one idea'
