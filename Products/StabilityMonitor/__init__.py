@@ -6,6 +6,7 @@ is hung in.  Imported anywhere else than inside a configured Zope it does nothin
 import logging
 import sys
 
+__version__ = '1.0.dev0'
 _LOGGER = logging.getLogger('StabilityMonitor')
 
 

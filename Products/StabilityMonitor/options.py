@@ -90,7 +90,7 @@ OPTIONS = (
     Option('record-query', switch, 'off', 'Keep the query string with the path; it may hold secrets.'),
     Option('record-user', switch, 'off', 'Keep the name of the user with each request.'),
     Option('drills', switch, 'off', 'Offer the page whose buttons end the process on request.'),
-    Option('supervisor-log', str, '', 'The log of what restarts Zope, such as the transcript of zdaemon.'),
+    Option('supervisor-log', str, '', 'The log of what restarts Zope, such as zdaemon.log.'),
     Option('tracker-url', str, '', 'Where reports are filed.'),
     Option('support-name', str, '', 'Your name in reports.'),
     Option('support-contact', str, '', 'Your e-mail address in reports.'),

@@ -17,21 +17,20 @@ from dataclasses import field
 from dataclasses import fields
 from dataclasses import replace
 
-from ..records import Frame
-from ..records import NativeFrame
 from ..records import ThreadStack
+from .faultlines import MARK
+from .faultlines import read_frame
+from .faultlines import read_hexadecimal
+from .faultlines import read_name
+from .faultlines import read_native
+from .faultlines import read_reason
+from .faultlines import read_text
 
 LIMIT = 1 << 20                 # bytes that one call looks at
-SIGNALS = {
-    'Segmentation fault': 'SIGSEGV', 'Aborted': 'SIGABRT', 'Bus error': 'SIGBUS',
-    'Illegal instruction': 'SIGILL', 'Floating point exception': 'SIGFPE',
-    'Floating-point exception': 'SIGFPE'}
 _FRAMES = 100                   # faulthandler's limit; 3.13 stops there without a word
 _NOISE = 8                      # foreign lines in a row that do not yet end a dump
 _LINES = re.compile(rb'([^\n\0]*)(\n|\0+|\Z)')
-_MARK = b'Fatal Python error'
 _HEADERS = re.compile(rb'(?=Fatal Python error(?:: | from unexpected signum: ))')
-_ESCAPES = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))')
 _NOTE = 200                     # characters of a thread's notes
 
 
@@ -89,24 +88,6 @@ def find_py_fatal(data, main_ident):
     return None
 
 
-def decode_escapes(text):
-    r"""`text` with faulthandler's \xNN, \uNNNN and \UNNNNNNNN turned back into characters.
-
-    faulthandler does not escape the backslash itself, so `C:\xe9` may be a folder `xe9` or a name
-    `é`: the latter is assumed.  What faulthandler cannot have written stays: `\x41` and `\u00e9`
-    (it takes the shortest form), upper case digits, `C:\users`.  So do control characters,
-    surrogates and what else is not printable, for the result goes to terminals and pages.
-    """
-    return _ESCAPES.sub(_unescape, text)
-
-
-def _unescape(match):
-    low = (0x80, 0x100, 0x10000)[match.lastindex - 1]
-    code = int(match[match.lastindex], 16)
-    printable = low <= code <= 0x10ffff and chr(code).isprintable()
-    return chr(code) if printable else match[0]
-
-
 def repetition(frames):
     """How many frames a repeating cycle of up to 8 (file, function) covers at the stack's top.
 
@@ -122,62 +103,6 @@ def _run(keys, top, size):
     while end < len(keys) and keys[end] == keys[end - size]:
         end += 1
     return end - top if end - top >= 2 * size else 0
-
-
-def _text(raw):
-    """Bytes as text that can be shown: what is not printable is escaped."""
-    text = raw.decode('utf-8', 'backslashreplace')
-    return text if text.isprintable() else ''.join(
-        c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
-
-
-def _name(raw):
-    return decode_escapes(_text(raw))
-
-
-def _number(raw, digits=b'0123456789'):
-    """A plain number or None; int() takes signs, spaces and '_' too, and refuses 5000 digits."""
-    return int(raw, len(digits)) if 0 < len(raw) <= 20 and not raw.strip(digits) else None
-
-
-def _hex(raw):
-    return _number(raw, b'0123456789abcdef')
-
-
-def _reason(header):
-    """(reason, signal) of a header, whose text another header may have torn apart."""
-    what, _, rest = header.partition(b': ')
-    reason = _text(rest)
-    if what != _MARK:
-        return f'unexpected signum: {reason}', f'SIG{reason}' if _number(rest) else None
-    found = min((name for name in SIGNALS if name in reason), key=reason.find, default=None)
-    return (found, SIGNALS[found]) if found else (reason, None)
-
-
-def _frame(line):
-    """`  File "/x.py", line 7 in name`, of which each part may be ???."""
-    file, found, rest = line.removeprefix(b'  File ').rpartition(b', line ')
-    number, _, function = rest.partition(b' in ')
-    quoted = len(file) > 1 and file[:1] == file[-1:] == b'"'
-    if not (found and function and (quoted or file == b'???')):
-        return None
-    if number != b'???' and _number(number) is None:
-        return None
-    return Frame(_name(file[1:-1] if quoted else file), _number(number), _name(function))
-
-
-def _native(line):
-    """`  Binary file "/x.so", at symbol+0x1f [0x7f00]`; without `, at ...` where nothing is known."""
-    place, _, address = line.removeprefix(b'  Binary file ').rpartition(b' [0x')
-    address = _hex(address.removesuffix(b']'))
-    binary, at, where = place.rpartition(b'", at ') if b'", at ' in place else (place[:-1], b'', b'')
-    sign = max(b'+', b'-', key=lambda sign: where.rfind(sign + b'0x'))
-    symbol, _, offset = where.rpartition(sign + b'0x')
-    offset = _hex(offset)
-    if address is None or at and offset is None:
-        return None
-    return NativeFrame(_text(binary[1:]), _text(symbol),
-                       -offset if offset and sign == b'-' else offset, address)
 
 
 @dataclass
@@ -235,7 +160,7 @@ class _Parser:
 
     def feed(self, line, at, whole):
         self.at, noise = at, self.noise
-        head, *headers = _HEADERS.split(line) if _MARK in line else (line,)
+        head, *headers = _HEADERS.split(line) if MARK in line else (line,)
         if headers:
             self.headers(head, headers)
         elif line:
@@ -249,10 +174,10 @@ class _Parser:
         cut = self.now if head.startswith(_PREFIXES) else None
         self.at += len(head)
         for header in [h for h in headers if not h.endswith(b': ')] or headers[-1:]:
-            reason, named = _reason(header)
+            reason, named = read_reason(header)
             under = self.now if not self.now or self.now.threads else self.now.under
             self.begin('fatal' if named or not reason else 'pyfatal', reason=reason, signal=named,
-                       raw=_text(header.partition(b': ')[2]), under=under)
+                       raw=read_text(header.partition(b': ')[2]), under=under)
         if cut and cut.threads:
             self.now, cut.truncated = cut, True
 
@@ -287,7 +212,7 @@ class _Parser:
         time, end = line[9:-2], line[-2:]
         if end != b')!' or time.strip(b'0123456789:.'):
             return False
-        self.begin('timeout', reason=_text(time))
+        self.begin('timeout', reason=read_text(time))
 
     def state(self, line):
         """Py_FatalError writes this right under its header, which then was no signal's."""
@@ -295,18 +220,18 @@ class _Parser:
         if last.threads or last.kind not in ('fatal', 'pyfatal'):
             return False
         last.kind, last.signal, last.reason = 'pyfatal', None, last.raw
-        last.runtime_state = _text(line.partition(b': ')[2])
+        last.runtime_state = read_text(line.partition(b': ')[2])
         self.now = last
 
     def thread(self, line):
         """`Current thread 0x7f00 [name] (most recent call first):`, or `Thread ...`."""
         who, _, rest = line.partition(b'hread 0x')
         ident, space, name = rest.partition(b' ')
-        if not space or _hex(ident) is None:
+        if not space or read_hexadecimal(ident) is None:
             return False
         name = name.removesuffix(b'(most recent call first):').strip()
-        name = _text(name.removeprefix(b'[').removesuffix(b']'))
-        self.add(ThreadStack(_hex(ident), name, who != b'T', []))
+        name = read_text(name.removeprefix(b'[').removesuffix(b']'))
+        self.add(ThreadStack(read_hexadecimal(ident), name, who != b'T', []))
 
     def stack(self, line):
         """One stack, the current thread's: after a fatal header, that of the crash."""
@@ -314,7 +239,7 @@ class _Parser:
         self.add(ThreadStack(None, '', bool(fatal), []))
 
     def freed(self, line):
-        self.add(ThreadStack(None, '', False, [], note=_text(line)))
+        self.add(ThreadStack(None, '', False, [], note=read_text(line)))
 
     def add(self, thread):
         """Threads of one dump have blank lines between them; without one, another dump begins."""
@@ -328,14 +253,14 @@ class _Parser:
 
     def remark(self, line):
         thread = self.now.threads[-1]
-        notes = filter(None, (thread.note[:_NOTE], _text(line.strip())))
+        notes = filter(None, (thread.note[:_NOTE], read_text(line.strip())))
         self.now.threads[-1] = replace(thread, note='; '.join(notes))
 
     def frame(self, line):
-        return _push(self.now.threads[-1].frames, _frame(line))
+        return _push(self.now.threads[-1].frames, read_frame(line))
 
     def native(self, line):
-        return _push(self.now.native, _native(line))
+        return _push(self.now.native, read_native(line))
 
     def gap(self, line):
         """`...` at the margin for threads left out, and indented for frames."""
@@ -345,7 +270,7 @@ class _Parser:
             self.now.threads_cut = self.now.closed = True
 
     def single(self, line):
-        self.now.note = _text(line)
+        self.now.note = read_text(line)
 
     def close(self, line):
         self.now.closed = True
@@ -354,7 +279,7 @@ class _Parser:
         """`Extension modules: a._b, c (total: 2)`; without the total the last name is torn."""
         names, total, _ = line.partition(b': ')[2].rpartition(b' (total: ')
         found = names.split(b', ') if total else line.partition(b': ')[2].split(b', ')[:-1]
-        self.now.extension_modules = self.now.extension_modules or tuple(map(_name, found))
+        self.now.extension_modules = self.now.extension_modules or tuple(map(read_name, found))
         self.now.closed = True
 
 

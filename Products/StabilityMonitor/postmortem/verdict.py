@@ -121,8 +121,8 @@ def hung(t):
 def signalled(t):
     signal = next((name for name in _OTHER_SIGNALS if name in t.marks), None)
     if signal and not t.word('finished'):
-        return Judgement('signalled', 'strong', f'Zope was ended by {signal}, which it does not handle{_ADVICE[signal]}.',
-                         _marks(t), signal)
+        summary = f'Zope was ended by {signal}, which it does not handle{_ADVICE[signal]}.'
+        return Judgement('signalled', 'strong', summary, _marks(t), signal)
 
 
 def stopped(t):
@@ -141,7 +141,7 @@ def host_restarted(t):
     if t.same_boot is not False or t.same_machine is False:
         return None
     gap = t.boot_time - t.last_sign
-    fact = f'The machine has booted since (at {_time(t.boot_time)}); the last sign of life is from {_time(t.last_sign)}.'
+    fact = f'The machine has booted since, at {_time(t.boot_time)}; the last sign of life was at {_time(t.last_sign)}.'
     return Judgement('host-restarted', 'strong' if abs(gap) < 600 else 'likely',
                      'The machine was restarted while Zope was running.', (Evidence('boot id', fact),))
 
@@ -178,8 +178,13 @@ def _dumped(t):
 
 
 def _where(t):
+    """Where a crash was, in words: the function, and the request that its thread served."""
     thread = t.fault.crashed_thread
-    return f' in {thread.frames[0].function}' if thread and thread.frames else ''
+    if not thread:
+        return ''
+    requests = t.recording.in_flight if t.recording else ()
+    served = next((f', while serving {r.method} {r.path}' for r in requests if r.ident == thread.ident), '')
+    return (f' in {thread.frames[0].function}' if thread.frames else '') + served
 
 
 def _stack_size(t):

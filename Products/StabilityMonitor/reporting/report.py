@@ -16,9 +16,9 @@ from ..diagnosis.inventory import inventory
 from ..diagnosis.statistics import crash_loop
 from ..diagnosis.statistics import last_server_run
 from ..diagnosis.statistics import of_instance
+from ..recording.runcontext import compiled_modules
 from ..records import Instance
 from ..records import isotime
-from ..recording.runcontext import compiled_modules
 
 SCHEMA = 'stabilitymonitor/1'
 

@@ -18,7 +18,7 @@ def circumstances() -> dict:
     """The arguments of `recording.arming.arm`."""
     config = getConfiguration()
     configured = (getattr(config, 'product_config', None) or {}).get(SECTION, {})
-    listen, threads = server_settings(sys.argv)
+    listen, threads = server_settings(_arguments())
     return {
         'configured': dict(configured), 'environ': os.environ, 'role': role(),
         'instance': {'host': socket.gethostname(), 'client_home': config.clienthome or '', 'listen': listen},
@@ -31,11 +31,15 @@ def circumstances() -> dict:
 def role() -> str:
     """"server" or "script", by what started us: a server builds a WSGI application, and is not zconsole."""
     modules, functions = _callers()
-    if 'Zope2.utilities.zconsole' in modules or 'zconsole' in os.path.basename(sys.argv[0] or ''):
-        return 'script'
-    if sys.argv[0] in ('-c', '-m', '') or hasattr(sys, 'ps1'):
+    program = os.path.basename((_arguments() or [''])[0])
+    if 'Zope2.utilities.zconsole' in modules or 'zconsole' in program or program == '-c' or hasattr(sys, 'ps1'):
         return 'script'
     return 'server' if 'make_wsgi_app' in functions else 'script'
+
+
+def _arguments():
+    """What is in `sys.argv`; an embedded interpreter may have none."""
+    return list(getattr(sys, 'argv', None) or ())
 
 
 def _callers():

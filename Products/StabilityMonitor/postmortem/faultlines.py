@@ -1,0 +1,89 @@
+r"""Single lines and words of a fault log, read into values.  `faultlog` puts them together.
+
+Bytes in, values out; None for what a dying process has torn.
+"""
+import re
+
+from ..records import Frame
+from ..records import NativeFrame
+
+SIGNALS = {
+    'Segmentation fault': 'SIGSEGV', 'Aborted': 'SIGABRT', 'Bus error': 'SIGBUS',
+    'Illegal instruction': 'SIGILL', 'Floating point exception': 'SIGFPE',
+    'Floating-point exception': 'SIGFPE'}
+MARK = b'Fatal Python error'
+_ESCAPES = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))')
+
+
+def decode_escapes(text):
+    r"""`text` with faulthandler's \xNN, \uNNNN and \UNNNNNNNN turned back into characters.
+
+    faulthandler does not escape the backslash itself, so `C:\xe9` may be a folder `xe9` or a name
+    `é`: the latter is assumed.  What faulthandler cannot have written stays: `\x41` and `\u00e9`
+    (it takes the shortest form), upper case digits, `C:\users`.  So do control characters,
+    surrogates and what else is not printable, for the result goes to terminals and pages.
+    """
+    return _ESCAPES.sub(_unescape, text)
+
+
+def _unescape(match):
+    low = (0x80, 0x100, 0x10000)[match.lastindex - 1]
+    code = int(match[match.lastindex], 16)
+    printable = low <= code <= 0x10ffff and chr(code).isprintable()
+    return chr(code) if printable else match[0]
+
+
+def read_text(raw):
+    """Bytes as text that can be shown: what is not printable is escaped."""
+    text = raw.decode('utf-8', 'backslashreplace')
+    return text if text.isprintable() else ''.join(
+        c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
+
+
+def read_name(raw):
+    return decode_escapes(read_text(raw))
+
+
+def read_decimal(raw, digits=b'0123456789'):
+    """A plain number or None; int() takes signs, spaces and '_' too, and refuses 5000 digits."""
+    return int(raw, len(digits)) if 0 < len(raw) <= 20 and not raw.strip(digits) else None
+
+
+def read_hexadecimal(raw):
+    return read_decimal(raw, b'0123456789abcdef')
+
+
+def read_reason(header):
+    """(reason, signal) of a header, whose text another header may have torn apart."""
+    what, _, rest = header.partition(b': ')
+    reason = read_text(rest)
+    if what != MARK:
+        return f'unexpected signum: {reason}', f'SIG{reason}' if read_decimal(rest) else None
+    found = min((name for name in SIGNALS if name in reason), key=reason.find, default=None)
+    return (found, SIGNALS[found]) if found else (reason, None)
+
+
+def read_frame(line):
+    """`  File "/x.py", line 7 in name`, of which each part may be ???."""
+    file, found, rest = line.removeprefix(b'  File ').rpartition(b', line ')
+    number, _, function = rest.partition(b' in ')
+    quoted = len(file) > 1 and file[:1] == file[-1:] == b'"'
+    if not (found and function and (quoted or file == b'???')):
+        return None
+    if number != b'???' and read_decimal(number) is None:
+        return None
+    return Frame(read_name(file[1:-1] if quoted else file), read_decimal(number), read_name(function))
+
+
+def read_native(line):
+    """`  Binary file "/x.so", at symbol+0x1f [0x7f00]`; without `, at ...` where nothing is known."""
+    place, _, address = line.removeprefix(b'  Binary file ').rpartition(b' [0x')
+    address = read_hexadecimal(address.removesuffix(b']'))
+    binary, at, where = place.rpartition(b'", at ') if b'", at ' in place else (place[:-1], b'', b'')
+    sign = max(b'+', b'-', key=lambda sign: where.rfind(sign + b'0x'))
+    symbol, _, offset = where.rpartition(sign + b'0x')
+    offset = read_hexadecimal(offset)
+    if address is None or at and offset is None:
+        return None
+    return NativeFrame(read_text(binary[1:]), read_text(symbol),
+                       -offset if offset and sign == b'-' else offset, address)
