@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from Products.StabilityMonitor.postmortem import faultlog
-from Products.StabilityMonitor.postmortem.faultlog import decode_escapes
+from Products.StabilityMonitor.postmortem.faultlines import decode_escapes
 from Products.StabilityMonitor.postmortem.faultlog import find_py_fatal
 from Products.StabilityMonitor.postmortem.faultlog import first_fatal
 from Products.StabilityMonitor.postmortem.faultlog import parse

@@ -6,6 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from Products.StabilityMonitor.postmortem import faultlog
+from Products.StabilityMonitor.postmortem.faultlines import decode_escapes
 
 DATA = Path(__file__).parent / 'data' / 'faultlogs'
 TEXTS = sorted(path.read_bytes()[:3000] for path in DATA.glob('*.txt') if path.name[0] != '_')
@@ -82,7 +83,7 @@ def test_a_shorter_text_never_says_more(text, data):
 def test_escaped_as_faulthandler_does_and_back(text):
     """Text of printable characters without backslashes comes back as it was."""
     text = ''.join(char for char in text if char != '\\' and (char.isprintable() or ord(char) < 32))
-    decoded = faultlog.decode_escapes(''.join(map(escape, text)))
+    decoded = decode_escapes(''.join(map(escape, text)))
     assert decoded == ''.join(char if char.isprintable() else escape(char) for char in text)
 
 
@@ -97,6 +98,6 @@ def escape(char):
 @given(st.text(alphabet='\\xuU0123456789abcdefEF', max_size=60))
 @settings(max_examples=1000, deadline=None)
 def test_decoding_never_yields_what_cannot_be_shown(text):
-    decoded = faultlog.decode_escapes(text)
+    decoded = decode_escapes(text)
     assert decoded.isprintable()
     decoded.encode()

@@ -27,7 +27,7 @@ VERSION = 1
 ORDER = 0x0102
 
 #: Names of the single words of the header, in their order; append only.
-WORDS = ('armed', 'serving', 'finished', 'overflow', 'errors', 'serving_threads', 'hung_since', 'drill', 'unused8', 'unused9')
+WORDS = ('armed', 'serving', 'finished', 'overflow', 'errors', 'reserved', 'hung_since', 'drill')
 #: Files of marks whose survived length the heartbeat notes, in their order; append only.
 MARKS = ('faults', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGXCPU', 'deadman')
 PHASES = ('idle', 'traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')

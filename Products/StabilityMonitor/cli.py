@@ -42,7 +42,8 @@ def status(base, options) -> int:
     living, waiting = _living(base)
     summaries = archive.summaries()
     for name, context in living:
-        print(clean(f'running: pid {name_facts(name)[1]} since {isotime(name_facts(name)[0])} {_label(context)} {name}'))
+        started, pid = name_facts(name)
+        print(clean(f'running: pid {pid} since {isotime(started)} {_label(context)} {name}'))
     for name in waiting:
         print(f'dead, not yet judged: {name} (run "stabilitymonitor triage")')
     worst = WRONG if waiting else WELL

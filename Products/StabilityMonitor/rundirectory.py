@@ -78,13 +78,14 @@ def read_json(path: Path) -> dict:
 
 
 def preallocate(path: Path, size: int, mode: int = 0o600) -> int:
-    """A new file whose blocks are there for real, and its descriptor.  Raises OSError on a full disk."""
+    """A new file whose blocks are there for real, and its descriptor.  On a full disk: OSError and no file."""
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, 'O_CLOEXEC', 0), mode)
     try:
         os.fchmod(descriptor, mode)
         _reserve(descriptor, size)
     except BaseException:
         os.close(descriptor)
+        path.unlink()
         raise
     return descriptor
 
@@ -97,7 +98,8 @@ def _reserve(descriptor, size):
             raise
     status = os.fstat(descriptor)
     if status.st_size < size or status.st_blocks * 512 < size:
-        os.pwrite(descriptor, bytes(size), 0)
+        if os.pwrite(descriptor, bytes(size), 0) < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 # -- identity ----------------------------------------------------------------------------------------
@@ -120,15 +122,15 @@ def start_ticks(pid: int, proc: Path = Path('/proc')) -> int:
 
 
 def process_is_there(known: dict, proc: Path = Path('/proc')) -> bool | None:
-    """Does the process of this identity still exist?  None: this system cannot tell."""
-    here = identity(proc=proc)
+    """Does the process of this identity, read from any file, still exist?  None: this system cannot tell."""
+    known, here = known if isinstance(known, dict) else {}, identity(proc=proc)
     if not known.get('boot_id') or not here['boot_id'] or not known.get('start_ticks'):
         return _pid_exists(known) if known.get('host') == here['host'] else None
     if known['boot_id'] != here['boot_id']:
         return False if known.get('host') == here['host'] else None
     if known.get('pid_namespace') != here['pid_namespace']:
         return None
-    return start_ticks(int(known.get('pid', 0)), proc) == known['start_ticks']
+    return start_ticks(known.get('pid', 0), proc) == known['start_ticks']
 
 
 def _pid_exists(known):
@@ -144,17 +146,15 @@ def _pid_exists(known):
 
 
 def _line(path):
-    try:
+    with contextlib.suppress(OSError):
         return path.read_text(errors='replace').strip()
-    except OSError:
-        return ''
+    return ''
 
 
 def _link(path):
-    try:
+    with contextlib.suppress(OSError):
         return os.readlink(path)
-    except OSError:
-        return ''
+    return ''
 
 
 # -- the directory -------------------------------------------------------------------------------------
@@ -180,8 +180,10 @@ class Base:
         """Make a directory with the rights of DESIGN section 4; OSError or KeyError (no such group)."""
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700, parents=True)
-            if self.group:
-                os.chown(folder, -1, grp.getgrnam(self.group).gr_gid)
+        if self.group:
+            group, status = grp.getgrnam(self.group).gr_gid, folder.stat()
+            if status.st_gid != group or status.st_mode & 0o050 != 0o050:
+                os.chown(folder, -1, group)
                 folder.chmod(0o2750)
 
     def waiting(self) -> list[str]:
@@ -194,13 +196,15 @@ class Base:
     def create(self, name: str, context: dict) -> RunDirectory:
         """Make, lock and then publish a run's directory, so that no claimer can slip in."""
         self.prepare()
-        new = self.runs / f'.new-{name}'
+        new, run = self.runs / f'.new-{name}', None
         try:
             self.make(new)
             run = RunDirectory(new, _lock(new / LOCK, self.file_mode))
             write_whole(new / CONTEXT, json.dumps(context | {'locked': run.locked}), self.file_mode)
             run.path = new.rename(self.runs / name)
         except BaseException:
+            if run:
+                run.abandon()
             shutil.rmtree(new, ignore_errors=True)
             raise
         return run
@@ -209,7 +213,7 @@ class Base:
         """The directory of a dead run, ours alone now; None if it lives or another process was first."""
         path = self.runs / name
         context = read_json(path / CONTEXT)
-        if process_is_there(context.get('identity') or {}) and not context.get('abandoned'):
+        if process_is_there(context.get('identity')):
             return None
         try:
             descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, 'O_CLOEXEC', 0), self.file_mode)
@@ -230,7 +234,7 @@ class Base:
 
     @staticmethod
     def _is_free(folder):
-        return not process_is_there(read_json(folder / CONTEXT).get('identity') or {})
+        return not process_is_there(read_json(folder / CONTEXT).get('identity'))
 
 
 class RunDirectory:
@@ -279,10 +283,13 @@ def _is_ours(claimed, context):
 
 def _is_silent(path, context):
     """Without a lock to go by: is the process known to be gone, or has it been silent for long?"""
-    there = process_is_there(context.get('identity') or {})
+    there = process_is_there(context.get('identity'))
     if there is not None:
         return not there
-    newest = max((entry.stat().st_mtime for entry in os.scandir(path)), default=0)
+    try:
+        newest = max((entry.stat(follow_symlinks=False).st_mtime for entry in os.scandir(path)), default=0)
+    except OSError:                                     # archived by another process meanwhile
+        return False
     return time.time() - newest > SILENCE
 
 

@@ -33,5 +33,4 @@ def crash_loop(summaries) -> tuple[RunRecord, ...]:
     starts = [from_isotime(r.started) for r in loop[:LOOP_INCIDENTS]]
     if len(starts) < LOOP_INCIDENTS or None in starts or starts[0] - starts[-1] > LOOP_SECONDS:
         return ()
-    first = next((n for n, r in enumerate(loop) if starts[0] - (from_isotime(r.started) or 0) > LOOP_SECONDS), len(loop))
-    return tuple(loop[:first])
+    return tuple(r for r in loop if starts[0] - (from_isotime(r.started) or 0) <= LOOP_SECONDS)

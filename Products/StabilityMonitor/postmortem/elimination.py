@@ -59,7 +59,7 @@ _ROWS = (
     (_never, 'SIGKILL: kill -9, a supervisor or a container runtime that lost patience'),
     (_never, 'os._exit, or exit() in C code'),
     (_no_oom, 'The kernel\'s OOM killer: its counters could not be compared'),
-    (_no_fatal_error, 'A fatal error of Python (Py_FatalError): standard error did not go to a file that could be read'),
+    (_no_fatal_error, 'A fatal error of Python (Py_FatalError): standard error went to no file that can be read'),
     (_no_crash, 'A crash: there is no fault log to tell'),
     (_no_signal, 'A signal: there are no marks to tell'),
     (_no_exit, ''),

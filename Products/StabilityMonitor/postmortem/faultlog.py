@@ -17,14 +17,9 @@ from dataclasses import field
 from dataclasses import fields
 from dataclasses import replace
 
+from ..records import NativeFrame
 from ..records import ThreadStack
-from .faultlines import MARK
-from .faultlines import read_frame
-from .faultlines import read_hexadecimal
-from .faultlines import read_name
-from .faultlines import read_native
-from .faultlines import read_reason
-from .faultlines import read_text
+from . import faultlines
 
 LIMIT = 1 << 20                 # bytes that one call looks at
 _FRAMES = 100                   # faulthandler's limit; 3.13 stops there without a word
@@ -160,7 +155,7 @@ class _Parser:
 
     def feed(self, line, at, whole):
         self.at, noise = at, self.noise
-        head, *headers = _HEADERS.split(line) if MARK in line else (line,)
+        head, *headers = _HEADERS.split(line) if faultlines.MARK in line else (line,)
         if headers:
             self.headers(head, headers)
         elif line:
@@ -174,10 +169,10 @@ class _Parser:
         cut = self.now if head.startswith(_PREFIXES) else None
         self.at += len(head)
         for header in [h for h in headers if not h.endswith(b': ')] or headers[-1:]:
-            reason, named = read_reason(header)
+            reason, named = faultlines.read_reason(header)
             under = self.now if not self.now or self.now.threads else self.now.under
             self.begin('fatal' if named or not reason else 'pyfatal', reason=reason, signal=named,
-                       raw=read_text(header.partition(b': ')[2]), under=under)
+                       raw=faultlines.read_text(header.partition(b': ')[2]), under=under)
         if cut and cut.threads:
             self.now, cut.truncated = cut, True
 
@@ -212,7 +207,7 @@ class _Parser:
         time, end = line[9:-2], line[-2:]
         if end != b')!' or time.strip(b'0123456789:.'):
             return False
-        self.begin('timeout', reason=read_text(time))
+        self.begin('timeout', reason=faultlines.read_text(time))
 
     def state(self, line):
         """Py_FatalError writes this right under its header, which then was no signal's."""
@@ -220,18 +215,18 @@ class _Parser:
         if last.threads or last.kind not in ('fatal', 'pyfatal'):
             return False
         last.kind, last.signal, last.reason = 'pyfatal', None, last.raw
-        last.runtime_state = read_text(line.partition(b': ')[2])
+        last.runtime_state = faultlines.read_text(line.partition(b': ')[2])
         self.now = last
 
     def thread(self, line):
         """`Current thread 0x7f00 [name] (most recent call first):`, or `Thread ...`."""
         who, _, rest = line.partition(b'hread 0x')
         ident, space, name = rest.partition(b' ')
-        if not space or read_hexadecimal(ident) is None:
+        if not space or faultlines.read_hexadecimal(ident) is None:
             return False
         name = name.removesuffix(b'(most recent call first):').strip()
-        name = read_text(name.removeprefix(b'[').removesuffix(b']'))
-        self.add(ThreadStack(read_hexadecimal(ident), name, who != b'T', []))
+        name = faultlines.read_text(name.removeprefix(b'[').removesuffix(b']'))
+        self.add(ThreadStack(faultlines.read_hexadecimal(ident), name, who != b'T', []))
 
     def stack(self, line):
         """One stack, the current thread's: after a fatal header, that of the crash."""
@@ -239,7 +234,7 @@ class _Parser:
         self.add(ThreadStack(None, '', bool(fatal), []))
 
     def freed(self, line):
-        self.add(ThreadStack(None, '', False, [], note=read_text(line)))
+        self.add(ThreadStack(None, '', False, [], note=faultlines.read_text(line)))
 
     def add(self, thread):
         """Threads of one dump have blank lines between them; without one, another dump begins."""
@@ -253,14 +248,14 @@ class _Parser:
 
     def remark(self, line):
         thread = self.now.threads[-1]
-        notes = filter(None, (thread.note[:_NOTE], read_text(line.strip())))
+        notes = filter(None, (thread.note[:_NOTE], faultlines.read_text(line.strip())))
         self.now.threads[-1] = replace(thread, note='; '.join(notes))
 
     def frame(self, line):
-        return _push(self.now.threads[-1].frames, read_frame(line))
+        return _push(self.now.threads[-1].frames, faultlines.read_frame(line))
 
     def native(self, line):
-        return _push(self.now.native, read_native(line))
+        return _push(self.now.native, faultlines.read_native(line))
 
     def gap(self, line):
         """`...` at the margin for threads left out, and indented for frames."""
@@ -270,7 +265,7 @@ class _Parser:
             self.now.threads_cut = self.now.closed = True
 
     def single(self, line):
-        self.now.note = read_text(line)
+        self.now.note = faultlines.read_text(line)
 
     def close(self, line):
         self.now.closed = True
@@ -279,7 +274,7 @@ class _Parser:
         """`Extension modules: a._b, c (total: 2)`; without the total the last name is torn."""
         names, total, _ = line.partition(b': ')[2].rpartition(b' (total: ')
         found = names.split(b', ') if total else line.partition(b': ')[2].split(b', ')[:-1]
-        self.now.extension_modules = self.now.extension_modules or tuple(map(read_name, found))
+        self.now.extension_modules = self.now.extension_modules or tuple(map(faultlines.read_name, found))
         self.now.closed = True
 
 

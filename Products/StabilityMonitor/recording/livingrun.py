@@ -1,0 +1,242 @@
+"""The living run: the parts of the recording, put together at the start of a process and taken apart.
+
+The parts are a table; each is made under a guard of its own, so that one that fails leaves the others.
+"""
+from __future__ import annotations
+
+import json
+import logging
+import mmap
+import os
+import time
+import traceback
+from pathlib import Path
+
+from .. import blackbox
+from ..rundirectory import BLACKBOX
+from ..rundirectory import SERVING
+from ..rundirectory import Base
+from ..rundirectory import new_name
+from ..rundirectory import preallocate
+from ..rundirectory import write_whole
+from . import runcontext
+from . import threadstacks
+from .alternatestack import AlternateStacks
+from .deadman import DeadMan
+from .faulthandler_compat import FaultLog
+from .faulthandler_compat import SignalMarks
+from .filesystems import network_file_system
+from .guard import Findings
+from .heartbeat import Heartbeat
+from .heartbeat import SurvivedMarks
+from .heartbeat import Workers
+from .loghandler import BreadcrumbHandler
+from .recorder import Recorder
+from .safemode import ArmingMarker
+from .vitals import Vitals
+
+_DIRECTORY_ACTION = 'Make the directory writable for the user that Zope runs as, with room on its disk, and restart.'
+
+
+class LivingRun:
+    """This process's run.  `start` makes it record; what cannot be had is a finding, never an error."""
+
+    def __init__(self, options, instance: dict, role: str, software: dict):
+        self.options, self.instance, self.role, self.software = options, instance, role, software
+        self.findings = Findings()
+        self.started, self.started_monotonic = time.time(), time.monotonic()
+        self.pid = os.getpid()
+        self.name = new_name(self.started, self.pid)
+        self.path = Path(options.directory or os.path.join(instance['client_home'], 'stability'))
+        self.base = Base(self.path, options.group)
+        self.context, self.safe_mode = {}, False
+        self.directory = self.recorder = self.fault_log = self.marks = self.stacks = None
+        self.vitals = self.workers = self.deadman = self.heartbeat = self.handler = self.marker = None
+
+    # -- parts ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        for name, part, what_is_off, action, risky in _PARTS:
+            if risky and self.safe_mode:
+                continue
+            with self.findings.guarded(name, what_is_off, action):
+                part(self)
+
+    def _thread_stacks(self):
+        threadstacks.raise_size(self.options.thread_stack_size)
+        finding = threadstacks.check(threadstacks.default_stack())
+        if finding.severity != 'ok':
+            self.findings.add(finding.id, finding.title, finding.detail, finding.action, finding.severity)
+
+    def _core_files(self):
+        if self.options.core_files:
+            import resource
+            hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+            resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+
+    def _run_directory(self):
+        self.context = runcontext.collect(self.software, self.instance, self.role)
+        self.directory = self.base.create(self.name, self.context)
+        if self.directory.locked is None:
+            self.findings.add('no-flock', 'The volume of the breadcrumbs has no file locks.',
+                              f'{self.path}: a dead run is told by its process and its silence instead.',
+                              'Move the directory to a local disk with the option "directory".', 'info')
+
+    def _arming_marker(self):
+        self.marker = ArmingMarker(self.path, self.instance)
+        self.safe_mode = self.marker.is_safe_mode()
+        if self.safe_mode:
+            self.findings.add('safe-mode', 'Safe mode: the last two starts died while this product was arming.',
+                              'Its risky parts are off: black box, fault log, signal marks, heartbeat.',
+                              f'To try again, delete the folder {self.marker.folder} and restart.')
+        elif self.directory:
+            self.marker.set()
+
+    def _black_box(self):
+        self.recorder = Recorder(self._buffer(), self._new_thread)
+        blackbox.lay_out(self.recorder.buffer)
+        blackbox.seal(self.recorder.buffer)
+
+    def _buffer(self):
+        network = self.directory and network_file_system(self.directory.path)
+        if network:
+            self.findings.add('network-volume', f'The breadcrumbs are on a network file system ({network}).',
+                              'The black box is kept in memory only; fault log and signal marks are written.',
+                              'Move the directory to a local disk with the option "directory".')
+        if network or not self.directory:
+            return mmap.mmap(-1, blackbox.SIZE)
+        descriptor = preallocate(self.directory.path / BLACKBOX, blackbox.SIZE, self.base.file_mode)
+        try:
+            return mmap.mmap(descriptor, blackbox.SIZE)
+        finally:
+            os.close(descriptor)
+
+    def _fault_log(self):
+        if self.directory:
+            self.fault_log = FaultLog(self.directory.path, self.base.file_mode)
+
+    def _signal_marks(self):
+        if self.directory:
+            self.marks = SignalMarks(self.directory.path, self.base.file_mode)
+
+    def _alternate_stacks(self):
+        self.stacks = AlternateStacks()
+
+    def _log_handler(self):
+        if self.recorder:
+            self.handler = BreadcrumbHandler(self.recorder, self.options.capture_log)
+            logging.getLogger().addHandler(self.handler)
+
+    def _start_heartbeat(self):
+        if not self.recorder:
+            return
+        self.vitals = Vitals(self.context.get('cgroup', {}))
+        self.workers = Workers(self.recorder, self.options.stall)
+        files = dict(self.marks.files) if self.marks else {}
+        if self.fault_log:
+            files['faults'] = self.fault_log.file
+        self._survived = SurvivedMarks(self.recorder, files)
+        duties = [self.take_sample, self._survived.check, self.recorder.release_dead_slots, self._check_fault_log,
+                  self._check_directory, self._check_handler]
+        self.heartbeat = Heartbeat(self.options.sample_interval, duties, self.findings, self._arm_dead_man)
+        self.heartbeat.start()
+
+    def _arm_dead_man(self):
+        """In the heartbeat thread: the timer is bound to it."""
+        timeout = max(self.options.stall, 3 * self.options.sample_interval)
+        with self.findings.guarded('dead-man', 'A held GIL is not noted on this system.',
+                                   'Nothing can be done; hangs that keep the heartbeat running are seen.'):
+            if self.directory:
+                self.deadman = DeadMan(self.directory.path, timeout, self.base.file_mode)
+                self._survived.watch('deadman', self.deadman.file)
+                self.heartbeat.duties.append(self.deadman.rearm)
+
+    # -- while it lives --------------------------------------------------------------------------------
+
+    def take_sample(self) -> None:
+        self.recorder.sample(self.vitals.sample(*self.workers.count()))
+
+    def _new_thread(self, index):
+        """Called once in each thread that serves."""
+        with self.findings.guarded('new-thread', 'Serving threads have no alternate signal stack.',
+                                   'A stack overflow in a worker will leave no dump.'):
+            if self.stacks:
+                self.stacks.install(index)
+            self.recorder.stack(index, *(threadstacks.own_stack() or (0, 0)))
+
+    def _check_fault_log(self):
+        trouble = self.fault_log.check() if self.fault_log else ''
+        if trouble:
+            self.findings.add('fault-log', 'Other code has interfered with the fault log; it was put right.',
+                              trouble, 'Remove the call of faulthandler in that code.')
+
+    def _check_directory(self):
+        if self.directory and not (self.directory.path / BLACKBOX).exists():
+            self.findings.add('breadcrumbs-gone', 'The breadcrumbs of this run were deleted.',
+                              f'{self.directory.path} is gone: the next start cannot tell how this run ends.',
+                              'Restart Zope, and exempt the directory from whatever cleans up there.')
+
+    def _check_handler(self):
+        root = logging.getLogger()
+        if self.handler and self.handler not in root.handlers:
+            root.addHandler(self.handler)
+
+    def serving(self, listen: str = '') -> None:
+        """Zope is up: note it, and what is loaded by now."""
+        if self.recorder:
+            self.recorder.stamp('serving', time.time())
+        if self.directory:
+            with self.findings.guarded('serving-context', 'The compiled modules of this run are not recorded.'):
+                write_whole(self.directory.path / SERVING, json.dumps({
+                    'compiled_modules': runcontext.compiled_modules(), 'listen': listen}), self.base.file_mode)
+
+    def armed(self) -> None:
+        """Arming, and the triage that belongs to it, is over."""
+        if self.recorder:
+            self.recorder.stamp('armed', time.time())
+        if self.marker:
+            self.marker.clear(also_failed=not self.safe_mode)
+
+    def failed(self, kind, error, trace) -> None:
+        """The main thread ends with an exception."""
+        if self.recorder:
+            self.recorder.exception(''.join(traceback.format_exception(kind, error, trace)[-12:])[-4000:])
+
+    def finish(self) -> None:
+        """A normal end of the interpreter: note it and stop."""
+        if self.recorder:
+            self.recorder.stamp('finished', time.time())
+        if self.heartbeat:
+            self.heartbeat.stop()
+        if self.deadman:
+            self.deadman.disarm()
+
+    def detach(self) -> None:
+        """In a forked child: let go of everything that is the parent's, without changing it."""
+        if self.handler and self.handler in logging.getLogger().handlers:
+            logging.getLogger().handlers.remove(self.handler)
+        for part in (self.fault_log, self.marks, self.deadman):
+            if part:
+                part.detach()
+        if self.vitals:
+            self.vitals.close()
+        if self.directory:
+            self.directory.abandon()
+
+
+#: name, part, what is off when it fails, what to do, and whether safe mode leaves it off
+_PARTS = (
+    ('thread-stacks', LivingRun._thread_stacks, 'The stack size of threads was not set.',
+     'Correct the option thread-stack-size.', False),
+    ('core-files', LivingRun._core_files, 'Core files could not be allowed.', '', False),
+    ('run-directory', LivingRun._run_directory, 'Nothing is kept on disk: a crash will leave no word.',
+     _DIRECTORY_ACTION, False),
+    ('arming-marker', LivingRun._arming_marker, 'Safe mode is not available.', _DIRECTORY_ACTION, False),
+    ('black-box', LivingRun._black_box, 'Requests, log lines and samples are not recorded.', _DIRECTORY_ACTION, True),
+    ('fault-log', LivingRun._fault_log, 'Crashes are not dumped.', _DIRECTORY_ACTION, True),
+    ('signal-marks', LivingRun._signal_marks, 'Ending signals are not marked.', _DIRECTORY_ACTION, True),
+    ('alternate-stacks', LivingRun._alternate_stacks, 'A stack overflow in a worker will leave no dump.',
+     'This system has no alternate signal stacks.', True),
+    ('log-handler', LivingRun._log_handler, 'Log lines are not recorded.', '', True),
+    ('heartbeat', LivingRun._start_heartbeat, 'No vital signs are taken.', '', True),
+)
