@@ -27,7 +27,7 @@ VERSION = 1
 ORDER = 0x0102
 
 #: Names of the single words of the header, in their order; append only.
-WORDS = ('armed', 'serving', 'finished', 'overflow', 'errors', 'reserved', 'hung_since', 'drill')
+WORDS = ('armed', 'serving', 'finished', 'overflow', 'errors', 'forked', 'hung_since', 'drill')
 #: Files of marks whose survived length the heartbeat notes, in their order; append only.
 MARKS = ('faults', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGXCPU', 'deadman')
 PHASES = ('idle', 'traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')
@@ -116,8 +116,8 @@ def seal(buffer) -> None:
 
 
 def write_text(buffer, text: str) -> None:
-    """Note the exception that ends the main thread: length last."""
-    encoded, _ = cut(text, TEXT_SIZE - 8)
+    """Note the exception that ends the main thread, of a long one the end: length last."""
+    encoded = text.encode('utf-8', 'backslashreplace')[8 - TEXT_SIZE:].decode('utf-8', 'ignore').encode()
     buffer[_TEXT_AT + 8:_TEXT_AT + 8 + len(encoded)] = encoded
     struct.pack_into('=Q', buffer, _TEXT_AT, len(encoded))
 

@@ -97,9 +97,9 @@ def _reserve(descriptor, size):
         if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
     status = os.fstat(descriptor)
-    if status.st_size < size or status.st_blocks * 512 < size:
-        if os.pwrite(descriptor, bytes(size), 0) < size:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    is_there = status.st_size >= size and status.st_blocks * 512 >= size
+    if not is_there and os.pwrite(descriptor, bytes(size), 0) < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 # -- identity ----------------------------------------------------------------------------------------
@@ -164,8 +164,7 @@ class Base:
 
     def __init__(self, path, group: str = ''):
         self.path = Path(path)
-        self.runs = self.path / 'runs'
-        self.archive = self.path / 'archive'
+        self.runs, self.archive = self.path / 'runs', self.path / 'archive'
         self.group = group
 
     @property
@@ -188,10 +187,9 @@ class Base:
 
     def waiting(self) -> list[str]:
         """Names of all runs that live or wait for triage, oldest first."""
-        try:
+        with contextlib.suppress(OSError):
             return sorted(name for name in os.listdir(self.runs) if RUN_NAME.fullmatch(name))
-        except OSError:
-            return []
+        return []
 
     def create(self, name: str, context: dict) -> RunDirectory:
         """Make, lock and then publish a run's directory, so that no claimer can slip in."""
@@ -228,13 +226,10 @@ class Base:
     def sweep(self) -> None:
         """Remove directories of runs that died before they were published; they hold nothing."""
         for folder in self.runs.glob('.new-*'):
+            known = read_json(folder / CONTEXT).get('identity')
             with contextlib.suppress(OSError):
-                if time.time() - folder.stat().st_mtime > 60 and self._is_free(folder):
+                if time.time() - folder.stat().st_mtime > 60 and not process_is_there(known):
                     shutil.rmtree(folder)
-
-    @staticmethod
-    def _is_free(folder):
-        return not process_is_there(read_json(folder / CONTEXT).get('identity'))
 
 
 class RunDirectory:
@@ -299,8 +294,7 @@ def _claim_by_file(path):
     with contextlib.suppress(OSError):
         if time.time() - claim.stat().st_mtime > SILENCE:
             claim.unlink()
-    try:
+    with contextlib.suppress(OSError):
         os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except OSError:
-        return False
-    return True
+        return True
+    return False

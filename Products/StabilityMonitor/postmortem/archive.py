@@ -13,7 +13,10 @@ import shutil
 import time
 from pathlib import Path
 
+from zope.interface import implementer
+
 from ..errors import NoSuchRun
+from ..interfaces import IArchive
 from ..records import RunRecord
 from ..records import from_isotime
 from ..rundirectory import BLACKBOX
@@ -30,8 +33,9 @@ _CLEAN_SCRIPTS = 'clean-scripts'
 _KNOWN: dict[Path, RunRecord] = {}
 
 
+@implementer(IArchive)
 class Archive:
-    """The archived runs below `base`."""
+    """See IArchive.  The archived runs below `base`."""
 
     def __init__(self, base: Base):
         self.base = base

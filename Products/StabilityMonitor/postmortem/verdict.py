@@ -87,7 +87,7 @@ def out_of_memory(t):
 def startup_failed(t):
     if t.role != 'server' or not t.recording or t.marks or _is_interrupt(t) or t.same_boot is False:
         return None
-    if t.recording.finished or (t.word('serving') and t.last_sign - t.word('serving') >= READY):
+    if t.recording.finished or _stood_ready(t):
         return None
     where = 'after it had started to serve' if t.word('serving') else 'before it was ready to serve'
     how, source, confidence = _end_of_start(t)
@@ -212,6 +212,12 @@ def _left_a_word(t):
 
 def _is_interrupt(t):
     return bool(t.recording and 'KeyboardInterrupt' in t.recording.exception.strip().rpartition('\n')[2])
+
+
+def _stood_ready(t):
+    """It stood ready for long, or it is the master of a preforking server, which never answers itself."""
+    serving = t.word('serving')
+    return bool(serving and (t.last_sign - serving >= READY or t.word('forked') > serving))
 
 
 def _end_of_start(t):

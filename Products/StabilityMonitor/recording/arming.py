@@ -9,6 +9,7 @@ import atexit
 import logging
 import os
 import sys
+import time
 from types import SimpleNamespace
 
 from ..options import load
@@ -38,7 +39,9 @@ def arm_forked_worker() -> LivingRun | None:
         parent = STATE.cut_off.pop()
     except IndexError:
         return None
-    return arm(parent.configured, os.environ, parent.instance, 'server', parent.software)
+    life = arm(parent.configured, os.environ, parent.instance, 'server', parent.software)
+    life.parent_stacks = parent.stacks                  # the thread that forked may still stand on one
+    return life
 
 
 def _hook():
@@ -48,7 +51,7 @@ def _hook():
     STATE.hooked = True
     atexit.register(_at_exit)
     if hasattr(os, 'register_at_fork'):
-        os.register_at_fork(after_in_child=_in_forked_child)
+        os.register_at_fork(after_in_parent=_in_forking_parent, after_in_child=_in_forked_child)
     previous = sys.excepthook
 
     def excepthook(kind, error, trace):
@@ -59,6 +62,13 @@ def _hook():
 
 def _at_exit():
     _quietly(LivingRun.finish)
+
+
+def _in_forking_parent():
+    """A server that forks after it is ready may be the master of the workers that answer for it."""
+    recorder = STATE.recorder
+    if recorder is not None:
+        recorder.stamp('forked', time.time())
 
 
 def _in_forked_child():

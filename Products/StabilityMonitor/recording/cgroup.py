@@ -4,6 +4,7 @@ What is found is written into the run's context, so that the next process can lo
 """
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 _FILES = {1: ('memory.oom_control', 'memory.usage_in_bytes', 'memory.limit_in_bytes'),
@@ -14,10 +15,11 @@ _NO_LIMIT = 1 << 60
 
 def find(proc: Path = Path('/proc'), pid: str = 'self') -> dict:
     """Directory, identity and limit of the memory cgroup; {} where there is none to be seen."""
-    for version, path in _memberships(proc / pid / 'cgroup'):
-        directory = _directory(proc / pid / 'mountinfo', version, path)
-        if directory is not None and (directory / _FILES[version][0]).exists():
-            return _described(version, directory)
+    with contextlib.suppress(OSError, ValueError):      # not for our eyes, or a mount table like no other
+        for version, path in _memberships(proc / pid / 'cgroup'):
+            directory = _directory(proc / pid / 'mountinfo', version, path)
+            if directory is not None and (directory / _FILES[version][0]).exists():
+                return _described(version, directory)
     return {}
 
 

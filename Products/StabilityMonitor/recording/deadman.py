@@ -17,6 +17,7 @@ from pathlib import Path
 from ..rundirectory import mark_name
 from .faulthandler_compat import MARK_SIZE
 from .faulthandler_compat import MarkFile
+from .faulthandler_compat import foreign_handlers
 
 _CLOCK_MONOTONIC = 1
 _SIGEV_THREAD_ID = 4
@@ -43,8 +44,11 @@ class DeadMan:
         self._setting = _TimerSetting(_Moment(0, 0), _Moment(int(timeout), int(timeout % 1 * 1e9)))
         self.file = MarkFile(directory / mark_name('deadman'), MARK_SIZE, mode)
         self.signal = _free_signal()
-        faulthandler.register(self.signal, file=self.file, all_threads=False, chain=False)
+        self._register()
         self._timer = self._create()
+
+    def _register(self):
+        faulthandler.register(self.signal, file=self.file, all_threads=False, chain=False)
 
     def _create(self):
         event = _SignalEvent(signo=self.signal, notify=_SIGEV_THREAD_ID, thread_id=threading.get_native_id())
@@ -55,7 +59,12 @@ class DeadMan:
 
     def rearm(self) -> None:
         """All is well: the timer starts anew."""
-        self._libc.timer_settime(self._timer, 0, ctypes.byref(self._setting), None)
+        if not self.file.is_intact():                   # other code has closed the descriptor
+            self.file.reopen()
+            self._register()
+        timer = self._timer
+        if timer is not None and self._libc.timer_settime(timer, 0, ctypes.byref(self._setting), None):
+            raise OSError(ctypes.get_errno(), 'timer_settime failed')
 
     def disarm(self) -> None:
         if self._timer is not None:
@@ -74,7 +83,8 @@ def _library():
 
 
 def _free_signal():
+    foreign = foreign_handlers()
     for number in range(signal.SIGRTMIN + 7, signal.SIGRTMAX):
-        if signal.getsignal(number) is signal.SIG_DFL:
+        if signal.getsignal(number) is signal.SIG_DFL and number not in foreign:
             return number
     raise OSError('no real-time signal is free')

@@ -1,8 +1,8 @@
 """The narrow door to `faulthandler`: into our own files, on every Python version, and kept that way.
 
 Facts this rests on (FACTS.md, measured): faulthandler writes where its descriptor stands, so a
-preallocated file works; it keeps a reference to the file object, so a lower reference count tells that
-other code has redirected it; `register(all_threads=True)` and `dump_traceback_later` crash healthy
+preallocated file works; it keeps a reference to the file object, so one that only it holds and that is
+gone tells that other code has redirected it; `register(all_threads=True)` and `dump_traceback_later` crash healthy
 servers and are not used; a chained handler of C code notes a signal even while the GIL is stuck, and the
 process dies as it would have died anyway.
 """
@@ -13,6 +13,7 @@ import faulthandler
 import os
 import signal
 import sys
+import weakref
 from pathlib import Path
 
 from .. import blackbox
@@ -33,6 +34,19 @@ _HIGH = 200
 _C_STACK = {'c_stack': sys.version_info >= (3, 14, 1)} if sys.version_info >= (3, 14) else {}
 
 
+class _Door:
+    """A file as faulthandler wants it.  Nobody else holds it: it is gone when faulthandler lets go of it."""
+
+    def __init__(self, file):
+        self._descriptor = file.descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def flush(self) -> None:
+        """faulthandler asks for it."""
+
+
 class MarkFile:
     """A preallocated file that C code writes into; `length` is how far it has come."""
 
@@ -50,7 +64,7 @@ class MarkFile:
 
     @property
     def length(self) -> int:
-        return os.lseek(self.descriptor, 0, os.SEEK_CUR)
+        return os.lseek(self.descriptor, 0, os.SEEK_CUR) if self.is_intact() else 0
 
     def is_intact(self) -> bool:
         try:
@@ -80,22 +94,24 @@ class FaultLog:
         self._enable()
 
     def _enable(self):
-        faulthandler.enable(self.file, all_threads=True, **_C_STACK)
-        self.references = sys.getrefcount(self.file)
+        door = _Door(self.file)
+        faulthandler.enable(door, all_threads=True, **_C_STACK)
+        self._door = weakref.ref(door)
 
     def check(self) -> str:
         """What other code did to our fault log, in one sentence; it is put right.  '' if all is well."""
         if not self.file.is_intact():
+            trouble = 'Its file descriptor had been closed by other code.'
+            faulthandler.disable()                      # who knows whose descriptor that number is by now
             self.file.reopen()
-            self._enable()
-            return 'Its file descriptor had been closed by other code.'
-        if not faulthandler.is_enabled():
-            self._enable()
-            return 'It had been disabled by other code.'
-        if sys.getrefcount(self.file) < self.references:
-            self._enable()
-            return 'It had been redirected by other code.'
-        return ''
+        elif not faulthandler.is_enabled():
+            trouble = 'It had been disabled by other code.'
+        elif self._door() is None:
+            trouble = 'It had been redirected by other code.'
+        else:
+            return ''
+        self._enable()
+        return trouble
 
     def detach(self) -> None:
         """In a forked child: never dump into the parent's file."""
@@ -110,22 +126,64 @@ class SignalMarks:
     """One file for each ending signal; C code writes the main thread's stack there, then the signal goes on.
 
     An ignored signal is left alone: it cannot kill, and a handler would be lost to programs we execute.
+    So is one that C code has a handler for, as after `faulthandler.register(SIGUSR1)` by other code: to
+    chain to what was before that would make a harmless signal kill.
     """
 
     SIGNALS = tuple(name for name in blackbox.MARKS if name.startswith('SIG') and hasattr(signal, name))
 
     def __init__(self, directory: Path, mode: int = 0o600):
-        self.files = {}
-        for name in self.SIGNALS:
-            if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
-                self.files[name] = MarkFile(directory / mark_name(name), MARK_SIZE, mode)
-                faulthandler.register(getattr(signal, name), file=self.files[name], all_threads=False, chain=True)
+        self.files, self._doors, self._found = {}, {}, {}
+        foreign = foreign_handlers()
+        try:
+            for name in self.SIGNALS:
+                number = getattr(signal, name)
+                self._found[name] = signal.getsignal(number)
+                if self._found[name] is not signal.SIG_IGN and number not in foreign:
+                    self.files[name] = MarkFile(directory / mark_name(name), MARK_SIZE, mode)
+                    self._register(name)
+        except BaseException:
+            self.detach()
+            raise
+
+    def _register(self, name):
+        door = _Door(self.files[name])
+        faulthandler.register(getattr(signal, name), file=door, all_threads=False, chain=True)
+        self._doors[name] = weakref.ref(door)
+
+    def _is_ours(self, name):
+        """No other code has set a handler or registered a file of its own since."""
+        door, number = self._doors.get(name), getattr(signal, name)
+        return door is not None and door() is not None and signal.getsignal(number) is self._found[name]
+
+    def check(self) -> str:
+        """Like `FaultLog.check`, for descriptors that other code has closed."""
+        closed = [name for name, file in self.files.items() if not file.is_intact()]
+        for name in closed:
+            if self._is_ours(name):
+                faulthandler.unregister(getattr(signal, name))
+                self.files[name].reopen()
+                self._register(name)
+        return f'The file descriptors of the marks {", ".join(closed)} had been closed by other code.' if closed else ''
 
     def detach(self) -> None:
+        """In a forked child.  To unregister what is not ours any more would undo the handler of other code."""
         for name, file in self.files.items():
-            faulthandler.unregister(getattr(signal, name))
+            if self._is_ours(name):
+                faulthandler.unregister(getattr(signal, name))
             file.close()
         self.files = {}
+
+
+def foreign_handlers(status: Path = Path('/proc/self/status')) -> frozenset[int]:
+    """Signals with a handler that Python's `signal` knows nothing of; none where the system does not tell."""
+    try:
+        _, _, rest = status.read_text(errors='replace').partition('\nSigCgt:')
+        caught = int(rest.split(None, 1)[0], 16)
+    except (OSError, ValueError, IndexError):
+        return frozenset()
+    return frozenset(number for number in range(1, signal.NSIG) if caught >> (number - 1) & 1
+                     and signal.getsignal(number) in (signal.SIG_DFL, None))
 
 
 def _moved_up(low):

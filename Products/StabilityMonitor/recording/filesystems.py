@@ -1,8 +1,11 @@
 """On which kind of file system a path lies, as far as the mount table tells."""
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+#: How the mount table writes blanks, tabs, newlines and backslashes.
+_ESCAPE = re.compile(r'\\([0-7]{3})')
 _NETWORK = {'nfs', 'nfs4', 'cifs', 'smb3', 'smbfs', '9p', 'ceph', 'glusterfs', 'lustre', 'afs', 'beegfs'}
 
 
@@ -16,8 +19,8 @@ def kind(path: Path, proc: Path = Path('/proc')) -> str:
         return ''
     for line in lines:
         fields, _, after = line.partition(' - ')
-        mount = fields.split()[4].rstrip('/') + '/'
-        if wanted.startswith(mount) and len(mount) >= len(best[0]):
+        mount = _ESCAPE.sub(lambda m: chr(int(m[1], 8)), ''.join(fields.split()[4:5])).rstrip('/') + '/'
+        if after and wanted.startswith(mount) and len(mount) >= len(best[0]):
             best = (mount, after.split()[0])
     return best[1]
 

@@ -4,6 +4,7 @@ The parts are a table; each is made under a guard of its own, so that one that f
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import mmap
@@ -12,8 +13,12 @@ import time
 import traceback
 from pathlib import Path
 
+from zope.interface import implementer
+
 from .. import blackbox
+from ..interfaces import ILivingRun
 from ..rundirectory import BLACKBOX
+from ..rundirectory import CONTEXT
 from ..rundirectory import SERVING
 from ..rundirectory import Base
 from ..rundirectory import new_name
@@ -38,8 +43,9 @@ from .vitals import Vitals
 _DIRECTORY_ACTION = 'Make the directory writable for the user that Zope runs as, with room on its disk, and restart.'
 
 
+@implementer(ILivingRun)
 class LivingRun:
-    """This process's run.  `start` makes it record; what cannot be had is a finding, never an error."""
+    """See ILivingRun.  What cannot be had is a finding, never an error."""
 
     def __init__(self, options, instance: dict, role: str, software: dict):
         self.options, self.instance, self.role, self.software = options, instance, role, software
@@ -47,9 +53,9 @@ class LivingRun:
         self.started, self.started_monotonic = time.time(), time.monotonic()
         self.pid = os.getpid()
         self.name = new_name(self.started, self.pid)
-        self.path = Path(options.directory or os.path.join(instance['client_home'], 'stability'))
+        self.path = Path(options.directory or os.path.join(instance['client_home'], 'stability')).absolute()
         self.base = Base(self.path, options.group)
-        self.context, self.safe_mode = {}, False
+        self.context, self.safe_mode, self.smallest_stack = {}, False, None
         self.directory = self.recorder = self.fault_log = self.marks = self.stacks = None
         self.vitals = self.workers = self.deadman = self.heartbeat = self.handler = self.marker = None
 
@@ -64,7 +70,10 @@ class LivingRun:
 
     def _thread_stacks(self):
         threadstacks.raise_size(self.options.thread_stack_size)
-        finding = threadstacks.check(threadstacks.default_stack())
+        self._check_stack(threadstacks.default_stack())
+
+    def _check_stack(self, stack):
+        finding = threadstacks.check(stack)
         if finding.severity != 'ok':
             self.findings.add(finding.id, finding.title, finding.detail, finding.action, finding.severity)
 
@@ -76,11 +85,21 @@ class LivingRun:
 
     def _run_directory(self):
         self.context = runcontext.collect(self.software, self.instance, self.role)
+        self._open_to_group()
         self.directory = self.base.create(self.name, self.context)
         if self.directory.locked is None:
             self.findings.add('no-flock', 'The volume of the breadcrumbs has no file locks.',
                               f'{self.path}: a dead run is told by its process and its silence instead.',
                               'Move the directory to a local disk with the option "directory".', 'info')
+
+    def _open_to_group(self):
+        try:
+            self.base.prepare()
+        except (KeyError, PermissionError) as error:
+            if self.base.group:
+                self.findings.add('group', f'The group {self.base.group!r} cannot read the breadcrumbs.', str(error),
+                                  'Name a group that exists and that the user of Zope is in, and restart.')
+                self.base.group = ''
 
     def _arming_marker(self):
         self.marker = ArmingMarker(self.path, self.instance)
@@ -125,7 +144,7 @@ class LivingRun:
     def _log_handler(self):
         if self.recorder:
             self.handler = BreadcrumbHandler(self.recorder, self.options.capture_log)
-            logging.getLogger().addHandler(self.handler)
+            self._check_handler()
 
     def _start_heartbeat(self):
         if not self.recorder:
@@ -136,8 +155,8 @@ class LivingRun:
         if self.fault_log:
             files['faults'] = self.fault_log.file
         self._survived = SurvivedMarks(self.recorder, files)
-        duties = [self.take_sample, self._survived.check, self.recorder.release_dead_slots, self._check_fault_log,
-                  self._check_directory, self._check_handler]
+        duties = [self._check_fault_log, self._check_marks, self.take_sample, self._survived.check,
+                  self.recorder.release_dead_slots, self._check_directory, self._check_serving_stacks, self._check_handler]
         self.heartbeat = Heartbeat(self.options.sample_interval, duties, self.findings, self._arm_dead_man)
         self.heartbeat.start()
 
@@ -162,7 +181,9 @@ class LivingRun:
                                    'A stack overflow in a worker will leave no dump.'):
             if self.stacks:
                 self.stacks.install(index)
-            self.recorder.stack(index, *(threadstacks.own_stack() or (0, 0)))
+            stack = threadstacks.own_stack()
+            self.recorder.stack(index, *(stack or (0, 0)))
+            self.smallest_stack = min(filter(None, (stack, self.smallest_stack)), default=None)
 
     def _check_fault_log(self):
         trouble = self.fault_log.check() if self.fault_log else ''
@@ -170,15 +191,27 @@ class LivingRun:
             self.findings.add('fault-log', 'Other code has interfered with the fault log; it was put right.',
                               trouble, 'Remove the call of faulthandler in that code.')
 
+    def _check_marks(self):
+        trouble = self.marks.check() if self.marks else ''
+        if trouble:
+            self.findings.add('signal-marks-closed', 'Other code has interfered with the signal marks; it was put right.',
+                              trouble, 'Find the code that closes all descriptors, and run it before Zope starts.')
+
     def _check_directory(self):
-        if self.directory and not (self.directory.path / BLACKBOX).exists():
+        if self.directory and not (self.directory.path / CONTEXT).exists():
             self.findings.add('breadcrumbs-gone', 'The breadcrumbs of this run were deleted.',
                               f'{self.directory.path} is gone: the next start cannot tell how this run ends.',
                               'Restart Zope, and exempt the directory from whatever cleans up there.')
 
+    def _check_serving_stacks(self):
+        """The server may have made its threads with another stack than the default one."""
+        if self.smallest_stack:
+            self._check_stack(self.smallest_stack)
+
     def _check_handler(self):
+        """Only beside other handlers: alone, ours would switch off logging.basicConfig and logging.lastResort."""
         root = logging.getLogger()
-        if self.handler and self.handler not in root.handlers:
+        if self.handler and root.handlers and self.handler not in root.handlers:
             root.addHandler(self.handler)
 
     def serving(self, listen: str = '') -> None:
@@ -200,7 +233,8 @@ class LivingRun:
     def failed(self, kind, error, trace) -> None:
         """The main thread ends with an exception."""
         if self.recorder:
-            self.recorder.exception(''.join(traceback.format_exception(kind, error, trace)[-12:])[-4000:])
+            *before, last = traceback.format_exception(kind, error, trace)[-12:]
+            self.recorder.exception(''.join(before) + last[:500])
 
     def finish(self) -> None:
         """A normal end of the interpreter: note it and stop."""
@@ -213,15 +247,14 @@ class LivingRun:
 
     def detach(self) -> None:
         """In a forked child: let go of everything that is the parent's, without changing it."""
-        if self.handler and self.handler in logging.getLogger().handlers:
-            logging.getLogger().handlers.remove(self.handler)
-        for part in (self.fault_log, self.marks, self.deadman):
-            if part:
-                part.detach()
-        if self.vitals:
-            self.vitals.close()
         if self.directory:
             self.directory.abandon()
+        for part in (self.fault_log, self.marks, self.deadman, self.vitals):
+            if part:
+                with contextlib.suppress(Exception):
+                    part.detach()
+        if self.handler and self.handler in logging.getLogger().handlers:
+            logging.getLogger().handlers.remove(self.handler)
 
 
 #: name, part, what is off when it fails, what to do, and whether safe mode leaves it off

@@ -27,9 +27,8 @@ class BreadcrumbHandler(logging.Handler):
 def _text(record):
     try:
         message = record.getMessage()
-    except Exception:
-        message = str(record.msg)
-    if record.exc_info and record.exc_info[0] is not None:
-        last = traceback.format_exception_only(*record.exc_info[:2])[-1].strip()
-        message = f'{message}: {last}'
+        if record.exc_info and record.exc_info[0] is not None:
+            message += ': ' + traceback.format_exception_only(*record.exc_info[:2])[-1].strip()
+    except Exception:                                   # the record is at fault, not we
+        message = f'{record.msg!s:.200}'
     return message

@@ -8,8 +8,12 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+import weakref
+
+from zope.interface import implementer
 
 from .. import blackbox as box
+from ..interfaces import IRecorder
 
 _ENCODED_METHODS = {m: m.encode() for m in ('GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'PROPFIND', 'PATCH')}
 
@@ -20,26 +24,37 @@ _RING_START, _RING_COUNT, _RING_SIZE = box.FINISHED.start, box.FINISHED.count, b
 _pack_request, _pack_tail = box.request.pack_into, box.finished_tail.pack_into
 
 
+class _Life:
+    """Lies among the locals of a thread, and ends with it.
+
+    `Thread.is_alive` will not do: for a thread that C code or `_thread` started, it says True for ever
+    (3.11, 3.12) or raises (3.13).
+    """
+
+    __slots__ = ('__weakref__',)
+
+
 class Slot:
     """What the recorder keeps in Python about the slot of one thread."""
 
     __slots__ = ('index', 'half_offsets', 'phase_offsets', 'half_word', 'half', 'key', 'thread', 'on', 'number',
-                 'native_id', 'ident', 'token')
+                 'native_id', 'ident', 'token', 'life')
 
-    def __init__(self, index, thread):
+    def __init__(self, index, thread, life):
         start = box.SLOTS.at(index)
         self.index = index
         self.half_offsets = (start + box.HALVES_AT, start + box.HALVES_AT + box.HALF_SIZE)
         self.phase_offsets = tuple(at + box.PHASE_IN_REQUEST for at in self.half_offsets)
         self.half_word = start // 8 + 3
         self.half, self.key, self.on, self.number, self.token = 1, None, False, 0, None
-        self.thread = thread
+        self.thread, self.life = thread, weakref.ref(life)
         self.ident = threading.get_ident()
         self.native_id = threading.get_native_id()
 
 
+@implementer(IRecorder)
 class Recorder:
-    """Writes into `buffer`, a sealed black box of `blackbox.SIZE` bytes.
+    """See IRecorder.  Writes into `buffer`, a sealed black box of `blackbox.SIZE` bytes.
 
     `on_new_thread` is called once in each thread that gets a slot, before its first request is recorded.
     """
@@ -132,15 +147,13 @@ class Recorder:
     # -- slots -----------------------------------------------------------------------------------
 
     def _adopt(self):
-        """A slot for this thread, the first time that it serves; None when all are taken."""
-        thread = threading.current_thread()
+        """A slot for this thread, the first time that it serves; None while all are taken."""
         try:
             index = self._free.pop()
         except IndexError:
-            self._local.slot = None
             return None
-        slot = Slot(index, thread)
-        self._local.slot = slot
+        self._local.life = _Life()
+        self._local.slot = slot = Slot(index, threading.current_thread(), self._local.life)
         box.slot_head.pack_into(self.buffer, box.SLOTS.at(index), slot.ident, slot.native_id,
                                 next(self._generations), box.NO_HALF, 0, 0)
         self.slots[index] = slot
@@ -156,9 +169,10 @@ class Recorder:
     def release_dead_slots(self) -> None:
         """Give back the slots of threads that ended (the heartbeat calls this)."""
         for index, slot in list(self.slots.items()):
-            if not slot.thread.is_alive():
+            if slot.life() is None:
                 del self.slots[index]
-                self.words[box.SLOTS.at(index) // 8 + 2] = 0
+                self.words[slot.half_word] = box.NO_HALF
+                self.words[slot.half_word - 1] = 0      # its generation
                 self._free.append(index)
 
     # -- everything else -------------------------------------------------------------------------

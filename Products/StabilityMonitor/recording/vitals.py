@@ -31,7 +31,7 @@ class Vitals:
         except (OSError, TypeError):
             pass
 
-    def close(self) -> None:
+    def detach(self) -> None:
         for descriptor in self._files.values():
             try:
                 os.close(descriptor)

@@ -1,0 +1,138 @@
+"""Drills: real deaths on request, to prove that the next process tells how this one ended.
+
+The table says what there is; a drill's place in it, from 1, is the number that the black box notes.
+Append only.
+"""
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from zope.component import provideHandler
+from ZPublisher.interfaces import IPubAfterTraversal
+
+from ..errors import DrillRefused
+
+_STEP = 16 << 20
+
+
+@dataclass(frozen=True)
+class Drill:
+    """`verdict` is what the next process should say of it."""
+
+    id: str
+    title: str
+    what: str
+    verdict: str
+    do: Callable[[], None]
+
+
+# -- the deaths ------------------------------------------------------------------------------------
+
+def _segfault():
+    ctypes.string_at(0)
+
+
+def _fatal_error():
+    ctypes.pythonapi.Py_FatalError(b'a drill of the stability monitor')
+
+
+def _stack_overflow():
+    """Recursion through C.  Python 3.12 counts calls through C: there, few wide ones reach the end first."""
+    sys.setrecursionlimit(2 ** 30)
+    for width in (64, 1000):
+        _fall(width)
+
+
+def _fall(width):
+    def deeper(*numbers):
+        return again(*numbers)
+    again = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int] * width)(deeper)
+    deeper(*[0] * width)
+
+
+def _exit():
+    os._exit(3)
+
+
+def _kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _eat_memory():
+    eaten = []
+    while True:
+        eaten.append(bytearray(b'\1') * _STEP)
+
+
+def _hold_gil():
+    """PyDLL, unlike CDLL, keeps the interpreter lock during the call; a signal cuts the sleep short."""
+    library = ctypes.PyDLL(None)
+    while True:
+        library.sleep(3600)
+
+
+_lock = threading.Lock()
+
+
+def _wait_for_lock(event):
+    with _lock:
+        """Nobody ever comes here."""
+
+
+def _hang_on_lock():
+    _lock.acquire()
+    provideHandler(_wait_for_lock, (IPubAfterTraversal,))
+    _lock.acquire()
+
+
+DRILLS = (
+    Drill('segfault', 'Segmentation fault', 'Reads memory at address 0.', 'crashed', _segfault),
+    Drill('abort', 'Abort', 'Calls abort(), as C code does when it finds itself damaged.', 'aborted', os.abort),
+    Drill('fatal-error', 'Fatal error of Python', 'Calls Py_FatalError.  Python writes of it to standard error only.',
+          'aborted', _fatal_error),
+    Drill('stack-overflow', 'Stack overflow', 'Calls itself through C until the stack of this thread ends.',
+          'stack-overflow', _stack_overflow),
+    Drill('exit', 'Exit from C', 'Calls os._exit(3): no clean-up, no trace.', 'vanished', _exit),
+    Drill('kill', 'SIGKILL', 'Sends SIGKILL to itself, as an impatient supervisor does.', 'vanished', _kill),
+    Drill('memory', 'Eat memory', 'Takes memory until the kernel ends the process.', 'out-of-memory', _eat_memory),
+    Drill('gil', 'Hang in C', 'Holds the interpreter lock (GIL) for ever: nothing is answered.  You must end Zope '
+          'yourself, later than the time of the option "stall".', 'hung', _hold_gil),
+    Drill('lock', 'Hang on a lock', 'This and every later request waits for a lock that is never released.  You must '
+          'end Zope yourself, later than the time of the option "stall".', 'hung', _hang_on_lock),
+)
+
+
+# -- on request ------------------------------------------------------------------------------------
+
+def refusal(life, drill: Drill) -> str:
+    """Why this drill cannot be had here, in a sentence; '' if it can."""
+    if not life.options.drills:
+        return 'Drills are off.'
+    if drill.do is _eat_memory and (life.context.get('cgroup') or {}).get('limit', -1) <= 0:
+        return 'This process is in no memory cgroup with a limit: it would take the whole machine down.'
+    return ''
+
+
+def find(name) -> Drill:
+    """Raises DrillRefused for what is no drill."""
+    for drill in DRILLS:
+        if drill.id == name:
+            return drill
+    raise DrillRefused('There is no such drill.')
+
+
+def perform(life, name) -> None:
+    """End this process in the way of that drill.  Raises DrillRefused."""
+    drill = find(name)
+    reason = refusal(life, drill)
+    if reason:
+        raise DrillRefused(reason)
+    if life.recorder is not None:
+        life.recorder.set_word('drill', DRILLS.index(drill) + 1)
+    drill.do()

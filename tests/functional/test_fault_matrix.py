@@ -1,0 +1,296 @@
+"""The fault matrix: a real Zope dies in every way there is, and the next real start says how.
+
+One instance lives and dies for row after row: the start that judges one death is the life that the next
+row ends.  The verdict is read from the report of that next start.
+"""
+import dataclasses
+import os
+
+import deaths
+import pytest
+from deaths import NOHUP
+from deaths import OFF
+from deaths import PID_1
+from deaths import STALLING
+from deaths import USUAL
+from deaths import Setting
+from deaths import by
+from deaths import in_flight
+from deaths import page
+from deaths import survived
+from deaths import unlucky
+
+pytestmark = pytest.mark.zope
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One way to die, and what must be said of it.  `says` are words of the summary or the evidence."""
+
+    id: str
+    die: object
+    verdict: str
+    exit: int
+    signal: str | None = None
+    crashed: str | None = None
+    requests: tuple = ()
+    thread: str = ''
+    confidence: str = ''
+    before: object = None
+    setting: Setting = USUAL
+    says: str = ''
+    not_ruled_out: str = ''
+    ruled_out: tuple = ()
+
+
+_SILENT = dict(verdict='vanished', ruled_out=('OOM killer', 'fatal error', 'Not a crash', 'SIGTERM', 'restart'))
+_WORKER = 'serves requests'
+
+
+def crash(id, path, name, code, thread=_WORKER, **more):
+    return Row(id, page(path), 'crashed', code, name, crashed=path, confidence='certain', thread=thread, **more)
+
+
+def signalled(name, code):
+    return Row(f'{name} by default', by(name), 'signalled', -code, name, confidence='strong', says=name)
+
+
+CRASHES = (
+    crash('segfault in a worker', '/segfault', 'SIGSEGV', -11, says='Segmentation fault'),
+    Row('segfault in the main thread', page('/segfault_in_main'), 'crashed', -11, 'SIGSEGV', thread='MainThread',
+        requests=('/segfault_in_main',), confidence='certain'),
+    Row('segfault in a native thread', page('/segfault_in_native_thread'), 'crashed', -11, 'SIGSEGV',
+        requests=('/segfault_in_native_thread',), confidence='certain', says='names no crashed thread'),
+    Row('segfault among more than 100 threads', page('/segfault_among_many'), 'crashed', -11, 'SIGSEGV',
+        requests=('/segfault_among_many',), confidence='certain', says='names no crashed thread'),
+    Row('kill -SEGV from outside', by('SIGSEGV'), 'crashed', -11, 'SIGSEGV', thread='MainThread'),
+    Row('kill -SEGV while serving', by('SIGSEGV'), 'crashed', -11, 'SIGSEGV', thread='MainThread',
+        before=in_flight('/wait'), requests=('/wait',)),
+    crash('bus error', '/raise_signal?number=7', 'SIGBUS', -7),
+    crash('illegal instruction', '/raise_signal?number=4', 'SIGILL', -4),
+    crash('floating point exception', '/raise_signal?number=8', 'SIGFPE', -8),
+    Row('stack overflow in a worker', page('/overflow_stack'), 'stack-overflow', -11, 'SIGSEGV',
+        crashed='/overflow_stack', confidence='strong', thread=_WORKER, says='over and over'),
+    Row('stack overflow in the main thread', page('/overflow_stack_in_main'), 'stack-overflow', -11, 'SIGSEGV',
+        requests=('/overflow_stack_in_main',), thread='MainThread'),
+    Row('os.abort', page('/abort'), 'aborted', -6, 'SIGABRT', crashed='/abort', confidence='certain', thread=_WORKER),
+    Row('glibc: double free', page('/double_free'), 'aborted', -6, 'SIGABRT', crashed='/double_free', thread=_WORKER),
+    Row('kill -ABRT from outside', by('SIGABRT'), 'aborted', -6, 'SIGABRT', thread='MainThread'),
+    Row('fatal error of Python, stderr to a file', page('/fatal_error'), 'aborted', -6, 'SIGABRT',
+        crashed='/fatal_error', confidence='certain', thread=_WORKER, says='the drill for fatal errors'),
+)
+
+SILENT = (
+    Row('os._exit', page('/leave'), exit=5, requests=('/leave',), **_SILENT),
+    Row('exit in C', page('/exit_in_c'), exit=6, requests=('/exit_in_c',), **_SILENT),
+    Row('SIGKILL', by('SIGKILL'), exit=-9, **_SILENT),
+    Row('SIGKILL while serving', by('SIGKILL'), exit=-9, before=in_flight('/wait', '/wait'),
+        requests=('/wait', '/wait'), **_SILENT),
+)
+
+STOPS = (
+    Row('SIGTERM while idle', by('SIGTERM'), 'stopped', -15, 'SIGTERM', confidence='strong'),
+    Row('SIGTERM while serving', by('SIGTERM'), 'stopped', -15, 'SIGTERM', before=in_flight('/wait'),
+        requests=('/wait',)),
+    Row('SIGINT', by('SIGINT'), 'stopped', 0, 'SIGINT', confidence='certain'),
+    Row('SystemExit in the main thread', page('/leave_main'), 'stopped', 0, confidence='certain',
+        requests=('/leave_main',), says='normal exit'),
+    *(signalled(name, code) for name, code in (
+        ('SIGHUP', 1), ('SIGQUIT', 3), ('SIGUSR2', 12), ('SIGALRM', 14), ('SIGXCPU', 24))),
+    Row('exception in the main thread', page('/raise_in_main'), 'unhandled-exception', 1, confidence='certain',
+        requests=('/raise_in_main',), says='RuntimeError: out of luck'),
+    Row('reboot', deaths.reboot, 'host-restarted', -9, says='has booted since'),
+)
+
+SURVIVED = (
+    Row('USR1 has a handler of another package, then SIGKILL', by('SIGKILL'), exit=-9,
+        before=survived('SIGUSR1', 'SIGUSR1'), **_SILENT),
+    Row('USR1 has a handler of another package, then SIGTERM', by('SIGTERM'), 'stopped', -15, 'SIGTERM',
+        before=survived('SIGUSR1', 'SIGUSR1')),
+    Row('USR1 has a handler of another package, then a crash', page('/segfault'), 'crashed', -11, 'SIGSEGV',
+        crashed='/segfault', thread=_WORKER, before=survived('SIGUSR1', 'SIGUSR1')),
+    Row('a child crashed, then SIGKILL', by('SIGKILL'), exit=-9, before=deaths.a_child_died(11), **_SILENT),
+    Row('a child was aborted, then SIGTERM', by('SIGTERM'), 'stopped', -15, 'SIGTERM', before=deaths.a_child_died(6)),
+    Row('a child was terminated, then SIGKILL', by('SIGKILL'), exit=-9, before=deaths.a_child_died(15), **_SILENT),
+    Row('a child was killed, then a crash', page('/segfault'), 'crashed', -11, 'SIGSEGV', crashed='/segfault',
+        thread=_WORKER, before=deaths.a_child_died(9)),
+    Row('nohup: SIGHUP is ignored, then SIGKILL', by('SIGKILL'), exit=-9, setting=NOHUP,
+        before=survived('SIGHUP'), **_SILENT),
+    Row('nohup: SIGHUP is ignored, then SIGTERM', by('SIGTERM'), 'stopped', -15, 'SIGTERM', setting=NOHUP,
+        before=survived('SIGHUP')),
+)
+
+_LOCK, _GIL = deaths.all_wait_for_a_lock, deaths.c_code_holds_the_gil
+_WAITING, _HOLDING = ('/wait',) * 4, ('/hold_gil',)
+HANGS = (
+    Row('SIGTERM while hung on a lock', by('SIGTERM'), 'hung', -15, 'SIGTERM', before=_LOCK, requests=_WAITING,
+        setting=STALLING, confidence='strong', says='All threads that serve were busy'),
+    Row('SIGKILL while hung on a lock', by('SIGKILL'), 'hung', -9, before=_LOCK, requests=_WAITING, setting=STALLING,
+        says='was killed'),
+    Row('SIGINT while hung on a lock', by('SIGINT'), 'hung', 0, 'SIGINT', before=_LOCK, requests=_WAITING,
+        setting=STALLING),
+    Row('SIGUSR2 while hung on a lock', by('SIGUSR2'), 'hung', -12, 'SIGUSR2', before=_LOCK, requests=_WAITING,
+        setting=STALLING),
+    Row('kill -SEGV while hung on a lock', by('SIGSEGV'), 'crashed', -11, 'SIGSEGV', before=_LOCK, requests=_WAITING,
+        setting=STALLING),
+    Row('SIGTERM while C code holds the GIL', by('SIGTERM'), 'hung', -15, 'SIGTERM', before=_GIL, requests=_HOLDING,
+        setting=STALLING, confidence='strong', says='interpreter lock (GIL)'),
+    Row('SIGKILL while C code holds the GIL', by('SIGKILL'), 'hung', -9, before=_GIL, requests=_HOLDING,
+        setting=STALLING, says='was killed'),
+    Row('kill -SEGV while C code holds the GIL', by('SIGSEGV'), 'crashed', -11, 'SIGSEGV', before=_GIL,
+        requests=_HOLDING, setting=STALLING),
+)
+
+_UNSEEN = dict(verdict='vanished', exit=-6, requests=('/fatal_error',), not_ruled_out='Py_FatalError')
+ELSEWHERE = (
+    Row('fatal error of Python, stderr to /dev/null', page('/fatal_error'), setting=Setting('null'), **_UNSEEN),
+    Row('fatal error of Python, stderr to a pipe', page('/fatal_error'), setting=Setting('pipe'), **_UNSEEN),
+)
+
+AS_PID_1 = (
+    Row('pid 1: SIGTERM does not kill, then SIGKILL', by('SIGKILL'), exit=-9, setting=PID_1,
+        before=survived('SIGTERM', 'SIGTERM'), **_SILENT),
+    Row('pid 1: kill -SEGV does not kill, then SIGKILL', by('SIGKILL'), exit=-9, setting=PID_1,
+        before=survived('SIGSEGV', 'faults'), **_SILENT),
+    Row('pid 1: SIGHUP does not kill, then SIGINT', by('SIGINT'), 'stopped', 0, 'SIGINT', setting=PID_1,
+        before=survived('SIGHUP', 'SIGHUP')),
+    crash('pid 1: segfault', '/segfault', 'SIGSEGV', -11, setting=PID_1),
+    Row('pid 1: os.abort', page('/abort'), 'aborted', -11, 'SIGABRT', crashed='/abort', thread=_WORKER,
+        setting=PID_1),
+)
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory):
+    site = deaths.Site(tmp_path_factory.mktemp('site')).create()
+    yield site
+    site.destroy()
+
+
+def rows(table, *marks):
+    return [pytest.param(row, id=row.id, marks=marks) for row in table]
+
+
+@pytest.mark.parametrize('row', [*rows(CRASHES + SILENT + STOPS + SURVIVED), *rows(ELSEWHERE), *rows(HANGS),
+                                 *rows(AS_PID_1, pytest.mark.root)])
+def test_the_next_start_says_how_it_ended(site, row):
+    site.run_as(row.setting)
+    run, known = site.run_directory.name, site.archived()
+    if row.before:
+        row.before(site)
+    row.die(site)
+    assert site.wait_exit() == row.exit
+    site.run_as(USUAL if row.setting in (OFF, PID_1) else row.setting)
+    assert site.archived() == known | {run}
+    check(row, run, site.previous())
+
+
+def check(row, run, previous):
+    assert (previous['run'], previous['verdict'], previous['signal']) == (run, row.verdict, row.signal), previous
+    assert row.confidence in ('', previous['confidence'])
+    requests = [(r['path'], r['crashed']) for r in previous['requests']]
+    wanted = [(path, False) for path in row.requests]
+    assert requests == wanted + ([(row.crashed.partition('?')[0], True)] if row.crashed else [])
+    crashed = [t['name'] for t in previous['threads'] if t['crashed']]
+    assert crashed == ([row.thread] if row.thread else crashed)
+    check_words(row, previous)
+
+
+def check_words(row, previous):
+    assert row.says in ' '.join([previous['summary'], *(e['fact'] for e in previous['evidence'])])
+    ruled_out, candidates = (' '.join(previous[key]) for key in ('ruled_out', 'candidates'))
+    assert [words for words in row.ruled_out if words not in ruled_out] == []
+    assert row.not_ruled_out in candidates and (not row.not_ruled_out or row.not_ruled_out not in ruled_out)
+
+
+# -- starts that fail --------------------------------------------------------------------------------
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    id: str
+    setting: Setting = unlucky('')
+    trouble: object = None
+    exit: int = 1
+    says: str = ''
+    confidence: str = 'certain'
+
+
+STARTS = (
+    Start('an error in the ZCML', trouble=deaths.bad_zcml, says='nonsense'),
+    Start('an exception in another product, at import', unlucky('raise-import'), says='LookupError: an unlucky product'),
+    Start('an exception in another product, when initialized', unlucky('raise-initialize'),
+          says='LookupError: an unlucky product'),
+    Start('SystemExit in another product', unlucky('exit-import'), says='a normal exit'),
+    Start('a locked database', trouble=deaths.locked_database, says='LockError'),
+    Start('a port in use', trouble=deaths.port_in_use, says='after it had started to serve'),
+)
+
+
+@pytest.mark.parametrize('start', [pytest.param(start, id=start.id) for start in STARTS])
+def test_a_start_that_failed(site, start):
+    run_once(site)
+    known = site.archived()
+    with start.trouble(site) if start.trouble else deaths.contextlib.nullcontext():
+        site.run_as(start.setting, wait=False)
+        assert site.wait_exit() == start.exit, site.last_words()
+    run = site.run_directory.name
+    site.run_as(USUAL)
+    assert site.archived() - known - {run} <= {site.stopped}
+    check(Row(start.id, None, 'startup-failed', start.exit, confidence=start.confidence, says=start.says), run,
+          site.previous())
+
+
+def run_once(site):
+    """The instance runs, is stopped, and the run is remembered: the next start archives it."""
+    site.run_as(USUAL)
+    site.stopped = site.run_directory.name
+    site.stop()
+
+
+@pytest.mark.parametrize('name, code, verdict', [('SIGKILL', 9, 'startup-failed'), ('SIGTERM', 15, 'stopped')])
+def test_ended_while_it_started(site, name, code, verdict):
+    run_once(site)
+    waits = site.home / 'waits'
+    waits.unlink(missing_ok=True)
+    site.run_as(unlucky('wait-initialize', UNLUCKY_SIGN=str(waits)), wait=False)
+    deaths.wait_for(waits.exists, deaths.PATIENCE, 'the product that waits')
+    site.signal(name)
+    assert site.wait_exit() == -code
+    run = site.run_directory.name
+    site.run_as(USUAL)
+    previous = site.previous()
+    assert (previous['run'], previous['verdict'], previous['phase']) == (run, verdict, 'starting'), previous
+    assert previous['signal'] == ('SIGTERM' if verdict == 'stopped' else None)
+
+
+# -- how it dies is not changed ------------------------------------------------------------------------
+
+PLAIN = [row for row in CRASHES + SILENT + STOPS if row.before is None and row.die is not deaths.reboot]
+
+
+@pytest.mark.parametrize('row', rows(PLAIN))
+def test_an_unmonitored_zope_has_the_same_exit_status(site, row):
+    site.run_as(OFF)
+    row.die(site)
+    assert site.wait_exit() == row.exit
+
+
+# -- memory --------------------------------------------------------------------------------------------
+
+@pytest.mark.root
+def test_out_of_memory(site):
+    try:
+        with deaths.memory_cgroup(300 << 20) as group:
+            out_of_memory(site, group)
+    except PermissionError as error:
+        pytest.skip(f'no memory cgroup can be made here: {error}')
+    assert not group.exists()
+
+
+def out_of_memory(site, group):
+    site.run_as(deaths.inside(group))
+    run = site.run_directory.name
+    assert site.crash('/eat_memory') == -9
+    site.run_as(USUAL)
+    check(Row('out of memory', None, 'out-of-memory', -9, 'SIGKILL', requests=('/eat_memory',),
+              confidence='certain' if os.access('/dev/kmsg', os.R_OK) else 'strong'), run, site.previous())

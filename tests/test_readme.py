@@ -1,0 +1,34 @@
+"""README.txt says what is so: options, defaults, verdicts and commands come from the tables of the code."""
+from pathlib import Path
+
+import pytest
+
+from Products.StabilityMonitor import cli
+from Products.StabilityMonitor.options import OPTIONS
+from Products.StabilityMonitor.postmortem import verdict
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / 'README.txt').read_text()
+
+
+@pytest.mark.parametrize('option', OPTIONS, ids=lambda option: option.name)
+def test_every_option_is_in_the_readme_with_its_default(option):
+    row = next(line for line in README.splitlines() if line.startswith(f'{option.name} '))
+    assert row.split()[1] == (option.default or '-')
+    assert ' '.join(option.why.split()[:3]) in ' '.join(row.split())
+
+
+def test_every_verdict_is_explained():
+    codes = {rule.__name__.replace('_', '-') for rule in verdict.RULES}
+    assert {code for code in codes if not any(line.startswith(code) for line in README.splitlines())} == set()
+
+
+def test_every_command_is_named():
+    assert {name for name in cli._COMMANDS if f'/var {name}' not in README} == set()
+
+
+def test_nothing_is_left_to_fill_in_and_the_pictures_are_there():
+    assert '@' not in README
+    pictures = [line.split('::')[1].strip() for line in README.splitlines() if line.startswith('.. image::')]
+    assert pictures
+    assert all((ROOT / picture).stat().st_size > 10_000 for picture in pictures)
