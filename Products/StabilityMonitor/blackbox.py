@@ -30,6 +30,8 @@ ORDER = 0x0102
 WORDS = ('armed', 'serving', 'finished', 'overflow', 'errors', 'forked', 'hung_since', 'drill')
 #: Files of marks whose survived length the heartbeat notes, in their order; append only.
 MARKS = ('faults', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGXCPU', 'deadman')
+#: Ids of the drills; the word "drill" holds a place in here, from 1; append only.
+DRILLS = ('segfault', 'abort', 'fatal-error', 'stack-overflow', 'exit', 'kill', 'memory', 'gil', 'lock')
 PHASES = ('idle', 'traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')
 
 HEADER_SIZE = 8192

@@ -7,6 +7,8 @@ import os
 from dataclasses import asdict
 from dataclasses import replace
 
+from ..blackbox import DRILLS
+from ..records import Evidence
 from ..records import Instance
 from ..records import RunRecord
 from ..records import isotime
@@ -22,12 +24,13 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
     threads = _threads(traces)
     crashed = next((thread['ident'] for thread in threads if thread['crashed']), None)
     ended = max(traces.last_sign, traces.started)
+    drill = _drill(box)
     return RunRecord(
         run=traces.run, instance=_instance(traces), role=traces.role, pid=traces.pid,
         started=isotime(traces.started), ended=isotime(ended), uptime_seconds=round(ended - traces.started, 3),
         verdict=judgement.verdict, confidence=judgement.confidence, summary=judgement.summary,
-        signal=judgement.signal, evidence=judgement.evidence, ruled_out=judgement.ruled_out,
-        candidates=judgement.candidates, phase=_phase(traces), exception=box.exception if box else '',
+        signal=judgement.signal, evidence=judgement.evidence + _drill_evidence(drill), drill=drill,
+        ruled_out=judgement.ruled_out, candidates=judgement.candidates, phase=_phase(traces), exception=box.exception if box else '',
         requests=tuple(_request(r, ended, r.ident == crashed) for r in (box.in_flight if box else ())),
         recent=tuple(_request(r, ended) for r in reversed(box.finished if box else ())),
         threads=threads, native=tuple(asdict(f) for f in (traces.dump.native if traces.dump else ())),
@@ -53,6 +56,16 @@ def _instance(traces):
     known = traces.context.get('instance')
     known = known if isinstance(known, dict) else {}
     return Instance(**{key: str(known.get(key) or '') for key in ('host', 'client_home', 'listen')})
+
+
+def _drill(box):
+    """The id of the drill that asked for this end, or ''."""
+    number = box.words['drill'] if box else 0
+    return DRILLS[number - 1] if 0 < number <= len(DRILLS) else ''
+
+
+def _drill_evidence(drill):
+    return (Evidence('black box', f'This end was asked for: it is the drill "{drill}".'),) if drill else ()
 
 
 def _phase(traces):
@@ -105,4 +118,4 @@ def _counters(traces):
         return {}
     finished = sum(request.count for request in traces.recording.finished)
     return {'requests_kept': finished, 'requests_without_slot': traces.recording.words['overflow'],
-            'drill': traces.recording.words['drill']}
+            'forked': bool(traces.recording.words['forked'])}

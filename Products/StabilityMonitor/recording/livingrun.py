@@ -156,7 +156,8 @@ class LivingRun:
             files['faults'] = self.fault_log.file
         self._survived = SurvivedMarks(self.recorder, files)
         duties = [self._check_fault_log, self._check_marks, self.take_sample, self._survived.check,
-                  self.recorder.release_dead_slots, self._check_directory, self._check_serving_stacks, self._check_handler]
+                  self.recorder.release_dead_slots, self._check_directory, self._check_serving_stacks,
+                  self._check_handler]
         self.heartbeat = Heartbeat(self.options.sample_interval, duties, self.findings, self._arm_dead_man)
         self.heartbeat.start()
 
@@ -194,7 +195,7 @@ class LivingRun:
     def _check_marks(self):
         trouble = self.marks.check() if self.marks else ''
         if trouble:
-            self.findings.add('signal-marks-closed', 'Other code has interfered with the signal marks; it was put right.',
+            self.findings.add('marks-closed', 'Other code has interfered with the signal marks; it was put right.',
                               trouble, 'Find the code that closes all descriptors, and run it before Zope starts.')
 
     def _check_directory(self):

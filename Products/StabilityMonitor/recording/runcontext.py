@@ -33,7 +33,7 @@ def collect(software: dict, instance: dict, role: str, proc: Path = Path('/proc'
     """The context of a run, ready for JSON.  `software` tells of Zope, as only the caller knows it."""
     return {
         'format': 1, 'identity': identity(proc=proc), 'instance': instance, 'role': role, 'started': time.time(),
-        'monotonic': time.monotonic(), 'software': software, 'python': sys.version, 'platform': platform.platform(),
+        'monotonic': time.monotonic(), 'software': software, 'python': sys.version, 'platform': system_name(),
         'implementation': platform.python_implementation(), 'executable': sys.executable,
         'program': os.path.basename(sys.argv[0]) if getattr(sys, 'argv', None) else '',
         'libc': ' '.join(platform.libc_ver()).strip() or _musl(), 'machine_id': _line(Path('/etc/machine-id')),
@@ -43,6 +43,11 @@ def collect(software: dict, instance: dict, role: str, proc: Path = Path('/proc'
         'host_kills': counter(_bytes(proc / 'vmstat'), b'oom_kill'), 'limits': _limits(),
         'core_pattern': _line(proc / 'sys/kernel/core_pattern'), 'supervisor': supervisor(proc, environ),
         'outputs': {str(fd): output(fd, proc) for fd in (1, 2)}, 'hostname': socket.gethostname()}
+
+
+def system_name() -> str:
+    """Such as "Linux-6.1.0-x86_64".  `platform.platform` is not asked: it starts a child process."""
+    return '-'.join(os.uname()[i] for i in (0, 2, 4)) if hasattr(os, 'uname') else sys.platform
 
 
 def supervisor(proc: Path = Path('/proc'), environ=os.environ, parent: int | None = None) -> str:

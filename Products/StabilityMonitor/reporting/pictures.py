@@ -65,7 +65,7 @@ def timeline(runs: Iterable[RunRecord], now: float, link: Callable[[str], str] =
     if not bars:
         return ''
     begin = min(bar.begin for bar in bars)
-    scale = Scale(begin, max(now, begin + 60), _MARGIN, _WIDTH - _MARGIN)
+    scale = Scale(begin, max(now, begin + 60, *(bar.end for bar in bars)), _MARGIN, _WIDTH - _MARGIN)
     bottom = _TOP + _LANE * (max(bar.lane for bar in bars) + 1)
     incidents = sum(bar.run.is_incident for bar in bars)
     parts = [_time_axis(scale, bottom), *(_bar(bar, scale, link) for bar in bars),
@@ -119,7 +119,7 @@ def _groups(bars, scale):
 def _marker(group, scale, link):
     """A dot above the end of an incident with its letter, or with a number where there are several."""
     last = group[-1]
-    x, y = scale(last.end), _TOP + last.lane * _LANE
+    x, y = scale(group[0].end), _TOP + last.lane * _LANE
     letter = VERDICTS.get(last.run.verdict, UNKNOWN)[1] if len(group) == 1 else str(len(group))
     told = '\n\n'.join(_told(bar.run) for bar in reversed(group[-8:]))
     shape = (f'<g class="incident"><title>{told}</title>'
@@ -152,7 +152,7 @@ def _time_axis(scale, y):
 
 # -- curves ------------------------------------------------------------------------------------------
 
-_CURVE_WIDTH, _CURVE_HEIGHT, _LEFT, _RIGHT, _CURVE_TOP, _CURVE_BOTTOM = 560, 210, 62, 12, 14, 30
+_CURVE_WIDTH, _CURVE_HEIGHT, _LEFT, _RIGHT, _CURVE_TOP, _CURVE_BOTTOM = 560, 220, 62, 12, 26, 30
 _MEMORY, _GROUP, _LIMIT, _PROCESSOR = '#0072b2', '#aa4499', '#d55e00', '#009e73'
 
 
@@ -193,7 +193,7 @@ def _curve(title, lines, ticks, bound=None):
     across = Scale(min(times), max(times), _LEFT, _CURVE_WIDTH - _RIGHT)
     marks = ticks(top)
     up = Scale(0, max(top * 1.04, marks[-1][0]), _CURVE_HEIGHT - _CURVE_BOTTOM, _CURVE_TOP)
-    parts = [_levels(marks, up, across), _ends(across), *(_line(line, across, up) for line in lines)]
+    parts = [_levels(marks, up, across), _ends(across), *(_line(line, across, up) for line in lines), _keys(lines)]
     if bound:
         parts.append(_bound(*bound, across, up))
     return _svg(_CURVE_WIDTH, _CURVE_HEIGHT, f'{title} before the end', parts, 'curve')
@@ -219,6 +219,12 @@ def _line(line, across, up):
     return (f'<polyline points="{drawn}" fill="none" stroke="{hue}" stroke-width="2" stroke-linejoin="round">'
             f'<title>{escape(label)}</title></polyline>'
             f'<circle cx="{across(last_at):.1f}" cy="{up(last):.1f}" r="3.5" fill="{hue}"/>')
+
+
+def _keys(lines):
+    return ''.join(f'<circle cx="{_LEFT + 6 + 130 * n}" cy="8" r="4" fill="{hue}"/>'
+                   f'<text x="{_LEFT + 14 + 130 * n}" y="12" fill="#495057">{escape(label)}</text>'
+                   for n, (_, hue, label) in enumerate(lines))
 
 
 def _bound(value, label, across, up):

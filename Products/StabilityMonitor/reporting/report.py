@@ -6,7 +6,6 @@ this process, or None when Zope is down.
 from __future__ import annotations
 
 import os
-import platform
 import sys
 import time
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from ..diagnosis.statistics import crash_loop
 from ..diagnosis.statistics import last_server_run
 from ..diagnosis.statistics import of_instance
 from ..recording.runcontext import compiled_modules
+from ..recording.runcontext import system_name
 from ..records import Instance
 from ..records import isotime
 
@@ -57,7 +57,7 @@ def process(life, clock=time.time) -> dict:
         'started': isotime(life.started), 'run': life.name, 'role': life.role,
         'debug_mode': bool(software.get('debug_mode')), 'server_software': software.get('server_software', ''),
         'threads': software.get('threads'), 'supervisor': context.get('supervisor', ''),
-        'libc': context.get('libc', ''), 'system': platform.platform(), 'safe_mode': life.safe_mode,
+        'libc': context.get('libc', ''), 'system': system_name(), 'safe_mode': life.safe_mode,
         'recording': life.recorder is not None, 'directory': str(life.path),
         'thread_stack': context.get('thread_stack'), 'core_pattern': context.get('core_pattern', '')}
 

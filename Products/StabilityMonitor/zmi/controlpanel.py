@@ -1,0 +1,185 @@
+"""The tab "Stability" of the Control Panel: pages, downloads and drills.  Each page's values come from `pages`.
+
+An object of this class is never stored: it is a class attribute of the Control Panel, see `hanging`.
+"""
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlencode
+
+from AccessControl.class_init import InitializeClass
+from AccessControl.SecurityInfo import ClassSecurityInfo
+from Acquisition import Implicit
+from ComputedAttribute import ComputedAttribute
+from OFS.SimpleItem import Item
+from ZPublisher import zpublish
+
+from Products.PageTemplates.Expressions import getTrustedEngine
+from Products.PageTemplates.PageTemplateFile import PageTemplateFile
+
+from ..errors import NoSuchRun
+from ..errors import StabilityError
+from ..errors import WrongProcess
+from ..postmortem.archive import Archive
+from ..recording.arming import STATE
+from ..reporting.renderers import FORMATS
+from ..reporting.renderers import render
+from ..reporting.report import build
+from ..rundirectory import RUN_NAME
+from . import drills
+from . import incidents
+from . import pages
+from . import token
+from .permissions import MANAGE
+from .permissions import VIEW
+
+ID, LABEL = 'StabilityMonitor', 'Stability'
+STYLES = '++resource++stabilitymonitor/stability.css'
+_WWW = str(Path(__file__).parent.parent / 'www')
+_DRILL = 'drill'
+
+
+class Page(PageTemplateFile):
+    """A template of `www`, trusted as any code of this product is."""
+
+    def __init__(self, name):
+        super().__init__(f'{name}.pt', _WWW)
+
+    def pt_getEngine(self):
+        return getTrustedEngine()
+
+
+class StabilityMonitor(Item, Implicit):
+    id = ID
+    title = LABEL
+    meta_type = 'Stability Monitor'
+    zmi_icon = 'fas fa-heartbeat'
+    zmi_show_add_dialog = False
+
+    security = ClassSecurityInfo()
+    security.declareObjectProtected(VIEW)
+
+    manage_options = (
+        {'label': 'Control Panel', 'action': '../manage_main'},
+        {'label': LABEL, 'action': 'manage_main'},
+        {'label': 'Incidents', 'action': 'manage_incidents'},
+        {'label': 'Report', 'action': 'manage_report'},
+        {'label': 'Drills', 'action': 'manage_drills'},
+    )
+    zmi_additional_css_paths = ComputedAttribute(
+        lambda self: (f'{self.REQUEST["BASEPATH1"]}/{STYLES}',), 1)
+
+    _overview, _incidents, _incident, _report, _drills, _message = map(
+        Page, ('overview', 'incidents', 'incident', 'report', 'drills', 'message'))
+
+    # -- pages ---------------------------------------------------------------------------------------
+
+    @security.protected(VIEW)
+    @zpublish
+    def manage_main(self, REQUEST):
+        return self._page(self._overview, REQUEST, pages.overview)
+
+    @security.protected(VIEW)
+    @zpublish
+    def manage_workspace(self, REQUEST):
+        REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_main')
+
+    @security.protected(VIEW)
+    @zpublish
+    def manage_incidents(self, REQUEST):
+        return self._page(self._incidents, REQUEST, lambda life, archive: incidents.table(life, archive, REQUEST.form))
+
+    @security.protected(VIEW)
+    @zpublish
+    def manage_incident(self, REQUEST):
+        return self._page(self._incident, REQUEST, lambda life, archive: pages.incident(archive, _run(REQUEST)))
+
+    @security.protected(VIEW)
+    @zpublish
+    def manage_report(self, REQUEST):
+        return self._page(self._report, REQUEST, lambda life, archive: {
+            'downloads': pages.downloads(),
+            'text': render(build(life, archive), 'text')[2].decode('utf-8', 'replace')})
+
+    @security.protected(VIEW)
+    @zpublish
+    def report(self, REQUEST):
+        """The report as a download: `format` is one of `renderers.FORMATS`, `run` an archived run or nothing."""
+        life = STATE.life
+        if life is None:
+            return self._refused(REQUEST, 'There is nothing to report: the stability monitor is not armed.', 503)
+        try:
+            wanted = _run(REQUEST) if REQUEST.form.get('run') else None
+            document = build(life, Archive(life.base), run=wanted)
+            name, content_type, content = render(document, _word(REQUEST, 'format') or next(iter(FORMATS)))
+        except StabilityError as error:
+            return self._refused(REQUEST, str(error), 404)
+        response = REQUEST.RESPONSE
+        response.setHeader('Content-Type', content_type)
+        response.setHeader('Content-Disposition', f'attachment; filename="{name}"')
+        response.setHeader('X-Content-Type-Options', 'nosniff')
+        return content
+
+    # -- drills --------------------------------------------------------------------------------------
+
+    @security.protected(MANAGE)
+    @zpublish
+    def manage_drills(self, REQUEST):
+        return self._page(self._drills, REQUEST, lambda life, archive: pages.drill_page(life, _DRILL))
+
+    @security.protected(MANAGE)
+    @zpublish(methods='POST')
+    def manage_drill(self, REQUEST):
+        """End this process; where that is refused, go back to the page with the reason."""
+        life = STATE.life
+        if life is None:
+            return self._refused(REQUEST, 'There are no drills: the stability monitor is not armed.', 503)
+        try:
+            token.check(REQUEST, life, _DRILL)
+            drills.perform(life, _word(REQUEST, 'drill'))
+            message = 'The drill is over, and this process is still alive.'
+        except (WrongProcess, StabilityError) as error:
+            message = str(error)
+        query = urlencode({'manage_tabs_message': message, 'manage_tabs_type': 'warning'})
+        REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_drills?{query}')
+
+    # -- how a page is made --------------------------------------------------------------------------
+
+    def _page(self, template, request, values):
+        life = STATE.life
+        if life is None:
+            return self._refused(request, 'The stability monitor is not armed: look into the event log for the reason, '
+                                 'and restart Zope.', 200)
+        try:
+            shown = values(life, Archive(life.base))
+        except NoSuchRun as error:
+            return self._refused(request, str(error), 404)
+        return self._rendered(template, request, shown)
+
+    def _refused(self, request, message, status):
+        request.RESPONSE.setStatus(status)
+        return self._rendered(self._message, request, {'message': message})
+
+    def _rendered(self, template, request, shown):
+        life = STATE.life
+        request.RESPONSE.setHeader('Cache-Control', 'no-store')
+        return template.__of__(self)(
+            page=shown, instance=pages.instance_name(life) if life else 'this process',
+            manage_tabs_message=_word(request, 'manage_tabs_message') or None)
+
+
+InitializeClass(StabilityMonitor)
+
+
+def _word(request, name):
+    """A form variable that is one string; '' for whatever else was sent."""
+    value = request.form.get(name)
+    return value if isinstance(value, str) else ''
+
+
+def _run(request):
+    """The run that is asked for.  Raises NoSuchRun for what can be none."""
+    run = _word(request, 'run')
+    if not RUN_NAME.fullmatch(run):
+        raise NoSuchRun('There is no such run.')
+    return run

@@ -1,0 +1,214 @@
+"""What the pages show: plain values for the templates, out of life, archive and report.  No Zope object in sight.
+
+The templates decide nothing but layout; whatever they insert they escape, but for the pictures made here.
+"""
+from __future__ import annotations
+
+import time
+from urllib.parse import urlencode
+
+from ..diagnosis.statistics import crash_loop
+from ..diagnosis.statistics import last_server_run
+from ..diagnosis.statistics import of_instance
+from ..records import Instance
+from ..records import RunRecord
+from ..records import duration
+from ..records import from_isotime
+from ..records import isotime
+from ..reporting import pictures
+from ..reporting.renderers import FORMATS
+from ..reporting.report import build
+from ..reporting.scales import moment
+from . import drills
+from . import token
+
+#: How each verdict reads in large type, after "The last run" or "This run".
+ENDINGS = {
+    'running': 'is still running', 'crashed': 'crashed', 'stack-overflow': 'crashed: its stack overflowed',
+    'aborted': 'was aborted', 'out-of-memory': 'was killed: the memory was used up',
+    'startup-failed': 'did not get through its start', 'unhandled-exception': 'ended with an unhandled exception',
+    'hung': 'was hanging', 'signalled': 'was ended by a signal', 'stopped': 'was stopped as asked',
+    'host-restarted': 'ended when the machine went down', 'killed': 'was killed', 'exited': 'left without clean-up',
+    'vanished': 'vanished without a trace', 'unreadable': 'left a record that cannot be read',
+}
+_SURENESS = {'certain': 'This is certain.', 'strong': 'The evidence is strong.', 'likely': 'This is likely.',
+             'weak': 'The evidence is weak.'}
+_ALERTS = {'critical': 'danger', 'warning': 'warning', 'info': 'info', 'ok': 'success'}
+_TIMELINE_RUNS = 200
+_HOWTO = (
+    ('zope', 'Zope version'), ('python', 'Python version'), ('platform', 'System platform'),
+    ('software_home', 'SOFTWARE_HOME'), ('instance_home', 'INSTANCE_HOME'), ('client_home', 'CLIENT_HOME'),
+    ('pid', 'Process id'), ('running_for', 'Running for'))
+_MORE = (
+    ('started_at', 'Started'), ('listen', 'Listens on'), ('threads', 'Worker threads'), ('system', 'Operating system'),
+    ('libc', 'C library'), ('supervisor', 'Started by'), ('server_software', 'Server'), ('debug_mode', 'Debug mode'),
+    ('directory', 'Breadcrumbs in'), ('recording', 'Recording'), ('run', 'Run'))
+
+
+def instance_name(life) -> str:
+    return Instance(**life.instance).label
+
+
+def overview(life, archive) -> dict:
+    report = build(life, archive)
+    ours = of_instance(archive.summaries(), Instance(**life.instance))
+    last = last_server_run(ours)
+    living = RunRecord(run=life.name, started=isotime(life.started), verdict='running', summary='This process.',
+                       uptime_seconds=time.time() - life.started)
+    shown = [living, *ours[:_TIMELINE_RUNS]]
+    return {
+        'last': ending(last, 'The last run') if last else None, 'loop': _loop(crash_loop(ours)),
+        'facts': _facts(report), 'in_flight': [request_row(r) for r in report['in_flight']],
+        'findings': findings(report['checks']), 'past': len(ours),
+        'timeline': pictures.timeline(shown, time.time(), lambda run: '' if run == life.name else address(run)),
+        'legend': pictures.legend(run.verdict for run in shown)}
+
+
+def _loop(runs):
+    if not runs:
+        return None
+    starts = [at for run in runs if (at := from_isotime(run.started)) is not None]
+    return {'count': len(runs), 'within': duration(max(starts) - min(starts)),
+            'runs': [ending(run, 'A run') for run in runs[:5]]}
+
+
+def ending(run: RunRecord, subject: str) -> dict:
+    """How a run ended, in words, with its page and colours."""
+    return {
+        'run': run.run, 'address': address(run.run), 'verdict': run.verdict, 'colour': pictures.colour(run.verdict),
+        'headline': f'{subject} {ENDINGS.get(run.verdict, run.verdict)}', 'summary': run.summary,
+        'incident': run.is_incident, 'alert': 'danger' if run.is_incident else 'success',
+        'sureness': _SURENESS.get(run.confidence, ''), 'confidence': run.confidence,
+        'started': moment(from_isotime(run.started)), 'ended': moment(from_isotime(run.ended)),
+        'ago': _ago(run.ended), 'uptime': duration(run.uptime_seconds), 'instance': run.instance.label,
+        'role': run.role, 'pid': run.pid, 'signature': run.signature, 'drill': drill_name(run),
+        'signal': run.signal or ''}
+
+
+def drill_name(run: RunRecord) -> str:
+    """The drill that ended a run, as its title; '' where it was none."""
+    number = run.counters.get('drill') if isinstance(run.counters, dict) else 0
+    known = isinstance(number, int) and 0 < number <= len(drills.DRILLS)
+    return drills.DRILLS[number - 1].title if known else str(run.drill or '')
+
+
+def address(run: str) -> str:
+    return 'manage_incident?' + urlencode({'run': run})
+
+
+def _ago(ended):
+    at = from_isotime(ended)
+    return f'{duration(max(0.0, time.time() - at))} ago' if at is not None else ''
+
+
+def _facts(report):
+    process = report['process'] | {'listen': report['instance']['listen']}
+    process['running_for'] = duration(process['uptime_seconds'])
+    process['started_at'] = moment(from_isotime(process['started']))
+    return [{'label': label, 'value': _shown(process.get(key))} for key, label in _HOWTO + _MORE
+            if (key, label) in _HOWTO or process.get(key) not in (None, '')]
+
+
+def _shown(value):
+    if isinstance(value, bool):
+        return 'on' if value else 'off'
+    return 'not known' if value in (None, '') else str(value)
+
+
+def findings(checks) -> list[dict]:
+    """[{severity, alert, findings}], the worst first; empty groups are left out."""
+    groups = [{'severity': severity, 'alert': alert, 'findings': [c for c in checks if c['severity'] == severity]}
+              for severity, alert in _ALERTS.items()]
+    return [group for group in groups if group['findings']]
+
+
+def request_row(request: dict) -> dict:
+    seconds, count = request.get('seconds'), request.get('count') or 1
+    return {
+        'method': request.get('method', ''), 'path': request.get('path', '') + (' …' if request.get('cut') else ''),
+        'started': moment(from_isotime(request.get('started'))), 'phase': request.get('phase', ''),
+        'took': _took(seconds), 'thread': request.get('thread', ''), 'user': request.get('user', ''),
+        'status': request.get('status') or '', 'crashed': bool(request.get('crashed')),
+        'retry': request.get('retry') or 0, 'times': f'{count} times' if count > 1 else ''}
+
+
+def _took(seconds):
+    if not isinstance(seconds, int | float):
+        return ''
+    if seconds >= 60:
+        return duration(seconds)
+    return f'{seconds:.1f} s' if seconds >= 1 else f'{seconds * 1000:.1f} ms'
+
+
+# -- one incident ------------------------------------------------------------------------------------
+
+def incident(archive, run: str) -> dict:
+    """Raises NoSuchRun."""
+    record = archive.record(run)
+    requests = [request_row(r) for r in record.requests]
+    return {
+        'run': record.run, 'end': ending(record, 'This run'),
+        'evidence': [{'source': e.source, 'fact': e.fact} for e in record.evidence],
+        'ruled_out': list(record.ruled_out), 'candidates': list(record.candidates),
+        'crashing': [r for r in requests if r['crashed']], 'in_flight': [r for r in requests if not r['crashed']],
+        'recent': [request_row(r) for r in record.recent], 'threads': [_thread(t) for t in record.threads],
+        'native': [_native(frame) for frame in record.native], 'exception': record.exception,
+        'memory': pictures.memory_curve(record.samples), 'processor': pictures.processor_curve(record.samples),
+        'log': [_log_line(line) for line in record.log], 'modules': list(record.compiled_modules),
+        'suspects': list(record.suspects), 'known_issues': list(record.known_issues),
+        'facts': _incident_facts(record), 'downloads': downloads(run)}
+
+
+def _incident_facts(record):
+    context = record.context if isinstance(record.context, dict) else {}
+    software = context.get('software') if isinstance(context.get('software'), dict) else {}
+    facts = (
+        ('Instance', record.instance.label), ('Run', record.run), ('Role', record.role), ('Process id', record.pid),
+        ('Started', moment(from_isotime(record.started))), ('Ended', moment(from_isotime(record.ended))),
+        ('Was up', duration(record.uptime_seconds)), ('Verdict', record.verdict), ('Confidence', record.confidence),
+        ('Signal', record.signal), ('Exit code', record.exit_code), ('Signature', record.signature),
+        ('Got as far as', record.phase), ('Drill', drill_name(record)), ('Zope', software.get('zope')),
+        ('Python', context.get('python')), ('System', context.get('platform')), ('C library', context.get('libc')),
+        ('Started by', context.get('supervisor')))
+    return [{'label': label, 'value': str(value)} for label, value in facts if value not in (None, '')]
+
+
+def _thread(thread):
+    frames = [f'File "{f.get("file", "???")}", line {f.get("line") or "?"}, in {f.get("function", "???")}'
+              for f in thread.get('frames') or ()]
+    ident = thread.get('ident')
+    name = ' '.join(filter(None, (f'0x{ident:x}' if isinstance(ident, int) else '', thread.get('name', ''))))
+    return {'name': name, 'crashed': bool(thread.get('crashed')), 'note': thread.get('note', ''), 'frames': frames,
+            'top': frames[0] if frames else 'no Python frame', 'cut': bool(thread.get('cut'))}
+
+
+def _native(frame):
+    offset, at = frame.get('offset'), frame.get('address')
+    return (f'{frame.get("binary", "")} {frame.get("symbol", "")}' + (f'+0x{offset:x}' if isinstance(offset, int) else '')
+            + (f' [0x{at:x}]' if isinstance(at, int) else ''))
+
+
+def _log_line(line):
+    level = str(line.get('level', ''))
+    return {'time': moment(from_isotime(line.get('time'))), 'level': level, 'logger': line.get('logger', ''),
+            'message': line.get('message', '') + (' …' if line.get('cut') else ''),
+            'style': 'danger' if level in ('ERROR', 'CRITICAL') else 'warning'}
+
+
+def downloads(run: str | None = None) -> list[dict]:
+    """{format, address} of the report in each of its formats."""
+    about = {'run': run} if run else {}
+    return [{'format': name, 'label': _FORMAT_NAMES.get(name, name),
+             'address': 'report?' + urlencode({'format': name} | about)} for name in FORMATS]
+
+
+_FORMAT_NAMES = {'text': 'Text', 'json': 'JSON', 'html': 'HTML', 'zip': 'ZIP'}
+
+
+# -- drills ------------------------------------------------------------------------------------------
+
+def drill_page(life, action: str) -> dict:
+    rows = [{'id': d.id, 'title': d.title, 'what': d.what, 'verdict': ENDINGS.get(d.verdict, d.verdict),
+             'refusal': drills.refusal(life, d)} for d in drills.DRILLS]
+    return {'on': bool(life.options.drills), 'drills': rows, 'fields': token.fields(life, action),
+            'recording': life.recorder is not None, 'pid': life.pid, 'run': life.name}

@@ -1,0 +1,235 @@
+"""The layout of the black box: bytes in, values out, and nothing torn is ever believed."""
+import struct
+import sys
+
+import pytest
+
+from Products.StabilityMonitor import blackbox as box
+from Products.StabilityMonitor.errors import UnreadableRecord
+from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.records import Sample
+
+FOREIGN = '>' if sys.byteorder == 'little' else '<'
+
+
+def made():
+    buffer = bytearray(box.SIZE)
+    recorder = Recorder(buffer)
+    box.lay_out(buffer)
+    box.seal(buffer)
+    return buffer, recorder
+
+
+def read(buffer):
+    return box.read(bytes(buffer))
+
+
+class TestTheFile:
+
+    def test_it_fits_the_budget(self):
+        assert box.SIZE <= 1 << 20
+        assert box.SIZE % 8 == 0
+
+    def test_every_lone_word_is_aligned(self):
+        for part in (box.SLOTS, box.FINISHED, box.LOG, box.SAMPLES):
+            assert part.start % 8 == 0 and part.size % 8 == 0
+
+    def test_nothing_overlaps(self):
+        words = {box.word_at(name) for name in box.WORDS} | {box.mark_at(name) for name in box.MARKS}
+        assert len(words) == len(box.WORDS) + len(box.MARKS)
+        assert max(words) * 8 + 8 <= 1024                      # where the text begins
+        assert 1024 + box.TEXT_SIZE <= box.HEADER_SIZE
+        assert box.request.size <= box.HALF_SIZE
+        assert box.HALVES_AT + 2 * box.HALF_SIZE <= box.SLOTS.size
+        assert box.slot_head.size <= box.HALVES_AT
+        assert box.TAIL_IN_FINISHED + box.finished_tail.size <= box.FINISHED.size
+        assert 8 + box.log_entry.size <= box.LOG.size
+        assert 8 + box.sample_entry.size <= box.SAMPLES.size
+
+    def test_it_is_no_black_box_before_it_is_sealed(self):
+        buffer = bytearray(box.SIZE)
+        box.lay_out(buffer)
+        with pytest.raises(UnreadableRecord, match='no valid beginning'):
+            read(buffer)
+
+    def test_the_magic_is_the_last_thing_that_seal_writes(self):
+        class Watched(bytearray):
+            def __setitem__(self, key, value):
+                assert bytes(self[8:16]) != bytes(8)
+                super().__setitem__(key, value)
+        buffer = Watched(box.SIZE)
+        box.seal(buffer)
+        assert buffer[:8] == box.MAGIC
+
+    def test_a_fresh_one_is_empty(self):
+        recording = read(made()[0])
+        assert recording.in_flight == recording.finished == recording.log == recording.samples == ()
+        assert recording.threads == {} and recording.exception == ''
+        assert set(recording.words.values()) | set(recording.survived.values()) == {0}
+        assert recording.last_sample is None
+
+    def test_the_fields_of_version_1_lie_where_they_always_lay(self):
+        """A later release reads what an earlier one wrote: append only, never move."""
+        assert box.VERSION == 1
+        assert box.WORDS[:8] == ('armed', 'serving', 'finished', 'overflow', 'errors', 'serving_threads',
+                                 'hung_since', 'drill')
+        assert box.MARKS[:10] == ('faults', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2',
+                                  'SIGALRM', 'SIGXCPU', 'deadman')
+        assert box.PHASES[:8] == ('idle', 'traversing', 'publishing', 'committing', 'finishing', 'aborting',
+                                  'failed', 'streaming')
+        assert (box.word_at('armed') * 8, box.mark_at('faults') * 8) == (128, 512)
+        assert (box.SLOTS.start, box.SLOTS.size) == (8192, 1024)
+
+
+class TestRefusal:
+
+    @pytest.mark.parametrize('data', [b'', b'x', bytes(box.SIZE), b'\x7fELF' + bytes(box.SIZE)])
+    def test_other_files(self, data):
+        with pytest.raises(UnreadableRecord):
+            box.read(data)
+
+    @pytest.mark.parametrize('length', [7, 8, 20, box.HEADER_SIZE - 1, box.HEADER_SIZE, box.SIZE - 1])
+    def test_a_file_cut_short(self, length):
+        with pytest.raises(UnreadableRecord):
+            box.read(bytes(made()[0][:length]))
+
+    def test_a_version_of_the_future(self):
+        buffer, _ = made()
+        struct.pack_into('=H', buffer, 8, 2)
+        with pytest.raises(UnreadableRecord, match='format 2'):
+            read(buffer)
+
+    @pytest.mark.parametrize('index', range(8))
+    @pytest.mark.parametrize('value', [0, 1, 0xffffffff])
+    def test_impossible_sizes(self, index, value):
+        buffer, _ = made()
+        struct.pack_into('=I', buffer, 16 + 4 * index, value)
+        if (index, value) in {(0, 1), (2, 1), (4, 1), (6, 1)}:
+            read(buffer)                                       # one piece of each is possible
+        else:
+            with pytest.raises(UnreadableRecord):
+                read(buffer)
+
+
+def test_a_later_release_may_append_to_every_piece():
+    """Larger pieces than ours are read by what we know of them."""
+    buffer, recorder = made()
+    recorder.begin('GET', '/in-flight')
+    recorder.log(30, 'logger', 'line', 1000.0)
+    recorder.sample(Sample(1000.0, 5.0, rss=7))
+    grown, sizes = bytearray(buffer[:box.HEADER_SIZE]), []
+    for part in (box.SLOTS, box.FINISHED, box.LOG, box.SAMPLES):
+        sizes += [part.count, part.size + 64]
+        for index in range(part.count):
+            grown += buffer[part.at(index):part.at(index) + part.size] + b'\xee' * 64
+    struct.pack_into('=8I', grown, 16, *sizes)
+    recording = box.read(bytes(grown) + b'and a part that we do not know')
+    assert recording.in_flight[0].path == '/in-flight'
+    assert recording.log[0].message == 'line'
+    assert recording.last_sample.rss == 7
+
+
+def test_a_file_of_a_machine_with_the_other_byte_order_is_read():
+    data = bytearray(box.SIZE)
+    sizes = [n for part in (box.SLOTS, box.FINISHED, box.LOG, box.SAMPLES) for n in (part.count, part.size)]
+    struct.pack_into(FOREIGN + '8sHHI8I', data, 0, box.MAGIC, box.VERSION, box.ORDER, box.HEADER_SIZE, *sizes)
+    struct.pack_into(FOREIGN + 'Q', data, box.word_at('serving') * 8, 77)
+    struct.pack_into(FOREIGN + 'QQQQQQ', data, box.SLOTS.at(3), 0x7f00, 42, 1, 1, 65536, 4096)
+    struct.pack_into(FOREIGN + 'QddBBBBHH16s320s64s', data, box.SLOTS.at(3) + box.HALVES_AT + box.HALF_SIZE,
+                     9, 1e9, 5.0, 2, 1, 0, 4, 3, 0, b'POST', b'/a?', b'')
+    recording = box.read(bytes(data))
+    assert recording.words['serving'] == 77
+    assert recording.threads == {0x7f00: {'native_id': 42, 'stack_size': 65536, 'guard_size': 4096}}
+    request, = recording.in_flight
+    assert (request.number, request.method, request.path, request.phase, request.retry, request.ident) == (
+        9, 'POST', '/a?', 'publishing', 1, 0x7f00)
+
+
+class TestTornRecords:
+    """What a kill between two stores leaves: the earlier state, or nothing, but never a mixture."""
+
+    def test_while_the_next_request_is_written_the_earlier_one_is_whole(self):
+        buffer, recorder = made()
+        recorder.begin('GET', '/first')
+        slot, = recorder.slots.values()
+        other = slot.half_offsets[slot.half ^ 1]
+        buffer[other:other + box.HALF_SIZE] = b'\xff' * box.HALF_SIZE
+        request, = read(buffer).in_flight
+        assert request.path == '/first'
+
+    def test_an_entry_that_is_being_written_is_left_out(self):
+        buffer, recorder = made()
+        for number in range(3):
+            recorder.begin('GET', f'/{number}')
+            recorder.end(200)
+        recorder.words[box.FINISHED.at(1) // 8] = 0
+        assert [r.path for r in read(buffer).finished] == ['/0', '/2']
+
+    def test_an_entry_whose_content_is_anothers_is_left_out(self):
+        buffer, recorder = made()
+        recorder.begin('GET', '/x')
+        recorder.end(200)
+        recorder.words[box.FINISHED.at(0) // 8] = 4711
+        assert read(buffer).finished == ()
+
+    def test_a_request_is_not_in_flight_when_it_is_in_the_ring_already(self):
+        """Killed after the entry was written, before the slot became idle."""
+        buffer, recorder = made()
+        recorder.begin('GET', '/x')
+        slot, = recorder.slots.values()
+        recorder.end(200)
+        buffer[slot.phase_offsets[slot.half]] = 1
+        recording = read(buffer)
+        assert recording.in_flight == () and len(recording.finished) == 1
+
+    def test_the_same_for_a_repeated_request(self):
+        buffer, recorder = made()
+        for _ in range(3):
+            recorder.begin('GET', '/x')
+            recorder.end(200)
+        slot, = recorder.slots.values()
+        buffer[slot.phase_offsets[slot.half]] = 1
+        assert read(buffer).in_flight == ()
+
+    @pytest.mark.parametrize('time', [float('nan'), float('inf'), -1.0, 1e300])
+    def test_impossible_times(self, time):
+        buffer, recorder = made()
+        recorder.begin('GET', '/x')
+        slot, = recorder.slots.values()
+        struct.pack_into('=d', buffer, slot.half_offsets[slot.half] + 8, time)
+        recorder.log(30, 'a', 'b', time)
+        recorder.sample(Sample(time, 1.0))
+        recording = read(buffer)
+        assert recording.in_flight == recording.log == recording.samples == ()
+
+
+class TestText:
+
+    @pytest.mark.parametrize('text, most, result', [
+        ('abc', 3, (b'abc', 0)), ('abcd', 3, (b'abc', 1)), ('', 3, (b'', 0)),
+        ('aé', 2, (b'a', 1)), ('aé', 3, ('aé'.encode(), 0)), ('a€', 3, (b'a', 1)), ('😀', 3, (b'', 1)),
+        ('\udcff', 16, (b'\\udcff', 0))])
+    def test_no_character_is_split(self, text, most, result):
+        assert box.cut(text, most) == result
+
+    def test_of_a_long_exception_the_end_is_kept(self):
+        buffer, _ = made()
+        box.write_text(buffer, 'Traceback ' + 'ü€😀' * 3000 + ' ValueError: the point of it')
+        text = read(buffer).exception
+        assert text.endswith('😀 ValueError: the point of it')
+        assert '\ufffd' not in text
+        assert 3000 < len(text.encode()) <= box.TEXT_SIZE - 8
+
+    def test_a_wrong_length_reads_no_further_than_the_text(self):
+        buffer, _ = made()
+        box.write_text(buffer, 'x' * 9999)
+        struct.pack_into('=Q', buffer, 1024, 2**64 - 1)
+        assert set(read(buffer).exception) == {'x'}
+
+    def test_bytes_that_are_no_utf8_are_replaced(self):
+        buffer, recorder = made()
+        recorder.begin('GET', '/abc')
+        slot, = recorder.slots.values()
+        at = bytes(buffer).index(b'/abc')
+        buffer[at + 1] = 0xff
+        assert read(buffer).in_flight[0].path == '/\ufffdbc'
