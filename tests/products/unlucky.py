@@ -1,12 +1,18 @@
-"""A product that fails as the variable UNLUCKY says: at import or when it is initialized."""
+"""A product that fails as the variable UNLUCKY says: at import or when it is initialized; or it waits there."""
 import os
+import threading
 
 
 def _fail(when):
-    if os.environ.get('UNLUCKY') == f'exit-{when}':
+    what, _, moment = os.environ.get('UNLUCKY', '').partition('-')
+    if moment != when:
+        return
+    if what == 'exit':
         raise SystemExit('an unlucky product leaves')
-    if os.environ.get('UNLUCKY') == when:
-        raise LookupError('an unlucky product')
+    if what == 'wait':
+        with open(os.environ['UNLUCKY_SIGN'], 'w'):
+            threading.Event().wait()
+    raise LookupError('an unlucky product')
 
 
 _fail('import')

@@ -86,6 +86,11 @@ def overflow_stack(self):
     _deeper(self)
 
 
+def overflow_stack_in_main(self):
+    sys.setrecursionlimit(1 << 30)
+    _main(lambda: _deeper(self))
+
+
 def _deeper(x):
     return max([x], key=_deeper)
 
@@ -134,10 +139,6 @@ def fork_and_die(self, number):
         signal.raise_signal(int(number))
         os._exit(1)
     return str(os.waitpid(child, 0)[1])
-
-
-def signals_seen(self):
-    return repr(sys.modules['Products.AnotherPackage'].SEEN)
 
 
 def clock(self):

@@ -37,7 +37,8 @@ def system() -> dict:
         release = platform.freedesktop_os_release()
     except (OSError, AttributeError):
         release = {}
-    return {'platform': ' '.join(platform.uname()[i] for i in (0, 2, 3)), 'distribution': release.get('PRETTY_NAME', ''),
-            'machine': platform.machine(), 'libc': ' '.join(platform.libc_ver()).strip(),
+    here = platform.uname()                             # by name: as a tuple it would start a child process
+    return {'platform': f'{here.system} {here.release} {here.version}',
+            'distribution': release.get('PRETTY_NAME', ''), 'machine': platform.machine(), 'libc': ' '.join(platform.libc_ver()).strip(),
             'python_build': ' '.join(platform.python_build()), 'compiler': platform.python_compiler(),
             'gil': getattr(sys, '_is_gil_enabled', lambda: True)()}

@@ -45,11 +45,11 @@ class Archive:
 
     def summaries(self) -> tuple[RunRecord, ...]:
         """All archived runs without what is large, newest first."""
-        names = sorted(self._names(), reverse=True)
+        names = self._names()
         for gone in _KNOWN.keys() - {self.path / name for name in names}:
             if gone.parent == self.path:
                 _KNOWN.pop(gone, None)
-        return tuple(self._summary(name) for name in names)
+        return tuple(sorted(map(self._summary, names), key=_order, reverse=True))
 
     def _names(self):
         with contextlib.suppress(OSError):
@@ -77,14 +77,15 @@ class Archive:
     # -- writing -------------------------------------------------------------------------------------
 
     def add(self, path: Path, record: RunRecord) -> None:
-        """Archive a claimed run.  The rename is what makes it happen, once."""
+        """Archive a claimed run.  The rename is what makes it happen, once; all evidence is whole until then."""
         if record.role == 'script' and record.verdict == 'stopped':
             self._count_script(path)
             return
         write_whole(path / INCIDENT, json.dumps(record.to_json()), self.base.file_mode)
         write_whole(path / SUMMARY, json.dumps(record.summary_json()), self.base.file_mode)
-        _slim(path)
-        path.rename(self.path / record.run)
+        archived = path.rename(self.path / record.run)
+        with contextlib.suppress(OSError):              # a full disk: it stays as large as it was
+            _slim(archived)
 
     def _count_script(self, path):
         descriptor = os.open(self.path / _CLEAN_SCRIPTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, self.base.file_mode)
@@ -120,27 +121,47 @@ def _from_file(path):
 
 def _lost(name):
     """A record that cannot be read any more still counts as a run."""
-    return RunRecord(run=name, pid=name_facts(name)[1], summary='The archived record of this run cannot be read.')
+    return RunRecord(run=name, pid=int(name.split('-')[1]), summary='The archived record of this run cannot be read.')
+
+
+def _order(record):
+    """By start; names tell whole seconds only, and a server may die and come back within one."""
+    return from_isotime(record.started) or _named_start(record.run), record.run
 
 
 def _age_mark(record):
-    return from_isotime(record.ended) or name_facts(record.run)[0]
+    return from_isotime(record.ended) or _named_start(record.run)
+
+
+def _named_start(name):
+    try:
+        return name_facts(name)[0]
+    except ValueError:                                  # shaped like a run's name, but of no such day
+        return 0.0
 
 
 def _slim(path):
     """Keep the evidence in little room: no empty marks, no preallocated tails, the black box compressed."""
-    for mark in path.glob('*.mark'):
+    for mark in filter(Path.is_file, path.glob('*.mark')):
         written = len(mark.read_bytes().rstrip(b'\0'))
         if written:
             os.truncate(mark, written)
         else:
             mark.unlink()
-    box = path / BLACKBOX
-    if box.exists():
-        descriptor = os.open(f'{box}.gz', os.O_CREAT | os.O_TRUNC | os.O_WRONLY, box.stat().st_mode & 0o777)
+    if (path / BLACKBOX).is_file():
+        _compress(path / BLACKBOX)
+
+
+def _compress(box):
+    packed = box.with_name(f'{box.name}.gz')
+    try:
+        descriptor = os.open(packed, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, box.stat().st_mode & 0o777)
         with open(descriptor, 'wb') as raw, gzip.GzipFile(fileobj=raw, mode='wb', compresslevel=1) as file:
             file.write(box.read_bytes())
-        box.unlink()
+    except OSError:
+        packed.unlink(missing_ok=True)
+        raise
+    box.unlink()
 
 
 def _size(path):

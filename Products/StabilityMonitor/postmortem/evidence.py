@@ -66,6 +66,7 @@ class Traces:
     same_boot: bool | None
     same_machine: bool | None
     boot_time: float
+    asked: dict = field(default_factory=dict)           # when SIGTERM and SIGINT came last, survived or not
 
     @property
     def role(self) -> str:
@@ -109,7 +110,8 @@ def collect(path: Path, world: World) -> Traces:
         stderr_readable=stderr is not None, cgroup_kills=cgroup_kills, host_kills=host_kills,
         kernel_line=_kernel_line(world, pid, context) if same_boot and (cgroup_kills or host_kills) else '',
         same_boot=same_boot, same_machine=_same(context.get('machine_id'), _line(world.machine_id)),
-        boot_time=_boot_time(world))
+        boot_time=_boot_time(world),
+        asked={name: mark.time for name in ('SIGTERM', 'SIGINT') if (mark := _mark(path, name, None))})
 
 
 # -- the run's own files -----------------------------------------------------------------------------

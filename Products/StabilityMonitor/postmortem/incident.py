@@ -13,6 +13,7 @@ from ..records import Instance
 from ..records import RunRecord
 from ..records import isotime
 from .evidence import Traces
+from .lastwords import exception_name
 from .verdict import Judgement
 
 _FRAMES_IN_SIGNATURE = 4
@@ -30,7 +31,8 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         started=isotime(traces.started), ended=isotime(ended), uptime_seconds=round(ended - traces.started, 3),
         verdict=judgement.verdict, confidence=judgement.confidence, summary=judgement.summary,
         signal=judgement.signal, evidence=judgement.evidence + _drill_evidence(drill), drill=drill,
-        ruled_out=judgement.ruled_out, candidates=judgement.candidates, phase=_phase(traces), exception=box.exception if box else '',
+        ruled_out=judgement.ruled_out, candidates=judgement.candidates, phase=_phase(traces),
+        exception=box.exception if box else '',
         requests=tuple(_request(r, ended, r.ident == crashed) for r in (box.in_flight if box else ())),
         recent=tuple(_request(r, ended) for r in reversed(box.finished if box else ())),
         threads=threads, native=tuple(asdict(f) for f in (traces.dump.native if traces.dump else ())),
@@ -45,7 +47,7 @@ def signature(judgement: Judgement, threads, exception: str = '') -> str:
     thread = next((t for t in threads if t['crashed']), None)
     frames = [f'{os.path.basename(f["file"])}:{f["function"]}' for f in (thread['frames'] if thread else ())]
     frames = list(dict.fromkeys(frames))[:_FRAMES_IN_SIGNATURE]
-    kind = exception.strip().rpartition('\n')[2].partition(':')[0] if judgement.verdict in (
+    kind = exception_name(exception) if judgement.verdict in (
         'unhandled-exception', 'startup-failed') else ''
     words = [judgement.verdict, judgement.signal or '', kind, *frames]
     digest = hashlib.sha256('|'.join(words).encode()).hexdigest()[:8]

@@ -12,6 +12,8 @@ from ..records import isotime
 from . import faultlog
 from .elimination import candidates
 from .elimination import ruled_out
+from .lastwords import exception_line
+from .lastwords import exception_name
 
 _CRASH_SIGNALS = {'SIGSEGV', 'SIGBUS', 'SIGILL', 'SIGFPE'}
 _STOP_SIGNALS = ('SIGTERM', 'SIGINT')
@@ -20,6 +22,8 @@ _OTHER_SIGNALS = ('SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGALRM', 'SIGXCPU
 READY = 10
 #: A dump shows at most 100 frames of a thread; so many in a repeating cycle are a runaway recursion.
 _REPEATS = 50
+#: A server that was asked to stop may take so long (seconds): waitress waits 5 s for its threads, gunicorn 30.
+GRACE = 60
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def out_of_memory(t):
 
 
 def startup_failed(t):
-    if t.role != 'server' or not t.recording or t.marks or _is_interrupt(t) or t.same_boot is False:
+    if t.role != 'server' or not t.recording or t.marks or _stop_signal(t) or t.same_boot is False:
         return None
     if t.recording.finished or _stood_ready(t):
         return None
@@ -115,7 +119,7 @@ def hung(t):
                                  f'"stall"{f" since {_time(since)}" if since else ""}.'))
     ended, signal = _how_stopped(t)
     return Judgement('hung', 'strong', f'Zope was not answering any more when it {ended}.',
-                     (*evidence, *_marks(t)), signal)
+                     (*evidence, *(_marks(t) or _asked_for(t))), signal)
 
 
 def signalled(t):
@@ -126,11 +130,10 @@ def signalled(t):
 
 
 def stopped(t):
-    signal = next((name for name in _STOP_SIGNALS if name in t.marks), 'SIGINT' if _is_interrupt(t) else None)
-    finished = t.word('finished')
+    signal, finished = _stop_signal(t), t.word('finished')
     if not signal and not finished:
         return None
-    evidence = _marks(t)
+    evidence = _marks(t) or _asked_for(t)
     if finished:
         evidence += (Evidence('black box', f'The interpreter came to its normal end at {_time(finished)}.'),)
     how = f'by {signal}' if signal else 'by a normal exit'
@@ -211,7 +214,24 @@ def _left_a_word(t):
 
 
 def _is_interrupt(t):
-    return bool(t.recording and 'KeyboardInterrupt' in t.recording.exception.strip().rpartition('\n')[2])
+    return bool(t.recording and exception_name(t.recording.exception) == 'KeyboardInterrupt')
+
+
+def _stop_signal(t):
+    """The signal that asked for a stop, even if the process took its time with that; else None."""
+    return (next((name for name in _STOP_SIGNALS if name in t.marks), None)
+            or ('SIGINT' if _is_interrupt(t) else None)
+            or next((name for name in _STOP_SIGNALS if name in t.asked and _in_good_order(t, t.asked[name])), None))
+
+
+def _in_good_order(t, asked):
+    return t.word('finished') and -1 <= t.word('finished') - asked <= GRACE
+
+
+def _asked_for(t):
+    """The signal mark that the heartbeat has outlived while the server was shutting down, as evidence."""
+    signal = _stop_signal(t)
+    return (Evidence('signal mark', f'{signal} came at {_time(t.asked[signal])}.'),) if signal in t.asked else ()
 
 
 def _stood_ready(t):
@@ -230,7 +250,7 @@ def _end_of_start(t):
 
 
 def _exception(t):
-    return t.recording.exception.strip().rpartition('\n')[2]
+    return exception_line(t.recording.exception)
 
 
 def _all_overdue(t):
@@ -239,7 +259,7 @@ def _all_overdue(t):
 
 
 def _how_stopped(t):
-    signal = next(iter(t.marks), None)
+    signal = next(iter(t.marks), None) or _stop_signal(t)
     if signal:
         return f'was stopped by {signal}', signal
     return ('came to its end' if t.word('finished') else 'was killed'), None

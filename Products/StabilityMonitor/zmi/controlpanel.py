@@ -69,8 +69,9 @@ class StabilityMonitor(Item, Implicit):
     zmi_additional_css_paths = ComputedAttribute(
         lambda self: (f'{self.REQUEST["BASEPATH1"]}/{STYLES}',), 1)
 
-    _overview, _incidents, _incident, _report, _drills, _message = map(
-        Page, ('overview', 'incidents', 'incident', 'report', 'drills', 'message'))
+    _overview, _incidents, _incident, _report, _drills, _message, _pieces = map(
+        Page, ('overview', 'incidents', 'incident', 'report', 'drills', 'message', 'pieces'))
+    _labels = {'incidents': 'Incidents', 'incident': 'Incidents', 'report': 'Report', 'drills': 'Drills'}
 
     # -- pages ---------------------------------------------------------------------------------------
 
@@ -153,7 +154,7 @@ class StabilityMonitor(Item, Implicit):
         try:
             shown = values(life, Archive(life.base))
         except NoSuchRun as error:
-            return self._refused(request, str(error), 404)
+            return self._refused(request, error.args[0], 404)
         return self._rendered(template, request, shown)
 
     def _refused(self, request, message, status):
@@ -165,7 +166,9 @@ class StabilityMonitor(Item, Implicit):
         request.RESPONSE.setHeader('Cache-Control', 'no-store')
         return template.__of__(self)(
             page=shown, instance=pages.instance_name(life) if life else 'this process',
-            manage_tabs_message=_word(request, 'manage_tabs_message') or None)
+            macros=self._pieces.pt_macros(), view=self._labels.get(template.getId(), LABEL),
+            manage_tabs_message=_word(request, 'manage_tabs_message') or None,
+            manage_tabs_type=_tabs_type(request))
 
 
 InitializeClass(StabilityMonitor)
@@ -175,6 +178,11 @@ def _word(request, name):
     """A form variable that is one string; '' for whatever else was sent."""
     value = request.form.get(name)
     return value if isinstance(value, str) else ''
+
+
+def _tabs_type(request):
+    wanted = _word(request, 'manage_tabs_type')
+    return wanted if wanted in ('success', 'info', 'warning', 'danger') else 'success'
 
 
 def _run(request):

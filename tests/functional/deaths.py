@@ -1,0 +1,208 @@
+"""Ways to die, for the fault matrix: one Zope for many deaths in turn, and what leads it to each of them."""
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+
+import zc.lockfile
+from zopekit import ZopeInstance
+from zopekit import wait_for
+
+from Products.StabilityMonitor import blackbox
+from Products.StabilityMonitor.rundirectory import BLACKBOX
+from Products.StabilityMonitor.rundirectory import CONTEXT
+from Products.StabilityMonitor.rundirectory import mark_name
+from Products.StabilityMonitor.rundirectory import read_json
+from Products.StabilityMonitor.rundirectory import write_whole
+
+PRODUCTS = Path(__file__).resolve().parent.parent / 'products'
+PATIENCE = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """How a Zope is run; `env` and `options` are pairs."""
+
+    stderr: str = 'file'
+    prefix: tuple = ()
+    env: tuple = ()
+    options: tuple = (('sample-interval', '100ms'),)
+
+
+USUAL = Setting()
+STALLING = Setting(options=(('sample-interval', '100ms'), ('stall', '1s')))
+NOHUP = Setting(prefix=('nohup',))
+PID_1 = Setting(prefix=('unshare', '--pid', '--fork', '--mount-proc', '--kill-child'))
+OFF = Setting(env=(('STABILITYMONITOR_ENABLED', 'off'),))
+
+
+def unlucky(how, **env):
+    return Setting(env=(('UNLUCKY', how), *env.items()))
+
+
+class Site(ZopeInstance):
+    """One instance whose processes die one after the other; `setting` is how the last one was started."""
+
+    prefix = ()
+    setting = None
+
+    def command(self):
+        return [*self.prefix, *super().command()]
+
+    def create(self):
+        super().create()
+        self.publish((PRODUCTS / 'ways_to_die.py').read_text())
+        self.publish((PRODUCTS / 'handler_of_usr1.py').read_text(), 'AnotherPackage')
+        product = self.products_dir / 'Products' / 'Unlucky'
+        product.mkdir(exist_ok=True)
+        (product / '__init__.py').write_text((PRODUCTS / 'unlucky.py').read_text())
+        return self
+
+    def run_as(self, setting, wait=True):
+        """What runs already as wanted stays."""
+        if not (self.running and self.setting == setting):
+            self.stop()
+            self.setting, self.stderr, self.prefix = setting, setting.stderr, setting.prefix
+            self.env, self.options = dict(setting.env), dict(setting.options)
+            self.configure().start(wait=wait)
+        return self
+
+    @property
+    def process_id(self):
+        """Of Zope itself, where a prefix forks."""
+        if self.prefix[:1] != ('unshare',):
+            return self.pid
+        return int(Path(f'/proc/{self.pid}/task/{self.pid}/children').read_text())
+
+    def signal(self, name):
+        os.kill(self.process_id, getattr(signal, name))
+
+    @property
+    def run_directory(self):
+        """Of the one run that lives, or waits to be judged."""
+        run, = (path for path in (self.stability / 'runs').iterdir() if not path.name.startswith('.'))
+        return run
+
+    def recording(self):
+        return blackbox.read((self.run_directory / BLACKBOX).read_bytes())
+
+    def archived(self):
+        return {path.parent.name for path in (self.stability / 'archive').glob('*/incident.json')}
+
+    def previous(self):
+        """How the last run ended, in the words of the one that runs now."""
+        try:
+            return self.report()['previous']
+        except AssertionError:          # TEMPORARY: until the page is there
+            return self.archive()[0]
+
+
+# -- what may come before ------------------------------------------------------------------------------
+
+def in_flight(*paths):
+    """Requests that are being served."""
+    def before(site):
+        for path in paths:
+            site.background(path)
+        wait_for(lambda: sorted(r.path for r in site.recording().in_flight) == sorted(paths), PATIENCE, paths)
+    return before
+
+
+def all_wait_for_a_lock(site):
+    for _ in range(site.threads):
+        site.background('/wait')
+    wait_for(lambda: (last := site.recording().last_sample) and last.overdue >= last.workers == site.threads,
+             PATIENCE, 'all workers overdue')
+
+
+def c_code_holds_the_gil(site):
+    site.background('/hold_gil')
+    mark = site.run_directory / mark_name('deadman')
+    wait_for(lambda: mark.read_bytes().strip(b'\0'), PATIENCE, 'the dead-man mark')
+
+
+def survived(name, mark=None):
+    """A signal that does not kill; where it leaves a mark, the heartbeat notes that it was survived."""
+    def before(site):
+        site.signal(name)
+        if mark:
+            wait_for(lambda: site.recording().survived[mark], PATIENCE, f'{mark} survived')
+        assert site.get('/clock').status == 200
+    return before
+
+
+def a_child_died(number):
+    def before(site):
+        assert int(site.get(f'/fork_and_die?number={number}').text) & 0x7f == number
+    return before
+
+
+# -- how it ends ---------------------------------------------------------------------------------------
+
+def page(path):
+    return lambda site: site.crash(path)
+
+
+def by(name):
+    return lambda site: site.signal(name)
+
+
+def reboot(site):
+    """Killed, and then made to look like a run of an earlier boot."""
+    site.signal('SIGKILL')
+    site.wait_exit()
+    context = read_json(site.run_directory / CONTEXT)
+    context['identity']['boot_id'] = '00000000-0000-4000-8000-000000000000'
+    write_whole(site.run_directory / CONTEXT, json.dumps(context))
+
+
+# -- what is wrong while it starts -----------------------------------------------------------------------
+
+@contextlib.contextmanager
+def bad_zcml(site):
+    zcml = site.home / 'etc' / 'site.zcml'
+    good = zcml.read_text()
+    zcml.write_text(good.replace('<configure', '<configure><nonsense/>', 1))
+    try:
+        yield
+    finally:
+        zcml.write_text(good)
+
+
+@contextlib.contextmanager
+def locked_database(site):
+    lock = zc.lockfile.LockFile(str(site.client_home / 'Data.fs.lock'))
+    try:
+        yield
+    finally:
+        lock.close()
+
+
+@contextlib.contextmanager
+def port_in_use(site):
+    with socket.create_server(('127.0.0.1', site.port)):
+        yield
+
+
+# -- memory ----------------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def memory_cgroup(size):
+    """A memory cgroup limited to `size` bytes; OSError where none can be made."""
+    v1 = Path('/sys/fs/cgroup/memory')
+    version_1 = (v1 / 'memory.limit_in_bytes').exists()
+    group = (v1 if version_1 else Path('/sys/fs/cgroup')) / f'stabilitymonitor-test-{os.getpid()}'
+    group.mkdir()
+    try:
+        (group / ('memory.limit_in_bytes' if version_1 else 'memory.max')).write_text(str(size))
+        yield group
+    finally:
+        wait_for(lambda: not (group / 'cgroup.procs').read_text(), PATIENCE, 'the empty group')
+        group.rmdir()
+
+
+def inside(group):
+    return Setting(prefix=('sh', '-c', f'echo $$ > {group}/cgroup.procs && exec "$@"', 'sh'))

@@ -1,0 +1,118 @@
+"""Many starts at once over many dead runs: each run is judged and archived, none is lost, none comes twice."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import deaths
+import pytest
+
+from Products.StabilityMonitor.rundirectory import new_name
+
+TESTS = Path(__file__).resolve().parent.parent
+DEAD, STARTERS, ZOPES = 50, 20, 4
+HOURS_AGO = 1_700_000_000
+
+
+class Starter:
+    """A process that starts as Zope does, when told to."""
+
+    def __init__(self, directory, how='exit'):
+        command = [sys.executable, str(TESTS / 'programs' / 'starter.py'), str(directory), str(directory / 'home'), how]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        env=os.environ | {'PYTHONPATH': str(TESTS.parent)})
+
+    def line(self):
+        return self.process.stdout.readline()
+
+    def go(self):
+        self.process.stdin.write('\n')
+        self.process.stdin.flush()
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        return self.process.wait(30)
+
+    def ends(self):
+        """From the start to the end."""
+        self.line(), self.go(), self.line()
+        return self.end()
+
+
+@pytest.fixture
+def dead_runs(tmp_path):
+    """A directory with 50 dead runs: every other one crashed, the rest left without a word."""
+    folder = tmp_path / 'made'
+    templates = []
+    for how in ('crash', 'leave'):
+        Starter(folder / how, how).ends()
+        templates += (folder / how / 'runs').glob('2*')
+    runs = tmp_path / 'stability' / 'runs'
+    runs.mkdir(parents=True)
+    for number in range(DEAD):
+        shutil.copytree(templates[number % 2], runs / new_name(HOURS_AGO + number, number + 1))
+    return runs.parent
+
+
+def names(folder):
+    return sorted(path.name for path in folder.glob('[!.]*') if path.is_dir())
+
+
+def check_archive(directory, dead):
+    """Each of the dead runs is there, whole and with the right verdict, and nothing else is."""
+    assert names(directory / 'archive') == dead
+    verdicts = [json.loads((directory / 'archive' / name / 'incident.json').read_text())['verdict'] for name in dead]
+    assert verdicts == ['crashed', 'startup-failed'] * (DEAD // 2)
+    boxes = [path.parent.name for path in (directory / 'archive').glob('*/blackbox.sbr*')]
+    assert sorted(boxes) == dead                        # compressed; or not yet, when the judge was killed
+
+
+def test_twenty_processes_start_at_once(dead_runs):
+    dead = names(dead_runs / 'runs')
+    starters = [Starter(dead_runs) for _ in range(STARTERS)]
+    assert {starter.line() for starter in starters} == {'ready\n'}
+    for starter in starters:
+        starter.go()
+    answers = [json.loads(starter.line()) for starter in starters]
+    check_archive(dead_runs, dead)
+    assert names(dead_runs / 'runs') == sorted(answer['run'] for answer in answers)
+    assert [answer['findings'] for answer in answers if 'triage' in str(answer['findings'])] == []
+    assert {starter.end() for starter in starters} == {0}
+
+
+def test_judges_that_are_killed_lose_nothing(dead_runs):
+    """kill -9 in the middle of the triage, again and again: what they began, the next one ends."""
+    dead, killed = names(dead_runs / 'runs'), []
+    for archived in (1, 10, 20, 30):
+        starter = Starter(dead_runs)
+        starter.line(), starter.go()
+        deaths.wait_for(lambda n=archived: len(names(dead_runs / 'archive')) >= n, what=f'{archived} archived')
+        starter.process.kill()
+        starter.end()
+        killed += set(names(dead_runs / 'runs')) - {*dead, *killed}
+    Starter(dead_runs).ends()
+    kept = set(names(dead_runs / 'archive'))
+    assert kept >= set(dead) and len(kept) <= DEAD + len(killed)
+    for name in kept.difference(dead):
+        shutil.rmtree(dead_runs / 'archive' / name)
+    check_archive(dead_runs, dead)
+
+
+@pytest.mark.zope
+def test_four_zopes_share_one_directory(dead_runs, tmp_path):
+    dead = names(dead_runs / 'runs')
+    zopes = [deaths.Site(tmp_path / f'client{n}', options={'directory': str(dead_runs)}).create()
+             for n in range(ZOPES)]
+    try:
+        for zope in zopes:
+            zope.start(wait=False)
+        for zope in zopes:
+            zope.wait_ready()
+        check_archive(dead_runs, dead)
+        assert len(names(dead_runs / 'runs')) == ZOPES
+    finally:
+        for zope in zopes:
+            zope.destroy()

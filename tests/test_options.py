@@ -1,0 +1,104 @@
+"""Options: what is written in zope.conf or the environment, what is in force, and what is said when it is wrong."""
+import pytest
+
+from Products.StabilityMonitor import options
+from Products.StabilityMonitor.options import OPTIONS
+from Products.StabilityMonitor.options import load
+
+DEFAULTS = {
+    'enabled': True, 'directory': '', 'slow_request': 30.0, 'stall': 60.0, 'sample_interval': 1.0,
+    'keep_runs': 200, 'keep_days': 90, 'keep_bytes': 200 << 20, 'group': '', 'thread_stack_size': 0,
+    'core_files': False, 'capture_log': 30, 'record_query': False, 'record_user': False, 'drills': False,
+    'supervisor_log': '', 'tracker_url': '', 'support_name': '', 'support_contact': ''}
+
+
+def test_the_defaults_are_those_of_the_design():
+    values, problems = load({}, {})
+    assert problems == []
+    assert {key: vars(values)[key] for key in DEFAULTS} == DEFAULTS
+
+
+@pytest.mark.parametrize('option', OPTIONS, ids=lambda option: option.name)
+class TestEachOption:
+
+    def test_its_default_is_valid_and_explained(self, option):
+        text = 'x' if option.convert is str else option.default
+        values, problems = load({option.name: text}, {})
+        assert problems == [] and option.why
+        if option.default:
+            assert vars(values)[option.key] == option.convert(option.default) >= option.least
+
+    def test_in_zope_conf_with_hyphens_or_underscores(self, option):
+        for name in (option.name, option.key):
+            values, problems = load({name: good(option)}, {})
+            assert problems == []
+            assert vars(values)[option.key] == option.convert(good(option))
+
+    def test_the_variable_wins(self, option):
+        variable = 'STABILITYMONITOR_' + option.name.upper().replace('-', '_')
+        values, problems = load({option.name: option.default or 'lost'}, {variable: good(option)})
+        assert problems == []
+        assert vars(values)[option.key] == option.convert(good(option))
+
+    def test_nonsense_is_a_problem_and_the_default_is_used(self, option):
+        if option.convert is str:
+            pytest.skip('any text will do')
+        for text in ('', ' ', 'nonsense', '-1', '1e999', 'nan', 'inf', '١s x', '\x00', '99999999999999999999d'):
+            values, (problem,) = load({option.name: text}, {})
+            assert vars(values)[option.key] == option.convert(option.default)
+            assert option.name in problem and repr(text) in problem and repr(option.default) in problem
+            assert option.convert.__doc__ in problem
+
+    def test_a_bad_variable_is_named(self, option):
+        if option.convert is str:
+            pytest.skip('any text will do')
+        _, (problem,) = load({}, {option.variable: 'nonsense'})
+        assert problem.startswith(f'The variable {option.variable} is')
+
+    def test_too_little_is_a_problem(self, option):
+        if not option.least:
+            pytest.skip('nothing is too little')
+        values, (problem,) = load({option.name: '0'}, {})
+        assert f'of at least {option.least:g}' in problem
+        assert vars(values)[option.key] == option.convert(option.default)
+
+
+def good(option):
+    return {options.switch: 'yes', options.count: '17', options.seconds: '2m', options.bytecount: '3GB',
+            options.level: 'ERROR', str: 'some text'}[option.convert]
+
+
+def test_what_there_is_not_is_said_and_ignored():
+    values, problems = load({'enable': 'off', 'stall': '5s'},
+                            {'STABILITYMONITOR_STAL': '1', 'STABILITYMONITOR_': '2', 'HOME': '/', 'ENABLED': 'off'})
+    assert values.enabled and values.stall == 5.0
+    assert sorted(problems) == ["There is no option 'enable'; it was ignored.",
+                                'There is no variable STABILITYMONITOR_; it was ignored.',
+                                'There is no variable STABILITYMONITOR_STAL; it was ignored.']
+
+
+def test_one_bad_option_leaves_the_others():
+    values, problems = load({'stall': 'x', 'slow-request': '5s', 'drills': 'maybe'}, {})
+    assert (values.stall, values.slow_request, values.drills, len(problems)) == (60.0, 5.0, False, 2)
+
+
+@pytest.mark.parametrize('text, value', [
+    ('500ms', 0.5), ('30s', 30), ('30', 30), ('5m', 300), ('1h', 3600), ('2d', 172800), (' 1.5 H ', 5400), ('0', 0)])
+def test_durations(text, value):
+    assert options.seconds(text) == value
+
+
+@pytest.mark.parametrize('text, value', [
+    ('512KB', 524288), ('200mb', 200 << 20), ('1.5GB', 3 << 29), ('77', 77), ('77b', 77), ('0', 0)])
+def test_sizes(text, value):
+    assert options.bytecount(text) == value
+
+
+@pytest.mark.parametrize('text, value', [('On', True), ('OFF', False), ('1', True), ('0', False), ('true', True),
+                                         ('no', False)])
+def test_switches(text, value):
+    assert options.switch(text) is value
+
+
+def test_names_are_unique():
+    assert len({option.name for option in OPTIONS}) == len({option.key for option in OPTIONS}) == len(OPTIONS)

@@ -1,0 +1,408 @@
+"""The pen: what threads write is what the next process reads."""
+import _thread
+import threading
+import time
+
+import pytest
+from programs.handshake import until
+from zope.interface.verify import verifyObject
+
+from Products.StabilityMonitor import blackbox as box
+from Products.StabilityMonitor.interfaces import IRecorder
+from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.records import Sample
+
+
+class Box:
+    """A sealed black box in memory, its recorder, and what a reader sees in it."""
+
+    def __init__(self, on_new_thread=None):
+        self.buffer = bytearray(box.SIZE)
+        self.recorder = Recorder(self.buffer, on_new_thread)
+        box.lay_out(self.buffer)
+        box.seal(self.buffer)
+
+    def read(self):
+        return box.read(bytes(self.buffer))
+
+    def serve(self, *paths, status=200):
+        for path in paths:
+            self.recorder.begin('GET', path)
+            self.recorder.end(status)
+
+
+@pytest.fixture
+def made():
+    return Box()
+
+
+def in_thread(function):
+    """Run in a thread that is gone afterwards."""
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+
+
+class Worker:
+    """A thread that does what it is told, step by step."""
+
+    def __init__(self):
+        self._orders, self._wake, self._done = [], threading.Semaphore(0), threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _work(self):
+        while True:
+            self._wake.acquire()
+            order = self._orders.pop()
+            if order is None:
+                return
+            order()
+            self._done.release()
+
+    def do(self, order):
+        self._orders.append(order)
+        self._wake.release()
+        assert self._done.acquire(timeout=10)
+
+    def end(self):
+        self._orders.append(None)
+        self._wake.release()
+        self._thread.join(10)
+
+
+def test_interface(made):
+    assert verifyObject(IRecorder, made.recorder)
+
+
+class TestOneRequest:
+
+    def test_in_flight(self, made):
+        before = time.time()
+        made.recorder.begin('POST', '/a/b', retry=2)
+        request, = made.read().in_flight
+        assert (request.method, request.path, request.retry, request.phase) == ('POST', '/a/b', 2, 'traversing')
+        assert (request.ident, request.native_id) == (threading.get_ident(), threading.get_native_id())
+        assert before <= request.started <= time.time()
+        assert (request.ended, request.cut, request.user) == (None, False, '')
+
+    def test_finished(self, made):
+        made.recorder.begin('GET', '/a')
+        made.recorder.user('admin')
+        made.recorder.end(404)
+        recording = made.read()
+        assert recording.in_flight == ()
+        request, = recording.finished
+        assert (request.path, request.status, request.user, request.count) == ('/a', 404, 'admin', 1)
+        assert request.ended >= request.started and request.seconds >= 0
+
+    @pytest.mark.parametrize('number, name', list(enumerate(box.PHASES))[1:])
+    def test_phases(self, made, number, name):
+        made.recorder.begin('GET', '/a')
+        made.recorder.phase(number)
+        assert made.read().in_flight[0].phase == name
+
+    def test_phase_user_and_end_without_a_begin_are_nothing(self, made):
+        made.recorder.phase(3)
+        made.recorder.user('x')
+        made.recorder.end(200)
+        made.serve('/a')
+        made.recorder.phase(3)
+        made.recorder.user('x')
+        made.recorder.end(200)
+        recording = made.read()
+        assert recording.in_flight == () and [r.user for r in recording.finished] == ['']
+
+    def test_a_user_does_not_stay_for_the_next_request(self, made):
+        for path in ('/a', '/b', '/c'):
+            made.recorder.begin('GET', path)
+            if path == '/a':
+                made.recorder.user('a-long-name')
+            made.recorder.end(200)
+        assert [r.user for r in made.read().finished] == ['a-long-name', '', '']
+
+    def test_another_token_ends_nothing(self, made):
+        made.recorder.begin('GET', '/outer', token=1)
+        made.recorder.end(200, token=2)
+        assert [r.path for r in made.read().in_flight] == ['/outer']
+        made.recorder.end(200, token=1)
+        assert made.read().in_flight == ()
+
+    def test_the_end_of_a_nested_request_ends_it_once(self, made):
+        made.recorder.begin('GET', '/outer', token=1)
+        made.recorder.begin('GET', '/inner', token=2)
+        made.recorder.end(200, token=2)
+        made.recorder.end(200, token=1)
+        recording = made.read()
+        assert [r.path for r in recording.finished] == ['/inner'] and recording.in_flight == ()
+
+    @pytest.mark.parametrize('path, stored, cut', [
+        ('/' + 'x' * 319, '/' + 'x' * 319, False),
+        ('/' + 'x' * 320, '/' + 'x' * 319, True),
+        ('/' + 'ü' * 159 + 'x', '/' + 'ü' * 159 + 'x', False),
+        ('/' + 'ü' * 160, '/' + 'ü' * 159, True),
+        ('/' + '😀' * 80, '/' + '😀' * 79, True),
+        ('/caf\udce9', '/caf\\udce9', False),
+        ('', '', False), ('/\x00\x1b[2J', '/\x00\x1b[2J', False)])
+    def test_paths_are_cut_cleanly(self, made, path, stored, cut):
+        made.recorder.begin('GET', path)
+        flying, = made.read().in_flight
+        made.recorder.end(200)
+        done, = made.read().finished
+        for request in (flying, done):
+            assert (request.path, request.cut) == (stored, cut)
+
+    @pytest.mark.parametrize('method', ['GET', 'PROPFIND', 'M' * 100, 'é' * 20, ''])
+    def test_methods(self, made, method):
+        made.recorder.begin(method, '/')
+        assert method.startswith(made.read().in_flight[0].method)
+        assert bool(method) == bool(made.read().in_flight[0].method)
+
+    def test_odd_numbers_are_no_error(self, made):
+        made.recorder.begin('GET', '/', retry=100000)
+        made.recorder.user('ü' * 100)
+        made.recorder.end(70000)
+        request, = made.read().finished
+        assert request.user == 'ü' * 32
+
+
+class TestRepeats:
+
+    def test_they_are_one_entry(self, made):
+        made.serve(*['/probe'] * 1000)
+        request, = made.read().finished
+        assert request.count == 1000
+        assert request.ended >= request.started
+
+    def test_another_path_status_or_method_is_another_entry(self, made):
+        made.serve('/a', '/a', '/b', '/a')
+        made.serve('/a', status=500)
+        made.recorder.begin('HEAD', '/a')
+        made.recorder.end(500)
+        assert [(r.path, r.status, r.method, r.count) for r in made.read().finished] == [
+            ('/a', 200, 'GET', 2), ('/b', 200, 'GET', 1), ('/a', 200, 'GET', 1), ('/a', 500, 'GET', 1),
+            ('/a', 500, 'HEAD', 1)]
+
+    def test_of_several_threads(self, made):
+        workers = [Worker() for _ in range(4)]
+        for number in range(40):
+            workers[number % 4].do(lambda: made.serve('/probe'))
+        for worker in workers:
+            worker.end()
+        request, = made.read().finished
+        assert request.count == 40
+
+    def test_overlapping_ones_of_two_threads(self, made):
+        """Begun in one order, ended in the other: nothing is left in flight."""
+        one, two = Worker(), Worker()
+        one.do(lambda: made.recorder.begin('GET', '/probe'))
+        two.do(lambda: made.recorder.begin('GET', '/probe'))
+        two.do(lambda: made.recorder.end(200))
+        assert [r.path for r in made.read().in_flight] == ['/probe']
+        one.do(lambda: made.recorder.end(200))
+        recording = made.read()
+        assert recording.in_flight == () and recording.finished[0].count == 2
+        one.end()
+        two.end()
+
+    def test_the_last_end_counts(self, made):
+        for now in (100.0, 200.0):
+            made.recorder.begin('GET', '/probe', _now=lambda now=now: now - 1)
+            made.recorder.end(200, _now=lambda now=now: now)
+        request, = made.read().finished
+        assert (request.started, request.ended, request.seconds) == (99.0, 200.0, 1.0)
+
+
+class TestRings:
+
+    def test_finished_requests(self, made):
+        count = 3 * (box.FINISHED_COUNT + 64) + 17
+        made.serve(*[f'/{number}' for number in range(count)])
+        found = [r.path for r in made.read().finished]
+        assert found == [f'/{number}' for number in range(count - box.FINISHED_COUNT, count)]
+
+    def test_log_lines(self, made):
+        for number in range(500):
+            made.recorder.log(30, 'a', f'line {number}', 1000.0 + number)
+        assert [line.message for line in made.read().log] == [
+            f'line {n}' for n in range(500 - box.LOG_COUNT, 500)]
+
+    def test_samples(self, made):
+        for number in range(2000):
+            made.recorder.sample(Sample(1000.0 + number, float(number), in_flight=number))
+        assert [s.in_flight for s in made.read().samples] == list(range(2000 - box.SAMPLE_COUNT, 2000))
+
+    def test_a_sample_comes_back_as_it_was(self, made):
+        sample = Sample(1000.5, 5.25, 1 << 40, 0.5, 1, 2, 3, 4, 5, 1 << 41, 1 << 42, 6, 7, 1 << 43)
+        made.recorder.sample(sample)
+        assert made.read().samples == (sample,)
+
+    def test_so_does_what_is_not_known(self, made):
+        made.recorder.sample(Sample(1000.5, 5.25))
+        assert made.read().samples == (Sample(1000.5, 5.25),)
+
+    def test_log_lines_are_cut_cleanly(self, made):
+        made.recorder.log(40, 'ü' * 40, '😀' * 300, 1000.0)
+        line, = made.read().log
+        assert (line.logger, line.message, line.cut, line.level) == ('ü' * 32, '😀' * 200, True, 40)
+        assert line.ident == threading.get_ident()
+
+    def test_an_odd_level_is_no_error(self, made):
+        made.recorder.log(1 << 20, 'a', 'b', 1000.0)
+        assert made.read().log[0].message == 'b'
+
+
+class TestSlots:
+
+    def test_each_thread_has_its_own(self, made):
+        workers = [Worker() for _ in range(5)]
+        for number, worker in enumerate(workers):
+            worker.do(lambda number=number: made.recorder.begin('GET', f'/{number}'))
+        recording = made.read()
+        assert sorted(r.path for r in recording.in_flight) == [f'/{n}' for n in range(5)]
+        assert len({r.ident for r in recording.in_flight}) == 5
+        for worker in workers:
+            worker.end()
+
+    def test_a_new_thread_is_announced_once_in_itself_before_its_first_request(self):
+        seen = []
+        made = Box(lambda index: seen.append((index, threading.get_ident(), len(made.read().in_flight))))
+        made.serve('/a', '/b')
+        assert [(ident, flying) for _, ident, flying in seen] == [(threading.get_ident(), 0)]
+        in_thread(lambda: made.serve('/c'))
+        assert len(seen) == 2 and seen[0][0] != seen[1][0] and seen[1][1] != threading.get_ident()
+
+    def test_its_stack(self):
+        made = Box(lambda index: made.recorder.stack(index, 65536, 4096))
+        made.serve('/a')
+        assert made.read().threads == {threading.get_ident(): {
+            'native_id': threading.get_native_id(), 'stack_size': 65536, 'guard_size': 4096}}
+
+    def test_too_many_threads_are_counted_and_no_error(self, made):
+        workers = [Worker() for _ in range(box.SLOT_COUNT + 3)]
+        for worker in workers:
+            worker.do(lambda: made.recorder.begin('GET', '/a'))
+            worker.do(lambda: made.recorder.phase(2))
+            worker.do(lambda: made.recorder.user('x'))
+        recording = made.read()
+        assert len(recording.in_flight) == box.SLOT_COUNT
+        assert recording.words['overflow'] == 3
+        for worker in workers:
+            worker.do(lambda: made.recorder.end(200))
+            worker.end()
+        assert made.read().finished[0].count == box.SLOT_COUNT
+
+    def test_a_thread_that_found_none_gets_one_when_there_is_one(self, made):
+        workers = [Worker() for _ in range(box.SLOT_COUNT)]
+        for worker in workers:
+            worker.do(lambda: made.serve('/a'))
+        made.serve('/lost')
+        assert made.read().words['overflow'] == 1
+        workers.pop().end()
+        made.recorder.release_dead_slots()
+        made.recorder.begin('GET', '/found')
+        assert [r.path for r in made.read().in_flight] == ['/found']
+        for worker in workers:
+            worker.end()
+
+    @pytest.mark.parametrize('start', [
+        pytest.param(in_thread, id='threading'),
+        pytest.param(lambda function: _raw_thread(function), id='thread of C code')])
+    def test_threads_that_come_and_go_leak_no_slot(self, made, start):
+        for number in range(400):
+            start(lambda number=number: made.serve(f'/{number}'))
+            if number % 40 == 39:
+                made.recorder.release_dead_slots()
+        until(lambda: made.recorder.release_dead_slots() or not made.recorder.slots)
+        recording = made.read()
+        assert recording.words['overflow'] == 0 and recording.threads == {}
+        assert len(recording.finished) == box.FINISHED_COUNT
+
+    def test_a_living_idle_thread_keeps_its_slot(self, made):
+        worker = Worker()
+        worker.do(lambda: made.serve('/a'))
+        made.serve('/b')
+        made.recorder.release_dead_slots()
+        assert len(made.recorder.slots) == 2
+        worker.do(lambda: made.recorder.begin('GET', '/c'))
+        assert [r.path for r in made.read().in_flight] == ['/c']
+        worker.end()
+
+    def test_a_thread_that_ended_in_its_request_is_not_in_flight_for_ever(self, made):
+        in_thread(lambda: made.recorder.begin('GET', '/dies'))
+        assert len(made.read().in_flight) == 1
+        made.recorder.release_dead_slots()
+        assert made.read().in_flight == () and made.recorder.in_flight() == []
+        worker = Worker()                                      # the next thread of that slot starts clean
+        worker.do(lambda: made.recorder.end(200))
+        worker.do(lambda: made.serve('/next'))
+        assert [r.path for r in made.read().finished] == ['/next']
+        worker.end()
+
+    def test_in_flight_gives_the_monotonic_beginning(self, made):
+        before = time.monotonic()
+        made.recorder.begin('GET', '/a')
+        (slot, began), = made.recorder.in_flight()
+        assert before <= began <= time.monotonic() and slot.ident == threading.get_ident()
+        made.recorder.end(200)
+        assert made.recorder.in_flight() == []
+
+
+def _raw_thread(function):
+    """A thread that `threading` did not start, over when this returns: its locals are cleared."""
+    gone = threading.Event()
+
+    class Last:
+        def __del__(self):
+            gone.set()
+
+    def run():
+        function()
+        local.last = Last()
+    local = threading.local()
+    _thread.start_new_thread(run, ())
+    assert gone.wait(10)
+
+
+class TestMarksAndWords:
+
+    @pytest.mark.parametrize('word', ['armed', 'serving', 'finished', 'hung_since', 'drill'])
+    def test_stamps(self, made, word):
+        made.recorder.stamp(word, 1.5e9)
+        words = made.read().words
+        assert words.pop(word) == 1.5e18
+        assert set(words.values()) == {0}
+
+    @pytest.mark.parametrize('mark', box.MARKS)
+    def test_survived(self, made, mark):
+        made.recorder.survived(mark, 77)
+        survived = made.read().survived
+        assert survived.pop(mark) == 77
+        assert set(survived.values()) == {0}
+
+    def test_exception(self, made):
+        made.recorder.exception('ValueError: ü')
+        assert made.read().exception == 'ValueError: ü'
+
+
+def test_many_threads_at_once_lose_no_request(made):
+    """Ten threads as fast as they can: every slot idle at the end, every entry whole and from one thread."""
+    gate = threading.Barrier(10)
+
+    def run(name):
+        gate.wait()
+        for number in range(300):
+            made.recorder.begin('GET', f'/{name}/{number}', token=number)
+            made.recorder.user(name)
+            made.recorder.end(200, token=number)
+    threads = [threading.Thread(target=run, args=(f'thread{n}',)) for n in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    recording = made.read()
+    assert recording.in_flight == () and len(recording.finished) == box.FINISHED_COUNT
+    names = {}
+    for request in recording.finished:
+        assert request.path.split('/')[1] == request.user
+        assert names.setdefault(request.user, request.ident) == request.ident

@@ -1,0 +1,107 @@
+"""The values that pass between the rooms: there and back through JSON, whatever a file holds."""
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from Products.StabilityMonitor import records
+from Products.StabilityMonitor.records import Evidence
+from Products.StabilityMonitor.records import Instance
+from Products.StabilityMonitor.records import RunRecord
+
+RECORD = RunRecord(
+    '20261123T074501Z-17-beef', Instance('host', '/srv/zope', '0.0.0.0:8080'), pid=17, started='2026-11-23T07:45:01.000Z',
+    verdict='crashed', confidence='certain', signal='SIGSEGV', evidence=(Evidence('fault log', 'It says so.'),),
+    ruled_out=('killed: no',), requests=({'path': '/ü', 'crashed': True},), threads=({'ident': 1, 'frames': []},),
+    samples=({'rss': 1},), counters={'overflow': 0}, compiled_modules=('a._b',), context={'python': '3'},
+    findings=({'id': 'x'},))
+# The keys of DESIGN section 4; keys are only ever added.
+CONTRACT = {'run', 'instance', 'role', 'pid', 'started', 'ended', 'uptime_seconds', 'verdict', 'confidence', 'summary',
+            'signal', 'exit_code', 'evidence', 'ruled_out', 'candidates', 'requests', 'recent', 'threads', 'native',
+            'suspects', 'known_issues', 'samples', 'log', 'signature'}
+
+anything = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+                        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+                        max_leaves=6)
+
+
+class TestTimes:
+
+    @pytest.mark.parametrize('seconds, text', [
+        (0, '1970-01-01T00:00:00.000Z'), (1795419901.1239, '2026-11-23T07:45:01.123Z'), (0.9999, '1970-01-01T00:00:00.999Z')])
+    def test_as_iso(self, seconds, text):
+        assert records.isotime(seconds) == text
+        assert records.from_isotime(text) == pytest.approx(seconds, abs=0.001)
+
+    @pytest.mark.parametrize('seconds', [None, float('nan'), float('inf'), 1e30, -1e30, 'x', []])
+    def test_nonsense_is_none(self, seconds):
+        assert records.isotime(seconds) is None
+
+    @pytest.mark.parametrize('text', [None, '', 'yesterday', 17, [], '2026-13-01T00:00:00Z', '0001-01-01T00:00:00'])
+    def test_no_time_is_none(self, text):
+        result = records.from_isotime(text)
+        assert result is None or isinstance(result, float)
+
+    @given(st.floats(0, 4e9))
+    def test_there_and_back(self, seconds):
+        assert records.from_isotime(records.isotime(seconds)) == pytest.approx(seconds, abs=0.0011)
+
+
+class TestRunRecord:
+
+    def test_it_keeps_the_contract(self):
+        assert CONTRACT <= set(RECORD.to_json())
+
+    def test_there_and_back(self):
+        assert RunRecord.from_json(json.loads(json.dumps(RECORD.to_json()))) == RECORD
+
+    def test_a_later_release_may_have_added_keys(self):
+        document = json.loads(json.dumps(RECORD.to_json())) | {'invented_later': [1]}
+        document['instance']['invented_later'] = 'x'
+        document['evidence'][0]['invented_later'] = 'x'
+        assert RunRecord.from_json(document) == RECORD
+
+    def test_an_earlier_release_may_have_lacked_keys(self):
+        assert RunRecord.from_json({'run': 'x'}) == RunRecord('x')
+
+    @pytest.mark.parametrize('document', [None, [], 'x', 17, {}, {'run': 7}, {'instance': {}}])
+    def test_what_is_no_record(self, document):
+        with pytest.raises(ValueError):
+            RunRecord.from_json(document)
+
+    @given(st.dictionaries(st.sampled_from(sorted(CONTRACT)), anything))
+    @settings(max_examples=300, deadline=None)
+    def test_a_damaged_file_yields_a_record_or_valueerror(self, document):
+        record = RunRecord.from_json(document | {'run': 'x'})
+        assert isinstance(record.instance, Instance) and isinstance(record.instance.label, str)
+        for item in record.evidence:
+            assert isinstance(item.source, str) and isinstance(item.fact, str)
+        for key in ('ruled_out', 'candidates', 'requests', 'threads', 'suspects', 'samples', 'log'):
+            assert isinstance(getattr(record, key), tuple)
+
+    def test_a_summary_lacks_only_what_is_large(self):
+        assert set(RECORD.to_json()) - set(RECORD.summary_json()) == set(RunRecord.HEAVY)
+        assert 'frames' not in json.dumps(RECORD.summary_json())
+
+    @pytest.mark.parametrize('verdict, is_incident', [
+        ('crashed', True), ('vanished', True), ('hung', True), ('startup-failed', True), ('signalled', True),
+        ('unreadable', True), ('killed', True), ('exited', True), ('stopped', False), ('host-restarted', False),
+        ('running', False)])
+    def test_incidents(self, verdict, is_incident):
+        assert dataclasses.replace(RECORD, verdict=verdict).is_incident is is_incident
+
+
+@pytest.mark.parametrize('value', [RECORD, RECORD.instance, RECORD.evidence[0], records.Frame('f', 1, 'g'),
+                                   records.Sample(0.0, 0.0), records.Finding('a', 'ok', 'b')])
+def test_values_are_frozen(value):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(value, dataclasses.fields(value)[0].name, 'x')
+
+
+@pytest.mark.parametrize('instance, label', [
+    (Instance('h', '/srv', '80'), '/srv on h (80)'), (Instance('h', '/srv'), '/srv on h'), (Instance(), '? on ?')])
+def test_labels(instance, label):
+    assert instance.label == label
