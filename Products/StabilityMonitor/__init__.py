@@ -24,7 +24,7 @@ def _arm():
     from .recording import arming
     from .zmi import zopeconf
     life = arming.arm(**zopeconf.circumstances())
-    if life.directory is not None:
+    if life.options.enabled:                            # even where this run can leave nothing itself
         triage.at_start(life)
     life.armed()
 

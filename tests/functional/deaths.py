@@ -94,10 +94,7 @@ class Site(ZopeInstance):
 
     def previous(self):
         """How the last run ended, in the words of the one that runs now."""
-        try:
-            return self.report()['previous']
-        except AssertionError:          # TEMPORARY: until the page is there
-            return self.archive()[0]
+        return self.report()['previous']
 
 
 # -- what may come before ------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import deaths
@@ -13,7 +14,7 @@ from Products.StabilityMonitor.rundirectory import new_name
 
 TESTS = Path(__file__).resolve().parent.parent
 DEAD, STARTERS, ZOPES = 50, 20, 4
-HOURS_AGO = 1_700_000_000
+HOURS_AGO = time.time() - 36_000
 
 
 class Starter:
@@ -67,7 +68,7 @@ def check_archive(directory, dead):
     verdicts = [json.loads((directory / 'archive' / name / 'incident.json').read_text())['verdict'] for name in dead]
     assert verdicts == ['crashed', 'startup-failed'] * (DEAD // 2)
     boxes = [path.parent.name for path in (directory / 'archive').glob('*/blackbox.sbr*')]
-    assert sorted(boxes) == dead                        # compressed; or not yet, when the judge was killed
+    assert sorted(set(boxes)) == dead                    # compressed; or not yet, when the judge was killed
 
 
 def test_twenty_processes_start_at_once(dead_runs):

@@ -39,6 +39,7 @@ def system() -> dict:
         release = {}
     here = platform.uname()                             # by name: as a tuple it would start a child process
     return {'platform': f'{here.system} {here.release} {here.version}',
-            'distribution': release.get('PRETTY_NAME', ''), 'machine': platform.machine(), 'libc': ' '.join(platform.libc_ver()).strip(),
+            'distribution': release.get('PRETTY_NAME', ''), 'machine': platform.machine(),
+            'libc': ' '.join(platform.libc_ver()).strip(),
             'python_build': ' '.join(platform.python_build()), 'compiler': platform.python_compiler(),
             'gil': getattr(sys, '_is_gil_enabled', lambda: True)()}

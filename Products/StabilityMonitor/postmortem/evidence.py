@@ -103,7 +103,7 @@ def collect(path: Path, world: World) -> Traces:
     cgroup_kills, host_kills = _kills(context, recording, world, same_boot)
     stderr = _stderr_tail(context)
     return Traces(
-        run=path.name, started=_number(context.get('started')) or started, pid=pid, context=context,
+        run=path.name, started=_near(_number(context.get('started')), started), pid=pid, context=context,
         loaded=read_json(path / SERVING), recording=recording, damage=damage or ('' if context else 'No run context.'),
         fault=fatal, fault_time=fault.time if fatal else 0.0, marks=marks, hang=_mark(path, 'deadman', recording),
         stderr_fault=stderr and faultlog.find_py_fatal(stderr, context.get('main_ident')),
@@ -222,6 +222,11 @@ def _boot_time(world):
 
 def _same(then, now):
     return None if not then or not now else then == now
+
+
+def _near(precise, rough):
+    """The precise time of the two, unless it cannot be true."""
+    return precise if abs(precise - rough) < 60 else rough
 
 
 def _dict(document, key):

@@ -5,6 +5,7 @@ A triage that fails never stops Zope: it becomes a finding, and the run is archi
 from __future__ import annotations
 
 import logging
+import os
 
 from ..records import Instance
 from ..records import RunRecord
@@ -13,6 +14,7 @@ from ..records import isotime
 from ..rundirectory import CONTEXT
 from ..rundirectory import Base
 from ..rundirectory import name_facts
+from ..rundirectory import process_is_there
 from ..rundirectory import read_json
 from . import evidence
 from . import incident
@@ -29,6 +31,8 @@ def triage(base: Base, own: str = '', world=None, on_error=None) -> list[RunReco
     for name in base.waiting():
         claimed = base.claim(name) if name != own else None
         if claimed is None:
+            if name != own and on_error and _is_out_of_reach(base.runs / name):
+                on_error(name, PermissionError('it belongs to another user'))
             continue
         try:
             record = examine(claimed.path, world)
@@ -42,6 +46,13 @@ def triage(base: Base, own: str = '', world=None, on_error=None) -> list[RunReco
             claimed.abandon()
     base.sweep()
     return done
+
+
+def _is_out_of_reach(path):
+    """Would it be ours to judge, but for its permissions?  Another process may have archived it meanwhile."""
+    if os.access(path, os.W_OK | os.X_OK) or not os.path.exists(path):
+        return False
+    return not process_is_there(read_json(path / CONTEXT).get('identity') or {})
 
 
 def examine(path, world=None) -> RunRecord:

@@ -18,10 +18,13 @@ def kind(path: Path, proc: Path = Path('/proc')) -> str:
     except OSError:
         return ''
     for line in lines:
-        fields, _, after = line.partition(' - ')
-        mount = _ESCAPE.sub(lambda m: chr(int(m[1], 8)), ''.join(fields.split()[4:5])).rstrip('/') + '/'
-        if after and wanted.startswith(mount) and len(mount) >= len(best[0]):
-            best = (mount, after.split()[0])
+        before, _, after = line.partition(' - ')
+        fields, kinds = before.split(), after.split()
+        if len(fields) < 5 or not kinds:
+            continue
+        mount = _ESCAPE.sub(lambda m: chr(int(m[1], 8)), fields[4]).rstrip('/') + '/'
+        if wanted.startswith(mount) and len(mount) >= len(best[0]):
+            best = (mount, kinds[0])
     return best[1]
 
 

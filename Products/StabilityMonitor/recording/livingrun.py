@@ -56,6 +56,7 @@ class LivingRun:
         self.path = Path(options.directory or os.path.join(instance['client_home'], 'stability')).absolute()
         self.base = Base(self.path, options.group)
         self.context, self.safe_mode, self.smallest_stack = {}, False, None
+        self._on_disk = (CONTEXT,)                      # what the heartbeat sees after
         self.directory = self.recorder = self.fault_log = self.marks = self.stacks = None
         self.vitals = self.workers = self.deadman = self.heartbeat = self.handler = self.marker = None
 
@@ -125,6 +126,7 @@ class LivingRun:
         if network or not self.directory:
             return mmap.mmap(-1, blackbox.SIZE)
         descriptor = preallocate(self.directory.path / BLACKBOX, blackbox.SIZE, self.base.file_mode)
+        self._on_disk = (CONTEXT, BLACKBOX)
         try:
             return mmap.mmap(descriptor, blackbox.SIZE)
         finally:
@@ -199,9 +201,9 @@ class LivingRun:
                               trouble, 'Find the code that closes all descriptors, and run it before Zope starts.')
 
     def _check_directory(self):
-        if self.directory and not (self.directory.path / CONTEXT).exists():
+        if self.directory and not all((self.directory.path / name).exists() for name in self._on_disk):
             self.findings.add('breadcrumbs-gone', 'The breadcrumbs of this run were deleted.',
-                              f'{self.directory.path} is gone: the next start cannot tell how this run ends.',
+                              f'{self.directory.path} is not whole: the next start cannot tell how this run ends.',
                               'Restart Zope, and exempt the directory from whatever cleans up there.')
 
     def _check_serving_stacks(self):

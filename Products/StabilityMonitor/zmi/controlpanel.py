@@ -154,7 +154,7 @@ class StabilityMonitor(Item, Implicit):
         try:
             shown = values(life, Archive(life.base))
         except NoSuchRun as error:
-            return self._refused(request, error.args[0], 404)
+            return self._refused(request, f'{error.args[0]} Look for it among all incidents.', 404)
         return self._rendered(template, request, shown)
 
     def _refused(self, request, message, status):

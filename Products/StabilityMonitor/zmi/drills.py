@@ -1,7 +1,6 @@
 """Drills: real deaths on request, to prove that the next process tells how this one ended.
 
-The table says what there is; a drill's place in it, from 1, is the number that the black box notes.
-Append only.
+The ids and their numbers are those of `blackbox.DRILLS`: the black box notes the number before the death.
 """
 from __future__ import annotations
 
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from zope.component import provideHandler
 from ZPublisher.interfaces import IPubAfterTraversal
 
+from .. import blackbox
 from ..errors import DrillRefused
 
 _STEP = 16 << 20
@@ -103,8 +103,8 @@ DRILLS = (
     Drill('memory', 'Eat memory', 'Takes memory until the kernel ends the process.', 'out-of-memory', _eat_memory),
     Drill('gil', 'Hang in C', 'Holds the interpreter lock (GIL) for ever: nothing is answered.  You must end Zope '
           'yourself, later than the time of the option "stall".', 'hung', _hold_gil),
-    Drill('lock', 'Hang on a lock', 'This and every later request waits for a lock that is never released.  You must '
-          'end Zope yourself, later than the time of the option "stall".', 'hung', _hang_on_lock),
+    Drill('lock', 'Hang on a lock', 'This and every later request waits for a lock that is never released.  Ask for '
+          'pages until all threads wait; end Zope yourself, later than the time of the option "stall".', 'hung', _hang_on_lock),
 )
 
 
@@ -134,5 +134,5 @@ def perform(life, name) -> None:
     if reason:
         raise DrillRefused(reason)
     if life.recorder is not None:
-        life.recorder.set_word('drill', DRILLS.index(drill) + 1)
+        life.recorder.set_word('drill', blackbox.DRILLS.index(drill.id) + 1)
     drill.do()

@@ -34,7 +34,7 @@ ENDINGS = {
 _SURENESS = {'certain': 'This is certain.', 'strong': 'The evidence is strong.', 'likely': 'This is likely.',
              'weak': 'The evidence is weak.'}
 _ALERTS = {'critical': 'danger', 'warning': 'warning', 'info': 'info', 'ok': 'success'}
-_TIMELINE_RUNS = 200
+_TIMELINE_RUNS, _SHOWN = 200, 12
 _HOWTO = (
     ('zope', 'Zope version'), ('python', 'Python version'), ('platform', 'System platform'),
     ('software_home', 'SOFTWARE_HOME'), ('instance_home', 'INSTANCE_HOME'), ('client_home', 'CLIENT_HOME'),
@@ -87,9 +87,7 @@ def ending(run: RunRecord, subject: str) -> dict:
 
 def drill_name(run: RunRecord) -> str:
     """The drill that ended a run, as its title; '' where it was none."""
-    number = run.counters.get('drill') if isinstance(run.counters, dict) else 0
-    known = isinstance(number, int) and 0 < number <= len(drills.DRILLS)
-    return drills.DRILLS[number - 1].title if known else str(run.drill or '')
+    return next((drill.title for drill in drills.DRILLS if drill.id == run.drill), run.drill)
 
 
 def address(run: str) -> str:
@@ -151,12 +149,17 @@ def incident(archive, run: str) -> dict:
         'evidence': [{'source': e.source, 'fact': e.fact} for e in record.evidence],
         'ruled_out': list(record.ruled_out), 'candidates': list(record.candidates),
         'crashing': [r for r in requests if r['crashed']], 'in_flight': [r for r in requests if not r['crashed']],
-        'recent': [request_row(r) for r in record.recent], 'threads': [_thread(t) for t in record.threads],
+        'recent': _cut([request_row(r) for r in record.recent]), 'threads': [_thread(t) for t in record.threads],
         'native': [_native(frame) for frame in record.native], 'exception': record.exception,
         'memory': pictures.memory_curve(record.samples), 'processor': pictures.processor_curve(record.samples),
-        'log': [_log_line(line) for line in record.log], 'modules': list(record.compiled_modules),
+        'log': _cut([_log_line(line) for line in reversed(record.log)]), 'modules': list(record.compiled_modules),
         'suspects': list(record.suspects), 'known_issues': list(record.known_issues),
         'facts': _incident_facts(record), 'downloads': downloads(run)}
+
+
+def _cut(rows):
+    """What is shown at once, and what only on request."""
+    return {'count': len(rows), 'first': rows[:_SHOWN], 'rest': rows[_SHOWN:]}
 
 
 def _incident_facts(record):

@@ -110,7 +110,7 @@ def _forked_worker():
 
 def _triage(life):
     from ..postmortem import triage
-    if life.directory is not None:
+    if life.options.enabled:
         triage.at_start(life)
     life.armed()
 

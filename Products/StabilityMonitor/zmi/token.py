@@ -102,8 +102,9 @@ def _place(url):
 def current_user() -> str:
     """Who is logged in, with the user folder that knows him: the same name elsewhere is another user."""
     user = getSecurityManager().getUser()
-    folder = aq_parent(user)
-    path = getattr(folder, 'getPhysicalPath', tuple)()
+    if user is None:
+        return ''
+    path = getattr(aq_parent(user), 'getPhysicalPath', tuple)()
     return '/'.join((*path, str(user.getId() or user.getUserName())))
 
 

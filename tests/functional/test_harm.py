@@ -1,0 +1,292 @@
+"""Whatever happens to the breadcrumbs: Zope starts and serves, nothing raises, and a finding says what is off."""
+import json
+import os
+import random
+import shutil
+import subprocess
+import time
+
+import deaths
+import pytest
+from deaths import Setting
+from deaths import Site
+
+from Products.StabilityMonitor import blackbox
+from Products.StabilityMonitor.rundirectory import new_name
+
+pytestmark = pytest.mark.zope
+
+#: Root, but without the right to pass over permissions.
+POWERLESS = Setting(prefix=('setpriv', '--bounding-set=-all', '--inh-caps=-all'))
+HOURS_AGO = time.time() - 36_000
+
+
+@pytest.fixture
+def site(tmp_path):
+    site = Site(tmp_path / 'site', options={'sample-interval': '100ms'}).create()
+    yield site
+    site.destroy()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MiB; it is filled and emptied by the tests."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    done = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', str(folder)], capture_output=True)
+    if done.returncode:
+        pytest.skip(f'no file system can be mounted here: {done.stderr.decode().strip()}')
+    yield folder
+    subprocess.run(['umount', '--lazy', str(folder)], check=True)
+
+
+def fill(folder):
+    with open(folder / 'filling', 'wb', buffering=0) as file, deaths.contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+
+
+def findings(site):
+    return {check['id']: check for check in site.report()['checks']}
+
+
+def serves(site):
+    assert site.get('/clock').status == 200
+    assert 'Traceback' not in site.event_log.read_text()
+    return True
+
+
+# -- the disk --------------------------------------------------------------------------------------------
+
+@pytest.mark.root
+def test_disk_full_at_start(site, small_disk):
+    fill(small_disk)
+    site.configure(directory=small_disk / 'stability')
+    assert serves(site.start())
+    assert 'run-directory' in findings(site)
+    assert 'No space left' in findings(site)['run-directory']['detail']
+    assert site.crash('/segfault') == -11
+
+
+@pytest.mark.root
+def test_disk_full_while_running(site, small_disk):
+    """Nothing is lost: crash and mark have their room; the run is archived as soon as there is room again."""
+    site.configure(directory=small_disk / 'stability').start()
+    run = site.run_directory.name
+    fill(small_disk)
+    assert serves(site)
+    assert site.crash('/segfault') == -11
+    site.start()
+    assert serves(site) and run not in site.archived()
+    assert f'triage-{run}' in findings(site)
+    (small_disk / 'filling').unlink()
+    site.restart()
+    assert run in site.archived()
+    record, = (record for record in site.archive() if record['run'] == run)
+    assert (record['verdict'], record['signal'], record['requests'][0]['path']) == ('crashed', 'SIGSEGV', '/segfault')
+
+
+@pytest.mark.root
+def test_directory_read_only(site):
+    site.stability.mkdir()
+    site.stability.chmod(0o555)
+    assert serves(site.run_as(POWERLESS))
+    assert 'Permission denied' in findings(site)['run-directory']['detail']
+    assert site.crash('/segfault') == -11
+
+
+@pytest.mark.root
+def test_directory_read_only_with_dead_runs(site):
+    site.start()
+    run = site.run_directory.name
+    assert site.crash('/segfault') == -11
+    for folder in ('', 'runs', 'archive'):
+        (site.stability / folder).chmod(0o555)
+    assert serves(site.run_as(POWERLESS))
+    assert {'run-directory'} <= findings(site).keys()
+    site.stop()
+    for folder in ('', 'runs', 'archive'):
+        (site.stability / folder).chmod(0o755)
+    assert serves(site.start()) and run in site.archived()
+
+
+@pytest.mark.root
+def test_wrong_owner(site):
+    """As left by somebody who started Zope as another user once."""
+    site.start()
+    assert site.crash('/segfault') == -11
+    run = site.run_directory.name
+    subprocess.run(['chown', '-R', 'nobody', str(site.stability)], check=True)
+    assert serves(site.run_as(POWERLESS))
+    assert {'run-directory'} <= findings(site).keys()
+    site.stop()
+    subprocess.run(['chown', '-R', 'root', str(site.stability)], check=True)
+    assert serves(site.start()) and run in site.archived()
+
+
+@pytest.mark.root
+def test_one_dead_run_has_the_wrong_owner(site):
+    """The rest works; that run is named in a finding."""
+    site.start()
+    run = site.run_directory
+    assert site.crash('/segfault') == -11
+    for path in (run, *run.iterdir()):
+        os.chown(path, 65534, 65534)
+    assert serves(site.run_as(POWERLESS))
+    assert run.exists() and not site.archived()
+    assert any(run.name in check['title'] + check['detail'] for check in findings(site).values())
+
+
+def test_directory_is_a_file(site):
+    site.stability.write_text('in the way')
+    assert serves(site.start())
+    assert 'run-directory' in findings(site)
+    assert site.stability.read_text() == 'in the way'
+
+
+# -- while it runs ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('what', ['', 'runs'])
+def test_directory_gone_while_running(site, what):
+    site.start()
+    shutil.rmtree(site.stability / what)
+    deaths.wait_for(lambda: 'breadcrumbs-gone' in findings(site), deaths.PATIENCE, 'the finding')
+    assert serves(site)
+    assert site.crash('/segfault') == -11
+    assert serves(site.start())
+    assert site.report()['previous'] is None and site.run_directory.exists()
+
+
+def test_black_box_deleted_while_running(site):
+    site.start()
+    (site.run_directory / 'blackbox.sbr').unlink()
+    deaths.wait_for(lambda: 'breadcrumbs-gone' in findings(site), deaths.PATIENCE, 'the finding')
+    assert serves(site)
+    run = site.run_directory.name
+    assert site.crash('/segfault') == -11
+    assert serves(site.start())
+    previous = site.previous()
+    assert (previous['run'], previous['verdict'], previous['requests']) == (run, 'crashed', [])
+
+
+def test_every_breadcrumb_deleted_while_running(site):
+    site.start()
+    for path in site.run_directory.iterdir():
+        path.unlink()
+    run = site.run_directory.name
+    assert serves(site)
+    site.kill()
+    site.wait_exit()
+    assert serves(site.start())
+    record, = site.archive()
+    assert (record['run'], record['verdict']) == (run, 'unreadable')
+
+
+# -- dead runs that are damaged ----------------------------------------------------------------------------
+
+@pytest.fixture(scope='module')
+def dead(tmp_path_factory):
+    """Two dead runs: {'crashed': its directory, 'vanished': its directory}"""
+    site, made = Site(tmp_path_factory.mktemp('dead')).create(), {}
+    for verdict, die in (('crashed', deaths.page('/segfault')), ('vanished', deaths.by('SIGKILL'))):
+        site.start()
+        die(site)
+        site.wait_exit()
+        made[verdict] = site.run_directory.rename(site.home / verdict)
+    yield made
+    site.destroy()
+
+
+class Graveyard:
+    """Dead runs to be damaged, in the directory of a site; `wanted` are their verdicts."""
+
+    def __init__(self, site):
+        self.site, self.wanted = site, {}
+        self.runs = site.stability / 'runs'
+        self.runs.mkdir(parents=True)
+
+    def bury(self, source, *verdicts):
+        name = new_name(HOURS_AGO + len(self.wanted), 4711)
+        shutil.copytree(source, self.runs / name)
+        self.wanted[name] = verdicts
+        return self.runs / name
+
+    def check(self):
+        """After one start all are archived, each once, with a verdict that is possible, and can be shown."""
+        assert serves(self.site.start())
+        assert self.site.archived() == set(self.wanted)
+        verdicts = {record['run']: record['verdict'] for record in self.site.archive()}
+        assert {name: v for name, v in verdicts.items() if v not in self.wanted[name]} == {}
+        assert [finding for finding in findings(self.site) if 'triage' in finding] == []
+        assert serves(self.site.restart())
+
+
+DAMAGES = {
+    'random bytes': lambda path: path.write_bytes(random.Random(path.name).randbytes(path.stat().st_size or 99)),
+    'nothing': lambda path: path.write_bytes(b''),
+    'half of it': lambda path: os.truncate(path, path.stat().st_size // 2),
+    'ones': lambda path: path.write_bytes(b'\xff' * path.stat().st_size),
+    'gone': lambda path: path.unlink(),
+}
+
+
+def possible(verdict, file, damage):
+    """The verdicts that may come of a damaged run: what is left decides, and never a crash out of nothing."""
+    if file == 'faults.mark' and verdict == 'crashed':
+        return ('crashed',) if damage == 'half of it' else ('vanished', 'startup-failed')
+    if file == 'blackbox.sbr' and verdict == 'vanished':
+        return 'unreadable', 'vanished'
+    if file.startswith('SIG') and verdict == 'vanished' and damage in ('random bytes', 'ones'):
+        return 'signalled', 'stopped'
+    if file == 'deadman.mark' and verdict == 'vanished' and damage in ('random bytes', 'ones'):
+        return 'hung',
+    if file == 'context.json' and verdict == 'vanished':
+        return 'vanished', 'unreadable'
+    return verdict,
+
+
+def test_damaged_files(site, dead):
+    graves = Graveyard(site)
+    for verdict, source in dead.items():
+        for file in sorted(path.name for path in source.iterdir()):
+            for damage, spoil in DAMAGES.items():
+                spoil(graves.bury(source, *possible(verdict, file, damage)) / file)
+    graves.check()
+
+
+def test_a_folder_in_the_place_of_a_file(site, dead):
+    graves = Graveyard(site)
+    for verdict, source in dead.items():
+        for file in sorted(path.name for path in source.iterdir() if path.name != 'lock'):
+            path = graves.bury(source, 'crashed', 'vanished', 'unreadable', 'startup-failed') / file
+            path.unlink()
+            path.mkdir()
+    graves.check()
+
+
+def test_breadcrumbs_of_a_future_version(site, dead):
+    graves = Graveyard(site)
+    for verdict, source in dead.items():
+        path = graves.bury(source, 'crashed' if verdict == 'crashed' else 'unreadable') / 'blackbox.sbr'
+        with path.open('r+b') as file:
+            file.seek(8)
+            file.write((blackbox.VERSION + 1).to_bytes(2, 'little'))
+        path = graves.bury(source, verdict) / 'context.json'
+        context = json.loads(path.read_text())
+        path.write_text(json.dumps({**context, 'format': 99, 'new': [1], 'cgroup': ['x'], 'outputs': 5}))
+    graves.check()
+    reason = [record for record in site.archive() if record['verdict'] == 'unreadable'][0]['evidence']
+    assert 'format 2, this release reads 1' in str(reason)
+
+
+@pytest.mark.parametrize('value', [None, [], 'x', -1, 1e300, {'x': None}, True])
+def test_any_value_in_the_run_context(site, dead, value):
+    graves = Graveyard(site)
+    known = json.loads((dead['crashed'] / 'context.json').read_text())
+    for key in known:
+        path = graves.bury(dead['crashed'], 'crashed') / 'context.json'
+        path.write_text(json.dumps(known | {key: value}))
+    for key in known['identity']:
+        path = graves.bury(dead['crashed'], 'crashed') / 'context.json'
+        path.write_text(json.dumps(known | {'identity': known['identity'] | {key: value}}))
+    graves.check()

@@ -1,0 +1,103 @@
+"""Two Zope instances on one data directory: each speaks of its own past, whoever did the judging."""
+import contextlib
+import json
+import subprocess
+import sys
+
+import deaths
+import pytest
+
+pytestmark = pytest.mark.zope
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Two instances, each with its own CLIENT_HOME and port, in one data directory; both run."""
+    options = {'directory': str(tmp_path / 'shared'), 'sample-interval': '100ms'}
+    sites = [deaths.Site(tmp_path / name, options=dict(options)).create() for name in ('one', 'two')]
+    with contextlib.ExitStack() as stack:
+        for site in sites:
+            stack.callback(site.destroy)
+            site.start()
+        yield sites
+
+
+def own_run(site):
+    return site.report()['process']['run']
+
+
+def dies(site, path='/segfault'):
+    """The name of the run that ends so."""
+    run = own_run(site)
+    site.crash(path)
+    return run
+
+
+def shown(site):
+    """(run that is shown as the last one, runs in the history)"""
+    report = site.report()
+    assert report['instance']['client_home'] == str(site.client_home)
+    assert report['instance']['listen'] == f'127.0.0.1:{site.port}'
+    assert {run['instance']['client_home'] for run in report['history']} <= {str(site.client_home)}
+    return report['previous'] and report['previous']['run'], [run['run'] for run in report['history']]
+
+
+def test_a_living_neighbour_is_not_judged(pair):
+    one, two = pair
+    killed, alive = own_run(one), own_run(two)
+    one.kill()
+    one.wait_exit()
+    one.start()
+    assert shown(one) == (killed, [killed])
+    assert shown(two) == (None, [])
+    assert own_run(two) == alive and one.archived() == {killed}
+
+
+def test_whoever_comes_first_judges_for_both(pair):
+    one, two = pair
+    first, second = dies(one, '/segfault'), dies(two, '/leave')
+    two.start()
+    assert two.archived() == {first, second}
+    assert shown(two) == (second, [second])
+    assert two.previous()['verdict'] == 'vanished'
+    one.start()
+    assert shown(one) == (first, [first])
+    assert one.previous()['verdict'] == 'crashed'
+    assert shown(two) == (second, [second])
+
+
+def test_a_crash_loop_is_of_one_instance(pair):
+    one, two = pair
+    for _ in range(2):
+        dies(one)
+        one.start()
+    dies(two)
+    two.start()
+    assert one.report()['crash_loop'] == two.report()['crash_loop'] == []
+    third = dies(one)
+    one.start()
+    assert third in one.report()['crash_loop'] and two.report()['crash_loop'] == []
+
+
+def test_the_incident_of_a_neighbour_is_named_as_such(pair):
+    one, two = pair
+    run = dies(one)
+    one.start()
+    incident = two.report(run=run)['incident']
+    assert incident['instance']['client_home'] == str(one.client_home)
+
+
+def test_the_command_line_names_both(pair):
+    one, two = pair
+    dies(one)
+    two.stop()
+    two.start()
+    command = [sys.executable, '-m', 'Products.StabilityMonitor', '--directory', str(one.stability)]
+    done = subprocess.run([*command, 'status'], env=one.environment(), capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1, done
+    assert f'last run of {one.client_home}' in done.stdout and f'last run of {two.client_home}' in done.stdout
+    done = subprocess.run([*command, 'report', '--format', 'json'], env=one.environment(), capture_output=True,
+                          text=True, timeout=30)
+    report = json.loads(done.stdout)
+    assert len({run['instance']['client_home'] for run in report['history']}) == 1
+    assert report['previous']['instance'] == report['instance']

@@ -1,0 +1,142 @@
+"""Thread-stack checks: what the system tells, and when a warning is due."""
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from Products.StabilityMonitor.recording import threadstacks
+
+CHECKOUT = str(Path(__file__).resolve().parents[1])
+linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='pthread_getattr_np is of Linux')
+
+
+def in_thread(function, size=0):
+    """What a function returns in a new thread with a stack of that size."""
+    before = threading.stack_size(size)
+    try:
+        results = []
+        thread = threading.Thread(target=lambda: results.append(function()))
+        thread.start()
+        thread.join()
+        return results[0]
+    finally:
+        threading.stack_size(before)
+
+
+@linux
+@pytest.mark.parametrize('size', [256 << 10, 1 << 20, 16 << 20])
+def test_own_stack(size):
+    found, guard = in_thread(threadstacks.own_stack, size)
+    assert size <= found <= size + (64 << 10)                  # musl and glibc round differently
+    assert 0 < guard <= 64 << 10
+
+
+@linux
+def test_own_stack_of_the_main_thread():
+    assert threadstacks.own_stack()[0] > 0
+
+
+@linux
+def test_the_default_is_what_new_threads_get():
+    assert threadstacks.default_stack()[0] == in_thread(threadstacks.own_stack)[0]
+    before = threading.stack_size(2 << 20)
+    try:
+        assert threadstacks.default_stack()[0] == 2 << 20
+    finally:
+        threading.stack_size(before)
+
+
+def test_a_system_that_does_not_tell():
+    libc = object()
+    assert threadstacks.own_stack(libc) is None
+    assert threadstacks.default_stack(libc) is None
+    before = threading.stack_size(2 << 20)
+    try:
+        assert threadstacks.default_stack(libc) == (2 << 20, 0)
+    finally:
+        threading.stack_size(before)
+
+
+NEED = threadstacks.needed(1000)
+
+
+@pytest.mark.parametrize('size, limit, severity', [
+    (8 << 20, 1000, 'ok'), (NEED, 1000, 'ok'), (NEED - 1, 1000, 'warning'), (NEED // 2 - 1, 1000, 'critical'),
+    (128 << 10, 1000, 'critical'),                             # musl
+    (64 << 10, 1000, 'critical'),                              # the HOWTO's FreeBSD
+    (8 << 20, 50000, 'critical'), (8 << 20, 15000, 'warning')])
+def test_severities(size, limit, severity):
+    finding = threadstacks.check((size, 4096), limit)
+    assert finding.severity == severity
+    assert f'{size >> 10} KiB of stack' in finding.detail
+    assert ('thread-stack-size' in finding.action) == (severity != 'ok')
+
+
+def test_unknown_is_said():
+    assert threadstacks.check(None).severity == 'info'
+
+
+@pytest.mark.parametrize('limit', [1000, 30000, 10 ** 6])
+def test_the_advice_is_enough(limit):
+    """Who follows the advice gets no warning any more."""
+    action = threadstacks.check((64 << 10, 0), limit).action
+    megabytes = int(action.partition('thread-stack-size ')[2].partition('MB')[0])
+    assert threadstacks.check((megabytes << 20, 0), limit).severity == 'ok'
+
+
+@linux
+@pytest.mark.parametrize('recursion', ['repr(Deep())', 'Deep().a', 'json.dumps(nested)', 'pickle.dumps(nested)'])
+def test_what_is_needed_is_really_enough(recursion):
+    """A recursion through C code to the limit ends with RecursionError in a stack of that size."""
+    code = f'''if True:
+        import json, os, pickle, sys, threading
+        sys.path.insert(0, {CHECKOUT!r})
+        from Products.StabilityMonitor.recording import threadstacks
+        class Deep:
+            def __repr__(self):
+                return repr([self])
+            def __getattr__(self, name):
+                return getattr(self, name + 'x')
+        nested = []
+        for _ in range(100000):
+            nested = [nested]
+        def run():
+            try:
+                {recursion}
+            except RecursionError:
+                print('survived', flush=True)
+        threadstacks.raise_size(threadstacks.needed(sys.getrecursionlimit()) // 65536 * 65536 + 65536)
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        os._exit(0)
+    '''
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, 'survived\n')
+
+
+def test_raise_size():
+    before = threading.stack_size(3 << 20)
+    try:
+        threadstacks.raise_size(0)
+        assert threading.stack_size(3 << 20) == 3 << 20
+        threadstacks.raise_size(2 << 20)
+        assert threading.stack_size(2 << 20) == 2 << 20
+        with pytest.raises(ValueError):
+            threadstacks.raise_size(1)
+    finally:
+        threading.stack_size(before)
+
+
+def test_to_look_changes_nothing():
+    """`threading.stack_size()` without an argument sets it to 0."""
+    before = threading.stack_size(2 << 20)
+    try:
+        threadstacks.default_stack()
+        threadstacks.default_stack(object())
+        threadstacks.check(threadstacks.own_stack())
+        assert threading.stack_size(2 << 20) == 2 << 20
+    finally:
+        threading.stack_size(before)

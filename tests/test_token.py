@@ -1,0 +1,154 @@
+"""A form counts only when we made it, for this user, in this process's name, and our own page sent it."""
+import multiprocessing
+import stat
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip('AccessControl')
+
+from zExceptions import Forbidden  # noqa: E402
+
+from Products.StabilityMonitor.errors import WrongProcess  # noqa: E402
+from Products.StabilityMonitor.zmi import token  # noqa: E402
+
+pytestmark = pytest.mark.zope
+RUN, OTHER = '20261123T074501Z-17-abcd', '20261123T074502Z-18-abcd'
+
+
+class Request:
+    def __init__(self, method='POST', server='http://example.org', form=(), **headers):
+        self.form = dict(form)
+        self.variables = {'REQUEST_METHOD': method, 'SERVER_URL': server}
+        self.headers = {'Host': 'example.org'} | {name.replace('_', '-'): value for name, value in headers.items()}
+
+    def get(self, name, default=None):
+        return self.variables.get(name, default)
+
+    def get_header(self, name, default=None):
+        return self.headers.get(name, default)
+
+
+@pytest.fixture
+def life(tmp_path):
+    return SimpleNamespace(path=tmp_path, name=RUN)
+
+
+def checked(life, request=None, action='drill', **changed):
+    request = request or Request()
+    request.form = token.fields(life, 'drill') | changed
+    return token.check(request, life, action)
+
+
+def test_our_own_form_passes(life):
+    assert checked(life) is None
+
+
+@pytest.mark.parametrize('changed', [
+    {'token': ''}, {'token': 'x' * 64}, {'token': 'ü'}, {'token': ['a', 'b']}, {'token': None},
+    {'run': ''}, {'run': None}, {'run': '../../etc/passwd'}, {'run': [RUN, RUN]}, {'token': '', 'run': OTHER}])
+def test_a_forged_form_is_refused(life, changed):
+    with pytest.raises(Forbidden):
+        checked(life, **changed)
+
+
+def test_a_token_is_good_for_one_action(life):
+    with pytest.raises(Forbidden):
+        checked(life, action='something else')
+
+
+def test_a_token_is_good_for_one_user(life, monkeypatch):
+    fields = token.fields(life, 'drill')
+    monkeypatch.setattr(token, 'current_user', lambda: '/acl_users/eve')
+    with pytest.raises(Forbidden):
+        token.check(Request(form=fields), life, 'drill')
+
+
+def test_user_and_action_cannot_be_shifted():
+    assert token.make(b'k' * 32, 'ab', 'c') != token.make(b'k' * 32, 'a', 'bc')
+
+
+def test_get_is_refused(life):
+    with pytest.raises(Forbidden):
+        checked(life, Request('GET'))
+
+
+def test_the_form_of_another_process_is_told_apart(life):
+    with pytest.raises(WrongProcess) as caught:
+        checked(life, run=OTHER)
+    assert OTHER in str(caught.value) and 'Nothing was changed' in str(caught.value)
+
+
+@pytest.mark.parametrize('site, passes', [('same-origin', True), ('none', True), ('same-site', False),
+                                          ('cross-site', False), ('nonsense', False)])
+def test_what_the_browser_says_of_the_site_counts(life, site, passes):
+    if passes:
+        checked(life, Request(Sec_Fetch_Site=site))
+    else:
+        with pytest.raises(Forbidden):
+            checked(life, Request(Sec_Fetch_Site=site))
+
+
+@pytest.mark.parametrize('origin, server, host, passes', [
+    ('http://example.org', 'http://example.org', 'example.org', True),
+    ('http://example.org:80', 'http://example.org', 'example.org', True),
+    ('http://EXAMPLE.org', 'http://example.org', 'example.org', True),
+    ('http://example.org:8080', 'http://example.org:8080', 'example.org:8080', True),
+    ('http://example.org:8081', 'http://example.org:8080', 'example.org:8080', False),
+    ('https://www.example.org', 'https://www.example.org', '127.0.0.1:8080', True),     # virtual hosting
+    ('https://www.example.org', 'http://www.example.org', 'www.example.org', True),     # TLS ends at the proxy
+    ('https://evil.example', 'http://example.org', 'example.org', False),
+    ('http://example.org.evil.example', 'http://example.org', 'example.org', False),
+    ('null', 'http://example.org', 'example.org', False),
+    ('http://[', 'http://example.org', 'example.org', False),
+    ('null', '', '', False),
+])
+def test_the_origin_must_be_ours(life, origin, server, host, passes):
+    request = Request(server=server, Origin=origin, Host=host)
+    if passes:
+        checked(life, request)
+    else:
+        with pytest.raises(Forbidden):
+            checked(life, request)
+
+
+# -- the key -----------------------------------------------------------------------------------------
+
+def test_the_key_stays_and_is_private(tmp_path):
+    made = token.key(tmp_path)
+    assert token.key(tmp_path) == made and len(made) == token.KEY_SIZE
+    assert stat.S_IMODE((tmp_path / token.KEY_FILE).stat().st_mode) == 0o600
+    assert [file.name for file in tmp_path.iterdir()] == [token.KEY_FILE]
+
+
+def test_each_directory_has_its_own_key(tmp_path):
+    (tmp_path / 'a').mkdir()
+    (tmp_path / 'b').mkdir()
+    assert token.key(tmp_path / 'a') != token.key(tmp_path / 'b')
+
+
+def test_without_a_directory_forms_work_in_this_process(tmp_path):
+    assert token.key(tmp_path / 'gone') == token.key(tmp_path / 'gone too')
+
+
+@pytest.mark.parametrize('damaged', [b'', b'short', b'x' * 33])
+def test_a_damaged_key_is_not_used(tmp_path, damaged):
+    (tmp_path / token.KEY_FILE).write_bytes(damaged)
+    assert token.key(tmp_path) not in (damaged, b'')
+
+
+def _race(directory, barrier, results):
+    barrier.wait()
+    results.put(token.key(directory))
+
+
+def test_processes_that_start_together_agree_on_one_key(tmp_path):
+    context = multiprocessing.get_context('fork')
+    barrier, results = context.Barrier(12), context.Queue()
+    racers = [context.Process(target=_race, args=(tmp_path, barrier, results)) for _ in range(12)]
+    for racer in racers:
+        racer.start()
+    keys = {results.get(timeout=30) for _ in racers}
+    for racer in racers:
+        racer.join()
+    assert len(keys) == 1

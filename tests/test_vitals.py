@@ -1,0 +1,106 @@
+"""Vital signs: from a recorded /proc, from none at all, and of this very process."""
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from Products.StabilityMonitor.recording.vitals import Vitals
+from Products.StabilityMonitor.recording.vitals import counter
+
+PROC = Path(__file__).parent / 'data' / 'proc_v1'
+GROUP = PROC / 'fs/memory/system.slice/zope.service'
+CGROUP = {'counter_file': str(GROUP / 'memory.oom_control'), 'current_file': str(GROUP / 'memory.usage_in_bytes'),
+          'limit': 1073741824}
+linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs /proc')
+
+
+def descriptors():
+    return sorted(os.listdir('/dev/fd'))
+
+
+def test_a_recorded_proc():
+    vitals = Vitals(CGROUP, PROC)
+    before = time.time()
+    sample = vitals.sample(3, 2, 4)
+    vitals.detach()
+    assert sample.rss == 25600 * os.sysconf('SC_PAGESIZE')
+    assert sample.threads == 11                                # behind a name with blanks and parentheses
+    assert sample.descriptors == 3
+    assert sample.host_kills == 42
+    assert (sample.cgroup_current, sample.cgroup_limit, sample.cgroup_kills) == (734003200, 1073741824, 2)
+    assert (sample.in_flight, sample.overdue, sample.workers) == (3, 2, 4)
+    assert before <= sample.time <= time.time() and sample.cpu > 0
+
+
+def test_a_counter_that_rises_is_seen(tmp_path):
+    file = tmp_path / 'memory.events'
+    file.write_text('oom 0\noom_kill 0\n')
+    vitals = Vitals({'counter_file': str(file)}, PROC)
+    assert vitals.sample(0, 0, 0).cgroup_kills == 0
+    file.write_text('oom 1\noom_kill 12\n')
+    assert vitals.sample(0, 0, 0).cgroup_kills == 12
+    vitals.detach()
+
+
+def test_a_system_without_proc(tmp_path):
+    sample = Vitals({}, tmp_path).sample(0, 0, 1)
+    assert (sample.rss, sample.threads, sample.descriptors, sample.host_kills) == (-1, -1, -1, -1)
+    assert (sample.cgroup_current, sample.cgroup_limit, sample.cgroup_kills) == (-1, -1, -1)
+
+
+def test_nonsense_in_the_files_is_unknown(tmp_path):
+    (tmp_path / 'self').mkdir()
+    for name in ('statm', 'stat'):
+        (tmp_path / 'self' / name).write_bytes(b'')
+    (tmp_path / 'vmstat').write_bytes(b'oom_kill many\n')
+    (tmp_path / 'counter').write_bytes(b'\xff')
+    vitals = Vitals({'counter_file': tmp_path / 'counter', 'current_file': tmp_path / 'none'}, tmp_path)
+    sample = vitals.sample(0, 0, 0)
+    vitals.detach()
+    assert (sample.rss, sample.threads, sample.host_kills, sample.cgroup_kills) == (-1, -1, -1, -1)
+
+
+def test_samples_open_nothing_and_detach_closes_all():
+    before = descriptors()
+    vitals = Vitals(CGROUP, PROC)
+    during = descriptors()
+    for _ in range(5):
+        vitals.sample(0, 0, 0)
+    assert descriptors() == during
+    vitals.detach()
+    assert descriptors() == before
+    assert vitals.sample(0, 0, 0).rss == -1                    # and is no error afterwards
+
+
+def test_a_descriptor_closed_by_other_code_is_no_error():
+    vitals = Vitals(CGROUP, PROC)
+    for descriptor in vitals._files.values():
+        os.close(descriptor)
+    assert vitals.sample(0, 0, 0).rss == -1
+    vitals.detach()
+
+
+@linux
+def test_this_process():
+    vitals = Vitals({})
+    one = vitals.sample(0, 0, 0)
+    gate = threading.Event()
+    thread = threading.Thread(target=gate.wait)
+    thread.start()
+    with open(os.devnull), open(os.devnull):
+        two = vitals.sample(0, 0, 0)
+    gate.set()
+    thread.join()
+    vitals.detach()
+    assert two.threads == one.threads + 1 and two.descriptors == one.descriptors + 2
+    assert 1 << 20 < two.rss < 1 << 36 and two.cpu >= one.cpu and two.monotonic >= one.monotonic
+
+
+@pytest.mark.parametrize('text, value', [
+    (b'oom_kill 7\n', 7), (b'a 1\noom_kill 7', 7), (b'oom_kill_disable 1\noom_kill 0\n', 0), (b'x_oom_kill 5\n', -1),
+    (b'', -1), (b'oom_kill\n', -1), (b'oom_kill x\n', -1), (b'oom_kill -1\n', -1)])
+def test_counters(text, value):
+    assert counter(text, b'oom_kill') == value
