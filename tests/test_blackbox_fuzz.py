@@ -42,7 +42,8 @@ FULL = full()
 HEADER = FULL[:box.HEADER_SIZE]
 # Numbers that tempt a reader: all ones, sign bits, infinities and nans of both widths, long lengths.
 NASTY = [b'\xff' * 8, b'\x00' * 8, b'\x01' + b'\0' * 7, b'\0' * 7 + b'\x80', struct.pack('<d', math.inf),
-         struct.pack('<d', math.nan), struct.pack('<d', 1e10), struct.pack('<Q', 1 << 40), b'\xc3' * 8, b'\x1b[2J\r\n\0']
+         struct.pack('<d', math.nan), struct.pack('<d', 1e10), struct.pack('<Q', 1 << 40), b'\xc3' * 8,
+         b'\x1b[2J\r\n\0']
 scribbles = st.lists(st.tuples(st.integers(0, box.SIZE - 1), st.one_of(st.binary(min_size=1, max_size=64),
                                                                        st.sampled_from(NASTY))), max_size=30)
 

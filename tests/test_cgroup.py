@@ -76,9 +76,9 @@ def test_what_may_not_be_looked_at_is_none(tmp_path, monkeypatch):
 def test_any_files_are_no_error(tmp_path_factory, groups, mounts):
     proc = tmp_path_factory.getbasetemp() / 'noise'
     (proc / 'self').mkdir(parents=True, exist_ok=True)
-    for lines in ((groups, mounts), (b'0::/\n4:memory:/x\n' + groups, b'1 - cgroup2 rw\n2 3 - cgroup memory\n' + mounts)):
-        (proc / 'self/cgroup').write_bytes(lines[0])
-        (proc / 'self/mountinfo').write_bytes(lines[1])
+    for head, table in ((b'', b''), (b'0::/\n4:memory:/x\n', b'1 - cgroup2 rw\n2 3 - cgroup memory\n')):
+        (proc / 'self/cgroup').write_bytes(head + groups)
+        (proc / 'self/mountinfo').write_bytes(table + mounts)
         assert isinstance(cgroup.find(proc), dict)
 
 

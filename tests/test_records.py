@@ -13,7 +13,8 @@ from Products.StabilityMonitor.records import Instance
 from Products.StabilityMonitor.records import RunRecord
 
 RECORD = RunRecord(
-    '20261123T074501Z-17-beef', Instance('host', '/srv/zope', '0.0.0.0:8080'), pid=17, started='2026-11-23T07:45:01.000Z',
+    '20261123T074501Z-17-beef', Instance('host', '/srv/zope', '0.0.0.0:8080'), pid=17,
+    started='2026-11-23T07:45:01.000Z',
     verdict='crashed', confidence='certain', signal='SIGSEGV', evidence=(Evidence('fault log', 'It says so.'),),
     ruled_out=('killed: no',), requests=({'path': '/ü', 'crashed': True},), threads=({'ident': 1, 'frames': []},),
     samples=({'rss': 1},), counters={'overflow': 0}, compiled_modules=('a._b',), context={'python': '3'},
@@ -24,14 +25,15 @@ CONTRACT = {'run', 'instance', 'role', 'pid', 'started', 'ended', 'uptime_second
             'suspects', 'known_issues', 'samples', 'log', 'signature'}
 
 anything = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-                        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-                        max_leaves=6)
+                        lambda inner: st.lists(inner, max_size=3)
+                        | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=6)
 
 
 class TestTimes:
 
     @pytest.mark.parametrize('seconds, text', [
-        (0, '1970-01-01T00:00:00.000Z'), (1795419901.1239, '2026-11-23T07:45:01.123Z'), (0.9999, '1970-01-01T00:00:00.999Z')])
+        (0, '1970-01-01T00:00:00.000Z'), (1795419901.1239, '2026-11-23T07:45:01.123Z'),
+        (0.9999, '1970-01-01T00:00:00.999Z')])
     def test_as_iso(self, seconds, text):
         assert records.isotime(seconds) == text
         assert records.from_isotime(text) == pytest.approx(seconds, abs=0.001)

@@ -367,11 +367,11 @@ class TestAVolumeWithoutFlock:
         dead_run(base, {'identity': identity()})
         assert base.claim(NAME) is None
 
-    @pytest.mark.parametrize('age, is_claimed', [(rundirectory.SILENCE - 100, False), (rundirectory.SILENCE + 100, True)])
-    def test_one_of_another_host_is_dead_when_it_is_silent(self, base, age, is_claimed):
+    @pytest.mark.parametrize('more, is_claimed', [(-100, False), (100, True)])
+    def test_one_of_another_host_is_dead_when_it_is_silent(self, base, more, is_claimed):
         run = dead_run(base, {'identity': GONE | {'host': 'elsewhere', 'boot_id': 'another'}})
         for file in run.path.iterdir():
-            os.utime(file, (time.time() - age,) * 2)
+            os.utime(file, (time.time() - rundirectory.SILENCE - more,) * 2)
         claimed = base.claim(NAME)
         assert (claimed is not None) == is_claimed
         if claimed:
@@ -409,7 +409,8 @@ class TestSweep:
 
     def test_what_died_before_it_was_published_goes(self, base):
         base.prepare()
-        for name, known, age in (('old', GONE, 100), ('fresh', GONE, 0), ('lives', identity(), 100), ('empty', None, 100)):
+        for name, known, age in (('old', GONE, 100), ('fresh', GONE, 0), ('lives', identity(), 100),
+                                 ('empty', None, 100)):
             folder = base.runs / f'.new-{name}'
             folder.mkdir()
             if known:
@@ -428,7 +429,8 @@ class TestIdentity:
 
     PROC = Path(__file__).parent / 'data' / 'proc_v1'
 
-    @pytest.mark.parametrize('pid, ticks', [(4711, 123456), (4712, 0), (4713, 987), (4714, 0), ('../4711', 0), ('\0', 0)])
+    @pytest.mark.parametrize('pid, ticks', [
+        (4711, 123456), (4712, 0), (4713, 987), (4714, 0), ('../4711', 0), ('\0', 0)])
     def test_start_ticks(self, pid, ticks):
         assert rundirectory.start_ticks(pid, self.PROC) == ticks
 

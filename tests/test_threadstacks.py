@@ -40,7 +40,8 @@ def test_own_stack_of_the_main_thread():
 
 @linux
 def test_the_default_is_what_new_threads_get():
-    assert threadstacks.default_stack()[0] == in_thread(threadstacks.own_stack)[0]
+    # glibc may give a larger one that an earlier thread has left
+    assert 0 < threadstacks.default_stack()[0] <= in_thread(threadstacks.own_stack)[0]
     before = threading.stack_size(2 << 20)
     try:
         assert threadstacks.default_stack()[0] == 2 << 20

@@ -7,10 +7,10 @@ import pytest
 
 pytest.importorskip('AccessControl')
 
-from zExceptions import Forbidden  # noqa: E402
+from zExceptions import Forbidden
 
-from Products.StabilityMonitor.errors import WrongProcess  # noqa: E402
-from Products.StabilityMonitor.zmi import token  # noqa: E402
+from Products.StabilityMonitor.errors import WrongProcess
+from Products.StabilityMonitor.zmi import token
 
 pytestmark = pytest.mark.zope
 RUN, OTHER = '20261123T074501Z-17-abcd', '20261123T074502Z-18-abcd'

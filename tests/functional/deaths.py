@@ -35,6 +35,7 @@ class Setting:
 USUAL = Setting()
 STALLING = Setting(options=(('sample-interval', '100ms'), ('stall', '1s')))
 NOHUP = Setting(prefix=('nohup',))
+EARLY, LATE = Setting(env=(('USR1', 'EarlyPackage'),)), Setting(env=(('USR1', 'ZlatePackage'),))
 PID_1 = Setting(prefix=('unshare', '--pid', '--fork', '--mount-proc', '--kill-child'))
 OFF = Setting(env=(('STABILITYMONITOR_ENABLED', 'off'),))
 
@@ -55,7 +56,8 @@ class Site(ZopeInstance):
     def create(self):
         super().create()
         self.publish((PRODUCTS / 'ways_to_die.py').read_text())
-        self.publish((PRODUCTS / 'handler_of_usr1.py').read_text(), 'AnotherPackage')
+        for name in ('EarlyPackage', 'ZlatePackage'):
+            self.publish((PRODUCTS / 'handler_of_usr1.py').read_text(), name)
         product = self.products_dir / 'Products' / 'Unlucky'
         product.mkdir(exist_ok=True)
         (product / '__init__.py').write_text((PRODUCTS / 'unlucky.py').read_text())

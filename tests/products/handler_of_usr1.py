@@ -1,4 +1,9 @@
-"""A package that has its own use for SIGUSR1.  Under a name before "StabilityMonitor" it is imported first."""
+"""A package that has its own use for SIGUSR1, when the variable USR1 names it.
+
+Zope imports products in alphabetical order: one before "StabilityMonitor" sets its handler before the
+marks are registered, one behind it replaces the mark.
+"""
+import os
 import signal
 
 SEEN = []
@@ -8,4 +13,5 @@ def _handler(number, frame):
     SEEN.append(number)
 
 
-signal.signal(signal.SIGUSR1, _handler)
+if os.environ.get('USR1') == __name__.rpartition('.')[2]:
+    signal.signal(signal.SIGUSR1, _handler)

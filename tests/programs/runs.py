@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from Products.StabilityMonitor.rundirectory import Base  # noqa: E402
-from Products.StabilityMonitor.rundirectory import identity  # noqa: E402
+from Products.StabilityMonitor.rundirectory import Base
+from Products.StabilityMonitor.rundirectory import identity
 
 
 def say(word):

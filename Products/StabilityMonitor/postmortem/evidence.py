@@ -101,12 +101,12 @@ def collect(path: Path, world: World) -> Traces:
     marks = {name: mark for name in _SIGNALS if (mark := _mark(path, name, recording))}
     same_boot = _same(_dict(context, 'identity').get('boot_id'), _line(world.proc / 'sys/kernel/random/boot_id'))
     cgroup_kills, host_kills = _kills(context, recording, world, same_boot)
-    stderr = _stderr_tail(context)
+    stderr = _stderr_tail(context, recording.last_sample if recording else None)
     return Traces(
         run=path.name, started=_near(_number(context.get('started')), started), pid=pid, context=context,
         loaded=read_json(path / SERVING), recording=recording, damage=damage or ('' if context else 'No run context.'),
         fault=fatal, fault_time=fault.time if fatal else 0.0, marks=marks, hang=_mark(path, 'deadman', recording),
-        stderr_fault=stderr and faultlog.find_py_fatal(stderr, context.get('main_ident')),
+        stderr_fault=faultlog.find_py_fatal(stderr, context.get('main_ident')) if stderr else None,
         stderr_readable=stderr is not None, cgroup_kills=cgroup_kills, host_kills=host_kills,
         kernel_line=_kernel_line(world, pid, context) if same_boot and (cgroup_kills or host_kills) else '',
         same_boot=same_boot, same_machine=_same(context.get('machine_id'), _line(world.machine_id)),
@@ -139,8 +139,8 @@ def _mark(path, name, recording):
         return None
 
 
-def _stderr_tail(context):
-    """The end of what this run wrote to a regular file as stderr; None where that cannot be read."""
+def _stderr_tail(context, last):
+    """The end of what this run wrote to a regular file as stderr; None where that cannot be read any more."""
     output = _dict(_dict(context, 'outputs'), '2')
     if output.get('kind') != 'file':
         return None
@@ -149,6 +149,8 @@ def _stderr_tail(context):
             status = os.fstat(file.fileno())
             if (status.st_dev, status.st_ino) != (output['device'], output['inode']):
                 return None
+            if status.st_size < max(_number(output.get('size')), last.stderr_size if last else 0):
+                return None                             # it was cut meanwhile, as logrotate's copytruncate does
             file.seek(max(_number(output.get('size')), status.st_size - _TAIL))
             return file.read(_TAIL)
     except (OSError, KeyError, TypeError, ValueError):

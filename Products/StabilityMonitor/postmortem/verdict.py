@@ -102,7 +102,7 @@ def startup_failed(t):
 
 def unhandled_exception(t):
     if t.recording and t.recording.exception and not _is_interrupt(t):
-        return Judgement('unhandled-exception', 'certain', f'The main thread ended with {_exception(t)}',
+        return Judgement('unhandled-exception', 'certain', f'The main thread ended with {_exception(t).rstrip(".")}.',
                          (Evidence('excepthook', t.recording.exception.strip()),))
 
 

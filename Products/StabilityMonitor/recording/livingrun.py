@@ -252,7 +252,7 @@ class LivingRun:
         """In a forked child: let go of everything that is the parent's, without changing it."""
         if self.directory:
             self.directory.abandon()
-        for part in (self.fault_log, self.marks, self.deadman, self.vitals):
+        for part in (self.fault_log, self.marks, self.deadman, self.vitals, self.recorder):
             if part:
                 with contextlib.suppress(Exception):
                     part.detach()

@@ -30,5 +30,5 @@ def _text(record):
         if record.exc_info and record.exc_info[0] is not None:
             message += ': ' + traceback.format_exception_only(*record.exc_info[:2])[-1].strip()
     except Exception:                                   # the record is at fault, not we
-        message = f'{record.msg!s:.200}'
+        message = record.msg if isinstance(record.msg, str) else f'({type(record.msg).__name__})'
     return message

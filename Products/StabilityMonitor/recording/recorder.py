@@ -18,10 +18,10 @@ from ..interfaces import IRecorder
 _ENCODED_METHODS = {m: m.encode() for m in ('GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'PROPFIND', 'PATCH')}
 
 
-_REQUEST_AT, _TAIL_AT, _REQUEST_SIZE = box.REQUEST_IN_FINISHED, box.TAIL_IN_FINISHED, box.request.size
 _ONCE = 1 << box.COUNT_SHIFT
-_RING_START, _RING_COUNT, _RING_SIZE = box.FINISHED.start, box.FINISHED.count, box.FINISHED.size
-_pack_request, _pack_tail = box.request.pack_into, box.finished_tail.pack_into
+_NUMBERS = _ONCE - 1
+_COUNT_IS_FULL = 0xffffff << box.COUNT_SHIFT
+_CLOSED = object()
 
 
 class _Life:
@@ -34,10 +34,20 @@ class _Life:
     __slots__ = ('__weakref__',)
 
 
-class Slot:
-    """What the recorder keeps in Python about the slot of one thread."""
+def _ring():
+    """Of each entry of the ring: the word that makes it valid, the place of the rest, the word that counts."""
+    tail = box.TAIL_IN_FINISHED + box.finished_tail.size
+    for at in range(box.FINISHED.start, box.FINISHED.end, box.FINISHED.size):
+        yield at // 8, slice(at + box.REQUEST_IN_FINISHED, at + tail), (at + box.TAIL_IN_FINISHED) // 8 + 2
 
-    __slots__ = ('index', 'half_offsets', 'phase_offsets', 'half_word', 'half', 'key', 'thread', 'on', 'number',
+
+class Slot:
+    """What the recorder keeps in Python about the slot of one thread.
+
+    `token` is that of the request that is in flight, or `_CLOSED`.
+    """
+
+    __slots__ = ('index', 'half_offsets', 'phase_offsets', 'places', 'half_word', 'half', 'key', 'thread', 'number',
                  'native_id', 'ident', 'token', 'life')
 
     def __init__(self, index, thread, life):
@@ -45,11 +55,22 @@ class Slot:
         self.index = index
         self.half_offsets = (start + box.HALVES_AT, start + box.HALVES_AT + box.HALF_SIZE)
         self.phase_offsets = tuple(at + box.PHASE_IN_REQUEST for at in self.half_offsets)
+        self.places = tuple(slice(at, at + box.request.size) for at in self.half_offsets)
         self.half_word = start // 8 + 3
-        self.half, self.key, self.on, self.number, self.token = 1, None, False, 0, None
+        self.half, self.key, self.number, self.token = 1, None, 0, _CLOSED
         self.thread, self.life = thread, weakref.ref(life)
         self.ident = threading.get_ident()
         self.native_id = threading.get_native_id()
+
+    @property
+    def on(self) -> bool:
+        return self.token is not _CLOSED
+
+
+def _encoded(method, path):
+    """The bytes of an unusual method, and of a path with surrogates in it."""
+    return (_ENCODED_METHODS.get(method) or box.cut(method, box.METHOD_MAX)[0],
+            path.encode('utf-8', 'backslashreplace'))
 
 
 @implementer(IRecorder)
@@ -68,40 +89,45 @@ class Recorder:
         self._free = list(range(box.SLOT_COUNT - 1, -1, -1))
         self._local = threading.local()
         self._numbers = itertools.count(1)
-        self._entries = itertools.count()
+        self._ring = itertools.cycle(tuple(_ring()))
         self._log_numbers = itertools.count(1)
         self._sample_numbers = itertools.count(1)
         self._generations = itertools.count(1)
         self._overflow = itertools.count(1)
-        self._last = (None, 0, None)
+        self._last = (None, 0)
 
     # -- requests --------------------------------------------------------------------------------
 
     def begin(self, method: str, path: str, retry: int = 0, token=None,
-              _now=time.time, _monotonic=time.monotonic) -> None:
+              _now=time.time, _monotonic=time.monotonic, _pack=box.request.pack_into) -> None:
         """A request begins in this thread.  `token` is given back to `end`: another one ends nothing."""
         try:
             slot = self._local.slot
         except AttributeError:
             slot = self._adopt()
-        if slot is None:
-            self.set_word('overflow', next(self._overflow))
-            return
-        half = slot.half ^ 1
-        method_bytes = _ENCODED_METHODS.get(method) or box.cut(method, box.METHOD_MAX)[0]
-        path_bytes, was_cut = path.encode('utf-8', 'backslashreplace'), 0
+            if slot is None:
+                self.set_word('overflow', next(self._overflow))
+                return
+        try:
+            method_bytes, path_bytes, was_cut = _ENCODED_METHODS[method], path.encode(), 0
+        except (KeyError, UnicodeEncodeError):
+            method_bytes, path_bytes, was_cut = *_encoded(method, path), 0
         if len(path_bytes) > box.PATH_MAX:
             path_bytes, was_cut = box.cut(path, box.PATH_MAX)
+        half = slot.half ^ 1
         slot.number = number = next(self._numbers)
-        _pack_request(self.buffer, slot.half_offsets[half], number, _now(), _monotonic(), 1, retry & 255,
-                      was_cut, len(method_bytes), len(path_bytes), 0, method_bytes, path_bytes, b'')
+        _pack(self.buffer, slot.half_offsets[half], number, _now(), _monotonic(), 1, retry & 255,
+              was_cut, len(method_bytes), len(path_bytes), 0, method_bytes, path_bytes, b'')
         self.words[slot.half_word] = half
-        slot.half, slot.key, slot.token, slot.on = half, (method, path), token, True
+        slot.half, slot.key, slot.token = half, (method, path), token
 
     def phase(self, phase: int) -> None:
         """The request of this thread goes on to a phase (an index of `blackbox.PHASES`)."""
-        slot = getattr(self._local, 'slot', None)
-        if slot is not None and slot.on:
+        try:
+            slot = self._local.slot
+        except AttributeError:
+            return
+        if slot.token is not _CLOSED:
             self.buffer[slot.phase_offsets[slot.half]] = phase
 
     def user(self, name: str) -> None:
@@ -114,35 +140,35 @@ class Recorder:
         self.buffer[at + box.USER_IN_REQUEST:at + box.USER_IN_REQUEST + len(encoded)] = encoded
         self.buffer[at + box.USER_LENGTH_IN_REQUEST] = len(encoded)
 
-    def end(self, status: int = 0, token=None, _now=time.time) -> None:
-        """The request of this thread ends: first it enters the ring, then its slot becomes idle."""
-        slot = getattr(self._local, 'slot', None)
-        if slot is None or not slot.on or slot.token != token:
+    def end(self, status: int = 0, token=None, _now=time.time, _pack=box.finished_tail.pack) -> None:
+        """The request of this thread ends: first it enters the ring, then its slot becomes idle.
+
+        The same request as the last one, as health probes send, is counted in that one's entry.  Once the
+        ring is touched nothing is called any more: it is between calls that CPython lets another thread go
+        on, and two threads in one entry would tear it.
+        """
+        try:
+            slot = self._local.slot
+        except AttributeError:
             return
-        slot.on = False
-        now = _now()
-        key = (slot.key, status)
-        if key == self._last[0]:
-            self._repeat(slot.number, now)
+        if slot.token != token:
+            return
+        slot.token, now, number, half, buffer, words = _CLOSED, _now(), slot.number, slot.half, self.buffer, self.words
+        key = slot.key, status
+        tail = _pack(now, now, _ONCE | number, slot.ident, slot.native_id, status & 0xffff)
+        last, tally = self._last
+        if key == last:
+            self.doubles[tally - 1] = now
+            count = words[tally] & ~_NUMBERS
+            words[tally] = (count if count == _COUNT_IS_FULL else count + _ONCE) | number
         else:
-            self._finish(slot, key, status, now)
-        self.buffer[slot.phase_offsets[slot.half]] = 0
-
-    def _finish(self, slot, key, status, now):
-        at = _RING_START + next(self._entries) % _RING_COUNT * _RING_SIZE
-        words, buffer, half = self.words, self.buffer, slot.half_offsets[slot.half]
-        words[at >> 3] = 0
-        buffer[at + _REQUEST_AT:at + _TAIL_AT] = buffer[half:half + _REQUEST_SIZE]
-        _pack_tail(buffer, at + _TAIL_AT, now, now, _ONCE | slot.number,
-                   slot.ident, slot.native_id, status & 0xffff)
-        words[at >> 3] = slot.number
-        self._last = (key, (at + _TAIL_AT >> 3) + 1, itertools.count(2))
-
-    def _repeat(self, number, now):
-        """The same request as the last one, as health probes send: one entry, counted."""
-        _, at, counter = self._last
-        self.doubles[at] = now
-        self.words[at + 1] = min(next(counter), 0xffffff) << box.COUNT_SHIFT | number
+            for valid, place, tally in self._ring:      # noqa: B007 (next() would be a call)
+                break
+            words[valid] = 0
+            buffer[place] = buffer[slot.places[half]] + tail
+            words[valid] = number
+            self._last = key, tally
+        buffer[slot.phase_offsets[half]] = 0
 
     # -- slots -----------------------------------------------------------------------------------
 
@@ -176,6 +202,13 @@ class Recorder:
                 self._free.append(index)
 
     # -- everything else -------------------------------------------------------------------------
+
+    def detach(self) -> None:
+        """In a forked child: let go of the parent's file.  A mapping keeps a descriptor of its own."""
+        self.words.release()
+        self.doubles.release()
+        if hasattr(self.buffer, 'close'):
+            self.buffer.close()
 
     def set_word(self, name: str, value: int) -> None:
         self.words[box.word_at(name)] = value

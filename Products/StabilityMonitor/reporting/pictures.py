@@ -235,5 +235,6 @@ def _bound(value, label, across, up):
 
 
 def _svg(width, height, title, parts, kind):
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" class="stability-{kind}" role="img" viewBox="0 0 {width} {height}" '
-            f'font-family="inherit" font-size="12"><title>{escape(title)}</title>{"".join(parts)}</svg>')
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" class="stability-{kind}" role="img" '
+            f'viewBox="0 0 {width} {height}" font-family="inherit" font-size="12">'
+            f'<title>{escape(title)}</title>{"".join(parts)}</svg>')

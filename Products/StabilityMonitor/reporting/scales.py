@@ -9,7 +9,7 @@ from datetime import datetime
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 #: Distances between ticks of a time axis, in seconds.
 _STEPS = (10, 30, _MINUTE, 5 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE, _HOUR, 3 * _HOUR, 6 * _HOUR, 12 * _HOUR,
-          _DAY, 2 * _DAY, 7 * _DAY, 14 * _DAY, 28 * _DAY, 91 * _DAY, 364 * _DAY)
+          _DAY, 2 * _DAY, 7 * _DAY, 14 * _DAY, 28 * _DAY, 91 * _DAY, 364 * _DAY, 3640 * _DAY)
 _MOST_TICKS = 9
 
 
@@ -49,7 +49,8 @@ def time_ticks(low: float, high: float) -> list[tuple[float, str]]:
 
 
 def size_ticks(top: float) -> list[tuple[float, str]]:
-    unit = 1 << max(0, (int(max(top, 1)).bit_length() - 1) // 10 * 10)
+    top = max(top, 4)
+    unit = 1 << (int(top).bit_length() - 1) // 10 * 10
     return [(v, size(v)) for v in _levels(top, unit)]
 
 
@@ -59,7 +60,7 @@ def percent_ticks(top: float) -> list[tuple[float, str]]:
 
 def _levels(top, unit):
     """Three to six round values from 0 to `top` or a little above."""
-    rough = max(top / unit, 1e-9) / 4
+    rough = max(top / unit, 1) / 4
     power = 10 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999) * unit
     return list(_range(0, top + step * 0.5, step))

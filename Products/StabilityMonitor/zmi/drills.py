@@ -104,7 +104,8 @@ DRILLS = (
     Drill('gil', 'Hang in C', 'Holds the interpreter lock (GIL) for ever: nothing is answered.  You must end Zope '
           'yourself, later than the time of the option "stall".', 'hung', _hold_gil),
     Drill('lock', 'Hang on a lock', 'This and every later request waits for a lock that is never released.  Ask for '
-          'pages until all threads wait; end Zope yourself, later than the time of the option "stall".', 'hung', _hang_on_lock),
+          'pages until all threads wait; end Zope yourself, later than the time of the option "stall".', 'hung',
+          _hang_on_lock),
 )
 
 

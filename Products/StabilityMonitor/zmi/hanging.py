@@ -19,6 +19,8 @@ from .controlpanel import StabilityMonitor
 #: Every class of the Control Panel that shows tabs, and the way from it to the Control Panel.
 PANELS = ((ApplicationManager, ''), (DatabaseChooser, '../'), (ConfigurationViewer, '../'), (DavLockManager, '../'),
           (DebugManager, '../'), (ZODBConnectionDebugger, '../'), (AltDatabaseManager, '../../'))
+#: What Zope looks at to see who may see the tab; from a database's page it cannot walk up.
+_PATH = f'/Control_Panel/{ID}/manage_main'
 
 
 def hang() -> None:
@@ -27,7 +29,7 @@ def hang() -> None:
         setattr(ApplicationManager, ID, StabilityMonitor())
     for panel, up in PANELS:
         if not any(map(_is_ours, panel.manage_options)):
-            panel.manage_options += ({'label': LABEL, 'action': f'{up}{ID}/manage_main'},)
+            panel.manage_options += ({'label': LABEL, 'action': f'{up}{ID}/manage_main', 'path': _PATH},)
 
 
 def take_down() -> None:

@@ -5,6 +5,7 @@ The templates decide nothing but layout; whatever they insert they escape, but f
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from urllib.parse import urlencode
 
 from ..diagnosis.statistics import crash_loop
@@ -17,7 +18,8 @@ from ..records import from_isotime
 from ..records import isotime
 from ..reporting import pictures
 from ..reporting.renderers import FORMATS
-from ..reporting.report import build
+from ..reporting.report import in_flight
+from ..reporting.report import process
 from ..reporting.scales import moment
 from . import drills
 from . import token
@@ -50,7 +52,6 @@ def instance_name(life) -> str:
 
 
 def overview(life, archive) -> dict:
-    report = build(life, archive)
     ours = of_instance(archive.summaries(), Instance(**life.instance))
     last = last_server_run(ours)
     living = RunRecord(run=life.name, started=isotime(life.started), verdict='running', summary='This process.',
@@ -58,8 +59,9 @@ def overview(life, archive) -> dict:
     shown = [living, *ours[:_TIMELINE_RUNS]]
     return {
         'last': ending(last, 'The last run') if last else None, 'loop': _loop(crash_loop(ours)),
-        'facts': _facts(report), 'in_flight': [request_row(r) for r in report['in_flight']],
-        'findings': findings(report['checks']), 'past': len(ours),
+        'facts': _facts(process(life) | {'listen': life.instance['listen']}),
+        'in_flight': [request_row(r) for r in in_flight(life)],
+        'findings': findings([asdict(finding) for finding in life.findings]), 'past': len(ours),
         'timeline': pictures.timeline(shown, time.time(), lambda run: '' if run == life.name else address(run)),
         'legend': pictures.legend(run.verdict for run in shown)}
 
@@ -99,12 +101,11 @@ def _ago(ended):
     return f'{duration(max(0.0, time.time() - at))} ago' if at is not None else ''
 
 
-def _facts(report):
-    process = report['process'] | {'listen': report['instance']['listen']}
-    process['running_for'] = duration(process['uptime_seconds'])
-    process['started_at'] = moment(from_isotime(process['started']))
-    return [{'label': label, 'value': _shown(process.get(key))} for key, label in _HOWTO + _MORE
-            if (key, label) in _HOWTO or process.get(key) not in (None, '')]
+def _facts(known):
+    known = known | {'running_for': duration(known['uptime_seconds']),
+                     'started_at': moment(from_isotime(known['started']))}
+    return [{'label': label, 'value': _shown(known.get(key))} for key, label in _HOWTO + _MORE
+            if (key, label) in _HOWTO or known.get(key) not in (None, '')]
 
 
 def _shown(value):
@@ -121,13 +122,14 @@ def findings(checks) -> list[dict]:
 
 
 def request_row(request: dict) -> dict:
-    seconds, count = request.get('seconds'), request.get('count') or 1
+    seconds, count = request.get('seconds'), request.get('count')
     return {
-        'method': request.get('method', ''), 'path': request.get('path', '') + (' …' if request.get('cut') else ''),
+        'method': request.get('method', ''),
+        'path': str(request.get('path', '')) + (' …' if request.get('cut') else ''),
         'started': moment(from_isotime(request.get('started'))), 'phase': request.get('phase', ''),
         'took': _took(seconds), 'thread': request.get('thread', ''), 'user': request.get('user', ''),
         'status': request.get('status') or '', 'crashed': bool(request.get('crashed')),
-        'retry': request.get('retry') or 0, 'times': f'{count} times' if count > 1 else ''}
+        'retry': request.get('retry') or 0, 'times': f'{count} times' if isinstance(count, int) and count > 1 else ''}
 
 
 def _took(seconds):
@@ -143,18 +145,25 @@ def _took(seconds):
 def incident(archive, run: str) -> dict:
     """Raises NoSuchRun."""
     record = archive.record(run)
-    requests = [request_row(r) for r in record.requests]
+    requests, samples = [request_row(r) for r in _dicts(record.requests)], _dicts(record.samples)
     return {
         'run': record.run, 'end': ending(record, 'This run'),
         'evidence': [{'source': e.source, 'fact': e.fact} for e in record.evidence],
         'ruled_out': list(record.ruled_out), 'candidates': list(record.candidates),
         'crashing': [r for r in requests if r['crashed']], 'in_flight': [r for r in requests if not r['crashed']],
-        'recent': _cut([request_row(r) for r in record.recent]), 'threads': [_thread(t) for t in record.threads],
-        'native': [_native(frame) for frame in record.native], 'exception': record.exception,
-        'memory': pictures.memory_curve(record.samples), 'processor': pictures.processor_curve(record.samples),
-        'log': _cut([_log_line(line) for line in reversed(record.log)]), 'modules': list(record.compiled_modules),
-        'suspects': list(record.suspects), 'known_issues': list(record.known_issues),
+        'recent': _cut([request_row(r) for r in _dicts(record.recent)]),
+        'threads': [_thread(thread) for thread in _dicts(record.threads)],
+        'native': [_native(frame) for frame in _dicts(record.native)], 'exception': record.exception,
+        'memory': pictures.memory_curve(samples), 'processor': pictures.processor_curve(samples),
+        'log': _cut([_log_line(line) for line in reversed(_dicts(record.log))]),
+        'modules': list(record.compiled_modules),
+        'suspects': _dicts(record.suspects), 'known_issues': _dicts(record.known_issues),
         'facts': _incident_facts(record), 'downloads': downloads(run)}
+
+
+def _dicts(items):
+    """The dicts among what a file says: an archived record may be damaged."""
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list | tuple) else []
 
 
 def _cut(rows):
@@ -178,23 +187,23 @@ def _incident_facts(record):
 
 def _thread(thread):
     frames = [f'File "{f.get("file", "???")}", line {f.get("line") or "?"}, in {f.get("function", "???")}'
-              for f in thread.get('frames') or ()]
+              for f in _dicts(thread.get('frames'))]
     ident = thread.get('ident')
-    name = ' '.join(filter(None, (f'0x{ident:x}' if isinstance(ident, int) else '', thread.get('name', ''))))
+    name = ' '.join(filter(None, (f'0x{ident:x}' if isinstance(ident, int) else '', str(thread.get('name') or ''))))
     return {'name': name, 'crashed': bool(thread.get('crashed')), 'note': thread.get('note', ''), 'frames': frames,
             'top': frames[0] if frames else 'no Python frame', 'cut': bool(thread.get('cut'))}
 
 
 def _native(frame):
     offset, at = frame.get('offset'), frame.get('address')
-    return (f'{frame.get("binary", "")} {frame.get("symbol", "")}' + (f'+0x{offset:x}' if isinstance(offset, int) else '')
-            + (f' [0x{at:x}]' if isinstance(at, int) else ''))
+    return (f'{frame.get("binary", "")} {frame.get("symbol", "")}'
+            + (f'+0x{offset:x}' if isinstance(offset, int) else '') + (f' [0x{at:x}]' if isinstance(at, int) else ''))
 
 
 def _log_line(line):
     level = str(line.get('level', ''))
     return {'time': moment(from_isotime(line.get('time'))), 'level': level, 'logger': line.get('logger', ''),
-            'message': line.get('message', '') + (' …' if line.get('cut') else ''),
+            'message': str(line.get('message', '')) + (' …' if line.get('cut') else ''),
             'style': 'danger' if level in ('ERROR', 'CRITICAL') else 'warning'}
 
 

@@ -1,0 +1,412 @@
+"""A process that arms itself and then goes one of many ways.  `python armed.py WAY DIRECTORY [name=value ...]`
+
+DIRECTORY "-" is the control process: the same way, not armed.  What comes before arming is done by
+`before_WAY`.  "ready NAME" is said when armed; a line on stdin starts the way; "say" tells what came of it.
+"""
+import ctypes
+import faulthandler
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
+
+from programs.handshake import until  # noqa: E402
+
+INSTANCE = {'host': 'test', 'client_home': '/nowhere', 'listen': ''}
+life = None
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def hear():
+    return sys.stdin.readline().strip()
+
+
+def begin(path='/the/request'):
+    """The calling thread has a request, if it is recorded."""
+    if life is not None and life.recorder is not None:
+        life.recorder.begin('GET', path)
+
+
+def has_finding(id):
+    return life is None or any(finding.id == id for finding in life.findings)
+
+
+def in_thread(function, stack=0):
+    threading.stack_size(stack)
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+
+
+def fork(function):
+    """The exit status of a forked child that runs `function`."""
+    pid = os.fork()
+    if pid == 0:
+        function()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+# -- ways to end ------------------------------------------------------------------------------------
+
+def do_return():
+    pass
+
+
+def do_exit_3():
+    sys.exit(3)
+
+
+def do_exit_text():
+    sys.exit('the text')
+
+
+def do_exception():
+    raise ValueError('the reason ü')
+
+
+def do_long_exception():
+    raise ValueError('the reason ' + '€' * 9000)
+
+
+def do_memory_error():
+    raise MemoryError
+
+
+def do_exit_in_thread():
+    in_thread(sys.exit)
+
+
+def do_os_exit():
+    os._exit(5)
+
+
+def do_c_exit():
+    ctypes.CDLL(None).exit(5)
+
+
+def do_execv():
+    os.execv(sys.executable, [sys.executable, '-c', 'import sys; sys.exit(6)'])
+
+
+def do_abort():
+    os.abort()
+
+
+def do_abort_in_thread():
+    in_thread(os.abort)
+
+
+def do_segv():
+    begin()
+    ctypes.string_at(0)
+
+
+def do_segv_in_thread():
+    in_thread(do_segv)
+
+
+def do_fatal_error():
+    ctypes.pythonapi.Py_FatalError(b'the message')
+
+
+class Deep:
+    def __repr__(self):
+        return repr([self])
+
+
+def overflow():
+    begin('/deep')
+    sys.setrecursionlimit(10 ** 6)
+    repr(Deep())
+
+
+def do_overflow_in_worker():
+    in_thread(overflow, 128 << 10)
+
+
+def do_wait():
+    """Until a signal comes."""
+    begin()
+    say('waiting')
+    while True:
+        signal.pause()
+
+
+def do_kill_self(name):
+    os.kill(os.getpid(), getattr(signal, name))
+
+
+def do_kill_self_term():
+    do_kill_self('SIGTERM')
+
+
+def before_handler_before():
+    signal.signal(signal.SIGTERM, lambda *args: sys.exit(4))
+
+
+def do_handler_before():
+    do_wait()
+
+
+def do_handler_after():
+    before_handler_before()
+    do_wait()
+
+
+def do_hold_gil():
+    say('holding')
+    ctypes.PyDLL(None).sleep(60)
+
+
+def do_thread_outlives_main():
+    threading.Thread(target=do_wait_in_thread).start()
+
+
+def do_wait_in_thread():
+    say('waiting')
+    threading.Event().wait()
+
+
+# -- ways to go on ----------------------------------------------------------------------------------
+
+def do_serve():
+    """Says "alive" for each line, until there is no more."""
+    while hear():
+        say('alive')
+
+
+def do_nohup():
+    """SIGHUP was ignored when we were started."""
+    os.kill(os.getpid(), signal.SIGHUP)
+    code = 'import signal; print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)'
+    say('alive', subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip())
+
+
+def before_foreign_usr1():
+    faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=False, chain=False)
+
+
+def do_foreign_usr1():
+    os.kill(os.getpid(), signal.SIGUSR1)
+    say('alive')
+
+
+def do_disable():
+    faulthandler.disable()
+    until(lambda: has_finding('fault-log'))
+    do_segv()
+
+
+def do_redirect():
+    faulthandler.enable(open(os.devnull, 'w'))
+    until(lambda: has_finding('fault-log'))
+    do_segv()
+
+
+def do_close():
+    os.close(life.fault_log.file.descriptor)
+    until(lambda: has_finding('fault-log'))
+    do_segv()
+
+
+def do_steal(path):
+    """Code that closes all descriptors, and whose own file then gets the numbers that were ours."""
+    foreign = os.open(path, os.O_CREAT | os.O_RDWR)
+    until(lambda: life.deadman)
+    ours = [life.fault_log.file, life.deadman.file, *life.marks.files.values()]
+    for file in ours:
+        os.dup2(foreign, file.descriptor)
+    until(lambda: has_finding('marks-closed') and has_finding('fault-log'))
+    until(lambda: all(file.is_intact() for file in ours))
+    do_wait()
+
+
+def do_remove_all():
+    import shutil
+    shutil.rmtree(life.directory.path)
+    until(lambda: has_finding('breadcrumbs-gone'))
+    say('alive')
+
+
+def do_fork(what):
+    """A forked child ends in some way; we go on."""
+    from Products.StabilityMonitor.recording.arming import STATE
+
+    def child():
+        if STATE.recorder is not None:
+            os._exit(99)
+        logging.getLogger('child').warning('of the child')
+        globals()['life'] = None
+        WAYS[what]()
+    say('child', fork(child))
+    hear()
+
+
+def do_fork_and_handler():
+    """Other code has set its handler after we armed: it works in a forked child too."""
+    signal.signal(signal.SIGTERM, lambda *args: os._exit(9))
+    say('child', fork(lambda: do_kill_self('SIGTERM')))
+
+
+def do_fork_and_foreign_usr1():
+    """The same for a signal that other code has registered with faulthandler."""
+    faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=False, chain=False)
+    say('child', fork(lambda: do_kill_self('SIGUSR1')))
+
+
+def do_fork_and_stay():
+    """The child lives as long as stdin is open."""
+    pid = os.fork()
+    if pid:
+        say('child', pid)
+    sys.stdin.read()
+
+
+def do_preexec():
+    say('child', subprocess.run([sys.executable, '-c', 'import os; os.kill(os.getpid(), 15)'],
+                                preexec_fn=lambda: None).returncode)
+
+
+def do_descriptors():
+    """What a forked child and an executed program have open."""
+    fork(lambda: say('forked', len(os.listdir('/dev/fd'))))
+    subprocess.run([sys.executable, '-c', 'import os; print("executed", len(os.listdir("/dev/fd")))'], close_fds=False)
+
+
+def do_worker():
+    """A forked child that serves, and dies."""
+    from Products.StabilityMonitor.recording import arming
+
+    def child():
+        own = arming.arm_forked_worker()
+        own.armed()
+        assert arming.STATE.recorder is own.recorder and arming.arm_forked_worker() is None
+        own.recorder.begin('GET', '/of/the/worker')
+        say('worker', own.name)
+        ctypes.string_at(0)
+    begin('/of/the/parent')
+    say('child', fork(child))
+    hear()
+
+
+def do_no_worker():
+    from Products.StabilityMonitor.recording import arming
+    say('worker', arming.arm_forked_worker())
+
+
+def do_log():
+    """As a script would that sets up logging by itself, and late."""
+    logging.warning('the first')
+    logging.getLogger('some.where').warning('the second %s', 2)
+
+
+def do_log_unconfigured():
+    logging.getLogger('some.where').warning('of last resort')
+    logging.basicConfig(format='configured: %(message)s', level=logging.INFO)
+    logging.getLogger('some.where').info('shown')
+
+
+def do_log_configured():
+    logging.basicConfig(format='configured: %(message)s')
+    if life is not None:
+        until(lambda: life.handler in logging.getLogger().handlers)
+    logging.getLogger('some.where').warning('captured')
+    logging.getLogger().handlers[:1] = []
+
+
+def do_stack_size():
+    say('stack', threading.stack_size(0))
+
+
+def before_own_stack_size():
+    threading.stack_size(7 << 20)
+
+
+def do_own_stack_size():
+    do_stack_size()
+
+
+def before_full():
+    """A disk with room for small files only."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+
+
+def do_full():
+    say('findings', *sorted(finding.id for finding in life.findings))
+
+
+def do_findings():
+    do_full()
+
+
+def before_network():
+    from Products.StabilityMonitor.recording import livingrun
+    livingrun.network_file_system = lambda path: 'nfs4'
+
+
+def do_network():
+    begin()
+    until(lambda: len(life.recorder.in_flight()) == 1 and life.heartbeat.last)
+    beat = life.heartbeat.last
+    until(lambda: life.heartbeat.last > beat)
+    do_full()
+
+
+def before_die_arming():
+    from Products.StabilityMonitor.recording import livingrun
+
+    def die(*args):
+        os.kill(os.getpid(), signal.SIGKILL)
+    livingrun.FaultLog = die
+
+
+def do_die_arming():
+    say('never')
+
+
+def do_touched():
+    """What of this process has been changed from what Python does by itself."""
+    handlers = [signal.getsignal(n) for n in sorted(signal.valid_signals())]
+    caught = next(line for line in open('/proc/self/status') if line.startswith('SigCgt'))
+    say(sys.excepthook is sys.__excepthook__, threading.active_count(), faulthandler.is_enabled(),
+        len(logging.getLogger().handlers), handlers, caught.split()[1])
+
+
+WAYS = {name[3:]: function for name, function in globals().items() if name.startswith('do_')}
+
+
+def arm(directory, options):
+    global life
+    from Products.StabilityMonitor.recording import arming
+    configured = {'directory': directory, 'sample-interval': '50ms', 'stall': '30s', **options}
+    instance = INSTANCE | {'client_home': options.pop('client_home', '/nowhere')}
+    configured.pop('client_home', None)
+    life = arming.arm(configured, {}, instance, 'server', {'zope': '6.3'})
+    life.armed()
+    life.serving()
+
+
+def main(way, directory, *words):
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    options = dict(word.split('=', 1) for word in words if '=' in word)
+    globals().get(f'before_{way}', lambda: None)()
+    if directory != '-':
+        arm(directory, options)
+    say('ready')
+    hear()
+    WAYS[way](*(word for word in words if '=' not in word))
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])

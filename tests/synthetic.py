@@ -1,0 +1,140 @@
+"""Traces, records and dead runs that tests make up."""
+import json
+import os
+
+from Products.StabilityMonitor import blackbox
+from Products.StabilityMonitor.postmortem import faultlog
+from Products.StabilityMonitor.postmortem.evidence import Mark
+from Products.StabilityMonitor.postmortem.evidence import Traces
+from Products.StabilityMonitor.postmortem.evidence import World
+from Products.StabilityMonitor.records import Instance
+from Products.StabilityMonitor.records import Request
+from Products.StabilityMonitor.records import RunRecord
+from Products.StabilityMonitor.records import Sample
+from Products.StabilityMonitor.records import isotime
+from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.rundirectory import BLACKBOX
+from Products.StabilityMonitor.rundirectory import Base
+from Products.StabilityMonitor.rundirectory import identity
+from Products.StabilityMonitor.rundirectory import new_name
+
+STARTED = 1_790_000_000.25
+HERE = Instance('here', '/home/zope/var', '127.0.0.1:8080')
+WORKER = 0x7f0000000010
+
+SEGFAULT = b'''Fatal Python error: Segmentation fault
+
+Thread 0x00007f0000000020 (most recent call first):
+  File "/lib/threading.py", line 324 in wait
+
+Current thread 0x00007f0000000010 (most recent call first):
+  File "/site/bad.py", line 7 in crash
+  File "/site/page.py", line 12 in view
+
+Extension modules: lxml.etree, _cffi_backend (total: 2)
+'''
+FATAL_ERROR = SEGFAULT.replace(b'Segmentation fault\n', b'take: the GIL is gone\nPython runtime state: initialized\n')
+
+
+def overflow(frames=100):
+    """The dump of a runaway recursion."""
+    return b'Fatal Python error: Segmentation fault\n\nCurrent thread 0x00007f0000000010 (most recent call first):\n' + (
+        b'  File "/site/deep.py", line 3 in deeper\n' * frames)
+
+
+def dump(text):
+    return faultlog.first_fatal(faultlog.parse(text))
+
+
+def request(number=1, ident=WORKER, path='/page', **values):
+    return Request(**{'number': number, 'ident': ident, 'native_id': 7, 'method': 'GET', 'path': path,
+                      'started': STARTED + 50, 'phase': 'publishing', **values})
+
+
+def sample(after=60.0, **values):
+    return Sample(**{'time': STARTED + after, 'monotonic': 1000 + after, 'rss': 200 << 20, 'workers': 4, **values})
+
+
+def recording(words=(), served=1, **values):
+    """What a black box tells: as a rule of a server that has served one request."""
+    stamps = {'armed': STARTED + 1, 'serving': STARTED + 2} | dict(words)
+    finished = tuple(request(n + 1, ended=STARTED + 9, seconds=0.1) for n in range(served))
+    return blackbox.Recording(**{
+        'words': dict.fromkeys(blackbox.WORDS, 0) | {name: int(time * 1e9) for name, time in stamps.items()},
+        'survived': dict.fromkeys(blackbox.MARKS, 0), 'exception': '', 'in_flight': (), 'finished': finished,
+        'log': (), 'samples': (sample(),), 'threads': {}, **values})
+
+
+def mark(after=60.0, text=b''):
+    return Mark(STARTED + after, faultlog.parse(text))
+
+
+def traces(**values):
+    """All there is to know of a dead run: as a rule of one that has left no word."""
+    return Traces(**{
+        'run': '20260921T133320Z-4711-abcd', 'started': STARTED, 'pid': 4711, 'context': {'role': 'server'},
+        'loaded': {}, 'recording': recording(), 'damage': '', 'fault': None, 'fault_time': 0.0, 'marks': {},
+        'hang': None, 'stderr_fault': None, 'stderr_readable': True, 'cgroup_kills': 0, 'host_kills': 0,
+        'kernel_line': '', 'same_boot': True, 'same_machine': True, 'boot_time': STARTED - 9999, **values})
+
+
+def faulty(text=SEGFAULT, **values):
+    return traces(fault=dump(text), fault_time=STARTED + 60, **values)
+
+
+def record(number=0, verdict='stopped', after=None, **values):
+    """An archived run; the higher its number, the later it started."""
+    started = STARTED + (number * 3600 if after is None else after)
+    return RunRecord(**{
+        'run': new_name(started, 100 + number), 'instance': HERE, 'pid': 100 + number, 'started': isotime(started),
+        'ended': isotime(started + 60), 'uptime_seconds': 60.0, 'verdict': verdict, 'confidence': 'certain',
+        'summary': f'It ended: {verdict}.', **values})
+
+
+class DeadRun:
+    """A dead run on disk below `base`, as a server of instance HERE leaves it; `path` is its directory."""
+
+    def __init__(self, base, number=0, role='server', **context):
+        self.started = STARTED + number * 3600
+        self.name = new_name(self.started, 100 + number)
+        gone = identity() | {'pid': 100 + number, 'start_ticks': 1}
+        directory = Base(base).create(self.name, {
+            'format': 1, 'identity': gone, 'role': role, 'started': self.started, 'main_ident': 0x7f0000000020,
+            'instance': {'host': HERE.host, 'client_home': HERE.client_home, 'listen': HERE.listen}, **context})
+        directory.abandon()
+        self.path = directory.path
+
+    def box(self, write=lambda recorder: None):
+        """A black box, after `write` has used its recorder."""
+        recorder = Recorder(bytearray(blackbox.SIZE))
+        blackbox.lay_out(recorder.buffer)
+        blackbox.seal(recorder.buffer)
+        write(recorder)
+        (self.path / BLACKBOX).write_bytes(recorder.buffer)
+        return self
+
+    def served(self):
+        def write(recorder):
+            recorder.stamp('armed', self.started + 1)
+            recorder.stamp('serving', self.started + 2)
+            recorder.begin('GET', '/served', _now=lambda: self.started + 3)
+            recorder.end(200, _now=lambda: self.started + 4)
+        return self.box(write)
+
+    def marked(self, name, data, size=1024):
+        (self.path / f'{name}.mark').write_bytes(data.ljust(size, b'\0'))
+        os.utime(self.path / f'{name}.mark', (self.started + 60, self.started + 60))
+        return self
+
+    def crashed(self):
+        return self.served().marked('faults', SEGFAULT)
+
+    def change(self, **context):
+        path = self.path / 'context.json'
+        path.write_text(json.dumps(json.loads(path.read_text()) | context))
+        return self
+
+
+def quiet_world(folder):
+    """A system that tells nothing."""
+    return World(now=STARTED, proc=folder / 'proc', kernel_log=folder / 'kmsg', machine_id=folder / 'machine-id')

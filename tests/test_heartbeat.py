@@ -1,0 +1,302 @@
+"""The heartbeat: it beats, survives its duties, notes what was outlived and when the site hangs, and lets go."""
+import logging
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from programs.handshake import until
+
+from Products.StabilityMonitor import blackbox as box
+from Products.StabilityMonitor.recording.guard import Findings
+from Products.StabilityMonitor.recording.heartbeat import SURVIVED_AFTER
+from Products.StabilityMonitor.recording.heartbeat import Heartbeat
+from Products.StabilityMonitor.recording.heartbeat import SurvivedMarks
+from Products.StabilityMonitor.recording.heartbeat import Workers
+from Products.StabilityMonitor.recording.loghandler import BreadcrumbHandler
+from Products.StabilityMonitor.recording.recorder import Recorder
+
+CHECKOUT = str(Path(__file__).resolve().parents[1])
+
+
+@pytest.fixture
+def recorder():
+    buffer = bytearray(box.SIZE)
+    recorder = Recorder(buffer)
+    box.lay_out(buffer)
+    box.seal(buffer)
+    return recorder
+
+
+def read(recorder):
+    return box.read(bytes(recorder.buffer))
+
+
+class TestBeats:
+
+    def test_every_duty_at_each_beat_and_once_in_the_thread(self):
+        beats, places = [], []
+        heartbeat = Heartbeat(0.01, [lambda: beats.append(1)], Findings(),
+                              lambda: places.append(threading.current_thread()))
+        heartbeat.start()
+        until(lambda: len(beats) > 3)
+        heartbeat.stop(timeout=10)
+        assert places == [heartbeat] and not heartbeat.is_alive()
+        assert heartbeat.daemon and heartbeat.last > 0
+
+    def test_a_duty_that_fails_is_switched_off_alone_and_shown(self):
+        def broken():
+            calls.append('broken')
+            raise OSError('no such luck')
+
+        def sound():
+            calls.append('sound')
+        calls, findings = [], Findings()
+        heartbeat = Heartbeat(1, [broken, sound], findings)
+        heartbeat.beat()
+        heartbeat.beat()
+        assert calls == ['broken', 'sound', 'sound']
+        finding, = findings
+        assert finding.id == 'heartbeat-broken' and 'OSError: no such luck' in finding.detail
+
+    def test_a_duty_may_be_added_in_the_thread(self):
+        added = []
+
+        def add():
+            heartbeat.duties.append(lambda: added.append(1))
+        heartbeat = Heartbeat(0.01, [], Findings(), add)
+        heartbeat.start()
+        until(lambda: added)
+        heartbeat.stop(timeout=10)
+
+    def test_stop_does_not_wait_for_the_next_beat(self):
+        heartbeat = Heartbeat(3600, [], Findings())
+        heartbeat.start()
+        until(lambda: heartbeat.last)
+        heartbeat.stop(timeout=10)
+        assert not heartbeat.is_alive()
+
+    def test_stop_before_it_was_started_and_twice(self):
+        heartbeat = Heartbeat(1, [], Findings())
+        heartbeat.stop()
+        heartbeat.stop()
+
+    def test_a_duty_that_hangs_keeps_no_process_from_ending(self):
+        code = f'''if True:
+            import sys
+            sys.path.insert(0, {CHECKOUT!r})
+            import threading
+            from Products.StabilityMonitor.recording.heartbeat import Heartbeat
+            entered = threading.Event()
+            def hang():
+                entered.set()
+                threading.Event().wait()
+            heartbeat = Heartbeat(1, [hang], [])
+            heartbeat.start()
+            entered.wait()
+            heartbeat.stop()
+            sys.exit(7)
+        '''
+        assert subprocess.run([sys.executable, '-c', code], timeout=20).returncode == 7
+
+
+class TestSurvivedMarks:
+
+    class File:
+        def __init__(self, length=0):
+            self.length = length
+
+    def test_what_is_followed_by_enough_beats_was_survived(self, recorder):
+        file = self.File()
+        marks = SurvivedMarks(recorder, {'SIGTERM': file})
+        marks.check()
+        file.length = 700
+        seen = []
+        for _ in range(SURVIVED_AFTER + 1):
+            marks.check()
+            seen.append(read(recorder).survived['SIGTERM'])
+        assert seen == [0] * SURVIVED_AFTER + [700]
+
+    def test_a_second_mark_counts_on_its_own(self, recorder):
+        file = self.File(700)
+        marks = SurvivedMarks(recorder, {'faults': file})
+        for _ in range(SURVIVED_AFTER + 1):
+            marks.check()
+        file.length = 1500                                     # and then it dies
+        for _ in range(SURVIVED_AFTER):
+            marks.check()
+        assert read(recorder).survived['faults'] == 700
+
+    def test_files_are_kept_apart_and_may_come_later(self, recorder):
+        marks = SurvivedMarks(recorder, {'faults': self.File(), 'SIGHUP': self.File(5)})
+        marks.watch('deadman', self.File(9))
+        for _ in range(SURVIVED_AFTER + 1):
+            marks.check()
+        survived = {name: length for name, length in read(recorder).survived.items() if length}
+        assert survived == {'SIGHUP': 5, 'deadman': 9}
+
+
+class Server:
+    """Threads that are named as waitress names its own, each busy until it is let go."""
+
+    def __init__(self, recorder, count):
+        self.recorder = recorder
+        self.gates = [threading.Event() for _ in range(count)]
+        self.busy = [threading.Event() for _ in range(count)]
+        self.idle = [threading.Event() for _ in range(count)]
+        self.end = threading.Event()
+        self.threads = [threading.Thread(target=self.run, args=(n,), name=f'waitress-{n}', daemon=True)
+                        for n in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self, number):
+        self.gates[number].wait()
+        self.recorder.begin('GET', f'/{number}')
+        self.busy[number].set()
+        self.end.wait()
+        self.recorder.end(200)
+        self.idle[number].set()
+
+    def occupy(self, number):
+        self.gates[number].set()
+        assert self.busy[number].wait(10)
+
+    def release(self):
+        self.end.set()
+        for gate, idle in zip(self.gates, self.idle, strict=True):
+            if gate.is_set():
+                assert idle.wait(10)
+
+    def stop(self):
+        self.end.set()
+        for gate, thread in zip(self.gates, self.threads, strict=True):
+            gate.set()
+            thread.join(10)
+
+
+@pytest.fixture
+def server(recorder):
+    server = Server(recorder, 3)
+    yield server
+    server.stop()
+
+
+class TestHangs:
+
+    def test_threads_that_have_not_served_yet_count_as_workers(self, recorder, server):
+        assert Workers(recorder, 60).count() == (0, 0, 3)
+
+    def test_all_but_one_overdue_is_no_hang(self, recorder, server):
+        workers = Workers(recorder, 0)
+        server.occupy(0)
+        server.occupy(1)
+        assert workers.count() == (2, 2, 3)
+        assert read(recorder).words['hung_since'] == 0
+
+    def test_all_overdue_is_one_until_one_is_free(self, recorder, server):
+        workers = Workers(recorder, 0)
+        for number in range(3):
+            server.occupy(number)
+        before = time.time()
+        assert workers.count() == (3, 3, 3)
+        since = read(recorder).words['hung_since'] / 1e9
+        assert before - 0.001 <= since <= time.time()
+        workers.count()
+        assert read(recorder).words['hung_since'] / 1e9 == since, 'it is the beginning that counts'
+        server.release()
+        assert workers.count()[:2] == (0, 0)
+        assert read(recorder).words['hung_since'] == 0
+
+    def test_busy_is_not_overdue(self, recorder, server):
+        workers = Workers(recorder, 60)
+        for number in range(3):
+            server.occupy(number)
+        assert workers.count() == (3, 0, 3)
+        assert read(recorder).words['hung_since'] == 0
+
+    def test_a_process_without_workers_does_not_hang(self, recorder):
+        assert Workers(recorder, 0).count() == (0, 0, 0)
+        assert read(recorder).words['hung_since'] == 0
+
+
+class TestFindings:
+
+    def test_one_for_each_id_and_logged_once(self, caplog):
+        findings = Findings()
+        for _ in range(3):
+            findings.add('a', 'Title.', 'Detail.', 'Action.')
+            with findings.guarded('b', 'It is off.'):
+                raise ValueError('x')
+        assert [(f.id, f.severity) for f in findings] == [('a', 'warning'), ('b', 'warning')]
+        assert [record.getMessage() for record in caplog.records] == [
+            'Title. Detail. Action.',
+            'It is off. ValueError: x. Look at the named cause; restart Zope when it is mended.']
+
+    @pytest.mark.parametrize('error', [KeyboardInterrupt, SystemExit, GeneratorExit])
+    def test_what_ends_a_process_is_not_held_up(self, error):
+        with pytest.raises(error):
+            with Findings().guarded('a', 'b'):
+                raise error
+
+
+class Sullen:
+    """Cannot be shown."""
+
+    def __str__(self):
+        raise RuntimeError('not now')
+    __repr__ = __str__
+
+
+class TestLogHandler:
+
+    @pytest.fixture
+    def logger(self, recorder):
+        logger = logging.Logger('breadcrumb-test')             # on its own: pytest listens to all others
+        logger.addHandler(BreadcrumbHandler(recorder, logging.WARNING))
+        return logger
+
+    def test_from_its_level_on(self, recorder, logger):
+        logger.warning('one %s', 1)
+        logger.info('two')
+        logger.error('three')
+        assert [(line.message, line.level, line.logger) for line in read(recorder).log] == [
+            ('one 1', 30, 'breadcrumb-test'), ('three', 40, 'breadcrumb-test')]
+
+    def test_an_exception_is_named(self, recorder, logger):
+        try:
+            raise KeyError('k')
+        except KeyError:
+            logger.exception('Site error')
+        assert read(recorder).log[0].message == "Site error: KeyError: 'k'"
+
+    def test_a_bad_record_is_kept_as_far_as_possible_and_the_next_is_whole(self, recorder, logger):
+        logger.warning('%d numbers', 'x')
+        logger.handle(logging.makeLogRecord({'msg': 'odd', 'levelno': 30, 'name': 'a', 'exc_info': True}))
+        logger.warning(Sullen())
+        logger.warning('with %s', Sullen())
+        logger.warning('good')
+        assert [line.message for line in read(recorder).log] == ['%d numbers', 'odd', '(Sullen)', 'with %s', 'good']
+
+    def test_no_log_call_waits_for_its_lock(self, recorder, logger):
+        handler, = logger.handlers
+        with handler.lock:
+            thread = threading.Thread(target=logger.warning, args=('in time',))
+            thread.start()
+            thread.join(10)
+            assert not thread.is_alive()
+        assert read(recorder).log[0].message == 'in time'
+
+    def test_a_recorder_that_fails_goes_quiet_and_breaks_no_call(self, logger):
+        class Broken:
+            calls = 0
+
+            def log(self, *args):
+                self.calls += 1
+                raise ValueError('broken')
+        logger.handlers[0].recorder = broken = Broken()
+        logger.warning('one')
+        logger.critical('two')
+        assert broken.calls == 1

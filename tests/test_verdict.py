@@ -1,0 +1,183 @@
+"""The rules of the verdict, each from traces that are made up: what decides, in which order, how sure."""
+import inspect
+
+import pytest
+from synthetic import FATAL_ERROR
+from synthetic import SEGFAULT
+from synthetic import STARTED
+from synthetic import dump
+from synthetic import faulty
+from synthetic import mark
+from synthetic import overflow
+from synthetic import recording
+from synthetic import request
+from synthetic import sample
+from synthetic import traces
+
+from Products.StabilityMonitor.interfaces import IRule
+from Products.StabilityMonitor.postmortem import incident
+from Products.StabilityMonitor.postmortem.verdict import GRACE
+from Products.StabilityMonitor.postmortem.verdict import READY
+from Products.StabilityMonitor.postmortem.verdict import RULES
+from Products.StabilityMonitor.postmortem.verdict import judge
+
+ERROR = 'Traceback (most recent call last):\n  File "/x.py", line 1, in f\n    g()\nValueError: bad\n'
+INTERRUPT = 'Traceback (most recent call last):\n  File "/x.py", line 1, in f\n    g()\nKeyboardInterrupt\n'
+HANGING = recording(samples=(sample(overdue=4),), in_flight=tuple(request(n, n) for n in range(2, 6)))
+ABORTED = SEGFAULT.replace(b'Segmentation fault', b'Aborted')
+UNSERVED = recording(served=0, samples=(sample(5),))
+
+
+def ended(after=70.0, **values):
+    return recording({'finished': STARTED + after}, **values)
+
+
+def marks(*names):
+    return {name: mark() for name in names}
+
+
+# id, traces, verdict, confidence, signal, words of summary or evidence
+TABLE = [
+    ('a crash', faulty(), 'crashed', 'certain', 'SIGSEGV', 'Segmentation fault (SIGSEGV) in crash'),
+    ('a crash by SIGBUS', faulty(SEGFAULT.replace(b'Segmentation fault', b'Bus error')), 'crashed', 'certain', 'SIGBUS',
+     'Bus error'),
+    ('a crash in a native thread', faulty(SEGFAULT.replace(b'Current t', b'T')), 'crashed', 'certain', 'SIGSEGV',
+     'names no crashed thread'),
+    ('a crash without a black box', faulty(recording=None), 'crashed', 'certain', 'SIGSEGV', 'crash'),
+    ('a crash, black box damaged', faulty(recording=None, damage='torn'), 'crashed', 'certain', 'SIGSEGV', ''),
+    ('a stack overflow', faulty(overflow()), 'stack-overflow', 'strong', 'SIGSEGV', '100 of the 100 frames'),
+    ('a shorter one', faulty(overflow(60)), 'stack-overflow', 'likely', 'SIGSEGV', '60 of the 60 frames'),
+    ('some recursion, then a crash', faulty(overflow(49)), 'crashed', 'certain', 'SIGSEGV', ''),
+    ('an abort', faulty(ABORTED), 'aborted', 'certain', 'SIGABRT', 'Aborted'),
+    ('a fatal error in stderr', traces(stderr_fault=dump(FATAL_ERROR)), 'aborted', 'certain', 'SIGABRT',
+     'take: the GIL is gone'),
+    ("another faulthandler's dump in stderr", traces(stderr_fault=dump(SEGFAULT)), 'crashed', 'certain', 'SIGSEGV', ''),
+    ('the kernel names it', traces(kernel_line='Killed process 4711 (python)'), 'out-of-memory', 'certain', 'SIGKILL',
+     'Killed process 4711'),
+    ('the counter of the cgroup rose', traces(cgroup_kills=1), 'out-of-memory', 'strong', 'SIGKILL', '200 MiB'),
+    ('only that of the host, near the limit', traces(cgroup_kills=None, host_kills=1, recording=recording(
+        samples=(sample(cgroup_limit=100, cgroup_current=90),))), 'out-of-memory', 'likely', 'SIGKILL', '/proc'),
+    ('only that of the host, far from it', traces(cgroup_kills=None, host_kills=1), 'vanished', 'weak', None, ''),
+    ('of the host, but not of the cgroup', traces(cgroup_kills=0, host_kills=1), 'vanished', 'likely', None, ''),
+    ('a start that failed', traces(recording=recording({'serving': 0}, served=0, exception=ERROR)), 'startup-failed',
+     'certain', None, 'before it was ready to serve with ValueError: bad'),
+    ('a start that left', traces(recording=ended(5, served=0, samples=())), 'startup-failed', 'certain', None,
+     'after it had started to serve by a normal exit'),
+    ('a start that vanished', traces(recording=UNSERVED), 'startup-failed', 'likely', None, 'without a trace'),
+    ('a start that was stopped', traces(recording=UNSERVED, marks=marks('SIGTERM')), 'stopped', 'strong', 'SIGTERM', ''),
+    ('a start that was hung up on', traces(recording=UNSERVED, marks=marks('SIGHUP')), 'signalled', 'strong', 'SIGHUP',
+     ''),
+    ('a start with Ctrl-C', traces(recording=ended(5, served=0, samples=(), exception=INTERRUPT)), 'stopped', 'certain',
+     'SIGINT', ''),
+    ('a start, and the machine went down', traces(recording=UNSERVED, same_boot=False), 'host-restarted', 'likely',
+     None, ''),
+    ('ready, never asked, long enough', traces(recording=recording(served=0, samples=(sample(2 + READY),))), 'vanished',
+     'likely', None, ''),
+    ('an exception', traces(recording=ended(exception=ERROR)), 'unhandled-exception', 'certain', None, 'ValueError: bad'),
+    ('a script with an exception', traces(context={'role': 'script'}, recording=ended(served=0, exception=ERROR)),
+     'unhandled-exception', 'certain', None, ''),
+    ('all overdue, stopped', traces(recording=HANGING, marks=marks('SIGTERM')), 'hung', 'strong', 'SIGTERM',
+     'All threads that serve were busy'),
+    ('all overdue, killed', traces(recording=HANGING), 'hung', 'strong', None, 'was killed'),
+    ('some overdue', traces(recording=recording(samples=(sample(overdue=3),))), 'vanished', 'likely', None, ''),
+    ('no workers at all', traces(recording=recording(samples=(sample(workers=0),))), 'vanished', 'likely', None, ''),
+    ('the heartbeat stood still', traces(hang=mark(), marks=marks('SIGTERM')), 'hung', 'strong', 'SIGTERM', '(GIL)'),
+    ('a script holds the GIL', traces(context={'role': 'script'}, hang=mark(), marks=marks('SIGTERM')), 'stopped',
+     'strong', 'SIGTERM', ''),
+    ('an old logrotate', traces(marks=marks('SIGUSR1')), 'signalled', 'strong', 'SIGUSR1', 'logrotate'),
+    ('SIGXCPU', traces(marks=marks('SIGXCPU')), 'signalled', 'strong', 'SIGXCPU', 'ulimit -t'),
+    ('SIGTERM', traces(marks=marks('SIGTERM')), 'stopped', 'strong', 'SIGTERM', 'did not outlive'),
+    ('SIGINT', traces(marks=marks('SIGINT'), recording=ended()), 'stopped', 'certain', 'SIGINT', ''),
+    ('a normal exit', traces(recording=ended()), 'stopped', 'certain', None, 'by a normal exit'),
+    ('a stop in good order', traces(recording=ended(), asked={'SIGTERM': STARTED + 60}), 'stopped', 'certain',
+     'SIGTERM', 'SIGTERM came at'),
+    ('a signal long before', traces(recording=ended(), asked={'SIGINT': STARTED + 69 - GRACE}), 'stopped', 'certain',
+     None, 'by a normal exit'),
+    ('a reboot', traces(same_boot=False, boot_time=STARTED + 70), 'host-restarted', 'strong', None, 'has booted since'),
+    ('a boot long after', traces(same_boot=False, boot_time=STARTED + 7000), 'host-restarted', 'likely', None, ''),
+    ('another machine', traces(same_boot=False, same_machine=False), 'vanished', 'weak', None, ''),
+    ('a stop, then a reboot', traces(same_boot=False, recording=ended()), 'stopped', 'certain', None, ''),
+    ('damage', traces(recording=None, damage='It is torn.'), 'unreadable', 'weak', None, 'It is torn.'),
+    ('damage, but a mark', traces(recording=None, damage='torn', marks=marks('SIGTERM')), 'stopped', 'strong', 'SIGTERM',
+     ''),
+    ('nothing at all', traces(), 'vanished', 'likely', None, 'last sign of life'),
+    ('nothing at all, no black box', traces(recording=None), 'vanished', 'weak', None, ''),
+]
+
+
+@pytest.mark.parametrize('found, verdict, confidence, signal, words',
+                         [pytest.param(*row[1:], id=row[0]) for row in TABLE])
+def test_verdict(found, verdict, confidence, signal, words):
+    judgement = judge(found)
+    assert (judgement.verdict, judgement.confidence, judgement.signal) == (verdict, confidence, signal)
+    assert words in ' '.join([judgement.summary, *(f'{e.source} {e.fact}' for e in judgement.evidence)])
+    assert judgement.evidence and judgement.summary.endswith('.')
+    assert incident.record(found, judgement).to_json()['verdict'] == verdict
+
+
+#: In the order of DESIGN section 4: each of these traces at once, and the strongest one wins.
+ORDER = [
+    ('crashed', dict(fault=dump(SEGFAULT), fault_time=STARTED + 60)),
+    ('aborted', dict(stderr_fault=dump(FATAL_ERROR))),
+    ('out-of-memory', dict(kernel_line='Killed process 4711', cgroup_kills=1)),
+    ('hung', dict(hang=mark())),
+    ('signalled', dict(marks=marks('SIGTERM', 'SIGHUP'))),
+    ('stopped', dict(marks=marks('SIGTERM'))),
+    ('host-restarted', dict(same_boot=False)),
+    ('unreadable', dict(damage='torn')),
+    ('vanished', dict()),
+]
+
+
+@pytest.mark.parametrize('start', range(len(ORDER)), ids=[verdict for verdict, _ in ORDER])
+def test_order(start):
+    """A recorded crash is never erased by what is missing or came besides."""
+    together = {}
+    for _, found in reversed(ORDER[start:]):
+        together |= found
+    assert judge(traces(**together)).verdict == ORDER[start][0]
+
+
+def test_the_rules_in_the_order_of_the_design():
+    assert [rule.__name__ for rule in RULES] == [
+        'stack_overflow', 'crashed', 'aborted', 'out_of_memory', 'startup_failed', 'unhandled_exception', 'hung',
+        'signalled', 'stopped', 'host_restarted', 'unreadable', 'vanished']
+
+
+@pytest.mark.parametrize('rule', RULES, ids=lambda rule: rule.__name__)
+def test_every_rule_keeps_the_contract(rule):
+    assert len(inspect.signature(rule).parameters) == len(IRule['__call__'].positional) == 1
+    for _, found, *_ in TABLE:
+        judgement = rule(found)
+        assert judgement is None or judgement.confidence in ('certain', 'strong', 'likely', 'weak')
+
+
+# -- what a silent end was not -----------------------------------------------------------------------------
+
+SURE = traces()
+
+
+def test_everything_is_ruled_out_where_all_is_known():
+    found = judge(SURE)
+    words = ('OOM killer', 'fatal error of Python', 'Not a crash', 'SIGTERM', 'normal exit', 'same boot')
+    assert [word for word in words if word not in ' '.join(found.ruled_out)] == []
+    assert [cause.partition(':')[0] for cause in found.candidates] == ['SIGKILL', 'os._exit, or exit() in C code']
+
+
+@pytest.mark.parametrize('unknown, candidate', [
+    (dict(cgroup_kills=None, host_kills=None), 'OOM killer'),
+    (dict(stderr_readable=False), 'Py_FatalError'),
+    (dict(recording=None), 'A crash'),
+    (dict(recording=None), 'A signal'),
+    (dict(same_boot=None), 'A restart of the machine'),
+])
+def test_what_is_not_known_is_a_candidate(unknown, candidate):
+    found = judge(traces(**unknown))
+    assert found.verdict == 'vanished' and found.confidence == 'weak'
+    assert len([cause for cause in found.candidates if candidate in cause]) == 1
+    assert not [sentence for sentence in found.ruled_out if candidate in sentence]
+
+
+def test_either_counter_rules_out_the_oom_killer():
+    for known in (dict(cgroup_kills=0, host_kills=None), dict(cgroup_kills=None, host_kills=0)):
+        assert 'OOM' in ' '.join(judge(traces(**known)).ruled_out)
