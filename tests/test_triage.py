@@ -136,7 +136,7 @@ def test_a_folder_named_like_no_day(base):
 def life(base, role='server', **configured):
     options, problems = load(configured, {})
     assert not problems
-    return SimpleNamespace(base=base, name='', options=options, findings=Findings(), role=role,
+    return SimpleNamespace(do_later=lambda errand: errand(), base=base, name='', options=options, findings=Findings(), role=role,
                            instance={'host': HERE.host, 'client_home': HERE.client_home, 'listen': HERE.listen})
 
 

@@ -22,6 +22,9 @@ class ILivingRun(Interface):
     def start():
         """Make the parts: each that cannot be had is a finding and leaves the others."""
 
+    def do_later(errand):
+        """Call a short function once, in the background."""
+
     def serving(listen=''):
         """Zope is up: note it, and which compiled modules are loaded by now."""
 
@@ -70,6 +73,9 @@ class IArchive(Interface):
 
     def summaries():
         """All RunRecords without what is large (RunRecord.HEAVY), newest first."""
+
+    def last_server_run(instance):
+        """The newest RunRecord of a server of that instance, or None.  Reads no more than it must."""
 
     def record(run):
         """One whole RunRecord.  Raises errors.NoSuchRun."""

@@ -213,13 +213,17 @@ class RunRecord:
         """Read back, ignoring keys of a later release.  Raises ValueError for what is no record."""
         if not isinstance(document, dict) or not isinstance(document.get('run'), str):
             raise ValueError('not a run record')
-        known = {f.name for f in fields(cls)}
-        values = {key: value for key, value in document.items() if key in known}
+        values = _typed(document, {f.name: f.type for f in fields(cls)})
         values['instance'] = Instance(**_strings(document.get('instance'), Instance))
         values['evidence'] = tuple(Evidence(**_strings(item, Evidence)) for item in _list(document, 'evidence'))
-        for key in ('ruled_out', 'candidates', 'requests', 'recent', 'threads', 'native', 'suspects',
-                    'known_issues', 'samples', 'log', 'compiled_modules', 'findings'):
-            values[key] = tuple(_list(document, key))
+        for key in ('ruled_out', 'candidates', 'compiled_modules'):
+            values[key] = tuple(str(item) for item in _list(document, key))
+        for key, shape in _SHAPES.items():
+            values[key] = tuple(shape | _typed(item, {name: type(value).__name__ for name, value in shape.items()},
+                                               keep=True) for item in _list(document, key) if isinstance(item, dict))
+        for thread in values['threads']:
+            thread['frames'] = [_FRAME | _typed(frame, {}, keep=True) for frame in thread['frames']
+                                if isinstance(frame, dict)]
         return cls(**values)
 
 
@@ -236,3 +240,29 @@ def _strings(document, cls) -> dict:
     """The string fields of `cls` found in an untrusted document."""
     document = document if isinstance(document, dict) else {}
     return {f.name: str(document.get(f.name, '') or '') for f in fields(cls)}
+
+
+#: What the items of a record's lists hold at least, and of which type.
+_FRAME = {'file': '', 'line': None, 'function': ''}
+_SHAPES = {
+    'requests': {'thread': '', 'method': '', 'path': '', 'phase': '', 'seconds': 0.0, 'started': None, 'count': 1,
+                 'status': 0, 'crashed': False},
+    'recent': {'thread': '', 'method': '', 'path': '', 'phase': '', 'seconds': 0.0, 'started': None, 'count': 1,
+               'status': 0, 'crashed': False},
+    'threads': {'ident': None, 'name': '', 'crashed': False, 'frames': [], 'note': '', 'cut': False},
+    'native': {'binary': '', 'symbol': '', 'offset': None, 'address': None},
+    'suspects': {}, 'known_issues': {}, 'findings': {},
+    'samples': {'time': None, 'rss': -1, 'cpu': -1.0, 'threads': -1, 'descriptors': -1, 'in_flight': 0},
+    'log': {'time': None, 'level': '', 'logger': '', 'message': ''}}
+#: How a value of foreign origin must look for an annotation; others are not checked.
+_CHECKS = {
+    'str': lambda v: isinstance(v, str), 'str | None': lambda v: v is None or isinstance(v, str),
+    'int': lambda v: isinstance(v, int), 'int | None': lambda v: v is None or isinstance(v, int),
+    'float': lambda v: isinstance(v, int | float), 'float | None': lambda v: v is None or isinstance(v, int | float),
+    'bool': lambda v: isinstance(v, bool), 'list': lambda v: isinstance(v, list), 'dict': lambda v: isinstance(v, dict)}
+
+
+def _typed(document: dict, types: dict, keep: bool = False) -> dict:
+    """The entries whose value has the right type; with `keep`, those of no known type too."""
+    return {key: value for key, value in document.items()
+            if (key in types or keep) and _CHECKS.get(types.get(key), lambda v: True)(value)}

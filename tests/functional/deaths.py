@@ -8,8 +8,6 @@ import socket
 from pathlib import Path
 
 import zc.lockfile
-from zopekit import ZopeInstance
-from zopekit import wait_for
 
 from Products.StabilityMonitor import blackbox
 from Products.StabilityMonitor.rundirectory import BLACKBOX
@@ -17,6 +15,8 @@ from Products.StabilityMonitor.rundirectory import CONTEXT
 from Products.StabilityMonitor.rundirectory import mark_name
 from Products.StabilityMonitor.rundirectory import read_json
 from Products.StabilityMonitor.rundirectory import write_whole
+from zopekit import ZopeInstance
+from zopekit import wait_for
 
 PRODUCTS = Path(__file__).resolve().parent.parent / 'products'
 PATIENCE = 30

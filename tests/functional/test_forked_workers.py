@@ -3,6 +3,7 @@ import http.client
 import signal
 
 import pytest
+
 import zopekit
 
 pytestmark = pytest.mark.zope

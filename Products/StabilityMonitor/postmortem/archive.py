@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from ..errors import NoSuchRun
 from ..interfaces import IArchive
+from ..records import Instance
 from ..records import RunRecord
 from ..records import from_isotime
 from ..rundirectory import BLACKBOX
@@ -61,6 +62,17 @@ class Archive:
         if path not in _KNOWN:
             _KNOWN[path] = _from_file(path / SUMMARY) or _from_file(path / INCIDENT) or _lost(name)
         return _KNOWN[path]
+
+    def last_server_run(self, instance: Instance) -> RunRecord | None:
+        """The newest run of a server of that instance; reads no more records than it must."""
+        best = None
+        for name in sorted(self._names(), reverse=True):
+            if best and name[:16] < best.run[:16]:      # names tell whole seconds only
+                break
+            found = self._summary(name)
+            if found.role == 'server' and found.instance == instance:
+                best = max(best, found, key=_order) if best else found
+        return best
 
     def record(self, run: str) -> RunRecord:
         """Everything known about one archived run.  Raises NoSuchRun."""

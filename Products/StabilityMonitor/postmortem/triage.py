@@ -80,14 +80,14 @@ def at_start(life) -> None:
             f'triage-{name}', f'The dead run {name} could not be archived.', f'{type(error).__name__}: {error}.',
             'Make the directory writable for the user that Zope runs as.'))
         archive = Archive(life.base)
-        archive.prune(options.keep_runs, options.keep_days, options.keep_bytes)
-        _say_how_it_ended(archive, Instance(**life.instance), life.role)
+        if life.role == 'server':
+            _say_how_it_ended(archive.last_server_run(Instance(**life.instance)))
+        life.do_later(lambda: archive.prune(options.keep_runs, options.keep_days, options.keep_bytes))
 
 
-def _say_how_it_ended(archive, instance, role):
+def _say_how_it_ended(last):
     """One line in the event log: how the last run ended."""
-    last = next((r for r in archive.summaries() if r.instance == instance and r.role == 'server'), None)
-    if last is None or role != 'server':
+    if last is None:
         return
     level = logging.WARNING if last.is_incident else logging.INFO
     LOGGER.log(level, 'The last run (pid %s, started %s, up %s) ended: %s [%s, %s] %s', last.pid, last.started,

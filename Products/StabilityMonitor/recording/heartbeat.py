@@ -13,7 +13,10 @@ SURVIVED_AFTER = 2
 
 
 class Heartbeat(threading.Thread):
-    """Beats every `interval` seconds.  `duties` are functions called at each beat, `in_thread` once at first."""
+    """Beats every `interval` seconds.  `duties` are functions called at each beat, `in_thread` once at first.
+
+    What is appended to `errands` is called once, in the background, and must be short.
+    """
 
     def __init__(self, interval: float, duties, findings, in_thread=lambda: None):
         super().__init__(name='StabilityMonitor heartbeat', daemon=True)
@@ -21,6 +24,7 @@ class Heartbeat(threading.Thread):
         self.duties = list(duties)
         self.findings = findings
         self.in_thread = in_thread
+        self.errands = []
         self.last = 0.0
         self._over = threading.Event()
 
@@ -31,6 +35,9 @@ class Heartbeat(threading.Thread):
             self._over.wait(self.interval)
 
     def beat(self) -> None:
+        while self.errands:
+            with self.findings.guarded('errand', 'A task in the background has failed.'):
+                self.errands.pop(0)()
         for duty in tuple(self.duties):
             try:
                 duty()

@@ -217,6 +217,13 @@ class LivingRun:
         if self.handler and root.handlers and self.handler not in root.handlers:
             root.addHandler(self.handler)
 
+    def do_later(self, errand) -> None:
+        """Call `errand` once in the background; at once where nothing beats."""
+        if self.heartbeat:
+            self.heartbeat.errands.append(errand)
+        else:
+            errand()
+
     def serving(self, listen: str = '') -> None:
         """Zope is up: note it, and what is loaded by now."""
         if self.recorder:

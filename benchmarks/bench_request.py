@@ -1,0 +1,96 @@
+"""What a monitor adds to a request, side by side with its peers.
+
+Each peer in an environment and a process of its own, the processes in turn, several generations of them.  In each
+round a process answers batches with its monitor on and off, in turn; the fastest of each count.  The figure is the
+median of the rounds' differences.  "none" has nothing to switch: its figure is the noise.
+"""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import environments
+from figures import CHECKOUT
+from figures import PROGRAMS
+from figures import Row
+from figures import alone
+from figures import median
+from figures import row
+from figures import spread
+
+GENERATIONS, ROUNDS, BATCHES, REQUESTS = 4, 9, 6, 100
+US = 'us'
+
+
+class Process:
+    """One Zope with one monitor."""
+
+    def __init__(self, monitor, folder):
+        from zopekit import ZopeInstance
+        zope = ZopeInstance(folder, python=environments.python(monitor), stderr='null')
+        zope.checkout = monitor == 'stabilitymonitor'
+        zope.create()
+        self.log = open(Path(folder) / 'stderr', 'w+')  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [zope.python, str(PROGRAMS / 'published.py'), str(zope.zope_conf), monitor], env=zope.environment(),
+            cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self._line('ready')
+
+    def _line(self, wanted=''):
+        line = self.process.stdout.readline().strip()
+        if not line or (wanted and line != wanted):
+            self.log.seek(0)
+            raise SystemExit(f'{self.process.args} failed:\n{self.log.read()[-4000:]}')
+        return line
+
+    def round(self, batches=BATCHES, requests=REQUESTS):
+        """Microseconds per request: (with the monitor, without)."""
+        print(batches, requests, file=self.process.stdin, flush=True)
+        with_it, without = json.loads(self._line())
+        return with_it / 1000, without / 1000
+
+    def end(self):
+        self.process.kill()
+        self.process.communicate()
+        self.log.close()
+
+
+def measure() -> list[Row]:
+    added, pages = {name: [] for name in environments.PEERS}, {name: [] for name in environments.PEERS}
+    for _ in range(GENERATIONS):
+        with tempfile.TemporaryDirectory(prefix='bench-request-') as folder:
+            processes = {name: Process(name, os.path.join(folder, name)) for name in added}
+            try:
+                for process in processes.values():
+                    process.round(2)                    # warm
+                for turn in range(ROUNDS):
+                    names = list(processes)
+                    for name in names[turn % len(names):] + names[:turn % len(names)]:
+                        with_it, without = processes[name].round()
+                        added[name].append(with_it - without)
+                        pages[name].append(with_it)
+            finally:
+                for process in processes.values():
+                    process.end()
+    return list(_rows({name: median(values) for name, values in added.items()}, added, pages))
+
+
+def _rows(figures, added, pages):
+    ours, haufe, sentry = (figures[name] for name in ('stabilitymonitor', 'haufe.requestmonitoring', 'sentry-sdk'))
+    between = median([a - b for a, b in zip(pages['stabilitymonitor'], pages['none'], strict=True)])
+    yield row('a request, begin and end, through Zope\'s events', 5, ours, US, 2, spread(added['stabilitymonitor'], US))
+    yield Row('  haufe.requestmonitoring 0.6.0, its monitor', 'at least 4 times that', f'{haufe:.1f} us, '
+              f'{haufe / ours:.1f} times', haufe >= 4 * ours)
+    yield Row('  sentry-sdk, its WSGI middleware', 'at least 20 times that', f'{sentry:.1f} us, '
+              f'{sentry / ours:.0f} times', sentry >= 20 * ours)
+    yield Row('  no monitor, switched on and off (noise)', '', f'{figures["none"]:.2f} us '
+              f'({spread(added["none"], US)}), of {median(pages["none"]):.0f} us for a page')
+    yield Row('  process with this monitor less one with none', '', f'{between:.1f} us')
+
+
+if __name__ == '__main__':
+    assert CHECKOUT
+    alone(measure)

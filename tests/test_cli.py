@@ -1,0 +1,197 @@
+"""The command line while Zope is down: what it says, and its exit status: 0 well, 1 wrong, 2 unusable."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from synthetic import HERE
+from synthetic import DeadRun
+from synthetic import quiet_world
+from synthetic import record
+
+from Products.StabilityMonitor import cli
+from Products.StabilityMonitor.postmortem.archive import Archive
+from Products.StabilityMonitor.postmortem.triage import triage
+from Products.StabilityMonitor.rundirectory import Base
+from Products.StabilityMonitor.rundirectory import identity
+from Products.StabilityMonitor.rundirectory import new_name
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def base(tmp_path, monkeypatch):
+    for name in ('CLIENT_HOME', 'STABILITYMONITOR_DIRECTORY'):
+        monkeypatch.delenv(name, raising=False)
+    base = Base(tmp_path / 'stability')
+    base.prepare()
+    return base
+
+
+@pytest.fixture
+def command(base, capsysbinary):
+    """Runs the command on `base`; returns (exit status, output, errors)."""
+    def run(*words):
+        status = cli.main(['--directory', str(base.path), *words])
+        return status, *(text.decode() for text in capsysbinary.readouterr())
+    return run
+
+
+def archived(base, *records):
+    for each in records:
+        path = base.runs / each.run
+        path.mkdir()
+        Archive(base).add(path, each)
+    return [each.run for each in records]
+
+
+def process(*words, **environ):
+    """As a person calls it, in a process of its own."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(('STABILITY', 'CLIENT_HOME'))}
+    return subprocess.run([sys.executable, '-m', 'Products.StabilityMonitor', *words], capture_output=True, text=True,
+                          env=env | {'PYTHONPATH': str(CHECKOUT)} | environ, timeout=60)
+
+
+# -- as a process --------------------------------------------------------------------------------------
+
+def test_without_zope_and_with_either_place(base):
+    DeadRun(base.path).crashed()
+    done = process('--directory', str(base.path), 'triage')
+    assert done.returncode == 1 and 'Segmentation fault' in done.stdout, done
+    for where in (('--directory', str(base.path)), ('--client-home', str(base.path.parent))):
+        done = process('status', *where)
+        assert (done.returncode, done.stderr) == (1, '') and 'last run of' in done.stdout
+    assert process('history', CLIENT_HOME=str(base.path.parent)).returncode == 0
+    assert process('history', STABILITYMONITOR_DIRECTORY=str(base.path)).returncode == 0
+
+
+@pytest.mark.parametrize('words, sentence', [
+    (('status',), 'There is no data directory to look into. Name the directory with --directory'),
+    (('--directory', '/nowhere', 'status'), '/nowhere is not a directory that can be read. Name the directory'),
+    (('--client-home', '/nowhere', 'checks'), '/nowhere/stability is not a directory'),
+    ((), 'usage:'), (('dance',), 'invalid choice'), (('report', '--format', 'pdf'), 'invalid choice'),
+])
+def test_wrong_usage(words, sentence):
+    done = process(*words)
+    assert (done.returncode, done.stdout) == (2, '') and sentence in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_a_reader_that_leaves_early(base):
+    archived(base, *(record(n) for n in range(300)))
+    done = subprocess.run(f'{sys.executable} -m Products.StabilityMonitor --directory {base.path} history | head -n 1',
+                          shell=True, capture_output=True, text=True, env=os.environ | {'PYTHONPATH': str(CHECKOUT)})
+    assert (done.returncode, done.stderr, done.stdout.count('\n')) == (0, '', 1)
+
+
+# -- status --------------------------------------------------------------------------------------------
+
+def test_status_of_nothing(command):
+    assert command('status') == (0, 'No run has been recorded here yet.\n', '')
+
+
+def test_status_of_a_wanted_stop(base, command):
+    archived(base, record(0, 'crashed'), record(1, 'stopped'))
+    status, output, _ = command('status')
+    assert status == 0 and f'last run of {HERE.label}: It ended: stopped. [stopped, certain] up 1 min' in output
+
+
+def test_status_of_an_incident(base, command):
+    archived(base, record(0), record(1, 'hung'))
+    assert command('status')[0] == 1
+
+
+def test_status_of_a_dead_run(base, command):
+    run = DeadRun(base.path).crashed()
+    status, output, _ = command('status')
+    assert status == 1 and f'dead, not yet judged: {run.name} (run "stabilitymonitor triage")' in output
+
+
+def test_status_of_a_living_run(base, command):
+    living = base.create(new_name(1e9, os.getpid()), {'identity': identity(), 'instance': {'host': 'here'}})
+    status, output, _ = command('status')
+    assert status == 0 and f'running: pid {os.getpid()} since 2001-09-09' in output
+    living.abandon()
+
+
+def test_status_of_a_crash_loop(base, command):
+    archived(base, *(record(n, 'crashed', after=n * 60) for n in range(3)))
+    status, output, _ = command('status')
+    assert status == 1 and output.startswith(f'CRASH LOOP: 3 incidents in a row of {HERE.label}')
+
+
+# -- the others ------------------------------------------------------------------------------------------
+
+def test_history(base, command):
+    script = DeadRun(base.path, 9, 'script')
+    archived(base, record(0, 'crashed', signal='SIGSEGV'), record(1))
+    Archive(base).add(script.path, record(9, role='script', run=script.name))
+    status, output, _ = command('history')
+    lines = output.splitlines()
+    assert status == 0 and [line.split()[1] for line in lines[:2]] == ['stopped', 'crashed']
+    assert 'SIGSEGV' in lines[1] and lines[2] == 'and 1 clean runs of scripts'
+
+
+def test_show(base, command):
+    crashed, stopped = archived(base, record(0, 'crashed'), record(1))
+    status, output, _ = command('show', crashed)
+    assert status == 1 and output.startswith('It ended: crashed.\n')
+    assert command('show', stopped)[0] == 0
+
+
+@pytest.mark.parametrize('words', [('show', 'nonsense'), ('show', '../../etc'), ('report', '20260921T160000Z-1-abcd')])
+def test_show_what_is_not_there(base, command, words):
+    archived(base, record(0))
+    status, output, errors = command(*words)
+    assert (status, output) == (2, '')
+    assert errors == f'stabilitymonitor: There is no archived run {words[1]!r}. List the runs with the command "history".\n'
+
+
+def test_report(base, command, tmp_path):
+    DeadRun(base.path).crashed()
+    triage(base, world=quiet_world(tmp_path))
+    status, output, _ = command('report', '--format', 'json')
+    report = json.loads(output)
+    assert status == 0 and report['previous']['verdict'] == 'crashed' and report['process'] is None
+    assert report['instance'] == {'host': HERE.host, 'client_home': HERE.client_home, 'listen': HERE.listen}
+    assert 'The incident' in command('report', report['previous']['run'])[1]
+
+
+def test_report_of_nothing(command):
+    status, output, errors = command('report')
+    assert (status, output) == (2, '') and 'No run has been archived here yet.' in errors
+
+
+def test_triage(base, command):
+    assert command('triage') == (0, 'There was nothing to judge.\n', '')
+    DeadRun(base.path, 0).served().marked('SIGTERM', b'Stack (most recent call first):\n')
+    assert command('triage')[0] == 0
+    run = DeadRun(base.path, 1).crashed()
+    status, output, _ = command('triage')
+    assert status == 1 and output.startswith(f'{run.name}: Zope crashed') and '[crashed, certain]' in output
+
+
+def test_triage_that_fails(base, command, monkeypatch):
+    run = DeadRun(base.path).crashed()
+    monkeypatch.setattr(Archive, 'add', lambda *args: (_ for _ in ()).throw(PermissionError(13, 'not allowed')))
+    status, _, errors = command('triage')
+    assert status == 2 and errors.startswith(f'{run.name} could not be archived: ')
+    assert 'as the user that Zope runs as' in errors
+
+
+def test_checks(base, command):
+    assert command('checks') == (0, 'All is well with the breadcrumbs.\n', '')
+    DeadRun(base.path)
+    living = base.create(new_name(1e9, os.getpid()), {'identity': identity()})
+    status, output, _ = command('checks')
+    assert status == 1 and '1 dead runs wait' in output and f'The run {living.path.name} has no black box' in output
+    living.abandon()
+
+
+def test_nothing_foreign_steers_the_terminal(base, command):
+    run, = archived(base, record(0, 'crashed', summary='\x1b[2Jboo', signal='\x1b', requests=({
+        'method': 'GET', 'path': '/\x1b', 'phase': 'x', 'seconds': 1.0, 'started': '', 'thread': ''},)))
+    for words in (('status',), ('history',), ('show', run), ('report', run)):
+        assert '\x1b' not in command(*words)[1]
