@@ -45,13 +45,21 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
 def signature(judgement: Judgement, threads, exception: str = '') -> str:
     """A short, stable name for "the same crash again": what, where, and eight digits of both."""
     thread = next((t for t in threads if t['crashed']), None)
-    frames = [f'{os.path.basename(f["file"])}:{f["function"]}' for f in (thread['frames'] if thread else ())]
+    frames = [_place(f) for f in (thread['frames'] if thread else ())]
     frames = list(dict.fromkeys(frames))[:_FRAMES_IN_SIGNATURE]
     kind = exception_name(exception) if judgement.verdict in (
         'unhandled-exception', 'startup-failed') else ''
     words = [judgement.verdict, judgement.signal or '', kind, *frames]
     digest = hashlib.sha256('|'.join(words).encode()).hexdigest()[:8]
     return ' '.join(filter(None, [judgement.signal or kind or judgement.verdict, *frames[:1], digest]))
+
+
+def _place(frame):
+    """File and function; `__init__.py` alone would name nothing."""
+    folder, name = os.path.split(frame['file'])
+    if name == '__init__.py':
+        name = f'{os.path.basename(folder)}/{name}'
+    return f'{name}:{frame["function"]}'
 
 
 def _instance(traces):
