@@ -58,7 +58,8 @@ setup(
     extras_require={
         'native': ['pystack; sys_platform == "linux"'],
         'metrics': ['prometheus-client'],
-        'test': ['gunicorn', 'hypothesis', 'pytest', 'pytest-cov', 'selenium', 'setuptools', 'zdaemon', 'zope.testing'],
+        'test': ['gunicorn', 'hypothesis', 'pytest', 'pytest-cov', 'pytest-xdist', 'selenium', 'setuptools',
+                 'zdaemon', 'zope.testing'],
         'bench': ['haufe.requestmonitoring', 'sentry-sdk', 'six'],
     },
     entry_points={'console_scripts': ['stabilitymonitor = Products.StabilityMonitor.cli:main']},

@@ -47,6 +47,8 @@ def pytest_configure(config):
     config.stash[REQUIRED] = [name for name in config.getoption('--require').split(',') if name]
     config.stash[RAN] = collections.Counter()
     unknown = set(config.stash[REQUIRED]) - set(NEEDS)
+    if not hasattr(config, 'workerinput'):
+        config.pluginmanager.register(_Ran(config))
     if unknown:
         raise pytest.UsageError(f'--require: no such marker: {", ".join(sorted(unknown))}')
 
@@ -59,21 +61,25 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
-    report = yield
-    markers = {name for name in NEEDS if item.get_closest_marker(name)}
-    required = item.config.stash[REQUIRED]
-    excused = markers.difference(required)
-    for name in markers.intersection(required):
-        if report.when == 'call' and report.passed:
-            item.config.stash[RAN][name, 'passed'] += 1
-        elif report.skipped and not hasattr(report, 'wasxfail') and not excused:
-            item.config.stash[RAN][name, 'skipped'] += 1
-    return report
+class _Ran:
+    """Counts, in the process that gathers the reports (with pytest-xdist: the controller), what ran."""
+
+    def __init__(self, config):
+        self.required, self.ran = config.stash[REQUIRED], config.stash[RAN]
+
+    def pytest_runtest_logreport(self, report):
+        markers = {name for name in NEEDS if name in report.keywords}
+        excused = markers.difference(self.required)
+        for name in markers.intersection(self.required):
+            if report.when == 'call' and report.passed:
+                self.ran[name, 'passed'] += 1
+            elif report.skipped and not hasattr(report, 'wasxfail') and not excused:
+                self.ran[name, 'skipped'] += 1
 
 
 def _unmet(config):
+    if hasattr(config, 'workerinput'):
+        return
     ran = config.stash[RAN]
     for name in config.stash[REQUIRED]:
         if not ran[name, 'passed'] or ran[name, 'skipped']:

@@ -38,7 +38,7 @@ FATAL_ERROR = SEGFAULT.replace(b'Segmentation fault\n', b'take: the GIL is gone\
 
 def overflow(frames=100):
     """The dump of a runaway recursion."""
-    return b'Fatal Python error: Segmentation fault\n\nCurrent thread 0x00007f0000000010 (most recent call first):\n' + (
+    return SEGFAULT.partition(b'Thread')[0] + b'Current thread 0x00007f0000000010 (most recent call first):\n' + (
         b'  File "/site/deep.py", line 3 in deeper\n' * frames)
 
 

@@ -146,7 +146,8 @@ def test_show_what_is_not_there(base, command, words):
     archived(base, record(0))
     status, output, errors = command(*words)
     assert (status, output) == (2, '')
-    assert errors == f'stabilitymonitor: There is no archived run {words[1]!r}. List the runs with the command "history".\n'
+    assert errors == (f'stabilitymonitor: There is no archived run {words[1]!r}. '
+                      'List the runs with the command "history".\n')
 
 
 def test_report(base, command, tmp_path):

@@ -221,9 +221,9 @@ def test_a_start_that_cannot_be_true_is_taken_from_the_name(run, world, started)
     assert collect(run.change(started=started), world).started == int(STARTED)
 
 
-_VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-                       lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
-                       max_leaves=8)
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3), max_leaves=8)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -241,8 +241,8 @@ def test_any_context_gives_a_record(run, world, key, value):
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=st.binary(max_size=300), file=st.sampled_from(('blackbox.sbr', 'context.json', 'faults.mark', 'SIGTERM.mark',
-                                                           'deadman.mark', 'serving.json')))
+@given(data=st.binary(max_size=300), file=st.sampled_from((
+    'blackbox.sbr', 'context.json', 'faults.mark', 'SIGTERM.mark', 'deadman.mark', 'serving.json')))
 def test_any_bytes_give_a_record(run, world, data, file):
     (run.path / file).write_bytes(data)
     record = triage.examine(run.path, world)

@@ -71,6 +71,15 @@ class TestBeats:
         until(lambda: added)
         heartbeat.stop(timeout=10)
 
+    def test_an_errand_is_run_once_and_one_that_fails_harms_nothing(self):
+        done, findings = [], Findings()
+        heartbeat = Heartbeat(1, [lambda: done.append('duty')], findings)
+        heartbeat.errands += [lambda: done.append(1 / 0), lambda: done.append('errand')]
+        heartbeat.beat()
+        heartbeat.beat()
+        assert done == ['errand', 'duty', 'duty']
+        assert ['ZeroDivisionError' in finding.detail for finding in findings] == [True]
+
     def test_stop_does_not_wait_for_the_next_beat(self):
         heartbeat = Heartbeat(3600, [], Findings())
         heartbeat.start()

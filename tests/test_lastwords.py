@@ -53,7 +53,7 @@ def test_class_with_a_module():
     assert exception_name(text) == 'zc.lockfile.LockError'
 
 
-@pytest.mark.parametrize('text, line', [('', ''), ('\n\n', ''), ('no exception', 'no exception'), ('  indented', 'indented')])
+@pytest.mark.parametrize('text, line', [('', ''), ('\n\n', ''), ('no exception', 'no exception'), ('  (odd)', '(odd)')])
 def test_other_text(text, line):
     assert exception_line(text) == line and exception_name(text) == ''
 

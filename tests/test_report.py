@@ -53,7 +53,8 @@ def crash(base, number=0, path='/fatal'):
     run.box(write)
     ident, = blackbox.read((run.path / 'blackbox.sbr').read_bytes()).threads
     return run.marked('faults', b'Fatal Python error: Segmentation fault\n\nCurrent thread 0x%016x (most recent call '
-                      b'first):\n  File "/site/bad.py", line 7 in crash\n\nExtension modules: a._b (total: 1)\n' % ident)
+                      b'first):\n  File "/site/bad.py", line 7 in crash\n\n'
+                      b'Extension modules: a._b (total: 1)\n' % ident)
 
 
 @pytest.fixture
@@ -85,8 +86,8 @@ def test_the_keys_of_the_contract(life, archive):
     report = build(life, archive, clock=lambda: STARTED + 9001)
     previous = report['previous']
     assert report['schema'] == 'stabilitymonitor/1' and report['generated'].endswith('Z')
-    for wanted, found in ((REPORT, report), (INSTANCE, report['instance']), (PROCESS, report['process']), (RUN, previous),
-                          (INSTANCE, previous['instance']), (CHECK, report['checks'][0]),
+    for wanted, found in ((REPORT, report), (INSTANCE, report['instance']), (PROCESS, report['process']),
+                          (RUN, previous), (INSTANCE, previous['instance']), (CHECK, report['checks'][0]),
                           (INVENTORY, report['inventory']), (REQUEST, previous['requests'][0]),
                           (REQUEST, report['in_flight'][0]), (THREAD, previous['threads'][0]),
                           ({'file', 'line', 'function'}, previous['threads'][0]['frames'][0]),

@@ -59,8 +59,9 @@ def test_a_whole_record(base, tmp_path):
         recorder.begin('POST', '/fatal', _now=lambda: run.started + 50)
         recorder.log(40, 'site', 'something is wrong', run.started + 55)
     run = DeadRun(base.path)
-    run.box(write).marked('faults', b'Fatal Python error: Bus error\n\nCurrent thread 0x%016x (most recent call first):\n'
-                          b'  File "/x.py", line 1 in f\n\nExtension modules: lxml.etree (total: 1)\n' % get_ident())
+    run.box(write).marked('faults', b'Fatal Python error: Bus error\n\nCurrent thread 0x%016x (most recent call '
+                          b'first):\n  File "/x.py", line 1 in f\n\nExtension modules: lxml.etree (total: 1)\n'
+                          % get_ident())
     found, = triage(base, world=quiet_world(tmp_path))
     assert (found.verdict, found.signal, found.instance) == ('crashed', 'SIGBUS', HERE)
     assert [(r['path'], r['crashed'], r['seconds']) for r in found.requests] == [('/fatal', True, 10.0)]
@@ -136,7 +137,8 @@ def test_a_folder_named_like_no_day(base):
 def life(base, role='server', **configured):
     options, problems = load(configured, {})
     assert not problems
-    return SimpleNamespace(do_later=lambda errand: errand(), base=base, name='', options=options, findings=Findings(), role=role,
+    return SimpleNamespace(do_later=lambda errand: errand(), base=base, name='', options=options, role=role,
+                           findings=Findings(),
                            instance={'host': HERE.host, 'client_home': HERE.client_home, 'listen': HERE.listen})
 
 

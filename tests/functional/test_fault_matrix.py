@@ -134,12 +134,9 @@ HANGS = (
         setting=STALLING, confidence='strong', says='All threads that serve were busy'),
     Row('SIGKILL while hung on a lock', by('SIGKILL'), 'hung', -9, before=_LOCK, requests=_WAITING, setting=STALLING,
         says='was killed'),
-    Row('SIGINT while hung on a lock', by('SIGINT'), 'hung', 0, 'SIGINT', before=_LOCK, requests=_WAITING,
-        setting=STALLING),
-    Row('SIGUSR2 while hung on a lock', by('SIGUSR2'), 'hung', -12, 'SIGUSR2', before=_LOCK, requests=_WAITING,
-        setting=STALLING),
-    Row('kill -SEGV while hung on a lock', by('SIGSEGV'), 'crashed', -11, 'SIGSEGV', before=_LOCK, requests=_WAITING,
-        setting=STALLING),
+    *(Row(f'{name} while hung on a lock', by(name), verdict, code, name, before=_LOCK, requests=_WAITING,
+          setting=STALLING) for name, verdict, code in (
+              ('SIGINT', 'hung', 0), ('SIGUSR2', 'hung', -12), ('SIGSEGV', 'crashed', -11))),
     Row('SIGTERM while C code holds the GIL', by('SIGTERM'), 'hung', -15, 'SIGTERM', before=_GIL, requests=_HOLDING,
         setting=STALLING, confidence='strong', says='interpreter lock (GIL)'),
     Row('SIGKILL while C code holds the GIL', by('SIGKILL'), 'hung', -9, before=_GIL, requests=_HOLDING,
@@ -224,9 +221,8 @@ class Start:
 
 STARTS = (
     Start('an error in the ZCML', trouble=deaths.bad_zcml, says='nonsense'),
-    Start('an exception in another product, at import', unlucky('raise-import'), says='LookupError: an unlucky product'),
-    Start('an exception in another product, when initialized', unlucky('raise-initialize'),
-          says='LookupError: an unlucky product'),
+    Start('an exception in another product, at import', unlucky('raise-import'), says='LookupError: an unlucky'),
+    Start('an exception in another product, when initialized', unlucky('raise-initialize'), says='LookupError: an'),
     Start('SystemExit in another product', unlucky('exit-import'), says='a normal exit'),
     Start('a locked database', trouble=deaths.locked_database, says='LockError'),
     Start('a port in use', trouble=deaths.port_in_use, says='after it had started to serve'),

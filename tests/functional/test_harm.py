@@ -256,7 +256,7 @@ def test_damaged_files(site, dead):
 
 def test_a_folder_in_the_place_of_a_file(site, dead):
     graves = Graveyard(site)
-    for verdict, source in dead.items():
+    for source in dead.values():
         for file in sorted(path.name for path in source.iterdir() if path.name != 'lock'):
             path = graves.bury(source, 'crashed', 'vanished', 'unreadable', 'startup-failed') / file
             path.unlink()
