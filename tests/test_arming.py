@@ -17,6 +17,7 @@ from programs.handshake import until
 from zope.interface.verify import verifyObject
 
 from Products.StabilityMonitor import blackbox
+from Products.StabilityMonitor.errors import UnreadableRecord
 from Products.StabilityMonitor.interfaces import ILivingRun
 from Products.StabilityMonitor.rundirectory import BLACKBOX
 from Products.StabilityMonitor.rundirectory import Base
@@ -58,6 +59,15 @@ class Victim:
         """Its exit status; what it said is kept."""
         self.said, self.errors = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode
+
+    def beats(self):
+        """When there are two samples, the first beat is over: the dead man's timer runs."""
+        def is_beating():
+            try:
+                return len(self.box.samples) > 1
+            except (ValueError, OSError, UnreadableRecord):    # not even armed yet
+                return False
+        until(is_beating, 'the second beat')
 
     def clean_up(self):
         self.process.kill()
@@ -218,6 +228,7 @@ class TestAHeldGIL:
 
     def test_the_dead_man_notes_it_and_a_signal_still_ends_it(self, start):
         armed, control = start('hold_gil', 'stall=500ms'), start('hold_gil', armed=False)
+        armed.beats()
         for victim in (armed, control):
             victim.go('holding')
         until(lambda: 'deadman' in armed.marks(), 'the mark of the dead man')
@@ -230,7 +241,7 @@ class TestAHeldGIL:
 
     def test_a_healthy_process_that_was_stopped_for_long_goes_on(self, start):
         victim = start('serve', 'stall=500ms').go()
-        until(lambda: victim.box.samples)
+        victim.beats()
         victim.tell('hello', 'alive').signal('SIGSTOP')
         os.waitid(os.P_PID, victim.process.pid, os.WSTOPPED | os.WNOWAIT)
         time.sleep(0.8)                                        # longer than `stall`: that is the point
@@ -244,7 +255,7 @@ class TestAHeldGIL:
 
     def test_an_idle_process_leaves_no_mark(self, start):
         victim = start('serve', 'stall=1s').go()
-        until(lambda: victim.box.samples)
+        victim.beats()
         until(lambda: victim.box.last_sample.monotonic - victim.box.samples[0].monotonic > 2)
         victim.tell('')
         assert victim.end() == 0 and victim.marks() == {}

@@ -266,9 +266,8 @@ def do_fork_and_foreign_usr1():
 
 def do_fork_and_stay():
     """The child lives as long as stdin is open."""
-    pid = os.fork()
-    if pid:
-        say('child', pid)
+    if os.fork() == 0:
+        say('child', os.getpid())
     sys.stdin.read()
 
 
