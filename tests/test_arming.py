@@ -425,7 +425,7 @@ class TestADiskThatWillNot:
     def test_hold_more(self, start):
         victim = start('full').go()
         found = victim.hear().split()
-        assert {'black-box', 'fault-log'} <= set(found) and 'run-directory' not in found
+        assert {'black-box-file', 'fault-log'} <= set(found) and 'run-directory' not in found
         assert victim.end() == 0
         left = {path.name for path in victim.path.iterdir()}
         assert not left & {'blackbox.sbr', 'faults.mark'}

@@ -16,7 +16,7 @@ from ..options import load
 from .livingrun import LivingRun
 
 #: The living run of this process, its recorder (None: nothing is recorded), and what a fork has cut off.
-STATE = SimpleNamespace(life=None, recorder=None, cut_off=[], hooked=False)
+STATE = SimpleNamespace(life=None, recorder=None, cut_off=[], hooked=False, record_query=False, record_user=False)
 
 
 def arm(configured, environ, instance: dict, role: str, software: dict) -> LivingRun:
@@ -29,6 +29,7 @@ def arm(configured, environ, instance: dict, role: str, software: dict) -> Livin
     if options.enabled:
         life.start()
         _hook()
+    STATE.record_query, STATE.record_user = options.record_query, options.record_user
     STATE.life, STATE.recorder = life, life.recorder
     return life
 

@@ -123,8 +123,13 @@ class LivingRun:
             self.findings.add('network-volume', f'The breadcrumbs are on a network file system ({network}).',
                               'The black box is kept in memory only; fault log and signal marks are written.',
                               'Move the directory to a local disk with the option "directory".')
-        if network or not self.directory:
-            return mmap.mmap(-1, blackbox.SIZE)
+        elif self.directory:
+            with self.findings.guarded('black-box-file', 'The black box is kept in memory only: a later run will not '
+                                       'know which requests were in flight.', _DIRECTORY_ACTION):
+                return self._mapped_file()
+        return mmap.mmap(-1, blackbox.SIZE)
+
+    def _mapped_file(self):
         descriptor = preallocate(self.directory.path / BLACKBOX, blackbox.SIZE, self.base.file_mode)
         self._on_disk = (CONTEXT, BLACKBOX)
         try:

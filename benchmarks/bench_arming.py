@@ -1,0 +1,79 @@
+"""What the import of the product costs a start of Zope, and each dead run that it finds more.
+
+Two products that come directly before and after it in Zope's alphabetical order read the clock: real starts of
+runwsgi, in turn.  A dead run is one that crashed with all of its black box full.
+"""
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pasts
+from figures import Row
+from figures import alone
+from figures import median
+from figures import row
+from figures import spread
+
+STARTS, DEAD, ARCHIVED = 7, 10, 200
+BEFORE = 'import os, time\nos.environ["BENCH_BEFORE"] = str(time.perf_counter_ns())\n'
+AFTER = '''import os, time
+_took = time.perf_counter_ns() - int(os.environ["BENCH_BEFORE"])
+with open(os.environ["BENCH_FILE"], "w") as _file:
+    _file.write(str(_took))
+'''
+_NEIGHBOURS = (('StabilityMonito', BEFORE), ('StabilityMonitorZ', AFTER))
+
+
+def _start(zope):
+    """Milliseconds that this start spent in the import of the product."""
+    from zopekit import wait_for
+    file = Path(zope.env['BENCH_FILE'])
+    file.unlink(missing_ok=True)
+    zope.start(wait='port')
+    wait_for(lambda: file.exists() and file.read_text(), 60, 'the import of the product')
+    took = int(file.read_text()) / 1e6
+    zope.stop()
+    return took
+
+
+def _instance(folder, run, archived):
+    from zopekit import ZopeInstance
+    zope = ZopeInstance(folder, env={'BENCH_FILE': str(folder / 'took')}, stderr='null',
+                        options={'keep-days': '9999', 'keep-bytes': '4GB'})
+    for name, source in _NEIGHBOURS:
+        zope.publish(source, name)
+    zope.create()
+    if archived:
+        pasts.archive(run, zope.stability, archived, {'host': 'other', 'client_home': '/', 'listen': ''})
+    return zope
+
+
+def measure() -> list[Row]:
+    with tempfile.TemporaryDirectory(prefix='bench-arming-') as folder:
+        folder = Path(folder)
+        run = pasts.dead_run(folder / 'past', folder)
+        empty, full = _instance(folder / 'empty', run, 0), _instance(folder / 'full', run, ARCHIVED)
+        bare, after_dead, after_archive = [], [], []
+        try:
+            for zope in (empty, full):
+                _start(zope)                            # warm: byte code, page cache
+            for _ in range(STARTS):
+                shutil.rmtree(empty.stability / 'archive')
+                bare.append(_start(empty))
+                pasts.wait_for_triage(run, empty.stability, DEAD)
+                after_dead.append(_start(empty))
+                after_archive.append(_start(full))
+        finally:
+            empty.destroy()
+            full.destroy()
+    each = [(a - b) / DEAD for a, b in zip(after_dead, bare, strict=True)]
+    return [row('arming at import, one earlier run to judge', 30, median(bare), 'ms', 1, spread(bare, 'ms')),
+            row('each further dead run\'s triage, black box full', 50, median(each), 'ms', 1, spread(each, 'ms')),
+            row(f'arming at import with {ARCHIVED} archived runs', 30, median(after_archive), 'ms', 1,
+                spread(after_archive, 'ms'))]
+
+
+if __name__ == '__main__':
+    alone(measure)

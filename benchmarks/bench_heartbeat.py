@@ -1,0 +1,33 @@
+"""Processor time of a beat, once a second, in a process with eight serving threads."""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+from figures import CHECKOUT
+from figures import PROGRAMS
+from figures import Row
+from figures import alone
+from figures import median
+from figures import row
+from figures import spread
+
+BEATS = 15
+
+
+def measure() -> list[Row]:
+    with tempfile.TemporaryDirectory(prefix='bench-heartbeat-') as folder:
+        done = subprocess.run([sys.executable, str(PROGRAMS / 'beating.py'), folder, str(BEATS)], text=True,
+                              env=os.environ | {'PYTHONPATH': str(CHECKOUT)}, capture_output=True)
+    if done.returncode:
+        return [Row('heartbeat, 8 threads', '<= 200 us', f'not measured: {done.stderr.splitlines()[-1:]}')]
+    times = json.loads(done.stdout)['microseconds']
+    return [row('heartbeat with 8 threads, processor time of a second', 200, median(times), 'us', 0,
+                spread(times, 'us', 0))]
+
+
+if __name__ == '__main__':
+    alone(measure)

@@ -1,0 +1,63 @@
+"""Resident memory of a Zope that serves, with the product and without it: real starts in turn."""
+from __future__ import annotations
+
+import http.client
+import re
+import tempfile
+import threading
+from pathlib import Path
+
+import environments
+from figures import Row
+from figures import alone
+from figures import median
+from figures import row
+from figures import spread
+
+PAIRS, REQUESTS, CLIENTS = 5, 100, 8
+
+
+def _ask(port):
+    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=30)
+    for _ in range(REQUESTS):
+        connection.request('GET', '/')
+        connection.getresponse().read()
+    connection.close()
+
+
+def _resident(zope):
+    """MiB after the same requests; what is shared with other processes counts."""
+    zope.start()
+    try:
+        clients = [threading.Thread(target=_ask, args=(zope.port,)) for _ in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        status = Path(f'/proc/{zope.pid}/status').read_text()
+        return int(re.search(r'^VmRSS:\s+(\d+) kB', status, re.MULTILINE)[1]) / 1024
+    finally:
+        zope.stop()
+
+
+def measure() -> list[Row]:
+    from zopekit import ZopeInstance
+    if not Path('/proc/self/status').exists():
+        return [Row('resident memory', '<= 4 MiB', 'no /proc here')]
+    with tempfile.TemporaryDirectory(prefix='bench-memory-') as folder:
+        zopes = [ZopeInstance(f'{folder}/{name}', python=environments.python(name), stderr='null',
+                              checkout=name != 'none').create() for name in ('none', 'stabilitymonitor')]
+        try:
+            for zope in zopes:
+                _resident(zope)
+            pairs = [[_resident(zope) for zope in zopes] for _ in range(PAIRS)]
+        finally:
+            for zope in zopes:
+                zope.destroy()
+    more = [with_it - without for without, with_it in pairs]
+    return [row('resident memory, after 800 requests', 4, median(more), 'MiB', 2,
+                f'{spread(more, "MiB")}, of {median([pair[0] for pair in pairs]):.0f} MiB')]
+
+
+if __name__ == '__main__':
+    alone(measure)

@@ -1,0 +1,60 @@
+"""Pasts for the benchmarks: dead runs with full black boxes that wait for triage, and archives of many runs."""
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC
+from datetime import datetime
+from datetime import timedelta
+from pathlib import Path
+
+from figures import CHECKOUT
+from figures import PROGRAMS
+
+FIRST = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def dead_run(folder: Path, client_home) -> Path:
+    """The directory of a run that really crashed, full to the brim."""
+    done = subprocess.run([sys.executable, str(PROGRAMS / 'full_life.py'), str(folder), str(client_home)],
+                          env=os.environ | {'PYTHONPATH': str(CHECKOUT)}, capture_output=True, text=True)
+    if done.returncode != -signal.SIGSEGV:
+        raise SystemExit(f'full_life.py ended with {done.returncode}: {done.stderr}')
+    run, = (folder / 'runs').iterdir()
+    return run
+
+
+def name(number: int, pid: str = '4711') -> str:
+    return f'{FIRST + timedelta(hours=number):%Y%m%dT%H%M%SZ}-{pid}-{secrets.token_hex(2)}'
+
+
+def wait_for_triage(run: Path, stability: Path, count: int) -> None:
+    """Put so many copies of a dead run into a data directory."""
+    for number in range(count):
+        shutil.copytree(run, stability / 'runs' / name(number))
+
+
+def archive(run: Path, stability: Path, count: int, instance: dict) -> list[str]:
+    """Archive so many runs that are like this one and ended in several ways; their names, oldest first."""
+    from Products.StabilityMonitor.postmortem import triage
+    from Products.StabilityMonitor.postmortem.archive import Archive
+    from Products.StabilityMonitor.records import Instance
+    from Products.StabilityMonitor.records import isotime
+    from Products.StabilityMonitor.rundirectory import Base
+    base, names = Base(stability), []
+    base.prepare()
+    record, kept = triage.examine(run), Archive(base)
+    for number in range(count):
+        names.append(name(number))
+        copy, begun = base.runs / names[-1], (FIRST + timedelta(hours=number)).timestamp()
+        shutil.copytree(run, copy)
+        verdict = ('crashed', 'stopped', 'stopped', 'vanished', 'hung', 'stopped')[number % 6]
+        kept.add(copy, replace(
+            record, run=names[-1], instance=Instance(**instance), verdict=verdict, started=isotime(begun),
+            ended=isotime(begun + 3000), uptime_seconds=3000.0))
+    return names

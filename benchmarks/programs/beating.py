@@ -1,0 +1,45 @@
+"""A living run with eight serving threads: processor time of its heartbeat thread, beat by beat.
+
+    beating.py DIRECTORY BEATS
+"""
+import json
+import sys
+import threading
+import time
+
+from Products.StabilityMonitor.recording import arming
+
+THREADS = 8
+
+
+def work(recorder, number):
+    """Serves; one thread in two is in a request whenever the heartbeat looks."""
+    while True:
+        recorder.begin('GET', f'/page{number}')
+        time.sleep(0.9 if number % 2 else 0.001)
+        recorder.end(200)
+        time.sleep(0.001 if number % 2 else 0.9)
+
+
+def main(directory, beats):
+    life = arming.arm({'directory': directory}, {}, {'host': 'here', 'client_home': directory, 'listen': ''},
+                      'server', {})
+    life.armed()
+    for number in range(THREADS):
+        threading.Thread(target=work, args=(life.recorder, number), daemon=True, name=f'waitress-{number}').start()
+    clock, heartbeat = time.pthread_getcpuclockid(life.heartbeat.ident), life.heartbeat
+    times, last = [], heartbeat.last
+    before = None
+    while len(times) < int(beats):
+        while heartbeat.last == last:
+            time.sleep(0.05)
+        last = heartbeat.last
+        time.sleep(0.2)                                 # this beat is over, the next one has not begun
+        now = time.clock_gettime_ns(clock)
+        if before is not None:
+            times.append((now - before) / 1000)
+        before = now
+    print(json.dumps({'microseconds': times, 'findings': [f.id for f in life.findings]}))
+
+
+main(*sys.argv[1:])
