@@ -9,7 +9,6 @@ from pathlib import Path
 import pasts
 from figures import Row
 from figures import alone
-from figures import row
 
 RUNS, WARM = 1000, 15
 HOME = '/Control_Panel/StabilityMonitor'

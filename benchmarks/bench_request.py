@@ -33,7 +33,7 @@ class Process:
         zope = ZopeInstance(folder, python=environments.python(monitor), stderr='null')
         zope.checkout = monitor == 'stabilitymonitor'
         zope.create()
-        self.log = open(Path(folder) / 'stderr', 'w+')  # noqa: SIM115
+        self.log = open(Path(folder) / 'stderr', 'w+')
         self.process = subprocess.Popen(
             [zope.python, str(PROGRAMS / 'published.py'), str(zope.zope_conf), monitor], env=zope.environment(),
             cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)

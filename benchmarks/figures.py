@@ -27,7 +27,8 @@ class Row:
 
 
 def row(what: str, most: float, value: float, unit: str, digits: int = 1, more: str = '') -> Row:
-    return Row(what, f'<= {most:g} {unit}', f'{value:.{digits}f} {unit}' + (f' ({more})' if more else ''), value <= most)
+    measured = f'{value:.{digits}f} {unit}' + (f' ({more})' if more else '')
+    return Row(what, f'<= {most:g} {unit}', measured, value <= most)
 
 
 def median(values) -> float:

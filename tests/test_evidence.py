@@ -129,6 +129,16 @@ def test_stderr_that_was_cut_meanwhile(run, world, tmp_path):
     assert collect(stderr(run, log, size=50).box(), world).stderr_readable
 
 
+@pytest.mark.parametrize('sizes, counts', [((10,), True), ((999, 10), True), ((999, 999), True),
+                                           ((0, 999, 999), True), ((999, 999, 999), False)])
+def test_a_fatal_error_that_was_outlived_is_that_of_a_child(run, world, tmp_path, sizes, counts):
+    log = tmp_path / 'stderr.log'
+    log.write_bytes(FATAL_ERROR.ljust(999))
+    run.box(lambda recorder: [recorder.sample(sample(stderr_size=size)) for size in sizes])
+    found = collect(stderr(run, log), world)
+    assert found.stderr_readable and bool(found.stderr_fault) == counts
+
+
 def test_stderr_of_another_process_is_not_ours(run, world, tmp_path):
     log = tmp_path / 'stderr.log'
     log.write_bytes(FATAL_ERROR)

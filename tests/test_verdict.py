@@ -51,6 +51,8 @@ TABLE = [
     ('an abort', faulty(ABORTED), 'aborted', 'certain', 'SIGABRT', 'Aborted'),
     ('a fatal error in stderr', traces(stderr_fault=dump(FATAL_ERROR)), 'aborted', 'certain', 'SIGABRT',
      'take: the GIL is gone'),
+    ('a fatal error, with the abort at its end', faulty(ABORTED, stderr_fault=dump(FATAL_ERROR)), 'aborted', 'certain',
+     'SIGABRT', 'take: the GIL is gone'),
     ("another faulthandler's dump in stderr", traces(stderr_fault=dump(SEGFAULT)), 'crashed', 'certain', 'SIGSEGV', ''),
     ('the kernel names it', traces(kernel_line='Killed process 4711 (python)'), 'out-of-memory', 'certain', 'SIGKILL',
      'Killed process 4711'),

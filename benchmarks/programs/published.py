@@ -76,7 +76,6 @@ def switch(monitor, app):
 
 def publish_pages():
     from OFS.Application import Application
-
     from ZPublisher import zpublish
 
     def page(self):

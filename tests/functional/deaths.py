@@ -139,6 +139,13 @@ def a_child_died(number):
     return before
 
 
+def a_child_had_a_fatal_error(site):
+    """Forked in the main thread, so that it names the same one, and into the same stderr; it is outlived."""
+    assert int(site.get('/fork_in_main').text) & 0x7f == 6
+    size = site.stderr_path.stat().st_size
+    wait_for(lambda: [s.stderr_size >= size for s in site.recording().samples][-3:] == [True] * 3, PATIENCE, 'samples')
+
+
 # -- how it ends ---------------------------------------------------------------------------------------
 
 def page(path):
@@ -159,6 +166,10 @@ def reboot(site):
 
 
 # -- what is wrong while it starts -----------------------------------------------------------------------
+
+def no_trouble(site):
+    return contextlib.nullcontext()
+
 
 @contextlib.contextmanager
 def bad_zcml(site):

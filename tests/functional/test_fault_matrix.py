@@ -1,7 +1,6 @@
 """The fault matrix: a real Zope dies in every way there is, and the next real start says how.
 
-One instance lives and dies for row after row: the start that judges one death is the life that the next
-row ends.  The verdict is read from the report of that next start.
+One instance for row after row: the start that judges one death, in its report, is the life the next row ends.
 """
 import dataclasses
 import os
@@ -49,8 +48,8 @@ _SILENT = dict(verdict='vanished', ruled_out=('OOM killer', 'fatal error', 'Not 
 _WORKER = 'serves requests'
 
 
-def crash(id, path, name, code, thread=_WORKER, **more):
-    return Row(id, page(path), 'crashed', code, name, crashed=path, confidence='certain', thread=thread, **more)
+def crash(id, path, name, code, **more):
+    return Row(id, page(path), 'crashed', code, name, crashed=path, confidence='certain', thread=_WORKER, **more)
 
 
 def signalled(name, code):
@@ -65,8 +64,7 @@ CRASHES = (
         requests=('/segfault_in_native_thread',), confidence='certain', says='names no crashed thread'),
     Row('segfault among more than 100 threads', page('/segfault_among_many'), 'crashed', -11, 'SIGSEGV',
         requests=('/segfault_among_many',), confidence='certain', says='names no crashed thread'),
-    Row('kill -SEGV from outside', by('SIGSEGV'), 'crashed', -11, 'SIGSEGV', thread='MainThread'),
-    Row('kill -SEGV while serving', by('SIGSEGV'), 'crashed', -11, 'SIGSEGV', thread='MainThread',
+    Row('kill -SEGV from outside', by('SIGSEGV'), 'crashed', -11, 'SIGSEGV', thread='MainThread',
         before=in_flight('/wait'), requests=('/wait',)),
     crash('bus error', '/raise_signal?number=7', 'SIGBUS', -7),
     crash('illegal instruction', '/raise_signal?number=4', 'SIGILL', -4),
@@ -119,6 +117,8 @@ SURVIVED = (
     Row('a child crashed, then SIGKILL', by('SIGKILL'), exit=-9, before=deaths.a_child_died(11), **_SILENT),
     Row('a child was aborted, then SIGTERM', by('SIGTERM'), 'stopped', -15, 'SIGTERM', before=deaths.a_child_died(6)),
     Row('a child was terminated, then SIGKILL', by('SIGKILL'), exit=-9, before=deaths.a_child_died(15), **_SILENT),
+    Row('a child had a fatal error, then SIGKILL', by('SIGKILL'), exit=-9, before=deaths.a_child_had_a_fatal_error,
+        **_SILENT),
     Row('a child was killed, then a crash', page('/segfault'), 'crashed', -11, 'SIGSEGV', crashed='/segfault',
         thread=_WORKER, before=deaths.a_child_died(9)),
     Row('nohup: SIGHUP is ignored, then SIGKILL', by('SIGKILL'), exit=-9, setting=NOHUP,
@@ -233,7 +233,7 @@ STARTS = (
 def test_a_start_that_failed(site, start):
     run_once(site)
     known = site.archived()
-    with start.trouble(site) if start.trouble else deaths.contextlib.nullcontext():
+    with (start.trouble or deaths.no_trouble)(site):
         site.run_as(start.setting, wait=False)
         assert site.wait_exit() == start.exit, site.last_words()
     run = site.run_directory.name

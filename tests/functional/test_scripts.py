@@ -27,6 +27,7 @@ def test_a_script_that_crashes_is_an_incident_but_not_the_last_server_run(make_z
 
 def test_runwsgi_is_a_server(make_zope):
     zope = make_zope()
-    zope.publish('def role(self):\n    from Products.StabilityMonitor.recording.arming import STATE\n    return STATE.life.role\n')
+    zope.publish('from Products.StabilityMonitor.recording.arming import STATE\n'
+                 'def role(self):\n    return STATE.life.role\n')
     assert zope.start().get('/role').text == 'server'
     zope.stop()

@@ -101,7 +101,7 @@ def collect(path: Path, world: World) -> Traces:
     marks = {name: mark for name in _SIGNALS if (mark := _mark(path, name, recording))}
     same_boot = _same(_dict(context, 'identity').get('boot_id'), _line(world.proc / 'sys/kernel/random/boot_id'))
     cgroup_kills, host_kills = _kills(context, recording, world, same_boot)
-    stderr = _stderr_tail(context, recording.last_sample if recording else None)
+    stderr = _stderr_tail(context, [s.stderr_size for s in recording.samples] if recording else [])
     return Traces(
         run=path.name, started=_near(_number(context.get('started')), started), pid=pid, context=context,
         loaded=read_json(path / SERVING), recording=recording, damage=damage or ('' if context else 'No run context.'),
@@ -139,8 +139,12 @@ def _mark(path, name, recording):
         return None
 
 
-def _stderr_tail(context, last):
-    """The end of what this run wrote to a regular file as stderr; None where that cannot be read any more."""
+def _stderr_tail(context, sizes):
+    """The end of what this run wrote to a regular file as stderr; None where that cannot be read any more.
+
+    `sizes` are those of the samples: what was there two intervals before the last one has been outlived.
+    A forked child writes to the same file, and its main thread may have the same name.
+    """
     output = _dict(_dict(context, 'outputs'), '2')
     if output.get('kind') != 'file':
         return None
@@ -149,9 +153,10 @@ def _stderr_tail(context, last):
             status = os.fstat(file.fileno())
             if (status.st_dev, status.st_ino) != (output['device'], output['inode']):
                 return None
-            if status.st_size < max(_number(output.get('size')), last.stderr_size if last else 0):
+            start = max([_number(output.get('size')), *sizes[-3:-2]])
+            if status.st_size < max([start, *sizes[-1:]]):
                 return None                             # it was cut meanwhile, as logrotate's copytruncate does
-            file.seek(max(_number(output.get('size')), status.st_size - _TAIL))
+            file.seek(max(start, status.st_size - _TAIL))
             return file.read(_TAIL)
     except (OSError, KeyError, TypeError, ValueError):
         return None

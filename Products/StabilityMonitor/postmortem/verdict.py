@@ -64,10 +64,10 @@ def crashed(t):
 
 
 def aborted(t):
-    if t.fault:
+    if t.fault and not (t.stderr_fault and t.stderr_fault.kind == 'pyfatal'):
         return Judgement('aborted', 'certain', f'Zope was aborted: {t.fault.reason}{_where(t)}.',
                          (_dumped(t),), 'SIGABRT')
-    if t.stderr_fault:
+    if t.stderr_fault:                                  # says more than the abort that it ends with
         signal = t.stderr_fault.signal or 'SIGABRT'
         fact = f'"Fatal Python error: {t.stderr_fault.reason}", with the threads of this process.'
         verdict = 'crashed' if signal in _CRASH_SIGNALS else 'aborted'
