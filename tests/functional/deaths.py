@@ -7,8 +7,6 @@ import signal
 import socket
 from pathlib import Path
 
-import zc.lockfile
-
 from Products.StabilityMonitor import blackbox
 from Products.StabilityMonitor.rundirectory import BLACKBOX
 from Products.StabilityMonitor.rundirectory import CONTEXT
@@ -184,6 +182,7 @@ def bad_zcml(site):
 
 @contextlib.contextmanager
 def locked_database(site):
+    import zc.lockfile  # comes with Zope; this file is imported without it too
     lock = zc.lockfile.LockFile(str(site.client_home / 'Data.fs.lock'))
     try:
         yield

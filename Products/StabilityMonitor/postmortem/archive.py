@@ -30,8 +30,8 @@ from ..rundirectory import read_json
 from ..rundirectory import write_whole
 
 _CLEAN_SCRIPTS = 'clean-scripts'
-#: What has been read, by directory and run: {path: record}.
-_KNOWN: dict[Path, RunRecord] = {}
+#: What has been read: {archive: {run: record}}.
+_KNOWN: dict[Path, dict[str, RunRecord]] = {}
 
 
 @implementer(IArchive)
@@ -46,11 +46,14 @@ class Archive:
 
     def summaries(self) -> tuple[RunRecord, ...]:
         """All archived runs without what is large, newest first."""
-        names = self._names()
-        for gone in _KNOWN.keys() - {self.path / name for name in names}:
-            if gone.parent == self.path:
-                _KNOWN.pop(gone, None)
+        names, known = self._names(), self._known
+        for gone in known.keys() - set(names):
+            known.pop(gone, None)
         return tuple(sorted(map(self._summary, names), key=_order, reverse=True))
+
+    @property
+    def _known(self):
+        return _KNOWN.setdefault(self.path, {})
 
     def _names(self):
         with contextlib.suppress(OSError):
@@ -58,10 +61,12 @@ class Archive:
         return []
 
     def _summary(self, name):
-        path = self.path / name
-        if path not in _KNOWN:
-            _KNOWN[path] = _from_file(path / SUMMARY) or _from_file(path / INCIDENT) or _lost(name)
-        return _KNOWN[path]
+        known = self._known
+        found = known.get(name)
+        if found is None:
+            path = self.path / name
+            found = known[name] = _from_file(path / SUMMARY) or _from_file(path / INCIDENT) or _lost(name)
+        return found
 
     def last_server_run(self, instance: Instance) -> RunRecord | None:
         """The newest run of a server of that instance; reads no more records than it must."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from dataclasses import asdict
 from dataclasses import replace
 
 from ..blackbox import DRILLS
@@ -12,6 +11,7 @@ from ..records import Evidence
 from ..records import Instance
 from ..records import RunRecord
 from ..records import isotime
+from ..records import shallow
 from .evidence import Traces
 from .lastwords import exception_name
 from .verdict import Judgement
@@ -35,8 +35,8 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         exception=box.exception if box else '',
         requests=tuple(_request(r, ended, r.ident == crashed) for r in (box.in_flight if box else ())),
         recent=tuple(_request(r, ended) for r in reversed(box.finished if box else ())),
-        threads=threads, native=tuple(asdict(f) for f in (traces.dump.native if traces.dump else ())),
-        samples=tuple(asdict(s) | {'time': isotime(s.time)} for s in (box.samples if box else ())),
+        threads=threads, native=tuple(shallow(f) for f in (traces.dump.native if traces.dump else ())),
+        samples=tuple(shallow(s) | {'time': isotime(s.time)} for s in (box.samples if box else ())),
         log=tuple(_log_line(line) for line in (box.log if box else ())),
         compiled_modules=_modules(traces), context=traces.context, counters=_counters(traces),
         signature=signature(judgement, threads, box.exception if box else ''))
@@ -87,10 +87,10 @@ def _phase(traces):
 
 
 def _request(request, ended, crashed=False):
-    document = asdict(replace(request, crashed=crashed))
+    document = shallow(request)
     seconds = request.seconds if request.seconds is not None else max(0.0, ended - request.started)
     document.update(thread=f'0x{request.ident:016x}', started=isotime(request.started),
-                    ended=isotime(request.ended), seconds=round(seconds, 6))
+                    ended=isotime(request.ended), seconds=round(seconds, 6), crashed=crashed)
     return document
 
 
@@ -106,7 +106,8 @@ def _threads(traces):
         replace(thread, ident=thread.ident or traces.context.get('main_ident'))
         for mark in traces.marks.values() for d in mark.dumps for thread in d.threads]
     found.sort(key=lambda thread: not thread.crashed)
-    return tuple(asdict(thread) | {'name': thread.name or _thread_name(traces, thread.ident)} for thread in found)
+    return tuple(shallow(thread) | {'name': thread.name or _thread_name(traces, thread.ident),
+                                    'frames': tuple(map(shallow, thread.frames))} for thread in found)
 
 
 def _thread_name(traces, ident):

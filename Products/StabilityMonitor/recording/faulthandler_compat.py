@@ -97,6 +97,7 @@ class FaultLog:
         door = _Door(self.file)
         faulthandler.enable(door, all_threads=True, **_C_STACK)
         self._door = weakref.ref(door)
+        self._enabled_at = self._seen = self.file.length
 
     def check(self) -> str:
         """What other code did to our fault log, in one sentence; it is put right.  '' if all is well."""
@@ -109,9 +110,18 @@ class FaultLog:
         elif self._door() is None:
             trouble = 'It had been redirected by other code.'
         else:
+            self._renew_after_a_survived_fault()
             return ''
         self._enable()
         return trouble
+
+    def _renew_after_a_survived_fault(self):
+        """A fatal signal that did not kill (pid 1, a handler of other code) has cost us the handler for it."""
+        length = self.file.length
+        if length == self._seen and length > self._enabled_at:
+            faulthandler.disable()
+            self._enable()
+        self._seen = length
 
     def detach(self) -> None:
         """In a forked child: never dump into the parent's file."""

@@ -20,7 +20,15 @@ def render(report: dict, format: str) -> tuple[str, str, bytes]:
 
 
 def as_json(report: dict) -> bytes:
-    return json.dumps(report, indent=1, ensure_ascii=False).encode('utf-8', 'backslashreplace')
+    """A line for each key and for each item of its list; `indent` would be pretty, and twenty times slower."""
+    keys = ',\n'.join(f'{json.dumps(key)}: {_json(value)}' for key, value in report.items())
+    return f'{{\n{keys}\n}}\n'.encode('utf-8', 'backslashreplace')
+
+
+def _json(value):
+    if isinstance(value, list | tuple) and value:
+        return '[\n ' + ',\n '.join(json.dumps(item, ensure_ascii=False) for item in value) + '\n]'
+    return json.dumps(value, ensure_ascii=False)
 
 
 def as_text(report: dict) -> bytes:
