@@ -117,6 +117,10 @@ class TestSurvivedMarks:
         def __init__(self, length=0):
             self.length = length
 
+        @property
+        def position(self):
+            return self.length
+
     def test_what_is_followed_by_enough_beats_was_survived(self, recorder):
         file = self.File()
         marks = SurvivedMarks(recorder, {'SIGTERM': file})
@@ -196,10 +200,13 @@ def server(recorder):
 class TestHangs:
 
     def test_threads_that_have_not_served_yet_count_as_workers(self, recorder, server):
-        assert Workers(recorder, 60).count() == (0, 0, 3)
+        workers = Workers(recorder, 60)
+        workers.look()
+        assert workers.count() == (0, 0, 3)
 
     def test_all_but_one_overdue_is_no_hang(self, recorder, server):
         workers = Workers(recorder, 0)
+        workers.look()
         server.occupy(0)
         server.occupy(1)
         assert workers.count() == (2, 2, 3)
@@ -207,6 +214,7 @@ class TestHangs:
 
     def test_all_overdue_is_one_until_one_is_free(self, recorder, server):
         workers = Workers(recorder, 0)
+        workers.look()
         for number in range(3):
             server.occupy(number)
         before = time.time()

@@ -24,6 +24,7 @@ def descriptors():
 def test_a_recorded_proc():
     vitals = Vitals(CGROUP, PROC)
     before = time.time()
+    vitals.look()
     sample = vitals.sample(3, 2, 4)
     vitals.detach()
     assert sample.rss == 25600 * os.sysconf('SC_PAGESIZE')
@@ -39,14 +40,18 @@ def test_a_counter_that_rises_is_seen(tmp_path):
     file = tmp_path / 'memory.events'
     file.write_text('oom 0\noom_kill 0\n')
     vitals = Vitals({'counter_file': str(file)}, PROC)
+    vitals.look()
     assert vitals.sample(0, 0, 0).cgroup_kills == 0
     file.write_text('oom 1\noom_kill 12\n')
+    vitals.look()
     assert vitals.sample(0, 0, 0).cgroup_kills == 12
     vitals.detach()
 
 
 def test_a_system_without_proc(tmp_path):
-    sample = Vitals({}, tmp_path).sample(0, 0, 1)
+    vitals = Vitals({}, tmp_path)
+    vitals.look()
+    sample = vitals.sample(0, 0, 1)
     assert (sample.rss, sample.threads, sample.descriptors, sample.host_kills) == (-1, -1, -1, -1)
     assert (sample.cgroup_current, sample.cgroup_limit, sample.cgroup_kills) == (-1, -1, -1)
 
@@ -58,6 +63,7 @@ def test_nonsense_in_the_files_is_unknown(tmp_path):
     (tmp_path / 'vmstat').write_bytes(b'oom_kill many\n')
     (tmp_path / 'counter').write_bytes(b'\xff')
     vitals = Vitals({'counter_file': tmp_path / 'counter', 'current_file': tmp_path / 'none'}, tmp_path)
+    vitals.look()
     sample = vitals.sample(0, 0, 0)
     vitals.detach()
     assert (sample.rss, sample.threads, sample.host_kills, sample.cgroup_kills) == (-1, -1, -1, -1)
@@ -68,10 +74,12 @@ def test_samples_open_nothing_and_detach_closes_all():
     vitals = Vitals(CGROUP, PROC)
     during = descriptors()
     for _ in range(5):
+        vitals.look()
         vitals.sample(0, 0, 0)
     assert descriptors() == during
     vitals.detach()
     assert descriptors() == before
+    vitals.look()
     assert vitals.sample(0, 0, 0).rss == -1                    # and is no error afterwards
 
 
@@ -79,6 +87,7 @@ def test_a_descriptor_closed_by_other_code_is_no_error():
     vitals = Vitals(CGROUP, PROC)
     for descriptor in vitals._files.values():
         os.close(descriptor)
+    vitals.look()
     assert vitals.sample(0, 0, 0).rss == -1
     vitals.detach()
 
@@ -86,11 +95,13 @@ def test_a_descriptor_closed_by_other_code_is_no_error():
 @linux
 def test_this_process():
     vitals = Vitals({})
+    vitals.look()
     one = vitals.sample(0, 0, 0)
     gate = threading.Event()
     thread = threading.Thread(target=gate.wait)
     thread.start()
     with open(os.devnull), open(os.devnull):
+        vitals.look()
         two = vitals.sample(0, 0, 0)
     gate.set()
     thread.join()

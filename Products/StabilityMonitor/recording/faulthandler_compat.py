@@ -66,6 +66,14 @@ class MarkFile:
     def length(self) -> int:
         return os.lseek(self.descriptor, 0, os.SEEK_CUR) if self.is_intact() else 0
 
+    @property
+    def position(self) -> int:
+        """Where its descriptor stands, whatever that has become; cheaper than `length`."""
+        try:
+            return os.lseek(self.descriptor, 0, os.SEEK_CUR)
+        except OSError:
+            return -1
+
     def is_intact(self) -> bool:
         try:
             return _inode(self.descriptor) == self.identity

@@ -8,47 +8,59 @@ from __future__ import annotations
 import threading
 import time
 
+#: What changes slowly, or is other code's doing, is looked at each so many beats.
+ROUND = 10
 #: A mark counts as survived when the process still beats so many beats after it was first seen.
 SURVIVED_AFTER = 2
 
 
 class Heartbeat(threading.Thread):
-    """Beats every `interval` seconds.  `duties` are functions called at each beat, `in_thread` once at first.
+    """Beats every `interval` seconds.  `duties` are called at each beat, `rounds` at each tenth, `in_thread` once at first.
 
     What is appended to `errands` is called once, in the background, and must be short.
     """
 
-    def __init__(self, interval: float, duties, findings, in_thread=lambda: None):
+    def __init__(self, interval: float, duties, findings, in_thread=lambda: None, rounds=()):
         super().__init__(name='StabilityMonitor heartbeat', daemon=True)
         self.interval = interval
-        self.duties = list(duties)
+        self.duties, self.rounds = list(duties), list(rounds)
+        self.beats = 0
         self.findings = findings
         self.in_thread = in_thread
         self.errands = []
         self.last = 0.0
-        self._over = threading.Event()
+        self._living = threading.Lock()                 # held while it lives; cheaper to wait for than an Event
+        self._living.acquire()
 
     def run(self) -> None:
         self.in_thread()
-        while not self._over.is_set():
+        self.beat()
+        while not self._living.acquire(timeout=min(self.interval, threading.TIMEOUT_MAX)):
             self.beat()
-            self._over.wait(self.interval)
+        self._living.release()
 
     def beat(self) -> None:
         while self.errands:
             with self.findings.guarded('errand', 'A task in the background has failed.'):
                 self.errands.pop(0)()
-        for duty in tuple(self.duties):
+        if self.beats % ROUND == 0:
+            self._fulfil(self.rounds)
+        self._fulfil(self.duties)
+        self.beats += 1
+        self.last = time.monotonic()
+
+    def _fulfil(self, duties):
+        for duty in tuple(duties):
             try:
                 duty()
             except Exception as error:
-                self.duties.remove(duty)
+                duties.remove(duty)
                 self.findings.add(f'heartbeat-{duty.__name__}', f'The heartbeat has given up {duty.__name__!r}.',
                                   f'{type(error).__name__}: {error}.', 'Restart Zope when the cause is mended.')
-        self.last = time.monotonic()
 
     def stop(self, timeout: float = 0.5) -> None:
-        self._over.set()
+        if self._living.locked():
+            self._living.release()
         if self.is_alive() and threading.current_thread() is not self:
             self.join(timeout)
 
@@ -67,6 +79,8 @@ class SurvivedMarks:
     def check(self) -> None:
         for name, file in self.files.items():
             lengths = self._seen[name]
+            if file.position == lengths[0] == lengths[1] == lengths[-1]:
+                continue                                # nothing new
             lengths.append(file.length)
             del lengths[0]
             if lengths[0]:
@@ -79,14 +93,18 @@ class Workers:
     def __init__(self, recorder, stall: float):
         self.recorder, self.stall = recorder, stall
         self.hung_since = 0.0
+        self._idle = set()
+
+    def look(self) -> None:
+        """Find the threads of waitress, which serve even if they have not had a request yet."""
+        self._idle = {t for t in threading.enumerate() if t.name.startswith('waitress-')}
 
     def count(self) -> tuple[int, int, int]:
         """(requests in flight, overdue ones, threads that serve)"""
         now = time.monotonic()
         busy = [began for _, began in self.recorder.in_flight()]
         overdue = sum(now - began > self.stall for began in busy)
-        serving = {slot.thread for slot in self.recorder.slots.values()}
-        serving.update(t for t in threading.enumerate() if t.name.startswith('waitress-'))
+        serving = self._idle.union(slot.thread for slot in self.recorder.slots.values())
         self._note_hang(overdue and overdue >= len(serving))
         return len(busy), overdue, len(serving)
 

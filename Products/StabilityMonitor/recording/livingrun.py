@@ -162,10 +162,10 @@ class LivingRun:
         if self.fault_log:
             files['faults'] = self.fault_log.file
         self._survived = SurvivedMarks(self.recorder, files)
-        duties = [self._check_fault_log, self._check_marks, self.take_sample, self._survived.check,
-                  self.recorder.release_dead_slots, self._check_directory, self._check_serving_stacks,
-                  self._check_handler]
-        self.heartbeat = Heartbeat(self.options.sample_interval, duties, self.findings, self._arm_dead_man)
+        duties = [self.take_sample, self._survived.check, self.recorder.release_dead_slots]
+        rounds = [self.vitals.look, self.workers.look, self._check_fault_log, self._check_marks,
+                  self._check_directory, self._check_serving_stacks, self._check_handler]
+        self.heartbeat = Heartbeat(self.options.sample_interval, duties, self.findings, self._arm_dead_man, rounds)
         self.heartbeat.start()
 
     def _arm_dead_man(self):

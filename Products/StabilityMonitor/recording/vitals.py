@@ -19,7 +19,7 @@ class Vitals:
     def __init__(self, cgroup: dict, proc: Path = Path('/proc')):
         self._descriptors = proc / 'self/fd'
         self.limit = cgroup.get('limit', -1)
-        self._files = {}
+        self._files, self._slow = {}, {}
         for name, path in (('statm', proc / 'self/statm'), ('stat', proc / 'self/stat'),
                            ('vmstat', proc / 'vmstat'), ('counter', cgroup.get('counter_file')),
                            ('current', cgroup.get('current_file'))):
@@ -39,13 +39,15 @@ class Vitals:
                 pass
         self._files = {}
 
+    def look(self) -> None:
+        """Read what changes slowly or costs much: threads, descriptors, the host's OOM kills."""
+        self._slow = {'threads': self._threads(), 'descriptors': self._open_files(), 'host_kills': self._host_kills()}
+
     def sample(self, in_flight: int, overdue: int, workers: int) -> Sample:
         return Sample(
             time=time.time(), monotonic=time.monotonic(), rss=self._rss(), cpu=time.process_time(),
-            threads=self._threads(), descriptors=self._open_files(), in_flight=in_flight, overdue=overdue,
-            workers=workers, cgroup_current=_number(self._read('current')), cgroup_limit=self.limit,
-            cgroup_kills=counter(self._read('counter'), b'oom_kill'), host_kills=self._host_kills(),
-            stderr_size=stderr_size())
+            in_flight=in_flight, overdue=overdue, workers=workers, cgroup_current=_number(self._read('current')), cgroup_limit=self.limit,
+            cgroup_kills=counter(self._read('counter'), b'oom_kill'), stderr_size=stderr_size(), **self._slow)
 
     def _read(self, name, size=4096):
         try:
