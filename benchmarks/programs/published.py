@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 PAGES = 100
 #: Requests before a batch: Zope's registry looks all handlers up again after a change.
-WARM = 15
+WARM = 50
 
 
 def stabilitymonitor():

@@ -15,7 +15,9 @@ SURVIVED_AFTER = 2
 
 
 class Heartbeat(threading.Thread):
-    """Beats every `interval` seconds.  `duties` are called at each beat, `rounds` at each tenth, `in_thread` once at first.
+    """Beats every `interval` seconds.
+
+    `duties` are called at each beat, `rounds` at each tenth, `in_thread` once at first.
 
     What is appended to `errands` is called once, in the background, and must be short.
     """

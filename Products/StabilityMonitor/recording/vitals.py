@@ -41,12 +41,14 @@ class Vitals:
 
     def look(self) -> None:
         """Read what changes slowly or costs much: threads, descriptors, the host's OOM kills."""
-        self._slow = {'threads': self._threads(), 'descriptors': self._open_files(), 'host_kills': self._host_kills()}
+        self._slow = {'threads': self._threads(), 'descriptors': self._open_files(),
+                      'host_kills': self._host_kills()}
 
     def sample(self, in_flight: int, overdue: int, workers: int) -> Sample:
         return Sample(
             time=time.time(), monotonic=time.monotonic(), rss=self._rss(), cpu=time.process_time(),
-            in_flight=in_flight, overdue=overdue, workers=workers, cgroup_current=_number(self._read('current')), cgroup_limit=self.limit,
+            in_flight=in_flight, overdue=overdue, workers=workers,
+            cgroup_current=_number(self._read('current')), cgroup_limit=self.limit,
             cgroup_kills=counter(self._read('counter'), b'oom_kill'), stderr_size=stderr_size(), **self._slow)
 
     def _read(self, name, size=4096):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import threading
 
+from ..blackbox import PHASES
 from ..recording import arming
 from ..recording.arming import STATE
 
-_TRAVERSING, _PUBLISHING, _COMMITTING, _FINISHING, _ABORTING, _FAILED, _STREAMING = range(1, 8)
+_PUBLISHING, _COMMITTING, _ABORTING, _FAILED, _STREAMING = map(
+    PHASES.index, ('publishing', 'committing', 'aborting', 'failed', 'streaming'))
 
 
 def request_begins(event) -> None:
@@ -55,8 +57,7 @@ def _marks(phase):
     return mark
 
 
-committing, succeeded, aborting, failed, streaming = map(
-    _marks, (_COMMITTING, _FINISHING, _ABORTING, _FAILED, _STREAMING))
+committing, aborting, failed, streaming = map(_marks, (_COMMITTING, _ABORTING, _FAILED, _STREAMING))
 
 
 def traversed(event) -> None:
