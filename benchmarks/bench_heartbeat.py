@@ -1,4 +1,4 @@
-"""Processor time of a beat, once a second, in a process with eight serving threads."""
+"""Processor time of the heartbeat, once a second, in a process with eight serving threads: the mean of two rounds."""
 from __future__ import annotations
 
 import json
@@ -11,11 +11,10 @@ from figures import CHECKOUT
 from figures import PROGRAMS
 from figures import Row
 from figures import alone
-from figures import median
 from figures import row
 from figures import spread
 
-BEATS = 15
+BEATS = 20
 
 
 def measure() -> list[Row]:
@@ -25,7 +24,7 @@ def measure() -> list[Row]:
     if done.returncode:
         return [Row('heartbeat, 8 threads', '<= 200 us', f'not measured: {done.stderr.splitlines()[-1:]}')]
     times = json.loads(done.stdout)['microseconds']
-    return [row('heartbeat with 8 threads, processor time of a second', 200, median(times), 'us', 0,
+    return [row('heartbeat with 8 threads, processor time of a second', 200, sum(times) / len(times), 'us', 0,
                 spread(times, 'us', 0))]
 
 

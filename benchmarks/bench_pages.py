@@ -20,7 +20,8 @@ def _pages(run):
     yield 'overview page', f'{HOME}/manage_main', OVERVIEW
     yield 'incidents page', f'{HOME}/manage_incidents', None
     yield 'incident page', f'{HOME}/manage_incident?run={run}', None
-    for format in ('json', 'text', 'html', 'zip'):
+    from Products.StabilityMonitor.reporting.renderers import FORMATS
+    for format in sorted(FORMATS):
         yield f'report, {format}', f'{HOME}/report?format={format}', REPORT
         yield f'report of an incident, {format}', f'{HOME}/report?format={format}&run={run}', REPORT
 

@@ -1,47 +1,107 @@
-"""Every budget of the design in one run: prints the table and writes it to benchmarks/RESULTS.txt.
+"""Every budget of DESIGN section 5 that is a figure, measured in one run: what `make bench` does.
 
-    make bench                 all of it, a few minutes on a quiet machine
-    make bench ARGS=recorder   one benchmark only, without writing
+    python benchmarks/run.py [--only request,recorder,...] [--no-file]
+
+Prints one table and writes it, with machine, versions and date, to benchmarks/RESULTS.txt.  Best on a machine that does
+nothing else; it says so when it is not.  Exit status 1 when a budget is not kept.
 """
 from __future__ import annotations
 
+import argparse
+import datetime
 import importlib
 import os
 import platform
+import shlex
 import sys
-from datetime import UTC
-from datetime import datetime
+import time
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version
+from pathlib import Path
 
 from figures import CHECKOUT
 from figures import TESTS
+from figures import Row
 from figures import table
 
-BENCHMARKS = ('recorder', 'request', 'heartbeat', 'arming', 'memory', 'pages')
+BENCHES = ('request', 'recorder', 'heartbeat', 'arming', 'memory', 'pages')
+RESULTS = Path(__file__).resolve().parent / 'RESULTS.txt'
+_VERSIONS = ('Zope', 'waitress', 'ZODB', 'zope.component')
 
 
-def main(names) -> int:
-    """0 when every budget is kept, else 1; 2 for a benchmark that there is not."""
-    if set(names) - set(BENCHMARKS):
-        print(f'There is no such benchmark; there are: {", ".join(BENCHMARKS)}.', file=sys.stderr)
-        return 2
+def machine() -> list[str]:
+    now = datetime.datetime.now(datetime.UTC)
+    return [
+        f'date      {now:%Y-%m-%d %H:%M} UTC',
+        f'command   {shlex.join(["python", *map(_short, sys.argv)])}',
+        f'machine   {_processor()}, {os.cpu_count()} cores, {_memory()}, {platform.platform()}',
+        f'python    {platform.python_version()} ({platform.python_compiler()}; {_optimized()})',
+        f'versions  {", ".join(f"{name} {_version(name)}" for name in _VERSIONS)}; peers: haufe.requestmonitoring '
+        f'0.6.0, sentry-sdk {_pinned("sentry-sdk")}']
+
+
+def _short(path):
+    return os.path.relpath(path) if os.path.exists(path) else path
+
+
+def _version(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return '?'
+
+
+def _pinned(name):
+    lines = (CHECKOUT / f'constraints-{_version("Zope")}.txt').read_text().split()
+    return next((line.split('==')[1] for line in lines if line.startswith(f'{name}==')), '?')
+
+
+def _optimized():
+    import sysconfig
+    arguments = sysconfig.get_config_var('CONFIG_ARGS') or ''
+    return 'built with profile-guided optimization' if '--enable-optimizations' in arguments else 'built without PGO'
+
+
+def _processor():
+    return _found('/proc/cpuinfo', 'model name') or platform.processor() or platform.machine()
+
+
+def _memory():
+    kilobytes = _found('/proc/meminfo', 'MemTotal').split()
+    return f'{int(kilobytes[0]) / (1 << 20):.0f} GiB' if kilobytes else 'memory not known'
+
+
+def _found(path, name):
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return ''
+    return next((line.partition(':')[2].strip() for line in lines if line.startswith(name)), '')
+
+
+def _load():
+    return os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--only', default=','.join(BENCHES), help='some of: ' + ','.join(BENCHES))
+    parser.add_argument('--no-file', action='store_true', help='do not write benchmarks/RESULTS.txt')
+    arguments = parser.parse_args()
     sys.path[:0] = [str(CHECKOUT), str(TESTS)]
-    rows = []
-    for name in names or BENCHMARKS:
-        print(f'{name} ...', flush=True)
-        rows += importlib.import_module(f'bench_{name}').measure()
-    text = f'{_circumstances()}\n\n{table(rows)}\n'
+    load, begun, rows = _load(), time.monotonic(), []
+    for name in arguments.only.split(','):
+        print(f'{time.monotonic() - begun:4.0f} s: {name} ...', file=sys.stderr, flush=True)
+        rows += importlib.import_module(f'bench_{name}').measure() or [Row(name, '', 'nothing measured')]
+    head = machine()
+    if load > 0.5:
+        head.append(f'note      the machine was not quiet: load {load:.1f} at the beginning')
+    text = '\n'.join([*head, f'took      {time.monotonic() - begun:.0f} s', '', table(rows), ''])
     print(text)
-    if not names:
-        (CHECKOUT / 'benchmarks' / 'RESULTS.txt').write_text(text)
-    return int(any(row.fits is False for row in rows))
-
-
-def _circumstances():
-    return (f'make bench, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC: Zope {version("Zope")}, '
-            f'Python {platform.python_version()}, {platform.system()} {platform.machine()}, '
-            f'{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}')
+    if not arguments.no_file:
+        RESULTS.write_text(text)
+    return 1 if any(row.fits is False for row in rows) else 0
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
