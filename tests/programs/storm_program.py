@@ -108,7 +108,7 @@ class Check:
 
     def _finished(self, r):
         """Is this entry one request, whole?  How many probes it counts."""
-        thread, ended = self.of_thread.get(r.ident), r.ended is not None and r.started <= r.ended + 0.001
+        thread, ended = self.of_thread.get(r.ident), r.ended is not None and r.started <= r.ended
         if r.path == PROBE:
             if thread is None or (r.method, r.status, r.user) != ('GET', 200, '') or not ended:
                 self.torn.append(f'finished: {r}')

@@ -158,7 +158,8 @@ class Recorder:
         tail = _pack(now, now, _ONCE | number, slot.ident, slot.native_id, status & 0xffff)
         last, tally = self._last
         if key == last:
-            self.doubles[tally - 1] = now
+            if now > self.doubles[tally - 1]:           # a thread may have waited since it read the clock
+                self.doubles[tally - 1] = now
             count = words[tally] & ~_NUMBERS
             words[tally] = (count if count == _COUNT_IS_FULL else count + _ONCE) | number
         else:
