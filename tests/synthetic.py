@@ -3,6 +3,7 @@ import json
 import os
 
 from Products.StabilityMonitor import blackbox
+from Products.StabilityMonitor import blackboxreader
 from Products.StabilityMonitor.postmortem import faultlog
 from Products.StabilityMonitor.postmortem.evidence import Mark
 from Products.StabilityMonitor.postmortem.evidence import Traces
@@ -10,13 +11,13 @@ from Products.StabilityMonitor.postmortem.evidence import World
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.records import Instance
 from Products.StabilityMonitor.records import Request
-from Products.StabilityMonitor.records import RunRecord
 from Products.StabilityMonitor.records import Sample
 from Products.StabilityMonitor.records import isotime
 from Products.StabilityMonitor.rundirectory import BLACKBOX
 from Products.StabilityMonitor.rundirectory import Base
 from Products.StabilityMonitor.rundirectory import identity
 from Products.StabilityMonitor.rundirectory import new_name
+from Products.StabilityMonitor.runrecord import RunRecord
 
 STARTED = 1_790_000_000.25
 HERE = Instance('here', '/home/zope/var', '127.0.0.1:8080')
@@ -59,7 +60,7 @@ def recording(words=(), served=1, **values):
     """What a black box tells: as a rule of a server that has served one request."""
     stamps = {'armed': STARTED + 1, 'serving': STARTED + 2} | dict(words)
     finished = tuple(request(n + 1, ended=STARTED + 9, seconds=0.1) for n in range(served))
-    return blackbox.Recording(**{
+    return blackboxreader.Recording(**{
         'words': dict.fromkeys(blackbox.WORDS, 0) | {name: int(time * 1e9) for name, time in stamps.items()},
         'survived': dict.fromkeys(blackbox.MARKS, 0), 'exception': '', 'in_flight': (), 'finished': finished,
         'log': (), 'samples': (sample(),), 'threads': {}, **values})

@@ -8,13 +8,13 @@ from synthetic import DeadRun
 from synthetic import record
 from zope.interface.verify import verifyObject
 
-from Products.StabilityMonitor import blackbox
+from Products.StabilityMonitor import blackboxreader
 from Products.StabilityMonitor.errors import NoSuchRun
 from Products.StabilityMonitor.interfaces import IArchive
 from Products.StabilityMonitor.postmortem import archive as module
 from Products.StabilityMonitor.postmortem.archive import Archive
-from Products.StabilityMonitor.records import RunRecord
 from Products.StabilityMonitor.rundirectory import Base
+from Products.StabilityMonitor.runrecord import RunRecord
 
 DAY = 86400
 
@@ -95,7 +95,7 @@ def test_evidence_is_kept_in_little_room(archive):
     kept = archive.path / run.name
     assert sorted(path.name for path in kept.iterdir()) == [
         'blackbox.sbr.gz', 'context.json', 'faults.mark', 'incident.json', 'lock', 'summary.json']
-    assert blackbox.read(gzip.decompress((kept / 'blackbox.sbr.gz').read_bytes())).finished[0].path == '/served'
+    assert blackboxreader.read(gzip.decompress((kept / 'blackbox.sbr.gz').read_bytes())).finished[0].path == '/served'
     assert (kept / 'faults.mark').read_bytes().endswith(b'(total: 2)\n')
     assert {oct(path.stat().st_mode & 0o777) for path in kept.glob('*.json')} == {'0o600'}
 

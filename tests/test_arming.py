@@ -16,7 +16,7 @@ from programs.handshake import PATIENCE
 from programs.handshake import until
 from zope.interface.verify import verifyObject
 
-from Products.StabilityMonitor import blackbox
+from Products.StabilityMonitor import blackboxreader
 from Products.StabilityMonitor.errors import UnreadableRecord
 from Products.StabilityMonitor.interfaces import ILivingRun
 from Products.StabilityMonitor.rundirectory import BLACKBOX
@@ -85,7 +85,7 @@ class Victim:
 
     @property
     def box(self):
-        return blackbox.read((self.path / BLACKBOX).read_bytes())
+        return blackboxreader.read((self.path / BLACKBOX).read_bytes())
 
 
 @pytest.fixture
@@ -367,7 +367,7 @@ class TestForks:
         own = victim.base.runs / name
         assert b'Segmentation fault' in (own / 'faults.mark').read_bytes()
         assert (parent / 'faults.mark').read_bytes().strip(b'\0') == b''
-        boxes = [blackbox.read((path / BLACKBOX).read_bytes()) for path in (own, parent)]
+        boxes = [blackboxreader.read((path / BLACKBOX).read_bytes()) for path in (own, parent)]
         assert [[r.path for r in box.in_flight] for box in boxes] == [['/of/the/worker'], ['/of/the/parent']]
         claimed = victim.base.claim(name)
         assert claimed is not None and victim.base.claim(parent.name) is None

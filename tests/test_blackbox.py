@@ -1,12 +1,16 @@
 """The layout of the black box: bytes in, values out, and nothing torn is ever believed."""
 import struct
 import sys
+from dataclasses import replace
 
 import pytest
 
 from Products.StabilityMonitor import blackbox as box
+from Products.StabilityMonitor import blackboxreader
 from Products.StabilityMonitor.errors import UnreadableRecord
 from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.records import Frame
+from Products.StabilityMonitor.records import Note
 from Products.StabilityMonitor.records import Sample
 
 FOREIGN = '>' if sys.byteorder == 'little' else '<'
@@ -21,7 +25,7 @@ def made():
 
 
 def read(buffer):
-    return box.read(bytes(buffer))
+    return blackboxreader.read(bytes(buffer))
 
 
 class TestTheFile:
@@ -86,12 +90,12 @@ class TestRefusal:
     @pytest.mark.parametrize('data', [b'', b'x', bytes(box.SIZE), b'\x7fELF' + bytes(box.SIZE)])
     def test_other_files(self, data):
         with pytest.raises(UnreadableRecord):
-            box.read(data)
+            blackboxreader.read(data)
 
     @pytest.mark.parametrize('length', [7, 8, 20, box.HEADER_SIZE - 1, box.HEADER_SIZE, box.SIZE - 1])
     def test_a_file_cut_short(self, length):
         with pytest.raises(UnreadableRecord):
-            box.read(bytes(made()[0][:length]))
+            blackboxreader.read(bytes(made()[0][:length]))
 
     def test_a_version_of_the_future(self):
         buffer, _ = made()
@@ -117,16 +121,18 @@ def test_a_later_release_may_append_to_every_piece():
     recorder.begin('GET', '/in-flight')
     recorder.log(30, 'logger', 'line', 1000.0)
     recorder.sample(Sample(1000.0, 5.0, rss=7))
+    recorder.note(Note(0, 1000.0, 'hang', 5, title='stuck'))
     grown, sizes = bytearray(buffer[:box.HEADER_SIZE]), []
-    for part in (box.SLOTS, box.FINISHED, box.LOG, box.SAMPLES):
+    for part in (box.SLOTS, box.FINISHED, box.LOG, box.SAMPLES, box.NOTE_RING):
         sizes += [part.count, part.size + 64]
         for index in range(part.count):
             grown += buffer[part.at(index):part.at(index) + part.size] + b'\xee' * 64
-    struct.pack_into('=8I', grown, 16, *sizes)
-    recording = box.read(bytes(grown) + b'and a part that we do not know')
+    struct.pack_into('=10I', grown, 16, *sizes)
+    recording = blackboxreader.read(bytes(grown) + b'and a part that we do not know')
     assert recording.in_flight[0].path == '/in-flight'
     assert recording.log[0].message == 'line'
     assert recording.last_sample.rss == 7
+    assert recording.notes[0].title == 'stuck'
 
 
 def test_a_file_of_a_machine_with_the_other_byte_order_is_read():
@@ -137,9 +143,10 @@ def test_a_file_of_a_machine_with_the_other_byte_order_is_read():
     struct.pack_into(FOREIGN + 'QQQQQQ', data, box.SLOTS.at(3), 0x7f00, 42, 1, 1, 65536, 4096)
     struct.pack_into(FOREIGN + 'QddBBBBHH16s320s64s', data, box.SLOTS.at(3) + box.HALVES_AT + box.HALF_SIZE,
                      9, 1e9, 5.0, 2, 1, 0, 4, 3, 0, b'POST', b'/a?', b'')
-    recording = box.read(bytes(data))
+    recording = blackboxreader.read(bytes(data))
     assert recording.words['serving'] == 77
-    assert recording.threads == {0x7f00: {'native_id': 42, 'stack_size': 65536, 'guard_size': 4096}}
+    assert recording.threads == {0x7f00: {'native_id': 42, 'stack_size': 65536, 'guard_size': 4096, 'stack_used': 0,
+                                          'slot': 3}}
     request, = recording.in_flight
     assert (request.number, request.method, request.path, request.phase, request.retry, request.ident) == (
         9, 'POST', '/a?', 'publishing', 1, 0x7f00)
@@ -233,3 +240,45 @@ class TestText:
         at = bytes(buffer).index(b'/abc')
         buffer[at + 1] = 0xff
         assert read(buffer).in_flight[0].path == '/\ufffdbc'
+
+
+class TestNotes:
+    FRAMES = tuple(Frame(f'/site/packages/{module}.py', line, name) for module, line, name in (
+        ('shop/views', 31, 'checkout'), ('shop/views', 7, '__call__'), ('ZPublisher/BaseRequest', 480, 'traverse')))
+
+    def test_come_back_as_they_were(self):
+        buffer, recorder = made()
+        note = Note(0, 1000.0, 'deadlock', 0x7f00, 42, 9, 61.5, 'GET /shop', 'lock B, held by 0x7f01', self.FRAMES)
+        recorder.note(note)
+        assert read(buffer).notes == (replace(note, number=1),)
+
+    def test_a_deep_stack_keeps_its_innermost_frames(self):
+        buffer, recorder = made()
+        frames = tuple(Frame(f'/{"deep" * 20}/{n}.py', n, f'f{n}') for n in range(500))
+        recorder.note(Note(0, 1000.0, 'slow', 1, title='t' * 999, detail='d' * 999, frames=frames))
+        note, = read(buffer).notes
+        assert note.cut and 50 < len(note.frames) < 500 and note.frames == frames[:len(note.frames)]
+        assert (len(note.title), len(note.detail)) == (box.TITLE_MAX, box.DETAIL_MAX)
+
+    def test_the_newest_are_kept(self):
+        buffer, recorder = made()
+        for n in range(200):
+            recorder.note(Note(0, 1000.0 + n, 'slow', n, frames=self.FRAMES))
+        assert [note.ident for note in read(buffer).notes] == list(range(200 - box.NOTE_COUNT, 200))
+
+    def test_one_that_was_being_written_is_left_out(self):
+        buffer, recorder = made()
+        recorder.note(Note(0, 1000.0, 'hang', 1))
+        struct.pack_into('=Q', buffer, box.NOTE_RING.at(1), 0)
+        assert read(buffer).notes == ()
+
+    def test_names_that_hold_anything(self):
+        buffer, recorder = made()
+        recorder.note(Note(0, 1000.0, 'slow', 1, frames=(Frame('/a\nb\udcff.py', None, '<lambda>'),)))
+        assert read(buffer).notes[0].frames == (Frame('/a b\\udcff.py', None, '<lambda>'),)
+
+    def test_a_black_box_of_a_release_that_had_none(self):
+        buffer, recorder = made()
+        recorder.note(Note(0, 1000.0, 'hang', 1))
+        struct.pack_into('=2I', buffer, 16 + 4 * 8, 0, 0)
+        assert read(buffer[:box.NOTE_RING.start]).notes == ()

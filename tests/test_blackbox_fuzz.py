@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from Products.StabilityMonitor import blackbox as box
+from Products.StabilityMonitor import blackboxreader
 from Products.StabilityMonitor.errors import UnreadableRecord
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.records import Sample
@@ -58,7 +59,7 @@ def is_sane(request):
 
 def check(data):
     try:
-        recording = box.read(data)
+        recording = blackboxreader.read(data)
     except UnreadableRecord:
         return
     assert len(recording.finished) <= box.FINISHED_COUNT

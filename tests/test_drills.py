@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from Products.StabilityMonitor import blackbox
+from Products.StabilityMonitor import blackboxreader
 from zopekit import wait_for
 
 pytestmark = pytest.mark.zope
@@ -65,7 +66,7 @@ def test_it_hangs(make_zope, drill):
 def hung(folder, drill):
     if drill == 'gil':
         return (folder / 'deadman.mark').read_bytes().strip(b'\0')
-    return blackbox.read((folder / 'blackbox.sbr').read_bytes()).words['hung_since']
+    return blackboxreader.read((folder / 'blackbox.sbr').read_bytes()).words['hung_since']
 
 
 def test_eating_memory_is_refused_without_a_limit(make_zope):

@@ -10,6 +10,7 @@ import pytest
 from programs.handshake import until
 
 from Products.StabilityMonitor import blackbox as box
+from Products.StabilityMonitor import blackboxreader
 from Products.StabilityMonitor.recording.guard import Findings
 from Products.StabilityMonitor.recording.heartbeat import SURVIVED_AFTER
 from Products.StabilityMonitor.recording.heartbeat import Heartbeat
@@ -31,7 +32,7 @@ def recorder():
 
 
 def read(recorder):
-    return box.read(bytes(recorder.buffer))
+    return blackboxreader.read(bytes(recorder.buffer))
 
 
 class TestBeats:

@@ -17,12 +17,13 @@ STOREYS = [
     {'reporting'},
     {'diagnosis'},
     {'postmortem', 'recording'},
-    {'rundirectory', 'blackbox', 'options'},
+    {'rundirectory', 'blackboxreader', 'options'},
+    {'blackbox', 'runrecord'},
     {'records', 'errors', 'interfaces'},
 ]
 # Neighbours of one storey that may know each other; `recording` and `postmortem` never do.
 NEIGHBOURS = {('__main__', 'cli'),
-              ('rundirectory', 'blackbox'), ('rundirectory', 'options'), ('blackbox', 'options'),
+              ('rundirectory', 'options'),
               ('records', 'errors'), ('records', 'interfaces'),
               ('interfaces', 'records'), ('interfaces', 'errors')}
 ZOPE = {'AccessControl', 'Acquisition', 'App', 'BTrees', 'Chameleon', 'DateTime', 'DocumentTemplate',

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from Products.StabilityMonitor.records import WANTED
-from Products.StabilityMonitor.records import RunRecord
 from Products.StabilityMonitor.records import isotime
 from Products.StabilityMonitor.reporting import pictures
 from Products.StabilityMonitor.reporting import scales
+from Products.StabilityMonitor.runrecord import WANTED
+from Products.StabilityMonitor.runrecord import RunRecord
 
 NOW = 1_795_434_000.0
 SVG = '{http://www.w3.org/2000/svg}'

@@ -8,6 +8,7 @@ from programs.handshake import until
 from zope.interface.verify import verifyObject
 
 from Products.StabilityMonitor import blackbox as box
+from Products.StabilityMonitor import blackboxreader
 from Products.StabilityMonitor.interfaces import IRecorder
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.records import Sample
@@ -23,7 +24,7 @@ class Box:
         box.seal(self.buffer)
 
     def read(self):
-        return box.read(bytes(self.buffer))
+        return blackboxreader.read(bytes(self.buffer))
 
     def serve(self, *paths, status=200):
         for path in paths:
@@ -276,7 +277,8 @@ class TestSlots:
         made = Box(lambda index: made.recorder.stack(index, 65536, 4096))
         made.serve('/a')
         assert made.read().threads == {threading.get_ident(): {
-            'native_id': threading.get_native_id(), 'stack_size': 65536, 'guard_size': 4096}}
+            'native_id': threading.get_native_id(), 'stack_size': 65536, 'guard_size': 4096,
+            'stack_used': 0, 'slot': 0}}
 
     def test_too_many_threads_are_counted_and_no_error(self, made):
         workers = [Worker() for _ in range(box.SLOT_COUNT + 3)]

@@ -9,9 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from Products.StabilityMonitor import records
+from Products.StabilityMonitor import runrecord
 from Products.StabilityMonitor.records import Evidence
 from Products.StabilityMonitor.records import Instance
-from Products.StabilityMonitor.records import RunRecord
+from Products.StabilityMonitor.runrecord import RunRecord
 
 RECORD = RunRecord(
     '20261123T074501Z-17-beef', Instance('host', '/srv/zope', '0.0.0.0:8080'), pid=17,
@@ -56,7 +57,7 @@ class TestTimes:
 def whole(record):
     """With all the keys that readers rely on; what was there stays."""
     return replace(record, **{key: tuple(shape | item for item in getattr(record, key))
-                              for key, shape in records._SHAPES.items()})
+                              for key, shape in runrecord._SHAPES.items()})
 
 
 class TestRunRecord:

@@ -11,6 +11,7 @@ from synthetic import quiet_world
 from synthetic import record
 
 from Products.StabilityMonitor import blackbox
+from Products.StabilityMonitor import blackboxreader
 from Products.StabilityMonitor.errors import NoSuchRun
 from Products.StabilityMonitor.errors import UnknownFormat
 from Products.StabilityMonitor.options import load
@@ -51,7 +52,7 @@ def crash(base, number=0, path='/fatal'):
         recorder.begin('GET', path, _now=lambda: run.started + 3)
         recorder.log(40, 'site', 'low on luck', run.started + 4)
     run.box(write)
-    ident, = blackbox.read((run.path / 'blackbox.sbr').read_bytes()).threads
+    ident, = blackboxreader.read((run.path / 'blackbox.sbr').read_bytes()).threads
     return run.marked('faults', b'Fatal Python error: Segmentation fault\n\nCurrent thread 0x%016x (most recent call '
                       b'first):\n  File "/site/bad.py", line 7 in crash\n\n'
                       b'Extension modules: a._b (total: 1)\n' % ident)

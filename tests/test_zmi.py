@@ -8,8 +8,8 @@ import pytest
 
 from Products.StabilityMonitor.records import Evidence
 from Products.StabilityMonitor.records import Instance
-from Products.StabilityMonitor.records import RunRecord
 from Products.StabilityMonitor.records import isotime
+from Products.StabilityMonitor.runrecord import RunRecord
 
 pytestmark = pytest.mark.zope
 

@@ -1,7 +1,7 @@
-"""The binary layout of the black box: bytes in, values out.
+"""The binary layout of the black box, and how it is written; `blackboxreader` reads it.
 
 One file of fixed size that a run maps into memory and writes while it lives, and that the next process
-reads as plain bytes.  No I/O here: `lay_out` and the offsets work on any buffer, `read` on any bytes.
+reads as plain bytes.  No I/O here: `lay_out` and the offsets work on any buffer.
 
 * The header holds the sizes of all parts, so that a later release may append fields to any of them;
   magic, version and byte order are written last (`seal`): without them the file is not a black box.
@@ -13,42 +13,43 @@ reads as plain bytes.  No I/O here: `lay_out` and the offsets work on any buffer
 """
 from __future__ import annotations
 
+import os.path
 import struct
 from dataclasses import dataclass
-from dataclasses import replace
-
-from .errors import UnreadableRecord
-from .records import LogLine
-from .records import Request
-from .records import Sample
 
 MAGIC = b'\x89STABMON'
 VERSION = 1
 ORDER = 0x0102
 
 #: Names of the single words of the header, in their order; append only.
-WORDS = ('armed', 'serving', 'finished', 'overflow', 'errors', 'forked', 'hung_since', 'drill')
+WORDS = ('armed', 'serving', 'finished', 'overflow', 'errors', 'forked', 'hung_since', 'drill',
+         'main_stack', 'main_stack_used')
 #: Files of marks whose survived length the heartbeat notes, in their order; append only.
-MARKS = ('faults', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGXCPU', 'deadman')
+MARKS = ('faults', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGXCPU', 'deadman',
+         *(f'deadman-{slot}' for slot in range(16)))
 #: Ids of the drills; the word "drill" holds a place in here, from 1; append only.
 DRILLS = ('segfault', 'abort', 'fatal-error', 'stack-overflow', 'exit', 'kill', 'memory', 'gil', 'lock')
+#: Why a note was made; append only.
+NOTES = ('slow', 'slow-ended', 'hang', 'hang-ended', 'deadlock', 'spinning', 'spinning-ended')
 PHASES = ('idle', 'traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')
 
 HEADER_SIZE = 8192
-_SIZES_AT, _WORDS_AT, _MARKS_AT, _TEXT_AT = 16, 128, 512, 1024
+SIZES_AT, WORDS_AT, MARKS_AT, TEXT_AT = 16, 128, 512, 1024
 TEXT_SIZE = 4096
 
 _PREFIX = '8sHHI'
-_SIZES = '8I'
-_SLOT_HEAD = 'QQQQQQ'
-_REQUEST = 'QddBBBBHH16s320s64s'
-_FINISHED = 'Q' + _REQUEST + 'ddQQQH'
-_LOG = 'QdQHBxHH64s800s'
-_SAMPLE = 'Qddqdiiiiiiqqqqq'
+SIZES_FORMAT = '10I'
+SLOT_FORMAT = 'QQQQQQQ'
+REQUEST_FORMAT = 'QddBBBBHH16s320s64s'
+FINISHED_FORMAT = 'Q' + REQUEST_FORMAT + 'ddQQQH'
+LOG_FORMAT = 'QdQHBxHH64s800s'
+SAMPLE_FORMAT = 'Qddqdiiiiiiqqqqq'
+NOTE_FORMAT = 'QdQQQdHBxHHH'
 
-SLOT_COUNT, FINISHED_COUNT, LOG_COUNT, SAMPLE_COUNT = 64, 256, 64, 900
+SLOT_COUNT, FINISHED_COUNT, LOG_COUNT, SAMPLE_COUNT, NOTE_COUNT = 64, 256, 64, 900, 64
 _SPARE = 64
 METHOD_MAX, PATH_MAX, USER_MAX, LOGGER_MAX, MESSAGE_MAX = 16, 320, 64, 64, 800
+TITLE_MAX, DETAIL_MAX = 320, 640
 COUNT_SHIFT = 40
 
 
@@ -68,7 +69,7 @@ class Part:
         return self.start + (index % self.count) * self.size
 
 
-def _parts(sizes):
+def parts_of(sizes) -> list[Part]:
     parts, start = [], HEADER_SIZE
     for count, size in zip(sizes[::2], sizes[1::2], strict=True):
         parts.append(Part(start, count, size))
@@ -76,40 +77,44 @@ def _parts(sizes):
     return parts
 
 
-_LAYOUT = (SLOT_COUNT, 1024, FINISHED_COUNT + _SPARE, 512, LOG_COUNT + 8, 1024, SAMPLE_COUNT + 4, 128)
-SLOTS, FINISHED, LOG, SAMPLES = _parts(_LAYOUT)
-SIZE = SAMPLES.end
+LAYOUT = (SLOT_COUNT, 1024, FINISHED_COUNT + _SPARE, 512, LOG_COUNT + 8, 1024, SAMPLE_COUNT + 4, 128,
+          NOTE_COUNT + 2, 4096)
+SLOTS, FINISHED, LOG, SAMPLES, NOTE_RING = parts_of(LAYOUT)
+SIZE = NOTE_RING.end
 HALF_SIZE = 448
 HALVES_AT = 64
 PHASE_IN_REQUEST = struct.calcsize('=Qdd')
 USER_LENGTH_IN_REQUEST = struct.calcsize('=QddBBBBH')
 USER_IN_REQUEST = struct.calcsize('=QddBBBBHH16s320s')
 REQUEST_IN_FINISHED = 8
-TAIL_IN_FINISHED = REQUEST_IN_FINISHED + struct.calcsize('=' + _REQUEST)
+TAIL_IN_FINISHED = REQUEST_IN_FINISHED + struct.calcsize('=' + REQUEST_FORMAT)
 NO_HALF = 2
 
-slot_head = struct.Struct('=' + _SLOT_HEAD)
-request = struct.Struct('=' + _REQUEST)
+slot_head = struct.Struct('=' + SLOT_FORMAT)
+request = struct.Struct('=' + REQUEST_FORMAT)
 finished_tail = struct.Struct('=ddQQQH')
-log_entry = struct.Struct('=' + _LOG[1:])
-sample_entry = struct.Struct('=' + _SAMPLE[1:])
+log_entry = struct.Struct('=' + LOG_FORMAT[1:])
+sample_entry = struct.Struct('=' + SAMPLE_FORMAT[1:])
+note_head = struct.Struct('=' + NOTE_FORMAT[1:])
+NOTE_TEXT_AT = struct.calcsize('=' + NOTE_FORMAT)
+FRAMES_MAX = NOTE_RING.size - NOTE_TEXT_AT - TITLE_MAX - DETAIL_MAX
 
 
 def word_at(name: str) -> int:
     """The index of a header word among the 8-byte words of the file."""
-    return (_WORDS_AT // 8) + WORDS.index(name)
+    return (WORDS_AT // 8) + WORDS.index(name)
 
 
 def mark_at(name: str) -> int:
     """The index of the word that says how much of a mark file was survived."""
-    return (_MARKS_AT // 8) + MARKS.index(name)
+    return (MARKS_AT // 8) + MARKS.index(name)
 
 
 def lay_out(buffer) -> None:
     """Write the sizes; the buffer has `SIZE` zero bytes and is no black box until `seal`."""
-    struct.pack_into('=' + _SIZES, buffer, _SIZES_AT, *_LAYOUT)
+    struct.pack_into('=' + SIZES_FORMAT, buffer, SIZES_AT, *LAYOUT)
     for index in range(SLOT_COUNT):
-        slot_head.pack_into(buffer, SLOTS.at(index), 0, 0, 0, NO_HALF, 0, 0)
+        slot_head.pack_into(buffer, SLOTS.at(index), 0, 0, 0, NO_HALF, 0, 0, 0)
 
 
 def seal(buffer) -> None:
@@ -120,8 +125,8 @@ def seal(buffer) -> None:
 def write_text(buffer, text: str) -> None:
     """Note the exception that ends the main thread, of a long one the end: length last."""
     encoded = text.encode('utf-8', 'backslashreplace')[8 - TEXT_SIZE:].decode('utf-8', 'ignore').encode()
-    buffer[_TEXT_AT + 8:_TEXT_AT + 8 + len(encoded)] = encoded
-    struct.pack_into('=Q', buffer, _TEXT_AT, len(encoded))
+    buffer[TEXT_AT + 8:TEXT_AT + 8 + len(encoded)] = encoded
+    struct.pack_into('=Q', buffer, TEXT_AT, len(encoded))
 
 
 def cut(text: str, most: int) -> tuple[bytes, int]:
@@ -132,145 +137,20 @@ def cut(text: str, most: int) -> tuple[bytes, int]:
     return encoded[:most].decode('utf-8', 'ignore').encode(), 1
 
 
-# -- reading -------------------------------------------------------------------------------------
+def write_frames(frames, most: int = FRAMES_MAX) -> tuple[bytes, int]:
+    """Frames, innermost first, as at most `most` bytes; 1 if the outer ones did not fit.
 
-@dataclass(frozen=True)
-class Recording:
-    """What a black box tells."""
-
-    words: dict
-    survived: dict
-    exception: str
-    in_flight: tuple[Request, ...]
-    finished: tuple[Request, ...]
-    log: tuple[LogLine, ...]
-    samples: tuple[Sample, ...]
-    threads: dict
-
-    @property
-    def last_sample(self) -> Sample | None:
-        return self.samples[-1] if self.samples else None
-
-
-def read(data: bytes) -> Recording:
-    """Everything valid in a black box.  Raises UnreadableRecord when it is none; never anything else."""
-    order = _order(data)
-    slots, finished, log, samples = _checked_parts(data, order)
-    done = _finished(data, order, finished)
-    flying, threads = _slots(data, order, slots)
-    over = {r.number for r in done} | {r.last_number for r in done}
-    return Recording(
-        words=_words(data, order, _WORDS_AT, WORDS),
-        survived=_words(data, order, _MARKS_AT, MARKS),
-        exception=_text(data, order),
-        in_flight=tuple(r for r in flying if r.number not in over),
-        finished=tuple(done[-FINISHED_COUNT:]),
-        log=tuple(_log(data, order, log)[-LOG_COUNT:]),
-        samples=tuple(_samples(data, order, samples)[-SAMPLE_COUNT:]),
-        threads=threads)
-
-
-def _order(data):
-    if len(data) < HEADER_SIZE or data[:8] != MAGIC:
-        raise UnreadableRecord('The black box has no valid beginning.')
-    for order in '<>':
-        version, marker, header = struct.unpack_from(order + 'HHI', data, 8)
-        if marker == ORDER:
-            if version != VERSION or header != HEADER_SIZE:
-                raise UnreadableRecord(f'The black box has format {version}, this release reads {VERSION}.')
-            return order
-    raise UnreadableRecord('The black box has no valid byte order.')
-
-
-def _checked_parts(data, order):
-    sizes = struct.unpack_from(order + _SIZES, data, _SIZES_AT)
-    if any(not 0 < count <= 1 << 16 for count in sizes[::2]) or any(
-            not least <= size <= 1 << 16 for size, least in zip(sizes[1::2], _LAYOUT[1::2], strict=True)):
-        raise UnreadableRecord('The black box has impossible sizes.')
-    parts = _parts(sizes)
-    if parts[-1].end > len(data):
-        raise UnreadableRecord('The black box is cut short.')
-    return parts
-
-
-def _words(data, order, start, names):
-    return dict(zip(names, struct.unpack_from(f'{order}{len(names)}Q', data, start), strict=True))
-
-
-def _text(data, order):
-    length, = struct.unpack_from(order + 'Q', data, _TEXT_AT)
-    return data[_TEXT_AT + 8:_TEXT_AT + 8 + min(length, TEXT_SIZE - 8)].decode('utf-8', 'replace')
-
-
-def _slots(data, order, part):
-    flying, threads = [], {}
-    for index in range(part.count):
-        ident, native_id, generation, half, stack, guard = struct.unpack_from(order + _SLOT_HEAD, data, part.at(index))
-        if not generation or half > NO_HALF:
-            continue
-        threads[ident] = {'native_id': native_id, 'stack_size': stack, 'guard_size': guard}
-        if half != NO_HALF:
-            found = _request(data, order, part.at(index) + HALVES_AT + half * HALF_SIZE, ident, native_id)
-            if found is not None and found.phase != 'idle':
-                flying.append(found)
-    return flying, threads
-
-
-def _request(data, order, offset, ident, native_id):
-    (number, started, _, phase, retry, was_cut, method_length, path_length, user_length,
-     method, path, user) = struct.unpack_from(order + _REQUEST, data, offset)
-    if not _plausible(started) or phase >= len(PHASES):
-        return None
-    return Request(number=number, ident=ident, native_id=native_id, started=started, phase=PHASES[phase],
-                   retry=retry, cut=bool(was_cut), method=_string(method, method_length),
-                   path=_string(path, path_length), user=_string(user, user_length))
-
-
-def _finished(data, order, part):
-    found = []
-    entry = struct.Struct(order + _FINISHED)
-    for index in range(part.count):
-        offset = part.at(index)
-        fields = entry.unpack_from(data, offset)
-        number, (ended, last_end, tally, ident, native_id, status) = fields[0], fields[-6:]
-        if number and fields[1] == number and _plausible(ended) and _plausible(last_end):
-            base = _request(data, order, offset + REQUEST_IN_FINISHED, ident, native_id)
-            if base is not None:
-                found.append(_closed(base, tally, ended, last_end, status))
-    return sorted(found, key=lambda r: (r.ended, r.number))
-
-
-def _closed(base, tally, ended, last_end, status):
-    return replace(base, ended=last_end, seconds=max(0.0, ended - base.started), status=status,
-                   count=tally >> COUNT_SHIFT or 1, last_number=tally & ((1 << COUNT_SHIFT) - 1))
-
-
-def _log(data, order, part):
-    found = []
-    for offset in range(part.start, part.end, part.size):
-        (number, time, ident, level, was_cut, logger_length, message_length,
-         logger, message) = struct.unpack_from(order + _LOG, data, offset)
-        if number and _plausible(time):
-            found.append((number, LogLine(time, level, ident, _string(logger, logger_length),
-                                          _string(message, message_length), bool(was_cut))))
-    return [line for _, line in sorted(found, key=lambda pair: pair[0])]
-
-
-def _samples(data, order, part):
-    found = []
-    for offset in range(part.start, part.end, part.size):
-        number, *values = struct.unpack_from(order + _SAMPLE, data, offset)
-        del values[9]  # padding
-        if number and _plausible(values[0]) and _plausible(values[1]) and abs(values[3]) < 1e12:
-            found.append((number, Sample(*values)))
-    return [sample for _, sample in sorted(found, key=lambda pair: pair[0])]
-
-
-def _plausible(seconds):
-    return 0 <= seconds < 1e11
-
-
-def _string(field, length):
-    return field[:min(length, len(field))].decode('utf-8', 'replace')
-
-
+    A line each: how many characters of the file's name are those of the line before, the rest of it, line
+    and function, with NUL between.  Neighbours mostly lie in one folder: it is a third of the length.
+    """
+    before, lines, length = '', [], 0
+    for frame in frames:
+        shared = len(os.path.commonprefix((before, frame.file)))
+        line = f'{shared}\0{frame.file[shared:]}\0{"" if frame.line is None else frame.line}\0{frame.function}'
+        encoded = line.replace('\n', ' ').encode('utf-8', 'backslashreplace') + b'\n'
+        length += len(encoded)
+        if length > most:
+            return b''.join(lines), 1
+        lines.append(encoded)
+        before = frame.file
+    return b''.join(lines), 0

@@ -7,7 +7,7 @@ import signal
 import socket
 from pathlib import Path
 
-from Products.StabilityMonitor import blackbox
+from Products.StabilityMonitor import blackboxreader
 from Products.StabilityMonitor.rundirectory import BLACKBOX
 from Products.StabilityMonitor.rundirectory import CONTEXT
 from Products.StabilityMonitor.rundirectory import mark_name
@@ -87,7 +87,7 @@ class Site(ZopeInstance):
         return run
 
     def recording(self):
-        return blackbox.read((self.run_directory / BLACKBOX).read_bytes())
+        return blackboxreader.read((self.run_directory / BLACKBOX).read_bytes())
 
     def archived(self):
         return {path.parent.name for path in (self.stability / 'archive').glob('*/incident.json')}

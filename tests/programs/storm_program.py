@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from Products.StabilityMonitor import blackbox
+from Products.StabilityMonitor import blackboxreader
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.rundirectory import preallocate
 
@@ -195,7 +196,7 @@ def kill_once(path, dice):
     assert status == signal.SIGKILL, f'the program ended by itself: {status}'
     data = path.read_bytes()
     path.unlink()
-    return Check(blackbox.read(data), journal[:])
+    return Check(blackboxreader.read(data), journal[:])
 
 
 def storm(kills, seconds=0.0, seed=None, progress=lambda done, totals: None):

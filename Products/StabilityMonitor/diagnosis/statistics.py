@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 from ..records import Instance
-from ..records import RunRecord
 from ..records import from_isotime
+from ..runrecord import RunRecord
 
 #: So many incidents whose runs began within so many seconds are a crash loop.
 LOOP_INCIDENTS, LOOP_SECONDS = 3, 600

@@ -18,7 +18,6 @@ from zope.interface import implementer
 from ..errors import NoSuchRun
 from ..interfaces import IArchive
 from ..records import Instance
-from ..records import RunRecord
 from ..records import from_isotime
 from ..rundirectory import BLACKBOX
 from ..rundirectory import INCIDENT
@@ -28,6 +27,7 @@ from ..rundirectory import Base
 from ..rundirectory import name_facts
 from ..rundirectory import read_json
 from ..rundirectory import write_whole
+from ..runrecord import RunRecord
 
 _CLEAN_SCRIPTS = 'clean-scripts'
 #: What has been read: {archive: {run: record}}.

@@ -12,6 +12,8 @@ from dataclasses import field
 from pathlib import Path
 
 from .. import blackbox
+from ..blackboxreader import Recording
+from ..blackboxreader import read
 from ..errors import UnreadableRecord
 from ..rundirectory import BLACKBOX
 from ..rundirectory import CONTEXT
@@ -52,7 +54,7 @@ class Traces:
     pid: int
     context: dict
     loaded: dict
-    recording: blackbox.Recording | None
+    recording: Recording | None
     damage: str
     fault: faultlog.Dump | None
     fault_time: float
@@ -119,7 +121,7 @@ def collect(path: Path, world: World) -> Traces:
 def _recording(path):
     """The black box and what is wrong with it; (None, '') where there never was one."""
     try:
-        return blackbox.read((path / BLACKBOX).read_bytes()), ''
+        return read((path / BLACKBOX).read_bytes()), ''
     except FileNotFoundError:
         return None, ''
     except (UnreadableRecord, OSError) as error:

@@ -9,9 +9,9 @@ from dataclasses import replace
 from ..blackbox import DRILLS
 from ..records import Evidence
 from ..records import Instance
-from ..records import RunRecord
 from ..records import isotime
 from ..records import shallow
+from ..runrecord import RunRecord
 from .evidence import Traces
 from .lastwords import exception_name
 from .verdict import Judgement

@@ -8,7 +8,6 @@ import logging
 import os
 
 from ..records import Instance
-from ..records import RunRecord
 from ..records import duration
 from ..records import isotime
 from ..rundirectory import CONTEXT
@@ -16,6 +15,7 @@ from ..rundirectory import Base
 from ..rundirectory import name_facts
 from ..rundirectory import process_is_there
 from ..rundirectory import read_json
+from ..runrecord import RunRecord
 from . import evidence
 from . import incident
 from . import verdict

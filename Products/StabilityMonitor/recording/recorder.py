@@ -92,6 +92,7 @@ class Recorder:
         self._ring = itertools.cycle(tuple(_ring()))
         self._log_numbers = itertools.count(1)
         self._sample_numbers = itertools.count(1)
+        self._note_numbers = itertools.count(1)
         self._generations = itertools.count(1)
         self._overflow = itertools.count(1)
         self._last = (None, 0)
@@ -182,7 +183,7 @@ class Recorder:
         self._local.life = _Life()
         self._local.slot = slot = Slot(index, threading.current_thread(), self._local.life)
         box.slot_head.pack_into(self.buffer, box.SLOTS.at(index), slot.ident, slot.native_id,
-                                next(self._generations), box.NO_HALF, 0, 0)
+                                next(self._generations), box.NO_HALF, 0, 0, 0)
         self.slots[index] = slot
         if self.on_new_thread is not None:
             self.on_new_thread(index)
@@ -192,6 +193,10 @@ class Recorder:
         """Note the stack of the thread that owns a slot, in bytes."""
         at = box.SLOTS.at(index) // 8
         self.words[at + 4], self.words[at + 5] = size, guard
+
+    def stack_used(self, index: int, used: int) -> None:
+        """Note how deep the stack of that thread has ever been, in bytes."""
+        self.words[box.SLOTS.at(index) // 8 + 6] = used
 
     def release_dead_slots(self) -> None:
         """Give back the slots of threads that ended (the heartbeat calls this)."""
@@ -241,6 +246,20 @@ class Recorder:
         box.sample_entry.pack_into(
             self.buffer, at + 8, s.time, s.monotonic, s.rss, s.cpu, s.threads, s.descriptors, s.in_flight,
             s.overdue, s.workers, 0, s.cgroup_current, s.cgroup_limit, s.cgroup_kills, s.host_kills, s.stderr_size)
+        self.words[at // 8] = number
+
+    def note(self, note) -> None:
+        """Keep a records.Note; its number is given here."""
+        number = next(self._note_numbers)
+        at = box.NOTE_RING.at(number)
+        texts = (*box.cut(note.title, box.TITLE_MAX)[:1], *box.cut(note.detail, box.DETAIL_MAX)[:1])
+        frames, was_cut = box.write_frames(note.frames)
+        text = b''.join((*texts, frames))
+        self.words[at // 8] = 0
+        box.note_head.pack_into(
+            self.buffer, at + 8, note.time, note.ident, note.native_id, note.request, note.seconds,
+            box.NOTES.index(note.kind), was_cut or note.cut, *map(len, (*texts, frames)))
+        self.buffer[at + box.NOTE_TEXT_AT:at + box.NOTE_TEXT_AT + len(text)] = text
         self.words[at // 8] = number
 
     def in_flight(self) -> list[tuple[Slot, float]]:

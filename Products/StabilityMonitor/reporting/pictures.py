@@ -12,9 +12,9 @@ from datetime import UTC
 from datetime import datetime
 from html import escape
 
-from ..records import RunRecord
 from ..records import duration
 from ..records import from_isotime
+from ..runrecord import RunRecord
 from . import scales
 from .scales import Scale
 

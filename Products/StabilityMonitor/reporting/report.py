@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import asdict
 
-from ..blackbox import read
+from ..blackboxreader import read
 from ..diagnosis.inventory import inventory
 from ..diagnosis.statistics import crash_loop
 from ..diagnosis.statistics import last_server_run

@@ -12,7 +12,6 @@ from ..diagnosis.statistics import crash_loop
 from ..diagnosis.statistics import last_server_run
 from ..diagnosis.statistics import of_instance
 from ..records import Instance
-from ..records import RunRecord
 from ..records import duration
 from ..records import from_isotime
 from ..records import isotime
@@ -21,6 +20,7 @@ from ..reporting.renderers import FORMATS
 from ..reporting.report import in_flight
 from ..reporting.report import process
 from ..reporting.scales import moment
+from ..runrecord import RunRecord
 from . import drills
 from . import token
 

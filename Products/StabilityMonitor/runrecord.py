@@ -1,0 +1,123 @@
+"""The record of one run: how it ended, with everything known about it.  Read back, nothing in it is trusted."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import fields
+
+from .records import Evidence
+from .records import Instance
+from .records import shallow
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """How one run ended, with everything known about it: the contents of `incident.json`.
+
+    The keys are the contract of DESIGN section 4; keys are only ever added.
+    """
+
+    run: str
+    instance: Instance = Instance()
+    role: str = 'server'
+    pid: int = 0
+    started: str | None = None
+    ended: str | None = None
+    uptime_seconds: float | None = None
+    verdict: str = 'unreadable'
+    confidence: str = 'weak'
+    summary: str = ''
+    signal: str | None = None
+    exit_code: int | None = None
+    evidence: tuple[Evidence, ...] = ()
+    ruled_out: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+    requests: tuple[dict, ...] = ()
+    recent: tuple[dict, ...] = ()
+    threads: tuple[dict, ...] = ()
+    native: tuple[dict, ...] = ()
+    suspects: tuple[dict, ...] = ()
+    known_issues: tuple[dict, ...] = ()
+    samples: tuple[dict, ...] = ()
+    log: tuple[dict, ...] = ()
+    signature: str = ''
+    phase: str = ''
+    exception: str = ''
+    counters: dict = field(default_factory=dict)
+    compiled_modules: tuple[str, ...] = ()
+    context: dict = field(default_factory=dict)
+    findings: tuple[dict, ...] = ()
+    drill: str = ''
+
+    HEAVY = ('threads', 'native', 'samples', 'log', 'recent', 'compiled_modules', 'context')
+
+    @property
+    def is_incident(self) -> bool:
+        return self.verdict not in WANTED
+
+    def to_json(self) -> dict:
+        """Its lists and dicts are the record's own (`asdict` would copy thousands of samples): do not change them."""
+        return shallow(self) | {'instance': shallow(self.instance), 'evidence': tuple(map(shallow, self.evidence))}
+
+    def summary_json(self) -> dict:
+        """The record without what is large: what lists and the `history` of a report show."""
+        return {key: value for key, value in self.to_json().items() if key not in self.HEAVY}
+
+    @classmethod
+    def from_json(cls, document: dict) -> RunRecord:
+        """Read back, ignoring keys of a later release.  Raises ValueError for what is no record."""
+        if not isinstance(document, dict) or not isinstance(document.get('run'), str):
+            raise ValueError('not a run record')
+        values = _typed(document, {f.name: f.type for f in fields(cls)})
+        values['instance'] = Instance(**_strings(document.get('instance'), Instance))
+        values['evidence'] = tuple(Evidence(**_strings(item, Evidence)) for item in _list(document, 'evidence'))
+        for key in ('ruled_out', 'candidates', 'compiled_modules'):
+            values[key] = tuple(str(item) for item in _list(document, key))
+        for key, shape in _SHAPES.items():
+            values[key] = tuple(shape | _typed(item, {name: type(value).__name__ for name, value in shape.items()},
+                                               keep=True) for item in _list(document, key) if isinstance(item, dict))
+        for thread in values['threads']:
+            thread['frames'] = [_FRAME | _typed(frame, {}, keep=True) for frame in thread['frames']
+                                if isinstance(frame, dict)]
+        return cls(**values)
+
+
+#: Verdicts that are a wanted stop: a run with one of these is not an incident.
+WANTED = frozenset({'running', 'stopped', 'host-restarted'})
+
+
+def _list(document: dict, key: str) -> list:
+    value = document.get(key)
+    return value if isinstance(value, list | tuple) else []
+
+
+def _strings(document, cls) -> dict:
+    """The string fields of `cls` found in an untrusted document."""
+    document = document if isinstance(document, dict) else {}
+    return {f.name: str(document.get(f.name, '') or '') for f in fields(cls)}
+
+
+#: What the items of a record's lists hold at least, and of which type.
+_FRAME = {'file': '', 'line': None, 'function': ''}
+_SHAPES = {
+    'requests': {'thread': '', 'method': '', 'path': '', 'phase': '', 'seconds': 0.0, 'started': None, 'count': 1,
+                 'status': 0, 'crashed': False},
+    'recent': {'thread': '', 'method': '', 'path': '', 'phase': '', 'seconds': 0.0, 'started': None, 'count': 1,
+               'status': 0, 'crashed': False},
+    'threads': {'ident': None, 'name': '', 'crashed': False, 'frames': [], 'note': '', 'cut': False},
+    'native': {'binary': '', 'symbol': '', 'offset': None, 'address': None},
+    'suspects': {}, 'known_issues': {}, 'findings': {},
+    'samples': {'time': None, 'rss': -1, 'cpu': -1.0, 'threads': -1, 'descriptors': -1, 'in_flight': 0},
+    'log': {'time': None, 'level': '', 'logger': '', 'message': ''}}
+#: How a value of foreign origin must look for an annotation; others are not checked.
+_CHECKS = {
+    'str': lambda v: isinstance(v, str), 'str | None': lambda v: v is None or isinstance(v, str),
+    'int': lambda v: isinstance(v, int), 'int | None': lambda v: v is None or isinstance(v, int),
+    'float': lambda v: isinstance(v, int | float), 'float | None': lambda v: v is None or isinstance(v, int | float),
+    'bool': lambda v: isinstance(v, bool), 'list': lambda v: isinstance(v, list), 'dict': lambda v: isinstance(v, dict)}
+
+
+def _typed(document: dict, types: dict, keep: bool = False) -> dict:
+    """The entries whose value has the right type; with `keep`, those of no known type too."""
+    return {key: value for key, value in document.items()
+            if (key in types or keep) and _CHECKS.get(types.get(key), lambda v: True)(value)}
