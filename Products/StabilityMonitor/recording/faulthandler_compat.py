@@ -104,7 +104,7 @@ class FaultLog:
     def _enable(self):
         door = _Door(self.file)
         faulthandler.enable(door, all_threads=True, **_C_STACK)
-        self._door = weakref.ref(door)
+        self.door = weakref.ref(door)
         self._enabled_at = self._seen = self.file.length
 
     def check(self) -> str:
@@ -115,7 +115,7 @@ class FaultLog:
             self.file.reopen()
         elif not faulthandler.is_enabled():
             trouble = 'It had been disabled by other code.'
-        elif self._door() is None:
+        elif self.door() is None:
             trouble = 'It had been redirected by other code.'
         else:
             self._renew_after_a_survived_fault()

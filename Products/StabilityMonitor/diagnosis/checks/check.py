@@ -1,0 +1,56 @@
+"""What a check is: a question with an answer.  Its contract, and the little that all of them share."""
+from __future__ import annotations
+
+from zope.interface import Attribute
+from zope.interface import Interface
+from zope.interface import implementer
+
+from ...records import Finding
+from ..site import Site
+
+
+class ICheck(Interface):
+    """One question about the living site.  Checks have no state, change nothing and import nothing late.
+
+    They run in a thread of their own, which is left behind when it takes too long, so they hold no lock
+    while they wait for something outside.  What a system does not tell is `ok` or `info`, never an error.
+    """
+
+    id = Attribute('Short, stable, unique: findings are hushed by it.')
+    question = Attribute('One sentence with a question mark; yes means that all is well.')
+    source = Attribute('Where the facts come from, such as a file of /proc.')
+
+    def look(site):
+        """One Finding, or several with ids `<id>:<about what>`, for a `site.Site`; at least one, perhaps `ok`."""
+
+
+@implementer(ICheck)
+class Check:
+    """See ICheck."""
+
+    id = question = source = ''
+
+    def look(self, site: Site) -> Finding | list[Finding]:
+        raise NotImplementedError(self.id)
+
+    def found(self, severity: str, title: str, detail: str = '', action: str = '', about: str = '') -> Finding:
+        return Finding(f'{self.id}:{about}' if about else self.id, severity, title, detail, action, self.source)
+
+    def ok(self, title: str, detail: str = '') -> Finding:
+        return self.found('ok', title, detail)
+
+    def unknown(self, title: str) -> Finding:
+        """Neither well nor ill: this system, or this process, does not tell."""
+        return self.found('info', title, 'Nothing can be said about it from here.')
+
+
+def megabytes(size: int) -> str:
+    """Such as "1,536 MiB"."""
+    return f'{size / (1 << 20):,.0f} MiB'
+
+
+def several(words, most: int = 8) -> str:
+    """Words in their order with commas; "and 12 more" stands for those after the first `most`."""
+    words = list(words)
+    rest = f' and {len(words) - most} more' if len(words) > most else ''
+    return ', '.join(words[:most]) + rest

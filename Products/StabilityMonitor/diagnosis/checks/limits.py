@@ -1,0 +1,98 @@
+"""Limits of the process: descriptors, and whether a core file would be left."""
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+from .check import Check
+
+try:
+    import resource
+except ImportError:
+    resource = None
+
+#: select() cannot handle descriptors from here on; waitress uses it unless told otherwise.
+_SELECT = 1024
+_PR_GET_DUMPABLE = 3
+
+
+class Descriptors(Check):
+    id = 'descriptors'
+    question = 'Are there descriptors left for files and connections?'
+    source = '/proc/self/fd and RLIMIT_NOFILE'
+
+    def look(self, site):
+        used = self._open(site)
+        if resource is None or not used:
+            return self.unknown('How many descriptors are open is not known on this system.')
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        fact = f'{len(used)} of {soft} descriptors are open.'
+        if len(used) >= 0.8 * soft:
+            return self.found('critical' if len(used) >= 0.95 * soft else 'warning', 'Descriptors are running out.',
+                              f'{fact} Without one, no connection is accepted and no file opened.', self._more(soft))
+        if max(used) >= _SELECT * 0.9 and 'waitress' in site.modules:
+            return self.found(
+                'warning', f'Descriptors come near to {_SELECT}, where select() ends.',
+                f'{fact} The highest one is {max(used)}; waitress uses select() unless asyncore_use_poll is on.',
+                'Write "asyncore_use_poll = true" into [server:main] of zope.ini, unless it is there, and restart.')
+        return self.ok('There are enough descriptors.', fact)
+
+    @staticmethod
+    def _open(site):
+        try:
+            return [int(name) for name in os.listdir(site.proc / 'self/fd')]
+        except (OSError, ValueError):
+            return []
+
+    @staticmethod
+    def _more(soft):
+        return (f'Write "LimitNOFILE={max(4096, 4 * soft)}" into [Service] of the unit, or "ulimit -n '
+                f'{max(4096, 4 * soft)}" before the line that starts Zope; then find out who does not close what: '
+                f'"ls -l /proc/{os.getpid()}/fd".')
+
+
+class CoreFiles(Check):
+    """None is needed: it is `info` when there would be none."""
+
+    id = 'core-files'
+    question = 'Would a crash leave a core file?'
+    source = 'RLIMIT_CORE and /proc/sys/kernel/core_pattern'
+
+    def look(self, site):
+        pattern = site.text('sys/kernel/core_pattern').strip()
+        if resource is None or not pattern:
+            return self.unknown('Whether a crash leaves a core file is not known on this system.')
+        soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+        if pattern.startswith('|'):
+            return self.ok('Core files are given to a program.', f'core_pattern is "{pattern}".')
+        if not soft:
+            return self.found('info', 'A crash leaves no core file.', 'RLIMIT_CORE is 0. The fault log has the Python '
+                              'frames all the same; a core file adds those of C code.', self._allow(hard))
+        return self._where(pattern) or self.ok('A crash leaves a core file.', f'core_pattern is "{pattern}"; the limit '
+                                               f'is {"none" if soft == resource.RLIM_INFINITY else f"{soft} bytes"}.')
+
+    @staticmethod
+    def _allow(hard):
+        if hard:
+            return 'To have one, write "core-files on" into <product-config stabilitymonitor> of zope.conf and restart.'
+        return 'To have one, write "LimitCORE=infinity" into [Service] of the unit, or "ulimit -c unlimited" for it.'
+
+    def _where(self, pattern):
+        folder = Path(pattern if pattern.startswith('/') else Path.cwd() / pattern).parent
+        if '%' not in str(folder) and not os.access(folder, os.W_OK):
+            return self.found('info', 'A core file could not be written.', f'core_pattern is "{pattern}", and {folder} '
+                              'is not writable for this process.', f'Make {folder} writable, or as root: "sysctl -w '
+                              'kernel.core_pattern=/var/tmp/core.%p".')
+        if _is_not_dumpable():
+            return self.found('info', 'The kernel makes no core file of this process.',
+                              'It is not dumpable: it changed its user after its start.',
+                              'Let the supervisor change the user before it starts Python, not Python itself.')
+        return None
+
+
+def _is_not_dumpable():
+    try:
+        return ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) == 0
+    except (AttributeError, OSError, TypeError):
+        return False

@@ -1,0 +1,187 @@
+"""Where output goes: standard output and standard error, and the event log.
+
+The HOWTO's frozen terminal: who writes to a terminal that is gone, or into a full pipe that nobody reads,
+waits for ever.
+"""
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import sys
+import time
+from logging import handlers
+
+from ...recording.loghandler import BreadcrumbHandler
+from ...recording.runcontext import output
+from .check import Check
+
+try:
+    import fcntl
+    import termios
+except ImportError:                                     # Windows: such a pipe is not looked into
+    fcntl = termios = None
+
+#: A full pipe is looked at so long, in so many steps: a reader that lives has read something by then.
+_PATIENCE, _LOOKS = 0.05, 10
+_TO_FILES = ('Write ">>{log}/stdout.log 2>&1 </dev/null" behind the line that starts Zope, or let a supervisor '
+             'start it.')
+
+
+class StandardOutputs(Check):
+    id = 'outputs'
+    question = 'Do standard output and standard error go where writing never blocks?'
+    source = 'poll, FIONREAD and /proc/self/fd'
+
+    def look(self, site):
+        findings = [finding for name, descriptor in site.outputs.items()
+                    if (finding := self._output(site, name, descriptor)) is not None]
+        facts = '; '.join(f'{name}: {_described(output(descriptor, site.proc))}'
+                          for name, descriptor in site.outputs.items())
+        return findings or self.ok('Standard output and standard error never block.', facts)
+
+    def _output(self, site, name, descriptor):
+        goes, about = output(descriptor, site.proc), name.replace(' ', '-')
+        action = _TO_FILES.format(log=os.path.join(site.zope.client_home or '.', 'log'))
+        look = {'closed': self._closed, 'terminal': self._terminal, 'pipe': self._pipe, 'socket': self._pipe,
+                'file': self._file, 'device': self._device}.get(goes['kind'])
+        return look and look(name, descriptor, goes, action, about)
+
+    def _closed(self, name, descriptor, goes, action, about):
+        return self.found('warning', f'{name.capitalize()} is closed.',
+                          f'The next file that is opened may get its number, {descriptor}: what is meant for '
+                          f'{name} is then written into that file.', action, about)
+
+    def _terminal(self, name, descriptor, goes, action, about):
+        return self.found('warning', f'{name.capitalize()} is a terminal ({goes["path"]}).',
+                          'When it is closed or stopped (Ctrl-S), Zope is ended by SIGHUP or waits for ever.', action,
+                          about)
+
+    def _device(self, name, descriptor, goes, action, about):
+        if goes['path'] == '/dev/null' and descriptor == 2:
+            return self.found('info', 'Standard error goes to /dev/null.',
+                              'What Python says when it aborts, and what the C library says, is lost.', action, about)
+        return None
+
+    def _file(self, name, descriptor, goes, action, about):
+        if goes['path'].endswith(' (deleted)'):
+            return self.found('warning', f'{name.capitalize()} goes into a file that was deleted.',
+                              f'{goes["path"]}: its {goes["size"]:,} bytes still take room, and nobody can read them.',
+                              'Restart Zope, and write "copytruncate" into the logrotate recipe of that file.', about)
+        return None
+
+    def _pipe(self, name, descriptor, goes, action, about):
+        if fcntl is None:
+            return None
+        state = _state(descriptor)
+        if state == 'unread':
+            return self.found('warning', f'{name.capitalize()} is a {goes["kind"]} whose reader is gone.',
+                              'Whoever prints gets an error (BrokenPipeError).', action, about)
+        if state != 'full' or not _stays_full(descriptor, goes['kind']):
+            return None
+        return self.found(
+            'critical', f'{name.capitalize()} is a full {goes["kind"]} that nobody reads.',
+            f'{_waiting(descriptor, goes["kind"]):,} bytes wait{_room(descriptor)}, and none was read for '
+            f'{_PATIENCE:g} s; the next thread that prints or logs there waits until they are: the site freezes.',
+            action, about)
+
+
+def _described(goes):
+    return f'{goes["kind"]} {goes.get("path", "")}'.strip()
+
+
+def _state(descriptor):
+    """'full', 'unread' (nobody can read it any more) or ''."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    events = dict(poll.poll(0)).get(descriptor, 0)
+    if events & (select.POLLERR | select.POLLHUP):
+        return 'unread'
+    return '' if events & select.POLLOUT else 'full'
+
+
+def _stays_full(descriptor, kind):
+    first = _waiting(descriptor, kind)
+    for _ in range(_LOOKS):
+        time.sleep(_PATIENCE / _LOOKS)
+        if _state(descriptor) != 'full' or _waiting(descriptor, kind) != first:
+            return False
+    return True
+
+
+def _waiting(descriptor, kind):
+    """Bytes that were written and not yet read."""
+    asked = termios.FIONREAD if kind == 'pipe' else termios.TIOCOUTQ
+    with contextlib.suppress(OSError):
+        return int.from_bytes(fcntl.ioctl(descriptor, asked, bytes(4)), sys.byteorder)
+    return 0
+
+
+def _room(descriptor):
+    with contextlib.suppress(OSError, AttributeError):
+        return f' in a pipe of {fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ):,}'
+    return ''
+
+
+class EventLog(Check):
+    id = 'event-log'
+    question = 'Is there an event log that somebody can read tomorrow?'
+    source = 'the handlers of the root logger'
+
+    def look(self, site):
+        kept, lost, troubles = [], [], []
+        for handler in site.root_logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                trouble = _file_trouble(handler)
+                (troubles if trouble else kept).append(trouble or handler.baseFilename)
+            elif not isinstance(handler, BreadcrumbHandler | logging.NullHandler):
+                trouble = _stream_trouble(handler, site)
+                (lost if trouble else kept).append(trouble or type(handler).__name__)
+        if not kept:
+            return self.found('warning', 'There is no event log.', ' '.join(troubles + lost) or 'The root logger has '
+                              'no handler: errors of the site are lost.', self._action(site))
+        if site.root_logger.manager.disable >= logging.WARNING or site.root_logger.level > logging.WARNING:
+            return self.found('warning', 'Warnings do not reach the event log.', 'The level of the root logger is '
+                              f'{logging.getLevelName(site.root_logger.level)}, and logging.disable is at '
+                              f'{site.root_logger.manager.disable}.',
+                              'Write "level = INFO" into [logger_root] of zope.ini and restart.')
+        if troubles:
+            return self.found('warning', 'An event log is written where nobody finds it.', ' '.join(troubles),
+                              'Write "class = handlers.WatchedFileHandler" into [handler_eventlog] of zope.ini and '
+                              'restart.')
+        return self.ok('There is an event log.', '; '.join(kept))
+
+    @staticmethod
+    def _action(site):
+        file = os.path.join(site.zope.client_home or '.', 'log', 'event.log')
+        return ('Write "handlers = eventlog" into [logger_root], and "class = handlers.WatchedFileHandler" and '
+                f'"args = (r\'{file}\', \'a\')" into [handler_eventlog] of zope.ini, and restart.')
+
+
+def _file_trouble(handler):
+    """Why nobody will find what this handler writes, in one sentence; '' if somebody will."""
+    file, stream = handler.baseFilename, handler.stream
+    if stream is None:                                  # opened when the first line comes
+        able = os.access(file if os.path.exists(file) else os.path.dirname(file), os.W_OK)
+        return '' if able else f'{file} cannot be written.'
+    try:
+        if os.path.samestat(os.fstat(stream.fileno()), os.stat(file)):
+            return ''
+    except ValueError:
+        return f'{file} is closed.'
+    except OSError:
+        pass
+    follows = isinstance(handler, handlers.WatchedFileHandler)
+    return '' if follows else f'{file} was renamed or deleted, and the log still goes into the old file.'
+
+
+def _stream_trouble(handler, site):
+    """The same for a handler that need not be one of a file."""
+    try:
+        descriptor = handler.stream.fileno()
+    except (AttributeError, OSError, ValueError):       # a stream of somebody's own: who knows
+        return ''
+    goes = output(descriptor, site.proc)
+    lost = goes['kind'] in ('closed', 'terminal') or goes.get('path') == '/dev/null'
+    return f'{type(handler).__name__} writes to {_described(goes)}.' if lost else ''

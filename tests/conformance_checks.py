@@ -1,0 +1,72 @@
+"""What every check keeps to: its contract, findings that a person can act on, and no error on any system."""
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+from zope.interface.verify import verifyObject
+
+from Products.StabilityMonitor.diagnosis.checks import ICheck
+from Products.StabilityMonitor.diagnosis.site import Database
+from Products.StabilityMonitor.diagnosis.site import Interpreter
+from Products.StabilityMonitor.diagnosis.site import Site
+from Products.StabilityMonitor.diagnosis.site import ZopeFacts
+from Products.StabilityMonitor.records import Finding
+from Products.StabilityMonitor.records import Sample
+
+
+def strange_sites(folder):
+    """Worlds that no check may stumble over: nothing is known, or everything is odd."""
+    nowhere = Path(folder) / 'nowhere'
+    bare = dict(directory=nowhere, proc=nowhere, etc=nowhere, unit_folders=(), environ={}, modules={}, path=(),
+                stack=None, outputs={})
+    odd = SimpleNamespace(__file__=None)
+    return {
+        'nothing is known': Site(**bare),
+        'garbage': Site(**bare | dict(
+            directory=Path('/'), proc=_garbage(Path(folder)), modules={'odd': odd, 'none': None},
+            context={'cgroup': {'directory': str(nowhere), 'version': 7}, 'supervisor': 'systemd'},
+            outputs={'standard output': 9999}, path=('', str(nowhere), '/etc/hostname'),
+            samples=(Sample(0, 0), Sample(-1e9, 5), Sample(1e9, 5)),
+            zope=ZopeFacts(threads=0, switches={'debug-mode': None}, databases=(
+                Database('', '', 0), Database('x', 'y', -1, ('/',), '/nowhere/at/all', lambda: 0.0))))),
+        'another Python': Site(**bare | dict(python=Interpreter((9, 0, 0), 'alpha', True, False, True, '/nowhere'))),
+        'this process': Site(directory=Path(folder)),
+    }
+
+
+def _garbage(folder):
+    proc = folder / 'proc'
+    (proc / 'self').mkdir(parents=True, exist_ok=True)
+    for name in ('self/status', 'self/maps', 'self/environ', 'self/mountinfo', 'self/cgroup', 'meminfo', 'vmstat'):
+        (proc / name).write_bytes(b'\xff\x00 = : -\n\n kB\nMemTotal: x kB\n' * 3)
+    return proc
+
+
+class CheckConformance:
+    """Mix into a class with a `check` fixture."""
+
+    def test_it_keeps_the_contract(self, check):
+        verifyObject(ICheck, check)
+
+    def test_it_says_what_it_asks(self, check):
+        assert re.fullmatch(r'[a-z][a-z0-9-]*', check.id)
+        assert check.question.endswith('?') and check.question[0].isupper()
+        assert check.source
+
+    def test_it_stands_every_system(self, check, tmp_path):
+        for name, site in strange_sites(tmp_path).items():
+            found = check.look(site)
+            findings = [found] if isinstance(found, Finding) else list(found)
+            assert findings, name
+            for finding in findings:
+                self.assert_useful(check, finding)
+            assert len({finding.id for finding in findings}) == len(findings), name
+
+    @staticmethod
+    def assert_useful(check, finding):
+        """One sentence, the next step where there is trouble, and where the fact is from."""
+        assert finding.id == check.id or finding.id.startswith(f'{check.id}:')
+        assert finding.severity in Finding.SEVERITIES
+        assert finding.title and finding.title[-1] in '.?!' and finding.source
+        assert finding.severity in ('ok', 'info') or finding.action, finding
+        assert all(isinstance(text, str) for text in vars(finding).values())

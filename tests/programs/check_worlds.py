@@ -1,0 +1,429 @@
+"""Makes one bad world for real, in a process of its own, lets a check look at it and prints the findings.
+
+    python check_worlds.py WORLD [FOLDER]
+
+prints a JSON list of findings; each function here is a world and returns the check and the fields of its Site.
+"""
+import faulthandler
+import fcntl
+import gc
+import importlib
+import json
+import logging
+import mmap
+import os
+import resource
+import shutil
+import signal
+import sys
+import threading
+import time
+import tracemalloc
+import types
+from dataclasses import asdict
+from pathlib import Path
+
+from Products.StabilityMonitor.diagnosis import checks
+from Products.StabilityMonitor.diagnosis.checks import breadcrumbs
+from Products.StabilityMonitor.diagnosis.checks import databases
+from Products.StabilityMonitor.diagnosis.checks import interpreter
+from Products.StabilityMonitor.diagnosis.checks import limits
+from Products.StabilityMonitor.diagnosis.checks import memory
+from Products.StabilityMonitor.diagnosis.checks import outputs
+from Products.StabilityMonitor.diagnosis.checks import signals
+from Products.StabilityMonitor.diagnosis.checks import software
+from Products.StabilityMonitor.diagnosis.checks import switches
+from Products.StabilityMonitor.diagnosis.site import Site
+from Products.StabilityMonitor.recording import cgroup
+from Products.StabilityMonitor.recording import threadstacks
+from Products.StabilityMonitor.recording.faulthandler_compat import FaultLog
+from Products.StabilityMonitor.records import Finding
+
+KEPT = []
+
+
+# -- the interpreter and its memory --------------------------------------------------------------------
+
+def small_stack(folder):
+    threading.stack_size(128 << 10)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(threadstacks.own_stack()))
+    thread.start()
+    thread.join()
+    threading.stack_size(0)
+    return interpreter.ThreadStacks, {'stack': found[0]}
+
+
+def high_recursion_limit(folder):
+    resource.setrlimit(resource.RLIMIT_STACK, (8 << 20, 8 << 20))
+    sys.setrecursionlimit(100_000)
+    return interpreter.RecursionLimit, {}
+
+
+def raised_recursion_limit(folder):
+    sys.setrecursionlimit(3000)
+    return interpreter.RecursionLimit, {}
+
+
+def gc_off(folder):
+    gc.disable()
+    return memory.Collector, {}
+
+
+def gc_threshold_zero(folder):
+    gc.set_threshold(0)
+    return memory.Collector, {}
+
+
+def gc_saves_all(folder):
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    return memory.Collector, {}
+
+
+def gc_frozen(folder):
+    KEPT.extend([] for _ in range(5000))
+    gc.freeze()
+    return memory.Collector, {}
+
+
+def plain_gc(folder):
+    return memory.Collector, {}
+
+
+def allocator(folder):
+    return memory.Allocator, {}
+
+
+def little_address_space(folder):
+    size = next(int(line.split()[1]) << 10 for line in open('/proc/self/status') if line.startswith('VmSize'))
+    resource.setrlimit(resource.RLIMIT_AS, (int(size * 1.1), resource.RLIM_INFINITY))
+    return memory.Limit, {}
+
+
+def little_cgroup(folder):
+    """`folder` is a memory cgroup of 64 MiB: most of it is used, and page cache does not count."""
+    Path(folder, 'cgroup.procs').write_text(str(os.getpid()))
+    KEPT.append(mmap.mmap(-1, 54 << 20))
+    for _ in range(54):
+        KEPT[0].write(b'x' * (1 << 20))
+    return memory.Limit, {'context': {'cgroup': cgroup.find()}}
+
+
+def cached_cgroup(folder):
+    """The same, filled with the pages of a file that nobody uses: the kernel drops them when it needs room."""
+    Path(folder, 'cgroup.procs').write_text(str(os.getpid()))
+    with open(sys.argv[3], 'wb') as file:
+        for _ in range(56):
+            file.write(bytes(1 << 20))
+        file.flush()
+        os.fsync(file.fileno())
+    return memory.Limit, {'context': {'cgroup': cgroup.find()}}
+
+
+# -- limits --------------------------------------------------------------------------------------------
+
+def few_descriptors(folder):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    while len(os.listdir('/proc/self/fd')) < 62:
+        KEPT.append(os.open('/dev/null', os.O_RDONLY))
+    return limits.Descriptors, {}
+
+
+def near_the_end_of_select(folder):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+    sys.modules['waitress'] = types.ModuleType('waitress')
+    KEPT.append(fcntl.fcntl(0, fcntl.F_DUPFD, 1000))
+    return limits.Descriptors, {}
+
+
+def no_core_files(folder):
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    return limits.CoreFiles, {}
+
+
+def core_files(folder):
+    resource.setrlimit(resource.RLIMIT_CORE, (1 << 20, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    os.chdir(folder)
+    return limits.CoreFiles, {}
+
+
+# -- outputs -------------------------------------------------------------------------------------------
+
+def full_pipe(folder):
+    KEPT[:] = reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        while True:
+            os.write(writer, b'x' * 4096)
+    except BlockingIOError:
+        pass
+    return outputs.StandardOutputs, {'outputs': {'standard error': writer}}
+
+
+def busy_pipe(folder):
+    """Full, but it is read while the check looks."""
+    check, site = full_pipe(folder)
+    threading.Thread(target=lambda: [os.read(KEPT[0], 4096) for _ in range(8)], daemon=True).start()
+    return check, site
+
+
+def pipe(folder):
+    KEPT[:] = os.pipe()
+    return outputs.StandardOutputs, {'outputs': {'standard error': KEPT[1]}}
+
+
+def pipe_without_reader(folder):
+    check, site = pipe(folder)
+    os.close(KEPT[0])
+    return check, site
+
+
+def full_socket(folder):
+    import socket
+    KEPT[:] = socket.socketpair()
+    KEPT[1].setblocking(False)
+    try:
+        while True:
+            KEPT[1].send(b'x' * 4096)
+    except BlockingIOError:
+        pass
+    return outputs.StandardOutputs, {'outputs': {'standard error': KEPT[1].fileno()}}
+
+
+def terminal(folder):
+    KEPT[:] = os.openpty()
+    return outputs.StandardOutputs, {'outputs': {'standard output': KEPT[1]}}
+
+
+def closed_error(folder):
+    os.close(2)
+    return outputs.StandardOutputs, {}
+
+
+def deleted_file(folder):
+    path = Path(folder, 'stdout.log')
+    KEPT.append(path.open('wb'))
+    path.unlink()
+    return outputs.StandardOutputs, {'outputs': {'standard output': KEPT[0].fileno()}}
+
+
+def own_outputs(folder):
+    return outputs.StandardOutputs, {}
+
+
+def no_log(folder):
+    return outputs.EventLog, {}
+
+
+def log_file(folder, kind=logging.FileHandler):
+    KEPT.append(kind(os.path.join(folder, 'event.log')))
+    logging.getLogger().addHandler(KEPT[0])
+    logging.warning('opened')
+    return outputs.EventLog, {}
+
+
+def renamed_log(folder):
+    check, site = log_file(folder)
+    os.rename(KEPT[0].baseFilename, KEPT[0].baseFilename + '.1')
+    return check, site
+
+
+def renamed_and_watched_log(folder):
+    from logging.handlers import WatchedFileHandler
+    check, site = log_file(folder, WatchedFileHandler)
+    os.rename(KEPT[0].baseFilename, KEPT[0].baseFilename + '.1')
+    return check, site
+
+
+def closed_log(folder):
+    check, site = log_file(folder)
+    KEPT[0].stream.close()
+    return check, site
+
+
+def log_of_errors_only(folder):
+    check, site = log_file(folder)
+    logging.getLogger().setLevel(logging.ERROR)
+    return check, site
+
+
+def disabled_log(folder):
+    check, site = log_file(folder)
+    logging.disable(logging.CRITICAL)
+    return check, site
+
+
+def log_to_null(folder):
+    os.dup2(os.open('/dev/null', os.O_WRONLY), 2)
+    logging.getLogger().addHandler(logging.StreamHandler(sys.stderr))
+    return outputs.EventLog, {}
+
+
+# -- places --------------------------------------------------------------------------------------------
+
+def place(folder):
+    return breadcrumbs.Place, {}
+
+
+def room(folder):
+    return breadcrumbs.Room, {}
+
+
+# -- signals and faulthandler --------------------------------------------------------------------------
+
+def fault_log(folder):
+    KEPT.append(FaultLog(Path(folder)))
+    return signals.FaultHandler, {'fault_log': KEPT[0]}
+
+
+def fault_log_disabled(folder):
+    check, site = fault_log(folder)
+    faulthandler.disable()
+    return check, site
+
+
+def fault_log_redirected(folder):
+    check, site = fault_log(folder)
+    faulthandler.enable(sys.stderr)
+    KEPT.append(types.ModuleType('culprit'))
+    KEPT[1].faulthandler = faulthandler
+    sys.modules['culprit'] = KEPT[1]
+    return check, site
+
+
+def fault_log_closed(folder):
+    check, site = fault_log(folder)
+    os.close(KEPT[0].file.descriptor)
+    return check, site
+
+
+def default_signals(folder):
+    return signals.KillingSignals, {}
+
+
+def ignored_signals(folder):
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    return signals.KillingSignals, {}
+
+
+def marked_signals(folder):
+    """Our own C handler notes them and goes on to the default: they kill all the same."""
+    from Products.StabilityMonitor.recording.faulthandler_compat import SignalMarks
+    KEPT.append(SignalMarks(Path(folder)))
+    return signals.KillingSignals, {'marked': frozenset(KEPT[0].files)}
+
+
+def foreign_signal(folder):
+    """Other code's C handler without chain: SIGUSR1 does not kill."""
+    faulthandler.register(signal.SIGUSR1, file=sys.stderr)
+    return signals.KillingSignals, {}
+
+
+# -- switches ------------------------------------------------------------------------------------------
+
+def python_switches(folder):
+    return switches.PythonSwitches, {}
+
+
+def tracing(folder):
+    threading.settrace(lambda *args: None)
+    return switches.PythonSwitches, {}
+
+
+def memory_tracing(folder):
+    tracemalloc.start()
+    return switches.PythonSwitches, {}
+
+
+def late_variable(folder):
+    os.environ['PYTHONMALLOC'] = 'malloc'
+    return switches.LateVariables, {}
+
+
+def no_late_variable(folder):
+    os.environ.update(PYTHONPATH='/for/children', MY_PRODUCT='x')
+    return switches.LateVariables, {}
+
+
+# -- modules -------------------------------------------------------------------------------------------
+
+def _adapter(folder, level):
+    Path(folder, 'fakedb.py').write_text(f"apilevel, paramstyle, threadsafety = '2.0', 'qmark', {level}")
+    sys.path.insert(0, folder)
+    importlib.import_module('fakedb')
+
+
+def unsafe_adapter(folder):
+    _adapter(folder, 0)
+    return databases.Adapters, {}
+
+
+def adapter_of_level_1(folder):
+    _adapter(folder, 1)
+    return databases.Adapters, {}
+
+
+def shared_adapter_of_level_1(folder):
+    _adapter(folder, 1)
+    sys.modules['Products.ZFakeDA'] = types.ModuleType('Products.ZFakeDA')
+    return databases.Adapters, {}
+
+
+def lazy_stand_in(folder):
+    """A module's stand-in that complains when it is touched, as of a deferred import."""
+    class Deferred:
+        def __getattribute__(self, name):
+            print('touched', name, file=sys.stderr)
+            os._exit(3)
+    sys.modules['deferred'] = Deferred()
+    return databases.Adapters, {}
+
+
+def _compiled(folder):
+    source = importlib.util.find_spec('zope.interface._zope_interface_coptimizations').origin
+    file = shutil.copy(source, folder)
+    sys.path.insert(0, folder)
+    sys.modules.pop('zope.interface._zope_interface_coptimizations', None)
+    importlib.import_module('_zope_interface_coptimizations')
+    return file
+
+
+def strange_compiled_module(folder):
+    _compiled(folder)
+    return software.CompiledModules, {}
+
+
+def replaced_library(folder):
+    os.unlink(_compiled(folder))
+    return software.ReplacedLibraries, {}
+
+
+def missing_library(folder):
+    sys.modules['pystack'] = None
+    return software.OptionalLibraries, {}
+
+
+def without_packaging(folder):
+    sys.modules['packaging'] = None
+    return software.Family, {}
+
+
+def everything(folder):
+    """All checks, as `run` asks them; also how long it takes."""
+    began = time.perf_counter()
+    results = checks.run(Site(Path(folder)))
+    print(json.dumps({'took': time.perf_counter() - began, **results.to_json()}))
+    sys.exit()
+
+
+def main(world, folder='/nonexistent', *rest):
+    check, fields = globals()[world](folder)
+    found = check().look(Site(**{'directory': Path(folder)} | fields))
+    findings = [found] if isinstance(found, Finding) else list(found)
+    print(json.dumps([asdict(finding) for finding in findings]), flush=True)
+    os._exit(0)                                         # whatever was damaged: no clean-up
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])

@@ -1,0 +1,405 @@
+"""Checks of what a test cannot or must not do to its machine: recorded and written worlds."""
+import logging
+import time
+from datetime import UTC
+from datetime import datetime
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+
+import pytest
+
+from Products.StabilityMonitor.diagnosis.checks import breadcrumbs
+from Products.StabilityMonitor.diagnosis.checks import clocks
+from Products.StabilityMonitor.diagnosis.checks import databases
+from Products.StabilityMonitor.diagnosis.checks import interpreter
+from Products.StabilityMonitor.diagnosis.checks import memory
+from Products.StabilityMonitor.diagnosis.checks import signals
+from Products.StabilityMonitor.diagnosis.checks import software
+from Products.StabilityMonitor.diagnosis.checks import supervision
+from Products.StabilityMonitor.diagnosis.checks import switches
+from Products.StabilityMonitor.diagnosis.site import Database
+from Products.StabilityMonitor.diagnosis.site import Interpreter
+from Products.StabilityMonitor.diagnosis.site import Site
+from Products.StabilityMonitor.diagnosis.site import ZopeFacts
+from Products.StabilityMonitor.records import Finding
+from Products.StabilityMonitor.records import Sample
+
+
+def look(check, **fields):
+    found = check().look(Site(**{'directory': Path('/srv/zope/var/stability')} | fields))
+    return [found] if isinstance(found, Finding) else list(found)
+
+
+def severities(found):
+    return {finding.id: finding.severity for finding in found}
+
+
+def on(year, month, day):
+    return datetime(year, month, day, tzinfo=UTC).timestamp()
+
+
+def tree(folder, **files):
+    """Files of a recorded world; __ stands for a slash."""
+    for name, content in files.items():
+        path = folder / name.replace('__', '/')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return folder
+
+
+# -- the interpreter -----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('version, day, severity', [
+    ((3, 11, 7), on(2026, 11, 23), 'ok'), ((3, 11, 7), on(2027, 6, 1), 'info'), ((3, 11, 7), on(2027, 10, 31), 'info'),
+    ((3, 11, 7), on(2027, 11, 1), 'warning'), ((3, 10, 13), on(2026, 11, 23), 'warning'),
+    ((3, 9, 18), on(2026, 11, 23), 'warning'), ((3, 99, 0), on(2026, 11, 23), 'ok')])
+def test_the_age_of_python(version, day, severity):
+    found, = look(interpreter.EndOfLife, python=Interpreter(version, 'final'), now=day)
+    assert found.severity == severity
+    assert severity != 'warning' or '-m venv' in found.action
+
+
+@pytest.mark.parametrize('level', ['alpha', 'candidate'])
+def test_a_pre_release(level):
+    found, = look(interpreter.EndOfLife, python=Interpreter((3, 15, 0), level))
+    assert found.severity == 'warning' and level in found.title
+
+
+@pytest.mark.parametrize('python, severity, word', [
+    (Interpreter(free_threaded=True, has_gil=False), 'warning', 'The GIL is off'),
+    (Interpreter(free_threaded=True, has_gil=True), 'warning', 'The GIL is on'),
+    (Interpreter(debug=True), 'warning', 'aborts'), (Interpreter(), 'ok', '')])
+def test_the_build_of_python(python, severity, word):
+    found, = look(interpreter.Build, python=python)
+    assert found.severity == severity and word in found.detail
+
+
+# -- memory --------------------------------------------------------------------------------------------
+
+def test_a_machine_that_is_full(tmp_path):
+    proc = tree(tmp_path, meminfo='MemTotal:  1000000 kB\nMemAvailable:  10000 kB\n', self__status='VmRSS:\t 500 kB\n')
+    assert severities(look(memory.Limit, proc=proc)) == {'memory-limit:host': 'warning'}
+
+
+@pytest.mark.parametrize('version, files, name', [
+    (2, {'memory.max': '100000000', 'memory.current': '99000000', 'memory.stat': 'inactive_file 1000000\n'}, 'max'),
+    (1, {'memory.limit_in_bytes': '100000000', 'memory.usage_in_bytes': '99000000',
+         'memory.stat': 'inactive_file 99000000\ntotal_inactive_file 1000000\n'}, 'limit_in_bytes')])
+@pytest.mark.parametrize('above', [False, True])
+def test_both_kinds_of_cgroups(tmp_path, version, files, name, above):
+    """Of this group, and of one above it that is shared with others."""
+    own = tmp_path / 'service'
+    own.mkdir()
+    tree(tmp_path if above else own, **{file.replace('/', '__'): content for file, content in files.items()})
+    current = 'memory.current' if version == 2 else 'memory.usage_in_bytes'
+    context = {'cgroup': {'version': version, 'directory': str(own), 'limit_file': str(own / f'memory.{name}'),
+                          'current_file': str(own / current)}}
+    found, = look(memory.Limit, context=context, proc=tmp_path / 'none')
+    assert found.severity == 'critical' and '98%' in found.title
+    assert found.id.startswith('memory-limit:cgroup')
+
+
+@pytest.mark.parametrize('files, severity', [
+    ({}, 'info'), ({'vmstat': 'oom_kill 3\n'}, 'info')])
+def test_where_kills_are_not_counted(tmp_path, files, severity):
+    found, = look(memory.OomReporting, proc=tree(tmp_path, **files))
+    assert found.severity == severity
+    assert found.action
+
+
+def test_where_kills_are_counted(tmp_path):
+    group = {'counter_file': str(tree(tmp_path, counter='low 0\noom_kill 0\n') / 'counter'), 'directory': '/group'}
+    found, = look(memory.OomReporting, context={'cgroup': group})
+    assert found.severity == 'ok' and '/group' in found.detail
+
+
+# -- places --------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('kind, severity', [
+    ('ext4', 'ok'), ('xfs', 'ok'), ('nfs4', 'warning'), ('fuse.sshfs', 'warning'), ('overlay', 'warning'),
+    ('tmpfs', 'warning')])
+def test_on_what_the_breadcrumbs_lie(tmp_path, kind, severity):
+    proc = tree(tmp_path, self__mountinfo=f'22 1 254:0 / / rw - {kind} /dev/root rw\n')
+    found, = look(breadcrumbs.Place, proc=proc)
+    assert found.severity == severity and (severity == 'ok' or kind in found.title)
+
+
+# -- signals -------------------------------------------------------------------------------------------
+
+OLD_RECIPE = '''# rotated weekly
+/srv/zope/var/log/*.log {
+    weekly
+    postrotate
+        kill -USR2 `cat /srv/zope/var/Z4.pid`
+    endscript
+}
+/var/log/other.log { daily
+}
+'''
+
+
+@pytest.fixture
+def logger(tmp_path):
+    made = []
+
+    def make(kind, name='event.log'):
+        logger = logging.Logger('root')
+        logger.addHandler(kind(tmp_path / name))
+        made.extend(logger.handlers)
+        return logger
+
+    yield make
+    for handler in made:
+        handler.close()
+
+
+def rotation(tmp_path, recipe, **fields):
+    etc = tree(tmp_path / 'etc', logrotate__conf='weekly\ninclude /etc/logrotate.d\n', **{'logrotate.d__zope': recipe})
+    zope = ZopeFacts(instance_home='/srv/zope', client_home='/srv/zope/var', pid_file='/srv/zope/var/Z4.pid')
+    return look(signals.LogRotation, etc=etc, zope=zope, **fields)
+
+
+@pytest.mark.parametrize('line, word', [
+    ('kill -USR2 `cat /srv/zope/var/Z4.pid`', 'SIGUSR2'), ('kill -HUP $(cat /srv/zope/var/Z4.pid)', 'SIGHUP'),
+    ('kill -s SIGUSR1 $(cat /srv/zope/var/Z4.pid)', 'SIGUSR1'), ('kill -12 $(cat /srv/zope/var/Z4.pid)', 'SIGUSR2'),
+    ('/bin/kill -1 $(cat /srv/zope/var/Z4.pid)', 'SIGHUP'),
+    ('cd /srv/zope/var; kill -USR1 $(cat Z4.pid)', 'SIGUSR1'),
+    ('kill -USR2 $(cat /srv/zope/var/client1.pid)', 'SIGUSR2'),
+    ('pkill -HUP -f /srv/zope/bin/runwsgi', 'SIGHUP'),
+    ('pkill --signal=USR2 -F /srv/zope/var/Z4.pid', 'SIGUSR2')])
+def test_an_old_recipe_of_logrotate(tmp_path, line, word):
+    found, = rotation(tmp_path, OLD_RECIPE.replace('kill -USR2 `cat /srv/zope/var/Z4.pid`', line))
+    assert found.severity == 'critical' and word in found.title and 'copytruncate' in found.action
+    assert str(tmp_path / 'etc/logrotate.d/zope') in found.action
+
+
+@pytest.mark.parametrize('recipe', [
+    '', 'garbage {{{ } } {', '{', '/srv/other/*.log { postrotate\n kill -HUP `cat /srv/other/pid`\n}',
+    OLD_RECIPE.replace('kill -USR2', 'kill -TERM'), OLD_RECIPE.replace('        kill', '        # kill'),
+    OLD_RECIPE.replace('kill -USR2 `cat /srv/zope/var/Z4.pid`', 'systemctl kill other'),
+    '/srv/zope/var/log/nginx.log {\n  postrotate\n    kill -USR1 `cat /run/nginx.pid`\n  endscript\n}',
+    '/srv/zopeother/log/*.log { postrotate\n kill -HUP 1\n}', '"/srv/with blank/*.log" {\n}'])
+def test_recipes_that_do_no_harm(tmp_path, recipe):
+    found, = rotation(tmp_path, recipe)
+    assert found.severity == 'ok', found
+
+
+def test_a_signal_that_is_handled_does_no_harm(tmp_path):
+    import signal
+    before = signal.signal(signal.SIGUSR2, lambda *args: None)
+    try:
+        assert [finding.severity for finding in rotation(tmp_path, OLD_RECIPE)] == ['ok']
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+@pytest.mark.parametrize('kind, more, severity', [
+    (logging.FileHandler, '', 'warning'), (logging.FileHandler, 'copytruncate', 'ok'),
+    (WatchedFileHandler, '', 'ok')])
+def test_a_recipe_that_renames_an_open_log(tmp_path, logger, kind, more, severity):
+    recipe = f'{tmp_path}/*.log {{\n  weekly\n  {more}\n}}\n'
+    found, = rotation(tmp_path, recipe, root_logger=logger(kind))
+    assert found.severity == severity
+    assert severity == 'ok' or str(tmp_path / 'event.log') in found.detail
+
+
+# -- supervision ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('name, severity', [
+    ('', 'warning'), ('zdaemon', 'ok'), ('supervisord', 'ok'), ('kubernetes', 'info'),
+    ('container (this process is its pid 1)', 'info')])
+def test_who_starts_it_again(name, severity):
+    found, = look(supervision.Supervisor, context={'supervisor': name})
+    assert found.severity == severity
+    assert severity != 'warning' or 'Restart=on-failure' in found.action
+
+
+@pytest.mark.parametrize('unit, drop_in, severity', [
+    ('[Service]\nRestart=always\n', '', 'ok'), ('[Service]\nExecStart=x\n', '', 'warning'),
+    ('[Service]\nRestart=no\n', '[Service]\nRestart=on-failure\n', 'ok'),
+    ('[Service]\nRestart=always\n', '[Service]\nRestart=no\n', 'warning'),
+    ('[Service]\nRestart=on-success\n', '', 'warning'), ('[Service]\n# Restart=always\n', '', 'warning'),
+    ('', '', 'ok')])
+def test_the_unit_of_systemd(tmp_path, unit, drop_in, severity):
+    proc = tree(tmp_path / 'proc', self__cgroup='1:name=systemd:/system.slice/system-zope.slice/zope@one.service\n')
+    units = tree(tmp_path / 'units', **{'zope@.service': unit, 'zope@.service.d__override.conf': drop_in})
+    found, = look(supervision.Supervisor, context={'supervisor': 'systemd'}, proc=proc, unit_folders=(units,))
+    assert found.severity == severity, found
+    assert severity == 'ok' or 'systemctl edit zope@one.service' in found.action
+
+
+def test_a_session_of_a_person_is_no_service(tmp_path):
+    proc = tree(tmp_path, self__cgroup='0::/user.slice/user-1000.slice/session-3.scope\n')
+    found, = look(supervision.Supervisor, context={'supervisor': 'systemd'}, proc=proc, unit_folders=())
+    assert found.severity == 'ok' and 'cannot be read' in found.detail
+
+
+# -- switches ------------------------------------------------------------------------------------------
+
+def test_switches_of_zope():
+    values = {'debug-mode': True, 'verbose-security': True, 'skip-ownership-checking': True,
+              'security-policy-implementation': 'PYTHON', 'debug-exceptions': False}
+    found = look(switches.ZopeSwitches, zope=ZopeFacts(switches=values))
+    assert severities(found) == {
+        'zope-switches:debug-mode': 'warning', 'zope-switches:verbose-security': 'warning',
+        'zope-switches:skip-ownership-checking': 'critical',
+        'zope-switches:security-policy-implementation': 'info'}
+    assert 'debug-mode on' in found[0].action
+
+
+def test_switches_of_a_site_in_production():
+    values = {'debug-mode': False, 'security-policy-implementation': 'C'}
+    assert severities(look(switches.ZopeSwitches, zope=ZopeFacts(switches=values))) == {'zope-switches': 'ok'}
+
+
+# -- databases and clocks ------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('threads, size, severity', [(4, 7, 'ok'), (7, 7, 'ok'), (8, 7, 'warning'), (None, 7, 'info')])
+def test_threads_and_pools(threads, size, severity):
+    zope = ZopeFacts(threads=threads, databases=(Database('main', 'x', size, ('/',)),))
+    found, = look(databases.ConnectionPools, zope=zope)
+    assert found.severity == severity
+    assert severity != 'warning' or 'pool-size 11' in found.action and '<zodb_db main>' in found.action
+
+
+@pytest.mark.parametrize('storage, mounted, severity', [
+    ('ZODB.FileStorage.FileStorage.FileStorage', '/', 'ok'), ('ZODB.MappingStorage.MappingStorage', '/', 'warning'),
+    ('ZODB.DemoStorage.DemoStorage', '/', 'warning'), ('ZODB.MappingStorage.MappingStorage', '/temp_folder', 'ok')])
+def test_storages(storage, mounted, severity):
+    zope = ZopeFacts(databases=(Database('main', storage, 7, (mounted,)),))
+    assert [finding.severity for finding in look(databases.DurableStorage, zope=zope)] == [severity]
+
+
+@pytest.mark.parametrize('ahead, severity', [(-1, 'ok'), (30, 'ok'), (61, 'warning'), (86400 * 400, 'warning')])
+def test_a_database_that_is_ahead(ahead, severity):
+    now = time.time()
+    zope = ZopeFacts(databases=(Database('main', 'x', 7, last_transaction=lambda: now + ahead),))
+    assert [finding.severity for finding in look(clocks.DatabaseAhead, zope=zope, now=now)] == [severity]
+
+
+def walk(*steps):
+    """Samples by steps of (wall, monotonic) seconds."""
+    wall, monotonic, samples = 1_790_000_000.0, 500.0, []
+    for more, passed in ((0, 0), *steps):
+        wall, monotonic = wall + more, monotonic + passed
+        samples.append(Sample(wall, monotonic))
+    return tuple(samples)
+
+
+@pytest.mark.parametrize('steps, severity, word', [
+    ([(1, 1)] * 900, 'ok', ''), ([(1.0005, 1)] * 900, 'ok', ''),
+    ([(1, 1), (-3600, 1), (1, 1)], 'warning', 'back by 3601 s'),
+    ([(1, 1), (3600, 1)], 'info', 'forward by 3599 s'), ([(1, 1), (60, 60)], 'ok', ''), ([], 'info', '')])
+def test_jumps_between_samples(steps, severity, word):
+    found, = look(clocks.Jumps, samples=walk(*steps), **({} if not steps else dict(
+        now=walk(*steps)[-1].time, monotonic=walk(*steps)[-1].monotonic, started=walk(*steps)[-1].time - 900,
+        started_monotonic=walk(*steps)[-1].monotonic - 900)))
+    assert found.severity == severity and word in found.title
+
+
+@pytest.mark.parametrize('drift, severity', [(0.5, 'ok'), (-3600, 'warning'), (3600, 'info')])
+def test_a_jump_before_the_oldest_sample(drift, severity):
+    found, = look(clocks.Jumps, started=1000.0, now=2000.0 + drift, started_monotonic=10.0, monotonic=1010.0)
+    assert found.severity == severity
+
+
+def test_a_week_of_slow_correction_is_no_jump():
+    found, = look(clocks.Jumps, started=0.0, now=604800 + 300.0, started_monotonic=0.0, monotonic=604800.0)
+    assert found.severity == 'ok'
+
+
+# -- software ------------------------------------------------------------------------------------------
+
+def distribution(folder, name, version, *requires, kind='dist-info'):
+    place = folder / f'{name.replace(".", "_")}-{version}.{kind}'
+    place.mkdir(parents=True)
+    lines = ['Metadata-Version: 2.1', f'Name: {name}', f'Version: {version}']
+    if kind == 'dist-info':
+        lines += [f'Requires-Dist: {line}' for line in requires]
+    else:
+        (place / 'requires.txt').write_text('\n'.join(requires) + '\n')
+    file = 'METADATA' if kind == 'dist-info' else 'PKG-INFO'
+    (place / file).write_text('\n'.join([*lines, '', 'Requires-Dist: not-a-header>9', '']))
+    return folder
+
+
+@pytest.mark.parametrize('kind', ['dist-info', 'egg-info'])
+@pytest.mark.parametrize('requires, there, unmet', [
+    ('zope.interface >= 8', '7.2', True), ('zope.interface', '7.2', False), ('Zope_Interface>=7', '7.2', False),
+    ('zope.interface >= 8 ; python_version < "3"', '7.2', False), ('zope.interface>=7.2', '8.0.dev0', False),
+    ('zope.interface (>=8)', '7.2', True), ('zope.nowhere', '7.2', True), ('garbage >>> !', '7.2', False)])
+def test_requirements(tmp_path, kind, requires, there, unmet):
+    distribution(tmp_path, 'zope.component', '7.1', requires, kind=kind)
+    distribution(tmp_path, 'zope.interface', there)
+    found, = look(software.Family, path=(str(tmp_path),))
+    assert found.severity == ('warning' if unmet else 'ok'), found
+    assert not unmet or 'zope.component 7.1 wants' in found.detail and 'pip install' in found.action
+
+
+def test_extras_are_not_required(tmp_path):
+    distribution(tmp_path, 'Zope', '6.3', 'Paste>=99; extra == "wsgi"', "Sphinx; extra=='docs'")
+    assert severities(look(software.Family, path=(str(tmp_path),))) == {'versions': 'ok'}
+
+
+def test_what_this_product_lacks_is_said_by_another_check(tmp_path):
+    distribution(tmp_path, 'Products.StabilityMonitor', '1.0', 'psutil', 'packaging')
+    assert severities(look(software.Family, path=(str(tmp_path),))) == {'versions': 'ok'}
+
+
+@pytest.mark.parametrize('zope, zodb, severity', [
+    ('5.14.2', '6.4', 'critical'), ('5.14.2', '6.2', 'ok'), ('6.3', '6.4', 'ok'), ('6.0', '6.3', 'critical')])
+def test_what_was_never_released_together(tmp_path, zope, zodb, severity):
+    distribution(distribution(tmp_path, 'Zope', zope), 'ZODB', zodb)
+    found, = look(software.Family, path=(str(tmp_path),))
+    assert found.severity == severity
+    assert severity == 'ok' or found.action == 'pip install "ZODB<6.3"'
+
+
+def test_an_update_that_was_interrupted(tmp_path):
+    distribution(distribution(tmp_path, 'persistent', '6.8'), 'persistent', '6.9')
+    assert severities(look(software.Family, path=(str(tmp_path),))) == {'versions:twice-persistent': 'warning'}
+
+
+def test_what_comes_first_on_the_path_counts(tmp_path):
+    distribution(tmp_path / 'a', 'zope.interface', '8.7')
+    distribution(tmp_path / 'b', 'zope.interface', '5.0')
+    distribution(tmp_path / 'b', 'zope.component', '7.1', 'zope.interface>=8')
+    both = tuple(str(tmp_path / name) for name in 'ab')
+    assert severities(look(software.Family, path=both)) == {'versions': 'ok'}
+    assert severities(look(software.Family, path=both[::-1])) == {'versions:unmet': 'warning'}
+
+
+def test_an_update_on_disk_is_seen_at_once(tmp_path):
+    distribution(tmp_path, 'zope.interface', '5.0')
+    distribution(tmp_path, 'zope.component', '7.1', 'zope.interface>=8')
+    assert severities(look(software.Family, path=(str(tmp_path),))) == {'versions:unmet': 'warning'}
+    (tmp_path / 'zope_interface-5.0.dist-info').rename(tmp_path / 'old')
+    distribution(tmp_path, 'zope.interface', '8.7')
+    assert severities(look(software.Family, path=(str(tmp_path),))) == {'versions': 'ok'}
+
+
+# -- what the process was started with -----------------------------------------------------------------
+
+STARTED = {'PATH': '/bin', 'HOME': '/srv', 'LANG': 'C', 'MALLOC_ARENA_MAX': '2'}
+
+
+def environ_file(folder, pairs):
+    return tree(folder, self__environ=''.join(f'{name}={value}\0' for name, value in pairs.items()))
+
+
+def test_variables_that_were_there_from_the_start(tmp_path):
+    found, = look(switches.LateVariables, proc=environ_file(tmp_path, STARTED), environ=STARTED)
+    assert found.severity == 'ok'
+
+
+def test_a_variable_that_was_changed_later(tmp_path):
+    found, = look(switches.LateVariables, proc=environ_file(tmp_path, STARTED),
+                  environ=STARTED | {'MALLOC_ARENA_MAX': '1'})
+    assert found.severity == 'warning' and 'export MALLOC_ARENA_MAX=1' in found.action
+
+
+@pytest.mark.parametrize('written_over', [{}, {'title': 'of the process'}, {'PATH': '/bin'}])
+@pytest.mark.parametrize('check', [switches.LateVariables, memory.Allocator])
+def test_a_title_that_was_written_over_the_environment(tmp_path, written_over, check):
+    found, = look(check, proc=environ_file(tmp_path, written_over), environ=STARTED)
+    assert found.severity == 'info' and 'not known' in found.title

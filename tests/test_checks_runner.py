@@ -1,0 +1,220 @@
+"""The runner: time limits, checks that raise or hang, one run at a time, and runs in the background."""
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from programs.handshake import until
+
+from Products.StabilityMonitor.diagnosis.checks import Background
+from Products.StabilityMonitor.diagnosis.checks import runner
+from Products.StabilityMonitor.diagnosis.checks.check import Check
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+class Fine(Check):
+    id, question, source = 'fine', 'Is all well?', 'a test'
+
+    def look(self, site):
+        return self.ok(f'All is well with {site}.')
+
+
+class Several(Fine):
+    id = 'several'
+
+    def look(self, site):
+        yield self.found('info', 'One.', about='one')
+        yield self.found('critical', 'Two.', action='Act.', about='two')
+
+
+class Raises(Fine):
+    id = 'raises'
+
+    def look(self, site):
+        raise self.error
+
+    error = KeyError('x')
+
+
+class Hangs(Fine):
+    """Hangs until it is let go."""
+
+    id = 'hangs'
+
+    def __init__(self):
+        self.go, self.calls = threading.Event(), 0
+
+    def look(self, site):
+        self.calls += 1
+        self.go.wait(60)
+        return self.ok('Late, but well.')
+
+
+@pytest.fixture
+def hangs():
+    check = Hangs()
+    yield check
+    check.go.set()
+
+
+def test_findings_come_worst_first():
+    results = runner.run('site', (Fine(), Several()), clock=lambda: 5.0)
+    assert [f.severity for f in results.findings] == ['critical', 'info', 'ok']
+    assert results.findings[-1].title == 'All is well with site.'
+    assert results.when == 5.0 and results.took > 0
+    assert [id for id, _ in results.seconds] == ['fine', 'several']
+
+
+def test_results_become_json():
+    document = json.loads(json.dumps(runner.run('site', (Several(),), clock=lambda: 5.0).to_json()))
+    assert document['when'] == '1970-01-01T00:00:05.000Z'
+    assert document['findings'][0] == {'id': 'several:two', 'severity': 'critical', 'title': 'Two.', 'detail': '',
+                                       'action': 'Act.', 'source': 'a test'}
+
+
+@pytest.mark.parametrize('error', [KeyError('x'), RecursionError('deep'), MemoryError(), SystemExit(3),
+                                   KeyboardInterrupt(), TypeError('a' * 9)])
+def test_a_check_that_raises_is_a_finding(error, caplog):
+    check = Raises()
+    check.error = error
+    results = runner.run('site', (check, Fine()))
+    assert [(f.id, f.severity) for f in results.findings] == [('raises', 'warning'), ('fine', 'ok')]
+    assert type(error).__name__ in results.findings[0].detail and results.findings[0].action
+    assert 'Traceback' in caplog.text
+
+
+@pytest.mark.parametrize('answer', [None, 5])
+def test_a_check_that_answers_nonsense_is_a_finding(answer):
+    class Nonsense(Fine):
+        def look(self, site):
+            return answer
+    found, = runner.run('site', (Nonsense(),)).findings
+    assert found.severity == 'warning' and 'could not be made' in found.title
+
+
+def test_a_check_that_hangs_is_left_behind_and_not_started_again(hangs):
+    results = runner.run('site', (hangs, Fine()), time_limit=0.05)
+    assert [(f.id, f.severity) for f in results.findings] == [('hangs', 'warning'), ('fine', 'ok')]
+    assert 'no answer within 0.05 s' in results.findings[0].detail
+    again = runner.run('site', (hangs, Fine()), time_limit=0.05)
+    assert 'still hangs' in again.findings[0].detail
+    assert hangs.calls == 1
+    hangs.go.set()
+    until(lambda: not any(t.name == 'StabilityMonitor check' for t in threading.enumerate()), 'the end of its thread')
+    assert runner.run('site', (hangs,), time_limit=20).findings[0].severity == 'ok'
+    assert hangs.calls == 2
+
+
+def test_no_more_threads_is_a_finding(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+    monkeypatch.setattr(threading.Thread, 'start', refuse)
+    found, = runner.run('site', (Fine(),)).findings
+    assert found.severity == 'warning' and "can't start new thread" in found.detail
+    background = Background(lambda: 'site', (Fine(),))
+    assert not background.start() and "can't start new thread" in background.error
+    assert not background.running
+
+
+def test_one_run_at_a_time(hangs):
+    """The second waits for the first, and never runs beside it."""
+    order, checks = [], []
+
+    class Notes(Fine):
+        def look(self, site):
+            order.append(site)
+            return self.ok('Noted.')
+
+    first = threading.Thread(target=lambda: checks.append(runner.run('first', (hangs, Notes()), time_limit=60)))
+    first.start()
+    until(lambda: hangs.calls, 'the first run')
+    second = threading.Thread(target=lambda: checks.append(runner.run('second', (Notes(),))))
+    second.start()
+    assert order == []
+    hangs.go.set()
+    first.join()
+    second.join()
+    assert order == ['first', 'second'] and len(checks) == 2
+
+
+def test_progress():
+    seen = []
+    runner.run('site', (Fine(), Several()), on_progress=seen.append)
+    assert [(p.share, p.words) for p in seen] == [(0.0, 'Is all well?'), (0.5, 'Is all well?'), (1.0, '')]
+
+
+def test_who_watches_cannot_end_the_run():
+    def broken(progress):
+        raise ValueError(progress)
+    assert len(runner.run('site', (Fine(),), on_progress=broken).findings) == 1
+
+
+def test_in_the_background(hangs):
+    background = Background(lambda: 'site', (Fine(), hangs), time_limit=60)
+    assert (background.running, background.progress, background.results) == (False, None, None)
+    assert background.start()
+    assert not background.start()                              # one at a time
+    until(lambda: hangs.calls, 'the second check')
+    assert background.progress.share == 0.5 and background.running
+    assert not background.wait(0.01)
+    hangs.go.set()
+    assert background.wait(20)
+    assert background.progress is None
+    assert [f.id for f in background.results.findings] == ['fine', 'hangs']
+    first = background.results
+    assert background.start() and background.wait(20)
+    assert background.results is not first
+
+
+def test_a_site_that_cannot_be_made_is_said():
+    def broken():
+        raise OSError('no such disk')
+    background = Background(broken, (Fine(),))
+    assert background.start() and background.wait(20)
+    assert 'no such disk' in background.error and background.results is None
+    assert background.start() and background.wait(20)
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork here')
+@pytest.mark.filterwarnings('ignore:.*fork.*:DeprecationWarning')
+def test_a_child_that_is_forked_during_a_run_has_runs_of_its_own(hangs):
+    thread = threading.Thread(target=runner.run, args=('site', (hangs,), 60), daemon=True)
+    thread.start()
+    until(lambda: hangs.calls, 'the run')
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            code = len(runner.run('site', (Fine(),)).findings) - 1
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_hanging_check_does_not_keep_the_process_from_ending():
+    code = '''if True:
+        import time
+        from Products.StabilityMonitor.diagnosis.checks import run
+        from Products.StabilityMonitor.diagnosis.checks.check import Check
+        class Hangs(Check):
+            id = question = source = 'x'
+            def look(self, site):
+                time.sleep(1000)
+        print(run(None, (Hangs(),), 0.05).findings[0].detail)
+    '''
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60,
+                          env=os.environ | {'PYTHONPATH': str(CHECKOUT)})
+    assert (done.returncode, done.stdout) == (0, 'It gave no answer within 0.05 s.\n')
+
+
+def test_all_checks_of_this_process(tmp_path):
+    from programs import check_worlds
+    done = subprocess.run([sys.executable, check_worlds.__file__, 'everything', str(tmp_path)], capture_output=True,
+                          text=True, timeout=60, env=os.environ | {'PYTHONPATH': str(CHECKOUT)})
+    document = json.loads(done.stdout)
+    assert {'thread-stacks', 'versions', 'clock-jumps'} <= {f['id'].partition(':')[0] for f in document['findings']}
+    assert not [f for f in document['findings'] if 'A check ' in f['title']]

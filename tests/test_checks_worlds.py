@@ -1,0 +1,249 @@
+"""Each check's bad case is made for real, in a process of its own, and found; its good case is fine."""
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PROGRAM = CHECKOUT / 'tests/programs/check_worlds.py'
+pytestmark = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='these worlds are made by means of Linux')
+
+
+def findings(world, folder, *arguments, python=(), environ=(), stderr=None):
+    """What the check of a world says, as dicts."""
+    env = {name: value for name, value in os.environ.items()
+           if not name.startswith(('PYTHON', 'MALLOC', 'LD_', 'GLIBC', 'COV_'))}
+    env |= {'PYTHONPATH': str(CHECKOUT), **dict(environ)}
+    command = [sys.executable, *python, str(PROGRAM), world, str(folder), *map(str, arguments)]
+    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=stderr or subprocess.PIPE, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+#: world, id of the finding, severity, words of its title, words of its action ('' where all is well)
+WORLDS = [
+    ('small_stack', 'thread-stacks', 'critical', 'too small', 'thread-stack-size'),
+    ('high_recursion_limit', 'recursion-limit', 'warning', 'too small for the recursion limit', 'ulimit -s '),
+    ('raised_recursion_limit', 'recursion-limit', 'info', 'raised to 3000', 'sys.setrecursionlimit'),
+    ('gc_off', 'garbage-collector', 'warning', 'is off', 'gc.disable()'),
+    ('gc_threshold_zero', 'garbage-collector', 'warning', 'is off', 'gc.set_threshold(0)'),
+    ('gc_saves_all', 'garbage-collector', 'critical', 'DEBUG_SAVEALL', 'gc.set_debug'),
+    ('gc_frozen', 'garbage-collector', 'info', 'objects are frozen', 'gc.freeze()'),
+    ('plain_gc', 'garbage-collector', 'ok', 'runs', ''),
+    ('allocator', 'allocator', 'ok', 'defaults', ''),
+    ('little_address_space', 'memory-limit:address-space', 'warning', 'Memory is short', 'ulimit -v '),
+    ('few_descriptors', 'descriptors', 'critical', 'running out', 'LimitNOFILE=4096'),
+    ('near_the_end_of_select', 'descriptors', 'warning', 'where select() ends', 'asyncore_use_poll = true'),
+    ('no_core_files', 'core-files', 'info', 'no core file', 'LimitCORE=infinity'),
+    ('full_pipe', 'outputs:standard-error', 'critical', 'full pipe that nobody reads', 'stdout.log'),
+    ('full_socket', 'outputs:standard-error', 'critical', 'full socket that nobody reads', 'stdout.log'),
+    ('busy_pipe', 'outputs', 'ok', 'never block', ''),
+    ('pipe', 'outputs', 'ok', 'never block', ''),
+    ('pipe_without_reader', 'outputs:standard-error', 'warning', 'whose reader is gone', 'stdout.log'),
+    ('terminal', 'outputs:standard-output', 'warning', 'is a terminal', '</dev/null'),
+    ('closed_error', 'outputs:standard-error', 'warning', 'is closed', 'stdout.log'),
+    ('deleted_file', 'outputs:standard-output', 'warning', 'was deleted', 'copytruncate'),
+    ('own_outputs', 'outputs', 'ok', 'never block', ''),
+    ('no_log', 'event-log', 'warning', 'no event log', 'handlers = eventlog'),
+    ('log_file', 'event-log', 'ok', 'There is an event log', ''),
+    ('renamed_log', 'event-log', 'warning', 'no event log', 'WatchedFileHandler'),
+    ('renamed_and_watched_log', 'event-log', 'ok', 'There is an event log', ''),
+    ('closed_log', 'event-log', 'warning', 'no event log', 'handlers = eventlog'),
+    ('log_of_errors_only', 'event-log', 'warning', 'Warnings do not reach', 'level = INFO'),
+    ('disabled_log', 'event-log', 'warning', 'Warnings do not reach', 'level = INFO'),
+    ('log_to_null', 'event-log', 'warning', 'no event log', 'handlers = eventlog'),
+    ('fault_log', 'fault-handler', 'ok', 'is dumped', ''),
+    ('fault_log_disabled', 'fault-handler', 'warning', 'would not be dumped', 'faulthandler.disable'),
+    ('fault_log_redirected', 'fault-handler', 'warning', 'would not be dumped', 'faulthandler.enable'),
+    ('fault_log_closed', 'fault-handler', 'warning', 'would not be dumped', 'faulthandler.enable'),
+    ('default_signals', 'killing-signals', 'info', 'SIGHUP, SIGUSR1, SIGUSR2', 'WatchedFileHandler'),
+    ('marked_signals', 'killing-signals', 'info', 'SIGHUP, SIGUSR1, SIGUSR2', 'SIGINT'),
+    ('foreign_signal', 'killing-signals', 'info', 'SIGHUP, SIGUSR2', 'SIGINT'),
+    ('ignored_signals', 'killing-signals', 'ok', 'do not end Zope', ''),
+    ('python_switches', 'python-switches', 'ok', 'without switches', ''),
+    ('tracing', 'python-switches:tracing', 'warning', 'trace', 'profiler'),
+    ('memory_tracing', 'python-switches:tracemalloc', 'warning', 'tracemalloc', 'PYTHONTRACEMALLOC'),
+    ('late_variable', 'late-variables', 'warning', 'PYTHONMALLOC', 'export PYTHONMALLOC=malloc'),
+    ('no_late_variable', 'late-variables', 'ok', 'before it', ''),
+    ('unsafe_adapter', 'dbapi:fakedb', 'critical', 'may not share the database adapter fakedb', 'threads = 1'),
+    ('adapter_of_level_1', 'dbapi', 'ok', 'may share', ''),
+    ('shared_adapter_of_level_1', 'dbapi:fakedb', 'info', 'connection of fakedb', 'Products.ZFakeDA'),
+    ('lazy_stand_in', 'dbapi', 'ok', '', ''),
+    ('strange_compiled_module', 'compiled-modules:outside-the-environment', 'info', '1 compiled modules', 'Install'),
+    ('replaced_library', 'replaced-libraries', 'warning', '1 libraries were replaced', 'Restart Zope'),
+    ('missing_library', 'optional-libraries:pystack', 'info', 'pystack is not installed', '[native]'),
+    ('without_packaging', 'versions', 'info', 'not compared', 'pip install packaging'),
+]
+
+
+@pytest.mark.parametrize('world, id, severity, title, action', WORLDS, ids=[row[0] for row in WORLDS])
+def test_world(tmp_path, world, id, severity, title, action):
+    with (tmp_path / 'stderr').open('wb') as stderr:
+        found = findings(world, tmp_path, stderr=stderr)
+    assert [(f['id'], f['severity']) for f in found] == [(id, severity)], found
+    assert title in found[0]['title']
+    assert action in found[0]['action'] if action else not found[0]['action']
+
+
+def test_a_culprit_is_named(tmp_path):
+    assert 'culprit' in findings('fault_log_redirected', tmp_path)[0]['detail']
+
+
+def test_a_full_pipe_is_measured(tmp_path):
+    assert '65,536 bytes wait in a pipe of 65,536' in findings('full_pipe', tmp_path)[0]['detail']
+
+
+@pytest.mark.parametrize('world, environ, title', [
+    ('allocator', {'PYTHONMALLOC': 'debug'}, 'A checking allocator is on: PYTHONMALLOC'),
+    ('allocator', {'MALLOC_PERTURB_': '165'}, 'A checking allocator is on: MALLOC_PERTURB_'),
+    ('allocator', {'GLIBC_TUNABLES': 'glibc.malloc.check=3'}, 'A checking allocator is on: GLIBC_TUNABLES'),
+    ('allocator', {'LD_PRELOAD': '/nonexistent/libjemalloc.so.2'}, 'is not loaded: /nonexistent/libjemalloc.so.2'),
+])
+def test_what_the_process_was_started_with(tmp_path, world, environ, title):
+    found, = findings(world, tmp_path, environ=environ)
+    assert found['severity'] == 'warning' and title in found['title']
+
+
+def test_a_preloaded_library(tmp_path):
+    maps = Path('/proc/self/maps').read_text()
+    library = re.search(r'/\S*/(?:libm|libc)[.-]\S*so\S*', maps)[0]
+    found, = findings('allocator', tmp_path, environ={'LD_PRELOAD': library})
+    assert found['severity'] == 'info' and library in found['title']
+
+
+def test_harmless_settings_of_the_allocator(tmp_path):
+    found, = findings('allocator', tmp_path, environ={'MALLOC_ARENA_MAX': '2', 'PYTHONMALLOC': 'malloc'})
+    assert found['severity'] == 'ok' and found['detail'] == 'MALLOC_ARENA_MAX=2; PYTHONMALLOC=malloc'
+
+
+@pytest.mark.parametrize('switches, environ, id', [
+    (['-X', 'dev'], {}, 'python-switches:dev-mode'), (['-O'], {}, 'python-switches:optimize'),
+    ([], {'PYTHONDEVMODE': '1'}, 'python-switches:dev-mode'), ([], {'PYTHONTRACEMALLOC': '1'},
+                                                               'python-switches:tracemalloc')])
+def test_switches_of_the_interpreter(tmp_path, switches, environ, id):
+    found = findings('python_switches', tmp_path, python=switches, environ=environ)
+    assert [f['id'] for f in found] == [id]
+
+
+def test_standard_error_to_null(tmp_path):
+    found, = findings('own_outputs', tmp_path, stderr=subprocess.DEVNULL)
+    assert (found['id'], found['severity']) == ('outputs:standard-error', 'info')
+
+
+@pytest.mark.skipif(not Path('/proc/sys/kernel/core_pattern').exists(), reason='no core_pattern here')
+def test_core_files(tmp_path):
+    pattern = Path('/proc/sys/kernel/core_pattern').read_text()
+    found, = findings('core_files', tmp_path)
+    assert found['severity'] == 'ok' or 'not writable' in found['detail']
+    assert pattern.strip() in found['detail']
+
+
+# -- file systems and cgroups --------------------------------------------------------------------------
+
+@pytest.fixture
+def mounted(tmp_path):
+    """A function that mounts something below the folder of this test, for its time."""
+    made = []
+
+    def mount(kind, options, name='volume'):
+        folder = tmp_path / name
+        folder.mkdir()
+        done = subprocess.run(['mount', '-t', kind, '-o', options, kind, str(folder)], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f'{kind} cannot be mounted here: {done.stderr.strip()}')
+        made.append(folder)
+        return folder
+
+    yield mount
+    for folder in reversed(made):
+        subprocess.run(['umount', str(folder)], check=True)
+
+
+def memory_file_system():
+    kind = Path('/dev/shm')
+    if not kind.is_dir() or not os.access(kind, os.W_OK):
+        pytest.skip('there is no /dev/shm to write to')
+    return kind
+
+
+def test_breadcrumbs_in_memory():
+    with tempfile.TemporaryDirectory(dir=memory_file_system()) as folder:
+        found, = findings('place', folder)
+    assert found['severity'] == 'warning' and 'in memory only (tmpfs)' in found['title']
+    assert 'directory /a/local/disk/stability' in found['action']
+
+
+@pytest.mark.root
+def test_breadcrumbs_in_a_layer(tmp_path, mounted):
+    base = mounted('tmpfs', 'size=1m', 'base')
+    lower, upper, work = (base / name for name in ('lower', 'upper', 'work'))
+    for folder in (lower, upper, work):
+        folder.mkdir()
+    found, = findings('place', mounted('overlay', f'lowerdir={lower},upperdir={upper},workdir={work}'))
+    assert found['severity'] == 'warning' and "container's own layer (overlay)" in found['title']
+
+
+@pytest.mark.root
+@pytest.mark.parametrize('filled, severity', [(0, 'ok'), (3892 << 10, 'warning'), (4076 << 10, 'critical')])
+def test_a_disk_that_fills(mounted, filled, severity):
+    folder = mounted('tmpfs', 'size=4m')
+    (folder / 'rest').write_bytes(bytes(filled))
+    found, = findings('room', folder)
+    assert found['severity'] == severity
+    assert severity == 'ok' or 'nearly full' in found['title'] and str(folder) in found['action']
+
+
+@pytest.mark.root
+def test_a_disk_without_inodes(mounted):
+    folder = mounted('tmpfs', 'size=4m,nr_inodes=20')
+    with contextlib.suppress(OSError):
+        for number in range(30):
+            (folder / str(number)).touch()
+    found, = findings('room', folder)
+    assert found['severity'] == 'warning' and '0 files can still be made' in found['detail']
+
+
+@pytest.mark.root
+def test_a_disk_that_is_read_only(mounted):
+    found, = findings('room', mounted('tmpfs', 'ro,size=1m'))
+    assert found['severity'] == 'critical' and 'read-only' in found['title'] and 'remount,rw' in found['action']
+
+
+@pytest.fixture
+def small_group(tmp_path):
+    """A memory cgroup of 64 MiB."""
+    from Products.StabilityMonitor.recording import cgroup
+    above = cgroup.find()
+    if not above:
+        pytest.skip('there is no memory cgroup to be seen')
+    folder = Path(above['directory']) / f'stability-test-{os.getpid()}'
+    limit = {1: 'memory.limit_in_bytes', 2: 'memory.max'}[above['version']]
+    try:
+        folder.mkdir()
+        (folder / limit).write_text(str(64 << 20))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        pytest.skip(f'no memory cgroup can be made: {error}')
+    yield folder
+    folder.rmdir()
+
+
+@pytest.mark.root
+def test_memory_near_its_limit(small_group):
+    found = [f for f in findings('little_cgroup', small_group) if f['id'] == 'memory-limit:cgroup']
+    assert found and found[0]['severity'] in ('warning', 'critical'), found
+    assert 'of 64 MiB' in found[0]['detail'] and str(64 << 20) in found[0]['action']
+
+
+@pytest.mark.root
+def test_page_cache_is_no_memory_in_use(small_group, tmp_path):
+    found, = findings('cached_cgroup', small_group, tmp_path / 'large')
+    assert found['severity'] == 'ok' and 'of 64 MiB' in found['detail']
