@@ -1,0 +1,300 @@
+"""The knowledge base of crashes: read the rules, compare them with a system, and with how a run ended.
+
+A file is a row of `[[issue]]` and `[[silence]]` tables.  Each is read by itself, so that a broken one costs
+only itself; a line that begins with `[[` therefore always begins a table.  Versions need the library
+`packaging`, which Zope does not bring: without it there are no rules, and one finding that says so.
+"""
+from __future__ import annotations
+
+import functools
+import re
+import stat
+import tomllib
+from dataclasses import dataclass
+from datetime import date
+from itertools import chain
+from itertools import islice
+from pathlib import Path
+
+from ..records import Finding
+from .known_rules import EFFECTS
+from .known_rules import KINDS
+from .known_rules import SIGNS
+from .known_rules import Rule
+from .known_rules import Silence
+from .known_rules import checked
+from .known_rules import has_packaging
+from .known_system import System
+from .known_system import hold
+from .known_system import of_run
+
+SHIPPED, OF_SITE = Path(__file__).with_name('known_issues.toml'), 'known-issues.toml'
+#: Bytes of a file and of one table in it, tables in a file, problems that are told of one file.
+FILE_LIMIT, TABLE_LIMIT, TABLES, _PROBLEMS = 512 << 10, 16 << 10, 1000, 50
+#: Different lines of each kind of trace, and characters of one, that patterns are tried on.
+_LINES, _LENGTH = 500, 300
+#: Innermost frames of a stack, in Python and in C, that may show an issue; those further out only lead there.
+_FRAMES, _NATIVE = 25, 8
+
+WITHOUT_PACKAGING = 'Known issues are not looked up: the library "packaging" that compares versions is not installed.'
+_severity = Finding.SEVERITIES.index
+_TABLE = re.compile(rb'^[ \t]*\[\[', re.M)
+_AT_LINE = re.compile(r' ?\(at (?:line (\d+), column \d+|end of document)\)')
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a file of rules, and in which line of it (0: no line in particular)."""
+
+    line: int
+    sentence: str
+    file: str = ''
+
+    @property
+    def finding(self) -> Finding:
+        if self.sentence == WITHOUT_PACKAGING:
+            return Finding('known-issues-off', 'warning', self.sentence, action='Install it: pip install packaging')
+        where = f'{self.file}, line {self.line}' if self.line else self.file
+        return Finding(f'known-issues-{self.file}-{self.line}', 'warning', f'{where}: {self.sentence}',
+                       'The other rules count.', f'Correct {where}.')
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What a file holds, or several together: the good tables, and a problem for each other one."""
+
+    rules: tuple[Rule, ...] = ()
+    silences: tuple[Silence, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+# -- reading -------------------------------------------------------------------------------------------
+
+def load(source, name: str = '') -> Knowledge:
+    """The rules in a text, in bytes or in the file at a Path.  Raises nothing; a file that is not there is empty."""
+    if not has_packaging():
+        return Knowledge(problems=(Problem(0, WITHOUT_PACKAGING),))
+    reader = _Reader(name or (source.name if isinstance(source, Path) else 'text'))
+    reader.read(_bytes(source, reader))
+    return Knowledge(tuple(reader.rules.values()), tuple(reader.silences.values()), tuple(reader.problems))
+
+
+@functools.cache
+def shipped() -> Knowledge:
+    """The product's own rules, read once in a process."""
+    return load(SHIPPED)
+
+
+def in_force(directory, today: date | None = None) -> Knowledge:
+    """Shipped rules and those of the site in the data directory, without what it silences; `silences` in force."""
+    ours, site, today = shipped(), load(Path(directory) / OF_SITE), today or date.today()
+    known = {rule.id: rule for rule in ours.rules}
+    problems = [*ours.problems, *(p for p in site.problems if p not in ours.problems)]
+    for rule in site.rules:
+        if known.setdefault(rule.id, rule) is not rule:
+            problems.append(Problem(rule.line, f'The id {rule.id!r} is taken by a shipped rule; silence that one and '
+                                    'give this one another id.', OF_SITE))
+    for silence in site.silences:
+        if known and silence.id not in known:
+            problems.append(Problem(silence.line, f'There is no issue {silence.id!r} to silence.', OF_SITE))
+    silences = tuple(s for s in site.silences if s.id in known and (s.until is None or today <= s.until))
+    silent = {silence.id for silence in silences}
+    return Knowledge(tuple(r for r in known.values() if r.id not in silent), silences, tuple(problems))
+
+
+def _bytes(source, reader):
+    if not isinstance(source, Path):
+        return source.encode('utf-8', 'surrogatepass') if isinstance(source, str) else bytes(source)
+    try:
+        if not stat.S_ISREG(source.stat().st_mode):
+            raise OSError('it is not a regular file')
+        with source.open('rb') as file:
+            return file.read(FILE_LIMIT + 1)
+    except FileNotFoundError:
+        return b''
+    except (OSError, ValueError) as error:
+        reader.problem(0, f'The file cannot be read: {error}.')
+        return b''
+
+
+class _Reader:
+    """Reads one file, table by table, and notes what is wrong with each."""
+
+    def __init__(self, file):
+        self.file, self.rules, self.silences, self.problems = file, {}, {}, []
+
+    def problem(self, line, sentence):
+        if len(self.problems) >= _PROBLEMS:
+            return
+        shown = ''.join(char if char.isprintable() else '?' for char in ' '.join(sentence.split()))
+        self.problems.append(Problem(line, shown[:400], self.file))
+
+    def read(self, raw):
+        starts = [match.start() for match in _TABLE.finditer(raw)]
+        if len(raw) > FILE_LIMIT or len(starts) > TABLES:
+            self.problem(1, f'The file is too large: at most {FILE_LIMIT >> 10} KiB and {TABLES} tables are read.')
+            return
+        line = 1
+        for begin, end in zip([0, *starts], [*starts, len(raw)], strict=True):
+            self._piece(raw[begin:end], line)
+            line += raw.count(b'\n', begin, end)
+
+    def _piece(self, raw, line):
+        for kind, tables in self._parsed(raw, line).items():
+            for table in tables if isinstance(tables, list) else [None]:
+                if kind in KINDS and isinstance(table, dict):
+                    self._table(kind, table, raw, line)
+                else:
+                    self.problem(line, f'There is no {kind!r} here; begin with [[issue]] or [[silence]].')
+
+    def _parsed(self, raw, line):
+        try:
+            if len(raw) > TABLE_LIMIT:
+                raise ValueError(f'a table is longer than {TABLE_LIMIT >> 10} KiB')
+            return tomllib.loads(raw.decode('utf-8-sig' if line == 1 else 'utf-8').replace('\r\n', '\n'))
+        except UnicodeDecodeError as error:
+            self.problem(line + raw.count(b'\n', 0, error.start), 'The text is not UTF-8; save the file as UTF-8.')
+        except (ValueError, RecursionError) as error:
+            at = _AT_LINE.search(str(error))
+            inside = int(at[1]) - 1 if at and at[1] else 0
+            self.problem(line + inside, f'This cannot be read: {_AT_LINE.sub("", str(error))}.')
+        return {}
+
+    def _table(self, kind, table, raw, line):
+        values, problems = checked(table, kind)
+        known = self.rules if kind == 'issue' else self.silences
+        if not problems and values['id'] in known:
+            problems.append(('id', f'There are two tables with the id {values["id"]!r}; give this one another.'))
+        for key, sentence in problems:
+            self.problem(line + _line_of(key, raw), sentence)
+        if not problems:
+            known[values['id']] = KINDS[kind][0](**values, line=line)
+
+
+def _line_of(key, raw):
+    """In which line of a table, from 0 on, one of its fields stands."""
+    found = re.search(rf'^[ \t]*["\']?{re.escape(key)}["\']?[ \t]*[=.]'.encode(), raw, re.M) if key else None
+    return raw.count(b'\n', 0, found.start()) if found else 0
+
+
+# -- a living system -----------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Match:
+    """A rule and what the system answers to it: why it applies, or why it does not."""
+
+    rule: Rule
+    reasons: tuple[str, ...]
+
+    def __str__(self):
+        return f'{self.rule.title}: {", ".join(self.reasons)}'
+
+
+def affected(rules, system: System) -> tuple[tuple[Match, ...], tuple[Match, ...]]:
+    """(affected by severity, unaffected).  A rule `incident_only` that would apply is in neither of them."""
+    hit, missed = [], []
+    for rule in rules:
+        answers = hold(rule, system)
+        failed = next((answer for answer in answers if not answer.holds), None)
+        if failed:
+            missed.append(Match(rule, (f'not affected: {failed.words}',)))
+        elif not rule.incident_only:
+            hit.append(Match(rule, tuple(answer.words for answer in answers if answer.words)))
+    hit.sort(key=lambda match: (-_severity(match.rule.severity), match.rule.id))
+    return tuple(hit), tuple(missed)
+
+
+# -- a run that has ended ------------------------------------------------------------------------------
+
+#: What each thing that matches adds to a score; 'against' is what was recorded and does not show it.
+WEIGHTS = {'conditions': 30, 'stack': 40, 'frame': 20, 'native': 40, 'message': 40, 'signal': 40,
+           'memory': 10, 'processor': 10, 'against': -20}
+
+
+def match_incident(rules, record, system: System) -> list[dict]:
+    """Known issues that a RunRecord may have met, likeliest first.
+
+    `system` is this one (`known_system.here()`); what was recorded with the run wins over it.  Each is {id, title,
+    severity, strength, score, matched, against, action, source}.  `strength` is "strong" (versions and a trace),
+    "likely" (versions and a frame of another thread), "possible" (versions alone) or "weak" (a trace, but versions
+    that are not affected).  `matched` and `against` are sentences such as "version: waitress 2.1 is < 3.0.1".
+    """
+    then, traces = of_run(record.context, record.compiled_modules, system), _Traces(record)
+    found = [match for rule in rules if (match := _weigh(rule, record, then, traces))]
+    return sorted(found, key=lambda match: (-match['score'], -_severity(match['severity']), match['id']))
+
+
+def _weigh(rule, record, then, traces):
+    verdicts, answers = EFFECTS[rule.effect], hold(rule, then)
+    if verdicts and record.verdict not in verdicts or rule.effect == 'exit' and record.phase != 'finished':
+        return None
+    shown, against = traces.show(rule)
+    kinds, failed = {kind for kind, _ in shown}, [answer.words for answer in answers if not answer.holds]
+    proof = kinds - {'memory', 'processor'}
+    if failed:
+        strength = 'weak' if proof & {'native', 'message'} else ''
+    elif proof:
+        strength = 'likely' if proof == {'frame'} else 'strong'
+    else:
+        strength = 'possible' if verdicts and not rule.incident_only else ''
+    if not strength:
+        return None
+    score = sum(WEIGHTS[kind] for kind in kinds) + (0 if failed else WEIGHTS['conditions'])
+    score = min(score // 4, 20) if failed else score + (WEIGHTS['against'] if against and not proof else 0)
+    versions = [f'version: {answer.words}' for answer in answers if answer.holds and answer.words]
+    return {'id': rule.id, 'title': rule.title, 'severity': rule.severity, 'strength': strength,
+            'score': min(score, 100), 'matched': versions + [words for _, words in shown],
+            'against': [f'version: {words}' for words in failed] + against, 'fixed': rule.fixed,
+            'action': rule.action, 'source': rule.source}
+
+
+class _Traces:
+    """What a run has left, as short lines that patterns are tried on.
+
+    `stack` is that of the crashed thread; where none crashed, as in a hang, those of all.
+    """
+
+    def __init__(self, record):
+        crashed = [thread for thread in record.threads if thread.get('crashed')]
+        others = [thread for thread in record.threads if not thread.get('crashed')]
+        self.stack = _lines(map(_frames, crashed or others))
+        self.others = _lines(map(_frames, others if crashed else ()))
+        self.native = _lines([[f'{frame.get("binary")}:{frame.get("symbol")}' for frame in record.native[:_NATIVE]]])
+        self.messages = _lines([[record.summary], [item.fact for item in record.evidence],
+                                record.exception.splitlines(),
+                                [f'{line.get("logger")}: {line.get("message")}' for line in record.log]])
+        self.signal, self.samples = record.signal or '', record.samples
+
+    def show(self, rule):
+        """([(kind, sentence)], [sentence]): what shows the issue, and what was recorded and does not."""
+        signs = [sign for name in rule.signs if (sign := SIGNS[name](self.samples))]
+        wanted, shown, against = _WANTED if len(signs) == len(rule.signs) else _WANTED[2:], [], []
+        for kind, patterns, lines, word in wanted:
+            lines = getattr(self, lines)
+            if getattr(rule, patterns):
+                line = _first(getattr(rule, patterns), lines)
+                shown += [(kind, f'{word}: {line}')] if line else []
+                against += [f'{word}: none of those recorded'] if lines and not line and kind in _TELLING else []
+        if self.signal in rule.signals:
+            shown.append(('signal', f'signal: {self.signal}'))
+        return shown + signs, against
+
+
+#: Kind, patterns of the rule, lines that they are tried on, and the word for it; frames first.
+_WANTED = (('stack', 'frames', 'stack', 'frame'), ('frame', 'frames', 'others', 'frame of another thread'),
+           ('native', 'native', 'native', 'native frame'), ('message', 'messages', 'messages', 'message'))
+_TELLING = ('stack', 'native')
+
+
+def _frames(thread):
+    return (f'{frame.get("file")}:{frame.get("function")}' for frame in thread.get('frames', ())[:_FRAMES])
+
+
+def _lines(groups):
+    """Different lines, the ends of long ones: files differ at their end."""
+    lines = islice(chain.from_iterable(groups), 4 * _LINES)
+    return tuple(dict.fromkeys(' '.join(line[-4 * _LENGTH:].split())[-_LENGTH:] for line in lines))[:_LINES]
+
+
+def _first(patterns, lines):
+    return next((line for pattern in patterns for line in lines if pattern.search(line)), '')
