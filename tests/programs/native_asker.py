@@ -1,0 +1,35 @@
+"""A process that asks for its own native stacks, with a thread below Python that Python does not know.
+
+    native_asker.py SECONDS [TOOL]      TOOL: a program that is used instead of what is found
+
+It says "asking", and when it is over a line of JSON: {error, threads, native_id of the main thread}.
+"""
+import ctypes
+import json
+import os
+import sys
+import threading
+import time
+
+from Products.StabilityMonitor.diagnosis import nativestacks
+
+
+def foreign_thread():
+    libc, thread = ctypes.CDLL(None), ctypes.c_ulong()
+    libc.pthread_create(ctypes.byref(thread), None, ctypes.cast(libc.pause, ctypes.c_void_p), None)
+
+
+def main(seconds, *tools):
+    foreign_thread()
+    for _ in range(3):
+        threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+    stacks = nativestacks.NativeStacks(os.getpid(), seconds=float(seconds),
+                                       tools={'pystack': tools} if tools else None)
+    stacks.start()
+    print('asking', flush=True)
+    stacks.wait()
+    print(json.dumps({'error': stacks.error, 'threads': nativestacks.parse(stacks.result),
+                      'native_id': threading.get_native_id()}), flush=True)
+
+
+main(*sys.argv[1:])
