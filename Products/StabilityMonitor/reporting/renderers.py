@@ -68,12 +68,17 @@ def run_lines(run: dict) -> Iterator[str]:
                        'started': run['started'], 'ended': run['ended'],
                        'was up': duration(run['uptime_seconds']), 'signature': run['signature']})
     yield from _block('Evidence', [f'{e["source"]}: {e["fact"]}' for e in run['evidence']])
+    yield from _block('What stood still', [_hang(hang) for hang in run.get('hangs', ())])
     yield from _block('Ruled out', run['ruled_out'])
     yield from _block('It may have been', run['candidates'])
+    yield from _block('Known issues', [line for issue in run.get('known_issues', ()) for line in _known_issue(issue)])
     yield from _block('Requests in flight at the end', [_request(r) for r in run['requests']])
     yield from _block('Last finished requests', [_request(r) for r in run.get('recent', ())[:20]])
     for thread in run.get('threads', ()):
         yield from _block(_thread(thread), [_frame(f) for f in thread['frames']] or ['no Python frame'])
+    for note in run.get('notes', ()):
+        if note['kind'] in ('slow', 'slow-ended'):
+            yield from _block(_slow(note), [note['detail'], *map(_frame, note['frames'])])
     yield from _block('C stack of the crashed thread', [_native(f) for f in run.get('native', ())])
     yield from _block('Last log records', [_log(line) for line in run.get('log', ())[-20:]])
     yield from _block('Last samples', [_sample(s) for s in run.get('samples', ())[-5:]])
@@ -117,8 +122,24 @@ def _facts(facts):
 
 def _findings(checks):
     for check in checks:
-        yield f'[{check["severity"]}] {check["title"]}'
-        yield from (f'    {check[key]}' for key in ('detail', 'action') if check[key])
+        yield from finding_lines(check)
+
+
+def finding_lines(check: dict) -> Iterator[str]:
+    """One of a report's checks.  What is fine, or hushed, takes one line."""
+    hush, is_fine = check.get('hushed'), check['severity'] == 'ok'
+    yield f'[{check["severity"]}] {check["title"]}' + (f' {check["detail"]}' if is_fine and check['detail'] else '') + (
+        f' (hushed until {hush["until"]} by {hush["who"]}: {hush["reason"]})' if hush else '')
+    if not hush and not is_fine:
+        yield from (f'    {word}{check[key]}' for key, word in (('detail', ''), ('action', '-> ')) if check[key])
+
+
+def _known_issue(issue):
+    """A record is of foreign origin: its known issues may have any shape."""
+    yield f'[{issue.get("strength", "")}] {issue.get("title") or issue.get("id", "")}'
+    for key, word in (('matched', ''), ('against', 'against it: '), ('action', 'what to do: '), ('source', 'source: ')):
+        told = issue.get(key) or ()
+        yield from (f'  {word}{line}' for line in (told if isinstance(told, list | tuple) else [told]))
 
 
 def _request(r):
@@ -127,6 +148,17 @@ def _request(r):
     crashed = '  <== the crash' if r.get('crashed') else ''
     return (f'{r["method"]} {r["path"]}{status}{times}  {r["phase"]}, {r["seconds"]:.3f} s, since {r["started"]}, '
             f'thread {r["thread"]}{crashed}')
+
+
+def _hang(hang):
+    end = 'until the end' if hang['ended'] is None else 'then it dissolved'
+    return f'{hang["kind"]} since {hang["started"]}, for {duration(hang["seconds"])}, {end}: {hang["summary"]}'
+
+
+def _slow(note):
+    age = duration(note['seconds'])
+    return f'Slow request {note["title"]}, thread {note["thread"]}, ' + (
+        f'ended after {age}' if note['kind'] == 'slow-ended' else f'as it was after {age} at {note["time"]}')
 
 
 def _thread(thread):

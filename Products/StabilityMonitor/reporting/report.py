@@ -12,6 +12,8 @@ from dataclasses import asdict
 
 from ..blackboxreader import read
 from ..diagnosis.inventory import inventory
+from ..diagnosis.standing import of as standing_of
+from ..diagnosis.standing import of_incident
 from ..diagnosis.statistics import crash_loop
 from ..diagnosis.statistics import last_server_run
 from ..diagnosis.statistics import of_instance
@@ -29,21 +31,28 @@ def build(life, archive, run: str | None = None, instance: Instance | None = Non
     summaries = archive.summaries()
     ours = of_instance(summaries, instance) if instance else summaries
     last = last_server_run(ours)
-    incident = archive.record(run).to_json() if run else None
+    incident = _whole(archive, run) if run else None
     report = {
         'schema': SCHEMA, 'generated': isotime(clock()),
         'instance': asdict(instance or (last.instance if last else Instance())),
         'process': process(life, clock) if life else None,
-        'previous': archive.record(last.run).to_json() if last else None,
+        'previous': _whole(archive, last.run) if last else None,
         'history': [r.summary_json() for r in ours],
-        'checks': [asdict(finding) for finding in life.findings] if life else [],
+        'checks': standing_of(life).look().to_json() if life else [],
         'workarounds': [],
         'inventory': inventory(compiled_modules() if life else ()),
         'in_flight': in_flight(life, clock) if life else [],
+        **standing(life),
         'crash_loop': [r.run for r in crash_loop(ours)],
         'clean_scripts': archive.clean_scripts,
         'support': _support(life)}
     return report | ({'incident': incident} if incident else {})
+
+
+def _whole(archive, run):
+    """Everything about one archived run, with the known issues that it may have met by what is known today."""
+    record = archive.record(run)
+    return record.to_json() | {'known_issues': of_incident(record, archive.base.path)}
 
 
 def process(life, clock=time.time) -> dict:
@@ -60,6 +69,15 @@ def process(life, clock=time.time) -> dict:
         'libc': context.get('libc', ''), 'system': system_name(), 'safe_mode': life.safe_mode,
         'recording': life.recorder is not None, 'directory': str(life.path),
         'thread_stack': context.get('thread_stack'), 'core_pattern': context.get('core_pattern', '')}
+
+
+def standing(life) -> dict:
+    """What every thread of this process does, which requests are slow, and what hangs, right now.
+
+    {threads [records.ThreadState], slow_requests [slowrequests.Profile], hangs [hangs.Hang]}, as dicts.
+    """
+    told = life.rounds.tell_stacks() if life and life.rounds else {}
+    return {'threads': told.get('threads', []), 'slow_requests': told.get('slow', []), 'hangs': told.get('hangs', [])}
 
 
 def in_flight(life, clock=time.time) -> list[dict]:

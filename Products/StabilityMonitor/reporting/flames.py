@@ -1,0 +1,105 @@
+"""Where the time of a slow request went, as a picture: its stacks upside down, each as wide as its share of time.
+
+The outermost call is at the top; below each call lie those that it made.  Values in, SVG out; no script.
+"""
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from dataclasses import field
+from html import escape
+
+from . import places
+
+_WIDTH, _ROW, _LETTER, _LEAST, _MOST_ROWS = 1000, 20, 6.7, 1.5, 60
+#: The site's own code glows; what carries it is grey.
+_WARM = ('#f4a261', '#f2b872', '#ee9b7a', '#f6c28b', '#e9b44c')
+_COLD = {places.CARRIER: '#ced4da', places.PYTHON: '#e2e6ea'}
+_FOLDED = '#e9ecef'
+
+
+@dataclass
+class _Call:
+    """A function, called from where its parent stands."""
+
+    file: str
+    function: str
+    count: int = 0
+    callees: dict = field(default_factory=dict)
+
+
+def flames(stacks: list) -> str:
+    """SVG of `[[[file, function], ...] innermost first, count]` items; '' where there is nothing to show."""
+    root = _tree(stacks)
+    if not root.count:
+        return ''
+    parts, rows = [], []
+    _draw(root, 0.0, 0, root.count, parts, rows)
+    height = _ROW * (max(rows, default=0) + 1)
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" class="stability-flames" role="img" '
+            f'viewBox="0 0 {_WIDTH} {height}" font-family="inherit" font-size="12">'
+            f'<title>Where the time went</title>{"".join(parts)}</svg>')
+
+
+def _tree(stacks):
+    root = _Call('', '')
+    for frames, count in stacks:
+        call = root
+        call.count += count
+        for file, function in reversed(frames):
+            call = call.callees.setdefault((file, function), _Call(file, function))
+            call.count += count
+    return root
+
+
+def _draw(caller, x, row, total, parts, rows):
+    """The callees of one call side by side, widest first, and theirs below them."""
+    for call in sorted(caller.callees.values(), key=lambda c: -c.count):
+        width = _WIDTH * call.count / total
+        if width >= _LEAST and row < _MOST_ROWS:
+            chain = _chain(call)
+            rows.append(row)
+            parts.append(_box(chain, x, row, width, call.count / total))
+            _draw(chain[-1], x, row + 1, total, parts, rows)
+        x += width
+
+
+def _chain(call):
+    """This call, with those below it that only carry on: they are drawn as one."""
+    chain = [call]
+    while _carries(chain[-1]) and len(chain[-1].callees) == 1:
+        below, = chain[-1].callees.values()
+        if below.count < call.count or not _carries(below) or not below.callees:
+            break
+        chain.append(below)
+    return chain if len(chain) > 2 else [call]
+
+
+def _carries(call):
+    return places.place(call.file).kind != places.SITE
+
+
+def _box(chain, x, row, width, share):
+    call = chain[0]
+    place = places.place(call.file)
+    if len(chain) > 1:
+        label, told = f'{len(chain)} calls of {places.named(c.file for c in chain)}', '\n'.join(map(_name, chain))
+    else:
+        label, told = f'{call.function} · {place.short}' if width > 320 else call.function, _name(call)
+    colour = _FOLDED if len(chain) > 1 else _COLD.get(place.kind) or _WARM[zlib.crc32(
+        f'{call.file}\0{call.function}'.encode('utf-8', 'replace')) % len(_WARM)]
+    y = row * _ROW
+    return (f'<g><title>{escape(f"{share:.0%}  {told}")}</title><rect x="{x:.1f}" y="{y}" width="{width:.1f}" '
+            f'height="{_ROW - 1}" fill="{colour}" stroke="#fff" stroke-width=".6"/>{_text(label, x, y, width)}</g>')
+
+
+def _name(call):
+    return f'{call.function} ({call.file})'
+
+
+def _text(label, x, y, width):
+    room = int((width - 8) / _LETTER)
+    if room < 3:
+        return ''
+    shown = label if len(label) <= room else f'{label[:room - 1]}…'
+    return f'<text x="{x + 4:.1f}" y="{y + 14}" fill="#212529">{escape(shown)}</text>'

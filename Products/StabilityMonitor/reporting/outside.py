@@ -1,0 +1,109 @@
+"""A living process that does not answer, seen from outside: by the kernel, its black box, its dead-man switch.
+
+Collects first (`look`); who probably holds the interpreter lock (GIL) is judged by a table of what tells it.
+"""
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..postmortem import evidence
+from ..postmortem.evidence import Traces
+from ..recording.kernelview import KernelThread
+from ..recording.kernelview import KernelThreads
+from ..records import Request
+from ..rundirectory import process_is_there
+
+#: A thread that waits for the GIL wakes up some 200 times a second (`recording.activity`).
+_WAKES, _RUNS = 40, 0.5
+_POLLS = ('select', 'pselect6', 'poll', 'ppoll', 'epoll_wait', 'epoll_pwait', 'epoll_pwait2')
+_STOPPED = ('T', 't')
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One thread.  `cpu` is a share of a processor, `wakes` a second; None: not known."""
+
+    kernel: KernelThread
+    ident: int = 0
+    cpu: float | None = None
+    wakes: float | None = None
+    request: Request | None = None
+
+    @property
+    def waits_for_gil(self) -> bool:
+        return self.kernel.call == 'futex' and (self.wakes or 0) >= _WAKES
+
+    @property
+    def runs(self) -> bool:
+        return self.kernel.state == 'R' or (self.cpu or 0) >= _RUNS
+
+
+@dataclass(frozen=True)
+class View:
+    """`there`: does the process exist?  None: where this process cannot look.  `threads` are empty then."""
+
+    pid: int
+    time: float
+    there: bool | None
+    threads: tuple[Seen, ...]
+    traces: Traces
+
+    @property
+    def is_stopped(self) -> bool:
+        return bool(self.threads) and all(seen.kernel.state in _STOPPED for seen in self.threads)
+
+    @property
+    def waiting(self) -> list[Seen]:
+        """Those that wait for the GIL."""
+        return [seen for seen in self.threads if seen.waits_for_gil]
+
+    def holders(self) -> list[Seen]:
+        """Who probably holds the GIL, if anybody waits for it: as a rule one."""
+        found = [seen for seen in self.threads if not seen.waits_for_gil]
+        for tells in _TELLS:
+            found = [seen for seen in found if tells(seen)] or found
+        return found if self.waiting and not self.is_stopped else []
+
+
+#: What tells the holder from the others, the surest first; what holds for nobody tells nothing.
+_TELLS = (lambda seen: seen.runs,
+          lambda seen: seen.kernel.call not in ('futex', *_POLLS),
+          lambda seen: seen.request is not None,
+          lambda seen: seen.kernel.call != 'futex')
+
+
+def look(path: Path, context: dict, pid: int, proc: Path = Path('/proc'), pause: float = 0.3) -> View:
+    """All that is to be had of the run in directory `path`; takes `pause` seconds.  Raises OSError without rights."""
+    traces = evidence.collect(path, evidence.World(proc=proc))
+    there = process_is_there(context.get('identity') or {}, proc)
+    threads = _threads(KernelThreads(pid, proc), traces.recording, pause) if there else ()
+    return View(pid, time.time(), there, threads, traces)
+
+
+def executable(pid: int, proc: Path = Path('/proc')) -> str:
+    """The program that a process runs; '' where that is not told."""
+    try:
+        return os.readlink(proc / str(pid) / 'exe')
+    except OSError:
+        return ''
+
+
+def _threads(kernel, recording, pause):
+    idents = {slot['native_id']: ident for ident, slot in recording.threads.items()} if recording else {}
+    flying = {request.native_id: request for request in recording.in_flight} if recording else {}
+    before, began = {native_id: kernel.usage(native_id) for native_id in kernel.native_ids()}, time.monotonic()
+    time.sleep(pause)
+    seconds = time.monotonic() - began
+    found = [(kernel.look(native_id), usage) for native_id, usage in before.items()]
+    return tuple(Seen(thread, idents.get(thread.native_id, 0), *_rates(usage, thread, seconds),
+                      flying.get(thread.native_id)) for thread, usage in found if thread)
+
+
+def _rates(before, now, seconds):
+    if before is None or seconds <= 0:
+        return None, None
+    wakes = (now.switches - before[1]) / seconds if None not in (now.switches, before[1]) else None
+    return max(0.0, now.cpu - before[0]) / seconds, wakes

@@ -1,0 +1,122 @@
+"""What can be seen of a process that does not answer, as plain text.  A `outside.View` in, lines out."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..postmortem import hangnotes
+from ..records import clocktime
+from ..records import duration
+from .outside import Seen
+from .outside import View
+from .stacksdocument import age
+from .threadtext import frame_lines
+
+_STATES = {'R': 'runs', 'S': 'sleeps', 'D': 'sleeps in the kernel', 'T': 'is stopped', 't': 'is stopped by a debugger',
+           'Z': 'is dead', 'I': 'is idle'}
+
+
+def lines(view: View, subject: str, reason: str, commands=(), needed: str = '') -> Iterator[str]:
+    """`reason`: why there is no answer, a sentence; `commands`: (title, shell line) that show native stacks.
+
+    `needed` says what is needed for those.
+    """
+    yield f'No answer from {subject}: {reason[:1].lower()}{reason[1:]}'
+    yield f'This is what can be seen from outside, at {clocktime(view.time)}.'
+    yield from ('', *_judgement(view))
+    if view.threads:
+        yield from ('', 'Its threads, as the kernel sees them:', *(_thread(seen) for seen in view.threads))
+    yield from _requests(view)
+    yield from _marks(view)
+    yield from _hangs(view)
+    if commands and view.there:
+        yield from ('', 'C and Python frames of all threads are shown by:')
+        for title, command in commands:
+            yield from (f'  {title}', f'    {command}')
+        yield f'  {needed}'
+
+
+# -- the judgement -------------------------------------------------------------------------------------
+
+def _judgement(view):
+    if view.there is None:
+        yield 'The process runs where this command cannot look: on another machine, or in another container.'
+    elif not view.there:
+        yield 'The process has ended. Run "stabilitymonitor triage" to see how.'
+    elif view.is_stopped:
+        yield f'All its threads are stopped. "kill -CONT {view.pid}" lets it go on, unless a debugger holds it.'
+    else:
+        yield from _holder(view)
+    sample = view.traces.recording.last_sample if view.traces.recording else None
+    if sample and view.there is not False:
+        yield f'Its heartbeat last beat {duration(max(0.0, view.time - sample.time))} ago, at {clocktime(sample.time)}.'
+    if view.traces.damage:
+        yield f'Its black box: {view.traces.damage}'
+
+
+def _holder(view):
+    found, waiting = view.holders(), len(view.waiting)
+    if not waiting:
+        yield 'No thread waits for the interpreter lock (GIL): only the heartbeat may be stuck, or the machine is slow.'
+    elif len(found) == 1:
+        yield (f'The interpreter lock (GIL) is probably held by {_who(found[0])}: it {_does(found[0])}. '
+               f'{waiting} thread{"s wait" if waiting > 1 else " waits"} for it.')
+    else:
+        yield f'{waiting} threads wait for the interpreter lock (GIL); one of these probably holds it:'
+        yield from (f'  {_who(seen)}: it {_does(seen)}' for seen in found)
+
+
+def _who(seen: Seen):
+    request = f', which serves {seen.request.method} {seen.request.path}' if seen.request else ''
+    return f'thread {seen.kernel.native_id}{f" (0x{seen.ident:x})" if seen.ident else ""}{request}'
+
+
+def _does(seen: Seen):
+    if seen.runs or not seen.kernel.call:
+        return 'runs on the processor' if seen.runs else _STATES.get(seen.kernel.state, 'does what is not known')
+    target = f' on {seen.kernel.target}' if seen.kernel.target else ''
+    return f'waits in the system call {seen.kernel.call}{target}'
+
+
+# -- what was seen ---------------------------------------------------------------------------------------
+
+def _thread(seen):
+    kernel = seen.kernel
+    cpu = f'{seen.cpu:4.0%}' if seen.cpu is not None else '   ?'
+    what = 'waits for the GIL' if seen.waits_for_gil else f'{kernel.call} {kernel.target}'.strip()
+    return f'  {kernel.native_id:>8}  {cpu} processor  {_STATES.get(kernel.state, kernel.state):20}  {what}'.rstrip()
+
+
+def _requests(view):
+    flying = view.traces.recording.in_flight if view.traces.recording else ()
+    if flying:
+        yield from ('', 'Requests in flight, as its black box has them:')
+    for request in sorted(flying, key=lambda r: r.started):
+        yield (f'  {request.method} {request.path} for {age(max(0.0, view.time - request.started))} ({request.phase}) '
+               f'in thread {request.native_id} (0x{request.ident:x})')
+
+
+def _marks(view):
+    """What threads wrote of themselves when the heartbeat stood still."""
+    hang = {'the heartbeat': view.traces.hang} if view.traces.hang else {}
+    flying = {r.ident: f' ({r.method} {r.path})' for r in _flying(view)}
+    stuck = {f'thread 0x{ident:x}{flying.get(ident, "")}': mark for ident, mark in view.traces.stuck.items()}
+    for who, mark in (stuck | hang).items():
+        for dump in mark.dumps[-1:]:
+            yield from ('', f'The stack of {who}, as of {clocktime(mark.time)}:')
+            for thread in dump.threads:
+                yield from frame_lines([vars(frame) for frame in thread.frames], '    ')
+
+
+def _hangs(view):
+    notes = view.traces.recording.notes if view.traces.recording else ()
+    for kind in ('hang', 'deadlock', 'spinning'):
+        begun = hangnotes.lasting(notes, kind)
+        if begun:
+            yield from ('', f'Noted at {clocktime(begun.time)}: {begun.title}')
+            for note in hangnotes.threads(notes, begun):
+                yield f'  {note.title}: {note.detail}'
+                yield from frame_lines([vars(frame) for frame in note.frames], '    ')
+
+
+def _flying(view):
+    return view.traces.recording.in_flight if view.traces.recording else ()

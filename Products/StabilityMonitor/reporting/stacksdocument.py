@@ -1,0 +1,128 @@
+"""The stacks document: what every thread does, which requests are slow, and what hangs.
+
+It is what `recording.rounds.Rounds.tell_stacks` answers, {time, threads [ThreadState], slow [Profile], hangs [Hang]}
+as dicts.  It may come from another process, even of another release: `tidy` makes it safe to read.
+"""
+from __future__ import annotations
+
+import math
+
+from ..recording.doing import ACTIVITIES
+from ..records import duration
+from . import scales
+
+_FRAME = {'file': '', 'line': None, 'function': ''}
+_REQUEST = {'number': 0, 'method': '', 'path': '', 'started': 0.0, 'seconds': 0.0, 'phase': ''}
+_THREAD = {'ident': 0, 'native_id': 0, 'name': '', 'kind': 'other', 'activity': '', 'detail': '', 'frames': [],
+           'cpu': None, 'cpu_seconds': 0.0, 'request': None, 'stack_size': 0, 'stack_used': 0, 'holders': []}
+_PROFILE = {'number': 0, 'ident': 0, 'method': '', 'path': '', 'started': 0.0, 'seconds': 0.0, 'ended': None,
+            'samples': 0, 'shares': [], 'frames': [], 'stacks': []}
+_HANG = {'kind': '', 'started': 0.0, 'summary': '', 'ended': None}
+_SHARE = {'file': '', 'function': '', 'within': 0.0, 'own': 0.0}
+_KINDS = ('worker', 'main', 'other')
+
+
+def tidy(document: dict) -> dict:
+    """The same with every key there and of its type; what is not so is left out."""
+    return {'time': _shaped(document, {'time': 0.0})['time'],
+            'threads': [_thread(item) for item in _items(document, 'threads')],
+            'slow': [_profile(item) for item in _items(document, 'slow')],
+            'hangs': [_shaped(item, _HANG) for item in _items(document, 'hangs')]}
+
+
+def _thread(item):
+    thread = _shaped(item, _THREAD)
+    request = thread['request']
+    return thread | {'frames': _frames(thread), 'holders': [h for h in thread['holders'] if isinstance(h, int)],
+                     'request': _shaped(request, _REQUEST) if isinstance(request, dict) else None,
+                     'cpu': thread['cpu'] if isinstance(thread['cpu'], int | float) else None}
+
+
+def _profile(item):
+    profile = _shaped(item, _PROFILE)
+    return profile | {'frames': _frames(profile), 'shares': [_shaped(s, _SHARE) for s in _items(profile, 'shares')],
+                      'stacks': list(_stacks(profile['stacks']))}
+
+
+def _stacks(found):
+    for item in _pairs(found):
+        if isinstance(item[1], int) and item[1] > 0:
+            yield [[[str(file), str(function)] for file, function in _pairs(item[0])], item[1]]
+
+
+def _pairs(found):
+    return [item for item in found if isinstance(item, list | tuple) and len(item) == 2] \
+        if isinstance(found, list | tuple) else []
+
+
+def _frames(item):
+    return [_shaped(frame, _FRAME) for frame in _items(item, 'frames')]
+
+
+def _items(document, key):
+    found = document.get(key)
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list | tuple) else []
+
+
+def _shaped(item, shape):
+    return {key: item[key] if key in item and _fits(item[key], default) else default
+            for key, default in shape.items()}
+
+
+def _fits(value, default):
+    """Numbers stand for each other, lists for tuples, and None for whatever may be None."""
+    kinds = {float: int | float, list: list | tuple}
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    return default is None or isinstance(value, kinds.get(type(default), type(default)))
+
+
+# -- judging -------------------------------------------------------------------------------------------
+
+def is_lasting(item: dict) -> bool:
+    """Of a hang or a slow request: has it not ended yet?"""
+    return item['ended'] is None
+
+
+def is_well(document: dict) -> bool:
+    """No hang, deadlock, spinning thread or slow request at present."""
+    return not any(map(is_lasting, [*document['hangs'], *document['slow']]))
+
+
+def ordered(threads: list[dict], own: int = 0) -> tuple[list[dict], list[dict]]:
+    """(those that do something, the oldest request first; idle workers and what is ours).
+
+    `own` is the ident of the thread that asks: it serves nothing but the question.
+    """
+    loud = [thread for thread in threads if not _is_quiet(thread, own)]
+    quiet = [thread for thread in threads if _is_quiet(thread, own)]
+    return sorted(loud, key=_rank), sorted(quiet, key=lambda t: (t['kind'] == 'monitor', t['name'], t['native_id']))
+
+
+def _is_quiet(thread, own):
+    return thread['kind'] == 'monitor' or 0 != own == thread['ident'] or (
+        thread['activity'] == 'idle' and not thread['request'])
+
+
+def _rank(thread):
+    kind = _KINDS.index(thread['kind']) if thread['kind'] in _KINDS else len(_KINDS)
+    age = thread['request']['seconds'] if thread['request'] else 0
+    return not thread['request'], -age, kind, thread['name'], thread['native_id']
+
+
+# -- words ---------------------------------------------------------------------------------------------
+
+def word(thread: dict) -> str:
+    """What it is doing, for a person."""
+    return ACTIVITIES.get(thread['activity'], thread['activity']) or 'not known'
+
+
+def stack_words(thread: dict) -> str:
+    """`120 KiB of 8.0 MiB`; '' where it is not known."""
+    size, used = thread['stack_size'], thread['stack_used']
+    return f'{scales.size(used)} of {scales.size(size)}' if size > 0 and used > 0 else ''
+
+
+def age(seconds: float) -> str:
+    """As `4.2 s` or `5 min 2 sec`."""
+    return f'{seconds:.1f} s' if seconds < 60 else duration(seconds)

@@ -1,0 +1,64 @@
+/* The Checks page: shows how far a run is, and then what it found, without a reload.
+   Without this script a link to reload does the same. */
+(function () {
+	'use strict';
+
+	var PAUSE = 400, LONG_PAUSE = 3000;
+	var timer = 0;
+	var page = document.getElementById('stability-checks'), silence = document.getElementById('stability-silence');
+
+	function say(text) {
+		silence.textContent = text;
+		silence.hidden = !text;
+	}
+
+	/* Nobody loses what he is writing, or has marked. */
+	function isInUse(part) {
+		var selection = window.getSelection(), focus = document.activeElement;
+		return (!selection.isCollapsed && part.contains(selection.anchorNode))
+			|| (part.contains(focus) && focus.matches('input'))
+			|| Array.from(part.querySelectorAll('input[name=reason]')).some(function (each) { return each.value; });
+	}
+
+	function swap(part, fresh) {
+		var open = {};
+		part.querySelectorAll('details[data-key]').forEach(function (each) { open[each.dataset.key] = each.open; });
+		part.replaceChildren.apply(part, fresh.childNodes);
+		part.querySelectorAll('details[data-key]').forEach(function (each) {
+			if (each.dataset.key in open) { each.open = open[each.dataset.key]; }
+		});
+	}
+
+	function show(text) {
+		var fresh = new DOMParser().parseFromString(text, 'text/html'), note = '';
+		if (!fresh.getElementById('stability-checks')) { throw new Error('no such page'); }
+		page.querySelectorAll('[data-part]').forEach(function (part) {
+			var its = fresh.querySelector('#stability-checks [data-part=' + part.dataset.part + ']');
+			if (!isInUse(part)) {
+				swap(part, its);
+			} else if (!fresh.querySelector('[data-busy]')) {
+				note = 'There are newer results: reload the page when you are done here.';
+			}
+		});
+		say(note);
+	}
+
+	function later(pause) {
+		window.clearTimeout(timer);
+		if (page.querySelector('[data-busy]')) { timer = window.setTimeout(ask, pause); }
+	}
+
+	function ask() {
+		if (document.hidden) { return; }
+		fetch('manage_checks', { credentials: 'same-origin', cache: 'no-store', redirect: 'error' }).then(function (answer) {
+			if (!answer.ok) { throw new Error('status ' + answer.status); }
+			return answer.text();
+		}).then(show).then(function () { later(PAUSE); }, function () {
+			say('The server does not tell how far it is: reload the page.');
+			later(LONG_PAUSE);
+		});
+	}
+
+	document.addEventListener('visibilitychange', function () { later(0); });
+	later(PAUSE);
+}());

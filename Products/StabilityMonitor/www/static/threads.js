@@ -1,0 +1,104 @@
+/* The Threads page, refreshed without a reload: only when asked to, and only while somebody looks.
+   Without this script everything works by reloading. */
+(function () {
+	'use strict';
+
+	var PAUSE = 2000, BUSY_PAUSE = 1000, PATIENCE = 4;
+	var box = document.getElementById('stability-refresh'), wanted = document.getElementById('stability-refresh-switch');
+	var silence = document.getElementById('stability-silence');
+	var run = (document.querySelector('[data-run]') || { dataset: {} }).dataset.run;
+	var note = '';
+
+	function say(text) {
+		silence.textContent = text;
+		silence.hidden = !text;
+	}
+
+	/* What is open stays open, and what was closed stays closed. */
+	function states(part) {
+		var open = {};
+		part.querySelectorAll('details[data-key]').forEach(function (each) { open[each.dataset.key] = each.open; });
+		return open;
+	}
+
+	function isInUse(part) {
+		var selection = window.getSelection();
+		return !selection.isCollapsed && part.contains(selection.anchorNode);
+	}
+
+	function swap(part, text) {
+		var open = states(part), focus = document.activeElement, key = null;
+		if (isInUse(part)) { return; }
+		if (part.contains(focus)) { key = focus.parentNode.dataset.key; }
+		part.replaceChildren.apply(part, new DOMParser().parseFromString(text, 'text/html').body.childNodes);
+		part.querySelectorAll('details[data-key]').forEach(function (each) {
+			if (each.dataset.key in open) { each.open = open[each.dataset.key]; }
+			if (key !== null && each.dataset.key === key) { each.querySelector('summary').focus(); }
+		});
+	}
+
+	/* One part of the page: asks for its fragment again and again while `isOn()`, never twice at once. */
+	function Part(element, isOn, pause) {
+		var timer = 0, asked = null;
+
+		function later() {
+			window.clearTimeout(timer);
+			timer = window.setTimeout(ask, pause);
+		}
+
+		function ask() {
+			if (asked || document.hidden || !isOn()) { return; }
+			var since = Date.now(), mine = asked = new AbortController();
+			var watch = window.setInterval(function () {
+				var seconds = Math.floor((Date.now() - since) / 1000);
+				if (seconds >= PATIENCE) {
+					say('No answer since ' + seconds + ' s: all workers may be busy. What the threads do can be asked '
+						+ 'for in a shell all the same:  ' + silence.dataset.command);
+				}
+			}, 500);
+			fetch(element.dataset.fragment, { credentials: 'same-origin', cache: 'no-store', redirect: 'error',
+				signal: mine.signal }).then(function (answer) {
+				if (!answer.ok) { throw new Error('status ' + answer.status); }
+				return answer.text();
+			}).then(function (text) {
+				swap(element, text);
+				var state = element.querySelector('[data-run]');
+				if (state && state.dataset.run !== run) {
+					run = state.dataset.run;
+					note = 'Another process answers now: Zope was restarted, or there are several.';
+				}
+				say(note);
+			}, function (error) {
+				if (error.name === 'AbortError') { return; }
+				say(error.message.indexOf('status') === 0
+					? 'The server refuses to tell more (' + error.message + '): reload the page.'
+					: 'The server cannot be reached: it may have ended. "stabilitymonitor status" in a shell knows more.');
+			}).then(function () {
+				window.clearInterval(watch);
+				if (asked === mine) { asked = null; }
+				later();
+			});
+		}
+
+		function stop() {
+			window.clearTimeout(timer);
+			if (asked) { asked.abort(); asked = null; }
+		}
+
+		return { ask: ask, later: later, stop: stop };
+	}
+
+	var live = Part(document.getElementById('stability-live'), function () { return wanted.checked; }, PAUSE);
+	var nativePart = document.getElementById('stability-native');
+	var native = Part(nativePart, function () { return nativePart.querySelector('[data-busy]') !== null; }, BUSY_PAUSE);
+
+	box.hidden = false;
+	wanted.addEventListener('change', function () {
+		note = '';
+		if (wanted.checked) { live.ask(); } else { live.stop(); say(''); }
+	});
+	document.addEventListener('visibilitychange', function () {
+		if (document.hidden) { live.stop(); native.stop(); } else { live.ask(); native.ask(); }
+	});
+	native.later();
+}());

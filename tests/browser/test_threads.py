@@ -1,0 +1,217 @@
+"""The Threads page as a person meets it: looked at, unfolded, refreshed, and while no worker is free."""
+import json
+
+import pytest
+from selenium.webdriver.common.by import By
+from standing import document
+from test_tab import log_in
+from test_tab import shown
+
+from zopekit import wait_for
+
+pytestmark = [pytest.mark.browser, pytest.mark.zope]
+PAGE = '/Control_Panel/StabilityMonitor/manage_threads'
+OPTIONS = {'slow-request': '0.5s', 'stall': '1s', 'sample-interval': '0.1s'}
+
+#: Requests that wait until `let_go`, two that wait for each other's locks, one that computes.
+SOURCE = '''
+import threading, time
+A, B, met, release = threading.Lock(), threading.Lock(), threading.Barrier(2), threading.Event()
+
+def wait_here(self):
+    release.wait(60)
+    return "released"
+
+def let_go(self):
+    release.set()
+    return "ok"
+
+def checkout(self):
+    with A:
+        met.wait(30)
+        with B:
+            return "never"
+
+def stock(self):
+    with B:
+        met.wait(30)
+        with A:
+            return "never"
+
+def prices(self):
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not release.is_set():
+        _cheapest(), _dearest()
+    return "ok"
+
+def _cheapest():
+    return min(number * number for number in range(30000))
+
+def _dearest():
+    return max(range(30000))
+'''
+#: As a careful proxy sends it; the ZMI's own inline scripts do not survive that, ours must.
+POLICY = SOURCE + '''
+
+def _policed(event):
+    event.request.response.setHeader("Content-Security-Policy", "script-src 'self'; style-src 'self'")
+
+from zope.component import provideHandler
+from ZPublisher.interfaces import IPubAfterTraversal
+provideHandler(_policed, (IPubAfterTraversal,))
+'''
+
+
+@pytest.fixture
+def site(make_zope):
+    def start(threads=6, source=SOURCE):
+        return make_zope(threads=threads, options=OPTIONS).publish(source).start()
+    return start
+
+
+def find(browser, selector):
+    return browser.find_elements(By.CSS_SELECTOR, selector)
+
+
+def text_of(browser, selector):
+    """In one step: what is found may be replaced before it is read."""
+    return browser.execute_script('return document.querySelector(arguments[0]).innerText', selector)
+
+
+def refresh_on(browser):
+    browser.find_element(By.CSS_SELECTOR, 'label[for=stability-refresh-switch]').click()
+
+
+def seen_at(browser):
+    return text_of(browser, '.stability-seen')
+
+
+def test_a_deadlock_is_on_top_and_red(browser, site):
+    zope = site()
+    for path in ('/checkout', '/stock', '/prices'):
+        zope.background(path)
+
+    def deadlock():
+        log_in(browser, zope, PAGE)
+        return [alert for alert in find(browser, '.stability-hang') if '/checkout' in alert.text]
+
+    alert = wait_for(deadlock, timeout=20, what='the deadlock')[0]
+    assert alert.text.startswith('Deadlock for ')
+    assert '/stock' in alert.text
+    first = browser.find_element(By.CSS_SELECTOR, '.stability-card')
+    assert alert.location['y'] < first.location['y'] and 'deadlock' in first.text
+    holder = first.find_element(By.CSS_SELECTOR, '.stability-detail a')
+    holder.click()
+    other = browser.find_element(By.ID, holder.get_attribute('href').partition('#')[2])
+    assert other.id != first.id and 'deadlock' in other.text
+
+
+def test_a_stack_unfolds_twice_and_the_site_stands_out(browser, site):
+    zope = site()
+    zope.background('/wait_here')
+    wait_for(lambda: '/wait_here' in zope.get('/Control_Panel/StabilityMonitor/stacks').text, what='the request')
+    log_in(browser, zope, PAGE)
+    card = next(card for card in find(browser, '.stability-card') if '/wait_here' in card.text)
+    assert 'handler_thread' not in card.text
+    card.find_element(By.CSS_SELECTOR, '.stability-frames > summary').click()
+    own = card.find_element(By.CSS_SELECTOR, 'li.stability-site')
+    assert own.text.startswith('wait_here') and 'handler_thread' not in card.text
+    card.find_elements(By.CSS_SELECTOR, '.stability-folded > summary')[-1].click()
+    assert 'handler_thread' in card.text
+    dim = card.find_element(By.CSS_SELECTOR, 'li.stability-carrier')
+    assert dim.value_of_css_property('color') != own.find_element(By.TAG_NAME, 'b').value_of_css_property('color')
+    zope.get('/let_go')
+
+
+def test_it_refreshes_only_when_asked_and_what_is_open_stays_open(browser, site):
+    zope = site()
+    zope.background('/wait_here')
+    wait_for(lambda: '/wait_here' in zope.get('/Control_Panel/StabilityMonitor/stacks').text, what='the request')
+    log_in(browser, zope, PAGE)
+    browser.execute_script('window.isTheSamePage = true; document.querySelector(".stability-frames").open = true;'
+                           'document.querySelector(".stability-quiet").open = true')
+    before = seen_at(browser)
+    assert not browser.execute_script('return performance.getEntriesByType("resource")'
+                                      '.some(entry => entry.name.includes("threads_fragment"))')
+    refresh_on(browser)
+    wait_for(lambda: seen_at(browser) != before, what='a refresh')
+    assert browser.execute_script('return document.querySelector(".stability-frames").open')
+    assert browser.execute_script('return document.querySelector(".stability-quiet").open')
+    zope.get('/let_go')
+    wait_for(lambda: '/wait_here' not in text_of(browser, '#stability-live').partition('Slow requests')[0],
+             what='the end of the request')
+    assert browser.execute_script('return window.isTheSamePage')
+
+
+def test_while_no_worker_is_free_it_says_so_and_what_to_do(browser, site):
+    zope = site(threads=2)
+    log_in(browser, zope, PAGE)
+    refresh_on(browser)
+    for _ in range(2):
+        zope.background('/wait_here')
+
+    def silence():
+        alert = browser.find_element(By.ID, 'stability-silence')
+        return alert.is_displayed() and alert.text
+
+    text = wait_for(silence, timeout=20, what='the message')
+    assert text.startswith('No answer since ') and 'all workers may be busy' in text
+    assert f'stabilitymonitor --directory {zope.stability} stacks ' in text
+    zope.kill()
+    zope.wait_exit()
+    wait_for(lambda: 'cannot be reached' in (silence() or ''), what='the end of the server')
+    zope.start()
+    wait_for(lambda: 'Another process answers now' in (silence() or ''), timeout=20, what='the new process')
+    refresh_on(browser)
+    assert not silence()
+
+
+def test_native_stacks_by_button_with_progress(browser, site):
+    pytest.importorskip('pystack', reason='without pystack there is no button')
+    zope = site()
+    log_in(browser, zope, PAGE)
+    browser.find_element(By.ID, 'native-stacks').click()
+    text = wait_for(lambda: (told := text_of(browser, '#stability-native')) and 'Taken' in told and told,
+                    timeout=60, what='the native stacks')
+    assert '(C) File' in text and 'handler_thread' in text
+    assert 0 <= browser.execute_script('return document.getElementById("native").getBoundingClientRect().top') < 1000
+
+
+def test_it_works_under_a_strict_content_policy(browser, site):
+    zope = site(source=POLICY)
+    zope.background('/prices')
+    wait_for(lambda: '% in ' in zope.get('/Control_Panel/StabilityMonitor/stacks').text, what='the slow request')
+    log_in(browser, zope, PAGE)
+    before = seen_at(browser)
+    refresh_on(browser)
+    wait_for(lambda: seen_at(browser) != before, what='a refresh')
+    bar, = browser.execute_script('return [...document.querySelectorAll(".stability-share rect:last-of-type")]'
+                                  '.map(rect => rect.getBoundingClientRect().width).slice(0, 1)')
+    assert bar > 10
+    zope.get('/let_go')
+
+
+#: Shows what the test makes up.
+PRETENDING = SOURCE + '''
+def pretend(self, told):
+    import json
+    from Products.StabilityMonitor.recording.arming import STATE
+    STATE.life.rounds.tell_stacks = lambda: json.loads(told)
+    return "ok"
+'''
+
+
+@pytest.mark.parametrize('width', [1280, 390])
+def test_nothing_is_wider_than_the_window(browser, site, width):
+    zope = site(source=PRETENDING)
+    zope.post('/pretend', {'told': json.dumps(document())})
+    size = browser.get_window_size()
+    try:
+        browser.set_window_size(width, 1000)
+        log_in(browser, zope, PAGE)
+        browser.execute_script('document.querySelectorAll("main details").forEach(each => { each.open = true; })')
+        assert browser.execute_script('return document.documentElement.scrollWidth <= window.innerWidth')
+        assert browser.execute_script('return window.innerWidth') == width
+        assert 'Slow requests' in shown(browser) and 'What stood still before' in shown(browser)
+    finally:
+        browser.set_window_size(size['width'], size['height'])
