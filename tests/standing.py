@@ -69,8 +69,9 @@ def document(**values):
              'stack_size': 0}],
         'slow': [profile(9, '/shop/prices?sort=cheapest', 12.5), profile(3, '/shop/report', 95.0, NOW - 60)],
         'hangs': [
-            {'kind': 'deadlock', 'started': NOW - 30, 'ended': None, 'summary': 'Deadlock: POST /shop/checkout '
+            {'kind': 'deadlock', 'started': NOW - 30, 'ended': None, 'threads': [0x7f00_0000_0000, 0x7f00_0000_0001],
+              'summary': 'Deadlock: POST /shop/checkout '
              '(waitress-0) waits for LOCK_B; GET /shop/stock (waitress-1) waits for LOCK_A.'},
             {'kind': 'hang', 'started': NOW - 500, 'ended': NOW - 400, 'summary': 'All 4 threads that serve have been '
-             'busy with requests for longer than 60 s: 4 of them sleep.'}],
+             'busy with requests for longer than 60 s: 4 of them sleep.', 'threads': []}],
         **values}

@@ -8,8 +8,11 @@ from Products.StabilityMonitor.postmortem import faultlog
 from Products.StabilityMonitor.postmortem.evidence import Mark
 from Products.StabilityMonitor.postmortem.evidence import Traces
 from Products.StabilityMonitor.postmortem.evidence import World
+from Products.StabilityMonitor.recording.locks import Deadlock
 from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.recording.threads import Observation
 from Products.StabilityMonitor.records import Instance
+from Products.StabilityMonitor.records import Note
 from Products.StabilityMonitor.records import Request
 from Products.StabilityMonitor.records import Sample
 from Products.StabilityMonitor.records import isotime
@@ -54,6 +57,11 @@ def request(number=1, ident=WORKER, path='/page', **values):
 
 def sample(after=60.0, **values):
     return Sample(**{'time': STARTED + after, 'monotonic': 1000 + after, 'rss': 200 << 20, 'workers': 4, **values})
+
+
+def note(kind, after=60.0, ident=0, **values):
+    """A note of a thread, or with ident 0 of an event."""
+    return Note(**{'number': 0, 'time': STARTED + after, 'kind': kind, 'ident': ident, **values})
 
 
 def recording(words=(), served=1, **values):
@@ -139,3 +147,27 @@ class DeadRun:
 def quiet_world(folder):
     """A system that tells nothing."""
     return World(now=STARTED, proc=folder / 'proc', kernel_log=folder / 'kmsg', machine_id=folder / 'machine-id')
+
+
+def observed(states):
+    """An Observation of those ThreadStates: who waits for each other is deadlocked."""
+    states = tuple(states)
+    by_ident, found = {state.ident: state for state in states}, {}
+    for ident in by_ident:
+        cycle = _way_back(ident, by_ident)
+        found.setdefault(frozenset(cycle), cycle)
+    return Observation(states, tuple(Deadlock(cycle, (), False) for cycle in found.values() if cycle))
+
+
+def _way_back(ident, by_ident):
+    """The shortest way from a thread over those it waits for back to itself; () if there is none."""
+    came_from, queue = {}, [ident]
+    for waiting in queue:
+        for holder in by_ident[waiting].holders:
+            if holder in by_ident and holder not in came_from:
+                came_from[holder] = waiting
+                queue.append(holder)
+    way = [came_from.get(ident)]
+    while way[0] not in (None, ident):
+        way.insert(0, came_from[way[0]])
+    return tuple(way) if way[0] is not None else ()

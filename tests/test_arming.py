@@ -388,7 +388,7 @@ class TestTheRunDirectory:
         names = {path.name for path in victim.path.iterdir()}
         assert names >= {'blackbox.sbr', 'context.json', 'serving.json', 'lock', 'faults.mark', 'SIGTERM.mark'}
         for path in victim.path.iterdir():
-            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
             if path.suffix in ('.sbr', '.mark'):
                 assert path.stat().st_blocks * 512 >= path.stat().st_size > 0, 'a full disk would silence it'
         assert stat.S_IMODE(victim.path.stat().st_mode) == 0o700

@@ -264,12 +264,19 @@ class TestNotes:
         buffer, recorder = made()
         for n in range(200):
             recorder.note(Note(0, 1000.0 + n, 'slow', n, frames=self.FRAMES))
-        assert [note.ident for note in read(buffer).notes] == list(range(200 - box.NOTE_COUNT, 200))
+        assert [note.ident for note in read(buffer).notes] == list(range(200 - box.SLOW_NOTES, 200))
+
+    def test_slow_requests_never_push_out_a_hang(self):
+        buffer, recorder = made()
+        recorder.note(Note(0, 1000.0, 'hang', 1))
+        for n in range(200):
+            recorder.note(Note(0, 1000.0 + n, 'slow', n))
+        assert read(buffer).notes[0].kind == 'hang'
 
     def test_one_that_was_being_written_is_left_out(self):
         buffer, recorder = made()
         recorder.note(Note(0, 1000.0, 'hang', 1))
-        struct.pack_into('=Q', buffer, box.NOTE_RING.at(1), 0)
+        struct.pack_into('=Q', buffer, box.NOTE_RING.at(box.SLOW_NOTES), 0)
         assert read(buffer).notes == ()
 
     def test_names_that_hold_anything(self):

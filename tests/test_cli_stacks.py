@@ -20,7 +20,7 @@ from synthetic import traces
 from Products.StabilityMonitor import cli
 from Products.StabilityMonitor import clistacks
 from Products.StabilityMonitor import questions
-from Products.StabilityMonitor.recording.kernelview import KernelThread
+from Products.StabilityMonitor.recording.kernelthreads import Task
 from Products.StabilityMonitor.records import Frame
 from Products.StabilityMonitor.records import Note
 from Products.StabilityMonitor.reporting import outside
@@ -164,7 +164,7 @@ def test_an_asker_waits_for_some_beats(base, tmp_path, monkeypatch):
 
 def seen(native_id, call='futex', state='S', wakes=0.0, cpu=0.0, path=''):
     asked = request(path=path, native_id=native_id, ident=WORKER + native_id) if path else None
-    return outside.Seen(KernelThread(native_id, state=state, call=call), WORKER + native_id, cpu, wakes, asked)
+    return outside.Seen(Task(native_id, state=state, call=call), WORKER + native_id, cpu, wakes, asked)
 
 
 def view(*threads, **values):
@@ -258,7 +258,7 @@ def test_a_real_thread_that_holds_the_interpreter_lock(tmp_path):
 
             def holds():
                 found = outside.look(run.path, context, process.pid)
-                return [held.kernel.native_id for held in found.holders()] == [native_id] and found
+                return [held.kernel.tid for held in found.holders()] == [native_id] and found
 
             found = wait_for(holds, what='the lock in the hands of that thread')
             assert found.waiting and found.there and not found.is_stopped

@@ -1,6 +1,7 @@
 """Evidence is collected from what a run has left and from the system, as it is found; nothing is judged."""
 import json
 import os
+import threading
 
 import pytest
 from hypothesis import HealthCheck
@@ -12,11 +13,14 @@ from synthetic import HERE
 from synthetic import SEGFAULT
 from synthetic import STARTED
 from synthetic import DeadRun
+from synthetic import note
 from synthetic import quiet_world
 from synthetic import sample
 
 from Products.StabilityMonitor.postmortem import evidence
 from Products.StabilityMonitor.postmortem import triage
+from Products.StabilityMonitor.records import Frame
+from Products.StabilityMonitor.runrecord import RunRecord
 
 
 @pytest.fixture
@@ -87,6 +91,82 @@ def test_survived_marks_do_not_count_but_a_later_one_does(run, world):
 
 def test_marks_count_without_a_black_box(run, world):
     assert list(collect(run.marked('SIGTERM', STACK), world).marks) == ['SIGTERM']
+
+
+# -- hangs -------------------------------------------------------------------------------------------
+
+def hanging(run, *more):
+    """A run with a request in flight, that hung, and the notes of that."""
+    here = threading.get_ident()
+
+    def write(recorder):
+        recorder.stamp('armed', run.started + 1)
+        recorder.stamp('serving', run.started + 2)
+        recorder.begin('GET', '/served', _now=lambda: run.started + 3)
+        recorder.end(200, _now=lambda: run.started + 4)
+        recorder.begin('GET', '/hangs', _now=lambda: run.started + 5)
+        recorder.stamp('hung_since', run.started + 5)
+        recorder.note(note('hang', 5, title='All hang.'))
+        recorder.note(note('hang', 65, here, title='GET /hangs', detail='lock', frames=(
+            Frame('/site/view.py', 7, 'render'), Frame('/zope/publish.py', 70, 'publish'))))
+        recorder.sample(sample(70, workers=1, overdue=1))
+        for one in more:
+            recorder.note(one)
+    run.box(write)
+    return here
+
+
+def test_a_hang_that_lasted_is_judged_with_its_threads(run, world):
+    ident = hanging(run)
+    record = triage.examine(run.path, world)
+    assert record.verdict == 'hung'
+    assert record.summary.endswith('when it was killed: GET /hangs stood in render (/site/view.py:7).')
+    assert 'All hang, since' in ' '.join(evidence.fact for evidence in record.evidence)
+    hang, = record.hangs
+    assert (hang['kind'], hang['ended'], hang['seconds']) == ('hang', None, 65.0)
+    thread, = record.threads
+    assert (thread['ident'], thread['note']) == (ident, 'GET /hangs: lock')
+    assert [frame['function'] for frame in thread['frames']] == ['render', 'publish']
+    assert [one['title'] for one in record.notes] == ['All hang.', 'GET /hangs']
+    assert json.loads(json.dumps(record.to_json()))['notes'][1]['frames'][0] == {
+        'file': '/site/view.py', 'line': 7, 'function': 'render'}
+    assert RunRecord.from_json(json.loads(json.dumps(record.to_json()))).hangs == record.hangs
+
+
+def test_a_hang_that_ended_is_an_event_only(run, world):
+    hanging(run, note('hang-ended', 69, title='All hang.', seconds=64.0))
+    record = triage.examine(run.path, world)
+    assert 'All hang' not in ' '.join(evidence.fact for evidence in record.evidence)
+    assert record.threads == () and record.hangs[0]['ended'] and record.hangs[0]['seconds'] == 64.0
+
+
+def test_what_a_thread_wrote_of_itself_is_newer_than_what_was_seen_of_it(run, world):
+    ident = hanging(run)
+    found = collect(run.marked('deadman', STACK).marked('deadman-0', STACK), world)
+    assert list(found.stuck) == [ident] and found.hang
+    record = triage.examine(run.path, world)
+    assert [(thread['ident'], thread['frames'][0]['function']) for thread in record.threads] == [(ident, 'main')]
+    assert 'GET /hangs stood in main (/x.py:1)' in record.summary
+
+
+def test_a_stack_of_a_thread_that_was_outlived_is_no_evidence(run, world):
+    def write(recorder):
+        recorder.begin('GET', '/')
+        recorder.survived('deadman-0', len(STACK))
+    found = collect(run.box(write).marked('deadman-0', STACK), world)
+    assert found.stuck == {}
+
+
+def test_a_stack_of_a_slot_that_nobody_has_is_nobodys(run, world):
+    assert collect(run.box().marked('deadman-3', STACK), world).stuck == {}
+
+
+@pytest.mark.parametrize('file, text', [('hangs', 7), ('hangs', [7]), ('notes', [{'frames': 7}]), ('notes', {}),
+                                        ('hangs', [{'kind': 7, 'seconds': 'x'}]), ('notes', [{'frames': [7, {}]}])])
+def test_notes_and_hangs_that_were_changed_are_read_back(file, text):
+    record = RunRecord.from_json({'run': 'x', file: text})
+    assert all(hang['kind'] == '' and hang['seconds'] == 0.0 for hang in record.hangs)
+    assert all(frame['function'] == '' for one in record.notes for frame in one['frames'])
 
 
 # -- standard error ------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The heartbeat: it beats, survives its duties, notes what was outlived and when the site hangs, and lets go."""
+"""The heartbeat: it beats, survives its duties, notes what was outlived and who serves, and lets go."""
 import logging
 import subprocess
 import sys
@@ -198,46 +198,44 @@ def server(recorder):
     server.stop()
 
 
-class TestHangs:
+class TestWorkers:
 
-    def test_threads_that_have_not_served_yet_count_as_workers(self, recorder, server):
-        workers = Workers(recorder, 60)
+    def test_threads_that_have_not_served_yet_count(self, recorder, server):
+        workers = Workers(recorder)
         workers.look()
-        assert workers.count() == (0, 0, 3)
+        assert workers.count() == ([], 3)
 
-    def test_all_but_one_overdue_is_no_hang(self, recorder, server):
-        workers = Workers(recorder, 0)
+    def test_since_when_each_is_busy(self, recorder, server):
+        workers = Workers(recorder)
         workers.look()
+        before = time.monotonic()
         server.occupy(0)
         server.occupy(1)
-        assert workers.count() == (2, 2, 3)
-        assert read(recorder).words['hung_since'] == 0
-
-    def test_all_overdue_is_one_until_one_is_free(self, recorder, server):
-        workers = Workers(recorder, 0)
-        workers.look()
-        for number in range(3):
-            server.occupy(number)
-        before = time.time()
-        assert workers.count() == (3, 3, 3)
-        since = read(recorder).words['hung_since'] / 1e9
-        assert before - 0.001 <= since <= time.time()
-        workers.count()
-        assert read(recorder).words['hung_since'] / 1e9 == since, 'it is the beginning that counts'
+        (first, second), serving = workers.count()
+        assert before <= first <= second <= time.monotonic() and serving == 3
         server.release()
-        assert workers.count()[:2] == (0, 0)
-        assert read(recorder).words['hung_since'] == 0
+        assert workers.count() == ([], 3)
 
-    def test_busy_is_not_overdue(self, recorder, server):
-        workers = Workers(recorder, 60)
-        for number in range(3):
-            server.occupy(number)
-        assert workers.count() == (3, 0, 3)
-        assert read(recorder).words['hung_since'] == 0
+    def test_threads_of_any_name_that_have_served_count(self, recorder):
+        recorder.begin('GET', '/')
+        recorder.end(200)
+        assert Workers(recorder).count() == ([], 1)
 
-    def test_a_process_without_workers_does_not_hang(self, recorder):
-        assert Workers(recorder, 0).count() == (0, 0, 0)
-        assert read(recorder).words['hung_since'] == 0
+    def test_a_process_that_serves_nothing(self, recorder):
+        assert Workers(recorder).count() == ([], 0)
+
+    def test_threads_that_come_while_they_are_counted(self, recorder, server):
+        """The dict of slots grows between two looks at it."""
+        class Slot:
+            on = False
+
+            @property
+            def thread(self):
+                server.occupy(0)
+                return threading.current_thread()
+        recorder.slots[60] = Slot()
+        recorder.slots[61] = Slot()
+        assert Workers(recorder).count()[1] == 1
 
 
 class TestFindings:

@@ -14,9 +14,11 @@ HOUSE = CHECKOUT / 'Products' / 'StabilityMonitor'
 # Rooms and single modules, from the top down: who stands higher may import who stands lower.
 STOREYS = [
     {'zmi', 'cli', '__main__'},
+    {'clichecks', 'clistacks'},
     {'reporting'},
     {'diagnosis'},
     {'postmortem', 'recording'},
+    {'questions'},
     {'rundirectory', 'blackboxreader', 'options'},
     {'blackbox', 'runrecord'},
     {'records', 'errors', 'interfaces'},

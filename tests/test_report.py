@@ -80,7 +80,8 @@ def life(tmp_path):
     return SimpleNamespace(
         instance=dataclasses.asdict(HERE), options=options, findings=findings, recorder=recorder, role='server',
         software={'zope': '6.3', 'client_home': HERE.client_home, 'threads': 4, 'debug_mode': False}, context={},
-        started=STARTED + 8000, started_monotonic=0.0, name='20260921T160000Z-1-abcd', safe_mode=False, path=tmp_path)
+        started=STARTED + 8000, started_monotonic=0.0, name='20260921T160000Z-1-abcd', safe_mode=False, path=tmp_path,
+        rounds=None)
 
 
 def test_the_keys_of_the_contract(life, archive):

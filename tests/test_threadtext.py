@@ -96,7 +96,7 @@ def test_the_text_tells_it_all():
             'waitress-0 (native id 1000, 0x7f0000000000): waits for a lock; LOCK_B at shop/views.py:31',
             '  serves POST /shop/checkout for 34.2 s (publishing)', '  processor 99% of the last 10.0 s, stack 7.0 MiB',
             '    File "/srv/zope/src/shop/views.py", line 31, in checkout',
-            'grpc_poller (native id 1010): is in C code',
+            'grpc_poller (native id 1010): waits in C code',
             'no Python frame', 'Idle, or of the stability monitor: waitress-2 (native id 1002',
             'Slow requests:\n  GET /shop/prices?sort=cheapest: 12.5 s so far, since', 'looked at 30 times',
             ' 70% in cheapest (/srv/zope/src/shop/views.py)',

@@ -5,9 +5,11 @@ import pytest
 from synthetic import FATAL_ERROR
 from synthetic import SEGFAULT
 from synthetic import STARTED
+from synthetic import WORKER
 from synthetic import dump
 from synthetic import faulty
 from synthetic import mark
+from synthetic import note
 from synthetic import overflow
 from synthetic import recording
 from synthetic import request
@@ -25,11 +27,20 @@ ERROR = 'Traceback (most recent call last):\n  File "/x.py", line 1, in f\n    g
 INTERRUPT = 'Traceback (most recent call last):\n  File "/x.py", line 1, in f\n    g()\nKeyboardInterrupt\n'
 HANGING = recording(samples=(sample(overdue=4),), in_flight=tuple(request(n, n) for n in range(2, 6)))
 ABORTED = SEGFAULT.replace(b'Segmentation fault', b'Aborted')
+HANG_NOTES = (note('hang', 60.0, number=1, title='All 4 threads hang.'),
+              note('hang', 61.0, 2, number=2, title='GET /page'))
+HANG_ENDED = (*HANG_NOTES, note('hang-ended', 70.0, number=3, title='All 4 threads hang.'))
 UNSERVED = recording(served=0, samples=(sample(5),))
 
 
 def ended(after=70.0, **values):
     return recording({'finished': STARTED + after}, **values)
+
+
+def deep(used, ident=WORKER, **values):
+    """A black box that knows how deep the stack of a thread has been, in KiB of 1024."""
+    threads = {ident: {'native_id': 7, 'slot': 0, 'stack_size': 1 << 20, 'guard_size': 4096, 'stack_used': used << 10}}
+    return recording(threads=threads, **values)
 
 
 def marks(*names):
@@ -48,6 +59,24 @@ TABLE = [
     ('a stack overflow', faulty(overflow()), 'stack-overflow', 'strong', 'SIGSEGV', '100 of the 100 frames'),
     ('a shorter one', faulty(overflow(60)), 'stack-overflow', 'likely', 'SIGSEGV', '60 of the 60 frames'),
     ('some recursion, then a crash', faulty(overflow(49)), 'crashed', 'certain', 'SIGSEGV', ''),
+    ('a stack overflow of a deep stack', faulty(overflow(), recording=deep(1000)), 'stack-overflow', 'certain',
+     'SIGSEGV', '100 of the 100 frames'),
+    ('its high-water mark', faulty(overflow(), recording=deep(1000)), 'stack-overflow', 'certain', 'SIGSEGV',
+     'stack of that thread was 1024 KiB; 1000 KiB of it had been used before'),
+    ('a stack overflow that came at once', faulty(overflow(), recording=deep(100)), 'stack-overflow', 'strong',
+     'SIGSEGV', '100 KiB of it'),
+    ('a shorter one of a deep stack', faulty(overflow(60), recording=deep(1000)), 'stack-overflow', 'strong', 'SIGSEGV',
+     '60 of the 60 frames'),
+    ('a deep stack alone', faulty(recording=deep(1000)), 'stack-overflow', 'likely', 'SIGSEGV', '1000 KiB of it'),
+    ('just deep enough', faulty(recording=deep(922)), 'stack-overflow', 'likely', 'SIGSEGV', ''),
+    ('not quite', faulty(recording=deep(921)), 'crashed', 'certain', 'SIGSEGV', ''),
+    ('the deep stack of another thread', faulty(recording=deep(1000, ident=WORKER + 1)), 'crashed', 'certain',
+     'SIGSEGV', ''),
+    ('the deep stack of the main thread', faulty(
+        context={'role': 'server', 'main_ident': WORKER}, recording=recording(
+            {'main_stack': 8 * 2 ** 20 / 1e9, 'main_stack_used': 8 * 2 ** 20 / 1e9})), 'stack-overflow', 'likely',
+     'SIGSEGV', '8192 KiB'),
+    ('an abort with a deep stack', faulty(ABORTED, recording=deep(1000)), 'aborted', 'certain', 'SIGABRT', ''),
     ('an abort', faulty(ABORTED), 'aborted', 'certain', 'SIGABRT', 'Aborted'),
     ('a fatal error in stderr', traces(stderr_fault=dump(FATAL_ERROR)), 'aborted', 'certain', 'SIGABRT',
      'take: the GIL is gone'),
@@ -83,6 +112,16 @@ TABLE = [
     ('all overdue, stopped', traces(recording=HANGING, marks=marks('SIGTERM')), 'hung', 'strong', 'SIGTERM',
      'All threads that serve were busy'),
     ('all overdue, killed', traces(recording=HANGING), 'hung', 'strong', None, 'was killed'),
+    ('all overdue, and noted', traces(recording=recording(
+        {'hung_since': STARTED + 50}, samples=(sample(350, overdue=4),), notes=HANG_NOTES)), 'hung', 'strong', None,
+     'Zope had not been answering for 5 min when it was killed'),
+    ('noted, since when', traces(recording=recording(samples=(sample(360, overdue=4),), notes=HANG_NOTES)), 'hung',
+     'strong', None, 'All 4 threads hang, since 2026-09-21 14:14:20 UTC: for 5 min until the end.'),
+    ('a hang that was over', traces(recording=recording(notes=HANG_ENDED)), 'vanished', 'likely', None, ''),
+    ('killed for want of memory while it hung', traces(cgroup_kills=1, recording=recording(notes=HANG_NOTES)),
+     'out-of-memory', 'strong', 'SIGKILL', 'black box All 4 threads hang, since'),
+    ('crashed while it hung', faulty(recording=recording(notes=HANG_NOTES)), 'crashed', 'certain', 'SIGSEGV',
+     'black box All 4 threads hang, since'),
     ('some overdue', traces(recording=recording(samples=(sample(overdue=3),))), 'vanished', 'likely', None, ''),
     ('no workers at all', traces(recording=recording(samples=(sample(workers=0),))), 'vanished', 'likely', None, ''),
     ('the heartbeat stood still', traces(hang=mark(), marks=marks('SIGTERM')), 'hung', 'strong', 'SIGTERM', '(GIL)'),
@@ -185,3 +224,12 @@ def test_what_is_not_known_is_a_candidate(unknown, candidate):
 def test_either_counter_rules_out_the_oom_killer():
     for known in (dict(cgroup_kills=0, host_kills=None), dict(cgroup_kills=None, host_kills=0)):
         assert 'OOM' in ' '.join(judge(traces(**known)).ruled_out)
+
+
+@pytest.mark.parametrize('values', [dict(), dict(cgroup_kills=1), dict(marks=marks('SIGTERM'))])
+def test_a_hang_that_was_over_is_not_told_as_the_end(values):
+    found = traces(recording=recording(notes=HANG_ENDED), **values)
+    judgement = judge(found)
+    assert judgement.verdict != 'hung' and 'hang' not in ' '.join(evidence.fact for evidence in judgement.evidence)
+    event, = incident.record(found, judgement).hangs
+    assert event['ended'] and event['seconds'] == 10.0, 'but it is an event of the run'

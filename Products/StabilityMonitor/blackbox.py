@@ -30,7 +30,7 @@ MARKS = ('faults', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2
 #: Ids of the drills; the word "drill" holds a place in here, from 1; append only.
 DRILLS = ('segfault', 'abort', 'fatal-error', 'stack-overflow', 'exit', 'kill', 'memory', 'gil', 'lock')
 #: Why a note was made; append only.
-NOTES = ('slow', 'slow-ended', 'hang', 'hang-ended', 'deadlock', 'spinning', 'spinning-ended')
+NOTES = ('slow', 'slow-ended', 'hang', 'hang-ended', 'deadlock', 'deadlock-ended', 'spinning', 'spinning-ended')
 PHASES = ('idle', 'traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')
 
 HEADER_SIZE = 8192
@@ -46,7 +46,9 @@ LOG_FORMAT = 'QdQHBxHH64s800s'
 SAMPLE_FORMAT = 'Qddqdiiiiiiqqqqq'
 NOTE_FORMAT = 'QdQQQdHBxHHH'
 
-SLOT_COUNT, FINISHED_COUNT, LOG_COUNT, SAMPLE_COUNT, NOTE_COUNT = 64, 256, 64, 900, 64
+SLOT_COUNT, FINISHED_COUNT, LOG_COUNT, SAMPLE_COUNT, NOTE_COUNT = 64, 256, 64, 900, 66
+#: Of the notes so many are for slow requests, so that these never push out what is known of a hang.
+SLOW_NOTES = 24
 _SPARE = 64
 METHOD_MAX, PATH_MAX, USER_MAX, LOGGER_MAX, MESSAGE_MAX = 16, 320, 64, 64, 800
 TITLE_MAX, DETAIL_MAX = 320, 640
@@ -78,7 +80,7 @@ def parts_of(sizes) -> list[Part]:
 
 
 LAYOUT = (SLOT_COUNT, 1024, FINISHED_COUNT + _SPARE, 512, LOG_COUNT + 8, 1024, SAMPLE_COUNT + 4, 128,
-          NOTE_COUNT + 2, 4096)
+          NOTE_COUNT, 4096)
 SLOTS, FINISHED, LOG, SAMPLES, NOTE_RING = parts_of(LAYOUT)
 SIZE = NOTE_RING.end
 HALF_SIZE = 448

@@ -56,7 +56,7 @@ def read(data: bytes) -> Recording:
         log=tuple(_log(data, order, log)[-box.LOG_COUNT:]),
         samples=tuple(_samples(data, order, samples)[-box.SAMPLE_COUNT:]),
         threads=threads,
-        notes=tuple(_notes(data, order, notes)[-box.NOTE_COUNT:]))
+        notes=tuple(_notes(data, order, notes)))
 
 
 def _order(data):

@@ -9,6 +9,9 @@ import os
 import sys
 from pathlib import Path
 
+from . import clichecks
+from . import clistacks
+from .diagnosis.standing import of_incident
 from .diagnosis.statistics import crash_loop
 from .diagnosis.statistics import last_server_run
 from .diagnosis.statistics import of_instance
@@ -26,7 +29,6 @@ from .reporting.renderers import history_lines
 from .reporting.renderers import render
 from .reporting.renderers import run_lines
 from .reporting.report import build
-from .rundirectory import BLACKBOX
 from .rundirectory import CONTEXT
 from .rundirectory import Base
 from .rundirectory import name_facts
@@ -95,7 +97,7 @@ def history(base, options) -> int:
 def show(base, options) -> int:
     """Everything about one run."""
     record = Archive(base).record(options.run)
-    for line in run_lines(record.to_json()):
+    for line in run_lines(record.to_json() | {'known_issues': of_incident(record, base.path)}):
         print(clean(line))
     return WRONG if record.is_incident else WELL
 
@@ -130,26 +132,18 @@ def judge(base, options) -> int:
     return UNUSABLE if failed else WRONG if any(r.is_incident for r in done) else WELL
 
 
+def stacks(base, options) -> int:
+    """What every thread of a living process does; also while none of its workers is free."""
+    return clistacks.show(base, _living(base)[0], options.run, options.native)
+
+
 def checks(base, options) -> int:
-    """What can be said of the breadcrumbs while Zope is down."""
-    wrong = [finding for finding in _findings(base) if finding]
-    for sentence in wrong:
-        print(sentence)
-    if not wrong:
-        print('All is well with the breadcrumbs.')
-    return WRONG if wrong else WELL
+    """What is wrong with the living site; while Zope is down, what it said last."""
+    return clichecks.show(base, *_living(base), options)
 
 
-def _findings(base):
-    yield not os.access(base.path, os.W_OK) and f'{base.path} is not writable: make it so for the user of Zope.'
-    living, waiting = _living(base)
-    yield waiting and f'{len(waiting)} dead runs wait to be judged: run "stabilitymonitor triage".'
-    for name, _ in living:
-        yield (not (base.runs / name / BLACKBOX).exists()
-               and f'The run {name} has no black box: look at the findings in its tab.')
-
-
-_COMMANDS = {'status': status, 'history': history, 'show': show, 'report': report, 'triage': judge, 'checks': checks}
+_COMMANDS = {'status': status, 'history': history, 'show': show, 'report': report, 'triage': judge, 'checks': checks,
+             'stacks': stacks}
 
 
 def _parser():
@@ -161,11 +155,22 @@ def _parser():
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, function in _COMMANDS.items():
         command = commands.add_parser(name, help=function.__doc__, parents=[common])
-        if name in ('show', 'report'):
+        if name in ('show', 'report', 'stacks'):
             command.add_argument('run', metavar='RUN', nargs=None if name == 'show' else '?')
         if name == 'report':
             command.add_argument('--format', choices=sorted(FORMATS), default='text')
+        if name == 'checks':
+            _check_options(command)
+        if name == 'stacks':
+            command.add_argument('--native', action='store_true', help='C frames too, taken by pystack or py-spy')
     return parser
+
+
+def _check_options(command):
+    command.add_argument('--all', action='store_true', dest='everything', help='what is fine, or hushed, too')
+    command.add_argument('--json', action='store_true', dest='as_json', help='all of it, for programs')
+    command.add_argument('--probe', action='store_true', help='try out whether a deep recursion kills this Python; '
+                         'takes some seconds')
 
 
 def _base(options):

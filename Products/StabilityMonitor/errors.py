@@ -44,3 +44,10 @@ class WrongProcess(StabilityError):
 
 class DrillRefused(StabilityError):
     next_step = 'Read on the Drills page what this drill needs.'
+
+
+class NoAnswer(StabilityError):
+    """A living process was asked something and has not answered."""
+
+    next_step = ('It may hang with the interpreter lock held, or have ended: look at its native stacks '
+                 '("stabilitymonitor stacks --native").')

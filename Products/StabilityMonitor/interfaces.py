@@ -18,6 +18,12 @@ class ILivingRun(Interface):
     findings = Attribute('Iterable of records.Finding: what is off, and what to do.')
     recorder = Attribute('The IRecorder, or None when nothing is recorded.')
     path = Attribute('The data directory that several instances may share.')
+    context = Attribute('Dict of what the run knew at its start, see recording.runcontext.')
+    software = Attribute('Dict of what Zope told about itself.')
+    started = Attribute('Seconds since the epoch; started_monotonic is the same moment on the monotonic clock.')
+    smallest_stack = Attribute('(size, guard) in bytes of the smallest stack of a thread that serves, or None.')
+    fault_log = Attribute('The recording.faulthandler_compat.FaultLog, or None; marks are its SignalMarks.')
+    rounds = Attribute('The recording.rounds.Rounds: what the heartbeat sees after; None when nothing is recorded.')
 
     def start():
         """Make the parts: each that cannot be had is a finding and leaves the others."""
@@ -63,6 +69,12 @@ class IRecorder(Interface):
 
     def sample(sample):
         """Keep a records.Sample."""
+
+    def note(note):
+        """Keep a records.Note: a thread's stack at the moment when something was seen of it."""
+
+    def stack_used(index, used):
+        """The high-water mark, in bytes, of the stack of the thread that owns a slot."""
 
     def stamp(word, now):
         """Note that something of `blackbox.WORDS` happened at `now`."""

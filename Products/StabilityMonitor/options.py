@@ -76,7 +76,7 @@ class Option:
 OPTIONS = (
     Option('enabled', switch, 'on', 'Off: the product records nothing and only shows its tab.'),
     Option('directory', str, '', 'Where breadcrumbs and the archive live; empty: CLIENT_HOME/stability.'),
-    Option('slow-request', seconds, '30s', 'A request older than this is shown as slow.', 0.1),
+    Option('slow-request', seconds, '30s', 'A request older than this is slow: its stack is kept.', 0.1),
     Option('stall', seconds, '60s', 'All workers busy longer than this, or no heartbeat for so long: the site hangs.',
            0.5),
     Option('sample-interval', seconds, '1s', 'How often the vital signs are taken.', 0.05),
@@ -91,6 +91,9 @@ OPTIONS = (
     Option('record-user', switch, 'off', 'Keep the name of the user with each request.'),
     Option('drills', switch, 'off', 'Offer the page whose buttons end the process on request.'),
     Option('supervisor-log', str, '', 'The log of what restarts Zope, such as zdaemon.log.'),
+    Option('trace-log', str, '', 'A file with a line as each request begins and ends (the "big M log"); empty: none.'),
+    Option('trace-log-size', bytecount, '10MB', 'How large the trace log gets before a new one is begun.', 4096),
+    Option('trace-log-keep', count, '5', 'How many older trace logs are kept.'),
     Option('tracker-url', str, '', 'Where reports are filed.'),
     Option('support-name', str, '', 'Your name in reports.'),
     Option('support-contact', str, '', 'Your e-mail address in reports.'),

@@ -19,6 +19,11 @@ def isotime(seconds: float | None) -> str | None:
     return moment.strftime('%Y-%m-%dT%H:%M:%S.') + f'{moment.microsecond // 1000:03d}Z'
 
 
+def clocktime(seconds: float | None) -> str:
+    """Seconds since the epoch as a person reads it: `2026-11-23 07:45:01 UTC`."""
+    return (isotime(seconds) or '?').replace('T', ' ').split('.')[0] + ' UTC'
+
+
 def from_isotime(text: str | None) -> float | None:
     """The reverse of `isotime`; None for anything that is not such a time."""
     try:

@@ -29,8 +29,8 @@ try:
 except ImportError:                                     # Windows: no lock, identity alone decides
     fcntl = grp = None
 
-BLACKBOX, CONTEXT, SERVING, FAULTS, LOCK, CLAIM = (
-    'blackbox.sbr', 'context.json', 'serving.json', 'faults.mark', 'lock', 'claim')
+BLACKBOX, CONTEXT, SERVING, INSTALLED, FAULTS, LOCK, CLAIM = (
+    'blackbox.sbr', 'context.json', 'serving.json', 'installed.json', 'faults.mark', 'lock', 'claim')
 INCIDENT, SUMMARY = 'incident.json', 'summary.json'
 RUN_NAME = re.compile(r'\d{8}T\d{6}Z-\d+-[0-9a-f]{4}')
 

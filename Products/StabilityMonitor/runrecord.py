@@ -48,8 +48,10 @@ class RunRecord:
     context: dict = field(default_factory=dict)
     findings: tuple[dict, ...] = ()
     drill: str = ''
+    notes: tuple[dict, ...] = ()
+    hangs: tuple[dict, ...] = ()
 
-    HEAVY = ('threads', 'native', 'samples', 'log', 'recent', 'compiled_modules', 'context')
+    HEAVY = ('threads', 'native', 'samples', 'log', 'recent', 'notes', 'compiled_modules', 'context')
 
     @property
     def is_incident(self) -> bool:
@@ -76,7 +78,7 @@ class RunRecord:
         for key, shape in _SHAPES.items():
             values[key] = tuple(shape | _typed(item, {name: type(value).__name__ for name, value in shape.items()},
                                                keep=True) for item in _list(document, key) if isinstance(item, dict))
-        for thread in values['threads']:
+        for thread in (*values['threads'], *values['notes']):
             thread['frames'] = [_FRAME | _typed(frame, {}, keep=True) for frame in thread['frames']
                                 if isinstance(frame, dict)]
         return cls(**values)
@@ -106,6 +108,8 @@ _SHAPES = {
                'status': 0, 'crashed': False},
     'threads': {'ident': None, 'name': '', 'crashed': False, 'frames': [], 'note': '', 'cut': False},
     'native': {'binary': '', 'symbol': '', 'offset': None, 'address': None},
+    'notes': {'kind': '', 'time': None, 'thread': '', 'seconds': 0.0, 'title': '', 'detail': '', 'frames': []},
+    'hangs': {'kind': '', 'started': None, 'ended': None, 'seconds': 0.0, 'summary': ''},
     'suspects': {}, 'known_issues': {}, 'findings': {},
     'samples': {'time': None, 'rss': -1, 'cpu': -1.0, 'threads': -1, 'descriptors': -1, 'in_flight': 0},
     'log': {'time': None, 'level': '', 'logger': '', 'message': ''}}

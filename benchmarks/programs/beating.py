@@ -27,7 +27,8 @@ def main(directory, beats):
     life.armed()
     for number in range(THREADS):
         threading.Thread(target=work, args=(life.recorder, number), daemon=True, name=f'waitress-{number}').start()
-    clock, heartbeat = time.pthread_getcpuclockid(life.heartbeat.ident), life.heartbeat
+    heartbeat = life.rounds.heartbeat
+    clock = time.pthread_getcpuclockid(heartbeat.ident)
     times, last = [], heartbeat.last
     before = None
     while len(times) < int(beats):

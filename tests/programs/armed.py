@@ -40,6 +40,15 @@ def has_finding(id):
     return life is None or any(finding.id == id for finding in life.findings)
 
 
+def until_told(id):
+    """The finding is there, and who logs for the heartbeat has logged it."""
+    until(lambda: has_finding(id))
+    if life is not None:
+        beats = life.rounds.heartbeat.beats
+        until(lambda: life.rounds.heartbeat.beats > beats)
+        until(lambda: 'StabilityMonitor log' not in [thread.name for thread in threading.enumerate()])
+
+
 def in_thread(function, stack=0):
     threading.stack_size(stack)
     thread = threading.Thread(target=function)
@@ -177,6 +186,164 @@ def do_wait_in_thread():
     threading.Event().wait()
 
 
+# -- threads that serve, and their dead-man switches ---------------------------------------------------
+
+def standing(gate):
+    gate.acquire()
+
+
+def stand_in_request(number):
+    """A thread that serves `/<number>` and stands in `standing`."""
+    gate = threading.Lock()
+    gate.acquire()
+
+    def serve():
+        begin(f'/{number}')
+        standing(gate)
+    threading.Thread(target=serve, daemon=True, name=f'waitress-{number}').start()
+
+
+def dead_man_files():
+    return sorted(path.name for path in life.directory.path.glob('deadman-*.mark'))
+
+
+def hold_gil():
+    """Not a sleep, which the signal of a timer would end."""
+    lock = ctypes.pythonapi.PyThread_allocate_lock
+    lock.restype = ctypes.c_void_p
+    take, taken = ctypes.pythonapi.PyThread_acquire_lock, ctypes.c_void_p(lock())
+    take(taken, 1)
+    take(taken, 1)
+
+
+def serve_guarded(count):
+    """So many threads that serve, each with a timer."""
+    for number in range(count):
+        stand_in_request(number)
+    until_guarded(count)
+
+
+def until_guarded(count):
+    """So many threads have a timer, and it runs: the round that made it is over."""
+    until(lambda: len(dead_man_files()) == count)
+    until(lambda: own_timers() == count + 1)
+    beats = life.rounds.heartbeat.beats
+    until(lambda: life.rounds.heartbeat.beats > beats + 1)
+
+
+def own_timers():
+    return open('/proc/self/timers').read().count('signal: ')
+
+
+def own_files(folder):
+    """How many descriptors are open below a folder."""
+    names = [os.path.realpath(f'/proc/self/fd/{number}') for number in os.listdir('/proc/self/fd')]
+    return sum(name.startswith(str(folder)) for name in names)
+
+
+def do_hold_gil_among_servers():
+    """The C code that holds the GIL is called by a thread that serves."""
+    serve_guarded(3)
+
+    def hold():
+        begin('/holding')
+        until_guarded(4)
+        say('holding')
+        hold_gil()
+    threading.Thread(target=hold, name='waitress-3').start()
+    threading.Event().wait()
+
+
+def do_serve_guarded():
+    serve_guarded(4)
+    say('guarded')
+    do_serve()
+
+
+def do_hang():
+    """One request is answered, then all threads hang."""
+    in_thread(lambda: (begin(), life.recorder.end(200)))
+    serve_guarded(3)
+    say('hanging', *(slot.ident for slot in life.recorder.slots.values()))
+    hear()
+
+
+def do_fork_guarded():
+    """A forked child has nothing of the dead-man switches; those of the parent work on."""
+    serve_guarded(2)
+    before = own_files(life.directory.path)
+
+    def child():
+        from Products.StabilityMonitor.recording.arming import STATE
+        say('child', own_files(STATE.cut_off[0].directory.path), own_timers())
+    fork(child)
+    say('parent', own_files(life.directory.path) == before, own_timers())
+    hear()
+
+
+def do_new_threads(count):
+    """Threads that serve end, and others come: never more than eight at a time.  It is we who make the rounds."""
+    count = int(count)
+    until(lambda: life.rounds.deadman)
+    life.rounds.heartbeat.stop(timeout=20)
+    for served in range(0, count, 8):
+        threads = [threading.Thread(target=begin) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        if served % 80 == 0:                            # some are seen alive, some dead, some not at all
+            life.rounds._rearm_threads()
+        for thread in threads:
+            thread.join()
+        if served % 160 == 0:
+            life.rounds._rearm_threads()
+        life.recorder.release_dead_slots()
+        if served in (800, count - 8):
+            life.rounds._rearm_threads()
+            say('now', own_timers(), len(os.listdir('/proc/self/fd')), len(dead_man_files()))
+    do_findings()
+
+
+def busy(number):
+    """Python code that is in another frame all the time."""
+    def deeper(depth):
+        return sum(deeper(depth - 1) for _ in range(2)) if depth else len([*map(str, range(9))])
+    while True:
+        deeper(number + 3)
+
+
+def do_short_deadman(path, timeout, nice='0'):
+    """Not armed: switches with a timeout that is shorter than any option allows, all at once, and four busy threads.
+
+    Says "alive" for each line, when all timers have started anew since.
+    """
+    from Products.StabilityMonitor.recording.deadman import DeadMan
+    os.nice(int(nice))
+    sys.setswitchinterval(0.0005)
+    threads = [threading.Thread(target=busy, args=(number,), daemon=True) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    guarded = {number: thread.native_id for number, thread in enumerate(threads)}
+    over, beats = threading.Event(), []
+
+    def beat():
+        switch = DeadMan(Path(path), float(timeout), apart=0.0)
+        while not over.wait(float(timeout) / 4):
+            switch.rearm()
+            switch.rearm_threads(guarded)
+            beats.append(1)
+        switch.disarm()
+        say('timers', own_timers())
+    heart = threading.Thread(target=beat)
+    heart.start()
+    say('busy')
+    while hear():
+        del beats[:]
+        until(lambda: len(beats) > 1)                   # the first one may have begun before
+        say('alive')
+    over.set()
+    heart.join()
+
+
 # -- ways to go on ----------------------------------------------------------------------------------
 
 def do_serve():
@@ -203,27 +370,27 @@ def do_foreign_usr1():
 
 def do_disable():
     faulthandler.disable()
-    until(lambda: has_finding('fault-log'))
+    until_told('fault-log')
     do_segv()
 
 
 def do_redirect():
     faulthandler.enable(open(os.devnull, 'w'))
-    until(lambda: has_finding('fault-log'))
+    until_told('fault-log')
     do_segv()
 
 
 def do_close():
     os.close(life.fault_log.file.descriptor)
-    until(lambda: has_finding('fault-log'))
+    until_told('fault-log')
     do_segv()
 
 
 def do_steal(path):
     """Code that closes all descriptors, and whose own file then gets the numbers that were ours."""
     foreign = os.open(path, os.O_CREAT | os.O_RDWR)
-    until(lambda: life.deadman)
-    ours = [life.fault_log.file, life.deadman.file, *life.marks.files.values()]
+    until(lambda: life.rounds.deadman)
+    ours = [life.fault_log.file, life.rounds.deadman.file, *life.marks.files.values()]
     for file in ours:
         os.dup2(foreign, file.descriptor)
     until(lambda: has_finding('marks-closed') and has_finding('fault-log'))
@@ -277,7 +444,8 @@ def do_preexec():
 
 
 def do_descriptors():
-    """What a forked child and an executed program have open."""
+    """What a forked child and an executed program have open, while the heartbeat has nothing open for a moment."""
+    until(lambda: life is None or life.rounds.heartbeat.beats > 2)
     fork(lambda: say('forked', len(os.listdir('/dev/fd'))))
     subprocess.run([sys.executable, '-c', 'import os; print("executed", len(os.listdir("/dev/fd")))'], close_fds=False)
 
@@ -356,9 +524,9 @@ def before_network():
 
 def do_network():
     begin()
-    until(lambda: len(life.recorder.in_flight()) == 1 and life.heartbeat.last)
-    beat = life.heartbeat.last
-    until(lambda: life.heartbeat.last > beat)
+    until(lambda: len(life.recorder.in_flight()) == 1 and life.rounds.heartbeat.last)
+    beat = life.rounds.heartbeat.last
+    until(lambda: life.rounds.heartbeat.last > beat)
     do_full()
 
 

@@ -12,6 +12,8 @@ from dataclasses import field
 from datetime import date
 from types import MappingProxyType
 
+from ..recording.installed import normalized
+
 #: Characters of a pattern, and ways in which it may match at one place, at most.
 _PATTERN, _CHOICES = 200, 64
 
@@ -190,11 +192,6 @@ def _requirements(value):
     if not isinstance(value, dict) or not 1 <= len(value) <= 40 or not all(map(_NAME.fullmatch, value)):
         raise _Wrong('a table of distributions and version specifiers, such as {waitress = "<3.0.1"}')
     return {normalized(name): (name, _versions(versions)) for name, versions in value.items()}
-
-
-def normalized(name: str) -> str:
-    """The name of a distribution as PEP 503 compares it."""
-    return re.sub(r'[-_.]+', '-', name).lower()
 
 
 def _patterns(value):

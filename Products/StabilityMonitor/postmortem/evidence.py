@@ -17,6 +17,7 @@ from ..blackboxreader import read
 from ..errors import UnreadableRecord
 from ..rundirectory import BLACKBOX
 from ..rundirectory import CONTEXT
+from ..rundirectory import INSTALLED
 from ..rundirectory import SERVING
 from ..rundirectory import mark_name
 from ..rundirectory import name_facts
@@ -68,6 +69,7 @@ class Traces:
     same_boot: bool | None
     same_machine: bool | None
     boot_time: float
+    stuck: dict = field(default_factory=dict)           # ident of a serving thread: its mark of the dead-man switch
     asked: dict = field(default_factory=dict)           # when SIGTERM and SIGINT came last, survived or not
 
     @property
@@ -85,10 +87,12 @@ class Traces:
     @property
     def last_sign(self) -> float:
         """The last moment at which the run is known to have lived, in seconds since the epoch."""
-        signs = [self.started, self.fault_time, *(mark.time for mark in self.marks.values())]
+        marks = [*self.marks.values(), *self.stuck.values(), *filter(None, [self.hang])]
+        signs = [self.started, self.fault_time, *(mark.time for mark in marks)]
         if self.recording:
             signs += [s.time for s in self.recording.samples[-1:]] + [r.ended for r in self.recording.finished[-1:]]
             signs += [r.started for r in self.recording.in_flight] + [line.time for line in self.recording.log[-1:]]
+            signs += [note.time for note in self.recording.notes[-1:]]
             signs += [self.word(name) for name in ('armed', 'serving', 'finished')]
         return max(sign for sign in signs if sign < 1e11)
 
@@ -106,13 +110,14 @@ def collect(path: Path, world: World) -> Traces:
     stderr = _stderr_tail(context, [s.stderr_size for s in recording.samples] if recording else [])
     return Traces(
         run=path.name, started=_near(_number(context.get('started')), started), pid=pid, context=context,
-        loaded=read_json(path / SERVING), recording=recording, damage=damage or ('' if context else 'No run context.'),
+        loaded=read_json(path / INSTALLED) | read_json(path / SERVING), recording=recording,
+        damage=damage or ('' if context else 'No run context.'),
         fault=fatal, fault_time=fault.time if fatal else 0.0, marks=marks, hang=_mark(path, 'deadman', recording),
         stderr_fault=faultlog.find_py_fatal(stderr, context.get('main_ident')) if stderr else None,
         stderr_readable=stderr is not None, cgroup_kills=cgroup_kills, host_kills=host_kills,
         kernel_line=_kernel_line(world, pid, context) if same_boot and (cgroup_kills or host_kills) else '',
         same_boot=same_boot, same_machine=_same(context.get('machine_id'), _line(world.machine_id)),
-        boot_time=_boot_time(world),
+        boot_time=_boot_time(world), stuck=_stuck(path, recording),
         asked={name: mark.time for name in ('SIGTERM', 'SIGINT') if (mark := _mark(path, name, None))})
 
 
@@ -139,6 +144,14 @@ def _mark(path, name, recording):
         return Mark(file.stat().st_mtime, faultlog.parse(data, min(survived, len(data))))
     except OSError:
         return None
+
+
+def _stuck(path, recording):
+    """What the threads that serve have written of themselves when the heartbeat stood still."""
+    threads = recording.threads.items() if recording else ()
+    marks = {ident: _mark(path, f'deadman-{thread["slot"]}', recording) for ident, thread in threads
+             if f'deadman-{thread["slot"]}' in blackbox.MARKS}
+    return {ident: mark for ident, mark in marks.items() if mark}
 
 
 def _stderr_tail(context, sizes):

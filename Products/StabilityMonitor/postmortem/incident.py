@@ -9,9 +9,11 @@ from dataclasses import replace
 from ..blackbox import DRILLS
 from ..records import Evidence
 from ..records import Instance
+from ..records import ThreadStack
 from ..records import isotime
 from ..records import shallow
 from ..runrecord import RunRecord
+from . import hangnotes
 from .evidence import Traces
 from .lastwords import exception_name
 from .verdict import Judgement
@@ -38,7 +40,9 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         threads=threads, native=tuple(shallow(f) for f in (traces.dump.native if traces.dump else ())),
         samples=tuple(shallow(s) | {'time': isotime(s.time)} for s in (box.samples if box else ())),
         log=tuple(_log_line(line) for line in (box.log if box else ())),
-        compiled_modules=_modules(traces), context=traces.context, counters=_counters(traces),
+        notes=tuple(map(hangnotes.to_json, box.notes if box else ())),
+        hangs=hangnotes.hangs(box.notes if box else (), ended), compiled_modules=_modules(traces),
+        context=traces.context | {'distributions': _distributions(traces)}, counters=_counters(traces),
         signature=signature(judgement, threads, box.exception if box else ''))
 
 
@@ -100,14 +104,27 @@ def _log_line(line):
 
 
 def _threads(traces):
-    """Threads of the dump, else of the marks; the crashed one first, named by what is known of them."""
-    dump = traces.dump
-    found = list(dump.threads) if dump else [
-        replace(thread, ident=thread.ident or traces.context.get('main_ident'))
-        for mark in traces.marks.values() for d in mark.dumps for thread in d.threads]
+    """Threads of the dump, else of a hang and the marks; the crashed one first, named by what is known of them."""
+    found = list(traces.dump.threads) if traces.dump else [*_hanging(traces), *_marked(traces)]
     found.sort(key=lambda thread: not thread.crashed)
     return tuple(shallow(thread) | {'name': thread.name or _thread_name(traces, thread.ident),
                                     'frames': tuple(map(shallow, thread.frames))} for thread in found)
+
+
+def _hanging(traces):
+    """The threads of a hang that lasted to the end: as they wrote of themselves, or as the heartbeat saw them."""
+    notes = traces.recording.notes if traces.recording else ()
+    begun = hangnotes.lasting(notes) or hangnotes.lasting(notes, 'deadlock') or hangnotes.lasting(notes, 'spinning')
+    yield from (replace(thread, ident=ident) for ident, mark in traces.stuck.items()
+                for dump in mark.dumps[-1:] for thread in dump.threads)
+    yield from (ThreadStack(note.ident, '', False, note.frames, note.cut, f'{note.title}: {note.detail}')
+                for note in (hangnotes.threads(notes, begun) if begun else ()) if note.ident not in traces.stuck)
+
+
+def _marked(traces):
+    """The main thread, as a signal mark shows it."""
+    return (replace(thread, ident=thread.ident or traces.context.get('main_ident'))
+            for mark in traces.marks.values() for dump in mark.dumps for thread in dump.threads)
 
 
 def _thread_name(traces, ident):
@@ -122,6 +139,11 @@ def _modules(traces):
     loaded = traces.loaded.get('compiled_modules')
     named = traces.dump.extension_modules if traces.dump else ()
     return tuple(sorted({str(name) for name in (*(loaded if isinstance(loaded, list) else ()), *named)}))
+
+
+def _distributions(traces):
+    known = traces.loaded.get('distributions')
+    return known if isinstance(known, dict) else {}
 
 
 def _counters(traces):

@@ -6,14 +6,19 @@ of DESIGN section 4: a recorded crash is never erased by missing data.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import replace
 
 from ..records import Evidence
-from ..records import isotime
+from ..records import clocktime
 from . import faultlog
 from .elimination import candidates
 from .elimination import ruled_out
 from .lastwords import exception_line
 from .lastwords import exception_name
+from .standstill import how_long
+from .standstill import stood_still
+from .standstill import what_stood_still
+from .standstill import who_hung
 
 _CRASH_SIGNALS = {'SIGSEGV', 'SIGBUS', 'SIGILL', 'SIGFPE'}
 _STOP_SIGNALS = ('SIGTERM', 'SIGINT')
@@ -22,6 +27,8 @@ _OTHER_SIGNALS = ('SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGALRM', 'SIGXCPU
 READY = 10
 #: A dump shows at most 100 frames of a thread; so many in a repeating cycle are a runaway recursion.
 _REPEATS = 50
+#: A stack whose high-water mark has come so near its end (share of its size) is about to overflow.
+_DEEP = 0.9
 #: A server that was asked to stop may take so long (seconds): waitress waits 5 s for its threads, gunicorn 30.
 GRACE = 60
 
@@ -38,7 +45,9 @@ class Judgement:
 
 
 def judge(traces) -> Judgement:
-    return next(found for rule in RULES if (found := rule(traces)) is not None)
+    found = next(found for rule in RULES if (found := rule(traces)) is not None)
+    return replace(found, evidence=found.evidence + tuple(
+        evidence for evidence in what_stood_still(traces) if evidence not in found.evidence))
 
 
 # -- rules -------------------------------------------------------------------------------------------
@@ -48,13 +57,15 @@ def stack_overflow(t):
     if not dump or dump.signal not in _CRASH_SIGNALS or not dump.crashed_thread:
         return None
     repeats = faultlog.repetition(dump.crashed_thread.frames)
-    if repeats < _REPEATS:
+    size, used = _stack(t)
+    was_deep = bool(size and used >= _DEEP * size)
+    if repeats < _REPEATS and not was_deep:
         return None
-    evidence = (_dumped(t), Evidence('fault log', f'{repeats} of the {len(dump.crashed_thread.frames)} frames shown '
-                                     'of the crashed thread are the same few functions over and over.'))
-    return Judgement('stack-overflow', 'strong' if dump.crashed_thread.cut else 'likely',
-                     'A thread ran off the end of its stack: a recursion that did not stop.',
-                     evidence + _stack_size(t), dump.signal)
+    evidence = (_dumped(t), *_repetition(repeats, dump.crashed_thread.frames), *_stack_gauge(size, used))
+    confidence = ('likely', 'strong', 'certain')[(dump.crashed_thread.cut and repeats >= _REPEATS)
+                                                 + (was_deep and repeats >= _REPEATS)]
+    return Judgement('stack-overflow', confidence,
+                     'A thread ran off the end of its stack: a recursion that did not stop.', evidence, dump.signal)
 
 
 def crashed(t):
@@ -109,17 +120,9 @@ def unhandled_exception(t):
 def hung(t):
     if t.role != 'server' or not (t.hang or _all_overdue(t)):
         return None
-    evidence = []
-    if t.hang:
-        evidence.append(Evidence('dead-man switch', f'The heartbeat had stood still since before {_time(t.hang.time)}, '
-                                 'as when C code holds the interpreter lock (GIL).'))
-    if _all_overdue(t):
-        since = t.word('hung_since')
-        evidence.append(Evidence('black box', 'All threads that serve were busy with requests older than the option '
-                                 f'"stall"{f" since {_time(since)}" if since else ""}.'))
     ended, signal = _how_stopped(t)
-    return Judgement('hung', 'strong', f'Zope was not answering any more when it {ended}.',
-                     (*evidence, *(_marks(t) or _asked_for(t))), signal)
+    return Judgement('hung', 'strong', f'Zope {how_long(t)} when it {ended}{who_hung(t)}.',
+                     (*stood_still(t, _all_overdue(t)), *(_marks(t) or _asked_for(t))), signal)
 
 
 def signalled(t):
@@ -135,7 +138,7 @@ def stopped(t):
         return None
     evidence = _marks(t) or _asked_for(t)
     if finished:
-        evidence += (Evidence('black box', f'The interpreter came to its normal end at {_time(finished)}.'),)
+        evidence += (Evidence('black box', f'The interpreter came to its normal end at {clocktime(finished)}.'),)
     how = f'by {signal}' if signal else 'by a normal exit'
     return Judgement('stopped', 'certain' if finished else 'strong', f'Zope was stopped {how}.', evidence, signal)
 
@@ -144,7 +147,8 @@ def host_restarted(t):
     if t.same_boot is not False or t.same_machine is False:
         return None
     gap = t.boot_time - t.last_sign
-    fact = f'The machine has booted since, at {_time(t.boot_time)}; the last sign of life was at {_time(t.last_sign)}.'
+    fact = (f'The machine has booted since, at {clocktime(t.boot_time)}; '
+            f'the last sign of life was at {clocktime(t.last_sign)}.')
     return Judgement('host-restarted', 'strong' if abs(gap) < 600 else 'likely',
                      'The machine was restarted while Zope was running.', (Evidence('boot id', fact),))
 
@@ -159,7 +163,7 @@ def vanished(t):
     found = candidates(t)
     return Judgement('vanished', 'likely' if len(found) <= 2 else 'weak',
                      'Zope ended without a trace: most likely it was killed (SIGKILL) or left by os._exit.',
-                     (Evidence('black box', f'The last sign of life is from {_time(t.last_sign)}.'),),
+                     (Evidence('black box', f'The last sign of life is from {clocktime(t.last_sign)}.'),),
                      ruled_out=ruled_out(t), candidates=found)
 
 
@@ -177,7 +181,7 @@ _ADVICE = {'SIGHUP': ': an old logrotate recipe, or a terminal that was closed',
 def _dumped(t):
     thread = t.fault.crashed_thread
     who = ' with the stack of the thread that crashed' if thread else ', which names no crashed thread'
-    return Evidence('fault log', f'"Fatal Python error: {t.fault.reason}" at {_time(t.fault_time)}{who}.')
+    return Evidence('fault log', f'"Fatal Python error: {t.fault.reason}" at {clocktime(t.fault_time)}{who}.')
 
 
 def _where(t):
@@ -190,16 +194,34 @@ def _where(t):
     return (f' in {thread.frames[0].function}' if thread.frames else '') + served
 
 
-def _stack_size(t):
-    size = t.recording.threads.get(t.fault.crashed_thread.ident, {}).get('stack_size') if t.recording else 0
-    return (Evidence('black box', f'The stack of that thread was {size >> 10} KiB.'),) if size else ()
+def _stack(t):
+    """Size and high-water mark of the crashed thread's stack, in bytes; 0 where not known."""
+    if not t.recording:
+        return 0, 0
+    ident = t.fault.crashed_thread.ident
+    if ident == t.context.get('main_ident'):
+        return t.recording.words['main_stack'], t.recording.words['main_stack_used']
+    thread = t.recording.threads.get(ident, {})
+    return thread.get('stack_size', 0), thread.get('stack_used', 0)
+
+
+def _repetition(repeats, frames):
+    if repeats >= _REPEATS:
+        yield Evidence('fault log', f'{repeats} of the {len(frames)} frames shown of the crashed thread are the same '
+                       'few functions over and over.')
+
+
+def _stack_gauge(size, used):
+    if size:
+        before = f'; {used >> 10} KiB of it had been used before' if used else ''
+        yield Evidence('black box', f'The stack of that thread was {size >> 10} KiB{before}.')
 
 
 def _out_of_memory(t, confidence, evidence):
     sample = t.recording.last_sample if t.recording else None
     if sample and sample.rss > 0:
         limit = f' of {_mib(sample.cgroup_limit)} allowed' if sample.cgroup_limit > 0 else ''
-        evidence += (Evidence('last sample', f'It used {_mib(sample.rss)}{limit} at {_time(sample.time)}.'),)
+        evidence += (Evidence('last sample', f'It used {_mib(sample.rss)}{limit} at {clocktime(sample.time)}.'),)
     return Judgement('out-of-memory', confidence, 'The kernel killed Zope because memory had run out.', evidence,
                      'SIGKILL')
 
@@ -231,7 +253,7 @@ def _in_good_order(t, asked):
 def _asked_for(t):
     """The signal mark that the heartbeat has outlived while the server was shutting down, as evidence."""
     signal = _stop_signal(t)
-    return (Evidence('signal mark', f'{signal} came at {_time(t.asked[signal])}.'),) if signal in t.asked else ()
+    return (Evidence('signal mark', f'{signal} came at {clocktime(t.asked[signal])}.'),) if signal in t.asked else ()
 
 
 def _stood_ready(t):
@@ -266,12 +288,8 @@ def _how_stopped(t):
 
 
 def _marks(t):
-    return tuple(Evidence('signal mark', f'{name} came at {_time(mark.time)}; the process did not outlive it.')
+    return tuple(Evidence('signal mark', f'{name} came at {clocktime(mark.time)}; the process did not outlive it.')
                  for name, mark in t.marks.items())
-
-
-def _time(seconds):
-    return (isotime(seconds) or '?').replace('T', ' ').split('.')[0] + ' UTC'
 
 
 def _mib(size):

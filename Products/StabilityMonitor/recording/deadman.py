@@ -1,19 +1,23 @@
-"""The dead-man switch: a timer of the kernel that notes that the heartbeat has stopped, as when C code
-holds the GIL.
+"""The dead-man switch: timers of the kernel that note that the heartbeat has stopped, as when C code holds the GIL.
 
-A POSIX timer sends a real-time signal to the heartbeat thread itself, whose handler (C code, registered
-with faulthandler) writes that thread's own stack into `deadman.mark`.  It never walks another thread's
-frames, which killed healthy servers (FACTS.md, finding 4).  The handler is never taken away again: the
-default action of that signal would end the process.
+A POSIX timer sends a real-time signal to one thread, whose handler (C code, registered with faulthandler)
+writes that thread's own stack into a file of its own: `deadman.mark` for the heartbeat, `deadman-<slot>.mark`
+for the threads that serve.  None ever walks another thread's frames, which killed healthy servers (FACTS.md,
+finding 4).  The heartbeat re-arms its own timer at each beat and the others at each round.  A handler is
+never taken away again: the default action of its signal would end the process.
 """
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import faulthandler
+import functools
 import signal
 import threading
 from pathlib import Path
 
+from .. import blackbox
 from ..rundirectory import mark_name
 from .faulthandler_compat import MARK_SIZE
 from .faulthandler_compat import MarkFile
@@ -21,6 +25,10 @@ from .faulthandler_compat import foreign_handlers
 
 _CLOCK_MONOTONIC = 1
 _SIGEV_THREAD_ID = 4
+
+
+class ThreadIsGone(OSError):
+    """A timer was to be made for a thread that has ended; its slot is released at the next beat."""
 
 
 class _SignalEvent(ctypes.Structure):
@@ -36,40 +44,43 @@ class _TimerSetting(ctypes.Structure):
     _fields_ = [('interval', _Moment), ('value', _Moment)]
 
 
-class DeadMan:
-    """Made in the thread that re-arms it.  AttributeError or OSError where the system has no such timers."""
+class _Post:
+    """A file that one thread at a time writes its stack into, the signal for that, and its timer."""
 
-    def __init__(self, directory: Path, timeout: float, mode: int = 0o600):
-        self._libc = _library()
-        self._setting = _TimerSetting(_Moment(0, 0), _Moment(int(timeout), int(timeout % 1 * 1e9)))
-        self.file = MarkFile(directory / mark_name('deadman'), MARK_SIZE, mode)
+    def __init__(self, path: Path, mode: int, seconds: float):
+        self._setting = _TimerSetting(_Moment(0, 0), _Moment(int(seconds), int(seconds % 1 * 1e9)))
+        self.file = MarkFile(path, MARK_SIZE, mode)
         self.signal = _free_signal()
+        self.thread, self._timer = 0, None
         self._register()
-        self._timer = self._create()
 
     def _register(self):
         faulthandler.register(self.signal, file=self.file, all_threads=False, chain=False)
 
-    def _create(self):
-        event = _SignalEvent(signo=self.signal, notify=_SIGEV_THREAD_ID, thread_id=threading.get_native_id())
+    def guard(self, native_id: int) -> None:
+        """From now on it is that thread which writes here."""
+        if native_id == self.thread:
+            return
+        self.disarm()
+        event = _SignalEvent(signo=self.signal, notify=_SIGEV_THREAD_ID, thread_id=native_id)
         timer = ctypes.c_void_p()
-        if self._libc.timer_create(_CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(timer)):
-            raise OSError(ctypes.get_errno(), 'timer_create failed')
-        return timer
+        if _libc().timer_create(_CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(timer)):
+            number = ctypes.get_errno()
+            raise (ThreadIsGone if number == errno.EINVAL else OSError)(number, 'timer_create failed')
+        self.thread, self._timer = native_id, timer
 
     def rearm(self) -> None:
-        """All is well: the timer starts anew."""
         if not self.file.is_intact():                   # other code has closed the descriptor
             self.file.reopen()
             self._register()
         timer = self._timer
-        if timer is not None and self._libc.timer_settime(timer, 0, ctypes.byref(self._setting), None):
+        if timer is not None and _libc().timer_settime(timer, 0, ctypes.byref(self._setting), None):
             raise OSError(ctypes.get_errno(), 'timer_settime failed')
 
     def disarm(self) -> None:
-        if self._timer is not None:
-            self._libc.timer_delete(self._timer)
-            self._timer = None
+        timer, self._timer, self.thread = self._timer, None, 0
+        if timer is not None:
+            _libc().timer_delete(timer)
 
     def detach(self) -> None:
         """In a forked child, which has inherited no timer: let go of the parent's file."""
@@ -77,7 +88,57 @@ class DeadMan:
         self.file.close()
 
 
-def _library():
+class DeadMan:
+    """Made in the heartbeat.  AttributeError or OSError where the system has no such timers.
+
+    `timeout` is that of the heartbeat, `pause` what lies between two rounds, `apart` what lies between two threads,
+    all in seconds: of two threads that write at once, faulthandler would let only the first.
+    """
+
+    def __init__(self, directory: Path, timeout: float, pause: float = 0.0, mode: int = 0o600, apart: float = 0.25):
+        self.directory, self.mode = directory, mode
+        self._timeout_of_threads, self._apart = timeout + pause, apart
+        self._own = _Post(directory / mark_name('deadman'), mode, timeout)
+        self._own.guard(threading.get_native_id())
+        self._posts = {}
+        self._ended = False
+
+    @property
+    def file(self) -> MarkFile:
+        return self._own.file
+
+    def rearm(self) -> None:
+        """All is well: the timer of the heartbeat starts anew."""
+        self._own.rearm()
+
+    def rearm_threads(self, threads: dict[int, int], watch=lambda name, file: None) -> None:
+        """The timers of the threads that serve, {slot: native id}, start anew.  `watch` is told of each new file."""
+        for slot in [slot for slot in self._posts if slot not in threads]:
+            self._posts[slot].disarm()
+        for slot, native_id in threads.items():
+            name = f'deadman-{slot}'
+            if name not in blackbox.MARKS or self._ended:
+                continue
+            if slot not in self._posts:
+                self._posts[slot] = _Post(self.directory / mark_name(name), self.mode,
+                                          self._timeout_of_threads + slot * self._apart)
+                watch(name, self._posts[slot].file)
+            with contextlib.suppress(ThreadIsGone):
+                self._posts[slot].guard(native_id)
+                self._posts[slot].rearm()
+
+    def disarm(self) -> None:
+        self._ended = True
+        for post in (self._own, *self._posts.values()):
+            post.disarm()
+
+    def detach(self) -> None:
+        for post in (self._own, *self._posts.values()):
+            post.detach()
+
+
+@functools.cache
+def _libc():
     libc = ctypes.PyDLL(None, use_errno=True)
     return libc if hasattr(libc, 'timer_create') else ctypes.PyDLL('librt.so.1', use_errno=True)
 

@@ -8,8 +8,7 @@ import contextlib
 import logging
 
 from ..records import Finding
-
-LOGGER = logging.getLogger('StabilityMonitor')
+from . import loglater
 
 
 class Findings:
@@ -25,7 +24,7 @@ class Findings:
         if id in self._found:
             return
         self._found[id] = Finding(id, severity, title, detail, action, source='this process')
-        LOGGER.log({'info': logging.INFO}.get(severity, logging.WARNING), '%s %s %s', title, detail, action)
+        loglater.log({'info': logging.INFO}.get(severity, logging.WARNING), '%s %s %s', title, detail, action)
 
     def drop(self, id: str) -> None:
         self._found.pop(id, None)

@@ -90,30 +90,17 @@ class SurvivedMarks:
 
 
 class Workers:
-    """Which threads serve, how many have a request, and how many are overdue.  Remembers since when all are."""
+    """Which threads serve, and since when each has had its request."""
 
-    def __init__(self, recorder, stall: float):
-        self.recorder, self.stall = recorder, stall
-        self.hung_since = 0.0
+    def __init__(self, recorder):
+        self.recorder = recorder
         self._idle = set()
 
     def look(self) -> None:
         """Find the threads of waitress, which serve even if they have not had a request yet."""
         self._idle = {t for t in threading.enumerate() if t.name.startswith('waitress-')}
 
-    def count(self) -> tuple[int, int, int]:
-        """(requests in flight, overdue ones, threads that serve)"""
-        now = time.monotonic()
-        busy = [began for _, began in self.recorder.in_flight()]
-        overdue = sum(now - began > self.stall for began in busy)
-        serving = self._idle.union(slot.thread for slot in self.recorder.slots.values())
-        self._note_hang(overdue and overdue >= len(serving))
-        return len(busy), overdue, len(serving)
-
-    def _note_hang(self, hangs):
-        if hangs and not self.hung_since:
-            self.hung_since = time.time()
-            self.recorder.stamp('hung_since', self.hung_since)
-        elif self.hung_since and not hangs:
-            self.hung_since = 0.0
-            self.recorder.set_word('hung_since', 0)
+    def count(self) -> tuple[list[float], int]:
+        """(when each request in flight began, monotonic; the number of threads that serve)"""
+        serving = self._idle.union([slot.thread for slot in list(self.recorder.slots.values())])
+        return [began for _, began in self.recorder.in_flight()], len(serving)

@@ -19,6 +19,7 @@ from .. import blackbox
 from ..interfaces import ILivingRun
 from ..rundirectory import BLACKBOX
 from ..rundirectory import CONTEXT
+from ..rundirectory import INSTALLED
 from ..rundirectory import SERVING
 from ..rundirectory import Base
 from ..rundirectory import new_name
@@ -27,18 +28,18 @@ from ..rundirectory import write_whole
 from . import runcontext
 from . import threadstacks
 from .alternatestack import AlternateStacks
-from .deadman import DeadMan
 from .faulthandler_compat import FaultLog
 from .faulthandler_compat import SignalMarks
 from .filesystems import network_file_system
 from .guard import Findings
-from .heartbeat import Heartbeat
-from .heartbeat import SurvivedMarks
-from .heartbeat import Workers
+from .installed import installed
 from .loghandler import BreadcrumbHandler
 from .recorder import Recorder
+from .rounds import Rounds
 from .safemode import ArmingMarker
-from .vitals import Vitals
+from .stackwatch import StackWatch
+from .tracelog import TraceLog
+from .tracelog import TracingRecorder
 
 _DIRECTORY_ACTION = 'Make the directory writable for the user that Zope runs as, with room on its disk, and restart.'
 
@@ -58,7 +59,7 @@ class LivingRun:
         self.context, self.safe_mode, self.smallest_stack = {}, False, None
         self._on_disk = (CONTEXT,)                      # what the heartbeat sees after
         self.directory = self.recorder = self.fault_log = self.marks = self.stacks = None
-        self.vitals = self.workers = self.deadman = self.heartbeat = self.handler = self.marker = None
+        self.gauge = self.trace_log = self.rounds = self.handler = self.marker = None
 
     # -- parts ---------------------------------------------------------------------------------------
 
@@ -113,7 +114,8 @@ class LivingRun:
             self.marker.set()
 
     def _black_box(self):
-        self.recorder = Recorder(self._buffer(), self._new_thread)
+        kind = TracingRecorder if self.options.trace_log else Recorder
+        self.recorder = kind(self._buffer(), self._new_thread)
         blackbox.lay_out(self.recorder.buffer)
         blackbox.seal(self.recorder.buffer)
 
@@ -148,40 +150,46 @@ class LivingRun:
     def _alternate_stacks(self):
         self.stacks = AlternateStacks()
 
+    def _stack_gauge(self):
+        if self.recorder:
+            self.gauge = StackWatch(self.recorder, self.findings)
+
+    def _trace_log(self):
+        options = self.options
+        if self.recorder and options.trace_log:
+            path = self.path / options.trace_log        # an absolute one stays what it is
+            self.trace_log = TraceLog(path, options.trace_log_size, options.trace_log_keep, self.recorder,
+                                      self.findings, self.base.file_mode, self.name)
+
     def _log_handler(self):
         if self.recorder:
             self.handler = BreadcrumbHandler(self.recorder, self.options.capture_log)
             self._check_handler()
 
-    def _start_heartbeat(self):
-        if not self.recorder:
-            return
-        self.vitals = Vitals(self.context.get('cgroup', {}))
-        self.workers = Workers(self.recorder, self.options.stall)
-        files = dict(self.marks.files) if self.marks else {}
-        if self.fault_log:
-            files['faults'] = self.fault_log.file
-        self._survived = SurvivedMarks(self.recorder, files)
-        duties = [self.take_sample, self._survived.check, self.recorder.release_dead_slots]
-        rounds = [self.vitals.look, self.workers.look, self._check_fault_log, self._check_marks,
-                  self._check_directory, self._check_serving_stacks, self._check_handler]
-        self.heartbeat = Heartbeat(self.options.sample_interval, duties, self.findings, self._arm_dead_man, rounds)
-        self.heartbeat.start()
+    def _start_rounds(self):
+        if self.recorder:
+            self.rounds = Rounds(self)
+            self.rounds.start()
 
-    def _arm_dead_man(self):
-        """In the heartbeat thread: the timer is bound to it."""
-        timeout = max(self.options.stall, 3 * self.options.sample_interval)
-        with self.findings.guarded('dead-man', 'A held GIL is not noted on this system.',
-                                   'Nothing can be done; hangs that keep the heartbeat running are seen.'):
-            if self.directory:
-                self.deadman = DeadMan(self.directory.path, timeout, self.base.file_mode)
-                self._survived.watch('deadman', self.deadman.file)
-                self.heartbeat.duties.append(self.deadman.rearm)
+            self.do_later(self._note_installed)
+
+    def _note_installed(self):
+        """In the background: what a crash is compared with is what was installed then."""
+        if self.directory:
+            write_whole(self.directory.path / INSTALLED, json.dumps({'distributions': installed()[0]}),
+                        self.base.file_mode)
+
+    def mark_files(self) -> dict:
+        """The files of marks, by name."""
+        files = dict(self.marks.files) if self.marks else {}
+        return files | ({'faults': self.fault_log.file} if self.fault_log else {})
+
+    def checks(self) -> tuple:
+        """What the heartbeat looks at each tenth beat."""
+        return (self._check_fault_log, self._check_marks, self._check_directory, self._check_serving_stacks,
+                self._check_handler)
 
     # -- while it lives --------------------------------------------------------------------------------
-
-    def take_sample(self) -> None:
-        self.recorder.sample(self.vitals.sample(*self.workers.count()))
 
     def _new_thread(self, index):
         """Called once in each thread that serves."""
@@ -189,9 +197,9 @@ class LivingRun:
                                    'A stack overflow in a worker will leave no dump.'):
             if self.stacks:
                 self.stacks.install(index)
-            stack = threadstacks.own_stack()
-            self.recorder.stack(index, *(stack or (0, 0)))
-            self.smallest_stack = min(filter(None, (stack, self.smallest_stack)), default=None)
+            stack = self.gauge and self.gauge.enter(index)
+            if stack:
+                self.smallest_stack = min(filter(None, ((stack.size, stack.guard), self.smallest_stack)))
 
     def _check_fault_log(self):
         trouble = self.fault_log.check() if self.fault_log else ''
@@ -224,8 +232,8 @@ class LivingRun:
 
     def do_later(self, errand) -> None:
         """Call `errand` once in the background; at once where nothing beats."""
-        if self.heartbeat:
-            self.heartbeat.errands.append(errand)
+        if self.rounds:
+            self.rounds.heartbeat.errands.append(errand)
         else:
             errand()
 
@@ -255,16 +263,16 @@ class LivingRun:
         """A normal end of the interpreter: note it and stop."""
         if self.recorder:
             self.recorder.stamp('finished', time.time())
-        if self.heartbeat:
-            self.heartbeat.stop()
-        if self.deadman:
-            self.deadman.disarm()
+        if self.rounds:
+            self.rounds.stop()
+        if self.trace_log:
+            self.trace_log.finish()
 
     def detach(self) -> None:
         """In a forked child: let go of everything that is the parent's, without changing it."""
         if self.directory:
             self.directory.abandon()
-        for part in (self.fault_log, self.marks, self.deadman, self.vitals, self.recorder):
+        for part in (self.fault_log, self.marks, self.rounds, self.trace_log, self.recorder):
             if part:
                 with contextlib.suppress(Exception):
                     part.detach()
@@ -285,6 +293,8 @@ _PARTS = (
     ('signal-marks', LivingRun._signal_marks, 'Ending signals are not marked.', _DIRECTORY_ACTION, True),
     ('alternate-stacks', LivingRun._alternate_stacks, 'A stack overflow in a worker will leave no dump.',
      'This system has no alternate signal stacks.', True),
+    ('stack-gauge', LivingRun._stack_gauge, 'How deep the stacks of threads are is not known.', '', True),
+    ('trace-log', LivingRun._trace_log, 'No trace log is written.', _DIRECTORY_ACTION, True),
     ('log-handler', LivingRun._log_handler, 'Log lines are not recorded.', '', True),
-    ('heartbeat', LivingRun._start_heartbeat, 'No vital signs are taken.', '', True),
+    ('heartbeat', LivingRun._start_rounds, 'No vital signs are taken.', '', True),
 )

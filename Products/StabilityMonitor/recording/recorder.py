@@ -93,6 +93,9 @@ class Recorder:
         self._log_numbers = itertools.count(1)
         self._sample_numbers = itertools.count(1)
         self._note_numbers = itertools.count(1)
+        places = [box.NOTE_RING.at(index) for index in range(box.NOTE_RING.count)]
+        self._slow_notes, self._notes = (itertools.cycle(places[:box.SLOW_NOTES]),
+                                         itertools.cycle(places[box.SLOW_NOTES:]))
         self._generations = itertools.count(1)
         self._overflow = itertools.count(1)
         self._last = (None, 0)
@@ -251,7 +254,7 @@ class Recorder:
     def note(self, note) -> None:
         """Keep a records.Note; its number is given here."""
         number = next(self._note_numbers)
-        at = box.NOTE_RING.at(number)
+        at = next(self._slow_notes if note.kind in ('slow', 'slow-ended') else self._notes)
         texts = (*box.cut(note.title, box.TITLE_MAX)[:1], *box.cut(note.detail, box.DETAIL_MAX)[:1])
         frames, was_cut = box.write_frames(note.frames)
         text = b''.join((*texts, frames))
@@ -267,5 +270,9 @@ class Recorder:
         found = []
         for slot in list(self.slots.values()):
             if slot.on:
-                found.append((slot, self.doubles[(slot.half_offsets[slot.half] + 16) // 8]))
+                found.append((slot, self.began(slot)))
         return found
+
+    def began(self, slot: Slot) -> float:
+        """When the request of a slot began, monotonic."""
+        return self.doubles[(slot.half_offsets[slot.half] + 16) // 8]

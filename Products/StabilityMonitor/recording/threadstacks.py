@@ -31,24 +31,30 @@ def default_stack(libc=None) -> tuple[int, int] | None:
     threading.stack_size(wanted)                        # to ask without an argument also sets it to 0
     if found is None:
         return (wanted, 0) if wanted else None
-    return wanted or found[0], found[1]
+    return wanted or found[1], found[2]
 
 
 def own_stack(libc=None) -> tuple[int, int] | None:
     """Size and guard of the calling thread's stack, in bytes; None where the system does not tell."""
+    place = own_place(libc)
+    return place and place[1:]
+
+
+def own_place(libc=None) -> tuple[int, int, int] | None:
+    """Address, size and guard of the calling thread's stack; never ask for another, which may have ended."""
     return _read('pthread_getattr_np', (ctypes.c_void_p(threading.get_ident()),), libc)
 
 
 def _read(function, arguments, libc):
     try:
         libc = libc or ctypes.PyDLL(None)
-        attributes, size, guard = _ATTRIBUTES(), ctypes.c_size_t(), ctypes.c_size_t()
+        attributes, address, size, guard = _ATTRIBUTES(), *(ctypes.c_size_t() for _ in range(3))
         if getattr(libc, function)(*arguments, ctypes.byref(attributes)):
             return None
-        libc.pthread_attr_getstacksize(ctypes.byref(attributes), ctypes.byref(size))
+        libc.pthread_attr_getstack(ctypes.byref(attributes), ctypes.byref(address), ctypes.byref(size))
         libc.pthread_attr_getguardsize(ctypes.byref(attributes), ctypes.byref(guard))
         libc.pthread_attr_destroy(ctypes.byref(attributes))
-        return size.value, guard.value
+        return address.value, size.value, guard.value
     except (AttributeError, OSError, TypeError):
         return None
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from ..postmortem import evidence
 from ..postmortem.evidence import Traces
-from ..recording.kernelview import KernelThread
-from ..recording.kernelview import KernelThreads
+from ..recording.activity import LOCKED
+from ..recording.activity import STREAMS
+from ..recording.kernelthreads import KernelThreads
+from ..recording.kernelthreads import Task
 from ..records import Request
 from ..rundirectory import process_is_there
 
@@ -26,11 +28,12 @@ _STOPPED = ('T', 't')
 class Seen:
     """One thread.  `cpu` is a share of a processor, `wakes` a second; None: not known."""
 
-    kernel: KernelThread
+    kernel: Task
     ident: int = 0
     cpu: float | None = None
     wakes: float | None = None
     request: Request | None = None
+    target: str = ''                                    # what the descriptor of its system call leads to
 
     @property
     def waits_for_gil(self) -> bool:
@@ -79,7 +82,7 @@ def look(path: Path, context: dict, pid: int, proc: Path = Path('/proc'), pause:
     """All that is to be had of the run in directory `path`; takes `pause` seconds.  Raises OSError without rights."""
     traces = evidence.collect(path, evidence.World(proc=proc))
     there = process_is_there(context.get('identity') or {}, proc)
-    threads = _threads(KernelThreads(pid, proc), traces.recording, pause) if there else ()
+    threads = _threads(KernelThreads(proc, pid=pid), traces.recording, pause) if there else ()
     return View(pid, time.time(), there, threads, traces)
 
 
@@ -94,16 +97,20 @@ def executable(pid: int, proc: Path = Path('/proc')) -> str:
 def _threads(kernel, recording, pause):
     idents = {slot['native_id']: ident for ident, slot in recording.threads.items()} if recording else {}
     flying = {request.native_id: request for request in recording.in_flight} if recording else {}
-    before, began = {native_id: kernel.usage(native_id) for native_id in kernel.native_ids()}, time.monotonic()
+    before, began = {tid: kernel.reading(tid) for tid in kernel.ids()}, time.monotonic()
     time.sleep(pause)
     seconds = time.monotonic() - began
-    found = [(kernel.look(native_id), usage) for native_id, usage in before.items()]
-    return tuple(Seen(thread, idents.get(thread.native_id, 0), *_rates(usage, thread, seconds),
-                      flying.get(thread.native_id)) for thread, usage in found if thread)
+    found = [(kernel.task(tid), reading) for tid, reading in before.items()]
+    return tuple(Seen(task, idents.get(task.tid, 0), *_rates(reading, task.reading, seconds), flying.get(task.tid),
+                      _target(kernel, task)) for task, reading in found if task)
+
+
+def _target(kernel, task):
+    return kernel.link(task.arguments[0]) if task.arguments and task.call in STREAMS | LOCKED else ''
 
 
 def _rates(before, now, seconds):
-    if before is None or seconds <= 0:
+    if before is None or now is None or seconds <= 0:
         return None, None
-    wakes = (now.switches - before[1]) / seconds if None not in (now.switches, before[1]) else None
-    return max(0.0, now.cpu - before[0]) / seconds, wakes
+    wakes = (now.turns - before.turns) / seconds if min(now.turns, before.turns) >= 0 else None
+    return max(0.0, now.cpu - before.cpu) / seconds, wakes

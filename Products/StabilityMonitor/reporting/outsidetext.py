@@ -67,13 +67,13 @@ def _holder(view):
 
 def _who(seen: Seen):
     request = f', which serves {seen.request.method} {seen.request.path}' if seen.request else ''
-    return f'thread {seen.kernel.native_id}{f" (0x{seen.ident:x})" if seen.ident else ""}{request}'
+    return f'thread {seen.kernel.tid}{f" (0x{seen.ident:x})" if seen.ident else ""}{request}'
 
 
 def _does(seen: Seen):
     if seen.runs or not seen.kernel.call:
         return 'runs on the processor' if seen.runs else _STATES.get(seen.kernel.state, 'does what is not known')
-    target = f' on {seen.kernel.target}' if seen.kernel.target else ''
+    target = f' on {seen.target}' if seen.target else ''
     return f'waits in the system call {seen.kernel.call}{target}'
 
 
@@ -82,8 +82,8 @@ def _does(seen: Seen):
 def _thread(seen):
     kernel = seen.kernel
     cpu = f'{seen.cpu:4.0%}' if seen.cpu is not None else '   ?'
-    what = 'waits for the GIL' if seen.waits_for_gil else f'{kernel.call} {kernel.target}'.strip()
-    return f'  {kernel.native_id:>8}  {cpu} processor  {_STATES.get(kernel.state, kernel.state):20}  {what}'.rstrip()
+    what = 'waits for the GIL' if seen.waits_for_gil else f'{kernel.call} {seen.target}'.strip()
+    return f'  {kernel.tid:>8}  {cpu} processor  {_STATES.get(kernel.state, kernel.state):20}  {what}'.rstrip()
 
 
 def _requests(view):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from ..recording.doing import ACTIVITIES
+from ..recording.activity import ACTIVITIES
 from ..records import duration
 from . import scales
 
@@ -17,7 +17,7 @@ _THREAD = {'ident': 0, 'native_id': 0, 'name': '', 'kind': 'other', 'activity': 
            'cpu': None, 'cpu_seconds': 0.0, 'request': None, 'stack_size': 0, 'stack_used': 0, 'holders': []}
 _PROFILE = {'number': 0, 'ident': 0, 'method': '', 'path': '', 'started': 0.0, 'seconds': 0.0, 'ended': None,
             'samples': 0, 'shares': [], 'frames': [], 'stacks': []}
-_HANG = {'kind': '', 'started': 0.0, 'summary': '', 'ended': None}
+_HANG = {'kind': '', 'started': 0.0, 'summary': '', 'ended': None, 'threads': []}
 _SHARE = {'file': '', 'function': '', 'within': 0.0, 'own': 0.0}
 _KINDS = ('worker', 'main', 'other')
 

@@ -8,6 +8,8 @@ import time
 from dataclasses import asdict
 from urllib.parse import urlencode
 
+from ..diagnosis.standing import of as standing_of
+from ..diagnosis.standing import of_incident
 from ..diagnosis.statistics import crash_loop
 from ..diagnosis.statistics import last_server_run
 from ..diagnosis.statistics import of_instance
@@ -61,7 +63,7 @@ def overview(life, archive) -> dict:
         'last': ending(last, 'The last run') if last else None, 'loop': _loop(crash_loop(ours)),
         'facts': _facts(process(life) | {'listen': life.instance['listen']}),
         'in_flight': [request_row(r) for r in in_flight(life)],
-        'findings': findings([asdict(finding) for finding in life.findings]), 'past': len(ours),
+        'findings': findings([asdict(finding) for finding in _pressing(life)]), 'past': len(ours),
         'timeline': pictures.timeline(shown, time.time(), lambda run: '' if run == life.name else address(run)),
         'legend': pictures.legend(run.verdict for run in shown)}
 
@@ -121,6 +123,13 @@ def findings(checks) -> list[dict]:
     return [group for group in groups if group['findings']]
 
 
+def _pressing(life):
+    """What should be done, and what this process says of itself; all else is on the page of the checks."""
+    own = {finding.id for finding in life.findings}
+    return [finding for finding in standing_of(life).look().shown
+            if finding.severity in ('critical', 'warning') or finding.severity == 'info' and finding.id in own]
+
+
 def request_row(request: dict) -> dict:
     seconds, count = request.get('seconds'), request.get('count')
     return {
@@ -153,11 +162,14 @@ def incident(archive, run: str) -> dict:
         'crashing': [r for r in requests if r['crashed']], 'in_flight': [r for r in requests if not r['crashed']],
         'recent': _cut([request_row(r) for r in _dicts(record.recent)]),
         'threads': [_thread(thread) for thread in _dicts(record.threads)],
+        'hangs': [hang_row(hang) for hang in _dicts(record.hangs)],
+        'slow': _cut([_slow(note) for note in reversed(_dicts(record.notes)) if note['kind'].startswith('slow')]),
         'native': [_native(frame) for frame in _dicts(record.native)], 'exception': record.exception,
         'memory': pictures.memory_curve(samples), 'processor': pictures.processor_curve(samples),
         'log': _cut([_log_line(line) for line in reversed(_dicts(record.log))]),
         'modules': list(record.compiled_modules),
-        'suspects': _dicts(record.suspects), 'known_issues': _dicts(record.known_issues),
+        'suspects': _dicts(record.suspects),
+        'known_issues': [known_issue(row) for row in _dicts(of_incident(record, archive.base.path))],
         'facts': _incident_facts(record), 'downloads': downloads(run)}
 
 
@@ -192,6 +204,39 @@ def _thread(thread):
     name = ' '.join(filter(None, (f'0x{ident:x}' if isinstance(ident, int) else '', str(thread.get('name') or ''))))
     return {'name': name, 'crashed': bool(thread.get('crashed')), 'note': thread.get('note', ''), 'frames': frames,
             'top': frames[0] if frames else 'no Python frame', 'cut': bool(thread.get('cut'))}
+
+
+def known_issue(row: dict) -> dict:
+    """A known issue that a run may have met; `why` says all of it in a row."""
+    matched, against = (row[key] if isinstance(row.get(key), list) else [] for key in ('matched', 'against'))
+    likeness = _LIKENESS.get(row.get('strength'), str(row.get('strength') or ''))
+    told = [likeness, *matched, *(f'but {words}' for words in against), row.get('action') or '']
+    return {'title': row.get('title') or row.get('id') or '', 'likeness': likeness, 'matched': matched,
+            'against': against, 'action': row.get('action') or '', 'source': row.get('source') or '',
+            'why': '; '.join(str(words) for words in told if words)}
+
+
+_LIKENESS = {'strong': 'Versions and traces fit', 'likely': 'Versions and another thread fit',
+             'possible': 'The versions fit; no trace shows it', 'weak': 'A trace fits, the versions do not'}
+
+
+def hang_row(hang: dict) -> dict:
+    """A hang, deadlock or spinning thread of a dead run."""
+    lasted = duration(hang.get('seconds'))
+    return {'kind': _HANGS.get(hang.get('kind'), 'Hang'), 'summary': hang.get('summary', ''),
+            'started': moment(from_isotime(hang.get('started'))), 'lasts': hang.get('ended') is None,
+            'lasted': f'{lasted}, until the end' if hang.get('ended') is None else f'{lasted}; it dissolved'}
+
+
+_HANGS = {'hang': 'Hang', 'deadlock': 'Deadlock', 'spinning': 'Spinning thread'}
+
+
+def _slow(note):
+    """A note about a slow request, as a thread with its stack."""
+    age = _took(note.get('seconds'))
+    return _thread({'frames': note.get('frames'), 'cut': note.get('cut')}) | {
+        'name': note.get('title', ''), 'note': f'{age} in all' if note['kind'] == 'slow-ended' else f'after {age}',
+        'detail': note.get('detail', '')}
 
 
 def _native(frame):

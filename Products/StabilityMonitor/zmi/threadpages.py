@@ -5,11 +5,9 @@ import re
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 from ..blackboxreader import read
 from ..diagnosis import nativestacks
-from ..recording.hangs import cycles
 from ..records import clocktime
 from ..reporting import bars
 from ..reporting import places
@@ -59,7 +57,8 @@ def told(life) -> dict:
 def page(document: dict, own: int = 0) -> dict:
     """The values for a tidy stacks document; `own` is the ident of the thread that makes the page."""
     loud, quiet = ordered(document['threads'], own)
-    stuck = {state.ident for cycle in cycles([SimpleNamespace(**t) for t in document['threads']]) for state in cycle}
+    stuck = {ident for hang in document['hangs'] if hang['kind'] == 'deadlock' and is_lasting(hang)
+             for ident in hang['threads']}
     names = {thread['ident']: thread['name'] for thread in document['threads']}
     rows = {group: [_thread(t, own, names, stuck) for t in found] for group, found in (('loud', loud),
                                                                                      ('quiet', quiet))}

@@ -1,0 +1,230 @@
+"""The command "checks": what is wrong with the living site, asked of its processes; else what they said last.
+
+Exit status 1 where a warning or worse is not hushed, for whoever watches the site by it.
+"""
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+from . import questions
+from .diagnosis import known_issues
+from .diagnosis import recursionprobe
+from .diagnosis import standing
+from .diagnosis.hushed import Hushed
+from .diagnosis.recursion_experiment import probe
+from .errors import NoAnswer
+from .postmortem.archive import Archive
+from .recording import threadstacks
+from .records import Finding
+from .records import Instance
+from .records import clocktime
+from .records import from_isotime
+from .records import isotime
+from .reporting.renderers import clean
+from .reporting.renderers import finding_lines
+from .rundirectory import BLACKBOX
+from .rundirectory import CONTEXT
+from .rundirectory import name_facts
+from .rundirectory import read_json
+
+WELL, WRONG = 0, 1
+_PRESSING = ('critical', 'warning')
+_ANSWER, _RUN = 5.0, 60.0
+_WORDS = {'critical': ('critical', 'critical'), 'warning': ('warning', 'warnings'),
+          'info': ('for information', 'for information'), 'ok': ('fine', 'fine')}
+
+
+def show(base, living, waiting, options) -> int:
+    """Print what is wrong; the exit status.  `living`: (name, context); `waiting`: names of dead runs to be judged.
+
+    `options`: everything (show what is fine too), as_json, probe.
+    """
+    servers = [(name, context) for name, context in living if context.get('role') != 'script']
+    parts = [_of_directory(base, servers, waiting)]
+    parts += [_of_process(base, name, context) for name, context in servers] or _of_the_past(base, waiting)
+    if options.probe:
+        parts.append(_probed(*_newest(base, servers, waiting)))
+    if options.as_json:
+        print(json.dumps({'generated': isotime(time.time()), 'subjects': parts}, indent=1))
+    else:
+        for line in _lines(parts, options.everything):
+            print(clean(line))
+    return WRONG if any(_is_pressing(check) for part in parts for check in part['checks']) else WELL
+
+
+def _is_pressing(check):
+    return check['severity'] in _PRESSING and 'hushed' not in check
+
+
+def _part(subject, findings, hushed=None, when=None, took=None, now=True):
+    """What is said of one subject, in the form of the report's checks; `now`: it is no last word of earlier."""
+    look = standing.sorted_out(findings, hushed) if hushed else standing.Look(tuple(findings))
+    return {'subject': subject, 'now': now, 'when': when, 'took': took, 'checks': look.to_json()}
+
+
+# -- what can be seen from outside -----------------------------------------------------------------------
+
+def _of_directory(base, servers, waiting):
+    return _part(f'The data directory {base.path}', list(_seen(base, servers, waiting)))
+
+
+def _seen(base, servers, waiting):
+    if not os.access(base.path, os.W_OK):
+        own = base.path.stat().st_uid == os.geteuid()
+        yield Finding('directory', 'warning' if own else 'info', f'{base.path} is not writable for this user.',
+                      action=f'Make {base.path} writable for the user of Zope.' if own else
+                      'Run this as the user that Zope runs as to ask the living process.')
+    if waiting:
+        yield Finding('waiting', 'warning', f'{len(waiting)} dead runs wait to be judged.',
+                      action='Run "stabilitymonitor triage".')
+    for name, _ in servers:
+        if not (base.runs / name / BLACKBOX).exists():
+            yield Finding(f'no-black-box:{name}', 'warning', f'The run {name} has no black box.',
+                          action='Look at the findings in its tab.')
+
+
+def _of_process(base, name, context):
+    """The answer of a living process; where there is none, its last word, and that there is none."""
+    path, pid = base.runs / name, name_facts(name)[1]
+    try:
+        answer, trouble, now = _asked(path), [], True
+    except (NoAnswer, OSError) as error:
+        reason = error.args[0] if isinstance(error, NoAnswer) else f'It cannot be asked: {error}.'
+        answer, now, trouble = standing.last_word(path), False, [Finding(
+            'no-answer', 'warning', f'The process {pid} does not tell how it stands. {reason}',
+            action='See what it does with "stabilitymonitor stacks".')]
+    if answer.get('error'):
+        trouble.append(Finding('checks-error', 'warning', str(answer['error'])))
+    return _told(base, f'Process {pid} (run {name})', answer, trouble, _instance(context), now)
+
+
+def _asked(path):
+    """The results of a run of the checks that is fresh; a process that must begin one is asked again."""
+    until = time.monotonic() + _RUN
+    while True:
+        answer = questions.ask(path, 'checks', _ANSWER)
+        if not isinstance(answer.get('checks'), list):
+            raise NoAnswer(str(answer.get('error') or 'It does not know this question.'))
+        if not answer.get('running') or time.monotonic() > until:
+            return answer
+
+
+def _told(base, subject, answer, trouble, instance, now=False, without=''):
+    rows = answer.get('checks')
+    told = [finding for finding in map(standing.from_json, rows if isinstance(rows, list) else ()) if finding]
+    told = [finding for finding in told if not (without and finding.id.startswith(without))]
+    took = answer.get('took')
+    return _part(subject, [*trouble, *told], Hushed(base.path, instance.label), str(answer.get('when') or '') or None,
+                 took if isinstance(took, int | float) else None, now)
+
+
+def _instance(context):
+    known = context.get('instance')
+    known = known if isinstance(known, dict) else {}
+    return Instance(*(str(known.get(key) or '') for key in ('host', 'client_home', 'listen')))
+
+
+# -- when Zope is down -----------------------------------------------------------------------------------
+
+def _of_the_past(base, waiting):
+    """The last word of each instance, and the known issues of what is installed, if it is what that one ran on."""
+    parts, environments = [], set()
+    for path in _last_servers(base, waiting):
+        word, context = standing.last_word(path), read_json(path / CONTEXT)
+        here = context.get('executable') == sys.executable
+        instance = _instance(context)
+        if here and sys.executable not in environments:
+            environments.add(sys.executable)
+            parts.append(_of_environment(base, instance))
+        parts.append(_told(base, f'{instance.label}, which is down (run {path.name})', word, (), instance,
+                           without=standing.KnownIssues.id if here and known_issues.has_packaging() else ''))
+    return parts
+
+
+def _of_environment(base, instance):
+    return _part(f'What is installed for {sys.executable}', _known(base), Hushed(base.path, instance.label),
+                 when=isotime(time.time()))
+
+
+def _known(base):
+    found = standing.KnownIssues().look(SimpleNamespace(directory=base.path))
+    return [found] if isinstance(found, Finding) else found
+
+
+def _last_servers(base, waiting):
+    """Directories of the newest run of each instance that is a server, also of those that wait for triage."""
+    archive, found = Archive(base), {}
+    for name in sorted(waiting, reverse=True):
+        context = read_json(base.runs / name / CONTEXT)
+        if context.get('role') != 'script':
+            found.setdefault(_instance(context), base.runs / name)
+    for record in archive.summaries():
+        if record.role == 'server':
+            found.setdefault(record.instance, archive.path / record.run)
+    return list(found.values())
+
+
+# -- the recursion probe ---------------------------------------------------------------------------------
+
+def _newest(base, servers, waiting):
+    """(executable, stack size, recursion limit) of a run that lives, else of the last one, else of this process."""
+    paths = [base.runs / name for name, _ in servers] or _last_servers(base, waiting)
+    context = read_json(paths[0] / CONTEXT) if paths else {}
+    stack, limit = context.get('thread_stack') or threadstacks.default_stack(), context.get('recursion_limit')
+    executable = str(context.get('executable') or '')
+    usable = executable != sys.executable and Path(executable).name.startswith('python') and os.access(executable,
+                                                                                                       os.X_OK)
+    size = stack[0] if isinstance(stack, list | tuple) and stack and isinstance(stack[0], int) else 0
+    return executable if usable else '', size, limit if isinstance(limit, int) else 0
+
+
+def _probed(executable, stack_size, limit):
+    result = probe(stack_size, limit, on_progress=_progress, executable=executable)
+    print(file=sys.stderr)
+    finding = recursionprobe.finding(result)
+    if result.error:
+        finding = replace(finding, severity='warning')  # somebody has asked, and gets no answer
+    return _part(f'The recursion probe with {executable or sys.executable}', [finding], when=isotime(time.time()),
+                 took=result.took)
+
+
+def _progress(share, words):
+    """On a terminal in one line, else a line each."""
+    end = '\r' if sys.stderr.isatty() else '\n'
+    print(f'recursion probe: {share:4.0%} {words}'.ljust(60), end=end, file=sys.stderr, flush=True)
+
+
+# -- as text ---------------------------------------------------------------------------------------------
+
+def _lines(parts, everything):
+    told = [part for part in parts if part['when'] or part['checks']]
+    if not told:
+        yield 'All is well with the breadcrumbs.'
+    for number, part in enumerate(told):
+        yield from ([''] if number else [])
+        yield part['subject'] + _when(part)
+        for check in part['checks']:
+            if everything or len(part['checks']) == 1 or not (check['severity'] == 'ok' or 'hushed' in check):
+                yield from finding_lines(check)
+        yield _count(part['checks'])
+
+
+def _when(part):
+    if not part['when']:
+        return ':'
+    took = f' in {part["took"]:.2f} s' if part['took'] and part['now'] else ''
+    return f', {"checked" if part["now"] else "as of"} {clocktime(from_isotime(part["when"]))}{took}:'
+
+
+def _count(checks):
+    shown = [check['severity'] for check in checks if 'hushed' not in check]
+    words = [f'{shown.count(severity)} {names[shown.count(severity) != 1]}'
+             for severity, names in _WORDS.items() if severity in shown]
+    hushed = len(checks) - len(shown)
+    return '= ' + ', '.join(words + ([f'{hushed} hushed'] if hushed else []) or ['nothing is known'])

@@ -1,0 +1,218 @@
+"""Recurses to the limit through C code in many ways, each in a thread of its own, and may die of it.
+
+    python -I -S recursion_program.py STACK LIMIT SECONDS PARENT [WAY ...]
+
+Started by `recursionprobe`, which tells from its last line how it went: `python VERSION`, then `way NAME` and
+`end NAME EXCEPTION` around each, and `survived`; or `refused WORDS` (the system has no such stack) or `error WORDS`
+(it could not be tried).  It imports the standard library only, leaves no core file and no line in the kernel's
+log, and ends with its parent.
+"""
+import contextlib
+import faulthandler
+import functools
+import json
+import os
+import pickle
+import re
+import signal
+import sys
+import threading
+
+_DEPTH = 100000
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
+
+
+def say(words):
+    os.write(1, f'{words}\n'.encode())
+
+
+# -- the ways: each falls for ever ---------------------------------------------------------------------
+
+def sort_key(item=None):
+    return sorted([item, item], key=sort_key)
+
+
+class Described:
+    """The class of `described` finds its attributes as ExtensionClass and ComputedAttribute do."""
+
+    class Computed:
+        def __get__(self, instance, owner):
+            return instance.title
+
+    title = Computed()
+
+
+class Acquirer:
+    """Asks its container for what it lacks, as Acquisition does."""
+
+    def __init__(self, container):
+        self.__dict__['container'] = container
+
+    def __getattr__(self, name):
+        return getattr(self.container, name)
+
+
+def acquisition():
+    wrapped = None
+    for _ in range(sys.getrecursionlimit() + 10):
+        wrapped = Acquirer(wrapped)
+    return wrapped.title
+
+
+class Falling:
+    """Each special method calls itself through C."""
+
+    def __repr__(self):
+        return repr([self])
+
+    def __str__(self):
+        return str(self)
+
+    def __format__(self, spec):
+        return f'{self:{spec}}'
+
+    def __getattr__(self, name):
+        return getattr(self, name + 'x')
+
+    def __setattr__(self, name, value):
+        setattr(self, name, value)
+
+    def __iter__(self):
+        return iter(list(self))
+
+    def __add__(self, other):
+        return self + other
+
+    def __eq__(self, other):
+        return [self] == [other]
+
+    def __reduce__(self):
+        return Falling, (Falling(),)
+
+    def __call__(self):
+        return functools.partial(self)()
+
+
+def mapped(item=None):
+    return list(map(mapped, [item]))
+
+
+def expression():
+    return eval(_EXPRESSION)
+
+
+def statement():
+    exec('statement()', globals())
+
+
+def joined():
+    return ''.join(joined() for _ in 'a')
+
+
+def substituted(match=None):
+    return re.sub('a', substituted, 'a')
+
+
+def nested_list():
+    nested = []
+    for _ in range(_DEPTH):
+        nested = [nested]
+    return nested
+
+
+def nested_dict():
+    nested = {}
+    for _ in range(_DEPTH):
+        nested = {'a': nested}
+    return nested
+
+
+_EXPRESSION = compile('expression()', 'expression', 'eval')
+WAYS = {
+    'sorted with a key': sort_key,
+    'a computed attribute (__get__)': lambda: Described().title,
+    '__getattr__': lambda: Falling().title,
+    'acquisition (a chain of __getattr__)': acquisition,
+    '__setattr__': lambda: setattr(Falling(), 'title', ''),
+    '__iter__': lambda: list(Falling()),
+    '__add__': lambda: Falling() + 1,
+    '__eq__': lambda: Falling() == 1,
+    '__repr__': lambda: repr(Falling()),
+    '__str__': lambda: str(Falling()),
+    '__format__': lambda: f'{Falling():x}',
+    'functools.partial': lambda: Falling()(),
+    'map': mapped,
+    'eval of an expression': expression,
+    'exec of a statement': statement,
+    'join of a generator': joined,
+    're.sub with a function': substituted,
+    'json.dumps of nested lists': lambda: json.dumps(nested_list()),
+    'json.dumps of nested dictionaries': lambda: json.dumps(nested_dict()),
+    'json.loads': lambda: json.loads('[' * _DEPTH),
+    'pickle of nested lists': lambda: pickle.dumps(nested_list()),
+    'pickle through __reduce__': lambda: pickle.dumps(Falling()),
+    'comparison of nested lists': lambda: nested_list() == nested_list(),
+    'compile of a long expression': lambda: compile('a' + '.a' * _DEPTH, 'long', 'eval'),
+}
+
+
+# -- one life --------------------------------------------------------------------------------------------
+
+def fall(name):
+    """To the limit, and back with the exception that ended it: anything but a death is well."""
+    ended = ''
+    try:
+        WAYS[name]()
+    except BaseException as error:
+        ended = type(error).__name__
+    say(f'end {name} {ended}')
+
+
+def leave_no_trace(seconds, parent):
+    """The time limit and the parent's death end it by the kernel, whatever C code is doing then."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.alarm(seconds)
+    faulthandler.enable(open(os.devnull, 'w'))          # the kernel logs the faults of those who do not handle them
+    with contextlib.suppress(OSError), open('/proc/self/oom_score_adj', 'w') as file:
+        file.write('1000')                              # rather this process than the server
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(ImportError, OSError, AttributeError, TypeError):
+        import ctypes
+        control = ctypes.CDLL(None).prctl
+        control(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        control(_PR_SET_DUMPABLE, 0, 0, 0, 0)           # a core_pattern that is a pipe heeds no RLIMIT_CORE
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def prepare(stack, limit):
+    sys.setrecursionlimit(limit)
+    try:
+        threading.stack_size(stack)
+    except ValueError as error:
+        say(f'refused {error}')
+        os._exit(1)
+
+
+def main(stack, limit, seconds, parent, *names):
+    leave_no_trace(int(seconds), int(parent))
+    say(f'python {" ".join(sys.version.split())}')
+    try:
+        prepare(int(stack), int(limit))
+        for name in names or WAYS:
+            say(f'way {name}')
+            thread = threading.Thread(target=fall, args=(name,))
+            thread.start()
+            thread.join()
+    except (ValueError, OverflowError, RuntimeError, MemoryError) as error:
+        say(f'error {type(error).__name__}: {error}')
+        os._exit(1)
+    say('survived')
+    os._exit(0)                                         # without taking apart what is nested so deep
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])

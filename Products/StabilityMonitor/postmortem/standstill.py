@@ -1,0 +1,59 @@
+"""The words about a site that stood still: how long, who, and where.  Traces in, words and evidence out."""
+from __future__ import annotations
+
+from ..records import Evidence
+from ..records import clocktime
+from ..records import duration
+from . import hangnotes
+
+
+def what_stood_still(t):
+    """A hang, deadlock or spinning thread that lasted to the end, whatever that was."""
+    notes = t.recording.notes if t.recording else ()
+    for kind in ('hang', 'deadlock', 'spinning'):
+        begun = hangnotes.lasting(notes, kind)
+        if begun:
+            yield Evidence('black box', f'{begun.title.rstrip(".")}, since {clocktime(begun.time)}: for '
+                           f'{duration(max(0.0, t.last_sign - begun.time))} until the end.')
+
+
+def how_long(t):
+    sample = t.recording.last_sample if t.recording else None
+    since = t.word('hung_since') or (sample.time if t.hang and sample else 0.0)
+    lasted = t.last_sign - since if since else 0.0
+    return f'had not been answering for {duration(lasted)}' if lasted >= 1 else 'was not answering any more'
+
+
+def who_hung(t):
+    """The oldest request, and where its thread stood."""
+    oldest = min(t.recording.in_flight, key=lambda r: r.started, default=None) if t.recording else None
+    if oldest is None:
+        return ''
+    frame = next((frame for ident, frame in _places(t) if ident == oldest.ident), None)
+    return f': {oldest.method} {oldest.path}' + (f' stood in {frame.function} ({frame.file}:{frame.line})'
+                                                 if frame else '')
+
+
+def _places(t):
+    """(ident, innermost frame) of the threads that hung: as they wrote it at the end, or as it began."""
+    for ident, mark in t.stuck.items():
+        yield from ((ident, thread.frames[0]) for dump in mark.dumps[-1:] for thread in dump.threads if thread.frames)
+    begun = hangnotes.lasting(t.recording.notes)
+    for note in hangnotes.threads(t.recording.notes, begun) if begun else ():
+        if note.frames:
+            yield note.ident, note.frames[0]
+
+
+def stood_still(t, all_overdue: bool):
+    """The evidence for a hang."""
+    if t.hang:
+        yield Evidence('dead-man switch', f'The heartbeat had stood still since before {clocktime(t.hang.time)}, '
+                       'as when C code holds the interpreter lock (GIL).')
+    if all_overdue:
+        since = t.word('hung_since')
+        yield Evidence('black box', 'All threads that serve were busy with requests older than the option '
+                       f'"stall"{f" since {clocktime(since)}" if since else ""}.')
+    for ident, mark in t.stuck.items():
+        yield from (Evidence('dead-man switch', f'Thread 0x{ident:x} stood in {thread.frames[0].function} '
+                             f'({thread.frames[0].file}:{thread.frames[0].line}).')
+                    for dump in mark.dumps[-1:] for thread in dump.threads if thread.frames)

@@ -1,0 +1,159 @@
+"""Hangs: when nobody answers any more, who is in the way, and where; noted when it begins.
+
+A hang begins when every thread that serves is busy with a request older than the option "stall".  It is
+written into the black box at once, with the stack of each serving thread, because what follows may be a
+kill.  A hang that dissolves is an event of the run.  A deadlock, and a thread that serves no request but
+keeps a processor busy, are noted the same way, while other threads may still serve.
+"""
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from dataclasses import replace
+
+from ..records import Note
+from . import loglater
+from .activity import words
+
+#: So many threads of one hang, and of one deadlock, are noted: the ring must hold both, and some events besides.
+_MOST_THREADS, _MOST_IN_CYCLE = 24, 6
+_KEPT = 50
+#: A thread "spins" when it has used so much of one processor, at so many looks in a row.
+SPINNING, _LOOKS = 0.9, 2
+
+
+@dataclass(frozen=True)
+class Hang:
+    """A hang, deadlock or spinning thread of this run; `ended` is None while it lasts."""
+
+    kind: str                                           # 'hang', 'deadlock' or 'spinning'
+    started: float
+    summary: str
+    ended: float | None = None
+    threads: tuple[int, ...] = ()                       # idents of those that are in it
+
+
+class Hangs:
+    """`observe` gives a threads.Observation; it is asked only when something seems wrong."""
+
+    def __init__(self, recorder, observe, findings, stall: float):
+        self.recorder, self.observe, self.findings, self.stall = recorder, observe, findings, stall
+        self.hung_since = 0.0
+        self._lasting, self._past, self._busy = {}, [], {}
+
+    # -- nobody answers ------------------------------------------------------------------------------
+
+    def look(self, busy: list[float], serving: int, now: float) -> None:
+        """At each beat: when the requests in flight began, how many threads serve, now; all monotonic."""
+        hangs = bool(busy) and len(busy) >= serving and now - max(busy) > self.stall
+        if hangs and not self.hung_since:
+            self.hung_since = time.time() - (now - max(busy))
+            self.recorder.stamp('hung_since', self.hung_since)
+            self._begin_hang(len(busy))
+        elif self.hung_since and not hangs:
+            self.recorder.set_word('hung_since', 0)
+            self.hung_since = 0.0
+            self._end('hang', 'It answers again.')
+
+    def _begin_hang(self, count):
+        seen = self.observe()
+        serving = [state for state in seen.states if state.request]
+        summary = f'All {count} threads that serve have been busy with requests for longer than {self.stall:g} s'
+        self._begin('hang', 'hang', Hang('hang', self.hung_since, f'{summary}: {_mostly(serving)}.',
+                                         threads=tuple(state.ident for state in serving)))
+        for state in serving[:_MOST_THREADS]:
+            self.recorder.note(_note('hang', state))
+        main = next((state for state in seen.states if state.kind == 'main' and not state.request), None)
+        if main:
+            self.recorder.note(_note('hang', main))
+        self.look_for_deadlock(seen)
+
+    # -- locks ---------------------------------------------------------------------------------------
+
+    def look_for_deadlock(self, seen=None) -> None:
+        """Called while something takes long: a request is slow, nobody answers, or a deadlock was found before."""
+        seen = self.observe() if seen is None else seen
+        states = {state.ident: state for state in seen.states}
+        found = {tuple(sorted(deadlock.idents)): deadlock for deadlock in seen.deadlocks}
+        for key in [k for k in self._lasting if k[0] == 'deadlock' and k[1] not in found]:
+            self._end(key, 'It has dissolved.')
+        for idents, deadlock in found.items():
+            if ('deadlock', idents) not in self._lasting:
+                self._begin_deadlock(('deadlock', idents), [states[i] for i in deadlock.idents if i in states],
+                                     'the locks name their owners' if deadlock.known else 'inferred from the code')
+
+    def _begin_deadlock(self, key, cycle, source):
+        summary = '; '.join(f'{_who(state)} {words(state)}' for state in cycle)
+        self._begin(key, 'deadlock', Hang('deadlock', time.time(), f'Deadlock ({source}): {summary}.', threads=key[1]),
+                    'Restart Zope; then take the locks in one order everywhere, or fewer of them.')
+        for state in cycle[:_MOST_IN_CYCLE]:
+            self.recorder.note(_note('deadlock', state))
+
+    # -- processors ----------------------------------------------------------------------------------
+
+    def look_for_spinning(self, states) -> None:
+        """At each tenth beat: threads that serve no request and use a whole processor."""
+        busy = {state.ident: state for state in states
+                if not state.request and state.kind in ('main', 'other') and (state.cpu or 0) >= SPINNING}
+        self._busy = {ident: self._busy.get(ident, 0) + 1 for ident in busy}
+        for ident, looks in self._busy.items():
+            if looks >= _LOOKS and ('spinning', ident) not in self._lasting:
+                state = busy[ident]
+                summary = (f'{state.name or "A thread"}, which serves no request, uses {state.cpu:.0%} of a processor'
+                           f'{_at(state)}')
+                hang = Hang('spinning', time.time(), f'{summary}.', threads=(ident,))
+                self._begin(('spinning', ident), 'spinning', hang,
+                            'Look at its stack among the threads, and at the known issues of the server.')
+                self.recorder.note(_note('spinning', state))
+        for key in [k for k in self._lasting if k[0] == 'spinning' and k[1] not in busy]:
+            self._end(key, 'It has stopped.')
+
+    # -- events --------------------------------------------------------------------------------------
+
+    def _begin(self, key, kind, hang, action='Look at the threads: each says what it waits for.'):
+        self._lasting[key] = hang
+        self.findings.add(_id(key), hang.summary, '', action, 'critical')
+        self.recorder.note(Note(0, hang.started, kind, 0, title=hang.summary))
+
+    def _end(self, key, how):
+        hang = self._lasting.pop(key)
+        now = time.time()
+        self._past = [*self._past[1 - _KEPT:], replace(hang, ended=now)]
+        self.findings.drop(_id(key))
+        self.recorder.note(Note(0, now, f'{hang.kind}-ended', 0, seconds=now - hang.started, title=hang.summary))
+        loglater.log(logging.WARNING, '%s %s It lasted %.1f s.', hang.summary, how, now - hang.started)
+
+    def lasts(self, kind: str) -> bool:
+        return any(hang.kind == kind for hang in list(self._lasting.values()))
+
+    def known(self) -> list[Hang]:
+        """Those that last, then those that ended, newest first."""
+        return list(self._lasting.values()) + self._past[::-1]
+
+
+def _id(key):
+    return key if isinstance(key, str) else f'{key[0]}-{key[1]}'
+
+
+def _note(kind, state):
+    request = state.request or {}
+    title = f'{request["method"]} {request["path"]}' if request else state.name
+    return Note(0, time.time(), kind, state.ident, state.native_id, request.get('number', 0),
+                request.get('seconds', 0.0), title, words(state), state.frames)
+
+
+def _mostly(states):
+    """What most of them do, in words."""
+    doing = [words(state) for state in states]
+    most = max(doing, key=doing.count, default='it is not known what they do')
+    return f'{doing.count(most)} of them: {most}' if doing else most
+
+
+def _who(state):
+    request = state.request
+    return f'{request["method"]} {request["path"]} ({state.name})' if request else state.name
+
+
+def _at(state):
+    return f' in {state.frames[0].function} ({state.frames[0].file})' if state.frames else ''

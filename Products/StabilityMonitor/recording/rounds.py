@@ -1,0 +1,132 @@
+"""The rounds of the heartbeat: all that is looked after while a run lives, and what it can be asked.
+
+Duties are done at each beat, rounds at each tenth; see `heartbeat`.
+"""
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from ..questions import Inbox
+from ..records import shallow
+from . import loglater
+from .deadman import DeadMan
+from .hangs import SPINNING
+from .hangs import Hangs
+from .heartbeat import ROUND
+from .heartbeat import Heartbeat
+from .heartbeat import SurvivedMarks
+from .heartbeat import Workers
+from .slowrequests import SlowRequests
+from .threads import Observation
+from .threads import ThreadWatch
+from .vitals import Vitals
+
+
+class Rounds:
+    """Watches over `life`, a LivingRun with a recorder.  `start` begins."""
+
+    def __init__(self, life):
+        self.life, self.recorder, self.options = life, life.recorder, life.options
+        self.vitals = Vitals(life.context.get('cgroup', {}))
+        self.workers = Workers(self.recorder)
+        self.threads = ThreadWatch(self.recorder)
+        self.slow = SlowRequests(self.recorder, self.options.slow_request, self.options.sample_interval, self.snapshot)
+        self.hangs = Hangs(self.recorder, self.observe, life.findings, self.options.stall)
+        self.deadman = self.inbox = None
+        self._marks = SurvivedMarks(self.recorder, life.mark_files())
+        duties = [self.take_sample, self.slow.look, self._marks.check, self.recorder.release_dead_slots]
+        rounds = [self.vitals.look, self.workers.look, self.threads.look, self._look_for_deadlock,
+                  self._look_for_spinning, *life.checks()]
+        if life.gauge:
+            rounds.append(life.gauge.look)
+        if life.trace_log:
+            duties.append(life.trace_log.write)
+        self.heartbeat = Heartbeat(self.options.sample_interval, duties, life.findings, self._in_thread, rounds)
+
+    def start(self) -> None:
+        self.heartbeat.start()
+
+    def _in_thread(self):
+        """What belongs to the thread of the heartbeat."""
+        loglater.HURRIED.add(self.heartbeat.ident)
+        if self.life.directory:
+            self._arm_dead_man()
+            self._open_inbox()
+
+    def _arm_dead_man(self):
+        with self.life.findings.guarded('dead-man', 'A held GIL is not noted on this system.',
+                                        'Nothing can be done; hangs that keep the heartbeat running are seen.'):
+            interval = self.options.sample_interval
+            self.deadman = DeadMan(self.life.directory.path, max(self.options.stall, 3 * interval), ROUND * interval,
+                                   self.life.base.file_mode)
+            self._marks.watch('deadman', self.deadman.file)
+            self.heartbeat.duties.append(self.deadman.rearm)
+            self.heartbeat.rounds.append(self._rearm_threads)
+
+    def _rearm_threads(self):
+        self.deadman.rearm_threads({index: slot.native_id for index, slot in list(self.recorder.slots.items())},
+                                   self._marks.watch)
+
+    def _open_inbox(self):
+        with self.life.findings.guarded('inbox', 'Questions from outside, as by "stabilitymonitor stacks", get no '
+                                        'answer.', 'Make the directory writable for the user of Zope, and restart.'):
+            self.inbox = Inbox(self.life.directory.path, {'stacks': self.tell_stacks})
+            self.heartbeat.duties.append(self.inbox.look)
+
+    # -- at each beat --------------------------------------------------------------------------------
+
+    def take_sample(self) -> None:
+        now, (busy, serving) = time.monotonic(), self.workers.count()
+        overdue = sum(now - began > self.options.stall for began in busy)
+        self.recorder.sample(self.vitals.sample(len(busy), overdue, serving))
+        self.hangs.look(busy, serving, now)
+
+    # -- when something seems wrong --------------------------------------------------------------------
+
+    def observe(self) -> Observation:
+        """All threads, and those that wait for each other; empty when that fails."""
+        seen = Observation(())
+        with self.life.findings.guarded('threads', 'What the threads do is not known.'):
+            seen = self.threads.observe()
+        with self.life.findings.guarded('measured-stacks', 'How deep the stacks of these threads are is not known.'):
+            if self.life.gauge:
+                seen = replace(seen, states=self.life.gauge.measured(seen.states))
+        return seen
+
+    def snapshot(self) -> tuple:
+        """The ThreadStates of all threads."""
+        return self.observe().states
+
+    def _look_for_deadlock(self):
+        if self.slow.are_in_flight() or self.hangs.lasts('deadlock'):
+            self.hangs.look_for_deadlock()
+
+    def _look_for_spinning(self):
+        serving = {slot.native_id for slot in list(self.recorder.slots.values())}
+        busy = any(share >= SPINNING for tid, share in self.threads.busiest().items() if tid not in serving)
+        self.hangs.look_for_spinning(self.snapshot() if busy else ())
+
+    # -- when it is asked ------------------------------------------------------------------------------
+
+    def tell_stacks(self) -> dict:
+        """What every thread does, which requests are slow, and what hangs: for pages, and for those who ask."""
+        return {'time': time.time(), 'threads': [shallow(state) | {'frames': [shallow(f) for f in state.frames]}
+                                                 for state in self.snapshot()],
+                'slow': [profile.to_json() for profile in self.slow.known()],
+                'hangs': [shallow(hang) for hang in self.hangs.known()]}
+
+    # -- the end ---------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        self.heartbeat.stop()
+        loglater.HURRIED.discard(self.heartbeat.ident)
+        if self.deadman:
+            self.deadman.disarm()
+
+    def detach(self) -> None:
+        """In a forked child."""
+        loglater.start_anew()
+        self.vitals.detach()
+        if self.deadman:
+            self.deadman.detach()

@@ -1,0 +1,166 @@
+"""Slow requests: their stacks, taken by the heartbeat, and where their time went.
+
+A request that lasts longer than two beats is watched: its stack is counted at each beat.  When it is older
+than the option "slow-request" its stack is kept among the breadcrumbs, and again whenever its age has
+doubled; the log is told once.  Files, lines and functions only: never locals, never a request object.
+"""
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+
+from ..records import Frame
+from ..records import Note
+from ..records import shallow
+from . import loglater
+from .activity import words
+from .stacks import stacks
+
+#: So many different stacks of one request are counted; the rest of its samples is only counted as a whole.
+_MOST_STACKS = 100
+_KEPT = 50
+_SHOWN = 4
+
+
+class Profile:
+    """The stacks of one request, counted by function."""
+
+    def __init__(self, number: int, slot, key, began: float, due: float):
+        self.number, self.ident, self.native_id = number, slot.ident, slot.native_id
+        self.method, self.path = key
+        self.began, self.due = began, due               # monotonic
+        self.started = time.time() - (time.monotonic() - began)
+        self.samples, self.counted, self.last, self.shown = 0, Counter(), (), ()
+        self._places = {}                               # one object for each: stacks differ little
+        self.seconds, self.noted, self.ended = 0.0, 0, None
+
+    @property
+    def title(self) -> str:
+        return f'{self.method} {self.path}'
+
+    def add(self, frames: tuple[Frame, ...], seconds: float) -> None:
+        self.samples += 1
+        self.seconds, self.last = seconds, frames
+        key = tuple(self._places.setdefault(place, place) for place in map(_place, frames))
+        if key in self.counted or len(self.counted) < _MOST_STACKS:
+            self.counted[key] += 1
+
+    def shares(self) -> list[dict]:
+        """[{file, function, within, own}]: the share of the samples within each function and in it itself, 0 to 1."""
+        within, own = Counter(), Counter()
+        for frames, count in self.counted.items():
+            for place in set(frames):
+                within[place] += count
+            if frames:
+                own[frames[0]] += count
+        total = sum(self.counted.values()) or 1
+        return [{'file': file, 'function': function, 'within': within[file, function] / total,
+                 'own': own[file, function] / total}
+                for file, function in sorted(within, key=lambda place: (-own[place], -within[place]))]
+
+    def where(self) -> str:
+        """Where the time went, in words."""
+        return ', '.join(f'{share["own"]:.0%} in {share["function"]} ({share["file"]})'
+                         for share in self.shares()[:_SHOWN] if share['own'] >= 0.05)
+
+    def to_json(self) -> dict:
+        """What a page or a program shows of it."""
+        return {'number': self.number, 'ident': self.ident, 'method': self.method, 'path': self.path,
+                'started': self.started, 'seconds': self.seconds, 'ended': self.ended, 'samples': self.samples,
+                'shares': self.shares(), 'frames': [shallow(frame) for frame in self.last],
+                'stacks': [[list(frames), count] for frames, count in self.counted.most_common()]}
+
+    def change(self) -> str:
+        """What has changed in the stack since it was last kept."""
+        if not self.shown:
+            return ''
+        if self.last == self.shown:
+            return 'the stack has not changed'
+        pairs = zip(reversed(self.last), reversed(self.shown), strict=False)
+        same = next((n for n, (new, old) in enumerate(pairs) if new != old), min(len(self.last), len(self.shown)))
+        if not same:
+            return 'the whole stack has changed'
+        frame = self.last[-same]
+        return f'the stack is the same down to {frame.function} ({frame.file}:{frame.line})'
+
+
+class SlowRequests:
+    """`look` is called at each beat; `states` gives the ThreadStates of all threads, asked when one is due."""
+
+    def __init__(self, recorder, slow: float, interval: float, states, clock=time.monotonic):
+        self.recorder, self.slow, self.states, self.clock = recorder, slow, states, clock
+        self.watched_from = min(slow, 2 * interval)
+        self._profiles, self._kept = {}, []
+
+    def look(self) -> None:
+        now = self.clock()
+        old = [(slot, began, slot.number, slot.key) for slot, began in self.recorder.in_flight()
+               if now - began >= self.watched_from]
+        if not old and not self._profiles:
+            return
+        taken = stacks({slot.ident for slot, *_ in old})
+        self._sample(old, taken, dict(self.recorder.in_flight()), now)
+        self._keep_due(now)
+
+    def _sample(self, old, taken, still, now):
+        """What was read of a slot belongs together if the same request is `still` in flight afterwards."""
+        flying = {number: (slot, began, key) for slot, began, number, key in old if still.get(slot) == began}
+        for number, (slot, began, key) in flying.items():
+            if slot.ident not in taken:
+                continue                                # its thread has ended without ending it
+            if number not in self._profiles:
+                self._profiles[number] = Profile(number, slot, key, began, self.slow)
+            self._profiles[number].add(taken[slot.ident], now - began)
+        for number in [n for n in self._profiles if n not in flying]:
+            self._end(self._profiles.pop(number), now)
+
+    def _keep_due(self, now):
+        due = [profile for profile in self._profiles.values() if now - profile.began >= profile.due]
+        if not due:
+            return
+        doing = {state.request['number']: state for state in self.states() if state.request}
+        for profile in due:
+            self._keep(profile, doing.get(profile.number), now)
+
+    def _keep(self, profile, state, now):
+        while profile.due <= now - profile.began:
+            profile.due *= 2
+        frames = state.frames if state and state.frames else profile.last
+        activity = state and words(state)
+        profile.last = frames
+        detail = '; '.join(filter(None, (activity, profile.change(), profile.where())))
+        self._note('slow', profile, detail, frames)
+        if not profile.noted:
+            loglater.log(logging.WARNING, 'Slow request: %s has taken %.1f s so far in thread 0x%x. %s',
+                         profile.title, profile.seconds, profile.ident, _line(frames, activity))
+        profile.noted += 1
+        profile.shown = frames
+
+    def _end(self, profile, now):
+        if not profile.noted:
+            return
+        profile.ended, profile.seconds = time.time(), now - profile.began
+        self._note('slow-ended', profile, profile.where(), profile.last)
+        self._kept = [*self._kept[1 - _KEPT:], profile]
+
+    def _note(self, kind, profile, detail, frames):
+        self.recorder.note(Note(0, time.time(), kind, profile.ident, profile.native_id, profile.number,
+                                profile.seconds, profile.title, detail, frames))
+
+    def are_in_flight(self) -> bool:
+        return any(profile.noted for profile in list(self._profiles.values()))
+
+    def known(self) -> list[Profile]:
+        """The slow requests of this process, those in flight first, then the newest that ended."""
+        flying = [profile for profile in list(self._profiles.values()) if profile.noted]
+        return sorted(flying, key=lambda p: p.began) + self._kept[::-1]
+
+
+def _place(frame):
+    return frame.file, frame.function
+
+
+def _line(frames, activity):
+    places = ' < '.join(f'{frame.function} ({frame.file}:{frame.line})' for frame in frames[:5])
+    return f'It {activity}. At {places}' if activity else f'At {places}'

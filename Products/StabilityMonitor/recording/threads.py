@@ -1,0 +1,290 @@
+"""What every thread of this process is doing: Python's frames, the kernel's facts and the recorder's requests,
+put together for one moment.
+
+Of other threads only code, line and module name of their frames are read; no frame is kept.  No lock is
+taken: a stuck thread may hold it (so `threading.enumerate` is not called).
+"""
+from __future__ import annotations
+
+import collections
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import blackbox as box
+from ..records import Frame
+from ..records import ThreadState
+from . import activity
+from .kernelthreads import KernelThreads
+from .kernelthreads import Task
+from .kernelthreads import waits_for_interpreter
+from .locks import Deadlock
+from .locks import Spot
+from .locks import deadlocks
+from .locks import examine
+
+MOST_FRAMES = 200
+#: A share of the processor is taken over at least so many seconds, if there is a reading so old.
+LEAST_SECONDS = 1.0
+#: A circle of locks is called a deadlock when nobody in it has moved for so many seconds.
+STILL = 0.1
+SPINNING = 0.9
+_NOT_MOVING = ('', 'futex', 'restart_syscall')
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All threads at one moment: main, workers, others; and those that wait for each other.  Where one of several
+    threads may hold a lock, `holders` of the state is empty and its detail names them all."""
+
+    states: tuple[ThreadState, ...]
+    deadlocks: tuple[Deadlock, ...] = ()
+
+
+class ThreadWatch:
+    """`look` now and then; `snapshot` or `observe` when somebody wants to know.  Any thread may call them.
+
+    `gauge(ident, native_id)` gives (size, used) of a stack or None.
+    """
+
+    def __init__(self, recorder=None, clock=time.monotonic, proc: Path = Path('/proc'),
+                 gauge: Callable[[int, int], tuple[int, int] | None] | None = None, sleep=time.sleep):
+        self.recorder, self.clock, self.gauge, self.sleep = recorder, clock, gauge, sleep
+        self.kernel = KernelThreads(proc)
+        self._readings = collections.deque(maxlen=2)
+
+    def look(self) -> None:
+        """Read how much of the processor each thread has had by now."""
+        readings = {tid: self.kernel.reading(tid) for tid in self.kernel.ids()}
+        self._readings.append((self.clock(), readings))
+
+    def busiest(self) -> dict[int, float]:
+        """{native id: share of a processor} between the last two looks."""
+        if len(self._readings) < 2:
+            return {}
+        (before, old), (now, new) = self._readings
+        return {tid: (reading.cpu - old[tid].cpu) / (now - before) for tid, reading in new.items()
+                if reading and old.get(tid) and now > before}
+
+    def snapshot(self, wait: float = 0.0) -> tuple[ThreadState, ...]:
+        """See `observe`."""
+        return self.observe(wait).states
+
+    def observe(self, wait: float = 0.0) -> Observation:
+        """All threads.  Where no reading is a second old, `wait` so many seconds for a share of the processor."""
+        before = self._reading_before()
+        if before is None and wait:
+            self.look()
+            self.sleep(wait)
+            before = self._readings[-1]
+        return _Moment(self, before).observation()
+
+    def is_spinning(self) -> bool:
+        """Has a thread that serves no request used a whole processor between the last two looks?"""
+        readings = tuple(self._readings)
+        if len(readings) < 2:
+            return False
+        (began, before), (ended, after) = readings
+        serving = {slot.native_id for slot in tuple(self.recorder.slots.values())} if self.recorder else ()
+        return any(after[tid].cpu - before[tid].cpu >= SPINNING * (ended - began)
+                   for tid in after if tid not in serving and after[tid] and before.get(tid))
+
+    def _reading_before(self):
+        old = [entry for entry in tuple(self._readings) if self.clock() - entry[0] >= LEAST_SECONDS]
+        return old[-1] if old else None
+
+
+class _Moment:
+    """One observation in the making."""
+
+    def __init__(self, watch, before):
+        self.kernel, self.recorder, self.gauge, self.sleep = watch.kernel, watch.recorder, watch.gauge, watch.sleep
+        self.now = watch.clock()
+        self.time, self.before = before or (self.now, {})
+        self.own = threading.get_ident()
+        self.tasks = {tid: task for tid in self.kernel.ids() if (task := self.kernel.task(tid))}
+        self.stacks, self.names, natives = stacks(), *_known_threads()
+        self.slots = self._slots()
+        natives |= {ident: slot.native_id for ident, slot in self.slots.items()}
+        self.native_ids = {ident: natives[ident] for ident in self.stacks if natives.get(ident)}
+        self.native_ids |= self._by_stack()
+        for ident in self.stacks:
+            self.names.setdefault(ident, self._comm(ident))
+        self.wants = examine(self.stacks, [ident for ident in self.stacks if self._may_wait(ident)])
+
+    def observation(self):
+        shares = {tid: self._share(tid) for tid in self.tasks}
+        self.busiest = max((share[0] for share in shares.values() if share[0] is not None), default=0.0)
+        states = [self._state(ident, shares) for ident in self.stacks]
+        states += [self._native(task, shares) for task in self._without_python()]
+        return Observation(tuple(sorted(states, key=_order)), tuple(self._deadlocks()))
+
+    # -- who is who ------------------------------------------------------------------------------------
+
+    def _slots(self):
+        slots = tuple(self.recorder.slots.values()) if self.recorder else ()
+        return {slot.ident: slot for slot in slots if slot.life() is not None}
+
+    def _by_stack(self):
+        nameless = [ident for ident in self.stacks if ident not in self.native_ids]
+        known = set(self.native_ids.values())
+        return self.kernel.by_stack(nameless, [task for tid, task in self.tasks.items() if tid not in known])
+
+    def _without_python(self):
+        known = set(self.native_ids.values())
+        return [task for tid, task in self.tasks.items() if tid not in known]
+
+    def _task(self, ident):
+        return self.tasks.get(self.native_ids.get(ident))
+
+    def _comm(self, ident):
+        task = self._task(ident)
+        return task.comm if task else 'a thread without a name'
+
+    def _may_wait(self, ident):
+        task = self._task(ident)
+        return ident != self.own and (task is None or task.call in _NOT_MOVING and not waits_for_interpreter(task))
+
+    def _kind(self, ident, name, code):
+        if ident == threading.main_thread().ident:
+            return 'main'
+        if name.startswith('StabilityMonitor'):
+            return 'monitor'
+        return 'worker' if ident in self.slots or name.startswith('waitress-') or code == 'idle' else 'other'
+
+    # -- what it does ----------------------------------------------------------------------------------
+
+    def _share(self, tid):
+        """(share of a processor, times a second that it came to one), each None when not known."""
+        old, new = self.before.get(tid), self.tasks[tid].reading
+        seconds = self.now - self.time
+        if old is None or new is None or seconds <= 0 or new.cpu < old.cpu:
+            return None, 0.0
+        return (new.cpu - old.cpu) / seconds, max(0, new.turns - old.turns) / seconds
+
+    def _state(self, ident, shares):
+        task, frames = self._task(ident), tuple(map(_frame, self.stacks[ident]))
+        code, detail = self._judge(ident, task, frames, shares)
+        name, native_id = self.names[ident], self.native_ids.get(ident, 0)
+        size, used = self.gauge and self.gauge(ident, native_id) or (0, 0)
+        cpu = shares.get(native_id, (None,))[0]
+        want = self.wants.get(ident)
+        return ThreadState(
+            ident, native_id, name, self._kind(ident, name, code), code, detail, frames, cpu,
+            self.now - self.time if cpu is not None else 0.0, self._request(ident), size, used,
+            tuple(holder.ident for holder in want.holders) if want and len(want.holders) == 1 else ())
+
+    def _native(self, task, shares):
+        code, detail = activity.judge(activity.Facts((), task, False, *self._load(task, shares)))
+        cpu = shares[task.tid][0]
+        return ThreadState(0, task.tid, task.comm, 'other', code, detail, (), cpu,
+                           self.now - self.time if cpu is not None else 0.0)
+
+    def _load(self, task, shares):
+        cpu, turns = shares.get(task.tid, (None, 0.0)) if task else (None, 0.0)
+        return cpu, self.busiest, turns
+
+    def _judge(self, ident, task, frames, shares):
+        if ident == self.own:
+            return 'running', 'takes this snapshot'
+        want = self.wants.get(ident)
+        phrase = want.phrase(self.names) if want else ''
+        lock, waiting = (phrase, '') if want and want.lock else ('', phrase)
+        return activity.judge(activity.Facts(
+            frames, task, waits_for_interpreter(task), *self._load(task, shares), lock, waiting,
+            *_call_is_about(self.kernel, task)))
+
+    def _request(self, ident):
+        slot = self.slots.get(ident)
+        if slot is None or not slot.on:
+            return None
+        try:
+            (number, started, began, phase, _, _, method_length, path_length, _, method, path,
+             _) = box.request.unpack_from(self.recorder.buffer, slot.half_offsets[slot.half])
+        except ValueError:                              # the black box was let go of
+            return None
+        return {'number': number, 'method': method[:method_length].decode('utf-8', 'replace'),
+                'path': path[:path_length].decode('utf-8', 'replace'), 'started': started,
+                'seconds': max(0.0, self.now - began), 'phase': box.PHASES[phase] if phase < len(box.PHASES) else ''}
+
+    # -- deadlocks ---------------------------------------------------------------------------------------
+
+    def _deadlocks(self):
+        """Circles in which nobody moves: looked at twice, since healthy code, too, waits for a moment."""
+        found = deadlocks(self.wants, self.names)
+        if not found:
+            return
+        self.sleep(STILL)
+        again = stacks()
+        for deadlock in found:
+            if all(again.get(ident) == self.stacks[ident] and self._has_not_moved(ident) for ident in deadlock.idents):
+                yield deadlock
+
+    def _has_not_moved(self, ident):
+        task = self._task(ident)
+        return task is None or self.kernel.reading(task.tid) == task.reading
+
+
+def stacks() -> dict[int, tuple[Spot, ...]]:
+    """{ident: its frames, innermost first, at most MOST_FRAMES}."""
+    frames, found = sys._current_frames(), {}
+    while frames:
+        ident, frame = frames.popitem()
+        found[ident] = tuple(_walk(frame))
+    return found
+
+
+def _walk(frame):
+    spots = []
+    while frame is not None and len(spots) < MOST_FRAMES:
+        module = dict.get(frame.f_globals, '__name__')
+        spots.append(Spot(frame.f_code, frame.f_lasti, frame.f_lineno, module if type(module) is str else ''))
+        frame = frame.f_back
+    return spots
+
+
+def _frame(spot):
+    return Frame(spot.code.co_filename, spot.line, spot.code.co_name)
+
+
+def _known_threads():
+    """({ident: name}, {ident: native id}) of Python's threads.  A copy of a dict is one step under the GIL."""
+    threads = dict(threading._active)
+    return ({ident: str(getattr(thread, '_name', '')) for ident, thread in threads.items()},
+            {ident: getattr(thread, '_native_id', None) or 0 for ident, thread in threads.items()})
+
+
+def _call_is_about(kernel, task: Task | None):
+    """(a path, peer or child; descriptors) of the system call that a thread is in."""
+    if task is None or not task.arguments:
+        return '', ()
+    call, arguments = task.call, task.arguments
+    if call in activity.PATHS:
+        return kernel.text(arguments[activity.PATHS[call]]), ()
+    if call in activity.CHILDREN:
+        return _child(kernel, arguments[call == 'waitid']), ()
+    if call == 'connect':
+        return kernel.socket_address(*arguments[1:3]), _described(kernel, arguments[:1])
+    if call in activity.POLLS:
+        return '', _described(kernel, kernel.polled(*arguments[:2]))
+    if call in activity.STREAMS | activity.LOCKED:
+        return '', _described(kernel, arguments[:1])
+    return '', ()
+
+
+def _described(kernel, descriptors):
+    return tuple(filter(None, (kernel.descriptor(number) for number in descriptors[:8])))
+
+
+def _child(kernel, pid):
+    """Such as "process 4711 (convert)"."""
+    if not 0 < pid < 1 << 22:
+        return 'any child process'
+    return ' '.join(filter(None, (f'process {pid}', (name := kernel.process_name(pid)) and f'({name})')))
+
+
+def _order(state):
+    return ('main', 'worker', 'other', 'monitor').index(state.kind), not state.frames, state.native_id, state.ident

@@ -1,0 +1,88 @@
+"""A recursion that stops just before the end of its stack, and what the gauge says of it, as a line of JSON.
+
+    gauge_deep.py WHERE SIZE KEEP       WHERE is `thread` or `main`; KEEP bytes of the SIZE are left free
+
+Each level asks the kernel for its own stack pointer, so that the truth comes from elsewhere than the gauge.
+"""
+import json
+import resource
+import sys
+import threading
+
+from Products.StabilityMonitor.recording.stackgauge import StackGauge
+from Products.StabilityMonitor.recording.stackgauge import headroom
+
+STEP = 10 << 10
+
+
+class Deeper:
+    """Recursion through C: a sort whose key sorts again.  No other way gets so far in so few levels."""
+
+    def __init__(self, floor):
+        self.floor, self.lowest = floor, None
+
+    def key(self, item):
+        self.lowest = pointer()
+        return sorted([item], key=self.key) if self.lowest > self.floor else ''
+
+
+def pointer():
+    with open('/proc/thread-self/syscall') as file:
+        return int(file.read().split()[-2], 16)
+
+
+def measure(gauge, keep, answer):
+    stack = gauge.own()
+    before = gauge.used(stack)
+    Deeper(stack.address + keep + STEP).key('')
+    first = gauge.rise(stack, before)
+    deeper = Deeper(stack.address + keep)               # the main thread's stack is mapped no further than `first`
+    deeper.key('')
+    answer.update(size=stack.size, before=before, truth=stack.top - deeper.lowest, first=first,
+                  known=gauge.rise(stack, first), own=gauge.used(stack))
+    answer['again'] = gauge.rise(stack, answer['known'])
+
+
+def watched(gauge, native_id, ident, name):
+    """What another thread says of it."""
+    stack = gauge.of_thread(native_id, ident)
+    used = gauge.used(stack)
+    return {'other_size': stack.size, 'other': used,
+            'severity': headroom(stack.size, used, name, gauge.granule).severity}
+
+
+def in_thread(gauge, size, keep, answer):
+    threading.stack_size(size)
+    done, over = threading.Event(), threading.Event()
+
+    def run():
+        try:
+            measure(gauge, keep, answer)
+        finally:
+            done.set()
+        over.wait()
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    done.wait()
+    answer.update(watched(gauge, thread.native_id, thread.ident, 'Worker'))
+    over.set()
+    thread.join()
+
+
+def in_main(gauge, size, keep, answer):
+    resource.setrlimit(resource.RLIMIT_STACK, (size, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+    measure(gauge, keep, answer)
+    main = threading.main_thread()
+    thread = threading.Thread(target=lambda: answer.update(watched(gauge, main.native_id, main.ident, 'MainThread')))
+    thread.start()
+    thread.join()
+
+
+def main(where, size, keep):
+    sys.setrecursionlimit(100000)
+    answer = {}
+    {'thread': in_thread, 'main': in_main}[where](StackGauge(), int(size), int(keep), answer)
+    print(json.dumps(answer))
+
+
+main(*sys.argv[1:])

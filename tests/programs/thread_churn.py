@@ -1,0 +1,132 @@
+"""Threads start, serve one request and end, by the hundred thousand, while everything watches over them.
+
+    thread_churn.py DIRECTORY THREADS
+
+The whole living run is there: recorder, heartbeat, slow requests, dead-man switch, alternate stacks and stack gauge,
+with a beat of 3 ms.  Some requests are slow ones; now and then there are more threads than slots.  Prints
+JSON: what process and kernel held after a warm-up, what they hold at the end, and what became of the requests.
+"""
+import _thread
+import gc
+import json
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (2, 1)]
+
+from programs.handshake import until  # noqa: E402
+
+from Products.StabilityMonitor import blackbox  # noqa: E402
+from Products.StabilityMonitor import blackboxreader  # noqa: E402
+from Products.StabilityMonitor.options import load  # noqa: E402
+from Products.StabilityMonitor.recording.livingrun import LivingRun  # noqa: E402
+
+BEAT, SLOW, STALL = 0.003, 0.02, 0.5
+BATCH, CROWD = 56, blackbox.SLOT_COUNT + 16
+#: A crowd, which fills all slots, comes each so many batches; a slow request each so many threads.
+CROWDED, SLOWLY, WARM = 20, 1000, 0.2
+
+
+def live(directory):
+    options, problems = load({'directory': directory, 'stall': f'{STALL}s'}, {})
+    assert not problems, problems
+    options.sample_interval, options.slow_request = BEAT, SLOW      # faster than an administrator may choose
+    life = LivingRun(options, {'host': 'test', 'client_home': directory, 'listen': ''}, 'server', {})
+    life.start()
+    life.armed()
+    life.serving()
+    return life
+
+
+class Churn:
+    """`begun` requests were recorded by their threads, which found a slot or, in a crowd, none."""
+
+    def __init__(self, life):
+        self.life, self.recorder = life, life.recorder
+        self.done, self.odd = Counter(), []
+
+    def all_slots_are_free(self):
+        return not self.recorder.slots and len(self.recorder._free) == blackbox.SLOT_COUNT
+
+    def serve(self, number, together):
+        """The life of one thread."""
+        try:
+            self.recorder.begin('GET', f'/page/{number % 1000}')
+            self.recorder.phase(blackbox.PHASES.index('publishing'))
+            if together is not None:
+                together.wait()
+            elif number % SLOWLY == 0:
+                time.sleep(2 * SLOW)
+            self.done['slot' if hasattr(self.recorder._local, 'slot') else 'none'] += 1
+            self.recorder.end(200)
+        except Exception as error:                      # would be printed, and lost
+            self.odd.append(repr(error))
+
+    def batch(self, first, size, together=None):
+        """Threads of `threading` and, for one in eight, of `_thread`, as C code would start them."""
+        threads = [threading.Thread(target=self.serve, args=(first + n, together)) for n in range(size - size // 8)]
+        for thread in threads:
+            thread.start()
+        for n in range(len(threads), size):
+            _thread.start_new_thread(self.serve, (first + n, together))
+        for thread in threads:
+            thread.join()
+        until(lambda: sum(self.done.values()) >= first + size, 'the threads of a batch')
+
+    def run(self, threads):
+        """(what was held after the warm-up, what is held at the end)"""
+        first, warm, batches = 0, None, 0
+        while first < threads:
+            until(self.all_slots_are_free, f'all slots free, after {first} threads')
+            if warm is None and first >= WARM * threads:
+                warm = held()
+            crowded = batches % CROWDED == CROWDED - 1
+            size = CROWD if crowded else BATCH
+            self.batch(first, size, threading.Barrier(size) if crowded else None)
+            first, batches = first + size, batches + 1
+        until(self.all_slots_are_free, 'all slots free at the end')
+        return warm, held()
+
+
+def timers():
+    """The kernel's timers of this process; 1, the heartbeat's own, where the kernel does not tell."""
+    path = Path('/proc/self/timers')
+    return path.read_text().count('signal:') if path.exists() else 1
+
+
+def held():
+    """What this process holds, once all that has ended is gone: MainThread and the heartbeat are left."""
+    until(lambda: (len(os.listdir('/proc/self/task')), timers()) == (2, 1), 'the end of threads and of their timers')
+    gc.collect()
+    status = Path('/proc/self/status').read_text()
+    return {'descriptors': len(os.listdir('/proc/self/fd')), 'tasks': len(os.listdir('/proc/self/task')),
+            'timers': timers(), 'mappings': Path('/proc/self/maps').read_text().count('\n'),
+            'resident': int(re.search(r'VmRSS:\s+(\d+)', status)[1]) << 10,
+            'virtual': int(re.search(r'VmSize:\s+(\d+)', status)[1]) << 10, 'objects': len(gc.get_objects())}
+
+
+def main(directory, threads):
+    logging.getLogger().addHandler(logging.NullHandler())
+    life = live(directory)
+    churn, began = Churn(life), time.monotonic()
+    warm, end = churn.run(threads)
+    box = blackboxreader.read(bytes(life.recorder.buffer))
+    print(json.dumps({
+        'warm': warm, 'end': end, 'seconds': time.monotonic() - began, 'threads': sum(churn.done.values()),
+        'done': churn.done, 'odd': churn.odd, 'overflow': box.words['overflow'],
+        'numbers': next(life.recorder._numbers) - 1, 'in_flight': len(box.in_flight),
+        'last': max(request.number for request in box.finished), 'slow': len(life.rounds.slow.known()),
+        'watched': len(life.rounds.slow._profiles), 'beats': life.rounds.heartbeat.beats,
+        'hangs': [hang.kind for hang in life.rounds.hangs.known()], 'lives': life.rounds.heartbeat.is_alive(),
+        'findings': [finding.id for finding in life.findings]}))
+    life.finish()
+
+
+if __name__ == '__main__':
+    main(sys.argv[1], int(sys.argv[2]))

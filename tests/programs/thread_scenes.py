@@ -1,0 +1,507 @@
+"""Threads that do one thing each, and what the watch says of them.
+
+    thread_scenes.py SCENE NAME=ACTIVITY ...        ends when each named thread is said to do that
+
+Leaves files in the current directory.  Prints the last observation as one line of JSON: threads, as ThreadState
+has them, and deadlocks [{idents, links, known, text}].
+"""
+import ctypes
+import dataclasses
+import fcntl
+import importlib
+import json
+import logging
+import os
+import queue
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from handshake import until
+
+from Products.StabilityMonitor.recording.threads import ThreadWatch
+
+OUTPUT, ERRORS = os.dup(1), os.dup(2)
+A, B, C = threading.Lock(), threading.Lock(), threading.Lock()
+RED, BLUE = threading.RLock(), threading.RLock()
+CONDITION, EVENT, SEMAPHORE = threading.Condition(), threading.Event(), threading.Semaphore(0)
+KEPT = []
+
+
+def start(function, *arguments, name=None):
+    thread = threading.Thread(target=function, args=arguments, name=name or function.__name__, daemon=True)
+    thread.start()
+    return thread
+
+
+# -- one thread, one thing ---------------------------------------------------------------------------------
+
+def worker():
+    from waitress.task import ThreadedTaskDispatcher
+    KEPT.append(ThreadedTaskDispatcher())
+    KEPT[-1].set_thread_count(2)
+
+
+def server():
+    start(socketserver.TCPServer(('127.0.0.1', 0), socketserver.BaseRequestHandler).serve_forever, name='server')
+
+
+def spinner():
+    while True:
+        sum(range(1000))
+
+
+def asleep():
+    time.sleep(1000)
+
+
+def starving():
+    """Beside C code that keeps the GIL."""
+    start(_keep_gil)
+    while True:
+        sum(range(100))
+
+
+def _keep_gil():
+    library = ctypes.PyDLL(None)
+    while True:
+        library.usleep(200000)
+
+
+def receiving():
+    one, other = socket.socketpair()
+    KEPT.append(other)
+    one.recv(1)
+
+
+def _connection():
+    listener = socket.create_server(('127.0.0.1', 0))
+    KEPT.append(listener)
+    return socket.create_connection(listener.getsockname(), timeout=1000)
+
+
+def receiving_for_a_time():
+    _connection().recv(1)
+
+
+def receiving_by_tls():
+    import ssl
+    ssl.create_default_context().wrap_socket(_connection(), server_hostname='localhost')
+
+
+def connecting():
+    """The backlog of the listener is full."""
+    listener = socket.create_server(('127.0.0.1', 0), backlog=0)
+    KEPT.append(listener)
+    while True:
+        KEPT.append(socket.socket())
+        KEPT[-1].connect(listener.getsockname())
+
+
+def directory_service():
+    """Of a module that lies where python-ldap's would."""
+    Path('ldap').mkdir()
+    Path('ldap/ldapobject.py').write_text('def search(s):\n    s.recv(1)\n')
+    importlib.import_module('ldap.ldapobject').search(_connection())
+
+
+def reading_pipe():
+    os.read(os.pipe()[0], 1)
+
+
+def writing_pipe():
+    os.write(os.pipe()[1], b'x' * (1 << 20))
+
+
+def writing_stdout():
+    os.dup2(os.pipe()[1], 1)
+    print('x' * (1 << 20))
+
+
+def logging_to_stderr():
+    os.dup2(os.pipe()[1], 2)
+    handler = logging.StreamHandler(sys.stderr)
+    logging.getLogger().addHandler(handler)
+    start(_log_more, name='log_more')
+    logging.getLogger().warning('x' * (1 << 20))
+
+
+def _log_more():
+    until(lambda: logging.getLogger().handlers and logging.getLogger().handlers[-1].lock
+          and 'unlocked' not in repr(logging.getLogger().handlers[-1].lock))
+    logging.getLogger().warning('more')
+
+
+def writing_terminal():
+    """Nobody reads the other end, as after a terminal was frozen with Ctrl-S."""
+    master, slave = os.openpty()
+    KEPT.append(master)
+    os.dup2(slave, 2)
+    os.write(2, b'x' * (1 << 20))
+
+
+def child():
+    KEPT.append(subprocess.Popen(['sleep', '1000']))
+    KEPT[-1].wait()
+
+
+def communicating():
+    KEPT.append(subprocess.Popen(['sleep', '1000'], stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    KEPT[-1].communicate()
+
+
+def file_lock():
+    with open('locked-file', 'w') as first, open('locked-file') as second:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        fcntl.flock(second, fcntl.LOCK_EX)
+
+
+def opening_fifo():
+    os.mkfifo('a-fifo')
+    open('a-fifo')
+
+
+def in_c():
+    libc = ctypes.CDLL(None)
+    semaphore = ctypes.create_string_buffer(64)
+    libc.sem_init(semaphore, 0, 0)
+    libc.sem_wait(semaphore)
+
+
+def without_python():
+    """A thread that no Python knows of."""
+    libc = ctypes.CDLL(None)
+    KEPT.append(ctypes.c_void_p())
+    libc.pthread_create(ctypes.byref(KEPT[-1]), None, libc.pause, None)
+    libc.pthread_setname_np(KEPT[-1], b'of-a-library')
+
+
+def of_c_code():
+    """`_thread` and C code start threads that `threading` does not know."""
+    import _thread
+    _thread.start_new_thread(asleep, ())
+    _thread.start_new_thread(EVENT.wait, ())
+
+
+def event():
+    EVENT.wait()
+
+
+def condition():
+    with CONDITION:
+        CONDITION.wait_for(lambda: False)
+
+
+def queued():
+    queue.Queue().get()
+
+
+def joining():
+    start(asleep).join()
+
+
+def semaphore():
+    with SEMAPHORE:
+        pass
+
+
+def lock():
+    KEPT.append(start(_hold_a))
+    until(A.locked)
+    with A:
+        pass
+
+
+def _hold_a():
+    with A:
+        time.sleep(1000)
+
+
+def looking_for_lock():
+    """With a time limit."""
+    KEPT.append(start(_hold_a))
+    until(A.locked)
+    A.acquire(timeout=1000)
+
+
+# -- circles -------------------------------------------------------------------------------------------------
+
+MEET = threading.Barrier(2)
+
+
+def lock_pair():
+    start(_a_then_b, name='left')
+    start(_b_then_a, name='right')
+
+
+def _a_then_b():
+    with A:
+        MEET.wait()
+        with B:
+            pass
+
+
+def _b_then_a():
+    B.acquire()
+    try:
+        MEET.wait()
+        A.acquire()
+    finally:
+        B.release()
+
+
+def owned_pair():
+    start(_blue_in_red, name='left')
+    start(_red_in_blue, name='right')
+
+
+def _blue_in_red():
+    with RED, MeetThen(), BLUE:
+        pass
+
+
+def _red_in_blue():
+    with BLUE:
+        MEET.wait()
+        RED.acquire()
+
+
+class MeetThen:
+
+    def __enter__(self):
+        MEET.wait()
+
+    def __exit__(self, *error):
+        pass
+
+
+def three():
+    meet = threading.Barrier(3)
+    for name, function in (('one', _in_a), ('two', _in_b), ('last', _in_c)):
+        start(function, meet, name=name)
+
+
+def _in_a(meet):
+    with A:
+        meet.wait()
+        with B:
+            pass
+
+
+def _in_b(meet):
+    with B:
+        meet.wait()
+        with C:
+            pass
+
+
+def _in_c(meet):
+    with C:
+        meet.wait()
+        with A:
+            pass
+
+
+def twice():
+    start(_twice, name='alone')
+
+
+def _twice():
+    with A:
+        with A:
+            pass
+
+
+class Storage:
+
+    def __init__(self):
+        self._lock, self._commit_lock = threading.RLock(), threading.Lock()
+
+    def store(self):
+        with self._lock:
+            MEET.wait()
+            with self._commit_lock:
+                pass
+
+
+class Packed(Storage):
+
+    def pack(self):
+        with self._commit_lock:
+            MEET.wait()
+            with self._lock:
+                pass
+
+
+def attributes():
+    storage = Packed()
+    start(storage.store, name='left')
+    start(storage.pack, name='right')
+
+
+def synchronized(function):
+    def wrapper():
+        with A:
+            return function()
+    return wrapper
+
+
+def decorated():
+    start(synchronized(_meet_then_b), name='left')
+    start(_b_then_a, name='right')
+
+
+def _meet_then_b():
+    MEET.wait()
+    with B:
+        pass
+
+
+def conditions():
+    start(_condition_then_b, name='left')
+    start(_b_then_condition, name='right')
+
+
+def _condition_then_b():
+    with CONDITION:
+        MEET.wait()
+        B.acquire()
+
+
+def _b_then_condition():
+    with B:
+        MEET.wait()
+        with CONDITION:
+            pass
+
+
+def imports():
+    """A module that waits for a lock while it is imported, and the holder of the lock imports it."""
+    Path('imported_slowly.py').write_text('import __main__\n__main__.MEET.wait()\nwith __main__.A:\n    pass\n')
+    start(importlib.import_module, 'imported_slowly', name='left')
+    start(_import_with_a, name='right')
+
+
+def _import_with_a():
+    with A:
+        MEET.wait()
+        import imported_slowly  # noqa: F401
+
+
+# -- no circles ------------------------------------------------------------------------------------------------
+
+class Stock:
+    """Objects of one class, whose locks are held and wanted crosswise, but not of the same object."""
+
+    def __init__(self):
+        self.front, self.back = threading.Lock(), threading.Lock()
+
+    def from_front(self):
+        with self.front, MeetThen():
+            with self.back:
+                pass
+
+    def from_back(self):
+        with self.back, MeetThen():
+            with self.front:
+                pass
+
+    def sleep_at_front(self):
+        with self.front:
+            time.sleep(1000)
+
+    def sleep_at_back(self):
+        with self.back:
+            time.sleep(1000)
+
+
+def two_instances():
+    one, other = Stock(), Stock()
+    start(one.sleep_at_back, name='sleeper at back')
+    start(other.sleep_at_front, name='sleeper at front')
+    until(lambda: one.back.locked() and other.front.locked())
+    start(one.from_front, name='left')
+    start(other.from_back, name='right')
+
+
+def chained_instances():
+    """Each object holds its lock while it asks the next one: the same attribute, no circle."""
+    first, last = Stock(), Stock()
+    start(last.sleep_at_front, name='sleeper')
+    until(last.front.locked)
+    start(_front_in_front, first, last, name='left')
+
+
+def _front_in_front(first, last):
+    with first.front:
+        last.from_front()
+
+
+class Box:
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.filled = threading.Condition(self.lock)
+
+    def take(self):
+        with self.lock:
+            self.filled.wait()
+
+    def put(self):
+        with self.lock:
+            EVENT.wait()
+
+    def look(self):
+        with self.lock:
+            pass
+
+
+def idle_condition():
+    """`Condition.wait` gives back the lock that lies around it under another name."""
+    box = Box()
+    start(box.take, name='left')
+    until(lambda: box.filled._waiters)
+    start(box.put, name='right')
+    until(box.lock.locked)
+    start(box.look, name='third')
+
+
+# -- the play ------------------------------------------------------------------------------------------------------
+
+#: Scenes that only start threads; the others are what a thread of that name does.
+STARTERS = {worker, server, without_python, of_c_code, lock_pair, owned_pair, three, twice, attributes, decorated,
+            conditions, imports, two_instances, chained_instances, idle_condition}
+
+
+def main(scene, *wanted):
+    sys.path.insert(0, os.getcwd())
+    watch, said = ThreadWatch(), {}
+    play = globals()[scene]
+    play() if play in STARTERS else start(play)
+    try:
+        seen = until(lambda: as_wanted(watch, dict(pair.split('=') for pair in wanted), said))
+        os.write(OUTPUT, json.dumps(seen).encode())
+    except AssertionError:
+        os.write(ERRORS, f'{scene}: {said}'.encode())
+    for process in KEPT:
+        if isinstance(process, subprocess.Popen):
+            process.kill()
+    os._exit(0)
+
+
+def as_wanted(watch, wanted, said):
+    observed = watch.observe(wait=0.3)
+    said.clear()
+    said.update((state.name, (state.activity, state.detail)) for state in observed.states)
+    if any(said.get(name, ('',))[0] != code for name, code in wanted.items()):
+        return None
+    return {'threads': [dataclasses.asdict(state) for state in observed.states],
+            'deadlocks': [dataclasses.asdict(circle) | {'text': circle.text} for circle in observed.deadlocks]}
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])

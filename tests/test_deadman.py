@@ -1,0 +1,181 @@
+"""The dead-man switch: each thread that serves writes its own stack, of a healthy process nothing is harmed or kept.
+
+Real processes, which could die of it; `programs/armed.py` holds what they do.
+"""
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from programs.handshake import PATIENCE
+from programs.handshake import until
+from test_arming import Victim
+
+from Products.StabilityMonitor.postmortem import triage
+from Products.StabilityMonitor.postmortem.evidence import World
+from Products.StabilityMonitor.postmortem.evidence import collect
+
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith('linux'), reason='timers that signal one thread are of Linux'),
+    pytest.mark.skipif(not os.path.exists('/proc/self/timers'), reason='this kernel does not tell the timers')]
+STACK = 'Stack (most recent call first):'
+
+
+@pytest.fixture
+def start(tmp_path):
+    started = []
+
+    def start(way, *words, armed=True):
+        started.append(Victim(way, str(tmp_path / 'stability') if armed else None, *words))
+        return started[-1]
+    yield start
+    for victim in started:
+        victim.clean_up()
+
+
+class TestAHeldGIL:
+
+    def test_each_thread_that_serves_writes_its_own_stack(self, start):
+        victim = start('hold_gil_among_servers', 'stall=500ms').go('holding')
+        names = {'deadman', *(f'deadman-{slot}' for slot in range(4))}
+        until(lambda: set(victim.marks()) == names, 'the marks of all threads')
+        victim.signal('SIGKILL')
+        assert victim.end() == -signal.SIGKILL
+        marks, slots = victim.marks(), {thread['slot']: ident for ident, thread in victim.box.threads.items()}
+        served = {request.ident: request.path for request in victim.box.in_flight}
+        assert 'heartbeat.py' in marks['deadman'] and 'armed.py' not in marks['deadman']
+        for slot in range(4):
+            last = marks[f'deadman-{slot}'].rpartition(STACK)[2]
+            own = re.search(r'line \d+ in (\w+)', last)[1]
+            assert own == ('hold_gil' if served[slots[slot]] == '/holding' else 'standing')
+
+    def test_and_the_next_process_tells_who_where_and_how_long(self, start):
+        victim = start('hold_gil_among_servers', 'stall=500ms').go('holding')
+        until(lambda: len(victim.marks()) == 5)
+        victim.signal('SIGTERM')
+        assert victim.end() == -signal.SIGTERM
+        record = triage.examine(victim.path, World())
+        assert (record.verdict, record.signal) == ('hung', 'SIGTERM')
+        assert re.search(r': GET /\d stood in standing \(', record.summary)
+        facts = ' '.join(evidence.fact for evidence in record.evidence)
+        assert '(GIL)' in facts and 'stood in hold_gil (' in facts
+        stood = {thread['ident']: thread['frames'][0]['function'] for thread in record.threads if thread['frames']}
+        assert [stood[int(request['thread'], 16)] for request in sorted(record.requests, key=lambda r: r['path'])] == [
+            'standing', 'standing', 'standing', 'hold_gil']
+
+
+class TestAHealthyServer:
+
+    def test_with_threads_that_stand_for_long_writes_nothing(self, start):
+        """They are slow, or hang; but the heartbeat beats."""
+        victim = start('serve_guarded', 'stall=1500ms').go('guarded')
+        began = victim.box.last_sample.monotonic
+        until(lambda: victim.box.last_sample.monotonic - began > 5)
+        victim.tell('')
+        assert victim.end() == 0 and victim.marks() == {}
+
+    def test_that_was_suspended_outlives_the_marks_of_all_threads(self, start):
+        victim = start('serve_guarded', 'stall=500ms').go('guarded').signal('SIGSTOP')
+        os.waitid(os.P_PID, victim.process.pid, os.WSTOPPED | os.WNOWAIT)
+        time.sleep(1.3)                                        # longer than any timer: that is the point
+        victim.signal('SIGCONT').tell('hello', 'alive')
+        until(victim.marks, 'a mark')
+        until(lambda: all(victim.box.survived[name] >= len(text) for name, text in victim.marks().items()), 'outlived')
+        victim.signal('SIGKILL').end()
+        found = collect(victim.path, World())
+        assert (found.hang, found.stuck) == (None, {}), 'what was outlived is no evidence'
+
+    def test_suspended_two_hundred_times_while_all_threads_are_busy(self, start, tmp_path):
+        victim = start('short_deadman', str(tmp_path), '0.02', armed=False).go('busy')
+        until(lambda: (tmp_path / 'deadman-3.mark').exists())
+        for _ in range(200):
+            victim.signal('SIGSTOP')
+            os.waitid(os.P_PID, victim.process.pid, os.WSTOPPED | os.WNOWAIT)
+            time.sleep(0.025)                                  # longer than the timeout
+            victim.signal('SIGCONT').tell('hello')
+            assert victim.hear() == 'alive', (victim.end(), victim.errors)
+        victim.tell('', 'timers 0')
+        assert victim.end() == 0, victim.errors
+        fired = [path.read_bytes().count(STACK.encode()) for path in sorted(tmp_path.glob('deadman*.mark'))]
+        assert len(fired) == 5 and min(fired) > 0 and sum(fired) >= 200, fired
+
+    def test_starved_by_other_processes(self, start, tmp_path):
+        """The heartbeat comes too late all the time, and nobody dies of it."""
+        others = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(2 * os.cpu_count())]
+        try:
+            victim = start('short_deadman', str(tmp_path), '0.02', '19', armed=False).go('busy')
+
+            def fired():
+                marks = [path.read_bytes() for path in tmp_path.glob('deadman*.mark')]
+                return sum(mark.count(STACK.encode()) for mark in marks) >= 10
+            until(fired, 'the timers to fire')
+            assert victim.process.poll() is None
+        finally:
+            for other in others:
+                other.kill()
+                other.wait()
+        victim.tell('hello', 'alive').tell('', 'timers 0')
+        assert victim.end() == 0, victim.errors
+
+
+class TestThreadsThatComeAndGo:
+
+    def test_ten_thousand_leave_no_timer_no_descriptor_and_no_file(self, start):
+        victim = start('new_threads', '10000').go()
+        early, late = victim.hear(), victim.hear()
+        assert early == late and early.startswith('now ')
+        _, timers, _, files = map(str, late.split())
+        assert int(files) <= 8 and int(timers) <= int(files) + 1
+        assert victim.hear() == 'findings', 'nothing was given up'
+        assert victim.end() == 0
+
+    def test_one_that_has_ended_and_holds_its_slot_costs_the_others_nothing(self, tmp_path):
+        code = f'''if True:
+            import sys, threading, pathlib
+            sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parent)]!r}
+            from programs.armed import own_timers, until
+            from Products.StabilityMonitor.recording.deadman import DeadMan
+            thread = threading.Thread(target=int)
+            thread.start()
+            thread.join()
+            until(lambda: not pathlib.Path(f'/proc/self/task/{{thread.native_id}}').exists())
+            gone, here = thread.native_id, threading.get_native_id()
+            switch = DeadMan(pathlib.Path({str(tmp_path)!r}), 3600)
+            seen = []
+            for threads in ({{0: gone, 1: here}}, {{0: here, 1: gone}}, {{0: here}}, {{}}, {{20: here}}):
+                switch.rearm_threads(threads, lambda name, file: seen.append(name))
+                print(own_timers(), end=' ')
+            switch.disarm()
+            switch.rearm_threads({{1: here}})
+            print(own_timers(), *seen)
+        '''
+        done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=PATIENCE)
+        assert done.stdout == '2 2 2 1 1 0 deadman-0 deadman-1\n', done.stderr
+
+
+def test_a_forked_child_touches_nothing(start):
+    victim = start('fork_guarded', 'stall=60s').go('child 0 0', 'parent True 3')
+    files = {path: path.read_bytes() for path in victim.path.glob('deadman*.mark')}
+    assert len(files) == 3 and not any(text.strip(b'\0') for text in files.values())
+    victim.tell('')
+    assert victim.end() == 0
+
+
+def test_a_killed_process_that_was_hanging_is_judged_with_its_threads(start):
+    """A real hang, noted by the real heartbeat when it began; then the process is killed."""
+    victim = start('hang', 'stall=500ms', 'slow-request=200ms').go()
+    idents = {int(ident) for ident in victim.hear().split()[1:]}
+    until(lambda: len([note for note in victim.box.notes if note.kind == 'hang']) > len(idents))
+    victim.signal('SIGKILL').end()
+    record = triage.examine(victim.path, World())
+    assert record.verdict == 'hung' and 'when it was killed' in record.summary
+    assert 'All 3 threads that serve have been busy' in ' '.join(evidence.fact for evidence in record.evidence)
+    hang = next(hang for hang in record.hangs if hang['kind'] == 'hang')
+    assert hang['ended'] is None and hang['started'] < record.ended
+    stood = {thread['ident']: [frame['function'] for frame in thread['frames']] for thread in record.threads}
+    assert idents <= set(stood) and all('standing' in stood[ident] for ident in idents)
+    assert {note['kind'] for note in record.notes} >= {'hang', 'slow'}

@@ -1,0 +1,281 @@
+"""Hangs, deadlocks and spinning threads: when they begin and end, what is noted of them, and that it stays."""
+import dataclasses
+import time
+
+import pytest
+from synthetic import observed
+
+from Products.StabilityMonitor import blackbox as box
+from Products.StabilityMonitor import blackboxreader
+from Products.StabilityMonitor.postmortem import hangnotes
+from Products.StabilityMonitor.recording.guard import Findings
+from Products.StabilityMonitor.recording.hangs import Hangs
+from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.records import Frame
+from Products.StabilityMonitor.records import Note
+from Products.StabilityMonitor.records import ThreadState
+
+STALL = 60.0
+MAIN = 99
+FRAMES = (Frame('/site/view.py', 7, 'render'), Frame('/zope/publish.py', 70, 'publish'))
+
+
+def state(ident, holders=(), **values):
+    """A thread that serves `/<ident>`, 100 s old."""
+    request = {'number': ident, 'method': 'GET', 'path': f'/{ident}', 'started': 0.0, 'seconds': 100.0, 'phase': ''}
+    return ThreadState(**{'ident': ident, 'native_id': 1000 + ident, 'name': f'waitress-{ident}', 'kind': 'worker',
+                          'activity': 'lock', 'frames': FRAMES, 'request': request, 'holders': tuple(holders),
+                          **values})
+
+
+def main_thread(**values):
+    return state(MAIN, **{'name': 'MainThread', 'kind': 'main', 'activity': 'socket', 'request': None, **values})
+
+
+class World:
+    """A recorder and what watches over it; `threads` is what a look at the threads shows."""
+
+    def __init__(self):
+        self.buffer, self.threads, self.asked = bytearray(box.SIZE), (), 0
+        self.recorder, self.findings = Recorder(self.buffer), Findings()
+        box.lay_out(self.buffer)
+        box.seal(self.buffer)
+        self.hangs = Hangs(self.recorder, self.observe, self.findings, STALL)
+
+    def observe(self):
+        self.asked += 1
+        return observed(self.threads)
+
+    def look(self, ages, serving):
+        """Requests in flight, how old they are; and so many threads that serve."""
+        now = time.monotonic()
+        self.hangs.look([now - age for age in ages], serving, now)
+
+    @property
+    def recording(self):
+        return blackboxreader.read(bytes(self.buffer))
+
+    @property
+    def notes(self):
+        return self.recording.notes
+
+    @property
+    def kinds(self):
+        return [(note.kind, note.ident) for note in self.notes]
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+@pytest.fixture
+def hanging(world):
+    """Four threads hang, and MainThread waits for connections."""
+    world.threads = (*(state(n) for n in range(1, 5)), main_thread(), state(50, name='logger', request=None))
+    world.look([100, 90, 80, 70], 4)
+    return world
+
+
+class TestAHang:
+
+    @pytest.mark.parametrize('ages, serving, hangs', [
+        ([100, 90, 61], 3, True),
+        ([100, 90, 59], 3, False),                              # the last one is busy, not overdue
+        ([100, 90], 3, False),                                  # one is free
+        ([], 0, False), ([], 4, False),
+        ([100, 90, 61], 2, True),                               # one more than was counted: it came in between
+        ([61], 1, True),
+    ])
+    def test_begins_when_the_last_free_thread_is_overdue(self, world, ages, serving, hangs):
+        world.look(ages, serving)
+        assert bool(world.recording.words['hung_since']) == hangs
+        assert [note.kind for note in world.notes] == ['hang'] * hangs
+        assert world.asked == hangs, 'the threads are looked at only when something is wrong'
+
+    def test_since_the_last_free_thread_became_busy(self, world):
+        before = time.time() - 61
+        world.look([100, 61, 90], 3)
+        since = world.recording.words['hung_since'] / 1e9
+        assert before - 0.1 <= since <= time.time() - 61 + 0.1
+        world.look([110, 71, 100], 3)
+        assert world.recording.words['hung_since'] / 1e9 == since, 'it is the beginning that counts'
+        assert world.notes[0].time == pytest.approx(since, abs=0.001)
+
+    def test_each_thread_that_serves_is_noted_and_the_main_thread(self, hanging):
+        assert hanging.kinds == [('hang', 0), *(('hang', n) for n in range(1, 5)), ('hang', MAIN)]
+        event, thread, *_, main = hanging.notes
+        assert event.title == ('All 4 threads that serve have been busy with requests for longer than 60 s: '
+                               '4 of them: waits for a lock.')
+        assert (thread.title, thread.request, thread.seconds, thread.native_id) == ('GET /1', 1, 100.0, 1001)
+        assert thread.frames == FRAMES and thread.detail == 'waits for a lock'
+        assert (main.title, main.detail) == ('MainThread', 'waits for a socket')
+
+    def test_it_is_noted_and_found_once(self, hanging):
+        for _ in range(50):
+            hanging.look([100, 90, 80, 70], 4)
+        assert len(hanging.notes) == 6 and hanging.asked == 1
+        finding, = hanging.findings
+        assert (finding.id, finding.severity) == ('hang', 'critical')
+        hang, = hanging.hangs.known()
+        assert (hang.kind, hang.ended) == ('hang', None) and hanging.hangs.lasts('hang')
+
+    def test_that_ends_is_an_event(self, hanging, caplog):
+        caplog.clear()
+        hanging.look([100, 90, 80], 4)
+        assert hanging.recording.words['hung_since'] == 0
+        assert hanging.kinds[-1] == ('hang-ended', 0)
+        assert hanging.notes[-1].seconds == pytest.approx(70, abs=1)
+        assert list(hanging.findings) == [] and not hanging.hangs.lasts('hang')
+        hang, = hanging.hangs.known()
+        assert hang.ended - hang.started == pytest.approx(70, abs=1)
+        record, = caplog.records
+        assert 'It answers again. It lasted 70.' in record.getMessage()
+
+    def test_a_thread_that_took_the_next_request_ends_it_too(self, hanging):
+        hanging.look([100, 90, 80, 0.5], 4)
+        assert hanging.kinds[-1] == ('hang-ended', 0)
+
+    def test_a_second_one_is_another(self, hanging):
+        hanging.look([], 4)
+        hanging.look([61] * 4, 4)
+        assert [kind for kind, ident in hanging.kinds if not ident] == ['hang', 'hang-ended', 'hang']
+        assert [hang.ended is None for hang in hanging.hangs.known()] == [True, False]
+        first, second = hangnotes.hangs(hanging.notes, time.time())
+        assert first['ended'] and second['ended'] is None
+
+    def test_nothing_is_known_of_the_threads(self, world):
+        world.look([61], 1)
+        assert world.notes[0].title.endswith('60 s: it is not known what they do.')
+
+    def test_what_ended_is_remembered_so_often(self, world):
+        for _ in range(120):
+            world.look([61], 1)
+            world.look([], 1)
+        assert len(world.hangs.known()) == 50
+
+
+class TestTheRing:
+
+    def test_a_thousand_slow_requests_push_nothing_out(self, hanging):
+        before = hanging.notes
+        for number in range(1000):
+            hanging.recorder.note(Note(0, time.time(), ('slow', 'slow-ended')[number % 2], number, frames=FRAMES))
+        assert [note for note in hanging.notes if note.kind == 'hang'] == list(before)
+        assert hangnotes.lasting(hanging.notes) == before[0]
+        assert hangnotes.threads(hanging.notes, before[0]) == list(before[1:])
+
+    def test_sixty_four_threads_that_wait_for_each_other(self, world):
+        """More than the ring holds: what is said first of both stays."""
+        world.threads = (*(state(n, holders=[n % 64 + 1]) for n in range(1, 65)), main_thread())
+        world.look([100] * 64, 64)
+        kinds = world.kinds
+        assert kinds[0] == ('hang', 0) and ('hang', MAIN) in kinds and ('deadlock', 0) in kinds
+        assert len(kinds) <= box.NOTE_COUNT - box.SLOW_NOTES
+        assert len([kind for kind, ident in kinds if kind == 'hang' and ident]) > 20
+
+    def test_a_deep_stack_of_long_names_is_kept_from_the_inside(self, world):
+        frames = tuple(Frame(f'/site/{"x" * 60}/{n}.py', n, f'function_{n}') for n in range(200))
+        world.threads = (state(1, frames=frames),)
+        world.look([100], 1)
+        note = world.notes[1]
+        assert note.cut and len(note.frames) > 20 and note.frames == frames[:len(note.frames)]
+
+
+class TestDeadlocks:
+
+    def deadlock(self, world):
+        world.threads = (state(1, holders=[2], detail='held by 2'), state(2, holders=[1]), state(3))
+        world.hangs.look_for_deadlock()
+
+    def test_are_named_with_who_waits_for_whom(self, world):
+        self.deadlock(world)
+        assert world.kinds == [('deadlock', 0), ('deadlock', 1), ('deadlock', 2)]
+        assert world.notes[0].title == ('Deadlock (inferred from the code): GET /1 (waitress-1) waits for a lock: '
+                                        'held by 2; GET /2 (waitress-2) waits for a lock.')
+        assert world.notes[1].frames == FRAMES
+        finding, = world.findings
+        assert finding.severity == 'critical' and 'Restart Zope' in finding.action
+        assert world.hangs.lasts('deadlock')
+
+    def test_once(self, world):
+        self.deadlock(world)
+        for _ in range(9):
+            world.threads = tuple(reversed(world.threads))
+            world.hangs.look_for_deadlock()
+        assert len(world.notes) == 3 and len(list(world.findings)) == 1
+
+    def test_one_that_dissolves_is_an_event(self, world):
+        self.deadlock(world)
+        world.threads = (state(1, holders=[2]), state(2))
+        world.hangs.look_for_deadlock()
+        assert world.kinds[-1] == ('deadlock-ended', 0)
+        assert list(world.findings) == [] and not world.hangs.lasts('deadlock')
+        assert world.hangs.known()[0].ended
+
+    def test_two_at_once(self, world):
+        world.threads = (state(1, [2]), state(2, [1]), state(3, [4]), state(4, [3]))
+        world.hangs.look_for_deadlock()
+        assert len([kind for kind, ident in world.kinds if not ident]) == 2
+        world.threads = world.threads[:2]
+        world.hangs.look_for_deadlock()
+        assert [hang.ended is None for hang in world.hangs.known()] == [True, False]
+        lasting = hangnotes.lasting(world.notes, 'deadlock')
+        assert '/1' in lasting.title and '/3' not in lasting.title
+        assert [note.ident for note in hangnotes.threads(world.notes, lasting)] == [1, 2]
+
+    def test_a_hang_says_if_it_is_one(self, world):
+        world.threads = (state(1, [2]), state(2, [1]))
+        world.look([100, 90], 2)
+        assert world.kinds == [('hang', 0), ('hang', 1), ('hang', 2), ('deadlock', 0), ('deadlock', 1), ('deadlock', 2)]
+        assert world.asked == 1, 'both are told from one look'
+
+
+class TestSpinning:
+
+    def spin(self, world, *cpus, **values):
+        """One look for each share of a processor."""
+        for cpu in cpus:
+            world.hangs.look_for_spinning((main_thread(cpu=cpu, activity='running', **values), state(1, cpu=1.0)))
+
+    def test_after_two_looks(self, world):
+        self.spin(world, 0.95)
+        assert world.notes == ()
+        self.spin(world, 1.0)
+        assert world.kinds == [('spinning', 0), ('spinning', MAIN)]
+        assert world.notes[0].title == ('MainThread, which serves no request, uses 100% of a processor in render '
+                                        '(/site/view.py).')
+        self.spin(world, 0.99, 0.99)
+        assert len(world.notes) == 2 and world.hangs.lasts('spinning')
+
+    @pytest.mark.parametrize('cpus', [(0.95, 0.2, 0.95), (0.89, 0.89), (None, None), (0.95, None, 0.95)])
+    def test_a_burst_is_none(self, world, cpus):
+        self.spin(world, *cpus)
+        assert world.notes == ()
+
+    @pytest.mark.parametrize('values', [dict(kind='monitor'), dict(kind='worker'), dict(request={'number': 1})])
+    def test_nor_is_a_request_or_what_watches(self, world, values):
+        self.spin(world, 1.0, 1.0, 1.0, **values)
+        assert world.notes == ()
+
+    def test_it_stops(self, world):
+        self.spin(world, 1.0, 1.0, 0.3)
+        assert world.kinds[-1] == ('spinning-ended', 0)
+        assert list(world.findings) == [] and not world.hangs.lasts('spinning')
+
+    def test_it_ends(self, world):
+        self.spin(world, 1.0, 1.0)
+        world.hangs.look_for_spinning(())
+        assert world.kinds[-1] == ('spinning-ended', 0)
+
+    def test_without_a_name_and_a_stack(self, world):
+        self.spin(world, 1.0, 1.0, name='', frames=())
+        assert world.notes[0].title == 'A thread, which serves no request, uses 100% of a processor.'
+
+    def test_two_of_them(self, world):
+        threads = (main_thread(cpu=1.0), dataclasses.replace(main_thread(cpu=1.0), ident=7, kind='other', name='x'))
+        world.hangs.look_for_spinning(threads)
+        world.hangs.look_for_spinning(threads)
+        world.hangs.look_for_spinning(threads[:1])
+        assert [hang.ended is None for hang in world.hangs.known()] == [True, False]
+        assert hangnotes.lasting(world.notes, 'spinning').title.startswith('MainThread')

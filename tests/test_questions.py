@@ -1,0 +1,332 @@
+"""Questions to a living run: each is answered once, whoever asks; a dead run is told from it; no trick does harm."""
+import json
+import os
+import shutil
+import stat
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from programs.handshake import PATIENCE
+from programs.handshake import until
+
+from Products.StabilityMonitor.errors import NoAnswer
+from Products.StabilityMonitor.questions import FOLDER
+from Products.StabilityMonitor.questions import Inbox
+from Products.StabilityMonitor.questions import ask
+
+HEX = '0123456789abcdef'
+NOBODY = 65534
+
+
+class Run:
+    """A run's directory with an inbox; `look` is its beat, `living` beats in a thread."""
+
+    def __init__(self, path):
+        self.path, self.folder, self.calls = path, path / FOLDER, []
+        self.inbox = Inbox(path, {'stacks': self.tell, 'broken': self.fail, 'odd': lambda: {'a': {1, 2}}})
+        self.over = threading.Event()
+
+    def tell(self):
+        self.calls.append(time.monotonic())
+        return {'threads': ['ü'], 'call': len(self.calls)}
+
+    def fail(self):
+        raise FileNotFoundError('of its own')
+
+    def beat(self):
+        while not self.over.wait(0.01):
+            self.inbox.look()
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self.beat)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.over.set()
+        self.thread.join()
+
+    def leave(self, name=f'{HEX}-stacks.ask', age=0.0):
+        """A file in the folder, so old (seconds)."""
+        path = self.folder / name
+        path.touch()
+        os.utime(path, (time.time() - age,) * 2)
+        return path
+
+    @property
+    def names(self):
+        return sorted(os.listdir(self.folder))
+
+    def age_folder(self, seconds=10):
+        os.utime(self.folder, (time.time() - seconds,) * 2)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(tmp_path)
+
+
+def test_the_folder_is_for_us_alone(run):
+    assert stat.S_IMODE(run.folder.stat().st_mode) == 0o700
+
+
+class TestAnAnswer:
+
+    def test_comes_and_nothing_is_left(self, run):
+        with run:
+            assert ask(run.path, 'stacks', PATIENCE) == {'threads': ['ü'], 'call': 1}
+        assert run.names == []
+
+    def test_for_ten_at_once_is_one_look(self, run):
+        with ThreadPoolExecutor(10) as pool:
+            asked = [pool.submit(ask, run.path, 'stacks', PATIENCE) for _ in range(10)]
+            until(lambda: len(run.names) == 10)
+            run.inbox.look()
+            assert [future.result()['call'] for future in asked] == [1] * 10
+        assert run.names == [] and len(run.calls) == 1
+
+    def test_for_fifty_at_once_takes_some_more(self, run):
+        with run, ThreadPoolExecutor(50) as pool:
+            asked = [pool.submit(ask, run.path, 'stacks', PATIENCE) for _ in range(50)]
+            assert all(future.result()['threads'] == ['ü'] for future in asked)
+        assert run.names == []
+
+    def test_is_there_at_once_or_not_at_all(self, run):
+        run.leave()
+        run.inbox.look()
+        name, = run.names
+        assert name == f'{HEX}-stacks.answer'
+        assert stat.S_IMODE((run.folder / name).stat().st_mode) == 0o600
+
+    @pytest.mark.parametrize('subject, words', [('nonsense', 'KeyError'), ('broken', 'of its own'),
+                                                ('odd', 'not JSON serializable')])
+    def test_that_cannot_be_given_says_so_and_the_next_one_is_given(self, run, subject, words):
+        with run:
+            error = ask(run.path, subject, PATIENCE)['error']
+            assert error.startswith(f"There is no answer to '{subject}'") and words in error
+            assert ask(run.path, 'stacks', PATIENCE)['call'] == 1
+
+    def test_to_one_who_has_lost_patience_is_not_kept(self, run, monkeypatch):
+        path, listdir = run.leave(), os.listdir
+
+        def list_and_leave(folder):
+            found = listdir(folder)
+            path.unlink()
+            return found
+        monkeypatch.setattr(os, 'listdir', list_and_leave)
+        run.inbox.look()
+        monkeypatch.undo()
+        assert run.calls == [] and run.names == []
+
+    def test_that_cannot_be_written_harms_nobody(self, run, monkeypatch):
+        from Products.StabilityMonitor import questions
+
+        def full(*args):
+            raise OSError(28, 'No space left on device')
+        with monkeypatch.context() as patch:
+            patch.setattr(questions, 'write_whole', full)
+            run.leave()
+            run.inbox.look()
+        with run:
+            assert ask(run.path, 'stacks', PATIENCE)['threads'] == ['ü']
+
+
+class TestNoAnswer:
+
+    def dead(self, *args):
+        before = time.monotonic()
+        with pytest.raises(NoAnswer) as caught:
+            ask(*args)
+        return str(caught.value), time.monotonic() - before
+
+    def test_of_a_process_that_has_ended(self, run):
+        text, took = self.dead(run.path, 'stacks', 0.3)
+        assert text.startswith('The process has not answered within 0.3 s. ') and 'or have ended' in text
+        assert took >= 0.3 and run.names == [], 'the question is taken back'
+
+    @pytest.mark.parametrize('make', [lambda path: None, lambda path: path.mkdir(),
+                                      lambda path: (path.mkdir(), (path / FOLDER).touch())])
+    def test_of_a_run_without_an_inbox_at_once(self, tmp_path, make):
+        make(tmp_path / 'run')
+        text, took = self.dead(tmp_path / 'run', 'stacks', 3600)
+        assert text.startswith('This run takes no questions. ')
+
+    def test_of_one_that_is_archived_meanwhile(self, run):
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(self.dead, run.path, 'stacks', 0.3)
+            until(lambda: run.names)
+            shutil.rmtree(run.path)
+            assert 'has not answered' in asked.result()[0]
+
+
+class TestLooking:
+
+    def test_costs_one_look_at_the_folder_while_nobody_asks(self, run, monkeypatch):
+        run.age_folder()
+        run.inbox.look()
+        monkeypatch.setattr(os, 'listdir', None)                # would raise
+        run.inbox.look()
+        run.inbox.look()
+
+    def test_a_question_in_the_same_tick_as_the_last_look_is_not_missed(self, run):
+        """The time stamp of the folder does not tell that it came."""
+        now = run.folder.stat().st_mtime_ns
+        run.inbox.look()
+        run.leave()
+        os.utime(run.folder, ns=(now, now))
+        run.inbox.look()
+        assert run.names == [f'{HEX}-stacks.answer']
+
+    def test_nor_one_that_comes_long_after(self, run):
+        run.age_folder()
+        run.inbox.look()
+        run.leave()
+        run.inbox.look()
+        assert run.names == [f'{HEX}-stacks.answer']
+
+    def test_nor_when_the_clock_was_set_back(self, run):
+        run.age_folder(-3600)
+        run.inbox.look()
+        run.leave()
+        run.age_folder(-3600)
+        run.inbox.look()
+        assert run.names == [f'{HEX}-stacks.answer']
+
+
+class TestWhatNobodyTakesBack:
+
+    def test_is_removed_after_a_minute_even_if_nobody_asks_again(self, run):
+        answer = run.leave(f'{HEX}-stacks.answer')
+        run.age_folder()
+        run.inbox.look()
+        run.inbox.look()
+        assert answer.exists()
+        os.utime(answer, (time.time() - 61,) * 2)               # a minute passes; the folder does not change
+        run.inbox.look()
+        assert run.names == []
+
+    @pytest.mark.parametrize('name', ['x', f'{HEX}-stacks', f'{HEX[:-1]}-stacks.ask', f'{HEX}-STACKS.ask',
+                                      f'{HEX}-.ask', f'{HEX}-{"a" * 21}.ask', f'{HEX}-stacks.ask.ask', '.hidden',
+                                      f'{HEX}-stacks.ask\n', 'ü\udcff.ask', f'{HEX.upper()}-stacks.ask'])
+    def test_garbage_is_no_question_and_goes_the_same_way(self, run, name):
+        run.leave(name, age=59)
+        run.inbox.look()
+        assert run.calls == [] and run.names == [name]
+        run.leave(name, age=61)
+        run.inbox.look()
+        assert run.names == []
+
+    def test_a_thousand_files_hold_up_no_question_for_long(self, run):
+        for number in range(1000):
+            run.leave(f'{number:016x}-stacks.ask')
+        for _ in range(50):
+            run.inbox.look()
+        assert len(run.calls) == 50 and not [name for name in run.names if name.endswith('.ask')]
+
+
+class TestTricks:
+
+    @pytest.fixture
+    def precious(self, tmp_path):
+        path = tmp_path / 'precious'
+        path.write_text('keep me')
+        yield path
+        assert path.read_text() == 'keep me'
+
+    def test_a_question_that_is_a_link(self, run, precious):
+        (run.folder / f'{HEX}-stacks.ask').symlink_to(precious)
+        run.inbox.look()
+        assert run.names == [f'{HEX}-stacks.answer']
+
+    def test_an_answer_that_is_a_link_already(self, run, precious):
+        (run.folder / f'{HEX}-stacks.answer').symlink_to(precious)
+        run.leave()
+        run.inbox.look()
+        answer = run.folder / f'{HEX}-stacks.answer'
+        assert not answer.is_symlink() and json.loads(answer.read_text())['call'] == 1
+
+    def test_garbage_that_is_a_link(self, run, precious):
+        (run.folder / 'link').symlink_to(precious)
+        os.utime(precious, (0, 0))
+        run.inbox.look()
+        assert run.names == []
+
+    def test_a_folder_that_is_named_as_a_question(self, run):
+        (run.folder / f'{HEX}-stacks.ask').mkdir()
+        run.inbox.look()
+        run.leave(f'{HEX[::-1]}-stacks.ask')
+        run.inbox.look()
+        assert f'{HEX[::-1]}-stacks.answer' in run.names and len(run.calls) == 1
+
+    def test_a_question_that_nobody_may_read(self, run):
+        run.leave().chmod(0)
+        run.inbox.look()
+        assert run.names == [f'{HEX}-stacks.answer']
+
+    def test_a_pipe_as_a_question(self, run):
+        os.mkfifo(run.folder / f'{HEX}-stacks.ask')
+        run.inbox.look()
+        assert run.names == [f'{HEX}-stacks.answer']
+
+
+@pytest.mark.root
+class TestUsers:
+    """Zope runs as a user of its own, and it is root who asks."""
+
+    @pytest.fixture
+    def path(self):
+        """A run's directory that belongs to another user, where that user can come to it."""
+        path = Path(tempfile.mkdtemp(prefix='questions-'))
+        os.chown(path, NOBODY, NOBODY)
+        yield path
+        shutil.rmtree(path)
+
+    def as_nobody(self, function):
+        """The exit status of a child of that user: 0 if `function()` raised nothing."""
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+                function()
+                status = 0
+            finally:
+                os._exit(status)
+        return child
+
+    def test_root_asks_and_the_user_answers(self, path):
+        def live():
+            asked = []
+            inbox = Inbox(path, {'stacks': lambda: asked.append(1) or {'uid': os.getuid()}})
+            until(lambda: inbox.look() or asked)
+        child = self.as_nobody(live)
+        until((path / FOLDER).is_dir)
+        assert ask(path, 'stacks', PATIENCE) == {'uid': NOBODY}
+        assert os.waitpid(child, 0)[1] == 0
+        assert os.listdir(path / FOLDER) == []
+
+    def test_the_question_is_a_file_of_root_that_the_user_cannot_read(self, path):
+        folder = path / FOLDER
+        folder.mkdir(mode=0o700)
+        os.chown(folder, NOBODY, NOBODY)
+        thread = threading.Thread(target=lambda: pytest.raises(NoAnswer, ask, path, 'stacks', 0.5))
+        thread.start()
+        name = until(lambda: os.listdir(folder))[0]
+        status = (folder / name).stat()
+        thread.join()
+        assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (0, 0o600)
+
+    def test_another_user_may_not_ask(self, path):
+        Inbox(path, {})                                         # of root
+        os.chmod(path, 0o755)
+
+        def try_it():
+            with pytest.raises(PermissionError):
+                ask(path, 'stacks', 0.1)
+        assert os.waitpid(self.as_nobody(try_it), 0)[1] == 0

@@ -1,0 +1,248 @@
+"""The rounds: what is watched while a run lives works together, part by part, and answers while nobody else does."""
+import logging
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from programs.handshake import PATIENCE
+from programs.handshake import until
+from synthetic import observed
+
+from Products.StabilityMonitor import blackbox as box
+from Products.StabilityMonitor import blackboxreader
+from Products.StabilityMonitor.questions import ask
+from Products.StabilityMonitor.recording import loglater
+from Products.StabilityMonitor.recording import rounds as rounds_module
+from Products.StabilityMonitor.recording.guard import Findings
+from Products.StabilityMonitor.recording.heartbeat import ROUND
+from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.recording.rounds import Rounds
+from Products.StabilityMonitor.recording.stacks import stacks
+from Products.StabilityMonitor.records import ThreadState
+
+
+@pytest.fixture
+def life(tmp_path, monkeypatch):
+    """What Rounds sees of a LivingRun.  The dead-man switch has tests of its own, with processes that may die."""
+    def on_another_system(*args):
+        raise AttributeError('timer_create')
+    monkeypatch.setattr(rounds_module, 'DeadMan', on_another_system)
+    monkeypatch.setattr(loglater, 'LOGGER', logging.Logger('of a test'))
+    buffer = bytearray(box.SIZE)
+    recorder = Recorder(buffer)
+    box.lay_out(buffer)
+    box.seal(buffer)
+    return SimpleNamespace(
+        recorder=recorder, findings=Findings(), context={}, directory=SimpleNamespace(path=tmp_path),
+        base=SimpleNamespace(file_mode=0o600), gauge=None, trace_log=None, mark_files=dict, checks=tuple,
+        options=SimpleNamespace(slow_request=0.2, stall=0.5, sample_interval=0.01))
+
+
+class Threads:
+    """Stands for the ThreadWatch: states that a test says, and how often they were asked for."""
+
+    def __init__(self, tell):
+        self.tell, self.spins, self.asked = tell, False, 0
+
+    def look(self):
+        pass
+
+    def observe(self):
+        self.asked += 1
+        return observed(self.tell())
+
+    def busiest(self):
+        return {8: 1.0} if self.spins else {}
+
+
+class Server:
+    """Threads in requests that are not answered, and how they look."""
+
+    def __init__(self, recorder, count):
+        self.recorder, self.end, self.threads, self.deadlocked = recorder, threading.Event(), [], False
+        for number in range(count):
+            self.threads.append(threading.Thread(target=self.serve, args=(number,), daemon=True))
+            self.threads[-1].start()
+        until(lambda: len(recorder.in_flight()) == count)
+
+    def serve(self, number):
+        self.recorder.begin('GET', f'/{number}')
+        self.end.wait()
+        self.recorder.end(200)
+
+    def states(self):
+        seen = stacks([thread.ident for thread in self.threads])
+        for number, slot in sorted(self.recorder.slots.items(), reverse=True):
+            holders = (self.threads[(number + 1) % len(self.threads)].ident,) if self.deadlocked else ()
+            request = {'number': slot.number, 'method': 'GET', 'path': slot.key[1], 'started': 0.0, 'seconds': 1.0}
+            yield ThreadState(slot.ident, slot.native_id, slot.thread.name, 'worker', 'lock', '',
+                              seen.get(slot.ident, ()), request=request if slot.on else None, holders=holders)
+
+    def stop(self):
+        self.end.set()
+        for thread in self.threads:
+            thread.join(PATIENCE)
+
+
+@pytest.fixture
+def server(life):
+    server = Server(life.recorder, 2)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def rounds(life):
+    rounds = Rounds(life)
+    yield rounds
+    rounds.stop()
+
+
+def watching(rounds, tell):
+    rounds.threads = Threads(tell)
+    return rounds.threads
+
+
+def notes(rounds):
+    return blackboxreader.read(bytes(rounds.recorder.buffer)).notes
+
+
+def kinds(rounds):
+    return [note.kind for note in notes(rounds) if not note.ident]
+
+
+class TestWhileAllThreadsAreBusy:
+
+    def test_a_hang_is_noted_and_asked_about_and_its_end(self, rounds, server, tmp_path):
+        watching(rounds, lambda: tuple(server.states()))
+        rounds.start()
+        until(lambda: kinds(rounds) == ['hang'], 'a hang')
+        answer = ask(tmp_path, 'stacks', PATIENCE)
+        assert [hang['kind'] for hang in answer['hangs']] == ['hang'] and answer['hangs'][0]['ended'] is None
+        assert {thread['request']['path'] for thread in answer['threads']} == {'/0', '/1'}
+        for thread in answer['threads']:
+            assert 'serve' in [frame['function'] for frame in thread['frames']] and thread['activity'] == 'lock'
+        assert {slow['path'] for slow in answer['slow']} == {'/0', '/1'}
+        assert all(slow['samples'] and slow['shares'] and slow['ended'] is None for slow in answer['slow'])
+        sample = blackboxreader.read(bytes(rounds.recorder.buffer)).last_sample
+        assert (sample.in_flight, sample.overdue, sample.workers) == (2, 2, 2)
+        server.stop()
+        until(lambda: kinds(rounds) == ['hang', 'hang-ended'], 'its end')
+        answer = ask(tmp_path, 'stacks', PATIENCE)
+        assert answer['hangs'][0]['ended'] > answer['hangs'][0]['started']
+        assert {slow['ended'] is None for slow in answer['slow']} == {False}
+        assert 'hang' not in [finding.id for finding in rounds.life.findings]
+
+    def test_threads_that_cannot_be_looked_at_cost_nothing_else(self, rounds, server, tmp_path):
+        def fail():
+            raise OSError('no such thing')
+        watching(rounds, fail)
+        rounds.start()
+        until(lambda: kinds(rounds) == ['hang'], 'a hang')
+        answer = ask(tmp_path, 'stacks', PATIENCE)
+        assert answer['threads'] == [] and len(answer['slow']) == 2
+        assert 'serve' in [frame.function for frame in notes(rounds)[0].frames], 'a stack was kept'
+        beats = rounds.heartbeat.beats
+        until(lambda: rounds.heartbeat.beats > beats + ROUND)
+        found = {finding.id: finding.detail for finding in rounds.life.findings}
+        assert found['threads'] == 'OSError: no such thing.'
+        assert not [id for id in found if id.startswith('heartbeat-')], 'no duty was given up'
+
+    def test_a_gauge_that_fails_costs_only_what_it_measures(self, life, server, rounds):
+        def fail(*args):
+            raise ValueError('broken')
+        life.gauge = SimpleNamespace(measured=fail, look=lambda: None)
+        watching(rounds, lambda: tuple(server.states()))
+        assert len(rounds.snapshot()) == 2
+        assert [finding.id for finding in life.findings] == ['measured-stacks']
+
+
+class TestDeadlocks:
+
+    def test_one_is_found_while_other_threads_still_serve(self, life, rounds, server):
+        life.options.stall = rounds.hangs.stall = 3600
+        server.deadlocked = True
+        watching(rounds, lambda: tuple(server.states()))
+        rounds.start()
+        until(lambda: kinds(rounds) == ['deadlock'], 'the deadlock of two slow requests')
+        server.stop()
+        server.deadlocked = False
+        until(lambda: kinds(rounds) == ['deadlock', 'deadlock-ended'], 'its end')
+
+    def test_nobody_looks_at_threads_while_all_is_well(self, rounds):
+        threads = watching(rounds, tuple)
+        rounds.start()
+        until(lambda: rounds.heartbeat.beats > 3 * ROUND)
+        assert threads.asked == 0
+
+
+class TestSpinning:
+
+    def test_begins_and_ends(self, rounds):
+        main = ThreadState(7, 8, 'MainThread', 'main', 'running', cpu=1.0)
+        threads = watching(rounds, lambda: (main,))
+        threads.spins = True
+        rounds.start()
+        until(lambda: kinds(rounds) == ['spinning'])
+        threads.spins = False                                   # and then nobody asks for the states any more
+        until(lambda: kinds(rounds) == ['spinning', 'spinning-ended'])
+
+    def test_two_bursts_with_a_pause_are_none(self, rounds):
+        threads = watching(rounds, lambda: (ThreadState(7, 8, 'x', 'other', 'running', cpu=1.0),))
+        for threads.spins in (True, False, True, False, True):
+            rounds._look_for_spinning()
+        assert threads.asked == 3 and kinds(rounds) == []
+
+
+class TestTheRealThreads:
+
+    def test_what_is_told_of_this_process(self, rounds, server, tmp_path):
+        rounds.start()
+        until(lambda: rounds.inbox)
+        answer = ask(tmp_path, 'stacks', PATIENCE)
+        found = {thread['ident']: thread for thread in answer['threads']}
+        for thread in server.threads:
+            assert 'serve' in [frame['function'] for frame in found[thread.ident]['frames']]
+            assert found[thread.ident]['request']['path'] in ('/0', '/1')
+        assert found[threading.main_thread().ident]['name'] == 'MainThread'
+        assert found[rounds.heartbeat.ident]['kind'] == 'monitor'
+        assert abs(answer['time'] - time.time()) < 60
+
+
+class TestTheParts:
+
+    def test_what_a_system_does_not_have_is_a_finding_and_leaves_the_others(self, rounds, tmp_path):
+        rounds.start()
+        until(lambda: rounds.inbox)
+        assert ask(tmp_path, 'stacks', PATIENCE)['threads']
+        finding, = rounds.life.findings
+        assert finding.id == 'dead-man' and 'timer_create' in finding.detail and rounds.deadman is None
+
+    def test_an_inbox_that_cannot_be_made_is_a_finding(self, life, rounds, tmp_path):
+        (tmp_path / 'questions').touch()
+        rounds.start()
+        until(lambda: rounds.heartbeat.beats > 2)
+        assert {finding.id for finding in life.findings} == {'dead-man', 'inbox'}
+
+    def test_without_a_directory_samples_are_taken(self, life, rounds):
+        life.directory = None
+        rounds.start()
+        until(lambda: blackboxreader.read(bytes(life.recorder.buffer)).samples)
+        assert list(life.findings) == [] and rounds.inbox is None
+
+    def test_the_heartbeat_is_hurried_as_long_as_it_lives(self, rounds):
+        rounds.start()
+        until(lambda: rounds.heartbeat.ident in loglater.HURRIED)
+        rounds.heartbeat.stop(PATIENCE)
+        rounds.stop()
+        assert rounds.heartbeat.ident not in loglater.HURRIED, 'another thread may get its ident'
+
+    def test_a_gauge_is_looked_at_in_each_round(self, life):
+        looks = []
+        life.gauge = SimpleNamespace(look=lambda: looks.append(1), measured=lambda states: states)
+        rounds = Rounds(life)
+        rounds.start()
+        until(lambda: len(looks) == 2)
+        assert rounds.heartbeat.beats >= ROUND
+        rounds.stop()

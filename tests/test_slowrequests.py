@@ -1,0 +1,493 @@
+"""Slow requests: their stacks are kept in time, say where the time went, and cost nothing afterwards."""
+import gc
+import itertools
+import logging
+import queue
+import sys
+import threading
+import tracemalloc
+import weakref
+
+import pytest
+from programs.handshake import until
+
+from Products.StabilityMonitor import blackbox as box
+from Products.StabilityMonitor import blackboxreader
+from Products.StabilityMonitor.recording import loglater
+from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.recording.slowrequests import Profile
+from Products.StabilityMonitor.recording.slowrequests import SlowRequests
+from Products.StabilityMonitor.records import Frame
+from Products.StabilityMonitor.records import ThreadState
+
+SLOW, BEAT = 30.0, 1.0
+
+
+# What the threads that serve are seen in: the innermost frame is one of these, whatever it waits for.
+
+def reading(gate):
+    gate.acquire()
+
+
+def writing(gate):
+    gate.acquire()
+
+
+def page(gate):
+    reading(gate)
+
+
+def saving_page(gate):
+    writing(gate)
+
+
+class Big:
+    """Something that a request holds on to."""
+
+
+KEPT = []
+
+
+def view_with_locals(gate):
+    held = Big()
+    KEPT.append(weakref.ref(held))
+    reading(gate)
+
+
+class Server(threading.Thread):
+    """A thread that serves, as it is told to."""
+
+    def __init__(self, recorder):
+        super().__init__(daemon=True)
+        self.recorder, self.tasks, self.gate = recorder, queue.SimpleQueue(), threading.Lock()
+        self.gate.acquire()
+        self.start()
+
+    def run(self):
+        for task in iter(self.tasks.get, None):
+            task()
+
+    def do(self, task):
+        done = threading.Event()
+        self.tasks.put(lambda: (task(), done.set()))
+        assert done.wait(20)
+
+    def begin(self, path='/slow', at=0.0):
+        self.do(lambda: self.recorder.begin('GET', path, _monotonic=lambda: at))
+
+    def end(self):
+        self.do(lambda: self.recorder.end(200))
+
+    def stand_in(self, function, innermost):
+        """The thread goes into `function`, and has come to stand in `innermost`."""
+        self.tasks.put(lambda: function(self.gate))
+        until(lambda: sys._current_frames()[self.ident].f_code.co_name == innermost)
+
+    def go_on(self):
+        """It comes back from there."""
+        self.gate.release()
+        self.do(lambda: None)
+
+    def stop(self):
+        if self.is_alive():
+            self.tasks.put(None)
+            self.gate.release()
+            self.join(20)
+
+
+class World:
+    """A recorder, its watch over slow requests, a clock that is set by hand, and servers."""
+
+    def __init__(self):
+        self.buffer, self.now, self.asked, self.known = bytearray(box.SIZE), 0.0, 0, ()
+        self.recorder = Recorder(self.buffer)
+        box.lay_out(self.buffer)
+        box.seal(self.buffer)
+        self.watch = SlowRequests(self.recorder, SLOW, BEAT, self.states, clock=lambda: self.now)
+        self.servers = []
+
+    def states(self):
+        self.asked += 1
+        return self.known
+
+    def server(self):
+        self.servers.append(Server(self.recorder))
+        return self.servers[-1]
+
+    def beat(self, until):
+        """One look each second up to then."""
+        while self.now < until:
+            self.now += BEAT
+            self.watch.look()
+
+    @property
+    def notes(self):
+        return blackboxreader.read(bytes(self.buffer)).notes
+
+    def state(self, server, number, **values):
+        return ThreadState(**{'ident': server.ident, 'native_id': server.native_id, 'name': 'w', 'kind': 'worker',
+                              'activity': 'file', 'request': {'number': number}, **values})
+
+
+@pytest.fixture
+def world():
+    world = World()
+    yield world
+    for server in world.servers:
+        server.stop()
+
+
+@pytest.fixture
+def quiet(monkeypatch):
+    """No log record is kept by anybody."""
+    logger = logging.Logger('quiet')
+    logger.addHandler(logging.NullHandler())
+    monkeypatch.setattr(loglater, 'LOGGER', logger)
+
+
+@pytest.fixture
+def slow_server(world):
+    """A server whose request began at 0 and stands in `reading`."""
+    server = world.server()
+    server.begin()
+    server.stand_in(page, 'reading')
+    return server
+
+
+class TestWhenAStackIsKept:
+
+    def test_at_the_age_of_the_option_and_at_its_doublings(self, world, slow_server):
+        world.beat(SLOW - 1)
+        assert world.notes == () and world.watch.known() == [] and not world.watch.are_in_flight()
+        world.beat(250)
+        assert [(note.kind, note.seconds) for note in world.notes] == [
+            ('slow', 30.0), ('slow', 60.0), ('slow', 120.0), ('slow', 240.0)]
+        note = world.notes[0]
+        assert [frame.function for frame in note.frames[:2]] == ['reading', 'page']
+        assert note.frames[0] == Frame(__file__, reading.__code__.co_firstlineno + 1, 'reading')
+        assert (note.ident, note.native_id, note.title) == (slow_server.ident, slow_server.native_id, 'GET /slow')
+        assert note.request == 1 and world.watch.are_in_flight()
+
+    def test_it_is_logged_once(self, world, slow_server, caplog):
+        world.beat(250)
+        record, = caplog.records
+        assert record.levelno == logging.WARNING
+        assert f'GET /slow has taken 30.0 s so far in thread 0x{slow_server.ident:x}. At reading (' in \
+            record.getMessage()
+
+    def test_what_the_thread_does_is_asked_only_when_one_is_due_and_told(self, world, slow_server, caplog):
+        frames = (Frame('/lib/c.py', 7, 'recv'), Frame('/site/page.py', 8, 'view'))
+        world.known = (world.state(slow_server, 1, detail='/var/x', frames=frames),)
+        world.beat(SLOW - 1)
+        assert world.asked == 0
+        world.beat(SLOW + 9)
+        assert world.asked == 1
+        said = caplog.records[0].getMessage()
+        assert 'It waits for a file or disk: /var/x. At recv (/lib/c.py:7) < view (/site/page.py:8)' in said
+        note, = world.notes
+        assert note.detail.startswith('waits for a file or disk: /var/x') and note.frames == frames
+
+    def test_a_beat_that_came_late_keeps_one_stack_for_all_it_missed(self, world, slow_server):
+        world.beat(10)
+        world.now = 500.0
+        world.watch.look()
+        assert [note.seconds for note in world.notes] == [500.0]
+        world.beat(1000)
+        assert [note.seconds for note in world.notes] == [500.0, 960.0]
+
+    def test_fast_requests_leave_nothing(self, world):
+        server = world.server()
+        for second in range(100):
+            server.begin(at=second)
+            world.beat(second + 1)
+            server.end()
+        world.beat(101)
+        assert world.notes == () and world.asked == 0 and world.watch._profiles == {}
+
+    def test_sixty_four_at_once(self, world, caplog):
+        servers = [world.server() for _ in range(box.SLOT_COUNT)]
+        for number, server in enumerate(servers):
+            server.begin(f'/{number}')
+            server.stand_in(page, 'reading')
+        world.beat(SLOW)
+        assert world.asked == 1
+        known = world.watch.known()
+        assert {(profile.ident, profile.path) for profile in known} == {
+            (server.ident, f'/{number}') for number, server in enumerate(servers)}
+        assert all(profile.last[1].function == 'page' for profile in known)
+        assert len(caplog.records) == box.SLOT_COUNT
+        assert [note.kind for note in world.notes] == ['slow'] * box.SLOW_NOTES
+        for server in servers:
+            server.go_on()
+            server.end()
+        world.beat(SLOW + 1)
+        assert {profile.ended is None for profile in world.watch.known()} == {False}
+
+
+class TestWhatHasChanged:
+
+    def test_nothing(self, world, slow_server):
+        world.beat(60)
+        first, second = world.notes
+        assert 'changed' not in first.detail and 'the stack has not changed' in second.detail
+
+    def test_down_to_a_frame(self, world, slow_server):
+        world.beat(30)
+        slow_server.go_on()
+        slow_server.stand_in(saving_page, 'writing')
+        world.beat(60)
+        detail = world.notes[1].detail
+        run = Server.run.__code__.co_name
+        assert f'the stack is the same down to <lambda> ({__file__}:' in detail or f'down to {run} (' in detail
+
+    @pytest.mark.parametrize('before, after, words', [
+        ('abc', 'abc', 'the stack has not changed'),
+        ('abc', 'xbc', 'the stack is the same down to b (/b.py:1)'),
+        ('abc', 'bc', 'the stack is the same down to b (/b.py:1)'),
+        ('bc', 'abc', 'the stack is the same down to b (/b.py:1)'),
+        ('abc', 'abx', 'the whole stack has changed'),
+        ('', 'abc', ''),
+        ('abc', '', 'the whole stack has changed'),
+    ])
+    def test_in_words(self, before, after, words):
+        profile = made_profile()
+        profile.shown, profile.last = stack(before), stack(after)
+        assert profile.change() == words
+
+
+def stack(letters):
+    """Frames, innermost first, named by letters."""
+    return tuple(Frame(f'/{letter}.py', 1, letter) for letter in letters)
+
+
+def made_profile():
+    class Slot:
+        ident, native_id = 1, 2
+    return Profile(1, Slot, ('GET', '/'), 0.0, SLOW)
+
+
+class TestWhereTheTimeWent:
+
+    def test_the_shares_sum_up(self):
+        profile = made_profile()
+        for letters in ('abc', 'abc', 'bc', 'xc'):
+            profile.add(stack(letters), 1.0)
+        shares = {share['function']: (share['own'], share['within']) for share in profile.shares()}
+        assert shares == {'a': (0.5, 0.5), 'b': (0.25, 0.75), 'x': (0.25, 0.25), 'c': (0.0, 1.0)}
+        assert sum(own for own, _ in shares.values()) == 1
+        assert [share['function'] for share in profile.shares()][0] == 'a', 'the most first'
+        assert profile.where() == '50% in a (/a.py), 25% in b (/b.py), 25% in x (/x.py)'
+
+    def test_a_recursion_counts_once_in_a_stack(self):
+        profile = made_profile()
+        profile.add(stack('aaaab'), 1.0)
+        assert {share['function']: share['within'] for share in profile.shares()} == {'a': 1.0, 'b': 1.0}
+
+    def test_lines_of_one_function_are_one_place(self):
+        profile = made_profile()
+        for line in range(5):
+            profile.add((Frame('/a.py', line, 'loop'),), 1.0)
+        assert [share['own'] for share in profile.shares()] == [1.0]
+
+    def test_no_sample_at_all(self):
+        assert made_profile().shares() == [] and made_profile().where() == ''
+
+    def test_a_request_that_is_never_in_one_place_twice(self):
+        """So many stacks are counted and no more; the shares are those of what was counted."""
+        profile = made_profile()
+        for number in range(1000):
+            profile.add((Frame('/a.py', 1, f'f{number}'), Frame('/a.py', 1, 'root')), float(number))
+        assert profile.samples == 1000 and profile.seconds == 999.0 and len(profile.counted) == 100
+        assert sum(share['own'] for share in profile.shares()) == pytest.approx(1)
+        assert profile.shares()[0]['within'] <= 1
+
+    def test_a_real_request(self, world, slow_server):
+        world.beat(31)
+        slow_server.go_on()
+        slow_server.stand_in(saving_page, 'writing')
+        world.beat(61)
+        shares = {share['function']: share for share in world.watch.known()[0].shares()}
+        assert shares['reading']['own'] == shares['page']['within'] == 0.5
+        assert shares['writing']['own'] == shares['saving_page']['within'] == 0.5
+        assert shares['run']['within'] == 1.0 and shares['run']['own'] == 0.0
+        assert '% in reading (' in world.notes[-1].detail and '% in writing (' in world.notes[-1].detail
+
+
+class TestAnEnd:
+
+    def test_leaves_the_total_and_where_the_time_went(self, world, slow_server):
+        world.beat(40)
+        slow_server.go_on()
+        slow_server.end()
+        world.beat(41)
+        note = world.notes[-1]
+        assert (note.kind, note.seconds, note.title, note.request) == ('slow-ended', 41.0, 'GET /slow', 1)
+        assert note.detail == f'100% in reading ({__file__})' and note.frames[0].function == 'reading'
+        profile, = world.watch.known()
+        assert profile.ended > profile.started and profile.seconds == 41.0
+        assert not world.watch.are_in_flight()
+        document = profile.to_json()
+        assert document['path'] == '/slow' and document['samples'] == 39 and document['frames'][0] == {
+            'file': __file__, 'line': reading.__code__.co_firstlineno + 1, 'function': 'reading'}
+        assert sum(count for _, count in document['stacks']) == 39
+
+    def test_of_one_that_was_not_slow_leaves_nothing(self, world, slow_server):
+        world.beat(20)
+        slow_server.go_on()
+        slow_server.end()
+        world.beat(21)
+        assert world.notes == () and world.watch.known() == []
+
+    def test_those_in_flight_come_first_then_the_newest_that_ended(self, world):
+        servers = [world.server() for _ in range(4)]
+        for number, server in enumerate(servers):
+            server.begin(f'/{number}', at=float(number))
+            server.stand_in(page, 'reading')
+        world.beat(40)
+        for number in (2, 0):
+            servers[number].go_on()
+            servers[number].end()
+            world.beat(world.now + 1)
+        assert [profile.path for profile in world.watch.known()] == ['/1', '/3', '/0', '/2']
+
+    def test_a_thread_that_ends_within_its_request(self, world, slow_server):
+        world.beat(40)
+        slow_server.go_on()
+        slow_server.stop()
+        world.beat(41)
+        assert world.watch.are_in_flight(), 'its slot still says so'
+        world.recorder.release_dead_slots()
+        world.beat(42)
+        assert [note.kind for note in world.notes] == ['slow', 'slow-ended']
+
+    def test_a_thread_that_ended_before_anybody_looked(self, world, slow_server):
+        slow_server.go_on()
+        slow_server.stop()
+        world.beat(40)
+        assert world.notes == ()
+
+
+class TestWhatBelongsToWhichRequest:
+
+    def test_a_slot_that_is_used_again_between_two_beats(self, world, slow_server):
+        world.beat(40)
+        slow_server.go_on()
+        slow_server.end()
+        slow_server.begin('/next', at=40.5)
+        slow_server.stand_in(saving_page, 'writing')
+        world.beat(72)
+        assert [(note.kind, note.title, note.request, note.seconds) for note in world.notes] == [
+            ('slow', 'GET /slow', 1, 30.0), ('slow-ended', 'GET /slow', 1, 41.0), ('slow', 'GET /next', 2, 30.5)]
+        assert [profile.path for profile in world.watch.known()] == ['/next', '/slow']
+        assert {frames[0][1] for frames in world.watch.known()[0].counted} == {'writing'}
+
+    @pytest.mark.parametrize('look', [0, 1])
+    def test_a_slot_that_is_used_again_while_it_is_read(self, world, slow_server, look):
+        """The next request of a thread never gets the age of the one before."""
+        looks, in_flight = itertools.count(), world.recorder.in_flight
+
+        def in_flight_and_then_the_next():
+            found = in_flight()
+            if next(looks) == look:
+                slow_server.go_on()
+                slow_server.end()
+                slow_server.begin('/next', at=world.now)
+            return found
+        world.recorder.in_flight = in_flight_and_then_the_next
+        world.now = 100.0
+        world.watch.look()
+        assert '/next' not in [profile.path for profile in world.watch._profiles.values()]
+        world.watch.look()
+        world.now += 3
+        world.watch.look()
+        assert [profile.seconds for profile in world.watch._profiles.values()] == [3.0]
+
+    def test_what_the_thread_does_by_now_for_another_request_is_not_told(self, world, slow_server):
+        elsewhere = (Frame('/else.py', 1, 'elsewhere'),)
+        world.known = (world.state(slow_server, 2, frames=elsewhere), world.state(slow_server, 0, request=None))
+        world.beat(30)
+        note, = world.notes
+        assert note.frames[0].function == 'reading' and 'file' not in note.detail.split(';')[0].split()
+
+    def test_in_a_storm_of_requests(self, world, quiet):
+        """Each thread serves old and new requests in turn: a new one is never taken for an old one."""
+        world.now, wrong, over = 1000.0, [], threading.Event()
+
+        def serve():
+            while not over.is_set():
+                for path, at in (('/old', 0.0), ('/new', 999.9)):
+                    world.recorder.begin('GET', path, _monotonic=lambda at=at: at)
+                    world.recorder.end(200)
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        threads = [threading.Thread(target=serve) for _ in range(4)]
+        try:
+            for thread in threads:
+                thread.start()
+            seen, looks = 0, 0
+            while looks < 1000 or seen < 20:
+                world.watch.look()
+                profiles, looks = world.watch._profiles.values(), looks + 1
+                wrong += [p for p in profiles if (p.path, p.began) != ('/old', 0.0)]
+                seen += len(profiles)
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+            sys.setswitchinterval(interval)
+        assert wrong == []
+
+
+class TestNothingIsHeld:
+
+    def test_no_local_of_a_request_lives_longer(self, world):
+        server = world.server()
+        server.begin()
+        KEPT.clear()
+        gc.disable()                                           # what frees it is the end of the function, nothing else
+        try:
+            server.stand_in(view_with_locals, 'reading')
+            world.beat(61)
+            held, = KEPT
+            assert held() is not None
+            server.go_on()
+            assert held() is None
+        finally:
+            gc.enable()
+        assert 'view_with_locals' in [frame.function for frame in world.watch.known()[0].last]
+
+    def test_thousands_of_slow_requests_leave_no_memory(self, world, quiet):
+        def serve(count):
+            for _ in range(count):
+                number = next(numbers)
+                world.recorder.begin('GET', f'/{number}', _monotonic=lambda: world.now)
+                world.now += 31
+                world.watch.look()
+                world.recorder.end(200)
+                world.watch.look()
+        numbers = itertools.count(10 ** 6)
+        tracemalloc.start()
+        try:
+            serve(100)                                         # rings and lists are full now
+            gc.collect()
+            before = tracemalloc.get_traced_memory()[0]
+            serve(2000)
+            gc.collect()
+            grown = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+        assert len(world.watch.known()) == 50 and world.watch._profiles == {}
+        assert grown < 64 << 10, 'the newest fifty push out the others'
+
+    def test_what_one_holds_at_most(self):
+        """Deep stacks that differ in one frame, as a page that loops, share the rest."""
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            profile = made_profile()
+            for number in range(300):
+                profile.add((Frame('/a.py', 1, f'f{number}'), *stack('deep' * 49)), float(number))
+            grown = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+        assert grown < 400 << 10
