@@ -67,7 +67,7 @@ NEED = threadstacks.needed(1000)
     (8 << 20, 1000, 'ok'), (NEED, 1000, 'ok'), (NEED - 1, 1000, 'warning'), (NEED // 2 - 1, 1000, 'critical'),
     (128 << 10, 1000, 'critical'),                             # musl
     (64 << 10, 1000, 'critical'),                              # the HOWTO's FreeBSD
-    (8 << 20, 50000, 'critical'), (8 << 20, 15000, 'warning')])
+    (8 << 20, 50000, 'critical'), (8 << 20, 5000, 'warning')])
 def test_severities(size, limit, severity):
     finding = threadstacks.check((size, 4096), limit)
     assert finding.severity == severity

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..records import Finding
 from .stackgauge import StackGauge
 from .stackgauge import headroom
 
@@ -16,7 +17,7 @@ class StackWatch:
     def __init__(self, recorder, findings, gauge=None):
         self.recorder, self.findings = recorder, findings
         self.gauge = gauge or StackGauge()
-        self._stacks, self._used = {}, {}
+        self._stacks, self._used, self._told = {}, {}, 'info'
         self._main, self._main_used = self.gauge.main(), 0
         if self._main:
             recorder.set_word('main_stack', self._main.size)
@@ -54,7 +55,9 @@ class StackWatch:
 
     def _judge(self, stack, used, name, main=False):
         found = headroom(stack.size, used, name, self.gauge.granule, main)
-        if found.severity in ('warning', 'critical'):
+        if Finding.SEVERITIES.index(found.severity) > Finding.SEVERITIES.index(self._told):
+            self._told = found.severity
+            self.findings.drop(found.id)                # one finding for all threads: the worst
             self.findings.add(found.id, found.title, found.detail, found.action, found.severity)
 
     def measured(self, states) -> tuple:
