@@ -410,6 +410,11 @@ class Stock:
             with self.front:
                 pass
 
+    def ask(self, following=None):
+        with self.front:
+            if following:
+                following.ask()
+
     def sleep_at_front(self):
         with self.front:
             time.sleep(1000)
@@ -433,12 +438,7 @@ def chained_instances():
     first, last = Stock(), Stock()
     start(last.sleep_at_front, name='sleeper')
     until(last.front.locked)
-    start(_front_in_front, first, last, name='left')
-
-
-def _front_in_front(first, last):
-    with first.front:
-        last.from_front()
+    start(first.ask, last, name='left')
 
 
 class Box:

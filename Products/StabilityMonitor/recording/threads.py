@@ -31,7 +31,6 @@ MOST_FRAMES = 200
 LEAST_SECONDS = 1.0
 #: A circle of locks is called a deadlock when nobody in it has moved for so many seconds.
 STILL = 0.1
-SPINNING = 0.9
 _NOT_MOVING = ('', 'futex', 'restart_syscall')
 
 
@@ -81,16 +80,6 @@ class ThreadWatch:
             self.sleep(wait)
             before = self._readings[-1]
         return _Moment(self, before).observation()
-
-    def is_spinning(self) -> bool:
-        """Has a thread that serves no request used a whole processor between the last two looks?"""
-        readings = tuple(self._readings)
-        if len(readings) < 2:
-            return False
-        (began, before), (ended, after) = readings
-        serving = {slot.native_id for slot in tuple(self.recorder.slots.values())} if self.recorder else ()
-        return any(after[tid].cpu - before[tid].cpu >= SPINNING * (ended - began)
-                   for tid in after if tid not in serving and after[tid] and before.get(tid))
 
     def _reading_before(self):
         old = [entry for entry in tuple(self._readings) if self.clock() - entry[0] >= LEAST_SECONDS]

@@ -163,7 +163,7 @@ def incident(archive, run: str) -> dict:
         'recent': _cut([request_row(r) for r in _dicts(record.recent)]),
         'threads': [_thread(thread) for thread in _dicts(record.threads)],
         'hangs': [hang_row(hang) for hang in _dicts(record.hangs)],
-        'slow': _cut([_slow(note) for note in reversed(_dicts(record.notes)) if note['kind'].startswith('slow')]),
+        'slow': _cut(_slow_requests(_dicts(record.notes))),
         'native': [_native(frame) for frame in _dicts(record.native)], 'exception': record.exception,
         'memory': pictures.memory_curve(samples), 'processor': pictures.processor_curve(samples),
         'log': _cut([_log_line(line) for line in reversed(_dicts(record.log))]),
@@ -229,6 +229,12 @@ def hang_row(hang: dict) -> dict:
 
 
 _HANGS = {'hang': 'Hang', 'deadlock': 'Deadlock', 'spinning': 'Spinning thread'}
+
+
+def _slow_requests(notes):
+    """The newest note of each slow request, the newest first."""
+    newest = {note.get('request'): note for note in notes if note['kind'].startswith('slow')}
+    return [_slow(note) for note in reversed(newest.values())]
 
 
 def _slow(note):
