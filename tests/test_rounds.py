@@ -28,6 +28,7 @@ def life(tmp_path, monkeypatch):
     def on_another_system(*args):
         raise AttributeError('timer_create')
     monkeypatch.setattr(rounds_module, 'DeadMan', on_another_system)
+    monkeypatch.setattr(rounds_module, 'is_safe_in_running_threads', lambda: True)
     monkeypatch.setattr(loglater, 'LOGGER', logging.Logger('of a test'))
     buffer = bytearray(box.SIZE)
     recorder = Recorder(buffer)
@@ -218,6 +219,23 @@ class TestTheParts:
         assert ask(tmp_path, 'stacks', PATIENCE)['threads']
         finding, = rounds.life.findings
         assert finding.id == 'dead-man' and 'timer_create' in finding.detail and rounds.deadman is None
+
+    @pytest.mark.parametrize('is_safe, found', [(True, []), (False, ['dead-man-threads'])])
+    def test_a_python_on_which_threads_write_nothing_of_themselves(self, life, rounds, monkeypatch, is_safe, found):
+        class DeadMan:
+            file = SimpleNamespace(position=0, length=0)
+
+            def __init__(self, *args):
+                pass
+
+            def nothing(self, *args):
+                pass
+            rearm = rearm_threads = disarm = nothing
+        monkeypatch.setattr(rounds_module, 'DeadMan', DeadMan)
+        monkeypatch.setattr(rounds_module, 'is_safe_in_running_threads', lambda: is_safe)
+        rounds.start()
+        until(lambda: rounds.heartbeat.beats > ROUND)
+        assert [finding.id for finding in life.findings] == found
 
     def test_an_inbox_that_cannot_be_made_is_a_finding(self, life, rounds, tmp_path):
         (tmp_path / 'questions').touch()

@@ -172,7 +172,7 @@ def test_black_box_deleted_while_running(site):
 def test_every_breadcrumb_deleted_while_running(site):
     site.start()
     for path in site.run_directory.iterdir():
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     run = site.run_directory.name
     assert serves(site)
     site.kill()
@@ -248,7 +248,7 @@ def possible(verdict, file, damage):
 def test_damaged_files(site, dead):
     graves = Graveyard(site)
     for verdict, source in dead.items():
-        for file in sorted(path.name for path in source.iterdir()):
+        for file in sorted(path.name for path in source.iterdir() if path.is_file()):
             for damage, spoil in DAMAGES.items():
                 spoil(graves.bury(source, *possible(verdict, file, damage)) / file)
     graves.check()
@@ -257,7 +257,7 @@ def test_damaged_files(site, dead):
 def test_a_folder_in_the_place_of_a_file(site, dead):
     graves = Graveyard(site)
     for source in dead.values():
-        for file in sorted(path.name for path in source.iterdir() if path.name != 'lock'):
+        for file in sorted(path.name for path in source.iterdir() if path.is_file() and path.name != 'lock'):
             path = graves.bury(source, 'crashed', 'vanished', 'unreadable', 'startup-failed') / file
             path.unlink()
             path.mkdir()

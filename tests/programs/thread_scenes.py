@@ -494,6 +494,7 @@ def main(scene, *wanted):
 
 
 def as_wanted(watch, wanted, said):
+    watch.look()                                        # as the heartbeat does: the share is of late
     observed = watch.observe(wait=0.3)
     said.clear()
     said.update((state.name, (state.activity, state.detail)) for state in observed.states)

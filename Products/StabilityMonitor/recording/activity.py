@@ -72,7 +72,7 @@ _SLEEPS = {'nanosleep', 'clock_nanosleep', 'pause'}
 CHILDREN = {'wait4', 'waitid'}
 _KINDS = {'socket': 'socket', 'pipe': 'pipe', 'terminal': 'terminal', 'file': 'file', 'device': 'file',
           'eventfd': 'waiting', 'epoll': 'waiting'}
-_BUSY, _SWITCHING = 0.1, 50
+_BUSY, _SWITCHING = 0.1, 20                             # a wait for the GIL wakes up to 200 times a second
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
 _PLUMBING = ('threading.py', 'queue.py', 'selectors.py', 'socket.py', 'ssl.py', 'concurrent/futures/_base.py')
 
@@ -129,12 +129,12 @@ def judge(facts: Facts) -> tuple[str, str]:
 
 def _busy(facts):
     if facts.is_ready and facts.cpu is not None and facts.cpu >= max(_BUSY, facts.busiest / 2):
-        return 'running', _joined(f'{facts.cpu:.0%} of a processor', facts.where)
+        return 'running', _joined(_share(facts), facts.where)
 
 
 def _starved(facts):
     if facts.gil and facts.cpu is not None and facts.turns >= _SWITCHING:
-        return 'gil', _joined(f'{facts.cpu:.0%} of a processor', facts.where)
+        return 'gil', _joined(_share(facts), facts.where)
 
 
 def _in_place(facts):
@@ -146,7 +146,7 @@ def _in_place(facts):
 
 def _ready(facts):
     if facts.is_ready:
-        return 'running', facts.where
+        return 'running', _joined(_share(facts), facts.where)
 
 
 def _frozen_output(facts):
@@ -223,6 +223,10 @@ RULES = (_busy, _starved, _frozen_output, _in_place, _ready, _without_python, _l
 
 
 # -- words -------------------------------------------------------------------------------------------------
+
+def _share(facts):
+    return '' if facts.cpu is None else f'{facts.cpu:.0%} of a processor'
+
 
 def _joined(*parts):
     return ', '.join(filter(None, parts))

@@ -3,7 +3,8 @@
 A POSIX timer sends a real-time signal to one thread, whose handler (C code, registered with faulthandler)
 writes that thread's own stack into a file of its own: `deadman.mark` for the heartbeat, `deadman-<slot>.mark`
 for the threads that serve.  None ever walks another thread's frames, which killed healthy servers (FACTS.md,
-finding 4).  The heartbeat re-arms its own timer at each beat and the others at each round.  A handler is
+finding 4), and where faulthandler cannot walk a running thread's own frames safely only the heartbeat writes.
+The heartbeat re-arms its own timer at each beat and the others at each round.  A handler is
 never taken away again: the default action of its signal would end the process.
 """
 from __future__ import annotations
@@ -14,6 +15,7 @@ import errno
 import faulthandler
 import functools
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -25,6 +27,15 @@ from .faulthandler_compat import foreign_handlers
 
 _CLOCK_MONOTONIC = 1
 _SIGEV_THREAD_ID = 4
+
+
+def is_safe_in_running_threads(version: tuple = sys.version_info) -> bool:
+    """May a signal meet a thread that runs Python code, as after the process was suspended?
+
+    Measured with 1,600 suspensions each, four busy threads: no death on 3.11.7, 2 on 3.12.1, 42 on 3.13.0.
+    Mended upstream by gh-123967 (the topmost frame is a trampoline) and gh-140815 (frames that are not valid).
+    """
+    return version < (3, 12) or (3, 13, 10) <= version < (3, 14) or version >= (3, 14, 1)
 
 
 class ThreadIsGone(OSError):
@@ -117,7 +128,7 @@ class DeadMan:
             self._posts[slot].disarm()
         for slot, native_id in threads.items():
             name = f'deadman-{slot}'
-            if name not in blackbox.MARKS or self._ended:
+            if name not in blackbox.MARKS or self._ended or not is_safe_in_running_threads():
                 continue
             if slot not in self._posts:
                 self._posts[slot] = _Post(self.directory / mark_name(name), self.mode,

@@ -11,6 +11,7 @@ from ..questions import Inbox
 from ..records import shallow
 from . import loglater
 from .deadman import DeadMan
+from .deadman import is_safe_in_running_threads
 from .hangs import SPINNING
 from .hangs import Hangs
 from .heartbeat import ROUND
@@ -63,6 +64,11 @@ class Rounds:
             self._marks.watch('deadman', self.deadman.file)
             self.heartbeat.duties.append(self.deadman.rearm)
             self.heartbeat.rounds.append(self._rearm_threads)
+        if not is_safe_in_running_threads():
+            self.life.findings.add(
+                'dead-man-threads', 'While C code holds the interpreter lock, the threads that serve note no stacks.',
+                'faulthandler of this Python could end the process when it has been suspended and goes on.',
+                'Run Zope on Python 3.11, 3.13.10, 3.14.1 or newer; or take native stacks while it hangs.', 'info')
 
     def _rearm_threads(self):
         self.deadman.rearm_threads({index: slot.native_id for index, slot in list(self.recorder.slots.items())},

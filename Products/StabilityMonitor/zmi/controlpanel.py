@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlencode
 
+from AccessControl import getSecurityManager
 from AccessControl.class_init import InitializeClass
 from AccessControl.SecurityInfo import ClassSecurityInfo
 from Acquisition import Implicit
@@ -26,9 +27,11 @@ from ..reporting.renderers import FORMATS
 from ..reporting.renderers import render
 from ..reporting.report import build
 from ..rundirectory import RUN_NAME
+from . import checkpages
 from . import drills
 from . import incidents
 from . import pages
+from . import threadpages
 from . import token
 from .permissions import MANAGE
 from .permissions import VIEW
@@ -49,7 +52,7 @@ class Page(PageTemplateFile):
         return getTrustedEngine()
 
 
-class StabilityMonitor(Item, Implicit):
+class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     id = ID
     title = LABEL
     meta_type = 'Stability Monitor'
@@ -62,6 +65,8 @@ class StabilityMonitor(Item, Implicit):
     manage_options = (
         {'label': 'Control Panel', 'action': '../manage_main'},
         {'label': LABEL, 'action': 'manage_main'},
+        {'label': 'Threads', 'action': 'manage_threads'},
+        {'label': 'Checks', 'action': 'manage_checks'},
         {'label': 'Incidents', 'action': 'manage_incidents'},
         {'label': 'Report', 'action': 'manage_report'},
         {'label': 'Drills', 'action': 'manage_drills'},
@@ -71,7 +76,10 @@ class StabilityMonitor(Item, Implicit):
 
     _overview, _incidents, _incident, _report, _drills, _message, _pieces = map(
         Page, ('overview', 'incidents', 'incident', 'report', 'drills', 'message', 'pieces'))
-    _labels = {'incidents': 'Incidents', 'incident': 'Incidents', 'report': 'Report', 'drills': 'Drills'}
+    _threads, _thread_pieces, _threads_fragment = map(Page, ('threads', 'threadpieces', 'threadsfragment'))
+    _checks = Page('checks')
+    _labels = {'threads': 'Threads', 'checks': 'Checks', 'incidents': 'Incidents', 'incident': 'Incidents',
+               'report': 'Report', 'drills': 'Drills'}
 
     # -- pages ---------------------------------------------------------------------------------------
 
@@ -115,11 +123,49 @@ class StabilityMonitor(Item, Implicit):
             name, content_type, content = render(document, _word(REQUEST, 'format') or next(iter(FORMATS)))
         except StabilityError as error:
             return self._refused(REQUEST, str(error), 404)
-        response = REQUEST.RESPONSE
-        response.setHeader('Content-Type', content_type)
-        response.setHeader('Content-Disposition', f'attachment; filename="{name}"')
-        response.setHeader('X-Content-Type-Options', 'nosniff')
-        return content
+        return self._download(REQUEST, name, content, content_type)
+
+    # -- threads -------------------------------------------------------------------------------------
+
+    @security.protected(VIEW)
+    @zpublish
+    def manage_threads(self, REQUEST):
+        return self._page(self._threads, REQUEST, lambda life, archive: (
+            threadpages.native(life, _may_manage(self)) | threadpages.threads(life)))
+
+    @security.protected(VIEW)
+    @zpublish
+    def threads_fragment(self, REQUEST):
+        """A part of the Threads page, for its script: `part` is "live" or "native"."""
+        return self._page(self._threads_fragment, REQUEST, lambda life, archive: (
+            threadpages.native(life, _may_manage(self)) if _word(REQUEST, 'part') == 'native'
+            else threadpages.threads(life)))
+
+    @security.protected(VIEW)
+    @zpublish
+    def stacks(self, REQUEST):
+        """What every thread does, as a text to download."""
+        return self._text(REQUEST, 'stacks', threadpages.stacks_text)
+
+    @security.protected(VIEW)
+    @zpublish
+    def trace(self, REQUEST):
+        """The trace log of the last requests, see docs/trace-log.txt."""
+        return self._text(REQUEST, 'trace', threadpages.trace_text)
+
+    @security.protected(MANAGE)
+    @zpublish(methods='POST')
+    def manage_native_stacks(self, REQUEST):
+        """Begin to take native stacks, in the background; the page shows how far it is."""
+        life, query = STATE.life, ''
+        if life is None:
+            return self._refused(REQUEST, 'There are no stacks: the stability monitor is not armed.', 503)
+        try:
+            token.check(REQUEST, life, threadpages.NATIVE_ACTION)
+            threadpages.take_native(life)
+        except StabilityError as error:
+            query = '?' + urlencode({'manage_tabs_message': str(error), 'manage_tabs_type': 'warning'})
+        REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_threads{query}#native')
 
     # -- drills --------------------------------------------------------------------------------------
 
@@ -157,6 +203,21 @@ class StabilityMonitor(Item, Implicit):
             return self._refused(request, f'{error.args[0]} Look for it among all incidents.', 404)
         return self._rendered(template, request, shown)
 
+    def _text(self, request, name, text):
+        life = STATE.life
+        if life is None or life.recorder is None:
+            return self._refused(request, 'There is nothing to tell: this process is not recorded. The findings in '
+                                 'the tab "Stability" say why.', 503)
+        return self._download(request, f'{name}-{life.name}.txt', text(life), 'text/plain; charset=utf-8')
+
+    def _download(self, request, name, content, content_type):
+        response = request.RESPONSE
+        response.setHeader('Content-Type', content_type)
+        response.setHeader('Content-Disposition', f'attachment; filename="{name}"')
+        response.setHeader('X-Content-Type-Options', 'nosniff')
+        response.setHeader('Cache-Control', 'no-store')
+        return content
+
     def _refused(self, request, message, status):
         request.RESPONSE.setStatus(status)
         return self._rendered(self._message, request, {'message': message})
@@ -166,12 +227,17 @@ class StabilityMonitor(Item, Implicit):
         request.RESPONSE.setHeader('Cache-Control', 'no-store')
         return template.__of__(self)(
             page=shown, instance=pages.instance_name(life) if life else 'this process',
-            macros=self._pieces.pt_macros(), view=self._labels.get(template.getId(), LABEL),
+            macros=self._pieces.pt_macros(), parts=self._thread_pieces.pt_macros(),
+            view=self._labels.get(template.getId(), LABEL),
             manage_tabs_message=_word(request, 'manage_tabs_message') or None,
             manage_tabs_type=_tabs_type(request))
 
 
 InitializeClass(StabilityMonitor)
+
+
+def _may_manage(panel):
+    return bool(getSecurityManager().checkPermission(MANAGE, panel))
 
 
 def _word(request, name):

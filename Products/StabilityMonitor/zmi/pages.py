@@ -207,13 +207,11 @@ def _thread(thread):
 
 
 def known_issue(row: dict) -> dict:
-    """A known issue that a run may have met; `why` says all of it in a row."""
+    """A known issue that a run may have met."""
     matched, against = (row[key] if isinstance(row.get(key), list) else [] for key in ('matched', 'against'))
     likeness = _LIKENESS.get(row.get('strength'), str(row.get('strength') or ''))
-    told = [likeness, *matched, *(f'but {words}' for words in against), row.get('action') or '']
     return {'title': row.get('title') or row.get('id') or '', 'likeness': likeness, 'matched': matched,
-            'against': against, 'action': row.get('action') or '', 'source': row.get('source') or '',
-            'why': '; '.join(str(words) for words in told if words)}
+            'against': against, 'action': row.get('action') or '', 'source': row.get('source') or ''}
 
 
 _LIKENESS = {'strong': 'Versions and traces fit', 'likely': 'Versions and another thread fit',

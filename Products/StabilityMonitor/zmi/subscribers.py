@@ -11,6 +11,7 @@ import threading
 from ..blackbox import PHASES
 from ..recording import arming
 from ..recording.arming import STATE
+from . import checkpages
 
 _PUBLISHING, _COMMITTING, _ABORTING, _FAILED, _STREAMING = map(
     PHASES.index, ('publishing', 'committing', 'aborting', 'failed', 'streaming'))
@@ -81,8 +82,11 @@ def _note_user(recorder, request):
 
 def process_starting(event) -> None:
     """Zope is configured, its database is open, its products are installed: it serves."""
-    if STATE.life is not None and STATE.life.recorder is not None:
-        STATE.life.serving()
+    life = STATE.life
+    if life is not None and life.recorder is not None:
+        life.serving()
+        if life.role == 'server':
+            life.do_later(lambda: checkpages.begin(life))
 
 
 def _switch_off():
@@ -100,6 +104,7 @@ def _forked_worker():
             return STATE.recorder or _Nothing
         if life.recorder:
             life.serving()
+            life.do_later(lambda: checkpages.begin(life))
         threading.Thread(target=_triage, args=(life,), name='StabilityMonitor triage', daemon=True).start()
         return life.recorder or _Nothing
     except Exception:

@@ -1,0 +1,131 @@
+"""The tab "Checks" as a person meets it: read, run again, hushed and shown again, probed; on a telephone too."""
+import datetime
+
+import pytest
+from test_tab import TAB
+from test_tab import click
+from test_tab import log_in
+from test_tab import shown
+
+from zopekit import wait_for
+
+By = pytest.importorskip('selenium.webdriver.common.by').By
+
+pytestmark = [pytest.mark.browser, pytest.mark.zope]
+TITLE = 'Nobody starts this process again when it dies.'
+
+
+@pytest.fixture
+def checks(browser, make_zope):
+    """The page of a site that has been checked."""
+    zope = make_zope().start()
+    log_in(browser, zope, TAB + 'manage_main')
+    click(browser, 'Checks')
+    wait_for(lambda: 'checks took' in shown(browser), what='the results')
+    browser.zope = zope
+    return browser
+
+
+def card(browser, title):
+    return next((each for each in browser.find_elements(By.CSS_SELECTOR, 'article')
+                 if each.find_element(By.TAG_NAME, 'h4').text.startswith(title)), None)
+
+
+def count(browser, word):
+    items = browser.find_elements(By.CSS_SELECTOR, '.stability-counts li')
+    return next(int(each.text.split()[0]) for each in items if word in each.text)
+
+
+def hush(browser, title, reason):
+    found = card(browser, title)
+    found.find_element(By.TAG_NAME, 'summary').click()
+    found.find_element(By.NAME, 'reason').send_keys(reason)
+    found.find_element(By.CSS_SELECTOR, 'form button').click()
+    wait_for(lambda: 'Hushed until' in browser.page_source, what='the message')
+
+
+def test_what_was_found_is_sorted_and_says_what_to_write(checks):
+    assert checks.find_element(By.CSS_SELECTOR, '.nav-link.active').text == 'Checks'
+    headings = [each.text for each in checks.find_elements(By.CSS_SELECTOR, 'main h3')]
+    assert headings[:2] == ['Warnings', 'For information'] and headings[-2:] == ['Known issues', 'Recursion probe']
+    codes = [each.text for each in card(checks, TITLE).find_elements(By.TAG_NAME, 'code')]
+    assert codes[:2] == ['Restart=on-failure', 'RestartSec=5']
+    assert 'Thread stacks are large enough.' not in shown(checks)
+    next(each for each in checks.find_elements(By.TAG_NAME, 'summary') if each.text.startswith('Fine')).click()
+    assert 'Thread stacks are large enough.' in shown(checks)
+    assert len(checks.find_elements(By.CSS_SELECTOR, 'details[open] li')) == count(checks, 'fine')
+
+
+def test_a_finding_is_hushed_and_shown_again(checks):
+    before = count(checks, 'warning')
+    hush(checks, TITLE, 'The <b>container</b> restarts it.')
+    assert count(checks, 'hushed') == 1 and count(checks, 'warning') == before - 1
+    until = (datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(30)).isoformat()
+    assert 'The <b>container</b> restarts it.' in card(checks, TITLE).text and until in card(checks, TITLE).text
+    click(checks, 'Stability')
+    assert TITLE not in shown(checks)
+    click(checks, 'Checks')
+    card(checks, TITLE).find_element(By.TAG_NAME, 'button').click()
+    wait_for(lambda: count(checks, 'hushed') == 0, what='the finding')
+    assert count(checks, 'warning') == before
+    click(checks, 'Stability')
+    assert TITLE in shown(checks)
+
+
+def test_a_hush_wants_a_reason(checks):
+    card(checks, TITLE).find_element(By.TAG_NAME, 'summary').click()
+    card(checks, TITLE).find_element(By.CSS_SELECTOR, 'form button').click()
+    assert checks.execute_script('return document.activeElement.name') == 'reason' and count(checks, 'hushed') == 0
+
+
+def test_the_probe_shows_how_far_it_is_and_then_its_result_without_a_reload(checks):
+    checks.find_element(By.ID, 'recursion-probe').click()
+    checks.execute_script('window.stayed = true')
+    wait_for(lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] .progress-bar'), what='the progress')
+    next(each for each in checks.find_elements(By.TAG_NAME, 'summary') if each.text.startswith('Fine')).click()
+    wait_for(lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] article'), timeout=60, what='the result')
+    assert 'recursion' in checks.find_element(By.CSS_SELECTOR, '[data-part=probe] article h4').text
+    assert checks.execute_script('return window.stayed') and checks.find_elements(By.CSS_SELECTOR, 'details[open]')
+    assert not checks.find_elements(By.CSS_SELECTOR, '[data-busy]')
+
+
+def test_what_is_being_written_is_not_lost_when_results_come(checks):
+    checks.find_element(By.ID, 'recursion-probe').click()
+    wait_for(lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] .progress-bar'), what='the progress')
+    card(checks, TITLE).find_element(By.TAG_NAME, 'summary').click()
+    card(checks, TITLE).find_element(By.NAME, 'reason').send_keys('half a rea')
+    wait_for(lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] article'), timeout=60, what='the result')
+    assert card(checks, TITLE).find_element(By.NAME, 'reason').get_attribute('value') == 'half a rea'
+    assert 'There are newer results' in shown(checks)
+
+
+def test_it_runs_again(checks):
+    file, = checks.zope.stability.glob('runs/*/checks.json')
+    before = file.read_text()
+    checks.find_element(By.ID, 'run-checks').click()
+    wait_for(lambda: file.read_text() != before, what='a later run')
+    wait_for(lambda: 'checks took' in shown(checks) and not checks.find_elements(By.CSS_SELECTOR, '[data-busy]'),
+             what='its results')
+
+
+def test_a_known_issue_leads_to_what_to_do(checks):
+    (checks.zope.stability / 'known-issues.toml').write_text(
+        '[[issue]]\nid = "shop"\ntitle = "Our shop"\nhappens = "It crashes."\neffect = "crash"\nseverity = "critical"\n'
+        'action = "Zope >= 99.0"\nsource = "x"\nfixed = "99.0"\ndistributions = {Zope = "<99"}\n')
+    checks.find_element(By.ID, 'run-checks').click()
+    wait_for(lambda: card(checks, 'Our shop'), what='the known issue')
+    checks.find_element(By.LINK_TEXT, 'Our shop').click()
+    target = checks.find_element(By.CSS_SELECTOR, 'article:target')
+    assert 'known issue' in target.text and target.find_element(By.TAG_NAME, 'code').text == 'Zope >= 99.0'
+
+
+def test_it_fits_on_a_telephone(checks):
+    checks.execute_cdp_cmd('Emulation.setDeviceMetricsOverride',
+                           {'width': 390, 'height': 844, 'deviceScaleFactor': 1, 'mobile': True})
+    try:
+        checks.refresh()
+        checks.execute_script('document.querySelectorAll("details").forEach(each => each.open = true)')
+        assert checks.execute_script('return document.documentElement.scrollWidth') <= 390
+        assert card(checks, TITLE).find_element(By.NAME, 'reason').is_displayed()
+    finally:
+        checks.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
