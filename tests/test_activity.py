@@ -37,6 +37,8 @@ def of_socket(peer='10.0.0.5:80'):
     ('running', Facts((), task('running', 'R'), cpu=0.9, busiest=0.9)),
     ('gil', Facts((SITE,), task('futex'), True, cpu=0.02, busiest=0.9, turns=190)),
     ('gil', Facts((SITE,), task('futex'), True, cpu=0.2, busiest=0.8, turns=190)),           # another one has most
+    ('gil', Facts((SITE,), task('running', 'R'), cpu=0.02, busiest=0.02, turns=210)),        # awoken, and too late
+    ('running', Facts((SITE,), task('running', 'R'), cpu=0.05, busiest=0.05, turns=30)),     # the machine is busy
     ('idle', Facts((WAIT, HANDLER), task('futex'), waiting='a condition')),
     ('idle', Facts((WAIT, HANDLER), task('futex'), True, cpu=0.0, busiest=0.9, turns=3)),    # called this very moment
     ('lock', Facts((HANDLER,), task('futex'), lock='lock X at waitress/task.py:70 in handler_thread')),

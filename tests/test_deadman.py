@@ -98,6 +98,7 @@ class TestAHealthyServer:
         until(lambda: len(list(tmp_path.glob('deadman*.mark'))) == 1 + GUARDED)
         for _ in range(200):
             victim.signal('SIGSTOP')
+            assert victim.process.returncode is None, 'it died of the suspension before'
             os.waitid(os.P_PID, victim.process.pid, os.WSTOPPED | os.WNOWAIT)
             time.sleep(0.025)                                  # longer than the timeout
             victim.signal('SIGCONT').tell('hello')

@@ -124,7 +124,7 @@ def main(directory, threads):
         'last': max(request.number for request in box.finished), 'slow': len(life.rounds.slow.known()),
         'watched': len(life.rounds.slow._profiles), 'beats': life.rounds.heartbeat.beats,
         'hangs': [hang.kind for hang in life.rounds.hangs.known()], 'lives': life.rounds.heartbeat.is_alive(),
-        'findings': [finding.id for finding in life.findings]}))
+        'findings': [finding.id for finding in life.findings if finding.severity != 'info']}))
     life.finish()
 
 

@@ -72,7 +72,7 @@ _SLEEPS = {'nanosleep', 'clock_nanosleep', 'pause'}
 CHILDREN = {'wait4', 'waitid'}
 _KINDS = {'socket': 'socket', 'pipe': 'pipe', 'terminal': 'terminal', 'file': 'file', 'device': 'file',
           'eventfd': 'waiting', 'epoll': 'waiting'}
-_BUSY, _SWITCHING = 0.1, 20                             # a wait for the GIL wakes up to 200 times a second
+_BUSY, _SWITCHING, _AWAKENED = 0.1, 20, 100             # a wait for the GIL wakes some 200 times a second
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
 _PLUMBING = ('threading.py', 'queue.py', 'selectors.py', 'socket.py', 'ssl.py', 'concurrent/futures/_base.py')
 
@@ -133,7 +133,9 @@ def _busy(facts):
 
 
 def _starved(facts):
-    if facts.gil and facts.cpu is not None and facts.turns >= _SWITCHING:
+    """Often awake, and at once without the GIL again: who asks for it is seen in its futex, or just awoken."""
+    often = _SWITCHING if facts.gil else _AWAKENED
+    if facts.is_ready and facts.frames and facts.cpu is not None and facts.turns >= often:
         return 'gil', _joined(_share(facts), facts.where)
 
 
