@@ -1,4 +1,4 @@
-# make run | stop | test | bench | storm | lint       (ZOPE=5.14.2 for the other Zope, ARGS=... for pytest)
+# make run | stop | test | plone | bench | storm | lint      (ZOPE=5.14.2 for the other Zope, ARGS=... for pytest)
 # Needs Python 3.11 or newer and make; everything else is installed into a virtual environment of its own.
 
 ZOPE     ?= 6.3
@@ -11,8 +11,10 @@ PYTHON   ?= $(shell for p in python3 python python3.14 python3.13 python3.12 pyt
 CONSTRAINTS = constraints-$(ZOPE).txt
 READY    = $(VENV)/.ready
 PIP      = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS)
+PLONE    = .venv-plone
+PLONE_PIP = $(PLONE)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints-plone.txt
 
-.PHONY: help run stop test bench storm lint clean
+.PHONY: help run stop test plone bench storm lint clean
 
 help:
 	@head -n 2 Makefile
@@ -27,6 +29,9 @@ stop:
 test: $(READY)
 	$(VENV)/bin/python -m pytest $(ARGS)
 
+plone: $(READY) $(PLONE)/.ready
+	PLONE_PYTHON='$(CURDIR)/$(PLONE)/bin/python' $(VENV)/bin/python -m pytest tests/functional/test_plone.py $(ARGS)
+
 bench: $(READY)
 	$(VENV)/bin/python benchmarks/run.py $(ARGS)
 
@@ -40,10 +45,20 @@ clean:
 	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis build *.egg-info
 
 $(READY): setup.py pyproject.toml $(CONSTRAINTS)
-	@[ -n "$(PYTHON)" ] || { echo 'No Python 3.11 or newer on the PATH; name one: make PYTHON=/path/to/python3' >&2; exit 1; }
 	@echo 'Installing Zope $(ZOPE) and what the tests need into $(VENV) (once; a minute or two) ...'
-	@[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
-	  echo 'The virtual environment could not be made; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	@$(call new_venv,$(VENV))
 	@$(PIP) 'Zope[wsgi]==$(ZOPE)' ruff -e '.[test,metrics]'
 	@$(PIP) -e '.[native]' || echo 'Going on without pystack: C frames are not read from core files.'
 	@touch $@
+
+$(PLONE)/.ready: setup.py pyproject.toml constraints-plone.txt
+	@echo 'Installing Plone into $(PLONE) (once; some minutes) ...'
+	@$(call new_venv,$(PLONE))
+	@$(PLONE_PIP) Plone -e '.[native,metrics]'
+	@touch $@
+
+define new_venv
+[ -n "$(PYTHON)" ] || { echo 'No Python 3.11 or newer on the PATH; name one: make PYTHON=/path/to/python3' >&2; exit 1; }; \
+[ -x $(1)/bin/python ] || $(PYTHON) -m venv $(1) || { rm -rf $(1); \
+  echo 'The virtual environment could not be made; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+endef

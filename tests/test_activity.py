@@ -9,9 +9,9 @@ from Products.StabilityMonitor.recording import activity
 from Products.StabilityMonitor.recording.activity import ACTIVITIES
 from Products.StabilityMonitor.recording.activity import Facts
 from Products.StabilityMonitor.recording.activity import judge
-from Products.StabilityMonitor.recording.kernelthreads import CALLS
 from Products.StabilityMonitor.recording.kernelthreads import Descriptor
 from Products.StabilityMonitor.recording.kernelthreads import Task
+from Products.StabilityMonitor.recording.systemcalls import CALLS
 from Products.StabilityMonitor.records import Frame
 
 LIBRARY = os.path.dirname(os.__file__)

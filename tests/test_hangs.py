@@ -236,7 +236,8 @@ class TestSpinning:
     def spin(self, world, *cpus, **values):
         """One look for each share of a processor."""
         for cpu in cpus:
-            world.hangs.look_for_spinning((main_thread(cpu=cpu, activity='running', **values), state(1, cpu=1.0)))
+            main = main_thread(cpu=cpu, activity='running', **values)
+            world.hangs.look_for_spinning((main, state(1, cpu=1.0)), {main.native_id: cpu or 0.0, 1001: 1.0})
 
     def test_after_two_looks(self, world):
         self.spin(world, 0.95)
@@ -248,7 +249,7 @@ class TestSpinning:
         self.spin(world, 0.99, 0.99)
         assert len(world.notes) == 2 and world.hangs.lasts('spinning')
 
-    @pytest.mark.parametrize('cpus', [(0.95, 0.2, 0.95), (0.89, 0.89), (None, None), (0.95, None, 0.95)])
+    @pytest.mark.parametrize('cpus', [(0.95, 0.2, 0.95), (0.79, 0.79), (None, None), (0.95, None, 0.95)])
     def test_a_burst_is_none(self, world, cpus):
         self.spin(world, *cpus)
         assert world.notes == ()
@@ -263,9 +264,13 @@ class TestSpinning:
         assert world.kinds[-1] == ('spinning-ended', 0)
         assert list(world.findings) == [] and not world.hangs.lasts('spinning')
 
+    def test_it_lasts_until_it_is_calm(self, world):
+        self.spin(world, 1.0, 1.0, 0.6, 0.6)
+        assert world.hangs.lasts('spinning')
+
     def test_it_ends(self, world):
         self.spin(world, 1.0, 1.0)
-        world.hangs.look_for_spinning(())
+        world.hangs.look_for_spinning((), {})
         assert world.kinds[-1] == ('spinning-ended', 0)
 
     def test_without_a_name_and_a_stack(self, world):
@@ -274,8 +279,8 @@ class TestSpinning:
 
     def test_two_of_them(self, world):
         threads = (main_thread(cpu=1.0), dataclasses.replace(main_thread(cpu=1.0), ident=7, kind='other', name='x'))
-        world.hangs.look_for_spinning(threads)
-        world.hangs.look_for_spinning(threads)
-        world.hangs.look_for_spinning(threads[:1])
+        world.hangs.look_for_spinning(threads, {t.native_id: 1.0 for t in threads})
+        world.hangs.look_for_spinning(threads, {t.native_id: 1.0 for t in threads})
+        world.hangs.look_for_spinning(threads[:1], {threads[0].native_id: 1.0})
         assert [hang.ended is None for hang in world.hangs.known()] == [True, False]
         assert hangnotes.lasting(world.notes, 'spinning').title.startswith('MainThread')

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from programs.handshake import until
 
 from Products.StabilityMonitor.recording import kernelthreads
-from Products.StabilityMonitor.recording.kernelthreads import CALLS
 from Products.StabilityMonitor.recording.kernelthreads import KernelThreads
 from Products.StabilityMonitor.recording.kernelthreads import Reading
 from Products.StabilityMonitor.recording.kernelthreads import address_of
+from Products.StabilityMonitor.recording.systemcalls import CALLS
 
 PROC = Path(__file__).parent / 'data' / 'threads'
 HEADERS = {'x86_64': ('/usr/include/x86_64-linux-gnu/asm/unistd_64.h', 0),
@@ -32,7 +32,7 @@ def recorded():
 def test_a_recorded_thread(recorded):
     task = recorded.task(101)
     assert (task.comm, task.state, task.call) == ('a (strange) name', 'S', 'futex')
-    assert task.reading == Reading(12.5, 340)
+    assert task.reading == Reading(12.5, 340, 7e-07)
     assert task.arguments[:2] == (0x7fb2d6c56204, 0x89) and task.stack_pointer == 0x7fb2d6096ac0
 
 

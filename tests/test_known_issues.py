@@ -25,6 +25,7 @@ from Products.StabilityMonitor.postmortem import faultlog
 from Products.StabilityMonitor.postmortem import incident
 from Products.StabilityMonitor.postmortem.verdict import Judgement
 from Products.StabilityMonitor.postmortem.verdict import judge
+from Products.StabilityMonitor.recording import installed
 from Products.StabilityMonitor.records import Finding
 from Products.StabilityMonitor.runrecord import RunRecord
 
@@ -559,7 +560,7 @@ def test_three_hundred_distributions_are_cheaper_than_their_metadata(tmp_path):
 
 def test_the_rules_that_speak_of_wheels_are_looked_up():
     names = {key for rule in RULES.values() if {'wheel', 'source'} & set(rule.build) for key in rule.distributions}
-    assert names <= set(known_system._WHEELS)
+    assert names <= set(installed.WHEELS)
 
 
 def test_no_path_of_a_machine_and_no_control_character_is_shipped():

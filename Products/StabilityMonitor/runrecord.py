@@ -57,6 +57,16 @@ class RunRecord:
     def is_incident(self) -> bool:
         return self.verdict not in WANTED
 
+    @property
+    def hung_at_the_end(self) -> bool:
+        """A hang, deadlock or spinning thread lasted until it ended, by whatever means."""
+        return any(hang['ended'] is None for hang in self.hangs)
+
+    @property
+    def stood_still(self) -> list[dict]:
+        """The notes that have the stack of a thread which stood still, or spun."""
+        return [note for note in self.notes if note['kind'] in ('hang', 'deadlock', 'spinning')]
+
     def to_json(self) -> dict:
         """Its lists and dicts are the record's own (`asdict` would copy thousands of samples): do not change them."""
         return shallow(self) | {'instance': shallow(self.instance), 'evidence': tuple(map(shallow, self.evidence))}

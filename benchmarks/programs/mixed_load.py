@@ -52,6 +52,8 @@ class Client(threading.Thread):
                     raise AssertionError(f'{kind}: {status}')
         except Exception as error:
             self.trouble = error
+        finally:
+            self.connection and self.connection.close()
 
     def ask(self, request):
         """The status."""

@@ -225,9 +225,9 @@ def match_incident(rules, record, system: System) -> list[dict]:
 
 
 def _weigh(rule, record, then, traces):
-    verdicts, answers = EFFECTS[rule.effect], hold(rule, then)
-    if verdicts and record.verdict not in verdicts or rule.effect == 'exit' and record.phase != 'finished':
+    if not rule.fits(record):
         return None
+    verdicts, answers = EFFECTS[rule.effect], hold(rule, then)
     shown, against = traces.show(rule)
     kinds, failed = {kind for kind, _ in shown}, [answer.words for answer in answers if not answer.holds]
     proof = kinds - {'memory', 'processor'}
@@ -256,7 +256,7 @@ class _Traces:
 
     def __init__(self, record):
         crashed = [thread for thread in record.threads if thread.get('crashed')]
-        others = [thread for thread in record.threads if not thread.get('crashed')]
+        others = [thread for thread in (*record.threads, *record.stood_still) if not thread.get('crashed')]
         self.stack = _lines(map(_frames, crashed or others))
         self.others = _lines(map(_frames, others if crashed else ()))
         self.native = _lines([[f'{frame.get("binary")}:{frame.get("symbol")}' for frame in record.native[:_NATIVE]]])

@@ -73,6 +73,15 @@ class Rule:
                   'loaded')
     EVIDENCE = ('frames', 'native', 'messages', 'signals')
 
+    def fits(self, record) -> bool:
+        """Can a run that has ended as this RunRecord says have met it?"""
+        if self.effect == 'exit' and record.phase != 'finished':
+            return False
+        if self.effect == 'leak' and record.verdict != 'out-of-memory' and not _growth(record.samples):
+            return False                                # killed, and there was no want of memory
+        verdicts = EFFECTS[self.effect]
+        return not verdicts or record.verdict in verdicts or self.effect == 'hang' and record.hung_at_the_end
+
 
 @dataclass(frozen=True)
 class Silence:

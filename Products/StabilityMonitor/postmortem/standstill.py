@@ -6,6 +6,9 @@ from ..records import clocktime
 from ..records import duration
 from . import hangnotes
 
+#: A stack of which so much (share of its size) has been used is worth a word.
+_DEEP = 0.75
+
 
 def what_stood_still(t):
     """A hang, deadlock or spinning thread that lasted to the end, whatever that was."""
@@ -15,6 +18,29 @@ def what_stood_still(t):
         if begun:
             yield Evidence('black box', f'{begun.title.rstrip(".")}, since {clocktime(begun.time)}: for '
                            f'{duration(max(0.0, t.last_sign - begun.time))} until the end.')
+
+
+def what_was_slow(t):
+    """The requests that were slow when the end came: what was seen of each last."""
+    notes = t.recording.notes if t.recording else ()
+    for request in t.recording.in_flight if t.recording else ():
+        note = next((n for n in reversed(notes) if n.kind == 'slow' and n.request == request.number), None)
+        if note:
+            where = next((f' in {f.function} ({f.file}:{f.line})' for f in note.frames), '')
+            more = f'; {note.detail}' if note.detail else ''
+            yield Evidence('black box', f'{note.title} was slow: when it was {duration(note.seconds)} old, '
+                           f'it stood{where}{more}.')
+
+
+def what_was_deep(t):
+    """Threads whose stacks had been nearly full."""
+    if not t.recording:
+        return
+    stacks = [(f'thread 0x{ident:x}', s['stack_size'], s['stack_used']) for ident, s in t.recording.threads.items()]
+    stacks.append(('the main thread', t.recording.words['main_stack'], t.recording.words['main_stack_used']))
+    for name, size, used in stacks:
+        if size and used > size * _DEEP:
+            yield Evidence('black box', f'The stack of {name} had been nearly full: {used >> 10} of {size >> 10} KiB.')
 
 
 def how_long(t):

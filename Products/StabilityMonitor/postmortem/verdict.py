@@ -18,6 +18,8 @@ from .lastwords import exception_name
 from .standstill import how_long
 from .standstill import stood_still
 from .standstill import what_stood_still
+from .standstill import what_was_deep
+from .standstill import what_was_slow
 from .standstill import who_hung
 
 _CRASH_SIGNALS = {'SIGSEGV', 'SIGBUS', 'SIGILL', 'SIGFPE'}
@@ -46,8 +48,8 @@ class Judgement:
 
 def judge(traces) -> Judgement:
     found = next(found for rule in RULES if (found := rule(traces)) is not None)
-    return replace(found, evidence=found.evidence + tuple(
-        evidence for evidence in what_stood_still(traces) if evidence not in found.evidence))
+    more = (*what_stood_still(traces), *what_was_slow(traces), *what_was_deep(traces))
+    return replace(found, evidence=found.evidence + tuple(one for one in more if one not in found.evidence))
 
 
 # -- rules -------------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from .activity import words
 #: So many threads of one hang, and of one deadlock, are noted: the ring must hold both, and some events besides.
 _MOST_THREADS, _MOST_IN_CYCLE = 24, 6
 _KEPT = 50
-#: A thread "spins" when it has used so much of one processor, at so many looks in a row.
-SPINNING, _LOOKS = 0.9, 2
+#: A thread "spins" when it wants so much of one processor, at so many looks in a row, until it wants but so much.
+SPINNING, _LOOKS, _CALM = 0.8, 2, 0.5
 
 
 @dataclass(frozen=True)
@@ -92,22 +92,27 @@ class Hangs:
 
     # -- processors ----------------------------------------------------------------------------------
 
-    def look_for_spinning(self, states) -> None:
-        """At each tenth beat: threads that serve no request and use a whole processor."""
-        busy = {state.ident: state for state in states
-                if not state.request and state.kind in ('main', 'other') and (state.cpu or 0) >= SPINNING}
-        self._busy = {ident: self._busy.get(ident, 0) + 1 for ident in busy}
+    def look_for_spinning(self, states, loads: dict[int, float]) -> None:
+        """At each tenth beat: threads that serve no request and want a whole processor.
+
+        `loads`: {native id: share of the time since the last look that it had a processor, or was ready for one}.
+        """
+        idle = {state.ident: state for state in states if not state.request and state.kind in ('main', 'other')}
+        load = {ident: loads.get(state.native_id, 0.0) for ident, state in idle.items()}
+        self._busy = {ident: self._busy.get(ident, 0) + 1 for ident in load if load[ident] >= SPINNING}
         for ident, looks in self._busy.items():
             if looks >= _LOOKS and ('spinning', ident) not in self._lasting:
-                state = busy[ident]
-                summary = (f'{state.name or "A thread"}, which serves no request, uses {state.cpu:.0%} of a processor'
-                           f'{_at(state)}')
-                hang = Hang('spinning', time.time(), f'{summary}.', threads=(ident,))
-                self._begin(('spinning', ident), 'spinning', hang,
-                            'Look at its stack among the threads, and at the known issues of the server.')
-                self.recorder.note(_note('spinning', state))
-        for key in [k for k in self._lasting if k[0] == 'spinning' and k[1] not in busy]:
+                self._begin_spinning(idle[ident], load[ident])
+        for key in [k for k in self._lasting if k[0] == 'spinning' and load.get(k[1], 0.0) < _CALM]:
             self._end(key, 'It has stopped.')
+
+    def _begin_spinning(self, state, load):
+        summary = (f'{state.name or "A thread"}, which serves no request, uses {min(load, 1):.0%} of a processor'
+                   f'{_at(state)}')
+        self._begin(('spinning', state.ident), 'spinning',
+                    Hang('spinning', time.time(), f'{summary}.', threads=(state.ident,)),
+                    'Look at its stack among the threads, and at the known issues of the server.')
+        self.recorder.note(_note('spinning', state))
 
     # -- events --------------------------------------------------------------------------------------
 
@@ -144,10 +149,14 @@ def _note(kind, state):
 
 
 def _mostly(states):
-    """What most of them do, in words."""
+    """What most of them do, in words; and what those do that they wait for."""
     doing = [words(state) for state in states]
-    most = max(doing, key=doing.count, default='it is not known what they do')
-    return f'{doing.count(most)} of them: {most}' if doing else most
+    if not doing:
+        return 'it is not known what they do'
+    most = max(doing, key=doing.count)
+    holders = {ident for state in states for ident in state.holders}
+    roots = [f'; {_who(state)} {words(state)}' for state in states if state.ident in holders and not state.holders]
+    return f'{doing.count(most)} of them: {most}' + ''.join(root for root in roots if most not in root)
 
 
 def _who(state):

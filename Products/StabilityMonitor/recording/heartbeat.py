@@ -8,6 +8,8 @@ from __future__ import annotations
 import threading
 import time
 
+from .aside import aside
+
 #: What changes slowly, or is other code's doing, is looked at each so many beats.
 ROUND = 10
 #: A mark counts as survived when the process still beats so many beats after it was first seen.
@@ -19,7 +21,7 @@ class Heartbeat(threading.Thread):
 
     `duties` are called at each beat, `rounds` at each tenth, `in_thread` once at first.
 
-    What is appended to `errands` is called once, in the background, and must be short.
+    What is appended to `errands` is called once, in a thread of its own that it waits for, and must be short.
     """
 
     def __init__(self, interval: float, duties, findings, in_thread=lambda: None, rounds=()):
@@ -44,7 +46,7 @@ class Heartbeat(threading.Thread):
     def beat(self) -> None:
         while self.errands:
             with self.findings.guarded('errand', 'A task in the background has failed.'):
-                self.errands.pop(0)()
+                aside(self.errands.pop(0))
         if self.beats % ROUND == 0:
             self._fulfil(self.rounds)
         self._fulfil(self.duties)

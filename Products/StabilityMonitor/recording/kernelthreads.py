@@ -9,26 +9,16 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import stat
 import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Numbers of the system calls in which threads of a server wait: x86_64, aarch64; -1 where there is none.
-CALLS = {
-    'read': (0, 63), 'write': (1, 64), 'open': (2, -1), 'poll': (7, -1), 'pread64': (17, 67), 'pwrite64': (18, 68),
-    'readv': (19, 65), 'writev': (20, 66), 'select': (23, -1), 'pause': (34, -1), 'nanosleep': (35, 101),
-    'sendfile': (40, 71), 'connect': (42, 203), 'accept': (43, 202), 'sendto': (44, 206), 'recvfrom': (45, 207),
-    'sendmsg': (46, 211), 'recvmsg': (47, 212), 'wait4': (61, 260), 'fcntl': (72, 25), 'flock': (73, 32),
-    'fsync': (74, 82), 'fdatasync': (75, 83), 'ftruncate': (77, 46), 'rename': (82, -1), 'unlink': (87, -1),
-    'rt_sigtimedwait': (128, 137), 'futex': (202, 98), 'restart_syscall': (219, 128), 'clock_nanosleep': (230, 115),
-    'epoll_wait': (232, -1), 'waitid': (247, 95), 'openat': (257, 56), 'newfstatat': (262, 79), 'unlinkat': (263, 35),
-    'pselect6': (270, 72), 'ppoll': (271, 73), 'epoll_pwait': (281, 22), 'accept4': (288, 242), 'preadv': (295, 69),
-    'pwritev': (296, 70), 'recvmmsg': (299, 243), 'sendmmsg': (307, 269), 'renameat2': (316, 276),
-    'copy_file_range': (326, 285), 'statx': (332, 291), 'io_uring_enter': (426, 426), 'openat2': (437, 437),
-    'epoll_pwait2': (441, 441), 'futex_waitv': (449, 449)}
-_MACHINES = {'x86_64': 0, 'aarch64': 1}
+from .systemcalls import call_names
+from .systemcalls import machine as this_machine
+
 #: What the link of a descriptor begins with, and the word for it; another one with a "/" is a file.
 _KINDS = (('socket:', 'socket'), ('pipe:', 'pipe'), ('anon_inode:[eventfd]', 'eventfd'),
           ('anon_inode:[eventpoll]', 'epoll'), ('anon_inode:', 'other'), ('/dev/pts/', 'terminal'),
@@ -42,10 +32,12 @@ _NET_SIZE = 1 << 16
 
 @dataclass(frozen=True)
 class Reading:
-    """How much a thread has had of the processor: seconds, and how many times (-1: not known)."""
+    """How much a thread has had of the processor: seconds, and how many times (-1: not known); and for how many
+    seconds it was ready for one that others had."""
 
     cpu: float
     turns: int = -1
+    waited: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,7 @@ class KernelThreads:
                  peer: Callable[[int], str] | None = None, pid: int | None = None):
         self._self = str(proc / ('self' if pid is None else str(pid)))
         self._tasks = f'{self._self}/task'
-        self._names = call_names(machine or _machine())
+        self._names = call_names(machine or this_machine())
         self._peer = peer or peer_of
         self._proc = proc
 
@@ -98,7 +90,7 @@ class KernelThreads:
         """Cheap: about 5 us."""
         fields = _bytes(f'{self._tasks}/{tid}/schedstat').split()
         if len(fields) == 3 and fields[0] != b'0' and all(map(bytes.isdigit, fields)):
-            return Reading(int(fields[0]) / 1e9, int(fields[2]))
+            return Reading(int(fields[0]) / 1e9, int(fields[2]), int(fields[1]) / 1e9)
         return _ticks(_status(_bytes(f'{self._tasks}/{tid}/stat'))[2])
 
     def task(self, tid: int) -> Task | None:
@@ -125,9 +117,17 @@ class KernelThreads:
         link = self.link(number)
         if not link:
             return None
-        kind = next((word for start, word in _KINDS if link.startswith(start)), 'other')
+        named = next((word for start, word in _KINDS if link.startswith(start)), 'other')
+        kind = 'pipe' if named == 'file' and self._is_fifo(number) else named
         peer = (self._peer(number) or self._connecting(link)) if kind == 'socket' else ''
         return Descriptor(number, kind, link, self._standard(number, link, kind), peer)
+
+    def _is_fifo(self, number):
+        """A pipe may have a name; its link is a path then."""
+        try:
+            return stat.S_ISFIFO(os.stat(f'{self._self}/fd/{number}').st_mode)
+        except (OSError, ValueError):
+            return False
 
     def _standard(self, number, link, kind):
         same = (fd for fd in (1, 2) if kind in _STREAMS and self.link(fd) == link)
@@ -190,16 +190,6 @@ class KernelThreads:
         return {ident: task.tid for ident in idents for task in tasks
                 if task.stack_pointer < ident and mapping_of[ident] is not None
                 and mapping_of[ident] == mapping_of[task.stack_pointer]}
-
-
-def call_names(machine: str) -> dict[int, str]:
-    column = _MACHINES.get(machine)
-    return {} if column is None else {numbers[column]: name for name, numbers in CALLS.items() if numbers[column] >= 0}
-
-
-def _machine():
-    linux = sys.platform.startswith('linux') and sys.maxsize > 1 << 32
-    return os.uname().machine if linux else ''
 
 
 def waits_for_interpreter(task: Task | None) -> bool:

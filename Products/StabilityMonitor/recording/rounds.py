@@ -10,11 +10,10 @@ from dataclasses import replace
 from ..questions import Inbox
 from ..records import shallow
 from . import loglater
+from .aside import aside
 from .deadman import DeadMan
-from .deadman import is_safe_in_running_threads
 from .hangs import SPINNING
 from .hangs import Hangs
-from .heartbeat import ROUND
 from .heartbeat import Heartbeat
 from .heartbeat import SurvivedMarks
 from .heartbeat import Workers
@@ -22,6 +21,10 @@ from .slowrequests import SlowRequests
 from .threads import Observation
 from .threads import ThreadWatch
 from .vitals import Vitals
+
+#: Processor time that the heartbeat uses in each second in which it waits for a GIL that is held.
+_WAITING = 0.001
+_LEAST_CPU, _MOST_CPU = 0.01, 0.1
 
 
 class Rounds:
@@ -59,16 +62,16 @@ class Rounds:
         with self.life.findings.guarded('dead-man', 'A held GIL is not noted on this system.',
                                         'Nothing can be done; hangs that keep the heartbeat running are seen.'):
             interval = self.options.sample_interval
-            self.deadman = DeadMan(self.life.directory.path, max(self.options.stall, 3 * interval), ROUND * interval,
-                                   self.life.base.file_mode)
+            timeout = max(self.options.stall, 3 * interval)
+            cpu = min(max(timeout * _WAITING, _LEAST_CPU), _MOST_CPU)
+            self.deadman = DeadMan(self.life.directory.path, timeout, cpu, self.life.base.file_mode)
             self._marks.watch('deadman', self.deadman.file)
-            self.heartbeat.duties.append(self.deadman.rearm)
+            self.heartbeat.duties += [self.deadman.rearm, self._keep_threads_armed]
             self.heartbeat.rounds.append(self._rearm_threads)
-        if not is_safe_in_running_threads():
-            self.life.findings.add(
-                'dead-man-threads', 'While C code holds the interpreter lock, the threads that serve note no stacks.',
-                'faulthandler of this Python could end the process when it has been suspended and goes on.',
-                'Run Zope on Python 3.11, 3.13.10, 3.14.1 or newer; or take native stacks while it hangs.', 'info')
+
+    def _keep_threads_armed(self):
+        if self.deadman.is_used_up():
+            self._rearm_threads()
 
     def _rearm_threads(self):
         self.deadman.rearm_threads({index: slot.native_id for index, slot in list(self.recorder.slots.items())},
@@ -94,7 +97,7 @@ class Rounds:
         """All threads, and those that wait for each other; empty when that fails."""
         seen = Observation(())
         with self.life.findings.guarded('threads', 'What the threads do is not known.'):
-            seen = self.threads.observe()
+            seen = aside(self.threads.observe)
         with self.life.findings.guarded('measured-stacks', 'How deep the stacks of these threads are is not known.'):
             if self.life.gauge:
                 seen = replace(seen, states=self.life.gauge.measured(seen.states))
@@ -109,9 +112,9 @@ class Rounds:
             self.hangs.look_for_deadlock()
 
     def _look_for_spinning(self):
-        serving = {slot.native_id for slot in list(self.recorder.slots.values())}
-        busy = any(share >= SPINNING for tid, share in self.threads.busiest().items() if tid not in serving)
-        self.hangs.look_for_spinning(self.snapshot() if busy else ())
+        serving, loads = {slot.native_id for slot in list(self.recorder.slots.values())}, self.threads.busiest()
+        busy = any(load >= SPINNING for tid, load in loads.items() if tid not in serving)
+        self.hangs.look_for_spinning(self.snapshot() if busy or self.hangs.lasts('spinning') else (), loads)
 
     # -- when it is asked ------------------------------------------------------------------------------
 

@@ -61,12 +61,12 @@ class ThreadWatch:
         self._readings.append((self.clock(), readings))
 
     def busiest(self) -> dict[int, float]:
-        """{native id: share of a processor} between the last two looks."""
+        """{native id: share of the time between the last two looks that it had a processor, or was ready for one}"""
         if len(self._readings) < 2:
             return {}
         (before, old), (now, new) = self._readings
-        return {tid: (reading.cpu - old[tid].cpu) / (now - before) for tid, reading in new.items()
-                if reading and old.get(tid) and now > before}
+        return {tid: (reading.cpu + reading.waited - old[tid].cpu - old[tid].waited) / (now - before)
+                for tid, reading in new.items() if reading and old.get(tid) and now > before}
 
     def snapshot(self, wait: float = 0.0) -> tuple[ThreadState, ...]:
         """See `observe`."""

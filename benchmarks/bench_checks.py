@@ -1,0 +1,87 @@
+"""All checks of a living Zope together: the first time after a start, and again; real starts of runwsgi.
+
+With PLONE_PYTHON (the interpreter of an environment with Plone, as `make plone` makes it) in a full Plone too.
+"""
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from figures import TESTS
+from figures import Row
+from figures import alone
+from figures import median
+from figures import row
+from figures import spread
+
+BUDGET, STARTS, AGAIN = 200, 5, 5
+#: As a run in the background does it: facts of Zope and rules are read first, then each check in its own thread.
+ASKING = '''
+import json, time
+from Products.StabilityMonitor.diagnosis.standing import Standing
+from Products.StabilityMonitor.recording.arming import STATE
+from Products.StabilityMonitor.zmi import checkpages
+
+start, Standing.start = Standing.start, lambda self: False              # nothing begins by itself
+
+
+def measured_checks(self):
+    """[milliseconds in all, milliseconds of reading first, {check: milliseconds}]"""
+    here = checkpages.standing_of(STATE.life)
+    began = time.perf_counter()
+    start(here)
+    here.checks.wait(60)
+    took, results = (time.perf_counter() - began) * 1000, here.checks.results
+    return json.dumps([took, took - results.took * 1000, {id: seconds * 1000 for id, seconds in results.seconds}])
+'''
+
+
+def _lives(zope):
+    """[(first, [again ...])] of real starts, as the page gives them."""
+    for _ in range(STARTS):
+        zope.start()
+        first, *again = [zope.get('/measured_checks', timeout=60).json() for _ in range(1 + AGAIN)]
+        zope.stop()
+        yield first, again
+
+
+def _rows(what, zope):
+    lives = list(_lives(zope.publish(ASKING, 'ZMeasuring')))
+    first = [life[0][0] for life in lives]
+    again = [min(took for took, _, _ in life[1]) for life in lives]
+    costly = sorted((life[0] for life in lives), key=lambda told: told[0])[len(lives) // 2]
+    most = sorted(costly[2].items(), key=lambda check: -check[1])[:4]
+    yield row(f'all checks together, {what}, first time', BUDGET, median(first), 'ms', 0, spread(first, 'ms', 0))
+    yield Row('  of that', '', f'reading first {costly[1]:.0f}, ' + ', '.join(f'{id} {ms:.0f}' for id, ms in most)
+              + ' ms')
+    yield row(f'all checks together, {what}, again', BUDGET, median(again), 'ms', 0, spread(again, 'ms', 0))
+
+
+def measure() -> list[Row]:
+    from zopekit import ZopeInstance
+    rows = []
+    with tempfile.TemporaryDirectory(prefix='bench-checks-') as folder:
+        zope = ZopeInstance(Path(folder) / 'zope', stderr='null').create()
+        try:
+            rows += _rows('plain Zope', zope)
+        finally:
+            zope.destroy()
+        if os.environ.get('PLONE_PYTHON'):
+            rows += _plone(Path(folder) / 'plone')
+    return rows
+
+
+def _plone(folder):
+    sys.path.insert(0, str(TESTS / 'functional'))
+    import plone_site
+    plone = plone_site.PloneSite(folder, stderr='null').create()
+    try:
+        yield from _rows('Plone', plone)
+    finally:
+        plone.destroy()
+
+
+if __name__ == '__main__':
+    alone(measure)

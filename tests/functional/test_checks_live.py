@@ -1,0 +1,377 @@
+"""The checks of a real, living Zope: they tell what is so, nothing else, and what they advise helps.
+
+What a plain Zope should be told is found out here by other means than the product's: `stat`, the kernel's own
+files, real signals and real deaths.
+"""
+import datetime
+import fcntl
+import importlib.util
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from zopekit import CHECKOUT
+from zopekit import ZopeInstance
+from zopekit import wait_for
+
+pytestmark = pytest.mark.zope
+
+TAB = '/Control_Panel/StabilityMonitor/'
+RULES = CHECKOUT / 'Products/StabilityMonitor/diagnosis/known_issues.toml'
+PATIENCE = 30
+#: The checks are asked at the tenth beat after a start.
+QUICK = {'sample-interval': '100ms'}
+
+
+class LiveSite(ZopeInstance):
+    """One instance; `edits` are pairs (old, new) for its zope.conf, `prefix` comes before the command."""
+
+    prefix, edits = (), ()
+
+    def command(self):
+        return [*self.prefix, *super().command()]
+
+    def configure(self, **options):
+        super().configure(**options)
+        conf = self.zope_conf.read_text()
+        for old, new in self.edits:
+            assert old in conf, old
+            conf = conf.replace(old, new, 1)
+        self.zope_conf.write_text(conf)
+        return self
+
+    def findings(self):
+        """{id: finding}, of all checks, as the report has them: they are asked after each start, in the background."""
+        return wait_for(self._asked, PATIENCE, 'the checks')
+
+    def _asked(self):
+        found = {finding['id']: finding for finding in self.report()['checks']}
+        return found if any(id.startswith('known-issues') for id in found) else None    # the last one of a run
+
+    def found_anew(self, id):
+        """That finding, as soon as a run of the checks that is begun now has it, and not as fine."""
+        page = self.get(f'{TAB}manage_checks').text
+        form = {name: re.search(rf'name="{name}" value="([^"]+)"', page)[1] for name in ('token', 'run')}
+
+        def changed():
+            assert self.post(f'{TAB}manage_run_checks', form).status == 302
+            found = self.findings().get(id)
+            return found if found and found['severity'] != 'ok' else None
+        return wait_for(changed, PATIENCE, id)
+
+
+def told(findings):
+    """The ids of what is not fine."""
+    return {id for id, finding in findings.items() if finding['severity'] != 'ok'}
+
+
+@pytest.fixture
+def site(tmp_path):
+    site = LiveSite(tmp_path / 'site', options=QUICK)
+    yield site
+    site.destroy()
+
+
+# -- what is so, by other means ------------------------------------------------------------------------
+
+def file_system(path):
+    return subprocess.run(['stat', '-f', '-c', '%T', str(path)], capture_output=True, text=True).stdout.strip()
+
+
+def fleeting_place(site):
+    return file_system(site.stability) in ('tmpfs', 'ramfs', 'overlayfs', 'aufs', 'nfs')
+
+
+def little_room(site):
+    disk = shutil.disk_usage(site.home)
+    return disk.free < min(0.05 * disk.total, 1 << 30)
+
+
+def no_core_file(site):
+    pattern = Path('/proc/sys/kernel/core_pattern').read_text()
+    folder = Path(pattern if pattern.startswith('/') else site.home / pattern).parent
+    allowed = resource.getrlimit(resource.RLIMIT_CORE)[0] != 0 and ('%' in str(folder) or os.access(folder, os.W_OK))
+    return not pattern.startswith('|') and not allowed
+
+
+def signals_kill(site):
+    """SIGHUP, SIGUSR1 and SIGUSR2 are ignored by who starts it under nohup and the like."""
+    ignored = int(re.search(r'^SigIgn:\s*(\w+)', Path(f'/proc/{site.pid}/status').read_text(), re.M)[1], 16)
+    return any(not ignored >> (number - 1) & 1 for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
+
+
+def no_counter_of_kills(site):
+    groups = [line.split(':', 2) for line in Path(f'/proc/{site.pid}/cgroup').read_text().splitlines()]
+    folders = [Path('/sys/fs/cgroup', 'memory' if 'memory' in names else '', *inside)
+               for _, names, path in groups if names == '' or 'memory' in names.split(',')
+               for inside in ((path.lstrip('/'),), ())]
+    files = [folder / name for folder in folders for name in ('memory.events', 'memory.oom_control')]
+    return not any('oom_kill ' in file.read_text() for file in files if file.exists())
+
+
+def old_python(site):
+    """Less than half a year before the end of its series: five years after October of its release."""
+    end = datetime.date(2016 + sys.version_info[1], 10, 31)
+    return end - datetime.date.today() < datetime.timedelta(180)
+
+
+def without(library):
+    return lambda site: importlib.util.find_spec(library) is None
+
+
+#: What may be told of a plain Zope, and whether it is so.  Nobody starts it again when it dies: that is so.
+MAY_BE_SO = {
+    'supervisor': lambda site: True, 'killing-signals': signals_kill, 'core-files': no_core_file,
+    'breadcrumbs-place': fleeting_place, 'disk-room:the-breadcrumbs': little_room,
+    'oom-reporting': no_counter_of_kills, 'python-end-of-life': old_python,
+    **{f'optional-libraries:{name}': without(name) for name in ('psutil', 'pystack', 'prometheus_client')}}
+
+
+def known_of_python():
+    """Known issues of this very Python, and of no library: all libraries here are those of the constraints file."""
+    from packaging.specifiers import SpecifierSet
+    rules = tomllib.loads(RULES.read_text('utf-8'))['issue']
+    version, os_name = '.'.join(map(str, sys.version_info[:3])), sys.platform
+    return {f'known-issues:{rule["id"]}' for rule in rules
+            if not {'distributions', 'together', 'build', 'loaded', 'libc', 'machine', 'incident_only'} & set(rule)
+            and any(version in SpecifierSet(spec) for spec in listed(rule.get('python', 'nothing')))
+            and os_name in listed(rule.get('platform', os_name))}
+
+
+def listed(value):
+    return [] if value == 'nothing' else value if isinstance(value, list) else [value]
+
+
+# -- a plain Zope ----------------------------------------------------------------------------------------
+
+def test_a_plain_zope_is_told_what_is_so_and_nothing_else(site):
+    with site:
+        findings = site.findings()
+        expected = {id for id, is_so in MAY_BE_SO.items() if is_so(site)} | known_of_python()
+        assert told(findings) == expected
+        assert all(finding['action'] for id, finding in findings.items() if id in expected)
+        assert len(findings) - len(expected) >= 25, 'and what is fine is told too'
+
+
+def test_what_is_told_of_signals_is_so(site):
+    site.create().start()
+    named = re.findall(r'SIG[A-Z0-9]+', site.findings()['killing-signals']['title'])
+    assert signals_kill(site) == bool(named)
+    for name in named:
+        if not site.running:
+            site.start(wait='port')
+        site.kill(getattr(signal, name))
+        assert site.wait_exit() == -getattr(signal, name)
+
+
+def test_what_is_told_of_core_files_is_so_and_the_advice_helps(site):
+    site.create().start()
+    if 'core-files' not in told(site.findings()):
+        pytest.skip('a core file would be left here, or is given to a program')
+    option = re.search(r'"core-files (\w+)"', site.findings()['core-files']['action'])
+    assert not dumps_core(site)
+    if option is None:
+        assert resource.getrlimit(resource.RLIMIT_CORE)[1] == 0
+        return
+    site.configure(core_files=option[1]).start()
+    found = site.findings()['core-files']
+    assert dumps_core(site) == (found['severity'] == 'ok'), found
+
+
+def dumps_core(site):
+    """It crashes; does the kernel say that it has left a core file?"""
+    site.kill(signal.SIGSEGV)
+    _, status = os.waitpid(site.pid, 0)
+    site.process.returncode = os.waitstatus_to_exitcode(status)
+    assert os.WTERMSIG(status) == signal.SIGSEGV
+    for core in site.home.glob('core*'):                # it is large
+        core.unlink()
+    return os.WCOREDUMP(status)
+
+
+# -- bad conditions, made for real -----------------------------------------------------------------------
+
+#: A product as some add-on could bring it: an adapter that is not made for threads, and old experiments.
+BAD_PRODUCT = '''
+import gc, os, sys, types
+adapter = types.ModuleType('fakedb')
+adapter.apilevel, adapter.paramstyle, adapter.threadsafety = '2.0', 'qmark', 0
+sys.modules['fakedb'] = adapter
+gc.disable()
+_kept = []
+
+def leak(self):
+    """Until nine of ten descriptors that it may have are open."""
+    import resource
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    while len(os.listdir('/proc/self/fd')) < 0.9 * most:
+        _kept.append(os.open('/dev/null', os.O_RDONLY))
+    return 'leaked'
+'''
+BAD_SWITCHES = 'debug-mode on\nverbose-security on\nsecurity-policy-implementation python'
+BADLY_STARTED = ('sh', '-c', 'ulimit -n 200; exec "$@" >var/pipe', 'sh')
+#: id, severity, words of title or detail, words of the action
+BAD = (
+    ('breadcrumbs-place', 'warning', 'in memory only (tmpfs)', 'directory '),
+    ('connection-pools:main', 'warning', '7 connections for 12 threads', 'pool-size 15'),
+    ('dbapi:fakedb', 'critical', 'may not share the database adapter fakedb', 'threads = 1'),
+    ('descriptors', 'warning', 'of 200 descriptors', 'ulimit -n '),
+    ('event-log', 'warning', 'event.log was renamed', 'WatchedFileHandler'),
+    ('garbage-collector', 'warning', 'is off', 'gc.disable()'),
+    ('late-variables', 'warning', 'PYTHONMALLOC', 'export PYTHONMALLOC=malloc'),
+    ('outputs:standard-output', 'critical', '65,536 bytes wait in a pipe of 65,536', 'stdout.log'),
+    ('storage:main', 'warning', 'ZODB.MappingStorage', '<filestorage>'),
+    ('thread-stacks', 'critical', 'Threads have 256 KiB', 'thread-stack-size 8MB'),
+    ('zope-switches:debug-mode', 'warning', 'debug-mode is on', 'debug-mode on'),
+    ('zope-switches:security-policy-implementation', 'info', 'is PYTHON', 'Take "security-policy-implementation'),
+    ('zope-switches:verbose-security', 'warning', 'verbose-security is on', 'verbose-security on'))
+
+
+@pytest.fixture
+def bad_site(tmp_path, memory_folder):
+    site = LiveSite(tmp_path / 'bad', threads=12, zope_conf_extra=BAD_SWITCHES,
+                    options={**QUICK, 'directory': str(memory_folder), 'thread-stack-size': '256KB'})
+    site.prefix = BADLY_STARTED
+    site.edits = (('<filestorage>\n    path $INSTANCE/var/Data.fs\n  </filestorage>', '<mappingstorage/>'),
+                  ('<environment>', '<environment>\n  PYTHONMALLOC malloc'))
+    site.create().publish(BAD_PRODUCT, 'BadProduct')
+    os.mkfifo(site.client_home / 'pipe')
+    site.unread = os.open(site.client_home / 'pipe', os.O_RDWR | os.O_NONBLOCK)
+    yield site
+    site.destroy()
+    os.close(site.unread)
+
+
+@pytest.fixture
+def memory_folder():
+    folder = Path('/dev/shm', f'stability-{os.getpid()}-{time.time_ns()}')
+    if file_system('/dev/shm') != 'tmpfs':
+        pytest.skip('there is no /dev/shm')
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def fill(pipe):
+    try:
+        while os.write(pipe, b'x' * 4096):
+            pass
+    except BlockingIOError:
+        return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
+
+
+def test_a_bad_zope_is_told_all_that_is_bad_and_nothing_else(bad_site):
+    bad_site.start()
+    assert fill(bad_site.unread) == 1 << 16
+    assert bad_site.get('/leak').text == 'leaked'
+    bad_site.event_log.rename(bad_site.event_log.with_suffix('.1'))
+    assert bad_site.found_anew('outputs:standard-output')
+    findings = bad_site.findings()
+    for id, severity, words, action in BAD:
+        found = findings.get(id, {})
+        assert found.get('severity') == severity, (id, found)
+        assert words in found['title'] + found['detail'] and action in found['action'], found
+    plain = {id for id, is_so in MAY_BE_SO.items() if is_so(bad_site)} | known_of_python()
+    assert told(findings) == plain | {id for id, *_ in BAD}
+    assert_the_command_tells_them(bad_site, {id for id, severity, *_ in BAD})
+
+
+def assert_the_command_tells_them(site, ids):
+    done = command(site, 'checks')
+    assert done.returncode == 1, done.stderr
+    subjects = json.loads(command(site, 'checks', '--json').stdout)['subjects']
+    told_by_it = [finding for subject in subjects for finding in subject['checks']]
+    assert all(subject['now'] for subject in subjects), 'the living process has answered'
+    assert ids <= {finding['id'] for finding in told_by_it}
+    for finding in told_by_it:
+        assert finding['severity'] == 'ok' or finding['title'] in done.stdout, done.stdout
+
+
+def command(site, *words):
+    return subprocess.run([sys.executable, '-m', 'Products.StabilityMonitor', '--directory', str(site.stability),
+                           *words], capture_output=True, text=True, timeout=60, cwd=CHECKOUT, stdin=subprocess.DEVNULL)
+
+
+# -- what is advised helps, when it is written as it stands ------------------------------------------------
+
+def test_the_lines_that_are_advised_help(site):
+    site.threads, site.options = 12, {**QUICK, 'thread-stack-size': '256KB'}
+    with site:
+        findings = site.findings()
+        pool = re.search(r'Write "([^"]+)" into (<zodb_db main>) of zope.conf',
+                         findings['connection-pools:main']['action'])
+        stack = re.search(r'Write "([\w-]+) (\w+)" into <product-config stabilitymonitor> of zope.conf',
+                          findings['thread-stacks']['action'])
+        site.edits = ((pool[2], f'{pool[2]}\n  {pool[1]}'),)
+        site.restart(**{stack[1].replace('-', '_'): stack[2]})
+        assert {'connection-pools:main', 'thread-stacks'}.isdisjoint(told(site.findings()))
+
+
+# -- more that only a Zope of its own can show ---------------------------------------------------------------
+
+def test_a_database_from_the_future(site, monkeypatch):
+    from ZODB import DB
+    from ZODB.FileStorage import FileStorage
+    site.create()
+    with monkeypatch.context() as world:
+        now = time.time
+        world.setattr(time, 'time', lambda: now() + 3 * 86_400)    # the clock is wrong while that is written
+        database = DB(FileStorage(str(site.client_home / 'Data.fs')))
+        database.close()
+    site.start()
+    finding = site.findings()['database-clock:main']
+    assert finding['severity'] == 'warning' and 'ahead of the clock' in finding['title']
+    assert 'date -u' in finding['action']
+
+
+@pytest.mark.root
+def test_a_recipe_of_logrotate_that_would_kill(site, tmp_path):
+    """In a name space of its own: the machine's recipes stay as they are."""
+    recipes = tmp_path / 'logrotate.d'
+    recipes.mkdir()
+    if not Path('/etc/logrotate.d').is_dir():
+        pytest.skip('there is no /etc/logrotate.d here')
+    if subprocess.run(['unshare', '--mount', 'true'], capture_output=True).returncode:
+        pytest.skip('no name space for mounts can be had here')
+    site.prefix = ('unshare', '--mount', 'sh', '-c', f'mount --bind {recipes} /etc/logrotate.d && exec "$@"', 'sh')
+    site.create()
+    (recipes / 'zope').write_text(
+        f'{site.event_log} {{\n  weekly\n  postrotate\n    kill -HUP $(cat {site.client_home}/zope.pid)\n'
+        '  endscript\n}\n')
+    (recipes / 'nginx').write_text('/var/log/nginx/*.log {\n  postrotate\n    kill -USR1 $(cat /run/nginx.pid)\n}\n')
+    site.start()
+    findings = site.findings()
+    found = findings['log-rotation:zope']
+    assert found['severity'] == 'critical' and 'SIGHUP' in found['title'] and 'copytruncate' in found['action']
+    assert 'log-rotation:nginx' not in findings
+    site.kill(signal.SIGHUP)
+    assert site.wait_exit() == -signal.SIGHUP
+
+
+def test_a_library_that_is_replaced_under_a_running_zope(site, tmp_path):
+    """As pip does it: the file is deleted, and another one takes its name."""
+    spec = importlib.util.find_spec('zope.interface._zope_interface_coptimizations')
+    copy = tmp_path / 'lib' / Path(spec.origin).name
+    copy.parent.mkdir()
+    shutil.copy(spec.origin, copy)
+    site.create().publish(f'import sys\nsys.path.append({str(copy.parent)!r})\n'
+                          'sys.modules.pop("zope.interface._zope_interface_coptimizations")\n'
+                          'import _zope_interface_coptimizations\n', 'LateImport')
+    with site:
+        assert 'replaced-libraries' not in told(site.findings())
+        copy.unlink()
+        shutil.copy(spec.origin, copy)
+        found = site.found_anew('replaced-libraries')
+        assert found['severity'] == 'warning' and str(copy) in found['detail'] and 'Restart' in found['action']
+
+

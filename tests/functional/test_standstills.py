@@ -1,0 +1,152 @@
+"""A real Zope stands still in every way there is: it is named while it lasts, and by the next real start.
+
+While it lasts it is asked for by the page, where a worker is free, and always by the command.  One instance for row
+after row, as in the fault matrix.
+"""
+import html
+import signal
+import time
+
+import pytest
+import standstills
+from standstills import PATIENCE
+from standstills import STANDING
+from standstills import STANDSTILLS
+
+from zopekit import wait_for
+
+pytestmark = pytest.mark.zope
+
+
+@pytest.fixture(scope='module')
+def instance(tmp_path_factory):
+    site = standstills.StandingSite(tmp_path_factory.mktemp('site')).create()
+    yield site
+    site.destroy()
+
+
+@pytest.fixture
+def site(instance):
+    """A row that fails leaves nothing that stands still to the next one."""
+    yield instance
+    if instance.still and instance.running:
+        instance.end('SIGKILL')
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGKILL'])
+@pytest.mark.parametrize('way', [pytest.param(way, id=way.id) for way in STANDSTILLS])
+def test_it_is_named_while_it_lasts_and_afterwards(site, way, name):
+    site.run_as(way.setting)
+    way.begin(site)
+    run = site.run_directory.name
+    assert eventually(lambda: missing_now(site, way)) == []
+    assert site.answers() == way.free
+    assert site.end(name) == -getattr(signal, name)
+    site.run_as(STANDING)
+    previous = site.previous()
+    assert (previous['run'], previous['verdict'], previous['signal']) == (run, verdict(way, name), stopped_by(name))
+    assert missing_afterwards(previous, way) == []
+
+
+def test_a_hang_that_dissolves_is_an_event(site):
+    run, previous = hung_for_a_while(site, ['/sleep_long?seconds=3'] * site.threads, lambda: all(
+        hang['ended'] for hang in site.standing()['hangs']))
+    assert (previous['run'], previous['verdict']) == (run, 'stopped')
+    assert [(hang['kind'], hang['ended'] is None) for hang in previous['hangs']] == [('hang', False)]
+
+
+def test_a_gil_that_was_given_back_is_outlived(site):
+    run, previous = hung_for_a_while(site, ['/keep_gil?seconds=3'], lambda: site.recording().survived['deadman'])
+    assert (previous['run'], previous['verdict']) == (run, 'stopped'), previous['evidence']
+
+
+def hung_for_a_while(site, pages, is_over):
+    """For longer than `stall`; then all is well, and the site is stopped in health: (run, its record)"""
+    site.run_as(STANDING)
+    site.still, run = True, site.run_directory.name
+    for asked in [site.background(page) for page in pages]:
+        asked.join()
+    assert site.answers()
+    wait_for(is_over, PATIENCE, 'the end of the hang')
+    site.end('SIGTERM')
+    site.run_as(STANDING)
+    return run, site.previous()
+
+
+def verdict(way, name):
+    return 'hung' if way.is_hang else {'SIGTERM': 'stopped', 'SIGKILL': 'vanished'}[name]
+
+
+def stopped_by(name):
+    return name if name == 'SIGTERM' else None
+
+
+def eventually(missing):
+    """What is still missing when patience ends; [] as soon as nothing is."""
+    end = time.monotonic() + PATIENCE
+    while (wanted := missing()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return wanted
+
+
+# -- while it lasts ------------------------------------------------------------------------------------
+
+def missing_now(site, way):
+    """Sentences, the first that fails of: the answer of the heartbeat, the command, the page, the report."""
+    return (missing_in_answer(site, way) or missing_in_command(site, way)
+            or (missing_in_page(site, way) + missing_in_report(site, way) if way.free else []))
+
+
+def missing_in_answer(site, way):
+    if not way.answering:
+        return []
+    told = site.standing()
+    return missing_in_standing(told.get('threads', []), told.get('hangs', []), way)
+
+
+def missing_in_standing(threads, hangs, way):
+    wrong = [stands.missing_in(threads) for stands in way.stands]
+    kinds = [hang['kind'] for hang in hangs if hang['ended'] is None]
+    if set(kinds) != ({way.kind} - {''}):
+        wrong.append(f'the hangs that last are {kinds}: {hangs}')
+    return [sentence for sentence in wrong if sentence]
+
+
+def missing_in_command(site, way):
+    done = site.tell('stacks')
+    wrong = [f'stacks does not say {words!r}:\n{done.stdout}\n{done.stderr}' for words in way.says
+             if words not in done.stdout]
+    return wrong + ([] if done.returncode == 1 else [f'stacks exits with {done.returncode}: {done.stderr}'])
+
+
+def missing_in_page(site, way):
+    answer = site.get('/Control_Panel/StabilityMonitor/manage_threads')
+    if answer.status != 200:
+        return [f'manage_threads: {answer}']
+    page = html.unescape(standstills.words_of(answer.text))
+    return [f'manage_threads does not say {words!r}' for words in way.says if words not in page]
+
+
+def missing_in_report(site, way):
+    report = site.report()
+    slow = [request['path'] for request in report['slow_requests'] if request['ended'] is None]
+    wrong = missing_in_standing(report['threads'], report['hangs'], way)
+    wrong += [f'{path} is not slow: {slow}' for path in way.paths if path not in slow]
+    found = [finding['id'] for finding in report['checks']]
+    return wrong + ([f'no finding {way.finding} among {found}'] if way.finding not in ('', *found) else [])
+
+
+# -- afterwards ------------------------------------------------------------------------------------------
+
+def missing_afterwards(previous, way):
+    facts = ' '.join([previous['summary'], *(evidence['fact'] for evidence in previous['evidence'])])
+    wrong = [f'{words!r} is not in the evidence: {facts}' for words in way.says if words not in facts]
+    paths = sorted(request['path'] for request in previous['requests'])
+    if paths != sorted(way.paths):
+        wrong.append(f'in flight were {paths}')
+    kinds = [hang['kind'] for hang in previous['hangs'] if hang['ended'] is None]
+    if way.answering and set(kinds) != ({way.kind} - {''}):
+        wrong.append(f'the hangs that lasted are {kinds}')
+    functions = {frame['function'] for thread in (*previous['threads'], *previous['notes'])
+                 for frame in thread['frames']}
+    return wrong + [f'{stands.function} is in no stack' for stands in way.stands if stands.function not in functions]
