@@ -11,7 +11,7 @@ THREADS = 100_000
 #: What so many lives may leave in allocators and caches; a leak of 40 bytes each would be more.
 MEMORY, OBJECTS, MAPPINGS = 3 << 20, 2000, 16
 
-pytestmark = [pytest.mark.slow,
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('churn'),
               pytest.mark.skipif(not sys.platform.startswith('linux'), reason='counts in /proc what is held')]
 
 

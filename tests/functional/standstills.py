@@ -19,7 +19,6 @@ from deaths import Site
 
 from Products.StabilityMonitor import questions
 from Products.StabilityMonitor.errors import NoAnswer
-from Products.StabilityMonitor.recording.deadman import is_safe_in_running_threads
 from zopekit import CHECKOUT
 from zopekit import ZopeInstance
 from zopekit import wait_for
@@ -154,7 +153,7 @@ class Standstill:
 
     def begin(self, site):
         """Ask, and wait until the requests are served and the kernel has their threads where they shall be."""
-        if not self.answering and is_safe_in_running_threads():
+        if not self.answering:
             site.guard_all()
         site.still = True
         for page in self.pages:
@@ -174,7 +173,7 @@ class Standstill:
 
 def writes_itself(path, function):
     """A thread that nobody can ask writes its own stack, where this Python does that safely."""
-    return (Stands(path, '', function),) if is_safe_in_running_threads() else ()
+    return (Stands(path, '', function),)
 
 
 def four_of(page):

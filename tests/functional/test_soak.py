@@ -8,6 +8,7 @@ from benchmarks import soaking
 from benchmarks.programs import mixed_load
 from zopekit import ZopeInstance
 
+pytestmark = pytest.mark.xdist_group('soak')
 REQUESTS = 20_000
 #: Bytes, after the warm-up: what may be filled only once, such as the parsed code of a file; and what grows steadily:
 #: 14,000 requests lie in between, so a leak of 40 bytes each is seen.

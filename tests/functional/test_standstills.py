@@ -83,7 +83,7 @@ def stopped_by(name):
 
 def eventually(missing):
     """What is still missing when patience ends; [] as soon as nothing is."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + 2 * PATIENCE               # a held GIL is noted slowly
     while (wanted := missing()) and time.monotonic() < end:
         time.sleep(0.1)
     return wanted
@@ -99,9 +99,15 @@ def missing_now(site, way):
 
 def missing_in_answer(site, way):
     if not way.answering:
-        return []
+        return missing_in_marks(site, way)
     told = site.standing()
     return missing_in_standing(told.get('threads', []), told.get('hangs', []), way)
+
+
+def missing_in_marks(site, way):
+    """What the threads that serve have written of themselves; it takes as long as the heartbeat fights for the GIL."""
+    written = b''.join(path.read_bytes() for path in site.run_directory.glob('deadman-*.mark')).decode()
+    return [f'{stands.function} is in no mark' for stands in way.stands if f' in {stands.function}' not in written]
 
 
 def missing_in_standing(threads, hangs, way):
