@@ -81,6 +81,20 @@ class TestBeats:
         assert done == ['errand', 'duty', 'duty']
         assert ['ZeroDivisionError' in finding.detail for finding in findings] == [True]
 
+    def test_an_errand_is_run_aside_and_waited_for(self):
+        done = []
+
+        def work():
+            end = time.thread_time() + 0.2
+            while time.thread_time() < end:
+                pass
+            done.append(threading.get_ident())
+        heartbeat, before = Heartbeat(1, [lambda: done.append('duty')], Findings()), time.thread_time()
+        heartbeat.errands.append(work)
+        heartbeat.beat()
+        assert done[1:] == ['duty'] and done[0] != threading.get_ident()
+        assert time.thread_time() - before < 0.1, 'the dead-man switch goes by the processor time of the heartbeat'
+
     def test_stop_does_not_wait_for_the_next_beat(self):
         heartbeat = Heartbeat(3600, [], Findings())
         heartbeat.start()

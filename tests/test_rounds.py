@@ -1,4 +1,5 @@
 """The rounds: what is watched while a run lives works together, part by part, and answers while nobody else does."""
+import contextlib
 import logging
 import threading
 import time
@@ -28,7 +29,6 @@ def life(tmp_path, monkeypatch):
     def on_another_system(*args):
         raise AttributeError('timer_create')
     monkeypatch.setattr(rounds_module, 'DeadMan', on_another_system)
-    monkeypatch.setattr(rounds_module, 'is_safe_in_running_threads', lambda: True)
     monkeypatch.setattr(loglater, 'LOGGER', logging.Logger('of a test'))
     buffer = bytearray(box.SIZE)
     recorder = Recorder(buffer)
@@ -98,6 +98,34 @@ def rounds(life):
     rounds = Rounds(life)
     yield rounds
     rounds.stop()
+
+
+@contextlib.contextmanager
+def beating(life):
+    rounds = Rounds(life)
+    rounds.start()
+    yield rounds
+    rounds.heartbeat.stop(PATIENCE)
+    rounds.stop()
+
+
+@pytest.fixture
+def switches(monkeypatch):
+    """What each dead-man switch was made with, and one that only notes what it is told."""
+    made = []
+
+    class Switch:
+        file = SimpleNamespace(position=0, length=0)
+
+        def __init__(self, *settings):
+            self.calls, self.used_up = [], False
+            self.rearm = lambda: self.calls.append('own')
+            self.rearm_threads = lambda threads, watch: self.calls.append('threads')
+            self.disarm = lambda: self.calls.append('disarmed')
+            self.is_used_up = lambda: self.used_up
+            made.append((settings, self))
+    monkeypatch.setattr(rounds_module, 'DeadMan', Switch)
+    return made
 
 
 def watching(rounds, tell):
@@ -220,22 +248,29 @@ class TestTheParts:
         finding, = rounds.life.findings
         assert finding.id == 'dead-man' and 'timer_create' in finding.detail and rounds.deadman is None
 
-    @pytest.mark.parametrize('is_safe, found', [(True, []), (False, ['dead-man-threads'])])
-    def test_a_python_on_which_threads_write_nothing_of_themselves(self, life, rounds, monkeypatch, is_safe, found):
-        class DeadMan:
-            file = SimpleNamespace(position=0, length=0)
+    @pytest.mark.parametrize('stall, cpu', [(0.5, 0.005), (30, 0.03), (60, 0.06), (3600, 0.1)])
+    def test_the_threads_are_given_processor_time_after_the_stall(self, life, switches, stall, cpu):
+        life.options.stall = stall
+        with beating(life) as rounds:
+            until(lambda: rounds.heartbeat.beats > ROUND)
+        (path, timeout, given, mode), switch = switches[0]
+        assert (path, timeout, mode) == (life.directory.path, stall, 0o600) and given == pytest.approx(cpu)
+        assert switch.calls.count('threads') == 2 and switch.calls.count('own') > ROUND and not list(life.findings)
+        assert switch.calls[-1] == 'disarmed'
 
-            def __init__(self, *args):
-                pass
+    def test_a_heartbeat_that_has_worked_much_arms_them_before_the_round(self, life, switches):
+        with beating(life) as rounds:
+            until(lambda: switches)
+            switches[0][1].used_up = True
+            until(lambda: switches[0][1].calls.count('threads') > ROUND)
+        assert rounds.heartbeat.beats < ROUND * ROUND
 
-            def nothing(self, *args):
-                pass
-            rearm = rearm_threads = disarm = nothing
-        monkeypatch.setattr(rounds_module, 'DeadMan', DeadMan)
-        monkeypatch.setattr(rounds_module, 'is_safe_in_running_threads', lambda: is_safe)
-        rounds.start()
-        until(lambda: rounds.heartbeat.beats > ROUND)
-        assert [finding.id for finding in life.findings] == found
+    def test_the_threads_are_looked_at_aside(self, rounds):
+        places = []
+        watching(rounds, lambda: places.append(threading.get_ident()) or ())
+        rounds.snapshot()
+        place, = places
+        assert place != threading.get_ident()
 
     def test_an_inbox_that_cannot_be_made_is_a_finding(self, life, rounds, tmp_path):
         (tmp_path / 'questions').touch()

@@ -202,7 +202,7 @@ STANDSTILLS = (
     Standstill('the main thread spins', ('/spin_main',), (Stands('MainThread', 'running', '_count_up'),),
                ('MainThread', 'processor', '_count_up'), kind='spinning', free=False, in_flight=False,
                calls=(('running', 1),)),
-    Standstill('C code keeps the GIL', ('/keep_gil',), writes_itself('/keep_gil', 'keep_gil'), ('GIL', 'keep_gil'),
+    Standstill('C code keeps the GIL', ('/keep_gil?seconds=200',), writes_itself('/keep_gil', 'keep_gil'), ('GIL', 'keep_gil'),
                kind='hang', free=False, answering=False, calls=(('clock_nanosleep', 1),)),
     Standstill('C code keeps the GIL, deaf to signals', ('/keep_gil_reading',),
                writes_itself('/keep_gil_reading', 'keep_gil_reading'), ('GIL', 'keep_gil_reading'), kind='hang',

@@ -83,7 +83,7 @@ def stopped_by(name):
 
 def eventually(missing):
     """What is still missing when patience ends; [] as soon as nothing is."""
-    end = time.monotonic() + 2 * PATIENCE               # a held GIL is noted slowly
+    end = time.monotonic() + 5 * PATIENCE               # a held GIL is noted slowly
     while (wanted := missing()) and time.monotonic() < end:
         time.sleep(0.1)
     return wanted

@@ -3,8 +3,10 @@
 DIRECTORY "-" is the control process: the same way, not armed.  What comes before arming is done by
 `before_WAY`.  "ready NAME" is said when armed; a line on stdin starts the way; "say" tells what came of it.
 """
+import collections
 import ctypes
 import faulthandler
+import itertools
 import logging
 import os
 import resource
@@ -12,13 +14,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
 from programs.handshake import until  # noqa: E402
 
-from Products.StabilityMonitor.recording.deadman import is_safe_in_running_threads  # noqa: E402
+from Products.StabilityMonitor.recording.deadman import TURNS  # noqa: E402
 
 INSTANCE = {'host': 'test', 'client_home': '/nowhere', 'listen': ''}
 life = None
@@ -205,14 +208,15 @@ def stand_in_request(number):
     threading.Thread(target=serve, daemon=True, name=f'waitress-{number}').start()
 
 
-
-def hold_gil():
-    """Not a sleep, which the signal of a timer would end."""
+def hold_gil(how):
+    """For ever, in C code that no signal ends: there is no Python between one call and the next."""
     lock = ctypes.pythonapi.PyThread_allocate_lock
     lock.restype = ctypes.c_void_p
     take, taken = ctypes.pythonapi.PyThread_acquire_lock, ctypes.c_void_p(lock())
-    take(taken, 1)
-    take(taken, 1)
+    calls = {'waiting': map(take, itertools.repeat(taken), itertools.repeat(1)),
+             'sleeping': map(ctypes.PyDLL(None).usleep, itertools.repeat(10_000)),
+             'working': itertools.repeat(None)}
+    collections.deque(calls[how], maxlen=0)
 
 
 def serve_guarded(count):
@@ -224,7 +228,7 @@ def serve_guarded(count):
 
 def until_guarded(count):
     """So many threads have a timer, and it runs: the round that made it is over."""
-    until(lambda: own_timers() == (count + 1 if is_safe_in_running_threads() else 1))
+    until(lambda: own_timers() == 1 + TURNS * count)
     beats = life.rounds.heartbeat.beats
     until(lambda: life.rounds.heartbeat.beats > beats + 1)
 
@@ -239,7 +243,7 @@ def own_files(folder):
     return sum(name.startswith(str(folder)) for name in names)
 
 
-def do_hold_gil_among_servers():
+def do_hold_gil_among_servers(how):
     """The C code that holds the GIL is called by a thread that serves."""
     serve_guarded(3)
 
@@ -247,7 +251,7 @@ def do_hold_gil_among_servers():
         begin('/holding')
         until_guarded(4)
         say('holding')
-        hold_gil()
+        hold_gil(how)
     threading.Thread(target=hold, name='waitress-3').start()
     threading.Event().wait()
 
@@ -256,6 +260,22 @@ def do_serve_guarded():
     serve_guarded(4)
     say('guarded')
     do_serve()
+
+
+def do_work_aside():
+    """The heartbeat has an errand of a second of processor time, and beats on."""
+    serve_guarded(4)
+    done = []
+
+    def work():
+        end = time.thread_time() + 1
+        while time.thread_time() < end:
+            pass
+        done.append(life.rounds.heartbeat.beats)
+    life.do_later(work)
+    until(lambda: done and life.rounds.heartbeat.beats > done[0] + 20)
+    say('done')
+    hear()
 
 
 def do_hang():
@@ -311,7 +331,7 @@ def busy(number):
 
 
 def do_short_deadman(path, timeout, nice='0'):
-    """Not armed: switches with a timeout that is shorter than any option allows, all at once, and four busy threads.
+    """Not armed: switches with a timeout that is shorter than any option allows, and four busy threads.
 
     Says "alive" for each line, when all timers have started anew since.
     """
@@ -325,7 +345,7 @@ def do_short_deadman(path, timeout, nice='0'):
     over, beats = threading.Event(), []
 
     def beat():
-        switch = DeadMan(Path(path), float(timeout), apart=0.0)
+        switch = DeadMan(Path(path), float(timeout), float(timeout), apart=0.0)
         while not over.wait(float(timeout) / 4):
             switch.rearm()
             switch.rearm_threads(guarded)

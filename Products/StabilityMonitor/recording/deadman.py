@@ -8,9 +8,11 @@ finding 4).
 Nor may a signal meet a thread that runs Python code: of four busy threads that wrote their own stacks after
 the process had been suspended, 42 in 1,600 times one died of it on 3.13.0, 2 in 1,700 on 3.12.1, 2 in 9,700 on
 3.11.7.  So the timers of the serving threads do not run by the clock on the wall, but by the processor time of
-the heartbeat: it is used up only while the heartbeat fights in vain for the GIL (2 to 3 ms a second), and stands
-still while the process does, or is starved.  A handler is never taken away again: the default action of its
-signal would end the process.
+the heartbeat: it is used up only while the heartbeat fights in vain for the GIL (2 to 4 ms a second), and stands
+still while the process does, or is starved.  The kernel looks at such a timer only when a tick of its clock meets
+the heartbeat at work, so two of them may be due at once, and of two threads that write at once faulthandler lets
+only the first: they take turns, several ticks apart, five times.  A handler is never taken away again: the default
+action of its signal would end the process.
 """
 from __future__ import annotations
 
@@ -31,7 +33,10 @@ from .faulthandler_compat import MarkFile
 from .faulthandler_compat import foreign_handlers
 
 _CLOCK_MONOTONIC = 1
+_CLOCK_MONOTONIC_COARSE = 6                           # its resolution is a tick
 _SIGEV_THREAD_ID = 4
+#: How often a thread that serves has its turn to write: one in ten is lost, or more where ticks are rare.
+TURNS = 5
 
 
 class ThreadIsGone(OSError):
@@ -52,13 +57,12 @@ class _TimerSetting(ctypes.Structure):
 
 
 class _Post:
-    """A file that one thread at a time writes its stack into, the signal for that, and its timer."""
+    """A file that one thread at a time writes its stack into, the signal for that, and as many timers as turns."""
 
-    def __init__(self, path: Path, mode: int, seconds: float, clock: int = _CLOCK_MONOTONIC):
-        self._setting = _TimerSetting(_Moment(0, 0), _Moment(int(seconds), int(seconds % 1 * 1e9)))
+    def __init__(self, path: Path, mode: int, turns: int = 1, clock: int = _CLOCK_MONOTONIC):
         self.file = MarkFile(path, MARK_SIZE, mode)
         self.signal = _free_signal()
-        self.thread, self._timer, self._clock = 0, None, clock
+        self.thread, self._timers, self._turns, self._clock = 0, [], turns, clock
         self._register()
 
     def _register(self):
@@ -69,24 +73,23 @@ class _Post:
         if native_id == self.thread:
             return
         self.disarm()
-        event = _SignalEvent(signo=self.signal, notify=_SIGEV_THREAD_ID, thread_id=native_id)
-        timer = ctypes.c_void_p()
-        if _libc().timer_create(self._clock, ctypes.byref(event), ctypes.byref(timer)):
-            number = ctypes.get_errno()
-            raise (ThreadIsGone if number == errno.EINVAL else OSError)(number, 'timer_create failed')
-        self.thread, self._timer = native_id, timer
+        while len(self._timers) < self._turns:
+            self._timers.append(_new_timer(self._clock, self.signal, native_id))
+        self.thread = native_id
 
-    def rearm(self) -> None:
+    def rearm(self, *turns: float) -> None:
+        """The thread writes in so many seconds of the clock."""
         if not self.file.is_intact():                   # other code has closed the descriptor
             self.file.reopen()
             self._register()
-        timer = self._timer
-        if timer is not None and _libc().timer_settime(timer, 0, ctypes.byref(self._setting), None):
-            raise OSError(ctypes.get_errno(), 'timer_settime failed')
+        for timer, seconds in zip(tuple(self._timers), turns, strict=False):     # none: it is disarmed
+            setting = _TimerSetting(_Moment(0, 0), _Moment(int(seconds), int(seconds % 1 * 1e9)))
+            if _libc().timer_settime(timer, 0, ctypes.byref(setting), None):
+                raise OSError(ctypes.get_errno(), 'timer_settime failed')
 
     def disarm(self) -> None:
-        timer, self._timer, self.thread = self._timer, None, 0
-        if timer is not None:
+        timers, self._timers, self.thread = self._timers, [], 0
+        for timer in timers:
             _libc().timer_delete(timer)
 
     def detach(self) -> None:
@@ -99,13 +102,15 @@ class DeadMan:
     """Made in the heartbeat.  AttributeError or OSError where the system has no such timers.
 
     `timeout` is that of the heartbeat; the threads write when it has used `cpu` of processor time since it re-armed
-    them, `apart` from each other: of two that write at once, faulthandler would let only the first.  All in seconds.
+    them, one after the other, each `apart` (three ticks of the kernel's clock) from the next.  All in seconds.
     """
 
-    def __init__(self, directory: Path, timeout: float, cpu: float = 0.05, mode: int = 0o600, apart: float = 0.002):
-        self.directory, self.mode, self._cpu, self._apart = directory, mode, cpu, apart
+    def __init__(self, directory: Path, timeout: float, cpu: float = 0.05, mode: int = 0o600,
+                 apart: float | None = None):
+        self.directory, self.mode, self._timeout, self._cpu = directory, mode, timeout, cpu
+        self._apart = 3 * time.clock_getres(_CLOCK_MONOTONIC_COARSE) if apart is None else apart
         self._clock = time.pthread_getcpuclockid(threading.get_ident())
-        self._own = _Post(directory / mark_name('deadman'), mode, timeout)
+        self._own = _Post(directory / mark_name('deadman'), mode)
         self._own.guard(threading.get_native_id())
         self._posts, self._armed_at, self._ended = {}, 0.0, False
 
@@ -115,7 +120,7 @@ class DeadMan:
 
     def rearm(self) -> None:
         """All is well: the timer of the heartbeat starts anew."""
-        self._own.rearm()
+        self._own.rearm(self._timeout)
 
     def is_used_up(self) -> bool:
         """Has the heartbeat used so much, by working, that the threads must be re-armed before their time?"""
@@ -126,17 +131,17 @@ class DeadMan:
         self._armed_at = time.thread_time()
         for slot in [slot for slot in self._posts if slot not in threads]:
             self._posts[slot].disarm()
-        for slot, native_id in threads.items():
+        for place, (slot, native_id) in enumerate(threads.items()):
             name = f'deadman-{slot}'
             if name not in blackbox.MARKS or self._ended:
                 continue
             if slot not in self._posts:
-                self._posts[slot] = _Post(self.directory / mark_name(name), self.mode,
-                                          self._cpu + slot * self._apart, self._clock)
+                self._posts[slot] = _Post(self.directory / mark_name(name), self.mode, TURNS, self._clock)
                 watch(name, self._posts[slot].file)
             with contextlib.suppress(ThreadIsGone):
                 self._posts[slot].guard(native_id)
-                self._posts[slot].rearm()
+                self._posts[slot].rearm(*(self._cpu + (place + turn * len(threads)) * self._apart
+                                          for turn in range(TURNS)))
 
     def disarm(self) -> None:
         self._ended = True
@@ -152,6 +157,16 @@ class DeadMan:
 def _libc():
     libc = ctypes.PyDLL(None, use_errno=True)
     return libc if hasattr(libc, 'timer_create') else ctypes.PyDLL('librt.so.1', use_errno=True)
+
+
+def _new_timer(clock, number, native_id):
+    """It sends that signal to that thread.  ThreadIsGone, or OSError, as when there are too many."""
+    event = _SignalEvent(signo=number, notify=_SIGEV_THREAD_ID, thread_id=native_id)
+    timer = ctypes.c_void_p()
+    if _libc().timer_create(clock, ctypes.byref(event), ctypes.byref(timer)):
+        error = ctypes.get_errno()
+        raise (ThreadIsGone if error == errno.EINVAL else OSError)(error, 'timer_create failed')
+    return timer
 
 
 def _free_signal():

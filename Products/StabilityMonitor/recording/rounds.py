@@ -24,7 +24,7 @@ from .vitals import Vitals
 
 #: Processor time that the heartbeat uses in each second in which it waits for a GIL that is held.
 _WAITING = 0.001
-_LEAST_CPU, _MOST_CPU = 0.01, 0.1
+_LEAST_CPU, _MOST_CPU = 0.005, 0.1
 
 
 class Rounds:
@@ -100,7 +100,7 @@ class Rounds:
             seen = aside(self.threads.observe)
         with self.life.findings.guarded('measured-stacks', 'How deep the stacks of these threads are is not known.'):
             if self.life.gauge:
-                seen = replace(seen, states=self.life.gauge.measured(seen.states))
+                seen = replace(seen, states=aside(lambda: self.life.gauge.measured(seen.states)))
         return seen
 
     def snapshot(self) -> tuple:

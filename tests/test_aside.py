@@ -1,0 +1,63 @@
+"""Aside: the work is done in another thread, whose processor time is its own, and its outcome comes back."""
+import logging
+import threading
+import time
+
+import pytest
+
+from Products.StabilityMonitor.recording import loglater
+from Products.StabilityMonitor.recording.aside import aside
+
+
+def names():
+    return [thread.name for thread in threading.enumerate()]
+
+
+def test_the_answer_comes_from_another_thread_that_is_gone_then():
+    name, ident, daemon = aside(lambda: (threading.current_thread().name, threading.get_ident(),
+                                         threading.current_thread().daemon))
+    assert (name, daemon) == ('StabilityMonitor aside', True) and ident != threading.get_ident()
+    assert 'StabilityMonitor aside' not in names()
+
+
+def test_none_is_an_answer_too():
+    assert aside(lambda: None) is None
+
+
+@pytest.mark.parametrize('error', [ValueError, SystemExit, KeyboardInterrupt])
+def test_what_is_raised_is_raised_here(error):
+    def fail():
+        raise error('the reason')
+    with pytest.raises(error, match='the reason'):
+        aside(fail)
+    assert 'StabilityMonitor aside' not in names()
+
+
+def test_its_processor_time_is_not_that_of_who_waits():
+    def work():
+        end = time.thread_time() + 0.3
+        while time.thread_time() < end:
+            pass
+        return time.thread_time()
+    before = time.thread_time()
+    used = aside(work)
+    assert time.thread_time() - before < used / 3
+
+
+def test_it_waits_for_no_log_handler(monkeypatch):
+    """Or who waits for it would; and a thread that gets its ident later is not hurried."""
+    said = []
+    monkeypatch.setattr(loglater._MESSENGER, 'say', lambda *words: said.append(words))
+    before = set(loglater.HURRIED)
+    ident = aside(lambda: (loglater.log(logging.WARNING, 'of the errand'), threading.get_ident())[1])
+    assert said == [(logging.WARNING, 'of the errand')] and ident not in loglater.HURRIED
+
+    def fail():
+        raise OSError
+    with pytest.raises(OSError):
+        aside(fail)
+    assert loglater.HURRIED == before
+
+
+def test_one_within_another():
+    assert aside(lambda: aside(threading.get_ident)) != threading.get_ident()
