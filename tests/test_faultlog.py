@@ -9,7 +9,7 @@ from Products.StabilityMonitor.postmortem.faultlines import decode_escapes
 from Products.StabilityMonitor.postmortem.faultlog import find_py_fatal
 from Products.StabilityMonitor.postmortem.faultlog import first_fatal
 from Products.StabilityMonitor.postmortem.faultlog import parse
-from Products.StabilityMonitor.postmortem.faultlog import repetition
+from Products.StabilityMonitor.postmortem.repetition import repetition
 from Products.StabilityMonitor.records import Frame
 from Products.StabilityMonitor.records import NativeFrame
 
@@ -367,3 +367,20 @@ class TestRepetition:
     def test_lines_do_not_matter_and_files_do(self):
         assert repetition([Frame('/x.py', line, 'f') for line in range(50)]) == 50
         assert repetition([Frame(f'/{line}.py', 1, 'f') for line in range(50)]) == 0
+
+
+def test_a_thread_that_is_being_started_begins_no_other_dump():
+    """It has the ident of the one that starts it, which comes later; recorded on 3.11.7."""
+    dump, = faultlog.parse(b'''Fatal Python error: Aborted
+
+Thread 0x00007f1d24f7e6c0 (most recent call first):
+  <no Python frame>
+
+Thread 0x00007f1d24f7e6c0 (most recent call first):
+  File "/lib/threading.py", line 969 in start
+
+Current thread 0x00007f1d268816c0 (most recent call first):
+  File "/site/page.py", line 69 in abort
+''')
+    assert [thread.ident for thread in dump.threads] == [None, 0x7f1d24f7e6c0, 0x7f1d268816c0]
+    assert dump.crashed_thread.frames[0].function == 'abort'

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from Products.StabilityMonitor.postmortem import faultlog
 from Products.StabilityMonitor.postmortem.faultlines import decode_escapes
+from Products.StabilityMonitor.postmortem.repetition import repetition
 
 DATA = Path(__file__).parent / 'data' / 'faultlogs'
 TEXTS = sorted(path.read_bytes()[:3000] for path in DATA.glob('*.txt') if path.name[0] != '_')
@@ -53,7 +54,7 @@ def test_any_bytes_yield_values(data):
     for dump in dumps:
         check(dump, data)
         for thread in dump.threads:
-            assert faultlog.repetition(thread.frames) <= len(thread.frames)
+            assert repetition(thread.frames) <= len(thread.frames)
     assert [dump.offset for dump in dumps] == sorted(dump.offset for dump in dumps)
     assert faultlog.first_fatal(dumps) is None or faultlog.first_fatal(dumps) in dumps
 

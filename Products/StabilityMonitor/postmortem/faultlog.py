@@ -83,23 +83,6 @@ def find_py_fatal(data, main_ident):
     return None
 
 
-def repetition(frames):
-    """How many frames a repeating cycle of up to 8 (file, function) covers at the stack's top.
-
-    The cycle may start below up to 8 other frames, what the recursion called last.  Fewer than two
-    full cycles are none: 0.
-    """
-    keys = [(frame.file, frame.function) for frame in frames]
-    return max(_run(keys, top, size) for top in range(9) for size in range(1, 9))
-
-
-def _run(keys, top, size):
-    end = top + size
-    while end < len(keys) and keys[end] == keys[end - size]:
-        end += 1
-    return end - top if end - top >= 2 * size else 0
-
-
 @dataclass
 class _Draft:
     """A dump in the making, its threads with lists of frames.  `under`: the one it interrupted."""
@@ -239,12 +222,21 @@ class _Parser:
     def add(self, thread):
         """Threads of one dump have blank lines between them; without one, another dump begins."""
         now = self.now
+        if now and self.blank and thread.ident in now.idents:
+            self.forget_newborn(thread.ident)
         if not now or now.closed or thread.ident in now.idents or now.threads and not self.blank:
             self.begin('stack')
         self.now.threads.append(thread)
         self.now.idents.add(thread.ident)
         self.remark(self.now.note.encode())
         self.now.note = ''
+
+    def forget_newborn(self, ident):
+        """A thread that is being started has the ident of the one that starts it, which comes later, and no frame."""
+        for number, thread in enumerate(self.now.threads):
+            if thread.ident == ident and not thread.frames:
+                self.now.threads[number] = replace(thread, ident=None)
+                self.now.idents.discard(ident)
 
     def remark(self, line):
         thread = self.now.threads[-1]

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from ..records import Evidence
 from ..records import clocktime
-from . import faultlog
 from .elimination import candidates
 from .elimination import ruled_out
 from .lastwords import exception_line
 from .lastwords import exception_name
+from .repetition import repetition
 from .standstill import how_long
 from .standstill import stood_still
 from .standstill import what_stood_still
@@ -58,7 +58,7 @@ def stack_overflow(t):
     dump = t.fault
     if not dump or dump.signal not in _CRASH_SIGNALS or not dump.crashed_thread:
         return None
-    repeats = faultlog.repetition(dump.crashed_thread.frames)
+    repeats = repetition(dump.crashed_thread.frames)
     size, used = _stack(t)
     was_deep = bool(size and used >= _DEEP * size)
     if repeats < _REPEATS and not was_deep:

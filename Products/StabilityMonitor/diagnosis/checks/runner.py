@@ -1,7 +1,8 @@
-"""Asks the checks: one run at a time in a process, each check under a time limit and in a thread of its own.
+"""Asks the checks: one run at a time in a process, each check under a time limit, in a thread of the run.
 
-A check that raises, or does not answer in time, is itself a finding.  One that hangs is left behind in
-its daemon thread, and is not asked again while it still hangs.
+A check that raises, or does not answer in time, is itself a finding.  One that hangs is left behind with
+the daemon thread, and is not asked again while it still hangs; another thread goes on.  There is no thread for
+each check: the dump of a crash that meets a thread while it starts is damaged.
 """
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import contextlib
 import functools
 import logging
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -56,12 +58,12 @@ def run(site, checks=None, time_limit: float = TIME_LIMIT, on_progress: Callable
     """Ask each check of a `Site`, one after the other.  Waits until a run in another thread is over."""
     checks = _shipped() if checks is None else checks
     lock, hanging = _turn(os.getpid())
-    with lock:
+    with lock, _Asker(site, time_limit, hanging) as asker:
         when, began, findings, seconds = clock(), time.perf_counter(), [], []
         for number, check in enumerate(checks):
             _tell(on_progress, Progress(number / len(checks), check.question))
             at = time.perf_counter()
-            findings += _ask(check, site, time_limit, hanging)
+            findings += asker.ask(check)
             seconds.append((check.id, time.perf_counter() - at))
         _tell(on_progress, Progress(1.0, ''))
     findings.sort(key=lambda finding: _ORDER.get(finding.severity, 0))
@@ -79,31 +81,62 @@ def _tell(on_progress, progress):
             on_progress(progress)
 
 
-def _ask(check, site, time_limit, hanging):
-    earlier = hanging.get(check.id)
-    if earlier is not None and earlier.is_alive():
-        return [_hangs(check, 'It still hangs since an earlier run, and was not asked again.')]
-    answers = []
-    thread = threading.Thread(target=_answer, args=(check, site, answers), name='StabilityMonitor check', daemon=True)
-    try:
-        thread.start()
-    except RuntimeError as error:                       # no more threads: a limit, or the interpreter ends
-        return [_failed(check, error)]
-    thread.join(time_limit)
-    if thread.is_alive() and not answers:
-        hanging[check.id] = thread
-        return [_hangs(check, f'It gave no answer within {time_limit:g} s.')]
-    hanging.pop(check.id, None)
-    return answers[0] if answers else [_failed(check, RuntimeError('it ended without an answer'))]
+class _Asker:
+    """Asks checks in a thread, and in another one when that hangs.  `hanging`: {id of a check: the thread it holds}."""
+
+    def __init__(self, site, time_limit, hanging):
+        self.site, self.time_limit, self.hanging = site, time_limit, hanging
+        self._thread = self._asked = self._answers = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._let_go()
+
+    def ask(self, check) -> list[Finding]:
+        earlier = self.hanging.get(check.id)
+        if earlier is not None and earlier.is_alive():
+            return [_hangs(check, 'It still hangs since an earlier run, and was not asked again.')]
+        self.hanging.pop(check.id, None)
+        try:
+            return self._answer_of(check)
+        except queue.Empty:
+            self.hanging[check.id] = self._thread
+            self._let_go()
+            return [_hangs(check, f'It gave no answer within {self.time_limit:g} s.')]
+        except RuntimeError as error:                   # no more threads: a limit, or the interpreter ends
+            return [_failed(check, error)]
+
+    def _answer_of(self, check):
+        if self._thread is None:
+            self._asked, self._answers = queue.SimpleQueue(), queue.SimpleQueue()
+            thread = threading.Thread(target=_work, args=(self.site, self._asked, self._answers),
+                                      name='StabilityMonitor check', daemon=True)
+            thread.start()
+            self._thread = thread
+        self._asked.put(check)
+        return self._answers.get(timeout=self.time_limit)
+
+    def _let_go(self):
+        """The thread ends, when it can."""
+        if self._thread is not None:
+            self._asked.put(None)
+            self._thread = None
 
 
-def _answer(check, site, answers):
+def _work(site, asked, answers):
+    while (check := asked.get()) is not None:
+        answers.put(_answer(check, site))
+
+
+def _answer(check, site):
     try:
         found = check.look(site)
-        answers.append([found] if isinstance(found, Finding) else list(found))
+        return [found] if isinstance(found, Finding) else list(found)
     except BaseException as error:                      # in a thread of our own: nobody else would hear of it
-        answers.append([_failed(check, error)])
         _LOGGER.warning('The check %s has failed.', check.id, exc_info=True)
+        return [_failed(check, error)]
 
 
 def _hangs(check, detail):

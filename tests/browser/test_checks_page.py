@@ -1,4 +1,5 @@
 """The tab "Checks" as a person meets it: read, run again, hushed and shown again, probed; on a telephone too."""
+import contextlib
 import datetime
 
 import pytest
@@ -10,6 +11,7 @@ from test_tab import shown
 from zopekit import wait_for
 
 By = pytest.importorskip('selenium.webdriver.common.by').By
+StaleElementReferenceException = pytest.importorskip('selenium.common.exceptions').StaleElementReferenceException
 
 pytestmark = [pytest.mark.browser, pytest.mark.zope]
 TITLE = 'Nobody starts this process again when it dies.'
@@ -27,6 +29,13 @@ def checks(browser, make_zope):
 
 
 def card(browser, title):
+    """None while the page is being renewed, too."""
+    with contextlib.suppress(StaleElementReferenceException):
+        return _card(browser, title)
+    return None
+
+
+def _card(browser, title):
     return next((each for each in browser.find_elements(By.CSS_SELECTOR, 'article')
                  if each.find_element(By.TAG_NAME, 'h4').text.startswith(title)), None)
 

@@ -1,0 +1,19 @@
+"""How much of a stack is the same few functions over and over.  Frames in, a number out."""
+from __future__ import annotations
+
+
+def repetition(frames):
+    """How many frames a repeating cycle of up to 8 (file, function) covers at the stack's top.
+
+    The cycle may start below up to 8 other frames, what the recursion called last.  Fewer than two
+    full cycles are none: 0.
+    """
+    keys = [(frame.file, frame.function) for frame in frames]
+    return max(_run(keys, top, size) for top in range(9) for size in range(1, 9))
+
+
+def _run(keys, top, size):
+    end = top + size
+    while end < len(keys) and keys[end] == keys[end - size]:
+        end += 1
+    return end - top if end - top >= 2 * size else 0
