@@ -2,7 +2,8 @@
 import json
 
 import pytest
-from selenium.webdriver.common.by import By
+
+By = pytest.importorskip('selenium.webdriver.common.by').By
 from standing import document
 from test_tab import log_in
 from test_tab import shown
