@@ -48,13 +48,13 @@ def test_it_waits_for_no_log_handler(monkeypatch):
     monkeypatch.setattr(loglater._MESSENGER, 'say', lambda *words: said.append(words))
     before = set(loglater.HURRIED)
     ident = aside(lambda: (loglater.log(logging.WARNING, 'of the errand'), threading.get_ident())[1])
-    assert said == [(logging.WARNING, 'of the errand')] and ident not in loglater.HURRIED
+    assert said == [(logging.WARNING, 'of the errand')] and ident in loglater.HURRIED
 
     def fail():
         raise OSError
     with pytest.raises(OSError):
         aside(fail)
-    assert loglater.HURRIED == before
+    assert loglater.HURRIED >= before
 
 
 def test_one_within_another():

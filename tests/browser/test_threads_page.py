@@ -3,13 +3,13 @@ import json
 
 import pytest
 
-By = pytest.importorskip('selenium.webdriver.common.by').By
 from standing import document
 from test_tab import log_in
 from test_tab import shown
 
 from zopekit import wait_for
 
+By = pytest.importorskip('selenium.webdriver.common.by').By
 pytestmark = [pytest.mark.browser, pytest.mark.zope]
 PAGE = '/Control_Panel/StabilityMonitor/manage_threads'
 OPTIONS = {'slow-request': '0.5s', 'stall': '1s', 'sample-interval': '0.1s'}
