@@ -2,7 +2,6 @@
 import json
 
 import pytest
-
 from standing import document
 from test_tab import log_in
 from test_tab import shown
