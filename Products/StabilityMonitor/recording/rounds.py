@@ -49,6 +49,7 @@ class Rounds:
         self.heartbeat = Heartbeat(self.options.sample_interval, duties, life.findings, self._in_thread, rounds)
 
     def start(self) -> None:
+        aside(int)                                      # its thread starts now, and none later
         self.heartbeat.start()
 
     def _in_thread(self):
