@@ -558,6 +558,16 @@ def test_three_hundred_distributions_are_cheaper_than_their_metadata(tmp_path):
     assert len(known_system.installed(lambda: found)[0]) == 300 and names < files / 3
 
 
+def test_looking_in_the_background_evaluates_no_code():
+    """`eval` in any thread makes CPython forget that it is KeyboardInterrupt that ends the main thread: its exit status
+    would be 1.  A named tuple, as urllib.parse has them, is made by `eval`, and e-mail imports urllib.parse."""
+    program = ('import builtins; from Products.StabilityMonitor.recording.installed import installed; known = eval; '
+               'builtins.eval = lambda *words: print("eval", words) or known(*words); print(len(installed()[0]) > 3)')
+    done = subprocess.run([sys.executable, '-c', program], cwd=Path(__file__).parents[1], capture_output=True,
+                          text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ('True\n', '')
+
+
 def test_the_rules_that_speak_of_wheels_are_looked_up():
     names = {key for rule in RULES.values() if {'wheel', 'source'} & set(rule.build) for key in rule.distributions}
     assert names <= set(installed.WHEELS)

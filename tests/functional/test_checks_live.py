@@ -134,7 +134,7 @@ MAY_BE_SO = {
     'supervisor': lambda site: True, 'killing-signals': signals_kill, 'core-files': no_core_file,
     'breadcrumbs-place': fleeting_place, 'disk-room:the-breadcrumbs': little_room,
     'oom-reporting': no_counter_of_kills, 'python-end-of-life': old_python,
-    **{f'optional-libraries:{name}': without(name) for name in ('psutil', 'pystack', 'prometheus_client')}}
+    **{f'optional-libraries:{name}': without(name) for name in ('psutil', 'pystack')}}
 
 
 def known_of_python():

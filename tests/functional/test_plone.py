@@ -28,7 +28,7 @@ PAGES = ('manage_main', 'manage_incidents', 'manage_threads', 'manage_checks', '
 OPTIONS = {'slow-request': '1s', 'sample-interval': '200ms', 'drills': 'on'}
 BOSS = {'Authorization': 'Basic ' + b64encode(':'.join(plone_site.BOSS).encode()).decode()}
 #: Libraries of ours that Plone does not bring.
-OPTIONAL = ('psutil', 'pystack', 'prometheus_client')
+OPTIONAL = ('psutil', 'pystack')
 
 
 @pytest.fixture(scope='module')

@@ -37,20 +37,28 @@ def _name_and_version(distribution):
     found = _FOLDER.fullmatch(folder)
     if found:
         return normalized(found['name']), found['version'].replace('_', '-')
+    text = _text(distribution, 'METADATA') or _text(distribution, 'PKG-INFO')
+    return normalized(_header('Name', text)), _header('Version', text)
+
+
+def _header(name, text):
+    """Of the head of a METADATA file.  Not parsed as e-mail: what that imports evaluates code in the background, and
+    CPython then forgets that it was a KeyboardInterrupt that ends the main thread (exit status 1, not SIGINT)."""
+    head = text.partition('\n\n')[0]
+    found = re.search(rf'^{name}: *(\S.*?) *$', head, re.M)
+    return found[1] if found else ''
+
+
+def _text(distribution, name):
     try:
-        metadata = distribution.metadata
-        return normalized(metadata.get('Name') or ''), metadata.get('Version') or ''
-    except Exception:                                   # a damaged folder in site-packages: it is not there
-        return '', ''
+        return distribution.read_text(name) or ''
+    except (OSError, UnicodeError):                     # a damaged folder in site-packages
+        return ''
 
 
 def _build(distribution):
     """'wheel': as published, with its libraries inside; 'source': built here; '': that does not show."""
-    try:
-        text = distribution.read_text('WHEEL') or ''
-    except (OSError, UnicodeError):
-        return ''
-    tags = re.findall(r'^Tag: *(\S+)', text, re.M)
+    tags = re.findall(r'^Tag: *(\S+)', _text(distribution, 'WHEEL'), re.M)
     if any('manylinux' in tag or 'musllinux' in tag for tag in tags):
         return 'wheel'
     return 'source' if any('-linux_' in tag for tag in tags) else ''

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from importlib.metadata import distributions
 
+from ...recording.installed import normalized
+
 _HEADER = re.compile(r'^(Name|Version|Requires-Dist):[ \t]*(.*?)[ \t\r]*$', re.M)
 
 
@@ -19,11 +21,6 @@ class Distribution:
     version: str
     requires: tuple[str, ...]
     folder: str                                         # where it was found
-
-
-def normalized(name: str) -> str:
-    """PEP 503: case and the kind of dash do not matter."""
-    return re.sub(r'[-_.]+', '-', name).lower()
 
 
 def installed(path: tuple[str, ...]) -> tuple[Distribution, ...]:

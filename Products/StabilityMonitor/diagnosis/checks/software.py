@@ -6,12 +6,12 @@ import importlib.util
 import re
 from pathlib import Path
 
+from ...recording.installed import normalized
 from ...recording.runcontext import compiled_modules
 from .check import Check
 from .check import several
 from .installed import first_of_each
 from .installed import installed
-from .installed import normalized
 
 _FAMILY = re.compile(
     r'(zope|z3c|zc|five|products|plone|collective|btrees|persistent|persistence|acquisition|accesscontrol|'
@@ -30,7 +30,6 @@ OPTIONAL = (
     ('packaging', 'pip install packaging', 'versions are not compared: neither with known issues nor among each other'),
     ('psutil', 'pip install psutil', 'there are no vital signs on systems without /proc'),
     ('pystack', 'pip install "Products.StabilityMonitor[native]"', 'C frames of crashes and hangs are not read'),
-    ('prometheus_client', 'pip install "Products.StabilityMonitor[metrics]"', 'no metrics are handed out'),
 )
 
 
