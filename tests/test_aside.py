@@ -7,16 +7,36 @@ import pytest
 
 from Products.StabilityMonitor.recording import loglater
 from Products.StabilityMonitor.recording.aside import aside
+from Products.StabilityMonitor.recording.aside import begin
+from Products.StabilityMonitor.recording.aside import in_background
 
 
 def names():
     return [thread.name for thread in threading.enumerate()]
 
 
-def test_the_answer_comes_from_another_thread_that_is_gone_then():
+def test_the_answer_comes_from_another_thread_which_stays():
     name, ident, daemon = aside(lambda: (threading.current_thread().name, threading.get_ident(),
                                          threading.current_thread().daemon))
     assert (name, daemon) == ('StabilityMonitor aside', True) and ident != threading.get_ident()
+    assert aside(threading.get_ident) == ident and name in names()
+
+
+def test_both_threads_are_there_once_it_has_begun():
+    begin()
+    before = [name for name in names() if name in ('StabilityMonitor aside', 'StabilityMonitor errands')]
+    begin()
+    in_background(int)
+    assert sorted(before) == ['StabilityMonitor aside', 'StabilityMonitor errands']
+    assert before == [name for name in names() if name in before]
+
+
+def test_who_waits_in_vain_goes_on():
+    gate = threading.Event()
+    with pytest.raises(TimeoutError):
+        aside(gate.wait, patience=0)
+    gate.set()
+    assert aside(lambda: 'the next one') == 'the next one'
 
 
 def test_none_is_an_answer_too():

@@ -100,6 +100,11 @@ class TestAHealthyServer:
         victim.tell('')
         assert victim.end() == 0 and victim.marks() == {}
 
+    def test_whose_heartbeat_works_hard_writes_nothing(self, start):
+        victim = start('work_in_each_duty', 'stall=10s').go('done')
+        victim.tell('')
+        assert victim.end() == 0 and not set(victim.marks()) & set(SERVING)
+
     def test_that_was_suspended_outlives_the_mark_of_the_heartbeat_and_has_no_other(self, start):
         victim = start('serve_guarded', 'stall=500ms').go('guarded').signal('SIGSTOP')
         os.waitid(os.P_PID, victim.process.pid, os.WSTOPPED | os.WNOWAIT)
@@ -153,7 +158,8 @@ class TestThreadsThatComeAndGo:
         assert early == late and early.startswith('now ')
         _, timers, _, files = map(str, late.split())
         assert int(files) <= 8 and int(timers) <= TURNS * int(files) + 1
-        assert not {'heartbeat-_rearm_threads', 'dead-man'} & set(victim.hear().split()), 'nothing was given up'
+        given_up = {'heartbeat-Rounds._rearm_threads', 'dead-man-threads', 'dead-man'}
+        assert not given_up & set(victim.hear().split())
         assert victim.end() == 0
 
     def test_one_that_has_ended_and_holds_its_slot_costs_the_others_nothing(self, tmp_path):
@@ -179,6 +185,38 @@ class TestThreadsThatComeAndGo:
         one = 1 + TURNS
         done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=PATIENCE)
         assert done.stdout == f'{one} {one} {one} 1 1 0 deadman-0 deadman-1\n', done.stderr
+
+
+    def test_one_whose_timers_cannot_be_had_leaves_the_others_theirs(self, tmp_path):
+        """As where the user may not have so many pending signals: no timer may run out in health."""
+        code = f'''if True:
+            import sys, threading, pathlib
+            sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parent)]!r}
+            from programs.armed import own_timers
+            from Products.StabilityMonitor.recording import deadman
+            new_timer, refused = deadman._new_timer, []
+
+            def limited(clock, number, native_id):
+                if native_id in refused and own_timers() >= 1 + 5 * len(threads) - 2:
+                    raise OSError(11, 'timer_create failed')
+                return new_timer(clock, number, native_id)
+            deadman._new_timer = limited
+            gate = threading.Event()
+            threads = [threading.Thread(target=gate.wait) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            switch = deadman.DeadMan(pathlib.Path({str(tmp_path)!r}), 3600, 3600)
+            refused.append(threads[2].native_id)
+            serving = {{slot: thread.native_id for slot, thread in enumerate(threads)}}
+            for _ in range(3):
+                print(repr(switch.rearm_threads(serving)), own_timers(), sorted(switch._unguarded))
+            serving[2] = threads[1].native_id
+            print(repr(switch.rearm_threads(serving)), own_timers(), sorted(switch._unguarded))
+            gate.set()
+        '''
+        done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=PATIENCE)
+        without = f"'[Errno 11] timer_create failed.' {1 + 2 * TURNS} [2]\n"
+        assert done.stdout == 3 * without + f"'' {1 + 3 * TURNS} []\n", done.stderr
 
 
 def test_a_forked_child_touches_nothing(start):

@@ -120,7 +120,7 @@ def switches(monkeypatch):
         def __init__(self, *settings):
             self.calls, self.used_up = [], False
             self.rearm = lambda: self.calls.append('own')
-            self.rearm_threads = lambda threads, watch: self.calls.append('threads')
+            self.rearm_threads = lambda threads, watch: self.calls.append('threads') or ''
             self.disarm = lambda: self.calls.append('disarmed')
             self.is_used_up = lambda: self.used_up
             made.append((settings, self))
@@ -255,15 +255,52 @@ class TestTheParts:
             until(lambda: rounds.heartbeat.beats > ROUND)
         (path, timeout, given, mode), switch = switches[0]
         assert (path, timeout, mode) == (life.directory.path, stall, 0o600) and given == pytest.approx(cpu)
-        assert switch.calls.count('threads') == 2 and switch.calls.count('own') > ROUND and not list(life.findings)
-        assert switch.calls[-1] == 'disarmed'
+        beats = rounds.heartbeat.beats
+        assert switch.calls.count('threads') == (beats - 1) // ROUND + 1 and switch.calls.count('own') == beats
+        assert switch.calls[-1] == 'disarmed' and not list(life.findings)
 
-    def test_a_heartbeat_that_has_worked_much_arms_them_before_the_round(self, life, switches):
+    def test_a_heartbeat_that_has_worked_much_arms_them_before_its_next_duty(self, life, switches):
         with beating(life) as rounds:
             until(lambda: switches)
             switches[0][1].used_up = True
-            until(lambda: switches[0][1].calls.count('threads') > ROUND)
-        assert rounds.heartbeat.beats < ROUND * ROUND
+            until(lambda: switches[0][1].calls.count('own') > ROUND)
+        calls, duties = switches[0][1].calls, len(rounds.heartbeat.duties)
+        last = len(calls) - calls[::-1].index('own')            # after it: before each duty but the first, in its beat
+        assert calls[last:].count('threads') == duties - 1
+
+    @pytest.mark.parametrize('part', ['rearm', 'rearm_threads'])
+    def test_a_switch_that_fails_is_disarmed_before_it_is_given_up(self, life, switches, part):
+        def fail(*words):
+            raise OSError('timer_settime failed')
+        with beating(life) as rounds:
+            until(lambda: switches)
+            setattr(switches[0][1], part, fail)
+            until(lambda: list(life.findings))
+            assert 'disarmed' in switches[0][1].calls and 'timer_settime' in next(iter(life.findings)).detail
+            beats = rounds.heartbeat.beats
+            until(lambda: rounds.heartbeat.beats > beats + ROUND)
+
+    def test_threads_that_go_without_are_told_once(self, life, switches):
+        with beating(life) as rounds:
+            until(lambda: switches)
+            switches[0][1].rearm_threads = lambda threads, watch: '[Errno 11] timer_create failed.'
+            until(lambda: rounds.heartbeat.beats > 2 * ROUND)
+        finding, = life.findings
+        assert (finding.id, finding.severity) == ('dead-man-threads', 'info') and 'timer_create' in finding.detail
+
+    def test_what_takes_processor_time_is_done_aside(self, life, server, tmp_path):
+        """The answers to questions, the look at slow requests, the trace log: who does it, and who does not."""
+        done = []
+        life.trace_log = SimpleNamespace(write=lambda: done.append(('trace log', threading.current_thread().name)))
+        with beating(life) as rounds:
+            until(rounds.slow.watches)
+            look = rounds.slow.look
+            rounds.slow.look = lambda: (done.append(('slow', threading.current_thread().name)), look())
+            until(lambda: rounds.inbox)
+            rounds.inbox.answers['stacks'] = lambda: done.append(('stacks', threading.current_thread().name))
+            ask(tmp_path, 'stacks', PATIENCE)
+            until(lambda: {what for what, _ in done} == {'trace log', 'slow', 'stacks'})
+        assert {name for _, name in done} == {'StabilityMonitor aside'}
 
     def test_the_threads_are_looked_at_aside(self, rounds):
         places = []

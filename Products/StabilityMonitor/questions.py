@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from .errors import NoAnswer
@@ -45,10 +46,11 @@ def ask(run: Path, subject: str, patience: float = 5.0, pause: float = 0.05) -> 
 
 
 class Inbox:
-    """The answering side.  `answers`: {subject: function of no arguments that returns what JSON can hold}."""
+    """The answering side.  `answers`: {subject: function of no arguments that returns what JSON can hold}; what it
+    takes to answer is called by `worker`."""
 
-    def __init__(self, run: Path, answers: dict):
-        self.folder, self.answers = run / FOLDER, answers
+    def __init__(self, run: Path, answers: dict, worker: Callable = lambda work: work()):
+        self.folder, self.answers, self._worker = run / FOLDER, answers, worker
         self.folder.mkdir(mode=0o700)
         self._seen = 0
 
@@ -74,7 +76,7 @@ class Inbox:
         with contextlib.suppress(OSError):              # the asker has lost patience, or the disk is full
             (self.folder / f'{name}.ask').unlink()
             if subject not in given:                    # ten askers, one look
-                given[subject] = self._text(subject)
+                given[subject] = self._worker(lambda: self._text(subject))
             write_whole(self.folder / f'{name}.answer', given[subject])
 
     def _text(self, subject):

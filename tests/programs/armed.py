@@ -278,6 +278,22 @@ def do_work_aside():
     hear()
 
 
+def do_work_in_each_duty():
+    """Each of many duties of the heartbeat takes more than half of the time after which the threads write."""
+    serve_guarded(4)
+    heartbeat, switch = life.rounds.heartbeat, life.rounds.deadman
+
+    def work():
+        end = time.thread_time() + 0.6 * switch._cpu
+        while time.thread_time() < end:
+            pass
+    heartbeat.duties += 20 * [work]
+    beats = heartbeat.beats
+    until(lambda: heartbeat.beats > beats + 20)
+    say('done')
+    hear()
+
+
 def do_hang():
     """One request is answered, then all threads hang."""
     in_thread(lambda: (begin(), life.recorder.end(200)))
@@ -419,7 +435,7 @@ def do_steal(path):
 
 def do_remove_all():
     import shutil
-    shutil.rmtree(life.directory.path)
+    until(lambda: shutil.rmtree(life.directory.path, ignore_errors=True) or not life.directory.path.exists())
     until(lambda: has_finding('breadcrumbs-gone'))
     say('alive')
 

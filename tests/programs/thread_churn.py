@@ -27,7 +27,7 @@ from Products.StabilityMonitor import blackboxreader  # noqa: E402
 from Products.StabilityMonitor.options import load  # noqa: E402
 from Products.StabilityMonitor.recording.livingrun import LivingRun  # noqa: E402
 
-BEAT, SLOW, STALL = 0.003, 0.02, 0.5
+BEAT, SLOW, STALL = 0.003, 0.02, 30
 BATCH, CROWD = 56, blackbox.SLOT_COUNT + 16
 #: A crowd, which fills all slots, comes each so many batches; a slow request each so many threads.
 CROWDED, SLOWLY, WARM = 20, 1000, 0.2
@@ -50,6 +50,7 @@ class Churn:
     def __init__(self, life):
         self.life, self.recorder = life, life.recorder
         self.done, self.odd = Counter(), []
+        self.tasks = len(os.listdir('/proc/self/task'))     # MainThread and those of the living run, which stay
 
     def all_slots_are_free(self):
         return not self.recorder.slots and len(self.recorder._free) == blackbox.SLOT_COUNT
@@ -85,13 +86,13 @@ class Churn:
         while first < threads:
             until(self.all_slots_are_free, f'all slots free, after {first} threads')
             if warm is None and first >= WARM * threads:
-                warm = held()
+                warm = held(self.tasks)
             crowded = batches % CROWDED == CROWDED - 1
             size = CROWD if crowded else BATCH
             self.batch(first, size, threading.Barrier(size) if crowded else None)
             first, batches = first + size, batches + 1
         until(self.all_slots_are_free, 'all slots free at the end')
-        return warm, held()
+        return warm, held(self.tasks)
 
 
 def timers():
@@ -100,9 +101,9 @@ def timers():
     return path.read_text().count('signal:') if path.exists() else 1
 
 
-def held():
-    """What this process holds, once all that has ended is gone: MainThread and the heartbeat are left."""
-    until(lambda: (len(os.listdir('/proc/self/task')), timers()) == (2, 1), 'the end of threads and of their timers')
+def held(tasks):
+    """What this process holds, once all that has ended is gone: so many threads stay."""
+    until(lambda: (len(os.listdir('/proc/self/task')), timers()) == (tasks, 1), 'the end of threads and their timers')
     gc.collect()
     status = Path('/proc/self/status').read_text()
     return {'descriptors': len(os.listdir('/proc/self/fd')), 'tasks': len(os.listdir('/proc/self/task')),

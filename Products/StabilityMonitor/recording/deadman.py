@@ -16,7 +16,6 @@ action of its signal would end the process.
 """
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import faulthandler
@@ -60,8 +59,8 @@ class _Post:
     """A file that one thread at a time writes its stack into, the signal for that, and as many timers as turns."""
 
     def __init__(self, path: Path, mode: int, turns: int = 1, clock: int = _CLOCK_MONOTONIC):
-        self.file = MarkFile(path, MARK_SIZE, mode)
         self.signal = _free_signal()
+        self.file = MarkFile(path, MARK_SIZE, mode)
         self.thread, self._timers, self._turns, self._clock = 0, [], turns, clock
         self._register()
 
@@ -112,7 +111,7 @@ class DeadMan:
         self._clock = time.pthread_getcpuclockid(threading.get_ident())
         self._own = _Post(directory / mark_name('deadman'), mode)
         self._own.guard(threading.get_native_id())
-        self._posts, self._armed_at, self._ended = {}, 0.0, False
+        self._posts, self._unguarded, self._armed_at, self._ended = {}, {}, 0.0, False
 
     @property
     def file(self) -> MarkFile:
@@ -126,22 +125,38 @@ class DeadMan:
         """Has the heartbeat used so much, by working, that the threads must be re-armed before their time?"""
         return time.thread_time() - self._armed_at > self._cpu / 3
 
-    def rearm_threads(self, threads: dict[int, int], watch=lambda name, file: None) -> None:
-        """The timers of the threads that serve, {slot: native id}, start anew.  `watch` is told of each new file."""
+    def rearm_threads(self, threads: dict[int, int], watch=lambda name, file: None) -> str:
+        """The timers of the threads that serve, {slot: native id}, start anew.  `watch` is told of each new file.
+
+        A thread whose timers cannot be had, as where the user has too many, goes without; why is what is returned.
+        """
         self._armed_at = time.thread_time()
         for slot in [slot for slot in self._posts if slot not in threads]:
             self._posts[slot].disarm()
+        self._unguarded = {slot: why for slot, why in self._unguarded.items() if threads.get(slot) == why[0]}
         for place, (slot, native_id) in enumerate(threads.items()):
+            if f'deadman-{slot}' in blackbox.MARKS and slot not in self._unguarded and not self._ended:
+                self._guard(slot, native_id, place, len(threads), watch)
+        return ' '.join(sorted({why for _, why in self._unguarded.values()}))
+
+    def _guard(self, slot, native_id, place, count, watch):
+        try:
+            post = self._post(slot, watch)
+            post.guard(native_id)
+            post.rearm(*(self._cpu + (place + turn * count) * self._apart for turn in range(TURNS)))
+        except ThreadIsGone:
+            pass
+        except OSError as error:                        # the others must not be left with timers that run out
+            self._unguarded[slot] = native_id, f'{error}.'
+            if slot in self._posts:
+                self._posts[slot].disarm()
+
+    def _post(self, slot, watch):
+        if slot not in self._posts:
             name = f'deadman-{slot}'
-            if name not in blackbox.MARKS or self._ended:
-                continue
-            if slot not in self._posts:
-                self._posts[slot] = _Post(self.directory / mark_name(name), self.mode, TURNS, self._clock)
-                watch(name, self._posts[slot].file)
-            with contextlib.suppress(ThreadIsGone):
-                self._posts[slot].guard(native_id)
-                self._posts[slot].rearm(*(self._cpu + (place + turn * len(threads)) * self._apart
-                                          for turn in range(TURNS)))
+            self._posts[slot] = _Post(self.directory / mark_name(name), self.mode, TURNS, self._clock)
+            watch(name, self._posts[slot].file)
+        return self._posts[slot]
 
     def disarm(self) -> None:
         self._ended = True

@@ -5,10 +5,11 @@ its duties that fails is switched off on its own, with a finding.
 """
 from __future__ import annotations
 
+import functools
 import threading
 import time
 
-from .aside import aside
+from .aside import in_background
 
 #: What changes slowly, or is other code's doing, is looked at each so many beats.
 ROUND = 10
@@ -16,12 +17,15 @@ ROUND = 10
 SURVIVED_AFTER = 2
 
 
+def _nothing():
+    """Takes the place of what is not wanted, or given up."""
+
+
 class Heartbeat(threading.Thread):
     """Beats every `interval` seconds.
 
-    `duties` are called at each beat, `rounds` at each tenth, `in_thread` once at first.
-
-    What is appended to `errands` is called once, in a thread of its own that it waits for, and must be short.
+    `duties` are called at each beat, `rounds` at each tenth, `in_thread` once at first, and `before_each` before each
+    of them, which costs next to nothing.  What is appended to `errands` is called once, in the background.
     """
 
     def __init__(self, interval: float, duties, findings, in_thread=lambda: None, rounds=()):
@@ -30,7 +34,7 @@ class Heartbeat(threading.Thread):
         self.duties, self.rounds = list(duties), list(rounds)
         self.beats = 0
         self.findings = findings
-        self.in_thread = in_thread
+        self.in_thread, self.before_each = in_thread, _nothing
         self.errands = []
         self.last = 0.0
         self._living = threading.Lock()                 # held while it lives; cheaper to wait for than an Event
@@ -45,8 +49,7 @@ class Heartbeat(threading.Thread):
 
     def beat(self) -> None:
         while self.errands:
-            with self.findings.guarded('errand', 'A task in the background has failed.'):
-                aside(self.errands.pop(0))
+            in_background(functools.partial(self._run, self.errands.pop(0)))
         if self.beats % ROUND == 0:
             self._fulfil(self.rounds)
         self._fulfil(self.duties)
@@ -56,11 +59,24 @@ class Heartbeat(threading.Thread):
     def _fulfil(self, duties):
         for duty in tuple(duties):
             try:
+                self.before_each()
+            except Exception as error:
+                self._give_up(self.before_each, error)
+                self.before_each = _nothing
+            try:
                 duty()
             except Exception as error:
                 duties.remove(duty)
-                self.findings.add(f'heartbeat-{duty.__name__}', f'The heartbeat has given up {duty.__name__!r}.',
-                                  f'{type(error).__name__}: {error}.', 'Restart Zope when the cause is mended.')
+                self._give_up(duty, error)
+
+    def _give_up(self, duty, error):
+        name = duty.__qualname__.rpartition('<locals>.')[2]     # "look" is the name of several
+        self.findings.add(f'heartbeat-{name}', f'The heartbeat has given up {name!r}.',
+                          f'{type(error).__name__}: {error}.', 'Restart Zope when the cause is mended.')
+
+    def _run(self, errand):
+        with self.findings.guarded('errand', 'A task in the background has failed.'):
+            errand()
 
     def stop(self, timeout: float = 0.5) -> None:
         if self._living.locked():
@@ -99,8 +115,11 @@ class Workers:
         self._idle = set()
 
     def look(self) -> None:
-        """Find the threads of waitress, which serve even if they have not had a request yet."""
-        self._idle = {t for t in threading.enumerate() if t.name.startswith('waitress-')}
+        """Find the threads of waitress, which serve even if they have not had a request yet.
+
+        Not by `threading.enumerate`: a stuck thread may hold its lock.
+        """
+        self._idle = {t for t in dict(threading._active).values() if t.name.startswith('waitress-')}
 
     def count(self) -> tuple[list[float], int]:
         """(when each request in flight began, monotonic; the number of threads that serve)"""

@@ -4,6 +4,7 @@ Duties are done at each beat, rounds at each tenth; see `heartbeat`.
 """
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from ..questions import Inbox
 from ..records import shallow
 from . import loglater
 from .aside import aside
+from .aside import begin as begin_aside
 from .deadman import DeadMan
 from .hangs import SPINNING
 from .hangs import Hangs
@@ -39,17 +41,17 @@ class Rounds:
         self.hangs = Hangs(self.recorder, self.observe, life.findings, self.options.stall)
         self.deadman = self.inbox = None
         self._marks = SurvivedMarks(self.recorder, life.mark_files())
-        duties = [self.take_sample, self.slow.look, self._marks.check, self.recorder.release_dead_slots]
+        duties = [self.take_sample, self._look_for_slow, self._marks.check, self.recorder.release_dead_slots]
         rounds = [self.vitals.look, self.workers.look, self.threads.look, self._look_for_deadlock,
                   self._look_for_spinning, *life.checks()]
         if life.gauge:
             rounds.append(life.gauge.look)
         if life.trace_log:
-            duties.append(life.trace_log.write)
+            duties.append(self._write_trace_log)
         self.heartbeat = Heartbeat(self.options.sample_interval, duties, life.findings, self._in_thread, rounds)
 
     def start(self) -> None:
-        aside(int)                                      # its thread starts now, and none later
+        begin_aside()
         self.heartbeat.start()
 
     def _in_thread(self):
@@ -67,21 +69,41 @@ class Rounds:
             cpu = min(max(timeout * _WAITING, _LEAST_CPU), _MOST_CPU)
             self.deadman = DeadMan(self.life.directory.path, timeout, cpu, self.life.base.file_mode)
             self._marks.watch('deadman', self.deadman.file)
-            self.heartbeat.duties += [self.deadman.rearm, self._keep_threads_armed]
-            self.heartbeat.rounds.append(self._rearm_threads)
+            self.heartbeat.rounds.insert(0, self._rearm_threads)
+            self.heartbeat.duties.insert(0, self._rearm)
+            self.heartbeat.before_each = self._keep_threads_armed
+
+    def _rearm(self):
+        with self._disarmed_on_error():
+            self.deadman.rearm()
 
     def _keep_threads_armed(self):
+        """Before each duty: the work of the last one, or a wait for the GIL, may have used up much of the time."""
         if self.deadman.is_used_up():
             self._rearm_threads()
 
     def _rearm_threads(self):
-        self.deadman.rearm_threads({index: slot.native_id for index, slot in list(self.recorder.slots.items())},
-                                   self._marks.watch)
+        serving = {index: slot.native_id for index, slot in list(self.recorder.slots.items())}
+        with self._disarmed_on_error():
+            trouble = self.deadman.rearm_threads(serving, self._marks.watch)
+        if trouble:
+            self.life.findings.add(
+                'dead-man-threads', 'Not every thread that serves would write its stack if the GIL were held.', trouble,
+                'Raise the limit of pending signals ("ulimit -i" or LimitSIGPENDING), and restart.', 'info')
+
+    @contextlib.contextmanager
+    def _disarmed_on_error(self):
+        """A timer that nobody starts anew any more would harm a healthy server."""
+        try:
+            yield
+        except BaseException:
+            self.deadman.disarm()
+            raise
 
     def _open_inbox(self):
         with self.life.findings.guarded('inbox', 'Questions from outside, as by "stabilitymonitor stacks", get no '
                                         'answer.', 'Make the directory writable for the user of Zope, and restart.'):
-            self.inbox = Inbox(self.life.directory.path, {'stacks': self.tell_stacks})
+            self.inbox = Inbox(self.life.directory.path, {'stacks': self.tell_stacks}, aside)
             self.heartbeat.duties.append(self.inbox.look)
 
     # -- at each beat --------------------------------------------------------------------------------
@@ -91,6 +113,16 @@ class Rounds:
         overdue = sum(now - began > self.options.stall for began in busy)
         self.recorder.sample(self.vitals.sample(len(busy), overdue, serving))
         self.hangs.look(busy, serving, now)
+
+    def _look_for_slow(self):
+        """Aside, where there is something to see: to look at many deep stacks takes processor time."""
+        if self.slow.watches():
+            aside(self.slow.look)
+        else:
+            self.slow.look()
+
+    def _write_trace_log(self):
+        aside(self.life.trace_log.write)
 
     # -- when something seems wrong --------------------------------------------------------------------
 

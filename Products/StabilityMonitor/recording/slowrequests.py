@@ -148,6 +148,9 @@ class SlowRequests:
         self.recorder.note(Note(0, time.time(), kind, profile.ident, profile.native_id, profile.number,
                                 profile.seconds, profile.title, detail, frames))
 
+    def watches(self) -> bool:
+        return bool(self._profiles)
+
     def are_in_flight(self) -> bool:
         return any(profile.noted for profile in list(self._profiles.values()))
 
