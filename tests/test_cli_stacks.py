@@ -80,7 +80,7 @@ def living(base):
 @pytest.fixture
 def command(base, capfd, monkeypatch):
     """Runs the command; returns (exit status, output, errors)."""
-    monkeypatch.setattr(clistacks, '_LEAST_PATIENCE', 0.5)
+    monkeypatch.setattr(clistacks, '_LEAST_PATIENCE', 30.0)
 
     def run(*words):
         return cli.main(['--directory', str(base.path), 'stacks', *words]), *capfd.readouterr()
@@ -317,15 +317,18 @@ def test_a_real_site_whose_interpreter_lock_is_held(make_zope):
     zope.publish(SOURCE).start()
     zope.background('/hold')
 
-    def mute():
-        told = stacks(zope)
-        return told[1].startswith('No answer') and told
+    held = 'The interpreter lock (GIL) is probably held by thread '
+    where = ', which serves GET /hold: it waits in the system call clock_nanosleep'
 
-    status, output, errors = wait_for(mute, timeout=30, what='the lock in the hands of the request')
+    def mute():
+        """Asked again while the machine is too busy for others to ask for the lock as often as they should."""
+        told = stacks(zope)
+        wanted = 'No answer', held, where, 'The stack of '
+        return all(words in told[1] for words in wanted) and told
+
+    status, output, errors = wait_for(mute, what='the lock in the hands of the request')
     assert (status, errors) == (1, '')
-    assert 'The interpreter lock (GIL) is probably held by thread ' in output
-    assert ', which serves GET /hold: it waits in the system call clock_nanosleep' in output
-    assert f'gdb -p {zope.pid}' in output and 'The stack of ' in output
+    assert f'gdb -p {zope.pid}' in output
     if 'pystack remote' in output:
         status, output, _ = stacks(zope, '--native')
         assert status == 1 and '[Has the GIL]' in output and 'in hold' in output

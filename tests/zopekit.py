@@ -452,7 +452,7 @@ def listens(port):
         return probe.connect_ex(('127.0.0.1', port)) == 0
 
 
-def wait_for(condition, timeout=10, what='the condition'):
+def wait_for(condition, timeout=60, what='the condition'):
     """Poll `condition` until it is true and return its value; for what has no handshake of its own."""
     end = time.monotonic() + timeout
     while True:

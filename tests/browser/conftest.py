@@ -15,7 +15,7 @@ def chromium(tmp_path_factory):
     options.binary_location = shutil.which('chromium')
     environment = {**os.environ, 'HOME': str(tmp_path_factory.mktemp('chromium'))}
     driver = webdriver.Chrome(options, Service(shutil.which('chromedriver'), env=environment))
-    driver.set_page_load_timeout(30)
+    driver.set_page_load_timeout(60)
     yield driver
     driver.quit()
 

@@ -95,7 +95,7 @@ def test_a_deadlock_is_on_top_and_red(browser, site):
         log_in(browser, zope, PAGE)
         return [alert for alert in find(browser, '.stability-hang') if '/checkout' in alert.text]
 
-    alert = wait_for(deadlock, timeout=20, what='the deadlock')[0]
+    alert = wait_for(deadlock, what='the deadlock')[0]
     assert alert.text.startswith('Deadlock for ')
     assert '/stock' in alert.text
     first = browser.find_element(By.CSS_SELECTOR, '.stability-card')
@@ -154,14 +154,14 @@ def test_while_no_worker_is_free_it_says_so_and_what_to_do(browser, site):
         alert = browser.find_element(By.ID, 'stability-silence')
         return alert.is_displayed() and alert.text
 
-    text = wait_for(silence, timeout=20, what='the message')
+    text = wait_for(silence, what='the message')
     assert text.startswith('No answer since ') and 'all workers may be busy' in text
     assert f'stabilitymonitor --directory {zope.stability} stacks ' in text
     zope.kill()
     zope.wait_exit()
     wait_for(lambda: 'cannot be reached' in (silence() or ''), what='the end of the server')
     zope.start()
-    wait_for(lambda: 'Another process answers now' in (silence() or ''), timeout=20, what='the new process')
+    wait_for(lambda: 'Another process answers now' in (silence() or ''), what='the new process')
     refresh_on(browser)
     assert not silence()
 

@@ -17,7 +17,7 @@ from zopekit import ZopeInstance
 from zopekit import wait_for
 
 PRODUCTS = Path(__file__).resolve().parent.parent / 'products'
-PATIENCE = 30
+PATIENCE = 60
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """How tests and the programs that die talk: conditions that are awaited, never a fixed time that is hoped for."""
 import time
 
-PATIENCE = 20
+PATIENCE = 60
 
 
 def until(condition, what='the condition'):
