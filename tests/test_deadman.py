@@ -158,7 +158,7 @@ class TestThreadsThatComeAndGo:
         assert early == late and early.startswith('now ')
         _, timers, _, files = map(str, late.split())
         assert int(files) <= 8 and int(timers) <= TURNS * int(files) + 1
-        given_up = {'heartbeat-Rounds._rearm_threads', 'dead-man-threads', 'dead-man'}
+        given_up = {'heartbeat-Rounds._guard_threads', 'dead-man-threads', 'dead-man'}
         assert not given_up & set(victim.hear().split())
         assert victim.end() == 0
 

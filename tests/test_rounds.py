@@ -120,10 +120,16 @@ def switches(monkeypatch):
         def __init__(self, *settings):
             self.calls, self.used_up = [], False
             self.rearm = lambda: self.calls.append('own')
-            self.rearm_threads = lambda threads, watch: self.calls.append('threads') or ''
+            self.guarded, self.check = None, lambda: self.calls.append('check')
+            self.guards = lambda threads: threads == self.guarded
             self.disarm = lambda: self.calls.append('disarmed')
             self.is_used_up = lambda: self.used_up
             made.append((settings, self))
+
+        def rearm_threads(self, threads, watch):
+            self.guarded = threads
+            self.calls.append('threads')
+            return ''
     monkeypatch.setattr(rounds_module, 'DeadMan', Switch)
     return made
 
@@ -256,8 +262,18 @@ class TestTheParts:
         (path, timeout, given, mode), switch = switches[0]
         assert (path, timeout, mode) == (life.directory.path, stall, 0o600) and given == pytest.approx(cpu)
         beats = rounds.heartbeat.beats
-        assert switch.calls.count('threads') == (beats - 1) // ROUND + 1 and switch.calls.count('own') == beats
+        assert switch.calls.count('check') == (beats - 1) // ROUND + 1 and switch.calls.count('own') == beats
+        assert switch.calls.count('threads') == 1, 'none has come or gone'
         assert switch.calls[-1] == 'disarmed' and not list(life.findings)
+
+    def test_a_thread_that_begins_to_serve_is_guarded_from_the_next_round_on(self, life, switches):
+        with beating(life):
+            until(lambda: switches and switches[0][1].guarded == {})
+            server = Server(life.recorder, 2)
+            serving = {index: slot.native_id for index, slot in life.recorder.slots.items()}
+            until(lambda: switches[0][1].guarded == serving and len(serving) == 2)
+            server.stop()
+            until(lambda: switches[0][1].guarded == {})
 
     def test_a_heartbeat_that_has_worked_much_arms_them_before_its_next_duty(self, life, switches):
         with beating(life) as rounds:
@@ -275,6 +291,7 @@ class TestTheParts:
         with beating(life) as rounds:
             until(lambda: switches)
             setattr(switches[0][1], part, fail)
+            switches[0][1].guarded = None
             until(lambda: list(life.findings))
             assert 'disarmed' in switches[0][1].calls and 'timer_settime' in next(iter(life.findings)).detail
             beats = rounds.heartbeat.beats
@@ -284,6 +301,7 @@ class TestTheParts:
         with beating(life) as rounds:
             until(lambda: switches)
             switches[0][1].rearm_threads = lambda threads, watch: '[Errno 11] timer_create failed.'
+            switches[0][1].guarded = None
             until(lambda: rounds.heartbeat.beats > 2 * ROUND)
         finding, = life.findings
         assert (finding.id, finding.severity) == ('dead-man-threads', 'info') and 'timer_create' in finding.detail

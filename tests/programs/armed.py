@@ -325,14 +325,14 @@ def do_new_threads(count):
         for thread in threads:
             thread.start()
         if served % 80 == 0:                            # some are seen alive, some dead, some not at all
-            life.rounds._rearm_threads()
+            life.rounds._guard_threads()
         for thread in threads:
             thread.join()
         if served % 160 == 0:
-            life.rounds._rearm_threads()
+            life.rounds._guard_threads()
         life.recorder.release_dead_slots()
         if served in (800, count - 8):
-            life.rounds._rearm_threads()
+            life.rounds._guard_threads()
             say('now', own_timers(), len(os.listdir('/proc/self/fd')),
                 len(list(life.directory.path.glob('deadman-*.mark'))))
     do_findings()

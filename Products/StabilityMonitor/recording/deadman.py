@@ -76,14 +76,17 @@ class _Post:
             self._timers.append(_new_timer(self._clock, self.signal, native_id))
         self.thread = native_id
 
-    def rearm(self, *turns: float) -> None:
-        """The thread writes in so many seconds of the clock."""
-        if not self.file.is_intact():                   # other code has closed the descriptor
+    def check(self) -> None:
+        """Other code may have closed the descriptor."""
+        if not self.file.is_intact():
             self.file.reopen()
             self._register()
+
+    def rearm(self, *turns: float) -> None:
+        """The thread writes in so many seconds of the clock."""
+        settime = _settime()
         for timer, seconds in zip(tuple(self._timers), turns, strict=False):     # none: it is disarmed
-            setting = _TimerSetting(_Moment(0, 0), _Moment(int(seconds), int(seconds % 1 * 1e9)))
-            if _libc().timer_settime(timer, 0, ctypes.byref(setting), None):
+            if settime(timer, 0, _setting(seconds), None):
                 raise OSError(ctypes.get_errno(), 'timer_settime failed')
 
     def disarm(self) -> None:
@@ -111,7 +114,7 @@ class DeadMan:
         self._clock = time.pthread_getcpuclockid(threading.get_ident())
         self._own = _Post(directory / mark_name('deadman'), mode)
         self._own.guard(threading.get_native_id())
-        self._posts, self._unguarded, self._armed_at, self._ended = {}, {}, 0.0, False
+        self._posts, self._threads, self._unguarded, self._armed_at, self._ended = {}, {}, {}, 0.0, False
 
     @property
     def file(self) -> MarkFile:
@@ -120,6 +123,15 @@ class DeadMan:
     def rearm(self) -> None:
         """All is well: the timer of the heartbeat starts anew."""
         self._own.rearm(self._timeout)
+
+    def check(self) -> None:
+        """Now and then: files that other code has closed are opened again."""
+        for post in (self._own, *self._posts.values()):
+            post.check()
+
+    def guards(self, threads: dict[int, int]) -> bool:
+        """Are the timers those of these threads?"""
+        return threads == self._threads
 
     def is_used_up(self) -> bool:
         """Has the heartbeat used so much, by working, that the threads must be re-armed before their time?"""
@@ -130,7 +142,7 @@ class DeadMan:
 
         A thread whose timers cannot be had, as where the user has too many, goes without; why is what is returned.
         """
-        self._armed_at = time.thread_time()
+        self._armed_at, self._threads = time.thread_time(), threads
         for slot in [slot for slot in self._posts if slot not in threads]:
             self._posts[slot].disarm()
         self._unguarded = {slot: why for slot, why in self._unguarded.items() if threads.get(slot) == why[0]}
@@ -172,6 +184,17 @@ class DeadMan:
 def _libc():
     libc = ctypes.PyDLL(None, use_errno=True)
     return libc if hasattr(libc, 'timer_create') else ctypes.PyDLL('librt.so.1', use_errno=True)
+
+
+@functools.cache
+def _settime():
+    return _libc().timer_settime
+
+
+@functools.lru_cache(1024)
+def _setting(seconds):
+    """A reference to a `struct itimerspec`: once, in so many seconds."""
+    return ctypes.byref(_TimerSetting(_Moment(0, 0), _Moment(int(seconds), int(seconds % 1 * 1e9))))
 
 
 def _new_timer(clock, number, native_id):

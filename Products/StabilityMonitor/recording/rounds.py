@@ -69,7 +69,7 @@ class Rounds:
             cpu = min(max(timeout * _WAITING, _LEAST_CPU), _MOST_CPU)
             self.deadman = DeadMan(self.life.directory.path, timeout, cpu, self.life.base.file_mode)
             self._marks.watch('deadman', self.deadman.file)
-            self.heartbeat.rounds.insert(0, self._rearm_threads)
+            self.heartbeat.rounds[:0] = [self._guard_threads, self.deadman.check]
             self.heartbeat.duties.insert(0, self._rearm)
             self.heartbeat.before_each = self._keep_threads_armed
 
@@ -80,10 +80,18 @@ class Rounds:
     def _keep_threads_armed(self):
         """Before each duty: the work of the last one, or a wait for the GIL, may have used up much of the time."""
         if self.deadman.is_used_up():
-            self._rearm_threads()
+            self._rearm_threads(self._serving())
 
-    def _rearm_threads(self):
-        serving = {index: slot.native_id for index, slot in list(self.recorder.slots.items())}
+    def _guard_threads(self):
+        """Threads have begun to serve, or ended."""
+        serving = self._serving()
+        if not self.deadman.guards(serving):
+            self._rearm_threads(serving)
+
+    def _serving(self):
+        return {index: slot.native_id for index, slot in list(self.recorder.slots.items())}
+
+    def _rearm_threads(self, serving):
         with self._disarmed_on_error():
             trouble = self.deadman.rearm_threads(serving, self._marks.watch)
         if trouble:
