@@ -146,7 +146,7 @@ def test_a_file_of_a_machine_with_the_other_byte_order_is_read():
     recording = blackboxreader.read(bytes(data))
     assert recording.words['serving'] == 77
     assert recording.threads == {0x7f00: {'native_id': 42, 'stack_size': 65536, 'guard_size': 4096, 'stack_used': 0,
-                                          'slot': 3}}
+                                          'stack_request': 0, 'slot': 3}}
     request, = recording.in_flight
     assert (request.number, request.method, request.path, request.phase, request.retry, request.ident) == (
         9, 'POST', '/a?', 'publishing', 1, 0x7f00)

@@ -278,7 +278,7 @@ class TestSlots:
         made.serve('/a')
         assert made.read().threads == {threading.get_ident(): {
             'native_id': threading.get_native_id(), 'stack_size': 65536, 'guard_size': 4096,
-            'stack_used': 0, 'slot': 0}}
+            'stack_used': 0, 'stack_request': 0, 'slot': 0}}
 
     def test_too_many_threads_are_counted_and_no_error(self, made):
         workers = [Worker() for _ in range(box.SLOT_COUNT + 3)]

@@ -37,15 +37,29 @@ def ended(after=70.0, **values):
     return recording({'finished': STARTED + after}, **values)
 
 
-def deep(used, ident=WORKER, **values):
-    """A black box that knows how deep the stack of a thread has been, in KiB of 1024."""
-    threads = {ident: {'native_id': 7, 'slot': 0, 'stack_size': 1 << 20, 'guard_size': 4096, 'stack_used': used << 10}}
+def deep(used, ident=WORKER, request=0, **values):
+    """A black box that knows how deep the stack of a thread has been, in KiB of 1024, and in which request."""
+    threads = {ident: {'native_id': 7, 'slot': 0, 'stack_size': 1 << 20, 'guard_size': 4096, 'stack_used': used << 10,
+                       'stack_request': request}}
     return recording(threads=threads, **values)
+
+
+def deep_now(used):
+    """... in the one that it serves."""
+    return deep(used, request=3, in_flight=(request(2, ident=WORKER + 1), request(3)))
+
+
+def winding(frames):
+    """The dump of a thread that stands deep, without a cycle."""
+    return overflow(0) + b''.join(b'  File "/site/deep.py", line 3 in step_%d\n' % n for n in range(frames))
 
 
 def marks(*names):
     return {name: mark() for name in names}
 
+
+OF_MAIN = {'context': {'role': 'server', 'main_ident': WORKER}, 'recording': recording(
+    {'main_stack': 8 * 2 ** 20 / 1e9, 'main_stack_used': 8 * 2 ** 20 / 1e9})}
 
 # id, traces, verdict, confidence, signal, words of summary or evidence
 TABLE = [
@@ -59,23 +73,42 @@ TABLE = [
     ('a stack overflow', faulty(overflow()), 'stack-overflow', 'strong', 'SIGSEGV', '100 of the 100 frames'),
     ('a shorter one', faulty(overflow(60)), 'stack-overflow', 'likely', 'SIGSEGV', '60 of the 60 frames'),
     ('some recursion, then a crash', faulty(overflow(49)), 'crashed', 'certain', 'SIGSEGV', ''),
-    ('a stack overflow of a deep stack', faulty(overflow(), recording=deep(1000)), 'stack-overflow', 'certain',
-     'SIGSEGV', '100 of the 100 frames'),
-    ('its high-water mark', faulty(overflow(), recording=deep(1000)), 'stack-overflow', 'certain', 'SIGSEGV',
-     'stack of that thread was 1024 KiB; 1000 KiB of it had been used before'),
+    ('a stack overflow, seen as it came near the end', faulty(overflow(), recording=deep_now(1000)), 'stack-overflow',
+     'certain', 'SIGSEGV', '100 of the 100 frames'),
+    ('its high-water mark', faulty(overflow(), recording=deep_now(1000)), 'stack-overflow', 'certain', 'SIGSEGV',
+     'stack of that thread was 1024 KiB; 1000 KiB of it had been used in the request that crashed'),
+    ('a stack overflow of what had been deep before', faulty(overflow(), recording=deep(1000)), 'stack-overflow',
+     'strong', 'SIGSEGV', '1000 KiB of it had been used before'),
+    ('... in another request', faulty(overflow(), recording=deep(1000, request=2, in_flight=(request(3),))),
+     'stack-overflow', 'strong', 'SIGSEGV', ' before'),
+    ('... in a request of another thread', faulty(overflow(), recording=deep(1000, request=2, in_flight=(
+        request(3), request(2, ident=WORKER + 1)))), 'stack-overflow', 'strong', 'SIGSEGV', ' before'),
+    ('seen in this request, but not near the end', faulty(overflow(), recording=deep_now(921)), 'stack-overflow',
+     'strong', 'SIGSEGV', '921 KiB'),
     ('a stack overflow that came at once', faulty(overflow(), recording=deep(100)), 'stack-overflow', 'strong',
      'SIGSEGV', '100 KiB of it'),
-    ('a shorter one of a deep stack', faulty(overflow(60), recording=deep(1000)), 'stack-overflow', 'strong', 'SIGSEGV',
+    ('a shorter one of what had been deep before', faulty(overflow(60), recording=deep(1000)), 'stack-overflow',
+     'strong', 'SIGSEGV', '60 of the 60 frames'),
+    ('a shorter one, seen', faulty(overflow(60), recording=deep_now(1000)), 'stack-overflow', 'strong', 'SIGSEGV',
      '60 of the 60 frames'),
-    ('a deep stack alone', faulty(recording=deep(1000)), 'stack-overflow', 'likely', 'SIGSEGV', '1000 KiB of it'),
-    ('just deep enough', faulty(recording=deep(922)), 'stack-overflow', 'likely', 'SIGSEGV', ''),
-    ('not quite', faulty(recording=deep(921)), 'crashed', 'certain', 'SIGSEGV', ''),
-    ('the deep stack of another thread', faulty(recording=deep(1000, ident=WORKER + 1)), 'crashed', 'certain',
+    ('a crash of what had been deep before', faulty(recording=deep(1000)), 'crashed', 'certain', 'SIGSEGV',
+     'had been nearly full: 1000 of 1024 KiB'),
+    ('a crash after the dive', faulty(recording=deep_now(1000)), 'crashed', 'certain', 'SIGSEGV', 'nearly full'),
+    ('deep without a cycle', faulty(winding(50), recording=deep(1000)), 'stack-overflow', 'likely', 'SIGSEGV',
+     '1000 KiB of it had been used before'),
+    ('deep without a cycle, seen', faulty(winding(100), recording=deep_now(1000)), 'stack-overflow', 'strong',
+     'SIGSEGV', 'in the request that crashed'),
+    ('deep without a cycle, cut', faulty(winding(20) + b'  ...\n', recording=deep(1000)), 'stack-overflow', 'likely',
      'SIGSEGV', ''),
-    ('the deep stack of the main thread', faulty(
-        context={'role': 'server', 'main_ident': WORKER}, recording=recording(
-            {'main_stack': 8 * 2 ** 20 / 1e9, 'main_stack_used': 8 * 2 ** 20 / 1e9})), 'stack-overflow', 'likely',
-     'SIGSEGV', '8192 KiB'),
+    ('not so deep', faulty(winding(49), recording=deep(1000)), 'crashed', 'certain', 'SIGSEGV', ''),
+    ('just near enough', faulty(winding(50), recording=deep(922)), 'stack-overflow', 'likely', 'SIGSEGV', ''),
+    ('not quite', faulty(winding(50), recording=deep(921)), 'crashed', 'certain', 'SIGSEGV', 'nearly full'),
+    ('deep without a cycle and without a mark', faulty(winding(100)), 'crashed', 'certain', 'SIGSEGV', ''),
+    ('the deep stack of another thread', faulty(winding(50), recording=deep(1000, ident=WORKER + 1)), 'crashed',
+     'certain', 'SIGSEGV', ''),
+    ('the deep stack of the main thread', faulty(winding(50), **OF_MAIN), 'stack-overflow', 'likely', 'SIGSEGV',
+     '8192 KiB'),
+    ('the main thread overflows', faulty(overflow(), **OF_MAIN), 'stack-overflow', 'strong', 'SIGSEGV', '8192 KiB'),
     ('an abort with a deep stack', faulty(ABORTED, recording=deep(1000)), 'aborted', 'certain', 'SIGABRT', ''),
     ('an abort', faulty(ABORTED), 'aborted', 'certain', 'SIGABRT', 'Aborted'),
     ('a fatal error in stderr', traces(stderr_fault=dump(FATAL_ERROR)), 'aborted', 'certain', 'SIGABRT',

@@ -39,7 +39,7 @@ TEXT_SIZE = 4096
 
 _PREFIX = '8sHHI'
 SIZES_FORMAT = '10I'
-SLOT_FORMAT = 'QQQQQQQ'
+SLOT_FORMAT = 'QQQQQQQQ'
 REQUEST_FORMAT = 'QddBBBBHH16s320s64s'
 FINISHED_FORMAT = 'Q' + REQUEST_FORMAT + 'ddQQQH'
 LOG_FORMAT = 'QdQHBxHH64s800s'
@@ -116,7 +116,7 @@ def lay_out(buffer) -> None:
     """Write the sizes; the buffer has `SIZE` zero bytes and is no black box until `seal`."""
     struct.pack_into('=' + SIZES_FORMAT, buffer, SIZES_AT, *LAYOUT)
     for index in range(SLOT_COUNT):
-        slot_head.pack_into(buffer, SLOTS.at(index), 0, 0, 0, NO_HALF, 0, 0, 0)
+        slot_head.pack_into(buffer, SLOTS.at(index), 0, 0, 0, NO_HALF, 0, 0, 0, 0)
 
 
 def seal(buffer) -> None:

@@ -97,12 +97,12 @@ def _text(data, order):
 def _slots(data, order, part):
     flying, threads = [], {}
     for index in range(part.count):
-        ident, native_id, generation, half, stack, guard, used = struct.unpack_from(
+        ident, native_id, generation, half, stack, guard, used, deepest = struct.unpack_from(
             order + box.SLOT_FORMAT, data, part.at(index))
         if not generation or half > box.NO_HALF:
             continue
         threads[ident] = {'native_id': native_id, 'stack_size': stack, 'guard_size': guard, 'stack_used': used,
-                          'slot': index}
+                          'stack_request': deepest, 'slot': index}
         if half != box.NO_HALF:
             found = _request(data, order, part.at(index) + box.HALVES_AT + half * box.HALF_SIZE, ident, native_id)
             if found is not None and found.phase != 'idle':

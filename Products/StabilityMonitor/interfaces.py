@@ -73,8 +73,9 @@ class IRecorder(Interface):
     def note(note):
         """Keep a records.Note: a thread's stack at the moment when something was seen of it."""
 
-    def stack_used(index, used):
-        """The high-water mark, in bytes, of the stack of the thread that owns a slot."""
+    def stack_used(index, used, request=0):
+        """The high-water mark, in bytes, of the stack of the thread that owns a slot; `request` is the number
+        of the request in which it rose to that, 0 where this is not known."""
 
     def stamp(word, now):
         """Note that something of `blackbox.WORDS` happened at `now`."""

@@ -1,6 +1,7 @@
 """Ways to die, for the fault matrix: one Zope for many deaths in turn, and what leads it to each of them."""
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -54,6 +55,8 @@ class Site(ZopeInstance):
     def create(self):
         super().create()
         self.publish((PRODUCTS / 'ways_to_die.py').read_text())
+        self.publish((PRODUCTS / 'diving.py').read_text(), 'Diving')
+        self.pipe.exists() or os.mkfifo(self.pipe)
         for name in ('EarlyPackage', 'ZlatePackage'):
             self.publish((PRODUCTS / 'handler_of_usr1.py').read_text(), name)
         product = self.products_dir / 'Products' / 'Unlucky'
@@ -88,6 +91,10 @@ class Site(ZopeInstance):
 
     def recording(self):
         return blackboxreader.read((self.run_directory / BLACKBOX).read_bytes())
+
+    @property
+    def pipe(self):
+        return self.home / 'go-on'
 
     def archived(self):
         return {path.parent.name for path in (self.stability / 'archive').glob('*/incident.json')}
@@ -144,6 +151,21 @@ def a_child_had_a_fatal_error(site):
     wait_for(lambda: [s.stderr_size >= size for s in site.recording().samples][-3:] == [True] * 3, PATIENCE, 'samples')
 
 
+def dived(path, *shares):
+    """A recursion that comes so deep (shares of the stack), each time seen by the gauge before it is told to go on."""
+    def before(site):
+        site.background(path)
+        for number, share in enumerate(shares):
+            if number:
+                go_on(site)
+            wait_for(functools.partial(_has_been_deep, site, share), PATIENCE, f'{share} of the stack')
+    return before
+
+
+def _has_been_deep(site, share):
+    return any(s['stack_used'] >= share * s['stack_size'] > 0 for s in site.recording().threads.values())
+
+
 # -- how it ends ---------------------------------------------------------------------------------------
 
 def page(path):
@@ -152,6 +174,10 @@ def page(path):
 
 def by(name):
     return lambda site: site.signal(name)
+
+
+def go_on(site):
+    site.pipe.write_text('')
 
 
 def reboot(site):

@@ -19,8 +19,10 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
+from products.diving import _dive as dive  # noqa: E402
 from programs.handshake import until  # noqa: E402
 
+from Products.StabilityMonitor import blackboxreader  # noqa: E402
 from Products.StabilityMonitor.recording.deadman import TURNS  # noqa: E402
 
 INSTANCE = {'host': 'test', 'client_home': '/nowhere', 'listen': ''}
@@ -146,6 +148,33 @@ def overflow():
 
 def do_overflow_in_worker():
     in_thread(overflow, 128 << 10)
+
+
+def do_survive_then(what):
+    """A dive nearly to the end of the stack is survived and seen by the gauge; then, in the same thread, WHAT."""
+    def serve():
+        begin('/deep')
+        dive(until_seen, 15 / 16)
+        life.recorder.end(200)
+        begin('/later')
+        {'crash': do_segv, 'overflow': overflow}[what]()
+    in_thread(serve, 2 << 20)
+
+
+def do_overflow_slowly():
+    """The gauge sees twice how deep one and the same request has come, before it overflows."""
+    def serve():
+        begin('/deep')
+        dive(until_seen, 1 / 2, 15 / 16, endless=True)
+    in_thread(serve, 2 << 20)
+
+
+def until_seen(share):
+    """The gauge knows that so much of this thread's stack has been used."""
+    def is_seen():
+        stack = blackboxreader.read(bytes(life.recorder.buffer)).threads[threading.get_ident()]
+        return stack['stack_used'] >= share * stack['stack_size'] > 0
+    until(is_seen)
 
 
 def do_wait():

@@ -16,6 +16,7 @@ from ..runrecord import RunRecord
 from . import hangnotes
 from .evidence import Traces
 from .lastwords import exception_name
+from .overflow import stack_of
 from .verdict import Judgement
 
 _FRAMES_IN_SIGNATURE = 4
@@ -107,8 +108,9 @@ def _threads(traces):
     """Threads of the dump, else of a hang and the marks; the crashed one first, named by what is known of them."""
     found = list(traces.dump.threads) if traces.dump else [*_hanging(traces), *_marked(traces)]
     found.sort(key=lambda thread: not thread.crashed)
-    return tuple(shallow(thread) | {'name': thread.name or _thread_name(traces, thread.ident),
-                                    'frames': tuple(map(shallow, thread.frames))} for thread in found)
+    return tuple(shallow(thread) | stack_of(traces, thread.ident) | {
+        'name': thread.name or _thread_name(traces, thread.ident), 'frames': tuple(map(shallow, thread.frames))}
+        for thread in found)
 
 
 def _hanging(traces):

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from ..records import Evidence
 from ..records import clocktime
+from . import overflow
 from .elimination import candidates
 from .elimination import ruled_out
 from .lastwords import exception_line
 from .lastwords import exception_name
-from .repetition import repetition
 from .standstill import how_long
 from .standstill import stood_still
 from .standstill import what_stood_still
@@ -27,10 +27,6 @@ _STOP_SIGNALS = ('SIGTERM', 'SIGINT')
 _OTHER_SIGNALS = ('SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGALRM', 'SIGXCPU')
 #: A server that stood ready for so long (seconds) has started, even if nobody asked it for anything.
 READY = 10
-#: A dump shows at most 100 frames of a thread; so many in a repeating cycle are a runaway recursion.
-_REPEATS = 50
-#: A stack whose high-water mark has come so near its end (share of its size) is about to overflow.
-_DEEP = 0.9
 #: A server that was asked to stop may take so long (seconds): waitress waits 5 s for its threads, gunicorn 30.
 GRACE = 60
 
@@ -55,19 +51,12 @@ def judge(traces) -> Judgement:
 # -- rules -------------------------------------------------------------------------------------------
 
 def stack_overflow(t):
-    dump = t.fault
-    if not dump or dump.signal not in _CRASH_SIGNALS or not dump.crashed_thread:
+    if not t.fault or t.fault.signal not in _CRASH_SIGNALS or not t.fault.crashed_thread:
         return None
-    repeats = repetition(dump.crashed_thread.frames)
-    size, used = _stack(t)
-    was_deep = bool(size and used >= _DEEP * size)
-    if repeats < _REPEATS and not was_deep:
-        return None
-    evidence = (_dumped(t), *_repetition(repeats, dump.crashed_thread.frames), *_stack_gauge(size, used))
-    confidence = ('likely', 'strong', 'certain')[(dump.crashed_thread.cut and repeats >= _REPEATS)
-                                                 + (was_deep and repeats >= _REPEATS)]
-    return Judgement('stack-overflow', confidence,
-                     'A thread ran off the end of its stack: a recursion that did not stop.', evidence, dump.signal)
+    confidence = overflow.confidence(t)
+    return confidence and Judgement(
+        'stack-overflow', confidence, 'A thread ran off the end of its stack: a recursion that did not stop.',
+        (_dumped(t), *overflow.evidence(t)), t.fault.signal)
 
 
 def crashed(t):
@@ -194,29 +183,6 @@ def _where(t):
     requests = t.recording.in_flight if t.recording else ()
     served = next((f', while serving {r.method} {r.path}' for r in requests if r.ident == thread.ident), '')
     return (f' in {thread.frames[0].function}' if thread.frames else '') + served
-
-
-def _stack(t):
-    """Size and high-water mark of the crashed thread's stack, in bytes; 0 where not known."""
-    if not t.recording:
-        return 0, 0
-    ident = t.fault.crashed_thread.ident
-    if ident == t.context.get('main_ident'):
-        return t.recording.words['main_stack'], t.recording.words['main_stack_used']
-    thread = t.recording.threads.get(ident, {})
-    return thread.get('stack_size', 0), thread.get('stack_used', 0)
-
-
-def _repetition(repeats, frames):
-    if repeats >= _REPEATS:
-        yield Evidence('fault log', f'{repeats} of the {len(frames)} frames shown of the crashed thread are the same '
-                       'few functions over and over.')
-
-
-def _stack_gauge(size, used):
-    if size:
-        before = f'; {used >> 10} KiB of it had been used before' if used else ''
-        yield Evidence('black box', f'The stack of that thread was {size >> 10} KiB{before}.')
 
 
 def _out_of_memory(t, confidence, evidence):

@@ -186,7 +186,7 @@ class Recorder:
         self._local.life = _Life()
         self._local.slot = slot = Slot(index, threading.current_thread(), self._local.life)
         box.slot_head.pack_into(self.buffer, box.SLOTS.at(index), slot.ident, slot.native_id,
-                                next(self._generations), box.NO_HALF, 0, 0, 0)
+                                next(self._generations), box.NO_HALF, 0, 0, 0, 0)
         self.slots[index] = slot
         if self.on_new_thread is not None:
             self.on_new_thread(index)
@@ -197,9 +197,11 @@ class Recorder:
         at = box.SLOTS.at(index) // 8
         self.words[at + 4], self.words[at + 5] = size, guard
 
-    def stack_used(self, index: int, used: int) -> None:
-        """Note how deep the stack of that thread has ever been, in bytes."""
-        self.words[box.SLOTS.at(index) // 8 + 6] = used
+    def stack_used(self, index: int, used: int, request: int = 0) -> None:
+        """Note how deep the stack of that thread has ever been, in bytes, and in which request it came so deep."""
+        at = box.SLOTS.at(index) // 8
+        self.words[at + 7] = 0                          # a kill in between leaves no mark with another's request
+        self.words[at + 6], self.words[at + 7] = used, request
 
     def release_dead_slots(self) -> None:
         """Give back the slots of threads that ended (the heartbeat calls this)."""

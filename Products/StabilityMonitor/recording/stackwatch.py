@@ -1,6 +1,7 @@
 """Watches how deep the stacks of the serving threads and of the main thread have been, and tells the black box.
 
 A serving thread says once where its stack lies (`enter`); from then on the heartbeat looks at its pages.
+A mark that rose between two looks at the same request rose in it.
 """
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ class StackWatch:
     def __init__(self, recorder, findings, gauge=None):
         self.recorder, self.findings = recorder, findings
         self.gauge = gauge or StackGauge()
-        self._stacks, self._used, self._told = {}, {}, 'info'
+        self._stacks, self._used, self._served, self._told = {}, {}, {}, 'info'
         self._main, self._main_used = self.gauge.main(), 0
         if self._main:
             recorder.set_word('main_stack', self._main.size)
@@ -33,8 +34,9 @@ class StackWatch:
         """At each round of the heartbeat."""
         for index, slot in list(self.recorder.slots.items()):
             stack = self._stacks.get(index)
+            before, self._served[index] = self._served.get(index), slot.number
             if stack and self._has_risen(index, stack):
-                self.recorder.stack_used(index, self._used[index])
+                self.recorder.stack_used(index, self._used[index], slot.number if slot.number == before else 0)
                 self._judge(stack, self._used[index], slot.thread.name)
         if self._main:
             self._look_at_main()

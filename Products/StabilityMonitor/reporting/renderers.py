@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..errors import UnknownFormat
 from ..records import duration
+from .stacksdocument import room_words
 
 _RULE = '=' * 78
 
@@ -164,7 +165,7 @@ def _slow(note):
 def _thread(thread):
     ident = f'0x{thread["ident"]:016x}' if thread['ident'] else ''
     return ' '.join(filter(None, ('Crashed thread' if thread['crashed'] else 'Thread', ident, thread['name'],
-                                  f'({thread["note"]})' if thread.get('note') else '')))
+                                  f'({thread["note"]})' if thread.get('note') else '', room_words(thread))))
 
 
 def _frame(frame):

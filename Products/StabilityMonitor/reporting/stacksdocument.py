@@ -123,6 +123,13 @@ def stack_words(thread: dict) -> str:
     return f'{scales.size(used)} of {scales.size(size)}' if size > 0 and used > 0 else ''
 
 
+def room_words(thread: dict) -> str:
+    """`stack: 120 KiB of 8.0 MiB used, 7.9 MiB never`; '' where it is not known."""
+    known = {'stack_size': 0, 'stack_used': 0} | thread
+    left = max(0, known['stack_size'] - known['stack_used'])
+    return f'stack: {stack_words(known)} used, {scales.size(left)} never' if stack_words(known) else ''
+
+
 def age(seconds: float) -> str:
     """As `4.2 s` or `5 min 2 sec`."""
     return f'{seconds:.1f} s' if seconds < 60 else duration(seconds)

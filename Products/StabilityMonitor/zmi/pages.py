@@ -22,6 +22,7 @@ from ..reporting.renderers import FORMATS
 from ..reporting.report import in_flight
 from ..reporting.report import process
 from ..reporting.scales import moment
+from ..reporting.stacksdocument import room_words
 from ..runrecord import RunRecord
 from . import drills
 from . import token
@@ -203,6 +204,7 @@ def _thread(thread):
     ident = thread.get('ident')
     name = ' '.join(filter(None, (f'0x{ident:x}' if isinstance(ident, int) else '', str(thread.get('name') or ''))))
     return {'name': name, 'crashed': bool(thread.get('crashed')), 'note': thread.get('note', ''), 'frames': frames,
+            'room': room_words(thread),
             'top': frames[0] if frames else 'no Python frame', 'cut': bool(thread.get('cut'))}
 
 
