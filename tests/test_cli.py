@@ -165,6 +165,33 @@ def test_report_of_nothing(command):
     assert (status, output) == (2, '') and 'No run has been archived here yet.' in errors
 
 
+def test_trace_of_a_run(base, command, tmp_path):
+    run = DeadRun(base.path).crashed()
+    waiting = command('trace', run.name)
+    triage(base, world=quiet_world(tmp_path))
+    status, output, errors = command('trace', run.name)
+    assert (status, output, errors) == waiting and (status, errors) == (0, '')
+    lines = output.splitlines()
+    assert [line[0] for line in lines] == list('UBAEN') and lines[0].endswith(f' {run.name}')
+    assert lines[1].endswith(' GET /served') and lines[-1].endswith(' the process ended: crashed, certain')
+
+
+def test_trace_of_the_newest_run(base, command):
+    archived(base, record(0), record(1))
+    last = DeadRun(base.path, 2).crashed()
+    status, output, _ = command('trace')
+    assert status == 0 and output.splitlines()[0].endswith(f' {last.name}')
+
+
+@pytest.mark.parametrize('words, sentence', [
+    ((), 'No run has been recorded here yet.'), (('nonsense',), "There is no archived run 'nonsense'."),
+    (('20260921T160000Z-1-abcd',), "There is no archived run '20260921T160000Z-1-abcd'.")])
+def test_trace_of_what_is_not_there(command, words, sentence):
+    status, output, errors = command('trace', *words)
+    assert (status, output) == (2, '')
+    assert errors == f'stabilitymonitor: {sentence} List the runs with the command "history".\n'
+
+
 def test_triage(base, command):
     assert command('triage') == (0, 'There was nothing to judge.\n', '')
     DeadRun(base.path, 0).served().marked('SIGTERM', b'Stack (most recent call first):\n')

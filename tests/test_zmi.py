@@ -1,10 +1,12 @@
 """The tab over HTTP, in a real Zope: pages, downloads, rights, forms, and foreign text that wants out."""
+import html
 import json
 import re
 import shutil
 import urllib.parse
 
 import pytest
+from test_tracetext import GRAMMAR
 
 from Products.StabilityMonitor.records import Evidence
 from Products.StabilityMonitor.records import Instance
@@ -243,9 +245,42 @@ def test_what_cannot_be_reported_is_a_page(zope, query):
     assert answer.status == 404 and harmless(answer.text) and '<main' in answer.text
 
 
+def test_the_trace_log_of_one_incident(zope):
+    request = {'ident': 7, 'number': 3, 'method': 'GET', 'path': '/of the night', 'phase': 'publishing', 'status': 500,
+               'started': isotime(NIGHT), 'ended': isotime(NIGHT + 1), 'seconds': 1.0}
+    run = archived(zope, record(6, zope, recent=(request,)))
+    href, = re.findall(r'href="(trace[^"]*)"', page(zope, 'manage_incident', run=run).text)
+    answer = zope.get(TAB + html.unescape(href))
+    assert (answer.status, answer.headers.get_content_type()) == (200, 'text/plain')
+    assert answer.headers['Content-Disposition'] == f'attachment; filename="trace-{run}.txt"'
+    assert [line for line in answer.text.splitlines() if not GRAMMAR.fullmatch(line)] == []
+    assert ' GET /of\\x20the\\x20night\n' in answer.text and ' the process ended: crashed, certain\n' in answer.text
+
+
+def test_the_trace_log_of_this_process_by_its_name(zope):
+    text = page(zope, 'trace', run=zope.report()['process']['run']).text
+    assert re.search(r'^B \S+ \S+ GET /Control_Panel/StabilityMonitor/trace$', text, re.MULTILINE)
+    assert ' is in flight for ' in text and 'the process ended' not in text
+
+
+def test_hostile_requests_are_words_of_a_trace_log(zope):
+    run = archived(zope, hostile_record(zope))
+    answer = page(zope, 'trace', run=run)
+    assert answer.status == 200 and answer.headers['X-Content-Type-Options'] == 'nosniff'
+    assert [line for line in answer.text.splitlines() if not GRAMMAR.fullmatch(line)] == []
+
+
+@pytest.mark.parametrize('query', ['run=nonsense', 'run=20200101T000000Z-1-abcd', 'run=../../etc/passwd',
+                                   'run=a&run=b', f'run={urllib.parse.quote(HOSTILE)}'])
+def test_there_is_no_trace_log_of_an_unknown_run(zope, query):
+    answer = zope.get(f'{TAB}trace?{query}')
+    assert answer.status == 404 and harmless(answer.text) and 'href="manage_incidents"' in answer.text
+    assert 'Look for it among all incidents.' in answer.text
+
+
 # -- rights ------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('name', [*PAGES, 'manage_incident', 'report', ''])
+@pytest.mark.parametrize('name', [*PAGES, 'manage_incident', 'report', 'trace?run=20200101T000000Z-1-abcd', ''])
 def test_nobody_else_may_look(zope, name):
     assert zope.get(TAB + name, auth=False).status == 401
 

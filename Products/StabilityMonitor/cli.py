@@ -23,12 +23,14 @@ from .postmortem.triage import triage
 from .records import Instance
 from .records import duration
 from .records import isotime
+from .reporting import runtrace
 from .reporting.renderers import FORMATS
 from .reporting.renderers import clean
 from .reporting.renderers import history_lines
 from .reporting.renderers import render
 from .reporting.renderers import run_lines
 from .reporting.report import build
+from .reporting.tracetext import as_text
 from .rundirectory import CONTEXT
 from .rundirectory import Base
 from .rundirectory import name_facts
@@ -142,8 +144,14 @@ def checks(base, options) -> int:
     return clichecks.show(base, *_living(base), options)
 
 
+def trace(base, options) -> int:
+    """The last requests of a run as a trace log; without RUN, of the server that lives, or was last."""
+    sys.stdout.buffer.write(as_text(runtrace.trace(base, options.run or runtrace.newest(base))))
+    return WELL
+
+
 _COMMANDS = {'status': status, 'history': history, 'show': show, 'report': report, 'triage': judge, 'checks': checks,
-             'stacks': stacks}
+             'stacks': stacks, 'trace': trace}
 
 
 def _parser():
@@ -155,7 +163,7 @@ def _parser():
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, function in _COMMANDS.items():
         command = commands.add_parser(name, help=function.__doc__, parents=[common])
-        if name in ('show', 'report', 'stacks'):
+        if name in ('show', 'report', 'stacks', 'trace'):
             command.add_argument('run', metavar='RUN', nargs=None if name == 'show' else '?')
         if name == 'report':
             command.add_argument('--format', choices=sorted(FORMATS), default='text')

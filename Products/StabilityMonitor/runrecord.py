@@ -111,11 +111,11 @@ def _strings(document, cls) -> dict:
 
 #: What the items of a record's lists hold at least, and of which type.
 _FRAME = {'file': '', 'line': None, 'function': ''}
+_REQUEST = {'thread': '', 'method': '', 'path': '', 'phase': '', 'seconds': 0.0, 'started': None, 'ended': None,
+            'count': 1, 'status': 0, 'crashed': False, 'number': 0, 'last_number': 0, 'ident': 0, 'native_id': 0,
+            'retry': 0, 'user': '', 'cut': False}
 _SHAPES = {
-    'requests': {'thread': '', 'method': '', 'path': '', 'phase': '', 'seconds': 0.0, 'started': None, 'count': 1,
-                 'status': 0, 'crashed': False},
-    'recent': {'thread': '', 'method': '', 'path': '', 'phase': '', 'seconds': 0.0, 'started': None, 'count': 1,
-               'status': 0, 'crashed': False},
+    'requests': _REQUEST, 'recent': _REQUEST,
     'threads': {'ident': None, 'name': '', 'crashed': False, 'frames': [], 'note': '', 'cut': False,
                 'stack_size': 0, 'stack_used': 0},
     'native': {'binary': '', 'symbol': '', 'offset': None, 'address': None},

@@ -38,13 +38,13 @@ def as_text(lines: Iterable[str]) -> bytes:
 
 
 def _events(request):
-    """(time, 0 for a begin or 1 for an end, number, lines)"""
+    """(time, number, 0 for a begin or 1 for an end, lines): of one moment, what ends there was first."""
     id = request_id(request.number, request.ident)
-    yield request.started, 0, request.number, [begin_line(id, request.started, request.method, request.path,
+    yield request.started, request.number, 0, [begin_line(id, request.started, request.method, request.path,
                                                           request.cut)]
     if request.ended is not None:
         when = _first_end(request)
-        yield when, 1, request.number, end_lines(id, when, request.status, request.seconds, native=request.native_id,
+        yield when, request.number, 1, end_lines(id, when, request.status, request.seconds, native=request.native_id,
                                                  retry=request.retry, **_more(request))
 
 

@@ -23,9 +23,11 @@ from ..errors import StabilityError
 from ..errors import WrongProcess
 from ..postmortem.archive import Archive
 from ..recording.arming import STATE
+from ..reporting import runtrace
 from ..reporting.renderers import FORMATS
 from ..reporting.renderers import render
 from ..reporting.report import build
+from ..reporting.tracetext import as_text
 from ..rundirectory import RUN_NAME
 from . import checkpages
 from . import drills
@@ -40,6 +42,8 @@ ID, LABEL = 'StabilityMonitor', 'Stability'
 STYLES = '++resource++stabilitymonitor/stability.css'
 _WWW = str(Path(__file__).parent.parent / 'www')
 _DRILL = 'drill'
+_TEXT = 'text/plain; charset=utf-8'
+_AMONG_ALL = 'Look for it among all incidents.'
 
 
 class Page(PageTemplateFile):
@@ -150,7 +154,9 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(VIEW)
     @zpublish
     def trace(self, REQUEST):
-        """The trace log of the last requests, see docs/trace-log.txt."""
+        """The trace log of the last requests, see docs/trace-log.txt: of this process, or of `run`."""
+        if REQUEST.form.get('run'):
+            return self._trace_of_run(REQUEST)
         return self._text(REQUEST, 'trace', threadpages.trace_text)
 
     @security.protected(MANAGE)
@@ -200,7 +206,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         try:
             shown = values(life, Archive(life.base))
         except NoSuchRun as error:
-            return self._refused(request, f'{error.args[0]} Look for it among all incidents.', 404)
+            return self._refused(request, f'{error.args[0]} {_AMONG_ALL}', 404)
         return self._rendered(template, request, shown)
 
     def _text(self, request, name, text):
@@ -208,7 +214,19 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         if life is None or life.recorder is None:
             return self._refused(request, 'There is nothing to tell: this process is not recorded. The findings in '
                                  'the tab "Stability" say why.', 503)
-        return self._download(request, f'{name}-{life.name}.txt', text(life), 'text/plain; charset=utf-8')
+        return self._download(request, f'{name}-{life.name}.txt', text(life), _TEXT)
+
+    def _trace_of_run(self, request):
+        life = STATE.life
+        if life is None:
+            return self._refused(request, 'There is nothing to tell: the stability monitor is not armed.', 503)
+        try:
+            run = _run(request)
+            return self._download(request, f'trace-{run}.txt', as_text(runtrace.trace(life.base, run)), _TEXT)
+        except NoSuchRun as error:
+            return self._refused(request, f'{error.args[0]} {_AMONG_ALL}', 404)
+        except StabilityError as error:
+            return self._refused(request, str(error), 404)
 
     def _download(self, request, name, content, content_type):
         response = request.RESPONSE

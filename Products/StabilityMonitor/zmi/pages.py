@@ -171,7 +171,8 @@ def incident(archive, run: str) -> dict:
         'modules': list(record.compiled_modules),
         'suspects': _dicts(record.suspects),
         'known_issues': [known_issue(row) for row in _dicts(of_incident(record, archive.base.path))],
-        'facts': _incident_facts(record), 'downloads': downloads(run)}
+        'facts': _incident_facts(record), 'downloads': downloads(run),
+        'trace': 'trace?' + urlencode({'run': run})}
 
 
 def _dicts(items):
