@@ -1,0 +1,70 @@
+"""What a real crash leaves for an administrator, on the page and by the command: how deep the stacks were, and which
+requests came last."""
+import re
+import subprocess
+import sys
+import urllib.parse
+
+import deaths
+import pytest
+from test_tracetext import GRAMMAR
+
+from zopekit import CHECKOUT
+
+pytestmark = pytest.mark.zope
+TAB = '/Control_Panel/StabilityMonitor/'
+
+
+@pytest.fixture(scope='module')
+def crashed(tmp_path_factory):
+    """A Zope that runs, after an earlier run of it has come deep, then crashed; `run` is that one's name."""
+    site = deaths.Site(tmp_path_factory.mktemp('site')).create().run_as(deaths.USUAL)
+    site.run = site.run_directory.name
+    site.get('/clock')
+    site.get('/nowhere')
+    deaths.dived('/dive_and_crash', 15 / 16)(site)
+    deaths.go_on(site)
+    site.wait_exit()
+    yield site.start()
+    site.destroy()
+
+
+def command(site, *words):
+    done = subprocess.run([sys.executable, '-m', 'Products.StabilityMonitor', '--client-home', str(site.client_home),
+                           *words], capture_output=True, text=True, env=site.environment(), timeout=60, cwd=CHECKOUT)
+    assert done.stderr == '', done.stderr
+    return done.stdout
+
+
+def page(site, name):
+    return site.get(f'{TAB}{name}?{urllib.parse.urlencode({"run": site.run})}').text
+
+
+ROOM = r'stack: 7\.\d MiB of 8\.\d MiB used, \d+ KiB never'
+
+
+def test_the_page_says_size_mark_and_headroom_of_the_crashed_thread(crashed):
+    thread, = re.findall(r'<summary>\s*<strong>Crashed thread</strong>.*?</summary>', page(crashed, 'manage_incident'),
+                         re.DOTALL)
+    assert re.search(rf'<span>{ROOM}</span>', thread)
+
+
+def test_so_does_the_command(crashed):
+    thread, = re.findall(r'^Crashed thread .*$', command(crashed, 'show', crashed.run), re.MULTILINE)
+    assert re.search(f' serves requests {ROOM}:$', thread)
+
+
+def test_the_last_requests_are_the_same_everywhere(crashed):
+    lines = command(crashed, 'trace', crashed.run).splitlines()
+    assert page(crashed, 'trace').splitlines() == lines
+    assert [line for line in lines if not GRAMMAR.fullmatch(line)] == []
+    paths = [line.split()[4] for line in lines if line.startswith('B')]
+    assert paths[-3:] == ['/clock', '/nowhere', '/dive_and_crash']
+    assert re.search(r' is\S* in flight for \S+ s, \w+, the crash was in it$', lines[-2])
+    assert lines[-1].endswith(' the process ended: crashed, certain')
+
+
+def test_without_a_name_it_is_the_run_that_lives(crashed):
+    lines = command(crashed, 'trace').splitlines()
+    assert lines[0].endswith(f' {crashed.run_directory.name}') and lines[0].startswith('U - ')
+    assert 'the process ended' not in lines[-1]
