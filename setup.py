@@ -59,7 +59,7 @@ setup(
         'native': ['pystack; sys_platform == "linux"'],
         'metrics': ['prometheus-client'],
         'test': ['gunicorn', 'hypothesis', 'pytest', 'pytest-cov', 'pytest-xdist', 'selenium', 'setuptools',
-                 'zdaemon', 'zope.testing'],
+                 'zdaemon', 'ZEO', 'zope.testing'],
         'bench': ['haufe.requestmonitoring', 'sentry-sdk', 'six'],
     },
     entry_points={'console_scripts': ['stabilitymonitor = Products.StabilityMonitor.cli:main']},

@@ -58,6 +58,8 @@ def of_socket(peer='10.0.0.5:80'):
     ('database', Facts((Frame('/env/ZODB/FileStorage/FileStorage.py', 9, 'load'),), task('pread64', 'D'))),
     ('database', Facts((WAIT, Frame('/env/ZEO/asyncio/client.py', 9, 'call')), task('futex'), waiting='a condition')),
     ('lock', Facts((Frame('/env/ZODB/Connection.py', 9, 'open'),), task('futex'), lock='lock DB._lock at ...')),
+    ('database', Facts((Frame('/env/ZODB/BaseStorage.py', 9, 'tpc_begin'),), task('futex'), lock='lock X at ...')),
+    ('lock', Facts((Frame('/site/mail/queue.py', 9, 'tpc_begin'),), task('futex'), lock='lock X at ...')),
     ('subprocess', Facts((SITE,), task('wait4'))),
     ('subprocess', Facts((Frame(f'{LIBRARY}/selectors.py', 1, 'select'), Frame(f'{LIBRARY}/subprocess.py', 9, 'run'),
                           SITE), task('poll', 'S', 1, 2))),

@@ -71,6 +71,23 @@ def test_an_idle_worker_of_waitress(play):
     assert states['waitress-0']['kind'] == 'worker'
 
 
+@pytest.mark.zope
+def test_a_thread_that_waits_for_its_turn_to_commit(play):
+    """A real FileStorage, whose lock the vote of another connection's transaction keeps."""
+    states, circles = play('committing', committing='database', _vote_slowly='sleep')
+    detail = states['committing']['detail']
+    assert detail.startswith('its turn to commit to the ZODB, lock BaseStorage._commit_lock at ZODB/BaseStorage.py:')
+    assert circles == []
+
+
+@pytest.mark.zope
+def test_a_zeo_server_that_does_not_answer(play):
+    pytest.importorskip('ZEO', reason='ZEO is not installed here')
+    states, _ = play('asking_zeo', asking_zeo='database')
+    assert states['asking_zeo']['detail'].startswith('ZEO, at ')
+    assert 'loadBefore' in [frame['function'] for frame in states['asking_zeo']['frames']]
+
+
 def test_a_thread_without_python(play):
     states, _ = play('without_python', **{'of-a-library': 'native'})
     found = states['of-a-library']

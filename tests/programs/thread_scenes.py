@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import queue
+import signal
 import socket
 import socketserver
 import subprocess
@@ -107,6 +108,54 @@ def directory_service():
     Path('ldap').mkdir()
     Path('ldap/ldapobject.py').write_text('def search(s):\n    s.recv(1)\n')
     importlib.import_module('ldap.ldapobject').search(_connection())
+
+
+def committing():
+    """To a FileStorage, while the transaction of another connection takes its time to vote."""
+    import transaction
+    import ZODB
+    database = ZODB.DB('Data.fs')
+    slow, own = transaction.TransactionManager(), transaction.TransactionManager()
+    KEPT.append(start(_vote_slowly, database, slow))
+    until(database.storage._commit_lock.locked)
+    database.open(own).root()['mine'] = 1
+    own.commit()
+
+
+def _vote_slowly(database, manager):
+    database.open(manager).root()['theirs'] = 1
+    manager.get().join(SlowVoter())
+    manager.commit()
+
+
+class SlowVoter:
+    """As a mail or SQL connection that takes part in the transaction."""
+
+    def sortKey(self):
+        return '~'
+
+    def tpc_begin(self, transaction):
+        pass
+
+    commit = tpc_finish = tpc_abort = abort = tpc_begin
+
+    def tpc_vote(self, transaction):
+        time.sleep(1000)
+
+
+def asking_zeo():
+    """A server that is stopped; nothing is in the client's cache."""
+    import ZEO
+    from ZODB.utils import load_current
+    from ZODB.utils import z64
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        host, port = listener.getsockname()
+    server = subprocess.Popen([sys.executable, '-m', 'ZEO.runzeo', '-a', f'{host}:{port}', '-f', 'Data.fs'],
+                              stderr=subprocess.DEVNULL)
+    KEPT.append(server)
+    storage = ZEO.client((host, port), wait_timeout=60)
+    server.send_signal(signal.SIGSTOP)
+    start(load_current, storage, z64, name='asking_zeo')
 
 
 def reading_pipe():
@@ -473,8 +522,8 @@ def idle_condition():
 # -- the play ------------------------------------------------------------------------------------------------------
 
 #: Scenes that only start threads; the others are what a thread of that name does.
-STARTERS = {worker, server, without_python, of_c_code, lock_pair, owned_pair, three, twice, attributes, decorated,
-            conditions, imports, two_instances, chained_instances, idle_condition}
+STARTERS = {worker, server, asking_zeo, without_python, of_c_code, lock_pair, owned_pair, three, twice, attributes,
+            decorated, conditions, imports, two_instances, chained_instances, idle_condition}
 
 
 def main(scene, *wanted):

@@ -162,6 +162,13 @@ def _without_python(facts):
         return _native(facts)
 
 
+def _turn_to_commit(facts):
+    """A storage is locked from here on for as long as everybody in the transaction takes to vote."""
+    frame, name = _own_frame(facts.frames), _database_of(facts)
+    if facts.lock and name and frame.function == 'tpc_begin':
+        return 'database', f'its turn to commit to {name}, {facts.lock}'
+
+
 def _lock(facts):
     if facts.lock:
         return 'lock', facts.lock
@@ -220,8 +227,8 @@ def _native(facts):
 
 
 #: Asked in this order.  A thread that is ready is no longer where its frames say that it waits.
-RULES = (_busy, _starved, _frozen_output, _in_place, _ready, _without_python, _lock, _database, _subprocess,
-         _waiting, _sleep, _descriptors, _file, _events, _by_frames, _native)
+RULES = (_busy, _starved, _frozen_output, _in_place, _ready, _without_python, _turn_to_commit, _lock,
+         _database, _subprocess, _waiting, _sleep, _descriptors, _file, _events, _by_frames, _native)
 
 
 # -- words -------------------------------------------------------------------------------------------------
