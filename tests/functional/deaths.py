@@ -55,7 +55,7 @@ class Site(ZopeInstance):
     def create(self):
         super().create()
         self.publish((PRODUCTS / 'ways_to_die.py').read_text())
-        self.publish((PRODUCTS / 'diving.py').read_text(), 'Diving')
+        self.publish((PRODUCTS / 'diving.py').read_text(), 'TestDiving')
         self.pipe.exists() or os.mkfifo(self.pipe)
         for name in ('EarlyPackage', 'ZlatePackage'):
             self.publish((PRODUCTS / 'handler_of_usr1.py').read_text(), name)

@@ -1,5 +1,6 @@
 """Deep recursions that stop, and go on when they are told to; the pages of these are published by the kit too.
 
+Imports StabilityMonitor: its name as a product must come after that, or it would be armed before its turn.
 Told is a page by somebody who opens the named pipe "go-on" in its working directory: whoever comes first waits.
 """
 import ctypes
