@@ -157,8 +157,8 @@ def do_survive_then(what):
         dive(until_seen, 15 / 16)
         life.recorder.end(200)
         begin('/later')
-        {'crash': do_segv, 'overflow': overflow}[what]()
-    in_thread(serve, 2 << 20)
+        {'crash': do_segv, 'overflow': lambda: dive(None, endless=True)}[what]()
+    in_thread(serve, 1 << 20)
 
 
 def do_overflow_slowly():
@@ -166,7 +166,7 @@ def do_overflow_slowly():
     def serve():
         begin('/deep')
         dive(until_seen, 1 / 2, 15 / 16, endless=True)
-    in_thread(serve, 2 << 20)
+    in_thread(serve, 1 << 20)
 
 
 def until_seen(share):
