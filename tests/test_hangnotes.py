@@ -88,6 +88,14 @@ class TestLasting:
         assert begun.title == 'A'
         assert [one.ident for one in hangnotes.threads(notes, begun)] == [1], 'and not those of B'
 
+    def test_a_thread_that_python_does_not_know_begins_nothing(self):
+        """As older releases left it, too."""
+        spun = numbered(note('spinning', 1, title='c spins.'), note('spinning', 1, native_id=5, title='c'))
+        assert hangnotes.lasting(spun, 'spinning') == spun[0] and hangnotes.threads(spun, spun[0]) == [spun[1]]
+        over = numbered(*spun, note('spinning-ended', 9, title='c spins.', seconds=8.0))
+        assert hangnotes.lasting(over, 'spinning') is None
+        assert [hang['ended'] is None for hang in hangnotes.hangs(over, ENDED)] == [False]
+
     def test_slow_requests_between_them_do_not_matter(self):
         notes = numbered(LASTING[0], note('slow', 100, 99), LASTING[1], note('deadlock', 100, title='D'), LASTING[2])
         begun = hangnotes.lasting(notes)
@@ -97,7 +105,8 @@ class TestLasting:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.builds(
     Note, number=st.integers(0, 2 ** 64 - 1), time=st.floats(0, 9e10), kind=st.sampled_from(blackbox.NOTES),
-    ident=st.integers(0, 2), seconds=st.floats(-9e10, 9e10), title=st.sampled_from(('', 'a', 'b'))), max_size=12))
+    ident=st.integers(0, 2), native_id=st.integers(0, 2), seconds=st.floats(-9e10, 9e10),
+    title=st.sampled_from(('', 'a', 'b'))), max_size=12))
 def test_whatever_a_ring_holds(notes):
     """A damaged box gives any notes: no error, and no time that is negative."""
     found = hangnotes.hangs(notes, ENDED)
@@ -105,7 +114,7 @@ def test_whatever_a_ring_holds(notes):
     for kind in ('hang', 'deadlock', 'spinning'):
         begun = hangnotes.lasting(notes, kind)
         if begun:
-            assert all(one.ident for one in hangnotes.threads(notes, begun))
+            assert all(one.of_thread for one in hangnotes.threads(notes, begun))
     assert all(hangnotes.to_json(one)['time'] for one in notes)
 
 

@@ -61,7 +61,7 @@ class World:
 
     @property
     def kinds(self):
-        return [(note.kind, note.ident) for note in self.notes]
+        return [(note.kind, note.ident or note.native_id) for note in self.notes]
 
 
 @pytest.fixture
@@ -277,8 +277,28 @@ class TestSpinning:
         self.spin(world, 1.0, 1.0, name='', frames=())
         assert world.notes[0].title == 'A thread, which serves no request, uses 100% of a processor.'
 
+    def test_threads_that_python_does_not_know_are_told_apart(self, world):
+        """They have no ident; a calm one hides none that spins, and their notes are no beginnings."""
+        threads = [dataclasses.replace(main_thread(), ident=0, native_id=n, kind='other', name='c', frames=())
+                   for n in (5, 6, 7)]
+        loads = {5: 1.0, 6: 1.0, 7: 0.0}
+        for _ in range(3):
+            world.hangs.look_for_spinning(threads, loads)
+        assert world.kinds == [('spinning', 0), ('spinning', 5), ('spinning', 0), ('spinning', 6)]
+        assert [hang.threads for hang in world.hangs.known()] == [(), ()]
+        world.hangs.look_for_spinning(threads, loads | {6: 0.0})
+        assert [hang.ended is None for hang in world.hangs.known()] == [True, False]
+        five, six = hangnotes.hangs(world.notes, time.time())
+        assert five['summary'] == 'c (native id 5), which serves no request, uses 100% of a processor.'
+        assert (five['ended'] is None, six['ended'] is None) == (True, False)
+        lasting = hangnotes.lasting(world.notes, 'spinning')
+        assert [note.native_id for note in hangnotes.threads(world.notes, lasting)] == [5]
+        world.hangs.look_for_spinning((), {})
+        assert hangnotes.lasting(world.notes, 'spinning') is None, 'nothing lasts that has ended'
+
     def test_two_of_them(self, world):
-        threads = (main_thread(cpu=1.0), dataclasses.replace(main_thread(cpu=1.0), ident=7, kind='other', name='x'))
+        other = dict(ident=7, native_id=1007, kind='other', name='x')
+        threads = (main_thread(cpu=1.0), dataclasses.replace(main_thread(cpu=1.0), **other))
         world.hangs.look_for_spinning(threads, {t.native_id: 1.0 for t in threads})
         world.hangs.look_for_spinning(threads, {t.native_id: 1.0 for t in threads})
         world.hangs.look_for_spinning(threads[:1], {threads[0].native_id: 1.0})

@@ -1,8 +1,12 @@
 """The rounds: what is watched while a run lives works together, part by part, and answers while nobody else does."""
 import contextlib
+import ctypes
 import logging
+import shutil
+import subprocess
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +16,7 @@ from synthetic import observed
 
 from Products.StabilityMonitor import blackbox as box
 from Products.StabilityMonitor import blackboxreader
+from Products.StabilityMonitor.postmortem import hangnotes
 from Products.StabilityMonitor.questions import ask
 from Products.StabilityMonitor.recording import loglater
 from Products.StabilityMonitor.recording import rounds as rounds_module
@@ -144,7 +149,49 @@ def notes(rounds):
 
 
 def kinds(rounds):
-    return [note.kind for note in notes(rounds) if not note.ident]
+    return [note.kind for note in notes(rounds) if not note.of_thread]
+
+
+_THREADS_IN_C = """
+#include <pthread.h>
+#include <unistd.h>
+
+static volatile int go;
+static pthread_t threads[3];
+
+static void *doze(void *unused) { while (go) usleep(10000); return 0; }
+static void *spin(void *unused) { while (go); return 0; }
+
+void begin(void)
+{
+    go = 1;
+    pthread_create(&threads[0], 0, doze, 0);
+    pthread_create(&threads[1], 0, spin, 0);
+    pthread_create(&threads[2], 0, doze, 0);
+}
+
+void end(void)
+{
+    int lasts = go;
+
+    go = 0;
+    for (int n = 0; lasts && n < 3; n++)
+        pthread_join(threads[n], 0);
+}
+"""
+
+
+@pytest.fixture
+def native_threads(tmp_path):
+    """Three threads that Python does not know; that in the middle spins."""
+    source, library = tmp_path / 'threads.c', tmp_path / 'threads.so'
+    source.write_text(_THREADS_IN_C)
+    compiler = shutil.which('gcc') or shutil.which('cc')
+    subprocess.run([compiler, '-shared', '-fPIC', '-pthread', '-o', library, source], check=True)
+    native = ctypes.CDLL(str(library))
+    native.begin()
+    yield native
+    native.end()
 
 
 class TestWhileAllThreadsAreBusy:
@@ -222,6 +269,17 @@ class TestSpinning:
         until(lambda: kinds(rounds) == ['spinning'])
         threads.spins = False                                   # and then nobody asks for the states any more
         until(lambda: kinds(rounds) == ['spinning', 'spinning-ended'])
+
+    @pytest.mark.gcc
+    def test_in_a_thread_that_python_does_not_know(self, rounds, native_threads):
+        rounds.start()
+        until(lambda: kinds(rounds) == ['spinning'], 'a thread that spins beside two that doze')
+        begun, thread = notes(rounds)
+        assert thread.ident == 0 and Path(f'/proc/self/task/{thread.native_id}').exists()
+        assert hangnotes.threads(notes(rounds), begun) == [thread]
+        native_threads.end()
+        until(lambda: kinds(rounds) == ['spinning', 'spinning-ended'], 'its end')
+        assert hangnotes.lasting(notes(rounds), 'spinning') is None
 
     def test_two_bursts_with_a_pause_are_none(self, rounds):
         threads = watching(rounds, lambda: (ThreadState(7, 8, 'x', 'other', 'running', cpu=1.0),))

@@ -107,6 +107,11 @@ class Note:
     frames: tuple[Frame, ...] = ()
     cut: bool = False
 
+    @property
+    def of_thread(self) -> bool:
+        """Whether it is about a thread, which Python need not know, and not about the beginning or end of an event."""
+        return bool(self.ident or self.native_id)
+
 
 @dataclass(frozen=True)
 class NativeFrame:

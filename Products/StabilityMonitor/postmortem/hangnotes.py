@@ -13,7 +13,7 @@ def hangs(notes, ended: float) -> tuple[dict, ...]:
     """[{kind, started, ended, seconds, summary}], oldest first; `ended` of what lasted to the end is None."""
     found = []
     for note in notes:
-        if note.kind in _KINDS and not note.ident:
+        if note.kind in _KINDS and not note.of_thread:
             found.append({'kind': note.kind, 'started': note.time, 'ended': None, 'summary': note.title})
         elif note.kind.endswith('-ended') and note.kind[:-6] in _KINDS:
             _close(found, note)
@@ -34,14 +34,14 @@ def _close(found, note):
 def lasting(notes, kind: str = 'hang'):
     """The note with which the hang began that lasted to the end, the newest of several; None if there is none."""
     over = {note.title: note.number for note in notes if note.kind == f'{kind}-ended'}
-    return next((note for note in reversed(notes) if note.kind == kind and not note.ident
+    return next((note for note in reversed(notes) if note.kind == kind and not note.of_thread
                  and over.get(note.title, 0) < note.number), None)
 
 
 def threads(notes, begun) -> list:
     """The notes of the threads that were seen when that hang began: they follow it."""
     later = (note for note in notes if note.kind == begun.kind and note.number > begun.number)
-    return list(itertools.takewhile(lambda note: note.ident, later))
+    return list(itertools.takewhile(lambda note: note.of_thread, later))
 
 
 def to_json(note) -> dict:

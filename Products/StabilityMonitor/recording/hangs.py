@@ -31,7 +31,7 @@ class Hang:
     started: float
     summary: str
     ended: float | None = None
-    threads: tuple[int, ...] = ()                       # idents of those that are in it
+    threads: tuple[int, ...] = ()                       # idents of those that are in it, where they have one
 
 
 class Hangs:
@@ -97,20 +97,19 @@ class Hangs:
 
         `loads`: {native id: share of the time since the last look that it had a processor, or was ready for one}.
         """
-        idle = {state.ident: state for state in states if not state.request and state.kind in ('main', 'other')}
-        load = {ident: loads.get(state.native_id, 0.0) for ident, state in idle.items()}
-        self._busy = {ident: self._busy.get(ident, 0) + 1 for ident in load if load[ident] >= SPINNING}
-        for ident, looks in self._busy.items():
-            if looks >= _LOOKS and ('spinning', ident) not in self._lasting:
-                self._begin_spinning(idle[ident], load[ident])
+        idle = {state.native_id: state for state in states if not state.request and state.kind in ('main', 'other')}
+        load = {tid: loads.get(tid, 0.0) for tid in idle}
+        self._busy = {tid: self._busy.get(tid, 0) + 1 for tid in load if load[tid] >= SPINNING}
+        for tid, looks in self._busy.items():
+            if looks >= _LOOKS and ('spinning', tid) not in self._lasting:
+                self._begin_spinning(idle[tid], load[tid])
         for key in [k for k in self._lasting if k[0] == 'spinning' and load.get(k[1], 0.0) < _CALM]:
             self._end(key, 'It has stopped.')
 
     def _begin_spinning(self, state, load):
-        summary = (f'{state.name or "A thread"}, which serves no request, uses {min(load, 1):.0%} of a processor'
-                   f'{_at(state)}')
-        self._begin(('spinning', state.ident), 'spinning',
-                    Hang('spinning', time.time(), f'{summary}.', threads=(state.ident,)),
+        summary = f'{_called(state)}, which serves no request, uses {min(load, 1):.0%} of a processor{_at(state)}'
+        self._begin(('spinning', state.native_id), 'spinning',
+                    Hang('spinning', time.time(), f'{summary}.', threads=tuple(filter(None, (state.ident,)))),
                     'Look at its stack among the threads, and at the known issues of the server.')
         self.recorder.note(_note('spinning', state))
 
@@ -162,6 +161,11 @@ def _mostly(states):
 def _who(state):
     request = state.request
     return f'{request["method"]} {request["path"]} ({state.name})' if request else state.name
+
+
+def _called(state):
+    """Threads that Python does not know share their names."""
+    return (state.name or 'A thread') + ('' if state.ident else f' (native id {state.native_id})')
 
 
 def _at(state):
