@@ -118,6 +118,29 @@ def test_whatever_a_ring_holds(notes):
     assert all(hangnotes.to_json(one)['time'] for one in notes)
 
 
+    def test_of_two_with_one_name_the_older_one_has_ended(self):
+        notes = numbered(note('hang', 1, title='x'), note('hang', 2, title='x'), note('hang-ended', 3, title='x'))
+        assert hangnotes.all_lasting(notes) == [notes[1]] and hangnotes.lasting(notes) == notes[1]
+
+
+LOOP = numbered(note('hang', 50, title='The loop stands.'), note('hang', 110, 99, title='MainThread', frames=FRAMES),
+                note('hang', 110, 16, title='GET /a', request=3))
+
+
+class TestStuck:
+
+    def test_each_thread_once_as_it_was_seen_last(self):
+        both = numbered(*LOOP, note('hang', 120, title='All hang.'), note('hang', 121, 16, title='GET /c', request=4),
+                        note('hang', 121, native_id=5, title='c'))
+        assert [one.title for one in hangnotes.stuck(both)] == ['MainThread', 'GET /c', 'c']
+
+    def test_of_a_hang_rather_than_of_a_deadlock(self):
+        dead = (note('deadlock', 1, title='D'), note('deadlock', 1, 3, title='GET /d'))
+        assert [one.title for one in hangnotes.stuck(numbered(*dead, *LOOP))] == ['MainThread', 'GET /a']
+        assert [one.title for one in hangnotes.stuck(numbered(*dead))] == ['GET /d']
+        assert hangnotes.stuck(OVER) == []
+
+
 class TestWords:
 
     def hung(self, *notes, **values):
@@ -129,6 +152,17 @@ class TestWords:
         found = self.hung(*LASTING)
         assert standstill.how_long(found) == 'had not been answering for 5 min'
         assert standstill.who_hung(found) == ': GET /b stood in render (/site/view.py:7)'
+
+    def test_the_loop_of_the_server_and_not_who_was_served_meanwhile(self):
+        found = self.hung(*LOOP, context={'role': 'server', 'main_ident': 99})
+        assert standstill.who_hung(found) == ': MainThread stood in render (/site/view.py:7)'
+
+    def test_the_loop_and_the_oldest_request_where_all_hung(self):
+        found = self.hung(*numbered(*LOOP, *LASTING), context={'role': 'server', 'main_ident': 99})
+        assert standstill.who_hung(found) == (
+            ': MainThread stood in render (/site/view.py:7); GET /b stood in render (/site/view.py:7)')
+        facts = [evidence.fact for evidence in standstill.what_stood_still(found)]
+        assert [fact.partition(',')[0] for fact in facts] == ['The loop stands', 'All hang']
 
     def test_where_is_not_known(self):
         assert standstill.who_hung(self.hung()) == ': GET /b'

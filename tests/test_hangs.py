@@ -155,6 +155,67 @@ class TestAHang:
         assert len(world.hangs.known()) == 50
 
 
+class TestTheLoopOfTheServer:
+    """Where MainThread stands outside it, and for how long: test_serverloop."""
+
+    HERE, THERE = ('write', 'loop'), ('read', 'loop')
+
+    @pytest.fixture
+    def standing(self, world):
+        world.threads = (main_thread(activity='terminal'), state(1), state(2, request=None))
+        world.hangs.look_at_loop(self.HERE, STALL + 1)
+        return world
+
+    def test_stands_still_for_longer_than_stall(self, world):
+        for stood in (0.0, STALL - 1, STALL):
+            world.hangs.look_at_loop(self.HERE, stood)
+        assert world.notes == () and world.asked == 0
+        world.hangs.look_at_loop(self.HERE, STALL + 1)
+        assert world.kinds[0] == ('hang', 0) and world.asked == 1
+
+    def test_is_a_hang_since_it_stands_with_main_thread_and_those_that_serve(self, standing):
+        assert standing.kinds == [('hang', 0), ('hang', MAIN), ('hang', 1)]
+        begun, main, _ = standing.notes
+        assert begun.title == ('The loop of the server (MainThread) stands still: blocked at the terminal: '
+                               'its output is not read, or its input not written.')
+        assert main.frames == FRAMES and main.title == 'MainThread'
+        assert time.time() - begun.time == pytest.approx(STALL + 1, abs=30)
+        assert standing.recording.words['hung_since'] / 1e9 == pytest.approx(begun.time, abs=0.001)
+        hang, = standing.hangs.known()
+        assert (hang.kind, hang.threads) == ('hang', (MAIN,)) and standing.hangs.loop_stands
+        finding, = standing.findings
+        assert (finding.id, finding.severity) == ('hang-loop', 'critical')
+
+    @pytest.mark.parametrize('stood', [0.0, 10.0, STALL + 99], ids=['suspended meanwhile', 'and measured anew', 'on'])
+    def test_lasts_as_long_as_main_thread_stays_there(self, standing, stood):
+        standing.hangs.look_at_loop(self.HERE, stood)
+        assert len(standing.notes) == 3 and standing.hangs.lasts('hang')
+
+    @pytest.mark.parametrize('place', [(), THERE])
+    def test_goes_on(self, standing, place):
+        standing.hangs.look_at_loop(place, 0.0)
+        assert standing.kinds[-1] == ('hang-ended', 0) and standing.recording.words['hung_since'] == 0
+        assert not standing.hangs.loop_stands and list(standing.findings) == []
+        assert hangnotes.lasting(standing.notes) is None
+
+    def test_and_all_threads_that_serve_are_two_hangs_of_one_site(self, standing):
+        since = standing.recording.words['hung_since']
+        standing.look([61], 1)
+        assert standing.recording.words['hung_since'] == since, 'nobody is answered since the first'
+        first, second = hangnotes.all_lasting(standing.notes)
+        assert 'The loop' in first.title and 'All 1 threads' in second.title
+        standing.hangs.look_at_loop((), 0.0)
+        assert standing.recording.words['hung_since'] > since
+        assert hangnotes.all_lasting(standing.notes) == [second]
+        standing.look([], 1)
+        assert standing.recording.words['hung_since'] == 0
+
+    def test_nothing_is_known_of_the_threads(self, world):
+        world.hangs.look_at_loop(self.HERE, STALL + 1)
+        assert world.notes[0].title == (
+            'The loop of the server (MainThread) stands still: it is not known what it does.')
+
+
 class TestTheRing:
 
     def test_a_thousand_slow_requests_push_nothing_out(self, hanging):

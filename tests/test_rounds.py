@@ -288,6 +288,27 @@ class TestSpinning:
         assert threads.asked == 3 and kinds(rounds) == []
 
 
+class TestTheLoopOfTheServer:
+
+    def test_is_looked_at_in_each_round_and_at_each_beat_while_it_stands(self, rounds):
+        loop = rounds.loop = SimpleNamespace(place=('a place',), stood=0.0, looks=0)
+        loop.look = lambda: setattr(loop, 'looks', loop.looks + 1)
+        watching(rounds, tuple)
+        rounds.start()
+        until(lambda: loop.looks > 2)
+        assert kinds(rounds) == [] and rounds.heartbeat.beats > ROUND * (loop.looks - 2)
+        loop.stood = 1.0
+        until(lambda: kinds(rounds) == ['hang'], 'a hang')
+        looks, beats = loop.looks, rounds.heartbeat.beats
+        until(lambda: rounds.heartbeat.beats > beats + ROUND // 2)
+        assert loop.looks - looks >= ROUND // 2
+        loop.place, loop.stood = (), 0.0
+        until(lambda: kinds(rounds) == ['hang', 'hang-ended'], 'its end')
+
+    def test_looks_are_expected_as_far_apart_as_rounds(self, life, rounds):
+        assert rounds.loop.pause == ROUND * life.options.sample_interval
+
+
 class TestTheRealThreads:
 
     def test_what_is_told_of_this_process(self, rounds, server, tmp_path):

@@ -22,6 +22,7 @@ from Products.StabilityMonitor.postmortem.verdict import GRACE
 from Products.StabilityMonitor.postmortem.verdict import READY
 from Products.StabilityMonitor.postmortem.verdict import RULES
 from Products.StabilityMonitor.postmortem.verdict import judge
+from Products.StabilityMonitor.records import Frame
 
 ERROR = 'Traceback (most recent call last):\n  File "/x.py", line 1, in f\n    g()\nValueError: bad\n'
 INTERRUPT = 'Traceback (most recent call last):\n  File "/x.py", line 1, in f\n    g()\nKeyboardInterrupt\n'
@@ -30,6 +31,10 @@ ABORTED = SEGFAULT.replace(b'Segmentation fault', b'Aborted')
 HANG_NOTES = (note('hang', 60.0, number=1, title='All 4 threads hang.'),
               note('hang', 61.0, 2, number=2, title='GET /page'))
 HANG_ENDED = (*HANG_NOTES, note('hang-ended', 70.0, number=3, title='All 4 threads hang.'))
+LOOP_STANDS = dict(context={'role': 'server', 'main_ident': 99}, recording=recording(
+    {'hung_since': STARTED + 50}, samples=(sample(350),), notes=(
+        note('hang', 50.0, number=1, title='The loop stands.'),
+        note('hang', 110.0, 99, number=2, title='MainThread', frames=(Frame('/lib/l.py', 3, 'flush'),)))))
 UNSERVED = recording(served=0, samples=(sample(5),))
 
 
@@ -155,6 +160,11 @@ TABLE = [
      'out-of-memory', 'strong', 'SIGKILL', 'black box All 4 threads hang, since'),
     ('crashed while it hung', faulty(recording=recording(notes=HANG_NOTES)), 'crashed', 'certain', 'SIGSEGV',
      'black box All 4 threads hang, since'),
+    ('the loop of the server stood, stopped', traces(marks=marks('SIGTERM'), **LOOP_STANDS), 'hung', 'strong',
+     'SIGTERM', 'answering for 5 min when it was stopped by SIGTERM: MainThread stood in flush (/lib/l.py:3).'),
+    ('the loop of the server stood, killed', traces(**LOOP_STANDS), 'hung', 'strong', None, 'The loop stands, since'),
+    ('a hang of which only the word is left', traces(recording=recording({'hung_since': STARTED + 50}, samples=(
+        sample(350),))), 'hung', 'strong', None, 'black box A hang had begun at 2026-09-21 14:14:10 UTC'),
     ('some overdue', traces(recording=recording(samples=(sample(overdue=3),))), 'vanished', 'likely', None, ''),
     ('no workers at all', traces(recording=recording(samples=(sample(workers=0),))), 'vanished', 'likely', None, ''),
     ('the heartbeat stood still', traces(hang=mark(), marks=marks('SIGTERM')), 'hung', 'strong', 'SIGTERM', '(GIL)'),

@@ -74,6 +74,31 @@ def log_much(self):
         logging.getLogger('shop').warning('x' * 79)
 
 
+# -- the loop of the server ------------------------------------------------------------------------------
+
+def _warn_of_the_queue():
+    """As waitress does when more requests come in than it has threads: until the pipe is full, which nobody reads."""
+    while True:
+        logging.getLogger('waitress.queue').warning('Task queue depth is %d', 1)
+
+
+def log_in_main(self):
+    _server().trigger.pull_trigger(_warn_of_the_queue)
+    return 'it logs'
+
+
+def _count_the_stock():
+    with LOCK_OF_STOCK:
+        pass
+
+
+def lock_out_main(self):
+    """MainThread waits for a lock as long as this request has it."""
+    with LOCK_OF_STOCK:
+        _server().trigger.pull_trigger(_count_the_stock)
+        time.sleep(600)
+
+
 # -- processors ----------------------------------------------------------------------------------------
 
 _LOOP = '<tal:loop repeat="n options/numbers">{}</tal:loop>'

@@ -31,17 +31,36 @@ def _close(found, note):
     found.append({'kind': kind, 'started': note.time - note.seconds, 'ended': note.time, 'summary': note.title})
 
 
+def all_lasting(notes, kind: str = 'hang') -> list:
+    """The notes with which those hangs began that lasted to the end, the oldest first."""
+    found = []
+    for note in notes:
+        if note.kind == kind and not note.of_thread:
+            found.append(note)
+        elif note.kind == f'{kind}-ended' and note.title in (titles := [begun.title for begun in found]):
+            del found[titles.index(note.title)]
+    return found
+
+
 def lasting(notes, kind: str = 'hang'):
-    """The note with which the hang began that lasted to the end, the newest of several; None if there is none."""
-    over = {note.title: note.number for note in notes if note.kind == f'{kind}-ended'}
-    return next((note for note in reversed(notes) if note.kind == kind and not note.of_thread
-                 and over.get(note.title, 0) < note.number), None)
+    """The newest of them; None if there is none."""
+    return next(reversed(all_lasting(notes, kind)), None)
 
 
 def threads(notes, begun) -> list:
     """The notes of the threads that were seen when that hang began: they follow it."""
     later = (note for note in notes if note.kind == begun.kind and note.number > begun.number)
     return list(itertools.takewhile(lambda note: note.of_thread, later))
+
+
+def stuck(notes) -> list:
+    """The newest note of each thread of the hangs that lasted to the end; where none did, of deadlocks or spinning."""
+    for kind in _KINDS:
+        found = {(note.ident, note.native_id): note for begun in all_lasting(notes, kind)
+                 for note in threads(notes, begun)}
+        if found:
+            return list(found.values())
+    return []
 
 
 def to_json(note) -> dict:

@@ -116,11 +116,10 @@ def _threads(traces):
 def _hanging(traces):
     """The threads of a hang that lasted to the end: as they wrote of themselves, or as the heartbeat saw them."""
     notes = traces.recording.notes if traces.recording else ()
-    begun = hangnotes.lasting(notes) or hangnotes.lasting(notes, 'deadlock') or hangnotes.lasting(notes, 'spinning')
     yield from (replace(thread, ident=ident) for ident, mark in traces.stuck.items()
                 for dump in mark.dumps[-1:] for thread in dump.threads)
     yield from (ThreadStack(note.ident, '', False, note.frames, note.cut, f'{note.title}: {note.detail}')
-                for note in (hangnotes.threads(notes, begun) if begun else ()) if note.ident not in traces.stuck)
+                for note in hangnotes.stuck(notes) if note.ident not in traces.stuck)
 
 
 def _marked(traces):

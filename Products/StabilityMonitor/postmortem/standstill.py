@@ -14,8 +14,7 @@ def what_stood_still(t):
     """A hang, deadlock or spinning thread that lasted to the end, whatever that was."""
     notes = t.recording.notes if t.recording else ()
     for kind in ('hang', 'deadlock', 'spinning'):
-        begun = hangnotes.lasting(notes, kind)
-        if begun:
+        for begun in hangnotes.all_lasting(notes, kind):
             yield Evidence('black box', f'{begun.title.rstrip(".")}, since {clocktime(begun.time)}: for '
                            f'{duration(max(0.0, t.last_sign - begun.time))} until the end.')
 
@@ -51,23 +50,31 @@ def how_long(t):
 
 
 def who_hung(t):
-    """The oldest request, and where its thread stood."""
-    oldest = min(t.recording.in_flight, key=lambda r: r.started, default=None) if t.recording else None
-    if oldest is None:
-        return ''
-    frame = next((frame for ident, frame in _places(t) if ident == oldest.ident), None)
-    return f': {oldest.method} {oldest.path}' + (f' stood in {frame.function} ({frame.file}:{frame.line})'
-                                                 if frame else '')
+    """MainThread, if the loop of the server stood still; the oldest request, if all did; and where they stood."""
+    notes = t.recording.notes if t.recording else ()
+    first = [note for begun in hangnotes.all_lasting(notes) for note in hangnotes.threads(notes, begun)[:1]]
+    main = t.context.get('main_ident')
+    loop = [f'{note.title}{_stood(note.frames)}' for note in first if note.ident == main and not note.request]
+    who = loop + (_oldest(t) if t.hang or not loop or len(loop) < len(first) else [])
+    return f': {"; ".join(who)}' if who else ''
+
+
+def _oldest(t):
+    """The oldest request; at most one."""
+    found = sorted(t.recording.in_flight if t.recording else (), key=lambda request: request.started)[:1]
+    return [f'{request.method} {request.path}'
+            + next((_stood(frames) for ident, frames in _places(t) if ident == request.ident), '') for request in found]
+
+
+def _stood(frames):
+    return next((f' stood in {frame.function} ({frame.file}:{frame.line})' for frame in frames), '')
 
 
 def _places(t):
-    """(ident, innermost frame) of the threads that hung: as they wrote it at the end, or as it began."""
+    """(ident, frames) of the threads that hung: as they wrote them at the end, or as it began."""
     for ident, mark in t.stuck.items():
-        yield from ((ident, thread.frames[0]) for dump in mark.dumps[-1:] for thread in dump.threads if thread.frames)
-    begun = hangnotes.lasting(t.recording.notes)
-    for note in hangnotes.threads(t.recording.notes, begun) if begun else ():
-        if note.frames:
-            yield note.ident, note.frames[0]
+        yield from ((ident, thread.frames) for dump in mark.dumps[-1:] for thread in dump.threads if thread.frames)
+    yield from ((note.ident, note.frames) for note in hangnotes.stuck(t.recording.notes))
 
 
 def stood_still(t, all_overdue: bool):
@@ -75,10 +82,12 @@ def stood_still(t, all_overdue: bool):
     if t.hang:
         yield Evidence('dead-man switch', f'The heartbeat had stood still since before {clocktime(t.hang.time)}, '
                        'as when C code holds the interpreter lock (GIL).')
+    since = t.word('hung_since')
     if all_overdue:
-        since = t.word('hung_since')
         yield Evidence('black box', 'All threads that serve were busy with requests older than the option '
                        f'"stall"{f" since {clocktime(since)}" if since else ""}.')
+    elif since:
+        yield Evidence('black box', f'A hang had begun at {clocktime(since)}; that it ended was not noted.')
     for ident, mark in t.stuck.items():
         yield from (Evidence('dead-man switch', f'Thread 0x{ident:x} stood in {thread.frames[0].function} '
                              f'({thread.frames[0].file}:{thread.frames[0].line}).')

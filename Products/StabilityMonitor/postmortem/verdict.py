@@ -109,7 +109,7 @@ def unhandled_exception(t):
 
 
 def hung(t):
-    if t.role != 'server' or not (t.hang or _all_overdue(t)):
+    if t.role != 'server' or not (t.hang or _all_overdue(t) or t.word('hung_since')):
         return None
     ended, signal = _how_stopped(t)
     return Judgement('hung', 'strong', f'Zope {how_long(t)} when it {ended}{who_hung(t)}.',

@@ -120,6 +120,16 @@ def words(state) -> str:
     return f'{said}: {state.detail}' if state.detail else said
 
 
+def listens(frames) -> bool:
+    """Whether they are those of a server's loop that waits for connections."""
+    return _is_loop(_front(frames))
+
+
+def loop_in(frames) -> int | None:
+    """Which of the frames, innermost first, is the loop of a server, whatever it does; None if none is."""
+    return next((number for number, frame in enumerate(frames) if _is_loop(frame)), None)
+
+
 def judge(facts: Facts) -> tuple[str, str]:
     """(code of ACTIVITIES, phrase): the answer of the first rule that has one."""
     return next(answer for rule in RULES if (answer := rule(facts)))
@@ -140,10 +150,8 @@ def _starved(facts):
 
 
 def _in_place(facts):
-    frame = _front(facts.frames)
-    for ending, function, code, phrase in PLACES if frame else ():
-        if frame.function == function and frame.file.replace(os.sep, '/').endswith(ending):
-            return None if facts.lock and code == 'idle' else (code, phrase)
+    found = _known_place(_front(facts.frames))
+    return None if found and facts.lock and found[0] == 'idle' else found
 
 
 def _ready(facts):
@@ -263,6 +271,17 @@ def _library_frames(frames):
         if not _is_library(frame):
             return
         yield frame
+
+
+def _known_place(frame):
+    """(code, phrase) of PLACES; None elsewhere."""
+    for ending, function, code, phrase in PLACES if frame else ():
+        if frame.function == function and frame.file.replace(os.sep, '/').endswith(ending):
+            return code, phrase
+
+
+def _is_loop(frame):
+    return (_known_place(frame) or ' ')[0] == 'listening'
 
 
 def _front(frames):

@@ -1,9 +1,9 @@
 """Hangs: when nobody answers any more, who is in the way, and where; noted when it begins.
 
-A hang begins when every thread that serves is busy with a request older than the option "stall".  It is
-written into the black box at once, with the stack of each serving thread, because what follows may be a
-kill.  A hang that dissolves is an event of the run.  A deadlock, and a thread that serves no request but
-keeps a processor busy, are noted the same way, while other threads may still serve.
+A hang begins when every thread that serves is busy with a request older than the option "stall", or the loop of
+the server has stood still for so long.  It is written into the black box at once, with the stack of each
+serving thread, because what follows may be a kill.  A hang that dissolves is an event of the run.  A deadlock,
+and a thread that serves no request but keeps a processor busy, are noted the same way, while others may serve.
 """
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from .activity import words
 #: So many threads of one hang, and of one deadlock, are noted: the ring must hold both, and some events besides.
 _MOST_THREADS, _MOST_IN_CYCLE = 24, 6
 _KEPT = 50
+#: The two ways to hang.
+_WORKERS, _LOOP = 'hang', ('hang', 'loop')
 #: A thread "spins" when it wants so much of one processor, at so many looks in a row, until it wants but so much.
 SPINNING, _LOOKS, _CALM = 0.8, 2, 0.5
 
@@ -39,35 +41,64 @@ class Hangs:
 
     def __init__(self, recorder, observe, findings, stall: float):
         self.recorder, self.observe, self.findings, self.stall = recorder, observe, findings, stall
-        self.hung_since = 0.0
-        self._lasting, self._past, self._busy = {}, [], {}
+        self._lasting, self._past, self._busy, self._place = {}, [], {}, ()
 
     # -- nobody answers ------------------------------------------------------------------------------
 
     def look(self, busy: list[float], serving: int, now: float) -> None:
         """At each beat: when the requests in flight began, how many threads serve, now; all monotonic."""
         hangs = bool(busy) and len(busy) >= serving and now - max(busy) > self.stall
-        if hangs and not self.hung_since:
-            self.hung_since = time.time() - (now - max(busy))
-            self.recorder.stamp('hung_since', self.hung_since)
-            self._begin_hang(len(busy))
-        elif self.hung_since and not hangs:
-            self.recorder.set_word('hung_since', 0)
-            self.hung_since = 0.0
-            self._end('hang', 'It answers again.')
+        if hangs and _WORKERS not in self._lasting:
+            self._begin_hang(len(busy), now - max(busy))
+        elif not hangs and _WORKERS in self._lasting:
+            self._end_of_hang(_WORKERS, 'It answers again.')
 
-    def _begin_hang(self, count):
-        seen = self.observe()
-        serving = [state for state in seen.states if state.request]
+    def _begin_hang(self, count, since):
+        seen, started = self.observe(), time.time() - since
+        serving, main = _serving(seen), _main(seen)
         summary = f'All {count} threads that serve have been busy with requests for longer than {self.stall:g} s'
-        self._begin('hang', 'hang', Hang('hang', self.hung_since, f'{summary}: {_mostly(serving)}.',
-                                         threads=tuple(state.ident for state in serving)))
-        for state in serving[:_MOST_THREADS]:
+        self._note_hang(_WORKERS, Hang('hang', started, f'{summary}: {_mostly(serving)}.', threads=_idents(serving)),
+                        serving[:_MOST_THREADS] + main, seen)
+
+    def _note_hang(self, key, hang, states, seen):
+        self._begin(key, 'hang', hang)
+        self._stamp()
+        for state in states:
             self.recorder.note(_note('hang', state))
-        main = next((state for state in seen.states if state.kind == 'main' and not state.request), None)
-        if main:
-            self.recorder.note(_note('hang', main))
         self.look_for_deadlock(seen)
+
+    def _end_of_hang(self, key, how):
+        self._end(key, how)
+        self._stamp()
+
+    def _stamp(self):
+        """Note since when nobody is answered; 0: all is well."""
+        began = [self._lasting[key].started for key in (_WORKERS, _LOOP) if key in self._lasting]
+        self.recorder.stamp('hung_since', min(began, default=0))
+
+    # -- nobody is let in ----------------------------------------------------------------------------
+
+    @property
+    def loop_stands(self) -> bool:
+        return _LOOP in self._lasting
+
+    def look_at_loop(self, place: tuple, stood: float) -> None:
+        """At each tenth beat: where MainThread stands outside the loop of the server, and for how long; see ServerLoop.
+
+        What hangs may have been suspended and resumed: only who leaves the place goes on.
+        """
+        if self.loop_stands and place != self._place:
+            self._end_of_hang(_LOOP, 'It goes on.')
+        elif not self.loop_stands and stood > self.stall:
+            self._place = place
+            self._begin_loop(stood)
+
+    def _begin_loop(self, stood):
+        seen, started = self.observe(), time.time() - stood
+        serving, main = _serving(seen), _main(seen)
+        doing = words(main[0]) if main else 'it is not known what it does'
+        self._note_hang(_LOOP, Hang('hang', started, f'The loop of the server (MainThread) stands still: {doing}.',
+                                    threads=_idents(main)), main + serving[:_MOST_THREADS], seen)
 
     # -- locks ---------------------------------------------------------------------------------------
 
@@ -109,7 +140,7 @@ class Hangs:
     def _begin_spinning(self, state, load):
         summary = f'{_called(state)}, which serves no request, uses {min(load, 1):.0%} of a processor{_at(state)}'
         self._begin(('spinning', state.native_id), 'spinning',
-                    Hang('spinning', time.time(), f'{summary}.', threads=tuple(filter(None, (state.ident,)))),
+                    Hang('spinning', time.time(), f'{summary}.', threads=_idents([state])),
                     'Look at its stack among the threads, and at the known issues of the server.')
         self.recorder.note(_note('spinning', state))
 
@@ -138,6 +169,20 @@ class Hangs:
 
 def _id(key):
     return key if isinstance(key, str) else f'{key[0]}-{key[1]}'
+
+
+def _serving(seen):
+    return [state for state in seen.states if state.request]
+
+
+def _main(seen):
+    """MainThread, unless it serves itself; at most one."""
+    return [state for state in seen.states if state.kind == 'main' and not state.request]
+
+
+def _idents(states):
+    """Not all threads have one."""
+    return tuple(state.ident for state in states if state.ident)
 
 
 def _note(kind, state):

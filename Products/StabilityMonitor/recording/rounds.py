@@ -16,9 +16,11 @@ from .aside import begin as begin_aside
 from .deadman import DeadMan
 from .hangs import SPINNING
 from .hangs import Hangs
+from .heartbeat import ROUND
 from .heartbeat import Heartbeat
 from .heartbeat import SurvivedMarks
 from .heartbeat import Workers
+from .serverloop import ServerLoop
 from .slowrequests import SlowRequests
 from .threads import Observation
 from .threads import ThreadWatch
@@ -39,11 +41,12 @@ class Rounds:
         self.threads = ThreadWatch(self.recorder)
         self.slow = SlowRequests(self.recorder, self.options.slow_request, self.options.sample_interval, self.snapshot)
         self.hangs = Hangs(self.recorder, self.observe, life.findings, self.options.stall)
+        self.loop = ServerLoop(self.recorder, ROUND * self.options.sample_interval)
         self.deadman = self.inbox = None
         self._marks = SurvivedMarks(self.recorder, life.mark_files())
         duties = [self.take_sample, self._look_for_slow, self._marks.check, self.recorder.release_dead_slots]
         rounds = [self.vitals.look, self.workers.look, self.threads.look, self._look_for_deadlock,
-                  self._look_for_spinning, *life.checks()]
+                  self._look_for_spinning, self._look_at_loop, *life.checks()]
         if life.gauge:
             rounds.append(life.gauge.look)
         if life.trace_log:
@@ -121,6 +124,8 @@ class Rounds:
         overdue = sum(now - began > self.options.stall for began in busy)
         self.recorder.sample(self.vitals.sample(len(busy), overdue, serving))
         self.hangs.look(busy, serving, now)
+        if self.hangs.loop_stands:
+            self._look_at_loop()                        # so that its end is seen at once
 
     def _look_for_slow(self):
         """Aside, where there is something to see: to look at many deep stacks takes processor time."""
@@ -156,6 +161,10 @@ class Rounds:
         serving, loads = {slot.native_id for slot in list(self.recorder.slots.values())}, self.threads.busiest()
         busy = any(load >= SPINNING for tid, load in loads.items() if tid not in serving)
         self.hangs.look_for_spinning(self.snapshot() if busy or self.hangs.lasts('spinning') else (), loads)
+
+    def _look_at_loop(self):
+        self.loop.look()
+        self.hangs.look_at_loop(self.loop.place, self.loop.stood)
 
     # -- when it is asked ------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from .locks import deadlocks
 from .locks import examine
 
 MOST_FRAMES = 200
+_ALL_FRAMES = 10_000
 #: A share of the processor is taken over at least so many seconds, if there is a reading so old.
 LEAST_SECONDS = 1.0
 #: A circle of locks is called a deadlock when nobody in it has moved for so many seconds.
@@ -155,7 +156,7 @@ class _Moment:
         return (new.cpu - old.cpu) / seconds, max(0, new.turns - old.turns) / seconds
 
     def _state(self, ident, shares):
-        task, frames = self._task(ident), tuple(map(_frame, self.stacks[ident]))
+        task, frames = self._task(ident), frames_of(self.stacks[ident])
         code, detail = self._judge(ident, task, frames, shares)
         name, native_id = self.names[ident], self.native_ids.get(ident, 0)
         size, used = self.gauge and self.gauge(ident, native_id) or (0, 0)
@@ -226,17 +227,26 @@ def stacks() -> dict[int, tuple[Spot, ...]]:
     return found
 
 
-def _walk(frame):
+def stack_of(ident: int) -> tuple[Spot, ...]:
+    """All frames of one thread, innermost first."""
+    frames = sys._current_frames()
+    try:
+        return tuple(_walk(frames.get(ident), _ALL_FRAMES))
+    finally:
+        frames.clear()                                  # it holds our own frame, which holds it
+
+
+def _walk(frame, most=MOST_FRAMES):
     spots = []
-    while frame is not None and len(spots) < MOST_FRAMES:
+    while frame is not None and len(spots) < most:
         module = dict.get(frame.f_globals, '__name__')
         spots.append(Spot(frame.f_code, frame.f_lasti, frame.f_lineno, module if type(module) is str else ''))
         frame = frame.f_back
     return spots
 
 
-def _frame(spot):
-    return Frame(spot.code.co_filename, spot.line, spot.code.co_name)
+def frames_of(spots) -> tuple[Frame, ...]:
+    return tuple(Frame(spot.code.co_filename, spot.line, spot.code.co_name) for spot in spots)
 
 
 def _known_threads():

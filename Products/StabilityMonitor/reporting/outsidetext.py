@@ -110,8 +110,7 @@ def _marks(view):
 def _hangs(view):
     notes = view.traces.recording.notes if view.traces.recording else ()
     for kind in ('hang', 'deadlock', 'spinning'):
-        begun = hangnotes.lasting(notes, kind)
-        if begun:
+        for begun in hangnotes.all_lasting(notes, kind):
             yield from ('', f'Noted at {clocktime(begun.time)}: {begun.title}')
             for note in hangnotes.threads(notes, begun):
                 yield f'  {note.title}: {note.detail}'

@@ -1,0 +1,54 @@
+"""Where the loop of the server stands: MainThread, which accepts every connection, or is kept from it.
+
+A write to a stderr that nobody reads, a lock, a socket: while MainThread waits there nobody is answered, and all
+threads that serve may be idle.  Only who was seen in the loop of a known server, and is still called by what
+called that loop, is looked at: nothing is said of other servers, of a start, or of a shut-down.
+"""
+from __future__ import annotations
+
+import threading
+import time
+
+from .activity import listens
+from .activity import loop_in
+from .kernelthreads import KernelThreads
+from .threads import frames_of
+from .threads import stack_of
+
+#: Looks that are so many times as far apart as they should be tell that the process was suspended meanwhile.
+_SUSPENDED = 3
+
+
+class ServerLoop:
+    """`look` is called about every `pause` seconds; then `place` and `stood` tell.
+
+    place    the Spots of MainThread where it stands outside the loop; () while it is in there, or in none, or serves
+    stood    for how many seconds it has been seen in that place without a turn on a processor
+    """
+
+    def __init__(self, recorder, pause: float, clock=time.monotonic, kernel=None, stack=stack_of):
+        self.recorder, self.pause, self.clock, self.stack = recorder, pause, clock, stack
+        self.kernel = kernel or KernelThreads()
+        self.place, self.stood = (), 0.0
+        self._caller = self._reading = None             # code that calls the loop; what MainThread had of processors
+        self._since = self._looked = 0.0
+
+    def look(self) -> None:
+        main, now = threading.main_thread(), self.clock()
+        seen = self._outside(main), self.kernel.reading(main.native_id)
+        if seen != (self.place, self._reading) or now - self._looked > _SUSPENDED * self.pause:
+            self._since = now
+        self.place, self._reading, self._looked = *seen, now
+        self.stood = now - self._since if self.place else 0.0
+
+    def _outside(self, main):
+        spots = self.stack(main.ident)
+        frames, codes = frames_of(spots), [spot.code for spot in spots]
+        inner = loop_in(frames)
+        if inner is not None:
+            self._caller = next(iter(codes[inner + 1:]), None)
+        return spots if self._caller in codes and not listens(frames) and not self._serves(main) else ()
+
+    def _serves(self, main):
+        """Where MainThread serves requests itself, one that takes long is none of the loop's matter."""
+        return any(slot.ident == main.ident for slot, _ in self.recorder.in_flight())
