@@ -70,8 +70,12 @@ def document(**values):
         'slow': [profile(9, '/shop/prices?sort=cheapest', 12.5), profile(3, '/shop/report', 95.0, NOW - 60)],
         'hangs': [
             {'kind': 'deadlock', 'started': NOW - 30, 'ended': None, 'threads': [0x7f00_0000_0000, 0x7f00_0000_0001],
-              'summary': 'Deadlock: POST /shop/checkout '
-             '(waitress-0) waits for LOCK_B; GET /shop/stock (waitress-1) waits for LOCK_A.'},
+             'severity': 'warning', 'summary':
+             'Deadlock (inferred from the code): POST /shop/checkout (waitress-0) waits for a lock: lock LOCK_B at '
+             'shop/views.py:31 in checkout, held by waitress-1 at shop/views.py:50 in stock; GET /shop/stock '
+             '(waitress-1) waits for a lock: lock LOCK_A at shop/views.py:52 in stock, held by waitress-0 at '
+             'shop/views.py:29 in checkout.'},
             {'kind': 'hang', 'started': NOW - 500, 'ended': NOW - 400, 'summary': 'All 4 threads that serve have been '
-             'busy with requests for longer than 60 s: 4 of them sleep.', 'threads': []}],
+             'busy with requests for longer than 60 s: 4 of them: sleeps: at shop/views.py:70 in wait.', 'threads': [],
+             'severity': 'critical'}],
         **values}

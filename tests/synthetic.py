@@ -149,14 +149,14 @@ def quiet_world(folder):
     return World(now=STARTED, proc=folder / 'proc', kernel_log=folder / 'kmsg', machine_id=folder / 'machine-id')
 
 
-def observed(states):
+def observed(states, known=False):
     """An Observation of those ThreadStates: who waits for each other is deadlocked."""
     states = tuple(states)
     by_ident, found = {state.ident: state for state in states}, {}
     for ident in by_ident:
         cycle = _way_back(ident, by_ident)
         found.setdefault(frozenset(cycle), cycle)
-    return Observation(states, tuple(Deadlock(cycle, (), False) for cycle in found.values() if cycle))
+    return Observation(states, tuple(Deadlock(cycle, (), known) for cycle in found.values() if cycle))
 
 
 def _way_back(ident, by_ident):

@@ -36,7 +36,7 @@ class World:
     """A recorder and what watches over it; `threads` is what a look at the threads shows."""
 
     def __init__(self):
-        self.buffer, self.threads, self.asked = bytearray(box.SIZE), (), 0
+        self.buffer, self.threads, self.asked, self.known = bytearray(box.SIZE), (), 0, False
         self.recorder, self.findings = Recorder(self.buffer), Findings()
         box.lay_out(self.buffer)
         box.seal(self.buffer)
@@ -44,7 +44,7 @@ class World:
 
     def observe(self):
         self.asked += 1
-        return observed(self.threads)
+        return observed(self.threads, self.known)
 
     def look(self, ages, serving):
         """Requests in flight, how old they are; and so many threads that serve."""
@@ -110,6 +110,19 @@ class TestAHang:
         assert (thread.title, thread.request, thread.seconds, thread.native_id) == ('GET /1', 1, 100.0, 1001)
         assert thread.frames == FRAMES and thread.detail == 'waits for a lock'
         assert (main.title, main.detail) == ('MainThread', 'waits for a socket')
+
+    @pytest.mark.parametrize('others, words', [
+        ([dict(detail='25% of a processor, at /site/view.py:7 in render')] * 2, '25% of a processor, at /site'),
+        ([dict(detail=f'{n}% of a processor', frames=(Frame('/site/view.py', n, 'render'),)) for n in (24, 26)],
+         'in render (/site/view.py).'),
+        ([dict(frames=(Frame('/site/view.py', 7, 'other'),)), dict(activity='sleep')], '25% of a processor, at /site'),
+    ], ids=['the very same', 'the same at other lines', 'other places'])
+    def test_what_most_do_is_counted_by_activity_and_place(self, world, others, words):
+        world.threads = tuple(state(n, **{'activity': 'running', **values}) for n, values in enumerate([
+            dict(detail='25% of a processor, at /site/view.py:7 in render'), *others], 1))
+        world.look([100, 90, 80], 3)
+        count = 1 if len({(s.activity, s.frames[0].function) for s in world.threads}) > 1 else 3
+        assert f'60 s: {count} of them: runs on the processor: {words}' in world.notes[0].title
 
     def test_it_is_noted_and_found_once(self, hanging):
         for _ in range(50):
@@ -228,6 +241,7 @@ class TestTheRing:
 
     def test_sixty_four_threads_that_wait_for_each_other(self, world):
         """More than the ring holds: what is said first of both stays."""
+        world.known = True
         world.threads = (*(state(n, holders=[n % 64 + 1]) for n in range(1, 65)), main_thread())
         world.look([100] * 64, 64)
         kinds = world.kinds
@@ -248,6 +262,7 @@ class TestDeadlocks:
     def deadlock(self, world):
         world.threads = (state(1, holders=[2], detail='held by 2'), state(2, holders=[1]), state(3))
         world.hangs.look_for_deadlock()
+        world.hangs.look_for_deadlock()
 
     def test_are_named_with_who_waits_for_whom(self, world):
         self.deadlock(world)
@@ -256,8 +271,45 @@ class TestDeadlocks:
                                         'held by 2; GET /2 (waitress-2) waits for a lock.')
         assert world.notes[1].frames == FRAMES
         finding, = world.findings
-        assert finding.severity == 'critical' and 'Restart Zope' in finding.action
+        assert finding.severity == 'warning' and finding.action.startswith('If they go on waiting, restart Zope;')
         assert world.hangs.lasts('deadlock')
+
+    def test_one_look_is_enough_where_the_locks_name_their_owners(self, world):
+        world.threads, world.known = (state(1, [2]), state(2, [1])), True
+        world.hangs.look_for_deadlock()
+        assert world.notes[0].title.startswith('Deadlock (the locks name their owners): GET /1')
+        finding, = world.findings
+        assert finding.severity == 'critical' and finding.action.startswith('Restart Zope;')
+
+    def test_what_is_inferred_must_be_seen_twice_in_a_row(self, world):
+        two, three = (state(1, [2]), state(2, [1])), (state(1, [2]), state(2, [3]), state(3, [1]))
+        for threads in (two, three, two, (state(1), state(2)), two):
+            world.threads = threads
+            world.hangs.look_for_deadlock()
+        assert world.notes == ()
+        world.hangs.look_for_deadlock()
+        assert world.kinds[0] == ('deadlock', 0)
+
+    def test_a_look_that_fails_is_none(self, world):
+        world.threads = two = (state(1, [2]), state(2, [1]))
+        world.hangs.look_for_deadlock()
+        world.threads = ()
+        world.hangs.look_for_deadlock()
+        assert world.notes == ()
+        world.threads = two
+        world.hangs.look_for_deadlock()
+        world.threads = ()
+        world.hangs.look_for_deadlock()
+        assert [kind for kind, _ in world.kinds] == ['deadlock'] * 3, 'it goes on'
+
+    def test_what_was_just_seen_is_told_and_begins_nothing(self, world):
+        seen = observed((state(1, [2]), state(2, [1])))
+        told, = world.hangs.known(seen)
+        assert (told.kind, told.ended, told.threads, told.severity) == ('deadlock', None, (1, 2), 'warning')
+        assert told.summary.startswith('Deadlock (inferred from the code): GET /1 (waitress-1) waits for a lock; ')
+        assert world.notes == () and list(world.findings) == [] and not world.hangs.lasts('deadlock')
+        self.deadlock(world)
+        assert len(world.hangs.known(seen)) == 1, 'the one that lasts'
 
     def test_once(self, world):
         self.deadlock(world)
@@ -275,7 +327,7 @@ class TestDeadlocks:
         assert world.hangs.known()[0].ended
 
     def test_two_at_once(self, world):
-        world.threads = (state(1, [2]), state(2, [1]), state(3, [4]), state(4, [3]))
+        world.threads, world.known = (state(1, [2]), state(2, [1]), state(3, [4]), state(4, [3])), True
         world.hangs.look_for_deadlock()
         assert len([kind for kind, ident in world.kinds if not ident]) == 2
         world.threads = world.threads[:2]
@@ -286,7 +338,7 @@ class TestDeadlocks:
         assert [note.ident for note in hangnotes.threads(world.notes, lasting)] == [1, 2]
 
     def test_a_hang_says_if_it_is_one(self, world):
-        world.threads = (state(1, [2]), state(2, [1]))
+        world.threads, world.known = (state(1, [2]), state(2, [1])), True
         world.look([100, 90], 2)
         assert world.kinds == [('hang', 0), ('hang', 1), ('hang', 2), ('deadlock', 0), ('deadlock', 1), ('deadlock', 2)]
         assert world.asked == 1, 'both are told from one look'
@@ -333,6 +385,23 @@ class TestSpinning:
         self.spin(world, 1.0, 1.0)
         world.hangs.look_for_spinning((), {})
         assert world.kinds[-1] == ('spinning-ended', 0)
+
+    def test_a_look_that_fails_ends_nothing(self, world):
+        self.spin(world, 1.0, 1.0)
+        world.hangs.look_for_spinning((), {1000 + MAIN: 1.0})
+        assert world.hangs.lasts('spinning')
+
+    def test_it_serves_a_request_now(self, world):
+        self.spin(world, 1.0, 1.0)
+        self.spin(world, 1.0, request={'number': 1})
+        assert world.kinds[-1] == ('spinning-ended', 0)
+
+    @pytest.mark.parametrize('kind, severity', [('main', 'critical'), ('other', 'warning')])
+    def test_a_thread_of_other_code_may_have_much_to_do(self, world, kind, severity):
+        self.spin(world, 1.0, 1.0, kind=kind)
+        finding, = world.findings
+        hang, = world.hangs.known()
+        assert (finding.severity, hang.severity) == (severity, severity)
 
     def test_without_a_name_and_a_stack(self, world):
         self.spin(world, 1.0, 1.0, name='', frames=())

@@ -84,6 +84,7 @@ class Server:
             request = {'number': slot.number, 'method': 'GET', 'path': slot.key[1], 'started': 0.0, 'seconds': 1.0}
             yield ThreadState(slot.ident, slot.native_id, slot.thread.name, 'worker', 'lock', '',
                               seen.get(slot.ident, ()), request=request if slot.on else None, holders=holders)
+        yield ThreadState(1, 1, 'MainThread', 'main', 'listening')
 
     def stop(self):
         self.end.set()
@@ -202,8 +203,9 @@ class TestWhileAllThreadsAreBusy:
         until(lambda: kinds(rounds) == ['hang'], 'a hang')
         answer = ask(tmp_path, 'stacks', PATIENCE)
         assert [hang['kind'] for hang in answer['hangs']] == ['hang'] and answer['hangs'][0]['ended'] is None
-        assert {thread['request']['path'] for thread in answer['threads']} == {'/0', '/1'}
-        for thread in answer['threads']:
+        *serving, main = answer['threads']
+        assert {thread['request']['path'] for thread in serving} == {'/0', '/1'} and main['name'] == 'MainThread'
+        for thread in serving:
             assert 'serve' in [frame['function'] for frame in thread['frames']] and thread['activity'] == 'lock'
         assert {slow['path'] for slow in answer['slow']} == {'/0', '/1'}
         assert all(slow['samples'] and slow['shares'] and slow['ended'] is None for slow in answer['slow'])
@@ -236,7 +238,7 @@ class TestWhileAllThreadsAreBusy:
             raise ValueError('broken')
         life.gauge = SimpleNamespace(measured=fail, look=lambda: None)
         watching(rounds, lambda: tuple(server.states()))
-        assert len(rounds.snapshot()) == 2
+        assert len(rounds.snapshot()) == 3
         assert [finding.id for finding in life.findings] == ['measured-stacks']
 
 
@@ -251,6 +253,28 @@ class TestDeadlocks:
         server.stop()
         server.deadlocked = False
         until(lambda: kinds(rounds) == ['deadlock', 'deadlock-ended'], 'its end')
+
+    def test_one_among_threads_that_hang_is_found_where_no_request_is_slow_yet(self, life, rounds, server):
+        rounds.slow.are_in_flight = lambda: False
+        server.deadlocked = True
+        watching(rounds, lambda: tuple(server.states()))
+        rounds.start()
+        until(lambda: kinds(rounds) == ['hang', 'deadlock'], 'the deadlock')
+
+    def test_two_looks_with_a_pause_are_not_one_after_the_other(self, rounds, server):
+        server.deadlocked, slow = True, [True, False, True]
+        threads = watching(rounds, lambda: tuple(server.states()))
+        rounds.slow.are_in_flight = lambda: slow.pop()
+        for _ in range(3):
+            rounds._look_for_deadlock()
+        assert threads.asked == 2 and kinds(rounds) == []
+
+    def test_one_that_was_just_seen_is_told_at_once_by_whoever_is_asked(self, life, rounds, server):
+        server.deadlocked = True
+        watching(rounds, lambda: tuple(server.states()))
+        hang, = rounds.tell_stacks()['hangs']
+        assert (hang['kind'], hang['ended'], hang['severity']) == ('deadlock', None, 'warning')
+        assert kinds(rounds) == [] and list(life.findings) == [], 'the heartbeat alone begins it'
 
     def test_nobody_looks_at_threads_while_all_is_well(self, rounds):
         threads = watching(rounds, tuple)

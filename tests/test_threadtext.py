@@ -70,6 +70,16 @@ def test_what_lasts_is_not_well():
     assert is_well(tidy(document(hangs=ended, slow=document()['slow'][1:])))
 
 
+@pytest.mark.parametrize('kind, severity, well', [
+    ('spinning', 'warning', True), ('spinning', 'critical', False), ('deadlock', 'warning', False),
+    ('hang', 'critical', False), ('spinning', None, False)])
+def test_a_thread_of_other_code_may_have_much_to_do(kind, severity, well):
+    hang = document()['hangs'][0] | {'kind': kind, 'severity': severity}
+    if severity is None:
+        del hang['severity']                            # as another release answers
+    assert is_well(tidy(document(slow=[], hangs=[hang]))) == well
+
+
 def test_requests_first_by_age_then_the_main_thread_and_idle_ones_apart():
     loud, quiet = ordered(tidy(document())['threads'])
     assert [t['name'] for t in loud] == ['waitress-0', 'waitress-1', 'waitress-3', 'MainThread', 'grpc_poller']

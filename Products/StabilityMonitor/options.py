@@ -77,8 +77,8 @@ OPTIONS = (
     Option('enabled', switch, 'on', 'Off: the product records nothing and only shows its tab.'),
     Option('directory', str, '', 'Where breadcrumbs and the archive live; empty: CLIENT_HOME/stability.'),
     Option('slow-request', seconds, '30s', 'A request older than this is slow: its stack is kept.', 0.1),
-    Option('stall', seconds, '60s', 'All workers busy longer than this, or no heartbeat for so long: the site hangs.',
-           0.5),
+    Option('stall', seconds, '60s', "All workers busy longer than this, the server's loop blocked, or no heartbeat for "
+           'so long: the site hangs.', 0.5),
     Option('sample-interval', seconds, '1s', 'How often the vital signs are taken.', 0.05),
     Option('keep-runs', count, '200', 'How many archived runs are kept.', 1),
     Option('keep-days', count, '90', 'How many days an archived run is kept.', 1),

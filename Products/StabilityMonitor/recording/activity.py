@@ -105,7 +105,7 @@ class Facts:
 
     @property
     def where(self) -> str:
-        frame = _own_frame(self.frames)
+        frame = own_frame(self.frames)
         return f'at {place(frame.file, frame.line, frame.function)}' if frame else ''
 
 
@@ -289,6 +289,6 @@ def _front(frames):
     return next((frame for frame in frames if not (_is_library(frame) and frame.file.endswith(_PLUMBING))), None)
 
 
-def _own_frame(frames):
+def own_frame(frames):
     """The innermost frame that is not of Python's library: where an administrator looks."""
     return next((frame for frame in frames if not _is_library(frame)), frames[0] if frames else None)

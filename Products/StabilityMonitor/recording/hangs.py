@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from ..records import Note
 from . import loglater
+from .activity import own_frame
 from .activity import words
 
 #: So many threads of one hang, and of one deadlock, are noted: the ring must hold both, and some events besides.
@@ -23,6 +24,8 @@ _KEPT = 50
 _WORKERS, _LOOP = 'hang', ('hang', 'loop')
 #: A thread "spins" when it wants so much of one processor, at so many looks in a row, until it wants but so much.
 SPINNING, _LOOKS, _CALM = 0.8, 2, 0.5
+#: Who spins, and how bad that is: a thread of other code may have much to do.
+_SPINNERS = {'main': 'critical', 'other': 'warning'}
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Hang:
     summary: str
     ended: float | None = None
     threads: tuple[int, ...] = ()                       # idents of those that are in it, where they have one
+    severity: str = 'critical'                          # as of a finding
 
 
 class Hangs:
@@ -41,6 +45,7 @@ class Hangs:
 
     def __init__(self, recorder, observe, findings, stall: float):
         self.recorder, self.observe, self.findings, self.stall = recorder, observe, findings, stall
+        self.suspected = set()                          # circles of locks that the last look has shown
         self._lasting, self._past, self._busy, self._place = {}, [], {}, ()
 
     # -- nobody answers ------------------------------------------------------------------------------
@@ -103,22 +108,26 @@ class Hangs:
     # -- locks ---------------------------------------------------------------------------------------
 
     def look_for_deadlock(self, seen=None) -> None:
-        """Called while something takes long: a request is slow, nobody answers, or a deadlock was found before."""
-        seen = self.observe() if seen is None else seen
-        states = {state.ident: state for state in seen.states}
-        found = {tuple(sorted(deadlock.idents)): deadlock for deadlock in seen.deadlocks}
-        for key in [k for k in self._lasting if k[0] == 'deadlock' and k[1] not in found]:
-            self._end(key, 'It has dissolved.')
-        for idents, deadlock in found.items():
-            if ('deadlock', idents) not in self._lasting:
-                self._begin_deadlock(('deadlock', idents), [states[i] for i in deadlock.idents if i in states],
-                                     'the locks name their owners' if deadlock.known else 'inferred from the code')
+        """Called while something takes long: a request is slow, nobody answers, or a deadlock was found before.
 
-    def _begin_deadlock(self, key, cycle, source):
-        summary = '; '.join(f'{_who(state)} {words(state)}' for state in cycle)
-        self._begin(key, 'deadlock', Hang('deadlock', time.time(), f'Deadlock ({source}): {summary}.', threads=key[1]),
-                    'Restart Zope; then take the locks in one order everywhere, or fewer of them.')
-        for state in cycle[:_MOST_IN_CYCLE]:
+        What is only inferred from the code must be seen in two looks one after the other.
+        """
+        seen = self.observe() if seen is None else seen
+        if not seen.states:
+            return                                      # the look has failed
+        found = {_key(deadlock): deadlock for deadlock in seen.deadlocks}
+        for key in [k for k in self._lasting if k[0] == 'deadlock' and k not in found]:
+            self._end(key, 'It has dissolved.')
+        for key, deadlock in found.items():
+            if key not in self._lasting and (deadlock.known or key in self.suspected):
+                self._begin_deadlock(key, deadlock, seen)
+        self.suspected = set(found)
+
+    def _begin_deadlock(self, key, deadlock, seen):
+        action = 'Restart Zope' if deadlock.known else 'If they go on waiting, restart Zope'
+        self._begin(key, 'deadlock', _deadlock(deadlock, seen),
+                    f'{action}; then take the locks in one order everywhere, or fewer of them.')
+        for state in _cycle(deadlock, seen)[:_MOST_IN_CYCLE]:
             self.recorder.note(_note('deadlock', state))
 
     # -- processors ----------------------------------------------------------------------------------
@@ -128,19 +137,22 @@ class Hangs:
 
         `loads`: {native id: share of the time since the last look that it had a processor, or was ready for one}.
         """
-        idle = {state.native_id: state for state in states if not state.request and state.kind in ('main', 'other')}
+        idle = {state.native_id: state for state in states if not state.request and state.kind in _SPINNERS}
         load = {tid: loads.get(tid, 0.0) for tid in idle}
         self._busy = {tid: self._busy.get(tid, 0) + 1 for tid in load if load[tid] >= SPINNING}
         for tid, looks in self._busy.items():
             if looks >= _LOOKS and ('spinning', tid) not in self._lasting:
                 self._begin_spinning(idle[tid], load[tid])
-        for key in [k for k in self._lasting if k[0] == 'spinning' and load.get(k[1], 0.0) < _CALM]:
+        seen = {state.native_id for state in states}
+        for key in [k for k in self._lasting if k[0] == 'spinning' and (
+                loads.get(k[1], 0.0) < _CALM or k[1] in seen and k[1] not in idle)]:
             self._end(key, 'It has stopped.')
 
     def _begin_spinning(self, state, load):
         summary = f'{_called(state)}, which serves no request, uses {min(load, 1):.0%} of a processor{_at(state)}'
         self._begin(('spinning', state.native_id), 'spinning',
-                    Hang('spinning', time.time(), f'{summary}.', threads=_idents([state])),
+                    Hang('spinning', time.time(), f'{summary}.', threads=_idents([state]),
+                         severity=_SPINNERS[state.kind]),
                     'Look at its stack among the threads, and at the known issues of the server.')
         self.recorder.note(_note('spinning', state))
 
@@ -148,7 +160,7 @@ class Hangs:
 
     def _begin(self, key, kind, hang, action='Look at the threads: each says what it waits for.'):
         self._lasting[key] = hang
-        self.findings.add(_id(key), hang.summary, '', action, 'critical')
+        self.findings.add(_id(key), hang.summary, '', action, hang.severity)
         self.recorder.note(Note(0, hang.started, kind, 0, title=hang.summary))
 
     def _end(self, key, how):
@@ -159,16 +171,37 @@ class Hangs:
         self.recorder.note(Note(0, now, f'{hang.kind}-ended', 0, seconds=now - hang.started, title=hang.summary))
         loglater.log(logging.WARNING, '%s %s It lasted %.1f s.', hang.summary, how, now - hang.started)
 
-    def lasts(self, kind: str) -> bool:
-        return any(hang.kind == kind for hang in list(self._lasting.values()))
+    def lasts(self, *kinds: str) -> bool:
+        return any(hang.kind in kinds for hang in list(self._lasting.values()))
 
-    def known(self) -> list[Hang]:
-        """Those that last, then those that ended, newest first."""
-        return list(self._lasting.values()) + self._past[::-1]
+    def known(self, seen=None) -> list[Hang]:
+        """Those that last, then those that ended, newest first; with the deadlocks of what was `seen` just now.
+
+        Any thread may ask: nothing begins by that, or ends.
+        """
+        lasting = dict(self._lasting)
+        new = [_deadlock(found, seen) for found in (seen.deadlocks if seen else ()) if _key(found) not in lasting]
+        return [*new, *lasting.values(), *self._past[::-1]]
 
 
 def _id(key):
     return key if isinstance(key, str) else f'{key[0]}-{key[1]}'
+
+
+def _key(deadlock):
+    return 'deadlock', tuple(sorted(deadlock.idents))
+
+
+def _cycle(deadlock, seen):
+    states = {state.ident: state for state in seen.states}
+    return [states[ident] for ident in deadlock.idents if ident in states]
+
+
+def _deadlock(deadlock, seen):
+    source = 'the locks name their owners' if deadlock.known else 'inferred from the code'
+    summary = '; '.join(f'{_who(state)} {words(state)}' for state in _cycle(deadlock, seen))
+    return Hang('deadlock', time.time(), f'Deadlock ({source}): {summary}.', threads=_key(deadlock)[1],
+                severity='critical' if deadlock.known else 'warning')
 
 
 def _serving(seen):
@@ -194,13 +227,27 @@ def _note(kind, state):
 
 def _mostly(states):
     """What most of them do, in words; and what those do that they wait for."""
-    doing = [words(state) for state in states]
-    if not doing:
+    groups = {}
+    for state in states:
+        groups.setdefault((state.activity, _where(state)), []).append(state)
+    if not groups:
         return 'it is not known what they do'
-    most = max(doing, key=doing.count)
+    most = max(groups.values(), key=len)
     holders = {ident for state in states for ident in state.holders}
-    roots = [f'; {_who(state)} {words(state)}' for state in states if state.ident in holders and not state.holders]
-    return f'{doing.count(most)} of them: {most}' + ''.join(root for root in roots if most not in root)
+    roots = [f'; {_who(state)} {words(state)}' for state in states
+             if state.ident in holders and not state.holders and state not in most]
+    return f'{len(most)} of them: {_together(most)}' + ''.join(roots)
+
+
+def _together(states):
+    """What all of them do at one place: the share of a processor that one has, or its line, is wrong for others."""
+    same = len({words(state) for state in states}) == 1
+    return words(states[0] if same else replace(states[0], detail=_where(states[0])))
+
+
+def _where(state):
+    frame = own_frame(state.frames)
+    return f'in {frame.function} ({frame.file})' if frame else ''
 
 
 def _who(state):

@@ -154,8 +154,10 @@ class Rounds:
         return self.observe().states
 
     def _look_for_deadlock(self):
-        if self.slow.are_in_flight() or self.hangs.lasts('deadlock'):
+        if self.slow.are_in_flight() or self.hangs.lasts('deadlock', 'hang'):
             self.hangs.look_for_deadlock()
+        else:
+            self.hangs.suspected.clear()                # two looks with a pause are not one after the other
 
     def _look_for_spinning(self):
         serving, loads = {slot.native_id for slot in list(self.recorder.slots.values())}, self.threads.busiest()
@@ -170,10 +172,11 @@ class Rounds:
 
     def tell_stacks(self) -> dict:
         """What every thread does, which requests are slow, and what hangs: for pages, and for those who ask."""
+        seen = self.observe()
         return {'time': time.time(), 'threads': [shallow(state) | {'frames': [shallow(f) for f in state.frames]}
-                                                 for state in self.snapshot()],
+                                                 for state in seen.states],
                 'slow': [profile.to_json() for profile in self.slow.known()],
-                'hangs': [shallow(hang) for hang in self.hangs.known()]}
+                'hangs': [shallow(hang) for hang in self.hangs.known(seen)]}
 
     # -- the end ---------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ _THREAD = {'ident': 0, 'native_id': 0, 'name': '', 'kind': 'other', 'activity': 
            'cpu': None, 'cpu_seconds': 0.0, 'request': None, 'stack_size': 0, 'stack_used': 0, 'holders': []}
 _PROFILE = {'number': 0, 'ident': 0, 'method': '', 'path': '', 'started': 0.0, 'seconds': 0.0, 'ended': None,
             'samples': 0, 'shares': [], 'frames': [], 'stacks': []}
-_HANG = {'kind': '', 'started': 0.0, 'summary': '', 'ended': None, 'threads': []}
+_HANG = {'kind': '', 'started': 0.0, 'summary': '', 'ended': None, 'threads': [], 'severity': 'critical'}
 _SHARE = {'file': '', 'function': '', 'within': 0.0, 'own': 0.0}
 _KINDS = ('worker', 'main', 'other')
 
@@ -85,8 +85,9 @@ def is_lasting(item: dict) -> bool:
 
 
 def is_well(document: dict) -> bool:
-    """No hang, deadlock, spinning thread or slow request at present."""
-    return not any(map(is_lasting, [*document['hangs'], *document['slow']]))
+    """No hang, deadlock or slow request at present, and no thread that spins and should not."""
+    grave = [hang for hang in document['hangs'] if hang['kind'] != 'spinning' or hang['severity'] == 'critical']
+    return not any(map(is_lasting, [*grave, *document['slow']]))
 
 
 def ordered(threads: list[dict], own: int = 0) -> tuple[list[dict], list[dict]]:

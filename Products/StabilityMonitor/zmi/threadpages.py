@@ -38,6 +38,8 @@ _UNKNOWN = ('fa-question-circle', 'calm')
 _HANGS = {'hang': ('Nobody answers', 'fa-hand-paper'), 'deadlock': ('Deadlock', 'fa-lock'),
           'spinning': ('A thread spins', 'fa-sync-alt')}
 _IDENT = re.compile(r'\b(?:thread )?0x([0-9a-f]{1,16})\b')
+#: The title says that it is one.
+_DEADLOCK = re.compile(r'Deadlock \(([^)]*)\): (.*)\.')
 _TIGHT, _BUSY, _SHARES, _LEAST_SHARE = 3 / 4, 0.5, 8, 0.01
 
 
@@ -142,7 +144,7 @@ def _hang(hang, now, names):
     title, icon = _HANGS.get(hang['kind'], (hang['kind'], 'fa-exclamation-triangle'))
     end = now if is_lasting(hang) else hang['ended']
     return {'title': title, 'icon': icon, 'since': clocktime(hang['started']),
-            'summary': _told(hang['summary'].removeprefix('Deadlock: '), names),
+            'summary': _told(_DEADLOCK.sub(r'\2 (\1).', hang['summary']), names),
             'lasted': age(max(0.0, end - hang['started']))}
 
 
