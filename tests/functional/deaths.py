@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 
 from Products.StabilityMonitor import blackboxreader
+from Products.StabilityMonitor.postmortem import hangnotes
 from Products.StabilityMonitor.rundirectory import BLACKBOX
 from Products.StabilityMonitor.rundirectory import CONTEXT
 from Products.StabilityMonitor.rundirectory import mark_name
@@ -118,8 +119,8 @@ def in_flight(*paths):
 def all_wait_for_a_lock(site):
     for _ in range(site.threads):
         site.background('/wait')
-    wait_for(lambda: (last := site.recording().last_sample) and last.overdue >= last.workers == site.threads,
-             PATIENCE, 'all workers overdue')
+    wait_for(lambda: (last := site.recording().last_sample) and last.overdue >= last.workers == site.threads
+             and hangnotes.lasting(site.recording().notes), PATIENCE, 'all workers overdue, and a note of that')
 
 
 def c_code_holds_the_gil(site):
@@ -239,5 +240,18 @@ def memory_cgroup(size):
         group.rmdir()
 
 
-def inside(group):
-    return Setting(prefix=('sh', '-c', f'echo $$ > {group}/cgroup.procs && exec "$@"', 'sh'))
+def inside(group, setting):
+    return dataclasses.replace(setting, prefix=('sh', '-c', f'echo $$ > {group}/cgroup.procs && exec "$@"', 'sh'))
+
+
+def all_wait_and_a_thread_is_hungry(site):
+    site.get(f'/eat_memory_later?sign={_sign(site)}')
+    all_wait_for_a_lock(site)
+
+
+def let_it_eat(site):
+    _sign(site).touch()
+
+
+def _sign(site):
+    return site.home / 'eat'

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.zope
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One way to die, and what must be said of it.  `says` are words of the summary or the evidence."""
+    """One way to die, and what must be said of it.  `says` and `mentions` are words of the summary or the evidence."""
 
     id: str
     die: object
@@ -40,6 +40,7 @@ class Row:
     before: object = None
     setting: Setting = USUAL
     says: str = ''
+    mentions: tuple = ()
     not_ruled_out: str = ''
     ruled_out: tuple = ()
 
@@ -135,13 +136,16 @@ SURVIVED = (
 
 _LOCK, _GIL = deaths.all_wait_for_a_lock, deaths.c_code_holds_the_gil
 _WAITING, _HOLDING = ('/wait',) * 4, ('/hold_gil',)
+#: Who, where, since when and for how long.
+_TOLD = ('All 4 threads that serve have been busy with requests for longer than 1 s: 4 of them: ', ' in wait, since 2',
+         ' sec until the end.')
 HANGS = (
     Row('SIGTERM while hung on a lock', by('SIGTERM'), 'hung', -15, 'SIGTERM', before=_LOCK, requests=_WAITING,
         setting=STALLING, confidence='strong', says='All threads that serve were busy'),
     Row('SIGKILL while hung on a lock', by('SIGKILL'), 'hung', -9, before=_LOCK, requests=_WAITING, setting=STALLING,
         says='was killed'),
     *(Row(f'{name} while hung on a lock', by(name), verdict, code, name, before=_LOCK, requests=_WAITING,
-          setting=STALLING) for name, verdict, code in (
+          setting=STALLING, mentions=_TOLD) for name, verdict, code in (
               ('SIGINT', 'hung', 0), ('SIGUSR2', 'hung', -12), ('SIGSEGV', 'crashed', -11))),
     Row('SIGTERM while C code holds the GIL', by('SIGTERM'), 'hung', -15, 'SIGTERM', before=_GIL, requests=_HOLDING,
         setting=STALLING, confidence='strong', says='interpreter lock (GIL)'),
@@ -207,7 +211,8 @@ def check(row, run, previous):
 
 
 def check_words(row, previous):
-    assert row.says in ' '.join([previous['summary'], *(e['fact'] for e in previous['evidence'])])
+    told = ' '.join([previous['summary'], *(e['fact'] for e in previous['evidence'])])
+    assert [words for words in (row.says, *row.mentions) if words not in told] == [], told
     ruled_out, candidates = (' '.join(previous[key]) for key in ('ruled_out', 'candidates'))
     assert [words for words in row.ruled_out if words not in ruled_out] == []
     assert row.not_ruled_out in candidates and (not row.not_ruled_out or row.not_ruled_out not in ruled_out)
@@ -287,20 +292,32 @@ def test_an_unmonitored_zope_has_the_same_exit_status(site, row):
 
 # -- memory --------------------------------------------------------------------------------------------
 
+_OOM = dict(verdict='out-of-memory', exit=-9, signal='SIGKILL',
+            confidence='certain' if os.access('/dev/kmsg', os.R_OK) else 'strong')
+HUNGRY = (
+    Row('out of memory', page('/eat_memory'), requests=('/eat_memory',), **_OOM),
+    Row('out of memory while hung on a lock', deaths.let_it_eat, before=deaths.all_wait_and_a_thread_is_hungry,
+        requests=_WAITING, setting=STALLING, mentions=_TOLD, **_OOM),
+)
+
+
 @pytest.mark.root
-def test_out_of_memory(site):
+@pytest.mark.parametrize('row', rows(HUNGRY))
+def test_out_of_memory(site, row):
     try:
         with deaths.memory_cgroup(300 << 20) as group:
-            out_of_memory(site, group)
+            out_of_memory(site, group, row)
     except PermissionError as error:
         pytest.skip(f'no memory cgroup can be made here: {error}')
     assert not group.exists()
 
 
-def out_of_memory(site, group):
-    site.run_as(deaths.inside(group))
+def out_of_memory(site, group, row):
+    site.run_as(deaths.inside(group, row.setting))
     run = site.run_directory.name
-    assert site.crash('/eat_memory') == -9
+    if row.before:
+        row.before(site)
+    row.die(site)
+    assert site.wait_exit() == row.exit
     site.run_as(USUAL)
-    check(Row('out of memory', None, 'out-of-memory', -9, 'SIGKILL', requests=('/eat_memory',),
-              confidence='certain' if os.access('/dev/kmsg', os.R_OK) else 'strong'), run, site.previous())
+    check(row, run, site.previous())

@@ -111,6 +111,16 @@ def eat_memory(self):
         eaten.append(b'x' * (8 << 20))
 
 
+def eat_memory_later(self, sign):
+    """In a thread that serves nobody, as soon as that file is there."""
+    def eat():
+        while not os.path.exists(sign):
+            time.sleep(0.02)
+        eat_memory(None)
+    threading.Thread(target=eat, daemon=True).start()
+    return 'it waits for the sign'
+
+
 # -- the main thread ---------------------------------------------------------------------------------
 
 def raise_in_main(self):
