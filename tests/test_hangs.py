@@ -93,6 +93,17 @@ class TestAHang:
         assert [note.kind for note in world.notes] == ['hang'] * hangs
         assert world.asked == hangs, 'the threads are looked at only when something is wrong'
 
+    def test_does_not_begin_while_the_server_shuts_down_but_goes_on(self, world):
+        """Waitress ends its idle threads first, and waits for the last ones."""
+        world.hangs.is_over = lambda: True
+        world.look([61], 1)
+        assert world.notes == () and world.recording.words['hung_since'] == 0
+        world.hangs.is_over = lambda: False
+        world.look([61], 1)
+        world.hangs.is_over = lambda: True
+        world.look([62], 1)
+        assert world.hangs.lasts('hang')
+
     def test_since_the_last_free_thread_became_busy(self, world):
         before = time.time() - 61
         world.look([100, 61, 90], 3)

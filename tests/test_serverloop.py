@@ -102,6 +102,14 @@ def test_a_shut_down_may_take_its_time(world, doing):
     assert world.looks(doing, 99) == 0 and world.loop.place == ()
 
 
+@pytest.mark.parametrize('doing, left', [(LISTENS, False), (BLOCKED, False), ((LOCK, LOOP, RUN, MAIN), False),
+                                         ((SHUTDOWN, RUN, MAIN), True), ((MAIN,), True)])
+def test_a_server_shuts_down_that_has_left_its_loop(world, doing, left):
+    world.doing = doing
+    assert world.loop.is_left() == left
+    assert not World().loop.is_left(), 'another server, for all that is known'
+
+
 def test_a_suspended_process_is_measured_anew(world):
     world.looks(BLOCKED, 3)
     assert world.looks(BLOCKED, 1, pause=3600) == 0

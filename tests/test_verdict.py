@@ -165,6 +165,8 @@ TABLE = [
     ('the loop of the server stood, killed', traces(**LOOP_STANDS), 'hung', 'strong', None, 'The loop stands, since'),
     ('a hang of which only the word is left', traces(recording=recording({'hung_since': STARTED + 50}, samples=(
         sample(350),))), 'hung', 'strong', None, 'black box A hang had begun at 2026-09-21 14:14:10 UTC'),
+    ('a shut-down that waited for the last threads', traces(recording=recording(
+        {'finished': STARTED + 70}, samples=(sample(overdue=1, workers=1),))), 'stopped', 'certain', None, ''),
     ('some overdue', traces(recording=recording(samples=(sample(overdue=3),))), 'vanished', 'likely', None, ''),
     ('no workers at all', traces(recording=recording(samples=(sample(workers=0),))), 'vanished', 'likely', None, ''),
     ('the heartbeat stood still', traces(hang=mark(), marks=marks('SIGTERM')), 'hung', 'strong', 'SIGTERM', '(GIL)'),

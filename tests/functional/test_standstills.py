@@ -56,6 +56,44 @@ def test_a_hang_that_dissolves_is_an_event(site):
     assert [(hang['kind'], hang['ended'] is None) for hang in previous['hangs']] == [('hang', False)]
 
 
+def test_a_loop_that_goes_on_is_an_event_even_of_a_process_that_was_suspended(site):
+    site.run_as(STANDING)
+    site.still, run, sign = True, site.run_directory.name, site.home / 'go-on'
+    asked = site.background(f'/lock_out_main?until={sign}')
+    wait_for(lambda: hangnotes.lasting(site.recording().notes), PATIENCE, 'the hang')
+    site.signal('SIGSTOP')
+    site.signal('SIGCONT')
+    rounds_pass(site)
+    sign.touch()
+    asked.join()
+    wait_for(lambda: not hangnotes.lasting(site.recording().notes), PATIENCE, 'its end')
+    assert site.answers()
+    site.end('SIGTERM')
+    site.run_as(STANDING)
+    previous = site.previous()
+    assert (previous['run'], previous['verdict']) == (run, 'stopped'), previous['evidence']
+    assert [(hang['kind'], hang['ended'] is None) for hang in previous['hangs']] == [('hang', False)]
+
+
+def test_a_shut_down_that_waits_for_a_request_is_no_hang(site):
+    """Waitress gives its threads five seconds, which is longer than `stall` is here."""
+    site.run_as(STANDING)
+    site.still, run = True, site.run_directory.name
+    site.background('/sleep_long')
+    wait_for(lambda: site.recording().in_flight, PATIENCE, 'the request')
+    rounds_pass(site)
+    site.end('SIGINT')
+    site.run_as(STANDING)
+    previous = site.previous()
+    assert (previous['run'], previous['verdict'], previous['hangs']) == (run, 'stopped', []), previous['evidence']
+
+
+def rounds_pass(site):
+    """The heartbeat looks at the loop of the server."""
+    before = site.recording().last_sample.monotonic
+    wait_for(lambda: site.recording().last_sample.monotonic > before + 2, PATIENCE, 'two rounds')
+
+
 def test_a_gil_that_was_given_back_is_outlived(site):
     run, previous = hung_for_a_while(site, ['/keep_gil?seconds=3'], lambda: site.recording().survived['deadman'])
     assert (previous['run'], previous['verdict']) == (run, 'stopped'), previous['evidence']

@@ -92,11 +92,13 @@ def _count_the_stock():
         pass
 
 
-def lock_out_main(self):
-    """MainThread waits for a lock as long as this request has it."""
+def lock_out_main(self, until=''):
+    """MainThread waits for a lock as long as this request has it: until that file is there."""
     with LOCK_OF_STOCK:
         _server().trigger.pull_trigger(_count_the_stock)
-        time.sleep(600)
+        while not (until and os.path.exists(until)):
+            time.sleep(0.5)
+    return 'it goes on'
 
 
 # -- processors ----------------------------------------------------------------------------------------

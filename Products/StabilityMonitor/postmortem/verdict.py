@@ -245,7 +245,8 @@ def _exception(t):
 
 def _all_overdue(t):
     sample = t.recording.last_sample if t.recording else None
-    return bool(sample and sample.workers and sample.overdue >= sample.workers)
+    ends = t.word('finished') and not t.word('hung_since')      # whose idle threads have ended already
+    return bool(sample and sample.workers and sample.overdue >= sample.workers and not ends)
 
 
 def _how_stopped(t):

@@ -41,10 +41,12 @@ class Hang:
 
 
 class Hangs:
-    """`observe` gives a threads.Observation; it is asked only when something seems wrong."""
+    """`observe` gives a threads.Observation; it is asked only when something seems wrong.  `is_over`: the server shuts
+    down, and waits for the last of its threads."""
 
-    def __init__(self, recorder, observe, findings, stall: float):
+    def __init__(self, recorder, observe, findings, stall: float, is_over=lambda: False):
         self.recorder, self.observe, self.findings, self.stall = recorder, observe, findings, stall
+        self.is_over = is_over
         self.suspected = set()                          # circles of locks that the last look has shown
         self._lasting, self._past, self._busy, self._place = {}, [], {}, ()
 
@@ -53,7 +55,7 @@ class Hangs:
     def look(self, busy: list[float], serving: int, now: float) -> None:
         """At each beat: when the requests in flight began, how many threads serve, now; all monotonic."""
         hangs = bool(busy) and len(busy) >= serving and now - max(busy) > self.stall
-        if hangs and _WORKERS not in self._lasting:
+        if hangs and _WORKERS not in self._lasting and not self.is_over():
             self._begin_hang(len(busy), now - max(busy))
         elif not hangs and _WORKERS in self._lasting:
             self._end_of_hang(_WORKERS, 'It answers again.')

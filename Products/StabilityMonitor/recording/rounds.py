@@ -40,8 +40,8 @@ class Rounds:
         self.workers = Workers(self.recorder)
         self.threads = ThreadWatch(self.recorder)
         self.slow = SlowRequests(self.recorder, self.options.slow_request, self.options.sample_interval, self.snapshot)
-        self.hangs = Hangs(self.recorder, self.observe, life.findings, self.options.stall)
         self.loop = ServerLoop(self.recorder, ROUND * self.options.sample_interval)
+        self.hangs = Hangs(self.recorder, self.observe, life.findings, self.options.stall, self.loop.is_left)
         self.deadman = self.inbox = None
         self._marks = SurvivedMarks(self.recorder, life.mark_files())
         duties = [self.take_sample, self._look_for_slow, self._marks.check, self.recorder.release_dead_slots]

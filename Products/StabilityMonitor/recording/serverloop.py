@@ -41,6 +41,11 @@ class ServerLoop:
         self.place, self._reading, self._looked = *seen, now
         self.stood = now - self._since if self.place else 0.0
 
+    def is_left(self) -> bool:
+        """Whether MainThread has come out of the loop: the server shuts down."""
+        codes = [spot.code for spot in self.stack(threading.main_thread().ident)]
+        return self._caller is not None and self._caller not in codes
+
     def _outside(self, main):
         spots = self.stack(main.ident)
         frames, codes = frames_of(spots), [spot.code for spot in spots]
