@@ -2,12 +2,14 @@
 import dataclasses
 import json
 import re
+import threading
 import time
 import urllib.parse
 from types import SimpleNamespace
 
 import pytest
 import zope.interface.verify
+from programs.handshake import until
 from synthetic import HERE
 from synthetic import record
 
@@ -115,22 +117,39 @@ def test_the_probe_is_a_finding_too(life):
     assert [f.id for f in here.look().shown] == ['recursion-probe', 'a']
 
 
+class Waits(Fixed):
+    """A check that answers when it may."""
+
+    def __init__(self, *findings):
+        super().__init__(*findings)
+        self.go = threading.Event()
+
+    def look(self, site):
+        self.go.wait(60)
+        return super().look(site)
+
+
 def test_who_asks_from_outside_is_answered_at_once_and_gets_a_run_that_is_fresh(life):
-    here = standing.of(life)
+    here, check = standing.of(life), Waits(warning('a'))
+    here.checks = Background(here._site, [check], time_limit=60)
     first = here.answer()
-    assert first['running'] and first['when'] is None and here.checks.wait(20)
+    assert first['running'] and first['when'] is None
+    check.go.set()
+    assert here.checks.wait(20)
+    here.checks.results = dataclasses.replace(here.checks.results, when=time.time() + 60)
     second = here.answer()
     assert not second['running'] and second['when'] and json.dumps(second)
+    check.go.clear()
     here.checks.results = dataclasses.replace(here.checks.results, when=time.time() - standing.FRESH - 1)
-    assert here.answer()['running'] and here.checks.wait(20)
+    assert here.answer()['running']
+    check.go.set()
+    assert here.checks.wait(20)
 
 
 def test_the_last_word_lies_in_the_directory_of_the_run(life):
     asked(life, warning('a'))
-    folder, end = life.directory.path, time.monotonic() + 20
-    while not standing.last_word(folder) and time.monotonic() < end:
-        time.sleep(0.01)
-    word = standing.last_word(folder)
+    folder = life.directory.path
+    word = until(lambda: standing.last_word(folder), 'the last word')
     assert [row['id'] for row in word['checks']] == ['a'] and word['running'] is False
     assert (folder / standing.LAST_WORD).stat().st_mode & 0o777 == 0o640
 

@@ -8,10 +8,8 @@ after its end.
 """
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +39,6 @@ from .site import Site
 LAST_WORD, PROBE = 'checks.json', 'recursion-probe.json'
 #: Results that are younger (seconds) are new enough for whoever asks from outside.
 FRESH = 10.0
-_PATIENCE = 120.0
 _LOGGER = logging.getLogger('StabilityMonitor')
 _WORST_FIRST = {severity: number for number, severity in enumerate(reversed(Finding.SEVERITIES))}
 
@@ -151,11 +148,7 @@ class Standing:
 
     def start(self) -> bool:
         """Ask everything, in the background; False if that goes on already, or cannot be begun (`checks.error`)."""
-        if not self.checks.start():
-            return False
-        with contextlib.suppress(RuntimeError):         # no more threads: the results are there all the same
-            threading.Thread(target=self._leave_word, name='StabilityMonitor checks kept', daemon=True).start()
-        return True
+        return self.checks.start(self._leave_word)
 
     def start_probe(self) -> bool:
         """Begin the recursion probe; False if it goes on already, or cannot be begun (`probe.error`)."""
@@ -194,17 +187,17 @@ class Standing:
                 'error': self.checks.error, 'checks': look.to_json()}
 
     def _site(self):
-        known_issues.shipped()                          # read here, where no time limit counts
+        known_issues.shipped()                          # read here, not on the account of a check
         if self._probed is None:
             self._probed = self.probe.load(stack_size(self.life))
         return self.make_site()
 
     def _leave_word(self):
         """For the time after this run's end."""
-        if not self.checks.wait(_PATIENCE) or not self.life.directory:
+        if not self.life.directory:
             return
         with self.life.findings.guarded('checks-kept', 'What the checks found is not kept on disk.'):
-            write_whole(self.life.directory.path / LAST_WORD, json.dumps(self.to_json() | {'running': False}),
+            write_whole(self.life.directory.path / LAST_WORD, json.dumps(self.to_json()),
                         self.life.base.file_mode)
 
 
