@@ -3,7 +3,6 @@
 And one of these bugs, met for real: a client that goes away at the wrong moment makes the main thread of an old
 waitress spin.  It is named while it lasts, and the next process knows the bug by its trace.
 """
-import contextlib
 import os
 import re
 import signal
@@ -15,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from test_checks_live import MAY_BE_SO
 
 from Products.StabilityMonitor import blackboxreader
 from Products.StabilityMonitor.rundirectory import BLACKBOX
@@ -30,8 +30,7 @@ PATIENCE = 60
 #: Known issue, severity, what says that it is affected, what to do.
 ISSUES = (
     ('waitress-half-open-socket', 'critical', 'waitress 2.1.2 is < 3.0.1', 'waitress >= 3.0.1'),
-    ('waitress-fast-listen', 'warning', 'waitress 2.1.2 is >= 2.0.0, <= 2.1.2', 'http-fast-listen = off'),
-    ('waitress-lookahead', 'warning', 'waitress 2.1.2 is < 3.0.1', 'waitress >= 3.0.1'),
+    ('waitress-lookahead', 'info', 'waitress 2.1.2 is < 3.0.1', 'waitress >= 3.0.1'),
     ('zope.interface-lookup-cache', 'warning', 'zope.interface 7.0.3 is < 8.7', 'zope.interface >= 8.7'),
     *([('zope.interface-weak-references', 'critical', 'zope.interface 7.0.3 is', 'zope.interface >= 7.1.1')]
       if sys.version_info >= (3, 12) else []))
@@ -97,7 +96,8 @@ def test_old_libraries_are_named_with_what_to_do(site, old_libraries):
         assert matched in found['detail'] and action in found['action'] and found['source']
     new = {id for id, finding in findings.items() if finding['severity'] != 'ok'} - set(before)
     told = {f'known-issues:{name}' for name, *_ in ISSUES}
-    assert new - told <= {'compiled-modules:outside-the-environment', 'versions:unmet'}
+    assert new - told <= {'compiled-modules:outside-the-environment', 'versions:unmet', *MAY_BE_SO}
+    assert 'known-issues:waitress-fast-listen' not in findings  # it needs Plone's recipe
     assert 'zope.interface._zope' in findings['compiled-modules:outside-the-environment']['detail']
     page = site.get(f'{TAB}manage_checks').text
     assert 'waitress before 3.0.1 spins on a half-open socket' in page and 'waitress &gt;= 3.0.1' in page
@@ -120,13 +120,6 @@ def spins(site):
     return (site.ticks() - before) / os.sysconf('SC_CLK_TCK') > 0.1 * (time.monotonic() - begun)
 
 
-def favour(site):
-    """Other tests may want all processors: what spins shall get one.  Needs the rights of root."""
-    with contextlib.suppress(OSError):
-        Path(f'/proc/{site.pid}/autogroup').write_text('-15')
-        os.setpriority(os.PRIO_PROCESS, site.pid, -15)
-
-
 def test_the_spinning_waitress_is_met_and_known(site, old_libraries):
     site.create().start()
     go_away_at_the_wrong_moment(site)
@@ -138,7 +131,6 @@ def test_the_spinning_waitress_is_met_and_known(site, old_libraries):
     site.start()
     go_away_at_the_wrong_moment(site)
     wait_for(lambda: spins(site), PATIENCE, 'the spinning main thread')
-    favour(site)
     wait_for(lambda: 'spinning' in site.noted(), PATIENCE, 'the spinning thread in the black box')
     finding, = [found for found in site.report()['checks'] if found['id'].startswith('spinning')]
     assert finding['severity'] == 'critical' and re.search(r'MainThread.*wasyncore\.py', finding['title'])

@@ -12,14 +12,11 @@ import stat
 import tomllib
 from dataclasses import dataclass
 from datetime import date
-from itertools import chain
-from itertools import islice
 from pathlib import Path
 
 from ..records import Finding
 from .known_rules import EFFECTS
 from .known_rules import KINDS
-from .known_rules import SIGNS
 from .known_rules import Rule
 from .known_rules import Silence
 from .known_rules import checked
@@ -27,14 +24,11 @@ from .known_rules import has_packaging
 from .known_system import System
 from .known_system import hold
 from .known_system import of_run
+from .known_traces import Traces
 
 SHIPPED, OF_SITE = Path(__file__).with_name('known_issues.toml'), 'known-issues.toml'
 #: Bytes of a file and of one table in it, tables in a file, problems that are told of one file.
 FILE_LIMIT, TABLE_LIMIT, TABLES, _PROBLEMS = 512 << 10, 16 << 10, 1000, 50
-#: Different lines of each kind of trace, and characters of one, that patterns are tried on.
-_LINES, _LENGTH = 500, 300
-#: Innermost frames of a stack, in Python and in C, that may show an issue; those further out only lead there.
-_FRAMES, _NATIVE = 25, 8
 
 WITHOUT_PACKAGING = 'Known issues are not looked up: the library "packaging" that compares versions is not installed.'
 _severity = Finding.SEVERITIES.index
@@ -190,14 +184,18 @@ class Match:
         return f'{self.rule.title}: {", ".join(self.reasons)}'
 
 
-def affected(rules, system: System) -> tuple[tuple[Match, ...], tuple[Match, ...]]:
-    """(affected by severity, unaffected).  A rule `incident_only` that would apply is in neither of them."""
+def affected(rules, system: System, has_started: bool = False) -> tuple[tuple[Match, ...], tuple[Match, ...]]:
+    """(affected by severity, unaffected).  A rule `incident_only` that would apply is in neither of them.
+
+    A site that has started is not affected by what would have kept it from that.
+    """
     hit, missed = [], []
     for rule in rules:
         answers = hold(rule, system)
-        failed = next((answer for answer in answers if not answer.holds), None)
+        failed = next((answer.words for answer in answers if not answer.holds),
+                      'it has started' if has_started and rule.effect == 'start' else '')
         if failed:
-            missed.append(Match(rule, (f'not affected: {failed.words}',)))
+            missed.append(Match(rule, (f'not affected: {failed}',)))
         elif not rule.incident_only:
             hit.append(Match(rule, tuple(answer.words for answer in answers if answer.words)))
     hit.sort(key=lambda match: (-_severity(match.rule.severity), match.rule.id))
@@ -219,7 +217,7 @@ def match_incident(rules, record, system: System) -> list[dict]:
     "likely" (versions and a frame of another thread), "possible" (versions alone) or "weak" (a trace, but versions
     that are not affected).  `matched` and `against` are sentences such as "version: waitress 2.1 is < 3.0.1".
     """
-    then, traces = of_run(record.context, record.compiled_modules, system), _Traces(record)
+    then, traces = of_run(record.context, record.compiled_modules, system), Traces(record)
     found = [match for rule in rules if (match := _weigh(rule, record, then, traces))]
     return sorted(found, key=lambda match: (-match['score'], -_severity(match['severity']), match['id']))
 
@@ -246,55 +244,3 @@ def _weigh(rule, record, then, traces):
             'score': min(score, 100), 'matched': versions + [words for _, words in shown],
             'against': [f'version: {words}' for words in failed] + against, 'fixed': rule.fixed,
             'action': rule.action, 'source': rule.source}
-
-
-class _Traces:
-    """What a run has left, as short lines that patterns are tried on.
-
-    `stack` is that of the crashed thread; where none crashed, as in a hang, those of all.
-    """
-
-    def __init__(self, record):
-        crashed = [thread for thread in record.threads if thread.get('crashed')]
-        others = [thread for thread in (*record.threads, *record.stood_still) if not thread.get('crashed')]
-        self.stack = _lines(map(_frames, crashed or others))
-        self.others = _lines(map(_frames, others if crashed else ()))
-        self.native = _lines([[f'{frame.get("binary")}:{frame.get("symbol")}' for frame in record.native[:_NATIVE]]])
-        self.messages = _lines([[record.summary], [item.fact for item in record.evidence],
-                                record.exception.splitlines(),
-                                [f'{line.get("logger")}: {line.get("message")}' for line in record.log]])
-        self.signal, self.samples = record.signal or '', record.samples
-
-    def show(self, rule):
-        """([(kind, sentence)], [sentence]): what shows the issue, and what was recorded and does not."""
-        signs = [sign for name in rule.signs if (sign := SIGNS[name](self.samples))]
-        wanted, shown, against = _WANTED if len(signs) == len(rule.signs) else _WANTED[2:], [], []
-        for kind, patterns, lines, word in wanted:
-            lines = getattr(self, lines)
-            if getattr(rule, patterns):
-                line = _first(getattr(rule, patterns), lines)
-                shown += [(kind, f'{word}: {line}')] if line else []
-                against += [f'{word}: none of those recorded'] if lines and not line and kind in _TELLING else []
-        if self.signal in rule.signals:
-            shown.append(('signal', f'signal: {self.signal}'))
-        return shown + signs, against
-
-
-#: Kind, patterns of the rule, lines that they are tried on, and the word for it; frames first.
-_WANTED = (('stack', 'frames', 'stack', 'frame'), ('frame', 'frames', 'others', 'frame of another thread'),
-           ('native', 'native', 'native', 'native frame'), ('message', 'messages', 'messages', 'message'))
-_TELLING = ('stack', 'native')
-
-
-def _frames(thread):
-    return (f'{frame.get("file")}:{frame.get("function")}' for frame in thread.get('frames', ())[:_FRAMES])
-
-
-def _lines(groups):
-    """Different lines, the ends of long ones: files differ at their end."""
-    lines = islice(chain.from_iterable(groups), 4 * _LINES)
-    return tuple(dict.fromkeys(' '.join(line[-4 * _LENGTH:].split())[-_LENGTH:] for line in lines))[:_LINES]
-
-
-def _first(patterns, lines):
-    return next((line for pattern in patterns for line in lines if pattern.search(line)), '')

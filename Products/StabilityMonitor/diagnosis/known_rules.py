@@ -13,6 +13,8 @@ from datetime import date
 from types import MappingProxyType
 
 from ..recording.installed import normalized
+from .known_signs import SIGNS
+from .known_signs import growth
 
 #: Characters of a pattern, and ways in which it may match at one place, at most.
 _PATTERN, _CHOICES = 200, 64
@@ -39,9 +41,10 @@ class Rule:
     """One known issue.  A condition that is empty always holds.
 
     `distributions`: one of them is installed in such a version.  `together`: all of them are.  Both map a
-    normalized name to alternative specifiers.  `python`: alternative specifiers.  `loaded`: all these modules
-    are.  `frames`, `native`, `messages`, `signals`: what shows it, one of each kind is enough; `signs` must hold
-    for frames to count.  `incident_only`: so common that the versions alone say nothing.
+    normalized name to alternative specifiers.  `python`: alternative specifiers.  `bits`: of its addresses.
+    `stack_below`: stacks of threads are smaller than so many KiB.  `loaded`: all these modules are.  `frames`,
+    `native`, `messages`, `signals`: what shows it, one of each kind is enough; `signs` must hold for frames to
+    count.  `incident_only`: so common that the versions alone say nothing.
     """
 
     id: str
@@ -58,6 +61,8 @@ class Rule:
     implementation: tuple[str, ...] = ()
     platform: tuple[str, ...] = ()
     machine: tuple[str, ...] = ()
+    bits: int = 0
+    stack_below: int = 0
     libc: tuple[str, ...] = ()
     build: tuple[str, ...] = ()
     loaded: tuple[str, ...] = ()
@@ -69,15 +74,17 @@ class Rule:
     incident_only: bool = False
     line: int = 0
 
-    CONDITIONS = ('distributions', 'together', 'python', 'implementation', 'platform', 'machine', 'libc', 'build',
-                  'loaded')
+    CONDITIONS = ('distributions', 'together', 'python', 'implementation', 'platform', 'machine', 'bits', 'libc',
+                  'build', 'loaded', 'stack_below')
     EVIDENCE = ('frames', 'native', 'messages', 'signals')
 
     def fits(self, record) -> bool:
         """Can a run that has ended as this RunRecord says have met it?"""
         if self.effect == 'exit' and record.phase != 'finished':
             return False
-        if self.effect == 'leak' and record.verdict != 'out-of-memory' and not _growth(record.samples):
+        if self.effect == 'start' and record.phase != 'starting' and record.verdict != 'startup-failed':
+            return False                                # it had started
+        if self.effect == 'leak' and record.verdict != 'out-of-memory' and not growth(record):
             return False                                # killed, and there was no want of memory
         verdicts = EFFECTS[self.effect]
         return not verdicts or record.verdict in verdicts or self.effect == 'hang' and record.hung_at_the_end
@@ -148,6 +155,14 @@ def _switch(value):
     if not isinstance(value, bool):
         raise _Wrong('true or false')
     return value
+
+
+def _number(allowed, words):
+    def convert(value):
+        if type(value) is not int or value not in allowed:
+            raise _Wrong(f'a number, {words}')
+        return value
+    return convert
 
 
 def _day(value):
@@ -259,38 +274,12 @@ def _choices(tokens):
     return total + row
 
 
-# -- signs -------------------------------------------------------------------------------------------
-
-def _busy(samples):
-    """The process used a whole processor at its end."""
-    last = [s for s in samples[-15:] if _number(s, 'monotonic') >= 0 and _number(s, 'cpu') >= 0]
-    seconds = last[-1]['monotonic'] - last[0]['monotonic'] if last else 0
-    share = (last[-1]['cpu'] - last[0]['cpu']) / seconds if seconds > 0 else 0
-    return ('processor', f'processor: {share:.0%} of one in the last {seconds:.0f} s') if share >= 0.9 else None
-
-
-def _growth(samples):
-    """The memory grew to twice its size and by 100 MiB at least, and did not fall again."""
-    sizes = [s['rss'] for s in samples if _number(s, 'rss') > 0]
-    if len(sizes) < 10 or sizes[-1] < max(2 * sizes[len(sizes) // 10], sizes[0] + (100 << 20), 0.9 * max(sizes)):
-        return None
-    return 'memory', f'memory: grew from {sizes[0] / 2**20:.0f} to {sizes[-1] / 2**20:.0f} MiB'
-
-
-def _number(sample, name):
-    value = sample.get(name)
-    return value if isinstance(value, int | float) and abs(value) < 1e18 else -1
-
-
-#: What vital signs can show: samples of a run in, (kind, sentence) or None out.
-SIGNS = MappingProxyType({'busy': _busy, 'growth': _growth})
-
-
 _ISSUE = {
     'id': _identifier, 'title': _text, 'happens': _text, 'effect': _one_of(*EFFECTS),
     'severity': _one_of('info', 'warning', 'critical'), 'action': _text, 'source': _text, 'fixed': _text,
     'distributions': _requirements, 'together': _requirements, 'python': _versions, 'implementation': _texts,
-    'platform': _texts, 'machine': _texts, 'libc': _some_of('glibc', 'musl'), 'build': _some_of(*BUILDS),
+    'platform': _texts, 'machine': _texts, 'bits': _number((32, 64), '32 or 64'),
+    'stack_below': _number(range(1, 1 << 20), 'from 1 to 1048575'), 'libc': _some_of('glibc', 'musl'), 'build': _some_of(*BUILDS),
     'loaded': _texts, 'frames': _patterns, 'native': _patterns, 'messages': _patterns, 'signals': _texts,
     'signs': _some_of(*SIGNS), 'incident_only': _switch}
 #: The tables of a file: what is made of each, the fields that it needs, and all fields with what reads them.

@@ -16,8 +16,10 @@ from dataclasses import field
 from pathlib import Path
 from typing import NamedTuple
 
+from ..recording import threadstacks
 from ..recording.installed import installed
 from ..recording.installed import normalized
+from ..recording.runcontext import BITS
 from ..recording.runcontext import compiled_modules
 
 _AS_NOW = ' (as installed now)'
@@ -29,6 +31,7 @@ class System:
 
     `platform` is as sys.platform, `libc` as "glibc 2.36" or "musl 1.2.5", `builds` says 'wheel' (as published,
     with its libraries inside) or 'source' of some distributions, `loaded` names compiled modules.
+    `bits` is 32 or 64, whatever the machine could do; `stack` the size of a thread's stack in bytes.
     `as_now`: fields that were not recorded with a run.
     """
 
@@ -38,6 +41,8 @@ class System:
     platform: str = ''
     machine: str = ''
     libc: str = ''
+    bits: int | None = None
+    stack: int | None = None
     free_threaded: bool | None = None
     debug: bool | None = None
     loaded: frozenset[str] | None = None
@@ -52,7 +57,7 @@ class System:
 
 def here() -> System:
     """This process.  What cannot change is looked up once."""
-    return System(**_lasting(), loaded=frozenset(compiled_modules()))
+    return System(**_lasting(), loaded=frozenset(compiled_modules()), stack=_size(threadstacks.default_stack()))
 
 
 @functools.cache
@@ -60,7 +65,7 @@ def _lasting():
     versions, builds = installed()
     return {'distributions': versions, 'builds': builds, 'python': platform.python_version(),
             'implementation': platform.python_implementation(), 'platform': sys.platform,
-            'machine': platform.machine(), 'libc': _libc(), 'debug': hasattr(sys, 'gettotalrefcount'),
+            'machine': platform.machine(), 'libc': _libc(), 'bits': BITS, 'debug': hasattr(sys, 'gettotalrefcount'),
             'free_threaded': bool(sysconfig.get_config_var('Py_GIL_DISABLED'))}
 
 
@@ -106,6 +111,16 @@ def _machine(context):
     return _word(context, 'platform').rpartition('-')[2]
 
 
+def _bits(context):
+    return context.get('bits') if context.get('bits') in (32, 64) else None
+
+
+def _size(stack):
+    """Of what `threadstacks` or a context tells of a stack: (size, guard); None where it is not known."""
+    size = stack[0] if isinstance(stack, list | tuple) and stack else None
+    return size if isinstance(size, int) and size > 0 else None
+
+
 def _free_threaded(context):
     return 'free-threading' in str(context['python']) if _python(context) else None
 
@@ -113,7 +128,8 @@ def _free_threaded(context):
 _RECORDED = {
     'distributions': _distributions, 'python': _python, 'platform': _platform, 'machine': _machine,
     'implementation': lambda context: _word(context, 'implementation'),
-    'libc': lambda context: str(context.get('libc') or ''), 'free_threaded': _free_threaded,
+    'libc': lambda context: str(context.get('libc') or ''), 'bits': _bits,
+    'stack': lambda context: _size(context.get('thread_stack')), 'free_threaded': _free_threaded,
     'debug': lambda context: None}
 
 
@@ -194,6 +210,19 @@ def _word_is(name, title):
     return condition
 
 
+def _has_bits(wanted, rule, system):
+    known = f'{system.bits}-bit' if system.bits else 'of a size that is not known'
+    return Answer(system.bits == wanted, f'this Python is {known}{system.note("bits")}')
+
+
+def _stack_is_below(wanted, rule, system):
+    if system.stack is None:
+        return Answer(False, 'how large the stacks of threads are is not known')
+    holds = system.stack < wanted << 10
+    return Answer(holds, f'the stack of a thread has {system.stack >> 10} KiB{system.note("stack")}, '
+                         f'{"less" if holds else "not less"} than {wanted}')
+
+
 def _interpreter_is(wanted, rule, system):
     holds = system.implementation in wanted
     return Answer(holds, '' if holds else f'the interpreter {system.implementation} is not {" or ".join(wanted)}')
@@ -247,4 +276,4 @@ _CONDITIONS = {
     'distributions': _one_installed, 'together': _all_installed, 'python': _python_is,
     'implementation': _interpreter_is, 'platform': _word_is('platform', 'the system'),
     'machine': _word_is('machine', 'the machine'), 'libc': _word_is('libc', 'the C library'), 'build': _built,
-    'loaded': _are_loaded}
+    'bits': _has_bits, 'stack_below': _stack_is_below, 'loaded': _are_loaded}

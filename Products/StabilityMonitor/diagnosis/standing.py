@@ -56,10 +56,10 @@ class Known:
     count: int
 
 
-def known(directory) -> Known:
+def known(directory, has_started: bool = False) -> Known:
     """Known issues of this process, with what the site in that data directory adds and silences."""
     rules = known_issues.in_force(directory)
-    return Known(*known_issues.affected(rules.rules, known_system.here()), rules.silences, rules.problems,
+    return Known(*known_issues.affected(rules.rules, known_system.here(), has_started), rules.silences, rules.problems,
                  len(rules.rules))
 
 
@@ -83,8 +83,12 @@ class KnownIssues(Check):
     question = 'Is what is installed here free of known causes of crashes?'
     source = 'known_issues.toml and importlib.metadata'
 
+    def __init__(self, tell: Callable[[Known], None] = lambda facts: None):
+        self.tell = tell                                # what was looked up, for who shows more of it
+
     def look(self, site):
-        facts = known(site.directory)
+        facts = known(site.directory, site.started is not None)
+        self.tell(facts)
         found = [*map(self._met, facts.affected), *(problem.finding for problem in facts.problems)]
         return found or self.ok(f'None of {facts.count} known issues affects this installation.')
 
@@ -142,7 +146,8 @@ class Standing:
     def __init__(self, life):
         self.life = life
         self.make_site: Callable = lambda: Site.of(life)
-        self.checks = Background(self._site, (*CHECKS, KnownIssues()))
+        self.checks = Background(self._site, (*CHECKS, KnownIssues(self._keep)))
+        self.known: Known | None = None                 # of the last run of the checks
         self.probe = recursionprobe.Probe(life.path / PROBE)
         self._probed = None
 
@@ -191,6 +196,9 @@ class Standing:
         if self._probed is None:
             self._probed = self.probe.load(stack_size(self.life))
         return self.make_site()
+
+    def _keep(self, facts):
+        self.known = facts
 
     def _leave_word(self):
         """For the time after this run's end."""

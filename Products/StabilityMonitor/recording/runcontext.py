@@ -28,13 +28,16 @@ _LIMITS = ('CORE', 'STACK', 'AS', 'NOFILE', 'NPROC')
 _SUPERVISORS = (('INVOCATION_ID', 'systemd'), ('SUPERVISOR_ENABLED', 'supervisord'),
                 ('KUBERNETES_SERVICE_HOST', 'kubernetes'), ('container', 'container'))
 
+#: A 32-bit Python may run on a 64-bit kernel, which tells of itself only.
+BITS = 64 if sys.maxsize > 1 << 32 else 32
+
 
 def collect(software: dict, instance: dict, role: str, proc: Path = Path('/proc'), environ=os.environ) -> dict:
     """The context of a run, ready for JSON.  `software` tells of Zope, as only the caller knows it."""
     return {
         'format': 1, 'identity': identity(proc=proc), 'instance': instance, 'role': role, 'started': time.time(),
         'monotonic': time.monotonic(), 'software': software, 'python': sys.version, 'platform': system_name(),
-        'implementation': platform.python_implementation(), 'executable': sys.executable,
+        'implementation': platform.python_implementation(), 'bits': BITS, 'executable': sys.executable,
         'program': os.path.basename(sys.argv[0]) if getattr(sys, 'argv', None) else '',
         'libc': ' '.join(platform.libc_ver()).strip() or _musl(), 'machine_id': _line(Path('/etc/machine-id')),
         'boot_time': counter((proc / 'stat').read_bytes(), b'btime') if (proc / 'stat').exists() else -1,
