@@ -171,14 +171,38 @@ def test_foreign_values_become_text():
 
 def test_known_issues_are_a_check(tmp_path):
     assert zope.interface.verify.verifyObject(ICheck, standing.KnownIssues())
-    found = standing.KnownIssues().look(SimpleNamespace(directory=tmp_path))
+    found = standing.KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))
     assert isinstance(found, list) or found.severity == 'ok'
+
+
+def test_what_would_keep_a_site_from_starting_is_no_issue_of_one_that_has_started(tmp_path):
+    pytest.importorskip('packaging')
+    (tmp_path / 'known-issues.toml').write_text(BROKEN_RULES.replace('Zope = "<99"', '"zope.interface" = "<99"')
+                                                .replace('"It crashes."\neffect = "crash"', '"x"\neffect = "start"'))
+    looks = {started: standing.KnownIssues().look(SimpleNamespace(directory=tmp_path, started=started))
+             for started in (None, 1.0)}
+    shown = {started: 'known-issues:shop-9' in {f.id for f in found} for started, found in looks.items()}
+    assert shown == {None: True, 1.0: False}
+    missed = {match.rule.id: match.reasons for match in standing.known(tmp_path, has_started=True).unaffected}
+    assert missed['shop-9'] == ('not affected: it has started',)
+
+
+def test_the_page_shows_the_known_issues_of_the_last_run_and_looks_nothing_up(life, monkeypatch):
+    pytest.importorskip('packaging')
+    from Products.StabilityMonitor.zmi import checkpages
+    here = standing.of(life)
+    here.checks = Background(here._site, [standing.KnownIssues(here._keep)])
+    assert here.start() and here.checks.wait(60)
+    monkeypatch.setattr(standing.known_issues, 'in_force', None)
+    monkeypatch.setattr(standing.known_system, 'here', None)
+    known = checkpages.page(life, False)['known']
+    assert known['count'] > 100 and len(known['affected']) + len(known['unaffected']) > 90
 
 
 def test_the_site_adds_and_silences_known_issues_and_its_mistakes_are_told(tmp_path):
     pytest.importorskip('packaging')
     (tmp_path / 'known-issues.toml').write_text(BROKEN_RULES.replace('Zope = "<99"', '"zope.interface" = "<99"'))
-    found = {f.id: f for f in standing.KnownIssues().look(SimpleNamespace(directory=tmp_path))}
+    found = {f.id: f for f in standing.KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))}
     assert found['known-issues:shop-9'].severity == 'critical'
     assert ' is < 99. Fixed: 99.0.' in found['known-issues:shop-9'].detail
     assert 'line 6' in found['known-issues-known-issues.toml-6'].title

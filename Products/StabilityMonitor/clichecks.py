@@ -153,7 +153,7 @@ def _of_environment(base, instance):
 
 
 def _known(base):
-    found = standing.KnownIssues().look(SimpleNamespace(directory=base.path))
+    found = standing.KnownIssues().look(SimpleNamespace(directory=base.path, started=None))
     return [found] if isinstance(found, Finding) else found
 
 

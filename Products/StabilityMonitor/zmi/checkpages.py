@@ -69,7 +69,7 @@ def page(life, may_manage: bool) -> dict:
     return {
         'fields': token.fields(life, ACTION) if may_manage else None, 'run': _progress(here, results),
         'counts': _counts(look), 'groups': _groups(rows), 'fine': [row for row in rows if row['severity'] == 'ok'],
-        'hushed': _hushed(here, look), 'known': _known(life, look, rows) if results else None,
+        'hushed': _hushed(here, look), 'known': _known(here, rows) if here.known else None,
         'probe': _probe(here), 'today': today.isoformat(),
         'until': (today + timedelta(_HUSH_DAYS)).isoformat(),
         'latest': (today + timedelta(_MOST_HUSH_DAYS)).isoformat()}
@@ -131,8 +131,8 @@ def _note(hush, found, quiet):
     return '' if hush.id in quiet else 'It is shown again: it has become worse, or is well.'
 
 
-def _known(life, look, rows):
-    facts = standing.known(life.path)
+def _known(here, rows):
+    facts = here.known
     shown, prefix = {row['id']: row['key'] for row in rows}, standing.KnownIssues.id + ':'
     return {
         'affected': [{'title': match.rule.title, 'severity': match.rule.severity, 'reasons': ', '.join(match.reasons),
@@ -142,7 +142,7 @@ def _known(life, look, rows):
         'silences': [{'id': silence.id, 'reason': silence.reason, 'until': silence.until}
                      for silence in facts.silences],
         'problems': [problem.finding.title for problem in facts.problems],
-        'count': facts.count, 'file': str(life.path / OF_SITE)}
+        'count': facts.count, 'file': str(here.life.path / OF_SITE)}
 
 
 def _probe(here):
