@@ -279,9 +279,9 @@ _ISSUE = {
     'severity': _one_of('info', 'warning', 'critical'), 'action': _text, 'source': _text, 'fixed': _text,
     'distributions': _requirements, 'together': _requirements, 'python': _versions, 'implementation': _texts,
     'platform': _texts, 'machine': _texts, 'bits': _number((32, 64), '32 or 64'),
-    'stack_below': _number(range(1, 1 << 20), 'from 1 to 1048575'), 'libc': _some_of('glibc', 'musl'), 'build': _some_of(*BUILDS),
-    'loaded': _texts, 'frames': _patterns, 'native': _patterns, 'messages': _patterns, 'signals': _texts,
-    'signs': _some_of(*SIGNS), 'incident_only': _switch}
+    'stack_below': _number(range(1, 1 << 20), 'from 1 to 1048575'), 'libc': _some_of('glibc', 'musl'),
+    'build': _some_of(*BUILDS), 'loaded': _texts, 'frames': _patterns, 'native': _patterns, 'messages': _patterns,
+    'signals': _texts, 'signs': _some_of(*SIGNS), 'incident_only': _switch}
 #: The tables of a file: what is made of each, the fields that it needs, and all fields with what reads them.
 KINDS = MappingProxyType({
     'issue': (Rule, ('id', 'title', 'happens', 'effect', 'severity', 'action', 'source', 'fixed'), _ISSUE),
