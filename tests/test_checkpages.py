@@ -117,6 +117,25 @@ def test_the_probe_is_a_finding_too(life):
     assert [f.id for f in here.look().shown] == ['recursion-probe', 'a']
 
 
+def test_the_heartbeat_renews_results_that_are_old(life):
+    from Products.StabilityMonitor.zmi import checkpages
+    here = standing.of(life)
+    here.checks = Background(here._site, [Fixed(warning('a'))])
+    life.rounds = SimpleNamespace(inbox=SimpleNamespace(answers={}), heartbeat=SimpleNamespace(rounds=[]))
+    checkpages.begin(life)
+    renew, = life.rounds.heartbeat.rounds
+    assert here.checks.wait(20) and life.rounds.inbox.answers['checks'] == here.answer
+    first = here.checks.results
+    renew()
+    assert here.checks.wait(20) and here.checks.results is first
+    here._asked -= standing.RENEWED + 1
+    renew()
+    assert here.checks.wait(20) and here.checks.results is not first
+    second = here.checks.results
+    renew()
+    assert here.checks.wait(20) and here.checks.results is second
+
+
 class Waits(Fixed):
     """A check that answers when it may."""
 

@@ -1,11 +1,15 @@
 """The command "checks": asked of living processes, of silent ones, and when Zope is down; its exit status counts."""
 import dataclasses
+import grp
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from datetime import date
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +29,7 @@ from Products.StabilityMonitor.rundirectory import BLACKBOX
 from Products.StabilityMonitor.rundirectory import Base
 from Products.StabilityMonitor.rundirectory import identity
 from Products.StabilityMonitor.rundirectory import new_name
+from zopekit import ZopeInstance
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 MOMENT = 1_795_400_000.0
@@ -203,6 +208,28 @@ def test_a_silent_process_without_a_word(living, command):
     assert status == 1 and 'takes no questions' in output
 
 
+@pytest.mark.parametrize('age, status, words', [
+    (100.0, 0, 'This is as of '), (3.5 * standing.RENEWED, 1, 'has not told how it stands since ')])
+def test_who_may_not_ask_is_told_the_last_word(living, command, monkeypatch, age, status, words):
+    def refused(*args):
+        raise PermissionError(13, 'Permission denied')
+    monkeypatch.setattr(cli.clichecks.questions, 'ask', refused)
+    run, when = living(), isotime(time.time() - age)
+    (run.path / standing.LAST_WORD).write_text(json.dumps(word(finding('a', 'info'), finding('b', 'ok'), when=when)))
+    found, output, _ = command()
+    assert found == status and words in output and 'It is a.' in output and ', as of ' in output.splitlines()[0]
+    (run.path / standing.LAST_WORD).write_text(json.dumps(word(finding('a'), when=when)))
+    assert command()[0] == 1
+
+
+def test_a_process_that_has_not_told_anything_yet_is_young_or_ill(living, command, monkeypatch):
+    def refused(*args):
+        raise PermissionError(13, 'Permission denied')
+    monkeypatch.setattr(cli.clichecks.questions, 'ask', refused)
+    living()                                            # by its name it began in 2001
+    assert command()[0] == 1
+
+
 # -- when Zope is down -----------------------------------------------------------------------------------
 
 def test_the_last_word_of_a_run_that_waits_for_triage(base, command):
@@ -315,9 +342,9 @@ def test_a_real_site_living_stopped_and_dead(make_zope):
     assert done.returncode == 1 and done.stdout.startswith(f'Process {zope.pid} '), done
     assert '[warning] Nobody starts this process again when it dies.' in done.stdout
     assert '[ok] The databases are durable.' in ask(zope, '--all').stdout
-    Hushed(zope.stability, label(zope)).hush('supervisor', 'A test.', SOON, 'ada', 'warning')
+    count = hush_all(zope)
     done = ask(zope)
-    assert (done.returncode, done.stderr) == (0, '') and '1 hushed' in done.stdout, done
+    assert (done.returncode, done.stderr) == (0, '') and f'{count} hushed' in done.stdout, done
     zope.kill(signal.SIGSTOP)
     done = ask(zope)
     assert done.returncode == 1 and 'has not answered within' in done.stdout and ', as of ' in done.stdout, done
@@ -326,6 +353,65 @@ def test_a_real_site_living_stopped_and_dead(make_zope):
     zope.wait_exit()
     done = ask(zope)
     assert done.returncode == 1 and 'dead runs wait' in done.stdout and 'which is down' in done.stdout, done
+
+
+def hush_all(zope):
+    """Every warning of the living process, and what is worse; how many that are."""
+    hushed = Hushed(zope.stability, label(zope), 0o640)
+    told = json.loads(ask(zope, '--json').stdout)['subjects'][-1]['checks']
+    pressing = [row for row in told if row['severity'] in ('warning', 'critical')]
+    for row in pressing:
+        hushed.hush(row['id'], 'A test.', SOON, 'ada', row['severity'])
+    return len(pressing)
+
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def open_place():
+    """A folder that every user can come to."""
+    path = Path(tempfile.mkdtemp(prefix='checks-'))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+def as_member(gid, words):
+    """(exit status, output) of the command, run by a user whose only right is to be in that group."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 99
+        try:
+            os.dup2(writing, 1)
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(NOBODY)
+            with open(1, 'w', closefd=False) as sys.stdout:
+                status = cli.main(words)
+        finally:
+            os._exit(status)
+    os.close(writing)
+    with open(reading) as file:
+        output = file.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), output
+
+
+@pytest.mark.zope
+@pytest.mark.root
+def test_a_member_of_the_group_watches_a_real_site(open_place, capfd):
+    group = next(each for each in grp.getgrall() if each.gr_gid not in (0, NOBODY))
+    zope = ZopeInstance(open_place / 'site', options={'group': group.gr_name})
+    with zope:
+        hush_all(zope)
+        words = ['--directory', str(zope.stability), 'checks']
+        assert cli.main(words) == 0                     # root asks; and everything is imported
+        status, output = as_member(group.gr_gid, words)
+        assert status == 0 and f'Process {zope.pid} ' in output and 'This is as of ' in output, output
+        Hushed(zope.stability, label(zope), 0o640).unhush('supervisor')
+        status, output = as_member(group.gr_gid, words)
+        assert status == 1 and '[warning] Nobody starts this process again when it dies.' in output, output
 
 
 def label(zope):

@@ -36,6 +36,8 @@ from .rundirectory import read_json
 WELL, WRONG = 0, 1
 _PRESSING = ('critical', 'warning')
 _ANSWER, _RUN = 5.0, 60.0
+#: Seconds after which the last word of a living process should have been followed by another one.
+_OLD = 3 * standing.RENEWED
 _WORDS = {'critical': ('critical', 'critical'), 'warning': ('warning', 'warnings'),
           'info': ('for information', 'for information'), 'ok': ('fine', 'fine')}
 
@@ -91,17 +93,28 @@ def _seen(base, servers, waiting):
 
 def _of_process(base, name, context):
     """The answer of a living process; where there is none, its last word, and that there is none."""
-    path, pid = base.runs / name, name_facts(name)[1]
+    path, (started, pid) = base.runs / name, name_facts(name)
+    answer, trouble, now = standing.last_word(path), [], False
     try:
-        answer, trouble, now = _asked(path), [], True
+        answer, now = _asked(path), True
+    except PermissionError:                             # a member of the group reads, and asks nothing
+        trouble = [_last_told(pid, from_isotime(answer.get('when')) or started)]
     except (NoAnswer, OSError) as error:
         reason = error.args[0] if isinstance(error, NoAnswer) else f'It cannot be asked: {error}.'
-        answer, now, trouble = standing.last_word(path), False, [Finding(
-            'no-answer', 'warning', f'The process {pid} does not tell how it stands. {reason}',
-            action='See what it does with "stabilitymonitor stacks".')]
+        trouble = [Finding('no-answer', 'warning', f'The process {pid} does not tell how it stands. {reason}',
+                           action='See what it does with "stabilitymonitor stacks".')]
     if answer.get('error'):
         trouble.append(Finding('checks-error', 'warning', str(answer['error'])))
     return _told(base, f'Process {pid} (run {name})', answer, trouble, _instance(context), now)
+
+
+def _last_told(pid, when):
+    """For who may not ask: a process that is well renews its last word by itself."""
+    if time.time() - when > _OLD:
+        return Finding('no-answer', 'warning', f'The process {pid} has not told how it stands since {clocktime(when)}.',
+                       action='Ask it as the user that Zope runs as, or see what it does: "stabilitymonitor stacks".')
+    return Finding('as-of', 'info', f'This is as of {clocktime(when)}: only the user that Zope runs as, and root, can '
+                   f'ask the process {pid}.', action='Nothing has to be done: it tells by itself each hour.')
 
 
 def _asked(path):

@@ -39,6 +39,8 @@ from .site import Site
 LAST_WORD, PROBE = 'checks.json', 'recursion-probe.json'
 #: Results that are younger (seconds) are new enough for whoever asks from outside.
 FRESH = 10.0
+#: And those of a living run are renewed when they are so old: who may only read has but its last word.
+RENEWED = 3600.0
 _LOGGER = logging.getLogger('StabilityMonitor')
 _WORST_FIRST = {severity: number for number, severity in enumerate(reversed(Finding.SEVERITIES))}
 
@@ -149,11 +151,17 @@ class Standing:
         self.checks = Background(self._site, (*CHECKS, KnownIssues(self._keep)))
         self.known: Known | None = None                 # of the last run of the checks
         self.probe = recursionprobe.Probe(life.path / PROBE)
-        self._probed = None
+        self._probed, self._asked = None, time.monotonic()
 
     def start(self) -> bool:
         """Ask everything, in the background; False if that goes on already, or cannot be begun (`checks.error`)."""
+        self._asked = time.monotonic()
         return self.checks.start(self._leave_word)
+
+    def renew(self) -> None:
+        """A round of the heartbeat: ask everything again where that was long ago."""
+        if time.monotonic() - self._asked > RENEWED:
+            self.start()
 
     def start_probe(self) -> bool:
         """Begin the recursion probe; False if it goes on already, or cannot be begun (`probe.error`)."""

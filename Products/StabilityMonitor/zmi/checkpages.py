@@ -49,11 +49,12 @@ def standing_of(life) -> standing.Standing:
 
 
 def begin(life) -> None:
-    """An errand of the heartbeat, once after each start: ask everything, and answer to questions about it."""
-    here = standing_of(life)
-    inbox = life.rounds.inbox if life.rounds else None
-    if inbox:
-        inbox.answers['checks'] = here.answer
+    """An errand of the heartbeat, once after each start: ask everything, now and each hour, and answer questions."""
+    here, rounds = standing_of(life), life.rounds
+    if rounds:
+        rounds.heartbeat.rounds.append(here.renew)
+    if rounds and rounds.inbox:
+        rounds.inbox.answers['checks'] = here.answer
     here.start()
 
 
