@@ -2,6 +2,7 @@
 import dataclasses
 import json
 import re
+import sys
 import threading
 import time
 import urllib.parse
@@ -194,6 +195,28 @@ def test_known_issues_are_a_check(tmp_path):
     assert isinstance(found, list) or found.severity == 'ok'
 
 
+@pytest.mark.parametrize('action, executable, words', [
+    ('pip install uvloop', '/opt/zope/bin/python3', '/opt/zope/bin/python3 -m pip install uvloop'),
+    ('Install it: pip install packaging', '/opt/my zope/python',
+     "Install it: '/opt/my zope/python' -m pip install packaging"),
+    ('/x/python -m pip install uvloop', '/opt/zope/bin/python3', '/x/python -m pip install uvloop'),
+    ('pip install uvloop', '/usr/bin/uwsgi', 'pip install uvloop'), ('pip install uvloop', '', 'pip install uvloop')])
+def test_what_is_to_be_installed_here_is_so_by_this_python(action, executable, words):
+    assert standing.with_own_pip(action, executable) == words
+
+
+def test_the_known_issues_of_this_process_name_its_python(tmp_path):
+    pytest.importorskip('packaging')
+    (tmp_path / 'known-issues.toml').write_text(
+        BROKEN_RULES.replace('{Zope = "<99"}', '{"zope.interface" = "<99"}')
+        .replace('Zope >= 99.0', 'pip install zope.shop'))
+    found = {f.id: f for f in standing.KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))}
+    action = found['known-issues:shop-9'].action
+    assert action == f'{sys.executable} -m pip install zope.shop'
+    from Products.StabilityMonitor.zmi.checkpages import pieces
+    assert pieces(action) == [{'text': action, 'code': True}]
+
+
 def test_what_would_keep_a_site_from_starting_is_no_issue_of_one_that_has_started(tmp_path):
     pytest.importorskip('packaging')
     (tmp_path / 'known-issues.toml').write_text(BROKEN_RULES.replace('Zope = "<99"', '"zope.interface" = "<99"')
@@ -224,7 +247,12 @@ def test_the_site_adds_and_silences_known_issues_and_its_mistakes_are_told(tmp_p
     found = {f.id: f for f in standing.KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))}
     assert found['known-issues:shop-9'].severity == 'critical'
     assert ' is < 99. Fixed: 99.0.' in found['known-issues:shop-9'].detail
-    assert 'line 6' in found['known-issues-known-issues.toml-6'].title
+    problem, = (f for id, f in found.items() if id.startswith('known-issues-known-issues.toml-'))
+    assert 'line 6' in problem.title
+    (tmp_path / 'known-issues.toml').write_text('# A line more.\n' + (tmp_path / 'known-issues.toml').read_text())
+    again, = (f for f in standing.KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))
+              if f.id == problem.id)
+    assert 'line 7' in again.title, 'and a hush by its id holds'
     facts = standing.known(tmp_path)
     assert [s.id for s in facts.silences] == ['python-daemon-threads-exit']
     assert len(facts.affected) + len(facts.unaffected) <= facts.count > 100

@@ -13,6 +13,8 @@ from programs.handshake import until
 from Products.StabilityMonitor.diagnosis.checks import Background
 from Products.StabilityMonitor.diagnosis.checks import runner
 from Products.StabilityMonitor.diagnosis.checks.check import Check
+from zopekit import ZopeInstance
+from zopekit import wait_for
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -296,3 +298,79 @@ def test_all_checks_of_this_process(tmp_path):
     document = json.loads(done.stdout)
     assert {'thread-stacks', 'versions', 'clock-jumps'} <= {f['id'].partition(':')[0] for f in document['findings']}
     assert not [f for f in document['findings'] if 'A check ' in f['title']]
+
+
+# -- what it costs, and when -----------------------------------------------------------------------------
+
+def told_by(program, *words):
+    """The lines that a fresh process prints."""
+    done = subprocess.run([sys.executable, '-c', program, *map(str, words)], capture_output=True, text=True,
+                          timeout=120, env=os.environ | {'PYTHONPATH': str(CHECKOUT)})
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_arming_asks_no_check(tmp_path):
+    """Nothing at import but the check of the thread stacks, which is the recorder's own."""
+    loaded, = told_by("""if True:
+        import sys
+        from Products.StabilityMonitor.postmortem import triage
+        from Products.StabilityMonitor.recording import arming
+        instance = {'host': 'test', 'client_home': '', 'listen': ''}
+        life = arming.arm({'directory': sys.argv[1]}, {}, instance, 'server', {})
+        triage.at_start(life)
+        assert life.recorder and life.rounds
+        print(sorted(name for name in sys.modules if '.diagnosis' in name))
+    """, tmp_path / 'stability')
+    assert loaded == '[]'
+
+
+def test_all_checks_together_are_cheap(tmp_path):
+    """Processor time of one run, of the whole process; the wall clock would tell of other processes too.
+
+    The budget of 200 ms is measured by benchmarks/bench_checks.py; this is for what is many times as slow.
+    """
+    first, again = map(float, told_by("""if True:
+        import sys, time
+        from pathlib import Path
+        from Products.StabilityMonitor.diagnosis import standing
+        from Products.StabilityMonitor.diagnosis.checks import CHECKS
+        from Products.StabilityMonitor.diagnosis.checks import run
+        from Products.StabilityMonitor.diagnosis.site import Site
+        for _ in range(2):
+            began = time.process_time()
+            results = run(Site(Path(sys.argv[1])), (*CHECKS, standing.KnownIssues()))
+            assert len(results.findings) > 25
+            print(time.process_time() - began)
+    """, tmp_path))
+    assert first < 1 and again < 0.5
+
+
+def test_the_budget_of_the_checks_is_one_that_is_measured():
+    benches = (CHECKOUT / 'benchmarks/run.py').read_text().partition('BENCHES = (')[2].partition(')')[0]
+    assert "'checks'" in benches
+    assert 'BUDGET, STARTS, AGAIN = 200,' in (CHECKOUT / 'benchmarks/bench_checks.py').read_text()
+
+
+STANDING = """
+def standing_now(self):
+    import json
+    from Products.StabilityMonitor.diagnosis import standing
+    from Products.StabilityMonitor.recording.arming import STATE
+    heartbeat = STATE.life.rounds.heartbeat
+    return json.dumps([len(heartbeat.errands), [here.checks.results is not None for here in
+                                                standing._STANDINGS.values()]])
+"""
+
+
+@pytest.mark.zope
+def test_a_real_server_asks_its_checks_after_it_serves_and_not_before(tmp_path):
+    """The heartbeat beats once at its start, and then not for an hour: the errand of ProcessStarting waits for it."""
+    slow = ZopeInstance(tmp_path / 'slow', options={'sample-interval': '1h'}).publish(STANDING)
+    with slow:
+        errands, results = slow.get('/standing_now').json()
+        assert errands >= 1 and results == []
+        assert not list(slow.stability.glob('runs/*/checks.json'))
+    quick = ZopeInstance(tmp_path / 'quick', options={'sample-interval': '100ms'}).publish(STANDING)
+    with quick:
+        wait_for(lambda: quick.get('/standing_now').json() == [0, [True]], what='the results')

@@ -7,7 +7,10 @@ import sys
 import time
 import tomllib
 from dataclasses import replace
+from datetime import UTC
 from datetime import date
+from datetime import datetime
+from datetime import timedelta
 from importlib.metadata import PathDistribution
 from pathlib import Path
 
@@ -515,6 +518,28 @@ def test_a_silence_ends_and_one_of_nothing_is_a_problem(tmp_path):
     assert {rule.id for rule in knowledge.rules} == set(RULES) and not knowledge.silences
     assert [(p.line, p.sentence) for p in knowledge.problems] == [
         (5, "There is no issue 'no-such-issue' to silence.")]
+
+
+@pytest.mark.skipif(not hasattr(time, 'tzset'), reason='the zone of a process cannot be changed here')
+@pytest.mark.parametrize('zone', ['Etc/GMT-14', 'Etc/GMT+12'])
+def test_the_day_of_a_silence_is_one_of_utc(tmp_path, monkeypatch, zone):
+    """Always is it another day in one of these zones, at the ends of the world."""
+    def lasts(day):
+        silence = f'[[silence]]\nid = "btrees-repr"\nreason = "x"\nuntil = {day}\n'
+        (tmp_path / 'known-issues.toml').write_text(silence)
+        return bool(known_issues.in_force(tmp_path).silences)
+
+    monkeypatch.setenv('TZ', zone)
+    time.tzset()
+    try:
+        today = None
+        while today != datetime.now(UTC).date():        # not over midnight
+            today = datetime.now(UTC).date()
+            found = [lasts(today - timedelta(1)), lasts(today)]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert found == [False, True]
 
 
 def test_a_shipped_rule_is_not_replaced(tmp_path):

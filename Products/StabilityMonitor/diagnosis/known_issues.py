@@ -10,8 +10,11 @@ import functools
 import re
 import stat
 import tomllib
+import zlib
 from dataclasses import dataclass
+from datetime import UTC
 from datetime import date
+from datetime import datetime
 from pathlib import Path
 
 from ..records import Finding
@@ -49,8 +52,13 @@ class Problem:
         if self.sentence == WITHOUT_PACKAGING:
             return Finding('known-issues-off', 'warning', self.sentence, action='Install it: pip install packaging')
         where = f'{self.file}, line {self.line}' if self.line else self.file
-        return Finding(f'known-issues-{self.file}-{self.line}', 'warning', f'{where}: {self.sentence}',
+        return Finding(f'known-issues-{self.file}-{self._mark}', 'warning', f'{where}: {self.sentence}',
                        'The other rules count.', f'Correct {where}.')
+
+    @property
+    def _mark(self):
+        """The same wherever it stands: an edit elsewhere in the file must not undo a hush."""
+        return f'{zlib.crc32(self.sentence.encode()):08x}'
 
 
 @dataclass(frozen=True)
@@ -80,8 +88,11 @@ def shipped() -> Knowledge:
 
 
 def in_force(directory, today: date | None = None) -> Knowledge:
-    """Shipped rules and those of the site in the data directory, without what it silences; `silences` in force."""
-    ours, site, today = shipped(), load(Path(directory) / OF_SITE), today or date.today()
+    """Shipped rules and those of the site in the data directory, without what it silences; `silences` in force.
+
+    A day is one of UTC, as it is for hushes.
+    """
+    ours, site, today = shipped(), load(Path(directory) / OF_SITE), today or datetime.now(UTC).date()
     known = {rule.id: rule for rule in ours.rules}
     problems = [*ours.problems, *(p for p in site.problems if p not in ours.problems)]
     for rule in site.rules:

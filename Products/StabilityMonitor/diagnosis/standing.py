@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 
 from zope.interface import implementer
@@ -92,6 +96,7 @@ class KnownIssues(Check):
         facts = known(site.directory, site.started is not None)
         self.tell(facts)
         found = [*map(self._met, facts.affected), *(problem.finding for problem in facts.problems)]
+        found = [replace(finding, action=with_own_pip(finding.action)) for finding in found]
         return found or self.ok(f'None of {facts.count} known issues affects this installation.')
 
     def _met(self, match):
@@ -99,6 +104,13 @@ class KnownIssues(Check):
         return Finding(f'{self.id}:{rule.id}', rule.severity, f'{rule.title}.'.replace('..', '.'),
                        f'{rule.happens} Here: {", ".join(match.reasons)}. Fixed: {rule.fixed}.', rule.action,
                        rule.source)
+
+
+def with_own_pip(action: str, executable: str = sys.executable) -> str:
+    """What to do in the environment of this very process: its own Python installs it, where that is one."""
+    if not Path(executable or '').name.startswith('python'):
+        return action
+    return re.sub(r'(?<!-m )\bpip install\b', lambda found: f'{shlex.quote(executable)} -m pip install', action)
 
 
 # -- all findings together -------------------------------------------------------------------------------

@@ -38,7 +38,8 @@ _HUSH_DAYS, _MOST_HUSH_DAYS = 30, 366
 _COUNTS = (('critical', 'critical', 'critical'), ('warning', 'warning', 'warnings'),
            ('info', 'for information', 'for information'), ('ok', 'fine', 'fine'))
 #: What is to be written or typed stands in quotation marks, or is a section of a file, or the whole action.
-_CODE = re.compile(r'"([^"]+)"|(<[^<>]+>|\[[^\[\]]+\])|(^pip install [^(),]*[^(), ])|(^[\w.-]+ [<>=]=? [\w.]+$)')
+_CODE = re.compile(r'"([^"]+)"|(<[^<>]+>|\[[^\[\]]+\])|(^(?:\S+ -m )?pip install [^(),]*[^(), ])|'
+                   r'(^[\w.-]+ [<>=]=? [\w.]+$)')
 
 
 def standing_of(life) -> standing.Standing:
