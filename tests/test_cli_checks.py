@@ -227,7 +227,8 @@ def test_a_process_that_has_not_told_anything_yet_is_young_or_ill(living, comman
         raise PermissionError(13, 'Permission denied')
     monkeypatch.setattr(cli.clichecks.questions, 'ask', refused)
     living()                                            # by its name it began in 2001
-    assert command()[0] == 1
+    status, output, _ = command()
+    assert status == 1 and 'has not told how it stands since 2001-' in output
 
 
 # -- when Zope is down -----------------------------------------------------------------------------------

@@ -333,7 +333,7 @@ def test_what_was_seen_to_spin_did_so_beside_other_load_too():
 
 @pytest.mark.parametrize('phase, verdict, meets', [
     ('starting', 'crashed', True), ('serving', 'startup-failed', True), ('serving', 'crashed', False),
-    ('finished', 'crashed', False)])
+    ('finished', 'crashed', False), ('', 'crashed', True)])
 def test_a_run_that_had_started_did_not_meet_what_keeps_it_from_that(phase, verdict, meets):
     id = 'relstorage-4.1.0-start'
     here = system(**hits(id)[0])

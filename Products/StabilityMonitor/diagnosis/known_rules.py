@@ -33,6 +33,7 @@ EFFECTS = MappingProxyType({
     'end': ('unhandled-exception', 'exited', 'vanished'),
     'signal': ('signalled',),
     'corruption': (), 'wrong': (), 'security': ()})
+_STARTED = ('serving', 'finished')
 BUILDS = ('free-threaded', 'gil', 'debug', 'wheel', 'source')
 
 
@@ -82,7 +83,7 @@ class Rule:
         """Can a run that has ended as this RunRecord says have met it?"""
         if self.effect == 'exit' and record.phase != 'finished':
             return False
-        if self.effect == 'start' and record.phase != 'starting' and record.verdict != 'startup-failed':
+        if self.effect == 'start' and record.phase in _STARTED and record.verdict != 'startup-failed':
             return False                                # it had started
         if self.effect == 'leak' and record.verdict != 'out-of-memory' and not growth(record):
             return False                                # killed, and there was no want of memory

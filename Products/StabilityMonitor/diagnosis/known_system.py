@@ -57,7 +57,7 @@ class System:
 
 def here() -> System:
     """This process.  What cannot change is looked up once."""
-    return System(**_lasting(), loaded=frozenset(compiled_modules()), stack=_size(threadstacks.default_stack()))
+    return System(**_lasting(), loaded=frozenset(compiled_modules()))
 
 
 @functools.cache
@@ -66,7 +66,8 @@ def _lasting():
     return {'distributions': versions, 'builds': builds, 'python': platform.python_version(),
             'implementation': platform.python_implementation(), 'platform': sys.platform,
             'machine': platform.machine(), 'libc': _libc(), 'bits': BITS, 'debug': hasattr(sys, 'gettotalrefcount'),
-            'free_threaded': bool(sysconfig.get_config_var('Py_GIL_DISABLED'))}
+            'free_threaded': bool(sysconfig.get_config_var('Py_GIL_DISABLED')),
+            'stack': _size(threadstacks.default_stack())}     # to ask may reset it for a moment: once is enough
 
 
 def _libc():
