@@ -172,7 +172,7 @@ def _without_python(facts):
 
 def _turn_to_commit(facts):
     """A storage is locked from here on for as long as everybody in the transaction takes to vote."""
-    frame, name = _own_frame(facts.frames), _database_of(facts)
+    frame, name = own_frame(facts.frames), _database_of(facts)
     if facts.lock and name and frame.function == 'tpc_begin':
         return 'database', f'its turn to commit to {name}, {facts.lock}'
 
