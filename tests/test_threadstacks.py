@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from Products.StabilityMonitor.diagnosis.recursion_experiment import probe
 from Products.StabilityMonitor.recording import threadstacks
 
 CHECKOUT = str(Path(__file__).resolve().parents[1])
@@ -66,13 +67,35 @@ NEED = threadstacks.needed(1000)
 @pytest.mark.parametrize('size, limit, severity', [
     (8 << 20, 1000, 'ok'), (NEED, 1000, 'ok'), (NEED - 1, 1000, 'warning'), (NEED // 2 - 1, 1000, 'critical'),
     (128 << 10, 1000, 'critical'),                             # musl
-    (64 << 10, 1000, 'critical'),                              # the HOWTO's FreeBSD
-    (8 << 20, 50000, 'critical'), (8 << 20, 5000, 'warning')])
+    (64 << 10, 1000, 'critical')])                             # the HOWTO's FreeBSD
 def test_severities(size, limit, severity):
     finding = threadstacks.check((size, 4096), limit)
     assert finding.severity == severity
     assert f'{size >> 10} KiB of stack' in finding.detail
     assert ('thread-stack-size' in finding.action) == (severity != 'ok')
+
+
+MEASURED = [                                                   # by the probe: version, limit, bytes
+    ((3, 11), 1000, 2_490_368), ((3, 11), 2000, 4_980_736), ((3, 11), 3000, 7_471_104), ((3, 11), 10000, 24_969_216),
+    ((3, 12), 1000, 2_555_904), ((3, 12), 2000, 2_555_904), ((3, 12), 20000, 2_555_904),
+    ((3, 13), 500, 2_621_440), ((3, 13), 1000, 5_177_344), ((3, 13), 1500, 7_733_248), ((3, 13), 2000, 10_289_152),
+    ((3, 13), 2400, 12_386_304), ((3, 13), 3000, 12_910_592), ((3, 13), 20000, 12_910_592)]
+
+
+@pytest.mark.parametrize('version, limit, measured', MEASURED)
+def test_what_was_measured(version, limit, measured):
+    assert measured <= threadstacks.needed(limit, version) <= 1.1 * measured
+
+
+def test_a_newer_python_needs_no_more_to_a_higher_limit():
+    assert threadstacks.needed(100_000, (3, 14)) == threadstacks.needed(1000, (3, 14)) < 8 << 20
+
+
+@linux
+@pytest.mark.parametrize('limit', [1000, 3000])
+def test_this_python_needs_what_is_said(limit):
+    result = probe(16 << 20, limit)
+    assert not result.error and result.smallest <= threadstacks.needed(limit) <= 1.1 * result.smallest, result
 
 
 def test_unknown_is_said():

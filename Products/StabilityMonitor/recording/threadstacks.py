@@ -1,10 +1,9 @@
 """Thread-stack checks: how large the stacks of threads are, and whether deep recursion fits into them.
 
-The HOWTO's FreeBSD threads had 64 KiB; musl gives 128 KiB today.  The hungriest recursion through C code
-that was found (`sorted` with a key that sorts) needed 2,432 KiB of stack to Python's default limit of 1,000 on
-3.11.7, and 24,384 KiB to 10,000 (x86-64 Linux).  3.12 and 3.13 count levels of C code apart, whatever
-`sys.getrecursionlimit()` says: 2,496 KiB sufficed on 3.12.1; 3.13.0 allows 10,000 and needed 5,056 KiB.  What
-holds for this very Python is found out by `diagnosis.recursionprobe`.
+The HOWTO's FreeBSD threads had 64 KiB; musl gives 128 KiB today.  What the hungriest recursion through C code
+takes was measured by `diagnosis.recursionprobe` on x86-64 Linux, which also finds out what holds for this very
+Python.  From 3.12 on levels of C code are counted apart, so that a higher recursion limit needs no more stack
+(3.12), or only up to a plateau (3.13).  3.14 looks at the stack itself, whatever the limit; it was not measured.
 """
 from __future__ import annotations
 
@@ -14,15 +13,20 @@ import threading
 
 from ..records import Finding
 
-BYTES_PER_LEVEL = 2560
-_C_RECURSION = 5120 << 10 if sys.version_info[:2] == (3, 13) else 0
+#: Version of Python: bytes of stack by recursion limit, and what was measured.
+_NEEDS = {
+    (3, 11): lambda limit: 2560 * limit,                # 3.11.7: 2,432 KiB to 1,000; 7,296 to 3,000; 24,384 to 10,000
+    (3, 12): lambda limit: 2496 << 10,                  # 3.12.1: 2,496 KiB to 1,000, and to 20,000
+    (3, 13): lambda limit: min(5200 * limit, 12608 << 10),     # 3.13.0: 5,056 KiB to 1,000; 12,608 from 3,000 on
+}
+_LIKE_NEWER = (3, 12)                                   # stands for what was not measured
 _MARGIN = 64 << 10
 _ATTRIBUTES = ctypes.c_char * 128
 
 
-def needed(recursion_limit: int) -> int:
-    """Bytes of stack that a recursion to the limit through C code takes."""
-    return max(recursion_limit * BYTES_PER_LEVEL, _C_RECURSION) + _MARGIN
+def needed(recursion_limit: int, version: tuple[int, int] = sys.version_info[:2]) -> int:
+    """Bytes of stack that a recursion to the limit through C code takes in that Python."""
+    return _NEEDS.get(version, _NEEDS[_LIKE_NEWER])(recursion_limit) + _MARGIN
 
 
 def default_stack(libc=None) -> tuple[int, int] | None:
