@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,7 @@ def findings(world, folder, *arguments, python=(), environ=(), stderr=None):
 #: world, id of the finding, severity, words of its title, words of its action ('' where all is well)
 WORLDS = [
     ('small_stack', 'thread-stacks', 'critical', 'too small', 'thread-stack-size'),
-    ('high_recursion_limit', 'recursion-limit', 'warning', 'too small for the recursion limit', 'ulimit -s '),
+    ('high_recursion_limit', 'recursion-limit', 'warning', 'too small for the recursion limit', 'ulimit -Ss '),
     ('raised_recursion_limit', 'recursion-limit', 'info', 'raised to 3000', 'sys.setrecursionlimit'),
     ('gc_off', 'garbage-collector', 'warning', 'is off', 'gc.disable()'),
     ('gc_threshold_zero', 'garbage-collector', 'warning', 'is off', 'gc.set_threshold(0)'),
@@ -38,9 +39,8 @@ WORLDS = [
     ('gc_frozen', 'garbage-collector', 'info', 'objects are frozen', 'gc.freeze()'),
     ('plain_gc', 'garbage-collector', 'ok', 'runs', ''),
     ('allocator', 'allocator', 'ok', 'defaults', ''),
-    ('little_address_space', 'memory-limit:address-space', 'warning', 'Memory is short', 'ulimit -v '),
+    ('little_address_space', 'memory-limit:address-space', 'warning', 'Memory is short', 'ulimit -Sv '),
     ('few_descriptors', 'descriptors', 'critical', 'running out', 'LimitNOFILE=4096'),
-    ('near_the_end_of_select', 'descriptors', 'warning', 'where select() ends', 'asyncore_use_poll = true'),
     ('no_core_files', 'core-files', 'info', 'no core file', 'LimitCORE=infinity'),
     ('full_pipe', 'outputs:standard-error', 'critical', 'full pipe that nobody reads', 'stdout.log'),
     ('full_socket', 'outputs:standard-error', 'critical', 'full socket that nobody reads', 'stdout.log'),
@@ -90,6 +90,40 @@ def test_world(tmp_path, world, id, severity, title, action):
     assert [(f['id'], f['severity']) for f in found] == [(id, severity)], found
     assert title in found[0]['title']
     assert action in found[0]['action'] if action else not found[0]['action']
+
+
+@pytest.mark.parametrize('world, severity', [
+    ('near_the_end_of_select', 'warning'), ('beyond_the_end_of_select', 'ok')])
+def test_the_end_of_select(tmp_path, world, severity):
+    """With the advice followed, there is no finding any more."""
+    pytest.importorskip('waitress')
+    if 0 <= resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 4096:
+        pytest.skip('the hard limit of descriptors is below 4096')
+    found, = findings(world, tmp_path)
+    assert found['severity'] == severity, found
+    assert severity == 'ok' or 'asyncore_use_poll = true' in found['action']
+
+
+@pytest.mark.parametrize('world, limit, hard', [
+    ('few_descriptors_and_more_to_have', 'NOFILE', 1000), ('high_recursion_limit', 'STACK', 4 << 20)])
+def test_a_limit_is_raised_as_advised_by_whoever_may(tmp_path, world, limit, hard):
+    """Up to the hard limit, without the rights of root; beyond it root is told what to write."""
+    found, = findings(world, tmp_path)
+    line = re.search(r'"(ulimit -S\w \d+)" before', found['action'])[1]
+    number = getattr(resource, f'RLIMIT_{limit}')
+
+    def as_it_is_there():
+        resource.setrlimit(number, (64 if limit == 'NOFILE' else 2 << 20, hard))
+        os.geteuid() or os.setuid(65534)
+    done = subprocess.run(['sh', '-c', f'{line} && {line.rpartition(" ")[0]}'], preexec_fn=as_it_is_there, cwd='/',
+                          capture_output=True, text=True)
+    assert done.stdout.strip() == line.rpartition(' ')[2], done
+    assert 'limits.conf' in found['action'] and f'Limit{limit}=' in found['action']
+
+
+def test_what_no_shell_can_raise_is_not_advised_to_one(tmp_path):
+    action = findings('few_descriptors', tmp_path)[0]['action']
+    assert 'ulimit' not in action and '"* - nofile 4096" into /etc/security/limits.conf' in action
 
 
 def test_a_culprit_is_named(tmp_path):

@@ -225,7 +225,7 @@ BAD = (
     ('breadcrumbs-place', 'warning', 'in memory only (tmpfs)', 'directory '),
     ('connection-pools:main', 'warning', '7 connections for 12 threads', 'pool-size 15'),
     ('dbapi:fakedb', 'critical', 'may not share the database adapter fakedb', 'threads = 1'),
-    ('descriptors', 'warning', 'of 200 descriptors', 'ulimit -n '),
+    ('descriptors', 'warning', 'of 200 descriptors', 'LimitNOFILE=4096'),
     ('event-log', 'warning', 'event.log was renamed', 'WatchedFileHandler'),
     ('garbage-collector', 'warning', 'is off', 'gc.disable()'),
     ('late-variables', 'warning', 'PYTHONMALLOC', 'export PYTHONMALLOC=malloc'),

@@ -20,6 +20,7 @@ import threading
 import time
 import tracemalloc
 import types
+import urllib.request
 from dataclasses import asdict
 from pathlib import Path
 
@@ -55,12 +56,15 @@ def small_stack(folder):
 
 
 def high_recursion_limit(folder):
-    resource.setrlimit(resource.RLIMIT_STACK, (8 << 20, 8 << 20))
+    """Too high for this stack with each Python."""
+    resource.setrlimit(resource.RLIMIT_STACK, (2 << 20, 4 << 20))
     sys.setrecursionlimit(100_000)
     return interpreter.RecursionLimit, {}
 
 
 def raised_recursion_limit(folder):
+    """Of 3,000: no more than 13 MiB are needed by any Python."""
+    resource.setrlimit(resource.RLIMIT_STACK, (16 << 20, resource.getrlimit(resource.RLIMIT_STACK)[1]))
     sys.setrecursionlimit(3000)
     return interpreter.RecursionLimit, {}
 
@@ -122,18 +126,35 @@ def cached_cgroup(folder):
 
 # -- limits --------------------------------------------------------------------------------------------
 
-def few_descriptors(folder):
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+def few_descriptors(folder, hard=64):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
     while len(os.listdir('/proc/self/fd')) < 62:
         KEPT.append(os.open('/dev/null', os.O_RDONLY))
     return limits.Descriptors, {}
 
 
-def near_the_end_of_select(folder):
-    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
-    sys.modules['waitress'] = types.ModuleType('waitress')
+def few_descriptors_and_more_to_have(folder):
+    return few_descriptors(folder, 1000)
+
+
+def near_the_end_of_select(folder, poll=False):
+    """A waitress that has answered, and a high descriptor."""
+    import waitress
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    server = waitress.create_server(_answer, listen='127.0.0.1:0', threads=1, asyncore_use_poll=poll)
+    threading.Thread(target=server.run, daemon=True).start()
+    assert urllib.request.urlopen(f'http://127.0.0.1:{server.effective_port}/').read() == b'answer'
     KEPT.append(fcntl.fcntl(0, fcntl.F_DUPFD, 1000))
     return limits.Descriptors, {}
+
+
+def _answer(environ, start_response):
+    start_response('200 OK', [('Content-Length', '6')])
+    return [b'answer']
+
+
+def beyond_the_end_of_select(folder):
+    return near_the_end_of_select(folder, poll=True)
 
 
 def no_core_files(folder):

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from ...recording import threadstacks
 from .check import Check
+from .limits import to_raise
 
 try:
     import resource
@@ -46,8 +47,7 @@ class RecursionLimit(Check):
             return self.found(
                 'warning', 'The stack of the main thread is too small for the recursion limit.',
                 f'{fact} A recursion through C code to the limit needs about {threadstacks.needed(limit) >> 10} KiB.',
-                f'Write "ulimit -s {max(8192, 2 * threadstacks.needed(limit) >> 10)}" before the line that starts '
-                'Zope.')
+                to_raise('STACK', 's', max(8192, 2 * threadstacks.needed(limit) >> 10), 'K') + '.')
         if limit > _DEFAULT_LIMIT:
             return self.found(
                 'info', f'The recursion limit was raised to {limit}.',

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from pathlib import Path
 
 from .check import Check
@@ -12,7 +13,7 @@ try:
 except ImportError:
     resource = None
 
-#: select() cannot handle descriptors from here on; waitress uses it unless told otherwise.
+#: select() cannot handle descriptors from here on.
 _SELECT = 1024
 _PR_GET_DUMPABLE = 3
 
@@ -30,12 +31,13 @@ class Descriptors(Check):
         fact = f'{len(used)} of {soft} descriptors are open.'
         if len(used) >= 0.8 * soft:
             return self.found('critical' if len(used) >= 0.95 * soft else 'warning', 'Descriptors are running out.',
-                              f'{fact} Without one, no connection is accepted and no file opened.', self._more(soft))
-        if max(used) >= _SELECT * 0.9 and 'waitress' in site.modules:
+                              f'{fact} Without one, no connection is accepted and no file opened.',
+                              self._more(soft))
+        if max(used) >= _SELECT * 0.9 and _waitress_selects():
             return self.found(
                 'warning', f'Descriptors come near to {_SELECT}, where select() ends.',
-                f'{fact} The highest one is {max(used)}; waitress uses select() unless asyncore_use_poll is on.',
-                'Write "asyncore_use_poll = true" into [server:main] of zope.ini, unless it is there, and restart.')
+                f'{fact} The highest one is {max(used)}; waitress uses select() here, as asyncore_use_poll is off.',
+                'Write "asyncore_use_poll = true" into [server:main] of zope.ini and restart.')
         return self.ok('There are enough descriptors.', fact)
 
     @staticmethod
@@ -47,9 +49,34 @@ class Descriptors(Check):
 
     @staticmethod
     def _more(soft):
-        return (f'Write "LimitNOFILE={max(4096, 4 * soft)}" into [Service] of the unit, or "ulimit -n '
-                f'{max(4096, 4 * soft)}" before the line that starts Zope; then find out who does not close what: '
+        return (f'{to_raise("NOFILE", "n", max(4096, 4 * soft))}; then find out who does not close what: '
                 f'"ls -l /proc/{os.getpid()}/fd".')
+
+
+def to_raise(name: str, option: str, wanted: int, unit: str = '') -> str:
+    """What to write for a higher limit, `wanted` in KiB with the unit "K"; a shell comes to the hard limit only."""
+    soft, hard = (limit if limit == resource.RLIM_INFINITY else limit >> (10 if unit else 0)
+                  for limit in resource.getrlimit(getattr(resource, f'RLIMIT_{name}')))
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    ways = [f'"Limit{name}={wanted}{unit}" into [Service] of the unit']
+    if most > soft:
+        ways.append(f'"ulimit -S{option} {most}" before the line that starts Zope')
+    if most < wanted:
+        ways.append(f'"* - {name.lower()} {wanted}" into /etc/security/limits.conf as root and log in anew (the hard '
+                    f'limit is {hard}{unit})')
+    return 'Write ' + ', or '.join(ways)
+
+
+def _waitress_selects():
+    """Its loop stands in the function `poll` of its wasyncore; with asyncore_use_poll in `poll2`."""
+    return any(code.co_name == 'poll' and code.co_filename.replace('\\', '/').endswith('/waitress/wasyncore.py')
+               for frame in sys._current_frames().values() for code in _codes(frame))
+
+
+def _codes(frame):
+    while frame is not None:
+        yield frame.f_code
+        frame = frame.f_back
 
 
 class CoreFiles(Check):

@@ -12,6 +12,7 @@ from ..site import text
 from .check import Check
 from .check import megabytes
 from .check import several
+from .limits import to_raise
 
 try:
     import resource
@@ -53,7 +54,7 @@ def _limits(site):
     most = resource.getrlimit(resource.RLIMIT_AS)[0] if resource else -1
     if resource and most != resource.RLIM_INFINITY and 'VmSize' in own:
         yield ('address-space', 'address space, RLIMIT_AS', own['VmSize'], most,
-               f'Write "ulimit -v {2 * most >> 10}" before the line that starts Zope, or fewer threads.')
+               to_raise('AS', 'v', 2 * most >> 10, 'K') + '.')
     if host.get('MemTotal') and 'MemAvailable' in host:
         yield ('host', 'the whole machine', host['MemTotal'] - host['MemAvailable'], host['MemTotal'],
                'Look with "ps aux --sort=-rss" for who uses it; give Zope a smaller cache-size in <zodb_db>.')
