@@ -48,12 +48,41 @@ def test_a_counter_that_rises_is_seen(tmp_path):
     vitals.detach()
 
 
-def test_a_system_without_proc(tmp_path):
+def test_a_system_without_proc(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'psutil', None)
     vitals = Vitals({}, tmp_path)
     vitals.look()
     sample = vitals.sample(0, 0, 1)
     assert (sample.rss, sample.threads, sample.descriptors, sample.host_kills) == (-1, -1, -1, -1)
     assert (sample.cgroup_current, sample.cgroup_limit, sample.cgroup_kills) == (-1, -1, -1)
+
+
+def test_a_system_without_proc_is_asked_by_psutil(tmp_path):
+    psutil = pytest.importorskip('psutil')
+    vitals = Vitals({}, tmp_path)
+    with open(os.devnull), open(os.devnull):
+        vitals.look()
+        many = vitals.sample(0, 0, 1)
+    assert abs(many.rss - psutil.Process().memory_info().rss) < 64 << 20
+    assert many.threads >= threading.active_count() and many.cpu > 0
+    vitals.look()
+    assert vitals.sample(0, 0, 1).descriptors == many.descriptors - 2
+    vitals.detach()
+    vitals.look()
+    assert vitals.sample(0, 0, 1).rss == -1                    # a child after a fork asks nobody about its parent
+
+
+def test_what_psutil_is_refused_is_unknown(tmp_path, monkeypatch):
+    psutil = pytest.importorskip('psutil')
+
+    def refused(process):
+        raise psutil.AccessDenied(process.pid)
+    for name in ('memory_info', 'num_threads', 'num_fds'):
+        monkeypatch.setattr(psutil.Process, name, refused)
+    vitals = Vitals({}, tmp_path)
+    vitals.look()
+    sample = vitals.sample(0, 0, 1)
+    assert (sample.rss, sample.threads, sample.descriptors) == (-1, -1, -1)
 
 
 def test_nonsense_in_the_files_is_unknown(tmp_path):

@@ -1,6 +1,7 @@
 """Vital signs: memory, processor, threads, descriptors and the kernel's counters of OOM kills.
 
-Files of /proc are opened once and read again with pread.  What a system does not have is -1.
+Files of /proc are opened once and read again with pread.  Where there is no /proc (macOS, FreeBSD), memory, threads
+and descriptors are asked of psutil, if it is installed.  What a system does not have is -1.
 """
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ class Vitals:
         self._descriptors = proc / 'self/fd'
         self.limit = cgroup.get('limit', -1)
         self._files, self._slow = {}, {}
+        self._process = None if (proc / 'self').exists() else _process()
         for name, path in (('statm', proc / 'self/statm'), ('stat', proc / 'self/stat'),
                            ('vmstat', proc / 'vmstat'), ('counter', cgroup.get('counter_file')),
                            ('current', cgroup.get('current_file'))):
@@ -37,7 +39,7 @@ class Vitals:
                 os.close(descriptor)
             except OSError:
                 pass
-        self._files = {}
+        self._files, self._process = {}, None
 
     def look(self) -> None:
         """Read what changes slowly or costs much: threads, descriptors, the host's OOM kills."""
@@ -57,22 +59,38 @@ class Vitals:
         except (KeyError, OSError):
             return b''
 
+    def _asked(self, question):
+        """What psutil answers, -1 without it; it raises errors of its own when the system refuses."""
+        try:
+            return -1 if self._process is None else question(self._process)
+        except Exception:
+            return -1
+
     def _rss(self):
         fields = self._read('statm').split()
-        return int(fields[1]) * _PAGE if len(fields) > 1 else -1
+        return int(fields[1]) * _PAGE if len(fields) > 1 else self._asked(lambda process: process.memory_info().rss)
 
     def _threads(self):
         fields = self._read('stat').rpartition(b')')[2].split()
-        return int(fields[17]) if len(fields) > 17 else -1
+        return int(fields[17]) if len(fields) > 17 else self._asked(lambda process: process.num_threads())
 
     def _open_files(self):
         try:
             return len(os.listdir(self._descriptors)) - 1
         except OSError:
-            return -1
+            return self._asked(lambda process: process.num_fds())
 
     def _host_kills(self):
         return counter(self._read('vmstat', 16384), b'oom_kill')
+
+
+def _process():
+    """This process, as psutil sees it; None without psutil."""
+    try:
+        import psutil
+        return psutil.Process()
+    except Exception:                                   # it is no part of the system: whatever it lacks, Zope starts
+        return None
 
 
 def counter(text: bytes, name: bytes) -> int:

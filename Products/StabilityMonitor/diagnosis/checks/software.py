@@ -28,7 +28,7 @@ _NEVER = (
 #: Optional libraries: module, how to get it, what is off without it.
 OPTIONAL = (
     ('packaging', 'pip install packaging', 'versions are not compared: neither with known issues nor among each other'),
-    ('psutil', 'pip install psutil', 'there are no vital signs on systems without /proc'),
+    ('psutil', 'pip install psutil', 'memory, threads and descriptors are not recorded on systems without /proc'),
     ('pystack', 'pip install "Products.StabilityMonitor[native]"', 'C frames of crashes and hangs are not read'),
 )
 
