@@ -21,6 +21,7 @@ from Products.StabilityMonitor.diagnosis.site import Database
 from Products.StabilityMonitor.diagnosis.site import Interpreter
 from Products.StabilityMonitor.diagnosis.site import Site
 from Products.StabilityMonitor.diagnosis.site import ZopeFacts
+from Products.StabilityMonitor.recording import runcontext
 from Products.StabilityMonitor.records import Finding
 from Products.StabilityMonitor.records import Sample
 
@@ -214,24 +215,71 @@ def test_who_starts_it_again(name, severity):
     assert severity != 'warning' or 'Restart=on-failure' in found.action
 
 
+@pytest.mark.parametrize('name', ['zdaemon', 'supervisord'])
+@pytest.mark.parametrize('parent', [1, 77])
+def test_a_supervisor_that_has_died(name, parent):
+    context = {'supervisor': name, 'parent': 50}
+    assert [finding.severity for finding in look(supervision.Supervisor, context=context, parent=50)] == ['ok']
+    found, = look(supervision.Supervisor, context=context, parent=parent)
+    assert found.severity == 'warning' and f'{name} is gone' in found.title and 'Restart=on-failure' in found.action
+
+
+def under_systemd(tmp_path, cgroup, unit='', drop_in='', parent=1, parents_name='systemd', **fields):
+    """The unit lies in all folders under its own name, and as a template."""
+    proc = tree(tmp_path / 'proc', self__cgroup=cgroup + '\n', **{f'{parent}__comm': parents_name + '\n'})
+    name = cgroup.rpartition('/')[2] or 'none'
+    names = (name, 'zope@.service') if '@' in name else (name,)
+    units = tree(tmp_path / 'units', **{names[-1]: unit, f'{names[-1]}.d__override.conf': drop_in})
+    return look(supervision.Supervisor, context={'supervisor': 'systemd', 'parent': parent}, proc=proc, parent=parent,
+                unit_folders=(units,), **fields)
+
+
+@pytest.mark.parametrize('cgroup', [
+    '1:name=systemd:/system.slice/system-zope.slice/zope@one.service', '0::/zope.slice/zope@one.service',
+    '0::/system.slice/zope@one.service', '4:memory:/other.service\n0::/a.slice/a-b.slice/zope@one.service'])
 @pytest.mark.parametrize('unit, drop_in, severity', [
     ('[Service]\nRestart=always\n', '', 'ok'), ('[Service]\nExecStart=x\n', '', 'warning'),
     ('[Service]\nRestart=no\n', '[Service]\nRestart=on-failure\n', 'ok'),
     ('[Service]\nRestart=always\n', '[Service]\nRestart=no\n', 'warning'),
     ('[Service]\nRestart=on-success\n', '', 'warning'), ('[Service]\n# Restart=always\n', '', 'warning'),
-    ('', '', 'ok')])
-def test_the_unit_of_systemd(tmp_path, unit, drop_in, severity):
-    proc = tree(tmp_path / 'proc', self__cgroup='1:name=systemd:/system.slice/system-zope.slice/zope@one.service\n')
-    units = tree(tmp_path / 'units', **{'zope@.service': unit, 'zope@.service.d__override.conf': drop_in})
-    found, = look(supervision.Supervisor, context={'supervisor': 'systemd'}, proc=proc, unit_folders=(units,))
+    ('', '', 'info')])
+def test_the_unit_of_systemd(tmp_path, cgroup, unit, drop_in, severity):
+    found, = under_systemd(tmp_path, cgroup, unit, drop_in)
     assert found.severity == severity, found
-    assert severity == 'ok' or 'systemctl edit zope@one.service' in found.action
+    assert severity != 'warning' or 'systemctl edit zope@one.service' in found.action
+    assert severity != 'info' or 'systemctl show --property Restart zope@one.service' in found.action
 
 
-def test_a_session_of_a_person_is_no_service(tmp_path):
-    proc = tree(tmp_path, self__cgroup='0::/user.slice/user-1000.slice/session-3.scope\n')
-    found, = look(supervision.Supervisor, context={'supervisor': 'systemd'}, proc=proc, unit_folders=())
-    assert found.severity == 'ok' and 'cannot be read' in found.detail
+@pytest.mark.parametrize('cgroup', [
+    '0::/user.slice/user-1000.slice/session-3.scope', '1:name=systemd:/user.slice/user-1000.slice/session-c2.scope',
+    '0::/user.slice/user-1000.slice/user@1000.service/app.slice/app-gnome-terminal.slice/vte-spawn-1.scope',
+    '0::/system.slice/cron.service', '0::/system.slice/crond.service', '0::/system.slice/ssh.service'])
+def test_a_session_or_a_job_of_a_person_is_no_service(tmp_path, cgroup):
+    found, = under_systemd(tmp_path, cgroup, '[Service]\nRestart=always\n', parent=50, parents_name='bash')
+    assert found.severity == 'warning' and cgroup.rpartition('/')[2] in found.detail and found.action
+
+
+@pytest.mark.parametrize('parent, name, severity', [(1, 'init', 'ok'), (50, 'systemd', 'ok'), (50, 'zope.sh', 'info')])
+def test_a_child_of_a_script_is_not_what_systemd_watches(tmp_path, parent, name, severity):
+    found, = under_systemd(tmp_path, '0::/system.slice/zope.service', '[Service]\nRestart=always\n', parent=parent,
+                           parents_name=name)
+    assert found.severity == severity and (severity == 'ok' or 'zope.sh' in found.detail and '"exec"' in found.action)
+
+
+def test_systemd_in_a_world_of_its_own(tmp_path):
+    found, = under_systemd(tmp_path, '0::/')
+    assert found.severity == 'info' and 'not known' in found.title
+
+
+@pytest.mark.parametrize('command, name', [
+    ('/srv/bin/python\0/srv/bin/zdaemon\0-S\0schema.xml\0/srv/bin/runwsgi\0', 'zdaemon'),
+    ('/usr/bin/python3\0-m\0zdaemon.zdrun\0', 'zdaemon'), ('python\0/lib/zdaemon/zdrun.py\0', 'zdaemon'),
+    ('/usr/bin/python3\0-s\0/usr/bin/supervisord\0-c\0/etc/x.conf\0', 'supervisord'), ('runsv\0zope\0', 'runsv'),
+    ('gunicorn: master [zope.site]\0', 'gunicorn'), ('s6-supervise\0zope\0', 's6-supervise'),
+    ('/usr/bin/circusd\0/etc/circus.ini\0', 'circus'),
+    ('bash\0/home/circus/bin/start\0', ''), ('/srv/gunicorn-site/bin/python\0-m\0pytest\0', ''), ('', '')])
+def test_who_is_known_to_restart_its_children(tmp_path, command, name):
+    assert runcontext.supervisor(tree(tmp_path, **{'50__cmdline': command}), {}, 50) == name
 
 
 # -- switches ------------------------------------------------------------------------------------------

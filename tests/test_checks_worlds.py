@@ -4,12 +4,14 @@ import json
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+from programs.handshake import until
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PROGRAM = CHECKOUT / 'tests/programs/check_worlds.py'
@@ -177,6 +179,21 @@ def test_core_files(tmp_path):
     found, = findings('core_files', tmp_path)
     assert found['severity'] == 'ok' or 'not writable' in found['detail']
     assert pattern.strip() in found['detail']
+
+
+# -- supervision ---------------------------------------------------------------------------------------
+
+def test_a_supervisor_that_dies_is_missed(tmp_path):
+    """zdaemon starts a process, and is killed: from then on nobody starts it again."""
+    pytest.importorskip('zdaemon')
+    zdaemon = [sys.executable, '-m', 'zdaemon.zdctl', '-s', str(tmp_path / 'socket'), '-z', str(tmp_path), '-p',
+               f'{sys.executable} {PROGRAM} orphan {tmp_path}', 'start']
+    subprocess.run(zdaemon, env=os.environ | {'PYTHONPATH': str(CHECKOUT)}, check=True, capture_output=True, timeout=60)
+    before = json.loads(until((tmp_path / 'before').exists) and (tmp_path / 'before').read_text())
+    os.kill(before['parent'], signal.SIGKILL)
+    after = json.loads(until((tmp_path / 'after').exists) and (tmp_path / 'after').read_text())
+    assert before['severity'] == 'ok' and 'zdaemon starts this process again' in before['title']
+    assert after['severity'] == 'warning' and 'zdaemon is gone' in after['title'] and after['action']
 
 
 # -- file systems and cgroups --------------------------------------------------------------------------

@@ -24,6 +24,8 @@ import urllib.request
 from dataclasses import asdict
 from pathlib import Path
 
+from handshake import until
+
 from Products.StabilityMonitor.diagnosis import checks
 from Products.StabilityMonitor.diagnosis.checks import breadcrumbs
 from Products.StabilityMonitor.diagnosis.checks import databases
@@ -33,9 +35,11 @@ from Products.StabilityMonitor.diagnosis.checks import memory
 from Products.StabilityMonitor.diagnosis.checks import outputs
 from Products.StabilityMonitor.diagnosis.checks import signals
 from Products.StabilityMonitor.diagnosis.checks import software
+from Products.StabilityMonitor.diagnosis.checks import supervision
 from Products.StabilityMonitor.diagnosis.checks import switches
 from Products.StabilityMonitor.diagnosis.site import Site
 from Products.StabilityMonitor.recording import cgroup
+from Products.StabilityMonitor.recording import runcontext
 from Products.StabilityMonitor.recording import threadstacks
 from Products.StabilityMonitor.recording.faulthandler_compat import FaultLog
 from Products.StabilityMonitor.records import Finding
@@ -428,6 +432,17 @@ def missing_library(folder):
 def without_packaging(folder):
     sys.modules['packaging'] = None
     return software.Family, {}
+
+
+def orphan(folder):
+    """Told before and after its parent, whom the test ends, has died: two files, whole when they are there."""
+    context, parent = runcontext.collect({}, {}, 'server'), os.getppid()
+    for name in ('before', 'after'):
+        found = supervision.Supervisor().look(Site(Path(folder), context))
+        Path(folder, 'writing').write_text(json.dumps(asdict(found) | {'parent': parent}))
+        Path(folder, 'writing').rename(Path(folder, name))
+        until(lambda: os.getppid() != parent, 'the end of the parent')
+    sys.exit()
 
 
 def everything(folder):

@@ -88,6 +88,7 @@ class Site:
     path: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
     root_logger: logging.Logger = field(default_factory=logging.getLogger)
     outputs: Mapping[str, int] = field(default_factory=lambda: {'standard output': 1, 'standard error': 2})
+    parent: int = field(default_factory=os.getppid)
     proc: Path = Path('/proc')
     etc: Path = Path('/etc')
     unit_folders: tuple[Path, ...] = tuple(map(Path, (

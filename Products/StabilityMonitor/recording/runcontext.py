@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import socket
 import stat
 import sys
@@ -24,6 +25,10 @@ except ImportError:
     resource = None
 
 _LIMITS = ('CORE', 'STACK', 'AS', 'NOFILE', 'NPROC')
+#: Names of programs that restart what they start.
+_RESTARTERS = {'zdaemon': 'zdaemon', 'zdrun': 'zdaemon', 'zdctl': 'zdaemon', 'supervisord': 'supervisord',
+               'gunicorn': 'gunicorn', 'uwsgi': 'uwsgi', 'circus': 'circus', 'circusd': 'circus', 'runsv': 'runsv',
+               's6-supervise': 's6-supervise'}
 #: Variables by which a supervisor makes itself known, and its name.
 _SUPERVISORS = (('INVOCATION_ID', 'systemd'), ('SUPERVISOR_ENABLED', 'supervisord'),
                 ('KUBERNETES_SERVICE_HOST', 'kubernetes'), ('container', 'container'))
@@ -45,7 +50,8 @@ def collect(software: dict, instance: dict, role: str, proc: Path = Path('/proc'
         'thread_stack': threadstacks.default_stack(), 'cgroup': cgroup.find(proc),
         'host_kills': counter(_bytes(proc / 'vmstat'), b'oom_kill'), 'limits': _limits(),
         'core_pattern': _line(proc / 'sys/kernel/core_pattern'), 'supervisor': supervisor(proc, environ),
-        'outputs': {str(fd): output(fd, proc) for fd in (1, 2)}, 'hostname': socket.gethostname()}
+        'outputs': {str(fd): output(fd, proc) for fd in (1, 2)}, 'hostname': socket.gethostname(),
+        'parent': os.getppid()}
 
 
 def system_name() -> str:
@@ -55,14 +61,18 @@ def system_name() -> str:
 
 def supervisor(proc: Path = Path('/proc'), environ=os.environ, parent: int | None = None) -> str:
     """What started and restarts us, as far as can be seen: "zdaemon", "systemd", ... or ""."""
-    parent = os.getppid() if parent is None else parent
-    command = _bytes(proc / str(parent) / 'cmdline').replace(b'\0', b' ').decode(errors='replace')
-    for word in ('zdaemon', 'zdrun', 'supervisord', 'gunicorn', 'uwsgi', 'circus', 'runsv', 's6-supervise'):
-        if word in command:
-            return 'zdaemon' if word == 'zdrun' else word
+    if found := restarter(os.getppid() if parent is None else parent, proc):
+        return found
     if os.getpid() == 1:
         return 'container (this process is its pid 1)'
     return next((name for variable, name in _SUPERVISORS if environ.get(variable)), '')
+
+
+def restarter(pid: int, proc: Path = Path('/proc')) -> str:
+    """The name of a process that is known to restart its children, by the programs on its command line; or ""."""
+    words = _bytes(proc / str(pid) / 'cmdline').decode(errors='replace').split('\0')
+    programs = (re.match(r'[\w-]*', os.path.basename(word.partition(' ')[0]))[0] for word in words)
+    return next((_RESTARTERS[program] for program in programs if program in _RESTARTERS), '')
 
 
 def output(descriptor: int, proc: Path = Path('/proc')) -> dict:
