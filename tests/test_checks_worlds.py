@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from advice import follow_in_ini
 from programs.handshake import until
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -53,14 +54,14 @@ WORLDS = [
     ('closed_error', 'outputs:standard-error', 'warning', 'is closed', 'stdout.log'),
     ('deleted_file', 'outputs:standard-output', 'warning', 'was deleted', 'copytruncate'),
     ('own_outputs', 'outputs', 'ok', 'never block', ''),
-    ('no_log', 'event-log', 'warning', 'no event log', 'handlers = eventlog'),
+    ('no_log', 'event-log', 'warning', 'no event log', '[handler_eventlog]'),
     ('log_file', 'event-log', 'ok', 'There is an event log', ''),
     ('renamed_log', 'event-log', 'warning', 'no event log', 'WatchedFileHandler'),
     ('renamed_and_watched_log', 'event-log', 'ok', 'There is an event log', ''),
-    ('closed_log', 'event-log', 'warning', 'no event log', 'handlers = eventlog'),
+    ('closed_log', 'event-log', 'warning', 'no event log', 'WatchedFileHandler'),
     ('log_of_errors_only', 'event-log', 'warning', 'Warnings do not reach', 'level = INFO'),
     ('disabled_log', 'event-log', 'warning', 'Warnings do not reach', 'level = INFO'),
-    ('log_to_null', 'event-log', 'warning', 'no event log', 'handlers = eventlog'),
+    ('log_to_null', 'event-log', 'warning', 'no event log', '[handler_eventlog]'),
     ('fault_log', 'fault-handler', 'ok', 'is dumped', ''),
     ('fault_log_disabled', 'fault-handler', 'warning', 'would not be dumped', 'faulthandler.disable'),
     ('fault_log_redirected', 'fault-handler', 'warning', 'would not be dumped', 'faulthandler.enable'),
@@ -171,6 +172,42 @@ def test_switches_of_the_interpreter(tmp_path, switches, environ, id):
 def test_standard_error_to_null(tmp_path):
     found, = findings('own_outputs', tmp_path, stderr=subprocess.DEVNULL)
     assert (found['id'], found['severity']) == ('outputs:standard-error', 'info')
+
+
+NO_EVENT_LOG = '''
+[loggers]
+keys = root
+
+[handlers]
+keys = console
+
+[formatters]
+keys = generic
+
+[formatter_generic]
+format = %(message)s
+
+[logger_root]
+level = INFO
+handlers = console
+
+[handler_console]
+class = StreamHandler
+args = (sys.stderr,)
+formatter = generic
+'''
+
+
+def test_the_advice_for_an_event_log_can_be_followed(tmp_path):
+    (tmp_path / 'log').mkdir()
+    (tmp_path / 'zope.ini').write_text(NO_EVENT_LOG)
+    advice = findings('configured_log', tmp_path, stderr=subprocess.DEVNULL)[0]['action']
+    assert str(tmp_path / 'log' / 'event.log') in advice
+    follow_in_ini(tmp_path / 'zope.ini', advice)
+    found, = findings('configured_log', tmp_path)
+    assert found['severity'] == 'ok' and str(tmp_path) in found['detail'], found
+    line = (tmp_path / 'log' / 'event.log').read_text()
+    assert re.fullmatch(r'\d{4}-\S+ \S+ WARNING \[root\] configured\n', line)
 
 
 @pytest.mark.skipif(not Path('/proc/sys/kernel/core_pattern').exists(), reason='no core_pattern here')

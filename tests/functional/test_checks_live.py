@@ -19,6 +19,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from advice import follow_in_ini
 
 from zopekit import CHECKOUT
 from zopekit import ZopeInstance
@@ -315,6 +316,23 @@ def test_the_lines_that_are_advised_help(site):
         site.edits = ((pool[2], f'{pool[2]}\n  {pool[1]}'),)
         site.restart(**{stack[1].replace('-', '_'): stack[2]})
         assert {'connection-pools:main', 'thread-stacks'}.isdisjoint(told(site.findings()))
+
+
+def test_a_site_without_an_event_log_gets_one(site):
+    """Its zope.ini keeps nothing."""
+    site.create()
+    ini = site.home / 'etc' / 'zope.ini'
+    head, section, _ = ini.read_text().partition('[handler_eventlog]')
+    ini.write_text(head.replace('console, eventlog', 'console').replace(
+        'class = StreamHandler\nargs = (sys.stderr,)', 'class = NullHandler\nargs = ()'))
+    site.start()
+    assert section and not site.event_log.exists()
+    finding = site.findings()['event-log']
+    assert finding['severity'] == 'warning'
+    site.stop()
+    follow_in_ini(ini, finding['action'])
+    site.start()
+    assert site.findings()['event-log']['severity'] == 'ok' and site.event_log.stat().st_size
 
 
 # -- more that only a Zope of its own can show ---------------------------------------------------------------

@@ -10,6 +10,7 @@ import gc
 import importlib
 import json
 import logging
+import logging.config
 import mmap
 import os
 import resource
@@ -38,6 +39,7 @@ from Products.StabilityMonitor.diagnosis.checks import software
 from Products.StabilityMonitor.diagnosis.checks import supervision
 from Products.StabilityMonitor.diagnosis.checks import switches
 from Products.StabilityMonitor.diagnosis.site import Site
+from Products.StabilityMonitor.diagnosis.site import ZopeFacts
 from Products.StabilityMonitor.recording import cgroup
 from Products.StabilityMonitor.recording import runcontext
 from Products.StabilityMonitor.recording import threadstacks
@@ -282,6 +284,13 @@ def log_to_null(folder):
     os.dup2(os.open('/dev/null', os.O_WRONLY), 2)
     logging.getLogger().addHandler(logging.StreamHandler(sys.stderr))
     return outputs.EventLog, {}
+
+
+def configured_log(folder):
+    """As the server does it with zope.ini."""
+    logging.config.fileConfig(os.path.join(folder, 'zope.ini'))
+    logging.warning('configured')
+    return outputs.EventLog, {'zope': ZopeFacts(client_home=folder)}
 
 
 # -- places --------------------------------------------------------------------------------------------

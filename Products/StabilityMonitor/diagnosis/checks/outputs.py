@@ -25,6 +25,8 @@ except ImportError:                                     # Windows: such a pipe i
 
 #: A full pipe is looked at so long, in so many steps: a reader that lives has read something by then.
 _PATIENCE, _LOOKS = 0.05, 10
+_FOLLOW = ('See that the file can be written, write "class = handlers.WatchedFileHandler" in place of "class = '
+           'FileHandler" into its handler, such as [handler_eventlog], in zope.ini, and restart.')
 _TO_FILES = ('Write ">>{log}/stdout.log 2>&1 </dev/null" behind the line that starts Zope, or let a supervisor '
              'start it.')
 
@@ -140,23 +142,29 @@ class EventLog(Check):
                 (lost if trouble else kept).append(trouble or type(handler).__name__)
         if not kept:
             return self.found('warning', 'There is no event log.', ' '.join(troubles + lost) or 'The root logger has '
-                              'no handler: errors of the site are lost.', self._action(site))
+                              'no handler: errors of the site are lost.',
+                              _FOLLOW if troubles else self._action(site))
         if site.root_logger.manager.disable >= logging.WARNING or site.root_logger.level > logging.WARNING:
             return self.found('warning', 'Warnings do not reach the event log.', 'The level of the root logger is '
                               f'{logging.getLevelName(site.root_logger.level)}, and logging.disable is at '
                               f'{site.root_logger.manager.disable}.',
                               'Write "level = INFO" into [logger_root] of zope.ini and restart.')
         if troubles:
-            return self.found('warning', 'An event log is written where nobody finds it.', ' '.join(troubles),
-                              'Write "class = handlers.WatchedFileHandler" into [handler_eventlog] of zope.ini and '
-                              'restart.')
+            return self.found('warning', 'An event log is written where nobody finds it.', ' '.join(troubles), _FOLLOW)
         return self.ok('There is an event log.', '; '.join(kept))
 
     @staticmethod
     def _action(site):
         file = os.path.join(site.zope.client_home or '.', 'log', 'event.log')
-        return ('Write "handlers = eventlog" into [logger_root], and "class = handlers.WatchedFileHandler" and '
-                f'"args = (r\'{file}\', \'a\')" into [handler_eventlog] of zope.ini, and restart.')
+        lines = ('[handler_eventlog]', 'class = handlers.WatchedFileHandler', f"args = (r'{file}', 'a')",
+                 'level = INFO', 'formatter = eventlog', '[formatter_eventlog]',
+                 'format = %(asctime)s %(levelname)s [%(name)s] %(message)s')
+        return ('In zope.ini, add ", eventlog" to "keys" of [handlers], to "keys" of [formatters] and to "handlers" of '
+                f'[logger_root], unless it is there; write the lines {", ".join(map(_quoted, lines))}; and restart.')
+
+
+def _quoted(line):
+    return f'"{line}"'
 
 
 def _file_trouble(handler):
