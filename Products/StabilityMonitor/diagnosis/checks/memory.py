@@ -25,6 +25,9 @@ _SHARES = (('critical', 0.95), ('warning', 0.8))
 _HOST = 0.95
 #: A fresh interpreter may have some hundred frozen objects of its own (3.12: 375); gc.freeze() leaves far more.
 _FROZEN = 2000
+#: Lines of memory.stat, by version of cgroups: page cache, and what of it must be written before it can go.
+_CACHE = {1: ((b'total_inactive_file', b'total_active_file'), (b'total_dirty', b'total_writeback')),
+          2: ((b'inactive_file', b'active_file'), (b'file_dirty', b'file_writeback'))}
 
 
 class Limit(Check):
@@ -57,7 +60,8 @@ def _limits(site):
                to_raise('AS', 'v', 2 * most >> 10, 'K') + '.')
     if host.get('MemTotal') and 'MemAvailable' in host:
         yield ('host', 'the whole machine', host['MemTotal'] - host['MemAvailable'], host['MemTotal'],
-               'Look with "ps aux --sort=-rss" for who uses it; give Zope a smaller cache-size in <zodb_db>.')
+               'Look with "ps aux --sort=-rss" for who uses it; write a smaller "cache-size" (objects of each '
+               'connection) or "cache-size-bytes 200MB" into <zodb_db> of zope.conf and restart.')
 
 
 def _groups(group):
@@ -65,15 +69,21 @@ def _groups(group):
     directory, version = Path(group.get('directory') or '/'), group.get('version')
     if version not in (1, 2) or smallest_limit(directory, version) < 0:
         return
-    inactive = b'total_inactive_file' if version == 1 else b'inactive_file'
     for folder in (directory, *directory.parents):
         limit = _number(text(folder / Path(group['limit_file']).name))
         used = _number(text(folder / Path(group['current_file']).name))
         if 0 < limit < 1 << 60 and used >= 0:
-            used -= max(0, counter(text(folder / 'memory.stat').encode(), inactive))
+            used -= _droppable(text(folder / 'memory.stat').encode(), version)
             yield (f'cgroup-{folder.name}' if folder != directory else 'cgroup', f'memory cgroup {folder}', used, limit,
-                   f'Give the service or container more memory (its limit is now {limit}), or Zope a smaller '
-                   'cache-size in <zodb_db>.')
+                   f'Write "MemoryMax={2 * limit}" into [Service] of the unit, or run "docker update --memory '
+                   f'{2 * limit} --memory-swap -1 CONTAINER" (the limit is now {limit}); or give Zope a smaller '
+                   '"cache-size" in <zodb_db> of zope.conf.')
+
+
+def _droppable(statistics, version):
+    """Bytes of page cache that need not be written first; pages that are locked are in neither list."""
+    clean, dirty = (sum(max(0, counter(statistics, name)) for name in names) for names in _CACHE[version])
+    return max(0, clean - dirty)
 
 
 def _number(words):
