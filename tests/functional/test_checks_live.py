@@ -100,9 +100,13 @@ def little_room(site):
 
 def no_core_file(site):
     pattern = Path('/proc/sys/kernel/core_pattern').read_text()
+    if not resource.getrlimit(resource.RLIMIT_CORE)[0]:
+        return True
+    if pattern.startswith('|'):
+        program = Path(pattern[1:].split()[0])
+        return program.name in ('true', 'false') or not program.exists()
     folder = Path(pattern if pattern.startswith('/') else site.home / pattern).parent
-    allowed = resource.getrlimit(resource.RLIMIT_CORE)[0] != 0 and ('%' in str(folder) or os.access(folder, os.W_OK))
-    return not pattern.startswith('|') and not allowed
+    return '%' not in str(folder) and not os.access(folder, os.W_OK)
 
 
 def signals_kill(site):

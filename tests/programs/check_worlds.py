@@ -4,6 +4,7 @@
 
 prints a JSON list of findings; each function here is a world and returns the check and the fields of its Site.
 """
+import ctypes
 import faulthandler
 import fcntl
 import gc
@@ -106,7 +107,7 @@ def allocator(folder):
 
 def little_address_space(folder):
     size = next(int(line.split()[1]) << 10 for line in open('/proc/self/status') if line.startswith('VmSize'))
-    resource.setrlimit(resource.RLIMIT_AS, (int(size * 1.1), resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (int(size * 1.18), resource.RLIM_INFINITY))
     return memory.Limit, {}
 
 
@@ -167,9 +168,43 @@ def beyond_the_end_of_select(folder):
     return near_the_end_of_select(folder, poll=True)
 
 
+def _core_pattern(folder, pattern, limit=1 << 20):
+    """That of the machine is of all its processes, and stays as it is."""
+    file = Path(folder, 'proc/sys/kernel/core_pattern')
+    file.parent.mkdir(parents=True)
+    file.write_text(pattern + '\n')
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
+    return limits.CoreFiles, {'proc': Path(folder, 'proc')}
+
+
 def no_core_files(folder):
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    return limits.CoreFiles, {}
+    return _core_pattern(folder, 'core', 0)
+
+
+def core_files_for_false(folder):
+    return _core_pattern(folder, '|/bin/false')
+
+
+def core_files_for_nobody(folder):
+    return _core_pattern(folder, f'|{folder}/missing %p %u')
+
+
+def core_files_for_a_program(folder):
+    return _core_pattern(folder, f'|{sys.executable} %p')
+
+
+def core_files_for_a_program_without_limit(folder):
+    return _core_pattern(folder, f'|{sys.executable} %p', 0)
+
+
+def core_files_without_a_place(folder):
+    return _core_pattern(folder, f'{folder}/missing/core.%p')
+
+
+def not_dumpable(folder):
+    """As it is after a change of user."""
+    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+    return _core_pattern(folder, 'core')
 
 
 def core_files(folder):

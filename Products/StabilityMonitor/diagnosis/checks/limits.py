@@ -16,6 +16,9 @@ except ImportError:
 #: select() cannot handle descriptors from here on.
 _SELECT = 1024
 _PR_GET_DUMPABLE = 3
+#: Programs that core files are given to in order to have none.
+_KEEP_NONE = {'false', 'true'}
+_TO_FILES = 'To have one, run "sysctl -w kernel.core_pattern=/var/tmp/core.%p" as root.'
 
 
 class Descriptors(Check):
@@ -91,13 +94,30 @@ class CoreFiles(Check):
         if resource is None or not pattern:
             return self.unknown('Whether a crash leaves a core file is not known on this system.')
         soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+        if _is_not_dumpable():
+            return self.found('info', 'The kernel makes no core file of this process.',
+                              'It is not dumpable: it changed its user after its start.',
+                              'Let the supervisor change the user before it starts Python, not Python itself.')
         if pattern.startswith('|'):
-            return self.ok('Core files are given to a program.', f'core_pattern is "{pattern}".')
+            return self._given_to(pattern, soft, hard)
         if not soft:
             return self.found('info', 'A crash leaves no core file.', 'RLIMIT_CORE is 0. The fault log has the Python '
                               'frames all the same; a core file adds those of C code.', self._allow(hard))
         return self._where(pattern) or self.ok('A crash leaves a core file.', f'core_pattern is "{pattern}"; the limit '
                                                f'is {"none" if soft == resource.RLIM_INFINITY else f"{soft} bytes"}.')
+
+    def _given_to(self, pattern, soft, hard):
+        program, detail = pattern[1:].split(' ')[0], f'core_pattern is "{pattern}".'
+        if os.path.basename(program) in _KEEP_NONE:
+            return self.found('info', 'A crash leaves no core file.', f'{detail} That program keeps none.', _TO_FILES)
+        if not os.path.exists(program):
+            return self.found('info', 'Core files are given to a program that is not there.',
+                              f'{detail} (In a container: it may be on the host.)', _TO_FILES)
+        if not soft:
+            return self.found('info', 'Core files are given to a program, which may keep none.',
+                              f'{detail} RLIMIT_CORE is 0: systemd-coredump and others only log the crash then.',
+                              self._allow(hard))
+        return self.ok('Core files are given to a program.', detail)
 
     @staticmethod
     def _allow(hard):
@@ -109,12 +129,7 @@ class CoreFiles(Check):
         folder = Path(pattern if pattern.startswith('/') else Path.cwd() / pattern).parent
         if '%' not in str(folder) and not os.access(folder, os.W_OK):
             return self.found('info', 'A core file could not be written.', f'core_pattern is "{pattern}", and {folder} '
-                              'is not writable for this process.', f'Make {folder} writable, or as root: "sysctl -w '
-                              'kernel.core_pattern=/var/tmp/core.%p".')
-        if _is_not_dumpable():
-            return self.found('info', 'The kernel makes no core file of this process.',
-                              'It is not dumpable: it changed its user after its start.',
-                              'Let the supervisor change the user before it starts Python, not Python itself.')
+                              'is not writable for this process.', f'Make {folder} writable. {_TO_FILES}')
         return None
 
 
