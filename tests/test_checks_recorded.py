@@ -1,5 +1,6 @@
 """Checks of what a test cannot or must not do to its machine: recorded and written worlds."""
 import logging
+import signal
 import time
 from datetime import UTC
 from datetime import datetime
@@ -13,7 +14,7 @@ from Products.StabilityMonitor.diagnosis.checks import clocks
 from Products.StabilityMonitor.diagnosis.checks import databases
 from Products.StabilityMonitor.diagnosis.checks import interpreter
 from Products.StabilityMonitor.diagnosis.checks import memory
-from Products.StabilityMonitor.diagnosis.checks import signals
+from Products.StabilityMonitor.diagnosis.checks import rotation
 from Products.StabilityMonitor.diagnosis.checks import software
 from Products.StabilityMonitor.diagnosis.checks import supervision
 from Products.StabilityMonitor.diagnosis.checks import switches
@@ -161,10 +162,20 @@ def logger(tmp_path):
         handler.close()
 
 
-def rotation(tmp_path, recipe, **fields):
+@pytest.fixture(autouse=True)
+def as_in_a_plain_zope():
+    """Nobody handles the signals that recipes send, whoever started the tests."""
+    names = [getattr(signal, name) for name in rotation._KILLING]
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in names}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def rotated(tmp_path, recipe, **fields):
     etc = tree(tmp_path / 'etc', logrotate__conf='weekly\ninclude /etc/logrotate.d\n', **{'logrotate.d__zope': recipe})
     zope = ZopeFacts(instance_home='/srv/zope', client_home='/srv/zope/var', pid_file='/srv/zope/var/Z4.pid')
-    return look(signals.LogRotation, etc=etc, zope=zope, **fields)
+    return look(rotation.LogRotation, **{'etc': etc, 'zope': zope, 'proc': tmp_path / 'proc'} | fields)
 
 
 @pytest.mark.parametrize('line, word', [
@@ -176,9 +187,41 @@ def rotation(tmp_path, recipe, **fields):
     ('pkill -HUP -f /srv/zope/bin/runwsgi', 'SIGHUP'),
     ('pkill --signal=USR2 -F /srv/zope/var/Z4.pid', 'SIGUSR2')])
 def test_an_old_recipe_of_logrotate(tmp_path, line, word):
-    found, = rotation(tmp_path, OLD_RECIPE.replace('kill -USR2 `cat /srv/zope/var/Z4.pid`', line))
+    found, = rotated(tmp_path, OLD_RECIPE.replace('kill -USR2 `cat /srv/zope/var/Z4.pid`', line))
     assert found.severity == 'critical' and word in found.title and 'copytruncate' in found.action
     assert str(tmp_path / 'etc/logrotate.d/zope') in found.action
+
+
+AS_SERVICE = {'self__cgroup': '0::/system.slice/zope.service\n', 'self__comm': 'runwsgi\n',
+              'self__cmdline': '/srv/bin/python\0/opt/bin/runwsgi\0/srv/etc/zope.ini\0'}
+SUPERVISED = {'SUPERVISOR_PROCESS_NAME': 'zope', 'SUPERVISOR_GROUP_NAME': 'sites'}
+
+
+@pytest.mark.parametrize('line, word', [
+    ('systemctl kill -s HUP zope.service', 'SIGHUP'), ('systemctl kill --signal=SIGHUP zope', 'SIGHUP'),
+    ('/bin/systemctl kill --kill-who=main zope -s 12 >/dev/null || true', 'SIGUSR2'),
+    ('supervisorctl signal USR2 zope', 'SIGUSR2'), ('supervisorctl -c /etc/x.conf signal HUP sites:zope', 'SIGHUP'),
+    ('supervisorctl signal sigusr1 sites:*', 'SIGUSR1'), ('killall -USR2 runwsgi', 'SIGUSR2'),
+    ('pkill -USR2 runwsgi', 'SIGUSR2'), ('pkill --signal QUIT wsgi 2>/dev/null', 'SIGQUIT'),
+    ('pkill -HUP -f /srv/etc/zope.ini', 'SIGHUP'), ('kill -XCPU $(pgrep -f bin/runwsgi)', 'SIGXCPU'),
+    ('kill -ALRM `cat /srv/zope/var/Z4.pid`', 'SIGALRM'), ('kill -n 12 $(cat /srv/zope/var/Z4.pid)', 'SIGUSR2'),
+    ('kill -s hup $(cat /srv/zope/var/Z4.pid)', 'SIGHUP'), ('kill -3 $(cat /srv/zope/var/Z4.pid)', 'SIGQUIT')])
+def test_a_recipe_that_names_us_by_other_means(tmp_path, line, word):
+    tree(tmp_path / 'proc', **AS_SERVICE)
+    recipe = OLD_RECIPE.replace('kill -USR2 `cat /srv/zope/var/Z4.pid`', line)
+    found, = rotated(tmp_path, recipe, environ=SUPERVISED)
+    assert found.severity == 'critical' and word in found.title, found
+
+
+@pytest.mark.parametrize('line', [
+    'systemctl kill -s HUP nginx.service', 'systemctl reload zope.service', 'systemctl kill -s TERM zope.service',
+    'supervisorctl signal USR2 nginx', 'supervisorctl restart zope', 'killall -USR1 nginx', 'killall -USR2 wsgi',
+    'pkill -HUP -f /srv/etc/nginx.conf', 'pkill -USR2 zope.ini', 'kill -0 $(cat /srv/zope/var/Z4.pid)',
+    'kill -USR1 $(cat /run/nginx.pid)', 'pkill -HUP'])
+def test_a_recipe_that_sends_signals_to_others(tmp_path, line):
+    tree(tmp_path / 'proc', **AS_SERVICE)
+    recipe = OLD_RECIPE.replace('kill -USR2 `cat /srv/zope/var/Z4.pid`', line)
+    assert [finding.severity for finding in rotated(tmp_path, recipe, environ=SUPERVISED)] == ['ok']
 
 
 @pytest.mark.parametrize('recipe', [
@@ -188,17 +231,13 @@ def test_an_old_recipe_of_logrotate(tmp_path, line, word):
     '/srv/zope/var/log/nginx.log {\n  postrotate\n    kill -USR1 `cat /run/nginx.pid`\n  endscript\n}',
     '/srv/zopeother/log/*.log { postrotate\n kill -HUP 1\n}', '"/srv/with blank/*.log" {\n}'])
 def test_recipes_that_do_no_harm(tmp_path, recipe):
-    found, = rotation(tmp_path, recipe)
+    found, = rotated(tmp_path, recipe)
     assert found.severity == 'ok', found
 
 
 def test_a_signal_that_is_handled_does_no_harm(tmp_path):
-    import signal
-    before = signal.signal(signal.SIGUSR2, lambda *args: None)
-    try:
-        assert [finding.severity for finding in rotation(tmp_path, OLD_RECIPE)] == ['ok']
-    finally:
-        signal.signal(signal.SIGUSR2, before)
+    signal.signal(signal.SIGUSR2, lambda *args: None)
+    assert [finding.severity for finding in rotated(tmp_path, OLD_RECIPE)] == ['ok']
 
 
 @pytest.mark.parametrize('kind, more, severity', [
@@ -206,7 +245,7 @@ def test_a_signal_that_is_handled_does_no_harm(tmp_path):
     (WatchedFileHandler, '', 'ok')])
 def test_a_recipe_that_renames_an_open_log(tmp_path, logger, kind, more, severity):
     recipe = f'{tmp_path}/*.log {{\n  weekly\n  {more}\n}}\n'
-    found, = rotation(tmp_path, recipe, root_logger=logger(kind))
+    found, = rotated(tmp_path, recipe, root_logger=logger(kind))
     assert found.severity == severity
     assert severity == 'ok' or str(tmp_path / 'event.log') in found.detail
 

@@ -11,6 +11,7 @@ from . import interpreter
 from . import limits
 from . import memory
 from . import outputs
+from . import rotation
 from . import signals
 from . import software
 from . import supervision
@@ -30,7 +31,7 @@ CHECKS = tuple(check() for check in (
     limits.Descriptors, limits.CoreFiles,
     outputs.StandardOutputs, outputs.EventLog,
     breadcrumbs.Place, breadcrumbs.Room,
-    signals.FaultHandler, signals.KillingSignals, signals.LogRotation,
+    signals.FaultHandler, signals.KillingSignals, rotation.LogRotation,
     supervision.Supervisor,
     switches.ZopeSwitches, switches.PythonSwitches, switches.LateVariables,
     databases.Adapters, databases.ConnectionPools, databases.DurableStorage,

@@ -40,20 +40,20 @@ class Supervisor(Check):
         return self.found('warning', title, detail, _ADVICE)
 
     def _systemd(self, site):
-        unit = _unit(site.text('self/cgroup'))
-        if unit.endswith('.scope') or _OF_OTHERS.fullmatch(unit):
+        name = unit(site.text('self/cgroup'))
+        if name.endswith('.scope') or _OF_OTHERS.fullmatch(name):
             return self._nobody('Nobody starts this process again when it dies.',
-                                f'It belongs to a session or a job ({unit}), not to a service of its own.')
-        if unit and not _is_main(site):
-            return self.found('info', f'Whether systemd notices a death of this process is up to its parent ({unit}).',
+                                f'It belongs to a session or a job ({name}), not to a service of its own.')
+        if name and not _is_main(site):
+            return self.found('info', f'Whether systemd notices a death of this process is up to its parent ({name}).',
                               'systemd watches the main process of a service; the parent of this one is '
                               f'{site.parent}: "{site.text(f"{site.parent}/comm").strip()}".',
                               'Write "exec" before the command that starts Zope in the script of ExecStart.')
-        settings = _settings(site, unit) if unit else ''
-        return self._judged(unit, settings) if settings else self.found(
-            'info', f'systemd has started this process{f" ({unit})" if unit else ""}; whether it does so again is not '
+        settings = _settings(site, name) if name else ''
+        return self._judged(name, settings) if settings else self.found(
+            'info', f'systemd has started this process{f" ({name})" if name else ""}; whether it does so again is not '
             'known.', 'Its unit cannot be read from here.',
-            f'Look with "systemctl show --property Restart {unit or "UNIT"}": it should say Restart=on-failure.')
+            f'Look with "systemctl show --property Restart {name or "UNIT"}": it should say Restart=on-failure.')
 
     def _judged(self, unit, settings):
         restart = (re.findall(r'^\s*Restart\s*=\s*(\S*)', settings, re.M) or ['no'])[-1]
@@ -64,7 +64,7 @@ class Supervisor(Check):
                           f'Run "systemctl edit {unit}", write "[Service]" and "Restart=on-failure" into it.')
 
 
-def _unit(cgroups):
+def unit(cgroups: str) -> str:
     """The service, or the scope of a session, that this process is in; '' where it is not told."""
     path = re.search(r'^\d+:(?:name=systemd)?:(/.*)$', cgroups, re.M)
     units = [part for part in path[1].split('/') if part.endswith(('.service', '.scope'))] if path else []
