@@ -443,6 +443,29 @@ def shared_adapter_of_level_1(folder):
     return databases.Adapters, {}
 
 
+def _fake_program(folder, source):
+    """A program that has imported an adapter of level 1 and made a connection."""
+    _adapter(folder, 1)
+    with open(os.path.join(folder, 'fakedb.py'), 'a') as file:
+        file.write('\nclass Connection:\n    def commit(self): pass\n    cursor = commit\n')
+    importlib.reload(sys.modules['fakedb'])
+    Path(folder, 'program.py').write_text(f'import fakedb, threading\n{source}\n')
+    importlib.import_module('program')
+    return databases.Adapters, {}
+
+
+def connection_in_a_module(folder):
+    return _fake_program(folder, 'connection = fakedb.Connection()')
+
+
+def connection_in_a_class(folder):
+    return _fake_program(folder, 'class Product:\n    connection = fakedb.Connection()')
+
+
+def connection_of_each_thread(folder):
+    return _fake_program(folder, 'own = threading.local()\nown.connection = fakedb.Connection()')
+
+
 def lazy_stand_in(folder):
     """A module's stand-in that complains when it is touched, as of a deferred import."""
     class Deferred:

@@ -20,8 +20,10 @@ class Adapters(Check):
     def look(self, site):
         adapters = _dbapi(site)
         zopes = several(sorted({name for name in site.modules if _ZOPE_ADAPTER.fullmatch(name)}))
-        findings = [finding for name, level in adapters.items()
-                    if (finding := self._adapter(name, level, zopes, site.zope.threads))]
+        shared = _shared(site, {name.partition('.')[0] for name, level in adapters.items() if level < 2})
+        findings = [finding for name, level in adapters.items() for finding in (
+            self._adapter(name, level, zopes, site.zope.threads), self._held(name, shared.get(name.partition('.')[0])))
+            if finding]
         known = several(f'{name} has threadsafety {level}' for name, level in adapters.items())
         return findings or self.ok('Threads may share the database adapters.' if adapters else
                                    'No database adapter of PEP 249 is loaded.', known)
@@ -38,8 +40,14 @@ class Adapters(Check):
                               f'threadsafety is {level}, and these Zope adapters are loaded: {zopes}. Whether one of '
                               'them hands a connection to two threads cannot be seen from here; one that keeps it in a '
                               '_v_ attribute does not.',
-                              f'Look into {zopes} for connections in module globals or class attributes.', name)
+                              f'Look into {zopes} for connections in lists and dictionaries of all threads.', name)
         return None
+
+    def _held(self, name, places):
+        return places and self.found(
+            'warning', f'A connection of {name} is shared by all threads.',
+            f'It is held by {several(places)}: two requests that use it at once can crash or mix up results.',
+            f'In the code of {places[0]}, keep a connection for each thread, in a threading.local().', f'{name}-shared')
 
 
 def _dbapi(site):
@@ -50,6 +58,43 @@ def _dbapi(site):
         if type(level) is int and isinstance(its.get('apilevel'), str) and isinstance(its.get('paramstyle'), str):
             found.setdefault(name.partition('.')[0], (name, level))
     return dict(found.values())
+
+
+def _shared(site, packages):
+    """{package of an adapter: [module.attribute or module.Class.attribute that is a connection of it]}."""
+    modules, found = site.program_modules(), {}
+    kinds = {id(kind): package for name, its in modules.items() if (package := name.partition('.')[0]) in packages
+             for kind in list(its.values()) if _is_class(kind) and _makes_connections(kind)}
+    for name, its in modules.items() if kinds else ():
+        for attribute, value in _attributes(name, its):
+            package = kinds.get(id(type(value)))  # not every class has a hash
+            if package and package != name.partition('.')[0]:
+                found.setdefault(package, []).append(f'{name}.{attribute}')
+    return found
+
+
+def _attributes(name, its):
+    """Those of a module and of its classes, read without waking up any of them."""
+    for attribute, value in list(its.items()):
+        yield attribute, value
+        if _is_class(value) and (own := _own(value)).get('__module__') == name:
+            for inner, thing in list(own.items()):
+                yield f'{attribute}.{inner}', thing
+
+
+def _is_class(value):
+    return issubclass(type(value), type)
+
+
+def _own(kind):
+    """The attributes of a class itself; a metaclass might give others, and C code may leave a class unfinished."""
+    return type.__dict__['__dict__'].__get__(kind) or {}
+
+
+def _makes_connections(kind):
+    """Has the class what PEP 249 asks of connections?"""
+    bases = type.__dict__['__mro__'].__get__(kind) or ()
+    return all(any(name in _own(base) for base in bases) for name in ('cursor', 'commit'))
 
 
 class ConnectionPools(Check):
