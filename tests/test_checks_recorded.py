@@ -1,5 +1,6 @@
 """Checks of what a test cannot or must not do to its machine: recorded and written worlds."""
 import logging
+import re
 import signal
 import time
 from datetime import UTC
@@ -131,6 +132,17 @@ def test_on_what_the_breadcrumbs_lie(tmp_path, kind, severity):
     proc = tree(tmp_path, self__mountinfo=f'22 1 254:0 / / rw - {kind} /dev/root rw\n')
     found, = look(breadcrumbs.Place, proc=proc)
     assert found.severity == severity and (severity == 'ok' or kind in found.title)
+
+
+@pytest.mark.parametrize('home, place', [('disk/var', 'disk/var/stability'), ('none', '/var/lib/stability'),
+                                         ('memory', '/var/lib/stability')])
+def test_where_the_breadcrumbs_could_be(tmp_path, home, place):
+    for folder in ('disk/var', 'memory'):
+        (tmp_path / folder).mkdir(parents=True)
+    mounts = ('22 1 254:0 / / rw - tmpfs x rw', f'23 1 254:1 / {tmp_path}/disk rw - ext4 x rw')
+    proc = tree(tmp_path, self__mountinfo='\n'.join(mounts))
+    found, = look(breadcrumbs.Place, proc=proc, zope=ZopeFacts(client_home=str(tmp_path / home)))
+    assert f'"directory {tmp_path / place}"' in found.action
 
 
 # -- signals -------------------------------------------------------------------------------------------
@@ -364,11 +376,34 @@ def test_storages(storage, mounted, severity):
     assert [finding.severity for finding in look(databases.DurableStorage, zope=zope)] == [severity]
 
 
+def test_the_lines_for_a_storage_are_those_of_zope_conf():
+    zope = ZopeFacts(databases=(Database('main', 'ZODB.DemoStorage.DemoStorage', 7, ('/',)),))
+    found, = look(databases.DurableStorage, zope=zope)
+    assert re.findall(r'"([^"]+)"', found.action) == ['<filestorage>', 'path $INSTANCE/var/main.fs', '</filestorage>']
+
+
 @pytest.mark.parametrize('ahead, severity', [(-1, 'ok'), (30, 'ok'), (61, 'warning'), (86400 * 400, 'warning')])
 def test_a_database_that_is_ahead(ahead, severity):
     now = time.time()
     zope = ZopeFacts(databases=(Database('main', 'x', 7, last_transaction=lambda: now + ahead),))
     assert [finding.severity for finding in look(clocks.DatabaseAhead, zope=zope, now=now)] == [severity]
+
+
+class Disconnected(Exception):
+    """As a storage raises one of its own when its server is down."""
+
+
+def test_a_database_that_does_not_answer():
+    def down():
+        raise Disconnected('no server')
+    now = time.time()
+    zope = ZopeFacts(databases=(Database('main', 'x', 7, last_transaction=down),
+                                Database('other', 'x', 7, last_transaction=lambda: now + 90)))
+    found = {finding.id: finding for finding in look(clocks.DatabaseAhead, zope=zope, now=now)}
+    assert set(found) == {'database-clock:main', 'database-clock:other'}
+    silent = found['database-clock:main']
+    assert silent.severity == 'warning' and '<zodb_db main>' in silent.action
+    assert silent.detail == 'Disconnected: no server.'
 
 
 def walk(*steps):
@@ -449,9 +484,18 @@ def test_what_was_never_released_together(tmp_path, zope, zodb, severity):
     assert severity == 'ok' or found.action == 'pip install "ZODB<6.3"'
 
 
+def test_a_version_of_somebodys_own_making(tmp_path):
+    distribution(distribution(tmp_path, 'Zope', '5.14.2-our-branch'), 'ZODB', '6.4')
+    assert severities(look(software.Family, path=(str(tmp_path),))) == {'versions': 'ok'}
+
+
 def test_an_update_that_was_interrupted(tmp_path):
-    distribution(distribution(tmp_path, 'persistent', '6.8'), 'persistent', '6.9')
-    assert severities(look(software.Family, path=(str(tmp_path),))) == {'versions:twice-persistent': 'warning'}
+    distribution(distribution(tmp_path, 'zope.interface', '6.8'), 'zope.interface', '6.9')
+    distribution(tmp_path, 'zope.interfaces', '1.0')
+    found, = look(software.Family, path=(str(tmp_path),))
+    assert (found.id, found.severity) == ('versions:twice-zope-interface', 'warning')
+    assert [name for name in sorted(path.name for path in tmp_path.iterdir()) if f'/{name}"' in found.action] == [
+        'zope_interface-6.8.dist-info', 'zope_interface-6.9.dist-info']
 
 
 def test_what_comes_first_on_the_path_counts(tmp_path):

@@ -1,5 +1,6 @@
 """Each check's bad case is made for real, in a process of its own, and found; its good case is fine."""
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -14,6 +15,8 @@ import pytest
 from advice import follow_in_ini
 from programs.handshake import until
 
+from Products.StabilityMonitor.diagnosis.checks import software
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 PROGRAM = CHECKOUT / 'tests/programs/check_worlds.py'
 pytestmark = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='these worlds are made by means of Linux')
@@ -26,7 +29,7 @@ def findings(world, folder, *arguments, python=(), environ=(), stderr=None):
     env |= {'PYTHONPATH': str(CHECKOUT), **dict(environ)}
     command = [sys.executable, *python, str(PROGRAM), world, str(folder), *map(str, arguments)]
     done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=stderr or subprocess.PIPE, timeout=60)
+                          stderr=stderr or subprocess.PIPE, timeout=60, start_new_session=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -51,12 +54,14 @@ WORLDS = [
     ('core_files_for_a_program_without_limit', 'core-files', 'info', 'may keep none', 'LimitCORE=infinity'),
     ('core_files_without_a_place', 'core-files', 'info', 'could not be written', 'sysctl -w kernel.core_pattern='),
     ('not_dumpable', 'core-files', 'info', 'The kernel makes no core file', 'Let the supervisor change the user'),
-    ('full_pipe', 'outputs:standard-error', 'critical', 'full pipe that nobody reads', 'stdout.log'),
-    ('full_socket', 'outputs:standard-error', 'critical', 'full socket that nobody reads', 'stdout.log'),
+    ('full_pipe', 'outputs:standard-error', 'critical', 'pipe that stands full', 'stdout.log'),
+    ('full_socket', 'outputs:standard-error', 'critical', 'socket that stands full', 'stdout.log'),
     ('busy_pipe', 'outputs', 'ok', 'never block', ''),
     ('pipe', 'outputs', 'ok', 'never block', ''),
     ('pipe_without_reader', 'outputs:standard-error', 'warning', 'whose reader is gone', 'stdout.log'),
     ('terminal', 'outputs:standard-output', 'warning', 'is a terminal', '</dev/null'),
+    ('controlling_terminal', 'outputs:controlling-terminal', 'warning', 'ends when its terminal is closed', '"nohup"'),
+    ('controlling_terminal_under_nohup', 'outputs', 'ok', 'never block', ''),
     ('closed_error', 'outputs:standard-error', 'warning', 'is closed', 'stdout.log'),
     ('deleted_file', 'outputs:standard-output', 'warning', 'was deleted', 'copytruncate'),
     ('own_outputs', 'outputs', 'ok', 'never block', ''),
@@ -79,7 +84,8 @@ WORLDS = [
     ('python_switches', 'python-switches', 'ok', 'without switches', ''),
     ('tracing', 'python-switches:tracing', 'warning', 'trace', 'profiler'),
     ('memory_tracing', 'python-switches:tracemalloc', 'warning', 'tracemalloc', 'PYTHONTRACEMALLOC'),
-    ('late_variable', 'late-variables', 'warning', 'PYTHONMALLOC', 'export PYTHONMALLOC=malloc'),
+    ('late_variable', 'late-variables', 'warning', 'PYTHONMALLOC',
+     '"export MALLOC_ARENA_MAX=2" and "export PYTHONMALLOC=malloc"'),
     ('no_late_variable', 'late-variables', 'ok', 'before it', ''),
     ('unsafe_adapter', 'dbapi:fakedb', 'critical', 'may not share the database adapter fakedb', 'threads = 1'),
     ('adapter_of_level_1', 'dbapi', 'ok', 'may share', ''),
@@ -90,7 +96,6 @@ WORLDS = [
     ('lazy_stand_in', 'dbapi', 'ok', '', ''),
     ('strange_compiled_module', 'compiled-modules:outside-the-environment', 'info', '1 compiled modules', 'Install'),
     ('replaced_library', 'replaced-libraries', 'warning', '1 libraries were replaced', 'Restart Zope'),
-    ('missing_library', 'optional-libraries:pystack', 'info', 'pystack is not installed', '[native]'),
     ('without_packaging', 'versions', 'info', 'not compared', 'pip install packaging'),
 ]
 
@@ -138,12 +143,27 @@ def test_what_no_shell_can_raise_is_not_advised_to_one(tmp_path):
     assert 'ulimit' not in action and '"* - nofile 4096" into /etc/security/limits.conf' in action
 
 
+def test_a_library_that_is_missing(tmp_path):
+    """And those that are missing here anyway."""
+    found = {f['id']: f for f in findings('missing_library', tmp_path)}
+    anyway = {name for name, *_ in software.OPTIONAL if importlib.util.find_spec(name) is None}
+    assert set(found) == {f'optional-libraries:{name}' for name in anyway | {'pystack'}}
+    pystack = found['optional-libraries:pystack']
+    assert pystack['severity'] == 'info' and '[native]' in pystack['action']
+
+
 def test_a_culprit_is_named(tmp_path):
     assert 'culprit' in findings('fault_log_redirected', tmp_path)[0]['detail']
 
 
 def test_a_full_pipe_is_measured(tmp_path):
     assert '65,536 bytes wait in a pipe of 65,536' in findings('full_pipe', tmp_path)[0]['detail']
+
+
+def test_two_full_pipes_are_looked_at_together(tmp_path):
+    found = findings('two_full_pipes', tmp_path)
+    assert {f['id'] for f in found if f['severity'] == 'critical'} == {'outputs:standard-output',
+                                                                       'outputs:standard-error'}
 
 
 @pytest.mark.parametrize('world, environ, title', [
@@ -274,7 +294,7 @@ def test_breadcrumbs_in_memory():
     with tempfile.TemporaryDirectory(dir=memory_file_system()) as folder:
         found, = findings('place', folder)
     assert found['severity'] == 'warning' and 'in memory only (tmpfs)' in found['title']
-    assert 'directory /a/local/disk/stability' in found['action']
+    assert '"directory /var/lib/stability"' in found['action']
 
 
 @pytest.mark.root
@@ -285,6 +305,7 @@ def test_breadcrumbs_in_a_layer(tmp_path, mounted):
         folder.mkdir()
     found, = findings('place', mounted('overlay', f'lowerdir={lower},upperdir={upper},workdir={work}'))
     assert found['severity'] == 'warning' and "container's own layer (overlay)" in found['title']
+    assert f'-v /srv/stability:{tmp_path}/volume"' in found['action']
 
 
 @pytest.mark.root

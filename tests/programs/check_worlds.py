@@ -226,10 +226,19 @@ def full_pipe(folder):
     return outputs.StandardOutputs, {'outputs': {'standard error': writer}}
 
 
+def two_full_pipes(folder):
+    """They are looked at together: each check has a second."""
+    check, _ = full_pipe(folder)
+    slept, one = [], KEPT[1]
+    _, site = full_pipe(folder)
+    outputs.time = types.SimpleNamespace(sleep=lambda time: slept.append(time) or sum(slept) > 0.6 and os._exit(3))
+    return check, {'outputs': {'standard output': one, **site['outputs']}}
+
+
 def busy_pipe(folder):
-    """Full, but it is read while the check looks."""
+    """Full, but it is read while the check looks on: whenever it would wait, a reader has read by then."""
     check, site = full_pipe(folder)
-    threading.Thread(target=lambda: [os.read(KEPT[0], 4096) for _ in range(8)], daemon=True).start()
+    outputs.time = types.SimpleNamespace(sleep=lambda seconds: os.read(KEPT[0], 4096))
     return check, site
 
 
@@ -259,6 +268,19 @@ def full_socket(folder):
 def terminal(folder):
     KEPT[:] = os.openpty()
     return outputs.StandardOutputs, {'outputs': {'standard output': KEPT[1]}}
+
+
+def controlling_terminal(folder, handler=signal.SIG_DFL):
+    """The first terminal that the leader of a session opens becomes its own; output goes elsewhere."""
+    signal.signal(signal.SIGHUP, handler)
+    KEPT[:] = os.openpty()
+    KEPT.append(os.open(os.ttyname(KEPT[1]), os.O_RDWR))
+    KEPT.append(os.open('/dev/null', os.O_WRONLY))
+    return outputs.StandardOutputs, {'outputs': {'standard output': KEPT[3]}}
+
+
+def controlling_terminal_under_nohup(folder):
+    return controlling_terminal(folder, signal.SIG_IGN)
 
 
 def closed_error(folder):
@@ -370,7 +392,14 @@ def fault_log_closed(folder):
     return check, site
 
 
+def _as_usual():
+    """As in a process that nobody has started with nohup."""
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def default_signals(folder):
+    _as_usual()
     return signals.KillingSignals, {}
 
 
@@ -383,12 +412,14 @@ def ignored_signals(folder):
 def marked_signals(folder):
     """Our own C handler notes them and goes on to the default: they kill all the same."""
     from Products.StabilityMonitor.recording.faulthandler_compat import SignalMarks
+    _as_usual()
     KEPT.append(SignalMarks(Path(folder)))
     return signals.KillingSignals, {'marked': frozenset(KEPT[0].files)}
 
 
 def foreign_signal(folder):
     """Other code's C handler without chain: SIGUSR1 does not kill."""
+    _as_usual()
     faulthandler.register(signal.SIGUSR1, file=sys.stderr)
     return signals.KillingSignals, {}
 
@@ -410,7 +441,7 @@ def memory_tracing(folder):
 
 
 def late_variable(folder):
-    os.environ['PYTHONMALLOC'] = 'malloc'
+    os.environ.update(PYTHONMALLOC='malloc', MALLOC_ARENA_MAX='2')
     return switches.LateVariables, {}
 
 

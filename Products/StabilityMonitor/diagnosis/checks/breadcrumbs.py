@@ -10,7 +10,8 @@ from .check import megabytes
 
 _MEMORY = {'tmpfs', 'ramfs', 'devtmpfs'}
 _LAYERS = {'overlay', 'aufs'}
-_MOVE = ('Write "directory /a/local/disk/stability" into <product-config stabilitymonitor> of zope.conf and restart{}.')
+#: Where they may go when neither they nor the site's own files are on a local disk.
+_ELSEWHERE = Path('/var/lib/stability')
 #: Less room than both the share and the size is too little.
 _ROOM = (('critical', 0.01, 64 << 20), ('warning', 0.05, 1 << 30))
 
@@ -25,18 +26,29 @@ class Place(Check):
         if kind in _MEMORY:
             return self.found('warning', f'The breadcrumbs are kept in memory only ({kind}).',
                               f'{site.directory}: a restart of the machine or of the container loses them.',
-                              _MOVE.format(''))
+                              _move(site))
         if kind in _LAYERS:
             return self.found('warning', f"The breadcrumbs are in the container's own layer ({kind}).",
                               f'{site.directory}: they are gone when the container is made anew.',
-                              _MOVE.format(', on a volume: docker run -v /srv/stability:/a/local/disk/stability'))
+                              f'Start the container with a volume there: "docker run -v /srv/stability:'
+                              f'{site.directory}".')
         if filesystems.network_file_system(site.directory, site.proc):
             return self.found('warning', f'The breadcrumbs are on a network file system ({kind}).',
                               f'{site.directory}: a mapped file is not safe there, so the black box is in memory only.',
-                              _MOVE.format(''))
+                              _move(site))
         if not kind:
             return self.unknown('On what kind of file system the breadcrumbs are is not known.')
         return self.ok('The breadcrumbs outlive the machine.', f'{site.directory} is on {kind}.')
+
+
+def _move(site):
+    """To a folder of the site, where that is on a local disk; it is made at the next start."""
+    home = Path(site.zope.client_home or '/nonexistent')
+    local = (home.is_dir() and home / 'stability' != site.directory
+             and filesystems.kind(home, site.proc) not in _MEMORY | _LAYERS
+             and not filesystems.network_file_system(home, site.proc))
+    return (f'Write "directory {home / "stability" if local else _ELSEWHERE}" into <product-config stabilitymonitor> '
+            'of zope.conf and restart.')
 
 
 class Room(Check):

@@ -53,13 +53,22 @@ class DatabaseAhead(Check):
     source = 'ZODB: the time in the id of the last transaction'
 
     def look(self, site):
-        known = [(database.name, at) for database in site.zope.databases
-                 if (at := database.last_transaction()) is not None]
-        facts = '; '.join(f'{name}: {isotime(at)}' for name, at in known)
-        ahead = [self._ahead(name, at, at - site.now) for name, at in known if at > site.now + _AHEAD]
-        if not known:
+        known, findings = [], []
+        for database in site.zope.databases:
+            try:
+                if (at := database.last_transaction()) is not None:
+                    known.append((database.name, at))
+            except Exception as error:                  # each storage has its own, such as ClientDisconnected of ZEO
+                findings.append(self._silent(database.name, f'{type(error).__name__}: {error}'))
+        findings += [self._ahead(name, at, at - site.now) for name, at in known if at > site.now + _AHEAD]
+        if not known and not findings:
             return self.unknown('The times of the databases are not known here.')
-        return ahead or self.ok('The databases are not ahead of the clock.', facts)
+        return findings or self.ok('The databases are not ahead of the clock.',
+                                   '; '.join(f'{name}: {isotime(at)}' for name, at in known))
+
+    def _silent(self, name, error):
+        return self.found('warning', f'The database {name} does not tell its newest transaction.', f'{error}.',
+                          f'Look whether the server in <zodb_db {name}> of zope.conf runs and can be reached.', name)
 
     def _ahead(self, name, at, seconds):
         return self.found(

@@ -126,7 +126,9 @@ class DurableStorage(Check):
             return self.unknown('The databases are not known here.')
         fleeting = [d for d in site.zope.databases if '/' in d.mounted and d.storage.startswith(_FLEETING)]
         return [self.found('warning', f'The database {database.name} forgets all at a restart.',
-                           f'Its storage is {database.storage}.', f'Write a <filestorage> with a path into <zodb_db '
-                           f'{database.name}> of zope.conf and restart.', database.name) for database in fleeting
+                           f'Its storage is {database.storage}.',
+                           f'Write the lines "<filestorage>", "path $INSTANCE/var/{database.name}.fs" and '
+                           f'"</filestorage>" into <zodb_db {database.name}> of zope.conf in place of its storage, and '
+                           'restart.', database.name) for database in fleeting
                 ] or self.ok('The databases are durable.',
                              '; '.join(f'{d.name}: {d.storage}' for d in site.zope.databases))

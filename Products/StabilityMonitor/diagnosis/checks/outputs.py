@@ -16,6 +16,7 @@ from logging import handlers
 from ...recording.loghandler import BreadcrumbHandler
 from ...recording.runcontext import output
 from .check import Check
+from .signals import deadly_signals
 
 try:
     import fcntl
@@ -24,7 +25,7 @@ except ImportError:                                     # Windows: such a pipe i
     fcntl = termios = None
 
 #: A full pipe is looked at so long, in so many steps: a reader that lives has read something by then.
-_PATIENCE, _LOOKS = 0.05, 10
+_PATIENCE, _LOOKS = 0.5, 10
 _FOLLOW = ('See that the file can be written, write "class = handlers.WatchedFileHandler" in place of "class = '
            'FileHandler" into its handler, such as [handler_eventlog], in zope.ini, and restart.')
 _TO_FILES = ('Write ">>{log}/stdout.log 2>&1 </dev/null" behind the line that starts Zope, or let a supervisor '
@@ -37,14 +38,16 @@ class StandardOutputs(Check):
     source = 'poll, FIONREAD and /proc/self/fd'
 
     def look(self, site):
+        stuck = _standing_full(site)
         findings = [finding for name, descriptor in site.outputs.items()
-                    if (finding := self._output(site, name, descriptor)) is not None]
+                    if (finding := self._output(site, name, descriptor, stuck)) is not None]
+        findings += self._controlling(site)
         facts = '; '.join(f'{name}: {_described(output(descriptor, site.proc))}'
                           for name, descriptor in site.outputs.items())
         return findings or self.ok('Standard output and standard error never block.', facts)
 
-    def _output(self, site, name, descriptor):
-        goes, about = output(descriptor, site.proc), name.replace(' ', '-')
+    def _output(self, site, name, descriptor, stuck):
+        goes, about = output(descriptor, site.proc) | {'stuck': descriptor in stuck}, name.replace(' ', '-')
         action = _TO_FILES.format(log=os.path.join(site.zope.client_home or '.', 'log'))
         look = {'closed': self._closed, 'terminal': self._terminal, 'pipe': self._pipe, 'socket': self._pipe,
                 'file': self._file, 'device': self._device}.get(goes['kind'])
@@ -57,8 +60,17 @@ class StandardOutputs(Check):
 
     def _terminal(self, name, descriptor, goes, action, about):
         return self.found('warning', f'{name.capitalize()} is a terminal ({goes["path"]}).',
-                          'When it is closed or stopped (Ctrl-S), Zope is ended by SIGHUP or waits for ever.', action,
-                          about)
+                          'When it is stopped (Ctrl-S), whoever writes there waits; when it is closed, that fails.',
+                          action, about)
+
+    def _controlling(self, site):
+        """A terminal that can end Zope, wherever output goes."""
+        if not _terminal_number(site.text('self/stat')) or not deadly_signals(site, ('SIGHUP',)):
+            return []
+        return [self.found('warning', 'Zope ends when its terminal is closed.',
+                           'It has a controlling terminal, which sends SIGHUP then, and nobody handles that here.',
+                           'Write "nohup" in front of the command that starts Zope and "&" behind it, or "setsid" in '
+                           'front of it; better, let a supervisor start it.', 'controlling-terminal')]
 
     def _device(self, name, descriptor, goes, action, about):
         if goes['path'] == '/dev/null' and descriptor == 2:
@@ -76,17 +88,22 @@ class StandardOutputs(Check):
     def _pipe(self, name, descriptor, goes, action, about):
         if fcntl is None:
             return None
-        state = _state(descriptor)
-        if state == 'unread':
+        if _state(descriptor) == 'unread':
             return self.found('warning', f'{name.capitalize()} is a {goes["kind"]} whose reader is gone.',
                               'Whoever prints gets an error (BrokenPipeError).', action, about)
-        if state != 'full' or not _stays_full(descriptor, goes['kind']):
+        if not goes['stuck']:
             return None
         return self.found(
-            'critical', f'{name.capitalize()} is a full {goes["kind"]} that nobody reads.',
+            'critical', f'{name.capitalize()} is a {goes["kind"]} that stands full.',
             f'{_waiting(descriptor, goes["kind"]):,} bytes wait{_room(descriptor)}, and none was read for '
             f'{_PATIENCE:g} s; the next thread that prints or logs there waits until they are: the site freezes.',
             action, about)
+
+
+def _terminal_number(status):
+    """The controlling terminal in /proc/self/stat, behind the name of the process; 0: none, or not told."""
+    fields = status.rpartition(')')[2].split()
+    return int(fields[4]) if fields[4:5] and fields[4].isdigit() else 0
 
 
 def _described(goes):
@@ -103,13 +120,16 @@ def _state(descriptor):
     return '' if events & select.POLLOUT else 'full'
 
 
-def _stays_full(descriptor, kind):
-    first = _waiting(descriptor, kind)
-    for _ in range(_LOOKS):
+def _standing_full(site):
+    """The descriptors of full pipes and sockets from which nothing is read while we look; of all at the same time."""
+    kinds = {descriptor: output(descriptor, site.proc)['kind'] for descriptor in site.outputs.values()}
+    full = {descriptor: _waiting(descriptor, kind) for descriptor, kind in kinds.items()
+            if fcntl and kind in ('pipe', 'socket') and _state(descriptor) == 'full'}
+    for _ in range(_LOOKS if full else 0):
         time.sleep(_PATIENCE / _LOOKS)
-        if _state(descriptor) != 'full' or _waiting(descriptor, kind) != first:
-            return False
-    return True
+        full = {descriptor: waiting for descriptor, waiting in full.items()
+                if _state(descriptor) == 'full' and _waiting(descriptor, kinds[descriptor]) == waiting}
+    return full
 
 
 def _waiting(descriptor, kind):

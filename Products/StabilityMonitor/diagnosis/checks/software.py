@@ -53,12 +53,11 @@ class Family(Check):
         return findings or self.ok('The installed versions belong together.', f'{len(found)} distributions were read.')
 
     def _never(self, known):
-        from packaging.specifiers import SpecifierSet
         for one, its, other, others, why, action, source in _NEVER:
             a, b = known.get(normalized(one)), known.get(normalized(other))
             if not (a and b):
                 continue
-            if SpecifierSet(its).contains(a.version, True) and SpecifierSet(others).contains(b.version, True):
+            if _within(a.version, its) and _within(b.version, others):
                 yield self.found('critical', f'{one} {a.version} does not work with {other} {b.version}.',
                                  f'{why[0].upper()}{why[1:]} ({source}).', action, f'{one}-{other}')
 
@@ -70,7 +69,24 @@ class Family(Check):
             if len(versions) > 1:
                 yield self.found('warning', f'{versions.popitem()[1]} is installed twice in one folder.',
                                  f'{folder} has the metadata of several versions: an update was interrupted.',
-                                 f'pip install --force-reinstall --no-deps {name}', f'twice-{name}')
+                                 f'Delete {_metadata(folder, name)}, and run "pip install --force-reinstall --no-deps '
+                                 f'{name}".', f'twice-{name}')
+
+
+def _within(version, specifiers):
+    """Not so for a version of somebody's own making, which PEP 440 does not know."""
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import InvalidVersion
+    try:
+        return SpecifierSet(specifiers).contains(version, prereleases=True)
+    except InvalidVersion:
+        return False
+
+
+def _metadata(folder, name):
+    """The folders of a distribution's metadata, quoted."""
+    return several(f'"{path}"' for path in sorted(Path(folder).glob('*-info'))
+                   if normalized(path.name.partition('-')[0]) == name)
 
 
 @functools.lru_cache(maxsize=2)

@@ -100,5 +100,9 @@ class LateVariables(Check):
         return self.found('warning', f'Set too late to take effect: {", ".join(late)}.',
                           'They were set in the running process, as <environment> of zope.conf does; Python and the C '
                           'library have read them before.',
-                          f'Write "export {late[0]}={site.environ[late[0]]}" before the line that starts Zope, or '
-                          f'"Environment={late[0]}={site.environ[late[0]]}" into [Service] of the unit.')
+                          f'Write {_joined(site, late, "export {}={}")} before the line that starts Zope, or '
+                          f'{_joined(site, late, "Environment={}={}")} into [Service] of the unit.')
+
+
+def _joined(site, names, line):
+    return ' and '.join(f'"{line.format(name, site.environ[name])}"' for name in names)
