@@ -9,6 +9,8 @@ from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
 import pytest
+from packaging import specifiers
+from packaging.version import Version
 
 from Products.StabilityMonitor.diagnosis.checks import breadcrumbs
 from Products.StabilityMonitor.diagnosis.checks import clocks
@@ -484,7 +486,12 @@ def test_what_was_never_released_together(tmp_path, zope, zodb, severity):
     assert severity == 'ok' or found.action == 'pip install "ZODB<6.3"'
 
 
-def test_a_version_of_somebodys_own_making(tmp_path):
+def test_a_version_of_somebodys_own_making(tmp_path, monkeypatch):
+    """Releases of `packaging` before 26 raise an error where it is compared."""
+    class Strict(specifiers.SpecifierSet):
+        def contains(self, item, prereleases=None, **more):
+            return super().contains(Version(item), prereleases, **more)
+    monkeypatch.setattr(specifiers, 'SpecifierSet', Strict)
     distribution(distribution(tmp_path, 'Zope', '5.14.2-our-branch'), 'ZODB', '6.4')
     assert severities(look(software.Family, path=(str(tmp_path),))) == {'versions': 'ok'}
 

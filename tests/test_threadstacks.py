@@ -1,8 +1,10 @@
 """Thread-stack checks: what the system tells, and when a warning is due."""
+import mmap
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -73,6 +75,48 @@ def test_severities(size, limit, severity):
     assert finding.severity == severity
     assert f'{size >> 10} KiB of stack' in finding.detail
     assert ('thread-stack-size' in finding.action) == (severity != 'ok')
+
+
+class FreeBSD:
+    """Its thread library: what is asked for a stack must be made first; 64 KiB, as the HOWTO had them."""
+
+    def __init__(self):
+        self.made, self.refuses = [], False
+
+    def pthread_attr_init(self, attributes):
+        self.made.append(attributes._obj)
+        return 0
+
+    def pthread_attr_get_np(self, thread, attributes):
+        assert thread.value == threading.get_ident() and self.made[-1] is attributes._obj
+        return 22 if self.refuses else 0
+
+    def pthread_attr_getstack(self, attributes, address, size):
+        address._obj.value, size._obj.value = 0x7000_0000, 64 << 10
+
+    def pthread_attr_getguardsize(self, attributes, guard):
+        guard._obj.value = 4096
+
+    def pthread_attr_destroy(self, attributes):
+        self.made.remove(attributes._obj)
+
+
+def macos():
+    """The size of the stack, and where its upper end is."""
+    return SimpleNamespace(pthread_get_stackaddr_np=lambda thread: 0x7000_0000 + (512 << 10),
+                           pthread_get_stacksize_np=lambda thread: 512 << 10)
+
+
+def test_freebsd():
+    libc = FreeBSD()
+    assert threadstacks.own_place(libc) == (0x7000_0000, 64 << 10, 4096) and not libc.made
+    assert threadstacks.check(threadstacks.own_stack(libc), 1000).severity == 'critical'
+    libc.refuses = True
+    assert threadstacks.own_place(libc) is None
+
+
+def test_macos():
+    assert threadstacks.own_place(macos()) == (0x7000_0000, 512 << 10, mmap.PAGESIZE)
 
 
 MEASURED = [                                                   # by the probe: version, limit, bytes

@@ -8,6 +8,7 @@ Python.  From 3.12 on levels of C code are counted apart, so that a higher recur
 from __future__ import annotations
 
 import ctypes
+import mmap
 import sys
 import threading
 
@@ -47,19 +48,36 @@ def own_stack(libc=None) -> tuple[int, int] | None:
 
 def own_place(libc=None) -> tuple[int, int, int] | None:
     """Address, size and guard of the calling thread's stack; never ask for another, which may have ended."""
-    return _read('pthread_getattr_np', (ctypes.c_void_p(threading.get_ident()),), libc)
+    thread = ctypes.c_void_p(threading.get_ident())
+    return (_read('pthread_getattr_np', (thread,), libc) or _read('pthread_attr_get_np', (thread,), libc, made=True)
+            or _read_of_macos(thread, libc))
 
 
-def _read(function, arguments, libc):
+def _read(function, arguments, libc, made=False):
+    """What is in the attributes that a function fills; FreeBSD's wants them to be `made` before."""
     try:
         libc = libc or ctypes.PyDLL(None)
         attributes, address, size, guard = _ATTRIBUTES(), *(ctypes.c_size_t() for _ in range(3))
+        if made and libc.pthread_attr_init(ctypes.byref(attributes)):
+            return None
         if getattr(libc, function)(*arguments, ctypes.byref(attributes)):
             return None
         libc.pthread_attr_getstack(ctypes.byref(attributes), ctypes.byref(address), ctypes.byref(size))
         libc.pthread_attr_getguardsize(ctypes.byref(attributes), ctypes.byref(guard))
         libc.pthread_attr_destroy(ctypes.byref(attributes))
         return address.value, size.value, guard.value
+    except (AttributeError, OSError, TypeError):
+        return None
+
+
+def _read_of_macos(thread, libc):
+    """There the address is that of the upper end, and the guard a page."""
+    try:
+        libc = libc or ctypes.PyDLL(None)
+        libc.pthread_get_stackaddr_np.restype = ctypes.c_void_p
+        libc.pthread_get_stacksize_np.restype = ctypes.c_size_t
+        end, size = libc.pthread_get_stackaddr_np(thread), libc.pthread_get_stacksize_np(thread)
+        return end - size, size, mmap.PAGESIZE
     except (AttributeError, OSError, TypeError):
         return None
 
