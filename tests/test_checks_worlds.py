@@ -87,6 +87,8 @@ WORLDS = [
     ('late_variable', 'late-variables', 'warning', 'PYTHONMALLOC',
      '"export MALLOC_ARENA_MAX=2" and "export PYTHONMALLOC=malloc"'),
     ('no_late_variable', 'late-variables', 'ok', 'before it', ''),
+    ('clock_set_back', 'clock-jumps', 'warning', 'went back by 3600 s', 'systemd-timesyncd'),
+    ('clock_set_forward', 'clock-jumps', 'info', 'went forward by 3600 s', 'systemd-timesyncd'),
     ('unsafe_adapter', 'dbapi:fakedb', 'critical', 'may not share the database adapter fakedb', 'threads = 1'),
     ('adapter_of_level_1', 'dbapi', 'ok', 'may share', ''),
     ('shared_adapter_of_level_1', 'dbapi:fakedb', 'info', 'connection of fakedb', 'Products.ZFakeDA'),

@@ -1,9 +1,8 @@
 """The checks of a real, living Zope: they tell what is so, nothing else, and what they advise helps.
 
-What a plain Zope should be told is found out here by other means than the product's: `stat`, the kernel's own
-files, real signals and real deaths.
+What a plain Zope should be told is found out by other means than the product's: see `plain_zope`, real signals and
+real deaths.
 """
-import datetime
 import fcntl
 import importlib.util
 import json
@@ -20,6 +19,9 @@ from pathlib import Path
 
 import pytest
 from advice import follow_in_ini
+from plain_zope import file_system
+from plain_zope import signals_kill
+from plain_zope import what_is_so
 
 from zopekit import CHECKOUT
 from zopekit import ZopeInstance
@@ -85,63 +87,6 @@ def site(tmp_path):
 
 # -- what is so, by other means ------------------------------------------------------------------------
 
-def file_system(path):
-    return subprocess.run(['stat', '-f', '-c', '%T', str(path)], capture_output=True, text=True).stdout.strip()
-
-
-def fleeting_place(site):
-    return file_system(site.stability) in ('tmpfs', 'ramfs', 'overlayfs', 'aufs', 'nfs')
-
-
-def little_room(site):
-    disk = shutil.disk_usage(site.home)
-    return disk.free < min(0.05 * disk.total, 1 << 30)
-
-
-def no_core_file(site):
-    pattern = Path('/proc/sys/kernel/core_pattern').read_text()
-    if not resource.getrlimit(resource.RLIMIT_CORE)[0]:
-        return True
-    if pattern.startswith('|'):
-        program = Path(pattern[1:].split()[0])
-        return program.name in ('true', 'false') or not program.exists()
-    folder = Path(pattern if pattern.startswith('/') else site.home / pattern).parent
-    return '%' not in str(folder) and not os.access(folder, os.W_OK)
-
-
-def signals_kill(site):
-    """SIGHUP, SIGUSR1 and SIGUSR2 are ignored by who starts it under nohup and the like."""
-    ignored = int(re.search(r'^SigIgn:\s*(\w+)', Path(f'/proc/{site.pid}/status').read_text(), re.M)[1], 16)
-    return any(not ignored >> (number - 1) & 1 for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
-
-
-def no_counter_of_kills(site):
-    groups = [line.split(':', 2) for line in Path(f'/proc/{site.pid}/cgroup').read_text().splitlines()]
-    folders = [Path('/sys/fs/cgroup', 'memory' if 'memory' in names else '', *inside)
-               for _, names, path in groups if names == '' or 'memory' in names.split(',')
-               for inside in ((path.lstrip('/'),), ())]
-    files = [folder / name for folder in folders for name in ('memory.events', 'memory.oom_control')]
-    return not any('oom_kill ' in file.read_text() for file in files if file.exists())
-
-
-def old_python(site):
-    """Less than half a year before the end of its series: five years after October of its release."""
-    end = datetime.date(2016 + sys.version_info[1], 10, 31)
-    return end - datetime.date.today() < datetime.timedelta(180)
-
-
-def without(library):
-    return lambda site: importlib.util.find_spec(library) is None
-
-
-#: What may be told of a plain Zope, and whether it is so.  Nobody starts it again when it dies: that is so.
-MAY_BE_SO = {
-    'supervisor': lambda site: True, 'killing-signals': signals_kill, 'core-files': no_core_file,
-    'breadcrumbs-place': fleeting_place, 'disk-room:the-breadcrumbs': little_room,
-    'oom-reporting': no_counter_of_kills, 'python-end-of-life': old_python,
-    **{f'optional-libraries:{name}': without(name) for name in ('psutil', 'pystack')}}
-
-
 def known_of_python():
     """Known issues of this very Python, and of no library: all libraries here are those of the constraints file."""
     from packaging.specifiers import SpecifierSet
@@ -162,7 +107,7 @@ def listed(value):
 def test_a_plain_zope_is_told_what_is_so_and_nothing_else(site):
     with site:
         findings = site.findings()
-        expected = {id for id, is_so in MAY_BE_SO.items() if is_so(site)} | known_of_python()
+        expected = what_is_so(site) | known_of_python()
         assert told(findings) == expected
         assert all(finding['action'] for id, finding in findings.items() if id in expected)
         assert len(findings) - len(expected) >= 25, 'and what is fine is told too'
@@ -286,7 +231,7 @@ def test_a_bad_zope_is_told_all_that_is_bad_and_nothing_else(bad_site):
         found = findings.get(id, {})
         assert found.get('severity') == severity, (id, found)
         assert words in found['title'] + found['detail'] and action in found['action'], found
-    plain = {id for id, is_so in MAY_BE_SO.items() if is_so(bad_site)} | known_of_python()
+    plain = what_is_so(bad_site) | known_of_python()
     assert told(findings) == plain | {id for id, *_ in BAD}
     assert_the_command_tells_them(bad_site, {id for id, severity, *_ in BAD})
 

@@ -12,10 +12,10 @@ from datetime import timedelta
 
 import plone_site
 import pytest
+from plain_zope import what_is_so
 from plone_site import DOCUMENT
 from plone_site import PATIENCE
 from plone_site import TAB
-from test_checks_live import MAY_BE_SO
 
 from zopekit import PASSWORD
 from zopekit import USER
@@ -57,7 +57,7 @@ def test_the_checks_tell_nothing_that_is_not_so(plone):
     findings = plone.findings()
     told = {id: finding for id, finding in findings.items() if finding['severity'] != 'ok'}
     known = {id for id in told if id.startswith('known-issues:')}
-    so = {id for id, is_so in MAY_BE_SO.items() if not id.startswith('optional') and is_so(plone)}
+    so = {id for id in what_is_so(plone) if not id.startswith('optional')}
     so |= {f'optional-libraries:{name}' for name in OPTIONAL if not plone_site.installed(name)}
     assert set(told) - known == so
     for id in known:                                    # of the Python alone: every library is of today

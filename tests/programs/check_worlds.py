@@ -30,6 +30,7 @@ from handshake import until
 
 from Products.StabilityMonitor.diagnosis import checks
 from Products.StabilityMonitor.diagnosis.checks import breadcrumbs
+from Products.StabilityMonitor.diagnosis.checks import clocks
 from Products.StabilityMonitor.diagnosis.checks import databases
 from Products.StabilityMonitor.diagnosis.checks import interpreter
 from Products.StabilityMonitor.diagnosis.checks import limits
@@ -44,6 +45,7 @@ from Products.StabilityMonitor.diagnosis.site import ZopeFacts
 from Products.StabilityMonitor.recording import cgroup
 from Products.StabilityMonitor.recording import runcontext
 from Products.StabilityMonitor.recording import threadstacks
+from Products.StabilityMonitor.recording import vitals
 from Products.StabilityMonitor.recording.faulthandler_compat import FaultLog
 from Products.StabilityMonitor.records import Finding
 
@@ -448,6 +450,22 @@ def late_variable(folder):
 def no_late_variable(folder):
     os.environ.update(PYTHONPATH='/for/children', MY_PRODUCT='x')
     return switches.LateVariables, {}
+
+
+# -- clocks --------------------------------------------------------------------------------------------
+
+def clock_set_back(folder, seconds=-3600):
+    """Between two samples of this process."""
+    true, signs = time.time, vitals.Vitals({})
+    signs.look()
+    samples = [signs.sample(0, 0, 0)]
+    time.time = lambda: true() + seconds
+    samples.append(signs.sample(0, 0, 0))
+    return clocks.Jumps, {'samples': tuple(samples)}
+
+
+def clock_set_forward(folder):
+    return clock_set_back(folder, 3600)
 
 
 # -- modules -------------------------------------------------------------------------------------------

@@ -1,0 +1,122 @@
+"""What a plain, living Zope should be told on this machine, found out by other means than the product's.
+
+With `stat`, the kernel's own files and the calendar; `site` is a `ZopeInstance` that runs.
+"""
+import datetime
+import importlib.util
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def file_system(path):
+    return subprocess.run(['stat', '-f', '-c', '%T', str(path)], capture_output=True, text=True).stdout.strip()
+
+
+def fleeting_place(site):
+    return file_system(site.stability) in ('tmpfs', 'ramfs', 'overlayfs', 'aufs', 'nfs')
+
+
+def little_room(site):
+    disk = shutil.disk_usage(site.home)
+    return disk.free < min(0.05 * disk.total, 1 << 30)
+
+
+def no_core_file(site):
+    pattern = Path('/proc/sys/kernel/core_pattern').read_text()
+    if not resource.getrlimit(resource.RLIMIT_CORE)[0]:
+        return True
+    if pattern.startswith('|'):
+        program = Path(pattern[1:].split()[0])
+        return program.name in ('true', 'false') or not program.exists()
+    folder = Path(pattern if pattern.startswith('/') else site.home / pattern).parent
+    return '%' not in str(folder) and not os.access(folder, os.W_OK)
+
+
+def signals_kill(site):
+    """SIGHUP, SIGUSR1 and SIGUSR2 are ignored by who starts it under nohup and the like."""
+    ignored = int(re.search(r'^SigIgn:\s*(\w+)', Path(f'/proc/{site.pid}/status').read_text(), re.M)[1], 16)
+    return any(not ignored >> (number - 1) & 1 for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
+
+
+def no_counter_of_kills(site):
+    groups = [line.split(':', 2) for line in Path(f'/proc/{site.pid}/cgroup').read_text().splitlines()]
+    folders = [Path('/sys/fs/cgroup', 'memory' if 'memory' in names else '', *inside)
+               for _, names, path in groups if names == '' or 'memory' in names.split(',')
+               for inside in ((path.lstrip('/'),), ())]
+    files = [folder / name for folder in folders for name in ('memory.events', 'memory.oom_control')]
+    return not any('oom_kill ' in file.read_text() for file in files if file.exists())
+
+
+#: Wall clock against monotonic clock, when the tests began.
+BEGAN = time.time() - time.monotonic()
+
+
+def clock_that_jumped(site):
+    return abs(time.time() - time.monotonic() - BEGAN) > 1
+
+
+def little_memory(site):
+    """Of the machine: less than a twentieth is available."""
+    sizes = dict(re.findall(r'^(\w+): +(\d+)', Path('/proc/meminfo').read_text(), re.M))
+    return int(sizes['MemAvailable']) < 0.05 * int(sizes['MemTotal'])
+
+
+def short_groups(site):
+    """Findings of the memory cgroups, from that of the site upwards, that are filled to four fifths or more."""
+    return {f'memory-limit:cgroup{f"-{folder.name}" if number else ""}'
+            for number, folder in enumerate(groups_of(site)) if share(folder) >= 0.8}
+
+
+def groups_of(site):
+    path = next(path for number, names, path in (
+        line.split(':', 2) for line in Path(f'/proc/{site.pid}/cgroup').read_text().splitlines())
+        if not names or 'memory' in names.split(','))
+    for base in (Path('/sys/fs/cgroup/memory'), Path('/sys/fs/cgroup')):
+        if base.is_dir():
+            own = base / path.lstrip('/')
+            return [own, *own.parents][:len(Path(path).parts)] if own.is_dir() else [base]
+    return []
+
+
+def share(folder):
+    """Which part of its memory is used by other things than page cache that can go."""
+    def number(*names):
+        words = next((file.read_text().strip() for name in names if (file := folder / name).exists()), '')
+        return int(words) if words.isdigit() else 0
+    limit = number('memory.max', 'memory.limit_in_bytes')
+    if not limit:
+        return 0
+    lines = dict(line.split() for line in (folder / 'memory.stat').read_text().splitlines())
+    cache = sum(int(lines.get(f'total_{name}', lines.get(name, 0))) for name in ('inactive_file', 'active_file'))
+    return (number('memory.current', 'memory.usage_in_bytes') - cache) / limit
+
+
+def old_python(site):
+    """Less than half a year before the end of its series: five years after October of its release."""
+    end = datetime.date(2016 + sys.version_info[1], 10, 31)
+    return end - datetime.date.today() < datetime.timedelta(180)
+
+
+def without(library):
+    return lambda site: importlib.util.find_spec(library) is None
+
+
+#: What may be told of a plain Zope, and whether it is so.  Nobody starts it again when it dies: that is so.
+MAY_BE_SO = {
+    'supervisor': lambda site: True, 'killing-signals': signals_kill, 'core-files': no_core_file,
+    'breadcrumbs-place': fleeting_place, 'disk-room:the-breadcrumbs': little_room,
+    'oom-reporting': no_counter_of_kills, 'python-end-of-life': old_python, 'memory-limit:host': little_memory,
+    'clock-jumps': clock_that_jumped,
+    **{f'optional-libraries:{name}': without(name) for name in ('psutil', 'pystack')}}
+
+
+def what_is_so(site):
+    """The ids of all that a plain Zope should be told here and now."""
+    return {id for id, is_so in MAY_BE_SO.items() if is_so(site)} | short_groups(site)
