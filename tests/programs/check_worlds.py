@@ -26,8 +26,6 @@ import urllib.request
 from dataclasses import asdict
 from pathlib import Path
 
-from handshake import until
-
 from Products.StabilityMonitor.diagnosis import checks
 from Products.StabilityMonitor.diagnosis.checks import breadcrumbs
 from Products.StabilityMonitor.diagnosis.checks import clocks
@@ -556,6 +554,7 @@ def without_packaging(folder):
 
 def orphan(folder):
     """Told before and after its parent, whom the test ends, has died: two files, whole when they are there."""
+    from handshake import until
     context, parent = runcontext.collect({}, {}, 'server'), os.getppid()
     for name in ('before', 'after'):
         found = supervision.Supervisor().look(Site(Path(folder), context))
