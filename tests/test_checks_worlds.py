@@ -245,7 +245,7 @@ def test_the_advice_for_an_event_log_can_be_followed(tmp_path):
 def test_core_files(tmp_path):
     pattern = Path('/proc/sys/kernel/core_pattern').read_text()
     found, = findings('core_files', tmp_path)
-    assert found['severity'] == 'ok' or 'not writable' in found['detail']
+    assert found['severity'] == 'ok' or 'not writable' in found['detail'] or pattern.startswith('|')
     assert pattern.strip() in found['detail']
 
 

@@ -208,7 +208,9 @@ def not_dumpable(folder):
 
 
 def core_files(folder):
-    resource.setrlimit(resource.RLIMIT_CORE, (1 << 20, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    """With the pattern of this machine."""
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (1 << 20 if hard < 0 else min(hard, 1 << 20), hard))
     os.chdir(folder)
     return limits.CoreFiles, {}
 

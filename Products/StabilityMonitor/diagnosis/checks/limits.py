@@ -30,7 +30,7 @@ class Descriptors(Check):
         used = self._open(site)
         if resource is None or not used:
             return self.unknown('How many descriptors are open is not known on this system.')
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         fact = f'{len(used)} of {soft} descriptors are open.'
         if len(used) >= 0.8 * soft:
             return self.found('critical' if len(used) >= 0.95 * soft else 'warning', 'Descriptors are running out.',
