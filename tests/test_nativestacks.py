@@ -164,7 +164,7 @@ class TestRealTool:
         os.kill(target.pid, signal.SIGSTOP)
         until(lambda: state(target.pid) == 'T')
         take(target.pid, seconds=0.1)
-        assert state(target.pid) == 'T'
+        until(lambda: state(target.pid) == 'T', 'the process to be stopped again')
 
     @pytest.mark.slow
     def test_ended_in_the_middle_many_times_the_process_goes_on(self, make_target):
