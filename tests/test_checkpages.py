@@ -118,6 +118,7 @@ def test_the_probe_is_a_finding_too(life):
     assert [f.id for f in here.look().shown] == ['recursion-probe', 'a']
 
 
+@pytest.mark.zope
 def test_the_heartbeat_renews_results_that_are_old(life):
     from Products.StabilityMonitor.zmi import checkpages
     here = standing.of(life)
@@ -205,6 +206,7 @@ def test_what_is_to_be_installed_here_is_so_by_this_python(action, executable, w
     assert standing.with_own_pip(action, executable) == words
 
 
+@pytest.mark.zope
 def test_the_known_issues_of_this_process_name_its_python(tmp_path):
     pytest.importorskip('packaging')
     (tmp_path / 'known-issues.toml').write_text(
@@ -229,6 +231,7 @@ def test_what_would_keep_a_site_from_starting_is_no_issue_of_one_that_has_starte
     assert missed['shop-9'] == ('not affected: it has started',)
 
 
+@pytest.mark.zope
 def test_the_page_shows_the_known_issues_of_the_last_run_and_looks_nothing_up(life, monkeypatch):
     pytest.importorskip('packaging')
     from Products.StabilityMonitor.zmi import checkpages

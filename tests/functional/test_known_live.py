@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_checks_live import MAY_BE_SO
+from plain_zope import MAY_BE_SO
 
 from Products.StabilityMonitor import blackboxreader
 from Products.StabilityMonitor.rundirectory import BLACKBOX
