@@ -1,7 +1,7 @@
 """A real Zope stands still in every way there is: it is named while it lasts, and by the next real start.
 
-While it lasts it is asked for by the page, where a worker is free, and always by the command.  One instance for row
-after row, as in the fault matrix.
+While it lasts it is asked for by the page, in the browser where one is here and a worker is free, and always by the
+command.  One instance for row after row, as in the fault matrix.
 """
 import html
 import signal
@@ -9,14 +9,18 @@ import time
 
 import pytest
 import standstills
+from conftest import NEEDS
 from standstills import PATIENCE
 from standstills import STANDING
 from standstills import STANDSTILLS
 
 from Products.StabilityMonitor.postmortem import hangnotes
+from zopekit import PASSWORD
+from zopekit import USER
 from zopekit import wait_for
 
 pytestmark = pytest.mark.zope
+THREADS = '/Control_Panel/StabilityMonitor/manage_threads'
 
 
 @pytest.fixture(scope='module')
@@ -34,13 +38,29 @@ def site(instance):
         instance.end('SIGKILL')
 
 
+@pytest.fixture
+def page(request, site):
+    """A function that gives what a person reads on the page Threads: in Chromium, if it is here."""
+    if NEEDS['browser']():
+        return lambda: html.unescape(standstills.words_of(site.get(THREADS).text))
+    return in_browser(request.getfixturevalue('chromium'), site)
+
+
+def in_browser(chromium, site):
+    def shown():
+        chromium.get(f'{site.url}{THREADS}'.replace('//', f'//{USER}:{PASSWORD}@', 1))
+        chromium.execute_script('document.querySelectorAll("details").forEach(details => details.open = true)')
+        return chromium.find_element('tag name', 'main').text
+    return shown
+
+
 @pytest.mark.parametrize('name', ['SIGTERM', 'SIGKILL'])
 @pytest.mark.parametrize('way', [pytest.param(way, id=way.id) for way in STANDSTILLS])
-def test_it_is_named_while_it_lasts_and_afterwards(site, way, name):
+def test_it_is_named_while_it_lasts_and_afterwards(site, page, way, name):
     site.run_as(way.setting)
     way.begin(site)
     run = site.run_directory.name
-    assert eventually(lambda: missing_now(site, way)) == []
+    assert eventually(lambda: missing_now(site, page, way)) == []
     assert site.answers() == way.free
     assert site.end(name) == -getattr(signal, name)
     site.run_as(STANDING)
@@ -130,10 +150,10 @@ def eventually(missing):
 
 # -- while it lasts ------------------------------------------------------------------------------------
 
-def missing_now(site, way):
+def missing_now(site, page, way):
     """Sentences, the first that fails of: the answer of the heartbeat, the command, the page, the report."""
     return (missing_in_answer(site, way) or missing_in_command(site, way)
-            or (missing_in_page(site, way) + missing_in_report(site, way) if way.free else []))
+            or (missing_in_page(page, way) + missing_in_report(site, way) if way.free else []))
 
 
 def missing_in_answer(site, way):
@@ -170,12 +190,9 @@ def missing_in_command(site, way):
     return wrong + ([] if done.returncode == 1 else [f'stacks exits with {done.returncode}: {done.stderr}'])
 
 
-def missing_in_page(site, way):
-    answer = site.get('/Control_Panel/StabilityMonitor/manage_threads')
-    if answer.status != 200:
-        return [f'manage_threads: {answer}']
-    page = html.unescape(standstills.words_of(answer.text))
-    return [f'manage_threads does not say {words!r}' for words in way.says if words not in page]
+def missing_in_page(page, way):
+    shown = page()
+    return [f'manage_threads does not say {words!r}: {shown}' for words in way.says if words not in shown]
 
 
 def missing_in_report(site, way):
