@@ -1,4 +1,7 @@
-"""Pages and reports of a real Zope with 1,000 archived runs, asked over HTTP: the first time, and later."""
+"""Pages and reports of a real Zope with 1,000 archived runs, asked over HTTP: the first time, and later.
+
+It knows as many slow requests as are kept, each of which was seen in many deep stacks.
+"""
 from __future__ import annotations
 
 import socket
@@ -7,6 +10,7 @@ import time
 from pathlib import Path
 
 import pasts
+from figures import PROGRAMS
 from figures import Row
 from figures import alone
 
@@ -20,6 +24,8 @@ def _pages(run):
     yield 'overview page', f'{HOME}/manage_main', OVERVIEW
     yield 'incidents page', f'{HOME}/manage_incidents', None
     yield 'incident page', f'{HOME}/manage_incident?run={run}', None
+    yield 'Threads page, 50 slow requests kept', f'{HOME}/manage_threads', OVERVIEW
+    yield 'Threads page, refreshed', f'{HOME}/threads_fragment?part=live', OVERVIEW
     from Products.StabilityMonitor.reporting.renderers import FORMATS
     for format in sorted(FORMATS):
         yield f'report, {format}', f'{HOME}/report?format={format}', REPORT
@@ -41,6 +47,12 @@ def _row(zope, what, path, budget, cold):
     return Row(what, f'<= {budget} ms' if budget else '', measured, warm <= budget if budget else None)
 
 
+def _picture(zope, request):
+    took, answer = min((_ask(zope, f'{HOME}/flames?{request}') for _ in range(WARM)), key=lambda asked: asked[0])
+    return Row('where the time of a slow request went, as a picture', '',
+               f'{took:.0f} ms ({len(answer.body) / 1024:.0f} KiB)' if answer.status == 200 else 'missing')
+
+
 def measure() -> list[Row]:
     from zopekit import ZopeInstance
     with tempfile.TemporaryDirectory(prefix='bench-pages-') as folder:
@@ -49,6 +61,7 @@ def measure() -> list[Row]:
             'keep-runs': str(2 * RUNS), 'keep-days': '9999', 'keep-bytes': '9GB'}).create()
         instance = {'host': socket.gethostname(), 'client_home': str(zope.client_home),
                     'listen': f'127.0.0.1:{zope.port}'}
+        zope.publish((PROGRAMS / 'slow_past.py').read_text())
         names = pasts.archive(pasts.dead_run(folder / 'past', folder), zope.stability, RUNS, instance)
         try:
             return list(_measured(zope, names[(RUNS - 1) // 6 * 6]))
@@ -61,7 +74,7 @@ def _measured(zope, run):
     zope.start(wait='port')
     yield Row(f'a start of Zope with {RUNS:,} archived runs', '', f'{time.perf_counter() - begun:.1f} s')
     pages = list(_pages(run))
-    _ask(zope, '/')                                     # Zope itself is warm
+    yield _picture(zope, zope.get('/remember_slow_requests').text)
     cold = {path: _ask(zope, path) for _, path, _ in pages}
     for what, path, budget in pages:
         yield _row(zope, f'{what}, {RUNS:,} runs', path, budget, cold[path])

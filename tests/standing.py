@@ -34,17 +34,21 @@ def thread(number, **values):
             'request': None, 'stack_size': 8 << 20, 'stack_used': 120 << 10, 'holders': [], **values}
 
 
+_TOP = [[SITE, 'cheapest'], [SITE, 'prices']]
+_BELOW = [[f['file'], f['function']] for f in CARRIED]
+#: Those of a slow request, as `StackCounts.stacks` has them.
+STACKS = [[[*_TOP, *_BELOW], 21],
+          [[[f'{LIB}/json/decoder.py', 'raw_decode'], [f'{LIB}/json/decoder.py', 'decode'],
+            [f'{LIB}/json/__init__.py', 'loads'], *_TOP[1:], *_BELOW], 9]]
+
+
 def profile(number, path, seconds, ended=None):
-    top = [[SITE, 'cheapest'], [SITE, 'prices']]
-    carried = [[f['file'], f['function']] for f in CARRIED]
     return {'number': number, 'ident': 0x7f00_0000_0003, 'method': 'GET', 'path': path, 'started': NOW - seconds,
-            'seconds': seconds, 'ended': ended, 'samples': 30, 'frames': [frame(*top[0][:1], 12, 'cheapest')],
+            'seconds': seconds, 'ended': ended, 'samples': 30, 'frames': [frame(SITE, 12, 'cheapest')],
             'shares': [{'file': SITE, 'function': 'cheapest', 'own': 0.7, 'within': 0.7},
                        {'file': f'{LIB}/json/decoder.py', 'function': 'raw_decode', 'own': 0.3, 'within': 0.3},
                        {'file': SITE, 'function': 'prices', 'own': 0.0, 'within': 1.0}],
-            'stacks': [[[*top, *carried], 21],
-                       [[[f'{LIB}/json/decoder.py', 'raw_decode'], [f'{LIB}/json/decoder.py', 'decode'],
-                         [f'{LIB}/json/__init__.py', 'loads'], *top[1:], *carried], 9]]}
+            'different_stacks': 2}
 
 
 def document(**values):

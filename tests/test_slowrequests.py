@@ -1,6 +1,7 @@
 """Slow requests: their stacks are kept in time, say where the time went, and cost nothing afterwards."""
 import gc
 import itertools
+import json
 import logging
 import queue
 import sys
@@ -268,45 +269,25 @@ def made_profile():
 
 class TestWhereTheTimeWent:
 
-    def test_the_shares_sum_up(self):
+    def test_in_words(self):
         profile = made_profile()
         for letters in ('abc', 'abc', 'bc', 'xc'):
             profile.add(stack(letters), 1.0)
-        shares = {share['function']: (share['own'], share['within']) for share in profile.shares()}
-        assert shares == {'a': (0.5, 0.5), 'b': (0.25, 0.75), 'x': (0.25, 0.25), 'c': (0.0, 1.0)}
-        assert sum(own for own, _ in shares.values()) == 1
-        assert [share['function'] for share in profile.shares()][0] == 'a', 'the most first'
         assert profile.where() == '50% in a (/a.py), 25% in b (/b.py), 25% in x (/x.py)'
-
-    def test_a_recursion_counts_once_in_a_stack(self):
-        profile = made_profile()
-        profile.add(stack('aaaab'), 1.0)
-        assert {share['function']: share['within'] for share in profile.shares()} == {'a': 1.0, 'b': 1.0}
-
-    def test_lines_of_one_function_are_one_place(self):
-        profile = made_profile()
-        for line in range(5):
-            profile.add((Frame('/a.py', line, 'loop'),), 1.0)
-        assert [share['own'] for share in profile.shares()] == [1.0]
-
-    def test_no_sample_at_all(self):
-        assert made_profile().shares() == [] and made_profile().where() == ''
+        assert made_profile().where() == ''
 
     def test_a_request_that_is_never_in_one_place_twice(self):
-        """So many stacks are counted and no more; the shares are those of what was counted."""
         profile = made_profile()
         for number in range(1000):
             profile.add((Frame('/a.py', 1, f'f{number}'), Frame('/a.py', 1, 'root')), float(number))
-        assert profile.samples == 1000 and profile.seconds == 999.0 and len(profile.counted) == 100
-        assert sum(share['own'] for share in profile.shares()) == pytest.approx(1)
-        assert profile.shares()[0]['within'] <= 1
+        assert profile.samples == 1000 and profile.seconds == 999.0 and len(profile.stacks) == 100
 
     def test_a_real_request(self, world, slow_server):
         world.beat(31)
         slow_server.go_on()
         slow_server.stand_in(saving_page, 'writing')
         world.beat(61)
-        shares = {share['function']: share for share in world.watch.known()[0].shares()}
+        shares = {share['function']: share for share in world.watch.known()[0].stacks.shares()}
         assert shares['reading']['own'] == shares['page']['within'] == 0.5
         assert shares['writing']['own'] == shares['saving_page']['within'] == 0.5
         assert shares['run']['within'] == 1.0 and shares['run']['own'] == 0.0
@@ -329,7 +310,7 @@ class TestAnEnd:
         document = profile.to_json()
         assert document['path'] == '/slow' and document['samples'] == 39 and document['frames'][0] == {
             'file': __file__, 'line': reading.__code__.co_firstlineno + 1, 'function': 'reading'}
-        assert sum(count for _, count in document['stacks']) == 39
+        assert sum(count for _, count in profile.stacks.stacks()) == 39
 
     def test_of_one_that_was_not_slow_leaves_nothing(self, world, slow_server):
         world.beat(20)
@@ -379,7 +360,7 @@ class TestWhatBelongsToWhichRequest:
         assert [(note.kind, note.title, note.request, note.seconds) for note in world.notes] == [
             ('slow', 'GET /slow', 1, 30.0), ('slow-ended', 'GET /slow', 1, 41.0), ('slow', 'GET /next', 2, 30.5)]
         assert [profile.path for profile in world.watch.known()] == ['/next', '/slow']
-        assert {frames[0][1] for frames in world.watch.known()[0].counted} == {'writing'}
+        assert {frames[0][1] for frames, _ in world.watch.known()[0].stacks.stacks()} == {'writing'}
 
     @pytest.mark.parametrize('look', [0, 1])
     def test_a_slot_that_is_used_again_while_it_is_read(self, world, slow_server, look):
@@ -479,15 +460,58 @@ class TestNothingIsHeld:
         assert len(world.watch.known()) == 50 and world.watch._profiles == {}
         assert grown < 64 << 10, 'the newest fifty push out the others'
 
-    def test_what_one_holds_at_most(self):
-        """Deep stacks that differ in one frame, as a page that loops, share the rest."""
+
+
+#: A stack of a big site: the deepest that is read, three quarters of it the same in all stacks of all requests.
+DEEP = 200
+INSTALLED = '/srv/zope/instance/lib/python3.11/site-packages/Products/ShopOfTheMonth/content/browser'
+
+
+def busy_stack(number):
+    common = [Frame(f'{INSTALLED}/carrier_{n}.py', n, f'carries_{n}') for n in range(DEEP * 3 // 4)]
+    return (*(Frame(f'{INSTALLED}/views_{number}.py', n, f'function_{n}') for n in range(DEEP - len(common))), *common)
+
+
+class TestWhatItCosts:
+    """As many slow requests as may be known, each with more stacks than are counted."""
+
+    @pytest.fixture
+    def frames(self):
+        return [busy_stack(number) for number in range(120)]
+
+    def profile(self, frames, number=1):
+        profile = Profile(number, made_profile(), ('GET', '/' + 'x' * 9999), 0.0, SLOW)
+        profile.noted = 1
+        for each in frames:
+            profile.add(tuple(each), 1.0)
+        return profile
+
+    def measured(self, make):
+        """What it makes, and how many bytes that holds."""
+        gc.collect()
         tracemalloc.start()
         try:
             before = tracemalloc.get_traced_memory()[0]
-            profile = made_profile()
-            for number in range(300):
-                profile.add((Frame('/a.py', 1, f'f{number}'), *stack('deep' * 49)), float(number))
-            grown = tracemalloc.get_traced_memory()[0] - before
+            made = make()
+            gc.collect()
+            return made, tracemalloc.get_traced_memory()[0] - before
         finally:
             tracemalloc.stop()
-        assert grown < 400 << 10
+
+    def test_memory_while_it_lasts(self, frames):
+        assert self.measured(lambda: self.profile(frames))[1] < 64 << 10
+
+    def test_memory_of_those_that_have_ended(self, world, frames):
+        def make():
+            for number in range(60):
+                world.watch._end(self.profile(frames, number), 60.0)
+        assert self.measured(make)[1] < 512 << 10 and len(world.watch.known()) == 50
+
+    def test_what_is_told_of_all(self, world, frames):
+        profiles = [self.profile(frames, number) for number in range(box.SLOT_COUNT + 50)]
+        for profile in profiles[:50]:
+            world.watch._end(profile, 60.0)
+        world.watch._profiles = {profile.number: profile for profile in profiles[50:]}
+        told = [profile.to_json() for profile in world.watch.known()]
+        assert len(told) == box.SLOT_COUNT + 50 and {len(one['shares']) for one in told} == {10}
+        assert len(json.dumps(told)) < 512 << 10

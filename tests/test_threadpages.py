@@ -8,9 +8,9 @@ import xml.etree.ElementTree
 import pytest
 from standing import LIB
 from standing import SITE
+from standing import STACKS
 from standing import document
 from standing import frame
-from standing import profile
 from standing import thread
 
 from Products.StabilityMonitor.reporting import bars
@@ -85,7 +85,7 @@ def boxes(svg):
 
 
 def test_a_stack_is_as_wide_as_its_share():
-    found = boxes(flames(profile(1, '/', 1)['stacks']))
+    found = boxes(flames(STACKS))
     told = [title.split('  ')[1].split(' (')[0].splitlines()[0] for title, *_ in found]
     assert told == ['_bootstrap', 'prices', 'cheapest', 'loads', 'decode', 'raw_decode']
     by_name = dict(zip(told, found, strict=True))
@@ -185,7 +185,19 @@ def test_slow_requests_say_where_the_time_went(threadpages):
     (slow,), (ended,) = page['slow'], page['past_slow']
     assert [(s['function'], s['own']) for s in slow['shares']] == [('cheapest', '70%'), ('raw_decode', '30%')]
     assert slow['lasts'] and slow['took'] == '12.5 s' and slow['thread'] == page['requests'][2]['key']
-    assert not ended['lasts'] and ended['took'] == '1 min 35 sec' and '<svg' in ended['picture']
+    assert not ended['lasts'] and ended['took'] == '1 min 35 sec'
+    assert ended['picture'] == 'request=3&samples=30'
+
+
+def test_one_stack_alone_is_no_picture(threadpages):
+    found = document()['slow']
+    page = threadpages.page(tidy({'slow': [profile | {'different_stacks': 1} for profile in found]}))
+    assert [slow['picture'] for slow in page['slow'] + page['past_slow']] == ['', '']
+
+
+def test_no_picture_of_a_slow_request_is_in_the_page(threadpages):
+    """However many are kept, it stays small: each is drawn when it is looked at."""
+    assert 'stability-flames' in flames(STACKS) and 'stability-flames' not in repr(threadpages.page(tidy(document())))
 
 
 def test_every_activity_has_an_icon(threadpages):
@@ -206,6 +218,18 @@ release = threading.Event()
 def wait_here(self):
     release.wait(60)
     return "released"
+
+def change_often(self):
+    release.clear()
+    while not release.is_set():
+        _here(), _there()
+    return "changed"
+
+def _here():
+    release.wait(0.02)
+
+def _there():
+    release.wait(0.02)
 
 def let_go(self):
     release.set()
@@ -274,6 +298,34 @@ def test_a_slow_request_is_seen_while_it_lasts_and_afterwards(zope):
     assert '<th' not in text.partition('id="stability-live"')[2].partition('Native stacks')[0]
     zope.get('/let_go')
     wait_for(lambda: 'stability-past">Ended</h4>' in zope.get(TAB + 'manage_threads').text, what='the end')
+
+
+def picture_of(text, path):
+    """Where the Threads page shows the flames of a slow request; '' where it does not."""
+    own = re.split('</section>|</details>', text.partition('>Slow requests')[2].partition(path)[2])[0]
+    found = re.search(r'<img [^>]*src="(flames[^"]+)"', own)
+    return found[1].replace('&amp;', '&') if found else ''
+
+
+@pytest.mark.zope
+def test_where_the_time_of_a_slow_request_went_is_drawn_when_it_is_looked_at(zope):
+    from zopekit import wait_for
+
+    def picture():
+        return picture_of(zope.get(TAB + 'manage_threads').text, '/change_often')
+
+    zope.background('/change_often')
+    lasting = wait_for(picture, what='a picture while it lasts')
+    zope.get('/let_go')
+    wait_for(lambda: '/change_often' in zope.get(TAB + 'stacks').text.partition('have ended:')[2], what='its end')
+    ended = picture()
+    assert ended.partition('&samples')[0] == lasting.partition('&samples')[0]
+    answer = zope.get(TAB + ended)
+    assert answer.status == 200 and answer.headers['Content-Type'] == 'image/svg+xml; charset=utf-8'
+    assert {'change_often', '_here', '_there'} <= {re.split('  | \\(', title)[1] for title, *_ in boxes(answer.text)}
+    assert zope.get(TAB + ended, auth=False).status == 401
+    for wrong in (ended.replace('run=', 'run=x'), ended.replace('request=', 'request=9'), 'flames'):
+        assert zope.get(TAB + wrong).status == 404
 
 
 @pytest.mark.zope

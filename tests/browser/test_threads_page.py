@@ -143,6 +143,32 @@ def test_it_refreshes_only_when_asked_and_what_is_open_stays_open(browser, site)
     assert browser.execute_script('return window.isTheSamePage')
 
 
+def test_where_the_time_went_is_drawn_when_it_is_unfolded(browser, site):
+    zope = site(source=POLICY)
+
+    def told():
+        return zope.get('/Control_Panel/StabilityMonitor/stacks').text
+
+    zope.background('/prices')
+    wait_for(lambda: 'flames?' in zope.get(PAGE).text, what='a picture')
+    zope.get('/let_go')
+    wait_for(lambda: '/prices' in told().partition('have ended:')[2], what='its end')
+    log_in(browser, zope, PAGE)
+    asked = 'return performance.getEntriesByType("resource").filter(e => e.name.includes("flames")).length'
+    width = 'return document.querySelector("details.stability-slow img").naturalWidth'
+    browser.execute_script('document.querySelector("details.stability-slow").scrollIntoView()')
+    assert (browser.execute_script(asked), browser.execute_script(width)) == (0, 0)
+    browser.find_element(By.CSS_SELECTOR, 'details.stability-slow > summary').click()
+    wait_for(lambda: browser.execute_script(width) > 0, what='the picture')
+    refresh_on(browser)
+    before = seen_at(browser)
+    wait_for(lambda: seen_at(browser) != before, what='a refresh')
+    wait_for(lambda: browser.execute_script(width) > 0, what='the picture, kept')
+    refresh_on(browser)                                 # off again: what is replaced cannot be clicked
+    browser.find_element(By.CSS_SELECTOR, 'details.stability-slow .stability-picture a').click()
+    wait_for(lambda: 'prices' in browser.find_element(By.TAG_NAME, 'svg').text, what='the picture alone')
+
+
 def test_while_no_worker_is_free_it_says_so_and_what_to_do(browser, site):
     zope = site(threads=2)
     log_in(browser, zope, PAGE)

@@ -8,31 +8,31 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 
+from ..blackbox import METHOD_MAX
+from ..blackbox import PATH_MAX
 from ..records import Frame
 from ..records import Note
 from ..records import shallow
 from . import loglater
 from .activity import words
+from .stackcounts import StackCounts
 from .stacks import stacks
 
-#: So many different stacks of one request are counted; the rest of its samples is only counted as a whole.
-_MOST_STACKS = 100
-_KEPT = 50
+#: So many requests that have ended are kept, each with so many of its frames.
+_KEPT, _INNERMOST = 50, 10
 _SHOWN = 4
 
 
 class Profile:
-    """The stacks of one request, counted by function."""
+    """What is known of one slow request.  `stacks`: those it was seen in, by function."""
 
     def __init__(self, number: int, slot, key, began: float, due: float):
         self.number, self.ident, self.native_id = number, slot.ident, slot.native_id
-        self.method, self.path = key
+        self.method, self.path = key[0][:METHOD_MAX], key[1][:PATH_MAX]
         self.began, self.due = began, due               # monotonic
         self.started = time.time() - (time.monotonic() - began)
-        self.samples, self.counted, self.last, self.shown = 0, Counter(), (), ()
-        self._places = {}                               # one object for each: stacks differ little
+        self.samples, self.stacks, self.last, self.shown = 0, StackCounts(), (), ()
         self.seconds, self.noted, self.ended = 0.0, 0, None
 
     @property
@@ -42,34 +42,24 @@ class Profile:
     def add(self, frames: tuple[Frame, ...], seconds: float) -> None:
         self.samples += 1
         self.seconds, self.last = seconds, frames
-        key = tuple(self._places.setdefault(place, place) for place in map(_place, frames))
-        if key in self.counted or len(self.counted) < _MOST_STACKS:
-            self.counted[key] += 1
+        self.stacks.add(frames)
 
-    def shares(self) -> list[dict]:
-        """[{file, function, within, own}]: the share of the samples within each function and in it itself, 0 to 1."""
-        within, own = Counter(), Counter()
-        for frames, count in self.counted.items():
-            for place in set(frames):
-                within[place] += count
-            if frames:
-                own[frames[0]] += count
-        total = sum(self.counted.values()) or 1
-        return [{'file': file, 'function': function, 'within': within[file, function] / total,
-                 'own': own[file, function] / total}
-                for file, function in sorted(within, key=lambda place: (-own[place], -within[place]))]
+    def end(self) -> None:
+        """Nothing is added any more: what is kept of it is little."""
+        self.ended = time.time()
+        self.stacks, self.last, self.shown = self.stacks.packed(), self.last[:_INNERMOST], ()
 
     def where(self) -> str:
         """Where the time went, in words."""
         return ', '.join(f'{share["own"]:.0%} in {share["function"]} ({share["file"]})'
-                         for share in self.shares()[:_SHOWN] if share['own'] >= 0.05)
+                         for share in self.stacks.shares()[:_SHOWN] if share['own'] >= 0.05)
 
     def to_json(self) -> dict:
-        """What a page or a program shows of it."""
+        """What a page or a program shows of it; `stacks` has more, for a picture."""
         return {'number': self.number, 'ident': self.ident, 'method': self.method, 'path': self.path,
                 'started': self.started, 'seconds': self.seconds, 'ended': self.ended, 'samples': self.samples,
-                'shares': self.shares(), 'frames': [shallow(frame) for frame in self.last],
-                'stacks': [[list(frames), count] for frames, count in self.counted.most_common()]}
+                'different_stacks': len(self.stacks), 'shares': self.stacks.shares(),
+                'frames': [shallow(frame) for frame in self.last[:_INNERMOST]]}
 
     def change(self) -> str:
         """What has changed in the stack since it was last kept."""
@@ -140,8 +130,9 @@ class SlowRequests:
     def _end(self, profile, now):
         if not profile.noted:
             return
-        profile.ended, profile.seconds = time.time(), now - profile.began
+        profile.seconds = now - profile.began
         self._note('slow-ended', profile, profile.where(), profile.last)
+        profile.end()
         self._kept = [*self._kept[1 - _KEPT:], profile]
 
     def _note(self, kind, profile, detail, frames):
@@ -158,10 +149,6 @@ class SlowRequests:
         """The slow requests of this process, those in flight first, then the newest that ended."""
         flying = [profile for profile in list(self._profiles.values()) if profile.noted]
         return sorted(flying, key=lambda p: p.began) + self._kept[::-1]
-
-
-def _place(frame):
-    return frame.file, frame.function
 
 
 def _line(frames, activity):

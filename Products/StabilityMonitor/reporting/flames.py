@@ -1,6 +1,7 @@
 """Where the time of a slow request went, as a picture: its stacks upside down, each as wide as its share of time.
 
-The outermost call is at the top; below each call lie those that it made.  Values in, SVG out; no script.
+The outermost call is at the top; below each call lie those that it made.  Values in, SVG out, a document of its
+own; no script.
 """
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def flames(stacks: list) -> str:
     _draw(root, 0.0, 0, root.count, parts, rows)
     height = _ROW * (max(rows, default=0) + 1)
     return (f'<svg xmlns="http://www.w3.org/2000/svg" class="stability-flames" role="img" '
-            f'viewBox="0 0 {_WIDTH} {height}" font-family="inherit" font-size="12">'
+            f'viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" font-size="12">'
             f'<title>Where the time went</title>{"".join(parts)}</svg>')
 
 

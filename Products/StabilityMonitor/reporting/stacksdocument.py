@@ -16,7 +16,7 @@ _REQUEST = {'number': 0, 'method': '', 'path': '', 'started': 0.0, 'seconds': 0.
 _THREAD = {'ident': 0, 'native_id': 0, 'name': '', 'kind': 'other', 'activity': '', 'detail': '', 'frames': [],
            'cpu': None, 'cpu_seconds': 0.0, 'request': None, 'stack_size': 0, 'stack_used': 0, 'holders': []}
 _PROFILE = {'number': 0, 'ident': 0, 'method': '', 'path': '', 'started': 0.0, 'seconds': 0.0, 'ended': None,
-            'samples': 0, 'shares': [], 'frames': [], 'stacks': []}
+            'samples': 0, 'different_stacks': 0, 'shares': [], 'frames': []}
 _HANG = {'kind': '', 'started': 0.0, 'summary': '', 'ended': None, 'threads': [], 'severity': 'critical'}
 _SHARE = {'file': '', 'function': '', 'within': 0.0, 'own': 0.0}
 _KINDS = ('worker', 'main', 'other')
@@ -40,19 +40,7 @@ def _thread(item):
 
 def _profile(item):
     profile = _shaped(item, _PROFILE)
-    return profile | {'frames': _frames(profile), 'shares': [_shaped(s, _SHARE) for s in _items(profile, 'shares')],
-                      'stacks': list(_stacks(profile['stacks']))}
-
-
-def _stacks(found):
-    for item in _pairs(found):
-        if isinstance(item[1], int) and item[1] > 0:
-            yield [[[str(file), str(function)] for file, function in _pairs(item[0])], item[1]]
-
-
-def _pairs(found):
-    return [item for item in found if isinstance(item, list | tuple) and len(item) == 2] \
-        if isinstance(found, list | tuple) else []
+    return profile | {'frames': _frames(profile), 'shares': [_shaped(s, _SHARE) for s in _items(profile, 'shares')]}
 
 
 def _frames(item):

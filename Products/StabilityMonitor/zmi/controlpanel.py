@@ -147,6 +147,18 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
 
     @security.protected(VIEW)
     @zpublish
+    def flames(self, REQUEST):
+        """Where the time of a slow request went, as a picture; `run` and `request` as the Threads page has them."""
+        life = STATE.life
+        picture = life and threadpages.picture(life, _word(REQUEST, 'run'), _word(REQUEST, 'request'))
+        if not picture:
+            return self._refused(REQUEST, 'Nothing is known of this request any more.', 404)
+        REQUEST.RESPONSE.setHeader('Content-Type', 'image/svg+xml; charset=utf-8')
+        REQUEST.RESPONSE.setHeader('Cache-Control', 'private, max-age=600')
+        return picture
+
+    @security.protected(VIEW)
+    @zpublish
     def stacks(self, REQUEST):
         """What every thread does, as a text to download."""
         return self._text(REQUEST, 'stacks', threadpages.stacks_text)

@@ -154,7 +154,18 @@ def _profile(profile):
         'took': age(profile['seconds']), 'started': clocktime(profile['started']), 'samples': profile['samples'],
         'thread': f'thread-{profile["ident"]:x}', 'lasts': is_lasting(profile),
         'shares': [_share(share) for share in profile['shares'][:_SHARES] if share['own'] >= _LEAST_SHARE],
-        'picture': flames(profile['stacks']) if len(profile['stacks']) > 1 else '', 'top': _top(profile['frames'])}
+        'picture': _picture(profile), 'top': _top(profile['frames'])}
+
+
+def _picture(profile):
+    """What its flames are asked for by: something else when they may have changed, so that a browser may keep them."""
+    return f'request={profile["number"]}&samples={profile["samples"]}' if profile['different_stacks'] > 1 else ''
+
+
+def picture(life, run: str, number: str) -> str:
+    """The flames of a slow request as SVG; '' when this process knows nothing of it any more."""
+    known = life.rounds.slow.known() if life.rounds and run == life.name else ()
+    return next((flames(profile.stacks.stacks()) for profile in known if number == str(profile.number)), '')
 
 
 def _share(share):
