@@ -128,11 +128,20 @@ def test_wrong_usage(base, capfd):
     assert ended.value.code == 2 and '--nonsense' in capfd.readouterr().err
 
 
-@pytest.mark.parametrize('told', [{}, {'error': 'no'}, {'threads': 7}])
-def test_an_answer_of_another_release(living, command, told):
+@pytest.mark.parametrize('told', [{}, {'error': ''}, {'threads': 7}])
+def test_an_answer_without_threads(living, command, told):
+    """Of another release, or of a process that cannot look at them."""
     living(told)
     status, output, _ = command()
-    assert status == 0 and 'No thread could be looked at.' in output
+    assert status == 1 and 'No thread could be looked at.' in output
+
+
+def test_an_answer_that_says_why_there_is_none(living, command):
+    living({'error': "There is no answer to 'stacks': ValueError: \x1b[2J."})
+    status, output, _ = command()
+    assert status == 1 and output.startswith(
+        f"No answer from process {os.getpid()} (run ") and "): there is no answer to 'stacks': ValueError: " in output
+    assert '\x1b' not in output and 'as the kernel sees them' in output, 'what else can be seen'
 
 
 def test_a_run_that_takes_no_questions_is_seen_from_outside(living, command):

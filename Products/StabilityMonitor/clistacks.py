@@ -47,9 +47,9 @@ def _show(path: Path, context, native):
     pid = name_facts(path.name)[1]
     subject = f'process {pid} (run {path.name})'
     try:
-        document = tidy(questions.ask(path, 'stacks', patience(path)))
+        document = _asked(path)
         print(threadtext.text(document, subject), end='')
-        status = WELL if is_well(document) else WRONG
+        status = WELL if document['threads'] and is_well(document) else WRONG
     except NoAnswer as error:
         view = outside.look(path, context, pid)
         executable = outside.executable(pid)
@@ -57,6 +57,14 @@ def _show(path: Path, context, native):
                                  nativestacks.what_is_needed(pid)))
         status = WRONG
     return max(status, _native(pid)) if native else status
+
+
+def _asked(path):
+    """The stacks document of a living process.  Raises NoAnswer, also for an answer that says why there is none."""
+    answer = questions.ask(path, 'stacks', patience(path))
+    if answer.get('error'):
+        raise NoAnswer(str(answer['error']))
+    return tidy(answer)
 
 
 def _native(pid):
