@@ -1,8 +1,11 @@
 """Who holds what: the regions of real source, and circles among given waits.  Real threads: test_threads."""
+import ast
 import importlib.util
+import inspect
 import itertools
 import logging
 import threading
+from types import CodeType
 
 import pytest
 
@@ -77,6 +80,64 @@ class Shop:
 '''
 
 
+ODD = '''
+def laid_out_oddly(
+        grüße="""
+no code"""):
+# a remark in the first column
+    with A:
+        work("""
+no indentation
+""")
+    B.acquire(
+); work(
+)
+    B.release()
+    return [
+]
+
+def without_names():
+    return lambda: A.acquire()
+
+class Shop:
+
+    with A:
+        work()
+
+    @property
+    @given(over=
+           "lines")
+    def price(self):
+        def inner():
+            with B: work()
+        with self.lock:
+        \twork()
+        "ü"; work()
+\x0c
+    async def later(self):
+        async with self.lock:
+            work()
+
+with A:
+    class Inner:
+        with B: work()
+work()'''
+
+
+SHOP = '''class Shop:
+    def buy(self):
+        with self.lock:
+            work()
+        done()
+'''
+
+
+def codes(code):
+    """That of a module and of all that is defined in it, by name."""
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return {code.co_qualname: code} | {name: found for each in inner for name, found in codes(each).items()}
+
+
 @pytest.fixture(scope='module')
 def module(tmp_path_factory):
     path = tmp_path_factory.mktemp('source') / 'bodies.py'
@@ -87,12 +148,12 @@ def module(tmp_path_factory):
     return found
 
 
-def held_at(code, text='work()'):
+def held_at(code, text='work(', source=BODIES):
     """Of each line that has `text`: the names of the locks that enclose it."""
-    lines = BODIES.splitlines()
+    lines = source.split('\n')
     found = []
     for number in sorted({line for _, _, line in code.co_lines() if line and text in lines[line - 1]}):
-        point = number, lines[number - 1].index(text)
+        point = number, len(lines[number - 1].partition(text)[0].encode())
         found.append(' '.join(region.name for region in regions(code) if region.begin <= point < region.end))
     return found
 
@@ -119,6 +180,32 @@ def test_a_call_that_may_give_up_is_timed(module):
     assert {region.timed for region in regions(module.by_calls.__code__)} == {False}
 
 
+@pytest.fixture
+def odd(tmp_path):
+    path = tmp_path / 'odd.py'
+    path.write_text(ODD)
+    return codes(compile(ODD, path, 'exec'))
+
+
+@pytest.mark.parametrize('name, held', [
+    ('laid_out_oddly', ['A', 'B']), ('without_names', []), ('without_names.<locals>.<lambda>', []), ('Shop', ['A']),
+    ('Shop.price', ['self.lock', '']), ('Shop.price.<locals>.inner', ['B']), ('Shop.later', ['self.lock']),
+    ('Inner', ['B']), ('<module>', [''])])
+def test_wherever_it_stands(odd, name, held):
+    assert held_at(odd[name], source=ODD) == held
+
+
+def test_nothing_but_its_own_lines_is_parsed(module, monkeypatch):
+    """All threads stand still meanwhile: what a look at one function costs does not grow with its file."""
+    parsed, parse = [], ast.parse
+    monkeypatch.setattr(lockregions.ast, 'parse', lambda source: parsed.append(source.strip()) or parse(source))
+    monkeypatch.setattr(lockregions, '_cache', {})
+    for function in (threading.Condition.wait, threading.Thread.start, logging.Handler.handle, logging.Logger.log):
+        regions(function.__code__), regions(function.__code__)
+        assert inspect.getsource(function).strip() in parsed[-1]
+    assert len(parsed) == 4 and max(map(len, parsed)) < 4000
+
+
 class TestNoSource:
 
     def test_a_file_that_is_not_there(self):
@@ -130,6 +217,29 @@ class TestNoSource:
         path.write_text('VALUE = 1\ndef work():\n    pass\n')
         assert regions(code) == ()
 
+    @pytest.mark.parametrize('change', [
+        lambda text: text.replace('def buy', 'def sell'),
+        lambda text: text.replace('class', '\n\nclass'),
+        lambda text: text.replace('        done()', '            done()'),
+        lambda text: text.replace('with self.lock', 'with  self.lock'),
+        lambda text: text.replace('            work()', '            prepare()\n            work()'),
+        lambda text: text.replace('            work()\n', ''),
+        lambda text: text[:20], lambda text: ''])
+    def test_a_function_that_has_become_another(self, tmp_path, monkeypatch, change):
+        path = tmp_path / 'changed.py'
+        path.write_text(SHOP)
+        code = codes(compile(SHOP, path, 'exec'))['Shop.buy']
+        assert [region.name for region in regions(code)] == ['self.lock']
+        monkeypatch.setattr(lockregions, '_cache', {})
+        path.write_text(change(SHOP))
+        assert change(SHOP) != SHOP and regions(code) == ()
+
+    def test_what_changes_elsewhere_in_the_file_is_no_matter(self, tmp_path):
+        path = tmp_path / 'changed.py'
+        code = codes(compile(SHOP, path, 'exec'))['Shop.buy']
+        path.write_text(SHOP + '    def (\n')
+        assert len(regions(code)) == 1
+
     @pytest.mark.parametrize('content', [b'def (', b'\xff\xfe\0', b'x = "' + b'(' * 10000])
     def test_a_file_that_is_no_python(self, tmp_path, content):
         path = tmp_path / 'broken.py'
@@ -139,7 +249,15 @@ class TestNoSource:
     def test_a_file_that_is_too_long(self, tmp_path):
         path = tmp_path / 'long.py'
         path.write_text('with A:\n    pass\n' + '#' * (1 << 18))
-        assert regions(compile('with A: pass', path, 'exec')) == ()
+        assert regions(compile('with A:\n    pass', path, 'exec')) == ()
+
+    def test_a_function_that_is_too_long(self, tmp_path, monkeypatch):
+        path = tmp_path / 'long.py'
+        for more, found in ((0, 1), (1 << 15, 0)):
+            text = f'def work():\n    with A:\n        pass\n    {"#" * more}\n    pass\n'
+            path.write_text(text)
+            monkeypatch.setattr(lockregions, '_cache', {})
+            assert len(regions(codes(compile(text, path, 'exec'))['work'])) == found
 
     def test_what_was_read_does_not_grow_without_end(self):
         for number in range(2 * lockregions._MOST_FUNCTIONS):
