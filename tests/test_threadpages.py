@@ -1,9 +1,13 @@
 """The Threads page: what it shows of a stacks document, and what a real Zope answers, to whom, and how."""
 import json
+import os
 import re
+import shlex
+import sys
 import threading
 import time
 import xml.etree.ElementTree
+from types import SimpleNamespace
 
 import pytest
 from standing import LIB
@@ -206,6 +210,53 @@ def test_every_activity_has_an_icon(threadpages):
         page = threadpages.page(tidy({'threads': [thread(1, activity=code, kind='other')]}))
         row, = page['quiet'] + page['others']
         assert row['icon'] != 'fa-question-circle', code
+
+
+class Taking:
+    """Native stacks that were taken so many seconds ago, None: that are being taken."""
+
+    def __init__(self, ago):
+        self.busy, self.taken = ago is None, ago is not None and time.time() - ago
+        self.error, self.result, self.progress = '', 'x' * (2 << 20), 'pystack runs'
+
+    def start(self):
+        return True
+
+
+@pytest.fixture
+def native_life(threadpages, monkeypatch):
+    """A life whose heartbeat does its rounds when it is told to; native stacks are pretended."""
+    monkeypatch.setattr(threadpages, '_NATIVE', {})
+    rounds = SimpleNamespace(heartbeat=SimpleNamespace(rounds=[]))
+    return SimpleNamespace(pid=os.getpid(), rounds=rounds, name='run', path=None)
+
+
+def test_native_stacks_are_dropped_by_the_heartbeat_when_they_are_old(threadpages, native_life, monkeypatch):
+    taken = []
+    monkeypatch.setattr(threadpages.nativestacks, 'NativeStacks', lambda pid: taken[-1])
+    for ago, kept in ((60, True), (601, False), (None, True)):
+        taken.append(Taking(ago))
+        threadpages.take_native(native_life)
+        forget, = native_life.rounds.heartbeat.rounds
+        forget()
+        assert (native_life.pid in threadpages._NATIVE) == kept, ago
+
+
+def test_and_by_the_page_where_no_heart_beats(threadpages, native_life, monkeypatch):
+    native_life.rounds = None
+    monkeypatch.setattr(threadpages.nativestacks, 'NativeStacks', lambda pid: Taking(601))
+    threadpages.take_native(native_life)
+    assert threadpages._NATIVE
+    assert threadpages.native(native_life, False)['native']['result'] == '' and not threadpages._NATIVE
+
+
+def test_without_a_tool_the_page_gives_the_command_lines_for_this_process(threadpages, native_life, monkeypatch):
+    monkeypatch.setattr(threadpages.nativestacks, 'find_tools', dict)
+    shown, pid = threadpages.native(native_life, True)['native'], os.getpid()
+    assert shown['fields'] is None and shown['tools'] == ''
+    assert [line['command'] for line in shown['lines']] == [
+        f"gdb -p {pid} -batch -ex 'set pagination off' -ex 'thread apply all bt' {shlex.quote(sys.executable)}",
+        f'pystack remote {pid} --native-all', f'py-spy dump --native --pid {pid}']
 
 
 # -- in a real Zope ----------------------------------------------------------------------------------------

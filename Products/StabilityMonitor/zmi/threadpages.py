@@ -26,6 +26,8 @@ NATIVE_ACTION = 'native-stacks'
 
 #: pid of this process: the NativeStacks that were asked for last; a forked child has none.
 _NATIVE = {}
+#: Seconds for which they are kept: they may be megabytes.
+_KEEP_NATIVE = 600.0
 #: activity: icon, and how it looks: 'busy' works, 'stuck' waits for somebody here, 'away' for somebody elsewhere.
 _LOOKS = {
     'running': ('fa-cog', 'busy'), 'gil': ('fa-traffic-light', 'stuck'), 'lock': ('fa-lock', 'stuck'),
@@ -179,6 +181,7 @@ def _share(share):
 
 def native(life, may_manage: bool) -> dict:
     """How far the native stacks are that were asked for last, and how else they can be had."""
+    forget_native()
     taking, tools = _NATIVE.get(life.pid), list(nativestacks.find_tools())
     return {'part': 'native', 'native': {
         'busy': bool(taking and taking.busy), 'progress': taking.progress if taking else '',
@@ -196,6 +199,15 @@ def take_native(life) -> None:
     before = _NATIVE.get(life.pid)
     if (before is None or not before.busy) and taking.start():
         _NATIVE[life.pid] = taking
+        if life.rounds and forget_native not in life.rounds.heartbeat.rounds:
+            life.rounds.heartbeat.rounds.append(forget_native)
+
+
+def forget_native() -> None:
+    """Those that were taken long ago; nobody may come back to look at them."""
+    for pid, taking in list(_NATIVE.items()):
+        if taking.taken and time.time() - taking.taken > _KEEP_NATIVE:
+            _NATIVE.pop(pid, None)
 
 
 # -- downloads -----------------------------------------------------------------------------------------
