@@ -58,8 +58,8 @@ setup(
     extras_require={
         'native': ['pystack; sys_platform == "linux"'],
         'metrics': ['prometheus-client'],
-        'test': ['gunicorn', 'hypothesis', 'pytest', 'pytest-cov', 'pytest-xdist', 'selenium', 'setuptools',
-                 'zdaemon', 'ZEO', 'zope.testing'],
+        'test': ['gunicorn', 'hypothesis', 'py-spy; sys_platform == "linux"', 'pytest', 'pytest-cov', 'pytest-xdist',
+                 'selenium', 'setuptools', 'zdaemon', 'ZEO', 'zope.testing'],
         'bench': ['haufe.requestmonitoring', 'sentry-sdk', 'six'],
     },
     entry_points={'console_scripts': ['stabilitymonitor = Products.StabilityMonitor.cli:main']},

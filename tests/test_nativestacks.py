@@ -25,6 +25,7 @@ PROGRAMS = Path(__file__).resolve().parent / 'programs'
 FOUND = nativestacks.find_tools()
 needs_linux = pytest.mark.skipif(sys.platform != 'linux', reason='native stacks are taken on Linux')
 needs_pystack = pytest.mark.skipif('pystack' not in FOUND, reason='pystack is not installed here')
+needs_py_spy = pytest.mark.skipif('py-spy' not in FOUND, reason='py-spy is not installed here')
 pytestmark = needs_linux
 
 
@@ -192,6 +193,44 @@ class TestRealTool:
             until(lambda: not readers(target.pid), 'that a tool without a warden ends by itself')
             assert target.goes_on()
         assert killed > 3
+
+
+@needs_py_spy
+class TestSecondChoice:
+    """Where there is no pystack."""
+
+    def take(self, pid):
+        return take(pid, {'py-spy': FOUND['py-spy']})
+
+    def in_usleep(self, target):
+        stacks = self.take(target.pid)
+        return stacks if 'usleep' in stacks.result else None
+
+    def test_the_gil_is_held_in_c(self, make_target):
+        target = make_target('gil')
+        stacks = until(lambda: self.in_usleep(target), 'usleep on a stack')
+        threads = parse(stacks.result)
+        assert stacks.error == '' and len(threads) == 8
+        assert {str(thread['native_id']) for thread in threads} == set(os.listdir(f'/proc/{target.pid}/task'))
+        frames = {frame['function']: frame for thread in threads for frame in thread['frames']}
+        assert frames['usleep']['native'] and 'libc' in frames['usleep']['library']
+        assert frames['hold_the_gil']['file'] == 'native_target.py' and not frames['hold_the_gil']['native']
+        holder, = (thread for thread in threads if any(f['function'] == 'usleep' for f in thread['frames']))
+        functions = [frame['function'] for frame in holder['frames']]
+        assert functions.index('usleep') < functions.index('hold_the_gil'), 'innermost first'
+
+    def test_the_process_goes_on(self, make_target):
+        target = make_target()
+        assert self.take(target.pid).error == '' and target.goes_on()
+
+    def test_no_such_process(self, monkeypatch):
+        """The last it says is why, not where in itself."""
+        monkeypatch.setenv('RUST_BACKTRACE', '1')
+        gone = subprocess.Popen(['true'])
+        gone.wait()
+        error = self.take(gone.pid).error
+        assert error.startswith('py-spy ended with code 1 and no threads; the last it said: ')
+        assert 'No such file or directory' in error
 
 
 class TestLimits:
@@ -429,7 +468,7 @@ class TestTools:
             'pystack remote 4711 --native-all', 'py-spy dump --native --pid 4711']
         assert all("'/opt/my zope/bin/python' -m pip install" in title for title in list(lines)[1:])
 
-    @pytest.mark.parametrize('tool', ['gdb', 'pystack'])
+    @pytest.mark.parametrize('tool', ['gdb', 'pystack', 'py-spy'])
     def test_the_command_lines_work(self, make_target, tool):
         target = make_target()
         line = next(line for title, line in nativestacks.command_lines(target.pid, sys.executable)
@@ -452,16 +491,26 @@ Traceback for thread 14 [] (most recent call last):
 * - Unable to merge native stack due to insufficient native information - *
     (Python) File "Script (Python)", line 3, in page
 '''
+#: What py-spy 0.4.3 says, shortened, of a thread that computes, and of one that holds the interpreter lock in C.
 PYSPY = '''\
-Process 9: python t.py
+Process 9: /srv/zope/bin/python t.py
 Python v3.11.7 (/usr/bin/python3.11)
 
 Thread 13 (active+gil): "Thread-1 (w)"
-    0x7fa16b7c2f7a (libffi.so.8.1.2)
-    _call_function_pointer (callproc.c:943)
+    w (t.py:3)
     Thread.run (threading.py:982)
-    <module> (<string>:1)
-Thread 14 (idle)
+    Thread._bootstrap_inner (threading.py:1045)
+    Thread._bootstrap (threading.py:1002)
+    thread_run (libpython3.11.so.1.0)
+    0x7fe7f6aa71f5 (libc.so.6)
+Thread 14 (idle): "Thread-7 (hold_the_gil)"
+    clock_nanosleep (libc.so.6)
+    usleep (libc.so.6)
+    0x7fc008640f7a (libffi.so.8.1.2)
+    ffi_call (libffi.so.8.1.2)
+    _call_function_pointer (callproc.c:943)
+    hold_the_gil (native_target.py:21)
+    <module> (native_target.py:41)
 '''
 
 
@@ -481,11 +530,13 @@ class TestParse:
     def test_py_spy(self):
         first, second = parse(PYSPY)
         assert (first['native_id'], first['name'], first['holds_gil']) == (13, 'Thread-1 (w)', True)
-        assert [(f['file'], f['line'], f['function'], f['native'], f['library']) for f in first['frames']] == [
-            ('', None, '0x7fa16b7c2f7a', True, 'libffi.so.8.1.2'),
-            ('callproc.c', 943, '_call_function_pointer', True, ''),
-            ('threading.py', 982, 'Thread.run', False, ''), ('<string>', 1, '<module>', False, '')]
-        assert (second['native_id'], second['name'], second['holds_gil'], second['frames']) == (14, '', False, [])
+        assert (second['native_id'], second['name'], second['holds_gil']) == (14, 'Thread-7 (hold_the_gil)', False)
+        assert [(f['file'], f['line'], f['function'], f['native'], f['library']) for f in first['frames'][::3]] == [
+            ('t.py', 3, 'w', False, ''), ('threading.py', 1002, 'Thread._bootstrap', False, '')]
+        assert [(f['file'], f['line'], f['function'], f['native'], f['library']) for f in second['frames'][1:]] == [
+            ('', None, 'usleep', True, 'libc.so.6'), ('', None, '0x7fc008640f7a', True, 'libffi.so.8.1.2'),
+            ('', None, 'ffi_call', True, 'libffi.so.8.1.2'), ('callproc.c', 943, '_call_function_pointer', True, ''),
+            ('native_target.py', 21, 'hold_the_gil', False, ''), ('native_target.py', 41, '<module>', False, '')]
 
     @pytest.mark.parametrize('text', ['', '\x00', 'Thread', '    (C) File', 'a\n' * 1000])
     def test_anything_else(self, text):

@@ -195,9 +195,9 @@ def _interpreter():
 
 
 def _environment():
-    """Without what would make it ask the network for debug symbols."""
+    """Without what would make it ask the network for debug symbols, or say where it failed itself."""
     kept = {name: value for name, value in os.environ.items() if name != 'DEBUGINFOD_URLS'}
-    return kept | {'NO_COLOR': '1', 'PYTHONIOENCODING': 'utf-8:backslashreplace'}
+    return kept | {'NO_COLOR': '1', 'RUST_BACKTRACE': '0', 'PYTHONIOENCODING': 'utf-8:backslashreplace'}
 
 
 def _drain(descriptor, until):
