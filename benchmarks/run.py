@@ -24,7 +24,7 @@ from figures import TESTS
 from figures import Row
 from figures import table
 
-BENCHES = ('request', 'recorder', 'heartbeat', 'arming', 'memory', 'pages', 'checks')
+BENCHES = ('request', 'recorder', 'heartbeat', 'arming', 'memory', 'pages', 'checks', 'soak')
 RESULTS = Path(__file__).resolve().parent / 'RESULTS.txt'
 _VERSIONS = ('Zope', 'waitress', 'ZODB', 'zope.component')
 
