@@ -1,5 +1,4 @@
 """Who holds what: the regions of real source, and circles among given waits.  Real threads: test_threads."""
-import ast
 import importlib.util
 import inspect
 import itertools
@@ -197,8 +196,8 @@ def test_wherever_it_stands(odd, name, held):
 
 def test_nothing_but_its_own_lines_is_parsed(module, monkeypatch):
     """All threads stand still meanwhile: what a look at one function costs does not grow with its file."""
-    parsed, parse = [], ast.parse
-    monkeypatch.setattr(lockregions.ast, 'parse', lambda source: parsed.append(source.strip()) or parse(source))
+    parsed, parse = [], lockregions._tree
+    monkeypatch.setattr(lockregions, '_tree', lambda source: parsed.append(source.strip()) or parse(source))
     monkeypatch.setattr(lockregions, '_cache', {})
     for function in (threading.Condition.wait, threading.Thread.start, logging.Handler.handle, logging.Logger.log):
         regions(function.__code__), regions(function.__code__)
