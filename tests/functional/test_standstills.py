@@ -55,7 +55,8 @@ def in_browser(chromium, site):
 
 
 @pytest.mark.parametrize('name', ['SIGTERM', 'SIGKILL'])
-@pytest.mark.parametrize('way', [pytest.param(way, id=way.id) for way in STANDSTILLS])
+@pytest.mark.parametrize('way', [pytest.param(way, id=way.id, marks=() if way.answering else pytest.mark.slow)
+                                 for way in STANDSTILLS])
 def test_it_is_named_while_it_lasts_and_afterwards(site, page, way, name):
     site.run_as(way.setting)
     way.begin(site)
