@@ -214,7 +214,7 @@ class LivingRun:
                               trouble, 'Find the code that closes all descriptors, and run it before Zope starts.')
 
     def _check_directory(self):
-        if self.directory and not all((self.directory.path / name).exists() for name in self._on_disk):
+        if self.directory and not all(os.path.exists(f'{self.directory.path}/{name}') for name in self._on_disk):
             self.findings.add('breadcrumbs-gone', 'The breadcrumbs of this run were deleted.',
                               f'{self.directory.path} is not whole: the next start cannot tell how this run ends.',
                               'Restart Zope, and exempt the directory from whatever cleans up there.')
