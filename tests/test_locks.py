@@ -12,10 +12,10 @@ from Products.StabilityMonitor.recording import lockregions
 from Products.StabilityMonitor.recording.lockregions import regions
 from Products.StabilityMonitor.recording.locks import Holder
 from Products.StabilityMonitor.recording.locks import Lock
-from Products.StabilityMonitor.recording.locks import Spot
 from Products.StabilityMonitor.recording.locks import Want
 from Products.StabilityMonitor.recording.locks import deadlocks
 from Products.StabilityMonitor.recording.locks import examine
+from Products.StabilityMonitor.recording.spots import Spot
 
 BODIES = '''
 def plain():

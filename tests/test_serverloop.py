@@ -5,9 +5,9 @@ import pytest
 
 from Products.StabilityMonitor import blackbox as box
 from Products.StabilityMonitor.recording.kernelthreads import Reading
-from Products.StabilityMonitor.recording.locks import Spot
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.recording.serverloop import ServerLoop
+from Products.StabilityMonitor.recording.spots import Spot
 from Products.StabilityMonitor.recording.threads import stack_of
 
 PAUSE = 10.0

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +26,7 @@ _MOST_AT_ONCE, _STALE = 20, 60.0
 
 def ask(run: Path, subject: str, patience: float = 5.0, pause: float = 0.05) -> dict:
     """The answer of the run in that directory.  Raises NoAnswer after `patience` seconds, OSError without rights."""
-    name = f'{secrets.token_hex(8)}-{subject}'
+    name = f'{os.urandom(8).hex()}-{subject}'
     question, answer = run / FOLDER / f'{name}.ask', run / FOLDER / f'{name}.answer'
     try:
         question.touch(0o600)

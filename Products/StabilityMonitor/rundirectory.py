@@ -15,7 +15,6 @@ import errno
 import json
 import os
 import re
-import secrets
 import shutil
 import socket
 import time
@@ -45,7 +44,7 @@ def mark_name(mark: str) -> str:
 
 def new_name(now: float, pid: int) -> str:
     """The name of a run: `<UTC start as 20261123T074501Z>-<pid>-<4 hex>`."""
-    return f'{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{pid}-{secrets.token_hex(2)}'
+    return f'{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{pid}-{os.urandom(2).hex()}'
 
 
 def name_facts(name: str) -> tuple[float, int]:
@@ -58,7 +57,7 @@ def name_facts(name: str) -> tuple[float, int]:
 
 def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
     """Write beside, then rename: a reader sees the old file or the new one."""
-    beside = path.with_name(f'.{path.name}.{os.getpid()}.{secrets.token_hex(2)}')
+    beside = path.with_name(f'.{path.name}.{os.getpid()}.{os.urandom(2).hex()}')
     try:
         with open(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), 'w', encoding='utf-8') as file:
             file.write(text)

@@ -34,12 +34,9 @@ from .filesystems import network_file_system
 from .guard import Findings
 from .installed import installed
 from .loghandler import BreadcrumbHandler
-from .recorder import Recorder
 from .rounds import Rounds
 from .safemode import ArmingMarker
 from .stackwatch import StackWatch
-from .tracelog import TraceLog
-from .tracelog import TracingRecorder
 
 _DIRECTORY_ACTION = 'Make the directory writable for the user that Zope runs as, with room on its disk, and restart.'
 
@@ -114,8 +111,11 @@ class LivingRun:
             self.marker.set()
 
     def _black_box(self):
-        kind = TracingRecorder if self.options.trace_log else Recorder
-        self.recorder = kind(self._buffer(), self._new_thread)
+        if self.options.trace_log:
+            from .tracelog import TracingRecorder as Recorder
+        else:
+            from .recorder import Recorder
+        self.recorder = Recorder(self._buffer(), self._new_thread)
         blackbox.lay_out(self.recorder.buffer)
         blackbox.seal(self.recorder.buffer)
 
@@ -157,6 +157,7 @@ class LivingRun:
     def _trace_log(self):
         options = self.options
         if self.recorder and options.trace_log:
+            from .tracelog import TraceLog
             path = self.path / options.trace_log        # an absolute one stays what it is
             self.trace_log = TraceLog(path, options.trace_log_size, options.trace_log_keep, self.recorder,
                                       self.findings, self.base.file_mode, self.name)
@@ -170,7 +171,6 @@ class LivingRun:
         if self.recorder:
             self.rounds = Rounds(self)
             self.rounds.start()
-
             self.do_later(self._note_installed)
 
     def _note_installed(self):

@@ -14,14 +14,12 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import replace
-from types import CodeType
 from types import FunctionType
 from types import ModuleType
-from typing import NamedTuple
 
-from .activity import place
 from .lockregions import position
 from .lockregions import regions
+from .spots import Spot
 
 _OWNER = re.compile(r'owner=(\d+)')
 _LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
@@ -38,20 +36,6 @@ _LIBRARY = ('threading', 'queue', 'concurrent.futures._base')
 #: These functions of the library take a lock for their caller.
 _ENTRIES = ('Condition.__enter__', 'Semaphore.acquire')
 _PRIMITIVES = ('Condition.wait', 'Thread._wait_for_tstate_lock', 'Thread.join')
-
-
-class Spot(NamedTuple):
-    """One frame of a thread, without a reference to it: code, offset in its bytecode, line, name of its module.
-    A tuple, because they are made while frames of other threads are held."""
-
-    code: CodeType
-    offset: int
-    line: int | None
-    module: str
-
-    @property
-    def place(self) -> str:
-        return place(self.code.co_filename, self.line, self.code.co_name)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 put together for one moment.
 
 Of other threads only code, line and module name of their frames are read; no frame is kept.  No lock is
-taken: a stuck thread may hold it (so `threading.enumerate` is not called).
+taken: a stuck thread may hold it (so `threading.enumerate` is not called).  `locks` is imported when it is needed: the
+subscribers see that it is there before Zope serves, but arming need not wait for it.
 """
 from __future__ import annotations
 
@@ -21,10 +22,7 @@ from . import activity
 from .kernelthreads import KernelThreads
 from .kernelthreads import Task
 from .kernelthreads import waits_for_interpreter
-from .locks import Deadlock
-from .locks import Spot
-from .locks import deadlocks
-from .locks import examine
+from .spots import Spot
 
 MOST_FRAMES = 200
 _ALL_FRAMES = 10_000
@@ -41,7 +39,7 @@ class Observation:
     threads may hold a lock, `holders` of the state is empty and its detail names them all."""
 
     states: tuple[ThreadState, ...]
-    deadlocks: tuple[Deadlock, ...] = ()
+    deadlocks: tuple = ()                               # of locks.Deadlock
 
 
 class ThreadWatch:
@@ -103,6 +101,7 @@ class _Moment:
         self.native_ids |= self._by_stack()
         for ident in self.stacks:
             self.names.setdefault(ident, self._comm(ident))
+        from .locks import examine
         self.wants = examine(self.stacks, [ident for ident in self.stacks if self._may_wait(ident)])
 
     def observation(self):
@@ -204,6 +203,7 @@ class _Moment:
 
     def _deadlocks(self):
         """Circles in which nobody moves: looked at twice, since healthy code, too, waits for a moment."""
+        from .locks import deadlocks
         found = deadlocks(self.wants, self.names)
         if not found:
             return

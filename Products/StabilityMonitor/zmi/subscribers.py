@@ -10,6 +10,7 @@ import threading
 
 from ..blackbox import PHASES
 from ..recording import arming
+from ..recording import locks  # noqa: F401 (before Zope serves, and not when something hangs)
 from ..recording.arming import STATE
 from . import checkpages
 
