@@ -182,7 +182,7 @@ def do_wait():
     begin()
     say('waiting')
     while True:
-        signal.pause()
+        time.sleep(0.05)                                # `signal.pause` could begin just after the signal
 
 
 def do_kill_self(name):
