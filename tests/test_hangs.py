@@ -383,6 +383,14 @@ class TestSpinning:
         self.spin(world, 1.0, 1.0, 1.0, **values)
         assert world.notes == ()
 
+    @pytest.mark.parametrize('kind, served, begins', [('main', 200.0, False), ('main', 2.0, True),
+                                                      ('other', 200.0, True)])
+    def test_the_loop_of_a_busy_server_has_much_to_do(self, world, kind, served, begins):
+        for _ in range(3):
+            thread = main_thread(cpu=0.95, activity='running', kind=kind)
+            world.hangs.look_for_spinning((thread,), {thread.native_id: 0.95}, served)
+        assert world.hangs.lasts('spinning') == begins
+
     def test_it_stops(self, world):
         self.spin(world, 1.0, 1.0, 0.3)
         assert world.kinds[-1] == ('spinning-ended', 0)

@@ -333,6 +333,17 @@ class TestTheLoopOfTheServer:
         assert rounds.loop.pause == ROUND * life.options.sample_interval
 
 
+    def test_it_knows_how_many_requests_begin(self, rounds, monkeypatch):
+        clock = [rounds._begun[0] + 10]
+        monkeypatch.setattr(rounds_module.time, 'monotonic', lambda: clock[0])
+        for _ in range(500):
+            rounds.recorder.begin('GET', '/')
+            rounds.recorder.end(200)
+        assert rounds._served() == pytest.approx(50)
+        clock[0] += 10
+        assert rounds._served() == 0
+
+
 class TestTheRealThreads:
 
     def test_what_is_told_of_this_process(self, rounds, server, tmp_path):

@@ -28,6 +28,19 @@ def checks(browser, make_zope):
     return browser
 
 
+def steadily(action):
+    """What that does to the page; done again when the page was renewed meanwhile."""
+    def attempt():
+        with contextlib.suppress(StaleElementReferenceException):
+            action()
+            return True
+    wait_for(attempt, what='a page that stays')
+
+
+def unfold_what_is_fine(browser):
+    next(each for each in browser.find_elements(By.TAG_NAME, 'summary') if each.text.startswith('Fine')).click()
+
+
 def card(browser, title):
     """None while the page is being renewed, too."""
     with contextlib.suppress(StaleElementReferenceException):
@@ -62,7 +75,7 @@ def test_what_was_found_is_sorted_and_says_what_to_write(checks):
     codes = [each.text for each in card(checks, TITLE).find_elements(By.TAG_NAME, 'code')]
     assert codes[:2] == ['Restart=on-failure', 'RestartSec=5']
     assert 'Thread stacks are large enough.' not in shown(checks)
-    next(each for each in checks.find_elements(By.TAG_NAME, 'summary') if each.text.startswith('Fine')).click()
+    unfold_what_is_fine(checks)
     assert 'Thread stacks are large enough.' in shown(checks)
     assert len(checks.find_elements(By.CSS_SELECTOR, 'details[open] li')) == count(checks, 'fine')
 
@@ -93,9 +106,10 @@ def test_the_probe_shows_how_far_it_is_and_then_its_result_without_a_reload(chec
     checks.find_element(By.ID, 'recursion-probe').click()
     checks.execute_script('window.stayed = true')
     wait_for(lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] .progress-bar'), what='the progress')
-    next(each for each in checks.find_elements(By.TAG_NAME, 'summary') if each.text.startswith('Fine')).click()
+    steadily(lambda: unfold_what_is_fine(checks))
     wait_for(lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] article'), timeout=60, what='the result')
-    assert 'recursion' in checks.find_element(By.CSS_SELECTOR, '[data-part=probe] article h4').text
+    assert 'recursion' in checks.execute_script(
+        'return document.querySelector("[data-part=probe] article h4").textContent')
     assert checks.execute_script('return window.stayed') and checks.find_elements(By.CSS_SELECTOR, 'details[open]')
     assert not checks.find_elements(By.CSS_SELECTOR, '[data-busy]')
 
@@ -103,10 +117,11 @@ def test_the_probe_shows_how_far_it_is_and_then_its_result_without_a_reload(chec
 def test_what_is_being_written_is_not_lost_when_results_come(checks):
     checks.find_element(By.ID, 'recursion-probe').click()
     wait_for(lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] .progress-bar'), what='the progress')
-    card(checks, TITLE).find_element(By.TAG_NAME, 'summary').click()
-    card(checks, TITLE).find_element(By.NAME, 'reason').send_keys('half a rea')
+    steadily(lambda: _card(checks, TITLE).find_element(By.TAG_NAME, 'summary').click())
+    steadily(lambda: _card(checks, TITLE).find_element(By.NAME, 'reason').send_keys('half a rea'))
     wait_for(lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] article'), timeout=60, what='the result')
-    assert card(checks, TITLE).find_element(By.NAME, 'reason').get_attribute('value') == 'half a rea'
+    assert checks.execute_script('return [...document.querySelectorAll("[name=reason]")].map(each => each.value)'
+                                 ).count('half a rea') == 1
     assert 'There are newer results' in shown(checks)
 
 

@@ -159,6 +159,7 @@ def test_where_the_time_went_is_drawn_when_it_is_unfolded(browser, site):
     browser.execute_script('document.querySelector("details.stability-slow").scrollIntoView()')
     assert (browser.execute_script(asked), browser.execute_script(width)) == (0, 0)
     browser.find_element(By.CSS_SELECTOR, 'details.stability-slow > summary').click()
+    browser.execute_script('document.querySelector("details.stability-slow img").scrollIntoView()')
     wait_for(lambda: browser.execute_script(width) > 0, what='the picture')
     refresh_on(browser)
     before = seen_at(browser)

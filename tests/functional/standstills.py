@@ -102,7 +102,7 @@ class StandingSite(Site):
         """The command `stabilitymonitor`, as it ended."""
         return subprocess.run(
             [sys.executable, '-m', 'Products.StabilityMonitor', '--client-home', str(self.client_home), *words],
-            capture_output=True, text=True, timeout=60, cwd=CHECKOUT, stdin=subprocess.DEVNULL)
+            capture_output=True, text=True, timeout=3 * PATIENCE, cwd=CHECKOUT, stdin=subprocess.DEVNULL)
 
     def destroy(self):
         super().destroy()

@@ -24,6 +24,8 @@ _KEPT = 50
 _WORKERS, _LOOP = 'hang', ('hang', 'loop')
 #: A thread "spins" when it wants so much of one processor, at so many looks in a row, until it wants but so much.
 SPINNING, _LOOKS, _CALM = 0.8, 2, 0.5
+#: A busy loop of a server wants so much of a processor (seconds) for each request, and no more; a fifth is usual.
+_A_REQUEST = 0.005
 #: Who spins, and how bad that is: a thread of other code may have much to do.
 _SPINNERS = {'main': 'critical', 'other': 'warning'}
 
@@ -134,17 +136,19 @@ class Hangs:
 
     # -- processors ----------------------------------------------------------------------------------
 
-    def look_for_spinning(self, states, loads: dict[int, float]) -> None:
+    def look_for_spinning(self, states, loads: dict[int, float], served: float = 0.0) -> None:
         """At each tenth beat: threads that serve no request and want a whole processor.
 
-        `loads`: {native id: share of the time since the last look that it had a processor, or was ready for one}.
+        `loads`: {native id: share of the time since the last look that it had a processor, or was ready for one};
+        `served`: how many requests a second have begun since, which give the loop of a server something to do.
         """
         idle = {state.native_id: state for state in states if not state.request and state.kind in _SPINNERS}
-        load = {tid: loads.get(tid, 0.0) for tid in idle}
+        load = {tid: loads.get(tid, 0.0) - (served * _A_REQUEST if state.kind == 'main' else 0.0)
+                for tid, state in idle.items()}
         self._busy = {tid: self._busy.get(tid, 0) + 1 for tid in load if load[tid] >= SPINNING}
         for tid, looks in self._busy.items():
             if looks >= _LOOKS and ('spinning', tid) not in self._lasting:
-                self._begin_spinning(idle[tid], load[tid])
+                self._begin_spinning(idle[tid], loads[tid])
         seen = {state.native_id for state in states}
         for key in [k for k in self._lasting if k[0] == 'spinning' and (
                 loads.get(k[1], 0.0) < _CALM or k[1] in seen and k[1] not in idle)]:

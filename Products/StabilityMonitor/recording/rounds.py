@@ -43,6 +43,7 @@ class Rounds:
         self.loop = ServerLoop(self.recorder, ROUND * self.options.sample_interval)
         self.hangs = Hangs(self.recorder, self.observe, life.findings, self.options.stall, self.loop.is_left)
         self.deadman = self.inbox = None
+        self._begun = time.monotonic(), 0
         self._marks = SurvivedMarks(self.recorder, life.mark_files())
         duties = [self.take_sample, self._look_for_slow, self._marks.check, self.recorder.release_dead_slots]
         rounds = [self.vitals.look, self.workers.look, self.threads.look, self._look_for_deadlock,
@@ -162,7 +163,14 @@ class Rounds:
     def _look_for_spinning(self):
         serving, loads = {slot.native_id for slot in list(self.recorder.slots.values())}, self.threads.busiest()
         busy = any(load >= SPINNING for tid, load in loads.items() if tid not in serving)
-        self.hangs.look_for_spinning(self.snapshot() if busy or self.hangs.lasts('spinning') else (), loads)
+        self.hangs.look_for_spinning(self.snapshot() if busy or self.hangs.lasts('spinning') else (), loads,
+                                     self._served())
+
+    def _served(self):
+        """How many requests a second have begun since the last round."""
+        now, number = time.monotonic(), max((slot.number for slot in list(self.recorder.slots.values())), default=0)
+        (before, first), self._begun = self._begun, (now, number)
+        return max(0, number - first) / (now - before) if now > before else 0.0
 
     def _look_at_loop(self):
         self.loop.look()
