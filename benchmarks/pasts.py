@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import UTC
 from datetime import datetime
 from datetime import timedelta
@@ -46,6 +45,7 @@ def archive(run: Path, stability: Path, count: int, instance: dict) -> list[str]
     from Products.StabilityMonitor.records import Instance
     from Products.StabilityMonitor.records import isotime
     from Products.StabilityMonitor.rundirectory import Base
+    from Products.StabilityMonitor.values import replace
     base, names = Base(stability), []
     base.prepare()
     record, kept = triage.examine(run), Archive(base)

@@ -1,6 +1,5 @@
 """The archive: what goes in comes out, once, newest first; what is too much goes, wanted stops first."""
 import gzip
-from dataclasses import replace
 
 import pytest
 from synthetic import STARTED
@@ -15,6 +14,7 @@ from Products.StabilityMonitor.postmortem import archive as module
 from Products.StabilityMonitor.postmortem.archive import Archive
 from Products.StabilityMonitor.rundirectory import Base
 from Products.StabilityMonitor.runrecord import RunRecord
+from Products.StabilityMonitor.values import replace
 
 DAY = 86400
 

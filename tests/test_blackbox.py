@@ -1,7 +1,6 @@
 """The layout of the black box: bytes in, values out, and nothing torn is ever believed."""
 import struct
 import sys
-from dataclasses import replace
 
 import pytest
 
@@ -12,6 +11,7 @@ from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.records import Frame
 from Products.StabilityMonitor.records import Note
 from Products.StabilityMonitor.records import Sample
+from Products.StabilityMonitor.values import replace
 
 FOREIGN = '>' if sys.byteorder == 'little' else '<'
 

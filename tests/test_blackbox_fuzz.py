@@ -1,5 +1,4 @@
 """Whatever the bytes are: a recording of sane values, or UnreadableRecord; nothing else, and soon."""
-import dataclasses
 import json
 import math
 import struct
@@ -70,8 +69,8 @@ def check(data):
     for line in recording.log:
         assert 0 <= line.time < 1e11
     # What is archived is JSON, and JSON has no infinities.
-    json.dumps([dataclasses.asdict(one) for part in (recording.in_flight, recording.finished, recording.log,
-                                                     recording.samples) for one in part], allow_nan=False)
+    json.dumps([recording.in_flight, recording.finished, recording.log, recording.samples], default=vars,
+               allow_nan=False)
     json.dumps([recording.words, recording.survived, recording.exception, recording.threads], allow_nan=False)
 
 

@@ -1,5 +1,4 @@
 """How a living run stands, and the tab "Checks" over HTTP in a real Zope: findings, hushing, known issues, probe."""
-import dataclasses
 import json
 import re
 import sys
@@ -20,6 +19,8 @@ from Products.StabilityMonitor.diagnosis.checks import ICheck
 from Products.StabilityMonitor.diagnosis.recursion_experiment import ProbeResult
 from Products.StabilityMonitor.recording.guard import Findings
 from Products.StabilityMonitor.records import Finding
+from Products.StabilityMonitor.records import shallow
+from Products.StabilityMonitor.values import replace
 
 TAB = '/Control_Panel/StabilityMonitor/'
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\'&'
@@ -65,7 +66,7 @@ def life(tmp_path):
     folder = tmp_path / 'runs' / 'one'
     folder.mkdir(parents=True)
     return SimpleNamespace(
-        path=tmp_path, name='20260921T160000Z-1-abcd', pid=1, instance=dataclasses.asdict(HERE), findings=Findings(),
+        path=tmp_path, name='20260921T160000Z-1-abcd', pid=1, instance=shallow(HERE), findings=Findings(),
         context={'thread_stack': [1 << 20, 4096]}, smallest_stack=None, started=time.time(), role='server',
         started_monotonic=time.monotonic(), software={}, recorder=None, fault_log=None, marks=None, rounds=None,
         directory=SimpleNamespace(path=folder), base=SimpleNamespace(file_mode=0o640))
@@ -157,11 +158,11 @@ def test_who_asks_from_outside_is_answered_at_once_and_gets_a_run_that_is_fresh(
     assert first['running'] and first['when'] is None
     check.go.set()
     assert here.checks.wait(20)
-    here.checks.results = dataclasses.replace(here.checks.results, when=time.time() + 60)
+    here.checks.results = replace(here.checks.results, when=time.time() + 60)
     second = here.answer()
     assert not second['running'] and second['when'] and json.dumps(second)
     check.go.clear()
-    here.checks.results = dataclasses.replace(here.checks.results, when=time.time() - standing.FRESH - 1)
+    here.checks.results = replace(here.checks.results, when=time.time() - standing.FRESH - 1)
     assert here.answer()['running']
     check.go.set()
     assert here.checks.wait(20)

@@ -1,5 +1,4 @@
 """The command "checks": asked of living processes, of silent ones, and when Zope is down; its exit status counts."""
-import dataclasses
 import grp
 import json
 import os
@@ -25,10 +24,12 @@ from Products.StabilityMonitor.diagnosis.hushed import Hushed
 from Products.StabilityMonitor.postmortem.archive import Archive
 from Products.StabilityMonitor.questions import Inbox
 from Products.StabilityMonitor.records import isotime
+from Products.StabilityMonitor.records import shallow
 from Products.StabilityMonitor.rundirectory import BLACKBOX
 from Products.StabilityMonitor.rundirectory import Base
 from Products.StabilityMonitor.rundirectory import identity
 from Products.StabilityMonitor.rundirectory import new_name
+from Products.StabilityMonitor.values import replace
 from zopekit import ZopeInstance
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -69,7 +70,7 @@ class Living:
 
     def __init__(self, base, *answers, role='server'):
         self.directory = base.create(new_name(1e9, os.getpid()), {
-            'identity': identity(), 'role': role, 'instance': dataclasses.asdict(HERE)})
+            'identity': identity(), 'role': role, 'instance': shallow(HERE)})
         self.path, self.answers, self.asked = self.directory.path, list(answers), 0
         (self.path / BLACKBOX).write_bytes(b'')
         self.over, self.thread = threading.Event(), None
@@ -245,7 +246,7 @@ def archived(base, number, *findings, **values):
     found = record(number, **values)
     path = base.runs / found.run
     path.mkdir()
-    (path / 'context.json').write_text(json.dumps({'instance': dataclasses.asdict(found.instance), 'role': 'server',
+    (path / 'context.json').write_text(json.dumps({'instance': shallow(found.instance), 'role': 'server',
                                                    'executable': values.get('executable', '')}))
     (path / standing.LAST_WORD).write_text(json.dumps(word(*findings)))
     Archive(base).add(path, found)
@@ -255,7 +256,7 @@ def archived(base, number, *findings, **values):
 def test_the_last_word_of_each_instance_outlives_triage(base, command):
     archived(base, 0, finding('old'))
     archived(base, 1, finding('a', 'info'))
-    other = dataclasses.replace(HERE, listen='127.0.0.1:99')
+    other = replace(HERE, listen='127.0.0.1:99')
     archived(base, 2, finding('b', 'ok'), instance=other)
     status, output, _ = command()
     assert status == 0 and 'It is a.' in output and 'It is old.' not in output and other.label in output

@@ -1,6 +1,5 @@
 """The command "stacks": it answers while no worker is free, and says what can be seen where nothing answers."""
 import ctypes
-import dataclasses
 import json
 import os
 import signal
@@ -28,6 +27,7 @@ from Products.StabilityMonitor.reporting import outsidetext
 from Products.StabilityMonitor.rundirectory import Base
 from Products.StabilityMonitor.rundirectory import identity
 from Products.StabilityMonitor.rundirectory import new_name
+from Products.StabilityMonitor.values import replace
 from zopekit import wait_for
 
 WORKER = 0x7f0000000010
@@ -161,7 +161,7 @@ def test_a_process_elsewhere_is_not_taken_for_one_here(living, command, monkeypa
 
 
 def test_an_asker_waits_for_some_beats(base, tmp_path, monkeypatch):
-    samples = [dataclasses.replace(recording().samples[0], monotonic=at) for at in (10.0, 20.0, 30.0)]
+    samples = [replace(recording().samples[0], monotonic=at) for at in (10.0, 20.0, 30.0)]
     (tmp_path / 'blackbox.sbr').write_bytes(b'')
     monkeypatch.setattr(clistacks, 'read', lambda data: recording(samples=tuple(samples)))
     assert clistacks.patience(tmp_path) == 30.0
@@ -237,7 +237,7 @@ def test_the_last_words_are_told_as_of_their_time():
 
 
 def test_without_a_black_box(tmp_path):
-    found = dataclasses.replace(view(MAIN), traces=traces(recording=None, damage='The black box is cut short.'))
+    found = replace(view(MAIN), traces=traces(recording=None, damage='The black box is cut short.'))
     assert 'The black box is cut short.' in '\n'.join(outsidetext.lines(found, 'x', 'No answer.'))
 
 

@@ -1,5 +1,4 @@
 """Hangs, deadlocks and spinning threads: when they begin and end, what is noted of them, and that it stays."""
-import dataclasses
 import time
 
 import pytest
@@ -14,6 +13,7 @@ from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.records import Frame
 from Products.StabilityMonitor.records import Note
 from Products.StabilityMonitor.records import ThreadState
+from Products.StabilityMonitor.values import replace
 
 STALL = 60.0
 MAIN = 99
@@ -428,7 +428,7 @@ class TestSpinning:
 
     def test_threads_that_python_does_not_know_are_told_apart(self, world):
         """They have no ident; a calm one hides none that spins, and their notes are no beginnings."""
-        threads = [dataclasses.replace(main_thread(), ident=0, native_id=n, kind='other', name='c', frames=())
+        threads = [replace(main_thread(), ident=0, native_id=n, kind='other', name='c', frames=())
                    for n in (5, 6, 7)]
         loads = {5: 1.0, 6: 1.0, 7: 0.0}
         for _ in range(3):
@@ -447,7 +447,7 @@ class TestSpinning:
 
     def test_two_of_them(self, world):
         other = dict(ident=7, native_id=1007, kind='other', name='x')
-        threads = (main_thread(cpu=1.0), dataclasses.replace(main_thread(cpu=1.0), **other))
+        threads = (main_thread(cpu=1.0), replace(main_thread(cpu=1.0), **other))
         world.hangs.look_for_spinning(threads, {t.native_id: 1.0 for t in threads})
         world.hangs.look_for_spinning(threads, {t.native_id: 1.0 for t in threads})
         world.hangs.look_for_spinning(threads[:1], {threads[0].native_id: 1.0})

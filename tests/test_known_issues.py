@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 import tomllib
-from dataclasses import replace
 from datetime import UTC
 from datetime import date
 from datetime import datetime
@@ -34,6 +33,7 @@ from Products.StabilityMonitor.recording import installed
 from Products.StabilityMonitor.recording import threadstacks
 from Products.StabilityMonitor.records import Finding
 from Products.StabilityMonitor.runrecord import RunRecord
+from Products.StabilityMonitor.values import replace
 
 pytest.importorskip('packaging', reason='without packaging the knowledge base is off')
 

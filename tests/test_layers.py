@@ -22,6 +22,7 @@ STOREYS = [
     {'rundirectory', 'blackboxreader', 'options'},
     {'blackbox', 'runrecord'},
     {'records', 'errors', 'interfaces'},
+    {'values'},
 ]
 # Neighbours of one storey that may know each other; `recording` and `postmortem` never do.
 NEIGHBOURS = {('__main__', 'cli'),

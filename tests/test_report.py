@@ -1,5 +1,4 @@
 """The report: its keys are a contract, it survives JSON, and its text is safe and says what matters."""
-import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -20,6 +19,7 @@ from Products.StabilityMonitor.postmortem.triage import triage
 from Products.StabilityMonitor.recording.guard import Findings
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.records import Instance
+from Products.StabilityMonitor.records import shallow
 from Products.StabilityMonitor.reporting.renderers import FORMATS
 from Products.StabilityMonitor.reporting.renderers import render
 from Products.StabilityMonitor.reporting.report import build
@@ -78,7 +78,7 @@ def life(tmp_path):
     findings = Findings()
     findings.add('something', 'Something is off.', 'Why.', 'Mend it.')
     return SimpleNamespace(
-        instance=dataclasses.asdict(HERE), options=options, findings=findings, recorder=recorder, role='server',
+        instance=shallow(HERE), options=options, findings=findings, recorder=recorder, role='server',
         software={'zope': '6.3', 'client_home': HERE.client_home, 'threads': 4, 'debug_mode': False}, context={},
         started=STARTED + 8000, started_monotonic=0.0, name='20260921T160000Z-1-abcd', safe_mode=False, path=tmp_path,
         rounds=None)
@@ -103,7 +103,7 @@ def test_the_keys_of_the_contract(life, archive):
 
 def test_the_values(life, archive):
     report = build(life, archive, clock=lambda: STARTED + 9001)
-    assert report['instance'] == dataclasses.asdict(HERE)
+    assert report['instance'] == shallow(HERE)
     assert [(r['path'], r['seconds']) for r in report['in_flight']] == [('/now', 1.0)]
     assert [(r['path'], r['crashed']) for r in report['previous']['requests']] == [('/fatal', True)]
     assert report['checks'][0]['action'] == 'Mend it.' and report['support']['support_name'] == 'Ada'

@@ -11,9 +11,9 @@ pytestmark = pytest.mark.zope
 SOURCE = '''
 def checks(self, threads="1"):
     import json
-    from dataclasses import asdict
     from Products.StabilityMonitor.diagnosis.checks import run
     from Products.StabilityMonitor.recording.arming import STATE
+    from Products.StabilityMonitor.records import shallow
     from Products.StabilityMonitor.zmi import siteofzope
     results = run(siteofzope.site(STATE.life))
     facts = siteofzope.facts()

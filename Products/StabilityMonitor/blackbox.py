@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import os.path
 import struct
-from dataclasses import dataclass
+
+from .values import Value
 
 MAGIC = b'\x89STABMON'
 VERSION = 1
@@ -55,8 +56,7 @@ TITLE_MAX, DETAIL_MAX = 640, 640
 COUNT_SHIFT = 40
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(Value):
     """Where one part of the file lies: `count` pieces of `size` bytes from `start`."""
 
     start: int

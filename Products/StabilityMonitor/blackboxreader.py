@@ -5,8 +5,6 @@ The layout is told by `blackbox`; parts that an earlier release did not have yet
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from dataclasses import replace
 
 from . import blackbox as box
 from .errors import UnreadableRecord
@@ -15,14 +13,15 @@ from .records import LogLine
 from .records import Note
 from .records import Request
 from .records import Sample
+from .values import Value
+from .values import replace
 
 #: Numbers in the sizes of the parts that every black box has; the ring of notes came later.
 _FIRST_PARTS = 8
 _NO_NOTES = (0, box.NOTE_RING.size)
 
 
-@dataclass(frozen=True)
-class Recording:
+class Recording(Value):
     """What a black box tells."""
 
     words: dict

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,6 +31,7 @@ from .rundirectory import BLACKBOX
 from .rundirectory import CONTEXT
 from .rundirectory import name_facts
 from .rundirectory import read_json
+from .values import replace
 
 WELL, WRONG = 0, 1
 _PRESSING = ('critical', 'warning')

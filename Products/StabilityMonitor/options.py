@@ -7,8 +7,9 @@ Imports only the standard library.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import SimpleNamespace
+
+from .values import Value
 
 PREFIX = 'STABILITYMONITOR_'
 
@@ -56,8 +57,7 @@ def _measured(text: str, units: Mapping[str, float]) -> float:
     return number
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(Value):
     name: str
     convert: type
     default: str

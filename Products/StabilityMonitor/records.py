@@ -5,9 +5,10 @@ the process and ISO 8601 UTC in JSON; sizes are bytes, durations seconds.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC
 from datetime import datetime
+
+from .values import Value
 
 
 def isotime(seconds: float | None) -> str | None:
@@ -33,7 +34,7 @@ def from_isotime(text: str | None) -> float | None:
 
 
 def shallow(value) -> dict:
-    """The fields of one of these value objects; `dataclasses.asdict` is fifty times slower."""
+    """The fields of one of these value objects, by name; what is in them stays what it is."""
     return dict(vars(value))
 
 
@@ -49,15 +50,13 @@ def duration(seconds: float | None) -> str:
     return ' '.join(words[:2])
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(Value):
     file: str
     line: int | None
     function: str
 
 
-@dataclass(frozen=True)
-class ThreadStack:
+class ThreadStack(Value):
     """One thread of a dump; frames innermost first."""
 
     ident: int | None
@@ -68,8 +67,7 @@ class ThreadStack:
     note: str = ''
 
 
-@dataclass(frozen=True)
-class ThreadState:
+class ThreadState(Value):
     """What one living thread is doing; frames innermost first.  0, '' and None stand for "not known"."""
 
     ident: int
@@ -87,8 +85,7 @@ class ThreadState:
     holders: tuple[int, ...] = ()                       # threads that hold what this one waits for
 
 
-@dataclass(frozen=True)
-class Note:
+class Note(Value):
     """Something that was seen of a thread, with its stack at that moment, as the black box keeps it.
 
     `kind` is one of `blackbox.NOTES`.  `request` is the number of the request that it served, 0 if none,
@@ -113,16 +110,14 @@ class Note:
         return bool(self.ident or self.native_id)
 
 
-@dataclass(frozen=True)
-class NativeFrame:
+class NativeFrame(Value):
     binary: str
     symbol: str
     offset: int | None
     address: int | None
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(Value):
     """A request as its breadcrumb tells it.  `ended` is None while it is in flight."""
 
     number: int
@@ -143,8 +138,7 @@ class Request:
     crashed: bool = False
 
 
-@dataclass(frozen=True)
-class LogLine:
+class LogLine(Value):
     time: float
     level: int
     ident: int
@@ -153,8 +147,7 @@ class LogLine:
     cut: bool = False
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(Value):
     """Vital signs at one moment.  -1 stands for "not known on this system"."""
 
     time: float
@@ -173,16 +166,14 @@ class Sample:
     stderr_size: int = -1
 
 
-@dataclass(frozen=True)
-class Evidence:
+class Evidence(Value):
     """One fact with its source; `source` is a short name such as "fault log"."""
 
     source: str
     fact: str
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(Value):
     """A question's answer when something should be done (or, with severity ok, when all is well)."""
 
     id: str
@@ -195,8 +186,7 @@ class Finding:
     SEVERITIES = ('ok', 'info', 'warning', 'critical')
 
 
-@dataclass(frozen=True)
-class Instance:
+class Instance(Value):
     """Which Zope instance a run belongs to; equal instances share "the last run"."""
 
     host: str = ''

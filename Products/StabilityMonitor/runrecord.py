@@ -1,17 +1,14 @@
 """The record of one run: how it ended, with everything known about it.  Read back, nothing in it is trusted."""
 from __future__ import annotations
 
-from dataclasses import dataclass
-from dataclasses import field
-from dataclasses import fields
-
 from .records import Evidence
 from .records import Instance
 from .records import shallow
+from .values import Value
+from .values import fresh
 
 
-@dataclass(frozen=True)
-class RunRecord:
+class RunRecord(Value):
     """How one run ended, with everything known about it: the contents of `incident.json`.
 
     The keys are the contract of DESIGN section 4; keys are only ever added.
@@ -43,9 +40,9 @@ class RunRecord:
     signature: str = ''
     phase: str = ''
     exception: str = ''
-    counters: dict = field(default_factory=dict)
+    counters: dict = fresh(factory=dict)
     compiled_modules: tuple[str, ...] = ()
-    context: dict = field(default_factory=dict)
+    context: dict = fresh(factory=dict)
     findings: tuple[dict, ...] = ()
     drill: str = ''
     notes: tuple[dict, ...] = ()
@@ -80,7 +77,7 @@ class RunRecord:
         """Read back, ignoring keys of a later release.  Raises ValueError for what is no record."""
         if not isinstance(document, dict) or not isinstance(document.get('run'), str):
             raise ValueError('not a run record')
-        values = _typed(document, {f.name: f.type for f in fields(cls)})
+        values = _typed(document, cls.__annotations__)
         values['instance'] = Instance(**_strings(document.get('instance'), Instance))
         values['evidence'] = tuple(Evidence(**_strings(item, Evidence)) for item in _list(document, 'evidence'))
         for key in ('ruled_out', 'candidates', 'compiled_modules'):
@@ -106,7 +103,7 @@ def _list(document: dict, key: str) -> list:
 def _strings(document, cls) -> dict:
     """The string fields of `cls` found in an untrusted document."""
     document = document if isinstance(document, dict) else {}
-    return {f.name: str(document.get(f.name, '') or '') for f in fields(cls)}
+    return {name: str(document.get(name, '') or '') for name in cls.FIELDS}
 
 
 #: What the items of a record's lists hold at least, and of which type.

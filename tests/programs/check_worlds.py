@@ -23,7 +23,6 @@ import time
 import tracemalloc
 import types
 import urllib.request
-from dataclasses import asdict
 from pathlib import Path
 
 from Products.StabilityMonitor.diagnosis import checks
@@ -46,6 +45,7 @@ from Products.StabilityMonitor.recording import threadstacks
 from Products.StabilityMonitor.recording import vitals
 from Products.StabilityMonitor.recording.faulthandler_compat import FaultLog
 from Products.StabilityMonitor.records import Finding
+from Products.StabilityMonitor.records import shallow
 
 KEPT = []
 
@@ -560,7 +560,7 @@ def orphan(folder):
     context, parent = runcontext.collect({}, {}, 'server'), os.getppid()
     for name in ('before', 'after'):
         found = supervision.Supervisor().look(Site(Path(folder), context))
-        Path(folder, 'writing').write_text(json.dumps(asdict(found) | {'parent': parent}))
+        Path(folder, 'writing').write_text(json.dumps(shallow(found) | {'parent': parent}))
         Path(folder, 'writing').rename(Path(folder, name))
         until(lambda: os.getppid() != parent, 'the end of the parent')
     sys.exit()
@@ -578,7 +578,7 @@ def main(world, folder='/nonexistent', *rest):
     check, fields = globals()[world](folder)
     found = check().look(Site(**{'directory': Path(folder)} | fields))
     findings = [found] if isinstance(found, Finding) else list(found)
-    print(json.dumps([asdict(finding) for finding in findings]), flush=True)
+    print(json.dumps([shallow(finding) for finding in findings]), flush=True)
     os._exit(0)                                         # whatever was damaged: no clean-up
 
 

@@ -6,7 +6,6 @@ Leaves files in the current directory.  Prints the last observation as one line 
 has them, and deadlocks [{idents, links, known, text}].
 """
 import ctypes
-import dataclasses
 import fcntl
 import importlib
 import json
@@ -25,6 +24,7 @@ from pathlib import Path
 from handshake import until
 
 from Products.StabilityMonitor.recording.threads import ThreadWatch
+from Products.StabilityMonitor.records import shallow
 
 OUTPUT, ERRORS = os.dup(1), os.dup(2)
 A, B, C = threading.Lock(), threading.Lock(), threading.Lock()
@@ -533,7 +533,7 @@ def main(scene, *wanted):
     play() if play in STARTERS else start(play)
     try:
         seen = until(lambda: as_wanted(watch, dict(pair.split('=') for pair in wanted), said))
-        os.write(OUTPUT, json.dumps(seen).encode())
+        os.write(OUTPUT, json.dumps(seen, default=vars).encode())
     except AssertionError:
         os.write(ERRORS, f'{scene}: {said}'.encode())
     for process in KEPT:
@@ -549,8 +549,8 @@ def as_wanted(watch, wanted, said):
     said.update((state.name, (state.activity, state.detail)) for state in observed.states)
     if any(said.get(name, ('',))[0] != code for name, code in wanted.items()):
         return None
-    return {'threads': [dataclasses.asdict(state) for state in observed.states],
-            'deadlocks': [dataclasses.asdict(circle) | {'text': circle.text} for circle in observed.deadlocks]}
+    return {'threads': observed.states,
+            'deadlocks': [shallow(circle) | {'text': circle.text} for circle in observed.deadlocks]}
 
 
 if __name__ == '__main__':

@@ -10,8 +10,6 @@ import json
 import os
 import threading
 import time
-from dataclasses import asdict
-from dataclasses import dataclass
 from datetime import UTC
 from datetime import date
 from datetime import datetime
@@ -21,7 +19,9 @@ from pathlib import Path
 from ..errors import StabilityError
 from ..records import Finding
 from ..records import isotime
+from ..records import shallow
 from ..rundirectory import write_whole
+from ..values import Value
 
 try:
     import fcntl
@@ -45,8 +45,7 @@ class ListIsBusy(HushRefused):
     next_step = 'Try again.'
 
 
-@dataclass(frozen=True)
-class Hush:
+class Hush(Value):
     """`until` is the last day (ISO, UTC) that it counts; `severity` that of the finding when it was hushed."""
 
     id: str
@@ -138,7 +137,7 @@ class Hushed:
                 with contextlib.suppress(OSError):      # for whoever wants to mend it
                     self.path.replace(self.path.with_name(f'{FILE}.damaged'))
             alive = [h for h in after if date.fromisoformat(h.until) >= self._today() - _LONGEST]
-            write_whole(self.path, json.dumps({'hushed': [asdict(h) for h in alive]}, indent=1), self._file_mode)
+            write_whole(self.path, json.dumps({'hushed': [shallow(h) for h in alive]}, indent=1), self._file_mode)
             return after != before
 
     @contextlib.contextmanager
@@ -176,7 +175,7 @@ def _rank(severity):
 def _hush(row):
     """A row of the file as a Hush; None if it is none."""
     try:
-        hush = Hush(**{name: row[name] for name in Hush.__dataclass_fields__ if name in row})
+        hush = Hush(**{name: row[name] for name in Hush.FIELDS if name in row})
         date.fromisoformat(hush.until)
     except (TypeError, ValueError, KeyError):
         return None

@@ -11,13 +11,13 @@ import re
 import stat
 import tomllib
 import zlib
-from dataclasses import dataclass
 from datetime import UTC
 from datetime import date
 from datetime import datetime
 from pathlib import Path
 
 from ..records import Finding
+from ..values import Value
 from .known_rules import EFFECTS
 from .known_rules import KINDS
 from .known_rules import Rule
@@ -39,8 +39,7 @@ _TABLE = re.compile(rb'^[ \t]*\[\[', re.M)
 _AT_LINE = re.compile(r' ?\(at (?:line (\d+), column \d+|end of document)\)')
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(Value):
     """What is wrong with a file of rules, and in which line of it (0: no line in particular)."""
 
     line: int
@@ -61,8 +60,7 @@ class Problem:
         return f'{zlib.crc32(self.sentence.encode()):08x}'
 
 
-@dataclass(frozen=True)
-class Knowledge:
+class Knowledge(Value):
     """What a file holds, or several together: the good tables, and a problem for each other one."""
 
     rules: tuple[Rule, ...] = ()
@@ -184,8 +182,7 @@ def _line_of(key, raw):
 
 # -- a living system -----------------------------------------------------------------------------------
 
-@dataclass(frozen=True)
-class Match:
+class Match(Value):
     """A rule and what the system answers to it: why it applies, or why it does not."""
 
     rule: Rule

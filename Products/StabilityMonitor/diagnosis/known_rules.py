@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
-from dataclasses import field
 from datetime import date
 from types import MappingProxyType
 
 from ..recording.installed import normalized
+from ..values import Value
+from ..values import fresh
 from .known_signs import SIGNS
 from .known_signs import growth
 
@@ -37,8 +37,7 @@ _STARTED = ('serving', 'finished')
 BUILDS = ('free-threaded', 'gil', 'debug', 'wheel', 'source')
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(Value):
     """One known issue.  A condition that is empty always holds.
 
     `distributions`: one of them is installed in such a version.  `together`: all of them are.  Both map a
@@ -56,8 +55,8 @@ class Rule:
     action: str
     source: str
     fixed: str
-    distributions: dict = field(default_factory=dict)
-    together: dict = field(default_factory=dict)
+    distributions: dict = fresh(factory=dict)
+    together: dict = fresh(factory=dict)
     python: tuple = ()
     implementation: tuple[str, ...] = ()
     platform: tuple[str, ...] = ()
@@ -91,8 +90,7 @@ class Rule:
         return not verdicts or record.verdict in verdicts or self.effect == 'hang' and record.hung_at_the_end
 
 
-@dataclass(frozen=True)
-class Silence:
+class Silence(Value):
     """The site does not want to hear of an issue, up to and including the day `until` (None: for good)."""
 
     id: str

@@ -11,8 +11,6 @@ import re
 import sys
 import sysconfig
 from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +19,13 @@ from ..recording.installed import installed
 from ..recording.installed import normalized
 from ..recording.runcontext import BITS
 from ..recording.runcontext import compiled_modules
+from ..values import Value
+from ..values import fresh
 
 _AS_NOW = ' (as installed now)'
 
 
-@dataclass(frozen=True)
-class System:
+class System(Value):
     """`distributions` maps normalized names to versions; None, '' and {} stand for "not known".
 
     `platform` is as sys.platform, `libc` as "glibc 2.36" or "musl 1.2.5", `builds` says 'wheel' (as published,
@@ -35,7 +34,7 @@ class System:
     `as_now`: fields that were not recorded with a run.
     """
 
-    distributions: Mapping[str, str] = field(default_factory=dict)
+    distributions: Mapping[str, str] = fresh(factory=dict)
     python: str = ''
     implementation: str = 'CPython'
     platform: str = ''
@@ -46,7 +45,7 @@ class System:
     free_threaded: bool | None = None
     debug: bool | None = None
     loaded: frozenset[str] | None = None
-    builds: Mapping[str, str] = field(default_factory=dict)
+    builds: Mapping[str, str] = fresh(factory=dict)
     as_now: frozenset[str] = frozenset()
 
     def note(self, name: str) -> str:

@@ -13,9 +13,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from ..values import Value
 from .recursion_program import WAYS
 
 PROGRAM = Path(__file__).with_name('recursion_program.py')
@@ -26,8 +26,7 @@ _CHILD_SECONDS, _PATIENCE = 15, 0.1
 _DEATHS = {-getattr(signal, name): name for name in ('SIGSEGV', 'SIGBUS', 'SIGABRT', 'SIGILL') if hasattr(signal, name)}
 
 
-@dataclass(frozen=True)
-class ProbeResult:
+class ProbeResult(Value):
     """Sizes are bytes, `took` seconds.  Where `error` is a sentence, nothing but the question is known.
 
     `ways`: all that it died of with `stack_size`; where it survives, what it dies of first with one STEP less

@@ -13,8 +13,6 @@ import sys
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field
 from pathlib import Path
 from types import ModuleType
 
@@ -23,10 +21,11 @@ from ..recording import runcontext
 from ..recording import threadstacks
 from ..recording.faulthandler_compat import FaultLog
 from ..records import Sample
+from ..values import Value
+from ..values import fresh
 
 
-@dataclass(frozen=True)
-class Database:
+class Database(Value):
     """A ZODB database that is open here."""
 
     name: str
@@ -38,21 +37,19 @@ class Database:
     last_transaction: Callable[[], float | None] = lambda: None
 
 
-@dataclass(frozen=True)
-class ZopeFacts:
+class ZopeFacts(Value):
     """What only Zope can tell.  The defaults stand for "not known"."""
 
     threads: int | None = None                          # worker threads of the server
     databases: tuple[Database, ...] = ()
     #: Directives of zope.conf and their values in force, such as {'debug-mode': False}.
-    switches: Mapping[str, object] = field(default_factory=dict)
+    switches: Mapping[str, object] = fresh(factory=dict)
     instance_home: str = ''
     client_home: str = ''
     pid_file: str = ''
 
 
-@dataclass(frozen=True)
-class Interpreter:
+class Interpreter(Value):
     """The Python that runs."""
 
     version: tuple[int, int, int] = tuple(sys.version_info[:3])
@@ -67,28 +64,27 @@ class Interpreter:
         return 'Python ' + '.'.join(map(str, self.version)) + ('' if self.level == 'final' else f' ({self.level})')
 
 
-@dataclass(frozen=True)
-class Site:
+class Site(Value):
     """See the module.  `context` is `runcontext.collect`'s, `stack` size and guard of the smallest known one."""
 
     directory: Path
-    context: Mapping = field(default_factory=dict)
-    zope: ZopeFacts = field(default_factory=ZopeFacts)
+    context: Mapping = fresh(factory=dict)
+    zope: ZopeFacts = fresh(factory=ZopeFacts)
     started: float | None = None
     started_monotonic: float | None = None
     samples: tuple[Sample, ...] = ()
-    stack: tuple[int, int] | None = field(default_factory=threadstacks.default_stack)
+    stack: tuple[int, int] | None = fresh(factory=threadstacks.default_stack)
     fault_log: FaultLog | None = None
     marked: frozenset[str] = frozenset()                # names of the signals that our own C handler notes
-    now: float = field(default_factory=time.time)
-    monotonic: float = field(default_factory=time.monotonic)
-    python: Interpreter = field(default_factory=Interpreter)
-    modules: Mapping[str, ModuleType] = field(default_factory=lambda: dict(sys.modules))
-    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    path: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
-    root_logger: logging.Logger = field(default_factory=logging.getLogger)
-    outputs: Mapping[str, int] = field(default_factory=lambda: {'standard output': 1, 'standard error': 2})
-    parent: int = field(default_factory=os.getppid)
+    now: float = fresh(factory=time.time)
+    monotonic: float = fresh(factory=time.monotonic)
+    python: Interpreter = fresh(factory=Interpreter)
+    modules: Mapping[str, ModuleType] = fresh(factory=lambda: dict(sys.modules))
+    environ: Mapping[str, str] = fresh(factory=lambda: dict(os.environ))
+    path: tuple[str, ...] = fresh(factory=lambda: tuple(sys.path))
+    root_logger: logging.Logger = fresh(factory=logging.getLogger)
+    outputs: Mapping[str, int] = fresh(factory=lambda: {'standard output': 1, 'standard error': 2})
+    parent: int = fresh(factory=os.getppid)
     proc: Path = Path('/proc')
     etc: Path = Path('/etc')
     unit_folders: tuple[Path, ...] = tuple(map(Path, (

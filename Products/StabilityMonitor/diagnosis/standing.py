@@ -15,9 +15,6 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from dataclasses import fields
-from dataclasses import replace
 from pathlib import Path
 
 from zope.interface import implementer
@@ -29,6 +26,8 @@ from ..records import isotime
 from ..records import shallow
 from ..rundirectory import read_json
 from ..rundirectory import write_whole
+from ..values import Value
+from ..values import replace
 from . import known_issues
 from . import known_system
 from . import recursionprobe
@@ -51,8 +50,7 @@ _WORST_FIRST = {severity: number for number, severity in enumerate(reversed(Find
 
 # -- known issues ----------------------------------------------------------------------------------------
 
-@dataclass(frozen=True)
-class Known:
+class Known(Value):
     """The rules in force, held against this process.  `problems` are those of the site's own file."""
 
     affected: tuple[known_issues.Match, ...]
@@ -115,8 +113,7 @@ def with_own_pip(action: str, executable: str = sys.executable) -> str:
 
 # -- all findings together -------------------------------------------------------------------------------
 
-@dataclass(frozen=True)
-class Look:
+class Look(Value):
     """Findings, worst first, `ok` ones too; hushed ones apart.  `when` (epoch) and `took`: of the last run."""
 
     shown: tuple[Finding, ...] = ()
@@ -143,10 +140,9 @@ def rank(finding: Finding) -> int:
 
 def from_json(row) -> Finding | None:
     """A finding out of a foreign document; None if it is none."""
-    names = [field.name for field in fields(Finding)]
     if not isinstance(row, dict) or row.get('severity') not in Finding.SEVERITIES:
         return None
-    return Finding(**{name: str(row.get(name) or '') for name in names})
+    return Finding(**{name: str(row.get(name) or '') for name in Finding.FIELDS})
 
 
 def last_word(path: Path) -> dict:

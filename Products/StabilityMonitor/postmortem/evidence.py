@@ -7,8 +7,6 @@ from __future__ import annotations
 import os
 import re
 import time
-from dataclasses import dataclass
-from dataclasses import field
 from pathlib import Path
 
 from .. import blackbox
@@ -22,32 +20,31 @@ from ..rundirectory import SERVING
 from ..rundirectory import mark_name
 from ..rundirectory import name_facts
 from ..rundirectory import read_json
+from ..values import Value
+from ..values import fresh
 from . import faultlog
 
 _TAIL = 512 << 10
 _SIGNALS = tuple(name for name in blackbox.MARKS if name.startswith('SIG'))
 
 
-@dataclass(frozen=True)
-class World:
+class World(Value):
     """The system on which the judging process runs."""
 
-    now: float = field(default_factory=time.time)
+    now: float = fresh(factory=time.time)
     proc: Path = Path('/proc')
     kernel_log: Path = Path('/dev/kmsg')
     machine_id: Path = Path('/etc/machine-id')
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(Value):
     """What C code wrote into a mark file and the process did not outlive."""
 
     time: float
     dumps: tuple
 
 
-@dataclass(frozen=True)
-class Traces:
+class Traces(Value):
     """Everything known about a dead run, before anybody judges it."""
 
     run: str
@@ -69,8 +66,8 @@ class Traces:
     same_boot: bool | None
     same_machine: bool | None
     boot_time: float
-    stuck: dict = field(default_factory=dict)           # ident of a serving thread: its mark of the dead-man switch
-    asked: dict = field(default_factory=dict)           # when SIGTERM and SIGINT came last, survived or not
+    stuck: dict = fresh(factory=dict)           # ident of a serving thread: its mark of the dead-man switch
+    asked: dict = fresh(factory=dict)           # when SIGTERM and SIGINT came last, survived or not
 
     @property
     def role(self) -> str:

@@ -12,13 +12,11 @@ A dying process writes them in many small pieces, so:
 * In a stderr log other text stands between.  A few foreign lines are passed over, more end a dump.
 """
 import re
-from dataclasses import dataclass
-from dataclasses import field
-from dataclasses import fields
-from dataclasses import replace
 
 from ..records import NativeFrame
 from ..records import ThreadStack
+from ..values import Value
+from ..values import replace
 from . import faultlines
 
 LIMIT = 1 << 20                 # bytes that one call looks at
@@ -29,8 +27,7 @@ _HEADERS = re.compile(rb'(?=Fatal Python error(?:: | from unexpected signum: ))'
 _NOTE = 200                     # characters of a thread's notes
 
 
-@dataclass(frozen=True)
-class Dump:
+class Dump(Value):
     """One dump, as its text says it.
 
     `kind` is 'fatal' (a signal), 'pyfatal' (Py_FatalError), 'timeout' (dump_traceback_later) or
@@ -83,25 +80,21 @@ def find_py_fatal(data, main_ident):
     return None
 
 
-@dataclass
 class _Draft:
     """A dump in the making, its threads with lists of frames.  `under`: the one it interrupted."""
 
-    kind: str
-    offset: int
-    reason: str = ''
-    signal: str | None = None
-    raw: str = ''                   # the reason before a signal's name was seen in it
-    under: '_Draft | None' = None
-    runtime_state: str = ''
-    threads: list = field(default_factory=list)
-    idents: set = field(default_factory=set)
-    native: list = field(default_factory=list)
-    extension_modules: tuple = ()
-    note: str = ''                  # waits for its thread
-    closed: bool = False            # no more threads will come
-    threads_cut: bool = False
-    truncated: bool = False
+    signal = under = None
+    reason = runtime_state = ''
+    raw = ''                        # the reason before a signal's name was seen in it
+    note = ''                       # waits for its thread
+    extension_modules = ()
+    closed = False                  # no more threads will come
+    threads_cut = truncated = False
+
+    def __init__(self, kind, offset, **known):
+        self.kind, self.offset = kind, offset
+        self.threads, self.idents, self.native = [], set(), []
+        vars(self).update(known)
 
     def unfinished(self):
         if self.closed or not self.threads:
@@ -109,7 +102,7 @@ class _Draft:
         return not (self.threads[-1].frames or self.threads[-1].note)
 
     def freeze(self):
-        values = {spec.name: getattr(self, spec.name) for spec in fields(Dump)}
+        values = {name: getattr(self, name) for name in Dump.FIELDS}
         return Dump(**values | dict(
             threads=tuple(map(_freeze, self.threads)), native=tuple(self.native),
             truncated=self.truncated or self.unfinished()))

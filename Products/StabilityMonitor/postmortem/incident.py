@@ -4,7 +4,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from dataclasses import replace
 
 from ..blackbox import DRILLS
 from ..records import Evidence
@@ -13,6 +12,7 @@ from ..records import ThreadStack
 from ..records import isotime
 from ..records import shallow
 from ..runrecord import RunRecord
+from ..values import replace
 from . import hangnotes
 from .evidence import Traces
 from .lastwords import exception_name

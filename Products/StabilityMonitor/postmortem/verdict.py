@@ -5,11 +5,10 @@ of DESIGN section 4: a recorded crash is never erased by missing data.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
-from dataclasses import replace
-
 from ..records import Evidence
 from ..records import clocktime
+from ..values import Value
+from ..values import replace
 from . import overflow
 from .elimination import candidates
 from .elimination import ruled_out
@@ -31,8 +30,7 @@ READY = 10
 GRACE = 60
 
 
-@dataclass(frozen=True)
-class Judgement:
+class Judgement(Value):
     verdict: str
     confidence: str
     summary: str

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 
 from ..records import Frame
+from ..values import Value
 from .kernelthreads import Descriptor
 from .kernelthreads import Task
 
@@ -77,8 +77,7 @@ _LIBRARY = os.path.dirname(os.__file__) + os.sep
 _PLUMBING = ('threading.py', 'queue.py', 'selectors.py', 'socket.py', 'ssl.py', 'concurrent/futures/_base.py')
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(Value):
     """What is known of one thread.  `gil`: it is in the interpreter's own futex; `cpu`: its share of a processor,
     `busiest` that of the thread that has most; `turns`: how often a second it came to one; `lock` and `waiting`:
     what `locks` found; `target`: a path, peer or child of its call; `descriptors`: those that its call is about."""

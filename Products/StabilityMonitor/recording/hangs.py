@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
-from dataclasses import replace
 
 from ..records import Note
+from ..values import Value
+from ..values import replace
 from . import loglater
 from .activity import own_frame
 from .activity import words
@@ -30,8 +30,7 @@ _A_REQUEST = 0.005
 _SPINNERS = {'main': 'critical', 'other': 'warning'}
 
 
-@dataclass(frozen=True)
-class Hang:
+class Hang(Value):
     """A hang, deadlock or spinning thread of this run; `ended` is None while it lasts."""
 
     kind: str                                           # 'hang', 'deadlock' or 'spinning'

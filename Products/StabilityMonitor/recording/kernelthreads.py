@@ -13,9 +13,9 @@ import stat
 import struct
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from ..values import Value
 from .systemcalls import call_names
 from .systemcalls import machine as this_machine
 
@@ -30,8 +30,7 @@ _POLLED = 64
 _NET_SIZE = 1 << 16
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(Value):
     """How much a thread has had of the processor: seconds, and how many times (-1: not known); and for how many
     seconds it was ready for one that others had."""
 
@@ -40,8 +39,7 @@ class Reading:
     waited: float = 0.0
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(Value):
     """One thread as the kernel sees it.
 
     `state` is R, S, D ...; `call` the system call that it waits in, "running" when it is on a processor or
@@ -57,8 +55,7 @@ class Task:
     stack_pointer: int = 0
 
 
-@dataclass(frozen=True)
-class Descriptor:
+class Descriptor(Value):
     """What lies behind a descriptor.  `kind`: socket, pipe, file, terminal, device, eventfd, epoll or other;
     `standard`: "stdin", "stdout" or "stderr" when it is the same file as that; `peer`: who is at the other end."""
 

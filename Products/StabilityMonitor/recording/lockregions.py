@@ -11,8 +11,9 @@ import dis
 import itertools
 import os
 import tokenize
-from dataclasses import dataclass
 from types import CodeType
+
+from ..values import Value
 
 #: Of a file, which is read; of its characters, which are parsed: 1 ms for 4 KiB; of the functions that are kept.
 _MOST_BYTES, _MOST_PARSED, _MOST_FUNCTIONS = 1 << 18, 1 << 15, 500
@@ -21,8 +22,7 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 _cache = {}
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(Value):
     """The lock `name` (dotted) is asked for from `ask` to `begin`, and held from there to `end`: (line, column).
     `timed`: the call may give up."""
 

@@ -12,11 +12,11 @@ import re
 import sys
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
-from dataclasses import replace
 from types import FunctionType
 from types import ModuleType
 
+from ..values import Value
+from ..values import replace
 from .lockregions import position
 from .lockregions import regions
 from .spots import Spot
@@ -38,8 +38,7 @@ _ENTRIES = ('Condition.__enter__', 'Semaphore.acquire')
 _PRIMITIVES = ('Condition.wait', 'Thread._wait_for_tstate_lock', 'Thread.join')
 
 
-@dataclass(frozen=True)
-class Lock:
+class Lock(Value):
     """`key` is equal for what is taken to be the same lock; `owner` is an ident, 0 for none, None when not known."""
 
     key: tuple
@@ -48,15 +47,13 @@ class Lock:
     exclusive: bool = True
 
 
-@dataclass(frozen=True)
-class Holder:
+class Holder(Value):
     ident: int
     place: str
     known: bool
 
 
-@dataclass(frozen=True)
-class Want:
+class Want(Value):
     """What a thread waits for in Python: a lock, or (`lock` is None) something else, as WAITS has it."""
 
     name: str
@@ -70,8 +67,7 @@ class Want:
         return f'{self.name} at {self.place}' + (f', held by {held}' if held else '')
 
 
-@dataclass(frozen=True)
-class Deadlock:
+class Deadlock(Value):
     """Threads that wait for each other; `links` says of each what it waits for and where the next one holds it."""
 
     idents: tuple[int, ...]

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import replace
 
 from ..questions import Inbox
 from ..records import shallow
+from ..values import replace
 from . import loglater
 from .aside import aside
 from .aside import begin as begin_aside

@@ -15,10 +15,10 @@ import mmap
 import os
 import re
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..records import Finding
+from ..values import Value
 from . import threadstacks
 
 _PAGE = mmap.PAGESIZE
@@ -30,8 +30,7 @@ _IS_TOUCHED = bytes(bool(byte & 0xc0) and not byte & 0x04 for byte in range(256)
 _LOW, _CRITICAL = 1 / 4, 1 / 20
 
 
-@dataclass(frozen=True)
-class Stack:
+class Stack(Value):
     """Where one thread's stack lies, in bytes; it grows from `top` down to `address`, below which a guard is."""
 
     address: int
@@ -43,8 +42,7 @@ class Stack:
         return self.address + self.size
 
 
-@dataclass(frozen=True)
-class _Mapping:
+class _Mapping(Value):
     start: int
     end: int
     is_main_stack: bool

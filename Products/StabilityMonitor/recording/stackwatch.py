@@ -5,9 +5,8 @@ A mark that rose between two looks at the same request rose in it.
 """
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ..records import Finding
+from ..values import replace
 from .stackgauge import StackGauge
 from .stackgauge import headroom
 

@@ -12,12 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from .. import blackbox as box
 from ..records import Frame
 from ..records import ThreadState
+from ..values import Value
 from . import activity
 from .kernelthreads import KernelThreads
 from .kernelthreads import Task
@@ -33,8 +33,7 @@ STILL = 0.1
 _NOT_MOVING = ('', 'futex', 'restart_syscall')
 
 
-@dataclass(frozen=True)
-class Observation:
+class Observation(Value):
     """All threads at one moment: main, workers, others; and those that wait for each other.  Where one of several
     threads may hold a lock, `holders` of the state is empty and its detail names them all."""
 

@@ -6,8 +6,6 @@ own; no script.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
-from dataclasses import field
 from html import escape
 
 from . import places
@@ -19,14 +17,11 @@ _COLD = {places.CARRIER: '#ced4da', places.PYTHON: '#e2e6ea'}
 _FOLDED = '#e9ecef'
 
 
-@dataclass
 class _Call:
     """A function, called from where its parent stands."""
 
-    file: str
-    function: str
-    count: int = 0
-    callees: dict = field(default_factory=dict)
+    def __init__(self, file: str, function: str):
+        self.file, self.function, self.count, self.callees = file, function, 0, {}
 
 
 def flames(stacks: list) -> str:

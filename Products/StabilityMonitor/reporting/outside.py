@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..postmortem import evidence
@@ -17,6 +16,7 @@ from ..recording.kernelthreads import KernelThreads
 from ..recording.kernelthreads import Task
 from ..records import Request
 from ..rundirectory import process_is_there
+from ..values import Value
 
 #: A thread that waits for the GIL wakes up some 200 times a second (`recording.activity`).
 _WAKES, _RUNS = 40, 0.5
@@ -24,8 +24,7 @@ _POLLS = ('select', 'pselect6', 'poll', 'ppoll', 'epoll_wait', 'epoll_pwait', 'e
 _STOPPED = ('T', 't')
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(Value):
     """One thread.  `cpu` is a share of a processor, `wakes` a second; None: not known."""
 
     kernel: Task
@@ -44,8 +43,7 @@ class Seen:
         return self.kernel.state == 'R' or (self.cpu or 0) >= _RUNS
 
 
-@dataclass(frozen=True)
-class View:
+class View(Value):
     """`there`: does the process exist?  None: where this process cannot look.  `threads` are empty then."""
 
     pid: int

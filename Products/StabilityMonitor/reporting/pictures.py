@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC
 from datetime import datetime
 from html import escape
@@ -15,6 +14,7 @@ from html import escape
 from ..records import duration
 from ..records import from_isotime
 from ..runrecord import RunRecord
+from ..values import Value
 from . import scales
 from .scales import Scale
 
@@ -48,8 +48,7 @@ def colour(verdict: str) -> str:
 
 # -- the timeline ------------------------------------------------------------------------------------
 
-@dataclass(frozen=True)
-class _Bar:
+class _Bar(Value):
     run: RunRecord
     begin: float
     end: float

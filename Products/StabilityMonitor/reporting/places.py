@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+
+from ..values import Value
 
 SITE, CARRIER, PYTHON = 'site', 'carrier', 'python'
 
@@ -24,8 +25,7 @@ _MENTIONED = re.compile(r'/[^\s:()"]+\.py\b')
 _KEPT = 3
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(Value):
     """`short` is the file's name without where it is installed; `package` the one that it belongs to."""
 
     kind: str

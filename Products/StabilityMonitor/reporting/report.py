@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import asdict
 
 from ..blackboxreader import read
 from ..diagnosis.inventory import inventory
@@ -21,6 +20,7 @@ from ..recording.runcontext import compiled_modules
 from ..recording.runcontext import system_name
 from ..records import Instance
 from ..records import isotime
+from ..records import shallow
 
 SCHEMA = 'stabilitymonitor/1'
 
@@ -34,7 +34,7 @@ def build(life, archive, run: str | None = None, instance: Instance | None = Non
     incident = _whole(archive, run) if run else None
     report = {
         'schema': SCHEMA, 'generated': isotime(clock()),
-        'instance': asdict(instance or (last.instance if last else Instance())),
+        'instance': shallow(instance or (last.instance if last else Instance())),
         'process': process(life, clock) if life else None,
         'previous': _whole(archive, last.run) if last else None,
         'history': [r.summary_json() for r in ours],
@@ -86,7 +86,7 @@ def in_flight(life, clock=time.time) -> list[dict]:
         return []
     now, found = clock(), []
     for request in sorted(read(bytes(life.recorder.buffer)).in_flight, key=lambda r: r.started):
-        found.append(asdict(request) | {'thread': f'0x{request.ident:016x}', 'started': isotime(request.started),
+        found.append(shallow(request) | {'thread': f'0x{request.ident:016x}', 'started': isotime(request.started),
                                         'seconds': round(max(0.0, now - request.started), 3)})
     return found
 

@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import UTC
 from datetime import datetime
+
+from ..values import Value
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 #: Distances between ticks of a time axis, in seconds.
@@ -13,8 +14,7 @@ _STEPS = (10, 30, _MINUTE, 5 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE, _HOUR, 3 * _
 _MOST_TICKS = 9
 
 
-@dataclass(frozen=True)
-class Scale:
+class Scale(Value):
     """Values from `low` to `high` lie from `start` to `stop`."""
 
     low: float

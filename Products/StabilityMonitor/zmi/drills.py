@@ -10,19 +10,18 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from zope.component import provideHandler
 from ZPublisher.interfaces import IPubAfterTraversal
 
 from .. import blackbox
 from ..errors import DrillRefused
+from ..values import Value
 
 _STEP = 16 << 20
 
 
-@dataclass(frozen=True)
-class Drill:
+class Drill(Value):
     """`verdict` is what the next process should say of it."""
 
     id: str

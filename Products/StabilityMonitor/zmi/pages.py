@@ -5,7 +5,6 @@ The templates decide nothing but layout; whatever they insert they escape, but f
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from urllib.parse import urlencode
 
 from ..diagnosis.standing import of as standing_of
@@ -17,6 +16,7 @@ from ..records import Instance
 from ..records import duration
 from ..records import from_isotime
 from ..records import isotime
+from ..records import shallow
 from ..reporting import pictures
 from ..reporting.renderers import FORMATS
 from ..reporting.report import in_flight
@@ -64,7 +64,7 @@ def overview(life, archive) -> dict:
         'last': ending(last, 'The last run') if last else None, 'loop': _loop(crash_loop(ours)),
         'facts': _facts(process(life) | {'listen': life.instance['listen']}),
         'in_flight': [request_row(r) for r in in_flight(life)],
-        'findings': findings([asdict(finding) for finding in _pressing(life)]), 'past': len(ours),
+        'findings': findings([shallow(finding) for finding in _pressing(life)]), 'past': len(ours),
         'timeline': pictures.timeline(shown, time.time(), lambda run: '' if run == life.name else address(run)),
         'legend': pictures.legend(run.verdict for run in shown)}
 

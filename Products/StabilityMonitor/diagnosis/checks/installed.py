@@ -7,16 +7,15 @@ from __future__ import annotations
 import functools
 import os
 import re
-from dataclasses import dataclass
 from importlib.metadata import distributions
 
 from ...recording.installed import normalized
+from ...values import Value
 
 _HEADER = re.compile(r'^(Name|Version|Requires-Dist):[ \t]*(.*?)[ \t\r]*$', re.M)
 
 
-@dataclass(frozen=True)
-class Distribution:
+class Distribution(Value):
     name: str
     version: str
     requires: tuple[str, ...]

@@ -16,12 +16,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
-from dataclasses import dataclass
 
 from ...recording.kernelthreads import KernelThreads
 from ...records import Finding
 from ...records import isotime
+from ...records import shallow
+from ...values import Value
 
 #: Seconds without any movement after which a check hangs, and seconds in all after which it is not waited for.
 TIME_LIMIT, LONGEST = 1.0, 10.0
@@ -29,8 +29,7 @@ _LOGGER = logging.getLogger('StabilityMonitor')
 _ORDER = {severity: number for number, severity in enumerate(reversed(Finding.SEVERITIES))}
 
 
-@dataclass(frozen=True)
-class Results:
+class Results(Value):
     """What all checks found, the worst first.  `when` is an epoch time, `took` and `seconds` are durations."""
 
     findings: tuple[Finding, ...]
@@ -40,11 +39,10 @@ class Results:
 
     def to_json(self) -> dict:
         return {'when': isotime(self.when), 'took': round(self.took, 4),
-                'findings': [asdict(finding) for finding in self.findings]}
+                'findings': [shallow(finding) for finding in self.findings]}
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(Value):
     """How far a run is: `share` from 0 to 1, and the question that is being asked."""
 
     share: float
