@@ -210,6 +210,28 @@ class TestTornRecords:
         assert recording.in_flight == recording.log == recording.samples == ()
 
 
+class TestSamplesAlone:
+
+    def test_they_are_those_of_the_whole(self):
+        buffer, recorder = made()
+        for number in range(box.SAMPLE_COUNT + 3):
+            recorder.sample(Sample(float(number), 1.0))
+        assert blackboxreader.read_samples(buffer) == read(buffer).samples
+        assert len(blackboxreader.read_samples(buffer)) == box.SAMPLE_COUNT
+
+    def test_what_is_no_black_box_is_told(self):
+        with pytest.raises(UnreadableRecord):
+            blackboxreader.read_samples(b'nonsense')
+
+    def test_nothing_else_is_looked_at(self, monkeypatch):
+        """Of half a megabyte, in a process that has better things to do."""
+        for name in ('_finished', '_slots', '_log', '_notes', '_words', '_text'):
+            monkeypatch.setattr(blackboxreader, name, None)
+        buffer, recorder = made()
+        recorder.sample(Sample(1.0, 1.0))
+        assert len(blackboxreader.read_samples(buffer)) == 1
+
+
 class TestText:
 
     @pytest.mark.parametrize('text, most, result', [

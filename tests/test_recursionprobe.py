@@ -413,7 +413,7 @@ def test_only_one_of_many_starts(stub):
 
 
 def test_a_failure_of_the_probe_itself_is_said(monkeypatch):
-    monkeypatch.setattr(recursionprobe, 'probe', lambda *args, **how: 1 / 0)
+    monkeypatch.setattr(recursion_experiment, 'probe', lambda *args, **how: 1 / 0)
     probe = Probe()
     assert probe.start(1 << 20, 1000)
     assert finished(probe) is None and 'ZeroDivisionError' in probe.error and probe.progress == (1.0, probe.error)

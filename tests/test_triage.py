@@ -13,6 +13,7 @@ from synthetic import record
 
 from Products.StabilityMonitor.options import load
 from Products.StabilityMonitor.postmortem import triage as module
+from Products.StabilityMonitor.postmortem import verdict
 from Products.StabilityMonitor.postmortem.archive import Archive
 from Products.StabilityMonitor.postmortem.triage import at_start
 from Products.StabilityMonitor.postmortem.triage import triage
@@ -118,7 +119,7 @@ def test_a_judge_that_dies_leaves_all_to_the_next(base, monkeypatch, step):
 
 def test_an_error_of_ours_is_an_unreadable_run(base, monkeypatch, caplog):
     run = DeadRun(base.path).crashed()
-    monkeypatch.setattr(module.verdict, 'judge', lambda traces: 1 / 0)
+    monkeypatch.setattr(verdict, 'judge', lambda traces: 1 / 0)
     triage(base)
     found = Archive(base).record(run.name)
     assert (found.verdict, found.instance) == ('unreadable', HERE) and 'ZeroDivisionError' in found.summary

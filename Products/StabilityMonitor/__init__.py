@@ -3,7 +3,9 @@
 Zope imports this package: it arms, and judges the dead runs it finds.  Zope calls `initialize`: the tab
 is hung in.  Imported anywhere else than inside a configured Zope it does nothing at all.
 """
+import contextlib
 import logging
+import os
 import sys
 
 __version__ = '1.0.dev0'
@@ -20,13 +22,22 @@ def initialize(context):
 
 
 def _arm():
-    from .postmortem import triage
     from .recording import arming
     from .zmi import zopeconf
     life = arming.arm(**zopeconf.circumstances())
-    if life.options.enabled:                            # even where this run can leave nothing itself
+    if life.options.enabled and _has_past(life):    # even where this run can leave nothing itself
+        from .postmortem import triage
         triage.at_start(life)
     life.armed()
+
+
+def _has_past(life):
+    """Has any other run left anything here?  Only then is the room imported that judges, tells of and removes it."""
+    found = set()
+    for folder in (life.base.runs, life.base.archive):
+        with contextlib.suppress(OSError):
+            found.update(os.listdir(folder))
+    return bool(found - {life.name})
 
 
 def _inside_configured_zope():

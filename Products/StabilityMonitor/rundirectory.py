@@ -50,7 +50,7 @@ def new_name(now: float, pid: int) -> str:
 def name_facts(name: str) -> tuple[float, int]:
     """Start (seconds since the epoch) and pid out of a run's name; ValueError for other names."""
     stamp, pid, _ = name.split('-')
-    return datetime.strptime(stamp, '%Y%m%dT%H%M%SZ').replace(tzinfo=UTC).timestamp(), int(pid)
+    return datetime.fromisoformat(stamp).replace(tzinfo=UTC).timestamp(), int(pid)
 
 
 # -- files -----------------------------------------------------------------------------------------

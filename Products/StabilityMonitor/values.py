@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
-from typing import NamedTuple
 from typing import TypeVar
 from typing import dataclass_transform
 
 _Some = TypeVar('_Some', bound='Value')
 
 
-class _Fresh(NamedTuple):
-    factory: Callable[[], Any]
+class _Fresh:
+    def __init__(self, factory):
+        self.factory = factory
 
 
 def fresh(*, factory: Callable[[], Any]) -> Any:

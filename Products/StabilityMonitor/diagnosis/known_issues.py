@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import re
 import stat
-import tomllib
 import zlib
 from datetime import UTC
 from datetime import date
@@ -151,6 +150,7 @@ class _Reader:
                     self.problem(line, f'There is no {kind!r} here; begin with [[issue]] or [[silence]].')
 
     def _parsed(self, raw, line):
+        import tomllib  # not for a site where nothing is looked up
         try:
             if len(raw) > TABLE_LIMIT:
                 raise ValueError(f'a table is longer than {TABLE_LIMIT >> 10} KiB')

@@ -9,7 +9,6 @@ import functools
 import platform
 import re
 import sys
-import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -65,7 +64,7 @@ def _lasting():
     return {'distributions': versions, 'builds': builds, 'python': platform.python_version(),
             'implementation': platform.python_implementation(), 'platform': sys.platform,
             'machine': platform.machine(), 'libc': _libc(), 'bits': BITS, 'debug': hasattr(sys, 'gettotalrefcount'),
-            'free_threaded': bool(sysconfig.get_config_var('Py_GIL_DISABLED')),
+            'free_threaded': 'free-threading' in sys.version,
             'stack': _size(threadstacks.default_stack())}     # to ask may reset it for a moment: once is enough
 
 

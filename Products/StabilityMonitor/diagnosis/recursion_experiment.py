@@ -15,34 +15,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..values import Value
 from .recursion_program import WAYS
+from .recursionprobe import LARGEST
+from .recursionprobe import ProbeResult
 
 PROGRAM = Path(__file__).with_name('recursion_program.py')
-#: Sizes are tried in these steps, and never beyond the largest: a child may fill what it is given.
-STEP, LARGEST = 64 << 10, 64 << 20
+#: Sizes are tried in these steps, and never beyond the largest.
+STEP = 64 << 10
 _CHILD_SECONDS, _PATIENCE = 15, 0.1
 #: How a child ends that came to the end of its stack, or that Python aborted there.
 _DEATHS = {-getattr(signal, name): name for name in ('SIGSEGV', 'SIGBUS', 'SIGABRT', 'SIGILL') if hasattr(signal, name)}
-
-
-class ProbeResult(Value):
-    """Sizes are bytes, `took` seconds.  Where `error` is a sentence, nothing but the question is known.
-
-    `ways`: all that it died of with `stack_size`; where it survives, what it dies of first with one STEP less
-    than `smallest`.  `smallest`: the least size that survives every way, 0 if none up to LARGEST does.
-    `signal`: how the first of them died; '' when the status was lost, or a smaller stack cannot be had.
-    """
-
-    stack_size: int
-    recursion_limit: int
-    survives: bool = False
-    ways: tuple[str, ...] = ()
-    signal: str = ''
-    smallest: int = 0
-    python: str = ''
-    took: float = 0.0
-    error: str = ''
 
 
 class _CannotTell(Exception):

@@ -17,14 +17,32 @@ from ..records import Finding
 from ..records import shallow
 from ..rundirectory import read_json
 from ..rundirectory import write_whole
-from .recursion_experiment import LARGEST
-from .recursion_experiment import ProbeResult
-from .recursion_experiment import probe
-from .recursion_program import WAYS
+from ..values import Value
 
 #: A stack that survives, but with less than this share to spare, is worth a warning.
 _SPARE = 1 / 4
+#: The largest stack that is tried: a child may fill what it is given.
+LARGEST = 64 << 20
 _TYPES = {int: int, bool: bool, str: str, float: int | float, tuple: list}
+
+
+class ProbeResult(Value):
+    """Sizes are bytes, `took` seconds.  Where `error` is a sentence, nothing but the question is known.
+
+    `ways`: all that it died of with `stack_size`; where it survives, what it dies of first with one step less
+    than `smallest`.  `smallest`: the least size that survives every way, 0 if none up to LARGEST does.
+    `signal`: how the first of them died; '' when the status was lost, or a smaller stack cannot be had.
+    """
+
+    stack_size: int
+    recursion_limit: int
+    survives: bool = False
+    ways: tuple[str, ...] = ()
+    signal: str = ''
+    smallest: int = 0
+    python: str = ''
+    took: float = 0.0
+    error: str = ''
 
 
 class Probe:
@@ -71,6 +89,7 @@ class Probe:
         return read(self.file, stack_size, recursion_limit) if self.file else None
 
     def _run(self, stack_size, recursion_limit, stop):
+        from .recursion_experiment import probe
         try:
             result = probe(stack_size, recursion_limit, on_progress=self._note, stop=stop, **self._how)
             self.result, self.error = result, result.error
@@ -95,7 +114,7 @@ def read(file: Path, stack_size: int, recursion_limit: int = 0) -> ProbeResult |
     document = read_json(file)
     values = document.get('result')
     limit = recursion_limit or sys.getrecursionlimit()
-    if document.get('key') != _key(stack_size, limit) or not isinstance(values, dict):
+    if not isinstance(values, dict) or document.get('key') != _key(stack_size, limit):
         return None
     plain = shallow(ProbeResult(0, 0))
     known = {name: values[name] for name, usual in plain.items() if isinstance(values.get(name), _TYPES[type(usual)])}
@@ -106,9 +125,15 @@ def read(file: Path, stack_size: int, recursion_limit: int = 0) -> ProbeResult |
 
 def _key(stack_size, recursion_limit):
     """Another build of Python, machine, C library or list of ways is another experiment."""
-    world = [sys.version, sys.executable, platform.machine(), platform.libc_ver(), list(WAYS), stack_size,
+    world = [sys.version, sys.executable, platform.machine(), platform.libc_ver(), list(_ways()), stack_size,
              recursion_limit]
     return hashlib.sha256(json.dumps(world).encode()).hexdigest()
+
+
+def _ways():
+    """Imported only where somebody asks or has asked, as all that makes the experiment."""
+    from .recursion_program import WAYS
+    return WAYS
 
 
 # -- what is said of it --------------------------------------------------------------------------------------
@@ -141,7 +166,7 @@ def _fate(result):
     if result.survives:
         return f'survives a recursion to the limit through C code; {needs}'
     by, more = f' by {result.signal}' if result.signal else '', ', ...' if len(result.ways) > 3 else ''
-    return (f'dies{by} in {len(result.ways)} of {len(WAYS)} ways to recurse through C code '
+    return (f'dies{by} in {len(result.ways)} of {len(_ways())} ways to recurse through C code '
             f'({", ".join(result.ways[:3])}{more}); {needs}')
 
 

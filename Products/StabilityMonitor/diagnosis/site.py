@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from ..blackboxreader import read
+from ..blackboxreader import read_samples
 from ..recording import runcontext
 from ..recording import threadstacks
 from ..recording.faulthandler_compat import FaultLog
@@ -116,7 +116,7 @@ class Site(Value):
 
 
 def _samples(recorder):
-    return tuple(read(bytes(recorder.buffer)).samples) if recorder else ()
+    return read_samples(recorder.buffer) if recorder else ()
 
 
 def text(path: Path, most: int = 1 << 20) -> str:

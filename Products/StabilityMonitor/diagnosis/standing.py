@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -106,8 +105,9 @@ class KnownIssues(Check):
 
 def with_own_pip(action: str, executable: str = sys.executable) -> str:
     """What to do in the environment of this very process: its own Python installs it, where that is one."""
-    if not Path(executable or '').name.startswith('python'):
+    if 'pip install' not in action or not Path(executable or '').name.startswith('python'):
         return action
+    import shlex  # rarely
     return re.sub(r'(?<!-m )\bpip install\b', lambda found: f'{shlex.quote(executable)} -m pip install', action)
 
 

@@ -16,9 +16,6 @@ from ..rundirectory import name_facts
 from ..rundirectory import process_is_there
 from ..rundirectory import read_json
 from ..runrecord import RunRecord
-from . import evidence
-from . import incident
-from . import verdict
 from .archive import Archive
 
 LOGGER = logging.getLogger('StabilityMonitor')
@@ -26,7 +23,6 @@ LOGGER = logging.getLogger('StabilityMonitor')
 
 def triage(base: Base, own: str = '', world=None, on_error=None) -> list[RunRecord]:
     """Judge and archive every dead run below `base` but `own`; those that this process archived, oldest first."""
-    world = world or evidence.World()
     archive, done = Archive(base), []
     for name in base.waiting():
         claimed = base.claim(name) if name != own else None
@@ -57,6 +53,9 @@ def _is_out_of_reach(path):
 
 def examine(path, world=None) -> RunRecord:
     """The record of the dead run in directory `path`; one of verdict "unreadable" if all else fails."""
+    from . import evidence  # most of this room is needed where somebody died
+    from . import incident
+    from . import verdict
     try:
         traces = evidence.collect(path, world or evidence.World())
         return incident.record(traces, verdict.judge(traces))

@@ -29,16 +29,17 @@ from ..reporting.renderers import render
 from ..reporting.report import build
 from ..reporting.tracetext import as_text
 from ..rundirectory import RUN_NAME
-from . import checkpages
+from . import checktab
 from . import drills
 from . import incidents
 from . import pages
 from . import threadpages
 from . import token
+from .hanging import ID
+from .hanging import LABEL
 from .permissions import MANAGE
 from .permissions import VIEW
 
-ID, LABEL = 'StabilityMonitor', 'Stability'
 STYLES = '++resource++stabilitymonitor/stability.css'
 _WWW = str(Path(__file__).parent.parent / 'www')
 _DRILL = 'drill'
@@ -56,7 +57,7 @@ class Page(PageTemplateFile):
         return getTrustedEngine()
 
 
-class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
+class StabilityMonitor(checktab.CheckPages, Item, Implicit):
     id = ID
     title = LABEL
     meta_type = 'Stability Monitor'

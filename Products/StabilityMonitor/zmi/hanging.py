@@ -3,7 +3,12 @@
 The Control Panel has no plug-in point: its panels are class attributes of `ApplicationManager`, and each
 of their classes carries its own `manage_options`.  So ours is a class attribute too.  Nothing is stored:
 without the product, the database holds no trace of it.
+
+The panel and its pages, two dozen modules, are imported when a person opens the first one.  What answers when the
+site hangs is not among them: it is asked through the run directory.
 """
+import functools
+
 from App.ApplicationManager import AltDatabaseManager
 from App.ApplicationManager import ApplicationManager
 from App.ApplicationManager import ConfigurationViewer
@@ -11,11 +16,11 @@ from App.ApplicationManager import DatabaseChooser
 from App.ApplicationManager import DebugManager
 from App.DavLockManager import DavLockManager
 from App.ZODBConnectionDebugger import ZODBConnectionDebugger
+from ComputedAttribute import ComputedAttribute
 
-from .controlpanel import ID
-from .controlpanel import LABEL
-from .controlpanel import StabilityMonitor
+from . import permissions  # noqa: F401 (Zope knows them before a page is opened)
 
+ID, LABEL = 'StabilityMonitor', 'Stability'
 #: Every class of the Control Panel that shows tabs, and the way from it to the Control Panel.
 PANELS = ((ApplicationManager, ''), (DatabaseChooser, '../'), (ConfigurationViewer, '../'), (DavLockManager, '../'),
           (DebugManager, '../'), (ZODBConnectionDebugger, '../'), (AltDatabaseManager, '../../'))
@@ -26,10 +31,16 @@ _PATH = f'/Control_Panel/{ID}/manage_main'
 def hang() -> None:
     """Hang the tab in; a second call changes nothing."""
     if ID not in vars(ApplicationManager):
-        setattr(ApplicationManager, ID, StabilityMonitor())
+        setattr(ApplicationManager, ID, ComputedAttribute(lambda panel: _tab().__of__(panel), 1))
     for panel, up in PANELS:
         if not any(map(_is_ours, panel.manage_options)):
             panel.manage_options += ({'label': LABEL, 'action': f'{up}{ID}/manage_main', 'path': _PATH},)
+
+
+@functools.lru_cache(maxsize=1)
+def _tab():
+    from .controlpanel import StabilityMonitor
+    return StabilityMonitor()
 
 
 def take_down() -> None:

@@ -20,9 +20,8 @@ from .signals import deadly_signals
 
 try:
     import fcntl
-    import termios
 except ImportError:                                     # Windows: such a pipe is not looked into
-    fcntl = termios = None
+    fcntl = None
 
 #: A full pipe is looked at so long, in so many steps: a reader that lives has read something by then.
 _PATIENCE, _LOOKS = 0.5, 10
@@ -134,6 +133,7 @@ def _standing_full(site):
 
 def _waiting(descriptor, kind):
     """Bytes that were written and not yet read."""
+    import termios  # a rare question, and a library of its own
     asked = termios.FIONREAD if kind == 'pipe' else termios.TIOCOUTQ
     with contextlib.suppress(OSError):
         return int.from_bytes(fcntl.ioctl(descriptor, asked, bytes(4)), sys.byteorder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import re
 import sys
 import threading
-import tracemalloc
+from _tracemalloc import is_tracing  # the module around it is large
 
 from .check import Check
 from .memory import started_with
@@ -65,7 +65,7 @@ def _switches(site):
     yield ('optimize', sys.flags.optimize, False, f'Python leaves out assertions (-{"O" * sys.flags.optimize}).',
            'What an assertion would have stopped goes on, perhaps into a crash.',
            'Take "-O" or PYTHONOPTIMIZE away and restart.')
-    yield ('tracemalloc', tracemalloc.is_tracing(), True, 'tracemalloc is on.',
+    yield ('tracemalloc', is_tracing(), True, 'tracemalloc is on.',
            'Each allocation is written down: it costs speed and much memory.',
            'Take PYTHONTRACEMALLOC or the call of tracemalloc.start away and restart.')
     yield ('tracing', threading.gettrace() is not None or threading.getprofile() is not None or bool(_tools()), True,
