@@ -3,6 +3,7 @@ import logging
 import re
 import signal
 import time
+import tracemalloc
 from datetime import UTC
 from datetime import datetime
 from logging.handlers import WatchedFileHandler
@@ -25,6 +26,7 @@ from Products.StabilityMonitor.diagnosis.site import Database
 from Products.StabilityMonitor.diagnosis.site import Interpreter
 from Products.StabilityMonitor.diagnosis.site import Site
 from Products.StabilityMonitor.diagnosis.site import ZopeFacts
+from Products.StabilityMonitor.diagnosis.site import text
 from Products.StabilityMonitor.recording import runcontext
 from Products.StabilityMonitor.records import Finding
 from Products.StabilityMonitor.records import Sample
@@ -548,3 +550,22 @@ def test_a_variable_that_was_changed_later(tmp_path):
 def test_a_title_that_was_written_over_the_environment(tmp_path, written_over, check):
     found, = look(check, proc=environ_file(tmp_path, written_over), environ=STARTED)
     assert found.severity == 'info' and 'not known' in found.title
+
+
+@pytest.mark.parametrize('size, most', [(0, 10), (9, 10), (10, 10), (11, 10), (40_000, 1 << 20), (40_000, 32_768)])
+def test_the_beginning_of_a_file_is_read(tmp_path, size, most):
+    path = tmp_path / 'file'
+    path.write_bytes(bytes(i % 50 + 48 for i in range(size)))
+    assert text(path, most) == path.read_text()[:most]
+    assert text(tmp_path / 'missing') == ''
+
+
+def test_a_small_file_takes_little_memory(tmp_path):
+    (tmp_path / 'file').write_text('small')
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        assert text(tmp_path / 'file') == 'small'
+        assert tracemalloc.get_traced_memory()[1] - before < 100_000
+    finally:
+        tracemalloc.stop()

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
@@ -23,6 +24,9 @@ from ..recording.faulthandler_compat import FaultLog
 from ..records import Sample
 from ..values import Value
 from ..values import fresh
+
+#: A file is read in pieces: to ask for a megabyte takes one, and for good, however small the file is.
+_PIECE = 1 << 14
 
 
 class Database(Value):
@@ -123,6 +127,7 @@ def text(path: Path, most: int = 1 << 20) -> str:
     """The beginning of a file, `most` bytes at the longest; '' where it cannot be read."""
     try:
         with path.open('rb') as file:
-            return file.read(most).decode('utf-8', 'replace')
+            pieces = iter(lambda: file.read(_PIECE), b'')
+            return b''.join(islice(pieces, -(-most // _PIECE)))[:most].decode('utf-8', 'replace')
     except (OSError, ValueError):
         return ''
