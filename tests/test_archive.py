@@ -91,6 +91,7 @@ def test_what_others_archive_or_remove_is_seen(archive):
 
 def test_evidence_is_kept_in_little_room(archive):
     run = DeadRun(archive.base.path).crashed().marked('SIGTERM', b'')
+    (run.path / 'bell').touch()
     archive.add(run.path, record(0, run=run.name))
     kept = archive.path / run.name
     assert sorted(path.name for path in kept.iterdir()) == [

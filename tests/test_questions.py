@@ -13,7 +13,9 @@ import pytest
 from programs.handshake import PATIENCE
 from programs.handshake import until
 
+from Products.StabilityMonitor import questions
 from Products.StabilityMonitor.errors import NoAnswer
+from Products.StabilityMonitor.questions import BELL
 from Products.StabilityMonitor.questions import FOLDER
 from Products.StabilityMonitor.questions import Inbox
 from Products.StabilityMonitor.questions import ask
@@ -123,8 +125,6 @@ class TestAnAnswer:
         assert run.calls == [] and run.names == []
 
     def test_that_cannot_be_written_harms_nobody(self, run, monkeypatch):
-        from Products.StabilityMonitor import questions
-
         def full(*args):
             raise OSError(28, 'No space left on device')
         with monkeypatch.context() as patch:
@@ -161,6 +161,47 @@ class TestNoAnswer:
             until(lambda: run.names)
             shutil.rmtree(run.path)
             assert 'has not answered' in asked.result()[0]
+
+
+class TestListening:
+
+    def test_costs_no_system_call_while_nobody_rings(self, run, monkeypatch):
+        run.age_folder()
+        run.inbox.listen()
+        run.leave()                                             # by an asker that does not ring
+        monkeypatch.setattr(os, 'stat', None)                   # would raise
+        run.inbox.listen()
+        monkeypatch.undo()
+        assert run.names == [f'{HEX}-stacks.ask']
+        run.inbox.look()
+        assert run.names == [f'{HEX}-stacks.answer'], 'who does not ring waits for the next look'
+
+    def test_who_asks_rings(self, run):
+        run.beat = lambda: [run.inbox.listen() for _ in iter(lambda: run.over.wait(0.01), True)]
+        run.age_folder()
+        with run:
+            assert [ask(run.path, 'stacks', PATIENCE)['call'] for _ in range(3)] == [1, 2, 3]
+
+    def test_where_files_cannot_be_mapped_the_folder_is_looked_at(self, tmp_path, monkeypatch):
+        def refused(*args):
+            raise OSError(19, 'No such device')
+        monkeypatch.setattr(questions.mmap, 'mmap', refused)
+        run = Run(tmp_path)
+        run.leave()
+        run.inbox.listen()
+        assert run.names == [f'{HEX}-stacks.answer']
+        run.inbox.detach()
+
+    def test_a_run_without_a_bell_is_asked_all_the_same(self, run):
+        (run.path / BELL).unlink()                              # as one of an older release
+        with run:
+            assert ask(run.path, 'stacks', PATIENCE)['call'] == 1
+
+    def test_a_forked_child_lets_go_of_the_bell(self, run):
+        bell = run.inbox._bell
+        run.inbox.detach()
+        run.inbox.detach()
+        assert bell.closed
 
 
 class TestLooking:

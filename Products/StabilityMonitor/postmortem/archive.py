@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from ..errors import NoSuchRun
 from ..interfaces import IArchive
+from ..questions import BELL
 from ..questions import FOLDER as QUESTIONS
 from ..records import Instance
 from ..records import from_isotime
@@ -161,6 +162,7 @@ def _named_start(name):
 def _slim(path):
     """Keep the evidence in little room: no empty marks, no preallocated tails, the black box compressed."""
     shutil.rmtree(path / QUESTIONS, ignore_errors=True)
+    (path / BELL).unlink(missing_ok=True)
     for mark in filter(Path.is_file, path.glob('*.mark')):
         written = len(mark.read_bytes().rstrip(b'\0'))
         if written:
