@@ -112,7 +112,7 @@ class TestRunRecord:
 
 
 @pytest.mark.parametrize('value', [RECORD, RECORD.instance, RECORD.evidence[0], records.Frame('f', 1, 'g'),
-                                   records.Sample(0.0, 0.0), records.Finding('a', 'ok', 'b')])
+                                   records.Finding('a', 'ok', 'b')])
 def test_values_are_frozen(value):
     with pytest.raises(AttributeError):
         setattr(value, value.FIELDS[0], 'x')

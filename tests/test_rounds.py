@@ -41,7 +41,8 @@ def life(tmp_path, monkeypatch):
     box.seal(buffer)
     return SimpleNamespace(
         recorder=recorder, findings=Findings(), context={}, directory=SimpleNamespace(path=tmp_path),
-        base=SimpleNamespace(file_mode=0o600), gauge=None, trace_log=None, mark_files=dict, checks=tuple,
+        base=SimpleNamespace(file_mode=0o600), gauge=None, trace_log=None, mark_files=dict,
+        inspections=tuple, check_handler=lambda: None,
         options=SimpleNamespace(slow_request=0.2, stall=0.5, sample_interval=0.01))
 
 
@@ -49,7 +50,7 @@ class Threads:
     """Stands for the ThreadWatch: states that a test says, and how often they were asked for."""
 
     def __init__(self, tell):
-        self.tell, self.spins, self.asked = tell, False, 0
+        self.tell, self.spins, self.asked, self.fresh = tell, False, 0, {}
 
     def look(self):
         pass
@@ -316,7 +317,7 @@ class TestTheLoopOfTheServer:
 
     def test_is_looked_at_in_each_round_and_at_each_beat_while_it_stands(self, rounds):
         loop = rounds.loop = SimpleNamespace(place=('a place',), stood=0.0, looks=0)
-        loop.look = lambda: setattr(loop, 'looks', loop.looks + 1)
+        loop.look = lambda reading: setattr(loop, 'looks', loop.looks + 1)
         watching(rounds, tuple)
         rounds.start()
         until(lambda: loop.looks > 2)
@@ -368,17 +369,27 @@ class TestTheParts:
         finding, = rounds.life.findings
         assert finding.id == 'dead-man' and 'timer_create' in finding.detail and rounds.deadman is None
 
-    @pytest.mark.parametrize('stall, cpu', [(0.5, 0.005), (30, 0.03), (60, 0.06), (3600, 0.1)])
-    def test_the_threads_are_given_processor_time_after_the_stall(self, life, switches, stall, cpu):
+    @pytest.mark.parametrize('stall, cpu, each', [
+        (0.5, 0.005, 4), (30, 0.03, 250), (60, 0.06, 500), (3600, 0.1, 30000), (0.01, 0.005, 1)])
+    def test_the_threads_are_given_processor_time_after_the_stall(self, life, switches, stall, cpu, each):
         life.options.stall = stall
         with beating(life) as rounds:
-            until(lambda: rounds.heartbeat.beats > ROUND)
+            until(lambda: rounds.heartbeat.beats > 4 * ROUND)
         (path, timeout, given, mode), switch = switches[0]
-        assert (path, timeout, mode) == (life.directory.path, stall, 0o600) and given == pytest.approx(cpu)
+        assert (path, mode) == (life.directory.path, 0o600) and given == pytest.approx(cpu)
+        least = max(stall, 3 * life.options.sample_interval)
+        assert least <= timeout <= least * 13 / 12, 'so long after the last beat, or a little longer'
         beats = rounds.heartbeat.beats
-        assert switch.calls.count('check') == (beats - 1) // ROUND + 1 and switch.calls.count('own') == beats
-        assert switch.calls.count('threads') == 1, 'none has come or gone'
+        assert switch.calls.count('own') == (beats - 1) // each + 1 and switch.calls.count('threads') == 1
         assert switch.calls[-1] == 'disarmed' and not list(life.findings)
+
+    def test_what_other_code_may_have_done_is_inspected_in_turn(self, life, switches):
+        life.inspections = lambda: (inspect,)
+        inspect, seen = lambda: seen.append(rounds.heartbeat.beats), []
+        with beating(life) as rounds:
+            until(lambda: len(seen) == 3)
+        assert seen == [ROUND, 5 * ROUND, 9 * ROUND], 'after the host, before the dead-man switch and the inbox'
+        assert switches[0][1].calls.count('check') in (2, 3)
 
     def test_a_thread_that_begins_to_serve_is_guarded_from_the_next_round_on(self, life, switches):
         with beating(life):

@@ -40,6 +40,8 @@ class World:
         return self.had
 
     def looks(self, doing, count=1, pause=PAUSE):
+        if doing != self.doing:
+            self.had = self.had and Reading(self.had.cpu + 0.001, self.had.turns + 1)
         self.doing = doing
         for _ in range(count):
             self.now += pause
@@ -124,6 +126,7 @@ def test_one_that_serves_requests_itself(world):
     world.recorder.begin('GET', '/takes/long')
     assert world.looks(BLOCKED, 9) == 0 and world.loop.place == ()
     world.recorder.end(200)
+    world.had = Reading(2.0, 52)
     assert world.looks(BLOCKED, 9) == 80
 
 
@@ -132,6 +135,18 @@ def test_a_request_of_another_thread_does_not_matter(world):
     thread.start()
     thread.join()
     assert world.looks(BLOCKED, 7) == 60
+
+
+def test_whose_turns_are_known_by_a_reading_need_not_be_looked_at(world):
+    stacks = []
+    world.loop.stack = lambda ident: stacks.append(1) or LISTENS
+    for turns in range(60, 70):
+        world.now += PAUSE
+        world.loop.look(Reading(1.0, turns))
+    assert stacks == [] and world.loop.place == ()
+    world.now += PAUSE
+    world.loop.look(Reading(1.0, 69))
+    assert stacks == [1] and world.loop.stood == 0
 
 
 def test_the_stack_of_one_thread_is_whole():

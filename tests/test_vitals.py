@@ -1,5 +1,6 @@
 """Vital signs: from a recorded /proc, from none at all, and of this very process."""
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -10,7 +11,8 @@ import pytest
 from Products.StabilityMonitor.recording.vitals import Vitals
 from Products.StabilityMonitor.recording.vitals import counter
 
-PROC = Path(__file__).parent / 'data' / 'proc_v1'
+CHECKOUT = Path(__file__).parent.parent
+PROC = CHECKOUT / 'tests' / 'data' / 'proc_v1'
 GROUP = PROC / 'fs/memory/system.slice/zope.service'
 CGROUP = {'counter_file': str(GROUP / 'memory.oom_control'), 'current_file': str(GROUP / 'memory.usage_in_bytes'),
           'limit': 1073741824}
@@ -25,6 +27,7 @@ def test_a_recorded_proc():
     vitals = Vitals(CGROUP, PROC)
     before = time.time()
     vitals.look()
+    vitals.look_at_host()
     sample = vitals.sample(3, 2, 4)
     vitals.detach()
     assert sample.rss == 25600 * os.sysconf('SC_PAGESIZE')
@@ -93,6 +96,7 @@ def test_nonsense_in_the_files_is_unknown(tmp_path):
     (tmp_path / 'counter').write_bytes(b'\xff')
     vitals = Vitals({'counter_file': tmp_path / 'counter', 'current_file': tmp_path / 'none'}, tmp_path)
     vitals.look()
+    vitals.look_at_host()
     sample = vitals.sample(0, 0, 0)
     vitals.detach()
     assert (sample.rss, sample.threads, sample.host_kills, sample.cgroup_kills) == (-1, -1, -1, -1)
@@ -144,3 +148,43 @@ def test_this_process():
     (b'', -1), (b'oom_kill\n', -1), (b'oom_kill x\n', -1), (b'oom_kill -1\n', -1)])
 def test_counters(text, value):
     assert counter(text, b'oom_kill') == value
+
+
+@pytest.mark.parametrize('limit', [1 << 30, -1])
+def test_a_limit_may_be_reached_before_the_next_look(tmp_path, limit):
+    file = tmp_path / 'memory.current'
+    file.write_text('1000')
+    vitals = Vitals({'current_file': file, 'limit': limit}, PROC)
+    vitals.look()
+    file.write_text('2000')
+    assert vitals.sample(0, 0, 0).cgroup_current == (2000 if limit > 0 else 1000)
+    vitals.look()
+    assert vitals.sample(0, 0, 0).cgroup_current == 2000
+    vitals.detach()
+
+
+def test_threads_that_were_counted_already_are_not_counted_again():
+    vitals = Vitals(CGROUP, PROC)
+    vitals.look(threads=7)
+    assert vitals.sample(0, 0, 0).threads == 7
+    vitals.look()
+    assert vitals.sample(0, 0, 0).threads == 11
+    vitals.detach()
+
+
+@linux
+@pytest.mark.parametrize('kind', ['file', 'pipe'])
+def test_what_is_written_to_stderr_shows_at_once_where_it_is_a_file(tmp_path, kind):
+    program = """if True:
+        import os, sys
+        from Products.StabilityMonitor.recording.vitals import Vitals
+        vitals = Vitals({})
+        vitals.look()
+        before = vitals.sample(0, 0, 0).stderr_size
+        os.write(2, b'four')
+        print(before, vitals.sample(0, 0, 0).stderr_size)
+    """
+    with open(tmp_path / 'stderr', 'w') as file:
+        done = subprocess.run([sys.executable, '-c', program], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT,
+                              stderr=file if kind == 'file' else subprocess.PIPE)
+    assert done.stdout.split() == ['0', '4' if kind == 'file' else '0']

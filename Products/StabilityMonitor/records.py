@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC
 from datetime import datetime
+from typing import NamedTuple
 
 from .values import Value
 
@@ -147,8 +148,8 @@ class LogLine(Value):
     cut: bool = False
 
 
-class Sample(Value):
-    """Vital signs at one moment.  -1 stands for "not known on this system"."""
+class Sample(NamedTuple):
+    """Vital signs at one moment.  -1 stands for "not known on this system".  A tuple: one is made each second, cold."""
 
     time: float
     monotonic: float

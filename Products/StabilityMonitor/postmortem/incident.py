@@ -39,7 +39,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         requests=tuple(_request(r, ended, r.ident == crashed) for r in (box.in_flight if box else ())),
         recent=tuple(_request(r, ended) for r in reversed(box.finished if box else ())),
         threads=threads, native=tuple(shallow(f) for f in (traces.dump.native if traces.dump else ())),
-        samples=tuple(shallow(s) | {'time': isotime(s.time)} for s in (box.samples if box else ())),
+        samples=tuple(s._asdict() | {'time': isotime(s.time)} for s in (box.samples if box else ())),
         log=tuple(_log_line(line) for line in (box.log if box else ())),
         notes=tuple(map(hangnotes.to_json, box.notes if box else ())),
         hangs=hangnotes.hangs(box.notes if box else (), ended), compiled_modules=_modules(traces),

@@ -11,7 +11,7 @@ import time
 
 from .aside import in_background
 
-#: What changes slowly, or is other code's doing, is looked at each so many beats.
+#: What changes slowly is looked at each so many beats.
 ROUND = 10
 #: A mark counts as survived when the process still beats so many beats after it was first seen.
 SURVIVED_AFTER = 2
@@ -24,14 +24,15 @@ def _nothing():
 class Heartbeat(threading.Thread):
     """Beats every `interval` seconds.
 
-    `duties` are called at each beat, `rounds` at each tenth, `in_thread` once at first, and `before_each` before each
-    of them, which costs next to nothing.  What is appended to `errands` is called once, in the background.
+    `duties` are called at each beat, `rounds` at each tenth, and with them one of the `inspections`, which take turns;
+    `in_thread` once at first, and `before_each` before each of them, which costs next to nothing.  What is appended to
+    `errands` is called once, in the background.
     """
 
-    def __init__(self, interval: float, duties, findings, in_thread=lambda: None, rounds=()):
+    def __init__(self, interval: float, duties, findings, in_thread=lambda: None, rounds=(), inspections=()):
         super().__init__(name='StabilityMonitor heartbeat', daemon=True)
         self.interval = interval
-        self.duties, self.rounds = list(duties), list(rounds)
+        self.duties, self.rounds, self.inspections = list(duties), list(rounds), list(inspections)
         self.beats = 0
         self.findings = findings
         self.in_thread, self.before_each = in_thread, _nothing
@@ -51,13 +52,16 @@ class Heartbeat(threading.Thread):
         while self.errands:
             in_background(functools.partial(self._run, self.errands.pop(0)))
         if self.beats % ROUND == 0:
-            self._fulfil(self.rounds)
-        self._fulfil(self.duties)
+            self._fulfil(self.rounds, self.rounds)
+            self.inspections[:] = self.inspections[1:] + self.inspections[:1]
+            self._fulfil(self.inspections, self.inspections[-1:])
+        self._fulfil(self.duties, self.duties)
         self.beats += 1
         self.last = time.monotonic()
 
-    def _fulfil(self, duties):
-        for duty in tuple(duties):
+    def _fulfil(self, duties, due):
+        """Call those that are `due`; one that fails is taken out of `duties`."""
+        for duty in tuple(due):
             try:
                 self.before_each()
             except Exception as error:
@@ -91,20 +95,27 @@ class SurvivedMarks:
     def __init__(self, recorder, files):
         self.recorder, self.files = recorder, files
         self._seen = {name: [0] * (SURVIVED_AFTER + 1) for name in files}
+        self._settled = None                            # where the files stand while there is nothing new
 
     def watch(self, name: str, file) -> None:
         self._seen[name] = [0] * (SURVIVED_AFTER + 1)
         self.files[name] = file
 
     def check(self) -> None:
-        for name, file in self.files.items():
-            lengths = self._seen[name]
-            if file.position == lengths[0] == lengths[1] == lengths[-1]:
-                continue                                # nothing new
-            lengths.append(file.length)
-            del lengths[0]
-            if lengths[0]:
-                self.recorder.survived(name, lengths[0])
+        positions = [file.position for file in self.files.values()]
+        if positions != self._settled:
+            news = [self._is_new(*item) for item in self.files.items()]
+            self._settled = None if any(news) else positions
+
+    def _is_new(self, name, file):
+        lengths = self._seen[name]
+        if file.position == lengths[0] == lengths[1] == lengths[-1]:
+            return False
+        lengths.append(file.length)
+        del lengths[0]
+        if lengths[0]:
+            self.recorder.survived(name, lengths[0])
+        return True
 
 
 class Workers:
@@ -112,7 +123,7 @@ class Workers:
 
     def __init__(self, recorder):
         self.recorder = recorder
-        self._idle = set()
+        self._idle, self.counted = set(), 0
 
     def look(self) -> None:
         """Find the threads of waitress, which serve even if they have not had a request yet.
@@ -120,8 +131,9 @@ class Workers:
         Not by `threading.enumerate`: a stuck thread may hold its lock.
         """
         self._idle = {t for t in dict(threading._active).values() if t.name.startswith('waitress-')}
+        self.count()
 
-    def count(self) -> tuple[list[float], int]:
-        """(when each request in flight began, monotonic; the number of threads that serve)"""
-        serving = self._idle.union([slot.thread for slot in list(self.recorder.slots.values())])
-        return [began for _, began in self.recorder.in_flight()], len(serving)
+    def count(self) -> int:
+        """How many threads serve; `counted` afterwards."""
+        self.counted = len(self._idle.union([slot.thread for slot in list(self.recorder.slots.values())]))
+        return self.counted

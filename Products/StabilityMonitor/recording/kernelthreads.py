@@ -1,8 +1,7 @@
 """What the kernel tells of the threads of this process, and of the descriptors that they wait for.
 
 Everything is optional: where the kernel refuses, a thread has ended meanwhile, or on another system, the
-answer is None, '' or empty; never an exception.  Files that cannot block are read with the GIL held: beside
-a busy thread each system call that lets go of it would cost five milliseconds to get it back.
+answer is None, '' or empty; never an exception.
 """
 from __future__ import annotations
 
@@ -14,8 +13,10 @@ import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from ..values import Value
+from . import procfiles
 from .systemcalls import call_names
 from .systemcalls import machine as this_machine
 
@@ -30,9 +31,9 @@ _POLLED = 64
 _NET_SIZE = 1 << 16
 
 
-class Reading(Value):
+class Reading(NamedTuple):
     """How much a thread has had of the processor: seconds, and how many times (-1: not known); and for how many
-    seconds it was ready for one that others had."""
+    seconds it was ready for one that others had.  A tuple: one is made of each thread in each round."""
 
     cpu: float
     turns: int = -1
@@ -85,16 +86,20 @@ class KernelThreads:
 
     def reading(self, tid: int) -> Reading | None:
         """Cheap: about 5 us."""
-        fields = _bytes(f'{self._tasks}/{tid}/schedstat').split()
-        if len(fields) == 3 and fields[0] != b'0' and all(map(bytes.isdigit, fields)):
-            return Reading(int(fields[0]) / 1e9, int(fields[2]), int(fields[1]) / 1e9)
-        return _ticks(_status(_bytes(f'{self._tasks}/{tid}/stat'))[2])
+        fields = procfiles.read_short(f'{self._tasks}/{tid}/schedstat').split()
+        try:
+            ran, waited, turns = map(int, fields)
+        except ValueError:
+            ran = 0
+        if ran > 0:
+            return Reading(ran / 1e9, turns, waited / 1e9)
+        return _ticks(_status(procfiles.read(f'{self._tasks}/{tid}/stat'))[2])
 
     def task(self, tid: int) -> Task | None:
-        comm, state, _ = _status(_bytes(f'{self._tasks}/{tid}/stat'))
+        comm, state, _ = _status(procfiles.read(f'{self._tasks}/{tid}/stat'))
         if not state:
             return None
-        call, arguments, pointer = self._call(_bytes(f'{self._tasks}/{tid}/syscall').split())
+        call, arguments, pointer = self._call(procfiles.read(f'{self._tasks}/{tid}/syscall').split())
         return Task(tid, comm, state, self.reading(tid), call, arguments, pointer)
 
     def _call(self, fields):
@@ -141,7 +146,7 @@ class KernelThreads:
         """The peer of a socket that is not connected yet, from the kernel's table of TCP connections."""
         inode = link[8:-1].encode()
         for table in ('tcp', 'tcp6'):
-            for line in _bytes(f'{self._self}/net/{table}', _NET_SIZE).splitlines():
+            for line in procfiles.read(f'{self._self}/net/{table}', _NET_SIZE).splitlines():
                 fields = line.split()
                 if len(fields) > 9 and fields[9] == inode:
                     return _hexadecimal_address(fields[2])
@@ -173,7 +178,7 @@ class KernelThreads:
         return address_of(self.memory(address, min(size, 128)))
 
     def process_name(self, pid: int) -> str:
-        return _bytes(str(self._proc / str(pid) / 'comm')).decode('utf-8', 'replace').strip()
+        return procfiles.read(str(self._proc / str(pid) / 'comm')).decode('utf-8', 'replace').strip()
 
     def by_stack(self, idents, tasks) -> dict[int, int]:
         """{ident: tid} for threads that Python has no native id of: a POSIX ident lies at the upper end of the
@@ -181,7 +186,7 @@ class KernelThreads:
         if not idents or not tasks:
             return {}
         mappings = [tuple(int(bound, 16) for bound in line.split(b' ', 1)[0].split(b'-'))
-                    for line in _bytes(f'{self._self}/maps', 1 << 22).splitlines() if b'-' in line]
+                    for line in procfiles.read(f'{self._self}/maps', 1 << 22).splitlines() if b'-' in line]
         mapping_of = {address: next((m for m in mappings if m[0] <= address < m[1]), None)
                       for address in [*idents, *(task.stack_pointer for task in tasks)]}
         return {ident: task.tid for ident in idents for task in tasks
@@ -206,7 +211,7 @@ def peer_of(descriptor: int) -> str:
     """The address at the other end.  Not by `socket.socket(fileno=)`, which may make the descriptor non-blocking."""
     try:
         buffer, size = ctypes.create_string_buffer(128), ctypes.c_uint(128)
-        refused = _LIBC.getpeername(descriptor, buffer, ctypes.byref(size))
+        refused = procfiles.LIBC.getpeername(descriptor, buffer, ctypes.byref(size))
         return '' if refused else address_of(buffer.raw[:size.value])
     except AttributeError:
         return ''
@@ -253,35 +258,4 @@ def _ticks(fields):
         return None
 
 
-def _library():
-    try:
-        library = ctypes.PyDLL(None)                    # unlike CDLL, it keeps the GIL during a call
-        return library if hasattr(library, 'getpeername') else None
-    except (OSError, TypeError):
-        return None
-
-
-def _bytes(path, size=1024):
-    """The first `size` bytes of a file of /proc; b'' if there is none."""
-    if _LIBC is None:
-        return b''
-    file = _LIBC.open(os.fsencode(path), os.O_RDONLY | os.O_CLOEXEC)
-    if file < 0:
-        return b''
-    try:
-        return _whole(file, size)
-    finally:
-        _LIBC.close(file)
-
-
-def _whole(file, size):
-    """/proc gives long files page by page."""
-    parts, buffer = [], ctypes.create_string_buffer(min(size, 1 << 12))
-    while size > 0 and (got := _LIBC.read(file, buffer, ctypes.c_size_t(min(size, len(buffer))))) > 0:
-        parts.append(buffer.raw[:got])
-        size -= got if len(buffer) > 1024 else size     # short ones come at once
-    return b''.join(parts)
-
-
-_LIBC = _library()
 _RUNTIME = _runtime()

@@ -244,13 +244,13 @@ class Recorder:
                                 len(name), len(text), name, text)
         self.words[at // 8] = number
 
-    def sample(self, s) -> None:
+    def sample(self, sample) -> None:
+        """Keep a records.Sample."""
         number = next(self._sample_numbers)
         at = box.SAMPLES.at(number)
         self.words[at // 8] = 0
         box.sample_entry.pack_into(
-            self.buffer, at + 8, s.time, s.monotonic, s.rss, s.cpu, s.threads, s.descriptors, s.in_flight,
-            s.overdue, s.workers, 0, s.cgroup_current, s.cgroup_limit, s.cgroup_kills, s.host_kills, s.stderr_size)
+            self.buffer, at + 8, *sample[:9], 0, *sample[9:])
         self.words[at // 8] = number
 
     def note(self, note) -> None:
@@ -269,12 +269,5 @@ class Recorder:
 
     def in_flight(self) -> list[tuple[Slot, float]]:
         """Slots with a request, and the monotonic time at which it began."""
-        found = []
-        for slot in list(self.slots.values()):
-            if slot.on:
-                found.append((slot, self.began(slot)))
-        return found
-
-    def began(self, slot: Slot) -> float:
-        """When the request of a slot began, monotonic."""
-        return self.doubles[(slot.half_offsets[slot.half] + 16) // 8]
+        return [(slot, self.doubles[(slot.half_offsets[slot.half] + 16) // 8])
+                for slot in list(self.slots.values()) if slot.token is not _CLOSED]

@@ -1,10 +1,13 @@
 """The rounds of the heartbeat: all that is looked after while a run lives, and what it can be asked.
 
-Duties are done at each beat, rounds at each tenth; see `heartbeat`.
+Duties are done at each beat, rounds at each tenth, inspections in turn, one a round; see `heartbeat`.  A second after
+the last beat nothing is in the processor's caches any more: what is called then costs ten times as much as at once,
+so that each call that a beat can do without counts.
 """
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 
 from ..questions import Inbox
@@ -29,6 +32,8 @@ from .vitals import Vitals
 #: Processor time that the heartbeat uses in each second in which it waits for a GIL that is held.
 _WAITING = 0.001
 _LEAST_CPU, _MOST_CPU = 0.005, 0.1
+#: The timer of the heartbeat is started anew so many times before it would run out.
+_REARMED = 12
 
 
 class Rounds:
@@ -43,16 +48,18 @@ class Rounds:
         self.loop = ServerLoop(self.recorder, ROUND * self.options.sample_interval)
         self.hangs = Hangs(self.recorder, self.observe, life.findings, self.options.stall, self.loop.is_left)
         self.deadman = self.inbox = None
-        self._begun = time.monotonic(), 0
+        self._begun, self.oldest = (time.monotonic(), 0), 0.0       # of the requests in flight: its age in seconds
         self._marks = SurvivedMarks(self.recorder, life.mark_files())
         duties = [self.take_sample, self._look_for_slow, self._marks.check, self.recorder.release_dead_slots]
-        rounds = [self.vitals.look, self.workers.look, self.threads.look, self._look_for_deadlock,
-                  self._look_for_spinning, self._look_at_loop, *life.checks()]
+        rounds = [self.threads.look, self._look_at_vitals, self.workers.look, self._look_for_deadlock,
+                  self._look_for_spinning, self._look_at_loop, life.check_handler]
         if life.gauge:
             rounds.append(life.gauge.look)
         if life.trace_log:
             duties.append(self._write_trace_log)
-        self.heartbeat = Heartbeat(self.options.sample_interval, duties, life.findings, self._in_thread, rounds)
+        inspections = [self.vitals.look_at_host, *life.inspections()]
+        self.heartbeat = Heartbeat(self.options.sample_interval, duties, life.findings, self._in_thread, rounds,
+                                   inspections)
 
     def start(self) -> None:
         begin_aside()
@@ -71,15 +78,19 @@ class Rounds:
             interval = self.options.sample_interval
             timeout = max(self.options.stall, 3 * interval)
             cpu = min(max(timeout * _WAITING, _LEAST_CPU), _MOST_CPU)
-            self.deadman = DeadMan(self.life.directory.path, timeout, cpu, self.life.base.file_mode)
+            self._rearmed_each = max(1, int(timeout / _REARMED / interval))
+            self.deadman = DeadMan(self.life.directory.path, timeout + (self._rearmed_each - 1) * interval, cpu,
+                                   self.life.base.file_mode)
             self._marks.watch('deadman', self.deadman.file)
-            self.heartbeat.rounds[:0] = [self._guard_threads, self.deadman.check]
+            self.heartbeat.rounds.insert(0, self._guard_threads)
+            self.heartbeat.inspections.append(self.deadman.check)
             self.heartbeat.duties.insert(0, self._rearm)
             self.heartbeat.before_each = self._keep_threads_armed
 
     def _rearm(self):
-        with self._disarmed_on_error():
-            self.deadman.rearm()
+        if self.heartbeat.beats % self._rearmed_each == 0:
+            with self._disarmed_on_error():
+                self.deadman.rearm()
 
     def _keep_threads_armed(self):
         """Before each duty: the work of the last one, or a wait for the GIL, may have used up much of the time."""
@@ -116,24 +127,29 @@ class Rounds:
         with self.life.findings.guarded('inbox', 'Questions from outside, as by "stabilitymonitor stacks", get no '
                                         'answer.', 'Make the directory writable for the user of Zope, and restart.'):
             self.inbox = Inbox(self.life.directory.path, {'stacks': self.tell_stacks}, aside)
-            self.heartbeat.duties.append(self.inbox.look)
+            self.heartbeat.duties.append(self.inbox.listen)
+            self.heartbeat.inspections.append(self.inbox.look)
 
     # -- at each beat --------------------------------------------------------------------------------
 
     def take_sample(self) -> None:
-        now, (busy, serving) = time.monotonic(), self.workers.count()
-        overdue = sum(now - began > self.options.stall for began in busy)
+        busy, now = [began for _, began in self.recorder.in_flight()], time.monotonic()
+        self.oldest = now - min(busy, default=now)
+        is_late = self.oldest > self.options.stall
+        overdue = sum([now - began > self.options.stall for began in busy]) if is_late else 0
+        serving = self.workers.count() if is_late else self.workers.counted
         self.recorder.sample(self.vitals.sample(len(busy), overdue, serving))
         self.hangs.look(busy, serving, now)
         if self.hangs.loop_stands:
             self._look_at_loop()                        # so that its end is seen at once
 
+    def _look_at_vitals(self):
+        self.vitals.look(len(self.threads.fresh))
+
     def _look_for_slow(self):
-        """Aside, where there is something to see: to look at many deep stacks takes processor time."""
-        if self.slow.watches():
+        """Aside: to look at many deep stacks takes processor time."""
+        if self.oldest >= self.slow.watched_from or self.slow.watches():
             aside(self.slow.look)
-        else:
-            self.slow.look()
 
     def _write_trace_log(self):
         aside(self.life.trace_log.write)
@@ -173,7 +189,7 @@ class Rounds:
         return max(0, number - first) / (now - before) if now > before else 0.0
 
     def _look_at_loop(self):
-        self.loop.look()
+        self.loop.look(self.threads.fresh.get(threading.main_thread().native_id))
         self.hangs.look_at_loop(self.loop.place, self.loop.stood)
 
     # -- when it is asked ------------------------------------------------------------------------------
@@ -197,6 +213,6 @@ class Rounds:
     def detach(self) -> None:
         """In a forked child."""
         loglater.start_anew()
-        self.vitals.detach()
-        if self.deadman:
-            self.deadman.detach()
+        for part in (self.vitals, self.inbox, self.deadman):
+            if part:
+                part.detach()

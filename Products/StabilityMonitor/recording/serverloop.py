@@ -12,6 +12,7 @@ import time
 from .activity import listens
 from .activity import loop_in
 from .kernelthreads import KernelThreads
+from .kernelthreads import Reading
 from .threads import frames_of
 from .threads import stack_of
 
@@ -23,7 +24,7 @@ class ServerLoop:
     """`look` is called about every `pause` seconds; then `place` and `stood` tell.
 
     place    the Spots of MainThread where it stands outside the loop; () while it is in there, or in none, or serves
-    stood    for how many seconds it has been seen in that place without a turn on a processor
+    stood    for how many seconds it has been in that place without a turn on a processor
     """
 
     def __init__(self, recorder, pause: float, clock=time.monotonic, kernel=None, stack=stack_of):
@@ -33,12 +34,16 @@ class ServerLoop:
         self._caller = self._reading = None             # code that calls the loop; what MainThread had of processors
         self._since = self._looked = 0.0
 
-    def look(self) -> None:
-        main, now = threading.main_thread(), self.clock()
-        seen = self._outside(main), self.kernel.reading(main.native_id)
-        if seen != (self.place, self._reading) or now - self._looked > _SUSPENDED * self.pause:
+    def look(self, reading: Reading | None = None) -> None:
+        """`reading`: what MainThread has had of processors by now, where somebody has just read that."""
+        main, now, before = threading.main_thread(), self.clock(), self.place
+        reading = reading or self.kernel.reading(main.native_id)
+        goes_on = reading != self._reading or now - self._looked > _SUSPENDED * self.pause
+        if before or not goes_on or self._caller is None or not _tells_all(reading):
+            self.place = self._outside(main)
+        if goes_on or self.place != before and not _tells_all(reading):
             self._since = now
-        self.place, self._reading, self._looked = *seen, now
+        self._reading, self._looked = reading, now
         self.stood = now - self._since if self.place else 0.0
 
     def is_left(self) -> bool:
@@ -57,3 +62,8 @@ class ServerLoop:
     def _serves(self, main):
         """Where MainThread serves requests itself, one that takes long is none of the loop's matter."""
         return any(slot.ident == main.ident for slot, _ in self.recorder.in_flight())
+
+
+def _tells_all(reading):
+    """Whether who has the same reading again has not had a processor meanwhile: then its stack is the same, too."""
+    return reading is not None and reading.turns >= 0

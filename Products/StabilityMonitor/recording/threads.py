@@ -20,6 +20,7 @@ from ..records import ThreadState
 from ..values import Value
 from . import activity
 from .kernelthreads import KernelThreads
+from .kernelthreads import Reading
 from .kernelthreads import Task
 from .kernelthreads import waits_for_interpreter
 from .spots import Spot
@@ -57,6 +58,12 @@ class ThreadWatch:
         """Read how much of the processor each thread has had by now."""
         readings = {tid: self.kernel.reading(tid) for tid in self.kernel.ids()}
         self._readings.append((self.clock(), readings))
+
+    @property
+    def fresh(self) -> dict[int, Reading | None]:
+        """{native id: what the last look has read of it}; {} when that is not just now."""
+        taken, readings = self._readings[-1] if self._readings else (0, {})
+        return readings if self.clock() - taken < LEAST_SECONDS else {}
 
     def busiest(self) -> dict[int, float]:
         """{native id: share of the time between the last two looks that it had a processor, or was ready for one}"""
