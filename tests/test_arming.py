@@ -391,7 +391,7 @@ class TestTheRunDirectory:
 
     def test_everything_is_there_and_for_us_alone(self, start):
         victim = start('serve').go()
-        until(lambda: (victim.path / 'deadman.mark').exists())
+        until(lambda: (victim.path / 'deadman.mark').exists() and (victim.path / 'deadman.mark').stat().st_size)
         names = {path.name for path in victim.path.iterdir()}
         assert names >= {'blackbox.sbr', 'context.json', 'serving.json', 'lock', 'faults.mark', 'SIGTERM.mark'}
         for path in victim.path.iterdir():

@@ -119,7 +119,7 @@ class SurvivedMarks:
 
 
 class Workers:
-    """Which threads serve, and since when each has had its request."""
+    """Which threads serve; `counted` is how many there were when somebody counted last."""
 
     def __init__(self, recorder):
         self.recorder = recorder
@@ -134,6 +134,6 @@ class Workers:
         self.count()
 
     def count(self) -> int:
-        """How many threads serve; `counted` afterwards."""
+        """How many threads serve now."""
         self.counted = len(self._idle.union([slot.thread for slot in list(self.recorder.slots.values())]))
         return self.counted

@@ -48,7 +48,8 @@ class Rounds:
         self.loop = ServerLoop(self.recorder, ROUND * self.options.sample_interval)
         self.hangs = Hangs(self.recorder, self.observe, life.findings, self.options.stall, self.loop.is_left)
         self.deadman = self.inbox = None
-        self._begun, self.oldest = (time.monotonic(), 0), 0.0       # of the requests in flight: its age in seconds
+        self._begun = time.monotonic(), 0
+        self._oldest = 0.0                              # the age of the oldest request in flight, in seconds
         self._marks = SurvivedMarks(self.recorder, life.mark_files())
         duties = [self.take_sample, self._look_for_slow, self._marks.check, self.recorder.release_dead_slots]
         rounds = [self.threads.look, self._look_at_vitals, self.workers.look, self._look_for_deadlock,
@@ -134,8 +135,8 @@ class Rounds:
 
     def take_sample(self) -> None:
         busy, now = [began for _, began in self.recorder.in_flight()], time.monotonic()
-        self.oldest = now - min(busy, default=now)
-        is_late = self.oldest > self.options.stall
+        self._oldest = now - min(busy, default=now)
+        is_late = self._oldest > self.options.stall
         overdue = sum([now - began > self.options.stall for began in busy]) if is_late else 0
         serving = self.workers.count() if is_late else self.workers.counted
         self.recorder.sample(self.vitals.sample(len(busy), overdue, serving))
@@ -148,7 +149,7 @@ class Rounds:
 
     def _look_for_slow(self):
         """Aside: to look at many deep stacks takes processor time."""
-        if self.oldest >= self.slow.watched_from or self.slow.watches():
+        if self._oldest >= self.slow.watched_from or self.slow.watches():
             aside(self.slow.look)
 
     def _write_trace_log(self):
