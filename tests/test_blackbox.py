@@ -1,5 +1,6 @@
 """The layout of the black box: bytes in, values out, and nothing torn is ever believed."""
 import struct
+import threading
 import sys
 
 import pytest
@@ -155,14 +156,52 @@ def test_a_file_of_a_machine_with_the_other_byte_order_is_read():
 class TestTornRecords:
     """What a kill between two stores leaves: the earlier state, or nothing, but never a mixture."""
 
-    def test_while_the_next_request_is_written_the_earlier_one_is_whole(self):
+    @staticmethod
+    def begin(buffer, recorder, path, seen):
+        """A request begins; `seen` gets what is in flight before its writing, within, and after."""
+        def pack(view, at, *values):
+            seen.append([r.path for r in read(buffer).in_flight])
+            box.begun_request.pack_into(view, at, *values)
+            seen.append([r.path for r in read(buffer).in_flight])
+        recorder.begin('GET', path, token=path, _pack=pack)
+        seen.append([r.path for r in read(buffer).in_flight])
+
+    def test_a_request_that_is_being_written_is_not_in_flight_yet(self):
         buffer, recorder = made()
-        recorder.begin('GET', '/first')
-        slot, = recorder.slots.values()
-        other = slot.half_offsets[slot.half ^ 1]
-        buffer[other:other + box.HALF_SIZE] = b'\xff' * box.HALF_SIZE
-        request, = read(buffer).in_flight
-        assert request.path == '/first'
+        for path in ('/first', '/second'):
+            seen = []
+            self.begin(buffer, recorder, path, seen)
+            recorder.end(200, path)
+            assert seen == [[], [], [path]] and read(buffer).in_flight == ()
+
+    def test_while_one_inside_another_is_written_the_outer_one_is_whole(self):
+        buffer, recorder = made()
+        for turn in range(5):
+            recorder.begin('GET', f'/outer{turn}', token='outer')
+            seen = []
+            self.begin(buffer, recorder, f'/inner{turn}', seen)
+            assert seen == [[f'/outer{turn}'], [f'/outer{turn}'], [f'/inner{turn}']]
+            recorder.end(200, f'/inner{turn}')
+            recorder.end(200, 'outer')
+        recording = read(buffer)
+        assert [r.path for r in recording.finished] == [f'/inner{turn}' for turn in range(5)]
+        assert recording.in_flight == ()
+
+    def test_nothing_counts_behind_a_request_that_ends_or_in_the_other_half(self):
+        buffer, recorder = made()
+        for turn in range(2):
+            recorder.begin('GET', '/outer')
+            recorder.begin('GET', f'/{turn}', token=1)
+            slot, = recorder.slots.values()
+            other = slot.half_offsets[slot.half ^ 1]
+            buffer[other:other + box.HALF_SIZE] = b'\xff' * box.HALF_SIZE
+            assert [r.path for r in read(buffer).in_flight] == [f'/{turn}']
+            recorder.end(200, 1)
+        recording = read(buffer)
+        assert [(r.path, r.ident) for r in recording.finished] == [(f'/{n}', threading.get_ident()) for n in range(2)]
+        entry = bytes(buffer[box.FINISHED.at(0):box.FINISHED.at(2)])
+        unused = struct.calcsize('=' + box.FINISHED_FORMAT)
+        assert not any(entry[unused:512]) and not any(entry[512 + unused:])
 
     def test_an_entry_that_is_being_written_is_left_out(self):
         buffer, recorder = made()
@@ -185,7 +224,7 @@ class TestTornRecords:
         recorder.begin('GET', '/x')
         slot, = recorder.slots.values()
         recorder.end(200)
-        buffer[slot.phase_offsets[slot.half]] = 1
+        slot.phase[0] = 1
         recording = read(buffer)
         assert recording.in_flight == () and len(recording.finished) == 1
 
@@ -195,7 +234,7 @@ class TestTornRecords:
             recorder.begin('GET', '/x')
             recorder.end(200)
         slot, = recorder.slots.values()
-        buffer[slot.phase_offsets[slot.half]] = 1
+        slot.phase[0] = 1
         assert read(buffer).in_flight == ()
 
     @pytest.mark.parametrize('time', [float('nan'), float('inf'), -1.0, 1e300])

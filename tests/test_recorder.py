@@ -341,6 +341,15 @@ class TestSlots:
         assert [r.path for r in made.read().finished] == ['/next']
         worker.end()
 
+    def test_its_request_is_not_the_next_thread_s_of_that_slot(self):
+        seen = []
+        made = Box(lambda index: seen.append((index, [r.path for r in made.read().in_flight])))
+        in_thread(lambda: made.recorder.begin('GET', '/dies'))
+        made.recorder.release_dead_slots()
+        in_thread(lambda: made.recorder.begin('GET', '/next'))
+        assert [index for index, _ in seen] == [0, 0] and seen[1][1] == []
+        assert [r.path for r in made.read().in_flight] == ['/next']
+
     def test_in_flight_gives_the_monotonic_beginning(self, made):
         before = time.monotonic()
         made.recorder.begin('GET', '/a')

@@ -5,8 +5,9 @@ reads as plain bytes.  No I/O here: `lay_out` and the offsets work on any buffer
 
 * The header holds the sizes of all parts, so that a later release may append fields to any of them;
   magic, version and byte order are written last (`seal`): without them the file is not a black box.
-* A slot belongs to one thread.  It has two halves; the half that is not current is written, then one
-  aligned word makes it current.  A kill in between leaves the earlier half whole.
+* A slot belongs to one thread.  It has two halves, one of them current.  A request is written as one that is
+  idle, then the byte of its phase says that it is in flight.  One that begins inside another is written into
+  the other half, which one aligned word then makes current: a kill in between leaves the outer one whole.
 * A ring entry is invalid (word 0) while it is written and valid (its number) afterwards.  Rings have
   spare entries, so that the ones that were being written are not missed among the ones promised.
 * All words that stand alone are aligned and 8 bytes wide: the processor stores them at once.
@@ -94,7 +95,11 @@ NO_HALF = 2
 
 slot_head = struct.Struct('=' + SLOT_FORMAT)
 request = struct.Struct('=' + REQUEST_FORMAT)
-finished_tail = struct.Struct('=ddQQQH')
+#: The same of one that begins, without a user.  "4s": phase, retry, cut and length of the method, a byte each.
+begun_request = struct.Struct('=Qdd4sHxx16s320s64x')
+#: "16s" are the two words of the thread, see `thread_words`; it fills whole words.
+finished_tail = struct.Struct('=ddQ16sH6x')
+thread_words = struct.Struct('=QQ')
 log_entry = struct.Struct('=' + LOG_FORMAT[1:])
 sample_entry = struct.Struct('=' + SAMPLE_FORMAT[1:])
 note_head = struct.Struct('=' + NOTE_FORMAT[1:])

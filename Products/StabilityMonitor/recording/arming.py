@@ -10,13 +10,23 @@ import logging
 import os
 import sys
 import time
-from types import SimpleNamespace
 
 from ..options import load
 from .livingrun import LivingRun
 
-#: The living run of this process, its recorder (None: nothing is recorded), and what a fork has cut off.
-STATE = SimpleNamespace(life=None, recorder=None, cut_off=[], hooked=False, record_query=False, record_user=False)
+
+class State:
+    """The living run of this process, its recorder (None: nothing is recorded), and what a fork has cut off.
+
+    A class of our own: each request asks, and of these Python remembers where an attribute lies.
+    """
+
+    def __init__(self):
+        self.life = self.recorder = None
+        self.cut_off, self.hooked, self.record_query, self.record_user = [], False, False, False
+
+
+STATE = State()
 
 
 def arm(configured, environ, instance: dict, role: str, software: dict) -> LivingRun:

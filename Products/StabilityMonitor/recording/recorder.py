@@ -8,69 +8,35 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-import weakref
 
 from zope.interface import implementer
 
 from .. import blackbox as box
 from ..interfaces import IRecorder
-
-_ENCODED_METHODS = {m: m.encode() for m in ('GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'PROPFIND', 'PATCH')}
-
+from .slots import CLOSED
+from .slots import ENDED
+from .slots import TAIL
+from .slots import WORDS
+from .slots import Life
+from .slots import Slot
 
 _ONCE = 1 << box.COUNT_SHIFT
 _NUMBERS = _ONCE - 1
 _COUNT_IS_FULL = 0xffffff << box.COUNT_SHIFT
-_CLOSED = object()
+# Words of an entry of the ring: what is copied there, when the last request of its kind ended, and their number.
+_CONTENT = slice(box.REQUEST_IN_FINISHED // 8, box.REQUEST_IN_FINISHED // 8 + WORDS)
+_LAST_END, _TALLY = box.TAIL_IN_FINISHED // 8 + 1, box.TAIL_IN_FINISHED // 8 + 2
 
 
-class _Life:
-    """Lies among the locals of a thread, and ends with it.
-
-    `Thread.is_alive` will not do: for a thread that C code or `_thread` started, it says True for ever
-    (3.11, 3.12) or raises (3.13).
-    """
-
-    __slots__ = ('__weakref__',)
+def _encoded(method, path, retry):
+    """Head, method and path of a request of which one is not as usual."""
+    method_bytes, (path_bytes, was_cut) = box.cut(method, box.METHOD_MAX)[0], box.cut(path, box.PATH_MAX)
+    return bytes((0, retry & 255, was_cut, len(method_bytes))), method_bytes, path_bytes
 
 
-def _ring():
-    """Of each entry of the ring: the word that makes it valid, the place of the rest, the word that counts."""
-    tail = box.TAIL_IN_FINISHED + box.finished_tail.size
-    for at in range(box.FINISHED.start, box.FINISHED.end, box.FINISHED.size):
-        yield at // 8, slice(at + box.REQUEST_IN_FINISHED, at + tail), (at + box.TAIL_IN_FINISHED) // 8 + 2
-
-
-class Slot:
-    """What the recorder keeps in Python about the slot of one thread.
-
-    `token` is that of the request that is in flight, or `_CLOSED`.
-    """
-
-    __slots__ = ('index', 'half_offsets', 'phase_offsets', 'places', 'half_word', 'half', 'key', 'thread', 'number',
-                 'native_id', 'ident', 'token', 'life')
-
-    def __init__(self, index, thread, life):
-        start = box.SLOTS.at(index)
-        self.index = index
-        self.half_offsets = (start + box.HALVES_AT, start + box.HALVES_AT + box.HALF_SIZE)
-        self.phase_offsets = tuple(at + box.PHASE_IN_REQUEST for at in self.half_offsets)
-        self.places = tuple(slice(at, at + box.request.size) for at in self.half_offsets)
-        self.half_word = start // 8 + 3
-        self.half, self.key, self.number, self.token = 1, None, 0, _CLOSED
-        self.thread, self.life = thread, weakref.ref(life)
-        self.ident = threading.get_ident()
-        self.native_id = threading.get_native_id()
-
-    @property
-    def on(self) -> bool:
-        return self.token is not _CLOSED
-
-
-def _encoded(method, path):
-    """The bytes of an unusual method, and of a path with surrogates in it."""
-    return (_ENCODED_METHODS.get(method) or box.cut(method, box.METHOD_MAX)[0],
-            path.encode('utf-8', 'backslashreplace'))
+#: Head and bytes of the usual methods.
+_USUAL = {m: _encoded(m, '', 0)[:2] for m in (
+    'GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'PROPFIND', 'PATCH')}
 
 
 @implementer(IRecorder)
@@ -89,7 +55,9 @@ class Recorder:
         self._free = list(range(box.SLOT_COUNT - 1, -1, -1))
         self._local = threading.local()
         self._numbers = itertools.count(1)
-        self._ring = itertools.cycle(tuple(_ring()))
+        self._entries = [self.words[at // 8:(at + box.FINISHED.size) // 8]
+                         for at in range(box.FINISHED.start, box.FINISHED.end, box.FINISHED.size)]
+        self._ring = itertools.cycle(self._entries)
         self._log_numbers = itertools.count(1)
         self._sample_numbers = itertools.count(1)
         self._note_numbers = itertools.count(1)
@@ -98,12 +66,12 @@ class Recorder:
                                          itertools.cycle(places[box.SLOW_NOTES:]))
         self._generations = itertools.count(1)
         self._overflow = itertools.count(1)
-        self._last = (None, 0)
+        self._last = None, None, None, None             # path, status, method, and their entry
 
     # -- requests --------------------------------------------------------------------------------
 
     def begin(self, method: str, path: str, retry: int = 0, token=None,
-              _now=time.time, _monotonic=time.monotonic, _pack=box.request.pack_into) -> None:
+              _now=time.time, _monotonic=time.monotonic, _pack=box.begun_request.pack_into) -> None:
         """A request begins in this thread.  `token` is given back to `end`: another one ends nothing."""
         try:
             slot = self._local.slot
@@ -113,17 +81,21 @@ class Recorder:
                 self.set_word('overflow', next(self._overflow))
                 return
         try:
-            method_bytes, path_bytes, was_cut = _ENCODED_METHODS[method], path.encode(), 0
+            (head, method_bytes), path_bytes = _USUAL[method], path.encode()
+            usual = not retry and len(path_bytes) <= box.PATH_MAX
         except (KeyError, UnicodeEncodeError):
-            method_bytes, path_bytes, was_cut = *_encoded(method, path), 0
-        if len(path_bytes) > box.PATH_MAX:
-            path_bytes, was_cut = box.cut(path, box.PATH_MAX)
-        half = slot.half ^ 1
+            usual = False
+        if not usual:
+            head, method_bytes, path_bytes = _encoded(method, path, retry)
+        nested = slot.token is not CLOSED
+        if nested:
+            slot.turn()
         slot.number = number = next(self._numbers)
-        _pack(self.buffer, slot.half_offsets[half], number, _now(), _monotonic(), 1, retry & 255,
-              was_cut, len(method_bytes), len(path_bytes), 0, method_bytes, path_bytes, b'')
-        self.words[slot.half_word] = half
-        slot.half, slot.key, slot.token = half, (method, path), token
+        _pack(slot.view, 0, number, _now(), _monotonic(), head, len(path_bytes), method_bytes, path_bytes)
+        slot.phase[0] = 1
+        if nested:
+            self.words[slot.half_word] = slot.half
+        slot.method, slot.path, slot.token = method, path, token
 
     def phase(self, phase: int) -> None:
         """The request of this thread goes on to a phase (an index of `blackbox.PHASES`)."""
@@ -131,8 +103,8 @@ class Recorder:
             slot = self._local.slot
         except AttributeError:
             return
-        if slot.token is not _CLOSED:
-            self.buffer[slot.phase_offsets[slot.half]] = phase
+        if slot.token is not CLOSED:
+            slot.phase[0] = phase
 
     def user(self, name: str) -> None:
         """Note the user of this thread's request, known only after traversal."""
@@ -144,7 +116,7 @@ class Recorder:
         self.buffer[at + box.USER_IN_REQUEST:at + box.USER_IN_REQUEST + len(encoded)] = encoded
         self.buffer[at + box.USER_LENGTH_IN_REQUEST] = len(encoded)
 
-    def end(self, status: int = 0, token=None, _now=time.time, _pack=box.finished_tail.pack) -> None:
+    def end(self, status: int = 0, token=None, _now=time.time, _pack=box.finished_tail.pack_into) -> None:
         """The request of this thread ends: first it enters the ring, then its slot becomes idle.
 
         The same request as the last one, as health probes send, is counted in that one's entry.  Once the
@@ -157,23 +129,22 @@ class Recorder:
             return
         if slot.token != token:
             return
-        slot.token, now, number, half, buffer, words = _CLOSED, _now(), slot.number, slot.half, self.buffer, self.words
-        key = slot.key, status
-        tail = _pack(now, now, _ONCE | number, slot.ident, slot.native_id, status & 0xffff)
-        last, tally = self._last
-        if key == last:
-            if now > self.doubles[tally - 1]:           # a thread may have waited since it read the clock
-                self.doubles[tally - 1] = now
-            count = words[tally] & ~_NUMBERS
-            words[tally] = (count if count == _COUNT_IS_FULL else count + _ONCE) | number
+        slot.token, now, number, view, path = CLOSED, _now(), slot.number, slot.view, slot.path
+        _pack(view, TAIL, now, now, _ONCE | number, slot.words_of_thread, status & 0xffff)
+        last_path, last_status, last_method, entry = self._last
+        if path == last_path and status == last_status and slot.method == last_method:
+            if view[ENDED] > entry[_LAST_END]:         # a thread may have waited since it read the clock
+                entry[_LAST_END] = view[ENDED]
+            count = entry[_TALLY] & ~_NUMBERS
+            entry[_TALLY] = (count if count == _COUNT_IS_FULL else count + _ONCE) | number
         else:
-            for valid, place, tally in self._ring:      # noqa: B007 (next() would be a call)
+            for entry in self._ring:                    # noqa: B007 (next() would be a call)
                 break
-            words[valid] = 0
-            buffer[place] = buffer[slot.places[half]] + tail
-            words[valid] = number
-            self._last = key, tally
-        buffer[slot.phase_offsets[half]] = 0
+            entry[0] = 0
+            entry[_CONTENT] = view
+            entry[0] = number
+            self._last = path, status, slot.method, entry
+        slot.phase[0] = 0
 
     # -- slots -----------------------------------------------------------------------------------
 
@@ -183,10 +154,11 @@ class Recorder:
             index = self._free.pop()
         except IndexError:
             return None
-        self._local.life = _Life()
-        self._local.slot = slot = Slot(index, threading.current_thread(), self._local.life)
+        self._local.life = Life()
+        self._local.slot = slot = Slot(index, self._local.life, self.buffer)
+        slot.phase[0] = 0                               # its last thread may have ended within a request
         box.slot_head.pack_into(self.buffer, box.SLOTS.at(index), slot.ident, slot.native_id,
-                                next(self._generations), box.NO_HALF, 0, 0, 0, 0)
+                                next(self._generations), slot.half, 0, 0, 0, 0)
         self.slots[index] = slot
         if self.on_new_thread is not None:
             self.on_new_thread(index)
@@ -216,8 +188,8 @@ class Recorder:
 
     def detach(self) -> None:
         """In a forked child: let go of the parent's file.  A mapping keeps a descriptor of its own."""
-        self.words.release()
-        self.doubles.release()
+        for view in (*self.slots.values(), *self._entries, self.words, self.doubles):
+            view.release()
         if hasattr(self.buffer, 'close'):
             self.buffer.close()
 
