@@ -1,7 +1,7 @@
 """The layout of the black box: bytes in, values out, and nothing torn is ever believed."""
 import struct
-import threading
 import sys
+import threading
 
 import pytest
 

@@ -358,6 +358,18 @@ class TestSlots:
         made.recorder.end(200)
         assert made.recorder.in_flight() == []
 
+    def test_that_of_the_outer_request_until_the_inner_one_is_written(self, made):
+        """The heartbeat may look in between."""
+        made.recorder.begin('GET', '/outer', _monotonic=lambda: 5.0)
+        seen = []
+
+        def clock():
+            seen.extend(began for _, began in made.recorder.in_flight())
+            return 7.0
+        made.recorder.begin('GET', '/inner', _monotonic=clock)
+        seen.extend(began for _, began in made.recorder.in_flight())
+        assert seen == [5.0, 7.0]
+
 
 def _raw_thread(function):
     """A thread that `threading` did not start, over when this returns: its locals are cleared."""

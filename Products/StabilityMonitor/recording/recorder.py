@@ -20,6 +20,8 @@ from .slots import WORDS
 from .slots import Life
 from .slots import Slot
 
+_PATH_MAX = box.PATH_MAX
+_UNUSUAL = _PATH_MAX + 1
 _ONCE = 1 << box.COUNT_SHIFT
 _NUMBERS = _ONCE - 1
 _COUNT_IS_FULL = 0xffffff << box.COUNT_SHIFT
@@ -53,7 +55,7 @@ class Recorder:
         self.on_new_thread = on_new_thread
         self.slots = {}
         self._free = list(range(box.SLOT_COUNT - 1, -1, -1))
-        self._local = threading.local()
+        self.here = threading.local()
         self._numbers = itertools.count(1)
         self._entries = [self.words[at // 8:(at + box.FINISHED.size) // 8]
                          for at in range(box.FINISHED.start, box.FINISHED.end, box.FINISHED.size)]
@@ -74,7 +76,7 @@ class Recorder:
               _now=time.time, _monotonic=time.monotonic, _pack=box.begun_request.pack_into) -> None:
         """A request begins in this thread.  `token` is given back to `end`: another one ends nothing."""
         try:
-            slot = self._local.slot
+            slot = self.here.slot
         except AttributeError:
             slot = self._adopt()
             if slot is None:
@@ -82,25 +84,27 @@ class Recorder:
                 return
         try:
             (head, method_bytes), path_bytes = _USUAL[method], path.encode()
-            usual = not retry and len(path_bytes) <= box.PATH_MAX
+            length = len(path_bytes)
         except (KeyError, UnicodeEncodeError):
-            usual = False
-        if not usual:
+            length = _UNUSUAL
+        if retry or length > _PATH_MAX:
             head, method_bytes, path_bytes = _encoded(method, path, retry)
+            length = len(path_bytes)
         nested = slot.token is not CLOSED
         if nested:
             slot.turn()
-        slot.number = number = next(self._numbers)
-        _pack(slot.view, 0, number, _now(), _monotonic(), head, len(path_bytes), method_bytes, path_bytes)
+        for slot.number in self._numbers:               # next() would be a call
+            break
+        _pack(slot.view, 0, slot.number, _now(), _monotonic(), head, length, method_bytes, path_bytes)
         slot.phase[0] = 1
         if nested:
-            self.words[slot.half_word] = slot.half
+            self.words[slot.half_word] = slot.half = slot.half ^ 1
         slot.method, slot.path, slot.token = method, path, token
 
     def phase(self, phase: int) -> None:
         """The request of this thread goes on to a phase (an index of `blackbox.PHASES`)."""
         try:
-            slot = self._local.slot
+            slot = self.here.slot
         except AttributeError:
             return
         if slot.token is not CLOSED:
@@ -108,7 +112,7 @@ class Recorder:
 
     def user(self, name: str) -> None:
         """Note the user of this thread's request, known only after traversal."""
-        slot = getattr(self._local, 'slot', None)
+        slot = getattr(self.here, 'slot', None)
         if slot is None or not slot.on:
             return
         encoded = box.cut(name, box.USER_MAX)[0]
@@ -124,13 +128,13 @@ class Recorder:
         on, and two threads in one entry would tear it.
         """
         try:
-            slot = self._local.slot
+            slot = self.here.slot
         except AttributeError:
             return
         if slot.token != token:
             return
         slot.token, now, number, view, path = CLOSED, _now(), slot.number, slot.view, slot.path
-        _pack(view, TAIL, now, now, _ONCE | number, slot.words_of_thread, status & 0xffff)
+        _pack(view, TAIL, now, now, _ONCE + number, slot.words_of_thread, status & 0xffff)
         last_path, last_status, last_method, entry = self._last
         if path == last_path and status == last_status and slot.method == last_method:
             if view[ENDED] > entry[_LAST_END]:         # a thread may have waited since it read the clock
@@ -154,8 +158,8 @@ class Recorder:
             index = self._free.pop()
         except IndexError:
             return None
-        self._local.life = Life()
-        self._local.slot = slot = Slot(index, self._local.life, self.buffer)
+        self.here.life = Life()
+        self.here.slot = slot = Slot(index, self.here.life, self.buffer)
         slot.phase[0] = 0                               # its last thread may have ended within a request
         box.slot_head.pack_into(self.buffer, box.SLOTS.at(index), slot.ident, slot.native_id,
                                 next(self._generations), slot.half, 0, 0, 0, 0)
@@ -179,6 +183,7 @@ class Recorder:
         """Give back the slots of threads that ended (the heartbeat calls this)."""
         for index, slot in list(self.slots.items()):
             if slot.life() is None:
+                slot.release()
                 del self.slots[index]
                 self.words[slot.half_word] = box.NO_HALF
                 self.words[slot.half_word - 1] = 0      # its generation
@@ -242,4 +247,4 @@ class Recorder:
     def in_flight(self) -> list[tuple[Slot, float]]:
         """Slots with a request, and the monotonic time at which it began."""
         return [(slot, self.doubles[(slot.half_offsets[slot.half] + 16) // 8])
-                for slot in list(self.slots.values()) if slot.token is not _CLOSED]
+                for slot in list(self.slots.values()) if slot.token is not CLOSED]

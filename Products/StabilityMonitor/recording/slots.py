@@ -61,9 +61,8 @@ class Slot:
         return self.method, self.path
 
     def turn(self) -> None:
-        """To the other half; it is not current for a reader until the word of the slot says so."""
-        self.half ^= 1
-        self.view, self.phase = self.halves[self.half]
+        """Write into the other half.  It is not current until `half` and the word of the slot say so."""
+        self.view, self.phase = self.halves[self.half ^ 1]
 
     def release(self) -> None:
         """Let go of the buffer."""

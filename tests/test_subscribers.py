@@ -1,0 +1,143 @@
+"""Zope's events, as the recorder hears of them: which marks, and that nothing ever reaches the request."""
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from Products.StabilityMonitor import blackbox as box
+from Products.StabilityMonitor import blackboxreader
+from Products.StabilityMonitor.recording.arming import STATE
+from Products.StabilityMonitor.recording.recorder import Recorder
+
+
+class Site:
+    """Subscribers with a recorder of their own."""
+
+    def __init__(self):
+        from Products.StabilityMonitor.zmi import subscribers
+        self.subscribers, self.findings = subscribers, []
+        self.buffer = bytearray(box.SIZE)
+        box.lay_out(self.buffer)
+        box.seal(self.buffer)
+
+    def read(self):
+        return blackboxreader.read(bytes(self.buffer))
+
+    def tell(self, event, request, **more):
+        getattr(self.subscribers, event)(SimpleNamespace(request=request, **more))
+
+    def add(self, id, *words):
+        self.findings.append(id)
+
+
+class Request(dict):
+    retry_count = 0
+
+    def __init__(self, path='/a', query='', user=None):
+        self.environ = {'REQUEST_METHOD': 'GET', 'PATH_INFO': path, 'QUERY_STRING': query}
+        self.response = SimpleNamespace(status=200)
+        if user:
+            self['AUTHENTICATED_USER'] = SimpleNamespace(getUserName=lambda: user)
+
+
+@pytest.fixture
+def site(monkeypatch):
+    pytest.importorskip('ZPublisher')
+    site = Site()
+    monkeypatch.setattr(STATE, 'recorder', Recorder(site.buffer))
+    monkeypatch.setattr(STATE, 'life', SimpleNamespace(findings=site))
+    return site
+
+
+def phases(site):
+    return [request.phase for request in site.read().in_flight]
+
+
+def test_a_request_from_its_beginning_to_its_end(site):
+    request, seen = Request(), []
+    for event in ('request_begins', 'traversed', 'committing', 'aborting', 'failed', 'request_ends'):
+        site.tell(event, request)
+        seen += phases(site)
+    assert seen == ['traversing', 'publishing', 'committing', 'aborting', 'failed']
+    assert [(r.method, r.path, r.status) for r in site.read().finished] == [('GET', '/a', 200)]
+
+
+def test_streaming_tells_of_no_request(site):
+    site.tell('request_begins', Request())
+    site.subscribers.streaming(SimpleNamespace(response=None))
+    assert phases(site) == ['streaming'] and STATE.recorder is not None
+
+
+def test_a_mark_without_a_request_is_none(site):
+    """As the outer request's, when one inside it has ended."""
+    outer, inner = Request('/outer'), Request('/inner')
+    for request in outer, inner:
+        site.tell('request_begins', request)
+    site.tell('request_ends', inner)
+    site.tell('committing', outer)
+    site.tell('request_ends', outer)
+    assert phases(site) == [] and [r.path for r in site.read().finished] == ['/inner']
+
+
+def test_nor_is_one_in_a_thread_without_a_slot(site):
+    STATE.recorder._free.clear()
+    request = Request(user='ann')
+    for event in ('request_begins', 'traversed', 'committing', 'request_ends'):
+        site.tell(event, request)
+    assert site.read().words['overflow'] == 1
+    assert STATE.recorder is not None and site.findings == []
+
+
+@pytest.mark.parametrize('on', [True, False])
+def test_the_user_is_noted_after_traversal_where_that_is_wanted(site, monkeypatch, on):
+    monkeypatch.setattr(STATE, 'record_user', on)
+    request = Request(user='ann')
+    seen = []
+    for event in ('request_begins', 'traversed', 'committing'):
+        site.tell(event, request)
+        seen += [r.user for r in site.read().in_flight]
+    assert seen == (['', 'ann', 'ann'] if on else ['', '', ''])
+
+
+def test_a_request_without_a_user_is_no_error(site, monkeypatch):
+    monkeypatch.setattr(STATE, 'record_user', True)
+    site.tell('request_begins', Request())
+    site.tell('traversed', Request())
+    assert phases(site) == ['publishing'] and site.findings == []
+
+
+def test_a_query_is_recorded_where_that_is_wanted(site, monkeypatch):
+    for on in False, True:
+        monkeypatch.setattr(STATE, 'record_query', on)
+        site.tell('request_begins', Request(query='a=1'))
+    assert [r.path for r in site.read().in_flight] == ['/a?a=1']
+
+
+def test_an_environment_without_path_and_method_is_one_too(site):
+    request = Request()
+    request.environ, request.retry_count = {}, 2
+    site.tell('request_begins', request)
+    flying, = site.read().in_flight
+    assert (flying.method, flying.path, flying.retry) == ('', '', 2)
+
+
+@pytest.mark.parametrize('event', ['request_begins', 'traversed', 'committing', 'request_ends'])
+def test_a_recorder_that_fails_is_switched_off_and_no_request_sees_it(site, event):
+    request = Request()
+    site.tell('request_begins', request)
+    STATE.recorder.detach()
+    site.tell(event, request)
+    assert STATE.recorder is None and site.findings == ['recorder']
+    site.tell(event, request)
+
+
+def test_no_reference_to_a_request_is_kept(site):
+    import gc
+    import weakref
+    request = Request()
+    for event in ('request_begins', 'traversed', 'committing', 'request_ends'):
+        site.tell(event, request)
+    known, thread = weakref.ref(request), threading.get_ident()
+    del request
+    gc.collect()
+    assert known() is None and [r.ident for r in site.read().finished] == [thread]
