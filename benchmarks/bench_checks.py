@@ -22,14 +22,14 @@ ASKING = '''
 import json, time
 from Products.StabilityMonitor.diagnosis.standing import Standing
 from Products.StabilityMonitor.recording.arming import STATE
-from Products.StabilityMonitor.zmi import checkpages
+from Products.StabilityMonitor.zmi import checksofzope
 
 start, Standing.start = Standing.start, lambda self: False              # nothing begins by itself
 
 
 def measured_checks(self):
     """[milliseconds in all, milliseconds of reading first, {check: milliseconds}]"""
-    here = checkpages.standing_of(STATE.life)
+    here = checksofzope.standing_of(STATE.life)
     began = time.perf_counter()
     start(here)
     here.checks.wait(60)

@@ -121,11 +121,11 @@ def test_the_probe_is_a_finding_too(life):
 
 @pytest.mark.zope
 def test_the_heartbeat_renews_results_that_are_old(life):
-    from Products.StabilityMonitor.zmi import checkpages
+    from Products.StabilityMonitor.zmi import checksofzope
     here = standing.of(life)
     here.checks = Background(here._site, [Fixed(warning('a'))])
     life.rounds = SimpleNamespace(inbox=SimpleNamespace(answers={}), heartbeat=SimpleNamespace(rounds=[]))
-    checkpages.begin(life)
+    checksofzope.begin(life)
     renew, = life.rounds.heartbeat.rounds
     assert here.checks.wait(20) and life.rounds.inbox.answers['checks'] == here.answer
     first = here.checks.results
@@ -216,7 +216,7 @@ def test_the_known_issues_of_this_process_name_its_python(tmp_path):
     found = {f.id: f for f in standing.KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))}
     action = found['known-issues:shop-9'].action
     assert action == f'{sys.executable} -m pip install zope.shop'
-    from Products.StabilityMonitor.zmi.checktab import pieces
+    from Products.StabilityMonitor.zmi.checkpages import pieces
     assert pieces(action) == [{'text': action, 'code': True}]
 
 
@@ -235,13 +235,13 @@ def test_what_would_keep_a_site_from_starting_is_no_issue_of_one_that_has_starte
 @pytest.mark.zope
 def test_the_page_shows_the_known_issues_of_the_last_run_and_looks_nothing_up(life, monkeypatch):
     pytest.importorskip('packaging')
-    from Products.StabilityMonitor.zmi import checktab
+    from Products.StabilityMonitor.zmi import checkpages
     here = standing.of(life)
     here.checks = Background(here._site, [standing.KnownIssues(here._keep)])
     assert here.start() and here.checks.wait(60)
     monkeypatch.setattr(standing.known_issues, 'in_force', None)
     monkeypatch.setattr(standing.known_system, 'here', None)
-    known = checktab.page(life, False)['known']
+    known = checkpages.page(life, False)['known']
     assert known['count'] > 100 and len(known['affected']) + len(known['unaffected']) > 90
 
 

@@ -47,9 +47,9 @@ def test_what_is_needed_when_it_hangs_is_there(starts):
 def test_what_a_person_opens_is_not(starts):
     rooms = {name for name in starts.second if name.startswith('reporting')}
     assert not rooms and not starts.second & {
-        'zmi.controlpanel', 'zmi.pages', 'zmi.threadpages', 'zmi.checktab', 'diagnosis.nativestacks',
+        'zmi.controlpanel', 'zmi.pages', 'zmi.threadpages', 'zmi.checkpages', 'diagnosis.nativestacks',
         'diagnosis.recursion_experiment', 'diagnosis.recursion_program', 'recording.tracelog'}
-    assert {'zmi.controlpanel', 'zmi.pages', 'zmi.checktab', 'reporting.renderers'} <= starts.opened
+    assert {'zmi.controlpanel', 'zmi.pages', 'zmi.checkpages', 'reporting.renderers'} <= starts.opened
 
 
 def test_the_room_that_judges_waits_for_the_dead(starts):

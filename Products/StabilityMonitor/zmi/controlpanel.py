@@ -29,7 +29,7 @@ from ..reporting.renderers import render
 from ..reporting.report import build
 from ..reporting.tracetext import as_text
 from ..rundirectory import RUN_NAME
-from . import checktab
+from . import checkpages
 from . import drills
 from . import incidents
 from . import pages
@@ -57,7 +57,7 @@ class Page(PageTemplateFile):
         return getTrustedEngine()
 
 
-class StabilityMonitor(checktab.CheckPages, Item, Implicit):
+class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     id = ID
     title = LABEL
     meta_type = 'Stability Monitor'

@@ -13,7 +13,7 @@ from ..recording import arming
 from ..recording import locks  # noqa: F401 (before Zope serves, and not when something hangs)
 from ..recording.arming import STATE
 from ..recording.slots import CLOSED
-from . import checkpages
+from . import checksofzope
 
 _PUBLISHING, _COMMITTING, _ABORTING, _FAILED, _STREAMING = map(
     PHASES.index, ('publishing', 'committing', 'aborting', 'failed', 'streaming'))
@@ -84,7 +84,7 @@ def process_starting(event) -> None:
     if life is not None and life.recorder is not None:
         life.serving()
         if life.role == 'server':
-            life.do_later(lambda: checkpages.begin(life))
+            life.do_later(lambda: checksofzope.begin(life))
 
 
 def _switch_off():
@@ -102,7 +102,7 @@ def _forked_worker():
             return STATE.recorder or _Nothing
         if life.recorder:
             life.serving()
-            life.do_later(lambda: checkpages.begin(life))
+            life.do_later(lambda: checksofzope.begin(life))
         threading.Thread(target=_triage, args=(life,), name='StabilityMonitor triage', daemon=True).start()
         return life.recorder or _Nothing
     except Exception:
