@@ -245,6 +245,28 @@ def test_the_page_shows_the_known_issues_of_the_last_run_and_looks_nothing_up(li
     assert known['count'] > 100 and len(known['affected']) + len(known['unaffected']) > 90
 
 
+@pytest.mark.zope
+@pytest.mark.parametrize('told', ['page', 'document'])
+def test_checks_that_end_while_they_are_looked_at_are_not_said_to_have_found_nothing(life, monkeypatch, told):
+    from Products.StabilityMonitor.zmi import checkpages
+    here, look, go_on = standing.of(life), standing.Standing.look, threading.Event()
+    here.checks = Background(go_on.wait, [])
+    assert here.start()
+
+    def look_and_wait(self):
+        found = look(self)
+        go_on.set()
+        assert self.checks.wait(60)
+        return found
+    monkeypatch.setattr(standing.Standing, 'look', look_and_wait)
+    if told == 'page':
+        run = checkpages.page(life, False)['run']
+        assert run['busy'] and run['last'] is None, 'it asks again'
+    else:
+        answer = here.to_json()
+        assert answer['running'] and answer['when'] is None and answer['checks'] == []
+
+
 def test_the_site_adds_and_silences_known_issues_and_its_mistakes_are_told(tmp_path):
     pytest.importorskip('packaging')
     (tmp_path / 'known-issues.toml').write_text(BROKEN_RULES.replace('Zope = "<99"', '"zope.interface" = "<99"'))

@@ -201,10 +201,10 @@ class Standing:
 
     def to_json(self) -> dict:
         """What is known by now, and how far the present run of the checks is."""
-        look, progress = self.look(), self.checks.progress
+        progress, look = self.checks.progress, self.look()      # checks that end meanwhile are still running
         return {'time': isotime(time.time()), 'run': self.life.name, 'pid': self.life.pid,
                 'instance': self.life.instance, 'when': isotime(look.when), 'took': round(look.took, 4),
-                'running': self.checks.running, 'progress': shallow(progress) if progress else None,
+                'running': progress is not None, 'progress': shallow(progress) if progress else None,
                 'error': self.checks.error, 'checks': look.to_json()}
 
     def _site(self):

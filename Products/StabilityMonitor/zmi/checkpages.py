@@ -48,11 +48,12 @@ def page(life, may_manage: bool) -> dict:
     here = standing_of(life)
     if here.checks.results is None and not here.checks.error:
         here.start()
-    look, results = here.look(), here.checks.results
+    # In this order: checks that end meanwhile are still busy, and the page asks again.
+    progress, results, look = here.checks.progress, here.checks.results, here.look()
     rows = [_row(number, finding) for number, finding in enumerate(look.shown)]
     today = datetime.now(UTC).date()
     return {
-        'fields': token.fields(life, ACTION) if may_manage else None, 'run': _progress(here, results),
+        'fields': token.fields(life, ACTION) if may_manage else None, 'run': _progress(here, progress, results),
         'counts': _counts(look), 'groups': _groups(rows), 'fine': [row for row in rows if row['severity'] == 'ok'],
         'hushed': _hushed(here, look), 'known': _known(here, rows) if here.known else None,
         'probe': _probe(here), 'today': today.isoformat(),
@@ -60,9 +61,8 @@ def page(life, may_manage: bool) -> dict:
         'latest': (today + timedelta(_MOST_HUSH_DAYS)).isoformat()}
 
 
-def _progress(here, results):
-    progress = here.checks.progress
-    return {'busy': here.checks.running, 'percent': round(100 * progress.share) if progress else 0,
+def _progress(here, progress, results):
+    return {'busy': progress is not None, 'percent': round(100 * progress.share) if progress else 0,
             'words': progress.words if progress else '', 'error': here.checks.error, 'last': results and {
                 'when': clocktime(results.when), 'ago': duration(max(0.0, time.time() - results.when)),
                 'number': len(results.seconds), 'took': f'{results.took:.2f} s'}}
