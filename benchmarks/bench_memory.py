@@ -1,4 +1,7 @@
-"""Resident memory of a Zope that serves, with the product and without it: real starts in turn."""
+"""Resident memory of a Zope that serves, with the product and without it: real starts in turn.
+
+With it, the checks that run once after each start have run.
+"""
 from __future__ import annotations
 
 import http.client
@@ -14,6 +17,8 @@ from figures import median
 from figures import row
 from figures import spread
 
+LAST_WORD = 'checks.json'
+
 PAIRS, REQUESTS, CLIENTS = 5, 100, 8
 
 
@@ -27,6 +32,7 @@ def _ask(port):
 
 def _resident(zope):
     """MiB after the same requests; what is shared with other processes counts."""
+    from zopekit import wait_for
     zope.start()
     try:
         clients = [threading.Thread(target=_ask, args=(zope.port,)) for _ in range(CLIENTS)]
@@ -34,6 +40,8 @@ def _resident(zope):
             client.start()
         for client in clients:
             client.join()
+        if zope.checkout:
+            wait_for(lambda: list(zope.stability.glob(f'runs/*/{LAST_WORD}')), 60, 'the checks')
         status = Path(f'/proc/{zope.pid}/status').read_text()
         return int(re.search(r'^VmRSS:\s+(\d+) kB', status, re.MULTILINE)[1]) / 1024
     finally:

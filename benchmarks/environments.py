@@ -10,10 +10,10 @@ from importlib.metadata import version
 
 from figures import CHECKOUT
 
-#: What is installed beside Zope.  This product is not installed: the checkout is put on its path.
+#: What is installed beside Zope, as pip would.  This product is not: the checkout is put on its path.
 PEERS = {
     'none': (),
-    'stabilitymonitor': (),
+    'stabilitymonitor': ('packaging', 'psutil'),
     'haufe.requestmonitoring': ('haufe.requestmonitoring==0.6.0', 'six'),
     'sentry-sdk': ('sentry-sdk',),
 }
