@@ -1,5 +1,6 @@
 """One run's directory: who may claim it, when, and what is left on a disk that is full or shared."""
 import errno
+import gc
 import json
 import os
 import shutil
@@ -70,6 +71,7 @@ def dead_run(base, context=None):
 
 
 def open_descriptors():
+    gc.collect()                                        # what other tests have left
     return sorted(os.listdir('/dev/fd'))
 
 
