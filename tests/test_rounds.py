@@ -42,7 +42,7 @@ def life(tmp_path, monkeypatch):
     return SimpleNamespace(
         recorder=recorder, findings=Findings(), context={}, directory=SimpleNamespace(path=tmp_path),
         base=SimpleNamespace(file_mode=0o600), gauge=None, trace_log=None, mark_files=dict,
-        inspections=tuple, check_handler=lambda: None,
+        checks=lambda: ((), ()),
         options=SimpleNamespace(slow_request=0.2, stall=0.5, sample_interval=0.01))
 
 
@@ -383,8 +383,18 @@ class TestTheParts:
         assert switch.calls.count('own') == (beats - 1) // each + 1 and switch.calls.count('threads') == 1
         assert switch.calls[-1] == 'disarmed' and not list(life.findings)
 
+    def test_what_a_crash_needs_is_looked_at_in_each_round(self, life, switches):
+        looks, here = [], []
+        life.checks = lambda: ((lambda: looks.append(here[0].heartbeat.beats),), ())
+        rounds = Rounds(life)
+        here.append(rounds)
+        rounds.start()
+        until(lambda: len(looks) == 3)
+        rounds.stop()
+        assert looks == [0, ROUND, 2 * ROUND]
+
     def test_what_other_code_may_have_done_is_inspected_in_turn(self, life, switches):
-        life.inspections = lambda: (inspect,)
+        life.checks = lambda: ((), (inspect,))
         inspect, seen = lambda: seen.append(rounds.heartbeat.beats), []
         with beating(life) as rounds:
             until(lambda: len(seen) == 3)

@@ -165,7 +165,7 @@ class LivingRun:
     def _log_handler(self):
         if self.recorder:
             self.handler = BreadcrumbHandler(self.recorder, self.options.capture_log)
-            self.check_handler()
+            self._check_handler()
 
     def _start_rounds(self):
         if self.recorder:
@@ -184,9 +184,10 @@ class LivingRun:
         files = dict(self.marks.files) if self.marks else {}
         return files | ({'faults': self.fault_log.file} if self.fault_log else {})
 
-    def inspections(self) -> tuple:
-        """What the heartbeat inspects in turn: what other code may have done to our files."""
-        return self._check_fault_log, self._check_marks, self._check_directory, self._check_serving_stacks
+    def checks(self) -> tuple[tuple, tuple]:
+        """What the heartbeat looks at each tenth beat, since no crash leaves word without it; what it looks at in turn."""
+        return ((self._check_fault_log, self._check_marks, self._check_handler),
+                (self._check_directory, self._check_serving_stacks))
 
     # -- while it lives --------------------------------------------------------------------------------
 
@@ -223,7 +224,7 @@ class LivingRun:
         if self.smallest_stack:
             self._check_stack(self.smallest_stack)
 
-    def check_handler(self) -> None:
+    def _check_handler(self):
         """Only beside other handlers: alone, ours would switch off logging.basicConfig and logging.lastResort."""
         root = logging.getLogger()
         if self.handler and root.handlers and self.handler not in root.handlers:

@@ -52,15 +52,15 @@ class Rounds:
         self._oldest = 0.0                              # the age of the oldest request in flight, in seconds
         self._marks = SurvivedMarks(self.recorder, life.mark_files())
         duties = [self.take_sample, self._look_for_slow, self._marks.check, self.recorder.release_dead_slots]
+        checks, inspections = life.checks()
         rounds = [self.threads.look, self._look_at_vitals, self.workers.look, self._look_for_deadlock,
-                  self._look_for_spinning, self._look_at_loop, life.check_handler]
+                  self._look_for_spinning, self._look_at_loop, *checks]
         if life.gauge:
             rounds.append(life.gauge.look)
         if life.trace_log:
             duties.append(self._write_trace_log)
-        inspections = [self.vitals.look_at_host, *life.inspections()]
         self.heartbeat = Heartbeat(self.options.sample_interval, duties, life.findings, self._in_thread, rounds,
-                                   inspections)
+                                   [self.vitals.look_at_host, *inspections])
 
     def start(self) -> None:
         begin_aside()
