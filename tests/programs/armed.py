@@ -375,7 +375,7 @@ def busy(number):
         deeper(number + 3)
 
 
-def do_short_deadman(path, timeout, nice='0'):
+def do_short_deadman(path, timeout, nice='0', cpu=''):
     """Not armed: switches with a timeout that is shorter than any option allows, and four busy threads.
 
     Says "alive" for each line, when all timers have started anew since.
@@ -390,7 +390,7 @@ def do_short_deadman(path, timeout, nice='0'):
     over, beats = threading.Event(), []
 
     def beat():
-        switch = DeadMan(Path(path), float(timeout), float(timeout), apart=0.0)
+        switch = DeadMan(Path(path), float(timeout), float(cpu or timeout), apart=0.0)
         while not over.wait(float(timeout) / 4):
             switch.rearm()
             switch.rearm_threads(guarded)
