@@ -25,7 +25,7 @@ def python(name: str) -> str:
     folder = CHECKOUT / f'.venv-bench-{name}-{zope}-py{sys.version_info[0]}.{sys.version_info[1]}'
     interpreter, constraints = folder / 'bin' / 'python', CHECKOUT / f'constraints-{zope}.txt'
     ready = folder / '.ready'
-    wanted = constraints.read_text()
+    wanted = '\n'.join((constraints.read_text(), *PEERS[name]))
     if not ready.exists() or ready.read_text() != wanted:
         print(f'Installing Zope {zope} and {name} into {folder.name} (once) ...', flush=True)
         _run(sys.executable, '-m', 'venv', '--clear', str(folder))
