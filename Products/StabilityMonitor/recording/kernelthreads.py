@@ -86,7 +86,7 @@ class KernelThreads:
 
     def reading(self, tid: int) -> Reading | None:
         """Cheap: about 5 us."""
-        fields = procfiles.read_short(f'{self._tasks}/{tid}/schedstat').split()
+        fields = procfiles.read(f'{self._tasks}/{tid}/schedstat').split()
         try:
             ran, waited, turns = map(int, fields)
         except ValueError:
