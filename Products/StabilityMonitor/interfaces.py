@@ -52,8 +52,6 @@ class IRecorder(Interface):
     no lock, no system call, no reference to a request.  More threads than slots are counted.
     """
 
-    here = Attribute('What each thread has for itself: here.slot is its recording.slots.Slot, if it has one.')
-
     def begin(method, path, retry=0, token=None):
         """A request begins.  Strings are cut at 16 and 320 bytes of UTF-8; no character is split."""
 

@@ -64,7 +64,7 @@ class Churn:
                 together.wait()
             elif number % SLOWLY == 0:
                 time.sleep(2 * SLOW)
-            self.done['slot' if hasattr(self.recorder.here, 'slot') else 'none'] += 1
+            self.done['slot' if hasattr(self.recorder._local, 'slot') else 'none'] += 1
             self.recorder.end(200)
         except Exception as error:                      # would be printed, and lost
             self.odd.append(repr(error))

@@ -55,7 +55,7 @@ class Recorder:
         self.on_new_thread = on_new_thread
         self.slots = {}
         self._free = list(range(box.SLOT_COUNT - 1, -1, -1))
-        self.here = threading.local()
+        self._local = threading.local()
         self._numbers = itertools.count(1)
         self._entries = [self.words[at // 8:(at + box.FINISHED.size) // 8]
                          for at in range(box.FINISHED.start, box.FINISHED.end, box.FINISHED.size)]
@@ -76,7 +76,7 @@ class Recorder:
               _now=time.time, _monotonic=time.monotonic, _pack=box.begun_request.pack_into) -> None:
         """A request begins in this thread.  `token` is given back to `end`: another one ends nothing."""
         try:
-            slot = self.here.slot
+            slot = self._local.slot
         except AttributeError:
             slot = self._adopt()
             if slot is None:
@@ -104,7 +104,7 @@ class Recorder:
     def phase(self, phase: int) -> None:
         """The request of this thread goes on to a phase (an index of `blackbox.PHASES`)."""
         try:
-            slot = self.here.slot
+            slot = self._local.slot
         except AttributeError:
             return
         if slot.token is not CLOSED:
@@ -112,7 +112,7 @@ class Recorder:
 
     def user(self, name: str) -> None:
         """Note the user of this thread's request, known only after traversal."""
-        slot = getattr(self.here, 'slot', None)
+        slot = getattr(self._local, 'slot', None)
         if slot is None or not slot.on:
             return
         encoded = box.cut(name, box.USER_MAX)[0]
@@ -128,7 +128,7 @@ class Recorder:
         on, and two threads in one entry would tear it.
         """
         try:
-            slot = self.here.slot
+            slot = self._local.slot
         except AttributeError:
             return
         if slot.token != token:
@@ -158,8 +158,8 @@ class Recorder:
             index = self._free.pop()
         except IndexError:
             return None
-        self.here.life = Life()
-        self.here.slot = slot = Slot(index, self.here.life, self.buffer)
+        self._local.life = Life()
+        self._local.slot = slot = Slot(index, self._local.life, self.buffer)
         slot.phase[0] = 0                               # its last thread may have ended within a request
         box.slot_head.pack_into(self.buffer, box.SLOTS.at(index), slot.ident, slot.native_id,
                                 next(self._generations), slot.half, 0, 0, 0, 0)

@@ -91,7 +91,7 @@ class TracingRecorder(Recorder):
     def begin(self, method: str, path: str, retry: int = 0, token=None, _now=time.time) -> None:
         super().begin(method, path, retry, token)
         try:
-            slot, events = self.here.slot, self.events
+            slot, events = self._local.slot, self.events
         except AttributeError:                          # all slots are taken
             self.lost = next(self._losses)
             return
@@ -102,7 +102,7 @@ class TracingRecorder(Recorder):
 
     def end(self, status: int = 0, token=None, _now=time.time) -> None:
         try:
-            slot, events = self.here.slot, self.events
+            slot, events = self._local.slot, self.events
         except AttributeError:
             return
         if slot.token != token:

@@ -12,7 +12,6 @@ from ..blackbox import PHASES
 from ..recording import arming
 from ..recording import locks  # noqa: F401 (before Zope serves, and not when something hangs)
 from ..recording.arming import STATE
-from ..recording.slots import CLOSED
 from . import checksofzope
 
 _PUBLISHING, _COMMITTING, _ABORTING, _FAILED, _STREAMING = map(
@@ -48,27 +47,31 @@ def request_ends(event) -> None:
         _switch_off()
 
 
-def _marks(phase, with_user=False):
-    """A subscriber that notes a phase, as `recorder.phase` does: two run in every request, and each saves a call."""
+def _marks(phase):
+    """A subscriber that notes a phase.  One function each: a call less in every request."""
     def mark(event):
         recorder = STATE.recorder
-        if recorder is None:
-            return
-        try:
-            slot = recorder.here.slot
-            if slot.token is not CLOSED:
-                slot.phase[0] = phase
-                if with_user and STATE.record_user:
-                    _note_user(recorder, event.request)
-        except AttributeError:                          # no slot was free
-            pass
-        except Exception:
-            _switch_off()
+        if recorder is not None:
+            try:
+                recorder.phase(phase)
+            except Exception:
+                _switch_off()
     return mark
 
 
-traversed = _marks(_PUBLISHING, with_user=True)
 committing, aborting, failed, streaming = map(_marks, (_COMMITTING, _ABORTING, _FAILED, _STREAMING))
+
+
+def traversed(event) -> None:
+    recorder = STATE.recorder
+    if recorder is None:
+        return
+    try:
+        recorder.phase(_PUBLISHING)
+        if STATE.record_user:
+            _note_user(recorder, event.request)
+    except Exception:
+        _switch_off()
 
 
 def _note_user(recorder, request):
