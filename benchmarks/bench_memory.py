@@ -17,8 +17,6 @@ from figures import median
 from figures import row
 from figures import spread
 
-LAST_WORD = 'checks.json'
-
 PAIRS, REQUESTS, CLIENTS = 5, 100, 8
 
 
@@ -32,6 +30,7 @@ def _ask(port):
 
 def _resident(zope):
     """MiB after the same requests; what is shared with other processes counts."""
+    from Products.StabilityMonitor.diagnosis.standing import LAST_WORD
     from zopekit import wait_for
     zope.start()
     try:

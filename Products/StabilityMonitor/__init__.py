@@ -25,7 +25,7 @@ def _arm():
     from .recording import arming
     from .zmi import zopeconf
     life = arming.arm(**zopeconf.circumstances())
-    if life.options.enabled and _has_past(life):    # even where this run can leave nothing itself
+    if life.options.enabled and _has_past(life):        # even where this run can leave nothing itself
         from .postmortem import triage
         triage.at_start(life)
     life.armed()

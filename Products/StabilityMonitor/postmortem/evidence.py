@@ -66,8 +66,8 @@ class Traces(Value):
     same_boot: bool | None
     same_machine: bool | None
     boot_time: float
-    stuck: dict = fresh(factory=dict)           # ident of a serving thread: its mark of the dead-man switch
-    asked: dict = fresh(factory=dict)           # when SIGTERM and SIGINT came last, survived or not
+    stuck: dict = fresh(factory=dict)                   # ident of a serving thread: its mark of the dead-man switch
+    asked: dict = fresh(factory=dict)                   # when SIGTERM and SIGINT came last, survived or not
 
     @property
     def role(self) -> str:

@@ -226,8 +226,7 @@ class Recorder:
         number = next(self._sample_numbers)
         at = box.SAMPLES.at(number)
         self.words[at // 8] = 0
-        box.sample_entry.pack_into(
-            self.buffer, at + 8, *sample[:9], 0, *sample[9:])
+        box.sample_entry.pack_into(self.buffer, at + 8, *sample[:9], 0, *sample[9:])
         self.words[at // 8] = number
 
     def note(self, note) -> None:

@@ -56,8 +56,7 @@ class Vitals:
         self._slow |= {'host_kills': counter(self._read('vmstat', 16384), b'oom_kill')}
 
     def sample(self, in_flight: int, overdue: int, workers: int) -> Sample:
-        """What tells how the process ended, if it ends now, is read anew: limits are soon reached, stderr soon written.
-        """
+        """Reads anew what would tell how the process ended, if it ended now: its memory, a limit, what stderr holds."""
         if self.limit >= 0:
             self._slow |= self._group()
         if self._watches_stderr:

@@ -87,7 +87,7 @@ def in_flight(life, clock=time.time) -> list[dict]:
     now, found = clock(), []
     for request in sorted(read(bytes(life.recorder.buffer)).in_flight, key=lambda r: r.started):
         found.append(shallow(request) | {'thread': f'0x{request.ident:016x}', 'started': isotime(request.started),
-                                        'seconds': round(max(0.0, now - request.started), 3)})
+                                          'seconds': round(max(0.0, now - request.started), 3)})
     return found
 
 

@@ -37,7 +37,7 @@ def hang() -> None:
             panel.manage_options += ({'label': LABEL, 'action': f'{up}{ID}/manage_main', 'path': _PATH},)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def _tab():
     from .controlpanel import StabilityMonitor
     return StabilityMonitor()
