@@ -114,11 +114,17 @@ def test_the_probe_shows_how_far_it_is_and_then_its_result_without_a_reload(chec
     assert not checks.find_elements(By.CSS_SELECTOR, '[data-busy]')
 
 
+def _write(card, reason):
+    """Into the form of a finding, which a page that was renewed has folded."""
+    if not card.find_elements(By.CSS_SELECTOR, 'details[open]'):
+        card.find_element(By.TAG_NAME, 'summary').click()
+    card.find_element(By.NAME, 'reason').send_keys(reason)
+
+
 def test_what_is_being_written_is_not_lost_when_results_come(checks):
     checks.find_element(By.ID, 'recursion-probe').click()
     wait_for(lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] .progress-bar'), what='the progress')
-    steadily(lambda: _card(checks, TITLE).find_element(By.TAG_NAME, 'summary').click())
-    steadily(lambda: _card(checks, TITLE).find_element(By.NAME, 'reason').send_keys('half a rea'))
+    steadily(lambda: _write(_card(checks, TITLE), 'half a rea'))
     wait_for(lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] article'), timeout=60, what='the result')
     assert checks.execute_script('return [...document.querySelectorAll("[name=reason]")].map(each => each.value)'
                                  ).count('half a rea') == 1

@@ -48,6 +48,7 @@ class Rounds:
         self.loop = ServerLoop(self.recorder, ROUND * self.options.sample_interval)
         self.hangs = Hangs(self.recorder, self.observe, life.findings, self.options.stall, self.loop.is_left)
         self.deadman = self.inbox = None
+        self.answers = {'stacks': self.tell_stacks}     # {subject: what tells it}, for the inbox
         self._begun = time.monotonic(), 0
         self._oldest = 0.0                              # the age of the oldest request in flight, in seconds
         self._marks = SurvivedMarks(self.recorder, life.mark_files())
@@ -127,7 +128,7 @@ class Rounds:
     def _open_inbox(self):
         with self.life.findings.guarded('inbox', 'Questions from outside, as by "stabilitymonitor stacks", get no '
                                         'answer.', 'Make the directory writable for the user of Zope, and restart.'):
-            self.inbox = Inbox(self.life.directory.path, {'stacks': self.tell_stacks}, aside)
+            self.inbox = Inbox(self.life.directory.path, self.answers, aside)
             self.heartbeat.duties.append(self.inbox.listen)
             self.heartbeat.inspections.append(self.inbox.look)
 

@@ -16,10 +16,10 @@ def standing_of(life) -> standing.Standing:
 
 
 def begin(life) -> None:
-    """An errand of the heartbeat, once after each start: ask everything, now and each hour, and answer questions."""
-    here, rounds = standing_of(life), life.rounds
-    if rounds:
-        rounds.heartbeat.rounds.append(here.renew)
-    if rounds and rounds.inbox:
-        rounds.inbox.answers['checks'] = here.answer
-    here.start()
+    """Once after each start: questions are answered from now on; all is asked in the background, soon and each hour."""
+    with life.findings.guarded('checks-begun', 'The checks do not run by themselves.'):
+        here = standing_of(life)
+        if life.rounds:
+            life.rounds.heartbeat.rounds.append(here.renew)
+            life.rounds.answers['checks'] = here.answer
+        life.do_later(here.start)

@@ -87,7 +87,7 @@ def process_starting(event) -> None:
     if life is not None and life.recorder is not None:
         life.serving()
         if life.role == 'server':
-            life.do_later(lambda: checksofzope.begin(life))
+            checksofzope.begin(life)
 
 
 def _switch_off():
@@ -105,7 +105,7 @@ def _forked_worker():
             return STATE.recorder or _Nothing
         if life.recorder:
             life.serving()
-            life.do_later(lambda: checksofzope.begin(life))
+            checksofzope.begin(life)
         threading.Thread(target=_triage, args=(life,), name='StabilityMonitor triage', daemon=True).start()
         return life.recorder or _Nothing
     except Exception:
