@@ -369,7 +369,7 @@ def test_a_real_server_asks_its_checks_after_it_serves_and_not_before(tmp_path):
     slow = ZopeInstance(tmp_path / 'slow', options={'sample-interval': '1h'}).publish(STANDING)
     with slow:
         errands, results = slow.get('/standing_now').json()
-        assert errands >= 1 and results == []
+        assert errands >= 1 and not any(results)
         assert not list(slow.stability.glob('runs/*/checks.json'))
     quick = ZopeInstance(tmp_path / 'quick', options={'sample-interval': '100ms'}).publish(STANDING)
     with quick:
