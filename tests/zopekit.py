@@ -13,6 +13,8 @@ Methods for the test's own purposes are published by `publish()`, see there.
 import atexit
 import base64
 import contextlib
+import fcntl
+import functools
 import hashlib
 import http.client
 import json
@@ -370,7 +372,10 @@ class ZopeInstance:
     def report(self, **query):
         """The report of the living process as a dict."""
         query = urllib.parse.urlencode({'format': 'json', **query})
-        answer = self.get(f'/Control_Panel/StabilityMonitor/report?{query}')
+        try:
+            answer = self.get(f'/Control_Panel/StabilityMonitor/report?{query}')
+        except (OSError, http.client.HTTPException) as error:
+            raise ZopeFailed(f'{error!r}, status {self.process.poll()}:\n{self.last_words()}') from error
         assert answer.status == 200, answer
         return answer.json()
 
@@ -433,16 +438,26 @@ def basic_auth():
     return 'Basic ' + base64.b64encode(f'{USER}:{PASSWORD}'.encode()).decode()
 
 
+@functools.cache
+def _ports():
+    """A file in which each process locks the bytes of its ports, and the ports of this one, whose own locks let it."""
+    return open(Path(tempfile.gettempdir()) / f'zopekit-ports-{os.getuid()}', 'ab'), set()
+
+
 def free_port():
-    """A free loopback port below the range that the kernel hands out to clients."""
+    """A free loopback port below the range that the kernel hands out to clients.
+
+    No other process gets it here while this one lives: a Zope that is stopped, or not started yet, listens nowhere.
+    """
+    locks, own = _ports()
     for _ in range(1000):
         port = random.SystemRandom().randrange(15000, 32000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(('127.0.0.1', port))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            fcntl.lockf(locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            probe.bind(('127.0.0.1', port))
+            if port not in own:
+                own.add(port)
                 return port
-            except OSError:
-                continue
     raise OSError('no free port')
 
 
