@@ -17,7 +17,7 @@ from figures import row
 from figures import spread
 
 BUDGET, STARTS, AGAIN = 200, 5, 5
-#: As a run in the background does it: facts of Zope and rules are read first, then each check in its own thread.
+#: As a run in the background does it: facts of Zope are read first, then each check is asked in its own thread.
 ASKING = '''
 import json, time
 from Products.StabilityMonitor.diagnosis.standing import Standing
@@ -39,8 +39,10 @@ def measured_checks(self):
 
 
 def _lives(zope):
-    """[(first, [again ...])] of real starts, as the page gives them."""
+    """[(first, [again ...])] of real starts, as the page gives them; none has what an earlier one has compared."""
+    from Products.StabilityMonitor.diagnosis.remembered import FILE
     for _ in range(STARTS):
+        (zope.stability / FILE).unlink(missing_ok=True)
         zope.start()
         first, *again = [zope.get('/measured_checks', timeout=60).json() for _ in range(1 + AGAIN)]
         zope.stop()

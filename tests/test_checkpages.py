@@ -13,12 +13,17 @@ from programs.handshake import until
 from synthetic import HERE
 from synthetic import record
 
+from Products.StabilityMonitor.diagnosis import known_here
 from Products.StabilityMonitor.diagnosis import standing
 from Products.StabilityMonitor.diagnosis.checks import Background
 from Products.StabilityMonitor.diagnosis.checks import ICheck
+from Products.StabilityMonitor.diagnosis.known_check import KnownIssues
+from Products.StabilityMonitor.diagnosis.known_check import with_own_pip
 from Products.StabilityMonitor.diagnosis.recursion_experiment import ProbeResult
+from Products.StabilityMonitor.diagnosis.remembered import remembering
 from Products.StabilityMonitor.recording.guard import Findings
 from Products.StabilityMonitor.records import Finding
+from Products.StabilityMonitor.records import finding_from
 from Products.StabilityMonitor.records import shallow
 from Products.StabilityMonitor.values import replace
 
@@ -187,16 +192,16 @@ def test_a_run_without_directory_leaves_no_word_and_no_finding(life):
 
 @pytest.mark.parametrize('row', [None, [], 'x', {}, {'severity': 'loud'}, {'id': 'x'}])
 def test_foreign_rows_are_no_findings(row):
-    assert standing.from_json(row) is None
+    assert finding_from(row) is None
 
 
 def test_foreign_values_become_text():
-    assert standing.from_json({'severity': 'info', 'id': 7, 'title': None, 'more': 1}) == Finding('7', 'info', '')
+    assert finding_from({'severity': 'info', 'id': 7, 'title': None, 'more': 1}) == Finding('7', 'info', '')
 
 
 def test_known_issues_are_a_check(tmp_path):
-    assert zope.interface.verify.verifyObject(ICheck, standing.KnownIssues())
-    found = standing.KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))
+    assert zope.interface.verify.verifyObject(ICheck, KnownIssues())
+    found = KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))
     assert isinstance(found, list) or found.severity == 'ok'
 
 
@@ -207,7 +212,7 @@ def test_known_issues_are_a_check(tmp_path):
     ('/x/python -m pip install uvloop', '/opt/zope/bin/python3', '/x/python -m pip install uvloop'),
     ('pip install uvloop', '/usr/bin/uwsgi', 'pip install uvloop'), ('pip install uvloop', '', 'pip install uvloop')])
 def test_what_is_to_be_installed_here_is_so_by_this_python(action, executable, words):
-    assert standing.with_own_pip(action, executable) == words
+    assert with_own_pip(action, executable) == words
 
 
 @pytest.mark.zope
@@ -216,7 +221,7 @@ def test_the_known_issues_of_this_process_name_its_python(tmp_path):
     (tmp_path / 'known-issues.toml').write_text(
         BROKEN_RULES.replace('{Zope = "<99"}', '{"zope.interface" = "<99"}')
         .replace('Zope >= 99.0', 'pip install zope.shop'))
-    found = {f.id: f for f in standing.KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))}
+    found = {f.id: f for f in KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))}
     action = found['known-issues:shop-9'].action
     assert action == f'{sys.executable} -m pip install zope.shop'
     from Products.StabilityMonitor.zmi.checkpages import pieces
@@ -227,11 +232,11 @@ def test_what_would_keep_a_site_from_starting_is_no_issue_of_one_that_has_starte
     pytest.importorskip('packaging')
     (tmp_path / 'known-issues.toml').write_text(BROKEN_RULES.replace('Zope = "<99"', '"zope.interface" = "<99"')
                                                 .replace('"It crashes."\neffect = "crash"', '"x"\neffect = "start"'))
-    looks = {started: standing.KnownIssues().look(SimpleNamespace(directory=tmp_path, started=started))
+    looks = {started: KnownIssues().look(SimpleNamespace(directory=tmp_path, started=started))
              for started in (None, 1.0)}
     shown = {started: 'known-issues:shop-9' in {f.id for f in found} for started, found in looks.items()}
     assert shown == {None: True, 1.0: False}
-    missed = {match.rule.id: match.reasons for match in standing.known(tmp_path, has_started=True).unaffected}
+    missed = {match.rule.id: match.reasons for match in known_here.known(tmp_path, has_started=True).unaffected}
     assert missed['shop-9'] == ('not affected: it has started',)
 
 
@@ -240,12 +245,32 @@ def test_the_page_shows_the_known_issues_of_the_last_run_and_looks_nothing_up(li
     pytest.importorskip('packaging')
     from Products.StabilityMonitor.zmi import checkpages
     here = standing.of(life)
-    here.checks = Background(here._site, [standing.KnownIssues(here._keep)])
+    here.checks = Background(here._site, [KnownIssues(here._keep)])
     assert here.start() and here.checks.wait(60)
-    monkeypatch.setattr(standing.known_issues, 'in_force', None)
-    monkeypatch.setattr(standing.known_system, 'here', None)
+    monkeypatch.setattr(known_here.known_issues, 'in_force', None)
+    monkeypatch.setattr(known_here.known_system, 'here', None)
     known = checkpages.page(life, False)['known']
     assert known['count'] > 100 and len(known['affected']) + len(known['unaffected']) > 90
+
+
+@pytest.mark.zope
+def test_the_page_looks_them_up_where_the_last_run_remembered_what_it_had_found(life, monkeypatch, caplog):
+    pytest.importorskip('packaging')
+    from Products.StabilityMonitor.zmi import checkpages
+    here = standing.of(life)
+    here.checks = Background(here._site, remembering([KnownIssues(here._keep)], life))
+    assert here.known() is None, 'before anything was asked'
+    for _ in range(2):
+        assert here.start() and here.checks.wait(60)
+    assert here._known is None, 'the second run has it from the first'
+    monkeypatch.setattr(known_here.known_issues, 'in_force', None)
+    shown = checkpages.page(life, False)
+    assert shown['known'] is None and shown['run']['last'] and 'could not be looked up' in caplog.text
+    monkeypatch.undo()
+    known = checkpages.page(life, False)['known']
+    assert known['count'] > 100 and len(known['affected']) + len(known['unaffected']) > 90
+    assert {row['key'] for row in known['affected']} <= {
+        row['key'] for group in checkpages.page(life, False)['groups'] for row in group['findings']}
 
 
 @pytest.mark.zope
@@ -273,16 +298,16 @@ def test_checks_that_end_while_they_are_looked_at_are_not_said_to_have_found_not
 def test_the_site_adds_and_silences_known_issues_and_its_mistakes_are_told(tmp_path):
     pytest.importorskip('packaging')
     (tmp_path / 'known-issues.toml').write_text(BROKEN_RULES.replace('Zope = "<99"', '"zope.interface" = "<99"'))
-    found = {f.id: f for f in standing.KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))}
+    found = {f.id: f for f in KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))}
     assert found['known-issues:shop-9'].severity == 'critical'
     assert ' is < 99. Fixed: 99.0.' in found['known-issues:shop-9'].detail
     problem, = (f for id, f in found.items() if id.startswith('known-issues-known-issues.toml-'))
     assert 'line 6' in problem.title
     (tmp_path / 'known-issues.toml').write_text('# A line more.\n' + (tmp_path / 'known-issues.toml').read_text())
-    again, = (f for f in standing.KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))
+    again, = (f for f in KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))
               if f.id == problem.id)
     assert 'line 7' in again.title, 'and a hush by its id holds'
-    facts = standing.known(tmp_path)
+    facts = known_here.known(tmp_path)
     assert [s.id for s in facts.silences] == ['python-daemon-threads-exit']
     assert len(facts.affected) + len(facts.unaffected) <= facts.count > 100
 
@@ -298,22 +323,22 @@ def crashed(**values):
 
 def test_an_incident_is_matched_by_what_is_known_today(tmp_path):
     pytest.importorskip('packaging')
-    found = standing.of_incident(crashed(), tmp_path)
+    found = known_here.of_incident(crashed(), tmp_path)
     assert (found[0]['id'], found[0]['strength']) == ('zope.interface-weak-references', 'strong')
     assert any('7.0 is >= 7.0, < 7.1.1' in words for words in found[0]['matched'])
     (tmp_path / 'known-issues.toml').write_text('[[silence]]\nid = "zope.interface-weak-references"\nreason = "x"\n')
-    assert 'zope.interface-weak-references' not in {row['id'] for row in standing.of_incident(crashed(), tmp_path)}
+    assert 'zope.interface-weak-references' not in {row['id'] for row in known_here.of_incident(crashed(), tmp_path)}
 
 
 def test_a_wanted_stop_is_not_looked_up(tmp_path):
-    assert standing.of_incident(record(1, 'stopped'), tmp_path) == ()
+    assert known_here.of_incident(record(1, 'stopped'), tmp_path) == ()
 
 
 def test_a_record_that_cannot_be_matched_is_shown_without(tmp_path, monkeypatch, caplog):
     def fails(*args):
         raise TypeError('nonsense')
-    monkeypatch.setattr(standing.known_issues, 'match_incident', fails)
-    assert standing.of_incident(crashed(known_issues=({'id': 'old'},)), tmp_path) == ({'id': 'old'},)
+    monkeypatch.setattr(known_here.known_issues, 'match_incident', fails)
+    assert known_here.of_incident(crashed(known_issues=({'id': 'old'},)), tmp_path) == ({'id': 'old'},)
     assert 'could not be looked up' in caplog.text
 
 

@@ -333,13 +333,13 @@ def test_all_checks_together_are_cheap(tmp_path):
     first, again = map(float, told_by("""if True:
         import sys, time
         from pathlib import Path
-        from Products.StabilityMonitor.diagnosis import standing
         from Products.StabilityMonitor.diagnosis.checks import CHECKS
         from Products.StabilityMonitor.diagnosis.checks import run
+        from Products.StabilityMonitor.diagnosis.known_check import KnownIssues
         from Products.StabilityMonitor.diagnosis.site import Site
         for _ in range(2):
             began = time.process_time()
-            results = run(Site(Path(sys.argv[1])), (*CHECKS, standing.KnownIssues()))
+            results = run(Site(Path(sys.argv[1])), (*CHECKS, KnownIssues()))
             assert len(results.findings) > 25
             print(time.process_time() - began)
     """, tmp_path))

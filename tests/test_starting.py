@@ -21,7 +21,18 @@ OURS = f'{product.__name__}.'
 
 
 def ours(zope):
-    return {name.removeprefix(OURS) for name in zope.get('/loaded').json() if name.startswith(OURS)}
+    """Our modules, and what is needed to compare versions."""
+    return {name.removeprefix(OURS) for name in zope.get('/loaded').json()
+            if name.startswith(OURS) or name in ('packaging', 'tomllib')}
+
+
+def start(zope):
+    """What is loaded once the checks have run that follow each start."""
+    from zopekit import wait_for
+    seen = set(zope.stability.glob('runs/*/checks.json'))
+    zope.start()
+    wait_for(lambda: set(zope.stability.glob('runs/*/checks.json')) - seen, what='the checks')
+    return ours(zope)
 
 
 @pytest.fixture(scope='module')
@@ -30,13 +41,15 @@ def starts(tmp_path_factory):
     from zopekit import ZopeInstance
     zope = ZopeInstance(tmp_path_factory.mktemp('starting'))
     zope.publish(SOURCE)
-    with zope:
-        first = ours(zope)
+    zope.create()
+    try:
+        first = start(zope)
         zope.stop()
-        zope.start()
-        second = ours(zope)
+        second = start(zope)
         assert zope.get('/Control_Panel/StabilityMonitor/manage_main').status == 200
         yield SimpleNamespace(first=first, second=second, opened=ours(zope))
+    finally:
+        zope.destroy()
 
 
 def test_what_is_needed_when_it_hangs_is_there(starts):
@@ -55,6 +68,14 @@ def test_what_a_person_opens_is_not(starts):
 def test_the_room_that_judges_waits_for_the_dead(starts):
     assert not {name for name in starts.first if name.startswith('postmortem')}
     assert {'postmortem.triage', 'postmortem.verdict'} <= starts.second
+
+
+def test_versions_are_compared_by_the_first_start_alone(starts):
+    pytest.importorskip('packaging')
+    compares = {'packaging', 'tomllib', *(f'diagnosis.known_{name}' for name in (
+        'here', 'issues', 'rules', 'conditions', 'traces', 'signs'))}
+    assert compares <= starts.first and not compares & starts.second
+    assert 'diagnosis.known_issues' in starts.opened
 
 
 @pytest.mark.parametrize('runs, archived, has_past', [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import clichecks
 from . import clistacks
-from .diagnosis.standing import of_incident
+from .diagnosis.known_here import of_incident
 from .diagnosis.statistics import crash_loop
 from .diagnosis.statistics import last_server_run
 from .diagnosis.statistics import of_instance

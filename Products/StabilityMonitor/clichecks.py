@@ -16,6 +16,7 @@ from .diagnosis import known_issues
 from .diagnosis import recursionprobe
 from .diagnosis import standing
 from .diagnosis.hushed import Hushed
+from .diagnosis.known_check import KnownIssues
 from .diagnosis.recursion_experiment import probe
 from .errors import NoAnswer
 from .postmortem.archive import Archive
@@ -23,6 +24,7 @@ from .recording import threadstacks
 from .records import Finding
 from .records import Instance
 from .records import clocktime
+from .records import finding_from
 from .records import from_isotime
 from .records import isotime
 from .reporting.renderers import clean
@@ -130,7 +132,7 @@ def _asked(path):
 
 def _told(base, subject, answer, trouble, instance, now=False, without=''):
     rows = answer.get('checks')
-    told = [finding for finding in map(standing.from_json, rows if isinstance(rows, list) else ()) if finding]
+    told = [finding for finding in map(finding_from, rows if isinstance(rows, list) else ()) if finding]
     told = [finding for finding in told if not (without and finding.id.startswith(without))]
     took = answer.get('took')
     return _part(subject, [*trouble, *told], Hushed(base.path, instance.label), str(answer.get('when') or '') or None,
@@ -156,7 +158,7 @@ def _of_the_past(base, waiting):
             environments.add(sys.executable)
             parts.append(_of_environment(base, instance))
         parts.append(_told(base, f'{instance.label}, which is down (run {path.name})', word, (), instance,
-                           without=standing.KnownIssues.id if here and known_issues.has_packaging() else ''))
+                           without=KnownIssues.id if here and known_issues.has_packaging() else ''))
     return parts
 
 
@@ -166,7 +168,7 @@ def _of_environment(base, instance):
 
 
 def _known(base):
-    found = standing.KnownIssues().look(SimpleNamespace(directory=base.path, started=None))
+    found = KnownIssues().look(SimpleNamespace(directory=base.path, started=None))
     return [found] if isinstance(found, Finding) else found
 
 

@@ -187,6 +187,13 @@ class Finding(Value):
     SEVERITIES = ('ok', 'info', 'warning', 'critical')
 
 
+def finding_from(row) -> Finding | None:
+    """A finding out of a foreign document; None if it is none."""
+    if not isinstance(row, dict) or row.get('severity') not in Finding.SEVERITIES:
+        return None
+    return Finding(**{name: str(row.get(name) or '') for name in Finding.FIELDS})
+
+
 class Instance(Value):
     """Which Zope instance a run belongs to; equal instances share "the last run"."""
 

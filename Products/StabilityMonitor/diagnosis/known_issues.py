@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..records import Finding
 from ..values import Value
+from .known_conditions import hold
 from .known_rules import EFFECTS
 from .known_rules import KINDS
 from .known_rules import Rule
@@ -24,11 +25,11 @@ from .known_rules import Silence
 from .known_rules import checked
 from .known_rules import has_packaging
 from .known_system import System
-from .known_system import hold
 from .known_system import of_run
 from .known_traces import Traces
+from .site import OF_SITE
 
-SHIPPED, OF_SITE = Path(__file__).with_name('known_issues.toml'), 'known-issues.toml'
+SHIPPED = Path(__file__).with_name('known_issues.toml')
 #: Bytes of a file and of one table in it, tables in a file, problems that are told of one file.
 FILE_LIMIT, TABLE_LIMIT, TABLES, _PROBLEMS = 512 << 10, 16 << 10, 1000, 50
 

@@ -25,6 +25,8 @@ from ..records import Sample
 from ..values import Value
 from ..values import fresh
 
+#: The site's own rules of known issues, in the data directory.
+OF_SITE = 'known-issues.toml'
 #: A file is read in pieces: to ask for a megabyte takes one, and for good, however small the file is.
 _PIECE = 1 << 14
 

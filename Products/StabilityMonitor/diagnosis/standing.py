@@ -10,13 +10,9 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-from zope.interface import implementer
 
 from ..recording import threadstacks
 from ..records import Finding
@@ -26,16 +22,13 @@ from ..records import shallow
 from ..rundirectory import read_json
 from ..rundirectory import write_whole
 from ..values import Value
-from ..values import replace
-from . import known_issues
-from . import known_system
 from . import recursionprobe
 from .checks import CHECKS
 from .checks import Background
-from .checks import ICheck
-from .checks.check import Check
 from .hushed import Hush
 from .hushed import Hushed
+from .known_check import KnownIssues
+from .remembered import remembering
 from .site import Site
 
 LAST_WORD, PROBE = 'checks.json', 'recursion-probe.json'
@@ -45,70 +38,6 @@ FRESH = 10.0
 RENEWED = 3600.0
 _LOGGER = logging.getLogger('StabilityMonitor')
 _WORST_FIRST = {severity: number for number, severity in enumerate(reversed(Finding.SEVERITIES))}
-
-
-# -- known issues ----------------------------------------------------------------------------------------
-
-class Known(Value):
-    """The rules in force, held against this process.  `problems` are those of the site's own file."""
-
-    affected: tuple[known_issues.Match, ...]
-    unaffected: tuple[known_issues.Match, ...]
-    silences: tuple[known_issues.Silence, ...]
-    problems: tuple[known_issues.Problem, ...]
-    count: int
-
-
-def known(directory, has_started: bool = False) -> Known:
-    """Known issues of this process, with what the site in that data directory adds and silences."""
-    rules = known_issues.in_force(directory)
-    return Known(*known_issues.affected(rules.rules, known_system.here(), has_started), rules.silences, rules.problems,
-                 len(rules.rules))
-
-
-def of_incident(record, directory) -> tuple[dict, ...]:
-    """Known issues that an archived RunRecord may have met, see `known_issues.match_incident`; never raises."""
-    if not record.is_incident:
-        return record.known_issues
-    try:
-        rules = known_issues.in_force(directory).rules
-        return tuple(known_issues.match_incident(rules, record, known_system.here())) or record.known_issues
-    except Exception:                                   # a record is of foreign origin
-        _LOGGER.warning('Known issues of the run %s could not be looked up.', record.run, exc_info=True)
-        return record.known_issues
-
-
-@implementer(ICheck)
-class KnownIssues(Check):
-    """Known issues as findings, `known-issues:<id of the rule>`; problems with the files of rules too."""
-
-    id = 'known-issues'
-    question = 'Is what is installed here free of known causes of crashes?'
-    source = 'known_issues.toml and importlib.metadata'
-
-    def __init__(self, tell: Callable[[Known], None] = lambda facts: None):
-        self.tell = tell                                # what was looked up, for who shows more of it
-
-    def look(self, site):
-        facts = known(site.directory, site.started is not None)
-        self.tell(facts)
-        found = [*map(self._met, facts.affected), *(problem.finding for problem in facts.problems)]
-        found = [replace(finding, action=with_own_pip(finding.action)) for finding in found]
-        return found or self.ok(f'None of {facts.count} known issues affects this installation.')
-
-    def _met(self, match):
-        rule = match.rule
-        return Finding(f'{self.id}:{rule.id}', rule.severity, f'{rule.title}.'.replace('..', '.'),
-                       f'{rule.happens} Here: {", ".join(match.reasons)}. Fixed: {rule.fixed}.', rule.action,
-                       rule.source)
-
-
-def with_own_pip(action: str, executable: str = sys.executable) -> str:
-    """What to do in the environment of this very process: its own Python installs it, where that is one."""
-    if 'pip install' not in action or not Path(executable or '').name.startswith('python'):
-        return action
-    import shlex  # rarely
-    return re.sub(r'(?<!-m )\bpip install\b', lambda found: f'{shlex.quote(executable)} -m pip install', action)
 
 
 # -- all findings together -------------------------------------------------------------------------------
@@ -138,13 +67,6 @@ def rank(finding: Finding) -> int:
     return _WORST_FIRST.get(finding.severity, len(_WORST_FIRST))
 
 
-def from_json(row) -> Finding | None:
-    """A finding out of a foreign document; None if it is none."""
-    if not isinstance(row, dict) or row.get('severity') not in Finding.SEVERITIES:
-        return None
-    return Finding(**{name: str(row.get(name) or '') for name in Finding.FIELDS})
-
-
 def last_word(path: Path) -> dict:
     """What the run in that directory has told of its checks last, as `Standing.answer`; {} if nothing."""
     return read_json(path / LAST_WORD)
@@ -156,8 +78,8 @@ class Standing:
     def __init__(self, life):
         self.life = life
         self.make_site: Callable = lambda: Site.of(life)
-        self.checks = Background(self._site, (*CHECKS, KnownIssues(self._keep)))
-        self.known: Known | None = None                 # of the last run of the checks
+        self.checks = Background(self._site, remembering((*CHECKS, KnownIssues(self._keep)), life))
+        self._known = None                              # of the last run of the checks, where it looked them up
         self.probe = recursionprobe.Probe(life.path / PROBE)
         self._probed, self._asked = None, time.monotonic()
 
@@ -207,14 +129,25 @@ class Standing:
                 'running': progress is not None, 'progress': shallow(progress) if progress else None,
                 'error': self.checks.error, 'checks': look.to_json()}
 
+    def known(self):
+        """The known_here.Known of the last run of the checks; looked up now where that knew its answer from earlier.
+        None before the first run, and where it cannot be looked up."""
+        if self._known is None and self.checks.results:
+            from .known_here import known  # only for who opens the page
+            try:
+                self._known = known(self.life.path, self.life.started is not None)
+            except Exception:                           # what the checks found is shown without
+                _LOGGER.warning('Known issues could not be looked up.', exc_info=True)
+        return self._known
+
     def _site(self):
-        known_issues.shipped()                          # read here, not on the account of a check
+        self._known = None
         if self._probed is None:
             self._probed = self.probe.load(stack_size(self.life))
         return self.make_site()
 
     def _keep(self, facts):
-        self.known = facts
+        self._known = facts
 
     def _leave_word(self):
         """For the time after this run's end."""

@@ -19,7 +19,8 @@ from ZPublisher import zpublish
 from ..diagnosis import recursionprobe
 from ..diagnosis import standing
 from ..diagnosis.hushed import HushRefused
-from ..diagnosis.known_issues import OF_SITE
+from ..diagnosis.known_check import KnownIssues
+from ..diagnosis.site import OF_SITE
 from ..errors import StabilityError
 from ..recording.arming import STATE
 from ..records import Finding
@@ -55,7 +56,7 @@ def page(life, may_manage: bool) -> dict:
     return {
         'fields': token.fields(life, ACTION) if may_manage else None, 'run': _progress(here, progress, results),
         'counts': _counts(look), 'groups': _groups(rows), 'fine': [row for row in rows if row['severity'] == 'ok'],
-        'hushed': _hushed(here, look), 'known': _known(here, rows) if here.known else None,
+        'hushed': _hushed(here, look), 'known': _known(here, rows),
         'probe': _probe(here), 'today': today.isoformat(),
         'until': (today + timedelta(_HUSH_DAYS)).isoformat(),
         'latest': (today + timedelta(_MOST_HUSH_DAYS)).isoformat()}
@@ -85,7 +86,7 @@ def _groups(rows):
 def _row(number, finding):
     return {'key': f'finding-{number}', 'id': finding.id, 'severity': finding.severity, 'title': finding.title,
             'detail': finding.detail, 'action': pieces(finding.action), 'source': finding.source,
-            'known': finding.id.startswith(standing.KnownIssues.id + ':')}
+            'known': finding.id.startswith(KnownIssues.id + ':')}
 
 
 def pieces(action: str) -> list[dict]:
@@ -117,8 +118,10 @@ def _note(hush, found, quiet):
 
 
 def _known(here, rows):
-    facts = here.known
-    shown, prefix = {row['id']: row['key'] for row in rows}, standing.KnownIssues.id + ':'
+    facts = here.known()
+    if facts is None:
+        return None
+    shown, prefix = {row['id']: row['key'] for row in rows}, KnownIssues.id + ':'
     return {
         'affected': [{'title': match.rule.title, 'severity': match.rule.severity, 'reasons': ', '.join(match.reasons),
                       'key': shown.get(prefix + match.rule.id, '')} for match in facts.affected],

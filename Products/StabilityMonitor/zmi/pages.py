@@ -7,8 +7,8 @@ from __future__ import annotations
 import time
 from urllib.parse import urlencode
 
+from ..diagnosis.known_here import of_incident
 from ..diagnosis.standing import of as standing_of
-from ..diagnosis.standing import of_incident
 from ..diagnosis.statistics import crash_loop
 from ..diagnosis.statistics import last_server_run
 from ..diagnosis.statistics import of_instance

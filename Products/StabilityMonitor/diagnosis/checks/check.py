@@ -24,6 +24,13 @@ class ICheck(Interface):
         """One Finding, or several with ids `<id>:<about what>`, for a `site.Site`; at least one, perhaps `ok`."""
 
 
+class ILasting(ICheck):
+    """A check whose answer is the same as long as what it looks at is, which can be told at little cost."""
+
+    def looks_at(site):
+        """All that the answer depends on, as plain values with a telling repr, such as stamps of files."""
+
+
 @implementer(ICheck)
 class Check:
     """See ICheck."""

@@ -4,8 +4,6 @@
 """
 from __future__ import annotations
 
-import functools
-import os
 import re
 from importlib.metadata import distributions
 
@@ -24,24 +22,12 @@ class Distribution(Value):
 
 def installed(path: tuple[str, ...]) -> tuple[Distribution, ...]:
     """All distributions on a path in its order, also those that are hidden by an earlier one."""
-    return _installed(path, tuple(_changed(folder) for folder in path))
+    return tuple(filter(None, map(_read, distributions(path=list(path)))))
 
 
 def first_of_each(found: tuple[Distribution, ...]) -> dict[str, Distribution]:
     """{normalized name: the distribution that is imported}"""
     return {normalized(d.name): d for d in reversed(found)}
-
-
-def _changed(folder):
-    try:
-        return os.stat(folder or '.').st_mtime_ns
-    except OSError:
-        return 0
-
-
-@functools.lru_cache(maxsize=2)
-def _installed(path, changed):
-    return tuple(filter(None, map(_read, distributions(path=list(path)))))
 
 
 def _read(distribution):

@@ -1,14 +1,17 @@
 """What is installed and loaded: does it belong together, is something missing, where do compiled modules come from?"""
 from __future__ import annotations
 
-import functools
 import importlib.util
 import re
 from pathlib import Path
 
+from zope.interface import implementer
+
 from ...recording.installed import normalized
 from ...recording.runcontext import compiled_modules
+from .. import stamps
 from .check import Check
+from .check import ILasting
 from .check import several
 from .installed import first_of_each
 from .installed import installed
@@ -33,6 +36,7 @@ OPTIONAL = (
 )
 
 
+@implementer(ILasting)
 class Family(Check):
     id = 'versions'
     question = 'Do the installed versions of Zope and its libraries belong together?'
@@ -51,6 +55,9 @@ class Family(Check):
                 f'pip install {" ".join(sorted({want for _, want in unmet})[:4])} (better: with the constraints '
                 'file of your Zope release)', 'unmet'))
         return findings or self.ok('The installed versions belong together.', f'{len(found)} distributions were read.')
+
+    def looks_at(self, site):
+        return stamps.of_program(), stamps.of_machine(), stamps.of_installed(site.path)
 
     def _never(self, known):
         for one, its, other, others, why, action, source in _NEVER:
@@ -89,7 +96,6 @@ def _metadata(folder, name):
                    if normalized(path.name.partition('-')[0]) == name)
 
 
-@functools.lru_cache(maxsize=2)
 def _unmet(found):
     """((sentence, requirement), ...) for each requirement of the Zope family that is not met."""
     known = first_of_each(found)

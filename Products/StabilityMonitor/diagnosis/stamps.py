@@ -1,0 +1,80 @@
+"""Is it still what it was: a file, what is installed, the machine, this very program?  Told by stamps; no file is read.
+
+A stamp has the time of the last change, which nobody can set: an image of a container may give all files one date.
+"""
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+import platform
+import sys
+from pathlib import Path
+
+from .. import __version__
+
+_PRODUCT = Path(__file__).parent.parent
+#: How folders of metadata end, and the files in them that are read.
+_METADATA, _FILES = ('.dist-info', 'egg-info'), ('METADATA', 'PKG-INFO', 'requires.txt')
+
+
+def digest(values) -> str:
+    """Of plain values: other values, another digest."""
+    return hashlib.sha256(repr(values).encode()).hexdigest()
+
+
+def of_file(path) -> tuple[int, int, int] | None:
+    """None where nothing is, or nothing can be seen."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size
+
+
+def of_installed(path: tuple[str, ...]) -> str:
+    """All distributions on a path, in its order: their names with versions, and the stamps of their metadata."""
+    return digest([(folder, digest(_metadata(folder or '.'))) for folder in path])
+
+
+def _metadata(folder):
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.lower().endswith(_METADATA))
+    except OSError:                                     # an egg that is one file, or nothing at all
+        return of_file(folder)
+    places = [os.path.join(folder, name) for name in names]
+    return [(place, of_file(place), *(of_file(os.path.join(place, name)) for name in _FILES)) for place in places]
+
+
+def of_machine() -> tuple:
+    """What requirements can ask of it (PEP 508): Python and the operating system with their releases."""
+    system = os.uname() if hasattr(os, 'uname') else platform.uname()
+    return sys.version, sys.implementation.name, sys.platform, os.name, system[0], *system[2:5]
+
+
+def of_program() -> tuple[str, str, str]:
+    """The release, and what it is made of: when this was asked first, and now.
+
+    They differ where it was replaced under the process that runs: what such a one finds is no answer for others.
+    """
+    return __version__, _at_first(), _files()
+
+
+@functools.cache
+def _at_first():
+    return _files()
+
+
+def _files():
+    """Of this product, and of the library that compares versions."""
+    library = importlib.util.find_spec('packaging')
+    folders = [_PRODUCT, *(library.submodule_search_locations or () if library else ())]
+    return digest([(str(folder), sorted(_stamped(folder))) for folder in folders])
+
+
+def _stamped(folder):
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(('.py', '.toml')):
+                yield os.path.join(place, name), of_file(os.path.join(place, name))
