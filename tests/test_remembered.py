@@ -45,7 +45,7 @@ class Counted(Check):
         self.at, self.about, self.times = at, about, 0
 
     def looks_at(self, site):
-        return self.at
+        return (self.at,)
 
     def look(self, site):
         self.times += 1
@@ -125,7 +125,7 @@ def test_checks_do_not_disturb_each_other(life, site):
     '{"counted": [{"of": "MARK", "findings": [{"id": "counted", "severity": "loud"}]}]}',
     '{"counted": [{"of": "MARK", "findings": [{"id": "counter", "severity": "ok"}]}]}'])
 def test_a_damaged_or_foreign_file_costs_a_new_look(life, site, text):
-    (site.directory / FILE).write_text(text.replace('MARK', stamps.digest('this')))
+    (site.directory / FILE).write_text(text.replace('MARK', stamps.digest(('this',))))
     assert [title(life, site, Counted()) for _ in range(2)] == ['Asked 1 times.'] * 2
     assert json.loads((site.directory / FILE).read_text())['counted'][-1]['findings'], 'and is mended'
 
@@ -191,7 +191,7 @@ def test_many_at_once_may_lose_an_answer_but_never_the_file(life, site):
     for thread in threads:
         thread.join()
     kept = json.loads((site.directory / FILE).read_text())['counted']
-    assert {row['of'] for row in kept} <= {stamps.digest(f'{number}') for number in range(3)} and kept
+    assert {row['of'] for row in kept} <= {stamps.digest((f'{number}',)) for number in range(3)} and kept
     assert os.listdir(site.directory) == [FILE]
 
 
@@ -222,11 +222,12 @@ class World:
 
     def __init__(self, folder, monkeypatch):
         self.folder, self.monkeypatch = folder, monkeypatch
-        self.paths = [folder / 'one', folder / 'two']
+        self.paths = [folder / 'one', folder / 'two', folder / 'shop.egg']
         self.site = Site(folder, started=1.0, path=tuple(map(str, self.paths)))
         self.install('zope.interface', '8.6')
         self.install('Zope', '6.3', 'Requires-Dist: zope.interface>=8')
-        (self.paths[1]).mkdir()
+        self.paths[1].mkdir()
+        self.paths[2].write_text('as it was')
 
     def install(self, name, version, *lines):
         place = self.paths[0] / f'{name}-{version}.dist-info'
@@ -244,6 +245,9 @@ class World:
         before = file.stat()
         file.write_text(file.read_text().replace('>=8', '>=9'))
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def replace_egg(self):
+        self.paths[2].write_text('another one')
 
     def becomes(self, module, name, value):
         self.monkeypatch.setattr(module, name, value)
@@ -270,6 +274,7 @@ CHANGES = {
     'something is upgraded': (BOTH, World.upgrade),
     'metadata are written anew': (BOTH, World.rewrite),
     'the same is built anew': (BOTH, lambda w: os.utime(w.paths[0] / 'Zope-6.3.dist-info')),
+    'an egg that is one file is replaced': (BOTH, World.replace_egg),
     'an egg appears': (BOTH, lambda w: (w.paths[1] / 'shop.egg-info').write_text('Name: shop\nVersion: 1\n')),
     'the path is turned round': (BOTH, lambda w: setattr(w, 'site', replace(w.site, path=w.site.path[::-1]))),
     'a folder more': (BOTH, lambda w: setattr(w, 'site', replace(w.site, path=(*w.site.path, str(w.folder))))),

@@ -7,11 +7,13 @@ What only Zope can tell comes as `ZopeFacts`, made by `zmi.siteofzope`.  Times a
 """
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -111,6 +113,11 @@ class Site(Value):
     def text(self, name: str) -> str:
         """A file below /proc; '' where it cannot be read."""
         return text(self.proc / name)
+
+    def lines(self, name: str) -> Iterator[str]:
+        """Of a file below /proc that may be long, one by one: the whole of it would take room for good."""
+        with contextlib.suppress(OSError), open(self.proc / name, encoding='utf-8', errors='replace') as file:
+            yield from file
 
     def program_modules(self) -> dict[str, dict]:
         """The globals of each loaded module, by its name.

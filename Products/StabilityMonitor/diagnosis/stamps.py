@@ -10,6 +10,7 @@ import importlib.util
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from .. import __version__
@@ -19,9 +20,12 @@ _PRODUCT = Path(__file__).parent.parent
 _METADATA, _FILES = ('.dist-info', 'egg-info'), ('METADATA', 'PKG-INFO', 'requires.txt')
 
 
-def digest(values) -> str:
-    """Of plain values: other values, another digest."""
-    return hashlib.sha256(repr(values).encode()).hexdigest()
+def digest(values: Iterable) -> str:
+    """Of plain values, one after the other: other values, another digest."""
+    found = hashlib.sha256()
+    for value in values:
+        found.update(f'{value!r}\n'.encode())
+    return found.hexdigest()
 
 
 def of_file(path) -> tuple[int, int, int] | None:
@@ -35,16 +39,17 @@ def of_file(path) -> tuple[int, int, int] | None:
 
 def of_installed(path: tuple[str, ...]) -> str:
     """All distributions on a path, in its order: their names with versions, and the stamps of their metadata."""
-    return digest([(folder, digest(_metadata(folder or '.'))) for folder in path])
+    return digest((folder, digest(_metadata(folder or '.'))) for folder in path)
 
 
 def _metadata(folder):
     try:
         names = sorted(name for name in os.listdir(folder) if name.lower().endswith(_METADATA))
     except OSError:                                     # an egg that is one file, or nothing at all
-        return of_file(folder)
-    places = [os.path.join(folder, name) for name in names]
-    return [(place, of_file(place), *(of_file(os.path.join(place, name)) for name in _FILES)) for place in places]
+        yield of_file(folder)
+        return
+    for place in (os.path.join(folder, name) for name in names):
+        yield place, of_file(place), *(of_file(os.path.join(place, name)) for name in _FILES)
 
 
 def of_machine() -> tuple:
@@ -70,11 +75,11 @@ def _files():
     """Of this product, and of the library that compares versions."""
     library = importlib.util.find_spec('packaging')
     folders = [_PRODUCT, *(library.submodule_search_locations or () if library else ())]
-    return digest([(str(folder), sorted(_stamped(folder))) for folder in folders])
+    return digest((folder, digest(_sources(folder))) for folder in map(str, folders))
 
 
-def _stamped(folder):
-    for place, _, names in os.walk(folder):
-        for name in names:
-            if name.endswith(('.py', '.toml')):
-                yield os.path.join(place, name), of_file(os.path.join(place, name))
+def _sources(folder):
+    for place, folders, names in os.walk(folder):
+        folders.sort()                                  # in this order they are walked through
+        for path in (os.path.join(place, name) for name in sorted(names) if name.endswith(('.py', '.toml'))):
+            yield path, of_file(path)

@@ -10,6 +10,7 @@ Imports nothing but `threadstacks` and the records.  None and 0 stand for "not k
 """
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -27,6 +28,7 @@ _CHUNK, _WINDOW = 2048, 16
 _VECTORS = {pages: ctypes.c_char * pages for pages in (_CHUNK, _WINDOW)}
 #: The highest byte of an entry of /proc/self/pagemap: present or swapped, and no guard page of `madvise`.
 _IS_TOUCHED = bytes(bool(byte & 0xc0) and not byte & 0x04 for byte in range(256))
+_MAPPING = re.compile(r'([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(\[stack])?')
 _LOW, _CRITICAL = 1 / 4, 1 / 20
 
 
@@ -80,7 +82,7 @@ class StackGauge:
         A thread that has ended, or (without ident) is on the processor right now, is left out.  No stack is
         taken for larger than threads have by default: one that was made larger shows less of its room.
         """
-        mappings = self._mappings()
+        mappings = list(self._mappings())
         found = {native_id: self._find(native_id, ident, mappings) for native_id, ident in threads.items()}
         return {native_id: stack for native_id, stack in found.items() if stack and self._lives(native_id)}
 
@@ -101,9 +103,10 @@ class StackGauge:
         return int(fields[-2], 16) if len(fields) > 2 else 0
 
     def _mappings(self):
-        found = re.findall(r'^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(\[stack])?', _text(self._proc / 'self/maps'),
-                           re.MULTILINE)
-        return [_Mapping(int(start, 16), int(end, 16), bool(mark)) for start, end, mark in found]
+        """One by one: there are hundreds, and room that was taken once is not given back."""
+        with contextlib.suppress(OSError), open(self._proc / 'self/maps', errors='replace') as file:
+            for found in filter(None, map(_MAPPING.match, file)):
+                yield _Mapping(int(found[1], 16), int(found[2], 16), bool(found[3]))
 
     # -- how deep it was --------------------------------------------------------------------------------
 
@@ -179,13 +182,14 @@ def _mincore(libc):
 
 def _main(mappings):
     """The kernel lets it grow to the limit in force now, whatever it was at the start."""
-    for below, here in zip([None, *mappings], mappings, strict=False):
+    floor = 0                                           # the end of the mapping below
+    for here in mappings:
         if here.is_main_stack:
             import resource
             limit = resource.getrlimit(resource.RLIMIT_STACK)[0]
-            floor = below.end if below else 0
             address = floor if limit == resource.RLIM_INFINITY else max(floor, here.end - limit) + _PAGE - 1 & -_PAGE
             return Stack(address, here.end - address)
+        floor = here.end
     return None
 
 

@@ -150,10 +150,9 @@ class Allocator(Check):
                              'experiment is over.', name.split()[0])
 
     def _preloaded(self, site, given):
-        maps = site.text('self/maps')
-        for library in re.split(r'[ :]+', given.get('LD_PRELOAD', '').strip()):
-            if not library:
-                continue
+        libraries = list(filter(None, re.split(r'[ :]+', given.get('LD_PRELOAD', '').strip())))
+        maps = site.text('self/maps') if libraries else ''
+        for library in libraries:
             if maps and not any(os.path.basename(name) in maps for name in (library, os.path.realpath(library))):
                 yield self.found('warning', f'A library that should be preloaded is not loaded: {library}.',
                                  'The loader skips what it cannot open, with one line on standard error.',

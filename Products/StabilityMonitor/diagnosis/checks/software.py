@@ -23,6 +23,7 @@ _FAMILY = re.compile(
 #: What this product lacks is told by `OptionalLibraries`.
 _OURSELVES = 'products-stabilitymonitor'
 _REQUIREMENT = re.compile(r'\s*([A-Za-z0-9][\w.-]*)')
+_DELETED = re.compile(r'(/.*\.so[^/]*) \(deleted\)$')
 #: Never released together: name and versions of the one, of the other, what happens, where that is written.
 _NEVER = (
     ('Zope', '<6.1', 'ZODB', '>=6.3', 'the next start fails: "child name class-factory already used"',
@@ -183,7 +184,7 @@ class ReplacedLibraries(Check):
     source = '/proc/self/maps'
 
     def look(self, site):
-        gone = sorted(set(re.findall(r'(/[^\n]*\.so[^/\n]*) \(deleted\)$', site.text('self/maps'), re.M)))
+        gone = sorted({found[1] for line in site.lines('self/maps') if (found := _DELETED.search(line))})
         if not gone:
             return self.ok('The libraries that are loaded are those on disk.')
         return self.found('warning', f'{len(gone)} libraries were replaced or deleted since this process loaded them.',
