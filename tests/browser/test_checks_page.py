@@ -104,8 +104,8 @@ def test_a_hush_wants_a_reason(checks):
 
 def test_the_probe_shows_how_far_it_is_and_then_its_result_without_a_reload(checks):
     checks.find_element(By.ID, 'recursion-probe').click()
-    checks.execute_script('window.stayed = true')
     wait_for(lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] .progress-bar'), what='the progress')
+    checks.execute_script('window.stayed = true')
     steadily(lambda: unfold_what_is_fine(checks))
     wait_for(lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] article'), timeout=60, what='the result')
     assert 'recursion' in checks.execute_script(
