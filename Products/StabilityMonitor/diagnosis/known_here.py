@@ -1,7 +1,7 @@
 """The rules in force, held against this process and against what has ended.
 
 Imported when somebody asks: with the rules, and with the library that compares versions, it takes more than a MiB,
-which a process does without where the answer is remembered (`checks.remembered`).
+which a process does without where the answer is remembered (`remembered`).
 """
 from __future__ import annotations
 
