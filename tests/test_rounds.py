@@ -446,7 +446,7 @@ class TestTheParts:
         done = []
         life.trace_log = SimpleNamespace(write=lambda: done.append(('trace log', threading.current_thread().name)))
         with beating(life) as rounds:
-            until(rounds.slow.watches)
+            until(rounds.slow.watched)
             look = rounds.slow.look
             rounds.slow.look = lambda: (done.append(('slow', threading.current_thread().name)), look())
             until(lambda: rounds.inbox)

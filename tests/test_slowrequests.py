@@ -203,7 +203,7 @@ class TestWhenAStackIsKept:
             world.beat(second + 1)
             server.end()
         world.beat(101)
-        assert world.notes == () and world.asked == 0 and world.watch._profiles == {}
+        assert world.notes == () and world.asked == 0 and world.watch.watched == {}
 
     def test_sixty_four_at_once(self, world, caplog):
         servers = [world.server() for _ in range(box.SLOT_COUNT)]
@@ -377,11 +377,11 @@ class TestWhatBelongsToWhichRequest:
         world.recorder.in_flight = in_flight_and_then_the_next
         world.now = 100.0
         world.watch.look()
-        assert '/next' not in [profile.path for profile in world.watch._profiles.values()]
+        assert '/next' not in [profile.path for profile in world.watch.watched.values()]
         world.watch.look()
         world.now += 3
         world.watch.look()
-        assert [profile.seconds for profile in world.watch._profiles.values()] == [3.0]
+        assert [profile.seconds for profile in world.watch.watched.values()] == [3.0]
 
     def test_what_the_thread_does_by_now_for_another_request_is_not_told(self, world, slow_server):
         elsewhere = (Frame('/else.py', 1, 'elsewhere'),)
@@ -408,7 +408,7 @@ class TestWhatBelongsToWhichRequest:
             seen, looks = 0, 0
             while looks < 1000 or seen < 20:
                 world.watch.look()
-                profiles, looks = world.watch._profiles.values(), looks + 1
+                profiles, looks = world.watch.watched.values(), looks + 1
                 wrong += [p for p in profiles if (p.path, p.began) != ('/old', 0.0)]
                 seen += len(profiles)
         finally:
@@ -457,7 +457,7 @@ class TestNothingIsHeld:
             grown = tracemalloc.get_traced_memory()[0] - before
         finally:
             tracemalloc.stop()
-        assert len(world.watch.known()) == 50 and world.watch._profiles == {}
+        assert len(world.watch.known()) == 50 and world.watch.watched == {}
         assert grown < 64 << 10, 'the newest fifty push out the others'
 
 
@@ -511,7 +511,7 @@ class TestWhatItCosts:
         profiles = [self.profile(frames, number) for number in range(box.SLOT_COUNT + 50)]
         for profile in profiles[:50]:
             world.watch._end(profile, 60.0)
-        world.watch._profiles = {profile.number: profile for profile in profiles[50:]}
+        world.watch.watched = {profile.number: profile for profile in profiles[50:]}
         told = [profile.to_json() for profile in world.watch.known()]
         assert len(told) == box.SLOT_COUNT + 50 and {len(one['shares']) for one in told} == {10}
         assert len(json.dumps(told)) < 512 << 10

@@ -123,7 +123,7 @@ def main(directory, threads):
         'done': churn.done, 'odd': churn.odd, 'overflow': box.words['overflow'],
         'numbers': next(life.recorder._numbers) - 1, 'in_flight': len(box.in_flight),
         'last': max(request.number for request in box.finished), 'slow': len(life.rounds.slow.known()),
-        'watched': len(life.rounds.slow._profiles), 'beats': life.rounds.heartbeat.beats,
+        'watched': len(life.rounds.slow.watched), 'beats': life.rounds.heartbeat.beats,
         'hangs': [hang.kind for hang in life.rounds.hangs.known()], 'lives': life.rounds.heartbeat.is_alive(),
         'findings': [finding.id for finding in life.findings if finding.severity != 'info']}))
     life.finish()

@@ -49,16 +49,16 @@ class Hangs:
         self.recorder, self.observe, self.findings, self.stall = recorder, observe, findings, stall
         self.is_over = is_over
         self.suspected = set()                          # circles of locks that the last look has shown
-        self._lasting, self._past, self._busy, self._place = {}, [], {}, ()
+        self.lasting, self._past, self._busy, self._place = {}, [], {}, ()
 
     # -- nobody answers ------------------------------------------------------------------------------
 
     def look(self, busy: list[float], serving: int, now: float) -> None:
         """At each beat: when the requests in flight began, how many threads serve, now; all monotonic."""
         hangs = bool(busy) and len(busy) >= serving and now - max(busy) > self.stall
-        if hangs and _WORKERS not in self._lasting and not self.is_over():
+        if hangs and _WORKERS not in self.lasting and not self.is_over():
             self._begin_hang(len(busy), now - max(busy))
-        elif not hangs and _WORKERS in self._lasting:
+        elif not hangs and _WORKERS in self.lasting:
             self._end_of_hang(_WORKERS, 'It answers again.')
 
     def _begin_hang(self, count, since):
@@ -81,14 +81,14 @@ class Hangs:
 
     def _stamp(self):
         """Note since when nobody is answered; 0: all is well."""
-        began = [self._lasting[key].started for key in (_WORKERS, _LOOP) if key in self._lasting]
+        began = [self.lasting[key].started for key in (_WORKERS, _LOOP) if key in self.lasting]
         self.recorder.stamp('hung_since', min(began, default=0))
 
     # -- nobody is let in ----------------------------------------------------------------------------
 
     @property
     def loop_stands(self) -> bool:
-        return _LOOP in self._lasting
+        return _LOOP in self.lasting
 
     def look_at_loop(self, place: tuple, stood: float) -> None:
         """At each tenth beat: where MainThread stands outside the loop of the server, and for how long; see ServerLoop.
@@ -119,10 +119,10 @@ class Hangs:
         if not seen.states:
             return                                      # the look has failed
         found = {_key(deadlock): deadlock for deadlock in seen.deadlocks}
-        for key in [k for k in self._lasting if k[0] == 'deadlock' and k not in found]:
+        for key in [k for k in self.lasting if k[0] == 'deadlock' and k not in found]:
             self._end(key, 'It has dissolved.')
         for key, deadlock in found.items():
-            if key not in self._lasting and (deadlock.known or key in self.suspected):
+            if key not in self.lasting and (deadlock.known or key in self.suspected):
                 self._begin_deadlock(key, deadlock, seen)
         self.suspected = set(found)
 
@@ -146,10 +146,10 @@ class Hangs:
                 for tid, state in idle.items()}
         self._busy = {tid: self._busy.get(tid, 0) + 1 for tid in load if load[tid] >= SPINNING}
         for tid, looks in self._busy.items():
-            if looks >= _LOOKS and ('spinning', tid) not in self._lasting:
+            if looks >= _LOOKS and ('spinning', tid) not in self.lasting:
                 self._begin_spinning(idle[tid], loads[tid])
         seen = {state.native_id for state in states}
-        for key in [k for k in self._lasting if k[0] == 'spinning' and (
+        for key in [k for k in self.lasting if k[0] == 'spinning' and (
                 loads.get(k[1], 0.0) < _CALM or k[1] in seen and k[1] not in idle)]:
             self._end(key, 'It has stopped.')
 
@@ -164,12 +164,12 @@ class Hangs:
     # -- events --------------------------------------------------------------------------------------
 
     def _begin(self, key, kind, hang, action='Look at the threads: each says what it waits for.'):
-        self._lasting[key] = hang
+        self.lasting[key] = hang
         self.findings.add(_id(key), hang.summary, '', action, hang.severity)
         self.recorder.note(Note(0, hang.started, kind, 0, title=hang.summary))
 
     def _end(self, key, how):
-        hang = self._lasting.pop(key)
+        hang = self.lasting.pop(key)
         now = time.time()
         self._past = [*self._past[1 - _KEPT:], replace(hang, ended=now)]
         self.findings.drop(_id(key))
@@ -177,14 +177,14 @@ class Hangs:
         loglater.log(logging.WARNING, '%s %s It lasted %.1f s.', hang.summary, how, now - hang.started)
 
     def lasts(self, *kinds: str) -> bool:
-        return any(hang.kind in kinds for hang in list(self._lasting.values()))
+        return any(hang.kind in kinds for hang in list(self.lasting.values()))
 
     def known(self, seen=None) -> list[Hang]:
         """Those that last, then those that ended, newest first; with the deadlocks of what was `seen` just now.
 
         Any thread may ask: nothing begins by that, or ends.
         """
-        lasting = dict(self._lasting)
+        lasting = dict(self.lasting)
         new = [_deadlock(found, seen) for found in (seen.deadlocks if seen else ()) if _key(found) not in lasting]
         return [*new, *lasting.values(), *self._past[::-1]]
 

@@ -24,15 +24,17 @@ def _nothing():
 class Heartbeat(threading.Thread):
     """Beats every `interval` seconds.
 
-    `duties` are called at each beat, `rounds` at each tenth, and with them one of the `inspections`, which take turns;
-    `in_thread` once at first, and `before_each` before each of them, which costs next to nothing.  What is appended to
-    `errands` is called once, in the background.
+    `duties` are called at each beat, `alarms` after them where one of them has set `alarmed`, `rounds` at each tenth
+    beat, and with them one of the `inspections`, which take turns; `in_thread` once at first, and `before_each` before
+    each of them, which costs next to nothing.  What is appended to `errands` is called once, in the background.
     """
 
-    def __init__(self, interval: float, duties, findings, in_thread=lambda: None, rounds=(), inspections=()):
+    def __init__(self, interval: float, duties, findings, in_thread=lambda: None, rounds=(), inspections=(),
+                 alarms=()):
         super().__init__(name='StabilityMonitor heartbeat', daemon=True)
         self.interval = interval
         self.duties, self.rounds, self.inspections = list(duties), list(rounds), list(inspections)
+        self.alarms, self.alarmed = list(alarms), False
         self.beats = 0
         self.findings = findings
         self.in_thread, self.before_each = in_thread, _nothing
@@ -56,6 +58,8 @@ class Heartbeat(threading.Thread):
             self.inspections[:] = self.inspections[1:] + self.inspections[:1]
             self._fulfil(self.inspections, self.inspections[-1:])
         self._fulfil(self.duties, self.duties)
+        if self.alarmed:
+            self._fulfil(self.alarms, self.alarms)
         self.beats += 1
         self.last = time.monotonic()
 
@@ -90,22 +94,34 @@ class Heartbeat(threading.Thread):
 
 
 class SurvivedMarks:
-    """Notes how much of each mark file this process has outlived: that part is no evidence of its end."""
+    """Notes how much of each mark file this process has outlived: that part is no evidence of its end.
 
-    def __init__(self, recorder, files):
-        self.recorder, self.files = recorder, files
+    `files` are those that signals are noted in, which may be at any time.  What is watched later are those of the
+    dead-man switch, which are written only when no beat comes for long: they are looked at when the last beat is more
+    than `late` seconds ago, and after each `look_at_all`.
+    """
+
+    def __init__(self, recorder, files, late: float = 2.0, clock=time.monotonic):
+        self.recorder, self.files, self._signals = recorder, files, tuple(files.values())
+        self._late, self._clock, self._last = late, clock, clock()
         self._seen = {name: [0] * (SURVIVED_AFTER + 1) for name in files}
-        self._settled = None                            # where the files stand while there is nothing new
+        self._settled = None                            # where those of signals stand while there is nothing new
 
     def watch(self, name: str, file) -> None:
         self._seen[name] = [0] * (SURVIVED_AFTER + 1)
         self.files[name] = file
 
     def check(self) -> None:
-        positions = [file.position for file in self.files.values()]
-        if positions != self._settled:
+        """At each beat."""
+        before, self._last = self._last, self._clock()
+        positions = [file.position for file in self._signals]
+        if positions != self._settled or self._last - before > self._late:
             news = [self._is_new(*item) for item in self.files.items()]
             self._settled = None if any(news) else positions
+
+    def look_at_all(self) -> None:
+        """In each round: at the next beat."""
+        self._settled = None
 
     def _is_new(self, name, file):
         lengths = self._seen[name]

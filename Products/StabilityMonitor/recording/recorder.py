@@ -22,6 +22,7 @@ from .slots import Slot
 
 _PATH_MAX = box.PATH_MAX
 _UNUSUAL = _PATH_MAX + 1
+_FEW = box.SLOT_COUNT // 4
 _ONCE = 1 << box.COUNT_SHIFT
 _NUMBERS = _ONCE - 1
 _COUNT_IS_FULL = 0xffffff << box.COUNT_SHIFT
@@ -178,6 +179,11 @@ class Recorder:
         at = box.SLOTS.at(index) // 8
         self.words[at + 7] = 0                          # a kill in between leaves no mark with another's request
         self.words[at + 6], self.words[at + 7] = used, request
+
+    @property
+    def is_crowded(self) -> bool:
+        """Few slots are left: those of threads that ended are wanted soon."""
+        return len(self._free) < _FEW
 
     def release_dead_slots(self) -> None:
         """Give back the slots of threads that ended (the heartbeat calls this)."""

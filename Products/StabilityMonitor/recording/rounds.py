@@ -50,18 +50,21 @@ class Rounds:
         self.deadman = self.inbox = None
         self.answers = {'stacks': self.tell_stacks}     # {subject: what tells it}, for the inbox
         self._begun = time.monotonic(), 0
-        self._oldest = 0.0                              # the age of the oldest request in flight, in seconds
-        self._marks = SurvivedMarks(self.recorder, life.mark_files())
-        duties = [self.take_sample, self._look_for_slow, self._marks.check, self.recorder.release_dead_slots]
+        self._oldest, self._in_flight = 0.0, ((), 0, 0.0)  # age of the oldest request, in seconds; see take_sample
+        self._marks = SurvivedMarks(self.recorder, life.mark_files(), 2 * self.options.sample_interval)
+        self._patience = min(self.slow.watched_from, self.options.stall)
+        duties = [self.take_sample, self._marks.check]
+        alarms = [self._look_for_hang, self._look_for_slow, self.recorder.release_dead_slots]
         checks, inspections = life.checks()
         rounds = [self.threads.look, self._look_at_vitals, self.workers.look, self._look_for_deadlock,
-                  self._look_for_spinning, self._look_at_loop, *checks]
+                  self._look_for_spinning, self._look_at_loop, self._marks.look_at_all,
+                  self.recorder.release_dead_slots, *checks]
         if life.gauge:
             rounds.append(life.gauge.look)
         if life.trace_log:
             duties.append(self._write_trace_log)
         self.heartbeat = Heartbeat(self.options.sample_interval, duties, life.findings, self._in_thread, rounds,
-                                   [self.vitals.look_at_host, *inspections])
+                                   [self.vitals.look_at_host, *inspections], alarms)
 
     def start(self) -> None:
         begin_aside()
@@ -135,13 +138,19 @@ class Rounds:
     # -- at each beat --------------------------------------------------------------------------------
 
     def take_sample(self) -> None:
-        busy, now = [began for _, began in self.recorder.in_flight()], time.monotonic()
-        self._oldest = now - min(busy, default=now)
-        is_late = self._oldest > self.options.stall
-        overdue = sum([now - began > self.options.stall for began in busy]) if is_late else 0
+        """Whatever else wants to be looked at by now is an alarm."""
+        busy, now, stall = [began for _, began in self.recorder.in_flight()], time.monotonic(), self.options.stall
+        self._oldest = oldest = now - min(busy, default=now)
+        is_late = oldest > stall
+        overdue = sum([now - began > stall for began in busy]) if is_late else 0
         serving = self.workers.count() if is_late else self.workers.counted
         self.recorder.sample(self.vitals.sample(len(busy), overdue, serving))
-        self.hangs.look(busy, serving, now)
+        self._in_flight = busy, serving, now
+        self.heartbeat.alarmed = (oldest >= self._patience or self.hangs.lasting or self.slow.watched
+                                  or self.recorder.is_crowded)
+
+    def _look_for_hang(self):
+        self.hangs.look(*self._in_flight)
         if self.hangs.loop_stands:
             self._look_at_loop()                        # so that its end is seen at once
 
@@ -150,7 +159,7 @@ class Rounds:
 
     def _look_for_slow(self):
         """Aside: to look at many deep stacks takes processor time."""
-        if self._oldest >= self.slow.watched_from or self.slow.watches():
+        if self._oldest >= self.slow.watched_from or self.slow.watched:
             aside(self.slow.look)
 
     def _write_trace_log(self):

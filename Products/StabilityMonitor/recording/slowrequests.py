@@ -81,13 +81,13 @@ class SlowRequests:
     def __init__(self, recorder, slow: float, interval: float, states, clock=time.monotonic):
         self.recorder, self.slow, self.states, self.clock = recorder, slow, states, clock
         self.watched_from = min(slow, 2 * interval)
-        self._profiles, self._kept = {}, []
+        self.watched, self._kept = {}, []
 
     def look(self) -> None:
         now = self.clock()
         old = [(slot, began, slot.number, slot.key) for slot, began in self.recorder.in_flight()
                if now - began >= self.watched_from]
-        if not old and not self._profiles:
+        if not old and not self.watched:
             return
         taken = stacks({slot.ident for slot, *_ in old})
         self._sample(old, taken, dict(self.recorder.in_flight()), now)
@@ -99,14 +99,14 @@ class SlowRequests:
         for number, (slot, began, key) in flying.items():
             if slot.ident not in taken:
                 continue                                # its thread has ended without ending it
-            if number not in self._profiles:
-                self._profiles[number] = Profile(number, slot, key, began, self.slow)
-            self._profiles[number].add(taken[slot.ident], now - began)
-        for number in [n for n in self._profiles if n not in flying]:
-            self._end(self._profiles.pop(number), now)
+            if number not in self.watched:
+                self.watched[number] = Profile(number, slot, key, began, self.slow)
+            self.watched[number].add(taken[slot.ident], now - began)
+        for number in [n for n in self.watched if n not in flying]:
+            self._end(self.watched.pop(number), now)
 
     def _keep_due(self, now):
-        due = [profile for profile in self._profiles.values() if now - profile.began >= profile.due]
+        due = [profile for profile in self.watched.values() if now - profile.began >= profile.due]
         if not due:
             return
         doing = {state.request['number']: state for state in self.states() if state.request}
@@ -139,15 +139,12 @@ class SlowRequests:
         self.recorder.note(Note(0, time.time(), kind, profile.ident, profile.native_id, profile.number,
                                 profile.seconds, profile.title, detail, frames))
 
-    def watches(self) -> bool:
-        return bool(self._profiles)
-
     def are_in_flight(self) -> bool:
-        return any(profile.noted for profile in list(self._profiles.values()))
+        return any(profile.noted for profile in list(self.watched.values()))
 
     def known(self) -> list[Profile]:
         """The slow requests of this process, those in flight first, then the newest that ended."""
-        flying = [profile for profile in list(self._profiles.values()) if profile.noted]
+        flying = [profile for profile in list(self.watched.values()) if profile.noted]
         return sorted(flying, key=lambda p: p.began) + self._kept[::-1]
 
 

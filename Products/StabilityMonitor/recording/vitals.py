@@ -23,7 +23,7 @@ class Vitals:
     def __init__(self, cgroup: dict, proc: Path = Path('/proc')):
         self._descriptors = f'{proc}/self/fd'
         self.limit = cgroup.get('limit', -1)
-        self._files, self._slow = {}, {}
+        self._files, self._slow = {}, _Slow()
         self._watches_stderr, self._counts = False, _counts(self._descriptors)
         self._process = None if (proc / 'self').exists() else _process()
         for name, path in (('statm', proc / 'self/statm'), ('stat', proc / 'self/stat'),
@@ -47,27 +47,29 @@ class Vitals:
 
     def look(self, threads: int = 0) -> None:
         """Read what changes slowly or costs much; `threads`, where they are counted already."""
-        size, self._watches_stderr = _stderr()
-        self._slow |= {'threads': threads or self._threads(), 'descriptors': self._open_files(), 'stderr_size': size,
-                       **self._group()}
+        slow = self._slow
+        slow.threads, slow.descriptors = threads or self._threads(), self._open_files()
+        slow.stderr_size, self._watches_stderr = _stderr()
+        self._look_at_group()
 
     def look_at_host(self) -> None:
         """Read the OOM kills of the whole host, among all else that the kernel counts."""
-        self._slow |= {'host_kills': counter(self._read('vmstat', 16384), b'oom_kill')}
+        self._slow.host_kills = counter(self._read('vmstat', 16384), b'oom_kill')
 
     def sample(self, in_flight: int, overdue: int, workers: int) -> Sample:
         """Reads anew what would tell how the process ended, if it ended now: its memory, a limit, what stderr holds."""
         if self.limit >= 0:
-            self._slow |= self._group()
+            self._look_at_group()
+        slow = self._slow
         if self._watches_stderr:
-            self._slow['stderr_size'], _ = _stderr()
-        return Sample(
-            time=time.time(), monotonic=time.monotonic(), rss=self._rss(), cpu=time.process_time(),
-            in_flight=in_flight, overdue=overdue, workers=workers, cgroup_limit=self.limit, **self._slow)
+            slow.stderr_size, _ = _stderr()
+        return Sample(time.time(), time.monotonic(), self._rss(), time.process_time(), slow.threads, slow.descriptors,
+                      in_flight, overdue, workers, slow.cgroup_current, self.limit, slow.cgroup_kills, slow.host_kills,
+                      slow.stderr_size)
 
-    def _group(self):
-        return {'cgroup_current': _number(self._read('current')),
-                'cgroup_kills': counter(self._read('counter'), b'oom_kill')}
+    def _look_at_group(self):
+        self._slow.cgroup_current = _number(self._read('current'))
+        self._slow.cgroup_kills = counter(self._read('counter'), b'oom_kill')
 
     def _read(self, name, size=4096):
         try:
@@ -97,6 +99,12 @@ class Vitals:
             return os.stat(self._descriptors).st_size if self._counts else _listed(self._descriptors)
         except OSError:
             return self._asked(lambda process: process.num_fds())
+
+
+class _Slow:
+    """What a sample takes from the last look."""
+
+    threads = descriptors = cgroup_current = cgroup_kills = host_kills = stderr_size = -1
 
 
 def _counts(descriptors):
