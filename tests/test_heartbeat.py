@@ -128,6 +128,16 @@ class TestBeats:
         Heartbeat(1, [One().look, Other().look], findings).beat()
         assert [finding.id for finding in findings] == ['heartbeat-One.look', 'heartbeat-Other.look']
 
+    def test_alarms_are_looked_at_where_a_duty_says_so_and_one_that_fails_is_given_up_alone(self):
+        calls, alarmed, findings = [], iter([False, True, True, False]), Findings()
+
+        def duty():
+            heartbeat.alarmed = next(alarmed)
+        heartbeat = Heartbeat(1, [duty], findings, alarms=[lambda: calls.append(1 / 0), lambda: calls.append('alarm')])
+        for _ in range(4):
+            heartbeat.beat()
+        assert calls == ['alarm', 'alarm'] and ['ZeroDivisionError' in f.detail for f in findings] == [True]
+
     def test_stop_does_not_wait_for_the_next_beat(self):
         heartbeat = Heartbeat(3600, [], Findings())
         heartbeat.start()
@@ -197,6 +207,27 @@ class TestSurvivedMarks:
             marks.check()
         survived = {name: length for name, length in read(recorder).survived.items() if length}
         assert survived == {'SIGHUP': 5, 'deadman': 9}
+
+
+    def test_those_of_the_dead_man_are_looked_at_after_a_late_beat_and_in_each_round(self, recorder):
+        now, mark = [0.0], self.File()
+        marks = SurvivedMarks(recorder, {'faults': self.File()}, late=2.0, clock=lambda: now[0])
+        marks.watch('deadman', mark)
+
+        def survived_after(beats, pause):
+            for _ in range(beats):
+                now[0] += pause
+                marks.check()
+            return read(recorder).survived['deadman']
+        assert survived_after(SURVIVED_AFTER + 2, 1.0) == 0
+        mark.length = 9
+        assert survived_after(10, 1.0) == 0, 'they cannot have been written while it beats'
+        assert survived_after(1, 3.0) == 0 and survived_after(SURVIVED_AFTER, 1.0) == 9
+        survived_after(2, 1.0)                                 # all is settled again
+        mark.length = 20
+        assert survived_after(10, 1.0) == 9
+        marks.look_at_all()
+        assert survived_after(SURVIVED_AFTER + 1, 1.0) == 20
 
 
 class Server:

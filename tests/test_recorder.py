@@ -320,6 +320,14 @@ class TestSlots:
         assert recording.words['overflow'] == 0 and recording.threads == {}
         assert len(recording.finished) == box.FINISHED_COUNT
 
+    def test_it_is_crowded_when_a_quarter_of_the_slots_is_left(self, made):
+        for number in range(box.SLOT_COUNT * 3 // 4):
+            assert not made.recorder.is_crowded
+            in_thread(lambda number=number: made.serve(f'/{number}'))
+        in_thread(lambda: made.serve('/one-more'))
+        assert made.recorder.is_crowded
+        until(lambda: made.recorder.release_dead_slots() or not made.recorder.is_crowded)
+
     def test_a_living_idle_thread_keeps_its_slot(self, made):
         worker = Worker()
         worker.do(lambda: made.serve('/a'))

@@ -360,6 +360,28 @@ class TestTheRealThreads:
         assert abs(answer['time'] - time.time()) < 60
 
 
+class TestAlarms:
+
+    @pytest.mark.parametrize('begin', [
+        pytest.param(lambda rounds: rounds.recorder._free.clear(), id='slots are few'),
+        pytest.param(lambda rounds: rounds.hangs.lasting.update({'hang': None}), id='a hang lasts'),
+        pytest.param(lambda rounds: rounds.slow.watched.update({1: None}), id='a slow request is watched'),
+        pytest.param(lambda rounds: rounds.recorder.begin('GET', '/', _monotonic=lambda: 1.0), id='a request is old')])
+    def test_what_needs_a_look_at_each_beat(self, rounds, begin):
+        rounds.take_sample()
+        assert not rounds.heartbeat.alarmed
+        begin(rounds)
+        rounds.take_sample()
+        assert rounds.heartbeat.alarmed
+
+    def test_slots_of_ended_threads_are_given_back_in_each_round(self, life):
+        with beating(life):
+            thread = threading.Thread(target=lambda: life.recorder.begin('GET', '/'))
+            thread.start()
+            thread.join(PATIENCE)
+            until(lambda: not life.recorder.slots)
+
+
 class TestTheParts:
 
     def test_what_a_system_does_not_have_is_a_finding_and_leaves_the_others(self, rounds, tmp_path):
@@ -446,7 +468,7 @@ class TestTheParts:
         done = []
         life.trace_log = SimpleNamespace(write=lambda: done.append(('trace log', threading.current_thread().name)))
         with beating(life) as rounds:
-            until(rounds.slow.watched)
+            until(lambda: rounds.slow.watched)
             look = rounds.slow.look
             rounds.slow.look = lambda: (done.append(('slow', threading.current_thread().name)), look())
             until(lambda: rounds.inbox)
