@@ -3,13 +3,31 @@ import json
 import threading
 import time
 
+READINGS = []
 
-def threads(self):
-    """Native ids of the heartbeat, and of a thread that does nothing but wake as often."""
+
+def watch(self):
+    """From now on `readings` grow: a thread that does nothing but wake as often as the heartbeat is begun, too."""
     from Products.StabilityMonitor.recording.arming import STATE
     waking = threading.Thread(target=_wake, daemon=True)
     waking.start()
-    return json.dumps([STATE.life.rounds.heartbeat.native_id, waking.native_id])
+    threading.Thread(target=_watch, args=(STATE.life.rounds.heartbeat, waking), daemon=True).start()
+    return ''
+
+
+def readings(self):
+    """After each beat: its number, and the nanoseconds of processor time so far, of the heartbeat and of the other."""
+    return json.dumps(READINGS)
+
+
+def _watch(heartbeat, waking):
+    clocks, beats = [time.pthread_getcpuclockid(thread.ident) for thread in (heartbeat, waking)], heartbeat.beats
+    while True:
+        time.sleep(0.05)
+        if heartbeat.beats != beats:
+            beats = heartbeat.beats
+            time.sleep(0.05)                            # it has gone to sleep by now
+            READINGS.append([beats, *map(time.clock_gettime_ns, clocks)])
 
 
 def _wake():

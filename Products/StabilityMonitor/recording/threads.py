@@ -56,7 +56,8 @@ class ThreadWatch:
 
     def look(self) -> None:
         """Read how much of the processor each thread has had by now."""
-        readings = {tid: self.kernel.reading(tid) for tid in self.kernel.ids()}
+        _, old = self._readings[-1] if self._readings else (0.0, {})
+        readings = {tid: self.kernel.reading(tid, old.get(tid)) for tid in self.kernel.ids()}
         self._readings.append((self.clock(), readings))
 
     @property
