@@ -146,7 +146,7 @@ class TestAHealthyServer:
         """The heartbeat comes too late all the time, and nobody dies of it; it has as much processor time as usual."""
         others = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(2 * os.cpu_count())]
         try:
-            victim = start('short_deadman', str(tmp_path), '0.02', '19', '0.06', armed=False).go('busy')
+            victim = start('short_deadman', str(tmp_path), '0.02', '10', '0.06', armed=False).go('busy')
             until(lambda: stacks_in(tmp_path).get('deadman', 0) >= 10, 'the timer of the heartbeat to fire')
             assert victim.process.poll() is None
         finally:
