@@ -134,7 +134,9 @@ class Recorder:
             return
         if slot.token != token:
             return
-        slot.token, now, number, view, path = CLOSED, _now(), slot.number, slot.view, slot.path
+        slot.token = CLOSED
+        now, number = _now(), slot.number
+        view, path = slot.view, slot.path
         _pack(view, TAIL, now, now, _ONCE + number, slot.words_of_thread, status & 0xffff)
         last_path, last_status, last_method, entry = self._last
         if path == last_path and status == last_status and slot.method == last_method:
