@@ -1,6 +1,6 @@
 """A Zope that answers requests as fast as it can, with a monitor switched on and off batch by batch.
 
-    published.py ZOPE_CONF none|stabilitymonitor|haufe.requestmonitoring|sentry-sdk
+    published.py ZOPE_CONF none|stabilitymonitor|begin-and-end|haufe.requestmonitoring|sentry-sdk
 
 Runs in an environment of its own.  It says "ready"; for each line "BATCHES REQUESTS" it answers with a line of JSON:
 [nanoseconds per request of the fastest batch with the monitor, of the fastest one without]; it is the processor
@@ -26,6 +26,18 @@ def stabilitymonitor():
     assert STATE.recorder is not None, 'nothing is recorded'
     return [(r.handler, r.required) for r in getGlobalSiteManager().registeredHandlers()
             if r.handler.__module__.startswith('Products.StabilityMonitor')]
+
+
+def begin_and_end():
+    """Of ours those that the peers have, too; the others are gone for good."""
+    from zope.component import getGlobalSiteManager
+    ours = stabilitymonitor()
+    kept = [(handler, required) for handler, required in ours
+            if handler.__name__ in ('request_begins', 'request_ends')]
+    for other in ours:
+        if other not in kept:
+            getGlobalSiteManager().unregisterHandler(*other)
+    return kept
 
 
 def haufe():
@@ -70,7 +82,7 @@ def sentry(app):
 def switch(monitor, app):
     if monitor == 'sentry-sdk':
         return sentry(app)
-    return Handlers({'none': list, 'stabilitymonitor': stabilitymonitor,
+    return Handlers({'none': list, 'stabilitymonitor': stabilitymonitor, 'begin-and-end': begin_and_end,
                      'haufe.requestmonitoring': haufe}[monitor](), app)
 
 
