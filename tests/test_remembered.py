@@ -195,21 +195,11 @@ def test_many_at_once_may_lose_an_answer_but_never_the_file(life, site):
     assert os.listdir(site.directory) == [FILE]
 
 
-class TestKnownIssuesRemembered(CheckConformance):
+class TestThoseThatAreRemembered(CheckConformance):
 
-    @pytest.fixture
-    def check(self, life):
-        return Remembered(KnownIssues(), life)
-
-    def test_it_says_what_it_looks_at(self, check):
-        assert verifyObject(ILasting, check.check)
-
-
-class TestFamilyRemembered(CheckConformance):
-
-    @pytest.fixture
-    def check(self, life):
-        return Remembered(Family(), life)
+    @pytest.fixture(params=[KnownIssues, Family])
+    def check(self, life, request):
+        return Remembered(request.param(), life)
 
     def test_it_says_what_it_looks_at(self, check):
         assert verifyObject(ILasting, check.check)

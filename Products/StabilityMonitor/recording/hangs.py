@@ -54,7 +54,8 @@ class Hangs:
     # -- nobody answers ------------------------------------------------------------------------------
 
     def look(self, busy: list[float], serving: int, now: float) -> None:
-        """At each beat: when the requests in flight began, how many threads serve, now; all monotonic."""
+        """At each beat while a request is old or something lasts: when the requests in flight began, how many threads
+        serve, now; all monotonic."""
         hangs = bool(busy) and len(busy) >= serving and now - max(busy) > self.stall
         if hangs and _WORKERS not in self.lasting and not self.is_over():
             self._begin_hang(len(busy), now - max(busy))

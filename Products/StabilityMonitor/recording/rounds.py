@@ -1,8 +1,8 @@
 """The rounds of the heartbeat: all that is looked after while a run lives, and what it can be asked.
 
-Duties are done at each beat, rounds at each tenth, inspections in turn, one a round; see `heartbeat`.  A second after
-the last beat nothing is in the processor's caches any more: what is called then costs ten times as much as at once,
-so that each call that a beat can do without counts.
+Duties are done at each beat, alarms where the sample calls for them, rounds at each tenth beat, inspections in turn,
+one a round; see `heartbeat`.  A second after the last beat nothing is in the processor's caches any more: what is
+called then costs ten times as much as at once, so that each call that a beat can do without counts.
 """
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Rounds:
         self.deadman = self.inbox = None
         self.answers = {'stacks': self.tell_stacks}     # {subject: what tells it}, for the inbox
         self._begun = time.monotonic(), 0
-        self._oldest, self._in_flight = 0.0, ((), 0, 0.0)  # age of the oldest request, in seconds; see take_sample
+        self._in_flight = (), 0, 0.0                    # what Hangs.look wants to know, as of the last sample
         self._marks = SurvivedMarks(self.recorder, life.mark_files(), 2 * self.options.sample_interval)
         self._patience = min(self.slow.watched_from, self.options.stall)
         duties = [self.take_sample, self._marks.check]
@@ -140,7 +140,7 @@ class Rounds:
     def take_sample(self) -> None:
         """Whatever else wants to be looked at by now is an alarm."""
         busy, now, stall = [began for _, began in self.recorder.in_flight()], time.monotonic(), self.options.stall
-        self._oldest = oldest = now - min(busy, default=now)
+        oldest = now - min(busy, default=now)
         is_late = oldest > stall
         overdue = sum([now - began > stall for began in busy]) if is_late else 0
         serving = self.workers.count() if is_late else self.workers.counted
@@ -159,7 +159,8 @@ class Rounds:
 
     def _look_for_slow(self):
         """Aside: to look at many deep stacks takes processor time."""
-        if self._oldest >= self.slow.watched_from or self.slow.watched:
+        busy, _, now = self._in_flight
+        if self.slow.watched or now - min(busy, default=now) >= self.slow.watched_from:
             aside(self.slow.look)
 
     def _write_trace_log(self):

@@ -76,7 +76,10 @@ class Profile:
 
 
 class SlowRequests:
-    """`look` is called at each beat; `states` gives the ThreadStates of all threads, asked when one is due."""
+    """`look` is called at each beat while a request is as old as `watched_from`, or one is `watched`.
+
+    `states` gives the ThreadStates of all threads, asked when one is due.
+    """
 
     def __init__(self, recorder, slow: float, interval: float, states, clock=time.monotonic):
         self.recorder, self.slow, self.states, self.clock = recorder, slow, states, clock

@@ -56,14 +56,18 @@ class ThreadWatch:
 
     def look(self) -> None:
         """Read how much of the processor each thread has had by now."""
-        _, old = self._readings[-1] if self._readings else (0.0, {})
+        _, old = self._newest
         readings = {tid: self.kernel.reading(tid, old.get(tid)) for tid in self.kernel.ids()}
         self._readings.append((self.clock(), readings))
 
     @property
+    def _newest(self):
+        return self._readings[-1] if self._readings else (0.0, {})
+
+    @property
     def fresh(self) -> dict[int, Reading | None]:
         """{native id: what the last look has read of it}; {} when that is not just now."""
-        taken, readings = self._readings[-1] if self._readings else (0, {})
+        taken, readings = self._newest
         return readings if self.clock() - taken < LEAST_SECONDS else {}
 
     def busiest(self) -> dict[int, float]:
