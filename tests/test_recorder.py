@@ -97,7 +97,7 @@ class TestOneRequest:
         assert (request.path, request.status, request.user, request.count) == ('/a', 404, 'admin', 1)
         assert request.ended >= request.started and request.seconds >= 0
 
-    @pytest.mark.parametrize('number, name', list(enumerate(box.PHASES))[1:])
+    @pytest.mark.parametrize('number, name', list(enumerate(box.PHASES)))
     def test_phases(self, made, number, name):
         made.recorder.begin('GET', '/a')
         made.recorder.phase(number)
@@ -213,8 +213,66 @@ class TestRepeats:
         request, = made.read().finished
         assert (request.started, request.ended, request.seconds) == (99.0, 200.0, 1.0)
 
+    def test_of_two_threads_that_end_at_once_the_later_end_counts(self, made):
+        """One has read the clock and waits; the other one is counted first."""
+        for now in (200.0, 100.0, 150.0):
+            made.recorder.begin('GET', '/probe', _now=lambda: 50.0)
+            made.recorder.end(200, _now=lambda now=now: now)
+        request, = made.read().finished
+        assert (request.ended, request.seconds, request.count) == (200.0, 150.0, 3)
+
+    def test_when_a_count_is_full(self, made):
+        made.serve('/probe', '/probe')
+        tally = (box.REQUESTS.start + box.TALLY_IN_REQUEST) // 8
+        made.recorder.words[tally] |= 0xffffff << box.COUNT_SHIFT
+        made.serve('/probe', '/probe')
+        request, = made.read().finished
+        assert (request.count, request.last_number) == (1 << 24, 4)
+
 
 class TestRings:
+
+    def test_who_is_in_flight_for_long_keeps_his_entry(self, made):
+        worker = Worker()
+        worker.do(lambda: made.recorder.begin('GET', '/long', token=1))
+        made.serve(*map(str, range(3 * box.REQUESTS.count)))
+        recording = made.read()
+        assert [r.path for r in recording.in_flight] == ['/long'] and len(recording.finished) == box.FINISHED_COUNT
+        worker.do(lambda: made.recorder.end(200, token=1))
+        recording = made.read()
+        assert recording.in_flight == () and recording.finished[-1].path == '/long'
+        made.serve(*map(str, range(box.REQUESTS.count)))
+        assert '/long' not in [r.path for r in made.read().finished]
+        worker.end()
+
+    def test_repeats_push_nothing_out(self, made):
+        made.serve('/first', *['/probe'] * 1000, '/last')
+        assert [(r.path, r.count) for r in made.read().finished] == [('/first', 1), ('/probe', 1000), ('/last', 1)]
+
+    def test_neither_do_requests_inside_others_nor_threads_that_die_in_theirs(self, made):
+        made.serve('/first')
+        for turn in range(box.REQUESTS.count):
+            made.recorder.begin('GET', '/outer', token=1)
+            made.recorder.begin('GET', '/inner', token=2)
+            made.recorder.end(200, token=2)
+            in_thread(lambda: made.recorder.begin('GET', '/dies'))
+            if turn % 40 == 39:
+                until(lambda: made.recorder.release_dead_slots() or len(made.recorder.slots) == 1)
+        recording = made.read()
+        assert [(r.path, r.count) for r in recording.finished] == [('/first', 1), ('/inner', box.REQUESTS.count)]
+        assert recording.in_flight == () and recording.words['overflow'] == 0
+
+    def test_all_slots_in_flight_leave_what_is_promised(self, made):
+        workers = [Worker() for _ in range(box.SLOT_COUNT - 1)]
+        made.serve(*[f'/{number}' for number in range(500)])
+        for number, worker in enumerate(workers):
+            worker.do(lambda number=number: made.recorder.begin('GET', f'/flies{number}'))
+        made.recorder.begin('GET', '/flies')
+        recording = made.read()
+        assert len(recording.in_flight) == box.SLOT_COUNT
+        assert [r.path for r in recording.finished] == [f'/{n}' for n in range(500 - box.FINISHED_COUNT, 500)]
+        for worker in workers:
+            worker.end()
 
     def test_finished_requests(self, made):
         count = 3 * (box.FINISHED_COUNT + 64) + 17
@@ -365,6 +423,23 @@ class TestSlots:
         assert before <= began <= time.monotonic() and slot.ident == threading.get_ident()
         made.recorder.end(200)
         assert made.recorder.in_flight() == []
+
+    def test_what_is_in_flight_in_a_slot(self, made):
+        made.recorder.begin('GET', '/a', _monotonic=lambda: 5.0)
+        (slot, _), = made.recorder.in_flight()
+        request, began = made.recorder.request(slot)
+        assert (request.path, request.number, began) == ('/a', slot.number, 5.0)
+        made.recorder.end(200)
+        assert made.recorder.request(slot) is None
+
+    def test_is_not_that_of_another_thread_which_has_got_the_entry_since(self, made):
+        made.recorder.begin('GET', '/a')
+        (slot, _), = made.recorder.in_flight()
+        slot.at = box.REQUESTS.at(1)
+        worker = Worker()
+        worker.do(lambda: made.recorder.begin('GET', '/b'))
+        assert made.recorder.request(slot) is None
+        worker.end()
 
     def test_that_of_the_outer_request_until_the_inner_one_is_written(self, made):
         """The heartbeat may look in between."""

@@ -331,7 +331,7 @@ class TestRequests:
 
     def test_in_flight(self, recorder):
         recorder.begin('GET', '/shöp')
-        recorder.phase(2)
+        recorder.phase(1)
         request = self.own(recorder, lambda: time.monotonic() + 100).request
         recorder.end()
         assert (request['method'], request['path'], request['phase']) == ('GET', '/shöp', 'publishing')

@@ -5,10 +5,11 @@ reads as plain bytes.  No I/O here: `lay_out` and the offsets work on any buffer
 
 * The header holds the sizes of all parts, so that a later release may append fields to any of them;
   magic, version and byte order are written last (`seal`): without them the file is not a black box.
-* A slot belongs to one thread.  It has two halves, one of them current.  A request is written as one that is
-  idle, then the byte of its phase says that it is in flight.  One that begins inside another is written into
-  the other half, which one aligned word then makes current: a kill in between leaves the outer one whole.
-* A ring entry is invalid (word 0) while it is written and valid (its number) afterwards.  Rings have
+* A slot belongs to one thread.
+* A request is written once, into the entry that it keeps when it has ended.  `struct.pack_into` fills an entry with
+  zeros and then writes field after field: the number of the request comes first and last, and where the two differ
+  the entry is being written.  It is in flight until the word of its end is written, which comes last, too.
+* An entry of the other rings is invalid (word 0) while it is written and valid (its number) afterwards.  Rings have
   spare entries, so that the ones that were being written are not missed among the ones promised.
 * All words that stand alone are aligned and 8 bytes wide: the processor stores them at once.
 """
@@ -20,7 +21,7 @@ import struct
 from .values import Value
 
 MAGIC = b'\x89STABMON'
-VERSION = 1
+VERSION = 2
 ORDER = 0x0102
 
 #: Names of the single words of the header, in their order; append only.
@@ -33,7 +34,7 @@ MARKS = ('faults', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2
 DRILLS = ('segfault', 'abort', 'fatal-error', 'stack-overflow', 'exit', 'kill', 'memory', 'gil', 'lock')
 #: Why a note was made; append only.
 NOTES = ('slow', 'slow-ended', 'hang', 'hang-ended', 'deadlock', 'deadlock-ended', 'spinning', 'spinning-ended')
-PHASES = ('idle', 'traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')
+PHASES = ('traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')
 
 HEADER_SIZE = 8192
 SIZES_AT, WORDS_AT, MARKS_AT, TEXT_AT = 16, 128, 512, 1024
@@ -41,9 +42,8 @@ TEXT_SIZE = 4096
 
 _PREFIX = '8sHHI'
 SIZES_FORMAT = '10I'
-SLOT_FORMAT = 'QQQQQQQQ'
-REQUEST_FORMAT = 'QddBBBBHH16s320s64s'
-FINISHED_FORMAT = 'Q' + REQUEST_FORMAT + 'ddQQQH'
+SLOT_FORMAT = 'QQQQQQQ'
+REQUEST_FORMAT = 'QddQQII16s320sBB6x64sdQqdQ'
 LOG_FORMAT = 'QdQHBxHH64s800s'
 SAMPLE_FORMAT = 'Qddqdiiiiiiqqqqq'
 NOTE_FORMAT = 'QdQQQdHBxHHH'
@@ -51,10 +51,10 @@ NOTE_FORMAT = 'QdQQQdHBxHHH'
 SLOT_COUNT, FINISHED_COUNT, LOG_COUNT, SAMPLE_COUNT, NOTE_COUNT = 64, 256, 64, 900, 66
 #: Of the notes so many are for slow requests, so that these never push out what is known of a hang.
 SLOW_NOTES = 24
-_SPARE = 64
 METHOD_MAX, PATH_MAX, USER_MAX, LOGGER_MAX, MESSAGE_MAX = 16, 320, 64, 64, 800
 TITLE_MAX, DETAIL_MAX = 640, 640
 COUNT_SHIFT = 40
+LAST_NUMBER = (1 << COUNT_SHIFT) - 1
 
 
 class Part(Value):
@@ -80,25 +80,23 @@ def parts_of(sizes) -> list[Part]:
     return parts
 
 
-LAYOUT = (SLOT_COUNT, 1024, FINISHED_COUNT + _SPARE, 512, LOG_COUNT + 8, 1024, SAMPLE_COUNT + 4, 128,
+LAYOUT = (SLOT_COUNT, 64, FINISHED_COUNT + SLOT_COUNT, 512, LOG_COUNT + 8, 1024, SAMPLE_COUNT + 4, 128,
           NOTE_COUNT, 4096)
-SLOTS, FINISHED, LOG, SAMPLES, NOTE_RING = parts_of(LAYOUT)
+SLOTS, REQUESTS, LOG, SAMPLES, NOTE_RING = parts_of(LAYOUT)
 SIZE = NOTE_RING.end
-HALF_SIZE = 448
-HALVES_AT = 64
-PHASE_IN_REQUEST = struct.calcsize('=Qdd')
-USER_LENGTH_IN_REQUEST = struct.calcsize('=QddBBBBH')
-USER_IN_REQUEST = struct.calcsize('=QddBBBBHH16s320s')
-REQUEST_IN_FINISHED = 8
-TAIL_IN_FINISHED = REQUEST_IN_FINISHED + struct.calcsize('=' + REQUEST_FORMAT)
-NO_HALF = 2
+BEGAN_IN_REQUEST = struct.calcsize('=Qd')
+PHASE_IN_REQUEST = struct.calcsize('=QddQQII16s320s')
+USER_LENGTH_IN_REQUEST, USER_IN_REQUEST = PHASE_IN_REQUEST + 1, PHASE_IN_REQUEST + 8
+LAST_END_IN_REQUEST = USER_IN_REQUEST + USER_MAX
+TALLY_IN_REQUEST, STATUS_IN_REQUEST = LAST_END_IN_REQUEST + 8, LAST_END_IN_REQUEST + 16
 
 slot_head = struct.Struct('=' + SLOT_FORMAT)
 request = struct.Struct('=' + REQUEST_FORMAT)
-#: The same of one that begins, without a user.  "4s": phase, retry, cut and length of the method, a byte each.
-begun_request = struct.Struct('=Qdd4sHxx16s320s64x')
-#: "16s" are the two words of the thread, see `thread_words`; it fills whole words.
-finished_tail = struct.Struct('=ddQ16sH6x')
+# With "@" words are stored whole.  Nothing is padded: all fields are aligned.
+#: A request that begins, without a user.  "16s" are the two words of its thread, see `thread_words`.
+begun_request = struct.Struct('@Qdd16sII16s320s104xQ')
+#: Its end: status and time.
+ended_request = struct.Struct('@qd')
 thread_words = struct.Struct('=QQ')
 log_entry = struct.Struct('=' + LOG_FORMAT[1:])
 sample_entry = struct.Struct('=' + SAMPLE_FORMAT[1:])
@@ -120,8 +118,6 @@ def mark_at(name: str) -> int:
 def lay_out(buffer) -> None:
     """Write the sizes; the buffer has `SIZE` zero bytes and is no black box until `seal`."""
     struct.pack_into('=' + SIZES_FORMAT, buffer, SIZES_AT, *LAYOUT)
-    for index in range(SLOT_COUNT):
-        slot_head.pack_into(buffer, SLOTS.at(index), 0, 0, 0, NO_HALF, 0, 0, 0, 0)
 
 
 def seal(buffer) -> None:

@@ -4,6 +4,7 @@ The layout is told by `blackbox`; parts that an earlier release did not have yet
 """
 from __future__ import annotations
 
+import codecs
 import struct
 
 from . import blackbox as box
@@ -42,19 +43,17 @@ class Recording(Value):
 def read(data: bytes) -> Recording:
     """Everything valid in a black box.  Raises UnreadableRecord when it is none; never anything else."""
     order = _order(data)
-    slots, finished, log, samples, notes = _checked_parts(data, order)
-    done = _finished(data, order, finished)
-    flying, threads = _slots(data, order, slots)
-    over = {r.number for r in done} | {r.last_number for r in done}
+    slots, requests, log, samples, notes = _checked_parts(data, order)
+    in_flight, finished = _requests(data, order, requests)
     return Recording(
         words=_words(data, order, box.WORDS_AT, box.WORDS),
         survived=_words(data, order, box.MARKS_AT, box.MARKS),
         exception=_text(data, order),
-        in_flight=tuple(r for r in flying if r.number not in over),
-        finished=tuple(done[-box.FINISHED_COUNT:]),
+        in_flight=tuple(in_flight),
+        finished=tuple(finished[-box.FINISHED_COUNT:]),
         log=tuple(_log(data, order, log)[-box.LOG_COUNT:]),
         samples=tuple(_samples(data, order, samples)[-box.SAMPLE_COUNT:]),
-        threads=threads,
+        threads=_threads(data, order, slots),
         notes=tuple(_notes(data, order, notes)))
 
 
@@ -99,49 +98,40 @@ def _text(data, order):
     return data[box.TEXT_AT + 8:box.TEXT_AT + 8 + min(length, box.TEXT_SIZE - 8)].decode('utf-8', 'replace')
 
 
-def _slots(data, order, part):
-    flying, threads = [], {}
+def _threads(data, order, part):
+    threads = {}
     for index in range(part.count):
-        ident, native_id, generation, half, stack, guard, used, deepest = struct.unpack_from(
+        ident, native_id, generation, stack, guard, used, deepest = struct.unpack_from(
             order + box.SLOT_FORMAT, data, part.at(index))
-        if not generation or half > box.NO_HALF:
-            continue
-        threads[ident] = {'native_id': native_id, 'stack_size': stack, 'guard_size': guard, 'stack_used': used,
-                          'stack_request': deepest, 'slot': index}
-        if half != box.NO_HALF:
-            found = _request(data, order, part.at(index) + box.HALVES_AT + half * box.HALF_SIZE, ident, native_id)
-            if found is not None and found.phase != 'idle':
-                flying.append(found)
-    return flying, threads
+        if generation:
+            threads[ident] = {'native_id': native_id, 'stack_size': stack, 'guard_size': guard, 'stack_used': used,
+                              'stack_request': deepest, 'slot': index}
+    return threads
 
 
-def _request(data, order, offset, ident, native_id):
-    (number, started, _, phase, retry, was_cut, method_length, path_length, user_length,
-     method, path, user) = struct.unpack_from(order + box.REQUEST_FORMAT, data, offset)
-    if not _plausible(started) or phase >= len(box.PHASES):
+def _requests(data, order, part):
+    """(in flight, finished).  Of a thread one is in flight: around the one that began last an outer one is over."""
+    found = [r for index in range(part.count) if (r := read_request(data, part.at(index), order)) is not None]
+    finished = sorted((r for r in found if r.ended is not None), key=lambda r: (r.ended, r.number))
+    counted = {r.last_number for r in finished}
+    last = {r.ident: r for r in sorted(found, key=lambda r: r.number) if r.ended is None}
+    return [r for r in last.values() if r.number not in counted], finished
+
+
+def read_request(data, at: int, order: str = '=') -> Request | None:
+    """That of one entry; None where there is none, or one that is being written."""
+    (number, started, _, ident, native_id, retry, path_length, method, path, phase, user_length, user, last_end, tally,
+     status, ended, seal) = struct.unpack_from(order + box.REQUEST_FORMAT, data, at)
+    if not number or seal != number or phase >= len(box.PHASES) or not all(map(_plausible, (started, last_end, ended))):
         return None
-    return Request(number=number, ident=ident, native_id=native_id, started=started, phase=box.PHASES[phase],
-                   retry=retry, cut=bool(was_cut), method=_string(method, method_length),
-                   path=_string(path, path_length), user=_string(user, user_length))
-
-
-def _finished(data, order, part):
-    found = []
-    entry = struct.Struct(order + box.FINISHED_FORMAT)
-    for index in range(part.count):
-        offset = part.at(index)
-        fields = entry.unpack_from(data, offset)
-        number, (ended, last_end, tally, ident, native_id, status) = fields[0], fields[-6:]
-        if number and fields[1] == number and _plausible(ended) and _plausible(last_end):
-            base = _request(data, order, offset + box.REQUEST_IN_FINISHED, ident, native_id)
-            if base is not None:
-                found.append(_closed(base, tally, ended, last_end, status))
-    return sorted(found, key=lambda r: (r.ended, r.number))
-
-
-def _closed(base, tally, ended, last_end, status):
-    return replace(base, ended=last_end, seconds=max(0.0, ended - base.started), status=status,
-                   count=tally >> box.COUNT_SHIFT or 1, last_number=tally & ((1 << box.COUNT_SHIFT) - 1))
+    request = Request(
+        number=number, ident=ident, native_id=native_id, started=started, phase=box.PHASES[phase], retry=retry,
+        cut=path_length > box.PATH_MAX, method=_whole(method.rstrip(b'\0')), path=_whole(path[:path_length]),
+        user=_string(user, user_length))
+    if not ended:
+        return request
+    return replace(request, ended=max(ended, last_end), seconds=max(0.0, ended - started), status=status,
+                   count=(tally >> box.COUNT_SHIFT) + 1, last_number=tally & box.LAST_NUMBER or number)
 
 
 def _log(data, order, part):
@@ -200,7 +190,10 @@ def _plausible(seconds):
     return 0 <= seconds < 1e11
 
 
+def _whole(field):
+    """Text of which the end may be missing, within a character, too."""
+    return codecs.getincrementaldecoder('utf-8')('replace').decode(field)
+
+
 def _string(field, length):
     return field[:min(length, len(field))].decode('utf-8', 'replace')
-
-

@@ -238,7 +238,7 @@ class Check:
         return sent if whole else None
 
     def _flight(self, r):
-        self._expect(r['phase'] != 'idle' and r['ended'] is None, self.torn, 'in flight:', r)
+        self._expect(r['ended'] is None, self.torn, 'in flight:', r)
         self.probes_flying += r['path'] == PROBE
         sent = self._sent(r)
         if sent is None:

@@ -137,7 +137,8 @@ class Check:
                 self.lost.append(f'in flight: {thread}/{begins}')
             elif r is not None and begins == ended:
                 self.torn.append(f'in flight, but over: {r}')
-            elif r is None and ends > ended and not is_probe(ends) and ends not in self.ended[thread]:
+            elif (r is None and ends > ended and not is_probe(ends) and ends not in self.ended[thread]
+                  and self._is_kept(thread)):
                 self.lost.append(f'neither in flight nor finished: {thread}/{ends}')
             elif r is not None and begins in self.ended[thread]:
                 self.torn.append(f'in flight and finished: {r}')
@@ -149,10 +150,14 @@ class Check:
             self.torn.append(f'thread {thread}: finished {found}, the journal: {self.threads[thread]}')
         oldest = min(found, default=None) if self.is_full else 1
         if oldest is None:
-            if self.end_times[thread] > self.finished[0].ended and ends == ended:
+            if ends == ended and self._is_kept(thread):
                 self.lost.append(f'thread {thread}: nothing is kept, but {ended} ended later than what is')
         elif missing := [n for n in range(oldest, ended + 1) if n not in found and not is_probe(n)]:
             self.lost.append(f'thread {thread}: finished, not kept: {missing}')
+
+    def _is_kept(self, thread):
+        """Did its last request certainly end later than the oldest one that is kept?  It may wait within `end`."""
+        return not self.is_full or self.end_times[thread] > self.finished[0].ended
 
     def _probes(self):
         if not self.is_full:

@@ -5,6 +5,7 @@ What lies where is told by `blackbox`.
 """
 from __future__ import annotations
 
+import collections
 import itertools
 import threading
 import time
@@ -12,34 +13,20 @@ import time
 from zope.interface import implementer
 
 from .. import blackbox as box
+from ..blackboxreader import read_request
 from ..interfaces import IRecorder
+from ..records import Request
 from .slots import CLOSED
-from .slots import ENDED
-from .slots import TAIL
-from .slots import WORDS
 from .slots import Life
 from .slots import Slot
 
-_PATH_MAX = box.PATH_MAX
-_UNUSUAL = _PATH_MAX + 1
 _FEW = box.SLOT_COUNT // 4
 _ONCE = 1 << box.COUNT_SHIFT
-_NUMBERS = _ONCE - 1
 _COUNT_IS_FULL = 0xffffff << box.COUNT_SHIFT
-# Words of an entry of the ring: what is copied there, when the last request of its kind ended, and their number.
-_CONTENT = slice(box.REQUEST_IN_FINISHED // 8, box.REQUEST_IN_FINISHED // 8 + WORDS)
-_LAST_END, _TALLY = box.TAIL_IN_FINISHED // 8 + 1, box.TAIL_IN_FINISHED // 8 + 2
-
-
-def _encoded(method, path, retry):
-    """Head, method and path of a request of which one is not as usual."""
-    method_bytes, (path_bytes, was_cut) = box.cut(method, box.METHOD_MAX)[0], box.cut(path, box.PATH_MAX)
-    return bytes((0, retry & 255, was_cut, len(method_bytes))), method_bytes, path_bytes
-
-
-#: Head and bytes of the usual methods.
-_USUAL = {m: _encoded(m, '', 0)[:2] for m in (
-    'GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'PROPFIND', 'PATCH')}
+_PHASE, _STATUS = box.PHASE_IN_REQUEST, box.STATUS_IN_REQUEST
+_BEGAN, _LAST_END, _TALLY = box.BEGAN_IN_REQUEST // 8, box.LAST_END_IN_REQUEST // 8, box.TALLY_IN_REQUEST // 8
+#: Bytes of the usual methods.
+_USUAL = {m: m.encode() for m in ('GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'PROPFIND', 'PATCH')}
 
 
 @implementer(IRecorder)
@@ -58,9 +45,7 @@ class Recorder:
         self._free = list(range(box.SLOT_COUNT - 1, -1, -1))
         self._local = threading.local()
         self._numbers = itertools.count(1)
-        self._entries = [self.words[at // 8:(at + box.FINISHED.size) // 8]
-                         for at in range(box.FINISHED.start, box.FINISHED.end, box.FINISHED.size)]
-        self._ring = itertools.cycle(self._entries)
+        self._ring = collections.deque(range(box.REQUESTS.start, box.REQUESTS.end, box.REQUESTS.size))
         self._log_numbers = itertools.count(1)
         self._sample_numbers = itertools.count(1)
         self._note_numbers = itertools.count(1)
@@ -69,13 +54,16 @@ class Recorder:
                                          itertools.cycle(places[box.SLOW_NOTES:]))
         self._generations = itertools.count(1)
         self._overflow = itertools.count(1)
-        self._last = None, None, None, None             # path, status, method, and their entry
+        self._path, self._status, self._method, self._entry = None, None, None, None
 
     # -- requests --------------------------------------------------------------------------------
 
     def begin(self, method: str, path: str, retry: int = 0, token=None,
               _now=time.time, _monotonic=time.monotonic, _pack=box.begun_request.pack_into) -> None:
-        """A request begins in this thread.  `token` is given back to `end`: another one ends nothing."""
+        """A request begins in this thread.  `token` is given back to `end`: another one ends nothing.
+
+        Its entry is the one that ended longest ago; whoever is in flight has taken his out of the ring.
+        """
         try:
             slot = self._local.slot
         except AttributeError:
@@ -84,23 +72,22 @@ class Recorder:
                 self.set_word('overflow', next(self._overflow))
                 return
         try:
-            (head, method_bytes), path_bytes = _USUAL[method], path.encode()
-            length = len(path_bytes)
+            method_bytes, path_bytes = _USUAL[method], path.encode()
         except (KeyError, UnicodeEncodeError):
-            length = _UNUSUAL
-        if retry or length > _PATH_MAX:
-            head, method_bytes, path_bytes = _encoded(method, path, retry)
-            length = len(path_bytes)
-        nested = slot.token is not CLOSED
-        if nested:
-            slot.turn()
-        for slot.number in self._numbers:               # next() would be a call
+            method_bytes, path_bytes = (text.encode('utf-8', 'backslashreplace') for text in (method, path))
+        for number in self._numbers:                    # noqa: B007 (next() would be a call)
             break
-        _pack(slot.view, 0, slot.number, _now(), _monotonic(), head, length, method_bytes, path_bytes)
-        slot.phase[0] = 1
-        if nested:
-            self.words[slot.half_word] = slot.half = slot.half ^ 1
-        slot.method, slot.path, slot.token = method, path, token
+        at = self._ring.popleft()
+        _pack(self.buffer, at, number, _now(), _monotonic(), slot.words_of_thread, retry, len(path_bytes), method_bytes,
+              path_bytes, number)
+        outer = None if slot.token is CLOSED else slot.at
+        slot.at = at                                    # one by one: for more than three Python makes a tuple
+        slot.number = number
+        slot.method = method
+        slot.path = path
+        slot.token = token
+        if outer is not None:
+            self._drop(outer)
 
     def phase(self, phase: int) -> None:
         """The request of this thread goes on to a phase (an index of `blackbox.PHASES`)."""
@@ -109,7 +96,7 @@ class Recorder:
         except AttributeError:
             return
         if slot.token is not CLOSED:
-            slot.phase[0] = phase
+            self.buffer[slot.at + _PHASE] = phase
 
     def user(self, name: str) -> None:
         """Note the user of this thread's request, known only after traversal."""
@@ -117,16 +104,16 @@ class Recorder:
         if slot is None or not slot.on:
             return
         encoded = box.cut(name, box.USER_MAX)[0]
-        at = slot.half_offsets[slot.half]
-        self.buffer[at + box.USER_IN_REQUEST:at + box.USER_IN_REQUEST + len(encoded)] = encoded
-        self.buffer[at + box.USER_LENGTH_IN_REQUEST] = len(encoded)
+        at = slot.at + box.USER_IN_REQUEST
+        self.buffer[at:at + len(encoded)] = encoded
+        self.buffer[slot.at + box.USER_LENGTH_IN_REQUEST] = len(encoded)
 
-    def end(self, status: int = 0, token=None, _now=time.time, _pack=box.finished_tail.pack_into) -> None:
-        """The request of this thread ends: first it enters the ring, then its slot becomes idle.
+    def end(self, status: int = 0, token=None, _now=time.time, _pack=box.ended_request.pack_into) -> None:
+        """The request of this thread ends, and its entry joins the ring as the youngest.
 
-        The same request as the last one, as health probes send, is counted in that one's entry.  Once the
-        ring is touched nothing is called any more: it is between calls that CPython lets another thread go
-        on, and two threads in one entry would tear it.
+        The same request as the last one, as health probes send, is counted in that one's entry, and its own is
+        free for the next.  From the look at the last one on nothing is called: it is between calls that CPython
+        lets another thread go on, and two threads that count at once would count one.
         """
         try:
             slot = self._local.slot
@@ -134,24 +121,21 @@ class Recorder:
             return
         if slot.token != token:
             return
-        slot.token = CLOSED
-        now, number = _now(), slot.number
-        view, path = slot.view, slot.path
-        _pack(view, TAIL, now, now, _ONCE + number, slot.words_of_thread, status & 0xffff)
-        last_path, last_status, last_method, entry = self._last
-        if path == last_path and status == last_status and slot.method == last_method:
-            if view[ENDED] > entry[_LAST_END]:         # a thread may have waited since it read the clock
-                entry[_LAST_END] = view[ENDED]
-            count = entry[_TALLY] & ~_NUMBERS
-            entry[_TALLY] = (count if count == _COUNT_IS_FULL else count + _ONCE) | number
+        slot.token, path = CLOSED, slot.path
+        at, now = slot.at, _now()
+        if path == self._path and status == self._status and slot.method == self._method:
+            last, words, doubles = self._entry // 8, self.words, self.doubles
+            if now > doubles[last + _LAST_END]:         # a thread may have waited since it read the clock
+                doubles[last + _LAST_END] = now
+            count = words[last + _TALLY] & _COUNT_IS_FULL
+            words[last + _TALLY] = (count if count == _COUNT_IS_FULL else count + _ONCE) | slot.number
+            words[at // 8] = 0
+            self._ring.appendleft(at)
         else:
-            for entry in self._ring:                    # noqa: B007 (next() would be a call)
-                break
-            entry[0] = 0
-            entry[_CONTENT] = view
-            entry[0] = number
-            self._last = path, status, slot.method, entry
-        slot.phase[0] = 0
+            _pack(self.buffer, at + _STATUS, status, now)
+            self._path, self._status = path, status
+            self._method, self._entry = slot.method, at
+            self._ring.append(at)
 
     # -- slots -----------------------------------------------------------------------------------
 
@@ -162,10 +146,9 @@ class Recorder:
         except IndexError:
             return None
         self._local.life = Life()
-        self._local.slot = slot = Slot(index, self._local.life, self.buffer)
-        slot.phase[0] = 0                               # its last thread may have ended within a request
+        self._local.slot = slot = Slot(index, self._local.life)
         box.slot_head.pack_into(self.buffer, box.SLOTS.at(index), slot.ident, slot.native_id,
-                                next(self._generations), slot.half, 0, 0, 0, 0)
+                                next(self._generations), 0, 0, 0, 0)
         self.slots[index] = slot
         if self.on_new_thread is not None:
             self.on_new_thread(index)
@@ -174,13 +157,13 @@ class Recorder:
     def stack(self, index: int, size: int, guard: int) -> None:
         """Note the stack of the thread that owns a slot, in bytes."""
         at = box.SLOTS.at(index) // 8
-        self.words[at + 4], self.words[at + 5] = size, guard
+        self.words[at + 3], self.words[at + 4] = size, guard
 
     def stack_used(self, index: int, used: int, request: int = 0) -> None:
         """Note how deep the stack of that thread has ever been, in bytes, and in which request it came so deep."""
         at = box.SLOTS.at(index) // 8
-        self.words[at + 7] = 0                          # a kill in between leaves no mark with another's request
-        self.words[at + 6], self.words[at + 7] = used, request
+        self.words[at + 6] = 0                          # a kill in between leaves no mark with another's request
+        self.words[at + 5], self.words[at + 6] = used, request
 
     @property
     def is_crowded(self) -> bool:
@@ -191,18 +174,23 @@ class Recorder:
         """Give back the slots of threads that ended (the heartbeat calls this)."""
         for index, slot in list(self.slots.items()):
             if slot.life() is None:
-                slot.release()
+                if slot.on:
+                    self._drop(slot.at)
                 del self.slots[index]
-                self.words[slot.half_word] = box.NO_HALF
-                self.words[slot.half_word - 1] = 0      # its generation
+                self.words[box.SLOTS.at(index) // 8 + 2] = 0    # its generation
                 self._free.append(index)
+
+    def _drop(self, at):
+        """The request that lies there is nobody's any more."""
+        self.words[at // 8] = 0
+        self._ring.appendleft(at)
 
     # -- everything else -------------------------------------------------------------------------
 
     def detach(self) -> None:
         """In a forked child: let go of the parent's file.  A mapping keeps a descriptor of its own."""
-        for view in (*self.slots.values(), *self._entries, self.words, self.doubles):
-            view.release()
+        self.words.release()
+        self.doubles.release()
         if hasattr(self.buffer, 'close'):
             self.buffer.close()
 
@@ -253,5 +241,11 @@ class Recorder:
 
     def in_flight(self) -> list[tuple[Slot, float]]:
         """Slots with a request, and the monotonic time at which it began."""
-        return [(slot, self.doubles[(slot.half_offsets[slot.half] + 16) // 8])
+        return [(slot, self.doubles[slot.at // 8 + _BEGAN])
                 for slot in list(self.slots.values()) if slot.token is not CLOSED]
+
+    def request(self, slot) -> tuple[Request, float] | None:
+        """What is in flight in a slot, and the monotonic time at which it began; None when it has just ended."""
+        number, began = slot.number, self.doubles[slot.at // 8 + _BEGAN]
+        request = read_request(self.buffer, slot.at)
+        return (request, began) if slot.on and request is not None and request.number == number else None

@@ -1,7 +1,4 @@
-"""A thread's slot in the black box, as the recorder knows it: made once for each thread that serves.
-
-All that a request touches is at hand here, so that the recorder computes no place while it serves.
-"""
+"""A thread's slot in the black box, as the recorder knows it: made once for each thread that serves."""
 from __future__ import annotations
 
 import threading
@@ -11,12 +8,6 @@ from .. import blackbox as box
 
 #: The token of a slot whose thread serves no request.
 CLOSED = object()
-#: Where the tail of an entry lies behind a request, in bytes, and how many words both are.
-TAIL = box.TAIL_IN_FINISHED - box.REQUEST_IN_FINISHED
-WORDS = (TAIL + box.finished_tail.size) // 8
-#: The word of it that says when the request ended.  Times are compared as the whole numbers that their bits are:
-#: of two times after 1970 the later is the larger one.
-ENDED = TAIL // 8
 
 
 class Life:
@@ -30,23 +21,17 @@ class Life:
 
 
 class Slot:
-    """`token` is that of the request that is in flight, or `CLOSED`.
+    """`token` is that of the request that is in flight, or `CLOSED`; the others are of the last request.
 
-    `view` are the words of the current half, a request and behind it room for the tail of an entry; `phase` is one
-    byte of it.  That room lies in the other half or behind it, where nothing counts while this half is current.
+    `at` is where its entry lies in the black box.
     """
 
-    __slots__ = ('index', 'half_offsets', 'halves', 'view', 'phase', 'half_word', 'half', 'method', 'path', 'thread',
-                 'number', 'native_id', 'ident', 'words_of_thread', 'token', 'life')
+    __slots__ = ('index', 'at', 'number', 'method', 'path', 'token', 'thread', 'native_id', 'ident', 'words_of_thread',
+                 'life')
 
-    def __init__(self, index, life, buffer):
-        start = box.SLOTS.at(index)
+    def __init__(self, index, life):
         self.index = index
-        self.half_offsets = (start + box.HALVES_AT, start + box.HALVES_AT + box.HALF_SIZE)
-        self.halves = tuple(_half(memoryview(buffer), at) for at in self.half_offsets)
-        self.half_word = start // 8 + 3
-        self.half, (self.view, self.phase) = 0, self.halves[0]
-        self.method, self.path, self.number, self.token = None, None, 0, CLOSED
+        self.at, self.number, self.method, self.path, self.token = 0, 0, None, None, CLOSED
         self.thread, self.life = threading.current_thread(), weakref.ref(life)
         self.ident = threading.get_ident()
         self.native_id = threading.get_native_id()
@@ -59,18 +44,3 @@ class Slot:
     @property
     def key(self) -> tuple[str, str]:
         return self.method, self.path
-
-    def turn(self) -> None:
-        """Write into the other half.  It is not current until `half` and the word of the slot say so."""
-        self.view, self.phase = self.halves[self.half ^ 1]
-
-    def release(self) -> None:
-        """Let go of the buffer."""
-        for view, phase in self.halves:
-            view.release()
-            phase.release()
-
-
-def _half(view, at):
-    phase = at + box.PHASE_IN_REQUEST
-    return view[at:at + 8 * WORDS].cast('Q'), view[phase:phase + 1]

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .. import blackbox as box
 from ..records import Frame
 from ..records import ThreadState
 from ..values import Value
@@ -199,16 +198,15 @@ class _Moment:
 
     def _request(self, ident):
         slot = self.slots.get(ident)
-        if slot is None or not slot.on:
-            return None
         try:
-            (number, started, began, phase, _, _, method_length, path_length, _, method, path,
-             _) = box.request.unpack_from(self.recorder.buffer, slot.half_offsets[slot.half])
+            found = self.recorder.request(slot) if slot and slot.on else None
         except ValueError:                              # the black box was let go of
             return None
-        return {'number': number, 'method': method[:method_length].decode('utf-8', 'replace'),
-                'path': path[:path_length].decode('utf-8', 'replace'), 'started': started,
-                'seconds': max(0.0, self.now - began), 'phase': box.PHASES[phase] if phase < len(box.PHASES) else ''}
+        if found is None:
+            return None
+        request, began = found
+        return {'number': request.number, 'method': request.method, 'path': request.path, 'started': request.started,
+                'seconds': max(0.0, self.now - began), 'phase': request.phase}
 
     # -- deadlocks ---------------------------------------------------------------------------------------
 

@@ -27,10 +27,13 @@ def request_begins(event) -> None:
     try:
         request = event.request
         environ = request.environ
-        path = environ.get('PATH_INFO', '')
+        try:
+            method, path = environ['REQUEST_METHOD'], environ['PATH_INFO']
+        except KeyError:
+            method, path = environ.get('REQUEST_METHOD', ''), environ.get('PATH_INFO', '')
         if STATE.record_query and environ.get('QUERY_STRING'):
             path = f'{path}?{environ["QUERY_STRING"]}'
-        recorder.begin(environ.get('REQUEST_METHOD', ''), path, request.retry_count, id(request))
+        recorder.begin(method, path, request.retry_count, id(request))
     except Exception:
         _switch_off()
 
