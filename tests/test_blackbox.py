@@ -47,12 +47,12 @@ class TestTheFile:
         assert box.slot_head.size <= box.SLOTS.size
         assert box.begun_request.size == box.request.size <= box.REQUESTS.size
         assert box.STATUS_IN_REQUEST + box.ended_request.size + 8 == box.request.size
-        assert 8 + box.log_entry.size <= box.LOG.size
-        assert 8 + box.sample_entry.size <= box.SAMPLES.size
+        for entry, part in ((box.log_entry, box.LOG), (box.sample_entry, box.SAMPLES), (box.note_entry, box.NOTE_RING)):
+            assert entry.size <= part.size
 
     def test_what_is_written_natively_is_read_everywhere(self):
         """The writer's structs pad as the processor wants it, the reader's not at all."""
-        for native in (box.begun_request, box.ended_request):
+        for native in (box.begun_request, box.ended_request, box.log_entry, box.sample_entry, box.note_entry):
             assert native.size == struct.calcsize('=' + native.format[1:])
 
     def test_it_is_no_black_box_before_it_is_sealed(self):
@@ -214,6 +214,20 @@ class TestTornRecords:
         assert blackboxreader.read_request(buffer, at) is None
         box.begun_request.pack_into(buffer, at, *self.BEGUN)
         assert blackboxreader.read_request(buffer, at).path == '/b'
+
+    @pytest.mark.parametrize('part, pack, values', [
+        ('log', box.log_entry, (7, 1e9, 1, 30, 0, 1, 1, b'a', b'b', 7)),
+        ('samples', box.sample_entry, (7, *Sample(1e9, 5.0), 7)),
+        ('notes', box.note_entry, (7, 1e9, 1, 2, 3, 4.0, 0, 0, 1, 1, 0, b'ab', 7))])
+    def test_so_are_those_of_the_other_rings(self, part, pack, values):
+        at = {'log': box.LOG, 'samples': box.SAMPLES, 'notes': box.NOTE_RING}[part].at(1)
+        for stops_at in range(len(values)):
+            buffer, recorder = made()
+            pack.pack_into(buffer, at, *values)
+            assert len(getattr(read(buffer), part)) == 1
+            with pytest.raises((struct.error, TypeError)):
+                pack.pack_into(buffer, at, *values[:stops_at], None, *values[stops_at + 1:])
+            assert getattr(read(buffer), part) == ()
 
     def test_a_request_is_in_flight_until_the_last_store_of_its_end(self):
         buffer, recorder = made()

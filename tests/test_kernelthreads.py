@@ -148,21 +148,6 @@ class TestThisProcess:
         assert until(lambda: kernel.task(thread.native_id) is None)
         assert kernel.reading(thread.native_id) is None
 
-    def test_who_has_not_run_since_is_read_by_his_clock_alone(self):
-        kernel, go, ended = KernelThreads(), threading.Event(), threading.Event()
-        thread = threading.Thread(target=lambda: (go.wait(), sum(range(1000)), ended.wait()))
-        thread.start()
-        until(lambda: kernel.task(thread.native_id).call == 'futex')
-        before = kernel.reading(thread.native_id)
-        assert kernel.reading(thread.native_id, before) is before
-        assert KernelThreads(pid=os.getpid()).reading(thread.native_id, before) is not before, 'its clock is not ours'
-        go.set()
-        until(lambda: kernel.reading(thread.native_id, before).turns > before.turns)
-        assert kernel.reading(thread.native_id, before).cpu > before.cpu
-        ended.set()
-        thread.join()
-        until(lambda: kernel.reading(thread.native_id, before) is None, 'the kernel to forget it')
-
     def test_memory_that_is_not_there_is_refused(self):
         assert KernelThreads().memory(8, 64) == b'' and KernelThreads().memory(1 << 63, 8) == b''
 

@@ -6,11 +6,10 @@ reads as plain bytes.  No I/O here: `lay_out` and the offsets work on any buffer
 * The header holds the sizes of all parts, so that a later release may append fields to any of them;
   magic, version and byte order are written last (`seal`): without them the file is not a black box.
 * A slot belongs to one thread.
-* A request is written once, into the entry that it keeps when it has ended.  `struct.pack_into` fills an entry with
-  zeros and then writes field after field: the number of the request comes first and last, and where the two differ
-  the entry is being written.  It is in flight until the word of its end is written, which comes last, too.
-* An entry of the other rings is invalid (word 0) while it is written and valid (its number) afterwards.  Rings have
-  spare entries, so that the ones that were being written are not missed among the ones promised.
+* An entry is written by one `struct.pack_into`, which fills it with zeros and then writes field after field: its number
+  comes first and last, and where the two differ the entry is being written.
+* A request keeps its entry when it has ended.  It is in flight until the word of its end is written, the last one, too.
+* Rings have spare entries, so that the ones that are being written are not missed among the ones promised.
 * All words that stand alone are aligned and 8 bytes wide: the processor stores them at once.
 """
 from __future__ import annotations
@@ -44,9 +43,9 @@ _PREFIX = '8sHHI'
 SIZES_FORMAT = '10I'
 SLOT_FORMAT = 'QQQQQQQ'
 REQUEST_FORMAT = 'QddQQII16s320sBB6x64sdQqdQ'
-LOG_FORMAT = 'QdQHBxHH64s800s'
-SAMPLE_FORMAT = 'Qddqdiiiiiiqqqqq'
-NOTE_FORMAT = 'QdQQQdHBxHHH'
+LOG_FORMAT = 'QdQHBxHH64s800sQ'
+SAMPLE_FORMAT = 'Qddqdiiiii4xqqqqqQ'
+NOTE_FORMAT = 'QdQQQdHBxHHH4030sQ'
 
 SLOT_COUNT, FINISHED_COUNT, LOG_COUNT, SAMPLE_COUNT, NOTE_COUNT = 64, 256, 64, 900, 66
 #: Of the notes so many are for slow requests, so that these never push out what is known of a hang.
@@ -98,11 +97,10 @@ begun_request = struct.Struct('@Qdd16sII16s320s104xQ')
 #: Its end: status and time.
 ended_request = struct.Struct('@qd')
 thread_words = struct.Struct('=QQ')
-log_entry = struct.Struct('=' + LOG_FORMAT[1:])
-sample_entry = struct.Struct('=' + SAMPLE_FORMAT[1:])
-note_head = struct.Struct('=' + NOTE_FORMAT[1:])
-NOTE_TEXT_AT = struct.calcsize('=' + NOTE_FORMAT)
-FRAMES_MAX = NOTE_RING.size - NOTE_TEXT_AT - TITLE_MAX - DETAIL_MAX
+log_entry = struct.Struct('@' + LOG_FORMAT)
+sample_entry = struct.Struct('@' + SAMPLE_FORMAT)
+note_entry = struct.Struct('@' + NOTE_FORMAT)
+FRAMES_MAX = 4030 - TITLE_MAX - DETAIL_MAX
 
 
 def word_at(name: str) -> int:

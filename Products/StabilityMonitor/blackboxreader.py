@@ -138,8 +138,8 @@ def _log(data, order, part):
     found = []
     for offset in range(part.start, part.end, part.size):
         (number, time, ident, level, was_cut, logger_length, message_length,
-         logger, message) = struct.unpack_from(order + box.LOG_FORMAT, data, offset)
-        if number and _plausible(time):
+         logger, message, seal) = struct.unpack_from(order + box.LOG_FORMAT, data, offset)
+        if number and seal == number and _plausible(time):
             found.append((number, LogLine(time, level, ident, _string(logger, logger_length),
                                           _string(message, message_length), bool(was_cut))))
     return [line for _, line in sorted(found, key=lambda pair: pair[0])]
@@ -148,9 +148,8 @@ def _log(data, order, part):
 def _samples(data, order, part):
     found = []
     for offset in range(part.start, part.end, part.size):
-        number, *values = struct.unpack_from(order + box.SAMPLE_FORMAT, data, offset)
-        del values[9]  # padding
-        if number and _plausible(values[0]) and _plausible(values[1]) and abs(values[3]) < 1e12:
+        number, *values, seal = struct.unpack_from(order + box.SAMPLE_FORMAT, data, offset)
+        if number and seal == number and _plausible(values[0]) and _plausible(values[1]) and abs(values[3]) < 1e12:
             found.append((number, Sample(*values)))
     return [sample for _, sample in sorted(found, key=lambda pair: pair[0])]
 
@@ -158,10 +157,10 @@ def _samples(data, order, part):
 def _notes(data, order, part):
     found = []
     for at in range(part.start, part.end, part.size):
-        (number, time, ident, native_id, request, seconds, kind, was_cut, *lengths) = struct.unpack_from(
+        (number, time, ident, native_id, request, seconds, kind, was_cut, *lengths, text, seal) = struct.unpack_from(
             order + box.NOTE_FORMAT, data, at)
-        if number and _plausible(time) and abs(seconds) < 1e11 and kind < len(box.NOTES):
-            title, detail, frames = _texts(data[at + box.NOTE_TEXT_AT:at + part.size], lengths)
+        if number and seal == number and _plausible(time) and abs(seconds) < 1e11 and kind < len(box.NOTES):
+            title, detail, frames = _texts(text, lengths)
             found.append(Note(number, time, box.NOTES[kind], ident, native_id, request, seconds,
                               title.decode('utf-8', 'replace'), detail.decode('utf-8', 'replace'),
                               read_frames(frames), bool(was_cut)))

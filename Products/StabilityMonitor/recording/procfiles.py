@@ -6,7 +6,8 @@ from __future__ import annotations
 import ctypes
 import os
 
-_PAGE = 1 << 12
+_PAGE, _LINE = 1 << 12, 128
+_Line = ctypes.c_char * _LINE
 
 
 def _library():
@@ -29,6 +30,12 @@ def read(path: str, size: int = 1024) -> bytes:
         return _whole(file, size)
     finally:
         LIBC.close(file)
+
+
+def reread(file: int) -> bytes:
+    """The first line of an open file of /proc, as it is now; b'' where there is nothing any more."""
+    buffer = _Line()
+    return buffer[:max(0, LIBC.pread(file, buffer, ctypes.c_size_t(_LINE), 0))]
 
 
 def _whole(file, size):

@@ -209,35 +209,25 @@ class Recorder:
 
     def log(self, level: int, logger: str, message: str, now: float) -> None:
         number = next(self._log_numbers)
-        at = box.LOG.at(number)
         name, _ = box.cut(logger, box.LOGGER_MAX)
         text, was_cut = box.cut(message, box.MESSAGE_MAX)
-        self.words[at // 8] = 0
-        box.log_entry.pack_into(self.buffer, at + 8, now, threading.get_ident(), level & 0xffff, was_cut,
-                                len(name), len(text), name, text)
-        self.words[at // 8] = number
+        box.log_entry.pack_into(self.buffer, box.LOG.at(number), number, now, threading.get_ident(), level & 0xffff,
+                                was_cut, len(name), len(text), name, text, number)
 
     def sample(self, sample) -> None:
         """Keep a records.Sample."""
         number = next(self._sample_numbers)
-        at = box.SAMPLES.at(number)
-        self.words[at // 8] = 0
-        box.sample_entry.pack_into(self.buffer, at + 8, *sample[:9], 0, *sample[9:])
-        self.words[at // 8] = number
+        box.sample_entry.pack_into(self.buffer, box.SAMPLES.at(number), number, *sample, number)
 
     def note(self, note) -> None:
         """Keep a records.Note; its number is given here."""
         number = next(self._note_numbers)
         at = next(self._slow_notes if note.kind in ('slow', 'slow-ended') else self._notes)
-        texts = (*box.cut(note.title, box.TITLE_MAX)[:1], *box.cut(note.detail, box.DETAIL_MAX)[:1])
         frames, was_cut = box.write_frames(note.frames)
-        text = b''.join((*texts, frames))
-        self.words[at // 8] = 0
-        box.note_head.pack_into(
-            self.buffer, at + 8, note.time, note.ident, note.native_id, note.request, note.seconds,
-            box.NOTES.index(note.kind), was_cut or note.cut, *map(len, (*texts, frames)))
-        self.buffer[at + box.NOTE_TEXT_AT:at + box.NOTE_TEXT_AT + len(text)] = text
-        self.words[at // 8] = number
+        texts = box.cut(note.title, box.TITLE_MAX)[0], box.cut(note.detail, box.DETAIL_MAX)[0], frames
+        box.note_entry.pack_into(
+            self.buffer, at, number, note.time, note.ident, note.native_id, note.request, note.seconds,
+            box.NOTES.index(note.kind), was_cut or note.cut, *map(len, texts), b''.join(texts), number)
 
     def in_flight(self) -> list[tuple[Slot, float]]:
         """Slots with a request, and the monotonic time at which it began."""

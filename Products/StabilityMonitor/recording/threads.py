@@ -23,6 +23,7 @@ from .kernelthreads import Reading
 from .kernelthreads import Task
 from .kernelthreads import waits_for_interpreter
 from .spots import Spot
+from .threadmeters import Meters
 
 MOST_FRAMES = 200
 _ALL_FRAMES = 10_000
@@ -51,22 +52,21 @@ class ThreadWatch:
                  gauge: Callable[[int, int], tuple[int, int] | None] | None = None, sleep=time.sleep):
         self.recorder, self.clock, self.gauge, self.sleep = recorder, clock, gauge, sleep
         self.kernel = KernelThreads(proc)
+        self._meters = Meters(self.kernel)
         self._readings = collections.deque(maxlen=2)
 
     def look(self) -> None:
         """Read how much of the processor each thread has had by now."""
-        _, old = self._newest
-        readings = {tid: self.kernel.reading(tid, old.get(tid)) for tid in self.kernel.ids()}
-        self._readings.append((self.clock(), readings))
+        self._readings.append((self.clock(), self._meters.read()))
+
+    def detach(self) -> None:
+        """In a forked child, whose threads are others."""
+        self._meters.close()
 
     @property
-    def _newest(self):
-        return self._readings[-1] if self._readings else (0.0, {})
-
-    @property
-    def fresh(self) -> dict[int, Reading | None]:
+    def fresh(self) -> dict[int, Reading]:
         """{native id: what the last look has read of it}; {} when that is not just now."""
-        taken, readings = self._newest
+        taken, readings = self._readings[-1] if self._readings else (0.0, {})
         return readings if self.clock() - taken < LEAST_SECONDS else {}
 
     def busiest(self) -> dict[int, float]:
@@ -75,7 +75,7 @@ class ThreadWatch:
             return {}
         (before, old), (now, new) = self._readings
         return {tid: (reading.cpu + reading.waited - old[tid].cpu - old[tid].waited) / (now - before)
-                for tid, reading in new.items() if reading and old.get(tid) and now > before}
+                for tid, reading in new.items() if tid in old and now > before}
 
     def snapshot(self, wait: float = 0.0) -> tuple[ThreadState, ...]:
         """See `observe`."""
