@@ -1,7 +1,6 @@
 """The layout of the black box: bytes in, values out, and nothing torn is ever believed."""
 import struct
 import sys
-import threading
 
 import pytest
 
@@ -45,8 +44,8 @@ class TestTheFile:
         assert max(words) * 8 + 8 <= 1024                      # where the text begins
         assert 1024 + box.TEXT_SIZE <= box.HEADER_SIZE
         assert box.slot_head.size <= box.SLOTS.size
-        assert box.begun_request.size == box.request.size <= box.REQUESTS.size
-        assert box.STATUS_IN_REQUEST + box.ended_request.size + 8 == box.request.size
+        assert struct.calcsize('=' + box.REQUEST_FORMAT) == box.begun_request.size <= box.REQUESTS.size
+        assert box.STATUS_IN_REQUEST + box.ended_request.size + 8 == box.begun_request.size
         for entry, part in ((box.log_entry, box.LOG), (box.sample_entry, box.SAMPLES), (box.note_entry, box.NOTE_RING)):
             assert entry.size <= part.size
 
@@ -89,7 +88,8 @@ class TestTheFile:
         assert (box.word_at('armed') * 8, box.mark_at('faults') * 8) == (128, 512)
         assert (box.SLOTS.start, box.SLOTS.size) == (8192, 64)
         assert (box.PHASE_IN_REQUEST, box.USER_LENGTH_IN_REQUEST, box.USER_IN_REQUEST, box.LAST_END_IN_REQUEST,
-                box.TALLY_IN_REQUEST, box.STATUS_IN_REQUEST, box.request.size) == (384, 385, 392, 456, 464, 472, 496)
+                box.TALLY_IN_REQUEST, box.STATUS_IN_REQUEST, box.begun_request.size) == (
+                    384, 385, 392, 456, 464, 472, 496)
 
 
 class TestRefusal:
@@ -110,12 +110,12 @@ class TestRefusal:
         with pytest.raises(UnreadableRecord, match='format 3'):
             read(buffer)
 
-    @pytest.mark.parametrize('index', range(8))
+    @pytest.mark.parametrize('index', range(10))
     @pytest.mark.parametrize('value', [0, 1, 0xffffffff])
     def test_impossible_sizes(self, index, value):
         buffer, _ = made()
         struct.pack_into('=I', buffer, 16 + 4 * index, value)
-        if (index, value) in {(0, 1), (2, 1), (4, 1), (6, 1)}:
+        if (index, value) in {(0, 1), (2, 1), (4, 1), (6, 1), (8, 1)}:
             read(buffer)                                       # one piece of each is possible
         else:
             with pytest.raises(UnreadableRecord):
@@ -144,8 +144,8 @@ def test_a_later_release_may_append_to_every_piece():
 
 def test_a_file_of_a_machine_with_the_other_byte_order_is_read():
     data = bytearray(box.SIZE)
-    sizes = [n for part in (box.SLOTS, box.REQUESTS, box.LOG, box.SAMPLES) for n in (part.count, part.size)]
-    struct.pack_into(FOREIGN + '8sHHI8I', data, 0, box.MAGIC, box.VERSION, box.ORDER, box.HEADER_SIZE, *sizes)
+    sizes = [n for part in box.parts_of(box.LAYOUT) for n in (part.count, part.size)]
+    struct.pack_into(FOREIGN + '8sHHI10I', data, 0, box.MAGIC, box.VERSION, box.ORDER, box.HEADER_SIZE, *sizes)
     struct.pack_into(FOREIGN + 'Q', data, box.word_at('serving') * 8, 77)
     struct.pack_into(FOREIGN + 'QQQQQ', data, box.SLOTS.at(3), 0x7f00, 42, 1, 65536, 4096)
     struct.pack_into(FOREIGN + box.REQUEST_FORMAT, data, box.REQUESTS.at(7), 9, 1e9, 5.0, 0x7f00, 42, 1, 3, b'POST',
@@ -155,8 +155,8 @@ def test_a_file_of_a_machine_with_the_other_byte_order_is_read():
     assert recording.threads == {0x7f00: {'native_id': 42, 'stack_size': 65536, 'guard_size': 4096, 'stack_used': 0,
                                           'stack_request': 0, 'slot': 3}}
     request, = recording.in_flight
-    assert (request.number, request.method, request.path, request.phase, request.retry, request.user, request.ident) == (
-        9, 'POST', '/a?', 'publishing', 1, 'me', 0x7f00)
+    assert (request.number, request.method, request.path, request.phase, request.retry, request.user,
+            request.ident) == (9, 'POST', '/a?', 'publishing', 1, 'me', 0x7f00)
 
 
 class TestTornRecords:
@@ -236,7 +236,7 @@ class TestTornRecords:
             box.ended_request.pack_into(buffer, box.REQUESTS.at(0) + box.STATUS_IN_REQUEST, 200, None)
         assert [r.path for r in read(buffer).in_flight] == ['/a'] and read(buffer).finished == ()
 
-    @pytest.mark.parametrize('word', [0, box.request.size // 8 - 1], ids=['its first number', 'its last number'])
+    @pytest.mark.parametrize('word', [0, box.begun_request.size // 8 - 1], ids=['its first number', 'its last number'])
     @pytest.mark.parametrize('value', [0, 4711])
     def test_an_entry_of_which_one_number_is_anothers_is_left_out(self, word, value):
         buffer, recorder = made()
@@ -256,10 +256,19 @@ class TestTornRecords:
             recorder.end(200)
         at = box.REQUESTS.at(1)
         assert blackboxreader.read_request(buffer, at) is None
-        recorder.words[at // 8] = recorder.words[(at + box.request.size) // 8 - 1]
+        recorder.words[at // 8] = recorder.words[(at + box.begun_request.size) // 8 - 1]
         assert blackboxreader.read_request(buffer, at).path == '/x'
         recording = read(buffer)
         assert recording.in_flight == () and [r.count for r in recording.finished] == [3]
+
+    @pytest.mark.parametrize('at', [8, box.LAST_END_IN_REQUEST, box.STATUS_IN_REQUEST + 8])
+    @pytest.mark.parametrize('time', [float('nan'), float('inf'), -1.0, 1e300])
+    def test_impossible_times_of_a_request_that_has_ended(self, time, at):
+        buffer, recorder = made()
+        recorder.begin('GET', '/x')
+        recorder.end(200)
+        struct.pack_into('=d', buffer, box.REQUESTS.at(0) + at, time)
+        assert read(buffer).finished == read(buffer).in_flight == ()
 
     @pytest.mark.parametrize('time', [float('nan'), float('inf'), -1.0, 1e300])
     def test_impossible_times(self, time):
@@ -367,9 +376,3 @@ class TestNotes:
         buffer, recorder = made()
         recorder.note(Note(0, 1000.0, 'slow', 1, frames=(Frame('/a\nb\udcff.py', None, '<lambda>'),)))
         assert read(buffer).notes[0].frames == (Frame('/a b\\udcff.py', None, '<lambda>'),)
-
-    def test_a_black_box_of_a_release_that_had_none(self):
-        buffer, recorder = made()
-        recorder.note(Note(0, 1000.0, 'hang', 1))
-        struct.pack_into('=2I', buffer, 16 + 4 * 8, 0, 0)
-        assert read(buffer[:box.NOTE_RING.start]).notes == ()

@@ -45,6 +45,20 @@ def test_without_schedstat_the_clock_ticks_count(recorded):
     assert recorded.reading(102) == Reading(350 / os.sysconf('SC_CLK_TCK'))
 
 
+def test_readings_where_some_have_no_schedstat(recorded):
+    for _ in range(2):
+        readings = recorded.readings()
+        assert {tid: readings[tid].turns for tid in (101, 102)} == {101: 340, 102: -1}
+        assert readings == {tid: reading for tid in recorded.ids() if (reading := recorded.reading(tid))}
+
+
+def test_where_no_library_of_c_can_be_called_nothing_is_known(monkeypatch):
+    kernel = KernelThreads()
+    kernel.readings()
+    monkeypatch.setattr(kernelthreads.procfiles, 'LIBC', None)
+    assert kernel.readings() == {}
+
+
 def test_a_thread_outside_of_calls_and_one_that_is_kept_secret(recorded):
     assert (recorded.task(103).call, recorded.task(103).stack_pointer) == ('', 0x7ffd00001000)
     assert recorded.task(104).call == '' and recorded.task(104).state == 'D'
@@ -62,6 +76,7 @@ def test_ids(recorded):
 def test_a_system_without_proc(tmp_path):
     kernel = KernelThreads(tmp_path)
     assert (kernel.ids(), kernel.task(1), kernel.reading(1), kernel.descriptor(1)) == ([], None, None, None)
+    assert kernel.readings() == {}
     assert (kernel.memory(4096, 8), kernel.polled(4096, 2), kernel.text(4096), kernel.process_name(1)) == (
         b'', (), '', '')
 
@@ -130,6 +145,28 @@ def test_addresses(raw, text):
     assert address_of(raw) == text
 
 
+class Idler:
+    """A thread that waits until it is told to go on, and to end."""
+
+    def __init__(self):
+        self.go, self._over = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        self.tid = self._thread.native_id
+        until(lambda: KernelThreads().task(self.tid).call == 'futex')
+
+    def _run(self):
+        self.go.wait()
+        sum(range(10_000))
+        self._over.wait()
+
+    def end(self):
+        self.go.set()
+        self._over.set()
+        self._thread.join()
+        until(lambda: self.tid not in KernelThreads().ids(), 'the kernel to forget it')
+
+
 @linux
 class TestThisProcess:
 
@@ -147,6 +184,37 @@ class TestThisProcess:
         thread.join()
         assert until(lambda: kernel.task(thread.native_id) is None)
         assert kernel.reading(thread.native_id) is None
+
+    def test_readings_of_all_threads_are_anew_each_time(self):
+        kernel, idler = KernelThreads(), Idler()
+        before = kernel.readings()
+        assert set(before) == set(kernel.ids())
+        assert before[idler.tid] == kernel.readings()[idler.tid] == kernel.reading(idler.tid), 'it has not run'
+        idler.go.set()
+        until(lambda: kernel.readings()[idler.tid].turns > before[idler.tid].turns)
+        assert kernel.readings()[idler.tid].cpu > before[idler.tid].cpu
+        idler.end()
+
+    def test_while_the_threads_are_the_same_they_are_not_listed(self, monkeypatch):
+        kernel, listed = KernelThreads(), []
+        monkeypatch.setattr(kernel, 'ids', lambda: listed.append(1) or KernelThreads().ids())
+        idler = Idler()
+        for _ in range(10):
+            assert idler.tid in kernel.readings()
+        assert len(listed) == 1
+        idler.end()
+        for _ in range(10):
+            assert idler.tid not in kernel.readings()
+        assert len(listed) == 2
+
+    def test_one_that_ends_where_another_one_begins(self):
+        """There are as many as before."""
+        kernel, one = KernelThreads(), Idler()
+        kernel.readings()
+        one.end()
+        other = Idler()
+        assert {one.tid, other.tid} & set(kernel.readings()) == {other.tid}
+        other.end()
 
     def test_memory_that_is_not_there_is_refused(self):
         assert KernelThreads().memory(8, 64) == b'' and KernelThreads().memory(1 << 63, 8) == b''
@@ -166,6 +234,7 @@ class TestThisProcess:
     def test_nothing_stays_open(self):
         before = sorted(os.listdir('/proc/self/fd'))
         kernel = KernelThreads()
+        kernel.readings()
         for tid in kernel.ids():
             kernel.task(tid)
         kernel.memory(id(kernel), 16)

@@ -213,13 +213,14 @@ class TestRepeats:
         request, = made.read().finished
         assert (request.started, request.ended, request.seconds) == (99.0, 200.0, 1.0)
 
-    def test_of_two_threads_that_end_at_once_the_later_end_counts(self, made):
+    @pytest.mark.parametrize('ends, seconds', [((200.0, 100.0, 150.0), 150.0), ((100.0, 200.0, 150.0), 50.0)])
+    def test_of_two_threads_that_end_at_once_the_later_end_counts(self, made, ends, seconds):
         """One has read the clock and waits; the other one is counted first."""
-        for now in (200.0, 100.0, 150.0):
+        for now in ends:
             made.recorder.begin('GET', '/probe', _now=lambda: 50.0)
             made.recorder.end(200, _now=lambda now=now: now)
         request, = made.read().finished
-        assert (request.ended, request.seconds, request.count) == (200.0, 150.0, 3)
+        assert (request.ended, request.seconds, request.count) == (200.0, seconds, 3)
 
     def test_when_a_count_is_full(self, made):
         made.serve('/probe', '/probe')
@@ -416,6 +417,26 @@ class TestSlots:
         assert [index for index, _ in seen] == [0, 0] and seen[1][1] == []
         assert [r.path for r in made.read().in_flight] == ['/next']
 
+    def test_a_slot_that_is_given_back_is_not_in_flight_for_who_looks_at_it_just_now(self, made):
+        in_thread(lambda: made.recorder.begin('GET', '/dies'))
+        slot, = made.recorder.slots.values()
+        made.recorder.release_dead_slots()
+        assert not slot.on
+
+    @pytest.mark.parametrize('cut_off', ['_pack', '_now'])
+    def test_a_request_that_an_exception_from_outside_cuts_off_is_over_when_the_next_one_begins(self, made, cut_off):
+        """As a handler of a signal may raise it between any two calls: nobody ends that one."""
+        def interrupted(*_):
+            raise KeyboardInterrupt
+        made.recorder.begin('GET', '/cut')
+        with pytest.raises(KeyboardInterrupt):
+            made.recorder.end(200, **{cut_off: interrupted})
+        made.recorder.end(200)
+        assert [r.path for r in made.read().in_flight] == ['/cut']
+        made.serve('/next')
+        recording = made.read()
+        assert recording.in_flight == () and [r.path for r in recording.finished] == ['/next']
+
     def test_in_flight_gives_the_monotonic_beginning(self, made):
         before = time.monotonic()
         made.recorder.begin('GET', '/a')
@@ -430,6 +451,12 @@ class TestSlots:
         request, began = made.recorder.request(slot)
         assert (request.path, request.number, began) == ('/a', slot.number, 5.0)
         made.recorder.end(200)
+        assert made.recorder.request(slot) is None
+
+    def test_is_not_the_one_that_has_ended_when_the_next_one_begins_meanwhile(self, made):
+        made.serve('/a')
+        slot, = made.recorder.slots.values()
+        slot.token = 'the next one has begun, and is not written yet'
         assert made.recorder.request(slot) is None
 
     def test_is_not_that_of_another_thread_which_has_got_the_entry_since(self, made):

@@ -432,15 +432,14 @@ class TestTheParts:
             server.stop()
             until(lambda: switches[0][1].guarded == {})
 
-    def test_a_heartbeat_that_has_worked_much_arms_them_at_each_beat_and_before_each_part_of_a_round(self, life, switches):
+    def test_a_heartbeat_that_has_worked_much_arms_them_before_its_next_duty(self, life, switches):
         with beating(life) as rounds:
             until(lambda: switches)
-            calls = switches[0][1].calls
-            begun, before = rounds.heartbeat.beats, calls.count('threads')
             switches[0][1].used_up = True
-            until(lambda: rounds.heartbeat.beats > begun + ROUND)
-        beats, parts = rounds.heartbeat.beats - begun, len(rounds.heartbeat.rounds)
-        assert beats + parts <= calls.count('threads') - before + 1
+            until(lambda: switches[0][1].calls.count('own') > ROUND)
+        calls, duties = switches[0][1].calls, len(rounds.heartbeat.duties)
+        last = len(calls) - calls[::-1].index('own')            # after it: before each duty but the first, in its beat
+        assert calls[last:].count('threads') == duties - 1
 
     @pytest.mark.parametrize('part', ['rearm', 'rearm_threads'])
     def test_a_switch_that_fails_is_disarmed_before_it_is_given_up(self, life, switches, part):

@@ -7,7 +7,7 @@ reads as plain bytes.  No I/O here: `lay_out` and the offsets work on any buffer
   magic, version and byte order are written last (`seal`): without them the file is not a black box.
 * A slot belongs to one thread.
 * An entry is written by one `struct.pack_into`, which fills it with zeros and then writes field after field: its number
-  comes first and last, and where the two differ the entry is being written.
+  comes first and last, and where the two differ the entry is being written, or nobody's any more.
 * A request keeps its entry when it has ended.  It is in flight until the word of its end is written, the last one, too.
 * Rings have spare entries, so that the ones that are being written are not missed among the ones promised.
 * All words that stand alone are aligned and 8 bytes wide: the processor stores them at once.
@@ -45,7 +45,8 @@ SLOT_FORMAT = 'QQQQQQQ'
 REQUEST_FORMAT = 'QddQQII16s320sBB6x64sdQqdQ'
 LOG_FORMAT = 'QdQHBxHH64s800sQ'
 SAMPLE_FORMAT = 'Qddqdiiiii4xqqqqqQ'
-NOTE_FORMAT = 'QdQQQdHBxHHH4030sQ'
+NOTE_TEXT_MAX = 4030
+NOTE_FORMAT = f'QdQQQdHBxHHH{NOTE_TEXT_MAX}sQ'
 
 SLOT_COUNT, FINISHED_COUNT, LOG_COUNT, SAMPLE_COUNT, NOTE_COUNT = 64, 256, 64, 900, 66
 #: Of the notes so many are for slow requests, so that these never push out what is known of a hang.
@@ -90,7 +91,6 @@ LAST_END_IN_REQUEST = USER_IN_REQUEST + USER_MAX
 TALLY_IN_REQUEST, STATUS_IN_REQUEST = LAST_END_IN_REQUEST + 8, LAST_END_IN_REQUEST + 16
 
 slot_head = struct.Struct('=' + SLOT_FORMAT)
-request = struct.Struct('=' + REQUEST_FORMAT)
 # With "@" words are stored whole.  Nothing is padded: all fields are aligned.
 #: A request that begins, without a user.  "16s" are the two words of its thread, see `thread_words`.
 begun_request = struct.Struct('@Qdd16sII16s320s104xQ')
@@ -100,7 +100,7 @@ thread_words = struct.Struct('=QQ')
 log_entry = struct.Struct('@' + LOG_FORMAT)
 sample_entry = struct.Struct('@' + SAMPLE_FORMAT)
 note_entry = struct.Struct('@' + NOTE_FORMAT)
-FRAMES_MAX = 4030 - TITLE_MAX - DETAIL_MAX
+FRAMES_MAX = NOTE_TEXT_MAX - TITLE_MAX - DETAIL_MAX
 
 
 def word_at(name: str) -> int:

@@ -1,6 +1,6 @@
 """Reads a black box: bytes in, values out.  Whatever the bytes are, it raises UnreadableRecord or nothing.
 
-The layout is told by `blackbox`; parts that an earlier release did not have yet are taken for empty.
+The layout is told by `blackbox`.
 """
 from __future__ import annotations
 
@@ -16,10 +16,6 @@ from .records import Request
 from .records import Sample
 from .values import Value
 from .values import replace
-
-#: Numbers in the sizes of the parts that every black box has; the ring of notes came later.
-_FIRST_PARTS = 8
-_NO_NOTES = (0, box.NOTE_RING.size)
 
 
 class Recording(Value):
@@ -77,10 +73,7 @@ def _order(data):
 
 def _checked_parts(data, order):
     sizes = struct.unpack_from(order + box.SIZES_FORMAT, data, box.SIZES_AT)
-    if not any(sizes[_FIRST_PARTS:]):
-        sizes = (*sizes[:_FIRST_PARTS], *_NO_NOTES)
-    if any(not 0 < count <= 1 << 16 for count in sizes[:_FIRST_PARTS:2]) or any(
-            not 0 <= count <= 1 << 16 for count in sizes[_FIRST_PARTS::2]) or any(
+    if any(not 0 < count <= 1 << 16 for count in sizes[::2]) or any(
             not least <= size <= 1 << 16 for size, least in zip(sizes[1::2], box.LAYOUT[1::2], strict=True)):
         raise UnreadableRecord('The black box has impossible sizes.')
     parts = box.parts_of(sizes)
@@ -110,12 +103,13 @@ def _threads(data, order, part):
 
 
 def _requests(data, order, part):
-    """(in flight, finished).  Of a thread one is in flight: around the one that began last an outer one is over."""
+    """(in flight, finished).  Of a thread only what began last can be in flight: what is around it, or was cut off by
+    an exception from outside, is over."""
     found = [r for index in range(part.count) if (r := read_request(data, part.at(index), order)) is not None]
     finished = sorted((r for r in found if r.ended is not None), key=lambda r: (r.ended, r.number))
     counted = {r.last_number for r in finished}
-    last = {r.ident: r for r in sorted(found, key=lambda r: r.number) if r.ended is None}
-    return [r for r in last.values() if r.number not in counted], finished
+    last = {r.ident: r for r in sorted(found, key=lambda r: r.number)}
+    return [r for r in last.values() if r.ended is None and r.number not in counted], finished
 
 
 def read_request(data, at: int, order: str = '=') -> Request | None:

@@ -53,7 +53,8 @@ class IRecorder(Interface):
     """
 
     def begin(method, path, retry=0, token=None):
-        """A request begins.  Strings are cut at 16 and 320 bytes of UTF-8; no character is split."""
+        """A request begins.  Of its strings the first 16 and 320 bytes of UTF-8 are kept, of these whole characters
+        read."""
 
     def phase(phase):
         """It goes on to a phase: an index of `blackbox.PHASES`."""

@@ -75,7 +75,7 @@ def serve(recorder, words, times, gate, thread):
         words[at + BEGINS] = number
         recorder.begin(method, path, number % 3, number)
         words[at + BEGUN] = number
-        recorder.phase(2)
+        recorder.phase(1)
         if path != PROBE and number % 3:
             recorder.user(USERS[number % 3])
         now = time.time()

@@ -25,8 +25,8 @@ class Heartbeat(threading.Thread):
     """Beats every `interval` seconds.
 
     `duties` are called at each beat, `alarms` after them where one of them has set `alarmed`, `rounds` at each tenth
-    beat, and with them one of the `inspections`, which take turns; `in_thread` once at first.  `before_each` is called
-    before all that may take long: each of them but the duties, and these together.  What is appended to `errands` is called once, in the background.
+    beat, and with them one of the `inspections`, which take turns; `in_thread` once at first, and `before_each` before
+    each of them, which costs next to nothing.  What is appended to `errands` is called once, in the background.
     """
 
     def __init__(self, interval: float, duties, findings, in_thread=lambda: None, rounds=(), inspections=(),
@@ -54,36 +54,28 @@ class Heartbeat(threading.Thread):
         while self.errands:
             in_background(functools.partial(self._run, self.errands.pop(0)))
         if self.beats % ROUND == 0:
-            self._fulfil_each(self.rounds, self.rounds)
+            self._fulfil(self.rounds, self.rounds)
             self.inspections[:] = self.inspections[1:] + self.inspections[:1]
-            self._fulfil_each(self.inspections, self.inspections[-1:])
-        self._prepare()
+            self._fulfil(self.inspections, self.inspections[-1:])
         self._fulfil(self.duties, self.duties)
         if self.alarmed:
-            self._fulfil_each(self.alarms, self.alarms)
+            self._fulfil(self.alarms, self.alarms)
         self.beats += 1
         self.last = time.monotonic()
-
-    def _fulfil_each(self, duties, due):
-        for duty in tuple(due):
-            self._prepare()
-            self._fulfil(duties, (duty,))
 
     def _fulfil(self, duties, due):
         """Call those that are `due`; one that fails is taken out of `duties`."""
         for duty in tuple(due):
             try:
+                self.before_each()
+            except Exception as error:
+                self._give_up(self.before_each, error)
+                self.before_each = _nothing
+            try:
                 duty()
             except Exception as error:
                 duties.remove(duty)
                 self._give_up(duty, error)
-
-    def _prepare(self):
-        try:
-            self.before_each()
-        except Exception as error:
-            self._give_up(self.before_each, error)
-            self.before_each = _nothing
 
     def _give_up(self, duty, error):
         name = duty.__qualname__.rpartition('<locals>.')[2]     # "look" is the name of several

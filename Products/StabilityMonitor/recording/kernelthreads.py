@@ -73,31 +73,51 @@ class KernelThreads:
     def __init__(self, proc: Path = Path('/proc'), machine: str | None = None,
                  peer: Callable[[int], str] | None = None, pid: int | None = None):
         self._self = str(proc / ('self' if pid is None else str(pid)))
-        self.tasks = f'{self._self}/task'
+        self._tasks = f'{self._self}/task'
         self._names = call_names(machine or this_machine())
         self._peer = peer or peer_of
+        self._paths = {}                                # {tid: what `readings` reads}
         self._proc = proc
 
     def ids(self) -> list[int]:
         try:
-            return [int(name) for name in os.listdir(self.tasks) if name.isdigit()]
+            return [int(name) for name in os.listdir(self._tasks) if name.isdigit()]
         except OSError:
             return []
 
-    def schedstat(self, tid: int) -> str:
-        """The path of what `read_schedstat` reads."""
-        return f'{self.tasks}/{tid}/schedstat'
-
     def reading(self, tid: int) -> Reading | None:
-        """Cheap: about 5 us, or 30 where nobody has asked for a while."""
-        return (read_schedstat(procfiles.read(self.schedstat(tid)))
-                or _ticks(_status(procfiles.read(f'{self.tasks}/{tid}/stat'))[2]))
+        """Cheap: about 5 us."""
+        return (_scheduled(procfiles.line(self._schedstat(tid)))
+                or _ticks(_status(procfiles.read(f'{self._tasks}/{tid}/stat'))[2]))
+
+    def readings(self) -> dict[int, Reading]:
+        """{native id: Reading} of all threads, for each round of the heartbeat.
+
+        They are listed only when one has begun or ended: seconds after the last time, when nothing of /proc is in the
+        processor's caches, that takes as long as to read all of them.
+        """
+        known = {tid: found for tid, path in self._paths.items() if (found := _scheduled(procfiles.line(path)))}
+        if len(known) == len(self._paths) == self._count():
+            return known
+        self._paths = {tid: self._schedstat(tid) for tid in self.ids()}
+        found = {tid: known.get(tid) or self.reading(tid) for tid in self._paths}
+        return {tid: reading for tid, reading in found.items() if reading}
+
+    def _count(self):
+        """How many threads there are: a directory is linked by each one in it."""
+        try:
+            return os.stat(self._tasks).st_nlink - 2
+        except OSError:
+            return -1
+
+    def _schedstat(self, tid):
+        return os.fsencode(f'{self._tasks}/{tid}/schedstat')
 
     def task(self, tid: int) -> Task | None:
-        comm, state, _ = _status(procfiles.read(f'{self.tasks}/{tid}/stat'))
+        comm, state, _ = _status(procfiles.read(f'{self._tasks}/{tid}/stat'))
         if not state:
             return None
-        call, arguments, pointer = self._call(procfiles.read(f'{self.tasks}/{tid}/syscall').split())
+        call, arguments, pointer = self._call(procfiles.read(f'{self._tasks}/{tid}/syscall').split())
         return Task(tid, comm, state, self.reading(tid), call, arguments, pointer)
 
     def _call(self, fields):
@@ -192,8 +212,8 @@ class KernelThreads:
                 and mapping_of[ident] == mapping_of[task.stack_pointer]}
 
 
-def read_schedstat(text: bytes) -> Reading | None:
-    """None where the kernel does not count (0 for all), or the thread has ended."""
+def _scheduled(text):
+    """The Reading of a line of `schedstat`; None where the kernel does not count (0 for all)."""
     try:
         ran, waited, turns = map(int, text.split())
     except ValueError:

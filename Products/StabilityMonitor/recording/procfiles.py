@@ -6,8 +6,8 @@ from __future__ import annotations
 import ctypes
 import os
 
-_PAGE, _LINE = 1 << 12, 128
-_Line = ctypes.c_char * _LINE
+_PAGE = 1 << 12
+_Line, _LINE_SIZE = ctypes.c_char * 128, ctypes.c_size_t(128)
 
 
 def _library():
@@ -32,10 +32,16 @@ def read(path: str, size: int = 1024) -> bytes:
         LIBC.close(file)
 
 
-def reread(file: int) -> bytes:
-    """The first line of an open file of /proc, as it is now; b'' where there is nothing any more."""
-    buffer = _Line()
-    return buffer[:max(0, LIBC.pread(file, buffer, ctypes.c_size_t(_LINE), 0))]
+def line(path: bytes) -> bytes:
+    """The same of a short file, in half of the time."""
+    file = -1 if LIBC is None else LIBC.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    if file < 0:
+        return b''
+    try:
+        buffer = _Line()
+        return buffer[:max(0, LIBC.read(file, buffer, _LINE_SIZE))]
+    finally:
+        LIBC.close(file)
 
 
 def _whole(file, size):

@@ -112,8 +112,8 @@ class Recorder:
         """The request of this thread ends, and its entry joins the ring as the youngest.
 
         The same request as the last one, as health probes send, is counted in that one's entry, and its own is
-        free for the next.  From the look at the last one on nothing is called: it is between calls that CPython
-        lets another thread go on, and two threads that count at once would count one.
+        free for the next.  Where it is counted nothing is called from the look at the last one on: it is between calls
+        that CPython lets another thread go on, and two threads that count at once would count one.
         """
         try:
             slot = self._local.slot
@@ -175,6 +175,7 @@ class Recorder:
         for index, slot in list(self.slots.items()):
             if slot.life() is None:
                 if slot.on:
+                    slot.token = CLOSED                 # somebody may be looking at it
                     self._drop(slot.at)
                 del self.slots[index]
                 self.words[box.SLOTS.at(index) // 8 + 2] = 0    # its generation
@@ -238,4 +239,5 @@ class Recorder:
         """What is in flight in a slot, and the monotonic time at which it began; None when it has just ended."""
         number, began = slot.number, self.doubles[slot.at // 8 + _BEGAN]
         request = read_request(self.buffer, slot.at)
-        return (request, began) if slot.on and request is not None and request.number == number else None
+        same = request is not None and request.number == number and request.ended is None
+        return (request, began) if same else None

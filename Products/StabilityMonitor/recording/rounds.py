@@ -225,6 +225,6 @@ class Rounds:
     def detach(self) -> None:
         """In a forked child."""
         loglater.start_anew()
-        for part in (self.vitals, self.threads, self.inbox, self.deadman):
+        for part in (self.vitals, self.inbox, self.deadman):
             if part:
                 part.detach()

@@ -21,9 +21,9 @@ class Life:
 
 
 class Slot:
-    """`token` is that of the request that is in flight, or `CLOSED`; the others are of the last request.
+    """`token` is that of the request that is in flight, or `CLOSED`; number, method and path are of the last one.
 
-    `at` is where its entry lies in the black box.
+    `at` is where its entry lies in the black box; when it has ended, another thread may have got that.
     """
 
     __slots__ = ('index', 'at', 'number', 'method', 'path', 'token', 'thread', 'native_id', 'ident', 'words_of_thread',

@@ -23,7 +23,6 @@ from .kernelthreads import Reading
 from .kernelthreads import Task
 from .kernelthreads import waits_for_interpreter
 from .spots import Spot
-from .threadmeters import Meters
 
 MOST_FRAMES = 200
 _ALL_FRAMES = 10_000
@@ -52,16 +51,11 @@ class ThreadWatch:
                  gauge: Callable[[int, int], tuple[int, int] | None] | None = None, sleep=time.sleep):
         self.recorder, self.clock, self.gauge, self.sleep = recorder, clock, gauge, sleep
         self.kernel = KernelThreads(proc)
-        self._meters = Meters(self.kernel)
         self._readings = collections.deque(maxlen=2)
 
     def look(self) -> None:
         """Read how much of the processor each thread has had by now."""
-        self._readings.append((self.clock(), self._meters.read()))
-
-    def detach(self) -> None:
-        """In a forked child, whose threads are others."""
-        self._meters.close()
+        self._readings.append((self.clock(), self.kernel.readings()))
 
     @property
     def fresh(self) -> dict[int, Reading]:
@@ -199,7 +193,7 @@ class _Moment:
     def _request(self, ident):
         slot = self.slots.get(ident)
         try:
-            found = self.recorder.request(slot) if slot and slot.on else None
+            found = self.recorder.request(slot) if slot else None
         except ValueError:                              # the black box was let go of
             return None
         if found is None:
