@@ -1,4 +1,5 @@
 """Zope's events, as the recorder hears of them: which marks, and that nothing ever reaches the request."""
+import mmap
 import threading
 from types import SimpleNamespace
 
@@ -16,12 +17,12 @@ class Site:
     def __init__(self):
         from Products.StabilityMonitor.zmi import subscribers
         self.subscribers, self.findings = subscribers, []
-        self.buffer = bytearray(box.SIZE)
+        self.buffer = mmap.mmap(-1, box.SIZE)
         box.lay_out(self.buffer)
         box.seal(self.buffer)
 
     def read(self):
-        return blackboxreader.read(bytes(self.buffer))
+        return blackboxreader.read(self.buffer[:])
 
     def tell(self, event, request, **more):
         getattr(self.subscribers, event)(SimpleNamespace(request=request, **more))
