@@ -21,7 +21,7 @@ from figures import median
 from figures import row
 from figures import spread
 
-GENERATIONS, ROUNDS, BATCHES, REQUESTS = 8, 9, 6, 100
+GENERATIONS, ROUNDS, BATCHES, REQUESTS = 24, 9, 6, 100
 US = 'us'
 #: What is switched on and off, and the environment for it.
 MONITORS = {'begin-and-end': 'stabilitymonitor'} | {name: name for name in environments.PEERS}
