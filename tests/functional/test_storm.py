@@ -65,7 +65,7 @@ class TestTheCheck:
 
     @pytest.mark.parametrize('part, index, change', [
         ('requests', 0, {'path': '/storm/3/pag'}), ('requests', 0, {'path': '/storm/99/page'}),
-        ('requests', 0, {'method': 'POST'}), ('requests', 0, {'cut': True}),
+        ('requests', 0, {'method': 'POST'}), ('requests', 0, {'cut': True}), ('requests', 0, {'phase': 'idle'}),
         ('requests', 0, {'phase': 'traversing'}), ('requests', 0, {'thread': 'b'}),
         ('requests', 0, {'started': '1970-01-01T00:16:00.000Z'}), ('recent', 0, {'status': 404}),
         ('recent', 0, {'path': '/storm/3/page'}), ('recent', 0, {'path': '/storm/1/page'}),

@@ -87,7 +87,7 @@ class KernelThreads:
 
     def reading(self, tid: int) -> Reading | None:
         """Cheap: about 5 us."""
-        return (_scheduled(procfiles.line(self._schedstat(tid)))
+        return (_scheduled(procfiles.read(self._schedstat(tid)))
                 or _ticks(_status(procfiles.read(f'{self._tasks}/{tid}/stat'))[2]))
 
     def readings(self) -> dict[int, Reading]:
@@ -96,12 +96,11 @@ class KernelThreads:
         They are listed only when one has begun or ended: seconds after the last time, when nothing of /proc is in the
         processor's caches, that takes as long as to read all of them.
         """
-        known = {tid: found for tid, path in self._paths.items() if (found := _scheduled(procfiles.line(path)))}
+        known = {tid: reading for tid, path in self._paths.items() if (reading := _scheduled(procfiles.read(path)))}
         if len(known) == len(self._paths) == self._count():
             return known
         self._paths = {tid: self._schedstat(tid) for tid in self.ids()}
-        found = {tid: known.get(tid) or self.reading(tid) for tid in self._paths}
-        return {tid: reading for tid, reading in found.items() if reading}
+        return {tid: reading for tid in self._paths if (reading := known.get(tid) or self.reading(tid))}
 
     def _count(self):
         """How many threads there are: a directory is linked by each one in it."""

@@ -7,7 +7,6 @@ import ctypes
 import os
 
 _PAGE = 1 << 12
-_Line, _LINE_SIZE = ctypes.c_char * 128, ctypes.c_size_t(128)
 
 
 def _library():
@@ -21,25 +20,13 @@ def _library():
 LIBC = _library()
 
 
-def read(path: str, size: int = 1024) -> bytes:
+def read(path: str | bytes, size: int = 1024) -> bytes:
     """The first `size` bytes of a file of /proc; b'' if there is none."""
     file = -1 if LIBC is None else LIBC.open(os.fsencode(path), os.O_RDONLY | os.O_CLOEXEC)
     if file < 0:
         return b''
     try:
         return _whole(file, size)
-    finally:
-        LIBC.close(file)
-
-
-def line(path: bytes) -> bytes:
-    """The same of a short file, in half of the time."""
-    file = -1 if LIBC is None else LIBC.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    if file < 0:
-        return b''
-    try:
-        buffer = _Line()
-        return buffer[:max(0, LIBC.read(file, buffer, _LINE_SIZE))]
     finally:
         LIBC.close(file)
 

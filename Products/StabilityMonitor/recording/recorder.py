@@ -75,9 +75,7 @@ class Recorder:
             method_bytes, path_bytes = _USUAL[method], path.encode()
         except (KeyError, UnicodeEncodeError):
             method_bytes, path_bytes = (text.encode('utf-8', 'backslashreplace') for text in (method, path))
-        for number in self._numbers:                    # noqa: B007 (next() would be a call)
-            break
-        at = self._ring.popleft()
+        number, at = next(self._numbers), self._ring.popleft()
         _pack(self.buffer, at, number, _now(), _monotonic(), slot.words_of_thread, retry, len(path_bytes), method_bytes,
               path_bytes, number)
         outer = None if slot.token is CLOSED else slot.at
