@@ -212,8 +212,8 @@ class TestWhileAllThreadsAreBusy:
         assert all(slow['samples'] and slow['shares'] and slow['ended'] is None for slow in answer['slow'])
         sample = blackboxreader.read(bytes(rounds.recorder.buffer)).last_sample
         assert (sample.in_flight, sample.overdue, sample.workers) == (2, 2, 2)
-        server.stop()
-        until(lambda: kinds(rounds) == ['hang', 'hang-ended'], 'its end')
+        server.stop()                                   # one after the other: a beat may fall between them
+        until(lambda: kinds(rounds) == ['hang', 'hang-ended'] and not rounds.slow.are_in_flight(), 'its end')
         answer = ask(tmp_path, 'stacks', PATIENCE)
         assert answer['hangs'][0]['ended'] > answer['hangs'][0]['started']
         assert {slow['ended'] is None for slow in answer['slow']} == {False}
