@@ -1,8 +1,8 @@
 """Processor time that the heartbeat of a real Zope takes in a second, while its eight threads serve and while it idles.
 
-Each tenth beat does more than the others, so each of the ten is measured by itself, and of each the fastest counts, as
-of the batches of requests: with no page fault and one change of threads, the same beat is charged 140 us or 2,000
-where a virtual machine is taken away from whom it charges.  What was charged, all in all, is told beside it.
+Each twentieth beat does more than the others, so each of the twenty is measured by itself, and of each the fastest
+counts, as of the batches of requests: with no page fault and one change of threads, the same beat is charged 140 us or
+2,000 where a virtual machine is taken away from whom it charges.  What was charged, all in all, is told beside it.
 """
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from Products.StabilityMonitor.recording.heartbeat import ROUND
 
 THREADS, PAUSE = 8, 0.2
 #: The first round sees eight new threads, which is not what a second costs.
-WARM, SECONDS = 15, 120
+WARM, SECONDS = 25, 200
 
 
 class Load:
@@ -93,7 +93,7 @@ def _rows(when, beats, most=None):
 
 
 def _undisturbed(beats):
-    """The mean of the ten beats of a round, of each the fastest."""
+    """The mean of the beats of a round, of each the fastest."""
     fastest = collections.defaultdict(list)
     for number, charged, _ in beats:
         fastest[number % ROUND].append(charged)

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from programs.handshake import PATIENCE
 from programs.handshake import until
 
 from Products.StabilityMonitor import blackbox as box
@@ -45,6 +46,7 @@ class TestBeats:
         heartbeat.start()
         until(lambda: len(beats) > 3)
         heartbeat.stop(timeout=10)
+        heartbeat.join(PATIENCE)
         assert places == [heartbeat] and not heartbeat.is_alive()
         assert heartbeat.daemon and heartbeat.last > 0
 
@@ -142,8 +144,35 @@ class TestBeats:
         heartbeat = Heartbeat(3600, [], Findings())
         heartbeat.start()
         until(lambda: heartbeat.last)
-        heartbeat.stop(timeout=10)
-        assert not heartbeat.is_alive()
+        stopping = threading.Thread(target=heartbeat.stop, args=(3600,))
+        stopping.start()
+        stopping.join(PATIENCE)
+        assert not stopping.is_alive() and heartbeat.beats == 1
+
+    def test_stop_waits_for_the_beat_that_goes_on_and_none_follows(self):
+        entered, gate, done = threading.Event(), threading.Event(), []
+
+        def work():
+            entered.set()
+            gate.wait(PATIENCE)
+            done.append('duty')
+        heartbeat = Heartbeat(0.001, [work], Findings())
+        heartbeat.start()
+        assert entered.wait(PATIENCE)
+        heartbeat.stop(timeout=0.01)
+        assert not done, 'one that hangs is not waited for'
+        threading.Timer(0.05, gate.set).start()
+        heartbeat.stop(timeout=PATIENCE)
+        assert done == ['duty']
+        heartbeat.join(PATIENCE)
+        assert done == ['duty'] and not heartbeat.is_alive()
+
+    def test_a_duty_may_stop_it(self):
+        heartbeat = Heartbeat(0.001, [], Findings())
+        heartbeat.duties.append(lambda: heartbeat.stop(PATIENCE))
+        heartbeat.start()
+        heartbeat.join(PATIENCE)
+        assert heartbeat.beats == 1 and not heartbeat.is_alive()
 
     def test_stop_before_it_was_started_and_twice(self):
         heartbeat = Heartbeat(1, [], Findings())

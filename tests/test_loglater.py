@@ -103,6 +103,7 @@ class TestAStuckHandler:
         until(lambda: heartbeat.beats > 50)
         assert full.is_stuck() and full.thread.is_alive()
         heartbeat.stop(timeout=PATIENCE)
+        heartbeat.join(PATIENCE)
         assert not heartbeat.is_alive() and heartbeat.duties, 'it has given up nothing'
         lines = full.drain(f'beat {heartbeat.beats}')
         assert lines == ['of the request', *(f'beat {n}' for n in range(1, heartbeat.beats + 1))]

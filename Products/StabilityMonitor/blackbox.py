@@ -67,6 +67,10 @@ class Part(Value):
     def end(self) -> int:
         return self.start + self.count * self.size
 
+    @property
+    def places(self) -> range:
+        return range(self.start, self.end, self.size)
+
     def at(self, index: int) -> int:
         return self.start + (index % self.count) * self.size
 

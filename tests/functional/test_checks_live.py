@@ -32,7 +32,7 @@ pytestmark = pytest.mark.zope
 TAB = '/Control_Panel/StabilityMonitor/'
 RULES = CHECKOUT / 'Products/StabilityMonitor/diagnosis/known_issues.toml'
 PATIENCE = 60
-#: The checks are asked at the tenth beat after a start.
+#: The checks are asked in the first round after a start.
 QUICK = {'sample-interval': '100ms'}
 
 

@@ -2,7 +2,7 @@
 
 The mark of a stack never sinks: a recursion that was survived leaves it near the end for good, and what crashes
 there days later may be anything.  So the mark alone says nothing; it bears out a dump that goes deep.  A first
-overflow has left none, for the heartbeat looks at each tenth beat.  `certain` is only what has two witnesses
+overflow has left none, for the heartbeat looks once in a round.  `certain` is only what has two witnesses
 of the same moment: the recursion in the dump, and a mark that rose to the end in the very request that crashed.
 
 =========================================  ==============  ===========  ====================

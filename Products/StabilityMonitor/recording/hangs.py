@@ -92,7 +92,7 @@ class Hangs:
         return _LOOP in self.lasting
 
     def look_at_loop(self, place: tuple, stood: float) -> None:
-        """At each tenth beat: where MainThread stands outside the loop of the server, and for how long; see ServerLoop.
+        """In each round: where MainThread stands outside the loop of the server, and for how long; see ServerLoop.
 
         What hangs may have been suspended and resumed: only who leaves the place goes on.
         """
@@ -137,7 +137,7 @@ class Hangs:
     # -- processors ----------------------------------------------------------------------------------
 
     def look_for_spinning(self, states, loads: dict[int, float], served: float = 0.0) -> None:
-        """At each tenth beat: threads that serve no request and want a whole processor.
+        """In each round: threads that serve no request and want a whole processor.
 
         `loads`: {native id: share of the time since the last look that it had a processor, or was ready for one};
         `served`: how many requests a second have begun since, which give the loop of a server something to do.

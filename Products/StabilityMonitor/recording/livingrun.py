@@ -185,7 +185,7 @@ class LivingRun:
         return files | ({'faults': self.fault_log.file} if self.fault_log else {})
 
     def checks(self) -> tuple[tuple, tuple]:
-        """What the heartbeat looks at each tenth beat, since no crash leaves word without it; and what in turn."""
+        """What the heartbeat looks at in each round, since no crash leaves word without it; and what in turn."""
         return ((self._check_fault_log, self._check_marks, self._check_handler),
                 (self._check_directory, self._check_serving_stacks))
 

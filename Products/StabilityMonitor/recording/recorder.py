@@ -45,11 +45,12 @@ class Recorder:
         self._free = list(range(box.SLOT_COUNT - 1, -1, -1))
         self._local = threading.local()
         self._numbers = itertools.count(1)
-        self._ring = collections.deque(range(box.REQUESTS.start, box.REQUESTS.end, box.REQUESTS.size))
+        self._ring = collections.deque(box.REQUESTS.places)
         self._log_numbers = itertools.count(1)
         self._sample_numbers = itertools.count(1)
         self._note_numbers = itertools.count(1)
-        places = [box.NOTE_RING.at(index) for index in range(box.NOTE_RING.count)]
+        self._samples = itertools.cycle(box.SAMPLES.places)
+        places = box.NOTE_RING.places
         self._slow_notes, self._notes = (itertools.cycle(places[:box.SLOW_NOTES]),
                                          itertools.cycle(places[box.SLOW_NOTES:]))
         self._generations = itertools.count(1)
@@ -213,10 +214,10 @@ class Recorder:
         box.log_entry.pack_into(self.buffer, box.LOG.at(number), number, now, threading.get_ident(), level & 0xffff,
                                 was_cut, len(name), len(text), name, text, number)
 
-    def sample(self, sample) -> None:
+    def sample(self, sample, _pack=box.sample_entry.pack_into) -> None:
         """Keep a records.Sample."""
         number = next(self._sample_numbers)
-        box.sample_entry.pack_into(self.buffer, box.SAMPLES.at(number), number, *sample, number)
+        _pack(self.buffer, next(self._samples), number, *sample, number)
 
     def note(self, note) -> None:
         """Keep a records.Note; its number is given here."""

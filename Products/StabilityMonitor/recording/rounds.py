@@ -1,8 +1,8 @@
 """The rounds of the heartbeat: all that is looked after while a run lives, and what it can be asked.
 
-Duties are done at each beat, alarms where the sample calls for them, rounds at each tenth beat, inspections in turn,
-one a round; see `heartbeat`.  A second after the last beat nothing is in the processor's caches any more: what is
-called then costs ten times as much as at once, so that each call that a beat can do without counts.
+Duties are done at each beat, alarms where the sample calls for them, rounds at each twentieth beat, inspections in
+turn, one a round; see `heartbeat`.  A second after the last beat nothing is in the processor's caches any more: what
+is called then costs ten times as much as at once, so that each call that a beat can do without counts.
 """
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .vitals import Vitals
 _WAITING = 0.001
 _LEAST_CPU, _MOST_CPU = 0.005, 0.1
 #: The timer of the heartbeat is started anew so many times before it would run out.
-_REARMED = 12
+_REARMED = 6
 
 
 class Rounds:
@@ -51,6 +51,7 @@ class Rounds:
         self.answers = {'stacks': self.tell_stacks}     # {subject: what tells it}, for the inbox
         self._begun = time.monotonic(), 0
         self._in_flight = (), 0, 0.0                    # what Hangs.look wants to know, as of the last sample
+        self._slots = 0                                 # so many threads had served by then
         self._marks = SurvivedMarks(self.recorder, life.mark_files(), 2 * self.options.sample_interval)
         self._patience = min(self.slow.watched_from, self.options.stall)
         duties = [self.take_sample, self._marks.check]
@@ -88,6 +89,7 @@ class Rounds:
                                    self.life.base.file_mode)
             self._marks.watch('deadman', self.deadman.file)
             self.heartbeat.rounds.insert(0, self._guard_threads)
+            self.heartbeat.alarms.insert(0, self._guard_threads)
             self.heartbeat.inspections.append(self.deadman.check)
             self.heartbeat.duties.insert(0, self._rearm)
             self.heartbeat.before_each = self._keep_threads_armed
@@ -146,8 +148,9 @@ class Rounds:
         serving = self.workers.count() if is_late else self.workers.counted
         self.recorder.sample(self.vitals.sample(len(busy), overdue, serving))
         self._in_flight = busy, serving, now
+        before, self._slots = self._slots, len(self.recorder.slots)
         self.heartbeat.alarmed = (oldest >= self._patience or self.hangs.lasting or self.slow.watched
-                                  or self.recorder.is_crowded)
+                                  or self._slots != before or self.recorder.is_crowded)
 
     def _look_for_hang(self):
         self.hangs.look(*self._in_flight)
