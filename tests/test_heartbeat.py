@@ -174,10 +174,14 @@ class TestBeats:
         heartbeat.join(PATIENCE)
         assert heartbeat.beats == 1 and not heartbeat.is_alive()
 
-    def test_stop_before_it_was_started_and_twice(self):
-        heartbeat = Heartbeat(1, [], Findings())
+    def test_stopped_before_it_was_started_and_twice_it_does_nothing(self):
+        calls = []
+        heartbeat = Heartbeat(1, [lambda: calls.append('duty')], Findings(), lambda: calls.append('in thread'))
         heartbeat.stop()
         heartbeat.stop()
+        heartbeat.start()
+        heartbeat.join(PATIENCE)
+        assert not heartbeat.is_alive() and calls == []
 
     def test_a_duty_that_hangs_keeps_no_process_from_ending(self):
         code = f'''if True:
