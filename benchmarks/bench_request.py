@@ -94,7 +94,8 @@ def _rows(figures, added, pages):
               f'{haufe / ours:.1f} times', haufe >= 4 * ours)
     yield Row('  sentry-sdk, its WSGI middleware', 'at least 20 times that', f'{sentry:.1f} us, '
               f'{sentry / ours:.0f} times', sentry >= 20 * ours)
-    yield Row('  no monitor, switched on and off (noise)', '', f'{figures["none"]:.2f} us ({spread(added["none"], US)})')
+    yield Row('  no monitor, switched on and off (noise)', '',
+              f'{figures["none"]:.2f} us ({spread(added["none"], US)})')
     yield Row('  process with this monitor less one with none', '', f'{between:.1f} us')
 
 
