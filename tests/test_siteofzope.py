@@ -2,6 +2,7 @@
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from plain_zope import what_is_so
@@ -111,6 +112,16 @@ def test_the_checks_do_not_disturb_the_site(plain):
         ask(plain)
     assert descriptors(plain) <= before + 2
     assert plain.report()['process']['recording']
+
+
+@pytest.mark.parametrize('configured, seen, threads', [
+    (4, 2, 4), (1, 2, 2), (None, 2, 2), (4, 0, 4), (None, 0, None)])
+def test_workers_that_have_yet_to_begin_are_counted(monkeypatch, configured, seen, threads):
+    from Products.StabilityMonitor.zmi import siteofzope
+    running = [SimpleNamespace(name=name) for name in ('MainThread', *(f'waitress-{n}' for n in range(seen)))]
+    monkeypatch.setattr(siteofzope.threading, 'enumerate', lambda: running)
+    monkeypatch.setattr(siteofzope, 'getConfiguration', lambda: SimpleNamespace(instancehome='', clienthome=''))
+    assert siteofzope.facts(configured).threads == threads
 
 
 def test_a_site_with_debugging_on_and_a_small_pool(make_zope):

@@ -28,11 +28,11 @@ def site(life) -> Site:
 
 
 def facts(threads: int | None = None) -> ZopeFacts:
-    """`threads` is what the configuration says; worker threads that are seen count more."""
+    """`threads` is what the configuration says; where more worker threads are seen, those count: some may yet begin."""
     config = getConfiguration()
     keys = {name: name.replace('-', '_') for name in SWITCHES}
     return ZopeFacts(
-        threads=_workers() or threads, databases=databases(config),
+        threads=max(_workers(), threads or 0) or None, databases=databases(config),
         switches={name: getattr(config, key) for name, key in keys.items() if hasattr(config, key)},
         instance_home=config.instancehome or '', client_home=config.clienthome or '',
         pid_file=getattr(config, 'pid_filename', None) or '')
