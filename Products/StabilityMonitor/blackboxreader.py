@@ -105,7 +105,7 @@ def _threads(data, order, part):
 def _requests(data, order, part):
     """(in flight, finished).  Of a thread only what began last can be in flight: what is around it, or was cut off by
     an exception from outside, is over."""
-    found = [r for index in range(part.count) if (r := read_request(data, part.at(index), order)) is not None]
+    found = [r for at in part.places if (r := read_request(data, at, order)) is not None]
     finished = sorted((r for r in found if r.ended is not None), key=lambda r: (r.ended, r.number))
     counted = {r.last_number for r in finished}
     last = {r.ident: r for r in sorted(found, key=lambda r: r.number)}
@@ -130,7 +130,7 @@ def read_request(data, at: int, order: str = '=') -> Request | None:
 
 def _log(data, order, part):
     found = []
-    for offset in range(part.start, part.end, part.size):
+    for offset in part.places:
         (number, time, ident, level, was_cut, logger_length, message_length,
          logger, message, seal) = struct.unpack_from(order + box.LOG_FORMAT, data, offset)
         if number and seal == number and _plausible(time):
@@ -141,7 +141,7 @@ def _log(data, order, part):
 
 def _samples(data, order, part):
     found = []
-    for offset in range(part.start, part.end, part.size):
+    for offset in part.places:
         number, *values, seal = struct.unpack_from(order + box.SAMPLE_FORMAT, data, offset)
         if number and seal == number and _plausible(values[0]) and _plausible(values[1]) and abs(values[3]) < 1e12:
             found.append((number, Sample(*values)))
@@ -150,7 +150,7 @@ def _samples(data, order, part):
 
 def _notes(data, order, part):
     found = []
-    for at in range(part.start, part.end, part.size):
+    for at in part.places:
         (number, time, ident, native_id, request, seconds, kind, was_cut, *lengths, text, seal) = struct.unpack_from(
             order + box.NOTE_FORMAT, data, at)
         if number and seal == number and _plausible(time) and abs(seconds) < 1e11 and kind < len(box.NOTES):
