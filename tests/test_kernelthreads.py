@@ -5,6 +5,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -45,18 +46,18 @@ def test_without_schedstat_the_clock_ticks_count(recorded):
     assert recorded.reading(102) == Reading(350 / os.sysconf('SC_CLK_TCK'))
 
 
-def test_readings_where_some_have_no_schedstat(recorded):
-    for _ in range(2):
-        readings = recorded.readings()
-        assert {tid: readings[tid].turns for tid in (101, 102)} == {101: 340, 102: -1}
-        assert readings == {tid: reading for tid in recorded.ids() if (reading := recorded.reading(tid))}
-
-
-def test_where_no_library_of_c_can_be_called_nothing_is_known(monkeypatch):
+def test_where_no_library_of_c_can_be_called_no_reading_is_known(monkeypatch):
     kernel = KernelThreads()
-    kernel.readings()
     monkeypatch.setattr(kernelthreads.procfiles, 'LIBC', None)
-    assert kernel.readings() == {}
+    assert kernel.reading(os.getpid()) is None
+
+
+@pytest.mark.parametrize('refused', [OSError, AttributeError])
+def test_where_threads_have_no_clocks_nothing_is_known(monkeypatch, refused):
+    def refuse(number):
+        raise refused
+    monkeypatch.setattr(time, 'clock_gettime', refuse)
+    assert KernelThreads().clocks() == {} and kernelthreads.clock(os.getpid()) is None
 
 
 def test_a_thread_outside_of_calls_and_one_that_is_kept_secret(recorded):
@@ -76,7 +77,7 @@ def test_ids(recorded):
 def test_a_system_without_proc(tmp_path):
     kernel = KernelThreads(tmp_path)
     assert (kernel.ids(), kernel.task(1), kernel.reading(1), kernel.descriptor(1)) == ([], None, None, None)
-    assert kernel.readings() == {}
+    assert kernel.clocks() == {}
     assert (kernel.memory(4096, 8), kernel.polled(4096, 2), kernel.text(4096), kernel.process_name(1)) == (
         b'', (), '', '')
 
@@ -183,37 +184,43 @@ class TestThisProcess:
         gate.set()
         thread.join()
         assert until(lambda: kernel.task(thread.native_id) is None)
-        assert kernel.reading(thread.native_id) is None
+        assert kernel.reading(thread.native_id) is kernelthreads.clock(thread.native_id) is None
 
-    def test_readings_of_all_threads_are_anew_each_time(self):
+    def test_clocks_of_all_threads_are_read_anew_each_time(self):
         kernel, idler = KernelThreads(), Idler()
-        before = kernel.readings()
+        before = kernel.clocks()
         assert set(before) == set(kernel.ids())
-        assert before[idler.tid] == kernel.readings()[idler.tid] == kernel.reading(idler.tid), 'it has not run'
+        assert before[idler.tid] == kernel.clocks()[idler.tid] == kernel.reading(idler.tid).cpu, 'it has not run'
         idler.go.set()
-        until(lambda: kernel.readings()[idler.tid].turns > before[idler.tid].turns)
-        assert kernel.readings()[idler.tid].cpu > before[idler.tid].cpu
+        until(lambda: kernel.clocks()[idler.tid] > before[idler.tid])
         idler.end()
+
+    def test_the_own_clock_is_that_of_the_library(self):
+        before = time.thread_time()
+        assert before <= kernelthreads.clock(threading.get_native_id()) <= time.thread_time()
+
+    def test_no_clock_of_another_process_is_read(self):
+        assert kernelthreads.clock(os.getppid()) is None
 
     def test_while_the_threads_are_the_same_they_are_not_listed(self, monkeypatch):
         kernel, listed = KernelThreads(), []
         monkeypatch.setattr(kernel, 'ids', lambda: listed.append(1) or KernelThreads().ids())
         idler = Idler()
         for _ in range(10):
-            assert idler.tid in kernel.readings()
+            assert idler.tid in kernel.clocks()
         assert len(listed) == 1
         idler.end()
         for _ in range(10):
-            assert idler.tid not in kernel.readings()
+            assert idler.tid not in kernel.clocks()
         assert len(listed) == 2
 
     def test_one_that_ends_where_another_one_begins(self):
         """There are as many as before."""
         kernel, one = KernelThreads(), Idler()
-        kernel.readings()
+        kernel.clocks()
         one.end()
         other = Idler()
-        assert {one.tid, other.tid} & set(kernel.readings()) == {other.tid}
+        assert {one.tid, other.tid} & set(kernel.clocks()) == {other.tid}
         other.end()
 
     def test_memory_that_is_not_there_is_refused(self):
@@ -234,7 +241,7 @@ class TestThisProcess:
     def test_nothing_stays_open(self):
         before = sorted(os.listdir('/proc/self/fd'))
         kernel = KernelThreads()
-        kernel.readings()
+        kernel.clocks()
         for tid in kernel.ids():
             kernel.task(tid)
         kernel.memory(id(kernel), 16)

@@ -4,7 +4,6 @@ import threading
 import pytest
 
 from Products.StabilityMonitor import blackbox as box
-from Products.StabilityMonitor.recording.kernelthreads import Reading
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.recording.serverloop import ServerLoop
 from Products.StabilityMonitor.recording.spots import Spot
@@ -32,16 +31,16 @@ class World:
     def __init__(self):
         buffer = bytearray(box.SIZE)
         self.recorder = Recorder(buffer)
-        self.now, self.doing, self.had = 1000.0, LISTENS, Reading(1.0, 50)
-        self.loop = ServerLoop(self.recorder, PAUSE, lambda: self.now, self, lambda ident: self.doing)
+        self.now, self.doing, self.had = 1000.0, LISTENS, 1.0
+        self.loop = ServerLoop(self.recorder, PAUSE, lambda: self.now, self.clock_of, lambda ident: self.doing)
 
-    def reading(self, tid):
+    def clock_of(self, tid):
         assert tid == threading.main_thread().native_id
         return self.had
 
     def looks(self, doing, count=1, pause=PAUSE):
         if doing != self.doing:
-            self.had = self.had and Reading(self.had.cpu + 0.001, self.had.turns + 1)
+            self.had = self.had and self.had + 0.001
         self.doing = doing
         for _ in range(count):
             self.now += pause
@@ -68,10 +67,9 @@ def test_in_the_loop_it_waits_for_connections(world):
     assert world.looks(LISTENS) == 0 and world.loop.place == ()
 
 
-@pytest.mark.parametrize('had', [Reading(1.0, 51), Reading(1.5, 50)], ids=['a turn', 'running'])
-def test_who_has_had_a_processor_does_not_stand_still(world, had):
+def test_who_has_had_a_processor_does_not_stand_still(world):
     world.looks(BLOCKED, 6)
-    world.had = had
+    world.had += 1e-9
     assert world.looks(BLOCKED) == 0 and world.looks(BLOCKED) == 10
 
 
@@ -126,7 +124,7 @@ def test_one_that_serves_requests_itself(world):
     world.recorder.begin('GET', '/takes/long')
     assert world.looks(BLOCKED, 9) == 0 and world.loop.place == ()
     world.recorder.end(200)
-    world.had = Reading(2.0, 52)
+    world.had = 2.0
     assert world.looks(BLOCKED, 9) == 80
 
 
@@ -137,15 +135,15 @@ def test_a_request_of_another_thread_does_not_matter(world):
     assert world.looks(BLOCKED, 7) == 60
 
 
-def test_whose_turns_are_known_by_a_reading_need_not_be_looked_at(world):
+def test_whose_clock_has_gone_on_need_not_be_looked_at(world):
     stacks = []
     world.loop.stack = lambda ident: stacks.append(1) or LISTENS
-    for turns in range(60, 70):
+    for used in range(60, 70):
         world.now += PAUSE
-        world.loop.look(Reading(1.0, turns))
+        world.loop.look(used)
     assert stacks == [] and world.loop.place == ()
     world.now += PAUSE
-    world.loop.look(Reading(1.0, 69))
+    world.loop.look(69)
     assert stacks == [1] and world.loop.stood == 0
 
 

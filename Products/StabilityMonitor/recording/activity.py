@@ -99,13 +99,22 @@ class Facts(Value):
 
     @property
     def is_ready(self) -> bool:
-        """On a processor, or kept from one by the GIL only."""
-        return self.gil or self.call == 'running' or bool(self.task and self.task.state == 'R')
+        return is_ready(self.task, self.gil)
 
     @property
     def where(self) -> str:
         frame = own_frame(self.frames)
         return f'at {place(frame.file, frame.line, frame.function)}' if frame else ''
+
+
+def is_ready(task: Task | None, gil: bool) -> bool:
+    """On a processor, or kept from one by the GIL only."""
+    return gil or bool(task and (task.call == 'running' or task.state == 'R'))
+
+
+def is_busy(cpu: float, busiest: float) -> bool:
+    """Whether it has its part of a processor, beside the one that has most."""
+    return cpu >= max(_BUSY, busiest / 2)
 
 
 def place(file: str, line: int | None, function: str) -> str:
@@ -137,7 +146,7 @@ def judge(facts: Facts) -> tuple[str, str]:
 # -- the rules -------------------------------------------------------------------------------------------
 
 def _busy(facts):
-    if facts.is_ready and facts.cpu is not None and facts.cpu >= max(_BUSY, facts.busiest / 2):
+    if facts.is_ready and facts.cpu is not None and is_busy(facts.cpu, facts.busiest):
         return 'running', _joined(_share(facts), facts.where)
 
 

@@ -53,7 +53,8 @@ class LivingRun:
         self.name = new_name(self.started, self.pid)
         self.path = Path(options.directory or os.path.join(instance['client_home'], 'stability')).absolute()
         self.base = Base(self.path, options.group)
-        self.context, self.safe_mode, self.smallest_stack = {}, False, None
+        self.context, self.safe_mode = {}, False
+        self.smallest_stack = self._checked_stack = None
         self._on_disk = (CONTEXT,)                      # what the heartbeat sees after
         self.directory = self.recorder = self.fault_log = self.marks = self.stacks = None
         self.gauge = self.trace_log = self.rounds = self.handler = self.marker = None
@@ -221,7 +222,8 @@ class LivingRun:
 
     def _check_serving_stacks(self):
         """The server may have made its threads with another stack than the default one."""
-        if self.smallest_stack:
+        if self.smallest_stack != self._checked_stack:
+            self._checked_stack = self.smallest_stack
             self._check_stack(self.smallest_stack)
 
     def _check_handler(self):

@@ -52,12 +52,13 @@ class Rounds:
         self._begun = time.monotonic(), 0
         self._in_flight = (), 0, 0.0                    # what Hangs.look wants to know, as of the last sample
         self._slots = 0                                 # so many threads had served by then
+        self._known = ()                                # the threads of the last round
         self._marks = SurvivedMarks(self.recorder, life.mark_files(), 2 * self.options.sample_interval)
         self._patience = min(self.slow.watched_from, self.options.stall)
         duties = [self.take_sample, self._marks.check]
         alarms = [self._look_for_hang, self._look_for_slow, self.recorder.release_dead_slots]
         checks, inspections = life.checks()
-        rounds = [self.threads.look, self._look_at_vitals, self.workers.look, self._look_for_deadlock,
+        rounds = [self.threads.look, self._look_at_vitals, self._look_at_workers, self._look_for_deadlock,
                   self._look_for_spinning, self._look_at_loop, self._marks.look_at_all,
                   self.recorder.release_dead_slots, *checks]
         if life.gauge:
@@ -145,10 +146,10 @@ class Rounds:
         oldest = now - min(busy, default=now)
         is_late = oldest > stall
         overdue = sum([now - began > stall for began in busy]) if is_late else 0
-        serving = self.workers.count() if is_late else self.workers.counted
+        before, self._slots = self._slots, len(self.recorder.slots)
+        serving = self.workers.count() if is_late or self._slots != before else self.workers.counted
         self.recorder.sample(self.vitals.sample(len(busy), overdue, serving))
         self._in_flight = busy, serving, now
-        before, self._slots = self._slots, len(self.recorder.slots)
         self.heartbeat.alarmed = (oldest >= self._patience or self.hangs.lasting or self.slow.watched
                                   or self._slots != before or self.recorder.is_crowded)
 
@@ -159,6 +160,12 @@ class Rounds:
 
     def _look_at_vitals(self):
         self.vitals.look(len(self.threads.fresh))
+
+    def _look_at_workers(self):
+        """Only when threads have begun or ended: to look at each takes as long as all duties of a beat."""
+        known, self._known = self._known, (len(threading._active), *self.threads.fresh)
+        if known != self._known:
+            self.workers.look()
 
     def _look_for_slow(self):
         """Aside: to look at many deep stacks takes processor time."""
@@ -192,8 +199,10 @@ class Rounds:
             self.hangs.suspected.clear()                # two looks with a pause are not one after the other
 
     def _look_for_spinning(self):
-        serving, loads = {slot.native_id for slot in list(self.recorder.slots.values())}, self.threads.busiest()
-        busy = any(load >= SPINNING for tid, load in loads.items() if tid not in serving)
+        loads = self.threads.busiest()
+        busy = {tid for tid, load in loads.items() if load >= SPINNING}
+        if busy:
+            busy -= {slot.native_id for slot in list(self.recorder.slots.values())}
         self.hangs.look_for_spinning(self.snapshot() if busy or self.hangs.lasts('spinning') else (), loads,
                                      self._served())
 

@@ -11,8 +11,7 @@ import time
 
 from .activity import listens
 from .activity import loop_in
-from .kernelthreads import KernelThreads
-from .kernelthreads import Reading
+from .kernelthreads import clock as clock_of
 from .threads import frames_of
 from .threads import stack_of
 
@@ -27,23 +26,22 @@ class ServerLoop:
     stood    for how many seconds it has been in that place without a turn on a processor
     """
 
-    def __init__(self, recorder, pause: float, clock=time.monotonic, kernel=None, stack=stack_of):
-        self.recorder, self.pause, self.clock, self.stack = recorder, pause, clock, stack
-        self.kernel = kernel or KernelThreads()
+    def __init__(self, recorder, pause: float, clock=time.monotonic, clock_of=clock_of, stack=stack_of):
+        self.recorder, self.pause, self.clock, self.clock_of, self.stack = recorder, pause, clock, clock_of, stack
         self.place, self.stood = (), 0.0
-        self._caller = self._reading = None             # code that calls the loop; what MainThread had of processors
+        self._caller = self._used = None                # code that calls the loop; what MainThread had of processors
         self._since = self._looked = 0.0
 
-    def look(self, reading: Reading | None = None) -> None:
-        """`reading`: what MainThread has had of processors by now, where somebody has just read that."""
+    def look(self, used: float | None = None) -> None:
+        """`used`: what MainThread's clock of processor time shows, where somebody has just read that."""
         main, now, before = threading.main_thread(), self.clock(), self.place
-        reading = reading or self.kernel.reading(main.native_id)
-        goes_on = reading != self._reading or now - self._looked > _SUSPENDED * self.pause
-        if before or not goes_on or self._caller is None or not _tells_all(reading):
+        used = self.clock_of(main.native_id) if used is None else used
+        goes_on = used != self._used or now - self._looked > _SUSPENDED * self.pause
+        if before or not goes_on or self._caller is None or used is None:
             self.place = self._outside(main)
-        if goes_on or self.place != before and not _tells_all(reading):
+        if goes_on or self.place != before and used is None:
             self._since = now
-        self._reading, self._looked = reading, now
+        self._used, self._looked = used, now
         self.stood = now - self._since if self.place else 0.0
 
     def is_left(self) -> bool:
@@ -62,8 +60,3 @@ class ServerLoop:
     def _serves(self, main):
         """Where MainThread serves requests itself, one that takes long is none of the loop's matter."""
         return any(slot.ident == main.ident for slot, _ in self.recorder.in_flight())
-
-
-def _tells_all(reading):
-    """Whether who has the same reading again has not had a processor meanwhile: then its stack is the same, too."""
-    return reading is not None and reading.turns >= 0

@@ -8,18 +8,19 @@ subscribers see that it is there before Zope serves, but arming need not wait fo
 from __future__ import annotations
 
 import collections
+import math
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from ..records import Frame
 from ..records import ThreadState
 from ..values import Value
 from . import activity
 from .kernelthreads import KernelThreads
-from .kernelthreads import Reading
 from .kernelthreads import Task
 from .kernelthreads import waits_for_interpreter
 from .spots import Spot
@@ -30,6 +31,10 @@ _ALL_FRAMES = 10_000
 LEAST_SECONDS = 1.0
 #: A circle of locks is called a deadlock when nobody in it has moved for so many seconds.
 STILL = 0.1
+#: Who is ready for a processor and gets little of one is watched for so many seconds more.
+WATCHED = 0.1
+#: Of who has so much of a processor, it is read too for how long he was kept from it by others.
+_NOTABLE = 0.1
 _NOT_MOVING = ('', 'futex', 'restart_syscall')
 
 
@@ -39,6 +44,29 @@ class Observation(Value):
 
     states: tuple[ThreadState, ...]
     deadlocks: tuple = ()                               # of locks.Deadlock
+
+
+class _Look(NamedTuple):
+    """{native id: seconds}: processor time of all threads, and waits for a processor of those that have much of one."""
+
+    time: float
+    clocks: dict[int, float]
+    waited: dict[int, float]
+
+
+_NEVER = _Look(-math.inf, {}, {})
+
+
+class Load(NamedTuple):
+    """A thread's share of a processor over so many seconds, and how often a second it came to one, where that was
+    watched."""
+
+    cpu: float | None = None
+    seconds: float = 0.0
+    turns: float = 0.0
+
+
+_UNKNOWN = Load()
 
 
 class ThreadWatch:
@@ -51,42 +79,38 @@ class ThreadWatch:
                  gauge: Callable[[int, int], tuple[int, int] | None] | None = None, sleep=time.sleep):
         self.recorder, self.clock, self.gauge, self.sleep = recorder, clock, gauge, sleep
         self.kernel = KernelThreads(proc)
-        self._readings = collections.deque(maxlen=2)
+        self._looks = collections.deque([_NEVER], maxlen=2)
 
     def look(self) -> None:
         """Read how much of the processor each thread has had by now."""
-        self._readings.append((self.clock(), self.kernel.readings()))
+        now, clocks = self.clock(), self.kernel.clocks()
+        notable = [tid for tid, share in _shares(self._looks[-1], now, clocks) if share >= _NOTABLE]
+        self._looks.append(_Look(now, clocks, {tid: reading.waited for tid in notable
+                                               if (reading := self.kernel.reading(tid))}))
 
     @property
-    def fresh(self) -> dict[int, Reading]:
-        """{native id: what the last look has read of it}; {} when that is not just now."""
-        taken, readings = self._readings[-1] if self._readings else (0.0, {})
-        return readings if self.clock() - taken < LEAST_SECONDS else {}
+    def fresh(self) -> dict[int, float]:
+        """{native id: processor time} as of the last look; {} when that is not just now."""
+        last = self._looks[-1]
+        return last.clocks if self.clock() - last.time < LEAST_SECONDS else {}
 
     def busiest(self) -> dict[int, float]:
         """{native id: share of the time between the last two looks that it had a processor, or was ready for one}"""
-        if len(self._readings) < 2:
-            return {}
-        (before, old), (now, new) = self._readings
-        return {tid: (reading.cpu + reading.waited - old[tid].cpu - old[tid].waited) / (now - before)
-                for tid, reading in new.items() if tid in old and now > before}
+        old, new = self._looks[0], self._looks[-1]
+        waited = dict(_shares(old._replace(clocks=old.waited), new.time, new.waited))
+        return {tid: share + waited.get(tid, 0.0) for tid, share in _shares(old, new.time, new.clocks)}
 
-    def snapshot(self, wait: float = 0.0) -> tuple[ThreadState, ...]:
+    def snapshot(self) -> tuple[ThreadState, ...]:
         """See `observe`."""
-        return self.observe(wait).states
+        return self.observe().states
 
-    def observe(self, wait: float = 0.0) -> Observation:
-        """All threads.  Where no reading is a second old, `wait` so many seconds for a share of the processor."""
-        before = self._reading_before()
-        if before is None and wait:
-            self.look()
-            self.sleep(wait)
-            before = self._readings[-1]
-        return _Moment(self, before).observation()
+    def observe(self) -> Observation:
+        """All threads.  Their shares of the processor are known where a look is a second old."""
+        return _Moment(self, self._look_before()).observation()
 
-    def _reading_before(self):
-        old = [entry for entry in tuple(self._readings) if self.clock() - entry[0] >= LEAST_SECONDS]
-        return old[-1] if old else None
+    def _look_before(self):
+        old = [look for look in tuple(self._looks) if self.clock() - look.time >= LEAST_SECONDS]
+        return old[-1] if old else _NEVER
 
 
 class _Moment:
@@ -94,9 +118,8 @@ class _Moment:
 
     def __init__(self, watch, before):
         self.kernel, self.recorder, self.gauge, self.sleep = watch.kernel, watch.recorder, watch.gauge, watch.sleep
-        self.now = watch.clock()
-        self.time, self.before = before or (self.now, {})
-        self.own = threading.get_ident()
+        self.clock, self.now, self.own = watch.clock, watch.clock(), threading.get_ident()
+        self.loads = _loads(before, self.now, self.kernel.clocks())
         self.tasks = {tid: task for tid in self.kernel.ids() if (task := self.kernel.task(tid))}
         self.stacks, self.names, natives = stacks(), *_known_threads()
         self.slots = self._slots()
@@ -109,10 +132,9 @@ class _Moment:
         self.wants = examine(self.stacks, [ident for ident in self.stacks if self._may_wait(ident)])
 
     def observation(self):
-        shares = {tid: self._share(tid) for tid in self.tasks}
-        self.busiest = max((share[0] for share in shares.values() if share[0] is not None), default=0.0)
-        states = [self._state(ident, shares) for ident in self.stacks]
-        states += [self._native(task, shares) for task in self._without_python()]
+        self._watch()
+        states = [self._state(ident) for ident in self.stacks]
+        states += [self._native(task) for task in self._without_python()]
         return Observation(tuple(sorted(states, key=_order)), tuple(self._deadlocks()))
 
     # -- who is who ------------------------------------------------------------------------------------
@@ -150,44 +172,58 @@ class _Moment:
 
     # -- what it does ----------------------------------------------------------------------------------
 
-    def _share(self, tid):
-        """(share of a processor, times a second that it came to one), each None when not known."""
-        old, new = self.before.get(tid), self.tasks[tid].reading
-        seconds = self.now - self.time
-        if old is None or new is None or seconds <= 0 or new.cpu < old.cpu:
-            return None, 0.0
-        return (new.cpu - old.cpu) / seconds, max(0, new.turns - old.turns) / seconds
+    def _watch(self):
+        """Who is ready for a processor, but has had little of one, has asked for the GIL in vain all the time, or has
+        begun just now.  His next moment tells."""
+        ready = [tid for ident, tid in self.native_ids.items() if ident != self.own and self._gets_little(tid)]
+        if not ready:
+            return
+        began, clocks, before = self.clock(), self.kernel.clocks(), self._turns(ready)
+        self.sleep(WATCHED)
+        loads, turns = _loads(_Look(began, clocks, {}), self.clock(), self.kernel.clocks()), self._turns(ready)
+        for tid in before.keys() & turns.keys() & loads.keys():
+            self.loads[tid] = loads[tid]._replace(turns=(turns[tid] - before[tid]) / loads[tid].seconds)
 
-    def _state(self, ident, shares):
+    def _gets_little(self, tid):
+        task, load = self.tasks.get(tid), self.loads.get(tid)
+        return task and load and activity.is_ready(task, waits_for_interpreter(task)) and not activity.is_busy(
+            load.cpu, self._busiest())
+
+    def _turns(self, tids):
+        return {tid: reading.turns for tid in tids if (reading := self.kernel.reading(tid))}
+
+    def _busiest(self):
+        return max((load.cpu for load in self.loads.values()), default=0.0)
+
+    def _state(self, ident):
         task, frames = self._task(ident), frames_of(self.stacks[ident])
-        code, detail = self._judge(ident, task, frames, shares)
+        code, detail = self._judge(ident, task, frames)
         name, native_id = self.names[ident], self.native_ids.get(ident, 0)
         size, used = self.gauge and self.gauge(ident, native_id) or (0, 0)
-        cpu = shares.get(native_id, (None,))[0]
-        want = self.wants.get(ident)
+        load, want = self.loads.get(native_id, _UNKNOWN), self.wants.get(ident)
         return ThreadState(
-            ident, native_id, name, self._kind(ident, name, code), code, detail, frames, cpu,
-            self.now - self.time if cpu is not None else 0.0, self._request(ident), size, used,
+            ident, native_id, name, self._kind(ident, name, code), code, detail, frames, load.cpu, load.seconds,
+            self._request(ident), size, used,
             tuple(holder.ident for holder in want.holders) if want and len(want.holders) == 1 else ())
 
-    def _native(self, task, shares):
-        code, detail = activity.judge(activity.Facts((), task, False, *self._load(task, shares)))
-        cpu = shares[task.tid][0]
-        return ThreadState(0, task.tid, task.comm, 'other', code, detail, (), cpu,
-                           self.now - self.time if cpu is not None else 0.0)
+    def _native(self, task):
+        code, detail = activity.judge(activity.Facts((), task, False, *self._load(task)))
+        load = self.loads.get(task.tid, _UNKNOWN)
+        return ThreadState(0, task.tid, task.comm, 'other', code, detail, (), load.cpu, load.seconds)
 
-    def _load(self, task, shares):
-        cpu, turns = shares.get(task.tid, (None, 0.0)) if task else (None, 0.0)
-        return cpu, self.busiest, turns
+    def _load(self, task):
+        """What activity.Facts holds of it."""
+        load = self.loads.get(task.tid, _UNKNOWN) if task else _UNKNOWN
+        return load.cpu, self._busiest(), load.turns
 
-    def _judge(self, ident, task, frames, shares):
+    def _judge(self, ident, task, frames):
         if ident == self.own:
             return 'running', 'takes this snapshot'
         want = self.wants.get(ident)
         phrase = want.phrase(self.names) if want else ''
         lock, waiting = (phrase, '') if want and want.lock else ('', phrase)
         return activity.judge(activity.Facts(
-            frames, task, waits_for_interpreter(task), *self._load(task, shares), lock, waiting,
+            frames, task, waits_for_interpreter(task), *self._load(task), lock, waiting,
             *_call_is_about(self.kernel, task)))
 
     def _request(self, ident):
@@ -250,6 +286,17 @@ def _walk(frame, most=MOST_FRAMES):
 
 def frames_of(spots) -> tuple[Frame, ...]:
     return tuple(Frame(spot.code.co_filename, spot.line, spot.code.co_name) for spot in spots)
+
+
+def _shares(before, now, clocks):
+    """(native id, share of the time since the look `before`) of those whose clocks were read then."""
+    for tid, seconds in clocks.items() if now > before.time else ():
+        if tid in before.clocks:
+            yield tid, (seconds - before.clocks[tid]) / (now - before.time)
+
+
+def _loads(before, now, clocks):
+    return {tid: Load(share, now - before.time) for tid, share in _shares(before, now, clocks)}
 
 
 def _known_threads():
