@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from descriptors import held
 from programs.handshake import until
 
 from Products.StabilityMonitor.diagnosis import nativestacks
@@ -375,10 +376,10 @@ class TestTheChild:
 
     def test_it_leaves_nothing_behind(self, fake):
         take(os.getpid(), fake(THREAD))
-        before = len(os.listdir('/proc/self/fd')), threading.active_count()
+        before, threads = held(), threading.active_count()
         for _ in range(5):
             take(os.getpid(), fake(THREAD))
-        until(lambda: (len(os.listdir('/proc/self/fd')), threading.active_count()) == before)
+        until(lambda: not held() - before and threading.active_count() <= threads)
         assert wardens(os.getpid()) == []
 
     @pytest.mark.parametrize('end', [signal.SIGKILL, signal.SIGTERM])

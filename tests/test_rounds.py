@@ -151,7 +151,7 @@ def switches(monkeypatch):
 
 
 def watching(rounds, tell):
-    rounds.threads = Threads(tell)
+    rounds.threads = rounds.loads = Threads(tell)
     return rounds.threads
 
 

@@ -1,6 +1,5 @@
 """One run's directory: who may claim it, when, and what is left on a disk that is full or shared."""
 import errno
-import gc
 import json
 import os
 import shutil
@@ -12,10 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+from descriptors import held
 from hypothesis import HealthCheck
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
+from programs.handshake import until
 
 from Products.StabilityMonitor import rundirectory
 from Products.StabilityMonitor.rundirectory import CONTEXT
@@ -68,11 +69,6 @@ def dead_run(base, context=None):
     run = base.create(NAME, {'identity': GONE} if context is None else context)
     run.abandon()
     return run
-
-
-def open_descriptors():
-    gc.collect()                                        # what other tests have left
-    return sorted(os.listdir('/dev/fd'))
 
 
 class TestNames:
@@ -138,14 +134,14 @@ class TestCreating:
 
     def test_a_failure_leaves_neither_files_nor_descriptors(self, base, monkeypatch):
         base.prepare()
-        before = open_descriptors()
+        before = held()
 
         def full(*args):
             raise OSError(errno.ENOSPC, 'No space left on device')
         monkeypatch.setattr(rundirectory, 'write_whole', full)
         with pytest.raises(OSError):
             base.create(NAME, {})
-        assert open_descriptors() == before
+        until(lambda: not held() - before)
         assert list(base.runs.iterdir()) == []
 
     def test_the_lock_is_not_inherited_by_programs(self, base):
@@ -299,9 +295,9 @@ class TestClaiming:
 
     def test_a_claim_that_is_refused_leaves_no_descriptor(self, base):
         run = base.create(NAME, {'identity': GONE})
-        before = open_descriptors()
+        before = held()
         assert base.claim(NAME) is None
-        assert open_descriptors() == before
+        until(lambda: not held() - before)
         run.abandon()
 
     def test_one_that_was_archived_between_looking_and_locking(self, base, monkeypatch):

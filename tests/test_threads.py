@@ -245,7 +245,7 @@ def test_thousands_of_starts_and_ends():
     watch, started = ThreadWatch(), []
     with Threads(churn, 2) as those:
         while sum(started) < 5000:
-            watch.look()
+            watch.loads.look()
             names = {state.ident for state in watch.snapshot()}
             assert {thread.ident for thread in those.threads} <= names
 
@@ -359,7 +359,7 @@ class TestShares:
         watch = ThreadWatch(clock=lambda: now[0])
         for moment in (100.0, 109.5, 110.0):
             now[0] = moment
-            watch.look()
+            watch.loads.look()
         now[0] = 110.6
         assert self.main(watch).cpu_seconds == pytest.approx(1.1)
         now[0] = 120.0
@@ -375,13 +375,13 @@ class TestShares:
         watch = ThreadWatch(clock=lambda: now[0])
         with Threads(lambda: sum(range(1000))) as those:
             native_id = those.threads[0].native_id
-            watch.look()
-            assert watch.busiest() == {}
+            watch.loads.look()
+            assert watch.loads.busiest() == {}
             before = clock(native_id)
             until(lambda: clock(native_id) > before + 0.2)
             now[0] = 0.2
-            watch.look()
-        assert watch.busiest()[native_id] >= 0.9
+            watch.loads.look()
+        assert watch.loads.busiest()[native_id] >= 0.9
 
     @staticmethod
     def main(watch):
@@ -403,7 +403,7 @@ def test_a_gauge_fills_in_the_stack():
 
 def test_a_system_without_proc(tmp_path):
     watch = ThreadWatch(proc=tmp_path)
-    watch.look()
+    watch.loads.look()
     states = watch.snapshot()
     own = next(state for state in states if state.ident == threading.get_ident())
     assert (own.activity, own.cpu, own.native_id) == ('running', None, threading.get_native_id())

@@ -31,6 +31,7 @@ BEAT, SLOW, STALL = 0.003, 0.02, 30
 BATCH, CROWD = 56, blackbox.SLOT_COUNT + 16
 #: A crowd, which fills all slots, comes each so many batches; a slow request each so many threads.
 CROWDED, SLOWLY, WARM = 20, 1000, 0.2
+MOMENTS = 20
 
 
 def live(directory):
@@ -101,12 +102,21 @@ def timers():
     return path.read_text().count('signal:') if path.exists() else 1
 
 
+def descriptors():
+    """The fewest at several moments: the heartbeat opens files of /proc, and closes them at once."""
+    counts = []
+    for _ in range(MOMENTS):
+        time.sleep(BEAT)
+        counts.append(len(os.listdir('/proc/self/fd')))
+    return min(counts)
+
+
 def held(tasks):
     """What this process holds, once all that has ended is gone: so many threads stay."""
     until(lambda: (len(os.listdir('/proc/self/task')), timers()) == (tasks, 1), 'the end of threads and their timers')
     gc.collect()
     status = Path('/proc/self/status').read_text()
-    return {'descriptors': len(os.listdir('/proc/self/fd')), 'tasks': len(os.listdir('/proc/self/task')),
+    return {'descriptors': descriptors(), 'tasks': len(os.listdir('/proc/self/task')),
             'timers': timers(), 'mappings': Path('/proc/self/maps').read_text().count('\n'),
             'resident': int(re.search(r'VmRSS:\s+(\d+)', status)[1]) << 10,
             'virtual': int(re.search(r'VmSize:\s+(\d+)', status)[1]) << 10, 'objects': len(gc.get_objects())}
@@ -117,13 +127,14 @@ def main(directory, threads):
     life = live(directory)
     churn, began = Churn(life), time.monotonic()
     warm, end = churn.run(threads)
+    until(lambda: not life.rounds.slow.watched, 'the last look at requests that have ended')
     box = blackboxreader.read(bytes(life.recorder.buffer))
     print(json.dumps({
         'warm': warm, 'end': end, 'seconds': time.monotonic() - began, 'threads': sum(churn.done.values()),
         'done': churn.done, 'odd': churn.odd, 'overflow': box.words['overflow'],
         'numbers': next(life.recorder._numbers) - 1, 'in_flight': len(box.in_flight),
         'last': max(request.number for request in box.finished), 'slow': len(life.rounds.slow.known()),
-        'watched': len(life.rounds.slow.watched), 'beats': life.rounds.heartbeat.beats,
+        'beats': life.rounds.heartbeat.beats,
         'hangs': [hang.kind for hang in life.rounds.hangs.known()], 'lives': life.rounds.heartbeat.is_alive(),
         'findings': [finding.id for finding in life.findings if finding.severity != 'info']}))
     life.finish()

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from handshake import until
 
-from Products.StabilityMonitor.recording import threads
+from Products.StabilityMonitor.recording import loads
 from Products.StabilityMonitor.recording.threads import ThreadWatch
 from Products.StabilityMonitor.records import shallow
 
@@ -529,7 +529,7 @@ STARTERS = {worker, server, asking_zeo, without_python, of_c_code, lock_pair, ow
 
 def main(scene, *wanted):
     sys.path.insert(0, os.getcwd())
-    watch, said, threads.LEAST_SECONDS = ThreadWatch(), {}, 0.3
+    watch, said, loads.LEAST_SECONDS = ThreadWatch(), {}, 0.3
     play = globals()[scene]
     play() if play in STARTERS else start(play)
     try:
@@ -544,8 +544,8 @@ def main(scene, *wanted):
 
 
 def as_wanted(watch, wanted, said):
-    watch.look()                                        # as the heartbeat does
-    time.sleep(threads.LEAST_SECONDS)
+    watch.loads.look()                                        # as the heartbeat does
+    time.sleep(loads.LEAST_SECONDS)
     observed = watch.observe()
     said.clear()
     said.update((state.name, (state.activity, state.detail)) for state in observed.states)

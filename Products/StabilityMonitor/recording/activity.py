@@ -10,6 +10,7 @@ from ..records import Frame
 from ..values import Value
 from .kernelthreads import Descriptor
 from .kernelthreads import Task
+from .loads import is_busy
 
 #: What an administrator reads for each code.
 ACTIVITIES = {
@@ -72,7 +73,7 @@ _SLEEPS = {'nanosleep', 'clock_nanosleep', 'pause'}
 CHILDREN = {'wait4', 'waitid'}
 _KINDS = {'socket': 'socket', 'pipe': 'pipe', 'terminal': 'terminal', 'file': 'file', 'device': 'file',
           'eventfd': 'waiting', 'epoll': 'waiting'}
-_BUSY, _SWITCHING, _AWAKENED = 0.1, 20, 100             # a wait for the GIL wakes some 200 times a second
+_SWITCHING, _AWAKENED = 20, 100                         # a wait for the GIL wakes some 200 times a second
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
 _PLUMBING = ('threading.py', 'queue.py', 'selectors.py', 'socket.py', 'ssl.py', 'concurrent/futures/_base.py')
 
@@ -110,11 +111,6 @@ class Facts(Value):
 def is_ready(task: Task | None, gil: bool) -> bool:
     """On a processor, or kept from one by the GIL only."""
     return gil or bool(task and (task.call == 'running' or task.state == 'R'))
-
-
-def is_busy(cpu: float, busiest: float) -> bool:
-    """Whether it has its part of a processor, beside the one that has most."""
-    return cpu >= max(_BUSY, busiest / 2)
 
 
 def place(file: str, line: int | None, function: str) -> str:

@@ -94,8 +94,7 @@ class KernelThreads:
     def clocks(self) -> dict[int, float]:
         """{native id: what its `clock` shows} of all threads of this process, for each round of the heartbeat.
 
-        They are listed only when one has begun or ended: seconds after the last time, when nothing of /proc is in the
-        processor's caches, that alone takes as long as all else in a beat.
+        They are listed only when one has begun or ended, since that alone takes as long as all else in a beat.
         """
         clocks = _running(self._known)
         if len(clocks) == len(self._known) == self._count():
@@ -210,11 +209,10 @@ class KernelThreads:
 
 
 def clock(tid: int) -> float | None:
-    """Seconds of processor time that a thread of this process has had, to the nanosecond: it has not run where that is
-    the same.  None when it has ended, or on another system.
+    """Seconds of processor time that a thread of this process has had: as long as it is the same, the thread has not
+    run.  None when it has ended, or on another system.
 
-    The number of the clock is made as `pthread_getcpuclockid` makes it, which must not be asked of a thread that has
-    ended.  A file of /proc tells the same, and takes 50 times as long when it was not read for seconds.
+    Files of /proc tell the same, but take long to open; `pthread_getcpuclockid` must not be asked of who has ended.
     """
     try:
         return time.clock_gettime(~tid << 3 | _CLOCK_OF_THREAD)

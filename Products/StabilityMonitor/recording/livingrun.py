@@ -53,8 +53,7 @@ class LivingRun:
         self.name = new_name(self.started, self.pid)
         self.path = Path(options.directory or os.path.join(instance['client_home'], 'stability')).absolute()
         self.base = Base(self.path, options.group)
-        self.context, self.safe_mode = {}, False
-        self.smallest_stack = self._checked_stack = None
+        self.context, self.safe_mode, self.smallest_stack = {}, False, None
         self._on_disk = (CONTEXT,)                      # what the heartbeat sees after
         self.directory = self.recorder = self.fault_log = self.marks = self.stacks = None
         self.gauge = self.trace_log = self.rounds = self.handler = self.marker = None
@@ -188,7 +187,7 @@ class LivingRun:
     def checks(self) -> tuple[tuple, tuple]:
         """What the heartbeat looks at in each round, since no crash leaves word without it; and what in turn."""
         return ((self._check_fault_log, self._check_marks, self._check_handler),
-                (self._check_directory, self._check_serving_stacks))
+                (self._check_directory,))
 
     # -- while it lives --------------------------------------------------------------------------------
 
@@ -199,8 +198,13 @@ class LivingRun:
             if self.stacks:
                 self.stacks.install(index)
             stack = self.gauge and self.gauge.enter(index)
-            if stack:
-                self.smallest_stack = min(filter(None, ((stack.size, stack.guard), self.smallest_stack)))
+            if stack and (self.smallest_stack is None or (stack.size, stack.guard) < self.smallest_stack):
+                self.smallest_stack = stack.size, stack.guard
+                self.do_later(self._check_serving_stacks)
+
+    def _check_serving_stacks(self):
+        """The server may have made its threads with another stack than the default one."""
+        self._check_stack(self.smallest_stack)
 
     def _check_fault_log(self):
         trouble = self.fault_log.check() if self.fault_log else ''
@@ -219,12 +223,6 @@ class LivingRun:
             self.findings.add('breadcrumbs-gone', 'The breadcrumbs of this run were deleted.',
                               f'{self.directory.path} is not whole: the next start cannot tell how this run ends.',
                               'Restart Zope, and exempt the directory from whatever cleans up there.')
-
-    def _check_serving_stacks(self):
-        """The server may have made its threads with another stack than the default one."""
-        if self.smallest_stack != self._checked_stack:
-            self._checked_stack = self.smallest_stack
-            self._check_stack(self.smallest_stack)
 
     def _check_handler(self):
         """Only beside other handlers: alone, ours would switch off logging.basicConfig and logging.lastResort."""

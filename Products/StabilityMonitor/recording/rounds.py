@@ -44,6 +44,7 @@ class Rounds:
         self.vitals = Vitals(life.context.get('cgroup', {}))
         self.workers = Workers(self.recorder)
         self.threads = ThreadWatch(self.recorder)
+        self.loads = self.threads.loads
         self.slow = SlowRequests(self.recorder, self.options.slow_request, self.options.sample_interval, self.snapshot)
         self.loop = ServerLoop(self.recorder, ROUND * self.options.sample_interval)
         self.hangs = Hangs(self.recorder, self.observe, life.findings, self.options.stall, self.loop.is_left)
@@ -58,7 +59,7 @@ class Rounds:
         duties = [self.take_sample, self._marks.check]
         alarms = [self._look_for_hang, self._look_for_slow, self.recorder.release_dead_slots]
         checks, inspections = life.checks()
-        rounds = [self.threads.look, self._look_at_vitals, self._look_at_workers, self._look_for_deadlock,
+        rounds = [self.loads.look, self._look_at_vitals, self._look_at_workers, self._look_for_deadlock,
                   self._look_for_spinning, self._look_at_loop, self._marks.look_at_all,
                   self.recorder.release_dead_slots, *checks]
         if life.gauge:
@@ -159,11 +160,11 @@ class Rounds:
             self._look_at_loop()                        # so that its end is seen at once
 
     def _look_at_vitals(self):
-        self.vitals.look(len(self.threads.fresh))
+        self.vitals.look(len(self.loads.fresh))
 
     def _look_at_workers(self):
         """Only when threads have begun or ended: to look at each takes as long as all duties of a beat."""
-        known, self._known = self._known, (len(threading._active), *self.threads.fresh)
+        known, self._known = self._known, (len(threading._active), *self.loads.fresh)
         if known != self._known:
             self.workers.look()
 
@@ -199,7 +200,7 @@ class Rounds:
             self.hangs.suspected.clear()                # two looks with a pause are not one after the other
 
     def _look_for_spinning(self):
-        loads = self.threads.busiest()
+        loads = self.loads.busiest()
         busy = {tid for tid, load in loads.items() if load >= SPINNING}
         if busy:
             busy -= {slot.native_id for slot in list(self.recorder.slots.values())}
@@ -213,7 +214,7 @@ class Rounds:
         return max(0, number - first) / (now - before) if now > before else 0.0
 
     def _look_at_loop(self):
-        self.loop.look(self.threads.fresh.get(threading.main_thread().native_id))
+        self.loop.look(self.loads.fresh.get(threading.main_thread().native_id))
         self.hangs.look_at_loop(self.loop.place, self.loop.stood)
 
     # -- when it is asked ------------------------------------------------------------------------------

@@ -7,14 +7,11 @@ subscribers see that it is there before Zope serves, but arming need not wait fo
 """
 from __future__ import annotations
 
-import collections
-import math
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from ..records import Frame
 from ..records import ThreadState
@@ -23,18 +20,15 @@ from . import activity
 from .kernelthreads import KernelThreads
 from .kernelthreads import Task
 from .kernelthreads import waits_for_interpreter
+from .loads import UNKNOWN
+from .loads import Loads
+from .loads import is_busy
 from .spots import Spot
 
 MOST_FRAMES = 200
 _ALL_FRAMES = 10_000
-#: A share of the processor is taken over at least so many seconds, if there is a reading so old.
-LEAST_SECONDS = 1.0
 #: A circle of locks is called a deadlock when nobody in it has moved for so many seconds.
 STILL = 0.1
-#: Who is ready for a processor and gets little of one is watched for so many seconds more.
-WATCHED = 0.1
-#: Of who has so much of a processor, it is read too for how long he was kept from it by others.
-_NOTABLE = 0.1
 _NOT_MOVING = ('', 'futex', 'restart_syscall')
 
 
@@ -46,31 +40,8 @@ class Observation(Value):
     deadlocks: tuple = ()                               # of locks.Deadlock
 
 
-class _Look(NamedTuple):
-    """{native id: seconds}: processor time of all threads, and waits for a processor of those that have much of one."""
-
-    time: float
-    clocks: dict[int, float]
-    waited: dict[int, float]
-
-
-_NEVER = _Look(-math.inf, {}, {})
-
-
-class Load(NamedTuple):
-    """A thread's share of a processor over so many seconds, and how often a second it came to one, where that was
-    watched."""
-
-    cpu: float | None = None
-    seconds: float = 0.0
-    turns: float = 0.0
-
-
-_UNKNOWN = Load()
-
-
 class ThreadWatch:
-    """`look` now and then; `snapshot` or `observe` when somebody wants to know.  Any thread may call them.
+    """`loads.look` now and then; `snapshot` or `observe` when somebody wants to know.  Any thread may call them.
 
     `gauge(ident, native_id)` gives (size, used) of a stack or None.
     """
@@ -79,26 +50,7 @@ class ThreadWatch:
                  gauge: Callable[[int, int], tuple[int, int] | None] | None = None, sleep=time.sleep):
         self.recorder, self.clock, self.gauge, self.sleep = recorder, clock, gauge, sleep
         self.kernel = KernelThreads(proc)
-        self._looks = collections.deque([_NEVER], maxlen=2)
-
-    def look(self) -> None:
-        """Read how much of the processor each thread has had by now."""
-        now, clocks = self.clock(), self.kernel.clocks()
-        notable = [tid for tid, share in _shares(self._looks[-1], now, clocks) if share >= _NOTABLE]
-        self._looks.append(_Look(now, clocks, {tid: reading.waited for tid in notable
-                                               if (reading := self.kernel.reading(tid))}))
-
-    @property
-    def fresh(self) -> dict[int, float]:
-        """{native id: processor time} as of the last look; {} when that is not just now."""
-        last = self._looks[-1]
-        return last.clocks if self.clock() - last.time < LEAST_SECONDS else {}
-
-    def busiest(self) -> dict[int, float]:
-        """{native id: share of the time between the last two looks that it had a processor, or was ready for one}"""
-        old, new = self._looks[0], self._looks[-1]
-        waited = dict(_shares(old._replace(clocks=old.waited), new.time, new.waited))
-        return {tid: share + waited.get(tid, 0.0) for tid, share in _shares(old, new.time, new.clocks)}
+        self.loads = Loads(self.kernel, clock, sleep)
 
     def snapshot(self) -> tuple[ThreadState, ...]:
         """See `observe`."""
@@ -106,20 +58,16 @@ class ThreadWatch:
 
     def observe(self) -> Observation:
         """All threads.  Their shares of the processor are known where a look is a second old."""
-        return _Moment(self, self._look_before()).observation()
-
-    def _look_before(self):
-        old = [look for look in tuple(self._looks) if self.clock() - look.time >= LEAST_SECONDS]
-        return old[-1] if old else _NEVER
+        return _Moment(self).observation()
 
 
 class _Moment:
     """One observation in the making."""
 
-    def __init__(self, watch, before):
+    def __init__(self, watch):
         self.kernel, self.recorder, self.gauge, self.sleep = watch.kernel, watch.recorder, watch.gauge, watch.sleep
-        self.clock, self.now, self.own = watch.clock, watch.clock(), threading.get_ident()
-        self.loads = _loads(before, self.now, self.kernel.clocks())
+        self.now, self.own = watch.clock(), threading.get_ident()
+        self.loads, self.of_next_moment = watch.loads.now(), watch.loads.of_next_moment
         self.tasks = {tid: task for tid in self.kernel.ids() if (task := self.kernel.task(tid))}
         self.stacks, self.names, natives = stacks(), *_known_threads()
         self.slots = self._slots()
@@ -132,7 +80,8 @@ class _Moment:
         self.wants = examine(self.stacks, [ident for ident in self.stacks if self._may_wait(ident)])
 
     def observation(self):
-        self._watch()
+        if starving := self._starving():
+            self.loads |= self.of_next_moment(starving)
         states = [self._state(ident) for ident in self.stacks]
         states += [self._native(task) for task in self._without_python()]
         return Observation(tuple(sorted(states, key=_order)), tuple(self._deadlocks()))
@@ -172,25 +121,15 @@ class _Moment:
 
     # -- what it does ----------------------------------------------------------------------------------
 
-    def _watch(self):
-        """Who is ready for a processor, but has had little of one, has asked for the GIL in vain all the time, or has
-        begun just now.  His next moment tells."""
-        ready = [tid for ident, tid in self.native_ids.items() if ident != self.own and self._gets_little(tid)]
-        if not ready:
-            return
-        began, clocks, before = self.clock(), self.kernel.clocks(), self._turns(ready)
-        self.sleep(WATCHED)
-        loads, turns = _loads(_Look(began, clocks, {}), self.clock(), self.kernel.clocks()), self._turns(ready)
-        for tid in before.keys() & turns.keys() & loads.keys():
-            self.loads[tid] = loads[tid]._replace(turns=(turns[tid] - before[tid]) / loads[tid].seconds)
+    def _starving(self):
+        """Threads that are ready for a processor, but have had little of one: they have asked for the GIL in vain all
+        the time, or have begun just now."""
+        return [tid for ident, tid in self.native_ids.items() if ident != self.own and self._gets_little(tid)]
 
     def _gets_little(self, tid):
         task, load = self.tasks.get(tid), self.loads.get(tid)
-        return task and load and activity.is_ready(task, waits_for_interpreter(task)) and not activity.is_busy(
-            load.cpu, self._busiest())
-
-    def _turns(self, tids):
-        return {tid: reading.turns for tid in tids if (reading := self.kernel.reading(tid))}
+        return (task and load and activity.is_ready(task, waits_for_interpreter(task))
+                and not is_busy(load.cpu, self._busiest()))
 
     def _busiest(self):
         return max((load.cpu for load in self.loads.values()), default=0.0)
@@ -200,7 +139,7 @@ class _Moment:
         code, detail = self._judge(ident, task, frames)
         name, native_id = self.names[ident], self.native_ids.get(ident, 0)
         size, used = self.gauge and self.gauge(ident, native_id) or (0, 0)
-        load, want = self.loads.get(native_id, _UNKNOWN), self.wants.get(ident)
+        load, want = self.loads.get(native_id, UNKNOWN), self.wants.get(ident)
         return ThreadState(
             ident, native_id, name, self._kind(ident, name, code), code, detail, frames, load.cpu, load.seconds,
             self._request(ident), size, used,
@@ -208,12 +147,12 @@ class _Moment:
 
     def _native(self, task):
         code, detail = activity.judge(activity.Facts((), task, False, *self._load(task)))
-        load = self.loads.get(task.tid, _UNKNOWN)
+        load = self.loads.get(task.tid, UNKNOWN)
         return ThreadState(0, task.tid, task.comm, 'other', code, detail, (), load.cpu, load.seconds)
 
     def _load(self, task):
         """What activity.Facts holds of it."""
-        load = self.loads.get(task.tid, _UNKNOWN) if task else _UNKNOWN
+        load = self.loads.get(task.tid, UNKNOWN) if task else UNKNOWN
         return load.cpu, self._busiest(), load.turns
 
     def _judge(self, ident, task, frames):
@@ -286,17 +225,6 @@ def _walk(frame, most=MOST_FRAMES):
 
 def frames_of(spots) -> tuple[Frame, ...]:
     return tuple(Frame(spot.code.co_filename, spot.line, spot.code.co_name) for spot in spots)
-
-
-def _shares(before, now, clocks):
-    """(native id, share of the time since the look `before`) of those whose clocks were read then."""
-    for tid, seconds in clocks.items() if now > before.time else ():
-        if tid in before.clocks:
-            yield tid, (seconds - before.clocks[tid]) / (now - before.time)
-
-
-def _loads(before, now, clocks):
-    return {tid: Load(share, now - before.time) for tid, share in _shares(before, now, clocks)}
 
 
 def _known_threads():
