@@ -64,9 +64,10 @@ class Region:
 
 @pytest.mark.parametrize('size', [256 << 10, 1 << 20, 64 << 20])
 def test_the_own_stack(size):
+    """At least so large: glibc gives a thread a stack of up to four times the size that an earlier one has left."""
     gauge = StackGauge()
     stack, inside = in_thread(lambda: (gauge.own(), pointer()), size)
-    assert size <= stack.size <= size + (64 << 10) and stack.guard > 0
+    assert size <= stack.size <= 4 * size + (64 << 10) and stack.guard > 0
     assert stack.address < inside < stack.top == stack.address + stack.size
 
 
