@@ -7,8 +7,7 @@ from test_tab import TAB
 from test_tab import click
 from test_tab import log_in
 from test_tab import shown
-
-from zopekit import wait_for
+from waiting import wait_for
 
 By = pytest.importorskip('selenium.webdriver.common.by').By
 StaleElementReferenceException = pytest.importorskip('selenium.common.exceptions').StaleElementReferenceException
@@ -30,11 +29,7 @@ def checks(browser, make_zope):
 
 def steadily(action):
     """What that does to the page; done again when the page was renewed meanwhile."""
-    def attempt():
-        with contextlib.suppress(StaleElementReferenceException):
-            action()
-            return True
-    wait_for(attempt, what='a page that stays')
+    wait_for(lambda: (action(), True), what='a page that stays')
 
 
 def unfold_what_is_fine(browser):
@@ -54,8 +49,10 @@ def _card(browser, title):
 
 
 def count(browser, word):
-    items = browser.find_elements(By.CSS_SELECTOR, '.stability-counts li')
-    return next(int(each.text.split()[0]) for each in items if word in each.text)
+    """At one moment: the page may be renewed in the next."""
+    items = browser.execute_script(
+        'return [...document.querySelectorAll(".stability-counts li")].map(each => each.innerText)')
+    return next((int(text.split()[0]) for text in items if word in text), None)
 
 
 def hush(browser, title, reason):

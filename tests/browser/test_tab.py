@@ -3,10 +3,10 @@ import json
 import os
 
 import pytest
+from waiting import wait_for
 
 from zopekit import PASSWORD
 from zopekit import USER
-from zopekit import wait_for
 
 By = pytest.importorskip('selenium.webdriver.common.by').By
 WebDriverException = pytest.importorskip('selenium.common.exceptions').WebDriverException

@@ -5,8 +5,7 @@ import pytest
 from standing import document
 from test_tab import log_in
 from test_tab import shown
-
-from zopekit import wait_for
+from waiting import wait_for
 
 By = pytest.importorskip('selenium.webdriver.common.by').By
 pytestmark = [pytest.mark.browser, pytest.mark.zope]

@@ -63,7 +63,7 @@ class Hangs:
             self._end_of_hang(_WORKERS, 'It answers again.')
 
     def _begin_hang(self, count, since):
-        seen, started = self.observe(), time.time() - since
+        started, seen = time.time() - since, self.observe()
         serving, main = _serving(seen), _main(seen)
         summary = f'All {count} threads that serve have been busy with requests for longer than {self.stall:g} s'
         self._note_hang(_WORKERS, Hang('hang', started, f'{summary}: {_mostly(serving)}.', threads=_idents(serving)),
@@ -103,7 +103,7 @@ class Hangs:
             self._begin_loop(stood)
 
     def _begin_loop(self, stood):
-        seen, started = self.observe(), time.time() - stood
+        started, seen = time.time() - stood, self.observe()
         serving, main = _serving(seen), _main(seen)
         doing = words(main[0]) if main else 'it is not known what it does'
         self._note_hang(_LOOP, Hang('hang', started, f'The loop of the server (MainThread) stands still: {doing}.',
