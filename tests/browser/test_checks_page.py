@@ -22,9 +22,15 @@ def checks(browser, make_zope):
     zope = make_zope().start()
     log_in(browser, zope, TAB + 'manage_main')
     click(browser, 'Checks')
-    wait_for(lambda: 'checks took' in shown(browser), what='the results')
+    rest(browser)
     browser.zope = zope
     return browser
+
+
+def rest(browser):
+    """Until there are results and nothing is being run: a button may be disabled till then."""
+    wait_for(lambda: 'checks took' in shown(browser) and not browser.find_elements(By.CSS_SELECTOR, '[data-busy]'),
+             what='the results')
 
 
 def steadily(action):
@@ -133,8 +139,7 @@ def test_it_runs_again(checks):
     before = file.read_text()
     checks.find_element(By.ID, 'run-checks').click()
     wait_for(lambda: file.read_text() != before, what='a later run')
-    wait_for(lambda: 'checks took' in shown(checks) and not checks.find_elements(By.CSS_SELECTOR, '[data-busy]'),
-             what='its results')
+    rest(checks)
 
 
 def test_a_known_issue_leads_to_what_to_do(checks):
