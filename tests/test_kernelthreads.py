@@ -3,6 +3,7 @@ import os
 import re
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -53,12 +54,22 @@ def test_where_no_library_of_c_can_be_called_no_reading_is_known(monkeypatch):
     assert kernel.reading(os.getpid()) is None
 
 
-@pytest.mark.parametrize('refused', [OSError, AttributeError])
-def test_where_threads_have_no_clocks_nothing_is_known(monkeypatch, refused):
+def test_where_threads_have_no_clocks_nothing_is_known(monkeypatch):
     def refuse(number):
-        raise refused
+        raise OSError
     monkeypatch.setattr(time, 'clock_gettime', refuse)
     assert KernelThreads().clocks() == {} and kernelthreads.clock(os.getpid()) is None
+
+
+@pytest.mark.parametrize('tid', [1, 1 << 28, 1 << 40])
+def test_no_clock_is_asked_on_other_systems(monkeypatch, tid):
+    """Their native ids may be larger than any of Linux."""
+    monkeypatch.setattr(kernelthreads, '_IS_LINUX', False)
+    assert kernelthreads.clock(tid) is None
+
+
+def test_who_has_no_id_has_no_clock():
+    assert kernelthreads.clock(None) is kernelthreads.clock(0) is None
 
 
 def test_a_thread_outside_of_calls_and_one_that_is_kept_secret(recorded):
@@ -202,7 +213,9 @@ class TestThisProcess:
         assert before <= kernelthreads.clock(threading.get_native_id()) <= time.thread_time()
 
     def test_no_clock_of_another_process_is_read(self):
-        assert kernelthreads.clock(os.getppid()) is None
+        with subprocess.Popen(['sleep', '60']) as other:
+            assert kernelthreads.clock(other.pid) is None
+            other.kill()
 
     def test_while_the_threads_are_the_same_they_are_not_listed(self, monkeypatch):
         kernel, listed = KernelThreads(), []

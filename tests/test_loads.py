@@ -19,6 +19,9 @@ class Kernel:
     def clocks(self):
         return dict(self.used)
 
+    def clocks_of(self, tids):
+        return {tid: self.used[tid] for tid in tids if tid in self.used}
+
     def reading(self, tid):
         self.asked.append(tid)
         return Reading(self.used[tid], self.turns[tid], self.waited[tid]) if tid in self.used else None
@@ -74,9 +77,27 @@ def test_who_is_kept_from_a_processor_by_others_counts_as_busy(loads, kernel):
     assert loads.busiest() == {1: pytest.approx(0.9), 2: 0.0}
 
 
+def test_a_crowded_processor(loads, kernel):
+    """Of which a thread gets little, and waits for it all the time."""
+    for _ in range(4):
+        loads.look()
+        kernel.go_on(10, 0.06, 0.9)
+    loads.look()
+    assert loads.busiest()[1] == pytest.approx(0.96)
+
+
+def test_a_thread_that_has_got_the_id_of_another_one_has_no_share(loads, kernel):
+    loads.look()
+    kernel.go_on(10)
+    kernel.used[2] = 0.001
+    assert set(loads.now()) == {1}
+    loads.look()
+    assert set(loads.busiest()) == {1}
+
+
 def test_waits_are_read_only_of_who_has_much_of_a_processor(loads, kernel):
     loads.look()
-    kernel.go_on(10, 0.05)
+    kernel.go_on(10, 0.01)
     loads.look()
     assert kernel.asked == []
     kernel.go_on(10, 0.3, 0.6)

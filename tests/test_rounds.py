@@ -52,7 +52,7 @@ class Threads:
     """Stands for the ThreadWatch: states that a test says, and how often they were asked for."""
 
     def __init__(self, tell):
-        self.tell, self.spins, self.asked, self.fresh = tell, False, 0, {}
+        self.tell, self.spins, self.asked, self.fresh = tell, False, 0, {1: 0.5}
 
     def look(self):
         pass
@@ -291,6 +291,27 @@ class TestDeadlocks:
         rounds.start()
         until(lambda: rounds.heartbeat.beats > 3 * ROUND)
         assert threads.asked == 0
+
+
+class TestWorkers:
+
+    def test_they_are_looked_at_when_a_thread_has_begun_or_ended(self, rounds):
+        looks, seen = [], watching(rounds, list)
+        rounds.workers.look = lambda: looks.append(1)
+
+        def looked(*tids):
+            seen.fresh = dict.fromkeys(tids, time.monotonic())
+            rounds._look_at_workers()
+            return len(looks)
+        assert [looked(1, 2), looked(1, 2), looked(1, 2, 3), looked(1, 2, 3), looked(1, 2, 4)] == [1, 1, 2, 2, 3]
+        assert [looked(), looked(), looked()] == [4, 5, 6], 'where nothing is known of threads'
+
+    def test_one_that_serves_for_the_first_time_counts_at_once(self, rounds):
+        rounds.take_sample()
+        before = blackboxreader.read(bytes(rounds.recorder.buffer)).last_sample.workers
+        rounds.recorder.begin('GET', '/')
+        rounds.take_sample()
+        assert blackboxreader.read(bytes(rounds.recorder.buffer)).last_sample.workers == before + 1
 
 
 class TestSpinning:

@@ -84,6 +84,14 @@ def test_without_a_kernel_that_tells_the_stack_counts(world):
     assert world.looks(BLOCKED, 7) == 60
 
 
+def test_who_was_seen_in_the_loop_has_not_stood_elsewhere_since(world):
+    """A clock may be too coarse for a request that comes at the moment of the look, or be read before that."""
+    world.looks(LISTENS, 9)
+    world.doing = BLOCKED
+    assert world.looks(BLOCKED) == 0 and world.loop.place == BLOCKED
+    assert world.looks(BLOCKED, 6) == 60
+
+
 def test_it_need_not_have_been_seen_at_rest():
     """On a busy site, or soon after the start."""
     assert World().looks(BLOCKED, 7) == 60

@@ -17,6 +17,8 @@ from programs.handshake import until
 from Products.StabilityMonitor import blackbox as box
 from Products.StabilityMonitor.recording import threads
 from Products.StabilityMonitor.recording.kernelthreads import clock
+from Products.StabilityMonitor.recording.loads import MOMENT
+from Products.StabilityMonitor.recording.loads import Load
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.recording.threads import ThreadWatch
 
@@ -343,6 +345,22 @@ class TestRequests:
         recorder.end()
         assert self.own(recorder).request is None
 
+    def test_it_is_that_of_the_moment_of_the_stack(self, recorder):
+        """While others are watched for a moment more it may end, and another one begin."""
+        slept = []
+
+        def meanwhile(seconds):
+            slept.append(seconds)
+            recorder.end(200)
+            recorder.begin('GET', '/second')
+        with Threads(lambda: sum(range(1000))) as those:
+            watch = ThreadWatch(recorder, sleep=meanwhile)
+            watch.loads.now = lambda: {those.threads[0].native_id: Load(0.0, 5.0)}
+            recorder.begin('GET', '/first')
+            states = until(lambda: (seen := watch.snapshot()) and slept and seen, 'a thread that is ready')
+        own = next(state for state in states if state.ident == threading.get_ident())
+        assert slept == [MOMENT] and own.request['path'] == '/first'
+
     def test_a_black_box_that_was_let_go_of(self):
         """As in a forked child."""
         recorder = Recorder(mmap.mmap(-1, box.SIZE))
@@ -369,6 +387,21 @@ class TestShares:
         def never(seconds):
             raise AssertionError('slept')
         assert self.main(ThreadWatch(sleep=never)).cpu is None
+
+    def test_nobody_waits_for_threads_that_are_not_ready(self):
+        def never(seconds):
+            raise AssertionError('slept')
+        event = threading.Event()
+        thread = threading.Thread(target=event.wait)
+        thread.start()
+        watch = ThreadWatch(sleep=never)
+        watch.loads.now = lambda: {thread.native_id: Load(0.0, 5.0), threading.get_native_id(): Load(0.0, 5.0)}
+        try:
+            until(lambda: watch.kernel.task(thread.native_id).state == 'S')
+            assert [state.cpu for state in watch.snapshot() if state.ident == thread.ident] == [0.0]
+        finally:
+            event.set()
+            thread.join()
 
     def test_who_was_busiest_between_two_looks(self):
         now = [0.0]

@@ -62,15 +62,25 @@ class LiveSite(ZopeInstance):
         return found if any(id.startswith('known-issues') for id in found) else None    # the last one of a run
 
     def found_anew(self, id):
-        """That finding, as soon as a run of the checks that is begun now has it, and not as fine."""
-        page = self.get(f'{TAB}manage_checks').text
-        form = {name: re.search(rf'name="{name}" value="([^"]+)"', page)[1] for name in ('token', 'run')}
-
+        """That finding, as soon as a run of the checks that begins from now on has it, and not as fine."""
         def changed():
-            assert self.post(f'{TAB}manage_run_checks', form).status == 302
+            self.ask_again()
             found = self.findings().get(id)
             return found if found and found['severity'] != 'ok' else None
         return wait_for(changed, PATIENCE, id)
+
+    def ask_again(self):
+        """A run of the checks that begins from now on; it is over when this returns."""
+        page = wait_for(lambda: 'data-busy' not in (text := self.get(f'{TAB}manage_checks').text) and text, PATIENCE,
+                        'the end of a run that goes on')
+        form = {name: re.search(rf'name="{name}" value="([^"]+)"', page)[1] for name in ('token', 'run')}
+        before = self._left()
+        assert self.post(f'{TAB}manage_run_checks', form).status == 302
+        wait_for(lambda: self._left() != before, PATIENCE, 'its end')
+
+    def _left(self):
+        """What the last run of the checks has left on disk."""
+        return [file.read_bytes() for file in self.stability.glob('runs/*/checks.json')]
 
 
 def told(findings):

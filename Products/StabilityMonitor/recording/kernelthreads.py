@@ -29,7 +29,7 @@ _STANDARD = {0: 'stdin', 1: 'stdout', 2: 'stderr'}
 _STREAMS = ('terminal', 'pipe', 'socket')
 _RUNTIME_SIZE = 1 << 20                                 # 3.11 to 3.13: 100 to 450 KiB; locks of programs lie elsewhere
 _POLLED = 64
-_CLOCK_OF_THREAD = 6                                    # of the kernel: what was scheduled, of one thread
+_IS_LINUX, _CLOCK_OF_THREAD = sys.platform.startswith('linux'), 6       # what was scheduled, of one thread
 _NET_SIZE = 1 << 16
 
 
@@ -96,11 +96,15 @@ class KernelThreads:
 
         They are listed only when one has begun or ended, since that alone takes as long as all else in a beat.
         """
-        clocks = _running(self._known)
+        clocks = self.clocks_of(self._known)
         if len(clocks) == len(self._known) == self._count():
             return clocks
         self._known = self.ids()
-        return _running(self._known)
+        return self.clocks_of(self._known)
+
+    def clocks_of(self, tids) -> dict[int, float]:
+        """Those of these threads that last."""
+        return {tid: seconds for tid in tids if (seconds := clock(tid)) is not None}
 
     def _count(self):
         """How many threads there are: a directory is linked by each one in it."""
@@ -210,18 +214,14 @@ class KernelThreads:
 
 def clock(tid: int) -> float | None:
     """Seconds of processor time that a thread of this process has had: as long as it is the same, the thread has not
-    run.  None when it has ended, or on another system.
+    run.  None when it has ended, or on another system than Linux, which numbers these clocks in its own way.
 
     Files of /proc tell the same, but take long to open; `pthread_getcpuclockid` must not be asked of who has ended.
     """
     try:
-        return time.clock_gettime(~tid << 3 | _CLOCK_OF_THREAD)
-    except (AttributeError, OSError):
+        return time.clock_gettime(~tid << 3 | _CLOCK_OF_THREAD) if _IS_LINUX and tid else None
+    except OSError:
         return None
-
-
-def _running(tids):
-    return {tid: seconds for tid in tids if (seconds := clock(tid)) is not None}
 
 
 def _scheduled(text):

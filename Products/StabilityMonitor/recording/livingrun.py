@@ -187,7 +187,7 @@ class LivingRun:
     def checks(self) -> tuple[tuple, tuple]:
         """What the heartbeat looks at in each round, since no crash leaves word without it; and what in turn."""
         return ((self._check_fault_log, self._check_marks, self._check_handler),
-                (self._check_directory,))
+                (self._check_directory, self._check_serving_stacks))
 
     # -- while it lives --------------------------------------------------------------------------------
 
@@ -198,13 +198,8 @@ class LivingRun:
             if self.stacks:
                 self.stacks.install(index)
             stack = self.gauge and self.gauge.enter(index)
-            if stack and (self.smallest_stack is None or (stack.size, stack.guard) < self.smallest_stack):
-                self.smallest_stack = stack.size, stack.guard
-                self.do_later(self._check_serving_stacks)
-
-    def _check_serving_stacks(self):
-        """The server may have made its threads with another stack than the default one."""
-        self._check_stack(self.smallest_stack)
+            if stack:
+                self.smallest_stack = min(filter(None, ((stack.size, stack.guard), self.smallest_stack)))
 
     def _check_fault_log(self):
         trouble = self.fault_log.check() if self.fault_log else ''
@@ -223,6 +218,11 @@ class LivingRun:
             self.findings.add('breadcrumbs-gone', 'The breadcrumbs of this run were deleted.',
                               f'{self.directory.path} is not whole: the next start cannot tell how this run ends.',
                               'Restart Zope, and exempt the directory from whatever cleans up there.')
+
+    def _check_serving_stacks(self):
+        """The server may have made its threads with another stack than the default one."""
+        if self.smallest_stack:
+            self._check_stack(self.smallest_stack)
 
     def _check_handler(self):
         """Only beside other handlers: alone, ours would switch off logging.basicConfig and logging.lastResort."""

@@ -17,7 +17,7 @@ MOMENT = 0.1
 #: Who has less of a processor is not busy, however idle all others are.
 _BUSY = 0.1
 #: Of who has so much of a processor, it is read too for how long he was kept from it by others.
-_NOTABLE = 0.1
+_NOTABLE = 0.05
 
 
 class Load(NamedTuple):
@@ -74,18 +74,15 @@ class Loads:
         """{native id: Load} since the last look that is at least a second old; {} without one."""
         now, looks = self.clock(), tuple(self._looks)
         before = next((look for look in looks[::-1] if now - look.time >= LEAST_SECONDS), _NEVER)
-        return self._since(before, now)
+        return _loads(before, now, self.kernel.clocks())
 
     def of_next_moment(self, tids) -> dict[int, Load]:
         """{native id: Load} of those threads that last so long; sleeps for a tenth of a second."""
-        before, turns = _Look(self.clock(), self.kernel.clocks(), {}), self._turns(tids)
+        before, turns = _Look(self.clock(), self.kernel.clocks_of(tids), {}), self._turns(tids)
         self.sleep(MOMENT)
-        loads, later = self._since(before, self.clock()), self._turns(tids)
+        loads, later = _loads(before, self.clock(), self.kernel.clocks_of(tids)), self._turns(tids)
         return {tid: loads[tid]._replace(turns=(later[tid] - turns[tid]) / loads[tid].seconds)
                 for tid in turns.keys() & later.keys() & loads.keys()}
-
-    def _since(self, before, now):
-        return {tid: Load(share, now - before.time) for tid, share in _shares(before, now, self.kernel.clocks())}
 
     def _turns(self, tids):
         return {tid: reading.turns for tid in tids if (reading := self.kernel.reading(tid))}
@@ -99,5 +96,9 @@ def is_busy(cpu: float, busiest: float) -> bool:
 def _shares(before, now, clocks):
     """(native id, share of the time since a look) of those whose clocks were read then."""
     for tid, seconds in clocks.items() if now > before.time else ():
-        if tid in before.clocks:
+        if seconds >= before.clocks.get(tid, math.inf):     # less: another thread has got its id
             yield tid, (seconds - before.clocks[tid]) / (now - before.time)
+
+
+def _loads(before, now, clocks):
+    return {tid: Load(share, now - before.time) for tid, share in _shares(before, now, clocks)}

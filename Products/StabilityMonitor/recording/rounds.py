@@ -165,7 +165,7 @@ class Rounds:
     def _look_at_workers(self):
         """Only when threads have begun or ended: to look at each takes as long as all duties of a beat."""
         known, self._known = self._known, (len(threading._active), *self.loads.fresh)
-        if known != self._known:
+        if known != self._known or not self.loads.fresh:
             self.workers.look()
 
     def _look_for_slow(self):

@@ -31,15 +31,17 @@ class ServerLoop:
         self.place, self.stood = (), 0.0
         self._caller = self._used = None                # code that calls the loop; what MainThread had of processors
         self._since = self._looked = 0.0
+        self._saw = False                               # the last look was one at its stack
 
     def look(self, used: float | None = None) -> None:
         """`used`: what MainThread's clock of processor time shows, where somebody has just read that."""
         main, now, before = threading.main_thread(), self.clock(), self.place
         used = self.clock_of(main.native_id) if used is None else used
         goes_on = used != self._used or now - self._looked > _SUSPENDED * self.pause
-        if before or not goes_on or self._caller is None or used is None:
+        saw, self._saw = self._saw, bool(before or not goes_on or self._caller is None or used is None)
+        if self._saw:
             self.place = self._outside(main)
-        if goes_on or self.place != before and used is None:
+        if goes_on or self.place != before and (saw or used is None):   # it went on since its clock was read
             self._since = now
         self._used, self._looked = used, now
         self.stood = now - self._since if self.place else 0.0

@@ -78,10 +78,13 @@ class _Moment:
             self.names.setdefault(ident, self._comm(ident))
         from .locks import examine
         self.wants = examine(self.stacks, [ident for ident in self.stacks if self._may_wait(ident)])
+        self.requests = {ident: self._request(ident) for ident in self.slots}
+        self.calls = {ident: _call_is_about(self.kernel, self._task(ident)) for ident in self.stacks}
+        self.busiest = max((load.cpu for load in self.loads.values()), default=0.0)
 
     def observation(self):
         if starving := self._starving():
-            self.loads |= self.of_next_moment(starving)
+            self.loads |= self.of_next_moment(starving)     # what was seen before belongs together, and is kept
         states = [self._state(ident) for ident in self.stacks]
         states += [self._native(task) for task in self._without_python()]
         return Observation(tuple(sorted(states, key=_order)), tuple(self._deadlocks()))
@@ -129,10 +132,7 @@ class _Moment:
     def _gets_little(self, tid):
         task, load = self.tasks.get(tid), self.loads.get(tid)
         return (task and load and activity.is_ready(task, waits_for_interpreter(task))
-                and not is_busy(load.cpu, self._busiest()))
-
-    def _busiest(self):
-        return max((load.cpu for load in self.loads.values()), default=0.0)
+                and not is_busy(load.cpu, self.busiest))
 
     def _state(self, ident):
         task, frames = self._task(ident), frames_of(self.stacks[ident])
@@ -142,7 +142,7 @@ class _Moment:
         load, want = self.loads.get(native_id, UNKNOWN), self.wants.get(ident)
         return ThreadState(
             ident, native_id, name, self._kind(ident, name, code), code, detail, frames, load.cpu, load.seconds,
-            self._request(ident), size, used,
+            self.requests.get(ident), size, used,
             tuple(holder.ident for holder in want.holders) if want and len(want.holders) == 1 else ())
 
     def _native(self, task):
@@ -153,7 +153,7 @@ class _Moment:
     def _load(self, task):
         """What activity.Facts holds of it."""
         load = self.loads.get(task.tid, UNKNOWN) if task else UNKNOWN
-        return load.cpu, self._busiest(), load.turns
+        return load.cpu, self.busiest, load.turns
 
     def _judge(self, ident, task, frames):
         if ident == self.own:
@@ -163,7 +163,7 @@ class _Moment:
         lock, waiting = (phrase, '') if want and want.lock else ('', phrase)
         return activity.judge(activity.Facts(
             frames, task, waits_for_interpreter(task), *self._load(task), lock, waiting,
-            *_call_is_about(self.kernel, task)))
+            *self.calls[ident]))
 
     def _request(self, ident):
         slot = self.slots.get(ident)
