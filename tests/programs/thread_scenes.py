@@ -544,7 +544,7 @@ def main(scene, *wanted):
 
 
 def as_wanted(watch, wanted, said):
-    watch.loads.look()                                        # as the heartbeat does
+    watch.loads.look()                                  # as the heartbeat does
     time.sleep(loads.LEAST_SECONDS)
     observed = watch.observe()
     said.clear()

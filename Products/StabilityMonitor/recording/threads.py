@@ -162,8 +162,7 @@ class _Moment:
         phrase = want.phrase(self.names) if want else ''
         lock, waiting = (phrase, '') if want and want.lock else ('', phrase)
         return activity.judge(activity.Facts(
-            frames, task, waits_for_interpreter(task), *self._load(task), lock, waiting,
-            *self.calls[ident]))
+            frames, task, waits_for_interpreter(task), *self._load(task), lock, waiting, *self.calls[ident]))
 
     def _request(self, ident):
         slot = self.slots.get(ident)
