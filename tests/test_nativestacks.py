@@ -48,7 +48,7 @@ def wardens(parent):
     for folder in Path('/proc').iterdir():
         try:
             if folder.name.isdigit() and int((folder / 'stat').read_text().rpartition(')')[2].split()[1]) == parent:
-                found += [int(folder.name)] if b'nativestacks.py' in (folder / 'cmdline').read_bytes() else []
+                found += [int(folder.name)] if b'warden.py' in (folder / 'cmdline').read_bytes() else []
         except OSError:
             pass
     return found

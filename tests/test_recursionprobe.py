@@ -305,7 +305,7 @@ def test_a_child_whose_server_died_before_it_looked():
 def test_a_child_inherits_no_descriptor(stub, tmp_path):
     file = os.open(tmp_path, os.O_RDONLY)
     os.set_inheritable(file, True)                      # as of a careless C library
-    probe(1 << 20, 1000, executable=stub(f'ls -l /proc/$$/fd > {tmp_path}/seen; pwd >> {tmp_path}/seen; exit 1'))
+    probe(1 << 20, 1000, executable=stub(f'ls -l /proc/$$/fd > {tmp_path}/seen; exit 1'))
     os.close(file)
     seen = (tmp_path / 'seen').read_text()
     found = {int(number): target for number, target in re.findall(r' (\d+) -> (\S+)', seen)}
@@ -314,7 +314,17 @@ def test_a_child_inherits_no_descriptor(stub, tmp_path):
     assert not [target for number, target in found.items() if number > 2 and not target.startswith('pipe:')
                 and 'python-stub' not in target and 'seen' not in target]
     assert str(tmp_path) not in found.values()
-    assert seen.endswith('\n/\n')
+
+
+@linux
+def test_a_child_keeps_no_volume_busy(full_pipe, tmp_path):
+    child = program(1 << 20, 1000, seconds=3600, stdout=full_pipe, cwd=tmp_path)
+    try:
+        until(lambda: ') S ' in Path(f'/proc/{child.pid}/stat').read_text(), 'the child at the full pipe')
+        assert os.readlink(f'/proc/{child.pid}/cwd') == '/'
+    finally:
+        child.kill()
+        child.wait()
 
 
 @linux

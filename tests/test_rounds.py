@@ -139,6 +139,7 @@ def switches(monkeypatch):
             self.guarded, self.check = None, lambda: self.calls.append('check')
             self.guards = lambda threads: threads == self.guarded
             self.disarm = lambda: self.calls.append('disarmed')
+            self.give_way = lambda: None
             self.is_used_up = lambda: self.used_up
             made.append((settings, self))
 

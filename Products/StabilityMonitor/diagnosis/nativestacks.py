@@ -1,8 +1,8 @@
 """Native stacks of a living process: C and Python frames of all threads, taken by pystack or py-spy.
 
 The tool stops the process while it reads: pystack 100 to 240 ms, py-spy 25 to 35 ms, measured with 8 threads.  So it
-is never run by the process itself but by a warden: this very file, run as a program.  It reads what the tool says
-while the other stands still, ends it when its time is over, and sees that the process goes on.
+is never run by the process itself but by a warden, a program of its own.  It reads what the tool says while the other
+stands still, ends it when its time is over, and sees that the process goes on.
 """
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ import importlib.util
 import json
 import os
 import re
-import select
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
 import threading
 import time
 
+from .. import signalmask
+from .childprocess import ChildProcess
+
 #: Seconds and bytes that a tool has; the warden gets some seconds more.
 LONGEST, MOST, _GRACE = 30.0, 2 << 20, 5.0
 _SET_PTRACER = 0x59616d61
+_WARDEN = os.path.join(os.path.dirname(__file__), 'warden.py')
 #: Name and arguments, the better one first.  `--native-all`: also threads that Python does not know.
 _TOOLS = {'pystack': ('remote', 'PID', '--native-all'), 'py-spy': ('dump', '--native', '--pid', 'PID')}
 _MAY = {None: 'root, or the user that the process runs as', '0': 'root, or the user that the process runs as',
@@ -116,7 +117,7 @@ class NativeStacks:
             return False
         self.busy, self.taken, self.began = True, 0.0, time.monotonic()
         try:
-            threading.Thread(target=self._run, name='StabilityMonitor native stacks', daemon=True).start()
+            signalmask.start(threading.Thread(target=self._run, name='StabilityMonitor native stacks', daemon=True))
         except RuntimeError as error:                   # no thread can be had
             self._finish(f'The native stacks were not taken: {error}. Try again later.')
         return True
@@ -143,20 +144,12 @@ class NativeStacks:
     def _ask(self, name, command):
         """(error, whether another tool may be tried)"""
         self._doing = f'{name} reads process {self.pid}'
-        child = subprocess.Popen(
-            [_interpreter(), '-I', '-S', __file__, str(self.pid), str(self.longest), str(self.most), *command],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
-            close_fds=True, start_new_session=True, cwd='/', env=_environment())
-        try:
+        with ChildProcess([_interpreter(), '-I', '-S', _WARDEN, self.pid, self.longest, self.most, *command],
+                          _environment(), listens=True) as child:
             with self._admitted(child.pid):
-                child.stdin.write(b'go\n')
-                answer = _drain(child.stdout.fileno(), time.monotonic() + self.longest + _GRACE)
-        finally:
-            child.stdin.close()                         # a warden that is still there ends the tool
-            child.stdout.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(_GRACE)
-            child.kill()
+                child.write(b'go\n')
+                answer, _ = child.read(time.monotonic() + self.longest + _GRACE)
+            child.end(_GRACE)                           # without standard input, a warden ends its tool
         head, _, said = answer.partition(b'\n')        # nothing: the warden was killed
         self.result = said.decode('utf-8', 'replace')
         return self._judged(name, json.loads(head) if head else {'ended': 'lost', 'code': None})
@@ -200,17 +193,6 @@ def _environment():
     return kept | {'NO_COLOR': '1', 'RUST_BACKTRACE': '0', 'PYTHONIOENCODING': 'utf-8:backslashreplace'}
 
 
-def _drain(descriptor, until):
-    parts, poll = [], select.poll()                     # select() knows no descriptor from 1024 on
-    poll.register(descriptor, select.POLLIN)
-    while poll.poll(max(0.0, until - time.monotonic()) * 1000):
-        part = os.read(descriptor, 1 << 16)
-        if not part:
-            break
-        parts.append(part)
-    return b''.join(parts)
-
-
 _HEADS = (re.compile(r'Traceback for thread (?P<id>\d+)(?: \((?P<name>.*)\))? (?P<status>\[[^]]*\] )?\(most recent'),
           re.compile(r'Thread (?P<id>\d+) \((?P<status>[^)]*)\)(?:: "(?P<name>.*)")?$'))
 _FRAMES = (re.compile(r'\s+\((?P<kind>C|Python)\) File "(?P<file>.*)", line (?P<line>-?\d+), in '
@@ -246,55 +228,3 @@ def _frame(found):
     library = found['library'] or (file if native and not line else '')
     return {'file': '' if file in ('???', library) else file, 'line': line or None, 'native': native,
             'function': found['function'].replace('???', ''), 'library': library}
-
-
-def _guard(pid: int, seconds: float, most: int, command: list[str]) -> None:
-    """The warden: waits for "go", runs `command`, and says a line of JSON {ended, code}, then what `command` said."""
-    parent = os.getppid()
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    if not os.read(0, 3):
-        return
-    stood = _stands_still(pid)
-    try:
-        tool = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                start_new_session=True)
-    except OSError as error:
-        return _say({'ended': 'itself', 'code': 127}, str(error).encode())
-    said, ended = _listen(tool, parent, time.monotonic() + seconds, most)
-    with contextlib.suppress(OSError):
-        os.killpg(tool.pid, signal.SIGKILL)
-    code = tool.wait()
-    with contextlib.suppress(OSError):
-        if not stood and (ended != 'itself' or code or _stands_still(pid)):
-            os.kill(pid, signal.SIGCONT)                # a tool that is killed may leave a SIGSTOP behind
-    _say({'ended': ended, 'code': code}, said)
-
-
-def _listen(tool, parent, until, most):
-    """(what it said, why no more: itself, time, or parent)"""
-    said, open_ends = bytearray(), [0, tool.stdout.fileno()]
-    while True:
-        ready = select.select(open_ends, [], [], 0.05)[0]
-        if 0 in ready or os.getppid() != parent:
-            return said, 'parent'
-        if ready:
-            part = os.read(ready[0], 1 << 16)
-            said += part[:most - len(said)]
-            open_ends = open_ends if part else [0]      # the tool may have closed it, and live
-        elif tool.poll() is not None:
-            return said, 'itself'
-        if time.monotonic() > until:
-            return said, 'time'
-
-
-def _stands_still(pid):
-    return _read(f'/proc/{pid}/stat').rpartition(')')[2].split()[:1] == ['T']
-
-
-def _say(outcome, said):
-    with contextlib.suppress(OSError), open(1, 'wb') as answer:
-        answer.write(json.dumps(outcome).encode() + b'\n' + said)
-
-
-if __name__ == '__main__':
-    _guard(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

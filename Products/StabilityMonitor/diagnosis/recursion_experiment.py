@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from .childprocess import ChildProcess
 from .recursion_program import WAYS
 from .recursionprobe import LARGEST
 from .recursionprobe import ProbeResult
@@ -22,7 +22,7 @@ from .recursionprobe import ProbeResult
 PROGRAM = Path(__file__).with_name('recursion_program.py')
 #: Sizes are tried in these steps, and never beyond the largest.
 STEP = 64 << 10
-_CHILD_SECONDS, _PATIENCE = 15, 0.1
+_CHILD_SECONDS, _ENDING = 15, 5.0
 #: How a child ends that came to the end of its stack, or that Python aborted there.
 _DEATHS = {-getattr(signal, name): name for name in ('SIGSEGV', 'SIGBUS', 'SIGABRT', 'SIGILL') if hasattr(signal, name)}
 
@@ -126,25 +126,17 @@ class _Children:
         command = [self._executable, '-I', '-S', PROGRAM, size, self._limit, seconds + 1, os.getpid(), *names]
         born = time.monotonic()
         try:
-            with subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                  stderr=subprocess.DEVNULL, cwd='/', start_new_session=True) as child:
-                try:
-                    output = self._wait(child, born + seconds)
-                finally:
-                    child.kill()
+            with ChildProcess(command) as child:
+                output, is_all = child.read(born + seconds, is_wanted=lambda: not self._stop.is_set())
+                if is_all:
+                    child.end(_ENDING)                  # by itself: how it ends is what is wanted
         except (OSError, ValueError) as error:
             raise _CannotTell(f'No child could be started: {error}.') from error
-        return output.decode(errors='replace').splitlines() or [''], child.returncode
-
-    def _wait(self, child, end):
-        while time.monotonic() < end:
-            if self._stop.is_set():
-                raise _CannotTell('It was stopped.')
-            try:
-                return child.communicate(timeout=_PATIENCE)[0]
-            except subprocess.TimeoutExpired:
-                continue
-        raise _CannotTell('A child took too long: the machine is too busy, or the recursion limit too high.')
+        if self._stop.is_set():
+            raise _CannotTell('It was stopped.')
+        if not is_all:
+            raise _CannotTell('A child took too long: the machine is too busy, or the recursion limit too high.')
+        return output.decode(errors='replace').splitlines() or [''], child.code
 
 
 def _own_executable():

@@ -13,6 +13,7 @@ import sys
 import threading
 from pathlib import Path
 
+from .. import signalmask
 from ..records import Finding
 from ..records import shallow
 from ..rundirectory import read_json
@@ -74,7 +75,7 @@ class Probe:
         self._thread = threading.Thread(target=self._run, args=(*question, self._stop), daemon=True,
                                         name='StabilityMonitor probe')
         try:
-            self._thread.start()
+            signalmask.start(self._thread)
         except RuntimeError as error:
             self.error = f'The probe could not be started: {error}.'
             return False

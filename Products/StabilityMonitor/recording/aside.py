@@ -2,8 +2,7 @@
 are run in another one, for which nobody waits.
 
 The dead-man switch tells by the processor time of the heartbeat that it fights in vain for the interpreter
-lock; work of its own must not look like that.  The two threads stay: a thread that is being started may
-take a signal that was sent to the process before Python knows the thread, and then the signal leaves no mark.
+lock; work of its own must not look like that.  The two threads stay: to start one takes longer than most errands.
 """
 from __future__ import annotations
 
@@ -12,6 +11,7 @@ import queue
 import threading
 import time
 
+from .. import signalmask
 from . import loglater
 
 #: What is looked at aside never blocks; if it does, who asked goes on without an answer.
@@ -85,5 +85,5 @@ def _worker(name, is_hurried):
         for old in [other for other in _WORKERS if other[0] != key[0]]:
             del _WORKERS[old]                           # of the process that forked this one
         worker = _WORKERS[key] = _Worker(name, is_hurried)
-        worker.start()
+        signalmask.start(worker)
     return worker

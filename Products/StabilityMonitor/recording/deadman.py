@@ -29,6 +29,7 @@ from .. import blackbox
 from ..rundirectory import mark_name
 from .faulthandler_compat import MARK_SIZE
 from .faulthandler_compat import MarkFile
+from .faulthandler_compat import blocked_in_main_thread
 from .faulthandler_compat import foreign_handlers
 
 _CLOCK_MONOTONIC = 1
@@ -36,6 +37,7 @@ _CLOCK_MONOTONIC_COARSE = 6                           # its resolution is a tick
 _SIGEV_THREAD_ID = 4
 #: How often a thread that serves has its turn to write: one in ten is lost, or more where ticks are rare.
 TURNS = 5
+_CANDIDATES = range(signal.SIGRTMIN + 7, signal.SIGRTMAX) if hasattr(signal, 'SIGRTMIN') else range(0)
 
 
 class ThreadIsGone(OSError):
@@ -76,6 +78,12 @@ class _Post:
             self._timers.append(_new_timer(self._clock, self.signal, native_id))
         self.thread = native_id
 
+    def change_signal(self) -> None:
+        """Use another one.  The handler of this one stays: its default action would end the process."""
+        self.disarm()
+        self.signal = _free_signal()
+        self._register()
+
     def check(self) -> None:
         """Other code may have closed the descriptor."""
         if not self.file.is_intact():
@@ -113,12 +121,27 @@ class DeadMan:
         self._apart = 3 * time.clock_getres(_CLOCK_MONOTONIC_COARSE) if apart is None else apart
         self._clock = time.pthread_getcpuclockid(threading.get_ident())
         self._own = _Post(directory / mark_name('deadman'), mode)
-        self._own.guard(threading.get_native_id())
+        self._guard_heartbeat()
         self._posts, self._threads, self._unguarded, self._armed_at, self._ended = {}, {}, {}, 0.0, False
 
     @property
     def file(self) -> MarkFile:
         return self._own.file
+
+    def _guard_heartbeat(self):
+        """The heartbeat takes this one signal, see `signalmask`: it has its handler by now."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {self._own.signal})
+        self._own.guard(threading.get_native_id())
+
+    def give_way(self) -> None:
+        """In the heartbeat, now and then: code of the site may wait with `sigwait` for the signal that we have chosen.
+
+        Such code blocks it in MainThread, and would not get it while the heartbeat takes it.
+        """
+        if self._own.signal in _awaited_signals():
+            signal.pthread_sigmask(signal.SIG_BLOCK, {self._own.signal})
+            self._own.change_signal()
+            self._guard_heartbeat()
 
     def rearm(self) -> None:
         """All is well: the timer of the heartbeat starts anew."""
@@ -208,8 +231,15 @@ def _new_timer(clock, number, native_id):
 
 
 def _free_signal():
-    foreign = foreign_handlers()
-    for number in range(signal.SIGRTMIN + 7, signal.SIGRTMAX):
-        if signal.getsignal(number) is signal.SIG_DFL and number not in foreign:
+    """One that nobody has a handler for, or waits for (see `DeadMan.give_way`)."""
+    taken = foreign_handlers() | _awaited_signals()
+    for number in _CANDIDATES:
+        if signal.getsignal(number) is signal.SIG_DFL and number not in taken:
             return number
     raise OSError('no real-time signal is free')
+
+
+def _awaited_signals():
+    """Candidates that MainThread blocks.  One that blocks them all waits for none: it may just be starting a thread."""
+    blocked = blocked_in_main_thread().intersection(_CANDIDATES)
+    return blocked if len(blocked) < len(_CANDIDATES) else frozenset()

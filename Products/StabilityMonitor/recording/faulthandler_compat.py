@@ -195,13 +195,23 @@ class SignalMarks:
 
 def foreign_handlers(status: Path = Path('/proc/self/status')) -> frozenset[int]:
     """Signals with a handler that Python's `signal` knows nothing of; none where the system does not tell."""
+    return frozenset(number for number in _signal_set('SigCgt', status)
+                     if signal.getsignal(number) in (signal.SIG_DFL, None))
+
+
+def blocked_in_main_thread(status: Path = Path('/proc/self/status')) -> frozenset[int]:
+    """Signals that MainThread blocks: code that waits for one with `sigwait` blocks it in all threads, or should."""
+    return _signal_set('SigBlk', status)                # /proc/self is the first thread, whichever one asks
+
+
+def _signal_set(field, status):
+    """The numbers in a line of /proc/PID/status; empty where the system does not tell."""
     try:
-        _, _, rest = status.read_text(errors='replace').partition('\nSigCgt:')
-        caught = int(rest.split(None, 1)[0], 16)
+        _, _, rest = status.read_text(errors='replace').partition(f'\n{field}:')
+        mask = int(rest.split(None, 1)[0], 16)
     except (OSError, ValueError, IndexError):
         return frozenset()
-    return frozenset(number for number in range(1, signal.NSIG) if caught >> (number - 1) & 1
-                     and signal.getsignal(number) in (signal.SIG_DFL, None))
+    return frozenset(number for number in range(1, signal.NSIG) if mask >> (number - 1) & 1)
 
 
 def _moved_up(low):

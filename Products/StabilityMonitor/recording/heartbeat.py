@@ -36,7 +36,7 @@ class Heartbeat(threading.Thread):
         self.interval = interval
         self.duties, self.rounds, self.inspections = list(duties), list(rounds), list(inspections)
         self.alarms, self.alarmed = list(alarms), False
-        self.beats = 0
+        self.beats, self.is_round_due = 0, False
         self.findings = findings
         self.in_thread, self.before_each = in_thread, _nothing
         self.errands = []
@@ -58,7 +58,8 @@ class Heartbeat(threading.Thread):
     def beat(self) -> None:
         while self.errands:
             in_background(functools.partial(self._run, self.errands.pop(0)))
-        if self.beats % ROUND == 0:
+        if self.beats % ROUND == 0 or self.is_round_due:
+            self.is_round_due = False
             self._fulfil(self.rounds, self.rounds)
             self.inspections[:] = self.inspections[1:] + self.inspections[:1]
             self._fulfil(self.inspections, self.inspections[-1:])

@@ -241,6 +241,8 @@ class LivingRun:
         """Zope is up: note it, and what is loaded by now."""
         if self.recorder:
             self.recorder.stamp('serving', time.time())
+        if self.rounds:
+            self.rounds.heartbeat.is_round_due = True   # code of the site may have changed much since arming
         if self.directory:
             with self.findings.guarded('serving-context', 'The compiled modules of this run are not recorded.'):
                 write_whole(self.directory.path / SERVING, json.dumps({

@@ -9,6 +9,8 @@ import contextlib
 import logging
 import threading
 
+from .. import signalmask
+
 LOGGER = logging.getLogger('StabilityMonitor')
 _MOST = 200
 
@@ -28,7 +30,7 @@ class Messenger:
         self._waiting.append((level, text, args))
         if self._turn.acquire(blocking=False):
             try:
-                threading.Thread(target=self._speak, name='StabilityMonitor log', daemon=True).start()
+                signalmask.start(threading.Thread(target=self._speak, name='StabilityMonitor log', daemon=True))
             except RuntimeError:                        # no more threads, or the interpreter ends: with the next one
                 self._turn.release()
 

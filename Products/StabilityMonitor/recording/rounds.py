@@ -10,6 +10,7 @@ import contextlib
 import threading
 import time
 
+from .. import signalmask
 from ..questions import Inbox
 from ..records import shallow
 from ..values import replace
@@ -71,7 +72,7 @@ class Rounds:
 
     def start(self) -> None:
         begin_aside()
-        self.heartbeat.start()
+        signalmask.start(self.heartbeat)
 
     def _in_thread(self):
         """What belongs to the thread of the heartbeat."""
@@ -92,6 +93,7 @@ class Rounds:
             self._marks.watch('deadman', self.deadman.file)
             self.heartbeat.rounds.insert(0, self._guard_threads)
             self.heartbeat.alarms.insert(0, self._guard_threads)
+            self.heartbeat.rounds.append(self.deadman.give_way)
             self.heartbeat.inspections.append(self.deadman.check)
             self.heartbeat.duties.insert(0, self._rearm)
             self.heartbeat.before_each = self._keep_threads_armed

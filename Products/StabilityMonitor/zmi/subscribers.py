@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 
+from .. import signalmask
 from ..blackbox import PHASES
 from ..recording import arming
 from ..recording import locks  # noqa: F401 (before Zope serves, and not when something hangs)
@@ -109,7 +110,7 @@ def _forked_worker():
         if life.recorder:
             life.serving()
             checksofzope.begin(life)
-        threading.Thread(target=_triage, args=(life,), name='StabilityMonitor triage', daemon=True).start()
+        signalmask.start(threading.Thread(target=_triage, args=(life,), name='StabilityMonitor triage', daemon=True))
         return life.recorder or _Nothing
     except Exception:
         return _Nothing

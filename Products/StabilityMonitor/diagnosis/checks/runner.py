@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from ... import signalmask
 from ...recording.kernelthreads import KernelThreads
 from ...records import Finding
 from ...records import isotime
@@ -163,7 +164,7 @@ class _Asker:
             self._jobs, self._answers = queue.SimpleQueue(), queue.SimpleQueue()
             thread = threading.Thread(target=_work, args=(self._jobs, self._answers), name='StabilityMonitor check',
                                       daemon=True)
-            thread.start()
+            signalmask.start(thread)
             self._thread = thread
 
     def _let_go(self):
@@ -247,7 +248,8 @@ class Background:
             self.progress, self.error = Progress(0.0, ''), ''
             self._idle.clear()
         try:
-            threading.Thread(target=self._run, args=(then,), name='StabilityMonitor checks', daemon=True).start()
+            signalmask.start(threading.Thread(target=self._run, args=(then,), name='StabilityMonitor checks',
+                                              daemon=True))
         except RuntimeError as error:
             self._over(f'The checks could not be started: {error}.')
             return False

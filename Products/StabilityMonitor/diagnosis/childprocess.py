@@ -1,0 +1,119 @@
+"""A child process that owes nothing to the thread that starts it: every signal unblocked, with its default action.
+
+Our threads block every signal (`signalmask`) and a server started with nohup ignores SIGHUP; an ordinary child would
+inherit both.  `subprocess` can change that only with `preexec_fn`, which is not safe where other threads run;
+posix_spawn does it in the kernel's own order, before the program begins.
+"""
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+_DEFAULTS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+#: Seconds between two looks at whether somebody still wants what a child says, and whether it has ended.
+_PAUSE, _LOOK = 0.1, 0.005
+_PIECE = 1 << 16
+
+
+class ChildProcess:
+    """Runs `command`, whose first word is a path.  A context manager: at its end the child is killed and reaped.
+
+    Its standard output is a pipe, and its input, too, where it `listens`; its standard error goes nowhere, no other
+    descriptor is open in it, and it is in a process group of its own.  `code` is its exit status, negative for a signal; None while it lives, 0 where
+    other code has reaped it.  Raises OSError when it cannot be started.
+    """
+
+    def __init__(self, command, environment=None, listens: bool = False):
+        words = list(map(str, command))
+        given, self.stdin = _pipe() if listens else (_above(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)), -1)
+        self.stdout, said = _pipe()
+        self.code = None
+        try:
+            self.pid = os.posix_spawn(
+                words[0], words, os.environ if environment is None else environment, setpgroup=0, setsigmask=(),
+                setsigdef=_DEFAULTS, file_actions=[
+                    (os.POSIX_SPAWN_DUP2, given, 0), (os.POSIX_SPAWN_DUP2, said, 1),
+                    (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+                    *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _open_descriptors() if descriptor > 2)])
+        except BaseException:
+            self._close()
+            raise
+        finally:
+            os.close(given)
+            os.close(said)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.end()
+
+    def write(self, words: bytes) -> None:
+        """Raises OSError when it does not read any more."""
+        os.write(self.stdin, words)
+
+    def read(self, until: float, is_wanted: Callable[[], bool] = lambda: True) -> tuple[bytes, bool]:
+        """(what it says, whether that is all): until it closes its output, `until` (monotonic), or it is not wanted."""
+        parts, poll = [], select.poll()                 # select() knows no descriptor from 1024 on
+        poll.register(self.stdout, select.POLLIN)
+        while is_wanted() and (left := until - time.monotonic()) > 0:
+            if poll.poll(min(left, _PAUSE) * 1000):
+                part = os.read(self.stdout, _PIECE)
+                if not part:
+                    return b''.join(parts), True
+                parts.append(part)
+        return b''.join(parts), False
+
+    def end(self, patience: float = 0.0) -> None:
+        """Close its standard input, give it so many seconds to end by itself, then kill and reap it."""
+        self._close()
+        until = time.monotonic() + patience
+        while not self._has_ended():
+            if time.monotonic() >= until:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGKILL)   # not reaped yet: the pid is still its own
+            time.sleep(_LOOK)
+
+    def _has_ended(self):
+        if self.code is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:                   # other code has waited for it
+                self.code = 0
+            else:
+                self.code = os.waitstatus_to_exitcode(status) if pid else None
+        return self.code is not None
+
+    def _close(self):
+        for descriptor in (self.stdin, self.stdout):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.stdin = self.stdout = -1
+
+
+def _pipe():
+    return [_above(descriptor) for descriptor in os.pipe()]
+
+
+def _above(descriptor):
+    """That descriptor, or another one above the three standard ones, which this process may have closed."""
+    if descriptor > 2:
+        return descriptor
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(descriptor)
+
+
+def _open_descriptors():
+    """On Linux, where a descriptor that is closed meanwhile does no harm in the list of what a child closes."""
+    try:
+        return map(int, os.listdir('/proc/self/fd')) if sys.platform == 'linux' else ()
+    except OSError:
+        return ()
