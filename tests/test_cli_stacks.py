@@ -114,7 +114,7 @@ def test_one_of_several_runs(living, command):
 def test_a_run_that_does_not_live(base, command):
     status, output, errors = command()
     assert (status, output) == (2, '') and errors.startswith('stabilitymonitor: No process lives that leaves its ')
-    dead = base.create(new_name(time.time(), 1), {'identity': identity() | {'start_ticks': 1}})
+    dead = base.create(new_name(time.time(), os.getpid()), {'identity': identity() | {'start_ticks': 1}})
     status, output, errors = command(dead.path.name)
     assert (status, output) == (2, '')
     assert errors == (f'stabilitymonitor: The run {dead.path.name!r} does not live. See with the command "status" '
@@ -163,10 +163,14 @@ def test_a_process_elsewhere_is_not_taken_for_one_here(living, command, monkeypa
 def test_an_asker_waits_for_some_beats(base, tmp_path, monkeypatch):
     samples = [recording().samples[0]._replace(monotonic=at) for at in (10.0, 20.0, 30.0)]
     (tmp_path / 'blackbox.sbr').write_bytes(b'')
-    monkeypatch.setattr(clistacks, 'read', lambda data: recording(samples=tuple(samples)))
+    monkeypatch.setattr(clistacks, 'load', lambda path: recording(samples=tuple(samples)))
     assert clistacks.patience(tmp_path) == 30.0
-    monkeypatch.setattr(clistacks, 'read', lambda data: recording(samples=tuple(samples[:1])))
-    assert clistacks.patience(tmp_path) == clistacks.patience(tmp_path / 'nowhere') == 5.0
+    monkeypatch.setattr(clistacks, 'load', lambda path: recording(samples=tuple(samples[:1])))
+    assert clistacks.patience(tmp_path) == 5.0
+
+
+def test_an_asker_waits_for_some_seconds_where_there_is_no_black_box(tmp_path):
+    assert clistacks.patience(tmp_path) == 5.0
 
 
 # -- who holds the GIL -------------------------------------------------------------------------------------

@@ -233,8 +233,8 @@ def cgroup(tmp_path, run):
     folder.mkdir()
     (folder / 'memory.oom_control').write_text('oom_kill_disable 0\nunder_oom 0\noom_kill 2\n')
     status = folder.stat()
-    run.change(cgroup={'directory': str(folder), 'device': status.st_dev, 'inode': status.st_ino,
-                       'counter_file': str(folder / 'memory.oom_control')})
+    run.change(cgroup={'version': 1, 'directory': str(folder), 'device': status.st_dev, 'inode': status.st_ino,
+                       'counter_file': '/dev/zero'})
     run.box(lambda recorder: recorder.sample(sample(cgroup_kills=1, host_kills=2)))
     return folder
 
@@ -245,7 +245,8 @@ def test_counters_rose(run, world, cgroup):
 
 
 def test_counters_of_version_2(run, world, cgroup):
-    (cgroup / 'memory.oom_control').write_text('low 0\noom 1\noom_kill 1\noom_group_kill 0\n')
+    run.change(cgroup=json.loads((run.path / 'context.json').read_text())['cgroup'] | {'version': 2})
+    (cgroup / 'memory.events').write_text('low 0\noom 1\noom_kill 1\noom_group_kill 0\n')
     assert collect(run, world).cgroup_kills == 0
 
 

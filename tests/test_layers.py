@@ -22,7 +22,7 @@ STOREYS = [
     {'rundirectory', 'blackboxreader', 'options'},
     {'blackbox', 'runrecord'},
     {'records', 'errors', 'interfaces'},
-    {'values'},
+    {'values', 'eventlog'},
     {'signalmask', 'plaintext', 'regularfiles'},
 ]
 # Neighbours of one storey that may know each other; `recording` and `postmortem` never do.

@@ -26,7 +26,7 @@ from Products.StabilityMonitor.rundirectory import identity
 from Products.StabilityMonitor.rundirectory import process_is_there
 
 PROGRAM = Path(__file__).parent / 'programs' / 'runs.py'
-NAME = '20261123T074501Z-17-beef'
+NAME = f'20261123T074501Z-{os.getpid()}-beef'
 linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs /proc')
 #: An identity of this boot whose process is certainly gone.
 GONE = identity() | {'pid': os.getpid(), 'start_ticks': 1}
@@ -152,7 +152,7 @@ class TestCreating:
     def test_waiting_lists_runs_oldest_first_and_nothing_else(self, base):
         assert base.waiting() == []
         base.prepare()
-        for name in ('20261123T074502Z-1-beef', NAME, '.new-20261123T074501Z-17-beef', 'lost+found', '.DS_Store'):
+        for name in ('20261123T074502Z-1-beef', NAME, f'.new-{NAME}', 'lost+found', '.DS_Store'):
             (base.runs / name).mkdir()
         assert base.waiting() == [NAME, '20261123T074502Z-1-beef']
 
@@ -466,7 +466,7 @@ class TestIdentity:
         assert mine['boot_id'] == '' and mine['start_ticks'] == 0
         assert process_is_there(mine, tmp_path) is True
         assert process_is_there(mine | {'pid': child.pid}, tmp_path) is False
-        assert process_is_there(mine | {'pid': 'x'}, tmp_path) is False
+        assert process_is_there(mine | {'pid': 'x'}, tmp_path) is None
         assert process_is_there(mine | {'host': 'elsewhere'}, tmp_path) is None
 
     @linux

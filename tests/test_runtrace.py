@@ -106,7 +106,7 @@ def test_nothing_of_a_request_is_lost_on_the_way(base, living, tmp_path):
 
 def test_the_request_that_crashed_is_named(base):
     run = DeadRun(base.path).box(serve)
-    ident = next(iter(runtrace.read((run.path / BLACKBOX).read_bytes()).threads))
+    ident = next(iter(runtrace.load(run.path / BLACKBOX).threads))
     run.marked('faults', b'Fatal Python error: Segmentation fault\n\nCurrent thread 0x%016x (most recent call '
                          b'first):\n  File "/x.py", line 1 in f\n' % ident)
     in_flight, end = trace(base, run.name)[-2:]

@@ -4,12 +4,12 @@ Zope imports this package: it arms, and judges the dead runs it finds.  Zope cal
 is hung in.  Imported anywhere else than inside a configured Zope it does nothing at all.
 """
 import contextlib
-import logging
 import os
 import sys
 
+from .eventlog import LOGGER
+
 __version__ = '1.0.dev0'
-_LOGGER = logging.getLogger('StabilityMonitor')
 
 
 def initialize(context):
@@ -18,7 +18,7 @@ def initialize(context):
         from .zmi import hanging
         hanging.hang()
     except Exception:
-        _LOGGER.exception('The tab of the stability monitor is missing.')
+        LOGGER.exception('The tab of the stability monitor is missing.')
 
 
 def _arm():
@@ -49,4 +49,4 @@ if _inside_configured_zope():
     try:
         _arm()
     except Exception:                                   # nothing of ours may keep a site from starting
-        _LOGGER.exception('The stability monitor is off: arming failed.')
+        LOGGER.exception('The stability monitor is off: arming failed.')

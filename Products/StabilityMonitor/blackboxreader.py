@@ -1,11 +1,14 @@
 """Reads a black box: bytes in, values out.  Whatever the bytes are, it raises UnreadableRecord or nothing.
 
+`load` reads one from a file, and no more of it than the box itself says that it has.
+
 The layout is told by `blackbox`.
 """
 from __future__ import annotations
 
 import codecs
 import struct
+from pathlib import Path
 
 from . import blackbox as box
 from .errors import UnreadableRecord
@@ -14,6 +17,7 @@ from .records import LogLine
 from .records import Note
 from .records import Request
 from .records import Sample
+from .regularfiles import open_regular
 from .values import Value
 from .values import replace
 
@@ -34,6 +38,17 @@ class Recording(Value):
     @property
     def last_sample(self) -> Sample | None:
         return self.samples[-1] if self.samples else None
+
+
+#: No release writes a larger one (bytes).
+LARGEST = 16 << 20
+
+
+def load(path: Path) -> Recording:
+    """What the black box in a file tells.  Raises UnreadableRecord, FileNotFoundError, or another OSError."""
+    with open(open_regular(path), 'rb', buffering=0) as file:
+        header = file.read(box.HEADER_SIZE)
+        return read(header + file.read(_parts(header, _order(header))[-1].end - len(header)))
 
 
 def read(data: bytes) -> Recording:
@@ -72,13 +87,21 @@ def _order(data):
 
 
 def _checked_parts(data, order):
+    parts = _parts(data, order)
+    if parts[-1].end > len(data):
+        raise UnreadableRecord('The black box is cut short.')
+    return parts
+
+
+def _parts(data, order):
+    """As its header tells of them."""
     sizes = struct.unpack_from(order + box.SIZES_FORMAT, data, box.SIZES_AT)
     if any(not 0 < count <= 1 << 16 for count in sizes[::2]) or any(
             not least <= size <= 1 << 16 for size, least in zip(sizes[1::2], box.LAYOUT[1::2], strict=True)):
         raise UnreadableRecord('The black box has impossible sizes.')
     parts = box.parts_of(sizes)
-    if parts[-1].end > len(data):
-        raise UnreadableRecord('The black box is cut short.')
+    if parts[-1].end > LARGEST:
+        raise UnreadableRecord(f'The black box has impossible sizes: more than {LARGEST} bytes.')
     return parts
 
 

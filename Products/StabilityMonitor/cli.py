@@ -18,6 +18,7 @@ from .diagnosis.statistics import of_instance
 from .errors import NoDirectory
 from .errors import NoSuchRun
 from .errors import StabilityError
+from .plaintext import clean
 from .postmortem.archive import Archive
 from .postmortem.triage import triage
 from .records import Instance
@@ -25,7 +26,6 @@ from .records import duration
 from .records import isotime
 from .reporting import runtrace
 from .reporting.renderers import FORMATS
-from .reporting.renderers import clean
 from .reporting.renderers import history_lines
 from .reporting.renderers import render
 from .reporting.renderers import run_lines
@@ -33,8 +33,8 @@ from .reporting.report import build
 from .reporting.tracetext import as_text
 from .rundirectory import CONTEXT
 from .rundirectory import Base
+from .rundirectory import is_alive
 from .rundirectory import name_facts
-from .rundirectory import process_is_there
 from .rundirectory import read_json
 
 WELL, WRONG, UNUSABLE = 0, 1, 2
@@ -75,7 +75,7 @@ def _living(base):
     living, waiting = [], []
     for name in base.waiting():
         context = read_json(base.runs / name / CONTEXT)
-        alive = process_is_there(context.get('identity') or {})
+        alive = is_alive(base.runs / name)
         living.append((name, context)) if alive or alive is None else waiting.append(name)
     return living, waiting
 
@@ -128,7 +128,7 @@ def judge(base, options) -> int:
     for record in done:
         print(clean(f'{record.run}: {record.summary} [{record.verdict}, {record.confidence}]'))
     for name, error in failed:
-        print(f'{name} could not be archived: {error}. Run this as the user that Zope runs as.', file=sys.stderr)
+        print(clean(f'{name} could not be archived: {error}. Run this as the user that Zope runs as.'), file=sys.stderr)
     if not done and not failed:
         print('There was nothing to judge.')
     return UNUSABLE if failed else WRONG if any(r.is_incident for r in done) else WELL
@@ -198,11 +198,11 @@ def main(argv=None) -> int:
     try:
         return _COMMANDS[options.command](_base(options), options)
     except StabilityError as error:
-        print(f'stabilitymonitor: {error}', file=sys.stderr)
+        print(clean(f'stabilitymonitor: {error}'), file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return WELL
     except OSError as error:
-        print(f'stabilitymonitor: {error}. Run it as the user that Zope runs as.', file=sys.stderr)
+        print(clean(f'stabilitymonitor: {error}. Run it as the user that Zope runs as.'), file=sys.stderr)
         return UNUSABLE

@@ -4,11 +4,9 @@ Exit status 1 where a warning or worse is not hushed, for whoever watches the si
 """
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 from . import questions
@@ -19,6 +17,8 @@ from .diagnosis.hushed import Hushed
 from .diagnosis.known_check import KnownIssues
 from .diagnosis.recursion_experiment import probe
 from .errors import NoAnswer
+from .plaintext import clean
+from .plaintext import json_text
 from .postmortem.archive import Archive
 from .recording import threadstacks
 from .records import Finding
@@ -27,10 +27,11 @@ from .records import clocktime
 from .records import finding_from
 from .records import from_isotime
 from .records import isotime
-from .reporting.renderers import clean
+from .reporting import outside
 from .reporting.renderers import finding_lines
 from .rundirectory import BLACKBOX
 from .rundirectory import CONTEXT
+from .rundirectory import is_alive
 from .rundirectory import name_facts
 from .rundirectory import read_json
 from .values import replace
@@ -55,7 +56,7 @@ def show(base, living, waiting, options) -> int:
     if options.probe:
         parts.append(_probed(*_newest(base, servers, waiting)))
     if options.as_json:
-        print(json.dumps({'generated': isotime(time.time()), 'subjects': parts}, indent=1))
+        print(json_text({'generated': isotime(time.time()), 'subjects': parts}, indent=1))
     else:
         for line in _lines(parts, options.everything):
             print(clean(line))
@@ -188,25 +189,49 @@ def _last_servers(base, waiting):
 # -- the recursion probe ---------------------------------------------------------------------------------
 
 def _newest(base, servers, waiting):
-    """(executable, stack size, recursion limit) of a run that lives, else of the last one, else of this process."""
+    """(context, executable, stack size, recursion limit) of a run that lives, else of the last one, else of this one.
+
+    `executable` is '' for the Python of this command: no other one is run but that of a living process.
+    """
     paths = [base.runs / name for name, _ in servers] or _last_servers(base, waiting)
     context = read_json(paths[0] / CONTEXT) if paths else {}
     stack, limit = context.get('thread_stack') or threadstacks.default_stack(), context.get('recursion_limit')
-    executable = str(context.get('executable') or '')
-    usable = executable != sys.executable and Path(executable).name.startswith('python') and os.access(executable,
-                                                                                                       os.X_OK)
     size = stack[0] if isinstance(stack, list | tuple) and stack and isinstance(stack[0], int) else 0
-    return executable if usable else '', size, limit if isinstance(limit, int) else 0
+    executable = _python_of(paths[0]) if servers else ''
+    return context, executable, size, limit if isinstance(limit, int) else 0
 
 
-def _probed(executable, stack_size, limit):
+def _python_of(path):
+    """The Python that the process of a living run executes; '' where it is ours, none, or that of another user.
+
+    What the context says is not asked: whoever can write there could name any program.
+    """
+    pid = name_facts(path.name)[1]
+    program = outside.executable(pid)
+    is_python = os.path.basename(program).startswith('python') and os.access(program, os.X_OK)
+    if not is_python or program == os.path.realpath(sys.executable):
+        return ''
+    return program if outside.users(pid) == {os.geteuid()} and is_alive(path) else ''
+
+
+def _probed(context, executable, stack_size, limit):
     result = probe(stack_size, limit, on_progress=_progress, executable=executable)
     print(file=sys.stderr)
     finding = recursionprobe.finding(result)
     if result.error:
         finding = replace(finding, severity='warning')  # somebody has asked, and gets no answer
-    return _part(f'The recursion probe with {executable or sys.executable}', [finding], when=isotime(time.time()),
-                 took=result.took)
+    python = executable or sys.executable
+    return _part(f'The recursion probe with {python}', [finding, *_other_python(context, python)],
+                 when=isotime(time.time()), took=result.took)
+
+
+def _other_python(context, python):
+    """That the site may run another Python than the one that was tried."""
+    of_site = context.get('executable')
+    if isinstance(of_site, str) and of_site and os.path.realpath(of_site) != os.path.realpath(python):
+        yield Finding('recursion-probe-python', 'info', f'The site runs another Python: {of_site}.',
+                      'Only the Python of this command is tried, or that of a living process of the same user.',
+                      'Run this with the Python of the site, as its user.')
 
 
 def _progress(share, words):

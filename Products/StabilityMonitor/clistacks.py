@@ -9,18 +9,19 @@ import sys
 from pathlib import Path
 
 from . import questions
-from .blackboxreader import read
+from .blackboxreader import load
 from .diagnosis import nativestacks
 from .errors import NoAnswer
 from .errors import NoSuchRun
 from .errors import UnreadableRecord
+from .plaintext import clean
 from .reporting import outside
 from .reporting import outsidetext
 from .reporting import threadtext
-from .reporting.renderers import clean
 from .reporting.stacksdocument import is_well
 from .reporting.stacksdocument import tidy
 from .rundirectory import BLACKBOX
+from .rundirectory import is_alive
 from .rundirectory import name_facts
 
 WELL, WRONG, UNUSABLE = 0, 1, 2
@@ -56,7 +57,7 @@ def _show(path: Path, context, native):
         _print(outsidetext.lines(view, subject, error.args[0], nativestacks.command_lines(pid, executable),
                                  nativestacks.what_is_needed(pid)))
         status = WRONG
-    return max(status, _native(pid)) if native else status
+    return max(status, _native(path, pid)) if native else status
 
 
 def _asked(path):
@@ -67,12 +68,16 @@ def _asked(path):
     return tidy(answer)
 
 
-def _native(pid):
+def _native(path, pid):
     """Native stacks, taken by a tool; the progress goes to standard error."""
+    if not is_alive(path):                              # the tool stops the process that it looks at
+        print(f'stabilitymonitor: No native stacks are taken: whether process {pid} is the one of the run {path.name} '
+              'cannot be told from here. Run this on the host, and in the container, of that Zope.', file=sys.stderr)
+        return UNUSABLE
     taking = nativestacks.NativeStacks(pid)
     if taking.start():
         while not taking.wait(1.0):
-            print(f'stabilitymonitor: {taking.progress}', file=sys.stderr)
+            print(clean(f'stabilitymonitor: {taking.progress}'), file=sys.stderr)
     if taking.result:
         _print(['', f'Native stacks of process {pid}:', *taking.result.splitlines()])
     if taking.error:
@@ -83,7 +88,7 @@ def _native(pid):
 def patience(path: Path) -> float:
     """For how long an answer is waited for: some beats of the heartbeat, as its samples tell."""
     try:
-        samples = read((path / BLACKBOX).read_bytes()).samples[-2:]
+        samples = load(path / BLACKBOX).samples[-2:]
     except (OSError, UnreadableRecord):
         return _LEAST_PATIENCE
     pause = samples[-1].monotonic - samples[0].monotonic if len(samples) == 2 else 0.0

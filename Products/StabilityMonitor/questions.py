@@ -18,12 +18,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .errors import NoAnswer
+from .regularfiles import NotARegularFile
+from .regularfiles import open_regular
 from .rundirectory import preallocate
 from .rundirectory import read_json
 from .rundirectory import write_whole
 
 FOLDER, BELL = 'questions', 'bell'
 _BELL_SIZE = 8
+#: Bytes of an answer that are read at most.
+ANSWER_MOST = 16 << 20
 _QUESTION = re.compile(r'([0-9a-f]{16}-([a-z]{1,20}))\.ask')
 _MOST_AT_ONCE, _STALE = 20, 60.0
 
@@ -40,8 +44,8 @@ def ask(run: Path, subject: str, patience: float = 5.0, pause: float = 0.05) -> 
         _ring(run / BELL)
         until = time.monotonic() + patience
         while time.monotonic() < until:
-            if answer.exists():
-                return read_json(answer)
+            if os.path.lexists(answer):
+                return read_json(answer, ANSWER_MOST)
             time.sleep(pause)
         raise NoAnswer(f'The process has not answered within {patience:g} s.')
     finally:
@@ -51,8 +55,9 @@ def ask(run: Path, subject: str, patience: float = 5.0, pause: float = 0.05) -> 
 
 def _ring(bell):
     """A run of an older release has none, and looks at the folder at each beat."""
-    with contextlib.suppress(FileNotFoundError), open(bell, 'r+b') as file:
-        file.write(os.urandom(_BELL_SIZE))
+    with contextlib.suppress(FileNotFoundError, NotARegularFile):
+        with open(open_regular(bell, os.O_RDWR), 'r+b') as file:
+            file.write(os.urandom(_BELL_SIZE))
 
 
 class Inbox:

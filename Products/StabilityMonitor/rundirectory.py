@@ -22,6 +22,10 @@ from datetime import UTC
 from datetime import datetime
 from pathlib import Path
 
+from .regularfiles import NotARegularFile
+from .regularfiles import open_regular
+from .regularfiles import read_whole
+
 try:
     import fcntl
     import grp
@@ -31,6 +35,8 @@ except ImportError:                                     # Windows: no lock, iden
 BLACKBOX, CONTEXT, SERVING, INSTALLED, FAULTS, LOCK, CLAIM = (
     'blackbox.sbr', 'context.json', 'serving.json', 'installed.json', 'faults.mark', 'lock', 'claim')
 INCIDENT, SUMMARY = 'incident.json', 'summary.json'
+#: Bytes that are read of such files at most: what is larger was not written by this product.
+CONTEXT_MOST, INCIDENT_MOST = 4 << 20, 16 << 20
 RUN_NAME = re.compile(r'\d{8}T\d{6}Z-\d+-[0-9a-f]{4}')
 
 #: A run without a usable lock, of another host, is taken for dead when nothing was written for so long (seconds).
@@ -67,10 +73,10 @@ def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
         beside.unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> dict:
-    """The object in a JSON file; an empty one for whatever cannot be read as such."""
+def read_json(path: Path, most: int = CONTEXT_MOST) -> dict:
+    """The object in a JSON file of at most `most` bytes; an empty one for whatever cannot be read as such."""
     try:
-        document = json.loads(path.read_text(encoding='utf-8', errors='replace'))
+        document = json.loads(read_whole(path, most).decode('utf-8', 'replace'))
     except (OSError, ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
@@ -122,26 +128,41 @@ def start_ticks(pid: int, proc: Path = Path('/proc')) -> int:
 
 def process_is_there(known: dict, proc: Path = Path('/proc')) -> bool | None:
     """Does the process of this identity, read from any file, still exist?  None: this system cannot tell."""
-    known, here = known if isinstance(known, dict) else {}, identity(proc=proc)
+    known, here = known if isinstance(known, dict) and _is_pid(known.get('pid')) else {}, identity(proc=proc)
     if not known.get('boot_id') or not here['boot_id'] or not known.get('start_ticks'):
         return _pid_exists(known) if known.get('host') == here['host'] else None
     if known['boot_id'] != here['boot_id']:
         return False if known.get('host') == here['host'] else None
     if known.get('pid_namespace') != here['pid_namespace']:
         return None
-    return start_ticks(known.get('pid', 0), proc) == known['start_ticks']
+    return start_ticks(known['pid'], proc) == known['start_ticks']
+
+
+def _is_pid(value):
+    """A number that can be in a path below /proc, and that does not stand for a group of processes."""
+    return type(value) is int and 0 < value < 1 << 31
 
 
 def _pid_exists(known):
-    if os.name != 'posix':
+    if os.name != 'posix' or not known:
         return None
     try:
-        os.kill(int(known['pid']), 0)
+        os.kill(known['pid'], 0)
     except PermissionError:
         return True
-    except (OSError, KeyError, ValueError, TypeError, OverflowError):
+    except OSError:
         return False
     return True
+
+
+def is_alive(path: Path, proc: Path = Path('/proc')) -> bool | None:
+    """Does the process of the run in that directory still exist?  None: nobody can tell, as for a damaged context.
+
+    A context that names another process than the run's name does is damaged.
+    """
+    known = read_json(path / CONTEXT).get('identity')
+    is_of_run = isinstance(known, dict) and known.get('pid') == int(path.name.split('-')[1])
+    return process_is_there(known if is_of_run else {}, proc)
 
 
 def _line(path):
@@ -209,15 +230,16 @@ class Base:
     def claim(self, name: str) -> RunDirectory | None:
         """The directory of a dead run, ours alone now; None if it lives or another process was first."""
         path = self.runs / name
-        context = read_json(path / CONTEXT)
-        if process_is_there(context.get('identity')):
+        if is_alive(path):
             return None
         try:
-            descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, 'O_CLOEXEC', 0), self.file_mode)
+            descriptor = open_regular(path / LOCK, os.O_RDWR | os.O_CREAT, self.file_mode)
+            claimed = RunDirectory(path, (descriptor, _flock(descriptor)))
+        except NotARegularFile:                         # damaged: as on a volume without locks
+            claimed = RunDirectory(path, (-1, None))
         except OSError:
             return None
-        claimed = RunDirectory(path, (descriptor, _flock(descriptor)))
-        if _is_ours(claimed, context):
+        if _is_ours(claimed, read_json(path / CONTEXT)):
             return claimed
         claimed.abandon()
         return None
@@ -264,20 +286,20 @@ def _flock(descriptor):
 
 def _is_ours(claimed, context):
     try:
-        if not os.path.samestat(os.fstat(claimed.descriptor), os.stat(claimed.path / LOCK)):
+        if claimed.descriptor >= 0 and not os.path.samestat(os.fstat(claimed.descriptor), os.stat(claimed.path / LOCK)):
             return False
     except OSError:                                     # archived by another process meanwhile
         return False
     if claimed.locked and context.get('locked', True):
         return True
-    if claimed.locked is False or not _is_silent(claimed.path, context):
+    if claimed.locked is False or not _is_silent(claimed.path):
         return False
     return bool(claimed.locked) or _claim_by_file(claimed.path)
 
 
-def _is_silent(path, context):
+def _is_silent(path):
     """Without a lock to go by: is the process known to be gone, or has it been silent for long?"""
-    there = process_is_there(context.get('identity'))
+    there = is_alive(path)
     if there is not None:
         return not there
     try:

@@ -25,8 +25,8 @@ class ChildProcess:
     """Runs `command`, whose first word is a path.  A context manager: at its end the child is killed and reaped.
 
     Its standard output is a pipe, and its input, too, where it `listens`; its standard error goes nowhere, no other
-    descriptor is open in it, and it is in a process group of its own.  `code` is its exit status, negative for a signal; None while it lives, 0 where
-    other code has reaped it.  Raises OSError when it cannot be started.
+    descriptor is open in it, and it is in a process group of its own.  `code` is its exit status, negative for a
+    signal; None while it lives, 0 where other code has reaped it.  Raises OSError when it cannot be started.
     """
 
     def __init__(self, command, environment=None, listens: bool = False):

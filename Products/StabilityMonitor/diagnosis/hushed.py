@@ -20,6 +20,8 @@ from ..errors import StabilityError
 from ..records import Finding
 from ..records import isotime
 from ..records import shallow
+from ..regularfiles import open_regular
+from ..regularfiles import read_whole
 from ..rundirectory import write_whole
 from ..values import Value
 
@@ -99,8 +101,7 @@ class Hushed:
     def rows(self) -> tuple[list[Hush], Finding | None]:
         """All hushes in the file, of others and expired ones too, and what is wrong with the file."""
         try:
-            with self.path.open('rb') as file:
-                rows = json.loads(file.read(_MOST_BYTES))['hushed']
+            rows = json.loads(read_whole(self.path, _MOST_BYTES))['hushed']
         except FileNotFoundError:
             return [], None
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -145,8 +146,7 @@ class Hushed:
         if fcntl is None:
             yield
             return
-        descriptor = os.open(self.path.with_name(f'{FILE}.lock'), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC,
-                             self._file_mode)
+        descriptor = open_regular(self.path.with_name(f'{FILE}.lock'), os.O_CREAT | os.O_RDWR, self._file_mode)
         try:
             _lock(descriptor)
             yield

@@ -5,13 +5,10 @@ which a process does without where the answer is remembered (`remembered`).
 """
 from __future__ import annotations
 
-import logging
-
+from ..eventlog import LOGGER
 from ..values import Value
 from . import known_issues
 from . import known_system
-
-_LOGGER = logging.getLogger('StabilityMonitor')
 
 
 class Known(Value):
@@ -39,5 +36,5 @@ def of_incident(record, directory) -> tuple[dict, ...]:
         rules = known_issues.in_force(directory).rules
         return tuple(known_issues.match_incident(rules, record, known_system.here())) or record.known_issues
     except Exception:                                   # a record is of foreign origin
-        _LOGGER.warning('Known issues of the run %s could not be looked up.', record.run, exc_info=True)
+        LOGGER.warning('Known issues of the run %s could not be looked up.', record.run, exc_info=True)
         return record.known_issues

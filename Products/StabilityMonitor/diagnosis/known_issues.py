@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import re
-import stat
 import zlib
 from datetime import UTC
 from datetime import date
@@ -16,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..records import Finding
+from ..regularfiles import read_start
 from ..values import Value
 from .known_conditions import hold
 from .known_rules import EFFECTS
@@ -109,10 +109,7 @@ def _bytes(source, reader):
     if not isinstance(source, Path):
         return source.encode('utf-8', 'surrogatepass') if isinstance(source, str) else bytes(source)
     try:
-        if not stat.S_ISREG(source.stat().st_mode):
-            raise OSError('it is not a regular file')
-        with source.open('rb') as file:
-            return file.read(FILE_LIMIT + 1)
+        return read_start(source, FILE_LIMIT + 1, follow=source == SHIPPED)
     except FileNotFoundError:
         return b''
     except (OSError, ValueError) as error:

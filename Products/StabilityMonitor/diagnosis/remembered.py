@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 from pathlib import Path
 
 from zope.interface import implementer
 
+from ..eventlog import LOGGER
 from ..records import Finding
 from ..records import finding_from
 from ..records import shallow
@@ -26,7 +26,6 @@ FILE = 'compared.json'
 #: Answers of each check that are kept, the newest: instances that share a data directory may differ, and what is
 #: loaded soon after a start is not yet all.
 _MOST = 8
-_LOGGER = logging.getLogger('StabilityMonitor')
 
 
 def remembering(checks, life) -> tuple:
@@ -53,7 +52,7 @@ class Remembered(Check):
         try:
             return stamps.digest(self.looks_at(site))
         except Exception:                               # then it is asked, as if nothing was ever kept
-            _LOGGER.warning('What the check %s looks at is not known.', self.id, exc_info=True)
+            LOGGER.warning('What the check %s looks at is not known.', self.id, exc_info=True)
             return ''
 
     def _kept(self, file, mark):

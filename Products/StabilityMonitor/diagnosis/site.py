@@ -24,6 +24,7 @@ from ..recording import runcontext
 from ..recording import threadstacks
 from ..recording.faulthandler_compat import FaultLog
 from ..records import Sample
+from ..regularfiles import open_regular
 from ..values import Value
 from ..values import fresh
 
@@ -135,7 +136,7 @@ def _samples(recorder):
 def text(path: Path, most: int = 1 << 20) -> str:
     """The beginning of a file, `most` bytes at the longest; '' where it cannot be read."""
     try:
-        with path.open('rb') as file:
+        with open(open_regular(path, follow=True), 'rb') as file:
             pieces = iter(lambda: file.read(_PIECE), b'')
             return b''.join(islice(pieces, -(-most // _PIECE)))[:most].decode('utf-8', 'replace')
     except (OSError, ValueError):

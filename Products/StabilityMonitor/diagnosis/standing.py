@@ -9,11 +9,11 @@ after its end.
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ..eventlog import LOGGER
 from ..recording import threadstacks
 from ..records import Finding
 from ..records import Instance
@@ -36,7 +36,6 @@ LAST_WORD, PROBE = 'checks.json', 'recursion-probe.json'
 FRESH = 10.0
 #: And those of a living run are renewed when they are so old: who may only read has but its last word.
 RENEWED = 3600.0
-_LOGGER = logging.getLogger('StabilityMonitor')
 _WORST_FIRST = {severity: number for number, severity in enumerate(reversed(Finding.SEVERITIES))}
 
 
@@ -137,7 +136,7 @@ class Standing:
             try:
                 self._known = known(self.life.path, self.life.started is not None)
             except Exception:                           # what the checks found is shown without
-                _LOGGER.warning('Known issues could not be looked up.', exc_info=True)
+                LOGGER.warning('Known issues could not be looked up.', exc_info=True)
         return self._known
 
     def _site(self):

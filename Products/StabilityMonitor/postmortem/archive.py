@@ -15,14 +15,21 @@ from pathlib import Path
 
 from zope.interface import implementer
 
+from ..blackboxreader import LARGEST
 from ..errors import NoSuchRun
 from ..interfaces import IArchive
 from ..questions import BELL
 from ..questions import FOLDER as QUESTIONS
 from ..records import Instance
 from ..records import from_isotime
+from ..regularfiles import NotARegularFile
+from ..regularfiles import TooLarge
+from ..regularfiles import open_regular
+from ..regularfiles import read_tail
+from ..regularfiles import read_whole
 from ..rundirectory import BLACKBOX
 from ..rundirectory import INCIDENT
+from ..rundirectory import INCIDENT_MOST
 from ..rundirectory import RUN_NAME
 from ..rundirectory import SUMMARY
 from ..rundirectory import Base
@@ -32,6 +39,7 @@ from ..rundirectory import write_whole
 from ..runrecord import RunRecord
 
 _CLEAN_SCRIPTS = 'clean-scripts'
+_MARK_TAIL = 1 << 20                                    # bytes, more than was preallocated of any mark
 #: What has been read: {archive: {run: record}}.
 _KNOWN: dict[Path, dict[str, RunRecord]] = {}
 
@@ -102,7 +110,7 @@ class Archive:
             return
         write_whole(path / INCIDENT, json.dumps(record.to_json()), self.base.file_mode)
         write_whole(path / SUMMARY, json.dumps(record.summary_json()), self.base.file_mode)
-        archived = path.rename(self.path / record.run)
+        archived = path.rename(self.path / path.name)
         with contextlib.suppress(OSError):              # a full disk: it stays as large as it was
             _slim(archived)
 
@@ -132,14 +140,16 @@ class Archive:
 
 
 def _from_file(path):
+    """The record in that file; None where there is none, or that of another run than the one of the folder."""
     try:
-        return RunRecord.from_json(read_json(path))
+        found = RunRecord.from_json(read_json(path, INCIDENT_MOST))
     except (ValueError, TypeError):
         return None
+    return found if found.run == path.parent.name else None
 
 
 def _lost(name):
-    """A record that cannot be read any more still counts as a run."""
+    """A record that is damaged still counts as a run."""
     return RunRecord(run=name, pid=int(name.split('-')[1]), summary='The archived record of this run cannot be read.')
 
 
@@ -163,22 +173,38 @@ def _slim(path):
     """Keep the evidence in little room: no empty marks, no preallocated tails, the black box compressed."""
     shutil.rmtree(path / QUESTIONS, ignore_errors=True)
     (path / BELL).unlink(missing_ok=True)
-    for mark in filter(Path.is_file, path.glob('*.mark')):
-        written = len(mark.read_bytes().rstrip(b'\0'))
+    for mark in path.glob('*.mark'):
+        _cut_off_tail(mark)
+    _compress(path / BLACKBOX)
+
+
+def _cut_off_tail(mark):
+    """Take the NULs away that were preallocated and not written to; all of a file that has nothing else."""
+    try:
+        descriptor = open_regular(mark, os.O_RDWR)
+    except NotARegularFile:
+        return
+    try:
+        tail = read_tail(descriptor, _MARK_TAIL)
+        written = os.fstat(descriptor).st_size - len(tail) + len(tail.rstrip(b'\0'))
         if written:
-            os.truncate(mark, written)
+            os.ftruncate(descriptor, written)
         else:
             mark.unlink()
-    if (path / BLACKBOX).is_file():
-        _compress(path / BLACKBOX)
+    finally:
+        os.close(descriptor)
 
 
 def _compress(box):
     packed = box.with_name(f'{box.name}.gz')
     try:
-        descriptor = os.open(packed, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, box.stat().st_mode & 0o777)
+        content, mode = read_whole(box, LARGEST), box.stat().st_mode & 0o777
+    except (FileNotFoundError, NotARegularFile, TooLarge):
+        return
+    try:
+        descriptor = os.open(packed, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, mode)
         with open(descriptor, 'wb') as raw, gzip.GzipFile(fileobj=raw, mode='wb', compresslevel=1) as file:
-            file.write(box.read_bytes())
+            file.write(content)
     except OSError:
         packed.unlink(missing_ok=True)
         raise
@@ -187,7 +213,7 @@ def _compress(box):
 
 def _size(path):
     with contextlib.suppress(OSError):
-        return sum(entry.stat().st_blocks * 512 for entry in os.scandir(path))
+        return sum(entry.stat(follow_symlinks=False).st_blocks * 512 for entry in os.scandir(path))
     return 0
 
 

@@ -11,8 +11,11 @@ from pathlib import Path
 
 from .. import blackbox
 from ..blackboxreader import Recording
-from ..blackboxreader import read
+from ..blackboxreader import load
 from ..errors import UnreadableRecord
+from ..regularfiles import open_regular
+from ..regularfiles import read_start
+from ..regularfiles import read_tail
 from ..rundirectory import BLACKBOX
 from ..rundirectory import CONTEXT
 from ..rundirectory import INSTALLED
@@ -24,7 +27,10 @@ from ..values import Value
 from ..values import fresh
 from . import faultlog
 
-_TAIL = 512 << 10
+#: Bytes that are read at the end of standard error and of a mark, and at the beginning of the kernel's files.
+_TAIL, _MARK_TAIL, _KERNEL_FILE = 512 << 10, 1 << 20, 1 << 20
+#: The kernel's counter of OOM kills in the directory of a memory cgroup, by the version of cgroups.
+_COUNTERS = {1: 'memory.oom_control', 2: 'memory.events'}
 _SIGNALS = tuple(name for name in blackbox.MARKS if name.startswith('SIG'))
 
 
@@ -123,7 +129,7 @@ def collect(path: Path, world: World) -> Traces:
 def _recording(path):
     """The black box and what is wrong with it; (None, '') where there never was one."""
     try:
-        return read((path / BLACKBOX).read_bytes()), ''
+        return load(path / BLACKBOX), ''
     except FileNotFoundError:
         return None, ''
     except (UnreadableRecord, OSError) as error:
@@ -132,15 +138,17 @@ def _recording(path):
 
 def _mark(path, name, recording):
     """The part of a mark file that was not survived; None if there is none."""
-    file = path / mark_name(name)
     survived = recording.survived[name] if recording else 0
     try:
-        data = file.read_bytes()
-        if not data[survived:].strip(b'\0'):
-            return None
-        return Mark(file.stat().st_mtime, faultlog.parse(data, min(survived, len(data))))
+        with open(open_regular(path / mark_name(name)), 'rb') as file:
+            status = os.fstat(file.fileno())
+            data = read_tail(file.fileno(), _MARK_TAIL)
     except OSError:
         return None
+    survived = min(max(0, survived - max(0, status.st_size - _MARK_TAIL)), len(data))
+    if not data[survived:].strip(b'\0'):
+        return None
+    return Mark(status.st_mtime, faultlog.parse(data, survived))
 
 
 def _stuck(path, recording):
@@ -161,15 +169,14 @@ def _stderr_tail(context, sizes):
     if output.get('kind') != 'file':
         return None
     try:
-        with open(output['path'], 'rb') as file:
+        with open(open_regular(output['path']), 'rb') as file:
             status = os.fstat(file.fileno())
             if (status.st_dev, status.st_ino) != (output['device'], output['inode']):
                 return None
             start = max([_number(output.get('size')), *sizes[-3:-2]])
             if status.st_size < max([start, *sizes[-1:]]):
                 return None                             # it was cut meanwhile, as logrotate's copytruncate does
-            file.seek(max(start, status.st_size - _TAIL))
-            return file.read(_TAIL)
+            return read_tail(file.fileno(), _TAIL, start)
     except (OSError, KeyError, TypeError, ValueError):
         return None
 
@@ -183,16 +190,17 @@ def _kills(context, recording, world, same_boot):
     cgroup = host = None
     if same_boot:
         if last and last.cgroup_kills >= 0 and _is_same_group(group):
-            cgroup = _rise(_counter(Path(group['counter_file'])), last.cgroup_kills)
+            cgroup = _rise(_counter(Path(group['directory'], _COUNTERS[group['version']])), last.cgroup_kills)
         before = last.host_kills if last else _number(context.get('host_kills', -1))
         host = _rise(_counter(world.proc / 'vmstat'), before)
     return cgroup, host
 
 
 def _is_same_group(group):
+    """Only then does the counter of the run's context mean anything; its path is made of the directory."""
     try:
         status = os.stat(group['directory'])
-        return (status.st_dev, status.st_ino) == (group['device'], group['inode'])
+        return (status.st_dev, status.st_ino) == (group['device'], group['inode']) and group['version'] in _COUNTERS
     except (OSError, KeyError, TypeError):
         return False
 
@@ -259,7 +267,7 @@ def _number(value):
 
 def _text(path):
     try:
-        return path.read_text(errors='replace')
+        return read_start(path, _KERNEL_FILE).decode('utf-8', 'replace')
     except OSError:
         return ''
 

@@ -7,18 +7,17 @@ from __future__ import annotations
 import logging
 import os
 
+from ..eventlog import LOGGER
 from ..records import Instance
 from ..records import duration
 from ..records import isotime
 from ..rundirectory import CONTEXT
 from ..rundirectory import Base
+from ..rundirectory import is_alive
 from ..rundirectory import name_facts
-from ..rundirectory import process_is_there
 from ..rundirectory import read_json
 from ..runrecord import RunRecord
 from .archive import Archive
-
-LOGGER = logging.getLogger('StabilityMonitor')
 
 
 def triage(base: Base, own: str = '', world=None, on_error=None) -> list[RunRecord]:
@@ -48,7 +47,7 @@ def _is_out_of_reach(path):
     """Would it be ours to judge, but for its permissions?  Another process may have archived it meanwhile."""
     if os.access(path, os.W_OK | os.X_OK) or not os.path.exists(path):
         return False
-    return not process_is_there(read_json(path / CONTEXT).get('identity') or {})
+    return not is_alive(path)
 
 
 def examine(path, world=None) -> RunRecord:
@@ -61,13 +60,21 @@ def examine(path, world=None) -> RunRecord:
         return incident.record(traces, verdict.judge(traces))
     except Exception as error:
         LOGGER.warning('The run %s could not be judged.', path.name, exc_info=True)
-        started, pid = name_facts(path.name)
+        started, pid = _named(path.name)
         known = read_json(path / CONTEXT).get('instance')
         known = known if isinstance(known, dict) else {}
         return RunRecord(
             run=path.name, pid=pid, started=isotime(started), ended=isotime(started),
             instance=Instance(*(str(known.get(key) or '') for key in ('host', 'client_home', 'listen'))),
             summary=f'The record of this run is damaged: {type(error).__name__}: {error}.')
+
+
+def _named(run):
+    """(start, pid) as in the run's name, which may be shaped like one but be of no such day: 0.0 then."""
+    try:
+        return name_facts(run)
+    except ValueError:
+        return 0.0, int(run.split('-')[1])
 
 
 def at_start(life) -> None:

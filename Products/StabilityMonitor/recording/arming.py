@@ -6,11 +6,11 @@ its own (`arm_forked_worker`).
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import sys
 import time
 
+from ..eventlog import LOGGER
 from ..options import load
 from .livingrun import LivingRun
 
@@ -97,5 +97,5 @@ def _quietly(action):
         if STATE.life is not None:
             action(STATE.life)
     except Exception:
-        logging.getLogger('StabilityMonitor').warning('The end of this run is not recorded.', exc_info=True)
+        LOGGER.warning('The end of this run is not recorded.', exc_info=True)
 

@@ -17,6 +17,8 @@ import weakref
 from pathlib import Path
 
 from .. import blackbox
+from ..regularfiles import open_regular
+from ..regularfiles import read_tail
 from ..rundirectory import mark_name
 from ..rundirectory import preallocate
 
@@ -82,10 +84,11 @@ class MarkFile:
 
     def reopen(self) -> None:
         """After other code closed our descriptor: the same file again, at its end."""
-        self.descriptor = _moved_up(os.open(self.path, os.O_RDWR | getattr(os, 'O_CLOEXEC', 0)))
+        self.descriptor = _moved_up(open_regular(self.path, os.O_RDWR))
         self.identity = _inode(self.descriptor)
-        written = self.path.read_bytes().rstrip(b'\0')
-        os.lseek(self.descriptor, len(written), os.SEEK_SET)
+        tail = read_tail(self.descriptor, FAULT_LOG_SIZE)
+        end = os.fstat(self.descriptor).st_size - len(tail) + len(tail.rstrip(b'\0'))
+        os.lseek(self.descriptor, end, os.SEEK_SET)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

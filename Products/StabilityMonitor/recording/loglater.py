@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import logging
 import threading
 
 from .. import signalmask
+from ..eventlog import LOGGER
 
-LOGGER = logging.getLogger('StabilityMonitor')
 _MOST = 200
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from ..postmortem import evidence
 from ..postmortem.evidence import Traces
+from ..recording import procfiles
 from ..recording.activity import LOCKED
 from ..recording.activity import STREAMS
 from ..recording.kernelthreads import KernelThreads
 from ..recording.kernelthreads import Task
 from ..records import Request
-from ..rundirectory import process_is_there
+from ..rundirectory import is_alive
 from ..values import Value
 
 #: A thread that waits for the GIL wakes up some 200 times a second (`recording.activity`).
@@ -79,7 +80,7 @@ _TELLS = (lambda seen: seen.runs,
 def look(path: Path, context: dict, pid: int, proc: Path = Path('/proc'), pause: float = 0.3) -> View:
     """All that is to be had of the run in directory `path`; takes `pause` seconds.  Raises OSError without rights."""
     traces = evidence.collect(path, evidence.World(proc=proc))
-    there = process_is_there(context.get('identity') or {}, proc)
+    there = is_alive(path, proc)
     threads = _threads(KernelThreads(proc, pid=pid), traces.recording, pause) if there else ()
     return View(pid, time.time(), there, threads, traces)
 
@@ -90,6 +91,13 @@ def executable(pid: int, proc: Path = Path('/proc')) -> str:
         return os.readlink(proc / str(pid) / 'exe')
     except OSError:
         return ''
+
+
+def users(pid: int, proc: Path = Path('/proc')) -> set[int]:
+    """The user ids of a process (real, effective, saved, of files); empty where they are not told."""
+    status = procfiles.read(str(proc / str(pid) / 'status')).decode('ascii', 'replace')
+    line = next((line for line in status.splitlines() if line.startswith('Uid:')), '')
+    return set(map(int, line.split()[1:]))
 
 
 def _threads(kernel, recording, pause):

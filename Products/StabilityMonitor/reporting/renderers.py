@@ -1,10 +1,11 @@
 """A report as bytes: text for people, JSON for programs.  Formatters yield lines, `render` joins them."""
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from ..errors import UnknownFormat
+from ..plaintext import clean
+from ..plaintext import json_text
 from ..records import duration
 from .stacksdocument import room_words
 
@@ -22,14 +23,14 @@ def render(report: dict, format: str) -> tuple[str, str, bytes]:
 
 def as_json(report: dict) -> bytes:
     """A line for each key and for each item of its list; `indent` would be pretty, and twenty times slower."""
-    keys = ',\n'.join(f'{json.dumps(key)}: {_json(value)}' for key, value in report.items())
+    keys = ',\n'.join(f'{json_text(key)}: {_json(value)}' for key, value in report.items())
     return f'{{\n{keys}\n}}\n'.encode('utf-8', 'backslashreplace')
 
 
 def _json(value):
     if isinstance(value, list | tuple) and value:
-        return '[\n ' + ',\n '.join(json.dumps(item, ensure_ascii=False) for item in value) + '\n]'
-    return json.dumps(value, ensure_ascii=False)
+        return '[\n ' + ',\n '.join(map(json_text, value)) + '\n]'
+    return json_text(value)
 
 
 def as_text(report: dict) -> bytes:
@@ -92,11 +93,6 @@ def history_lines(history) -> Iterator[str]:
     for run in history:
         yield clean(f'{run["started"] or "?":24}  {run["verdict"]:20} {run["signal"] or "":8} '
                     f'up {duration(run["uptime_seconds"]):18} {run["role"]:6} {run["run"]}')
-
-
-def clean(text: str) -> str:
-    """Text of foreign origin, safe for a terminal: control characters escaped."""
-    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(text))
 
 
 def _title(report):

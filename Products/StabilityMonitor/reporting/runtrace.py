@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 from ..blackboxreader import Recording
-from ..blackboxreader import read
+from ..blackboxreader import load
 from ..errors import NoSuchRun
 from ..errors import StabilityError
 from ..postmortem.archive import Archive
@@ -20,8 +20,8 @@ from ..rundirectory import BLACKBOX
 from ..rundirectory import CONTEXT
 from ..rundirectory import RUN_NAME
 from ..rundirectory import Base
+from ..rundirectory import is_alive
 from ..rundirectory import name_facts
-from ..rundirectory import process_is_there
 from ..rundirectory import read_json
 from ..runrecord import RunRecord
 from .tracetext import trace_lines
@@ -41,7 +41,7 @@ def trace(base: Base, run: str, clock=time.time) -> Iterator[str]:
     if not _may_live(path):
         return of_record(examine(path))
     try:
-        recording = read((path / BLACKBOX).read_bytes())
+        recording = load(path / BLACKBOX)
     except FileNotFoundError:
         raise NoBlackBox(f'The run {run} has no black box on disk.') from None
     return of_recording(recording, clock(), name_facts(run)[0], run)
@@ -102,4 +102,4 @@ def _number(value):
 
 
 def _may_live(path):
-    return process_is_there(read_json(path / CONTEXT).get('identity')) is not False
+    return is_alive(path) is not False

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..plaintext import clean
 from ..records import clocktime
-from .renderers import clean
 from .stacksdocument import age
 from .stacksdocument import is_lasting
 from .stacksdocument import ordered

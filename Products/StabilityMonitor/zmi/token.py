@@ -18,6 +18,7 @@ from Acquisition import aq_parent
 from zExceptions import Forbidden
 
 from ..errors import WrongProcess
+from ..regularfiles import read_whole
 from ..rundirectory import RUN_NAME
 
 KEY_FILE, KEY_SIZE = 'token.key', 32
@@ -30,9 +31,9 @@ def key(directory: Path, mode: int = 0o600) -> bytes:
     """The key of a data directory, made when there is none yet: the first process that makes it wins."""
     file = directory / KEY_FILE
     with contextlib.suppress(OSError):
-        if not file.exists():
+        if not os.path.lexists(file):
             _make(file, mode)
-        found = file.read_bytes()
+        found = read_whole(file, KEY_SIZE)
         if len(found) == KEY_SIZE:
             return found
     return _own_key

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import os
 import queue
 import sys
@@ -18,6 +17,7 @@ import time
 from collections.abc import Callable
 
 from ... import signalmask
+from ...eventlog import LOGGER
 from ...recording.kernelthreads import KernelThreads
 from ...records import Finding
 from ...records import isotime
@@ -26,7 +26,6 @@ from ...values import Value
 
 #: Seconds without any movement after which a check hangs, and seconds in all after which it is not waited for.
 TIME_LIMIT, LONGEST = 1.0, 10.0
-_LOGGER = logging.getLogger('StabilityMonitor')
 _ORDER = {severity: number for number, severity in enumerate(reversed(Finding.SEVERITIES))}
 
 
@@ -200,7 +199,7 @@ def _look(check, site):
         found = check.look(site)
         return [found] if isinstance(found, Finding) else list(found)
     except BaseException as error:                      # in a thread of our own: nobody else would hear of it
-        _LOGGER.warning('The check %s has failed.', check.id, exc_info=True)
+        LOGGER.warning('The check %s has failed.', check.id, exc_info=True)
         return [_failed(check, error)]
 
 
@@ -265,7 +264,7 @@ class Background:
             self.results = run(self._make_site, self._checks, self._time_limit, self._note)
         except BaseException as problem:                # in a thread of our own: nobody else would hear of it
             error = f'The checks could not be run: {type(problem).__name__}: {problem}.'
-            _LOGGER.warning(error, exc_info=True)
+            LOGGER.warning(error, exc_info=True)
         finally:
             self._over(error)
         then()

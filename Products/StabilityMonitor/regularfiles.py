@@ -1,0 +1,64 @@
+"""Opens files that somebody else may have put there, so that no reader waits for ever or runs out of memory.
+
+Only regular files are opened: never a FIFO, which waits for a writer, a device such as /dev/zero, which never ends, or
+a link in the last component of the path, which leads to either.  No more is read than the caller says.
+"""
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+#: Without O_NONBLOCK the open itself waits at a FIFO.  A terminal that is opened must not become ours (O_NOCTTY).
+_FLAGS = sum(getattr(os, name, 0) for name in ('O_CLOEXEC', 'O_NOCTTY', 'O_NOFOLLOW', 'O_NONBLOCK'))
+
+
+class NotARegularFile(OSError):
+    """There is something else in the place of a file."""
+
+    def __init__(self, path):
+        super().__init__(errno.EINVAL, 'It is not a regular file', str(path))
+
+
+class TooLarge(OSError):
+    """A file is larger than anything that was ever written there."""
+
+    def __init__(self, path, most: int):
+        super().__init__(errno.EFBIG, f'It is larger than {most} bytes', str(path))
+
+
+def open_regular(path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o600, follow: bool = False) -> int:
+    """A descriptor of that regular file.  Raises NotARegularFile, also for a link unless it `follow`s; else OSError."""
+    try:
+        descriptor = os.open(path, flags | (_FLAGS & ~getattr(os, 'O_NOFOLLOW', 0) if follow else _FLAGS), mode)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):     # a link; a socket, or a FIFO to write to
+            raise NotARegularFile(path) from None
+        raise
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise NotARegularFile(path)
+
+
+def read_whole(path: Path | str, most: int) -> bytes:
+    """All of a file.  Raises TooLarge where it has more than `most` bytes, and as `open_regular`."""
+    with open(open_regular(path), 'rb') as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise TooLarge(path, most)
+        return file.read(size)
+
+
+def read_start(path: Path | str, most: int, follow: bool = False) -> bytes:
+    """Its first `most` bytes, or what there is of them.  Raises as `open_regular`."""
+    with open(open_regular(path, follow=follow), 'rb') as file:
+        return file.read(most)
+
+
+def read_tail(descriptor: int, most: int, start: int = 0) -> bytes:
+    """The last `most` bytes of an open file, as large as it is now, but nothing before `start`."""
+    size = os.fstat(descriptor).st_size
+    start = max(start, size - most)
+    return os.pread(descriptor, max(0, size - start), start)
