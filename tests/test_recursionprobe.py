@@ -17,6 +17,7 @@ from programs.handshake import until
 from Products.StabilityMonitor import options
 from Products.StabilityMonitor.diagnosis import recursion_experiment
 from Products.StabilityMonitor.diagnosis import recursionprobe
+from Products.StabilityMonitor.diagnosis.childprocess import python_command
 from Products.StabilityMonitor.diagnosis.recursion_experiment import LARGEST
 from Products.StabilityMonitor.diagnosis.recursion_experiment import PROGRAM
 from Products.StabilityMonitor.diagnosis.recursion_experiment import STEP
@@ -44,7 +45,7 @@ def said(child):
 
 @pytest.fixture
 def stub(tmp_path):
-    """An executable that is no Python: `stub(script)`; its $4 is the size of the stack that is asked for."""
+    """An executable that is no Python: `stub(script)`; its $5 is the size of the stack that is asked for."""
     def make(script):
         path = tmp_path / 'python-stub'
         path.write_text(f'#!/bin/sh\n{script}\n')
@@ -184,7 +185,7 @@ def test_a_size_that_is_not_known():
 
 def test_the_lost_status_of_a_death(stub):
     """Other code has reaped the child: the last word tells what happened."""
-    script = 'echo "python 1"; echo "way map"; [ $4 -lt 262144 ] || echo survived; exit 0'
+    script = 'echo "python 1"; echo "way map"; [ $5 -lt 262144 ] || echo survived; exit 0'
     result = probe(8 << 20, 1000, executable=stub(script))
     assert (result.survives, result.smallest, result.ways, result.signal) == (True, 262144, ('map',), '')
 
@@ -318,7 +319,8 @@ def test_a_child_inherits_no_descriptor(stub, tmp_path):
 
 @linux
 def test_a_child_keeps_no_volume_busy(full_pipe, tmp_path):
-    child = program(1 << 20, 1000, seconds=3600, stdout=full_pipe, cwd=tmp_path)
+    command = python_command(sys.executable, PROGRAM, 1 << 20, 1000, 3600, os.getpid())
+    child = subprocess.Popen(list(map(str, command)), stdout=full_pipe, cwd=tmp_path)
     try:
         until(lambda: ') S ' in Path(f'/proc/{child.pid}/stat').read_text(), 'the child at the full pipe')
         assert os.readlink(f'/proc/{child.pid}/cwd') == '/'
@@ -387,7 +389,7 @@ def test_an_import_does_nothing():
 
 # -- in the background, and kept --------------------------------------------------------------------------
 
-THRESHOLD = 'echo "python 1"; echo "way map"; [ $4 -lt 1000000 ] || echo survived'
+THRESHOLD = 'echo "python 1"; echo "way map"; [ $5 -lt 1000000 ] || echo survived'
 
 
 def finished(probe):

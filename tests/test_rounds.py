@@ -33,7 +33,7 @@ from Products.StabilityMonitor.records import ThreadState
 @pytest.fixture
 def life(tmp_path, monkeypatch):
     """What Rounds sees of a LivingRun.  The dead-man switch has tests of its own, with processes that may die."""
-    def on_another_system(*args):
+    def on_another_system(*args, **more):
         raise AttributeError('timer_create')
     monkeypatch.setattr(rounds_module, 'DeadMan', on_another_system)
     monkeypatch.setattr(loglater, 'LOGGER', logging.Logger('of a test'))
@@ -133,7 +133,7 @@ def switches(monkeypatch):
     class Switch:
         file = SimpleNamespace(position=0, length=0)
 
-        def __init__(self, *settings):
+        def __init__(self, *settings, avoided):
             self.calls, self.used_up = [], False
             self.rearm = lambda: self.calls.append('own')
             self.guarded, self.check = None, lambda: self.calls.append('check')

@@ -75,7 +75,7 @@ class TestNames:
 
     def test_a_name_tells_start_and_pid(self):
         name = rundirectory.new_name(1795419901.7, 17)
-        assert rundirectory.RUN_NAME.fullmatch(name) and name.startswith('20261123T074501Z-17-')
+        assert rundirectory.is_run_name(name) and name.startswith('20261123T074501Z-17-')
         assert rundirectory.name_facts(name) == (1795419901.0, 17)
 
     def test_names_of_one_second_and_pid_differ(self):

@@ -33,7 +33,7 @@ from .reporting.report import build
 from .reporting.tracetext import as_text
 from .rundirectory import CONTEXT
 from .rundirectory import Base
-from .rundirectory import is_alive
+from .rundirectory import may_live
 from .rundirectory import name_facts
 from .rundirectory import read_json
 
@@ -75,8 +75,7 @@ def _living(base):
     living, waiting = [], []
     for name in base.waiting():
         context = read_json(base.runs / name / CONTEXT)
-        alive = is_alive(base.runs / name)
-        living.append((name, context)) if alive or alive is None else waiting.append(name)
+        living.append((name, context)) if may_live(base.runs / name) else waiting.append(name)
     return living, waiting
 
 

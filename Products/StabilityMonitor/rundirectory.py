@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import time
 from datetime import UTC
 from datetime import datetime
@@ -37,7 +38,7 @@ BLACKBOX, CONTEXT, SERVING, INSTALLED, FAULTS, LOCK, CLAIM = (
 INCIDENT, SUMMARY = 'incident.json', 'summary.json'
 #: Bytes that are read of such files at most: what is larger was not written by this product.
 CONTEXT_MOST, INCIDENT_MOST = 4 << 20, 16 << 20
-RUN_NAME = re.compile(r'\d{8}T\d{6}Z-\d+-[0-9a-f]{4}')
+RUN_NAME = re.compile(r'\d{8}T\d{6}Z-\d{1,10}-[0-9a-f]{4}', re.ASCII)
 
 #: A run without a usable lock, of another host, is taken for dead when nothing was written for so long (seconds).
 SILENCE = 900
@@ -51,6 +52,14 @@ def mark_name(mark: str) -> str:
 def new_name(now: float, pid: int) -> str:
     """The name of a run: `<UTC start as 20261123T074501Z>-<pid>-<4 hex>`."""
     return f'{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{pid}-{os.urandom(2).hex()}'
+
+
+def is_run_name(name: str) -> bool:
+    """Whether `new_name` may have made it: a RUN_NAME of a day that there is."""
+    try:
+        return bool(RUN_NAME.fullmatch(name) and name_facts(name))
+    except ValueError:
+        return False
 
 
 def name_facts(name: str) -> tuple[float, int]:
@@ -80,6 +89,15 @@ def read_json(path: Path, most: int = CONTEXT_MOST) -> dict:
     except (OSError, ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def remove(path: Path) -> None:
+    """Remove a folder with all that is in it, or whatever is in its place: `shutil.rmtree` would wait at a FIFO."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISDIR(path.lstat().st_mode):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 def preallocate(path: Path, size: int, mode: int = 0o600) -> int:
@@ -165,6 +183,27 @@ def is_alive(path: Path, proc: Path = Path('/proc')) -> bool | None:
     return process_is_there(known if is_of_run else {}, proc)
 
 
+def may_live(path: Path) -> bool:
+    """Whether the run in that directory lives as far as anybody can tell, who may also be in another container.
+
+    Where its context does not tell, its lock does.  That is tried for a moment: not for a process that claims runs.
+    """
+    there = is_alive(path)
+    if there is not None or fcntl is None:
+        return there is not False
+    try:
+        descriptor = open_regular(path / LOCK)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:                                     # somebody has it, or there are no locks on this volume
+        return True
+    finally:
+        os.close(descriptor)
+    return not read_json(path / CONTEXT).get('locked', True)
+
+
 def _line(path):
     with contextlib.suppress(OSError):
         return path.read_text(errors='replace').strip()
@@ -207,8 +246,9 @@ class Base:
 
     def waiting(self) -> list[str]:
         """Names of all runs that live or wait for triage, oldest first."""
-        with contextlib.suppress(OSError):
-            return sorted(name for name in os.listdir(self.runs) if RUN_NAME.fullmatch(name))
+        with contextlib.suppress(OSError), os.scandir(self.runs) as entries:
+            return sorted(entry.name for entry in entries
+                          if is_run_name(entry.name) and entry.is_dir(follow_symlinks=False))
         return []
 
     def create(self, name: str, context: dict) -> RunDirectory:
@@ -223,7 +263,7 @@ class Base:
         except BaseException:
             if run:
                 run.abandon()
-            shutil.rmtree(new, ignore_errors=True)
+            remove(new)
             raise
         return run
 
@@ -250,7 +290,7 @@ class Base:
             known = read_json(folder / CONTEXT).get('identity')
             with contextlib.suppress(OSError):
                 if time.time() - folder.stat().st_mtime > 60 and not process_is_there(known):
-                    shutil.rmtree(folder)
+                    remove(folder)
 
 
 class RunDirectory:

@@ -19,6 +19,12 @@ _DEFAULTS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 #: Seconds between two looks at whether somebody still wants what a child says, and whether it has ended.
 _PAUSE, _LOOK = 0.1, 0.005
 _PIECE = 1 << 16
+_START = os.path.join(os.path.dirname(__file__), 'childstart.py')
+
+
+def python_command(interpreter: str, program, *words) -> list:
+    """The command that runs one of our own programs in Python with nothing but the standard library."""
+    return [interpreter, '-I', '-S', _START, program, *words]
 
 
 class ChildProcess:

@@ -19,6 +19,7 @@ import time
 
 from .. import signalmask
 from .childprocess import ChildProcess
+from .childprocess import python_command
 
 #: Seconds and bytes that a tool has; the warden gets some seconds more.
 LONGEST, MOST, _GRACE = 30.0, 2 << 20, 5.0
@@ -144,8 +145,8 @@ class NativeStacks:
     def _ask(self, name, command):
         """(error, whether another tool may be tried)"""
         self._doing = f'{name} reads process {self.pid}'
-        with ChildProcess([_interpreter(), '-I', '-S', _WARDEN, self.pid, self.longest, self.most, *command],
-                          _environment(), listens=True) as child:
+        guarded = python_command(_interpreter(), _WARDEN, self.pid, self.longest, self.most, *command)
+        with ChildProcess(guarded, _environment(), listens=True) as child:
             with self._admitted(child.pid):
                 child.write(b'go\n')
                 answer, _ = child.read(time.monotonic() + self.longest + _GRACE)

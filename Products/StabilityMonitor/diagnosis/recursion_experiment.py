@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .childprocess import ChildProcess
+from .childprocess import python_command
 from .recursion_program import WAYS
 from .recursionprobe import LARGEST
 from .recursionprobe import ProbeResult
@@ -123,7 +124,7 @@ class _Children:
 
     def _live(self, size, seconds, names):
         """(the lines it said, its exit status), reaped.  Raises _CannotTell when time is up or nobody asks any more."""
-        command = [self._executable, '-I', '-S', PROGRAM, size, self._limit, seconds + 1, os.getpid(), *names]
+        command = python_command(self._executable, PROGRAM, size, self._limit, seconds + 1, os.getpid(), *names)
         born = time.monotonic()
         try:
             with ChildProcess(command) as child:

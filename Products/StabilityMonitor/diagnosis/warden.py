@@ -1,9 +1,9 @@
 """The warden: runs a tool that reads the stacks of another process, listens to it, and ends it in time.
 
-    python -I -S warden.py PID SECONDS MOST COMMAND ...
+    warden.py PID SECONDS MOST COMMAND ...
 
-Started by `nativestacks`; imports the standard library only.  It waits for "go" on its standard input, runs COMMAND,
-and answers with a line of JSON {ended, code}, then at most MOST bytes of what COMMAND said.
+Started by `nativestacks` through `childstart`; imports the standard library only.  It waits for "go" on its standard
+input, runs COMMAND, and answers with a line of JSON {ended, code}, then at most MOST bytes of what COMMAND said.
 """
 import contextlib
 import json
@@ -17,7 +17,6 @@ import time
 
 def _guard(pid: int, seconds: float, most: int, command: list[str]) -> None:
     parent = os.getppid()
-    os.chdir('/')
     if not os.read(0, 3):
         return
     stood = _stands_still(pid)

@@ -9,7 +9,6 @@ import contextlib
 import gzip
 import json
 import os
-import shutil
 import time
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from ..rundirectory import SUMMARY
 from ..rundirectory import Base
 from ..rundirectory import name_facts
 from ..rundirectory import read_json
+from ..rundirectory import remove
 from ..rundirectory import write_whole
 from ..runrecord import RunRecord
 
@@ -108,6 +108,8 @@ class Archive:
         if record.role == 'script' and record.verdict == 'stopped':
             self._count_script(path)
             return
+        for name in (INCIDENT, SUMMARY):
+            _clear_the_way(path / name)
         write_whole(path / INCIDENT, json.dumps(record.to_json()), self.base.file_mode)
         write_whole(path / SUMMARY, json.dumps(record.summary_json()), self.base.file_mode)
         archived = path.rename(self.path / path.name)
@@ -115,7 +117,8 @@ class Archive:
             _slim(archived)
 
     def _count_script(self, path):
-        descriptor = os.open(self.path / _CLEAN_SCRIPTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, self.base.file_mode)
+        descriptor = open_regular(self.path / _CLEAN_SCRIPTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT,
+                                  self.base.file_mode)
         try:
             os.write(descriptor, b'.')
         finally:
@@ -169,10 +172,16 @@ def _named_start(name):
         return 0.0
 
 
+def _clear_the_way(file):
+    """A folder in the place of a file, which would not be replaced, is kept under another name."""
+    if file.is_dir() and not file.is_symlink():
+        file.rename(file.with_name(f'{file.name}.{os.urandom(2).hex()}'))
+
+
 def _slim(path):
     """Keep the evidence in little room: no empty marks, no preallocated tails, the black box compressed."""
-    shutil.rmtree(path / QUESTIONS, ignore_errors=True)
-    (path / BELL).unlink(missing_ok=True)
+    remove(path / QUESTIONS)
+    remove(path / BELL)
     for mark in path.glob('*.mark'):
         _cut_off_tail(mark)
     _compress(path / BLACKBOX)
@@ -196,17 +205,18 @@ def _cut_off_tail(mark):
 
 
 def _compress(box):
-    packed = box.with_name(f'{box.name}.gz')
+    packed, beside = box.with_name(f'{box.name}.gz'), box.with_name(f'.{box.name}.gz.{os.urandom(2).hex()}')
     try:
         content, mode = read_whole(box, LARGEST), box.stat().st_mode & 0o777
     except (FileNotFoundError, NotARegularFile, TooLarge):
         return
     try:
-        descriptor = os.open(packed, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, mode)
+        descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
         with open(descriptor, 'wb') as raw, gzip.GzipFile(fileobj=raw, mode='wb', compresslevel=1) as file:
             file.write(content)
+        beside.replace(packed)
     except OSError:
-        packed.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
     box.unlink()
 
@@ -222,4 +232,4 @@ def _remove(path):
     gone = path.with_name(f'.gone-{path.name}-{os.getpid()}')
     with contextlib.suppress(OSError):
         path.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        remove(gone)

@@ -60,8 +60,9 @@ class _TimerSetting(ctypes.Structure):
 class _Post:
     """A file that one thread at a time writes its stack into, the signal for that, and as many timers as turns."""
 
-    def __init__(self, path: Path, mode: int, turns: int = 1, clock: int = _CLOCK_MONOTONIC):
-        self.signal = _free_signal()
+    def __init__(self, path: Path, mode: int, turns: int = 1, clock: int = _CLOCK_MONOTONIC,
+                 avoided: frozenset[int] = frozenset()):
+        self.signal = _free_signal(avoided)
         self.file = MarkFile(path, MARK_SIZE, mode)
         self.thread, self._timers, self._turns, self._clock = 0, [], turns, clock
         self._register()
@@ -79,8 +80,9 @@ class _Post:
         self.thread = native_id
 
     def change_signal(self) -> None:
-        """Use another one.  The handler of this one stays: its default action would end the process."""
+        """Use another one.  Its thread must block this one: its default action ends the process again."""
         self.disarm()
+        faulthandler.unregister(self.signal)
         self.signal = _free_signal()
         self._register()
 
@@ -113,14 +115,15 @@ class DeadMan:
 
     `timeout` is that of the heartbeat; the threads write when it has used `cpu` of processor time since it re-armed
     them, one after the other, each `apart` (three ticks of the kernel's clock) from the next.  All in seconds.
+    `avoided`: signals that MainThread had blocked when it started the heartbeat, which may not have gone on yet.
     """
 
     def __init__(self, directory: Path, timeout: float, cpu: float = 0.05, mode: int = 0o600,
-                 apart: float | None = None):
+                 apart: float | None = None, avoided: frozenset[int] = frozenset()):
         self.directory, self.mode, self._timeout, self._cpu = directory, mode, timeout, cpu
         self._apart = 3 * time.clock_getres(_CLOCK_MONOTONIC_COARSE) if apart is None else apart
         self._clock = time.pthread_getcpuclockid(threading.get_ident())
-        self._own = _Post(directory / mark_name('deadman'), mode)
+        self._own = _Post(directory / mark_name('deadman'), mode, avoided=avoided)
         self._guard_heartbeat()
         self._posts, self._threads, self._unguarded, self._armed_at, self._ended = {}, {}, {}, 0.0, False
 
@@ -138,7 +141,7 @@ class DeadMan:
 
         Such code blocks it in MainThread, and would not get it while the heartbeat takes it.
         """
-        if self._own.signal in _awaited_signals():
+        if self._own.signal in awaited_signals():
             signal.pthread_sigmask(signal.SIG_BLOCK, {self._own.signal})
             self._own.change_signal()
             self._guard_heartbeat()
@@ -230,16 +233,16 @@ def _new_timer(clock, number, native_id):
     return timer
 
 
-def _free_signal():
+def _free_signal(avoided=frozenset()):
     """One that nobody has a handler for, or waits for (see `DeadMan.give_way`)."""
-    taken = foreign_handlers() | _awaited_signals()
+    taken = foreign_handlers() | awaited_signals() | avoided
     for number in _CANDIDATES:
         if signal.getsignal(number) is signal.SIG_DFL and number not in taken:
             return number
     raise OSError('no real-time signal is free')
 
 
-def _awaited_signals():
+def awaited_signals() -> frozenset[int]:
     """Candidates that MainThread blocks.  One that blocks them all waits for none: it may just be starting a thread."""
     blocked = blocked_in_main_thread().intersection(_CANDIDATES)
     return blocked if len(blocked) < len(_CANDIDATES) else frozenset()

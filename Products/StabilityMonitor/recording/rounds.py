@@ -18,6 +18,7 @@ from . import loglater
 from .aside import aside
 from .aside import begin as begin_aside
 from .deadman import DeadMan
+from .deadman import awaited_signals
 from .hangs import SPINNING
 from .hangs import Hangs
 from .heartbeat import ROUND
@@ -50,6 +51,7 @@ class Rounds:
         self.loop = ServerLoop(self.recorder, ROUND * self.options.sample_interval)
         self.hangs = Hangs(self.recorder, self.observe, life.findings, self.options.stall, self.loop.is_left)
         self.deadman = self.inbox = None
+        self._awaited = frozenset()
         self.answers = {'stacks': self.tell_stacks}     # {subject: what tells it}, for the inbox
         self._begun = time.monotonic(), 0
         self._in_flight = (), 0, 0.0                    # what Hangs.look wants to know, as of the last sample
@@ -71,6 +73,7 @@ class Rounds:
                                    [self.vitals.look_at_host, *inspections], alarms)
 
     def start(self) -> None:
+        self._awaited = awaited_signals()               # while it starts a thread, MainThread blocks them all
         begin_aside()
         signalmask.start(self.heartbeat)
 
@@ -89,7 +92,7 @@ class Rounds:
             cpu = min(max(timeout * _WAITING, _LEAST_CPU), _MOST_CPU)
             self._rearmed_each = max(1, int(timeout / _REARMED / interval))
             self.deadman = DeadMan(self.life.directory.path, timeout + (self._rearmed_each - 1) * interval, cpu,
-                                   self.life.base.file_mode)
+                                   self.life.base.file_mode, avoided=self._awaited)
             self._marks.watch('deadman', self.deadman.file)
             self.heartbeat.rounds.insert(0, self._guard_threads)
             self.heartbeat.alarms.insert(0, self._guard_threads)

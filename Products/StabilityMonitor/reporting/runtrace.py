@@ -20,7 +20,7 @@ from ..rundirectory import BLACKBOX
 from ..rundirectory import CONTEXT
 from ..rundirectory import RUN_NAME
 from ..rundirectory import Base
-from ..rundirectory import is_alive
+from ..rundirectory import may_live
 from ..rundirectory import name_facts
 from ..rundirectory import read_json
 from ..runrecord import RunRecord
@@ -38,7 +38,7 @@ def trace(base: Base, run: str, clock=time.time) -> Iterator[str]:
     path = base.runs / run
     if not RUN_NAME.fullmatch(run) or not path.is_dir():
         return of_record(Archive(base).record(run))
-    if not _may_live(path):
+    if not may_live(path):
         return of_record(examine(path))
     try:
         recording = load(path / BLACKBOX)
@@ -49,7 +49,7 @@ def trace(base: Base, run: str, clock=time.time) -> Iterator[str]:
 
 def newest(base: Base) -> str:
     """The server that lives, else that which was last; only then scripts.  Raises NoSuchRun where there is nothing."""
-    found = [(read_json(base.runs / name / CONTEXT).get('role') != 'script', _may_live(base.runs / name), name)
+    found = [(read_json(base.runs / name / CONTEXT).get('role') != 'script', may_live(base.runs / name), name)
              for name in base.waiting()]
     found += [(record.role == 'server', False, record.run) for record in Archive(base).summaries()]
     if not found:
@@ -99,7 +99,3 @@ _NUMBERS = ('number', 'ident', 'native_id', 'retry', 'status', 'count', 'last_nu
 
 def _number(value):
     return int(min(max(0, value), _LARGEST)) if isinstance(value, int) else 0
-
-
-def _may_live(path):
-    return is_alive(path) is not False

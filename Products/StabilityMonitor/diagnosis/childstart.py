@@ -1,0 +1,39 @@
+"""How our child programs in Python begin: `python -I -S childstart.py PROGRAM WORDS ...`; see `childprocess`.
+
+Imports the standard library only.  The programs start children of their own, which inherit what is left here.
+"""
+import os
+import platform
+import sys
+
+#: The number of the system call rt_sigaction.
+_RT_SIGACTION = {'x86_64': 13, 'aarch64': 134, 'riscv64': 134}
+#: Signals that glibc keeps for itself: its posix_spawn leaves them ignored, and its sigaction refuses them.
+_INTERNAL = (32, 33)
+
+
+def reset_internal_signals():
+    """Give them their default action, as in a process that a shell starts."""
+    number = _RT_SIGACTION.get(platform.machine()) if sys.platform == 'linux' else None
+    if number is None or sys.maxsize < 1 << 32:
+        return
+    try:
+        import ctypes
+        call = ctypes.CDLL(None).syscall
+        for signal in _INTERNAL:
+            call(number, signal, bytes(64), None, 8)        # all zeros: SIG_DFL, no flags; 8 bytes are a signal set
+    except (ImportError, OSError, AttributeError, TypeError):
+        pass
+
+
+def main():
+    os.chdir('/')                                           # no volume stays busy
+    reset_internal_signals()
+    del sys.argv[0]
+    with open(sys.argv[0], 'rb') as file:
+        program = compile(file.read(), sys.argv[0], 'exec')
+    exec(program, {'__name__': '__main__', '__file__': sys.argv[0], '__builtins__': __builtins__})
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,967 @@
+"""Files in the data directory that are none of ours.
+
+A start ends whatever lies there, and no record's text becomes a path or a program.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+
+import deaths
+import pytest
+import synthetic
+from deaths import Site
+
+from Products.StabilityMonitor import blackbox
+from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.rundirectory import Base
+from Products.StabilityMonitor.rundirectory import identity
+from Products.StabilityMonitor.rundirectory import new_name
+from zopekit import CHECKOUT
+from zopekit import ZopeFailed
+from zopekit import wait_for
+
+pytestmark = pytest.mark.zope
+
+#: Seconds after which a start, a command or a page hangs.
+START, COMMAND, PAGE = 30, 30, 20
+#: Address space of each process, so that one that reads /dev/zero harms nobody else.
+#: And the size of a file that does not fit in.
+ROOM, HUGE = 2 << 30, 20 << 30
+#: Only so many times the memory of a Zope without dead runs is a usual start.
+MORE_MEMORY = 3
+#: No system has a process of this number.
+GONE_PID = 4_999_999
+HOURS_AGO = time.time() - 36_000
+LIMITED = ('sh', '-c', f'ulimit -v {ROOM >> 10} && exec "$@"', 'sh')
+OPTIONS = {
+    'sample-interval': '100ms',
+    'keep-runs': '5000',
+    'keep-days': '100000',
+    'keep-bytes': '20GB',
+}
+DAMAGED = 'The archived record of this run cannot be read.'
+PANEL = '/Control_Panel/StabilityMonitor'
+PAGES = (
+    'manage_main',
+    'manage_checks',
+    'manage_threads',
+    'manage_incidents?show=all&instances=all',
+    'manage_report',
+    'report?format=json',
+)
+
+
+# -- what may lie there --------------------------------------------------------------------------
+
+
+def _fifo(path, endless):
+    os.mkfifo(path)
+
+
+def _zero(path, endless):
+    path.symlink_to('/dev/zero')
+
+
+def _endless(path, endless):
+    path.symlink_to(endless)
+
+
+def _socket(path, endless):
+    os.mknod(path, stat.S_IFSOCK | 0o600)
+
+
+def _folder(path, endless):
+    path.mkdir()
+
+
+def _huge(path, endless):
+    path.touch()
+    os.truncate(path, HUGE)
+
+
+THINGS = {
+    'a FIFO': _fifo,
+    'a link to /dev/zero': _zero,
+    'a link to an endless FIFO': _endless,
+    'a socket': _socket,
+    'a folder': _folder,
+    'a huge file': _huge,
+}
+things = pytest.mark.parametrize('thing', THINGS)
+
+
+def put(thing, path, endless):
+    """A thing in the place of whatever is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    THINGS[thing](path, endless)
+
+
+@pytest.fixture(scope='module')
+def endless(tmp_path_factory):
+    """A FIFO into which somebody always writes."""
+    path = tmp_path_factory.mktemp('elsewhere') / 'endless'
+    os.mkfifo(path)
+    writer = subprocess.Popen(
+        ['sh', '-c', 'while :; do yes > "$0"; done', str(path)],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    yield path
+    os.killpg(writer.pid, signal.SIGKILL)
+    writer.wait()
+
+
+# -- sites, dead runs and commands ---------------------------------------------------------------
+
+
+class LimitedSite(Site):
+    prefix = LIMITED
+
+    def most_memory(self):
+        """The most that the process has ever had in memory, in KiB."""
+        with open(f'/proc/{self.pid}/status') as file:
+            return next(int(line.split()[1]) for line in file if line.startswith('VmHWM'))
+
+
+@pytest.fixture
+def site(tmp_path):
+    site = LimitedSite(tmp_path / 'site', options=OPTIONS).create()
+    yield site
+    site.destroy()
+
+
+@pytest.fixture(scope='module')
+def usual_memory(tmp_path_factory):
+    """What a Zope without dead runs needs, after it was asked for its pages."""
+    site = LimitedSite(tmp_path_factory.mktemp('usual'), options=OPTIONS).create()
+    try:
+        site.start()
+        nothing_in(troubles_of_pages(site))
+        memory = site.most_memory()
+    finally:
+        site.destroy()
+    return memory
+
+
+@pytest.fixture(scope='module')
+def dead(tmp_path_factory):
+    """Two dead runs: {'crashed': its directory, 'vanished': its directory}"""
+    site, made = Site(tmp_path_factory.mktemp('dead'), options=OPTIONS).create(), {}
+    for verdict, die in (('crashed', deaths.page('/segfault')), ('vanished', deaths.by('SIGKILL'))):
+        site.start()
+        die(site)
+        site.wait_exit()
+        made[verdict] = site.run_directory.rename(site.home / verdict)
+        change(made[verdict], identity={'pid': GONE_PID})
+    yield made
+    site.destroy()
+
+
+def change(path, **sections):
+    """Change values in sections of the context of a run."""
+    file = path / 'context.json'
+    context = json.loads(file.read_text())
+    for name, values in sections.items():
+        context[name] = context.get(name, {}) | values
+    file.write_text(json.dumps(context))
+
+
+def troubles_of_pages(site, *more):
+    """Of each page that does not answer as usual a sentence."""
+    found = []
+    for page in (*PAGES, *more):
+        try:
+            status = site.get(f'{PANEL}/{page}', timeout=PAGE).status
+        except OSError as error:
+            status = repr(error)
+        if status != 200:
+            found.append(f'{page}: {status}')
+    return found
+
+
+def nothing_in(troubles):
+    """Fails with all of them."""
+    if troubles:
+        pytest.fail('\n'.join(troubles), pytrace=False)
+
+
+def start_command(stability, *words, **environ):
+    program = [*LIMITED, sys.executable, '-m', 'Products.StabilityMonitor']
+    environ = os.environ | {'PYTHONPATH': str(CHECKOUT)} | environ
+    return subprocess.Popen(
+        [*program, '--directory', str(stability), *words],
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def end_of(command, timeout=COMMAND):
+    """(exit status, output, errors) of a command; the status is None for one that hangs."""
+    try:
+        output, errors = command.communicate(timeout=timeout)
+        return command.returncode, output, errors
+    except subprocess.TimeoutExpired:
+        os.killpg(command.pid, signal.SIGKILL)
+        return None, *command.communicate()
+
+
+def trouble_of(end):
+    """What is wrong with how a command ended; '' if nothing is."""
+    status, output, errors = end
+    if status is None:
+        return 'it hangs'
+    if 'Traceback' in errors or status not in (0, 1, 2):
+        return f'it ends with {status}: {errors[-400:]}'
+    return '' if output or errors or not status else 'it fails and says nothing'
+
+
+def troubles_of_commands(stability, *commands):
+    """All at once; of each that does not end as usual a sentence."""
+    started = {' '.join(words): start_command(stability, *words) for words in commands}
+    until = time.monotonic() + COMMAND
+    ends = {
+        words: end_of(command, max(1, until - time.monotonic()))
+        for words, command in started.items()
+    }
+    return [f'{words}: {trouble}' for words, end in ends.items() if (trouble := trouble_of(end))]
+
+
+def all_commands(run):
+    return [
+        ('status',),
+        ('history',),
+        ('checks', '--all'),
+        ('checks', '--json'),
+        ('stacks',),
+        ('report',),
+        ('report', '--format', 'json'),
+        ('report', run),
+        ('show', run),
+        ('trace',),
+        ('trace', run),
+    ]
+
+
+def checks_in_trouble(stability):
+    """Titles of checks of the living process that hang, or have failed."""
+    status, output, errors = end_of(start_command(stability, 'checks', '--json'))
+    assert status is not None, 'the command "checks" hangs'
+    titles = [
+        check['title'] for subject in json.loads(output)['subjects'] for check in subject['checks']
+    ]
+    return [
+        title
+        for title in titles
+        if title.startswith(('A check hangs', 'A check could not be made'))
+    ]
+
+
+class Graveyard:
+    """Dead runs in the directory of a site, each with something odd in it.
+
+    `labels` says what, and `wanted` which verdicts may come of it.
+    """
+
+    def __init__(self, site):
+        self.site, self.labels, self.wanted = site, {}, {}
+        self.runs = site.stability / 'runs'
+        self.runs.mkdir(parents=True)
+
+    def bury(self, source, label, *verdicts):
+        name = new_name(HOURS_AGO + len(self.wanted), GONE_PID)
+        shutil.copytree(source, self.runs / name)
+        self.labels[name], self.wanted[name] = label, verdicts
+        return self.runs / name
+
+    def check(self, usual_memory):
+        """They harm no command, nor the start, nor a page; each is judged, once."""
+        run = min(self.wanted)
+        stability = self.site.stability
+        found = [
+            f'before the start, {each}'
+            for each in troubles_of_commands(stability, *all_commands(run))
+        ]
+        self.start(found)
+        found += [
+            f'{self.labels[name]}: {verdict}'
+            for name, verdict in self.verdicts().items()
+            if verdict not in self.wanted[name]
+        ]
+        found += ['Traceback'] if 'Traceback' in self.site.event_log.read_text() else []
+        found += troubles_of_pages(self.site, f'manage_incident?run={run}', f'report?run={run}')
+        found += troubles_of_commands(stability, *all_commands(run), ('triage',))
+        memory = self.site.most_memory()
+        found += [f'{memory} KiB'] if memory > MORE_MEMORY * usual_memory else []
+        before = self.stamps()
+        self.site.stop()
+        self.start(found)
+        found += ['judged again'] if self.stamps() != before else []
+        nothing_in(found)
+
+    def start(self, found=()):
+        """`found`: what else is wrong."""
+        try:
+            self.site.start(timeout=START)
+        except ZopeFailed:
+            self.site.destroy()
+            culprits = [f'alone, {each}' for each in self.culprits()]
+            nothing_in([*found, 'the start does not end', *culprits])
+
+    def verdicts(self):
+        """{name: verdict, or where it is}"""
+        archived = {record['run']: record['verdict'] for record in self.site.archive()}
+        return {name: archived.get(name, 'not archived') for name in self.wanted}
+
+    def stamps(self):
+        """When each record was written."""
+        files = [self.site.stability / 'archive' / name / 'incident.json' for name in self.wanted]
+        return {file.parent.name: file.stat().st_mtime_ns for file in files if file.exists()}
+
+    def culprits(self):
+        """What is odd about the runs that, each for itself, cannot be judged; some are enough."""
+        found = []
+        for name in sorted(os.listdir(self.runs)):
+            alone = self.site.home / 'alone' / name
+            if name in self.labels and len(found) < 8:
+                (alone / 'runs').mkdir(parents=True)
+                (alone / 'archive').mkdir()
+                (self.runs / name).rename(alone / 'runs' / name)
+                trouble = trouble_of(end_of(start_command(alone, 'triage'), 5))
+                found += [f'{self.labels[name]} ({trouble})'] if trouble else []
+        return found
+
+
+# -- a start that never ends: files of dead runs -------------------------------------------------
+
+#: What may have been there, is written there later, or belongs to nobody.
+ALSO = (
+    'claim',
+    'checks.json',
+    'extra.mark',
+    'deadman-0.mark',
+    'incident.json',
+    'summary.json',
+    'blackbox.sbr.gz',
+)
+ANYTHING = ('crashed', 'vanished', 'unreadable', 'startup-failed')
+
+
+def possible(verdict, file):
+    """A crash is told by its dump alone; all else by the black box and the context."""
+    if file == 'faults.mark' or verdict == 'vanished' and file in ('blackbox.sbr', 'context.json'):
+        return ANYTHING
+    return (verdict,)
+
+
+def test_nothing_is_wrong_where_all_is_whole(site, dead, usual_memory):
+    """What the other tests ask for is the rule."""
+    graves = Graveyard(site)
+    for verdict, source in dead.items():
+        graves.bury(source, verdict, verdict)
+    graves.check(usual_memory)
+
+
+@things
+@pytest.mark.slow
+def test_any_thing_in_the_place_of_a_file(site, dead, endless, usual_memory, thing):
+    graves = Graveyard(site)
+    for file in sorted({path.name for path in dead['crashed'].iterdir()} | set(ALSO)):
+        put(
+            thing,
+            graves.bury(dead['crashed'], f'crashed, {file}', *possible('crashed', file)) / file,
+            endless,
+        )
+    for file in ('context.json', 'blackbox.sbr', 'installed.json', 'SIGTERM.mark', 'deadman.mark'):
+        put(
+            thing,
+            graves.bury(dead['vanished'], f'vanished, {file}', *possible('vanished', file)) / file,
+            endless,
+        )
+    graves.bury(dead['crashed'], 'nothing', 'crashed')
+    graves.check(usual_memory)
+
+
+def as_it_is(path):
+    status = path.stat()
+    return {'path': str(path), 'device': status.st_dev, 'inode': status.st_ino}
+
+
+@pytest.mark.slow
+def test_what_standard_error_went_to_is_something_else(site, dead, endless, usual_memory, tmp_path):
+    """Replaced since; or the context says that it has always been this."""
+    graves = Graveyard(site)
+    for number, thing in enumerate(THINGS):
+        path = tmp_path / f'stderr{number}'
+        put(thing, path, endless)
+        for verdict, source in dead.items():
+            change(
+                graves.bury(source, f'{verdict}, replaced by {thing}', verdict),
+                outputs={
+                    '2': json.loads((source / 'context.json').read_text())['outputs']['2']
+                    | {'path': str(path)}
+                },
+            )
+            change(
+                graves.bury(source, f'{verdict}, always {thing}', verdict),
+                outputs={'2': {'kind': 'file', 'size': 0} | as_it_is(path)},
+            )
+    graves.bury(dead['crashed'], 'nothing', 'crashed')
+    graves.check(usual_memory)
+
+
+def write_box(path):
+    """The black box of a run that has served, and knew its memory cgroup."""
+    recorder = Recorder(bytearray(blackbox.SIZE))
+    blackbox.lay_out(recorder.buffer)
+    blackbox.seal(recorder.buffer)
+    for word in ('armed', 'serving'):
+        recorder.stamp(word, HOURS_AGO)
+    recorder.begin('GET', '/served')
+    recorder.end(200)
+    recorder.sample(synthetic.sample(cgroup_kills=0, host_kills=0))
+    (path / 'blackbox.sbr').write_bytes(recorder.buffer)
+
+
+@pytest.mark.slow
+def test_the_cgroup_of_the_context_is_something_else(site, dead, endless, usual_memory, tmp_path):
+    graves = Graveyard(site)
+    good = tmp_path / 'cgroup'
+    good.mkdir()
+    for number, thing in enumerate(THINGS):
+        path = tmp_path / f'counter{number}'
+        put(thing, path, endless)
+        for label, directory in (('counter', good), ('directory', path)):
+            grave = graves.bury(dead['vanished'], f'{label}: {thing}', 'vanished')
+            write_box(grave)
+            known = as_it_is(directory)
+            change(grave, cgroup={**known, 'directory': known['path'], 'counter_file': str(path)})
+    graves.bury(dead['crashed'], 'nothing', 'crashed')
+    graves.check(usual_memory)
+
+
+def stat_of(start_ticks):
+    """A line as in /proc/<pid>/stat."""
+    return '1 (x) S ' + ' '.join(['0'] * 18 + [str(start_ticks)] + ['0'] * 20)
+
+
+@pytest.mark.slow
+def test_the_pid_of_the_context_is_no_number_of_a_process(site, dead, usual_memory, tmp_path):
+    """It leads nowhere but to /proc, and what stands for many processes lives not for ever."""
+    graves = Graveyard(site)
+    ticks = json.loads((dead['crashed'] / 'context.json').read_text())['identity']['start_ticks']
+    waiting, lying = tmp_path / 'waiting', tmp_path / 'lying'
+    for folder in (waiting, lying):
+        folder.mkdir()
+    os.mkfifo(waiting / 'stat')
+    (lying / 'stat').write_text(stat_of(ticks))
+    pids = [
+        path
+        for folder in (waiting, lying)
+        for path in (str(folder), f'../..{folder}', f'self/../..{folder}')
+    ]
+    for pid in [
+        *pids,
+        -1,
+        0,
+        True,
+        1e300,
+        -1e300,
+        0.5,
+        'x',
+        '',
+        '1',
+        '-1',
+        '1/../1',
+        '\0',
+        None,
+        [1],
+        {'pid': 1},
+    ]:
+        label = f'pid {str(pid).replace(str(tmp_path), "")!r}'
+        change(graves.bury(dead['crashed'], label, 'crashed'), identity={'pid': pid})
+        for missing in ({'start_ticks': 0}, {'boot_id': ''}):
+            grave = graves.bury(dead['crashed'], f'{label}, {missing}', 'crashed')
+            change(grave, identity={'pid': pid, **missing})
+    for key, value in (
+        ('start_ticks', str(ticks)),
+        ('start_ticks', 1e300),
+        ('start_ticks', -1),
+        ('host', '/dev/zero'),
+        ('boot_id', '../../x'),
+        ('pid_namespace', '/dev/zero'),
+    ):
+        change(graves.bury(dead['crashed'], f'{key} {value!r}', 'crashed'), identity={key: value})
+    graves.check(usual_memory)
+
+
+@pytest.mark.slow
+def test_what_is_no_run_is_in_the_way_of_none(site, dead, endless, usual_memory):
+    """Half-made runs, and names of no such day."""
+    graves = Graveyard(site)
+    graves.bury(dead['crashed'], 'nothing', 'crashed')
+    for number, thing in enumerate(THINGS):
+        half = graves.runs / f'.new-{new_name(HOURS_AGO + number, GONE_PID)}'
+        half.mkdir()
+        put(thing, half / 'context.json', endless)
+        os.utime(half, (HOURS_AGO, HOURS_AGO))
+        put(thing, graves.runs / new_name(HOURS_AGO - 1000 - number, GONE_PID), endless)
+    for name in (
+        '20269999T999999Z-1-abcd',
+        '00000000T000000Z-1-abcd',
+        f'20260101T000000Z-{"9" * 200}-abcd',
+    ):
+        shutil.copytree(dead['crashed'], graves.runs / name)
+    graves.bury(dead['crashed'], 'nothing', 'crashed')
+    graves.check(usual_memory)
+
+
+# -- a start that never ends: files beside the runs ----------------------------------------------
+
+BESIDE = (
+    'hushed.json',
+    'token.key',
+    'known-issues.toml',
+    'compared.json',
+    'recursion-probe.json',
+    'arming/x.json',
+    'archive/clean-scripts',
+)
+IN_RECORD = ('incident.json', 'summary.json', 'checks.json', 'context.json')
+
+
+def archived(stability, number, run=None, **values):
+    """A record, in which `run` stands in place of its name; the name of its folder."""
+    record = synthetic.record(number, 'crashed', **values)
+    folder = stability / 'archive' / record.run
+    folder.mkdir(parents=True)
+    for name, document in (
+        ('incident.json', record.to_json()),
+        ('summary.json', record.summary_json()),
+    ):
+        (folder / name).write_text(json.dumps(document | ({} if run is None else {'run': run})))
+    (folder / 'checks.json').write_text('{}')
+    (folder / 'context.json').write_text('{}')
+    return record.run
+
+
+class Beside:
+    """A site with things in the place of some files beside its runs, or in its records."""
+
+    def __init__(self, folder, thing, files, endless):
+        self.site = LimitedSite(folder, options=OPTIONS).create()
+        self.names = {
+            file: archived(self.site.stability, number) for number, file in enumerate(IN_RECORD)
+        }
+        for file in files:
+            name = f'archive/{self.names[file]}/{file}' if file in IN_RECORD else file
+            path = self.site.stability / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            put(thing, path, endless)
+
+    def troubles(self, usual_memory, timeout=START):
+        """Whatever is wrong with a start, a page or a command, in sentences."""
+        site, run = self.site, self.names['incident.json']
+        try:
+            found = [
+                f'before the start, {each}'
+                for each in troubles_of_commands(site.stability, *all_commands(run))
+            ]
+            site.start(timeout=timeout)
+            found += troubles_of_pages(site, f'manage_incident?run={run}', f'report?run={run}')
+            found += troubles_of_commands(site.stability, *all_commands(run))
+            found += checks_in_trouble(site.stability)
+            found += (
+                []
+                if set(self.names.values()) <= listed(site.stability)
+                else ['not all runs are listed']
+            )
+            found += ['Traceback'] if 'Traceback' in site.event_log.read_text() else []
+            found += (
+                []
+                if site.most_memory() < MORE_MEMORY * usual_memory
+                else ['it takes too much memory']
+            )
+            return found
+        except ZopeFailed:
+            return [*found, 'the start does not end']
+        finally:
+            site.destroy()
+
+
+def listed(stability):
+    """The names of the runs in the history."""
+    status, output, errors = end_of(start_command(stability, 'history'))
+    assert (status, errors) == (0, '')
+    return {line.split()[-1] for line in output.splitlines() if not line.startswith('and ')}
+
+
+@things
+@pytest.mark.slow
+def test_any_thing_in_the_place_of_a_file_beside_the_runs(tmp_path, endless, usual_memory, thing):
+    """All at once; what is in the way is then looked for one by one."""
+    files = BESIDE + IN_RECORD
+    together = Beside(tmp_path / 'all', thing, files, endless).troubles(usual_memory)
+    if together:
+        each = {
+            file: Beside(tmp_path / file.replace('/', '-'), thing, [file], endless).troubles(
+                usual_memory, 10
+            )
+            for file in files
+        }
+        nothing_in(
+            [
+                *together,
+                *(f'alone, {file}: {"; ".join(found)}' for file, found in each.items() if found),
+            ]
+        )
+
+
+@things
+def test_clean_scripts_are_counted_in_no_other_thing(tmp_path, endless, thing):
+    """A script that ended well adds a byte to a file; what is dead beside it is judged."""
+    script = synthetic.DeadRun(tmp_path / 'stability', 1, role='script')
+    script.box(
+        lambda recorder: [
+            recorder.stamp(word, script.started + 1) for word in ('armed', 'finished')
+        ]
+    )
+    server = synthetic.DeadRun(tmp_path / 'stability', 2).crashed()
+    put(thing, tmp_path / 'stability' / 'archive' / 'clean-scripts', endless)
+    assert trouble_of(end_of(start_command(tmp_path / 'stability', 'triage'))) == ''
+    assert server.name in listed(tmp_path / 'stability')
+
+
+# -- a start that never ends: answers ------------------------------------------------------------
+
+
+@pytest.fixture
+def living(tmp_path):
+    """The run of this very process, in a data directory."""
+    directory = Base(tmp_path / 'stability').create(
+        new_name(time.time(), os.getpid()),
+        {'format': 1, 'identity': identity(), 'role': 'server', 'started': time.time()},
+    )
+    (directory.path / 'questions').mkdir()
+    (directory.path / 'bell').write_bytes(bytes(8))
+    yield directory.path
+    directory.abandon()
+
+
+@contextlib.contextmanager
+def answering(run, answer):
+    """Each question gets an answer: what `answer` puts at the path."""
+    over = threading.Event()
+
+    def look():
+        while not over.wait(0.01):
+            for question in run.glob('questions/*.ask'):
+                with contextlib.suppress(FileNotFoundError):
+                    question.unlink()
+                    answer(question.with_suffix('.answer'))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@things
+def test_any_thing_in_the_place_of_an_answer(living, endless, thing):
+    with answering(living, lambda path: put(thing, path, endless)):
+        nothing_in(
+            troubles_of_commands(
+                living.parent.parent, ('checks',), ('checks', '--json'), ('stacks',)
+            )
+        )
+
+
+@things
+@pytest.mark.parametrize(
+    'file', ['bell', 'questions', 'context.json', 'checks.json', 'blackbox.sbr']
+)
+def test_any_thing_in_the_place_of_a_file_of_a_living_run(living, endless, thing, file):
+    put(thing, living / file, endless)
+    commands = [('status',), ('checks',), ('stacks',), ('trace', living.name)]
+    nothing_in(troubles_of_commands(living.parent.parent, *commands))
+
+
+# -- links that lead elsewhere -------------------------------------------------------------------
+
+
+@pytest.fixture
+def precious(tmp_path):
+    """A folder of somebody else, with files that this product would find a use for."""
+    folder = tmp_path / 'site' / 'precious'
+    (folder / 'questions').mkdir(parents=True)
+    for name in ('questions/letter', 'bell', 'blackbox.sbr', 'SIGTERM.mark', 'letter'):
+        (folder / name).write_bytes(b'precious' + bytes(4096))
+    (folder / 'checks.json').write_text(
+        json.dumps(
+            {'checks': [{'id': 'secret', 'severity': 'critical', 'title': 'A secret word.'}]}
+        )
+    )
+    return folder
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob('*')
+        if path.is_file()
+    }
+
+
+def test_a_link_in_a_dead_run_changes_nothing_elsewhere(site, dead, precious):
+    graves = Graveyard(site)
+    for file in (
+        'extra.mark',
+        'SIGTERM.mark',
+        'blackbox.sbr.gz',
+        'lock',
+        'bell',
+        'incident.json',
+        'summary.json',
+    ):
+        path = graves.bury(dead['crashed'], file, 'crashed') / file
+        path.unlink(missing_ok=True)
+        path.symlink_to(precious / 'letter')
+    path = graves.bury(dead['crashed'], 'questions', 'crashed') / 'questions'
+    path.rmdir()
+    path.symlink_to(precious / 'questions')
+    (graves.runs / new_name(HOURS_AGO - 5, GONE_PID)).symlink_to(precious)
+    before = contents(precious)
+    graves.start()
+    assert set(graves.verdicts().values()) == {'crashed'}
+    assert contents(precious) == before
+
+
+@pytest.mark.parametrize('file', ['bell', 'questions'])
+def test_a_link_in_a_living_run_changes_nothing_elsewhere(living, precious, file):
+    path = living / file
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    path.symlink_to(precious / file)
+    before = contents(precious)
+    nothing_in(troubles_of_commands(living.parent.parent, ('checks',), ('stacks',)))
+    assert contents(precious) == before
+
+
+# -- a record's text becomes a path --------------------------------------------------------------
+
+
+def claims(site, precious):
+    """What may stand in a record in place of its run."""
+    return [
+        '../../precious',
+        '../../../precious',
+        str(precious),
+        '',
+        '.',
+        '..',
+        '../archive',
+        '../runs',
+        '/',
+        '20260101T000000Z-1-abcd/../../../../precious',
+        '20200101T000000Z-1-abcd',
+    ]
+
+
+@pytest.fixture
+def impostors(site, precious):
+    """{folder of a record: the run that it claims to be}, and the newest, an honest one."""
+    good = archived(site.stability, 99)
+    told = {}
+    for number, claim in enumerate([*claims(site, precious), good]):
+        instance = synthetic.Instance('here', f'/home/{number}', '')
+        told[archived(site.stability, number, claim, instance=instance)] = claim
+    shutil.copytree(precious, site.client_home / 'precious')
+    return told, good
+
+
+def test_a_record_that_is_of_another_run_is_damaged(site, precious, impostors):
+    told, good = impostors
+    assert listed(site.stability) == {*told, good}
+    shown = {name: end_of(start_command(site.stability, 'show', name))[1] for name in told}
+    assert [
+        told[name] for name, text in shown.items() if DAMAGED not in text or name not in text
+    ] == []
+    assert 'It ended: crashed.' in end_of(start_command(site.stability, 'show', good))[1]
+
+
+def test_a_record_that_is_of_another_run_shows_nothing_of_elsewhere(site, precious, impostors):
+    told, good = impostors
+    commands = [words for name in (good, next(iter(told))) for words in all_commands(name)]
+    for words in dict.fromkeys(commands):
+        end = end_of(start_command(site.stability, *words))
+        assert trouble_of(end) == '', words
+        assert 'secret' not in end[1] + end[2], words
+
+
+@pytest.mark.parametrize('keep', [1, 3])
+def test_a_record_that_is_of_another_run_removes_nothing_else(site, precious, impostors, keep):
+    """Pruning removes folders of the archive by their own names."""
+    told, good = impostors
+    before = contents(precious)
+    site.configure(keep_runs=str(keep)).start()
+    with contextlib.suppress(AssertionError):
+        wait_for(lambda: len(folders(site)) <= keep, 10)
+    site.stop()
+    assert contents(precious) == contents(site.client_home / 'precious') == before
+    assert len(folders(site)) == keep
+    assert good in folders(site)
+    assert (site.stability / 'runs').is_dir()
+
+
+def test_a_record_of_no_possible_name_keeps_no_other(site):
+    """No path can have that name: pruning goes on with the others."""
+    for number, claim in enumerate([None, 'x\0y', None]):
+        archived(site.stability, number, claim)
+    site.configure(keep_runs='1').start()
+    wait_for(lambda: len(folders(site)) == 1, 20, 'pruning')
+
+
+def folders(site):
+    archive = site.stability / 'archive'
+    return (
+        {name for name in os.listdir(archive) if not name.startswith('.')}
+        if archive.exists()
+        else set()
+    )
+
+
+# -- a record's text becomes a program -----------------------------------------------------------
+
+
+@pytest.fixture
+def script(tmp_path):
+    """(a program that must not be run, the file that it writes when it is)"""
+    folder = tmp_path / 'theirs'
+    folder.mkdir()
+    program, written = folder / 'python3', folder / 'written'
+    program.write_text(f'#!/bin/sh\necho run >> {written}\n')
+    program.chmod(0o755)
+    return program, written
+
+
+@pytest.fixture
+def sleeping():
+    """Starts programs that sleep; their processes."""
+    started = []
+
+    def start():
+        started.append(subprocess.Popen(['sleep', '600']))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def planted(stability, pid, known, **context):
+    """The directory of a run that never was; its name tells of process `pid`."""
+    path = stability / 'runs' / new_name(time.time(), pid)
+    path.mkdir(parents=True)
+    (path / 'context.json').write_text(
+        json.dumps(
+            {'format': 1, 'identity': known, 'role': 'server', 'started': time.time(), **context}
+        )
+    )
+    return path
+
+
+WHOSE = (
+    'dead',
+    'archived',
+    'another process',
+    'a process of its name',
+    'no identity',
+    'this very process',
+)
+
+
+@pytest.mark.parametrize('whose', WHOSE)
+def test_the_probe_runs_no_program_of_a_record(tmp_path, script, sleeping, whose):
+    stability, context = tmp_path / 'stability', {'executable': str(script[0])}
+    stability.mkdir()
+    victim = sleeping()
+    if whose == 'archived':
+        name = archived(stability, 1)
+        (stability / 'archive' / name / 'context.json').write_text(json.dumps(context))
+    else:
+        pid, known = {
+            'dead': (GONE_PID, identity(victim.pid) | {'start_ticks': 1}),
+            'another process': (GONE_PID, identity(victim.pid)),
+            'a process of its name': (victim.pid, identity(victim.pid)),
+            'no identity': (victim.pid, None),
+            'this very process': (os.getpid(), identity()),
+        }[whose]
+        planted(stability, pid, known, **context)
+    assert trouble_of(end_of(start_command(stability, 'checks', '--probe'))) == ''
+    assert not script[1].exists()
+
+
+def test_the_probe_runs_no_program_of_the_context_of_a_living_site(site, script):
+    site.start()
+    file = site.run_directory / 'context.json'
+    file.write_text(json.dumps(json.loads(file.read_text()) | {'executable': str(script[0])}))
+    assert trouble_of(end_of(start_command(site.stability, 'checks', '--probe'))) == ''
+    assert not script[1].exists()
+
+
+#: The command, for which the tools that lie beside this Python are those of the tests.
+AS_PYTHON = """\
+import sys
+sys.executable = sys.argv.pop(1)
+from Products.StabilityMonitor.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize('known', ['another process', 'no identity', 'no start'])
+def test_native_stacks_are_taken_of_no_other_process(tmp_path, sleeping, known):
+    """Neither of the one that the run is named after, nor of the one that its context names."""
+    tools = tmp_path / 'tools'
+    tools.mkdir()
+    attacked = tmp_path / 'attacked'
+    (tools / 'python3').symlink_to(os.path.realpath(sys.executable))
+    for name in ('py-spy', 'pystack'):
+        (tools / name).write_text(f'#!/bin/sh\necho "$@" >> {attacked}\n')
+        (tools / name).chmod(0o755)
+    victim = sleeping()
+    other = sleeping()
+    told = {
+        'another process': identity(other.pid),
+        'no identity': None,
+        'no start': identity(other.pid) | {'start_ticks': 0},
+    }[known]
+    run = planted(tmp_path / 'stability', victim.pid, told)
+    program = [sys.executable, '-c', AS_PYTHON, str(tools / 'python3')]
+    done = subprocess.run(
+        [*program, '--directory', str(tmp_path / 'stability'), 'stacks', run.name, '--native'],
+        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND,
+    )
+    assert 'Traceback' not in done.stderr
+    assert not attacked.exists(), attacked.read_text()
+    assert (victim.poll(), other.poll()) == (None, None)

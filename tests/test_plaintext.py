@@ -1,0 +1,89 @@
+"""What cannot be seen is shown escaped: in a line, in JSON, and in what this product logs."""
+import io
+import json
+import logging
+
+import pytest
+
+from Products.StabilityMonitor.eventlog import LOGGER
+from Products.StabilityMonitor.plaintext import clean
+from Products.StabilityMonitor.plaintext import json_text
+
+#: Newlines, terminal commands, line separators, and what changes the direction of text.
+ODD = [chr(code) for code in (
+    *range(0x20), *range(0x7f, 0xa0), 0x61c, 0x200e, 0x200f, 0x2028, 0x2029, *range(0x202a, 0x202f),
+    *range(0x2066, 0x206a), 0xfeff, 0xd800, 0xe0001)]
+PLAIN = 'é 日本 ☃ 𝄞 \\ "quoted"'
+
+
+@pytest.mark.parametrize('char', ODD, ids=ascii)
+def test_odd_characters_are_escaped(char):
+    shown = clean(f'a{char}b')
+    assert shown.isprintable() and shown.startswith('a\\') and shown.endswith('b')
+
+
+@pytest.mark.parametrize('char', ODD, ids=ascii)
+def test_json_escapes_them_and_means_the_same(char):
+    value = {f'key{char}': [f'{PLAIN}{char}', 1.5, None]}
+    for indent in (None, 1):
+        text = json_text(value, indent=indent)
+        assert all(line.isprintable() for line in text.split('\n'))
+        assert json.loads(text) == value
+
+
+def test_other_text_stays_readable():
+    assert clean(PLAIN) == PLAIN
+    assert PLAIN.replace('\\', '\\\\').replace('"', '\\"') in json_text({'key': PLAIN})
+
+
+# -- the event log -----------------------------------------------------------------------------------------
+
+@pytest.fixture
+def logged():
+    """What a handler like that of Zope's event log writes."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter('2026 %(levelname)s [%(name)s] %(message)s'))
+    LOGGER.addHandler(handler)
+    yield lambda: stream.getvalue()
+    LOGGER.removeHandler(handler)
+
+
+FORGED = 'x\n2026 CRITICAL [Zope] forged\x1b[2J\r\u2028\x85\u202e'
+
+
+def test_an_argument_begins_no_line(logged):
+    LOGGER.warning('Slow request: %s has taken %.1f s.', FORGED, 2.04)
+    line, = logged().splitlines()
+    assert line.startswith('2026 WARNING [StabilityMonitor] Slow request: x\\n2026 CRITICAL')
+    assert line.endswith(' has taken 2.0 s.')
+
+
+def test_a_message_begins_no_line(logged):
+    LOGGER.warning(FORGED)
+    assert len(logged().splitlines()) == 1
+
+
+def test_a_percent_sign_in_a_message_without_arguments_is_harmless(logged):
+    LOGGER.warning('100 % of a/%2F/b')
+    assert logged().endswith(' 100 % of a/%2F/b\n')
+
+
+def test_a_traceback_looks_like_no_record(logged):
+    try:
+        raise ValueError(FORGED)
+    except ValueError:
+        LOGGER.warning('It failed.', exc_info=True)
+    first, *others = logged().splitlines()
+    assert first == '2026 WARNING [StabilityMonitor] It failed.'
+    assert others[0].strip() == 'Traceback (most recent call last):'
+    assert all(line.startswith('    ') and line.isprintable() for line in others)
+    assert any('ValueError: x' in line for line in others)
+
+
+def test_any_object_can_be_logged(logged):
+    class Odd:
+        def __str__(self):
+            return FORGED
+    LOGGER.warning('%s and %s', Odd(), b'\n')
+    assert len(logged().splitlines()) == 1

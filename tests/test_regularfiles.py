@@ -1,0 +1,101 @@
+"""Only regular files are opened, at once, and no more of them is read than the caller says."""
+import os
+import socket
+
+import pytest
+
+from Products.StabilityMonitor.regularfiles import NotARegularFile
+from Products.StabilityMonitor.regularfiles import TooLarge
+from Products.StabilityMonitor.regularfiles import open_regular
+from Products.StabilityMonitor.regularfiles import read_start
+from Products.StabilityMonitor.regularfiles import read_tail
+from Products.StabilityMonitor.regularfiles import read_whole
+
+
+def fifo(path):
+    os.mkfifo(path)
+
+
+def link_to_a_device(path):
+    path.symlink_to('/dev/zero')
+
+
+def link_to_a_file(path):
+    path.with_name('target').write_bytes(b'secret')
+    path.symlink_to('target')
+
+
+def link_to_nothing(path):
+    path.symlink_to('nowhere')
+
+
+def listening_socket(path):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.close()
+
+
+def folder(path):
+    path.mkdir()
+
+
+ODD = [fifo, link_to_a_device, link_to_a_file, link_to_nothing, listening_socket, folder]
+
+
+@pytest.mark.parametrize('make', ODD)
+@pytest.mark.parametrize('flags', [os.O_RDONLY, os.O_RDWR, os.O_WRONLY, os.O_RDWR | os.O_CREAT])
+def test_nothing_else_is_opened(tmp_path, make, flags):
+    make(tmp_path / 'odd')
+    before = len(os.listdir('/proc/self/fd')) if os.path.exists('/proc/self/fd') else 0
+    with pytest.raises(NotARegularFile):
+        open_regular(tmp_path / 'odd', flags)
+    after = len(os.listdir('/proc/self/fd')) if os.path.exists('/proc/self/fd') else 0
+    assert after == before
+    assert not (tmp_path / 'nowhere').exists()
+
+
+def test_what_is_not_there_is_told_apart(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / 'nothing')
+
+
+def test_a_link_is_followed_where_that_is_wanted(tmp_path):
+    link_to_a_file(tmp_path / 'link')
+    assert read_start(tmp_path / 'link', 100, follow=True) == b'secret'
+    link_to_a_device(tmp_path / 'device')
+    with pytest.raises(NotARegularFile):
+        read_start(tmp_path / 'device', 100, follow=True)
+
+
+def test_a_whole_file_has_a_largest_size(tmp_path):
+    file = tmp_path / 'file'
+    file.write_bytes(b'12345678')
+    assert read_whole(file, 8) == b'12345678'
+    with pytest.raises(TooLarge):
+        read_whole(file, 7)
+
+
+def test_a_huge_file_is_not_read(tmp_path):
+    file = tmp_path / 'huge'
+    file.touch()
+    os.truncate(file, 1 << 40)
+    with pytest.raises(TooLarge):
+        read_whole(file, 1 << 20)
+    assert read_start(file, 3) == b'\0\0\0'
+
+
+@pytest.mark.parametrize('most, start, tail', [
+    (3, 0, b'678'), (100, 0, b'12345678'), (100, 5, b'678'), (3, 7, b'8'), (3, 8, b''), (3, 99, b'')])
+def test_a_tail(tmp_path, most, start, tail):
+    (tmp_path / 'file').write_bytes(b'12345678')
+    descriptor = open_regular(tmp_path / 'file')
+    try:
+        assert read_tail(descriptor, most, start) == tail
+    finally:
+        os.close(descriptor)
+
+
+def test_an_error_names_the_file(tmp_path):
+    fifo(tmp_path / 'odd')
+    with pytest.raises(NotARegularFile, match=r"It is not a regular file: '.*/odd'"):
+        read_whole(tmp_path / 'odd', 10)
