@@ -7,7 +7,6 @@ posix_spawn does it in the kernel's own order, before the program begins.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import signal
@@ -15,7 +14,12 @@ import sys
 import time
 from collections.abc import Callable
 
-_DEFAULTS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+try:
+    import fcntl
+except ImportError:                                     # Windows: no child is started there
+    fcntl = None
+
+_DEFAULTS = signal.valid_signals() - {getattr(signal, name, None) for name in ('SIGKILL', 'SIGSTOP')}
 #: Seconds between two looks at whether somebody still wants what a child says, and whether it has ended.
 _PAUSE, _LOOK = 0.1, 0.005
 _PIECE = 1 << 16
