@@ -1,4 +1,5 @@
 """What is installed, and what it needs."""
+
 import re
 from pathlib import Path
 
@@ -15,7 +16,9 @@ def read(name):
 
 def version():
     """The package's own word, where it has one: a copied folder has no other."""
-    match = re.search(r"^__version__ = '([^']+)'", read('Products/StabilityMonitor/__init__.py'), re.M)
+    match = re.search(
+        r"^__version__ = '([^']+)'", read('Products/StabilityMonitor/__init__.py'), re.M
+    )
     return match.group(1) if match else '1.0.dev0'
 
 
@@ -44,8 +47,7 @@ setup(
     ],
     # Exactly these two patterns, or tests/ and benchmarks/ would land in site-packages.
     packages=find_namespace_packages(include=['Products', 'Products.*']),
-    package_data={'': ['*.zcml', '*.toml'],
-                  'Products.StabilityMonitor': ['www/*', 'www/**/*']},
+    package_data={'': ['*.zcml', '*.toml'], 'Products.StabilityMonitor': ['www/*', 'www/**/*']},
     zip_safe=False,
     python_requires='>=3.11',
     install_requires=[
@@ -58,8 +60,19 @@ setup(
     extras_require={
         'native': ['pystack; sys_platform == "linux"'],
         'metrics': ['prometheus-client'],
-        'test': ['gunicorn', 'hypothesis', 'py-spy; sys_platform == "linux"', 'pytest', 'pytest-cov', 'pytest-xdist',
-                 'selenium', 'setuptools', 'zdaemon', 'ZEO', 'zope.testing'],
+        'test': [
+            'gunicorn',
+            'hypothesis',
+            'py-spy; sys_platform == "linux"',
+            'pytest',
+            'pytest-cov',
+            'pytest-xdist',
+            'selenium',
+            'setuptools',
+            'zdaemon',
+            'ZEO',
+            'zope.testing',
+        ],
         'bench': ['haufe.requestmonitoring', 'sentry-sdk', 'six'],
     },
     entry_points={'console_scripts': ['stabilitymonitor = Products.StabilityMonitor.cli:main']},

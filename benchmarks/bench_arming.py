@@ -3,6 +3,7 @@
 Two products that come directly before and after it in Zope's alphabetical order read the clock: real starts of
 runwsgi, in turn, the fastest of each.  A dead run is one that crashed with all of its black box full.
 """
+
 from __future__ import annotations
 
 import shutil
@@ -17,17 +18,18 @@ from figures import spread
 
 STARTS, DEAD, ARCHIVED = 7, 11, 200
 BEFORE = 'import os, time\nos.environ["BENCH_BEFORE"] = str(time.perf_counter_ns())\n'
-AFTER = '''import os, time
+AFTER = """import os, time
 _took = time.perf_counter_ns() - int(os.environ["BENCH_BEFORE"])
 with open(os.environ["BENCH_FILE"], "w") as _file:
     _file.write(str(_took))
-'''
+"""
 _NEIGHBOURS = (('StabilityMonito', BEFORE), ('StabilityMonitorZ', AFTER))
 
 
 def _start(zope):
     """Milliseconds that this start spent in the import of the product."""
     from zopekit import wait_for
+
     file = Path(zope.env['BENCH_FILE'])
     file.unlink(missing_ok=True)
     zope.start(wait='port')
@@ -39,13 +41,20 @@ def _start(zope):
 
 def _instance(folder, run, archived):
     from zopekit import ZopeInstance
-    zope = ZopeInstance(folder, env={'BENCH_FILE': str(folder / 'took')}, stderr='null',
-                        options={'keep-days': '9999', 'keep-bytes': '4GB'})
+
+    zope = ZopeInstance(
+        folder,
+        env={'BENCH_FILE': str(folder / 'took')},
+        stderr='null',
+        options={'keep-days': '9999', 'keep-bytes': '4GB'},
+    )
     for name, source in _NEIGHBOURS:
         zope.publish(source, name)
     zope.create()
     if archived:
-        pasts.archive(run, zope.stability, archived, {'host': 'other', 'client_home': '/', 'listen': ''})
+        pasts.archive(
+            run, zope.stability, archived, {'host': 'other', 'client_home': '/', 'listen': ''}
+        )
     return zope
 
 
@@ -57,21 +66,29 @@ def measure() -> list[Row]:
         bare, after_dead, after_archive = [], [], []
         try:
             for zope in (empty, full):
-                _start(zope)                            # warm: byte code, page cache
+                _start(zope)  # warm: byte code, page cache
             for _ in range(STARTS):
                 shutil.rmtree(empty.stability)
                 bare.append(_start(empty))
-                pasts.wait_for_triage(run, empty.stability, DEAD - 1)       # and the one before
+                pasts.wait_for_triage(run, empty.stability, DEAD - 1)  # and the one before
                 after_dead.append(_start(empty))
                 after_archive.append(_start(full))
         finally:
             empty.destroy()
             full.destroy()
     each = (min(after_dead) - min(bare)) / DEAD
-    return [row('arming at import', 30, min(bare), 'ms', 1, spread(bare, 'ms')),
-            row(f'each dead run\'s triage, {DEAD - 1} of {DEAD} with all rings full', 50, each, 'ms', 1),
-            row(f'arming with {ARCHIVED} archived runs, and triage of one', 80, min(after_archive), 'ms', 1,
-                spread(after_archive, 'ms'))]
+    return [
+        row('arming at import', 30, min(bare), 'ms', 1, spread(bare, 'ms')),
+        row(f"each dead run's triage, {DEAD - 1} of {DEAD} with all rings full", 50, each, 'ms', 1),
+        row(
+            f'arming with {ARCHIVED} archived runs, and triage of one',
+            80,
+            min(after_archive),
+            'ms',
+            1,
+            spread(after_archive, 'ms'),
+        ),
+    ]
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 With PLONE_PYTHON (the interpreter of an environment with Plone, as `make plone` makes it) in a full Plone too.
 """
+
 from __future__ import annotations
 
 import os
@@ -41,6 +42,7 @@ def measured_checks(self):
 def _lives(zope):
     """[(first, [again ...])] of real starts, as the page gives them; none has what an earlier one has compared."""
     from Products.StabilityMonitor.diagnosis.remembered import FILE
+
     for _ in range(STARTS):
         (zope.stability / FILE).unlink(missing_ok=True)
         zope.start()
@@ -55,14 +57,32 @@ def _rows(what, zope):
     again = [min(took for took, _, _ in life[1]) for life in lives]
     costly = sorted((life[0] for life in lives), key=lambda told: told[0])[len(lives) // 2]
     most = sorted(costly[2].items(), key=lambda check: -check[1])[:4]
-    yield row(f'all checks together, {what}, first time', BUDGET, median(first), 'ms', 0, spread(first, 'ms', 0))
-    yield Row('  of that', '', f'reading first {costly[1]:.0f}, ' + ', '.join(f'{id} {ms:.0f}' for id, ms in most)
-              + ' ms')
-    yield row(f'all checks together, {what}, again', BUDGET, median(again), 'ms', 0, spread(again, 'ms', 0))
+    yield row(
+        f'all checks together, {what}, first time',
+        BUDGET,
+        median(first),
+        'ms',
+        0,
+        spread(first, 'ms', 0),
+    )
+    yield Row(
+        '  of that',
+        '',
+        f'reading first {costly[1]:.0f}, ' + ', '.join(f'{id} {ms:.0f}' for id, ms in most) + ' ms',
+    )
+    yield row(
+        f'all checks together, {what}, again',
+        BUDGET,
+        median(again),
+        'ms',
+        0,
+        spread(again, 'ms', 0),
+    )
 
 
 def measure() -> list[Row]:
     from zopekit import ZopeInstance
+
     rows = []
     with tempfile.TemporaryDirectory(prefix='bench-checks-') as folder:
         zope = ZopeInstance(Path(folder) / 'zope', stderr='null').create()
@@ -78,6 +98,7 @@ def measure() -> list[Row]:
 def _plone(folder):
     sys.path.insert(0, str(TESTS / 'functional'))
     import plone_site
+
     plone = plone_site.PloneSite(folder, stderr='null').create()
     try:
         yield from _rows('Plone', plone)

@@ -4,6 +4,7 @@ Each twentieth beat does more than the others, so each of the twenty is measured
 counts, as of the batches of requests: with no page fault and one change of threads, the same beat is charged 140 us or
 2,000 where a virtual machine is taken away from whom it charges.  What was charged, all in all, is told beside it.
 """
+
 from __future__ import annotations
 
 import collections
@@ -54,13 +55,16 @@ def _beats(zope):
     begun = len(zope.get('/readings').json())
     time.sleep(SECONDS)
     readings = zope.get('/readings').json()[begun:]
-    return [(number, (new - old) / 1000, (awake - asleep) / 1000)
-            for (before, old, asleep), (number, new, awake) in zip(readings, readings[1:], strict=False)
-            if number == before + 1]
+    return [
+        (number, (new - old) / 1000, (awake - asleep) / 1000)
+        for (before, old, asleep), (number, new, awake) in zip(readings, readings[1:], strict=False)
+        if number == before + 1
+    ]
 
 
 def measure() -> list[Row]:
     from zopekit import ZopeInstance
+
     if not hasattr(time, 'pthread_getcpuclockid'):
         return [Row('heartbeat with 8 threads', '<= 200 us', 'no clocks of threads here')]
     with tempfile.TemporaryDirectory(prefix='bench-heartbeat-') as folder:
@@ -88,8 +92,11 @@ def _rows(when, beats, most=None):
         yield row(what, most, _undisturbed(beats), 'us', 0, more)
     else:
         yield Row(what, '', f'{_undisturbed(beats):.0f} us ({more})')
-    yield Row('  a thread that only wakes', '', f'{min(waking):.0f} us (charged: median {median(waking):.0f}, mean '
-              f'{mean(waking):.0f} us)')
+    yield Row(
+        '  a thread that only wakes',
+        '',
+        f'{min(waking):.0f} us (charged: median {median(waking):.0f}, mean {mean(waking):.0f} us)',
+    )
 
 
 def _undisturbed(beats):

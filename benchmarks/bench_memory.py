@@ -3,6 +3,7 @@
 With it, the checks that run once after each start have run.  Their comparison of versions is remembered from the start
 before; the second row is for starts that do not have it, as the first one after something was installed.
 """
+
 from __future__ import annotations
 
 import http.client
@@ -33,6 +34,7 @@ def _resident(zope):
     """MiB after the same requests; what is shared with other processes counts."""
     from Products.StabilityMonitor.diagnosis.standing import LAST_WORD
     from zopekit import wait_for
+
     zope.start()
     try:
         clients = [threading.Thread(target=_ask, args=(zope.port,)) for _ in range(CLIENTS)]
@@ -50,17 +52,26 @@ def _resident(zope):
 
 def _after_installing(zope):
     from Products.StabilityMonitor.diagnosis.remembered import FILE
+
     (zope.stability / FILE).unlink()
     return _resident(zope)
 
 
 def measure() -> list[Row]:
     from zopekit import ZopeInstance
+
     if not Path('/proc/self/status').exists():
         return [Row('resident memory', '<= 4 MiB', 'no /proc here')]
     with tempfile.TemporaryDirectory(prefix='bench-memory-') as folder:
-        zopes = [ZopeInstance(f'{folder}/{name}', python=environments.python(name), stderr='null',
-                              checkout=name != 'none').create() for name in ('none', 'stabilitymonitor')]
+        zopes = [
+            ZopeInstance(
+                f'{folder}/{name}',
+                python=environments.python(name),
+                stderr='null',
+                checkout=name != 'none',
+            ).create()
+            for name in ('none', 'stabilitymonitor')
+        ]
         try:
             for zope in zopes:
                 _resident(zope)
@@ -70,10 +81,21 @@ def measure() -> list[Row]:
                 zope.destroy()
     without = median([its[0] for its in rounds])
     usual, first = ([its[number] - its[0] for its in rounds] for number in (1, 2))
-    return [row('resident memory, after 800 requests', 4, median(usual), 'MiB', 2,
-                f'{spread(usual, "MiB")}, of {without:.0f} MiB'),
-            Row('  the first start after something was installed', '',
-                f'{median(first):.2f} MiB ({spread(first, "MiB")})')]
+    return [
+        row(
+            'resident memory, after 800 requests',
+            4,
+            median(usual),
+            'MiB',
+            2,
+            f'{spread(usual, "MiB")}, of {without:.0f} MiB',
+        ),
+        Row(
+            '  the first start after something was installed',
+            '',
+            f'{median(first):.2f} MiB ({spread(first, "MiB")})',
+        ),
+    ]
 
 
 if __name__ == '__main__':

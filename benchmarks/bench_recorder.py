@@ -2,6 +2,7 @@
 
 No system call: a process that records 1,000 requests and one that records 101,000 make the same ones, by strace.
 """
+
 from __future__ import annotations
 
 import json
@@ -23,8 +24,18 @@ FEW, MANY = 1000, 101000
 
 def _program(folder, *arguments, before=()):
     environ = os.environ | {'PYTHONPATH': str(CHECKOUT), 'PYTHONHASHSEED': '0'}
-    return subprocess.run([*before, sys.executable, str(PROGRAMS / 'recording.py'), os.path.join(folder, 'box'),
-                           *arguments], env=environ, capture_output=True, text=True)
+    return subprocess.run(
+        [
+            *before,
+            sys.executable,
+            str(PROGRAMS / 'recording.py'),
+            os.path.join(folder, 'box'),
+            *arguments,
+        ],
+        env=environ,
+        capture_output=True,
+        text=True,
+    )
 
 
 def _system_calls(folder, requests):
@@ -43,18 +54,25 @@ def _calls_row(folder):
     if few is None or many is None:
         return Row(what, '0', 'strace may not trace here')
     # a growing heap may ask for a page or two
-    return Row(what, '0', f'{max(0, many - few) / (MANY - FEW):.4f} ({few} calls with {FEW:,} requests, '
-               f'{many} with {MANY:,})', many - few <= 10)
+    return Row(
+        what,
+        '0',
+        f'{max(0, many - few) / (MANY - FEW):.4f} ({few} calls with {FEW:,} requests, '
+        f'{many} with {MANY:,})',
+        many - few <= 10,
+    )
 
 
 def measure() -> list[Row]:
     with tempfile.TemporaryDirectory(prefix='bench-recorder-') as folder:
         runs = [json.loads(_program(folder, 'time').stdout) for _ in range(5)]
         changing, same = (min(run[what] for run in runs) / 1000 for what in ('changing', 'same'))
-        return [row('the recorder\'s own begin and end, paths change', 1.5, changing, 'us', 2),
-                row('the same, one path over and over', 1.5, same, 'us', 2),
-                _calls_row(folder),
-                row('black box file', 1024, runs[0]['size'] / 1024, 'KiB', 0)]
+        return [
+            row("the recorder's own begin and end, paths change", 1.5, changing, 'us', 2),
+            row('the same, one path over and over', 1.5, same, 'us', 2),
+            _calls_row(folder),
+            row('black box file', 1024, runs[0]['size'] / 1024, 'KiB', 0),
+        ]
 
 
 if __name__ == '__main__':

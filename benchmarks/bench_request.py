@@ -5,6 +5,7 @@ round a process answers batches with its monitor on and off, in turn; the fastes
 median of the rounds' differences.  "none" has nothing to switch: its figure is the noise.  The peers note when a
 request begins and ends; ours is measured doing that alone, and with the marks of the phases in between.
 """
+
 from __future__ import annotations
 
 import json
@@ -34,13 +35,20 @@ class Process:
 
     def __init__(self, monitor, folder):
         from zopekit import ZopeInstance
+
         zope = ZopeInstance(folder, python=environments.python(MONITORS[monitor]), stderr='null')
         zope.checkout = MONITORS[monitor] == 'stabilitymonitor'
         zope.create()
         self.log = open(Path(folder) / 'stderr', 'w+')
         self.process = subprocess.Popen(
-            [zope.python, str(PROGRAMS / 'published.py'), str(zope.zope_conf), monitor], env=zope.environment(),
-            cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
+            [zope.python, str(PROGRAMS / 'published.py'), str(zope.zope_conf), monitor],
+            env=zope.environment(),
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+        )
         self._line('ready')
 
     def _line(self, wanted=''):
@@ -69,10 +77,10 @@ def measure() -> list[Row]:
             processes = {name: Process(name, os.path.join(folder, name)) for name in added}
             try:
                 for process in processes.values():
-                    process.round(2)                    # warm
+                    process.round(2)  # warm
                 for turn in range(ROUNDS):
                     names = list(processes)
-                    for name in names[turn % len(names):] + names[:turn % len(names)]:
+                    for name in names[turn % len(names) :] + names[: turn % len(names)]:
                         with_it, without = processes[name].round()
                         added[name].append(with_it - without)
                         pages[name].append(with_it)
@@ -83,19 +91,42 @@ def measure() -> list[Row]:
 
 
 def _rows(figures, added, pages):
-    ours, haufe, sentry = (figures[name] for name in ('begin-and-end', 'haufe.requestmonitoring', 'sentry-sdk'))
+    ours, haufe, sentry = (
+        figures[name] for name in ('begin-and-end', 'haufe.requestmonitoring', 'sentry-sdk')
+    )
     page = median(pages['none'])
     between = median([a - b for a, b in zip(pages['stabilitymonitor'], pages['none'], strict=True)])
-    yield row('a request, begin and end, through Zope\'s events', 5, ours, US, 2, spread(added['begin-and-end'], US))
-    yield Row(f'  at a speed that makes a page take {PAGE_THEN} us, as where the budget was made', '',
-              f'{ours * PAGE_THEN / page:.2f} us (a page takes {page:.0f} us this hour)')
+    yield row(
+        "a request, begin and end, through Zope's events",
+        5,
+        ours,
+        US,
+        2,
+        spread(added['begin-and-end'], US),
+    )
+    yield Row(
+        f'  at a speed that makes a page take {PAGE_THEN} us, as where the budget was made',
+        '',
+        f'{ours * PAGE_THEN / page:.2f} us (a page takes {page:.0f} us this hour)',
+    )
     yield Row('  with the marks of two phases', '', f'{figures["stabilitymonitor"]:.2f} us')
-    yield Row('  haufe.requestmonitoring 0.6.0, its monitor', 'at least 4 times that', f'{haufe:.1f} us, '
-              f'{haufe / ours:.1f} times', haufe >= 4 * ours)
-    yield Row('  sentry-sdk, its WSGI middleware', 'at least 20 times that', f'{sentry:.1f} us, '
-              f'{sentry / ours:.0f} times', sentry >= 20 * ours)
-    yield Row('  no monitor, switched on and off (noise)', '',
-              f'{figures["none"]:.2f} us ({spread(added["none"], US)})')
+    yield Row(
+        '  haufe.requestmonitoring 0.6.0, its monitor',
+        'at least 4 times that',
+        f'{haufe:.1f} us, {haufe / ours:.1f} times',
+        haufe >= 4 * ours,
+    )
+    yield Row(
+        '  sentry-sdk, its WSGI middleware',
+        'at least 20 times that',
+        f'{sentry:.1f} us, {sentry / ours:.0f} times',
+        sentry >= 20 * ours,
+    )
+    yield Row(
+        '  no monitor, switched on and off (noise)',
+        '',
+        f'{figures["none"]:.2f} us ({spread(added["none"], US)})',
+    )
     yield Row('  process with this monitor less one with none', '', f'{between:.1f} us')
 
 

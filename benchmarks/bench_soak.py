@@ -6,6 +6,7 @@ Page templates, errors, conflicts that are retried, 404, forms, writes, streamin
 holds is counted forty times, after a warm-up, which must last a minute or so: give it 50,000 requests or more.  The
 processor time of a whole Zope differs by some per cent from run to run: a few microseconds are told by bench_request.
 """
+
 from __future__ import annotations
 
 import sys
@@ -26,10 +27,20 @@ _MIB = 1 << 20
 
 def measure(requests: int = REQUESTS) -> list[Row]:
     from zopekit import ZopeInstance
+
     with tempfile.TemporaryDirectory(prefix='bench-soak-') as folder:
-        zopes = [soaking.prepare(ZopeInstance(f'{folder}/{name}', python=environments.python(name), stderr='null',
-                                              options=OPTIONS if name != 'none' else None, checkout=name != 'none'))
-                 for name in ('none', 'stabilitymonitor')]
+        zopes = [
+            soaking.prepare(
+                ZopeInstance(
+                    f'{folder}/{name}',
+                    python=environments.python(name),
+                    stderr='null',
+                    options=OPTIONS if name != 'none' else None,
+                    checkout=name != 'none',
+                )
+            )
+            for name in ('none', 'stabilitymonitor')
+        ]
         try:
             return list(_rows(*_soak([zope.create().start() for zope in zopes], requests)))
         finally:
@@ -54,16 +65,29 @@ def _soak(zopes, requests):
 
 def _rows(without, with_it):
     requests, grown = with_it.held[-1].requests, soaking.growth(with_it.held, 'resident') / _MIB
-    steady, usual = (soaking.steady_growth(soak.held, 'resident') / _MIB for soak in (with_it, without))
-    yield Row(f'a day of {requests:,} mixed requests: steady growth of memory', f'<= {MEMORY:g} MiB more',
-              f'{steady:.2f} MiB ({usual:.2f} MiB without)', steady - usual <= MEMORY)
-    yield Row('  all growth of memory, caches too', '',
-              f'{grown:.2f} MiB ({with_it.held[-1].resident / _MIB:.0f} MiB at the end)')
+    steady, usual = (
+        soaking.steady_growth(soak.held, 'resident') / _MIB for soak in (with_it, without)
+    )
+    yield Row(
+        f'a day of {requests:,} mixed requests: steady growth of memory',
+        f'<= {MEMORY:g} MiB more',
+        f'{steady:.2f} MiB ({usual:.2f} MiB without)',
+        steady - usual <= MEMORY,
+    )
+    yield Row(
+        '  all growth of memory, caches too',
+        '',
+        f'{grown:.2f} MiB ({with_it.held[-1].resident / _MIB:.0f} MiB at the end)',
+    )
     for what, most in soaking.MORE.items():
         grown, now = soaking.growth(with_it.held, what), getattr(with_it.held[-1], what)
         yield Row(f'  growth of {what}', f'<= {most}', f'{grown:g} (of {now})', grown <= most)
     costs = [soaking.cost(soak.held) for soak in (without, with_it)]
-    yield Row('  processor time of a request, all of Zope', '', f'{costs[1]:.0f} us ({costs[0]:.0f} us without)')
+    yield Row(
+        '  processor time of a request, all of Zope',
+        '',
+        f'{costs[1]:.0f} us ({costs[0]:.0f} us without)',
+    )
 
 
 if __name__ == '__main__':

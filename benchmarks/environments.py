@@ -2,6 +2,7 @@
 
 `.venv-bench-<name>` in the checkout, made once, with the versions of the constraints file of this Zope.
 """
+
 from __future__ import annotations
 
 import subprocess
@@ -29,8 +30,18 @@ def python(name: str) -> str:
     if not ready.exists() or ready.read_text() != wanted:
         print(f'Installing Zope {zope} and {name} into {folder.name} (once) ...', flush=True)
         _run(sys.executable, '-m', 'venv', '--clear', str(folder))
-        _run(str(interpreter), '-m', 'pip', '--disable-pip-version-check', 'install', '--quiet',
-             '--constraint', str(constraints), f'Zope[wsgi]=={zope}', *PEERS[name])
+        _run(
+            str(interpreter),
+            '-m',
+            'pip',
+            '--disable-pip-version-check',
+            'install',
+            '--quiet',
+            '--constraint',
+            str(constraints),
+            f'Zope[wsgi]=={zope}',
+            *PEERS[name],
+        )
         ready.write_text(wanted)
     return str(interpreter)
 

@@ -1,4 +1,5 @@
 """What a benchmark hands over: rows of one table, and the few statistics that they rest on."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -41,13 +42,21 @@ def spread(values, unit: str, digits: int = 1) -> str:
 
 def table(rows) -> str:
     """The rows in columns, and a line that sums up the verdicts."""
-    cells = [('what', 'budget', 'measured', 'verdict')] + [(r.what, r.budget, r.measured, r.verdict) for r in rows]
+    cells = [('what', 'budget', 'measured', 'verdict')] + [
+        (r.what, r.budget, r.measured, r.verdict) for r in rows
+    ]
     widths = [max(len(line[column]) for line in cells) for column in range(4)]
-    lines = ['  '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    lines = [
+        '  '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    ]
     lines.insert(1, '  '.join('-' * width for width in widths))
     over = [r.what for r in rows if r.fits is False]
-    lines += ['', f'{sum(r.fits is not None for r in rows)} budgets, {len(over)} over' + ''.join(
-        f'\n    OVER: {what}' for what in over)]
+    lines += [
+        '',
+        f'{sum(r.fits is not None for r in rows)} budgets, {len(over)} over'
+        + ''.join(f'\n    OVER: {what}' for what in over),
+    ]
     return '\n'.join(lines)
 
 

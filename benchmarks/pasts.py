@@ -1,4 +1,5 @@
 """Pasts for the benchmarks: dead runs with full black boxes that wait for triage, and archives of many runs."""
+
 from __future__ import annotations
 
 import os
@@ -20,11 +21,15 @@ FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 
 def dead_run(folder: Path, client_home) -> Path:
     """The directory of a run that really crashed, full to the brim."""
-    done = subprocess.run([sys.executable, str(PROGRAMS / 'full_life.py'), str(folder), str(client_home)],
-                          env=os.environ | {'PYTHONPATH': str(CHECKOUT)}, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(PROGRAMS / 'full_life.py'), str(folder), str(client_home)],
+        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+    )
     if done.returncode != -signal.SIGSEGV:
         raise SystemExit(f'full_life.py ended with {done.returncode}: {done.stderr}')
-    run, = (folder / 'runs').iterdir()
+    (run,) = (folder / 'runs').iterdir()
     return run
 
 
@@ -46,6 +51,7 @@ def archive(run: Path, stability: Path, count: int, instance: dict) -> list[str]
     from Products.StabilityMonitor.records import isotime
     from Products.StabilityMonitor.rundirectory import Base
     from Products.StabilityMonitor.values import replace
+
     base, names = Base(stability), []
     base.prepare()
     record, kept = triage.examine(run), Archive(base)
@@ -54,7 +60,16 @@ def archive(run: Path, stability: Path, count: int, instance: dict) -> list[str]
         copy, begun = base.runs / names[-1], (FIRST + timedelta(hours=number)).timestamp()
         shutil.copytree(run, copy)
         verdict = ('crashed', 'stopped', 'stopped', 'vanished', 'hung', 'stopped')[number % 6]
-        kept.add(copy, replace(
-            record, run=names[-1], instance=Instance(**instance), verdict=verdict, started=isotime(begun),
-            ended=isotime(begun + 3000), uptime_seconds=3000.0))
+        kept.add(
+            copy,
+            replace(
+                record,
+                run=names[-1],
+                instance=Instance(**instance),
+                verdict=verdict,
+                started=isotime(begun),
+                ended=isotime(begun + 3000),
+                uptime_seconds=3000.0,
+            ),
+        )
     return names

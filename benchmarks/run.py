@@ -5,6 +5,7 @@
 Prints one table and writes it, with machine, versions and date, to benchmarks/RESULTS.txt.  Best on a machine that does
 nothing else; it says so when it is not.  Exit status 1 when a budget is not kept.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -38,7 +39,8 @@ def machine() -> list[str]:
         f'machine   {_processor()}, {os.cpu_count()} cores, {_memory()}, {platform.platform()}',
         f'python    {platform.python_version()} ({platform.python_compiler()}; a fixed loop takes {_speed():.1f} ms)',
         f'versions  {", ".join(f"{name} {_version(name)}" for name in _VERSIONS)}; peers: haufe.requestmonitoring '
-        f'0.6.0, sentry-sdk {_pinned("sentry-sdk")}']
+        f'0.6.0, sentry-sdk {_pinned("sentry-sdk")}',
+    ]
 
 
 def _short(path):
@@ -59,9 +61,15 @@ def _pinned(name):
 
 def _speed():
     """Milliseconds for a loop that never changes: figures of two machines, or of two Pythons, can be compared."""
-    return 1000 * min(timeit.repeat(
-        'for i in range(200_000): found[i & 255] = found.get(i & 255, 0) + len(str(i))', 'found = {}',
-        time.thread_time, repeat=7, number=1))
+    return 1000 * min(
+        timeit.repeat(
+            'for i in range(200_000): found[i & 255] = found.get(i & 255, 0) + len(str(i))',
+            'found = {}',
+            time.thread_time,
+            repeat=7,
+            number=1,
+        )
+    )
 
 
 def _processor():
@@ -88,13 +96,17 @@ def _load():
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--only', default=','.join(BENCHES), help='some of: ' + ','.join(BENCHES))
-    parser.add_argument('--no-file', action='store_true', help='do not write benchmarks/RESULTS.txt')
+    parser.add_argument(
+        '--no-file', action='store_true', help='do not write benchmarks/RESULTS.txt'
+    )
     arguments = parser.parse_args()
     sys.path[:0] = [str(CHECKOUT), str(TESTS)]
     load, begun, rows = _load(), time.monotonic(), []
     for name in arguments.only.split(','):
         print(f'{time.monotonic() - begun:4.0f} s: {name} ...', file=sys.stderr, flush=True)
-        rows += importlib.import_module(f'bench_{name}').measure() or [Row(name, '', 'nothing measured')]
+        rows += importlib.import_module(f'bench_{name}').measure() or [
+            Row(name, '', 'nothing measured')
+        ]
     head = machine()
     if load > 0.5:
         head.append(f'note      the machine was not quiet: load {load:.1f} at the beginning')

@@ -2,6 +2,7 @@
 
 Used by `bench_soak` and by the tests: what grows from the first quarter of the day to its last leaks.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -37,12 +38,20 @@ class Held:
 def held(pid: int, requests: int, proc: Path = Path('/proc')) -> Held:
     folder = proc / str(pid)
     status = (folder / 'status').read_text()
-    resident, threads = (int(re.search(rf'^{name}:\s+(\d+)', status, re.MULTILINE)[1])
-                         for name in ('VmRSS', 'Threads'))
+    resident, threads = (
+        int(re.search(rf'^{name}:\s+(\d+)', status, re.MULTILINE)[1])
+        for name in ('VmRSS', 'Threads')
+    )
     ticks = (folder / 'stat').read_text().rpartition(') ')[2].split()[11:13]
     timers = (folder / 'timers').read_text().count('signal:') if (folder / 'timers').exists() else 0
-    return Held(requests, resident << 10, len(os.listdir(folder / 'fd')), threads, timers,
-                sum(map(int, ticks)) / os.sysconf('SC_CLK_TCK'))
+    return Held(
+        requests,
+        resident << 10,
+        len(os.listdir(folder / 'fd')),
+        threads,
+        timers,
+        sum(map(int, ticks)) / os.sysconf('SC_CLK_TCK'),
+    )
 
 
 class Soak:
@@ -54,8 +63,17 @@ class Soak:
 
     def start(self) -> Soak:
         self.load = subprocess.Popen(
-            [sys.executable, str(PROGRAMS / 'mixed_load.py'), str(self.zope.port), str(self.requests), str(self.looks)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            [
+                sys.executable,
+                str(PROGRAMS / 'mixed_load.py'),
+                str(self.zope.port),
+                str(self.requests),
+                str(self.looks),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         return self
 
     def look(self) -> None:
@@ -74,7 +92,9 @@ class Soak:
     def _line(self):
         line = self.load.stdout.readline()
         if not line:
-            raise AssertionError(f'The load has ended with {self.load.wait()}; Zope says:\n{self.zope.last_words()}')
+            raise AssertionError(
+                f'The load has ended with {self.load.wait()}; Zope says:\n{self.zope.last_words()}'
+            )
         return line
 
 

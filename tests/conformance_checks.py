@@ -1,4 +1,5 @@
 """What every check keeps to: its contract, findings that a person can act on, and no error on any system."""
+
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,19 +18,46 @@ from Products.StabilityMonitor.records import Sample
 def strange_sites(folder):
     """Worlds that no check may stumble over: nothing is known, or everything is odd."""
     nowhere = Path(folder) / 'nowhere'
-    bare = dict(directory=nowhere, proc=nowhere, etc=nowhere, unit_folders=(), environ={}, modules={}, path=(),
-                stack=None, outputs={})
+    bare = dict(
+        directory=nowhere,
+        proc=nowhere,
+        etc=nowhere,
+        unit_folders=(),
+        environ={},
+        modules={},
+        path=(),
+        stack=None,
+        outputs={},
+    )
     odd = SimpleNamespace(__file__=None)
     return {
         'nothing is known': Site(**bare),
-        'garbage': Site(**bare | dict(
-            directory=Path('/'), proc=_garbage(Path(folder)), modules={'odd': odd, 'none': None},
-            context={'cgroup': {'directory': str(nowhere), 'version': 7}, 'supervisor': 'systemd'},
-            outputs={'standard output': 9999}, path=('', str(nowhere), '/etc/hostname'),
-            samples=(Sample(0, 0), Sample(-1e9, 5), Sample(1e9, 5)),
-            zope=ZopeFacts(threads=0, switches={'debug-mode': None}, databases=(
-                Database('', '', 0), Database('x', 'y', -1, ('/',), '/nowhere/at/all', lambda: 0.0))))),
-        'another Python': Site(**bare | dict(python=Interpreter((9, 0, 0), 'alpha', True, False, True, '/nowhere'))),
+        'garbage': Site(
+            **bare
+            | dict(
+                directory=Path('/'),
+                proc=_garbage(Path(folder)),
+                modules={'odd': odd, 'none': None},
+                context={
+                    'cgroup': {'directory': str(nowhere), 'version': 7},
+                    'supervisor': 'systemd',
+                },
+                outputs={'standard output': 9999},
+                path=('', str(nowhere), '/etc/hostname'),
+                samples=(Sample(0, 0), Sample(-1e9, 5), Sample(1e9, 5)),
+                zope=ZopeFacts(
+                    threads=0,
+                    switches={'debug-mode': None},
+                    databases=(
+                        Database('', '', 0),
+                        Database('x', 'y', -1, ('/',), '/nowhere/at/all', lambda: 0.0),
+                    ),
+                ),
+            )
+        ),
+        'another Python': Site(
+            **bare | dict(python=Interpreter((9, 0, 0), 'alpha', True, False, True, '/nowhere'))
+        ),
         'this process': Site(directory=Path(folder)),
     }
 
@@ -37,7 +65,15 @@ def strange_sites(folder):
 def _garbage(folder):
     proc = folder / 'proc'
     (proc / 'self').mkdir(parents=True, exist_ok=True)
-    for name in ('self/status', 'self/maps', 'self/environ', 'self/mountinfo', 'self/cgroup', 'meminfo', 'vmstat'):
+    for name in (
+        'self/status',
+        'self/maps',
+        'self/environ',
+        'self/mountinfo',
+        'self/cgroup',
+        'meminfo',
+        'vmstat',
+    ):
         (proc / name).write_bytes(b'\xff\x00 = : -\n\n kB\nMemTotal: x kB\n' * 3)
     return proc
 

@@ -3,6 +3,7 @@
 `--require=zope,browser` turns that around for CI: the session fails when no test with such a marker
 passed, or when one was skipped (unless for want of something else that was not required).
 """
+
 import collections
 import importlib.util
 import os
@@ -32,15 +33,24 @@ def _missing_gcc():
     return None if shutil.which('gcc') or shutil.which('cc') else 'no C compiler here'
 
 
-NEEDS = {'zope': _missing_zope, 'browser': _missing_browser, 'root': _missing_root, 'gcc': _missing_gcc}
+NEEDS = {
+    'zope': _missing_zope,
+    'browser': _missing_browser,
+    'root': _missing_root,
+    'gcc': _missing_gcc,
+}
 REQUIRED = pytest.StashKey()
 RAN = pytest.StashKey()
 
 
 def pytest_addoption(parser):
-    parser.addoption('--require', default='', metavar='MARKERS',
-                     help='fail unless tests with each of these markers ran, and none was skipped: '
-                          + ','.join(NEEDS))
+    parser.addoption(
+        '--require',
+        default='',
+        metavar='MARKERS',
+        help='fail unless tests with each of these markers ran, and none was skipped: '
+        + ','.join(NEEDS),
+    )
 
 
 def pytest_configure(config):
@@ -122,8 +132,14 @@ def chromium(tmp_path_factory):
     """A real browser without a window."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
+
     options = webdriver.ChromeOptions()
-    for argument in ('--headless=new', '--no-sandbox', '--disable-dev-shm-usage', '--window-size=1280,1000'):
+    for argument in (
+        '--headless=new',
+        '--no-sandbox',
+        '--disable-dev-shm-usage',
+        '--window-size=1280,1000',
+    ):
         options.add_argument(argument)
     options.binary_location = shutil.which('chromium')
     environment = {**os.environ, 'HOME': str(tmp_path_factory.mktemp('chromium'))}
@@ -138,7 +154,9 @@ def browser(chromium, tmp_path):
     """The browser with a blank page; what it downloads lands in `browser.downloads`."""
     chromium.downloads = tmp_path / 'downloads'
     chromium.downloads.mkdir()
-    chromium.execute_cdp_cmd('Browser.setDownloadBehavior',
-                             {'behavior': 'allow', 'downloadPath': str(chromium.downloads)})
+    chromium.execute_cdp_cmd(
+        'Browser.setDownloadBehavior',
+        {'behavior': 'allow', 'downloadPath': str(chromium.downloads)},
+    )
     chromium.get('about:blank')
     return chromium

@@ -1,5 +1,6 @@
 """What this process has open.  Tests for leaks look at what was opened since: what others have left may be closed
 meanwhile, as when a thread of theirs ends."""
+
 import os
 from collections import Counter
 

@@ -2,6 +2,7 @@
 
 With `stat`, the kernel's own files and the calendar; `site` is a `ZopeInstance` that runs.
 """
+
 import datetime
 import importlib.util
 import os
@@ -16,7 +17,9 @@ from pathlib import Path
 
 
 def file_system(path):
-    return subprocess.run(['stat', '-f', '-c', '%T', str(path)], capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ['stat', '-f', '-c', '%T', str(path)], capture_output=True, text=True
+    ).stdout.strip()
 
 
 def fleeting_place(site):
@@ -41,16 +44,28 @@ def no_core_file(site):
 
 def signals_kill(site):
     """SIGHUP, SIGUSR1 and SIGUSR2 are ignored by who starts it under nohup and the like."""
-    ignored = int(re.search(r'^SigIgn:\s*(\w+)', Path(f'/proc/{site.pid}/status').read_text(), re.M)[1], 16)
-    return any(not ignored >> (number - 1) & 1 for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
+    ignored = int(
+        re.search(r'^SigIgn:\s*(\w+)', Path(f'/proc/{site.pid}/status').read_text(), re.M)[1], 16
+    )
+    return any(
+        not ignored >> (number - 1) & 1
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+    )
 
 
 def no_counter_of_kills(site):
-    groups = [line.split(':', 2) for line in Path(f'/proc/{site.pid}/cgroup').read_text().splitlines()]
-    folders = [Path('/sys/fs/cgroup', 'memory' if 'memory' in names else '', *inside)
-               for _, names, path in groups if names == '' or 'memory' in names.split(',')
-               for inside in ((path.lstrip('/'),), ())]
-    files = [folder / name for folder in folders for name in ('memory.events', 'memory.oom_control')]
+    groups = [
+        line.split(':', 2) for line in Path(f'/proc/{site.pid}/cgroup').read_text().splitlines()
+    ]
+    folders = [
+        Path('/sys/fs/cgroup', 'memory' if 'memory' in names else '', *inside)
+        for _, names, path in groups
+        if names == '' or 'memory' in names.split(',')
+        for inside in ((path.lstrip('/'),), ())
+    ]
+    files = [
+        folder / name for folder in folders for name in ('memory.events', 'memory.oom_control')
+    ]
     return not any('oom_kill ' in file.read_text() for file in files if file.exists())
 
 
@@ -70,31 +85,45 @@ def little_memory(site):
 
 def short_groups(site):
     """Findings of the memory cgroups, from that of the site upwards, that are filled to four fifths or more."""
-    return {f'memory-limit:cgroup{f"-{folder.name}" if number else ""}'
-            for number, folder in enumerate(groups_of(site)) if share(folder) >= 0.8}
+    return {
+        f'memory-limit:cgroup{f"-{folder.name}" if number else ""}'
+        for number, folder in enumerate(groups_of(site))
+        if share(folder) >= 0.8
+    }
 
 
 def groups_of(site):
-    path = next(path for number, names, path in (
-        line.split(':', 2) for line in Path(f'/proc/{site.pid}/cgroup').read_text().splitlines())
-        if not names or 'memory' in names.split(','))
+    path = next(
+        path
+        for number, names, path in (
+            line.split(':', 2) for line in Path(f'/proc/{site.pid}/cgroup').read_text().splitlines()
+        )
+        if not names or 'memory' in names.split(',')
+    )
     for base in (Path('/sys/fs/cgroup/memory'), Path('/sys/fs/cgroup')):
         if base.is_dir():
             own = base / path.lstrip('/')
-            return [own, *own.parents][:len(Path(path).parts)] if own.is_dir() else [base]
+            return [own, *own.parents][: len(Path(path).parts)] if own.is_dir() else [base]
     return []
 
 
 def share(folder):
     """Which part of its memory is used by other things than page cache that can go."""
+
     def number(*names):
-        words = next((file.read_text().strip() for name in names if (file := folder / name).exists()), '')
+        words = next(
+            (file.read_text().strip() for name in names if (file := folder / name).exists()), ''
+        )
         return int(words) if words.isdigit() else 0
+
     limit = number('memory.max', 'memory.limit_in_bytes')
     if not limit:
         return 0
     lines = dict(line.split() for line in (folder / 'memory.stat').read_text().splitlines())
-    cache = sum(int(lines.get(f'total_{name}', lines.get(name, 0))) for name in ('inactive_file', 'active_file'))
+    cache = sum(
+        int(lines.get(f'total_{name}', lines.get(name, 0)))
+        for name in ('inactive_file', 'active_file')
+    )
     return (number('memory.current', 'memory.usage_in_bytes') - cache) / limit
 
 
@@ -110,11 +139,17 @@ def without(library):
 
 #: What may be told of a plain Zope, and whether it is so.  Nobody starts it again when it dies: that is so.
 MAY_BE_SO = {
-    'supervisor': lambda site: True, 'killing-signals': signals_kill, 'core-files': no_core_file,
-    'breadcrumbs-place': fleeting_place, 'disk-room:the-breadcrumbs': little_room,
-    'oom-reporting': no_counter_of_kills, 'python-end-of-life': old_python, 'memory-limit:host': little_memory,
+    'supervisor': lambda site: True,
+    'killing-signals': signals_kill,
+    'core-files': no_core_file,
+    'breadcrumbs-place': fleeting_place,
+    'disk-room:the-breadcrumbs': little_room,
+    'oom-reporting': no_counter_of_kills,
+    'python-end-of-life': old_python,
+    'memory-limit:host': little_memory,
     'clock-jumps': clock_that_jumped,
-    **{f'optional-libraries:{name}': without(name) for name in ('psutil', 'pystack')}}
+    **{f'optional-libraries:{name}': without(name) for name in ('psutil', 'pystack')},
+}
 
 
 def what_is_so(site):

@@ -1,4 +1,5 @@
 """Traces, records and dead runs that tests make up."""
+
 import json
 import os
 
@@ -24,9 +25,9 @@ from Products.StabilityMonitor.runrecord import RunRecord
 
 STARTED = 1_790_000_000.25
 HERE = Instance('here', '/home/zope/var', '127.0.0.1:8080')
-WORKER = 0x7f0000000010
+WORKER = 0x7F0000000010
 
-SEGFAULT = b'''Fatal Python error: Segmentation fault
+SEGFAULT = b"""Fatal Python error: Segmentation fault
 
 Thread 0x00007f0000000020 (most recent call first):
   File "/lib/threading.py", line 324 in wait
@@ -36,14 +37,19 @@ Current thread 0x00007f0000000010 (most recent call first):
   File "/site/page.py", line 12 in view
 
 Extension modules: lxml.etree, _cffi_backend (total: 2)
-'''
-FATAL_ERROR = SEGFAULT.replace(b'Segmentation fault\n', b'take: the GIL is gone\nPython runtime state: initialized\n')
+"""
+FATAL_ERROR = SEGFAULT.replace(
+    b'Segmentation fault\n', b'take: the GIL is gone\nPython runtime state: initialized\n'
+)
 
 
 def overflow(frames=100):
     """The dump of a runaway recursion."""
-    return SEGFAULT.partition(b'Thread')[0] + b'Current thread 0x00007f0000000010 (most recent call first):\n' + (
-        b'  File "/site/deep.py", line 3 in deeper\n' * frames)
+    return (
+        SEGFAULT.partition(b'Thread')[0]
+        + b'Current thread 0x00007f0000000010 (most recent call first):\n'
+        + (b'  File "/site/deep.py", line 3 in deeper\n' * frames)
+    )
 
 
 def dump(text):
@@ -51,12 +57,30 @@ def dump(text):
 
 
 def request(number=1, ident=WORKER, path='/page', **values):
-    return Request(**{'number': number, 'ident': ident, 'native_id': 7, 'method': 'GET', 'path': path,
-                      'started': STARTED + 50, 'phase': 'publishing', **values})
+    return Request(
+        **{
+            'number': number,
+            'ident': ident,
+            'native_id': 7,
+            'method': 'GET',
+            'path': path,
+            'started': STARTED + 50,
+            'phase': 'publishing',
+            **values,
+        }
+    )
 
 
 def sample(after=60.0, **values):
-    return Sample(**{'time': STARTED + after, 'monotonic': 1000 + after, 'rss': 200 << 20, 'workers': 4, **values})
+    return Sample(
+        **{
+            'time': STARTED + after,
+            'monotonic': 1000 + after,
+            'rss': 200 << 20,
+            'workers': 4,
+            **values,
+        }
+    )
 
 
 def note(kind, after=60.0, ident=0, **values):
@@ -68,10 +92,20 @@ def recording(words=(), served=1, **values):
     """What a black box tells: as a rule of a server that has served one request."""
     stamps = {'armed': STARTED + 1, 'serving': STARTED + 2} | dict(words)
     finished = tuple(request(n + 1, ended=STARTED + 9, seconds=0.1) for n in range(served))
-    return blackboxreader.Recording(**{
-        'words': dict.fromkeys(blackbox.WORDS, 0) | {name: int(time * 1e9) for name, time in stamps.items()},
-        'survived': dict.fromkeys(blackbox.MARKS, 0), 'exception': '', 'in_flight': (), 'finished': finished,
-        'log': (), 'samples': (sample(),), 'threads': {}, **values})
+    return blackboxreader.Recording(
+        **{
+            'words': dict.fromkeys(blackbox.WORDS, 0)
+            | {name: int(time * 1e9) for name, time in stamps.items()},
+            'survived': dict.fromkeys(blackbox.MARKS, 0),
+            'exception': '',
+            'in_flight': (),
+            'finished': finished,
+            'log': (),
+            'samples': (sample(),),
+            'threads': {},
+            **values,
+        }
+    )
 
 
 def mark(after=60.0, text=b''):
@@ -80,11 +114,30 @@ def mark(after=60.0, text=b''):
 
 def traces(**values):
     """All there is to know of a dead run: as a rule of one that has left no word."""
-    return Traces(**{
-        'run': '20260921T133320Z-4711-abcd', 'started': STARTED, 'pid': 4711, 'context': {'role': 'server'},
-        'loaded': {}, 'recording': recording(), 'damage': '', 'fault': None, 'fault_time': 0.0, 'marks': {},
-        'hang': None, 'stderr_fault': None, 'stderr_readable': True, 'cgroup_kills': 0, 'host_kills': 0,
-        'kernel_line': '', 'same_boot': True, 'same_machine': True, 'boot_time': STARTED - 9999, **values})
+    return Traces(
+        **{
+            'run': '20260921T133320Z-4711-abcd',
+            'started': STARTED,
+            'pid': 4711,
+            'context': {'role': 'server'},
+            'loaded': {},
+            'recording': recording(),
+            'damage': '',
+            'fault': None,
+            'fault_time': 0.0,
+            'marks': {},
+            'hang': None,
+            'stderr_fault': None,
+            'stderr_readable': True,
+            'cgroup_kills': 0,
+            'host_kills': 0,
+            'kernel_line': '',
+            'same_boot': True,
+            'same_machine': True,
+            'boot_time': STARTED - 9999,
+            **values,
+        }
+    )
 
 
 def faulty(text=SEGFAULT, **values):
@@ -94,10 +147,20 @@ def faulty(text=SEGFAULT, **values):
 def record(number=0, verdict='stopped', after=None, **values):
     """An archived run; the higher its number, the later it started."""
     started = STARTED + (number * 3600 if after is None else after)
-    return RunRecord(**{
-        'run': new_name(started, 100 + number), 'instance': HERE, 'pid': 100 + number, 'started': isotime(started),
-        'ended': isotime(started + 60), 'uptime_seconds': 60.0, 'verdict': verdict, 'confidence': 'certain',
-        'summary': f'It ended: {verdict}.', **values})
+    return RunRecord(
+        **{
+            'run': new_name(started, 100 + number),
+            'instance': HERE,
+            'pid': 100 + number,
+            'started': isotime(started),
+            'ended': isotime(started + 60),
+            'uptime_seconds': 60.0,
+            'verdict': verdict,
+            'confidence': 'certain',
+            'summary': f'It ended: {verdict}.',
+            **values,
+        }
+    )
 
 
 class DeadRun:
@@ -107,9 +170,22 @@ class DeadRun:
         self.started = STARTED + number * 3600
         self.name = new_name(self.started, 100 + number)
         gone = identity() | {'pid': 100 + number, 'start_ticks': 1}
-        directory = Base(base).create(self.name, {
-            'format': 1, 'identity': gone, 'role': role, 'started': self.started, 'main_ident': 0x7f0000000020,
-            'instance': {'host': HERE.host, 'client_home': HERE.client_home, 'listen': HERE.listen}, **context})
+        directory = Base(base).create(
+            self.name,
+            {
+                'format': 1,
+                'identity': gone,
+                'role': role,
+                'started': self.started,
+                'main_ident': 0x7F0000000020,
+                'instance': {
+                    'host': HERE.host,
+                    'client_home': HERE.client_home,
+                    'listen': HERE.listen,
+                },
+                **context,
+            },
+        )
         directory.abandon()
         self.path = directory.path
 
@@ -128,6 +204,7 @@ class DeadRun:
             recorder.stamp('serving', self.started + 2)
             recorder.begin('GET', '/served', _now=lambda: self.started + 3)
             recorder.end(200, _now=lambda: self.started + 4)
+
         return self.box(write)
 
     def marked(self, name, data, size=1024):
@@ -146,7 +223,12 @@ class DeadRun:
 
 def quiet_world(folder):
     """A system that tells nothing."""
-    return World(now=STARTED, proc=folder / 'proc', kernel_log=folder / 'kmsg', machine_id=folder / 'machine-id')
+    return World(
+        now=STARTED,
+        proc=folder / 'proc',
+        kernel_log=folder / 'kmsg',
+        machine_id=folder / 'machine-id',
+    )
 
 
 def observed(states, known=False):
@@ -156,7 +238,9 @@ def observed(states, known=False):
     for ident in by_ident:
         cycle = _way_back(ident, by_ident)
         found.setdefault(frozenset(cycle), cycle)
-    return Observation(states, tuple(Deadlock(cycle, (), known) for cycle in found.values() if cycle))
+    return Observation(
+        states, tuple(Deadlock(cycle, (), known) for cycle in found.values() if cycle)
+    )
 
 
 def _way_back(ident, by_ident):

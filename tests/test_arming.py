@@ -3,6 +3,7 @@
 Every way (programs/armed.py) is gone twice at the same time: by an armed process and by a control
 process that is not.  Marks are those of FACTS.md section 2.
 """
+
 import itertools
 import os
 import signal
@@ -25,7 +26,9 @@ from Products.StabilityMonitor.rundirectory import Base
 from Products.StabilityMonitor.rundirectory import read_json
 
 PROGRAM = Path(__file__).parent / 'programs' / 'armed.py'
-pytestmark = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='what a death leaves is told for Linux')
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith('linux'), reason='what a death leaves is told for Linux'
+)
 
 
 class Victim:
@@ -34,8 +37,14 @@ class Victim:
     def __init__(self, way, directory, *words, **popen):
         self.base = Base(directory or '/nonexistent')
         self.process = subprocess.Popen(
-            [sys.executable, PROGRAM, way, directory or '-', *words], text=True, encoding='utf-8',
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **popen)
+            [sys.executable, PROGRAM, way, directory or '-', *words],
+            text=True,
+            encoding='utf-8',
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **popen,
+        )
 
     def hear(self):
         return self.process.stdout.readline().strip()
@@ -63,11 +72,13 @@ class Victim:
 
     def beats(self):
         """When there are two samples, the first beat is over: the dead man's timer runs."""
+
         def is_beating():
             try:
                 return len(self.box.samples) > 1
-            except (ValueError, OSError, UnreadableRecord):    # not even armed yet
+            except (ValueError, OSError, UnreadableRecord):  # not even armed yet
                 return False
+
         until(is_beating, 'the second beat')
 
     def clean_up(self):
@@ -76,18 +87,22 @@ class Victim:
 
     @property
     def path(self):
-        name, = self.base.waiting()
+        (name,) = self.base.waiting()
         return self.base.runs / name
 
     def marks(self):
         """The marks that C code has made: name and text."""
-        found = {path.stem: path.read_bytes().strip(b'\0').decode() for path in self.path.glob('*.mark')}
+        found = {
+            path.stem: path.read_bytes().strip(b'\0').decode() for path in self.path.glob('*.mark')
+        }
         return {name: text for name, text in found.items() if text}
 
     def late_marks(self, stall):
         """The mark of the heartbeat, if a busy machine has let it come too late by that; no other is ever excused."""
         times = [sample.monotonic for sample in self.box.samples]
-        is_late = any(later - earlier >= 0.9 * stall for earlier, later in itertools.pairwise(times))
+        is_late = any(
+            later - earlier >= 0.9 * stall for earlier, later in itertools.pairwise(times)
+        )
         return {name: text for name, text in self.marks().items() if name == 'deadman' and is_late}
 
     @property
@@ -103,6 +118,7 @@ def start(tmp_path):
     def start(way, *words, armed=True, **popen):
         started.append(Victim(way, str(tmp_path / 'stability') if armed else None, *words, **popen))
         return started[-1]
+
     yield start
     for victim in started:
         victim.clean_up()
@@ -111,6 +127,7 @@ def start(tmp_path):
 @pytest.fixture
 def pair(start):
     """Both go the same way; the control process shows how that ends without us."""
+
     def pair(way, *words, heard=(), then=None, **popen):
         both = [start(way, *words, armed=armed, **popen) for armed in (True, False)]
         for victim in both:
@@ -121,6 +138,7 @@ def pair(start):
         assert armed.end() == control.end()
         assert armed.said == control.said
         return armed, control
+
     return pair
 
 
@@ -151,7 +169,9 @@ ENDS = [
 ]
 
 
-@pytest.mark.parametrize('way, status, marks, finished, exception', ENDS, ids=['-'.join(end[0]) for end in ENDS])
+@pytest.mark.parametrize(
+    'way, status, marks, finished, exception', ENDS, ids=['-'.join(end[0]) for end in ENDS]
+)
 def test_ends_of_its_own(pair, way, status, marks, finished, exception):
     armed, control = pair(*way)
     assert control.process.returncode == status
@@ -160,17 +180,19 @@ def test_ends_of_its_own(pair, way, status, marks, finished, exception):
     assert armed.box.words['serving'] and armed.box.words['armed']
     assert armed.box.exception.endswith(f'{exception}\n' if exception else '')
     assert bool(armed.box.exception) == bool(exception)
-    if not marks:                                              # tracebacks go where they went
+    if not marks:  # tracebacks go where they went
         said = control.errors.partition('\n\nCurrent thread')[0]
         assert armed.errors.replace(armed.process.args[3], '-').startswith(said)
 
 
-@pytest.mark.parametrize('name', ['SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGXCPU'])
+@pytest.mark.parametrize(
+    'name', ['SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGXCPU']
+)
 def test_signals_from_outside(pair, name):
     armed, control = pair('wait', heard=['waiting'], then=name)
     assert control.process.returncode == -getattr(signal, name)
     assert set(armed.marks()) == {name}
-    assert 'in do_wait' in armed.marks()[name]                 # where the main thread was
+    assert 'in do_wait' in armed.marks()[name]  # where the main thread was
     assert not armed.box.words['finished'] and not armed.box.exception
     assert [r.path for r in armed.box.in_flight] == ['/the/request']
 
@@ -205,20 +227,19 @@ def test_the_main_thread_is_over_and_another_lives_on(pair):
 
 
 class TestDumps:
-
     def test_of_a_crash_names_the_request_of_its_thread(self, start):
         victim = start('segv_in_thread').go()
         victim.end()
         dump = victim.marks()['faults']
         assert dump.startswith('Fatal Python error: Segmentation fault') and 'in do_segv' in dump
-        request, = victim.box.in_flight
+        (request,) = victim.box.in_flight
         assert f'Current thread 0x{request.ident:016x}' in dump and request.path == '/the/request'
 
     def test_of_a_stack_overflow_in_a_worker(self, start):
         """faulthandler alone leaves nothing here: the thread has an alternate stack of ours."""
         victim = start('overflow_in_worker').go()
         assert victim.end() == -signal.SIGSEGV
-        request, = victim.box.in_flight
+        (request,) = victim.box.in_flight
         dump = victim.marks()['faults']
         assert f'Current thread 0x{request.ident:016x}' in dump and dump.count('in __repr__') > 50
         size = victim.box.threads[request.ident]['stack_size']
@@ -232,7 +253,6 @@ class TestDumps:
 
 
 class TestAHeldGIL:
-
     def test_the_dead_man_notes_it_and_a_signal_still_ends_it(self, start):
         armed, control = start('hold_gil', 'stall=500ms'), start('hold_gil', armed=False)
         armed.beats()
@@ -251,7 +271,7 @@ class TestAHeldGIL:
         victim.beats()
         victim.tell('hello', 'alive').signal('SIGSTOP')
         os.waitid(os.P_PID, victim.process.pid, os.WSTOPPED | os.WNOWAIT)
-        time.sleep(0.8)                                        # longer than `stall`: that is the point
+        time.sleep(0.8)  # longer than `stall`: that is the point
         victim.signal('SIGCONT').tell('hello', 'alive')
         until(lambda: 'deadman' in victim.marks())
         length = len(victim.marks()['deadman'])
@@ -269,34 +289,39 @@ class TestAHeldGIL:
 
 
 class TestNohup:
-
     def test_an_ignored_signal_stays_ignored(self, pair):
         def ignore():
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
         armed, _ = pair('nohup', heard=['alive True'], preexec_fn=ignore)
         assert armed.process.returncode == 0
         assert armed.marks() == {} and not (armed.path / 'SIGHUP.mark').exists()
 
     def test_in_the_background_of_a_shell(self, pair):
         """`cmd &` without job control ignores SIGINT and SIGQUIT."""
+
         def ignore():
             for number in (signal.SIGINT, signal.SIGQUIT):
                 signal.signal(number, signal.SIG_IGN)
+
         armed, _ = pair('kill_self', 'SIGINT', preexec_fn=ignore)
         assert armed.process.returncode == 0 and armed.marks() == {}
 
 
 class TestOtherCode:
-
-    @pytest.mark.parametrize('way, trouble', [('disable', 'disabled'), ('redirect', 'redirected'), ('close', 'closed')])
+    @pytest.mark.parametrize(
+        'way, trouble', [('disable', 'disabled'), ('redirect', 'redirected'), ('close', 'closed')]
+    )
     def test_that_meddles_with_the_fault_log_is_put_right(self, start, way, trouble):
         victim = start(way).go()
         assert victim.end() == -signal.SIGSEGV
         assert victim.marks()['faults'].startswith('Fatal Python error: Segmentation fault')
-        assert trouble in victim.errors                        # the finding in the event log
+        assert trouble in victim.errors  # the finding in the event log
 
     @pytest.mark.parametrize('name, mark', [('SIGTERM', 'SIGTERM'), ('SIGSEGV', 'faults')])
-    def test_that_took_our_descriptors_gets_nothing_written_into_its_file(self, start, tmp_path, name, mark):
+    def test_that_took_our_descriptors_gets_nothing_written_into_its_file(
+        self, start, tmp_path, name, mark
+    ):
         foreign = tmp_path / 'Data.fs'
         victim = start('steal', str(foreign)).go('waiting').signal(name)
         assert victim.end() == -getattr(signal, name)
@@ -327,9 +352,11 @@ class TestOtherCode:
 
 # -- forks ---------------------------------------------------------------------------------------------
 
-class TestForks:
 
-    @pytest.mark.parametrize('what, status', [('segv', -11), ('abort', -6), ('exit_3', 3), ('return', 0)])
+class TestForks:
+    @pytest.mark.parametrize(
+        'what, status', [('segv', -11), ('abort', -6), ('exit_3', 3), ('return', 0)]
+    )
     def test_a_child_leaves_nothing_in_the_files_of_its_parent(self, start, what, status):
         victims = [start('fork', what, armed=armed) for armed in (True, False)]
         for victim in victims:
@@ -353,29 +380,32 @@ class TestForks:
     def test_a_child_does_not_keep_the_lock_of_its_dead_parent(self, start):
         victim = start('fork_and_stay').go()
         child = int(victim.hear().split()[1])
-        name, = victim.base.waiting()
+        (name,) = victim.base.waiting()
         assert victim.base.claim(name) is None
         victim.signal('SIGKILL')
         victim.process.wait()
         claimed = victim.base.claim(name)
-        os.kill(child, 0)                                      # it lives
+        os.kill(child, 0)  # it lives
         assert claimed is not None
         claimed.abandon()
 
     def test_children_have_no_descriptors_of_ours(self, pair):
-        armed, _ = pair('descriptors')                         # compares what they said
+        armed, _ = pair('descriptors')  # compares what they said
         assert armed.said.startswith('forked ')
 
     def test_a_worker_has_a_run_of_its_own(self, start):
         victim = start('worker').go()
         word, name = victim.hear().split()
         assert (word, victim.hear()) == ('worker', 'child -11')
-        parent, = (victim.base.runs / other for other in victim.base.waiting() if other != name)
+        (parent,) = (victim.base.runs / other for other in victim.base.waiting() if other != name)
         own = victim.base.runs / name
         assert b'Segmentation fault' in (own / 'faults.mark').read_bytes()
         assert (parent / 'faults.mark').read_bytes().strip(b'\0') == b''
         boxes = [blackboxreader.read((path / BLACKBOX).read_bytes()) for path in (own, parent)]
-        assert [[r.path for r in box.in_flight] for box in boxes] == [['/of/the/worker'], ['/of/the/parent']]
+        assert [[r.path for r in box.in_flight] for box in boxes] == [
+            ['/of/the/worker'],
+            ['/of/the/parent'],
+        ]
         claimed = victim.base.claim(name)
         assert claimed is not None and victim.base.claim(parent.name) is None
         claimed.abandon()
@@ -387,17 +417,31 @@ class TestForks:
 
 # -- what is on disk -------------------------------------------------------------------------------------
 
-class TestTheRunDirectory:
 
+class TestTheRunDirectory:
     def test_everything_is_there_and_for_us_alone(self, start):
         victim = start('serve').go()
-        until(lambda: (victim.path / 'deadman.mark').exists() and (victim.path / 'deadman.mark').stat().st_size)
+        until(
+            lambda: (
+                (victim.path / 'deadman.mark').exists()
+                and (victim.path / 'deadman.mark').stat().st_size
+            )
+        )
         names = {path.name for path in victim.path.iterdir()}
-        assert names >= {'blackbox.sbr', 'context.json', 'serving.json', 'lock', 'faults.mark', 'SIGTERM.mark'}
+        assert names >= {
+            'blackbox.sbr',
+            'context.json',
+            'serving.json',
+            'lock',
+            'faults.mark',
+            'SIGTERM.mark',
+        }
         for path in victim.path.iterdir():
             assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
             if path.suffix in ('.sbr', '.mark'):
-                assert path.stat().st_blocks * 512 >= path.stat().st_size > 0, 'a full disk would silence it'
+                assert path.stat().st_blocks * 512 >= path.stat().st_size > 0, (
+                    'a full disk would silence it'
+                )
         assert stat.S_IMODE(victim.path.stat().st_mode) == 0o700
         assert sum(path.stat().st_size for path in victim.path.iterdir()) < 2 << 20
 
@@ -406,7 +450,11 @@ class TestTheRunDirectory:
         context = read_json(victim.path / 'context.json')
         assert context['identity']['pid'] == victim.process.pid
         assert context['instance'] == {'host': 'test', 'client_home': '/nowhere', 'listen': ''}
-        assert (context['role'], context['software'], context['locked']) == ('server', {'zope': '6.3'}, True)
+        assert (context['role'], context['software'], context['locked']) == (
+            'server',
+            {'zope': '6.3'},
+            True,
+        )
         assert context['outputs']['1']['kind'] == 'pipe'
 
     def test_samples_are_taken(self, start):
@@ -428,7 +476,6 @@ class TestTheRunDirectory:
 
 
 class TestADiskThatWillNot:
-
     def test_hold_more(self, start):
         victim = start('full').go()
         found = victim.hear().split()
@@ -447,7 +494,11 @@ class TestADiskThatWillNot:
         """A network volume: the black box is in memory, and nobody has deleted it."""
         victim = start('network').go()
         found = victim.hear().split()
-        assert 'network-volume' in found and 'breadcrumbs-gone' not in found and 'black-box' not in found
+        assert (
+            'network-volume' in found
+            and 'breadcrumbs-gone' not in found
+            and 'black-box' not in found
+        )
         assert victim.end() == 0
 
     def test_keep_it(self, start):
@@ -462,7 +513,6 @@ class TestADiskThatWillNot:
 
 
 class TestDisabled:
-
     def test_nothing_is_on_disk_and_nothing_is_touched(self, start, tmp_path):
         off, control = start('touched', 'enabled=off').go(), start('touched', armed=False).go()
         assert off.end() == control.end() == 0
@@ -471,7 +521,6 @@ class TestDisabled:
 
 
 class TestEnding:
-
     def test_the_heartbeat_holds_nothing_up(self, start):
         """It would beat again in an hour."""
         victim = start('return', 'sample-interval=1h').go()
@@ -479,7 +528,6 @@ class TestEnding:
 
 
 class TestSafeMode:
-
     def die(self, start, **words):
         victim = start('die_arming', *(f'{k}={v}' for k, v in words.items()))
         assert victim.end() == -signal.SIGKILL
@@ -506,8 +554,12 @@ class TestSafeMode:
         before = set(os.listdir(tmp_path / 'stability/runs'))
         victim = start('kill_self', 'SIGTERM').go()
         assert victim.end() == -signal.SIGTERM
-        name, = set(victim.base.waiting()) - before
-        assert {path.name for path in (victim.base.runs / name).iterdir()} == {'lock', 'context.json', 'serving.json'}
+        (name,) = set(victim.base.waiting()) - before
+        assert {path.name for path in (victim.base.runs / name).iterdir()} == {
+            'lock',
+            'context.json',
+            'serving.json',
+        }
 
     def test_one_that_got_through_between_them_counts(self, start):
         self.die(start)
@@ -523,7 +575,7 @@ class TestSafeMode:
 
     def test_one_that_is_arming_right_now_has_not_died(self, start, tmp_path):
         self.die(start)
-        waiting = start('serve').go()                          # its marker is gone
+        waiting = start('serve').go()  # its marker is gone
         assert not self.live(start)
         waiting.tell('')
         assert waiting.end() == 0
@@ -534,6 +586,7 @@ def test_interface():
     from types import SimpleNamespace
 
     from Products.StabilityMonitor.recording.livingrun import LivingRun
+
     life = LivingRun(SimpleNamespace(directory='x', group=''), {'client_home': ''}, 'server', {})
     assert verifyObject(ILivingRun, life)
     assert life.path.is_absolute()

@@ -1,4 +1,5 @@
 """Aside: the work is done in another thread, whose processor time is its own, and its outcome comes back."""
+
 import logging
 import threading
 import time
@@ -16,15 +17,22 @@ def names():
 
 
 def test_the_answer_comes_from_another_thread_which_stays():
-    name, ident, daemon = aside(lambda: (threading.current_thread().name, threading.get_ident(),
-                                         threading.current_thread().daemon))
+    name, ident, daemon = aside(
+        lambda: (
+            threading.current_thread().name,
+            threading.get_ident(),
+            threading.current_thread().daemon,
+        )
+    )
     assert (name, daemon) == ('StabilityMonitor aside', True) and ident != threading.get_ident()
     assert aside(threading.get_ident) == ident and name in names()
 
 
 def test_both_threads_are_there_once_it_has_begun():
     begin()
-    before = [name for name in names() if name in ('StabilityMonitor aside', 'StabilityMonitor errands')]
+    before = [
+        name for name in names() if name in ('StabilityMonitor aside', 'StabilityMonitor errands')
+    ]
     begin()
     in_background(int)
     assert sorted(before) == ['StabilityMonitor aside', 'StabilityMonitor errands']
@@ -47,6 +55,7 @@ def test_none_is_an_answer_too():
 def test_what_is_raised_is_raised_here(error):
     def fail():
         raise error('the reason')
+
     with pytest.raises(error, match='the reason'):
         aside(fail)
 
@@ -57,6 +66,7 @@ def test_its_processor_time_is_not_that_of_who_waits():
         while time.thread_time() < end:
             pass
         return time.thread_time()
+
     before = time.thread_time()
     used = aside(work)
     assert time.thread_time() - before < used / 3
@@ -67,11 +77,14 @@ def test_it_waits_for_no_log_handler(monkeypatch):
     said = []
     monkeypatch.setattr(loglater._MESSENGER, 'say', lambda *words: said.append(words))
     before = set(loglater.HURRIED)
-    ident = aside(lambda: (loglater.log(logging.WARNING, 'of the errand'), threading.get_ident())[1])
+    ident = aside(
+        lambda: (loglater.log(logging.WARNING, 'of the errand'), threading.get_ident())[1]
+    )
     assert said == [(logging.WARNING, 'of the errand')] and ident in loglater.HURRIED
 
     def fail():
         raise OSError
+
     with pytest.raises(OSError):
         aside(fail)
     assert loglater.HURRIED >= before

@@ -1,4 +1,5 @@
 """The layout of the black box: bytes in, values out, and nothing torn is ever believed."""
+
 import struct
 import sys
 
@@ -29,7 +30,6 @@ def read(buffer):
 
 
 class TestTheFile:
-
     def test_it_fits_the_budget(self):
         assert box.SIZE <= 1 << 20
         assert box.SIZE % 8 == 0
@@ -39,19 +39,33 @@ class TestTheFile:
             assert part.start % 8 == 0 and part.size % 8 == 0
 
     def test_nothing_overlaps(self):
-        words = {box.word_at(name) for name in box.WORDS} | {box.mark_at(name) for name in box.MARKS}
+        words = {box.word_at(name) for name in box.WORDS} | {
+            box.mark_at(name) for name in box.MARKS
+        }
         assert len(words) == len(box.WORDS) + len(box.MARKS)
-        assert max(words) * 8 + 8 <= 1024                      # where the text begins
+        assert max(words) * 8 + 8 <= 1024  # where the text begins
         assert 1024 + box.TEXT_SIZE <= box.HEADER_SIZE
         assert box.slot_head.size <= box.SLOTS.size
-        assert struct.calcsize('=' + box.REQUEST_FORMAT) == box.begun_request.size <= box.REQUESTS.size
+        assert (
+            struct.calcsize('=' + box.REQUEST_FORMAT) == box.begun_request.size <= box.REQUESTS.size
+        )
         assert box.STATUS_IN_REQUEST + box.ended_request.size + 8 == box.begun_request.size
-        for entry, part in ((box.log_entry, box.LOG), (box.sample_entry, box.SAMPLES), (box.note_entry, box.NOTE_RING)):
+        for entry, part in (
+            (box.log_entry, box.LOG),
+            (box.sample_entry, box.SAMPLES),
+            (box.note_entry, box.NOTE_RING),
+        ):
             assert entry.size <= part.size
 
     def test_what_is_written_natively_is_read_everywhere(self):
         """The writer's structs pad as the processor wants it, the reader's not at all."""
-        for native in (box.begun_request, box.ended_request, box.log_entry, box.sample_entry, box.note_entry):
+        for native in (
+            box.begun_request,
+            box.ended_request,
+            box.log_entry,
+            box.sample_entry,
+            box.note_entry,
+        ):
             assert native.size == struct.calcsize('=' + native.format[1:])
 
     def test_it_is_no_black_box_before_it_is_sealed(self):
@@ -65,6 +79,7 @@ class TestTheFile:
             def __setitem__(self, key, value):
                 assert bytes(self[8:16]) != bytes(8)
                 super().__setitem__(key, value)
+
         buffer = Watched(box.SIZE)
         box.seal(buffer)
         assert buffer[:8] == box.MAGIC
@@ -79,27 +94,59 @@ class TestTheFile:
     def test_the_fields_of_version_2_lie_where_they_always_lay(self):
         """A later release reads what an earlier one wrote: append only, never move."""
         assert box.VERSION == 2
-        assert box.WORDS[:8] == ('armed', 'serving', 'finished', 'overflow', 'errors', 'forked',
-                                 'hung_since', 'drill')
-        assert box.MARKS[:10] == ('faults', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2',
-                                  'SIGALRM', 'SIGXCPU', 'deadman')
-        assert box.PHASES[:7] == ('traversing', 'publishing', 'committing', 'finishing', 'aborting',
-                                  'failed', 'streaming')
+        assert box.WORDS[:8] == (
+            'armed',
+            'serving',
+            'finished',
+            'overflow',
+            'errors',
+            'forked',
+            'hung_since',
+            'drill',
+        )
+        assert box.MARKS[:10] == (
+            'faults',
+            'SIGTERM',
+            'SIGINT',
+            'SIGHUP',
+            'SIGQUIT',
+            'SIGUSR1',
+            'SIGUSR2',
+            'SIGALRM',
+            'SIGXCPU',
+            'deadman',
+        )
+        assert box.PHASES[:7] == (
+            'traversing',
+            'publishing',
+            'committing',
+            'finishing',
+            'aborting',
+            'failed',
+            'streaming',
+        )
         assert (box.word_at('armed') * 8, box.mark_at('faults') * 8) == (128, 512)
         assert (box.SLOTS.start, box.SLOTS.size) == (8192, 64)
-        assert (box.PHASE_IN_REQUEST, box.USER_LENGTH_IN_REQUEST, box.USER_IN_REQUEST, box.LAST_END_IN_REQUEST,
-                box.TALLY_IN_REQUEST, box.STATUS_IN_REQUEST, box.begun_request.size) == (
-                    384, 385, 392, 456, 464, 472, 496)
+        assert (
+            box.PHASE_IN_REQUEST,
+            box.USER_LENGTH_IN_REQUEST,
+            box.USER_IN_REQUEST,
+            box.LAST_END_IN_REQUEST,
+            box.TALLY_IN_REQUEST,
+            box.STATUS_IN_REQUEST,
+            box.begun_request.size,
+        ) == (384, 385, 392, 456, 464, 472, 496)
 
 
 class TestRefusal:
-
     @pytest.mark.parametrize('data', [b'', b'x', bytes(box.SIZE), b'\x7fELF' + bytes(box.SIZE)])
     def test_other_files(self, data):
         with pytest.raises(UnreadableRecord):
             blackboxreader.read(data)
 
-    @pytest.mark.parametrize('length', [7, 8, 20, box.HEADER_SIZE - 1, box.HEADER_SIZE, box.SIZE - 1])
+    @pytest.mark.parametrize(
+        'length', [7, 8, 20, box.HEADER_SIZE - 1, box.HEADER_SIZE, box.SIZE - 1]
+    )
     def test_a_file_cut_short(self, length):
         with pytest.raises(UnreadableRecord):
             blackboxreader.read(bytes(made()[0][:length]))
@@ -111,12 +158,12 @@ class TestRefusal:
             read(buffer)
 
     @pytest.mark.parametrize('index', range(10))
-    @pytest.mark.parametrize('value', [0, 1, 0xffffffff])
+    @pytest.mark.parametrize('value', [0, 1, 0xFFFFFFFF])
     def test_impossible_sizes(self, index, value):
         buffer, _ = made()
         struct.pack_into('=I', buffer, 16 + 4 * index, value)
         if (index, value) in {(0, 1), (2, 1), (4, 1), (6, 1), (8, 1)}:
-            read(buffer)                                       # one piece of each is possible
+            read(buffer)  # one piece of each is possible
         else:
             with pytest.raises(UnreadableRecord):
                 read(buffer)
@@ -129,11 +176,11 @@ def test_a_later_release_may_append_to_every_piece():
     recorder.log(30, 'logger', 'line', 1000.0)
     recorder.sample(Sample(1000.0, 5.0, rss=7))
     recorder.note(Note(0, 1000.0, 'hang', 5, title='stuck'))
-    grown, sizes = bytearray(buffer[:box.HEADER_SIZE]), []
+    grown, sizes = bytearray(buffer[: box.HEADER_SIZE]), []
     for part in (box.SLOTS, box.REQUESTS, box.LOG, box.SAMPLES, box.NOTE_RING):
         sizes += [part.count, part.size + 64]
         for index in range(part.count):
-            grown += buffer[part.at(index):part.at(index) + part.size] + b'\xee' * 64
+            grown += buffer[part.at(index) : part.at(index) + part.size] + b'\xee' * 64
     struct.pack_into('=10I', grown, 16, *sizes)
     recording = blackboxreader.read(bytes(grown) + b'and a part that we do not know')
     assert recording.in_flight[0].path == '/in-flight'
@@ -145,18 +192,55 @@ def test_a_later_release_may_append_to_every_piece():
 def test_a_file_of_a_machine_with_the_other_byte_order_is_read():
     data = bytearray(box.SIZE)
     sizes = [n for part in box.parts_of(box.LAYOUT) for n in (part.count, part.size)]
-    struct.pack_into(FOREIGN + '8sHHI10I', data, 0, box.MAGIC, box.VERSION, box.ORDER, box.HEADER_SIZE, *sizes)
+    struct.pack_into(
+        FOREIGN + '8sHHI10I', data, 0, box.MAGIC, box.VERSION, box.ORDER, box.HEADER_SIZE, *sizes
+    )
     struct.pack_into(FOREIGN + 'Q', data, box.word_at('serving') * 8, 77)
-    struct.pack_into(FOREIGN + 'QQQQQ', data, box.SLOTS.at(3), 0x7f00, 42, 1, 65536, 4096)
-    struct.pack_into(FOREIGN + box.REQUEST_FORMAT, data, box.REQUESTS.at(7), 9, 1e9, 5.0, 0x7f00, 42, 1, 3, b'POST',
-                     b'/a?', 1, 2, b'me', 0.0, 0, 0, 0.0, 9)
+    struct.pack_into(FOREIGN + 'QQQQQ', data, box.SLOTS.at(3), 0x7F00, 42, 1, 65536, 4096)
+    struct.pack_into(
+        FOREIGN + box.REQUEST_FORMAT,
+        data,
+        box.REQUESTS.at(7),
+        9,
+        1e9,
+        5.0,
+        0x7F00,
+        42,
+        1,
+        3,
+        b'POST',
+        b'/a?',
+        1,
+        2,
+        b'me',
+        0.0,
+        0,
+        0,
+        0.0,
+        9,
+    )
     recording = blackboxreader.read(bytes(data))
     assert recording.words['serving'] == 77
-    assert recording.threads == {0x7f00: {'native_id': 42, 'stack_size': 65536, 'guard_size': 4096, 'stack_used': 0,
-                                          'stack_request': 0, 'slot': 3}}
-    request, = recording.in_flight
-    assert (request.number, request.method, request.path, request.phase, request.retry, request.user,
-            request.ident) == (9, 'POST', '/a?', 'publishing', 1, 'me', 0x7f00)
+    assert recording.threads == {
+        0x7F00: {
+            'native_id': 42,
+            'stack_size': 65536,
+            'guard_size': 4096,
+            'stack_used': 0,
+            'stack_request': 0,
+            'slot': 3,
+        }
+    }
+    (request,) = recording.in_flight
+    assert (
+        request.number,
+        request.method,
+        request.path,
+        request.phase,
+        request.retry,
+        request.user,
+        request.ident,
+    ) == (9, 'POST', '/a?', 'publishing', 1, 'me', 0x7F00)
 
 
 class TestTornRecords:
@@ -165,10 +249,12 @@ class TestTornRecords:
     @staticmethod
     def begin(buffer, recorder, path, seen):
         """A request begins; `seen` gets what is in flight before its writing, within, and after."""
+
         def pack(view, at, *values):
             seen.append([r.path for r in read(buffer).in_flight])
             box.begun_request.pack_into(view, at, *values)
             seen.append([r.path for r in read(buffer).in_flight])
+
         recorder.begin('GET', path, token=path, _pack=pack)
         seen.append([r.path for r in read(buffer).in_flight])
 
@@ -215,10 +301,14 @@ class TestTornRecords:
         box.begun_request.pack_into(buffer, at, *self.BEGUN)
         assert blackboxreader.read_request(buffer, at).path == '/b'
 
-    @pytest.mark.parametrize('part, pack, values', [
-        ('log', box.log_entry, (7, 1e9, 1, 30, 0, 1, 1, b'a', b'b', 7)),
-        ('samples', box.sample_entry, (7, *Sample(1e9, 5.0), 7)),
-        ('notes', box.note_entry, (7, 1e9, 1, 2, 3, 4.0, 0, 0, 1, 1, 0, b'ab', 7))])
+    @pytest.mark.parametrize(
+        'part, pack, values',
+        [
+            ('log', box.log_entry, (7, 1e9, 1, 30, 0, 1, 1, b'a', b'b', 7)),
+            ('samples', box.sample_entry, (7, *Sample(1e9, 5.0), 7)),
+            ('notes', box.note_entry, (7, 1e9, 1, 2, 3, 4.0, 0, 0, 1, 1, 0, b'ab', 7)),
+        ],
+    )
     def test_so_are_those_of_the_other_rings(self, part, pack, values):
         at = {'log': box.LOG, 'samples': box.SAMPLES, 'notes': box.NOTE_RING}[part].at(1)
         for stops_at in range(len(values)):
@@ -226,17 +316,21 @@ class TestTornRecords:
             pack.pack_into(buffer, at, *values)
             assert len(getattr(read(buffer), part)) == 1
             with pytest.raises((struct.error, TypeError)):
-                pack.pack_into(buffer, at, *values[:stops_at], None, *values[stops_at + 1:])
+                pack.pack_into(buffer, at, *values[:stops_at], None, *values[stops_at + 1 :])
             assert getattr(read(buffer), part) == ()
 
     def test_a_request_is_in_flight_until_the_last_store_of_its_end(self):
         buffer, recorder = made()
         recorder.begin('GET', '/a')
         with pytest.raises(struct.error):
-            box.ended_request.pack_into(buffer, box.REQUESTS.at(0) + box.STATUS_IN_REQUEST, 200, None)
+            box.ended_request.pack_into(
+                buffer, box.REQUESTS.at(0) + box.STATUS_IN_REQUEST, 200, None
+            )
         assert [r.path for r in read(buffer).in_flight] == ['/a'] and read(buffer).finished == ()
 
-    @pytest.mark.parametrize('word', [0, box.begun_request.size // 8 - 1], ids=['its first number', 'its last number'])
+    @pytest.mark.parametrize(
+        'word', [0, box.begun_request.size // 8 - 1], ids=['its first number', 'its last number']
+    )
     @pytest.mark.parametrize('value', [0, 4711])
     def test_an_entry_of_which_one_number_is_anothers_is_left_out(self, word, value):
         buffer, recorder = made()
@@ -246,7 +340,9 @@ class TestTornRecords:
         recorder.begin('GET', '/3')
         for entry in (1, 3):
             recorder.words[box.REQUESTS.at(entry) // 8 + word] = value
-        assert [r.path for r in read(buffer).finished] == ['/0', '/2'] and read(buffer).in_flight == ()
+        assert [r.path for r in read(buffer).finished] == ['/0', '/2'] and read(
+            buffer
+        ).in_flight == ()
 
     def test_a_request_that_is_counted_already_is_not_in_flight(self):
         """Killed after it was counted in the entry of the last one, before its own was free."""
@@ -282,7 +378,6 @@ class TestTornRecords:
 
 
 class TestSamplesAlone:
-
     def test_they_are_those_of_the_whole(self):
         buffer, recorder = made()
         for number in range(box.SAMPLE_COUNT + 3):
@@ -304,11 +399,19 @@ class TestSamplesAlone:
 
 
 class TestText:
-
-    @pytest.mark.parametrize('text, most, result', [
-        ('abc', 3, (b'abc', 0)), ('abcd', 3, (b'abc', 1)), ('', 3, (b'', 0)),
-        ('aé', 2, (b'a', 1)), ('aé', 3, ('aé'.encode(), 0)), ('a€', 3, (b'a', 1)), ('😀', 3, (b'', 1)),
-        ('\udcff', 16, (b'\\udcff', 0))])
+    @pytest.mark.parametrize(
+        'text, most, result',
+        [
+            ('abc', 3, (b'abc', 0)),
+            ('abcd', 3, (b'abc', 1)),
+            ('', 3, (b'', 0)),
+            ('aé', 2, (b'a', 1)),
+            ('aé', 3, ('aé'.encode(), 0)),
+            ('a€', 3, (b'a', 1)),
+            ('😀', 3, (b'', 1)),
+            ('\udcff', 16, (b'\\udcff', 0)),
+        ],
+    )
     def test_no_character_is_split(self, text, most, result):
         assert box.cut(text, most) == result
 
@@ -329,19 +432,36 @@ class TestText:
     def test_bytes_that_are_no_utf8_are_replaced(self):
         buffer, recorder = made()
         recorder.begin('GET', '/abc')
-        slot, = recorder.slots.values()
+        (slot,) = recorder.slots.values()
         at = bytes(buffer).index(b'/abc')
-        buffer[at + 1] = 0xff
+        buffer[at + 1] = 0xFF
         assert read(buffer).in_flight[0].path == '/\ufffdbc'
 
 
 class TestNotes:
-    FRAMES = tuple(Frame(f'/site/packages/{module}.py', line, name) for module, line, name in (
-        ('shop/views', 31, 'checkout'), ('shop/views', 7, '__call__'), ('ZPublisher/BaseRequest', 480, 'traverse')))
+    FRAMES = tuple(
+        Frame(f'/site/packages/{module}.py', line, name)
+        for module, line, name in (
+            ('shop/views', 31, 'checkout'),
+            ('shop/views', 7, '__call__'),
+            ('ZPublisher/BaseRequest', 480, 'traverse'),
+        )
+    )
 
     def test_come_back_as_they_were(self):
         buffer, recorder = made()
-        note = Note(0, 1000.0, 'deadlock', 0x7f00, 42, 9, 61.5, 'GET /shop', 'lock B, held by 0x7f01', self.FRAMES)
+        note = Note(
+            0,
+            1000.0,
+            'deadlock',
+            0x7F00,
+            42,
+            9,
+            61.5,
+            'GET /shop',
+            'lock B, held by 0x7f01',
+            self.FRAMES,
+        )
         recorder.note(note)
         assert read(buffer).notes == (replace(note, number=1),)
 
@@ -349,8 +469,10 @@ class TestNotes:
         buffer, recorder = made()
         frames = tuple(Frame(f'/{"deep" * 20}/{n}.py', n, f'f{n}') for n in range(500))
         recorder.note(Note(0, 1000.0, 'slow', 1, title='t' * 999, detail='d' * 999, frames=frames))
-        note, = read(buffer).notes
-        assert note.cut and 50 < len(note.frames) < 500 and note.frames == frames[:len(note.frames)]
+        (note,) = read(buffer).notes
+        assert (
+            note.cut and 50 < len(note.frames) < 500 and note.frames == frames[: len(note.frames)]
+        )
         assert (len(note.title), len(note.detail)) == (box.TITLE_MAX, box.DETAIL_MAX)
 
     def test_the_newest_are_kept(self):
@@ -374,5 +496,7 @@ class TestNotes:
 
     def test_names_that_hold_anything(self):
         buffer, recorder = made()
-        recorder.note(Note(0, 1000.0, 'slow', 1, frames=(Frame('/a\nb\udcff.py', None, '<lambda>'),)))
+        recorder.note(
+            Note(0, 1000.0, 'slow', 1, frames=(Frame('/a\nb\udcff.py', None, '<lambda>'),))
+        )
         assert read(buffer).notes[0].frames == (Frame('/a b\\udcff.py', None, '<lambda>'),)

@@ -1,4 +1,5 @@
 """Whatever the bytes are: a recording of sane values, or UnreadableRecord; nothing else, and soon."""
+
 import json
 import math
 import struct
@@ -15,8 +16,11 @@ from Products.StabilityMonitor.errors import UnreadableRecord
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.records import Sample
 
-OUR_SETTINGS = settings(max_examples=150, deadline=None,
-                        suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
+OUR_SETTINGS = settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow],
+)
 
 
 def full():
@@ -39,13 +43,27 @@ def full():
 
 
 FULL = full()
-HEADER = FULL[:box.HEADER_SIZE]
+HEADER = FULL[: box.HEADER_SIZE]
 # Numbers that tempt a reader: all ones, sign bits, infinities and nans of both widths, long lengths.
-NASTY = [b'\xff' * 8, b'\x00' * 8, b'\x01' + b'\0' * 7, b'\0' * 7 + b'\x80', struct.pack('<d', math.inf),
-         struct.pack('<d', math.nan), struct.pack('<d', 1e10), struct.pack('<Q', 1 << 40), b'\xc3' * 8,
-         b'\x1b[2J\r\n\0']
-scribbles = st.lists(st.tuples(st.integers(0, box.SIZE - 1), st.one_of(st.binary(min_size=1, max_size=64),
-                                                                       st.sampled_from(NASTY))), max_size=30)
+NASTY = [
+    b'\xff' * 8,
+    b'\x00' * 8,
+    b'\x01' + b'\0' * 7,
+    b'\0' * 7 + b'\x80',
+    struct.pack('<d', math.inf),
+    struct.pack('<d', math.nan),
+    struct.pack('<d', 1e10),
+    struct.pack('<Q', 1 << 40),
+    b'\xc3' * 8,
+    b'\x1b[2J\r\n\0',
+]
+scribbles = st.lists(
+    st.tuples(
+        st.integers(0, box.SIZE - 1),
+        st.one_of(st.binary(min_size=1, max_size=64), st.sampled_from(NASTY)),
+    ),
+    max_size=30,
+)
 
 
 def is_sane(request):
@@ -69,9 +87,15 @@ def check(data):
     for line in recording.log:
         assert 0 <= line.time < 1e11
     # What is archived is JSON, and JSON has no infinities.
-    json.dumps([recording.in_flight, recording.finished, recording.log, recording.samples], default=vars,
-               allow_nan=False)
-    json.dumps([recording.words, recording.survived, recording.exception, recording.threads], allow_nan=False)
+    json.dumps(
+        [recording.in_flight, recording.finished, recording.log, recording.samples],
+        default=vars,
+        allow_nan=False,
+    )
+    json.dumps(
+        [recording.words, recording.survived, recording.exception, recording.threads],
+        allow_nan=False,
+    )
 
 
 @given(st.binary(max_size=4096))
@@ -88,7 +112,7 @@ def test_random_bytes(data):
 def test_a_body_of_noise(data):
     """Every piece of every part is nonsense."""
     body = data * (box.SIZE // len(data) + 1)
-    check((HEADER + body)[:box.SIZE])
+    check((HEADER + body)[: box.SIZE])
 
 
 @given(scribbles)
@@ -96,18 +120,26 @@ def test_a_body_of_noise(data):
 def test_a_full_box_that_was_scribbled_on(changes):
     data = bytearray(FULL)
     for at, scribble in changes:
-        data[at:at + len(scribble)] = scribble[:box.SIZE - at]
+        data[at : at + len(scribble)] = scribble[: box.SIZE - at]
     assert len(data) == box.SIZE
     check(bytes(data))
 
 
-@given(st.lists(st.tuples(st.integers(0, 1024), st.one_of(st.binary(min_size=1, max_size=8), st.sampled_from(NASTY))),
-                min_size=1, max_size=6))
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 1024),
+            st.one_of(st.binary(min_size=1, max_size=8), st.sampled_from(NASTY)),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
 @OUR_SETTINGS
 def test_a_scribbled_header(changes):
     data = bytearray(FULL)
     for at, scribble in changes:
-        data[at:at + len(scribble)] = scribble
+        data[at : at + len(scribble)] = scribble
     check(bytes(data))
 
 

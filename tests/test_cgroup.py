@@ -1,4 +1,5 @@
 """Which memory cgroup: recorded trees of version 1, version 2, both at once, and of containers."""
+
 import os
 import shutil
 from pathlib import Path
@@ -23,16 +24,24 @@ def tree(tmp_path, name):
     return copy
 
 
-@pytest.mark.parametrize('name, version, directory, limit, kills', [
-    ('v1', 1, 'fs/memory/system.slice/zope.service', 1073741824, 2),
-    ('v2', 2, 'fs/system.slice/zope.service', 2147483648, 3),  # no limit here, one above
-    ('hybrid', 1, 'fs/memory/process_api/e203', -1, 1),
-    ('container_v1', 1, 'fs/memory', 536870912, 0),
-    ('container_v2', 2, 'fs', 268435456, 0)])
+@pytest.mark.parametrize(
+    'name, version, directory, limit, kills',
+    [
+        ('v1', 1, 'fs/memory/system.slice/zope.service', 1073741824, 2),
+        ('v2', 2, 'fs/system.slice/zope.service', 2147483648, 3),  # no limit here, one above
+        ('hybrid', 1, 'fs/memory/process_api/e203', -1, 1),
+        ('container_v1', 1, 'fs/memory', 536870912, 0),
+        ('container_v2', 2, 'fs', 268435456, 0),
+    ],
+)
 def test_recorded(tmp_path, name, version, directory, limit, kills):
     proc = tree(tmp_path, name)
     found = cgroup.find(proc)
-    assert (found['version'], found['directory'], found['limit']) == (version, str(proc / directory), limit)
+    assert (found['version'], found['directory'], found['limit']) == (
+        version,
+        str(proc / directory),
+        limit,
+    )
     status = os.stat(proc / directory)
     assert (found['device'], found['inode']) == (status.st_dev, status.st_ino)
     assert counter(Path(found['counter_file']).read_bytes(), b'oom_kill') == kills
@@ -67,6 +76,7 @@ def test_what_may_not_be_looked_at_is_none(tmp_path, monkeypatch):
 
     def refuse(self, *args, **kwargs):
         raise PermissionError(13, 'Permission denied')
+
     monkeypatch.setattr(Path, 'exists', refuse)
     assert cgroup.find(proc) == {}
 
@@ -76,7 +86,10 @@ def test_what_may_not_be_looked_at_is_none(tmp_path, monkeypatch):
 def test_any_files_are_no_error(tmp_path_factory, groups, mounts):
     proc = tmp_path_factory.getbasetemp() / 'noise'
     (proc / 'self').mkdir(parents=True, exist_ok=True)
-    for head, table in ((b'', b''), (b'0::/\n4:memory:/x\n', b'1 - cgroup2 rw\n2 3 - cgroup memory\n')):
+    for head, table in (
+        (b'', b''),
+        (b'0::/\n4:memory:/x\n', b'1 - cgroup2 rw\n2 3 - cgroup memory\n'),
+    ):
         (proc / 'self/cgroup').write_bytes(head + groups)
         (proc / 'self/mountinfo').write_bytes(table + mounts)
         assert isinstance(cgroup.find(proc), dict)

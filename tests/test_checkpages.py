@@ -1,4 +1,5 @@
 """How a living run stands, and the tab "Checks" over HTTP in a real Zope: findings, hushing, known issues, probe."""
+
 import json
 import re
 import sys
@@ -29,7 +30,7 @@ from Products.StabilityMonitor.values import replace
 
 TAB = '/Control_Panel/StabilityMonitor/'
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\'&'
-BROKEN_RULES = '''
+BROKEN_RULES = """
 [[silence]]
 id = "python-daemon-threads-exit"
 reason = "We <b>restart</b> by kill -9."
@@ -47,7 +48,7 @@ action = "Zope >= 99.0"
 source = "our tracker"
 fixed = "99.0"
 distributions = {Zope = "<99"}
-'''
+"""
 
 
 class Fixed:
@@ -71,10 +72,24 @@ def life(tmp_path):
     folder = tmp_path / 'runs' / 'one'
     folder.mkdir(parents=True)
     return SimpleNamespace(
-        path=tmp_path, name='20260921T160000Z-1-abcd', pid=1, instance=shallow(HERE), findings=Findings(),
-        context={'thread_stack': [1 << 20, 4096]}, smallest_stack=None, started=time.time(), role='server',
-        started_monotonic=time.monotonic(), software={}, recorder=None, fault_log=None, marks=None, rounds=None,
-        directory=SimpleNamespace(path=folder), base=SimpleNamespace(file_mode=0o640))
+        path=tmp_path,
+        name='20260921T160000Z-1-abcd',
+        pid=1,
+        instance=shallow(HERE),
+        findings=Findings(),
+        context={'thread_stack': [1 << 20, 4096]},
+        smallest_stack=None,
+        started=time.time(),
+        role='server',
+        started_monotonic=time.monotonic(),
+        software={},
+        recorder=None,
+        fault_log=None,
+        marks=None,
+        rounds=None,
+        directory=SimpleNamespace(path=folder),
+        base=SimpleNamespace(file_mode=0o640),
+    )
 
 
 def asked(life, *findings):
@@ -87,6 +102,7 @@ def asked(life, *findings):
 
 # -- how a run stands ------------------------------------------------------------------------------------
 
+
 def test_nothing_is_known_before_anything_was_asked(life):
     look = standing.of(life).look()
     assert (look.shown, look.hushed, look.when) == ((), (), None)
@@ -96,9 +112,18 @@ def test_nothing_is_known_before_anything_was_asked(life):
 def test_the_runs_own_findings_and_the_checks_together_worst_first(life):
     life.findings.add('own', 'Something is off.')
     life.findings.add('twice', 'As it was at the start.', severity='critical')
-    here = asked(life, warning('c', 'ok'), warning('b', 'critical'), warning('twice', 'info', 'As it is now.'))
+    here = asked(
+        life,
+        warning('c', 'ok'),
+        warning('b', 'critical'),
+        warning('twice', 'info', 'As it is now.'),
+    )
     assert [(f.id, f.severity) for f in here.look().shown] == [
-        ('b', 'critical'), ('own', 'warning'), ('twice', 'info'), ('c', 'ok')]
+        ('b', 'critical'),
+        ('own', 'warning'),
+        ('twice', 'info'),
+        ('c', 'ok'),
+    ]
 
 
 def test_hushed_ones_are_apart_and_say_why_in_the_report(life):
@@ -106,7 +131,9 @@ def test_hushed_ones_are_apart_and_say_why_in_the_report(life):
     until = time.strftime('%Y-%m-%d', time.gmtime(time.time() + 86400))
     here.hushed(0o640).hush('a', 'It is wanted.', until, 'ada', 'warning')
     look = here.look()
-    assert [f.id for f in look.shown] == ['b'] and [(f.id, h.who) for f, h in look.hushed] == [('a', 'ada')]
+    assert [f.id for f in look.shown] == ['b'] and [(f.id, h.who) for f, h in look.hushed] == [
+        ('a', 'ada')
+    ]
     rows = {row['id']: row for row in look.to_json()}
     assert rows['a']['hushed'] == {'reason': 'It is wanted.', 'until': until, 'who': 'ada'}
     assert set(rows['b']) == {'id', 'severity', 'title', 'detail', 'action', 'source'}
@@ -127,14 +154,15 @@ def test_the_probe_is_a_finding_too(life):
 @pytest.mark.zope
 def test_the_heartbeat_renews_results_that_are_old(life):
     from Products.StabilityMonitor.zmi import checksofzope
+
     here = standing.of(life)
     here.checks = Background(here._site, [Fixed(warning('a'))])
     life.rounds, errands = SimpleNamespace(answers={}, heartbeat=SimpleNamespace(rounds=[])), []
     life.do_later = errands.append
     checksofzope.begin(life)
     assert life.rounds.answers['checks'] == here.answer, 'who asks at once is answered'
-    renew, = life.rounds.heartbeat.rounds
-    start, = errands
+    (renew,) = life.rounds.heartbeat.rounds
+    (start,) = errands
     assert start() and here.checks.wait(20)
     first = here.checks.results
     renew()
@@ -196,7 +224,9 @@ def test_foreign_rows_are_no_findings(row):
 
 
 def test_foreign_values_become_text():
-    assert finding_from({'severity': 'info', 'id': 7, 'title': None, 'more': 1}) == Finding('7', 'info', '')
+    assert finding_from({'severity': 'info', 'id': 7, 'title': None, 'more': 1}) == Finding(
+        '7', 'info', ''
+    )
 
 
 def test_known_issues_are_a_check(tmp_path):
@@ -205,12 +235,28 @@ def test_known_issues_are_a_check(tmp_path):
     assert isinstance(found, list) or found.severity == 'ok'
 
 
-@pytest.mark.parametrize('action, executable, words', [
-    ('pip install uvloop', '/opt/zope/bin/python3', '/opt/zope/bin/python3 -m pip install uvloop'),
-    ('Install it: pip install packaging', '/opt/my zope/python',
-     "Install it: '/opt/my zope/python' -m pip install packaging"),
-    ('/x/python -m pip install uvloop', '/opt/zope/bin/python3', '/x/python -m pip install uvloop'),
-    ('pip install uvloop', '/usr/bin/uwsgi', 'pip install uvloop'), ('pip install uvloop', '', 'pip install uvloop')])
+@pytest.mark.parametrize(
+    'action, executable, words',
+    [
+        (
+            'pip install uvloop',
+            '/opt/zope/bin/python3',
+            '/opt/zope/bin/python3 -m pip install uvloop',
+        ),
+        (
+            'Install it: pip install packaging',
+            '/opt/my zope/python',
+            "Install it: '/opt/my zope/python' -m pip install packaging",
+        ),
+        (
+            '/x/python -m pip install uvloop',
+            '/opt/zope/bin/python3',
+            '/x/python -m pip install uvloop',
+        ),
+        ('pip install uvloop', '/usr/bin/uwsgi', 'pip install uvloop'),
+        ('pip install uvloop', '', 'pip install uvloop'),
+    ],
+)
 def test_what_is_to_be_installed_here_is_so_by_this_python(action, executable, words):
     assert with_own_pip(action, executable) == words
 
@@ -219,24 +265,37 @@ def test_what_is_to_be_installed_here_is_so_by_this_python(action, executable, w
 def test_the_known_issues_of_this_process_name_its_python(tmp_path):
     pytest.importorskip('packaging')
     (tmp_path / 'known-issues.toml').write_text(
-        BROKEN_RULES.replace('{Zope = "<99"}', '{"zope.interface" = "<99"}')
-        .replace('Zope >= 99.0', 'pip install zope.shop'))
+        BROKEN_RULES.replace('{Zope = "<99"}', '{"zope.interface" = "<99"}').replace(
+            'Zope >= 99.0', 'pip install zope.shop'
+        )
+    )
     found = {f.id: f for f in KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))}
     action = found['known-issues:shop-9'].action
     assert action == f'{sys.executable} -m pip install zope.shop'
     from Products.StabilityMonitor.zmi.checkpages import pieces
+
     assert pieces(action) == [{'text': action, 'code': True}]
 
 
 def test_what_would_keep_a_site_from_starting_is_no_issue_of_one_that_has_started(tmp_path):
     pytest.importorskip('packaging')
-    (tmp_path / 'known-issues.toml').write_text(BROKEN_RULES.replace('Zope = "<99"', '"zope.interface" = "<99"')
-                                                .replace('"It crashes."\neffect = "crash"', '"x"\neffect = "start"'))
-    looks = {started: KnownIssues().look(SimpleNamespace(directory=tmp_path, started=started))
-             for started in (None, 1.0)}
-    shown = {started: 'known-issues:shop-9' in {f.id for f in found} for started, found in looks.items()}
+    (tmp_path / 'known-issues.toml').write_text(
+        BROKEN_RULES.replace('Zope = "<99"', '"zope.interface" = "<99"').replace(
+            '"It crashes."\neffect = "crash"', '"x"\neffect = "start"'
+        )
+    )
+    looks = {
+        started: KnownIssues().look(SimpleNamespace(directory=tmp_path, started=started))
+        for started in (None, 1.0)
+    }
+    shown = {
+        started: 'known-issues:shop-9' in {f.id for f in found} for started, found in looks.items()
+    }
     assert shown == {None: True, 1.0: False}
-    missed = {match.rule.id: match.reasons for match in known_here.known(tmp_path, has_started=True).unaffected}
+    missed = {
+        match.rule.id: match.reasons
+        for match in known_here.known(tmp_path, has_started=True).unaffected
+    }
     assert missed['shop-9'] == ('not affected: it has started',)
 
 
@@ -244,6 +303,7 @@ def test_what_would_keep_a_site_from_starting_is_no_issue_of_one_that_has_starte
 def test_the_page_shows_the_known_issues_of_the_last_run_and_looks_nothing_up(life, monkeypatch):
     pytest.importorskip('packaging')
     from Products.StabilityMonitor.zmi import checkpages
+
     here = standing.of(life)
     here.checks = Background(here._site, [KnownIssues(here._keep)])
     assert here.start() and here.checks.wait(60)
@@ -254,9 +314,12 @@ def test_the_page_shows_the_known_issues_of_the_last_run_and_looks_nothing_up(li
 
 
 @pytest.mark.zope
-def test_the_page_looks_them_up_where_the_last_run_remembered_what_it_had_found(life, monkeypatch, caplog):
+def test_the_page_looks_them_up_where_the_last_run_remembered_what_it_had_found(
+    life, monkeypatch, caplog
+):
     pytest.importorskip('packaging')
     from Products.StabilityMonitor.zmi import checkpages
+
     here = standing.of(life)
     here.checks = Background(here._site, remembering([KnownIssues(here._keep)], life))
     assert here.known() is None, 'before anything was asked'
@@ -265,18 +328,24 @@ def test_the_page_looks_them_up_where_the_last_run_remembered_what_it_had_found(
     assert here._known is None, 'the second run has it from the first'
     monkeypatch.setattr(known_here.known_issues, 'in_force', None)
     shown = checkpages.page(life, False)
-    assert shown['known'] is None and shown['run']['last'] and 'could not be looked up' in caplog.text
+    assert (
+        shown['known'] is None and shown['run']['last'] and 'could not be looked up' in caplog.text
+    )
     monkeypatch.undo()
     known = checkpages.page(life, False)['known']
     assert known['count'] > 100 and len(known['affected']) + len(known['unaffected']) > 90
     assert {row['key'] for row in known['affected']} <= {
-        row['key'] for group in checkpages.page(life, False)['groups'] for row in group['findings']}
+        row['key'] for group in checkpages.page(life, False)['groups'] for row in group['findings']
+    }
 
 
 @pytest.mark.zope
 @pytest.mark.parametrize('told', ['page', 'document'])
-def test_checks_that_end_while_they_are_looked_at_are_not_said_to_have_found_nothing(life, monkeypatch, told):
+def test_checks_that_end_while_they_are_looked_at_are_not_said_to_have_found_nothing(
+    life, monkeypatch, told
+):
     from Products.StabilityMonitor.zmi import checkpages
+
     here, look, go_on = standing.of(life), standing.Standing.look, threading.Event()
     here.checks = Background(go_on.wait, [])
     assert here.start()
@@ -286,6 +355,7 @@ def test_checks_that_end_while_they_are_looked_at_are_not_said_to_have_found_not
         go_on.set()
         assert self.checks.wait(60)
         return found
+
     monkeypatch.setattr(standing.Standing, 'look', look_and_wait)
     if told == 'page':
         run = checkpages.page(life, False)['run']
@@ -297,15 +367,22 @@ def test_checks_that_end_while_they_are_looked_at_are_not_said_to_have_found_not
 
 def test_the_site_adds_and_silences_known_issues_and_its_mistakes_are_told(tmp_path):
     pytest.importorskip('packaging')
-    (tmp_path / 'known-issues.toml').write_text(BROKEN_RULES.replace('Zope = "<99"', '"zope.interface" = "<99"'))
+    (tmp_path / 'known-issues.toml').write_text(
+        BROKEN_RULES.replace('Zope = "<99"', '"zope.interface" = "<99"')
+    )
     found = {f.id: f for f in KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))}
     assert found['known-issues:shop-9'].severity == 'critical'
     assert ' is < 99. Fixed: 99.0.' in found['known-issues:shop-9'].detail
-    problem, = (f for id, f in found.items() if id.startswith('known-issues-known-issues.toml-'))
+    (problem,) = (f for id, f in found.items() if id.startswith('known-issues-known-issues.toml-'))
     assert 'line 6' in problem.title
-    (tmp_path / 'known-issues.toml').write_text('# A line more.\n' + (tmp_path / 'known-issues.toml').read_text())
-    again, = (f for f in KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))
-              if f.id == problem.id)
+    (tmp_path / 'known-issues.toml').write_text(
+        '# A line more.\n' + (tmp_path / 'known-issues.toml').read_text()
+    )
+    (again,) = (
+        f
+        for f in KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))
+        if f.id == problem.id
+    )
     assert 'line 7' in again.title, 'and a hush by its id holds'
     facts = known_here.known(tmp_path)
     assert [s.id for s in facts.silences] == ['python-daemon-threads-exit']
@@ -314,11 +391,29 @@ def test_the_site_adds_and_silences_known_issues_and_its_mistakes_are_told(tmp_p
 
 # -- known issues of an incident -------------------------------------------------------------------------
 
+
 def crashed(**values):
-    return record(1, 'crashed', signal='SIGSEGV', context={
-        'python': '3.12.1 (main)', 'platform': 'Linux-6.1.0-x86_64', 'libc': 'glibc 2.36',
-        'implementation': 'CPython', 'distributions': {'zope.interface': '7.0', 'Zope': '5.11'}}, native=(
-        {'binary': '/lib/_zope_interface_coptimizations.so', 'symbol': 'lookup', 'offset': 1, 'address': 2},), **values)
+    return record(
+        1,
+        'crashed',
+        signal='SIGSEGV',
+        context={
+            'python': '3.12.1 (main)',
+            'platform': 'Linux-6.1.0-x86_64',
+            'libc': 'glibc 2.36',
+            'implementation': 'CPython',
+            'distributions': {'zope.interface': '7.0', 'Zope': '5.11'},
+        },
+        native=(
+            {
+                'binary': '/lib/_zope_interface_coptimizations.so',
+                'symbol': 'lookup',
+                'offset': 1,
+                'address': 2,
+            },
+        ),
+        **values,
+    )
 
 
 def test_an_incident_is_matched_by_what_is_known_today(tmp_path):
@@ -326,8 +421,12 @@ def test_an_incident_is_matched_by_what_is_known_today(tmp_path):
     found = known_here.of_incident(crashed(), tmp_path)
     assert (found[0]['id'], found[0]['strength']) == ('zope.interface-weak-references', 'strong')
     assert any('7.0 is >= 7.0, < 7.1.1' in words for words in found[0]['matched'])
-    (tmp_path / 'known-issues.toml').write_text('[[silence]]\nid = "zope.interface-weak-references"\nreason = "x"\n')
-    assert 'zope.interface-weak-references' not in {row['id'] for row in known_here.of_incident(crashed(), tmp_path)}
+    (tmp_path / 'known-issues.toml').write_text(
+        '[[silence]]\nid = "zope.interface-weak-references"\nreason = "x"\n'
+    )
+    assert 'zope.interface-weak-references' not in {
+        row['id'] for row in known_here.of_incident(crashed(), tmp_path)
+    }
 
 
 def test_a_wanted_stop_is_not_looked_up(tmp_path):
@@ -337,8 +436,11 @@ def test_a_wanted_stop_is_not_looked_up(tmp_path):
 def test_a_record_that_cannot_be_matched_is_shown_without(tmp_path, monkeypatch, caplog):
     def fails(*args):
         raise TypeError('nonsense')
+
     monkeypatch.setattr(known_here.known_issues, 'match_incident', fails)
-    assert known_here.of_incident(crashed(known_issues=({'id': 'old'},)), tmp_path) == ({'id': 'old'},)
+    assert known_here.of_incident(crashed(known_issues=({'id': 'old'},)), tmp_path) == (
+        {'id': 'old'},
+    )
     assert 'could not be looked up' in caplog.text
 
 
@@ -363,7 +465,10 @@ def find(self, id, severity="warning", title="It is so."):
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
     from zopekit import ZopeInstance
-    zope = ZopeInstance(tmp_path_factory.mktemp('checks'), env={'ZPUBLISHER_DEPRECATE_DOCSTRINGS': 'error'})
+
+    zope = ZopeInstance(
+        tmp_path_factory.mktemp('checks'), env={'ZPUBLISHER_DEPRECATE_DOCSTRINGS': 'error'}
+    )
     zope.publish(SOURCE)
     with zope:
         yield zope
@@ -376,8 +481,14 @@ def page(zope, **query):
 def told(zope):
     """The text of the page once the checks have run; a process of its own has begun them, or this look does."""
     from zopekit import wait_for
-    return wait_for(lambda: (text := page(zope).text) and 'checks took' in text and 'data-busy' not in text and text,
-                    timeout=30, what='the checks')
+
+    return wait_for(
+        lambda: (
+            (text := page(zope).text) and 'checks took' in text and 'data-busy' not in text and text
+        ),
+        timeout=30,
+        what='the checks',
+    )
 
 
 def post(zope, action, headers=None, **form):
@@ -398,10 +509,22 @@ class TestPage:
     def test_everything_was_asked_and_is_there(self, site):
         text = told(site)
         assert 'nav-link active' in text and '>Checks<' in text
-        for words in ('Nobody starts this process again', '<code>Restart=on-failure</code>', 'Thread stacks are large',
-                      'The databases are durable.', 'Known issues', 'not installed', 'Recursion probe', 'Run again'):
+        for words in (
+            'Nobody starts this process again',
+            '<code>Restart=on-failure</code>',
+            'Thread stacks are large',
+            'The databases are durable.',
+            'Known issues',
+            'not installed',
+            'Recursion probe',
+            'Run again',
+        ):
             assert words in text, words
-        assert text.index('Warnings</h3>') < text.index('For information</h3>') < text.index('<strong>Fine</strong>')
+        assert (
+            text.index('Warnings</h3>')
+            < text.index('For information</h3>')
+            < text.index('<strong>Fine</strong>')
+        )
 
     def test_the_page_waits_for_nothing(self, site):
         told(site)
@@ -410,6 +533,7 @@ class TestPage:
 
     def test_it_runs_again_when_asked(self, site):
         from zopekit import wait_for
+
         told(site)
         before = wait_for(lambda: list(site.stability.glob('runs/*/checks.json')) and moment(site))
         post(site, 'manage_run_checks')
@@ -420,33 +544,56 @@ class TestPage:
         text = site.get(TAB + 'manage_main').text
         assert 'Nobody starts this process again' in text and 'Thread stacks are large' not in text
         rows = {row['id']: row for row in site.report()['checks']}
-        assert rows['supervisor']['severity'] == 'warning' and rows['thread-stacks']['severity'] == 'ok'
+        assert (
+            rows['supervisor']['severity'] == 'warning'
+            and rows['thread-stacks']['severity'] == 'ok'
+        )
         assert set(rows['supervisor']) == {'id', 'severity', 'title', 'detail', 'action', 'source'}
         assert '[warning] Nobody starts' in site.get(TAB + 'report?format=text').text
 
     def test_a_finding_is_hushed_and_shown_again(self, site):
         told(site)
         site.get('/find?id=odd')
-        answer = post(site, 'manage_hush', id='odd', severity='warning', reason=HOSTILE, until=day(20))
+        answer = post(
+            site, 'manage_hush', id='odd', severity='warning', reason=HOSTILE, until=day(20)
+        )
         assert answer.status == 302 and 'Hushed+until+' in answer.headers['Location']
         text = page(site).text
-        assert '<script>alert' not in text and '&lt;script&gt;alert(1)' in text and f'>{day(20)}<' in text
+        assert (
+            '<script>alert' not in text
+            and '&lt;script&gt;alert(1)' in text
+            and f'>{day(20)}<' in text
+        )
         assert 'by admin' in text and 'It is so.' not in site.get(TAB + 'manage_main').text
-        hushed, = [row for row in site.report()['checks'] if row['id'] == 'odd']
+        (hushed,) = [row for row in site.report()['checks'] if row['id'] == 'odd']
         assert (hushed['hushed']['until'], hushed['hushed']['who']) == (day(20), 'admin')
         site.get('/find?id=odd&severity=critical')
-        assert 'It is shown again' in page(site).text and 'It is so.' in site.get(TAB + 'manage_main').text
+        assert (
+            'It is shown again' in page(site).text
+            and 'It is so.' in site.get(TAB + 'manage_main').text
+        )
         site.get('/find?id=odd')
-        assert post(site, 'manage_show_again', id='odd').headers['Location'].endswith('manage_checks#hushed')
+        assert (
+            post(site, 'manage_show_again', id='odd')
+            .headers['Location']
+            .endswith('manage_checks#hushed')
+        )
         assert 'It is so.' in site.get(TAB + 'manage_main').text
 
-    @pytest.mark.parametrize('form, words', [
-        ({'id': 'supervisor', 'reason': '', 'until': day(9)}, 'There is no reason.'),
-        ({'id': 'supervisor', 'reason': 'x', 'until': day(-1)}, 'is not between'),
-        ({'id': 'supervisor', 'reason': 'x', 'until': day(900)}, 'is not between'),
-        ({'id': 'supervisor', 'reason': 'x', 'until': 'soon'}, 'is no date'),
-        ({'id': 'nothing', 'reason': 'x', 'until': day(9)}, 'There is no such finding any more.'),
-        ({}, 'There is no such finding any more.')])
+    @pytest.mark.parametrize(
+        'form, words',
+        [
+            ({'id': 'supervisor', 'reason': '', 'until': day(9)}, 'There is no reason.'),
+            ({'id': 'supervisor', 'reason': 'x', 'until': day(-1)}, 'is not between'),
+            ({'id': 'supervisor', 'reason': 'x', 'until': day(900)}, 'is not between'),
+            ({'id': 'supervisor', 'reason': 'x', 'until': 'soon'}, 'is no date'),
+            (
+                {'id': 'nothing', 'reason': 'x', 'until': day(9)},
+                'There is no such finding any more.',
+            ),
+            ({}, 'There is no such finding any more.'),
+        ],
+    )
     def test_what_cannot_be_hushed_says_why(self, site, form, words):
         told(site)
         address = post(site, 'manage_hush', **form).headers['Location']
@@ -461,8 +608,10 @@ class TestPage:
         assert post(site, 'manage_hush', id=HOSTILE, reason='x', until=day(3)).status == 302
         assert '<script>alert' not in page(site).text
 
-    @pytest.mark.parametrize('action', ['manage_run_checks', 'manage_hush', 'manage_show_again',
-                                        'manage_recursion_probe'])
+    @pytest.mark.parametrize(
+        'action',
+        ['manage_run_checks', 'manage_hush', 'manage_show_again', 'manage_recursion_probe'],
+    )
     def test_only_a_form_of_ours_does_anything(self, site, action):
         assert site.get(TAB + action).status == 404
         assert site.post(TAB + action, {}).status == 403
@@ -471,6 +620,7 @@ class TestPage:
 
     def test_who_may_only_look_sees_no_forms(self, site):
         import base64
+
         site.get('/grant')
         login = {'Authorization': 'Basic ' + base64.b64encode(b'watcher:secret').decode()}
         told(site)
@@ -484,11 +634,17 @@ class TestPage:
 
     def test_the_probe_runs_in_the_background_and_is_remembered(self, site):
         from zopekit import wait_for
+
         told(site)
         answer = post(site, 'manage_recursion_probe')
         assert answer.headers['Location'].endswith('/manage_checks#probe')
-        wait_for(lambda: re.search('recursion ends with RecursionError|recursion kills|little stack', page(site).text),
-                 timeout=60, what='the probe')
+        wait_for(
+            lambda: re.search(
+                'recursion ends with RecursionError|recursion kills|little stack', page(site).text
+            ),
+            timeout=60,
+            what='the probe',
+        )
         assert 'recursion-probe' in {row['id'] for row in site.report()['checks']}
         assert (site.stability / standing.PROBE).exists()
 
@@ -497,9 +653,14 @@ class TestPage:
         try:
             post(site, 'manage_run_checks')
             from zopekit import wait_for
+
             wait_for(lambda: 'Our shop' in told(site), timeout=20, what='the new rule')
             text = told(site)
-            assert '<script>alert' not in text and '<b>restart' not in text and '<code>Zope &gt;= 99.0</code>' in text
+            assert (
+                '<script>alert' not in text
+                and '<b>restart' not in text
+                and '<code>Zope &gt;= 99.0</code>' in text
+            )
             assert 'known-issues.toml, line 6: ' in text and '<strong>Silenced</strong>' in text
             assert 'Our shop' in site.get(TAB + 'manage_main').text
         finally:
@@ -511,12 +672,17 @@ class TestPage:
         folder.mkdir(parents=True)
         (folder / 'incident.json').write_text(json.dumps(found.to_json()))
         text = site.get(f'{TAB}manage_incident?run={found.run}').text
-        assert 'zope.interface 7.0 and 7.1.0 crash on Python 3.12' in text and 'Versions and traces fit' in text
+        assert (
+            'zope.interface 7.0 and 7.1.0 crash on Python 3.12' in text
+            and 'Versions and traces fit' in text
+        )
         known = site.report(run=found.run)['incident']['known_issues']
         assert known[0]['id'] == 'zope.interface-weak-references' and known[0]['matched']
         assert 'zope.interface &gt;= 7.1.1' in text
         text = site.get(f'{TAB}report?format=text&run={found.run}').text
-        assert '[strong] zope.interface 7.0' in text and 'what to do: zope.interface >= 7.1.1' in text
+        assert (
+            '[strong] zope.interface 7.0' in text and 'what to do: zope.interface >= 7.1.1' in text
+        )
 
 
 @pytest.mark.zope
@@ -528,20 +694,27 @@ def test_switched_off_the_page_still_answers(make_zope):
 @pytest.mark.zope
 def test_once_after_each_start_without_anybody_asking(make_zope):
     from zopekit import wait_for
+
     zope = make_zope().start()
-    file, = wait_for(lambda: list(zope.stability.glob('runs/*/checks.json')), timeout=30, what='the last word')
-    assert {'supervisor', 'storage', 'thread-stacks'} <= {row['id'] for row in json.loads(file.read_text())['checks']}
+    (file,) = wait_for(
+        lambda: list(zope.stability.glob('runs/*/checks.json')), timeout=30, what='the last word'
+    )
+    assert {'supervisor', 'storage', 'thread-stacks'} <= {
+        row['id'] for row in json.loads(file.read_text())['checks']
+    }
     zope.restart()
-    archived, = zope.stability.glob('archive/*/checks.json')
+    (archived,) = zope.stability.glob('archive/*/checks.json')
     assert archived.read_text()
 
 
 @pytest.mark.zope
 def test_scripts_ask_nothing(make_zope):
     zope = make_zope()
-    done = zope.run_script('import time\nfrom Products.StabilityMonitor.diagnosis import standing\n'
-                           'from Products.StabilityMonitor.recording.arming import STATE\n'
-                           'beats = STATE.life.rounds.heartbeat.beats\n'
-                           'while STATE.life.rounds.heartbeat.beats < beats + 2: time.sleep(0.1)\n'
-                           'print("STANDINGS", len(standing._STANDINGS))\n')
+    done = zope.run_script(
+        'import time\nfrom Products.StabilityMonitor.diagnosis import standing\n'
+        'from Products.StabilityMonitor.recording.arming import STATE\n'
+        'beats = STATE.life.rounds.heartbeat.beats\n'
+        'while STATE.life.rounds.heartbeat.beats < beats + 2: time.sleep(0.1)\n'
+        'print("STANDINGS", len(standing._STANDINGS))\n'
+    )
     assert 'STANDINGS 0' in done.stdout, done

@@ -1,4 +1,5 @@
 """Checks of what a test cannot or must not do to its machine: recorded and written worlds."""
+
 import logging
 import re
 import signal
@@ -56,102 +57,167 @@ def tree(folder, **files):
 
 # -- the interpreter -----------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('version, day, severity', [
-    ((3, 11, 7), on(2026, 11, 23), 'ok'), ((3, 11, 7), on(2027, 6, 1), 'info'), ((3, 11, 7), on(2027, 10, 31), 'info'),
-    ((3, 11, 7), on(2027, 11, 1), 'warning'), ((3, 10, 13), on(2026, 11, 23), 'warning'),
-    ((3, 9, 18), on(2026, 11, 23), 'warning'), ((3, 99, 0), on(2026, 11, 23), 'ok')])
+
+@pytest.mark.parametrize(
+    'version, day, severity',
+    [
+        ((3, 11, 7), on(2026, 11, 23), 'ok'),
+        ((3, 11, 7), on(2027, 6, 1), 'info'),
+        ((3, 11, 7), on(2027, 10, 31), 'info'),
+        ((3, 11, 7), on(2027, 11, 1), 'warning'),
+        ((3, 10, 13), on(2026, 11, 23), 'warning'),
+        ((3, 9, 18), on(2026, 11, 23), 'warning'),
+        ((3, 99, 0), on(2026, 11, 23), 'ok'),
+    ],
+)
 def test_the_age_of_python(version, day, severity):
-    found, = look(interpreter.EndOfLife, python=Interpreter(version, 'final'), now=day)
+    (found,) = look(interpreter.EndOfLife, python=Interpreter(version, 'final'), now=day)
     assert found.severity == severity
     assert severity != 'warning' or '-m venv' in found.action
 
 
 @pytest.mark.parametrize('level', ['alpha', 'candidate'])
 def test_a_pre_release(level):
-    found, = look(interpreter.EndOfLife, python=Interpreter((3, 15, 0), level))
+    (found,) = look(interpreter.EndOfLife, python=Interpreter((3, 15, 0), level))
     assert found.severity == 'warning' and level in found.title
 
 
-@pytest.mark.parametrize('python, severity, word', [
-    (Interpreter(free_threaded=True, has_gil=False), 'warning', 'The GIL is off'),
-    (Interpreter(free_threaded=True, has_gil=True), 'warning', 'The GIL is on'),
-    (Interpreter(debug=True), 'warning', 'aborts'), (Interpreter(), 'ok', '')])
+@pytest.mark.parametrize(
+    'python, severity, word',
+    [
+        (Interpreter(free_threaded=True, has_gil=False), 'warning', 'The GIL is off'),
+        (Interpreter(free_threaded=True, has_gil=True), 'warning', 'The GIL is on'),
+        (Interpreter(debug=True), 'warning', 'aborts'),
+        (Interpreter(), 'ok', ''),
+    ],
+)
 def test_the_build_of_python(python, severity, word):
-    found, = look(interpreter.Build, python=python)
+    (found,) = look(interpreter.Build, python=python)
     assert found.severity == severity and word in found.detail
 
 
 # -- memory --------------------------------------------------------------------------------------------
 
+
 def test_a_machine_that_is_full(tmp_path):
-    proc = tree(tmp_path, meminfo='MemTotal:  1000000 kB\nMemAvailable:  10000 kB\n', self__status='VmRSS:\t 500 kB\n')
+    proc = tree(
+        tmp_path,
+        meminfo='MemTotal:  1000000 kB\nMemAvailable:  10000 kB\n',
+        self__status='VmRSS:\t 500 kB\n',
+    )
     assert severities(look(memory.Limit, proc=proc)) == {'memory-limit:host': 'warning'}
 
 
 #: Of 16 MB of page cache 15 must be written before they can go.
-CACHE = {2: 'inactive_file 10000000\nactive_file 6000000\nfile_dirty 9000000\nfile_writeback 6000000\n',
-         1: 'inactive_file 99000000\ntotal_inactive_file 10000000\ntotal_active_file 6000000\ntotal_dirty 9000000\n'
-            'total_writeback 6000000\n'}
+CACHE = {
+    2: 'inactive_file 10000000\nactive_file 6000000\nfile_dirty 9000000\nfile_writeback 6000000\n',
+    1: 'inactive_file 99000000\ntotal_inactive_file 10000000\ntotal_active_file 6000000\ntotal_dirty 9000000\n'
+    'total_writeback 6000000\n',
+}
 
 
-@pytest.mark.parametrize('version, files, name', [
-    (2, {'memory.max': '100000000', 'memory.current': '99000000', 'memory.stat': CACHE[2]}, 'max'),
-    (1, {'memory.limit_in_bytes': '100000000', 'memory.usage_in_bytes': '99000000', 'memory.stat': CACHE[1]},
-     'limit_in_bytes')])
+@pytest.mark.parametrize(
+    'version, files, name',
+    [
+        (
+            2,
+            {'memory.max': '100000000', 'memory.current': '99000000', 'memory.stat': CACHE[2]},
+            'max',
+        ),
+        (
+            1,
+            {
+                'memory.limit_in_bytes': '100000000',
+                'memory.usage_in_bytes': '99000000',
+                'memory.stat': CACHE[1],
+            },
+            'limit_in_bytes',
+        ),
+    ],
+)
 @pytest.mark.parametrize('above', [False, True])
 def test_both_kinds_of_cgroups(tmp_path, version, files, name, above):
     """Of this group, and of one above it that is shared with others."""
     own = tmp_path / 'service'
     own.mkdir()
-    tree(tmp_path if above else own, **{file.replace('/', '__'): content for file, content in files.items()})
+    tree(
+        tmp_path if above else own,
+        **{file.replace('/', '__'): content for file, content in files.items()},
+    )
     current = 'memory.current' if version == 2 else 'memory.usage_in_bytes'
-    context = {'cgroup': {'version': version, 'directory': str(own), 'limit_file': str(own / f'memory.{name}'),
-                          'current_file': str(own / current)}}
-    found, = look(memory.Limit, context=context, proc=tmp_path / 'none')
+    context = {
+        'cgroup': {
+            'version': version,
+            'directory': str(own),
+            'limit_file': str(own / f'memory.{name}'),
+            'current_file': str(own / current),
+        }
+    }
+    (found,) = look(memory.Limit, context=context, proc=tmp_path / 'none')
     assert found.severity == 'critical' and '98%' in found.title
     assert found.id.startswith('memory-limit:cgroup')
-    assert '"MemoryMax=200000000" into [Service]' in found.action and 'docker update --memory' in found.action
+    assert (
+        '"MemoryMax=200000000" into [Service]' in found.action
+        and 'docker update --memory' in found.action
+    )
 
 
-@pytest.mark.parametrize('files, severity', [
-    ({}, 'info'), ({'vmstat': 'oom_kill 3\n'}, 'info')])
+@pytest.mark.parametrize('files, severity', [({}, 'info'), ({'vmstat': 'oom_kill 3\n'}, 'info')])
 def test_where_kills_are_not_counted(tmp_path, files, severity):
-    found, = look(memory.OomReporting, proc=tree(tmp_path, **files))
+    (found,) = look(memory.OomReporting, proc=tree(tmp_path, **files))
     assert found.severity == severity
     assert found.action
 
 
 def test_where_kills_are_counted(tmp_path):
-    group = {'counter_file': str(tree(tmp_path, counter='low 0\noom_kill 0\n') / 'counter'), 'directory': '/group'}
-    found, = look(memory.OomReporting, context={'cgroup': group})
+    group = {
+        'counter_file': str(tree(tmp_path, counter='low 0\noom_kill 0\n') / 'counter'),
+        'directory': '/group',
+    }
+    (found,) = look(memory.OomReporting, context={'cgroup': group})
     assert found.severity == 'ok' and '/group' in found.detail
 
 
 # -- places --------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('kind, severity', [
-    ('ext4', 'ok'), ('xfs', 'ok'), ('nfs4', 'warning'), ('fuse.sshfs', 'warning'), ('overlay', 'warning'),
-    ('tmpfs', 'warning')])
+
+@pytest.mark.parametrize(
+    'kind, severity',
+    [
+        ('ext4', 'ok'),
+        ('xfs', 'ok'),
+        ('nfs4', 'warning'),
+        ('fuse.sshfs', 'warning'),
+        ('overlay', 'warning'),
+        ('tmpfs', 'warning'),
+    ],
+)
 def test_on_what_the_breadcrumbs_lie(tmp_path, kind, severity):
     proc = tree(tmp_path, self__mountinfo=f'22 1 254:0 / / rw - {kind} /dev/root rw\n')
-    found, = look(breadcrumbs.Place, proc=proc)
+    (found,) = look(breadcrumbs.Place, proc=proc)
     assert found.severity == severity and (severity == 'ok' or kind in found.title)
 
 
-@pytest.mark.parametrize('home, place', [('disk/var', 'disk/var/stability'), ('none', '/var/lib/stability'),
-                                         ('memory', '/var/lib/stability')])
+@pytest.mark.parametrize(
+    'home, place',
+    [
+        ('disk/var', 'disk/var/stability'),
+        ('none', '/var/lib/stability'),
+        ('memory', '/var/lib/stability'),
+    ],
+)
 def test_where_the_breadcrumbs_could_be(tmp_path, home, place):
     for folder in ('disk/var', 'memory'):
         (tmp_path / folder).mkdir(parents=True)
     mounts = ('22 1 254:0 / / rw - tmpfs x rw', f'23 1 254:1 / {tmp_path}/disk rw - ext4 x rw')
     proc = tree(tmp_path, self__mountinfo='\n'.join(mounts))
-    found, = look(breadcrumbs.Place, proc=proc, zope=ZopeFacts(client_home=str(tmp_path / home)))
+    (found,) = look(breadcrumbs.Place, proc=proc, zope=ZopeFacts(client_home=str(tmp_path / home)))
     assert f'"directory {tmp_path / place}"' in found.action
 
 
 # -- signals -------------------------------------------------------------------------------------------
 
-OLD_RECIPE = '''# rotated weekly
+OLD_RECIPE = """# rotated weekly
 /srv/zope/var/log/*.log {
     weekly
     postrotate
@@ -160,7 +226,7 @@ OLD_RECIPE = '''# rotated weekly
 }
 /var/log/other.log { daily
 }
-'''
+"""
 
 
 @pytest.fixture
@@ -189,65 +255,114 @@ def as_in_a_plain_zope():
 
 
 def rotated(tmp_path, recipe, **fields):
-    etc = tree(tmp_path / 'etc', logrotate__conf='weekly\ninclude /etc/logrotate.d\n', **{'logrotate.d__zope': recipe})
-    zope = ZopeFacts(instance_home='/srv/zope', client_home='/srv/zope/var', pid_file='/srv/zope/var/Z4.pid')
-    return look(rotation.LogRotation, **{'etc': etc, 'zope': zope, 'proc': tmp_path / 'proc'} | fields)
+    etc = tree(
+        tmp_path / 'etc',
+        logrotate__conf='weekly\ninclude /etc/logrotate.d\n',
+        **{'logrotate.d__zope': recipe},
+    )
+    zope = ZopeFacts(
+        instance_home='/srv/zope', client_home='/srv/zope/var', pid_file='/srv/zope/var/Z4.pid'
+    )
+    return look(
+        rotation.LogRotation, **{'etc': etc, 'zope': zope, 'proc': tmp_path / 'proc'} | fields
+    )
 
 
-@pytest.mark.parametrize('line, word', [
-    ('kill -USR2 `cat /srv/zope/var/Z4.pid`', 'SIGUSR2'), ('kill -HUP $(cat /srv/zope/var/Z4.pid)', 'SIGHUP'),
-    ('kill -s SIGUSR1 $(cat /srv/zope/var/Z4.pid)', 'SIGUSR1'), ('kill -12 $(cat /srv/zope/var/Z4.pid)', 'SIGUSR2'),
-    ('/bin/kill -1 $(cat /srv/zope/var/Z4.pid)', 'SIGHUP'),
-    ('cd /srv/zope/var; kill -USR1 $(cat Z4.pid)', 'SIGUSR1'),
-    ('kill -USR2 $(cat /srv/zope/var/client1.pid)', 'SIGUSR2'),
-    ('pkill -HUP -f /srv/zope/bin/runwsgi', 'SIGHUP'),
-    ('pkill --signal=USR2 -F /srv/zope/var/Z4.pid', 'SIGUSR2')])
+@pytest.mark.parametrize(
+    'line, word',
+    [
+        ('kill -USR2 `cat /srv/zope/var/Z4.pid`', 'SIGUSR2'),
+        ('kill -HUP $(cat /srv/zope/var/Z4.pid)', 'SIGHUP'),
+        ('kill -s SIGUSR1 $(cat /srv/zope/var/Z4.pid)', 'SIGUSR1'),
+        ('kill -12 $(cat /srv/zope/var/Z4.pid)', 'SIGUSR2'),
+        ('/bin/kill -1 $(cat /srv/zope/var/Z4.pid)', 'SIGHUP'),
+        ('cd /srv/zope/var; kill -USR1 $(cat Z4.pid)', 'SIGUSR1'),
+        ('kill -USR2 $(cat /srv/zope/var/client1.pid)', 'SIGUSR2'),
+        ('pkill -HUP -f /srv/zope/bin/runwsgi', 'SIGHUP'),
+        ('pkill --signal=USR2 -F /srv/zope/var/Z4.pid', 'SIGUSR2'),
+    ],
+)
 def test_an_old_recipe_of_logrotate(tmp_path, line, word):
-    found, = rotated(tmp_path, OLD_RECIPE.replace('kill -USR2 `cat /srv/zope/var/Z4.pid`', line))
+    (found,) = rotated(tmp_path, OLD_RECIPE.replace('kill -USR2 `cat /srv/zope/var/Z4.pid`', line))
     assert found.severity == 'critical' and word in found.title and 'copytruncate' in found.action
     assert str(tmp_path / 'etc/logrotate.d/zope') in found.action
 
 
-AS_SERVICE = {'self__cgroup': '0::/system.slice/zope.service\n', 'self__comm': 'runwsgi\n',
-              'self__cmdline': '/srv/bin/python\0/opt/bin/runwsgi\0/srv/etc/zope.ini\0'}
+AS_SERVICE = {
+    'self__cgroup': '0::/system.slice/zope.service\n',
+    'self__comm': 'runwsgi\n',
+    'self__cmdline': '/srv/bin/python\0/opt/bin/runwsgi\0/srv/etc/zope.ini\0',
+}
 SUPERVISED = {'SUPERVISOR_PROCESS_NAME': 'zope', 'SUPERVISOR_GROUP_NAME': 'sites'}
 
 
-@pytest.mark.parametrize('line, word', [
-    ('systemctl kill -s HUP zope.service', 'SIGHUP'), ('systemctl kill --signal=SIGHUP zope', 'SIGHUP'),
-    ('/bin/systemctl kill --kill-who=main zope -s 12 >/dev/null || true', 'SIGUSR2'),
-    ('supervisorctl signal USR2 zope', 'SIGUSR2'), ('supervisorctl -c /etc/x.conf signal HUP sites:zope', 'SIGHUP'),
-    ('supervisorctl signal sigusr1 sites:*', 'SIGUSR1'), ('killall -USR2 runwsgi', 'SIGUSR2'),
-    ('pkill -USR2 runwsgi', 'SIGUSR2'), ('pkill --signal QUIT wsgi 2>/dev/null', 'SIGQUIT'),
-    ('pkill -HUP -f /srv/etc/zope.ini', 'SIGHUP'), ('kill -XCPU $(pgrep -f bin/runwsgi)', 'SIGXCPU'),
-    ('kill -ALRM `cat /srv/zope/var/Z4.pid`', 'SIGALRM'), ('kill -n 12 $(cat /srv/zope/var/Z4.pid)', 'SIGUSR2'),
-    ('kill -s hup $(cat /srv/zope/var/Z4.pid)', 'SIGHUP'), ('kill -3 $(cat /srv/zope/var/Z4.pid)', 'SIGQUIT')])
+@pytest.mark.parametrize(
+    'line, word',
+    [
+        ('systemctl kill -s HUP zope.service', 'SIGHUP'),
+        ('systemctl kill --signal=SIGHUP zope', 'SIGHUP'),
+        ('/bin/systemctl kill --kill-who=main zope -s 12 >/dev/null || true', 'SIGUSR2'),
+        ('supervisorctl signal USR2 zope', 'SIGUSR2'),
+        ('supervisorctl -c /etc/x.conf signal HUP sites:zope', 'SIGHUP'),
+        ('supervisorctl signal sigusr1 sites:*', 'SIGUSR1'),
+        ('killall -USR2 runwsgi', 'SIGUSR2'),
+        ('pkill -USR2 runwsgi', 'SIGUSR2'),
+        ('pkill --signal QUIT wsgi 2>/dev/null', 'SIGQUIT'),
+        ('pkill -HUP -f /srv/etc/zope.ini', 'SIGHUP'),
+        ('kill -XCPU $(pgrep -f bin/runwsgi)', 'SIGXCPU'),
+        ('kill -ALRM `cat /srv/zope/var/Z4.pid`', 'SIGALRM'),
+        ('kill -n 12 $(cat /srv/zope/var/Z4.pid)', 'SIGUSR2'),
+        ('kill -s hup $(cat /srv/zope/var/Z4.pid)', 'SIGHUP'),
+        ('kill -3 $(cat /srv/zope/var/Z4.pid)', 'SIGQUIT'),
+    ],
+)
 def test_a_recipe_that_names_us_by_other_means(tmp_path, line, word):
     tree(tmp_path / 'proc', **AS_SERVICE)
     recipe = OLD_RECIPE.replace('kill -USR2 `cat /srv/zope/var/Z4.pid`', line)
-    found, = rotated(tmp_path, recipe, environ=SUPERVISED)
+    (found,) = rotated(tmp_path, recipe, environ=SUPERVISED)
     assert found.severity == 'critical' and word in found.title, found
 
 
-@pytest.mark.parametrize('line', [
-    'systemctl kill -s HUP nginx.service', 'systemctl reload zope.service', 'systemctl kill -s TERM zope.service',
-    'supervisorctl signal USR2 nginx', 'supervisorctl restart zope', 'killall -USR1 nginx', 'killall -USR2 wsgi',
-    'pkill -HUP -f /srv/etc/nginx.conf', 'pkill -USR2 zope.ini', 'kill -0 $(cat /srv/zope/var/Z4.pid)',
-    'kill -USR1 $(cat /run/nginx.pid)', 'pkill -HUP'])
+@pytest.mark.parametrize(
+    'line',
+    [
+        'systemctl kill -s HUP nginx.service',
+        'systemctl reload zope.service',
+        'systemctl kill -s TERM zope.service',
+        'supervisorctl signal USR2 nginx',
+        'supervisorctl restart zope',
+        'killall -USR1 nginx',
+        'killall -USR2 wsgi',
+        'pkill -HUP -f /srv/etc/nginx.conf',
+        'pkill -USR2 zope.ini',
+        'kill -0 $(cat /srv/zope/var/Z4.pid)',
+        'kill -USR1 $(cat /run/nginx.pid)',
+        'pkill -HUP',
+    ],
+)
 def test_a_recipe_that_sends_signals_to_others(tmp_path, line):
     tree(tmp_path / 'proc', **AS_SERVICE)
     recipe = OLD_RECIPE.replace('kill -USR2 `cat /srv/zope/var/Z4.pid`', line)
     assert [finding.severity for finding in rotated(tmp_path, recipe, environ=SUPERVISED)] == ['ok']
 
 
-@pytest.mark.parametrize('recipe', [
-    '', 'garbage {{{ } } {', '{', '/srv/other/*.log { postrotate\n kill -HUP `cat /srv/other/pid`\n}',
-    OLD_RECIPE.replace('kill -USR2', 'kill -TERM'), OLD_RECIPE.replace('        kill', '        # kill'),
-    OLD_RECIPE.replace('kill -USR2 `cat /srv/zope/var/Z4.pid`', 'systemctl kill other'),
-    '/srv/zope/var/log/nginx.log {\n  postrotate\n    kill -USR1 `cat /run/nginx.pid`\n  endscript\n}',
-    '/srv/zopeother/log/*.log { postrotate\n kill -HUP 1\n}', '"/srv/with blank/*.log" {\n}'])
+@pytest.mark.parametrize(
+    'recipe',
+    [
+        '',
+        'garbage {{{ } } {',
+        '{',
+        '/srv/other/*.log { postrotate\n kill -HUP `cat /srv/other/pid`\n}',
+        OLD_RECIPE.replace('kill -USR2', 'kill -TERM'),
+        OLD_RECIPE.replace('        kill', '        # kill'),
+        OLD_RECIPE.replace('kill -USR2 `cat /srv/zope/var/Z4.pid`', 'systemctl kill other'),
+        '/srv/zope/var/log/nginx.log {\n  postrotate\n    kill -USR1 `cat /run/nginx.pid`\n  endscript\n}',
+        '/srv/zopeother/log/*.log { postrotate\n kill -HUP 1\n}',
+        '"/srv/with blank/*.log" {\n}',
+    ],
+)
 def test_recipes_that_do_no_harm(tmp_path, recipe):
-    found, = rotated(tmp_path, recipe)
+    (found,) = rotated(tmp_path, recipe)
     assert found.severity == 'ok', found
 
 
@@ -256,23 +371,36 @@ def test_a_signal_that_is_handled_does_no_harm(tmp_path):
     assert [finding.severity for finding in rotated(tmp_path, OLD_RECIPE)] == ['ok']
 
 
-@pytest.mark.parametrize('kind, more, severity', [
-    (logging.FileHandler, '', 'warning'), (logging.FileHandler, 'copytruncate', 'ok'),
-    (WatchedFileHandler, '', 'ok')])
+@pytest.mark.parametrize(
+    'kind, more, severity',
+    [
+        (logging.FileHandler, '', 'warning'),
+        (logging.FileHandler, 'copytruncate', 'ok'),
+        (WatchedFileHandler, '', 'ok'),
+    ],
+)
 def test_a_recipe_that_renames_an_open_log(tmp_path, logger, kind, more, severity):
     recipe = f'{tmp_path}/*.log {{\n  weekly\n  {more}\n}}\n'
-    found, = rotated(tmp_path, recipe, root_logger=logger(kind))
+    (found,) = rotated(tmp_path, recipe, root_logger=logger(kind))
     assert found.severity == severity
     assert severity == 'ok' or str(tmp_path / 'event.log') in found.detail
 
 
 # -- supervision ---------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('name, severity', [
-    ('', 'warning'), ('zdaemon', 'ok'), ('supervisord', 'ok'), ('kubernetes', 'info'),
-    ('container (this process is its pid 1)', 'info')])
+
+@pytest.mark.parametrize(
+    'name, severity',
+    [
+        ('', 'warning'),
+        ('zdaemon', 'ok'),
+        ('supervisord', 'ok'),
+        ('kubernetes', 'info'),
+        ('container (this process is its pid 1)', 'info'),
+    ],
+)
 def test_who_starts_it_again(name, severity):
-    found, = look(supervision.Supervisor, context={'supervisor': name})
+    (found,) = look(supervision.Supervisor, context={'supervisor': name})
     assert found.severity == severity
     assert severity != 'warning' or 'Restart=on-failure' in found.action
 
@@ -281,100 +409,180 @@ def test_who_starts_it_again(name, severity):
 @pytest.mark.parametrize('parent', [1, 77])
 def test_a_supervisor_that_has_died(name, parent):
     context = {'supervisor': name, 'parent': 50}
-    assert [finding.severity for finding in look(supervision.Supervisor, context=context, parent=50)] == ['ok']
-    found, = look(supervision.Supervisor, context=context, parent=parent)
-    assert found.severity == 'warning' and f'{name} is gone' in found.title and 'Restart=on-failure' in found.action
+    assert [
+        finding.severity for finding in look(supervision.Supervisor, context=context, parent=50)
+    ] == ['ok']
+    (found,) = look(supervision.Supervisor, context=context, parent=parent)
+    assert (
+        found.severity == 'warning'
+        and f'{name} is gone' in found.title
+        and 'Restart=on-failure' in found.action
+    )
 
 
-def under_systemd(tmp_path, cgroup, unit='', drop_in='', parent=1, parents_name='systemd', **fields):
+def under_systemd(
+    tmp_path, cgroup, unit='', drop_in='', parent=1, parents_name='systemd', **fields
+):
     """The unit lies in all folders under its own name, and as a template."""
-    proc = tree(tmp_path / 'proc', self__cgroup=cgroup + '\n', **{f'{parent}__comm': parents_name + '\n'})
+    proc = tree(
+        tmp_path / 'proc', self__cgroup=cgroup + '\n', **{f'{parent}__comm': parents_name + '\n'}
+    )
     name = cgroup.rpartition('/')[2] or 'none'
     names = (name, 'zope@.service') if '@' in name else (name,)
     units = tree(tmp_path / 'units', **{names[-1]: unit, f'{names[-1]}.d__override.conf': drop_in})
-    return look(supervision.Supervisor, context={'supervisor': 'systemd', 'parent': parent}, proc=proc, parent=parent,
-                unit_folders=(units,), **fields)
+    return look(
+        supervision.Supervisor,
+        context={'supervisor': 'systemd', 'parent': parent},
+        proc=proc,
+        parent=parent,
+        unit_folders=(units,),
+        **fields,
+    )
 
 
-@pytest.mark.parametrize('cgroup', [
-    '1:name=systemd:/system.slice/system-zope.slice/zope@one.service', '0::/zope.slice/zope@one.service',
-    '0::/system.slice/zope@one.service', '4:memory:/other.service\n0::/a.slice/a-b.slice/zope@one.service'])
-@pytest.mark.parametrize('unit, drop_in, severity', [
-    ('[Service]\nRestart=always\n', '', 'ok'), ('[Service]\nExecStart=x\n', '', 'warning'),
-    ('[Service]\nRestart=no\n', '[Service]\nRestart=on-failure\n', 'ok'),
-    ('[Service]\nRestart=always\n', '[Service]\nRestart=no\n', 'warning'),
-    ('[Service]\nRestart=on-success\n', '', 'warning'), ('[Service]\n# Restart=always\n', '', 'warning'),
-    ('', '', 'info')])
+@pytest.mark.parametrize(
+    'cgroup',
+    [
+        '1:name=systemd:/system.slice/system-zope.slice/zope@one.service',
+        '0::/zope.slice/zope@one.service',
+        '0::/system.slice/zope@one.service',
+        '4:memory:/other.service\n0::/a.slice/a-b.slice/zope@one.service',
+    ],
+)
+@pytest.mark.parametrize(
+    'unit, drop_in, severity',
+    [
+        ('[Service]\nRestart=always\n', '', 'ok'),
+        ('[Service]\nExecStart=x\n', '', 'warning'),
+        ('[Service]\nRestart=no\n', '[Service]\nRestart=on-failure\n', 'ok'),
+        ('[Service]\nRestart=always\n', '[Service]\nRestart=no\n', 'warning'),
+        ('[Service]\nRestart=on-success\n', '', 'warning'),
+        ('[Service]\n# Restart=always\n', '', 'warning'),
+        ('', '', 'info'),
+    ],
+)
 def test_the_unit_of_systemd(tmp_path, cgroup, unit, drop_in, severity):
-    found, = under_systemd(tmp_path, cgroup, unit, drop_in)
+    (found,) = under_systemd(tmp_path, cgroup, unit, drop_in)
     assert found.severity == severity, found
     assert severity != 'warning' or 'systemctl edit zope@one.service' in found.action
-    assert severity != 'info' or 'systemctl show --property Restart zope@one.service' in found.action
+    assert (
+        severity != 'info' or 'systemctl show --property Restart zope@one.service' in found.action
+    )
 
 
-@pytest.mark.parametrize('cgroup', [
-    '0::/user.slice/user-1000.slice/session-3.scope', '1:name=systemd:/user.slice/user-1000.slice/session-c2.scope',
-    '0::/user.slice/user-1000.slice/user@1000.service/app.slice/app-gnome-terminal.slice/vte-spawn-1.scope',
-    '0::/system.slice/cron.service', '0::/system.slice/crond.service', '0::/system.slice/ssh.service'])
+@pytest.mark.parametrize(
+    'cgroup',
+    [
+        '0::/user.slice/user-1000.slice/session-3.scope',
+        '1:name=systemd:/user.slice/user-1000.slice/session-c2.scope',
+        '0::/user.slice/user-1000.slice/user@1000.service/app.slice/app-gnome-terminal.slice/vte-spawn-1.scope',
+        '0::/system.slice/cron.service',
+        '0::/system.slice/crond.service',
+        '0::/system.slice/ssh.service',
+    ],
+)
 def test_a_session_or_a_job_of_a_person_is_no_service(tmp_path, cgroup):
-    found, = under_systemd(tmp_path, cgroup, '[Service]\nRestart=always\n', parent=50, parents_name='bash')
-    assert found.severity == 'warning' and cgroup.rpartition('/')[2] in found.detail and found.action
+    (found,) = under_systemd(
+        tmp_path, cgroup, '[Service]\nRestart=always\n', parent=50, parents_name='bash'
+    )
+    assert (
+        found.severity == 'warning' and cgroup.rpartition('/')[2] in found.detail and found.action
+    )
 
 
-@pytest.mark.parametrize('parent, name, severity', [(1, 'init', 'ok'), (50, 'systemd', 'ok'), (50, 'zope.sh', 'info')])
+@pytest.mark.parametrize(
+    'parent, name, severity', [(1, 'init', 'ok'), (50, 'systemd', 'ok'), (50, 'zope.sh', 'info')]
+)
 def test_a_child_of_a_script_is_not_what_systemd_watches(tmp_path, parent, name, severity):
-    found, = under_systemd(tmp_path, '0::/system.slice/zope.service', '[Service]\nRestart=always\n', parent=parent,
-                           parents_name=name)
-    assert found.severity == severity and (severity == 'ok' or 'zope.sh' in found.detail and '"exec"' in found.action)
+    (found,) = under_systemd(
+        tmp_path,
+        '0::/system.slice/zope.service',
+        '[Service]\nRestart=always\n',
+        parent=parent,
+        parents_name=name,
+    )
+    assert found.severity == severity and (
+        severity == 'ok' or 'zope.sh' in found.detail and '"exec"' in found.action
+    )
 
 
 def test_systemd_in_a_world_of_its_own(tmp_path):
-    found, = under_systemd(tmp_path, '0::/')
+    (found,) = under_systemd(tmp_path, '0::/')
     assert found.severity == 'info' and 'not known' in found.title
 
 
-@pytest.mark.parametrize('command, name', [
-    ('/srv/bin/python\0/srv/bin/zdaemon\0-S\0schema.xml\0/srv/bin/runwsgi\0', 'zdaemon'),
-    ('/usr/bin/python3\0-m\0zdaemon.zdrun\0', 'zdaemon'), ('python\0/lib/zdaemon/zdrun.py\0', 'zdaemon'),
-    ('/usr/bin/python3\0-s\0/usr/bin/supervisord\0-c\0/etc/x.conf\0', 'supervisord'), ('runsv\0zope\0', 'runsv'),
-    ('gunicorn: master [zope.site]\0', 'gunicorn'), ('s6-supervise\0zope\0', 's6-supervise'),
-    ('/usr/bin/circusd\0/etc/circus.ini\0', 'circus'),
-    ('bash\0/home/circus/bin/start\0', ''), ('/srv/gunicorn-site/bin/python\0-m\0pytest\0', ''), ('', '')])
+@pytest.mark.parametrize(
+    'command, name',
+    [
+        ('/srv/bin/python\0/srv/bin/zdaemon\0-S\0schema.xml\0/srv/bin/runwsgi\0', 'zdaemon'),
+        ('/usr/bin/python3\0-m\0zdaemon.zdrun\0', 'zdaemon'),
+        ('python\0/lib/zdaemon/zdrun.py\0', 'zdaemon'),
+        ('/usr/bin/python3\0-s\0/usr/bin/supervisord\0-c\0/etc/x.conf\0', 'supervisord'),
+        ('runsv\0zope\0', 'runsv'),
+        ('gunicorn: master [zope.site]\0', 'gunicorn'),
+        ('s6-supervise\0zope\0', 's6-supervise'),
+        ('/usr/bin/circusd\0/etc/circus.ini\0', 'circus'),
+        ('bash\0/home/circus/bin/start\0', ''),
+        ('/srv/gunicorn-site/bin/python\0-m\0pytest\0', ''),
+        ('', ''),
+    ],
+)
 def test_who_is_known_to_restart_its_children(tmp_path, command, name):
     assert runcontext.supervisor(tree(tmp_path, **{'50__cmdline': command}), {}, 50) == name
 
 
 # -- switches ------------------------------------------------------------------------------------------
 
+
 def test_switches_of_zope():
-    values = {'debug-mode': True, 'verbose-security': True, 'skip-ownership-checking': True,
-              'security-policy-implementation': 'PYTHON', 'debug-exceptions': False}
+    values = {
+        'debug-mode': True,
+        'verbose-security': True,
+        'skip-ownership-checking': True,
+        'security-policy-implementation': 'PYTHON',
+        'debug-exceptions': False,
+    }
     found = look(switches.ZopeSwitches, zope=ZopeFacts(switches=values))
     assert severities(found) == {
-        'zope-switches:debug-mode': 'warning', 'zope-switches:verbose-security': 'warning',
+        'zope-switches:debug-mode': 'warning',
+        'zope-switches:verbose-security': 'warning',
         'zope-switches:skip-ownership-checking': 'critical',
-        'zope-switches:security-policy-implementation': 'info'}
+        'zope-switches:security-policy-implementation': 'info',
+    }
     assert 'debug-mode on' in found[0].action
 
 
 def test_switches_of_a_site_in_production():
     values = {'debug-mode': False, 'security-policy-implementation': 'C'}
-    assert severities(look(switches.ZopeSwitches, zope=ZopeFacts(switches=values))) == {'zope-switches': 'ok'}
+    assert severities(look(switches.ZopeSwitches, zope=ZopeFacts(switches=values))) == {
+        'zope-switches': 'ok'
+    }
 
 
 # -- databases and clocks ------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('threads, size, severity', [(4, 7, 'ok'), (7, 7, 'ok'), (8, 7, 'warning'), (None, 7, 'info')])
+
+@pytest.mark.parametrize(
+    'threads, size, severity', [(4, 7, 'ok'), (7, 7, 'ok'), (8, 7, 'warning'), (None, 7, 'info')]
+)
 def test_threads_and_pools(threads, size, severity):
     zope = ZopeFacts(threads=threads, databases=(Database('main', 'x', size, ('/',)),))
-    found, = look(databases.ConnectionPools, zope=zope)
+    (found,) = look(databases.ConnectionPools, zope=zope)
     assert found.severity == severity
-    assert severity != 'warning' or 'pool-size 11' in found.action and '<zodb_db main>' in found.action
+    assert (
+        severity != 'warning' or 'pool-size 11' in found.action and '<zodb_db main>' in found.action
+    )
 
 
-@pytest.mark.parametrize('storage, mounted, severity', [
-    ('ZODB.FileStorage.FileStorage.FileStorage', '/', 'ok'), ('ZODB.MappingStorage.MappingStorage', '/', 'warning'),
-    ('ZODB.DemoStorage.DemoStorage', '/', 'warning'), ('ZODB.MappingStorage.MappingStorage', '/temp_folder', 'ok')])
+@pytest.mark.parametrize(
+    'storage, mounted, severity',
+    [
+        ('ZODB.FileStorage.FileStorage.FileStorage', '/', 'ok'),
+        ('ZODB.MappingStorage.MappingStorage', '/', 'warning'),
+        ('ZODB.DemoStorage.DemoStorage', '/', 'warning'),
+        ('ZODB.MappingStorage.MappingStorage', '/temp_folder', 'ok'),
+    ],
+)
 def test_storages(storage, mounted, severity):
     zope = ZopeFacts(databases=(Database('main', storage, 7, (mounted,)),))
     assert [finding.severity for finding in look(databases.DurableStorage, zope=zope)] == [severity]
@@ -382,15 +590,23 @@ def test_storages(storage, mounted, severity):
 
 def test_the_lines_for_a_storage_are_those_of_zope_conf():
     zope = ZopeFacts(databases=(Database('main', 'ZODB.DemoStorage.DemoStorage', 7, ('/',)),))
-    found, = look(databases.DurableStorage, zope=zope)
-    assert re.findall(r'"([^"]+)"', found.action) == ['<filestorage>', 'path $INSTANCE/var/main.fs', '</filestorage>']
+    (found,) = look(databases.DurableStorage, zope=zope)
+    assert re.findall(r'"([^"]+)"', found.action) == [
+        '<filestorage>',
+        'path $INSTANCE/var/main.fs',
+        '</filestorage>',
+    ]
 
 
-@pytest.mark.parametrize('ahead, severity', [(-1, 'ok'), (30, 'ok'), (61, 'warning'), (86400 * 400, 'warning')])
+@pytest.mark.parametrize(
+    'ahead, severity', [(-1, 'ok'), (30, 'ok'), (61, 'warning'), (86400 * 400, 'warning')]
+)
 def test_a_database_that_is_ahead(ahead, severity):
     now = time.time()
     zope = ZopeFacts(databases=(Database('main', 'x', 7, last_transaction=lambda: now + ahead),))
-    assert [finding.severity for finding in look(clocks.DatabaseAhead, zope=zope, now=now)] == [severity]
+    assert [finding.severity for finding in look(clocks.DatabaseAhead, zope=zope, now=now)] == [
+        severity
+    ]
 
 
 class Disconnected(Exception):
@@ -400,9 +616,14 @@ class Disconnected(Exception):
 def test_a_database_that_does_not_answer():
     def down():
         raise Disconnected('no server')
+
     now = time.time()
-    zope = ZopeFacts(databases=(Database('main', 'x', 7, last_transaction=down),
-                                Database('other', 'x', 7, last_transaction=lambda: now + 90)))
+    zope = ZopeFacts(
+        databases=(
+            Database('main', 'x', 7, last_transaction=down),
+            Database('other', 'x', 7, last_transaction=lambda: now + 90),
+        )
+    )
     found = {finding.id: finding for finding in look(clocks.DatabaseAhead, zope=zope, now=now)}
     assert set(found) == {'database-clock:main', 'database-clock:other'}
     silent = found['database-clock:main']
@@ -419,29 +640,52 @@ def walk(*steps):
     return tuple(samples)
 
 
-@pytest.mark.parametrize('steps, severity, word', [
-    ([(1, 1)] * 900, 'ok', ''), ([(1.0005, 1)] * 900, 'ok', ''),
-    ([(1, 1), (-3600, 1), (1, 1)], 'warning', 'back by 3601 s'),
-    ([(1, 1), (3600, 1)], 'info', 'forward by 3599 s'), ([(1, 1), (60, 60)], 'ok', ''), ([], 'info', '')])
+@pytest.mark.parametrize(
+    'steps, severity, word',
+    [
+        ([(1, 1)] * 900, 'ok', ''),
+        ([(1.0005, 1)] * 900, 'ok', ''),
+        ([(1, 1), (-3600, 1), (1, 1)], 'warning', 'back by 3601 s'),
+        ([(1, 1), (3600, 1)], 'info', 'forward by 3599 s'),
+        ([(1, 1), (60, 60)], 'ok', ''),
+        ([], 'info', ''),
+    ],
+)
 def test_jumps_between_samples(steps, severity, word):
-    found, = look(clocks.Jumps, samples=walk(*steps), **({} if not steps else dict(
-        now=walk(*steps)[-1].time, monotonic=walk(*steps)[-1].monotonic, started=walk(*steps)[-1].time - 900,
-        started_monotonic=walk(*steps)[-1].monotonic - 900)))
+    (found,) = look(
+        clocks.Jumps,
+        samples=walk(*steps),
+        **(
+            {}
+            if not steps
+            else dict(
+                now=walk(*steps)[-1].time,
+                monotonic=walk(*steps)[-1].monotonic,
+                started=walk(*steps)[-1].time - 900,
+                started_monotonic=walk(*steps)[-1].monotonic - 900,
+            )
+        ),
+    )
     assert found.severity == severity and word in found.title
 
 
 @pytest.mark.parametrize('drift, severity', [(0.5, 'ok'), (-3600, 'warning'), (3600, 'info')])
 def test_a_jump_before_the_oldest_sample(drift, severity):
-    found, = look(clocks.Jumps, started=1000.0, now=2000.0 + drift, started_monotonic=10.0, monotonic=1010.0)
+    (found,) = look(
+        clocks.Jumps, started=1000.0, now=2000.0 + drift, started_monotonic=10.0, monotonic=1010.0
+    )
     assert found.severity == severity
 
 
 def test_a_week_of_slow_correction_is_no_jump():
-    found, = look(clocks.Jumps, started=0.0, now=604800 + 300.0, started_monotonic=0.0, monotonic=604800.0)
+    (found,) = look(
+        clocks.Jumps, started=0.0, now=604800 + 300.0, started_monotonic=0.0, monotonic=604800.0
+    )
     assert found.severity == 'ok'
 
 
 # -- software ------------------------------------------------------------------------------------------
+
 
 def distribution(folder, name, version, *requires, kind='dist-info'):
     place = folder / f'{name.replace(".", "_")}-{version}.{kind}'
@@ -457,14 +701,23 @@ def distribution(folder, name, version, *requires, kind='dist-info'):
 
 
 @pytest.mark.parametrize('kind', ['dist-info', 'egg-info'])
-@pytest.mark.parametrize('requires, there, unmet', [
-    ('zope.interface >= 8', '7.2', True), ('zope.interface', '7.2', False), ('Zope_Interface>=7', '7.2', False),
-    ('zope.interface >= 8 ; python_version < "3"', '7.2', False), ('zope.interface>=7.2', '8.0.dev0', False),
-    ('zope.interface (>=8)', '7.2', True), ('zope.nowhere', '7.2', True), ('garbage >>> !', '7.2', False)])
+@pytest.mark.parametrize(
+    'requires, there, unmet',
+    [
+        ('zope.interface >= 8', '7.2', True),
+        ('zope.interface', '7.2', False),
+        ('Zope_Interface>=7', '7.2', False),
+        ('zope.interface >= 8 ; python_version < "3"', '7.2', False),
+        ('zope.interface>=7.2', '8.0.dev0', False),
+        ('zope.interface (>=8)', '7.2', True),
+        ('zope.nowhere', '7.2', True),
+        ('garbage >>> !', '7.2', False),
+    ],
+)
 def test_requirements(tmp_path, kind, requires, there, unmet):
     distribution(tmp_path, 'zope.component', '7.1', requires, kind=kind)
     distribution(tmp_path, 'zope.interface', there)
-    found, = look(software.Family, path=(str(tmp_path),))
+    (found,) = look(software.Family, path=(str(tmp_path),))
     assert found.severity == ('warning' if unmet else 'ok'), found
     assert not unmet or 'zope.component 7.1 wants' in found.detail and 'pip install' in found.action
 
@@ -479,20 +732,29 @@ def test_what_this_product_lacks_is_said_by_another_check(tmp_path):
     assert severities(look(software.Family, path=(str(tmp_path),))) == {'versions': 'ok'}
 
 
-@pytest.mark.parametrize('zope, zodb, severity', [
-    ('5.14.2', '6.4', 'critical'), ('5.14.2', '6.2', 'ok'), ('6.3', '6.4', 'ok'), ('6.0', '6.3', 'critical')])
+@pytest.mark.parametrize(
+    'zope, zodb, severity',
+    [
+        ('5.14.2', '6.4', 'critical'),
+        ('5.14.2', '6.2', 'ok'),
+        ('6.3', '6.4', 'ok'),
+        ('6.0', '6.3', 'critical'),
+    ],
+)
 def test_what_was_never_released_together(tmp_path, zope, zodb, severity):
     distribution(distribution(tmp_path, 'Zope', zope), 'ZODB', zodb)
-    found, = look(software.Family, path=(str(tmp_path),))
+    (found,) = look(software.Family, path=(str(tmp_path),))
     assert found.severity == severity
     assert severity == 'ok' or found.action == 'pip install "ZODB<6.3"'
 
 
 def test_a_version_of_somebodys_own_making(tmp_path, monkeypatch):
     """Releases of `packaging` before 26 raise an error where it is compared."""
+
     class Strict(specifiers.SpecifierSet):
         def contains(self, item, prereleases=None, **more):
             return super().contains(Version(item), prereleases, **more)
+
     monkeypatch.setattr(specifiers, 'SpecifierSet', Strict)
     distribution(distribution(tmp_path, 'Zope', '5.14.2-our-branch'), 'ZODB', '6.4')
     assert severities(look(software.Family, path=(str(tmp_path),))) == {'versions': 'ok'}
@@ -501,10 +763,13 @@ def test_a_version_of_somebodys_own_making(tmp_path, monkeypatch):
 def test_an_update_that_was_interrupted(tmp_path):
     distribution(distribution(tmp_path, 'zope.interface', '6.8'), 'zope.interface', '6.9')
     distribution(tmp_path, 'zope.interfaces', '1.0')
-    found, = look(software.Family, path=(str(tmp_path),))
+    (found,) = look(software.Family, path=(str(tmp_path),))
     assert (found.id, found.severity) == ('versions:twice-zope-interface', 'warning')
-    assert [name for name in sorted(path.name for path in tmp_path.iterdir()) if f'/{name}"' in found.action] == [
-        'zope_interface-6.8.dist-info', 'zope_interface-6.9.dist-info']
+    assert [
+        name
+        for name in sorted(path.name for path in tmp_path.iterdir())
+        if f'/{name}"' in found.action
+    ] == ['zope_interface-6.8.dist-info', 'zope_interface-6.9.dist-info']
 
 
 def test_what_comes_first_on_the_path_counts(tmp_path):
@@ -535,24 +800,29 @@ def environ_file(folder, pairs):
 
 
 def test_variables_that_were_there_from_the_start(tmp_path):
-    found, = look(switches.LateVariables, proc=environ_file(tmp_path, STARTED), environ=STARTED)
+    (found,) = look(switches.LateVariables, proc=environ_file(tmp_path, STARTED), environ=STARTED)
     assert found.severity == 'ok'
 
 
 def test_a_variable_that_was_changed_later(tmp_path):
-    found, = look(switches.LateVariables, proc=environ_file(tmp_path, STARTED),
-                  environ=STARTED | {'MALLOC_ARENA_MAX': '1'})
+    (found,) = look(
+        switches.LateVariables,
+        proc=environ_file(tmp_path, STARTED),
+        environ=STARTED | {'MALLOC_ARENA_MAX': '1'},
+    )
     assert found.severity == 'warning' and 'export MALLOC_ARENA_MAX=1' in found.action
 
 
 @pytest.mark.parametrize('written_over', [{}, {'title': 'of the process'}, {'PATH': '/bin'}])
 @pytest.mark.parametrize('check', [switches.LateVariables, memory.Allocator])
 def test_a_title_that_was_written_over_the_environment(tmp_path, written_over, check):
-    found, = look(check, proc=environ_file(tmp_path, written_over), environ=STARTED)
+    (found,) = look(check, proc=environ_file(tmp_path, written_over), environ=STARTED)
     assert found.severity == 'info' and 'not known' in found.title
 
 
-@pytest.mark.parametrize('size, most', [(0, 10), (9, 10), (10, 10), (11, 10), (40_000, 1 << 20), (40_000, 32_768)])
+@pytest.mark.parametrize(
+    'size, most', [(0, 10), (9, 10), (10, 10), (11, 10), (40_000, 1 << 20), (40_000, 32_768)]
+)
 def test_the_beginning_of_a_file_is_read(tmp_path, size, most):
     path = tmp_path / 'file'
     path.write_bytes(bytes(i % 50 + 48 for i in range(size)))

@@ -1,4 +1,5 @@
 """The runner: time limits, checks that raise or hang, one run at a time, and runs in the background."""
+
 import json
 import os
 import subprocess
@@ -75,12 +76,27 @@ def test_findings_come_worst_first():
 def test_results_become_json():
     document = json.loads(json.dumps(runner.run('site', (Several(),), clock=lambda: 5.0).to_json()))
     assert document['when'] == '1970-01-01T00:00:05.000Z'
-    assert document['findings'][0] == {'id': 'several:two', 'severity': 'critical', 'title': 'Two.', 'detail': '',
-                                       'action': 'Act.', 'source': 'a test'}
+    assert document['findings'][0] == {
+        'id': 'several:two',
+        'severity': 'critical',
+        'title': 'Two.',
+        'detail': '',
+        'action': 'Act.',
+        'source': 'a test',
+    }
 
 
-@pytest.mark.parametrize('error', [KeyError('x'), RecursionError('deep'), MemoryError(), SystemExit(3),
-                                   KeyboardInterrupt(), TypeError('a' * 9)])
+@pytest.mark.parametrize(
+    'error',
+    [
+        KeyError('x'),
+        RecursionError('deep'),
+        MemoryError(),
+        SystemExit(3),
+        KeyboardInterrupt(),
+        TypeError('a' * 9),
+    ],
+)
 def test_a_check_that_raises_is_a_finding(error, caplog):
     check = Raises()
     check.error = error
@@ -95,7 +111,8 @@ def test_a_check_that_answers_nonsense_is_a_finding(answer):
     class Nonsense(Fine):
         def look(self, site):
             return answer
-    found, = runner.run('site', (Nonsense(),)).findings
+
+    (found,) = runner.run('site', (Nonsense(),)).findings
     assert found.severity == 'warning' and 'could not be made' in found.title
 
 
@@ -107,7 +124,10 @@ def test_a_check_that_hangs_is_left_behind_and_not_started_again(hangs):
     assert 'still hangs' in again.findings[0].detail and again.findings[0].severity == 'warning'
     assert hangs.calls == 1
     hangs.go.set()
-    until(lambda: not any(t.name == 'StabilityMonitor check' for t in threading.enumerate()), 'the end of its thread')
+    until(
+        lambda: not any(t.name == 'StabilityMonitor check' for t in threading.enumerate()),
+        'the end of its thread',
+    )
     assert runner.run('site', (hangs,), time_limit=20).findings[0].severity == 'ok'
     assert hangs.calls == 2
 
@@ -135,6 +155,7 @@ def busy_threads():
     def compute():
         while not over.is_set():
             sum(range(1000))
+
     threads = [threading.Thread(target=compute) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -145,16 +166,22 @@ def busy_threads():
 
 
 def test_a_check_that_goes_on_is_waited_for_on_a_busy_machine(busy_threads):
-    found, = runner.run('site', (Computes(seconds=0.2),), time_limit=0.1, longest=60).findings
+    (found,) = runner.run('site', (Computes(seconds=0.2),), time_limit=0.1, longest=60).findings
     assert (found.severity, found.title) == ('ok', 'Late, but well.')
 
 
 def test_a_check_that_goes_on_for_too_long_does_not_hang():
     check = Computes()
     try:
-        first, second = (runner.run('site', (check, Fine()), time_limit=0.1, longest=0.2).findings for _ in range(2))
+        first, second = (
+            runner.run('site', (check, Fine()), time_limit=0.1, longest=0.2).findings
+            for _ in range(2)
+        )
         assert [(f.id, f.severity) for f in first] == [('computes', 'info'), ('fine', 'ok')]
-        assert first[0].title == 'A check was not finished: Is all well?' and 'the machine is busy' in first[0].detail
+        assert (
+            first[0].title == 'A check was not finished: Is all well?'
+            and 'the machine is busy' in first[0].detail
+        )
         assert second[0].severity == 'info' and 'goes on since an earlier run' in second[0].detail
         assert check.calls == 1
     finally:
@@ -164,8 +191,9 @@ def test_a_check_that_goes_on_for_too_long_does_not_hang():
 def test_no_more_threads_is_a_finding(monkeypatch):
     def refuse(thread):
         raise RuntimeError("can't start new thread")
+
     monkeypatch.setattr(threading.Thread, 'start', refuse)
-    found, = runner.run('site', (Fine(),)).findings
+    (found,) = runner.run('site', (Fine(),)).findings
     assert found.severity == 'warning' and "can't start new thread" in found.detail
     background = Background(lambda: 'site', (Fine(),))
     assert not background.start() and "can't start new thread" in background.error
@@ -181,7 +209,9 @@ def test_one_run_at_a_time(hangs):
             order.append(site)
             return self.ok('Noted.')
 
-    first = threading.Thread(target=lambda: checks.append(runner.run('first', (hangs, Notes()), time_limit=60)))
+    first = threading.Thread(
+        target=lambda: checks.append(runner.run('first', (hangs, Notes()), time_limit=60))
+    )
     first.start()
     until(lambda: hangs.calls, 'the first run')
     second = threading.Thread(target=lambda: checks.append(runner.run('second', (Notes(),))))
@@ -196,12 +226,17 @@ def test_one_run_at_a_time(hangs):
 def test_progress():
     seen = []
     runner.run('site', (Fine(), Several()), on_progress=seen.append)
-    assert [(p.share, p.words) for p in seen] == [(0.0, 'Is all well?'), (0.5, 'Is all well?'), (1.0, '')]
+    assert [(p.share, p.words) for p in seen] == [
+        (0.0, 'Is all well?'),
+        (0.5, 'Is all well?'),
+        (1.0, ''),
+    ]
 
 
 def test_who_watches_cannot_end_the_run():
     def broken(progress):
         raise ValueError(progress)
+
     assert len(runner.run('site', (Fine(),), on_progress=broken).findings) == 1
 
 
@@ -209,7 +244,7 @@ def test_in_the_background(hangs):
     background = Background(lambda: 'site', (Fine(), hangs), time_limit=60)
     assert (background.running, background.progress, background.results) == (False, None, None)
     assert background.start()
-    assert not background.start()                              # one at a time
+    assert not background.start()  # one at a time
     until(lambda: hangs.calls, 'the second check')
     assert background.progress.share == 0.5 and background.running
     assert not background.wait(0.01)
@@ -225,6 +260,7 @@ def test_in_the_background(hangs):
 def test_a_site_that_cannot_be_made_is_said():
     def broken():
         raise OSError('no such disk')
+
     background = Background(broken, (Fine(),))
     assert background.start() and background.wait(20)
     assert 'no such disk' in background.error and background.results is None
@@ -235,7 +271,10 @@ def test_facts_that_do_not_come_are_not_waited_for(hangs):
     background = Background(lambda: hangs.look(None), (Fine(),), time_limit=0.2)
     for words in ('has stood still', 'still hangs since an earlier run'):
         assert background.start() and background.wait(60)
-        assert words in background.error and 'What Zope tells of itself is not known' in background.error
+        assert (
+            words in background.error
+            and 'What Zope tells of itself is not known' in background.error
+        )
     assert hangs.calls == 1 and background.results is None
 
 
@@ -243,6 +282,7 @@ def test_facts_that_do_not_come_are_not_waited_for(hangs):
 def test_whatever_ends_a_run_it_is_over(error, monkeypatch):
     def broken(*args):
         raise error
+
     monkeypatch.setattr(runner, 'run', broken)
     background = Background(lambda: 'site', (Fine(),))
     assert background.start() and background.wait(20)
@@ -276,7 +316,7 @@ def test_a_child_that_is_forked_during_a_run_has_runs_of_its_own(hangs):
 
 
 def test_a_hanging_check_does_not_keep_the_process_from_ending():
-    code = '''if True:
+    code = """if True:
         import time
         from Products.StabilityMonitor.diagnosis.checks import run
         from Products.StabilityMonitor.diagnosis.checks.check import Check
@@ -285,34 +325,57 @@ def test_a_hanging_check_does_not_keep_the_process_from_ending():
             def look(self, site):
                 time.sleep(1000)
         print(run(None, (Hangs(),), 0.2).findings[0].detail)
-    '''
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60,
-                          env=os.environ | {'PYTHONPATH': str(CHECKOUT)})
-    assert (done.returncode, done.stdout) == (0, 'It gave no answer, and has stood still for 0.2 s.\n')
+    """
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
+    )
+    assert (done.returncode, done.stdout) == (
+        0,
+        'It gave no answer, and has stood still for 0.2 s.\n',
+    )
 
 
 def test_all_checks_of_this_process(tmp_path):
     from programs import check_worlds
-    done = subprocess.run([sys.executable, check_worlds.__file__, 'everything', str(tmp_path)], capture_output=True,
-                          text=True, timeout=60, env=os.environ | {'PYTHONPATH': str(CHECKOUT)})
+
+    done = subprocess.run(
+        [sys.executable, check_worlds.__file__, 'everything', str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
+    )
     document = json.loads(done.stdout)
-    assert {'thread-stacks', 'versions', 'clock-jumps'} <= {f['id'].partition(':')[0] for f in document['findings']}
+    assert {'thread-stacks', 'versions', 'clock-jumps'} <= {
+        f['id'].partition(':')[0] for f in document['findings']
+    }
     assert not [f for f in document['findings'] if 'A check ' in f['title']]
 
 
 # -- what it costs, and when -----------------------------------------------------------------------------
 
+
 def told_by(program, *words):
     """The lines that a fresh process prints."""
-    done = subprocess.run([sys.executable, '-c', program, *map(str, words)], capture_output=True, text=True,
-                          timeout=120, env=os.environ | {'PYTHONPATH': str(CHECKOUT)})
+    done = subprocess.run(
+        [sys.executable, '-c', program, *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
 def test_arming_asks_no_check(tmp_path):
     """Nothing at import but the check of the thread stacks, which is the recorder's own."""
-    loaded, = told_by("""if True:
+    (loaded,) = told_by(
+        """if True:
         import sys
         from Products.StabilityMonitor.postmortem import triage
         from Products.StabilityMonitor.recording import arming
@@ -321,7 +384,9 @@ def test_arming_asks_no_check(tmp_path):
         triage.at_start(life)
         assert life.recorder and life.rounds
         print(sorted(name for name in sys.modules if '.diagnosis' in name))
-    """, tmp_path / 'stability')
+    """,
+        tmp_path / 'stability',
+    )
     assert loaded == '[]'
 
 
@@ -330,7 +395,10 @@ def test_all_checks_together_are_cheap(tmp_path):
 
     The budget of 200 ms is measured by benchmarks/bench_checks.py; this is for what is many times as slow.
     """
-    first, again = map(float, told_by("""if True:
+    first, again = map(
+        float,
+        told_by(
+            """if True:
         import sys, time
         from pathlib import Path
         from Products.StabilityMonitor.diagnosis.checks import CHECKS
@@ -342,12 +410,17 @@ def test_all_checks_together_are_cheap(tmp_path):
             results = run(Site(Path(sys.argv[1])), (*CHECKS, KnownIssues()))
             assert len(results.findings) > 25
             print(time.process_time() - began)
-    """, tmp_path))
+    """,
+            tmp_path,
+        ),
+    )
     assert first < 1 and again < 0.5
 
 
 def test_the_budget_of_the_checks_is_one_that_is_measured():
-    benches = (CHECKOUT / 'benchmarks/run.py').read_text().partition('BENCHES = (')[2].partition(')')[0]
+    benches = (
+        (CHECKOUT / 'benchmarks/run.py').read_text().partition('BENCHES = (')[2].partition(')')[0]
+    )
     assert "'checks'" in benches
     assert 'BUDGET, STARTS, AGAIN = 200,' in (CHECKOUT / 'benchmarks/bench_checks.py').read_text()
 

@@ -1,4 +1,5 @@
 """A child process has default signals and nothing open, is heard, and never outlives its purpose."""
+
 import os
 import re
 import signal
@@ -16,7 +17,8 @@ from Products.StabilityMonitor.diagnosis.childprocess import python_command
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, 'posix_spawn') or not os.path.exists('/proc/self/status'),
-    reason='needs posix_spawn and /proc')
+    reason='needs posix_spawn and /proc',
+)
 
 SHELL = '/bin/sh'
 #: Signals 32 and 33, which glibc keeps for itself and leaves ignored in what it spawns.
@@ -48,7 +50,7 @@ def from_a_thread_of_ours(function):
 
 
 def test_a_child_of_a_thread_that_takes_no_signal_takes_them_all():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)   # as under nohup
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
     try:
         said, _, _ = from_a_thread_of_ours(lambda: heard('/bin/cat', '/proc/self/status'))
     finally:
@@ -77,7 +79,7 @@ def test_much_is_heard():
 
 def test_it_has_no_descriptor_of_the_process(tmp_path):
     file = os.open(tmp_path, os.O_RDONLY)
-    os.set_inheritable(file, True)                          # as of a careless C library
+    os.set_inheritable(file, True)  # as of a careless C library
     try:
         said, _, _ = heard('/bin/ls', '-l', '/proc/self/fd')
     finally:

@@ -1,4 +1,5 @@
 """The command line while Zope is down: what it says, and its exit status: 0 well, 1 wrong, 2 unusable."""
+
 import json
 import os
 import subprocess
@@ -33,9 +34,11 @@ def base(tmp_path, monkeypatch):
 @pytest.fixture
 def command(base, capsysbinary):
     """Runs the command on `base`; returns (exit status, output, errors)."""
+
     def run(*words):
         status = cli.main(['--directory', str(base.path), *words])
         return status, *(text.decode() for text in capsysbinary.readouterr())
+
     return run
 
 
@@ -49,12 +52,22 @@ def archived(base, *records):
 
 def process(*words, **environ):
     """As a person calls it, in a process of its own."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(('STABILITY', 'CLIENT_HOME'))}
-    return subprocess.run([sys.executable, '-m', 'Products.StabilityMonitor', *words], capture_output=True, text=True,
-                          env=env | {'PYTHONPATH': str(CHECKOUT)} | environ, timeout=60)
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(('STABILITY', 'CLIENT_HOME'))
+    }
+    return subprocess.run(
+        [sys.executable, '-m', 'Products.StabilityMonitor', *words],
+        capture_output=True,
+        text=True,
+        env=env | {'PYTHONPATH': str(CHECKOUT)} | environ,
+        timeout=60,
+    )
 
 
 # -- as a process --------------------------------------------------------------------------------------
+
 
 def test_without_zope_and_with_either_place(base):
     DeadRun(base.path).crashed()
@@ -67,12 +80,23 @@ def test_without_zope_and_with_either_place(base):
     assert process('history', STABILITYMONITOR_DIRECTORY=str(base.path)).returncode == 0
 
 
-@pytest.mark.parametrize('words, sentence', [
-    (('status',), 'There is no data directory to look into. Name the directory with --directory'),
-    (('--directory', '/nowhere', 'status'), '/nowhere is not a directory that can be read. Name the directory'),
-    (('--client-home', '/nowhere', 'checks'), '/nowhere/stability is not a directory'),
-    ((), 'usage:'), (('dance',), 'invalid choice'), (('report', '--format', 'pdf'), 'invalid choice'),
-])
+@pytest.mark.parametrize(
+    'words, sentence',
+    [
+        (
+            ('status',),
+            'There is no data directory to look into. Name the directory with --directory',
+        ),
+        (
+            ('--directory', '/nowhere', 'status'),
+            '/nowhere is not a directory that can be read. Name the directory',
+        ),
+        (('--client-home', '/nowhere', 'checks'), '/nowhere/stability is not a directory'),
+        ((), 'usage:'),
+        (('dance',), 'invalid choice'),
+        (('report', '--format', 'pdf'), 'invalid choice'),
+    ],
+)
 def test_wrong_usage(words, sentence):
     done = process(*words)
     assert (done.returncode, done.stdout) == (2, '') and sentence in done.stderr
@@ -81,12 +105,18 @@ def test_wrong_usage(words, sentence):
 
 def test_a_reader_that_leaves_early(base):
     archived(base, *(record(n) for n in range(300)))
-    done = subprocess.run(f'{sys.executable} -m Products.StabilityMonitor --directory {base.path} history | head -n 1',
-                          shell=True, capture_output=True, text=True, env=os.environ | {'PYTHONPATH': str(CHECKOUT)})
+    done = subprocess.run(
+        f'{sys.executable} -m Products.StabilityMonitor --directory {base.path} history | head -n 1',
+        shell=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
+    )
     assert (done.returncode, done.stderr, done.stdout.count('\n')) == (0, '', 1)
 
 
 # -- status --------------------------------------------------------------------------------------------
+
 
 def test_status_of_nothing(command):
     assert command('status') == (0, 'No run has been recorded here yet.\n', '')
@@ -95,7 +125,10 @@ def test_status_of_nothing(command):
 def test_status_of_a_wanted_stop(base, command):
     archived(base, record(0, 'crashed'), record(1, 'stopped'))
     status, output, _ = command('status')
-    assert status == 0 and f'last run of {HERE.label}: It ended: stopped. [stopped, certain] up 1 min' in output
+    assert (
+        status == 0
+        and f'last run of {HERE.label}: It ended: stopped. [stopped, certain] up 1 min' in output
+    )
 
 
 def test_status_of_an_incident(base, command):
@@ -106,11 +139,16 @@ def test_status_of_an_incident(base, command):
 def test_status_of_a_dead_run(base, command):
     run = DeadRun(base.path).crashed()
     status, output, _ = command('status')
-    assert status == 1 and f'dead, not yet judged: {run.name} (run "stabilitymonitor triage")' in output
+    assert (
+        status == 1
+        and f'dead, not yet judged: {run.name} (run "stabilitymonitor triage")' in output
+    )
 
 
 def test_status_of_a_living_run(base, command):
-    living = base.create(new_name(1e9, os.getpid()), {'identity': identity(), 'instance': {'host': 'here'}})
+    living = base.create(
+        new_name(1e9, os.getpid()), {'identity': identity(), 'instance': {'host': 'here'}}
+    )
     status, output, _ = command('status')
     assert status == 0 and f'running: pid {os.getpid()} since 2001-09-09' in output
     living.abandon()
@@ -123,6 +161,7 @@ def test_status_of_a_crash_loop(base, command):
 
 
 # -- the others ------------------------------------------------------------------------------------------
+
 
 def test_history(base, command):
     script = DeadRun(base.path, 9, 'script')
@@ -141,13 +180,17 @@ def test_show(base, command):
     assert command('show', stopped)[0] == 0
 
 
-@pytest.mark.parametrize('words', [('show', 'nonsense'), ('show', '../../etc'), ('report', '20260921T160000Z-1-abcd')])
+@pytest.mark.parametrize(
+    'words', [('show', 'nonsense'), ('show', '../../etc'), ('report', '20260921T160000Z-1-abcd')]
+)
 def test_show_what_is_not_there(base, command, words):
     archived(base, record(0))
     status, output, errors = command(*words)
     assert (status, output) == (2, '')
-    assert errors == (f'stabilitymonitor: There is no archived run {words[1]!r}. '
-                      'List the runs with the command "history".\n')
+    assert errors == (
+        f'stabilitymonitor: There is no archived run {words[1]!r}. '
+        'List the runs with the command "history".\n'
+    )
 
 
 def test_report(base, command, tmp_path):
@@ -156,7 +199,11 @@ def test_report(base, command, tmp_path):
     status, output, _ = command('report', '--format', 'json')
     report = json.loads(output)
     assert status == 0 and report['previous']['verdict'] == 'crashed' and report['process'] is None
-    assert report['instance'] == {'host': HERE.host, 'client_home': HERE.client_home, 'listen': HERE.listen}
+    assert report['instance'] == {
+        'host': HERE.host,
+        'client_home': HERE.client_home,
+        'listen': HERE.listen,
+    }
     assert 'The incident' in command('report', report['previous']['run'])[1]
 
 
@@ -173,7 +220,9 @@ def test_trace_of_a_run(base, command, tmp_path):
     assert (status, output, errors) == waiting and (status, errors) == (0, '')
     lines = output.splitlines()
     assert [line[0] for line in lines] == list('UBAEN') and lines[0].endswith(f' {run.name}')
-    assert lines[1].endswith(' GET /served') and lines[-1].endswith(' the process ended: crashed, certain')
+    assert lines[1].endswith(' GET /served') and lines[-1].endswith(
+        ' the process ended: crashed, certain'
+    )
 
 
 def test_trace_of_the_newest_run(base, command):
@@ -183,9 +232,14 @@ def test_trace_of_the_newest_run(base, command):
     assert status == 0 and output.splitlines()[0].endswith(f' {last.name}')
 
 
-@pytest.mark.parametrize('words, sentence', [
-    ((), 'No run has been recorded here yet.'), (('nonsense',), "There is no archived run 'nonsense'."),
-    (('20260921T160000Z-1-abcd',), "There is no archived run '20260921T160000Z-1-abcd'.")])
+@pytest.mark.parametrize(
+    'words, sentence',
+    [
+        ((), 'No run has been recorded here yet.'),
+        (('nonsense',), "There is no archived run 'nonsense'."),
+        (('20260921T160000Z-1-abcd',), "There is no archived run '20260921T160000Z-1-abcd'."),
+    ],
+)
 def test_trace_of_what_is_not_there(command, words, sentence):
     status, output, errors = command('trace', *words)
     assert (status, output) == (2, '')
@@ -198,12 +252,18 @@ def test_triage(base, command):
     assert command('triage')[0] == 0
     run = DeadRun(base.path, 1).crashed()
     status, output, _ = command('triage')
-    assert status == 1 and output.startswith(f'{run.name}: Zope crashed') and '[crashed, certain]' in output
+    assert (
+        status == 1
+        and output.startswith(f'{run.name}: Zope crashed')
+        and '[crashed, certain]' in output
+    )
 
 
 def test_triage_that_fails(base, command, monkeypatch):
     run = DeadRun(base.path).crashed()
-    monkeypatch.setattr(Archive, 'add', lambda *args: (_ for _ in ()).throw(PermissionError(13, 'not allowed')))
+    monkeypatch.setattr(
+        Archive, 'add', lambda *args: (_ for _ in ()).throw(PermissionError(13, 'not allowed'))
+    )
     status, _, errors = command('triage')
     assert status == 2 and errors.startswith(f'{run.name} could not be archived: ')
     assert 'as the user that Zope runs as' in errors
@@ -214,12 +274,33 @@ def test_checks(base, command):
     DeadRun(base.path)
     living = base.create(new_name(1e9, os.getpid()), {'identity': identity()})
     status, output, _ = command('checks')
-    assert status == 1 and '1 dead runs wait' in output and f'The run {living.path.name} has no black box' in output
+    assert (
+        status == 1
+        and '1 dead runs wait' in output
+        and f'The run {living.path.name} has no black box' in output
+    )
     living.abandon()
 
 
 def test_nothing_foreign_steers_the_terminal(base, command):
-    run, = archived(base, record(0, 'crashed', summary='\x1b[2Jboo', signal='\x1b', requests=({
-        'method': 'GET', 'path': '/\x1b', 'phase': 'x', 'seconds': 1.0, 'started': '', 'thread': ''},)))
+    (run,) = archived(
+        base,
+        record(
+            0,
+            'crashed',
+            summary='\x1b[2Jboo',
+            signal='\x1b',
+            requests=(
+                {
+                    'method': 'GET',
+                    'path': '/\x1b',
+                    'phase': 'x',
+                    'seconds': 1.0,
+                    'started': '',
+                    'thread': '',
+                },
+            ),
+        ),
+    )
     for words in (('status',), ('history',), ('show', run), ('report', run)):
         assert '\x1b' not in command(*words)[1]

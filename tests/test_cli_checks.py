@@ -1,4 +1,5 @@
 """The command "checks": asked of living processes, of silent ones, and when Zope is down; its exit status counts."""
+
 import grp
 import json
 import os
@@ -49,28 +50,46 @@ def base(tmp_path, monkeypatch):
 @pytest.fixture
 def command(base, capsysbinary):
     """Runs the command on `base`; returns (exit status, output, errors)."""
+
     def run(*words):
         status = cli.main(['--directory', str(base.path), 'checks', *words])
         return status, *(text.decode() for text in capsysbinary.readouterr())
+
     return run
 
 
 def finding(id='a', severity='warning', **values):
-    return {'id': id, 'severity': severity, 'title': f'It is {id}.', 'detail': 'Why.', 'action': 'Mend it.',
-            'source': 'a test', **values}
+    return {
+        'id': id,
+        'severity': severity,
+        'title': f'It is {id}.',
+        'detail': 'Why.',
+        'action': 'Mend it.',
+        'source': 'a test',
+        **values,
+    }
 
 
 def word(*findings, **values):
-    return {'time': isotime(MOMENT), 'when': isotime(MOMENT), 'took': 0.05, 'running': False, 'error': '',
-            'checks': list(findings), **values}
+    return {
+        'time': isotime(MOMENT),
+        'when': isotime(MOMENT),
+        'took': 0.05,
+        'running': False,
+        'error': '',
+        'checks': list(findings),
+        **values,
+    }
 
 
 class Living:
     """A run of this very process, whose heartbeat is a thread of the test; `answers` are given one after the other."""
 
     def __init__(self, base, *answers, role='server'):
-        self.directory = base.create(new_name(1e9, os.getpid()), {
-            'identity': identity(), 'role': role, 'instance': shallow(HERE)})
+        self.directory = base.create(
+            new_name(1e9, os.getpid()),
+            {'identity': identity(), 'role': role, 'instance': shallow(HERE)},
+        )
         self.path, self.answers, self.asked = self.directory.path, list(answers), 0
         (self.path / BLACKBOX).write_bytes(b'')
         self.over, self.thread = threading.Event(), None
@@ -101,6 +120,7 @@ def living(base):
     def make(*answers, **values):
         made.append(Living(base, *answers, **values))
         return made[-1]
+
     yield make
     for each in made:
         each.end()
@@ -108,16 +128,24 @@ def living(base):
 
 # -- a living process ------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('findings, status, count', [
-    ((finding('a', 'ok'),), 0, '= 1 fine'),
-    ((finding('a', 'info'), finding('b', 'ok')), 0, '= 1 for information, 1 fine'),
-    ((finding('a'), finding('b')), 1, '= 2 warnings'),
-    ((finding('a', 'critical'), finding('b')), 1, '= 1 critical, 1 warning')])
+
+@pytest.mark.parametrize(
+    'findings, status, count',
+    [
+        ((finding('a', 'ok'),), 0, '= 1 fine'),
+        ((finding('a', 'info'), finding('b', 'ok')), 0, '= 1 for information, 1 fine'),
+        ((finding('a'), finding('b')), 1, '= 2 warnings'),
+        ((finding('a', 'critical'), finding('b')), 1, '= 1 critical, 1 warning'),
+    ],
+)
 def test_what_a_process_says_decides(living, command, findings, status, count):
     living(word(*findings))
     found, output, _ = command()
     assert found == status and output.endswith(f'{count}\n')
-    assert output.startswith(f'Process {os.getpid()} (run ') and 'checked 2026-11-23' in output.splitlines()[0]
+    assert (
+        output.startswith(f'Process {os.getpid()} (run ')
+        and 'checked 2026-11-23' in output.splitlines()[0]
+    )
 
 
 def test_a_run_under_way_is_waited_for(living, command):
@@ -143,7 +171,11 @@ def test_hushed_ones_are_counted_and_do_no_harm(base, living, command):
     Hushed(base.path, 'another instance').hush('b', 'It is wanted there.', SOON, 'ada', 'warning')
     living(word(finding('a'), finding('b', 'info')))
     status, output, _ = command()
-    assert status == 0 and 'It is a.' not in output and output.endswith('= 1 for information, 1 hushed\n')
+    assert (
+        status == 0
+        and 'It is a.' not in output
+        and output.endswith('= 1 for information, 1 hushed\n')
+    )
     assert f'It is a. (hushed until {SOON} by ada: It is wanted.)' in command('--all')[1]
 
 
@@ -157,7 +189,12 @@ def test_json(living, command):
     living(word(finding('a')))
     status, output, _ = command('--json')
     of_directory, subject = json.loads(output)['subjects']
-    assert status == 1 and subject['checks'] == [finding('a')] and subject['now'] and of_directory['checks'] == []
+    assert (
+        status == 1
+        and subject['checks'] == [finding('a')]
+        and subject['now']
+        and of_directory['checks'] == []
+    )
 
 
 def test_every_process_is_asked_but_no_script(living, command):
@@ -194,6 +231,7 @@ def test_checks_that_came_to_nothing_are_a_warning(living, command):
 
 # -- a process that is silent ----------------------------------------------------------------------------
 
+
 def test_a_silent_process_is_told_by_its_last_word(living, command):
     run = living()
     (run.path / standing.LAST_WORD).write_text(json.dumps(word(finding('a', 'ok'))))
@@ -209,16 +247,29 @@ def test_a_silent_process_without_a_word(living, command):
     assert status == 1 and 'takes no questions' in output
 
 
-@pytest.mark.parametrize('age, status, words', [
-    (100.0, 0, 'This is as of '), (3.5 * standing.RENEWED, 1, 'has not told how it stands since ')])
+@pytest.mark.parametrize(
+    'age, status, words',
+    [
+        (100.0, 0, 'This is as of '),
+        (3.5 * standing.RENEWED, 1, 'has not told how it stands since '),
+    ],
+)
 def test_who_may_not_ask_is_told_the_last_word(living, command, monkeypatch, age, status, words):
     def refused(*args):
         raise PermissionError(13, 'Permission denied')
+
     monkeypatch.setattr(cli.clichecks.questions, 'ask', refused)
     run, when = living(), isotime(time.time() - age)
-    (run.path / standing.LAST_WORD).write_text(json.dumps(word(finding('a', 'info'), finding('b', 'ok'), when=when)))
+    (run.path / standing.LAST_WORD).write_text(
+        json.dumps(word(finding('a', 'info'), finding('b', 'ok'), when=when))
+    )
     found, output, _ = command()
-    assert found == status and words in output and 'It is a.' in output and ', as of ' in output.splitlines()[0]
+    assert (
+        found == status
+        and words in output
+        and 'It is a.' in output
+        and ', as of ' in output.splitlines()[0]
+    )
     (run.path / standing.LAST_WORD).write_text(json.dumps(word(finding('a'), when=when)))
     assert command()[0] == 1
 
@@ -226,28 +277,44 @@ def test_who_may_not_ask_is_told_the_last_word(living, command, monkeypatch, age
 def test_a_process_that_has_not_told_anything_yet_is_young_or_ill(living, command, monkeypatch):
     def refused(*args):
         raise PermissionError(13, 'Permission denied')
+
     monkeypatch.setattr(cli.clichecks.questions, 'ask', refused)
-    living()                                            # by its name it began in 2001
+    living()  # by its name it began in 2001
     status, output, _ = command()
     assert status == 1 and 'has not told how it stands since 2001-' in output
 
 
 # -- when Zope is down -----------------------------------------------------------------------------------
 
+
 def test_the_last_word_of_a_run_that_waits_for_triage(base, command):
     run = DeadRun(base.path)
     (run.path / standing.LAST_WORD).write_text(json.dumps(word(finding('a', 'info'))))
     status, output, _ = command()
-    assert status == 1 and '1 dead runs wait to be judged.' in output and '-> Run "stabilitymonitor triage"' in output
-    assert f'{HERE.label}, which is down (run {run.name}), as of 2026-11-23' in output and 'It is a.' in output
+    assert (
+        status == 1
+        and '1 dead runs wait to be judged.' in output
+        and '-> Run "stabilitymonitor triage"' in output
+    )
+    assert (
+        f'{HERE.label}, which is down (run {run.name}), as of 2026-11-23' in output
+        and 'It is a.' in output
+    )
 
 
 def archived(base, number, *findings, **values):
     found = record(number, **values)
     path = base.runs / found.run
     path.mkdir()
-    (path / 'context.json').write_text(json.dumps({'instance': shallow(found.instance), 'role': 'server',
-                                                   'executable': values.get('executable', '')}))
+    (path / 'context.json').write_text(
+        json.dumps(
+            {
+                'instance': shallow(found.instance),
+                'role': 'server',
+                'executable': values.get('executable', ''),
+            }
+        )
+    )
     (path / standing.LAST_WORD).write_text(json.dumps(word(*findings)))
     Archive(base).add(path, found)
     return found
@@ -259,7 +326,12 @@ def test_the_last_word_of_each_instance_outlives_triage(base, command):
     other = replace(HERE, listen='127.0.0.1:99')
     archived(base, 2, finding('b', 'ok'), instance=other)
     status, output, _ = command()
-    assert status == 0 and 'It is a.' in output and 'It is old.' not in output and other.label in output
+    assert (
+        status == 0
+        and 'It is a.' in output
+        and 'It is old.' not in output
+        and other.label in output
+    )
 
 
 def test_hushes_of_today_count_for_a_last_word(base, command):
@@ -276,7 +348,9 @@ def test_a_damaged_list_of_hushes_is_told(base, command):
     assert status == 1 and 'The list of hushed findings is damaged' in output
 
 
-@pytest.mark.parametrize('text', ['', '[', '[]', '{"checks": {"a": 1}}', '{"checks": [[]], "when": [], "took": {}}'])
+@pytest.mark.parametrize(
+    'text', ['', '[', '[]', '{"checks": {"a": 1}}', '{"checks": [[]], "when": [], "took": {}}']
+)
 def test_a_damaged_last_word(base, command, text):
     found = archived(base, 0, finding('a'))
     (base.archive / found.run / standing.LAST_WORD).write_text(text)
@@ -288,9 +362,12 @@ def test_known_issues_of_what_is_installed_now_replace_those_of_the_last_word(ba
     pytest.importorskip('packaging')
     (base.path / 'known-issues.toml').write_text(
         '[[issue]]\nid = "mine"\ntitle = "Mine"\nhappens = "It crashes."\neffect = "crash"\nseverity = "critical"\n'
-        'action = "zope.interface >= 99"\nsource = "x"\nfixed = "99"\ndistributions = {"zope.interface" = "<99"}\n')
+        'action = "zope.interface >= 99"\nsource = "x"\nfixed = "99"\ndistributions = {"zope.interface" = "<99"}\n'
+    )
     found = archived(base, 0, finding('known-issues:solved', 'critical'))
-    assert 'It is known-issues:solved.' in command()[1]  # another Python: nothing is known of what it has now
+    assert (
+        'It is known-issues:solved.' in command()[1]
+    )  # another Python: nothing is known of what it has now
     context = base.archive / found.run / 'context.json'
     context.write_text(json.dumps(json.loads(context.read_text()) | {'executable': sys.executable}))
     status, output, _ = command()
@@ -310,13 +387,25 @@ def test_the_directory_of_somebody_else(base, command, monkeypatch):
 
 # -- the probe -------------------------------------------------------------------------------------------
 
+
 def test_the_probe_takes_stack_and_limit_of_the_site(base, living, command):
     run = living(word(finding('a', 'ok')))
     context = json.loads((run.path / 'context.json').read_text())
-    (run.path / 'context.json').write_text(json.dumps(context | {
-        'thread_stack': [256 << 10, 4096], 'recursion_limit': 1000, 'executable': sys.executable}))
+    (run.path / 'context.json').write_text(
+        json.dumps(
+            context
+            | {
+                'thread_stack': [256 << 10, 4096],
+                'recursion_limit': 1000,
+                'executable': sys.executable,
+            }
+        )
+    )
     status, output, errors = command('--probe')
-    assert 'trying 256 KiB' in errors and 'With a recursion limit of 1000 and 256 KiB of stack' in output
+    assert (
+        'trying 256 KiB' in errors
+        and 'With a recursion limit of 1000 and 256 KiB of stack' in output
+    )
     assert status == 1 and '[critical] A deep recursion kills this process' in output
     assert '-> Write "thread-stack-size ' in output
 
@@ -326,15 +415,31 @@ def test_a_probe_that_finds_nothing_out_is_a_warning(base, living, command):
     context = json.loads((run.path / 'context.json').read_text())
     (run.path / 'context.json').write_text(json.dumps(context | {'thread_stack': ['much']}))
     status, output, _ = command('--probe')
-    assert status == 1 and '[warning] Whether a deep recursion is survived could not be found out.' in output
+    assert (
+        status == 1
+        and '[warning] Whether a deep recursion is survived could not be found out.' in output
+    )
 
 
 # -- a real Zope -----------------------------------------------------------------------------------------
 
+
 def ask(zope, *words):
-    return subprocess.run([sys.executable, '-m', 'Products.StabilityMonitor', '--directory', str(zope.stability),
-                           'checks', *words], capture_output=True, text=True, timeout=60,
-                          env=os.environ | {'PYTHONPATH': str(CHECKOUT)})
+    return subprocess.run(
+        [
+            sys.executable,
+            '-m',
+            'Products.StabilityMonitor',
+            '--directory',
+            str(zope.stability),
+            'checks',
+            *words,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
+    )
 
 
 @pytest.mark.zope
@@ -349,12 +454,18 @@ def test_a_real_site_living_stopped_and_dead(make_zope):
     assert (done.returncode, done.stderr) == (0, '') and f'{count} hushed' in done.stdout, done
     zope.kill(signal.SIGSTOP)
     done = ask(zope)
-    assert done.returncode == 1 and 'has not answered within' in done.stdout and ', as of ' in done.stdout, done
+    assert (
+        done.returncode == 1
+        and 'has not answered within' in done.stdout
+        and ', as of ' in done.stdout
+    ), done
     zope.kill(signal.SIGCONT)
     zope.kill()
     zope.wait_exit()
     done = ask(zope)
-    assert done.returncode == 1 and 'dead runs wait' in done.stdout and 'which is down' in done.stdout, done
+    assert (
+        done.returncode == 1 and 'dead runs wait' in done.stdout and 'which is down' in done.stdout
+    ), done
 
 
 def hush_all(zope):
@@ -408,14 +519,19 @@ def test_a_member_of_the_group_watches_a_real_site(open_place, capfd):
     with zope:
         hush_all(zope)
         words = ['--directory', str(zope.stability), 'checks']
-        assert cli.main(words) == 0                     # root asks; and everything is imported
+        assert cli.main(words) == 0  # root asks; and everything is imported
         status, output = as_member(group.gr_gid, words)
-        assert status == 0 and f'Process {zope.pid} ' in output and 'This is as of ' in output, output
+        assert status == 0 and f'Process {zope.pid} ' in output and 'This is as of ' in output, (
+            output
+        )
         Hushed(zope.stability, label(zope), 0o640).unhush('supervisor')
         status, output = as_member(group.gr_gid, words)
-        assert status == 1 and '[warning] Nobody starts this process again when it dies.' in output, output
+        assert (
+            status == 1 and '[warning] Nobody starts this process again when it dies.' in output
+        ), output
 
 
 def label(zope):
     from Products.StabilityMonitor.records import Instance
+
     return Instance(**zope.report()['instance']).label

@@ -1,4 +1,5 @@
 """The command "stacks": it answers while no worker is free, and says what can be seen where nothing answers."""
+
 import ctypes
 import json
 import os
@@ -30,18 +31,25 @@ from Products.StabilityMonitor.rundirectory import new_name
 from Products.StabilityMonitor.values import replace
 from zopekit import wait_for
 
-WORKER = 0x7f0000000010
+WORKER = 0x7F0000000010
 
 
 # -- asked -----------------------------------------------------------------------------------------------
+
 
 class Living:
     """A run of this very process, whose inbox answers with `told`."""
 
     def __init__(self, base, told, **context):
-        self.directory = base.create(new_name(time.time(), os.getpid()), {'identity': identity(), **context})
+        self.directory = base.create(
+            new_name(time.time(), os.getpid()), {'identity': identity(), **context}
+        )
         self.name = self.directory.path.name
-        self.inbox = questions.Inbox(self.directory.path, {'stacks': lambda: told}) if told is not None else None
+        self.inbox = (
+            questions.Inbox(self.directory.path, {'stacks': lambda: told})
+            if told is not None
+            else None
+        )
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._beat)
         self.thread.start()
@@ -84,6 +92,7 @@ def command(base, capfd, monkeypatch):
 
     def run(*words):
         return cli.main(['--directory', str(base.path), 'stacks', *words]), *capfd.readouterr()
+
     return run
 
 
@@ -94,7 +103,10 @@ def test_a_quiet_process_is_well(living, command):
     run = living(QUIET)
     status, output, errors = command()
     assert (status, errors) == (0, '')
-    assert output.startswith(f'Threads of process {os.getpid()} (run {run.name}) at ') and 'waitress-2' in output
+    assert (
+        output.startswith(f'Threads of process {os.getpid()} (run {run.name}) at ')
+        and 'waitress-2' in output
+    )
 
 
 @pytest.mark.parametrize('key', ['slow', 'hangs'])
@@ -113,12 +125,18 @@ def test_one_of_several_runs(living, command):
 
 def test_a_run_that_does_not_live(base, command):
     status, output, errors = command()
-    assert (status, output) == (2, '') and errors.startswith('stabilitymonitor: No process lives that leaves its ')
-    dead = base.create(new_name(time.time(), os.getpid()), {'identity': identity() | {'start_ticks': 1}})
+    assert (status, output) == (2, '') and errors.startswith(
+        'stabilitymonitor: No process lives that leaves its '
+    )
+    dead = base.create(
+        new_name(time.time(), os.getpid()), {'identity': identity() | {'start_ticks': 1}}
+    )
     status, output, errors = command(dead.path.name)
     assert (status, output) == (2, '')
-    assert errors == (f'stabilitymonitor: The run {dead.path.name!r} does not live. See with the command "status" '
-                      'which runs live.\n')
+    assert errors == (
+        f'stabilitymonitor: The run {dead.path.name!r} does not live. See with the command "status" '
+        'which runs live.\n'
+    )
     dead.abandon()
 
 
@@ -139,8 +157,11 @@ def test_an_answer_without_threads(living, command, told):
 def test_an_answer_that_says_why_there_is_none(living, command):
     living({'error': "There is no answer to 'stacks': ValueError: \x1b[2J."})
     status, output, _ = command()
-    assert status == 1 and output.startswith(
-        f"No answer from process {os.getpid()} (run ") and "): there is no answer to 'stacks': ValueError: " in output
+    assert (
+        status == 1
+        and output.startswith(f'No answer from process {os.getpid()} (run ')
+        and "): there is no answer to 'stacks': ValueError: " in output
+    )
     assert '\x1b' not in output and 'as the kernel sees them' in output, 'what else can be seen'
 
 
@@ -175,9 +196,12 @@ def test_an_asker_waits_for_some_seconds_where_there_is_no_black_box(tmp_path):
 
 # -- who holds the GIL -------------------------------------------------------------------------------------
 
+
 def seen(native_id, call='futex', state='S', wakes=0.0, cpu=0.0, path=''):
     asked = request(path=path, native_id=native_id, ident=WORKER + native_id) if path else None
-    return outside.Seen(Task(native_id, state=state, call=call), WORKER + native_id, cpu, wakes, asked)
+    return outside.Seen(
+        Task(native_id, state=state, call=call), WORKER + native_id, cpu, wakes, asked
+    )
 
 
 def view(*threads, **values):
@@ -187,14 +211,17 @@ def view(*threads, **values):
 HEARTBEAT, MAIN, IDLE = seen(2, wakes=198), seen(1, call='pselect6'), seen(3)
 
 
-@pytest.mark.parametrize('holder, others', [
-    (seen(9, 'clock_nanosleep', path='/hold'), ()),
-    (seen(9, '', 'R', cpu=1.0, path='/spin'), (seen(8, 'recvfrom', path='/asks'),)),
-    (seen(9, 'futex', path='/deadlock-in-c'), ()),
-    (seen(9, 'poll', path='/libpq'), ()),
-    (seen(9, 'clock_nanosleep'), ()),
-    (seen(9, 'recvfrom', path='/hold'), (seen(8, 'futex', wakes=190, path='/waits'),)),
-])
+@pytest.mark.parametrize(
+    'holder, others',
+    [
+        (seen(9, 'clock_nanosleep', path='/hold'), ()),
+        (seen(9, '', 'R', cpu=1.0, path='/spin'), (seen(8, 'recvfrom', path='/asks'),)),
+        (seen(9, 'futex', path='/deadlock-in-c'), ()),
+        (seen(9, 'poll', path='/libpq'), ()),
+        (seen(9, 'clock_nanosleep'), ()),
+        (seen(9, 'recvfrom', path='/hold'), (seen(8, 'futex', wakes=190, path='/waits'),)),
+    ],
+)
 def test_the_thread_that_probably_holds_the_interpreter_lock(holder, others):
     found = view(MAIN, HEARTBEAT, IDLE, holder, *others)
     assert found.holders() == [holder]
@@ -209,34 +236,70 @@ def test_the_main_thread_may_hold_it():
 
 def test_two_that_look_alike_are_both_named():
     both = seen(8, 'clock_nanosleep', path='/nap'), seen(9, 'clock_nanosleep', path='/hold')
-    told = '\n'.join(outsidetext.lines(view(MAIN, HEARTBEAT, *both), 'process 17', 'It does not answer.'))
+    told = '\n'.join(
+        outsidetext.lines(view(MAIN, HEARTBEAT, *both), 'process 17', 'It does not answer.')
+    )
     assert 'one of these probably holds it' in told and 'GET /nap' in told and 'GET /hold' in told
 
 
 def test_nobody_holds_what_nobody_waits_for():
     found = view(MAIN, IDLE, seen(9, 'clock_nanosleep', path='/nap'))
     assert found.holders() == []
-    assert 'No thread waits for the interpreter lock' in '\n'.join(outsidetext.lines(found, 'x', 'No answer.'))
+    assert 'No thread waits for the interpreter lock' in '\n'.join(
+        outsidetext.lines(found, 'x', 'No answer.')
+    )
 
 
 def test_a_stopped_process():
-    told = '\n'.join(outsidetext.lines(view(seen(1, state='T'), seen(2, state='T', wakes=99)), 'x', 'No answer.'))
-    assert 'All its threads are stopped. "kill -CONT 17" lets it go on' in told and 'probably held' not in told
+    told = '\n'.join(
+        outsidetext.lines(view(seen(1, state='T'), seen(2, state='T', wakes=99)), 'x', 'No answer.')
+    )
+    assert (
+        'All its threads are stopped. "kill -CONT 17" lets it go on' in told
+        and 'probably held' not in told
+    )
 
 
 # -- what was left -------------------------------------------------------------------------------------------
 
+
 def test_the_last_words_are_told_as_of_their_time():
     stuck = mark(text=b'Stack (most recent call first):\n  File "/site/c.py", line 5 in hold\n')
-    notes = (Note(1, 1_790_000_050.0, 'hang', 0, title='All 4 threads that serve have been busy'),
-             Note(2, 1_790_000_050.0, 'hang', WORKER, title='GET /page', detail='sleeps',
-                  frames=(Frame('/site/nap.py', 3, 'nap'),)))
-    told = '\n'.join(outsidetext.lines(view(
-        MAIN, hang=mark(text=b'Stack (most recent call first):\n  File "/hb.py", line 1 in run\n'),
-        stuck={WORKER: stuck}, recording=recording(in_flight=(request(),), notes=notes)), 'process 17', 'No answer.'))
-    for words in ('The stack of the heartbeat, as of 2026-09-21 14:14:20 UTC', 'The stack of thread 0x7f0000000010 '
-                  '(GET /page), as of', 'File "/site/c.py", line 5, in hold', 'All 4 threads that serve',
-                  'GET /page: sleeps', 'File "/site/nap.py", line 3, in nap', 'GET /page for 49.8 s (publishing)'):
+    notes = (
+        Note(1, 1_790_000_050.0, 'hang', 0, title='All 4 threads that serve have been busy'),
+        Note(
+            2,
+            1_790_000_050.0,
+            'hang',
+            WORKER,
+            title='GET /page',
+            detail='sleeps',
+            frames=(Frame('/site/nap.py', 3, 'nap'),),
+        ),
+    )
+    told = '\n'.join(
+        outsidetext.lines(
+            view(
+                MAIN,
+                hang=mark(
+                    text=b'Stack (most recent call first):\n  File "/hb.py", line 1 in run\n'
+                ),
+                stuck={WORKER: stuck},
+                recording=recording(in_flight=(request(),), notes=notes),
+            ),
+            'process 17',
+            'No answer.',
+        )
+    )
+    for words in (
+        'The stack of the heartbeat, as of 2026-09-21 14:14:20 UTC',
+        'The stack of thread 0x7f0000000010 (GET /page), as of',
+        'File "/site/c.py", line 5, in hold',
+        'All 4 threads that serve',
+        'GET /page: sleeps',
+        'File "/site/nap.py", line 3, in nap',
+        'GET /page for 49.8 s (publishing)',
+    ):
         assert words in told, words
 
 
@@ -247,7 +310,7 @@ def test_without_a_black_box(tmp_path):
 
 # -- real processes -------------------------------------------------------------------------------------------
 
-HOLDER = '''
+HOLDER = """
 import ctypes, sys, threading
 def hold():
     print(threading.get_native_id(), flush=True)
@@ -256,17 +319,21 @@ threading.Thread(target=threading.Event().wait, daemon=True).start()
 threading.Thread(target=hold, daemon=True).start()
 while True:
     sum(range(1000))
-'''
+"""
 
 
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='the kernel is asked through /proc')
+@pytest.mark.skipif(
+    not sys.platform.startswith('linux'), reason='the kernel is asked through /proc'
+)
 def test_a_real_thread_that_holds_the_interpreter_lock(tmp_path):
     """While it sleeps in C, MainThread waits for the lock 200 times a second, and another one for an event."""
     with subprocess.Popen([sys.executable, '-c', HOLDER], stdout=subprocess.PIPE) as process:
         try:
             native_id = int(process.stdout.readline())
             base = Base(tmp_path)
-            run = base.create(new_name(time.time(), process.pid), {'identity': identity(process.pid)})
+            run = base.create(
+                new_name(time.time(), process.pid), {'identity': identity(process.pid)}
+            )
             context = json.loads((run.path / 'context.json').read_text())
 
             def holds():
@@ -286,28 +353,45 @@ def test_a_real_thread_that_holds_the_interpreter_lock(tmp_path):
     run.abandon()
 
 
-SOURCE = '''
+SOURCE = """
 import ctypes, threading, time
 def wait_for_ever(self):
     threading.Event().wait()
 def hold(self):
     ctypes.PyDLL(None).sleep(60)
-'''
+"""
 
 
 @pytest.fixture(scope='module')
 def zope(tmp_path_factory):
     from zopekit import ZopeInstance
-    zope = ZopeInstance(tmp_path_factory.mktemp('stacks'), threads=2,
-                        options={'slow-request': '0.2s', 'stall': '0.5s', 'sample-interval': '0.1s'})
+
+    zope = ZopeInstance(
+        tmp_path_factory.mktemp('stacks'),
+        threads=2,
+        options={'slow-request': '0.2s', 'stall': '0.5s', 'sample-interval': '0.1s'},
+    )
     zope.publish(SOURCE)
     with zope:
         yield zope
 
 
 def stacks(zope, *words):
-    done = subprocess.run([zope.python, '-m', 'Products.StabilityMonitor', '--client-home', str(zope.client_home),
-                           'stacks', *words], env=zope.environment(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [
+            zope.python,
+            '-m',
+            'Products.StabilityMonitor',
+            '--client-home',
+            str(zope.client_home),
+            'stacks',
+            *words,
+        ],
+        env=zope.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -316,10 +400,14 @@ def test_a_real_site_from_well_to_hanging_to_mute(zope):
     status, output, errors = stacks(zope)
     assert (status, errors) == (0, '') and 'waitress-1' in output
 
-    for _ in range(2):                                  # no worker is free any more
+    for _ in range(2):  # no worker is free any more
         zope.background('/wait_for_ever')
-    output = wait_for(lambda: (told := stacks(zope)[1]) and 'HANG since' in told and told, what='the hang')
-    assert 'All 2 threads that serve' in output and output.count('serves GET /wait_for_ever for') == 2
+    output = wait_for(
+        lambda: (told := stacks(zope)[1]) and 'HANG since' in told and told, what='the hang'
+    )
+    assert (
+        'All 2 threads that serve' in output and output.count('serves GET /wait_for_ever for') == 2
+    )
     assert ', in wait_for_ever\n' in output and 'Slow requests:' in output
     assert stacks(zope)[0] == 1
 

@@ -1,4 +1,5 @@
 """What the constraints pin can be installed on the oldest Python that is promised."""
+
 import re
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import metadata
@@ -11,11 +12,17 @@ OLDEST = '3.11.0'
 
 
 def pinned(file):
-    return [line.partition('==')[0] for line in file.read_text().splitlines() if re.match(r'[\w.-]+==', line)]
+    return [
+        line.partition('==')[0]
+        for line in file.read_text().splitlines()
+        if re.match(r'[\w.-]+==', line)
+    ]
 
 
 @pytest.mark.zope
-@pytest.mark.parametrize('file', sorted(CHECKOUT.glob('constraints-*.txt')), ids=lambda file: file.name)
+@pytest.mark.parametrize(
+    'file', sorted(CHECKOUT.glob('constraints-*.txt')), ids=lambda file: file.name
+)
 def test_each_pinned_release_that_is_here_runs_on_the_oldest_python(file):
     """As far as it is the release that is installed here: the others are those of another Zope."""
     specifiers = pytest.importorskip('packaging.specifiers')

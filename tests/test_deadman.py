@@ -2,6 +2,7 @@
 
 Real processes, which could die of it; `programs/armed.py` holds what they do.
 """
+
 import os
 import re
 import signal
@@ -21,8 +22,13 @@ from Products.StabilityMonitor.postmortem.evidence import collect
 from Products.StabilityMonitor.recording.deadman import TURNS
 
 pytestmark = [
-    pytest.mark.skipif(not sys.platform.startswith('linux'), reason='timers that signal one thread are of Linux'),
-    pytest.mark.skipif(not os.path.exists('/proc/self/timers'), reason='this kernel does not tell the timers')]
+    pytest.mark.skipif(
+        not sys.platform.startswith('linux'), reason='timers that signal one thread are of Linux'
+    ),
+    pytest.mark.skipif(
+        not os.path.exists('/proc/self/timers'), reason='this kernel does not tell the timers'
+    ),
+]
 SERVING = [f'deadman-{slot}' for slot in range(4)]
 STACK = 'Stack (most recent call first):'
 
@@ -34,6 +40,7 @@ def start(tmp_path):
     def start(way, *words, armed=True):
         started.append(Victim(way, str(tmp_path / 'stability') if armed else None, *words))
         return started[-1]
+
     yield start
     for victim in started:
         victim.clean_up()
@@ -49,19 +56,23 @@ def until_all_have_written(victim):
 
 def stacks_in(folder):
     """{name: how many stacks were written} of the marks there."""
-    return {path.stem: path.read_bytes().count(STACK.encode()) for path in folder.glob('deadman*.mark')}
+    return {
+        path.stem: path.read_bytes().count(STACK.encode()) for path in folder.glob('deadman*.mark')
+    }
 
 
 @pytest.mark.slow
 class TestAHeldGIL:
-
     @pytest.mark.parametrize('how', ['waiting', 'sleeping', 'working'])
     def test_each_thread_that_serves_writes_its_own_stack(self, start, how):
         victim = start('hold_gil_among_servers', 'stall=500ms', how).go('holding')
         until_all_have_written(victim)
         victim.signal('SIGKILL')
         assert victim.end() == -signal.SIGKILL
-        marks, slots = victim.marks(), {thread['slot']: ident for ident, thread in victim.box.threads.items()}
+        marks, slots = (
+            victim.marks(),
+            {thread['slot']: ident for ident, thread in victim.box.threads.items()},
+        )
         served = {request.ident: request.path for request in victim.box.in_flight}
         assert 'heartbeat.py' in marks['deadman'] and 'armed.py' not in marks['deadman']
         for slot in range(4):
@@ -79,9 +90,15 @@ class TestAHeldGIL:
         assert re.search(r': GET /\d stood in standing \(', record.summary)
         facts = ' '.join(evidence.fact for evidence in record.evidence)
         assert '(GIL)' in facts and 'stood in hold_gil (' in facts
-        stood = {thread['ident']: thread['frames'][0]['function'] for thread in record.threads if thread['frames']}
-        assert [stood[int(request['thread'], 16)] for request in sorted(record.requests, key=lambda r: r['path'])] == [
-            'standing', 'standing', 'standing', 'hold_gil']
+        stood = {
+            thread['ident']: thread['frames'][0]['function']
+            for thread in record.threads
+            if thread['frames']
+        }
+        assert [
+            stood[int(request['thread'], 16)]
+            for request in sorted(record.requests, key=lambda r: r['path'])
+        ] == ['standing', 'standing', 'standing', 'hold_gil']
 
 
 def nobody_was_met(fired, charged, cpu):
@@ -93,7 +110,6 @@ def nobody_was_met(fired, charged, cpu):
 
 
 class TestAHealthyServer:
-
     def test_with_threads_that_stand_for_long_writes_nothing(self, start):
         """They are slow, or hang; but the heartbeat beats."""
         victim = start('serve_guarded', 'stall=1500ms').go('guarded')
@@ -116,11 +132,16 @@ class TestAHealthyServer:
     def test_that_was_suspended_outlives_the_mark_of_the_heartbeat_and_has_no_other(self, start):
         victim = start('serve_guarded', 'stall=500ms').go('guarded').signal('SIGSTOP')
         os.waitid(os.P_PID, victim.process.pid, os.WSTOPPED | os.WNOWAIT)
-        time.sleep(1.3)                                        # longer than any timer: that is the point
+        time.sleep(1.3)  # longer than any timer: that is the point
         victim.signal('SIGCONT').tell('hello', 'alive')
         until(victim.marks, 'a mark')
         assert set(victim.marks()) == {'deadman'}
-        until(lambda: all(victim.box.survived[name] >= len(text) for name, text in victim.marks().items()), 'outlived')
+        until(
+            lambda: all(
+                victim.box.survived[name] >= len(text) for name, text in victim.marks().items()
+            ),
+            'outlived',
+        )
         victim.signal('SIGKILL').end()
         found = collect(victim.path, World())
         assert (found.hang, found.stuck) == (None, {}), 'what was outlived is no evidence'
@@ -132,7 +153,7 @@ class TestAHealthyServer:
             victim.signal('SIGSTOP')
             assert victim.process.returncode is None, 'it died of the suspension before'
             os.waitid(os.P_PID, victim.process.pid, os.WSTOPPED | os.WNOWAIT)
-            time.sleep(0.025)                                  # longer than the timeout
+            time.sleep(0.025)  # longer than the timeout
             victim.signal('SIGCONT').tell('hello')
             assert victim.hear() == 'alive', (victim.end(), victim.errors)
         victim.tell('', 'timers 0')
@@ -144,10 +165,18 @@ class TestAHealthyServer:
 
     def test_starved_by_other_processes(self, start, tmp_path):
         """The heartbeat comes too late all the time, and nobody dies of it; it has as much processor time as usual."""
-        others = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(2 * os.cpu_count())]
+        others = [
+            subprocess.Popen([sys.executable, '-c', 'while True: pass'])
+            for _ in range(2 * os.cpu_count())
+        ]
         try:
-            victim = start('short_deadman', str(tmp_path), '0.02', '10', '0.06', armed=False).go('busy')
-            until(lambda: stacks_in(tmp_path).get('deadman', 0) >= 10, 'the timer of the heartbeat to fire')
+            victim = start('short_deadman', str(tmp_path), '0.02', '10', '0.06', armed=False).go(
+                'busy'
+            )
+            until(
+                lambda: stacks_in(tmp_path).get('deadman', 0) >= 10,
+                'the timer of the heartbeat to fire',
+            )
             assert victim.process.poll() is None
         finally:
             for other in others:
@@ -161,7 +190,6 @@ class TestAHealthyServer:
 
 
 class TestThreadsThatComeAndGo:
-
     def test_ten_thousand_leave_no_timer_no_descriptor_and_no_file(self, start):
         victim = start('new_threads', '10000').go()
         early, late = victim.hear(), victim.hear()
@@ -173,7 +201,7 @@ class TestThreadsThatComeAndGo:
         assert victim.end() == 0
 
     def test_one_that_has_ended_and_holds_its_slot_costs_the_others_nothing(self, tmp_path):
-        code = f'''if True:
+        code = f"""if True:
             import sys, threading, pathlib
             sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parent)]!r}
             from programs.armed import own_timers, until
@@ -191,15 +219,16 @@ class TestThreadsThatComeAndGo:
             switch.disarm()
             switch.rearm_threads({{1: here}})
             print(own_timers(), *seen)
-        '''
+        """
         one = 1 + TURNS
-        done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(
+            [sys.executable, '-c', code], capture_output=True, text=True, timeout=PATIENCE
+        )
         assert done.stdout == f'{one} {one} {one} 1 1 0 deadman-0 deadman-1\n', done.stderr
-
 
     def test_one_whose_timers_cannot_be_had_leaves_the_others_theirs(self, tmp_path):
         """As where the user may not have so many pending signals: no timer may run out in health."""
-        code = f'''if True:
+        code = f"""if True:
             import sys, threading, pathlib
             sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parent)]!r}
             from programs.armed import own_timers
@@ -223,8 +252,10 @@ class TestThreadsThatComeAndGo:
             serving[2] = threads[1].native_id
             print(repr(switch.rearm_threads(serving)), own_timers(), sorted(switch._unguarded))
             gate.set()
-        '''
-        done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=PATIENCE)
+        """
+        done = subprocess.run(
+            [sys.executable, '-c', code], capture_output=True, text=True, timeout=PATIENCE
+        )
         without = f"'[Errno 11] timer_create failed.' {1 + 2 * TURNS} [2]\n"
         assert done.stdout == 3 * without + f"'' {1 + 3 * TURNS} []\n", done.stderr
 
@@ -245,9 +276,14 @@ def test_a_killed_process_that_was_hanging_is_judged_with_its_threads(start):
     victim.signal('SIGKILL').end()
     record = triage.examine(victim.path, World())
     assert record.verdict == 'hung' and 'when it was killed' in record.summary
-    assert 'All 3 threads that serve have been busy' in ' '.join(evidence.fact for evidence in record.evidence)
+    assert 'All 3 threads that serve have been busy' in ' '.join(
+        evidence.fact for evidence in record.evidence
+    )
     hang = next(hang for hang in record.hangs if hang['kind'] == 'hang')
     assert hang['ended'] is None and hang['started'] < record.ended
-    stood = {thread['ident']: [frame['function'] for frame in thread['frames']] for thread in record.threads}
+    stood = {
+        thread['ident']: [frame['function'] for frame in thread['frames']]
+        for thread in record.threads
+    }
     assert idents <= set(stood) and all('standing' in stood[ident] for ident in idents)
     assert {note['kind'] for note in record.notes} >= {'hang', 'slow'}

@@ -1,4 +1,5 @@
 """Every drill ends a real Zope for real, and the next one says of it what the page promised."""
+
 import http.client
 import re
 import signal
@@ -14,7 +15,9 @@ TAB = '/Control_Panel/StabilityMonitor/'
 
 
 def press(zope, drill, timeout=30):
-    fields = dict(re.findall(r'name="(token|run)" value="([^"]+)"', zope.get(TAB + 'manage_drills').text))
+    fields = dict(
+        re.findall(r'name="(token|run)" value="([^"]+)"', zope.get(TAB + 'manage_drills').text)
+    )
     try:
         return zope.post(TAB + 'manage_drill', fields | {'drill': drill}, timeout=timeout)
     except (OSError, http.client.HTTPException):
@@ -29,13 +32,21 @@ def judged(zope):
 def test_the_ids_are_those_of_the_black_box():
     pytest.importorskip('ZPublisher')
     from Products.StabilityMonitor.zmi import drills
+
     assert tuple(drill.id for drill in drills.DRILLS) == blackbox.DRILLS
 
 
-@pytest.mark.parametrize('drill, code, verdict', [
-    ('segfault', -signal.SIGSEGV, 'crashed'), ('abort', -signal.SIGABRT, 'aborted'),
-    ('fatal-error', -signal.SIGABRT, 'aborted'), ('stack-overflow', -signal.SIGSEGV, 'stack-overflow'),
-    ('exit', 3, None), ('kill', -signal.SIGKILL, None)])
+@pytest.mark.parametrize(
+    'drill, code, verdict',
+    [
+        ('segfault', -signal.SIGSEGV, 'crashed'),
+        ('abort', -signal.SIGABRT, 'aborted'),
+        ('fatal-error', -signal.SIGABRT, 'aborted'),
+        ('stack-overflow', -signal.SIGSEGV, 'stack-overflow'),
+        ('exit', 3, None),
+        ('kill', -signal.SIGKILL, None),
+    ],
+)
 def test_it_ends_the_process(make_zope, drill, code, verdict):
     zope = make_zope(options={'drills': 'on'}).start()
     zope.get('/')
@@ -49,7 +60,9 @@ def test_it_ends_the_process(make_zope, drill, code, verdict):
 @pytest.mark.slow
 @pytest.mark.parametrize('drill', ['gil', 'lock'])
 def test_it_hangs(make_zope, drill):
-    zope = make_zope(options={'drills': 'on', 'stall': '1s', 'sample-interval': '200ms'}, threads=2).start()
+    zope = make_zope(
+        options={'drills': 'on', 'stall': '1s', 'sample-interval': '200ms'}, threads=2
+    ).start()
     run = zope.report()['process']['run']
     assert press(zope, drill, timeout=3) is None
     assert zope.running

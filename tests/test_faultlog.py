@@ -1,4 +1,5 @@
 """Fault logs, real and made, read back.  `data/faultlogs/_how_made.txt` says where they come from."""
+
 import time
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from Products.StabilityMonitor.records import NativeFrame
 
 DATA = Path(__file__).parent / 'data' / 'faultlogs'
 SEGV = b'Fatal Python error: Segmentation fault\n\n'
-ONE = (b'Current thread 0x00007f0000000001 (most recent call first):\n'
-       b'  File "/x.py", line 7 in work\n')
-TWO = (b'Thread 0x00007f0000000002 (most recent call first):\n'
-       b'  File "/y.py", line 8 in wait\n')
+ONE = (
+    b'Current thread 0x00007f0000000001 (most recent call first):\n  File "/x.py", line 7 in work\n'
+)
+TWO = b'Thread 0x00007f0000000002 (most recent call first):\n  File "/y.py", line 8 in wait\n'
 
 
 def load(name):
@@ -30,22 +31,24 @@ def fixtures(pattern):
 
 
 def the_one(data):
-    dump, = parse(data)
+    (dump,) = parse(data)
     return dump
 
 
 class TestRealDumps:
-
-    @pytest.mark.parametrize('name, reason, signal', [
-        ('abort-3.11.7', 'Aborted', 'SIGABRT'),
-        ('bus-3.12.1', 'Bus error', 'SIGBUS'),
-        ('fpe-3.12.1', 'Floating point exception', 'SIGFPE'),
-        ('fpe-3.13.0', 'Floating-point exception', 'SIGFPE'),
-        ('ill-3.13.0', 'Illegal instruction', 'SIGILL'),
-        ('segv-3.11.7', 'Segmentation fault', 'SIGSEGV'),
-        ('segv-3.12.1', 'Segmentation fault', 'SIGSEGV'),
-        ('segv-3.13.0', 'Segmentation fault', 'SIGSEGV'),
-    ])
+    @pytest.mark.parametrize(
+        'name, reason, signal',
+        [
+            ('abort-3.11.7', 'Aborted', 'SIGABRT'),
+            ('bus-3.12.1', 'Bus error', 'SIGBUS'),
+            ('fpe-3.12.1', 'Floating point exception', 'SIGFPE'),
+            ('fpe-3.13.0', 'Floating-point exception', 'SIGFPE'),
+            ('ill-3.13.0', 'Illegal instruction', 'SIGILL'),
+            ('segv-3.11.7', 'Segmentation fault', 'SIGSEGV'),
+            ('segv-3.12.1', 'Segmentation fault', 'SIGSEGV'),
+            ('segv-3.13.0', 'Segmentation fault', 'SIGSEGV'),
+        ],
+    )
     def test_a_signal_is_named(self, name, reason, signal):
         dump = the_one(load(name))
         assert (dump.kind, dump.reason, dump.signal) == ('fatal', reason, signal)
@@ -56,7 +59,7 @@ class TestRealDumps:
     def test_threads_keep_the_order_of_the_text(self, name):
         waiting, crashed = the_one(load(name)).threads
         assert (waiting.crashed, len(waiting.frames)) == (False, 6)
-        assert crashed.crashed and crashed.ident > 0x7f0000000000
+        assert crashed.crashed and crashed.ident > 0x7F0000000000
         assert [frame.function for frame in crashed.frames] == ['string_at', 'segv', '<module>']
         assert crashed.frames[1].file == '/tmp/fl/prog/die.py' and crashed.frames[1].line > 1
 
@@ -116,7 +119,7 @@ class TestRealDumps:
         assert dumps[0].threads[0].ident is None and dumps[0].crashed_thread is None
         assert dumps[1].crashed_thread is dumps[1].threads[1]
         for dump in dumps:
-            assert data[dump.offset:].startswith((b'Stack ', b'Thread '))
+            assert data[dump.offset :].startswith((b'Stack ', b'Thread '))
         assert first_fatal(dumps) is None
 
     @pytest.mark.parametrize('name', fixtures('pyfatal-*'))
@@ -141,7 +144,7 @@ class TestTwoFaultsAtOnce:
     def test_headers_inside_each_other(self):
         dump = the_one(load('race_headers-3.11.7'))
         assert (dump.reason, dump.offset, len(dump.threads)) == ('Aborted', 0, 4)
-        assert dump.truncated                   # the file ends in the middle of a frame
+        assert dump.truncated  # the file ends in the middle of a frame
         assert dump.threads[-1].frames[-1].function == 'join'
 
     def test_a_header_in_a_line_leaves_the_rest_to_the_dump_it_interrupts(self):
@@ -149,7 +152,9 @@ class TestTwoFaultsAtOnce:
         first, second = parse(data)
         assert (first.signal, second.signal) == ('SIGSEGV', 'SIGILL')
         assert len(first.threads) == 4 and first.crashed_thread is first.threads[2]
-        assert second.threads == () and data[second.offset:].startswith(b'Fatal Python error: , line')
+        assert second.threads == () and data[second.offset :].startswith(
+            b'Fatal Python error: , line'
+        )
         assert first.truncated and second.truncated
 
     def test_a_header_between_lines_too(self):
@@ -194,11 +199,12 @@ class TestMadeDumps:
         dump = the_one(load('made-c_stack-3.14'))
         assert [thread.name for thread in dump.threads] == ['waitress-1', 'python3']
         assert dump.native == (
-            NativeFrame('/opt/python/python', '_Py_DumpStack', 0x42, 0x5b27f7d7147e),
-            NativeFrame('/usr/lib/libc.so.6', '', 0x3def0, 0x77b73226bef0),
-            NativeFrame('/usr/lib/x.so', 'early', -0x10, 0x77b73226be00),
-            NativeFrame('/x, at home/y.so', '', None, 0x77b732260000),
-            NativeFrame('<unknown>', '', None, 0x7ffc00000000))
+            NativeFrame('/opt/python/python', '_Py_DumpStack', 0x42, 0x5B27F7D7147E),
+            NativeFrame('/usr/lib/libc.so.6', '', 0x3DEF0, 0x77B73226BEF0),
+            NativeFrame('/usr/lib/x.so', 'early', -0x10, 0x77B73226BE00),
+            NativeFrame('/x, at home/y.so', '', None, 0x77B732260000),
+            NativeFrame('<unknown>', '', None, 0x7FFC00000000),
+        )
         assert dump.extension_modules == ('a._b', 'c') and not dump.truncated
 
     def test_free_threaded(self):
@@ -212,23 +218,27 @@ class TestMadeDumps:
         dump = the_one(load('made-odd_parts-3.14'))
         assert (dump.reason, dump.signal) == ('unexpected signum: 31', 'SIG31')
         assert [thread.note for thread in dump.threads] == [
-            '<no Python frame>', '<freed frame>', '<invalid frame>',
-            'Garbage-collecting; <invalid frame>', '<freed thread state>']
+            '<no Python frame>',
+            '<freed frame>',
+            '<invalid frame>',
+            'Garbage-collecting; <invalid frame>',
+            '<freed thread state>',
+        ]
         assert dump.threads[0].name == 'a] b [c'
         assert dump.threads[2].frames == (Frame('???', None, '???'),)
         assert dump.threads[3].frames == (
-            Frame('/a \\"quoted", line 3 in it/b.py', 7, '<listcomp>'),)
+            Frame('/a \\"quoted", line 3 in it/b.py', 7, '<listcomp>'),
+        )
         assert not dump.truncated
 
     def test_crlf_and_a_windows_path(self):
         dump = the_one(load('made-windows_path'))
         assert (dump.kind, dump.reason) == ('timeout', '1:00:00')
-        frame, = dump.threads[0].frames
+        (frame,) = dump.threads[0].frames
         assert frame == Frame('C:\\users\\new\\xAB\\x41\\Zope\\müller.py', 12, '<lambda>')
 
 
 class TestDamage:
-
     @pytest.mark.parametrize('length', range(len(SEGV) + 1, len(SEGV + ONE)))
     def test_text_that_stops_anywhere_is_truncated(self, length):
         for tail in (b'', b'\0' * 10):
@@ -243,13 +253,13 @@ class TestDamage:
         data = SEGV + ONE + b'  File "/torn' + b'\0' * 100 + SEGV + ONE
         first, second = parse(data)
         assert first.truncated and not second.truncated
-        assert data[second.offset:] == SEGV + ONE
+        assert data[second.offset :] == SEGV + ONE
 
     def test_start_and_offset(self):
         data = SEGV + ONE + SEGV + ONE
         assert [dump.offset for dump in parse(data)] == [0, len(SEGV + ONE)]
         rest, dump = parse(data, 5)
-        assert (rest.kind, rest.offset) == ('stack', len(SEGV))     # its header was cut away
+        assert (rest.kind, rest.offset) == ('stack', len(SEGV))  # its header was cut away
         assert dump.offset == len(SEGV + ONE)
         assert parse(data, 10**9) == () and len(parse(data, -5)) == 2
 
@@ -259,20 +269,40 @@ class TestDamage:
         assert (dump.signal, dump.threads, dump.truncated) == (None, (), True)
         assert len(the_one(data[1000:]).threads) == 1
 
-    @pytest.mark.parametrize('line', [
-        b'  File "/x.py", line 7, in work', b'  File "/x.py", line -7 in work',
-        b'  File "/x.py", line 1_0 in work', b'  File /x.py, line 7 in work',
-        b'  File "/x.py", line ' + b'9' * 5000 + b' in work', b'  File "/x.py", line 7 in ',
-        b'  File "', b'  Binary file "', b'  Binary file "/x" [0xg]', b'  Binary file "/x", at y [0x1]',
-    ])
+    @pytest.mark.parametrize(
+        'line',
+        [
+            b'  File "/x.py", line 7, in work',
+            b'  File "/x.py", line -7 in work',
+            b'  File "/x.py", line 1_0 in work',
+            b'  File /x.py, line 7 in work',
+            b'  File "/x.py", line ' + b'9' * 5000 + b' in work',
+            b'  File "/x.py", line 7 in ',
+            b'  File "',
+            b'  Binary file "',
+            b'  Binary file "/x" [0xg]',
+            b'  Binary file "/x", at y [0x1]',
+        ],
+    )
     def test_what_is_no_frame_is_none(self, line):
         dump = the_one(SEGV + ONE + line + b'\n')
         assert len(dump.threads[0].frames) == 1 and dump.native == ()
 
-    @pytest.mark.parametrize('line', [
-        b'Thread 0x', b'Thread 0xyz (most recent call first):', b'Timeout (30 s) reached',
-        b'Timeout (0:00:01', b'  File "/x.py", line 7 in work', b'...', b'  ...', b'  <x>',
-        b'Extension modules: a (total: 1)', b'Python runtime state: initialized'])
+    @pytest.mark.parametrize(
+        'line',
+        [
+            b'Thread 0x',
+            b'Thread 0xyz (most recent call first):',
+            b'Timeout (30 s) reached',
+            b'Timeout (0:00:01',
+            b'  File "/x.py", line 7 in work',
+            b'...',
+            b'  ...',
+            b'  <x>',
+            b'Extension modules: a (total: 1)',
+            b'Python runtime state: initialized',
+        ],
+    )
     def test_what_opens_no_dump(self, line):
         assert parse(line + b'\n') == ()
 
@@ -281,16 +311,36 @@ class TestDamage:
         assert dump.extension_modules == ('a.b', 'c.d') and dump.truncated
 
     def test_what_is_not_printable_is_escaped(self):
-        dump = the_one(SEGV + b'Thread 0x01 [\x1b[31m\xff\xc3\xa9] (most recent call first):\n'
-                       b'  File "\x1b<b>", line 1 in \\x1b\n')
+        dump = the_one(
+            SEGV + b'Thread 0x01 [\x1b[31m\xff\xc3\xa9] (most recent call first):\n'
+            b'  File "\x1b<b>", line 1 in \\x1b\n'
+        )
         assert dump.threads[0].name == '\\x1b[31m\\xffé'
         assert dump.threads[0].frames == (Frame('\\x1b<b>', 1, '\\x1b'),)
 
-    @pytest.mark.parametrize('piece', [
-        b'Fatal Python error: ', b'Fatal Python error: Aborted\n\n', b'\n', b'\0', b'\0a', b'  <\n',
-        b'Thread 0x01 (most recent call first):\n', b'  File "/x.py", line 7 in work\n', b'\n...\n',
-        b'  File "/x.py", line ', b', line ', b' in ', b'\\xe9', b'", at +0x', b'\nExtension modules: a, ',
-        b'Stack (most recent call first):\n', b'  Binary file "/x", at y+0x1 [0x1]\n', b'Timeout (1)!\n'])
+    @pytest.mark.parametrize(
+        'piece',
+        [
+            b'Fatal Python error: ',
+            b'Fatal Python error: Aborted\n\n',
+            b'\n',
+            b'\0',
+            b'\0a',
+            b'  <\n',
+            b'Thread 0x01 (most recent call first):\n',
+            b'  File "/x.py", line 7 in work\n',
+            b'\n...\n',
+            b'  File "/x.py", line ',
+            b', line ',
+            b' in ',
+            b'\\xe9',
+            b'", at +0x',
+            b'\nExtension modules: a, ',
+            b'Stack (most recent call first):\n',
+            b'  Binary file "/x", at y+0x1 [0x1]\n',
+            b'Timeout (1)!\n',
+        ],
+    )
     def test_time_is_linear(self, piece):
         begin = time.process_time()
         parse(SEGV + ONE + piece * (faultlog.LIMIT // len(piece)))
@@ -301,30 +351,32 @@ class TestFindPyFatal:
     stderr = load('made-stderr')
 
     def test_the_thread_ties_the_text_to_the_process(self):
-        assert find_py_fatal(self.stderr, 0xc03).reason.startswith('PyEval_RestoreThread: Aborted')
-        assert find_py_fatal(self.stderr, 0xc04).kind == 'pyfatal'
-        assert find_py_fatal(self.stderr, 0xb02).runtime_state.startswith('finalizing')
-        assert find_py_fatal(self.stderr, 0xa01).signal == 'SIGSEGV'
+        assert find_py_fatal(self.stderr, 0xC03).reason.startswith('PyEval_RestoreThread: Aborted')
+        assert find_py_fatal(self.stderr, 0xC04).kind == 'pyfatal'
+        assert find_py_fatal(self.stderr, 0xB02).runtime_state.startswith('finalizing')
+        assert find_py_fatal(self.stderr, 0xA01).signal == 'SIGSEGV'
 
     def test_another_thread_does_not(self):
-        assert find_py_fatal(self.stderr, 0xd05) is None
+        assert find_py_fatal(self.stderr, 0xD05) is None
         assert find_py_fatal(self.stderr, None) is None
         assert find_py_fatal(b'', 1) is None
 
     def test_the_last_one_counts(self):
-        dump = find_py_fatal(self.stderr + SEGV + ONE.replace(b'7f0000000001', b'000000000c03'), 0xc03)
+        dump = find_py_fatal(
+            self.stderr + SEGV + ONE.replace(b'7f0000000001', b'000000000c03'), 0xC03
+        )
         assert dump.signal == 'SIGSEGV'
 
     def test_stacks_and_timeouts_are_no_errors(self):
-        assert find_py_fatal(ONE + b'Timeout (0:00:01)!\n' + ONE, 0x7f0000000001) is None
+        assert find_py_fatal(ONE + b'Timeout (0:00:01)!\n' + ONE, 0x7F0000000001) is None
 
     def test_only_the_tail_is_looked_at_and_the_offset_is_the_files(self):
         data = b'noise\n' * 300_000 + self.stderr
-        dump = find_py_fatal(data, 0xc03)
-        assert data[dump.offset:].startswith(b'Fatal Python error: PyEval')
+        dump = find_py_fatal(data, 0xC03)
+        assert data[dump.offset :].startswith(b'Fatal Python error: PyEval')
 
     def test_foreign_lines_stand_between(self):
-        dump = find_py_fatal(self.stderr, 0xc03)
+        dump = find_py_fatal(self.stderr, 0xC03)
         assert [len(thread.frames) for thread in dump.threads] == [1, 1]
         assert not dump.truncated and dump.extension_modules
 
@@ -334,33 +386,69 @@ class TestFindPyFatal:
 
 
 class TestDecodeEscapes:
-
-    @pytest.mark.parametrize('text, expected', [
-        (r'z\xf6pe', 'zöpe'), (r'\u540d', '名'), (r'\U0001f600', '😀'),
-        (r'\xe9\xe9', 'éé'), ('plain', 'plain'), ('', ''),
-        (r'C:\xe9', 'C:é'),                         # the ambiguity: may have been a folder xe9
-    ])
+    @pytest.mark.parametrize(
+        'text, expected',
+        [
+            (r'z\xf6pe', 'zöpe'),
+            (r'\u540d', '名'),
+            (r'\U0001f600', '😀'),
+            (r'\xe9\xe9', 'éé'),
+            ('plain', 'plain'),
+            ('', ''),
+            (r'C:\xe9', 'C:é'),  # the ambiguity: may have been a folder xe9
+        ],
+    )
     def test_decoded(self, text, expected):
         assert decode_escapes(text) == expected
 
-    @pytest.mark.parametrize('text', [
-        r'C:\users\new', r'C:\Users', r'\x41', r'\xE9', r'\u00e9', r'\U0000540d', r'\n', '\\', r'\x',
-        r'\xe', r'\u540', r'\x1b', r'\x7f', r'\x9b', r'\udce9', r'\u202e', r'\U00110000', r'\Uffffffff',
-    ])
+    @pytest.mark.parametrize(
+        'text',
+        [
+            r'C:\users\new',
+            r'C:\Users',
+            r'\x41',
+            r'\xE9',
+            r'\u00e9',
+            r'\U0000540d',
+            r'\n',
+            '\\',
+            r'\x',
+            r'\xe',
+            r'\u540',
+            r'\x1b',
+            r'\x7f',
+            r'\x9b',
+            r'\udce9',
+            r'\u202e',
+            r'\U00110000',
+            r'\Uffffffff',
+        ],
+    )
     def test_left_alone(self, text):
         assert decode_escapes(text) == text
 
 
 class TestRepetition:
-
     def frames(self, names):
         return tuple(Frame('/x.py', 1, name) for name in names)
 
-    @pytest.mark.parametrize('names, length', [
-        ('', 0), ('a', 0), ('abcdef', 0), ('aa', 2), ('aaab', 3), ('ababa', 5), ('abcabcabcx', 9),
-        ('abcdefgh' * 3, 24), ('abcdefghi' * 3, 0), ('xyababab', 6), ('abab' + 'q', 4),
-        ('123456789aaaa', 0),                       # too far below the top
-    ])
+    @pytest.mark.parametrize(
+        'names, length',
+        [
+            ('', 0),
+            ('a', 0),
+            ('abcdef', 0),
+            ('aa', 2),
+            ('aaab', 3),
+            ('ababa', 5),
+            ('abcabcabcx', 9),
+            ('abcdefgh' * 3, 24),
+            ('abcdefghi' * 3, 0),
+            ('xyababab', 6),
+            ('abab' + 'q', 4),
+            ('123456789aaaa', 0),  # too far below the top
+        ],
+    )
     def test_length(self, names, length):
         assert repetition(self.frames(names)) == length
 
@@ -371,7 +459,7 @@ class TestRepetition:
 
 def test_a_thread_that_is_being_started_begins_no_other_dump():
     """It has the ident of the one that starts it, which comes later; recorded on 3.11.7."""
-    dump, = faultlog.parse(b'''Fatal Python error: Aborted
+    (dump,) = faultlog.parse(b"""Fatal Python error: Aborted
 
 Thread 0x00007f1d24f7e6c0 (most recent call first):
   <no Python frame>
@@ -381,6 +469,6 @@ Thread 0x00007f1d24f7e6c0 (most recent call first):
 
 Current thread 0x00007f1d268816c0 (most recent call first):
   File "/site/page.py", line 69 in abort
-''')
-    assert [thread.ident for thread in dump.threads] == [None, 0x7f1d24f7e6c0, 0x7f1d268816c0]
+""")
+    assert [thread.ident for thread in dump.threads] == [None, 0x7F1D24F7E6C0, 0x7F1D268816C0]
     assert dump.crashed_thread.frames[0].function == 'abort'

@@ -1,4 +1,5 @@
 """Whatever the bytes are: values come out, no exception, and nothing that was not in the text."""
+
 from pathlib import Path
 
 from hypothesis import given
@@ -12,14 +13,41 @@ from Products.StabilityMonitor.postmortem.repetition import repetition
 DATA = Path(__file__).parent / 'data' / 'faultlogs'
 TEXTS = sorted(path.read_bytes()[:3000] for path in DATA.glob('*.txt') if path.name[0] != '_')
 WORDS = [prefix for prefix, _, _ in faultlog.RULES] + [
-    b'Fatal Python error: ', b'Fatal Python error from unexpected signum: ', b'Segmentation fault',
-    b'Aborted', b'\n', b'\n\n', b'\r\n', b'\0', b'\0\0\0', b'"', b'", line ', b' in ', b'???', b'7',
-    b'00007f0000000001', b' (most recent call first):\n', b' [name]', b'", at ', b'+0x1f', b'-0x',
-    b' [0x7f00]', b' (total: ', b', ', b'\\xe9', b'\\U0001f600', b'\xff', b'x', b')!', b'>']
+    b'Fatal Python error: ',
+    b'Fatal Python error from unexpected signum: ',
+    b'Segmentation fault',
+    b'Aborted',
+    b'\n',
+    b'\n\n',
+    b'\r\n',
+    b'\0',
+    b'\0\0\0',
+    b'"',
+    b'", line ',
+    b' in ',
+    b'???',
+    b'7',
+    b'00007f0000000001',
+    b' (most recent call first):\n',
+    b' [name]',
+    b'", at ',
+    b'+0x1f',
+    b'-0x',
+    b' [0x7f00]',
+    b' (total: ',
+    b', ',
+    b'\\xe9',
+    b'\\U0001f600',
+    b'\xff',
+    b'x',
+    b')!',
+    b'>',
+]
 
 words = st.lists(st.sampled_from(WORDS), max_size=60).map(b''.join)
-lines = st.lists(st.sampled_from([line for text in TEXTS for line in text.splitlines(True)]),
-                 max_size=40).map(b''.join)
+lines = st.lists(
+    st.sampled_from([line for text in TEXTS for line in text.splitlines(True)]), max_size=40
+).map(b''.join)
 anything = st.one_of(st.binary(max_size=300), words, lines, st.sampled_from(TEXTS))
 
 
@@ -28,7 +56,7 @@ def scribbled(draw):
     """A text with a piece cut out and another put in."""
     text, piece = draw(anything), draw(anything)
     begin = draw(st.integers(0, len(text)))
-    return text[:begin] + piece + text[draw(st.integers(begin, len(text))):]
+    return text[:begin] + piece + text[draw(st.integers(begin, len(text))) :]
 
 
 def check(dump, data):
@@ -43,7 +71,7 @@ def check(dump, data):
     strings += [text for frame in dump.native for text in (frame.binary, frame.symbol)]
     for text in strings:
         assert text.isprintable()
-        text.encode()                   # no lone surrogates
+        text.encode()  # no lone surrogates
     hash(dump)
 
 
@@ -71,7 +99,7 @@ def test_any_start_and_any_ident(data, start, ident):
 @given(st.sampled_from(TEXTS), st.data())
 @settings(max_examples=500, deadline=None)
 def test_a_shorter_text_never_says_more(text, data):
-    cut = text[:data.draw(st.integers(0, len(text)))]
+    cut = text[: data.draw(st.integers(0, len(text)))]
     whole, part = faultlog.parse(text), faultlog.parse(cut)
     assert len(part) <= len(whole)
     for before, after in zip(whole, part, strict=False):
@@ -93,7 +121,13 @@ def escape(char):
     code = ord(char)
     if 32 <= code <= 126:
         return char
-    return f'\\x{code:02x}' if code <= 0xff else f'\\u{code:04x}' if code <= 0xffff else f'\\U{code:08x}'
+    return (
+        f'\\x{code:02x}'
+        if code <= 0xFF
+        else f'\\u{code:04x}'
+        if code <= 0xFFFF
+        else f'\\U{code:08x}'
+    )
 
 
 @given(st.text(alphabet='\\xuU0123456789abcdefEF', max_size=60))

@@ -1,9 +1,10 @@
 """On which file system a path lies, by a recorded mount table."""
+
 import pytest
 
 from Products.StabilityMonitor.recording import filesystems
 
-MOUNTS = r'''22 1 254:0 / / rw,relatime - ext4 /dev/root rw
+MOUNTS = r"""22 1 254:0 / / rw,relatime - ext4 /dev/root rw
 23 22 0:21 / /proc rw,nosuid - proc proc rw
 24 22 0:40 / /srv rw,relatime shared:1 - xfs /dev/vdb rw
 25 24 0:41 /export /srv/nfs rw,relatime shared:2 master:1 - nfs4 server:/export rw,vers=4.2
@@ -13,7 +14,7 @@ MOUNTS = r'''22 1 254:0 / / rw,relatime - ext4 /dev/root rw
 29 22 0:45 / /over rw - ext4 /dev/vdc rw
 30 22 0:46 / /bind rw - ext4 /dev/vdc rw
 31 22 0:47 / /ümlaut rw - 9p host rw
-'''
+"""
 
 
 @pytest.fixture
@@ -30,13 +31,23 @@ class Path(type(filesystems.Path())):
         return self
 
 
-@pytest.mark.parametrize('path, kind, network', [
-    ('/', 'ext4', ''), ('/var/stability', 'ext4', ''), ('/srv', 'xfs', ''), ('/srv/zope', 'xfs', ''),
-    ('/srvx', 'ext4', ''),                                     # not below /srv
-    ('/srv/nfs', 'nfs4', 'nfs4'), ('/srv/nfs/zope/stability', 'nfs4', 'nfs4'), ('/srv/nfsx', 'xfs', ''),
-    ('/srv/with blank\\s/x', 'cifs', 'cifs'), ('/home/zope', 'fuse.sshfs', 'fuse.sshfs'),
-    ('/over/x', 'ext4', ''),                                   # the later mount covers the earlier
-    ('/ümlaut/x', '9p', '9p')])
+@pytest.mark.parametrize(
+    'path, kind, network',
+    [
+        ('/', 'ext4', ''),
+        ('/var/stability', 'ext4', ''),
+        ('/srv', 'xfs', ''),
+        ('/srv/zope', 'xfs', ''),
+        ('/srvx', 'ext4', ''),  # not below /srv
+        ('/srv/nfs', 'nfs4', 'nfs4'),
+        ('/srv/nfs/zope/stability', 'nfs4', 'nfs4'),
+        ('/srv/nfsx', 'xfs', ''),
+        ('/srv/with blank\\s/x', 'cifs', 'cifs'),
+        ('/home/zope', 'fuse.sshfs', 'fuse.sshfs'),
+        ('/over/x', 'ext4', ''),  # the later mount covers the earlier
+        ('/ümlaut/x', '9p', '9p'),
+    ],
+)
 def test_kinds(proc, path, kind, network):
     assert filesystems.kind(Path(path), proc) == kind
     assert filesystems.network_file_system(Path(path), proc) == network
@@ -47,7 +58,9 @@ def test_links_are_followed(proc, tmp_path):
     assert filesystems.kind(filesystems.Path(tmp_path / 'link' / 'x'), proc) == 'nfs4'
 
 
-@pytest.mark.parametrize('text', ['', '\n\n', 'x', '1 2 3 - nfs', '22 1 254:0 / / rw', '1 2 3 / / - ', 'ÿ - ÿ ÿ'])
+@pytest.mark.parametrize(
+    'text', ['', '\n\n', 'x', '1 2 3 - nfs', '22 1 254:0 / / rw', '1 2 3 / / - ', 'ÿ - ÿ ÿ']
+)
 def test_a_mount_table_like_no_other_is_no_error(proc, text):
     (proc / 'self/mountinfo').write_text(text)
     assert filesystems.network_file_system(Path('/srv'), proc) == ''

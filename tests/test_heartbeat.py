@@ -1,4 +1,5 @@
 """The heartbeat: it beats, survives its duties, notes what was outlived and who serves, and lets go."""
+
 import logging
 import subprocess
 import sys
@@ -38,11 +39,14 @@ def read(recorder):
 
 
 class TestBeats:
-
     def test_every_duty_at_each_beat_and_once_in_the_thread(self):
         beats, places = [], []
-        heartbeat = Heartbeat(0.01, [lambda: beats.append(1)], Findings(),
-                              lambda: places.append(threading.current_thread()))
+        heartbeat = Heartbeat(
+            0.01,
+            [lambda: beats.append(1)],
+            Findings(),
+            lambda: places.append(threading.current_thread()),
+        )
         heartbeat.start()
         until(lambda: len(beats) > 3)
         heartbeat.stop(timeout=10)
@@ -57,12 +61,13 @@ class TestBeats:
 
         def sound():
             calls.append('sound')
+
         calls, findings = [], Findings()
         heartbeat = Heartbeat(1, [broken, sound], findings)
         heartbeat.beat()
         heartbeat.beat()
         assert calls == ['broken', 'sound', 'sound']
-        finding, = findings
+        (finding,) = findings
         assert finding.id == 'heartbeat-broken' and 'OSError: no such luck' in finding.detail
 
     def test_a_duty_may_be_added_in_the_thread(self):
@@ -70,6 +75,7 @@ class TestBeats:
 
         def add():
             heartbeat.duties.append(lambda: added.append(1))
+
         heartbeat = Heartbeat(0.01, [], Findings(), add)
         heartbeat.start()
         until(lambda: added)
@@ -100,20 +106,30 @@ class TestBeats:
 
     def test_before_each_duty_and_round_something_is_called_and_given_up_alone(self):
         calls, findings = [], Findings()
-        heartbeat = Heartbeat(1, [lambda: calls.append('duty')], findings, rounds=[lambda: calls.append('round')])
+        heartbeat = Heartbeat(
+            1, [lambda: calls.append('duty')], findings, rounds=[lambda: calls.append('round')]
+        )
         heartbeat.before_each = lambda: calls.append('before')
         heartbeat.beat()
         assert calls == ['before', 'round', 'before', 'duty']
         heartbeat.before_each = lambda: calls.append(1 / 0)
         heartbeat.beat()
         heartbeat.beat()
-        finding, = findings
+        (finding,) = findings
         assert calls[4:] == ['duty', 'duty'] and 'ZeroDivisionError' in finding.detail
 
     def test_inspections_take_turns_one_a_round_and_one_that_fails_is_given_up_alone(self):
         calls = []
-        heartbeat = Heartbeat(1, [], Findings(), inspections=[
-            lambda: calls.append('a'), lambda: calls.append(1 / 0), lambda: calls.append('c')])
+        heartbeat = Heartbeat(
+            1,
+            [],
+            Findings(),
+            inspections=[
+                lambda: calls.append('a'),
+                lambda: calls.append(1 / 0),
+                lambda: calls.append('c'),
+            ],
+        )
         for _ in range(5 * ROUND):
             heartbeat.beat()
         assert calls == ['a', 'c', 'a', 'c']
@@ -126,19 +142,28 @@ class TestBeats:
         class Other:
             def look(self):
                 raise OSError('the second')
+
         findings = Findings()
         Heartbeat(1, [One().look, Other().look], findings).beat()
-        assert [finding.id for finding in findings] == ['heartbeat-One.look', 'heartbeat-Other.look']
+        assert [finding.id for finding in findings] == [
+            'heartbeat-One.look',
+            'heartbeat-Other.look',
+        ]
 
     def test_alarms_are_looked_at_where_a_duty_says_so_and_one_that_fails_is_given_up_alone(self):
         calls, alarmed, findings = [], iter([False, True, True, False]), Findings()
 
         def duty():
             heartbeat.alarmed = next(alarmed)
-        heartbeat = Heartbeat(1, [duty], findings, alarms=[lambda: calls.append(1 / 0), lambda: calls.append('alarm')])
+
+        heartbeat = Heartbeat(
+            1, [duty], findings, alarms=[lambda: calls.append(1 / 0), lambda: calls.append('alarm')]
+        )
         for _ in range(4):
             heartbeat.beat()
-        assert calls == ['alarm', 'alarm'] and ['ZeroDivisionError' in f.detail for f in findings] == [True]
+        assert calls == ['alarm', 'alarm'] and [
+            'ZeroDivisionError' in f.detail for f in findings
+        ] == [True]
 
     def test_stop_does_not_wait_for_the_next_beat(self):
         heartbeat = Heartbeat(3600, [], Findings())
@@ -156,6 +181,7 @@ class TestBeats:
             entered.set()
             gate.wait(PATIENCE)
             done.append('duty')
+
         heartbeat = Heartbeat(0.001, [work], Findings())
         heartbeat.start()
         assert entered.wait(PATIENCE)
@@ -176,7 +202,9 @@ class TestBeats:
 
     def test_stopped_before_it_was_started_and_twice_it_does_nothing(self):
         calls = []
-        heartbeat = Heartbeat(1, [lambda: calls.append('duty')], Findings(), lambda: calls.append('in thread'))
+        heartbeat = Heartbeat(
+            1, [lambda: calls.append('duty')], Findings(), lambda: calls.append('in thread')
+        )
         heartbeat.stop()
         heartbeat.stop()
         heartbeat.start()
@@ -184,7 +212,7 @@ class TestBeats:
         assert not heartbeat.is_alive() and calls == []
 
     def test_a_duty_that_hangs_keeps_no_process_from_ending(self):
-        code = f'''if True:
+        code = f"""if True:
             import sys
             sys.path.insert(0, {CHECKOUT!r})
             import threading
@@ -198,12 +226,11 @@ class TestBeats:
             entered.wait()
             heartbeat.stop()
             sys.exit(7)
-        '''
+        """
         assert subprocess.run([sys.executable, '-c', code], timeout=20).returncode == 7
 
 
 class TestSurvivedMarks:
-
     class File:
         def __init__(self, length=0):
             self.length = length
@@ -228,7 +255,7 @@ class TestSurvivedMarks:
         marks = SurvivedMarks(recorder, {'faults': file})
         for _ in range(SURVIVED_AFTER + 1):
             marks.check()
-        file.length = 1500                                     # and then it dies
+        file.length = 1500  # and then it dies
         for _ in range(SURVIVED_AFTER):
             marks.check()
         assert read(recorder).survived['faults'] == 700
@@ -241,8 +268,9 @@ class TestSurvivedMarks:
         survived = {name: length for name, length in read(recorder).survived.items() if length}
         assert survived == {'SIGHUP': 5, 'deadman': 9}
 
-
-    def test_those_of_the_dead_man_are_looked_at_after_a_late_beat_and_in_each_round(self, recorder):
+    def test_those_of_the_dead_man_are_looked_at_after_a_late_beat_and_in_each_round(
+        self, recorder
+    ):
         now, mark = [0.0], self.File()
         marks = SurvivedMarks(recorder, {'faults': self.File()}, late=2.0, clock=lambda: now[0])
         marks.watch('deadman', mark)
@@ -252,11 +280,12 @@ class TestSurvivedMarks:
                 now[0] += pause
                 marks.check()
             return read(recorder).survived['deadman']
+
         assert survived_after(SURVIVED_AFTER + 2, 1.0) == 0
         mark.length = 9
         assert survived_after(10, 1.0) == 0, 'they cannot have been written while it beats'
         assert survived_after(1, 3.0) == 0 and survived_after(SURVIVED_AFTER, 1.0) == 9
-        survived_after(2, 1.0)                                 # all is settled again
+        survived_after(2, 1.0)  # all is settled again
         mark.length = 20
         assert survived_after(10, 1.0) == 9
         marks.look_at_all()
@@ -272,8 +301,10 @@ class Server:
         self.busy = [threading.Event() for _ in range(count)]
         self.idle = [threading.Event() for _ in range(count)]
         self.end = threading.Event()
-        self.threads = [threading.Thread(target=self.run, args=(n,), name=f'waitress-{n}', daemon=True)
-                        for n in range(count)]
+        self.threads = [
+            threading.Thread(target=self.run, args=(n,), name=f'waitress-{n}', daemon=True)
+            for n in range(count)
+        ]
         for thread in self.threads:
             thread.start()
 
@@ -310,7 +341,6 @@ def server(recorder):
 
 
 class TestWorkers:
-
     def test_threads_that_have_not_served_yet_count(self, recorder, server):
         workers = Workers(recorder)
         workers.look()
@@ -326,18 +356,19 @@ class TestWorkers:
 
     def test_threads_that_come_while_they_are_counted(self, recorder, server):
         """The dict of slots grows between two looks at it."""
+
         class Slot:
             @property
             def thread(self):
                 server.occupy(0)
                 return threading.current_thread()
+
         recorder.slots[60] = Slot()
         recorder.slots[61] = Slot()
         assert Workers(recorder).count() == 1
 
 
 class TestFindings:
-
     def test_one_for_each_id_and_logged_once(self, caplog):
         findings = Findings()
         for _ in range(3):
@@ -347,7 +378,8 @@ class TestFindings:
         assert [(f.id, f.severity) for f in findings] == [('a', 'warning'), ('b', 'warning')]
         assert [record.getMessage() for record in caplog.records] == [
             'Title. Detail. Action.',
-            'It is off. ValueError: x. Look at the named cause; restart Zope when it is mended.']
+            'It is off. ValueError: x. Look at the named cause; restart Zope when it is mended.',
+        ]
 
     @pytest.mark.parametrize('error', [KeyboardInterrupt, SystemExit, GeneratorExit])
     def test_what_ends_a_process_is_not_held_up(self, error):
@@ -361,14 +393,14 @@ class Sullen:
 
     def __str__(self):
         raise RuntimeError('not now')
+
     __repr__ = __str__
 
 
 class TestLogHandler:
-
     @pytest.fixture
     def logger(self, recorder):
-        logger = logging.Logger('breadcrumb-test')             # on its own: pytest listens to all others
+        logger = logging.Logger('breadcrumb-test')  # on its own: pytest listens to all others
         logger.addHandler(BreadcrumbHandler(recorder, logging.WARNING))
         return logger
 
@@ -377,7 +409,9 @@ class TestLogHandler:
         logger.info('two')
         logger.error('three')
         assert [(line.message, line.level, line.logger) for line in read(recorder).log] == [
-            ('one 1', 30, 'breadcrumb-test'), ('three', 40, 'breadcrumb-test')]
+            ('one 1', 30, 'breadcrumb-test'),
+            ('three', 40, 'breadcrumb-test'),
+        ]
 
     def test_an_exception_is_named(self, recorder, logger):
         try:
@@ -388,14 +422,22 @@ class TestLogHandler:
 
     def test_a_bad_record_is_kept_as_far_as_possible_and_the_next_is_whole(self, recorder, logger):
         logger.warning('%d numbers', 'x')
-        logger.handle(logging.makeLogRecord({'msg': 'odd', 'levelno': 30, 'name': 'a', 'exc_info': True}))
+        logger.handle(
+            logging.makeLogRecord({'msg': 'odd', 'levelno': 30, 'name': 'a', 'exc_info': True})
+        )
         logger.warning(Sullen())
         logger.warning('with %s', Sullen())
         logger.warning('good')
-        assert [line.message for line in read(recorder).log] == ['%d numbers', 'odd', '(Sullen)', 'with %s', 'good']
+        assert [line.message for line in read(recorder).log] == [
+            '%d numbers',
+            'odd',
+            '(Sullen)',
+            'with %s',
+            'good',
+        ]
 
     def test_no_log_call_waits_for_its_lock(self, recorder, logger):
-        handler, = logger.handlers
+        (handler,) = logger.handlers
         with handler.lock:
             thread = threading.Thread(target=logger.warning, args=('in time',))
             thread.start()
@@ -410,6 +452,7 @@ class TestLogHandler:
             def log(self, *args):
                 self.calls += 1
                 raise ValueError('broken')
+
         logger.handlers[0].recorder = broken = Broken()
         logger.warning('one')
         logger.critical('two')

@@ -1,4 +1,5 @@
 """Hushed findings: shown again in time, never lost, and a damaged file hushes nothing."""
+
 import json
 import os
 import threading
@@ -50,7 +51,11 @@ def test_hush_and_unhush(hushed):
     assert ids(hushed.partition([finding(), finding('other')])) == (['terminal', 'other'], [])
     hush = hushed.hush('terminal', ' a developer sits there ', '2026-12-24', 'admin', 'warning')
     assert (hush.reason, hush.until, hush.who, hush.since) == (
-        'a developer sits there', '2026-12-24', 'admin', '2026-11-23T23:30:00.000Z')
+        'a developer sits there',
+        '2026-12-24',
+        'admin',
+        '2026-11-23T23:30:00.000Z',
+    )
     shown, hidden = hushed.partition([finding(), finding('other')])
     assert [f.id for f in shown] == ['other']
     assert hidden == [(finding(), hush)]
@@ -101,9 +106,19 @@ def test_a_second_hush_takes_the_place_of_the_first(hushed):
     assert [h.reason for h in hushed.rows()[0]] == ['two']
 
 
-@pytest.mark.parametrize('reason, until', [
-    ('', '2026-12-01'), ('  ', '2026-12-01'), ('r', '2026-11-22'), ('r', '2028-01-01'), ('r', 'tomorrow'), ('r', ''),
-    ('r', None), ('r', '2026-02-30')])
+@pytest.mark.parametrize(
+    'reason, until',
+    [
+        ('', '2026-12-01'),
+        ('  ', '2026-12-01'),
+        ('r', '2026-11-22'),
+        ('r', '2028-01-01'),
+        ('r', 'tomorrow'),
+        ('r', ''),
+        ('r', None),
+        ('r', '2026-02-30'),
+    ],
+)
 def test_refused(hushed, tmp_path, reason, until):
     with pytest.raises(HushRefused) as caught:
         hushed.hush('terminal', reason, until, 'w')
@@ -123,17 +138,44 @@ def test_long_words_are_cut(hushed):
 GOOD = {'id': 'terminal', 'reason': 'r', 'until': '2026-12-01', 'who': 'w'}
 
 
-@pytest.mark.parametrize('content, kept', [
-    ('', 0), ('{', 0), ('[]', 0), ('null', 0), ('{"hushed": 5}', 0), ('{"hushed": null}', 0), ('\xff\xfe', 0),
-    ('[' * 100_000, 0), (json.dumps({'hushed': [GOOD, 5, {}, None, 'x', {'id': 'x'}]}), 1),
-    (json.dumps({'hushed': [GOOD | {'until': 'never'}, GOOD | {'reason': 5}, GOOD | {'id': ''}, GOOD]}), 1)],
-    ids=range(10))
+@pytest.mark.parametrize(
+    'content, kept',
+    [
+        ('', 0),
+        ('{', 0),
+        ('[]', 0),
+        ('null', 0),
+        ('{"hushed": 5}', 0),
+        ('{"hushed": null}', 0),
+        ('\xff\xfe', 0),
+        ('[' * 100_000, 0),
+        (json.dumps({'hushed': [GOOD, 5, {}, None, 'x', {'id': 'x'}]}), 1),
+        (
+            json.dumps(
+                {
+                    'hushed': [
+                        GOOD | {'until': 'never'},
+                        GOOD | {'reason': 5},
+                        GOOD | {'id': ''},
+                        GOOD,
+                    ]
+                }
+            ),
+            1,
+        ),
+    ],
+    ids=range(10),
+)
 def test_a_damaged_file_is_a_finding(hushed, tmp_path, content, kept):
     (tmp_path / FILE).write_text(content, encoding='latin-1')
     shown, hidden = hushed.partition([finding()])
-    assert shown[0].id == 'hushed' and shown[0].severity == 'warning' and str(tmp_path / FILE) in shown[0].action
+    assert (
+        shown[0].id == 'hushed'
+        and shown[0].severity == 'warning'
+        and str(tmp_path / FILE) in shown[0].action
+    )
     assert len(hidden) == kept
-    hushed.hush('other', 'r', '2026-12-01', 'w')               # what was good stays, what was bad is put aside
+    hushed.hush('other', 'r', '2026-12-01', 'w')  # what was good stays, what was bad is put aside
     assert len(hushed.rows()[0]) == kept + 1 and hushed.rows()[1] is None
     assert (tmp_path / f'{FILE}.damaged').read_text(encoding='latin-1') == content
 
@@ -143,10 +185,20 @@ def test_fields_of_a_later_release_do_no_harm(hushed, tmp_path):
     assert ids(hushed.partition([finding()])) == ([], ['terminal'])
 
 
-@given(content=st.binary(max_size=200) | st.recursive(
-    st.none() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(['hushed', 'id', 'reason', 'until', 'who', 'severity']), inner, max_size=4)).map(
-            lambda value: json.dumps({'hushed': value}).encode()))
+@given(
+    content=st.binary(max_size=200)
+    | st.recursive(
+        st.none() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(['hushed', 'id', 'reason', 'until', 'who', 'severity']),
+                inner,
+                max_size=4,
+            )
+        ),
+    ).map(lambda value: json.dumps({'hushed': value}).encode())
+)
 def test_no_content_raises(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp('fuzz')
     (folder / FILE).write_bytes(content)
@@ -161,9 +213,13 @@ def test_a_directory_in_its_place(hushed, tmp_path):
 
 def test_no_hush_is_lost_between_writers(tmp_path, clock):
     """Threads and their own Hushed objects, as of several processes on one directory."""
+
     def write(number):
         for step in range(5):
-            Hushed(tmp_path, f'site {number}', clock=clock).hush(f'id-{step}', 'r', '2026-12-01', 'w')
+            Hushed(tmp_path, f'site {number}', clock=clock).hush(
+                f'id-{step}', 'r', '2026-12-01', 'w'
+            )
+
     threads = [threading.Thread(target=write, args=(number,)) for number in range(6)]
     for thread in threads:
         thread.start()
@@ -176,6 +232,7 @@ def test_another_process_that_keeps_the_lock(hushed, tmp_path, monkeypatch):
     import fcntl
 
     from Products.StabilityMonitor.diagnosis import hushed as module
+
     monkeypatch.setattr(module, '_PATIENCE', 0.05)
     with open(tmp_path / f'{FILE}.lock', 'w') as other:
         fcntl.flock(other, fcntl.LOCK_EX)

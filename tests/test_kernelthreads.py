@@ -1,4 +1,5 @@
 """What the kernel tells of threads: from a recorded /proc, from none, from nonsense, and of this very process."""
+
 import os
 import re
 import socket
@@ -22,8 +23,10 @@ from Products.StabilityMonitor.recording.kernelthreads import address_of
 from Products.StabilityMonitor.recording.systemcalls import CALLS
 
 PROC = Path(__file__).parent / 'data' / 'threads'
-HEADERS = {'x86_64': ('/usr/include/x86_64-linux-gnu/asm/unistd_64.h', 0),
-           'aarch64': ('/usr/include/asm-generic/unistd.h', 1)}
+HEADERS = {
+    'x86_64': ('/usr/include/x86_64-linux-gnu/asm/unistd_64.h', 0),
+    'aarch64': ('/usr/include/asm-generic/unistd.h', 1),
+}
 linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs /proc')
 
 
@@ -36,7 +39,7 @@ def test_a_recorded_thread(recorded):
     task = recorded.task(101)
     assert (task.comm, task.state, task.call) == ('a (strange) name', 'S', 'futex')
     assert task.reading == Reading(12.5, 340, 7e-07)
-    assert task.arguments[:2] == (0x7fb2d6c56204, 0x89) and task.stack_pointer == 0x7fb2d6096ac0
+    assert task.arguments[:2] == (0x7FB2D6C56204, 0x89) and task.stack_pointer == 0x7FB2D6096AC0
 
 
 def test_a_thread_on_a_processor_is_in_no_call(recorded):
@@ -57,6 +60,7 @@ def test_where_no_library_of_c_can_be_called_no_reading_is_known(monkeypatch):
 def test_where_threads_have_no_clocks_nothing_is_known(monkeypatch):
     def refuse(number):
         raise OSError
+
     monkeypatch.setattr(time, 'clock_gettime', refuse)
     assert KernelThreads().clocks() == {} and kernelthreads.clock(os.getpid()) is None
 
@@ -73,7 +77,7 @@ def test_who_has_no_id_has_no_clock():
 
 
 def test_a_thread_outside_of_calls_and_one_that_is_kept_secret(recorded):
-    assert (recorded.task(103).call, recorded.task(103).stack_pointer) == ('', 0x7ffd00001000)
+    assert (recorded.task(103).call, recorded.task(103).stack_pointer) == ('', 0x7FFD00001000)
     assert recorded.task(104).call == '' and recorded.task(104).state == 'D'
 
 
@@ -88,10 +92,19 @@ def test_ids(recorded):
 
 def test_a_system_without_proc(tmp_path):
     kernel = KernelThreads(tmp_path)
-    assert (kernel.ids(), kernel.task(1), kernel.reading(1), kernel.descriptor(1)) == ([], None, None, None)
+    assert (kernel.ids(), kernel.task(1), kernel.reading(1), kernel.descriptor(1)) == (
+        [],
+        None,
+        None,
+        None,
+    )
     assert kernel.clocks() == {}
-    assert (kernel.memory(4096, 8), kernel.polled(4096, 2), kernel.text(4096), kernel.process_name(1)) == (
-        b'', (), '', '')
+    assert (
+        kernel.memory(4096, 8),
+        kernel.polled(4096, 2),
+        kernel.text(4096),
+        kernel.process_name(1),
+    ) == (b'', (), '', '')
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300), st.binary(max_size=100))
@@ -109,38 +122,66 @@ def test_the_numbers_are_those_of_the_kernel(machine):
     if not os.path.exists(header):
         pytest.skip(f'no {header} here')
     numbers = dict(re.findall(r'#define __NR(?:3264)?_(\w+)\s+(\d+)', Path(header).read_text()))
-    numbers |= {'newfstatat': numbers.get('newfstatat') or numbers.get('fstatat'),
-                'renameat2': numbers.get('renameat2')}
-    wrong = {name: (both[column], numbers.get(name)) for name, both in CALLS.items()
-             if both[column] >= 0 and str(both[column]) != numbers.get(name)}
+    numbers |= {
+        'newfstatat': numbers.get('newfstatat') or numbers.get('fstatat'),
+        'renameat2': numbers.get('renameat2'),
+    }
+    wrong = {
+        name: (both[column], numbers.get(name))
+        for name, both in CALLS.items()
+        if both[column] >= 0 and str(both[column]) != numbers.get(name)
+    }
     assert wrong == {}
 
 
 class TestDescriptors:
-
     @pytest.fixture
     def kernel(self, tmp_path):
         folder = tmp_path / 'self/fd'
         folder.mkdir(parents=True)
-        links = ('/dev/null', 'pipe:[11]', '/dev/pts/3', 'pipe:[11]', 'socket:[77]', '/var/log/event.log',
-                 'anon_inode:[eventfd]', 'anon_inode:[eventpoll]', 'pipe:[12]', '/dev/pts/3')
+        links = (
+            '/dev/null',
+            'pipe:[11]',
+            '/dev/pts/3',
+            'pipe:[11]',
+            'socket:[77]',
+            '/var/log/event.log',
+            'anon_inode:[eventfd]',
+            'anon_inode:[eventpoll]',
+            'pipe:[12]',
+            '/dev/pts/3',
+        )
         for number, link in enumerate(links):
             (folder / str(number)).symlink_to(link)
         (tmp_path / 'self/net').mkdir()
         (tmp_path / 'self/net/tcp').write_text(
             '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n'
-            '   0: 0100007F:8A2C 0500000A:1538 02 00000001:00000000 01:000002B4 00000003     0        0 77 2 0 10 -1\n')
+            '   0: 0100007F:8A2C 0500000A:1538 02 00000001:00000000 01:000002B4 00000003     0        0 77 2 0 10 -1\n'
+        )
         return KernelThreads(tmp_path, 'x86_64', peer=lambda number: '')
 
-    @pytest.mark.parametrize('number, kind, standard', [
-        (0, 'device', 'stdin'), (1, 'pipe', 'stdout'), (2, 'terminal', 'stderr'), (3, 'pipe', 'stdout'),
-        (4, 'socket', ''), (5, 'file', ''), (6, 'eventfd', ''), (7, 'epoll', ''), (8, 'pipe', ''),
-        (9, 'terminal', 'stderr')])
+    @pytest.mark.parametrize(
+        'number, kind, standard',
+        [
+            (0, 'device', 'stdin'),
+            (1, 'pipe', 'stdout'),
+            (2, 'terminal', 'stderr'),
+            (3, 'pipe', 'stdout'),
+            (4, 'socket', ''),
+            (5, 'file', ''),
+            (6, 'eventfd', ''),
+            (7, 'epoll', ''),
+            (8, 'pipe', ''),
+            (9, 'terminal', 'stderr'),
+        ],
+    )
     def test_kinds(self, kernel, number, kind, standard):
         found = kernel.descriptor(number)
         assert (found.kind, found.standard) == (kind, standard)
 
-    @pytest.mark.skipif(sys.byteorder != 'little', reason='the recorded table is of a little-endian kernel')
+    @pytest.mark.skipif(
+        sys.byteorder != 'little', reason='the recorded table is of a little-endian kernel'
+    )
     def test_the_peer_of_a_socket_that_is_still_connecting(self, kernel):
         assert kernel.descriptor(4).peer == '10.0.0.5:5432'
 
@@ -149,11 +190,18 @@ class TestDescriptors:
         assert kernel.descriptor(number) is None
 
 
-@pytest.mark.parametrize('raw, text', [
-    (struct.pack('=H', socket.AF_INET) + b'\x15\x38\x0a\0\0\x05' + bytes(8), '10.0.0.5:5432'),
-    (struct.pack('=H', socket.AF_INET6) + b'\0\x50' + bytes(4) + bytes(15) + b'\1', '[::1]:80'),
-    (struct.pack('=H', socket.AF_UNIX) + b'/run/db.sock\0rubbish', '/run/db.sock'),
-    (struct.pack('=H', socket.AF_UNIX) + b'\0abstract', 'abstract'), (b'', ''), (b'\2', ''), (b'\2\0\1', '')])
+@pytest.mark.parametrize(
+    'raw, text',
+    [
+        (struct.pack('=H', socket.AF_INET) + b'\x15\x38\x0a\0\0\x05' + bytes(8), '10.0.0.5:5432'),
+        (struct.pack('=H', socket.AF_INET6) + b'\0\x50' + bytes(4) + bytes(15) + b'\1', '[::1]:80'),
+        (struct.pack('=H', socket.AF_UNIX) + b'/run/db.sock\0rubbish', '/run/db.sock'),
+        (struct.pack('=H', socket.AF_UNIX) + b'\0abstract', 'abstract'),
+        (b'', ''),
+        (b'\2', ''),
+        (b'\2\0\1', ''),
+    ],
+)
 def test_addresses(raw, text):
     assert address_of(raw) == text
 
@@ -182,7 +230,6 @@ class Idler:
 
 @linux
 class TestThisProcess:
-
     def test_a_waiting_thread(self):
         gate = threading.Event()
         thread = threading.Thread(target=gate.wait)
@@ -249,7 +296,9 @@ class TestThisProcess:
                 with socket.create_connection(listener.getsockname()) as client:
                     os.set_blocking(client.fileno(), True)
                     found = KernelThreads().descriptor(client.fileno())
-                    assert found.peer == '{}:{}'.format(*listener.getsockname()) and os.get_blocking(client.fileno())
+                    assert found.peer == '{}:{}'.format(
+                        *listener.getsockname()
+                    ) and os.get_blocking(client.fileno())
         finally:
             socket.setdefaulttimeout(None)
 

@@ -1,4 +1,5 @@
 """One line out of a traceback, whatever its message looks like."""
+
 import traceback
 
 import pytest
@@ -21,16 +22,30 @@ def noted(error, note):
     return error
 
 
-@pytest.mark.parametrize('error, name, line', [
-    (ValueError('bad'), 'ValueError', 'ValueError: bad'),
-    (KeyboardInterrupt(), 'KeyboardInterrupt', 'KeyboardInterrupt'),
-    (ValueError('two\nlines: of text'), 'ValueError', 'ValueError: two lines: of text'),
-    (ValueError('indented\n    File "/etc/site.zcml", line 1.11'), 'ValueError',
-     'ValueError: indented File "/etc/site.zcml", line 1.11'),
-    (noted(LookupError('odd'), '    a note\n    of two lines'), 'LookupError', 'LookupError: odd a note of two lines'),
-    (ValueError(''), 'ValueError', 'ValueError'),
-    (UnicodeDecodeError('utf-8', b'x', 0, 1, 'why'), 'UnicodeDecodeError', "UnicodeDecodeError: 'utf-8' codec can't"),
-])
+@pytest.mark.parametrize(
+    'error, name, line',
+    [
+        (ValueError('bad'), 'ValueError', 'ValueError: bad'),
+        (KeyboardInterrupt(), 'KeyboardInterrupt', 'KeyboardInterrupt'),
+        (ValueError('two\nlines: of text'), 'ValueError', 'ValueError: two lines: of text'),
+        (
+            ValueError('indented\n    File "/etc/site.zcml", line 1.11'),
+            'ValueError',
+            'ValueError: indented File "/etc/site.zcml", line 1.11',
+        ),
+        (
+            noted(LookupError('odd'), '    a note\n    of two lines'),
+            'LookupError',
+            'LookupError: odd a note of two lines',
+        ),
+        (ValueError(''), 'ValueError', 'ValueError'),
+        (
+            UnicodeDecodeError('utf-8', b'x', 0, 1, 'why'),
+            'UnicodeDecodeError',
+            "UnicodeDecodeError: 'utf-8' codec can't",
+        ),
+    ],
+)
 def test_the_exception_in_one_line(error, name, line):
     text = text_of(error)
     assert exception_name(text) == name
@@ -53,7 +68,9 @@ def test_class_with_a_module():
     assert exception_name(text) == 'zc.lockfile.LockError'
 
 
-@pytest.mark.parametrize('text, line', [('', ''), ('\n\n', ''), ('no exception', 'no exception'), ('  (odd)', '(odd)')])
+@pytest.mark.parametrize(
+    'text, line', [('', ''), ('\n\n', ''), ('no exception', 'no exception'), ('  (odd)', '(odd)')]
+)
 def test_other_text(text, line):
     assert exception_line(text) == line and exception_name(text) == ''
 

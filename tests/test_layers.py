@@ -1,4 +1,5 @@
 """The house stands: imports go one way, the rooms stay apart, and all but one do without Zope."""
+
 import ast
 import subprocess
 import sys
@@ -26,14 +27,40 @@ STOREYS = [
     {'signalmask', 'plaintext', 'regularfiles'},
 ]
 # Neighbours of one storey that may know each other; `recording` and `postmortem` never do.
-NEIGHBOURS = {('__main__', 'cli'),
-              ('rundirectory', 'options'),
-              ('records', 'errors'), ('records', 'interfaces'),
-              ('interfaces', 'records'), ('interfaces', 'errors')}
-ZOPE = {'AccessControl', 'Acquisition', 'App', 'BTrees', 'Chameleon', 'DateTime', 'DocumentTemplate',
-        'ExtensionClass', 'MultiMapping', 'OFS', 'Persistence', 'RestrictedPython', 'Shared', 'Signals',
-        'Testing', 'ZODB', 'ZPublisher', 'ZTUtils', 'Zope2', 'persistent', 'transaction', 'webdav',
-        'zExceptions', 'zmi'}
+NEIGHBOURS = {
+    ('__main__', 'cli'),
+    ('rundirectory', 'options'),
+    ('records', 'errors'),
+    ('records', 'interfaces'),
+    ('interfaces', 'records'),
+    ('interfaces', 'errors'),
+}
+ZOPE = {
+    'AccessControl',
+    'Acquisition',
+    'App',
+    'BTrees',
+    'Chameleon',
+    'DateTime',
+    'DocumentTemplate',
+    'ExtensionClass',
+    'MultiMapping',
+    'OFS',
+    'Persistence',
+    'RestrictedPython',
+    'Shared',
+    'Signals',
+    'Testing',
+    'ZODB',
+    'ZPublisher',
+    'ZTUtils',
+    'Zope2',
+    'persistent',
+    'transaction',
+    'webdav',
+    'zExceptions',
+    'zmi',
+}
 
 
 def modules():
@@ -59,9 +86,12 @@ def storey(name):
 def imported(path):
     """Dotted names that a file imports, relative ones resolved, each with whether it is inside a function."""
     tree = ast.parse(path.read_text('utf-8'), str(path))
-    inside = {id(node) for function in ast.walk(tree)
-              if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-              for node in ast.walk(function)}
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.walk(function)
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             for name in names_of(node, path):
@@ -73,8 +103,8 @@ def names_of(node, path):
         return [alias.name for alias in node.names]
     base = node.module or ''
     if node.level:
-        package = (PACKAGE.split('.') + list(path.relative_to(HOUSE).parts[:-1]))
-        package = package[:len(package) - node.level + 1]
+        package = PACKAGE.split('.') + list(path.relative_to(HOUSE).parts[:-1])
+        package = package[: len(package) - node.level + 1]
         base = '.'.join(package + ([node.module] if node.module else []))
     return [f'{base}.{alias.name}' for alias in node.names]
 
@@ -83,7 +113,7 @@ def own_room(name):
     """The room that a dotted name leads to, '__init__' for the package itself, None for foreign names."""
     if name != PACKAGE and not name.startswith(PACKAGE + '.'):
         return None
-    first = name[len(PACKAGE) + 1:].split('.')[0]
+    first = name[len(PACKAGE) + 1 :].split('.')[0]
     exists = first and ((HOUSE / first).is_dir() or (HOUSE / f'{first}.py').exists())
     return first if exists else '__init__'
 
@@ -140,16 +170,19 @@ def test_only_the_zmi_knows_zope():
     assert [wrong for path in modules() for wrong in zope_imports(path)] == []
 
 
-@pytest.mark.parametrize('source, wrong', [
-    ('from ..postmortem import triage', True),
-    ('from ..postmortem.triage import claim', True),
-    ('import Products.StabilityMonitor.cli', True),
-    ('def f():\n    from ..reporting import report', True),
-    ('from ..blackbox import Slot', False),
-    ('from .. import options', False),
-    ('from .heartbeat import Heartbeat', False),
-    ('import os.path', False),
-])
+@pytest.mark.parametrize(
+    'source, wrong',
+    [
+        ('from ..postmortem import triage', True),
+        ('from ..postmortem.triage import claim', True),
+        ('import Products.StabilityMonitor.cli', True),
+        ('def f():\n    from ..reporting import report', True),
+        ('from ..blackbox import Slot', False),
+        ('from .. import options', False),
+        ('from .heartbeat import Heartbeat', False),
+        ('import os.path', False),
+    ],
+)
 def test_a_wrong_arrow_is_seen(tmp_path, monkeypatch, source, wrong):
     (tmp_path / 'recording').mkdir()
     for name in ('postmortem', 'reporting'):
@@ -162,10 +195,18 @@ def test_a_wrong_arrow_is_seen(tmp_path, monkeypatch, source, wrong):
     assert bool(list(wrong_arrows(path))) == wrong
 
 
-@pytest.mark.parametrize('name, zopes', [
-    ('Zope2.App', True), ('zope.component.getUtility', True), ('Products.Five.browser', True), ('ZODB', True),
-    ('zope.interface.Interface', False), ('Products.StabilityMonitor.records', False), ('zoneinfo', False),
-])
+@pytest.mark.parametrize(
+    'name, zopes',
+    [
+        ('Zope2.App', True),
+        ('zope.component.getUtility', True),
+        ('Products.Five.browser', True),
+        ('ZODB', True),
+        ('zope.interface.Interface', False),
+        ('Products.StabilityMonitor.records', False),
+        ('zoneinfo', False),
+    ],
+)
 def test_zope_is_recognised(name, zopes):
     assert is_zope(name) == zopes
 
@@ -205,8 +246,12 @@ def test_all_but_the_zmi_imports_without_zope():
     names = [dotted(path) for path in modules() if room(path) not in ('zmi', '__main__')]
     assert names
     libraries = str(Path(zope.interface.__file__).parents[2])
-    source = WITHOUT_ZOPE.replace('[PATHS]', repr([str(CHECKOUT), libraries])).replace('[MODULES]', repr(names))
-    done = subprocess.run([sys.executable, '-I', '-S', '-c', source], capture_output=True, text=True, timeout=60)
+    source = WITHOUT_ZOPE.replace('[PATHS]', repr([str(CHECKOUT), libraries])).replace(
+        '[MODULES]', repr(names)
+    )
+    done = subprocess.run(
+        [sys.executable, '-I', '-S', '-c', source], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -1,4 +1,5 @@
 """Shares of a processor, from looks at clocks that a test sets."""
+
 import math
 
 import pytest
@@ -24,7 +25,9 @@ class Kernel:
 
     def reading(self, tid):
         self.asked.append(tid)
-        return Reading(self.used[tid], self.turns[tid], self.waited[tid]) if tid in self.used else None
+        return (
+            Reading(self.used[tid], self.turns[tid], self.waited[tid]) if tid in self.used else None
+        )
 
     def go_on(self, seconds, share=1.0, waits=0.0):
         self.time += seconds
@@ -103,7 +106,9 @@ def test_waits_are_read_only_of_who_has_much_of_a_processor(loads, kernel):
     kernel.go_on(10, 0.3, 0.6)
     loads.look()
     assert kernel.asked == [1]
-    assert loads.busiest()[1] == pytest.approx(0.3), 'for how long it has waited is known from the next look on'
+    assert loads.busiest()[1] == pytest.approx(0.3), (
+        'for how long it has waited is known from the next look on'
+    )
 
 
 def test_a_thread_that_begins_or_ends_in_between_has_no_share(loads, kernel):
@@ -119,14 +124,17 @@ def test_a_thread_that_begins_or_ends_in_between_has_no_share(loads, kernel):
 
 def test_the_next_moment_tells_how_often_a_thread_wakes(loads, kernel):
     found = loads.of_next_moment([1, 2, 99])
-    assert found == {1: Load(pytest.approx(1.0), pytest.approx(0.1), pytest.approx(200)),
-                     2: Load(0.0, pytest.approx(0.1), pytest.approx(200))}
+    assert found == {
+        1: Load(pytest.approx(1.0), pytest.approx(0.1), pytest.approx(200)),
+        2: Load(0.0, pytest.approx(0.1), pytest.approx(200)),
+    }
 
 
 def test_who_ends_in_the_next_moment_is_left_out(loads, kernel):
     def end(seconds):
         kernel.go_on(seconds)
         del kernel.used[2]
+
     loads.sleep = end
     assert set(loads.of_next_moment([1, 2])) == {1}
 
@@ -138,7 +146,15 @@ def test_without_turns_none_are_told(loads, kernel):
     assert loads.of_next_moment([1])[1].turns == 0
 
 
-@pytest.mark.parametrize('cpu, busiest, busy', [(0.05, 0.05, False), (0.1, 0.1, True), (0.5, 1.0, True),
-                                                (0.4, 1.0, False), (math.inf, 1.0, True)])
+@pytest.mark.parametrize(
+    'cpu, busiest, busy',
+    [
+        (0.05, 0.05, False),
+        (0.1, 0.1, True),
+        (0.5, 1.0, True),
+        (0.4, 1.0, False),
+        (math.inf, 1.0, True),
+    ],
+)
 def test_busy_is_who_has_his_part(cpu, busiest, busy):
     assert is_busy(cpu, busiest) == busy

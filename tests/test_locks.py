@@ -1,4 +1,5 @@
 """Who holds what: the regions of real source, and circles among given waits.  Real threads: test_threads."""
+
 import importlib.util
 import inspect
 import itertools
@@ -17,7 +18,7 @@ from Products.StabilityMonitor.recording.locks import deadlocks
 from Products.StabilityMonitor.recording.locks import examine
 from Products.StabilityMonitor.recording.spots import Spot
 
-BODIES = '''
+BODIES = """
 def plain():
     with A:
         work()
@@ -76,7 +77,7 @@ class Shop:
     async def later(self):
         async with self.lock:
             work()
-'''
+"""
 
 
 ODD = '''
@@ -123,18 +124,20 @@ with A:
 work()'''
 
 
-SHOP = '''class Shop:
+SHOP = """class Shop:
     def buy(self):
         with self.lock:
             work()
         done()
-'''
+"""
 
 
 def codes(code):
     """That of a module and of all that is defined in it, by name."""
     inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return {code.co_qualname: code} | {name: found for each in inner for name, found in codes(each).items()}
+    return {code.co_qualname: code} | {
+        name: found for each in inner for name, found in codes(each).items()
+    }
 
 
 @pytest.fixture(scope='module')
@@ -151,15 +154,28 @@ def held_at(code, text='work(', source=BODIES):
     """Of each line that has `text`: the names of the locks that enclose it."""
     lines = source.split('\n')
     found = []
-    for number in sorted({line for _, _, line in code.co_lines() if line and text in lines[line - 1]}):
+    for number in sorted(
+        {line for _, _, line in code.co_lines() if line and text in lines[line - 1]}
+    ):
         point = number, len(lines[number - 1].partition(text)[0].encode())
-        found.append(' '.join(region.name for region in regions(code) if region.begin <= point < region.end))
+        found.append(
+            ' '.join(region.name for region in regions(code) if region.begin <= point < region.end)
+        )
     return found
 
 
-@pytest.mark.parametrize('name, held', [
-    ('plain', ['A', '']), ('nested', ['A B']), ('over_lines', ['A x.y.B']), ('by_calls', ['A', '']),
-    ('straight', ['A', '']), ('guarded', ['', 'A']), ('elsewhere', [''])])
+@pytest.mark.parametrize(
+    'name, held',
+    [
+        ('plain', ['A', '']),
+        ('nested', ['A B']),
+        ('over_lines', ['A x.y.B']),
+        ('by_calls', ['A', '']),
+        ('straight', ['A', '']),
+        ('guarded', ['', 'A']),
+        ('elsewhere', ['']),
+    ],
+)
 def test_what_is_held(module, name, held):
     assert held_at(getattr(module, name).__code__) == held
 
@@ -175,7 +191,9 @@ def test_methods(module):
 
 
 def test_a_call_that_may_give_up_is_timed(module):
-    assert {region.timed for region in regions(module.guarded.__code__) if region.ask < region.begin} == {True}
+    assert {
+        region.timed for region in regions(module.guarded.__code__) if region.ask < region.begin
+    } == {True}
     assert {region.timed for region in regions(module.by_calls.__code__)} == {False}
 
 
@@ -186,10 +204,20 @@ def odd(tmp_path):
     return codes(compile(ODD, path, 'exec'))
 
 
-@pytest.mark.parametrize('name, held', [
-    ('laid_out_oddly', ['A', 'B']), ('without_names', []), ('without_names.<locals>.<lambda>', []), ('Shop', ['A']),
-    ('Shop.price', ['self.lock', '']), ('Shop.price.<locals>.inner', ['B']), ('Shop.later', ['self.lock']),
-    ('Inner', ['B']), ('<module>', [''])])
+@pytest.mark.parametrize(
+    'name, held',
+    [
+        ('laid_out_oddly', ['A', 'B']),
+        ('without_names', []),
+        ('without_names.<locals>.<lambda>', []),
+        ('Shop', ['A']),
+        ('Shop.price', ['self.lock', '']),
+        ('Shop.price.<locals>.inner', ['B']),
+        ('Shop.later', ['self.lock']),
+        ('Inner', ['B']),
+        ('<module>', ['']),
+    ],
+)
 def test_wherever_it_stands(odd, name, held):
     assert held_at(odd[name], source=ODD) == held
 
@@ -197,16 +225,22 @@ def test_wherever_it_stands(odd, name, held):
 def test_nothing_but_its_own_lines_is_parsed(module, monkeypatch):
     """All threads stand still meanwhile: what a look at one function costs does not grow with its file."""
     parsed, parse = [], lockregions._tree
-    monkeypatch.setattr(lockregions, '_tree', lambda source: parsed.append(source.strip()) or parse(source))
+    monkeypatch.setattr(
+        lockregions, '_tree', lambda source: parsed.append(source.strip()) or parse(source)
+    )
     monkeypatch.setattr(lockregions, '_cache', {})
-    for function in (threading.Condition.wait, threading.Thread.start, logging.Handler.handle, logging.Logger.log):
+    for function in (
+        threading.Condition.wait,
+        threading.Thread.start,
+        logging.Handler.handle,
+        logging.Logger.log,
+    ):
         regions(function.__code__), regions(function.__code__)
         assert inspect.getsource(function).strip() in parsed[-1]
     assert len(parsed) == 4 and max(map(len, parsed)) < 4000
 
 
 class TestNoSource:
-
     def test_a_file_that_is_not_there(self):
         assert regions(compile('with A: pass', '/nowhere/at all.py', 'exec')) == ()
 
@@ -216,14 +250,21 @@ class TestNoSource:
         path.write_text('VALUE = 1\ndef work():\n    pass\n')
         assert regions(code) == ()
 
-    @pytest.mark.parametrize('change', [
-        lambda text: text.replace('def buy', 'def sell'),
-        lambda text: text.replace('class', '\n\nclass'),
-        lambda text: text.replace('        done()', '            done()'),
-        lambda text: text.replace('with self.lock', 'with  self.lock'),
-        lambda text: text.replace('            work()', '            prepare()\n            work()'),
-        lambda text: text.replace('            work()\n', ''),
-        lambda text: text[:20], lambda text: ''])
+    @pytest.mark.parametrize(
+        'change',
+        [
+            lambda text: text.replace('def buy', 'def sell'),
+            lambda text: text.replace('class', '\n\nclass'),
+            lambda text: text.replace('        done()', '            done()'),
+            lambda text: text.replace('with self.lock', 'with  self.lock'),
+            lambda text: text.replace(
+                '            work()', '            prepare()\n            work()'
+            ),
+            lambda text: text.replace('            work()\n', ''),
+            lambda text: text[:20],
+            lambda text: '',
+        ],
+    )
     def test_a_function_that_has_become_another(self, tmp_path, monkeypatch, change):
         path = tmp_path / 'changed.py'
         path.write_text(SHOP)
@@ -266,9 +307,16 @@ class TestNoSource:
 
 def test_positions_never_raise():
     """Of each instruction of real modules with locks, whatever it is."""
-    for function in (threading.Condition.wait, threading.Thread.start, logging.Handler.handle, logging.shutdown):
+    for function in (
+        threading.Condition.wait,
+        threading.Thread.start,
+        logging.Handler.handle,
+        logging.shutdown,
+    ):
         code = function.__code__
-        for offset, line in itertools.product(range(-2, len(code.co_code), 2), (None, 1, code.co_firstlineno)):
+        for offset, line in itertools.product(
+            range(-2, len(code.co_code), 2), (None, 1, code.co_firstlineno)
+        ):
             lockregions.position(code, offset, line)
             examine({1: (Spot(code, offset, line, function.__module__),)}, [1])
 
@@ -279,31 +327,41 @@ NAMES = {1: 'one', 2: 'two', 3: 'three', 4: 'four'}
 
 
 def want(*holders, known=False, forever=True):
-    return Want('lock X', 'shop/views.py:31 in checkout', Lock(('local',), 'X'), forever,
-                tuple(Holder(ident, f'shop/stock.py:{ident} in restock', known) for ident in holders))
+    return Want(
+        'lock X',
+        'shop/views.py:31 in checkout',
+        Lock(('local',), 'X'),
+        forever,
+        tuple(Holder(ident, f'shop/stock.py:{ident} in restock', known) for ident in holders),
+    )
 
 
-@pytest.mark.parametrize('wants, circles', [
-    ({}, []),
-    ({1: want(2), 2: want(1)}, [(1, 2)]),
-    ({1: want(2), 2: want(3), 3: want(1)}, [(1, 2, 3)]),
-    ({1: want(1)}, [(1,)]),
-    ({1: want(2), 2: want(1), 3: want(4), 4: want(3)}, [(1, 2), (3, 4)]),
-    ({1: want(2), 2: want(1), 3: want(1)}, [(1, 2)]),               # who waits for them is not of the circle
-    ({1: want(2), 2: want(3)}, []),                                 # 3 is at work
-    ({1: want(2), 2: want(1, forever=False)}, []),                  # 2 will give up
-    ({1: want(2, 3), 2: want(1)}, []),                              # it may be 3, which is at work
-    ({1: want(2, 3), 2: want(1), 3: want(1)}, [(1, 2)]),            # whichever it is, it is stuck
-    ({1: want(), 2: want(1)}, [])])                                 # nobody knows who holds what 1 wants
+@pytest.mark.parametrize(
+    'wants, circles',
+    [
+        ({}, []),
+        ({1: want(2), 2: want(1)}, [(1, 2)]),
+        ({1: want(2), 2: want(3), 3: want(1)}, [(1, 2, 3)]),
+        ({1: want(1)}, [(1,)]),
+        ({1: want(2), 2: want(1), 3: want(4), 4: want(3)}, [(1, 2), (3, 4)]),
+        ({1: want(2), 2: want(1), 3: want(1)}, [(1, 2)]),  # who waits for them is not of the circle
+        ({1: want(2), 2: want(3)}, []),  # 3 is at work
+        ({1: want(2), 2: want(1, forever=False)}, []),  # 2 will give up
+        ({1: want(2, 3), 2: want(1)}, []),  # it may be 3, which is at work
+        ({1: want(2, 3), 2: want(1), 3: want(1)}, [(1, 2)]),  # whichever it is, it is stuck
+        ({1: want(), 2: want(1)}, []),
+    ],
+)  # nobody knows who holds what 1 wants
 def test_circles(wants, circles):
     assert [found.idents for found in deadlocks(wants, NAMES)] == circles
 
 
 def test_a_circle_in_words():
-    found, = deadlocks({1: want(2), 2: want(1)}, NAMES)
+    (found,) = deadlocks({1: want(2), 2: want(1)}, NAMES)
     assert found.links == (
         'one waits for lock X at shop/views.py:31 in checkout, which two holds at shop/stock.py:2 in restock',
-        'two waits for lock X at shop/views.py:31 in checkout, which one holds at shop/stock.py:1 in restock')
+        'two waits for lock X at shop/views.py:31 in checkout, which one holds at shop/stock.py:1 in restock',
+    )
     assert not found.known and found.text.endswith('(inferred from the code)')
-    known, = deadlocks({1: want(2, known=True), 2: want(1, known=True)}, NAMES)
+    (known,) = deadlocks({1: want(2, known=True), 2: want(1, known=True)}, NAMES)
     assert known.known and known.text.endswith('(the locks name their owners)')

@@ -1,4 +1,5 @@
 """A log handler that is stuck holds up nobody who is in a hurry, and what he said is said when it is free again."""
+
 import collections
 import logging
 import os
@@ -52,7 +53,7 @@ class FullPipe:
         self.reading, writing = os.pipe()
         os.set_blocking(writing, False)
         self.filled = 0
-        for piece in (4096, 1):                                 # to the last byte
+        for piece in (4096, 1):  # to the last byte
             try:
                 while True:
                     self.filled += os.write(writing, b'.' * piece)
@@ -78,7 +79,7 @@ class FullPipe:
         text = b''
         while not text.endswith(f'{last}\n'.encode()):
             text += os.read(self.reading, 65536)
-        return text[self.filled:].decode().splitlines()
+        return text[self.filled :].decode().splitlines()
 
     def close(self):
         os.close(self.reading)
@@ -94,11 +95,14 @@ def full(logger):
 
 @pytest.mark.skipif(os.name != 'posix', reason='fills a pipe as POSIX has it')
 class TestAStuckHandler:
-
     def test_the_heartbeat_beats_on_and_all_is_said_later(self, full):
-        numbers = iter(range(1, 10 ** 6))
-        heartbeat = Heartbeat(0.005, [lambda: loglater.log(logging.WARNING, 'beat %d', next(numbers))], Findings(),
-                              lambda: loglater.HURRIED.add(heartbeat.ident))
+        numbers = iter(range(1, 10**6))
+        heartbeat = Heartbeat(
+            0.005,
+            [lambda: loglater.log(logging.WARNING, 'beat %d', next(numbers))],
+            Findings(),
+            lambda: loglater.HURRIED.add(heartbeat.ident),
+        )
         heartbeat.start()
         until(lambda: heartbeat.beats > 50)
         assert full.is_stuck() and full.thread.is_alive()
@@ -114,6 +118,7 @@ class TestAStuckHandler:
         def hurry():
             loglater.HURRIED.add(threading.get_ident())
             findings.add('a', 'Title.')
+
         thread = threading.Thread(target=hurry)
         thread.start()
         thread.join(PATIENCE)
@@ -123,15 +128,18 @@ class TestAStuckHandler:
     def test_what_waits_is_the_newest(self, full):
         messenger = loglater.Messenger()
         messenger.say(30, 'first')
-        until(lambda: not messenger._waiting)                   # it is being said, for ever
+        until(lambda: not messenger._waiting)  # it is being said, for ever
         for number in range(1000):
             messenger.say(30, 'line %d', number)
         assert len([t for t in threading.enumerate() if t.name == 'StabilityMonitor log']) <= 1
-        assert full.drain('line 999') == ['of the request', 'first', *(f'line {n}' for n in range(800, 1000))]
+        assert full.drain('line 999') == [
+            'of the request',
+            'first',
+            *(f'line {n}' for n in range(800, 1000)),
+        ]
 
 
 class TestWhoLogs:
-
     def test_at_once_in_a_thread_that_is_not_in_a_hurry(self, heard):
         loglater.log(30, 'text %d', 1)
         assert heard.lines == ['text 1'] and heard.threads == {threading.current_thread().name}
@@ -152,7 +160,6 @@ class TestWhoLogs:
 
 
 class TestNothingIsLost:
-
     def test_what_is_said_while_its_thread_ends(self, heard):
         class Nosy(collections.deque):
             """The moment it was found to be empty, something is said."""
@@ -162,6 +169,7 @@ class TestNothingIsLost:
                 if not is_full and late:
                     messenger.say(30, late.pop())
                 return is_full
+
         messenger, late = loglater.Messenger(), []
         messenger._waiting = Nosy()
         late.append('late')
@@ -172,8 +180,9 @@ class TestNothingIsLost:
         def hurry(name):
             for number in range(300):
                 messenger.say(30, '%s', (name, number))
+
         messenger = loglater.Messenger()
-        messenger._waiting = collections.deque()                # as long as it takes
+        messenger._waiting = collections.deque()  # as long as it takes
         interval = sys.getswitchinterval()
         sys.setswitchinterval(1e-6)
         threads = [threading.Thread(target=hurry, args=(name,)) for name in range(4)]
@@ -185,12 +194,16 @@ class TestNothingIsLost:
             until(lambda: len(heard.lines) == 1200)
         finally:
             sys.setswitchinterval(interval)
-        assert set(heard.lines) == {f'({name}, {number})' for name in range(4) for number in range(300)}
+        assert set(heard.lines) == {
+            f'({name}, {number})' for name in range(4) for number in range(300)
+        }
 
     def test_when_no_thread_can_be_started(self, heard, monkeypatch):
         """As at the limit of threads, or at the end of the interpreter: nothing is raised, it is said with the next."""
+
         def refuse(thread):
             raise RuntimeError("can't start new thread")
+
         messenger = loglater.Messenger()
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, 'start', refuse)
@@ -204,6 +217,7 @@ class TestNothingIsLost:
             def handle(self, record):
                 if record.getMessage() == 'one':
                     raise ValueError('broken')
+
         logger.addHandler(Broken())
         messenger = loglater.Messenger()
         messenger.say(30, 'one')
@@ -213,7 +227,7 @@ class TestNothingIsLost:
         until(lambda: heard.lines[-1] == 'three')
 
 
-FORK = f'''if True:
+FORK = f"""if True:
     import logging, os, sys, threading
     sys.path.insert(0, {CHECKOUT!r})
     from Products.StabilityMonitor.recording import loglater
@@ -243,11 +257,13 @@ FORK = f'''if True:
         os._exit(7)
     print('child', os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
     os._exit(0)
-'''
+"""
 
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='this system does not fork')
 def test_a_forked_child_says_nothing_of_its_parent():
     """Who spoke for the parent holds the turn, and is not in the child."""
-    done = subprocess.run([sys.executable, '-c', FORK], capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(
+        [sys.executable, '-c', FORK], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.stdout.splitlines() == ['at once', 'later', 'child 7'], done.stderr

@@ -1,4 +1,5 @@
 """Options: what is written in zope.conf or the environment, what is in force, and what is said when it is wrong."""
+
 import pytest
 
 from Products.StabilityMonitor import options
@@ -6,10 +7,26 @@ from Products.StabilityMonitor.options import OPTIONS
 from Products.StabilityMonitor.options import load
 
 DEFAULTS = {
-    'enabled': True, 'directory': '', 'slow_request': 30.0, 'stall': 60.0, 'sample_interval': 1.0,
-    'keep_runs': 200, 'keep_days': 90, 'keep_bytes': 200 << 20, 'group': '', 'thread_stack_size': 0,
-    'core_files': False, 'capture_log': 30, 'record_query': False, 'record_user': False, 'drills': False,
-    'supervisor_log': '', 'tracker_url': '', 'support_name': '', 'support_contact': ''}
+    'enabled': True,
+    'directory': '',
+    'slow_request': 30.0,
+    'stall': 60.0,
+    'sample_interval': 1.0,
+    'keep_runs': 200,
+    'keep_days': 90,
+    'keep_bytes': 200 << 20,
+    'group': '',
+    'thread_stack_size': 0,
+    'core_files': False,
+    'capture_log': 30,
+    'record_query': False,
+    'record_user': False,
+    'drills': False,
+    'supervisor_log': '',
+    'tracker_url': '',
+    'support_name': '',
+    'support_contact': '',
+}
 
 
 def test_the_defaults_are_those_of_the_design():
@@ -20,7 +37,6 @@ def test_the_defaults_are_those_of_the_design():
 
 @pytest.mark.parametrize('option', OPTIONS, ids=lambda option: option.name)
 class TestEachOption:
-
     def test_its_default_is_valid_and_explained(self, option):
         text = 'x' if option.convert is str else option.default
         values, problems = load({option.name: text}, {})
@@ -41,14 +57,28 @@ class TestEachOption:
         assert vars(values)[option.key] == option.convert(good(option))
 
 
-@pytest.mark.parametrize('option', [o for o in OPTIONS if o.convert is not str], ids=lambda option: option.name)
+@pytest.mark.parametrize(
+    'option', [o for o in OPTIONS if o.convert is not str], ids=lambda option: option.name
+)
 class TestEachOptionThatIsNotJustText:
-
     def test_nonsense_is_a_problem_and_the_default_is_used(self, option):
-        for text in ('', ' ', 'nonsense', '-1', '1e999', 'nan', 'inf', '1 s x', '\x00', '99999999999999999999d'):
+        for text in (
+            '',
+            ' ',
+            'nonsense',
+            '-1',
+            '1e999',
+            'nan',
+            'inf',
+            '1 s x',
+            '\x00',
+            '99999999999999999999d',
+        ):
             values, (problem,) = load({option.name: text}, {})
             assert vars(values)[option.key] == option.convert(option.default)
-            assert option.name in problem and repr(text) in problem and repr(option.default) in problem
+            assert (
+                option.name in problem and repr(text) in problem and repr(option.default) in problem
+            )
             assert option.convert.__doc__ in problem
 
     def test_a_bad_variable_is_named(self, option):
@@ -64,41 +94,82 @@ def test_too_little_is_a_problem(option):
 
 
 def good(option):
-    return {options.switch: 'yes', options.count: '17', options.seconds: '2m', options.bytecount: '3GB',
-            options.level: 'ERROR', str: 'some text'}[option.convert]
+    return {
+        options.switch: 'yes',
+        options.count: '17',
+        options.seconds: '2m',
+        options.bytecount: '3GB',
+        options.level: 'ERROR',
+        str: 'some text',
+    }[option.convert]
 
 
 def test_what_there_is_not_is_said_and_ignored():
-    values, problems = load({'enable': 'off', 'stall': '5s'},
-                            {'STABILITYMONITOR_STAL': '1', 'STABILITYMONITOR_': '2', 'HOME': '/', 'ENABLED': 'off'})
+    values, problems = load(
+        {'enable': 'off', 'stall': '5s'},
+        {'STABILITYMONITOR_STAL': '1', 'STABILITYMONITOR_': '2', 'HOME': '/', 'ENABLED': 'off'},
+    )
     assert values.enabled and values.stall == 5.0
-    assert sorted(problems) == ["There is no option 'enable'; it was ignored.",
-                                'There is no variable STABILITYMONITOR_; it was ignored.',
-                                'There is no variable STABILITYMONITOR_STAL; it was ignored.']
+    assert sorted(problems) == [
+        "There is no option 'enable'; it was ignored.",
+        'There is no variable STABILITYMONITOR_; it was ignored.',
+        'There is no variable STABILITYMONITOR_STAL; it was ignored.',
+    ]
 
 
 def test_one_bad_option_leaves_the_others():
     values, problems = load({'stall': 'x', 'slow-request': '5s', 'drills': 'maybe'}, {})
-    assert (values.stall, values.slow_request, values.drills, len(problems)) == (60.0, 5.0, False, 2)
+    assert (values.stall, values.slow_request, values.drills, len(problems)) == (
+        60.0,
+        5.0,
+        False,
+        2,
+    )
 
 
-@pytest.mark.parametrize('text, value', [
-    ('500ms', 0.5), ('30s', 30), ('30', 30), ('5m', 300), ('1h', 3600), ('2d', 172800), (' 1.5 H ', 5400), ('0', 0)])
+@pytest.mark.parametrize(
+    'text, value',
+    [
+        ('500ms', 0.5),
+        ('30s', 30),
+        ('30', 30),
+        ('5m', 300),
+        ('1h', 3600),
+        ('2d', 172800),
+        (' 1.5 H ', 5400),
+        ('0', 0),
+    ],
+)
 def test_durations(text, value):
     assert options.seconds(text) == value
 
 
-@pytest.mark.parametrize('text, value', [
-    ('512KB', 524288), ('200mb', 200 << 20), ('1.5GB', 3 << 29), ('77', 77), ('77b', 77), ('0', 0)])
+@pytest.mark.parametrize(
+    'text, value',
+    [
+        ('512KB', 524288),
+        ('200mb', 200 << 20),
+        ('1.5GB', 3 << 29),
+        ('77', 77),
+        ('77b', 77),
+        ('0', 0),
+    ],
+)
 def test_sizes(text, value):
     assert options.bytecount(text) == value
 
 
-@pytest.mark.parametrize('text, value', [('On', True), ('OFF', False), ('1', True), ('0', False), ('true', True),
-                                         ('no', False)])
+@pytest.mark.parametrize(
+    'text, value',
+    [('On', True), ('OFF', False), ('1', True), ('0', False), ('true', True), ('no', False)],
+)
 def test_switches(text, value):
     assert options.switch(text) is value
 
 
 def test_names_are_unique():
-    assert len({option.name for option in OPTIONS}) == len({option.key for option in OPTIONS}) == len(OPTIONS)
+    assert (
+        len({option.name for option in OPTIONS})
+        == len({option.key for option in OPTIONS})
+        == len(OPTIONS)
+    )

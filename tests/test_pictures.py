@@ -1,4 +1,5 @@
 """The pictures are well-formed, say everything in words too, and let nothing of foreign origin through."""
+
 import time
 import xml.etree.ElementTree as ElementTree
 
@@ -20,8 +21,14 @@ HOSTILE = '"><script>alert(1)</script>&\'\x00'
 
 def run(number=0, start=0, up=100, verdict='stopped', summary='It ended.'):
     begin = NOW - start
-    return RunRecord(run=f'20261123T074501Z-{number}-abcd', started=isotime(begin), ended=isotime(begin + up),
-                     uptime_seconds=up, verdict=verdict, summary=summary)
+    return RunRecord(
+        run=f'20261123T074501Z-{number}-abcd',
+        started=isotime(begin),
+        ended=isotime(begin + up),
+        uptime_seconds=up,
+        verdict=verdict,
+        summary=summary,
+    )
 
 
 def parsed(svg):
@@ -48,7 +55,7 @@ def test_no_run_no_picture():
 
 def test_one_living_run():
     svg = parsed(pictures.timeline([run(start=50, verdict='running')], NOW))
-    bar, = svg.iter(f'{SVG}rect')
+    (bar,) = svg.iter(f'{SVG}rect')
     assert bar.get('fill') == pictures.colour('running')
     assert not svg.findall(f'.//{SVG}circle')
 
@@ -60,7 +67,11 @@ def test_the_living_run_reaches_until_now():
 
 
 def test_an_incident_stands_out_and_is_linked():
-    svg = parsed(pictures.timeline([run(1, 1000, 500, 'crashed'), run(2, 400, 10)], NOW, lambda name: f'?run={name}'))
+    svg = parsed(
+        pictures.timeline(
+            [run(1, 1000, 500, 'crashed'), run(2, 400, 10)], NOW, lambda name: f'?run={name}'
+        )
+    )
     assert [text.text for text in svg.findall(f'.//{SVG}g/{SVG}text')] == ['C']
     assert svg.find(f'.//{SVG}a').get('href') == '?run=20261123T074501Z-1-abcd'
 
@@ -68,7 +79,12 @@ def test_an_incident_stands_out_and_is_linked():
 def test_hovering_tells_verdict_start_and_uptime():
     svg = parsed(pictures.timeline([run(1, 7300, 7200, 'crashed', 'Zope crashed.')], NOW))
     told = svg.find(f'.//{SVG}rect/{SVG}title').text
-    assert 'crashed' in told and 'up 2 hours' in told and 'started 2026-11-23' in told and 'Zope crashed.' in told
+    assert (
+        'crashed' in told
+        and 'up 2 hours' in told
+        and 'started 2026-11-23' in told
+        and 'Zope crashed.' in told
+    )
 
 
 def test_incidents_close_together_share_a_marker_with_their_number():
@@ -78,14 +94,19 @@ def test_incidents_close_together_share_a_marker_with_their_number():
 
 
 def test_two_hundred_runs_are_all_there_inside_the_picture_and_fast():
-    runs = [run(n, 88 * 86400 - n * 38000, 37000, verdict) for n, verdict in
-            zip(range(200), list(pictures.VERDICTS)[1:] * 20, strict=False)]
+    runs = [
+        run(n, 88 * 86400 - n * 38000, 37000, verdict)
+        for n, verdict in zip(range(200), list(pictures.VERDICTS)[1:] * 20, strict=False)
+    ]
     begin = time.perf_counter()
     svg = parsed(pictures.timeline(runs, NOW))
     assert time.perf_counter() - begin < 0.5
     bars = list(svg.iter(f'{SVG}rect'))
     assert len(bars) == 200
-    assert all(0 <= float(bar.get('x')) and float(bar.get('x')) + float(bar.get('width')) <= 1000 for bar in bars)
+    assert all(
+        0 <= float(bar.get('x')) and float(bar.get('x')) + float(bar.get('width')) <= 1000
+        for bar in bars
+    )
 
 
 def test_markers_never_cover_each_other():
@@ -102,7 +123,9 @@ def test_runs_that_overlap_get_lanes():
 
 
 def test_foreign_text_is_escaped():
-    svg = pictures.timeline([run(1, 100, 10, HOSTILE, HOSTILE.replace('\0', ''))], NOW, lambda name: HOSTILE[:-1])
+    svg = pictures.timeline(
+        [run(1, 100, 10, HOSTILE, HOSTILE.replace('\0', ''))], NOW, lambda name: HOSTILE[:-1]
+    )
     parsed(svg)
 
 
@@ -113,9 +136,19 @@ def test_the_legend_names_what_occurs_only():
 
 # -- curves ------------------------------------------------------------------------------------------
 
+
 def samples(count=60, **values):
-    return [{'time': isotime(NOW + n), 'rss': (100 << 20) + (n << 20), 'cpu': n * 0.5, 'cgroup_current': -1,
-             'cgroup_limit': -1} | values for n in range(count)]
+    return [
+        {
+            'time': isotime(NOW + n),
+            'rss': (100 << 20) + (n << 20),
+            'cpu': n * 0.5,
+            'cgroup_current': -1,
+            'cgroup_limit': -1,
+        }
+        | values
+        for n in range(count)
+    ]
 
 
 def words(svg):
@@ -130,7 +163,9 @@ def test_memory_has_units_and_a_time():
 
 def test_the_limit_of_the_cgroup_is_a_line():
     svg = pictures.memory_curve(samples(cgroup_current=160 << 20, cgroup_limit=200 << 20))
-    assert 'limit of the cgroup' in words(svg) and len(list(parsed(svg).iter(f'{SVG}polyline'))) == 2
+    assert (
+        'limit of the cgroup' in words(svg) and len(list(parsed(svg).iter(f'{SVG}polyline'))) == 2
+    )
     assert 'limit of the cgroup' not in words(pictures.memory_curve(samples()))
 
 
@@ -139,7 +174,9 @@ def test_processor_is_in_percent_of_a_core():
     assert '50 %' in words(svg) or '40 %' in words(svg)
 
 
-@pytest.mark.parametrize('few', [[], samples(1), [{}], [{'time': None, 'rss': 'x'}], samples(5, rss=-1, cpu=-1)])
+@pytest.mark.parametrize(
+    'few', [[], samples(1), [{}], [{'time': None, 'rss': 'x'}], samples(5, rss=-1, cpu=-1)]
+)
 def test_too_little_is_no_curve(few):
     assert pictures.memory_curve(few) == ''
     assert pictures.processor_curve(few) == ''
@@ -155,17 +192,36 @@ numbers = st.one_of(st.none(), st.text(max_size=3), st.integers(-5, 1 << 63), st
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.fixed_dictionaries({'time': st.floats(0, 4e9).map(isotime), 'rss': numbers, 'cpu': numbers,
-                                       'cgroup_current': numbers, 'cgroup_limit': numbers}), max_size=8))
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                'time': st.floats(0, 4e9).map(isotime),
+                'rss': numbers,
+                'cpu': numbers,
+                'cgroup_current': numbers,
+                'cgroup_limit': numbers,
+            }
+        ),
+        max_size=8,
+    )
+)
 def test_no_samples_break_a_curve(found):
     for svg in (pictures.memory_curve(found), pictures.processor_curve(found)):
         assert svg == '' or parsed(svg) is not None
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 4e9), st.floats(0, 4e9), st.sampled_from(list(pictures.VERDICTS)))))
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 4e9), st.floats(0, 4e9), st.sampled_from(list(pictures.VERDICTS)))
+    )
+)
 def test_no_runs_break_the_timeline(spans):
-    runs = [RunRecord(run=str(n), started=isotime(a), ended=isotime(b), verdict=v) for n, (a, b, v) in enumerate(spans)]
+    runs = [
+        RunRecord(run=str(n), started=isotime(a), ended=isotime(b), verdict=v)
+        for n, (a, b, v) in enumerate(spans)
+    ]
     svg = pictures.timeline(runs, NOW)
     assert svg == '' or parsed(svg) is not None
 

@@ -1,4 +1,5 @@
 """What cannot be seen is shown escaped: in a line, in JSON, and in what this product logs."""
+
 import io
 import json
 import logging
@@ -10,9 +11,23 @@ from Products.StabilityMonitor.plaintext import clean
 from Products.StabilityMonitor.plaintext import json_text
 
 #: Newlines, terminal commands, line separators, and what changes the direction of text.
-ODD = [chr(code) for code in (
-    *range(0x20), *range(0x7f, 0xa0), 0x61c, 0x200e, 0x200f, 0x2028, 0x2029, *range(0x202a, 0x202f),
-    *range(0x2066, 0x206a), 0xfeff, 0xd800, 0xe0001)]
+ODD = [
+    chr(code)
+    for code in (
+        *range(0x20),
+        *range(0x7F, 0xA0),
+        0x61C,
+        0x200E,
+        0x200F,
+        0x2028,
+        0x2029,
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+        0xFEFF,
+        0xD800,
+        0xE0001,
+    )
+]
 PLAIN = 'é 日本 ☃ 𝄞 \\ "quoted"'
 
 
@@ -38,6 +53,7 @@ def test_other_text_stays_readable():
 
 # -- the event log -----------------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def logged():
     """What a handler like that of Zope's event log writes."""
@@ -54,7 +70,7 @@ FORGED = 'x\n2026 CRITICAL [Zope] forged\x1b[2J\r\u2028\x85\u202e'
 
 def test_an_argument_begins_no_line(logged):
     LOGGER.warning('Slow request: %s has taken %.1f s.', FORGED, 2.04)
-    line, = logged().splitlines()
+    (line,) = logged().splitlines()
     assert line.startswith('2026 WARNING [StabilityMonitor] Slow request: x\\n2026 CRITICAL')
     assert line.endswith(' has taken 2.0 s.')
 
@@ -85,5 +101,6 @@ def test_any_object_can_be_logged(logged):
     class Odd:
         def __str__(self):
             return FORGED
+
     LOGGER.warning('%s and %s', Odd(), b'\n')
     assert len(logged().splitlines()) == 1

@@ -1,4 +1,5 @@
 """Questions to a living run: each is answered once, whoever asks; a dead run is told from it; no trick does harm."""
+
 import json
 import os
 import shutil
@@ -29,7 +30,9 @@ class Run:
 
     def __init__(self, path):
         self.path, self.folder, self.calls = path, path / FOLDER, []
-        self.inbox = Inbox(path, {'stacks': self.tell, 'broken': self.fail, 'odd': lambda: {'a': {1, 2}}})
+        self.inbox = Inbox(
+            path, {'stacks': self.tell, 'broken': self.fail, 'odd': lambda: {'a': {1, 2}}}
+        )
         self.over = threading.Event()
 
     def tell(self):
@@ -77,7 +80,6 @@ def test_the_folder_is_for_us_alone(run):
 
 
 class TestAnAnswer:
-
     def test_comes_and_nothing_is_left(self, run):
         with run:
             assert ask(run.path, 'stacks', PATIENCE) == {'threads': ['ü'], 'call': 1}
@@ -100,12 +102,14 @@ class TestAnAnswer:
     def test_is_there_at_once_or_not_at_all(self, run):
         run.leave()
         run.inbox.look()
-        name, = run.names
+        (name,) = run.names
         assert name == f'{HEX}-stacks.answer'
         assert stat.S_IMODE((run.folder / name).stat().st_mode) == 0o600
 
-    @pytest.mark.parametrize('subject, words', [('nonsense', 'KeyError'), ('broken', 'of its own'),
-                                                ('odd', 'not JSON serializable')])
+    @pytest.mark.parametrize(
+        'subject, words',
+        [('nonsense', 'KeyError'), ('broken', 'of its own'), ('odd', 'not JSON serializable')],
+    )
     def test_that_cannot_be_given_says_so_and_the_next_one_is_given(self, run, subject, words):
         with run:
             error = ask(run.path, subject, PATIENCE)['error']
@@ -119,6 +123,7 @@ class TestAnAnswer:
             found = listdir(folder)
             path.unlink()
             return found
+
         monkeypatch.setattr(os, 'listdir', list_and_leave)
         run.inbox.look()
         monkeypatch.undo()
@@ -127,6 +132,7 @@ class TestAnAnswer:
     def test_that_cannot_be_written_harms_nobody(self, run, monkeypatch):
         def full(*args):
             raise OSError(28, 'No space left on device')
+
         with monkeypatch.context() as patch:
             patch.setattr(questions, 'write_whole', full)
             run.leave()
@@ -136,7 +142,6 @@ class TestAnAnswer:
 
 
 class TestNoAnswer:
-
     def dead(self, *args):
         before = time.monotonic()
         with pytest.raises(NoAnswer) as caught:
@@ -145,11 +150,20 @@ class TestNoAnswer:
 
     def test_of_a_process_that_has_ended(self, run):
         text, took = self.dead(run.path, 'stacks', 0.3)
-        assert text.startswith('The process has not answered within 0.3 s. ') and 'or have ended' in text
+        assert (
+            text.startswith('The process has not answered within 0.3 s. ')
+            and 'or have ended' in text
+        )
         assert took >= 0.3 and run.names == [], 'the question is taken back'
 
-    @pytest.mark.parametrize('make', [lambda path: None, lambda path: path.mkdir(),
-                                      lambda path: (path.mkdir(), (path / FOLDER).touch())])
+    @pytest.mark.parametrize(
+        'make',
+        [
+            lambda path: None,
+            lambda path: path.mkdir(),
+            lambda path: (path.mkdir(), (path / FOLDER).touch()),
+        ],
+    )
     def test_of_a_run_without_an_inbox_at_once(self, tmp_path, make):
         make(tmp_path / 'run')
         text, took = self.dead(tmp_path / 'run', 'stacks', 3600)
@@ -164,12 +178,11 @@ class TestNoAnswer:
 
 
 class TestListening:
-
     def test_costs_no_system_call_while_nobody_rings(self, run, monkeypatch):
         run.age_folder()
         run.inbox.listen()
-        run.leave()                                             # by an asker that does not ring
-        monkeypatch.setattr(os, 'stat', None)                   # would raise
+        run.leave()  # by an asker that does not ring
+        monkeypatch.setattr(os, 'stat', None)  # would raise
         run.inbox.listen()
         monkeypatch.undo()
         assert run.names == [f'{HEX}-stacks.ask']
@@ -185,6 +198,7 @@ class TestListening:
     def test_where_files_cannot_be_mapped_the_folder_is_looked_at(self, tmp_path, monkeypatch):
         def refused(*args):
             raise OSError(19, 'No such device')
+
         monkeypatch.setattr(questions.mmap, 'mmap', refused)
         run = Run(tmp_path)
         run.leave()
@@ -193,7 +207,7 @@ class TestListening:
         run.inbox.detach()
 
     def test_a_run_without_a_bell_is_asked_all_the_same(self, run):
-        (run.path / BELL).unlink()                              # as one of an older release
+        (run.path / BELL).unlink()  # as one of an older release
         with run:
             assert ask(run.path, 'stacks', PATIENCE)['call'] == 1
 
@@ -205,11 +219,10 @@ class TestListening:
 
 
 class TestLooking:
-
     def test_costs_one_look_at_the_folder_while_nobody_asks(self, run, monkeypatch):
         run.age_folder()
         run.inbox.look()
-        monkeypatch.setattr(os, 'listdir', None)                # would raise
+        monkeypatch.setattr(os, 'listdir', None)  # would raise
         run.inbox.look()
         run.inbox.look()
 
@@ -239,20 +252,32 @@ class TestLooking:
 
 
 class TestWhatNobodyTakesBack:
-
     def test_is_removed_after_a_minute_even_if_nobody_asks_again(self, run):
         answer = run.leave(f'{HEX}-stacks.answer')
         run.age_folder()
         run.inbox.look()
         run.inbox.look()
         assert answer.exists()
-        os.utime(answer, (time.time() - 61,) * 2)               # a minute passes; the folder does not change
+        os.utime(answer, (time.time() - 61,) * 2)  # a minute passes; the folder does not change
         run.inbox.look()
         assert run.names == []
 
-    @pytest.mark.parametrize('name', ['x', f'{HEX}-stacks', f'{HEX[:-1]}-stacks.ask', f'{HEX}-STACKS.ask',
-                                      f'{HEX}-.ask', f'{HEX}-{"a" * 21}.ask', f'{HEX}-stacks.ask.ask', '.hidden',
-                                      f'{HEX}-stacks.ask\n', 'ü\udcff.ask', f'{HEX.upper()}-stacks.ask'])
+    @pytest.mark.parametrize(
+        'name',
+        [
+            'x',
+            f'{HEX}-stacks',
+            f'{HEX[:-1]}-stacks.ask',
+            f'{HEX}-STACKS.ask',
+            f'{HEX}-.ask',
+            f'{HEX}-{"a" * 21}.ask',
+            f'{HEX}-stacks.ask.ask',
+            '.hidden',
+            f'{HEX}-stacks.ask\n',
+            'ü\udcff.ask',
+            f'{HEX.upper()}-stacks.ask',
+        ],
+    )
     def test_garbage_is_no_question_and_goes_the_same_way(self, run, name):
         run.leave(name, age=59)
         run.inbox.look()
@@ -270,7 +295,6 @@ class TestWhatNobodyTakesBack:
 
 
 class TestTricks:
-
     @pytest.fixture
     def precious(self, tmp_path):
         path = tmp_path / 'precious'
@@ -346,6 +370,7 @@ class TestUsers:
             asked = []
             inbox = Inbox(path, {'stacks': lambda: asked.append(1) or {'uid': os.getuid()}})
             until(lambda: inbox.look() or asked)
+
         child = self.as_nobody(live)
         until((path / FOLDER).is_dir)
         assert ask(path, 'stacks', PATIENCE) == {'uid': NOBODY}
@@ -364,10 +389,11 @@ class TestUsers:
         assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (0, 0o600)
 
     def test_another_user_may_not_ask(self, path):
-        Inbox(path, {})                                         # of root
+        Inbox(path, {})  # of root
         os.chmod(path, 0o755)
 
         def try_it():
             with pytest.raises(PermissionError):
                 ask(path, 'stacks', 0.1)
+
         assert os.waitpid(self.as_nobody(try_it), 0)[1] == 0

@@ -1,4 +1,5 @@
 """README.txt says what is so: options, defaults, verdicts and commands come from the tables of the code."""
+
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ def test_every_option_is_in_the_readme_with_its_default(option):
 
 def test_every_verdict_is_explained():
     codes = {rule.__name__.replace('_', '-') for rule in verdict.RULES}
-    assert {code for code in codes if not any(line.startswith(code) for line in README.splitlines())} == set()
+    assert {
+        code for code in codes if not any(line.startswith(code) for line in README.splitlines())
+    } == set()
 
 
 def test_every_command_is_named():
@@ -29,6 +32,8 @@ def test_every_command_is_named():
 
 def test_nothing_is_left_to_fill_in_and_the_pictures_are_there():
     assert '@' not in README
-    pictures = [line.split('::')[1].strip() for line in README.splitlines() if line.startswith('.. image::')]
+    pictures = [
+        line.split('::')[1].strip() for line in README.splitlines() if line.startswith('.. image::')
+    ]
     assert pictures
     assert all((ROOT / picture).stat().st_size > 10_000 for picture in pictures)

@@ -1,4 +1,5 @@
 """The pen: what threads write is what the next process reads."""
+
 import _thread
 import threading
 import time
@@ -77,13 +78,20 @@ def test_interface(made):
 
 
 class TestOneRequest:
-
     def test_in_flight(self, made):
         before = time.time()
         made.recorder.begin('POST', '/a/b', retry=2)
-        request, = made.read().in_flight
-        assert (request.method, request.path, request.retry, request.phase) == ('POST', '/a/b', 2, 'traversing')
-        assert (request.ident, request.native_id) == (threading.get_ident(), threading.get_native_id())
+        (request,) = made.read().in_flight
+        assert (request.method, request.path, request.retry, request.phase) == (
+            'POST',
+            '/a/b',
+            2,
+            'traversing',
+        )
+        assert (request.ident, request.native_id) == (
+            threading.get_ident(),
+            threading.get_native_id(),
+        )
         assert before <= request.started <= time.time()
         assert (request.ended, request.cut, request.user) == (None, False, '')
 
@@ -93,8 +101,13 @@ class TestOneRequest:
         made.recorder.end(404)
         recording = made.read()
         assert recording.in_flight == ()
-        request, = recording.finished
-        assert (request.path, request.status, request.user, request.count) == ('/a', 404, 'admin', 1)
+        (request,) = recording.finished
+        assert (request.path, request.status, request.user, request.count) == (
+            '/a',
+            404,
+            'admin',
+            1,
+        )
         assert request.ended >= request.started and request.seconds >= 0
 
     @pytest.mark.parametrize('number, name', list(enumerate(box.PHASES)))
@@ -137,19 +150,24 @@ class TestOneRequest:
         recording = made.read()
         assert [r.path for r in recording.finished] == ['/inner'] and recording.in_flight == ()
 
-    @pytest.mark.parametrize('path, stored, cut', [
-        ('/' + 'x' * 319, '/' + 'x' * 319, False),
-        ('/' + 'x' * 320, '/' + 'x' * 319, True),
-        ('/' + 'ü' * 159 + 'x', '/' + 'ü' * 159 + 'x', False),
-        ('/' + 'ü' * 160, '/' + 'ü' * 159, True),
-        ('/' + '😀' * 80, '/' + '😀' * 79, True),
-        ('/caf\udce9', '/caf\\udce9', False),
-        ('', '', False), ('/\x00\x1b[2J', '/\x00\x1b[2J', False)])
+    @pytest.mark.parametrize(
+        'path, stored, cut',
+        [
+            ('/' + 'x' * 319, '/' + 'x' * 319, False),
+            ('/' + 'x' * 320, '/' + 'x' * 319, True),
+            ('/' + 'ü' * 159 + 'x', '/' + 'ü' * 159 + 'x', False),
+            ('/' + 'ü' * 160, '/' + 'ü' * 159, True),
+            ('/' + '😀' * 80, '/' + '😀' * 79, True),
+            ('/caf\udce9', '/caf\\udce9', False),
+            ('', '', False),
+            ('/\x00\x1b[2J', '/\x00\x1b[2J', False),
+        ],
+    )
     def test_paths_are_cut_cleanly(self, made, path, stored, cut):
         made.recorder.begin('GET', path)
-        flying, = made.read().in_flight
+        (flying,) = made.read().in_flight
         made.recorder.end(200)
-        done, = made.read().finished
+        (done,) = made.read().finished
         for request in (flying, done):
             assert (request.path, request.cut) == (stored, cut)
 
@@ -163,15 +181,14 @@ class TestOneRequest:
         made.recorder.begin('GET', '/', retry=100000)
         made.recorder.user('ü' * 100)
         made.recorder.end(70000)
-        request, = made.read().finished
+        (request,) = made.read().finished
         assert request.user == 'ü' * 32
 
 
 class TestRepeats:
-
     def test_they_are_one_entry(self, made):
         made.serve(*['/probe'] * 1000)
-        request, = made.read().finished
+        (request,) = made.read().finished
         assert request.count == 1000
         assert request.ended >= request.started
 
@@ -181,8 +198,12 @@ class TestRepeats:
         made.recorder.begin('HEAD', '/a')
         made.recorder.end(500)
         assert [(r.path, r.status, r.method, r.count) for r in made.read().finished] == [
-            ('/a', 200, 'GET', 2), ('/b', 200, 'GET', 1), ('/a', 200, 'GET', 1), ('/a', 500, 'GET', 1),
-            ('/a', 500, 'HEAD', 1)]
+            ('/a', 200, 'GET', 2),
+            ('/b', 200, 'GET', 1),
+            ('/a', 200, 'GET', 1),
+            ('/a', 500, 'GET', 1),
+            ('/a', 500, 'HEAD', 1),
+        ]
 
     def test_of_several_threads(self, made):
         workers = [Worker() for _ in range(4)]
@@ -190,7 +211,7 @@ class TestRepeats:
             workers[number % 4].do(lambda: made.serve('/probe'))
         for worker in workers:
             worker.end()
-        request, = made.read().finished
+        (request,) = made.read().finished
         assert request.count == 40
 
     def test_overlapping_ones_of_two_threads(self, made):
@@ -210,35 +231,38 @@ class TestRepeats:
         for now in (100.0, 200.0):
             made.recorder.begin('GET', '/probe', _now=lambda now=now: now - 1)
             made.recorder.end(200, _now=lambda now=now: now)
-        request, = made.read().finished
+        (request,) = made.read().finished
         assert (request.started, request.ended, request.seconds) == (99.0, 200.0, 1.0)
 
-    @pytest.mark.parametrize('ends, seconds', [((200.0, 100.0, 150.0), 150.0), ((100.0, 200.0, 150.0), 50.0)])
+    @pytest.mark.parametrize(
+        'ends, seconds', [((200.0, 100.0, 150.0), 150.0), ((100.0, 200.0, 150.0), 50.0)]
+    )
     def test_of_two_threads_that_end_at_once_the_later_end_counts(self, made, ends, seconds):
         """One has read the clock and waits; the other one is counted first."""
         for now in ends:
             made.recorder.begin('GET', '/probe', _now=lambda: 50.0)
             made.recorder.end(200, _now=lambda now=now: now)
-        request, = made.read().finished
+        (request,) = made.read().finished
         assert (request.ended, request.seconds, request.count) == (200.0, seconds, 3)
 
     def test_when_a_count_is_full(self, made):
         made.serve('/probe', '/probe')
         tally = (box.REQUESTS.start + box.TALLY_IN_REQUEST) // 8
-        made.recorder.words[tally] |= 0xffffff << box.COUNT_SHIFT
+        made.recorder.words[tally] |= 0xFFFFFF << box.COUNT_SHIFT
         made.serve('/probe', '/probe')
-        request, = made.read().finished
+        (request,) = made.read().finished
         assert (request.count, request.last_number) == (1 << 24, 4)
 
 
 class TestRings:
-
     def test_who_is_in_flight_for_long_keeps_his_entry(self, made):
         worker = Worker()
         worker.do(lambda: made.recorder.begin('GET', '/long', token=1))
         made.serve(*map(str, range(3 * box.REQUESTS.count)))
         recording = made.read()
-        assert [r.path for r in recording.in_flight] == ['/long'] and len(recording.finished) == box.FINISHED_COUNT
+        assert [r.path for r in recording.in_flight] == ['/long'] and len(
+            recording.finished
+        ) == box.FINISHED_COUNT
         worker.do(lambda: made.recorder.end(200, token=1))
         recording = made.read()
         assert recording.in_flight == () and recording.finished[-1].path == '/long'
@@ -248,7 +272,11 @@ class TestRings:
 
     def test_repeats_push_nothing_out(self, made):
         made.serve('/first', *['/probe'] * 1000, '/last')
-        assert [(r.path, r.count) for r in made.read().finished] == [('/first', 1), ('/probe', 1000), ('/last', 1)]
+        assert [(r.path, r.count) for r in made.read().finished] == [
+            ('/first', 1),
+            ('/probe', 1000),
+            ('/last', 1),
+        ]
 
     def test_neither_do_requests_inside_others_nor_threads_that_die_in_theirs(self, made):
         made.serve('/first')
@@ -260,7 +288,10 @@ class TestRings:
             if turn % 40 == 39:
                 until(lambda: made.recorder.release_dead_slots() or len(made.recorder.slots) == 1)
         recording = made.read()
-        assert [(r.path, r.count) for r in recording.finished] == [('/first', 1), ('/inner', box.REQUESTS.count)]
+        assert [(r.path, r.count) for r in recording.finished] == [
+            ('/first', 1),
+            ('/inner', box.REQUESTS.count),
+        ]
         assert recording.in_flight == () and recording.words['overflow'] == 0
 
     def test_all_slots_in_flight_leave_what_is_promised(self, made):
@@ -271,7 +302,9 @@ class TestRings:
         made.recorder.begin('GET', '/flies')
         recording = made.read()
         assert len(recording.in_flight) == box.SLOT_COUNT
-        assert [r.path for r in recording.finished] == [f'/{n}' for n in range(500 - box.FINISHED_COUNT, 500)]
+        assert [r.path for r in recording.finished] == [
+            f'/{n}' for n in range(500 - box.FINISHED_COUNT, 500)
+        ]
         for worker in workers:
             worker.end()
 
@@ -285,12 +318,15 @@ class TestRings:
         for number in range(500):
             made.recorder.log(30, 'a', f'line {number}', 1000.0 + number)
         assert [line.message for line in made.read().log] == [
-            f'line {n}' for n in range(500 - box.LOG_COUNT, 500)]
+            f'line {n}' for n in range(500 - box.LOG_COUNT, 500)
+        ]
 
     def test_samples(self, made):
         for number in range(2000):
             made.recorder.sample(Sample(1000.0 + number, float(number), in_flight=number))
-        assert [s.in_flight for s in made.read().samples] == list(range(2000 - box.SAMPLE_COUNT, 2000))
+        assert [s.in_flight for s in made.read().samples] == list(
+            range(2000 - box.SAMPLE_COUNT, 2000)
+        )
 
     def test_a_sample_comes_back_as_it_was(self, made):
         sample = Sample(1000.5, 5.25, 1 << 40, 0.5, 1, 2, 3, 4, 5, 1 << 41, 1 << 42, 6, 7, 1 << 43)
@@ -303,7 +339,7 @@ class TestRings:
 
     def test_log_lines_are_cut_cleanly(self, made):
         made.recorder.log(40, 'ü' * 40, '😀' * 300, 1000.0)
-        line, = made.read().log
+        (line,) = made.read().log
         assert (line.logger, line.message, line.cut, line.level) == ('ü' * 32, '😀' * 200, True, 40)
         assert line.ident == threading.get_ident()
 
@@ -313,7 +349,6 @@ class TestRings:
 
 
 class TestSlots:
-
     def test_each_thread_has_its_own(self, made):
         workers = [Worker() for _ in range(5)]
         for number, worker in enumerate(workers):
@@ -326,7 +361,9 @@ class TestSlots:
 
     def test_a_new_thread_is_announced_once_in_itself_before_its_first_request(self):
         seen = []
-        made = Box(lambda index: seen.append((index, threading.get_ident(), len(made.read().in_flight))))
+        made = Box(
+            lambda index: seen.append((index, threading.get_ident(), len(made.read().in_flight)))
+        )
         made.serve('/a', '/b')
         assert [(ident, flying) for _, ident, flying in seen] == [(threading.get_ident(), 0)]
         in_thread(lambda: made.serve('/c'))
@@ -335,9 +372,16 @@ class TestSlots:
     def test_its_stack(self):
         made = Box(lambda index: made.recorder.stack(index, 65536, 4096))
         made.serve('/a')
-        assert made.read().threads == {threading.get_ident(): {
-            'native_id': threading.get_native_id(), 'stack_size': 65536, 'guard_size': 4096,
-            'stack_used': 0, 'stack_request': 0, 'slot': 0}}
+        assert made.read().threads == {
+            threading.get_ident(): {
+                'native_id': threading.get_native_id(),
+                'stack_size': 65536,
+                'guard_size': 4096,
+                'stack_used': 0,
+                'stack_request': 0,
+                'slot': 0,
+            }
+        }
 
     def test_too_many_threads_are_counted_and_no_error(self, made):
         workers = [Worker() for _ in range(box.SLOT_COUNT + 3)]
@@ -366,9 +410,13 @@ class TestSlots:
         for worker in workers:
             worker.end()
 
-    @pytest.mark.parametrize('start', [
-        pytest.param(in_thread, id='threading'),
-        pytest.param(lambda function: _raw_thread(function), id='thread of C code')])
+    @pytest.mark.parametrize(
+        'start',
+        [
+            pytest.param(in_thread, id='threading'),
+            pytest.param(lambda function: _raw_thread(function), id='thread of C code'),
+        ],
+    )
     def test_threads_that_come_and_go_leak_no_slot(self, made, start):
         for number in range(400):
             start(lambda number=number: made.serve(f'/{number}'))
@@ -402,7 +450,7 @@ class TestSlots:
         assert len(made.read().in_flight) == 1
         made.recorder.release_dead_slots()
         assert made.read().in_flight == () and made.recorder.in_flight() == []
-        worker = Worker()                                      # the next thread of that slot starts clean
+        worker = Worker()  # the next thread of that slot starts clean
         worker.do(lambda: made.recorder.end(200))
         worker.do(lambda: made.serve('/next'))
         assert [r.path for r in made.read().finished] == ['/next']
@@ -419,15 +467,19 @@ class TestSlots:
 
     def test_a_slot_that_is_given_back_is_not_in_flight_for_who_looks_at_it_just_now(self, made):
         in_thread(lambda: made.recorder.begin('GET', '/dies'))
-        slot, = made.recorder.slots.values()
+        (slot,) = made.recorder.slots.values()
         made.recorder.release_dead_slots()
         assert not slot.on
 
     @pytest.mark.parametrize('cut_off', ['_pack', '_now'])
-    def test_a_request_that_an_exception_from_outside_cuts_off_is_over_when_the_next_one_begins(self, made, cut_off):
+    def test_a_request_that_an_exception_from_outside_cuts_off_is_over_when_the_next_one_begins(
+        self, made, cut_off
+    ):
         """As a handler of a signal may raise it between any two calls: nobody ends that one."""
+
         def interrupted(*_):
             raise KeyboardInterrupt
+
         made.recorder.begin('GET', '/cut')
         with pytest.raises(KeyboardInterrupt):
             made.recorder.end(200, **{cut_off: interrupted})
@@ -440,14 +492,14 @@ class TestSlots:
     def test_in_flight_gives_the_monotonic_beginning(self, made):
         before = time.monotonic()
         made.recorder.begin('GET', '/a')
-        (slot, began), = made.recorder.in_flight()
+        ((slot, began),) = made.recorder.in_flight()
         assert before <= began <= time.monotonic() and slot.ident == threading.get_ident()
         made.recorder.end(200)
         assert made.recorder.in_flight() == []
 
     def test_what_is_in_flight_in_a_slot(self, made):
         made.recorder.begin('GET', '/a', _monotonic=lambda: 5.0)
-        (slot, _), = made.recorder.in_flight()
+        ((slot, _),) = made.recorder.in_flight()
         request, began = made.recorder.request(slot)
         assert (request.path, request.number, began) == ('/a', slot.number, 5.0)
         made.recorder.end(200)
@@ -455,13 +507,13 @@ class TestSlots:
 
     def test_is_not_the_one_that_has_ended_when_the_next_one_begins_meanwhile(self, made):
         made.serve('/a')
-        slot, = made.recorder.slots.values()
+        (slot,) = made.recorder.slots.values()
         slot.token = 'the next one has begun, and is not written yet'
         assert made.recorder.request(slot) is None
 
     def test_is_not_that_of_another_thread_which_has_got_the_entry_since(self, made):
         made.recorder.begin('GET', '/a')
-        (slot, _), = made.recorder.in_flight()
+        ((slot, _),) = made.recorder.in_flight()
         slot.at = box.REQUESTS.at(1)
         worker = Worker()
         worker.do(lambda: made.recorder.begin('GET', '/b'))
@@ -476,6 +528,7 @@ class TestSlots:
         def clock():
             seen.extend(began for _, began in made.recorder.in_flight())
             return 7.0
+
         made.recorder.begin('GET', '/inner', _monotonic=clock)
         seen.extend(began for _, began in made.recorder.in_flight())
         assert seen == [5.0, 7.0]
@@ -492,13 +545,13 @@ def _raw_thread(function):
     def run():
         function()
         local.last = Last()
+
     local = threading.local()
     _thread.start_new_thread(run, ())
     assert gone.wait(10)
 
 
 class TestMarksAndWords:
-
     @pytest.mark.parametrize('word', ['armed', 'serving', 'finished', 'hung_since', 'drill'])
     def test_stamps(self, made, word):
         made.recorder.stamp(word, 1.5e9)
@@ -528,6 +581,7 @@ def test_many_threads_at_once_lose_no_request(made):
             made.recorder.begin('GET', f'/{name}/{number}', token=number)
             made.recorder.user(name)
             made.recorder.end(200, token=number)
+
     threads = [threading.Thread(target=run, args=(f'thread{n}',)) for n in range(10)]
     for thread in threads:
         thread.start()

@@ -1,4 +1,5 @@
 """The values that pass between the rooms: there and back through JSON, whatever a file holds."""
+
 import json
 
 import pytest
@@ -14,27 +15,69 @@ from Products.StabilityMonitor.runrecord import RunRecord
 from Products.StabilityMonitor.values import replace
 
 RECORD = RunRecord(
-    '20261123T074501Z-17-beef', Instance('host', '/srv/zope', '0.0.0.0:8080'), pid=17,
+    '20261123T074501Z-17-beef',
+    Instance('host', '/srv/zope', '0.0.0.0:8080'),
+    pid=17,
     started='2026-11-23T07:45:01.000Z',
-    verdict='crashed', confidence='certain', signal='SIGSEGV', evidence=(Evidence('fault log', 'It says so.'),),
-    ruled_out=('killed: no',), requests=({'path': '/ü', 'crashed': True},), threads=({'ident': 1, 'frames': []},),
-    samples=({'rss': 1},), counters={'overflow': 0}, compiled_modules=('a._b',), context={'python': '3'},
-    findings=({'id': 'x'},))
+    verdict='crashed',
+    confidence='certain',
+    signal='SIGSEGV',
+    evidence=(Evidence('fault log', 'It says so.'),),
+    ruled_out=('killed: no',),
+    requests=({'path': '/ü', 'crashed': True},),
+    threads=({'ident': 1, 'frames': []},),
+    samples=({'rss': 1},),
+    counters={'overflow': 0},
+    compiled_modules=('a._b',),
+    context={'python': '3'},
+    findings=({'id': 'x'},),
+)
 # The keys of DESIGN section 4; keys are only ever added.
-CONTRACT = {'run', 'instance', 'role', 'pid', 'started', 'ended', 'uptime_seconds', 'verdict', 'confidence', 'summary',
-            'signal', 'exit_code', 'evidence', 'ruled_out', 'candidates', 'requests', 'recent', 'threads', 'native',
-            'suspects', 'known_issues', 'samples', 'log', 'signature'}
+CONTRACT = {
+    'run',
+    'instance',
+    'role',
+    'pid',
+    'started',
+    'ended',
+    'uptime_seconds',
+    'verdict',
+    'confidence',
+    'summary',
+    'signal',
+    'exit_code',
+    'evidence',
+    'ruled_out',
+    'candidates',
+    'requests',
+    'recent',
+    'threads',
+    'native',
+    'suspects',
+    'known_issues',
+    'samples',
+    'log',
+    'signature',
+}
 
-anything = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-                        lambda inner: st.lists(inner, max_size=3)
-                        | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=6)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
 
 
 class TestTimes:
-
-    @pytest.mark.parametrize('seconds, text', [
-        (0, '1970-01-01T00:00:00.000Z'), (1795419901.1239, '2026-11-23T07:45:01.123Z'),
-        (0.9999, '1970-01-01T00:00:00.999Z')])
+    @pytest.mark.parametrize(
+        'seconds, text',
+        [
+            (0, '1970-01-01T00:00:00.000Z'),
+            (1795419901.1239, '2026-11-23T07:45:01.123Z'),
+            (0.9999, '1970-01-01T00:00:00.999Z'),
+        ],
+    )
     def test_as_iso(self, seconds, text):
         assert records.isotime(seconds) == text
         assert records.from_isotime(text) == pytest.approx(seconds, abs=0.001)
@@ -43,7 +86,9 @@ class TestTimes:
     def test_nonsense_is_none(self, seconds):
         assert records.isotime(seconds) is None
 
-    @pytest.mark.parametrize('text', [None, '', 'yesterday', 17, [], '2026-13-01T00:00:00Z', '0001-01-01T00:00:00'])
+    @pytest.mark.parametrize(
+        'text', [None, '', 'yesterday', 17, [], '2026-13-01T00:00:00Z', '0001-01-01T00:00:00']
+    )
     def test_no_time_is_none(self, text):
         result = records.from_isotime(text)
         assert result is None or isinstance(result, float)
@@ -55,12 +100,16 @@ class TestTimes:
 
 def whole(record):
     """With all the keys that readers rely on; what was there stays."""
-    return replace(record, **{key: tuple(shape | item for item in getattr(record, key))
-                              for key, shape in runrecord._SHAPES.items()})
+    return replace(
+        record,
+        **{
+            key: tuple(shape | item for item in getattr(record, key))
+            for key, shape in runrecord._SHAPES.items()
+        },
+    )
 
 
 class TestRunRecord:
-
     def test_it_keeps_the_contract(self):
         assert CONTRACT <= set(RECORD.to_json())
 
@@ -74,10 +123,22 @@ class TestRunRecord:
         assert RunRecord.from_json(document) == whole(RECORD)
 
     def test_values_of_the_wrong_type_are_left_out(self):
-        damaged = {'run': 'x', 'uptime_seconds': 'long', 'signal': 5, 'verdict': None, 'context': [],
-                   'requests': [5, {'method': 3, 'path': '/x'}], 'threads': [{'frames': [1, {'file': 'f'}]}]}
+        damaged = {
+            'run': 'x',
+            'uptime_seconds': 'long',
+            'signal': 5,
+            'verdict': None,
+            'context': [],
+            'requests': [5, {'method': 3, 'path': '/x'}],
+            'threads': [{'frames': [1, {'file': 'f'}]}],
+        }
         read = RunRecord.from_json(damaged)
-        assert (read.uptime_seconds, read.signal, read.verdict, read.context) == (None, None, 'unreadable', {})
+        assert (read.uptime_seconds, read.signal, read.verdict, read.context) == (
+            None,
+            None,
+            'unreadable',
+            {},
+        )
         assert [(r['method'], r['path']) for r in read.requests] == [('', '/x')]
         assert read.threads[0]['frames'] == [{'file': 'f', 'line': None, 'function': ''}]
 
@@ -103,22 +164,48 @@ class TestRunRecord:
         assert set(RECORD.to_json()) - set(RECORD.summary_json()) == set(RunRecord.HEAVY)
         assert 'frames' not in json.dumps(RECORD.summary_json())
 
-    @pytest.mark.parametrize('verdict, is_incident', [
-        ('crashed', True), ('vanished', True), ('hung', True), ('startup-failed', True), ('signalled', True),
-        ('unreadable', True), ('killed', True), ('exited', True), ('stopped', False), ('host-restarted', False),
-        ('running', False)])
+    @pytest.mark.parametrize(
+        'verdict, is_incident',
+        [
+            ('crashed', True),
+            ('vanished', True),
+            ('hung', True),
+            ('startup-failed', True),
+            ('signalled', True),
+            ('unreadable', True),
+            ('killed', True),
+            ('exited', True),
+            ('stopped', False),
+            ('host-restarted', False),
+            ('running', False),
+        ],
+    )
     def test_incidents(self, verdict, is_incident):
         assert replace(RECORD, verdict=verdict).is_incident is is_incident
 
 
-@pytest.mark.parametrize('value', [RECORD, RECORD.instance, RECORD.evidence[0], records.Frame('f', 1, 'g'),
-                                   records.Finding('a', 'ok', 'b')])
+@pytest.mark.parametrize(
+    'value',
+    [
+        RECORD,
+        RECORD.instance,
+        RECORD.evidence[0],
+        records.Frame('f', 1, 'g'),
+        records.Finding('a', 'ok', 'b'),
+    ],
+)
 def test_values_are_frozen(value):
     with pytest.raises(AttributeError):
         setattr(value, value.FIELDS[0], 'x')
 
 
-@pytest.mark.parametrize('instance, label', [
-    (Instance('h', '/srv', '80'), '/srv on h (80)'), (Instance('h', '/srv'), '/srv on h'), (Instance(), '? on ?')])
+@pytest.mark.parametrize(
+    'instance, label',
+    [
+        (Instance('h', '/srv', '80'), '/srv on h (80)'),
+        (Instance('h', '/srv'), '/srv on h'),
+        (Instance(), '? on ?'),
+    ],
+)
 def test_labels(instance, label):
     assert instance.label == label

@@ -1,4 +1,5 @@
 """The recursion probe: its word against real threads, and children that die, hang, lie or are left alone."""
+
 import ast
 import contextlib
 import fcntl
@@ -29,9 +30,13 @@ from Products.StabilityMonitor.diagnosis.recursionprobe import finding
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='the children need what POSIX gives')
-linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='prctl and /proc are of Linux')
+linux = pytest.mark.skipif(
+    not sys.platform.startswith('linux'), reason='prctl and /proc are of Linux'
+)
 watched_by_python = sys.version_info >= (3, 14)
-small_stacks_die = pytest.mark.skipif(watched_by_python, reason='Python 3.14 watches the end of the stack itself')
+small_stacks_die = pytest.mark.skipif(
+    watched_by_python, reason='Python 3.14 watches the end of the stack itself'
+)
 
 
 def program(stack, limit=1000, *names, seconds=20, **how):
@@ -46,17 +51,19 @@ def said(child):
 @pytest.fixture
 def stub(tmp_path):
     """An executable that is no Python: `stub(script)`; its $5 is the size of the stack that is asked for."""
+
     def make(script):
         path = tmp_path / 'python-stub'
         path.write_text(f'#!/bin/sh\n{script}\n')
         path.chmod(0o700)
         return str(path)
+
     return make
 
 
 # -- against reality -------------------------------------------------------------------------------------
 
-THREAD = '''
+THREAD = """
 import os, sys, threading
 def key(item=None):
     return sorted([item, item], key=key)
@@ -70,11 +77,13 @@ threading.stack_size(int(sys.argv[1]))
 thread = threading.Thread(target=run)
 thread.start()
 thread.join()
-'''
+"""
 
 
 def real_thread(size, limit):
-    done = subprocess.run([sys.executable, '-c', THREAD, str(size), str(limit)], capture_output=True)
+    done = subprocess.run(
+        [sys.executable, '-c', THREAD, str(size), str(limit)], capture_output=True
+    )
     return done.stdout.decode(), done.returncode
 
 
@@ -114,6 +123,7 @@ def test_the_limit_in_force_here_is_the_usual_one():
 
 # -- the search, with children that are not started ---------------------------------------------------------
 
+
 class Children:
     """Dies with less than `enough`; the way `weak` also with less than `weak_enough`."""
 
@@ -130,7 +140,9 @@ class Children:
         return None if size >= self.enough else (names[-1], 'SIGSEGV')
 
 
-@pytest.mark.parametrize('enough', [1, STEP, STEP + 1, 7 * STEP, 8 * STEP - 5, 39 * STEP, 100 * STEP, LARGEST])
+@pytest.mark.parametrize(
+    'enough', [1, STEP, STEP + 1, 7 * STEP, 8 * STEP - 5, 39 * STEP, 100 * STEP, LARGEST]
+)
 @pytest.mark.parametrize('size', [STEP, STEP + 4096, 3 * STEP, 128 * STEP, LARGEST, 4 * LARGEST])
 def test_the_least_size_is_found(enough, size):
     children, progress = Children(enough), []
@@ -160,18 +172,27 @@ def test_all_ways_that_die_are_named():
     class Weak(Children):
         def die(self, size, names, refusal=False):
             return next(((name, 'SIGSEGV') for name in names if 'json' in name), None)
+
     found = recursion_experiment._look(Weak(0), 8 << 20, lambda *word: None)
     assert found['ways'] == tuple(name for name in WAYS if 'json' in name)
 
 
 # -- children that die in other ways, lie, hang --------------------------------------------------------------
 
-@pytest.mark.parametrize('script, words', [
-    ('echo "python 1"; echo "error MemoryError: "; exit 1', 'MemoryError'),
-    ('echo "python 1"; echo "refused size not valid"; exit 1', 'size not valid'),
-    ('echo "python 1"; kill -9 $$', 'status -9'), ('echo "python 1"; exit 3', 'status 3'),
-    ('echo "python 1"; echo "way map"; exit 3', 'status 3'), ('exit 0', 'did not answer'),
-    ('head -c 100000 /dev/urandom', 'did not answer'), ('kill -SEGV $$', 'did not answer')])
+
+@pytest.mark.parametrize(
+    'script, words',
+    [
+        ('echo "python 1"; echo "error MemoryError: "; exit 1', 'MemoryError'),
+        ('echo "python 1"; echo "refused size not valid"; exit 1', 'size not valid'),
+        ('echo "python 1"; kill -9 $$', 'status -9'),
+        ('echo "python 1"; exit 3', 'status 3'),
+        ('echo "python 1"; echo "way map"; exit 3', 'status 3'),
+        ('exit 0', 'did not answer'),
+        ('head -c 100000 /dev/urandom', 'did not answer'),
+        ('kill -SEGV $$', 'did not answer'),
+    ],
+)
 def test_what_is_no_answer(stub, script, words):
     result = probe(1 << 20, 1000, executable=stub(script))
     assert words in result.error and result.error.endswith('.')
@@ -187,15 +208,24 @@ def test_the_lost_status_of_a_death(stub):
     """Other code has reaped the child: the last word tells what happened."""
     script = 'echo "python 1"; echo "way map"; [ $5 -lt 262144 ] || echo survived; exit 0'
     result = probe(8 << 20, 1000, executable=stub(script))
-    assert (result.survives, result.smallest, result.ways, result.signal) == (True, 262144, ('map',), '')
+    assert (result.survives, result.smallest, result.ways, result.signal) == (
+        True,
+        262144,
+        ('map',),
+        '',
+    )
 
 
 @small_stacks_die
 def test_a_process_that_ignores_sigchld():
-    code = ('import signal, sys\nsys.path.insert(0, sys.argv[1])\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n'
-            'from Products.StabilityMonitor.diagnosis.recursion_experiment import probe\n'
-            'r = probe(8 << 16, 1000)\nprint(r.survives, r.ways[0], r.smallest > 8 << 16, r.error)')
-    done = subprocess.run([sys.executable, '-c', code, str(CHECKOUT)], capture_output=True, text=True)
+    code = (
+        'import signal, sys\nsys.path.insert(0, sys.argv[1])\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n'
+        'from Products.StabilityMonitor.diagnosis.recursion_experiment import probe\n'
+        'r = probe(8 << 16, 1000)\nprint(r.survives, r.ways[0], r.smallest > 8 << 16, r.error)'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, str(CHECKOUT)], capture_output=True, text=True
+    )
     assert done.stdout == 'False sorted with a key True \n', done.stderr
 
 
@@ -217,7 +247,10 @@ def test_another_python_than_this_one_is_not_believed(monkeypatch, stub):
 
 
 def test_an_executable_that_is_not_there(tmp_path):
-    assert 'No child could be started' in probe(1 << 20, 1000, executable=str(tmp_path / 'python')).error
+    assert (
+        'No child could be started'
+        in probe(1 << 20, 1000, executable=str(tmp_path / 'python')).error
+    )
 
 
 def ended(pid):
@@ -230,7 +263,9 @@ def ended(pid):
 
 @linux
 def test_a_child_that_hangs_is_ended_in_time_and_reaped(stub, tmp_path):
-    result = probe(1 << 20, 1000, executable=stub(f'echo $$ > {tmp_path}/pid; exec sleep 1000'), time_limit=3)
+    result = probe(
+        1 << 20, 1000, executable=stub(f'echo $$ > {tmp_path}/pid; exec sleep 1000'), time_limit=3
+    )
     assert 'took too long' in result.error
     assert not Path(f'/proc/{int((tmp_path / "pid").read_text())}').exists()
 
@@ -241,7 +276,7 @@ def test_to_stop_ends_the_child_at_once(stub, tmp_path):
     probe = Probe(executable=stub(f'echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 1000'))
     assert probe.start(1 << 20, 1000) and probe.running
     until(pid.exists, 'the start of a child')
-    assert not probe.start(1 << 20, 1000)               # one at a time
+    assert not probe.start(1 << 20, 1000)  # one at a time
     probe.stop()
     until(lambda: not probe.running, 'the end of the probe')
     assert probe.error == 'It was stopped.' and probe.result.error == probe.error
@@ -249,6 +284,7 @@ def test_to_stop_ends_the_child_at_once(stub, tmp_path):
 
 
 # -- what a child is given and leaves --------------------------------------------------------------------
+
 
 @pytest.fixture
 def full_pipe():
@@ -269,8 +305,12 @@ def full_pipe():
 @pytest.mark.parametrize('signals', ['usual', 'blocked', 'ignored'])
 def test_the_kernel_ends_a_child_that_takes_too_long(full_pipe, signals):
     """Whatever the server does with its signals, and even if it is dead or stuck itself."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM] if signals == 'blocked' else [])
-    handler = signal.signal(signal.SIGALRM, signal.SIG_IGN if signals == 'ignored' else signal.SIG_DFL)
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, [signal.SIGALRM] if signals == 'blocked' else []
+    )
+    handler = signal.signal(
+        signal.SIGALRM, signal.SIG_IGN if signals == 'ignored' else signal.SIG_DFL
+    )
     try:
         child = program(1 << 20, 1000, seconds=1, stdout=full_pipe)
     finally:
@@ -298,22 +338,30 @@ def test_a_child_ends_with_the_server(full_pipe):
 
 @linux
 def test_a_child_whose_server_died_before_it_looked():
-    child = subprocess.run([sys.executable, '-I', '-S', PROGRAM, '1048576', '1000', '20', '1'], capture_output=True)
+    child = subprocess.run(
+        [sys.executable, '-I', '-S', PROGRAM, '1048576', '1000', '20', '1'], capture_output=True
+    )
     assert (child.returncode, child.stdout) == (1, b'')
 
 
 @linux
 def test_a_child_inherits_no_descriptor(stub, tmp_path):
     file = os.open(tmp_path, os.O_RDONLY)
-    os.set_inheritable(file, True)                      # as of a careless C library
+    os.set_inheritable(file, True)  # as of a careless C library
     probe(1 << 20, 1000, executable=stub(f'ls -l /proc/$$/fd > {tmp_path}/seen; exit 1'))
     os.close(file)
     seen = (tmp_path / 'seen').read_text()
     found = {int(number): target for number, target in re.findall(r' (\d+) -> (\S+)', seen)}
     assert found[0] == found[2] == '/dev/null'
     # the shell itself opens its script and the file of `seen`; the pipe is standard output, put aside for `seen`
-    assert not [target for number, target in found.items() if number > 2 and not target.startswith('pipe:')
-                and 'python-stub' not in target and 'seen' not in target]
+    assert not [
+        target
+        for number, target in found.items()
+        if number > 2
+        and not target.startswith('pipe:')
+        and 'python-stub' not in target
+        and 'seen' not in target
+    ]
     assert str(tmp_path) not in found.values()
 
 
@@ -322,7 +370,10 @@ def test_a_child_keeps_no_volume_busy(full_pipe, tmp_path):
     command = python_command(sys.executable, PROGRAM, 1 << 20, 1000, 3600, os.getpid())
     child = subprocess.Popen(list(map(str, command)), stdout=full_pipe, cwd=tmp_path)
     try:
-        until(lambda: ') S ' in Path(f'/proc/{child.pid}/stat').read_text(), 'the child at the full pipe')
+        until(
+            lambda: ') S ' in Path(f'/proc/{child.pid}/stat').read_text(),
+            'the child at the full pipe',
+        )
         assert os.readlink(f'/proc/{child.pid}/cwd') == '/'
     finally:
         child.kill()
@@ -339,7 +390,9 @@ def test_a_death_leaves_no_core_file(tmp_path):
     resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
     try:
         lines, status = said(program(STEP, 1000, cwd=tmp_path / 'ours'))
-        other = subprocess.run([sys.executable, '-c', 'import ctypes; ctypes.string_at(0)'], cwd=tmp_path / 'other')
+        other = subprocess.run(
+            [sys.executable, '-c', 'import ctypes; ctypes.string_at(0)'], cwd=tmp_path / 'other'
+        )
     finally:
         resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
     assert status == other.returncode == -signal.SIGSEGV
@@ -358,7 +411,7 @@ def kernel_log():
 @pytest.mark.root
 def test_a_death_leaves_no_line_in_the_kernel_log(tmp_path, monkeypatch):
     ours, other = (tmp_path / f'{kind}{os.getpid()}' for kind in ('ours', 'other'))
-    for name in (ours, other):                          # the log names the executable, and the thread by number
+    for name in (ours, other):  # the log names the executable, and the thread by number
         name.symlink_to(Path(sys.executable).resolve())
     monkeypatch.setattr(sys, 'executable', str(ours))
     assert said(program(STEP))[1] == -signal.SIGSEGV
@@ -372,18 +425,27 @@ def test_a_death_leaves_no_line_in_the_kernel_log(tmp_path, monkeypatch):
 
 def test_the_program_needs_nothing_of_ours():
     tree = ast.parse(PROGRAM.read_text('utf-8'))
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
     assert imported <= sys.stdlib_module_names
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
 
 
 def test_an_import_does_nothing():
-    code = ('import sys, threading, faulthandler, subprocess\nsys.path.insert(0, sys.argv[1])\n'
-            'limit = sys.getrecursionlimit()\nsubprocess.Popen = threading.Thread.start = None\n'
-            'import Products.StabilityMonitor.diagnosis.recursionprobe\n'
-            'assert sys.getrecursionlimit() == limit and threading.stack_size() == 0\n'
-            'assert not faulthandler.is_enabled() and threading.active_count() == 1')
-    done = subprocess.run([sys.executable, '-c', code, str(CHECKOUT)], capture_output=True, text=True)
+    code = (
+        'import sys, threading, faulthandler, subprocess\nsys.path.insert(0, sys.argv[1])\n'
+        'limit = sys.getrecursionlimit()\nsubprocess.Popen = threading.Thread.start = None\n'
+        'import Products.StabilityMonitor.diagnosis.recursionprobe\n'
+        'assert sys.getrecursionlimit() == limit and threading.stack_size() == 0\n'
+        'assert not faulthandler.is_enabled() and threading.active_count() == 1'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, str(CHECKOUT)], capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout + done.stderr) == (0, '')
 
 
@@ -407,14 +469,16 @@ def test_the_background_shows_its_progress(stub, tmp_path):
     go.touch()
     assert finished(probe).survives and probe.result.smallest == 1 << 20
     assert probe.progress == (1.0, 'done') and probe.error == ''
-    assert probe.start(8 << 20, 1000)                   # and again
+    assert probe.start(8 << 20, 1000)  # and again
     assert finished(probe).survives
 
 
 def test_only_one_of_many_starts(stub):
     probe, answers, gate = Probe(executable=stub('exec sleep 1000')), [], threading.Barrier(8)
-    threads = [threading.Thread(target=lambda: (gate.wait(), answers.append(probe.start(1 << 20, 1000))))
-               for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: (gate.wait(), answers.append(probe.start(1 << 20, 1000))))
+        for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -428,12 +492,17 @@ def test_a_failure_of_the_probe_itself_is_said(monkeypatch):
     monkeypatch.setattr(recursion_experiment, 'probe', lambda *args, **how: 1 / 0)
     probe = Probe()
     assert probe.start(1 << 20, 1000)
-    assert finished(probe) is None and 'ZeroDivisionError' in probe.error and probe.progress == (1.0, probe.error)
+    assert (
+        finished(probe) is None
+        and 'ZeroDivisionError' in probe.error
+        and probe.progress == (1.0, probe.error)
+    )
 
 
 def test_a_system_without_threads_left(monkeypatch):
     def start(thread):
         raise RuntimeError("can't start new thread")
+
     monkeypatch.setattr(threading.Thread, 'start', start)
     probe = Probe()
     assert not probe.start(1 << 20, 1000) and "can't start" in probe.error and not probe.running
@@ -453,17 +522,32 @@ def test_a_result_is_kept_for_the_same_question_only(stub, tmp_path, monkeypatch
     assert probe.load(8 << 20, 1000) is None
 
 
-@pytest.mark.parametrize('damage', [
-    b'', b'[]', b'\xff', {'result': 3}, {'result': {}}, {'key': 3}, {'result': {'smallest': '1'}},
-    {'result': {'ways': 'map'}}, {'result': {'survives': 1}}])
+@pytest.mark.parametrize(
+    'damage',
+    [
+        b'',
+        b'[]',
+        b'\xff',
+        {'result': 3},
+        {'result': {}},
+        {'key': 3},
+        {'result': {'smallest': '1'}},
+        {'result': {'ways': 'map'}},
+        {'result': {'survives': 1}},
+    ],
+)
 def test_a_damaged_file_is_no_result(tmp_path, damage):
     file = tmp_path / 'probe.json'
-    recursionprobe.keep(file, ProbeResult(8 << 20, 1000, True, ('map',), 'SIGSEGV', 1 << 20, 'x', 1.5))
+    recursionprobe.keep(
+        file, ProbeResult(8 << 20, 1000, True, ('map',), 'SIGSEGV', 1 << 20, 'x', 1.5)
+    )
     assert recursionprobe.read(file, 8 << 20, 1000).took == 1.5
     document = json.loads(file.read_text())
     if isinstance(damage, dict):
         for key, value in damage.items():
-            document[key] = document[key] | value if key == 'result' and value and value != 3 else value
+            document[key] = (
+                document[key] | value if key == 'result' and value and value != 3 else value
+            )
         damage = json.dumps(document).encode()
     file.write_bytes(damage)
     assert recursionprobe.read(file, 8 << 20, 1000) is None
@@ -480,9 +564,17 @@ def test_errors_are_not_kept_and_a_full_disk_harms_nothing(stub, tmp_path):
 
 # -- what is said of it ------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('survives, smallest, severity', [
-    (True, 6 << 20, 'ok'), (True, (6 << 20) + STEP, 'warning'), (True, 8 << 20, 'warning'),
-    (False, 12 << 20, 'critical'), (False, 0, 'critical')])
+
+@pytest.mark.parametrize(
+    'survives, smallest, severity',
+    [
+        (True, 6 << 20, 'ok'),
+        (True, (6 << 20) + STEP, 'warning'),
+        (True, 8 << 20, 'warning'),
+        (False, 12 << 20, 'critical'),
+        (False, 0, 'critical'),
+    ],
+)
 def test_severities(survives, smallest, severity):
     found = finding(ProbeResult(8 << 20, 1000, survives, ('map',), 'SIGSEGV', smallest))
     assert (found.id, found.severity) == ('recursion-probe', severity)
@@ -499,4 +591,7 @@ def test_the_advice_can_be_written_as_it_stands_and_is_enough(smallest):
 
 
 def test_no_stack_is_large_enough():
-    assert 'setrecursionlimit' in finding(ProbeResult(8 << 20, 10 ** 6, False, ('map',) * 5, '', 0)).action
+    assert (
+        'setrecursionlimit'
+        in finding(ProbeResult(8 << 20, 10**6, False, ('map',) * 5, '', 0)).action
+    )

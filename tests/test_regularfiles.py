@@ -1,4 +1,5 @@
 """Only regular files are opened, at once, and no more of them is read than the caller says."""
+
 import os
 import socket
 
@@ -84,8 +85,17 @@ def test_a_huge_file_is_not_read(tmp_path):
     assert read_start(file, 3) == b'\0\0\0'
 
 
-@pytest.mark.parametrize('most, start, tail', [
-    (3, 0, b'678'), (100, 0, b'12345678'), (100, 5, b'678'), (3, 7, b'8'), (3, 8, b''), (3, 99, b'')])
+@pytest.mark.parametrize(
+    'most, start, tail',
+    [
+        (3, 0, b'678'),
+        (100, 0, b'12345678'),
+        (100, 5, b'678'),
+        (3, 7, b'8'),
+        (3, 8, b''),
+        (3, 99, b''),
+    ],
+)
 def test_a_tail(tmp_path, most, start, tail):
     (tmp_path / 'file').write_bytes(b'12345678')
     descriptor = open_regular(tmp_path / 'file')

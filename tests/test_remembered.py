@@ -1,4 +1,5 @@
 """What a check has found is remembered until something changes that it looks at: a wrong memory is worse than none."""
+
 import json
 import os
 import shutil
@@ -49,7 +50,9 @@ class Counted(Check):
 
     def look(self, site):
         self.times += 1
-        return self.found('warning', f'Asked {self.times} times.', 'Why: "<ü\udc80>".', 'Do.', self.about)
+        return self.found(
+            'warning', f'Asked {self.times} times.', 'Why: "<ü\udc80>".', 'Do.', self.about
+        )
 
 
 @pytest.fixture
@@ -64,16 +67,21 @@ def site(tmp_path):
 
 def title(life, site, check):
     """Of the one finding: as a process that has just been started has it."""
-    found, = Remembered(check, life).look(site)
+    (found,) = Remembered(check, life).look(site)
     return found.title
 
 
 # -- the memory ------------------------------------------------------------------------------------------
 
+
 def test_the_next_start_has_it_as_it_was_found(life, site):
     check = Counted(about='x')
     first, second = Remembered(check, life).look(site), Remembered(check, life).look(site)
-    assert first == second == [Finding('counted:x', 'warning', 'Asked 1 times.', 'Why: "<ü\udc80>".', 'Do.', 'a test')]
+    assert (
+        first
+        == second
+        == [Finding('counted:x', 'warning', 'Asked 1 times.', 'Why: "<ü\udc80>".', 'Do.', 'a test')]
+    )
     assert (site.directory / FILE).stat().st_mode & 0o777 == 0o640
 
 
@@ -81,13 +89,18 @@ def test_it_is_the_check_for_whoever_asks(life):
     check = Counted()
     ours = Remembered(check, life)
     assert verifyObject(ILasting, ours) and (ours.id, ours.question, ours.source) == (
-        check.id, check.question, check.source)
+        check.id,
+        check.question,
+        check.source,
+    )
 
 
 def test_checks_whose_answer_lasts_are_those_two(life):
     checks = (*CHECKS, KnownIssues())
     assert [check.id for check in remembering(checks, life) if isinstance(check, Remembered)] == [
-        'versions', 'known-issues']
+        'versions',
+        'known-issues',
+    ]
     assert [check.id for check in remembering(checks, life)] == [check.id for check in checks]
 
 
@@ -118,22 +131,41 @@ def test_checks_do_not_disturb_each_other(life, site):
         assert title(life, site, one) == title(life, site, other) == 'Asked 1 times.'
 
 
-@pytest.mark.parametrize('text', [
-    '', '{', '[]', 'null', '7', '{"counted": 7}', '{"counted": [7, null, {}]}', '{"counted": [{"of": "MARK"}]}',
-    '{"counted": [{"of": "MARK", "findings": []}]}', '{"counted": [{"of": "MARK", "findings": {"a": 1}}]}',
-    '{"counted": [{"of": "MARK", "findings": [7]}]}', '[' * 9999, '\0', '{"counted": {"of": "MARK"}}',
-    '{"counted": [{"of": "MARK", "findings": [{"id": "counted", "severity": "loud"}]}]}',
-    '{"counted": [{"of": "MARK", "findings": [{"id": "counter", "severity": "ok"}]}]}'])
+@pytest.mark.parametrize(
+    'text',
+    [
+        '',
+        '{',
+        '[]',
+        'null',
+        '7',
+        '{"counted": 7}',
+        '{"counted": [7, null, {}]}',
+        '{"counted": [{"of": "MARK"}]}',
+        '{"counted": [{"of": "MARK", "findings": []}]}',
+        '{"counted": [{"of": "MARK", "findings": {"a": 1}}]}',
+        '{"counted": [{"of": "MARK", "findings": [7]}]}',
+        '[' * 9999,
+        '\0',
+        '{"counted": {"of": "MARK"}}',
+        '{"counted": [{"of": "MARK", "findings": [{"id": "counted", "severity": "loud"}]}]}',
+        '{"counted": [{"of": "MARK", "findings": [{"id": "counter", "severity": "ok"}]}]}',
+    ],
+)
 def test_a_damaged_or_foreign_file_costs_a_new_look(life, site, text):
     (site.directory / FILE).write_text(text.replace('MARK', stamps.digest(('this',))))
     assert [title(life, site, Counted()) for _ in range(2)] == ['Asked 1 times.'] * 2
-    assert json.loads((site.directory / FILE).read_text())['counted'][-1]['findings'], 'and is mended'
+    assert json.loads((site.directory / FILE).read_text())['counted'][-1]['findings'], (
+        'and is mended'
+    )
 
 
 @pytest.mark.parametrize('trouble', ['full', 'a directory', 'gone'])
 def test_where_nothing_can_be_kept_it_is_asked_each_time(life, site, monkeypatch, trouble):
     if trouble == 'full':
-        monkeypatch.setattr(remembered, 'write_whole', lambda *args: open('/dev/full', 'w').write('x' * 99999))
+        monkeypatch.setattr(
+            remembered, 'write_whole', lambda *args: open('/dev/full', 'w').write('x' * 99999)
+        )
     elif trouble == 'a directory':
         (site.directory / FILE).mkdir()
     else:
@@ -151,7 +183,11 @@ def test_a_run_that_records_nothing_leaves_nothing(life, site):
 def test_trouble_of_another_kind_may_pass_and_is_not_kept(life, site):
     class Troubled(Counted):
         def look(self, site):
-            return [super().look(site), Finding('counted-file', 'warning', 'A file cannot be read.')]
+            return [
+                super().look(site),
+                Finding('counted-file', 'warning', 'A file cannot be read.'),
+            ]
+
     check = Troubled()
     assert [len(Remembered(check, life).look(site)) for _ in range(2)] == [2, 2]
     assert check.times == 2 and not (site.directory / FILE).exists()
@@ -162,6 +198,7 @@ def test_what_changes_while_it_is_asked_is_not_kept(life, site):
         def look(self, site):
             self.at = f'{self.times}'
             return super().look(site)
+
     check = Changing()
     title(life, site, check)
     assert not (site.directory / FILE).exists()
@@ -171,7 +208,10 @@ def test_without_knowing_what_it_looks_at_it_is_asked(life, site, caplog):
     check = Counted()
     check.looks_at = lambda site: 1 / 0
     assert [title(life, site, check) for _ in range(2)] == ['Asked 1 times.', 'Asked 2 times.']
-    assert 'What the check counted looks at is not known' in caplog.text and not (site.directory / FILE).exists()
+    assert (
+        'What the check counted looks at is not known' in caplog.text
+        and not (site.directory / FILE).exists()
+    )
 
 
 def test_a_check_that_fails_fails_as_ever(life, site):
@@ -185,18 +225,20 @@ def test_many_at_once_may_lose_an_answer_but_never_the_file(life, site):
     def work(number):
         for _ in range(20):
             assert title(life, site, Counted(f'{number % 3}')) == 'Asked 1 times.'
+
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     kept = json.loads((site.directory / FILE).read_text())['counted']
-    assert {row['of'] for row in kept} <= {stamps.digest((f'{number}',)) for number in range(3)} and kept
+    assert {row['of'] for row in kept} <= {
+        stamps.digest((f'{number}',)) for number in range(3)
+    } and kept
     assert os.listdir(site.directory) == [FILE]
 
 
 class TestThoseThatAreRemembered(CheckConformance):
-
     @pytest.fixture(params=[KnownIssues, Family])
     def check(self, life, request):
         return Remembered(request.param(), life)
@@ -206,6 +248,7 @@ class TestThoseThatAreRemembered(CheckConformance):
 
 
 # -- what they look at -----------------------------------------------------------------------------------
+
 
 class World:
     """A site with two folders on its path, in which something happens."""
@@ -222,7 +265,9 @@ class World:
     def install(self, name, version, *lines):
         place = self.paths[0] / f'{name}-{version}.dist-info'
         place.mkdir(parents=True)
-        (place / 'METADATA').write_text('\n'.join((f'Name: {name}', f'Version: {version}', *lines, '')))
+        (place / 'METADATA').write_text(
+            '\n'.join((f'Name: {name}', f'Version: {version}', *lines, ''))
+        )
         return place
 
     def upgrade(self):
@@ -265,27 +310,50 @@ CHANGES = {
     'metadata are written anew': (BOTH, World.rewrite),
     'the same is built anew': (BOTH, lambda w: os.utime(w.paths[0] / 'Zope-6.3.dist-info')),
     'an egg that is one file is replaced': (BOTH, World.replace_egg),
-    'an egg appears': (BOTH, lambda w: (w.paths[1] / 'shop.egg-info').write_text('Name: shop\nVersion: 1\n')),
-    'the path is turned round': (BOTH, lambda w: setattr(w, 'site', replace(w.site, path=w.site.path[::-1]))),
-    'a folder more': (BOTH, lambda w: setattr(w, 'site', replace(w.site, path=(*w.site.path, str(w.folder))))),
+    'an egg appears': (
+        BOTH,
+        lambda w: (w.paths[1] / 'shop.egg-info').write_text('Name: shop\nVersion: 1\n'),
+    ),
+    'the path is turned round': (
+        BOTH,
+        lambda w: setattr(w, 'site', replace(w.site, path=w.site.path[::-1])),
+    ),
+    'a folder more': (
+        BOTH,
+        lambda w: setattr(w, 'site', replace(w.site, path=(*w.site.path, str(w.folder)))),
+    ),
     'another release of ours': (BOTH, lambda w: w.becomes(stamps, '__version__', '99')),
     'our program is replaced': (BOTH, World.replace_program),
     'packaging is gone': (BOTH, World.without_packaging),
     'another Python': (BOTH, lambda w: w.becomes(sys, 'version', '3.99.0 (main)')),
-    'another system': (BOTH, lambda w: w.becomes(stamps.os, 'uname', lambda: ('Linux', 'me', '9', '#1', 'riscv'))),
-    'other distributions than at first': (RULES, lambda w: w.change_system(distributions={'zope': '1'})),
+    'another system': (
+        BOTH,
+        lambda w: w.becomes(stamps.os, 'uname', lambda: ('Linux', 'me', '9', '#1', 'riscv')),
+    ),
+    'other distributions than at first': (
+        RULES,
+        lambda w: w.change_system(distributions={'zope': '1'}),
+    ),
     'a wheel is built here': (RULES, lambda w: w.change_system(builds={'lxml': 'source'})),
     'another C library': (RULES, lambda w: w.change_system(libc='musl 1.2.5')),
     'other stacks': (RULES, lambda w: w.change_system(stack=65536)),
-    'another module is loaded': (RULES, lambda w: w.change_system(loaded=frozenset({'lxml.etree'}))),
-    'another executable': (RULES, lambda w: w.becomes(known_check.sys, 'executable', '/opt/python3')),
+    'another module is loaded': (
+        RULES,
+        lambda w: w.change_system(loaded=frozenset({'lxml.etree'})),
+    ),
+    'another executable': (
+        RULES,
+        lambda w: w.becomes(known_check.sys, 'executable', '/opt/python3'),
+    ),
     'it has not started': (RULES, lambda w: setattr(w, 'site', replace(w.site, started=None))),
     'the site has rules': (RULES, World.write_rules),
 }
 
 
 def marks(world):
-    return {check.id: stamps.digest(check.looks_at(world.site)) for check in (Family(), KnownIssues())}
+    return {
+        check.id: stamps.digest(check.looks_at(world.site)) for check in (Family(), KnownIssues())
+    }
 
 
 def differ(before, after):
@@ -314,11 +382,15 @@ def test_each_change_leads_to_a_new_look(world, what):
 
 def test_the_sites_own_rules_are_edited_or_a_day_begins_on_which_one_of_them_ends(world):
     before = marks(world)
-    world.becomes(known_check, 'datetime', SimpleNamespace(now=lambda zone: datetime(2031, 1, 1, tzinfo=UTC)))
+    world.becomes(
+        known_check, 'datetime', SimpleNamespace(now=lambda zone: datetime(2031, 1, 1, tzinfo=UTC))
+    )
     assert marks(world) == before, 'without rules each day is the same'
     world.write_rules()
     first = marks(world)
-    world.becomes(known_check, 'datetime', SimpleNamespace(now=lambda zone: datetime(2031, 1, 2, tzinfo=UTC)))
+    world.becomes(
+        known_check, 'datetime', SimpleNamespace(now=lambda zone: datetime(2031, 1, 2, tzinfo=UTC))
+    )
     second = marks(world)
     world.write_rules('# NONE YET\n')
     assert differ(first, second) == differ(second, marks(world)) == RULES
@@ -326,9 +398,11 @@ def test_the_sites_own_rules_are_edited_or_a_day_begins_on_which_one_of_them_end
 
 def test_a_silence_ends_although_the_answer_was_remembered(world, life):
     pytest.importorskip('packaging')
-    world.write_rules('[[issue]]\nid = "shop"\ntitle = "t"\nhappens = "h"\neffect = "crash"\nseverity = "info"\n'
-                      'action = "a"\nsource = "s"\nfixed = "f"\nplatform = ["' + sys.platform + '"]\n'
-                      '[[silence]]\nid = "shop"\nreason = "r"\nuntil = 2031-01-01\n')
+    world.write_rules(
+        '[[issue]]\nid = "shop"\ntitle = "t"\nhappens = "h"\neffect = "crash"\nseverity = "info"\n'
+        'action = "a"\nsource = "s"\nfixed = "f"\nplatform = ["' + sys.platform + '"]\n'
+        '[[silence]]\nid = "shop"\nreason = "r"\nuntil = 2031-01-01\n'
+    )
     from Products.StabilityMonitor.diagnosis import known_issues
 
     def told(day):
@@ -336,7 +410,12 @@ def test_a_silence_ends_although_the_answer_was_remembered(world, life):
         for module in (known_check, known_issues):
             world.becomes(module, 'datetime', now)
         return {finding.id for finding in Remembered(KnownIssues(), life).look(world.site)}
-    assert 'known-issues:shop' not in told(1) and 'known-issues:shop' in told(2) and 'known-issues:shop' not in told(1)
+
+    assert (
+        'known-issues:shop' not in told(1)
+        and 'known-issues:shop' in told(2)
+        and 'known-issues:shop' not in told(1)
+    )
     assert len(json.loads((world.folder / FILE).read_text())['known-issues']) == 2
 
 
@@ -364,7 +443,7 @@ def test_what_was_found_is_what_is_found(world, life):
 
 # -- what that is good for -------------------------------------------------------------------------------
 
-PROGRAM = '''
+PROGRAM = """
 import sys, time
 from pathlib import Path
 from types import SimpleNamespace
@@ -378,14 +457,22 @@ for check in remembered.remembering((*CHECKS, KnownIssues()), life):
     check.look(site)
 print(*sorted(name.rpartition('.')[2] for name in sys.modules if name in ('packaging', 'tomllib')
               or name.startswith('Products.StabilityMonitor.diagnosis.known_')))
-'''
+"""
 
 
 def test_a_start_that_finds_all_as_it_was_imports_nothing_to_compare(tmp_path):
     pytest.importorskip('packaging')
-    loaded = [subprocess.run([sys.executable, '-c', PROGRAM, str(tmp_path)], capture_output=True, text=True, timeout=60,
-                             env=os.environ | {'PYTHONPATH': str(CHECKOUT)}, check=True).stdout.split()
-              for _ in range(2)]
+    loaded = [
+        subprocess.run(
+            [sys.executable, '-c', PROGRAM, str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
+            check=True,
+        ).stdout.split()
+        for _ in range(2)
+    ]
     assert {'packaging', 'tomllib', 'known_issues', 'known_rules'} <= set(loaded[0])
     assert loaded[1] == ['known_check', 'known_system']
 

@@ -1,4 +1,5 @@
 """The report: its keys are a contract, it survives JSON, and its text is safe and says what matters."""
+
 import json
 from types import SimpleNamespace
 
@@ -26,13 +27,60 @@ from Products.StabilityMonitor.reporting.report import build
 from Products.StabilityMonitor.rundirectory import Base
 
 #: DESIGN, section 4; keys are only ever added.
-REPORT = {'schema', 'generated', 'instance', 'process', 'previous', 'history', 'checks', 'workarounds', 'inventory'}
+REPORT = {
+    'schema',
+    'generated',
+    'instance',
+    'process',
+    'previous',
+    'history',
+    'checks',
+    'workarounds',
+    'inventory',
+}
 INSTANCE = {'host', 'client_home', 'listen'}
-PROCESS = {'run', 'pid', 'zope', 'python', 'platform', 'software_home', 'instance_home', 'client_home', 'debug_mode',
-           'started', 'uptime_seconds', 'server_software', 'threads', 'supervisor'}
-RUN = {'run', 'instance', 'role', 'pid', 'started', 'ended', 'uptime_seconds', 'verdict', 'confidence', 'summary',
-       'signal', 'exit_code', 'evidence', 'ruled_out', 'candidates', 'requests', 'recent', 'threads', 'native',
-       'suspects', 'known_issues', 'samples', 'log', 'signature'}
+PROCESS = {
+    'run',
+    'pid',
+    'zope',
+    'python',
+    'platform',
+    'software_home',
+    'instance_home',
+    'client_home',
+    'debug_mode',
+    'started',
+    'uptime_seconds',
+    'server_software',
+    'threads',
+    'supervisor',
+}
+RUN = {
+    'run',
+    'instance',
+    'role',
+    'pid',
+    'started',
+    'ended',
+    'uptime_seconds',
+    'verdict',
+    'confidence',
+    'summary',
+    'signal',
+    'exit_code',
+    'evidence',
+    'ruled_out',
+    'candidates',
+    'requests',
+    'recent',
+    'threads',
+    'native',
+    'suspects',
+    'known_issues',
+    'samples',
+    'log',
+    'signature',
+}
 CHECK = {'id', 'severity', 'title', 'detail', 'action', 'source'}
 INVENTORY = {'distributions', 'products', 'compiled_modules', 'system'}
 REQUEST = {'thread', 'method', 'path', 'started', 'seconds', 'phase', 'crashed'}
@@ -51,11 +99,15 @@ def crash(base, number=0, path='/fatal'):
         recorder.end(200, _now=lambda: run.started + 2)
         recorder.begin('GET', path, _now=lambda: run.started + 3)
         recorder.log(40, 'site', 'low on luck', run.started + 4)
+
     run.box(write)
-    ident, = blackboxreader.read((run.path / 'blackbox.sbr').read_bytes()).threads
-    return run.marked('faults', b'Fatal Python error: Segmentation fault\n\nCurrent thread 0x%016x (most recent call '
-                      b'first):\n  File "/site/bad.py", line 7 in crash\n\n'
-                      b'Extension modules: a._b (total: 1)\n' % ident)
+    (ident,) = blackboxreader.read((run.path / 'blackbox.sbr').read_bytes()).threads
+    return run.marked(
+        'faults',
+        b'Fatal Python error: Segmentation fault\n\nCurrent thread 0x%016x (most recent call '
+        b'first):\n  File "/site/bad.py", line 7 in crash\n\n'
+        b'Extension modules: a._b (total: 1)\n' % ident,
+    )
 
 
 @pytest.fixture
@@ -78,25 +130,48 @@ def life(tmp_path):
     findings = Findings()
     findings.add('something', 'Something is off.', 'Why.', 'Mend it.')
     return SimpleNamespace(
-        instance=shallow(HERE), options=options, findings=findings, recorder=recorder, role='server',
-        software={'zope': '6.3', 'client_home': HERE.client_home, 'threads': 4, 'debug_mode': False}, context={},
-        started=STARTED + 8000, started_monotonic=0.0, name='20260921T160000Z-1-abcd', safe_mode=False, path=tmp_path,
-        rounds=None)
+        instance=shallow(HERE),
+        options=options,
+        findings=findings,
+        recorder=recorder,
+        role='server',
+        software={
+            'zope': '6.3',
+            'client_home': HERE.client_home,
+            'threads': 4,
+            'debug_mode': False,
+        },
+        context={},
+        started=STARTED + 8000,
+        started_monotonic=0.0,
+        name='20260921T160000Z-1-abcd',
+        safe_mode=False,
+        path=tmp_path,
+        rounds=None,
+    )
 
 
 def test_the_keys_of_the_contract(life, archive):
     report = build(life, archive, clock=lambda: STARTED + 9001)
     previous = report['previous']
     assert report['schema'] == 'stabilitymonitor/1' and report['generated'].endswith('Z')
-    for wanted, found in ((REPORT, report), (INSTANCE, report['instance']), (PROCESS, report['process']),
-                          (RUN, previous), (INSTANCE, previous['instance']), (CHECK, report['checks'][0]),
-                          (INVENTORY, report['inventory']), (REQUEST, previous['requests'][0]),
-                          (REQUEST, report['in_flight'][0]), (THREAD, previous['threads'][0]),
-                          ({'file', 'line', 'function'}, previous['threads'][0]['frames'][0]),
-                          ({'source', 'fact'}, previous['evidence'][0]),
-                          ({'name', 'version'}, report['inventory']['distributions'][0])):
+    for wanted, found in (
+        (REPORT, report),
+        (INSTANCE, report['instance']),
+        (PROCESS, report['process']),
+        (RUN, previous),
+        (INSTANCE, previous['instance']),
+        (CHECK, report['checks'][0]),
+        (INVENTORY, report['inventory']),
+        (REQUEST, previous['requests'][0]),
+        (REQUEST, report['in_flight'][0]),
+        (THREAD, previous['threads'][0]),
+        ({'file', 'line', 'function'}, previous['threads'][0]['frames'][0]),
+        ({'source', 'fact'}, previous['evidence'][0]),
+        ({'name', 'version'}, report['inventory']['distributions'][0]),
+    ):
         assert wanted - set(found) == set()
-    history, = report['history']
+    (history,) = report['history']
     assert RUN - LARGE - set(history) == set() and not LARGE & set(history)
     assert report['workarounds'] == []
 
@@ -106,7 +181,9 @@ def test_the_values(life, archive):
     assert report['instance'] == shallow(HERE)
     assert [(r['path'], r['seconds']) for r in report['in_flight']] == [('/now', 1.0)]
     assert [(r['path'], r['crashed']) for r in report['previous']['requests']] == [('/fatal', True)]
-    assert report['checks'][0]['action'] == 'Mend it.' and report['support']['support_name'] == 'Ada'
+    assert (
+        report['checks'][0]['action'] == 'Mend it.' and report['support']['support_name'] == 'Ada'
+    )
     assert report['crash_loop'] == []
 
 
@@ -165,8 +242,20 @@ def test_nothing_at_all(life, tmp_path):
 
 def test_the_text(life, archive):
     text = render(build(life, archive, clock=lambda: STARTED + 9001), 'text')[2].decode()
-    for words in ('6.3', 'Segmentation fault', 'GET /fatal', '<== the crash', 'Crashed thread', 'in crash',
-                  '[warning] Something is off.', 'low on luck', 'a._b', 'GET /now', 'Ada', '127.0.0.1:8080'):
+    for words in (
+        '6.3',
+        'Segmentation fault',
+        'GET /fatal',
+        '<== the crash',
+        'Crashed thread',
+        'in crash',
+        '[warning] Something is off.',
+        'low on luck',
+        'a._b',
+        'GET /now',
+        'Ada',
+        '127.0.0.1:8080',
+    ):
         assert words in text, words
 
 

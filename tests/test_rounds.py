@@ -1,4 +1,5 @@
 """The rounds: what is watched while a run lives works together, part by part, and answers while nobody else does."""
+
 import contextlib
 import ctypes
 import logging
@@ -33,8 +34,10 @@ from Products.StabilityMonitor.records import ThreadState
 @pytest.fixture
 def life(tmp_path, monkeypatch):
     """What Rounds sees of a LivingRun.  The dead-man switch has tests of its own, with processes that may die."""
+
     def on_another_system(*args, **more):
         raise AttributeError('timer_create')
+
     monkeypatch.setattr(rounds_module, 'DeadMan', on_another_system)
     monkeypatch.setattr(loglater, 'LOGGER', logging.Logger('of a test'))
     buffer = bytearray(box.SIZE)
@@ -42,10 +45,17 @@ def life(tmp_path, monkeypatch):
     box.lay_out(buffer)
     box.seal(buffer)
     return SimpleNamespace(
-        recorder=recorder, findings=Findings(), context={}, directory=SimpleNamespace(path=tmp_path),
-        base=SimpleNamespace(file_mode=0o600), gauge=None, trace_log=None, mark_files=dict,
+        recorder=recorder,
+        findings=Findings(),
+        context={},
+        directory=SimpleNamespace(path=tmp_path),
+        base=SimpleNamespace(file_mode=0o600),
+        gauge=None,
+        trace_log=None,
+        mark_files=dict,
         checks=lambda: ((), ()),
-        options=SimpleNamespace(slow_request=0.2, stall=0.5, sample_interval=0.01))
+        options=SimpleNamespace(slow_request=0.2, stall=0.5, sample_interval=0.01),
+    )
 
 
 class Threads:
@@ -69,7 +79,12 @@ class Server:
     """Threads in requests that are not answered, and how they look."""
 
     def __init__(self, recorder, count):
-        self.recorder, self.end, self.threads, self.deadlocked = recorder, threading.Event(), [], False
+        self.recorder, self.end, self.threads, self.deadlocked = (
+            recorder,
+            threading.Event(),
+            [],
+            False,
+        )
         for number in range(count):
             self.threads.append(threading.Thread(target=self.serve, args=(number,), daemon=True))
             self.threads[-1].start()
@@ -83,10 +98,27 @@ class Server:
     def states(self):
         seen = stacks([thread.ident for thread in self.threads])
         for number, slot in sorted(self.recorder.slots.items(), reverse=True):
-            holders = (self.threads[(number + 1) % len(self.threads)].ident,) if self.deadlocked else ()
-            request = {'number': slot.number, 'method': 'GET', 'path': slot.key[1], 'started': 0.0, 'seconds': 1.0}
-            yield ThreadState(slot.ident, slot.native_id, slot.thread.name, 'worker', 'lock', '',
-                              seen.get(slot.ident, ()), request=request if slot.on else None, holders=holders)
+            holders = (
+                (self.threads[(number + 1) % len(self.threads)].ident,) if self.deadlocked else ()
+            )
+            request = {
+                'number': slot.number,
+                'method': 'GET',
+                'path': slot.key[1],
+                'started': 0.0,
+                'seconds': 1.0,
+            }
+            yield ThreadState(
+                slot.ident,
+                slot.native_id,
+                slot.thread.name,
+                'worker',
+                'lock',
+                '',
+                seen.get(slot.ident, ()),
+                request=request if slot.on else None,
+                holders=holders,
+            )
         yield ThreadState(1, 1, 'MainThread', 'main', 'listening')
 
     def stop(self):
@@ -147,6 +179,7 @@ def switches(monkeypatch):
             self.guarded = threads
             self.calls.append('threads')
             return ''
+
     monkeypatch.setattr(rounds_module, 'DeadMan', Switch)
     return made
 
@@ -207,23 +240,34 @@ def native_threads(tmp_path):
 
 
 class TestWhileAllThreadsAreBusy:
-
     def test_a_hang_is_noted_and_asked_about_and_its_end(self, rounds, server, tmp_path):
         watching(rounds, lambda: tuple(server.states()))
         rounds.start()
         until(lambda: kinds(rounds) == ['hang'], 'a hang')
         answer = ask(tmp_path, 'stacks', PATIENCE)
-        assert [hang['kind'] for hang in answer['hangs']] == ['hang'] and answer['hangs'][0]['ended'] is None
+        assert [hang['kind'] for hang in answer['hangs']] == ['hang'] and answer['hangs'][0][
+            'ended'
+        ] is None
         *serving, main = answer['threads']
-        assert {thread['request']['path'] for thread in serving} == {'/0', '/1'} and main['name'] == 'MainThread'
+        assert {thread['request']['path'] for thread in serving} == {'/0', '/1'} and main[
+            'name'
+        ] == 'MainThread'
         for thread in serving:
-            assert 'serve' in [frame['function'] for frame in thread['frames']] and thread['activity'] == 'lock'
+            assert (
+                'serve' in [frame['function'] for frame in thread['frames']]
+                and thread['activity'] == 'lock'
+            )
         assert {slow['path'] for slow in answer['slow']} == {'/0', '/1'}
-        assert all(slow['samples'] and slow['shares'] and slow['ended'] is None for slow in answer['slow'])
+        assert all(
+            slow['samples'] and slow['shares'] and slow['ended'] is None for slow in answer['slow']
+        )
         sample = blackboxreader.read(bytes(rounds.recorder.buffer)).last_sample
         assert (sample.in_flight, sample.overdue, sample.workers) == (2, 2, 2)
-        server.stop()                                   # one after the other: a beat may fall between them
-        until(lambda: kinds(rounds) == ['hang', 'hang-ended'] and not rounds.slow.are_in_flight(), 'its end')
+        server.stop()  # one after the other: a beat may fall between them
+        until(
+            lambda: kinds(rounds) == ['hang', 'hang-ended'] and not rounds.slow.are_in_flight(),
+            'its end',
+        )
         answer = ask(tmp_path, 'stacks', PATIENCE)
         assert answer['hangs'][0]['ended'] > answer['hangs'][0]['started']
         assert {slow['ended'] is None for slow in answer['slow']} == {False}
@@ -232,6 +276,7 @@ class TestWhileAllThreadsAreBusy:
     def test_threads_that_cannot_be_looked_at_cost_nothing_else(self, rounds, server, tmp_path):
         def fail():
             raise OSError('no such thing')
+
         watching(rounds, fail)
         rounds.start()
         until(lambda: kinds(rounds) == ['hang'], 'a hang')
@@ -247,6 +292,7 @@ class TestWhileAllThreadsAreBusy:
     def test_a_gauge_that_fails_costs_only_what_it_measures(self, life, server, rounds):
         def fail(*args):
             raise ValueError('broken')
+
         life.gauge = SimpleNamespace(measured=fail, look=lambda: None)
         watching(rounds, lambda: tuple(server.states()))
         assert len(rounds.snapshot()) == 3
@@ -254,7 +300,6 @@ class TestWhileAllThreadsAreBusy:
 
 
 class TestDeadlocks:
-
     def test_one_is_found_while_other_threads_still_serve(self, life, rounds, server):
         life.options.stall = rounds.hangs.stall = 3600
         server.deadlocked = True
@@ -265,7 +310,9 @@ class TestDeadlocks:
         server.deadlocked = False
         until(lambda: kinds(rounds) == ['deadlock', 'deadlock-ended'], 'its end')
 
-    def test_one_among_threads_that_hang_is_found_where_no_request_is_slow_yet(self, life, rounds, server):
+    def test_one_among_threads_that_hang_is_found_where_no_request_is_slow_yet(
+        self, life, rounds, server
+    ):
         rounds.slow.are_in_flight = lambda: False
         server.deadlocked = True
         watching(rounds, lambda: tuple(server.states()))
@@ -283,7 +330,7 @@ class TestDeadlocks:
     def test_one_that_was_just_seen_is_told_at_once_by_whoever_is_asked(self, life, rounds, server):
         server.deadlocked = True
         watching(rounds, lambda: tuple(server.states()))
-        hang, = rounds.tell_stacks()['hangs']
+        (hang,) = rounds.tell_stacks()['hangs']
         assert (hang['kind'], hang['ended'], hang['severity']) == ('deadlock', None, 'warning')
         assert kinds(rounds) == [] and list(life.findings) == [], 'the heartbeat alone begins it'
 
@@ -295,7 +342,6 @@ class TestDeadlocks:
 
 
 class TestWorkers:
-
     def test_they_are_looked_at_when_a_thread_has_begun_or_ended(self, rounds):
         looks, seen = [], watching(rounds, list)
         rounds.workers.look = lambda: looks.append(1)
@@ -304,7 +350,14 @@ class TestWorkers:
             seen.fresh = dict.fromkeys(tids, time.monotonic())
             rounds._look_at_workers()
             return len(looks)
-        assert [looked(1, 2), looked(1, 2), looked(1, 2, 3), looked(1, 2, 3), looked(1, 2, 4)] == [1, 1, 2, 2, 3]
+
+        assert [looked(1, 2), looked(1, 2), looked(1, 2, 3), looked(1, 2, 3), looked(1, 2, 4)] == [
+            1,
+            1,
+            2,
+            2,
+            3,
+        ]
         assert [looked(), looked(), looked()] == [4, 5, 6], 'where nothing is known of threads'
 
     def test_one_that_serves_for_the_first_time_counts_at_once(self, rounds):
@@ -316,14 +369,13 @@ class TestWorkers:
 
 
 class TestSpinning:
-
     def test_begins_and_ends(self, rounds):
         main = ThreadState(7, 8, 'MainThread', 'main', 'running', cpu=1.0)
         threads = watching(rounds, lambda: (main,))
         threads.spins = True
         rounds.start()
         until(lambda: kinds(rounds) == ['spinning'])
-        threads.spins = False                                   # and then nobody asks for the states any more
+        threads.spins = False  # and then nobody asks for the states any more
         until(lambda: kinds(rounds) == ['spinning', 'spinning-ended'])
 
     @pytest.mark.gcc
@@ -345,7 +397,6 @@ class TestSpinning:
 
 
 class TestTheLoopOfTheServer:
-
     def test_is_looked_at_in_each_round_and_at_each_beat_while_it_stands(self, rounds):
         loop = rounds.loop = SimpleNamespace(place=('a place',), stood=0.0, looks=0)
         loop.look = lambda reading: setattr(loop, 'looks', loop.looks + 1)
@@ -364,7 +415,6 @@ class TestTheLoopOfTheServer:
     def test_looks_are_expected_as_far_apart_as_rounds(self, life, rounds):
         assert rounds.loop.pause == ROUND * life.options.sample_interval
 
-
     def test_it_knows_how_many_requests_begin(self, rounds, monkeypatch):
         clock = [rounds._begun[0] + 10]
         monkeypatch.setattr(rounds_module.time, 'monotonic', lambda: clock[0])
@@ -377,7 +427,6 @@ class TestTheLoopOfTheServer:
 
 
 class TestTheRealThreads:
-
     def test_what_is_told_of_this_process(self, rounds, server, tmp_path):
         rounds.start()
         until(lambda: rounds.inbox)
@@ -392,12 +441,22 @@ class TestTheRealThreads:
 
 
 class TestAlarms:
-
-    @pytest.mark.parametrize('begin', [
-        pytest.param(lambda rounds: rounds.recorder._free.clear(), id='slots are few'),
-        pytest.param(lambda rounds: rounds.hangs.lasting.update({'hang': None}), id='a hang lasts'),
-        pytest.param(lambda rounds: rounds.slow.watched.update({1: None}), id='a slow request is watched'),
-        pytest.param(lambda rounds: rounds.recorder.begin('GET', '/', _monotonic=lambda: 1.0), id='a request is old')])
+    @pytest.mark.parametrize(
+        'begin',
+        [
+            pytest.param(lambda rounds: rounds.recorder._free.clear(), id='slots are few'),
+            pytest.param(
+                lambda rounds: rounds.hangs.lasting.update({'hang': None}), id='a hang lasts'
+            ),
+            pytest.param(
+                lambda rounds: rounds.slow.watched.update({1: None}), id='a slow request is watched'
+            ),
+            pytest.param(
+                lambda rounds: rounds.recorder.begin('GET', '/', _monotonic=lambda: 1.0),
+                id='a request is old',
+            ),
+        ],
+    )
     def test_what_needs_a_look_at_each_beat(self, rounds, begin):
         rounds.take_sample()
         assert not rounds.heartbeat.alarmed
@@ -414,17 +473,22 @@ class TestAlarms:
 
 
 class TestTheParts:
-
     def test_what_a_system_does_not_have_is_a_finding_and_leaves_the_others(self, rounds, tmp_path):
         rounds.start()
         until(lambda: rounds.inbox)
         assert ask(tmp_path, 'stacks', PATIENCE)['threads']
-        finding, = rounds.life.findings
-        assert finding.id == 'dead-man' and 'timer_create' in finding.detail and rounds.deadman is None
+        (finding,) = rounds.life.findings
+        assert (
+            finding.id == 'dead-man' and 'timer_create' in finding.detail and rounds.deadman is None
+        )
 
-    @pytest.mark.parametrize('stall, cpu, each', [
-        (0.5, 0.005, 8), (30, 0.03, 500), (60, 0.06, 1000), (3600, 0.1, 60000), (0.01, 0.005, 1)])
-    def test_the_threads_are_given_processor_time_after_the_stall(self, life, switches, stall, cpu, each):
+    @pytest.mark.parametrize(
+        'stall, cpu, each',
+        [(0.5, 0.005, 8), (30, 0.03, 500), (60, 0.06, 1000), (3600, 0.1, 60000), (0.01, 0.005, 1)],
+    )
+    def test_the_threads_are_given_processor_time_after_the_stall(
+        self, life, switches, stall, cpu, each
+    ):
         life.options.stall = stall
         with beating(life) as rounds:
             until(lambda: rounds.heartbeat.beats > 4 * ROUND)
@@ -433,7 +497,10 @@ class TestTheParts:
         least = max(stall, 3 * life.options.sample_interval)
         assert least <= timeout <= least * 7 / 6, 'so long after the last beat, or a little longer'
         beats = rounds.heartbeat.beats
-        assert switch.calls.count('own') == (beats - 1) // each + 1 and switch.calls.count('threads') == 1
+        assert (
+            switch.calls.count('own') == (beats - 1) // each + 1
+            and switch.calls.count('threads') == 1
+        )
         assert switch.calls[-1] == 'disarmed' and not list(life.findings)
 
     def test_what_a_crash_needs_is_looked_at_in_each_round(self, life, switches):
@@ -451,7 +518,9 @@ class TestTheParts:
         inspect, seen = lambda: seen.append(rounds.heartbeat.beats), []
         with beating(life) as rounds:
             until(lambda: len(seen) == 3)
-        assert seen == [ROUND, 5 * ROUND, 9 * ROUND], 'after the host, before the dead-man switch and the inbox'
+        assert seen == [ROUND, 5 * ROUND, 9 * ROUND], (
+            'after the host, before the dead-man switch and the inbox'
+        )
         assert switches[0][1].calls.count('check') in (2, 3)
 
     def test_threads_that_serve_are_guarded(self, life, switches):
@@ -477,19 +546,25 @@ class TestTheParts:
             switches[0][1].used_up = True
             until(lambda: switches[0][1].calls.count('own') > ROUND)
         calls, duties = switches[0][1].calls, len(rounds.heartbeat.duties)
-        last = len(calls) - calls[::-1].index('own')            # after it: before each duty but the first, in its beat
+        last = len(calls) - calls[::-1].index(
+            'own'
+        )  # after it: before each duty but the first, in its beat
         assert calls[last:].count('threads') == duties - 1
 
     @pytest.mark.parametrize('part', ['rearm', 'rearm_threads'])
     def test_a_switch_that_fails_is_disarmed_before_it_is_given_up(self, life, switches, part):
         def fail(*words):
             raise OSError('timer_settime failed')
+
         with beating(life) as rounds:
             until(lambda: switches)
             setattr(switches[0][1], part, fail)
             switches[0][1].guarded = None
             until(lambda: list(life.findings))
-            assert 'disarmed' in switches[0][1].calls and 'timer_settime' in next(iter(life.findings)).detail
+            assert (
+                'disarmed' in switches[0][1].calls
+                and 'timer_settime' in next(iter(life.findings)).detail
+            )
             beats = rounds.heartbeat.beats
             until(lambda: rounds.heartbeat.beats > beats + ROUND)
 
@@ -499,19 +574,29 @@ class TestTheParts:
             switches[0][1].rearm_threads = lambda threads, watch: '[Errno 11] timer_create failed.'
             switches[0][1].guarded = None
             until(lambda: rounds.heartbeat.beats > 2 * ROUND)
-        finding, = life.findings
-        assert (finding.id, finding.severity) == ('dead-man-threads', 'info') and 'timer_create' in finding.detail
+        (finding,) = life.findings
+        assert (finding.id, finding.severity) == (
+            'dead-man-threads',
+            'info',
+        ) and 'timer_create' in finding.detail
 
     def test_what_takes_processor_time_is_done_aside(self, life, server, tmp_path):
         """The answers to questions, the look at slow requests, the trace log: who does it, and who does not."""
         done = []
-        life.trace_log = SimpleNamespace(write=lambda: done.append(('trace log', threading.current_thread().name)))
+        life.trace_log = SimpleNamespace(
+            write=lambda: done.append(('trace log', threading.current_thread().name))
+        )
         with beating(life) as rounds:
             until(lambda: rounds.slow.watched)
             look = rounds.slow.look
-            rounds.slow.look = lambda: (done.append(('slow', threading.current_thread().name)), look())
+            rounds.slow.look = lambda: (
+                done.append(('slow', threading.current_thread().name)),
+                look(),
+            )
             until(lambda: rounds.inbox)
-            rounds.inbox.answers['stacks'] = lambda: done.append(('stacks', threading.current_thread().name))
+            rounds.inbox.answers['stacks'] = lambda: done.append(
+                ('stacks', threading.current_thread().name)
+            )
             ask(tmp_path, 'stacks', PATIENCE)
             until(lambda: {what for what, _ in done} == {'trace log', 'slow', 'stacks'})
         assert {name for _, name in done} == {'StabilityMonitor aside'}
@@ -520,7 +605,7 @@ class TestTheParts:
         places = []
         watching(rounds, lambda: places.append(threading.get_ident()) or ())
         rounds.snapshot()
-        place, = places
+        (place,) = places
         assert place != threading.get_ident()
 
     def test_an_inbox_that_cannot_be_made_is_a_finding(self, life, rounds, tmp_path):

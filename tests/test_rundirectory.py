@@ -1,4 +1,5 @@
 """One run's directory: who may claim it, when, and what is left on a disk that is full or shared."""
+
 import errno
 import json
 import os
@@ -43,14 +44,19 @@ def start(base):
     started = []
 
     def start(role):
-        process = subprocess.Popen([sys.executable, PROGRAM, role, base.path, NAME], text=True,
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, PROGRAM, role, base.path, NAME],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         started.append(process)
         return process
+
     yield start
     for process in started:
         process.kill()
-        process.stdin.close()                                  # ends its children too
+        process.stdin.close()  # ends its children too
         process.stdout.close()
         process.wait()
 
@@ -72,7 +78,6 @@ def dead_run(base, context=None):
 
 
 class TestNames:
-
     def test_a_name_tells_start_and_pid(self):
         name = rundirectory.new_name(1795419901.7, 17)
         assert rundirectory.is_run_name(name) and name.startswith('20261123T074501Z-17-')
@@ -81,23 +86,30 @@ class TestNames:
     def test_names_of_one_second_and_pid_differ(self):
         assert len({rundirectory.new_name(0, 1) for _ in range(20)}) > 15
 
-    @pytest.mark.parametrize('name', ['', 'x', 'a-b-c', '20261123T074501Z-x-beef', '20261323T074501Z-17-beef'])
+    @pytest.mark.parametrize(
+        'name', ['', 'x', 'a-b-c', '20261123T074501Z-x-beef', '20261323T074501Z-17-beef']
+    )
     def test_other_names(self, name):
         with pytest.raises(ValueError):
             rundirectory.name_facts(name)
 
 
 class TestCreating:
-
     def test_nobody_sees_it_before_it_is_locked_and_complete(self, base, monkeypatch):
         seen = []
         rename = Path.rename
 
         def watched(self, target):
             if Path(target).name == NAME:
-                seen.append((base.waiting(), rundirectory.read_json(self / CONTEXT)['identity'],
-                             rundirectory._flock(os.open(self / LOCK, os.O_RDWR))))
+                seen.append(
+                    (
+                        base.waiting(),
+                        rundirectory.read_json(self / CONTEXT)['identity'],
+                        rundirectory._flock(os.open(self / LOCK, os.O_RDWR)),
+                    )
+                )
             return rename(self, target)
+
         monkeypatch.setattr(Path, 'rename', watched)
         run = base.create(NAME, {'identity': identity()})
         assert seen == [([], identity(), False)]
@@ -120,7 +132,7 @@ class TestCreating:
 
     @pytest.mark.root
     def test_a_group_may_read(self, base):
-        dead_run(base)                                         # there before the option was set
+        dead_run(base)  # there before the option was set
         shutil.rmtree(base.runs / NAME)
         shared = Base(base.path, 'nogroup')
         run = shared.create(NAME, {})
@@ -138,6 +150,7 @@ class TestCreating:
 
         def full(*args):
             raise OSError(errno.ENOSPC, 'No space left on device')
+
         monkeypatch.setattr(rundirectory, 'write_whole', full)
         with pytest.raises(OSError):
             base.create(NAME, {})
@@ -158,7 +171,6 @@ class TestCreating:
 
 
 class TestWriteWhole:
-
     def test_a_reader_sees_the_old_or_the_new_one(self, tmp_path):
         path = tmp_path / 'file.json'
         rundirectory.write_whole(path, 'old')
@@ -168,7 +180,9 @@ class TestWriteWhole:
         rundirectory.write_whole(path, 'nëw')
         assert path.read_text('utf-8') == 'nëw' and os.listdir(tmp_path) == ['file.json']
 
-    @pytest.mark.parametrize('content', [b'', b'\xff\xfe', b'[1]', b'7', b'{"a": ', b'[' * 100000, b'\0' * 100, None])
+    @pytest.mark.parametrize(
+        'content', [b'', b'\xff\xfe', b'[1]', b'7', b'{"a": ', b'[' * 100000, b'\0' * 100, None]
+    )
     def test_read_json_reads_anything(self, tmp_path, content):
         if content is not None:
             (tmp_path / 'x').write_bytes(content)
@@ -176,7 +190,6 @@ class TestWriteWhole:
 
 
 class TestPreallocation:
-
     def test_the_blocks_are_there(self, tmp_path):
         descriptor = rundirectory.preallocate(tmp_path / 'x', 100000)
         status = os.fstat(descriptor)
@@ -184,10 +197,13 @@ class TestPreallocation:
         assert not os.get_inheritable(descriptor) and os.lseek(descriptor, 0, os.SEEK_CUR) == 0
         os.close(descriptor)
 
-    @pytest.mark.parametrize('trouble', [OSError(errno.EOPNOTSUPP, ''), OSError(errno.EINVAL, ''), AttributeError()])
+    @pytest.mark.parametrize(
+        'trouble', [OSError(errno.EOPNOTSUPP, ''), OSError(errno.EINVAL, ''), AttributeError()]
+    )
     def test_where_there_is_no_fallocate_zeroes_are_written(self, tmp_path, monkeypatch, trouble):
         def fallocate(*args):
             raise trouble
+
         monkeypatch.setattr(os, 'posix_fallocate', fallocate, raising=False)
         descriptor = rundirectory.preallocate(tmp_path / 'x', 100000)
         assert os.fstat(descriptor).st_blocks * 512 >= 100000
@@ -196,7 +212,7 @@ class TestPreallocation:
     @pytest.mark.parametrize('has_fallocate', [True, False])
     def test_a_full_disk_is_an_error_and_leaves_nothing(self, tmp_path, has_fallocate):
         """In a process of its own: a limit on file sizes stands for the disk that has no more room."""
-        code = f'''if True:
+        code = f"""if True:
             import os, resource, signal, sys
             sys.path.insert(0, {str(PROGRAM.parents[2])!r})
             from Products.StabilityMonitor import rundirectory
@@ -206,11 +222,13 @@ class TestPreallocation:
             resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
             before = os.listdir('/dev/fd')
             try:
-                rundirectory.preallocate(rundirectory.Path({str(tmp_path / "x")!r}), 100000)
+                rundirectory.preallocate(rundirectory.Path({str(tmp_path / 'x')!r}), 100000)
             except OSError:
                 print('refused', os.listdir('/dev/fd') == before)
-        '''
-        output = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
+        """
+        output = subprocess.run(
+            [sys.executable, '-c', code], capture_output=True, text=True, check=True
+        ).stdout
         assert output == 'refused True\n'
         assert os.listdir(tmp_path) == []
 
@@ -235,12 +253,11 @@ class TestPreallocation:
 
 
 class TestClaiming:
-
     def test_a_dead_run(self, base):
         dead_run(base)
         claimed = base.claim(NAME)
         assert claimed.path == base.runs / NAME and claimed.locked
-        assert base.claim(NAME) is None                        # it is ours now
+        assert base.claim(NAME) is None  # it is ours now
         claimed.abandon()
 
     def test_what_is_not_there(self, base):
@@ -283,7 +300,7 @@ class TestClaiming:
         kill(holder)
         claimed = base.claim(NAME)
         assert claimed is not None
-        os.kill(child, 0)                                      # it lives
+        os.kill(child, 0)  # it lives
         claimed.abandon()
 
     def test_one_that_does_not_abandon_would(self, base, start):
@@ -307,6 +324,7 @@ class TestClaiming:
         def archived_meanwhile(descriptor):
             os.rename(base.runs / NAME, base.archive / NAME)
             return real(descriptor)
+
         monkeypatch.setattr(rundirectory, '_flock', archived_meanwhile)
         assert base.claim(NAME) is None
         assert (base.archive / NAME).is_dir() and base.waiting() == []
@@ -325,11 +343,23 @@ class TestClaiming:
         assert claimed is not None
         claimed.abandon()
 
-    @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
-                        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(
-                            st.sampled_from(['pid', 'host', 'boot_id', 'pid_namespace', 'start_ticks']), inner),
-                        max_leaves=8), st.booleans())
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+            lambda inner: (
+                st.lists(inner, max_size=2)
+                | st.dictionaries(
+                    st.sampled_from(['pid', 'host', 'boot_id', 'pid_namespace', 'start_ticks']),
+                    inner,
+                )
+            ),
+            max_leaves=8,
+        ),
+        st.booleans(),
+    )
+    @settings(
+        max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     def test_any_identity_is_no_error(self, base, known, is_here):
         if isinstance(known, dict) and is_here:
             known = {key: identity()[key] for key in ('host', 'boot_id', 'pid_namespace')} | known
@@ -343,7 +373,6 @@ class TestClaiming:
 
 
 class TestAVolumeWithoutFlock:
-
     @pytest.fixture(autouse=True)
     def no_flock(self, monkeypatch):
         monkeypatch.setattr(rundirectory, '_flock', lambda descriptor: None)
@@ -386,29 +415,43 @@ class TestAVolumeWithoutFlock:
         claimed.abandon()
 
     @linux
-    def test_a_run_that_was_locked_elsewhere_is_not_claimed_by_its_free_lock(self, base, monkeypatch):
+    def test_a_run_that_was_locked_elsewhere_is_not_claimed_by_its_free_lock(
+        self, base, monkeypatch
+    ):
         """The writer had no flock, the reader has: the free lock says nothing."""
         dead_run(base, {'identity': GONE | {'host': 'elsewhere', 'boot_id': 'another'}})
         monkeypatch.undo()
         assert base.claim(NAME) is None
 
 
-@pytest.mark.parametrize('error, result', [(errno.EWOULDBLOCK, False), (errno.ENOLCK, None), (errno.EOPNOTSUPP, None),
-                                           (errno.ENOSYS, None), (None, True)])
+@pytest.mark.parametrize(
+    'error, result',
+    [
+        (errno.EWOULDBLOCK, False),
+        (errno.ENOLCK, None),
+        (errno.EOPNOTSUPP, None),
+        (errno.ENOSYS, None),
+        (None, True),
+    ],
+)
 def test_flock(monkeypatch, error, result):
     def flock(descriptor, operation):
         if error:
             raise OSError(error, '')
+
     monkeypatch.setattr(rundirectory.fcntl, 'flock', flock)
     assert rundirectory._flock(0) is result
 
 
 class TestSweep:
-
     def test_what_died_before_it_was_published_goes(self, base):
         base.prepare()
-        for name, known, age in (('old', GONE, 100), ('fresh', GONE, 0), ('lives', identity(), 100),
-                                 ('empty', None, 100)):
+        for name, known, age in (
+            ('old', GONE, 100),
+            ('fresh', GONE, 0),
+            ('lives', identity(), 100),
+            ('empty', None, 100),
+        ):
             folder = base.runs / f'.new-{name}'
             folder.mkdir()
             if known:
@@ -427,8 +470,9 @@ class TestIdentity:
 
     PROC = Path(__file__).parent / 'data' / 'proc_v1'
 
-    @pytest.mark.parametrize('pid, ticks', [
-        (4711, 123456), (4712, 0), (4713, 987), (4714, 0), ('../4711', 0), ('\0', 0)])
+    @pytest.mark.parametrize(
+        'pid, ticks', [(4711, 123456), (4712, 0), (4713, 987), (4714, 0), ('../4711', 0), ('\0', 0)]
+    )
     def test_start_ticks(self, pid, ticks):
         assert rundirectory.start_ticks(pid, self.PROC) == ticks
 
@@ -436,20 +480,26 @@ class TestIdentity:
         return identity(4711, self.PROC) | changes
 
     def test_of_a_process(self, monkeypatch):
-        monkeypatch.setattr(rundirectory, '_link', lambda path: f'link {path.relative_to(self.PROC)}')
+        monkeypatch.setattr(
+            rundirectory, '_link', lambda path: f'link {path.relative_to(self.PROC)}'
+        )
         known = self.known()
         assert known['pid'] == 4711 and known['start_ticks'] == 123456
         assert known['boot_id'] == '11111111-2222-3333-4444-555555555555'
         assert known['pid_namespace'] == 'link self/ns/pid'
 
-    @pytest.mark.parametrize('changes, there', [
-        ({}, True),
-        ({'start_ticks': 7}, False),                           # its pid was given to another process
-        ({'pid': 4714}, False),
-        ({'pid': 4712}, False),
-        ({'boot_id': 'an earlier boot'}, False),
-        ({'boot_id': 'another machine', 'host': 'elsewhere'}, None),
-        ({'pid_namespace': 'pid:[4026531999]'}, None)])
+    @pytest.mark.parametrize(
+        'changes, there',
+        [
+            ({}, True),
+            ({'start_ticks': 7}, False),  # its pid was given to another process
+            ({'pid': 4714}, False),
+            ({'pid': 4712}, False),
+            ({'boot_id': 'an earlier boot'}, False),
+            ({'boot_id': 'another machine', 'host': 'elsewhere'}, None),
+            ({'pid_namespace': 'pid:[4026531999]'}, None),
+        ],
+    )
     def test_is_it_there(self, changes, there):
         assert process_is_there(self.known(**changes), self.PROC) is there
 

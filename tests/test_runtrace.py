@@ -1,4 +1,5 @@
 """The trace log of any run: living, dead and not yet judged, archived, damaged or not there."""
+
 import os
 import time
 
@@ -41,7 +42,9 @@ def serve(recorder):
 @pytest.fixture
 def living(base):
     """The run of this very process."""
-    run = base.create(new_name(time.time() - 9, os.getpid()), {'identity': identity(), 'role': 'server'})
+    run = base.create(
+        new_name(time.time() - 9, os.getpid()), {'identity': identity(), 'role': 'server'}
+    )
     recorder = Recorder(bytearray(blackbox.SIZE))
     blackbox.lay_out(recorder.buffer)
     blackbox.seal(recorder.buffer)
@@ -64,18 +67,29 @@ def requests(made):
     return [(r['method'], r['url'], r.get('code'), r['end'] is not None) for r in found]
 
 
-EXPECTED = [('GET', r'/a\x20b', '200', True), ('GET', '/probe', '200', True), ('POST', '/last', None, False)]
+EXPECTED = [
+    ('GET', r'/a\x20b', '200', True),
+    ('GET', '/probe', '200', True),
+    ('POST', '/last', None, False),
+]
 
 
 def test_of_a_run_that_lives(base, living):
     made = trace(base, living.name)
-    assert requests(made) == EXPECTED and made[0].startswith('U - ') and made[0].endswith(f' {living.name}')
+    assert (
+        requests(made) == EXPECTED
+        and made[0].startswith('U - ')
+        and made[0].endswith(f' {living.name}')
+    )
     assert ' is in flight for ' in made[-1]
 
 
 def test_of_one_without_a_black_box_on_disk(base, living):
     (living / BLACKBOX).unlink()
-    with pytest.raises(runtrace.NoBlackBox, match=f'{living.name} has no black box on disk. Ask that process itself'):
+    with pytest.raises(
+        runtrace.NoBlackBox,
+        match=f'{living.name} has no black box on disk. Ask that process itself',
+    ):
         trace(base, living.name)
 
 
@@ -100,17 +114,24 @@ def test_nothing_of_a_request_is_lost_on_the_way(base, living, tmp_path):
     (run.path / BLACKBOX).write_bytes((living / BLACKBOX).read_bytes())
     triage(base, world=quiet_world(tmp_path))
     archived = trace(base, run.name)
-    assert sorted(line for line in archived if line[0] in 'BAE') == sorted(line for line in made if line[0] in 'BAE')
+    assert sorted(line for line in archived if line[0] in 'BAE') == sorted(
+        line for line in made if line[0] in 'BAE'
+    )
     assert archived[-2].rpartition(' is in flight ')[0].endswith(made[-1].split()[3])
 
 
 def test_the_request_that_crashed_is_named(base):
     run = DeadRun(base.path).box(serve)
     ident = next(iter(runtrace.load(run.path / BLACKBOX).threads))
-    run.marked('faults', b'Fatal Python error: Segmentation fault\n\nCurrent thread 0x%016x (most recent call '
-                         b'first):\n  File "/x.py", line 1 in f\n' % ident)
+    run.marked(
+        'faults',
+        b'Fatal Python error: Segmentation fault\n\nCurrent thread 0x%016x (most recent call '
+        b'first):\n  File "/x.py", line 1 in f\n' % ident,
+    )
     in_flight, end = trace(base, run.name)[-2:]
-    assert in_flight.endswith(', the crash was in it') and end.endswith(' the process ended: crashed, certain')
+    assert in_flight.endswith(', the crash was in it') and end.endswith(
+        ' the process ended: crashed, certain'
+    )
 
 
 @pytest.mark.parametrize('millisecond', range(0, 1000, 37))
@@ -127,18 +148,48 @@ def test_a_run_that_is_not_there(base, run):
         trace(base, run)
 
 
-@pytest.mark.parametrize('nonsense', [
-    None, 5, 'x', [None, 5, {}], [{'started': 'x'}], [{'started': '0001-01-01T00:00:00Z'}],
-    [{'started': '2026-11-23T07:45:01.123Z', 'seconds': float('nan'), 'number': -5, 'ident': -1, 'status': True,
-      'count': 'x', 'method': 7, 'path': '\n', 'ended': 5, 'user': 'a b', 'last_number': 1 << 99}]])
+@pytest.mark.parametrize(
+    'nonsense',
+    [
+        None,
+        5,
+        'x',
+        [None, 5, {}],
+        [{'started': 'x'}],
+        [{'started': '0001-01-01T00:00:00Z'}],
+        [
+            {
+                'started': '2026-11-23T07:45:01.123Z',
+                'seconds': float('nan'),
+                'number': -5,
+                'ident': -1,
+                'status': True,
+                'count': 'x',
+                'method': 7,
+                'path': '\n',
+                'ended': 5,
+                'user': 'a b',
+                'last_number': 1 << 99,
+            }
+        ],
+    ],
+)
 def test_a_damaged_record_gives_lines_of_the_grammar(base, nonsense):
-    document = record(1, recent=(), requests=()).to_json() | {'recent': nonsense, 'requests': nonsense}
-    made = list(runtrace.of_record(RunRecord.from_json(document | {'counters': {'requests_without_slot': 'x'}})))
+    document = record(1, recent=(), requests=()).to_json() | {
+        'recent': nonsense,
+        'requests': nonsense,
+    }
+    made = list(
+        runtrace.of_record(
+            RunRecord.from_json(document | {'counters': {'requests_without_slot': 'x'}})
+        )
+    )
     assert all(GRAMMAR.fullmatch(line) for line in made), made
     assert made[-1].endswith(' the process ended: stopped, certain')
 
 
 # -- which one --------------------------------------------------------------------------------------------
+
 
 def archived(base, *records):
     for each in records:
@@ -153,7 +204,7 @@ def test_the_newest_of_nothing(base):
 
 
 def test_the_newest_is_the_server_that_lives_or_was_last(base):
-    script, = archived(base, record(9, 'unhandled-exception', role='script'))
+    (script,) = archived(base, record(9, 'unhandled-exception', role='script'))
     assert runtrace.newest(base) == script
     old, new = archived(base, record(0), record(2, 'crashed'))
     assert runtrace.newest(base) == new

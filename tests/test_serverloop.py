@@ -1,4 +1,5 @@
 """Whether MainThread stands still outside the loop of its server: never said of one that only waits."""
+
 import threading
 
 import pytest
@@ -32,7 +33,9 @@ class World:
         buffer = bytearray(box.SIZE)
         self.recorder = Recorder(buffer)
         self.now, self.doing, self.had = 1000.0, LISTENS, 1.0
-        self.loop = ServerLoop(self.recorder, PAUSE, lambda: self.now, self.clock_of, lambda ident: self.doing)
+        self.loop = ServerLoop(
+            self.recorder, PAUSE, lambda: self.now, self.clock_of, lambda ident: self.doing
+        )
 
     def clock_of(self, tid):
         assert tid == threading.main_thread().native_id
@@ -110,8 +113,16 @@ def test_a_shut_down_may_take_its_time(world, doing):
     assert world.looks(doing, 99) == 0 and world.loop.place == ()
 
 
-@pytest.mark.parametrize('doing, left', [(LISTENS, False), (BLOCKED, False), ((LOCK, LOOP, RUN, MAIN), False),
-                                         ((SHUTDOWN, RUN, MAIN), True), ((MAIN,), True)])
+@pytest.mark.parametrize(
+    'doing, left',
+    [
+        (LISTENS, False),
+        (BLOCKED, False),
+        ((LOCK, LOOP, RUN, MAIN), False),
+        ((SHUTDOWN, RUN, MAIN), True),
+        ((MAIN,), True),
+    ],
+)
 def test_a_server_shuts_down_that_has_left_its_loop(world, doing, left):
     world.doing = doing
     assert world.loop.is_left() == left
@@ -158,6 +169,7 @@ def test_whose_clock_has_gone_on_need_not_be_looked_at(world):
 def test_the_stack_of_one_thread_is_whole():
     def deep(depth):
         return deep(depth - 1) if depth else stack_of(threading.get_ident())
+
     functions = [spot.code.co_name for spot in deep(300)]
     assert functions.count('deep') == 301 and 'test_the_stack_of_one_thread_is_whole' in functions
     assert stack_of(0) == ()

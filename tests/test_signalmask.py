@@ -1,4 +1,5 @@
 """Threads of this product take no signal, and the thread that starts them has its own mask back."""
+
 import re
 import signal
 import subprocess
@@ -12,10 +13,11 @@ from Products.StabilityMonitor import signalmask
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(
-    not Path('/proc/self/status').exists(), reason='masks are read from /proc')
+    not Path('/proc/self/status').exists(), reason='masks are read from /proc'
+)
 
 #: Starts threads as fast as it can while SIGINT comes again and again, and says how the mask was after each.
-STORM = '''
+STORM = """
 import signal, sys, threading, time
 sys.path[:0] = [sys.argv[1]]
 from Products.StabilityMonitor import signalmask
@@ -44,7 +46,7 @@ while time.monotonic() < end or interrupts < 20:
         interrupts += 1
     wrong += bool(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 print(interrupts, wrong, started, flush=True)
-'''
+"""
 
 
 def blocked(native_id):
@@ -82,7 +84,7 @@ def test_the_mask_comes_back_when_the_thread_cannot_be_started(thread):
     thread.start()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with pytest.raises(RuntimeError):
-        signalmask.start(thread)                        # it runs already
+        signalmask.start(thread)  # it runs already
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
@@ -92,12 +94,14 @@ def test_a_signal_that_comes_meanwhile_reaches_its_handler(thread):
 
     def handler(number, frame):
         raise Raised
+
     before = signal.signal(signal.SIGUSR1, handler)
     start = thread.start
 
     def start_and_signal():
-        signal.raise_signal(signal.SIGUSR1)             # it is blocked: the signal waits
+        signal.raise_signal(signal.SIGUSR1)  # it is blocked: the signal waits
         start()
+
     thread.start = start_and_signal
     try:
         with pytest.raises(Raised):
@@ -115,6 +119,7 @@ def test_no_function_in_python_is_called_to_give_the_mask_back(thread):
     def note(frame, event, argument):
         if event == 'call' and frame.f_back.f_code is signalmask.start.__code__:
             called.append(frame.f_code.co_name)
+
     sys.setprofile(note)
     try:
         signalmask.start(thread)
@@ -126,8 +131,12 @@ def test_no_function_in_python_is_called_to_give_the_mask_back(thread):
 @pytest.mark.slow
 def test_no_interrupt_leaves_the_mask_changed():
     """As KeyboardInterrupt, which may be raised anywhere in MainThread."""
-    process = subprocess.Popen([sys.executable, '-c', STORM, str(CHECKOUT)], text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, '-c', STORM, str(CHECKOUT)],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert process.stdout.readline() == 'ready\n'
     while process.poll() is None and not (said := readable(process.stdout)):
         process.send_signal(signal.SIGINT)
@@ -139,4 +148,5 @@ def test_no_interrupt_leaves_the_mask_changed():
 
 def readable(stream):
     import select
+
     return bool(select.select([stream], [], [], 0.0002)[0])

@@ -1,4 +1,5 @@
 """The checks inside a real Zope: what it tells of itself, and that nothing is told that is not so."""
+
 import json
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from plain_zope import what_is_so
 
 pytestmark = pytest.mark.zope
 
-SOURCE = '''
+SOURCE = """
 def checks(self, threads="1"):
     import json
     from Products.StabilityMonitor.diagnosis.checks import run
@@ -38,9 +39,9 @@ def write_into_the_future(self, seconds="0"):
     storage.tpc_vote(record)
     storage.tpc_finish(record)
     return "written"
-'''
+"""
 
-TEMPORARY = '''
+TEMPORARY = """
 <zodb_db temporary>
   pool-size 2
   <mappingstorage>
@@ -50,7 +51,7 @@ TEMPORARY = '''
 debug-mode on
 security-policy-implementation python
 verbose-security on
-'''
+"""
 
 
 def ask(zope):
@@ -76,6 +77,7 @@ def not_fine(document):
 @pytest.fixture(scope='module')
 def plain(tmp_path_factory):
     from zopekit import ZopeInstance
+
     zope = ZopeInstance(tmp_path_factory.mktemp('plain'))
     zope.publish(SOURCE)
     with zope:
@@ -86,7 +88,7 @@ def test_the_facts_of_a_plain_zope(plain):
     document = ask(plain)
     assert document['threads'] == 4
     assert document['pid_file'] == str(plain.client_home / 'Z4.pid')
-    main, = document['databases']
+    (main,) = document['databases']
     assert (main['name'], main['pool'], main['mounted']) == ('main', 7, ['/'])
     assert main['storage'] == 'ZODB.FileStorage.FileStorage.FileStorage'
     assert main['file'] == str(plain.client_home / 'Data.fs')
@@ -103,7 +105,9 @@ def test_nothing_is_told_of_a_plain_zope_that_is_not_so(plain):
 
 def test_each_check_has_an_answer(plain):
     document = ask(plain)
-    assert {id.partition(':')[0] for id in (f['id'] for f in document['findings'])} == set(document['seconds'])
+    assert {id.partition(':')[0] for id in (f['id'] for f in document['findings'])} == set(
+        document['seconds']
+    )
 
 
 def test_the_checks_do_not_disturb_the_site(plain):
@@ -114,13 +118,20 @@ def test_the_checks_do_not_disturb_the_site(plain):
     assert plain.report()['process']['recording']
 
 
-@pytest.mark.parametrize('configured, seen, threads', [
-    (4, 2, 4), (1, 2, 2), (None, 2, 2), (4, 0, 4), (None, 0, None)])
+@pytest.mark.parametrize(
+    'configured, seen, threads', [(4, 2, 4), (1, 2, 2), (None, 2, 2), (4, 0, 4), (None, 0, None)]
+)
 def test_workers_that_have_yet_to_begin_are_counted(monkeypatch, configured, seen, threads):
     from Products.StabilityMonitor.zmi import siteofzope
-    running = [SimpleNamespace(name=name) for name in ('MainThread', *(f'waitress-{n}' for n in range(seen)))]
+
+    running = [
+        SimpleNamespace(name=name)
+        for name in ('MainThread', *(f'waitress-{n}' for n in range(seen)))
+    ]
     monkeypatch.setattr(siteofzope.threading, 'enumerate', lambda: running)
-    monkeypatch.setattr(siteofzope, 'getConfiguration', lambda: SimpleNamespace(instancehome='', clienthome=''))
+    monkeypatch.setattr(
+        siteofzope, 'getConfiguration', lambda: SimpleNamespace(instancehome='', clienthome='')
+    )
     assert siteofzope.facts(configured).threads == threads
 
 
@@ -130,9 +141,14 @@ def test_a_site_with_debugging_on_and_a_small_pool(make_zope):
     zope.start()
     document = ask(zope)
     assert document['switches']['security-policy-implementation'] == 'PYTHON'
-    assert {'zope-switches:debug-mode', 'zope-switches:verbose-security',
-            'connection-pools:temporary'} <= worrying(document)
-    assert 'storage:temporary' not in worrying(document)       # meant to be fleeting: it is not mounted at the root
+    assert {
+        'zope-switches:debug-mode',
+        'zope-switches:verbose-security',
+        'connection-pools:temporary',
+    } <= worrying(document)
+    assert 'storage:temporary' not in worrying(
+        document
+    )  # meant to be fleeting: it is not mounted at the root
     finding = next(f for f in document['findings'] if f['id'] == 'connection-pools:temporary')
     assert 'pool-size 7' in finding['action'] and '<zodb_db temporary>' in finding['action']
 
@@ -154,7 +170,9 @@ def test_a_database_of_the_future_and_a_log_that_was_rotated(make_zope):
     assert zope.get('/write_into_the_future?seconds=86400').text == 'written'
     zope.event_log.rename(zope.event_log.with_suffix('.log.1'))
     document = ask(zope)
-    assert {'database-clock:main', 'event-log'} <= worrying(document), json.dumps(document['findings'], indent=1)
+    assert {'database-clock:main', 'event-log'} <= worrying(document), json.dumps(
+        document['findings'], indent=1
+    )
     ahead = next(f for f in document['findings'] if f['id'] == 'database-clock:main')
     assert '23 hours' in ahead['title'] or '1 day' in ahead['title']
 
@@ -165,5 +183,7 @@ def test_a_monitor_that_is_switched_off_can_still_be_asked(make_zope):
     zope.publish(SOURCE)
     zope.start()
     document = ask(zope)
-    assert not_fine(document) - {'clock-jumps'} == what_is_so(zope) - {'clock-jumps'} | {'fault-handler'}
+    assert not_fine(document) - {'clock-jumps'} == what_is_so(zope) - {'clock-jumps'} | {
+        'fault-handler'
+    }
     assert not [f for f in document['findings'] if 'A check ' in f['title']]

@@ -1,4 +1,5 @@
 """Slow requests: their stacks are kept in time, say where the time went, and cost nothing afterwards."""
+
 import gc
 import itertools
 import json
@@ -25,6 +26,7 @@ SLOW, BEAT = 30.0, 1.0
 
 
 # What the threads that serve are seen in: the innermost frame is one of these, whatever it waits for.
+
 
 def reading(gate):
     gate.acquire()
@@ -126,8 +128,17 @@ class World:
         return blackboxreader.read(bytes(self.buffer)).notes
 
     def state(self, server, number, **values):
-        return ThreadState(**{'ident': server.ident, 'native_id': server.native_id, 'name': 'w', 'kind': 'worker',
-                              'activity': 'file', 'request': {'number': number}, **values})
+        return ThreadState(
+            **{
+                'ident': server.ident,
+                'native_id': server.native_id,
+                'name': 'w',
+                'kind': 'worker',
+                'activity': 'file',
+                'request': {'number': number},
+                **values,
+            }
+        )
 
 
 @pytest.fixture
@@ -156,27 +167,38 @@ def slow_server(world):
 
 
 class TestWhenAStackIsKept:
-
     def test_at_the_age_of_the_option_and_at_its_doublings(self, world, slow_server):
         world.beat(SLOW - 1)
         assert world.notes == () and world.watch.known() == [] and not world.watch.are_in_flight()
         world.beat(250)
         assert [(note.kind, note.seconds) for note in world.notes] == [
-            ('slow', 30.0), ('slow', 60.0), ('slow', 120.0), ('slow', 240.0)]
+            ('slow', 30.0),
+            ('slow', 60.0),
+            ('slow', 120.0),
+            ('slow', 240.0),
+        ]
         note = world.notes[0]
         assert [frame.function for frame in note.frames[:2]] == ['reading', 'page']
         assert note.frames[0] == Frame(__file__, reading.__code__.co_firstlineno + 1, 'reading')
-        assert (note.ident, note.native_id, note.title) == (slow_server.ident, slow_server.native_id, 'GET /slow')
+        assert (note.ident, note.native_id, note.title) == (
+            slow_server.ident,
+            slow_server.native_id,
+            'GET /slow',
+        )
         assert note.request == 1 and world.watch.are_in_flight()
 
     def test_it_is_logged_once(self, world, slow_server, caplog):
         world.beat(250)
-        record, = caplog.records
+        (record,) = caplog.records
         assert record.levelno == logging.WARNING
-        assert f'GET /slow has taken 30.0 s so far in thread 0x{slow_server.ident:x}. At reading (' in \
-            record.getMessage()
+        assert (
+            f'GET /slow has taken 30.0 s so far in thread 0x{slow_server.ident:x}. At reading ('
+            in record.getMessage()
+        )
 
-    def test_what_the_thread_does_is_asked_only_when_one_is_due_and_told(self, world, slow_server, caplog):
+    def test_what_the_thread_does_is_asked_only_when_one_is_due_and_told(
+        self, world, slow_server, caplog
+    ):
         frames = (Frame('/lib/c.py', 7, 'recv'), Frame('/site/page.py', 8, 'view'))
         world.known = (world.state(slow_server, 1, detail='/var/x', frames=frames),)
         world.beat(SLOW - 1)
@@ -184,8 +206,11 @@ class TestWhenAStackIsKept:
         world.beat(SLOW + 9)
         assert world.asked == 1
         said = caplog.records[0].getMessage()
-        assert 'It waits for a file or disk: /var/x. At recv (/lib/c.py:7) < view (/site/page.py:8)' in said
-        note, = world.notes
+        assert (
+            'It waits for a file or disk: /var/x. At recv (/lib/c.py:7) < view (/site/page.py:8)'
+            in said
+        )
+        (note,) = world.notes
         assert note.detail.startswith('waits for a file or disk: /var/x') and note.frames == frames
 
     def test_a_beat_that_came_late_keeps_one_stack_for_all_it_missed(self, world, slow_server):
@@ -214,7 +239,8 @@ class TestWhenAStackIsKept:
         assert world.asked == 1
         known = world.watch.known()
         assert {(profile.ident, profile.path) for profile in known} == {
-            (server.ident, f'/{number}') for number, server in enumerate(servers)}
+            (server.ident, f'/{number}') for number, server in enumerate(servers)
+        }
         assert all(profile.last[1].function == 'page' for profile in known)
         assert len(caplog.records) == box.SLOT_COUNT
         assert [note.kind for note in world.notes] == ['slow'] * box.SLOW_NOTES
@@ -226,7 +252,6 @@ class TestWhenAStackIsKept:
 
 
 class TestWhatHasChanged:
-
     def test_nothing(self, world, slow_server):
         world.beat(60)
         first, second = world.notes
@@ -239,17 +264,23 @@ class TestWhatHasChanged:
         world.beat(60)
         detail = world.notes[1].detail
         run = Server.run.__code__.co_name
-        assert f'the stack is the same down to <lambda> ({__file__}:' in detail or f'down to {run} (' in detail
+        assert (
+            f'the stack is the same down to <lambda> ({__file__}:' in detail
+            or f'down to {run} (' in detail
+        )
 
-    @pytest.mark.parametrize('before, after, words', [
-        ('abc', 'abc', 'the stack has not changed'),
-        ('abc', 'xbc', 'the stack is the same down to b (/b.py:1)'),
-        ('abc', 'bc', 'the stack is the same down to b (/b.py:1)'),
-        ('bc', 'abc', 'the stack is the same down to b (/b.py:1)'),
-        ('abc', 'abx', 'the whole stack has changed'),
-        ('', 'abc', ''),
-        ('abc', '', 'the whole stack has changed'),
-    ])
+    @pytest.mark.parametrize(
+        'before, after, words',
+        [
+            ('abc', 'abc', 'the stack has not changed'),
+            ('abc', 'xbc', 'the stack is the same down to b (/b.py:1)'),
+            ('abc', 'bc', 'the stack is the same down to b (/b.py:1)'),
+            ('bc', 'abc', 'the stack is the same down to b (/b.py:1)'),
+            ('abc', 'abx', 'the whole stack has changed'),
+            ('', 'abc', ''),
+            ('abc', '', 'the whole stack has changed'),
+        ],
+    )
     def test_in_words(self, before, after, words):
         profile = made_profile()
         profile.shown, profile.last = stack(before), stack(after)
@@ -264,11 +295,11 @@ def stack(letters):
 def made_profile():
     class Slot:
         ident, native_id = 1, 2
+
     return Profile(1, Slot, ('GET', '/'), 0.0, SLOW)
 
 
 class TestWhereTheTimeWent:
-
     def test_in_words(self):
         profile = made_profile()
         for letters in ('abc', 'abc', 'bc', 'xc'):
@@ -291,25 +322,42 @@ class TestWhereTheTimeWent:
         assert shares['reading']['own'] == shares['page']['within'] == 0.5
         assert shares['writing']['own'] == shares['saving_page']['within'] == 0.5
         assert shares['run']['within'] == 1.0 and shares['run']['own'] == 0.0
-        assert '% in reading (' in world.notes[-1].detail and '% in writing (' in world.notes[-1].detail
+        assert (
+            '% in reading (' in world.notes[-1].detail
+            and '% in writing (' in world.notes[-1].detail
+        )
 
 
 class TestAnEnd:
-
     def test_leaves_the_total_and_where_the_time_went(self, world, slow_server):
         world.beat(40)
         slow_server.go_on()
         slow_server.end()
         world.beat(41)
         note = world.notes[-1]
-        assert (note.kind, note.seconds, note.title, note.request) == ('slow-ended', 41.0, 'GET /slow', 1)
-        assert note.detail == f'100% in reading ({__file__})' and note.frames[0].function == 'reading'
-        profile, = world.watch.known()
+        assert (note.kind, note.seconds, note.title, note.request) == (
+            'slow-ended',
+            41.0,
+            'GET /slow',
+            1,
+        )
+        assert (
+            note.detail == f'100% in reading ({__file__})' and note.frames[0].function == 'reading'
+        )
+        (profile,) = world.watch.known()
         assert profile.ended > profile.started and profile.seconds == 41.0
         assert not world.watch.are_in_flight()
         document = profile.to_json()
-        assert document['path'] == '/slow' and document['samples'] == 39 and document['frames'][0] == {
-            'file': __file__, 'line': reading.__code__.co_firstlineno + 1, 'function': 'reading'}
+        assert (
+            document['path'] == '/slow'
+            and document['samples'] == 39
+            and document['frames'][0]
+            == {
+                'file': __file__,
+                'line': reading.__code__.co_firstlineno + 1,
+                'function': 'reading',
+            }
+        )
         assert sum(count for _, count in profile.stacks.stacks()) == 39
 
     def test_of_one_that_was_not_slow_leaves_nothing(self, world, slow_server):
@@ -349,7 +397,6 @@ class TestAnEnd:
 
 
 class TestWhatBelongsToWhichRequest:
-
     def test_a_slot_that_is_used_again_between_two_beats(self, world, slow_server):
         world.beat(40)
         slow_server.go_on()
@@ -358,7 +405,10 @@ class TestWhatBelongsToWhichRequest:
         slow_server.stand_in(saving_page, 'writing')
         world.beat(72)
         assert [(note.kind, note.title, note.request, note.seconds) for note in world.notes] == [
-            ('slow', 'GET /slow', 1, 30.0), ('slow-ended', 'GET /slow', 1, 41.0), ('slow', 'GET /next', 2, 30.5)]
+            ('slow', 'GET /slow', 1, 30.0),
+            ('slow-ended', 'GET /slow', 1, 41.0),
+            ('slow', 'GET /next', 2, 30.5),
+        ]
         assert [profile.path for profile in world.watch.known()] == ['/next', '/slow']
         assert {frames[0][1] for frames, _ in world.watch.known()[0].stacks.stacks()} == {'writing'}
 
@@ -374,6 +424,7 @@ class TestWhatBelongsToWhichRequest:
                 slow_server.end()
                 slow_server.begin('/next', at=world.now)
             return found
+
         world.recorder.in_flight = in_flight_and_then_the_next
         world.now = 100.0
         world.watch.look()
@@ -385,10 +436,15 @@ class TestWhatBelongsToWhichRequest:
 
     def test_what_the_thread_does_by_now_for_another_request_is_not_told(self, world, slow_server):
         elsewhere = (Frame('/else.py', 1, 'elsewhere'),)
-        world.known = (world.state(slow_server, 2, frames=elsewhere), world.state(slow_server, 0, request=None))
+        world.known = (
+            world.state(slow_server, 2, frames=elsewhere),
+            world.state(slow_server, 0, request=None),
+        )
         world.beat(30)
-        note, = world.notes
-        assert note.frames[0].function == 'reading' and 'file' not in note.detail.split(';')[0].split()
+        (note,) = world.notes
+        assert (
+            note.frames[0].function == 'reading' and 'file' not in note.detail.split(';')[0].split()
+        )
 
     def test_in_a_storm_of_requests(self, world, quiet):
         """Each thread serves old and new requests in turn: a new one is never taken for an old one."""
@@ -399,6 +455,7 @@ class TestWhatBelongsToWhichRequest:
                 for path, at in (('/old', 0.0), ('/new', 999.9)):
                     world.recorder.begin('GET', path, _monotonic=lambda at=at: at)
                     world.recorder.end(200)
+
         interval = sys.getswitchinterval()
         sys.setswitchinterval(1e-6)
         threads = [threading.Thread(target=serve) for _ in range(4)]
@@ -420,16 +477,15 @@ class TestWhatBelongsToWhichRequest:
 
 
 class TestNothingIsHeld:
-
     def test_no_local_of_a_request_lives_longer(self, world):
         server = world.server()
         server.begin()
         KEPT.clear()
-        gc.disable()                                           # what frees it is the end of the function, nothing else
+        gc.disable()  # what frees it is the end of the function, nothing else
         try:
             server.stand_in(view_with_locals, 'reading')
             world.beat(61)
-            held, = KEPT
+            (held,) = KEPT
             assert held() is not None
             server.go_on()
             assert held() is None
@@ -446,10 +502,11 @@ class TestNothingIsHeld:
                 world.watch.look()
                 world.recorder.end(200)
                 world.watch.look()
-        numbers = itertools.count(10 ** 6)
+
+        numbers = itertools.count(10**6)
         tracemalloc.start()
         try:
-            serve(100)                                         # rings and lists are full now
+            serve(100)  # rings and lists are full now
             gc.collect()
             before = tracemalloc.get_traced_memory()[0]
             serve(2000)
@@ -461,15 +518,22 @@ class TestNothingIsHeld:
         assert grown < 64 << 10, 'the newest fifty push out the others'
 
 
-
 #: A stack of a big site: the deepest that is read, three quarters of it the same in all stacks of all requests.
 DEEP = 200
-INSTALLED = '/srv/zope/instance/lib/python3.11/site-packages/Products/ShopOfTheMonth/content/browser'
+INSTALLED = (
+    '/srv/zope/instance/lib/python3.11/site-packages/Products/ShopOfTheMonth/content/browser'
+)
 
 
 def busy_stack(number):
     common = [Frame(f'{INSTALLED}/carrier_{n}.py', n, f'carries_{n}') for n in range(DEEP * 3 // 4)]
-    return (*(Frame(f'{INSTALLED}/views_{number}.py', n, f'function_{n}') for n in range(DEEP - len(common))), *common)
+    return (
+        *(
+            Frame(f'{INSTALLED}/views_{number}.py', n, f'function_{n}')
+            for n in range(DEEP - len(common))
+        ),
+        *common,
+    )
 
 
 class TestWhatItCosts:
@@ -505,6 +569,7 @@ class TestWhatItCosts:
         def make():
             for number in range(60):
                 world.watch._end(self.profile(frames, number), 60.0)
+
         assert self.measured(make)[1] < 512 << 10 and len(world.watch.known()) == 50
 
     def test_what_is_told_of_all(self, world, frames):

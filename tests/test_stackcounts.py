@@ -1,4 +1,5 @@
 """The stacks of a slow request: counted by function, bounded, and packed when the request has ended."""
+
 import json
 import threading
 
@@ -28,8 +29,9 @@ def named(stacks):
 @pytest.fixture(params=['lasting', 'ended'])
 def seen(request):
     """Says the same of them before and after the end."""
-    return lambda *all_letters: (counted(*all_letters) if request.param == 'lasting'
-                                 else counted(*all_letters).packed())
+    return lambda *all_letters: (
+        counted(*all_letters) if request.param == 'lasting' else counted(*all_letters).packed()
+    )
 
 
 def test_the_shares_sum_up(seen):
@@ -41,7 +43,10 @@ def test_the_shares_sum_up(seen):
 
 
 def test_a_recursion_counts_once_in_a_stack(seen):
-    assert {share['function']: share['within'] for share in seen('aaaab').shares()} == {'a': 1.0, 'b': 1.0}
+    assert {share['function']: share['within'] for share in seen('aaaab').shares()} == {
+        'a': 1.0,
+        'b': 1.0,
+    }
 
 
 def test_lines_of_one_function_are_one_place():
@@ -59,7 +64,9 @@ def test_the_stacks_are_whole_and_the_commonest_come_first(seen):
 
 @pytest.mark.parametrize('letters', [(), ('',)])
 def test_nothing_was_seen(seen, letters):
-    assert seen(*letters).shares() == [] and named(seen(*letters).stacks()) == [('', 1)] * len(letters)
+    assert seen(*letters).shares() == [] and named(seen(*letters).stacks()) == [('', 1)] * len(
+        letters
+    )
 
 
 def test_a_name_that_no_file_can_be_written_with():
@@ -69,7 +76,6 @@ def test_a_name_that_no_file_can_be_written_with():
 
 
 class TestBounds:
-
     def test_stacks(self):
         counts = StackCounts()
         for number in range(1000):

@@ -1,4 +1,5 @@
 """The stack gauge: real threads that go nearly to the end, memory touched page by page, threads that are gone."""
+
 import ctypes
 import json
 import mmap
@@ -22,13 +23,20 @@ from Products.StabilityMonitor.recording.stackgauge import headroom
 CHECKOUT = Path(__file__).resolve().parents[1]
 PAGE = mmap.PAGESIZE
 HUGE = 2 << 20
-pytestmark = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='the gauge reads what only Linux tells')
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith('linux'), reason='the gauge reads what only Linux tells'
+)
 
 
 def program(name, *arguments):
     """The last line of a program in tests/programs, as JSON; it must end well."""
-    done = subprocess.run([sys.executable, str(CHECKOUT / 'tests/programs' / name), *map(str, arguments)],
-                          env=os.environ | {'PYTHONPATH': str(CHECKOUT)}, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, str(CHECKOUT / 'tests/programs' / name), *map(str, arguments)],
+        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert (done.returncode, done.stderr) == (0, ''), done.stderr
     return json.loads(done.stdout)
 
@@ -62,14 +70,24 @@ class Region:
 
 # -- where a stack lies --------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('size', [256 << 10, 1 << 20, 64 << 20])
 def test_the_own_stack(size):
     """In a process of its own: glibc takes what an earlier thread has left, up to four times the size."""
-    code = ('import test_stackgauge as tests; gauge = tests.StackGauge();'
-            f'stack, inside = tests.in_thread(lambda: (gauge.own(), tests.pointer()), {size});'
-            'print(stack.address, stack.size, stack.guard, inside)')
-    done = subprocess.run([sys.executable, '-c', code], cwd=CHECKOUT / 'tests', capture_output=True, text=True,
-                          env=os.environ | {'PYTHONPATH': str(CHECKOUT)}, check=True, timeout=60)
+    code = (
+        'import test_stackgauge as tests; gauge = tests.StackGauge();'
+        f'stack, inside = tests.in_thread(lambda: (gauge.own(), tests.pointer()), {size});'
+        'print(stack.address, stack.size, stack.guard, inside)'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=CHECKOUT / 'tests',
+        capture_output=True,
+        text=True,
+        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
+        check=True,
+        timeout=60,
+    )
     *place, inside = map(int, done.stdout.split())
     stack = Stack(*place)
     assert size <= stack.size <= size + (64 << 10) and stack.guard > 0
@@ -88,6 +106,7 @@ def while_waiting(gauge, question, size=0, with_ident=True):
         results.append(gauge.own())
         seen.set()
         over.wait()
+
     before = threading.stack_size(size)
     try:
         thread = threading.Thread(target=wait)
@@ -119,9 +138,10 @@ def test_a_larger_stack_than_the_default_shows_less_of_its_room():
     gauge = StackGauge()
     own, seen = while_waiting(gauge, gauge.of_thread, 64 << 20)
     assert seen.top == own.top and own.address < seen.address
-    own, (seen, used) = while_waiting(gauge, lambda *ids: (gauge.of_thread(*ids), gauge.used(gauge.of_thread(*ids))),
-                                      64 << 20)
-    assert 0 < used < seen.size                         # the mark is right all the same
+    own, (seen, used) = while_waiting(
+        gauge, lambda *ids: (gauge.of_thread(*ids), gauge.used(gauge.of_thread(*ids))), 64 << 20
+    )
+    assert 0 < used < seen.size  # the mark is right all the same
 
 
 def test_the_main_thread_and_one_that_is_not():
@@ -134,14 +154,18 @@ def test_the_main_thread_and_one_that_is_not():
 
 def test_the_unlimited_main_stack_ends_at_the_mapping_below():
     resource = pytest.importorskip('resource')
-    code = ('import resource as r, sys\nsys.path.insert(0, sys.argv[1])\n'
-            'from Products.StabilityMonitor.recording.stackgauge import StackGauge\n'
-            'r.setrlimit(r.RLIMIT_STACK, (r.RLIM_INFINITY, r.RLIM_INFINITY))\n'
-            'gauge = StackGauge(); stack = gauge.own()\n'
-            'print(stack.size, gauge.used(stack), gauge.rise(stack, 0))')
+    code = (
+        'import resource as r, sys\nsys.path.insert(0, sys.argv[1])\n'
+        'from Products.StabilityMonitor.recording.stackgauge import StackGauge\n'
+        'r.setrlimit(r.RLIMIT_STACK, (r.RLIM_INFINITY, r.RLIM_INFINITY))\n'
+        'gauge = StackGauge(); stack = gauge.own()\n'
+        'print(stack.size, gauge.used(stack), gauge.rise(stack, 0))'
+    )
     if resource.getrlimit(resource.RLIMIT_STACK)[1] != resource.RLIM_INFINITY:
         pytest.skip('this user may not have an unlimited stack')
-    done = subprocess.run([sys.executable, '-c', code, str(CHECKOUT)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, '-c', code, str(CHECKOUT)], capture_output=True, text=True
+    )
     size, used, risen = map(int, done.stdout.split())
     assert size > 1 << 30 and 0 < used <= risen < 8 << 20
 
@@ -152,7 +176,9 @@ def test_a_thread_that_has_ended_has_no_stack():
     thread.start()
     ids = thread.native_id, thread.ident
     thread.join()
-    until(lambda: not Path(f'/proc/self/task/{ids[0]}').exists(), 'the end of a thread')     # later than for Python
+    until(
+        lambda: not Path(f'/proc/self/task/{ids[0]}').exists(), 'the end of a thread'
+    )  # later than for Python
     assert gauge.of_thread(*ids) is None and gauge.of_thread(ids[0]) is None
 
 
@@ -163,17 +189,24 @@ def recorded(tmp_path, syscall, maps):
     return StackGauge(tmp_path)
 
 
-MAPS = ('10000000-10800000 rw-p 00000000 00:00 0 \n7ffd00000000-7ffd00021000 rw-p 00000000 00:00 0          [stack]\n')
+MAPS = '10000000-10800000 rw-p 00000000 00:00 0 \n7ffd00000000-7ffd00021000 rw-p 00000000 00:00 0          [stack]\n'
 
 
-@pytest.mark.parametrize('syscall, found', [
-    ('0 0x3 0x0 0x0 0x0 0x0 0x0 0x107ff810 0x401000', True), ('-1 0x107ff810 0x401000\n', True),
-    ('running', False), ('', False), ('0 0x0 0x0 0x0 0x0 0x0 0x0 0x20000000 0x0', False)])
+@pytest.mark.parametrize(
+    'syscall, found',
+    [
+        ('0 0x3 0x0 0x0 0x0 0x0 0x0 0x107ff810 0x401000', True),
+        ('-1 0x107ff810 0x401000\n', True),
+        ('running', False),
+        ('', False),
+        ('0 0x0 0x0 0x0 0x0 0x0 0x0 0x20000000 0x0', False),
+    ],
+)
 def test_the_kernels_word_on_the_stack_pointer(tmp_path, syscall, found):
     assert (recorded(tmp_path, syscall, MAPS).of_thread(77) == Stack(0x10000000, 0x800000)) == found
 
 
-@pytest.mark.parametrize('ident', [0, 1, 2 ** 64 - 1, 0x107ff6c0])
+@pytest.mark.parametrize('ident', [0, 1, 2**64 - 1, 0x107FF6C0])
 def test_a_proc_that_says_nothing(tmp_path, ident):
     gauge = StackGauge(tmp_path)
     assert gauge.main() is None
@@ -189,6 +222,7 @@ def test_a_system_without_these_functions():
 
 # -- how deep it was -----------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('pages', [8, 100, 2048, 2049, 5000])
 def test_the_lowest_touched_page_is_the_mark(pages):
     gauge, region = StackGauge(), Region(pages)
@@ -202,12 +236,12 @@ def test_the_lowest_touched_page_is_the_mark(pages):
 def test_a_rise_is_seen_from_the_pages_below_the_mark():
     gauge, region = StackGauge(), Region(1000)
     known = 0
-    for page in (1, 3, 3 + 16, 35, 36, 50, 66):         # each jumps no further than the window
+    for page in (1, 3, 3 + 16, 35, 36, 50, 66):  # each jumps no further than the window
         region.touch(page)
         known = gauge.rise(region.stack, known)
         assert known == page * PAGE == gauge.rise(region.stack, known)
     region.touch(200)
-    region.touch(67)                                    # all is looked at once something was touched
+    region.touch(67)  # all is looked at once something was touched
     assert gauge.rise(region.stack, known) == 200 * PAGE
 
 
@@ -239,7 +273,11 @@ def test_a_mark_that_is_no_whole_page():
 def test_memory_that_is_gone_reads_as_unused():
     """Two gauges at addresses that no process has: nothing follows them."""
     gauge = StackGauge()
-    for stack in (Stack(PAGE, 100 * PAGE), Stack(2 ** 63, 100 * PAGE), Stack(2 ** 64 - 200 * PAGE, 100 * PAGE)):
+    for stack in (
+        Stack(PAGE, 100 * PAGE),
+        Stack(2**63, 100 * PAGE),
+        Stack(2**64 - 200 * PAGE, 100 * PAGE),
+    ):
         assert gauge.used(stack) == 0
         assert gauge.rise(stack, 5 * PAGE) == 5 * PAGE
 
@@ -254,8 +292,11 @@ def pagemap(tmp_path, region, pages):
     return StackGauge(tmp_path)
 
 
-@pytest.mark.parametrize('byte, page', [(0x40, 4000), (0x80, 4000), (0x00, 2), (0x04 | 0x40, 2), (0x01, 2)],
-                         ids=['swapped', 'present', 'never touched', 'guard page', 'soft dirty'])
+@pytest.mark.parametrize(
+    'byte, page',
+    [(0x40, 4000), (0x80, 4000), (0x00, 2), (0x04 | 0x40, 2), (0x01, 2)],
+    ids=['swapped', 'present', 'never touched', 'guard page', 'soft dirty'],
+)
 def test_a_page_that_was_swapped_out_counts(tmp_path, byte, page):
     region = Region(5000)
     region.touch(2)
@@ -267,7 +308,11 @@ def test_the_kernels_own_pagemap_agrees():
     region = Region(5000)
     for page in (1, 7, 4321):
         region.touch(page)
-        entries = os.pread(fd := os.open('/proc/self/pagemap', os.O_RDONLY), 5000 * 8, region.stack.address // PAGE * 8)
+        entries = os.pread(
+            fd := os.open('/proc/self/pagemap', os.O_RDONLY),
+            5000 * 8,
+            region.stack.address // PAGE * 8,
+        )
         os.close(fd)
         assert entries[7::8].translate(stackgauge._IS_TOUCHED).find(1) == 5000 - page
         assert StackGauge().used(region.stack) == page * PAGE
@@ -275,9 +320,12 @@ def test_the_kernels_own_pagemap_agrees():
 
 # -- real recursions -----------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('where', ['thread', 'main'])
-@pytest.mark.parametrize('size, keep, severity', [
-    (1 << 20, 32 << 10, 'critical'), (256 << 10, 48 << 10, 'warning'), (2 << 20, 1 << 20, 'ok')])
+@pytest.mark.parametrize(
+    'size, keep, severity',
+    [(1 << 20, 32 << 10, 'critical'), (256 << 10, 48 << 10, 'warning'), (2 << 20, 1 << 20, 'ok')],
+)
 def test_a_recursion_that_stops_just_before_the_end(where, size, keep, severity):
     seen = program('gauge_deep.py', where, size, keep)
     assert size <= seen['size'] <= size + PAGE and seen['before'] < size // 2
@@ -302,6 +350,7 @@ def test_a_recursion_in_c_alone():
             marks.append(gauge.rise(stack, marks[-1] if marks else 0))
         assert marks[-1] == gauge.used(stack)
         return marks
+
     first, second, third, last = in_thread(measure, 2 << 20)
     assert first < second < third == last
     assert 0.8 < (third - second) / (second - first) * 300 / 400 < 1.25
@@ -319,19 +368,31 @@ def test_huge_pages_round_the_mark_up_by_no_more_than_the_granule():
         advised = library.madvise(ctypes.c_void_p(middle - 4 * HUGE), ctypes.c_size_t(4 * HUGE), 14)
         ctypes.memset(middle - 8, 1, 8)
         return advised, truth, gauge.used(stack), stack.top - middle
+
     advised, truth, used, depth = in_thread(measure, 64 << 20)
     if advised:
         pytest.skip('this kernel was built without transparent huge pages')
     assert truth < depth and depth + PAGE <= used <= depth + HUGE
 
 
-@pytest.mark.parametrize('files, size', [
-    ({}, 0), ({'enabled': 'always [madvise] never', 'hpage_pmd_size': '2097152'}, 0),
-    ({'enabled': '[always] madvise never\n', 'hpage_pmd_size': '2097152\n'}, HUGE),
-    ({'enabled': '[always] madvise never', 'hpage_pmd_size': ''}, 0),
-    ({'enabled': '[never]', 'hugepages-64kB/enabled': '[always] inherit madvise never'}, 64 << 10),
-    ({'enabled': '[always]', 'hugepages-64kB/enabled': 'always [inherit] madvise never'}, 64 << 10),
-    ({'enabled': '[madvise]', 'hugepages-64kB/enabled': 'always [inherit] madvise never'}, 0)])
+@pytest.mark.parametrize(
+    'files, size',
+    [
+        ({}, 0),
+        ({'enabled': 'always [madvise] never', 'hpage_pmd_size': '2097152'}, 0),
+        ({'enabled': '[always] madvise never\n', 'hpage_pmd_size': '2097152\n'}, HUGE),
+        ({'enabled': '[always] madvise never', 'hpage_pmd_size': ''}, 0),
+        (
+            {'enabled': '[never]', 'hugepages-64kB/enabled': '[always] inherit madvise never'},
+            64 << 10,
+        ),
+        (
+            {'enabled': '[always]', 'hugepages-64kB/enabled': 'always [inherit] madvise never'},
+            64 << 10,
+        ),
+        ({'enabled': '[madvise]', 'hugepages-64kB/enabled': 'always [inherit] madvise never'}, 0),
+    ],
+)
 def test_how_finely_a_mark_is_known(tmp_path, files, size):
     folder = tmp_path / 'kernel/mm/transparent_hugepage'
     for name, text in files.items():
@@ -342,6 +403,7 @@ def test_how_finely_a_mark_is_known(tmp_path, files, size):
 
 
 # -- threads that come and go ----------------------------------------------------------------------------
+
 
 def test_ten_thousand_threads_end_while_they_are_read():
     seen = program('gauge_churn.py', 10000)
@@ -359,10 +421,20 @@ def test_reading_opens_nothing_for_good():
 
 # -- what is said of it ------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('size, used, severity', [
-    (8 << 20, 12 << 10, 'ok'), (8 << 20, 6 << 20, 'ok'), (8 << 20, (6 << 20) + PAGE, 'warning'),
-    (1 << 20, (1 << 20) * 19 // 20 & -PAGE, 'warning'), (1 << 20, ((1 << 20) * 19 // 20 & -PAGE) + PAGE, 'critical'),
-    (1 << 20, 1 << 20, 'critical'), (0, 0, 'info'), (8 << 20, 0, 'info')])
+
+@pytest.mark.parametrize(
+    'size, used, severity',
+    [
+        (8 << 20, 12 << 10, 'ok'),
+        (8 << 20, 6 << 20, 'ok'),
+        (8 << 20, (6 << 20) + PAGE, 'warning'),
+        (1 << 20, (1 << 20) * 19 // 20 & -PAGE, 'warning'),
+        (1 << 20, ((1 << 20) * 19 // 20 & -PAGE) + PAGE, 'critical'),
+        (1 << 20, 1 << 20, 'critical'),
+        (0, 0, 'info'),
+        (8 << 20, 0, 'info'),
+    ],
+)
 def test_severities(size, used, severity):
     finding = headroom(size, used, 'Thread 4')
     assert finding.severity == severity and finding.id == 'stack-headroom'
@@ -386,4 +458,8 @@ def test_the_advice_can_be_written_as_it_stands_and_is_enough(size):
 
 def test_the_main_thread_has_advice_of_its_own():
     action = headroom(8 << 20, 8 << 20, 'MainThread', main=True).action
-    assert 'ulimit -s 16384' in action and 'LimitSTACK=16M' in action and 'thread-stack-size' not in action
+    assert (
+        'ulimit -s 16384' in action
+        and 'LimitSTACK=16M' in action
+        and 'thread-stack-size' not in action
+    )

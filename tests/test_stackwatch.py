@@ -1,4 +1,5 @@
 """The watch over the stacks: what it tells the black box of marks that rise, and in which request they rose."""
+
 import threading
 
 import pytest
@@ -35,7 +36,11 @@ class Watched:
     """A recorder whose one thread is the test's, and its watch."""
 
     def __init__(self):
-        self.recorder, self.gauge, self.findings = Recorder(bytearray(blackbox.SIZE)), Gauge(), Findings()
+        self.recorder, self.gauge, self.findings = (
+            Recorder(bytearray(blackbox.SIZE)),
+            Gauge(),
+            Findings(),
+        )
         blackbox.lay_out(self.recorder.buffer)
         blackbox.seal(self.recorder.buffer)
         self.watch = StackWatch(self.recorder, self.findings, self.gauge)
@@ -84,11 +89,12 @@ def test_a_request_that_begins_during_the_look(watched):
         watched.recorder.end(200)
         watched.recorder.begin('GET', '/second')
         return 900_000
+
     watched.gauge.rise = rise
     assert watched.look() == (900_000, 0)
 
 
 def test_a_stack_that_is_nearly_full_is_a_finding(watched):
     watched.look(MEGABYTE - 4096)
-    finding, = watched.findings
+    (finding,) = watched.findings
     assert (finding.id, finding.severity) == ('stack-headroom', 'critical')

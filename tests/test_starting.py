@@ -1,4 +1,5 @@
 """What a start imports: all that is needed when the site hangs, and nothing that only a person asks for."""
+
 import os
 import subprocess
 import sys
@@ -12,23 +13,27 @@ from Products.StabilityMonitor.rundirectory import Base
 
 pytestmark = pytest.mark.zope
 
-SOURCE = '''
+SOURCE = """
 def loaded(self):
     import json, sys
     return json.dumps(sorted(sys.modules))
-'''
+"""
 OURS = f'{product.__name__}.'
 
 
 def ours(zope):
     """Our modules, and what is needed to compare versions."""
-    return {name.removeprefix(OURS) for name in zope.get('/loaded').json()
-            if name.startswith(OURS) or name in ('packaging', 'tomllib')}
+    return {
+        name.removeprefix(OURS)
+        for name in zope.get('/loaded').json()
+        if name.startswith(OURS) or name in ('packaging', 'tomllib')
+    }
 
 
 def start(zope):
     """What is loaded once the checks have run that follow each start."""
     from zopekit import wait_for
+
     seen = set(zope.stability.glob('runs/*/checks.json'))
     zope.start()
     wait_for(lambda: set(zope.stability.glob('runs/*/checks.json')) - seen, what='the checks')
@@ -39,6 +44,7 @@ def start(zope):
 def starts(tmp_path_factory):
     """What is loaded after the first start, after the second one, and when the tab was opened then."""
     from zopekit import ZopeInstance
+
     zope = ZopeInstance(tmp_path_factory.mktemp('starting'))
     zope.publish(SOURCE)
     zope.create()
@@ -53,16 +59,36 @@ def starts(tmp_path_factory):
 
 
 def test_what_is_needed_when_it_hangs_is_there(starts):
-    assert {'recording.locks', 'recording.lockregions', 'recording.threads', 'recording.kernelthreads',
-            'recording.hangs', 'recording.deadman', 'questions', 'diagnosis.standing'} <= starts.first
+    assert {
+        'recording.locks',
+        'recording.lockregions',
+        'recording.threads',
+        'recording.kernelthreads',
+        'recording.hangs',
+        'recording.deadman',
+        'questions',
+        'diagnosis.standing',
+    } <= starts.first
 
 
 def test_what_a_person_opens_is_not(starts):
     rooms = {name for name in starts.second if name.startswith('reporting')}
     assert not rooms and not starts.second & {
-        'zmi.controlpanel', 'zmi.pages', 'zmi.threadpages', 'zmi.checkpages', 'diagnosis.nativestacks',
-        'diagnosis.recursion_experiment', 'diagnosis.recursion_program', 'recording.tracelog'}
-    assert {'zmi.controlpanel', 'zmi.pages', 'zmi.checkpages', 'reporting.renderers'} <= starts.opened
+        'zmi.controlpanel',
+        'zmi.pages',
+        'zmi.threadpages',
+        'zmi.checkpages',
+        'diagnosis.nativestacks',
+        'diagnosis.recursion_experiment',
+        'diagnosis.recursion_program',
+        'recording.tracelog',
+    }
+    assert {
+        'zmi.controlpanel',
+        'zmi.pages',
+        'zmi.checkpages',
+        'reporting.renderers',
+    } <= starts.opened
 
 
 def test_the_room_that_judges_waits_for_the_dead(starts):
@@ -72,15 +98,28 @@ def test_the_room_that_judges_waits_for_the_dead(starts):
 
 def test_versions_are_compared_by_the_first_start_alone(starts):
     pytest.importorskip('packaging')
-    compares = {'packaging', 'tomllib', *(f'diagnosis.known_{name}' for name in (
-        'here', 'issues', 'rules', 'conditions', 'traces', 'signs'))}
+    compares = {
+        'packaging',
+        'tomllib',
+        *(
+            f'diagnosis.known_{name}'
+            for name in ('here', 'issues', 'rules', 'conditions', 'traces', 'signs')
+        ),
+    }
     assert compares <= starts.first and not compares & starts.second
     assert 'diagnosis.known_issues' in starts.opened
 
 
-@pytest.mark.parametrize('runs, archived, has_past', [
-    ((), (), False), (('own',), (), False), (('own', 'other'), (), True), (('own', '.new-other'), (), True),
-    (('own',), ('other',), True)])
+@pytest.mark.parametrize(
+    'runs, archived, has_past',
+    [
+        ((), (), False),
+        (('own',), (), False),
+        (('own', 'other'), (), True),
+        (('own', '.new-other'), (), True),
+        (('own',), ('other',), True),
+    ],
+)
 def test_whether_there_is_a_past(tmp_path, runs, archived, has_past):
     base = Base(tmp_path)
     base.prepare()
@@ -96,9 +135,16 @@ def test_where_nothing_can_be_read_there_is_no_past(tmp_path):
 
 def test_the_checks_import_no_more_than_they_need():
     """Of the Python library: each of these costs tens of KiB in every site."""
-    program = ('import sys; before = set(sys.modules); from Products.StabilityMonitor.diagnosis import standing; '
-               'print(*sorted((set(sys.modules) - before) & {"sysconfig", "tomllib", "shlex", "tracemalloc", '
-               '"termios", "subprocess", "_strptime", "secrets"}))')
-    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, timeout=60,
-                          env=os.environ | {'PYTHONPATH': str(Path(__file__).parent.parent)})
+    program = (
+        'import sys; before = set(sys.modules); from Products.StabilityMonitor.diagnosis import standing; '
+        'print(*sorted((set(sys.modules) - before) & {"sysconfig", "tomllib", "shlex", "tracemalloc", '
+        '"termios", "subprocess", "_strptime", "secrets"}))'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {'PYTHONPATH': str(Path(__file__).parent.parent)},
+    )
     assert (done.stdout.split(), done.stderr) == ([], '')

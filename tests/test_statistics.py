@@ -1,4 +1,5 @@
 """What the past runs say together: the last one, a crash loop, of one instance."""
+
 import pytest
 from synthetic import HERE
 from synthetic import record
@@ -14,7 +15,10 @@ from Products.StabilityMonitor.records import Instance
 def runs(*verdicts, every=60, **values):
     """Archived runs, newest first; the first verdict is the newest one's."""
     count = len(verdicts)
-    return tuple(record(count - n, verdict, after=(count - n) * every, **values) for n, verdict in enumerate(verdicts))
+    return tuple(
+        record(count - n, verdict, after=(count - n) * every, **values)
+        for n, verdict in enumerate(verdicts)
+    )
 
 
 def test_of_instance():
@@ -30,12 +34,20 @@ def test_last_server_run():
     assert last_server_run((script,)) is last_server_run(()) is None
 
 
-@pytest.mark.parametrize('verdicts, long', [
-    (('crashed',) * 3, 3), (('crashed', 'vanished', 'startup-failed'), 3), (('startup-failed',) * 5, 5),
-    (('crashed',) * 2, 0), ((), 0), (('stopped', 'crashed', 'crashed', 'crashed'), 0),
-    (('crashed', 'crashed', 'stopped', 'crashed'), 0), (('crashed', 'crashed', 'crashed', 'stopped', 'crashed'), 3),
-    (('host-restarted', 'crashed', 'crashed', 'crashed'), 0),
-])
+@pytest.mark.parametrize(
+    'verdicts, long',
+    [
+        (('crashed',) * 3, 3),
+        (('crashed', 'vanished', 'startup-failed'), 3),
+        (('startup-failed',) * 5, 5),
+        (('crashed',) * 2, 0),
+        ((), 0),
+        (('stopped', 'crashed', 'crashed', 'crashed'), 0),
+        (('crashed', 'crashed', 'stopped', 'crashed'), 0),
+        (('crashed', 'crashed', 'crashed', 'stopped', 'crashed'), 3),
+        (('host-restarted', 'crashed', 'crashed', 'crashed'), 0),
+    ],
+)
 def test_crash_loop(verdicts, long):
     """Incidents in a row up to the last run; a wanted stop ends it."""
     past = runs(*verdicts)

@@ -1,4 +1,5 @@
 """Zope's events, as the recorder hears of them: which marks, and that nothing ever reaches the request."""
+
 import mmap
 import threading
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ class Site:
 
     def __init__(self):
         from Products.StabilityMonitor.zmi import subscribers
+
         self.subscribers, self.findings = subscribers, []
         self.buffer = mmap.mmap(-1, box.SIZE)
         box.lay_out(self.buffer)
@@ -56,7 +58,14 @@ def phases(site):
 
 def test_a_request_from_its_beginning_to_its_end(site):
     request, seen = Request(), []
-    for event in ('request_begins', 'traversed', 'committing', 'aborting', 'failed', 'request_ends'):
+    for event in (
+        'request_begins',
+        'traversed',
+        'committing',
+        'aborting',
+        'failed',
+        'request_ends',
+    ):
         site.tell(event, request)
         seen += phases(site)
     assert seen == ['traversing', 'publishing', 'committing', 'aborting', 'failed']
@@ -118,7 +127,7 @@ def test_an_environment_without_path_and_method_is_one_too(site):
     request = Request()
     request.environ, request.retry_count = {}, 2
     site.tell('request_begins', request)
-    flying, = site.read().in_flight
+    (flying,) = site.read().in_flight
     assert (flying.method, flying.path, flying.retry) == ('', '', 2)
 
 
@@ -135,6 +144,7 @@ def test_a_recorder_that_fails_is_switched_off_and_no_request_sees_it(site, even
 def test_no_reference_to_a_request_is_kept(site):
     import gc
     import weakref
+
     request = Request()
     for event in ('request_begins', 'traversed', 'committing', 'request_ends'):
         site.tell(event, request)

@@ -1,4 +1,5 @@
 """A fatal signal that did not kill must not be the last one that is dumped."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,9 @@ print(log.file.length)
 
 
 def test_the_second_fault_is_dumped_too(tmp_path):
-    done = subprocess.run([sys.executable, '-c', PROGRAM, str(tmp_path)], cwd=CHECKOUT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, '-c', PROGRAM, str(tmp_path)], cwd=CHECKOUT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     dumps = faultlog.parse((tmp_path / 'faults.mark').read_bytes())
     assert [dump.signal for dump in dumps] == ['SIGSEGV', 'SIGSEGV']

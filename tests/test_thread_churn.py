@@ -1,4 +1,5 @@
 """A hundred thousand threads start, serve a request each and end: nothing leaks, and no slot is lost."""
+
 import json
 import subprocess
 import sys
@@ -11,15 +12,22 @@ THREADS = 100_000
 #: What so many lives may leave in allocators and caches; a leak of 40 bytes each would be more.
 MEMORY, OBJECTS, MAPPINGS = 3 << 20, 2000, 16
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('churn'),
-              pytest.mark.skipif(not sys.platform.startswith('linux'), reason='counts in /proc what is held')]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group('churn'),
+    pytest.mark.skipif(not sys.platform.startswith('linux'), reason='counts in /proc what is held'),
+]
 
 
 @pytest.fixture(scope='module')
 def churn(tmp_path_factory):
     """What the program says, once."""
-    done = subprocess.run([sys.executable, PROGRAM, tmp_path_factory.mktemp('churn'), str(THREADS)],
-                          capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, PROGRAM, tmp_path_factory.mktemp('churn'), str(THREADS)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout)
 
@@ -51,7 +59,9 @@ def test_nothing_is_left_over(churn, what):
     assert growth(churn, what) == 0
 
 
-@pytest.mark.parametrize('what, most', [('resident', MEMORY), ('objects', OBJECTS), ('mappings', MAPPINGS)])
+@pytest.mark.parametrize(
+    'what, most', [('resident', MEMORY), ('objects', OBJECTS), ('mappings', MAPPINGS)]
+)
 def test_nothing_grows(churn, what, most):
     assert growth(churn, what) < most
 

@@ -1,4 +1,5 @@
 """What every thread does, told of real threads that really do it, in processes of their own where they never end."""
+
 import contextlib
 import gc
 import itertools
@@ -23,46 +24,60 @@ from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.recording.threads import ThreadWatch
 
 PROGRAM = Path(__file__).parent / 'programs' / 'thread_scenes.py'
-pytestmark = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='the kernel of Linux is asked')
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith('linux'), reason='the kernel of Linux is asked'
+)
 
 
 @pytest.fixture
 def play(tmp_path):
     """Plays a scene until the threads are said to do what is wanted; ({name: state}, [deadlock])."""
+
     def play(scene, **wanted):
-        done = subprocess.run([sys.executable, PROGRAM, scene, *(f'{name}={code}' for name, code in wanted.items())],
-                              cwd=tmp_path, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
-                              env={'PYTHONPATH': str(PROGRAM.parents[2])})
+        done = subprocess.run(
+            [sys.executable, PROGRAM, scene, *(f'{name}={code}' for name, code in wanted.items())],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+            env={'PYTHONPATH': str(PROGRAM.parents[2])},
+        )
         assert done.stdout, done.stderr
         seen = json.loads(done.stdout)
         return {state['name']: state for state in seen['threads']}, seen['deadlocks']
+
     return play
 
 
-@pytest.mark.parametrize('scene, code, phrase', [
-    ('spinner', 'running', '% of a processor'),
-    ('starving', 'gil', '% of a processor'),
-    ('asleep', 'sleep', ' in asleep'),
-    ('receiving', 'socket', 'socket:['),
-    ('receiving_for_a_time', 'socket', '127.0.0.1:'),
-    ('receiving_by_tls', 'socket', '127.0.0.1:'),
-    ('connecting', 'socket', '127.0.0.1:'),
-    ('directory_service', 'database', 'LDAP, 127.0.0.1:'),
-    ('reading_pipe', 'pipe', 'pipe:['),
-    ('writing_pipe', 'pipe', 'pipe:['),
-    ('writing_stdout', 'terminal', 'stdout is a pipe that nobody reads'),
-    ('writing_terminal', 'terminal', 'stderr is a terminal that nobody reads'),
-    ('child', 'subprocess', '(sleep)'),
-    ('communicating', 'subprocess', ' in communicating'),
-    ('file_lock', 'file', 'flock, '),
-    ('opening_fifo', 'file', 'a-fifo'),
-    ('in_c', 'native', 'futex'),
-    ('event', 'waiting', 'an event at '),
-    ('condition', 'waiting', 'a condition at '),
-    ('queued', 'waiting', 'an entry in a queue at '),
-    ('joining', 'waiting', 'the end of a thread at '),
-    ('semaphore', 'lock', 'lock SEMAPHORE at '),
-    ('server', 'listening', 'the loop of a socket server')])
+@pytest.mark.parametrize(
+    'scene, code, phrase',
+    [
+        ('spinner', 'running', '% of a processor'),
+        ('starving', 'gil', '% of a processor'),
+        ('asleep', 'sleep', ' in asleep'),
+        ('receiving', 'socket', 'socket:['),
+        ('receiving_for_a_time', 'socket', '127.0.0.1:'),
+        ('receiving_by_tls', 'socket', '127.0.0.1:'),
+        ('connecting', 'socket', '127.0.0.1:'),
+        ('directory_service', 'database', 'LDAP, 127.0.0.1:'),
+        ('reading_pipe', 'pipe', 'pipe:['),
+        ('writing_pipe', 'pipe', 'pipe:['),
+        ('writing_stdout', 'terminal', 'stdout is a pipe that nobody reads'),
+        ('writing_terminal', 'terminal', 'stderr is a terminal that nobody reads'),
+        ('child', 'subprocess', '(sleep)'),
+        ('communicating', 'subprocess', ' in communicating'),
+        ('file_lock', 'file', 'flock, '),
+        ('opening_fifo', 'file', 'a-fifo'),
+        ('in_c', 'native', 'futex'),
+        ('event', 'waiting', 'an event at '),
+        ('condition', 'waiting', 'a condition at '),
+        ('queued', 'waiting', 'an entry in a queue at '),
+        ('joining', 'waiting', 'the end of a thread at '),
+        ('semaphore', 'lock', 'lock SEMAPHORE at '),
+        ('server', 'listening', 'the loop of a socket server'),
+    ],
+)
 def test_one_thread_one_word(play, scene, code, phrase):
     states, circles = play(scene, **{scene: code})
     assert phrase in states[scene]['detail'] and states[scene]['frames'] and circles == []
@@ -79,7 +94,9 @@ def test_a_thread_that_waits_for_its_turn_to_commit(play):
     """A real FileStorage, whose lock the vote of another connection's transaction keeps."""
     states, circles = play('committing', committing='database', _vote_slowly='sleep')
     detail = states['committing']['detail']
-    assert detail.startswith('its turn to commit to the ZODB, lock BaseStorage._commit_lock at ZODB/BaseStorage.py:')
+    assert detail.startswith(
+        'its turn to commit to the ZODB, lock BaseStorage._commit_lock at ZODB/BaseStorage.py:'
+    )
     assert circles == []
 
 
@@ -94,7 +111,11 @@ def test_a_zeo_server_that_does_not_answer(play):
 def test_a_thread_without_python(play):
     states, _ = play('without_python', **{'of-a-library': 'native'})
     found = states['of-a-library']
-    assert (found['ident'], found['frames']) == (0, []) and found['native_id'] > 0 and 'pause' in found['detail']
+    assert (
+        (found['ident'], found['frames']) == (0, [])
+        and found['native_id'] > 0
+        and 'pause' in found['detail']
+    )
 
 
 def test_threads_of_c_code_are_joined_with_the_kernel_s(play):
@@ -116,12 +137,20 @@ def test_a_log_that_nobody_reads_stops_all_who_log(play):
     assert states['log_more']['holders'] == [states['logging_to_stderr']['ident']]
 
 
-@pytest.mark.parametrize('scene, known', [
-    ('lock_pair', False), ('owned_pair', True), ('attributes', False), ('decorated', False), ('conditions', False),
-    ('imports', False)])
+@pytest.mark.parametrize(
+    'scene, known',
+    [
+        ('lock_pair', False),
+        ('owned_pair', True),
+        ('attributes', False),
+        ('decorated', False),
+        ('conditions', False),
+        ('imports', False),
+    ],
+)
 def test_deadlocks_of_two(play, scene, known):
     states, circles = play(scene, left='lock', right='lock')
-    circle, = circles
+    (circle,) = circles
     assert set(circle['idents']) == {states['left']['ident'], states['right']['ident']}
     assert circle['known'] == known
     assert states['left']['holders'] == [states['right']['ident']]
@@ -149,7 +178,10 @@ def test_a_thread_does_not_wait_for_itself_at_another_object(play):
 def test_who_may_hold_it_and_may_not_is_no_holder(play):
     states, circles = play('two_instances', left='lock', right='lock')
     assert circles == []
-    assert states['left']['holders'] == [] and 'held by sleeper at back at ' in states['left']['detail']
+    assert (
+        states['left']['holders'] == []
+        and 'held by sleeper at back at ' in states['left']['detail']
+    )
     assert ' or right at ' in states['left']['detail']
 
 
@@ -168,7 +200,9 @@ class Threads:
 
     def __init__(self, function, count=1):
         self.over = threading.Event()
-        self.threads = [threading.Thread(target=self._run, args=(function,), daemon=True) for _ in range(count)]
+        self.threads = [
+            threading.Thread(target=self._run, args=(function,), daemon=True) for _ in range(count)
+        ]
 
     def _run(self, function):
         while not self.over.is_set():
@@ -187,6 +221,7 @@ class Threads:
 
 def test_contention_is_no_deadlock():
     """Everybody waits for everybody's locks all the time, and always in the same order."""
+
     def work():
         with LEFT:
             with RIGHT:
@@ -228,7 +263,7 @@ def cross_left(meet):
 
 
 def cross_right(meet):
-    with contextlib.suppress(RuntimeError):             # it was taken from it
+    with contextlib.suppress(RuntimeError):  # it was taken from it
         with RIGHT:
             meet.wait()
             with LEFT:
@@ -271,7 +306,7 @@ def test_no_frame_is_kept():
     try:
         go.set()
         thread.join()
-        assert kept[0]() is None                        # without help of the garbage collector
+        assert kept[0]() is None  # without help of the garbage collector
     finally:
         gc.enable()
 
@@ -288,6 +323,7 @@ def test_a_locked_list_of_threads_is_no_trouble():
 def _in_thread(function):
     """`Thread.start` would need the lock; `_thread` does not."""
     import _thread
+
     over = threading.Lock()
     over.acquire()
 
@@ -299,28 +335,37 @@ def _in_thread(function):
 
     class Joined:
         join = staticmethod(over.acquire)
+
     return Joined
 
 
 def test_kinds_and_order():
     gate = threading.Event()
-    made = [threading.Thread(target=gate.wait, name=name)
-            for name in ('StabilityMonitor heartbeat', 'waitress-3', 'library')]
+    made = [
+        threading.Thread(target=gate.wait, name=name)
+        for name in ('StabilityMonitor heartbeat', 'waitress-3', 'library')
+    ]
     for thread in made:
         thread.start()
     states = {state.name: state for state in ThreadWatch().snapshot()}
     gate.set()
     for thread in made:
         thread.join()
-    assert [(name, states[name].kind) for name in states if name in {'MainThread', *(t.name for t in made)}] == [
-        ('MainThread', 'main'), ('waitress-3', 'worker'), ('library', 'other'),
-        ('StabilityMonitor heartbeat', 'monitor')]
+    assert [
+        (name, states[name].kind)
+        for name in states
+        if name in {'MainThread', *(t.name for t in made)}
+    ] == [
+        ('MainThread', 'main'),
+        ('waitress-3', 'worker'),
+        ('library', 'other'),
+        ('StabilityMonitor heartbeat', 'monitor'),
+    ]
     assert states['waitress-3'].native_id == made[1].native_id
     assert states['MainThread'].detail == 'takes this snapshot'
 
 
 class TestRequests:
-
     @pytest.fixture
     def recorder(self):
         buffer = bytearray(box.SIZE)
@@ -337,8 +382,16 @@ class TestRequests:
         recorder.phase(1)
         request = self.own(recorder, lambda: time.monotonic() + 100).request
         recorder.end()
-        assert (request['method'], request['path'], request['phase']) == ('GET', '/shöp', 'publishing')
-        assert request['number'] == 1 and 100 <= request['seconds'] < 130 and request['started'] > 1.6e9
+        assert (request['method'], request['path'], request['phase']) == (
+            'GET',
+            '/shöp',
+            'publishing',
+        )
+        assert (
+            request['number'] == 1
+            and 100 <= request['seconds'] < 130
+            and request['started'] > 1.6e9
+        )
 
     def test_finished(self, recorder):
         recorder.begin('GET', '/')
@@ -353,11 +406,14 @@ class TestRequests:
             slept.append(seconds)
             recorder.end(200)
             recorder.begin('GET', '/second')
+
         with Threads(lambda: sum(range(1000))) as those:
             watch = ThreadWatch(recorder, sleep=meanwhile)
             watch.loads.now = lambda: {those.threads[0].native_id: Load(0.0, 5.0)}
             recorder.begin('GET', '/first')
-            states = until(lambda: (seen := watch.snapshot()) and slept and seen, 'a thread that is ready')
+            states = until(
+                lambda: (seen := watch.snapshot()) and slept and seen, 'a thread that is ready'
+            )
         own = next(state for state in states if state.ident == threading.get_ident())
         assert slept == [MOMENT] and own.request['path'] == '/first'
 
@@ -371,7 +427,6 @@ class TestRequests:
 
 
 class TestShares:
-
     def test_over_the_last_look_that_is_a_second_old(self):
         now = [100.0]
         watch = ThreadWatch(clock=lambda: now[0])
@@ -386,16 +441,21 @@ class TestShares:
     def test_nothing_is_known_at_first_and_nobody_waits(self):
         def never(seconds):
             raise AssertionError('slept')
+
         assert self.main(ThreadWatch(sleep=never)).cpu is None
 
     def test_nobody_waits_for_threads_that_are_not_ready(self):
         def never(seconds):
             raise AssertionError('slept')
+
         event = threading.Event()
         thread = threading.Thread(target=event.wait)
         thread.start()
         watch = ThreadWatch(sleep=never)
-        watch.loads.now = lambda: {thread.native_id: Load(0.0, 5.0), threading.get_native_id(): Load(0.0, 5.0)}
+        watch.loads.now = lambda: {
+            thread.native_id: Load(0.0, 5.0),
+            threading.get_native_id(): Load(0.0, 5.0),
+        }
         try:
             until(lambda: watch.kernel.task(thread.native_id).state == 'S')
             assert [state.cpu for state in watch.snapshot() if state.ident == thread.ident] == [0.0]
@@ -447,5 +507,6 @@ def test_deep_stacks_are_cut():
         if levels:
             return deep(levels - 1)
         return ThreadWatch().snapshot()
+
     own = next(state for state in deep(threads.MOST_FRAMES) if state.ident == threading.get_ident())
     assert len(own.frames) == threads.MOST_FRAMES

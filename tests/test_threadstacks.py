@@ -1,4 +1,5 @@
 """Thread-stack checks: what the system tells, and when a warning is due."""
+
 import mmap
 import os
 import subprocess
@@ -13,7 +14,9 @@ from Products.StabilityMonitor.diagnosis.recursion_experiment import probe
 from Products.StabilityMonitor.recording import threadstacks
 
 CHECKOUT = str(Path(__file__).resolve().parents[1])
-linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='pthread_getattr_np is of Linux')
+linux = pytest.mark.skipif(
+    not sys.platform.startswith('linux'), reason='pthread_getattr_np is of Linux'
+)
 
 
 def in_thread(function, size=0):
@@ -34,10 +37,17 @@ def in_thread(function, size=0):
 def test_own_stack(size):
     """In a process of its own: glibc takes what an earlier thread has left, up to four times the size."""
     code = f'import test_threadstacks as tests; print(*tests.in_thread(tests.threadstacks.own_stack, {size}))'
-    done = subprocess.run([sys.executable, '-c', code], cwd=f'{CHECKOUT}/tests', capture_output=True, text=True,
-                          env=os.environ | {'PYTHONPATH': CHECKOUT}, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=f'{CHECKOUT}/tests',
+        capture_output=True,
+        text=True,
+        env=os.environ | {'PYTHONPATH': CHECKOUT},
+        check=True,
+        timeout=60,
+    )
     found, guard = map(int, done.stdout.split())
-    assert size <= found <= size + (64 << 10)                  # musl and glibc round differently
+    assert size <= found <= size + (64 << 10)  # musl and glibc round differently
     assert 0 < guard <= 64 << 10
 
 
@@ -71,10 +81,17 @@ def test_a_system_that_does_not_tell():
 NEED = threadstacks.needed(1000)
 
 
-@pytest.mark.parametrize('size, limit, severity', [
-    (8 << 20, 1000, 'ok'), (NEED, 1000, 'ok'), (NEED - 1, 1000, 'warning'), (NEED // 2 - 1, 1000, 'critical'),
-    (128 << 10, 1000, 'critical'),                             # musl
-    (64 << 10, 1000, 'critical')])                             # the HOWTO's FreeBSD
+@pytest.mark.parametrize(
+    'size, limit, severity',
+    [
+        (8 << 20, 1000, 'ok'),
+        (NEED, 1000, 'ok'),
+        (NEED - 1, 1000, 'warning'),
+        (NEED // 2 - 1, 1000, 'critical'),
+        (128 << 10, 1000, 'critical'),  # musl
+        (64 << 10, 1000, 'critical'),
+    ],
+)  # the HOWTO's FreeBSD
 def test_severities(size, limit, severity):
     finding = threadstacks.check((size, 4096), limit)
     assert finding.severity == severity
@@ -108,8 +125,10 @@ class FreeBSD:
 
 def macos():
     """The size of the stack, and where its upper end is."""
-    return SimpleNamespace(pthread_get_stackaddr_np=lambda thread: 0x7000_0000 + (512 << 10),
-                           pthread_get_stacksize_np=lambda thread: 512 << 10)
+    return SimpleNamespace(
+        pthread_get_stackaddr_np=lambda thread: 0x7000_0000 + (512 << 10),
+        pthread_get_stacksize_np=lambda thread: 512 << 10,
+    )
 
 
 def test_freebsd():
@@ -124,11 +143,22 @@ def test_macos():
     assert threadstacks.own_place(macos()) == (0x7000_0000, 512 << 10, mmap.PAGESIZE)
 
 
-MEASURED = [                                                   # by the probe: version, limit, bytes
-    ((3, 11), 1000, 2_490_368), ((3, 11), 2000, 4_980_736), ((3, 11), 3000, 7_471_104), ((3, 11), 10000, 24_969_216),
-    ((3, 12), 1000, 2_555_904), ((3, 12), 2000, 2_555_904), ((3, 12), 20000, 2_555_904),
-    ((3, 13), 500, 2_621_440), ((3, 13), 1000, 5_177_344), ((3, 13), 1500, 7_733_248), ((3, 13), 2000, 10_289_152),
-    ((3, 13), 2400, 12_386_304), ((3, 13), 3000, 12_910_592), ((3, 13), 20000, 12_910_592)]
+MEASURED = [  # by the probe: version, limit, bytes
+    ((3, 11), 1000, 2_490_368),
+    ((3, 11), 2000, 4_980_736),
+    ((3, 11), 3000, 7_471_104),
+    ((3, 11), 10000, 24_969_216),
+    ((3, 12), 1000, 2_555_904),
+    ((3, 12), 2000, 2_555_904),
+    ((3, 12), 20000, 2_555_904),
+    ((3, 13), 500, 2_621_440),
+    ((3, 13), 1000, 5_177_344),
+    ((3, 13), 1500, 7_733_248),
+    ((3, 13), 2000, 10_289_152),
+    ((3, 13), 2400, 12_386_304),
+    ((3, 13), 3000, 12_910_592),
+    ((3, 13), 20000, 12_910_592),
+]
 
 
 @pytest.mark.parametrize('version, limit, measured', MEASURED)
@@ -144,14 +174,16 @@ def test_a_newer_python_needs_no_more_to_a_higher_limit():
 @pytest.mark.parametrize('limit', [1000, 3000])
 def test_this_python_needs_what_is_said(limit):
     result = probe(16 << 20, limit)
-    assert not result.error and result.smallest <= threadstacks.needed(limit) <= 1.1 * result.smallest, result
+    assert (
+        not result.error and result.smallest <= threadstacks.needed(limit) <= 1.1 * result.smallest
+    ), result
 
 
 def test_unknown_is_said():
     assert threadstacks.check(None).severity == 'info'
 
 
-@pytest.mark.parametrize('limit', [1000, 30000, 10 ** 6])
+@pytest.mark.parametrize('limit', [1000, 30000, 10**6])
 def test_the_advice_is_enough(limit):
     """Who follows the advice gets no warning any more."""
     action = threadstacks.check((64 << 10, 0), limit).action
@@ -160,10 +192,12 @@ def test_the_advice_is_enough(limit):
 
 
 @linux
-@pytest.mark.parametrize('recursion', ['repr(Deep())', 'Deep().a', 'json.dumps(nested)', 'pickle.dumps(nested)'])
+@pytest.mark.parametrize(
+    'recursion', ['repr(Deep())', 'Deep().a', 'json.dumps(nested)', 'pickle.dumps(nested)']
+)
 def test_what_is_needed_is_really_enough(recursion):
     """A recursion through C code to the limit ends with RecursionError in a stack of that size."""
-    code = f'''if True:
+    code = f"""if True:
         import json, os, pickle, sys, threading
         sys.path.insert(0, {CHECKOUT!r})
         from Products.StabilityMonitor.recording import threadstacks
@@ -185,7 +219,7 @@ def test_what_is_needed_is_really_enough(recursion):
         thread.start()
         thread.join()
         os._exit(0)
-    '''
+    """
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, 'survived\n')
 

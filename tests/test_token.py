@@ -1,4 +1,5 @@
 """A form counts only when we made it, for this user, in this process's name, and our own page sent it."""
+
 import multiprocessing
 import stat
 from types import SimpleNamespace
@@ -20,7 +21,9 @@ class Request:
     def __init__(self, method='POST', server='http://example.org', form=(), **headers):
         self.form = dict(form)
         self.variables = {'REQUEST_METHOD': method, 'SERVER_URL': server}
-        self.headers = {'Host': 'example.org'} | {name.replace('_', '-'): value for name, value in headers.items()}
+        self.headers = {'Host': 'example.org'} | {
+            name.replace('_', '-'): value for name, value in headers.items()
+        }
 
     def get(self, name, default=None):
         return self.variables.get(name, default)
@@ -44,9 +47,21 @@ def test_our_own_form_passes(life):
     assert checked(life) is None
 
 
-@pytest.mark.parametrize('changed', [
-    {'token': ''}, {'token': 'x' * 64}, {'token': 'ü'}, {'token': ['a', 'b']}, {'token': None},
-    {'run': ''}, {'run': None}, {'run': '../../etc/passwd'}, {'run': [RUN, RUN]}, {'token': '', 'run': OTHER}])
+@pytest.mark.parametrize(
+    'changed',
+    [
+        {'token': ''},
+        {'token': 'x' * 64},
+        {'token': 'ü'},
+        {'token': ['a', 'b']},
+        {'token': None},
+        {'run': ''},
+        {'run': None},
+        {'run': '../../etc/passwd'},
+        {'run': [RUN, RUN]},
+        {'token': '', 'run': OTHER},
+    ],
+)
 def test_a_forged_form_is_refused(life, changed):
     with pytest.raises(Forbidden):
         checked(life, **changed)
@@ -79,8 +94,16 @@ def test_the_form_of_another_process_is_told_apart(life):
     assert OTHER in str(caught.value) and 'Nothing was changed' in str(caught.value)
 
 
-@pytest.mark.parametrize('site, passes', [('same-origin', True), ('none', True), ('same-site', False),
-                                          ('cross-site', False), ('nonsense', False)])
+@pytest.mark.parametrize(
+    'site, passes',
+    [
+        ('same-origin', True),
+        ('none', True),
+        ('same-site', False),
+        ('cross-site', False),
+        ('nonsense', False),
+    ],
+)
 def test_what_the_browser_says_of_the_site_counts(life, site, passes):
     if passes:
         checked(life, Request(Sec_Fetch_Site=site))
@@ -89,20 +112,33 @@ def test_what_the_browser_says_of_the_site_counts(life, site, passes):
             checked(life, Request(Sec_Fetch_Site=site))
 
 
-@pytest.mark.parametrize('origin, server, host, passes', [
-    ('http://example.org', 'http://example.org', 'example.org', True),
-    ('http://example.org:80', 'http://example.org', 'example.org', True),
-    ('http://EXAMPLE.org', 'http://example.org', 'example.org', True),
-    ('http://example.org:8080', 'http://example.org:8080', 'example.org:8080', True),
-    ('http://example.org:8081', 'http://example.org:8080', 'example.org:8080', False),
-    ('https://www.example.org', 'https://www.example.org', '127.0.0.1:8080', True),     # virtual hosting
-    ('https://www.example.org', 'http://www.example.org', 'www.example.org', True),     # TLS ends at the proxy
-    ('https://evil.example', 'http://example.org', 'example.org', False),
-    ('http://example.org.evil.example', 'http://example.org', 'example.org', False),
-    ('null', 'http://example.org', 'example.org', False),
-    ('http://[', 'http://example.org', 'example.org', False),
-    ('null', '', '', False),
-])
+@pytest.mark.parametrize(
+    'origin, server, host, passes',
+    [
+        ('http://example.org', 'http://example.org', 'example.org', True),
+        ('http://example.org:80', 'http://example.org', 'example.org', True),
+        ('http://EXAMPLE.org', 'http://example.org', 'example.org', True),
+        ('http://example.org:8080', 'http://example.org:8080', 'example.org:8080', True),
+        ('http://example.org:8081', 'http://example.org:8080', 'example.org:8080', False),
+        (
+            'https://www.example.org',
+            'https://www.example.org',
+            '127.0.0.1:8080',
+            True,
+        ),  # virtual hosting
+        (
+            'https://www.example.org',
+            'http://www.example.org',
+            'www.example.org',
+            True,
+        ),  # TLS ends at the proxy
+        ('https://evil.example', 'http://example.org', 'example.org', False),
+        ('http://example.org.evil.example', 'http://example.org', 'example.org', False),
+        ('null', 'http://example.org', 'example.org', False),
+        ('http://[', 'http://example.org', 'example.org', False),
+        ('null', '', '', False),
+    ],
+)
 def test_the_origin_must_be_ours(life, origin, server, host, passes):
     request = Request(server=server, Origin=origin, Host=host)
     if passes:
@@ -113,6 +149,7 @@ def test_the_origin_must_be_ours(life, origin, server, host, passes):
 
 
 # -- the key -----------------------------------------------------------------------------------------
+
 
 def test_the_key_stays_and_is_private(tmp_path):
     made = token.key(tmp_path)

@@ -1,4 +1,5 @@
 """The trace log on disk: every line once, through rotation, full disks, forks and other people's logrotate."""
+
 import os
 import resource
 import shutil
@@ -84,12 +85,13 @@ def traced(tmp_path):
 def limit_of_files():
     """A function that lets no file of this process grow beyond so many bytes, which is how a disk gets full here."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (before[0] if size is None else size, before[1]))
+    yield lambda size: resource.setrlimit(
+        resource.RLIMIT_FSIZE, (before[0] if size is None else size, before[1])
+    )
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class TestRecorder:
-
     def test_interface(self, traced):
         assert verifyObject(IRecorder, traced.recorder)
 
@@ -125,16 +127,22 @@ class TestRecorder:
 
 def _system_calls(file, times):
     code = f'from test_tracelog import *\nrecorder = tracing()\nfor _ in range({times}): serve(recorder, "/a", "/b")'
-    done = subprocess.run(['strace', '-f', '-o', file, sys.executable, '-c', code], env=_environ(), capture_output=True)
+    done = subprocess.run(
+        ['strace', '-f', '-o', file, sys.executable, '-c', code],
+        env=_environ(),
+        capture_output=True,
+    )
     return None if done.returncode else file.read_text().count('\n')
 
 
 def _environ():
-    return os.environ | {'PYTHONPATH': os.pathsep.join(path for path in sys.path if path), 'PYTHONHASHSEED': '0'}
+    return os.environ | {
+        'PYTHONPATH': os.pathsep.join(path for path in sys.path if path),
+        'PYTHONHASHSEED': '0',
+    }
 
 
 class TestLines:
-
     def test_a_start_and_a_request(self, traced):
         traced.serve('/a b', status=404, retry=2)
         start, begin, answer, end = traced.lines()
@@ -149,7 +157,9 @@ class TestLines:
         traced.recorder.begin('GET', '/last')
         traced.log.write()
         requests, complaints = profile(traced.lines())
-        assert [r['url'] for r in requests] == [f'/p{number}' for number in range(50)] + ['/last'] and not complaints
+        assert [r['url'] for r in requests] == [f'/p{number}' for number in range(50)] + [
+            '/last'
+        ] and not complaints
         assert [r['url'] for r in requests if r['end'] is None] == ['/last']
 
     def test_a_request_that_spans_beats_has_its_time(self, traced):
@@ -171,7 +181,10 @@ class TestLines:
         traced.serve('/a')
         before = traced.path.stat()
         traced.log.write()
-        assert traced.path.stat().st_mtime_ns == before.st_mtime_ns and traced.path.stat().st_size == before.st_size
+        assert (
+            traced.path.stat().st_mtime_ns == before.st_mtime_ns
+            and traced.path.stat().st_size == before.st_size
+        )
 
     def test_only_its_owner_may_read_it(self, traced):
         traced.serve('/a')
@@ -184,15 +197,16 @@ class TestLines:
 
 
 class TestLosses:
-
     def test_what_does_not_fit_is_counted(self, tmp_path):
         traced = Traced(tmp_path, most=5)
         traced.serve(*'abcdef')
         traced.serve('g')
         made = traced.lines()
         assert paths_in(made) == ['a', 'b', 'c', 'g']
-        note, = (line for line in made if line[0] == 'N')
-        assert '7 lines before this one are lost: more than 5 events waited' in note.replace(r'\x2d', '-')
+        (note,) = (line for line in made if line[0] == 'N')
+        assert '7 lines before this one are lost: more than 5 events waited' in note.replace(
+            r'\x2d', '-'
+        )
         assert made.index(note) < made.index(next(line for line in made if line.endswith(' g')))
 
     def test_an_end_whose_begin_is_lost(self, tmp_path):
@@ -211,6 +225,7 @@ class TestLosses:
             serve(traced.recorder, '/held')
             ready.release()
             gate.wait(20)
+
         threads = [threading.Thread(target=hold) for _ in range(blackbox.SLOT_COUNT)]
         for thread in threads:
             thread.start()
@@ -238,12 +253,14 @@ class TestLosses:
         lost = int(next(line for line in made if line[0] == 'N').split()[3])
         assert paths_in(made)[0] == '/before' and paths_in(made)[-1] == '/after'
         assert sum(line[0] in 'BAE' for line in made) + lost == 3 + 20 * 10 * 3 + 3
-        assert len(traced.path.read_text().splitlines()) - len(made) <= 1, 'more than one line is torn'
+        assert len(traced.path.read_text().splitlines()) - len(made) <= 1, (
+            'more than one line is torn'
+        )
 
     def test_a_folder_that_comes_later(self, tmp_path):
         traced = Traced(tmp_path / 'later')
         traced.serve('/a')
-        finding, = traced.findings
+        (finding,) = traced.findings
         assert finding.id == 'trace-log' and 'later' in finding.detail and finding.action
         (tmp_path / 'later').mkdir()
         traced.serve('/b')
@@ -254,7 +271,7 @@ class TestLosses:
     def test_a_pipe_is_refused_and_stops_nothing(self, traced):
         os.mkfifo(traced.path)
         traced.serve('/a')
-        finding, = traced.findings
+        (finding,) = traced.findings
         assert 'is no regular file' in finding.detail
 
     def test_it_is_logged_once(self, tmp_path, caplog):
@@ -265,13 +282,16 @@ class TestLosses:
 
 
 class TestRotation:
-
     def test_old_ones_are_kept_and_no_line_is_lost(self, tmp_path):
         traced = Traced(tmp_path, size=4096, keep=99)
         for beat in range(20):
             traced.serve(*(f'/{beat}/{number}' for number in range(10)))
-        assert paths_in(traced.lines()) == [f'/{beat}/{number}' for beat in range(20) for number in range(10)]
-        assert len(traced.files()) > 5 and max(path.stat().st_size for path in traced.files()) <= 4096
+        assert paths_in(traced.lines()) == [
+            f'/{beat}/{number}' for beat in range(20) for number in range(10)
+        ]
+        assert (
+            len(traced.files()) > 5 and max(path.stat().st_size for path in traced.files()) <= 4096
+        )
         assert not [path for path in traced.files() if path.stat().st_size == 0]
 
     def test_not_more_than_wanted_are_kept(self, tmp_path):
@@ -295,7 +315,9 @@ class TestRotation:
         traced.serve('/a')
         traced.path.rename(traced.folder / 'moved')
         traced.serve('/b')
-        assert paths_in(lines_of(traced.folder / 'moved')) == ['/a'] and paths_in(lines_of(traced.path)) == ['/b']
+        assert paths_in(lines_of(traced.folder / 'moved')) == ['/a'] and paths_in(
+            lines_of(traced.path)
+        ) == ['/b']
 
     def test_somebody_deletes_it(self, traced):
         traced.serve('/a')
@@ -321,7 +343,7 @@ class TestManyThreads:
     THREADS, REQUESTS = 10, 10_000
 
     def test_every_line_once_and_in_order(self, tmp_path):
-        traced, over = Traced(tmp_path, size=MEGABYTE, keep=99, most=10 ** 7), threading.Event()
+        traced, over = Traced(tmp_path, size=MEGABYTE, keep=99, most=10**7), threading.Event()
 
         def work(name):
             for number in range(self.REQUESTS):
@@ -330,6 +352,7 @@ class TestManyThreads:
         def beat():
             while not over.is_set():
                 traced.log.write()
+
         threads = [threading.Thread(target=work, args=(name,)) for name in range(self.THREADS)]
         heartbeat = threading.Thread(target=beat)
         for thread in (heartbeat, *threads):
@@ -352,7 +375,10 @@ class TestManyThreads:
             assert (states.get(id), code) in ((None, 'B'), ('B', 'A'), ('A', 'E'))
             states[id] = code
         assert set(states.values()) == {'E'}
-        assert all(numbers == list(range(self.REQUESTS)) for numbers in served.values()) and len(served) == self.THREADS
+        assert (
+            all(numbers == list(range(self.REQUESTS)) for numbers in served.values())
+            and len(served) == self.THREADS
+        )
 
     def test_two_writers_at_once(self, tmp_path):
         """The heartbeat and the end of the process."""
@@ -368,14 +394,13 @@ class TestManyThreads:
 
 
 class TestProcesses:
-
     def test_a_forked_child_writes_nothing_of_the_parent(self, traced):
         traced.serve('/before')
         serve(traced.recorder, '/waiting')
         pid = os.fork()
         if pid == 0:
             try:
-                traced.log.write()                      # as before anything was detached
+                traced.log.write()  # as before anything was detached
                 traced.recorder.detach()
                 traced.log.detach()
                 traced.log.write()
@@ -390,12 +415,20 @@ class TestProcesses:
 
     def test_each_process_has_a_file_and_the_lock_of_the_parent_stays(self, traced):
         traced.serve('/parent')
-        code = ('import sys\nfrom pathlib import Path\nfrom test_tracelog import *\n'
-                'other = Traced(Path(sys.argv[1]))\nother.serve("/other")\nprint(other.log.path)')
+        code = (
+            'import sys\nfrom pathlib import Path\nfrom test_tracelog import *\n'
+            'other = Traced(Path(sys.argv[1]))\nother.serve("/other")\nprint(other.log.path)'
+        )
 
         def another():
-            return subprocess.run([sys.executable, '-c', code, traced.folder], env=_environ(), check=True,
-                                  capture_output=True, text=True).stdout.strip()
+            return subprocess.run(
+                [sys.executable, '-c', code, traced.folder],
+                env=_environ(),
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout.strip()
+
         assert another() == f'{traced.path}-2'
         pid = os.fork()
         if pid == 0:
@@ -409,14 +442,18 @@ class TestProcesses:
         assert paths_in(lines_of(traced.folder / 'trace.log-2')) == ['/other'] * 2
 
     def test_kill_9_loses_the_last_beat_here_and_nothing_in_the_black_box(self, tmp_path):
-        code = ('import mmap, sys, time\nfrom test_tracelog import *\nfolder = sys.argv[1]\n'
-                'file = open(folder + "/box", "w+b")\nfile.truncate(blackbox.SIZE)\n'
-                'buffer = mmap.mmap(file.fileno(), blackbox.SIZE)\nrecorder = TracingRecorder(buffer)\n'
-                'blackbox.lay_out(buffer), blackbox.seal(buffer)\n'
-                'log = TraceLog(folder + "/trace.log", 1 << 20, 5, recorder, Findings())\n'
-                'serve(recorder, "/a", "/b")\nlog.write()\nserve(recorder, "/c")\nrecorder.begin("GET", "/d")\n'
-                'print("ready", flush=True)\ntime.sleep(60)')
-        process = subprocess.Popen([sys.executable, '-c', code, tmp_path], env=_environ(), stdout=subprocess.PIPE)
+        code = (
+            'import mmap, sys, time\nfrom test_tracelog import *\nfolder = sys.argv[1]\n'
+            'file = open(folder + "/box", "w+b")\nfile.truncate(blackbox.SIZE)\n'
+            'buffer = mmap.mmap(file.fileno(), blackbox.SIZE)\nrecorder = TracingRecorder(buffer)\n'
+            'blackbox.lay_out(buffer), blackbox.seal(buffer)\n'
+            'log = TraceLog(folder + "/trace.log", 1 << 20, 5, recorder, Findings())\n'
+            'serve(recorder, "/a", "/b")\nlog.write()\nserve(recorder, "/c")\nrecorder.begin("GET", "/d")\n'
+            'print("ready", flush=True)\ntime.sleep(60)'
+        )
+        process = subprocess.Popen(
+            [sys.executable, '-c', code, tmp_path], env=_environ(), stdout=subprocess.PIPE
+        )
         assert process.stdout.readline() == b'ready\n'
         process.send_signal(signal.SIGKILL)
         assert until(process.wait) == -signal.SIGKILL

@@ -1,4 +1,5 @@
 """The last requests as a trace log: readable by programs of old, escaped, and honest about what is lost."""
+
 import re
 import time
 from pathlib import Path
@@ -21,9 +22,16 @@ from Products.StabilityMonitor.reporting import tracetext
 DOCUMENT = Path(__file__).resolve().parents[1] / 'docs' / 'trace-log.txt'
 _ID, _TIME, _WORD = r'\d+@0x[0-9a-f]{16}', r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z', r'\S+'
 #: The grammar of docs/trace-log.txt.
-GRAMMAR = re.compile('|'.join((
-    rf'B {_ID} {_TIME} {_WORD} {_WORD}', rf'A {_ID} {_TIME} \d+ -',
-    rf'E {_ID} {_TIME} seconds=(\d+\.\d{{6}}|\?)( [a-z]+={_WORD})*', rf'[UN] - {_TIME}( {_WORD})+')))
+GRAMMAR = re.compile(
+    '|'.join(
+        (
+            rf'B {_ID} {_TIME} {_WORD} {_WORD}',
+            rf'A {_ID} {_TIME} \d+ -',
+            rf'E {_ID} {_TIME} seconds=(\d+\.\d{{6}}|\?)( [a-z]+={_WORD})*',
+            rf'[UN] - {_TIME}( {_WORD})+',
+        )
+    )
+)
 
 
 def unescaped(word):
@@ -42,8 +50,19 @@ def profile(lines):
     requests, unfinished, complaints = [], {}, 0
     for line in lines:
         code, id, when, *rest = line.strip().split(None, 3)
-        moment = time.mktime((int(when[:4]), int(when[5:7]), int(when[8:10]),
-                              int(when[11:13]), int(when[14:16]), int(when[17:19]), 0, 0, -1))
+        moment = time.mktime(
+            (
+                int(when[:4]),
+                int(when[5:7]),
+                int(when[8:10]),
+                int(when[11:13]),
+                int(when[14:16]),
+                int(when[17:19]),
+                0,
+                0,
+                -1,
+            )
+        )
         if code == 'U':
             unfinished.clear()
         elif code == 'B':
@@ -65,7 +84,14 @@ def done(number=1, path='/page', seconds=0.5, status=200, **values):
     """A finished request of the synthetic past."""
     began = values.setdefault('started', STARTED + number)
     values.setdefault('ended', began + seconds)
-    return request(number, path=path, seconds=seconds, status=status, last_number=values.pop('last', number), **values)
+    return request(
+        number,
+        path=path,
+        seconds=seconds,
+        status=status,
+        last_number=values.pop('last', number),
+        **values,
+    )
 
 
 def lines(finished=(), in_flight=(), now=STARTED + 100, **named):
@@ -75,12 +101,12 @@ def lines(finished=(), in_flight=(), now=STARTED + 100, **named):
 
 
 class TestLines:
-
     def test_a_finished_request(self):
         assert lines([done(1, '/a', 0.25, 404, retry=1)]) == [
             f'B 1@0x{WORKER:016x} {isotime(STARTED + 1)} GET /a',
             f'A 1@0x{WORKER:016x} {isotime(STARTED + 1.25)} 404 -',
-            f'E 1@0x{WORKER:016x} {isotime(STARTED + 1.25)} seconds=0.250000 native=7 retry=1']
+            f'E 1@0x{WORKER:016x} {isotime(STARTED + 1.25)} seconds=0.250000 native=7 retry=1',
+        ]
 
     def test_one_that_is_in_flight(self):
         begin, note = lines([], [request(1, started=STARTED + 90)])
@@ -91,9 +117,20 @@ class TestLines:
         assert lines([], [request(1, crashed=True)])[-1].endswith(', the crash was in it')
 
     def test_in_order_of_their_times(self):
-        made = lines([done(1, '/long', 10), done(2, '/short', 1)], [request(3, path='/last', started=STARTED + 4)])
+        made = lines(
+            [done(1, '/long', 10), done(2, '/short', 1)],
+            [request(3, path='/last', started=STARTED + 4)],
+        )
         order = [(line[0], line[2]) for line in made if line[0] != 'N']
-        assert order == [('B', '1'), ('B', '2'), ('A', '2'), ('E', '2'), ('B', '3'), ('A', '1'), ('E', '1')]
+        assert order == [
+            ('B', '1'),
+            ('B', '2'),
+            ('A', '2'),
+            ('E', '2'),
+            ('B', '3'),
+            ('A', '1'),
+            ('E', '1'),
+        ]
         assert [line.split()[2] for line in made] == sorted(line.split()[2] for line in made)
 
     def test_one_that_took_no_time_begins_before_it_ends(self):
@@ -103,17 +140,28 @@ class TestLines:
         *_, end = made = lines([done(1, '/probe', 0.125, ended=STARTED + 60, count=42, last=42)])
         assert [line[0] for line in made] == ['B', 'A', 'E']
         assert end.split()[2] == isotime(STARTED + 1.125)
-        assert end.endswith(f'seconds=0.125000 native=7 count=42 last=42 until={isotime(STARTED + 60)}')
+        assert end.endswith(
+            f'seconds=0.125000 native=7 count=42 last=42 until={isotime(STARTED + 60)}'
+        )
 
     def test_the_start_and_what_is_lost_come_first(self):
-        made = lines([done(8), done(9, count=2, last=10)], [request(12)], started=STARTED, run='a-run', overflow=3)
+        made = lines(
+            [done(8), done(9, count=2, last=10)],
+            [request(12)],
+            started=STARTED,
+            run='a-run',
+            overflow=3,
+        )
         assert made[:3] == [
             f'U - {isotime(STARTED)} a-run',
             f'N - {isotime(STARTED + 8)} 8 of 12 requests are not here: the ring holds the last ones only',
-            f'N - {isotime(STARTED + 8)} 3 requests were not recorded: all slots were taken']
+            f'N - {isotime(STARTED + 8)} 3 requests were not recorded: all slots were taken',
+        ]
 
     def test_nothing_lost_is_not_mentioned(self):
-        assert not [line for line in lines([done(1), done(2), done(3, count=3, last=5)]) if line[0] == 'N']
+        assert not [
+            line for line in lines([done(1), done(2), done(3, count=3, last=5)]) if line[0] == 'N'
+        ]
 
     def test_no_request_at_all(self):
         assert lines() == []
@@ -129,12 +177,23 @@ class TestLines:
 
 
 class TestWords:
-
-    @pytest.mark.parametrize('word, written', [
-        ('/a/b', '/a/b'), ('', '-'), ('-', r'\x2d'), ('/a b', r'/a\x20b'), ('/a\nB 1', r'/a\x0aB\x201'),
-        ('\\x20', r'\x5cx20'), ('/ä/日本', '/ä/日本'),
-        ('\xa0\u2028\x85', r'\xa0\u2028\x85'), ('\U000e0001', r'\U000e0001'),
-        ('\udcff', r'\udcff'), ('\x1b[2J', r'\x1b[2J'), ('\u202e', r'\u202e')])
+    @pytest.mark.parametrize(
+        'word, written',
+        [
+            ('/a/b', '/a/b'),
+            ('', '-'),
+            ('-', r'\x2d'),
+            ('/a b', r'/a\x20b'),
+            ('/a\nB 1', r'/a\x0aB\x201'),
+            ('\\x20', r'\x5cx20'),
+            ('/ä/日本', '/ä/日本'),
+            ('\xa0\u2028\x85', r'\xa0\u2028\x85'),
+            ('\U000e0001', r'\U000e0001'),
+            ('\udcff', r'\udcff'),
+            ('\x1b[2J', r'\x1b[2J'),
+            ('\u202e', r'\u202e'),
+        ],
+    )
     def test_escaped(self, word, written):
         assert escaped(word) == written
 
@@ -146,19 +205,27 @@ class TestWords:
     @given(st.floats(0, 1e11))
     def test_times_are_those_of_the_report(self, seconds):
         ours, theirs = stamp(seconds), isotime(seconds)
-        assert ours[:19] == theirs[:19] or abs(seconds - round(seconds)) < 1e-3     # fromtimestamp rounds
+        assert (
+            ours[:19] == theirs[:19] or abs(seconds - round(seconds)) < 1e-3
+        )  # fromtimestamp rounds
         assert re.fullmatch(_TIME, ours)
 
 
 class TestReadersOfOld:
-
     def test_they_read_it(self):
-        made = lines([done(3, '/a b', 2, 500), done(4, '/p', count=9, last=12, ended=STARTED + 80)],
-                     [request(13, method='POST', path='')], started=STARTED, run='r', overflow=2)
+        made = lines(
+            [done(3, '/a b', 2, 500), done(4, '/p', count=9, last=12, ended=STARTED + 80)],
+            [request(13, method='POST', path='')],
+            started=STARTED,
+            run='r',
+            overflow=2,
+        )
         requests, complaints = profile(made)
         assert complaints == 0
-        assert [(r['method'], r['url'], r.get('code'), r['end'] and r['end'] - r['start']) for r in requests] == [
-            ('GET', r'/a\x20b', '500', 2), ('GET', '/p', '200', 0), ('POST', '-', None, None)]
+        assert [
+            (r['method'], r['url'], r.get('code'), r['end'] and r['end'] - r['start'])
+            for r in requests
+        ] == [('GET', r'/a\x20b', '500', 2), ('GET', '/p', '200', 0), ('POST', '-', None, None)]
 
     def test_a_real_black_box(self):
         buffer = bytearray(blackbox.SIZE)
@@ -184,4 +251,8 @@ def test_the_document_has_an_example_that_follows_its_grammar():
 
 @given(st.text(max_size=400))
 def test_only_lines_of_the_grammar_leave_here(text):
-    lines([done(1, text, method=text or 'GET', user=text)], [request(2, path=text)], run=text.strip() or '')
+    lines(
+        [done(1, text, method=text or 'GET', user=text)],
+        [request(2, path=text)],
+        run=text.strip() or '',
+    )

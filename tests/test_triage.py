@@ -1,4 +1,5 @@
 """Triage: each dead run is claimed, judged and archived, whatever goes wrong with one of them."""
+
 import json
 import os
 from pathlib import Path
@@ -36,7 +37,10 @@ def archived(base):
 
 def test_all_dead_runs_oldest_first(base, tmp_path):
     crashed, silent = DeadRun(base.path, 1).crashed(), DeadRun(base.path, 0).served()
-    assert [each.run for each in triage(base, world=quiet_world(tmp_path))] == [silent.name, crashed.name]
+    assert [each.run for each in triage(base, world=quiet_world(tmp_path))] == [
+        silent.name,
+        crashed.name,
+    ]
     assert archived(base) == {crashed.name: 'crashed', silent.name: 'vanished'}
     assert triage(base) == [] and base.waiting() == []
 
@@ -59,15 +63,23 @@ def test_a_whole_record(base, tmp_path):
         recorder.end(200, _now=lambda: run.started + 3)
         recorder.begin('POST', '/fatal', _now=lambda: run.started + 50)
         recorder.log(40, 'site', 'something is wrong', run.started + 55)
+
     run = DeadRun(base.path)
-    run.box(write).marked('faults', b'Fatal Python error: Bus error\n\nCurrent thread 0x%016x (most recent call '
-                          b'first):\n  File "/x.py", line 1 in f\n\nExtension modules: lxml.etree (total: 1)\n'
-                          % get_ident())
-    found, = triage(base, world=quiet_world(tmp_path))
+    run.box(write).marked(
+        'faults',
+        b'Fatal Python error: Bus error\n\nCurrent thread 0x%016x (most recent call '
+        b'first):\n  File "/x.py", line 1 in f\n\nExtension modules: lxml.etree (total: 1)\n'
+        % get_ident(),
+    )
+    (found,) = triage(base, world=quiet_world(tmp_path))
     assert (found.verdict, found.signal, found.instance) == ('crashed', 'SIGBUS', HERE)
-    assert [(r['path'], r['crashed'], r['seconds']) for r in found.requests] == [('/fatal', True, 10.0)]
+    assert [(r['path'], r['crashed'], r['seconds']) for r in found.requests] == [
+        ('/fatal', True, 10.0)
+    ]
     assert [(r['path'], r['status']) for r in found.recent] == [('/before', 200)]
-    assert found.log[0]['message'] == 'something is wrong' and found.compiled_modules == ('lxml.etree',)
+    assert found.log[0]['message'] == 'something is wrong' and found.compiled_modules == (
+        'lxml.etree',
+    )
     assert found.threads[0]['crashed'] and found.signature.startswith('SIGBUS x.py:f ')
     assert found.uptime_seconds == 60.0 and found.phase == 'serving'
 
@@ -82,11 +94,19 @@ def test_the_same_crash_has_the_same_signature(base, tmp_path):
 
 # -- what goes wrong -------------------------------------------------------------------------------------
 
+
 def test_one_that_cannot_be_archived_does_not_stop_the_others(base, monkeypatch):
     first, second = DeadRun(base.path, 0).crashed(), DeadRun(base.path, 1).crashed()
     add, errors = Archive.add, []
-    monkeypatch.setattr(Archive, 'add', lambda self, path, record: (
-        (_ for _ in ()).throw(OSError(28, 'full')) if path.name == first.name else add(self, path, record)))
+    monkeypatch.setattr(
+        Archive,
+        'add',
+        lambda self, path, record: (
+            (_ for _ in ()).throw(OSError(28, 'full'))
+            if path.name == first.name
+            else add(self, path, record)
+        ),
+    )
     triage(base, on_error=lambda name, error: errors.append((name, error.errno)))
     assert errors == [(first.name, 28)] and list(archived(base)) == [second.name]
     monkeypatch.undo()
@@ -108,7 +128,10 @@ def test_a_judge_that_dies_leaves_all_to_the_next(base, monkeypatch, step):
 
     def die(*args, **kwargs):
         raise KeyboardInterrupt
-    monkeypatch.setattr(*((Path, step) if step == 'rename' else (f'{Archive.__module__}.{step}',)), die)
+
+    monkeypatch.setattr(
+        *((Path, step) if step == 'rename' else (f'{Archive.__module__}.{step}',)), die
+    )
     with pytest.raises(KeyboardInterrupt):
         triage(base)
     monkeypatch.undo()
@@ -122,7 +145,10 @@ def test_an_error_of_ours_is_an_unreadable_run(base, monkeypatch, caplog):
     monkeypatch.setattr(verdict, 'judge', lambda traces: 1 / 0)
     triage(base)
     found = Archive(base).record(run.name)
-    assert (found.verdict, found.instance) == ('unreadable', HERE) and 'ZeroDivisionError' in found.summary
+    assert (found.verdict, found.instance) == (
+        'unreadable',
+        HERE,
+    ) and 'ZeroDivisionError' in found.summary
     assert run.name in caplog.text
 
 
@@ -135,23 +161,32 @@ def test_a_folder_named_like_no_day(base):
 
 # -- at a start --------------------------------------------------------------------------------------------
 
+
 def life(base, role='server', **configured):
     options, problems = load(configured, {})
     assert not problems
-    return SimpleNamespace(do_later=lambda errand: errand(), base=base, name='', options=options, role=role,
-                           findings=Findings(),
-                           instance={'host': HERE.host, 'client_home': HERE.client_home, 'listen': HERE.listen})
+    return SimpleNamespace(
+        do_later=lambda errand: errand(),
+        base=base,
+        name='',
+        options=options,
+        role=role,
+        findings=Findings(),
+        instance={'host': HERE.host, 'client_home': HERE.client_home, 'listen': HERE.listen},
+    )
 
 
 @pytest.fixture
 def start(caplog):
     """Calls at_start; returns the lines of the log, and the findings."""
+
     def start(life):
         caplog.clear()
         with caplog.at_level('INFO', 'StabilityMonitor'):
             at_start(life)
         lines = [(entry.levelname, entry.getMessage()) for entry in caplog.records]
         return lines, [finding.id for finding in life.findings]
+
     return start
 
 
@@ -179,7 +214,9 @@ def test_nothing_is_said_to_scripts_nor_of_others(base, start):
 
 def test_what_fails_is_a_finding(base, start, monkeypatch):
     run = DeadRun(base.path).crashed()
-    monkeypatch.setattr(Archive, 'add', lambda *args: (_ for _ in ()).throw(OSError(28, 'No space left')))
+    monkeypatch.setattr(
+        Archive, 'add', lambda *args: (_ for _ in ()).throw(OSError(28, 'No space left'))
+    )
     _, findings = start(life(base))
     assert findings == [f'triage-{run.name}']
     monkeypatch.setattr(module, 'triage', lambda *args, **kwargs: 1 / 0)
@@ -194,4 +231,6 @@ def test_the_archive_is_pruned_at_each_start(base, start):
         Archive(base).add(path, record(number))
     start(life(base, keep_runs='2', keep_days='9999'))
     assert len(archived(base)) == 2
-    assert json.loads(next(base.archive.glob('*/incident.json')).read_text())['verdict'] == 'stopped'
+    assert (
+        json.loads(next(base.archive.glob('*/incident.json')).read_text())['verdict'] == 'stopped'
+    )

@@ -1,4 +1,5 @@
 """Value objects: each promise is held against a frozen dataclass of the same shape."""
+
 import copy
 import dataclasses
 import pickle
@@ -55,29 +56,42 @@ def made(cls, args, named):
     try:
         value = cls(*args, **named)
     except TypeError as error:
-        return str(error).replace(f'{cls.__name__}.__init__()', '').replace(f'{cls.__name__}()', '').strip()
+        return (
+            str(error)
+            .replace(f'{cls.__name__}.__init__()', '')
+            .replace(f'{cls.__name__}()', '')
+            .strip()
+        )
     return {name: getattr(value, name) for name in ('x', 'y', 'name', 'tags')}
 
 
-@given(st.lists(st.integers(), max_size=6), st.dictionaries(st.sampled_from(['x', 'y', 'name', 'tags', 'z', 'self']),
-                                                            st.integers()))
+@given(
+    st.lists(st.integers(), max_size=6),
+    st.dictionaries(st.sampled_from(['x', 'y', 'name', 'tags', 'z', 'self']), st.integers()),
+)
 def test_it_takes_what_a_dataclass_takes(args, named):
     value, twin = made(Point, args, named), made(Twin, args, named)
     assert value == twin if isinstance(value, dict) else isinstance(twin, str)
 
 
-@pytest.mark.parametrize('args, named, said', [
-    ((1,), {}, "Point() missing 1 required positional argument: 'y'"),
-    ((1,), {'y': 2, 'z': 3}, "Point() got an unexpected keyword argument 'z'"),
-    ((1, 2), {'x': 3}, "Point() got multiple values for argument 'x'"),
-    ((1, 2, '', (), 5), {}, 'Point() takes from 2 to 4 positional arguments but 5 were given')])
+@pytest.mark.parametrize(
+    'args, named, said',
+    [
+        ((1,), {}, "Point() missing 1 required positional argument: 'y'"),
+        ((1,), {'y': 2, 'z': 3}, "Point() got an unexpected keyword argument 'z'"),
+        ((1, 2), {'x': 3}, "Point() got multiple values for argument 'x'"),
+        ((1, 2, '', (), 5), {}, 'Point() takes from 2 to 4 positional arguments but 5 were given'),
+    ],
+)
 def test_what_does_not_fit_is_named(args, named, said):
     with pytest.raises(TypeError) as caught:
         Point(*args, **named)
     assert str(caught.value) == said
 
 
-VALUES = st.tuples(st.integers(0, 2), st.integers(0, 2), st.sampled_from(['', 'a']), st.sampled_from([(), (1,)]))
+VALUES = st.tuples(
+    st.integers(0, 2), st.integers(0, 2), st.sampled_from(['', 'a']), st.sampled_from([(), (1,)])
+)
 
 
 @given(VALUES, VALUES)
@@ -92,11 +106,18 @@ def test_it_is_shown_as_a_dataclass_is(fields):
 
 
 def test_another_class_is_another_value():
-    assert Point(1, 2) != Place(1, 2) and Point(1, 2) != Twin(1, 2) and Lonely(1) != 1 and Empty() == Empty()
+    assert (
+        Point(1, 2) != Place(1, 2)
+        and Point(1, 2) != Twin(1, 2)
+        and Lonely(1) != 1
+        and Empty() == Empty()
+    )
 
 
 def test_fields_keep_their_order_however_they_are_given():
-    assert list(vars(Point(tags=(1,), y=2, x=1))) == list(Point.FIELDS) == ['x', 'y', 'name', 'tags']
+    assert (
+        list(vars(Point(tags=(1,), y=2, x=1))) == list(Point.FIELDS) == ['x', 'y', 'name', 'tags']
+    )
 
 
 def test_fields_of_a_base_come_first():
@@ -116,12 +137,16 @@ def test_a_fresh_default_is_made_for_each():
 
 
 def test_a_default_must_not_come_before_a_field_without_one():
-    with pytest.raises(TypeError, match='Wrong: a field without a default follows one that has one'):
+    with pytest.raises(
+        TypeError, match='Wrong: a field without a default follows one that has one'
+    ):
         type('Wrong', (Value,), {'__annotations__': {'a': 'int', 'b': 'int'}, 'a': 1})
 
 
-@pytest.mark.parametrize('change', [
-    lambda p: setattr(p, 'x', 2), lambda p: setattr(p, 'new', 2), lambda p: delattr(p, 'x')])
+@pytest.mark.parametrize(
+    'change',
+    [lambda p: setattr(p, 'x', 2), lambda p: setattr(p, 'new', 2), lambda p: delattr(p, 'x')],
+)
 def test_it_is_frozen(change):
     point = Point(1, 2)
     with pytest.raises(AttributeError, match='Point is frozen'):
@@ -137,7 +162,9 @@ def test_replace():
 
 
 @pytest.mark.parametrize('value', [Point(1, 2), Place(1, 2, seen={'a': 1}), Empty()])
-@pytest.mark.parametrize('way', [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+@pytest.mark.parametrize(
+    'way', [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))]
+)
 def test_it_can_be_copied_and_pickled(value, way):
     assert way(value) == value and type(way(value)) is type(value)
 
@@ -151,8 +178,11 @@ def test_it_can_be_matched():
 def test_nothing_of_the_product_imports_dataclasses():
     """Each of them would cost every start of every site 0.6 ms and 21 KB."""
     house = Path(sys.modules[Value.__module__].__file__).parent
-    assert [path.name for path in house.rglob('*.py') if 'from dataclasses' in path.read_text()
-            or 'import dataclasses' in path.read_text()] == []
+    assert [
+        path.name
+        for path in house.rglob('*.py')
+        if 'from dataclasses' in path.read_text() or 'import dataclasses' in path.read_text()
+    ] == []
 
 
 def cost(define):
@@ -161,6 +191,7 @@ def cost(define):
         for _ in range(20):
             define({'__annotations__': {'a': 'int', 'b': 'int', 'c': 'int'}})
         return time.thread_time() - began
+
     return min(once() for _ in range(5))
 
 

@@ -1,4 +1,5 @@
 """Vital signs: from a recorded /proc, from none at all, and of this very process."""
+
 import os
 import subprocess
 import sys
@@ -16,8 +17,11 @@ from Products.StabilityMonitor.recording.vitals import counter
 CHECKOUT = Path(__file__).parent.parent
 PROC = CHECKOUT / 'tests' / 'data' / 'proc_v1'
 GROUP = PROC / 'fs/memory/system.slice/zope.service'
-CGROUP = {'counter_file': str(GROUP / 'memory.oom_control'), 'current_file': str(GROUP / 'memory.usage_in_bytes'),
-          'limit': 1073741824}
+CGROUP = {
+    'counter_file': str(GROUP / 'memory.oom_control'),
+    'current_file': str(GROUP / 'memory.usage_in_bytes'),
+    'limit': 1073741824,
+}
 linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs /proc')
 
 
@@ -29,10 +33,14 @@ def test_a_recorded_proc():
     sample = vitals.sample(3, 2, 4)
     vitals.detach()
     assert sample.rss == 25600 * os.sysconf('SC_PAGESIZE')
-    assert sample.threads == 11                                # behind a name with blanks and parentheses
+    assert sample.threads == 11  # behind a name with blanks and parentheses
     assert sample.descriptors == 3
     assert sample.host_kills == 42
-    assert (sample.cgroup_current, sample.cgroup_limit, sample.cgroup_kills) == (734003200, 1073741824, 2)
+    assert (sample.cgroup_current, sample.cgroup_limit, sample.cgroup_kills) == (
+        734003200,
+        1073741824,
+        2,
+    )
     assert (sample.in_flight, sample.overdue, sample.workers) == (3, 2, 4)
     assert before <= sample.time <= time.time() and sample.cpu > 0
 
@@ -70,7 +78,7 @@ def test_a_system_without_proc_is_asked_by_psutil(tmp_path):
     assert vitals.sample(0, 0, 1).descriptors == many.descriptors - 2
     vitals.detach()
     vitals.look()
-    assert vitals.sample(0, 0, 1).rss == -1                    # a child after a fork asks nobody about its parent
+    assert vitals.sample(0, 0, 1).rss == -1  # a child after a fork asks nobody about its parent
 
 
 def test_what_psutil_is_refused_is_unknown(tmp_path, monkeypatch):
@@ -78,6 +86,7 @@ def test_what_psutil_is_refused_is_unknown(tmp_path, monkeypatch):
 
     def refused(process):
         raise psutil.AccessDenied(process.pid)
+
     for name in ('memory_info', 'num_threads', 'num_fds'):
         monkeypatch.setattr(psutil.Process, name, refused)
     vitals = Vitals({}, tmp_path)
@@ -92,7 +101,9 @@ def test_nonsense_in_the_files_is_unknown(tmp_path):
         (tmp_path / 'self' / name).write_bytes(b'')
     (tmp_path / 'vmstat').write_bytes(b'oom_kill many\n')
     (tmp_path / 'counter').write_bytes(b'\xff')
-    vitals = Vitals({'counter_file': tmp_path / 'counter', 'current_file': tmp_path / 'none'}, tmp_path)
+    vitals = Vitals(
+        {'counter_file': tmp_path / 'counter', 'current_file': tmp_path / 'none'}, tmp_path
+    )
     vitals.look()
     vitals.look_at_host()
     sample = vitals.sample(0, 0, 0)
@@ -111,7 +122,7 @@ def test_samples_open_nothing_and_detach_closes_all():
     vitals.detach()
     until(lambda: not held() - before)
     vitals.look()
-    assert vitals.sample(0, 0, 0).rss == -1                    # and is no error afterwards
+    assert vitals.sample(0, 0, 0).rss == -1  # and is no error afterwards
 
 
 def test_a_descriptor_closed_by_other_code_is_no_error():
@@ -141,9 +152,19 @@ def test_this_process():
     assert 1 << 20 < two.rss < 1 << 36 and two.cpu >= one.cpu and two.monotonic >= one.monotonic
 
 
-@pytest.mark.parametrize('text, value', [
-    (b'oom_kill 7\n', 7), (b'a 1\noom_kill 7', 7), (b'oom_kill_disable 1\noom_kill 0\n', 0), (b'x_oom_kill 5\n', -1),
-    (b'', -1), (b'oom_kill\n', -1), (b'oom_kill x\n', -1), (b'oom_kill -1\n', -1)])
+@pytest.mark.parametrize(
+    'text, value',
+    [
+        (b'oom_kill 7\n', 7),
+        (b'a 1\noom_kill 7', 7),
+        (b'oom_kill_disable 1\noom_kill 0\n', 0),
+        (b'x_oom_kill 5\n', -1),
+        (b'', -1),
+        (b'oom_kill\n', -1),
+        (b'oom_kill x\n', -1),
+        (b'oom_kill -1\n', -1),
+    ],
+)
 def test_counters(text, value):
     assert counter(text, b'oom_kill') == value
 
@@ -183,6 +204,11 @@ def test_what_is_written_to_stderr_shows_at_once_where_it_is_a_file(tmp_path, ki
         print(before, vitals.sample(0, 0, 0).stderr_size)
     """
     with open(tmp_path / 'stderr', 'w') as file:
-        done = subprocess.run([sys.executable, '-c', program], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT,
-                              stderr=file if kind == 'file' else subprocess.PIPE)
+        done = subprocess.run(
+            [sys.executable, '-c', program],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=CHECKOUT,
+            stderr=file if kind == 'file' else subprocess.PIPE,
+        )
     assert done.stdout.split() == ['0', '4' if kind == 'file' else '0']

@@ -10,6 +10,7 @@
 What runs is the real thing: `runwsgi`, waitress, a FileStorage and the site.zcml of `mkwsgiinstance`.
 Methods for the test's own purposes are published by `publish()`, see there.
 """
+
 import atexit
 import base64
 import contextlib
@@ -116,7 +117,7 @@ SITE_ZCML = """\
 """
 
 # Appended to a test product: every function of the module becomes a public page of the root.
-PUBLISHING = '''
+PUBLISHING = """
 
 def initialize(context):
     import types
@@ -127,7 +128,7 @@ def initialize(context):
         if local and name != "initialize" and not name.startswith("_"):
             setattr(Application, name, zpublish(value))
             setattr(Application, name + "__roles__", None)
-'''
+"""
 
 
 class ZopeFailed(AssertionError):
@@ -162,8 +163,19 @@ class ZopeInstance:
     `stderr` is 'file', 'pipe' or 'null'; what was written is `stderr_text()` for the first two.
     """
 
-    def __init__(self, tmpdir, python=sys.executable, options=None, threads=4, products_dir=None,
-                 zope_conf_extra='', env=None, stderr='file', checkout=True, port=None):
+    def __init__(
+        self,
+        tmpdir,
+        python=sys.executable,
+        options=None,
+        threads=4,
+        products_dir=None,
+        zope_conf_extra='',
+        env=None,
+        stderr='file',
+        checkout=True,
+        port=None,
+    ):
         self.home = Path(tmpdir).resolve()
         self.python = str(python)
         self.options = dict(options or {})
@@ -219,8 +231,14 @@ class ZopeInstance:
         for name, value in options.items():
             self.options[name.replace('_', '-')] = value
         self.options = {name: value for name, value in self.options.items() if value is not None}
-        values = {'instance': self.home, 'port': self.port, 'threads': self.threads, 'cache': page_cache(),
-                  'extra': self.zope_conf_extra, 'product_config': product_config(self.options)}
+        values = {
+            'instance': self.home,
+            'port': self.port,
+            'threads': self.threads,
+            'cache': page_cache(),
+            'extra': self.zope_conf_extra,
+            'product_config': product_config(self.options),
+        }
         self.zope_conf.write_text(ZOPE_CONF.format(**values))
         (self.home / 'etc' / 'zope.ini').write_text(ZOPE_INI.format(**values))
         return self
@@ -244,9 +262,15 @@ class ZopeInstance:
         assert not self.running, 'it runs already'
         self._piped = []
         with self._stderr() as stderr:
-            self.process = subprocess.Popen(self.command(), cwd=self.home, env=self.environment(),
-                                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                            stderr=stderr, start_new_session=True)
+            self.process = subprocess.Popen(
+                self.command(),
+                cwd=self.home,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                start_new_session=True,
+            )
         _living.add(self)
         if self.stderr == 'pipe':
             threading.Thread(target=self._drain, args=(self.process.stderr,), daemon=True).start()
@@ -260,9 +284,14 @@ class ZopeInstance:
         return [self.python, *server, str(self.home / 'etc' / 'zope.ini')]
 
     def environment(self):
-        env = {name: value for name, value in os.environ.items()
-               if not name.startswith(('STABILITYMONITOR_', 'PYTHON', 'COV_', 'PYTEST_'))}
-        paths = [str(path) for path in (self.products_dir, CHECKOUT if self.checkout else None) if path]
+        env = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(('STABILITYMONITOR_', 'PYTHON', 'COV_', 'PYTEST_'))
+        }
+        paths = [
+            str(path) for path in (self.products_dir, CHECKOUT if self.checkout else None) if path
+        ]
         env.update({'PYTHONPATH': os.pathsep.join(paths), **self.env})
         return {name: value for name, value in env.items() if value is not None}
 
@@ -336,7 +365,11 @@ class ZopeInstance:
 
     def post(self, path, data=None, auth=True, timeout=30, headers=None):
         """`data`: a dict or pairs (sent as a form), or bytes."""
-        body = data if isinstance(data, bytes) else urllib.parse.urlencode(data or {}, doseq=True).encode()
+        body = (
+            data
+            if isinstance(data, bytes)
+            else urllib.parse.urlencode(data or {}, doseq=True).encode()
+        )
         headers = {'Content-Type': 'application/x-www-form-urlencoded', **(headers or {})}
         return self.request('POST', path, body, auth, timeout, headers)
 
@@ -360,11 +393,13 @@ class ZopeInstance:
 
     def background(self, path, timeout=120):
         """Ask from another thread (for pages that hang); returns the started thread."""
+
         def ask():
             try:
                 self.get(path, timeout=timeout)
             except (OSError, http.client.HTTPException):
                 pass
+
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()
         return thread
@@ -375,7 +410,9 @@ class ZopeInstance:
         try:
             answer = self.get(f'/Control_Panel/StabilityMonitor/report?{query}')
         except (OSError, http.client.HTTPException) as error:
-            raise ZopeFailed(f'{error!r}, status {self.process.poll()}:\n{self.last_words()}') from error
+            raise ZopeFailed(
+                f'{error!r}, status {self.process.poll()}:\n{self.last_words()}'
+            ) from error
         assert answer.status == 200, answer
         return answer.json()
 
@@ -400,9 +437,15 @@ class ZopeInstance:
         path = self.home / 'script.py'
         path.write_text(source)
         zconsole = 'import sys; from Zope2.utilities.zconsole import main; sys.exit(main())'
-        return subprocess.run([self.python, '-c', zconsole, 'run', str(self.zope_conf), str(path)],
-                              cwd=self.home, env=self.environment(), timeout=timeout,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        return subprocess.run(
+            [self.python, '-c', zconsole, 'run', str(self.zope_conf), str(path)],
+            cwd=self.home,
+            env=self.environment(),
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
 
     # Inside
 
@@ -416,7 +459,9 @@ class ZopeInstance:
     def _stderr(self):
         if self.stderr == 'file':
             return self.stderr_path.open('ab')
-        return contextlib.nullcontext({'pipe': subprocess.PIPE, 'null': subprocess.DEVNULL}[self.stderr])
+        return contextlib.nullcontext(
+            {'pipe': subprocess.PIPE, 'null': subprocess.DEVNULL}[self.stderr]
+        )
 
     def _drain(self, stream):
         for line in iter(stream.readline, b''):
@@ -426,7 +471,11 @@ class ZopeInstance:
 
 def product_config(options):
     lines = [f'  {name} {value}' for name, value in options.items()]
-    return '\n'.join(['<product-config stabilitymonitor>', *lines, '</product-config>']) if lines else ''
+    return (
+        '\n'.join(['<product-config stabilitymonitor>', *lines, '</product-config>'])
+        if lines
+        else ''
+    )
 
 
 def inituser_line():

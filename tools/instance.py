@@ -5,6 +5,7 @@
 Made once: the instance, its port, the administrator's login. Written anew at each start: zdaemon.conf,
 since it names the Python that runs. Everything else is the user's to edit.
 """
+
 import argparse
 import hashlib
 import http.client
@@ -87,6 +88,7 @@ class Trouble(Exception):
 
 # The instance
 
+
 def make_instance(home):
     """Zope's own skeleton, with a login, a port and the product's options."""
     home.mkdir(parents=True, exist_ok=True)
@@ -103,6 +105,7 @@ def make_instance(home):
 
 def copy_skeleton(home):
     from Zope2.utilities import mkwsgiinstance
+
     before, sys.argv = sys.argv, ['mkwsgiinstance', '-d', str(home), '-p', sys.executable]
     try:
         with redirect_stdout(StringIO()):
@@ -113,6 +116,7 @@ def copy_skeleton(home):
 
 def encrypted(password):
     from AuthEncoding import pw_encrypt
+
     value = pw_encrypt(password.encode(), 'SSHA')
     return value.decode() if isinstance(value, bytes) else value
 
@@ -129,7 +133,9 @@ def login(home):
 
 def write_zdaemon_conf(home):
     runwsgi = Path(sys.executable).parent / 'runwsgi'
-    text = ZDAEMON_CONF.format(home=home, python=sys.executable, runwsgi=runwsgi, socket=socket_path(home))
+    text = ZDAEMON_CONF.format(
+        home=home, python=sys.executable, runwsgi=runwsgi, socket=socket_path(home)
+    )
     (home / 'etc' / 'zdaemon.conf').write_text(text)
 
 
@@ -144,10 +150,13 @@ def socket_path(home):
 
 # Its port
 
+
 def port_of(home):
     match = re.search(r'^port\s*=\s*(\d+)', (home / 'etc' / 'zope.ini').read_text(), re.M)
     if not match:
-        raise Trouble(f'{home}/etc/zope.ini has no line "port = NUMBER". Put one into its section [server:main].')
+        raise Trouble(
+            f'{home}/etc/zope.ini has no line "port = NUMBER". Put one into its section [server:main].'
+        )
     return int(match.group(1))
 
 
@@ -177,6 +186,7 @@ def free_port():
 
 
 # Its process
+
 
 def zdaemon(home, action, timeout=STOP_SECONDS + 10):
     """Run one zdaemon command; its manager stays behind, so its output goes to a file, not to a pipe."""
@@ -229,8 +239,10 @@ def wait_until_it_answers(home, port):
     print()
     zdaemon(home, 'stop')
     show_log(home)
-    raise Trouble(f'Zope did not come up. Mend what the log above says (all of it: '
-                  f'{home}/var/log/transcript.log), then say "make run" again.')
+    raise Trouble(
+        f'Zope did not come up. Mend what the log above says (all of it: '
+        f'{home}/var/log/transcript.log), then say "make run" again.'
+    )
 
 
 def show_log(home):
@@ -240,6 +252,7 @@ def show_log(home):
 
 
 # The two commands
+
 
 def start(home):
     found = (home / '.made').exists()
@@ -292,7 +305,9 @@ def stop(home):
     end = time.monotonic() + STOP_SECONDS
     while pid and is_alive(pid):
         if time.monotonic() > end:
-            raise Trouble(f'Process {pid} still runs after {STOP_SECONDS} s. End it by hand: kill -9 {pid}')
+            raise Trouble(
+                f'Process {pid} still runs after {STOP_SECONDS} s. End it by hand: kill -9 {pid}'
+            )
         time.sleep(0.05)
     print(' stopped.')
 
@@ -317,7 +332,9 @@ def main():
     except Trouble as trouble:
         sys.exit(str(trouble))
     except subprocess.TimeoutExpired as late:
-        sys.exit(f'zdaemon did not answer in {late.timeout:.0f} s. Say "make stop", then "make run" again.')
+        sys.exit(
+            f'zdaemon did not answer in {late.timeout:.0f} s. Say "make stop", then "make run" again.'
+        )
 
 
 if __name__ == '__main__':

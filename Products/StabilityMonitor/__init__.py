@@ -3,6 +3,7 @@
 Zope imports this package: it arms, and judges the dead runs it finds.  Zope calls `initialize`: the tab
 is hung in.  Imported anywhere else than inside a configured Zope it does nothing at all.
 """
+
 import contextlib
 import os
 import sys
@@ -16,6 +17,7 @@ def initialize(context):
     """Zope calls this when the product is installed, in servers and in scripts."""
     try:
         from .zmi import hanging
+
         hanging.hang()
     except Exception:
         LOGGER.exception('The tab of the stability monitor is missing.')
@@ -24,9 +26,11 @@ def initialize(context):
 def _arm():
     from .recording import arming
     from .zmi import zopeconf
+
     life = arming.arm(**zopeconf.circumstances())
-    if life.options.enabled and _has_past(life):        # even where this run can leave nothing itself
+    if life.options.enabled and _has_past(life):  # even where this run can leave nothing itself
         from .postmortem import triage
+
         triage.at_start(life)
     life.armed()
 
@@ -48,5 +52,5 @@ def _inside_configured_zope():
 if _inside_configured_zope():
     try:
         _arm()
-    except Exception:                                   # nothing of ours may keep a site from starting
+    except Exception:  # nothing of ours may keep a site from starting
         LOGGER.exception('The stability monitor is off: arming failed.')

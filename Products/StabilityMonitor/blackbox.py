@@ -12,6 +12,7 @@ reads as plain bytes.  No I/O here: `lay_out` and the offsets work on any buffer
 * Rings have spare entries, so that the ones that are being written are not missed among the ones promised.
 * All words that stand alone are aligned and 8 bytes wide: the processor stores them at once.
 """
+
 from __future__ import annotations
 
 import os.path
@@ -24,15 +25,55 @@ VERSION = 2
 ORDER = 0x0102
 
 #: Names of the single words of the header, in their order; append only.
-WORDS = ('armed', 'serving', 'finished', 'overflow', 'errors', 'forked', 'hung_since', 'drill',
-         'main_stack', 'main_stack_used')
+WORDS = (
+    'armed',
+    'serving',
+    'finished',
+    'overflow',
+    'errors',
+    'forked',
+    'hung_since',
+    'drill',
+    'main_stack',
+    'main_stack_used',
+)
 #: Files of marks whose survived length the heartbeat notes, in their order; append only.
-MARKS = ('faults', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGXCPU', 'deadman',
-         *(f'deadman-{slot}' for slot in range(16)))
+MARKS = (
+    'faults',
+    'SIGTERM',
+    'SIGINT',
+    'SIGHUP',
+    'SIGQUIT',
+    'SIGUSR1',
+    'SIGUSR2',
+    'SIGALRM',
+    'SIGXCPU',
+    'deadman',
+    *(f'deadman-{slot}' for slot in range(16)),
+)
 #: Ids of the drills; the word "drill" holds a place in here, from 1; append only.
-DRILLS = ('segfault', 'abort', 'fatal-error', 'stack-overflow', 'exit', 'kill', 'memory', 'gil', 'lock')
+DRILLS = (
+    'segfault',
+    'abort',
+    'fatal-error',
+    'stack-overflow',
+    'exit',
+    'kill',
+    'memory',
+    'gil',
+    'lock',
+)
 #: Why a note was made; append only.
-NOTES = ('slow', 'slow-ended', 'hang', 'hang-ended', 'deadlock', 'deadlock-ended', 'spinning', 'spinning-ended')
+NOTES = (
+    'slow',
+    'slow-ended',
+    'hang',
+    'hang-ended',
+    'deadlock',
+    'deadlock-ended',
+    'spinning',
+    'spinning-ended',
+)
 PHASES = ('traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')
 
 HEADER_SIZE = 8192
@@ -83,8 +124,18 @@ def parts_of(sizes) -> list[Part]:
     return parts
 
 
-LAYOUT = (SLOT_COUNT, 64, FINISHED_COUNT + SLOT_COUNT, 512, LOG_COUNT + 8, 1024, SAMPLE_COUNT + 4, 128,
-          NOTE_COUNT, 4096)
+LAYOUT = (
+    SLOT_COUNT,
+    64,
+    FINISHED_COUNT + SLOT_COUNT,
+    512,
+    LOG_COUNT + 8,
+    1024,
+    SAMPLE_COUNT + 4,
+    128,
+    NOTE_COUNT,
+    4096,
+)
 SLOTS, REQUESTS, LOG, SAMPLES, NOTE_RING = parts_of(LAYOUT)
 SIZE = NOTE_RING.end
 BEGAN_IN_REQUEST = struct.calcsize('=Qd')
@@ -128,8 +179,10 @@ def seal(buffer) -> None:
 
 def write_text(buffer, text: str) -> None:
     """Note the exception that ends the main thread, of a long one the end: length last."""
-    encoded = text.encode('utf-8', 'backslashreplace')[8 - TEXT_SIZE:].decode('utf-8', 'ignore').encode()
-    buffer[TEXT_AT + 8:TEXT_AT + 8 + len(encoded)] = encoded
+    encoded = (
+        text.encode('utf-8', 'backslashreplace')[8 - TEXT_SIZE :].decode('utf-8', 'ignore').encode()
+    )
+    buffer[TEXT_AT + 8 : TEXT_AT + 8 + len(encoded)] = encoded
     struct.pack_into('=Q', buffer, TEXT_AT, len(encoded))
 
 

@@ -4,6 +4,7 @@
 
 The layout is told by `blackbox`.
 """
+
 from __future__ import annotations
 
 import codecs
@@ -61,17 +62,18 @@ def read(data: bytes) -> Recording:
         survived=_words(data, order, box.MARKS_AT, box.MARKS),
         exception=_text(data, order),
         in_flight=tuple(in_flight),
-        finished=tuple(finished[-box.FINISHED_COUNT:]),
-        log=tuple(_log(data, order, log)[-box.LOG_COUNT:]),
-        samples=tuple(_samples(data, order, samples)[-box.SAMPLE_COUNT:]),
+        finished=tuple(finished[-box.FINISHED_COUNT :]),
+        log=tuple(_log(data, order, log)[-box.LOG_COUNT :]),
+        samples=tuple(_samples(data, order, samples)[-box.SAMPLE_COUNT :]),
         threads=_threads(data, order, slots),
-        notes=tuple(_notes(data, order, notes)))
+        notes=tuple(_notes(data, order, notes)),
+    )
 
 
 def read_samples(data) -> tuple[Sample, ...]:
     """Its samples, oldest first.  No more of it is touched: pages of a mapped file that nobody reads cost nothing."""
     order = _order(data)
-    return tuple(_samples(data, order, _checked_parts(data, order)[3])[-box.SAMPLE_COUNT:])
+    return tuple(_samples(data, order, _checked_parts(data, order)[3])[-box.SAMPLE_COUNT :])
 
 
 def _order(data):
@@ -81,7 +83,9 @@ def _order(data):
         version, marker, header = struct.unpack_from(order + 'HHI', data, 8)
         if marker == box.ORDER:
             if version != box.VERSION or header != box.HEADER_SIZE:
-                raise UnreadableRecord(f'The black box has format {version}, this release reads {box.VERSION}.')
+                raise UnreadableRecord(
+                    f'The black box has format {version}, this release reads {box.VERSION}.'
+                )
             return order
     raise UnreadableRecord('The black box has no valid byte order.')
 
@@ -97,7 +101,9 @@ def _parts(data, order):
     """As its header tells of them."""
     sizes = struct.unpack_from(order + box.SIZES_FORMAT, data, box.SIZES_AT)
     if any(not 0 < count <= 1 << 16 for count in sizes[::2]) or any(
-            not least <= size <= 1 << 16 for size, least in zip(sizes[1::2], box.LAYOUT[1::2], strict=True)):
+        not least <= size <= 1 << 16
+        for size, least in zip(sizes[1::2], box.LAYOUT[1::2], strict=True)
+    ):
         raise UnreadableRecord('The black box has impossible sizes.')
     parts = box.parts_of(sizes)
     if parts[-1].end > LARGEST:
@@ -110,18 +116,27 @@ def _words(data, order, start, names):
 
 
 def _text(data, order):
-    length, = struct.unpack_from(order + 'Q', data, box.TEXT_AT)
-    return data[box.TEXT_AT + 8:box.TEXT_AT + 8 + min(length, box.TEXT_SIZE - 8)].decode('utf-8', 'replace')
+    (length,) = struct.unpack_from(order + 'Q', data, box.TEXT_AT)
+    return data[box.TEXT_AT + 8 : box.TEXT_AT + 8 + min(length, box.TEXT_SIZE - 8)].decode(
+        'utf-8', 'replace'
+    )
 
 
 def _threads(data, order, part):
     threads = {}
     for index in range(part.count):
         ident, native_id, generation, stack, guard, used, deepest = struct.unpack_from(
-            order + box.SLOT_FORMAT, data, part.at(index))
+            order + box.SLOT_FORMAT, data, part.at(index)
+        )
         if generation:
-            threads[ident] = {'native_id': native_id, 'stack_size': stack, 'guard_size': guard, 'stack_used': used,
-                              'stack_request': deepest, 'slot': index}
+            threads[ident] = {
+                'native_id': native_id,
+                'stack_size': stack,
+                'guard_size': guard,
+                'stack_used': used,
+                'stack_request': deepest,
+                'slot': index,
+            }
     return threads
 
 
@@ -137,28 +152,85 @@ def _requests(data, order, part):
 
 def read_request(data, at: int, order: str = '=') -> Request | None:
     """That of one entry; None where there is none, or one that is being written."""
-    (number, started, _, ident, native_id, retry, path_length, method, path, phase, user_length, user, last_end, tally,
-     status, ended, seal) = struct.unpack_from(order + box.REQUEST_FORMAT, data, at)
-    if not number or seal != number or phase >= len(box.PHASES) or not all(map(_plausible, (started, last_end, ended))):
+    (
+        number,
+        started,
+        _,
+        ident,
+        native_id,
+        retry,
+        path_length,
+        method,
+        path,
+        phase,
+        user_length,
+        user,
+        last_end,
+        tally,
+        status,
+        ended,
+        seal,
+    ) = struct.unpack_from(order + box.REQUEST_FORMAT, data, at)
+    if (
+        not number
+        or seal != number
+        or phase >= len(box.PHASES)
+        or not all(map(_plausible, (started, last_end, ended)))
+    ):
         return None
     request = Request(
-        number=number, ident=ident, native_id=native_id, started=started, phase=box.PHASES[phase], retry=retry,
-        cut=path_length > box.PATH_MAX, method=_whole(method.rstrip(b'\0')), path=_whole(path[:path_length]),
-        user=_string(user, user_length))
+        number=number,
+        ident=ident,
+        native_id=native_id,
+        started=started,
+        phase=box.PHASES[phase],
+        retry=retry,
+        cut=path_length > box.PATH_MAX,
+        method=_whole(method.rstrip(b'\0')),
+        path=_whole(path[:path_length]),
+        user=_string(user, user_length),
+    )
     if not ended:
         return request
-    return replace(request, ended=max(ended, last_end), seconds=max(0.0, ended - started), status=status,
-                   count=(tally >> box.COUNT_SHIFT) + 1, last_number=tally & box.LAST_NUMBER or number)
+    return replace(
+        request,
+        ended=max(ended, last_end),
+        seconds=max(0.0, ended - started),
+        status=status,
+        count=(tally >> box.COUNT_SHIFT) + 1,
+        last_number=tally & box.LAST_NUMBER or number,
+    )
 
 
 def _log(data, order, part):
     found = []
     for offset in part.places:
-        (number, time, ident, level, was_cut, logger_length, message_length,
-         logger, message, seal) = struct.unpack_from(order + box.LOG_FORMAT, data, offset)
+        (
+            number,
+            time,
+            ident,
+            level,
+            was_cut,
+            logger_length,
+            message_length,
+            logger,
+            message,
+            seal,
+        ) = struct.unpack_from(order + box.LOG_FORMAT, data, offset)
         if number and seal == number and _plausible(time):
-            found.append((number, LogLine(time, level, ident, _string(logger, logger_length),
-                                          _string(message, message_length), bool(was_cut))))
+            found.append(
+                (
+                    number,
+                    LogLine(
+                        time,
+                        level,
+                        ident,
+                        _string(logger, logger_length),
+                        _string(message, message_length),
+                        bool(was_cut),
+                    ),
+                )
+            )
     return [line for _, line in sorted(found, key=lambda pair: pair[0])]
 
 
@@ -166,7 +238,13 @@ def _samples(data, order, part):
     found = []
     for offset in part.places:
         number, *values, seal = struct.unpack_from(order + box.SAMPLE_FORMAT, data, offset)
-        if number and seal == number and _plausible(values[0]) and _plausible(values[1]) and abs(values[3]) < 1e12:
+        if (
+            number
+            and seal == number
+            and _plausible(values[0])
+            and _plausible(values[1])
+            and abs(values[3]) < 1e12
+        ):
             found.append((number, Sample(*values)))
     return [sample for _, sample in sorted(found, key=lambda pair: pair[0])]
 
@@ -174,13 +252,32 @@ def _samples(data, order, part):
 def _notes(data, order, part):
     found = []
     for at in part.places:
-        (number, time, ident, native_id, request, seconds, kind, was_cut, *lengths, text, seal) = struct.unpack_from(
-            order + box.NOTE_FORMAT, data, at)
-        if number and seal == number and _plausible(time) and abs(seconds) < 1e11 and kind < len(box.NOTES):
+        (number, time, ident, native_id, request, seconds, kind, was_cut, *lengths, text, seal) = (
+            struct.unpack_from(order + box.NOTE_FORMAT, data, at)
+        )
+        if (
+            number
+            and seal == number
+            and _plausible(time)
+            and abs(seconds) < 1e11
+            and kind < len(box.NOTES)
+        ):
             title, detail, frames = _texts(text, lengths)
-            found.append(Note(number, time, box.NOTES[kind], ident, native_id, request, seconds,
-                              title.decode('utf-8', 'replace'), detail.decode('utf-8', 'replace'),
-                              read_frames(frames), bool(was_cut)))
+            found.append(
+                Note(
+                    number,
+                    time,
+                    box.NOTES[kind],
+                    ident,
+                    native_id,
+                    request,
+                    seconds,
+                    title.decode('utf-8', 'replace'),
+                    detail.decode('utf-8', 'replace'),
+                    read_frames(frames),
+                    bool(was_cut),
+                )
+            )
     return sorted(found, key=lambda note: note.number)
 
 
@@ -197,8 +294,10 @@ def read_frames(field: bytes) -> tuple[Frame, ...]:
     for line in field.decode('utf-8', 'replace').split('\n'):
         parts = line.split('\0')
         if len(parts) == 4 and parts[0].isdecimal():
-            before = before[:int(parts[0][:6])] + parts[1]
-            frames.append(Frame(before, int(parts[2][:9]) if parts[2].isdecimal() else None, parts[3]))
+            before = before[: int(parts[0][:6])] + parts[1]
+            frames.append(
+                Frame(before, int(parts[2][:9]) if parts[2].isdecimal() else None, parts[3])
+            )
     return tuple(frames)
 
 
@@ -212,4 +311,4 @@ def _whole(field):
 
 
 def _string(field, length):
-    return field[:min(length, len(field))].decode('utf-8', 'replace')
+    return field[: min(length, len(field))].decode('utf-8', 'replace')

@@ -2,6 +2,7 @@
 
 Exit status 0: all is well; 1: something is wrong with the site; 2: wrong usage, or nothing to read.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -65,8 +66,12 @@ def _instance_status(instance, summaries):
         print(clean(f'CRASH LOOP: {len(loop)} incidents in a row of {instance.label}'))
     if last is None:
         return WELL
-    print(clean(f'last run of {instance.label}: {last.summary} [{last.verdict}, {last.confidence}] '
-                f'up {duration(last.uptime_seconds)}, ended {last.ended}'))
+    print(
+        clean(
+            f'last run of {instance.label}: {last.summary} [{last.verdict}, {last.confidence}] '
+            f'up {duration(last.uptime_seconds)}, ended {last.ended}'
+        )
+    )
     return WRONG if last.is_incident else WELL
 
 
@@ -127,7 +132,12 @@ def judge(base, options) -> int:
     for record in done:
         print(clean(f'{record.run}: {record.summary} [{record.verdict}, {record.confidence}]'))
     for name, error in failed:
-        print(clean(f'{name} could not be archived: {error}. Run this as the user that Zope runs as.'), file=sys.stderr)
+        print(
+            clean(
+                f'{name} could not be archived: {error}. Run this as the user that Zope runs as.'
+            ),
+            file=sys.stderr,
+        )
     if not done and not failed:
         print('There was nothing to judge.')
     return UNUSABLE if failed else WRONG if any(r.is_incident for r in done) else WELL
@@ -149,15 +159,26 @@ def trace(base, options) -> int:
     return WELL
 
 
-_COMMANDS = {'status': status, 'history': history, 'show': show, 'report': report, 'triage': judge, 'checks': checks,
-             'stacks': stacks, 'trace': trace}
+_COMMANDS = {
+    'status': status,
+    'history': history,
+    'show': show,
+    'report': report,
+    'triage': judge,
+    'checks': checks,
+    'stacks': stacks,
+    'trace': trace,
+}
 
 
 def _parser():
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument('--directory', help='the data directory', default=argparse.SUPPRESS)
-    common.add_argument('--client-home', help='the CLIENT_HOME of the instance; its "stability" is the data directory',
-                        default=argparse.SUPPRESS)
+    common.add_argument(
+        '--client-home',
+        help='the CLIENT_HOME of the instance; its "stability" is the data directory',
+        default=argparse.SUPPRESS,
+    )
     parser = argparse.ArgumentParser('stabilitymonitor', description=__doc__, parents=[common])
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, function in _COMMANDS.items():
@@ -169,21 +190,34 @@ def _parser():
         if name == 'checks':
             _check_options(command)
         if name == 'stacks':
-            command.add_argument('--native', action='store_true', help='C frames too, taken by pystack or py-spy')
+            command.add_argument(
+                '--native', action='store_true', help='C frames too, taken by pystack or py-spy'
+            )
     return parser
 
 
 def _check_options(command):
-    command.add_argument('--all', action='store_true', dest='everything', help='what is fine, or hushed, too')
-    command.add_argument('--json', action='store_true', dest='as_json', help='all of it, for programs')
-    command.add_argument('--probe', action='store_true', help='try out whether a deep recursion kills this Python; '
-                         'takes some seconds')
+    command.add_argument(
+        '--all', action='store_true', dest='everything', help='what is fine, or hushed, too'
+    )
+    command.add_argument(
+        '--json', action='store_true', dest='as_json', help='all of it, for programs'
+    )
+    command.add_argument(
+        '--probe',
+        action='store_true',
+        help='try out whether a deep recursion kills this Python; takes some seconds',
+    )
 
 
 def _base(options):
     directory = getattr(options, 'directory', None)
     home = getattr(options, 'client_home', None) or os.environ.get('CLIENT_HOME')
-    directory = directory or os.environ.get('STABILITYMONITOR_DIRECTORY') or (home and Path(home) / 'stability')
+    directory = (
+        directory
+        or os.environ.get('STABILITYMONITOR_DIRECTORY')
+        or (home and Path(home) / 'stability')
+    )
     if not directory:
         raise NoDirectory('There is no data directory to look into.')
     if not Path(directory).is_dir() or not os.access(directory, os.R_OK | os.X_OK):
@@ -203,5 +237,8 @@ def main(argv=None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return WELL
     except OSError as error:
-        print(clean(f'stabilitymonitor: {error}. Run it as the user that Zope runs as.'), file=sys.stderr)
+        print(
+            clean(f'stabilitymonitor: {error}. Run it as the user that Zope runs as.'),
+            file=sys.stderr,
+        )
         return UNUSABLE

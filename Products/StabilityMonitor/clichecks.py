@@ -2,6 +2,7 @@
 
 Exit status 1 where a warning or worse is not hushed, for whoever watches the site by it.
 """
+
 from __future__ import annotations
 
 import os
@@ -41,8 +42,12 @@ _PRESSING = ('critical', 'warning')
 _ANSWER, _RUN = 5.0, 60.0
 #: Seconds after which the last word of a living process should have been followed by another one.
 _OLD = 3 * standing.RENEWED
-_WORDS = {'critical': ('critical', 'critical'), 'warning': ('warning', 'warnings'),
-          'info': ('for information', 'for information'), 'ok': ('fine', 'fine')}
+_WORDS = {
+    'critical': ('critical', 'critical'),
+    'warning': ('warning', 'warnings'),
+    'info': ('for information', 'for information'),
+    'ok': ('fine', 'fine'),
+}
 
 
 def show(base, living, waiting, options) -> int:
@@ -52,7 +57,9 @@ def show(base, living, waiting, options) -> int:
     """
     servers = [(name, context) for name, context in living if context.get('role') != 'script']
     parts = [_of_directory(base, servers, waiting)]
-    parts += [_of_process(base, name, context) for name, context in servers] or _of_the_past(base, waiting)
+    parts += [_of_process(base, name, context) for name, context in servers] or _of_the_past(
+        base, waiting
+    )
     if options.probe:
         parts.append(_probed(*_newest(base, servers, waiting)))
     if options.as_json:
@@ -75,6 +82,7 @@ def _part(subject, findings, hushed=None, when=None, took=None, now=True):
 
 # -- what can be seen from outside -----------------------------------------------------------------------
 
+
 def _of_directory(base, servers, waiting):
     return _part(f'The data directory {base.path}', list(_seen(base, servers, waiting)))
 
@@ -82,16 +90,29 @@ def _of_directory(base, servers, waiting):
 def _seen(base, servers, waiting):
     if not os.access(base.path, os.W_OK):
         own = base.path.stat().st_uid == os.geteuid()
-        yield Finding('directory', 'warning' if own else 'info', f'{base.path} is not writable for this user.',
-                      action=f'Make {base.path} writable for the user of Zope.' if own else
-                      'Run this as the user that Zope runs as to ask the living process.')
+        yield Finding(
+            'directory',
+            'warning' if own else 'info',
+            f'{base.path} is not writable for this user.',
+            action=f'Make {base.path} writable for the user of Zope.'
+            if own
+            else 'Run this as the user that Zope runs as to ask the living process.',
+        )
     if waiting:
-        yield Finding('waiting', 'warning', f'{len(waiting)} dead runs wait to be judged.',
-                      action='Run "stabilitymonitor triage".')
+        yield Finding(
+            'waiting',
+            'warning',
+            f'{len(waiting)} dead runs wait to be judged.',
+            action='Run "stabilitymonitor triage".',
+        )
     for name, _ in servers:
         if not (base.runs / name / BLACKBOX).exists():
-            yield Finding(f'no-black-box:{name}', 'warning', f'The run {name} has no black box.',
-                          action='Look at the findings in its tab.')
+            yield Finding(
+                f'no-black-box:{name}',
+                'warning',
+                f'The run {name} has no black box.',
+                action='Look at the findings in its tab.',
+            )
 
 
 def _of_process(base, name, context):
@@ -100,12 +121,18 @@ def _of_process(base, name, context):
     answer, trouble, now = standing.last_word(path), [], False
     try:
         answer, now = _asked(path), True
-    except PermissionError:                             # a member of the group reads, and asks nothing
+    except PermissionError:  # a member of the group reads, and asks nothing
         trouble = [_last_told(pid, from_isotime(answer.get('when')) or started)]
     except (NoAnswer, OSError) as error:
         reason = error.args[0] if isinstance(error, NoAnswer) else f'It cannot be asked: {error}.'
-        trouble = [Finding('no-answer', 'warning', f'The process {pid} does not tell how it stands. {reason}',
-                           action='See what it does with "stabilitymonitor stacks".')]
+        trouble = [
+            Finding(
+                'no-answer',
+                'warning',
+                f'The process {pid} does not tell how it stands. {reason}',
+                action='See what it does with "stabilitymonitor stacks".',
+            )
+        ]
     if answer.get('error'):
         trouble.append(Finding('checks-error', 'warning', str(answer['error'])))
     return _told(base, f'Process {pid} (run {name})', answer, trouble, _instance(context), now)
@@ -114,10 +141,19 @@ def _of_process(base, name, context):
 def _last_told(pid, when):
     """For who may not ask: a process that is well renews its last word by itself."""
     if time.time() - when > _OLD:
-        return Finding('no-answer', 'warning', f'The process {pid} has not told how it stands since {clocktime(when)}.',
-                       action='Ask it as the user that Zope runs as, or see what it does: "stabilitymonitor stacks".')
-    return Finding('as-of', 'info', f'This is as of {clocktime(when)}: only the user that Zope runs as, and root, can '
-                   f'ask the process {pid}.', action='Nothing has to be done: it tells by itself each hour.')
+        return Finding(
+            'no-answer',
+            'warning',
+            f'The process {pid} has not told how it stands since {clocktime(when)}.',
+            action='Ask it as the user that Zope runs as, or see what it does: "stabilitymonitor stacks".',
+        )
+    return Finding(
+        'as-of',
+        'info',
+        f'This is as of {clocktime(when)}: only the user that Zope runs as, and root, can '
+        f'ask the process {pid}.',
+        action='Nothing has to be done: it tells by itself each hour.',
+    )
 
 
 def _asked(path):
@@ -133,11 +169,19 @@ def _asked(path):
 
 def _told(base, subject, answer, trouble, instance, now=False, without=''):
     rows = answer.get('checks')
-    told = [finding for finding in map(finding_from, rows if isinstance(rows, list) else ()) if finding]
+    told = [
+        finding for finding in map(finding_from, rows if isinstance(rows, list) else ()) if finding
+    ]
     told = [finding for finding in told if not (without and finding.id.startswith(without))]
     took = answer.get('took')
-    return _part(subject, [*trouble, *told], Hushed(base.path, instance.label), str(answer.get('when') or '') or None,
-                 took if isinstance(took, int | float) else None, now)
+    return _part(
+        subject,
+        [*trouble, *told],
+        Hushed(base.path, instance.label),
+        str(answer.get('when') or '') or None,
+        took if isinstance(took, int | float) else None,
+        now,
+    )
 
 
 def _instance(context):
@@ -147,6 +191,7 @@ def _instance(context):
 
 
 # -- when Zope is down -----------------------------------------------------------------------------------
+
 
 def _of_the_past(base, waiting):
     """The last word of each instance, and the known issues of what is installed, if it is what that one ran on."""
@@ -158,14 +203,26 @@ def _of_the_past(base, waiting):
         if here and sys.executable not in environments:
             environments.add(sys.executable)
             parts.append(_of_environment(base, instance))
-        parts.append(_told(base, f'{instance.label}, which is down (run {path.name})', word, (), instance,
-                           without=KnownIssues.id if here and known_issues.has_packaging() else ''))
+        parts.append(
+            _told(
+                base,
+                f'{instance.label}, which is down (run {path.name})',
+                word,
+                (),
+                instance,
+                without=KnownIssues.id if here and known_issues.has_packaging() else '',
+            )
+        )
     return parts
 
 
 def _of_environment(base, instance):
-    return _part(f'What is installed for {sys.executable}', _known(base), Hushed(base.path, instance.label),
-                 when=isotime(time.time()))
+    return _part(
+        f'What is installed for {sys.executable}',
+        _known(base),
+        Hushed(base.path, instance.label),
+        when=isotime(time.time()),
+    )
 
 
 def _known(base):
@@ -188,6 +245,7 @@ def _last_servers(base, waiting):
 
 # -- the recursion probe ---------------------------------------------------------------------------------
 
+
 def _newest(base, servers, waiting):
     """(context, executable, stack size, recursion limit) of a run that lives, else of the last one, else of this one.
 
@@ -195,8 +253,13 @@ def _newest(base, servers, waiting):
     """
     paths = [base.runs / name for name, _ in servers] or _last_servers(base, waiting)
     context = read_json(paths[0] / CONTEXT) if paths else {}
-    stack, limit = context.get('thread_stack') or threadstacks.default_stack(), context.get('recursion_limit')
-    size = stack[0] if isinstance(stack, list | tuple) and stack and isinstance(stack[0], int) else 0
+    stack, limit = (
+        context.get('thread_stack') or threadstacks.default_stack(),
+        context.get('recursion_limit'),
+    )
+    size = (
+        stack[0] if isinstance(stack, list | tuple) and stack and isinstance(stack[0], int) else 0
+    )
     executable = _python_of(paths[0]) if servers else ''
     return context, executable, size, limit if isinstance(limit, int) else 0
 
@@ -221,17 +284,29 @@ def _probed(context, executable, stack_size, limit):
     if result.error:
         finding = replace(finding, severity='warning')  # somebody has asked, and gets no answer
     python = executable or sys.executable
-    return _part(f'The recursion probe with {python}', [finding, *_other_python(context, python)],
-                 when=isotime(time.time()), took=result.took)
+    return _part(
+        f'The recursion probe with {python}',
+        [finding, *_other_python(context, python)],
+        when=isotime(time.time()),
+        took=result.took,
+    )
 
 
 def _other_python(context, python):
     """That the site may run another Python than the one that was tried."""
     of_site = context.get('executable')
-    if isinstance(of_site, str) and of_site and os.path.realpath(of_site) != os.path.realpath(python):
-        yield Finding('recursion-probe-python', 'info', f'The site runs another Python: {of_site}.',
-                      'Only the Python of this command is tried, or that of a living process of the same user.',
-                      'Run this with the Python of the site, as its user.')
+    if (
+        isinstance(of_site, str)
+        and of_site
+        and os.path.realpath(of_site) != os.path.realpath(python)
+    ):
+        yield Finding(
+            'recursion-probe-python',
+            'info',
+            f'The site runs another Python: {of_site}.',
+            'Only the Python of this command is tried, or that of a living process of the same user.',
+            'Run this with the Python of the site, as its user.',
+        )
 
 
 def _progress(share, words):
@@ -242,6 +317,7 @@ def _progress(share, words):
 
 # -- as text ---------------------------------------------------------------------------------------------
 
+
 def _lines(parts, everything):
     told = [part for part in parts if part['when'] or part['checks']]
     if not told:
@@ -250,7 +326,11 @@ def _lines(parts, everything):
         yield from ([''] if number else [])
         yield part['subject'] + _when(part)
         for check in part['checks']:
-            if everything or len(part['checks']) == 1 or not (check['severity'] == 'ok' or 'hushed' in check):
+            if (
+                everything
+                or len(part['checks']) == 1
+                or not (check['severity'] == 'ok' or 'hushed' in check)
+            ):
                 yield from finding_lines(check)
         yield _count(part['checks'])
 
@@ -259,12 +339,19 @@ def _when(part):
     if not part['when']:
         return ':'
     took = f' in {part["took"]:.2f} s' if part['took'] and part['now'] else ''
-    return f', {"checked" if part["now"] else "as of"} {clocktime(from_isotime(part["when"]))}{took}:'
+    return (
+        f', {"checked" if part["now"] else "as of"} {clocktime(from_isotime(part["when"]))}{took}:'
+    )
 
 
 def _count(checks):
     shown = [check['severity'] for check in checks if 'hushed' not in check]
-    words = [f'{shown.count(severity)} {names[shown.count(severity) != 1]}'
-             for severity, names in _WORDS.items() if severity in shown]
+    words = [
+        f'{shown.count(severity)} {names[shown.count(severity) != 1]}'
+        for severity, names in _WORDS.items()
+        if severity in shown
+    ]
     hushed = len(checks) - len(shown)
-    return '= ' + ', '.join(words + ([f'{hushed} hushed'] if hushed else []) or ['nothing is known'])
+    return '= ' + ', '.join(
+        words + ([f'{hushed} hushed'] if hushed else []) or ['nothing is known']
+    )

@@ -3,6 +3,7 @@
 The heartbeat answers even while no worker is free.  Where it does not, C code holds the interpreter lock, or
 the process is stopped: then the kernel, the black box and the marks of the dead-man switch are asked.
 """
+
 from __future__ import annotations
 
 import sys
@@ -39,8 +40,11 @@ def show(base, living: list[tuple[str, dict]], wanted: str | None, native: bool)
     """
     chosen = [(name, context) for name, context in living if wanted in (None, name)]
     if not chosen:
-        raise NotLiving(f'The run {wanted!r} does not live.' if wanted
-                        else 'No process lives that leaves its traces here.')
+        raise NotLiving(
+            f'The run {wanted!r} does not live.'
+            if wanted
+            else 'No process lives that leaves its traces here.'
+        )
     return max(_show(base.runs / name, context, native) for name, context in chosen)
 
 
@@ -54,8 +58,15 @@ def _show(path: Path, context, native):
     except NoAnswer as error:
         view = outside.look(path, context, pid)
         executable = outside.executable(pid)
-        _print(outsidetext.lines(view, subject, error.args[0], nativestacks.command_lines(pid, executable),
-                                 nativestacks.what_is_needed(pid)))
+        _print(
+            outsidetext.lines(
+                view,
+                subject,
+                error.args[0],
+                nativestacks.command_lines(pid, executable),
+                nativestacks.what_is_needed(pid),
+            )
+        )
         status = WRONG
     return max(status, _native(path, pid)) if native else status
 
@@ -70,9 +81,12 @@ def _asked(path):
 
 def _native(path, pid):
     """Native stacks, taken by a tool; the progress goes to standard error."""
-    if not is_alive(path):                              # the tool stops the process that it looks at
-        print(f'stabilitymonitor: No native stacks are taken: whether process {pid} is the one of the run {path.name} '
-              'cannot be told from here. Run this on the host, and in the container, of that Zope.', file=sys.stderr)
+    if not is_alive(path):  # the tool stops the process that it looks at
+        print(
+            f'stabilitymonitor: No native stacks are taken: whether process {pid} is the one of the run {path.name} '
+            'cannot be told from here. Run this on the host, and in the container, of that Zope.',
+            file=sys.stderr,
+        )
         return UNUSABLE
     taking = nativestacks.NativeStacks(pid)
     if taking.start():

@@ -28,8 +28,10 @@ class NoSuchRun(StabilityError):
 
 
 class NoDirectory(StabilityError):
-    next_step = ('Name the directory with --directory, or the CLIENT_HOME of the instance '
-                 'with --client-home.')
+    next_step = (
+        'Name the directory with --directory, or the CLIENT_HOME of the instance '
+        'with --client-home.'
+    )
 
 
 class UnknownFormat(StabilityError):
@@ -49,5 +51,7 @@ class DrillRefused(StabilityError):
 class NoAnswer(StabilityError):
     """A living process was asked something and has not answered."""
 
-    next_step = ('It may hang with the interpreter lock held, or have ended: look at its native stacks '
-                 '("stabilitymonitor stacks --native").')
+    next_step = (
+        'It may hang with the interpreter lock held, or have ended: look at its native stacks '
+        '("stabilitymonitor stacks --native").'
+    )

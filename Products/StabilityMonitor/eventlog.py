@@ -2,6 +2,7 @@
 
 The path of a request comes from anybody, and the text of an exception may come from a damaged file.
 """
+
 from __future__ import annotations
 
 import logging
@@ -18,7 +19,9 @@ class _Cleaned(logging.Filter):
     def filter(self, record) -> bool:
         record.msg = clean(record.msg)
         if isinstance(record.args, tuple):
-            record.args = tuple(arg if isinstance(arg, int | float) else clean(arg) for arg in record.args)
+            record.args = tuple(
+                arg if isinstance(arg, int | float) else clean(arg) for arg in record.args
+            )
         if record.exc_info and record.exc_info[0]:
             lines = ''.join(traceback.format_exception(*record.exc_info)).rstrip('\n').split('\n')
             record.exc_text = '\n'.join(_INDENT + clean(line) for line in lines)

@@ -4,6 +4,7 @@ A run is one life of one process.  While it lives, an `ILivingRun` leaves breadc
 `IRecorder` into an `IRunDirectory`; when it is dead, the next process claims that directory, judges it
 and adds a record to the `IArchive`; people and programs read only the archive and the report.
 """
+
 from zope.interface import Attribute
 from zope.interface import Interface
 
@@ -20,10 +21,18 @@ class ILivingRun(Interface):
     path = Attribute('The data directory that several instances may share.')
     context = Attribute('Dict of what the run knew at its start, see recording.runcontext.')
     software = Attribute('Dict of what Zope told about itself.')
-    started = Attribute('Seconds since the epoch; started_monotonic is the same moment on the monotonic clock.')
-    smallest_stack = Attribute('(size, guard) in bytes of the smallest stack of a thread that serves, or None.')
-    fault_log = Attribute('The recording.faulthandler_compat.FaultLog, or None; marks are its SignalMarks.')
-    rounds = Attribute('The recording.rounds.Rounds: what the heartbeat sees after; None when nothing is recorded.')
+    started = Attribute(
+        'Seconds since the epoch; started_monotonic is the same moment on the monotonic clock.'
+    )
+    smallest_stack = Attribute(
+        '(size, guard) in bytes of the smallest stack of a thread that serves, or None.'
+    )
+    fault_log = Attribute(
+        'The recording.faulthandler_compat.FaultLog, or None; marks are its SignalMarks.'
+    )
+    rounds = Attribute(
+        'The recording.rounds.Rounds: what the heartbeat sees after; None when nothing is recorded.'
+    )
 
     def start():
         """Make the parts: each that cannot be had is a finding and leaves the others."""

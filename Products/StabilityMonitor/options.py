@@ -4,6 +4,7 @@ zope.conf, the environment, the command line and the README are read from or che
 A bad or unknown option is a problem that becomes a finding; it never fails a start.
 Imports only the standard library.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -15,8 +16,16 @@ PREFIX = 'STABILITYMONITOR_'
 
 _SIZES = {'kb': 1 << 10, 'mb': 1 << 20, 'gb': 1 << 30, 'b': 1}
 _TIMES = {'ms': 0.001, 's': 1.0, 'm': 60.0, 'h': 3600.0, 'd': 86400.0}
-_SWITCH = {'on': True, 'yes': True, 'true': True, '1': True,
-           'off': False, 'no': False, 'false': False, '0': False}
+_SWITCH = {
+    'on': True,
+    'yes': True,
+    'true': True,
+    '1': True,
+    'off': False,
+    'no': False,
+    'false': False,
+    '0': False,
+}
 _LEVELS = {'debug': 10, 'info': 20, 'warning': 30, 'error': 40, 'critical': 50}
 
 
@@ -51,7 +60,7 @@ def bytecount(text: str) -> int:
 def _measured(text: str, units: Mapping[str, float]) -> float:
     text = text.strip().lower()
     unit = next((u for u in units if text.endswith(u)), '')
-    number = float(text[:len(text) - len(unit)]) * units.get(unit, 1)
+    number = float(text[: len(text) - len(unit)]) * units.get(unit, 1)
     if not 0 <= number < 1e15:
         raise ValueError(text)
     return number
@@ -75,24 +84,64 @@ class Option(Value):
 
 OPTIONS = (
     Option('enabled', switch, 'on', 'Off: the product records nothing and only shows its tab.'),
-    Option('directory', str, '', 'Where breadcrumbs and the archive live; empty: CLIENT_HOME/stability.'),
-    Option('slow-request', seconds, '30s', 'A request older than this is slow: its stack is kept.', 0.1),
-    Option('stall', seconds, '60s', "All workers busy longer than this, the server's loop blocked, or no heartbeat for "
-           'so long: the site hangs.', 0.5),
+    Option(
+        'directory',
+        str,
+        '',
+        'Where breadcrumbs and the archive live; empty: CLIENT_HOME/stability.',
+    ),
+    Option(
+        'slow-request', seconds, '30s', 'A request older than this is slow: its stack is kept.', 0.1
+    ),
+    Option(
+        'stall',
+        seconds,
+        '60s',
+        "All workers busy longer than this, the server's loop blocked, or no heartbeat for "
+        'so long: the site hangs.',
+        0.5,
+    ),
     Option('sample-interval', seconds, '1s', 'How often the vital signs are taken.', 0.05),
     Option('keep-runs', count, '200', 'How many archived runs are kept.', 1),
     Option('keep-days', count, '90', 'How many days an archived run is kept.', 1),
     Option('keep-bytes', bytecount, '200MB', 'How much room the archive may take.', 1 << 20),
-    Option('group', str, '', 'A group of the system that may read the breadcrumbs, for monitoring.'),
-    Option('thread-stack-size', bytecount, '0', 'Stack of threads started later; 0 leaves it as it is.'),
-    Option('core-files', switch, 'off', 'Allow core files of this process (RLIMIT_CORE up to its hard limit).'),
-    Option('capture-log', level, 'warning', 'Log records from this level on are kept with the breadcrumbs.'),
-    Option('record-query', switch, 'off', 'Keep the query string with the path; it may hold secrets.'),
+    Option(
+        'group', str, '', 'A group of the system that may read the breadcrumbs, for monitoring.'
+    ),
+    Option(
+        'thread-stack-size', bytecount, '0', 'Stack of threads started later; 0 leaves it as it is.'
+    ),
+    Option(
+        'core-files',
+        switch,
+        'off',
+        'Allow core files of this process (RLIMIT_CORE up to its hard limit).',
+    ),
+    Option(
+        'capture-log',
+        level,
+        'warning',
+        'Log records from this level on are kept with the breadcrumbs.',
+    ),
+    Option(
+        'record-query', switch, 'off', 'Keep the query string with the path; it may hold secrets.'
+    ),
     Option('record-user', switch, 'off', 'Keep the name of the user with each request.'),
     Option('drills', switch, 'off', 'Offer the page whose buttons end the process on request.'),
     Option('supervisor-log', str, '', 'The log of what restarts Zope, such as zdaemon.log.'),
-    Option('trace-log', str, '', 'A file with a line as each request begins and ends (the "big M log"); empty: none.'),
-    Option('trace-log-size', bytecount, '10MB', 'How large the trace log gets before a new one is begun.', 4096),
+    Option(
+        'trace-log',
+        str,
+        '',
+        'A file with a line as each request begins and ends (the "big M log"); empty: none.',
+    ),
+    Option(
+        'trace-log-size',
+        bytecount,
+        '10MB',
+        'How large the trace log gets before a new one is begun.',
+        4096,
+    ),
     Option('trace-log-keep', count, '5', 'How many older trace logs are kept.'),
     Option('tracker-url', str, '', 'Where reports are filed.'),
     Option('support-name', str, '', 'Your name in reports.'),
@@ -100,7 +149,9 @@ OPTIONS = (
 )
 
 
-def load(configured: Mapping[str, str], environ: Mapping[str, str]) -> tuple[SimpleNamespace, list[str]]:
+def load(
+    configured: Mapping[str, str], environ: Mapping[str, str]
+) -> tuple[SimpleNamespace, list[str]]:
     """The options in force and one sentence for each that is wrong.
 
     `configured` is the product-config section of zope.conf, `environ` wins over it.
@@ -115,7 +166,10 @@ def load(configured: Mapping[str, str], environ: Mapping[str, str]) -> tuple[Sim
 def _value(option, configured, environ, problems):
     where, text = f'the variable {option.variable}', environ.get(option.variable)
     if text is None:
-        where, text = f'the option {option.name}', configured.get(option.name, configured.get(option.key))
+        where, text = (
+            f'the option {option.name}',
+            configured.get(option.name, configured.get(option.key)),
+        )
     if text is None:
         return option.convert(option.default)
     try:
@@ -126,14 +180,20 @@ def _value(option, configured, environ, problems):
     except (KeyError, ValueError, OverflowError):
         wanted = option.convert.__doc__ if option.convert is not str else 'text'
         least = f' of at least {option.least:g}' if option.least else ''
-        problems.append(f'{where[0].upper()}{where[1:]} is {text!r}, but must be {wanted}{least}; '
-                        f'the default {option.default or "(empty)"!r} is used.')
+        problems.append(
+            f'{where[0].upper()}{where[1:]} is {text!r}, but must be {wanted}{least}; '
+            f'the default {option.default or "(empty)"!r} is used.'
+        )
         return option.convert(option.default)
 
 
 def _unknown(configured, environ):
     names = {option.name for option in OPTIONS} | {option.key for option in OPTIONS}
     variables = {option.variable for option in OPTIONS}
-    return ([f'There is no option {name!r}; it was ignored.' for name in configured if name not in names]
-            + [f'There is no variable {name}; it was ignored.' for name in sorted(environ)
-               if name.startswith(PREFIX) and name not in variables])
+    return [
+        f'There is no option {name!r}; it was ignored.' for name in configured if name not in names
+    ] + [
+        f'There is no variable {name}; it was ignored.'
+        for name in sorted(environ)
+        if name.startswith(PREFIX) and name not in variables
+    ]

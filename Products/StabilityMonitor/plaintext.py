@@ -3,6 +3,7 @@
 Escaped is what `str.isprintable` does not count as printable: control characters (a newline would begin a forged line,
 ESC would command the terminal), line separators, and bidirectional controls, which let text look like another one.
 """
+
 from __future__ import annotations
 
 import json

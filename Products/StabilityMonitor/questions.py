@@ -6,6 +6,7 @@
 
 Only root and the owner of the run can write there.  What nobody takes back is removed after a minute.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -95,9 +96,9 @@ class Inbox:
             self._remove_stale(self.folder / name)
 
     def _answer(self, name, subject, given):
-        with contextlib.suppress(OSError):              # the asker has lost patience, or the disk is full
+        with contextlib.suppress(OSError):  # the asker has lost patience, or the disk is full
             (self.folder / f'{name}.ask').unlink()
-            if subject not in given:                    # ten askers, one look
+            if subject not in given:  # ten askers, one look
                 given[subject] = self._worker(lambda: self._text(subject))
             write_whole(self.folder / f'{name}.answer', given[subject])
 
@@ -106,7 +107,9 @@ class Inbox:
         try:
             return json.dumps(self.answers[subject]())
         except Exception as error:
-            return json.dumps({'error': f'There is no answer to {subject!r}: {type(error).__name__}: {error}.'})
+            return json.dumps(
+                {'error': f'There is no answer to {subject!r}: {type(error).__name__}: {error}.'}
+            )
 
     def _remove_stale(self, path):
         with contextlib.suppress(OSError):

@@ -3,6 +3,7 @@
 Imports nothing of Zope and nothing of this package.  Times are seconds since the epoch (float) inside
 the process and ISO 8601 UTC in JSON; sizes are bytes, durations seconds.
 """
+
 from __future__ import annotations
 
 from datetime import UTC
@@ -44,7 +45,12 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return 'an unknown time'
     total, words = int(seconds), []
-    for size, one, many in ((86400, 'day', 'days'), (3600, 'hour', 'hours'), (60, 'min', 'min'), (1, 'sec', 'sec')):
+    for size, one, many in (
+        (86400, 'day', 'days'),
+        (3600, 'hour', 'hours'),
+        (60, 'min', 'min'),
+        (1, 'sec', 'sec'),
+    ):
         number, total = divmod(total, size)
         if number or (size == 1 and not words):
             words.append(f'{number} {one if number == 1 else many}')
@@ -74,16 +80,16 @@ class ThreadState(Value):
     ident: int
     native_id: int
     name: str
-    kind: str                                           # 'main', 'worker', 'monitor' or 'other'
-    activity: str                                       # a code of recording.activity.ACTIVITIES
+    kind: str  # 'main', 'worker', 'monitor' or 'other'
+    activity: str  # a code of recording.activity.ACTIVITIES
     detail: str = ''
     frames: tuple[Frame, ...] = ()
-    cpu: float | None = None                            # share of one processor over the last `cpu_seconds`
+    cpu: float | None = None  # share of one processor over the last `cpu_seconds`
     cpu_seconds: float = 0.0
-    request: dict | None = None                         # {number, method, path, started, seconds, phase}
+    request: dict | None = None  # {number, method, path, started, seconds, phase}
     stack_size: int = 0
-    stack_used: int = 0                                 # high-water mark
-    holders: tuple[int, ...] = ()                       # threads that hold what this one waits for
+    stack_used: int = 0  # high-water mark
+    holders: tuple[int, ...] = ()  # threads that hold what this one waits for
 
 
 class Note(Value):
@@ -203,4 +209,6 @@ class Instance(Value):
 
     @property
     def label(self) -> str:
-        return f'{self.client_home or "?"} on {self.host or "?"}' + (f' ({self.listen})' if self.listen else '')
+        return f'{self.client_home or "?"} on {self.host or "?"}' + (
+            f' ({self.listen})' if self.listen else ''
+        )

@@ -3,6 +3,7 @@
 Only regular files are opened: never a FIFO, which waits for a writer, a device such as /dev/zero, which never ends, or
 a link in the last component of the path, which leads to either.  No more is read than the caller says.
 """
+
 from __future__ import annotations
 
 import errno
@@ -28,12 +29,20 @@ class TooLarge(OSError):
         super().__init__(errno.EFBIG, f'It is larger than {most} bytes', str(path))
 
 
-def open_regular(path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o600, follow: bool = False) -> int:
+def open_regular(
+    path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o600, follow: bool = False
+) -> int:
     """A descriptor of that regular file.  Raises NotARegularFile, also for a link unless it `follow`s; else OSError."""
     try:
-        descriptor = os.open(path, flags | (_FLAGS & ~getattr(os, 'O_NOFOLLOW', 0) if follow else _FLAGS), mode)
+        descriptor = os.open(
+            path, flags | (_FLAGS & ~getattr(os, 'O_NOFOLLOW', 0) if follow else _FLAGS), mode
+        )
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):     # a link; a socket, or a FIFO to write to
+        if error.errno in (
+            errno.ELOOP,
+            errno.ENXIO,
+            errno.EISDIR,
+        ):  # a link; a socket, or a FIFO to write to
             raise NotARegularFile(path) from None
         raise
     if stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -8,6 +8,7 @@ flock is used and not lockf: lockf is dropped when any descriptor of the file is
 A forked child must close its copy of the descriptor with os.close (`RunDirectory.abandon`), or it
 would keep the lock of a dead parent.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -30,11 +31,18 @@ from .regularfiles import read_whole
 try:
     import fcntl
     import grp
-except ImportError:                                     # Windows: no lock, identity alone decides
+except ImportError:  # Windows: no lock, identity alone decides
     fcntl = grp = None
 
 BLACKBOX, CONTEXT, SERVING, INSTALLED, FAULTS, LOCK, CLAIM = (
-    'blackbox.sbr', 'context.json', 'serving.json', 'installed.json', 'faults.mark', 'lock', 'claim')
+    'blackbox.sbr',
+    'context.json',
+    'serving.json',
+    'installed.json',
+    'faults.mark',
+    'lock',
+    'claim',
+)
 INCIDENT, SUMMARY = 'incident.json', 'summary.json'
 #: Bytes that are read of such files at most: what is larger was not written by this product.
 CONTEXT_MOST, INCIDENT_MOST = 4 << 20, 16 << 20
@@ -70,11 +78,14 @@ def name_facts(name: str) -> tuple[float, int]:
 
 # -- files -----------------------------------------------------------------------------------------
 
+
 def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
     """Write beside, then rename: a reader sees the old file or the new one."""
     beside = path.with_name(f'.{path.name}.{os.getpid()}.{os.urandom(2).hex()}')
     try:
-        with open(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), 'w', encoding='utf-8') as file:
+        with open(
+            os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), 'w', encoding='utf-8'
+        ) as file:
             file.write(text)
         beside.chmod(mode)
         beside.replace(path)
@@ -102,7 +113,9 @@ def remove(path: Path) -> None:
 
 def preallocate(path: Path, size: int, mode: int = 0o600) -> int:
     """A new file whose blocks are there for real, and its descriptor.  On a full disk: OSError and no file."""
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, 'O_CLOEXEC', 0), mode)
+    descriptor = os.open(
+        path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, 'O_CLOEXEC', 0), mode
+    )
     try:
         os.fchmod(descriptor, mode)
         _reserve(descriptor, size)
@@ -127,18 +140,24 @@ def _reserve(descriptor, size):
 
 # -- identity ----------------------------------------------------------------------------------------
 
+
 def identity(pid: int | None = None, proc: Path = Path('/proc')) -> dict:
     """What tells this process from every other one: boot id, pid namespace, pid, start time, host."""
     pid = os.getpid() if pid is None else pid
-    return {'pid': pid, 'host': socket.gethostname(), 'boot_id': _line(proc / 'sys/kernel/random/boot_id'),
-            'pid_namespace': _link(proc / 'self/ns/pid'), 'start_ticks': start_ticks(pid, proc)}
+    return {
+        'pid': pid,
+        'host': socket.gethostname(),
+        'boot_id': _line(proc / 'sys/kernel/random/boot_id'),
+        'pid_namespace': _link(proc / 'self/ns/pid'),
+        'start_ticks': start_ticks(pid, proc),
+    }
 
 
 def start_ticks(pid: int, proc: Path = Path('/proc')) -> int:
     """Start time of a process in clock ticks since boot, field 22 of its stat; 0 if there is none."""
     try:
         text = (proc / str(pid) / 'stat').read_text(errors='replace')
-        fields = text[text.rindex(')') + 2:].split()
+        fields = text[text.rindex(')') + 2 :].split()
         return 0 if fields[0] in 'ZX' else int(fields[19])
     except (OSError, ValueError, IndexError):
         return 0
@@ -146,7 +165,10 @@ def start_ticks(pid: int, proc: Path = Path('/proc')) -> int:
 
 def process_is_there(known: dict, proc: Path = Path('/proc')) -> bool | None:
     """Does the process of this identity, read from any file, still exist?  None: this system cannot tell."""
-    known, here = known if isinstance(known, dict) and _is_pid(known.get('pid')) else {}, identity(proc=proc)
+    known, here = (
+        known if isinstance(known, dict) and _is_pid(known.get('pid')) else {},
+        identity(proc=proc),
+    )
     if not known.get('boot_id') or not here['boot_id'] or not known.get('start_ticks'):
         return _pid_exists(known) if known.get('host') == here['host'] else None
     if known['boot_id'] != here['boot_id']:
@@ -197,7 +219,7 @@ def may_live(path: Path) -> bool:
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:                                     # somebody has it, or there are no locks on this volume
+    except OSError:  # somebody has it, or there are no locks on this volume
         return True
     finally:
         os.close(descriptor)
@@ -217,6 +239,7 @@ def _link(path):
 
 
 # -- the directory -------------------------------------------------------------------------------------
+
 
 class Base:
     """The data directory that all runs of one or several instances share."""
@@ -247,8 +270,11 @@ class Base:
     def waiting(self) -> list[str]:
         """Names of all runs that live or wait for triage, oldest first."""
         with contextlib.suppress(OSError), os.scandir(self.runs) as entries:
-            return sorted(entry.name for entry in entries
-                          if is_run_name(entry.name) and entry.is_dir(follow_symlinks=False))
+            return sorted(
+                entry.name
+                for entry in entries
+                if is_run_name(entry.name) and entry.is_dir(follow_symlinks=False)
+            )
         return []
 
     def create(self, name: str, context: dict) -> RunDirectory:
@@ -275,7 +301,7 @@ class Base:
         try:
             descriptor = open_regular(path / LOCK, os.O_RDWR | os.O_CREAT, self.file_mode)
             claimed = RunDirectory(path, (descriptor, _flock(descriptor)))
-        except NotARegularFile:                         # damaged: as on a volume without locks
+        except NotARegularFile:  # damaged: as on a volume without locks
             claimed = RunDirectory(path, (-1, None))
         except OSError:
             return None
@@ -308,7 +334,9 @@ class RunDirectory:
 
 
 def _lock(path, mode):
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, 'O_CLOEXEC', 0), mode)
+    descriptor = os.open(
+        path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, 'O_CLOEXEC', 0), mode
+    )
     os.fchmod(descriptor, mode)
     return descriptor, _flock(descriptor)
 
@@ -326,9 +354,11 @@ def _flock(descriptor):
 
 def _is_ours(claimed, context):
     try:
-        if claimed.descriptor >= 0 and not os.path.samestat(os.fstat(claimed.descriptor), os.stat(claimed.path / LOCK)):
+        if claimed.descriptor >= 0 and not os.path.samestat(
+            os.fstat(claimed.descriptor), os.stat(claimed.path / LOCK)
+        ):
             return False
-    except OSError:                                     # archived by another process meanwhile
+    except OSError:  # archived by another process meanwhile
         return False
     if claimed.locked and context.get('locked', True):
         return True
@@ -343,8 +373,10 @@ def _is_silent(path):
     if there is not None:
         return not there
     try:
-        newest = max((entry.stat(follow_symlinks=False).st_mtime for entry in os.scandir(path)), default=0)
-    except OSError:                                     # archived by another process meanwhile
+        newest = max(
+            (entry.stat(follow_symlinks=False).st_mtime for entry in os.scandir(path)), default=0
+        )
+    except OSError:  # archived by another process meanwhile
         return False
     return time.time() - newest > SILENCE
 

@@ -1,4 +1,5 @@
 """The record of one run: how it ended, with everything known about it.  Read back, nothing in it is trusted."""
+
 from __future__ import annotations
 
 from .records import Evidence
@@ -48,7 +49,16 @@ class RunRecord(Value):
     notes: tuple[dict, ...] = ()
     hangs: tuple[dict, ...] = ()
 
-    HEAVY = ('threads', 'native', 'samples', 'log', 'recent', 'notes', 'compiled_modules', 'context')
+    HEAVY = (
+        'threads',
+        'native',
+        'samples',
+        'log',
+        'recent',
+        'notes',
+        'compiled_modules',
+        'context',
+    )
 
     @property
     def is_incident(self) -> bool:
@@ -66,7 +76,10 @@ class RunRecord(Value):
 
     def to_json(self) -> dict:
         """Its lists and dicts are the record's own (`asdict` would copy thousands of samples): do not change them."""
-        return shallow(self) | {'instance': shallow(self.instance), 'evidence': tuple(map(shallow, self.evidence))}
+        return shallow(self) | {
+            'instance': shallow(self.instance),
+            'evidence': tuple(map(shallow, self.evidence)),
+        }
 
     def summary_json(self) -> dict:
         """The record without what is large: what lists and the `history` of a report show."""
@@ -79,15 +92,26 @@ class RunRecord(Value):
             raise ValueError('not a run record')
         values = _typed(document, cls.__annotations__)
         values['instance'] = Instance(**_strings(document.get('instance'), Instance))
-        values['evidence'] = tuple(Evidence(**_strings(item, Evidence)) for item in _list(document, 'evidence'))
+        values['evidence'] = tuple(
+            Evidence(**_strings(item, Evidence)) for item in _list(document, 'evidence')
+        )
         for key in ('ruled_out', 'candidates', 'compiled_modules'):
             values[key] = tuple(str(item) for item in _list(document, key))
         for key, shape in _SHAPES.items():
-            values[key] = tuple(shape | _typed(item, {name: type(value).__name__ for name, value in shape.items()},
-                                               keep=True) for item in _list(document, key) if isinstance(item, dict))
+            values[key] = tuple(
+                shape
+                | _typed(
+                    item, {name: type(value).__name__ for name, value in shape.items()}, keep=True
+                )
+                for item in _list(document, key)
+                if isinstance(item, dict)
+            )
         for thread in (*values['threads'], *values['notes']):
-            thread['frames'] = [_FRAME | _typed(frame, {}, keep=True) for frame in thread['frames']
-                                if isinstance(frame, dict)]
+            thread['frames'] = [
+                _FRAME | _typed(frame, {}, keep=True)
+                for frame in thread['frames']
+                if isinstance(frame, dict)
+            ]
         return cls(**values)
 
 
@@ -108,28 +132,80 @@ def _strings(document, cls) -> dict:
 
 #: What the items of a record's lists hold at least, and of which type.
 _FRAME = {'file': '', 'line': None, 'function': ''}
-_REQUEST = {'thread': '', 'method': '', 'path': '', 'phase': '', 'seconds': 0.0, 'started': None, 'ended': None,
-            'count': 1, 'status': 0, 'crashed': False, 'number': 0, 'last_number': 0, 'ident': 0, 'native_id': 0,
-            'retry': 0, 'user': '', 'cut': False}
+_REQUEST = {
+    'thread': '',
+    'method': '',
+    'path': '',
+    'phase': '',
+    'seconds': 0.0,
+    'started': None,
+    'ended': None,
+    'count': 1,
+    'status': 0,
+    'crashed': False,
+    'number': 0,
+    'last_number': 0,
+    'ident': 0,
+    'native_id': 0,
+    'retry': 0,
+    'user': '',
+    'cut': False,
+}
 _SHAPES = {
-    'requests': _REQUEST, 'recent': _REQUEST,
-    'threads': {'ident': None, 'name': '', 'crashed': False, 'frames': [], 'note': '', 'cut': False,
-                'stack_size': 0, 'stack_used': 0},
+    'requests': _REQUEST,
+    'recent': _REQUEST,
+    'threads': {
+        'ident': None,
+        'name': '',
+        'crashed': False,
+        'frames': [],
+        'note': '',
+        'cut': False,
+        'stack_size': 0,
+        'stack_used': 0,
+    },
     'native': {'binary': '', 'symbol': '', 'offset': None, 'address': None},
-    'notes': {'kind': '', 'time': None, 'thread': '', 'seconds': 0.0, 'title': '', 'detail': '', 'frames': []},
+    'notes': {
+        'kind': '',
+        'time': None,
+        'thread': '',
+        'seconds': 0.0,
+        'title': '',
+        'detail': '',
+        'frames': [],
+    },
     'hangs': {'kind': '', 'started': None, 'ended': None, 'seconds': 0.0, 'summary': ''},
-    'suspects': {}, 'known_issues': {}, 'findings': {},
-    'samples': {'time': None, 'rss': -1, 'cpu': -1.0, 'threads': -1, 'descriptors': -1, 'in_flight': 0},
-    'log': {'time': None, 'level': '', 'logger': '', 'message': ''}}
+    'suspects': {},
+    'known_issues': {},
+    'findings': {},
+    'samples': {
+        'time': None,
+        'rss': -1,
+        'cpu': -1.0,
+        'threads': -1,
+        'descriptors': -1,
+        'in_flight': 0,
+    },
+    'log': {'time': None, 'level': '', 'logger': '', 'message': ''},
+}
 #: How a value of foreign origin must look for an annotation; others are not checked.
 _CHECKS = {
-    'str': lambda v: isinstance(v, str), 'str | None': lambda v: v is None or isinstance(v, str),
-    'int': lambda v: isinstance(v, int), 'int | None': lambda v: v is None or isinstance(v, int),
-    'float': lambda v: isinstance(v, int | float), 'float | None': lambda v: v is None or isinstance(v, int | float),
-    'bool': lambda v: isinstance(v, bool), 'list': lambda v: isinstance(v, list), 'dict': lambda v: isinstance(v, dict)}
+    'str': lambda v: isinstance(v, str),
+    'str | None': lambda v: v is None or isinstance(v, str),
+    'int': lambda v: isinstance(v, int),
+    'int | None': lambda v: v is None or isinstance(v, int),
+    'float': lambda v: isinstance(v, int | float),
+    'float | None': lambda v: v is None or isinstance(v, int | float),
+    'bool': lambda v: isinstance(v, bool),
+    'list': lambda v: isinstance(v, list),
+    'dict': lambda v: isinstance(v, dict),
+}
 
 
 def _typed(document: dict, types: dict, keep: bool = False) -> dict:
     """The entries whose value has the right type; with `keep`, those of no known type too."""
-    return {key: value for key, value in document.items()
-            if (key in types or keep) and _CHECKS.get(types.get(key), lambda v: True)(value)}
+    return {
+        key: value
+        for key, value in document.items()
+        if (key in types or keep) and _CHECKS.get(types.get(key), lambda v: True)(value)
+    }

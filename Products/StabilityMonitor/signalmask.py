@@ -4,6 +4,7 @@ The kernel gives such a signal to any thread that does not block it.  A site may
 and wait for it with `sigwait`; one thread of ours that does not block it would take it, and the process would die.
 A thread inherits its mask from the thread that starts it, so that one blocks everything for a moment.
 """
+
 from __future__ import annotations
 
 import signal
@@ -13,13 +14,16 @@ try:
     # signal.pthread_sigmask is a function in Python around this one.  An exception that a signal handler raises, such
     # as KeyboardInterrupt, may come up at the beginning of any Python function: the mask would not be restored.
     from _signal import pthread_sigmask
-except ImportError:                                     # Windows has no masks
+except ImportError:  # Windows has no masks
     pthread_sigmask = None
 
 #: A thread raises these itself when it crashes.  The kernel ends a process at once where they are blocked then, and
 #: the fault log would stay empty.
-FAULTS = frozenset(getattr(signal, name) for name in ('SIGSEGV', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGTRAP', 'SIGSYS')
-                   if hasattr(signal, name))
+FAULTS = frozenset(
+    getattr(signal, name)
+    for name in ('SIGSEGV', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGTRAP', 'SIGSYS')
+    if hasattr(signal, name)
+)
 BLOCKED = frozenset(signal.valid_signals()) - FAULTS
 
 
@@ -32,7 +36,9 @@ def start(thread: threading.Thread) -> None:
     if pthread_sigmask is None:
         thread.start()
         return
-    before = pthread_sigmask(signal.SIG_BLOCK, ())      # asked apart: a call that changes the mask may raise
+    before = pthread_sigmask(
+        signal.SIG_BLOCK, ()
+    )  # asked apart: a call that changes the mask may raise
     try:
         pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
         thread.start()

@@ -1,4 +1,5 @@
 """Pages of the Zope whose heartbeat is measured."""
+
 import json
 import threading
 import time
@@ -9,6 +10,7 @@ READINGS = []
 def watch(self):
     """From now on `readings` grow: a thread that does nothing but wake as often as the heartbeat is begun, too."""
     from Products.StabilityMonitor.recording.arming import STATE
+
     waking = threading.Thread(target=_wake, daemon=True)
     waking.start()
     threading.Thread(target=_watch, args=(STATE.life.rounds.heartbeat, waking), daemon=True).start()
@@ -21,12 +23,15 @@ def readings(self):
 
 
 def _watch(heartbeat, waking):
-    clocks, beats = [time.pthread_getcpuclockid(thread.ident) for thread in (heartbeat, waking)], heartbeat.beats
+    clocks, beats = (
+        [time.pthread_getcpuclockid(thread.ident) for thread in (heartbeat, waking)],
+        heartbeat.beats,
+    )
     while True:
         time.sleep(0.05)
         if heartbeat.beats != beats:
             beats = heartbeat.beats
-            time.sleep(0.05)                            # it has gone to sleep by now
+            time.sleep(0.05)  # it has gone to sleep by now
             READINGS.append([beats, *map(time.clock_gettime_ns, clocks)])
 
 
@@ -40,5 +45,9 @@ def _wake():
 def page(self):
     """Takes some milliseconds of a processor, and waits for a database that is not there."""
     time.sleep(0.05)
-    return json.dumps([json.loads(json.dumps({'number': number, 'squares': [n * n for n in range(20)]}))
-                       for number in range(200)])
+    return json.dumps(
+        [
+            json.loads(json.dumps({'number': number, 'squares': [n * n for n in range(20)]}))
+            for number in range(200)
+        ]
+    )

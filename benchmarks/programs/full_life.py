@@ -2,6 +2,7 @@
 
 All rings full, eight threads deep in their frames, requests in flight; the end is a segmentation fault.
 """
+
 import os
 import signal
 import sys
@@ -31,17 +32,42 @@ def work(recorder, number, ready):
 
 
 def main(directory, client_home):
-    life = arming.arm({'directory': directory}, os.environ,
-                      {'host': 'here', 'client_home': client_home, 'listen': '127.0.0.1:8080'}, 'server',
-                      {'zope': '6.3', 'threads': THREADS})
+    life = arming.arm(
+        {'directory': directory},
+        os.environ,
+        {'host': 'here', 'client_home': client_home, 'listen': '127.0.0.1:8080'},
+        'server',
+        {'zope': '6.3', 'threads': THREADS},
+    )
     life.armed()
     life.serving()
     recorder, ready, now = life.recorder, threading.Semaphore(0), time.time()
     for number in range(blackbox.SAMPLE_COUNT):
-        recorder.sample(Sample(now - 900 + number, float(number), 1 << 28, number / 10, 12, 40, 3, 0, 8,
-                               1 << 30, 1 << 32, 0, 0, number * 100))
+        recorder.sample(
+            Sample(
+                now - 900 + number,
+                float(number),
+                1 << 28,
+                number / 10,
+                12,
+                40,
+                3,
+                0,
+                8,
+                1 << 30,
+                1 << 32,
+                0,
+                0,
+                number * 100,
+            )
+        )
     for number in range(blackbox.LOG_COUNT):
-        recorder.log(40, 'Zope.SiteErrorLog', f'{number}: ' + 'ValueError: out of luck ' * 20, now - 64 + number)
+        recorder.log(
+            40,
+            'Zope.SiteErrorLog',
+            f'{number}: ' + 'ValueError: out of luck ' * 20,
+            now - 64 + number,
+        )
     for number in range(THREADS):
         threading.Thread(target=work, args=(recorder, number, ready), daemon=True).start()
         ready.acquire()

@@ -5,6 +5,7 @@
 Says so many times how many requests are answered, waits for a line on stdin each time, and ends with a line of JSON:
 {kind: {status: number}}.  An answer that does not have the status that its kind should have ends it.
 """
+
 import collections
 import itertools
 import json
@@ -18,17 +19,26 @@ _FORM = b'goods:list=one&goods:list=two&words=' + b'many%20words%20' * 20
 
 #: kind: how many of a thousand, the path, the status.  Zope itself waits up to a second before it tries again.
 KINDS = {
-    'page template': (400, '/shop', 200), 'plain': (316, '/plain', 200), 'not found': (100, '/no_such_page', 404),
-    'form': (60, '/order', 200), 'error': (60, '/broken', 500), 'database': (40, '/count', 200),
-    'streaming': (20, '/stream', 200), 'conflict, retried': (2, '/conflict', 200), 'slow': (2, '/slow', 200)}
+    'page template': (400, '/shop', 200),
+    'plain': (316, '/plain', 200),
+    'not found': (100, '/no_such_page', 404),
+    'form': (60, '/order', 200),
+    'error': (60, '/broken', 500),
+    'database': (40, '/count', 200),
+    'streaming': (20, '/stream', 200),
+    'conflict, retried': (2, '/conflict', 200),
+    'slow': (2, '/slow', 200),
+}
 
 
 def asks(kind, number):
     """The bytes of a request; one path in twenty is new."""
     path = KINDS[kind][1] + (f'/{number}' if kind == 'not found' and number % 20 == 0 else '')
     if kind == 'form':
-        return (f'POST {path} HTTP/1.1\r\nHost: soak\r\nContent-Type: application/x-www-form-urlencoded\r\n'
-                f'Content-Length: {len(_FORM)}\r\n\r\n').encode() + _FORM
+        return (
+            f'POST {path} HTTP/1.1\r\nHost: soak\r\nContent-Type: application/x-www-form-urlencoded\r\n'
+            f'Content-Length: {len(_FORM)}\r\n\r\n'
+        ).encode() + _FORM
     return f'GET {path} HTTP/1.1\r\nHost: soak\r\n\r\n'.encode()
 
 
@@ -60,7 +70,9 @@ class Client(threading.Thread):
         if self.connection is None:
             self.connection, self.rest = socket.create_connection(('127.0.0.1', self.port), 60), b''
         self.connection.sendall(request)
-        head = self.until(lambda got: got.find(b'\r\n\r\n') + 4 if b'\r\n\r\n' in got else 0).lower()
+        head = self.until(
+            lambda got: got.find(b'\r\n\r\n') + 4 if b'\r\n\r\n' in got else 0
+        ).lower()
         length = int(head.partition(b'content-length: ')[2].partition(b'\r\n')[0])
         self.until(lambda got: length if len(got) >= length else 0, length)
         if b'connection: close' in head:

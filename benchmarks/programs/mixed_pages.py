@@ -1,4 +1,5 @@
 """The pages of a busy day, as a soak asks for them.  The kit of the tests publishes every function at the root."""
+
 import time
 
 from BTrees.Length import Length
@@ -6,9 +7,9 @@ from ZODB.POSException import ConflictError
 
 from Products.PageTemplates.PageTemplate import PageTemplate
 
-_SHOP = '''<html><body><h1 tal:content="options/title">Title</h1>
+_SHOP = """<html><body><h1 tal:content="options/title">Title</h1>
 <table><tr tal:repeat="row options/rows"><td tal:content="repeat/row/number">1</td><td tal:content="row">goods</td></tr>
-</table></body></html>'''
+</table></body></html>"""
 _template = []
 
 

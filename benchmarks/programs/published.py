@@ -6,6 +6,7 @@ Runs in an environment of its own.  It says "ready"; for each line "BATCHES REQU
 [nanoseconds per request of the fastest batch with the monitor, of the fastest one without]; it is the processor
 time of the thread that answers, which other processes disturb less than the time on the wall.
 """
+
 import gc
 import io
 import json
@@ -23,17 +24,25 @@ def stabilitymonitor():
     from zope.component import getGlobalSiteManager
 
     from Products.StabilityMonitor.recording.arming import STATE
+
     assert STATE.recorder is not None, 'nothing is recorded'
-    return [(r.handler, r.required) for r in getGlobalSiteManager().registeredHandlers()
-            if r.handler.__module__.startswith('Products.StabilityMonitor')]
+    return [
+        (r.handler, r.required)
+        for r in getGlobalSiteManager().registeredHandlers()
+        if r.handler.__module__.startswith('Products.StabilityMonitor')
+    ]
 
 
 def begin_and_end():
     """Of ours those that the peers have, too; the others are gone for good."""
     from zope.component import getGlobalSiteManager
+
     ours = stabilitymonitor()
-    kept = [(handler, required) for handler, required in ours
-            if handler.__name__ in ('request_begins', 'request_ends')]
+    kept = [
+        (handler, required)
+        for handler, required in ours
+        if handler.__name__ in ('request_begins', 'request_ends')
+    ]
     for other in ours:
         if other not in kept:
             getGlobalSiteManager().unregisterHandler(*other)
@@ -45,9 +54,12 @@ def haufe():
     from haufe.requestmonitoring import info
     from haufe.requestmonitoring import monitor
     from zope.component import provideAdapter
+
     provideAdapter(info.get_or_make_ticket)
     provideAdapter(info.info)
-    monitor.start_new_thread(monitor._Monitor(SimpleNamespace(period=10, verbosity=0, handlers=[])).run, ())
+    monitor.start_new_thread(
+        monitor._Monitor(SimpleNamespace(period=10, verbosity=0, handlers=[])).run, ()
+    )
     return [(monitor.handle_request_start, None), (monitor.handle_request_end, None)]
 
 
@@ -56,6 +68,7 @@ class Handlers:
 
     def __init__(self, handlers, app):
         from zope.component import getGlobalSiteManager
+
         self.registry, self.handlers, self.app = getGlobalSiteManager(), handlers, app
         self.on, self.off = self._on, self._off
         self._off()
@@ -74,6 +87,7 @@ class Handlers:
 def sentry(app):
     import sentry_sdk
     from sentry_sdk.integrations.wsgi import SentryWsgiMiddleware
+
     sentry_sdk.init(dsn='http://key@127.0.0.1:9/1')
     wrapped = SentryWsgiMiddleware(app)
     return SimpleNamespace(on=lambda: wrapped, off=lambda: app)
@@ -82,8 +96,15 @@ def sentry(app):
 def switch(monitor, app):
     if monitor == 'sentry-sdk':
         return sentry(app)
-    return Handlers({'none': list, 'stabilitymonitor': stabilitymonitor, 'begin-and-end': begin_and_end,
-                     'haufe.requestmonitoring': haufe}[monitor](), app)
+    return Handlers(
+        {
+            'none': list,
+            'stabilitymonitor': stabilitymonitor,
+            'begin-and-end': begin_and_end,
+            'haufe.requestmonitoring': haufe,
+        }[monitor](),
+        app,
+    )
 
 
 def publish_pages():
@@ -92,26 +113,45 @@ def publish_pages():
 
     def page(self):
         return 'A page.'
+
     for number in range(PAGES):
         setattr(Application, f'page{number:03}', zpublish(page))
         setattr(Application, f'page{number:03}__roles__', None)
 
 
 def environs():
-    return [{
-        'REQUEST_METHOD': 'GET', 'PATH_INFO': f'/page{number:03}', 'SCRIPT_NAME': '', 'QUERY_STRING': '',
-        'SERVER_NAME': '127.0.0.1', 'SERVER_PORT': '8080', 'SERVER_PROTOCOL': 'HTTP/1.1', 'HTTP_HOST': 'localhost',
-        'REMOTE_ADDR': '127.0.0.1', 'HTTP_USER_AGENT': 'benchmark', 'wsgi.url_scheme': 'http',
-        'wsgi.version': (1, 0), 'wsgi.errors': sys.stderr, 'wsgi.multithread': True, 'wsgi.multiprocess': False,
-        'wsgi.run_once': False} for number in range(PAGES)]
+    return [
+        {
+            'REQUEST_METHOD': 'GET',
+            'PATH_INFO': f'/page{number:03}',
+            'SCRIPT_NAME': '',
+            'QUERY_STRING': '',
+            'SERVER_NAME': '127.0.0.1',
+            'SERVER_PORT': '8080',
+            'SERVER_PROTOCOL': 'HTTP/1.1',
+            'HTTP_HOST': 'localhost',
+            'REMOTE_ADDR': '127.0.0.1',
+            'HTTP_USER_AGENT': 'benchmark',
+            'wsgi.url_scheme': 'http',
+            'wsgi.version': (1, 0),
+            'wsgi.errors': sys.stderr,
+            'wsgi.multithread': True,
+            'wsgi.multiprocess': False,
+            'wsgi.run_once': False,
+        }
+        for number in range(PAGES)
+    ]
 
 
 def batch(app, requests, templates):
-    ready = [dict(templates[n % PAGES], **{'wsgi.input': io.BytesIO()}) for n in range(WARM + requests)]
+    ready = [
+        dict(templates[n % PAGES], **{'wsgi.input': io.BytesIO()}) for n in range(WARM + requests)
+    ]
     statuses = []
 
     def start_response(status, headers, exc_info=None):
         statuses.append(status)
+
     for environ in ready[:WARM]:
         app(environ, start_response)
     begun = time.thread_time_ns()
@@ -128,6 +168,7 @@ def batch(app, requests, templates):
 
 def main(zope_conf, monitor):
     from Zope2.Startup.run import make_wsgi_app
+
     app = make_wsgi_app({}, zope_conf)
     publish_pages()
     monitored, templates = switch(monitor, app), environs()

@@ -1,4 +1,5 @@
 """The recorder at work in a process of its own: `recording.py BOX serve REQUESTS | time`."""
+
 import json
 import mmap
 import os
@@ -47,8 +48,15 @@ def main(path, what, requests='0'):
     if what == 'serve':
         serve(recorder, int(requests))
     else:
-        print(json.dumps({'changing': fastest(recorder), 'same': fastest(recorder, ['/probe'] * 100),
-                          'size': path.stat().st_size}))
+        print(
+            json.dumps(
+                {
+                    'changing': fastest(recorder),
+                    'same': fastest(recorder, ['/probe'] * 100),
+                    'size': path.stat().st_size,
+                }
+            )
+        )
 
 
 main(*sys.argv[1:])

@@ -1,4 +1,5 @@
 """A process that has had many slow requests.  The kit of the tests publishes every function at the root."""
+
 _PATH = '/srv/zope/instance/lib/python3.11/site-packages'
 _REQUESTS, _STACKS, _DEPTH, _SAME = 50, 100, 120, 80
 
@@ -6,6 +7,7 @@ _REQUESTS, _STACKS, _DEPTH, _SAME = 50, 100, 120, 80
 def remember_slow_requests(self):
     """As many as are kept, seen in as many stacks as are counted; what the picture of the newest is asked for by."""
     from Products.StabilityMonitor.recording.arming import STATE
+
     watch = STATE.life.rounds.slow
     for number in range(1, _REQUESTS + 1):
         watch._end(_profile(number, watch.clock()), watch.clock())
@@ -17,6 +19,7 @@ def _profile(number, now):
     from types import SimpleNamespace
 
     from Products.StabilityMonitor.recording.slowrequests import Profile
+
     thread = SimpleNamespace(ident=threading.get_ident(), native_id=threading.get_native_id())
     profile = Profile(number, thread, ('GET', f'/shop/report-{number}'), now - 100, 30.0)
     profile.noted = 1
@@ -27,6 +30,10 @@ def _profile(number, now):
 
 def _stack(number, seconds):
     from Products.StabilityMonitor.records import Frame
-    own = (Frame(f'{_PATH}/shop/page_{number}.py', n, f'step_{n}_{seconds % 4}') for n in range(_DEPTH - _SAME))
+
+    own = (
+        Frame(f'{_PATH}/shop/page_{number}.py', n, f'step_{n}_{seconds % 4}')
+        for n in range(_DEPTH - _SAME)
+    )
     carriers = (Frame(f'{_PATH}/ZPublisher/part_{n}.py', n, f'carries_{n}') for n in range(_SAME))
     return (*own, *carriers)

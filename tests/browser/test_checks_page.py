@@ -1,4 +1,5 @@
 """The tab "Checks" as a person meets it: read, run again, hushed and shown again, probed; on a telephone too."""
+
 import contextlib
 import datetime
 
@@ -10,7 +11,9 @@ from test_tab import shown
 from waiting import wait_for
 
 By = pytest.importorskip('selenium.webdriver.common.by').By
-StaleElementReferenceException = pytest.importorskip('selenium.common.exceptions').StaleElementReferenceException
+StaleElementReferenceException = pytest.importorskip(
+    'selenium.common.exceptions'
+).StaleElementReferenceException
 
 pytestmark = [pytest.mark.browser, pytest.mark.zope]
 TITLE = 'Nobody starts this process again when it dies.'
@@ -29,8 +32,13 @@ def checks(browser, make_zope):
 
 def rest(browser):
     """Until there are results and nothing is being run: a button may be disabled till then."""
-    wait_for(lambda: 'checks took' in shown(browser) and not browser.find_elements(By.CSS_SELECTOR, '[data-busy]'),
-             what='the results')
+    wait_for(
+        lambda: (
+            'checks took' in shown(browser)
+            and not browser.find_elements(By.CSS_SELECTOR, '[data-busy]')
+        ),
+        what='the results',
+    )
 
 
 def steadily(action):
@@ -39,7 +47,11 @@ def steadily(action):
 
 
 def unfold_what_is_fine(browser):
-    next(each for each in browser.find_elements(By.TAG_NAME, 'summary') if each.text.startswith('Fine')).click()
+    next(
+        each
+        for each in browser.find_elements(By.TAG_NAME, 'summary')
+        if each.text.startswith('Fine')
+    ).click()
 
 
 def card(browser, title):
@@ -50,14 +62,21 @@ def card(browser, title):
 
 
 def _card(browser, title):
-    return next((each for each in browser.find_elements(By.CSS_SELECTOR, 'article')
-                 if each.find_element(By.TAG_NAME, 'h4').text.startswith(title)), None)
+    return next(
+        (
+            each
+            for each in browser.find_elements(By.CSS_SELECTOR, 'article')
+            if each.find_element(By.TAG_NAME, 'h4').text.startswith(title)
+        ),
+        None,
+    )
 
 
 def count(browser, word):
     """At one moment: the page may be renewed in the next."""
     items = browser.execute_script(
-        'return [...document.querySelectorAll(".stability-counts li")].map(each => each.innerText)')
+        'return [...document.querySelectorAll(".stability-counts li")].map(each => each.innerText)'
+    )
     return next((int(text.split()[0]) for text in items if word in text), None)
 
 
@@ -72,8 +91,10 @@ def hush(browser, title, reason):
 def test_what_was_found_is_sorted_and_says_what_to_write(checks):
     assert checks.find_element(By.CSS_SELECTOR, '.nav-link.active').text == 'Checks'
     headings = [each.text for each in checks.find_elements(By.CSS_SELECTOR, 'main h3')]
-    groups = [heading for heading in ('Critical', 'Warnings', 'For information') if heading in headings]
-    assert headings[:len(groups)] == groups and 'Warnings' in groups
+    groups = [
+        heading for heading in ('Critical', 'Warnings', 'For information') if heading in headings
+    ]
+    assert headings[: len(groups)] == groups and 'Warnings' in groups
     assert headings[-2:] == ['Known issues', 'Recursion probe']
     codes = [each.text for each in card(checks, TITLE).find_elements(By.TAG_NAME, 'code')]
     assert codes[:2] == ['Restart=on-failure', 'RestartSec=5']
@@ -88,7 +109,10 @@ def test_a_finding_is_hushed_and_shown_again(checks):
     hush(checks, TITLE, 'The <b>container</b> restarts it.')
     assert count(checks, 'hushed') == 1 and count(checks, 'warning') == before - 1
     until = (datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(30)).isoformat()
-    assert 'The <b>container</b> restarts it.' in card(checks, TITLE).text and until in card(checks, TITLE).text
+    assert (
+        'The <b>container</b> restarts it.' in card(checks, TITLE).text
+        and until in card(checks, TITLE).text
+    )
     click(checks, 'Stability')
     assert TITLE not in shown(checks)
     click(checks, 'Checks')
@@ -102,18 +126,31 @@ def test_a_finding_is_hushed_and_shown_again(checks):
 def test_a_hush_wants_a_reason(checks):
     card(checks, TITLE).find_element(By.TAG_NAME, 'summary').click()
     card(checks, TITLE).find_element(By.CSS_SELECTOR, 'form button').click()
-    assert checks.execute_script('return document.activeElement.name') == 'reason' and count(checks, 'hushed') == 0
+    assert (
+        checks.execute_script('return document.activeElement.name') == 'reason'
+        and count(checks, 'hushed') == 0
+    )
 
 
 def test_the_probe_shows_how_far_it_is_and_then_its_result_without_a_reload(checks):
     checks.find_element(By.ID, 'recursion-probe').click()
-    wait_for(lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] .progress-bar'), what='the progress')
+    wait_for(
+        lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] .progress-bar'),
+        what='the progress',
+    )
     checks.execute_script('window.stayed = true')
     steadily(lambda: unfold_what_is_fine(checks))
-    wait_for(lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] article'), timeout=60, what='the result')
+    wait_for(
+        lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] article'),
+        timeout=60,
+        what='the result',
+    )
     assert 'recursion' in checks.execute_script(
-        'return document.querySelector("[data-part=probe] article h4").textContent')
-    assert checks.execute_script('return window.stayed') and checks.find_elements(By.CSS_SELECTOR, 'details[open]')
+        'return document.querySelector("[data-part=probe] article h4").textContent'
+    )
+    assert checks.execute_script('return window.stayed') and checks.find_elements(
+        By.CSS_SELECTOR, 'details[open]'
+    )
     assert not checks.find_elements(By.CSS_SELECTOR, '[data-busy]')
 
 
@@ -126,16 +163,27 @@ def _write(card, reason):
 
 def test_what_is_being_written_is_not_lost_when_results_come(checks):
     checks.find_element(By.ID, 'recursion-probe').click()
-    wait_for(lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] .progress-bar'), what='the progress')
+    wait_for(
+        lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] .progress-bar'),
+        what='the progress',
+    )
     steadily(lambda: _write(_card(checks, TITLE), 'half a rea'))
-    wait_for(lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] article'), timeout=60, what='the result')
-    assert checks.execute_script('return [...document.querySelectorAll("[name=reason]")].map(each => each.value)'
-                                 ).count('half a rea') == 1
+    wait_for(
+        lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] article'),
+        timeout=60,
+        what='the result',
+    )
+    assert (
+        checks.execute_script(
+            'return [...document.querySelectorAll("[name=reason]")].map(each => each.value)'
+        ).count('half a rea')
+        == 1
+    )
     assert 'There are newer results' in shown(checks)
 
 
 def test_it_runs_again(checks):
-    file, = checks.zope.stability.glob('runs/*/checks.json')
+    (file,) = checks.zope.stability.glob('runs/*/checks.json')
     before = file.read_text()
     checks.find_element(By.ID, 'run-checks').click()
     wait_for(lambda: file.read_text() != before, what='a later run')
@@ -145,20 +193,28 @@ def test_it_runs_again(checks):
 def test_a_known_issue_leads_to_what_to_do(checks):
     (checks.zope.stability / 'known-issues.toml').write_text(
         '[[issue]]\nid = "shop"\ntitle = "Our shop"\nhappens = "It crashes."\neffect = "crash"\nseverity = "critical"\n'
-        'action = "Zope >= 99.0"\nsource = "x"\nfixed = "99.0"\ndistributions = {Zope = "<99"}\n')
+        'action = "Zope >= 99.0"\nsource = "x"\nfixed = "99.0"\ndistributions = {Zope = "<99"}\n'
+    )
     checks.find_element(By.ID, 'run-checks').click()
     wait_for(lambda: card(checks, 'Our shop'), what='the known issue')
     checks.find_element(By.LINK_TEXT, 'Our shop').click()
     target = checks.find_element(By.CSS_SELECTOR, 'article:target')
-    assert 'known issue' in target.text and target.find_element(By.TAG_NAME, 'code').text == 'Zope >= 99.0'
+    assert (
+        'known issue' in target.text
+        and target.find_element(By.TAG_NAME, 'code').text == 'Zope >= 99.0'
+    )
 
 
 def test_it_fits_on_a_telephone(checks):
-    checks.execute_cdp_cmd('Emulation.setDeviceMetricsOverride',
-                           {'width': 390, 'height': 844, 'deviceScaleFactor': 1, 'mobile': True})
+    checks.execute_cdp_cmd(
+        'Emulation.setDeviceMetricsOverride',
+        {'width': 390, 'height': 844, 'deviceScaleFactor': 1, 'mobile': True},
+    )
     try:
         checks.refresh()
-        checks.execute_script('document.querySelectorAll("details").forEach(each => each.open = true)')
+        checks.execute_script(
+            'document.querySelectorAll("details").forEach(each => each.open = true)'
+        )
         assert checks.execute_script('return document.documentElement.scrollWidth') <= 390
         assert card(checks, TITLE).find_element(By.NAME, 'reason').is_displayed()
     finally:

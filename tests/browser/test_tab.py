@@ -1,4 +1,5 @@
 """The tab as a person meets it: clicked through in Chromium, with a process that really dies in between."""
+
 import json
 import os
 
@@ -17,7 +18,7 @@ TAB = '/Control_Panel/StabilityMonitor/'
 
 def log_in(browser, zope, path='/Control_Panel/manage_main'):
     browser.get(f'{zope.url}{path}'.replace('//', f'//{USER}:{PASSWORD}@', 1))
-    browser.get(f'{zope.url}{path}')                    # as after a login: the address without the password
+    browser.get(f'{zope.url}{path}')  # as after a login: the address without the password
 
 
 def click(browser, text):
@@ -61,18 +62,27 @@ def test_from_the_control_panel_to_an_incident_and_its_report(browser, make_zope
     click(browser, 'What is known about it')
     assert headline(browser) == 'This run crashed'
     told = shown(browser)
-    for words in ('The request that crashed', f'POST {TAB}manage_drill', 'Evidence', 'Crashed thread', 'string_at',
-                  'Last finished requests', 'Compiled modules'):
+    for words in (
+        'The request that crashed',
+        f'POST {TAB}manage_drill',
+        'Evidence',
+        'Crashed thread',
+        'string_at',
+        'Last finished requests',
+        'Compiled modules',
+    ):
         assert words in told
     active = browser.find_element(By.CSS_SELECTOR, '.nav-link.active').text
     assert active == 'Incidents'
 
     click(browser, 'JSON')
-    file, = wait_for(lambda: list(browser.downloads.glob('stability-*.json')), what='the download')
+    (file,) = wait_for(
+        lambda: list(browser.downloads.glob('stability-*.json')), what='the download'
+    )
     report = json.loads(file.read_text())
     assert report['incident']['verdict'] == 'crashed' and report['process']['pid'] == zope.pid
     click(browser, 'Text')
-    file, = wait_for(lambda: list(browser.downloads.glob('stability-*.txt')), what='the download')
+    (file,) = wait_for(lambda: list(browser.downloads.glob('stability-*.txt')), what='the download')
     assert 'Segmentation fault' in file.read_text()
 
 
@@ -82,8 +92,11 @@ def test_the_page_is_drawn_with_our_style_and_without_scripts_of_ours(browser, m
     last = browser.find_element(By.CSS_SELECTOR, '.stability-last')
     assert last.value_of_css_property('border-left-width') == '8px'
     assert not browser.find_elements(By.CSS_SELECTOR, 'main script')
-    assert [entry for entry in browser.get_log('browser') if TAB.rstrip('/') in entry['message']
-            and 'replaceState' not in entry['message']] == []
+    assert [
+        entry
+        for entry in browser.get_log('browser')
+        if TAB.rstrip('/') in entry['message'] and 'replaceState' not in entry['message']
+    ] == []
 
 
 def test_a_crash_loop_is_above_all_else(browser, make_zope):
@@ -96,7 +109,9 @@ def test_a_crash_loop_is_above_all_else(browser, make_zope):
     log_in(browser, zope, TAB + 'manage_main')
     loop = browser.find_element(By.CSS_SELECTOR, '.stability-loop')
     assert loop.text.startswith('Crash loop: 3 incidents in a row')
-    assert loop.location['y'] < browser.find_element(By.CSS_SELECTOR, '.stability-last').location['y']
+    assert (
+        loop.location['y'] < browser.find_element(By.CSS_SELECTOR, '.stability-last').location['y']
+    )
     loop.find_element(By.TAG_NAME, 'a').click()
     assert 'vanished' in shown(browser) or 'startup' in shown(browser)
 
@@ -111,7 +126,9 @@ def test_the_table_of_incidents_is_sorted_and_filtered_by_clicks(browser, make_z
     click(browser, 'Incidents')
 
     def rows():
-        return [row.text for row in browser.find_elements(By.CSS_SELECTOR, '.stability-runs tbody tr')]
+        return [
+            row.text for row in browser.find_elements(By.CSS_SELECTOR, '.stability-runs tbody tr')
+        ]
 
     assert len(rows()) == 1
     click(browser, 'All runs')
@@ -136,22 +153,24 @@ def test_drills_off_tells_how_to_turn_them_on(browser, make_zope):
 def test_a_form_that_another_process_made_changes_nothing_and_says_so(browser, make_zope):
     zope = make_zope(options={'drills': 'on'}).start()
     log_in(browser, zope, TAB + 'manage_drills')
-    zope.restart()                                      # the page is still open, as it is behind a proxy
+    zope.restart()  # the page is still open, as it is behind a proxy
     press(browser, 'kill')
     wait_for(lambda: 'This form was made by the process' in browser.page_source, what='the message')
     assert 'Nothing was changed' in browser.find_element(By.CSS_SELECTOR, '.alert-warning').text
     assert zope.running
 
 
-FORGED = '''<form id=f method=post action="{url}"><input name=drill value=kill><input name=token value="{token}">
-<input name=run value="{run}"><button id=go>go</button></form>'''
+FORGED = """<form id=f method=post action="{url}"><input name=drill value=kill><input name=token value="{token}">
+<input name=run value="{run}"><button id=go>go</button></form>"""
 
 
 def test_another_site_cannot_drill_with_the_login_of_the_browser(browser, make_zope, tmp_path):
     """Even with the right token: the browser says where the form comes from."""
     zope = make_zope(options={'drills': 'on'}).start()
     log_in(browser, zope, TAB + 'manage_drills')
-    token, run = (browser.find_element(By.NAME, name).get_attribute('value') for name in ('token', 'run'))
+    token, run = (
+        browser.find_element(By.NAME, name).get_attribute('value') for name in ('token', 'run')
+    )
     page = tmp_path / 'evil.html'
     page.write_text(FORGED.format(url=f'{zope.url}{TAB}manage_drill', token=token, run=run))
     browser.get(page.as_uri())
@@ -163,9 +182,11 @@ def test_another_site_cannot_drill_with_the_login_of_the_browser(browser, make_z
 
 def test_hostile_paths_and_log_lines_do_nothing(browser, make_zope):
     zope = make_zope(options={'drills': 'on'})
-    zope.publish('def shout(self):\n    import logging\n'
-                 '    logging.getLogger("x").error("<script>document.title=\'owned\'</script><img src=x onerror=1>")\n'
-                 '    return "ok"\n')
+    zope.publish(
+        'def shout(self):\n    import logging\n'
+        '    logging.getLogger("x").error("<script>document.title=\'owned\'</script><img src=x onerror=1>")\n'
+        '    return "ok"\n'
+    )
     zope.start()
     zope.get('/%3Cscript%3Edocument.title=%27owned%27%3C/script%3E')
     zope.get('/shout')

@@ -1,4 +1,5 @@
 """The Threads page as a person meets it: looked at, unfolded, refreshed, and while no worker is free."""
+
 import json
 
 import pytest
@@ -13,7 +14,7 @@ PAGE = '/Control_Panel/StabilityMonitor/manage_threads'
 OPTIONS = {'slow-request': '0.5s', 'stall': '1s', 'sample-interval': '0.1s'}
 
 #: Requests that wait until `let_go`, two that wait for each other's locks, one that computes.
-SOURCE = '''
+SOURCE = """
 import threading, time
 A, B, met, release = threading.Lock(), threading.Lock(), threading.Barrier(2), threading.Event()
 
@@ -48,9 +49,11 @@ def _cheapest():
 
 def _dearest():
     return max(range(30000))
-'''
+"""
 #: As a careful proxy sends it; the ZMI's own inline scripts do not survive that, ours must.
-POLICY = SOURCE + '''
+POLICY = (
+    SOURCE
+    + """
 
 def _policed(event):
     event.request.response.setHeader("Content-Security-Policy", "script-src 'self'; style-src 'self'")
@@ -58,13 +61,15 @@ def _policed(event):
 from zope.component import provideHandler
 from ZPublisher.interfaces import IPubAfterTraversal
 provideHandler(_policed, (IPubAfterTraversal,))
-'''
+"""
+)
 
 
 @pytest.fixture
 def site(make_zope):
     def start(threads=6, source=SOURCE):
         return make_zope(threads=threads, options=OPTIONS).publish(source).start()
+
     return start
 
 
@@ -108,7 +113,10 @@ def test_a_deadlock_is_on_top_and_red(browser, site):
 def test_a_stack_unfolds_twice_and_the_site_stands_out(browser, site):
     zope = site()
     zope.background('/wait_here')
-    wait_for(lambda: '/wait_here' in zope.get('/Control_Panel/StabilityMonitor/stacks').text, what='the request')
+    wait_for(
+        lambda: '/wait_here' in zope.get('/Control_Panel/StabilityMonitor/stacks').text,
+        what='the request',
+    )
     log_in(browser, zope, PAGE)
     card = next(card for card in find(browser, '.stability-card') if '/wait_here' in card.text)
     assert 'handler_thread' not in card.text
@@ -118,27 +126,40 @@ def test_a_stack_unfolds_twice_and_the_site_stands_out(browser, site):
     card.find_elements(By.CSS_SELECTOR, '.stability-folded > summary')[-1].click()
     assert 'handler_thread' in card.text
     dim = card.find_element(By.CSS_SELECTOR, 'li.stability-carrier')
-    assert dim.value_of_css_property('color') != own.find_element(By.TAG_NAME, 'b').value_of_css_property('color')
+    assert dim.value_of_css_property('color') != own.find_element(
+        By.TAG_NAME, 'b'
+    ).value_of_css_property('color')
     zope.get('/let_go')
 
 
 def test_it_refreshes_only_when_asked_and_what_is_open_stays_open(browser, site):
     zope = site()
     zope.background('/wait_here')
-    wait_for(lambda: '/wait_here' in zope.get('/Control_Panel/StabilityMonitor/stacks').text, what='the request')
+    wait_for(
+        lambda: '/wait_here' in zope.get('/Control_Panel/StabilityMonitor/stacks').text,
+        what='the request',
+    )
     log_in(browser, zope, PAGE)
-    browser.execute_script('window.isTheSamePage = true; document.querySelector(".stability-frames").open = true;'
-                           'document.querySelector(".stability-quiet").open = true')
+    browser.execute_script(
+        'window.isTheSamePage = true; document.querySelector(".stability-frames").open = true;'
+        'document.querySelector(".stability-quiet").open = true'
+    )
     before = seen_at(browser)
-    assert not browser.execute_script('return performance.getEntriesByType("resource")'
-                                      '.some(entry => entry.name.includes("threads_fragment"))')
+    assert not browser.execute_script(
+        'return performance.getEntriesByType("resource")'
+        '.some(entry => entry.name.includes("threads_fragment"))'
+    )
     refresh_on(browser)
     wait_for(lambda: seen_at(browser) != before, what='a refresh')
     assert browser.execute_script('return document.querySelector(".stability-frames").open')
     assert browser.execute_script('return document.querySelector(".stability-quiet").open')
     zope.get('/let_go')
-    wait_for(lambda: '/wait_here' not in text_of(browser, '#stability-live').partition('Slow requests')[0],
-             what='the end of the request')
+    wait_for(
+        lambda: (
+            '/wait_here' not in text_of(browser, '#stability-live').partition('Slow requests')[0]
+        ),
+        what='the end of the request',
+    )
     assert browser.execute_script('return window.isTheSamePage')
 
 
@@ -164,9 +185,11 @@ def test_where_the_time_went_is_drawn_when_it_is_unfolded(browser, site):
     before = seen_at(browser)
     wait_for(lambda: seen_at(browser) != before, what='a refresh')
     wait_for(lambda: browser.execute_script(width) > 0, what='the picture, kept')
-    refresh_on(browser)                                 # off again: what is replaced cannot be clicked
+    refresh_on(browser)  # off again: what is replaced cannot be clicked
     browser.find_element(By.CSS_SELECTOR, 'details.stability-slow .stability-picture a').click()
-    wait_for(lambda: 'prices' in browser.find_element(By.TAG_NAME, 'svg').text, what='the picture alone')
+    wait_for(
+        lambda: 'prices' in browser.find_element(By.TAG_NAME, 'svg').text, what='the picture alone'
+    )
 
 
 def test_while_no_worker_is_free_it_says_so_and_what_to_do(browser, site):
@@ -197,34 +220,51 @@ def test_native_stacks_by_button_with_progress(browser, site):
     zope = site()
     log_in(browser, zope, PAGE)
     browser.find_element(By.ID, 'native-stacks').click()
-    text = wait_for(lambda: (told := text_of(browser, '#stability-native')) and 'Taken' in told and told,
-                    timeout=60, what='the native stacks')
+    text = wait_for(
+        lambda: (told := text_of(browser, '#stability-native')) and 'Taken' in told and told,
+        timeout=60,
+        what='the native stacks',
+    )
     assert '(C) File' in text and 'handler_thread' in text
-    assert 0 <= browser.execute_script('return document.getElementById("native").getBoundingClientRect().top') < 1000
+    assert (
+        0
+        <= browser.execute_script(
+            'return document.getElementById("native").getBoundingClientRect().top'
+        )
+        < 1000
+    )
 
 
 def test_it_works_under_a_strict_content_policy(browser, site):
     zope = site(source=POLICY)
     zope.background('/prices')
-    wait_for(lambda: '% in ' in zope.get('/Control_Panel/StabilityMonitor/stacks').text, what='the slow request')
+    wait_for(
+        lambda: '% in ' in zope.get('/Control_Panel/StabilityMonitor/stacks').text,
+        what='the slow request',
+    )
     log_in(browser, zope, PAGE)
     before = seen_at(browser)
     refresh_on(browser)
     wait_for(lambda: seen_at(browser) != before, what='a refresh')
-    bar, = browser.execute_script('return [...document.querySelectorAll(".stability-share rect:last-of-type")]'
-                                  '.map(rect => rect.getBoundingClientRect().width).slice(0, 1)')
+    (bar,) = browser.execute_script(
+        'return [...document.querySelectorAll(".stability-share rect:last-of-type")]'
+        '.map(rect => rect.getBoundingClientRect().width).slice(0, 1)'
+    )
     assert bar > 10
     zope.get('/let_go')
 
 
 #: Shows what the test makes up.
-PRETENDING = SOURCE + '''
+PRETENDING = (
+    SOURCE
+    + """
 def pretend(self, told):
     import json
     from Products.StabilityMonitor.recording.arming import STATE
     STATE.life.rounds.tell_stacks = lambda: json.loads(told)
     return "ok"
-'''
+"""
+)
 
 
 @pytest.mark.parametrize('width', [1280, 390])
@@ -235,8 +275,12 @@ def test_nothing_is_wider_than_the_window(browser, site, width):
     try:
         browser.set_window_size(width, 1000)
         log_in(browser, zope, PAGE)
-        browser.execute_script('document.querySelectorAll("main details").forEach(each => { each.open = true; })')
-        assert browser.execute_script('return document.documentElement.scrollWidth <= window.innerWidth')
+        browser.execute_script(
+            'document.querySelectorAll("main details").forEach(each => { each.open = true; })'
+        )
+        assert browser.execute_script(
+            'return document.documentElement.scrollWidth <= window.innerWidth'
+        )
         assert browser.execute_script('return window.innerWidth') == width
         assert 'Slow requests' in shown(browser) and 'What stood still before' in shown(browser)
     finally:

@@ -1,4 +1,5 @@
 """Waits for pages that renew themselves."""
+
 import contextlib
 
 import zopekit
@@ -11,4 +12,5 @@ def wait_for(condition, timeout=60, what='the condition'):
     def attempt():
         with contextlib.suppress(StaleElementReferenceException):
             return condition()
+
     return zopekit.wait_for(attempt, timeout, what)

@@ -1,4 +1,5 @@
 """Ways to die, for the fault matrix: one Zope for many deaths in turn, and what leads it to each of them."""
+
 import contextlib
 import dataclasses
 import functools
@@ -87,7 +88,9 @@ class Site(ZopeInstance):
     @property
     def run_directory(self):
         """Of the one run that lives, or waits to be judged."""
-        run, = (path for path in (self.stability / 'runs').iterdir() if not path.name.startswith('.'))
+        (run,) = (
+            path for path in (self.stability / 'runs').iterdir() if not path.name.startswith('.')
+        )
         return run
 
     def recording(self):
@@ -107,20 +110,34 @@ class Site(ZopeInstance):
 
 # -- what may come before ------------------------------------------------------------------------------
 
+
 def in_flight(*paths):
     """Requests that are being served."""
+
     def before(site):
         for path in paths:
             site.background(path)
-        wait_for(lambda: sorted(r.path for r in site.recording().in_flight) == sorted(paths), PATIENCE, paths)
+        wait_for(
+            lambda: sorted(r.path for r in site.recording().in_flight) == sorted(paths),
+            PATIENCE,
+            paths,
+        )
+
     return before
 
 
 def all_wait_for_a_lock(site):
     for _ in range(site.threads):
         site.background('/wait')
-    wait_for(lambda: (last := site.recording().last_sample) and last.overdue >= last.workers == site.threads
-             and hangnotes.lasting(site.recording().notes), PATIENCE, 'all workers overdue, and a note of that')
+    wait_for(
+        lambda: (
+            (last := site.recording().last_sample)
+            and last.overdue >= last.workers == site.threads
+            and hangnotes.lasting(site.recording().notes)
+        ),
+        PATIENCE,
+        'all workers overdue, and a note of that',
+    )
 
 
 def c_code_holds_the_gil(site):
@@ -131,43 +148,57 @@ def c_code_holds_the_gil(site):
 
 def survived(name, mark=None):
     """A signal that does not kill; where it leaves a mark, the heartbeat notes that it was survived."""
+
     def before(site):
         site.signal(name)
         if mark:
             wait_for(lambda: site.recording().survived[mark], PATIENCE, f'{mark} survived')
         assert site.get('/clock').status == 200
+
     return before
 
 
 def a_child_died(number):
     def before(site):
-        assert int(site.get(f'/fork_and_die?number={number}').text) & 0x7f == number
+        assert int(site.get(f'/fork_and_die?number={number}').text) & 0x7F == number
+
     return before
 
 
 def a_child_had_a_fatal_error(site):
     """Forked in the main thread, so that it names the same one, and into the same stderr; it is outlived."""
-    assert int(site.get('/fork_in_main').text) & 0x7f == 6
+    assert int(site.get('/fork_in_main').text) & 0x7F == 6
     size = site.stderr_path.stat().st_size
-    wait_for(lambda: [s.stderr_size >= size for s in site.recording().samples][-3:] == [True] * 3, PATIENCE, 'samples')
+    wait_for(
+        lambda: [s.stderr_size >= size for s in site.recording().samples][-3:] == [True] * 3,
+        PATIENCE,
+        'samples',
+    )
 
 
 def dived(path, *shares):
     """A recursion that comes so deep (shares of the stack), each time seen by the gauge before it is told to go on."""
+
     def before(site):
         site.background(path)
         for number, share in enumerate(shares):
             if number:
                 go_on(site)
-            wait_for(functools.partial(_has_been_deep, site, share), PATIENCE, f'{share} of the stack')
+            wait_for(
+                functools.partial(_has_been_deep, site, share), PATIENCE, f'{share} of the stack'
+            )
+
     return before
 
 
 def _has_been_deep(site, share):
-    return any(s['stack_used'] >= share * s['stack_size'] > 0 for s in site.recording().threads.values())
+    return any(
+        s['stack_used'] >= share * s['stack_size'] > 0 for s in site.recording().threads.values()
+    )
 
 
 # -- how it ends ---------------------------------------------------------------------------------------
+
 
 def page(path):
     return lambda site: site.crash(path)
@@ -192,6 +223,7 @@ def reboot(site):
 
 # -- what is wrong while it starts -----------------------------------------------------------------------
 
+
 def no_trouble(site):
     return contextlib.nullcontext()
 
@@ -210,6 +242,7 @@ def bad_zcml(site):
 @contextlib.contextmanager
 def locked_database(site):
     import zc.lockfile  # comes with Zope; this file is imported without it too
+
     lock = zc.lockfile.LockFile(str(site.client_home / 'Data.fs.lock'))
     try:
         yield
@@ -224,6 +257,7 @@ def port_in_use(site):
 
 
 # -- memory ----------------------------------------------------------------------------------------------
+
 
 @contextlib.contextmanager
 def memory_cgroup(size):
@@ -241,7 +275,9 @@ def memory_cgroup(size):
 
 
 def inside(group, setting):
-    return dataclasses.replace(setting, prefix=('sh', '-c', f'echo $$ > {group}/cgroup.procs && exec "$@"', 'sh'))
+    return dataclasses.replace(
+        setting, prefix=('sh', '-c', f'echo $$ > {group}/cgroup.procs && exec "$@"', 'sh')
+    )
 
 
 def all_wait_and_a_thread_is_hungry(site):

@@ -3,6 +3,7 @@
 The instance is the kit's; the site is added by a script, as the form "Create a new Plone site" does it (the
 distribution "classic", with its example content).
 """
+
 import os
 import re
 import shutil
@@ -25,7 +26,7 @@ DOCUMENT = '/Plone/front'
 #: A manager of the site, who is nobody at the root.
 BOSS = ('boss', 'Of-the-site-0nly')
 
-ADD_SITE = '''
+ADD_SITE = """
 import transaction
 from AccessControl.SecurityManagement import newSecurityManager
 from plone import api
@@ -42,7 +43,7 @@ api.content.transition(page, 'publish')
 site.acl_users.userFolderAddUser('boss', 'Of-the-site-0nly', ('Member', 'Manager'), ())
 transaction.commit()
 print('Added', site.Title(), 'with', *sorted(site.contentIds()))
-'''
+"""
 
 #: Pages of an add-on: each is a view of any Plone content, and has a template of Plone's around it.
 SLOW_PAGES = '''
@@ -142,8 +143,20 @@ class PloneSite(ZopeInstance):
     def ask(self, *words):
         """What `stabilitymonitor` says, in the environment of this Plone."""
         return subprocess.run(
-            [self.python, '-m', 'Products.StabilityMonitor', '--client-home', str(self.client_home), *words],
-            capture_output=True, text=True, timeout=PATIENCE, cwd=CHECKOUT, stdin=subprocess.DEVNULL)
+            [
+                self.python,
+                '-m',
+                'Products.StabilityMonitor',
+                '--client-home',
+                str(self.client_home),
+                *words,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            cwd=CHECKOUT,
+            stdin=subprocess.DEVNULL,
+        )
 
     def transactions(self):
         """The last transaction in the database, which an innocent page does not change."""
@@ -152,8 +165,12 @@ class PloneSite(ZopeInstance):
 
 def installed(name):
     """The version of a distribution in the environment of Plone; '' where it is not installed."""
-    done = subprocess.run([PYTHON, '-c', f'from importlib.metadata import version; print(version({name!r}))'],
-                          capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(
+        [PYTHON, '-c', f'from importlib.metadata import version; print(version({name!r}))'],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
     return done.stdout.strip()
 
 
@@ -161,16 +178,24 @@ def chromium(folder):
     """Chromium without a window, large enough to see a page as a whole."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
+
     options = webdriver.ChromeOptions()
-    for argument in ('--headless=new', '--no-sandbox', '--disable-dev-shm-usage', '--window-size=1280,2400'):
+    for argument in (
+        '--headless=new',
+        '--no-sandbox',
+        '--disable-dev-shm-usage',
+        '--window-size=1280,2400',
+    ):
         options.add_argument(argument)
     options.binary_location = shutil.which('chromium')
-    driver = webdriver.Chrome(options, Service(shutil.which('chromedriver'), env={**os.environ, 'HOME': str(folder)}))
+    driver = webdriver.Chrome(
+        options, Service(shutil.which('chromedriver'), env={**os.environ, 'HOME': str(folder)})
+    )
     driver.set_page_load_timeout(PATIENCE)
     return driver
 
 
-if __name__ == '__main__':                              # a Plone to look at: plone_site.py FOLDER
+if __name__ == '__main__':  # a Plone to look at: plone_site.py FOLDER
     site = PloneSite(Path(sys.argv[1])).create().start()
     print(f'{site.url}/Plone and {site.url}{TAB}manage_main, until you press Enter')
     input()

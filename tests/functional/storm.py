@@ -11,6 +11,7 @@ judges the run (the last one of each chunk is judged by `triage` itself), and it
 
 The recorder alone is killed much more often: tests/programs/storm_program.py.
 """
+
 import argparse
 import collections
 import concurrent.futures
@@ -83,6 +84,7 @@ Application.storm = Storm()
 
 # -- requests ------------------------------------------------------------------------------------------
 
+
 @dataclasses.dataclass
 class Sent:
     """One request as the client knows it; times in seconds since the epoch."""
@@ -102,9 +104,17 @@ class Sent:
 def request(number, dice):
     if dice.random() < 0.35:
         return Sent(number, PROBE, 'GET', 200, time.time())
-    filler = dice.choice(('', '/page', '/földer/€uro/' + 'x' * dice.randrange(200), '/' + 'long-ü' * 80))
+    filler = dice.choice(
+        ('', '/page', '/földer/€uro/' + 'x' * dice.randrange(200), '/' + 'long-ü' * 80)
+    )
     path = f'/storm/{number}/{zlib.crc32(b"%d" % number)}{filler}'
-    return Sent(number, path, dice.choice(('GET', 'GET', 'POST')), dice.choice((200, 200, 404, 500)), time.time())
+    return Sent(
+        number,
+        path,
+        dice.choice(('GET', 'GET', 'POST')),
+        dice.choice((200, 200, 404, 500)),
+        time.time(),
+    )
 
 
 class Client(threading.Thread):
@@ -120,14 +130,21 @@ class Client(threading.Thread):
             while True:
                 self._ask(connection, request(next(self.numbers), self.dice))
         except (OSError, http.client.HTTPException):
-            pass                                        # killed
+            pass  # killed
         finally:
             connection.close()
 
     def _ask(self, connection, sent):
         self.book[sent.number] = sent
-        connection.request(sent.method, urllib.parse.quote(sent.path), headers={
-            'X-Storm-Number': str(sent.number), 'X-Storm-Status': str(sent.status), 'Content-Length': '0'})
+        connection.request(
+            sent.method,
+            urllib.parse.quote(sent.path),
+            headers={
+                'X-Storm-Number': str(sent.number),
+                'X-Storm-Status': str(sent.status),
+                'Content-Length': '0',
+            },
+        )
         answer = connection.getresponse()
         if answer.status != sent.status or answer.read() != b'answer %d' % sent.number:
             raise AssertionError(f'{sent}: {answer.status}')
@@ -135,6 +152,7 @@ class Client(threading.Thread):
 
 
 # -- one life ------------------------------------------------------------------------------------------
+
 
 @dataclasses.dataclass
 class Life:
@@ -153,7 +171,9 @@ class Zopes:
         self.dice = random.Random(seed)
         self.folder = Path(folder)
         options = {'keep-runs': str(2 * CHUNK), 'sample-interval': '0.2s'}
-        self.zope = ZopeInstance(self.folder / 'zope', options=options, threads=THREADS, stderr='null')
+        self.zope = ZopeInstance(
+            self.folder / 'zope', options=options, threads=THREADS, stderr='null'
+        )
         self.zope.publish(PAGE).create()
         self.journals = itertools.count(1)
 
@@ -164,11 +184,16 @@ class Zopes:
 
     def load_and_kill(self):
         book, numbers = {}, itertools.count(1)
-        clients = [Client(self.zope.port, numbers, book, random.Random(self.dice.random())) for _ in range(CLIENTS)]
+        clients = [
+            Client(self.zope.port, numbers, book, random.Random(self.dice.random()))
+            for _ in range(CLIENTS)
+        ]
         for client in clients:
             client.start()
-        if self.dice.random() < 0.9:                    # the others: in the first requests of all
-            wait_for(lambda: any(sent.answered for sent in list(book.values())), 60, 'the first answer')
+        if self.dice.random() < 0.9:  # the others: in the first requests of all
+            wait_for(
+                lambda: any(sent.answered for sent in list(book.values())), 60, 'the first answer'
+            )
         time.sleep(self.dice.uniform(0, 0.3))
         self.zope.kill()
         self.zope.wait_exit()
@@ -180,8 +205,11 @@ class Zopes:
     def record(self, life):
         """The one archived record of a life."""
         found = list((self.zope.stability / 'archive').glob(f'*-{life.pid}-*/incident.json'))
-        records = [r for r in (json.loads(path.read_text('utf-8')) for path in found)
-                   if _seconds(r['started']) > life.killed - 120]
+        records = [
+            r
+            for r in (json.loads(path.read_text('utf-8')) for path in found)
+            if _seconds(r['started']) > life.killed - 120
+        ]
         assert len(records) == 1, f'{len(records)} records of process {life.pid}: {found}'
         return records[0]
 
@@ -193,6 +221,7 @@ class Zopes:
 
 
 # -- the check -----------------------------------------------------------------------------------------
+
 
 class Check:
     """Compares the record of a life with what the client and the journal know."""
@@ -229,12 +258,21 @@ class Check:
         number = int(parts[2]) if len(parts) > 3 and parts[2].isdigit() else 0
         sent = self.book.get(number)
         path, cut = blackbox.cut(sent.path if sent else '', blackbox.PATH_MAX)
-        whole = sent and (r['path'], r['cut'], r['method']) == (path.decode(), bool(cut), sent.method)
+        whole = sent and (r['path'], r['cut'], r['method']) == (
+            path.decode(),
+            bool(cut),
+            sent.method,
+        )
         self._expect(whole, self.torn, 'not what was sent:', r, sent)
         if whole:
             begun = _seconds(r['started'])
-            self._expect(sent.sent - CLOCK <= begun <= (sent.answered or self.life.killed) + CLOCK, self.torn,
-                         'began at another time:', r, sent)
+            self._expect(
+                sent.sent - CLOCK <= begun <= (sent.answered or self.life.killed) + CLOCK,
+                self.torn,
+                'began at another time:',
+                r,
+                sent,
+            )
         return sent if whole else None
 
     def _flight(self, r):
@@ -244,13 +282,20 @@ class Check:
         if sent is None:
             return None
         if sent.number in self.begun - self.ended:
-            self._expect(r['phase'] == 'publishing', self.torn, 'in its method, not in this phase:', r)
+            self._expect(
+                r['phase'] == 'publishing', self.torn, 'in its method, not in this phase:', r
+            )
         return sent.number
 
     def _finished(self, r):
         sent = self._sent(r)
-        self._expect(r['ended'] and _seconds(r['started']) <= _seconds(r['ended']) <= self.life.killed + CLOCK,
-                     self.torn, 'finished:', r)
+        self._expect(
+            r['ended']
+            and _seconds(r['started']) <= _seconds(r['ended']) <= self.life.killed + CLOCK,
+            self.torn,
+            'finished:',
+            r,
+        )
         if r['path'] == PROBE:
             self._expect(r['status'] == 200 and r['count'] >= 1, self.torn, 'probe:', r)
             self.probes_finished += r['count']
@@ -267,9 +312,24 @@ class Check:
         recent = collections.Counter(r['path'] for r in self.record['recent'] if r['path'] != PROBE)
         self._expect(not recent or max(recent.values()) == 1, self.torn, 'twice:', recent)
         answered = {n for n, sent in self.book.items() if sent.answered}
-        self._expect(not self.flying & self.finished, self.torn, 'in flight and finished:', self.flying & self.finished)
-        self._expect(not self.flying & answered, self.torn, 'in flight, but answered:', self.flying & answered)
-        self._expect(self.finished <= self.ended, self.torn, 'finished, but not ended:', self.finished - self.ended)
+        self._expect(
+            not self.flying & self.finished,
+            self.torn,
+            'in flight and finished:',
+            self.flying & self.finished,
+        )
+        self._expect(
+            not self.flying & answered,
+            self.torn,
+            'in flight, but answered:',
+            self.flying & answered,
+        )
+        self._expect(
+            self.finished <= self.ended,
+            self.torn,
+            'finished, but not ended:',
+            self.finished - self.ended,
+        )
 
     def _complete(self):
         """What must be there: in flight, finished, or finished so long ago that 256 others came later."""
@@ -278,34 +338,64 @@ class Check:
         self._expect(in_method <= self.flying, self.lost, 'not in flight:', in_method - self.flying)
         kept = {n for n in unique if not self.is_full or self.book[n].sent > self.oldest + CLOCK}
         answered = {n for n in kept if self.book[n].answered}
-        self._expect(answered <= self.finished, self.lost, 'answered, not finished:', answered - self.finished)
+        self._expect(
+            answered <= self.finished,
+            self.lost,
+            'answered, not finished:',
+            answered - self.finished,
+        )
         either = self.flying | self.finished
-        self._expect(self.begun & kept <= either, self.lost, 'not there at all:', self.begun & kept - either)
+        self._expect(
+            self.begun & kept <= either, self.lost, 'not there at all:', self.begun & kept - either
+        )
 
     def _probes(self):
         probes = {n for n, sent in self.book.items() if sent.is_probe}
         begun, ended = len(self.begun & probes), len(self.ended & probes)
-        self._expect(begun - ended <= self.probes_flying, self.lost, f'probes in flight: {self.probes_flying}')
+        self._expect(
+            begun - ended <= self.probes_flying,
+            self.lost,
+            f'probes in flight: {self.probes_flying}',
+        )
         if not self.is_full:
             answered = sum(bool(self.book[n].answered) for n in probes)
-            self._expect(answered <= self.probes_finished, self.lost,
-                         f'probes: {self.probes_finished} counted, {answered} answered')
-            self._expect(begun <= self.probes_flying + self.probes_finished, self.lost,
-                         f'probes: {self.probes_finished} counted, {self.probes_flying} in flight, {begun} begun')
-            self._expect(self.probes_finished <= ended, self.torn,
-                         f'probes: {self.probes_finished} counted, {ended} ended')
+            self._expect(
+                answered <= self.probes_finished,
+                self.lost,
+                f'probes: {self.probes_finished} counted, {answered} answered',
+            )
+            self._expect(
+                begun <= self.probes_flying + self.probes_finished,
+                self.lost,
+                f'probes: {self.probes_finished} counted, {self.probes_flying} in flight, {begun} begun',
+            )
+            self._expect(
+                self.probes_finished <= ended,
+                self.torn,
+                f'probes: {self.probes_finished} counted, {ended} ended',
+            )
 
     def _verdict(self):
         usual = 'vanished' if any(sent.answered for sent in self.book.values()) else None
         verdicts = {usual} if usual else {'vanished', 'startup-failed'}
-        self._expect(self.record['verdict'] in verdicts, self.torn, 'verdict:', self.record['verdict'])
-        self._expect(not self.record['counters']['requests_without_slot'], self.lost, 'too few slots')
+        self._expect(
+            self.record['verdict'] in verdicts, self.torn, 'verdict:', self.record['verdict']
+        )
+        self._expect(
+            not self.record['counters']['requests_without_slot'], self.lost, 'too few slots'
+        )
 
     @property
     def counts(self):
-        return {'kills': 1, 'sent': len(self.book), 'answered': sum(bool(s.answered) for s in self.book.values()),
-                'finished': sum(r['count'] for r in self.record['recent']), 'flying': len(self.record['requests']),
-                'between': self.between, 'full': int(self.is_full)}
+        return {
+            'kills': 1,
+            'sent': len(self.book),
+            'answered': sum(bool(s.answered) for s in self.book.values()),
+            'finished': sum(r['count'] for r in self.record['recent']),
+            'flying': len(self.record['requests']),
+            'between': self.between,
+            'full': int(self.is_full),
+        }
 
 
 def _read_journal(path):
@@ -324,6 +414,7 @@ def _seconds(text):
 
 
 # -- the storm -----------------------------------------------------------------------------------------
+
 
 def chunk(kills, seed):
     """Some lives of one instance: (counts, torn, lost)."""
@@ -374,27 +465,45 @@ def storm(kills, jobs=2, seed=None, progress=lambda counts, torn, lost: None):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--kills', type=int, default=1000)
-    parser.add_argument('--jobs', type=int, default=max(2, os.cpu_count() or 1), help='Zopes at a time')
-    parser.add_argument('--alone', type=int, default=2000, help='kills of the recorder alone, before')
+    parser.add_argument(
+        '--jobs', type=int, default=max(2, os.cpu_count() or 1), help='Zopes at a time'
+    )
+    parser.add_argument(
+        '--alone', type=int, default=2000, help='kills of the recorder alone, before'
+    )
     parser.add_argument('--seed', type=float)
     arguments = parser.parse_args()
     begun, failed = time.monotonic(), 0
     if arguments.alone:
         totals = storm_program.storm(arguments.alone, seed=arguments.seed)
-        failed += report('recorder alone', totals['torn'], totals['lost'],
-                         f'{totals["kills"]} kills in {time.monotonic() - begun:.0f} s, {totals["kept"]} finished '
-                         f'requests checked, {totals["between"]} threads were within begin or end')
+        failed += report(
+            'recorder alone',
+            totals['torn'],
+            totals['lost'],
+            f'{totals["kills"]} kills in {time.monotonic() - begun:.0f} s, {totals["kept"]} finished '
+            f'requests checked, {totals["between"]} threads were within begin or end',
+        )
     begun = time.monotonic()
 
     def progress(counts, torn, lost):
         seconds = time.monotonic() - begun
-        print(f'{counts["kills"]:5} of {arguments.kills} kills, {seconds:4.0f} s: {len(torn)} torn, {len(lost)} lost',
-              end='\r' if sys.stdout.isatty() else '\n', flush=True)
+        print(
+            f'{counts["kills"]:5} of {arguments.kills} kills, {seconds:4.0f} s: {len(torn)} torn, {len(lost)} lost',
+            end='\r' if sys.stdout.isatty() else '\n',
+            flush=True,
+        )
+
     counts, torn, lost = storm(arguments.kills, arguments.jobs, arguments.seed, progress)
-    failed += report('Zope', torn, lost, (
-        f'{counts["kills"]} kills in {time.monotonic() - begun:.0f} s, {counts["sent"]} requests sent, '
-        f'{counts["answered"]} answered, {counts["finished"]} finished ones checked ({counts["full"]} full rings), '
-        f'{counts["flying"]} in flight at the end, {counts["between"]} of them just beginning or ending'))
+    failed += report(
+        'Zope',
+        torn,
+        lost,
+        (
+            f'{counts["kills"]} kills in {time.monotonic() - begun:.0f} s, {counts["sent"]} requests sent, '
+            f'{counts["answered"]} answered, {counts["finished"]} finished ones checked ({counts["full"]} full rings), '
+            f'{counts["flying"]} in flight at the end, {counts["between"]} of them just beginning or ending'
+        ),
+    )
     return 1 if failed or counts['kills'] != arguments.kills else 0
 
 

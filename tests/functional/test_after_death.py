@@ -1,5 +1,6 @@
 """What a real crash leaves for an administrator, on the page and by the command: how deep the stacks were, and which
 requests came last."""
+
 import re
 import subprocess
 import sys
@@ -30,8 +31,21 @@ def crashed(tmp_path_factory):
 
 
 def command(site, *words):
-    done = subprocess.run([sys.executable, '-m', 'Products.StabilityMonitor', '--client-home', str(site.client_home),
-                           *words], capture_output=True, text=True, env=site.environment(), timeout=60, cwd=CHECKOUT)
+    done = subprocess.run(
+        [
+            sys.executable,
+            '-m',
+            'Products.StabilityMonitor',
+            '--client-home',
+            str(site.client_home),
+            *words,
+        ],
+        capture_output=True,
+        text=True,
+        env=site.environment(),
+        timeout=60,
+        cwd=CHECKOUT,
+    )
     assert done.stderr == '', done.stderr
     return done.stdout
 
@@ -44,13 +58,18 @@ ROOM = r'stack: 7\.\d MiB of 8\.\d MiB used, \d+ KiB never'
 
 
 def test_the_page_says_size_mark_and_headroom_of_the_crashed_thread(crashed):
-    thread, = re.findall(r'<summary>\s*<strong>Crashed thread</strong>.*?</summary>', page(crashed, 'manage_incident'),
-                         re.DOTALL)
+    (thread,) = re.findall(
+        r'<summary>\s*<strong>Crashed thread</strong>.*?</summary>',
+        page(crashed, 'manage_incident'),
+        re.DOTALL,
+    )
     assert re.search(rf'<span>{ROOM}</span>', thread)
 
 
 def test_so_does_the_command(crashed):
-    thread, = re.findall(r'^Crashed thread .*$', command(crashed, 'show', crashed.run), re.MULTILINE)
+    (thread,) = re.findall(
+        r'^Crashed thread .*$', command(crashed, 'show', crashed.run), re.MULTILINE
+    )
     assert re.search(f' serves requests {ROOM}:$', thread)
 
 

@@ -3,6 +3,7 @@
 What a plain Zope should be told is found out by other means than the product's: see `plain_zope`, real signals and
 real deaths.
 """
+
 import fcntl
 import importlib.util
 import json
@@ -59,21 +60,30 @@ class LiveSite(ZopeInstance):
 
     def _asked(self):
         found = {finding['id']: finding for finding in self.report()['checks']}
-        return found if any(id.startswith('known-issues') for id in found) else None    # the last one of a run
+        return (
+            found if any(id.startswith('known-issues') for id in found) else None
+        )  # the last one of a run
 
     def found_anew(self, id):
         """That finding, as soon as a run of the checks that begins from now on has it, and not as fine."""
+
         def changed():
             self.ask_again()
             found = self.findings().get(id)
             return found if found and found['severity'] != 'ok' else None
+
         return wait_for(changed, PATIENCE, id)
 
     def ask_again(self):
         """A run of the checks that begins from now on; it is over when this returns."""
-        page = wait_for(lambda: 'data-busy' not in (text := self.get(f'{TAB}manage_checks').text) and text, PATIENCE,
-                        'the end of a run that goes on')
-        form = {name: re.search(rf'name="{name}" value="([^"]+)"', page)[1] for name in ('token', 'run')}
+        page = wait_for(
+            lambda: 'data-busy' not in (text := self.get(f'{TAB}manage_checks').text) and text,
+            PATIENCE,
+            'the end of a run that goes on',
+        )
+        form = {
+            name: re.search(rf'name="{name}" value="([^"]+)"', page)[1] for name in ('token', 'run')
+        }
         before = self._left()
         assert self.post(f'{TAB}manage_run_checks', form).status == 302
         wait_for(lambda: self._left() != before, PATIENCE, 'its end')
@@ -97,15 +107,21 @@ def site(tmp_path):
 
 # -- what is so, by other means ------------------------------------------------------------------------
 
+
 def known_of_python():
     """Known issues of this very Python, and of no library: all libraries here are those of the constraints file."""
     from packaging.specifiers import SpecifierSet
+
     rules = tomllib.loads(RULES.read_text('utf-8'))['issue']
     version, os_name = '.'.join(map(str, sys.version_info[:3])), sys.platform
-    return {f'known-issues:{rule["id"]}' for rule in rules
-            if not {'distributions', 'together', 'build', 'loaded', 'libc', 'machine', 'incident_only'} & set(rule)
-            and any(version in SpecifierSet(spec) for spec in listed(rule.get('python', 'nothing')))
-            and os_name in listed(rule.get('platform', os_name))}
+    return {
+        f'known-issues:{rule["id"]}'
+        for rule in rules
+        if not {'distributions', 'together', 'build', 'loaded', 'libc', 'machine', 'incident_only'}
+        & set(rule)
+        and any(version in SpecifierSet(spec) for spec in listed(rule.get('python', 'nothing')))
+        and os_name in listed(rule.get('platform', os_name))
+    }
 
 
 def listed(value):
@@ -113,6 +129,7 @@ def listed(value):
 
 
 # -- a plain Zope ----------------------------------------------------------------------------------------
+
 
 def test_a_plain_zope_is_told_what_is_so_and_nothing_else(site):
     with site:
@@ -154,7 +171,7 @@ def dumps_core(site):
     _, status = os.waitpid(site.pid, 0)
     site.process.returncode = os.waitstatus_to_exitcode(status)
     assert os.WTERMSIG(status) == signal.SIGSEGV
-    for core in site.home.glob('core*'):                # it is large
+    for core in site.home.glob('core*'):  # it is large
         core.unlink()
     return os.WCOREDUMP(status)
 
@@ -193,17 +210,29 @@ BAD = (
     ('storage:main', 'warning', 'ZODB.MappingStorage', '<filestorage>'),
     ('thread-stacks', 'critical', 'Threads have 256 KiB', 'thread-stack-size 8MB'),
     ('zope-switches:debug-mode', 'warning', 'debug-mode is on', 'debug-mode on'),
-    ('zope-switches:security-policy-implementation', 'info', 'is PYTHON', 'Take "security-policy-implementation'),
-    ('zope-switches:verbose-security', 'warning', 'verbose-security is on', 'verbose-security on'))
+    (
+        'zope-switches:security-policy-implementation',
+        'info',
+        'is PYTHON',
+        'Take "security-policy-implementation',
+    ),
+    ('zope-switches:verbose-security', 'warning', 'verbose-security is on', 'verbose-security on'),
+)
 
 
 @pytest.fixture
 def bad_site(tmp_path, memory_folder):
-    site = LiveSite(tmp_path / 'bad', threads=12, zope_conf_extra=BAD_SWITCHES,
-                    options={**QUICK, 'directory': str(memory_folder), 'thread-stack-size': '256KB'})
+    site = LiveSite(
+        tmp_path / 'bad',
+        threads=12,
+        zope_conf_extra=BAD_SWITCHES,
+        options={**QUICK, 'directory': str(memory_folder), 'thread-stack-size': '256KB'},
+    )
     site.prefix = BADLY_STARTED
-    site.edits = (('<filestorage>\n    path $INSTANCE/var/Data.fs\n  </filestorage>', '<mappingstorage/>'),
-                  ('<environment>', '<environment>\n  PYTHONMALLOC malloc'))
+    site.edits = (
+        ('<filestorage>\n    path $INSTANCE/var/Data.fs\n  </filestorage>', '<mappingstorage/>'),
+        ('<environment>', '<environment>\n  PYTHONMALLOC malloc'),
+    )
     site.create().publish(BAD_PRODUCT, 'BadProduct')
     os.mkfifo(site.client_home / 'pipe')
     site.unread = os.open(site.client_home / 'pipe', os.O_RDWR | os.O_NONBLOCK)
@@ -258,20 +287,38 @@ def assert_the_command_tells_them(site, ids):
 
 
 def command(site, *words):
-    return subprocess.run([sys.executable, '-m', 'Products.StabilityMonitor', '--directory', str(site.stability),
-                           *words], capture_output=True, text=True, timeout=60, cwd=CHECKOUT, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        [
+            sys.executable,
+            '-m',
+            'Products.StabilityMonitor',
+            '--directory',
+            str(site.stability),
+            *words,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=CHECKOUT,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 # -- what is advised helps, when it is written as it stands ------------------------------------------------
+
 
 def test_the_lines_that_are_advised_help(site):
     site.threads, site.options = 12, {**QUICK, 'thread-stack-size': '256KB'}
     with site:
         findings = site.findings()
-        pool = re.search(r'Write "([^"]+)" into (<zodb_db main>) of zope.conf',
-                         findings['connection-pools:main']['action'])
-        stack = re.search(r'Write "([\w-]+) (\w+)" into <product-config stabilitymonitor> of zope.conf',
-                          findings['thread-stacks']['action'])
+        pool = re.search(
+            r'Write "([^"]+)" into (<zodb_db main>) of zope.conf',
+            findings['connection-pools:main']['action'],
+        )
+        stack = re.search(
+            r'Write "([\w-]+) (\w+)" into <product-config stabilitymonitor> of zope.conf',
+            findings['thread-stacks']['action'],
+        )
         site.edits = ((pool[2], f'{pool[2]}\n  {pool[1]}'),)
         site.restart(**{stack[1].replace('-', '_'): stack[2]})
         assert {'connection-pools:main', 'thread-stacks'}.isdisjoint(told(site.findings()))
@@ -282,8 +329,11 @@ def test_a_site_without_an_event_log_gets_one(site):
     site.create()
     ini = site.home / 'etc' / 'zope.ini'
     head, section, _ = ini.read_text().partition('[handler_eventlog]')
-    ini.write_text(head.replace('console, eventlog', 'console').replace(
-        'class = StreamHandler\nargs = (sys.stderr,)', 'class = NullHandler\nargs = ()'))
+    ini.write_text(
+        head.replace('console, eventlog', 'console').replace(
+            'class = StreamHandler\nargs = (sys.stderr,)', 'class = NullHandler\nargs = ()'
+        )
+    )
     site.start()
     assert section and not site.event_log.exists()
     finding = site.findings()['event-log']
@@ -296,13 +346,17 @@ def test_a_site_without_an_event_log_gets_one(site):
 
 # -- more that only a Zope of its own can show ---------------------------------------------------------------
 
+
 def test_a_database_from_the_future(site, monkeypatch):
     from ZODB import DB
     from ZODB.FileStorage import FileStorage
+
     site.create()
     with monkeypatch.context() as world:
         now = time.time
-        world.setattr(time, 'time', lambda: now() + 3 * 86_400)    # the clock is wrong while that is written
+        world.setattr(
+            time, 'time', lambda: now() + 3 * 86_400
+        )  # the clock is wrong while that is written
         database = DB(FileStorage(str(site.client_home / 'Data.fs')))
         database.close()
     site.start()
@@ -320,16 +374,30 @@ def test_a_recipe_of_logrotate_that_would_kill(site, tmp_path):
         pytest.skip('there is no /etc/logrotate.d here')
     if subprocess.run(['unshare', '--mount', 'true'], capture_output=True).returncode:
         pytest.skip('no name space for mounts can be had here')
-    site.prefix = ('unshare', '--mount', 'sh', '-c', f'mount --bind {recipes} /etc/logrotate.d && exec "$@"', 'sh')
+    site.prefix = (
+        'unshare',
+        '--mount',
+        'sh',
+        '-c',
+        f'mount --bind {recipes} /etc/logrotate.d && exec "$@"',
+        'sh',
+    )
     site.create()
     (recipes / 'zope').write_text(
         f'{site.event_log} {{\n  weekly\n  postrotate\n    kill -HUP $(cat {site.client_home}/zope.pid)\n'
-        '  endscript\n}\n')
-    (recipes / 'nginx').write_text('/var/log/nginx/*.log {\n  postrotate\n    kill -USR1 $(cat /run/nginx.pid)\n}\n')
+        '  endscript\n}\n'
+    )
+    (recipes / 'nginx').write_text(
+        '/var/log/nginx/*.log {\n  postrotate\n    kill -USR1 $(cat /run/nginx.pid)\n}\n'
+    )
     site.start()
     findings = site.findings()
     found = findings['log-rotation:zope']
-    assert found['severity'] == 'critical' and 'SIGHUP' in found['title'] and 'copytruncate' in found['action']
+    assert (
+        found['severity'] == 'critical'
+        and 'SIGHUP' in found['title']
+        and 'copytruncate' in found['action']
+    )
     assert 'log-rotation:nginx' not in findings
     site.kill(signal.SIGHUP)
     assert site.wait_exit() == -signal.SIGHUP
@@ -341,14 +409,19 @@ def test_a_library_that_is_replaced_under_a_running_zope(site, tmp_path):
     copy = tmp_path / 'lib' / Path(spec.origin).name
     copy.parent.mkdir()
     shutil.copy(spec.origin, copy)
-    site.create().publish(f'import sys\nsys.path.append({str(copy.parent)!r})\n'
-                          'sys.modules.pop("zope.interface._zope_interface_coptimizations")\n'
-                          'import _zope_interface_coptimizations\n', 'LateImport')
+    site.create().publish(
+        f'import sys\nsys.path.append({str(copy.parent)!r})\n'
+        'sys.modules.pop("zope.interface._zope_interface_coptimizations")\n'
+        'import _zope_interface_coptimizations\n',
+        'LateImport',
+    )
     with site:
         assert 'replaced-libraries' not in told(site.findings())
         copy.unlink()
         shutil.copy(spec.origin, copy)
         found = site.found_anew('replaced-libraries')
-        assert found['severity'] == 'warning' and str(copy) in found['detail'] and 'Restart' in found['action']
-
-
+        assert (
+            found['severity'] == 'warning'
+            and str(copy) in found['detail']
+            and 'Restart' in found['action']
+        )

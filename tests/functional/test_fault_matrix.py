@@ -2,6 +2,7 @@
 
 One instance for row after row: the start that judges one death, in its report, is the life the next row ends.
 """
+
 import dataclasses
 import os
 
@@ -31,7 +32,7 @@ class Row:
     id: str
     die: object
     verdict: str
-    exit: int | None                        # None: not Zope's own
+    exit: int | None  # None: not Zope's own
     signal: str | None = None
     crashed: str | None = None
     requests: tuple = ()
@@ -45,46 +46,152 @@ class Row:
     ruled_out: tuple = ()
 
 
-_SILENT = dict(verdict='vanished', ruled_out=('OOM killer', 'fatal error', 'Not a crash', 'SIGTERM', 'restart'))
+_SILENT = dict(
+    verdict='vanished', ruled_out=('OOM killer', 'fatal error', 'Not a crash', 'SIGTERM', 'restart')
+)
 _WORKER = 'serves requests'
 
 
 def crash(id, path, name, code, **more):
-    return Row(id, page(path), 'crashed', code, name, crashed=path, confidence='certain', thread=_WORKER, **more)
+    return Row(
+        id,
+        page(path),
+        'crashed',
+        code,
+        name,
+        crashed=path,
+        confidence='certain',
+        thread=_WORKER,
+        **more,
+    )
 
 
 def signalled(name, code):
-    return Row(f'{name} by default', by(name), 'signalled', -code, name, confidence='strong', says=name)
+    return Row(
+        f'{name} by default', by(name), 'signalled', -code, name, confidence='strong', says=name
+    )
 
 
 CRASHES = (
     crash('segfault in a worker', '/segfault', 'SIGSEGV', -11, says='Segmentation fault'),
-    Row('segfault in the main thread', page('/segfault_in_main'), 'crashed', -11, 'SIGSEGV', thread='MainThread',
-        requests=('/segfault_in_main',), confidence='certain'),
-    Row('segfault in a native thread', page('/segfault_in_native_thread'), 'crashed', -11, 'SIGSEGV',
-        requests=('/segfault_in_native_thread',), confidence='certain', says='names no crashed thread'),
-    Row('segfault among more than 100 threads', page('/segfault_among_many'), 'crashed', -11, 'SIGSEGV',
-        requests=('/segfault_among_many',), confidence='certain', says='names no crashed thread'),
-    Row('kill -SEGV from outside', by('SIGSEGV'), 'crashed', -11, 'SIGSEGV', thread='MainThread',
-        before=in_flight('/wait'), requests=('/wait',)),
+    Row(
+        'segfault in the main thread',
+        page('/segfault_in_main'),
+        'crashed',
+        -11,
+        'SIGSEGV',
+        thread='MainThread',
+        requests=('/segfault_in_main',),
+        confidence='certain',
+    ),
+    Row(
+        'segfault in a native thread',
+        page('/segfault_in_native_thread'),
+        'crashed',
+        -11,
+        'SIGSEGV',
+        requests=('/segfault_in_native_thread',),
+        confidence='certain',
+        says='names no crashed thread',
+    ),
+    Row(
+        'segfault among more than 100 threads',
+        page('/segfault_among_many'),
+        'crashed',
+        -11,
+        'SIGSEGV',
+        requests=('/segfault_among_many',),
+        confidence='certain',
+        says='names no crashed thread',
+    ),
+    Row(
+        'kill -SEGV from outside',
+        by('SIGSEGV'),
+        'crashed',
+        -11,
+        'SIGSEGV',
+        thread='MainThread',
+        before=in_flight('/wait'),
+        requests=('/wait',),
+    ),
     crash('bus error', '/raise_signal?number=7', 'SIGBUS', -7),
     crash('illegal instruction', '/raise_signal?number=4', 'SIGILL', -4),
     crash('floating point exception', '/raise_signal?number=8', 'SIGFPE', -8),
-    Row('stack overflow in a worker', page('/overflow_stack'), 'stack-overflow', -11, 'SIGSEGV',
-        crashed='/overflow_stack', confidence='strong', thread=_WORKER, says='over and over'),
-    Row('stack overflow in the main thread', page('/overflow_stack_in_main'), 'stack-overflow', -11, 'SIGSEGV',
-        requests=('/overflow_stack_in_main',), thread='MainThread'),
-    Row('stack overflow that was seen as it came near the end', deaths.go_on, 'stack-overflow', -11, 'SIGSEGV',
-        before=deaths.dived('/dive_and_overflow', 1 / 2, 15 / 16), crashed='/dive_and_overflow', confidence='certain',
-        thread=_WORKER, says='had been used in the request that crashed'),
-    Row('segfault after a recursion that was survived', deaths.go_on, 'crashed', -11, 'SIGSEGV',
-        before=deaths.dived('/dive_and_crash', 15 / 16), crashed='/dive_and_crash', confidence='certain',
-        thread=_WORKER, says='had been nearly full'),
-    Row('os.abort', page('/abort'), 'aborted', -6, 'SIGABRT', crashed='/abort', confidence='certain', thread=_WORKER),
-    Row('glibc: double free', page('/double_free'), 'aborted', -6, 'SIGABRT', crashed='/double_free', thread=_WORKER),
+    Row(
+        'stack overflow in a worker',
+        page('/overflow_stack'),
+        'stack-overflow',
+        -11,
+        'SIGSEGV',
+        crashed='/overflow_stack',
+        confidence='strong',
+        thread=_WORKER,
+        says='over and over',
+    ),
+    Row(
+        'stack overflow in the main thread',
+        page('/overflow_stack_in_main'),
+        'stack-overflow',
+        -11,
+        'SIGSEGV',
+        requests=('/overflow_stack_in_main',),
+        thread='MainThread',
+    ),
+    Row(
+        'stack overflow that was seen as it came near the end',
+        deaths.go_on,
+        'stack-overflow',
+        -11,
+        'SIGSEGV',
+        before=deaths.dived('/dive_and_overflow', 1 / 2, 15 / 16),
+        crashed='/dive_and_overflow',
+        confidence='certain',
+        thread=_WORKER,
+        says='had been used in the request that crashed',
+    ),
+    Row(
+        'segfault after a recursion that was survived',
+        deaths.go_on,
+        'crashed',
+        -11,
+        'SIGSEGV',
+        before=deaths.dived('/dive_and_crash', 15 / 16),
+        crashed='/dive_and_crash',
+        confidence='certain',
+        thread=_WORKER,
+        says='had been nearly full',
+    ),
+    Row(
+        'os.abort',
+        page('/abort'),
+        'aborted',
+        -6,
+        'SIGABRT',
+        crashed='/abort',
+        confidence='certain',
+        thread=_WORKER,
+    ),
+    Row(
+        'glibc: double free',
+        page('/double_free'),
+        'aborted',
+        -6,
+        'SIGABRT',
+        crashed='/double_free',
+        thread=_WORKER,
+    ),
     Row('kill -ABRT from outside', by('SIGABRT'), 'aborted', -6, 'SIGABRT', thread='MainThread'),
-    Row('fatal error of Python, stderr to a file', page('/fatal_error'), 'aborted', -6, 'SIGABRT',
-        crashed='/fatal_error', confidence='certain', thread=_WORKER, says='the drill for fatal errors'),
+    Row(
+        'fatal error of Python, stderr to a file',
+        page('/fatal_error'),
+        'aborted',
+        -6,
+        'SIGABRT',
+        crashed='/fatal_error',
+        confidence='certain',
+        thread=_WORKER,
+        says='the drill for fatal errors',
+    ),
 )
 
 SILENT = (
@@ -92,85 +199,303 @@ SILENT = (
     Row('exit in C', page('/exit_in_c'), exit=6, requests=('/exit_in_c',), **_SILENT),
     Row('SIGKILL', by('SIGKILL'), exit=-9, **_SILENT),
     Row('a signal that leaves no mark', by('SIGSYS'), exit=-31, **_SILENT),
-    Row('SIGKILL while serving', by('SIGKILL'), exit=-9, before=in_flight('/wait', '/wait'),
-        requests=('/wait', '/wait'), **_SILENT),
+    Row(
+        'SIGKILL while serving',
+        by('SIGKILL'),
+        exit=-9,
+        before=in_flight('/wait', '/wait'),
+        requests=('/wait', '/wait'),
+        **_SILENT,
+    ),
 )
 
 STOPS = (
     Row('SIGTERM while idle', by('SIGTERM'), 'stopped', -15, 'SIGTERM', confidence='strong'),
-    Row('SIGTERM while serving', by('SIGTERM'), 'stopped', -15, 'SIGTERM', before=in_flight('/wait'),
-        requests=('/wait',)),
+    Row(
+        'SIGTERM while serving',
+        by('SIGTERM'),
+        'stopped',
+        -15,
+        'SIGTERM',
+        before=in_flight('/wait'),
+        requests=('/wait',),
+    ),
     Row('SIGINT', by('SIGINT'), 'stopped', 0, 'SIGINT', confidence='certain'),
-    Row('SIGINT while serving', by('SIGINT'), 'stopped', 0, 'SIGINT', before=in_flight('/wait'),
-        requests=('/wait',), confidence='certain'),
-    Row('SystemExit in the main thread', page('/leave_main'), 'stopped', 0, confidence='certain',
-        requests=('/leave_main',), says='normal exit'),
-    *(signalled(name, code) for name, code in (
-        ('SIGHUP', 1), ('SIGQUIT', 3), ('SIGUSR1', 10), ('SIGUSR2', 12), ('SIGALRM', 14), ('SIGXCPU', 24))),
-    Row('exception in the main thread', page('/raise_in_main'), 'unhandled-exception', 1, confidence='certain',
-        requests=('/raise_in_main',), says='RuntimeError: out of luck'),
+    Row(
+        'SIGINT while serving',
+        by('SIGINT'),
+        'stopped',
+        0,
+        'SIGINT',
+        before=in_flight('/wait'),
+        requests=('/wait',),
+        confidence='certain',
+    ),
+    Row(
+        'SystemExit in the main thread',
+        page('/leave_main'),
+        'stopped',
+        0,
+        confidence='certain',
+        requests=('/leave_main',),
+        says='normal exit',
+    ),
+    *(
+        signalled(name, code)
+        for name, code in (
+            ('SIGHUP', 1),
+            ('SIGQUIT', 3),
+            ('SIGUSR1', 10),
+            ('SIGUSR2', 12),
+            ('SIGALRM', 14),
+            ('SIGXCPU', 24),
+        )
+    ),
+    Row(
+        'exception in the main thread',
+        page('/raise_in_main'),
+        'unhandled-exception',
+        1,
+        confidence='certain',
+        requests=('/raise_in_main',),
+        says='RuntimeError: out of luck',
+    ),
     Row('reboot', deaths.reboot, 'host-restarted', -9, says='has booted since'),
 )
 
 SURVIVED = (
-    Row('USR1 has a handler of another package, then SIGKILL', by('SIGKILL'), exit=-9, setting=EARLY,
-        before=survived('SIGUSR1', 'SIGUSR1'), **_SILENT),
-    Row('USR1 has a handler of another package, then SIGTERM', by('SIGTERM'), 'stopped', -15, 'SIGTERM',
-        setting=EARLY, before=survived('SIGUSR1', 'SIGUSR1')),
-    Row('USR1 has a handler of another package, then a crash', page('/segfault'), 'crashed', -11, 'SIGSEGV',
-        crashed='/segfault', thread=_WORKER, setting=EARLY, before=survived('SIGUSR1', 'SIGUSR1')),
-    Row('USR1 has a handler of a package imported later, then SIGKILL', by('SIGKILL'), exit=-9, setting=LATE,
-        before=survived('SIGUSR1'), **_SILENT),
-    Row('a child crashed, then SIGKILL', by('SIGKILL'), exit=-9, before=deaths.a_child_died(11), **_SILENT),
-    Row('a child was aborted, then SIGTERM', by('SIGTERM'), 'stopped', -15, 'SIGTERM', before=deaths.a_child_died(6)),
-    Row('a child was terminated, then SIGKILL', by('SIGKILL'), exit=-9, before=deaths.a_child_died(15), **_SILENT),
-    Row('a child had a fatal error, then SIGKILL', by('SIGKILL'), exit=-9, before=deaths.a_child_had_a_fatal_error,
-        **_SILENT),
-    Row('a child was killed, then a crash', page('/segfault'), 'crashed', -11, 'SIGSEGV', crashed='/segfault',
-        thread=_WORKER, before=deaths.a_child_died(9)),
-    Row('nohup: SIGHUP is ignored, then SIGKILL', by('SIGKILL'), exit=-9, setting=NOHUP,
-        before=survived('SIGHUP'), **_SILENT),
-    Row('nohup: SIGHUP is ignored, then SIGTERM', by('SIGTERM'), 'stopped', -15, 'SIGTERM', setting=NOHUP,
-        before=survived('SIGHUP')),
+    Row(
+        'USR1 has a handler of another package, then SIGKILL',
+        by('SIGKILL'),
+        exit=-9,
+        setting=EARLY,
+        before=survived('SIGUSR1', 'SIGUSR1'),
+        **_SILENT,
+    ),
+    Row(
+        'USR1 has a handler of another package, then SIGTERM',
+        by('SIGTERM'),
+        'stopped',
+        -15,
+        'SIGTERM',
+        setting=EARLY,
+        before=survived('SIGUSR1', 'SIGUSR1'),
+    ),
+    Row(
+        'USR1 has a handler of another package, then a crash',
+        page('/segfault'),
+        'crashed',
+        -11,
+        'SIGSEGV',
+        crashed='/segfault',
+        thread=_WORKER,
+        setting=EARLY,
+        before=survived('SIGUSR1', 'SIGUSR1'),
+    ),
+    Row(
+        'USR1 has a handler of a package imported later, then SIGKILL',
+        by('SIGKILL'),
+        exit=-9,
+        setting=LATE,
+        before=survived('SIGUSR1'),
+        **_SILENT,
+    ),
+    Row(
+        'a child crashed, then SIGKILL',
+        by('SIGKILL'),
+        exit=-9,
+        before=deaths.a_child_died(11),
+        **_SILENT,
+    ),
+    Row(
+        'a child was aborted, then SIGTERM',
+        by('SIGTERM'),
+        'stopped',
+        -15,
+        'SIGTERM',
+        before=deaths.a_child_died(6),
+    ),
+    Row(
+        'a child was terminated, then SIGKILL',
+        by('SIGKILL'),
+        exit=-9,
+        before=deaths.a_child_died(15),
+        **_SILENT,
+    ),
+    Row(
+        'a child had a fatal error, then SIGKILL',
+        by('SIGKILL'),
+        exit=-9,
+        before=deaths.a_child_had_a_fatal_error,
+        **_SILENT,
+    ),
+    Row(
+        'a child was killed, then a crash',
+        page('/segfault'),
+        'crashed',
+        -11,
+        'SIGSEGV',
+        crashed='/segfault',
+        thread=_WORKER,
+        before=deaths.a_child_died(9),
+    ),
+    Row(
+        'nohup: SIGHUP is ignored, then SIGKILL',
+        by('SIGKILL'),
+        exit=-9,
+        setting=NOHUP,
+        before=survived('SIGHUP'),
+        **_SILENT,
+    ),
+    Row(
+        'nohup: SIGHUP is ignored, then SIGTERM',
+        by('SIGTERM'),
+        'stopped',
+        -15,
+        'SIGTERM',
+        setting=NOHUP,
+        before=survived('SIGHUP'),
+    ),
 )
 
 _LOCK, _GIL = deaths.all_wait_for_a_lock, deaths.c_code_holds_the_gil
 _WAITING, _HOLDING = ('/wait',) * 4, ('/hold_gil',)
 #: Who, where, since when and for how long.
-_TOLD = ('All 4 threads that serve have been busy with requests for longer than 1 s: 4 of them: ', ' in wait, since 2',
-         ' sec until the end.')
+_TOLD = (
+    'All 4 threads that serve have been busy with requests for longer than 1 s: 4 of them: ',
+    ' in wait, since 2',
+    ' sec until the end.',
+)
 HANGS = (
-    Row('SIGTERM while hung on a lock', by('SIGTERM'), 'hung', -15, 'SIGTERM', before=_LOCK, requests=_WAITING,
-        setting=STALLING, confidence='strong', says='All threads that serve were busy'),
-    Row('SIGKILL while hung on a lock', by('SIGKILL'), 'hung', -9, before=_LOCK, requests=_WAITING, setting=STALLING,
-        says='was killed'),
-    *(Row(f'{name} while hung on a lock', by(name), verdict, code, name, before=_LOCK, requests=_WAITING,
-          setting=STALLING, mentions=_TOLD) for name, verdict, code in (
-              ('SIGINT', 'hung', 0), ('SIGUSR2', 'hung', -12), ('SIGSEGV', 'crashed', -11))),
-    Row('SIGTERM while C code holds the GIL', by('SIGTERM'), 'hung', -15, 'SIGTERM', before=_GIL, requests=_HOLDING,
-        setting=STALLING, confidence='strong', says='interpreter lock (GIL)'),
-    Row('SIGKILL while C code holds the GIL', by('SIGKILL'), 'hung', -9, before=_GIL, requests=_HOLDING,
-        setting=STALLING, says='was killed'),
-    Row('kill -SEGV while C code holds the GIL', by('SIGSEGV'), 'crashed', -11, 'SIGSEGV', before=_GIL,
-        requests=_HOLDING, setting=STALLING),
+    Row(
+        'SIGTERM while hung on a lock',
+        by('SIGTERM'),
+        'hung',
+        -15,
+        'SIGTERM',
+        before=_LOCK,
+        requests=_WAITING,
+        setting=STALLING,
+        confidence='strong',
+        says='All threads that serve were busy',
+    ),
+    Row(
+        'SIGKILL while hung on a lock',
+        by('SIGKILL'),
+        'hung',
+        -9,
+        before=_LOCK,
+        requests=_WAITING,
+        setting=STALLING,
+        says='was killed',
+    ),
+    *(
+        Row(
+            f'{name} while hung on a lock',
+            by(name),
+            verdict,
+            code,
+            name,
+            before=_LOCK,
+            requests=_WAITING,
+            setting=STALLING,
+            mentions=_TOLD,
+        )
+        for name, verdict, code in (
+            ('SIGINT', 'hung', 0),
+            ('SIGUSR2', 'hung', -12),
+            ('SIGSEGV', 'crashed', -11),
+        )
+    ),
+    Row(
+        'SIGTERM while C code holds the GIL',
+        by('SIGTERM'),
+        'hung',
+        -15,
+        'SIGTERM',
+        before=_GIL,
+        requests=_HOLDING,
+        setting=STALLING,
+        confidence='strong',
+        says='interpreter lock (GIL)',
+    ),
+    Row(
+        'SIGKILL while C code holds the GIL',
+        by('SIGKILL'),
+        'hung',
+        -9,
+        before=_GIL,
+        requests=_HOLDING,
+        setting=STALLING,
+        says='was killed',
+    ),
+    Row(
+        'kill -SEGV while C code holds the GIL',
+        by('SIGSEGV'),
+        'crashed',
+        -11,
+        'SIGSEGV',
+        before=_GIL,
+        requests=_HOLDING,
+        setting=STALLING,
+    ),
 )
 
-_UNSEEN = dict(verdict='vanished', exit=-6, requests=('/fatal_error',), not_ruled_out='Py_FatalError')
+_UNSEEN = dict(
+    verdict='vanished', exit=-6, requests=('/fatal_error',), not_ruled_out='Py_FatalError'
+)
 ELSEWHERE = (
-    Row('fatal error of Python, stderr to /dev/null', page('/fatal_error'), setting=Setting('null'), **_UNSEEN),
-    Row('fatal error of Python, stderr to a pipe', page('/fatal_error'), setting=Setting('pipe'), **_UNSEEN),
+    Row(
+        'fatal error of Python, stderr to /dev/null',
+        page('/fatal_error'),
+        setting=Setting('null'),
+        **_UNSEEN,
+    ),
+    Row(
+        'fatal error of Python, stderr to a pipe',
+        page('/fatal_error'),
+        setting=Setting('pipe'),
+        **_UNSEEN,
+    ),
 )
 
 AS_PID_1 = (
-    Row('pid 1: SIGTERM does not kill, then SIGKILL', by('SIGKILL'), exit=None, setting=PID_1,
-        before=survived('SIGTERM', 'SIGTERM'), **_SILENT),
-    Row('pid 1: kill -SEGV does not kill, then SIGKILL', by('SIGKILL'), exit=None, setting=PID_1,
-        before=survived('SIGSEGV', 'faults'), **_SILENT),
-    Row('pid 1: SIGHUP does not kill, then SIGINT', by('SIGINT'), 'stopped', 0, 'SIGINT', setting=PID_1,
-        before=survived('SIGHUP', 'SIGHUP')),
+    Row(
+        'pid 1: SIGTERM does not kill, then SIGKILL',
+        by('SIGKILL'),
+        exit=None,
+        setting=PID_1,
+        before=survived('SIGTERM', 'SIGTERM'),
+        **_SILENT,
+    ),
+    Row(
+        'pid 1: kill -SEGV does not kill, then SIGKILL',
+        by('SIGKILL'),
+        exit=None,
+        setting=PID_1,
+        before=survived('SIGSEGV', 'faults'),
+        **_SILENT,
+    ),
+    Row(
+        'pid 1: SIGHUP does not kill, then SIGINT',
+        by('SIGINT'),
+        'stopped',
+        0,
+        'SIGINT',
+        setting=PID_1,
+        before=survived('SIGHUP', 'SIGHUP'),
+    ),
     crash('pid 1: segfault', '/segfault', 'SIGSEGV', -11, setting=PID_1),
-    Row('pid 1: os.abort', page('/abort'), 'aborted', -11, 'SIGABRT', crashed='/abort', thread=_WORKER,
-        setting=PID_1),
+    Row(
+        'pid 1: os.abort',
+        page('/abort'),
+        'aborted',
+        -11,
+        'SIGABRT',
+        crashed='/abort',
+        thread=_WORKER,
+        setting=PID_1,
+    ),
 )
 
 
@@ -185,8 +510,15 @@ def rows(table, *marks):
     return [pytest.param(row, id=row.id, marks=marks) for row in table]
 
 
-@pytest.mark.parametrize('row', [*rows(CRASHES + SILENT + STOPS + SURVIVED), *rows(ELSEWHERE), *rows(HANGS),
-                                 *rows(AS_PID_1, pytest.mark.root)])
+@pytest.mark.parametrize(
+    'row',
+    [
+        *rows(CRASHES + SILENT + STOPS + SURVIVED),
+        *rows(ELSEWHERE),
+        *rows(HANGS),
+        *rows(AS_PID_1, pytest.mark.root),
+    ],
+)
 def test_the_next_start_says_how_it_ended(site, row):
     site.run_as(row.setting)
     run, known = site.run_directory.name, site.archived()
@@ -200,7 +532,11 @@ def test_the_next_start_says_how_it_ended(site, row):
 
 
 def check(row, run, previous):
-    assert (previous['run'], previous['verdict'], previous['signal']) == (run, row.verdict, row.signal), previous
+    assert (previous['run'], previous['verdict'], previous['signal']) == (
+        run,
+        row.verdict,
+        row.signal,
+    ), previous
     assert row.confidence in ('', previous['confidence'])
     requests = [(r['path'], r['crashed']) for r in previous['requests']]
     wanted = [(path, False) for path in row.requests]
@@ -215,10 +551,13 @@ def check_words(row, previous):
     assert [words for words in (row.says, *row.mentions) if words not in told] == [], told
     ruled_out, candidates = (' '.join(previous[key]) for key in ('ruled_out', 'candidates'))
     assert [words for words in row.ruled_out if words not in ruled_out] == []
-    assert row.not_ruled_out in candidates and (not row.not_ruled_out or row.not_ruled_out not in ruled_out)
+    assert row.not_ruled_out in candidates and (
+        not row.not_ruled_out or row.not_ruled_out not in ruled_out
+    )
 
 
 # -- starts that fail --------------------------------------------------------------------------------
+
 
 @dataclasses.dataclass(frozen=True)
 class Start:
@@ -232,8 +571,16 @@ class Start:
 
 STARTS = (
     Start('an error in the ZCML', trouble=deaths.bad_zcml, says='nonsense'),
-    Start('an exception in another product, at import', unlucky('raise-import'), says='LookupError: an unlucky'),
-    Start('an exception in another product, when initialized', unlucky('raise-initialize'), says='LookupError: an'),
+    Start(
+        'an exception in another product, at import',
+        unlucky('raise-import'),
+        says='LookupError: an unlucky',
+    ),
+    Start(
+        'an exception in another product, when initialized',
+        unlucky('raise-initialize'),
+        says='LookupError: an',
+    ),
     Start('SystemExit in another product', unlucky('exit-import'), says='a normal exit'),
     Start('a locked database', trouble=deaths.locked_database, says='LockError'),
     Start('a port in use', trouble=deaths.port_in_use, says='after it had started to serve'),
@@ -250,8 +597,18 @@ def test_a_start_that_failed(site, start):
     run = site.run_directory.name
     site.run_as(USUAL)
     assert site.archived() - known - {run} <= {site.stopped}
-    check(Row(start.id, None, 'startup-failed', start.exit, confidence=start.confidence, says=start.says), run,
-          site.previous())
+    check(
+        Row(
+            start.id,
+            None,
+            'startup-failed',
+            start.exit,
+            confidence=start.confidence,
+            says=start.says,
+        ),
+        run,
+        site.previous(),
+    )
 
 
 def run_once(site):
@@ -261,10 +618,12 @@ def run_once(site):
     site.stop()
 
 
-@pytest.mark.parametrize('name, code, verdict', [('SIGKILL', 9, 'startup-failed'), ('SIGTERM', 15, 'stopped')])
+@pytest.mark.parametrize(
+    'name, code, verdict', [('SIGKILL', 9, 'startup-failed'), ('SIGTERM', 15, 'stopped')]
+)
 def test_ended_while_it_started(site, name, code, verdict):
     run_once(site)
-    waits = site.home / 'waits'                     # the unlucky product makes this file and then waits
+    waits = site.home / 'waits'  # the unlucky product makes this file and then waits
     waits.unlink(missing_ok=True)
     site.run_as(unlucky('wait-initialize', UNLUCKY_SIGN=str(waits)), wait=False)
     deaths.wait_for(waits.exists, deaths.PATIENCE, 'the product that waits')
@@ -273,13 +632,20 @@ def test_ended_while_it_started(site, name, code, verdict):
     run = site.run_directory.name
     site.run_as(USUAL)
     previous = site.previous()
-    assert (previous['run'], previous['verdict'], previous['phase']) == (run, verdict, 'starting'), previous
+    assert (previous['run'], previous['verdict'], previous['phase']) == (
+        run,
+        verdict,
+        'starting',
+    ), previous
     assert previous['signal'] == ('SIGTERM' if verdict == 'stopped' else None)
 
 
 # -- how it dies is not changed ------------------------------------------------------------------------
 
-_NOT_PLAIN = ('reboot', 'SystemExit in the main thread')       # the latter waits five seconds for its threads
+_NOT_PLAIN = (
+    'reboot',
+    'SystemExit in the main thread',
+)  # the latter waits five seconds for its threads
 PLAIN = [row for row in CRASHES + SILENT + STOPS if row.before is None and row.id not in _NOT_PLAIN]
 
 
@@ -292,12 +658,23 @@ def test_an_unmonitored_zope_has_the_same_exit_status(site, row):
 
 # -- memory --------------------------------------------------------------------------------------------
 
-_OOM = dict(verdict='out-of-memory', exit=-9, signal='SIGKILL',
-            confidence='certain' if os.access('/dev/kmsg', os.R_OK) else 'strong')
+_OOM = dict(
+    verdict='out-of-memory',
+    exit=-9,
+    signal='SIGKILL',
+    confidence='certain' if os.access('/dev/kmsg', os.R_OK) else 'strong',
+)
 HUNGRY = (
     Row('out of memory', page('/eat_memory'), requests=('/eat_memory',), **_OOM),
-    Row('out of memory while hung on a lock', deaths.let_it_eat, before=deaths.all_wait_and_a_thread_is_hungry,
-        requests=_WAITING, setting=STALLING, mentions=_TOLD, **_OOM),
+    Row(
+        'out of memory while hung on a lock',
+        deaths.let_it_eat,
+        before=deaths.all_wait_and_a_thread_is_hungry,
+        requests=_WAITING,
+        setting=STALLING,
+        mentions=_TOLD,
+        **_OOM,
+    ),
 )
 
 

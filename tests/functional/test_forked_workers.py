@@ -1,4 +1,5 @@
 """Preforking servers, for real: gunicorn's workers get runs of their own, and the master is no failed start."""
+
 import http.client
 import signal
 
@@ -32,12 +33,20 @@ class Gunicorn(zopekit.ZopeInstance):
     words = ('--workers', '2', '--preload')
 
     def command(self):
-        return [self.python, '-m', 'gunicorn', '--paste', str(self.home / 'etc' / 'zope.ini'),
-                '--bind', f'127.0.0.1:{self.port}', *self.words]
+        return [
+            self.python,
+            '-m',
+            'gunicorn',
+            '--paste',
+            str(self.home / 'etc' / 'zope.ini'),
+            '--bind',
+            f'127.0.0.1:{self.port}',
+            *self.words,
+        ]
 
 
 class GunicornWithoutPreload(Gunicorn):
-    words = ('--workers', '1')                          # each worker opens the FileStorage: there can be but one
+    words = ('--workers', '1')  # each worker opens the FileStorage: there can be but one
 
 
 @pytest.fixture(params=[Gunicorn, GunicornWithoutPreload])
@@ -59,8 +68,12 @@ def test_a_crashed_worker_is_judged_while_its_server_lives(gunicorn):
     gunicorn.get('/whoami')
     with pytest.raises((OSError, http.client.HTTPException)):
         gunicorn.get('/crash')
-    zopekit.wait_for(lambda: gunicorn.get('/whoami').status == 200 and any(
-        r['verdict'] == 'crashed' for r in gunicorn.archive()))
+    zopekit.wait_for(
+        lambda: (
+            gunicorn.get('/whoami').status == 200
+            and any(r['verdict'] == 'crashed' for r in gunicorn.archive())
+        )
+    )
     crashed = [r for r in gunicorn.archive() if r['verdict'] == 'crashed']
     assert len(crashed) == 1
     assert [r['path'] for r in crashed[0]['requests'] if r['crashed']] == ['/crash']

@@ -1,4 +1,5 @@
 """Whatever happens to the breadcrumbs: Zope starts and serves, nothing raises, and a finding says what is off."""
+
 import json
 import os
 import random
@@ -33,7 +34,9 @@ def small_disk(tmp_path):
     """A file system of 4 MiB; it is filled and emptied by the tests."""
     folder = tmp_path / 'disk'
     folder.mkdir()
-    done = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', str(folder)], capture_output=True)
+    done = subprocess.run(
+        ['mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', str(folder)], capture_output=True
+    )
     if done.returncode:
         pytest.skip(f'no file system can be mounted here: {done.stderr.decode().strip()}')
     yield folder
@@ -57,6 +60,7 @@ def serves(site):
 
 
 # -- the disk --------------------------------------------------------------------------------------------
+
 
 @pytest.mark.root
 def test_disk_full_at_start(site, small_disk):
@@ -82,8 +86,12 @@ def test_disk_full_while_running(site, small_disk):
     (small_disk / 'filling').unlink()
     site.restart()
     assert run in site.archived()
-    record, = (record for record in site.archive() if record['run'] == run)
-    assert (record['verdict'], record['signal'], record['requests'][0]['path']) == ('crashed', 'SIGSEGV', '/segfault')
+    (record,) = (record for record in site.archive() if record['run'] == run)
+    assert (record['verdict'], record['signal'], record['requests'][0]['path']) == (
+        'crashed',
+        'SIGSEGV',
+        '/segfault',
+    )
 
 
 @pytest.mark.root
@@ -146,6 +154,7 @@ def test_directory_is_a_file(site):
 
 # -- while it runs ---------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('what', ['', 'runs'])
 def test_directory_gone_while_running(site, what):
     site.start()
@@ -178,11 +187,12 @@ def test_every_breadcrumb_deleted_while_running(site):
     site.kill()
     site.wait_exit()
     assert serves(site.start())
-    record, = site.archive()
+    (record,) = site.archive()
     assert (record['run'], record['verdict']) == (run, 'unreadable')
 
 
 # -- dead runs that are damaged ----------------------------------------------------------------------------
+
 
 @pytest.fixture(scope='module')
 def dead(tmp_path_factory):
@@ -222,7 +232,9 @@ class Graveyard:
 
 
 DAMAGES = {
-    'random bytes': lambda path: path.write_bytes(random.Random(path.name).randbytes(path.stat().st_size or 99)),
+    'random bytes': lambda path: path.write_bytes(
+        random.Random(path.name).randbytes(path.stat().st_size or 99)
+    ),
     'nothing': lambda path: path.write_bytes(b''),
     'half of it': lambda path: os.truncate(path, path.stat().st_size // 2),
     'ones': lambda path: path.write_bytes(b'\xff' * path.stat().st_size),
@@ -239,10 +251,10 @@ def possible(verdict, file, damage):
     if file.startswith('SIG') and verdict == 'vanished' and damage in ('random bytes', 'ones'):
         return 'signalled', 'stopped'
     if file == 'deadman.mark' and verdict == 'vanished' and damage in ('random bytes', 'ones'):
-        return 'hung',
+        return ('hung',)
     if file == 'context.json' and verdict == 'vanished':
         return 'vanished', 'unreadable'
-    return verdict,
+    return (verdict,)
 
 
 def test_damaged_files(site, dead):
@@ -257,7 +269,9 @@ def test_damaged_files(site, dead):
 def test_a_folder_in_the_place_of_a_file(site, dead):
     graves = Graveyard(site)
     for source in dead.values():
-        for file in sorted(path.name for path in source.iterdir() if path.is_file() and path.name != 'lock'):
+        for file in sorted(
+            path.name for path in source.iterdir() if path.is_file() and path.name != 'lock'
+        ):
             path = graves.bury(source, 'crashed', 'vanished', 'unreadable', 'startup-failed') / file
             path.unlink()
             path.mkdir()
@@ -267,15 +281,22 @@ def test_a_folder_in_the_place_of_a_file(site, dead):
 def test_breadcrumbs_of_a_future_version(site, dead):
     graves = Graveyard(site)
     for verdict, source in dead.items():
-        path = graves.bury(source, 'crashed' if verdict == 'crashed' else 'unreadable') / 'blackbox.sbr'
+        path = (
+            graves.bury(source, 'crashed' if verdict == 'crashed' else 'unreadable')
+            / 'blackbox.sbr'
+        )
         with path.open('r+b') as file:
             file.seek(8)
             file.write((blackbox.VERSION + 1).to_bytes(2, 'little'))
         path = graves.bury(source, verdict) / 'context.json'
         context = json.loads(path.read_text())
-        path.write_text(json.dumps({**context, 'format': 99, 'new': [1], 'cgroup': ['x'], 'outputs': 5}))
+        path.write_text(
+            json.dumps({**context, 'format': 99, 'new': [1], 'cgroup': ['x'], 'outputs': 5})
+        )
     graves.check()
-    reason = [record for record in site.archive() if record['verdict'] == 'unreadable'][0]['evidence']
+    reason = [record for record in site.archive() if record['verdict'] == 'unreadable'][0][
+        'evidence'
+    ]
     assert f'format {blackbox.VERSION + 1}, this release reads {blackbox.VERSION}' in str(reason)
 
 

@@ -3,6 +3,7 @@
 Each way gets a fresh virtual environment that sees Zope (through links to what is installed here, less
 this product and all that Zope does not bring by itself) and a real Zope of its own.
 """
+
 import os
 import shutil
 import subprocess
@@ -22,8 +23,17 @@ pytestmark = [pytest.mark.zope, pytest.mark.slow]
 CHECKOUT = Path(__file__).resolve().parents[2]
 TAB = '/Control_Panel/StabilityMonitor/manage_main'
 OURS = 'products.stabilitymonitor'
-SHIPPED = ('Products', 'tests', 'benchmarks', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.txt',
-           'CHANGES.txt', 'LICENSE.txt')
+SHIPPED = (
+    'Products',
+    'tests',
+    'benchmarks',
+    'setup.py',
+    'pyproject.toml',
+    'MANIFEST.in',
+    'README.txt',
+    'CHANGES.txt',
+    'LICENSE.txt',
+)
 
 
 class Environment:
@@ -33,8 +43,9 @@ class Environment:
         self.folder = folder
         venv.create(folder, with_pip=False)
         self.python = folder / 'bin' / 'python'
-        self.site_packages = Path(sysconfig.get_path(
-            'purelib', vars={'base': str(folder), 'platbase': str(folder)}))
+        self.site_packages = Path(
+            sysconfig.get_path('purelib', vars={'base': str(folder), 'platbase': str(folder)})
+        )
         for name in names:
             self.link(metadata.distribution(name))
 
@@ -48,17 +59,27 @@ class Environment:
                     target.symlink_to(distribution.locate_file(file))
 
     def pip(self, *arguments):
-        command = [sys.executable, '-m', 'pip', '--disable-pip-version-check', '--python', str(self.python)]
+        command = [
+            sys.executable,
+            '-m',
+            'pip',
+            '--disable-pip-version-check',
+            '--python',
+            str(self.python),
+        ]
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def run(self, *arguments, **options):
-        return subprocess.run([str(self.python), *arguments], capture_output=True, text=True, timeout=60, **options)
+        return subprocess.run(
+            [str(self.python), *arguments], capture_output=True, text=True, timeout=60, **options
+        )
 
 
 def needed(*roots):
     """The named distributions and all that they require here, without extras."""
     from packaging.requirements import Requirement
+
     found, todo = {}, list(roots)
     while todo:
         name = todo.pop()
@@ -67,7 +88,11 @@ def needed(*roots):
             continue
         found[key] = name
         requirements = [Requirement(line) for line in metadata.distribution(name).requires or ()]
-        todo += [item.name for item in requirements if not item.marker or item.marker.evaluate({'extra': ''})]
+        todo += [
+            item.name
+            for item in requirements
+            if not item.marker or item.marker.evaluate({'extra': ''})
+        ]
     return sorted(found.values())
 
 
@@ -89,8 +114,18 @@ def checkout(tmp_path_factory):
 @pytest.fixture(scope='module')
 def wheel(checkout, tmp_path_factory):
     folder = tmp_path_factory.mktemp('wheel')
-    command = [sys.executable, '-m', 'pip', '--disable-pip-version-check', 'wheel', '--no-deps',
-               '--no-build-isolation', '--wheel-dir', str(folder), str(checkout)]
+    command = [
+        sys.executable,
+        '-m',
+        'pip',
+        '--disable-pip-version-check',
+        'wheel',
+        '--no-deps',
+        '--no-build-isolation',
+        '--wheel-dir',
+        str(folder),
+        str(checkout),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     shutil.rmtree(checkout / 'build', ignore_errors=True)
@@ -116,6 +151,7 @@ def classes_in(data_fs):
     """The modules of all classes that the database's records name."""
     from ZODB.FileStorage import FileStorage
     from ZODB.utils import get_pickle_metadata
+
     storage = FileStorage(str(data_fs), read_only=True)
     try:
         records = [record.data for transaction in storage.iterator() for record in transaction]
@@ -137,8 +173,11 @@ def test_a_wheel_carries_the_product_and_nothing_else(wheel):
     others = {name for name in names if '.dist-info/' not in name} - product
     assert others == set()
     source = CHECKOUT / 'Products' / 'StabilityMonitor'
-    expected = {f'Products/StabilityMonitor/{path.relative_to(source)}' for path in source.rglob('*')
-                if path.is_file() and '__pycache__' not in path.parts}
+    expected = {
+        f'Products/StabilityMonitor/{path.relative_to(source)}'
+        for path in source.rglob('*')
+        if path.is_file() and '__pycache__' not in path.parts
+    }
     assert product == expected
 
 
@@ -159,7 +198,9 @@ def test_a_wheel_in_and_out(tmp_path, wheel):
 def test_an_editable_install_is_found_by_zope(tmp_path, checkout):
     place = environment(tmp_path, 'psutil', 'packaging')
     place.pip('install', '--no-deps', '--no-build-isolation', '--editable', str(checkout))
-    found = place.run('-c', 'import Products.StabilityMonitor as it; print(it.__file__)', cwd=tmp_path)
+    found = place.run(
+        '-c', 'import Products.StabilityMonitor as it; print(it.__file__)', cwd=tmp_path
+    )
     assert found.stdout.strip().startswith(str(checkout)), found
     zope = ZopeInstance(tmp_path / 'zope', python=place.python, checkout=False).create()
     try:
@@ -175,7 +216,9 @@ def test_an_editable_install_is_found_by_zope(tmp_path, checkout):
 def test_a_copied_folder_needs_only_zope(tmp_path, checkout, way):
     place = environment(tmp_path)
     for name in ('psutil', 'pystack', 'prometheus_client', 'packaging'):
-        assert name in needed('Zope') or place.run('-c', f'import {name}').returncode, f'{name} is there'
+        assert name in needed('Zope') or place.run('-c', f'import {name}').returncode, (
+            f'{name} is there'
+        )
     zope = ZopeInstance(tmp_path / 'zope', python=place.python, checkout=False)
     if way == 'pythonpath':
         zope.env['PYTHONPATH'] = str(zope.home)
@@ -199,12 +242,22 @@ def test_a_site_with_data_of_its_own_survives_a_removed_product(tmp_path, checko
     (tmp_path / 'zope' / 'Products').mkdir(parents=True)
     folder = tmp_path / 'zope' / 'Products' / 'StabilityMonitor'
     shutil.copytree(checkout / 'Products' / 'StabilityMonitor', folder)
-    zope = ZopeInstance(tmp_path / 'zope', python=place.python, checkout=False,
-                        env={'PYTHONPATH': str(tmp_path / 'zope')}).create()
+    zope = ZopeInstance(
+        tmp_path / 'zope',
+        python=place.python,
+        checkout=False,
+        env={'PYTHONPATH': str(tmp_path / 'zope')},
+    ).create()
     try:
         zope.start()
         zope.post('/manage_addProduct/OFSP/manage_addFolder', {'id': 'site', 'title': 'A site'})
-        for page in ('manage_incidents', 'manage_threads', 'manage_checks', 'manage_workarounds', 'manage_report'):
+        for page in (
+            'manage_incidents',
+            'manage_threads',
+            'manage_checks',
+            'manage_workarounds',
+            'manage_report',
+        ):
             zope.get(f'/Control_Panel/StabilityMonitor/{page}')
             zope.post(f'/Control_Panel/StabilityMonitor/{page}', {'note': 'x'})
         assert zope.stop() == 0

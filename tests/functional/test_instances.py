@@ -1,4 +1,5 @@
 """Two Zope instances on one data directory: each speaks of its own past, whoever did the judging."""
+
 import contextlib
 import json
 import subprocess
@@ -14,7 +15,9 @@ pytestmark = pytest.mark.zope
 def pair(tmp_path):
     """Two instances, each with its own CLIENT_HOME and port, in one data directory; both run."""
     options = {'directory': str(tmp_path / 'shared'), 'sample-interval': '100ms'}
-    sites = [deaths.Site(tmp_path / name, options=dict(options)).create() for name in ('one', 'two')]
+    sites = [
+        deaths.Site(tmp_path / name, options=dict(options)).create() for name in ('one', 'two')
+    ]
     with contextlib.ExitStack() as stack:
         for site in sites:
             stack.callback(site.destroy)
@@ -39,7 +42,9 @@ def shown(site):
     assert report['instance']['client_home'] == str(site.client_home)
     assert report['instance']['listen'] == f'127.0.0.1:{site.port}'
     assert {run['instance']['client_home'] for run in report['history']} <= {str(site.client_home)}
-    return report['previous'] and report['previous']['run'], [run['run'] for run in report['history']]
+    return report['previous'] and report['previous']['run'], [
+        run['run'] for run in report['history']
+    ]
 
 
 def test_a_living_neighbour_is_not_judged(pair):
@@ -93,11 +98,21 @@ def test_the_command_line_names_both(pair):
     two.stop()
     two.start()
     command = [sys.executable, '-m', 'Products.StabilityMonitor', '--directory', str(one.stability)]
-    done = subprocess.run([*command, 'status'], env=one.environment(), capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [*command, 'status'], env=one.environment(), capture_output=True, text=True, timeout=30
+    )
     assert done.returncode == 1, done
-    assert f'last run of {one.client_home}' in done.stdout and f'last run of {two.client_home}' in done.stdout
-    done = subprocess.run([*command, 'report', '--format', 'json'], env=one.environment(), capture_output=True,
-                          text=True, timeout=30)
+    assert (
+        f'last run of {one.client_home}' in done.stdout
+        and f'last run of {two.client_home}' in done.stdout
+    )
+    done = subprocess.run(
+        [*command, 'report', '--format', 'json'],
+        env=one.environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
     report = json.loads(done.stdout)
     assert len({run['instance']['client_home'] for run in report['history']}) == 1
     assert report['previous']['instance'] == report['instance']

@@ -3,6 +3,7 @@
 And one of these bugs, met for real: a client that goes away at the wrong moment makes the main thread of an old
 waitress spin.  It is named while it lasts, and the next process knows the bug by its trace.
 """
+
 import os
 import re
 import signal
@@ -31,20 +32,58 @@ PATIENCE = 60
 ISSUES = (
     ('waitress-half-open-socket', 'critical', 'waitress 2.1.2 is < 3.0.1', 'waitress >= 3.0.1'),
     ('waitress-lookahead', 'info', 'waitress 2.1.2 is < 3.0.1', 'waitress >= 3.0.1'),
-    ('zope.interface-lookup-cache', 'warning', 'zope.interface 7.0.3 is < 8.7', 'zope.interface >= 8.7'),
-    *([('zope.interface-weak-references', 'critical', 'zope.interface 7.0.3 is', 'zope.interface >= 7.1.1')]
-      if sys.version_info >= (3, 12) else []))
+    (
+        'zope.interface-lookup-cache',
+        'warning',
+        'zope.interface 7.0.3 is < 8.7',
+        'zope.interface >= 8.7',
+    ),
+    *(
+        [
+            (
+                'zope.interface-weak-references',
+                'critical',
+                'zope.interface 7.0.3 is',
+                'zope.interface >= 7.1.1',
+            )
+        ]
+        if sys.version_info >= (3, 12)
+        else []
+    ),
+)
 
 
 @pytest.fixture(scope='module')
 def old_libraries(tmp_path_factory):
     """A folder with them, as pip installs it; first on the path it hides the newer ones."""
     folder = tmp_path_factory.mktemp('old')
-    done = subprocess.run([sys.executable, '-m', 'pip', '--disable-pip-version-check', 'install', '--quiet',
-                           '--no-deps', '--retries', '1', '--timeout', '10', '--only-binary', ':all:',
-                           '--target', str(folder), *OLD], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [
+            sys.executable,
+            '-m',
+            'pip',
+            '--disable-pip-version-check',
+            'install',
+            '--quiet',
+            '--no-deps',
+            '--retries',
+            '1',
+            '--timeout',
+            '10',
+            '--only-binary',
+            ':all:',
+            '--target',
+            str(folder),
+            *OLD,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     if done.returncode:
-        pytest.skip(f'pip could not install {" and ".join(OLD)}: {done.stderr.strip().splitlines()[-1:]}')
+        pytest.skip(
+            f'pip could not install {" and ".join(OLD)}: {done.stderr.strip().splitlines()[-1:]}'
+        )
     return folder
 
 
@@ -67,7 +106,7 @@ class OldSite(ZopeInstance):
 
     def noted(self):
         """Kinds of the notes in its black box, read from outside: who asks takes the GIL from what spins."""
-        file, = (self.stability / 'runs').glob(f'[0-9]*/{BLACKBOX}')
+        (file,) = (self.stability / 'runs').glob(f'[0-9]*/{BLACKBOX}')
         return {note.kind for note in blackboxreader.read(file.read_bytes()).notes}
 
     def ticks(self):
@@ -100,7 +139,10 @@ def test_old_libraries_are_named_with_what_to_do(site, old_libraries):
     assert 'known-issues:waitress-fast-listen' not in findings  # it needs Plone's recipe
     assert 'zope.interface._zope' in findings['compiled-modules:outside-the-environment']['detail']
     page = site.get(f'{TAB}manage_checks').text
-    assert 'waitress before 3.0.1 spins on a half-open socket' in page and 'waitress &gt;= 3.0.1' in page
+    assert (
+        'waitress before 3.0.1 spins on a half-open socket' in page
+        and 'waitress &gt;= 3.0.1' in page
+    )
 
 
 def go_away_at_the_wrong_moment(site):
@@ -124,7 +166,7 @@ def test_the_spinning_waitress_is_met_and_known(site, old_libraries):
     site.create().start()
     go_away_at_the_wrong_moment(site)
     assert site.get('/').status == 200
-    assert not spins(site), 'today\'s waitress is well'
+    assert not spins(site), "today's waitress is well"
     site.stop()
 
     site.libraries = old_libraries
@@ -132,13 +174,15 @@ def test_the_spinning_waitress_is_met_and_known(site, old_libraries):
     go_away_at_the_wrong_moment(site)
     wait_for(lambda: spins(site), PATIENCE, 'the spinning main thread')
     wait_for(lambda: 'spinning' in site.noted(), PATIENCE, 'the spinning thread in the black box')
-    finding, = [found for found in site.report()['checks'] if found['id'].startswith('spinning')]
-    assert finding['severity'] == 'critical' and re.search(r'MainThread.*wasyncore\.py', finding['title'])
+    (finding,) = [found for found in site.report()['checks'] if found['id'].startswith('spinning')]
+    assert finding['severity'] == 'critical' and re.search(
+        r'MainThread.*wasyncore\.py', finding['title']
+    )
     assert site.findings()['known-issues:waitress-half-open-socket']['severity'] == 'critical'
 
     site.kill(signal.SIGKILL)
     site.wait_exit()
-    site.libraries = None                               # mended; what counts is what that run had
+    site.libraries = None  # mended; what counts is what that run had
     site.start()
     previous = site.report()['previous']
     assert [hang['kind'] for hang in previous['hangs']] == ['spinning']

@@ -2,6 +2,7 @@
 
 plone.protect is active: it looks into every answer, and refuses what writes to the database without its token.
 """
+
 import html
 import re
 import signal
@@ -24,7 +25,14 @@ from zopekit import wait_for
 plone_site.needs_plone()
 pytestmark = [pytest.mark.zope, pytest.mark.slow]
 
-PAGES = ('manage_main', 'manage_incidents', 'manage_threads', 'manage_checks', 'manage_report', 'manage_drills')
+PAGES = (
+    'manage_main',
+    'manage_incidents',
+    'manage_threads',
+    'manage_checks',
+    'manage_report',
+    'manage_drills',
+)
 OPTIONS = {'slow-request': '1s', 'sample-interval': '200ms', 'drills': 'on'}
 BOSS = {'Authorization': 'Basic ' + b64encode(':'.join(plone_site.BOSS).encode()).decode()}
 #: Libraries of ours that Plone does not bring.
@@ -47,10 +55,13 @@ def running(plone):
 
 # -- what the checks tell ----------------------------------------------------------------------------------
 
+
 def test_it_is_a_full_plone(plone):
     front = plone.get(DOCUMENT, auth=False, timeout=PATIENCE)
     assert front.status == 200 and 'The front page' in front.text and 'portal-footer' in front.text
-    assert plone_site.installed('Plone').startswith('6.2.') and plone_site.installed('plone.protect')
+    assert plone_site.installed('Plone').startswith('6.2.') and plone_site.installed(
+        'plone.protect'
+    )
 
 
 def test_the_checks_tell_nothing_that_is_not_so(plone):
@@ -60,16 +71,32 @@ def test_the_checks_tell_nothing_that_is_not_so(plone):
     so = {id for id in what_is_so(plone) if not id.startswith('optional')}
     so |= {f'optional-libraries:{name}' for name in OPTIONAL if not plone_site.installed(name)}
     assert set(told) - known == so
-    for id in known:                                    # of the Python alone: every library is of today
+    for id in known:  # of the Python alone: every library is of today
         assert re.search(rf'Here: Python {python_version()} is ', told[id]['detail']), told[id]
-    for id in ('versions', 'compiled-modules', 'replaced-libraries', 'fault-handler', 'connection-pools', 'storage',
-               'event-log', 'outputs', 'recursion-limit', 'thread-stacks', 'garbage-collector', 'dbapi'):
+    for id in (
+        'versions',
+        'compiled-modules',
+        'replaced-libraries',
+        'fault-handler',
+        'connection-pools',
+        'storage',
+        'event-log',
+        'outputs',
+        'recursion-limit',
+        'thread-stacks',
+        'garbage-collector',
+        'dbapi',
+    ):
         assert findings[id]['severity'] == 'ok', findings[id]
 
 
 def python_version():
-    return subprocess.run([plone_site.PYTHON, '-c', 'import platform; print(platform.python_version())'],
-                          capture_output=True, text=True, timeout=PATIENCE).stdout.strip()
+    return subprocess.run(
+        [plone_site.PYTHON, '-c', 'import platform; print(platform.python_version())'],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    ).stdout.strip()
 
 
 def test_all_checks_are_quick_even_here(plone):
@@ -79,11 +106,14 @@ def test_all_checks_are_quick_even_here(plone):
 
 
 def test_the_versions_are_judged_as_pip_judges_them(plone):
-    done = subprocess.run([plone_site.PYTHON, '-m', 'pip', 'check'], capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(
+        [plone_site.PYTHON, '-m', 'pip', 'check'], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert (done.returncode == 0) == (plone.findings()['versions']['severity'] == 'ok'), done.stdout
 
 
 # -- pages and forms -----------------------------------------------------------------------------------------
+
 
 def test_plone_protect_is_active(plone):
     refused = plone.get(f'{DOCUMENT}/careless', auth=False, headers=BOSS, timeout=PATIENCE)
@@ -102,12 +132,23 @@ def test_each_page_is_shown_and_writes_nothing(plone, page, place):
 
 
 def test_visitors_and_managers_of_the_site_alone_do_not_get_in(plone):
-    assert plone.get('/Plone/@@overview-controlpanel', auth=False, headers=BOSS, timeout=PATIENCE).status == 200
+    assert (
+        plone.get(
+            '/Plone/@@overview-controlpanel', auth=False, headers=BOSS, timeout=PATIENCE
+        ).status
+        == 200
+    )
     for place in ('', '/Plone'):
         for page in (*PAGES, 'report', 'stacks'):
             for headers in (None, BOSS):
-                answer = plone.get(f'{place}{TAB}{page}', auth=False, headers=headers, timeout=PATIENCE)
-                assert answer.status in (302, 401) and 'Breadcrumbs in' not in answer.text, (place, page, answer)
+                answer = plone.get(
+                    f'{place}{TAB}{page}', auth=False, headers=headers, timeout=PATIENCE
+                )
+                assert answer.status in (302, 401) and 'Breadcrumbs in' not in answer.text, (
+                    place,
+                    page,
+                    answer,
+                )
 
 
 def test_the_checks_run_again_by_a_form(plone):
@@ -119,11 +160,23 @@ def test_the_checks_run_again_by_a_form(plone):
 def test_a_finding_is_hushed_and_shown_again_by_forms(plone):
     plone.findings()
     until = (date.today() + timedelta(30)).isoformat()
-    words = {'id': 'supervisor', 'reason': 'pytest looks after it', 'until': until, 'severity': 'warning'}
-    answer = plone.post(f'{TAB}manage_hush', {**plone.form('manage_checks', 'manage_hush'), **words})
-    assert answer.status == 302 and 'Hushed+until' in answer.headers['Location'], answer.headers['Location']
+    words = {
+        'id': 'supervisor',
+        'reason': 'pytest looks after it',
+        'until': until,
+        'severity': 'warning',
+    }
+    answer = plone.post(
+        f'{TAB}manage_hush', {**plone.form('manage_checks', 'manage_hush'), **words}
+    )
+    assert answer.status == 302 and 'Hushed+until' in answer.headers['Location'], answer.headers[
+        'Location'
+    ]
     hushed = plone.findings()['supervisor']['hushed']
-    assert (hushed['reason'], hushed['until']) == ('pytest looks after it', until) and 'admin' in hushed['who']
+    assert (hushed['reason'], hushed['until']) == (
+        'pytest looks after it',
+        until,
+    ) and 'admin' in hushed['who']
     form = plone.form('manage_checks', 'manage_show_again')
     assert plone.post(f'{TAB}manage_show_again', {**form, 'id': 'supervisor'}).status == 302
     assert 'hushed' not in plone.findings()['supervisor']
@@ -132,28 +185,41 @@ def test_a_finding_is_hushed_and_shown_again_by_forms(plone):
 def test_native_stacks_are_taken_by_a_form(plone):
     if not plone_site.installed('pystack'):
         pytest.skip('pystack is not installed beside this Plone')
-    answer = plone.post(f'{TAB}manage_native_stacks', plone.form('manage_threads', 'manage_native_stacks'))
-    assert answer.status == 302 and 'warning' not in answer.headers['Location'], answer.headers['Location']
+    answer = plone.post(
+        f'{TAB}manage_native_stacks', plone.form('manage_threads', 'manage_native_stacks')
+    )
+    assert answer.status == 302 and 'warning' not in answer.headers['Location'], answer.headers[
+        'Location'
+    ]
 
     def taken():
         page = plone.get(f'{TAB}threads_fragment?part=native', timeout=PATIENCE).text
         return page if '(C)' in page and '(Python)' in page else None
+
     assert 'waitress' in wait_for(taken, PATIENCE, 'C and Python frames of the living Plone')
 
 
-@pytest.mark.parametrize('form', ['manage_run_checks', 'manage_hush', 'manage_native_stacks', 'manage_drill'])
+@pytest.mark.parametrize(
+    'form', ['manage_run_checks', 'manage_hush', 'manage_native_stacks', 'manage_drill']
+)
 def test_a_forged_form_changes_nothing(plone, form):
-    answer = plone.post(f'{TAB}{form}', {'id': 'supervisor', 'drill': 'kill', 'token': 'x' * 64, 'run': 'x'})
+    answer = plone.post(
+        f'{TAB}{form}', {'id': 'supervisor', 'drill': 'kill', 'token': 'x' * 64, 'run': 'x'}
+    )
     assert answer.status == 403 and plone.running
 
 
 # -- a slow request, and deaths --------------------------------------------------------------------------------
 
+
 def test_a_slow_request_of_plone_is_named_while_it_lasts_and_after_a_kill(plone):
     run = plone.report()['process']['run']
     plone.background('/Plone/slow-listing?seconds=600')
-    slow = wait_for(lambda: [s for s in plone.report()['slow_requests'] if s['path'] == '/Plone/slow-listing'],
-                    PATIENCE, 'the slow request')[0]
+    slow = wait_for(
+        lambda: [s for s in plone.report()['slow_requests'] if s['path'] == '/Plone/slow-listing'],
+        PATIENCE,
+        'the slow request',
+    )[0]
     assert slow['ended'] is None and 'one' in [frame['function'] for frame in slow['frames']]
     page = html.unescape(plone.get(f'{TAB}manage_threads', timeout=PATIENCE).text)
     assert '/Plone/slow-listing' in page and 'SlowAddOn' in page
@@ -175,9 +241,9 @@ def test_a_crash_inside_plone_is_told_with_the_request(plone):
     plone.start()
     previous = plone.report()['previous']
     assert (previous['verdict'], previous['signal']) == ('crashed', 'SIGSEGV')
-    crashed, = [request for request in previous['requests'] if request['crashed']]
+    (crashed,) = [request for request in previous['requests'] if request['crashed']]
     assert crashed['path'] == f'{DOCUMENT}/crash'
-    thread, = [thread for thread in previous['threads'] if thread['crashed']]
+    (thread,) = [thread for thread in previous['threads'] if thread['crashed']]
     assert 'string_at' in [frame['function'] for frame in thread['frames'][:3]]
     done = plone.ask('show', previous['run'])
     assert done.returncode == 1 and f'{DOCUMENT}/crash' in done.stdout
@@ -200,6 +266,7 @@ def test_a_stop_is_no_incident(plone):
 
 # -- as a person sees it ---------------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def browser(tmp_path):
     pytest.importorskip('selenium')
@@ -213,14 +280,18 @@ def test_the_pages_in_a_browser(plone, browser, tmp_path):
     """Each is drawn without an error of a script, and a form works with the script of plone.protect about."""
     plone.findings()
     browser.get(f'{plone.url}{TAB}manage_main'.replace('//', f'//{USER}:{PASSWORD}@', 1))
-    browser.get_log('browser')                          # the ZMI complains of an address with a password
+    browser.get_log('browser')  # the ZMI complains of an address with a password
     for page in PAGES:
         browser.get(f'{plone.url}{TAB}{page}')
         assert browser.find_element('css selector', '.nav-link.active').text
         assert len(browser.find_element('tag name', 'main').text) > 100
-        browser.save_screenshot(str(tmp_path / f'{page}.png'))          # for whoever wants to look
-        assert [entry['message'] for entry in browser.get_log('browser') if entry['level'] == 'SEVERE'] == []
+        browser.save_screenshot(str(tmp_path / f'{page}.png'))  # for whoever wants to look
+        assert [
+            entry['message'] for entry in browser.get_log('browser') if entry['level'] == 'SEVERE'
+        ] == []
     browser.get(f'{plone.url}{TAB}manage_checks')
     browser.find_element('css selector', 'form[action$="manage_run_checks"] button').click()
-    wait_for(lambda: browser.current_url.endswith('/manage_checks'), PATIENCE, 'the page after the form')
+    wait_for(
+        lambda: browser.current_url.endswith('/manage_checks'), PATIENCE, 'the page after the form'
+    )
     assert browser.find_element('css selector', '.nav-link.active').text == 'Checks'

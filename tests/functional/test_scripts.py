@@ -1,4 +1,5 @@
 """Servers are told from scripts by what started them; clean scripts are counted, crashed ones archived."""
+
 import pytest
 
 pytestmark = pytest.mark.zope
@@ -19,7 +20,7 @@ def test_a_script_that_crashes_is_an_incident_but_not_the_last_server_run(make_z
     zope = make_zope()
     assert zope.run_script('import ctypes\nctypes.string_at(0)\n').returncode < 0
     zope.start()
-    record, = zope.archive()
+    (record,) = zope.archive()
     assert (record['role'], record['verdict'], record['signal']) == ('script', 'crashed', 'SIGSEGV')
     assert 'The last run' not in zope.event_log.read_text()
     zope.stop()
@@ -27,7 +28,9 @@ def test_a_script_that_crashes_is_an_incident_but_not_the_last_server_run(make_z
 
 def test_runwsgi_is_a_server(make_zope):
     zope = make_zope()
-    zope.publish('from Products.StabilityMonitor.recording.arming import STATE\n'
-                 'def role(self):\n    return STATE.life.role\n')
+    zope.publish(
+        'from Products.StabilityMonitor.recording.arming import STATE\n'
+        'def role(self):\n    return STATE.life.role\n'
+    )
     assert zope.start().get('/role').text == 'server'
     zope.stop()

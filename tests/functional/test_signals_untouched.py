@@ -4,6 +4,7 @@ Two real Zopes side by side, one of them with the option `enabled off`, are trea
 site does with signals in its own products, what threads and children inherit, and how processes
 end must not differ.  A pair that has survived serves the next test of its configuration.
 """
+
 import contextlib
 import dataclasses
 import functools
@@ -123,6 +124,7 @@ def names_of(numbers):
 
 # -- two sites -------------------------------------------------------------------------------------
 
+
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """How both sites are run: what starts them, and what their own product does with signals."""
@@ -155,11 +157,15 @@ def site_that(deed, product, numbers):
 PLAIN = Setting('plain')
 UNDER_NOHUP = Setting('nohup', NOHUP)
 #: Signals are blocked by who starts Zope, as some supervisors do.
-_START_BLOCKED = ('import os, signal, sys;'
-                  'signal.pthread_sigmask(signal.SIG_BLOCK, map(int, sys.argv[1].split()));'
-                  'os.execvp(sys.argv[2], sys.argv[2:])')
-BORN_BLOCKED = Setting('born with signals blocked', (
-    sys.executable, '-c', _START_BLOCKED, ' '.join(str(int(number)) for number in WAITED_FOR)))
+_START_BLOCKED = (
+    'import os, signal, sys;'
+    'signal.pthread_sigmask(signal.SIG_BLOCK, map(int, sys.argv[1].split()));'
+    'os.execvp(sys.argv[2], sys.argv[2:])'
+)
+BORN_BLOCKED = Setting(
+    'born with signals blocked',
+    (sys.executable, '-c', _START_BLOCKED, ' '.join(str(int(number)) for number in WAITED_FOR)),
+)
 
 
 class SignalSite(Site):
@@ -205,11 +211,12 @@ class SignalSite(Site):
 
     def blocked(self, native_id):
         """What that thread blocks, but not while it starts another one."""
+
         def blocked():
             found = self.status('SigBlk', native_id)
             return [found] if not found & BY_GLIBC else []
 
-        found, = wait_for(blocked, PATIENCE, 'a thread that starts none')
+        (found,) = wait_for(blocked, PATIENCE, 'a thread that starts none')
         return found
 
     def watchdogs(self):
@@ -323,6 +330,7 @@ def test_what_runs_is_this_checkout(pair):
 
 # -- what a site takes itself ----------------------------------------------------------------------
 
+
 def send_often(number, site):
     """Send it from outside, again and again, each time when the last one was counted."""
     for count in range(1, OFTEN + 1):
@@ -343,7 +351,7 @@ def is_counted(site, number, before):
 
 
 def assert_it_takes_all(pair, setting):
-    number, = setting.numbers
+    (number,) = setting.numbers
     without, with_product = pair.run_as(setting).ask(functools.partial(send_often, number))
     assert without == f'survived {OFTEN}'
     assert with_product == without
@@ -396,8 +404,11 @@ CHILDREN = (
 
 def blocked_by_its_threads(site):
     """Those that a Zope has without the product."""
-    return {name: names_of(blocked) for name, blocked in site.blocked_by_thread()
-            if name.startswith(('MainThread', 'waitress'))}
+    return {
+        name: names_of(blocked)
+        for name, blocked in site.blocked_by_thread()
+        if name.startswith(('MainThread', 'waitress'))
+    }
 
 
 def inherited(page, site):
@@ -406,8 +417,10 @@ def inherited(page, site):
 
 
 def grouped(settings):
-    return [pytest.param(setting, id=setting.id, marks=pytest.mark.xdist_group(setting.id))
-            for setting in settings]
+    return [
+        pytest.param(setting, id=setting.id, marks=pytest.mark.xdist_group(setting.id))
+        for setting in settings
+    ]
 
 
 @pytest.fixture(scope='module', params=grouped(ASKED))
@@ -445,6 +458,7 @@ class TestNothingIsInheritedFromTheProduct:
 
 
 # -- how it ends -----------------------------------------------------------------------------------
+
 
 @dataclasses.dataclass(frozen=True)
 class Ending:
@@ -499,12 +513,15 @@ def by_a_site_that(deed, numbers, wanted, positions=POSITIONS):
 
 
 SURVIVED_UNDER_NOHUP = sent(UNDER_NOHUP, [signal.SIGHUP, signal.SIGPIPE], SURVIVED)
-FATAL_UNDER_NOHUP = sent(UNDER_NOHUP, [
-    signal.SIGTERM,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGINT,
-])
+FATAL_UNDER_NOHUP = sent(
+    UNDER_NOHUP,
+    [
+        signal.SIGTERM,
+        signal.SIGQUIT,
+        signal.SIGUSR1,
+        signal.SIGINT,
+    ],
+)
 LEFT = [
     signal.SIGTERM,
     signal.SIGUSR1,
@@ -522,12 +539,18 @@ PAGES = [
     page('/main_exits', 'exited 0'),
     page('/main_raises', 'exited 1'),
     page('/set_timer', 'killed by SIGALRM'),
-    *[page(f'/raise_here?number={int(number)}', by_default(number)) for number in (
-        signal.SIGPIPE, signal.SIGTERM, signal.SIGQUIT, signal.SIGFPE, signal.SIGINT)],
-    *[page(f'/send_to_main?number={int(number)}', by_default(number)) for number in (
-        signal.SIGXFSZ, signal.SIGXCPU, signal.SIGBUS, signal.SIGINT)],
-    *[page(f'/send_to_process?number={int(number)}', by_default(number)) for number in (
-        signal.SIGUSR2, signal.SIGILL)],
+    *[
+        page(f'/raise_here?number={int(number)}', by_default(number))
+        for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGQUIT, signal.SIGFPE, signal.SIGINT)
+    ],
+    *[
+        page(f'/send_to_main?number={int(number)}', by_default(number))
+        for number in (signal.SIGXFSZ, signal.SIGXCPU, signal.SIGBUS, signal.SIGINT)
+    ],
+    *[
+        page(f'/send_to_process?number={int(number)}', by_default(number))
+        for number in (signal.SIGUSR2, signal.SIGILL)
+    ],
 ]
 ENDINGS = (
     *sent(PLAIN, sorted(CATCHABLE, key=lambda number: number not in IGNORED_BY_PYTHON)),
@@ -596,11 +619,14 @@ class BusySite(SignalSite):
     """
 
     def __init__(self, home):
-        super().__init__(home / 'site', options={
-            'sample-interval': '100ms',
-            'slow-request': '200ms',
-            'stall': '1s',
-        })
+        super().__init__(
+            home / 'site',
+            options={
+                'sample-interval': '100ms',
+                'slow-request': '200ms',
+                'stall': '1s',
+            },
+        )
         self.tools = home / 'python' / 'bin'
         self.python = str(own_python(self.tools))
 
@@ -704,7 +730,7 @@ def observe(site):
         look()
         return not site.checks_go_on()
 
-    site.background('/wait')                            # it is sampled as a slow request
+    site.background('/wait')  # it is sampled as a slow request
     wait_for(is_over, PATIENCE, 'the checks')
     site.press('manage_checks', 'manage_run_checks')
     wait_for(is_over, PATIENCE, 'the checks once more')
@@ -731,8 +757,11 @@ class TestTheProductKeepsToItself:
     def test_its_threads_block_every_signal_but_faults(self, observed):
         names = {name for name, _ in observed.threads}
         assert {f'{OWN_THREAD} {name}' for name in ('aside', 'errands', 'native stacks')} <= names
-        open_to = {name: names_of(not_blocked(blocked)) for name, blocked in observed.threads
-                   if name != HEARTBEAT and not_blocked(blocked)}
+        open_to = {
+            name: names_of(not_blocked(blocked))
+            for name, blocked in observed.threads
+            if name != HEARTBEAT and not_blocked(blocked)
+        }
         assert open_to == {}
 
     def test_its_heartbeat_blocks_every_signal_but_faults_and_its_own(self, observed):
@@ -760,12 +789,24 @@ class TestTheProductKeepsToItself:
 @pytest.mark.slow
 @pytest.mark.parametrize('setting', [PLAIN, UNDER_NOHUP, BORN_BLOCKED], ids=lambda one: one.id)
 def test_the_probe_of_the_command_blocks_and_ignores_nothing(tmp_path, setting):
-    command = [sys.executable, '-m', 'Products.StabilityMonitor', '--directory', str(tmp_path),
-               'checks', '--probe']
+    command = [
+        sys.executable,
+        '-m',
+        'Products.StabilityMonitor',
+        '--directory',
+        str(tmp_path),
+        'checks',
+        '--probe',
+    ]
     env = os.environ | {'PYTHONPATH': str(CHECKOUT)}
-    with subprocess.Popen([*setting.prefix, *command], env=env, cwd=tmp_path,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [*setting.prefix, *command],
+        env=env,
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
         seen = set()
 
         def is_over():

@@ -2,6 +2,7 @@
 
 `benchmarks/bench_soak.py` does the same for a whole day's requests, side by side with a Zope without the product.
 """
+
 import pytest
 
 from benchmarks import soaking
@@ -19,8 +20,11 @@ ONCE, STEADILY = 11 << 19, 1 << 19
 
 @pytest.fixture(scope='module')
 def soak(tmp_path_factory):
-    zope = soaking.prepare(ZopeInstance(tmp_path_factory.mktemp('soak'), options=soaking.OPTIONS | TRACE_LOG,
-                                        stderr='null'))
+    zope = soaking.prepare(
+        ZopeInstance(
+            tmp_path_factory.mktemp('soak'), options=soaking.OPTIONS | TRACE_LOG, stderr='null'
+        )
+    )
     soak = soaking.Soak(zope.create().start(), REQUESTS).start()
     try:
         for _ in range(soak.looks):
@@ -36,10 +40,10 @@ def soak(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.zope
 class TestSoak:
-
     def test_every_kind_was_answered_as_it_should_be(self, soak):
         assert {kind: set(statuses) for kind, statuses in soak.answered.items()} == {
-            kind: {str(status)} for kind, (_, _, status) in mixed_load.KINDS.items()}
+            kind: {str(status)} for kind, (_, _, status) in mixed_load.KINDS.items()
+        }
         assert sum(sum(statuses.values()) for statuses in soak.answered.values()) == REQUESTS
 
     def test_memory_does_not_grow(self, soak):
@@ -53,13 +57,17 @@ class TestSoak:
     def test_everything_still_works(self, soak):
         """The slow requests were seen, and nothing was switched off, or taken for a hang."""
         assert len(soak.report['slow_requests']) > 20
-        assert [finding for finding in soak.report['checks'] if finding['id'].startswith('heartbeat')] == []
+        assert [
+            finding for finding in soak.report['checks'] if finding['id'].startswith('heartbeat')
+        ] == []
         assert soak.report['hangs'] == []
 
     def test_the_trace_log_kept_up(self, soak):
         """It has rotated, and no line was lost on the way."""
         logs = sorted(soak.zope.stability.glob('trace.log.[0-9]'))
-        assert logs and not [log for log in logs if ' lines before this one are lost: ' in log.read_text()]
+        assert logs and not [
+            log for log in logs if ' lines before this one are lost: ' in log.read_text()
+        ]
         assert [finding for finding in soak.report['checks'] if finding['id'] == 'trace-log'] == []
 
 
@@ -67,7 +75,10 @@ class TestTheMeasure:
     """A soak that sees no leak would prove nothing."""
 
     def held(self, resident, descriptors=lambda n: 30):
-        return [soaking.Held(n * 500, resident(n), descriptors(n), 6, 5, n * 0.25) for n in range(1, soaking.LOOKS + 1)]
+        return [
+            soaking.Held(n * 500, resident(n), descriptors(n), 6, 5, n * 0.25)
+            for n in range(1, soaking.LOOKS + 1)
+        ]
 
     def test_a_leak(self):
         leaking = self.held(lambda n: (60 << 20) + n * 500 * 50)
@@ -75,20 +86,31 @@ class TestTheMeasure:
 
     def test_a_leak_in_steps(self):
         leaking = self.held(lambda n: (60 << 20) + (n // 4 << 20))
-        assert soaking.growth(leaking, 'resident') > ONCE and soaking.steady_growth(leaking, 'resident') > STEADILY
+        assert (
+            soaking.growth(leaking, 'resident') > ONCE
+            and soaking.steady_growth(leaking, 'resident') > STEADILY
+        )
 
     def test_a_leak_of_descriptors(self):
         leaking = self.held(lambda n: 60 << 20, lambda n: 30 + n // 5)
         assert soaking.growth(leaking, 'descriptors') > soaking.MORE['descriptors']
 
     def test_warm_up_and_noise_are_no_leak(self):
-        noisy = self.held(lambda n: (60 << 20) + min(n, 8) * (1 << 20) + (n % 3) * (1 << 18), lambda n: 30 + n % 2)
-        assert soaking.growth(noisy, 'resident') < ONCE and soaking.steady_growth(noisy, 'resident') < STEADILY
+        noisy = self.held(
+            lambda n: (60 << 20) + min(n, 8) * (1 << 20) + (n % 3) * (1 << 18), lambda n: 30 + n % 2
+        )
+        assert (
+            soaking.growth(noisy, 'resident') < ONCE
+            and soaking.steady_growth(noisy, 'resident') < STEADILY
+        )
         assert soaking.growth(noisy, 'descriptors') == 0
 
     def test_what_is_filled_once_is_no_leak(self):
         filled = self.held(lambda n: (60 << 20) + (2 << 20) * (n > 20) + (1 << 20) * (n > 30))
-        assert soaking.growth(filled, 'resident') < ONCE and soaking.steady_growth(filled, 'resident') == 0
+        assert (
+            soaking.growth(filled, 'resident') < ONCE
+            and soaking.steady_growth(filled, 'resident') == 0
+        )
 
     def test_the_cost(self):
         assert soaking.cost(self.held(lambda n: 1)) == pytest.approx(500)

@@ -3,6 +3,7 @@
 While it lasts it is asked for by the page, in the browser where one is here and a worker is free, and always by the
 command.  One instance for row after row, as in the fault matrix.
 """
+
 import html
 import signal
 import time
@@ -49,14 +50,22 @@ def page(request, site):
 def in_browser(chromium, site):
     def shown():
         chromium.get(f'{site.url}{THREADS}'.replace('//', f'//{USER}:{PASSWORD}@', 1))
-        chromium.execute_script('document.querySelectorAll("details").forEach(details => details.open = true)')
+        chromium.execute_script(
+            'document.querySelectorAll("details").forEach(details => details.open = true)'
+        )
         return chromium.find_element('tag name', 'main').text
+
     return shown
 
 
 @pytest.mark.parametrize('name', ['SIGTERM', 'SIGKILL'])
-@pytest.mark.parametrize('way', [pytest.param(way, id=way.id, marks=() if way.answering else pytest.mark.slow)
-                                 for way in STANDSTILLS])
+@pytest.mark.parametrize(
+    'way',
+    [
+        pytest.param(way, id=way.id, marks=() if way.answering else pytest.mark.slow)
+        for way in STANDSTILLS
+    ],
+)
 def test_it_is_named_while_it_lasts_and_afterwards(site, page, way, name):
     site.run_as(way.setting)
     way.begin(site)
@@ -66,15 +75,24 @@ def test_it_is_named_while_it_lasts_and_afterwards(site, page, way, name):
     assert site.end(name) == -getattr(signal, name)
     site.run_as(STANDING)
     previous = site.previous()
-    assert (previous['run'], previous['verdict'], previous['signal']) == (run, verdict(way, name), stopped_by(name))
+    assert (previous['run'], previous['verdict'], previous['signal']) == (
+        run,
+        verdict(way, name),
+        stopped_by(name),
+    )
     assert missing_afterwards(previous, way) == []
 
 
 def test_a_hang_that_dissolves_is_an_event(site):
-    run, previous = hung_for_a_while(site, ['/sleep_long?seconds=3'] * site.threads, lambda: all(
-        hang['ended'] for hang in site.standing()['hangs']))
+    run, previous = hung_for_a_while(
+        site,
+        ['/sleep_long?seconds=3'] * site.threads,
+        lambda: all(hang['ended'] for hang in site.standing()['hangs']),
+    )
     assert (previous['run'], previous['verdict']) == (run, 'stopped')
-    assert [(hang['kind'], hang['ended'] is None) for hang in previous['hangs']] == [('hang', False)]
+    assert [(hang['kind'], hang['ended'] is None) for hang in previous['hangs']] == [
+        ('hang', False)
+    ]
 
 
 def test_a_loop_that_goes_on_is_an_event_even_of_a_process_that_was_suspended(site):
@@ -93,7 +111,9 @@ def test_a_loop_that_goes_on_is_an_event_even_of_a_process_that_was_suspended(si
     site.run_as(STANDING)
     previous = site.previous()
     assert (previous['run'], previous['verdict']) == (run, 'stopped'), previous['evidence']
-    assert [(hang['kind'], hang['ended'] is None) for hang in previous['hangs']] == [('hang', False)]
+    assert [(hang['kind'], hang['ended'] is None) for hang in previous['hangs']] == [
+        ('hang', False)
+    ]
 
 
 def test_a_shut_down_that_waits_for_a_request_is_no_hang(site):
@@ -106,7 +126,9 @@ def test_a_shut_down_that_waits_for_a_request_is_no_hang(site):
     site.end('SIGINT')
     site.run_as(STANDING)
     previous = site.previous()
-    assert (previous['run'], previous['verdict'], previous['hangs']) == (run, 'stopped', []), previous['evidence']
+    assert (previous['run'], previous['verdict'], previous['hangs']) == (run, 'stopped', []), (
+        previous['evidence']
+    )
 
 
 def rounds_pass(site):
@@ -116,7 +138,9 @@ def rounds_pass(site):
 
 
 def test_a_gil_that_was_given_back_is_outlived(site):
-    run, previous = hung_for_a_while(site, ['/keep_gil?seconds=3'], lambda: site.recording().survived['deadman'])
+    run, previous = hung_for_a_while(
+        site, ['/keep_gil?seconds=3'], lambda: site.recording().survived['deadman']
+    )
     assert (previous['run'], previous['verdict']) == (run, 'stopped'), previous['evidence']
 
 
@@ -143,7 +167,7 @@ def stopped_by(name):
 
 def eventually(missing):
     """What is still missing when patience ends; [] as soon as nothing is."""
-    end = time.monotonic() + 5 * PATIENCE               # a held GIL is noted slowly
+    end = time.monotonic() + 5 * PATIENCE  # a held GIL is noted slowly
     while (wanted := missing()) and time.monotonic() < end:
         time.sleep(0.1)
     return wanted
@@ -151,18 +175,23 @@ def eventually(missing):
 
 # -- while it lasts ------------------------------------------------------------------------------------
 
+
 def missing_now(site, page, way):
     """Sentences, the first that fails of: the answer of the heartbeat, the command, the page, the report."""
-    return (missing_in_answer(site, way) or missing_in_command(site, way)
-            or (missing_in_page(page, way) + missing_in_report(site, way) if way.free else []))
+    return (
+        missing_in_answer(site, way)
+        or missing_in_command(site, way)
+        or (missing_in_page(page, way) + missing_in_report(site, way) if way.free else [])
+    )
 
 
 def missing_in_answer(site, way):
     if not way.answering:
         return missing_in_marks(site, way)
     told = site.standing()
-    return (missing_in_standing(told.get('threads', []), told.get('hangs', []), way)
-            or ([] if is_noted(site, way) else [f'no {way.kind} is noted']))
+    return missing_in_standing(told.get('threads', []), told.get('hangs', []), way) or (
+        [] if is_noted(site, way) else [f'no {way.kind} is noted']
+    )
 
 
 def is_noted(site, way):
@@ -172,8 +201,14 @@ def is_noted(site, way):
 
 def missing_in_marks(site, way):
     """What the threads that serve have written of themselves; it takes as long as the heartbeat fights for the GIL."""
-    written = b''.join(path.read_bytes() for path in site.run_directory.glob('deadman-*.mark')).decode()
-    return [f'{stands.function} is in no mark' for stands in way.stands if f' in {stands.function}' not in written]
+    written = b''.join(
+        path.read_bytes() for path in site.run_directory.glob('deadman-*.mark')
+    ).decode()
+    return [
+        f'{stands.function} is in no mark'
+        for stands in way.stands
+        if f' in {stands.function}' not in written
+    ]
 
 
 def missing_in_standing(threads, hangs, way):
@@ -186,14 +221,23 @@ def missing_in_standing(threads, hangs, way):
 
 def missing_in_command(site, way):
     done = site.tell('stacks')
-    wrong = [f'stacks does not say {words!r}:\n{done.stdout}\n{done.stderr}' for words in way.says
-             if words not in done.stdout]
-    return wrong + ([] if done.returncode == 1 else [f'stacks exits with {done.returncode}: {done.stderr}'])
+    wrong = [
+        f'stacks does not say {words!r}:\n{done.stdout}\n{done.stderr}'
+        for words in way.says
+        if words not in done.stdout
+    ]
+    return wrong + (
+        [] if done.returncode == 1 else [f'stacks exits with {done.returncode}: {done.stderr}']
+    )
 
 
 def missing_in_page(page, way):
     shown = page()
-    return [f'manage_threads does not say {words!r}: {shown}' for words in way.says if words not in shown]
+    return [
+        f'manage_threads does not say {words!r}: {shown}'
+        for words in way.says
+        if words not in shown
+    ]
 
 
 def missing_in_report(site, way):
@@ -202,20 +246,34 @@ def missing_in_report(site, way):
     wrong = missing_in_standing(report['threads'], report['hangs'], way)
     wrong += [f'{path} is not slow: {slow}' for path in way.paths if path not in slow]
     found = [finding['id'] for finding in report['checks']]
-    return wrong + ([f'no finding {way.finding} among {found}'] if way.finding not in ('', *found) else [])
+    return wrong + (
+        [f'no finding {way.finding} among {found}'] if way.finding not in ('', *found) else []
+    )
 
 
 # -- afterwards ------------------------------------------------------------------------------------------
 
+
 def missing_afterwards(previous, way):
-    facts = ' '.join([previous['summary'], *(evidence['fact'] for evidence in previous['evidence'])])
-    wrong = [f'{words!r} is not in the evidence: {facts}' for words in way.says if words not in facts]
+    facts = ' '.join(
+        [previous['summary'], *(evidence['fact'] for evidence in previous['evidence'])]
+    )
+    wrong = [
+        f'{words!r} is not in the evidence: {facts}' for words in way.says if words not in facts
+    ]
     paths = sorted(request['path'] for request in previous['requests'])
     if paths != sorted(way.paths):
         wrong.append(f'in flight were {paths}')
     kinds = [hang['kind'] for hang in previous['hangs'] if hang['ended'] is None]
     if way.answering and set(kinds) != ({way.kind} - {''}):
         wrong.append(f'the hangs that lasted are {kinds}')
-    functions = {frame['function'] for thread in (*previous['threads'], *previous['notes'])
-                 for frame in thread['frames']}
-    return wrong + [f'{stands.function} is in no stack' for stands in way.stands if stands.function not in functions]
+    functions = {
+        frame['function']
+        for thread in (*previous['threads'], *previous['notes'])
+        for frame in thread['frames']
+    }
+    return wrong + [
+        f'{stands.function} is in no stack'
+        for stands in way.stands
+        if stands.function not in functions
+    ]

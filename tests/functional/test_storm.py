@@ -1,4 +1,5 @@
 """No record is torn or lost, whenever the process is killed.  `make storm` does this a thousand times."""
+
 import copy
 import struct
 
@@ -20,7 +21,11 @@ def test_zope():
     counts, torn, lost = storm.storm(kills=50, jobs=2)
     assert (torn, lost) == ([], [])
     assert counts['kills'] == 50
-    assert counts['answered'] > 500 and counts['finished'] >= counts['answered'] / 2 and counts['flying'] > 25
+    assert (
+        counts['answered'] > 500
+        and counts['finished'] >= counts['answered'] / 2
+        and counts['flying'] > 25
+    )
 
 
 class TestTheCheck:
@@ -35,18 +40,37 @@ class TestTheCheck:
             book[number].answered = 1020.0
         events = 'B1 B2 B3 B5 E1 E2 E5 B6'.split()
         journal = tmp_path / 'journal'
-        journal.write_bytes(b''.join(struct.pack('=cxxxxxxxQ', e[0].encode(), int(e[1])) for e in events))
+        journal.write_bytes(
+            b''.join(struct.pack('=cxxxxxxxQ', e[0].encode(), int(e[1])) for e in events)
+        )
         return storm.Life(77, 1030.0, book, journal)
 
     @pytest.fixture
     def record(self):
         def line(path, thread='', phase='publishing', **more):
-            return {'path': path, 'method': 'GET', 'cut': False, 'count': 1, 'status': 200, 'phase': phase,
-                    'thread': thread, 'started': '1970-01-01T00:16:50.000Z', 'ended': None} | more
+            return {
+                'path': path,
+                'method': 'GET',
+                'cut': False,
+                'count': 1,
+                'status': 200,
+                'phase': phase,
+                'thread': thread,
+                'started': '1970-01-01T00:16:50.000Z',
+                'ended': None,
+            } | more
+
         over = {'ended': '1970-01-01T00:16:51.000Z'}
-        return {'verdict': 'vanished', 'counters': {'requests_without_slot': 0},
-                'requests': [line('/storm/3/page', 'a'), line(storm.PROBE, 'b')],
-                'recent': [line('/storm/2/page', **over), line(storm.PROBE, **over), line('/storm/1/page', **over)]}
+        return {
+            'verdict': 'vanished',
+            'counters': {'requests_without_slot': 0},
+            'requests': [line('/storm/3/page', 'a'), line(storm.PROBE, 'b')],
+            'recent': [
+                line('/storm/2/page', **over),
+                line(storm.PROBE, **over),
+                line('/storm/1/page', **over),
+            ],
+        }
 
     def test_all_is_well(self, record, life):
         check = storm.Check(record, life)
@@ -57,23 +81,39 @@ class TestTheCheck:
         check = storm.Check(record, life)
         assert (check.torn, check.lost, check.between) == ([], [], 1)
 
-    @pytest.mark.parametrize('part, index', [('requests', 0), ('requests', 1), ('recent', 0), ('recent', 1),
-                                             ('recent', 2)])
+    @pytest.mark.parametrize(
+        'part, index',
+        [('requests', 0), ('requests', 1), ('recent', 0), ('recent', 1), ('recent', 2)],
+    )
     def test_a_lost_line(self, record, life, part, index):
         del record[part][index]
         assert storm.Check(record, life).lost
 
-    @pytest.mark.parametrize('part, index, change', [
-        ('requests', 0, {'path': '/storm/3/pag'}), ('requests', 0, {'path': '/storm/99/page'}),
-        ('requests', 0, {'method': 'POST'}), ('requests', 0, {'cut': True}), ('requests', 0, {'phase': 'idle'}),
-        ('requests', 0, {'phase': 'traversing'}), ('requests', 0, {'thread': 'b'}),
-        ('requests', 0, {'started': '1970-01-01T00:16:00.000Z'}), ('recent', 0, {'status': 404}),
-        ('recent', 0, {'path': '/storm/3/page'}), ('recent', 0, {'path': '/storm/1/page'}),
-        ('recent', 0, {'count': 2}), ('recent', 0, {'ended': '1970-01-01T00:16:49.000Z'}), ('recent', 1, {'count': 2})])
+    @pytest.mark.parametrize(
+        'part, index, change',
+        [
+            ('requests', 0, {'path': '/storm/3/pag'}),
+            ('requests', 0, {'path': '/storm/99/page'}),
+            ('requests', 0, {'method': 'POST'}),
+            ('requests', 0, {'cut': True}),
+            ('requests', 0, {'phase': 'idle'}),
+            ('requests', 0, {'phase': 'traversing'}),
+            ('requests', 0, {'thread': 'b'}),
+            ('requests', 0, {'started': '1970-01-01T00:16:00.000Z'}),
+            ('recent', 0, {'status': 404}),
+            ('recent', 0, {'path': '/storm/3/page'}),
+            ('recent', 0, {'path': '/storm/1/page'}),
+            ('recent', 0, {'count': 2}),
+            ('recent', 0, {'ended': '1970-01-01T00:16:49.000Z'}),
+            ('recent', 1, {'count': 2}),
+        ],
+    )
     def test_a_torn_line(self, record, life, part, index, change):
         record[part][index] |= change
         assert storm.Check(record, life).torn
 
     def test_an_answered_request_in_flight(self, record, life):
-        record['requests'].append(copy.copy(record['recent'].pop(2)) | {'ended': None, 'thread': 'c'})
+        record['requests'].append(
+            copy.copy(record['recent'].pop(2)) | {'ended': None, 'thread': 'c'}
+        )
         assert storm.Check(record, life).torn

@@ -1,4 +1,5 @@
 """The option `trace-log` in a real Zope: its promises hold through rotation and SIGKILL, and the next start goes on."""
+
 import contextlib
 import re
 import stat
@@ -10,8 +11,12 @@ from test_tracetext import profile
 
 pytestmark = pytest.mark.zope
 SIZE, KEPT = 4096, 20
-OPTIONS = {'sample-interval': '100ms', 'trace-log': 'trace.log', 'trace-log-size': str(SIZE),
-           'trace-log-keep': str(KEPT)}
+OPTIONS = {
+    'sample-interval': '100ms',
+    'trace-log': 'trace.log',
+    'trace-log-size': str(SIZE),
+    'trace-log-keep': str(KEPT),
+}
 
 
 @pytest.fixture
@@ -24,7 +29,10 @@ def site(tmp_path):
 def files(site):
     """From the oldest to the newest."""
     path = site.stability / 'trace.log'
-    return [*filter(type(path).exists, (path.with_name(f'trace.log.{n}') for n in range(KEPT, 0, -1))), path]
+    return [
+        *filter(type(path).exists, (path.with_name(f'trace.log.{n}') for n in range(KEPT, 0, -1))),
+        path,
+    ]
 
 
 def text(site):
@@ -33,15 +41,20 @@ def text(site):
 
 def serve(site, numbers):
     for number in numbers:
-        assert site.get(f'/clock?number={number}').status == 200 and site.get(f'/page-{number}').status == 404
+        assert (
+            site.get(f'/clock?number={number}').status == 200
+            and site.get(f'/page-{number}').status == 404
+        )
     return [f'/page-{number}' for number in numbers]
 
 
 def until_written(site, words):
     """The heartbeat has written everything up to a line with these words."""
+
     def is_written():
-        with contextlib.suppress(FileNotFoundError):    # it is being rotated
+        with contextlib.suppress(FileNotFoundError):  # it is being rotated
             return re.search(words, text(site))
+
     deaths.wait_for(is_written, deaths.PATIENCE, words)
 
 
@@ -53,7 +66,10 @@ def ends(site, how, path):
     site.wait_exit()
     lines = text(site).splitlines()
     assert [line for line in lines if not GRAMMAR.fullmatch(line)] == []
-    assert all(file.stat().st_size <= SIZE and stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files(site))
+    assert all(
+        file.stat().st_size <= SIZE and stat.S_IMODE(file.stat().st_mode) == 0o600
+        for file in files(site)
+    )
     return lines
 
 
@@ -87,7 +103,7 @@ def test_rotation_then_a_kill_then_the_next_start(site):
     assert site.stop() == 0
     after = text(site)
     assert after.startswith(before), 'what the killed process wrote is kept'
-    added = after[len(before):].splitlines()
+    added = after[len(before) :].splitlines()
     assert [words[2] for words in starts(after.splitlines())] == [first, second]
     assert pages(added) == [(path, '404') for path in more]
     assert [line.split()[1].partition('@')[0] for line in added if line.startswith('B')][0] == '1'

@@ -1,4 +1,5 @@
 """Many starts at once over many dead runs: each run is judged and archived, none is lost, none comes twice."""
+
 import json
 import os
 import shutil
@@ -21,9 +22,20 @@ class Starter:
     """A process that starts as Zope does, when told to."""
 
     def __init__(self, directory, how='exit'):
-        command = [sys.executable, str(TESTS / 'programs' / 'starter.py'), str(directory), str(directory / 'home'), how]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        env=os.environ | {'PYTHONPATH': str(TESTS.parent)})
+        command = [
+            sys.executable,
+            str(TESTS / 'programs' / 'starter.py'),
+            str(directory),
+            str(directory / 'home'),
+            how,
+        ]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {'PYTHONPATH': str(TESTS.parent)},
+        )
 
     def line(self):
         return self.process.stdout.readline()
@@ -65,10 +77,13 @@ def names(folder):
 def check_archive(directory, dead):
     """Each of the dead runs is there, whole and with the right verdict, and nothing else is."""
     assert names(directory / 'archive') == dead
-    verdicts = [json.loads((directory / 'archive' / name / 'incident.json').read_text())['verdict'] for name in dead]
+    verdicts = [
+        json.loads((directory / 'archive' / name / 'incident.json').read_text())['verdict']
+        for name in dead
+    ]
     assert verdicts == ['crashed', 'startup-failed'] * (DEAD // 2)
     boxes = [path.parent.name for path in (directory / 'archive').glob('*/blackbox.sbr*')]
-    assert sorted(set(boxes)) == dead                    # compressed; or not yet, when the judge was killed
+    assert sorted(set(boxes)) == dead  # compressed; or not yet, when the judge was killed
 
 
 def test_twenty_processes_start_at_once(dead_runs):
@@ -90,7 +105,9 @@ def test_judges_that_are_killed_lose_nothing(dead_runs):
     for archived in (1, 10, 20, 30):
         starter = Starter(dead_runs)
         starter.line(), starter.go()
-        deaths.wait_for(lambda n=archived: len(names(dead_runs / 'archive')) >= n, what=f'{archived} archived')
+        deaths.wait_for(
+            lambda n=archived: len(names(dead_runs / 'archive')) >= n, what=f'{archived} archived'
+        )
         starter.process.kill()
         starter.end()
         killed += set(names(dead_runs / 'runs')) - {*dead, *killed}
@@ -105,8 +122,10 @@ def test_judges_that_are_killed_lose_nothing(dead_runs):
 @pytest.mark.zope
 def test_four_zopes_share_one_directory(dead_runs, tmp_path):
     dead = names(dead_runs / 'runs')
-    zopes = [deaths.Site(tmp_path / f'client{n}', options={'directory': str(dead_runs)}).create()
-             for n in range(ZOPES)]
+    zopes = [
+        deaths.Site(tmp_path / f'client{n}', options={'directory': str(dead_runs)}).create()
+        for n in range(ZOPES)
+    ]
     try:
         for zope in zopes:
             zope.start(wait=False)

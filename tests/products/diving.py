@@ -3,6 +3,7 @@
 Imports StabilityMonitor: its name as a product must come after that, or it would be armed before its turn.
 Told is a page by somebody who opens the named pipe "go-on" in its working directory: whoever comes first waits.
 """
+
 import ctypes
 import sys
 
@@ -18,6 +19,7 @@ def _dive(stop, *shares, endless=False):
         if stops and _pointer() <= stack.top - stops[0] * stack.size:
             stop(stops.pop(0))
         return sorted([item], key=key) if stops or endless else item
+
     key('')
 
 

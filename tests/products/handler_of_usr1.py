@@ -3,6 +3,7 @@
 Zope imports products in alphabetical order: one before "StabilityMonitor" sets its handler before the
 marks are registered, one behind it replaces the mark.
 """
+
 import os
 import signal
 

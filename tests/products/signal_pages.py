@@ -1,4 +1,5 @@
 """Pages that tell what a Zope does with signals, and pages that send it some."""
+
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ _forever = threading.Event()
 
 # -- asking ----------------------------------------------------------------------------------------
 
+
 def native_threads(self):
     """[[name, native id]]"""
     return json.dumps([[thread.name, thread.native_id] for thread in threading.enumerate()])
@@ -19,8 +21,9 @@ def native_threads(self):
 
 def handlers(self):
     """{number: the handler that Python knows of}"""
-    return json.dumps({int(number): _word(signal.getsignal(number))
-                       for number in sorted(signal.valid_signals())})
+    return json.dumps(
+        {int(number): _word(signal.getsignal(number)) for number in sorted(signal.valid_signals())}
+    )
 
 
 def taken(self):
@@ -31,6 +34,7 @@ def taken(self):
 
 def module_file(self):
     from Products import StabilityMonitor
+
     return StabilityMonitor.__file__
 
 
@@ -39,6 +43,7 @@ def _word(handler):
 
 
 # -- children --------------------------------------------------------------------------------------
+
 
 def child_by_popen(self):
     return subprocess.run(_STATUS, stdout=subprocess.PIPE, check=True).stdout
@@ -49,8 +54,11 @@ def child_by_popen_as_it_is(self):
 
 
 def child_by_posix_spawn(self):
-    return _read_from(lambda end: os.posix_spawnp(
-        'cat', _STATUS, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, end, 1)]))
+    return _read_from(
+        lambda end: os.posix_spawnp(
+            'cat', _STATUS, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, end, 1)]
+        )
+    )
 
 
 def child_by_fork(self):
@@ -78,6 +86,7 @@ def _read_from(start):
 
 # -- signals from inside ---------------------------------------------------------------------------
 
+
 def raise_here(self, number):
     signal.raise_signal(int(number))
     return 'still here'
@@ -104,6 +113,7 @@ def leave_with(self, status):
 
 
 # -- the main thread -------------------------------------------------------------------------------
+
 
 def main_exits(self):
     return _in_main(sys.exit)

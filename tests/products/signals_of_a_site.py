@@ -4,6 +4,7 @@ SIGNAL_DEED says what it does with the signals whose numbers SIGNALS lists; `TAK
 that have come.
 Zope imports products in alphabetical order: one before "StabilityMonitor", another one behind it.
 """
+
 import collections
 import faulthandler
 import os

@@ -2,6 +2,7 @@
 
 What must happen in the main thread happens in the Python handler of SIGWINCH.
 """
+
 import ctypes
 import os
 import signal
@@ -38,6 +39,7 @@ def _raise():
 
 # -- crashes ---------------------------------------------------------------------------------------
 
+
 def segfault(self):
     _read_null()
 
@@ -49,7 +51,9 @@ def segfault_in_main(self):
 def segfault_in_native_thread(self):
     """strlen(NULL) in a thread that Python knows nothing of."""
     thread = ctypes.c_ulong()
-    _libc.pthread_create(ctypes.byref(thread), None, ctypes.cast(_libc.strlen, ctypes.c_void_p), None)
+    _libc.pthread_create(
+        ctypes.byref(thread), None, ctypes.cast(_libc.strlen, ctypes.c_void_p), None
+    )
     _forever.wait()
 
 
@@ -97,6 +101,7 @@ def _deeper(x):
 
 # -- ends without a word -----------------------------------------------------------------------------
 
+
 def leave(self):
     os._exit(5)
 
@@ -113,15 +118,18 @@ def eat_memory(self):
 
 def eat_memory_later(self, sign):
     """In a thread that serves nobody, as soon as that file is there."""
+
     def eat():
         while not os.path.exists(sign):
             time.sleep(0.02)
         eat_memory(None)
+
     threading.Thread(target=eat, daemon=True).start()
     return 'it waits for the sign'
 
 
 # -- the main thread ---------------------------------------------------------------------------------
+
 
 def raise_in_main(self):
     _main(_raise)
@@ -132,6 +140,7 @@ def leave_main(self):
 
 
 # -- waiting -----------------------------------------------------------------------------------------
+
 
 def wait(self):
     _forever.wait()
@@ -162,6 +171,7 @@ def fork_in_main(self):
             fatal_error(self)
         answer.append(os.waitpid(child, 0)[1])
         done.set()
+
     _in_main_thread.append(fork)
     os.kill(os.getpid(), signal.SIGWINCH)
     done.wait()

@@ -2,6 +2,7 @@
 
 None of them asks the monitor for anything: what it must see is the work of kernel, Python and Zope alone.
 """
+
 import ctypes
 import gc
 import logging
@@ -50,6 +51,7 @@ def write_the_bill(self):
 
 # -- waiting for the world ---------------------------------------------------------------------------
 
+
 def sleep_long(self, seconds='600'):
     time.sleep(float(seconds))
     return 'awake'
@@ -75,6 +77,7 @@ def log_much(self):
 
 
 # -- the loop of the server ------------------------------------------------------------------------------
+
 
 def _warn_of_the_queue():
     """As waitress does when more requests come in than it has threads: until the pipe is full, which nobody reads."""
@@ -108,13 +111,13 @@ _ENDLESS = _LOOP.format(_LOOP.format(_LOOP.format('<b tal:condition="python:n &l
 
 
 def loop_in_template(self):
-    template = PageTemplate()                           # here, and not at import: by then Zope has chosen its engine
+    template = PageTemplate()  # here, and not at import: by then Zope has chosen its engine
     template.pt_edit(_ENDLESS, 'text/html')
     return template(numbers=range(10_000))
 
 
 def _server():
-    server, = (o for o in gc.get_objects() if isinstance(o, TcpWSGIServer))
+    (server,) = (o for o in gc.get_objects() if isinstance(o, TcpWSGIServer))
     return server
 
 
@@ -132,7 +135,9 @@ def spin_the_server(self):
     """MainThread, in the loop of waitress, which goes on serving."""
     server, (ours, theirs) = _server(), socket.socketpair()
     theirs.send(b'x')
-    server.trigger.pull_trigger(lambda: setattr(server, 'never_read', (_NeverRead(ours, server._map), theirs)))
+    server.trigger.pull_trigger(
+        lambda: setattr(server, 'never_read', (_NeverRead(ours, server._map), theirs))
+    )
     return 'it spins'
 
 
@@ -148,6 +153,7 @@ def spin_main(self):
 
 
 # -- the interpreter lock --------------------------------------------------------------------------------
+
 
 def keep_gil(self, seconds='20'):
     """In C code; a signal cuts a sleep short, so sleep again."""
@@ -172,7 +178,10 @@ class _Stack:
 
     def __init__(self):
         maps, ident = Path('/proc/self/maps').read_text(), threading.get_ident()
-        pairs = [(int(start, 16), int(end, 16)) for start, end in re.findall(r'^(\w+)-(\w+) ', maps, re.MULTILINE)]
+        pairs = [
+            (int(start, 16), int(end, 16))
+            for start, end in re.findall(r'^(\w+)-(\w+) ', maps, re.MULTILINE)
+        ]
         start, end = next((start, end) for start, end in pairs if start <= ident < end)
         self.at, self.length = (n // mmap.PAGESIZE * _ENTRY for n in (start, ident - start))
         self.pagemap = os.open('/proc/self/pagemap', os.O_RDONLY)

@@ -3,6 +3,7 @@
 DIRECTORY "-" is the control process: the same way, not armed.  What comes before arming is done by
 `before_WAY`.  "ready NAME" is said when armed; a line on stdin starts the way; "say" tells what came of it.
 """
+
 import collections
 import ctypes
 import faulthandler
@@ -53,7 +54,9 @@ def until_told(id):
     if life is not None:
         beats = life.rounds.heartbeat.beats
         until(lambda: life.rounds.heartbeat.beats > beats)
-        until(lambda: 'StabilityMonitor log' not in [thread.name for thread in threading.enumerate()])
+        until(
+            lambda: 'StabilityMonitor log' not in [thread.name for thread in threading.enumerate()]
+        )
 
 
 def in_thread(function, stack=0):
@@ -73,6 +76,7 @@ def fork(function):
 
 
 # -- ways to end ------------------------------------------------------------------------------------
+
 
 def do_return():
     pass
@@ -142,7 +146,7 @@ class Deep:
 
 def overflow():
     begin('/deep')
-    sys.setrecursionlimit(10 ** 6)
+    sys.setrecursionlimit(10**6)
     repr(Deep())
 
 
@@ -152,28 +156,34 @@ def do_overflow_in_worker():
 
 def do_survive_then(what):
     """A dive nearly to the end of the stack is survived and seen by the gauge; then, in the same thread, WHAT."""
+
     def serve():
         begin('/deep')
         dive(until_seen, 15 / 16)
         life.recorder.end(200)
         begin('/later')
         {'crash': do_segv, 'overflow': lambda: dive(None, endless=True)}[what]()
+
     in_thread(serve, 1 << 20)
 
 
 def do_overflow_slowly():
     """The gauge sees twice how deep one and the same request has come, before it overflows."""
+
     def serve():
         begin('/deep')
         dive(until_seen, 1 / 2, 15 / 16, endless=True)
+
     in_thread(serve, 1 << 20)
 
 
 def until_seen(share):
     """The gauge knows that so much of this thread's stack has been used."""
+
     def is_seen():
         stack = blackboxreader.read(bytes(life.recorder.buffer)).threads[threading.get_ident()]
         return stack['stack_used'] >= share * stack['stack_size'] > 0
+
     until(is_seen)
 
 
@@ -182,7 +192,7 @@ def do_wait():
     begin()
     say('waiting')
     while True:
-        time.sleep(0.05)                                # `signal.pause` could begin just after the signal
+        time.sleep(0.05)  # `signal.pause` could begin just after the signal
 
 
 def do_kill_self(name):
@@ -222,6 +232,7 @@ def do_wait_in_thread():
 
 # -- threads that serve, and their dead-man switches ---------------------------------------------------
 
+
 def standing(gate):
     gate.acquire()
 
@@ -234,6 +245,7 @@ def stand_in_request(number):
     def serve():
         begin(f'/{number}')
         standing(gate)
+
     threading.Thread(target=serve, daemon=True, name=f'waitress-{number}').start()
 
 
@@ -242,9 +254,11 @@ def hold_gil(how):
     lock = ctypes.pythonapi.PyThread_allocate_lock
     lock.restype = ctypes.c_void_p
     take, taken = ctypes.pythonapi.PyThread_acquire_lock, ctypes.c_void_p(lock())
-    calls = {'waiting': map(take, itertools.repeat(taken), itertools.repeat(1)),
-             'sleeping': map(ctypes.PyDLL(None).usleep, itertools.repeat(10_000)),
-             'working': itertools.repeat(None)}
+    calls = {
+        'waiting': map(take, itertools.repeat(taken), itertools.repeat(1)),
+        'sleeping': map(ctypes.PyDLL(None).usleep, itertools.repeat(10_000)),
+        'working': itertools.repeat(None),
+    }
     collections.deque(calls[how], maxlen=0)
 
 
@@ -281,6 +295,7 @@ def do_hold_gil_among_servers(how):
         until_guarded(4)
         say('holding')
         hold_gil(how)
+
     threading.Thread(target=hold, name='waitress-3').start()
     threading.Event().wait()
 
@@ -288,6 +303,7 @@ def do_hold_gil_among_servers(how):
 def before_serve_guarded():
     """The heartbeat may use as much as it may by default, however short the stall: a slow machine charges much."""
     from Products.StabilityMonitor.recording import rounds
+
     rounds._LEAST_CPU = 0.06
 
 
@@ -307,6 +323,7 @@ def do_work_aside():
         while time.thread_time() < end:
             pass
         done.append(life.rounds.heartbeat.beats)
+
     life.do_later(work)
     until(lambda: done and life.rounds.heartbeat.beats > done[0] + 20)
     say('done')
@@ -326,6 +343,7 @@ def do_work_in_each_duty():
         end = time.thread_time() + 0.6 * switch._cpu
         while time.thread_time() < end:
             pass
+
     heartbeat.duties += 20 * [work]
     beats = heartbeat.beats
     until(lambda: heartbeat.beats > beats + 5)
@@ -348,7 +366,9 @@ def do_fork_guarded():
 
     def child():
         from Products.StabilityMonitor.recording.arming import STATE
+
         say('child', own_files(STATE.cut_off[0].directory.path), own_timers())
+
     fork(child)
     say('parent', own_files(life.directory.path) == before, own_timers())
     hear()
@@ -363,7 +383,7 @@ def do_new_threads(count):
         threads = [threading.Thread(target=begin) for _ in range(8)]
         for thread in threads:
             thread.start()
-        if served % 80 == 0:                            # some are seen alive, some dead, some not at all
+        if served % 80 == 0:  # some are seen alive, some dead, some not at all
             life.rounds._guard_threads()
         for thread in threads:
             thread.join()
@@ -372,15 +392,21 @@ def do_new_threads(count):
         life.recorder.release_dead_slots()
         if served in (800, count - 8):
             life.rounds._guard_threads()
-            say('now', own_timers(), len(os.listdir('/proc/self/fd')),
-                len(list(life.directory.path.glob('deadman-*.mark'))))
+            say(
+                'now',
+                own_timers(),
+                len(os.listdir('/proc/self/fd')),
+                len(list(life.directory.path.glob('deadman-*.mark'))),
+            )
     do_findings()
 
 
 def busy(number):
     """Python code that is in another frame all the time."""
+
     def deeper(depth):
         return sum(deeper(depth - 1) for _ in range(2)) if depth else len([*map(str, range(9))])
+
     while True:
         deeper(number + 3)
 
@@ -393,6 +419,7 @@ def do_short_deadman(path, timeout, nice='0', cpu=''):
     itself was taken away meanwhile.
     """
     from Products.StabilityMonitor.recording.deadman import DeadMan
+
     os.nice(int(nice))
     sys.setswitchinterval(0.0005)
     threads = [threading.Thread(target=busy, args=(number,), daemon=True) for number in range(4)]
@@ -413,18 +440,20 @@ def do_short_deadman(path, timeout, nice='0', cpu=''):
         switch.disarm()
         say('timers', own_timers())
         say(max(charged, time.thread_time() - begun))
+
     heart = threading.Thread(target=beat)
     heart.start()
     say('busy')
     while hear():
         del beats[:]
-        until(lambda: len(beats) > 1)                   # the first one may have begun before
+        until(lambda: len(beats) > 1)  # the first one may have begun before
         say('alive')
     over.set()
     heart.join()
 
 
 # -- ways to go on ----------------------------------------------------------------------------------
+
 
 def do_serve():
     """Says "alive" for each line, until there is no more."""
@@ -436,7 +465,10 @@ def do_nohup():
     """SIGHUP was ignored when we were started."""
     os.kill(os.getpid(), signal.SIGHUP)
     code = 'import signal; print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)'
-    say('alive', subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip())
+    say(
+        'alive',
+        subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip(),
+    )
 
 
 def before_foreign_usr1():
@@ -480,7 +512,13 @@ def do_steal(path):
 
 def do_remove_all():
     import shutil
-    until(lambda: shutil.rmtree(life.directory.path, ignore_errors=True) or not life.directory.path.exists())
+
+    until(
+        lambda: (
+            shutil.rmtree(life.directory.path, ignore_errors=True)
+            or not life.directory.path.exists()
+        )
+    )
     until(lambda: has_finding('breadcrumbs-gone'))
     say('alive')
 
@@ -495,6 +533,7 @@ def do_fork(what):
         logging.getLogger('child').warning('of the child')
         globals()['life'] = None
         WAYS[what]()
+
     say('child', fork(child))
     hear()
 
@@ -519,15 +558,22 @@ def do_fork_and_stay():
 
 
 def do_preexec():
-    say('child', subprocess.run([sys.executable, '-c', 'import os; os.kill(os.getpid(), 15)'],
-                                preexec_fn=lambda: None).returncode)
+    say(
+        'child',
+        subprocess.run(
+            [sys.executable, '-c', 'import os; os.kill(os.getpid(), 15)'], preexec_fn=lambda: None
+        ).returncode,
+    )
 
 
 def do_descriptors():
     """What a forked child and an executed program have open, while the heartbeat has nothing open for a moment."""
     until(lambda: life is None or life.rounds.heartbeat.beats > 2)
     fork(lambda: say('forked', len(os.listdir('/dev/fd'))))
-    subprocess.run([sys.executable, '-c', 'import os; print("executed", len(os.listdir("/dev/fd")))'], close_fds=False)
+    subprocess.run(
+        [sys.executable, '-c', 'import os; print("executed", len(os.listdir("/dev/fd")))'],
+        close_fds=False,
+    )
 
 
 def do_worker():
@@ -541,6 +587,7 @@ def do_worker():
         own.recorder.begin('GET', '/of/the/worker')
         say('worker', own.name)
         ctypes.string_at(0)
+
     begin('/of/the/parent')
     say('child', fork(child))
     hear()
@@ -548,6 +595,7 @@ def do_worker():
 
 def do_no_worker():
     from Products.StabilityMonitor.recording import arming
+
     say('worker', arming.arm_forked_worker())
 
 
@@ -599,6 +647,7 @@ def do_findings():
 
 def before_network():
     from Products.StabilityMonitor.recording import livingrun
+
     livingrun.network_file_system = lambda path: 'nfs4'
 
 
@@ -615,6 +664,7 @@ def before_die_arming():
 
     def die(*args):
         os.kill(os.getpid(), signal.SIGKILL)
+
     livingrun.FaultLog = die
 
 
@@ -626,8 +676,14 @@ def do_touched():
     """What of this process has been changed from what Python does by itself."""
     handlers = [signal.getsignal(n) for n in sorted(signal.valid_signals())]
     caught = next(line for line in open('/proc/self/status') if line.startswith('SigCgt'))
-    say(sys.excepthook is sys.__excepthook__, threading.active_count(), faulthandler.is_enabled(),
-        len(logging.getLogger().handlers), handlers, caught.split()[1])
+    say(
+        sys.excepthook is sys.__excepthook__,
+        threading.active_count(),
+        faulthandler.is_enabled(),
+        len(logging.getLogger().handlers),
+        handlers,
+        caught.split()[1],
+    )
 
 
 WAYS = {name[3:]: function for name, function in globals().items() if name.startswith('do_')}
@@ -636,6 +692,7 @@ WAYS = {name[3:]: function for name, function in globals().items() if name.start
 def arm(directory, options):
     global life
     from Products.StabilityMonitor.recording import arming
+
     configured = {'directory': directory, 'sample-interval': '50ms', 'stall': '30s', **options}
     instance = INSTANCE | {'client_home': options.pop('client_home', '/nowhere')}
     configured.pop('client_home', None)

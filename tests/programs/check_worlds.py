@@ -4,6 +4,7 @@
 
 prints a JSON list of findings; each function here is a world and returns the check and the fields of its Site.
 """
+
 import ctypes
 import faulthandler
 import fcntl
@@ -52,6 +53,7 @@ KEPT = []
 
 # -- the interpreter and its memory --------------------------------------------------------------------
 
+
 def small_stack(folder):
     threading.stack_size(128 << 10)
     found = []
@@ -71,7 +73,9 @@ def high_recursion_limit(folder):
 
 def raised_recursion_limit(folder):
     """Of 3,000: no more than 13 MiB are needed by any Python."""
-    resource.setrlimit(resource.RLIMIT_STACK, (16 << 20, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+    resource.setrlimit(
+        resource.RLIMIT_STACK, (16 << 20, resource.getrlimit(resource.RLIMIT_STACK)[1])
+    )
     sys.setrecursionlimit(3000)
     return interpreter.RecursionLimit, {}
 
@@ -106,7 +110,11 @@ def allocator(folder):
 
 
 def little_address_space(folder):
-    size = next(int(line.split()[1]) << 10 for line in open('/proc/self/status') if line.startswith('VmSize'))
+    size = next(
+        int(line.split()[1]) << 10
+        for line in open('/proc/self/status')
+        if line.startswith('VmSize')
+    )
     resource.setrlimit(resource.RLIMIT_AS, (int(size * 1.18), resource.RLIM_INFINITY))
     return memory.Limit, {}
 
@@ -128,7 +136,7 @@ def cached_cgroup(folder):
             file.write(bytes(1 << 20))
         file.flush()
         os.fsync(file.fileno())
-    for _ in range(2):                                  # from the second time on they count as active
+    for _ in range(2):  # from the second time on they count as active
         with open(sys.argv[3], 'rb') as file:
             while file.read(1 << 20):
                 pass
@@ -136,6 +144,7 @@ def cached_cgroup(folder):
 
 
 # -- limits --------------------------------------------------------------------------------------------
+
 
 def few_descriptors(folder, hard=64):
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
@@ -151,8 +160,13 @@ def few_descriptors_and_more_to_have(folder):
 def near_the_end_of_select(folder, poll=False):
     """A waitress that has answered, and a high descriptor."""
     import waitress
-    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    server = waitress.create_server(_answer, listen='127.0.0.1:0', threads=1, asyncore_use_poll=poll)
+
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    )
+    server = waitress.create_server(
+        _answer, listen='127.0.0.1:0', threads=1, asyncore_use_poll=poll
+    )
     threading.Thread(target=server.run, daemon=True).start()
     assert urllib.request.urlopen(f'http://127.0.0.1:{server.effective_port}/').read() == b'answer'
     KEPT.append(fcntl.fcntl(0, fcntl.F_DUPFD, 1000))
@@ -217,6 +231,7 @@ def core_files(folder):
 
 # -- outputs -------------------------------------------------------------------------------------------
 
+
 def full_pipe(folder):
     KEPT[:] = reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -233,7 +248,9 @@ def two_full_pipes(folder):
     check, _ = full_pipe(folder)
     slept, one = [], KEPT[1]
     _, site = full_pipe(folder)
-    outputs.time = types.SimpleNamespace(sleep=lambda time: slept.append(time) or sum(slept) > 0.6 and os._exit(3))
+    outputs.time = types.SimpleNamespace(
+        sleep=lambda time: slept.append(time) or sum(slept) > 0.6 and os._exit(3)
+    )
     return check, {'outputs': {'standard output': one, **site['outputs']}}
 
 
@@ -257,6 +274,7 @@ def pipe_without_reader(folder):
 
 def full_socket(folder):
     import socket
+
     KEPT[:] = socket.socketpair()
     KEPT[1].setblocking(False)
     try:
@@ -320,6 +338,7 @@ def renamed_log(folder):
 
 def renamed_and_watched_log(folder):
     from logging.handlers import WatchedFileHandler
+
     check, site = log_file(folder, WatchedFileHandler)
     os.rename(KEPT[0].baseFilename, KEPT[0].baseFilename + '.1')
     return check, site
@@ -358,6 +377,7 @@ def configured_log(folder):
 
 # -- places --------------------------------------------------------------------------------------------
 
+
 def place(folder):
     return breadcrumbs.Place, {}
 
@@ -367,6 +387,7 @@ def room(folder):
 
 
 # -- signals and faulthandler --------------------------------------------------------------------------
+
 
 def fault_log(folder):
     KEPT.append(FaultLog(Path(folder)))
@@ -414,6 +435,7 @@ def ignored_signals(folder):
 def marked_signals(folder):
     """Our own C handler notes them and goes on to the default: they kill all the same."""
     from Products.StabilityMonitor.recording.faulthandler_compat import SignalMarks
+
     _as_usual()
     KEPT.append(SignalMarks(Path(folder)))
     return signals.KillingSignals, {'marked': frozenset(KEPT[0].files)}
@@ -427,6 +449,7 @@ def foreign_signal(folder):
 
 
 # -- switches ------------------------------------------------------------------------------------------
+
 
 def python_switches(folder):
     return switches.PythonSwitches, {}
@@ -454,6 +477,7 @@ def no_late_variable(folder):
 
 # -- clocks --------------------------------------------------------------------------------------------
 
+
 def clock_set_back(folder, seconds=-3600):
     """Between two samples of this process."""
     true, signs = time.time, vitals.Vitals({})
@@ -470,8 +494,11 @@ def clock_set_forward(folder):
 
 # -- modules -------------------------------------------------------------------------------------------
 
+
 def _adapter(folder, level):
-    Path(folder, 'fakedb.py').write_text(f"apilevel, paramstyle, threadsafety = '2.0', 'qmark', {level}")
+    Path(folder, 'fakedb.py').write_text(
+        f"apilevel, paramstyle, threadsafety = '2.0', 'qmark', {level}"
+    )
     sys.path.insert(0, folder)
     importlib.import_module('fakedb')
 
@@ -517,10 +544,12 @@ def connection_of_each_thread(folder):
 
 def lazy_stand_in(folder):
     """A module's stand-in that complains when it is touched, as of a deferred import."""
+
     class Deferred:
         def __getattribute__(self, name):
             print('touched', name, file=sys.stderr)
             os._exit(3)
+
     sys.modules['deferred'] = Deferred()
     return databases.Adapters, {}
 
@@ -557,6 +586,7 @@ def without_packaging(folder):
 def orphan(folder):
     """Told before and after its parent, whom the test ends, has died: two files, whole when they are there."""
     from handshake import until
+
     context, parent = runcontext.collect({}, {}, 'server'), os.getppid()
     for name in ('before', 'after'):
         found = supervision.Supervisor().look(Site(Path(folder), context))
@@ -579,7 +609,7 @@ def main(world, folder='/nonexistent', *rest):
     found = check().look(Site(**{'directory': Path(folder)} | fields))
     findings = [found] if isinstance(found, Finding) else list(found)
     print(json.dumps([shallow(finding) for finding in findings]), flush=True)
-    os._exit(0)                                         # whatever was damaged: no clean-up
+    os._exit(0)  # whatever was damaged: no clean-up
 
 
 if __name__ == '__main__':

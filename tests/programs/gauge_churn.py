@@ -1,7 +1,8 @@
 """Threads start and end by the thousand while another one reads the gauges of all of them, living or not.
 
-    gauge_churn.py THREADS
+gauge_churn.py THREADS
 """
+
 import itertools
 import json
 import random
@@ -22,8 +23,12 @@ def main(threads):
     def read():
         while not over.is_set():
             recent = dict(list(known.items())[-20:])
-            found = gauge.of_threads({native_id: ident * random.choice((0, 1)) for native_id, (ident, _) in
-                                      recent.items()})
+            found = gauge.of_threads(
+                {
+                    native_id: ident * random.choice((0, 1))
+                    for native_id, (ident, _) in recent.items()
+                }
+            )
             for stack in [*found.values(), *(stack for _, stack in recent.values())]:
                 used = gauge.used(stack)
                 risen = gauge.rise(stack, used)

@@ -4,6 +4,7 @@
 
 Each level asks the kernel for its own stack pointer, so that the truth comes from elsewhere than the gauge.
 """
+
 import json
 import resource
 import sys
@@ -36,10 +37,18 @@ def measure(gauge, keep, answer):
     before = gauge.used(stack)
     Deeper(stack.address + keep + STEP).key('')
     first = gauge.rise(stack, before)
-    deeper = Deeper(stack.address + keep)               # the main thread's stack is mapped no further than `first`
+    deeper = Deeper(
+        stack.address + keep
+    )  # the main thread's stack is mapped no further than `first`
     deeper.key('')
-    answer.update(size=stack.size, before=before, truth=stack.top - deeper.lowest, first=first,
-                  known=gauge.rise(stack, first), own=gauge.used(stack))
+    answer.update(
+        size=stack.size,
+        before=before,
+        truth=stack.top - deeper.lowest,
+        first=first,
+        known=gauge.rise(stack, first),
+        own=gauge.used(stack),
+    )
     answer['again'] = gauge.rise(stack, answer['known'])
 
 
@@ -47,8 +56,11 @@ def watched(gauge, native_id, ident, name):
     """What another thread says of it."""
     stack = gauge.of_thread(native_id, ident)
     used = gauge.used(stack)
-    return {'other_size': stack.size, 'other': used,
-            'severity': headroom(stack.size, used, name, gauge.granule).severity}
+    return {
+        'other_size': stack.size,
+        'other': used,
+        'severity': headroom(stack.size, used, name, gauge.granule).severity,
+    }
 
 
 def in_thread(gauge, size, keep, answer):
@@ -61,6 +73,7 @@ def in_thread(gauge, size, keep, answer):
         finally:
             done.set()
         over.wait()
+
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     done.wait()
@@ -73,7 +86,9 @@ def in_main(gauge, size, keep, answer):
     resource.setrlimit(resource.RLIMIT_STACK, (size, resource.getrlimit(resource.RLIMIT_STACK)[1]))
     measure(gauge, keep, answer)
     main = threading.main_thread()
-    thread = threading.Thread(target=lambda: answer.update(watched(gauge, main.native_id, main.ident, 'MainThread')))
+    thread = threading.Thread(
+        target=lambda: answer.update(watched(gauge, main.native_id, main.ident, 'MainThread'))
+    )
     thread.start()
     thread.join()
 

@@ -1,4 +1,5 @@
 """How tests and the programs that die talk: conditions that are awaited, never a fixed time that is hoped for."""
+
 import time
 
 PATIENCE = 60

@@ -4,6 +4,7 @@
 
 It says "asking", and when it is over a line of JSON: {error, threads, native_id of the main thread}.
 """
+
 import ctypes
 import json
 import os
@@ -23,13 +24,22 @@ def main(seconds, *tools):
     foreign_thread()
     for _ in range(3):
         threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
-    stacks = nativestacks.NativeStacks(os.getpid(), seconds=float(seconds),
-                                       tools={'pystack': tools} if tools else None)
+    stacks = nativestacks.NativeStacks(
+        os.getpid(), seconds=float(seconds), tools={'pystack': tools} if tools else None
+    )
     stacks.start()
     print('asking', flush=True)
     stacks.wait()
-    print(json.dumps({'error': stacks.error, 'threads': nativestacks.parse(stacks.result),
-                      'native_id': threading.get_native_id()}), flush=True)
+    print(
+        json.dumps(
+            {
+                'error': stacks.error,
+                'threads': nativestacks.parse(stacks.result),
+                'native_id': threading.get_native_id(),
+            }
+        ),
+        flush=True,
+    )
 
 
 main(*sys.argv[1:])

@@ -5,6 +5,7 @@
 
 It says "ready" and lives until it is killed.
 """
+
 import ctypes
 import mmap
 import struct
@@ -34,7 +35,9 @@ def tick(path):
 def main(what, *arguments):
     for _ in range(OTHERS):
         threading.Thread(target=time.sleep, args=(FOREVER,), daemon=True).start()
-    threading.Thread(target={'gil': hold_the_gil, 'ticks': tick}[what], args=arguments, daemon=True).start()
+    threading.Thread(
+        target={'gil': hold_the_gil, 'ticks': tick}[what], args=arguments, daemon=True
+    ).start()
     time.sleep(FOREVER)
 
 

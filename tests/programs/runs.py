@@ -5,6 +5,7 @@ fork    creates it, forks a child that abandons it and stays
 keep    creates it, forks a child that keeps it (what abandoning is good for)
 claim   waits for a line, then tries to claim the run, and keeps it
 """
+
 import os
 import sys
 from pathlib import Path

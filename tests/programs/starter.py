@@ -4,6 +4,7 @@
 
 It says "ready", waits for a line, starts, answers with a line of JSON, waits for another line or the end of input.
 """
+
 import json
 import os
 import signal
@@ -16,11 +17,19 @@ from Products.StabilityMonitor.recording import arming
 def main(directory, client_home, how='exit'):
     print('ready', flush=True)
     sys.stdin.readline()
-    life = arming.arm({'directory': directory}, {}, {'host': 'here', 'client_home': client_home, 'listen': ''},
-                      'server', {})
+    life = arming.arm(
+        {'directory': directory},
+        {},
+        {'host': 'here', 'client_home': client_home, 'listen': ''},
+        'server',
+        {},
+    )
     triage.at_start(life)
     life.armed()
-    print(json.dumps({'run': life.name, 'findings': [finding.id for finding in life.findings]}), flush=True)
+    print(
+        json.dumps({'run': life.name, 'findings': [finding.id for finding in life.findings]}),
+        flush=True,
+    )
     sys.stdin.readline()
     if how == 'leave':
         os._exit(0)

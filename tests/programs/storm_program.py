@@ -6,6 +6,7 @@ The recorder alone, without Zope: each life is a forked child with a black box o
 nothing with it: words of shared memory, of which each thread writes its own, before and after `begin` and `end`.
 Where the journal leaves no doubt, the black box must say the same; in between, one of the two neighbouring states.
 """
+
 import argparse
 import itertools
 import mmap
@@ -38,7 +39,7 @@ def is_probe(number):
 
 
 def path_of(thread, number):
-    return PROBE if is_probe(number) else f'/{thread}/{number}/{FILLER[:number * 7 % 150]}'
+    return PROBE if is_probe(number) else f'/{thread}/{number}/{FILLER[: number * 7 % 150]}'
 
 
 def method_of(number):
@@ -51,6 +52,7 @@ def status_of(number):
 
 # -- the life ------------------------------------------------------------------------------------------
 
+
 def live(path, journal, switch_interval):
     """In the child: never returns."""
     buffer = mmap.mmap(descriptor := preallocate(path, blackbox.SIZE), blackbox.SIZE)
@@ -58,9 +60,15 @@ def live(path, journal, switch_interval):
     recorder = Recorder(buffer)
     blackbox.lay_out(buffer)
     blackbox.seal(buffer)
-    words, times, gate = memoryview(journal).cast('Q'), memoryview(journal).cast('d'), threading.Event()
+    words, times, gate = (
+        memoryview(journal).cast('Q'),
+        memoryview(journal).cast('d'),
+        threading.Event(),
+    )
     for thread in range(THREADS):
-        threading.Thread(target=serve, args=(recorder, words, times, gate, thread), daemon=True).start()
+        threading.Thread(
+            target=serve, args=(recorder, words, times, gate, thread), daemon=True
+        ).start()
     sys.setswitchinterval(switch_interval)
     gate.set()
     threading.Event().wait()
@@ -89,12 +97,13 @@ def serve(recorder, words, times, gate, thread):
 
 # -- the check -----------------------------------------------------------------------------------------
 
+
 class Check:
     """Compares a black box with the journal.  `torn` and `lost` are sentences about what is wrong."""
 
     def __init__(self, recording, journal):
         words, times = memoryview(journal).cast('Q'), memoryview(journal).cast('d')
-        self.threads = [list(words[t * WORDS:t * WORDS + WORDS]) for t in range(THREADS)]
+        self.threads = [list(words[t * WORDS : t * WORDS + WORDS]) for t in range(THREADS)]
         self.end_times = [times[t * WORDS + END_TIME_PATH] for t in range(THREADS)]
         self.torn, self.lost, self.between = [], [], 0
         self.finished = recording.finished
@@ -115,8 +124,15 @@ class Check:
                 self.torn.append(f'finished: {r}')
             return r.count
         number = _number(r.path)
-        if (thread is None or not number or not ended or r.count != 1 or r.number != r.last_number
-                or r.status != status_of(number) or not _fits(r, thread, number, number % 3)):
+        if (
+            thread is None
+            or not number
+            or not ended
+            or r.count != 1
+            or r.number != r.last_number
+            or r.status != status_of(number)
+            or not _fits(r, thread, number, number % 3)
+        ):
             self.torn.append(f'finished: {r}')
         else:
             self.ended[thread].append(number)
@@ -137,8 +153,13 @@ class Check:
                 self.lost.append(f'in flight: {thread}/{begins}')
             elif r is not None and begins == ended:
                 self.torn.append(f'in flight, but over: {r}')
-            elif (r is None and ends > ended and not is_probe(ends) and ends not in self.ended[thread]
-                  and self._is_kept(thread)):
+            elif (
+                r is None
+                and ends > ended
+                and not is_probe(ends)
+                and ends not in self.ended[thread]
+                and self._is_kept(thread)
+            ):
                 self.lost.append(f'neither in flight nor finished: {thread}/{ends}')
             elif r is not None and begins in self.ended[thread]:
                 self.torn.append(f'in flight and finished: {r}')
@@ -147,11 +168,15 @@ class Check:
         """Of each thread the last ones, without a gap, are there: all of them, as long as the ring is not full."""
         found, (_, _, _, ends, ended, *_) = set(self.ended[thread]), self.threads[thread]
         if any(n > ends for n in found) or len(found) < len(self.ended[thread]):
-            self.torn.append(f'thread {thread}: finished {found}, the journal: {self.threads[thread]}')
+            self.torn.append(
+                f'thread {thread}: finished {found}, the journal: {self.threads[thread]}'
+            )
         oldest = min(found, default=None) if self.is_full else 1
         if oldest is None:
             if ends == ended and self._is_kept(thread):
-                self.lost.append(f'thread {thread}: nothing is kept, but {ended} ended later than what is')
+                self.lost.append(
+                    f'thread {thread}: nothing is kept, but {ended} ended later than what is'
+                )
         elif missing := [n for n in range(oldest, ended + 1) if n not in found and not is_probe(n)]:
             self.lost.append(f'thread {thread}: finished, not kept: {missing}')
 
@@ -175,11 +200,17 @@ def _number(path):
 def _fits(r, thread, number, user):
     """Are path, method, retry and user those of this request?  `user`: None when it may not be known yet."""
     users = {''} if is_probe(number) else {USERS[number % 3]} | ({''} if user is None else set())
-    return (r.path, r.method, r.retry) == (path_of(thread, number), method_of(number), number % 3) and (
-        r.user in users or (user is None and USERS[number % 3].startswith(r.user.rstrip('\ufffd'))))
+    return (r.path, r.method, r.retry) == (
+        path_of(thread, number),
+        method_of(number),
+        number % 3,
+    ) and (
+        r.user in users or (user is None and USERS[number % 3].startswith(r.user.rstrip('\ufffd')))
+    )
 
 
 # -- the storm -----------------------------------------------------------------------------------------
+
 
 def kill_once(path, dice):
     """One life and its end; the Check of what it left."""
@@ -224,7 +255,9 @@ def storm(kills, seconds=0.0, seed=None, progress=lambda done, totals: None):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--kills', type=int, default=2000)
-    parser.add_argument('--seconds', type=float, default=0, help='stop after so long, however many kills it were')
+    parser.add_argument(
+        '--seconds', type=float, default=0, help='stop after so long, however many kills it were'
+    )
     parser.add_argument('--seed', type=int)
     arguments = parser.parse_args()
     begun = time.monotonic()
@@ -232,12 +265,15 @@ def main():
     def progress(done, totals):
         if done % 100 == 0 and sys.stderr.isatty():
             print(f'\r{done} of {arguments.kills}', end='', file=sys.stderr)
+
     totals = storm(arguments.kills, arguments.seconds, arguments.seed, progress)
     for sentence in [*totals['torn'], *totals['lost']][:20]:
         print(sentence)
-    print(f'\rrecorder alone: {totals["kills"]} kills in {time.monotonic() - begun:.0f} s, '
-          f'{len(totals["torn"])} torn, {len(totals["lost"])} lost; {totals["kept"]} finished requests checked, '
-          f'{totals["between"]} threads were killed within begin or end')
+    print(
+        f'\rrecorder alone: {totals["kills"]} kills in {time.monotonic() - begun:.0f} s, '
+        f'{len(totals["torn"])} torn, {len(totals["lost"])} lost; {totals["kept"]} finished requests checked, '
+        f'{totals["between"]} threads were killed within begin or end'
+    )
     return 1 if totals['torn'] or totals['lost'] or not totals['kills'] else 0
 
 

@@ -6,6 +6,7 @@ The whole living run is there: recorder, heartbeat, slow requests, dead-man swit
 with a beat of 3 ms.  Some requests are slow ones; now and then there are more threads than slots.  Prints
 JSON: what process and kernel held after a warm-up, what they hold at the end, and what became of the requests.
 """
+
 import _thread
 import gc
 import json
@@ -37,8 +38,13 @@ MOMENTS = 20
 def live(directory):
     options, problems = load({'directory': directory, 'stall': f'{STALL}s'}, {})
     assert not problems, problems
-    options.sample_interval, options.slow_request = BEAT, SLOW      # faster than an administrator may choose
-    life = LivingRun(options, {'host': 'test', 'client_home': directory, 'listen': ''}, 'server', {})
+    options.sample_interval, options.slow_request = (
+        BEAT,
+        SLOW,
+    )  # faster than an administrator may choose
+    life = LivingRun(
+        options, {'host': 'test', 'client_home': directory, 'listen': ''}, 'server', {}
+    )
     life.start()
     life.armed()
     life.serving()
@@ -51,7 +57,9 @@ class Churn:
     def __init__(self, life):
         self.life, self.recorder = life, life.recorder
         self.done, self.odd = Counter(), []
-        self.tasks = len(os.listdir('/proc/self/task'))     # MainThread and those of the living run, which stay
+        self.tasks = len(
+            os.listdir('/proc/self/task')
+        )  # MainThread and those of the living run, which stay
 
     def all_slots_are_free(self):
         return not self.recorder.slots and len(self.recorder._free) == blackbox.SLOT_COUNT
@@ -67,12 +75,15 @@ class Churn:
                 time.sleep(2 * SLOW)
             self.done['slot' if hasattr(self.recorder._local, 'slot') else 'none'] += 1
             self.recorder.end(200)
-        except Exception as error:                      # would be printed, and lost
+        except Exception as error:  # would be printed, and lost
             self.odd.append(repr(error))
 
     def batch(self, first, size, together=None):
         """Threads of `threading` and, for one in eight, of `_thread`, as C code would start them."""
-        threads = [threading.Thread(target=self.serve, args=(first + n, together)) for n in range(size - size // 8)]
+        threads = [
+            threading.Thread(target=self.serve, args=(first + n, together))
+            for n in range(size - size // 8)
+        ]
         for thread in threads:
             thread.start()
         for n in range(len(threads), size):
@@ -113,13 +124,21 @@ def descriptors():
 
 def held(tasks):
     """What this process holds, once all that has ended is gone: so many threads stay."""
-    until(lambda: (len(os.listdir('/proc/self/task')), timers()) == (tasks, 1), 'the end of threads and their timers')
+    until(
+        lambda: (len(os.listdir('/proc/self/task')), timers()) == (tasks, 1),
+        'the end of threads and their timers',
+    )
     gc.collect()
     status = Path('/proc/self/status').read_text()
-    return {'descriptors': descriptors(), 'tasks': len(os.listdir('/proc/self/task')),
-            'timers': timers(), 'mappings': Path('/proc/self/maps').read_text().count('\n'),
-            'resident': int(re.search(r'VmRSS:\s+(\d+)', status)[1]) << 10,
-            'virtual': int(re.search(r'VmSize:\s+(\d+)', status)[1]) << 10, 'objects': len(gc.get_objects())}
+    return {
+        'descriptors': descriptors(),
+        'tasks': len(os.listdir('/proc/self/task')),
+        'timers': timers(),
+        'mappings': Path('/proc/self/maps').read_text().count('\n'),
+        'resident': int(re.search(r'VmRSS:\s+(\d+)', status)[1]) << 10,
+        'virtual': int(re.search(r'VmSize:\s+(\d+)', status)[1]) << 10,
+        'objects': len(gc.get_objects()),
+    }
 
 
 def main(directory, threads):
@@ -129,14 +148,27 @@ def main(directory, threads):
     warm, end = churn.run(threads)
     until(lambda: not life.rounds.slow.watched, 'the last look at requests that have ended')
     box = blackboxreader.read(bytes(life.recorder.buffer))
-    print(json.dumps({
-        'warm': warm, 'end': end, 'seconds': time.monotonic() - began, 'threads': sum(churn.done.values()),
-        'done': churn.done, 'odd': churn.odd, 'overflow': box.words['overflow'],
-        'numbers': next(life.recorder._numbers) - 1, 'in_flight': len(box.in_flight),
-        'last': max(request.number for request in box.finished), 'slow': len(life.rounds.slow.known()),
-        'beats': life.rounds.heartbeat.beats,
-        'hangs': [hang.kind for hang in life.rounds.hangs.known()], 'lives': life.rounds.heartbeat.is_alive(),
-        'findings': [finding.id for finding in life.findings if finding.severity != 'info']}))
+    print(
+        json.dumps(
+            {
+                'warm': warm,
+                'end': end,
+                'seconds': time.monotonic() - began,
+                'threads': sum(churn.done.values()),
+                'done': churn.done,
+                'odd': churn.odd,
+                'overflow': box.words['overflow'],
+                'numbers': next(life.recorder._numbers) - 1,
+                'in_flight': len(box.in_flight),
+                'last': max(request.number for request in box.finished),
+                'slow': len(life.rounds.slow.known()),
+                'beats': life.rounds.heartbeat.beats,
+                'hangs': [hang.kind for hang in life.rounds.hangs.known()],
+                'lives': life.rounds.heartbeat.is_alive(),
+                'findings': [finding.id for finding in life.findings if finding.severity != 'info'],
+            }
+        )
+    )
     life.finish()
 
 

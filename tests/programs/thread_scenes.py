@@ -5,6 +5,7 @@
 Leaves files in the current directory.  Prints the last observation as one line of JSON: threads, as ThreadState
 has them, and deadlocks [{idents, links, known, text}].
 """
+
 import ctypes
 import fcntl
 import importlib
@@ -35,21 +36,28 @@ KEPT = []
 
 
 def start(function, *arguments, name=None):
-    thread = threading.Thread(target=function, args=arguments, name=name or function.__name__, daemon=True)
+    thread = threading.Thread(
+        target=function, args=arguments, name=name or function.__name__, daemon=True
+    )
     thread.start()
     return thread
 
 
 # -- one thread, one thing ---------------------------------------------------------------------------------
 
+
 def worker():
     from waitress.task import ThreadedTaskDispatcher
+
     KEPT.append(ThreadedTaskDispatcher())
     KEPT[-1].set_thread_count(2)
 
 
 def server():
-    start(socketserver.TCPServer(('127.0.0.1', 0), socketserver.BaseRequestHandler).serve_forever, name='server')
+    start(
+        socketserver.TCPServer(('127.0.0.1', 0), socketserver.BaseRequestHandler).serve_forever,
+        name='server',
+    )
 
 
 def spinner():
@@ -92,6 +100,7 @@ def receiving_for_a_time():
 
 def receiving_by_tls():
     import ssl
+
     ssl.create_default_context().wrap_socket(_connection(), server_hostname='localhost')
 
 
@@ -115,6 +124,7 @@ def committing():
     """To a FileStorage, while the transaction of another connection takes its time to vote."""
     import transaction
     import ZODB
+
     database = ZODB.DB('Data.fs')
     slow, own = transaction.TransactionManager(), transaction.TransactionManager()
     KEPT.append(start(_vote_slowly, database, slow))
@@ -149,10 +159,13 @@ def asking_zeo():
     import ZEO
     from ZODB.utils import load_current
     from ZODB.utils import z64
+
     with socket.create_server(('127.0.0.1', 0)) as listener:
         host, port = listener.getsockname()
-    server = subprocess.Popen([sys.executable, '-m', 'ZEO.runzeo', '-a', f'{host}:{port}', '-f', 'Data.fs'],
-                              stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [sys.executable, '-m', 'ZEO.runzeo', '-a', f'{host}:{port}', '-f', 'Data.fs'],
+        stderr=subprocess.DEVNULL,
+    )
     KEPT.append(server)
     storage = ZEO.client((host, port), wait_timeout=60)
     server.send_signal(signal.SIGSTOP)
@@ -181,8 +194,13 @@ def logging_to_stderr():
 
 
 def _log_more():
-    until(lambda: logging.getLogger().handlers and logging.getLogger().handlers[-1].lock
-          and 'unlocked' not in repr(logging.getLogger().handlers[-1].lock))
+    until(
+        lambda: (
+            logging.getLogger().handlers
+            and logging.getLogger().handlers[-1].lock
+            and 'unlocked' not in repr(logging.getLogger().handlers[-1].lock)
+        )
+    )
     logging.getLogger().warning('more')
 
 
@@ -233,6 +251,7 @@ def without_python():
 def of_c_code():
     """`_thread` and C code start threads that `threading` does not know."""
     import _thread
+
     _thread.start_new_thread(asleep, ())
     _thread.start_new_thread(EVENT.wait, ())
 
@@ -321,7 +340,6 @@ def _red_in_blue():
 
 
 class MeetThen:
-
     def __enter__(self):
         MEET.wait()
 
@@ -367,7 +385,6 @@ def _twice():
 
 
 class Storage:
-
     def __init__(self):
         self._lock, self._commit_lock = threading.RLock(), threading.Lock()
 
@@ -379,7 +396,6 @@ class Storage:
 
 
 class Packed(Storage):
-
     def pack(self):
         with self._commit_lock:
             MEET.wait()
@@ -397,6 +413,7 @@ def synchronized(function):
     def wrapper():
         with A:
             return function()
+
     return wrapper
 
 
@@ -431,7 +448,9 @@ def _b_then_condition():
 
 def imports():
     """A module that waits for a lock while it is imported, and the holder of the lock imports it."""
-    Path('imported_slowly.py').write_text('import __main__\n__main__.MEET.wait()\nwith __main__.A:\n    pass\n')
+    Path('imported_slowly.py').write_text(
+        'import __main__\n__main__.MEET.wait()\nwith __main__.A:\n    pass\n'
+    )
     start(importlib.import_module, 'imported_slowly', name='left')
     start(_import_with_a, name='right')
 
@@ -443,6 +462,7 @@ def _import_with_a():
 
 
 # -- no circles ------------------------------------------------------------------------------------------------
+
 
 class Stock:
     """Objects of one class, whose locks are held and wanted crosswise, but not of the same object."""
@@ -492,7 +512,6 @@ def chained_instances():
 
 
 class Box:
-
     def __init__(self):
         self.lock = threading.Lock()
         self.filled = threading.Condition(self.lock)
@@ -523,8 +542,24 @@ def idle_condition():
 # -- the play ------------------------------------------------------------------------------------------------------
 
 #: Scenes that only start threads; the others are what a thread of that name does.
-STARTERS = {worker, server, asking_zeo, without_python, of_c_code, lock_pair, owned_pair, three, twice, attributes,
-            decorated, conditions, imports, two_instances, chained_instances, idle_condition}
+STARTERS = {
+    worker,
+    server,
+    asking_zeo,
+    without_python,
+    of_c_code,
+    lock_pair,
+    owned_pair,
+    three,
+    twice,
+    attributes,
+    decorated,
+    conditions,
+    imports,
+    two_instances,
+    chained_instances,
+    idle_condition,
+}
 
 
 def main(scene, *wanted):
@@ -544,15 +579,17 @@ def main(scene, *wanted):
 
 
 def as_wanted(watch, wanted, said):
-    watch.loads.look()                                  # as the heartbeat does
+    watch.loads.look()  # as the heartbeat does
     time.sleep(loads.LEAST_SECONDS)
     observed = watch.observe()
     said.clear()
     said.update((state.name, (state.activity, state.detail)) for state in observed.states)
     if any(said.get(name, ('',))[0] != code for name, code in wanted.items()):
         return None
-    return {'threads': observed.states,
-            'deadlocks': [shallow(circle) | {'text': circle.text} for circle in observed.deadlocks]}
+    return {
+        'threads': observed.states,
+        'deadlocks': [shallow(circle) | {'text': circle.text} for circle in observed.deadlocks],
+    }
 
 
 if __name__ == '__main__':

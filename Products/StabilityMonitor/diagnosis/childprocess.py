@@ -4,6 +4,7 @@ Our threads block every signal (`signalmask`) and a server started with nohup ig
 inherit both.  `subprocess` can change that only with `preexec_fn`, which is not safe where other threads run;
 posix_spawn does it in the kernel's own order, before the program begins.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -16,10 +17,12 @@ from collections.abc import Callable
 
 try:
     import fcntl
-except ImportError:                                     # Windows: no child is started there
+except ImportError:  # Windows: no child is started there
     fcntl = None
 
-_DEFAULTS = signal.valid_signals() - {getattr(signal, name, None) for name in ('SIGKILL', 'SIGSTOP')}
+_DEFAULTS = signal.valid_signals() - {
+    getattr(signal, name, None) for name in ('SIGKILL', 'SIGSTOP')
+}
 #: Seconds between two looks at whether somebody still wants what a child says, and whether it has ended.
 _PAUSE, _LOOK = 0.1, 0.005
 _PIECE = 1 << 16
@@ -41,16 +44,30 @@ class ChildProcess:
 
     def __init__(self, command, environment=None, listens: bool = False):
         words = list(map(str, command))
-        given, self.stdin = _pipe() if listens else (_above(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)), -1)
+        given, self.stdin = (
+            _pipe() if listens else (_above(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)), -1)
+        )
         self.stdout, said = _pipe()
         self.code = None
         try:
             self.pid = os.posix_spawn(
-                words[0], words, os.environ if environment is None else environment, setpgroup=0, setsigmask=(),
-                setsigdef=_DEFAULTS, file_actions=[
-                    (os.POSIX_SPAWN_DUP2, given, 0), (os.POSIX_SPAWN_DUP2, said, 1),
+                words[0],
+                words,
+                os.environ if environment is None else environment,
+                setpgroup=0,
+                setsigmask=(),
+                setsigdef=_DEFAULTS,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, given, 0),
+                    (os.POSIX_SPAWN_DUP2, said, 1),
                     (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-                    *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _open_descriptors() if descriptor > 2)])
+                    *(
+                        (os.POSIX_SPAWN_CLOSE, descriptor)
+                        for descriptor in _open_descriptors()
+                        if descriptor > 2
+                    ),
+                ],
+            )
         except BaseException:
             self._close()
             raise
@@ -68,9 +85,11 @@ class ChildProcess:
         """Raises OSError when it does not read any more."""
         os.write(self.stdin, words)
 
-    def read(self, until: float, is_wanted: Callable[[], bool] = lambda: True) -> tuple[bytes, bool]:
+    def read(
+        self, until: float, is_wanted: Callable[[], bool] = lambda: True
+    ) -> tuple[bytes, bool]:
         """(what it says, whether that is all): until it closes its output, `until` (monotonic), or it is not wanted."""
-        parts, poll = [], select.poll()                 # select() knows no descriptor from 1024 on
+        parts, poll = [], select.poll()  # select() knows no descriptor from 1024 on
         poll.register(self.stdout, select.POLLIN)
         while is_wanted() and (left := until - time.monotonic()) > 0:
             if poll.poll(min(left, _PAUSE) * 1000):
@@ -87,14 +106,14 @@ class ChildProcess:
         while not self._has_ended():
             if time.monotonic() >= until:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.pid, signal.SIGKILL)   # not reaped yet: the pid is still its own
+                    os.kill(self.pid, signal.SIGKILL)  # not reaped yet: the pid is still its own
             time.sleep(_LOOK)
 
     def _has_ended(self):
         if self.code is None:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:                   # other code has waited for it
+            except ChildProcessError:  # other code has waited for it
                 self.code = 0
             else:
                 self.code = os.waitstatus_to_exitcode(status) if pid else None

@@ -2,6 +2,7 @@
 
 Imports the standard library only.  The programs start children of their own, which inherit what is left here.
 """
+
 import os
 import platform
 import sys
@@ -19,15 +20,18 @@ def reset_internal_signals():
         return
     try:
         import ctypes
+
         call = ctypes.CDLL(None).syscall
         for signal in _INTERNAL:
-            call(number, signal, bytes(64), None, 8)        # all zeros: SIG_DFL, no flags; 8 bytes are a signal set
+            call(
+                number, signal, bytes(64), None, 8
+            )  # all zeros: SIG_DFL, no flags; 8 bytes are a signal set
     except (ImportError, OSError, AttributeError, TypeError):
         pass
 
 
 def main():
-    os.chdir('/')                                           # no volume stays busy
+    os.chdir('/')  # no volume stays busy
     reset_internal_signals()
     del sys.argv[0]
     with open(sys.argv[0], 'rb') as file:

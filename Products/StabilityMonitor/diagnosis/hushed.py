@@ -3,6 +3,7 @@
 A hush is for one instance (or for all), counts through its last day (UTC), and no longer when the finding
 has become worse than it was.  A file that cannot be read hushes nothing, and is itself a finding.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -59,14 +60,20 @@ class Hush(Value):
     instance: str = ''
 
     def counts(self, finding: Finding, instance: str, today: date) -> bool:
-        return (self.id == finding.id and self.instance in ('', instance) and today <= date.fromisoformat(self.until)
-                and _rank(finding.severity) <= _rank(self.severity or 'critical'))
+        return (
+            self.id == finding.id
+            and self.instance in ('', instance)
+            and today <= date.fromisoformat(self.until)
+            and _rank(finding.severity) <= _rank(self.severity or 'critical')
+        )
 
 
 class Hushed:
     """The hushes in a data directory, as `instance` (its label) sees them."""
 
-    def __init__(self, directory: Path, instance: str = '', file_mode: int = 0o600, clock=time.time):
+    def __init__(
+        self, directory: Path, instance: str = '', file_mode: int = 0o600, clock=time.time
+    ):
         self.path, self.instance = Path(directory) / FILE, instance
         self._file_mode, self._clock = file_mode, clock
 
@@ -77,14 +84,23 @@ class Hushed:
             raise HushRefused('There is no reason.')
         if not today <= last <= today + _LONGEST:
             raise HushRefused(f'The end date {last} is not between today and {today + _LONGEST}.')
-        new = Hush(id, str(reason).strip()[:_MOST_TEXT], last.isoformat(), str(who)[:_MOST_TEXT],
-                   isotime(self._clock()), severity, self.instance)
+        new = Hush(
+            id,
+            str(reason).strip()[:_MOST_TEXT],
+            last.isoformat(),
+            str(who)[:_MOST_TEXT],
+            isotime(self._clock()),
+            severity,
+            self.instance,
+        )
         self._change(lambda kept: [*(h for h in kept if not self._same(h, id)), new])
         return new
 
     def unhush(self, id: str) -> bool:
         """Show a finding again; whether it was hushed."""
-        return self._change(lambda kept: [h for h in kept if not (h.id == id and h.instance in ('', self.instance))])
+        return self._change(
+            lambda kept: [h for h in kept if not (h.id == id and h.instance in ('', self.instance))]
+        )
 
     def partition(self, findings) -> tuple[list[Finding], list[tuple[Finding, Hush]]]:
         """What is shown, and what is hushed with its Hush.  Findings that are `ok` are always shown."""
@@ -111,9 +127,14 @@ class Hushed:
         return kept, self._damaged(f'{bad} of its entries are none.') if bad else None
 
     def _damaged(self, detail):
-        return Finding('hushed', 'warning', 'The list of hushed findings is damaged; what cannot be read is shown.',
-                       f'{self.path}: {detail}', f'Delete the file {self.path}, and hush again what should be.',
-                       FILE)
+        return Finding(
+            'hushed',
+            'warning',
+            'The list of hushed findings is damaged; what cannot be read is shown.',
+            f'{self.path}: {detail}',
+            f'Delete the file {self.path}, and hush again what should be.',
+            FILE,
+        )
 
     def _same(self, hush, id):
         return hush.id == id and hush.instance == self.instance
@@ -123,7 +144,9 @@ class Hushed:
 
     def _day(self, until):
         try:
-            return date.fromisoformat(until.isoformat()[:10] if isinstance(until, date) else str(until).strip())
+            return date.fromisoformat(
+                until.isoformat()[:10] if isinstance(until, date) else str(until).strip()
+            )
         except ValueError:
             raise HushRefused(f'{until!r} is no date like 2027-01-31.') from None
 
@@ -135,10 +158,14 @@ class Hushed:
             if after == before and not problem:
                 return False
             if problem:
-                with contextlib.suppress(OSError):      # for whoever wants to mend it
+                with contextlib.suppress(OSError):  # for whoever wants to mend it
                     self.path.replace(self.path.with_name(f'{FILE}.damaged'))
             alive = [h for h in after if date.fromisoformat(h.until) >= self._today() - _LONGEST]
-            write_whole(self.path, json.dumps({'hushed': [shallow(h) for h in alive]}, indent=1), self._file_mode)
+            write_whole(
+                self.path,
+                json.dumps({'hushed': [shallow(h) for h in alive]}, indent=1),
+                self._file_mode,
+            )
             return after != before
 
     @contextlib.contextmanager
@@ -146,7 +173,9 @@ class Hushed:
         if fcntl is None:
             yield
             return
-        descriptor = open_regular(self.path.with_name(f'{FILE}.lock'), os.O_CREAT | os.O_RDWR, self._file_mode)
+        descriptor = open_regular(
+            self.path.with_name(f'{FILE}.lock'), os.O_CREAT | os.O_RDWR, self._file_mode
+        )
         try:
             _lock(descriptor)
             yield
@@ -162,7 +191,9 @@ def _lock(descriptor):
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > end:
-                raise ListIsBusy('Another process is writing the list of hushed findings.') from None
+                raise ListIsBusy(
+                    'Another process is writing the list of hushed findings.'
+                ) from None
             time.sleep(0.01)
         except OSError:
             return None
@@ -179,4 +210,6 @@ def _hush(row):
         date.fromisoformat(hush.until)
     except (TypeError, ValueError, KeyError):
         return None
-    return hush if all(isinstance(value, str) for value in vars(hush).values()) and hush.id else None
+    return (
+        hush if all(isinstance(value, str) for value in vars(hush).values()) and hush.id else None
+    )

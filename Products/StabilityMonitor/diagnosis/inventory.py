@@ -2,6 +2,7 @@
 
 Read when a report is asked for, not at import.  Distributions are read once for each process.
 """
+
 from __future__ import annotations
 
 import functools
@@ -12,8 +13,12 @@ from importlib.metadata import distributions
 
 def inventory(compiled_modules=()) -> dict:
     """{distributions [{name, version}], products [..], compiled_modules [..], system {..}}"""
-    return {'distributions': [dict(d) for d in _distributions()], 'products': products(),
-            'compiled_modules': list(compiled_modules), 'system': system()}
+    return {
+        'distributions': [dict(d) for d in _distributions()],
+        'products': products(),
+        'compiled_modules': list(compiled_modules),
+        'system': system(),
+    }
 
 
 @functools.cache
@@ -22,13 +27,17 @@ def _distributions():
     for distribution in distributions():
         name = distribution.metadata['Name']
         if name:
-            found.setdefault(name.lower(), (('name', name), ('version', distribution.version or '')))
+            found.setdefault(
+                name.lower(), (('name', name), ('version', distribution.version or ''))
+            )
     return tuple(found[key] for key in sorted(found))
 
 
 def products() -> list[str]:
     """Names of the Zope products that are imported here."""
-    return sorted({name.split('.')[1] for name in list(sys.modules) if name.startswith('Products.')})
+    return sorted(
+        {name.split('.')[1] for name in list(sys.modules) if name.startswith('Products.')}
+    )
 
 
 def system() -> dict:
@@ -37,9 +46,13 @@ def system() -> dict:
         release = platform.freedesktop_os_release()
     except (OSError, AttributeError):
         release = {}
-    here = platform.uname()                             # by name: as a tuple it would start a child process
-    return {'platform': f'{here.system} {here.release} {here.version}',
-            'distribution': release.get('PRETTY_NAME', ''), 'machine': platform.machine(),
-            'libc': ' '.join(platform.libc_ver()).strip(),
-            'python_build': ' '.join(platform.python_build()), 'compiler': platform.python_compiler(),
-            'gil': getattr(sys, '_is_gil_enabled', lambda: True)()}
+    here = platform.uname()  # by name: as a tuple it would start a child process
+    return {
+        'platform': f'{here.system} {here.release} {here.version}',
+        'distribution': release.get('PRETTY_NAME', ''),
+        'machine': platform.machine(),
+        'libc': ' '.join(platform.libc_ver()).strip(),
+        'python_build': ' '.join(platform.python_build()),
+        'compiler': platform.python_compiler(),
+        'gil': getattr(sys, '_is_gil_enabled', lambda: True)(),
+    }

@@ -3,6 +3,7 @@
 What it takes to answer is in `known_here`, and is imported when it is asked: the rules take half a MiB, the library
 that compares versions more than that.
 """
+
 from __future__ import annotations
 
 import re
@@ -33,10 +34,11 @@ class KnownIssues(Check):
     source = 'known_issues.toml and importlib.metadata'
 
     def __init__(self, tell: Callable = lambda facts: None):
-        self.tell = tell                                # the `known_here.Known`, for who shows more of it
+        self.tell = tell  # the `known_here.Known`, for who shows more of it
 
     def look(self, site):
         from .known_here import known  # see the module
+
         facts = known(site.directory, site.started is not None)
         self.tell(facts)
         found = [*map(self._met, facts.affected), *(problem.finding for problem in facts.problems)]
@@ -46,16 +48,30 @@ class KnownIssues(Check):
     def looks_at(self, site):
         """Rules and system; the day counts only where the site has rules, since only those silence one until a day."""
         rules, here = stamps.of_file(site.directory / OF_SITE), shallow(known_system.here())
-        return (stamps.of_program(), stamps.of_machine(), stamps.of_installed(site.path),
-                sorted(here.pop('distributions').items()), sorted(here.pop('builds').items()),
-                sorted(here.pop('loaded')), here, sys.executable, site.started is not None,
-                rules, rules and datetime.now(UTC).date().isoformat())
+        return (
+            stamps.of_program(),
+            stamps.of_machine(),
+            stamps.of_installed(site.path),
+            sorted(here.pop('distributions').items()),
+            sorted(here.pop('builds').items()),
+            sorted(here.pop('loaded')),
+            here,
+            sys.executable,
+            site.started is not None,
+            rules,
+            rules and datetime.now(UTC).date().isoformat(),
+        )
 
     def _met(self, match):
         rule = match.rule
-        return Finding(f'{self.id}:{rule.id}', rule.severity, f'{rule.title}.'.replace('..', '.'),
-                       f'{rule.happens} Here: {", ".join(match.reasons)}. Fixed: {rule.fixed}.', rule.action,
-                       rule.source)
+        return Finding(
+            f'{self.id}:{rule.id}',
+            rule.severity,
+            f'{rule.title}.'.replace('..', '.'),
+            f'{rule.happens} Here: {", ".join(match.reasons)}. Fixed: {rule.fixed}.',
+            rule.action,
+            rule.source,
+        )
 
 
 def with_own_pip(action: str, executable: str = sys.executable) -> str:
@@ -63,4 +79,9 @@ def with_own_pip(action: str, executable: str = sys.executable) -> str:
     if 'pip install' not in action or not Path(executable or '').name.startswith('python'):
         return action
     import shlex  # rarely
-    return re.sub(r'(?<!-m )\bpip install\b', lambda found: f'{shlex.quote(executable)} -m pip install', action)
+
+    return re.sub(
+        r'(?<!-m )\bpip install\b',
+        lambda found: f'{shlex.quote(executable)} -m pip install',
+        action,
+    )

@@ -2,6 +2,7 @@
 
 Apart from `known_system`, since nothing of this is needed where the answer is remembered.
 """
+
 from __future__ import annotations
 
 import functools
@@ -20,14 +21,21 @@ class Answer(Value):
 
 def hold(rule, system: System) -> list[Answer]:
     """The answer to each condition that a rule has."""
-    return [_CONDITIONS[name](getattr(rule, name), rule, system)
-            for name in rule.CONDITIONS if getattr(rule, name)]
+    return [
+        _CONDITIONS[name](getattr(rule, name), rule, system)
+        for name in rule.CONDITIONS
+        if getattr(rule, name)
+    ]
 
 
 def _one_installed(wanted, rule, system):
     answers = [_requirement(wanted[key], key, system) for key in wanted]
     held = [answer for answer in answers if answer.holds]
-    return held[0] if held else _joined(False, [a for a in answers if not a.words.endswith('installed')] or answers)
+    return (
+        held[0]
+        if held
+        else _joined(False, [a for a in answers if not a.words.endswith('installed')] or answers)
+    )
 
 
 def _all_installed(wanted, rule, system):
@@ -67,6 +75,7 @@ def _spaced(specifier):
 def _version(text):
     from packaging.version import InvalidVersion
     from packaging.version import Version
+
     try:
         return Version(text.rstrip('+')) if len(text) <= 100 else None
     except InvalidVersion:
@@ -81,8 +90,12 @@ def _word_is(name, title):
     def condition(wanted, rule, system):
         known = getattr(system, name)
         holds = any(known.lower().startswith(word.lower()) for word in wanted) if known else False
-        return Answer(holds, f'{title} {known or "(not known)"}{system.note(name)} is '
-                             f'{"" if holds else "not "}{" or ".join(wanted)}')
+        return Answer(
+            holds,
+            f'{title} {known or "(not known)"}{system.note(name)} is '
+            f'{"" if holds else "not "}{" or ".join(wanted)}',
+        )
+
     return condition
 
 
@@ -95,13 +108,19 @@ def _stack_is_below(wanted, rule, system):
     if system.stack is None:
         return Answer(False, 'how large the stacks of threads are is not known')
     holds = system.stack < wanted << 10
-    return Answer(holds, f'the stack of a thread has {system.stack >> 10} KiB{system.note("stack")}, '
-                         f'{"less" if holds else "not less"} than {wanted}')
+    return Answer(
+        holds,
+        f'the stack of a thread has {system.stack >> 10} KiB{system.note("stack")}, '
+        f'{"less" if holds else "not less"} than {wanted}',
+    )
 
 
 def _interpreter_is(wanted, rule, system):
     holds = system.implementation in wanted
-    return Answer(holds, '' if holds else f'the interpreter {system.implementation} is not {" or ".join(wanted)}')
+    return Answer(
+        holds,
+        '' if holds else f'the interpreter {system.implementation} is not {" or ".join(wanted)}',
+    )
 
 
 def _built(wanted, rule, system):
@@ -116,6 +135,7 @@ def _flag(name, words, expected=True):
             return Answer(False, f'whether this is {words} is not known')
         holds = known is expected
         return Answer(holds, f'this is {"" if holds else "not "}{words}{system.note(name)}')
+
     return condition
 
 
@@ -124,24 +144,36 @@ def _installed_as(word):
         for key, (name, _) in rule.distributions.items():
             if key in system.distributions:
                 known = system.builds.get(key, '')
-                words = f'{name} is from a {known}' if known else f'whether {name} is from a wheel is not known'
+                words = (
+                    f'{name} is from a {known}'
+                    if known
+                    else f'whether {name} is from a wheel is not known'
+                )
                 return Answer(known in ('', word), words)
         return Answer(False, f'nothing of it is from a {word}')
+
     return condition
 
 
-_BUILD = {'free-threaded': _flag('free_threaded', 'a free-threaded Python'),
-          'gil': _flag('free_threaded', 'a Python with the GIL', False),
-          'debug': _flag('debug', 'a debug build of Python'),
-          'wheel': _installed_as('wheel'), 'source': _installed_as('source')}
+_BUILD = {
+    'free-threaded': _flag('free_threaded', 'a free-threaded Python'),
+    'gil': _flag('free_threaded', 'a Python with the GIL', False),
+    'debug': _flag('debug', 'a debug build of Python'),
+    'wheel': _installed_as('wheel'),
+    'source': _installed_as('source'),
+}
 
 
 def _are_loaded(wanted, rule, system):
     if system.loaded is None:
         return Answer(True, f'whether {" and ".join(wanted)} are loaded is not known')
     missing = [name for name in wanted if not _is_loaded(name, system.loaded)]
-    return Answer(not missing, f'{" and ".join(missing)} is not loaded' if missing else
-                  f'{" and ".join(wanted)} {"is" if len(wanted) == 1 else "are"} loaded')
+    return Answer(
+        not missing,
+        f'{" and ".join(missing)} is not loaded'
+        if missing
+        else f'{" and ".join(wanted)} {"is" if len(wanted) == 1 else "are"} loaded',
+    )
 
 
 def _is_loaded(name, loaded):
@@ -149,7 +181,15 @@ def _is_loaded(name, loaded):
 
 
 _CONDITIONS = {
-    'distributions': _one_installed, 'together': _all_installed, 'python': _python_is,
-    'implementation': _interpreter_is, 'platform': _word_is('platform', 'the system'),
-    'machine': _word_is('machine', 'the machine'), 'libc': _word_is('libc', 'the C library'), 'build': _built,
-    'bits': _has_bits, 'stack_below': _stack_is_below, 'loaded': _are_loaded}
+    'distributions': _one_installed,
+    'together': _all_installed,
+    'python': _python_is,
+    'implementation': _interpreter_is,
+    'platform': _word_is('platform', 'the system'),
+    'machine': _word_is('machine', 'the machine'),
+    'libc': _word_is('libc', 'the C library'),
+    'build': _built,
+    'bits': _has_bits,
+    'stack_below': _stack_is_below,
+    'loaded': _are_loaded,
+}

@@ -3,6 +3,7 @@
 Imported when somebody asks: with the rules, and with the library that compares versions, it takes more than a MiB,
 which a process does without where the answer is remembered (`remembered`).
 """
+
 from __future__ import annotations
 
 from ..eventlog import LOGGER
@@ -24,8 +25,12 @@ class Known(Value):
 def known(directory, has_started: bool = False) -> Known:
     """Known issues of this process, with what the site in that data directory adds and silences."""
     rules = known_issues.in_force(directory)
-    return Known(*known_issues.affected(rules.rules, known_system.here(), has_started), rules.silences, rules.problems,
-                 len(rules.rules))
+    return Known(
+        *known_issues.affected(rules.rules, known_system.here(), has_started),
+        rules.silences,
+        rules.problems,
+        len(rules.rules),
+    )
 
 
 def of_incident(record, directory) -> tuple[dict, ...]:
@@ -34,7 +39,12 @@ def of_incident(record, directory) -> tuple[dict, ...]:
         return record.known_issues
     try:
         rules = known_issues.in_force(directory).rules
-        return tuple(known_issues.match_incident(rules, record, known_system.here())) or record.known_issues
-    except Exception:                                   # a record is of foreign origin
-        LOGGER.warning('Known issues of the run %s could not be looked up.', record.run, exc_info=True)
+        return (
+            tuple(known_issues.match_incident(rules, record, known_system.here()))
+            or record.known_issues
+        )
+    except Exception:  # a record is of foreign origin
+        LOGGER.warning(
+            'Known issues of the run %s could not be looked up.', record.run, exc_info=True
+        )
         return record.known_issues

@@ -4,6 +4,7 @@ A file is a row of `[[issue]]` and `[[silence]]` tables.  Each is read by itself
 only itself; a line that begins with `[[` therefore always begins a table.  Versions need the library
 `packaging`, which Zope does not bring: without it there are no rules, and one finding that says so.
 """
+
 from __future__ import annotations
 
 import functools
@@ -49,10 +50,20 @@ class Problem(Value):
     @property
     def finding(self) -> Finding:
         if self.sentence == WITHOUT_PACKAGING:
-            return Finding('known-issues-off', 'warning', self.sentence, action='Install it: pip install packaging')
+            return Finding(
+                'known-issues-off',
+                'warning',
+                self.sentence,
+                action='Install it: pip install packaging',
+            )
         where = f'{self.file}, line {self.line}' if self.line else self.file
-        return Finding(f'known-issues-{self.file}-{self._mark}', 'warning', f'{where}: {self.sentence}',
-                       'The other rules count.', f'Correct {where}.')
+        return Finding(
+            f'known-issues-{self.file}-{self._mark}',
+            'warning',
+            f'{where}: {self.sentence}',
+            'The other rules count.',
+            f'Correct {where}.',
+        )
 
     @property
     def _mark(self):
@@ -70,13 +81,16 @@ class Knowledge(Value):
 
 # -- reading -------------------------------------------------------------------------------------------
 
+
 def load(source, name: str = '') -> Knowledge:
     """The rules in a text, in bytes or in the file at a Path.  Raises nothing; a file that is not there is empty."""
     if not has_packaging():
         return Knowledge(problems=(Problem(0, WITHOUT_PACKAGING),))
     reader = _Reader(name or (source.name if isinstance(source, Path) else 'text'))
     reader.read(_bytes(source, reader))
-    return Knowledge(tuple(reader.rules.values()), tuple(reader.silences.values()), tuple(reader.problems))
+    return Knowledge(
+        tuple(reader.rules.values()), tuple(reader.silences.values()), tuple(reader.problems)
+    )
 
 
 @functools.cache
@@ -90,19 +104,35 @@ def in_force(directory, today: date | None = None) -> Knowledge:
 
     A day is one of UTC, as it is for hushes.
     """
-    ours, site, today = shipped(), load(Path(directory) / OF_SITE), today or datetime.now(UTC).date()
+    ours, site, today = (
+        shipped(),
+        load(Path(directory) / OF_SITE),
+        today or datetime.now(UTC).date(),
+    )
     known = {rule.id: rule for rule in ours.rules}
     problems = [*ours.problems, *(p for p in site.problems if p not in ours.problems)]
     for rule in site.rules:
         if known.setdefault(rule.id, rule) is not rule:
-            problems.append(Problem(rule.line, f'The id {rule.id!r} is taken by a shipped rule; silence that one and '
-                                    'give this one another id.', OF_SITE))
+            problems.append(
+                Problem(
+                    rule.line,
+                    f'The id {rule.id!r} is taken by a shipped rule; silence that one and '
+                    'give this one another id.',
+                    OF_SITE,
+                )
+            )
     for silence in site.silences:
         if known and silence.id not in known:
-            problems.append(Problem(silence.line, f'There is no issue {silence.id!r} to silence.', OF_SITE))
-    silences = tuple(s for s in site.silences if s.id in known and (s.until is None or today <= s.until))
+            problems.append(
+                Problem(silence.line, f'There is no issue {silence.id!r} to silence.', OF_SITE)
+            )
+    silences = tuple(
+        s for s in site.silences if s.id in known and (s.until is None or today <= s.until)
+    )
     silent = {silence.id for silence in silences}
-    return Knowledge(tuple(r for r in known.values() if r.id not in silent), silences, tuple(problems))
+    return Knowledge(
+        tuple(r for r in known.values() if r.id not in silent), silences, tuple(problems)
+    )
 
 
 def _bytes(source, reader):
@@ -132,7 +162,10 @@ class _Reader:
     def read(self, raw):
         starts = [match.start() for match in _TABLE.finditer(raw)]
         if len(raw) > FILE_LIMIT or len(starts) > TABLES:
-            self.problem(1, f'The file is too large: at most {FILE_LIMIT >> 10} KiB and {TABLES} tables are read.')
+            self.problem(
+                1,
+                f'The file is too large: at most {FILE_LIMIT >> 10} KiB and {TABLES} tables are read.',
+            )
             return
         line = 1
         for begin, end in zip([0, *starts], [*starts, len(raw)], strict=True):
@@ -145,16 +178,24 @@ class _Reader:
                 if kind in KINDS and isinstance(table, dict):
                     self._table(kind, table, raw, line)
                 else:
-                    self.problem(line, f'There is no {kind!r} here; begin with [[issue]] or [[silence]].')
+                    self.problem(
+                        line, f'There is no {kind!r} here; begin with [[issue]] or [[silence]].'
+                    )
 
     def _parsed(self, raw, line):
         import tomllib  # not for a site where nothing is looked up
+
         try:
             if len(raw) > TABLE_LIMIT:
                 raise ValueError(f'a table is longer than {TABLE_LIMIT >> 10} KiB')
-            return tomllib.loads(raw.decode('utf-8-sig' if line == 1 else 'utf-8').replace('\r\n', '\n'))
+            return tomllib.loads(
+                raw.decode('utf-8-sig' if line == 1 else 'utf-8').replace('\r\n', '\n')
+            )
         except UnicodeDecodeError as error:
-            self.problem(line + raw.count(b'\n', 0, error.start), 'The text is not UTF-8; save the file as UTF-8.')
+            self.problem(
+                line + raw.count(b'\n', 0, error.start),
+                'The text is not UTF-8; save the file as UTF-8.',
+            )
         except (ValueError, RecursionError) as error:
             at = _AT_LINE.search(str(error))
             inside = int(at[1]) - 1 if at and at[1] else 0
@@ -165,7 +206,9 @@ class _Reader:
         values, problems = checked(table, kind)
         known = self.rules if kind == 'issue' else self.silences
         if not problems and values['id'] in known:
-            problems.append(('id', f'There are two tables with the id {values["id"]!r}; give this one another.'))
+            problems.append(
+                ('id', f'There are two tables with the id {values["id"]!r}; give this one another.')
+            )
         for key, sentence in problems:
             self.problem(line + _line_of(key, raw), sentence)
         if not problems:
@@ -174,11 +217,16 @@ class _Reader:
 
 def _line_of(key, raw):
     """In which line of a table, from 0 on, one of its fields stands."""
-    found = re.search(rf'^[ \t]*["\']?{re.escape(key)}["\']?[ \t]*[=.]'.encode(), raw, re.M) if key else None
+    found = (
+        re.search(rf'^[ \t]*["\']?{re.escape(key)}["\']?[ \t]*[=.]'.encode(), raw, re.M)
+        if key
+        else None
+    )
     return raw.count(b'\n', 0, found.start()) if found else 0
 
 
 # -- a living system -----------------------------------------------------------------------------------
+
 
 class Match(Value):
     """A rule and what the system answers to it: why it applies, or why it does not."""
@@ -190,7 +238,9 @@ class Match(Value):
         return f'{self.rule.title}: {", ".join(self.reasons)}'
 
 
-def affected(rules, system: System, has_started: bool = False) -> tuple[tuple[Match, ...], tuple[Match, ...]]:
+def affected(
+    rules, system: System, has_started: bool = False
+) -> tuple[tuple[Match, ...], tuple[Match, ...]]:
     """(affected by severity, unaffected).  A rule `incident_only` that would apply is in neither of them.
 
     A site that has started is not affected by what would have kept it from that.
@@ -198,8 +248,10 @@ def affected(rules, system: System, has_started: bool = False) -> tuple[tuple[Ma
     hit, missed = [], []
     for rule in rules:
         answers = hold(rule, system)
-        failed = next((answer.words for answer in answers if not answer.holds),
-                      'it has started' if has_started and rule.effect == 'start' else '')
+        failed = next(
+            (answer.words for answer in answers if not answer.holds),
+            'it has started' if has_started and rule.effect == 'start' else '',
+        )
         if failed:
             missed.append(Match(rule, (f'not affected: {failed}',)))
         elif not rule.incident_only:
@@ -211,8 +263,17 @@ def affected(rules, system: System, has_started: bool = False) -> tuple[tuple[Ma
 # -- a run that has ended ------------------------------------------------------------------------------
 
 #: What each thing that matches adds to a score; 'against' is what was recorded and does not show it.
-WEIGHTS = {'conditions': 30, 'stack': 40, 'frame': 20, 'native': 40, 'message': 40, 'signal': 40,
-           'memory': 10, 'processor': 10, 'against': -20}
+WEIGHTS = {
+    'conditions': 30,
+    'stack': 40,
+    'frame': 20,
+    'native': 40,
+    'message': 40,
+    'signal': 40,
+    'memory': 10,
+    'processor': 10,
+    'against': -20,
+}
 
 
 def match_incident(rules, record, system: System) -> list[dict]:
@@ -225,7 +286,9 @@ def match_incident(rules, record, system: System) -> list[dict]:
     """
     then, traces = of_run(record.context, record.compiled_modules, system), Traces(record)
     found = [match for rule in rules if (match := _weigh(rule, record, then, traces))]
-    return sorted(found, key=lambda match: (-match['score'], -_severity(match['severity']), match['id']))
+    return sorted(
+        found, key=lambda match: (-match['score'], -_severity(match['severity']), match['id'])
+    )
 
 
 def _weigh(rule, record, then, traces):
@@ -233,7 +296,10 @@ def _weigh(rule, record, then, traces):
         return None
     verdicts, answers = EFFECTS[rule.effect], hold(rule, then)
     shown, against = traces.show(rule)
-    kinds, failed = {kind for kind, _ in shown}, [answer.words for answer in answers if not answer.holds]
+    kinds, failed = (
+        {kind for kind, _ in shown},
+        [answer.words for answer in answers if not answer.holds],
+    )
     proof = kinds - {'memory', 'processor'}
     if failed:
         strength = 'weak' if proof & {'native', 'message'} else ''
@@ -244,9 +310,21 @@ def _weigh(rule, record, then, traces):
     if not strength:
         return None
     score = sum(WEIGHTS[kind] for kind in kinds) + (0 if failed else WEIGHTS['conditions'])
-    score = min(score // 4, 20) if failed else score + (WEIGHTS['against'] if against and not proof else 0)
+    score = (
+        min(score // 4, 20)
+        if failed
+        else score + (WEIGHTS['against'] if against and not proof else 0)
+    )
     versions = [f'version: {answer.words}' for answer in answers if answer.holds and answer.words]
-    return {'id': rule.id, 'title': rule.title, 'severity': rule.severity, 'strength': strength,
-            'score': min(score, 100), 'matched': versions + [words for _, words in shown],
-            'against': [f'version: {words}' for words in failed] + against, 'fixed': rule.fixed,
-            'action': rule.action, 'source': rule.source}
+    return {
+        'id': rule.id,
+        'title': rule.title,
+        'severity': rule.severity,
+        'strength': strength,
+        'score': min(score, 100),
+        'matched': versions + [words for _, words in shown],
+        'against': [f'version: {words}' for words in failed] + against,
+        'fixed': rule.fixed,
+        'action': rule.action,
+        'source': rule.source,
+    }

@@ -3,6 +3,7 @@
 Values in, values out; `known_issues` reads the files.  Nothing from a file is trusted, nor does it raise
 anything but a sentence.  Patterns are regular expressions without what can run away: see `_risk`.
 """
+
 from __future__ import annotations
 
 import functools
@@ -23,16 +24,21 @@ _ID = re.compile(r'[a-z0-9][a-z0-9._-]{2,79}')
 _NAME = re.compile(r'[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?')
 
 #: What an issue does: the verdicts by which a run that met it can have ended.  None at all: it does not end a run.
-EFFECTS = MappingProxyType({
-    'crash': ('crashed', 'aborted', 'vanished'),
-    'overflow': ('stack-overflow', 'crashed', 'aborted', 'vanished'),
-    'hang': ('hung', 'killed'),
-    'leak': ('out-of-memory', 'killed', 'vanished'),
-    'start': ('startup-failed', 'crashed', 'aborted', 'unhandled-exception'),
-    'exit': ('crashed', 'aborted', 'hung', 'unhandled-exception'),
-    'end': ('unhandled-exception', 'exited', 'vanished'),
-    'signal': ('signalled',),
-    'corruption': (), 'wrong': (), 'security': ()})
+EFFECTS = MappingProxyType(
+    {
+        'crash': ('crashed', 'aborted', 'vanished'),
+        'overflow': ('stack-overflow', 'crashed', 'aborted', 'vanished'),
+        'hang': ('hung', 'killed'),
+        'leak': ('out-of-memory', 'killed', 'vanished'),
+        'start': ('startup-failed', 'crashed', 'aborted', 'unhandled-exception'),
+        'exit': ('crashed', 'aborted', 'hung', 'unhandled-exception'),
+        'end': ('unhandled-exception', 'exited', 'vanished'),
+        'signal': ('signalled',),
+        'corruption': (),
+        'wrong': (),
+        'security': (),
+    }
+)
 _STARTED = ('serving', 'finished')
 BUILDS = ('free-threaded', 'gil', 'debug', 'wheel', 'source')
 
@@ -74,20 +80,40 @@ class Rule(Value):
     incident_only: bool = False
     line: int = 0
 
-    CONDITIONS = ('distributions', 'together', 'python', 'implementation', 'platform', 'machine', 'bits', 'libc',
-                  'build', 'loaded', 'stack_below')
+    CONDITIONS = (
+        'distributions',
+        'together',
+        'python',
+        'implementation',
+        'platform',
+        'machine',
+        'bits',
+        'libc',
+        'build',
+        'loaded',
+        'stack_below',
+    )
     EVIDENCE = ('frames', 'native', 'messages', 'signals')
 
     def fits(self, record) -> bool:
         """Can a run that has ended as this RunRecord says have met it?"""
         if self.effect == 'exit' and record.phase != 'finished':
             return False
-        if self.effect == 'start' and record.phase in _STARTED and record.verdict != 'startup-failed':
-            return False                                # it had started
+        if (
+            self.effect == 'start'
+            and record.phase in _STARTED
+            and record.verdict != 'startup-failed'
+        ):
+            return False  # it had started
         if self.effect == 'leak' and record.verdict != 'out-of-memory' and not growth(record):
-            return False                                # killed, and there was no want of memory
+            return False  # killed, and there was no want of memory
         verdicts = EFFECTS[self.effect]
-        return not verdicts or record.verdict in verdicts or self.effect == 'hang' and record.hung_at_the_end
+        return (
+            not verdicts
+            or record.verdict in verdicts
+            or self.effect == 'hang'
+            and record.hung_at_the_end
+        )
 
 
 class Silence(Value):
@@ -128,14 +154,22 @@ def checked(table: dict, kind: str) -> tuple[dict, list]:
         except _Wrong as wrong:
             problems.append((key, f'The field {key!r} must be {wrong}.'))
     if kind == 'issue' and not problems and not set(values) & {*Rule.CONDITIONS, *Rule.EVIDENCE}:
-        problems.append(('', 'It has neither a condition nor anything that shows it, so it would always match.'))
+        problems.append(
+            ('', 'It has neither a condition nor anything that shows it, so it would always match.')
+        )
     return values, problems
 
 
 # -- the fields --------------------------------------------------------------------------------------
 
+
 def _text(value):
-    if not isinstance(value, str) or not value.strip() or len(value) > 2000 or not _is_printable(value):
+    if (
+        not isinstance(value, str)
+        or not value.strip()
+        or len(value) > 2000
+        or not _is_printable(value)
+    ):
         raise _Wrong('a text of 1 to 2000 characters that can be shown')
     return ' '.join(value.split())
 
@@ -161,6 +195,7 @@ def _number(allowed, words):
         if type(value) is not int or value not in allowed:
             raise _Wrong(f'a number, {words}')
         return value
+
     return convert
 
 
@@ -173,7 +208,11 @@ def _day(value):
 def _list(value):
     """One text or a list of 1 to 40 texts."""
     values = [value] if isinstance(value, str) else value
-    if not isinstance(values, list) or not 1 <= len(values) <= 40 or not all(isinstance(v, str) for v in values):
+    if (
+        not isinstance(values, list)
+        or not 1 <= len(values) <= 40
+        or not all(isinstance(v, str) for v in values)
+    ):
         raise _Wrong('a text or a list of 1 to 40 texts')
     return values
 
@@ -187,33 +226,44 @@ def _one_of(*words):
         if value not in words or not isinstance(value, str):
             raise _Wrong(f'one of {", ".join(words)}')
         return value
+
     return convert
 
 
 def _some_of(*words):
     def convert(value):
         return tuple(map(_one_of(*words), _list(value)))
+
     return convert
 
 
 def _versions(value):
     try:
         return tuple(map(_specifier, _list(value)))
-    except ValueError:                                  # packaging's InvalidSpecifier is one
-        raise _Wrong('a version specifier such as ">=1.0,<1.4", or a list of alternatives') from None
+    except ValueError:  # packaging's InvalidSpecifier is one
+        raise _Wrong(
+            'a version specifier such as ">=1.0,<1.4", or a list of alternatives'
+        ) from None
 
 
 @functools.lru_cache(1024)
 def _specifier(text):
     from packaging.specifiers import SpecifierSet
+
     if len(text) > 100:
         raise ValueError(text)
     return SpecifierSet(text, prereleases=True)
 
 
 def _requirements(value):
-    if not isinstance(value, dict) or not 1 <= len(value) <= 40 or not all(map(_NAME.fullmatch, value)):
-        raise _Wrong('a table of distributions and version specifiers, such as {waitress = "<3.0.1"}')
+    if (
+        not isinstance(value, dict)
+        or not 1 <= len(value) <= 40
+        or not all(map(_NAME.fullmatch, value))
+    ):
+        raise _Wrong(
+            'a table of distributions and version specifiers, such as {waitress = "<3.0.1"}'
+        )
     return {normalized(name): (name, _versions(versions)) for name, versions in value.items()}
 
 
@@ -239,7 +289,8 @@ _RISKS = (
     (re.compile(r'\)[*+]|[*+?][*+?]'), 'repeats a group or a repetition'),
     (re.compile(r'\(\?[^:]'), 'uses an extension of groups'),
     (re.compile(r'\\[0-9]'), 'refers back to a group'),
-    (re.compile(r'\{'), 'counts repetitions (write \\{ for the character)'))
+    (re.compile(r'\{'), 'counts repetitions (write \\{ for the character)'),
+)
 
 
 def _risk(pattern):
@@ -274,14 +325,40 @@ def _choices(tokens):
 
 
 _ISSUE = {
-    'id': _identifier, 'title': _text, 'happens': _text, 'effect': _one_of(*EFFECTS),
-    'severity': _one_of('info', 'warning', 'critical'), 'action': _text, 'source': _text, 'fixed': _text,
-    'distributions': _requirements, 'together': _requirements, 'python': _versions, 'implementation': _texts,
-    'platform': _texts, 'machine': _texts, 'bits': _number((32, 64), '32 or 64'),
-    'stack_below': _number(range(1, 1 << 20), 'from 1 to 1048575'), 'libc': _some_of('glibc', 'musl'),
-    'build': _some_of(*BUILDS), 'loaded': _texts, 'frames': _patterns, 'native': _patterns, 'messages': _patterns,
-    'signals': _texts, 'signs': _some_of(*SIGNS), 'incident_only': _switch}
+    'id': _identifier,
+    'title': _text,
+    'happens': _text,
+    'effect': _one_of(*EFFECTS),
+    'severity': _one_of('info', 'warning', 'critical'),
+    'action': _text,
+    'source': _text,
+    'fixed': _text,
+    'distributions': _requirements,
+    'together': _requirements,
+    'python': _versions,
+    'implementation': _texts,
+    'platform': _texts,
+    'machine': _texts,
+    'bits': _number((32, 64), '32 or 64'),
+    'stack_below': _number(range(1, 1 << 20), 'from 1 to 1048575'),
+    'libc': _some_of('glibc', 'musl'),
+    'build': _some_of(*BUILDS),
+    'loaded': _texts,
+    'frames': _patterns,
+    'native': _patterns,
+    'messages': _patterns,
+    'signals': _texts,
+    'signs': _some_of(*SIGNS),
+    'incident_only': _switch,
+}
 #: The tables of a file: what is made of each, the fields that it needs, and all fields with what reads them.
-KINDS = MappingProxyType({
-    'issue': (Rule, ('id', 'title', 'happens', 'effect', 'severity', 'action', 'source', 'fixed'), _ISSUE),
-    'silence': (Silence, ('id', 'reason'), {'id': _identifier, 'reason': _text, 'until': _day})})
+KINDS = MappingProxyType(
+    {
+        'issue': (
+            Rule,
+            ('id', 'title', 'happens', 'effect', 'severity', 'action', 'source', 'fixed'),
+            _ISSUE,
+        ),
+        'silence': (Silence, ('id', 'reason'), {'id': _identifier, 'reason': _text, 'until': _day}),
+    }
+)

@@ -3,6 +3,7 @@
 `here` looks at this process, `of_run` reads what a dead run had.  What is not known of a dead run is taken
 from here, and each sentence that rests on it says "as installed now".
 """
+
 from __future__ import annotations
 
 import functools
@@ -51,6 +52,7 @@ class System(Value):
 
 # -- this process --------------------------------------------------------------------------------------
 
+
 def here() -> System:
     """This process.  What cannot change is looked up once."""
     return System(**_lasting(), loaded=frozenset(compiled_modules()))
@@ -59,11 +61,19 @@ def here() -> System:
 @functools.cache
 def _lasting():
     versions, builds = installed()
-    return {'distributions': versions, 'builds': builds, 'python': platform.python_version(),
-            'implementation': platform.python_implementation(), 'platform': sys.platform,
-            'machine': platform.machine(), 'libc': _libc(), 'bits': BITS, 'debug': hasattr(sys, 'gettotalrefcount'),
-            'free_threaded': 'free-threading' in sys.version,
-            'stack': _size(threadstacks.default_stack())}     # to ask may reset it for a moment: once is enough
+    return {
+        'distributions': versions,
+        'builds': builds,
+        'python': platform.python_version(),
+        'implementation': platform.python_implementation(),
+        'platform': sys.platform,
+        'machine': platform.machine(),
+        'libc': _libc(),
+        'bits': BITS,
+        'debug': hasattr(sys, 'gettotalrefcount'),
+        'free_threaded': 'free-threading' in sys.version,
+        'stack': _size(threadstacks.default_stack()),
+    }  # to ask may reset it for a moment: once is enough
 
 
 def _libc():
@@ -73,22 +83,34 @@ def _libc():
 
 # -- a dead run ------------------------------------------------------------------------------------------
 
+
 def of_run(context: dict, compiled, now: System) -> System:
     """The system as a run had it: its context (with `distributions`, {name: version}) and compiled modules."""
-    recorded = {name: value for name, read in _RECORDED.items() if (value := read(context)) not in ('', None, {})}
+    recorded = {
+        name: value
+        for name, read in _RECORDED.items()
+        if (value := read(context)) not in ('', None, {})
+    }
     missing = frozenset(name for name in _RECORDED if name not in recorded)
     same = recorded.get('distributions') == dict(now.distributions)
     known = {name: getattr(now, name) for name in missing} | recorded
-    return System(**known, loaded=frozenset(compiled) or None,
-                  builds=now.builds if same or 'distributions' in missing else {}, as_now=missing)
+    return System(
+        **known,
+        loaded=frozenset(compiled) or None,
+        builds=now.builds if same or 'distributions' in missing else {},
+        as_now=missing,
+    )
 
 
 def _distributions(context):
     known = context.get('distributions')
     if not isinstance(known, dict):
         return None
-    return {normalized(name): version for name, version in known.items()
-            if isinstance(name, str) and isinstance(version, str)}
+    return {
+        normalized(name): version
+        for name, version in known.items()
+        if isinstance(name, str) and isinstance(version, str)
+    }
 
 
 def _python(context):
@@ -123,8 +145,14 @@ def _free_threaded(context):
 
 
 _RECORDED = {
-    'distributions': _distributions, 'python': _python, 'platform': _platform, 'machine': _machine,
+    'distributions': _distributions,
+    'python': _python,
+    'platform': _platform,
+    'machine': _machine,
     'implementation': lambda context: _word(context, 'implementation'),
-    'libc': lambda context: str(context.get('libc') or ''), 'bits': _bits,
-    'stack': lambda context: _size(context.get('thread_stack')), 'free_threaded': _free_threaded,
-    'debug': lambda context: None}
+    'libc': lambda context: str(context.get('libc') or ''),
+    'bits': _bits,
+    'stack': lambda context: _size(context.get('thread_stack')),
+    'free_threaded': _free_threaded,
+    'debug': lambda context: None,
+}

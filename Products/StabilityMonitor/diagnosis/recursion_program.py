@@ -7,6 +7,7 @@ Started by `recursionprobe`, which tells from its last line how it went: `python
 (it could not be tried).  It imports the standard library only, leaves no core file and no line in the kernel's
 log, and ends with its parent.
 """
+
 import contextlib
 import faulthandler
 import functools
@@ -27,6 +28,7 @@ def say(words):
 
 
 # -- the ways: each falls for ever ---------------------------------------------------------------------
+
 
 def sort_key(item=None):
     return sorted([item, item], key=sort_key)
@@ -158,6 +160,7 @@ WAYS = {
 
 # -- one life --------------------------------------------------------------------------------------------
 
+
 def fall(name):
     """To the limit, and back with the exception that ended it: anything but a death is well."""
     ended = ''
@@ -173,17 +176,21 @@ def leave_no_trace(seconds, parent):
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.alarm(seconds)
-    faulthandler.enable(open(os.devnull, 'w'))          # the kernel logs the faults of those who do not handle them
+    faulthandler.enable(
+        open(os.devnull, 'w')
+    )  # the kernel logs the faults of those who do not handle them
     with contextlib.suppress(OSError), open('/proc/self/oom_score_adj', 'w') as file:
-        file.write('1000')                              # rather this process than the server
+        file.write('1000')  # rather this process than the server
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
+
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(ImportError, OSError, AttributeError, TypeError):
         import ctypes
+
         control = ctypes.CDLL(None).prctl
         control(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        control(_PR_SET_DUMPABLE, 0, 0, 0, 0)           # a core_pattern that is a pipe heeds no RLIMIT_CORE
+        control(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # a core_pattern that is a pipe heeds no RLIMIT_CORE
     if os.getppid() != parent:
         os._exit(1)
 
@@ -211,7 +218,7 @@ def main(stack, limit, seconds, parent, *names):
         say(f'error {type(error).__name__}: {error}')
         os._exit(1)
     say('survived')
-    os._exit(0)                                         # without taking apart what is nested so deep
+    os._exit(0)  # without taking apart what is nested so deep
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 It runs when somebody asks, in the background, never at import and never in a request's thread; what it found is
 kept, and counts while Python, machine, stack and limit are the same.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -53,7 +54,7 @@ class Probe:
     """
 
     def __init__(self, file: Path | None = None, **how):
-        self.file, self._how = file, how                # of `probe`: time_limit, executable
+        self.file, self._how = file, how  # of `probe`: time_limit, executable
         self.progress, self.result, self.error = (0.0, 'not started'), None, ''
         self._entry, self._thread, self._stop = threading.Lock(), None, threading.Event()
 
@@ -71,9 +72,18 @@ class Probe:
             self._entry.release()
 
     def _begin(self, *question):
-        self.progress, self.result, self.error, self._stop = (0.0, 'starting'), None, '', threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(*question, self._stop), daemon=True,
-                                        name='StabilityMonitor probe')
+        self.progress, self.result, self.error, self._stop = (
+            (0.0, 'starting'),
+            None,
+            '',
+            threading.Event(),
+        )
+        self._thread = threading.Thread(
+            target=self._run,
+            args=(*question, self._stop),
+            daemon=True,
+            name='StabilityMonitor probe',
+        )
         try:
             signalmask.start(self._thread)
         except RuntimeError as error:
@@ -91,11 +101,16 @@ class Probe:
 
     def _run(self, stack_size, recursion_limit, stop):
         from .recursion_experiment import probe
+
         try:
-            result = probe(stack_size, recursion_limit, on_progress=self._note, stop=stop, **self._how)
+            result = probe(
+                stack_size, recursion_limit, on_progress=self._note, stop=stop, **self._how
+            )
             self.result, self.error = result, result.error
             if self.file and not result.error:
-                with contextlib.suppress(OSError):      # on a full disk it is asked again after the next start
+                with contextlib.suppress(
+                    OSError
+                ):  # on a full disk it is asked again after the next start
                     keep(self.file, result)
         except Exception as error:
             self.error = f'The probe itself failed: {type(error).__name__}: {error}.'
@@ -107,7 +122,12 @@ class Probe:
 
 def keep(file: Path, result: ProbeResult) -> None:
     """Raises OSError where the file cannot be written."""
-    write_whole(file, json.dumps({'key': _key(result.stack_size, result.recursion_limit), 'result': shallow(result)}))
+    write_whole(
+        file,
+        json.dumps(
+            {'key': _key(result.stack_size, result.recursion_limit), 'result': shallow(result)}
+        ),
+    )
 
 
 def read(file: Path, stack_size: int, recursion_limit: int = 0) -> ProbeResult | None:
@@ -118,7 +138,11 @@ def read(file: Path, stack_size: int, recursion_limit: int = 0) -> ProbeResult |
     if not isinstance(values, dict) or document.get('key') != _key(stack_size, limit):
         return None
     plain = shallow(ProbeResult(0, 0))
-    known = {name: values[name] for name, usual in plain.items() if isinstance(values.get(name), _TYPES[type(usual)])}
+    known = {
+        name: values[name]
+        for name, usual in plain.items()
+        if isinstance(values.get(name), _TYPES[type(usual)])
+    }
     if known.keys() != plain.keys():
         return None
     return ProbeResult(**known | {'ways': tuple(map(str, known['ways']))})
@@ -126,29 +150,52 @@ def read(file: Path, stack_size: int, recursion_limit: int = 0) -> ProbeResult |
 
 def _key(stack_size, recursion_limit):
     """Another build of Python, machine, C library or list of ways is another experiment."""
-    world = [sys.version, sys.executable, platform.machine(), platform.libc_ver(), list(_ways()), stack_size,
-             recursion_limit]
+    world = [
+        sys.version,
+        sys.executable,
+        platform.machine(),
+        platform.libc_ver(),
+        list(_ways()),
+        stack_size,
+        recursion_limit,
+    ]
     return hashlib.sha256(json.dumps(world).encode()).hexdigest()
 
 
 def _ways():
     """Imported only where somebody asks or has asked, as all that makes the experiment."""
     from .recursion_program import WAYS
+
     return WAYS
 
 
 # -- what is said of it --------------------------------------------------------------------------------------
 
+
 def finding(result: ProbeResult) -> Finding:
     """The answer to "does a recursion to the limit end with an exception, or with the process?"."""
     severity, title = _judged(result)
     if result.error:
-        return Finding('recursion-probe', severity, title, result.error,
-                       'Look at the reason, and run the probe again.', 'recursion probe')
-    fact = (f'With a recursion limit of {result.recursion_limit} and {result.stack_size >> 10} KiB of stack, a thread '
-            + _fate(result))
-    return Finding('recursion-probe', severity, title, fact, '' if severity == 'ok' else _advice(result),
-                   'recursion probe')
+        return Finding(
+            'recursion-probe',
+            severity,
+            title,
+            result.error,
+            'Look at the reason, and run the probe again.',
+            'recursion probe',
+        )
+    fact = (
+        f'With a recursion limit of {result.recursion_limit} and {result.stack_size >> 10} KiB of stack, a thread '
+        + _fate(result)
+    )
+    return Finding(
+        'recursion-probe',
+        severity,
+        title,
+        fact,
+        '' if severity == 'ok' else _advice(result),
+        'recursion probe',
+    )
 
 
 def _judged(result):
@@ -162,18 +209,30 @@ def _judged(result):
 
 
 def _fate(result):
-    needs = f'{result.smallest >> 10} KiB are enough.' if result.smallest else (
-        f'{LARGEST >> 10} KiB are not enough either.')
+    needs = (
+        f'{result.smallest >> 10} KiB are enough.'
+        if result.smallest
+        else (f'{LARGEST >> 10} KiB are not enough either.')
+    )
     if result.survives:
         return f'survives a recursion to the limit through C code; {needs}'
-    by, more = f' by {result.signal}' if result.signal else '', ', ...' if len(result.ways) > 3 else ''
-    return (f'dies{by} in {len(result.ways)} of {len(_ways())} ways to recurse through C code '
-            f'({", ".join(result.ways[:3])}{more}); {needs}')
+    by, more = (
+        f' by {result.signal}' if result.signal else '',
+        ', ...' if len(result.ways) > 3 else '',
+    )
+    return (
+        f'dies{by} in {len(result.ways)} of {len(_ways())} ways to recurse through C code '
+        f'({", ".join(result.ways[:3])}{more}); {needs}'
+    )
 
 
 def _advice(result):
     if not result.smallest:
-        return ('Find the code that calls sys.setrecursionlimit, and give it a smaller number: '
-                'no reasonable stack holds that many calls.')
-    return (f'Write "thread-stack-size {max(8, -(-2 * result.smallest >> 20))}MB" into '
-            '<product-config stabilitymonitor> of zope.conf and restart.')
+        return (
+            'Find the code that calls sys.setrecursionlimit, and give it a smaller number: '
+            'no reasonable stack holds that many calls.'
+        )
+    return (
+        f'Write "thread-stack-size {max(8, -(-2 * result.smallest >> 20))}MB" into '
+        '<product-config stabilitymonitor> of zope.conf and restart.'
+    )

@@ -4,6 +4,7 @@ To compare versions takes a MiB and a half of rules and libraries, for good, and
 nothing is installed.  So it is "run again" when that is of use: whoever asks for a second look gets one as soon as
 anything is different, and what was found before as long as nothing is.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -30,7 +31,9 @@ _MOST = 8
 
 def remembering(checks, life) -> tuple:
     """The same checks, those that ILasting tells of in their Remembered form."""
-    return tuple(Remembered(check, life) if ILasting.providedBy(check) else check for check in checks)
+    return tuple(
+        Remembered(check, life) if ILasting.providedBy(check) else check for check in checks
+    )
 
 
 @implementer(ILasting)
@@ -51,13 +54,20 @@ class Remembered(Check):
     def _mark(self, site):
         try:
             return stamps.digest(self.looks_at(site))
-        except Exception:                               # then it is asked, as if nothing was ever kept
+        except Exception:  # then it is asked, as if nothing was ever kept
             LOGGER.warning('What the check %s looks at is not known.', self.id, exc_info=True)
             return ''
 
     def _kept(self, file, mark):
         """[] where nothing is kept that could be an answer."""
-        rows = next((row.get('findings') for row in self._rows(read_json(file)) if mark and row.get('of') == mark), ())
+        rows = next(
+            (
+                row.get('findings')
+                for row in self._rows(read_json(file))
+                if mark and row.get('of') == mark
+            ),
+            (),
+        )
         found = list(map(finding_from, rows)) if isinstance(rows, list) else []
         return found if self._is_answer(found) else []
 
@@ -65,7 +75,7 @@ class Remembered(Check):
         found = self.check.look(site)
         found = [found] if isinstance(found, Finding) else list(found)
         if self.life.directory and mark and self._is_answer(found) and self._mark(site) == mark:
-            with contextlib.suppress(OSError):          # on a full disk it is asked again
+            with contextlib.suppress(OSError):  # on a full disk it is asked again
                 self._keep(file, {'of': mark, 'findings': list(map(shallow, found))})
         return found
 
@@ -76,7 +86,11 @@ class Remembered(Check):
     def _keep(self, file: Path, answer):
         known = read_json(file)
         others = [row for row in self._rows(known) if row.get('of') != answer['of']]
-        write_whole(file, json.dumps(known | {self.id: [*others, answer][-_MOST:]}), self.life.base.file_mode)
+        write_whole(
+            file,
+            json.dumps(known | {self.id: [*others, answer][-_MOST:]}),
+            self.life.base.file_mode,
+        )
 
     def _rows(self, known):
         rows = known.get(self.id)

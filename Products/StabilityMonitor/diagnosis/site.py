@@ -5,6 +5,7 @@
 
 What only Zope can tell comes as `ZopeFacts`, made by `zmi.siteofzope`.  Times are seconds since the epoch.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -38,10 +39,10 @@ class Database(Value):
     """A ZODB database that is open here."""
 
     name: str
-    storage: str                                        # dotted name of the storage's class
+    storage: str  # dotted name of the storage's class
     pool_size: int
     mounted: tuple[str, ...] = ()
-    file: str = ''                                      # of a FileStorage
+    file: str = ''  # of a FileStorage
     #: When its newest transaction was, None: not known.  Called by a check only: a storage may have to ask a server.
     last_transaction: Callable[[], float | None] = lambda: None
 
@@ -49,7 +50,7 @@ class Database(Value):
 class ZopeFacts(Value):
     """What only Zope can tell.  The defaults stand for "not known"."""
 
-    threads: int | None = None                          # worker threads of the server
+    threads: int | None = None  # worker threads of the server
     databases: tuple[Database, ...] = ()
     #: Directives of zope.conf and their values in force, such as {'debug-mode': False}.
     switches: Mapping[str, object] = fresh(factory=dict)
@@ -70,7 +71,11 @@ class Interpreter(Value):
 
     @property
     def name(self) -> str:
-        return 'Python ' + '.'.join(map(str, self.version)) + ('' if self.level == 'final' else f' ({self.level})')
+        return (
+            'Python '
+            + '.'.join(map(str, self.version))
+            + ('' if self.level == 'final' else f' ({self.level})')
+        )
 
 
 class Site(Value):
@@ -84,7 +89,7 @@ class Site(Value):
     samples: tuple[Sample, ...] = ()
     stack: tuple[int, int] | None = fresh(factory=threadstacks.default_stack)
     fault_log: FaultLog | None = None
-    marked: frozenset[str] = frozenset()                # names of the signals that our own C handler notes
+    marked: frozenset[str] = frozenset()  # names of the signals that our own C handler notes
     now: float = fresh(factory=time.time)
     monotonic: float = fresh(factory=time.monotonic)
     python: Interpreter = fresh(factory=Interpreter)
@@ -96,20 +101,36 @@ class Site(Value):
     parent: int = fresh(factory=os.getppid)
     proc: Path = Path('/proc')
     etc: Path = Path('/etc')
-    unit_folders: tuple[Path, ...] = tuple(map(Path, (
-        '/etc/systemd/system', '/run/systemd/system', '/usr/lib/systemd/system', '/lib/systemd/system')))
+    unit_folders: tuple[Path, ...] = tuple(
+        map(
+            Path,
+            (
+                '/etc/systemd/system',
+                '/run/systemd/system',
+                '/usr/lib/systemd/system',
+                '/lib/systemd/system',
+            ),
+        )
+    )
 
     @classmethod
     def of(cls, life, zope: ZopeFacts | None = None) -> Site:
         """The site of a living run (ILivingRun), also of one that records nothing."""
         context = life.context or runcontext.collect(life.software, life.instance, life.role)
-        stacks = [tuple(stack) for stack in (life.smallest_stack, context.get('thread_stack')) if stack]
+        stacks = [
+            tuple(stack) for stack in (life.smallest_stack, context.get('thread_stack')) if stack
+        ]
         return cls(
-            directory=life.path, zope=zope or ZopeFacts(threads=life.software.get('threads')),
-            context=context, started=life.started, started_monotonic=life.started_monotonic,
+            directory=life.path,
+            zope=zope or ZopeFacts(threads=life.software.get('threads')),
+            context=context,
+            started=life.started,
+            started_monotonic=life.started_monotonic,
             samples=_samples(life.recorder),
-            stack=min(stacks, default=None), fault_log=life.fault_log,
-            marked=frozenset(life.marks.files if life.marks else ()))
+            stack=min(stacks, default=None),
+            fault_log=life.fault_log,
+            marked=frozenset(life.marks.files if life.marks else ()),
+        )
 
     def text(self, name: str) -> str:
         """A file below /proc; '' where it cannot be read."""
@@ -117,7 +138,10 @@ class Site(Value):
 
     def lines(self, name: str) -> Iterator[str]:
         """Of a file below /proc that may be long, one by one: the whole of it would take room for good."""
-        with contextlib.suppress(OSError), open(self.proc / name, encoding='utf-8', errors='replace') as file:
+        with (
+            contextlib.suppress(OSError),
+            open(self.proc / name, encoding='utf-8', errors='replace') as file,
+        ):
             yield from file
 
     def program_modules(self) -> dict[str, dict]:
@@ -125,8 +149,11 @@ class Site(Value):
 
         Only those of true modules: to ask a stand-in (a deprecated or deferred one) would wake it up.
         """
-        return {name: object.__getattribute__(module, '__dict__') for name, module in self.modules.items()
-                if issubclass(type(module), ModuleType)}
+        return {
+            name: object.__getattribute__(module, '__dict__')
+            for name, module in self.modules.items()
+            if issubclass(type(module), ModuleType)
+        }
 
 
 def _samples(recorder):

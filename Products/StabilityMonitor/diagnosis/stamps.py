@@ -2,6 +2,7 @@
 
 A stamp has the time of the last change, which nobody can set: an image of a container may give all files one date.
 """
+
 from __future__ import annotations
 
 import functools
@@ -45,7 +46,7 @@ def of_installed(path: tuple[str, ...]) -> str:
 def _metadata(folder):
     try:
         names = sorted(name for name in os.listdir(folder) if name.lower().endswith(_METADATA))
-    except OSError:                                     # an egg that is one file, or nothing at all
+    except OSError:  # an egg that is one file, or nothing at all
         yield of_file(folder)
         return
     for place in (os.path.join(folder, name) for name in names):
@@ -80,6 +81,8 @@ def _files():
 
 def _sources(folder):
     for place, folders, names in os.walk(folder):
-        folders.sort()                                  # in this order they are walked through
-        for path in (os.path.join(place, name) for name in sorted(names) if name.endswith(('.py', '.toml'))):
+        folders.sort()  # in this order they are walked through
+        for path in (
+            os.path.join(place, name) for name in sorted(names) if name.endswith(('.py', '.toml'))
+        ):
             yield path, of_file(path)

@@ -6,6 +6,7 @@
 Who looks never waits: he gets the results of the last run, which also lie in the run's directory for the time
 after its end.
 """
+
 from __future__ import annotations
 
 import json
@@ -41,6 +42,7 @@ _WORST_FIRST = {severity: number for number, severity in enumerate(reversed(Find
 
 # -- all findings together -------------------------------------------------------------------------------
 
+
 class Look(Value):
     """Findings, worst first, `ok` ones too; hushed ones apart.  `when` (epoch) and `took`: of the last run."""
 
@@ -51,14 +53,25 @@ class Look(Value):
 
     def to_json(self) -> list[dict]:
         """As in the report: {id, severity, title, detail, action, source}; hushed ones say by whom and until when."""
-        return [*map(shallow, self.shown), *(shallow(finding) | {'hushed': {
-            'reason': hush.reason, 'until': hush.until, 'who': hush.who}} for finding, hush in self.hushed)]
+        return [
+            *map(shallow, self.shown),
+            *(
+                shallow(finding)
+                | {'hushed': {'reason': hush.reason, 'until': hush.until, 'who': hush.who}}
+                for finding, hush in self.hushed
+            ),
+        ]
 
 
 def sorted_out(findings, hushed: Hushed, when: float | None = None, took: float = 0.0) -> Look:
     """Findings that are hushed and those that are not, each the worst first."""
     shown, apart = hushed.partition(findings)
-    return Look(tuple(sorted(shown, key=rank)), tuple(sorted(apart, key=lambda pair: rank(pair[0]))), when, took)
+    return Look(
+        tuple(sorted(shown, key=rank)),
+        tuple(sorted(apart, key=lambda pair: rank(pair[0]))),
+        when,
+        took,
+    )
 
 
 def rank(finding: Finding) -> int:
@@ -78,7 +91,7 @@ class Standing:
         self.life = life
         self.make_site: Callable = lambda: Site.of(life)
         self.checks = Background(self._site, remembering((*CHECKS, KnownIssues(self._keep)), life))
-        self._known = None                              # of the last run of the checks, where it looked them up
+        self._known = None  # of the last run of the checks, where it looked them up
         self.probe = recursionprobe.Probe(life.path / PROBE)
         self._probed, self._asked = None, time.monotonic()
 
@@ -108,10 +121,17 @@ class Standing:
     def look(self) -> Look:
         """What is known by now; reads one small file."""
         results, probed = self.checks.results, self.probed
-        found = [*(results.findings if results else ()), *([recursionprobe.finding(probed)] if probed else ())]
-        seen = {finding.id for finding in found}        # a check knows more than what was seen at the start
+        found = [
+            *(results.findings if results else ()),
+            *([recursionprobe.finding(probed)] if probed else ()),
+        ]
+        seen = {
+            finding.id for finding in found
+        }  # a check knows more than what was seen at the start
         own = [finding for finding in self.life.findings if finding.id not in seen]
-        return sorted_out([*own, *found], self.hushed(), *((results.when, results.took) if results else ()))
+        return sorted_out(
+            [*own, *found], self.hushed(), *((results.when, results.took) if results else ())
+        )
 
     def answer(self) -> dict:
         """The answer to the question "checks" from outside.  Results that are no more fresh are renewed meanwhile."""
@@ -122,20 +142,32 @@ class Standing:
 
     def to_json(self) -> dict:
         """What is known by now, and how far the present run of the checks is."""
-        progress, look = self.checks.progress, self.look()      # checks that end meanwhile are still running
-        return {'time': isotime(time.time()), 'run': self.life.name, 'pid': self.life.pid,
-                'instance': self.life.instance, 'when': isotime(look.when), 'took': round(look.took, 4),
-                'running': progress is not None, 'progress': shallow(progress) if progress else None,
-                'error': self.checks.error, 'checks': look.to_json()}
+        progress, look = (
+            self.checks.progress,
+            self.look(),
+        )  # checks that end meanwhile are still running
+        return {
+            'time': isotime(time.time()),
+            'run': self.life.name,
+            'pid': self.life.pid,
+            'instance': self.life.instance,
+            'when': isotime(look.when),
+            'took': round(look.took, 4),
+            'running': progress is not None,
+            'progress': shallow(progress) if progress else None,
+            'error': self.checks.error,
+            'checks': look.to_json(),
+        }
 
     def known(self):
         """The known_here.Known of the last run of the checks; looked up now where that knew its answer from earlier.
         None before the first run, and where it cannot be looked up."""
         if self._known is None and self.checks.results:
             from .known_here import known  # only for who opens the page
+
             try:
                 self._known = known(self.life.path, self.life.started is not None)
-            except Exception:                           # what the checks found is shown without
+            except Exception:  # what the checks found is shown without
                 LOGGER.warning('Known issues could not be looked up.', exc_info=True)
         return self._known
 
@@ -152,9 +184,14 @@ class Standing:
         """For the time after this run's end."""
         if not self.life.directory:
             return
-        with self.life.findings.guarded('checks-kept', 'What the checks found is not kept on disk.'):
-            write_whole(self.life.directory.path / LAST_WORD, json.dumps(self.to_json()),
-                        self.life.base.file_mode)
+        with self.life.findings.guarded(
+            'checks-kept', 'What the checks found is not kept on disk.'
+        ):
+            write_whole(
+                self.life.directory.path / LAST_WORD,
+                json.dumps(self.to_json()),
+                self.life.base.file_mode,
+            )
 
 
 #: The Standing of each run that this process has had; a forked child has one of its own.

@@ -1,4 +1,5 @@
 """What the past runs say together: of one instance, the last one, a crash loop, how long runs lived."""
+
 from __future__ import annotations
 
 from ..records import Instance

@@ -5,6 +5,7 @@
 Started by `nativestacks` through `childstart`; imports the standard library only.  It waits for "go" on its standard
 input, runs COMMAND, and answers with a line of JSON {ended, code}, then at most MOST bytes of what COMMAND said.
 """
+
 import contextlib
 import json
 import os
@@ -21,8 +22,13 @@ def _guard(pid: int, seconds: float, most: int, command: list[str]) -> None:
         return
     stood = _stands_still(pid)
     try:
-        tool = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                start_new_session=True)
+        tool = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     except OSError as error:
         return _say({'ended': 'itself', 'code': 127}, str(error).encode())
     said, ended = _listen(tool, parent, time.monotonic() + seconds, most)
@@ -31,7 +37,7 @@ def _guard(pid: int, seconds: float, most: int, command: list[str]) -> None:
     code = tool.wait()
     with contextlib.suppress(OSError):
         if not stood and (ended != 'itself' or code or _stands_still(pid)):
-            os.kill(pid, signal.SIGCONT)                # a tool that is killed may leave a SIGSTOP behind
+            os.kill(pid, signal.SIGCONT)  # a tool that is killed may leave a SIGSTOP behind
     _say({'ended': ended, 'code': code}, said)
 
 
@@ -44,8 +50,8 @@ def _listen(tool, parent, until, most):
             return said, 'parent'
         if ready:
             part = os.read(ready[0], 1 << 16)
-            said += part[:most - len(said)]
-            open_ends = open_ends if part else [0]      # the tool may have closed it, and live
+            said += part[: most - len(said)]
+            open_ends = open_ends if part else [0]  # the tool may have closed it, and live
         elif tool.poll() is not None:
             return said, 'itself'
         if time.monotonic() > until:

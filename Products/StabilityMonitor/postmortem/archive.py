@@ -3,6 +3,7 @@
 Records never change once they are here, so what was read is kept in memory by name.  Clean runs of
 scripts are only counted: one byte each in `clean-scripts`, appended, so that no count is lost.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -39,7 +40,7 @@ from ..rundirectory import write_whole
 from ..runrecord import RunRecord
 
 _CLEAN_SCRIPTS = 'clean-scripts'
-_MARK_TAIL = 1 << 20                                    # bytes, more than was preallocated of any mark
+_MARK_TAIL = 1 << 20  # bytes, more than was preallocated of any mark
 #: What has been read: {archive: {run: record}}.
 _KNOWN: dict[Path, dict[str, RunRecord]] = {}
 
@@ -75,14 +76,16 @@ class Archive:
         found = known.get(name)
         if found is None:
             path = self.path / name
-            found = known[name] = _from_file(path / SUMMARY) or _from_file(path / INCIDENT) or _lost(name)
+            found = known[name] = (
+                _from_file(path / SUMMARY) or _from_file(path / INCIDENT) or _lost(name)
+            )
         return found
 
     def last_server_run(self, instance: Instance) -> RunRecord | None:
         """The newest run of a server of that instance; reads no more records than it must."""
         best = None
         for name in sorted(self._names(), reverse=True):
-            if best and name[:16] < best.run[:16]:      # names tell whole seconds only
+            if best and name[:16] < best.run[:16]:  # names tell whole seconds only
                 break
             found = self._summary(name)
             if found.role == 'server' and found.instance == instance:
@@ -113,24 +116,29 @@ class Archive:
         write_whole(path / INCIDENT, json.dumps(record.to_json()), self.base.file_mode)
         write_whole(path / SUMMARY, json.dumps(record.summary_json()), self.base.file_mode)
         archived = path.rename(self.path / path.name)
-        with contextlib.suppress(OSError):              # a full disk: it stays as large as it was
+        with contextlib.suppress(OSError):  # a full disk: it stays as large as it was
             _slim(archived)
 
     def _count_script(self, path):
-        descriptor = open_regular(self.path / _CLEAN_SCRIPTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT,
-                                  self.base.file_mode)
+        descriptor = open_regular(
+            self.path / _CLEAN_SCRIPTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, self.base.file_mode
+        )
         try:
             os.write(descriptor, b'.')
         finally:
             os.close(descriptor)
         _remove(path)
 
-    def prune(self, keep_runs: int, keep_days: float, keep_bytes: int, now: float | None = None) -> int:
+    def prune(
+        self, keep_runs: int, keep_days: float, keep_bytes: int, now: float | None = None
+    ) -> int:
         """Remove what is too much; how many runs that were.  Wanted stops go before incidents."""
         now = time.time() if now is None else now
         runs = list(self.summaries())
         doomed = [r for r in runs if now - _age_mark(r) > keep_days * 86400]
-        kept = sorted((r for r in runs if r not in doomed), key=lambda r: (r.is_incident, r.run), reverse=True)
+        kept = sorted(
+            (r for r in runs if r not in doomed), key=lambda r: (r.is_incident, r.run), reverse=True
+        )
         doomed += kept[keep_runs:]
         sizes = 0
         for r in kept[:keep_runs]:
@@ -153,7 +161,11 @@ def _from_file(path):
 
 def _lost(name):
     """A record that is damaged still counts as a run."""
-    return RunRecord(run=name, pid=int(name.split('-')[1]), summary='The archived record of this run cannot be read.')
+    return RunRecord(
+        run=name,
+        pid=int(name.split('-')[1]),
+        summary='The archived record of this run cannot be read.',
+    )
 
 
 def _order(record):
@@ -168,7 +180,7 @@ def _age_mark(record):
 def _named_start(name):
     try:
         return name_facts(name)[0]
-    except ValueError:                                  # shaped like a run's name, but of no such day
+    except ValueError:  # shaped like a run's name, but of no such day
         return 0.0
 
 
@@ -205,14 +217,20 @@ def _cut_off_tail(mark):
 
 
 def _compress(box):
-    packed, beside = box.with_name(f'{box.name}.gz'), box.with_name(f'.{box.name}.gz.{os.urandom(2).hex()}')
+    packed, beside = (
+        box.with_name(f'{box.name}.gz'),
+        box.with_name(f'.{box.name}.gz.{os.urandom(2).hex()}'),
+    )
     try:
         content, mode = read_whole(box, LARGEST), box.stat().st_mode & 0o777
     except (FileNotFoundError, NotARegularFile, TooLarge):
         return
     try:
         descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
-        with open(descriptor, 'wb') as raw, gzip.GzipFile(fileobj=raw, mode='wb', compresslevel=1) as file:
+        with (
+            open(descriptor, 'wb') as raw,
+            gzip.GzipFile(fileobj=raw, mode='wb', compresslevel=1) as file,
+        ):
             file.write(content)
         beside.replace(packed)
     except OSError:

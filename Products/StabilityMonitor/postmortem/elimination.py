@@ -2,6 +2,7 @@
 
 A row is (proof, cause): `proof` returns a sentence when the traces rule the cause out, else ''.
 """
+
 from __future__ import annotations
 
 
@@ -21,9 +22,11 @@ def _never(t):
 
 def _no_oom(t):
     if t.cgroup_kills == 0:
-        return 'Not the kernel\'s OOM killer: the counter of the same memory cgroup has not risen.'
+        return "Not the kernel's OOM killer: the counter of the same memory cgroup has not risen."
     if t.host_kills == 0:
-        return 'Not the kernel\'s OOM killer: it has killed nothing on this host since the last sample.'
+        return (
+            "Not the kernel's OOM killer: it has killed nothing on this host since the last sample."
+        )
     return ''
 
 
@@ -58,8 +61,11 @@ def _no_reboot(t):
 _ROWS = (
     (_never, 'SIGKILL: kill -9, a supervisor or a container runtime that lost patience'),
     (_never, 'os._exit, or exit() in C code'),
-    (_no_oom, 'The kernel\'s OOM killer: its counters could not be compared'),
-    (_no_fatal_error, 'A fatal error of Python (Py_FatalError): standard error went to no file that can be read'),
+    (_no_oom, "The kernel's OOM killer: its counters could not be compared"),
+    (
+        _no_fatal_error,
+        'A fatal error of Python (Py_FatalError): standard error went to no file that can be read',
+    ),
     (_no_crash, 'A crash: there is no fault log to tell'),
     (_no_signal, 'A signal: there are no marks to tell'),
     (_no_exit, ''),

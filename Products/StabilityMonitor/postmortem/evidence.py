@@ -2,6 +2,7 @@
 
 The only file of this room, besides `archive`, that reads the world; it is handed in as `World`.
 """
+
 from __future__ import annotations
 
 import os
@@ -72,8 +73,8 @@ class Traces(Value):
     same_boot: bool | None
     same_machine: bool | None
     boot_time: float
-    stuck: dict = fresh(factory=dict)                   # ident of a serving thread: its mark of the dead-man switch
-    asked: dict = fresh(factory=dict)                   # when SIGTERM and SIGINT came last, survived or not
+    stuck: dict = fresh(factory=dict)  # ident of a serving thread: its mark of the dead-man switch
+    asked: dict = fresh(factory=dict)  # when SIGTERM and SIGINT came last, survived or not
 
     @property
     def role(self) -> str:
@@ -93,8 +94,12 @@ class Traces(Value):
         marks = [*self.marks.values(), *self.stuck.values(), *filter(None, [self.hang])]
         signs = [self.started, self.fault_time, *(mark.time for mark in marks)]
         if self.recording:
-            signs += [s.time for s in self.recording.samples[-1:]] + [r.ended for r in self.recording.finished[-1:]]
-            signs += [r.started for r in self.recording.in_flight] + [line.time for line in self.recording.log[-1:]]
+            signs += [s.time for s in self.recording.samples[-1:]] + [
+                r.ended for r in self.recording.finished[-1:]
+            ]
+            signs += [r.started for r in self.recording.in_flight] + [
+                line.time for line in self.recording.log[-1:]
+            ]
             signs += [note.time for note in self.recording.notes[-1:]]
             signs += [self.word(name) for name in ('armed', 'serving', 'finished')]
         return max(sign for sign in signs if sign < 1e11)
@@ -108,23 +113,42 @@ def collect(path: Path, world: World) -> Traces:
     fault = _mark(path, 'faults', recording)
     fatal = faultlog.first_fatal(fault.dumps) if fault else None
     marks = {name: mark for name in _SIGNALS if (mark := _mark(path, name, recording))}
-    same_boot = _same(_dict(context, 'identity').get('boot_id'), _line(world.proc / 'sys/kernel/random/boot_id'))
+    same_boot = _same(
+        _dict(context, 'identity').get('boot_id'), _line(world.proc / 'sys/kernel/random/boot_id')
+    )
     cgroup_kills, host_kills = _kills(context, recording, world, same_boot)
     stderr = _stderr_tail(context, [s.stderr_size for s in recording.samples] if recording else [])
     return Traces(
-        run=path.name, started=_near(_number(context.get('started')), started), pid=pid, context=context,
-        loaded=read_json(path / INSTALLED) | read_json(path / SERVING), recording=recording,
+        run=path.name,
+        started=_near(_number(context.get('started')), started),
+        pid=pid,
+        context=context,
+        loaded=read_json(path / INSTALLED) | read_json(path / SERVING),
+        recording=recording,
         damage=damage or ('' if context else 'No run context.'),
-        fault=fatal, fault_time=fault.time if fatal else 0.0, marks=marks, hang=_mark(path, 'deadman', recording),
+        fault=fatal,
+        fault_time=fault.time if fatal else 0.0,
+        marks=marks,
+        hang=_mark(path, 'deadman', recording),
         stderr_fault=faultlog.find_py_fatal(stderr, context.get('main_ident')) if stderr else None,
-        stderr_readable=stderr is not None, cgroup_kills=cgroup_kills, host_kills=host_kills,
-        kernel_line=_kernel_line(world, pid, context) if same_boot and (cgroup_kills or host_kills) else '',
-        same_boot=same_boot, same_machine=_same(context.get('machine_id'), _line(world.machine_id)),
-        boot_time=_boot_time(world), stuck=_stuck(path, recording),
-        asked={name: mark.time for name in ('SIGTERM', 'SIGINT') if (mark := _mark(path, name, None))})
+        stderr_readable=stderr is not None,
+        cgroup_kills=cgroup_kills,
+        host_kills=host_kills,
+        kernel_line=_kernel_line(world, pid, context)
+        if same_boot and (cgroup_kills or host_kills)
+        else '',
+        same_boot=same_boot,
+        same_machine=_same(context.get('machine_id'), _line(world.machine_id)),
+        boot_time=_boot_time(world),
+        stuck=_stuck(path, recording),
+        asked={
+            name: mark.time for name in ('SIGTERM', 'SIGINT') if (mark := _mark(path, name, None))
+        },
+    )
 
 
 # -- the run's own files -----------------------------------------------------------------------------
+
 
 def _recording(path):
     """The black box and what is wrong with it; (None, '') where there never was one."""
@@ -154,8 +178,11 @@ def _mark(path, name, recording):
 def _stuck(path, recording):
     """What the threads that serve have written of themselves when the heartbeat stood still."""
     threads = recording.threads.items() if recording else ()
-    marks = {ident: _mark(path, f'deadman-{thread["slot"]}', recording) for ident, thread in threads
-             if f'deadman-{thread["slot"]}' in blackbox.MARKS}
+    marks = {
+        ident: _mark(path, f'deadman-{thread["slot"]}', recording)
+        for ident, thread in threads
+        if f'deadman-{thread["slot"]}' in blackbox.MARKS
+    }
     return {ident: mark for ident, mark in marks.items() if mark}
 
 
@@ -175,13 +202,14 @@ def _stderr_tail(context, sizes):
                 return None
             start = max([_number(output.get('size')), *sizes[-3:-2]])
             if status.st_size < max([start, *sizes[-1:]]):
-                return None                             # it was cut meanwhile, as logrotate's copytruncate does
+                return None  # it was cut meanwhile, as logrotate's copytruncate does
             return read_tail(file.fileno(), _TAIL, start)
     except (OSError, KeyError, TypeError, ValueError):
         return None
 
 
 # -- the system --------------------------------------------------------------------------------------
+
 
 def _kills(context, recording, world, same_boot):
     """By how much the kernel's counters of OOM kills rose: (of the same cgroup, of the host); None: not known."""
@@ -190,7 +218,9 @@ def _kills(context, recording, world, same_boot):
     cgroup = host = None
     if same_boot:
         if last and last.cgroup_kills >= 0 and _is_same_group(group):
-            cgroup = _rise(_counter(Path(group['directory'], _COUNTERS[group['version']])), last.cgroup_kills)
+            cgroup = _rise(
+                _counter(Path(group['directory'], _COUNTERS[group['version']])), last.cgroup_kills
+            )
         before = last.host_kills if last else _number(context.get('host_kills', -1))
         host = _rise(_counter(world.proc / 'vmstat'), before)
     return cgroup, host
@@ -200,7 +230,9 @@ def _is_same_group(group):
     """Only then does the counter of the run's context mean anything; its path is made of the directory."""
     try:
         status = os.stat(group['directory'])
-        return (status.st_dev, status.st_ino) == (group['device'], group['inode']) and group['version'] in _COUNTERS
+        return (status.st_dev, status.st_ino) == (group['device'], group['inode']) and group[
+            'version'
+        ] in _COUNTERS
     except (OSError, KeyError, TypeError):
         return False
 
@@ -235,7 +267,7 @@ def _kernel_records(path):
     try:
         while len(records) < 50000 and (record := os.read(descriptor, 8192)):
             records.append(record.decode(errors='replace'))
-    except OSError:                                     # EAGAIN: that was all; EPIPE: overwritten meanwhile
+    except OSError:  # EAGAIN: that was all; EPIPE: overwritten meanwhile
         pass
     finally:
         os.close(descriptor)

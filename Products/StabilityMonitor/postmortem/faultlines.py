@@ -2,15 +2,20 @@ r"""Single lines and words of a fault log, read into values.  `faultlog` puts th
 
 Bytes in, values out; None for what a dying process has torn.
 """
+
 import re
 
 from ..records import Frame
 from ..records import NativeFrame
 
 SIGNALS = {
-    'Segmentation fault': 'SIGSEGV', 'Aborted': 'SIGABRT', 'Bus error': 'SIGBUS',
-    'Illegal instruction': 'SIGILL', 'Floating point exception': 'SIGFPE',
-    'Floating-point exception': 'SIGFPE'}
+    'Segmentation fault': 'SIGSEGV',
+    'Aborted': 'SIGABRT',
+    'Bus error': 'SIGBUS',
+    'Illegal instruction': 'SIGILL',
+    'Floating point exception': 'SIGFPE',
+    'Floating-point exception': 'SIGFPE',
+}
 MARK = b'Fatal Python error'
 _ESCAPES = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))')
 
@@ -29,15 +34,18 @@ def decode_escapes(text):
 def _unescape(match):
     low = (0x80, 0x100, 0x10000)[match.lastindex - 1]
     code = int(match[match.lastindex], 16)
-    printable = low <= code <= 0x10ffff and chr(code).isprintable()
+    printable = low <= code <= 0x10FFFF and chr(code).isprintable()
     return chr(code) if printable else match[0]
 
 
 def read_text(raw):
     """Bytes as text that can be shown: what is not printable is escaped."""
     text = raw.decode('utf-8', 'backslashreplace')
-    return text if text.isprintable() else ''.join(
-        c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
+    return (
+        text
+        if text.isprintable()
+        else ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
+    )
 
 
 def read_name(raw):
@@ -72,18 +80,26 @@ def read_frame(line):
         return None
     if number != b'???' and read_decimal(number) is None:
         return None
-    return Frame(read_name(file[1:-1] if quoted else file), read_decimal(number), read_name(function))
+    return Frame(
+        read_name(file[1:-1] if quoted else file), read_decimal(number), read_name(function)
+    )
 
 
 def read_native(line):
     """`  Binary file "/x.so", at symbol+0x1f [0x7f00]`; without `, at ...` where nothing is known."""
     place, _, address = line.removeprefix(b'  Binary file ').rpartition(b' [0x')
     address = read_hexadecimal(address.removesuffix(b']'))
-    binary, at, where = place.rpartition(b'", at ') if b'", at ' in place else (place[:-1], b'', b'')
+    binary, at, where = (
+        place.rpartition(b'", at ') if b'", at ' in place else (place[:-1], b'', b'')
+    )
     sign = max(b'+', b'-', key=lambda sign: where.rfind(sign + b'0x'))
     symbol, _, offset = where.rpartition(sign + b'0x')
     offset = read_hexadecimal(offset)
     if address is None or at and offset is None:
         return None
-    return NativeFrame(read_text(binary[1:]), read_text(symbol),
-                       -offset if offset and sign == b'-' else offset, address)
+    return NativeFrame(
+        read_text(binary[1:]),
+        read_text(symbol),
+        -offset if offset and sign == b'-' else offset,
+        address,
+    )

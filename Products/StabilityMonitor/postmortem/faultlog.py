@@ -11,6 +11,7 @@ A dying process writes them in many small pieces, so:
   Where two dumps are mixed word by word, only lines that are still whole are taken.
 * In a stderr log other text stands between.  A few foreign lines are passed over, more end a dump.
 """
+
 import re
 
 from ..records import NativeFrame
@@ -19,12 +20,12 @@ from ..values import Value
 from ..values import replace
 from . import faultlines
 
-LIMIT = 1 << 20                 # bytes that one call looks at
-_FRAMES = 100                   # faulthandler's limit; 3.13 stops there without a word
-_NOISE = 8                      # foreign lines in a row that do not yet end a dump
+LIMIT = 1 << 20  # bytes that one call looks at
+_FRAMES = 100  # faulthandler's limit; 3.13 stops there without a word
+_NOISE = 8  # foreign lines in a row that do not yet end a dump
 _LINES = re.compile(rb'([^\n\0]*)(\n|\0+|\Z)')
 _HEADERS = re.compile(rb'(?=Fatal Python error(?:: | from unexpected signum: ))')
-_NOTE = 200                     # characters of a thread's notes
+_NOTE = 200  # characters of a thread's notes
 
 
 class Dump(Value):
@@ -57,7 +58,7 @@ def parse(data, start=0):
     """All dumps in the LIMIT bytes of `data` from `start` on."""
     start = max(0, start)
     parser = _Parser()
-    for match in _LINES.finditer(bytes(data[start:start + LIMIT])):
+    for match in _LINES.finditer(bytes(data[start : start + LIMIT])):
         parser.feed(match[1].removesuffix(b'\r'), start + match.start(), match[2] == b'\n')
     return tuple(draft.freeze() for draft in parser.drafts)
 
@@ -85,10 +86,10 @@ class _Draft:
 
     signal = under = None
     reason = runtime_state = ''
-    raw = ''                        # the reason before a signal's name was seen in it
-    note = ''                       # waits for its thread
+    raw = ''  # the reason before a signal's name was seen in it
+    note = ''  # waits for its thread
     extension_modules = ()
-    closed = False                  # no more threads will come
+    closed = False  # no more threads will come
     threads_cut = truncated = False
 
     def __init__(self, kind, offset, **known):
@@ -103,9 +104,14 @@ class _Draft:
 
     def freeze(self):
         values = {name: getattr(self, name) for name in Dump.FIELDS}
-        return Dump(**values | dict(
-            threads=tuple(map(_freeze, self.threads)), native=tuple(self.native),
-            truncated=self.truncated or self.unfinished()))
+        return Dump(
+            **values
+            | dict(
+                threads=tuple(map(_freeze, self.threads)),
+                native=tuple(self.native),
+                truncated=self.truncated or self.unfinished(),
+            )
+        )
 
 
 def _freeze(thread):
@@ -125,9 +131,9 @@ class _Parser:
 
     def __init__(self):
         self.drafts = []
-        self.now = None             # the dump that lines go to
+        self.now = None  # the dump that lines go to
         self.noise = 0
-        self.blank = False          # the line before was empty
+        self.blank = False  # the line before was empty
 
     def feed(self, line, at, whole):
         self.at, noise = at, self.noise
@@ -147,8 +153,13 @@ class _Parser:
         for header in [h for h in headers if not h.endswith(b': ')] or headers[-1:]:
             reason, named = faultlines.read_reason(header)
             under = self.now if not self.now or self.now.threads else self.now.under
-            self.begin('fatal' if named or not reason else 'pyfatal', reason=reason, signal=named,
-                       raw=faultlines.read_text(header.partition(b': ')[2]), under=under)
+            self.begin(
+                'fatal' if named or not reason else 'pyfatal',
+                reason=reason,
+                signal=named,
+                raw=faultlines.read_text(header.partition(b': ')[2]),
+                under=under,
+            )
         if cut and cut.threads:
             self.now, cut.truncated = cut, True
 
@@ -176,8 +187,11 @@ class _Parser:
         """A thread may be one of the interrupted dump, where the interrupting one has none."""
         if needed == 'thread' and self.now and not self.now.threads:
             self.now = self.now.under or self.now
-        return not needed or self.now is not None and (
-            needed == 'dump' or bool(self.now.threads) and not self.now.closed)
+        return (
+            not needed
+            or self.now is not None
+            and (needed == 'dump' or bool(self.now.threads) and not self.now.closed)
+        )
 
     def timeout(self, line):
         time, end = line[9:-2], line[-2:]
@@ -259,7 +273,9 @@ class _Parser:
         """`Extension modules: a._b, c (total: 2)`; without the total the last name is torn."""
         names, total, _ = line.partition(b': ')[2].rpartition(b' (total: ')
         found = names.split(b', ') if total else line.partition(b': ')[2].split(b', ')[:-1]
-        self.now.extension_modules = self.now.extension_modules or tuple(map(faultlines.read_name, found))
+        self.now.extension_modules = self.now.extension_modules or tuple(
+            map(faultlines.read_name, found)
+        )
         self.now.closed = True
 
 

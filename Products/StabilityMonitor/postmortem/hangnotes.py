@@ -1,4 +1,5 @@
 """What the notes of a black box tell of hangs, deadlocks and spinning threads.  Values in, values out."""
+
 from __future__ import annotations
 
 import itertools
@@ -14,11 +15,20 @@ def hangs(notes, ended: float) -> tuple[dict, ...]:
     found = []
     for note in notes:
         if note.kind in _KINDS and not note.of_thread:
-            found.append({'kind': note.kind, 'started': note.time, 'ended': None, 'summary': note.title})
+            found.append(
+                {'kind': note.kind, 'started': note.time, 'ended': None, 'summary': note.title}
+            )
         elif note.kind.endswith('-ended') and note.kind[:-6] in _KINDS:
             _close(found, note)
-    return tuple(hang | {'started': isotime(hang['started']), 'ended': isotime(hang['ended']),
-                         'seconds': round(max(0.0, (hang['ended'] or ended) - hang['started']), 3)} for hang in found)
+    return tuple(
+        hang
+        | {
+            'started': isotime(hang['started']),
+            'ended': isotime(hang['ended']),
+            'seconds': round(max(0.0, (hang['ended'] or ended) - hang['started']), 3),
+        }
+        for hang in found
+    )
 
 
 def _close(found, note):
@@ -28,7 +38,14 @@ def _close(found, note):
             hang['ended'] = note.time
             return
     # Its beginning has been pushed out of the ring.
-    found.append({'kind': kind, 'started': note.time - note.seconds, 'ended': note.time, 'summary': note.title})
+    found.append(
+        {
+            'kind': kind,
+            'started': note.time - note.seconds,
+            'ended': note.time,
+            'summary': note.title,
+        }
+    )
 
 
 def all_lasting(notes, kind: str = 'hang') -> list:
@@ -37,7 +54,9 @@ def all_lasting(notes, kind: str = 'hang') -> list:
     for note in notes:
         if note.kind == kind and not note.of_thread:
             found.append(note)
-        elif note.kind == f'{kind}-ended' and note.title in (titles := [begun.title for begun in found]):
+        elif note.kind == f'{kind}-ended' and note.title in (
+            titles := [begun.title for begun in found]
+        ):
             del found[titles.index(note.title)]
     return found
 
@@ -56,13 +75,19 @@ def threads(notes, begun) -> list:
 def stuck(notes) -> list:
     """The newest note of each thread of the hangs that lasted to the end; where none did, of deadlocks or spinning."""
     for kind in _KINDS:
-        found = {(note.ident, note.native_id): note for begun in all_lasting(notes, kind)
-                 for note in threads(notes, begun)}
+        found = {
+            (note.ident, note.native_id): note
+            for begun in all_lasting(notes, kind)
+            for note in threads(notes, begun)
+        }
         if found:
             return list(found.values())
     return []
 
 
 def to_json(note) -> dict:
-    return shallow(note) | {'time': isotime(note.time), 'thread': f'0x{note.ident:016x}',
-                            'frames': [shallow(frame) for frame in note.frames]}
+    return shallow(note) | {
+        'time': isotime(note.time),
+        'thread': f'0x{note.ident:016x}',
+        'frames': [shallow(frame) for frame in note.frames],
+    }

@@ -1,4 +1,5 @@
 """Traces and judgement, put together as the record that is archived.  Values in, a RunRecord out."""
+
 from __future__ import annotations
 
 import hashlib
@@ -30,21 +31,40 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
     ended = max(traces.last_sign, traces.started)
     drill = _drill(box)
     return RunRecord(
-        run=traces.run, instance=_instance(traces), role=traces.role, pid=traces.pid,
-        started=isotime(traces.started), ended=isotime(ended), uptime_seconds=round(ended - traces.started, 3),
-        verdict=judgement.verdict, confidence=judgement.confidence, summary=judgement.summary,
-        signal=judgement.signal, evidence=judgement.evidence + _drill_evidence(drill), drill=drill,
-        ruled_out=judgement.ruled_out, candidates=judgement.candidates, phase=_phase(traces),
+        run=traces.run,
+        instance=_instance(traces),
+        role=traces.role,
+        pid=traces.pid,
+        started=isotime(traces.started),
+        ended=isotime(ended),
+        uptime_seconds=round(ended - traces.started, 3),
+        verdict=judgement.verdict,
+        confidence=judgement.confidence,
+        summary=judgement.summary,
+        signal=judgement.signal,
+        evidence=judgement.evidence + _drill_evidence(drill),
+        drill=drill,
+        ruled_out=judgement.ruled_out,
+        candidates=judgement.candidates,
+        phase=_phase(traces),
         exception=box.exception if box else '',
-        requests=tuple(_request(r, ended, r.ident == crashed) for r in (box.in_flight if box else ())),
+        requests=tuple(
+            _request(r, ended, r.ident == crashed) for r in (box.in_flight if box else ())
+        ),
         recent=tuple(_request(r, ended) for r in reversed(box.finished if box else ())),
-        threads=threads, native=tuple(shallow(f) for f in (traces.dump.native if traces.dump else ())),
-        samples=tuple(s._asdict() | {'time': isotime(s.time)} for s in (box.samples if box else ())),
+        threads=threads,
+        native=tuple(shallow(f) for f in (traces.dump.native if traces.dump else ())),
+        samples=tuple(
+            s._asdict() | {'time': isotime(s.time)} for s in (box.samples if box else ())
+        ),
         log=tuple(_log_line(line) for line in (box.log if box else ())),
         notes=tuple(map(hangnotes.to_json, box.notes if box else ())),
-        hangs=hangnotes.hangs(box.notes if box else (), ended), compiled_modules=_modules(traces),
-        context=traces.context | {'distributions': _distributions(traces)}, counters=_counters(traces),
-        signature=signature(judgement, threads, box.exception if box else ''))
+        hangs=hangnotes.hangs(box.notes if box else (), ended),
+        compiled_modules=_modules(traces),
+        context=traces.context | {'distributions': _distributions(traces)},
+        counters=_counters(traces),
+        signature=signature(judgement, threads, box.exception if box else ''),
+    )
 
 
 def signature(judgement: Judgement, threads, exception: str = '') -> str:
@@ -52,11 +72,16 @@ def signature(judgement: Judgement, threads, exception: str = '') -> str:
     thread = next((t for t in threads if t['crashed']), None)
     frames = [_place(f) for f in (thread['frames'] if thread else ())]
     frames = list(dict.fromkeys(frames))[:_FRAMES_IN_SIGNATURE]
-    kind = exception_name(exception) if judgement.verdict in (
-        'unhandled-exception', 'startup-failed') else ''
+    kind = (
+        exception_name(exception)
+        if judgement.verdict in ('unhandled-exception', 'startup-failed')
+        else ''
+    )
     words = [judgement.verdict, judgement.signal or '', kind, *frames]
     digest = hashlib.sha256('|'.join(words).encode()).hexdigest()[:8]
-    return ' '.join(filter(None, [judgement.signal or kind or judgement.verdict, *frames[:1], digest]))
+    return ' '.join(
+        filter(None, [judgement.signal or kind or judgement.verdict, *frames[:1], digest])
+    )
 
 
 def _place(frame):
@@ -80,52 +105,94 @@ def _drill(box):
 
 
 def _drill_evidence(drill):
-    return (Evidence('black box', f'This end was asked for: it is the drill "{drill}".'),) if drill else ()
+    return (
+        (Evidence('black box', f'This end was asked for: it is the drill "{drill}".'),)
+        if drill
+        else ()
+    )
 
 
 def _phase(traces):
     """How far the run had come: "arming", "starting", "serving" or "finished"; "" if that is not known."""
     if not traces.recording:
         return ''
-    return next((phase for word, phase in (('finished', 'finished'), ('serving', 'serving'), ('armed', 'starting'))
-                 if traces.word(word)), 'arming')
+    return next(
+        (
+            phase
+            for word, phase in (
+                ('finished', 'finished'),
+                ('serving', 'serving'),
+                ('armed', 'starting'),
+            )
+            if traces.word(word)
+        ),
+        'arming',
+    )
 
 
 def _request(request, ended, crashed=False):
     document = shallow(request)
     seconds = request.seconds if request.seconds is not None else max(0.0, ended - request.started)
-    document.update(thread=f'0x{request.ident:016x}', started=isotime(request.started),
-                    ended=isotime(request.ended), seconds=round(seconds, 6), crashed=crashed)
+    document.update(
+        thread=f'0x{request.ident:016x}',
+        started=isotime(request.started),
+        ended=isotime(request.ended),
+        seconds=round(seconds, 6),
+        crashed=crashed,
+    )
     return document
 
 
 def _log_line(line):
-    return {'time': isotime(line.time), 'level': logging.getLevelName(line.level), 'logger': line.logger,
-            'message': line.message, 'thread': f'0x{line.ident:016x}', 'cut': line.cut}
+    return {
+        'time': isotime(line.time),
+        'level': logging.getLevelName(line.level),
+        'logger': line.logger,
+        'message': line.message,
+        'thread': f'0x{line.ident:016x}',
+        'cut': line.cut,
+    }
 
 
 def _threads(traces):
     """Threads of the dump, else of a hang and the marks; the crashed one first, named by what is known of them."""
     found = list(traces.dump.threads) if traces.dump else [*_hanging(traces), *_marked(traces)]
     found.sort(key=lambda thread: not thread.crashed)
-    return tuple(shallow(thread) | stack_of(traces, thread.ident) | {
-        'name': thread.name or _thread_name(traces, thread.ident), 'frames': tuple(map(shallow, thread.frames))}
-        for thread in found)
+    return tuple(
+        shallow(thread)
+        | stack_of(traces, thread.ident)
+        | {
+            'name': thread.name or _thread_name(traces, thread.ident),
+            'frames': tuple(map(shallow, thread.frames)),
+        }
+        for thread in found
+    )
 
 
 def _hanging(traces):
     """The threads of a hang that lasted to the end: as they wrote of themselves, or as the heartbeat saw them."""
     notes = traces.recording.notes if traces.recording else ()
-    yield from (replace(thread, ident=ident) for ident, mark in traces.stuck.items()
-                for dump in mark.dumps[-1:] for thread in dump.threads)
-    yield from (ThreadStack(note.ident, '', False, note.frames, note.cut, f'{note.title}: {note.detail}')
-                for note in hangnotes.stuck(notes) if note.ident not in traces.stuck)
+    yield from (
+        replace(thread, ident=ident)
+        for ident, mark in traces.stuck.items()
+        for dump in mark.dumps[-1:]
+        for thread in dump.threads
+    )
+    yield from (
+        ThreadStack(note.ident, '', False, note.frames, note.cut, f'{note.title}: {note.detail}')
+        for note in hangnotes.stuck(notes)
+        if note.ident not in traces.stuck
+    )
 
 
 def _marked(traces):
     """The main thread, as a signal mark shows it."""
-    return (replace(thread, ident=thread.ident or traces.context.get('main_ident'))
-            for mark in traces.marks.values() for dump in mark.dumps for thread in dump.threads)
+    return (
+        replace(thread, ident=thread.ident or traces.context.get('main_ident'))
+        for mark in traces.marks.values()
+        for dump in mark.dumps
+        for thread in dump.threads
+    )
 
 
 def _thread_name(traces, ident):
@@ -139,7 +206,9 @@ def _thread_name(traces, ident):
 def _modules(traces):
     loaded = traces.loaded.get('compiled_modules')
     named = traces.dump.extension_modules if traces.dump else ()
-    return tuple(sorted({str(name) for name in (*(loaded if isinstance(loaded, list) else ()), *named)}))
+    return tuple(
+        sorted({str(name) for name in (*(loaded if isinstance(loaded, list) else ()), *named)})
+    )
 
 
 def _distributions(traces):
@@ -151,5 +220,8 @@ def _counters(traces):
     if not traces.recording:
         return {}
     finished = sum(request.count for request in traces.recording.finished)
-    return {'requests_kept': finished, 'requests_without_slot': traces.recording.words['overflow'],
-            'forked': bool(traces.recording.words['forked'])}
+    return {
+        'requests_kept': finished,
+        'requests_without_slot': traces.recording.words['overflow'],
+        'forked': bool(traces.recording.words['forked']),
+    }

@@ -15,14 +15,18 @@ deep: 50 frames or cut, without a cycle    strong          likely       a crash 
 shallow                                    a crash as any other, however deep the stack has been
 =========================================  ==============  ===========  ====================
 """
+
 from __future__ import annotations
 
 from ..records import Evidence
 from .repetition import repetition
 
 _CONFIDENCES = {
-    'endless': ('certain', 'strong', 'strong'), 'cycle': ('strong', 'strong', 'likely'),
-    'deep': ('strong', 'likely', None), 'shallow': (None, None, None)}
+    'endless': ('certain', 'strong', 'strong'),
+    'cycle': ('strong', 'strong', 'likely'),
+    'deep': ('strong', 'likely', None),
+    'shallow': (None, None, None),
+}
 #: A dump shows at most 100 frames of a thread; so many are deep, and in a repeating cycle a runaway recursion.
 _DEEP = 50
 #: A stack whose high-water mark has come so near its end (share of its size) is about to overflow.
@@ -41,12 +45,17 @@ def evidence(t):
     frames, stack = t.fault.crashed_thread.frames, stack_of(t, t.fault.crashed_thread.ident)
     repeats = repetition(frames)
     if repeats >= _DEEP:
-        yield Evidence('fault log', f'{repeats} of the {len(frames)} frames shown of the crashed thread are the same '
-                       'few functions over and over.')
+        yield Evidence(
+            'fault log',
+            f'{repeats} of the {len(frames)} frames shown of the crashed thread are the same '
+            'few functions over and over.',
+        )
     if stack['stack_size']:
         used = stack['stack_used'] >> 10
         when = f'; {used} KiB of it had been used{_WHEN[_came_near(t)]}' if used else ''
-        yield Evidence('black box', f'The stack of that thread was {stack["stack_size"] >> 10} KiB{when}.')
+        yield Evidence(
+            'black box', f'The stack of that thread was {stack["stack_size"] >> 10} KiB{when}.'
+        )
 
 
 def stack_of(t, ident) -> dict:
@@ -56,7 +65,10 @@ def stack_of(t, ident) -> dict:
         return _UNKNOWN
     if ident == t.context.get('main_ident'):
         words = t.recording.words
-        return _UNKNOWN | {'stack_size': words['main_stack'], 'stack_used': words['main_stack_used']}
+        return _UNKNOWN | {
+            'stack_size': words['main_stack'],
+            'stack_used': words['main_stack_used'],
+        }
     known = t.recording.threads.get(ident, _UNKNOWN)
     return {key: known.get(key, 0) for key in _UNKNOWN}
 

@@ -1,4 +1,5 @@
 """How much of a stack is the same few functions over and over.  Frames in, a number out."""
+
 from __future__ import annotations
 
 

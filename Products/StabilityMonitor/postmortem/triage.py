@@ -2,6 +2,7 @@
 
 A triage that fails never stops Zope: it becomes a finding, and the run is archived as unreadable.
 """
+
 from __future__ import annotations
 
 import logging
@@ -55,6 +56,7 @@ def examine(path, world=None) -> RunRecord:
     from . import evidence  # most of this room is needed where somebody died
     from . import incident
     from . import verdict
+
     try:
         traces = evidence.collect(path, world or evidence.World())
         return incident.record(traces, verdict.judge(traces))
@@ -64,9 +66,15 @@ def examine(path, world=None) -> RunRecord:
         known = read_json(path / CONTEXT).get('instance')
         known = known if isinstance(known, dict) else {}
         return RunRecord(
-            run=path.name, pid=pid, started=isotime(started), ended=isotime(started),
-            instance=Instance(*(str(known.get(key) or '') for key in ('host', 'client_home', 'listen'))),
-            summary=f'The record of this run is damaged: {type(error).__name__}: {error}.')
+            run=path.name,
+            pid=pid,
+            started=isotime(started),
+            ended=isotime(started),
+            instance=Instance(
+                *(str(known.get(key) or '') for key in ('host', 'client_home', 'listen'))
+            ),
+            summary=f'The record of this run is damaged: {type(error).__name__}: {error}.',
+        )
 
 
 def _named(run):
@@ -80,15 +88,27 @@ def _named(run):
 def at_start(life) -> None:
     """The triage of a process that has just armed: everything it meets is logged or a finding."""
     options = life.options
-    with life.findings.guarded('triage', 'Dead runs could not be judged.',
-                               'Run "stabilitymonitor triage" by hand to see the error.'):
-        triage(life.base, life.name, on_error=lambda name, error: life.findings.add(
-            f'triage-{name}', f'The dead run {name} could not be archived.', f'{type(error).__name__}: {error}.',
-            'Make the directory writable for the user that Zope runs as.'))
+    with life.findings.guarded(
+        'triage',
+        'Dead runs could not be judged.',
+        'Run "stabilitymonitor triage" by hand to see the error.',
+    ):
+        triage(
+            life.base,
+            life.name,
+            on_error=lambda name, error: life.findings.add(
+                f'triage-{name}',
+                f'The dead run {name} could not be archived.',
+                f'{type(error).__name__}: {error}.',
+                'Make the directory writable for the user that Zope runs as.',
+            ),
+        )
         archive = Archive(life.base)
         if life.role == 'server':
             _say_how_it_ended(archive.last_server_run(Instance(**life.instance)))
-        life.do_later(lambda: archive.prune(options.keep_runs, options.keep_days, options.keep_bytes))
+        life.do_later(
+            lambda: archive.prune(options.keep_runs, options.keep_days, options.keep_bytes)
+        )
 
 
 def _say_how_it_ended(last):
@@ -96,5 +116,14 @@ def _say_how_it_ended(last):
     if last is None:
         return
     level = logging.WARNING if last.is_incident else logging.INFO
-    LOGGER.log(level, 'The last run (pid %s, started %s, up %s) ended: %s [%s, %s] %s', last.pid, last.started,
-               duration(last.uptime_seconds), last.summary, last.verdict, last.confidence, last.run)
+    LOGGER.log(
+        level,
+        'The last run (pid %s, started %s, up %s) ended: %s [%s, %s] %s',
+        last.pid,
+        last.started,
+        duration(last.uptime_seconds),
+        last.summary,
+        last.verdict,
+        last.confidence,
+        last.run,
+    )

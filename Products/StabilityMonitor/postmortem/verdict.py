@@ -3,6 +3,7 @@
 A rule looks at `Traces` only and returns a `Judgement` or None.  It reads no file.  The order is that
 of DESIGN section 4: a recorded crash is never erased by missing data.
 """
+
 from __future__ import annotations
 
 from ..records import Evidence
@@ -43,36 +44,58 @@ class Judgement(Value):
 def judge(traces) -> Judgement:
     found = next(found for rule in RULES if (found := rule(traces)) is not None)
     more = (*what_stood_still(traces), *what_was_slow(traces), *what_was_deep(traces))
-    return replace(found, evidence=found.evidence + tuple(one for one in more if one not in found.evidence))
+    return replace(
+        found, evidence=found.evidence + tuple(one for one in more if one not in found.evidence)
+    )
 
 
 # -- rules -------------------------------------------------------------------------------------------
+
 
 def stack_overflow(t):
     if not t.fault or t.fault.signal not in _CRASH_SIGNALS or not t.fault.crashed_thread:
         return None
     confidence = overflow.confidence(t)
     return confidence and Judgement(
-        'stack-overflow', confidence, 'A thread ran off the end of its stack: a recursion that did not stop.',
-        (_dumped(t), *overflow.evidence(t)), t.fault.signal)
+        'stack-overflow',
+        confidence,
+        'A thread ran off the end of its stack: a recursion that did not stop.',
+        (_dumped(t), *overflow.evidence(t)),
+        t.fault.signal,
+    )
 
 
 def crashed(t):
     if t.fault and t.fault.signal != 'SIGABRT':
-        return Judgement('crashed', 'certain', f'Zope crashed: {t.fault.reason} ({t.fault.signal}){_where(t)}.',
-                         (_dumped(t),), t.fault.signal)
+        return Judgement(
+            'crashed',
+            'certain',
+            f'Zope crashed: {t.fault.reason} ({t.fault.signal}){_where(t)}.',
+            (_dumped(t),),
+            t.fault.signal,
+        )
 
 
 def aborted(t):
     if t.fault and not (t.stderr_fault and t.stderr_fault.kind == 'pyfatal'):
-        return Judgement('aborted', 'certain', f'Zope was aborted: {t.fault.reason}{_where(t)}.',
-                         (_dumped(t),), 'SIGABRT')
-    if t.stderr_fault:                                  # says more than the abort that it ends with
+        return Judgement(
+            'aborted',
+            'certain',
+            f'Zope was aborted: {t.fault.reason}{_where(t)}.',
+            (_dumped(t),),
+            'SIGABRT',
+        )
+    if t.stderr_fault:  # says more than the abort that it ends with
         signal = t.stderr_fault.signal or 'SIGABRT'
         fact = f'"Fatal Python error: {t.stderr_fault.reason}", with the threads of this process.'
         verdict = 'crashed' if signal in _CRASH_SIGNALS else 'aborted'
-        return Judgement(verdict, 'certain', f'Python ended itself with a fatal error: {t.stderr_fault.reason}.',
-                         (Evidence('standard error', fact),), signal)
+        return Judgement(
+            verdict,
+            'certain',
+            f'Python ended itself with a fatal error: {t.stderr_fault.reason}.',
+            (Evidence('standard error', fact),),
+            signal,
+        )
 
 
 def out_of_memory(t):
@@ -95,23 +118,37 @@ def startup_failed(t):
         return None
     where = 'after it had started to serve' if t.word('serving') else 'before it was ready to serve'
     how, source, confidence = _end_of_start(t)
-    return Judgement('startup-failed', confidence, f'Zope did not start: it ended {where}{how}.',
-                     (Evidence(source, f'It ended {where}{how}; no request had been answered.'),),
-                     ruled_out=ruled_out(t), candidates=() if source != 'black box' else candidates(t))
+    return Judgement(
+        'startup-failed',
+        confidence,
+        f'Zope did not start: it ended {where}{how}.',
+        (Evidence(source, f'It ended {where}{how}; no request had been answered.'),),
+        ruled_out=ruled_out(t),
+        candidates=() if source != 'black box' else candidates(t),
+    )
 
 
 def unhandled_exception(t):
     if t.recording and t.recording.exception and not _is_interrupt(t):
-        return Judgement('unhandled-exception', 'certain', f'The main thread ended with {_exception(t).rstrip(".")}.',
-                         (Evidence('excepthook', t.recording.exception.strip()),))
+        return Judgement(
+            'unhandled-exception',
+            'certain',
+            f'The main thread ended with {_exception(t).rstrip(".")}.',
+            (Evidence('excepthook', t.recording.exception.strip()),),
+        )
 
 
 def hung(t):
     if t.role != 'server' or not (t.hang or _all_overdue(t) or t.word('hung_since')):
         return None
     ended, signal = _how_stopped(t)
-    return Judgement('hung', 'strong', f'Zope {how_long(t)} when it {ended}{who_hung(t)}.',
-                     (*stood_still(t, _all_overdue(t)), *(_marks(t) or _asked_for(t))), signal)
+    return Judgement(
+        'hung',
+        'strong',
+        f'Zope {how_long(t)} when it {ended}{who_hung(t)}.',
+        (*stood_still(t, _all_overdue(t)), *(_marks(t) or _asked_for(t))),
+        signal,
+    )
 
 
 def signalled(t):
@@ -127,50 +164,95 @@ def stopped(t):
         return None
     evidence = _marks(t) or _asked_for(t)
     if finished:
-        evidence += (Evidence('black box', f'The interpreter came to its normal end at {clocktime(finished)}.'),)
+        evidence += (
+            Evidence(
+                'black box', f'The interpreter came to its normal end at {clocktime(finished)}.'
+            ),
+        )
     how = f'by {signal}' if signal else 'by a normal exit'
-    return Judgement('stopped', 'certain' if finished else 'strong', f'Zope was stopped {how}.', evidence, signal)
+    return Judgement(
+        'stopped', 'certain' if finished else 'strong', f'Zope was stopped {how}.', evidence, signal
+    )
 
 
 def host_restarted(t):
     if t.same_boot is not False or t.same_machine is False:
         return None
     gap = t.boot_time - t.last_sign
-    fact = (f'The machine has booted since, at {clocktime(t.boot_time)}; '
-            f'the last sign of life was at {clocktime(t.last_sign)}.')
-    return Judgement('host-restarted', 'strong' if abs(gap) < 600 else 'likely',
-                     'The machine was restarted while Zope was running.', (Evidence('boot id', fact),))
+    fact = (
+        f'The machine has booted since, at {clocktime(t.boot_time)}; '
+        f'the last sign of life was at {clocktime(t.last_sign)}.'
+    )
+    return Judgement(
+        'host-restarted',
+        'strong' if abs(gap) < 600 else 'likely',
+        'The machine was restarted while Zope was running.',
+        (Evidence('boot id', fact),),
+    )
 
 
 def unreadable(t):
     if t.damage:
-        return Judgement('unreadable', 'weak', 'The record of this run is damaged; how it ended cannot be told.',
-                         (Evidence('reader', t.damage),), ruled_out=ruled_out(t), candidates=candidates(t))
+        return Judgement(
+            'unreadable',
+            'weak',
+            'The record of this run is damaged; how it ended cannot be told.',
+            (Evidence('reader', t.damage),),
+            ruled_out=ruled_out(t),
+            candidates=candidates(t),
+        )
 
 
 def vanished(t):
     found = candidates(t)
-    return Judgement('vanished', 'likely' if len(found) <= 2 else 'weak',
-                     'Zope ended without a trace: most likely it was killed (SIGKILL) or left by os._exit.',
-                     (Evidence('black box', f'The last sign of life is from {clocktime(t.last_sign)}.'),),
-                     ruled_out=ruled_out(t), candidates=found)
+    return Judgement(
+        'vanished',
+        'likely' if len(found) <= 2 else 'weak',
+        'Zope ended without a trace: most likely it was killed (SIGKILL) or left by os._exit.',
+        (Evidence('black box', f'The last sign of life is from {clocktime(t.last_sign)}.'),),
+        ruled_out=ruled_out(t),
+        candidates=found,
+    )
 
 
-RULES = (stack_overflow, crashed, aborted, out_of_memory, startup_failed, unhandled_exception, hung, signalled,
-         stopped, host_restarted, unreadable, vanished)
+RULES = (
+    stack_overflow,
+    crashed,
+    aborted,
+    out_of_memory,
+    startup_failed,
+    unhandled_exception,
+    hung,
+    signalled,
+    stopped,
+    host_restarted,
+    unreadable,
+    vanished,
+)
 
-_ADVICE = {'SIGHUP': ': an old logrotate recipe, or a terminal that was closed',
-           'SIGUSR1': ': an old logrotate recipe', 'SIGUSR2': ': an old logrotate recipe',
-           'SIGQUIT': ': Ctrl-\\ on its terminal, or a supervisor', 'SIGALRM': ': a timer of other code',
-           'SIGXCPU': ': the limit of processor time (ulimit -t)'}
+_ADVICE = {
+    'SIGHUP': ': an old logrotate recipe, or a terminal that was closed',
+    'SIGUSR1': ': an old logrotate recipe',
+    'SIGUSR2': ': an old logrotate recipe',
+    'SIGQUIT': ': Ctrl-\\ on its terminal, or a supervisor',
+    'SIGALRM': ': a timer of other code',
+    'SIGXCPU': ': the limit of processor time (ulimit -t)',
+}
 
 
 # -- the words they use ------------------------------------------------------------------------------
 
+
 def _dumped(t):
     thread = t.fault.crashed_thread
-    who = ' with the stack of the thread that crashed' if thread else ', which names no crashed thread'
-    return Evidence('fault log', f'"Fatal Python error: {t.fault.reason}" at {clocktime(t.fault_time)}{who}.')
+    who = (
+        ' with the stack of the thread that crashed'
+        if thread
+        else ', which names no crashed thread'
+    )
+    return Evidence(
+        'fault log', f'"Fatal Python error: {t.fault.reason}" at {clocktime(t.fault_time)}{who}.'
+    )
 
 
 def _where(t):
@@ -179,7 +261,9 @@ def _where(t):
     if not thread:
         return ''
     requests = t.recording.in_flight if t.recording else ()
-    served = next((f', while serving {r.method} {r.path}' for r in requests if r.ident == thread.ident), '')
+    served = next(
+        (f', while serving {r.method} {r.path}' for r in requests if r.ident == thread.ident), ''
+    )
     return (f' in {thread.frames[0].function}' if thread.frames else '') + served
 
 
@@ -187,9 +271,18 @@ def _out_of_memory(t, confidence, evidence):
     sample = t.recording.last_sample if t.recording else None
     if sample and sample.rss > 0:
         limit = f' of {_mib(sample.cgroup_limit)} allowed' if sample.cgroup_limit > 0 else ''
-        evidence += (Evidence('last sample', f'It used {_mib(sample.rss)}{limit} at {clocktime(sample.time)}.'),)
-    return Judgement('out-of-memory', confidence, 'The kernel killed Zope because memory had run out.', evidence,
-                     'SIGKILL')
+        evidence += (
+            Evidence(
+                'last sample', f'It used {_mib(sample.rss)}{limit} at {clocktime(sample.time)}.'
+            ),
+        )
+    return Judgement(
+        'out-of-memory',
+        confidence,
+        'The kernel killed Zope because memory had run out.',
+        evidence,
+        'SIGKILL',
+    )
 
 
 def _was_near_limit(t):
@@ -207,9 +300,18 @@ def _is_interrupt(t):
 
 def _stop_signal(t):
     """The signal that asked for a stop, even if the process took its time with that; else None."""
-    return (next((name for name in _STOP_SIGNALS if name in t.marks), None)
-            or ('SIGINT' if _is_interrupt(t) else None)
-            or next((name for name in _STOP_SIGNALS if name in t.asked and _in_good_order(t, t.asked[name])), None))
+    return (
+        next((name for name in _STOP_SIGNALS if name in t.marks), None)
+        or ('SIGINT' if _is_interrupt(t) else None)
+        or next(
+            (
+                name
+                for name in _STOP_SIGNALS
+                if name in t.asked and _in_good_order(t, t.asked[name])
+            ),
+            None,
+        )
+    )
 
 
 def _in_good_order(t, asked):
@@ -219,7 +321,11 @@ def _in_good_order(t, asked):
 def _asked_for(t):
     """The signal mark that the heartbeat has outlived while the server was shutting down, as evidence."""
     signal = _stop_signal(t)
-    return (Evidence('signal mark', f'{signal} came at {clocktime(t.asked[signal])}.'),) if signal in t.asked else ()
+    return (
+        (Evidence('signal mark', f'{signal} came at {clocktime(t.asked[signal])}.'),)
+        if signal in t.asked
+        else ()
+    )
 
 
 def _stood_ready(t):
@@ -243,7 +349,7 @@ def _exception(t):
 
 def _all_overdue(t):
     sample = t.recording.last_sample if t.recording else None
-    ends = t.word('finished') and not t.word('hung_since')      # whose idle threads have ended already
+    ends = t.word('finished') and not t.word('hung_since')  # whose idle threads have ended already
     return bool(sample and sample.workers and sample.overdue >= sample.workers and not ends)
 
 
@@ -255,8 +361,12 @@ def _how_stopped(t):
 
 
 def _marks(t):
-    return tuple(Evidence('signal mark', f'{name} came at {clocktime(mark.time)}; the process did not outlive it.')
-                 for name, mark in t.marks.items())
+    return tuple(
+        Evidence(
+            'signal mark', f'{name} came at {clocktime(mark.time)}; the process did not outlive it.'
+        )
+        for name, mark in t.marks.items()
+    )
 
 
 def _mib(size):

@@ -1,6 +1,7 @@
 """One word for what a thread is doing, and one phrase that says more: a table of rules over what the kernel
 and the Python stack tell.  Facts in, words out: nothing is read here.
 """
+
 from __future__ import annotations
 
 import os
@@ -28,7 +29,8 @@ ACTIVITIES = {
     'file': 'waits for a file or disk',
     'sleep': 'sleeps',
     'native': 'waits in C code',
-    'unknown': 'not known on this system'}
+    'unknown': 'not known on this system',
+}
 
 #: Innermost frames (end of the file, function) of threads that have nothing to do: code and phrase.
 PLACES = (
@@ -45,37 +47,111 @@ PLACES = (
     ('/gunicorn/workers/gthread.py', 'run', 'listening', 'the loop of gunicorn'),
     ('/asyncio/base_events.py', '_run_once', 'waiting', 'for events of its asyncio loop'),
     ('/logging/handlers.py', '_monitor', 'waiting', 'for log records'),
-    ('/StabilityMonitor/recording/heartbeat.py', 'run', 'waiting', 'for its next beat'))
+    ('/StabilityMonitor/recording/heartbeat.py', 'run', 'waiting', 'for its next beat'),
+)
 
 #: Parts of paths of database code.  ZEO and RelStorage stand before the ZODB, which calls them.
 DATABASES = (
-    ('/ZEO/', 'ZEO'), ('/relstorage/', 'RelStorage'), ('/ZODB/FileStorage/', 'the FileStorage'), ('/ZODB/', 'the ZODB'),
-    ('/psycopg', 'PostgreSQL'), ('/pg8000/', 'PostgreSQL'), ('/MySQLdb/', 'MySQL'), ('/pymysql/', 'MySQL'),
-    ('/mysql/connector/', 'MySQL'), ('/oracledb/', 'Oracle'), ('/cx_Oracle', 'Oracle'), ('/ZPsycopgDA/', 'PostgreSQL'),
-    ('/ZMySQLDA/', 'MySQL'), ('/Shared/DC/ZRDB/', 'a ZSQL method'), ('/ZSQLMethods/', 'a ZSQL method'),
-    ('/sqlalchemy/', 'SQLAlchemy'), ('/sqlite3/', 'SQLite'), ('/pyodbc', 'ODBC'), ('/pymssql', 'SQL Server'),
-    ('/ldap/', 'LDAP'), ('/ldap3/', 'LDAP'), ('/redis/', 'Redis'), ('/pymongo/', 'MongoDB'), ('/memcache', 'memcached'))
+    ('/ZEO/', 'ZEO'),
+    ('/relstorage/', 'RelStorage'),
+    ('/ZODB/FileStorage/', 'the FileStorage'),
+    ('/ZODB/', 'the ZODB'),
+    ('/psycopg', 'PostgreSQL'),
+    ('/pg8000/', 'PostgreSQL'),
+    ('/MySQLdb/', 'MySQL'),
+    ('/pymysql/', 'MySQL'),
+    ('/mysql/connector/', 'MySQL'),
+    ('/oracledb/', 'Oracle'),
+    ('/cx_Oracle', 'Oracle'),
+    ('/ZPsycopgDA/', 'PostgreSQL'),
+    ('/ZMySQLDA/', 'MySQL'),
+    ('/Shared/DC/ZRDB/', 'a ZSQL method'),
+    ('/ZSQLMethods/', 'a ZSQL method'),
+    ('/sqlalchemy/', 'SQLAlchemy'),
+    ('/sqlite3/', 'SQLite'),
+    ('/pyodbc', 'ODBC'),
+    ('/pymssql', 'SQL Server'),
+    ('/ldap/', 'LDAP'),
+    ('/ldap3/', 'LDAP'),
+    ('/redis/', 'Redis'),
+    ('/pymongo/', 'MongoDB'),
+    ('/memcache', 'memcached'),
+)
 #: Ports, and sockets of the file system, by which the peers of drivers in C are known.
 _PEERS = {
-    '5432': 'PostgreSQL', '3306': 'MySQL', '1521': 'Oracle', '1433': 'SQL Server', '389': 'LDAP', '636': 'LDAP',
-    '6379': 'Redis', '27017': 'MongoDB', '11211': 'memcached', '.s.PGSQL.5432': 'PostgreSQL', 'mysqld.sock': 'MySQL',
-    'mysql.sock': 'MySQL'}
+    '5432': 'PostgreSQL',
+    '3306': 'MySQL',
+    '1521': 'Oracle',
+    '1433': 'SQL Server',
+    '389': 'LDAP',
+    '636': 'LDAP',
+    '6379': 'Redis',
+    '27017': 'MongoDB',
+    '11211': 'memcached',
+    '.s.PGSQL.5432': 'PostgreSQL',
+    'mysqld.sock': 'MySQL',
+    'mysql.sock': 'MySQL',
+}
 
 _WRITES = {'write', 'writev', 'pwrite64', 'pwritev', 'sendto', 'sendmsg', 'sendfile'}
-STREAMS = _WRITES | {'read', 'readv', 'pread64', 'preadv', 'recvfrom', 'recvmsg', 'recvmmsg', 'sendmmsg', 'connect',
-                     'accept', 'accept4', 'splice'}
+STREAMS = _WRITES | {
+    'read',
+    'readv',
+    'pread64',
+    'preadv',
+    'recvfrom',
+    'recvmsg',
+    'recvmmsg',
+    'sendmmsg',
+    'connect',
+    'accept',
+    'accept4',
+    'splice',
+}
 POLLS = {'poll', 'ppoll'}
 _SELECTS = {'select', 'pselect6', 'epoll_wait', 'epoll_pwait', 'epoll_pwait2'}
-LOCKED = {'fsync', 'fdatasync', 'ftruncate', 'flock', 'fcntl', 'getdents64', 'fallocate', 'copy_file_range'}
-PATHS = {'open': 0, 'openat': 1, 'openat2': 1, 'newfstatat': 1, 'unlinkat': 1, 'unlink': 0, 'rename': 0,
-         'renameat2': 1, 'statx': 1}
+LOCKED = {
+    'fsync',
+    'fdatasync',
+    'ftruncate',
+    'flock',
+    'fcntl',
+    'getdents64',
+    'fallocate',
+    'copy_file_range',
+}
+PATHS = {
+    'open': 0,
+    'openat': 1,
+    'openat2': 1,
+    'newfstatat': 1,
+    'unlinkat': 1,
+    'unlink': 0,
+    'rename': 0,
+    'renameat2': 1,
+    'statx': 1,
+}
 _SLEEPS = {'nanosleep', 'clock_nanosleep', 'pause'}
 CHILDREN = {'wait4', 'waitid'}
-_KINDS = {'socket': 'socket', 'pipe': 'pipe', 'terminal': 'terminal', 'file': 'file', 'device': 'file',
-          'eventfd': 'waiting', 'epoll': 'waiting'}
-_SWITCHING, _AWAKENED = 20, 100                         # a wait for the GIL wakes some 200 times a second
+_KINDS = {
+    'socket': 'socket',
+    'pipe': 'pipe',
+    'terminal': 'terminal',
+    'file': 'file',
+    'device': 'file',
+    'eventfd': 'waiting',
+    'epoll': 'waiting',
+}
+_SWITCHING, _AWAKENED = 20, 100  # a wait for the GIL wakes some 200 times a second
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
-_PLUMBING = ('threading.py', 'queue.py', 'selectors.py', 'socket.py', 'ssl.py', 'concurrent/futures/_base.py')
+_PLUMBING = (
+    'threading.py',
+    'queue.py',
+    'selectors.py',
+    'socket.py',
+    'ssl.py',
+    'concurrent/futures/_base.py',
+)
 
 
 class Facts(Value):
@@ -141,6 +217,7 @@ def judge(facts: Facts) -> tuple[str, str]:
 
 # -- the rules -------------------------------------------------------------------------------------------
 
+
 def _busy(facts):
     if facts.is_ready and facts.cpu is not None and is_busy(facts.cpu, facts.busiest):
         return 'running', _joined(_share(facts), facts.where)
@@ -165,8 +242,14 @@ def _ready(facts):
 
 def _frozen_output(facts):
     for descriptor in facts.descriptors if facts.call in STREAMS and not facts.is_ready else ():
-        if facts.call in _WRITES and descriptor.standard in ('stdout', 'stderr') and descriptor.kind != 'file':
-            return 'terminal', _joined(f'{descriptor.standard} is a {descriptor.kind} that nobody reads', facts.where)
+        if (
+            facts.call in _WRITES
+            and descriptor.standard in ('stdout', 'stderr')
+            and descriptor.kind != 'file'
+        ):
+            return 'terminal', _joined(
+                f'{descriptor.standard} is a {descriptor.kind} that nobody reads', facts.where
+            )
 
 
 def _without_python(facts):
@@ -194,8 +277,11 @@ def _database(facts):
 
 def _subprocess(facts):
     inner = facts.frames[0].file if facts.frames else ''
-    if facts.call in CHILDREN or inner.endswith(f'{os.sep}subprocess.py') or any(
-            frame.file == f'{_LIBRARY}subprocess.py' for frame in _library_frames(facts.frames)):
+    if (
+        facts.call in CHILDREN
+        or inner.endswith(f'{os.sep}subprocess.py')
+        or any(frame.file == f'{_LIBRARY}subprocess.py' for frame in _library_frames(facts.frames))
+    ):
         return 'subprocess', _joined(facts.target, facts.where)
 
 
@@ -205,14 +291,19 @@ def _waiting(facts):
 
 
 def _sleep(facts):
-    if facts.call in _SLEEPS or facts.call in POLLS | {'select', 'pselect6'} and not facts.task.arguments[
-            facts.call in POLLS]:
+    if (
+        facts.call in _SLEEPS
+        or facts.call in POLLS | {'select', 'pselect6'}
+        and not facts.task.arguments[facts.call in POLLS]
+    ):
         return 'sleep', facts.where
 
 
 def _descriptors(facts):
     for descriptor in facts.descriptors if facts.call in STREAMS | POLLS else ():
-        return _KINDS.get(descriptor.kind, 'native'), _joined(facts.target or _ends(facts), facts.where)
+        return _KINDS.get(descriptor.kind, 'native'), _joined(
+            facts.target or _ends(facts), facts.where
+        )
 
 
 def _file(facts):
@@ -239,11 +330,29 @@ def _native(facts):
 
 
 #: Asked in this order.  A thread that is ready is no longer where its frames say that it waits.
-RULES = (_busy, _starved, _frozen_output, _in_place, _ready, _without_python, _turn_to_commit, _lock,
-         _database, _subprocess, _waiting, _sleep, _descriptors, _file, _events, _by_frames, _native)
+RULES = (
+    _busy,
+    _starved,
+    _frozen_output,
+    _in_place,
+    _ready,
+    _without_python,
+    _turn_to_commit,
+    _lock,
+    _database,
+    _subprocess,
+    _waiting,
+    _sleep,
+    _descriptors,
+    _file,
+    _events,
+    _by_frames,
+    _native,
+)
 
 
 # -- words -------------------------------------------------------------------------------------------------
+
 
 def _share(facts):
     return '' if facts.cpu is None else f'{facts.cpu:.0%} of a processor'
@@ -262,8 +371,9 @@ def _database_of(facts):
     frame = next((frame for frame in facts.frames if not _is_library(frame)), None)
     path = '/' + frame.file.replace(os.sep, '/') if frame else ''
     peers = (re.split('[:/]', descriptor.peer)[-1] for descriptor in facts.descriptors)
-    return (next((name for part, name in DATABASES if part in path), '')
-            or next((_PEERS[peer] for peer in peers if peer in _PEERS), ''))
+    return next((name for part, name in DATABASES if part in path), '') or next(
+        (_PEERS[peer] for peer in peers if peer in _PEERS), ''
+    )
 
 
 def _is_library(frame):
@@ -290,9 +400,14 @@ def _is_loop(frame):
 
 def _front(frames):
     """The innermost frame that is not of the library's common ways to wait."""
-    return next((frame for frame in frames if not (_is_library(frame) and frame.file.endswith(_PLUMBING))), None)
+    return next(
+        (frame for frame in frames if not (_is_library(frame) and frame.file.endswith(_PLUMBING))),
+        None,
+    )
 
 
 def own_frame(frames):
     """The innermost frame that is not of Python's library: where an administrator looks."""
-    return next((frame for frame in frames if not _is_library(frame)), frames[0] if frames else None)
+    return next(
+        (frame for frame in frames if not _is_library(frame)), frames[0] if frames else None
+    )

@@ -4,6 +4,7 @@ faulthandler gives one only to the thread that enables it; without it a worker t
 dies without a trace (FACTS.md, finding 1).  The memory belongs to the slot, not to the thread: it is
 used again by the next thread of that slot and never freed while a thread could stand on it.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -13,11 +14,19 @@ import sys
 SIZE = 64 << 10
 _SS_DISABLE = 4 if sys.platform == 'darwin' or 'bsd' in sys.platform else 2
 
-_POINTER, _SIZE_FIELD, _FLAGS = (('ss_sp', ctypes.c_void_p), ('ss_size', ctypes.c_size_t), ('ss_flags', ctypes.c_int))
+_POINTER, _SIZE_FIELD, _FLAGS = (
+    ('ss_sp', ctypes.c_void_p),
+    ('ss_size', ctypes.c_size_t),
+    ('ss_flags', ctypes.c_int),
+)
 
 
 class _Stack(ctypes.Structure):
-    _fields_ = [_POINTER, _FLAGS, _SIZE_FIELD] if sys.platform.startswith('linux') else [_POINTER, _SIZE_FIELD, _FLAGS]
+    _fields_ = (
+        [_POINTER, _FLAGS, _SIZE_FIELD]
+        if sys.platform.startswith('linux')
+        else [_POINTER, _SIZE_FIELD, _FLAGS]
+    )
 
 
 class AlternateStacks:

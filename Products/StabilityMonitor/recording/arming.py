@@ -3,6 +3,7 @@
 In a forked child nothing of the parent's is written again; a child that serves requests gets a run of
 its own (`arm_forked_worker`).
 """
+
 from __future__ import annotations
 
 import atexit
@@ -35,7 +36,12 @@ def arm(configured, environ, instance: dict, role: str, software: dict) -> Livin
     life = LivingRun(options, instance, role, software)
     life.configured = configured
     for number, problem in enumerate(problems):
-        life.findings.add(f'option-{number}', 'An option is wrong.', problem, 'Correct it in zope.conf and restart.')
+        life.findings.add(
+            f'option-{number}',
+            'An option is wrong.',
+            problem,
+            'Correct it in zope.conf and restart.',
+        )
     if options.enabled:
         life.start()
         _hook()
@@ -51,7 +57,7 @@ def arm_forked_worker() -> LivingRun | None:
     except IndexError:
         return None
     life = arm(parent.configured, os.environ, parent.instance, 'server', parent.software)
-    life.parent_stacks = parent.stacks                  # the thread that forked may still stand on one
+    life.parent_stacks = parent.stacks  # the thread that forked may still stand on one
     return life
 
 
@@ -68,6 +74,7 @@ def _hook():
     def excepthook(kind, error, trace):
         _quietly(lambda life: life.failed(kind, error, trace))
         previous(kind, error, trace)
+
     sys.excepthook = excepthook
 
 
@@ -89,7 +96,7 @@ def _in_forked_child():
         try:
             life.detach()
         except Exception:
-            pass                                        # the child must run, whatever is left of ours
+            pass  # the child must run, whatever is left of ours
 
 
 def _quietly(action):
@@ -98,4 +105,3 @@ def _quietly(action):
             action(STATE.life)
     except Exception:
         LOGGER.warning('The end of this run is not recorded.', exc_info=True)
-

@@ -4,6 +4,7 @@ are run in another one, for which nobody waits.
 The dead-man switch tells by the processor time of the heartbeat that it fights in vain for the interpreter
 lock; work of its own must not look like that.  The two threads stay: to start one takes longer than most errands.
 """
+
 from __future__ import annotations
 
 import os
@@ -83,7 +84,7 @@ def _worker(name, is_hurried):
     worker = _WORKERS.get(key)
     if worker is None or not worker.is_alive():
         for old in [other for other in _WORKERS if other[0] != key[0]]:
-            del _WORKERS[old]                           # of the process that forked this one
+            del _WORKERS[old]  # of the process that forked this one
         worker = _WORKERS[key] = _Worker(name, is_hurried)
         signalmask.start(worker)
     return worker

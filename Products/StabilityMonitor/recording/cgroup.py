@@ -2,20 +2,25 @@
 
 What is found is written into the run's context, so that the next process can look at the same group.
 """
+
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
 
-_FILES = {1: ('memory.oom_control', 'memory.usage_in_bytes', 'memory.limit_in_bytes'),
-          2: ('memory.events', 'memory.current', 'memory.max')}
+_FILES = {
+    1: ('memory.oom_control', 'memory.usage_in_bytes', 'memory.limit_in_bytes'),
+    2: ('memory.events', 'memory.current', 'memory.max'),
+}
 #: Version 1 says "no limit" with a number near 2**63.
 _NO_LIMIT = 1 << 60
 
 
 def find(proc: Path = Path('/proc'), pid: str = 'self') -> dict:
     """Directory, identity and limit of the memory cgroup; {} where there is none to be seen."""
-    with contextlib.suppress(OSError, ValueError):      # not for our eyes, or a mount table like no other
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # not for our eyes, or a mount table like no other
         for version, path in _memberships(proc / pid / 'cgroup'):
             directory = _directory(proc / pid / 'mountinfo', version, path)
             if directory is not None and (directory / _FILES[version][0]).exists():
@@ -26,9 +31,16 @@ def find(proc: Path = Path('/proc'), pid: str = 'self') -> dict:
 def _described(version, directory):
     status = directory.stat()
     counter, current, limit = (str(directory / name) for name in _FILES[version])
-    return {'version': version, 'directory': str(directory), 'device': status.st_dev, 'inode': status.st_ino,
-            'counter_file': counter, 'current_file': current, 'limit_file': limit,
-            'limit': smallest_limit(directory, version)}
+    return {
+        'version': version,
+        'directory': str(directory),
+        'device': status.st_dev,
+        'inode': status.st_ino,
+        'counter_file': counter,
+        'current_file': current,
+        'limit_file': limit,
+        'limit': smallest_limit(directory, version),
+    }
 
 
 def _memberships(file):
@@ -54,7 +66,7 @@ def _directory(mountinfo, version, path):
         if version == 1 and 'memory' not in options.replace(' ', ',').split(','):
             continue
         root, mount = fields.split()[3:5]
-        below = path[len(root):] if root != '/' and path.startswith(root) else path
+        below = path[len(root) :] if root != '/' and path.startswith(root) else path
         return next((d for d in (Path(mount + below), Path(mount)) if d.is_dir()), None)
     return None
 

@@ -14,6 +14,7 @@ the heartbeat at work, so two of them may be due at once, and of two threads tha
 only the first: they take turns, several ticks apart, five times.  A handler is never taken away again: the default
 action of its signal would end the process.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -33,11 +34,13 @@ from .faulthandler_compat import blocked_in_main_thread
 from .faulthandler_compat import foreign_handlers
 
 _CLOCK_MONOTONIC = 1
-_CLOCK_MONOTONIC_COARSE = 6                           # its resolution is a tick
+_CLOCK_MONOTONIC_COARSE = 6  # its resolution is a tick
 _SIGEV_THREAD_ID = 4
 #: How often a thread that serves has its turn to write: one in ten is lost, or more where ticks are rare.
 TURNS = 5
-_CANDIDATES = range(signal.SIGRTMIN + 7, signal.SIGRTMAX) if hasattr(signal, 'SIGRTMIN') else range(0)
+_CANDIDATES = (
+    range(signal.SIGRTMIN + 7, signal.SIGRTMAX) if hasattr(signal, 'SIGRTMIN') else range(0)
+)
 
 
 class ThreadIsGone(OSError):
@@ -45,8 +48,13 @@ class ThreadIsGone(OSError):
 
 
 class _SignalEvent(ctypes.Structure):
-    _fields_ = [('value', ctypes.c_void_p), ('signo', ctypes.c_int), ('notify', ctypes.c_int),
-                ('thread_id', ctypes.c_int), ('padding', ctypes.c_char * 44)]
+    _fields_ = [
+        ('value', ctypes.c_void_p),
+        ('signo', ctypes.c_int),
+        ('notify', ctypes.c_int),
+        ('thread_id', ctypes.c_int),
+        ('padding', ctypes.c_char * 44),
+    ]
 
 
 class _Moment(ctypes.Structure):
@@ -60,8 +68,14 @@ class _TimerSetting(ctypes.Structure):
 class _Post:
     """A file that one thread at a time writes its stack into, the signal for that, and as many timers as turns."""
 
-    def __init__(self, path: Path, mode: int, turns: int = 1, clock: int = _CLOCK_MONOTONIC,
-                 avoided: frozenset[int] = frozenset()):
+    def __init__(
+        self,
+        path: Path,
+        mode: int,
+        turns: int = 1,
+        clock: int = _CLOCK_MONOTONIC,
+        avoided: frozenset[int] = frozenset(),
+    ):
         self.signal = _free_signal(avoided)
         self.file = MarkFile(path, MARK_SIZE, mode)
         self.thread, self._timers, self._turns, self._clock = 0, [], turns, clock
@@ -95,7 +109,7 @@ class _Post:
     def rearm(self, *turns: float) -> None:
         """The thread writes in so many seconds of the clock."""
         settime = _settime()
-        for timer, seconds in zip(tuple(self._timers), turns, strict=False):     # none: it is disarmed
+        for timer, seconds in zip(tuple(self._timers), turns, strict=False):  # none: it is disarmed
             if settime(timer, 0, _setting(seconds), None):
                 raise OSError(ctypes.get_errno(), 'timer_settime failed')
 
@@ -118,14 +132,27 @@ class DeadMan:
     `avoided`: signals that MainThread had blocked when it started the heartbeat, which may not have gone on yet.
     """
 
-    def __init__(self, directory: Path, timeout: float, cpu: float = 0.05, mode: int = 0o600,
-                 apart: float | None = None, avoided: frozenset[int] = frozenset()):
+    def __init__(
+        self,
+        directory: Path,
+        timeout: float,
+        cpu: float = 0.05,
+        mode: int = 0o600,
+        apart: float | None = None,
+        avoided: frozenset[int] = frozenset(),
+    ):
         self.directory, self.mode, self._timeout, self._cpu = directory, mode, timeout, cpu
         self._apart = 3 * time.clock_getres(_CLOCK_MONOTONIC_COARSE) if apart is None else apart
         self._clock = time.pthread_getcpuclockid(threading.get_ident())
         self._own = _Post(directory / mark_name('deadman'), mode, avoided=avoided)
         self._guard_heartbeat()
-        self._posts, self._threads, self._unguarded, self._armed_at, self._ended = {}, {}, {}, 0.0, False
+        self._posts, self._threads, self._unguarded, self._armed_at, self._ended = (
+            {},
+            {},
+            {},
+            0.0,
+            False,
+        )
 
     @property
     def file(self) -> MarkFile:
@@ -171,9 +198,15 @@ class DeadMan:
         self._armed_at, self._threads = time.thread_time(), threads
         for slot in [slot for slot in self._posts if slot not in threads]:
             self._posts[slot].disarm()
-        self._unguarded = {slot: why for slot, why in self._unguarded.items() if threads.get(slot) == why[0]}
+        self._unguarded = {
+            slot: why for slot, why in self._unguarded.items() if threads.get(slot) == why[0]
+        }
         for place, (slot, native_id) in enumerate(threads.items()):
-            if f'deadman-{slot}' in blackbox.MARKS and slot not in self._unguarded and not self._ended:
+            if (
+                f'deadman-{slot}' in blackbox.MARKS
+                and slot not in self._unguarded
+                and not self._ended
+            ):
                 self._guard(slot, native_id, place, len(threads), watch)
         return ' '.join(sorted({why for _, why in self._unguarded.values()}))
 
@@ -184,7 +217,7 @@ class DeadMan:
             post.rearm(*(self._cpu + (place + turn * count) * self._apart for turn in range(TURNS)))
         except ThreadIsGone:
             pass
-        except OSError as error:                        # the others must not be left with timers that run out
+        except OSError as error:  # the others must not be left with timers that run out
             self._unguarded[slot] = native_id, f'{error}.'
             if slot in self._posts:
                 self._posts[slot].disarm()
@@ -192,7 +225,9 @@ class DeadMan:
     def _post(self, slot, watch):
         if slot not in self._posts:
             name = f'deadman-{slot}'
-            self._posts[slot] = _Post(self.directory / mark_name(name), self.mode, TURNS, self._clock)
+            self._posts[slot] = _Post(
+                self.directory / mark_name(name), self.mode, TURNS, self._clock
+            )
             watch(name, self._posts[slot].file)
         return self._posts[slot]
 

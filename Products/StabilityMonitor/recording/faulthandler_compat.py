@@ -6,6 +6,7 @@ gone tells that other code has redirected it; `register(all_threads=True)` and `
 servers and are not used; a chained handler of C code notes a signal even while the GIL is stuck, and the
 process dies as it would have died anyway.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -114,7 +115,7 @@ class FaultLog:
         """What other code did to our fault log, in one sentence; it is put right.  '' if all is well."""
         if not self.file.is_intact():
             trouble = 'Its file descriptor had been closed by other code.'
-            faulthandler.disable()                      # who knows whose descriptor that number is by now
+            faulthandler.disable()  # who knows whose descriptor that number is by now
             self.file.reopen()
         elif not faulthandler.is_enabled():
             trouble = 'It had been disabled by other code.'
@@ -151,7 +152,9 @@ class SignalMarks:
     chain to what was before that would make a harmless signal kill.
     """
 
-    SIGNALS = tuple(name for name in blackbox.MARKS if name.startswith('SIG') and hasattr(signal, name))
+    SIGNALS = tuple(
+        name for name in blackbox.MARKS if name.startswith('SIG') and hasattr(signal, name)
+    )
 
     def __init__(self, directory: Path, mode: int = 0o600):
         self.files, self._doors, self._found = {}, {}, {}
@@ -175,7 +178,11 @@ class SignalMarks:
     def _is_ours(self, name):
         """No other code has set a handler or registered a file of its own since."""
         door, number = self._doors.get(name), getattr(signal, name)
-        return door is not None and door() is not None and signal.getsignal(number) is self._found[name]
+        return (
+            door is not None
+            and door() is not None
+            and signal.getsignal(number) is self._found[name]
+        )
 
     def check(self) -> str:
         """Like `FaultLog.check`, for descriptors that other code has closed."""
@@ -185,7 +192,11 @@ class SignalMarks:
                 faulthandler.unregister(getattr(signal, name))
                 self.files[name].reopen()
                 self._register(name)
-        return f'The file descriptors of the marks {", ".join(closed)} had been closed by other code.' if closed else ''
+        return (
+            f'The file descriptors of the marks {", ".join(closed)} had been closed by other code.'
+            if closed
+            else ''
+        )
 
     def detach(self) -> None:
         """In a forked child.  To unregister what is not ours any more would undo the handler of other code."""
@@ -198,13 +209,16 @@ class SignalMarks:
 
 def foreign_handlers(status: Path = Path('/proc/self/status')) -> frozenset[int]:
     """Signals with a handler that Python's `signal` knows nothing of; none where the system does not tell."""
-    return frozenset(number for number in _signal_set('SigCgt', status)
-                     if signal.getsignal(number) in (signal.SIG_DFL, None))
+    return frozenset(
+        number
+        for number in _signal_set('SigCgt', status)
+        if signal.getsignal(number) in (signal.SIG_DFL, None)
+    )
 
 
 def blocked_in_main_thread(status: Path = Path('/proc/self/status')) -> frozenset[int]:
     """Signals that MainThread blocks: code that waits for one with `sigwait` blocks it in all threads, or should."""
-    return _signal_set('SigBlk', status)                # /proc/self is the first thread, whichever one asks
+    return _signal_set('SigBlk', status)  # /proc/self is the first thread, whichever one asks
 
 
 def _signal_set(field, status):
@@ -222,7 +236,7 @@ def _moved_up(low):
         return low
     try:
         high = fcntl(low, F_DUPFD_CLOEXEC, _HIGH)
-    except OSError:                                     # RLIMIT_NOFILE is lower than that
+    except OSError:  # RLIMIT_NOFILE is lower than that
         return low
     os.close(low)
     return high

@@ -1,4 +1,5 @@
 """On which kind of file system a path lies, as far as the mount table tells."""
+
 from __future__ import annotations
 
 import re
@@ -6,7 +7,19 @@ from pathlib import Path
 
 #: How the mount table writes blanks, tabs, newlines and backslashes.
 _ESCAPE = re.compile(r'\\([0-7]{3})')
-_NETWORK = {'nfs', 'nfs4', 'cifs', 'smb3', 'smbfs', '9p', 'ceph', 'glusterfs', 'lustre', 'afs', 'beegfs'}
+_NETWORK = {
+    'nfs',
+    'nfs4',
+    'cifs',
+    'smb3',
+    'smbfs',
+    '9p',
+    'ceph',
+    'glusterfs',
+    'lustre',
+    'afs',
+    'beegfs',
+}
 
 
 def kind(path: Path, proc: Path = Path('/proc')) -> str:

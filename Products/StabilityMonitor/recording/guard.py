@@ -2,6 +2,7 @@
 
 `Findings` collects what the tab shows about ourselves; `guarded` wraps whatever may go wrong.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -20,11 +21,15 @@ class Findings:
     def __iter__(self):
         return iter(tuple(self._found.values()))
 
-    def add(self, id: str, title: str, detail: str = '', action: str = '', severity: str = 'warning') -> None:
+    def add(
+        self, id: str, title: str, detail: str = '', action: str = '', severity: str = 'warning'
+    ) -> None:
         if id in self._found:
             return
         self._found[id] = Finding(id, severity, title, detail, action, source='this process')
-        loglater.log({'info': logging.INFO}.get(severity, logging.WARNING), '%s %s %s', title, detail, action)
+        loglater.log(
+            {'info': logging.INFO}.get(severity, logging.WARNING), '%s %s %s', title, detail, action
+        )
 
     def drop(self, id: str) -> None:
         self._found.pop(id, None)
@@ -35,5 +40,9 @@ class Findings:
         try:
             yield
         except Exception as error:
-            self.add(id, what_is_off, f'{type(error).__name__}: {error}.',
-                     action or 'Look at the named cause; restart Zope when it is mended.')
+            self.add(
+                id,
+                what_is_off,
+                f'{type(error).__name__}: {error}.',
+                action or 'Look at the named cause; restart Zope when it is mended.',
+            )

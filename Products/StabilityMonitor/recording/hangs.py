@@ -5,6 +5,7 @@ the server has stood still for so long.  It is written into the black box at onc
 serving thread, because what follows may be a kill.  A hang that dissolves is an event of the run.  A deadlock,
 and a thread that serves no request but keeps a processor busy, are noted the same way, while others may serve.
 """
+
 from __future__ import annotations
 
 import logging
@@ -33,12 +34,12 @@ _SPINNERS = {'main': 'critical', 'other': 'warning'}
 class Hang(Value):
     """A hang, deadlock or spinning thread of this run; `ended` is None while it lasts."""
 
-    kind: str                                           # 'hang', 'deadlock' or 'spinning'
+    kind: str  # 'hang', 'deadlock' or 'spinning'
     started: float
     summary: str
     ended: float | None = None
-    threads: tuple[int, ...] = ()                       # idents of those that are in it, where they have one
-    severity: str = 'critical'                          # as of a finding
+    threads: tuple[int, ...] = ()  # idents of those that are in it, where they have one
+    severity: str = 'critical'  # as of a finding
 
 
 class Hangs:
@@ -48,7 +49,7 @@ class Hangs:
     def __init__(self, recorder, observe, findings, stall: float, is_over=lambda: False):
         self.recorder, self.observe, self.findings, self.stall = recorder, observe, findings, stall
         self.is_over = is_over
-        self.suspected = set()                          # circles of locks that the last look has shown
+        self.suspected = set()  # circles of locks that the last look has shown
         self.lasting, self._past, self._busy, self._place = {}, [], {}, ()
 
     # -- nobody answers ------------------------------------------------------------------------------
@@ -66,8 +67,12 @@ class Hangs:
         started, seen = time.time() - since, self.observe()
         serving, main = _serving(seen), _main(seen)
         summary = f'All {count} threads that serve have been busy with requests for longer than {self.stall:g} s'
-        self._note_hang(_WORKERS, Hang('hang', started, f'{summary}: {_mostly(serving)}.', threads=_idents(serving)),
-                        serving[:_MOST_THREADS] + main, seen)
+        self._note_hang(
+            _WORKERS,
+            Hang('hang', started, f'{summary}: {_mostly(serving)}.', threads=_idents(serving)),
+            serving[:_MOST_THREADS] + main,
+            seen,
+        )
 
     def _note_hang(self, key, hang, states, seen):
         self._begin(key, 'hang', hang)
@@ -106,8 +111,17 @@ class Hangs:
         started, seen = time.time() - stood, self.observe()
         serving, main = _serving(seen), _main(seen)
         doing = words(main[0]) if main else 'it is not known what it does'
-        self._note_hang(_LOOP, Hang('hang', started, f'The loop of the server (MainThread) stands still: {doing}.',
-                                    threads=_idents(main)), main + serving[:_MOST_THREADS], seen)
+        self._note_hang(
+            _LOOP,
+            Hang(
+                'hang',
+                started,
+                f'The loop of the server (MainThread) stands still: {doing}.',
+                threads=_idents(main),
+            ),
+            main + serving[:_MOST_THREADS],
+            seen,
+        )
 
     # -- locks ---------------------------------------------------------------------------------------
 
@@ -118,7 +132,7 @@ class Hangs:
         """
         seen = self.observe() if seen is None else seen
         if not seen.states:
-            return                                      # the look has failed
+            return  # the look has failed
         found = {_key(deadlock): deadlock for deadlock in seen.deadlocks}
         for key in [k for k in self.lasting if k[0] == 'deadlock' and k not in found]:
             self._end(key, 'It has dissolved.')
@@ -129,8 +143,12 @@ class Hangs:
 
     def _begin_deadlock(self, key, deadlock, seen):
         action = 'Restart Zope' if deadlock.known else 'If they go on waiting, restart Zope'
-        self._begin(key, 'deadlock', _deadlock(deadlock, seen),
-                    f'{action}; then take the locks in one order everywhere, or fewer of them.')
+        self._begin(
+            key,
+            'deadlock',
+            _deadlock(deadlock, seen),
+            f'{action}; then take the locks in one order everywhere, or fewer of them.',
+        )
         for state in _cycle(deadlock, seen)[:_MOST_IN_CYCLE]:
             self.recorder.note(_note('deadlock', state))
 
@@ -142,24 +160,42 @@ class Hangs:
         `loads`: {native id: share of the time since the last look that it had a processor, or was ready for one};
         `served`: how many requests a second have begun since, which give the loop of a server something to do.
         """
-        idle = {state.native_id: state for state in states if not state.request and state.kind in _SPINNERS}
-        load = {tid: loads.get(tid, 0.0) - (served * _A_REQUEST if state.kind == 'main' else 0.0)
-                for tid, state in idle.items()}
+        idle = {
+            state.native_id: state
+            for state in states
+            if not state.request and state.kind in _SPINNERS
+        }
+        load = {
+            tid: loads.get(tid, 0.0) - (served * _A_REQUEST if state.kind == 'main' else 0.0)
+            for tid, state in idle.items()
+        }
         self._busy = {tid: self._busy.get(tid, 0) + 1 for tid in load if load[tid] >= SPINNING}
         for tid, looks in self._busy.items():
             if looks >= _LOOKS and ('spinning', tid) not in self.lasting:
                 self._begin_spinning(idle[tid], loads[tid])
         seen = {state.native_id for state in states}
-        for key in [k for k in self.lasting if k[0] == 'spinning' and (
-                loads.get(k[1], 0.0) < _CALM or k[1] in seen and k[1] not in idle)]:
+        for key in [
+            k
+            for k in self.lasting
+            if k[0] == 'spinning'
+            and (loads.get(k[1], 0.0) < _CALM or k[1] in seen and k[1] not in idle)
+        ]:
             self._end(key, 'It has stopped.')
 
     def _begin_spinning(self, state, load):
         summary = f'{_called(state)}, which serves no request, uses {min(load, 1):.0%} of a processor{_at(state)}'
-        self._begin(('spinning', state.native_id), 'spinning',
-                    Hang('spinning', time.time(), f'{summary}.', threads=_idents([state]),
-                         severity=_SPINNERS[state.kind]),
-                    'Look at its stack among the threads, and at the known issues of the server.')
+        self._begin(
+            ('spinning', state.native_id),
+            'spinning',
+            Hang(
+                'spinning',
+                time.time(),
+                f'{summary}.',
+                threads=_idents([state]),
+                severity=_SPINNERS[state.kind],
+            ),
+            'Look at its stack among the threads, and at the known issues of the server.',
+        )
         self.recorder.note(_note('spinning', state))
 
     # -- events --------------------------------------------------------------------------------------
@@ -172,10 +208,14 @@ class Hangs:
     def _end(self, key, how):
         hang = self.lasting.pop(key)
         now = time.time()
-        self._past = [*self._past[1 - _KEPT:], replace(hang, ended=now)]
+        self._past = [*self._past[1 - _KEPT :], replace(hang, ended=now)]
         self.findings.drop(_id(key))
-        self.recorder.note(Note(0, now, f'{hang.kind}-ended', 0, seconds=now - hang.started, title=hang.summary))
-        loglater.log(logging.WARNING, '%s %s It lasted %.1f s.', hang.summary, how, now - hang.started)
+        self.recorder.note(
+            Note(0, now, f'{hang.kind}-ended', 0, seconds=now - hang.started, title=hang.summary)
+        )
+        loglater.log(
+            logging.WARNING, '%s %s It lasted %.1f s.', hang.summary, how, now - hang.started
+        )
 
     def lasts(self, *kinds: str) -> bool:
         return any(hang.kind in kinds for hang in list(self.lasting.values()))
@@ -186,7 +226,11 @@ class Hangs:
         Any thread may ask: nothing begins by that, or ends.
         """
         lasting = dict(self.lasting)
-        new = [_deadlock(found, seen) for found in (seen.deadlocks if seen else ()) if _key(found) not in lasting]
+        new = [
+            _deadlock(found, seen)
+            for found in (seen.deadlocks if seen else ())
+            if _key(found) not in lasting
+        ]
         return [*new, *lasting.values(), *self._past[::-1]]
 
 
@@ -206,8 +250,13 @@ def _cycle(deadlock, seen):
 def _deadlock(deadlock, seen):
     source = 'the locks name their owners' if deadlock.known else 'inferred from the code'
     summary = '; '.join(f'{_who(state)} {words(state)}' for state in _cycle(deadlock, seen))
-    return Hang('deadlock', time.time(), f'Deadlock ({source}): {summary}.', threads=_key(deadlock)[1],
-                severity='critical' if deadlock.known else 'warning')
+    return Hang(
+        'deadlock',
+        time.time(),
+        f'Deadlock ({source}): {summary}.',
+        threads=_key(deadlock)[1],
+        severity='critical' if deadlock.known else 'warning',
+    )
 
 
 def _serving(seen):
@@ -227,8 +276,18 @@ def _idents(states):
 def _note(kind, state):
     request = state.request or {}
     title = f'{request["method"]} {request["path"]}' if request else state.name
-    return Note(0, time.time(), kind, state.ident, state.native_id, request.get('number', 0),
-                request.get('seconds', 0.0), title, words(state), state.frames)
+    return Note(
+        0,
+        time.time(),
+        kind,
+        state.ident,
+        state.native_id,
+        request.get('number', 0),
+        request.get('seconds', 0.0),
+        title,
+        words(state),
+        state.frames,
+    )
 
 
 def _mostly(states):
@@ -240,8 +299,11 @@ def _mostly(states):
         return 'it is not known what they do'
     most = max(groups.values(), key=len)
     holders = {ident for state in states for ident in state.holders}
-    roots = [f'; {_who(state)} {words(state)}' for state in states
-             if state.ident in holders and not state.holders and state not in most]
+    roots = [
+        f'; {_who(state)} {words(state)}'
+        for state in states
+        if state.ident in holders and not state.holders and state not in most
+    ]
     return f'{len(most)} of them: {_together(most)}' + ''.join(roots)
 
 

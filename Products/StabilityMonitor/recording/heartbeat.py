@@ -3,6 +3,7 @@
 It is never the reason that a process does not end, takes no lock that a request waits for, and each of
 its duties that fails is switched off on its own, with a finding.
 """
+
 from __future__ import annotations
 
 import functools
@@ -30,8 +31,16 @@ class Heartbeat(threading.Thread):
     the background.
     """
 
-    def __init__(self, interval: float, duties, findings, in_thread=lambda: None, rounds=(), inspections=(),
-                 alarms=()):
+    def __init__(
+        self,
+        interval: float,
+        duties,
+        findings,
+        in_thread=lambda: None,
+        rounds=(),
+        inspections=(),
+        alarms=(),
+    ):
         super().__init__(name='StabilityMonitor heartbeat', daemon=True)
         self.interval = interval
         self.duties, self.rounds, self.inspections = list(duties), list(rounds), list(inspections)
@@ -84,9 +93,13 @@ class Heartbeat(threading.Thread):
                 self._give_up(duty, error)
 
     def _give_up(self, duty, error):
-        name = duty.__qualname__.rpartition('<locals>.')[2]     # "look" is the name of several
-        self.findings.add(f'heartbeat-{name}', f'The heartbeat has given up {name!r}.',
-                          f'{type(error).__name__}: {error}.', 'Restart Zope when the cause is mended.')
+        name = duty.__qualname__.rpartition('<locals>.')[2]  # "look" is the name of several
+        self.findings.add(
+            f'heartbeat-{name}',
+            f'The heartbeat has given up {name!r}.',
+            f'{type(error).__name__}: {error}.',
+            'Restart Zope when the cause is mended.',
+        )
 
     def _run(self, errand):
         with self.findings.guarded('errand', 'A task in the background has failed.'):
@@ -111,7 +124,7 @@ class SurvivedMarks:
         self.recorder, self.files, self._signals = recorder, files, tuple(files.values())
         self._late, self._clock, self._last = late, clock, clock()
         self._seen = {name: [0] * (SURVIVED_AFTER + 1) for name in files}
-        self._settled = None                            # where those of signals stand while there is nothing new
+        self._settled = None  # where those of signals stand while there is nothing new
 
     def watch(self, name: str, file) -> None:
         self._seen[name] = [0] * (SURVIVED_AFTER + 1)
@@ -157,5 +170,7 @@ class Workers:
 
     def count(self) -> int:
         """How many threads serve now."""
-        self.counted = len(self._idle.union([slot.thread for slot in list(self.recorder.slots.values())]))
+        self.counted = len(
+            self._idle.union([slot.thread for slot in list(self.recorder.slots.values())])
+        )
         return self.counted

@@ -1,11 +1,14 @@
 """What is installed: names and versions, read quickly enough to be noted at every start."""
+
 from __future__ import annotations
 
 import importlib.metadata
 import re
 from pathlib import Path
 
-_FOLDER = re.compile(r'(?P<name>.+?)-(?P<version>\d[^-]*)(?:-py\d[\d.]*(?:-.+)?)?\.(?:dist-info|egg-info|egg)')
+_FOLDER = re.compile(
+    r'(?P<name>.+?)-(?P<version>\d[^-]*)(?:-py\d[\d.]*(?:-.+)?)?\.(?:dist-info|egg-info|egg)'
+)
 #: Distributions of which is looked up how they were installed: rules speak of their wheels.
 WHEELS = ('lxml', 'persistent', 'psycopg2', 'psycopg2-binary')
 
@@ -15,7 +18,9 @@ def normalized(name: str) -> str:
     return re.sub(r'[-_.]+', '-', name).lower()
 
 
-def installed(distributions=importlib.metadata.distributions) -> tuple[dict[str, str], dict[str, str]]:
+def installed(
+    distributions=importlib.metadata.distributions,
+) -> tuple[dict[str, str], dict[str, str]]:
     """({normalized name: version}, {name: 'wheel' or 'source'}); the first one on the path counts, as for import.
 
     Name and version are taken from the name of the folder where it has both: reading 300 METADATA files
@@ -52,7 +57,7 @@ def _header(name, text):
 def _text(distribution, name):
     try:
         return distribution.read_text(name) or ''
-    except (OSError, UnicodeError):                     # a damaged folder in site-packages
+    except (OSError, UnicodeError):  # a damaged folder in site-packages
         return ''
 
 

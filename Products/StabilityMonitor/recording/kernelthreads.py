@@ -3,6 +3,7 @@
 Everything is optional: where the kernel refuses, a thread has ended meanwhile, or on another system, the
 answer is None, '' or empty; never an exception.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -22,14 +23,26 @@ from .systemcalls import call_names
 from .systemcalls import machine as this_machine
 
 #: What the link of a descriptor begins with, and the word for it; another one with a "/" is a file.
-_KINDS = (('socket:', 'socket'), ('pipe:', 'pipe'), ('anon_inode:[eventfd]', 'eventfd'),
-          ('anon_inode:[eventpoll]', 'epoll'), ('anon_inode:', 'other'), ('/dev/pts/', 'terminal'),
-          ('/dev/tty', 'terminal'), ('/dev/console', 'terminal'), ('/dev/', 'device'), ('/', 'file'))
+_KINDS = (
+    ('socket:', 'socket'),
+    ('pipe:', 'pipe'),
+    ('anon_inode:[eventfd]', 'eventfd'),
+    ('anon_inode:[eventpoll]', 'epoll'),
+    ('anon_inode:', 'other'),
+    ('/dev/pts/', 'terminal'),
+    ('/dev/tty', 'terminal'),
+    ('/dev/console', 'terminal'),
+    ('/dev/', 'device'),
+    ('/', 'file'),
+)
 _STANDARD = {0: 'stdin', 1: 'stdout', 2: 'stderr'}
 _STREAMS = ('terminal', 'pipe', 'socket')
-_RUNTIME_SIZE = 1 << 20                                 # 3.11 to 3.13: 100 to 450 KiB; locks of programs lie elsewhere
+_RUNTIME_SIZE = 1 << 20  # 3.11 to 3.13: 100 to 450 KiB; locks of programs lie elsewhere
 _POLLED = 64
-_IS_LINUX, _CLOCK_OF_THREAD = sys.platform.startswith('linux'), 6       # what was scheduled, of one thread
+_IS_LINUX, _CLOCK_OF_THREAD = (
+    sys.platform.startswith('linux'),
+    6,
+)  # what was scheduled, of one thread
 _NET_SIZE = 1 << 16
 
 
@@ -72,13 +85,18 @@ class Descriptor(Value):
 class KernelThreads:
     """Those of process `pid`, of this one without.  `peer` is asked for the address at the other end of a socket."""
 
-    def __init__(self, proc: Path = Path('/proc'), machine: str | None = None,
-                 peer: Callable[[int], str] | None = None, pid: int | None = None):
+    def __init__(
+        self,
+        proc: Path = Path('/proc'),
+        machine: str | None = None,
+        peer: Callable[[int], str] | None = None,
+        pid: int | None = None,
+    ):
         self._self = str(proc / ('self' if pid is None else str(pid)))
         self._tasks = f'{self._self}/task'
         self._names = call_names(machine or this_machine())
         self._peer = peer or peer_of
-        self._known = []                                # whose clocks were read last
+        self._known = []  # whose clocks were read last
         self._proc = proc
 
     def ids(self) -> list[int]:
@@ -88,8 +106,9 @@ class KernelThreads:
             return []
 
     def reading(self, tid: int) -> Reading | None:
-        return (_scheduled(procfiles.read(f'{self._tasks}/{tid}/schedstat'))
-                or _ticks(_status(procfiles.read(f'{self._tasks}/{tid}/stat'))[2]))
+        return _scheduled(procfiles.read(f'{self._tasks}/{tid}/schedstat')) or _ticks(
+            _status(procfiles.read(f'{self._tasks}/{tid}/stat'))[2]
+        )
 
     def clocks(self) -> dict[int, float]:
         """{native id: what its `clock` shows} of all threads of this process, for each round of the heartbeat.
@@ -117,7 +136,9 @@ class KernelThreads:
         comm, state, _ = _status(procfiles.read(f'{self._tasks}/{tid}/stat'))
         if not state:
             return None
-        call, arguments, pointer = self._call(procfiles.read(f'{self._tasks}/{tid}/syscall').split())
+        call, arguments, pointer = self._call(
+            procfiles.read(f'{self._tasks}/{tid}/syscall').split()
+        )
         return Task(tid, comm, state, self.reading(tid), call, arguments, pointer)
 
     def _call(self, fields):
@@ -186,7 +207,9 @@ class KernelThreads:
     def polled(self, address: int, count: int) -> tuple[int, ...]:
         """The descriptors in an array of `struct pollfd`, at most 64."""
         found = self.memory(address, 8 * min(count, _POLLED))
-        return tuple(fd for fd, _, _ in struct.iter_unpack('=ihh', found[:len(found) // 8 * 8]) if fd >= 0)
+        return tuple(
+            fd for fd, _, _ in struct.iter_unpack('=ihh', found[: len(found) // 8 * 8]) if fd >= 0
+        )
 
     def text(self, address: int) -> str:
         """The path that a call was given, at most 255 bytes."""
@@ -196,20 +219,32 @@ class KernelThreads:
         return address_of(self.memory(address, min(size, 128)))
 
     def process_name(self, pid: int) -> str:
-        return procfiles.read(str(self._proc / str(pid) / 'comm')).decode('utf-8', 'replace').strip()
+        return (
+            procfiles.read(str(self._proc / str(pid) / 'comm')).decode('utf-8', 'replace').strip()
+        )
 
     def by_stack(self, idents, tasks) -> dict[int, int]:
         """{ident: tid} for threads that Python has no native id of: a POSIX ident lies at the upper end of the
         thread's stack, so in the same mapping as its stack pointer and above it (glibc, musl)."""
         if not idents or not tasks:
             return {}
-        mappings = [tuple(int(bound, 16) for bound in line.split(b' ', 1)[0].split(b'-'))
-                    for line in procfiles.read(f'{self._self}/maps', 1 << 22).splitlines() if b'-' in line]
-        mapping_of = {address: next((m for m in mappings if m[0] <= address < m[1]), None)
-                      for address in [*idents, *(task.stack_pointer for task in tasks)]}
-        return {ident: task.tid for ident in idents for task in tasks
-                if task.stack_pointer < ident and mapping_of[ident] is not None
-                and mapping_of[ident] == mapping_of[task.stack_pointer]}
+        mappings = [
+            tuple(int(bound, 16) for bound in line.split(b' ', 1)[0].split(b'-'))
+            for line in procfiles.read(f'{self._self}/maps', 1 << 22).splitlines()
+            if b'-' in line
+        ]
+        mapping_of = {
+            address: next((m for m in mappings if m[0] <= address < m[1]), None)
+            for address in [*idents, *(task.stack_pointer for task in tasks)]
+        }
+        return {
+            ident: task.tid
+            for ident in idents
+            for task in tasks
+            if task.stack_pointer < ident
+            and mapping_of[ident] is not None
+            and mapping_of[ident] == mapping_of[task.stack_pointer]
+        }
 
 
 def clock(tid: int) -> float | None:
@@ -235,8 +270,12 @@ def _scheduled(text):
 
 def waits_for_interpreter(task: Task | None) -> bool:
     """Whether the futex that it waits for is the interpreter's own, as that of the GIL: it lies in `_PyRuntime`."""
-    return (task is not None and task.call == 'futex' and _RUNTIME > 0
-            and _RUNTIME <= task.arguments[0] < _RUNTIME + _RUNTIME_SIZE)
+    return (
+        task is not None
+        and task.call == 'futex'
+        and _RUNTIME > 0
+        and _RUNTIME <= task.arguments[0] < _RUNTIME + _RUNTIME_SIZE
+    )
 
 
 def _runtime():
@@ -251,7 +290,7 @@ def peer_of(descriptor: int) -> str:
     try:
         buffer, size = ctypes.create_string_buffer(128), ctypes.c_uint(128)
         refused = procfiles.LIBC.getpeername(descriptor, buffer, ctypes.byref(size))
-        return '' if refused else address_of(buffer.raw[:size.value])
+        return '' if refused else address_of(buffer.raw[: size.value])
     except AttributeError:
         return ''
 
@@ -260,7 +299,7 @@ def address_of(raw: bytes) -> str:
     """A `struct sockaddr` of Linux in words: "10.0.0.5:5432", "[::1]:80", a path; '' for others."""
     if len(raw) < 2:
         return ''
-    family, = struct.unpack_from('=H', raw)
+    (family,) = struct.unpack_from('=H', raw)
     if family == socket.AF_UNIX:
         return raw[2:].lstrip(b'\0').partition(b'\0')[0].decode('utf-8', 'replace')
     if family == socket.AF_INET and len(raw) >= 8:
@@ -274,9 +313,17 @@ def _hexadecimal_address(field):
     """Of /proc/net/tcp: words of the processor's own byte order, then the port."""
     host, _, port = field.decode('ascii', 'replace').partition(':')
     try:
-        raw = b''.join(int(host[i:i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(host), 8))
+        raw = b''.join(
+            int(host[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(host), 8)
+        )
         name = socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
-        return f'[{name}]:{int(port, 16)}' if ':' in name else f'{name}:{int(port, 16)}' if int(port, 16) else ''
+        return (
+            f'[{name}]:{int(port, 16)}'
+            if ':' in name
+            else f'{name}:{int(port, 16)}'
+            if int(port, 16)
+            else ''
+        )
     except (ValueError, OSError):
         return ''
 
@@ -287,7 +334,11 @@ def _status(text):
     fields = rest.split()
     if not found or not fields:
         return '', '', ()
-    return head.partition(b'(')[2].decode('utf-8', 'replace'), fields[0].decode('ascii', 'replace'), fields
+    return (
+        head.partition(b'(')[2].decode('utf-8', 'replace'),
+        fields[0].decode('ascii', 'replace'),
+        fields,
+    )
 
 
 def _ticks(fields):

@@ -2,6 +2,7 @@
 
 The parts are a table; each is made under a guard of its own, so that one that fails leaves the others.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -51,10 +52,12 @@ class LivingRun:
         self.started, self.started_monotonic = time.time(), time.monotonic()
         self.pid = os.getpid()
         self.name = new_name(self.started, self.pid)
-        self.path = Path(options.directory or os.path.join(instance['client_home'], 'stability')).absolute()
+        self.path = Path(
+            options.directory or os.path.join(instance['client_home'], 'stability')
+        ).absolute()
         self.base = Base(self.path, options.group)
         self.context, self.safe_mode, self.smallest_stack = {}, False, None
-        self._on_disk = (CONTEXT,)                      # what the heartbeat sees after
+        self._on_disk = (CONTEXT,)  # what the heartbeat sees after
         self.directory = self.recorder = self.fault_log = self.marks = self.stacks = None
         self.gauge = self.trace_log = self.rounds = self.handler = self.marker = None
 
@@ -74,11 +77,14 @@ class LivingRun:
     def _check_stack(self, stack):
         finding = threadstacks.check(stack)
         if finding.severity != 'ok':
-            self.findings.add(finding.id, finding.title, finding.detail, finding.action, finding.severity)
+            self.findings.add(
+                finding.id, finding.title, finding.detail, finding.action, finding.severity
+            )
 
     def _core_files(self):
         if self.options.core_files:
             import resource
+
             hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
             resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 
@@ -87,26 +93,37 @@ class LivingRun:
         self._open_to_group()
         self.directory = self.base.create(self.name, self.context)
         if self.directory.locked is None:
-            self.findings.add('no-flock', 'The volume of the breadcrumbs has no file locks.',
-                              f'{self.path}: a dead run is told by its process and its silence instead.',
-                              'Move the directory to a local disk with the option "directory".', 'info')
+            self.findings.add(
+                'no-flock',
+                'The volume of the breadcrumbs has no file locks.',
+                f'{self.path}: a dead run is told by its process and its silence instead.',
+                'Move the directory to a local disk with the option "directory".',
+                'info',
+            )
 
     def _open_to_group(self):
         try:
             self.base.prepare()
         except (KeyError, PermissionError) as error:
             if self.base.group:
-                self.findings.add('group', f'The group {self.base.group!r} cannot read the breadcrumbs.', str(error),
-                                  'Name a group that exists and that the user of Zope is in, and restart.')
+                self.findings.add(
+                    'group',
+                    f'The group {self.base.group!r} cannot read the breadcrumbs.',
+                    str(error),
+                    'Name a group that exists and that the user of Zope is in, and restart.',
+                )
                 self.base.group = ''
 
     def _arming_marker(self):
         self.marker = ArmingMarker(self.path, self.instance)
         self.safe_mode = self.marker.is_safe_mode()
         if self.safe_mode:
-            self.findings.add('safe-mode', 'Safe mode: the last two starts died while this product was arming.',
-                              'Its risky parts are off: black box, fault log, signal marks, heartbeat.',
-                              f'To try again, delete the folder {self.marker.folder} and restart.')
+            self.findings.add(
+                'safe-mode',
+                'Safe mode: the last two starts died while this product was arming.',
+                'Its risky parts are off: black box, fault log, signal marks, heartbeat.',
+                f'To try again, delete the folder {self.marker.folder} and restart.',
+            )
         elif self.directory:
             self.marker.set()
 
@@ -122,12 +139,19 @@ class LivingRun:
     def _buffer(self):
         network = self.directory and network_file_system(self.directory.path)
         if network:
-            self.findings.add('network-volume', f'The breadcrumbs are on a network file system ({network}).',
-                              'The black box is kept in memory only; fault log and signal marks are written.',
-                              'Move the directory to a local disk with the option "directory".')
+            self.findings.add(
+                'network-volume',
+                f'The breadcrumbs are on a network file system ({network}).',
+                'The black box is kept in memory only; fault log and signal marks are written.',
+                'Move the directory to a local disk with the option "directory".',
+            )
         elif self.directory:
-            with self.findings.guarded('black-box-file', 'The black box is kept in memory only: a later run will not '
-                                       'know which requests were in flight.', _DIRECTORY_ACTION):
+            with self.findings.guarded(
+                'black-box-file',
+                'The black box is kept in memory only: a later run will not '
+                'know which requests were in flight.',
+                _DIRECTORY_ACTION,
+            ):
                 return self._mapped_file()
         return mmap.mmap(-1, blackbox.SIZE)
 
@@ -158,9 +182,17 @@ class LivingRun:
         options = self.options
         if self.recorder and options.trace_log:
             from .tracelog import TraceLog
-            path = self.path / options.trace_log        # an absolute one stays what it is
-            self.trace_log = TraceLog(path, options.trace_log_size, options.trace_log_keep, self.recorder,
-                                      self.findings, self.base.file_mode, self.name)
+
+            path = self.path / options.trace_log  # an absolute one stays what it is
+            self.trace_log = TraceLog(
+                path,
+                options.trace_log_size,
+                options.trace_log_keep,
+                self.recorder,
+                self.findings,
+                self.base.file_mode,
+                self.name,
+            )
 
     def _log_handler(self):
         if self.recorder:
@@ -176,8 +208,11 @@ class LivingRun:
     def _note_installed(self):
         """In the background: what a crash is compared with is what was installed then."""
         if self.directory:
-            write_whole(self.directory.path / INSTALLED, json.dumps({'distributions': installed()[0]}),
-                        self.base.file_mode)
+            write_whole(
+                self.directory.path / INSTALLED,
+                json.dumps({'distributions': installed()[0]}),
+                self.base.file_mode,
+            )
 
     def mark_files(self) -> dict:
         """The files of marks, by name."""
@@ -186,38 +221,58 @@ class LivingRun:
 
     def checks(self) -> tuple[tuple, tuple]:
         """What the heartbeat looks at in each round, since no crash leaves word without it; and what in turn."""
-        return ((self._check_fault_log, self._check_marks, self._check_handler),
-                (self._check_directory, self._check_serving_stacks))
+        return (
+            (self._check_fault_log, self._check_marks, self._check_handler),
+            (self._check_directory, self._check_serving_stacks),
+        )
 
     # -- while it lives --------------------------------------------------------------------------------
 
     def _new_thread(self, index):
         """Called once in each thread that serves."""
-        with self.findings.guarded('new-thread', 'Serving threads have no alternate signal stack.',
-                                   'A stack overflow in a worker will leave no dump.'):
+        with self.findings.guarded(
+            'new-thread',
+            'Serving threads have no alternate signal stack.',
+            'A stack overflow in a worker will leave no dump.',
+        ):
             if self.stacks:
                 self.stacks.install(index)
             stack = self.gauge and self.gauge.enter(index)
             if stack:
-                self.smallest_stack = min(filter(None, ((stack.size, stack.guard), self.smallest_stack)))
+                self.smallest_stack = min(
+                    filter(None, ((stack.size, stack.guard), self.smallest_stack))
+                )
 
     def _check_fault_log(self):
         trouble = self.fault_log.check() if self.fault_log else ''
         if trouble:
-            self.findings.add('fault-log', 'Other code has interfered with the fault log; it was put right.',
-                              trouble, 'Remove the call of faulthandler in that code.')
+            self.findings.add(
+                'fault-log',
+                'Other code has interfered with the fault log; it was put right.',
+                trouble,
+                'Remove the call of faulthandler in that code.',
+            )
 
     def _check_marks(self):
         trouble = self.marks.check() if self.marks else ''
         if trouble:
-            self.findings.add('marks-closed', 'Other code has interfered with the signal marks; it was put right.',
-                              trouble, 'Find the code that closes all descriptors, and run it before Zope starts.')
+            self.findings.add(
+                'marks-closed',
+                'Other code has interfered with the signal marks; it was put right.',
+                trouble,
+                'Find the code that closes all descriptors, and run it before Zope starts.',
+            )
 
     def _check_directory(self):
-        if self.directory and not all(os.path.exists(f'{self.directory.path}/{name}') for name in self._on_disk):
-            self.findings.add('breadcrumbs-gone', 'The breadcrumbs of this run were deleted.',
-                              f'{self.directory.path} is not whole: the next start cannot tell how this run ends.',
-                              'Restart Zope, and exempt the directory from whatever cleans up there.')
+        if self.directory and not all(
+            os.path.exists(f'{self.directory.path}/{name}') for name in self._on_disk
+        ):
+            self.findings.add(
+                'breadcrumbs-gone',
+                'The breadcrumbs of this run were deleted.',
+                f'{self.directory.path} is not whole: the next start cannot tell how this run ends.',
+                'Restart Zope, and exempt the directory from whatever cleans up there.',
+            )
 
     def _check_serving_stacks(self):
         """The server may have made its threads with another stack than the default one."""
@@ -242,11 +297,20 @@ class LivingRun:
         if self.recorder:
             self.recorder.stamp('serving', time.time())
         if self.rounds:
-            self.rounds.heartbeat.is_round_due = True   # code of the site may have changed much since arming
+            self.rounds.heartbeat.is_round_due = (
+                True  # code of the site may have changed much since arming
+            )
         if self.directory:
-            with self.findings.guarded('serving-context', 'The compiled modules of this run are not recorded.'):
-                write_whole(self.directory.path / SERVING, json.dumps({
-                    'compiled_modules': runcontext.compiled_modules(), 'listen': listen}), self.base.file_mode)
+            with self.findings.guarded(
+                'serving-context', 'The compiled modules of this run are not recorded.'
+            ):
+                write_whole(
+                    self.directory.path / SERVING,
+                    json.dumps(
+                        {'compiled_modules': runcontext.compiled_modules(), 'listen': listen}
+                    ),
+                    self.base.file_mode,
+                )
 
     def armed(self) -> None:
         """Arming, and the triage that belongs to it, is over."""
@@ -284,18 +348,57 @@ class LivingRun:
 
 #: name, part, what is off when it fails, what to do, and whether safe mode leaves it off
 _PARTS = (
-    ('thread-stacks', LivingRun._thread_stacks, 'The stack size of threads was not set.',
-     'Correct the option thread-stack-size.', False),
+    (
+        'thread-stacks',
+        LivingRun._thread_stacks,
+        'The stack size of threads was not set.',
+        'Correct the option thread-stack-size.',
+        False,
+    ),
     ('core-files', LivingRun._core_files, 'Core files could not be allowed.', '', False),
-    ('run-directory', LivingRun._run_directory, 'Nothing is kept on disk: a crash will leave no word.',
-     _DIRECTORY_ACTION, False),
-    ('arming-marker', LivingRun._arming_marker, 'Safe mode is not available.', _DIRECTORY_ACTION, False),
-    ('black-box', LivingRun._black_box, 'Requests, log lines and samples are not recorded.', _DIRECTORY_ACTION, True),
+    (
+        'run-directory',
+        LivingRun._run_directory,
+        'Nothing is kept on disk: a crash will leave no word.',
+        _DIRECTORY_ACTION,
+        False,
+    ),
+    (
+        'arming-marker',
+        LivingRun._arming_marker,
+        'Safe mode is not available.',
+        _DIRECTORY_ACTION,
+        False,
+    ),
+    (
+        'black-box',
+        LivingRun._black_box,
+        'Requests, log lines and samples are not recorded.',
+        _DIRECTORY_ACTION,
+        True,
+    ),
     ('fault-log', LivingRun._fault_log, 'Crashes are not dumped.', _DIRECTORY_ACTION, True),
-    ('signal-marks', LivingRun._signal_marks, 'Ending signals are not marked.', _DIRECTORY_ACTION, True),
-    ('alternate-stacks', LivingRun._alternate_stacks, 'A stack overflow in a worker will leave no dump.',
-     'This system has no alternate signal stacks.', True),
-    ('stack-gauge', LivingRun._stack_gauge, 'How deep the stacks of threads are is not known.', '', True),
+    (
+        'signal-marks',
+        LivingRun._signal_marks,
+        'Ending signals are not marked.',
+        _DIRECTORY_ACTION,
+        True,
+    ),
+    (
+        'alternate-stacks',
+        LivingRun._alternate_stacks,
+        'A stack overflow in a worker will leave no dump.',
+        'This system has no alternate signal stacks.',
+        True,
+    ),
+    (
+        'stack-gauge',
+        LivingRun._stack_gauge,
+        'How deep the stacks of threads are is not known.',
+        '',
+        True,
+    ),
     ('trace-log', LivingRun._trace_log, 'No trace log is written.', _DIRECTORY_ACTION, True),
     ('log-handler', LivingRun._log_handler, 'Log lines are not recorded.', '', True),
     ('heartbeat', LivingRun._start_rounds, 'No vital signs are taken.', '', True),

@@ -3,6 +3,7 @@
 The looks are those of the heartbeat's rounds, and cost it little; who wants to know more of some threads watches their
 next moment.
 """
+
 from __future__ import annotations
 
 import collections
@@ -55,8 +56,13 @@ class Loads:
         """Read how much of the processor each thread has had by now."""
         now, clocks = self.clock(), self.kernel.clocks()
         notable = [tid for tid, share in _shares(self._looks[-1], now, clocks) if share >= _NOTABLE]
-        self._looks.append(_Look(now, clocks, {tid: reading.waited for tid in notable
-                                               if (reading := self.kernel.reading(tid))}))
+        self._looks.append(
+            _Look(
+                now,
+                clocks,
+                {tid: reading.waited for tid in notable if (reading := self.kernel.reading(tid))},
+            )
+        )
 
     @property
     def fresh(self) -> dict[int, float]:
@@ -68,7 +74,9 @@ class Loads:
         """{native id: share of the time between the last two looks that it had a processor, or was ready for one}"""
         old, new = self._looks[0], self._looks[-1]
         waited = dict(_shares(old._replace(clocks=old.waited), new.time, new.waited))
-        return {tid: share + waited.get(tid, 0.0) for tid, share in _shares(old, new.time, new.clocks)}
+        return {
+            tid: share + waited.get(tid, 0.0) for tid, share in _shares(old, new.time, new.clocks)
+        }
 
     def now(self) -> dict[int, Load]:
         """{native id: Load} since the last look that is at least a second old; {} without one."""
@@ -81,8 +89,10 @@ class Loads:
         before, turns = _Look(self.clock(), self.kernel.clocks_of(tids), {}), self._turns(tids)
         self.sleep(MOMENT)
         loads, later = _loads(before, self.clock(), self.kernel.clocks_of(tids)), self._turns(tids)
-        return {tid: loads[tid]._replace(turns=(later[tid] - turns[tid]) / loads[tid].seconds)
-                for tid in turns.keys() & later.keys() & loads.keys()}
+        return {
+            tid: loads[tid]._replace(turns=(later[tid] - turns[tid]) / loads[tid].seconds)
+            for tid in turns.keys() & later.keys() & loads.keys()
+        }
 
     def _turns(self, tids):
         return {tid: reading.turns for tid in tids if (reading := self.kernel.reading(tid))}
@@ -96,7 +106,7 @@ def is_busy(cpu: float, busiest: float) -> bool:
 def _shares(before, now, clocks):
     """(native id, share of the time since a look) of those whose clocks were read then."""
     for tid, seconds in clocks.items() if now > before.time else ():
-        if seconds >= before.clocks.get(tid, math.inf):     # less: another thread has got its id
+        if seconds >= before.clocks.get(tid, math.inf):  # less: another thread has got its id
             yield tid, (seconds - before.clocks[tid]) / (now - before.time)
 
 

@@ -4,6 +4,7 @@ Nothing is run and no object is touched: source and bytecode positions in, regio
 once, and nothing of its file is parsed but its own lines: that is done beside requests, with the interpreter lock
 held.  What cannot be read, or is no longer the source of the code that runs, has no regions.
 """
+
 from __future__ import annotations
 
 import ast
@@ -17,7 +18,9 @@ from ..values import Value
 
 #: Of a file, which is read; of its characters, which are parsed: 1 ms for 4 KiB; of the functions that are kept.
 _MOST_BYTES, _MOST_PARSED, _MOST_FUNCTIONS = 1 << 18, 1 << 15, 500
-_ENTER = tuple(dis.opmap[name] for name in ('BEFORE_WITH', 'BEFORE_ASYNC_WITH') if name in dis.opmap)
+_ENTER = tuple(
+    dis.opmap[name] for name in ('BEFORE_WITH', 'BEFORE_ASYNC_WITH') if name in dis.opmap
+)
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 _cache = {}
 
@@ -47,7 +50,9 @@ def position(code: CodeType, offset: int, line: int | None) -> tuple[int, int]:
     found, _, column, _ = spans[-1]
     items = _read(code)[1].get(spans[-1])
     if items and code.co_code[offset] in _ENTER:
-        entered = sum(span == spans[-1] and code.co_code[2 * i] in _ENTER for i, span in enumerate(spans))
+        entered = sum(
+            span == spans[-1] and code.co_code[2 * i] in _ENTER for i, span in enumerate(spans)
+        )
         return items[(entered - 1) % len(items)]
     return found or 0, column
 
@@ -69,7 +74,9 @@ def _parse(code):
     if node is None or not _is_source(node, code):
         return (), {}
     own = list(_own(node))
-    return tuple(sorted([*_withs(own), *_acquires(own)], key=lambda region: region.ask)), _items(own)
+    return tuple(sorted([*_withs(own), *_acquires(own)], key=lambda region: region.ask)), _items(
+        own
+    )
 
 
 def _lines(file):
@@ -84,11 +91,11 @@ def _definition(code, lines):
     if code.co_name == '<module>':
         return _tree(''.join(lines))
     if code.co_name.startswith('<'):
-        return None                                     # no statement is in there
+        return None  # no statement is in there
     first, last = code.co_firstlineno, _last_line(code, lines)
     is_inner = lines[first - 1][:1].isspace()
     before = '\n' * (first - 1 - is_inner) + 'if 1:\n' * is_inner
-    node, = _tree(before + ''.join(lines[first - 1:last])).body
+    (node,) = _tree(before + ''.join(lines[first - 1 : last])).body
     node = node.body[0] if is_inner else node
     return node if getattr(node, 'name', '') == code.co_name else None
 
@@ -101,7 +108,10 @@ def _tree(source):
 
 def _last_line(code, lines):
     """That of its block: whatever code there is, and what is deeper than its head or only closes a bracket."""
-    head, last = _depth(lines[code.co_firstlineno - 1]), max(end or 0 for _, end, _, _ in code.co_positions())
+    head, last = (
+        _depth(lines[code.co_firstlineno - 1]),
+        max(end or 0 for _, end, _, _ in code.co_positions()),
+    )
     while last < len(lines) and (_depth(lines[last]) > head or lines[last].lstrip()[:1] in ')]}'):
         last += 1
     return last
@@ -115,8 +125,11 @@ def _depth(line):
 def _is_source(node, code):
     """Does each instruction stand where something begins there?  Those of the head have the start of its line."""
     begins = {place for inner in ast.walk(node) for place in _places(inner)}
-    return all((line, column) in begins or column == 0 and line <= code.co_firstlineno
-               for line, _, column, _ in code.co_positions() if line is not None and column is not None)
+    return all(
+        (line, column) in begins or column == 0 and line <= code.co_firstlineno
+        for line, _, column, _ in code.co_positions()
+        if line is not None and column is not None
+    )
 
 
 def _places(node):
@@ -157,8 +170,12 @@ def _statements(own):
 
 def _items(own):
     """{the span of a `with`, as `co_positions` has it: where its items begin}"""
-    return {(node.lineno, node.end_lineno, node.col_offset, node.end_col_offset):
-            tuple(_start(item.context_expr) for item in node.items) for node in _statements(own)}
+    return {
+        (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset): tuple(
+            _start(item.context_expr) for item in node.items
+        )
+        for node in _statements(own)
+    }
 
 
 def _withs(own):
@@ -171,7 +188,11 @@ def _withs(own):
 def _calls(nodes, method):
     """(name, call) of each `name.method()`."""
     for node in nodes:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == method:
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == method
+        ):
             if name := _dotted(node.func.value):
                 yield name, node
 
@@ -186,16 +207,34 @@ def _acquires(own):
 
 def _after_failure(call, own):
     """`if not X.acquire(...):` - what follows there does not hold it."""
-    return next((_end(node) for node in own if isinstance(node, ast.If) and isinstance(node.test, ast.UnaryOp)
-                 and isinstance(node.test.op, ast.Not) and node.test.operand is call), None)
+    return next(
+        (
+            _end(node)
+            for node in own
+            if isinstance(node, ast.If)
+            and isinstance(node.test, ast.UnaryOp)
+            and isinstance(node.test.op, ast.Not)
+            and node.test.operand is call
+        ),
+        None,
+    )
 
 
 def _release(name, begin, own):
     """Where it is given back: in the next `finally` that does so, else at the next call."""
-    final = [node for block in own if isinstance(block, ast.Try) for statement in block.finalbody
-             for node in ast.walk(statement)]
+    final = [
+        node
+        for block in own
+        if isinstance(block, ast.Try)
+        for statement in block.finalbody
+        for node in ast.walk(statement)
+    ]
     for nodes in (final, own):
-        found = [_start(call) for other, call in _calls(nodes, 'release') if other == name and _start(call) >= begin]
+        found = [
+            _start(call)
+            for other, call in _calls(nodes, 'release')
+            if other == name and _start(call) >= begin
+        ]
         if found:
             return min(found)
     return None

@@ -5,6 +5,7 @@ the source is asked: which `with X:` or `X.acquire()` ... `X.release()` encloses
 at.  `X` is the same lock in two threads when it is the same global object, or the same attribute of the
 same class; the latter is an inference, as is a holder that is no owner, and is called so.
 """
+
 from __future__ import annotations
 
 import importlib._bootstrap as importing
@@ -27,11 +28,18 @@ _COUNTED = (threading.Semaphore, threading.BoundedSemaphore)
 _TYPES = (_LOCK, _RLOCK, threading.Condition, *_COUNTED)
 #: The library's own ways to wait: what for.  The outermost one that a thread is in counts.
 WAITS = {
-    'Condition.wait': 'a condition', 'Condition.wait_for': 'a condition', 'Event.wait': 'an event',
-    'Barrier.wait': 'the others at a barrier', 'Thread.join': 'the end of a thread',
-    'Queue.get': 'an entry in a queue', 'Queue.put': 'room in a queue', 'Queue.join': 'the end of all work in a queue',
-    'Future.result': 'the result of another thread', 'Future.exception': 'the result of another thread',
-    'Timer.run': 'its time'}
+    'Condition.wait': 'a condition',
+    'Condition.wait_for': 'a condition',
+    'Event.wait': 'an event',
+    'Barrier.wait': 'the others at a barrier',
+    'Thread.join': 'the end of a thread',
+    'Queue.get': 'an entry in a queue',
+    'Queue.put': 'room in a queue',
+    'Queue.join': 'the end of all work in a queue',
+    'Future.result': 'the result of another thread',
+    'Future.exception': 'the result of another thread',
+    'Timer.run': 'its time',
+}
 _LIBRARY = ('threading', 'queue', 'concurrent.futures._base')
 #: These functions of the library take a lock for their caller.
 _ENTRIES = ('Condition.__enter__', 'Semaphore.acquire')
@@ -76,7 +84,9 @@ class Deadlock(Value):
 
     @property
     def text(self) -> str:
-        return '; '.join(self.links) + (' (the locks name their owners)' if self.known else ' (inferred from the code)')
+        return '; '.join(self.links) + (
+            ' (the locks name their owners)' if self.known else ' (inferred from the code)'
+        )
 
 
 def examine(stacks: dict[int, tuple[Spot, ...]], waiting: Iterable[int]) -> dict[int, Want]:
@@ -84,8 +94,12 @@ def examine(stacks: dict[int, tuple[Spot, ...]], waiting: Iterable[int]) -> dict
     wants = {ident: want for ident in waiting if (want := _want(ident, stacks[ident]))}
     wanted = {want.lock.key: want.lock for want in wants.values() if want.lock}
     held = {ident: _held(spots, wanted) for ident, spots in stacks.items()} if wanted else {}
-    return {ident: replace(want, holders=_holders(ident, want.lock, held, stacks)) if want.lock else want
-            for ident, want in wants.items()}
+    return {
+        ident: replace(want, holders=_holders(ident, want.lock, held, stacks))
+        if want.lock
+        else want
+        for ident, want in wants.items()
+    }
 
 
 def _want(ident, spots):
@@ -124,17 +138,24 @@ def _import(ident, spots):
     if not isinstance(lock, importing._ModuleLock):
         return None
     name = f'import of {lock.name}'
-    where = next((spot.place for spot in spots if not spot.module.startswith('importlib')), spots[0].place)
+    where = next(
+        (spot.place for spot in spots if not spot.module.startswith('importlib')), spots[0].place
+    )
     return Want(name, where, Lock(('import', lock.name), name, lock.owner or 0))
 
 
 def _holders(ident, lock, held, stacks):
     if lock.owner is not None:
-        seen = dict(held.get(lock.owner, ())).get(lock.key) or _somewhere(stacks.get(lock.owner, ()))
+        seen = dict(held.get(lock.owner, ())).get(lock.key) or _somewhere(
+            stacks.get(lock.owner, ())
+        )
         return (Holder(lock.owner, seen, True),) if lock.owner else ()
-    alone = lock.key[0] != 'object'                     # another object's lock, for all that is known
-    return tuple(Holder(other, dict(places)[lock.key], False) for other, places in held.items()
-                 if lock.key in dict(places) and not (alone and other == ident))
+    alone = lock.key[0] != 'object'  # another object's lock, for all that is known
+    return tuple(
+        Holder(other, dict(places)[lock.key], False)
+        for other, places in held.items()
+        if lock.key in dict(places) and not (alone and other == ident)
+    )
 
 
 def _somewhere(spots):
@@ -173,15 +194,23 @@ def _may_hold(code, wanted, spot):
 def _is_released(spots, index):
     """`Condition.wait` gives back what its caller holds, under whatever name."""
     inner = spots[index - 1] if index else None
-    return inner is not None and inner.module == 'threading' and inner.code.co_qualname.startswith('Condition.wait')
+    return (
+        inner is not None
+        and inner.module == 'threading'
+        and inner.code.co_qualname.startswith('Condition.wait')
+    )
 
 
 def _lock(name, spot):
     scope, qualname = _scope(spot.module), spot.code.co_qualname
     head, _, rest = name.partition('.')
     if head in ('self', 'cls') and '.' in qualname:
-        return _attribute(rest, _class(scope, qualname), (spot.code.co_filename, qualname.rpartition('.')[0]))
-    found = _member_of(scope, name) if head in spot.code.co_names or '<module>' == qualname else None
+        return _attribute(
+            rest, _class(scope, qualname), (spot.code.co_filename, qualname.rpartition('.')[0])
+        )
+    found = (
+        _member_of(scope, name) if head in spot.code.co_names or '<module>' == qualname else None
+    )
     return _known(found, name) or Lock(('local', spot.code.co_filename, qualname, name), name)
 
 
@@ -199,7 +228,9 @@ def _attribute(name, cls, home):
 def _home(cls, name):
     """The base class that mentions the attribute first: its methods and those of its heirs mean the same lock."""
     for base in reversed(_bases(cls)):
-        functions = [member for member in list(_namespace(base).values()) if type(member) is FunctionType]
+        functions = [
+            member for member in list(_namespace(base).values()) if type(member) is FunctionType
+        ]
         if any(name.partition('.')[0] in function.__code__.co_names for function in functions):
             return base.__module__, base.__qualname__
     return None
@@ -207,7 +238,11 @@ def _home(cls, name):
 
 def _scope(module):
     found = sys.modules.get(module)
-    return ModuleType.__getattribute__(found, '__dict__') if issubclass(type(found), ModuleType) else {}
+    return (
+        ModuleType.__getattribute__(found, '__dict__')
+        if issubclass(type(found), ModuleType)
+        else {}
+    )
 
 
 def _class(scope, qualname):
@@ -227,7 +262,9 @@ def _member(owner, name):
     """An attribute of a module or class, without running code of theirs; None for anything else."""
     if issubclass(type(owner), ModuleType):
         return ModuleType.__getattribute__(owner, '__dict__').get(name)
-    return next((_namespace(base)[name] for base in _bases(owner) if name in _namespace(base)), None)
+    return next(
+        (_namespace(base)[name] for base in _bases(owner) if name in _namespace(base)), None
+    )
 
 
 def _bases(owner):
@@ -253,7 +290,9 @@ def _known(found, name):
 def deadlocks(wants: dict[int, Want], names: dict[int, str]) -> list[Deadlock]:
     """The circles among threads that wait without a time limit, each for locks whose holders all do so, too."""
     stuck = {ident: want for ident, want in wants.items() if want.forever and want.holders}
-    while loose := [ident for ident, want in stuck.items() if not all(h.ident in stuck for h in want.holders)]:
+    while loose := [
+        ident for ident, want in stuck.items() if not all(h.ident in stuck for h in want.holders)
+    ]:
         for ident in loose:
             del stuck[ident]
     circles = {_circle(ident, stuck) for ident in stuck}
@@ -265,7 +304,7 @@ def _circle(ident, stuck):
     while ident not in seen:
         seen.append(ident)
         ident = stuck[ident].holders[0].ident
-    circle = seen[seen.index(ident):]
+    circle = seen[seen.index(ident) :]
     first = circle.index(min(circle))
     return tuple(circle[first:] + circle[:first])
 
@@ -275,6 +314,8 @@ def _deadlock(circle, stuck, names):
     for ident in circle:
         want, holder = stuck[ident], stuck[ident].holders[0]
         who = 'it' if holder.ident == ident else names.get(holder.ident, holder.ident)
-        links.append(f'{names.get(ident, ident)} waits for {want.name} at {want.place}, which {who} holds at '
-                     f'{holder.place}')
+        links.append(
+            f'{names.get(ident, ident)} waits for {want.name} at {want.place}, which {who} holds at '
+            f'{holder.place}'
+        )
     return Deadlock(circle, tuple(links), all(stuck[ident].holders[0].known for ident in circle))

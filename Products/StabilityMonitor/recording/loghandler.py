@@ -2,6 +2,7 @@
 
 `handle` is overridden, not `emit`: the lock of logging.Handler would be one that requests wait for.
 """
+
 from __future__ import annotations
 
 import logging
@@ -29,6 +30,6 @@ def _text(record):
         message = record.getMessage()
         if record.exc_info and record.exc_info[0] is not None:
             message += ': ' + traceback.format_exception_only(*record.exc_info[:2])[-1].strip()
-    except Exception:                                   # the record is at fault, not we
+    except Exception:  # the record is at fault, not we
         message = record.msg if isinstance(record.msg, str) else f'({type(record.msg).__name__})'
     return message

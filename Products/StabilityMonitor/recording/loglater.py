@@ -2,6 +2,7 @@
 
 A thread that is stuck in a handler holds the handler's lock; the heartbeat must not be the next.
 """
+
 from __future__ import annotations
 
 import collections
@@ -23,14 +24,16 @@ class Messenger:
     def start_anew(self) -> None:
         """Forget what has not been said; in a forked child, too, who was saying it."""
         self._waiting = collections.deque(maxlen=_MOST)
-        self._turn = threading.Lock()                   # held by the thread that speaks
+        self._turn = threading.Lock()  # held by the thread that speaks
 
     def say(self, level: int, text: str, *args) -> None:
         self._waiting.append((level, text, args))
         if self._turn.acquire(blocking=False):
             try:
-                signalmask.start(threading.Thread(target=self._speak, name='StabilityMonitor log', daemon=True))
-            except RuntimeError:                        # no more threads, or the interpreter ends: with the next one
+                signalmask.start(
+                    threading.Thread(target=self._speak, name='StabilityMonitor log', daemon=True)
+                )
+            except RuntimeError:  # no more threads, or the interpreter ends: with the next one
                 self._turn.release()
 
     def _speak(self):
@@ -38,7 +41,7 @@ class Messenger:
         while is_our_turn:
             while self._waiting:
                 level, text, args = self._waiting.popleft()
-                with contextlib.suppress(Exception):    # the next line is another matter
+                with contextlib.suppress(Exception):  # the next line is another matter
                     LOGGER.log(level, text, *args)
             self._turn.release()
             is_our_turn = bool(self._waiting) and self._turn.acquire(blocking=False)

@@ -1,6 +1,7 @@
 """Files of /proc, read with the GIL held: they cannot block, and beside a busy thread each system call that lets go of
 the GIL costs five milliseconds to get it back.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -11,7 +12,7 @@ _PAGE = 1 << 12
 
 def _library():
     try:
-        library = ctypes.PyDLL(None)                    # unlike CDLL, it keeps the GIL during a call
+        library = ctypes.PyDLL(None)  # unlike CDLL, it keeps the GIL during a call
         return library if hasattr(library, 'getpeername') else None
     except (OSError, TypeError):
         return None
@@ -34,7 +35,9 @@ def read(path: str | bytes, size: int = 1024) -> bytes:
 def _whole(file, size):
     """/proc gives long files page by page."""
     parts, buffer = [], (ctypes.c_char * min(size, _PAGE))()
-    while size > 0 and (got := LIBC.read(file, buffer, ctypes.c_size_t(min(size, len(buffer))))) > 0:
+    while (
+        size > 0 and (got := LIBC.read(file, buffer, ctypes.c_size_t(min(size, len(buffer))))) > 0
+    ):
         parts.append(buffer[:got])
-        size -= got if len(buffer) > 1024 else size     # short ones come at once
+        size -= got if len(buffer) > 1024 else size  # short ones come at once
     return b''.join(parts)

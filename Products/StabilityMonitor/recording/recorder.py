@@ -3,6 +3,7 @@
 `begin`, `phase` and `end` run inside requests: no lock, no system call, no reference to a request.
 What lies where is told by `blackbox`.
 """
+
 from __future__ import annotations
 
 import collections
@@ -22,11 +23,17 @@ from .slots import Slot
 
 _FEW = box.SLOT_COUNT // 4
 _ONCE = 1 << box.COUNT_SHIFT
-_COUNT_IS_FULL = 0xffffff << box.COUNT_SHIFT
+_COUNT_IS_FULL = 0xFFFFFF << box.COUNT_SHIFT
 _PHASE, _STATUS = box.PHASE_IN_REQUEST, box.STATUS_IN_REQUEST
-_BEGAN, _LAST_END, _TALLY = box.BEGAN_IN_REQUEST // 8, box.LAST_END_IN_REQUEST // 8, box.TALLY_IN_REQUEST // 8
+_BEGAN, _LAST_END, _TALLY = (
+    box.BEGAN_IN_REQUEST // 8,
+    box.LAST_END_IN_REQUEST // 8,
+    box.TALLY_IN_REQUEST // 8,
+)
 #: Bytes of the usual methods.
-_USUAL = {m: m.encode() for m in ('GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'PROPFIND', 'PATCH')}
+_USUAL = {
+    m: m.encode() for m in ('GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'PROPFIND', 'PATCH')
+}
 
 
 @implementer(IRecorder)
@@ -51,16 +58,26 @@ class Recorder:
         self._note_numbers = itertools.count(1)
         self._samples = itertools.cycle(box.SAMPLES.places)
         places = box.NOTE_RING.places
-        self._slow_notes, self._notes = (itertools.cycle(places[:box.SLOW_NOTES]),
-                                         itertools.cycle(places[box.SLOW_NOTES:]))
+        self._slow_notes, self._notes = (
+            itertools.cycle(places[: box.SLOW_NOTES]),
+            itertools.cycle(places[box.SLOW_NOTES :]),
+        )
         self._generations = itertools.count(1)
         self._overflow = itertools.count(1)
         self._path, self._status, self._method, self._entry = None, None, None, None
 
     # -- requests --------------------------------------------------------------------------------
 
-    def begin(self, method: str, path: str, retry: int = 0, token=None,
-              _now=time.time, _monotonic=time.monotonic, _pack=box.begun_request.pack_into) -> None:
+    def begin(
+        self,
+        method: str,
+        path: str,
+        retry: int = 0,
+        token=None,
+        _now=time.time,
+        _monotonic=time.monotonic,
+        _pack=box.begun_request.pack_into,
+    ) -> None:
         """A request begins in this thread.  `token` is given back to `end`: another one ends nothing.
 
         Its entry is the one that ended longest ago; whoever is in flight has taken his out of the ring.
@@ -75,12 +92,25 @@ class Recorder:
         try:
             method_bytes, path_bytes = _USUAL[method], path.encode()
         except (KeyError, UnicodeEncodeError):
-            method_bytes, path_bytes = (text.encode('utf-8', 'backslashreplace') for text in (method, path))
+            method_bytes, path_bytes = (
+                text.encode('utf-8', 'backslashreplace') for text in (method, path)
+            )
         number, at = next(self._numbers), self._ring.popleft()
-        _pack(self.buffer, at, number, _now(), _monotonic(), slot.words_of_thread, retry, len(path_bytes), method_bytes,
-              path_bytes, number)
+        _pack(
+            self.buffer,
+            at,
+            number,
+            _now(),
+            _monotonic(),
+            slot.words_of_thread,
+            retry,
+            len(path_bytes),
+            method_bytes,
+            path_bytes,
+            number,
+        )
         outer = None if slot.token is CLOSED else slot.at
-        slot.at = at                                    # one by one: for more than three Python makes a tuple
+        slot.at = at  # one by one: for more than three Python makes a tuple
         slot.number = number
         slot.method = method
         slot.path = path
@@ -104,10 +134,12 @@ class Recorder:
             return
         encoded = box.cut(name, box.USER_MAX)[0]
         at = slot.at + box.USER_IN_REQUEST
-        self.buffer[at:at + len(encoded)] = encoded
+        self.buffer[at : at + len(encoded)] = encoded
         self.buffer[slot.at + box.USER_LENGTH_IN_REQUEST] = len(encoded)
 
-    def end(self, status: int = 0, token=None, _now=time.time, _pack=box.ended_request.pack_into) -> None:
+    def end(
+        self, status: int = 0, token=None, _now=time.time, _pack=box.ended_request.pack_into
+    ) -> None:
         """The request of this thread ends, and its entry joins the ring as the youngest.
 
         The same request as the last one, as health probes send, is counted in that one's entry, and its own is
@@ -124,10 +156,12 @@ class Recorder:
         at, now = slot.at, _now()
         if path == self._path and status == self._status and slot.method == self._method:
             last, words, doubles = self._entry // 8, self.words, self.doubles
-            if now > doubles[last + _LAST_END]:         # a thread may have waited since it read the clock
+            if now > doubles[last + _LAST_END]:  # a thread may have waited since it read the clock
                 doubles[last + _LAST_END] = now
             count = words[last + _TALLY] & _COUNT_IS_FULL
-            words[last + _TALLY] = (count if count == _COUNT_IS_FULL else count + _ONCE) | slot.number
+            words[last + _TALLY] = (
+                count if count == _COUNT_IS_FULL else count + _ONCE
+            ) | slot.number
             words[at // 8] = 0
             self._ring.appendleft(at)
         else:
@@ -146,8 +180,17 @@ class Recorder:
             return None
         self._local.life = Life()
         self._local.slot = slot = Slot(index, self._local.life)
-        box.slot_head.pack_into(self.buffer, box.SLOTS.at(index), slot.ident, slot.native_id,
-                                next(self._generations), 0, 0, 0, 0)
+        box.slot_head.pack_into(
+            self.buffer,
+            box.SLOTS.at(index),
+            slot.ident,
+            slot.native_id,
+            next(self._generations),
+            0,
+            0,
+            0,
+            0,
+        )
         self.slots[index] = slot
         if self.on_new_thread is not None:
             self.on_new_thread(index)
@@ -161,7 +204,7 @@ class Recorder:
     def stack_used(self, index: int, used: int, request: int = 0) -> None:
         """Note how deep the stack of that thread has ever been, in bytes, and in which request it came so deep."""
         at = box.SLOTS.at(index) // 8
-        self.words[at + 6] = 0                          # a kill in between leaves no mark with another's request
+        self.words[at + 6] = 0  # a kill in between leaves no mark with another's request
         self.words[at + 5], self.words[at + 6] = used, request
 
     @property
@@ -174,10 +217,10 @@ class Recorder:
         for index, slot in list(self.slots.items()):
             if slot.life() is None:
                 if slot.on:
-                    slot.token = CLOSED                 # somebody may be looking at it
+                    slot.token = CLOSED  # somebody may be looking at it
                     self._drop(slot.at)
                 del self.slots[index]
-                self.words[box.SLOTS.at(index) // 8 + 2] = 0    # its generation
+                self.words[box.SLOTS.at(index) // 8 + 2] = 0  # its generation
                 self._free.append(index)
 
     def _drop(self, at):
@@ -211,8 +254,20 @@ class Recorder:
         number = next(self._log_numbers)
         name, _ = box.cut(logger, box.LOGGER_MAX)
         text, was_cut = box.cut(message, box.MESSAGE_MAX)
-        box.log_entry.pack_into(self.buffer, box.LOG.at(number), number, now, threading.get_ident(), level & 0xffff,
-                                was_cut, len(name), len(text), name, text, number)
+        box.log_entry.pack_into(
+            self.buffer,
+            box.LOG.at(number),
+            number,
+            now,
+            threading.get_ident(),
+            level & 0xFFFF,
+            was_cut,
+            len(name),
+            len(text),
+            name,
+            text,
+            number,
+        )
 
     def sample(self, sample, _pack=box.sample_entry.pack_into) -> None:
         """Keep a records.Sample."""
@@ -224,15 +279,34 @@ class Recorder:
         number = next(self._note_numbers)
         at = next(self._slow_notes if note.kind in ('slow', 'slow-ended') else self._notes)
         frames, was_cut = box.write_frames(note.frames)
-        texts = box.cut(note.title, box.TITLE_MAX)[0], box.cut(note.detail, box.DETAIL_MAX)[0], frames
+        texts = (
+            box.cut(note.title, box.TITLE_MAX)[0],
+            box.cut(note.detail, box.DETAIL_MAX)[0],
+            frames,
+        )
         box.note_entry.pack_into(
-            self.buffer, at, number, note.time, note.ident, note.native_id, note.request, note.seconds,
-            box.NOTES.index(note.kind), was_cut or note.cut, *map(len, texts), b''.join(texts), number)
+            self.buffer,
+            at,
+            number,
+            note.time,
+            note.ident,
+            note.native_id,
+            note.request,
+            note.seconds,
+            box.NOTES.index(note.kind),
+            was_cut or note.cut,
+            *map(len, texts),
+            b''.join(texts),
+            number,
+        )
 
     def in_flight(self) -> list[tuple[Slot, float]]:
         """Slots with a request, and the monotonic time at which it began."""
-        return [(slot, self.doubles[slot.at // 8 + _BEGAN])
-                for slot in list(self.slots.values()) if slot.token is not CLOSED]
+        return [
+            (slot, self.doubles[slot.at // 8 + _BEGAN])
+            for slot in list(self.slots.values())
+            if slot.token is not CLOSED
+        ]
 
     def request(self, slot) -> tuple[Request, float] | None:
         """What is in flight in a slot, and the monotonic time at which it began; None when it has just ended."""

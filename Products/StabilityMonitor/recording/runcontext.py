@@ -2,6 +2,7 @@
 
 Everything here is read once, while arming; none of it needs Zope.
 """
+
 from __future__ import annotations
 
 import os
@@ -26,32 +27,65 @@ except ImportError:
 
 _LIMITS = ('CORE', 'STACK', 'AS', 'NOFILE', 'NPROC')
 #: Names of programs that restart what they start.
-_RESTARTERS = {'zdaemon': 'zdaemon', 'zdrun': 'zdaemon', 'zdctl': 'zdaemon', 'supervisord': 'supervisord',
-               'gunicorn': 'gunicorn', 'uwsgi': 'uwsgi', 'circus': 'circus', 'circusd': 'circus', 'runsv': 'runsv',
-               's6-supervise': 's6-supervise'}
+_RESTARTERS = {
+    'zdaemon': 'zdaemon',
+    'zdrun': 'zdaemon',
+    'zdctl': 'zdaemon',
+    'supervisord': 'supervisord',
+    'gunicorn': 'gunicorn',
+    'uwsgi': 'uwsgi',
+    'circus': 'circus',
+    'circusd': 'circus',
+    'runsv': 'runsv',
+    's6-supervise': 's6-supervise',
+}
 #: Variables by which a supervisor makes itself known, and its name.
-_SUPERVISORS = (('INVOCATION_ID', 'systemd'), ('SUPERVISOR_ENABLED', 'supervisord'),
-                ('KUBERNETES_SERVICE_HOST', 'kubernetes'), ('container', 'container'))
+_SUPERVISORS = (
+    ('INVOCATION_ID', 'systemd'),
+    ('SUPERVISOR_ENABLED', 'supervisord'),
+    ('KUBERNETES_SERVICE_HOST', 'kubernetes'),
+    ('container', 'container'),
+)
 
 #: A 32-bit Python may run on a 64-bit kernel, which tells of itself only.
 BITS = 64 if sys.maxsize > 1 << 32 else 32
 
 
-def collect(software: dict, instance: dict, role: str, proc: Path = Path('/proc'), environ=os.environ) -> dict:
+def collect(
+    software: dict, instance: dict, role: str, proc: Path = Path('/proc'), environ=os.environ
+) -> dict:
     """The context of a run, ready for JSON.  `software` tells of Zope, as only the caller knows it."""
     return {
-        'format': 1, 'identity': identity(proc=proc), 'instance': instance, 'role': role, 'started': time.time(),
-        'monotonic': time.monotonic(), 'software': software, 'python': sys.version, 'platform': system_name(),
-        'implementation': platform.python_implementation(), 'bits': BITS, 'executable': sys.executable,
+        'format': 1,
+        'identity': identity(proc=proc),
+        'instance': instance,
+        'role': role,
+        'started': time.time(),
+        'monotonic': time.monotonic(),
+        'software': software,
+        'python': sys.version,
+        'platform': system_name(),
+        'implementation': platform.python_implementation(),
+        'bits': BITS,
+        'executable': sys.executable,
         'program': os.path.basename(sys.argv[0]) if getattr(sys, 'argv', None) else '',
-        'libc': ' '.join(platform.libc_ver()).strip() or _musl(), 'machine_id': _line(Path('/etc/machine-id')),
-        'boot_time': counter((proc / 'stat').read_bytes(), b'btime') if (proc / 'stat').exists() else -1,
-        'main_ident': threading.main_thread().ident, 'recursion_limit': sys.getrecursionlimit(),
-        'thread_stack': threadstacks.default_stack(), 'cgroup': cgroup.find(proc),
-        'host_kills': counter(_bytes(proc / 'vmstat'), b'oom_kill'), 'limits': _limits(),
-        'core_pattern': _line(proc / 'sys/kernel/core_pattern'), 'supervisor': supervisor(proc, environ),
-        'outputs': {str(fd): output(fd, proc) for fd in (1, 2)}, 'hostname': socket.gethostname(),
-        'parent': os.getppid()}
+        'libc': ' '.join(platform.libc_ver()).strip() or _musl(),
+        'machine_id': _line(Path('/etc/machine-id')),
+        'boot_time': counter((proc / 'stat').read_bytes(), b'btime')
+        if (proc / 'stat').exists()
+        else -1,
+        'main_ident': threading.main_thread().ident,
+        'recursion_limit': sys.getrecursionlimit(),
+        'thread_stack': threadstacks.default_stack(),
+        'cgroup': cgroup.find(proc),
+        'host_kills': counter(_bytes(proc / 'vmstat'), b'oom_kill'),
+        'limits': _limits(),
+        'core_pattern': _line(proc / 'sys/kernel/core_pattern'),
+        'supervisor': supervisor(proc, environ),
+        'outputs': {str(fd): output(fd, proc) for fd in (1, 2)},
+        'hostname': socket.gethostname(),
+        'parent': os.getppid(),
+    }
 
 
 def system_name() -> str:
@@ -81,15 +115,32 @@ def output(descriptor: int, proc: Path = Path('/proc')) -> dict:
         status = os.fstat(descriptor)
     except OSError:
         return {'kind': 'closed'}
-    kind = next((name for test, name in ((stat.S_ISREG, 'file'), (stat.S_ISFIFO, 'pipe'), (stat.S_ISSOCK, 'socket'),
-                                         (stat.S_ISCHR, 'device')) if test(status.st_mode)), 'other')
+    kind = next(
+        (
+            name
+            for test, name in (
+                (stat.S_ISREG, 'file'),
+                (stat.S_ISFIFO, 'pipe'),
+                (stat.S_ISSOCK, 'socket'),
+                (stat.S_ISCHR, 'device'),
+            )
+            if test(status.st_mode)
+        ),
+        'other',
+    )
     if kind == 'device' and os.isatty(descriptor):
         kind = 'terminal'
     try:
         path = os.readlink(proc / 'self/fd' / str(descriptor))
     except OSError:
         path = ''
-    return {'kind': kind, 'path': path, 'size': status.st_size, 'device': status.st_dev, 'inode': status.st_ino}
+    return {
+        'kind': kind,
+        'path': path,
+        'size': status.st_size,
+        'device': status.st_dev,
+        'inode': status.st_ino,
+    }
 
 
 def compiled_modules() -> list[str]:
@@ -97,7 +148,11 @@ def compiled_modules() -> list[str]:
     found = []
     for name, module in list(sys.modules.items()):
         file = getattr(module, '__file__', None)
-        if isinstance(file, str) and file.endswith(('.so', '.pyd', '.dylib')) and 'lib-dynload' not in file:
+        if (
+            isinstance(file, str)
+            and file.endswith(('.so', '.pyd', '.dylib'))
+            and 'lib-dynload' not in file
+        ):
             found.append(name)
     return sorted(found)
 
@@ -105,8 +160,11 @@ def compiled_modules() -> list[str]:
 def _limits():
     if resource is None:
         return {}
-    return {name: resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))
-            for name in _LIMITS if hasattr(resource, f'RLIMIT_{name}')}
+    return {
+        name: resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))
+        for name in _LIMITS
+        if hasattr(resource, f'RLIMIT_{name}')
+    }
 
 
 def _musl():

@@ -3,6 +3,7 @@
 A run leaves a marker in `arming/` while it arms.  Markers of dead processes are runs that did not get
 through; one that does removes them.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -32,11 +33,16 @@ class ArmingMarker:
     def _failed(self):
         """Markers of this instance whose process is gone."""
         with contextlib.suppress(OSError):
-            return [file for file in self.folder.glob('*.json') if self._has_failed(read_json(file))]
+            return [
+                file for file in self.folder.glob('*.json') if self._has_failed(read_json(file))
+            ]
         return []
 
     def _has_failed(self, marker):
-        return marker.get('instance') == self.instance and process_is_there(marker.get('identity') or {}) is False
+        return (
+            marker.get('instance') == self.instance
+            and process_is_there(marker.get('identity') or {}) is False
+        )
 
     def set(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ A write to a stderr that nobody reads, a lock, a socket: while MainThread waits 
 threads that serve may be idle.  Only who was seen in the loop of a known server, and is still called by what
 called that loop, is looked at: nothing is said of other servers, of a start, or of a shut-down.
 """
+
 from __future__ import annotations
 
 import threading
@@ -26,22 +27,37 @@ class ServerLoop:
     stood    for how many seconds it has been in that place without a turn on a processor
     """
 
-    def __init__(self, recorder, pause: float, clock=time.monotonic, clock_of=clock_of, stack=stack_of):
-        self.recorder, self.pause, self.clock, self.clock_of, self.stack = recorder, pause, clock, clock_of, stack
+    def __init__(
+        self, recorder, pause: float, clock=time.monotonic, clock_of=clock_of, stack=stack_of
+    ):
+        self.recorder, self.pause, self.clock, self.clock_of, self.stack = (
+            recorder,
+            pause,
+            clock,
+            clock_of,
+            stack,
+        )
         self.place, self.stood = (), 0.0
-        self._caller = self._used = None                # code that calls the loop; what MainThread had of processors
+        self._caller = self._used = (
+            None  # code that calls the loop; what MainThread had of processors
+        )
         self._since = self._looked = 0.0
-        self._saw = False                               # the last look was one at its stack
+        self._saw = False  # the last look was one at its stack
 
     def look(self, used: float | None = None) -> None:
         """`used`: what MainThread's clock of processor time shows, where somebody has just read that."""
         main, now, before = threading.main_thread(), self.clock(), self.place
         used = self.clock_of(main.native_id) if used is None else used
         goes_on = used != self._used or now - self._looked > _SUSPENDED * self.pause
-        saw, self._saw = self._saw, bool(before or not goes_on or self._caller is None or used is None)
+        saw, self._saw = (
+            self._saw,
+            bool(before or not goes_on or self._caller is None or used is None),
+        )
         if self._saw:
             self.place = self._outside(main)
-        if goes_on or self.place != before and (saw or used is None):   # it went on since its clock was read
+        if (
+            goes_on or self.place != before and (saw or used is None)
+        ):  # it went on since its clock was read
             self._since = now
         self._used, self._looked = used, now
         self.stood = now - self._since if self.place else 0.0
@@ -56,8 +72,12 @@ class ServerLoop:
         frames, codes = frames_of(spots), [spot.code for spot in spots]
         inner = loop_in(frames)
         if inner is not None:
-            self._caller = next(iter(codes[inner + 1:]), None)
-        return spots if self._caller in codes and not listens(frames) and not self._serves(main) else ()
+            self._caller = next(iter(codes[inner + 1 :]), None)
+        return (
+            spots
+            if self._caller in codes and not listens(frames) and not self._serves(main)
+            else ()
+        )
 
     def _serves(self, main):
         """Where MainThread serves requests itself, one that takes long is none of the loop's matter."""

@@ -1,4 +1,5 @@
 """A thread's slot in the black box, as the recorder knows it: made once for each thread that serves."""
+
 from __future__ import annotations
 
 import threading
@@ -26,8 +27,19 @@ class Slot:
     `at` is where its entry lies in the black box; when it has ended, another thread may have got that.
     """
 
-    __slots__ = ('index', 'at', 'number', 'method', 'path', 'token', 'thread', 'native_id', 'ident', 'words_of_thread',
-                 'life')
+    __slots__ = (
+        'index',
+        'at',
+        'number',
+        'method',
+        'path',
+        'token',
+        'thread',
+        'native_id',
+        'ident',
+        'words_of_thread',
+        'life',
+    )
 
     def __init__(self, index, life):
         self.index = index

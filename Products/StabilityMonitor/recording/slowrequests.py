@@ -4,6 +4,7 @@ A request that lasts longer than two beats is watched: its stack is counted at e
 than the option "slow-request" its stack is kept among the breadcrumbs, and again whenever its age has
 doubled; the log is told once.  Files, lines and functions only: never locals, never a request object.
 """
+
 from __future__ import annotations
 
 import logging
@@ -30,7 +31,7 @@ class Profile:
     def __init__(self, number: int, slot, key, began: float, due: float):
         self.number, self.ident, self.native_id = number, slot.ident, slot.native_id
         self.method, self.path = key[0][:METHOD_MAX], key[1][:PATH_MAX]
-        self.began, self.due = began, due               # monotonic
+        self.began, self.due = began, due  # monotonic
         self.started = time.time() - (time.monotonic() - began)
         self.samples, self.stacks, self.last, self.shown = 0, StackCounts(), (), ()
         self.seconds, self.noted, self.ended = 0.0, 0, None
@@ -51,15 +52,27 @@ class Profile:
 
     def where(self) -> str:
         """Where the time went, in words."""
-        return ', '.join(f'{share["own"]:.0%} in {share["function"]} ({share["file"]})'
-                         for share in self.stacks.shares()[:_SHOWN] if share['own'] >= 0.05)
+        return ', '.join(
+            f'{share["own"]:.0%} in {share["function"]} ({share["file"]})'
+            for share in self.stacks.shares()[:_SHOWN]
+            if share['own'] >= 0.05
+        )
 
     def to_json(self) -> dict:
         """What a page or a program shows of it; `stacks` has more, for a picture."""
-        return {'number': self.number, 'ident': self.ident, 'method': self.method, 'path': self.path,
-                'started': self.started, 'seconds': self.seconds, 'ended': self.ended, 'samples': self.samples,
-                'different_stacks': len(self.stacks), 'shares': self.stacks.shares(),
-                'frames': [shallow(frame) for frame in self.last[:_INNERMOST]]}
+        return {
+            'number': self.number,
+            'ident': self.ident,
+            'method': self.method,
+            'path': self.path,
+            'started': self.started,
+            'seconds': self.seconds,
+            'ended': self.ended,
+            'samples': self.samples,
+            'different_stacks': len(self.stacks),
+            'shares': self.stacks.shares(),
+            'frames': [shallow(frame) for frame in self.last[:_INNERMOST]],
+        }
 
     def change(self) -> str:
         """What has changed in the stack since it was last kept."""
@@ -68,7 +81,10 @@ class Profile:
         if self.last == self.shown:
             return 'the stack has not changed'
         pairs = zip(reversed(self.last), reversed(self.shown), strict=False)
-        same = next((n for n, (new, old) in enumerate(pairs) if new != old), min(len(self.last), len(self.shown)))
+        same = next(
+            (n for n, (new, old) in enumerate(pairs) if new != old),
+            min(len(self.last), len(self.shown)),
+        )
         if not same:
             return 'the whole stack has changed'
         frame = self.last[-same]
@@ -88,8 +104,11 @@ class SlowRequests:
 
     def look(self) -> None:
         now = self.clock()
-        old = [(slot, began, slot.number, slot.key) for slot, began in self.recorder.in_flight()
-               if now - began >= self.watched_from]
+        old = [
+            (slot, began, slot.number, slot.key)
+            for slot, began in self.recorder.in_flight()
+            if now - began >= self.watched_from
+        ]
         if not old and not self.watched:
             return
         taken = stacks({slot.ident for slot, *_ in old})
@@ -98,10 +117,14 @@ class SlowRequests:
 
     def _sample(self, old, taken, still, now):
         """What was read of a slot belongs together if the same request is `still` in flight afterwards."""
-        flying = {number: (slot, began, key) for slot, began, number, key in old if still.get(slot) == began}
+        flying = {
+            number: (slot, began, key)
+            for slot, began, number, key in old
+            if still.get(slot) == began
+        }
         for number, (slot, began, key) in flying.items():
             if slot.ident not in taken:
-                continue                                # its thread has ended without ending it
+                continue  # its thread has ended without ending it
             if number not in self.watched:
                 self.watched[number] = Profile(number, slot, key, began, self.slow)
             self.watched[number].add(taken[slot.ident], now - began)
@@ -125,8 +148,14 @@ class SlowRequests:
         detail = '; '.join(filter(None, (activity, profile.change(), profile.where())))
         self._note('slow', profile, detail, frames)
         if not profile.noted:
-            loglater.log(logging.WARNING, 'Slow request: %s has taken %.1f s so far in thread 0x%x. %s',
-                         profile.title, profile.seconds, profile.ident, _line(frames, activity))
+            loglater.log(
+                logging.WARNING,
+                'Slow request: %s has taken %.1f s so far in thread 0x%x. %s',
+                profile.title,
+                profile.seconds,
+                profile.ident,
+                _line(frames, activity),
+            )
         profile.noted += 1
         profile.shown = frames
 
@@ -136,11 +165,23 @@ class SlowRequests:
         profile.seconds = now - profile.began
         self._note('slow-ended', profile, profile.where(), profile.last)
         profile.end()
-        self._kept = [*self._kept[1 - _KEPT:], profile]
+        self._kept = [*self._kept[1 - _KEPT :], profile]
 
     def _note(self, kind, profile, detail, frames):
-        self.recorder.note(Note(0, time.time(), kind, profile.ident, profile.native_id, profile.number,
-                                profile.seconds, profile.title, detail, frames))
+        self.recorder.note(
+            Note(
+                0,
+                time.time(),
+                kind,
+                profile.ident,
+                profile.native_id,
+                profile.number,
+                profile.seconds,
+                profile.title,
+                detail,
+                frames,
+            )
+        )
 
     def are_in_flight(self) -> bool:
         return any(profile.noted for profile in list(self.watched.values()))

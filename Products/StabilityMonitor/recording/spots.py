@@ -1,4 +1,5 @@
 """One frame of a thread, without a reference to it."""
+
 from __future__ import annotations
 
 from types import CodeType

@@ -2,6 +2,7 @@
 
 While it lasts a stack is a byte for each frame.  When it has ended, the commonest stacks are kept compressed.
 """
+
 from __future__ import annotations
 
 import json
@@ -46,8 +47,15 @@ class StackCounts:
             within.update(dict.fromkeys(stack, count))
             own.update(dict.fromkeys(stack[:1], count))
         total, places = sum(count for _, count in counted) or 1, list(self._numbers)
-        return [{'file': places[n][0], 'function': places[n][1], 'within': within[n] / total, 'own': own[n] / total}
-                for n in sorted(within, key=lambda n: (-own[n], -within[n]))[:SHARES]]
+        return [
+            {
+                'file': places[n][0],
+                'function': places[n][1],
+                'within': within[n] / total,
+                'own': own[n] / total,
+            }
+            for n in sorted(within, key=lambda n: (-own[n], -within[n]))[:SHARES]
+        ]
 
     def stacks(self) -> list[list]:
         """[[[file, function], ...] innermost first, count], the commonest first."""

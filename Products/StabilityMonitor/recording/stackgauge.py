@@ -8,6 +8,7 @@ A stack that is gone meanwhile reads as unused; nothing here follows a pointer i
 
 Imports nothing but `threadstacks` and the records.  None and 0 stand for "not known on this system".
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -27,7 +28,7 @@ _PAGE = mmap.PAGESIZE
 _CHUNK, _WINDOW = 2048, 16
 _VECTORS = {pages: ctypes.c_char * pages for pages in (_CHUNK, _WINDOW)}
 #: The highest byte of an entry of /proc/self/pagemap: present or swapped, and no guard page of `madvise`.
-_IS_TOUCHED = bytes(bool(byte & 0xc0) and not byte & 0x04 for byte in range(256))
+_IS_TOUCHED = bytes(bool(byte & 0xC0) and not byte & 0x04 for byte in range(256))
 _MAPPING = re.compile(r'([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(\[stack])?')
 _LOW, _CRITICAL = 1 / 4, 1 / 20
 
@@ -83,8 +84,15 @@ class StackGauge:
         taken for larger than threads have by default: one that was made larger shows less of its room.
         """
         mappings = list(self._mappings())
-        found = {native_id: self._find(native_id, ident, mappings) for native_id, ident in threads.items()}
-        return {native_id: stack for native_id, stack in found.items() if stack and self._lives(native_id)}
+        found = {
+            native_id: self._find(native_id, ident, mappings)
+            for native_id, ident in threads.items()
+        }
+        return {
+            native_id: stack
+            for native_id, stack in found.items()
+            if stack and self._lives(native_id)
+        }
 
     def _find(self, native_id, ident, mappings):
         if native_id == os.getpid():
@@ -113,7 +121,7 @@ class StackGauge:
     def used(self, stack: Stack) -> int:
         """The high-water mark in bytes, from a look at all pages of the stack."""
         lowest = self._scan(stack.address, stack.top)
-        if lowest is None:                              # the main thread's is mapped as far as it has grown
+        if lowest is None:  # the main thread's is mapped as far as it has grown
             mapping = _mapping_of(stack.top - 1, self._mappings())
             lowest = self._scan(max(stack.address, mapping.start), stack.top) if mapping else None
         if lowest is None:
@@ -128,7 +136,7 @@ class StackGauge:
         """
         mark = stack.top - known & -_PAGE
         first = max(stack.address, mark - _WINDOW * _PAGE)
-        for low in range(first, mark, _PAGE):           # one round, but at the end of what is mapped
+        for low in range(first, mark, _PAGE):  # one round, but at the end of what is mapped
             found = self._lowest(low, mark)
             if found is not None:
                 return known if found == mark else max(known, self.used(stack))
@@ -159,7 +167,9 @@ class StackGauge:
             return high
         try:
             for start in range(low, high, _CHUNK * _PAGE):
-                entries = os.pread(descriptor, min(_CHUNK, (high - start) // _PAGE) * 8, start // _PAGE * 8)
+                entries = os.pread(
+                    descriptor, min(_CHUNK, (high - start) // _PAGE) * 8, start // _PAGE * 8
+                )
                 index = entries[7::8].translate(_IS_TOUCHED).find(1)
                 if index >= 0:
                     return start + index * _PAGE
@@ -182,12 +192,17 @@ def _mincore(libc):
 
 def _main(mappings):
     """The kernel lets it grow to the limit in force now, whatever it was at the start."""
-    floor = 0                                           # the end of the mapping below
+    floor = 0  # the end of the mapping below
     for here in mappings:
         if here.is_main_stack:
             import resource
+
             limit = resource.getrlimit(resource.RLIMIT_STACK)[0]
-            address = floor if limit == resource.RLIM_INFINITY else max(floor, here.end - limit) + _PAGE - 1 & -_PAGE
+            address = (
+                floor
+                if limit == resource.RLIM_INFINITY
+                else max(floor, here.end - limit) + _PAGE - 1 & -_PAGE
+            )
             return Stack(address, here.end - address)
         floor = here.end
     return None
@@ -237,22 +252,42 @@ def huge_page(sysfs: Path = Path('/sys')) -> int:
 def headroom(size: int, used: int, name: str, granule: int = _PAGE, main: bool = False) -> Finding:
     """The answer to "has this thread room left on its stack?"; with a coarse `granule`, of what is sure."""
     if not size or not used:
-        return Finding('stack-headroom', 'info', f'How deep the stack of {name} was is not known.',
-                       source='stack gauge')
+        return Finding(
+            'stack-headroom',
+            'info',
+            f'How deep the stack of {name} was is not known.',
+            source='stack gauge',
+        )
     left = size - max(_PAGE, used - granule + _PAGE)
     severity = 'critical' if left < size * _CRITICAL else 'warning' if left < size * _LOW else 'ok'
     at_most = ' at most (the kernel rounds up to huge pages)' if granule > _PAGE else ''
     fact = f'{name} has used {used >> 10} KiB of its {size >> 10} KiB of stack{at_most}.'
     if severity == 'ok':
-        return Finding('stack-headroom', 'ok', 'The stacks of threads have room left.', fact, source='stack gauge')
-    return Finding('stack-headroom', severity, f'The stack of {name} was nearly full: a little deeper, '
-                   'and the process dies.', fact, _advice(size, main), 'stack gauge')
+        return Finding(
+            'stack-headroom',
+            'ok',
+            'The stacks of threads have room left.',
+            fact,
+            source='stack gauge',
+        )
+    return Finding(
+        'stack-headroom',
+        severity,
+        f'The stack of {name} was nearly full: a little deeper, and the process dies.',
+        fact,
+        _advice(size, main),
+        'stack gauge',
+    )
 
 
 def _advice(size, main):
     megabytes = max(8, -(-2 * size >> 20))
     if main:
-        return (f'Start Zope with a larger stack: "ulimit -s {megabytes << 10}" in its start script, or '
-                f'"LimitSTACK={megabytes}M" in its systemd unit.')
-    return (f'Write "thread-stack-size {megabytes}MB" into <product-config stabilitymonitor> of zope.conf '
-            'and restart.')
+        return (
+            f'Start Zope with a larger stack: "ulimit -s {megabytes << 10}" in its start script, or '
+            f'"LimitSTACK={megabytes}M" in its systemd unit.'
+        )
+    return (
+        f'Write "thread-stack-size {megabytes}MB" into <product-config stabilitymonitor> of zope.conf '
+        'and restart.'
+    )

@@ -2,6 +2,7 @@
 
 Locals are never looked at.  References to frames are dropped before anything else can happen to them.
 """
+
 from __future__ import annotations
 
 import sys
@@ -27,4 +28,4 @@ def stacks(idents) -> dict[int, tuple[Frame, ...]]:
     try:
         return {ident: walk(frames[ident]) for ident in idents if ident in frames}
     finally:
-        frames.clear()                                  # it holds our own frame, which holds it
+        frames.clear()  # it holds our own frame, which holds it

@@ -3,6 +3,7 @@
 A serving thread says once where its stack lies (`enter`); from then on the heartbeat looks at its pages.
 A mark that rose between two looks at the same request rose in it.
 """
+
 from __future__ import annotations
 
 from ..records import Finding
@@ -35,7 +36,9 @@ class StackWatch:
             stack = self._stacks.get(index)
             before, self._served[index] = self._served.get(index), slot.number
             if stack and self._has_risen(index, stack):
-                self.recorder.stack_used(index, self._used[index], slot.number if slot.number == before else 0)
+                self.recorder.stack_used(
+                    index, self._used[index], slot.number if slot.number == before else 0
+                )
                 self._judge(stack, self._used[index], slot.thread.name)
         if self._main:
             self._look_at_main()
@@ -58,15 +61,24 @@ class StackWatch:
         found = headroom(stack.size, used, name, self.gauge.granule, main)
         if Finding.SEVERITIES.index(found.severity) > Finding.SEVERITIES.index(self._told):
             self._told = found.severity
-            self.findings.drop(found.id)                # one finding for all threads: the worst
+            self.findings.drop(found.id)  # one finding for all threads: the worst
             self.findings.add(found.id, found.title, found.detail, found.action, found.severity)
 
     def measured(self, states) -> tuple:
         """The ThreadStates with size and high-water mark of their stacks."""
-        stacks = self.gauge.of_threads({state.native_id: state.ident for state in states if state.native_id})
-        stacks |= {slot.native_id: self._stacks[index] for index, slot in list(self.recorder.slots.items())
-                   if self._stacks.get(index)}
+        stacks = self.gauge.of_threads(
+            {state.native_id: state.ident for state in states if state.native_id}
+        )
+        stacks |= {
+            slot.native_id: self._stacks[index]
+            for index, slot in list(self.recorder.slots.items())
+            if self._stacks.get(index)
+        }
         return tuple(self._with(state, stacks.get(state.native_id)) for state in states)
 
     def _with(self, state, stack):
-        return replace(state, stack_size=stack.size, stack_used=self.gauge.used(stack)) if stack else state
+        return (
+            replace(state, stack_size=stack.size, stack_used=self.gauge.used(stack))
+            if stack
+            else state
+        )

@@ -5,6 +5,7 @@ takes was measured by `diagnosis.recursionprobe` on x86-64 Linux, which also fin
 Python.  From 3.12 on levels of C code are counted apart, so that a higher recursion limit needs no more stack
 (3.12), or only up to a plateau (3.13).  3.14 looks at the stack itself, whatever the limit; it was not measured.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -16,11 +17,15 @@ from ..records import Finding
 
 #: Version of Python: bytes of stack by recursion limit, and what was measured.
 _NEEDS = {
-    (3, 11): lambda limit: 2560 * limit,                # 3.11.7: 2,432 KiB to 1,000; 7,296 to 3,000; 24,384 to 10,000
-    (3, 12): lambda limit: 2496 << 10,                  # 3.12.1: 2,496 KiB to 1,000, and to 20,000
-    (3, 13): lambda limit: min(5200 * limit, 12608 << 10),     # 3.13.0: 5,056 KiB to 1,000; 12,608 from 3,000 on
+    (3, 11): lambda limit: (
+        2560 * limit
+    ),  # 3.11.7: 2,432 KiB to 1,000; 7,296 to 3,000; 24,384 to 10,000
+    (3, 12): lambda limit: 2496 << 10,  # 3.12.1: 2,496 KiB to 1,000, and to 20,000
+    (3, 13): lambda limit: min(
+        5200 * limit, 12608 << 10
+    ),  # 3.13.0: 5,056 KiB to 1,000; 12,608 from 3,000 on
 }
-_LIKE_NEWER = (3, 12)                                   # stands for what was not measured
+_LIKE_NEWER = (3, 12)  # stands for what was not measured
 _MARGIN = 64 << 10
 _ATTRIBUTES = ctypes.c_char * 128
 
@@ -34,7 +39,7 @@ def default_stack(libc=None) -> tuple[int, int] | None:
     """Size and guard of threads started from now on, in bytes; None where the system does not tell."""
     found = _read('pthread_getattr_default_np', (), libc)
     wanted = threading.stack_size()
-    threading.stack_size(wanted)                        # to ask without an argument also sets it to 0
+    threading.stack_size(wanted)  # to ask without an argument also sets it to 0
     if found is None:
         return (wanted, 0) if wanted else None
     return wanted or found[1], found[2]
@@ -49,8 +54,11 @@ def own_stack(libc=None) -> tuple[int, int] | None:
 def own_place(libc=None) -> tuple[int, int, int] | None:
     """Address, size and guard of the calling thread's stack; never ask for another, which may have ended."""
     thread = ctypes.c_void_p(threading.get_ident())
-    return (_read('pthread_getattr_np', (thread,), libc) or _read('pthread_attr_get_np', (thread,), libc, made=True)
-            or _read_of_macos(thread, libc))
+    return (
+        _read('pthread_getattr_np', (thread,), libc)
+        or _read('pthread_attr_get_np', (thread,), libc, made=True)
+        or _read_of_macos(thread, libc)
+    )
 
 
 def _read(function, arguments, libc, made=False):
@@ -62,7 +70,9 @@ def _read(function, arguments, libc, made=False):
             return None
         if getattr(libc, function)(*arguments, ctypes.byref(attributes)):
             return None
-        libc.pthread_attr_getstack(ctypes.byref(attributes), ctypes.byref(address), ctypes.byref(size))
+        libc.pthread_attr_getstack(
+            ctypes.byref(attributes), ctypes.byref(address), ctypes.byref(size)
+        )
         libc.pthread_attr_getguardsize(ctypes.byref(attributes), ctypes.byref(guard))
         libc.pthread_attr_destroy(ctypes.byref(attributes))
         return address.value, size.value, guard.value
@@ -86,17 +96,34 @@ def check(stack: tuple[int, int] | None, recursion_limit: int | None = None) -> 
     """The answer to "does deep recursion fit into the stacks of threads?"."""
     need = needed(recursion_limit or sys.getrecursionlimit())
     if stack is None:
-        return Finding('thread-stacks', 'info', 'The size of thread stacks is not known on this system.',
-                       source='thread-stack check')
+        return Finding(
+            'thread-stacks',
+            'info',
+            'The size of thread stacks is not known on this system.',
+            source='thread-stack check',
+        )
     size, guard = stack
-    fact = (f'Threads have {size >> 10} KiB of stack and a guard of {guard >> 10} KiB; a recursion through C code '
-            f'to the limit needs about {need >> 10} KiB.')
+    fact = (
+        f'Threads have {size >> 10} KiB of stack and a guard of {guard >> 10} KiB; a recursion through C code '
+        f'to the limit needs about {need >> 10} KiB.'
+    )
     if size >= need:
-        return Finding('thread-stacks', 'ok', 'Thread stacks are large enough.', fact, source='thread-stack check')
-    return Finding('thread-stacks', 'critical' if size < need // 2 else 'warning',
-                   'Thread stacks are too small: deep recursion can kill the process.', fact,
-                   f'Write "thread-stack-size {max(8, 2 * need >> 20)}MB" into '
-                   '<product-config stabilitymonitor> of zope.conf and restart.', 'thread-stack check')
+        return Finding(
+            'thread-stacks',
+            'ok',
+            'Thread stacks are large enough.',
+            fact,
+            source='thread-stack check',
+        )
+    return Finding(
+        'thread-stacks',
+        'critical' if size < need // 2 else 'warning',
+        'Thread stacks are too small: deep recursion can kill the process.',
+        fact,
+        f'Write "thread-stack-size {max(8, 2 * need >> 20)}MB" into '
+        '<product-config stabilitymonitor> of zope.conf and restart.',
+        'thread-stack check',
+    )
 
 
 def raise_size(size: int) -> None:

@@ -3,6 +3,7 @@
 In the request a tuple is appended to a deque and nothing else is done: no lock, no system call.  The heartbeat
 turns the tuples into lines, see docs/trace-log.txt.  What is lost on the way is counted and said in the log.
 """
+
 from __future__ import annotations
 
 import collections
@@ -20,7 +21,7 @@ from .recorder import Recorder
 
 try:
     import fcntl
-except ImportError:                                     # Windows: two processes must name two files
+except ImportError:  # Windows: two processes must name two files
     fcntl = None
 
 #: So many events wait for the next beat at most, and so many characters of a path are written.
@@ -43,7 +44,13 @@ def escaped(word: str) -> str:
 
 
 def _escape(code):
-    return f'\\x{code:02x}' if code < 0x100 else f'\\u{code:04x}' if code < 0x10000 else f'\\U{code:08x}'
+    return (
+        f'\\x{code:02x}'
+        if code < 0x100
+        else f'\\u{code:04x}'
+        if code < 0x10000
+        else f'\\U{code:08x}'
+    )
 
 
 @functools.lru_cache(16)
@@ -57,7 +64,7 @@ def stamp(seconds: float) -> str:
 
 
 def request_id(number: int, ident: int) -> str:
-    return f'{number}@0x{ident:016x}'                   # the thread as a fault log names it
+    return f'{number}@0x{ident:016x}'  # the thread as a fault log names it
 
 
 def begin_line(id: str, when: float, method: str, path: str, cut: bool = False) -> str:
@@ -69,7 +76,10 @@ def end_lines(id: str, when: float, status: int, seconds: float | None, **more) 
     """What is said of a request that ends; of `more` what is true."""
     at = f'{id} {stamp(when)}'
     words = [f'seconds={"?" if seconds is None else format(seconds, ".6f")}']
-    return [f'A {at} {status} -', f'E {at} ' + ' '.join(words + [f'{key}={more[key]}' for key in more if more[key]])]
+    return [
+        f'A {at} {status} -',
+        f'E {at} ' + ' '.join(words + [f'{key}={more[key]}' for key in more if more[key]]),
+    ]
 
 
 def said_line(code: str, when: float, text: str) -> str:
@@ -92,7 +102,7 @@ class TracingRecorder(Recorder):
         super().begin(method, path, retry, token)
         try:
             slot, events = self._local.slot, self.events
-        except AttributeError:                          # all slots are taken
+        except AttributeError:  # all slots are taken
             self.lost = next(self._losses)
             return
         if len(events) < self.most:
@@ -129,7 +139,12 @@ class _File(logging.handlers.RotatingFileHandler):
     def _open(self):
         """Raises OSError, also for what is no file: a pipe that nobody reads would stop the heartbeat."""
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, 'O_NONBLOCK', 0)
-        stream = open(self.baseFilename, 'ab', buffering=0, opener=lambda path, _: os.open(path, flags, self._mode))
+        stream = open(
+            self.baseFilename,
+            'ab',
+            buffering=0,
+            opener=lambda path, _: os.open(path, flags, self._mode),
+        )
         if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             return stream
         stream.close()
@@ -178,13 +193,28 @@ class TraceLog:
     `write` is a duty of the heartbeat and never raises; what it could not write is counted and becomes one finding.
     """
 
-    def __init__(self, path, size: int, keep: int, recorder, findings, mode: int = 0o600, label: str = '',
-                 clock=time.time):
-        self.recorder, self.findings, self.size, self.clock, self.pid = recorder, findings, size, clock, os.getpid()
+    def __init__(
+        self,
+        path,
+        size: int,
+        keep: int,
+        recorder,
+        findings,
+        mode: int = 0o600,
+        label: str = '',
+        clock=time.time,
+    ):
+        self.recorder, self.findings, self.size, self.clock, self.pid = (
+            recorder,
+            findings,
+            size,
+            clock,
+            os.getpid(),
+        )
         self.path, self._lock = _own_file(os.path.abspath(path), mode)
         self.file = _File(self.path, keep, mode)
         self.unwritten, self._why, self._seen_lost = 0, '', 0
-        self._begun = {}                                # index of a slot: (number, time, retry)
+        self._begun = {}  # index of a slot: (number, time, retry)
         self._first = [said_line('U', clock(), f'pid {self.pid} {label}')]
         self._writing = threading.Lock()
 
@@ -208,7 +238,10 @@ class TraceLog:
         lost = self.recorder.lost
         if lost > self._seen_lost:
             self.unwritten += lost - self._seen_lost
-            self._seen_lost, self._why = lost, f'more than {self.recorder.most} events waited, or no slot was free'
+            self._seen_lost, self._why = (
+                lost,
+                f'more than {self.recorder.most} events waited, or no slot was free',
+            )
 
     def _event(self, slot, number, when, *rest):
         id = request_id(number, slot.ident)
@@ -217,9 +250,11 @@ class TraceLog:
             self._begun[slot.index] = (number, when, retry)
             return [begin_line(id, when, method, path)]
         begun, began, retry = self._begun.pop(slot.index, (None, 0.0, 0))
-        if begun != number:                             # its begin is lost
+        if begun != number:  # its begin is lost
             return end_lines(id, when, rest[0], None, native=slot.native_id)
-        return end_lines(id, when, rest[0], max(0.0, when - began), native=slot.native_id, retry=retry)
+        return end_lines(
+            id, when, rest[0], max(0.0, when - began), native=slot.native_id, retry=retry
+        )
 
     def _put(self, lines):
         """Writes `lines` and takes each away that is written."""
@@ -228,7 +263,13 @@ class TraceLog:
         room = self.size - self.file.size()
         lines[:0], self._first = self._first, []
         if self.unwritten:
-            lines.append(said_line('N', self.clock(), f'{self.unwritten} lines before this one are lost: {self._why}'))
+            lines.append(
+                said_line(
+                    'N',
+                    self.clock(),
+                    f'{self.unwritten} lines before this one are lost: {self._why}',
+                )
+            )
         while lines:
             self._write_whole(lines, _fitting(lines, room))
             if lines:
@@ -240,7 +281,7 @@ class TraceLog:
     def _write_whole(self, lines, batch):
         text = b''.join(batch)
         written = self.file.stream.write(text) or 0 if text else 0
-        del lines[:text.count(b'\n', 0, written)]
+        del lines[: text.count(b'\n', 0, written)]
         if written < len(text):
             raise OSError('there is no room for more')
 
@@ -250,8 +291,12 @@ class TraceLog:
         self.unwritten += sum(not line.startswith(('U', 'N')) for line in lines)
         self._why = f'{type(error).__name__}: {error}'
         self.file.let_go()
-        self.findings.add('trace-log', 'The trace log cannot be written: its lines are lost.',
-                          f'{self.path}: {self._why}.', _ACTION)
+        self.findings.add(
+            'trace-log',
+            'The trace log cannot be written: its lines are lost.',
+            f'{self.path}: {self._why}.',
+            _ACTION,
+        )
 
     def finish(self) -> None:
         self.write(wait=0.5)
@@ -262,7 +307,7 @@ class TraceLog:
         self.pid = 0
         self.file.let_go()
         if self._lock is not None:
-            os.close(self._lock)                        # to unlock it would free the parent's
+            os.close(self._lock)  # to unlock it would free the parent's
             self._lock = None
 
 
@@ -289,7 +334,7 @@ def _own_file(path, mode):
         except BlockingIOError:
             os.close(descriptor)
             continue
-        except OSError:                                 # a volume without locks; or `write` will say what is wrong
+        except OSError:  # a volume without locks; or `write` will say what is wrong
             pass
         return name, descriptor
     return path, None

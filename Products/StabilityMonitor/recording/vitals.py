@@ -5,6 +5,7 @@ second has passed since the last one, so a sample reads what has changed in a se
 there is no /proc (macOS, FreeBSD), memory, threads and descriptors are asked of psutil, if it is installed.  What
 a system does not have is -1.
 """
+
 from __future__ import annotations
 
 import os
@@ -26,9 +27,13 @@ class Vitals:
         self._files, self._slow = {}, _Slow()
         self._watches_stderr, self._counts = False, _counts(self._descriptors)
         self._process = None if (proc / 'self').exists() else _process()
-        for name, path in (('statm', proc / 'self/statm'), ('stat', proc / 'self/stat'),
-                           ('vmstat', proc / 'vmstat'), ('counter', cgroup.get('counter_file')),
-                           ('current', cgroup.get('current_file'))):
+        for name, path in (
+            ('statm', proc / 'self/statm'),
+            ('stat', proc / 'self/stat'),
+            ('vmstat', proc / 'vmstat'),
+            ('counter', cgroup.get('counter_file')),
+            ('current', cgroup.get('current_file')),
+        ):
             self._open(name, path)
 
     def _open(self, name, path):
@@ -63,9 +68,22 @@ class Vitals:
         slow = self._slow
         if self._watches_stderr:
             slow.stderr_size, _ = _stderr()
-        return Sample(time.time(), time.monotonic(), self._rss(), time.process_time(), slow.threads, slow.descriptors,
-                      in_flight, overdue, workers, slow.cgroup_current, self.limit, slow.cgroup_kills, slow.host_kills,
-                      slow.stderr_size)
+        return Sample(
+            time.time(),
+            time.monotonic(),
+            self._rss(),
+            time.process_time(),
+            slow.threads,
+            slow.descriptors,
+            in_flight,
+            overdue,
+            workers,
+            slow.cgroup_current,
+            self.limit,
+            slow.cgroup_kills,
+            slow.host_kills,
+            slow.stderr_size,
+        )
 
     def _look_at_group(self):
         self._slow.cgroup_current = _number(self._read('current'))
@@ -92,11 +110,17 @@ class Vitals:
 
     def _threads(self):
         fields = self._read('stat').rpartition(b')')[2].split()
-        return int(fields[17]) if len(fields) > 17 else self._asked(lambda process: process.num_threads())
+        return (
+            int(fields[17])
+            if len(fields) > 17
+            else self._asked(lambda process: process.num_threads())
+        )
 
     def _open_files(self):
         try:
-            return os.stat(self._descriptors).st_size if self._counts else _listed(self._descriptors)
+            return (
+                os.stat(self._descriptors).st_size if self._counts else _listed(self._descriptors)
+            )
         except OSError:
             return self._asked(lambda process: process.num_fds())
 
@@ -116,15 +140,16 @@ def _counts(descriptors):
 
 
 def _listed(descriptors):
-    return len(os.listdir(descriptors)) - 1             # the directory itself is open while it is read
+    return len(os.listdir(descriptors)) - 1  # the directory itself is open while it is read
 
 
 def _process():
     """This process, as psutil sees it; None without psutil."""
     try:
         import psutil
+
         return psutil.Process()
-    except Exception:                                   # it is no part of the system: whatever it lacks, Zope starts
+    except Exception:  # it is no part of the system: whatever it lacks, Zope starts
         return None
 
 

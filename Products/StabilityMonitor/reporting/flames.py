@@ -3,6 +3,7 @@
 The outermost call is at the top; below each call lie those that it made.  Values in, SVG out, a document of its
 own; no script.
 """
+
 from __future__ import annotations
 
 import zlib
@@ -32,9 +33,11 @@ def flames(stacks: list) -> str:
     parts, rows = [], []
     _draw(root, 0.0, 0, root.count, parts, rows)
     height = _ROW * (max(rows, default=0) + 1)
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" class="stability-flames" role="img" '
-            f'viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" font-size="12">'
-            f'<title>Where the time went</title>{"".join(parts)}</svg>')
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="stability-flames" role="img" '
+        f'viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" font-size="12">'
+        f'<title>Where the time went</title>{"".join(parts)}</svg>'
+    )
 
 
 def _tree(stacks):
@@ -64,7 +67,7 @@ def _chain(call):
     """This call, with those below it that only carry on: they are drawn as one."""
     chain = [call]
     while _carries(chain[-1]) and len(chain[-1].callees) == 1:
-        below, = chain[-1].callees.values()
+        (below,) = chain[-1].callees.values()
         if below.count < call.count or not _carries(below) or not below.callees:
             break
         chain.append(below)
@@ -79,14 +82,28 @@ def _box(chain, x, row, width, share):
     call = chain[0]
     place = places.place(call.file)
     if len(chain) > 1:
-        label, told = f'{len(chain)} calls of {places.named(c.file for c in chain)}', '\n'.join(map(_name, chain))
+        label, told = (
+            f'{len(chain)} calls of {places.named(c.file for c in chain)}',
+            '\n'.join(map(_name, chain)),
+        )
     else:
-        label, told = f'{call.function} · {place.short}' if width > 320 else call.function, _name(call)
-    colour = _FOLDED if len(chain) > 1 else _COLD.get(place.kind) or _WARM[zlib.crc32(
-        f'{call.file}\0{call.function}'.encode('utf-8', 'replace')) % len(_WARM)]
+        label, told = (
+            f'{call.function} · {place.short}' if width > 320 else call.function,
+            _name(call),
+        )
+    colour = (
+        _FOLDED
+        if len(chain) > 1
+        else _COLD.get(place.kind)
+        or _WARM[
+            zlib.crc32(f'{call.file}\0{call.function}'.encode('utf-8', 'replace')) % len(_WARM)
+        ]
+    )
     y = row * _ROW
-    return (f'<g><title>{escape(f"{share:.0%}  {told}")}</title><rect x="{x:.1f}" y="{y}" width="{width:.1f}" '
-            f'height="{_ROW - 1}" fill="{colour}" stroke="#fff" stroke-width=".6"/>{_text(label, x, y, width)}</g>')
+    return (
+        f'<g><title>{escape(f"{share:.0%}  {told}")}</title><rect x="{x:.1f}" y="{y}" width="{width:.1f}" '
+        f'height="{_ROW - 1}" fill="{colour}" stroke="#fff" stroke-width=".6"/>{_text(label, x, y, width)}</g>'
+    )
 
 
 def _name(call):
@@ -97,5 +114,5 @@ def _text(label, x, y, width):
     room = int((width - 8) / _LETTER)
     if room < 3:
         return ''
-    shown = label if len(label) <= room else f'{label[:room - 1]}…'
+    shown = label if len(label) <= room else f'{label[: room - 1]}…'
     return f'<text x="{x + 4:.1f}" y="{y + 14}" fill="#212529">{escape(shown)}</text>'

@@ -2,6 +2,7 @@
 
 Collects first (`look`); who probably holds the interpreter lock (GIL) is judged by a table of what tells it.
 """
+
 from __future__ import annotations
 
 import os
@@ -33,7 +34,7 @@ class Seen(Value):
     cpu: float | None = None
     wakes: float | None = None
     request: Request | None = None
-    target: str = ''                                    # what the descriptor of its system call leads to
+    target: str = ''  # what the descriptor of its system call leads to
 
     @property
     def waits_for_gil(self) -> bool:
@@ -71,13 +72,17 @@ class View(Value):
 
 
 #: What tells the holder from the others, the surest first; what holds for nobody tells nothing.
-_TELLS = (lambda seen: seen.runs,
-          lambda seen: seen.kernel.call not in ('futex', *_POLLS),
-          lambda seen: seen.request is not None,
-          lambda seen: seen.kernel.call != 'futex')
+_TELLS = (
+    lambda seen: seen.runs,
+    lambda seen: seen.kernel.call not in ('futex', *_POLLS),
+    lambda seen: seen.request is not None,
+    lambda seen: seen.kernel.call != 'futex',
+)
 
 
-def look(path: Path, context: dict, pid: int, proc: Path = Path('/proc'), pause: float = 0.3) -> View:
+def look(
+    path: Path, context: dict, pid: int, proc: Path = Path('/proc'), pause: float = 0.3
+) -> View:
     """All that is to be had of the run in directory `path`; takes `pause` seconds.  Raises OSError without rights."""
     traces = evidence.collect(path, evidence.World(proc=proc))
     there = is_alive(path, proc)
@@ -101,18 +106,31 @@ def users(pid: int, proc: Path = Path('/proc')) -> set[int]:
 
 
 def _threads(kernel, recording, pause):
-    idents = {slot['native_id']: ident for ident, slot in recording.threads.items()} if recording else {}
+    idents = (
+        {slot['native_id']: ident for ident, slot in recording.threads.items()} if recording else {}
+    )
     flying = {request.native_id: request for request in recording.in_flight} if recording else {}
     before, began = {tid: kernel.reading(tid) for tid in kernel.ids()}, time.monotonic()
     time.sleep(pause)
     seconds = time.monotonic() - began
     found = [(kernel.task(tid), reading) for tid, reading in before.items()]
-    return tuple(Seen(task, idents.get(task.tid, 0), *_rates(reading, task.reading, seconds), flying.get(task.tid),
-                      _target(kernel, task)) for task, reading in found if task)
+    return tuple(
+        Seen(
+            task,
+            idents.get(task.tid, 0),
+            *_rates(reading, task.reading, seconds),
+            flying.get(task.tid),
+            _target(kernel, task),
+        )
+        for task, reading in found
+        if task
+    )
 
 
 def _target(kernel, task):
-    return kernel.link(task.arguments[0]) if task.arguments and task.call in STREAMS | LOCKED else ''
+    return (
+        kernel.link(task.arguments[0]) if task.arguments and task.call in STREAMS | LOCKED else ''
+    )
 
 
 def _rates(before, now, seconds):

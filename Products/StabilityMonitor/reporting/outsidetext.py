@@ -1,4 +1,5 @@
 """What can be seen of a process that does not answer, as plain text.  A `outside.View` in, lines out."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -11,8 +12,15 @@ from .outside import View
 from .stacksdocument import age
 from .threadtext import frame_lines
 
-_STATES = {'R': 'runs', 'S': 'sleeps', 'D': 'sleeps in the kernel', 'T': 'is stopped', 't': 'is stopped by a debugger',
-           'Z': 'is dead', 'I': 'is idle'}
+_STATES = {
+    'R': 'runs',
+    'S': 'sleeps',
+    'D': 'sleeps in the kernel',
+    'T': 'is stopped',
+    't': 'is stopped by a debugger',
+    'Z': 'is dead',
+    'I': 'is idle',
+}
 
 
 def lines(view: View, subject: str, reason: str, commands=(), needed: str = '') -> Iterator[str]:
@@ -24,7 +32,11 @@ def lines(view: View, subject: str, reason: str, commands=(), needed: str = '') 
     yield f'This is what can be seen from outside, at {clocktime(view.time)}.'
     yield from ('', *_judgement(view))
     if view.threads:
-        yield from ('', 'Its threads, as the kernel sees them:', *(_thread(seen) for seen in view.threads))
+        yield from (
+            '',
+            'Its threads, as the kernel sees them:',
+            *(_thread(seen) for seen in view.threads),
+        )
     yield from _requests(view)
     yield from _marks(view)
     yield from _hangs(view)
@@ -36,6 +48,7 @@ def lines(view: View, subject: str, reason: str, commands=(), needed: str = '') 
 
 
 # -- the judgement -------------------------------------------------------------------------------------
+
 
 def _judgement(view):
     if view.there is None:
@@ -58,8 +71,10 @@ def _holder(view):
     if not waiting:
         yield 'No thread waits for the interpreter lock (GIL): only the heartbeat may be stuck, or the machine is slow.'
     elif len(found) == 1:
-        yield (f'The interpreter lock (GIL) is probably held by {_who(found[0])}: it {_does(found[0])}. '
-               f'{waiting} thread{"s wait" if waiting > 1 else " waits"} for it.')
+        yield (
+            f'The interpreter lock (GIL) is probably held by {_who(found[0])}: it {_does(found[0])}. '
+            f'{waiting} thread{"s wait" if waiting > 1 else " waits"} for it.'
+        )
     else:
         yield f'{waiting} threads wait for the interpreter lock (GIL); one of these probably holds it:'
         yield from (f'  {_who(seen)}: it {_does(seen)}' for seen in found)
@@ -72,12 +87,17 @@ def _who(seen: Seen):
 
 def _does(seen: Seen):
     if seen.runs or not seen.kernel.call:
-        return 'runs on the processor' if seen.runs else _STATES.get(seen.kernel.state, 'does what is not known')
+        return (
+            'runs on the processor'
+            if seen.runs
+            else _STATES.get(seen.kernel.state, 'does what is not known')
+        )
     target = f' on {seen.target}' if seen.target else ''
     return f'waits in the system call {seen.kernel.call}{target}'
 
 
 # -- what was seen ---------------------------------------------------------------------------------------
+
 
 def _thread(seen):
     kernel = seen.kernel
@@ -91,15 +111,20 @@ def _requests(view):
     if flying:
         yield from ('', 'Requests in flight, as its black box has them:')
     for request in sorted(flying, key=lambda r: r.started):
-        yield (f'  {request.method} {request.path} for {age(max(0.0, view.time - request.started))} ({request.phase}) '
-               f'in thread {request.native_id} (0x{request.ident:x})')
+        yield (
+            f'  {request.method} {request.path} for {age(max(0.0, view.time - request.started))} ({request.phase}) '
+            f'in thread {request.native_id} (0x{request.ident:x})'
+        )
 
 
 def _marks(view):
     """What threads wrote of themselves when the heartbeat stood still."""
     hang = {'the heartbeat': view.traces.hang} if view.traces.hang else {}
     flying = {r.ident: f' ({r.method} {r.path})' for r in _flying(view)}
-    stuck = {f'thread 0x{ident:x}{flying.get(ident, "")}': mark for ident, mark in view.traces.stuck.items()}
+    stuck = {
+        f'thread 0x{ident:x}{flying.get(ident, "")}': mark
+        for ident, mark in view.traces.stuck.items()
+    }
     for who, mark in (stuck | hang).items():
         for dump in mark.dumps[-1:]:
             yield from ('', f'The stack of {who}, as of {clocktime(mark.time)}:')

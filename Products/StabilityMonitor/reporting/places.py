@@ -2,6 +2,7 @@
 
 A stack of Zope is mostly Zope; who looks for a fault wants to see the few frames of the site first.
 """
+
 from __future__ import annotations
 
 import functools
@@ -12,12 +13,50 @@ from ..values import Value
 SITE, CARRIER, PYTHON = 'site', 'carrier', 'python'
 
 #: Packages that carry every request, whatever the site does.
-_CARRIERS = frozenset((
-    'AccessControl', 'Acquisition', 'App', 'BTrees', 'ComputedAttribute', 'DateTime', 'DocumentTemplate',
-    'ExtensionClass', 'MultiMapping', 'OFS', 'Persistence', 'Products.Five', 'Products.PageTemplates',
-    'Products.PythonScripts', 'Products.StabilityMonitor', 'RestrictedPython', 'Shared', 'ZConfig', 'ZEO', 'ZODB',
-    'ZPublisher', 'ZServer', 'ZTUtils', 'Zope2', 'chameleon', 'gunicorn', 'paste', 'persistent', 'plone',
-    'relstorage', 'transaction', 'uvicorn', 'waitress', 'webob', 'z3c', 'zExceptions', 'zc', 'zmi', 'zodburi', 'zope'))
+_CARRIERS = frozenset(
+    (
+        'AccessControl',
+        'Acquisition',
+        'App',
+        'BTrees',
+        'ComputedAttribute',
+        'DateTime',
+        'DocumentTemplate',
+        'ExtensionClass',
+        'MultiMapping',
+        'OFS',
+        'Persistence',
+        'Products.Five',
+        'Products.PageTemplates',
+        'Products.PythonScripts',
+        'Products.StabilityMonitor',
+        'RestrictedPython',
+        'Shared',
+        'ZConfig',
+        'ZEO',
+        'ZODB',
+        'ZPublisher',
+        'ZServer',
+        'ZTUtils',
+        'Zope2',
+        'chameleon',
+        'gunicorn',
+        'paste',
+        'persistent',
+        'plone',
+        'relstorage',
+        'transaction',
+        'uvicorn',
+        'waitress',
+        'webob',
+        'z3c',
+        'zExceptions',
+        'zc',
+        'zmi',
+        'zodburi',
+        'zope',
+    )
+)
 _INSTALLED = re.compile(r'.*(?:/(?:site|dist)-packages/|\.egg/|/src/|(?=/Products/))(?P<rest>.+)')
 _LIBRARY = re.compile(r'.*/(?:lib|lib64|pypy)/(?:python|pypy)[\d.]+t?/(?P<rest>.+)')
 _FROZEN = re.compile(r'<frozen (?P<rest>.+)>')
@@ -61,10 +100,15 @@ def shortened(text: str) -> str:
 
 def own(frames: list[dict]) -> dict | None:
     """The innermost frame of the site's own; of a stack without one, the innermost of all."""
-    return next((frame for frame in frames if place(frame['file']).kind == SITE), frames[0] if frames else None)
+    return next(
+        (frame for frame in frames if place(frame['file']).kind == SITE),
+        frames[0] if frames else None,
+    )
 
 
-def groups(frames: list, most: int = 2, file=lambda frame: frame['file']) -> list[tuple[bool, list]]:
+def groups(
+    frames: list, most: int = 2, file=lambda frame: frame['file']
+) -> list[tuple[bool, list]]:
     """(folded, frames) in their order: runs of more than `most` frames that are not the site's may be folded.
 
     The innermost frame is never in such a run: it says what the thread does.

@@ -1,4 +1,5 @@
 """A report as bytes: text for people, JSON for programs.  Formatters yield lines, `render` joins them."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -17,7 +18,11 @@ def render(report: dict, format: str) -> tuple[str, str, bytes]:
     if format not in FORMATS:
         raise UnknownFormat(f'There is no report format {format!r}.')
     content_type, extension, function = FORMATS[format]
-    subject = report['incident']['run'] if report.get('incident') else report['generated'].replace(':', '')
+    subject = (
+        report['incident']['run']
+        if report.get('incident')
+        else report['generated'].replace(':', '')
+    )
     return f'stability-{subject}.{extension}', content_type, function(report)
 
 
@@ -37,7 +42,10 @@ def as_text(report: dict) -> bytes:
     return ('\n'.join(lines(report)) + '\n').encode('utf-8', 'backslashreplace')
 
 
-FORMATS = {'text': ('text/plain; charset=utf-8', 'txt', as_text), 'json': ('application/json', 'json', as_json)}
+FORMATS = {
+    'text': ('text/plain; charset=utf-8', 'txt', as_text),
+    'json': ('application/json', 'json', as_json),
+}
 
 
 def lines(report: dict) -> Iterator[str]:
@@ -50,49 +58,80 @@ def lines(report: dict) -> Iterator[str]:
     elif report.get('previous'):
         yield from _section('How the last run ended', run_lines(report['previous']))
     else:
-        yield from _section('How the last run ended', ['No earlier run of this instance is archived.'])
-    yield from _section('Requests in flight now', [_request(r) for r in report['in_flight']] or ['None.'])
+        yield from _section(
+            'How the last run ended', ['No earlier run of this instance is archived.']
+        )
+    yield from _section(
+        'Requests in flight now', [_request(r) for r in report['in_flight']] or ['None.']
+    )
     yield from _section('Findings', list(_findings(report['checks'])) or ['None.'])
     yield from _section('Past runs', list(history_lines(report['history'])) or ['None.'])
     yield from _section('Products', [', '.join(report['inventory']['products']) or 'None.'])
-    yield from _section('Versions', [f'{d["name"]} {d["version"]}' for d in report['inventory']['distributions']])
+    yield from _section(
+        'Versions', [f'{d["name"]} {d["version"]}' for d in report['inventory']['distributions']]
+    )
     yield from _section('System', _facts(report['inventory']['system']))
-    yield from _section('Reported by', [report['support'].get('support_name') or 'YOUR NAME',
-                                        report['support'].get('support_contact') or 'YOUR EMAIL ADDRESS'])
+    yield from _section(
+        'Reported by',
+        [
+            report['support'].get('support_name') or 'YOUR NAME',
+            report['support'].get('support_contact') or 'YOUR EMAIL ADDRESS',
+        ],
+    )
 
 
 def run_lines(run: dict) -> Iterator[str]:
     """One archived run: the verdict first, then everything that speaks for it."""
     yield f'{run["summary"]}'
     yield ''
-    yield from _facts({'verdict': run['verdict'], 'confidence': run['confidence'], 'run': run['run'],
-                       'signal': run['signal'], 'exit code': run['exit_code'], 'pid': run['pid'], 'role': run['role'],
-                       'started': run['started'], 'ended': run['ended'],
-                       'was up': duration(run['uptime_seconds']), 'signature': run['signature']})
+    yield from _facts(
+        {
+            'verdict': run['verdict'],
+            'confidence': run['confidence'],
+            'run': run['run'],
+            'signal': run['signal'],
+            'exit code': run['exit_code'],
+            'pid': run['pid'],
+            'role': run['role'],
+            'started': run['started'],
+            'ended': run['ended'],
+            'was up': duration(run['uptime_seconds']),
+            'signature': run['signature'],
+        }
+    )
     yield from _block('Evidence', [f'{e["source"]}: {e["fact"]}' for e in run['evidence']])
     yield from _block('What stood still', [_hang(hang) for hang in run.get('hangs', ())])
     yield from _block('Ruled out', run['ruled_out'])
     yield from _block('It may have been', run['candidates'])
-    yield from _block('Known issues', [line for issue in run.get('known_issues', ()) for line in _known_issue(issue)])
+    yield from _block(
+        'Known issues',
+        [line for issue in run.get('known_issues', ()) for line in _known_issue(issue)],
+    )
     yield from _block('Requests in flight at the end', [_request(r) for r in run['requests']])
     yield from _block('Last finished requests', [_request(r) for r in run.get('recent', ())[:20]])
     for thread in run.get('threads', ()):
-        yield from _block(_thread(thread), [_frame(f) for f in thread['frames']] or ['no Python frame'])
+        yield from _block(
+            _thread(thread), [_frame(f) for f in thread['frames']] or ['no Python frame']
+        )
     for note in run.get('notes', ()):
         if note['kind'] in ('slow', 'slow-ended'):
             yield from _block(_slow(note), [note['detail'], *map(_frame, note['frames'])])
     yield from _block('C stack of the crashed thread', [_native(f) for f in run.get('native', ())])
     yield from _block('Last log records', [_log(line) for line in run.get('log', ())[-20:]])
     yield from _block('Last samples', [_sample(s) for s in run.get('samples', ())[-5:]])
-    yield from _block('Compiled modules', [', '.join(run.get('compiled_modules', ()))] if run.get('compiled_modules')
-                      else ())
+    yield from _block(
+        'Compiled modules',
+        [', '.join(run.get('compiled_modules', ()))] if run.get('compiled_modules') else (),
+    )
 
 
 def history_lines(history) -> Iterator[str]:
     """One line for each past run."""
     for run in history:
-        yield clean(f'{run["started"] or "?":24}  {run["verdict"]:20} {run["signal"] or "":8} '
-                    f'up {duration(run["uptime_seconds"]):18} {run["role"]:6} {run["run"]}')
+        yield clean(
+            f'{run["started"] or "?":24}  {run["verdict"]:20} {run["signal"] or "":8} '
+            f'up {duration(run["uptime_seconds"]):18} {run["role"]:6} {run["run"]}'
+        )
 
 
 def _title(report):
@@ -114,7 +153,11 @@ def _block(title, body):
 
 
 def _facts(facts):
-    return [f'{key.replace("_", " "):18} {value}' for key, value in facts.items() if value not in (None, '')]
+    return [
+        f'{key.replace("_", " "):18} {value}'
+        for key, value in facts.items()
+        if value not in (None, '')
+    ]
 
 
 def _findings(checks):
@@ -125,26 +168,42 @@ def _findings(checks):
 def finding_lines(check: dict) -> Iterator[str]:
     """One of a report's checks.  What is fine, or hushed, takes one line."""
     hush, is_fine = check.get('hushed'), check['severity'] == 'ok'
-    yield f'[{check["severity"]}] {check["title"]}' + (f' {check["detail"]}' if is_fine and check['detail'] else '') + (
-        f' (hushed until {hush["until"]} by {hush["who"]}: {hush["reason"]})' if hush else '')
+    yield (
+        f'[{check["severity"]}] {check["title"]}'
+        + (f' {check["detail"]}' if is_fine and check['detail'] else '')
+        + (f' (hushed until {hush["until"]} by {hush["who"]}: {hush["reason"]})' if hush else '')
+    )
     if not hush and not is_fine:
-        yield from (f'    {word}{check[key]}' for key, word in (('detail', ''), ('action', '-> ')) if check[key])
+        yield from (
+            f'    {word}{check[key]}'
+            for key, word in (('detail', ''), ('action', '-> '))
+            if check[key]
+        )
 
 
 def _known_issue(issue):
     """A record is of foreign origin: its known issues may have any shape."""
     yield f'[{issue.get("strength", "")}] {issue.get("title") or issue.get("id", "")}'
-    for key, word in (('matched', ''), ('against', 'against it: '), ('action', 'what to do: '), ('source', 'source: ')):
+    for key, word in (
+        ('matched', ''),
+        ('against', 'against it: '),
+        ('action', 'what to do: '),
+        ('source', 'source: '),
+    ):
         told = issue.get(key) or ()
-        yield from (f'  {word}{line}' for line in (told if isinstance(told, list | tuple) else [told]))
+        yield from (
+            f'  {word}{line}' for line in (told if isinstance(told, list | tuple) else [told])
+        )
 
 
 def _request(r):
     times = f' x{r["count"]}' if r.get('count', 1) > 1 else ''
     status = f' -> {r["status"]}' if r.get('status') else ''
     crashed = '  <== the crash' if r.get('crashed') else ''
-    return (f'{r["method"]} {r["path"]}{status}{times}  {r["phase"]}, {r["seconds"]:.3f} s, since {r["started"]}, '
-            f'thread {r["thread"]}{crashed}')
+    return (
+        f'{r["method"]} {r["path"]}{status}{times}  {r["phase"]}, {r["seconds"]:.3f} s, since {r["started"]}, '
+        f'thread {r["thread"]}{crashed}'
+    )
 
 
 def _hang(hang):
@@ -155,13 +214,26 @@ def _hang(hang):
 def _slow(note):
     age = duration(note['seconds'])
     return f'Slow request {note["title"]}, thread {note["thread"]}, ' + (
-        f'ended after {age}' if note['kind'] == 'slow-ended' else f'as it was after {age} at {note["time"]}')
+        f'ended after {age}'
+        if note['kind'] == 'slow-ended'
+        else f'as it was after {age} at {note["time"]}'
+    )
 
 
 def _thread(thread):
     ident = f'0x{thread["ident"]:016x}' if thread['ident'] else ''
-    return ' '.join(filter(None, ('Crashed thread' if thread['crashed'] else 'Thread', ident, thread['name'],
-                                  f'({thread["note"]})' if thread.get('note') else '', room_words(thread))))
+    return ' '.join(
+        filter(
+            None,
+            (
+                'Crashed thread' if thread['crashed'] else 'Thread',
+                ident,
+                thread['name'],
+                f'({thread["note"]})' if thread.get('note') else '',
+                room_words(thread),
+            ),
+        )
+    )
 
 
 def _frame(frame):
@@ -177,5 +249,7 @@ def _log(line):
 
 
 def _sample(s):
-    return (f'{s["time"]} memory {max(s["rss"], 0) >> 20} MiB, processor {s["cpu"]:.1f} s, threads {s["threads"]}, '
-            f'descriptors {s["descriptors"]}, in flight {s["in_flight"]}')
+    return (
+        f'{s["time"]} memory {max(s["rss"], 0) >> 20} MiB, processor {s["cpu"]:.1f} s, threads {s["threads"]}, '
+        f'descriptors {s["descriptors"]}, in flight {s["in_flight"]}'
+    )

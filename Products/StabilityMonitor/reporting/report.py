@@ -3,6 +3,7 @@
 Its keys are the contract of DESIGN section 4; keys are only ever added.  `life` is the living run of
 this process, or None when Zope is down.
 """
+
 from __future__ import annotations
 
 import os
@@ -25,7 +26,9 @@ from ..records import shallow
 SCHEMA = 'stabilitymonitor/1'
 
 
-def build(life, archive, run: str | None = None, instance: Instance | None = None, clock=time.time) -> dict:
+def build(
+    life, archive, run: str | None = None, instance: Instance | None = None, clock=time.time
+) -> dict:
     """The report of this process and its past; with `run`, about that incident.  Raises NoSuchRun."""
     instance = Instance(**life.instance) if life else instance
     summaries = archive.summaries()
@@ -33,7 +36,8 @@ def build(life, archive, run: str | None = None, instance: Instance | None = Non
     last = last_server_run(ours)
     incident = _whole(archive, run) if run else None
     report = {
-        'schema': SCHEMA, 'generated': isotime(clock()),
+        'schema': SCHEMA,
+        'generated': isotime(clock()),
         'instance': shallow(instance or (last.instance if last else Instance())),
         'process': process(life, clock) if life else None,
         'previous': _whole(archive, last.run) if last else None,
@@ -45,7 +49,8 @@ def build(life, archive, run: str | None = None, instance: Instance | None = Non
         **standing(life),
         'crash_loop': [r.run for r in crash_loop(ours)],
         'clean_scripts': archive.clean_scripts,
-        'support': _support(life)}
+        'support': _support(life),
+    }
     return report | ({'incident': incident} if incident else {})
 
 
@@ -59,16 +64,29 @@ def process(life, clock=time.time) -> dict:
     """This process: the HOWTO's eight values first."""
     software, context = life.software, life.context
     return {
-        'zope': software.get('zope', ''), 'python': sys.version, 'platform': sys.platform,
-        'software_home': software.get('software_home', ''), 'instance_home': software.get('instance_home', ''),
-        'client_home': software.get('client_home', ''), 'pid': os.getpid(),
+        'zope': software.get('zope', ''),
+        'python': sys.version,
+        'platform': sys.platform,
+        'software_home': software.get('software_home', ''),
+        'instance_home': software.get('instance_home', ''),
+        'client_home': software.get('client_home', ''),
+        'pid': os.getpid(),
         'uptime_seconds': round(time.monotonic() - life.started_monotonic, 3),
-        'started': isotime(life.started), 'run': life.name, 'role': life.role,
-        'debug_mode': bool(software.get('debug_mode')), 'server_software': software.get('server_software', ''),
-        'threads': software.get('threads'), 'supervisor': context.get('supervisor', ''),
-        'libc': context.get('libc', ''), 'system': system_name(), 'safe_mode': life.safe_mode,
-        'recording': life.recorder is not None, 'directory': str(life.path),
-        'thread_stack': context.get('thread_stack'), 'core_pattern': context.get('core_pattern', '')}
+        'started': isotime(life.started),
+        'run': life.name,
+        'role': life.role,
+        'debug_mode': bool(software.get('debug_mode')),
+        'server_software': software.get('server_software', ''),
+        'threads': software.get('threads'),
+        'supervisor': context.get('supervisor', ''),
+        'libc': context.get('libc', ''),
+        'system': system_name(),
+        'safe_mode': life.safe_mode,
+        'recording': life.recorder is not None,
+        'directory': str(life.path),
+        'thread_stack': context.get('thread_stack'),
+        'core_pattern': context.get('core_pattern', ''),
+    }
 
 
 def standing(life) -> dict:
@@ -77,7 +95,11 @@ def standing(life) -> dict:
     {threads [records.ThreadState], slow_requests [slowrequests.Profile], hangs [hangs.Hang]}, as dicts.
     """
     told = life.rounds.tell_stacks() if life and life.rounds else {}
-    return {'threads': told.get('threads', []), 'slow_requests': told.get('slow', []), 'hangs': told.get('hangs', [])}
+    return {
+        'threads': told.get('threads', []),
+        'slow_requests': told.get('slow', []),
+        'hangs': told.get('hangs', []),
+    }
 
 
 def in_flight(life, clock=time.time) -> list[dict]:
@@ -86,11 +108,19 @@ def in_flight(life, clock=time.time) -> list[dict]:
         return []
     now, found = clock(), []
     for request in sorted(read(bytes(life.recorder.buffer)).in_flight, key=lambda r: r.started):
-        found.append(shallow(request) | {'thread': f'0x{request.ident:016x}', 'started': isotime(request.started),
-                                          'seconds': round(max(0.0, now - request.started), 3)})
+        found.append(
+            shallow(request)
+            | {
+                'thread': f'0x{request.ident:016x}',
+                'started': isotime(request.started),
+                'seconds': round(max(0.0, now - request.started), 3),
+            }
+        )
     return found
 
 
 def _support(life):
     options = life.options if life else None
-    return {key: getattr(options, key, '') for key in ('support_name', 'support_contact', 'tracker_url')}
+    return {
+        key: getattr(options, key, '') for key in ('support_name', 'support_contact', 'tracker_url')
+    }

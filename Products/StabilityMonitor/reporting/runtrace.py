@@ -2,6 +2,7 @@
 
 A dead run that waits for triage is examined as triage would, and left where it is.
 """
+
 from __future__ import annotations
 
 import time
@@ -49,8 +50,14 @@ def trace(base: Base, run: str, clock=time.time) -> Iterator[str]:
 
 def newest(base: Base) -> str:
     """The server that lives, else that which was last; only then scripts.  Raises NoSuchRun where there is nothing."""
-    found = [(read_json(base.runs / name / CONTEXT).get('role') != 'script', may_live(base.runs / name), name)
-             for name in base.waiting()]
+    found = [
+        (
+            read_json(base.runs / name / CONTEXT).get('role') != 'script',
+            may_live(base.runs / name),
+            name,
+        )
+        for name in base.waiting()
+    ]
     found += [(record.role == 'server', False, record.run) for record in Archive(base).summaries()]
     if not found:
         raise NoSuchRun('No run has been recorded here yet.')
@@ -59,8 +66,14 @@ def newest(base: Base) -> str:
 
 def of_recording(recording: Recording, now: float, started: float, run: str) -> Iterator[str]:
     """Of a run that lives."""
-    return trace_lines(recording.finished, recording.in_flight, now, started=started, run=run,
-                       overflow=recording.words['overflow'])
+    return trace_lines(
+        recording.finished,
+        recording.in_flight,
+        now,
+        started=started,
+        run=run,
+        overflow=recording.words['overflow'],
+    )
 
 
 def of_record(record: RunRecord) -> Iterator[str]:
@@ -68,8 +81,14 @@ def of_record(record: RunRecord) -> Iterator[str]:
     started = from_isotime(record.started)
     ended = from_isotime(record.ended) or started or 0.0
     overflow = record.counters.get('requests_without_slot')
-    yield from trace_lines(_requests(record.recent, ended), _requests(record.requests), ended, started=started,
-                           run=record.run, overflow=_number(overflow))
+    yield from trace_lines(
+        _requests(record.recent, ended),
+        _requests(record.requests),
+        ended,
+        started=started,
+        run=record.run,
+        overflow=_number(overflow),
+    )
     yield said_line('N', ended, f'the process ended: {record.verdict}, {record.confidence}')
 
 
@@ -90,8 +109,13 @@ def _moment(text):
 def _request(document, started, ended):
     seconds = document['seconds'] if 0 <= document['seconds'] < 1e11 else 0.0
     numbers = {key: _number(document[key]) for key in _NUMBERS}
-    return Request(**numbers, started=started, ended=ended, seconds=None if ended is None else seconds,
-                   **{key: document[key] for key in ('method', 'path', 'phase', 'user', 'cut', 'crashed')})
+    return Request(
+        **numbers,
+        started=started,
+        ended=ended,
+        seconds=None if ended is None else seconds,
+        **{key: document[key] for key in ('method', 'path', 'phase', 'user', 'cut', 'crashed')},
+    )
 
 
 _NUMBERS = ('number', 'ident', 'native_id', 'retry', 'status', 'count', 'last_number')

@@ -1,4 +1,5 @@
 """Axes: where a value lies on paper, and at which round values a tick helps to read it."""
+
 from __future__ import annotations
 
 import math
@@ -9,8 +10,26 @@ from ..values import Value
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 #: Distances between ticks of a time axis, in seconds.
-_STEPS = (10, 30, _MINUTE, 5 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE, _HOUR, 3 * _HOUR, 6 * _HOUR, 12 * _HOUR,
-          _DAY, 2 * _DAY, 7 * _DAY, 14 * _DAY, 28 * _DAY, 91 * _DAY, 364 * _DAY, 3640 * _DAY)
+_STEPS = (
+    10,
+    30,
+    _MINUTE,
+    5 * _MINUTE,
+    15 * _MINUTE,
+    30 * _MINUTE,
+    _HOUR,
+    3 * _HOUR,
+    6 * _HOUR,
+    12 * _HOUR,
+    _DAY,
+    2 * _DAY,
+    7 * _DAY,
+    14 * _DAY,
+    28 * _DAY,
+    91 * _DAY,
+    364 * _DAY,
+    3640 * _DAY,
+)
 _MOST_TICKS = 9
 
 
@@ -29,7 +48,11 @@ class Scale(Value):
 
 def moment(seconds: float | None) -> str:
     """Seconds since the epoch as `2026-11-23 07:45:01 UTC`; "at an unknown time" for None."""
-    return 'at an unknown time' if seconds is None else f'{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC'
+    return (
+        'at an unknown time'
+        if seconds is None
+        else f'{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC'
+    )
 
 
 def size(count: float) -> str:
@@ -42,8 +65,17 @@ def size(count: float) -> str:
 
 def time_ticks(low: float, high: float) -> list[tuple[float, str]]:
     step = next((s for s in _STEPS if (high - low) / s <= _MOST_TICKS), _STEPS[-1])
-    form = '%-d %b %Y' if step > 28 * _DAY else '%-d %b' if step >= _DAY else '%-d %b %H:%M' if high - low > _DAY \
-        else '%H:%M' if step >= _MINUTE else '%H:%M:%S'
+    form = (
+        '%-d %b %Y'
+        if step > 28 * _DAY
+        else '%-d %b'
+        if step >= _DAY
+        else '%-d %b %H:%M'
+        if high - low > _DAY
+        else '%H:%M'
+        if step >= _MINUTE
+        else '%H:%M:%S'
+    )
     first = math.ceil(low / step) * step
     return [(at, f'{datetime.fromtimestamp(at, UTC):{form}}') for at in _range(first, high, step)]
 

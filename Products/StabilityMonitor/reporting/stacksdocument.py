@@ -3,6 +3,7 @@
 It is what `recording.rounds.Rounds.tell_stacks` answers, {time, threads [ThreadState], slow [Profile], hangs [Hang]}
 as dicts.  It may come from another process, even of another release: `tidy` makes it safe to read.
 """
+
 from __future__ import annotations
 
 import math
@@ -13,34 +14,73 @@ from . import scales
 
 _FRAME = {'file': '', 'line': None, 'function': ''}
 _REQUEST = {'number': 0, 'method': '', 'path': '', 'started': 0.0, 'seconds': 0.0, 'phase': ''}
-_THREAD = {'ident': 0, 'native_id': 0, 'name': '', 'kind': 'other', 'activity': '', 'detail': '', 'frames': [],
-           'cpu': None, 'cpu_seconds': 0.0, 'request': None, 'stack_size': 0, 'stack_used': 0, 'holders': []}
-_PROFILE = {'number': 0, 'ident': 0, 'method': '', 'path': '', 'started': 0.0, 'seconds': 0.0, 'ended': None,
-            'samples': 0, 'different_stacks': 0, 'shares': [], 'frames': []}
-_HANG = {'kind': '', 'started': 0.0, 'summary': '', 'ended': None, 'threads': [], 'severity': 'critical'}
+_THREAD = {
+    'ident': 0,
+    'native_id': 0,
+    'name': '',
+    'kind': 'other',
+    'activity': '',
+    'detail': '',
+    'frames': [],
+    'cpu': None,
+    'cpu_seconds': 0.0,
+    'request': None,
+    'stack_size': 0,
+    'stack_used': 0,
+    'holders': [],
+}
+_PROFILE = {
+    'number': 0,
+    'ident': 0,
+    'method': '',
+    'path': '',
+    'started': 0.0,
+    'seconds': 0.0,
+    'ended': None,
+    'samples': 0,
+    'different_stacks': 0,
+    'shares': [],
+    'frames': [],
+}
+_HANG = {
+    'kind': '',
+    'started': 0.0,
+    'summary': '',
+    'ended': None,
+    'threads': [],
+    'severity': 'critical',
+}
 _SHARE = {'file': '', 'function': '', 'within': 0.0, 'own': 0.0}
 _KINDS = ('worker', 'main', 'other')
 
 
 def tidy(document: dict) -> dict:
     """The same with every key there and of its type; what is not so is left out."""
-    return {'time': _shaped(document, {'time': 0.0})['time'],
-            'threads': [_thread(item) for item in _items(document, 'threads')],
-            'slow': [_profile(item) for item in _items(document, 'slow')],
-            'hangs': [_shaped(item, _HANG) for item in _items(document, 'hangs')]}
+    return {
+        'time': _shaped(document, {'time': 0.0})['time'],
+        'threads': [_thread(item) for item in _items(document, 'threads')],
+        'slow': [_profile(item) for item in _items(document, 'slow')],
+        'hangs': [_shaped(item, _HANG) for item in _items(document, 'hangs')],
+    }
 
 
 def _thread(item):
     thread = _shaped(item, _THREAD)
     request = thread['request']
-    return thread | {'frames': _frames(thread), 'holders': [h for h in thread['holders'] if isinstance(h, int)],
-                     'request': _shaped(request, _REQUEST) if isinstance(request, dict) else None,
-                     'cpu': thread['cpu'] if isinstance(thread['cpu'], int | float) else None}
+    return thread | {
+        'frames': _frames(thread),
+        'holders': [h for h in thread['holders'] if isinstance(h, int)],
+        'request': _shaped(request, _REQUEST) if isinstance(request, dict) else None,
+        'cpu': thread['cpu'] if isinstance(thread['cpu'], int | float) else None,
+    }
 
 
 def _profile(item):
     profile = _shaped(item, _PROFILE)
-    return profile | {'frames': _frames(profile), 'shares': [_shaped(s, _SHARE) for s in _items(profile, 'shares')]}
+    return profile | {
+        'frames': _frames(profile),
+        'shares': [_shaped(s, _SHARE) for s in _items(profile, 'shares')],
+    }
 
 
 def _frames(item):
@@ -49,12 +89,18 @@ def _frames(item):
 
 def _items(document, key):
     found = document.get(key)
-    return [item for item in found if isinstance(item, dict)] if isinstance(found, list | tuple) else []
+    return (
+        [item for item in found if isinstance(item, dict)]
+        if isinstance(found, list | tuple)
+        else []
+    )
 
 
 def _shaped(item, shape):
-    return {key: item[key] if key in item and _fits(item[key], default) else default
-            for key, default in shape.items()}
+    return {
+        key: item[key] if key in item and _fits(item[key], default) else default
+        for key, default in shape.items()
+    }
 
 
 def _fits(value, default):
@@ -67,6 +113,7 @@ def _fits(value, default):
 
 # -- judging -------------------------------------------------------------------------------------------
 
+
 def is_lasting(item: dict) -> bool:
     """Of a hang or a slow request: has it not ended yet?"""
     return item['ended'] is None
@@ -74,7 +121,11 @@ def is_lasting(item: dict) -> bool:
 
 def is_well(document: dict) -> bool:
     """No hang, deadlock or slow request at present, and no thread that spins and should not."""
-    grave = [hang for hang in document['hangs'] if hang['kind'] != 'spinning' or hang['severity'] == 'critical']
+    grave = [
+        hang
+        for hang in document['hangs']
+        if hang['kind'] != 'spinning' or hang['severity'] == 'critical'
+    ]
     return not any(map(is_lasting, [*grave, *document['slow']]))
 
 
@@ -85,12 +136,17 @@ def ordered(threads: list[dict], own: int = 0) -> tuple[list[dict], list[dict]]:
     """
     loud = [thread for thread in threads if not _is_quiet(thread, own)]
     quiet = [thread for thread in threads if _is_quiet(thread, own)]
-    return sorted(loud, key=_rank), sorted(quiet, key=lambda t: (t['kind'] == 'monitor', t['name'], t['native_id']))
+    return sorted(loud, key=_rank), sorted(
+        quiet, key=lambda t: (t['kind'] == 'monitor', t['name'], t['native_id'])
+    )
 
 
 def _is_quiet(thread, own):
-    return thread['kind'] == 'monitor' or 0 != own == thread['ident'] or (
-        thread['activity'] == 'idle' and not thread['request'])
+    return (
+        thread['kind'] == 'monitor'
+        or 0 != own == thread['ident']
+        or (thread['activity'] == 'idle' and not thread['request'])
+    )
 
 
 def _rank(thread):
@@ -100,6 +156,7 @@ def _rank(thread):
 
 
 # -- words ---------------------------------------------------------------------------------------------
+
 
 def word(thread: dict) -> str:
     """What it is doing, for a person."""
@@ -116,7 +173,9 @@ def room_words(thread: dict) -> str:
     """`stack: 120 KiB of 8.0 MiB used, 7.9 MiB never`; '' where it is not known."""
     known = {'stack_size': 0, 'stack_used': 0} | thread
     left = max(0, known['stack_size'] - known['stack_used'])
-    return f'stack: {stack_words(known)} used, {scales.size(left)} never' if stack_words(known) else ''
+    return (
+        f'stack: {stack_words(known)} used, {scales.size(left)} never' if stack_words(known) else ''
+    )
 
 
 def age(seconds: float) -> str:

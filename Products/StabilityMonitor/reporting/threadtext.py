@@ -1,4 +1,5 @@
 """A stacks document as plain text: for the download, and for the command line while no worker is free."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -29,7 +30,9 @@ def lines(document: dict, subject: str, own: int = 0) -> Iterator[str]:
         yield from ('', *thread_lines(thread))
     yield from ('', _quiet_line(quiet) if quiet or loud else 'No thread could be looked at.')
     yield from _profiles('Slow requests', [p for p in document['slow'] if is_lasting(p)])
-    yield from _profiles('Slow requests that have ended', [p for p in document['slow'] if not is_lasting(p)])
+    yield from _profiles(
+        'Slow requests that have ended', [p for p in document['slow'] if not is_lasting(p)]
+    )
 
 
 def hang_line(hang: dict) -> str:
@@ -82,9 +85,11 @@ def _profiles(title, profiles):
 
 
 def _profile(profile):
-    yield (f'  {profile["method"]} {profile["path"]}: {age(profile["seconds"])} '
-           f'{"so far" if is_lasting(profile) else "in all"}, since {clocktime(profile["started"])}, '
-           f'in thread 0x{profile["ident"]:x}; looked at {profile["samples"]} times')
+    yield (
+        f'  {profile["method"]} {profile["path"]}: {age(profile["seconds"])} '
+        f'{"so far" if is_lasting(profile) else "in all"}, since {clocktime(profile["started"])}, '
+        f'in thread 0x{profile["ident"]:x}; looked at {profile["samples"]} times'
+    )
     for share in profile['shares'][:_SHARES]:
         if share['own'] >= _LEAST_SHARE:
             yield f'    {share["own"]:4.0%} in {share["function"]} ({share["file"]})'

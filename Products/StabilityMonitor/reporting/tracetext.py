@@ -2,6 +2,7 @@
 
 Lines stand in the order of their times, and what the ring does not hold any more is said, not hidden.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -16,8 +17,15 @@ from ..records import Request
 from ..records import isotime
 
 
-def trace_lines(finished: Iterable[Request], in_flight: Iterable[Request], now: float, *, started: float | None = None,
-                run: str = '', overflow: int = 0) -> Iterator[str]:
+def trace_lines(
+    finished: Iterable[Request],
+    in_flight: Iterable[Request],
+    now: float,
+    *,
+    started: float | None = None,
+    run: str = '',
+    overflow: int = 0,
+) -> Iterator[str]:
     """Lines without their ends.  `now`: the moment this is true of, for a dead run that of its last sign of life.
 
     `started` and `run` name the process, `overflow` counts requests that found no slot (a word of the black box).
@@ -40,12 +48,28 @@ def as_text(lines: Iterable[str]) -> bytes:
 def _events(request):
     """(time, number, 0 for a begin or 1 for an end, lines): of one moment, what ends there was first."""
     id = request_id(request.number, request.ident)
-    yield request.started, request.number, 0, [begin_line(id, request.started, request.method, request.path,
-                                                          request.cut)]
+    yield (
+        request.started,
+        request.number,
+        0,
+        [begin_line(id, request.started, request.method, request.path, request.cut)],
+    )
     if request.ended is not None:
         when = _first_end(request)
-        yield when, request.number, 1, end_lines(id, when, request.status, request.seconds, native=request.native_id,
-                                                 retry=request.retry, **_more(request))
+        yield (
+            when,
+            request.number,
+            1,
+            end_lines(
+                id,
+                when,
+                request.status,
+                request.seconds,
+                native=request.native_id,
+                retry=request.retry,
+                **_more(request),
+            ),
+        )
 
 
 def _first_end(request):
@@ -59,7 +83,12 @@ def _more(request):
     user = {'user': request.user and escaped(request.user)}
     if request.count == 1:
         return user
-    return {**user, 'count': request.count, 'last': request.last_number, 'until': isotime(request.ended)}
+    return {
+        **user,
+        'count': request.count,
+        'last': request.last_number,
+        'until': isotime(request.ended),
+    }
 
 
 def _lost(finished, in_flight, overflow):
@@ -74,5 +103,7 @@ def _lost(finished, in_flight, overflow):
 
 def _in_flight(request, now):
     crashed = ', the crash was in it' if request.crashed else ''
-    return (f'{request_id(request.number, request.ident)} is in flight for {max(0.0, now - request.started):.3f} s, '
-            f'{request.phase}{crashed}')
+    return (
+        f'{request_id(request.number, request.ident)} is in flight for {max(0.0, now - request.started):.3f} s, '
+        f'{request.phase}{crashed}'
+    )

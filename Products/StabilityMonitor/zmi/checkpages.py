@@ -2,6 +2,7 @@
 
 Nothing is asked inside a request: the first visit begins a run in the background, and shows how far it is.
 """
+
 from __future__ import annotations
 
 import re
@@ -33,17 +34,27 @@ from .permissions import VIEW
 
 ACTION = 'checks'
 #: severity: heading, icon; what is fine is shown elsewhere on the page.
-GROUPS = {'critical': ('Critical', 'fa-times-circle'), 'warning': ('Warnings', 'fa-exclamation-triangle'),
-          'info': ('For information', 'fa-info-circle')}
+GROUPS = {
+    'critical': ('Critical', 'fa-times-circle'),
+    'warning': ('Warnings', 'fa-exclamation-triangle'),
+    'info': ('For information', 'fa-info-circle'),
+}
 _HUSH_DAYS, _MOST_HUSH_DAYS = 30, 366
-_COUNTS = (('critical', 'critical', 'critical'), ('warning', 'warning', 'warnings'),
-           ('info', 'for information', 'for information'), ('ok', 'fine', 'fine'))
+_COUNTS = (
+    ('critical', 'critical', 'critical'),
+    ('warning', 'warning', 'warnings'),
+    ('info', 'for information', 'for information'),
+    ('ok', 'fine', 'fine'),
+)
 #: What is to be written or typed stands in quotation marks, or is a section of a file, or the whole action.
-_CODE = re.compile(r'"([^"]+)"|(<[^<>]+>|\[[^\[\]]+\])|(^(?:\S+ -m )?pip install [^(),]*[^(), ])|'
-                   r'(^[\w.-]+ [<>=]=? [\w.]+$)')
+_CODE = re.compile(
+    r'"([^"]+)"|(<[^<>]+>|\[[^\[\]]+\])|(^(?:\S+ -m )?pip install [^(),]*[^(), ])|'
+    r'(^[\w.-]+ [<>=]=? [\w.]+$)'
+)
 
 
 # -- what the page shows ---------------------------------------------------------------------------------
+
 
 def page(life, may_manage: bool) -> dict:
     here = standing_of(life)
@@ -54,46 +65,80 @@ def page(life, may_manage: bool) -> dict:
     rows = [_row(number, finding) for number, finding in enumerate(look.shown)]
     today = datetime.now(UTC).date()
     return {
-        'fields': token.fields(life, ACTION) if may_manage else None, 'run': _progress(here, progress, results),
-        'counts': _counts(look), 'groups': _groups(rows), 'fine': [row for row in rows if row['severity'] == 'ok'],
-        'hushed': _hushed(here, look), 'known': _known(here, rows),
-        'probe': _probe(here), 'today': today.isoformat(),
+        'fields': token.fields(life, ACTION) if may_manage else None,
+        'run': _progress(here, progress, results),
+        'counts': _counts(look),
+        'groups': _groups(rows),
+        'fine': [row for row in rows if row['severity'] == 'ok'],
+        'hushed': _hushed(here, look),
+        'known': _known(here, rows),
+        'probe': _probe(here),
+        'today': today.isoformat(),
         'until': (today + timedelta(_HUSH_DAYS)).isoformat(),
-        'latest': (today + timedelta(_MOST_HUSH_DAYS)).isoformat()}
+        'latest': (today + timedelta(_MOST_HUSH_DAYS)).isoformat(),
+    }
 
 
 def _progress(here, progress, results):
-    return {'busy': progress is not None, 'percent': round(100 * progress.share) if progress else 0,
-            'words': progress.words if progress else '', 'error': here.checks.error, 'last': results and {
-                'when': clocktime(results.when), 'ago': duration(max(0.0, time.time() - results.when)),
-                'number': len(results.seconds), 'took': f'{results.took:.2f} s'}}
+    return {
+        'busy': progress is not None,
+        'percent': round(100 * progress.share) if progress else 0,
+        'words': progress.words if progress else '',
+        'error': here.checks.error,
+        'last': results
+        and {
+            'when': clocktime(results.when),
+            'ago': duration(max(0.0, time.time() - results.when)),
+            'number': len(results.seconds),
+            'took': f'{results.took:.2f} s',
+        },
+    }
 
 
 def _counts(look):
     found = [finding.severity for finding in look.shown]
-    counts = [{'severity': severity, 'count': found.count(severity),
-               'words': one if found.count(severity) == 1 else many} for severity, one, many in _COUNTS]
+    counts = [
+        {
+            'severity': severity,
+            'count': found.count(severity),
+            'words': one if found.count(severity) == 1 else many,
+        }
+        for severity, one, many in _COUNTS
+    ]
     return counts + [{'severity': 'hushed', 'count': len(look.hushed), 'words': 'hushed'}]
 
 
 def _groups(rows):
-    groups = [{'severity': severity, 'heading': heading, 'icon': icon,
-               'findings': [row for row in rows if row['severity'] == severity]}
-              for severity, (heading, icon) in GROUPS.items()]
+    groups = [
+        {
+            'severity': severity,
+            'heading': heading,
+            'icon': icon,
+            'findings': [row for row in rows if row['severity'] == severity],
+        }
+        for severity, (heading, icon) in GROUPS.items()
+    ]
     return [group for group in groups if group['findings']]
 
 
 def _row(number, finding):
-    return {'key': f'finding-{number}', 'id': finding.id, 'severity': finding.severity, 'title': finding.title,
-            'detail': finding.detail, 'action': pieces(finding.action), 'source': finding.source,
-            'known': finding.id.startswith(KnownIssues.id + ':')}
+    return {
+        'key': f'finding-{number}',
+        'id': finding.id,
+        'severity': finding.severity,
+        'title': finding.title,
+        'detail': finding.detail,
+        'action': pieces(finding.action),
+        'source': finding.source,
+        'known': finding.id.startswith(KnownIssues.id + ':'),
+    }
 
 
 def pieces(action: str) -> list[dict]:
     """[{text, code}]: an action, with what is to be written or typed apart from the words around it."""
     found, at = [], 0
     for match in _CODE.finditer(action):
-        found += [(action[at:match.start()], False), (match[match.lastindex], True)]
+        found += [(action[at : match.start()], False), (match[match.lastindex], True)]
         at = match.end()
     return [{'text': text, 'code': code} for text, code in [*found, (action[at:], False)] if text]
 
@@ -101,14 +146,29 @@ def pieces(action: str) -> list[dict]:
 def _hushed(here, look):
     """Every hush of this instance that still counts, also of what is not found at present."""
     hushed = here.hushed()
-    found = {finding.id: finding for finding in look.shown} | {finding.id: finding for finding, _ in look.hushed}
+    found = {finding.id: finding for finding in look.shown} | {
+        finding.id: finding for finding, _ in look.hushed
+    }
     quiet = {finding.id for finding, _ in look.hushed}
     today = datetime.now(UTC).date().isoformat()
-    rows = [hush for hush in hushed.rows()[0] if hush.instance in ('', hushed.instance) and hush.until >= today]
-    return [{'id': hush.id, 'title': found[hush.id].title if hush.id in found else hush.id,
-             'severity': found[hush.id].severity if hush.id in found else 'ok', 'reason': hush.reason,
-             'until': hush.until, 'who': hush.who, 'since': hush.since[:10], 'note': _note(hush, found, quiet)}
-            for hush in rows]
+    rows = [
+        hush
+        for hush in hushed.rows()[0]
+        if hush.instance in ('', hushed.instance) and hush.until >= today
+    ]
+    return [
+        {
+            'id': hush.id,
+            'title': found[hush.id].title if hush.id in found else hush.id,
+            'severity': found[hush.id].severity if hush.id in found else 'ok',
+            'reason': hush.reason,
+            'until': hush.until,
+            'who': hush.who,
+            'since': hush.since[:10],
+            'note': _note(hush, found, quiet),
+        }
+        for hush in rows
+    ]
 
 
 def _note(hush, found, quiet):
@@ -123,33 +183,56 @@ def _known(here, rows):
         return None
     shown, prefix = {row['id']: row['key'] for row in rows}, KnownIssues.id + ':'
     return {
-        'affected': [{'title': match.rule.title, 'severity': match.rule.severity, 'reasons': ', '.join(match.reasons),
-                      'key': shown.get(prefix + match.rule.id, '')} for match in facts.affected],
-        'unaffected': [{'title': match.rule.title, 'why': ', '.join(match.reasons).removeprefix('not affected: ')}
-                       for match in facts.unaffected],
-        'silences': [{'id': silence.id, 'reason': silence.reason, 'until': silence.until}
-                     for silence in facts.silences],
+        'affected': [
+            {
+                'title': match.rule.title,
+                'severity': match.rule.severity,
+                'reasons': ', '.join(match.reasons),
+                'key': shown.get(prefix + match.rule.id, ''),
+            }
+            for match in facts.affected
+        ],
+        'unaffected': [
+            {
+                'title': match.rule.title,
+                'why': ', '.join(match.reasons).removeprefix('not affected: '),
+            }
+            for match in facts.unaffected
+        ],
+        'silences': [
+            {'id': silence.id, 'reason': silence.reason, 'until': silence.until}
+            for silence in facts.silences
+        ],
         'problems': [problem.finding.title for problem in facts.problems],
-        'count': facts.count, 'file': str(here.life.path / OF_SITE)}
+        'count': facts.count,
+        'file': str(here.life.path / OF_SITE),
+    }
 
 
 def _probe(here):
     probe, result = here.probe, here.probed
     finding = recursionprobe.finding(result) if result and not probe.running else None
     share, words = probe.progress
-    return {'busy': probe.running, 'percent': round(100 * share), 'words': words,
-            'error': probe.error if not finding else '', 'finding': finding and _row('probe', finding),
-            'took': f'{result.took:.1f} s' if result else '', 'size': standing.stack_size(here.life) >> 10}
+    return {
+        'busy': probe.running,
+        'percent': round(100 * share),
+        'words': words,
+        'error': probe.error if not finding else '',
+        'finding': finding and _row('probe', finding),
+        'took': f'{result.took:.1f} s' if result else '',
+        'size': standing.stack_size(here.life) >> 10,
+    }
 
 
 # -- what its forms do -----------------------------------------------------------------------------------
+
 
 class NoSuchFinding(HushRefused):
     next_step = 'Look at the page as it is now.'
 
 
 def run_again(life, form) -> str:
-    standing_of(life).start()                           # where it cannot, the page says why
+    standing_of(life).start()  # where it cannot, the page says why
     return ''
 
 
@@ -162,7 +245,9 @@ def hush(life, form) -> str:
         raise NoSuchFinding('There is no such finding any more.')
     seen = severity if severity in Finding.SEVERITIES else found.severity
     who = getSecurityManager().getUser().getUserName()
-    new = here.hushed(life.base.file_mode).hush(id, _word(form, 'reason'), _word(form, 'until'), who or '?', seen)
+    new = here.hushed(life.base.file_mode).hush(
+        id, _word(form, 'reason'), _word(form, 'until'), who or '?', seen
+    )
     return f'Hushed until {new.until}: {found.title}'
 
 
@@ -216,13 +301,19 @@ class CheckPages:
         """Do what a form asks for, and go back to the page with what there is to say."""
         life, kind = STATE.life, 'success'
         if life is None:
-            return self._refused(request, 'There are no checks: the stability monitor is not armed.', 503)
+            return self._refused(
+                request, 'There are no checks: the stability monitor is not armed.', 503
+            )
         try:
             token.check(request, life, ACTION)
             message = deed(life, request.form)
         except (StabilityError, OSError) as error:
             message, kind = str(error), 'warning'
-        query = '?' + urlencode({'manage_tabs_message': message, 'manage_tabs_type': kind}) if message else ''
+        query = (
+            '?' + urlencode({'manage_tabs_message': message, 'manage_tabs_type': kind})
+            if message
+            else ''
+        )
         request.RESPONSE.redirect(f'{self.absolute_url()}/manage_checks{query}{place}')
 
 

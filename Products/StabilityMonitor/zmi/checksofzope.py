@@ -2,6 +2,7 @@
 
 Imported before Zope serves.  What the page itself shows is `checkpages`, which waits until somebody opens it.
 """
+
 from __future__ import annotations
 
 from ..diagnosis import standing

@@ -2,6 +2,7 @@
 
 An object of this class is never stored: it is a class attribute of the Control Panel, see `hanging`.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -77,14 +78,24 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         {'label': 'Drills', 'action': 'manage_drills'},
     )
     zmi_additional_css_paths = ComputedAttribute(
-        lambda self: (f'{self.REQUEST["BASEPATH1"]}/{STYLES}',), 1)
+        lambda self: (f'{self.REQUEST["BASEPATH1"]}/{STYLES}',), 1
+    )
 
     _overview, _incidents, _incident, _report, _drills, _message, _pieces = map(
-        Page, ('overview', 'incidents', 'incident', 'report', 'drills', 'message', 'pieces'))
-    _threads, _thread_pieces, _threads_fragment = map(Page, ('threads', 'threadpieces', 'threadsfragment'))
+        Page, ('overview', 'incidents', 'incident', 'report', 'drills', 'message', 'pieces')
+    )
+    _threads, _thread_pieces, _threads_fragment = map(
+        Page, ('threads', 'threadpieces', 'threadsfragment')
+    )
     _checks = Page('checks')
-    _labels = {'threads': 'Threads', 'checks': 'Checks', 'incidents': 'Incidents', 'incident': 'Incidents',
-               'report': 'Report', 'drills': 'Drills'}
+    _labels = {
+        'threads': 'Threads',
+        'checks': 'Checks',
+        'incidents': 'Incidents',
+        'incident': 'Incidents',
+        'report': 'Report',
+        'drills': 'Drills',
+    }
 
     # -- pages ---------------------------------------------------------------------------------------
 
@@ -101,19 +112,30 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(VIEW)
     @zpublish
     def manage_incidents(self, REQUEST):
-        return self._page(self._incidents, REQUEST, lambda life, archive: incidents.table(life, archive, REQUEST.form))
+        return self._page(
+            self._incidents,
+            REQUEST,
+            lambda life, archive: incidents.table(life, archive, REQUEST.form),
+        )
 
     @security.protected(VIEW)
     @zpublish
     def manage_incident(self, REQUEST):
-        return self._page(self._incident, REQUEST, lambda life, archive: pages.incident(archive, _run(REQUEST)))
+        return self._page(
+            self._incident, REQUEST, lambda life, archive: pages.incident(archive, _run(REQUEST))
+        )
 
     @security.protected(VIEW)
     @zpublish
     def manage_report(self, REQUEST):
-        return self._page(self._report, REQUEST, lambda life, archive: {
-            'downloads': pages.downloads(),
-            'text': render(build(life, archive), 'text')[2].decode('utf-8', 'replace')})
+        return self._page(
+            self._report,
+            REQUEST,
+            lambda life, archive: {
+                'downloads': pages.downloads(),
+                'text': render(build(life, archive), 'text')[2].decode('utf-8', 'replace'),
+            },
+        )
 
     @security.protected(VIEW)
     @zpublish
@@ -121,11 +143,15 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         """The report as a download: `format` is one of `renderers.FORMATS`, `run` an archived run or nothing."""
         life = STATE.life
         if life is None:
-            return self._refused(REQUEST, 'There is nothing to report: the stability monitor is not armed.', 503)
+            return self._refused(
+                REQUEST, 'There is nothing to report: the stability monitor is not armed.', 503
+            )
         try:
             wanted = _run(REQUEST) if REQUEST.form.get('run') else None
             document = build(life, Archive(life.base), run=wanted)
-            name, content_type, content = render(document, _word(REQUEST, 'format') or next(iter(FORMATS)))
+            name, content_type, content = render(
+                document, _word(REQUEST, 'format') or next(iter(FORMATS))
+            )
         except StabilityError as error:
             return self._refused(REQUEST, str(error), 404)
         return self._download(REQUEST, name, content, content_type)
@@ -135,23 +161,36 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(VIEW)
     @zpublish
     def manage_threads(self, REQUEST):
-        return self._page(self._threads, REQUEST, lambda life, archive: (
-            threadpages.native(life, _may_manage(self)) | threadpages.threads(life)))
+        return self._page(
+            self._threads,
+            REQUEST,
+            lambda life, archive: (
+                threadpages.native(life, _may_manage(self)) | threadpages.threads(life)
+            ),
+        )
 
     @security.protected(VIEW)
     @zpublish
     def threads_fragment(self, REQUEST):
         """A part of the Threads page, for its script: `part` is "live" or "native"."""
-        return self._page(self._threads_fragment, REQUEST, lambda life, archive: (
-            threadpages.native(life, _may_manage(self)) if _word(REQUEST, 'part') == 'native'
-            else threadpages.threads(life)))
+        return self._page(
+            self._threads_fragment,
+            REQUEST,
+            lambda life, archive: (
+                threadpages.native(life, _may_manage(self))
+                if _word(REQUEST, 'part') == 'native'
+                else threadpages.threads(life)
+            ),
+        )
 
     @security.protected(VIEW)
     @zpublish
     def flames(self, REQUEST):
         """Where the time of a slow request went, as a picture; `run` and `request` as the Threads page has them."""
         life = STATE.life
-        picture = life and threadpages.picture(life, _word(REQUEST, 'run'), _word(REQUEST, 'request'))
+        picture = life and threadpages.picture(
+            life, _word(REQUEST, 'run'), _word(REQUEST, 'request')
+        )
         if not picture:
             return self._refused(REQUEST, 'Nothing is known of this request any more.', 404)
         REQUEST.RESPONSE.setHeader('Content-Type', 'image/svg+xml; charset=utf-8')
@@ -178,12 +217,16 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         """Begin to take native stacks, in the background; the page shows how far it is."""
         life, query = STATE.life, ''
         if life is None:
-            return self._refused(REQUEST, 'There are no stacks: the stability monitor is not armed.', 503)
+            return self._refused(
+                REQUEST, 'There are no stacks: the stability monitor is not armed.', 503
+            )
         try:
             token.check(REQUEST, life, threadpages.NATIVE_ACTION)
             threadpages.take_native(life)
         except StabilityError as error:
-            query = '?' + urlencode({'manage_tabs_message': str(error), 'manage_tabs_type': 'warning'})
+            query = '?' + urlencode(
+                {'manage_tabs_message': str(error), 'manage_tabs_type': 'warning'}
+            )
         REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_threads{query}#native')
 
     # -- drills --------------------------------------------------------------------------------------
@@ -191,7 +234,9 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(MANAGE)
     @zpublish
     def manage_drills(self, REQUEST):
-        return self._page(self._drills, REQUEST, lambda life, archive: pages.drill_page(life, _DRILL))
+        return self._page(
+            self._drills, REQUEST, lambda life, archive: pages.drill_page(life, _DRILL)
+        )
 
     @security.protected(MANAGE)
     @zpublish(methods='POST')
@@ -199,7 +244,9 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         """End this process; where that is refused, go back to the page with the reason."""
         life = STATE.life
         if life is None:
-            return self._refused(REQUEST, 'There are no drills: the stability monitor is not armed.', 503)
+            return self._refused(
+                REQUEST, 'There are no drills: the stability monitor is not armed.', 503
+            )
         try:
             token.check(REQUEST, life, _DRILL)
             drills.perform(life, _word(REQUEST, 'drill'))
@@ -214,8 +261,12 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     def _page(self, template, request, values):
         life = STATE.life
         if life is None:
-            return self._refused(request, 'The stability monitor is not armed: look into the event log for the reason, '
-                                 'and restart Zope.', 200)
+            return self._refused(
+                request,
+                'The stability monitor is not armed: look into the event log for the reason, '
+                'and restart Zope.',
+                200,
+            )
         try:
             shown = values(life, Archive(life.base))
         except NoSuchRun as error:
@@ -225,17 +276,25 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     def _text(self, request, name, text):
         life = STATE.life
         if life is None or life.recorder is None:
-            return self._refused(request, 'There is nothing to tell: this process is not recorded. The findings in '
-                                 'the tab "Stability" say why.', 503)
+            return self._refused(
+                request,
+                'There is nothing to tell: this process is not recorded. The findings in '
+                'the tab "Stability" say why.',
+                503,
+            )
         return self._download(request, f'{name}-{life.name}.txt', text(life), _TEXT)
 
     def _trace_of_run(self, request):
         life = STATE.life
         if life is None:
-            return self._refused(request, 'There is nothing to tell: the stability monitor is not armed.', 503)
+            return self._refused(
+                request, 'There is nothing to tell: the stability monitor is not armed.', 503
+            )
         try:
             run = _run(request)
-            return self._download(request, f'trace-{run}.txt', as_text(runtrace.trace(life.base, run)), _TEXT)
+            return self._download(
+                request, f'trace-{run}.txt', as_text(runtrace.trace(life.base, run)), _TEXT
+            )
         except NoSuchRun as error:
             return self._refused(request, f'{error.args[0]} {_AMONG_ALL}', 404)
         except StabilityError as error:
@@ -257,11 +316,14 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         life = STATE.life
         request.RESPONSE.setHeader('Cache-Control', 'no-store')
         return template.__of__(self)(
-            page=shown, instance=pages.instance_name(life) if life else 'this process',
-            macros=self._pieces.pt_macros(), parts=self._thread_pieces.pt_macros(),
+            page=shown,
+            instance=pages.instance_name(life) if life else 'this process',
+            macros=self._pieces.pt_macros(),
+            parts=self._thread_pieces.pt_macros(),
             view=self._labels.get(template.getId(), LABEL),
             manage_tabs_message=_word(request, 'manage_tabs_message') or None,
-            manage_tabs_type=_tabs_type(request))
+            manage_tabs_type=_tabs_type(request),
+        )
 
 
 InitializeClass(StabilityMonitor)

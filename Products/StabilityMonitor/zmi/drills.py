@@ -2,6 +2,7 @@
 
 The ids and their numbers are those of `blackbox.DRILLS`: the black box notes the number before the death.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -33,6 +34,7 @@ class Drill(Value):
 
 # -- the deaths ------------------------------------------------------------------------------------
 
+
 def _segfault():
     ctypes.string_at(0)
 
@@ -43,7 +45,7 @@ def _fatal_error():
 
 def _stack_overflow():
     """Recursion through C.  Python 3.12 counts calls through C: there, few wide ones reach the end first."""
-    sys.setrecursionlimit(2 ** 30)
+    sys.setrecursionlimit(2**30)
     for width in (64, 1000):
         _fall(width)
 
@@ -51,6 +53,7 @@ def _stack_overflow():
 def _fall(width):
     def deeper(*numbers):
         return again(*numbers)
+
     again = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int] * width)(deeper)
     deeper(*[0] * width)
 
@@ -92,23 +95,63 @@ def _hang_on_lock():
 
 DRILLS = (
     Drill('segfault', 'Segmentation fault', 'Reads memory at address 0.', 'crashed', _segfault),
-    Drill('abort', 'Abort', 'Calls abort(), as C code does when it finds itself damaged.', 'aborted', os.abort),
-    Drill('fatal-error', 'Fatal error of Python', 'Calls Py_FatalError.  Python writes of it to standard error only.',
-          'aborted', _fatal_error),
-    Drill('stack-overflow', 'Stack overflow', 'Calls itself through C until the stack of this thread ends.',
-          'stack-overflow', _stack_overflow),
+    Drill(
+        'abort',
+        'Abort',
+        'Calls abort(), as C code does when it finds itself damaged.',
+        'aborted',
+        os.abort,
+    ),
+    Drill(
+        'fatal-error',
+        'Fatal error of Python',
+        'Calls Py_FatalError.  Python writes of it to standard error only.',
+        'aborted',
+        _fatal_error,
+    ),
+    Drill(
+        'stack-overflow',
+        'Stack overflow',
+        'Calls itself through C until the stack of this thread ends.',
+        'stack-overflow',
+        _stack_overflow,
+    ),
     Drill('exit', 'Exit from C', 'Calls os._exit(3): no clean-up, no trace.', 'vanished', _exit),
-    Drill('kill', 'SIGKILL', 'Sends SIGKILL to itself, as an impatient supervisor does.', 'vanished', _kill),
-    Drill('memory', 'Eat memory', 'Takes memory until the kernel ends the process.', 'out-of-memory', _eat_memory),
-    Drill('gil', 'Hang in C', 'Holds the interpreter lock (GIL) for ever: nothing is answered.  You must end Zope '
-          'yourself, later than the time of the option "stall".', 'hung', _hold_gil),
-    Drill('lock', 'Hang on a lock', 'This and every later request waits for a lock that is never released.  Ask for '
-          'pages until all threads wait; end Zope yourself, later than the time of the option "stall".', 'hung',
-          _hang_on_lock),
+    Drill(
+        'kill',
+        'SIGKILL',
+        'Sends SIGKILL to itself, as an impatient supervisor does.',
+        'vanished',
+        _kill,
+    ),
+    Drill(
+        'memory',
+        'Eat memory',
+        'Takes memory until the kernel ends the process.',
+        'out-of-memory',
+        _eat_memory,
+    ),
+    Drill(
+        'gil',
+        'Hang in C',
+        'Holds the interpreter lock (GIL) for ever: nothing is answered.  You must end Zope '
+        'yourself, later than the time of the option "stall".',
+        'hung',
+        _hold_gil,
+    ),
+    Drill(
+        'lock',
+        'Hang on a lock',
+        'This and every later request waits for a lock that is never released.  Ask for '
+        'pages until all threads wait; end Zope yourself, later than the time of the option "stall".',
+        'hung',
+        _hang_on_lock,
+    ),
 )
 
 
 # -- on request ------------------------------------------------------------------------------------
+
 
 def refusal(life, drill: Drill) -> str:
     """Why this drill cannot be had here, in a sentence; '' if it can."""

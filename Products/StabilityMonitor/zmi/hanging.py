@@ -7,6 +7,7 @@ without the product, the database holds no trace of it.
 The panel and its pages, two dozen modules, are imported when a person opens the first one.  What answers when the
 site hangs is not among them: it is asked through the run directory.
 """
+
 import functools
 
 from App.ApplicationManager import AltDatabaseManager
@@ -22,8 +23,15 @@ from . import permissions  # noqa: F401 (Zope knows them before a page is opened
 
 ID, LABEL = 'StabilityMonitor', 'Stability'
 #: Every class of the Control Panel that shows tabs, and the way from it to the Control Panel.
-PANELS = ((ApplicationManager, ''), (DatabaseChooser, '../'), (ConfigurationViewer, '../'), (DavLockManager, '../'),
-          (DebugManager, '../'), (ZODBConnectionDebugger, '../'), (AltDatabaseManager, '../../'))
+PANELS = (
+    (ApplicationManager, ''),
+    (DatabaseChooser, '../'),
+    (ConfigurationViewer, '../'),
+    (DavLockManager, '../'),
+    (DebugManager, '../'),
+    (ZODBConnectionDebugger, '../'),
+    (AltDatabaseManager, '../../'),
+)
 #: What Zope looks at to see who may see the tab; from a database's page it cannot walk up.
 _PATH = f'/Control_Panel/{ID}/manage_main'
 
@@ -34,12 +42,15 @@ def hang() -> None:
         setattr(ApplicationManager, ID, ComputedAttribute(lambda panel: _tab().__of__(panel), 1))
     for panel, up in PANELS:
         if not any(map(_is_ours, panel.manage_options)):
-            panel.manage_options += ({'label': LABEL, 'action': f'{up}{ID}/manage_main', 'path': _PATH},)
+            panel.manage_options += (
+                {'label': LABEL, 'action': f'{up}{ID}/manage_main', 'path': _PATH},
+            )
 
 
 @functools.cache
 def _tab():
     from .controlpanel import StabilityMonitor
+
     return StabilityMonitor()
 
 
@@ -48,7 +59,9 @@ def take_down() -> None:
     if ID in vars(ApplicationManager):
         delattr(ApplicationManager, ID)
     for panel, _ in PANELS:
-        panel.manage_options = tuple(option for option in panel.manage_options if not _is_ours(option))
+        panel.manage_options = tuple(
+            option for option in panel.manage_options if not _is_ours(option)
+        )
 
 
 def _is_ours(option):

@@ -1,4 +1,5 @@
 """The table of past runs: filtered, sorted and cut into pages by the address; nonsense in it means the default."""
+
 from __future__ import annotations
 
 from urllib.parse import urlencode
@@ -22,8 +23,15 @@ COLUMNS = {
     'ended': ('Ended', lambda run: from_isotime(run.ended) or 0, 'desc'),
     'uptime': ('Was up', lambda run: run.uptime_seconds or 0, 'asc'),
     'verdict': ('How it ended', lambda run: run.verdict, 'asc'),
-    'confidence': ('Confidence', lambda run: ('weak', 'likely', 'strong', 'certain').index(run.confidence)
-                   if run.confidence in ('weak', 'likely', 'strong') else 3, 'desc'),
+    'confidence': (
+        'Confidence',
+        lambda run: (
+            ('weak', 'likely', 'strong', 'certain').index(run.confidence)
+            if run.confidence in ('weak', 'likely', 'strong')
+            else 3
+        ),
+        'desc',
+    ),
     'role': ('Role', lambda run: run.role, 'asc'),
     'instance': ('Instance', lambda run: run.instance.label, 'asc'),
 }
@@ -42,19 +50,29 @@ def table(life, archive, form: dict) -> dict:
     pages = max(1, -(-len(runs) // BATCH))
     page = min(wanted['page'], pages)
     return {
-        'rows': [ending(run, 'It') for run in runs[(page - 1) * BATCH:page * BATCH]],
-        'count': len(runs), 'known': known, 'page': page, 'pages': pages, 'all_instances': wanted['instances'] == 'all',
+        'rows': [ending(run, 'It') for run in runs[(page - 1) * BATCH : page * BATCH]],
+        'count': len(runs),
+        'known': known,
+        'page': page,
+        'pages': pages,
+        'all_instances': wanted['instances'] == 'all',
         'shows': _choices(wanted, 'show', {name: label for name, (label, _) in SHOWS.items()}),
-        'instances': _choices(wanted, 'instances', INSTANCES), 'columns': _columns(wanted),
+        'instances': _choices(wanted, 'instances', INSTANCES),
+        'columns': _columns(wanted),
         'earlier': _address(wanted, page=page - 1) if page > 1 else '',
-        'later': _address(wanted, page=page + 1) if page < pages else ''}
+        'later': _address(wanted, page=page + 1) if page < pages else '',
+    }
 
 
 def _wanted(form):
     sort = _one_of(form.get('sort'), COLUMNS, 'ended')
-    return {'show': _one_of(form.get('show'), SHOWS, 'incidents'), 'sort': sort,
-            'instances': _one_of(form.get('instances'), INSTANCES, 'this'),
-            'dir': _one_of(form.get('dir'), _DIRECTIONS, COLUMNS[sort][2]), 'page': _page(form.get('page'))}
+    return {
+        'show': _one_of(form.get('show'), SHOWS, 'incidents'),
+        'sort': sort,
+        'instances': _one_of(form.get('instances'), INSTANCES, 'this'),
+        'dir': _one_of(form.get('dir'), _DIRECTIONS, COLUMNS[sort][2]),
+        'page': _page(form.get('page')),
+    }
 
 
 def _one_of(value, allowed, default):
@@ -62,13 +80,26 @@ def _one_of(value, allowed, default):
 
 
 def _page(value):
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 7 \
-        and int(value) else 1
+    return (
+        int(value)
+        if isinstance(value, str)
+        and value.isascii()
+        and value.isdigit()
+        and len(value) < 7
+        and int(value)
+        else 1
+    )
 
 
 def _choices(wanted, name, labels):
-    return [{'label': label, 'active': wanted[name] == value, 'address': _address(wanted, **{name: value, 'page': 1})}
-            for value, label in labels.items()]
+    return [
+        {
+            'label': label,
+            'active': wanted[name] == value,
+            'address': _address(wanted, **{name: value, 'page': 1}),
+        }
+        for value, label in labels.items()
+    ]
 
 
 def _columns(wanted):
@@ -76,9 +107,18 @@ def _columns(wanted):
     for name, (label, _, first) in COLUMNS.items():
         active = wanted['sort'] == name
         direction = _DIRECTIONS[wanted['dir']] if active else first
-        columns.append({'label': label, 'address': _address(wanted, sort=name, dir=direction, page=1),
-                        'arrow': {'asc': 'fa-caret-up', 'desc': 'fa-caret-down'}[wanted['dir']] if active else '',
-                        'sorted': {'asc': 'ascending', 'desc': 'descending'}[wanted['dir']] if active else 'none'})
+        columns.append(
+            {
+                'label': label,
+                'address': _address(wanted, sort=name, dir=direction, page=1),
+                'arrow': {'asc': 'fa-caret-up', 'desc': 'fa-caret-down'}[wanted['dir']]
+                if active
+                else '',
+                'sorted': {'asc': 'ascending', 'desc': 'descending'}[wanted['dir']]
+                if active
+                else 'none',
+            }
+        )
     return columns
 
 

@@ -2,6 +2,7 @@
 
 The templates decide nothing but layout; whatever they insert they escape, but for the pictures made here.
 """
+
 from __future__ import annotations
 
 import time
@@ -29,25 +30,53 @@ from . import token
 
 #: How each verdict reads in large type, after "The last run" or "This run".
 ENDINGS = {
-    'running': 'is still running', 'crashed': 'crashed', 'stack-overflow': 'crashed: its stack overflowed',
-    'aborted': 'was aborted', 'out-of-memory': 'was killed: the memory was used up',
-    'startup-failed': 'did not get through its start', 'unhandled-exception': 'ended with an unhandled exception',
-    'hung': 'was hanging', 'signalled': 'was ended by a signal', 'stopped': 'was stopped as asked',
-    'host-restarted': 'ended when the machine went down', 'killed': 'was killed', 'exited': 'left without clean-up',
-    'vanished': 'vanished without a trace', 'unreadable': 'left a record that cannot be read',
+    'running': 'is still running',
+    'crashed': 'crashed',
+    'stack-overflow': 'crashed: its stack overflowed',
+    'aborted': 'was aborted',
+    'out-of-memory': 'was killed: the memory was used up',
+    'startup-failed': 'did not get through its start',
+    'unhandled-exception': 'ended with an unhandled exception',
+    'hung': 'was hanging',
+    'signalled': 'was ended by a signal',
+    'stopped': 'was stopped as asked',
+    'host-restarted': 'ended when the machine went down',
+    'killed': 'was killed',
+    'exited': 'left without clean-up',
+    'vanished': 'vanished without a trace',
+    'unreadable': 'left a record that cannot be read',
 }
-_SURENESS = {'certain': 'This is certain.', 'strong': 'The evidence is strong.', 'likely': 'This is likely.',
-             'weak': 'The evidence is weak.'}
+_SURENESS = {
+    'certain': 'This is certain.',
+    'strong': 'The evidence is strong.',
+    'likely': 'This is likely.',
+    'weak': 'The evidence is weak.',
+}
 _ALERTS = {'critical': 'danger', 'warning': 'warning', 'info': 'info', 'ok': 'success'}
 _TIMELINE_RUNS, _SHOWN = 200, 12
 _HOWTO = (
-    ('zope', 'Zope version'), ('python', 'Python version'), ('platform', 'System platform'),
-    ('software_home', 'SOFTWARE_HOME'), ('instance_home', 'INSTANCE_HOME'), ('client_home', 'CLIENT_HOME'),
-    ('pid', 'Process id'), ('running_for', 'Running for'))
+    ('zope', 'Zope version'),
+    ('python', 'Python version'),
+    ('platform', 'System platform'),
+    ('software_home', 'SOFTWARE_HOME'),
+    ('instance_home', 'INSTANCE_HOME'),
+    ('client_home', 'CLIENT_HOME'),
+    ('pid', 'Process id'),
+    ('running_for', 'Running for'),
+)
 _MORE = (
-    ('started_at', 'Started'), ('listen', 'Listens on'), ('threads', 'Worker threads'), ('system', 'Operating system'),
-    ('libc', 'C library'), ('supervisor', 'Started by'), ('server_software', 'Server'), ('debug_mode', 'Debug mode'),
-    ('directory', 'Breadcrumbs in'), ('recording', 'Recording'), ('run', 'Run'))
+    ('started_at', 'Started'),
+    ('listen', 'Listens on'),
+    ('threads', 'Worker threads'),
+    ('system', 'Operating system'),
+    ('libc', 'C library'),
+    ('supervisor', 'Started by'),
+    ('server_software', 'Server'),
+    ('debug_mode', 'Debug mode'),
+    ('directory', 'Breadcrumbs in'),
+    ('recording', 'Recording'),
+    ('run', 'Run'),
+)
 
 
 def instance_name(life) -> str:
@@ -57,37 +86,63 @@ def instance_name(life) -> str:
 def overview(life, archive) -> dict:
     ours = of_instance(archive.summaries(), Instance(**life.instance))
     last = last_server_run(ours)
-    living = RunRecord(run=life.name, started=isotime(life.started), verdict='running', summary='This process.',
-                       uptime_seconds=time.time() - life.started)
+    living = RunRecord(
+        run=life.name,
+        started=isotime(life.started),
+        verdict='running',
+        summary='This process.',
+        uptime_seconds=time.time() - life.started,
+    )
     shown = [living, *ours[:_TIMELINE_RUNS]]
     return {
-        'last': ending(last, 'The last run') if last else None, 'loop': _loop(crash_loop(ours)),
+        'last': ending(last, 'The last run') if last else None,
+        'loop': _loop(crash_loop(ours)),
         'facts': _facts(process(life) | {'listen': life.instance['listen']}),
         'in_flight': [request_row(r) for r in in_flight(life)],
-        'findings': findings([shallow(finding) for finding in _pressing(life)]), 'past': len(ours),
-        'timeline': pictures.timeline(shown, time.time(), lambda run: '' if run == life.name else address(run)),
-        'legend': pictures.legend(run.verdict for run in shown)}
+        'findings': findings([shallow(finding) for finding in _pressing(life)]),
+        'past': len(ours),
+        'timeline': pictures.timeline(
+            shown, time.time(), lambda run: '' if run == life.name else address(run)
+        ),
+        'legend': pictures.legend(run.verdict for run in shown),
+    }
 
 
 def _loop(runs):
     if not runs:
         return None
     starts = [at for run in runs if (at := from_isotime(run.started)) is not None]
-    return {'count': len(runs), 'within': duration(max(starts) - min(starts)),
-            'runs': [ending(run, 'A run') for run in runs[:5]]}
+    return {
+        'count': len(runs),
+        'within': duration(max(starts) - min(starts)),
+        'runs': [ending(run, 'A run') for run in runs[:5]],
+    }
 
 
 def ending(run: RunRecord, subject: str) -> dict:
     """How a run ended, in words, with its page and colours."""
     return {
-        'run': run.run, 'address': address(run.run), 'verdict': run.verdict, 'colour': pictures.colour(run.verdict),
-        'headline': f'{subject} {ENDINGS.get(run.verdict, run.verdict)}', 'summary': run.summary,
-        'incident': run.is_incident, 'alert': 'danger' if run.is_incident else 'success',
-        'sureness': _SURENESS.get(run.confidence, ''), 'confidence': run.confidence,
-        'started': moment(from_isotime(run.started)), 'ended': moment(from_isotime(run.ended)),
-        'ago': _ago(run.ended), 'uptime': duration(run.uptime_seconds), 'instance': run.instance.label,
-        'role': run.role, 'pid': run.pid, 'signature': run.signature, 'drill': drill_name(run),
-        'signal': run.signal or ''}
+        'run': run.run,
+        'address': address(run.run),
+        'verdict': run.verdict,
+        'colour': pictures.colour(run.verdict),
+        'headline': f'{subject} {ENDINGS.get(run.verdict, run.verdict)}',
+        'summary': run.summary,
+        'incident': run.is_incident,
+        'alert': 'danger' if run.is_incident else 'success',
+        'sureness': _SURENESS.get(run.confidence, ''),
+        'confidence': run.confidence,
+        'started': moment(from_isotime(run.started)),
+        'ended': moment(from_isotime(run.ended)),
+        'ago': _ago(run.ended),
+        'uptime': duration(run.uptime_seconds),
+        'instance': run.instance.label,
+        'role': run.role,
+        'pid': run.pid,
+        'signature': run.signature,
+        'drill': drill_name(run),
+        'signal': run.signal or '',
+    }
 
 
 def drill_name(run: RunRecord) -> str:
@@ -105,10 +160,15 @@ def _ago(ended):
 
 
 def _facts(known):
-    known = known | {'running_for': duration(known['uptime_seconds']),
-                     'started_at': moment(from_isotime(known['started']))}
-    return [{'label': label, 'value': _shown(known.get(key))} for key, label in _HOWTO + _MORE
-            if (key, label) in _HOWTO or known.get(key) not in (None, '')]
+    known = known | {
+        'running_for': duration(known['uptime_seconds']),
+        'started_at': moment(from_isotime(known['started'])),
+    }
+    return [
+        {'label': label, 'value': _shown(known.get(key))}
+        for key, label in _HOWTO + _MORE
+        if (key, label) in _HOWTO or known.get(key) not in (None, '')
+    ]
 
 
 def _shown(value):
@@ -119,16 +179,27 @@ def _shown(value):
 
 def findings(checks) -> list[dict]:
     """[{severity, alert, findings}], the worst first; empty groups are left out."""
-    groups = [{'severity': severity, 'alert': alert, 'findings': [c for c in checks if c['severity'] == severity]}
-              for severity, alert in _ALERTS.items()]
+    groups = [
+        {
+            'severity': severity,
+            'alert': alert,
+            'findings': [c for c in checks if c['severity'] == severity],
+        }
+        for severity, alert in _ALERTS.items()
+    ]
     return [group for group in groups if group['findings']]
 
 
 def _pressing(life):
     """What should be done, and what this process says of itself; all else is on the page of the checks."""
     own = {finding.id for finding in life.findings}
-    return [finding for finding in standing_of(life).look().shown
-            if finding.severity in ('critical', 'warning') or finding.severity == 'info' and finding.id in own]
+    return [
+        finding
+        for finding in standing_of(life).look().shown
+        if finding.severity in ('critical', 'warning')
+        or finding.severity == 'info'
+        and finding.id in own
+    ]
 
 
 def request_row(request: dict) -> dict:
@@ -136,10 +207,16 @@ def request_row(request: dict) -> dict:
     return {
         'method': request.get('method', ''),
         'path': str(request.get('path', '')) + (' …' if request.get('cut') else ''),
-        'started': moment(from_isotime(request.get('started'))), 'phase': request.get('phase', ''),
-        'took': _took(seconds), 'thread': request.get('thread', ''), 'user': request.get('user', ''),
-        'status': request.get('status') or '', 'crashed': bool(request.get('crashed')),
-        'retry': request.get('retry') or 0, 'times': f'{count} times' if isinstance(count, int) and count > 1 else ''}
+        'started': moment(from_isotime(request.get('started'))),
+        'phase': request.get('phase', ''),
+        'took': _took(seconds),
+        'thread': request.get('thread', ''),
+        'user': request.get('user', ''),
+        'status': request.get('status') or '',
+        'crashed': bool(request.get('crashed')),
+        'retry': request.get('retry') or 0,
+        'times': f'{count} times' if isinstance(count, int) and count > 1 else '',
+    }
 
 
 def _took(seconds):
@@ -152,32 +229,46 @@ def _took(seconds):
 
 # -- one incident ------------------------------------------------------------------------------------
 
+
 def incident(archive, run: str) -> dict:
     """Raises NoSuchRun."""
     record = archive.record(run)
     requests, samples = [request_row(r) for r in _dicts(record.requests)], _dicts(record.samples)
     return {
-        'run': record.run, 'end': ending(record, 'This run'),
+        'run': record.run,
+        'end': ending(record, 'This run'),
         'evidence': [{'source': e.source, 'fact': e.fact} for e in record.evidence],
-        'ruled_out': list(record.ruled_out), 'candidates': list(record.candidates),
-        'crashing': [r for r in requests if r['crashed']], 'in_flight': [r for r in requests if not r['crashed']],
+        'ruled_out': list(record.ruled_out),
+        'candidates': list(record.candidates),
+        'crashing': [r for r in requests if r['crashed']],
+        'in_flight': [r for r in requests if not r['crashed']],
         'recent': _cut([request_row(r) for r in _dicts(record.recent)]),
         'threads': [_thread(thread) for thread in _dicts(record.threads)],
         'hangs': [hang_row(hang) for hang in _dicts(record.hangs)],
         'slow': _cut(_slow_requests(_dicts(record.notes))),
-        'native': [_native(frame) for frame in _dicts(record.native)], 'exception': record.exception,
-        'memory': pictures.memory_curve(samples), 'processor': pictures.processor_curve(samples),
+        'native': [_native(frame) for frame in _dicts(record.native)],
+        'exception': record.exception,
+        'memory': pictures.memory_curve(samples),
+        'processor': pictures.processor_curve(samples),
         'log': _cut([_log_line(line) for line in reversed(_dicts(record.log))]),
         'modules': list(record.compiled_modules),
         'suspects': _dicts(record.suspects),
-        'known_issues': [known_issue(row) for row in _dicts(of_incident(record, archive.base.path))],
-        'facts': _incident_facts(record), 'downloads': downloads(run),
-        'trace': 'trace?' + urlencode({'run': run})}
+        'known_issues': [
+            known_issue(row) for row in _dicts(of_incident(record, archive.base.path))
+        ],
+        'facts': _incident_facts(record),
+        'downloads': downloads(run),
+        'trace': 'trace?' + urlencode({'run': run}),
+    }
 
 
 def _dicts(items):
     """The dicts among what a file says: an archived record may be damaged."""
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list | tuple) else []
+    return (
+        [item for item in items if isinstance(item, dict)]
+        if isinstance(items, list | tuple)
+        else []
+    )
 
 
 def _cut(rows):
@@ -189,44 +280,89 @@ def _incident_facts(record):
     context = record.context if isinstance(record.context, dict) else {}
     software = context.get('software') if isinstance(context.get('software'), dict) else {}
     facts = (
-        ('Instance', record.instance.label), ('Run', record.run), ('Role', record.role), ('Process id', record.pid),
-        ('Started', moment(from_isotime(record.started))), ('Ended', moment(from_isotime(record.ended))),
-        ('Was up', duration(record.uptime_seconds)), ('Verdict', record.verdict), ('Confidence', record.confidence),
-        ('Signal', record.signal), ('Exit code', record.exit_code), ('Signature', record.signature),
-        ('Got as far as', record.phase), ('Drill', drill_name(record)), ('Zope', software.get('zope')),
-        ('Python', context.get('python')), ('System', context.get('platform')), ('C library', context.get('libc')),
-        ('Started by', context.get('supervisor')))
-    return [{'label': label, 'value': str(value)} for label, value in facts if value not in (None, '')]
+        ('Instance', record.instance.label),
+        ('Run', record.run),
+        ('Role', record.role),
+        ('Process id', record.pid),
+        ('Started', moment(from_isotime(record.started))),
+        ('Ended', moment(from_isotime(record.ended))),
+        ('Was up', duration(record.uptime_seconds)),
+        ('Verdict', record.verdict),
+        ('Confidence', record.confidence),
+        ('Signal', record.signal),
+        ('Exit code', record.exit_code),
+        ('Signature', record.signature),
+        ('Got as far as', record.phase),
+        ('Drill', drill_name(record)),
+        ('Zope', software.get('zope')),
+        ('Python', context.get('python')),
+        ('System', context.get('platform')),
+        ('C library', context.get('libc')),
+        ('Started by', context.get('supervisor')),
+    )
+    return [
+        {'label': label, 'value': str(value)} for label, value in facts if value not in (None, '')
+    ]
 
 
 def _thread(thread):
-    frames = [f'File "{f.get("file", "???")}", line {f.get("line") or "?"}, in {f.get("function", "???")}'
-              for f in _dicts(thread.get('frames'))]
+    frames = [
+        f'File "{f.get("file", "???")}", line {f.get("line") or "?"}, in {f.get("function", "???")}'
+        for f in _dicts(thread.get('frames'))
+    ]
     ident = thread.get('ident')
-    name = ' '.join(filter(None, (f'0x{ident:x}' if isinstance(ident, int) else '', str(thread.get('name') or ''))))
-    return {'name': name, 'crashed': bool(thread.get('crashed')), 'note': thread.get('note', ''), 'frames': frames,
-            'room': room_words(thread),
-            'top': frames[0] if frames else 'no Python frame', 'cut': bool(thread.get('cut'))}
+    name = ' '.join(
+        filter(
+            None, (f'0x{ident:x}' if isinstance(ident, int) else '', str(thread.get('name') or ''))
+        )
+    )
+    return {
+        'name': name,
+        'crashed': bool(thread.get('crashed')),
+        'note': thread.get('note', ''),
+        'frames': frames,
+        'room': room_words(thread),
+        'top': frames[0] if frames else 'no Python frame',
+        'cut': bool(thread.get('cut')),
+    }
 
 
 def known_issue(row: dict) -> dict:
     """A known issue that a run may have met."""
-    matched, against = (row[key] if isinstance(row.get(key), list) else [] for key in ('matched', 'against'))
+    matched, against = (
+        row[key] if isinstance(row.get(key), list) else [] for key in ('matched', 'against')
+    )
     likeness = _LIKENESS.get(row.get('strength'), str(row.get('strength') or ''))
-    return {'title': row.get('title') or row.get('id') or '', 'likeness': likeness, 'matched': matched,
-            'against': against, 'action': row.get('action') or '', 'source': row.get('source') or ''}
+    return {
+        'title': row.get('title') or row.get('id') or '',
+        'likeness': likeness,
+        'matched': matched,
+        'against': against,
+        'action': row.get('action') or '',
+        'source': row.get('source') or '',
+    }
 
 
-_LIKENESS = {'strong': 'Versions and traces fit', 'likely': 'Versions and another thread fit',
-             'possible': 'The versions fit; no trace shows it', 'weak': 'A trace fits, the versions do not'}
+_LIKENESS = {
+    'strong': 'Versions and traces fit',
+    'likely': 'Versions and another thread fit',
+    'possible': 'The versions fit; no trace shows it',
+    'weak': 'A trace fits, the versions do not',
+}
 
 
 def hang_row(hang: dict) -> dict:
     """A hang, deadlock or spinning thread of a dead run."""
     lasted = duration(hang.get('seconds'))
-    return {'kind': _HANGS.get(hang.get('kind'), 'Hang'), 'summary': hang.get('summary', ''),
-            'started': moment(from_isotime(hang.get('started'))), 'lasts': hang.get('ended') is None,
-            'lasted': f'{lasted}, until the end' if hang.get('ended') is None else f'{lasted}; it dissolved'}
+    return {
+        'kind': _HANGS.get(hang.get('kind'), 'Hang'),
+        'summary': hang.get('summary', ''),
+        'started': moment(from_isotime(hang.get('started'))),
+        'lasts': hang.get('ended') is None,
+        'lasted': f'{lasted}, until the end'
+        if hang.get('ended') is None
+        else f'{lasted}; it dissolved',
+    }
 
 
 _HANGS = {'hang': 'Hang', 'deadlock': 'Deadlock', 'spinning': 'Spinning thread'}
@@ -242,28 +378,43 @@ def _slow(note):
     """A note about a slow request, as a thread with its stack."""
     age = _took(note.get('seconds'))
     return _thread({'frames': note.get('frames'), 'cut': note.get('cut')}) | {
-        'name': note.get('title', ''), 'note': f'{age} in all' if note['kind'] == 'slow-ended' else f'after {age}',
-        'detail': note.get('detail', '')}
+        'name': note.get('title', ''),
+        'note': f'{age} in all' if note['kind'] == 'slow-ended' else f'after {age}',
+        'detail': note.get('detail', ''),
+    }
 
 
 def _native(frame):
     offset, at = frame.get('offset'), frame.get('address')
-    return (f'{frame.get("binary", "")} {frame.get("symbol", "")}'
-            + (f'+0x{offset:x}' if isinstance(offset, int) else '') + (f' [0x{at:x}]' if isinstance(at, int) else ''))
+    return (
+        f'{frame.get("binary", "")} {frame.get("symbol", "")}'
+        + (f'+0x{offset:x}' if isinstance(offset, int) else '')
+        + (f' [0x{at:x}]' if isinstance(at, int) else '')
+    )
 
 
 def _log_line(line):
     level = str(line.get('level', ''))
-    return {'time': moment(from_isotime(line.get('time'))), 'level': level, 'logger': line.get('logger', ''),
-            'message': str(line.get('message', '')) + (' …' if line.get('cut') else ''),
-            'style': 'danger' if level in ('ERROR', 'CRITICAL') else 'warning'}
+    return {
+        'time': moment(from_isotime(line.get('time'))),
+        'level': level,
+        'logger': line.get('logger', ''),
+        'message': str(line.get('message', '')) + (' …' if line.get('cut') else ''),
+        'style': 'danger' if level in ('ERROR', 'CRITICAL') else 'warning',
+    }
 
 
 def downloads(run: str | None = None) -> list[dict]:
     """{format, address} of the report in each of its formats."""
     about = {'run': run} if run else {}
-    return [{'format': name, 'label': _FORMAT_NAMES.get(name, name),
-             'address': 'report?' + urlencode({'format': name} | about)} for name in FORMATS]
+    return [
+        {
+            'format': name,
+            'label': _FORMAT_NAMES.get(name, name),
+            'address': 'report?' + urlencode({'format': name} | about),
+        }
+        for name in FORMATS
+    ]
 
 
 _FORMAT_NAMES = {'text': 'Text', 'json': 'JSON', 'html': 'HTML', 'zip': 'ZIP'}
@@ -271,8 +422,23 @@ _FORMAT_NAMES = {'text': 'Text', 'json': 'JSON', 'html': 'HTML', 'zip': 'ZIP'}
 
 # -- drills ------------------------------------------------------------------------------------------
 
+
 def drill_page(life, action: str) -> dict:
-    rows = [{'id': d.id, 'title': d.title, 'what': d.what, 'verdict': ENDINGS.get(d.verdict, d.verdict),
-             'refusal': drills.refusal(life, d)} for d in drills.DRILLS]
-    return {'on': bool(life.options.drills), 'drills': rows, 'fields': token.fields(life, action),
-            'recording': life.recorder is not None, 'pid': life.pid, 'run': life.name}
+    rows = [
+        {
+            'id': d.id,
+            'title': d.title,
+            'what': d.what,
+            'verdict': ENDINGS.get(d.verdict, d.verdict),
+            'refusal': drills.refusal(life, d),
+        }
+        for d in drills.DRILLS
+    ]
+    return {
+        'on': bool(life.options.drills),
+        'drills': rows,
+        'fields': token.fields(life, action),
+        'recording': life.recorder is not None,
+        'pid': life.pid,
+        'run': life.name,
+    }

@@ -3,6 +3,7 @@
 Read when checks are run, never while arming.  Nothing here asks a storage for what it may have to fetch from
 a server: that is handed over as a function, which a check calls under its time limit.
 """
+
 from __future__ import annotations
 
 import functools
@@ -16,8 +17,14 @@ from ..diagnosis.site import Database
 from ..diagnosis.site import Site
 from ..diagnosis.site import ZopeFacts
 
-SWITCHES = ('debug-mode', 'debug-exceptions', 'verbose-security', 'skip-authentication-checking',
-            'skip-ownership-checking', 'security-policy-implementation')
+SWITCHES = (
+    'debug-mode',
+    'debug-exceptions',
+    'verbose-security',
+    'skip-authentication-checking',
+    'skip-ownership-checking',
+    'security-policy-implementation',
+)
 _WORKER = re.compile(r'waitress-\d+')
 _NO_TRANSACTION = bytes(8)
 
@@ -32,10 +39,13 @@ def facts(threads: int | None = None) -> ZopeFacts:
     config = getConfiguration()
     keys = {name: name.replace('-', '_') for name in SWITCHES}
     return ZopeFacts(
-        threads=max(_workers(), threads or 0) or None, databases=databases(config),
+        threads=max(_workers(), threads or 0) or None,
+        databases=databases(config),
         switches={name: getattr(config, key) for name, key in keys.items() if hasattr(config, key)},
-        instance_home=config.instancehome or '', client_home=config.clienthome or '',
-        pid_file=getattr(config, 'pid_filename', None) or '')
+        instance_home=config.instancehome or '',
+        client_home=config.clienthome or '',
+        pid_file=getattr(config, 'pid_filename', None) or '',
+    )
 
 
 def _workers():
@@ -48,16 +58,24 @@ def databases(config) -> tuple[Database, ...]:
     if dbtab is None:
         return ()
     paths = dict(dbtab.mount_paths)
-    return tuple(_database(name, database, tuple(sorted(path for path, its in paths.items() if its == name)))
-                 for name, database in sorted(dbtab.databases.items()))
+    return tuple(
+        _database(name, database, tuple(sorted(path for path, its in paths.items() if its == name)))
+        for name, database in sorted(dbtab.databases.items())
+    )
 
 
 def _database(name, database, mounted):
     storage = database.storage
     kind = f'{type(storage).__module__}.{type(storage).__qualname__}'
     file = storage.getName() if kind.startswith('ZODB.FileStorage.') else ''
-    return Database(name, kind, database.getPoolSize(), mounted, str(file),
-                    functools.partial(last_transaction, storage))
+    return Database(
+        name,
+        kind,
+        database.getPoolSize(),
+        mounted,
+        str(file),
+        functools.partial(last_transaction, storage),
+    )
 
 
 def last_transaction(storage) -> float | None:

@@ -4,6 +4,7 @@ These run inside every request: they never raise, take no lock, make no system c
 reference to a request.  `token` is the id of the request object, so that the end of a nested request
 does not end this one's breadcrumb.
 """
+
 from __future__ import annotations
 
 import threading
@@ -16,7 +17,8 @@ from ..recording.arming import STATE
 from . import checksofzope
 
 _PUBLISHING, _COMMITTING, _ABORTING, _FAILED, _STREAMING = map(
-    PHASES.index, ('publishing', 'committing', 'aborting', 'failed', 'streaming'))
+    PHASES.index, ('publishing', 'committing', 'aborting', 'failed', 'streaming')
+)
 
 
 def request_begins(event) -> None:
@@ -53,6 +55,7 @@ def request_ends(event) -> None:
 
 def _marks(phase):
     """A subscriber that notes a phase.  One function each: a call less in every request."""
+
     def mark(event):
         recorder = STATE.recorder
         if recorder is not None:
@@ -60,6 +63,7 @@ def _marks(phase):
                 recorder.phase(phase)
             except Exception:
                 _switch_off()
+
     return mark
 
 
@@ -82,7 +86,7 @@ def _note_user(recorder, request):
     try:
         recorder.user(request['AUTHENTICATED_USER'].getUserName())
     except Exception:
-        pass                                            # nobody is logged in, or the user has no name
+        pass  # nobody is logged in, or the user has no name
 
 
 def process_starting(event) -> None:
@@ -97,8 +101,12 @@ def process_starting(event) -> None:
 def _switch_off():
     """The recorder has failed: no request shall meet it again."""
     STATE.recorder = None
-    STATE.life.findings.add('recorder', 'Requests are no longer recorded: the recorder has failed.', '',
-                            'Restart Zope; report this with the traceback of the event log.')
+    STATE.life.findings.add(
+        'recorder',
+        'Requests are no longer recorded: the recorder has failed.',
+        '',
+        'Restart Zope; report this with the traceback of the event log.',
+    )
 
 
 def _forked_worker():
@@ -110,7 +118,11 @@ def _forked_worker():
         if life.recorder:
             life.serving()
             checksofzope.begin(life)
-        signalmask.start(threading.Thread(target=_triage, args=(life,), name='StabilityMonitor triage', daemon=True))
+        signalmask.start(
+            threading.Thread(
+                target=_triage, args=(life,), name='StabilityMonitor triage', daemon=True
+            )
+        )
         return life.recorder or _Nothing
     except Exception:
         return _Nothing
@@ -118,6 +130,7 @@ def _forked_worker():
 
 def _triage(life):
     from ..postmortem import triage
+
     if life.options.enabled:
         triage.at_start(life)
     life.armed()

@@ -1,4 +1,5 @@
 """What the Threads page shows: plain values for its templates, out of a stacks document.  No Zope object in sight."""
+
 from __future__ import annotations
 
 import re
@@ -30,15 +31,29 @@ _NATIVE = {}
 _KEEP_NATIVE = 600.0
 #: activity: icon, and how it looks: 'busy' works, 'stuck' waits for somebody here, 'away' for somebody elsewhere.
 _LOOKS = {
-    'running': ('fa-cog', 'busy'), 'gil': ('fa-traffic-light', 'stuck'), 'lock': ('fa-lock', 'stuck'),
-    'terminal': ('fa-terminal', 'stuck'), 'pipe': ('fa-grip-lines', 'away'), 'socket': ('fa-plug', 'away'),
-    'database': ('fa-database', 'away'), 'file': ('fa-file-alt', 'away'), 'subprocess': ('fa-sitemap', 'away'),
-    'sleep': ('fa-bed', 'away'), 'native': ('fa-microchip', 'away'), 'event': ('fa-hourglass-half', 'calm'),
-    'waiting': ('fa-hourglass-half', 'calm'), 'listening': ('fa-headphones', 'calm'),
-    'idle': ('fa-mug-hot', 'calm'), 'page': ('fa-eye', 'calm')}
+    'running': ('fa-cog', 'busy'),
+    'gil': ('fa-traffic-light', 'stuck'),
+    'lock': ('fa-lock', 'stuck'),
+    'terminal': ('fa-terminal', 'stuck'),
+    'pipe': ('fa-grip-lines', 'away'),
+    'socket': ('fa-plug', 'away'),
+    'database': ('fa-database', 'away'),
+    'file': ('fa-file-alt', 'away'),
+    'subprocess': ('fa-sitemap', 'away'),
+    'sleep': ('fa-bed', 'away'),
+    'native': ('fa-microchip', 'away'),
+    'event': ('fa-hourglass-half', 'calm'),
+    'waiting': ('fa-hourglass-half', 'calm'),
+    'listening': ('fa-headphones', 'calm'),
+    'idle': ('fa-mug-hot', 'calm'),
+    'page': ('fa-eye', 'calm'),
+}
 _UNKNOWN = ('fa-question-circle', 'calm')
-_HANGS = {'hang': ('Nobody answers', 'fa-hand-paper'), 'deadlock': ('Deadlock', 'fa-lock'),
-          'spinning': ('A thread spins', 'fa-sync-alt')}
+_HANGS = {
+    'hang': ('Nobody answers', 'fa-hand-paper'),
+    'deadlock': ('Deadlock', 'fa-lock'),
+    'spinning': ('A thread spins', 'fa-sync-alt'),
+}
 _IDENT = re.compile(r'\b(?:thread )?0x([0-9a-f]{1,16})\b')
 #: The title says that it is one.
 _DEADLOCK = re.compile(r'Deadlock \(([^)]*)\): (.*)\.')
@@ -48,9 +63,13 @@ _TIGHT, _BUSY, _SHARES, _LEAST_SHARE = 3 / 4, 0.5, 8, 0.01
 def threads(life) -> dict:
     """What the living process does right now; asked in a thread that serves, which is shown as such."""
     return page(told(life), threading.get_ident()) | {
-        'part': 'live', 'run': life.name, 'pid': life.pid, 'slow_request': f'{life.options.slow_request:g} s',
+        'part': 'live',
+        'run': life.name,
+        'pid': life.pid,
+        'slow_request': f'{life.options.slow_request:g} s',
         'recording': life.rounds is not None,
-        'command': f'stabilitymonitor --directory {life.path} stacks {life.name}'}
+        'command': f'stabilitymonitor --directory {life.path} stacks {life.name}',
+    }
 
 
 def told(life) -> dict:
@@ -61,48 +80,78 @@ def told(life) -> dict:
 def page(document: dict, own: int = 0) -> dict:
     """The values for a tidy stacks document; `own` is the ident of the thread that makes the page."""
     loud, quiet = ordered(document['threads'], own)
-    stuck = {ident for hang in document['hangs'] if hang['kind'] == 'deadlock' and is_lasting(hang)
-             for ident in hang['threads']}
+    stuck = {
+        ident
+        for hang in document['hangs']
+        if hang['kind'] == 'deadlock' and is_lasting(hang)
+        for ident in hang['threads']
+    }
     names = {thread['ident']: thread['name'] for thread in document['threads']}
-    rows = {group: [_thread(t, own, names, stuck) for t in found] for group, found in (('loud', loud),
-                                                                                     ('quiet', quiet))}
+    rows = {
+        group: [_thread(t, own, names, stuck) for t in found]
+        for group, found in (('loud', loud), ('quiet', quiet))
+    }
     hangs, slow = document['hangs'], document['slow']
     return {
-        'time': clocktime(document['time']), 'count': len(document['threads']),
+        'time': clocktime(document['time']),
+        'count': len(document['threads']),
         'requests': [row for row in rows['loud'] if row['request']],
-        'others': [row for row in rows['loud'] if not row['request']], 'quiet': rows['quiet'],
+        'others': [row for row in rows['loud'] if not row['request']],
+        'quiet': rows['quiet'],
         'hangs': [_hang(hang, document['time'], names) for hang in hangs if is_lasting(hang)],
-        'past_hangs': [_hang(hang, document['time'], names) for hang in hangs if not is_lasting(hang)],
+        'past_hangs': [
+            _hang(hang, document['time'], names) for hang in hangs if not is_lasting(hang)
+        ],
         'slow': [_profile(p) for p in slow if is_lasting(p)],
-        'past_slow': [_profile(p) for p in slow if not is_lasting(p)]}
+        'past_slow': [_profile(p) for p in slow if not is_lasting(p)],
+    }
 
 
 # -- threads -------------------------------------------------------------------------------------------
+
 
 def _thread(thread, own, names, stuck):
     is_own = 0 != own == thread['ident']
     icon, look = _LOOKS.get('page' if is_own else thread['activity'], _UNKNOWN)
     return {
-        'key': f'thread-{thread["ident"]:x}' if thread['ident'] else f'native-{thread["native_id"]}',
-        'name': thread['name'] or 'a thread without a name', 'native_id': thread['native_id'] or '?',
-        'icon': icon, 'look': 'stuck' if thread['ident'] in stuck else look,
+        'key': f'thread-{thread["ident"]:x}'
+        if thread['ident']
+        else f'native-{thread["native_id"]}',
+        'name': thread['name'] or 'a thread without a name',
+        'native_id': thread['native_id'] or '?',
+        'icon': icon,
+        'look': 'stuck' if thread['ident'] in stuck else look,
         'word': 'makes this page' if is_own else word(thread),
         'detail': '' if is_own else _told(thread['detail'], names),
-        'deadlock': thread['ident'] in stuck, 'request': _request(thread['request']),
-        'holders': [{'key': f'thread-{ident:x}', 'name': names[ident]} for ident in thread['holders']
-                    if ident in names],
-        'stack': _stack(thread), 'processor': _processor(thread), 'top': _top(thread['frames']),
-        'frames': _groups(thread['frames']), 'depth': len(thread['frames'])}
+        'deadlock': thread['ident'] in stuck,
+        'request': _request(thread['request']),
+        'holders': [
+            {'key': f'thread-{ident:x}', 'name': names[ident]}
+            for ident in thread['holders']
+            if ident in names
+        ],
+        'stack': _stack(thread),
+        'processor': _processor(thread),
+        'top': _top(thread['frames']),
+        'frames': _groups(thread['frames']),
+        'depth': len(thread['frames']),
+    }
 
 
 def _told(text, names):
     """Files shortened, and threads called by their names."""
-    return _IDENT.sub(lambda match: names.get(int(match[1], 16)) or match[0], places.shortened(text))
+    return _IDENT.sub(
+        lambda match: names.get(int(match[1], 16)) or match[0], places.shortened(text)
+    )
 
 
 def _request(request):
-    return request and {'method': request['method'], 'path': request['path'], 'phase': request['phase'],
-                        'age': age(request['seconds'])}
+    return request and {
+        'method': request['method'],
+        'path': request['path'],
+        'phase': request['phase'],
+        'age': age(request['seconds']),
+    }
 
 
 def _processor(thread):
@@ -110,7 +159,10 @@ def _processor(thread):
     if share is None:
         return {'text': 'not known', 'bar': ''}
     told = f'{share:.0%} of one processor over the last {thread["cpu_seconds"]:.1f} s'
-    return {'text': f'{share:.0%}', 'bar': bars.bar(share, bars.BUSY if share > _BUSY else bars.PLAIN, told)}
+    return {
+        'text': f'{share:.0%}',
+        'bar': bars.bar(share, bars.BUSY if share > _BUSY else bars.PLAIN, told),
+    }
 
 
 def _stack(thread):
@@ -119,8 +171,11 @@ def _stack(thread):
         return {'text': 'not known', 'bar': '', 'tight': False}
     share = thread['stack_used'] / thread['stack_size']
     tight = share > _TIGHT
-    return {'text': told, 'tight': tight, 'bar': bars.bar(share, bars.BAD if tight else bars.GOOD,
-                                                          f'{told} was used at the deepest')}
+    return {
+        'text': told,
+        'tight': tight,
+        'bar': bars.bar(share, bars.BAD if tight else bars.GOOD, f'{told} was used at the deepest'),
+    }
 
 
 def _top(frames):
@@ -129,68 +184,117 @@ def _top(frames):
 
 
 def _groups(frames):
-    return [{'folded': f'{len(run)} frames of {places.named(f["file"] for f in run)}' if folded else '',
-             'key': f'f{number}', 'frames': [_frame(frame) for frame in run]}
-            for number, (folded, run) in enumerate(places.groups(frames))]
+    return [
+        {
+            'folded': f'{len(run)} frames of {places.named(f["file"] for f in run)}'
+            if folded
+            else '',
+            'key': f'f{number}',
+            'frames': [_frame(frame) for frame in run],
+        }
+        for number, (folded, run) in enumerate(places.groups(frames))
+    ]
 
 
 def _frame(frame):
     place = places.place(frame['file'])
-    return {'function': frame['function'] or '?', 'short': place.short, 'file': frame['file'],
-            'line': frame['line'] or '?', 'style': f'stability-{place.kind}'}
+    return {
+        'function': frame['function'] or '?',
+        'short': place.short,
+        'file': frame['file'],
+        'line': frame['line'] or '?',
+        'style': f'stability-{place.kind}',
+    }
 
 
 # -- hangs and slow requests ---------------------------------------------------------------------------
 
+
 def _hang(hang, now, names):
     title, icon = _HANGS.get(hang['kind'], (hang['kind'], 'fa-exclamation-triangle'))
     end = now if is_lasting(hang) else hang['ended']
-    return {'title': title, 'icon': icon, 'since': clocktime(hang['started']),
-            'summary': _told(_DEADLOCK.sub(r'\2 (\1).', hang['summary']), names),
-            'lasted': age(max(0.0, end - hang['started']))}
+    return {
+        'title': title,
+        'icon': icon,
+        'since': clocktime(hang['started']),
+        'summary': _told(_DEADLOCK.sub(r'\2 (\1).', hang['summary']), names),
+        'lasted': age(max(0.0, end - hang['started'])),
+    }
 
 
 def _profile(profile):
     return {
-        'key': f'slow-{profile["number"]}', 'method': profile['method'], 'path': profile['path'],
-        'took': age(profile['seconds']), 'started': clocktime(profile['started']), 'samples': profile['samples'],
-        'thread': f'thread-{profile["ident"]:x}', 'lasts': is_lasting(profile),
-        'shares': [_share(share) for share in profile['shares'][:_SHARES] if share['own'] >= _LEAST_SHARE],
-        'picture': _picture(profile), 'top': _top(profile['frames'])}
+        'key': f'slow-{profile["number"]}',
+        'method': profile['method'],
+        'path': profile['path'],
+        'took': age(profile['seconds']),
+        'started': clocktime(profile['started']),
+        'samples': profile['samples'],
+        'thread': f'thread-{profile["ident"]:x}',
+        'lasts': is_lasting(profile),
+        'shares': [
+            _share(share) for share in profile['shares'][:_SHARES] if share['own'] >= _LEAST_SHARE
+        ],
+        'picture': _picture(profile),
+        'top': _top(profile['frames']),
+    }
 
 
 def _picture(profile):
     """What its flames are asked for by: something else when they may have changed, so that a browser may keep them."""
-    return f'request={profile["number"]}&samples={profile["samples"]}' if profile['different_stacks'] > 1 else ''
+    return (
+        f'request={profile["number"]}&samples={profile["samples"]}'
+        if profile['different_stacks'] > 1
+        else ''
+    )
 
 
 def picture(life, run: str, number: str) -> str:
     """The flames of a slow request as SVG; '' when this process knows nothing of it any more."""
     known = life.rounds.slow.known() if life.rounds and run == life.name else ()
-    return next((flames(profile.stacks.stacks()) for profile in known if number == str(profile.number)), '')
+    return next(
+        (flames(profile.stacks.stacks()) for profile in known if number == str(profile.number)), ''
+    )
 
 
 def _share(share):
     place = places.place(share['file'])
     told = f'{share["own"]:.0%} of the time in the function itself, {share["within"]:.0%} with what it called'
-    return {'function': share['function'], 'short': place.short, 'file': share['file'], 'own': f'{share["own"]:.0%}',
-            'style': f'stability-{place.kind}', 'bar': bars.bar(share['own'], bars.BAD, told, share['within'])}
+    return {
+        'function': share['function'],
+        'short': place.short,
+        'file': share['file'],
+        'own': f'{share["own"]:.0%}',
+        'style': f'stability-{place.kind}',
+        'bar': bars.bar(share['own'], bars.BAD, told, share['within']),
+    }
 
 
 # -- native stacks -------------------------------------------------------------------------------------
+
 
 def native(life, may_manage: bool) -> dict:
     """How far the native stacks are that were asked for last, and how else they can be had."""
     forget_native()
     taking, tools = _NATIVE.get(life.pid), list(nativestacks.find_tools())
-    return {'part': 'native', 'native': {
-        'busy': bool(taking and taking.busy), 'progress': taking.progress if taking else '',
-        'error': taking.error if taking else '', 'result': taking.result if taking and not taking.busy else '',
-        'ago': age(max(0.0, time.time() - taking.taken)) if taking else '', 'tools': ' and '.join(tools),
-        'fields': token.fields(life, NATIVE_ACTION) if may_manage and tools else None, 'may': may_manage,
-        'needed': nativestacks.what_is_needed(life.pid),
-        'lines': [{'title': title, 'command': command}
-                  for title, command in nativestacks.command_lines(life.pid, sys.executable)]}}
+    return {
+        'part': 'native',
+        'native': {
+            'busy': bool(taking and taking.busy),
+            'progress': taking.progress if taking else '',
+            'error': taking.error if taking else '',
+            'result': taking.result if taking and not taking.busy else '',
+            'ago': age(max(0.0, time.time() - taking.taken)) if taking else '',
+            'tools': ' and '.join(tools),
+            'fields': token.fields(life, NATIVE_ACTION) if may_manage and tools else None,
+            'may': may_manage,
+            'needed': nativestacks.what_is_needed(life.pid),
+            'lines': [
+                {'title': title, 'command': command}
+                for title, command in nativestacks.command_lines(life.pid, sys.executable)
+            ],
+        },
+    }
 
 
 def take_native(life) -> None:
@@ -212,6 +316,7 @@ def forget_native() -> None:
 
 # -- downloads -----------------------------------------------------------------------------------------
 
+
 def stacks_text(life) -> str:
     subject = f'process {life.pid} (run {life.name})'
     return threadtext.text(told(life), subject, threading.get_ident())
@@ -219,6 +324,13 @@ def stacks_text(life) -> str:
 
 def trace_text(life) -> bytes:
     recording = read(bytes(life.recorder.buffer))
-    return tracetext.as_text(tracetext.trace_lines(
-        recording.finished, recording.in_flight, time.time(), started=life.started, run=life.name,
-        overflow=recording.words['overflow']))
+    return tracetext.as_text(
+        tracetext.trace_lines(
+            recording.finished,
+            recording.in_flight,
+            time.time(),
+            started=life.started,
+            run=life.name,
+            overflow=recording.words['overflow'],
+        )
+    )

@@ -3,6 +3,7 @@
 Zope has no such token.  Ours is an HMAC over user and action, with a key that all processes of a data
 directory share.  What the browser says about where a form comes from is checked too, where it says it.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -53,7 +54,9 @@ def _make(file, mode):
 
 def make(secret: bytes, user: str, action: str) -> str:
     """The token that lets `user` do `action`."""
-    return hmac.new(secret, f'{len(user)}:{user}:{action}'.encode('utf-8', 'surrogatepass'), hashlib.sha256).hexdigest()
+    return hmac.new(
+        secret, f'{len(user)}:{user}:{action}'.encode('utf-8', 'surrogatepass'), hashlib.sha256
+    ).hexdigest()
 
 
 def fields(life, action: str) -> dict:
@@ -68,10 +71,16 @@ def check(request, life, action: str) -> None:
     refuse_cross_site(request)
     token, run = (_text(request.form.get(name)) for name in ('token', 'run'))
     if token and RUN_NAME.fullmatch(run) and run != life.name:
-        raise WrongProcess(f'This form was made by the process {run}, but reached the process {life.name}.')
+        raise WrongProcess(
+            f'This form was made by the process {run}, but reached the process {life.name}.'
+        )
     expected = make(key(life.path), current_user(), action)
-    if run != life.name or not hmac.compare_digest(token.encode('utf-8', 'replace'), expected.encode()):
-        raise Forbidden('This form does not come from a page of this site, or is too old: reload the page.')
+    if run != life.name or not hmac.compare_digest(
+        token.encode('utf-8', 'replace'), expected.encode()
+    ):
+        raise Forbidden(
+            'This form does not come from a page of this site, or is too old: reload the page.'
+        )
 
 
 def refuse_cross_site(request) -> None:
@@ -87,7 +96,11 @@ def refuse_cross_site(request) -> None:
 def _own_places(request):
     """Where the browser may believe to be: what it asked for, and what virtual hosting makes of it."""
     asked = request.get_header('Host') or ''
-    return {_place(request.get('SERVER_URL') or ''), _place(f'http://{asked}'), _place(f'https://{asked}')} - {None}
+    return {
+        _place(request.get('SERVER_URL') or ''),
+        _place(f'http://{asked}'),
+        _place(f'https://{asked}'),
+    } - {None}
 
 
 def _place(url):

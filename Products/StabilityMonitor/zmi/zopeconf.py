@@ -1,4 +1,5 @@
 """What the configured Zope tells about itself: options, instance, role, versions.  Read while arming."""
+
 from __future__ import annotations
 
 import configparser
@@ -20,19 +21,36 @@ def circumstances() -> dict:
     configured = (getattr(config, 'product_config', None) or {}).get(SECTION, {})
     listen, threads = server_settings(_arguments())
     return {
-        'configured': dict(configured), 'environ': os.environ, 'role': role(),
-        'instance': {'host': socket.gethostname(), 'client_home': config.clienthome or '', 'listen': listen},
+        'configured': dict(configured),
+        'environ': os.environ,
+        'role': role(),
+        'instance': {
+            'host': socket.gethostname(),
+            'client_home': config.clienthome or '',
+            'listen': listen,
+        },
         'software': {
-            'zope': _zope_version(), 'software_home': str(Path(sys.modules['Zope2'].__file__).parent.parent),
-            'instance_home': config.instancehome or '', 'client_home': config.clienthome or '',
-            'debug_mode': bool(config.debug_mode), 'threads': threads, 'server_software': ''}}
+            'zope': _zope_version(),
+            'software_home': str(Path(sys.modules['Zope2'].__file__).parent.parent),
+            'instance_home': config.instancehome or '',
+            'client_home': config.clienthome or '',
+            'debug_mode': bool(config.debug_mode),
+            'threads': threads,
+            'server_software': '',
+        },
+    }
 
 
 def role() -> str:
-    """"server" or "script", by what started us: a server builds a WSGI application, and is not zconsole."""
+    """ "server" or "script", by what started us: a server builds a WSGI application, and is not zconsole."""
     modules, functions = _callers()
     program = os.path.basename((_arguments() or [''])[0])
-    if 'Zope2.utilities.zconsole' in modules or 'zconsole' in program or program == '-c' or hasattr(sys, 'ps1'):
+    if (
+        'Zope2.utilities.zconsole' in modules
+        or 'zconsole' in program
+        or program == '-c'
+        or hasattr(sys, 'ps1')
+    ):
         return 'script'
     return 'server' if 'make_wsgi_app' in functions else 'script'
 
@@ -71,13 +89,19 @@ def _variables(argv):
 
 
 def _from_ini(path, variables):
-    defaults = {'here': os.path.dirname(os.path.abspath(path)), '__file__': os.path.abspath(path)} | variables
-    parser = configparser.ConfigParser({k: v.replace('%', '%%') for k, v in defaults.items()}, strict=False)
+    defaults = {
+        'here': os.path.dirname(os.path.abspath(path)),
+        '__file__': os.path.abspath(path),
+    } | variables
+    parser = configparser.ConfigParser(
+        {k: v.replace('%', '%%') for k, v in defaults.items()}, strict=False
+    )
     try:
         parser.read(path)
         section = parser['server:main']
         address = section.get('listen') or ':'.join(
-            filter(None, (section.get('host', ''), section.get('port', ''))))
+            filter(None, (section.get('host', ''), section.get('port', '')))
+        )
         threads = section.get('threads', '')
     except (configparser.Error, KeyError, OSError, UnicodeDecodeError):
         return '', None

@@ -2,6 +2,7 @@
 
 A check is a small class with a question and an answer, see `check.ICheck`.
 """
+
 from __future__ import annotations
 
 from . import breadcrumbs
@@ -25,16 +26,38 @@ from .runner import run
 __all__ = ('CHECKS', 'Background', 'ICheck', 'Progress', 'Results', 'run')
 
 #: Every check, in the order in which they are asked.
-CHECKS = tuple(check() for check in (
-    interpreter.ThreadStacks, interpreter.RecursionLimit, interpreter.EndOfLife, interpreter.Build,
-    memory.Limit, memory.Collector, memory.Allocator, memory.OomReporting,
-    limits.Descriptors, limits.CoreFiles,
-    outputs.StandardOutputs, outputs.EventLog,
-    breadcrumbs.Place, breadcrumbs.Room,
-    signals.FaultHandler, signals.KillingSignals, rotation.LogRotation,
-    supervision.Supervisor,
-    switches.ZopeSwitches, switches.PythonSwitches, switches.LateVariables,
-    databases.Adapters, databases.ConnectionPools, databases.DurableStorage,
-    clocks.Jumps, clocks.DatabaseAhead,
-    software.Family, software.OptionalLibraries, software.CompiledModules, software.ReplacedLibraries,
-))
+CHECKS = tuple(
+    check()
+    for check in (
+        interpreter.ThreadStacks,
+        interpreter.RecursionLimit,
+        interpreter.EndOfLife,
+        interpreter.Build,
+        memory.Limit,
+        memory.Collector,
+        memory.Allocator,
+        memory.OomReporting,
+        limits.Descriptors,
+        limits.CoreFiles,
+        outputs.StandardOutputs,
+        outputs.EventLog,
+        breadcrumbs.Place,
+        breadcrumbs.Room,
+        signals.FaultHandler,
+        signals.KillingSignals,
+        rotation.LogRotation,
+        supervision.Supervisor,
+        switches.ZopeSwitches,
+        switches.PythonSwitches,
+        switches.LateVariables,
+        databases.Adapters,
+        databases.ConnectionPools,
+        databases.DurableStorage,
+        clocks.Jumps,
+        clocks.DatabaseAhead,
+        software.Family,
+        software.OptionalLibraries,
+        software.CompiledModules,
+        software.ReplacedLibraries,
+    )
+)

@@ -1,4 +1,5 @@
 """What a check is: a question with an answer.  Its contract, and the little that all of them share."""
+
 from __future__ import annotations
 
 from zope.interface import Attribute
@@ -40,8 +41,12 @@ class Check:
     def look(self, site: Site) -> Finding | list[Finding]:
         raise NotImplementedError(self.id)
 
-    def found(self, severity: str, title: str, detail: str = '', action: str = '', about: str = '') -> Finding:
-        return Finding(f'{self.id}:{about}' if about else self.id, severity, title, detail, action, self.source)
+    def found(
+        self, severity: str, title: str, detail: str = '', action: str = '', about: str = ''
+    ) -> Finding:
+        return Finding(
+            f'{self.id}:{about}' if about else self.id, severity, title, detail, action, self.source
+        )
 
     def ok(self, title: str, detail: str = '') -> Finding:
         return self.found('ok', title, detail)

@@ -1,4 +1,5 @@
 """Clocks: did the clock of this machine jump, and does the database live in the future?"""
+
 from __future__ import annotations
 
 from itertools import pairwise
@@ -19,8 +20,11 @@ class Jumps(Check):
     source = 'the samples of this run: wall clock against monotonic clock'
 
     def look(self, site):
-        jumps = [(after.time, _drift(before, after)) for before, after in pairwise(site.samples)
-                 if abs(_drift(before, after)) > _JUMP]
+        jumps = [
+            (after.time, _drift(before, after))
+            for before, after in pairwise(site.samples)
+            if abs(_drift(before, after)) > _JUMP
+        ]
         if jumps:
             return self._jumped(*max(jumps, key=lambda jump: abs(jump[1])), len(jumps))
         if site.started is None or site.started_monotonic is None:
@@ -29,7 +33,9 @@ class Jumps(Check):
         drift = (site.now - site.started) - passed
         if abs(drift) > _JUMP + _SLEW * passed:
             return self._jumped(None, drift, 1)
-        return self.ok('The clock goes on evenly.', f'{abs(drift):.3f} s off in {duration(passed)}.')
+        return self.ok(
+            'The clock goes on evenly.', f'{abs(drift):.3f} s off in {duration(passed)}.'
+        )
 
     def _jumped(self, when, drift, count):
         back = drift < 0
@@ -38,9 +44,13 @@ class Jumps(Check):
             'warning' if back else 'info',
             f'The clock went {"back" if back else "forward"} by {abs(drift):.0f} s {at}.',
             (f'{count} jumps are seen; this is the largest. ' if count > 1 else '')
-            + ('Times in logs overlap, sessions and caches live longer, and ZODB keeps to its own later time.' if back
-               else 'It was set, or the machine was suspended.'),
-            'Let a time service keep the clock: "systemctl enable --now systemd-timesyncd", or chrony.')
+            + (
+                'Times in logs overlap, sessions and caches live longer, and ZODB keeps to its own later time.'
+                if back
+                else 'It was set, or the machine was suspended.'
+            ),
+            'Let a time service keep the clock: "systemctl enable --now systemd-timesyncd", or chrony.',
+        )
 
 
 def _drift(before, after):
@@ -58,21 +68,35 @@ class DatabaseAhead(Check):
             try:
                 if (at := database.last_transaction()) is not None:
                     known.append((database.name, at))
-            except Exception as error:                  # each storage has its own, such as ClientDisconnected of ZEO
+            except (
+                Exception
+            ) as error:  # each storage has its own, such as ClientDisconnected of ZEO
                 findings.append(self._silent(database.name, f'{type(error).__name__}: {error}'))
-        findings += [self._ahead(name, at, at - site.now) for name, at in known if at > site.now + _AHEAD]
+        findings += [
+            self._ahead(name, at, at - site.now) for name, at in known if at > site.now + _AHEAD
+        ]
         if not known and not findings:
             return self.unknown('The times of the databases are not known here.')
-        return findings or self.ok('The databases are not ahead of the clock.',
-                                   '; '.join(f'{name}: {isotime(at)}' for name, at in known))
+        return findings or self.ok(
+            'The databases are not ahead of the clock.',
+            '; '.join(f'{name}: {isotime(at)}' for name, at in known),
+        )
 
     def _silent(self, name, error):
-        return self.found('warning', f'The database {name} does not tell its newest transaction.', f'{error}.',
-                          f'Look whether the server in <zodb_db {name}> of zope.conf runs and can be reached.', name)
+        return self.found(
+            'warning',
+            f'The database {name} does not tell its newest transaction.',
+            f'{error}.',
+            f'Look whether the server in <zodb_db {name}> of zope.conf runs and can be reached.',
+            name,
+        )
 
     def _ahead(self, name, at, seconds):
         return self.found(
-            'warning', f'The database {name} is {duration(seconds)} ahead of the clock.',
+            'warning',
+            f'The database {name} is {duration(seconds)} ahead of the clock.',
             f'Its newest transaction is of {isotime(at)}: the clock is wrong now, or was then. New transactions get '
             'times of that future, and packing and undo by time do not do what they say.',
-            'Compare "date -u" with the true time and set the clock right before anything else is written.', name)
+            'Compare "date -u" with the true time and set the clock right before anything else is written.',
+            name,
+        )

@@ -1,4 +1,5 @@
 """Databases: adapters that threads may not share, and the pool of ZODB connections."""
+
 from __future__ import annotations
 
 import re
@@ -20,34 +21,59 @@ class Adapters(Check):
     def look(self, site):
         adapters = _dbapi(site)
         zopes = several(sorted({name for name in site.modules if _ZOPE_ADAPTER.fullmatch(name)}))
-        shared = _shared(site, {name.partition('.')[0] for name, level in adapters.items() if level < 2})
-        findings = [finding for name, level in adapters.items() for finding in (
-            self._adapter(name, level, zopes, site.zope.threads), self._held(name, shared.get(name.partition('.')[0])))
-            if finding]
+        shared = _shared(
+            site, {name.partition('.')[0] for name, level in adapters.items() if level < 2}
+        )
+        findings = [
+            finding
+            for name, level in adapters.items()
+            for finding in (
+                self._adapter(name, level, zopes, site.zope.threads),
+                self._held(name, shared.get(name.partition('.')[0])),
+            )
+            if finding
+        ]
         known = several(f'{name} has threadsafety {level}' for name, level in adapters.items())
-        return findings or self.ok('Threads may share the database adapters.' if adapters else
-                                   'No database adapter of PEP 249 is loaded.', known)
+        return findings or self.ok(
+            'Threads may share the database adapters.'
+            if adapters
+            else 'No database adapter of PEP 249 is loaded.',
+            known,
+        )
 
     def _adapter(self, name, level, zopes, threads):
         if level < 1:
             severity = 'info' if threads == 1 else 'critical'
-            return self.found(severity, f'Threads may not share the database adapter {name}.', 'Its threadsafety is '
-                              f'{level}: two requests that use it at once can crash or mix up results.',
-                              'Write "threads = 1" into [server:main] of zope.ini and restart, until there is an '
-                              'adapter with threadsafety 1 or more.', name)
+            return self.found(
+                severity,
+                f'Threads may not share the database adapter {name}.',
+                'Its threadsafety is '
+                f'{level}: two requests that use it at once can crash or mix up results.',
+                'Write "threads = 1" into [server:main] of zope.ini and restart, until there is an '
+                'adapter with threadsafety 1 or more.',
+                name,
+            )
         if level < 2 and zopes:
-            return self.found('info', f'Threads may not share a connection of {name} at the same time.', 'Its '
-                              f'threadsafety is {level}, and these Zope adapters are loaded: {zopes}. Whether one of '
-                              'them hands a connection to two threads cannot be seen from here; one that keeps it in a '
-                              '_v_ attribute does not.',
-                              f'Look into {zopes} for connections in lists and dictionaries of all threads.', name)
+            return self.found(
+                'info',
+                f'Threads may not share a connection of {name} at the same time.',
+                'Its '
+                f'threadsafety is {level}, and these Zope adapters are loaded: {zopes}. Whether one of '
+                'them hands a connection to two threads cannot be seen from here; one that keeps it in a '
+                '_v_ attribute does not.',
+                f'Look into {zopes} for connections in lists and dictionaries of all threads.',
+                name,
+            )
         return None
 
     def _held(self, name, places):
         return places and self.found(
-            'warning', f'A connection of {name} is shared by all threads.',
+            'warning',
+            f'A connection of {name} is shared by all threads.',
             f'It is held by {several(places)}: two requests that use it at once can crash or mix up results.',
-            f'In the code of {places[0]}, keep a connection for each thread, in a threading.local().', f'{name}-shared')
+            f'In the code of {places[0]}, keep a connection for each thread, in a threading.local().',
+            f'{name}-shared',
+        )
 
 
 def _dbapi(site):
@@ -55,7 +81,11 @@ def _dbapi(site):
     found = {}
     for name, its in sorted(site.program_modules().items()):
         level = its.get('threadsafety')
-        if type(level) is int and isinstance(its.get('apilevel'), str) and isinstance(its.get('paramstyle'), str):
+        if (
+            type(level) is int
+            and isinstance(its.get('apilevel'), str)
+            and isinstance(its.get('paramstyle'), str)
+        ):
             found.setdefault(name.partition('.')[0], (name, level))
     return dict(found.values())
 
@@ -63,8 +93,13 @@ def _dbapi(site):
 def _shared(site, packages):
     """{package of an adapter: [module.attribute or module.Class.attribute that is a connection of it]}."""
     modules, found = site.program_modules(), {}
-    kinds = {id(kind): package for name, its in modules.items() if (package := name.partition('.')[0]) in packages
-             for kind in list(its.values()) if _is_class(kind) and _makes_connections(kind)}
+    kinds = {
+        id(kind): package
+        for name, its in modules.items()
+        if (package := name.partition('.')[0]) in packages
+        for kind in list(its.values())
+        if _is_class(kind) and _makes_connections(kind)
+    }
     for name, its in modules.items() if kinds else ():
         for attribute, value in _attributes(name, its):
             package = kinds.get(id(type(value)))  # not every class has a hash
@@ -108,12 +143,20 @@ class ConnectionPools(Check):
             return self.unknown('How many worker threads or databases there are is not known here.')
         small = [database for database in databases if database.pool_size < threads]
         facts = '; '.join(f'{d.name}: {d.pool_size}' for d in databases)
-        return [self.found(
-            'warning', f'The pool of the database {database.name} is smaller than the number of threads.',
-            f'{database.pool_size} connections for {threads} threads: the others are made, logged about and thrown '
-            'away, with their caches.', f'Write "pool-size {threads + 3}" into <zodb_db {database.name}> of zope.conf '
-            'and restart.', database.name) for database in small] or self.ok(
-                'Each thread has its connection in the pools.', f'{threads} threads; pools: {facts}')
+        return [
+            self.found(
+                'warning',
+                f'The pool of the database {database.name} is smaller than the number of threads.',
+                f'{database.pool_size} connections for {threads} threads: the others are made, logged about and thrown '
+                'away, with their caches.',
+                f'Write "pool-size {threads + 3}" into <zodb_db {database.name}> of zope.conf '
+                'and restart.',
+                database.name,
+            )
+            for database in small
+        ] or self.ok(
+            'Each thread has its connection in the pools.', f'{threads} threads; pools: {facts}'
+        )
 
 
 class DurableStorage(Check):
@@ -124,11 +167,21 @@ class DurableStorage(Check):
     def look(self, site):
         if not site.zope.databases:
             return self.unknown('The databases are not known here.')
-        fleeting = [d for d in site.zope.databases if '/' in d.mounted and d.storage.startswith(_FLEETING)]
-        return [self.found('warning', f'The database {database.name} forgets all at a restart.',
-                           f'Its storage is {database.storage}.',
-                           f'Write the lines "<filestorage>", "path $INSTANCE/var/{database.name}.fs" and '
-                           f'"</filestorage>" into <zodb_db {database.name}> of zope.conf in place of its storage, and '
-                           'restart.', database.name) for database in fleeting
-                ] or self.ok('The databases are durable.',
-                             '; '.join(f'{d.name}: {d.storage}' for d in site.zope.databases))
+        fleeting = [
+            d for d in site.zope.databases if '/' in d.mounted and d.storage.startswith(_FLEETING)
+        ]
+        return [
+            self.found(
+                'warning',
+                f'The database {database.name} forgets all at a restart.',
+                f'Its storage is {database.storage}.',
+                f'Write the lines "<filestorage>", "path $INSTANCE/var/{database.name}.fs" and '
+                f'"</filestorage>" into <zodb_db {database.name}> of zope.conf in place of its storage, and '
+                'restart.',
+                database.name,
+            )
+            for database in fleeting
+        ] or self.ok(
+            'The databases are durable.',
+            '; '.join(f'{d.name}: {d.storage}' for d in site.zope.databases),
+        )

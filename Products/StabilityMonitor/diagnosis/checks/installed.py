@@ -2,6 +2,7 @@
 
 `importlib.metadata` parses each file as an e-mail; for hundreds of distributions that takes too long here.
 """
+
 from __future__ import annotations
 
 import re
@@ -17,7 +18,7 @@ class Distribution(Value):
     name: str
     version: str
     requires: tuple[str, ...]
-    folder: str                                         # where it was found
+    folder: str  # where it was found
 
 
 def installed(path: tuple[str, ...]) -> tuple[Distribution, ...]:
@@ -32,9 +33,18 @@ def first_of_each(found: tuple[Distribution, ...]) -> dict[str, Distribution]:
 
 def _read(distribution):
     words = distribution.read_text('METADATA')
-    old = words is None                                 # an egg: what it requires is in a file of its own
+    old = words is None  # an egg: what it requires is in a file of its own
     words = (distribution.read_text('PKG-INFO') if old else words) or ''
     fields = _HEADER.findall(words.replace('\r\n', '\n').partition('\n\n')[0])
-    name, version = (next((value for key, value in fields if key == wanted), '') for wanted in ('Name', 'Version'))
-    requires = tuple(distribution.requires or ()) if old else tuple(v for k, v in fields if k == 'Requires-Dist')
-    return Distribution(name, version, requires, str(distribution.locate_file(''))) if name else None
+    name, version = (
+        next((value for key, value in fields if key == wanted), '')
+        for wanted in ('Name', 'Version')
+    )
+    requires = (
+        tuple(distribution.requires or ())
+        if old
+        else tuple(v for k, v in fields if k == 'Requires-Dist')
+    )
+    return (
+        Distribution(name, version, requires, str(distribution.locate_file(''))) if name else None
+    )

@@ -1,4 +1,5 @@
 """Limits of the process: descriptors, and whether a core file would be left."""
+
 from __future__ import annotations
 
 import ctypes
@@ -33,14 +34,19 @@ class Descriptors(Check):
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         fact = f'{len(used)} of {soft} descriptors are open.'
         if len(used) >= 0.8 * soft:
-            return self.found('critical' if len(used) >= 0.95 * soft else 'warning', 'Descriptors are running out.',
-                              f'{fact} Without one, no connection is accepted and no file opened.',
-                              self._more(soft))
+            return self.found(
+                'critical' if len(used) >= 0.95 * soft else 'warning',
+                'Descriptors are running out.',
+                f'{fact} Without one, no connection is accepted and no file opened.',
+                self._more(soft),
+            )
         if max(used) >= _SELECT * 0.9 and _waitress_selects():
             return self.found(
-                'warning', f'Descriptors come near to {_SELECT}, where select() ends.',
+                'warning',
+                f'Descriptors come near to {_SELECT}, where select() ends.',
                 f'{fact} The highest one is {max(used)}; waitress uses select() here, as asyncore_use_poll is off.',
-                'Write "asyncore_use_poll = true" into [server:main] of zope.ini and restart.')
+                'Write "asyncore_use_poll = true" into [server:main] of zope.ini and restart.',
+            )
         return self.ok('There are enough descriptors.', fact)
 
     @staticmethod
@@ -52,28 +58,38 @@ class Descriptors(Check):
 
     @staticmethod
     def _more(soft):
-        return (f'{to_raise("NOFILE", "n", max(4096, 4 * soft))}; then find out who does not close what: '
-                f'"ls -l /proc/{os.getpid()}/fd".')
+        return (
+            f'{to_raise("NOFILE", "n", max(4096, 4 * soft))}; then find out who does not close what: '
+            f'"ls -l /proc/{os.getpid()}/fd".'
+        )
 
 
 def to_raise(name: str, option: str, wanted: int, unit: str = '') -> str:
     """What to write for a higher limit, `wanted` in KiB with the unit "K"; a shell comes to the hard limit only."""
-    soft, hard = (limit if limit == resource.RLIM_INFINITY else limit >> (10 if unit else 0)
-                  for limit in resource.getrlimit(getattr(resource, f'RLIMIT_{name}')))
+    soft, hard = (
+        limit if limit == resource.RLIM_INFINITY else limit >> (10 if unit else 0)
+        for limit in resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))
+    )
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     ways = [f'"Limit{name}={wanted}{unit}" into [Service] of the unit']
     if most > soft:
         ways.append(f'"ulimit -S{option} {most}" before the line that starts Zope')
     if most < wanted:
-        ways.append(f'"* - {name.lower()} {wanted}" into /etc/security/limits.conf as root and log in anew (the hard '
-                    f'limit is {hard}{unit})')
+        ways.append(
+            f'"* - {name.lower()} {wanted}" into /etc/security/limits.conf as root and log in anew (the hard '
+            f'limit is {hard}{unit})'
+        )
     return 'Write ' + ', or '.join(ways)
 
 
 def _waitress_selects():
     """Its loop stands in the function `poll` of its wasyncore; with asyncore_use_poll in `poll2`."""
-    return any(code.co_name == 'poll' and code.co_filename.replace('\\', '/').endswith('/waitress/wasyncore.py')
-               for frame in sys._current_frames().values() for code in _codes(frame))
+    return any(
+        code.co_name == 'poll'
+        and code.co_filename.replace('\\', '/').endswith('/waitress/wasyncore.py')
+        for frame in sys._current_frames().values()
+        for code in _codes(frame)
+    )
 
 
 def _codes(frame):
@@ -95,28 +111,51 @@ class CoreFiles(Check):
             return self.unknown('Whether a crash leaves a core file is not known on this system.')
         soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
         if _is_not_dumpable():
-            return self.found('info', 'The kernel makes no core file of this process.',
-                              'It is not dumpable: it changed its user after its start.',
-                              'Let the supervisor change the user before it starts Python, not Python itself.')
+            return self.found(
+                'info',
+                'The kernel makes no core file of this process.',
+                'It is not dumpable: it changed its user after its start.',
+                'Let the supervisor change the user before it starts Python, not Python itself.',
+            )
         if pattern.startswith('|'):
             return self._given_to(pattern, soft, hard)
         if not soft:
-            return self.found('info', 'A crash leaves no core file.', 'RLIMIT_CORE is 0. The fault log has the Python '
-                              'frames all the same; a core file adds those of C code.', self._allow(hard))
-        return self._where(pattern) or self.ok('A crash leaves a core file.', f'core_pattern is "{pattern}"; the limit '
-                                               f'is {"none" if soft == resource.RLIM_INFINITY else f"{soft} bytes"}.')
+            return self.found(
+                'info',
+                'A crash leaves no core file.',
+                'RLIMIT_CORE is 0. The fault log has the Python '
+                'frames all the same; a core file adds those of C code.',
+                self._allow(hard),
+            )
+        return self._where(pattern) or self.ok(
+            'A crash leaves a core file.',
+            f'core_pattern is "{pattern}"; the limit '
+            f'is {"none" if soft == resource.RLIM_INFINITY else f"{soft} bytes"}.',
+        )
 
     def _given_to(self, pattern, soft, hard):
         program, detail = pattern[1:].split(' ')[0], f'core_pattern is "{pattern}".'
         if os.path.basename(program) in _KEEP_NONE:
-            return self.found('info', 'A crash leaves no core file.', f'{detail} That program keeps none.', _TO_FILES)
+            return self.found(
+                'info',
+                'A crash leaves no core file.',
+                f'{detail} That program keeps none.',
+                _TO_FILES,
+            )
         if not os.path.exists(program):
-            return self.found('info', 'Core files are given to a program that is not there.',
-                              f'{detail} (In a container: it may be on the host.)', _TO_FILES)
+            return self.found(
+                'info',
+                'Core files are given to a program that is not there.',
+                f'{detail} (In a container: it may be on the host.)',
+                _TO_FILES,
+            )
         if not soft:
-            return self.found('info', 'Core files are given to a program, which may keep none.',
-                              f'{detail} RLIMIT_CORE is 0: systemd-coredump and others only log the crash then.',
-                              self._allow(hard))
+            return self.found(
+                'info',
+                'Core files are given to a program, which may keep none.',
+                f'{detail} RLIMIT_CORE is 0: systemd-coredump and others only log the crash then.',
+                self._allow(hard),
+            )
         return self.ok('Core files are given to a program.', detail)
 
     @staticmethod
@@ -128,8 +167,12 @@ class CoreFiles(Check):
     def _where(self, pattern):
         folder = Path(pattern if pattern.startswith('/') else Path.cwd() / pattern).parent
         if '%' not in str(folder) and not os.access(folder, os.W_OK):
-            return self.found('info', 'A core file could not be written.', f'core_pattern is "{pattern}", and {folder} '
-                              'is not writable for this process.', f'Make {folder} writable. {_TO_FILES}')
+            return self.found(
+                'info',
+                'A core file could not be written.',
+                f'core_pattern is "{pattern}", and {folder} is not writable for this process.',
+                f'Make {folder} writable. {_TO_FILES}',
+            )
         return None
 
 

@@ -5,6 +5,7 @@ machine, is given more time.  One that stands still is left behind with the daem
 while that lives; another thread goes on.  There is no thread for each check: the dump of a crash that meets a
 thread while it starts is damaged.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -35,11 +36,14 @@ class Results(Value):
     findings: tuple[Finding, ...]
     took: float
     when: float
-    seconds: tuple[tuple[str, float], ...] = ()         # of each check, by its id
+    seconds: tuple[tuple[str, float], ...] = ()  # of each check, by its id
 
     def to_json(self) -> dict:
-        return {'when': isotime(self.when), 'took': round(self.took, 4),
-                'findings': [shallow(finding) for finding in self.findings]}
+        return {
+            'when': isotime(self.when),
+            'took': round(self.took, 4),
+            'findings': [shallow(finding) for finding in self.findings],
+        }
 
 
 class Progress(Value):
@@ -55,8 +59,14 @@ def _turn(pid):
     return threading.Lock(), {}
 
 
-def run(site, checks=None, time_limit: float = TIME_LIMIT, on_progress: Callable[[Progress], None] | None = None,
-        clock=time.time, longest: float = LONGEST) -> Results:
+def run(
+    site,
+    checks=None,
+    time_limit: float = TIME_LIMIT,
+    on_progress: Callable[[Progress], None] | None = None,
+    clock=time.time,
+    longest: float = LONGEST,
+) -> Results:
     """Ask each check of `site`, a Site or a function that makes one, one after the other.
 
     Waits until a run in another thread is over.  Raises what the function raises, and TimeoutError.
@@ -78,12 +88,13 @@ def run(site, checks=None, time_limit: float = TIME_LIMIT, on_progress: Callable
 
 def _shipped():
     from . import CHECKS
+
     return CHECKS
 
 
 def _tell(on_progress, progress):
     if on_progress is not None:
-        with contextlib.suppress(Exception):            # who watches must not end the run
+        with contextlib.suppress(Exception):  # who watches must not end the run
             on_progress(progress)
 
 
@@ -126,7 +137,7 @@ class _Asker:
             return self._answer(check.id, lambda: _look(check, site))
         except _Left as left:
             return [(_hangs if left.hangs else _is_slow)(check, str(left))]
-        except RuntimeError as error:                   # no more threads: a limit, or the interpreter ends
+        except RuntimeError as error:  # no more threads: a limit, or the interpreter ends
             return [_failed(check, error)]
 
     def _answer(self, id, job):
@@ -134,8 +145,11 @@ class _Asker:
         earlier, stood = self.behind.get(id, (None, None))
         if earlier is not None and earlier.is_alive():
             hangs = _standing(earlier) == stood
-            raise _Left(hangs, f'It {"still hangs" if hangs else "goes on"} since an earlier run, and was not asked '
-                        'again.')
+            raise _Left(
+                hangs,
+                f'It {"still hangs" if hangs else "goes on"} since an earlier run, and was not asked '
+                'again.',
+            )
         self.behind.pop(id, None)
         self._have_thread()
         self._jobs.put(job)
@@ -154,15 +168,24 @@ class _Asker:
             except queue.Empty:
                 before, stood = stood, _standing(self._thread)
             if stood == before:
-                raise _Left(True, f'It gave no answer, and has stood still for {self.time_limit:g} s.')
+                raise _Left(
+                    True, f'It gave no answer, and has stood still for {self.time_limit:g} s.'
+                )
             if time.monotonic() > end:
-                raise _Left(False, f'It was not finished after {self.longest:g} s, but goes on: the machine is busy.')
+                raise _Left(
+                    False,
+                    f'It was not finished after {self.longest:g} s, but goes on: the machine is busy.',
+                )
 
     def _have_thread(self):
         if self._thread is None:
             self._jobs, self._answers = queue.SimpleQueue(), queue.SimpleQueue()
-            thread = threading.Thread(target=_work, args=(self._jobs, self._answers), name='StabilityMonitor check',
-                                      daemon=True)
+            thread = threading.Thread(
+                target=_work,
+                args=(self._jobs, self._answers),
+                name='StabilityMonitor check',
+                daemon=True,
+            )
             signalmask.start(thread)
             self._thread = thread
 
@@ -190,7 +213,7 @@ def _work(jobs, answers):
 def _attempt(function):
     try:
         return function(), None
-    except BaseException as error:                      # it is raised where somebody hears of it
+    except BaseException as error:  # it is raised where somebody hears of it
         return None, error
 
 
@@ -198,26 +221,42 @@ def _look(check, site):
     try:
         found = check.look(site)
         return [found] if isinstance(found, Finding) else list(found)
-    except BaseException as error:                      # in a thread of our own: nobody else would hear of it
+    except BaseException as error:  # in a thread of our own: nobody else would hear of it
         LOGGER.warning('The check %s has failed.', check.id, exc_info=True)
         return [_failed(check, error)]
 
 
 def _hangs(check, detail):
-    return Finding(check.id, 'warning', f'A check hangs: {check.question}', detail,
-                   'Look at what it asks for (its source): a disk or a server that does not answer blocks others too.',
-                   check.source)
+    return Finding(
+        check.id,
+        'warning',
+        f'A check hangs: {check.question}',
+        detail,
+        'Look at what it asks for (its source): a disk or a server that does not answer blocks others too.',
+        check.source,
+    )
 
 
 def _is_slow(check, detail):
-    return Finding(check.id, 'info', f'A check was not finished: {check.question}', detail,
-                   'Run the checks again when there is less to do.', check.source)
+    return Finding(
+        check.id,
+        'info',
+        f'A check was not finished: {check.question}',
+        detail,
+        'Run the checks again when there is less to do.',
+        check.source,
+    )
 
 
 def _failed(check, error):
-    return Finding(check.id, 'warning', f'A check could not be made: {check.question}',
-                   f'{type(error).__name__}: {error}.', 'Report this with the traceback of the event log.',
-                   check.source)
+    return Finding(
+        check.id,
+        'warning',
+        f'A check could not be made: {check.question}',
+        f'{type(error).__name__}: {error}.',
+        'Report this with the traceback of the event log.',
+        check.source,
+    )
 
 
 class Background:
@@ -231,7 +270,7 @@ class Background:
         self._make_site, self._checks, self._time_limit = make_site, checks, time_limit
         self._starting, self._idle = threading.Lock(), threading.Event()
         self._idle.set()
-        self.progress: Progress | None = None           # None: nothing is under way
+        self.progress: Progress | None = None  # None: nothing is under way
         self.results: Results | None = None
         self.error = ''
 
@@ -247,8 +286,11 @@ class Background:
             self.progress, self.error = Progress(0.0, ''), ''
             self._idle.clear()
         try:
-            signalmask.start(threading.Thread(target=self._run, args=(then,), name='StabilityMonitor checks',
-                                              daemon=True))
+            signalmask.start(
+                threading.Thread(
+                    target=self._run, args=(then,), name='StabilityMonitor checks', daemon=True
+                )
+            )
         except RuntimeError as error:
             self._over(f'The checks could not be started: {error}.')
             return False
@@ -262,7 +304,7 @@ class Background:
         error = ''
         try:
             self.results = run(self._make_site, self._checks, self._time_limit, self._note)
-        except BaseException as problem:                # in a thread of our own: nobody else would hear of it
+        except BaseException as problem:  # in a thread of our own: nobody else would hear of it
             error = f'The checks could not be run: {type(problem).__name__}: {problem}.'
             LOGGER.warning(error, exc_info=True)
         finally:

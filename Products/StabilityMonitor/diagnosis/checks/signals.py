@@ -3,6 +3,7 @@
 Zope under `runwsgi` has no handler for SIGHUP, SIGUSR1 and SIGUSR2.  In ZServer's days they reopened the
 logs; today they kill.
 """
+
 from __future__ import annotations
 
 import faulthandler
@@ -22,15 +23,26 @@ class FaultHandler(Check):
 
     def look(self, site):
         trouble = _interference(site.fault_log)
-        users = several(sorted(name for name, its in site.program_modules().items()
-                               if its.get('faulthandler') is faulthandler and not _is_ours(name)))
+        users = several(
+            sorted(
+                name
+                for name, its in site.program_modules().items()
+                if its.get('faulthandler') is faulthandler and not _is_ours(name)
+            )
+        )
         if not trouble:
-            return self.ok('A crash is dumped into our fault log.',
-                           users and f'Others that know faulthandler: {users}.')
-        return self.found('warning', 'A crash would not be dumped into our fault log.',
-                          trouble + (f' Loaded modules that use faulthandler: {users}.' if users else ''),
-                          'Take the call of faulthandler.enable or faulthandler.disable out of that code.'
-                          if site.fault_log else 'Look on the overview for what is off, and why.')
+            return self.ok(
+                'A crash is dumped into our fault log.',
+                users and f'Others that know faulthandler: {users}.',
+            )
+        return self.found(
+            'warning',
+            'A crash would not be dumped into our fault log.',
+            trouble + (f' Loaded modules that use faulthandler: {users}.' if users else ''),
+            'Take the call of faulthandler.enable or faulthandler.disable out of that code.'
+            if site.fault_log
+            else 'Look on the overview for what is off, and why.',
+        )
 
 
 def _is_ours(name):
@@ -45,7 +57,7 @@ def _interference(fault_log):
         return 'Its file descriptor was closed by other code.'
     if not faulthandler.is_enabled():
         return 'It was disabled by other code.'
-    if fault_log.door() is None:                       # faulthandler has let go of our file
+    if fault_log.door() is None:  # faulthandler has let go of our file
         return 'It was redirected by other code.'
     return ''
 
@@ -61,15 +73,22 @@ class KillingSignals(Check):
         deadly = deadly_signals(site)
         if not deadly:
             return self.ok('SIGHUP, SIGUSR1 and SIGUSR2 do not end Zope.')
-        return self.found('info', f'These signals end Zope: {", ".join(deadly)}.',
-                          'Nobody handles them: they do not reopen logs, as they did in the days of ZServer.',
-                          'To reopen logs, write "class = handlers.WatchedFileHandler" into [handler_eventlog] of '
-                          'zope.ini; to stop Zope, send SIGINT or SIGTERM.')
+        return self.found(
+            'info',
+            f'These signals end Zope: {", ".join(deadly)}.',
+            'Nobody handles them: they do not reopen logs, as they did in the days of ZServer.',
+            'To reopen logs, write "class = handlers.WatchedFileHandler" into [handler_eventlog] of '
+            'zope.ini; to stop Zope, send SIGINT or SIGTERM.',
+        )
 
 
 def deadly_signals(site, names: tuple[str, ...] = _REOPENING) -> list[str]:
     """Which of them would end this process: no handler in Python, none of other C code, not ignored."""
     foreign = foreign_handlers(site.proc / 'self/status')
-    return [name for name in names if hasattr(signal, name)
-            and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL
-            and (getattr(signal, name) not in foreign or name in site.marked)]
+    return [
+        name
+        for name in names
+        if hasattr(signal, name)
+        and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL
+        and (getattr(signal, name) not in foreign or name in site.marked)
+    ]

@@ -1,4 +1,5 @@
 """Switches that help to find an error and harm a site in production, and settings that come too late."""
+
 from __future__ import annotations
 
 import re
@@ -11,18 +12,49 @@ from .memory import started_with
 
 #: A directive of zope.conf, the value that is no good in production, severity, why.
 _DIRECTIVES = (
-    ('debug-mode', True, 'warning', 'Templates and ZCML are watched for changes, and caches are off: slower.'),
-    ('debug-exceptions', True, 'warning', 'Exceptions leave the publisher: no error page, no error log.'),
-    ('verbose-security', True, 'warning',
-     'Refusals tell visitors which roles would do (with the Python security policy).'),
-    ('skip-authentication-checking', True, 'warning', 'Pages for everybody are served without looking at who asks.'),
-    ('skip-ownership-checking', True, 'critical', "Scripts run with the visitor's rights, whoever wrote them."),
-    ('security-policy-implementation', 'PYTHON', 'info', 'It is slower than C; a workaround of the HOWTO.'),
+    (
+        'debug-mode',
+        True,
+        'warning',
+        'Templates and ZCML are watched for changes, and caches are off: slower.',
+    ),
+    (
+        'debug-exceptions',
+        True,
+        'warning',
+        'Exceptions leave the publisher: no error page, no error log.',
+    ),
+    (
+        'verbose-security',
+        True,
+        'warning',
+        'Refusals tell visitors which roles would do (with the Python security policy).',
+    ),
+    (
+        'skip-authentication-checking',
+        True,
+        'warning',
+        'Pages for everybody are served without looking at who asks.',
+    ),
+    (
+        'skip-ownership-checking',
+        True,
+        'critical',
+        "Scripts run with the visitor's rights, whoever wrote them.",
+    ),
+    (
+        'security-policy-implementation',
+        'PYTHON',
+        'info',
+        'It is slower than C; a workaround of the HOWTO.',
+    ),
 )
 _DEBUGGERS = ('pydevd', 'debugpy', 'pdb', 'bdb')
 #: What is read once, when a process starts or first imports.  PYTHONPATH and the like are often set for children.
-_AT_START = re.compile(r'LD_PRELOAD|LD_LIBRARY_PATH|GLIBC_TUNABLES|MALLOC_\w+|PURE_PYTHON|PYTHON_GIL|'
-                       r'PYTHON(MALLOC|DEVMODE|TRACEMALLOC|FAULTHANDLER|HASHSEED|OPTIMIZE|UNBUFFERED)')
+_AT_START = re.compile(
+    r'LD_PRELOAD|LD_LIBRARY_PATH|GLIBC_TUNABLES|MALLOC_\w+|PURE_PYTHON|PYTHON_GIL|'
+    r'PYTHON(MALLOC|DEVMODE|TRACEMALLOC|FAULTHANDLER|HASHSEED|OPTIMIZE|UNBUFFERED)'
+)
 
 
 class ZopeSwitches(Check):
@@ -31,10 +63,18 @@ class ZopeSwitches(Check):
     source = 'zope.conf and the command line'
 
     def look(self, site):
-        findings = [self.found(severity, f'{name} is {_word(value)}.', why,
-                               f'Take "{name} {_word(value)}" out of zope.conf (or the switch from the command line) '
-                               'and restart.', name)
-                    for name, value, severity, why in _DIRECTIVES if site.zope.switches.get(name) == value]
+        findings = [
+            self.found(
+                severity,
+                f'{name} is {_word(value)}.',
+                why,
+                f'Take "{name} {_word(value)}" out of zope.conf (or the switch from the command line) '
+                'and restart.',
+                name,
+            )
+            for name, value, severity, why in _DIRECTIVES
+            if site.zope.switches.get(name) == value
+        ]
         if not site.zope.switches:
             return self.unknown('The switches of Zope are not known here.')
         return findings or self.ok('No switch for debugging is on in zope.conf.')
@@ -50,36 +90,75 @@ class PythonSwitches(Check):
     source = 'sys.flags, tracemalloc and trace functions'
 
     def look(self, site):
-        found = [self.found('warning' if costly else 'info', title, why, action, about)
-                 for about, is_on, costly, title, why, action in _switches(site) if is_on]
+        found = [
+            self.found('warning' if costly else 'info', title, why, action, about)
+            for about, is_on, costly, title, why, action in _switches(site)
+            if is_on
+        ]
         return found or self.ok('Python runs without switches for debugging.')
 
 
 def _switches(site):
     """(id, whether it is on, whether it costs much, title, why, what to do)"""
     debuggers = [name for name in _DEBUGGERS[:2] if name in site.modules]
-    yield ('dev-mode', sys.flags.dev_mode, True, "Python's development mode is on.",
-           'A debugging allocator and many checks cost speed.', 'Take "-X dev" or PYTHONDEVMODE away and restart.')
-    yield ('verbose', sys.flags.verbose, True, 'Python tells of every import (-v).',
-           'It writes to standard error all the time.', 'Take "-v" or PYTHONVERBOSE away and restart.')
-    yield ('optimize', sys.flags.optimize, False, f'Python leaves out assertions (-{"O" * sys.flags.optimize}).',
-           'What an assertion would have stopped goes on, perhaps into a crash.',
-           'Take "-O" or PYTHONOPTIMIZE away and restart.')
-    yield ('tracemalloc', is_tracing(), True, 'tracemalloc is on.',
-           'Each allocation is written down: it costs speed and much memory.',
-           'Take PYTHONTRACEMALLOC or the call of tracemalloc.start away and restart.')
-    yield ('tracing', threading.gettrace() is not None or threading.getprofile() is not None or bool(_tools()), True,
-           'A trace or profile function is set for new threads.', 'Each line or call goes through it: '
-           + (', '.join(_tools()) or 'threading.settrace or threading.setprofile') + '.',
-           'Take the profiler, debugger or coverage away and restart.')
-    yield ('debugger', bool(debuggers), False, f'A debugger is loaded: {", ".join(debuggers)}.',
-           'Who reaches its port can stop all threads.', 'Start Zope without it.')
+    yield (
+        'dev-mode',
+        sys.flags.dev_mode,
+        True,
+        "Python's development mode is on.",
+        'A debugging allocator and many checks cost speed.',
+        'Take "-X dev" or PYTHONDEVMODE away and restart.',
+    )
+    yield (
+        'verbose',
+        sys.flags.verbose,
+        True,
+        'Python tells of every import (-v).',
+        'It writes to standard error all the time.',
+        'Take "-v" or PYTHONVERBOSE away and restart.',
+    )
+    yield (
+        'optimize',
+        sys.flags.optimize,
+        False,
+        f'Python leaves out assertions (-{"O" * sys.flags.optimize}).',
+        'What an assertion would have stopped goes on, perhaps into a crash.',
+        'Take "-O" or PYTHONOPTIMIZE away and restart.',
+    )
+    yield (
+        'tracemalloc',
+        is_tracing(),
+        True,
+        'tracemalloc is on.',
+        'Each allocation is written down: it costs speed and much memory.',
+        'Take PYTHONTRACEMALLOC or the call of tracemalloc.start away and restart.',
+    )
+    yield (
+        'tracing',
+        threading.gettrace() is not None or threading.getprofile() is not None or bool(_tools()),
+        True,
+        'A trace or profile function is set for new threads.',
+        'Each line or call goes through it: '
+        + (', '.join(_tools()) or 'threading.settrace or threading.setprofile')
+        + '.',
+        'Take the profiler, debugger or coverage away and restart.',
+    )
+    yield (
+        'debugger',
+        bool(debuggers),
+        False,
+        f'A debugger is loaded: {", ".join(debuggers)}.',
+        'Who reaches its port can stop all threads.',
+        'Start Zope without it.',
+    )
 
 
 def _tools():
     """Who watches through sys.monitoring (Python 3.12 and newer)."""
     monitoring = getattr(sys, 'monitoring', None)
-    return [name for number in range(6) if (name := monitoring.get_tool(number))] if monitoring else []
+    return (
+        [name for number in range(6) if (name := monitoring.get_tool(number))] if monitoring else []
+    )
 
 
 class LateVariables(Check):
@@ -93,15 +172,21 @@ class LateVariables(Check):
         given = started_with(site)
         if not given:
             return self.unknown('What this process was started with is not known here.')
-        late = sorted(name for name, value in site.environ.items()
-                      if _AT_START.fullmatch(name) and given.get(name) != value)
+        late = sorted(
+            name
+            for name, value in site.environ.items()
+            if _AT_START.fullmatch(name) and given.get(name) != value
+        )
         if not late:
             return self.ok('All variables that are read at the start were set before it.')
-        return self.found('warning', f'Set too late to take effect: {", ".join(late)}.',
-                          'They were set in the running process, as <environment> of zope.conf does; Python and the C '
-                          'library have read them before.',
-                          f'Write {_joined(site, late, "export {}={}")} before the line that starts Zope, or '
-                          f'{_joined(site, late, "Environment={}={}")} into [Service] of the unit.')
+        return self.found(
+            'warning',
+            f'Set too late to take effect: {", ".join(late)}.',
+            'They were set in the running process, as <environment> of zope.conf does; Python and the C '
+            'library have read them before.',
+            f'Write {_joined(site, late, "export {}={}")} before the line that starts Zope, or '
+            f'{_joined(site, late, "Environment={}={}")} into [Service] of the unit.',
+        )
 
 
 def _joined(site, names, line):
