@@ -40,6 +40,7 @@ storm: $(READY)
 
 lint: $(READY)
 	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check --quiet .
 
 clean:
 	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis build *.egg-info

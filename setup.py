@@ -25,7 +25,8 @@ def version():
 setup(
     name='Products.StabilityMonitor',
     version=version(),
-    description='Tells, after any crash, hang, kill or restart of Zope, how the last process ended and why',
+    description='Tells, after any crash, hang, kill or restart of Zope, how the last process '
+    'ended and why',
     long_description=read('README.txt') + '\n\n' + read('CHANGES.txt'),
     long_description_content_type='text/plain',
     license='ZPL-2.1',

@@ -1,7 +1,8 @@
 """What the import of the product costs a start of Zope, and each dead run that it finds more.
 
-Two products that come directly before and after it in Zope's alphabetical order read the clock: real starts of
-runwsgi, in turn, the fastest of each.  A dead run is one that crashed with all of its black box full.
+Two products that come directly before and after it in Zope's alphabetical order read the clock:
+real starts of runwsgi, in turn, the fastest of each.  A dead run is one that crashed with all of
+its black box full.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""All checks of a living Zope together: the first time after a start, and again; real starts of runwsgi.
+"""All checks of a living Zope together: the first time after a start, and again; real starts of
+runwsgi.
 
-With PLONE_PYTHON (the interpreter of an environment with Plone, as `make plone` makes it) in a full Plone too.
+With PLONE_PYTHON (the interpreter of an environment with Plone, as `make plone` makes it) in a full
+Plone too.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from figures import row
 from figures import spread
 
 BUDGET, STARTS, AGAIN = 200, 5, 5
-#: As a run in the background does it: facts of Zope are read first, then each check is asked in its own thread.
+#: As a run in the background does it: facts of Zope are read first, then each check is asked in its
+#: own thread.
 ASKING = '''
 import json, time
 from Products.StabilityMonitor.diagnosis.standing import Standing
@@ -35,12 +38,15 @@ def measured_checks(self):
     start(here)
     here.checks.wait(60)
     took, results = (time.perf_counter() - began) * 1000, here.checks.results
-    return json.dumps([took, took - results.took * 1000, {id: seconds * 1000 for id, seconds in results.seconds}])
+    each = {id: seconds * 1000 for id, seconds in results.seconds}
+    return json.dumps([took, took - results.took * 1000, each])
 '''
 
 
 def _lives(zope):
-    """[(first, [again ...])] of real starts, as the page gives them; none has what an earlier one has compared."""
+    """[(first, [again ...])] of real starts, as the page gives them; none has what an earlier one
+    has compared.
+    """
     from Products.StabilityMonitor.diagnosis.remembered import FILE
 
     for _ in range(STARTS):

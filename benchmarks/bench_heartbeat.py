@@ -1,8 +1,10 @@
-"""Processor time that the heartbeat of a real Zope takes in a second, while its eight threads serve and while it idles.
+"""Processor time that the heartbeat of a real Zope takes in a second, while its eight threads serve
+and while it idles.
 
-Each twentieth beat does more than the others, so each of the twenty is measured by itself, and of each the fastest
-counts, as of the batches of requests: with no page fault and one change of threads, the same beat is charged 140 us or
-2,000 where a virtual machine is taken away from whom it charges.  What was charged, all in all, is told beside it.
+Each twentieth beat does more than the others, so each of the twenty is measured by itself, and of
+each the fastest counts, as of the batches of requests: with no page fault and one change of
+threads, the same beat is charged 140 us or 2,000 where a virtual machine is taken away from whom it
+charges.  What was charged, all in all, is told beside it.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ class Load:
 
 
 def _beats(zope):
-    """[(number of a beat, microseconds of the heartbeat, of the thread that only wakes)] of the next seconds."""
+    """[(number of a beat, microseconds of the heartbeat, of the thread that only wakes)] of the
+    next seconds.
+    """
     begun = len(zope.get('/readings').json())
     time.sleep(SECONDS)
     readings = zope.get('/readings').json()[begun:]

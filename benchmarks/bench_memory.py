@@ -1,7 +1,8 @@
 """Resident memory of a Zope that serves, with the product and without it: real starts in turn.
 
-With it, the checks that run once after each start have run.  Their comparison of versions is remembered from the start
-before; the second row is for starts that do not have it, as the first one after something was installed.
+With it, the checks that run once after each start have run.  Their comparison of versions is
+remembered from the start before; the second row is for starts that do not have it, as the first one
+after something was installed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Pages and reports of a real Zope with 1,000 archived runs, asked over HTTP: the first time, and later.
+"""Pages and reports of a real Zope with 1,000 archived runs, asked over HTTP: the first time, and
+later.
 
 It knows as many slow requests as are kept, each of which was seen in many deep stacks.
 """

@@ -1,6 +1,7 @@
 """The recorder's own begin and end, and that they make no system call.
 
-No system call: a process that records 1,000 requests and one that records 101,000 make the same ones, by strace.
+No system call: a process that records 1,000 requests and one that records 101,000 make the same
+ones, by strace.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """What a monitor adds to a request, side by side with its peers.
 
-Each peer in an environment and a process of its own, the processes in turn, several generations of them.  In each
-round a process answers batches with its monitor on and off, in turn; the fastest of each count.  The figure is the
-median of the rounds' differences.  "none" has nothing to switch: its figure is the noise.  The peers note when a
-request begins and ends; ours is measured doing that alone, and with the marks of the phases in between.
+Each peer in an environment and a process of its own, the processes in turn, several generations of
+them.  In each round a process answers batches with its monitor on and off, in turn; the fastest of
+each count.  The figure is the median of the rounds' differences.  "none" has nothing to switch: its
+figure is the noise.  The peers note when a request begins and ends; ours is measured doing that
+alone, and with the marks of the phases in between.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from figures import spread
 
 GENERATIONS, ROUNDS, BATCHES, REQUESTS = 24, 9, 6, 100
 US = 'us'
-#: A trivial page took so long where the budgets were made (FACTS of the design): how fast a machine is, this hour.
+#: A trivial page took so long where the budgets were made (FACTS of the design): how fast a machine
+#: is, this hour.
 PAGE_THEN = 160
 #: What is switched on and off, and the environment for it.
 MONITORS = {'begin-and-end': 'stabilitymonitor'} | {name: name for name in environments.PEERS}

@@ -1,10 +1,12 @@
-"""A busy day in compressed form: two Zopes side by side, with the product and without it, answer the same mixed load.
+"""A busy day in compressed form: two Zopes side by side, with the product and without it, answer
+the same mixed load.
 
     python benchmarks/bench_soak.py [REQUESTS]
 
-Page templates, errors, conflicts that are retried, 404, forms, writes, streaming, slow requests.  What each process
-holds is counted forty times, after a warm-up, which must last a minute or so: give it 50,000 requests or more.  The
-processor time of a whole Zope differs by some per cent from run to run: a few microseconds are told by bench_request.
+Page templates, errors, conflicts that are retried, 404, forms, writes, streaming, slow requests.
+What each process holds is counted forty times, after a warm-up, which must last a minute or so:
+give it 50,000 requests or more.  The processor time of a whole Zope differs by some per cent from
+run to run: a few microseconds are told by bench_request.
 """
 
 from __future__ import annotations

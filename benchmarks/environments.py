@@ -1,6 +1,7 @@
 """Virtual environments of their own for Zope without a monitor, with this one, and with its peers.
 
-`.venv-bench-<name>` in the checkout, made once, with the versions of the constraints file of this Zope.
+`.venv-bench-<name>` in the checkout, made once, with the versions of the constraints file of this
+Zope.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from importlib.metadata import version
 
 from figures import CHECKOUT
 
-#: What is installed beside Zope, as pip would.  This product is not: the checkout is put on its path.
+#: What is installed beside Zope, as pip would.  This product is not: the checkout is put on its
+#: path.
 PEERS = {
     'none': (),
     'stabilitymonitor': ('packaging', 'psutil'),

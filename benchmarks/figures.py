@@ -15,7 +15,9 @@ TESTS = CHECKOUT / 'tests'
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of the table.  `fits`: is the budget kept?  None where there is none, or nothing was measured."""
+    """One line of the table.  `fits`: is the budget kept?  None where there is none, or nothing was
+    measured.
+    """
 
     what: str
     budget: str

@@ -1,4 +1,6 @@
-"""Pasts for the benchmarks: dead runs with full black boxes that wait for triage, and archives of many runs."""
+"""Pasts for the benchmarks: dead runs with full black boxes that wait for triage, and archives of
+many runs.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def wait_for_triage(run: Path, stability: Path, count: int) -> None:
 
 
 def archive(run: Path, stability: Path, count: int, instance: dict) -> list[str]:
-    """Archive so many runs that are like this one and ended in several ways; their names, oldest first."""
+    """Archive so many runs that are like this one and ended in several ways; their names, oldest
+    first.
+    """
     from Products.StabilityMonitor.postmortem import triage
     from Products.StabilityMonitor.postmortem.archive import Archive
     from Products.StabilityMonitor.records import Instance

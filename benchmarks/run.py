@@ -2,8 +2,9 @@
 
     python benchmarks/run.py [--only request,recorder,...] [--no-file]
 
-Prints one table and writes it, with machine, versions and date, to benchmarks/RESULTS.txt.  Best on a machine that does
-nothing else; it says so when it is not.  Exit status 1 when a budget is not kept.
+Prints one table and writes it, with machine, versions and date, to benchmarks/RESULTS.txt.  Best on
+a machine that does nothing else; it says so when it is not.  Exit status 1 when a budget is not
+kept.
 """
 
 from __future__ import annotations
@@ -37,8 +38,10 @@ def machine() -> list[str]:
         f'date      {now:%Y-%m-%d %H:%M} UTC',
         f'command   {shlex.join(["python", *map(_short, sys.argv)])}',
         f'machine   {_processor()}, {os.cpu_count()} cores, {_memory()}, {platform.platform()}',
-        f'python    {platform.python_version()} ({platform.python_compiler()}; a fixed loop takes {_speed():.1f} ms)',
-        f'versions  {", ".join(f"{name} {_version(name)}" for name in _VERSIONS)}; peers: haufe.requestmonitoring '
+        f'python    {platform.python_version()} ({platform.python_compiler()}; a fixed loop '
+        f'takes {_speed():.1f} ms)',
+        f'versions  {", ".join(f"{name} {_version(name)}" for name in _VERSIONS)}; peers: '
+        'haufe.requestmonitoring '
         f'0.6.0, sentry-sdk {_pinned("sentry-sdk")}',
     ]
 
@@ -60,7 +63,9 @@ def _pinned(name):
 
 
 def _speed():
-    """Milliseconds for a loop that never changes: figures of two machines, or of two Pythons, can be compared."""
+    """Milliseconds for a loop that never changes: figures of two machines, or of two Pythons, can
+    be compared.
+    """
     return 1000 * min(
         timeit.repeat(
             'for i in range(200_000): found[i & 255] = found.get(i & 255, 0) + len(str(i))',

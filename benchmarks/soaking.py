@@ -1,6 +1,8 @@
-"""A soak: a Zope answers the requests of a busy day in a row; what it holds is counted from outside, again and again.
+"""A soak: a Zope answers the requests of a busy day in a row; what it holds is counted from
+outside, again and again.
 
-Used by `bench_soak` and by the tests: what grows from the first quarter of the day to its last leaks.
+Used by `bench_soak` and by the tests: what grows from the first quarter of the day to its last
+leaks.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import sys
 from pathlib import Path
 
 PROGRAMS = Path(__file__).resolve().parent / 'programs'
-#: So much more may be there at the end, of thousands of requests: files that the database opens for more readers.
+#: So much more may be there at the end, of thousands of requests: files that the database opens for
+#: more readers.
 MORE = {'descriptors': 3, 'threads': 0, 'timers': 0}
 #: So often the process is looked at; the first of these looks are warm-up.
 LOOKS, WARM = 40, 8
@@ -99,9 +102,11 @@ class Soak:
 
 
 def growth(helds: list[Held], what: str, warm: int = WARM) -> float:
-    """Of the last quarter over the first, after the warm-up: of the median of memory, of the least of other numbers.
+    """Of the last quarter over the first, after the warm-up: of the median of memory, of the least
+    of other numbers.
 
-    What connections that are just being closed add to a number is chance; what leaks is never missing.
+    What connections that are just being closed add to a number is chance; what leaks is never
+    missing.
     """
     values = [getattr(one, what) for one in helds[warm:]]
     quarter, typical = max(1, len(values) // 4), statistics.median if what == 'resident' else min
@@ -109,7 +114,9 @@ def growth(helds: list[Held], what: str, warm: int = WARM) -> float:
 
 
 def steady_growth(helds: list[Held], what: str, warm: int = WARM, once: int = 3) -> float:
-    """The sum of all increments after the warm-up but the `once` largest: what is filled only once is no leak."""
+    """The sum of all increments after the warm-up but the `once` largest: what is filled only once
+    is no leak.
+    """
     values = [getattr(one, what) for one in helds[warm:]]
     return sum(sorted(after - before for before, after in itertools.pairwise(values))[:-once])
 

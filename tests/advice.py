@@ -1,4 +1,6 @@
-"""Follows what a finding advises, as it stands: what an administrator does who knows nothing else."""
+"""Follows what a finding advises, as it stands: what an administrator does who knows nothing
+else.
+"""
 
 import configparser
 import re

@@ -1,4 +1,6 @@
-"""What every check keeps to: its contract, findings that a person can act on, and no error on any system."""
+"""What every check keeps to: its contract, findings that a person can act on, and no error on any
+system.
+"""
 
 import re
 from pathlib import Path

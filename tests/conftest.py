@@ -1,4 +1,5 @@
-"""What a test may count on: a marker names it, and a test is skipped with the reason where it is missing.
+"""What a test may count on: a marker names it, and a test is skipped with the reason where it is
+missing.
 
 `--require=zope,browser` turns that around for CI: the session fails when no test with such a marker
 passed, or when one was skipped (unless for want of something else that was not required).
@@ -72,7 +73,9 @@ def pytest_collection_modifyitems(config, items):
 
 
 class _Ran:
-    """Counts, in the process that gathers the reports (with pytest-xdist: the controller), what ran."""
+    """Counts, in the process that gathers the reports (with pytest-xdist: the controller), what
+    ran.
+    """
 
     def __init__(self, config):
         self.required, self.ran = config.stash[REQUIRED], config.stash[RAN]
@@ -93,7 +96,10 @@ def _unmet(config):
     ran = config.stash[RAN]
     for name in config.stash[REQUIRED]:
         if not ran[name, 'passed'] or ran[name, 'skipped']:
-            yield f'required marker "{name}": {ran[name, "passed"]} passed, {ran[name, "skipped"]} skipped'
+            yield (
+                f'required marker "{name}": {ran[name, "passed"]} passed, '
+                f'{ran[name, "skipped"]} skipped'
+            )
 
 
 def pytest_sessionfinish(session, exitstatus):

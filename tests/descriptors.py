@@ -1,12 +1,15 @@
-"""What this process has open.  Tests for leaks look at what was opened since: what others have left may be closed
-meanwhile, as when a thread of theirs ends."""
+"""What this process has open.  Tests for leaks look at what was opened since: what others have left
+may be closed meanwhile, as when a thread of theirs ends.
+"""
 
 import os
 from collections import Counter
 
 
 def held() -> Counter:
-    """{what is open: how many times}; descriptors themselves where the system does not tell what lies behind them."""
+    """{what is open: how many times}; descriptors themselves where the system does not tell what
+    lies behind them.
+    """
     return Counter(filter(None, map(_behind, os.listdir('/dev/fd'))))
 
 

@@ -1,4 +1,5 @@
-"""What a plain, living Zope should be told on this machine, found out by other means than the product's.
+"""What a plain, living Zope should be told on this machine, found out by other means than the
+product's.
 
 With `stat`, the kernel's own files and the calendar; `site` is a `ZopeInstance` that runs.
 """
@@ -84,7 +85,9 @@ def little_memory(site):
 
 
 def short_groups(site):
-    """Findings of the memory cgroups, from that of the site upwards, that are filled to four fifths or more."""
+    """Findings of the memory cgroups, from that of the site upwards, that are filled to four fifths
+    or more.
+    """
     return {
         f'memory-limit:cgroup{f"-{folder.name}" if number else ""}'
         for number, folder in enumerate(groups_of(site))
@@ -128,7 +131,9 @@ def share(folder):
 
 
 def old_python(site):
-    """Less than half a year before the end of its series: five years after October of its release."""
+    """Less than half a year before the end of its series: five years after October of its
+    release.
+    """
     end = datetime.date(2016 + sys.version_info[1], 10, 31)
     return end - datetime.date.today() < datetime.timedelta(180)
 
@@ -137,7 +142,8 @@ def without(library):
     return lambda site: importlib.util.find_spec(library) is None
 
 
-#: What may be told of a plain Zope, and whether it is so.  Nobody starts it again when it dies: that is so.
+#: What may be told of a plain Zope, and whether it is so.  Nobody starts it again when it dies:
+#: that is so.
 MAY_BE_SO = {
     'supervisor': lambda site: True,
     'killing-signals': signals_kill,

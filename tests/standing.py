@@ -94,7 +94,9 @@ def profile(number, path, seconds, ended=None):
 
 
 def document(**values):
-    """Two requests that wait for each other's locks, one that computes, MainThread that spins, idle ones."""
+    """Two requests that wait for each other's locks, one that computes, MainThread that spins, idle
+    ones.
+    """
     site = [frame(SITE, 31, 'checkout'), *CARRIED]
     return {
         'time': NOW,
@@ -157,9 +159,12 @@ def document(**values):
                 'ended': None,
                 'threads': [0x7F00_0000_0000, 0x7F00_0000_0001],
                 'severity': 'warning',
-                'summary': 'Deadlock (inferred from the code): POST /shop/checkout (waitress-0) waits for a lock: lock LOCK_B at '
-                'shop/views.py:31 in checkout, held by waitress-1 at shop/views.py:50 in stock; GET /shop/stock '
-                '(waitress-1) waits for a lock: lock LOCK_A at shop/views.py:52 in stock, held by waitress-0 at '
+                'summary': 'Deadlock (inferred from the code): POST /shop/checkout (waitress-0) '
+                'waits for a lock: lock LOCK_B at '
+                'shop/views.py:31 in checkout, held by waitress-1 at shop/views.py:50 in stock; '
+                'GET /shop/stock '
+                '(waitress-1) waits for a lock: lock LOCK_A at shop/views.py:52 in stock, held '
+                'by waitress-0 at '
                 'shop/views.py:29 in checkout.',
             },
             {
@@ -167,7 +172,8 @@ def document(**values):
                 'started': NOW - 500,
                 'ended': NOW - 400,
                 'summary': 'All 4 threads that serve have been '
-                'busy with requests for longer than 60 s: 4 of them: sleeps: at shop/views.py:70 in wait.',
+                'busy with requests for longer than 60 s: 4 of them: sleeps: at shop/views.py:70 '
+                'in wait.',
                 'threads': [],
                 'severity': 'critical',
             },

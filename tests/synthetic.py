@@ -164,7 +164,9 @@ def record(number=0, verdict='stopped', after=None, **values):
 
 
 class DeadRun:
-    """A dead run on disk below `base`, as a server of instance HERE leaves it; `path` is its directory."""
+    """A dead run on disk below `base`, as a server of instance HERE leaves it; `path` is its
+    directory.
+    """
 
     def __init__(self, base, number=0, role='server', **context):
         self.started = STARTED + number * 3600
@@ -244,7 +246,9 @@ def observed(states, known=False):
 
 
 def _way_back(ident, by_ident):
-    """The shortest way from a thread over those it waits for back to itself; () if there is none."""
+    """The shortest way from a thread over those it waits for back to itself; () if there is
+    none.
+    """
     came_from, queue = {}, [ident]
     for waiting in queue:
         for holder in by_ident[waiting].holders:

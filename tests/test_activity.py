@@ -1,4 +1,6 @@
-"""The word for what a thread is doing: rule by rule from given facts.  Real threads: test_threads."""
+"""The word for what a thread is doing: rule by rule from given facts.  Real threads:
+test_threads.
+"""
 
 import os
 

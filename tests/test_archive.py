@@ -1,4 +1,6 @@
-"""The archive: what goes in comes out, once, newest first; what is too much goes, wanted stops first."""
+"""The archive: what goes in comes out, once, newest first; what is too much goes, wanted stops
+first.
+"""
 
 import gzip
 
@@ -109,7 +111,7 @@ def test_what_others_archive_or_remove_is_seen(archive):
     assert names(other) == [second]
 
 
-# -- what a dead run leaves ---------------------------------------------------------------------------
+# -- what a dead run leaves ------------------------------------------------------------------------
 
 
 def test_evidence_is_kept_in_little_room(archive):
@@ -165,7 +167,7 @@ def test_strange_names_are_left_alone(archive):
     assert (archive.path / 'lost+found').exists()
 
 
-# -- scripts ------------------------------------------------------------------------------------------
+# -- scripts ---------------------------------------------------------------------------------------
 
 
 def test_clean_scripts_are_counted_and_others_archived(archive):
@@ -177,7 +179,7 @@ def test_clean_scripts_are_counted_and_others_archived(archive):
     assert list(archive.base.runs.iterdir()) == []
 
 
-# -- pruning ------------------------------------------------------------------------------------------
+# -- pruning ---------------------------------------------------------------------------------------
 
 
 def test_too_many_runs(archive):
@@ -218,7 +220,7 @@ def test_nothing_is_too_much(archive):
     assert not (archive.path / 'x').exists() and len(names(archive)) == 2
 
 
-# -- many ---------------------------------------------------------------------------------------------
+# -- many ------------------------------------------------------------------------------------------
 
 
 def test_a_thousand_runs_are_read_once(archive, monkeypatch):

@@ -1,4 +1,5 @@
-"""Real processes that really die: what each way leaves behind, and that arming changes nothing about it.
+"""Real processes that really die: what each way leaves behind, and that arming changes nothing
+about it.
 
 Every way (programs/armed.py) is gone twice at the same time: by an armed process and by a control
 process that is not.  Marks are those of FACTS.md section 2.
@@ -32,7 +33,9 @@ pytestmark = pytest.mark.skipif(
 
 
 class Victim:
-    """A process that goes one way, with handshakes; `directory` None makes it the control process."""
+    """A process that goes one way, with handshakes; `directory` None makes it the control
+    process.
+    """
 
     def __init__(self, way, directory, *words, **popen):
         self.base = Base(directory or '/nonexistent')
@@ -98,7 +101,9 @@ class Victim:
         return {name: text for name, text in found.items() if text}
 
     def late_marks(self, stall):
-        """The mark of the heartbeat, if a busy machine has let it come too late by that; no other is ever excused."""
+        """The mark of the heartbeat, if a busy machine has let it come too late by that; no other
+        is ever excused.
+        """
         times = [sample.monotonic for sample in self.box.samples]
         is_late = any(
             later - earlier >= 0.9 * stall for earlier, later in itertools.pairwise(times)
@@ -142,7 +147,7 @@ def pair(start):
     return pair
 
 
-# -- the fault matrix --------------------------------------------------------------------------------
+# -- the fault matrix ------------------------------------------------------------------------------
 
 #: way, exit status, marks, has it come to atexit, does the excepthook know
 ENDS = [
@@ -350,7 +355,7 @@ class TestOtherCode:
         assert armed.process.returncode == 0
 
 
-# -- forks ---------------------------------------------------------------------------------------------
+# -- forks -----------------------------------------------------------------------------------------
 
 
 class TestForks:
@@ -415,7 +420,7 @@ class TestForks:
         assert victim.end() == 0
 
 
-# -- what is on disk -------------------------------------------------------------------------------------
+# -- what is on disk -------------------------------------------------------------------------------
 
 
 class TestTheRunDirectory:

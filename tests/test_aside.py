@@ -1,4 +1,6 @@
-"""Aside: the work is done in another thread, whose processor time is its own, and its outcome comes back."""
+"""Aside: the work is done in another thread, whose processor time is its own, and its outcome comes
+back.
+"""
 
 import logging
 import threading

@@ -284,7 +284,9 @@ class TestTornRecords:
     @pytest.mark.parametrize('stops_at', range(len(BEGUN)))
     @pytest.mark.parametrize('before', ['in flight', 'finished', 'counted'])
     def test_an_entry_is_empty_from_the_first_store_to_the_last_but_one(self, before, stops_at):
-        """Python promises neither that it fills with zeros first nor the order, and we depend on both."""
+        """Python promises neither that it fills with zeros first nor the order, and we depend on
+        both.
+        """
         buffer, recorder = made()
         for _ in range(['in flight', 'finished', 'counted'].index(before)):
             recorder.begin('GET', '/a')

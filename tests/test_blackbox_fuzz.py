@@ -1,4 +1,6 @@
-"""Whatever the bytes are: a recording of sane values, or UnreadableRecord; nothing else, and soon."""
+"""Whatever the bytes are: a recording of sane values, or UnreadableRecord; nothing else, and
+soon.
+"""
 
 import json
 import math
@@ -44,7 +46,8 @@ def full():
 
 FULL = full()
 HEADER = FULL[: box.HEADER_SIZE]
-# Numbers that tempt a reader: all ones, sign bits, infinities and nans of both widths, long lengths.
+# Numbers that tempt a reader: all ones, sign bits, infinities and nans of both widths, long
+# lengths.
 NASTY = [
     b'\xff' * 8,
     b'\x00' * 8,

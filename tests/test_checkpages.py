@@ -1,4 +1,6 @@
-"""How a living run stands, and the tab "Checks" over HTTP in a real Zope: findings, hushing, known issues, probe."""
+"""How a living run stands, and the tab "Checks" over HTTP in a real Zope: findings, hushing, known
+issues, probe.
+"""
 
 import json
 import re
@@ -100,7 +102,7 @@ def asked(life, *findings):
     return here
 
 
-# -- how a run stands ------------------------------------------------------------------------------------
+# -- how a run stands ------------------------------------------------------------------------------
 
 
 def test_nothing_is_known_before_anything_was_asked(life):
@@ -389,7 +391,7 @@ def test_the_site_adds_and_silences_known_issues_and_its_mistakes_are_told(tmp_p
     assert len(facts.affected) + len(facts.unaffected) <= facts.count > 100
 
 
-# -- known issues of an incident -------------------------------------------------------------------------
+# -- known issues of an incident -------------------------------------------------------------------
 
 
 def crashed(**values):
@@ -444,7 +446,7 @@ def test_a_record_that_cannot_be_matched_is_shown_without(tmp_path, monkeypatch,
     assert 'could not be looked up' in caplog.text
 
 
-# -- the page --------------------------------------------------------------------------------------------
+# -- the page --------------------------------------------------------------------------------------
 
 SOURCE = '''
 def grant(self):
@@ -479,7 +481,9 @@ def page(zope, **query):
 
 
 def told(zope):
-    """The text of the page once the checks have run; a process of its own has begun them, or this look does."""
+    """The text of the page once the checks have run; a process of its own has begun them, or this
+    look does.
+    """
     from zopekit import wait_for
 
     return wait_for(

@@ -55,7 +55,7 @@ def tree(folder, **files):
     return folder
 
 
-# -- the interpreter -----------------------------------------------------------------------------------
+# -- the interpreter -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_the_build_of_python(python, severity, word):
     assert found.severity == severity and word in found.detail
 
 
-# -- memory --------------------------------------------------------------------------------------------
+# -- memory ----------------------------------------------------------------------------------------
 
 
 def test_a_machine_that_is_full(tmp_path):
@@ -111,7 +111,8 @@ def test_a_machine_that_is_full(tmp_path):
 #: Of 16 MB of page cache 15 must be written before they can go.
 CACHE = {
     2: 'inactive_file 10000000\nactive_file 6000000\nfile_dirty 9000000\nfile_writeback 6000000\n',
-    1: 'inactive_file 99000000\ntotal_inactive_file 10000000\ntotal_active_file 6000000\ntotal_dirty 9000000\n'
+    1: 'inactive_file 99000000\ntotal_inactive_file 10000000\ntotal_active_file '
+    '6000000\ntotal_dirty 9000000\n'
     'total_writeback 6000000\n',
 }
 
@@ -178,7 +179,7 @@ def test_where_kills_are_counted(tmp_path):
     assert found.severity == 'ok' and '/group' in found.detail
 
 
-# -- places --------------------------------------------------------------------------------------------
+# -- places ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -215,7 +216,7 @@ def test_where_the_breadcrumbs_could_be(tmp_path, home, place):
     assert f'"directory {tmp_path / place}"' in found.action
 
 
-# -- signals -------------------------------------------------------------------------------------------
+# -- signals ---------------------------------------------------------------------------------------
 
 OLD_RECIPE = """# rotated weekly
 /srv/zope/var/log/*.log {
@@ -356,7 +357,8 @@ def test_a_recipe_that_sends_signals_to_others(tmp_path, line):
         OLD_RECIPE.replace('kill -USR2', 'kill -TERM'),
         OLD_RECIPE.replace('        kill', '        # kill'),
         OLD_RECIPE.replace('kill -USR2 `cat /srv/zope/var/Z4.pid`', 'systemctl kill other'),
-        '/srv/zope/var/log/nginx.log {\n  postrotate\n    kill -USR1 `cat /run/nginx.pid`\n  endscript\n}',
+        '/srv/zope/var/log/nginx.log {\n  postrotate\n    kill -USR1 `cat /run/nginx.pid`\n  '
+        'endscript\n}',
         '/srv/zopeother/log/*.log { postrotate\n kill -HUP 1\n}',
         '"/srv/with blank/*.log" {\n}',
     ],
@@ -386,7 +388,7 @@ def test_a_recipe_that_renames_an_open_log(tmp_path, logger, kind, more, severit
     assert severity == 'ok' or str(tmp_path / 'event.log') in found.detail
 
 
-# -- supervision ---------------------------------------------------------------------------------------
+# -- supervision -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -531,7 +533,7 @@ def test_who_is_known_to_restart_its_children(tmp_path, command, name):
     assert runcontext.supervisor(tree(tmp_path, **{'50__cmdline': command}), {}, 50) == name
 
 
-# -- switches ------------------------------------------------------------------------------------------
+# -- switches --------------------------------------------------------------------------------------
 
 
 def test_switches_of_zope():
@@ -559,7 +561,7 @@ def test_switches_of_a_site_in_production():
     }
 
 
-# -- databases and clocks ------------------------------------------------------------------------------
+# -- databases and clocks --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -684,7 +686,7 @@ def test_a_week_of_slow_correction_is_no_jump():
     assert found.severity == 'ok'
 
 
-# -- software ------------------------------------------------------------------------------------------
+# -- software --------------------------------------------------------------------------------------
 
 
 def distribution(folder, name, version, *requires, kind='dist-info'):
@@ -790,7 +792,7 @@ def test_an_update_on_disk_is_seen_at_once(tmp_path):
     assert severities(look(software.Family, path=(str(tmp_path),))) == {'versions': 'ok'}
 
 
-# -- what the process was started with -----------------------------------------------------------------
+# -- what the process was started with -------------------------------------------------------------
 
 STARTED = {'PATH': '/bin', 'HOME': '/srv', 'LANG': 'C', 'MALLOC_ARENA_MAX': '2'}
 

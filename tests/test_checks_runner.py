@@ -1,4 +1,6 @@
-"""The runner: time limits, checks that raise or hang, one run at a time, and runs in the background."""
+"""The runner: time limits, checks that raise or hang, one run at a time, and runs in the
+background.
+"""
 
 import json
 import os
@@ -356,7 +358,7 @@ def test_all_checks_of_this_process(tmp_path):
     assert not [f for f in document['findings'] if 'A check ' in f['title']]
 
 
-# -- what it costs, and when -----------------------------------------------------------------------------
+# -- what it costs, and when -----------------------------------------------------------------------
 
 
 def told_by(program, *words):
@@ -391,9 +393,11 @@ def test_arming_asks_no_check(tmp_path):
 
 
 def test_all_checks_together_are_cheap(tmp_path):
-    """Processor time of one run, of the whole process; the wall clock would tell of other processes too.
+    """Processor time of one run, of the whole process; the wall clock would tell of other processes
+    too.
 
-    The budget of 200 ms is measured by benchmarks/bench_checks.py; this is for what is many times as slow.
+    The budget of 200 ms is measured by benchmarks/bench_checks.py; this is for what is many times
+    as slow.
     """
     first, again = map(
         float,
@@ -438,7 +442,9 @@ def standing_now(self):
 
 @pytest.mark.zope
 def test_a_real_server_asks_its_checks_after_it_serves_and_not_before(tmp_path):
-    """The heartbeat beats once at its start, and then not for an hour: the errand of ProcessStarting waits for it."""
+    """The heartbeat beats once at its start, and then not for an hour: the errand of
+    ProcessStarting waits for it.
+    """
     slow = ZopeInstance(tmp_path / 'slow', options={'sample-interval': '1h'}).publish(STANDING)
     with slow:
         errands, results = slow.get('/standing_now').json()

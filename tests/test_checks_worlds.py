@@ -1,4 +1,6 @@
-"""Each check's bad case is made for real, in a process of its own, and found; its good case is fine."""
+"""Each check's bad case is made for real, in a process of its own, and found; its good case is
+fine.
+"""
 
 import contextlib
 import importlib.util
@@ -47,7 +49,8 @@ def findings(world, folder, *arguments, python=(), environ=(), stderr=None):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-#: world, id of the finding, severity, words of its title, words of its action ('' where all is well)
+#: world, id of the finding, severity, words of its title, words of its action ('' where all is
+#: well)
 WORLDS = [
     ('small_stack', 'thread-stacks', 'critical', 'too small', 'thread-stack-size'),
     (
@@ -425,7 +428,7 @@ def test_core_files(tmp_path):
     assert pattern.strip() in found['detail']
 
 
-# -- supervision ---------------------------------------------------------------------------------------
+# -- supervision -----------------------------------------------------------------------------------
 
 
 def test_a_supervisor_that_dies_is_missed(tmp_path):
@@ -459,7 +462,7 @@ def test_a_supervisor_that_dies_is_missed(tmp_path):
     )
 
 
-# -- file systems and cgroups --------------------------------------------------------------------------
+# -- file systems and cgroups ----------------------------------------------------------------------
 
 
 @pytest.fixture

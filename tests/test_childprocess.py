@@ -1,4 +1,6 @@
-"""A child process has default signals and nothing open, is heard, and never outlives its purpose."""
+"""A child process has default signals and nothing open, is heard, and never outlives its
+purpose.
+"""
 
 import os
 import re
@@ -60,7 +62,9 @@ def test_a_child_of_a_thread_that_takes_no_signal_takes_them_all():
 
 
 def test_a_program_of_ours_has_no_trace_of_glibc_either(tmp_path):
-    """It hands on what it has to the tools that it starts, and a tool should start as from a shell."""
+    """It hands on what it has to the tools that it starts, and a tool should start as from a
+    shell.
+    """
     program = tmp_path / 'program.py'
     program.write_text('import subprocess; subprocess.run(["/bin/cat", "/proc/self/status"])')
     said, _, _ = heard(*python_command(sys.executable, program))

@@ -1,4 +1,6 @@
-"""The command line while Zope is down: what it says, and its exit status: 0 well, 1 wrong, 2 unusable."""
+"""The command line while Zope is down: what it says, and its exit status: 0 well, 1 wrong, 2
+unusable.
+"""
 
 import json
 import os
@@ -66,7 +68,7 @@ def process(*words, **environ):
     )
 
 
-# -- as a process --------------------------------------------------------------------------------------
+# -- as a process ----------------------------------------------------------------------------------
 
 
 def test_without_zope_and_with_either_place(base):
@@ -106,7 +108,8 @@ def test_wrong_usage(words, sentence):
 def test_a_reader_that_leaves_early(base):
     archived(base, *(record(n) for n in range(300)))
     done = subprocess.run(
-        f'{sys.executable} -m Products.StabilityMonitor --directory {base.path} history | head -n 1',
+        f'{sys.executable} -m Products.StabilityMonitor --directory {base.path} history | head '
+        '-n 1',
         shell=True,
         capture_output=True,
         text=True,
@@ -115,7 +118,7 @@ def test_a_reader_that_leaves_early(base):
     assert (done.returncode, done.stderr, done.stdout.count('\n')) == (0, '', 1)
 
 
-# -- status --------------------------------------------------------------------------------------------
+# -- status ----------------------------------------------------------------------------------------
 
 
 def test_status_of_nothing(command):
@@ -160,7 +163,7 @@ def test_status_of_a_crash_loop(base, command):
     assert status == 1 and output.startswith(f'CRASH LOOP: 3 incidents in a row of {HERE.label}')
 
 
-# -- the others ------------------------------------------------------------------------------------------
+# -- the others ------------------------------------------------------------------------------------
 
 
 def test_history(base, command):

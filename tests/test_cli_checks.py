@@ -1,4 +1,6 @@
-"""The command "checks": asked of living processes, of silent ones, and when Zope is down; its exit status counts."""
+"""The command "checks": asked of living processes, of silent ones, and when Zope is down; its exit
+status counts.
+"""
 
 import grp
 import json
@@ -83,7 +85,9 @@ def word(*findings, **values):
 
 
 class Living:
-    """A run of this very process, whose heartbeat is a thread of the test; `answers` are given one after the other."""
+    """A run of this very process, whose heartbeat is a thread of the test; `answers` are given one
+    after the other.
+    """
 
     def __init__(self, base, *answers, role='server'):
         self.directory = base.create(
@@ -126,7 +130,7 @@ def living(base):
         each.end()
 
 
-# -- a living process ------------------------------------------------------------------------------------
+# -- a living process ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -229,7 +233,7 @@ def test_checks_that_came_to_nothing_are_a_warning(living, command):
     assert status == 1 and '[warning] The checks could not be run: OSError: x.' in output
 
 
-# -- a process that is silent ----------------------------------------------------------------------------
+# -- a process that is silent ----------------------------------------------------------------------
 
 
 def test_a_silent_process_is_told_by_its_last_word(living, command):
@@ -284,7 +288,7 @@ def test_a_process_that_has_not_told_anything_yet_is_young_or_ill(living, comman
     assert status == 1 and 'has not told how it stands since 2001-' in output
 
 
-# -- when Zope is down -----------------------------------------------------------------------------------
+# -- when Zope is down -----------------------------------------------------------------------------
 
 
 def test_the_last_word_of_a_run_that_waits_for_triage(base, command):
@@ -361,8 +365,10 @@ def test_a_damaged_last_word(base, command, text):
 def test_known_issues_of_what_is_installed_now_replace_those_of_the_last_word(base, command):
     pytest.importorskip('packaging')
     (base.path / 'known-issues.toml').write_text(
-        '[[issue]]\nid = "mine"\ntitle = "Mine"\nhappens = "It crashes."\neffect = "crash"\nseverity = "critical"\n'
-        'action = "zope.interface >= 99"\nsource = "x"\nfixed = "99"\ndistributions = {"zope.interface" = "<99"}\n'
+        '[[issue]]\nid = "mine"\ntitle = "Mine"\nhappens = "It crashes."\neffect = '
+        '"crash"\nseverity = "critical"\n'
+        'action = "zope.interface >= 99"\nsource = "x"\nfixed = "99"\ndistributions = '
+        '{"zope.interface" = "<99"}\n'
     )
     found = archived(base, 0, finding('known-issues:solved', 'critical'))
     assert (
@@ -385,7 +391,7 @@ def test_the_directory_of_somebody_else(base, command, monkeypatch):
     assert status == 0 and 'Run this as the user that Zope runs as' in output
 
 
-# -- the probe -------------------------------------------------------------------------------------------
+# -- the probe -------------------------------------------------------------------------------------
 
 
 def test_the_probe_takes_stack_and_limit_of_the_site(base, living, command):
@@ -421,7 +427,7 @@ def test_a_probe_that_finds_nothing_out_is_a_warning(base, living, command):
     )
 
 
-# -- a real Zope -----------------------------------------------------------------------------------------
+# -- a real Zope -----------------------------------------------------------------------------------
 
 
 def ask(zope, *words):
@@ -491,7 +497,9 @@ def open_place():
 
 
 def as_member(gid, words):
-    """(exit status, output) of the command, run by a user whose only right is to be in that group."""
+    """(exit status, output) of the command, run by a user whose only right is to be in that
+    group.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,4 +1,6 @@
-"""The command "stacks": it answers while no worker is free, and says what can be seen where nothing answers."""
+"""The command "stacks": it answers while no worker is free, and says what can be seen where nothing
+answers.
+"""
 
 import ctypes
 import json
@@ -34,7 +36,7 @@ from zopekit import wait_for
 WORKER = 0x7F0000000010
 
 
-# -- asked -----------------------------------------------------------------------------------------------
+# -- asked -----------------------------------------------------------------------------------------
 
 
 class Living:
@@ -134,7 +136,8 @@ def test_a_run_that_does_not_live(base, command):
     status, output, errors = command(dead.path.name)
     assert (status, output) == (2, '')
     assert errors == (
-        f'stabilitymonitor: The run {dead.path.name!r} does not live. See with the command "status" '
+        f'stabilitymonitor: The run {dead.path.name!r} does not live. See with the command '
+        '"status" '
         'which runs live.\n'
     )
     dead.abandon()
@@ -194,7 +197,7 @@ def test_an_asker_waits_for_some_seconds_where_there_is_no_black_box(tmp_path):
     assert clistacks.patience(tmp_path) == 5.0
 
 
-# -- who holds the GIL -------------------------------------------------------------------------------------
+# -- who holds the GIL -----------------------------------------------------------------------------
 
 
 def seen(native_id, call='futex', state='S', wakes=0.0, cpu=0.0, path=''):
@@ -260,7 +263,7 @@ def test_a_stopped_process():
     )
 
 
-# -- what was left -------------------------------------------------------------------------------------------
+# -- what was left ---------------------------------------------------------------------------------
 
 
 def test_the_last_words_are_told_as_of_their_time():
@@ -308,7 +311,7 @@ def test_without_a_black_box(tmp_path):
     assert 'The black box is cut short.' in '\n'.join(outsidetext.lines(found, 'x', 'No answer.'))
 
 
-# -- real processes -------------------------------------------------------------------------------------------
+# -- real processes --------------------------------------------------------------------------------
 
 HOLDER = """
 import ctypes, sys, threading
@@ -326,7 +329,9 @@ while True:
     not sys.platform.startswith('linux'), reason='the kernel is asked through /proc'
 )
 def test_a_real_thread_that_holds_the_interpreter_lock(tmp_path):
-    """While it sleeps in C, MainThread waits for the lock 200 times a second, and another one for an event."""
+    """While it sleeps in C, MainThread waits for the lock 200 times a second, and another one for
+    an event.
+    """
     with subprocess.Popen([sys.executable, '-c', HOLDER], stdout=subprocess.PIPE) as process:
         try:
             native_id = int(process.stdout.readline())
@@ -422,7 +427,9 @@ def test_a_real_site_whose_interpreter_lock_is_held(make_zope):
     where = ', which serves GET /hold: it waits in the system call clock_nanosleep'
 
     def mute():
-        """Asked again while the machine is too busy for others to ask for the lock as often as they should."""
+        """Asked again while the machine is too busy for others to ask for the lock as often as they
+        should.
+        """
         told = stacks(zope)
         wanted = 'No answer', held, where, 'The stack of '
         return all(words in told[1] for words in wanted) and told

@@ -1,4 +1,5 @@
-"""The dead-man switch: each thread that serves writes its own stack, of a healthy process nothing is harmed or kept.
+"""The dead-man switch: each thread that serves writes its own stack, of a healthy process nothing
+is harmed or kept.
 
 Real processes, which could die of it; `programs/armed.py` holds what they do.
 """
@@ -47,7 +48,9 @@ def start(tmp_path):
 
 
 def until_all_have_written(victim):
-    """The heartbeat uses a hundredth of a second in 2 to 5 s, and a turn that is lost costs ten more."""
+    """The heartbeat uses a hundredth of a second in 2 to 5 s, and a turn that is lost costs ten
+    more.
+    """
     end = time.monotonic() + 10 * PATIENCE
     while set(victim.marks()) != {'deadman', *SERVING}:
         assert time.monotonic() < end and victim.process.poll() is None, sorted(victim.marks())
@@ -102,9 +105,11 @@ class TestAHeldGIL:
 
 
 def nobody_was_met(fired, charged, cpu):
-    """Python code ran in these threads, where no signal may meet them before the heartbeat has used so much.
+    """Python code ran in these threads, where no signal may meet them before the heartbeat has used
+    so much.
 
-    A virtual machine that stood still charges the thread that ran for that time, so what it was charged counts.
+    A virtual machine that stood still charges the thread that ran for that time, so what it was
+    charged counts.
     """
     return fired == dict.fromkeys(SERVING, 0) or charged >= cpu
 
@@ -164,7 +169,9 @@ class TestAHealthyServer:
         assert nobody_was_met(fired, charged, 0.02)
 
     def test_starved_by_other_processes(self, start, tmp_path):
-        """The heartbeat comes too late all the time, and nobody dies of it; it has as much processor time as usual."""
+        """The heartbeat comes too late all the time, and nobody dies of it; it has as much
+        processor time as usual.
+        """
         others = [
             subprocess.Popen([sys.executable, '-c', 'while True: pass'])
             for _ in range(2 * os.cpu_count())
@@ -213,7 +220,8 @@ class TestThreadsThatComeAndGo:
             gone, here = thread.native_id, threading.get_native_id()
             switch = DeadMan(pathlib.Path({str(tmp_path)!r}), 3600)
             seen = []
-            for threads in ({{0: gone, 1: here}}, {{0: here, 1: gone}}, {{0: here}}, {{}}, {{20: here}}):
+            both = {{0: gone, 1: here}}, {{0: here, 1: gone}}
+            for threads in (*both, {{0: here}}, {{}}, {{20: here}}):
                 switch.rearm_threads(threads, lambda name, file: seen.append(name))
                 print(own_timers(), end=' ')
             switch.disarm()
@@ -227,7 +235,9 @@ class TestThreadsThatComeAndGo:
         assert done.stdout == f'{one} {one} {one} 1 1 0 deadman-0 deadman-1\n', done.stderr
 
     def test_one_whose_timers_cannot_be_had_leaves_the_others_theirs(self, tmp_path):
-        """As where the user may not have so many pending signals: no timer may run out in health."""
+        """As where the user may not have so many pending signals: no timer may run out in
+        health.
+        """
         code = f"""if True:
             import sys, threading, pathlib
             sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parent)]!r}

@@ -1,4 +1,6 @@
-"""Evidence is collected from what a run has left and from the system, as it is found; nothing is judged."""
+"""Evidence is collected from what a run has left and from the system, as it is found; nothing is
+judged.
+"""
 
 import json
 import os
@@ -71,7 +73,7 @@ def test_what_a_crash_leaves(run, world):
     assert (found.damage, found.marks, found.hang) == ('', {}, None)
 
 
-# -- marks -------------------------------------------------------------------------------------------
+# -- marks -----------------------------------------------------------------------------------------
 
 STACK = b'Stack (most recent call first):\n  File "/x.py", line 1 in main\n'
 
@@ -104,7 +106,7 @@ def test_marks_count_without_a_black_box(run, world):
     assert list(collect(run.marked('SIGTERM', STACK), world).marks) == ['SIGTERM']
 
 
-# -- hangs -------------------------------------------------------------------------------------------
+# -- hangs -----------------------------------------------------------------------------------------
 
 
 def hanging(run, *more):
@@ -210,7 +212,7 @@ def test_notes_and_hangs_that_were_changed_are_read_back(file, text):
     assert all(frame['function'] == '' for one in record.notes for frame in one['frames'])
 
 
-# -- standard error ------------------------------------------------------------------------------------
+# -- standard error --------------------------------------------------------------------------------
 
 
 def stderr(run, log, **changes):
@@ -283,7 +285,7 @@ def test_stderr_of_another_process_is_not_ours(run, world, tmp_path):
     assert collect(stderr(run.change(main_ident=5), log), world).stderr_fault is None
 
 
-# -- counters --------------------------------------------------------------------------------------------
+# -- counters --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -344,7 +346,8 @@ def test_without_a_sample_the_start_is_compared(run, world):
     'line, found',
     [
         (
-            '6,1,200000000,-;Memory cgroup out of memory: Killed process 100 (python) total-vm:1kB\n SUBSYSTEM=x',
+            '6,1,200000000,-;Memory cgroup out of memory: Killed process 100 (python) '
+            'total-vm:1kB\n SUBSYSTEM=x',
             'Memory cgroup out of memory: Killed process 100 (python) total-vm:1kB',
         ),
         ('6,1,200000000,-;Out of memory: Killed process 1001 (python)', ''),
@@ -364,7 +367,7 @@ def test_the_kernel_log_is_only_read_when_a_counter_rose(run, world):
     assert collect(run, world).kernel_line == ''
 
 
-# -- the machine -----------------------------------------------------------------------------------------
+# -- the machine -----------------------------------------------------------------------------------
 
 
 def test_reboot(run, world):
@@ -384,7 +387,7 @@ def test_a_system_that_tells_nothing(run, tmp_path):
     assert found.fault.signal == 'SIGSEGV'
 
 
-# -- whatever is there ---------------------------------------------------------------------------------
+# -- whatever is there -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('started', [None, 'x', -5, 1e300, [], True])

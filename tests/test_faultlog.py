@@ -1,4 +1,6 @@
-"""Fault logs, real and made, read back.  `data/faultlogs/_how_made.txt` says where they come from."""
+"""Fault logs, real and made, read back.  `data/faultlogs/_how_made.txt` says where they come
+from.
+"""
 
 import time
 from pathlib import Path

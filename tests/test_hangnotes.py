@@ -1,4 +1,6 @@
-"""What the notes of a black box tell of hangs, whichever of them the ring still holds; and the words for it."""
+"""What the notes of a black box tell of hangs, whichever of them the ring still holds; and the
+words for it.
+"""
 
 import pytest
 from hypothesis import given
@@ -221,7 +223,8 @@ class TestWords:
     def test_the_loop_and_the_oldest_request_where_all_hung(self):
         found = self.hung(*numbered(*LOOP, *LASTING), context={'role': 'server', 'main_ident': 99})
         assert standstill.who_hung(found) == (
-            ': MainThread stood in render (/site/view.py:7); GET /b stood in render (/site/view.py:7)'
+            ': MainThread stood in render (/site/view.py:7); GET /b stood in render '
+            '(/site/view.py:7)'
         )
         facts = [evidence.fact for evidence in standstill.what_stood_still(found)]
         assert [fact.partition(',')[0] for fact in facts] == ['The loop stands', 'All hang']

@@ -1,4 +1,6 @@
-"""Hangs, deadlocks and spinning threads: when they begin and end, what is noted of them, and that it stays."""
+"""Hangs, deadlocks and spinning threads: when they begin and end, what is noted of them, and that
+it stays.
+"""
 
 import time
 
@@ -528,7 +530,9 @@ class TestSpinning:
         )
 
     def test_threads_that_python_does_not_know_are_told_apart(self, world):
-        """They have no ident; a calm one hides none that spins, and their notes are no beginnings."""
+        """They have no ident; a calm one hides none that spins, and their notes are no
+        beginnings.
+        """
         threads = [
             replace(main_thread(), ident=0, native_id=n, kind='other', name='c', frames=())
             for n in (5, 6, 7)

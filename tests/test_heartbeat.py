@@ -1,4 +1,6 @@
-"""The heartbeat: it beats, survives its duties, notes what was outlived and who serves, and lets go."""
+"""The heartbeat: it beats, survives its duties, notes what was outlived and who serves, and lets
+go.
+"""
 
 import logging
 import subprocess

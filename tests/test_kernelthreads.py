@@ -1,4 +1,6 @@
-"""What the kernel tells of threads: from a recorded /proc, from none, from nonsense, and of this very process."""
+"""What the kernel tells of threads: from a recorded /proc, from none, from nonsense, and of this
+very process.
+"""
 
 import os
 import re
@@ -155,8 +157,10 @@ class TestDescriptors:
             (folder / str(number)).symlink_to(link)
         (tmp_path / 'self/net').mkdir()
         (tmp_path / 'self/net/tcp').write_text(
-            '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n'
-            '   0: 0100007F:8A2C 0500000A:1538 02 00000001:00000000 01:000002B4 00000003     0        0 77 2 0 10 -1\n'
+            '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  '
+            'timeout inode\n'
+            '   0: 0100007F:8A2C 0500000A:1538 02 00000001:00000000 01:000002B4 00000003     0   '
+            '     0 77 2 0 10 -1\n'
         )
         return KernelThreads(tmp_path, 'x86_64', peer=lambda number: '')
 

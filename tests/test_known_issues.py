@@ -1,4 +1,6 @@
-"""Each rule hits and misses as proved, files are never trusted, versions and traces weigh together."""
+"""Each rule hits and misses as proved, files are never trusted, versions and traces weigh
+together.
+"""
 
 import os
 import re
@@ -152,7 +154,7 @@ def found(id, proof, system, now=None):
     return next((match for match in matches if match['id'] == id), None)
 
 
-# -- each rule ---------------------------------------------------------------------------------------------
+# -- each rule -------------------------------------------------------------------------------------
 
 
 def test_the_shipped_file_is_without_a_problem():
@@ -192,7 +194,9 @@ def test_a_rule_hits_and_misses(id):
 
 
 def alternatives(rule):
-    """(rule without one of its alternatives, which one) for each alternative of each condition that has several."""
+    """(rule without one of its alternatives, which one) for each alternative of each condition that
+    has several.
+    """
     for name in rule.CONDITIONS:
         value = getattr(rule, name)
         if isinstance(value, tuple) and len(value) > 1 and name != 'loaded':
@@ -316,7 +320,7 @@ def test_a_rule_says_what_it_knows():
         assert rule.happens.endswith(('.', ')')) and not rule.title.endswith('.')
 
 
-# -- answers -------------------------------------------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -464,7 +468,10 @@ def test_another_thread_that_stands_there_is_less_than_the_crashed_one():
     text = PROOFS['pillow-font']['text'].replace(
         'Current thread 0x00007f0000000010', 'Thread 0x00007f0000000020'
     )
-    text += '\nCurrent thread 0x00007f0000000010 (most recent call first):\n  File "/site/page.py", line 1 in view\n'
+    text += (
+        '\nCurrent thread 0x00007f0000000010 (most recent call first):\n  File '
+        '"/site/page.py", line 1 in view\n'
+    )
     match = found('pillow-font', {'text': text}, system({'Pillow': '9.3.0'}))
     assert match['strength'] == 'likely'
     assert 'frame of another thread: /site/PIL/ImageFont.py:__init__' in match['matched']
@@ -548,7 +555,9 @@ def test_what_leads_to_a_crash_from_far_out_does_not_show_it():
 
 
 def test_a_real_crash_is_recognised_by_a_rule_of_the_site(tmp_path):
-    """A process that really dies, its dump as faulthandler wrote it, and the versions that it had."""
+    """A process that really dies, its dump as faulthandler wrote it, and the versions that it
+    had.
+    """
     program = 'import ctypes, faulthandler; faulthandler.enable(); ctypes.string_at(0)'
     done = subprocess.run([sys.executable, '-c', program], capture_output=True, timeout=60)
     dump, here = faultlog.first_fatal(faultlog.parse(done.stderr)), known_system.here()
@@ -586,7 +595,7 @@ def test_a_match_can_be_kept_in_a_record():
     assert record.known_issues == (match,)
 
 
-# -- files ---------------------------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------
 
 
 def problem(text, name='known-issues.toml'):
@@ -724,12 +733,15 @@ def test_a_pattern_that_cannot_is_taken(pattern):
 
 
 def test_the_worst_pattern_that_is_taken_comes_to_an_end():
-    """In a process of its own, so that one that runs away fails this test instead of never ending it."""
+    """In a process of its own, so that one that runs away fails this test instead of never ending
+    it.
+    """
     program = """
 import sys
 sys.path[:0] = [CHECKOUT]
 from Products.StabilityMonitor.diagnosis.known_issues import load
-for pattern in ('(a|a)(a|a)(a|a)(a|a)(a|a)a*b', 'a?a?a?a?a?a?a*b', '.*a?a?a?a?a?b', '(a|aa|a)(a|aa|a)(a|aa|a).*b'):
+for pattern in ('(a|a)(a|a)(a|a)(a|a)(a|a)a*b', 'a?a?a?a?a?a?a*b', '.*a?a?a?a?a?b',
+                '(a|aa|a)(a|aa|a)(a|aa|a).*b'):
     rule, = load(GOOD + f"frames = '{pattern}'").rules
     assert not rule.frames[0].search('a' * 300)
 """.replace('CHECKOUT', repr(str(Path(__file__).parent.parent))).replace('GOOD', repr(GOOD))
@@ -761,7 +773,7 @@ def test_problems_are_told_of_to_an_end():
     assert len(load('[[issue]]\n' * 900).problems) == 50
 
 
-# -- the site's own file -----------------------------------------------------------------------------------------
+# -- the site's own file ---------------------------------------------------------------------------
 
 
 def site(tmp_path, text):
@@ -846,7 +858,7 @@ def test_without_packaging_it_is_off_with_one_finding(tmp_path, monkeypatch):
     assert known_issues.match_incident(knowledge.rules, synthetic.record(), system()) == []
 
 
-# -- nothing raises --------------------------------------------------------------------------------------------
+# -- nothing raises --------------------------------------------------------------------------------
 
 VALUES = st.sampled_from(
     [
@@ -980,7 +992,7 @@ def test_any_record_that_can_be_read_is_matched(document):
         )
 
 
-# -- this system -------------------------------------------------------------------------------------------------
+# -- this system -----------------------------------------------------------------------------------
 
 
 def test_this_system_is_described():
@@ -1099,11 +1111,15 @@ def test_three_hundred_distributions_are_cheaper_than_their_metadata(tmp_path):
 
 
 def test_looking_in_the_background_evaluates_no_code():
-    """`eval` in any thread makes CPython forget that it is KeyboardInterrupt that ends the main thread: its exit status
-    would be 1.  A named tuple, as urllib.parse has them, is made by `eval`, and e-mail imports urllib.parse."""
+    """`eval` in any thread makes CPython forget that it is KeyboardInterrupt that ends the main
+    thread: its exit status would be 1.  A named tuple, as urllib.parse has them, is made by `eval`,
+    and e-mail imports urllib.parse.
+    """
     program = (
-        'import builtins; from Products.StabilityMonitor.recording.installed import installed; known = eval; '
-        'builtins.eval = lambda *words: print("eval", words) or known(*words); print(len(installed()[0]) > 3)'
+        'import builtins; from Products.StabilityMonitor.recording.installed import installed; '
+        'known = eval; '
+        'builtins.eval = lambda *words: print("eval", words) or known(*words); '
+        'print(len(installed()[0]) > 3)'
     )
     done = subprocess.run(
         [sys.executable, '-c', program],

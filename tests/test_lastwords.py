@@ -64,7 +64,10 @@ def test_the_last_of_a_chain():
 
 
 def test_class_with_a_module():
-    text = 'Traceback (most recent call last):\n  File "x", line 1, in f\n    f()\nzc.lockfile.LockError: locked\n'
+    text = (
+        'Traceback (most recent call last):\n  File "x", line 1, in f\n    '
+        'f()\nzc.lockfile.LockError: locked\n'
+    )
     assert exception_name(text) == 'zc.lockfile.LockError'
 
 

@@ -84,7 +84,9 @@ def storey(name):
 
 
 def imported(path):
-    """Dotted names that a file imports, relative ones resolved, each with whether it is inside a function."""
+    """Dotted names that a file imports, relative ones resolved, each with whether it is inside a
+    function.
+    """
     tree = ast.parse(path.read_text('utf-8'), str(path))
     inside = {
         id(node)
@@ -110,7 +112,9 @@ def names_of(node, path):
 
 
 def own_room(name):
-    """The room that a dotted name leads to, '__init__' for the package itself, None for foreign names."""
+    """The room that a dotted name leads to, '__init__' for the package itself, None for foreign
+    names.
+    """
     if name != PACKAGE and not name.startswith(PACKAGE + '.'):
         return None
     first = name[len(PACKAGE) + 1 :].split('.')[0]
@@ -231,7 +235,8 @@ sys.meta_path.insert(0, OnlyThePythonLibrary())
 sys.path[:0] = [PATHS]
 for name in [MODULES]:
     importlib.import_module(name)
-strange = sorted({name.split('.')[0] for name in sys.modules} & {'Zope2', 'App', 'OFS', 'ZPublisher', 'ZODB'})
+zopes = {'Zope2', 'App', 'OFS', 'ZPublisher', 'ZODB'}
+strange = sorted({name.split('.')[0] for name in sys.modules} & zopes)
 assert not strange, strange
 '''
 
@@ -242,7 +247,9 @@ def dotted(path):
 
 
 def test_all_but_the_zmi_imports_without_zope():
-    """Nor does it need psutil, packaging or any extra: each one missing only switches a feature off."""
+    """Nor does it need psutil, packaging or any extra: each one missing only switches a feature
+    off.
+    """
     names = [dotted(path) for path in modules() if room(path) not in ('zmi', '__main__')]
     assert names
     libraries = str(Path(zope.interface.__file__).parents[2])

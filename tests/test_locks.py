@@ -1,4 +1,6 @@
-"""Who holds what: the regions of real source, and circles among given waits.  Real threads: test_threads."""
+"""Who holds what: the regions of real source, and circles among given waits.  Real threads:
+test_threads.
+"""
 
 import importlib.util
 import inspect
@@ -223,7 +225,9 @@ def test_wherever_it_stands(odd, name, held):
 
 
 def test_nothing_but_its_own_lines_is_parsed(module, monkeypatch):
-    """All threads stand still meanwhile: what a look at one function costs does not grow with its file."""
+    """All threads stand still meanwhile: what a look at one function costs does not grow with its
+    file.
+    """
     parsed, parse = [], lockregions._tree
     monkeypatch.setattr(
         lockregions, '_tree', lambda source: parsed.append(source.strip()) or parse(source)
@@ -321,7 +325,7 @@ def test_positions_never_raise():
             examine({1: (Spot(code, offset, line, function.__module__),)}, [1])
 
 
-# -- circles --------------------------------------------------------------------------------------------------
+# -- circles ---------------------------------------------------------------------------------------
 
 NAMES = {1: 'one', 2: 'two', 3: 'three', 4: 'four'}
 
@@ -359,8 +363,10 @@ def test_circles(wants, circles):
 def test_a_circle_in_words():
     (found,) = deadlocks({1: want(2), 2: want(1)}, NAMES)
     assert found.links == (
-        'one waits for lock X at shop/views.py:31 in checkout, which two holds at shop/stock.py:2 in restock',
-        'two waits for lock X at shop/views.py:31 in checkout, which one holds at shop/stock.py:1 in restock',
+        'one waits for lock X at shop/views.py:31 in checkout, which two holds at '
+        'shop/stock.py:2 in restock',
+        'two waits for lock X at shop/views.py:31 in checkout, which one holds at '
+        'shop/stock.py:1 in restock',
     )
     assert not found.known and found.text.endswith('(inferred from the code)')
     (known,) = deadlocks({1: want(2, known=True), 2: want(1, known=True)}, NAMES)

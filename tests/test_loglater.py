@@ -1,4 +1,6 @@
-"""A log handler that is stuck holds up nobody who is in a hurry, and what he said is said when it is free again."""
+"""A log handler that is stuck holds up nobody who is in a hurry, and what he said is said when it
+is free again.
+"""
 
 import collections
 import logging
@@ -47,7 +49,9 @@ def heard(logger):
 
 
 class FullPipe:
-    """A pipe that is full, a log handler that writes into it, and a thread that is stuck in that handler."""
+    """A pipe that is full, a log handler that writes into it, and a thread that is stuck in that
+    handler.
+    """
 
     def __init__(self, logger):
         self.reading, writing = os.pipe()
@@ -199,7 +203,9 @@ class TestNothingIsLost:
         }
 
     def test_when_no_thread_can_be_started(self, heard, monkeypatch):
-        """As at the limit of threads, or at the end of the interpreter: nothing is raised, it is said with the next."""
+        """As at the limit of threads, or at the end of the interpreter: nothing is raised, it is
+        said with the next.
+        """
 
         def refuse(thread):
             raise RuntimeError("can't start new thread")

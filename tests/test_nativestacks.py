@@ -361,7 +361,8 @@ class TestFailures:
     )
     def test_it_fails(self, fake, script, code, last):
         assert take(os.getpid(), fake(script)).error == (
-            f'pystack ended with code {code} and no threads; the last it said: {last}. Use the command line of gdb.'
+            f'pystack ended with code {code} and no threads; the last it said: {last}. Use the '
+            'command line of gdb.'
         )
 
     @pytest.mark.parametrize('program', ['/nowhere/pystack', '/etc/passwd'])
@@ -558,7 +559,8 @@ class TestTools:
         monkeypatch.setattr(nativestacks, 'find_tools', dict)
         lines = dict(nativestacks.command_lines(4711, '/opt/my zope/bin/python'))
         assert list(lines.values()) == [
-            "gdb -p 4711 -batch -ex 'set pagination off' -ex 'thread apply all bt' '/opt/my zope/bin/python'",
+            "gdb -p 4711 -batch -ex 'set pagination off' -ex 'thread apply all bt' '/opt/my "
+            "zope/bin/python'",
             'pystack remote 4711 --native-all',
             'py-spy dump --native --pid 4711',
         ]
@@ -590,7 +592,8 @@ Traceback for thread 14 [] (most recent call last):
 * - Unable to merge native stack due to insufficient native information - *
     (Python) File "Script (Python)", line 3, in page
 """
-#: What py-spy 0.4.3 says, shortened, of a thread that computes, and of one that holds the interpreter lock in C.
+#: What py-spy 0.4.3 says, shortened, of a thread that computes, and of one that holds the
+#: interpreter lock in C.
 PYSPY = """\
 Process 9: /srv/zope/bin/python t.py
 Python v3.11.7 (/usr/bin/python3.11)

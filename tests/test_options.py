@@ -1,4 +1,6 @@
-"""Options: what is written in zope.conf or the environment, what is in force, and what is said when it is wrong."""
+"""Options: what is written in zope.conf or the environment, what is in force, and what is said when
+it is wrong.
+"""
 
 import pytest
 

@@ -1,4 +1,6 @@
-"""The end of a stack: real threads that go there, and come back or not; the table itself is tested as verdicts."""
+"""The end of a stack: real threads that go there, and come back or not; the table itself is tested
+as verdicts.
+"""
 
 import re
 import signal

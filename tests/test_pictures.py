@@ -1,4 +1,6 @@
-"""The pictures are well-formed, say everything in words too, and let nothing of foreign origin through."""
+"""The pictures are well-formed, say everything in words too, and let nothing of foreign origin
+through.
+"""
 
 import time
 import xml.etree.ElementTree as ElementTree
@@ -134,7 +136,7 @@ def test_the_legend_names_what_occurs_only():
     assert [entry['label'] for entry in entries] == ['running', 'hung']
 
 
-# -- curves ------------------------------------------------------------------------------------------
+# -- curves ----------------------------------------------------------------------------------------
 
 
 def samples(count=60, **values):

@@ -51,7 +51,7 @@ def test_other_text_stays_readable():
     assert PLAIN.replace('\\', '\\\\').replace('"', '\\"') in json_text({'key': PLAIN})
 
 
-# -- the event log -----------------------------------------------------------------------------------------
+# -- the event log ---------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""Questions to a living run: each is answered once, whoever asks; a dead run is told from it; no trick does harm."""
+"""Questions to a living run: each is answered once, whoever asks; a dead run is told from it; no
+trick does harm.
+"""
 
 import json
 import os

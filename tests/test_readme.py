@@ -1,4 +1,6 @@
-"""README.txt says what is so: options, defaults, verdicts and commands come from the tables of the code."""
+"""README.txt says what is so: options, defaults, verdicts and commands come from the tables of the
+code.
+"""
 
 from pathlib import Path
 

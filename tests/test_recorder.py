@@ -572,7 +572,9 @@ class TestMarksAndWords:
 
 
 def test_many_threads_at_once_lose_no_request(made):
-    """Ten threads as fast as they can: every slot idle at the end, every entry whole and from one thread."""
+    """Ten threads as fast as they can: every slot idle at the end, every entry whole and from one
+    thread.
+    """
     gate = threading.Barrier(10)
 
     def run(name):

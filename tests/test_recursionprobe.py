@@ -1,4 +1,6 @@
-"""The recursion probe: its word against real threads, and children that die, hang, lie or are left alone."""
+"""The recursion probe: its word against real threads, and children that die, hang, lie or are left
+alone.
+"""
 
 import ast
 import contextlib
@@ -50,7 +52,9 @@ def said(child):
 
 @pytest.fixture
 def stub(tmp_path):
-    """An executable that is no Python: `stub(script)`; its $5 is the size of the stack that is asked for."""
+    """An executable that is no Python: `stub(script)`; its $5 is the size of the stack that is
+    asked for.
+    """
 
     def make(script):
         path = tmp_path / 'python-stub'
@@ -61,7 +65,7 @@ def stub(tmp_path):
     return make
 
 
-# -- against reality -------------------------------------------------------------------------------------
+# -- against reality -------------------------------------------------------------------------------
 
 THREAD = """
 import os, sys, threading
@@ -121,7 +125,7 @@ def test_the_limit_in_force_here_is_the_usual_one():
     assert probe(16 << 20).recursion_limit == sys.getrecursionlimit()
 
 
-# -- the search, with children that are not started ---------------------------------------------------------
+# -- the search, with children that are not started ------------------------------------------------
 
 
 class Children:
@@ -177,7 +181,7 @@ def test_all_ways_that_die_are_named():
     assert found['ways'] == tuple(name for name in WAYS if 'json' in name)
 
 
-# -- children that die in other ways, lie, hang --------------------------------------------------------------
+# -- children that die in other ways, lie, hang ----------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -219,7 +223,8 @@ def test_the_lost_status_of_a_death(stub):
 @small_stacks_die
 def test_a_process_that_ignores_sigchld():
     code = (
-        'import signal, sys\nsys.path.insert(0, sys.argv[1])\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n'
+        'import signal, sys\nsys.path.insert(0, sys.argv[1])\nsignal.signal(signal.SIGCHLD, '
+        'signal.SIG_IGN)\n'
         'from Products.StabilityMonitor.diagnosis.recursion_experiment import probe\n'
         'r = probe(8 << 16, 1000)\nprint(r.survives, r.ways[0], r.smallest > 8 << 16, r.error)'
     )
@@ -283,7 +288,7 @@ def test_to_stop_ends_the_child_at_once(stub, tmp_path):
     assert not Path(f'/proc/{int(pid.read_text())}').exists()
 
 
-# -- what a child is given and leaves --------------------------------------------------------------------
+# -- what a child is given and leaves --------------------------------------------------------------
 
 
 @pytest.fixture
@@ -353,7 +358,8 @@ def test_a_child_inherits_no_descriptor(stub, tmp_path):
     seen = (tmp_path / 'seen').read_text()
     found = {int(number): target for number, target in re.findall(r' (\d+) -> (\S+)', seen)}
     assert found[0] == found[2] == '/dev/null'
-    # the shell itself opens its script and the file of `seen`; the pipe is standard output, put aside for `seen`
+    # the shell itself opens its script and the file of `seen`; the pipe is standard output, put
+    # aside for `seen`
     assert not [
         target
         for number, target in found.items()
@@ -449,7 +455,7 @@ def test_an_import_does_nothing():
     assert (done.returncode, done.stdout + done.stderr) == (0, '')
 
 
-# -- in the background, and kept --------------------------------------------------------------------------
+# -- in the background, and kept -------------------------------------------------------------------
 
 THRESHOLD = 'echo "python 1"; echo "way map"; [ $5 -lt 1000000 ] || echo survived'
 
@@ -562,7 +568,7 @@ def test_errors_are_not_kept_and_a_full_disk_harms_nothing(stub, tmp_path):
     assert finished(probe).survives and probe.error == ''
 
 
-# -- what is said of it ------------------------------------------------------------------------------------
+# -- what is said of it ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""What a check has found is remembered until something changes that it looks at: a wrong memory is worse than none."""
+"""What a check has found is remembered until something changes that it looks at: a wrong memory is
+worse than none.
+"""
 
 import json
 import os
@@ -71,7 +73,7 @@ def title(life, site, check):
     return found.title
 
 
-# -- the memory ------------------------------------------------------------------------------------------
+# -- the memory ------------------------------------------------------------------------------------
 
 
 def test_the_next_start_has_it_as_it_was_found(life, site):
@@ -247,7 +249,7 @@ class TestThoseThatAreRemembered(CheckConformance):
         assert verifyObject(ILasting, check.check)
 
 
-# -- what they look at -----------------------------------------------------------------------------------
+# -- what they look at -----------------------------------------------------------------------------
 
 
 class World:
@@ -441,7 +443,7 @@ def test_what_was_found_is_what_is_found(world, life):
     assert set(json.loads((world.folder / FILE).read_text())) == set(BOTH)
 
 
-# -- what that is good for -------------------------------------------------------------------------------
+# -- what that is good for -------------------------------------------------------------------------
 
 PROGRAM = """
 import sys, time

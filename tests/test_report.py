@@ -1,4 +1,6 @@
-"""The report: its keys are a contract, it survives JSON, and its text is safe and says what matters."""
+"""The report: its keys are a contract, it survives JSON, and its text is safe and says what
+matters.
+"""
 
 import json
 from types import SimpleNamespace

@@ -1,4 +1,6 @@
-"""The rounds: what is watched while a run lives works together, part by part, and answers while nobody else does."""
+"""The rounds: what is watched while a run lives works together, part by part, and answers while
+nobody else does.
+"""
 
 import contextlib
 import ctypes
@@ -33,7 +35,9 @@ from Products.StabilityMonitor.records import ThreadState
 
 @pytest.fixture
 def life(tmp_path, monkeypatch):
-    """What Rounds sees of a LivingRun.  The dead-man switch has tests of its own, with processes that may die."""
+    """What Rounds sees of a LivingRun.  The dead-man switch has tests of its own, with processes
+    that may die.
+    """
 
     def on_another_system(*args, **more):
         raise AttributeError('timer_create')
@@ -142,7 +146,9 @@ def rounds(life):
 
 
 def stop(rounds):
-    """Its thread still sleeps for a moment, and what it has open is closed when it ends: in no other test."""
+    """Its thread still sleeps for a moment, and what it has open is closed when it ends: in no
+    other test.
+    """
     rounds.stop()
     if rounds.heartbeat.ident:
         rounds.heartbeat.join(PATIENCE)
@@ -581,7 +587,9 @@ class TestTheParts:
         ) and 'timer_create' in finding.detail
 
     def test_what_takes_processor_time_is_done_aside(self, life, server, tmp_path):
-        """The answers to questions, the look at slow requests, the trace log: who does it, and who does not."""
+        """The answers to questions, the look at slow requests, the trace log: who does it, and who
+        does not.
+        """
         done = []
         life.trace_log = SimpleNamespace(
             write=lambda: done.append(('trace log', threading.current_thread().name))

@@ -1,4 +1,6 @@
-"""One run's directory: who may claim it, when, and what is left on a disk that is full or shared."""
+"""One run's directory: who may claim it, when, and what is left on a disk that is full or
+shared.
+"""
 
 import errno
 import json
@@ -211,7 +213,9 @@ class TestPreallocation:
 
     @pytest.mark.parametrize('has_fallocate', [True, False])
     def test_a_full_disk_is_an_error_and_leaves_nothing(self, tmp_path, has_fallocate):
-        """In a process of its own: a limit on file sizes stands for the disk that has no more room."""
+        """In a process of its own: a limit on file sizes stands for the disk that has no more
+        room.
+        """
         code = f"""if True:
             import os, resource, signal, sys
             sys.path.insert(0, {str(PROGRAM.parents[2])!r})
@@ -466,7 +470,9 @@ class TestSweep:
 
 
 class TestIdentity:
-    """With a recorded /proc: pid 4711 lives, 4712 is a zombie, 4713's name holds blanks and parentheses."""
+    """With a recorded /proc: pid 4711 lives, 4712 is a zombie, 4713's name holds blanks and
+    parentheses.
+    """
 
     PROC = Path(__file__).parent / 'data' / 'proc_v1'
 

@@ -188,7 +188,7 @@ def test_a_damaged_record_gives_lines_of_the_grammar(base, nonsense):
     assert made[-1].endswith(' the process ended: stopped, certain')
 
 
-# -- which one --------------------------------------------------------------------------------------------
+# -- which one -------------------------------------------------------------------------------------
 
 
 def archived(base, *records):

@@ -1,4 +1,6 @@
-"""Whether MainThread stands still outside the loop of its server: never said of one that only waits."""
+"""Whether MainThread stands still outside the loop of its server: never said of one that only
+waits.
+"""
 
 import threading
 
@@ -88,7 +90,9 @@ def test_without_a_kernel_that_tells_the_stack_counts(world):
 
 
 def test_who_was_seen_in_the_loop_has_not_stood_elsewhere_since(world):
-    """A clock may be too coarse for a request that comes at the moment of the look, or be read before that."""
+    """A clock may be too coarse for a request that comes at the moment of the look, or be read
+    before that.
+    """
     world.looks(LISTENS, 9)
     world.doing = BLOCKED
     assert world.looks(BLOCKED) == 0 and world.loop.place == BLOCKED

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.skipif(
     not Path('/proc/self/status').exists(), reason='masks are read from /proc'
 )
 
-#: Starts threads as fast as it can while SIGINT comes again and again, and says how the mask was after each.
+#: Starts threads as fast as it can while SIGINT comes again and again, and says how the mask was
+#: after each.
 STORM = """
 import signal, sys, threading, time
 sys.path[:0] = [sys.argv[1]]

@@ -1,4 +1,6 @@
-"""The checks inside a real Zope: what it tells of itself, and that nothing is told that is not so."""
+"""The checks inside a real Zope: what it tells of itself, and that nothing is told that is not
+so.
+"""
 
 import json
 import time
@@ -22,8 +24,8 @@ def checks(self, threads="1"):
     return json.dumps({
         **results.to_json(), "seconds": dict(results.seconds), "threads": facts.threads,
         "switches": dict(facts.switches), "pid_file": facts.pid_file, "databases": [
-            {"name": d.name, "storage": d.storage, "pool": d.pool_size, "mounted": d.mounted, "file": d.file,
-             "last": d.last_transaction()} for d in facts.databases]})
+            {"name": d.name, "storage": d.storage, "pool": d.pool_size, "mounted": d.mounted,
+             "file": d.file, "last": d.last_transaction()} for d in facts.databases]})
 
 def write_into_the_future(self, seconds="0"):
     import time

@@ -1,4 +1,6 @@
-"""Slow requests: their stacks are kept in time, say where the time went, and cost nothing afterwards."""
+"""Slow requests: their stacks are kept in time, say where the time went, and cost nothing
+afterwards.
+"""
 
 import gc
 import itertools
@@ -25,7 +27,8 @@ from Products.StabilityMonitor.records import ThreadState
 SLOW, BEAT = 30.0, 1.0
 
 
-# What the threads that serve are seen in: the innermost frame is one of these, whatever it waits for.
+# What the threads that serve are seen in: the innermost frame is one of these, whatever it waits
+# for.
 
 
 def reading(gate):
@@ -447,7 +450,9 @@ class TestWhatBelongsToWhichRequest:
         )
 
     def test_in_a_storm_of_requests(self, world, quiet):
-        """Each thread serves old and new requests in turn: a new one is never taken for an old one."""
+        """Each thread serves old and new requests in turn: a new one is never taken for an old
+        one.
+        """
         world.now, wrong, over = 1000.0, [], threading.Event()
 
         def serve():
@@ -518,7 +523,8 @@ class TestNothingIsHeld:
         assert grown < 64 << 10, 'the newest fifty push out the others'
 
 
-#: A stack of a big site: the deepest that is read, three quarters of it the same in all stacks of all requests.
+#: A stack of a big site: the deepest that is read, three quarters of it the same in all stacks of
+#: all requests.
 DEEP = 200
 INSTALLED = (
     '/srv/zope/instance/lib/python3.11/site-packages/Products/ShopOfTheMonth/content/browser'

@@ -1,4 +1,6 @@
-"""The stacks of a slow request: counted by function, bounded, and packed when the request has ended."""
+"""The stacks of a slow request: counted by function, bounded, and packed when the request has
+ended.
+"""
 
 import json
 import threading
@@ -87,7 +89,9 @@ class TestBounds:
         assert (first['function'], first['own'], len(others)) == ('f7', 101 / 200, 9)
 
     def test_places(self):
-        """The deepest stack that is read has room; one with too many new places is left out whole."""
+        """The deepest stack that is read has room; one with too many new places is left out
+        whole.
+        """
         counts, deep = StackCounts(), [Frame('/deep.py', 1, f'f{n}') for n in range(200)]
         counts.add(deep)
         counts.add([Frame('/other.py', 1, f'f{n}') for n in range(57)])

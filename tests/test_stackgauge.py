@@ -1,4 +1,6 @@
-"""The stack gauge: real threads that go nearly to the end, memory touched page by page, threads that are gone."""
+"""The stack gauge: real threads that go nearly to the end, memory touched page by page, threads
+that are gone.
+"""
 
 import ctypes
 import json
@@ -68,12 +70,14 @@ class Region:
         self.memory[self.stack.size - page * PAGE] = 1
 
 
-# -- where a stack lies --------------------------------------------------------------------------------
+# -- where a stack lies ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('size', [256 << 10, 1 << 20, 64 << 20])
 def test_the_own_stack(size):
-    """In a process of its own: glibc takes what an earlier thread has left, up to four times the size."""
+    """In a process of its own: glibc takes what an earlier thread has left, up to four times the
+    size.
+    """
     code = (
         'import test_stackgauge as tests; gauge = tests.StackGauge();'
         f'stack, inside = tests.in_thread(lambda: (gauge.own(), tests.pointer()), {size});'
@@ -99,7 +103,9 @@ def pointer():
 
 
 def while_waiting(gauge, question, size=0, with_ident=True):
-    """(the stack as a waiting thread sees it itself, what `question(native_id, ident)` says of it)"""
+    """(the stack as a waiting thread sees it itself, what `question(native_id, ident)` says of
+    it)
+    """
     seen, over, results = threading.Event(), threading.Event(), []
 
     def wait():
@@ -189,7 +195,10 @@ def recorded(tmp_path, syscall, maps):
     return StackGauge(tmp_path)
 
 
-MAPS = '10000000-10800000 rw-p 00000000 00:00 0 \n7ffd00000000-7ffd00021000 rw-p 00000000 00:00 0          [stack]\n'
+MAPS = (
+    '10000000-10800000 rw-p 00000000 00:00 0 \n7ffd00000000-7ffd00021000 rw-p 00000000 00:00 '
+    '0          [stack]\n'
+)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +229,7 @@ def test_a_system_without_these_functions():
     assert gauge.rise(Stack(PAGE, 8 * PAGE), 2 * PAGE) == 2 * PAGE
 
 
-# -- how deep it was -----------------------------------------------------------------------------------
+# -- how deep it was -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('pages', [8, 100, 2048, 2049, 5000])
@@ -318,7 +327,7 @@ def test_the_kernels_own_pagemap_agrees():
         assert StackGauge().used(region.stack) == page * PAGE
 
 
-# -- real recursions -----------------------------------------------------------------------------------
+# -- real recursions -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('where', ['thread', 'main'])
@@ -402,7 +411,7 @@ def test_how_finely_a_mark_is_known(tmp_path, files, size):
     assert StackGauge(sysfs=tmp_path).granule == max(size, PAGE)
 
 
-# -- threads that come and go ----------------------------------------------------------------------------
+# -- threads that come and go ----------------------------------------------------------------------
 
 
 def test_ten_thousand_threads_end_while_they_are_read():
@@ -419,7 +428,7 @@ def test_reading_opens_nothing_for_good():
     until(lambda: not held() - before)
 
 
-# -- what is said of it ------------------------------------------------------------------------------
+# -- what is said of it ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

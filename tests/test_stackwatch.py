@@ -1,4 +1,6 @@
-"""The watch over the stacks: what it tells the black box of marks that rise, and in which request they rose."""
+"""The watch over the stacks: what it tells the black box of marks that rise, and in which request
+they rose.
+"""
 
 import threading
 

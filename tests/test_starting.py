@@ -1,4 +1,6 @@
-"""What a start imports: all that is needed when the site hangs, and nothing that only a person asks for."""
+"""What a start imports: all that is needed when the site hangs, and nothing that only a person asks
+for.
+"""
 
 import os
 import subprocess
@@ -42,7 +44,9 @@ def start(zope):
 
 @pytest.fixture(scope='module')
 def starts(tmp_path_factory):
-    """What is loaded after the first start, after the second one, and when the tab was opened then."""
+    """What is loaded after the first start, after the second one, and when the tab was opened
+    then.
+    """
     from zopekit import ZopeInstance
 
     zope = ZopeInstance(tmp_path_factory.mktemp('starting'))
@@ -136,8 +140,10 @@ def test_where_nothing_can_be_read_there_is_no_past(tmp_path):
 def test_the_checks_import_no_more_than_they_need():
     """Of the Python library: each of these costs tens of KiB in every site."""
     program = (
-        'import sys; before = set(sys.modules); from Products.StabilityMonitor.diagnosis import standing; '
-        'print(*sorted((set(sys.modules) - before) & {"sysconfig", "tomllib", "shlex", "tracemalloc", '
+        'import sys; before = set(sys.modules); from Products.StabilityMonitor.diagnosis import '
+        'standing; '
+        'print(*sorted((set(sys.modules) - before) & {"sysconfig", "tomllib", "shlex", '
+        '"tracemalloc", '
         '"termios", "subprocess", "_strptime", "secrets"}))'
     )
     done = subprocess.run(

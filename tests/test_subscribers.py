@@ -1,4 +1,6 @@
-"""Zope's events, as the recorder hears of them: which marks, and that nothing ever reaches the request."""
+"""Zope's events, as the recorder hears of them: which marks, and that nothing ever reaches the
+request.
+"""
 
 import mmap
 import threading

@@ -15,7 +15,8 @@ import os, signal, sys
 from pathlib import Path
 from Products.StabilityMonitor.recording.faulthandler_compat import FaultLog
 
-signal.signal(signal.SIGSEGV, lambda *args: None)       # other code's handler: it survives what comes from outside
+# other code's handler: it survives what comes from outside
+signal.signal(signal.SIGSEGV, lambda *args: None)
 log = FaultLog(Path(sys.argv[1]))
 for again in range(2):
     os.kill(os.getpid(), signal.SIGSEGV)

@@ -1,4 +1,6 @@
-"""A hundred thousand threads start, serve a request each and end: nothing leaks, and no slot is lost."""
+"""A hundred thousand threads start, serve a request each and end: nothing leaks, and no slot is
+lost.
+"""
 
 import json
 import subprocess
@@ -42,7 +44,9 @@ def test_each_thread_served_its_request(churn):
 
 
 def test_no_request_is_lost(churn):
-    """Each is recorded, or counted as one for which there was no slot, which happens to crowds only."""
+    """Each is recorded, or counted as one for which there was no slot, which happens to crowds
+    only.
+    """
     assert (churn['numbers'], churn['overflow']) == (churn['done']['slot'], churn['done']['none'])
     assert churn['numbers'] + churn['overflow'] == churn['threads']
     assert 0 < churn['overflow'] < churn['threads'] / 20

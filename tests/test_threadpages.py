@@ -1,4 +1,6 @@
-"""The Threads page: what it shows of a stacks document, and what a real Zope answers, to whom, and how."""
+"""The Threads page: what it shows of a stacks document, and what a real Zope answers, to whom, and
+how.
+"""
 
 import json
 import os
@@ -27,7 +29,7 @@ TAB = '/Control_Panel/StabilityMonitor/'
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\'&'
 
 
-# -- where a frame stands --------------------------------------------------------------------------------
+# -- where a frame stands --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_files_in_sentences_are_shortened():
     ) == ('lock B in f (shop/views.py:31), held in threading.py:2')
 
 
-# -- pictures ----------------------------------------------------------------------------------------------
+# -- pictures --------------------------------------------------------------------------------------
 
 
 def boxes(svg):
@@ -184,7 +186,7 @@ def test_a_bar_stays_in_its_frame(share, width):
     xml.etree.ElementTree.fromstring(svg)
 
 
-# -- values ------------------------------------------------------------------------------------------------
+# -- values ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -357,13 +359,14 @@ def test_without_a_tool_the_page_gives_the_command_lines_for_this_process(
     shown, pid = threadpages.native(native_life, True)['native'], os.getpid()
     assert shown['fields'] is None and shown['tools'] == ''
     assert [line['command'] for line in shown['lines']] == [
-        f"gdb -p {pid} -batch -ex 'set pagination off' -ex 'thread apply all bt' {shlex.quote(sys.executable)}",
+        f"gdb -p {pid} -batch -ex 'set pagination off' -ex 'thread apply all bt' "
+        f'{shlex.quote(sys.executable)}',
         f'pystack remote {pid} --native-all',
         f'py-spy dump --native --pid {pid}',
     ]
 
 
-# -- in a real Zope ----------------------------------------------------------------------------------------
+# -- in a real Zope --------------------------------------------------------------------------------
 
 #: What the page shows is taken from a file of the test, so that everything foreign can be hostile.
 SOURCE = """

@@ -1,4 +1,6 @@
-"""What every thread does, told of real threads that really do it, in processes of their own where they never end."""
+"""What every thread does, told of real threads that really do it, in processes of their own where
+they never end.
+"""
 
 import contextlib
 import gc
@@ -31,7 +33,9 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def play(tmp_path):
-    """Plays a scene until the threads are said to do what is wanted; ({name: state}, [deadlock])."""
+    """Plays a scene until the threads are said to do what is wanted; ({name: state},
+    [deadlock]).
+    """
 
     def play(scene, **wanted):
         done = subprocess.run(
@@ -190,7 +194,7 @@ def test_who_waits_in_a_condition_does_not_hold_its_lock(play):
     assert states['third']['holders'] == [states['right']['ident']]
 
 
-# -- in this process -----------------------------------------------------------------------------------------
+# -- in this process -------------------------------------------------------------------------------
 
 LEFT, RIGHT = threading.Lock(), threading.Lock()
 

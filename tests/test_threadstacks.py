@@ -35,8 +35,13 @@ def in_thread(function, size=0):
 @linux
 @pytest.mark.parametrize('size', [256 << 10, 1 << 20, 16 << 20])
 def test_own_stack(size):
-    """In a process of its own: glibc takes what an earlier thread has left, up to four times the size."""
-    code = f'import test_threadstacks as tests; print(*tests.in_thread(tests.threadstacks.own_stack, {size}))'
+    """In a process of its own: glibc takes what an earlier thread has left, up to four times the
+    size.
+    """
+    code = (
+        'import test_threadstacks as tests; '
+        f'print(*tests.in_thread(tests.threadstacks.own_stack, {size}))'
+    )
     done = subprocess.run(
         [sys.executable, '-c', code],
         cwd=f'{CHECKOUT}/tests',
@@ -100,7 +105,9 @@ def test_severities(size, limit, severity):
 
 
 class FreeBSD:
-    """Its thread library: what is asked for a stack must be made first; 64 KiB, as the HOWTO had them."""
+    """Its thread library: what is asked for a stack must be made first; 64 KiB, as the HOWTO had
+    them.
+    """
 
     def __init__(self):
         self.made, self.refuses = [], False
@@ -214,7 +221,8 @@ def test_what_is_needed_is_really_enough(recursion):
                 {recursion}
             except RecursionError:
                 print('survived', flush=True)
-        threadstacks.raise_size(threadstacks.needed(sys.getrecursionlimit()) // 65536 * 65536 + 65536)
+        needed = threadstacks.needed(sys.getrecursionlimit())
+        threadstacks.raise_size(needed // 65536 * 65536 + 65536)
         thread = threading.Thread(target=run)
         thread.start()
         thread.join()

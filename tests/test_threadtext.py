@@ -1,4 +1,6 @@
-"""A stacks document: made tidy whatever it is, put in order, and told as text that a terminal survives."""
+"""A stacks document: made tidy whatever it is, put in order, and told as text that a terminal
+survives.
+"""
 
 import copy
 import json
@@ -24,7 +26,7 @@ def told(**values):
     return text(tidy(document(**values)), 'process 17')
 
 
-# -- tidy ----------------------------------------------------------------------------------------------
+# -- tidy ------------------------------------------------------------------------------------------
 
 
 def test_a_good_document_stays_as_it_is():
@@ -73,7 +75,7 @@ def test_a_document_of_nothing_is_a_text(nonsense):
     assert text(tidy(nonsense)).startswith('Threads of this process at ')
 
 
-# -- judgement and order -------------------------------------------------------------------------------
+# -- judgement and order ---------------------------------------------------------------------------
 
 
 def test_what_lasts_is_not_well():
@@ -124,7 +126,7 @@ def test_a_worker_that_waits_for_work_is_loud_while_a_request_is_its_own():
     assert ordered([busy])[0] == [busy]
 
 
-# -- text ----------------------------------------------------------------------------------------------
+# -- text ------------------------------------------------------------------------------------------
 
 
 def test_the_text_tells_it_all():

@@ -1,4 +1,6 @@
-"""A form counts only when we made it, for this user, in this process's name, and our own page sent it."""
+"""A form counts only when we made it, for this user, in this process's name, and our own page sent
+it.
+"""
 
 import multiprocessing
 import stat
@@ -148,7 +150,7 @@ def test_the_origin_must_be_ours(life, origin, server, host, passes):
             checked(life, request)
 
 
-# -- the key -----------------------------------------------------------------------------------------
+# -- the key ---------------------------------------------------------------------------------------
 
 
 def test_the_key_stays_and_is_private(tmp_path):

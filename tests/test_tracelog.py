@@ -1,4 +1,6 @@
-"""The trace log on disk: every line once, through rotation, full disks, forks and other people's logrotate."""
+"""The trace log on disk: every line once, through rotation, full disks, forks and other people's
+logrotate.
+"""
 
 import os
 import resource
@@ -83,7 +85,9 @@ def traced(tmp_path):
 
 @pytest.fixture
 def limit_of_files():
-    """A function that lets no file of this process grow beyond so many bytes, which is how a disk gets full here."""
+    """A function that lets no file of this process grow beyond so many bytes, which is how a disk
+    gets full here.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(
         resource.RLIMIT_FSIZE, (before[0] if size is None else size, before[1])
@@ -116,7 +120,9 @@ class TestRecorder:
         assert [line[0] for line in traced.lines()] == ['U']
 
     def test_no_system_call(self, tmp_path):
-        """A process that serves 1,000 times and one that serves 31,000 times make as many, but for a growing heap."""
+        """A process that serves 1,000 times and one that serves 31,000 times make as many, but for
+        a growing heap.
+        """
         if not shutil.which('strace'):
             pytest.skip('strace is not installed here')
         few, many = (_system_calls(tmp_path / 'calls', number) for number in (1000, 31000))
@@ -126,7 +132,10 @@ class TestRecorder:
 
 
 def _system_calls(file, times):
-    code = f'from test_tracelog import *\nrecorder = tracing()\nfor _ in range({times}): serve(recorder, "/a", "/b")'
+    code = (
+        f'from test_tracelog import *\nrecorder = tracing()\nfor _ in range({times}): '
+        'serve(recorder, "/a", "/b")'
+    )
     done = subprocess.run(
         ['strace', '-f', '-o', file, sys.executable, '-c', code],
         env=_environ(),
@@ -448,7 +457,8 @@ class TestProcesses:
             'buffer = mmap.mmap(file.fileno(), blackbox.SIZE)\nrecorder = TracingRecorder(buffer)\n'
             'blackbox.lay_out(buffer), blackbox.seal(buffer)\n'
             'log = TraceLog(folder + "/trace.log", 1 << 20, 5, recorder, Findings())\n'
-            'serve(recorder, "/a", "/b")\nlog.write()\nserve(recorder, "/c")\nrecorder.begin("GET", "/d")\n'
+            'serve(recorder, "/a", "/b")\nlog.write()\nserve(recorder, '
+            '"/c")\nrecorder.begin("GET", "/d")\n'
             'print("ready", flush=True)\ntime.sleep(60)'
         )
         process = subprocess.Popen(

@@ -1,4 +1,6 @@
-"""The last requests as a trace log: readable by programs of old, escaped, and honest about what is lost."""
+"""The last requests as a trace log: readable by programs of old, escaped, and honest about what is
+lost.
+"""
 
 import re
 import time
@@ -42,10 +44,12 @@ def unescaped(word):
 
 
 def profile(lines):
-    """What requestprofiler.py makes of a log: {id: [url, method, status, seconds]}, and how often it would complain.
+    """What requestprofiler.py makes of a log: {id: [url, method, status, seconds]}, and how often
+    it would complain.
 
-    It splits a line in at most four words, takes the time from fixed columns, wants exactly two words after B and
-    after A, skips what belongs to no request, and takes E for the end, whatever follows.
+    It splits a line in at most four words, takes the time from fixed columns, wants exactly two
+    words after B and after A, skips what belongs to no request, and takes E for the end, whatever
+    follows.
     """
     requests, unfinished, complaints = [], {}, 0
     for line in lines:
@@ -154,7 +158,8 @@ class TestLines:
         )
         assert made[:3] == [
             f'U - {isotime(STARTED)} a-run',
-            f'N - {isotime(STARTED + 8)} 8 of 12 requests are not here: the ring holds the last ones only',
+            f'N - {isotime(STARTED + 8)} 8 of 12 requests are not here: the ring holds the last '
+            'ones only',
             f'N - {isotime(STARTED + 8)} 3 requests were not recorded: all slots were taken',
         ]
 

@@ -92,7 +92,7 @@ def test_the_same_crash_has_the_same_signature(base, tmp_path):
     assert len(set(signatures[:3])) == 1 and len(set(signatures)) == 2
 
 
-# -- what goes wrong -------------------------------------------------------------------------------------
+# -- what goes wrong -------------------------------------------------------------------------------
 
 
 def test_one_that_cannot_be_archived_does_not_stop_the_others(base, monkeypatch):
@@ -159,7 +159,7 @@ def test_a_folder_named_like_no_day(base):
     assert errors in ([], ['99999999T999999Z-1-abcd'])
 
 
-# -- at a start --------------------------------------------------------------------------------------------
+# -- at a start ------------------------------------------------------------------------------------
 
 
 def life(base, role='server', **configured):

@@ -1,4 +1,6 @@
-"""The rules of the verdict, each from traces that are made up: what decides, in which order, how sure."""
+"""The rules of the verdict, each from traces that are made up: what decides, in which order, how
+sure.
+"""
 
 import inspect
 
@@ -66,7 +68,9 @@ def ended(after=70.0, **values):
 
 
 def deep(used, ident=WORKER, request=0, **values):
-    """A black box that knows how deep the stack of a thread has been, in KiB of 1024, and in which request."""
+    """A black box that knows how deep the stack of a thread has been, in KiB of 1024, and in which
+    request.
+    """
     threads = {
         ident: {
             'native_id': 7,
@@ -167,7 +171,8 @@ TABLE = [
         'stack-overflow',
         'certain',
         'SIGSEGV',
-        'stack of that thread was 1024 KiB; 1000 KiB of it had been used in the request that crashed',
+        'stack of that thread was 1024 KiB; 1000 KiB of it had been used in the request that '
+        'crashed',
     ),
     (
         'a stack overflow of what had been deep before',
@@ -533,7 +538,8 @@ TABLE = [
         'hung',
         'strong',
         'SIGTERM',
-        'answering for 5 min when it was stopped by SIGTERM: MainThread stood in flush (/lib/l.py:3).',
+        'answering for 5 min when it was stopped by SIGTERM: MainThread stood in flush '
+        '(/lib/l.py:3).',
     ),
     (
         'the loop of the server stood, killed',
@@ -740,7 +746,7 @@ def test_every_rule_keeps_the_contract(rule):
         assert judgement is None or judgement.confidence in ('certain', 'strong', 'likely', 'weak')
 
 
-# -- what a silent end was not -----------------------------------------------------------------------------
+# -- what a silent end was not ---------------------------------------------------------------------
 
 SURE = traces()
 

@@ -1,4 +1,6 @@
-"""The tab over HTTP, in a real Zope: pages, downloads, rights, forms, and foreign text that wants out."""
+"""The tab over HTTP, in a real Zope: pages, downloads, rights, forms, and foreign text that wants
+out.
+"""
 
 import html
 import json
@@ -173,7 +175,7 @@ def fields(zope):
     return dict(re.findall(r'name="(token|run)" value="([^"]+)"', page(zope, 'manage_drills').text))
 
 
-# -- pages -------------------------------------------------------------------------------------------
+# -- pages -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('panel', PANELS)
@@ -241,7 +243,7 @@ def test_nothing_is_stored_in_the_database(zope):
     assert b'StabilityMonitor' not in (zope.client_home / 'Data.fs').read_bytes()
 
 
-# -- incidents ---------------------------------------------------------------------------------------
+# -- incidents -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -382,7 +384,7 @@ def test_hostile_requests_and_log_lines_stay_text(zope):
         assert harmless(page(zope, name).text)
 
 
-# -- downloads ---------------------------------------------------------------------------------------
+# -- downloads -------------------------------------------------------------------------------------
 
 
 def test_the_report_can_be_downloaded(zope):
@@ -471,7 +473,7 @@ def test_there_is_no_trace_log_of_an_unknown_run(zope, query):
     assert 'Look for it among all incidents.' in answer.text
 
 
-# -- rights ------------------------------------------------------------------------------------------
+# -- rights ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -520,7 +522,7 @@ def test_no_helper_is_published(zope, name):
     assert zope.get(TAB + name).status in (403, 404)
 
 
-# -- forms -------------------------------------------------------------------------------------------
+# -- forms -----------------------------------------------------------------------------------------
 
 
 def test_drills_off_says_how_to_turn_them_on(zope):
@@ -619,7 +621,7 @@ def test_below_a_path_of_the_proxy(drilling):
     )
 
 
-# -- less than all -----------------------------------------------------------------------------------
+# -- less than all ---------------------------------------------------------------------------------
 
 
 def test_switched_off_the_tab_still_answers(make_zope):
@@ -628,7 +630,7 @@ def test_switched_off_the_tab_still_answers(make_zope):
         assert page(zope, name).status == 200, name
 
 
-# -- hanging -----------------------------------------------------------------------------------------
+# -- hanging ---------------------------------------------------------------------------------------
 
 
 def test_hanging_twice_is_hanging_once_and_can_be_undone():

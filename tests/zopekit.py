@@ -7,8 +7,8 @@
         zope.start()
         zope.archive()[0]['verdict']
 
-What runs is the real thing: `runwsgi`, waitress, a FileStorage and the site.zcml of `mkwsgiinstance`.
-Methods for the test's own purposes are published by `publish()`, see there.
+What runs is the real thing: `runwsgi`, waitress, a FileStorage and the site.zcml of
+`mkwsgiinstance`.  Methods for the test's own purposes are published by `publish()`, see there.
 """
 
 import atexit
@@ -158,9 +158,10 @@ class ZopeInstance:
     """One instance and, one after the other, its processes.
 
     `options` become `<product-config stabilitymonitor>`; `products_dir` is a folder with
-    `Products/<Name>/__init__.py`; `env` wins over the inherited environment (None unsets a variable);
-    `checkout=False` leaves this checkout off PYTHONPATH (for tests of an installed product).
-    `stderr` is 'file', 'pipe' or 'null'; what was written is `stderr_text()` for the first two.
+    `Products/<Name>/__init__.py`; `env` wins over the inherited environment (None unsets a
+    variable); `checkout=False` leaves this checkout off PYTHONPATH (for tests of an installed
+    product).  `stderr` is 'file', 'pipe' or 'null'; what was written is `stderr_text()` for the
+    first two.
     """
 
     def __init__(
@@ -218,7 +219,9 @@ class ZopeInstance:
     # Making it
 
     def create(self):
-        """Write the instance's files; a second call keeps the database and rewrites the configuration."""
+        """Write the instance's files; a second call keeps the database and rewrites the
+        configuration.
+        """
         for folder in ('etc/package-includes', 'var/log', 'Products'):
             (self.home / folder).mkdir(parents=True, exist_ok=True)
         if not (self.client_home / 'Data.fs').exists():
@@ -227,7 +230,9 @@ class ZopeInstance:
         return self.configure()
 
     def configure(self, **options):
-        """Set options (underscores for hyphens; None removes one) and write zope.conf and zope.ini."""
+        """Set options (underscores for hyphens; None removes one) and write zope.conf and
+        zope.ini.
+        """
         for name, value in options.items():
             self.options[name.replace('_', '-')] = value
         self.options = {name: value for name, value in self.options.items() if value is not None}
@@ -246,8 +251,8 @@ class ZopeInstance:
     def publish(self, source, name='TestMethods'):
         """Publish every function of `source` at the root: `def crash(self): ...` becomes `/crash`.
 
-        A parameter besides self is a form variable. Call it before `start`. Zope imports products in
-        alphabetical order, so the default name comes after StabilityMonitor.
+        A parameter besides self is a form variable. Call it before `start`. Zope imports products
+        in alphabetical order, so the default name comes after StabilityMonitor.
         """
         self.products_dir = self.products_dir or self.home / 'testproducts'
         folder = self.products_dir / 'Products' / name
@@ -258,7 +263,9 @@ class ZopeInstance:
     # Its life
 
     def start(self, wait=True, timeout=START_SECONDS):
-        """Start the server; wait=True until it answers HTTP, 'port' until it listens, False not at all."""
+        """Start the server; wait=True until it answers HTTP, 'port' until it listens, False not at
+        all.
+        """
         assert not self.running, 'it runs already'
         self._piped = []
         with self._stderr() as stderr:
@@ -296,7 +303,9 @@ class ZopeInstance:
         return {name: value for name, value in env.items() if value is not None}
 
     def wait_ready(self, http=True, timeout=START_SECONDS):
-        """Return when it answers; raise ZopeFailed with its last words when it ended or takes too long."""
+        """Return when it answers; raise ZopeFailed with its last words when it ended or takes too
+        long.
+        """
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             if self.process.poll() is not None:
@@ -374,7 +383,9 @@ class ZopeInstance:
         return self.request('POST', path, body, auth, timeout, headers)
 
     def request(self, method, path, body=None, auth=True, timeout=30, headers=None):
-        """No redirect is followed; a connection that breaks (as in a crash) raises OSError or HTTPException."""
+        """No redirect is followed; a connection that breaks (as in a crash) raises OSError or
+        HTTPException.
+        """
         headers = {**({'Authorization': basic_auth()} if auth else {}), **(headers or {})}
         connection = http.client.HTTPConnection('127.0.0.1', self.port, timeout=timeout)
         try:
@@ -433,7 +444,9 @@ class ZopeInstance:
         return '\n'.join((self.stderr_text() or log).splitlines()[-lines:])
 
     def run_script(self, source, timeout=60):
-        """Run `source` as `zconsole run` does (with `app`), in a process of its own; returns CompletedProcess."""
+        """Run `source` as `zconsole run` does (with `app`), in a process of its own; returns
+        CompletedProcess.
+        """
         path = self.home / 'script.py'
         path.write_text(source)
         zconsole = 'import sys; from Zope2.utilities.zconsole import main; sys.exit(main())'
@@ -489,14 +502,17 @@ def basic_auth():
 
 @functools.cache
 def _ports():
-    """A file in which each process locks the bytes of its ports, and the ports of this one, whose own locks let it."""
+    """A file in which each process locks the bytes of its ports, and the ports of this one, whose
+    own locks let it.
+    """
     return open(Path(tempfile.gettempdir()) / f'zopekit-ports-{os.getuid()}', 'ab'), set()
 
 
 def free_port():
     """A free loopback port below the range that the kernel hands out to clients.
 
-    No other process gets it here while this one lives: a Zope that is stopped, or not started yet, listens nowhere.
+    No other process gets it here while this one lives: a Zope that is stopped, or not started yet,
+    listens nowhere.
     """
     locks, own = _ports()
     for _ in range(1000):
@@ -517,7 +533,9 @@ def listens(port):
 
 
 def wait_for(condition, timeout=60, what='the condition'):
-    """Poll `condition` until it is true and return its value; for what has no handshake of its own."""
+    """Poll `condition` until it is true and return its value; for what has no handshake of its
+    own.
+    """
     end = time.monotonic() + timeout
     while True:
         value = condition()
@@ -532,7 +550,9 @@ _page_cache = None
 
 
 def page_cache():
-    """One folder of compiled page templates for all instances of this test run: they start faster."""
+    """One folder of compiled page templates for all instances of this test run: they start
+    faster.
+    """
     global _page_cache
     if _page_cache is None:
         _page_cache = tempfile.mkdtemp(prefix='zopekit-cache-')

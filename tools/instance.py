@@ -2,8 +2,8 @@
 
     python tools/instance.py start|stop FOLDER
 
-Made once: the instance, its port, the administrator's login. Written anew at each start: zdaemon.conf,
-since it names the Python that runs. Everything else is the user's to edit.
+Made once: the instance, its port, the administrator's login. Written anew at each start:
+zdaemon.conf, since it names the Python that runs. Everything else is the user's to edit.
 """
 
 import argparse
@@ -30,7 +30,8 @@ LOG_LINES = 30
 
 PRODUCT_CONFIG = """
 
-# Products.StabilityMonitor; each option also as an environment variable, as STABILITYMONITOR_STALL=90s.
+# Products.StabilityMonitor; each option also as an environment variable, such as
+# STABILITYMONITOR_STALL=90s.
 <product-config stabilitymonitor>
   # what zdaemon, which restarts Zope after a crash, says about the ends it saw
   supervisor-log $INSTANCE/var/log/zdaemon.log
@@ -155,7 +156,8 @@ def port_of(home):
     match = re.search(r'^port\s*=\s*(\d+)', (home / 'etc' / 'zope.ini').read_text(), re.M)
     if not match:
         raise Trouble(
-            f'{home}/etc/zope.ini has no line "port = NUMBER". Put one into its section [server:main].'
+            f'{home}/etc/zope.ini has no line "port = NUMBER". Put one into its section '
+            '[server:main].'
         )
     return int(match.group(1))
 
@@ -189,7 +191,9 @@ def free_port():
 
 
 def zdaemon(home, action, timeout=STOP_SECONDS + 10):
-    """Run one zdaemon command; its manager stays behind, so its output goes to a file, not to a pipe."""
+    """Run one zdaemon command; its manager stays behind, so its output goes to a file, not to a
+    pipe.
+    """
     script = Path(sys.executable).parent / 'zdaemon'
     command = [sys.executable, str(script), '-C', str(home / 'etc' / 'zdaemon.conf'), action]
     with tempfile.TemporaryFile('w+') as out:
@@ -199,7 +203,9 @@ def zdaemon(home, action, timeout=STOP_SECONDS + 10):
 
 
 def status(home):
-    """Whether zdaemon's manager is there, and the pid it supervises (None while it waits to try again)."""
+    """Whether zdaemon's manager is there, and the pid it supervises (None while it waits to try
+    again).
+    """
     if not (home / 'etc' / 'zdaemon.conf').exists():
         return False, None
     said = zdaemon(home, 'status')
@@ -333,7 +339,8 @@ def main():
         sys.exit(str(trouble))
     except subprocess.TimeoutExpired as late:
         sys.exit(
-            f'zdaemon did not answer in {late.timeout:.0f} s. Say "make stop", then "make run" again.'
+            f'zdaemon did not answer in {late.timeout:.0f} s. Say "make stop", then "make run" '
+            'again.'
         )
 
 

@@ -1,7 +1,8 @@
-"""Products.StabilityMonitor: after any crash, hang, kill or restart, the next Zope says how the last one ended.
+"""Products.StabilityMonitor: after any crash, hang, kill or restart, the next Zope says how the
+last one ended.
 
-Zope imports this package: it arms, and judges the dead runs it finds.  Zope calls `initialize`: the tab
-is hung in.  Imported anywhere else than inside a configured Zope it does nothing at all.
+Zope imports this package: it arms, and judges the dead runs it finds.  Zope calls `initialize`: the
+tab is hung in.  Imported anywhere else than inside a configured Zope it does nothing at all.
 """
 
 import contextlib
@@ -36,7 +37,9 @@ def _arm():
 
 
 def _has_past(life):
-    """Has any other run left anything here?  Only then is the room imported that judges, tells of and removes it."""
+    """Has any other run left anything here?  Only then is the room imported that judges, tells of
+    and removes it.
+    """
     found = set()
     for folder in (life.base.runs, life.base.archive):
         with contextlib.suppress(OSError):

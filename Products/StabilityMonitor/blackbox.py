@@ -1,15 +1,18 @@
 """The binary layout of the black box, and how it is written; `blackboxreader` reads it.
 
-One file of fixed size that a run maps into memory and writes while it lives, and that the next process
-reads as plain bytes.  No I/O here: `lay_out` and the offsets work on any buffer.
+One file of fixed size that a run maps into memory and writes while it lives, and that the next
+process reads as plain bytes.  No I/O here: `lay_out` and the offsets work on any buffer.
 
 * The header holds the sizes of all parts, so that a later release may append fields to any of them;
   magic, version and byte order are written last (`seal`): without them the file is not a black box.
 * A slot belongs to one thread.
-* An entry is written by one `struct.pack_into`, which fills it with zeros and then writes field after field: its number
-  comes first and last, and where the two differ the entry is being written, or nobody's any more.
-* A request keeps its entry when it has ended.  It is in flight until the word of its end is written, the last one, too.
-* Rings have spare entries, so that the ones that are being written are not missed among the ones promised.
+* An entry is written by one `struct.pack_into`, which fills it with zeros and then writes field
+  after field: its number comes first and last, and where the two differ the entry is being written,
+  or nobody's any more.
+* A request keeps its entry when it has ended.  It is in flight until the word of its end is
+  written, the last one, too.
+* Rings have spare entries, so that the ones that are being written are not missed among the ones
+  promised.
 * All words that stand alone are aligned and 8 bytes wide: the processor stores them at once.
 """
 
@@ -146,7 +149,8 @@ TALLY_IN_REQUEST, STATUS_IN_REQUEST = LAST_END_IN_REQUEST + 8, LAST_END_IN_REQUE
 
 slot_head = struct.Struct('=' + SLOT_FORMAT)
 # With "@" words are stored whole.  Nothing is padded: all fields are aligned.
-#: A request that begins, without a user.  "16s" are the two words of its thread, see `thread_words`.
+#: A request that begins, without a user.  "16s" are the two words of its thread, see
+#: `thread_words`.
 begun_request = struct.Struct('@Qdd16sII16s320s104xQ')
 #: Its end: status and time.
 ended_request = struct.Struct('@qd')
@@ -197,13 +201,15 @@ def cut(text: str, most: int) -> tuple[bytes, int]:
 def write_frames(frames, most: int = FRAMES_MAX) -> tuple[bytes, int]:
     """Frames, innermost first, as at most `most` bytes; 1 if the outer ones did not fit.
 
-    A line each: how many characters of the file's name are those of the line before, the rest of it, line
-    and function, with NUL between.  Neighbours mostly lie in one folder: it is a third of the length.
+    A line each: how many characters of the file's name are those of the line before, the rest of
+    it, line and function, with NUL between.  Neighbours mostly lie in one folder: it is a third of
+    the length.
     """
     before, lines, length = '', [], 0
     for frame in frames:
         shared = len(os.path.commonprefix((before, frame.file)))
-        line = f'{shared}\0{frame.file[shared:]}\0{"" if frame.line is None else frame.line}\0{frame.function}'
+        number = '' if frame.line is None else frame.line
+        line = f'{shared}\0{frame.file[shared:]}\0{number}\0{frame.function}'
         encoded = line.replace('\n', ' ').encode('utf-8', 'backslashreplace') + b'\n'
         length += len(encoded)
         if length > most:

@@ -1,4 +1,5 @@
-"""Reads a black box: bytes in, values out.  Whatever the bytes are, it raises UnreadableRecord or nothing.
+"""Reads a black box: bytes in, values out.  Whatever the bytes are, it raises UnreadableRecord or
+nothing.
 
 `load` reads one from a file, and no more of it than the box itself says that it has.
 
@@ -46,14 +47,18 @@ LARGEST = 16 << 20
 
 
 def load(path: Path) -> Recording:
-    """What the black box in a file tells.  Raises UnreadableRecord, FileNotFoundError, or another OSError."""
+    """What the black box in a file tells.  Raises UnreadableRecord, FileNotFoundError, or another
+    OSError.
+    """
     with open(open_regular(path), 'rb', buffering=0) as file:
         header = file.read(box.HEADER_SIZE)
         return read(header + file.read(_parts(header, _order(header))[-1].end - len(header)))
 
 
 def read(data: bytes) -> Recording:
-    """Everything valid in a black box.  Raises UnreadableRecord when it is none; never anything else."""
+    """Everything valid in a black box.  Raises UnreadableRecord when it is none; never anything
+    else.
+    """
     order = _order(data)
     slots, requests, log, samples, notes = _checked_parts(data, order)
     in_flight, finished = _requests(data, order, requests)
@@ -71,7 +76,9 @@ def read(data: bytes) -> Recording:
 
 
 def read_samples(data) -> tuple[Sample, ...]:
-    """Its samples, oldest first.  No more of it is touched: pages of a mapped file that nobody reads cost nothing."""
+    """Its samples, oldest first.  No more of it is touched: pages of a mapped file that nobody
+    reads cost nothing.
+    """
     order = _order(data)
     return tuple(_samples(data, order, _checked_parts(data, order)[3])[-box.SAMPLE_COUNT :])
 
@@ -141,8 +148,9 @@ def _threads(data, order, part):
 
 
 def _requests(data, order, part):
-    """(in flight, finished).  Of a thread only what began last can be in flight: what is around it, or was cut off by
-    an exception from outside, is over."""
+    """(in flight, finished).  Of a thread only what began last can be in flight: what is around it,
+    or was cut off by an exception from outside, is over.
+    """
     found = [r for at in part.places if (r := read_request(data, at, order)) is not None]
     finished = sorted((r for r in found if r.ended is not None), key=lambda r: (r.ended, r.number))
     counted = {r.last_number for r in finished}

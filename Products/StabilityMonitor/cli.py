@@ -154,7 +154,9 @@ def checks(base, options) -> int:
 
 
 def trace(base, options) -> int:
-    """The last requests of a run as a trace log; without RUN, of the server that lives, or was last."""
+    """The last requests of a run as a trace log; without RUN, of the server that lives, or was
+    last.
+    """
     sys.stdout.buffer.write(as_text(runtrace.trace(base, options.run or runtrace.newest(base))))
     return WELL
 

@@ -1,4 +1,5 @@
-"""The command "checks": what is wrong with the living site, asked of its processes; else what they said last.
+"""The command "checks": what is wrong with the living site, asked of its processes; else what they
+said last.
 
 Exit status 1 where a warning or worse is not hushed, for whoever watches the site by it.
 """
@@ -51,7 +52,8 @@ _WORDS = {
 
 
 def show(base, living, waiting, options) -> int:
-    """Print what is wrong; the exit status.  `living`: (name, context); `waiting`: names of dead runs to be judged.
+    """Print what is wrong; the exit status.  `living`: (name, context); `waiting`: names of dead
+    runs to be judged.
 
     `options`: everything (show what is fine too), as_json, probe.
     """
@@ -75,12 +77,14 @@ def _is_pressing(check):
 
 
 def _part(subject, findings, hushed=None, when=None, took=None, now=True):
-    """What is said of one subject, in the form of the report's checks; `now`: it is no last word of earlier."""
+    """What is said of one subject, in the form of the report's checks; `now`: it is no last word of
+    earlier.
+    """
     look = standing.sorted_out(findings, hushed) if hushed else standing.Look(tuple(findings))
     return {'subject': subject, 'now': now, 'when': when, 'took': took, 'checks': look.to_json()}
 
 
-# -- what can be seen from outside -----------------------------------------------------------------------
+# -- what can be seen from outside -----------------------------------------------------------------
 
 
 def _of_directory(base, servers, waiting):
@@ -116,7 +120,9 @@ def _seen(base, servers, waiting):
 
 
 def _of_process(base, name, context):
-    """The answer of a living process; where there is none, its last word, and that there is none."""
+    """The answer of a living process; where there is none, its last word, and that there is
+    none.
+    """
     path, (started, pid) = base.runs / name, name_facts(name)
     answer, trouble, now = standing.last_word(path), [], False
     try:
@@ -145,7 +151,8 @@ def _last_told(pid, when):
             'no-answer',
             'warning',
             f'The process {pid} has not told how it stands since {clocktime(when)}.',
-            action='Ask it as the user that Zope runs as, or see what it does: "stabilitymonitor stacks".',
+            action='Ask it as the user that Zope runs as, or see what it does: "stabilitymonitor '
+            'stacks".',
         )
     return Finding(
         'as-of',
@@ -157,7 +164,9 @@ def _last_told(pid, when):
 
 
 def _asked(path):
-    """The results of a run of the checks that is fresh; a process that must begin one is asked again."""
+    """The results of a run of the checks that is fresh; a process that must begin one is asked
+    again.
+    """
     until = time.monotonic() + _RUN
     while True:
         answer = questions.ask(path, 'checks', _ANSWER)
@@ -190,11 +199,13 @@ def _instance(context):
     return Instance(*(str(known.get(key) or '') for key in ('host', 'client_home', 'listen')))
 
 
-# -- when Zope is down -----------------------------------------------------------------------------------
+# -- when Zope is down -----------------------------------------------------------------------------
 
 
 def _of_the_past(base, waiting):
-    """The last word of each instance, and the known issues of what is installed, if it is what that one ran on."""
+    """The last word of each instance, and the known issues of what is installed, if it is what that
+    one ran on.
+    """
     parts, environments = [], set()
     for path in _last_servers(base, waiting):
         word, context = standing.last_word(path), read_json(path / CONTEXT)
@@ -231,7 +242,9 @@ def _known(base):
 
 
 def _last_servers(base, waiting):
-    """Directories of the newest run of each instance that is a server, also of those that wait for triage."""
+    """Directories of the newest run of each instance that is a server, also of those that wait for
+    triage.
+    """
     archive, found = Archive(base), {}
     for name in sorted(waiting, reverse=True):
         context = read_json(base.runs / name / CONTEXT)
@@ -243,13 +256,15 @@ def _last_servers(base, waiting):
     return list(found.values())
 
 
-# -- the recursion probe ---------------------------------------------------------------------------------
+# -- the recursion probe ---------------------------------------------------------------------------
 
 
 def _newest(base, servers, waiting):
-    """(context, executable, stack size, recursion limit) of a run that lives, else of the last one, else of this one.
+    """(context, executable, stack size, recursion limit) of a run that lives, else of the last one,
+    else of this one.
 
-    `executable` is '' for the Python of this command: no other one is run but that of a living process.
+    `executable` is '' for the Python of this command: no other one is run but that of a living
+    process.
     """
     paths = [base.runs / name for name, _ in servers] or _last_servers(base, waiting)
     context = read_json(paths[0] / CONTEXT) if paths else {}
@@ -265,7 +280,8 @@ def _newest(base, servers, waiting):
 
 
 def _python_of(path):
-    """The Python that the process of a living run executes; '' where it is ours, none, or that of another user.
+    """The Python that the process of a living run executes; '' where it is ours, none, or that of
+    another user.
 
     What the context says is not asked: whoever can write there could name any program.
     """
@@ -304,7 +320,8 @@ def _other_python(context, python):
             'recursion-probe-python',
             'info',
             f'The site runs another Python: {of_site}.',
-            'Only the Python of this command is tried, or that of a living process of the same user.',
+            'Only the Python of this command is tried, or that of a living process of the same '
+            'user.',
             'Run this with the Python of the site, as its user.',
         )
 
@@ -315,7 +332,7 @@ def _progress(share, words):
     print(f'recursion probe: {share:4.0%} {words}'.ljust(60), end=end, file=sys.stderr, flush=True)
 
 
-# -- as text ---------------------------------------------------------------------------------------------
+# -- as text ---------------------------------------------------------------------------------------
 
 
 def _lines(parts, everything):

@@ -1,7 +1,9 @@
-"""The command "stacks": what every thread of a living process does, asked of it, or seen from outside.
+"""The command "stacks": what every thread of a living process does, asked of it, or seen from
+outside.
 
-The heartbeat answers even while no worker is free.  Where it does not, C code holds the interpreter lock, or
-the process is stopped: then the kernel, the black box and the marks of the dead-man switch are asked.
+The heartbeat answers even while no worker is free.  Where it does not, C code holds the interpreter
+lock, or the process is stopped: then the kernel, the black box and the marks of the dead-man switch
+are asked.
 """
 
 from __future__ import annotations
@@ -72,7 +74,9 @@ def _show(path: Path, context, native):
 
 
 def _asked(path):
-    """The stacks document of a living process.  Raises NoAnswer, also for an answer that says why there is none."""
+    """The stacks document of a living process.  Raises NoAnswer, also for an answer that says why
+    there is none.
+    """
     answer = questions.ask(path, 'stacks', patience(path))
     if answer.get('error'):
         raise NoAnswer(str(answer['error']))
@@ -83,7 +87,8 @@ def _native(path, pid):
     """Native stacks, taken by a tool; the progress goes to standard error."""
     if not is_alive(path):  # the tool stops the process that it looks at
         print(
-            f'stabilitymonitor: No native stacks are taken: whether process {pid} is the one of the run {path.name} '
+            f'stabilitymonitor: No native stacks are taken: whether process {pid} is the one of '
+            f'the run {path.name} '
             'cannot be told from here. Run this on the host, and in the container, of that Zope.',
             file=sys.stderr,
         )

@@ -1,4 +1,5 @@
-"""The logger of this product.  Whatever it is given, each record is one line, so that nobody can forge another one.
+"""The logger of this product.  Whatever it is given, each record is one line, so that nobody can
+forge another one.
 
 The path of a request comes from anybody, and the text of an exception may come from a damaged file.
 """
@@ -14,7 +15,9 @@ _INDENT = '    '
 
 
 class _Cleaned(logging.Filter):
-    """Cleans message and arguments.  The lines of a traceback are indented: none looks like a record's beginning."""
+    """Cleans message and arguments.  The lines of a traceback are indented: none looks like a
+    record's beginning.
+    """
 
     def filter(self, record) -> bool:
         record.msg = clean(record.msg)

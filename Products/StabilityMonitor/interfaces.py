@@ -1,8 +1,8 @@
 """The contracts, in prose.  Implementations say "see ISomething"; tests verify them.
 
 A run is one life of one process.  While it lives, an `ILivingRun` leaves breadcrumbs through an
-`IRecorder` into an `IRunDirectory`; when it is dead, the next process claims that directory, judges it
-and adds a record to the `IArchive`; people and programs read only the archive and the report.
+`IRecorder` into an `IRunDirectory`; when it is dead, the next process claims that directory, judges
+it and adds a record to the `IArchive`; people and programs read only the archive and the report.
 """
 
 from zope.interface import Attribute
@@ -57,13 +57,15 @@ class ILivingRun(Interface):
 
 
 class IRecorder(Interface):
-    """The pen.  `begin`, `phase`, `user` and `end` run inside requests, in the thread of the request:
-    no lock, no system call, no reference to a request.  More threads than slots are counted.
+    """The pen.  `begin`, `phase`, `user` and `end` run inside requests, in the thread of the
+    request:  no lock, no system call, no reference to a request.  More threads than slots are
+    counted.
     """
 
     def begin(method, path, retry=0, token=None):
-        """A request begins.  Of its strings the first 16 and 320 bytes of UTF-8 are kept, of these whole characters
-        read."""
+        """A request begins.  Of its strings the first 16 and 320 bytes of UTF-8 are kept, of these
+        whole characters read.
+        """
 
     def phase(phase):
         """It goes on to a phase: an index of `blackbox.PHASES`."""
@@ -84,8 +86,9 @@ class IRecorder(Interface):
         """Keep a records.Note: a thread's stack at the moment when something was seen of it."""
 
     def stack_used(index, used, request=0):
-        """The high-water mark, in bytes, of the stack of the thread that owns a slot; `request` is the number
-        of the request in which it rose to that, 0 where this is not known."""
+        """The high-water mark, in bytes, of the stack of the thread that owns a slot; `request` is
+        the number of the request in which it rose to that, 0 where this is not known.
+        """
 
     def stamp(word, now):
         """Note that something of `blackbox.WORDS` happened at `now`."""
@@ -98,7 +101,9 @@ class IArchive(Interface):
         """All RunRecords without what is large (RunRecord.HEAVY), newest first."""
 
     def last_server_run(instance):
-        """The newest RunRecord of a server of that instance, or None.  Reads no more than it must."""
+        """The newest RunRecord of a server of that instance, or None.  Reads no more than it
+        must.
+        """
 
     def record(run):
         """One whole RunRecord.  Raises errors.NoSuchRun."""
@@ -111,7 +116,9 @@ class IArchive(Interface):
 
 
 class IRule(Interface):
-    """A row of `verdict.RULES`: evidence.Traces in, a verdict.Judgement or None out.  Reads no file."""
+    """A row of `verdict.RULES`: evidence.Traces in, a verdict.Judgement or None out.  Reads no
+    file.
+    """
 
     def __call__(traces):
         """The judgement, if this rule applies."""

@@ -1,7 +1,9 @@
-"""Text of foreign origin, made safe for a terminal, a log file and a line: what cannot be seen is shown escaped.
+"""Text of foreign origin, made safe for a terminal, a log file and a line: what cannot be seen is
+shown escaped.
 
-Escaped is what `str.isprintable` does not count as printable: control characters (a newline would begin a forged line,
-ESC would command the terminal), line separators, and bidirectional controls, which let text look like another one.
+Escaped is what `str.isprintable` does not count as printable: control characters (a newline would
+begin a forged line, ESC would command the terminal), line separators, and bidirectional controls,
+which let text look like another one.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""Questions to a living run, left in its directory; its heartbeat answers, even while no worker is free.
+"""Questions to a living run, left in its directory; its heartbeat answers, even while no worker is
+free.
 
     <run>/questions/<16 hex>-<subject>.ask       empty: it may belong to root, whom Zope cannot read
-    <run>/questions/<16 hex>-<subject>.answer    JSON; the asker reads and removes it
-    <run>/bell                                   changed by the asker; the run has it mapped into its memory
+    <run>/questions/<16 hex>-<subject>.answer    JSON; the asker reads and removes it <run>/bell
+    changed by the asker; the run has it mapped into its memory
 
-Only root and the owner of the run can write there.  What nobody takes back is removed after a minute.
+Only root and the owner of the run can write there.  What nobody takes back is removed after a
+minute.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ _MOST_AT_ONCE, _STALE = 20, 60.0
 
 
 def ask(run: Path, subject: str, patience: float = 5.0, pause: float = 0.05) -> dict:
-    """The answer of the run in that directory.  Raises NoAnswer after `patience` seconds, OSError without rights."""
+    """The answer of the run in that directory.  Raises NoAnswer after `patience` seconds, OSError
+    without rights.
+    """
     name = f'{os.urandom(8).hex()}-{subject}'
     question, answer = run / FOLDER / f'{name}.ask', run / FOLDER / f'{name}.answer'
     try:
@@ -62,8 +66,9 @@ def _ring(bell):
 
 
 class Inbox:
-    """The answering side.  `answers`: {subject: function of no arguments that returns what JSON can hold}; what it
-    takes to answer is called by `worker`."""
+    """The answering side.  `answers`: {subject: function of no arguments that returns what JSON can
+    hold}; what it takes to answer is called by `worker`.
+    """
 
     def __init__(self, run: Path, answers: dict, worker: Callable = lambda work: work()):
         self.folder, self.answers, self._worker = run / FOLDER, answers, worker
@@ -103,7 +108,9 @@ class Inbox:
             write_whole(self.folder / f'{name}.answer', given[subject])
 
     def _text(self, subject):
-        """The answer as JSON; one that cannot be given says why, and the next question is another matter."""
+        """The answer as JSON; one that cannot be given says why, and the next question is another
+        matter.
+        """
         try:
             return json.dumps(self.answers[subject]())
         except Exception as error:

@@ -1,7 +1,7 @@
 """The values that pass between the rooms: frozen, plain, and the same as in the report JSON.
 
-Imports nothing of Zope and nothing of this package.  Times are seconds since the epoch (float) inside
-the process and ISO 8601 UTC in JSON; sizes are bytes, durations seconds.
+Imports nothing of Zope and nothing of this package.  Times are seconds since the epoch (float)
+inside the process and ISO 8601 UTC in JSON; sizes are bytes, durations seconds.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class ThreadStack(Value):
 
 
 class ThreadState(Value):
-    """What one living thread is doing; frames innermost first.  0, '' and None stand for "not known"."""
+    """What one living thread is doing; frames innermost first.  0, '' and None stand for "not
+    known".
+    """
 
     ident: int
     native_id: int
@@ -93,10 +95,11 @@ class ThreadState(Value):
 
 
 class Note(Value):
-    """Something that was seen of a thread, with its stack at that moment, as the black box keeps it.
+    """Something that was seen of a thread, with its stack at that moment, as the black box keeps
+    it.
 
-    `kind` is one of `blackbox.NOTES`.  `request` is the number of the request that it served, 0 if none,
-    and `title` what is said of it first: the request, or the event.
+    `kind` is one of `blackbox.NOTES`.  `request` is the number of the request that it served, 0 if
+    none, and `title` what is said of it first: the request, or the event.
     """
 
     number: int
@@ -113,7 +116,9 @@ class Note(Value):
 
     @property
     def of_thread(self) -> bool:
-        """Whether it is about a thread, which Python need not know, and not about the beginning or end of an event."""
+        """Whether it is about a thread, which Python need not know, and not about the beginning or
+        end of an event.
+        """
         return bool(self.ident or self.native_id)
 
 
@@ -155,7 +160,9 @@ class LogLine(Value):
 
 
 class Sample(NamedTuple):
-    """Vital signs at one moment.  -1 stands for "not known on this system".  A tuple: one is made each second, cold."""
+    """Vital signs at one moment.  -1 stands for "not known on this system".  A tuple: one is made
+    each second, cold.
+    """
 
     time: float
     monotonic: float
@@ -181,7 +188,9 @@ class Evidence(Value):
 
 
 class Finding(Value):
-    """A question's answer when something should be done (or, with severity ok, when all is well)."""
+    """A question's answer when something should be done (or, with severity ok, when all is
+    well).
+    """
 
     id: str
     severity: str

@@ -1,7 +1,9 @@
-"""Opens files that somebody else may have put there, so that no reader waits for ever or runs out of memory.
+"""Opens files that somebody else may have put there, so that no reader waits for ever or runs out
+of memory.
 
-Only regular files are opened: never a FIFO, which waits for a writer, a device such as /dev/zero, which never ends, or
-a link in the last component of the path, which leads to either.  No more is read than the caller says.
+Only regular files are opened: never a FIFO, which waits for a writer, a device such as /dev/zero,
+which never ends, or a link in the last component of the path, which leads to either.  No more is
+read than the caller says.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import os
 import stat
 from pathlib import Path
 
-#: Without O_NONBLOCK the open itself waits at a FIFO.  A terminal that is opened must not become ours (O_NOCTTY).
+#: Without O_NONBLOCK the open itself waits at a FIFO.  A terminal that is opened must not become
+#: ours (O_NOCTTY).
 _FLAGS = sum(getattr(os, name, 0) for name in ('O_CLOEXEC', 'O_NOCTTY', 'O_NOFOLLOW', 'O_NONBLOCK'))
 
 
@@ -32,7 +35,9 @@ class TooLarge(OSError):
 def open_regular(
     path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o600, follow: bool = False
 ) -> int:
-    """A descriptor of that regular file.  Raises NotARegularFile, also for a link unless it `follow`s; else OSError."""
+    """A descriptor of that regular file.  Raises NotARegularFile, also for a link unless it
+    `follow`s; else OSError.
+    """
     try:
         descriptor = os.open(
             path, flags | (_FLAGS & ~getattr(os, 'O_NOFOLLOW', 0) if follow else _FLAGS), mode
@@ -52,7 +57,9 @@ def open_regular(
 
 
 def read_whole(path: Path | str, most: int) -> bytes:
-    """All of a file.  Raises TooLarge where it has more than `most` bytes, and as `open_regular`."""
+    """All of a file.  Raises TooLarge where it has more than `most` bytes, and as
+    `open_regular`.
+    """
     with open(open_regular(path), 'rb') as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:

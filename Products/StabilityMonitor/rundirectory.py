@@ -1,12 +1,13 @@
-"""One run's directory: create, lock, claim, read.  With `blackbox`, all that writer and reader share.
+"""One run's directory: create, lock, claim, read.  With `blackbox`, all that writer and reader
+share.
 
     <base>/runs/<run>/      what lives, or waits for triage
     <base>/archive/<run>/   the rest, evidence kept beside `incident.json`
 
-A run is alive while its lock is held (flock), or while a process with its pid and start time exists.
-flock is used and not lockf: lockf is dropped when any descriptor of the file is closed in the process.
-A forked child must close its copy of the descriptor with os.close (`RunDirectory.abandon`), or it
-would keep the lock of a dead parent.
+A run is alive while its lock is held (flock), or while a process with its pid and start time
+exists.  flock is used and not lockf: lockf is dropped when any descriptor of the file is closed in
+the process.  A forked child must close its copy of the descriptor with os.close
+(`RunDirectory.abandon`), or it would keep the lock of a dead parent.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ INCIDENT, SUMMARY = 'incident.json', 'summary.json'
 CONTEXT_MOST, INCIDENT_MOST = 4 << 20, 16 << 20
 RUN_NAME = re.compile(r'\d{8}T\d{6}Z-\d{1,10}-[0-9a-f]{4}', re.ASCII)
 
-#: A run without a usable lock, of another host, is taken for dead when nothing was written for so long (seconds).
+#: A run without a usable lock, of another host, is taken for dead when nothing was written for so
+#: long (seconds).
 SILENCE = 900
 _UNLOCKABLE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
@@ -94,7 +96,9 @@ def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
 
 
 def read_json(path: Path, most: int = CONTEXT_MOST) -> dict:
-    """The object in a JSON file of at most `most` bytes; an empty one for whatever cannot be read as such."""
+    """The object in a JSON file of at most `most` bytes; an empty one for whatever cannot be read
+    as such.
+    """
     try:
         document = json.loads(read_whole(path, most).decode('utf-8', 'replace'))
     except (OSError, ValueError, RecursionError):
@@ -103,7 +107,9 @@ def read_json(path: Path, most: int = CONTEXT_MOST) -> dict:
 
 
 def remove(path: Path) -> None:
-    """Remove a folder with all that is in it, or whatever is in its place: `shutil.rmtree` would wait at a FIFO."""
+    """Remove a folder with all that is in it, or whatever is in its place: `shutil.rmtree` would
+    wait at a FIFO.
+    """
     with contextlib.suppress(OSError):
         if stat.S_ISDIR(path.lstat().st_mode):
             shutil.rmtree(path, ignore_errors=True)
@@ -112,7 +118,9 @@ def remove(path: Path) -> None:
 
 
 def preallocate(path: Path, size: int, mode: int = 0o600) -> int:
-    """A new file whose blocks are there for real, and its descriptor.  On a full disk: OSError and no file."""
+    """A new file whose blocks are there for real, and its descriptor.  On a full disk: OSError and
+    no file.
+    """
     descriptor = os.open(
         path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, 'O_CLOEXEC', 0), mode
     )
@@ -138,11 +146,13 @@ def _reserve(descriptor, size):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-# -- identity ----------------------------------------------------------------------------------------
+# -- identity --------------------------------------------------------------------------------------
 
 
 def identity(pid: int | None = None, proc: Path = Path('/proc')) -> dict:
-    """What tells this process from every other one: boot id, pid namespace, pid, start time, host."""
+    """What tells this process from every other one: boot id, pid namespace, pid, start time,
+    host.
+    """
     pid = os.getpid() if pid is None else pid
     return {
         'pid': pid,
@@ -154,7 +164,9 @@ def identity(pid: int | None = None, proc: Path = Path('/proc')) -> dict:
 
 
 def start_ticks(pid: int, proc: Path = Path('/proc')) -> int:
-    """Start time of a process in clock ticks since boot, field 22 of its stat; 0 if there is none."""
+    """Start time of a process in clock ticks since boot, field 22 of its stat; 0 if there is
+    none.
+    """
     try:
         text = (proc / str(pid) / 'stat').read_text(errors='replace')
         fields = text[text.rindex(')') + 2 :].split()
@@ -164,7 +176,9 @@ def start_ticks(pid: int, proc: Path = Path('/proc')) -> int:
 
 
 def process_is_there(known: dict, proc: Path = Path('/proc')) -> bool | None:
-    """Does the process of this identity, read from any file, still exist?  None: this system cannot tell."""
+    """Does the process of this identity, read from any file, still exist?  None: this system cannot
+    tell.
+    """
     known, here = (
         known if isinstance(known, dict) and _is_pid(known.get('pid')) else {},
         identity(proc=proc),
@@ -179,7 +193,9 @@ def process_is_there(known: dict, proc: Path = Path('/proc')) -> bool | None:
 
 
 def _is_pid(value):
-    """A number that can be in a path below /proc, and that does not stand for a group of processes."""
+    """A number that can be in a path below /proc, and that does not stand for a group of
+    processes.
+    """
     return type(value) is int and 0 < value < 1 << 31
 
 
@@ -196,7 +212,8 @@ def _pid_exists(known):
 
 
 def is_alive(path: Path, proc: Path = Path('/proc')) -> bool | None:
-    """Does the process of the run in that directory still exist?  None: nobody can tell, as for a damaged context.
+    """Does the process of the run in that directory still exist?  None: nobody can tell, as for a
+    damaged context.
 
     A context that names another process than the run's name does is damaged.
     """
@@ -206,9 +223,11 @@ def is_alive(path: Path, proc: Path = Path('/proc')) -> bool | None:
 
 
 def may_live(path: Path) -> bool:
-    """Whether the run in that directory lives as far as anybody can tell, who may also be in another container.
+    """Whether the run in that directory lives as far as anybody can tell, who may also be in
+    another container.
 
-    Where its context does not tell, its lock does.  That is tried for a moment: not for a process that claims runs.
+    Where its context does not tell, its lock does.  That is tried for a moment: not for a process
+    that claims runs.
     """
     there = is_alive(path)
     if there is not None or fcntl is None:
@@ -238,7 +257,7 @@ def _link(path):
     return ''
 
 
-# -- the directory -------------------------------------------------------------------------------------
+# -- the directory ---------------------------------------------------------------------------------
 
 
 class Base:
@@ -258,7 +277,9 @@ class Base:
             self.make(folder)
 
     def make(self, folder: Path) -> None:
-        """Make a directory with the rights of DESIGN section 4; OSError or KeyError (no such group)."""
+        """Make a directory with the rights of DESIGN section 4; OSError or KeyError (no such
+        group).
+        """
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700, parents=True)
         if self.group:
@@ -294,7 +315,9 @@ class Base:
         return run
 
     def claim(self, name: str) -> RunDirectory | None:
-        """The directory of a dead run, ours alone now; None if it lives or another process was first."""
+        """The directory of a dead run, ours alone now; None if it lives or another process was
+        first.
+        """
         path = self.runs / name
         if is_alive(path):
             return None

@@ -1,4 +1,6 @@
-"""The record of one run: how it ended, with everything known about it.  Read back, nothing in it is trusted."""
+"""The record of one run: how it ended, with everything known about it.  Read back, nothing in it is
+trusted.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,9 @@ class RunRecord(Value):
         return [note for note in self.notes if note['kind'] in ('hang', 'deadlock', 'spinning')]
 
     def to_json(self) -> dict:
-        """Its lists and dicts are the record's own (`asdict` would copy thousands of samples): do not change them."""
+        """Its lists and dicts are the record's own (`asdict` would copy thousands of samples): do
+        not change them.
+        """
         return shallow(self) | {
             'instance': shallow(self.instance),
             'evidence': tuple(map(shallow, self.evidence)),

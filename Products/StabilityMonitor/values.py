@@ -1,7 +1,9 @@
-"""Frozen value objects that cost next to nothing to define: what passes between the rooms is made of them.
+"""Frozen value objects that cost next to nothing to define: what passes between the rooms is made
+of them.
 
-A frozen dataclass is used in the same way, but writes six functions of its own and has them compiled: 0.6 ms and 21 KB
-for each of sixty classes, in every start of every site.  Here all classes share these: some 15 us and 4 KB each.
+A frozen dataclass is used in the same way, but writes six functions of its own and has them
+compiled: 0.6 ms and 21 KB for each of sixty classes, in every start of every site.  Here all
+classes share these: some 15 us and 4 KB each.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ def _arguments():
 
 
 def _binder(name, fields, defaults):
-    """A function of these parameters that returns its arguments by name: Python itself sees that they fit."""
+    """A function of these parameters that returns its arguments by name: Python itself sees that
+    they fit.
+    """
     code = _arguments.__code__.replace(
         co_name=name,
         co_qualname=name,
@@ -43,7 +47,8 @@ def _binder(name, fields, defaults):
 
 @dataclass_transform(frozen_default=True, field_specifiers=(fresh,))
 class Value:
-    """What a subclass annotates are its `FIELDS`, after those of its base, and what it assigns to one is the default.
+    """What a subclass annotates are its `FIELDS`, after those of its base, and what it assigns to
+    one is the default.
 
     Equal are objects of one class with equal fields; they can be hashed where these can.
     """
@@ -83,9 +88,12 @@ class Value:
         return hash(tuple(self.__dict__.values()))
 
     def __repr__(self):
-        return f'{type(self).__qualname__}({", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())})'
+        fields = ', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())
+        return f'{type(self).__qualname__}({fields})'
 
 
 def replace(value: _Some, /, **changes) -> _Some:
-    """A new object of the same class with some fields changed.  Raises TypeError for what is no field of it."""
+    """A new object of the same class with some fields changed.  Raises TypeError for what is no
+    field of it.
+    """
     return type(value)(**(value.__dict__ | changes))

@@ -8,7 +8,9 @@ READINGS = []
 
 
 def watch(self):
-    """From now on `readings` grow: a thread that does nothing but wake as often as the heartbeat is begun, too."""
+    """From now on `readings` grow: a thread that does nothing but wake as often as the heartbeat is
+    begun, too.
+    """
     from Products.StabilityMonitor.recording.arming import STATE
 
     waking = threading.Thread(target=_wake, daemon=True)
@@ -18,7 +20,9 @@ def watch(self):
 
 
 def readings(self):
-    """After each beat: its number, and the nanoseconds of processor time so far, of the heartbeat and of the other."""
+    """After each beat: its number, and the nanoseconds of processor time so far, of the heartbeat
+    and of the other.
+    """
     return json.dumps(READINGS)
 
 

@@ -1,6 +1,8 @@
-"""A life that leaves as much as there is room for, and crashes: `full_life.py DIRECTORY CLIENT_HOME`.
+"""A life that leaves as much as there is room for, and crashes: `full_life.py DIRECTORY
+CLIENT_HOME`.
 
-All rings full, eight threads deep in their frames, requests in flight; the end is a segmentation fault.
+All rings full, eight threads deep in their frames, requests in flight; the end is a segmentation
+fault.
 """
 
 import os

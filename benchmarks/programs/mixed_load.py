@@ -2,8 +2,9 @@
 
     mixed_load.py PORT REQUESTS REPORTS
 
-Says so many times how many requests are answered, waits for a line on stdin each time, and ends with a line of JSON:
-{kind: {status: number}}.  An answer that does not have the status that its kind should have ends it.
+Says so many times how many requests are answered, waits for a line on stdin each time, and ends
+with a line of JSON:  {kind: {status: number}}.  An answer that does not have the status that its
+kind should have ends it.
 """
 
 import collections
@@ -17,7 +18,8 @@ import threading
 CLIENTS = 6
 _FORM = b'goods:list=one&goods:list=two&words=' + b'many%20words%20' * 20
 
-#: kind: how many of a thousand, the path, the status.  Zope itself waits up to a second before it tries again.
+#: kind: how many of a thousand, the path, the status.  Zope itself waits up to a second before it
+#: tries again.
 KINDS = {
     'page template': (400, '/shop', 200),
     'plain': (316, '/plain', 200),
@@ -36,7 +38,8 @@ def asks(kind, number):
     path = KINDS[kind][1] + (f'/{number}' if kind == 'not found' and number % 20 == 0 else '')
     if kind == 'form':
         return (
-            f'POST {path} HTTP/1.1\r\nHost: soak\r\nContent-Type: application/x-www-form-urlencoded\r\n'
+            f'POST {path} HTTP/1.1\r\nHost: soak\r\nContent-Type: '
+            'application/x-www-form-urlencoded\r\n'
             f'Content-Length: {len(_FORM)}\r\n\r\n'
         ).encode() + _FORM
     return f'GET {path} HTTP/1.1\r\nHost: soak\r\n\r\n'.encode()

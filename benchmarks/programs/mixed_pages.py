@@ -1,4 +1,6 @@
-"""The pages of a busy day, as a soak asks for them.  The kit of the tests publishes every function at the root."""
+"""The pages of a busy day, as a soak asks for them.  The kit of the tests publishes every function
+at the root.
+"""
 
 import time
 
@@ -8,7 +10,8 @@ from ZODB.POSException import ConflictError
 from Products.PageTemplates.PageTemplate import PageTemplate
 
 _SHOP = """<html><body><h1 tal:content="options/title">Title</h1>
-<table><tr tal:repeat="row options/rows"><td tal:content="repeat/row/number">1</td><td tal:content="row">goods</td></tr>
+<table><tr tal:repeat="row options/rows"><td tal:content="repeat/row/number">1</td>
+<td tal:content="row">goods</td></tr>
 </table></body></html>"""
 _template = []
 

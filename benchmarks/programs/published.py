@@ -1,10 +1,12 @@
-"""A Zope that answers requests as fast as it can, with a monitor switched on and off batch by batch.
+"""A Zope that answers requests as fast as it can, with a monitor switched on and off batch by
+batch.
 
     published.py ZOPE_CONF none|stabilitymonitor|begin-and-end|haufe.requestmonitoring|sentry-sdk
 
-Runs in an environment of its own.  It says "ready"; for each line "BATCHES REQUESTS" it answers with a line of JSON:
-[nanoseconds per request of the fastest batch with the monitor, of the fastest one without]; it is the processor
-time of the thread that answers, which other processes disturb less than the time on the wall.
+Runs in an environment of its own.  It says "ready"; for each line "BATCHES REQUESTS" it answers
+with a line of JSON:  [nanoseconds per request of the fastest batch with the monitor, of the fastest
+one without]; it is the processor time of the thread that answers, which other processes disturb
+less than the time on the wall.
 """
 
 import gc

@@ -1,11 +1,15 @@
-"""A process that has had many slow requests.  The kit of the tests publishes every function at the root."""
+"""A process that has had many slow requests.  The kit of the tests publishes every function at the
+root.
+"""
 
 _PATH = '/srv/zope/instance/lib/python3.11/site-packages'
 _REQUESTS, _STACKS, _DEPTH, _SAME = 50, 100, 120, 80
 
 
 def remember_slow_requests(self):
-    """As many as are kept, seen in as many stacks as are counted; what the picture of the newest is asked for by."""
+    """As many as are kept, seen in as many stacks as are counted; what the picture of the newest is
+    asked for by.
+    """
     from Products.StabilityMonitor.recording.arming import STATE
 
     watch = STATE.life.rounds.slow

@@ -1,4 +1,6 @@
-"""The tab "Checks" as a person meets it: read, run again, hushed and shown again, probed; on a telephone too."""
+"""The tab "Checks" as a person meets it: read, run again, hushed and shown again, probed; on a
+telephone too.
+"""
 
 import contextlib
 import datetime
@@ -192,7 +194,8 @@ def test_it_runs_again(checks):
 
 def test_a_known_issue_leads_to_what_to_do(checks):
     (checks.zope.stability / 'known-issues.toml').write_text(
-        '[[issue]]\nid = "shop"\ntitle = "Our shop"\nhappens = "It crashes."\neffect = "crash"\nseverity = "critical"\n'
+        '[[issue]]\nid = "shop"\ntitle = "Our shop"\nhappens = "It crashes."\neffect = '
+        '"crash"\nseverity = "critical"\n'
         'action = "Zope >= 99.0"\nsource = "x"\nfixed = "99.0"\ndistributions = {Zope = "<99"}\n'
     )
     checks.find_element(By.ID, 'run-checks').click()

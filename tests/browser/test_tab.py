@@ -1,4 +1,6 @@
-"""The tab as a person meets it: clicked through in Chromium, with a process that really dies in between."""
+"""The tab as a person meets it: clicked through in Chromium, with a process that really dies in
+between.
+"""
 
 import json
 import os
@@ -160,8 +162,8 @@ def test_a_form_that_another_process_made_changes_nothing_and_says_so(browser, m
     assert zope.running
 
 
-FORGED = """<form id=f method=post action="{url}"><input name=drill value=kill><input name=token value="{token}">
-<input name=run value="{run}"><button id=go>go</button></form>"""
+FORGED = """<form id=f method=post action="{url}"><input name=drill value=kill>
+<input name=token value="{token}"><input name=run value="{run}"><button id=go>go</button></form>"""
 
 
 def test_another_site_cannot_drill_with_the_login_of_the_browser(browser, make_zope, tmp_path):
@@ -184,7 +186,8 @@ def test_hostile_paths_and_log_lines_do_nothing(browser, make_zope):
     zope = make_zope(options={'drills': 'on'})
     zope.publish(
         'def shout(self):\n    import logging\n'
-        '    logging.getLogger("x").error("<script>document.title=\'owned\'</script><img src=x onerror=1>")\n'
+        '    logging.getLogger("x").error("<script>document.title=\'owned\'</script><img src=x '
+        'onerror=1>")\n'
         '    return "ok"\n'
     )
     zope.start()

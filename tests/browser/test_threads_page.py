@@ -1,4 +1,6 @@
-"""The Threads page as a person meets it: looked at, unfolded, refreshed, and while no worker is free."""
+"""The Threads page as a person meets it: looked at, unfolded, refreshed, and while no worker is
+free.
+"""
 
 import json
 
@@ -56,7 +58,8 @@ POLICY = (
     + """
 
 def _policed(event):
-    event.request.response.setHeader("Content-Security-Policy", "script-src 'self'; style-src 'self'")
+    policy = "script-src 'self'; style-src 'self'"
+    event.request.response.setHeader("Content-Security-Policy", policy)
 
 from zope.component import provideHandler
 from ZPublisher.interfaces import IPubAfterTraversal
@@ -174,7 +177,10 @@ def test_where_the_time_went_is_drawn_when_it_is_unfolded(browser, site):
     zope.get('/let_go')
     wait_for(lambda: '/prices' in told().partition('have ended:')[2], what='its end')
     log_in(browser, zope, PAGE)
-    asked = 'return performance.getEntriesByType("resource").filter(e => e.name.includes("flames")).length'
+    asked = (
+        'return performance.getEntriesByType("resource").filter(e => '
+        'e.name.includes("flames")).length'
+    )
     width = 'return document.querySelector("details.stability-slow img").naturalWidth'
     browser.execute_script('document.querySelector("details.stability-slow").scrollIntoView()')
     assert (browser.execute_script(asked), browser.execute_script(width)) == (0, 0)

@@ -1,4 +1,6 @@
-"""Ways to die, for the fault matrix: one Zope for many deaths in turn, and what leads it to each of them."""
+"""Ways to die, for the fault matrix: one Zope for many deaths in turn, and what leads it to each of
+them.
+"""
 
 import contextlib
 import dataclasses
@@ -46,7 +48,9 @@ def unlucky(how, **env):
 
 
 class Site(ZopeInstance):
-    """One instance whose processes die one after the other; `setting` is how the last one was started."""
+    """One instance whose processes die one after the other; `setting` is how the last one was
+    started.
+    """
 
     prefix = ()
     setting = None
@@ -108,7 +112,7 @@ class Site(ZopeInstance):
         return self.report()['previous']
 
 
-# -- what may come before ------------------------------------------------------------------------------
+# -- what may come before --------------------------------------------------------------------------
 
 
 def in_flight(*paths):
@@ -147,7 +151,9 @@ def c_code_holds_the_gil(site):
 
 
 def survived(name, mark=None):
-    """A signal that does not kill; where it leaves a mark, the heartbeat notes that it was survived."""
+    """A signal that does not kill; where it leaves a mark, the heartbeat notes that it was
+    survived.
+    """
 
     def before(site):
         site.signal(name)
@@ -166,7 +172,9 @@ def a_child_died(number):
 
 
 def a_child_had_a_fatal_error(site):
-    """Forked in the main thread, so that it names the same one, and into the same stderr; it is outlived."""
+    """Forked in the main thread, so that it names the same one, and into the same stderr; it is
+    outlived.
+    """
     assert int(site.get('/fork_in_main').text) & 0x7F == 6
     size = site.stderr_path.stat().st_size
     wait_for(
@@ -177,7 +185,9 @@ def a_child_had_a_fatal_error(site):
 
 
 def dived(path, *shares):
-    """A recursion that comes so deep (shares of the stack), each time seen by the gauge before it is told to go on."""
+    """A recursion that comes so deep (shares of the stack), each time seen by the gauge before it
+    is told to go on.
+    """
 
     def before(site):
         site.background(path)
@@ -197,7 +207,7 @@ def _has_been_deep(site, share):
     )
 
 
-# -- how it ends ---------------------------------------------------------------------------------------
+# -- how it ends -----------------------------------------------------------------------------------
 
 
 def page(path):
@@ -221,7 +231,7 @@ def reboot(site):
     write_whole(site.run_directory / CONTEXT, json.dumps(context))
 
 
-# -- what is wrong while it starts -----------------------------------------------------------------------
+# -- what is wrong while it starts -----------------------------------------------------------------
 
 
 def no_trouble(site):
@@ -256,7 +266,7 @@ def port_in_use(site):
         yield
 
 
-# -- memory ----------------------------------------------------------------------------------------------
+# -- memory ----------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
-"""A real Plone site, as from PyPI, in an environment of its own: `make plone` makes it and says where it is.
+"""A real Plone site, as from PyPI, in an environment of its own: `make plone` makes it and says
+where it is.
 
-The instance is the kit's; the site is added by a script, as the form "Create a new Plone site" does it (the
-distribution "classic", with its example content).
+The instance is the kit's; the site is added by a script, as the form "Create a new Plone site" does
+it (the distribution "classic", with its example content).
 """
 
 import os
@@ -37,7 +38,8 @@ from zope.globalrequest import setRequest
 app = makerequest(app)
 setRequest(app.REQUEST)
 newSecurityManager(None, app.acl_users.getUser('admin').__of__(app.acl_users))
-site = addPloneSite(app, 'Plone', title='A site with a past', distribution_name='classic', setup_content=True)
+how = {'title': 'A site with a past', 'distribution_name': 'classic', 'setup_content': True}
+site = addPloneSite(app, 'Plone', **how)
 page = api.content.create(site, 'Document', 'front', title='The front page')
 api.content.transition(page, 'publish')
 site.acl_users.userFolderAddUser('boss', 'Of-the-site-0nly', ('Member', 'Manager'), ())
@@ -126,7 +128,9 @@ class PloneSite(ZopeInstance):
         return super().start(wait, timeout)
 
     def findings(self):
-        """{id: finding}, of all checks, as the report has them: they are asked after each start, in the background."""
+        """{id: finding}, of all checks, as the report has them: they are asked after each start, in
+        the background.
+        """
         return wait_for(self._asked, PATIENCE, 'the checks')
 
     def _asked(self):

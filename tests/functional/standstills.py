@@ -1,6 +1,8 @@
-"""Ways to stand still: what leads a real Zope to each, how kernel and clients see it, and what the monitor must say.
+"""Ways to stand still: what leads a real Zope to each, how kernel and clients see it, and what the
+monitor must say.
 
-A table; `test_standstills` interprets it.  Each way is proved to stand still by others than the monitor.
+A table; `test_standstills` interprets it.  Each way is proved to stand still by others than the
+monitor.
 """
 
 import collections
@@ -26,7 +28,8 @@ from zopekit import wait_for
 
 OPTIONS = (('sample-interval', '100ms'), ('stall', '2s'), ('slow-request', '1s'))
 STANDING = Setting(options=OPTIONS)
-#: Who is there to read, and reads nothing: another process as long as this one lives; or the test, of a named pipe.
+#: Who is there to read, and reads nothing: another process as long as this one lives; or the test,
+#: of a named pipe.
 FULL_STDOUT = Setting(
     options=OPTIONS, prefix=('bash', '-c', 'exec "$@" > >(exec tail --pid=$$ -f /dev/null)', 'bash')
 )
@@ -132,7 +135,9 @@ class StandingSite(Site):
 
 @dataclasses.dataclass(frozen=True)
 class Stands:
-    """One thread: the request it serves (or its name), a word for what it does, and a function in its stack."""
+    """One thread: the request it serves (or its name), a word for what it does, and a function in
+    its stack.
+    """
 
     who: str
     activity: str
@@ -155,7 +160,9 @@ class Stands:
 
 @dataclasses.dataclass(frozen=True)
 class Standstill:
-    """`pages` are asked for at once, by `path?query`.  `says` are words that page, command and evidence must have."""
+    """`pages` are asked for at once, by `path?query`.  `says` are words that page, command and
+    evidence must have.
+    """
 
     id: str
     pages: tuple
@@ -174,7 +181,9 @@ class Standstill:
         return self.kind == 'hang'
 
     def begin(self, site):
-        """Ask, and wait until the requests are served and the kernel has their threads where they shall be."""
+        """Ask, and wait until the requests are served and the kernel has their threads where they
+        shall be.
+        """
         if not self.answering:
             site.guard_all()
         site.still = True

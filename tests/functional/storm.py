@@ -2,12 +2,15 @@
 
     python tests/functional/storm.py --kills 1000 [--jobs 2] [--alone 5000]
 
-Each life is a runwsgi with waitress; client threads ask for pages of unique paths, and for one health probe.  The
-page keeps a journal of its own: a record of 16 bytes when it begins and when it ends.  After SIGKILL the next start
-judges the run (the last one of each chunk is judged by `triage` itself), and its record must agree:
+Each life is a runwsgi with waitress; client threads ask for pages of unique paths, and for one
+health probe.  The page keeps a journal of its own: a record of 16 bytes when it begins and when it
+ends.  After SIGKILL the next start judges the run (the last one of each chunk is judged by `triage`
+itself), and its record must agree:
 
-* what the client has the answer of is finished; what the journal only begins is in flight; nothing is missing;
-* nothing else is in flight but what was sent and not answered; every line is one that was really sent, whole.
+* what the client has the answer of is finished; what the journal only begins is in flight; nothing
+  is missing;
+* nothing else is in flight but what was sent and not answered; every line is one that was really
+  sent, whole.
 
 The recorder alone is killed much more often: tests/programs/storm_program.py.
 """
@@ -55,7 +58,8 @@ from Acquisition import Implicit
 from OFS.Application import Application
 from ZPublisher import zpublish
 
-_JOURNAL = os.open(os.environ.get("STORM_JOURNAL", os.devnull), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+_JOURNAL = os.open(os.environ.get("STORM_JOURNAL", os.devnull), _FLAGS)
 _WAITS = (0, 0, 0, 0.001, 0.01)
 
 
@@ -82,7 +86,7 @@ Application.storm = Storm()
 '''
 
 
-# -- requests ------------------------------------------------------------------------------------------
+# -- requests --------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
@@ -151,7 +155,7 @@ class Client(threading.Thread):
         sent.answered = time.time()
 
 
-# -- one life ------------------------------------------------------------------------------------------
+# -- one life --------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
@@ -220,7 +224,7 @@ class Zopes:
         self.zope.destroy()
 
 
-# -- the check -----------------------------------------------------------------------------------------
+# -- the check -------------------------------------------------------------------------------------
 
 
 class Check:
@@ -250,7 +254,9 @@ class Check:
             list_.append(f'process {self.life.pid}: ' + ' '.join(map(str, words)))
 
     def _sent(self, r):
-        """The request that a line of the record is about, compared in all fields; None for a probe or a torn one."""
+        """The request that a line of the record is about, compared in all fields; None for a probe
+        or a torn one.
+        """
         if r['path'] == PROBE:
             self._expect((r['method'], r['cut']) == ('GET', False), self.torn, 'probe:', r)
             return None
@@ -332,7 +338,9 @@ class Check:
         )
 
     def _complete(self):
-        """What must be there: in flight, finished, or finished so long ago that 256 others came later."""
+        """What must be there: in flight, finished, or finished so long ago that 256 others came
+        later.
+        """
         unique = {n for n, sent in self.book.items() if not sent.is_probe}
         in_method = (self.begun - self.ended) & unique
         self._expect(in_method <= self.flying, self.lost, 'not in flight:', in_method - self.flying)
@@ -367,7 +375,8 @@ class Check:
             self._expect(
                 begun <= self.probes_flying + self.probes_finished,
                 self.lost,
-                f'probes: {self.probes_finished} counted, {self.probes_flying} in flight, {begun} begun',
+                f'probes: {self.probes_finished} counted, {self.probes_flying} in flight, '
+                f'{begun} begun',
             )
             self._expect(
                 self.probes_finished <= ended,
@@ -413,7 +422,7 @@ def _seconds(text):
     return datetime.fromisoformat(text).timestamp()
 
 
-# -- the storm -----------------------------------------------------------------------------------------
+# -- the storm -------------------------------------------------------------------------------------
 
 
 def chunk(kills, seed):
@@ -480,7 +489,8 @@ def main():
             'recorder alone',
             totals['torn'],
             totals['lost'],
-            f'{totals["kills"]} kills in {time.monotonic() - begun:.0f} s, {totals["kept"]} finished '
+            f'{totals["kills"]} kills in {time.monotonic() - begun:.0f} s, {totals["kept"]} '
+            'finished '
             f'requests checked, {totals["between"]} threads were within begin or end',
         )
     begun = time.monotonic()
@@ -488,7 +498,8 @@ def main():
     def progress(counts, torn, lost):
         seconds = time.monotonic() - begun
         print(
-            f'{counts["kills"]:5} of {arguments.kills} kills, {seconds:4.0f} s: {len(torn)} torn, {len(lost)} lost',
+            f'{counts["kills"]:5} of {arguments.kills} kills, {seconds:4.0f} s: {len(torn)} '
+            f'torn, {len(lost)} lost',
             end='\r' if sys.stdout.isatty() else '\n',
             flush=True,
         )
@@ -499,9 +510,12 @@ def main():
         torn,
         lost,
         (
-            f'{counts["kills"]} kills in {time.monotonic() - begun:.0f} s, {counts["sent"]} requests sent, '
-            f'{counts["answered"]} answered, {counts["finished"]} finished ones checked ({counts["full"]} full rings), '
-            f'{counts["flying"]} in flight at the end, {counts["between"]} of them just beginning or ending'
+            f'{counts["kills"]} kills in {time.monotonic() - begun:.0f} s, {counts["sent"]} '
+            'requests sent, '
+            f'{counts["answered"]} answered, {counts["finished"]} finished ones checked '
+            f'({counts["full"]} full rings), '
+            f'{counts["flying"]} in flight at the end, {counts["between"]} of them just '
+            'beginning or ending'
         ),
     )
     return 1 if failed or counts['kills'] != arguments.kills else 0

@@ -1,5 +1,6 @@
-"""What a real crash leaves for an administrator, on the page and by the command: how deep the stacks were, and which
-requests came last."""
+"""What a real crash leaves for an administrator, on the page and by the command: how deep the
+stacks were, and which requests came last.
+"""
 
 import re
 import subprocess
@@ -18,7 +19,9 @@ TAB = '/Control_Panel/StabilityMonitor/'
 
 @pytest.fixture(scope='module')
 def crashed(tmp_path_factory):
-    """A Zope that runs, after an earlier run of it has come deep, then crashed; `run` is that one's name."""
+    """A Zope that runs, after an earlier run of it has come deep, then crashed; `run` is that one's
+    name.
+    """
     site = deaths.Site(tmp_path_factory.mktemp('site')).create().run_as(deaths.USUAL)
     site.run = site.run_directory.name
     site.get('/clock')

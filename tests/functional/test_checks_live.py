@@ -1,7 +1,8 @@
-"""The checks of a real, living Zope: they tell what is so, nothing else, and what they advise helps.
+"""The checks of a real, living Zope: they tell what is so, nothing else, and what they advise
+helps.
 
-What a plain Zope should be told is found out by other means than the product's: see `plain_zope`, real signals and
-real deaths.
+What a plain Zope should be told is found out by other means than the product's: see `plain_zope`,
+real signals and real deaths.
 """
 
 import fcntl
@@ -38,7 +39,9 @@ QUICK = {'sample-interval': '100ms'}
 
 
 class LiveSite(ZopeInstance):
-    """One instance; `edits` are pairs (old, new) for its zope.conf, `prefix` comes before the command."""
+    """One instance; `edits` are pairs (old, new) for its zope.conf, `prefix` comes before the
+    command.
+    """
 
     prefix, edits = (), ()
 
@@ -55,7 +58,9 @@ class LiveSite(ZopeInstance):
         return self
 
     def findings(self):
-        """{id: finding}, of all checks, as the report has them: they are asked after each start, in the background."""
+        """{id: finding}, of all checks, as the report has them: they are asked after each start, in
+        the background.
+        """
         return wait_for(self._asked, PATIENCE, 'the checks')
 
     def _asked(self):
@@ -65,7 +70,9 @@ class LiveSite(ZopeInstance):
         )  # the last one of a run
 
     def found_anew(self, id):
-        """That finding, as soon as a run of the checks that begins from now on has it, and not as fine."""
+        """That finding, as soon as a run of the checks that begins from now on has it, and not as
+        fine.
+        """
 
         def changed():
             self.ask_again()
@@ -105,11 +112,13 @@ def site(tmp_path):
     site.destroy()
 
 
-# -- what is so, by other means ------------------------------------------------------------------------
+# -- what is so, by other means --------------------------------------------------------------------
 
 
 def known_of_python():
-    """Known issues of this very Python, and of no library: all libraries here are those of the constraints file."""
+    """Known issues of this very Python, and of no library: all libraries here are those of the
+    constraints file.
+    """
     from packaging.specifiers import SpecifierSet
 
     rules = tomllib.loads(RULES.read_text('utf-8'))['issue']
@@ -128,7 +137,7 @@ def listed(value):
     return [] if value == 'nothing' else value if isinstance(value, list) else [value]
 
 
-# -- a plain Zope ----------------------------------------------------------------------------------------
+# -- a plain Zope ----------------------------------------------------------------------------------
 
 
 def test_a_plain_zope_is_told_what_is_so_and_nothing_else(site):
@@ -176,9 +185,10 @@ def dumps_core(site):
     return os.WCOREDUMP(status)
 
 
-# -- bad conditions, made for real -----------------------------------------------------------------------
+# -- bad conditions, made for real -----------------------------------------------------------------
 
-#: A product as some add-on could bring it: an adapter that is not made for threads, and old experiments.
+#: A product as some add-on could bring it: an adapter that is not made for threads, and old
+#: experiments.
 BAD_PRODUCT = '''
 import gc, os, sys, types
 adapter = types.ModuleType('fakedb')
@@ -304,7 +314,7 @@ def command(site, *words):
     )
 
 
-# -- what is advised helps, when it is written as it stands ------------------------------------------------
+# -- what is advised helps, when it is written as it stands ----------------------------------------
 
 
 def test_the_lines_that_are_advised_help(site):
@@ -344,7 +354,7 @@ def test_a_site_without_an_event_log_gets_one(site):
     assert site.findings()['event-log']['severity'] == 'ok' and site.event_log.stat().st_size
 
 
-# -- more that only a Zope of its own can show ---------------------------------------------------------------
+# -- more that only a Zope of its own can show -----------------------------------------------------
 
 
 def test_a_database_from_the_future(site, monkeypatch):
@@ -384,7 +394,8 @@ def test_a_recipe_of_logrotate_that_would_kill(site, tmp_path):
     )
     site.create()
     (recipes / 'zope').write_text(
-        f'{site.event_log} {{\n  weekly\n  postrotate\n    kill -HUP $(cat {site.client_home}/zope.pid)\n'
+        f'{site.event_log} {{\n  weekly\n  postrotate\n    kill -HUP $(cat '
+        f'{site.client_home}/zope.pid)\n'
         '  endscript\n}\n'
     )
     (recipes / 'nginx').write_text(

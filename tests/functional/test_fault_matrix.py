@@ -1,6 +1,7 @@
 """The fault matrix: a real Zope dies in every way there is, and the next real start says how.
 
-One instance for row after row: the start that judges one death, in its report, is the life the next row ends.
+One instance for row after row: the start that judges one death, in its report, is the life the next
+row ends.
 """
 
 import dataclasses
@@ -27,7 +28,9 @@ pytestmark = pytest.mark.zope
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One way to die, and what must be said of it.  `says` and `mentions` are words of the summary or the evidence."""
+    """One way to die, and what must be said of it.  `says` and `mentions` are words of the summary
+    or the evidence.
+    """
 
     id: str
     die: object
@@ -556,7 +559,7 @@ def check_words(row, previous):
     )
 
 
-# -- starts that fail --------------------------------------------------------------------------------
+# -- starts that fail ------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -640,7 +643,7 @@ def test_ended_while_it_started(site, name, code, verdict):
     assert previous['signal'] == ('SIGTERM' if verdict == 'stopped' else None)
 
 
-# -- how it dies is not changed ------------------------------------------------------------------------
+# -- how it dies is not changed --------------------------------------------------------------------
 
 _NOT_PLAIN = (
     'reboot',
@@ -656,7 +659,7 @@ def test_an_unmonitored_zope_has_the_same_exit_status(site, row):
     assert site.wait_exit() == row.exit
 
 
-# -- memory --------------------------------------------------------------------------------------------
+# -- memory ----------------------------------------------------------------------------------------
 
 _OOM = dict(
     verdict='out-of-memory',

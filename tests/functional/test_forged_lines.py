@@ -92,7 +92,7 @@ def unsafe_in(text):
     return sorted({f'U+{ord(char):04X}' for char in text if char != '\n' and not is_safe(char)})
 
 
-# -- lines of the log ----------------------------------------------------------------------------
+# -- lines of the log ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ def test_what_is_logged_of_a_damaged_run_forges_no_line(site):
     check_logs(site)
 
 
-# -- on a terminal -------------------------------------------------------------------------------
+# -- on a terminal ---------------------------------------------------------------------------------
 
 
 def start_command(stability, *words):

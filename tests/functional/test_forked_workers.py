@@ -1,4 +1,6 @@
-"""Preforking servers, for real: gunicorn's workers get runs of their own, and the master is no failed start."""
+"""Preforking servers, for real: gunicorn's workers get runs of their own, and the master is no
+failed start.
+"""
 
 import http.client
 import signal

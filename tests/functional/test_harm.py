@@ -1,4 +1,6 @@
-"""Whatever happens to the breadcrumbs: Zope starts and serves, nothing raises, and a finding says what is off."""
+"""Whatever happens to the breadcrumbs: Zope starts and serves, nothing raises, and a finding says
+what is off.
+"""
 
 import json
 import os
@@ -59,7 +61,7 @@ def serves(site):
     return True
 
 
-# -- the disk --------------------------------------------------------------------------------------------
+# -- the disk --------------------------------------------------------------------------------------
 
 
 @pytest.mark.root
@@ -74,7 +76,9 @@ def test_disk_full_at_start(site, small_disk):
 
 @pytest.mark.root
 def test_disk_full_while_running(site, small_disk):
-    """Nothing is lost: crash and mark have their room; the run is archived as soon as there is room again."""
+    """Nothing is lost: crash and mark have their room; the run is archived as soon as there is room
+    again.
+    """
     site.configure(directory=small_disk / 'stability').start()
     run = site.run_directory.name
     fill(small_disk)
@@ -152,7 +156,7 @@ def test_directory_is_a_file(site):
     assert site.stability.read_text() == 'in the way'
 
 
-# -- while it runs ---------------------------------------------------------------------------------------
+# -- while it runs ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('what', ['', 'runs'])
@@ -191,7 +195,7 @@ def test_every_breadcrumb_deleted_while_running(site):
     assert (record['run'], record['verdict']) == (run, 'unreadable')
 
 
-# -- dead runs that are damaged ----------------------------------------------------------------------------
+# -- dead runs that are damaged --------------------------------------------------------------------
 
 
 @pytest.fixture(scope='module')
@@ -222,7 +226,9 @@ class Graveyard:
         return self.runs / name
 
     def check(self):
-        """After one start all are archived, each once, with a verdict that is possible, and can be shown."""
+        """After one start all are archived, each once, with a verdict that is possible, and can be
+        shown.
+        """
         assert serves(self.site.start())
         assert self.site.archived() == set(self.wanted)
         verdicts = {record['run']: record['verdict'] for record in self.site.archive()}
@@ -243,7 +249,9 @@ DAMAGES = {
 
 
 def possible(verdict, file, damage):
-    """The verdicts that may come of a damaged run: what is left decides, and never a crash out of nothing."""
+    """The verdicts that may come of a damaged run: what is left decides, and never a crash out of
+    nothing.
+    """
     if file == 'faults.mark' and verdict == 'crashed':
         return ('crashed',) if damage == 'half of it' else ('vanished', 'startup-failed')
     if file == 'blackbox.sbr' and verdict == 'vanished':

@@ -59,7 +59,7 @@ PAGES = (
 )
 
 
-# -- what may lie there --------------------------------------------------------------------------
+# -- what may lie there ----------------------------------------------------------------------------
 
 
 def _fifo(path, endless):
@@ -122,7 +122,7 @@ def endless(tmp_path_factory):
     writer.wait()
 
 
-# -- sites, dead runs and commands ---------------------------------------------------------------
+# -- sites, dead runs and commands -----------------------------------------------------------------
 
 
 class LimitedSite(Site):
@@ -346,7 +346,7 @@ class Graveyard:
         return found
 
 
-# -- a start that never ends: files of dead runs -------------------------------------------------
+# -- a start that never ends: files of dead runs ---------------------------------------------------
 
 #: What may have been there, is written there later, or belongs to nobody.
 ALSO = (
@@ -530,7 +530,7 @@ def test_what_is_no_run_is_in_the_way_of_none(site, dead, endless, usual_memory)
     graves.check(usual_memory)
 
 
-# -- a start that never ends: files beside the runs ----------------------------------------------
+# -- a start that never ends: files beside the runs ------------------------------------------------
 
 BESIDE = (
     'hushed.json',
@@ -646,7 +646,7 @@ def test_clean_scripts_are_counted_in_no_other_thing(tmp_path, endless, thing):
     assert server.name in listed(tmp_path / 'stability')
 
 
-# -- a start that never ends: answers ------------------------------------------------------------
+# -- a start that never ends: answers --------------------------------------------------------------
 
 
 @pytest.fixture
@@ -703,7 +703,7 @@ def test_any_thing_in_the_place_of_a_file_of_a_living_run(living, endless, thing
     nothing_in(troubles_of_commands(living.parent.parent, *commands))
 
 
-# -- links that lead elsewhere -------------------------------------------------------------------
+# -- links that lead elsewhere ---------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -763,7 +763,7 @@ def test_a_link_in_a_living_run_changes_nothing_elsewhere(living, precious, file
     assert contents(precious) == before
 
 
-# -- a record's text becomes a path --------------------------------------------------------------
+# -- a record's text becomes a path ----------------------------------------------------------------
 
 
 def claims(site, precious):
@@ -846,7 +846,7 @@ def folders(site):
     )
 
 
-# -- a record's text becomes a program -----------------------------------------------------------
+# -- a record's text becomes a program -------------------------------------------------------------
 
 
 @pytest.fixture

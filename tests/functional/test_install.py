@@ -1,7 +1,7 @@
 """Three ways in, and out again: a wheel, an editable install, and a folder copied into `Products`.
 
-Each way gets a fresh virtual environment that sees Zope (through links to what is installed here, less
-this product and all that Zope does not bring by itself) and a real Zope of its own.
+Each way gets a fresh virtual environment that sees Zope (through links to what is installed here,
+less this product and all that Zope does not bring by itself) and a real Zope of its own.
 """
 
 import os
@@ -50,7 +50,9 @@ class Environment:
             self.link(metadata.distribution(name))
 
     def link(self, distribution):
-        """Link its folders and files; where two share a folder (zope, Products), link inside of it."""
+        """Link its folders and files; where two share a folder (zope, Products), link inside of
+        it.
+        """
         for file in distribution.files or ():
             if '..' not in file.parts and '__pycache__' not in file.parts:
                 target = self.site_packages / file
@@ -133,12 +135,15 @@ def wheel(checkout, tmp_path_factory):
 
 
 def environment(tmp_path, *also):
-    # setuptools: pkg_resources, which Paste's namespace packages of old may ask for, and the editable build
+    # setuptools: pkg_resources, which Paste's namespace packages of old may ask for, and the
+    # editable build
     return Environment(tmp_path / 'venv', needed('Zope', 'setuptools', *also))
 
 
 def serves(zope, tab):
-    """Start it, log in, open the tab and the root, stop it; `tab` is the status that the tab should have."""
+    """Start it, log in, open the tab and the root, stop it; `tab` is the status that the tab should
+    have.
+    """
     zope.start()
     assert zope.get(TAB, auth=False).status in (401, 404)
     assert zope.get(TAB).status == tab, zope.last_words()

@@ -1,4 +1,6 @@
-"""Two Zope instances on one data directory: each speaks of its own past, whoever did the judging."""
+"""Two Zope instances on one data directory: each speaks of its own past, whoever did the
+judging.
+"""
 
 import contextlib
 import json

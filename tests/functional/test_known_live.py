@@ -1,7 +1,9 @@
-"""Libraries with known bugs, really installed: a real Zope that runs on them is told so, and what to do.
+"""Libraries with known bugs, really installed: a real Zope that runs on them is told so, and what
+to do.
 
-And one of these bugs, met for real: a client that goes away at the wrong moment makes the main thread of an old
-waitress spin.  It is named while it lasts, and the next process knows the bug by its trace.
+And one of these bugs, met for real: a client that goes away at the wrong moment makes the main
+thread of an old waitress spin.  It is named while it lasts, and the next process knows the bug by
+its trace.
 """
 
 import os
@@ -105,7 +107,9 @@ class OldSite(ZopeInstance):
         return found if any(id.startswith('known-issues') for id in found) else None
 
     def noted(self):
-        """Kinds of the notes in its black box, read from outside: who asks takes the GIL from what spins."""
+        """Kinds of the notes in its black box, read from outside: who asks takes the GIL from what
+        spins.
+        """
         (file,) = (self.stability / 'runs').glob(f'[0-9]*/{BLACKBOX}')
         return {note.kind for note in blackboxreader.read(file.read_bytes()).notes}
 

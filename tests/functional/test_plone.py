@@ -1,6 +1,7 @@
 """A full Plone 6.2 under the monitor, used as its administrator would: `make plone` runs this.
 
-plone.protect is active: it looks into every answer, and refuses what writes to the database without its token.
+plone.protect is active: it looks into every answer, and refuses what writes to the database without
+its token.
 """
 
 import html
@@ -53,7 +54,7 @@ def running(plone):
         plone.start()
 
 
-# -- what the checks tell ----------------------------------------------------------------------------------
+# -- what the checks tell --------------------------------------------------------------------------
 
 
 def test_it_is_a_full_plone(plone):
@@ -112,7 +113,7 @@ def test_the_versions_are_judged_as_pip_judges_them(plone):
     assert (done.returncode == 0) == (plone.findings()['versions']['severity'] == 'ok'), done.stdout
 
 
-# -- pages and forms -----------------------------------------------------------------------------------------
+# -- pages and forms -------------------------------------------------------------------------------
 
 
 def test_plone_protect_is_active(plone):
@@ -209,7 +210,7 @@ def test_a_forged_form_changes_nothing(plone, form):
     assert answer.status == 403 and plone.running
 
 
-# -- a slow request, and deaths --------------------------------------------------------------------------------
+# -- a slow request, and deaths --------------------------------------------------------------------
 
 
 def test_a_slow_request_of_plone_is_named_while_it_lasts_and_after_a_kill(plone):
@@ -264,7 +265,7 @@ def test_a_stop_is_no_incident(plone):
     assert 'Traceback' not in plone.event_log.read_text().rpartition('Ready to handle requests')[2]
 
 
-# -- as a person sees it ---------------------------------------------------------------------------------------
+# -- as a person sees it ---------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -277,7 +278,9 @@ def browser(tmp_path):
 
 @pytest.mark.browser
 def test_the_pages_in_a_browser(plone, browser, tmp_path):
-    """Each is drawn without an error of a script, and a form works with the script of plone.protect about."""
+    """Each is drawn without an error of a script, and a form works with the script of plone.protect
+    about.
+    """
     plone.findings()
     browser.get(f'{plone.url}{TAB}manage_main'.replace('//', f'//{USER}:{PASSWORD}@', 1))
     browser.get_log('browser')  # the ZMI complains of an address with a password

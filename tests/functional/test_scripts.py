@@ -1,10 +1,15 @@
-"""Servers are told from scripts by what started them; clean scripts are counted, crashed ones archived."""
+"""Servers are told from scripts by what started them; clean scripts are counted, crashed ones
+archived.
+"""
 
 import pytest
 
 pytestmark = pytest.mark.zope
 
-ROLE = 'import json, sys\nfrom Products.StabilityMonitor.recording.arming import STATE\nprint(STATE.life.role)\n'
+ROLE = (
+    'import json, sys\nfrom Products.StabilityMonitor.recording.arming import '
+    'STATE\nprint(STATE.life.role)\n'
+)
 
 
 def test_zconsole_is_a_script_and_a_clean_one_is_only_counted(make_zope):

@@ -1,6 +1,8 @@
-"""A short soak of a real Zope: page templates, errors, retried conflicts, forms, writes, streams and slow requests.
+"""A short soak of a real Zope: page templates, errors, retried conflicts, forms, writes, streams
+and slow requests.
 
-`benchmarks/bench_soak.py` does the same for a whole day's requests, side by side with a Zope without the product.
+`benchmarks/bench_soak.py` does the same for a whole day's requests, side by side with a Zope
+without the product.
 """
 
 import pytest
@@ -12,9 +14,9 @@ from zopekit import ZopeInstance
 pytestmark = pytest.mark.xdist_group('soak')
 REQUESTS = 20_000
 TRACE_LOG = {'trace-log': 'trace.log', 'trace-log-size': '500KB'}
-#: Bytes, after the warm-up: what may be filled only once, such as the parsed code of a file (on a busy machine all of
-#: it, 5.2 MiB, comes later than that); and what grows steadily: 14,000 requests lie in between, so a leak of 40 bytes
-#: each is seen.
+#: Bytes, after the warm-up: what may be filled only once, such as the parsed code of a file (on a
+#: busy machine all of it, 5.2 MiB, comes later than that); and what grows steadily: 14,000 requests
+#: lie in between, so a leak of 40 bytes each is seen.
 ONCE, STEADILY = 11 << 19, 1 << 19
 
 

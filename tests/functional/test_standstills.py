@@ -1,7 +1,8 @@
-"""A real Zope stands still in every way there is: it is named while it lasts, and by the next real start.
+"""A real Zope stands still in every way there is: it is named while it lasts, and by the next real
+start.
 
-While it lasts it is asked for by the page, in the browser where one is here and a worker is free, and always by the
-command.  One instance for row after row, as in the fault matrix.
+While it lasts it is asked for by the page, in the browser where one is here and a worker is free,
+and always by the command.  One instance for row after row, as in the fault matrix.
 """
 
 import html
@@ -145,7 +146,9 @@ def test_a_gil_that_was_given_back_is_outlived(site):
 
 
 def hung_for_a_while(site, pages, is_over):
-    """For longer than `stall`; then all is well, and the site is stopped in health: (run, its record)"""
+    """For longer than `stall`; then all is well, and the site is stopped in health: (run, its
+    record)
+    """
     site.run_as(STANDING)
     site.still, run = True, site.run_directory.name
     for asked in [site.background(page) for page in pages]:
@@ -173,11 +176,13 @@ def eventually(missing):
     return wanted
 
 
-# -- while it lasts ------------------------------------------------------------------------------------
+# -- while it lasts --------------------------------------------------------------------------------
 
 
 def missing_now(site, page, way):
-    """Sentences, the first that fails of: the answer of the heartbeat, the command, the page, the report."""
+    """Sentences, the first that fails of: the answer of the heartbeat, the command, the page, the
+    report.
+    """
     return (
         missing_in_answer(site, way)
         or missing_in_command(site, way)
@@ -195,12 +200,16 @@ def missing_in_answer(site, way):
 
 
 def is_noted(site, way):
-    """What is told at once begins, for those who come later, when the heartbeat has seen it again."""
+    """What is told at once begins, for those who come later, when the heartbeat has seen it
+    again.
+    """
     return not way.kind or hangnotes.lasting(site.recording().notes, way.kind)
 
 
 def missing_in_marks(site, way):
-    """What the threads that serve have written of themselves; it takes as long as the heartbeat fights for the GIL."""
+    """What the threads that serve have written of themselves; it takes as long as the heartbeat
+    fights for the GIL.
+    """
     written = b''.join(
         path.read_bytes() for path in site.run_directory.glob('deadman-*.mark')
     ).decode()
@@ -251,7 +260,7 @@ def missing_in_report(site, way):
     )
 
 
-# -- afterwards ------------------------------------------------------------------------------------------
+# -- afterwards ------------------------------------------------------------------------------------
 
 
 def missing_afterwards(previous, way):

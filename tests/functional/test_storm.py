@@ -1,4 +1,6 @@
-"""No record is torn or lost, whenever the process is killed.  `make storm` does this a thousand times."""
+"""No record is torn or lost, whenever the process is killed.  `make storm` does this a thousand
+times.
+"""
 
 import copy
 import struct
@@ -33,7 +35,9 @@ class TestTheCheck:
 
     @pytest.fixture
     def life(self, tmp_path):
-        """One request answered, one ended and not answered, one in its method, one not begun, two probes."""
+        """One request answered, one ended and not answered, one in its method, one not begun, two
+        probes.
+        """
         book = {n: storm.Sent(n, f'/storm/{n}/page', 'GET', 200, 1000.0 + n) for n in (1, 2, 3, 4)}
         book |= {n: storm.Sent(n, storm.PROBE, 'GET', 200, 1000.0 + n) for n in (5, 6)}
         for number in (1, 5):

@@ -1,4 +1,6 @@
-"""The option `trace-log` in a real Zope: its promises hold through rotation and SIGKILL, and the next start goes on."""
+"""The option `trace-log` in a real Zope: its promises hold through rotation and SIGKILL, and the
+next start goes on.
+"""
 
 import contextlib
 import re
@@ -74,7 +76,9 @@ def ends(site, how, path):
 
 
 def pages(lines):
-    """[(path, status or None while it was in flight)] of the pages of this test, as a reader of old sees them."""
+    """[(path, status or None while it was in flight)] of the pages of this test, as a reader of old
+    sees them.
+    """
     requests, complaints = profile(lines)
     assert complaints == 0
     return [(r['url'], r.get('code')) for r in requests if r['url'].startswith(('/page-', '/wait'))]

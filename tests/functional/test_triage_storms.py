@@ -1,4 +1,6 @@
-"""Many starts at once over many dead runs: each run is judged and archived, none is lost, none comes twice."""
+"""Many starts at once over many dead runs: each run is judged and archived, none is lost, none
+comes twice.
+"""
 
 import json
 import os

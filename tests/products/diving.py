@@ -1,7 +1,9 @@
-"""Deep recursions that stop, and go on when they are told to; the pages of these are published by the kit too.
+"""Deep recursions that stop, and go on when they are told to; the pages of these are published by
+the kit too.
 
-Imports StabilityMonitor: its name as a product must come after that, or it would be armed before its turn.
-Told is a page by somebody who opens the named pipe "go-on" in its working directory: whoever comes first waits.
+Imports StabilityMonitor: its name as a product must come after that, or it would be armed before
+its turn.  Told is a page by somebody who opens the named pipe "go-on" in its working directory:
+whoever comes first waits.
 """
 
 import ctypes
@@ -11,7 +13,9 @@ from Products.StabilityMonitor.recording.stackgauge import StackGauge
 
 
 def _dive(stop, *shares, endless=False):
-    """Recursion through C: `stop(share)` is called when such shares of this thread's stack are used."""
+    """Recursion through C: `stop(share)` is called when such shares of this thread's stack are
+    used.
+    """
     sys.setrecursionlimit(1 << 30)
     stack, stops = StackGauge().own(), list(shares)
 
@@ -40,5 +44,7 @@ def dive_and_crash(self):
 
 
 def dive_and_overflow(self):
-    """The gauge looks twice at this request: when it is half way down, and when it is nearly at the end."""
+    """The gauge looks twice at this request: when it is half way down, and when it is nearly at the
+    end.
+    """
     _dive(_until_told, 1 / 2, 15 / 16, endless=True)

@@ -1,7 +1,7 @@
 """A package that has its own use for SIGUSR1, when the variable USR1 names it.
 
-Zope imports products in alphabetical order: one before "StabilityMonitor" sets its handler before the
-marks are registered, one behind it replaces the mark.
+Zope imports products in alphabetical order: one before "StabilityMonitor" sets its handler before
+the marks are registered, one behind it replaces the mark.
 """
 
 import os

@@ -1,4 +1,6 @@
-"""A product that fails as the variable UNLUCKY says: at import or when it is initialized; or it waits there."""
+"""A product that fails as the variable UNLUCKY says: at import or when it is initialized; or it
+waits there.
+"""
 
 import os
 import threading

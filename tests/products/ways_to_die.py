@@ -1,4 +1,5 @@
-"""Pages that end the process, each in its own way, and pages that hang.  The kit publishes them (`zopekit.publish`).
+"""Pages that end the process, each in its own way, and pages that hang.  The kit publishes them
+(`zopekit.publish`).
 
 What must happen in the main thread happens in the Python handler of SIGWINCH.
 """
@@ -99,7 +100,7 @@ def _deeper(x):
     return max([x], key=_deeper)
 
 
-# -- ends without a word -----------------------------------------------------------------------------
+# -- ends without a word ---------------------------------------------------------------------------
 
 
 def leave(self):
@@ -128,7 +129,7 @@ def eat_memory_later(self, sign):
     return 'it waits for the sign'
 
 
-# -- the main thread ---------------------------------------------------------------------------------
+# -- the main thread -------------------------------------------------------------------------------
 
 
 def raise_in_main(self):
@@ -139,7 +140,7 @@ def leave_main(self):
     _main(sys.exit)
 
 
-# -- waiting -----------------------------------------------------------------------------------------
+# -- waiting ---------------------------------------------------------------------------------------
 
 
 def wait(self):

@@ -1,6 +1,7 @@
 """Pages that stand still, each in its own way, until the process is ended.  The kit publishes them.
 
-None of them asks the monitor for anything: what it must see is the work of kernel, Python and Zope alone.
+None of them asks the monitor for anything: what it must see is the work of kernel, Python and Zope
+alone.
 """
 
 import ctypes
@@ -49,7 +50,7 @@ def write_the_bill(self):
             return 'never'
 
 
-# -- waiting for the world ---------------------------------------------------------------------------
+# -- waiting for the world -------------------------------------------------------------------------
 
 
 def sleep_long(self, seconds='600'):
@@ -76,11 +77,13 @@ def log_much(self):
         logging.getLogger('shop').warning('x' * 79)
 
 
-# -- the loop of the server ------------------------------------------------------------------------------
+# -- the loop of the server ------------------------------------------------------------------------
 
 
 def _warn_of_the_queue():
-    """As waitress does when more requests come in than it has threads: until the pipe is full, which nobody reads."""
+    """As waitress does when more requests come in than it has threads: until the pipe is full,
+    which nobody reads.
+    """
     while True:
         logging.getLogger('waitress.queue').warning('Task queue depth is %d', 1)
 
@@ -104,7 +107,7 @@ def lock_out_main(self, until=''):
     return 'it goes on'
 
 
-# -- processors ----------------------------------------------------------------------------------------
+# -- processors ------------------------------------------------------------------------------------
 
 _LOOP = '<tal:loop repeat="n options/numbers">{}</tal:loop>'
 _ENDLESS = _LOOP.format(_LOOP.format(_LOOP.format('<b tal:condition="python:n &lt; 0">never</b>')))
@@ -122,7 +125,9 @@ def _server():
 
 
 class _NeverRead(dispatcher):
-    """The loop of waitress is told over and over that something can be read, and nobody reads it."""
+    """The loop of waitress is told over and over that something can be read, and nobody reads
+    it.
+    """
 
     def writable(self):
         return False
@@ -148,11 +153,13 @@ def _count_up():
 
 
 def spin_main(self):
-    """MainThread, in a function of our own: no connection is accepted, and no answer sent any more."""
+    """MainThread, in a function of our own: no connection is accepted, and no answer sent any
+    more.
+    """
     _server().trigger.pull_trigger(_count_up)
 
 
-# -- the interpreter lock --------------------------------------------------------------------------------
+# -- the interpreter lock --------------------------------------------------------------------------
 
 
 def keep_gil(self, seconds='20'):
@@ -168,7 +175,7 @@ def keep_gil_reading(self):
     _libc_with_gil.read(os.pipe()[0], ctypes.create_string_buffer(1), 1)
 
 
-# -- stacks ------------------------------------------------------------------------------------------------
+# -- stacks ----------------------------------------------------------------------------------------
 
 _ENTRY, _TOUCHED = 8, 3 << 62
 

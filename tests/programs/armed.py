@@ -1,7 +1,9 @@
-"""A process that arms itself and then goes one of many ways.  `python armed.py WAY DIRECTORY [name=value ...]`
+"""A process that arms itself and then goes one of many ways.  `python armed.py WAY DIRECTORY
+[name=value ...]`
 
 DIRECTORY "-" is the control process: the same way, not armed.  What comes before arming is done by
-`before_WAY`.  "ready NAME" is said when armed; a line on stdin starts the way; "say" tells what came of it.
+`before_WAY`.  "ready NAME" is said when armed; a line on stdin starts the way; "say" tells what
+came of it.
 """
 
 import collections
@@ -75,7 +77,7 @@ def fork(function):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-# -- ways to end ------------------------------------------------------------------------------------
+# -- ways to end -----------------------------------------------------------------------------------
 
 
 def do_return():
@@ -155,7 +157,9 @@ def do_overflow_in_worker():
 
 
 def do_survive_then(what):
-    """A dive nearly to the end of the stack is survived and seen by the gauge; then, in the same thread, WHAT."""
+    """A dive nearly to the end of the stack is survived and seen by the gauge; then, in the same
+    thread, WHAT.
+    """
 
     def serve():
         begin('/deep')
@@ -230,7 +234,7 @@ def do_wait_in_thread():
     threading.Event().wait()
 
 
-# -- threads that serve, and their dead-man switches ---------------------------------------------------
+# -- threads that serve, and their dead-man switches -----------------------------------------------
 
 
 def standing(gate):
@@ -301,7 +305,9 @@ def do_hold_gil_among_servers(how):
 
 
 def before_serve_guarded():
-    """The heartbeat may use as much as it may by default, however short the stall: a slow machine charges much."""
+    """The heartbeat may use as much as it may by default, however short the stall: a slow machine
+    charges much.
+    """
     from Products.StabilityMonitor.recording import rounds
 
     rounds._LEAST_CPU = 0.06
@@ -335,7 +341,9 @@ def before_work_in_each_duty():
 
 
 def do_work_in_each_duty():
-    """Each of many duties of the heartbeat takes more than half of the time after which the threads write."""
+    """Each of many duties of the heartbeat takes more than half of the time after which the threads
+    write.
+    """
     serve_guarded(4)
     heartbeat, switch = life.rounds.heartbeat, life.rounds.deadman
 
@@ -375,7 +383,9 @@ def do_fork_guarded():
 
 
 def do_new_threads(count):
-    """Threads that serve end, and others come: never more than eight at a time.  It is we who make the rounds."""
+    """Threads that serve end, and others come: never more than eight at a time.  It is we who make
+    the rounds.
+    """
     count = int(count)
     until(lambda: life.rounds.deadman)
     life.rounds.heartbeat.stop(timeout=20)
@@ -412,11 +422,12 @@ def busy(number):
 
 
 def do_short_deadman(path, timeout, nice='0', cpu=''):
-    """Not armed: switches with a timeout that is shorter than any option allows, and four busy threads.
+    """Not armed: switches with a timeout that is shorter than any option allows, and four busy
+    threads.
 
-    Says "alive" for each line, when all timers have started anew since; at the end how much processor time the
-    heartbeat was charged at most before it started them anew.  That of its pauses counts, too, where the machine
-    itself was taken away meanwhile.
+    Says "alive" for each line, when all timers have started anew since; at the end how much
+    processor time the heartbeat was charged at most before it started them anew.  That of its
+    pauses counts, too, where the machine itself was taken away meanwhile.
     """
     from Products.StabilityMonitor.recording.deadman import DeadMan
 
@@ -452,7 +463,7 @@ def do_short_deadman(path, timeout, nice='0', cpu=''):
     heart.join()
 
 
-# -- ways to go on ----------------------------------------------------------------------------------
+# -- ways to go on ---------------------------------------------------------------------------------
 
 
 def do_serve():
@@ -567,7 +578,9 @@ def do_preexec():
 
 
 def do_descriptors():
-    """What a forked child and an executed program have open, while the heartbeat has nothing open for a moment."""
+    """What a forked child and an executed program have open, while the heartbeat has nothing open
+    for a moment.
+    """
     until(lambda: life is None or life.rounds.heartbeat.beats > 2)
     fork(lambda: say('forked', len(os.listdir('/dev/fd'))))
     subprocess.run(

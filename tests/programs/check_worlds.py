@@ -1,8 +1,10 @@
-"""Makes one bad world for real, in a process of its own, lets a check look at it and prints the findings.
+"""Makes one bad world for real, in a process of its own, lets a check look at it and prints the
+findings.
 
     python check_worlds.py WORLD [FOLDER]
 
-prints a JSON list of findings; each function here is a world and returns the check and the fields of its Site.
+prints a JSON list of findings; each function here is a world and returns the check and the fields
+of its Site.
 """
 
 import ctypes
@@ -51,7 +53,7 @@ from Products.StabilityMonitor.records import shallow
 KEPT = []
 
 
-# -- the interpreter and its memory --------------------------------------------------------------------
+# -- the interpreter and its memory ----------------------------------------------------------------
 
 
 def small_stack(folder):
@@ -129,7 +131,9 @@ def little_cgroup(folder):
 
 
 def cached_cgroup(folder):
-    """The same, filled with the pages of a file that was read twice: the kernel drops them when it needs room."""
+    """The same, filled with the pages of a file that was read twice: the kernel drops them when it
+    needs room.
+    """
     Path(folder, 'cgroup.procs').write_text(str(os.getpid()))
     with open(sys.argv[3], 'wb') as file:
         for _ in range(56):
@@ -143,7 +147,7 @@ def cached_cgroup(folder):
     return memory.Limit, {'context': {'cgroup': cgroup.find()}}
 
 
-# -- limits --------------------------------------------------------------------------------------------
+# -- limits ----------------------------------------------------------------------------------------
 
 
 def few_descriptors(folder, hard=64):
@@ -229,7 +233,7 @@ def core_files(folder):
     return limits.CoreFiles, {}
 
 
-# -- outputs -------------------------------------------------------------------------------------------
+# -- outputs ---------------------------------------------------------------------------------------
 
 
 def full_pipe(folder):
@@ -255,7 +259,9 @@ def two_full_pipes(folder):
 
 
 def busy_pipe(folder):
-    """Full, but it is read while the check looks on: whenever it would wait, a reader has read by then."""
+    """Full, but it is read while the check looks on: whenever it would wait, a reader has read by
+    then.
+    """
     check, site = full_pipe(folder)
     outputs.time = types.SimpleNamespace(sleep=lambda seconds: os.read(KEPT[0], 4096))
     return check, site
@@ -291,7 +297,9 @@ def terminal(folder):
 
 
 def controlling_terminal(folder, handler=signal.SIG_DFL):
-    """The first terminal that the leader of a session opens becomes its own; output goes elsewhere."""
+    """The first terminal that the leader of a session opens becomes its own; output goes
+    elsewhere.
+    """
     signal.signal(signal.SIGHUP, handler)
     KEPT[:] = os.openpty()
     KEPT.append(os.open(os.ttyname(KEPT[1]), os.O_RDWR))
@@ -375,7 +383,7 @@ def configured_log(folder):
     return outputs.EventLog, {'zope': ZopeFacts(client_home=folder)}
 
 
-# -- places --------------------------------------------------------------------------------------------
+# -- places ----------------------------------------------------------------------------------------
 
 
 def place(folder):
@@ -386,7 +394,7 @@ def room(folder):
     return breadcrumbs.Room, {}
 
 
-# -- signals and faulthandler --------------------------------------------------------------------------
+# -- signals and faulthandler ----------------------------------------------------------------------
 
 
 def fault_log(folder):
@@ -448,7 +456,7 @@ def foreign_signal(folder):
     return signals.KillingSignals, {}
 
 
-# -- switches ------------------------------------------------------------------------------------------
+# -- switches --------------------------------------------------------------------------------------
 
 
 def python_switches(folder):
@@ -475,7 +483,7 @@ def no_late_variable(folder):
     return switches.LateVariables, {}
 
 
-# -- clocks --------------------------------------------------------------------------------------------
+# -- clocks ----------------------------------------------------------------------------------------
 
 
 def clock_set_back(folder, seconds=-3600):
@@ -492,7 +500,7 @@ def clock_set_forward(folder):
     return clock_set_back(folder, 3600)
 
 
-# -- modules -------------------------------------------------------------------------------------------
+# -- modules ---------------------------------------------------------------------------------------
 
 
 def _adapter(folder, level):
@@ -584,7 +592,9 @@ def without_packaging(folder):
 
 
 def orphan(folder):
-    """Told before and after its parent, whom the test ends, has died: two files, whole when they are there."""
+    """Told before and after its parent, whom the test ends, has died: two files, whole when they
+    are there.
+    """
     from handshake import until
 
     context, parent = runcontext.collect({}, {}, 'server'), os.getppid()

@@ -1,4 +1,5 @@
-"""Threads start and end by the thousand while another one reads the gauges of all of them, living or not.
+"""Threads start and end by the thousand while another one reads the gauges of all of them, living
+or not.
 
 gauge_churn.py THREADS
 """

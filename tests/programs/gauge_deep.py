@@ -1,8 +1,11 @@
-"""A recursion that stops just before the end of its stack, and what the gauge says of it, as a line of JSON.
+"""A recursion that stops just before the end of its stack, and what the gauge says of it, as a line
+of JSON.
 
-    gauge_deep.py WHERE SIZE KEEP       WHERE is `thread` or `main`; KEEP bytes of the SIZE are left free
+    gauge_deep.py WHERE SIZE KEEP       WHERE is `thread` or `main`; KEEP bytes of the SIZE are left
+    free
 
-Each level asks the kernel for its own stack pointer, so that the truth comes from elsewhere than the gauge.
+Each level asks the kernel for its own stack pointer, so that the truth comes from elsewhere than
+the gauge.
 """
 
 import json
@@ -17,7 +20,9 @@ STEP = 10 << 10
 
 
 class Deeper:
-    """Recursion through C: a sort whose key sorts again.  No other way gets so far in so few levels."""
+    """Recursion through C: a sort whose key sorts again.  No other way gets so far in so few
+    levels.
+    """
 
     def __init__(self, floor):
         self.floor, self.lowest = floor, None

@@ -1,8 +1,10 @@
-"""A process that asks for its own native stacks, with a thread below Python that Python does not know.
+"""A process that asks for its own native stacks, with a thread below Python that Python does not
+know.
 
     native_asker.py SECONDS [TOOL]      TOOL: a program that is used instead of what is found
 
-It says "asking", and when it is over a line of JSON: {error, threads, native_id of the main thread}.
+It says "asking", and when it is over a line of JSON: {error, threads, native_id of the main
+thread}.
 """
 
 import ctypes

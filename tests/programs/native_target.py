@@ -1,7 +1,8 @@
 """A process with eight threads whose native stacks are asked for.
 
-    native_target.py gil            a thread holds the interpreter lock in usleep(), far below Python
-    native_target.py ticks FILE     a thread counts on in FILE, 8 bytes, as long as this process runs
+    native_target.py gil            a thread holds the interpreter lock in usleep(), far below
+    Python native_target.py ticks FILE     a thread counts on in FILE, 8 bytes, as long as this
+    process runs
 
 It says "ready" and lives until it is killed.
 """

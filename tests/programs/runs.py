@@ -1,4 +1,5 @@
-"""Processes around a run directory.  `python runs.py ROLE BASE NAME`; each line on stdin is one step further.
+"""Processes around a run directory.  `python runs.py ROLE BASE NAME`; each line on stdin is one
+step further.
 
 hold    creates the run and says so
 fork    creates it, forks a child that abandons it and stays

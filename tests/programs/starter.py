@@ -1,8 +1,11 @@
-"""Starts as Zope does when it imports the product: arms, judges dead runs, is armed; then waits to be let go.
+"""Starts as Zope does when it imports the product: arms, judges dead runs, is armed; then waits to
+be let go.
 
-    starter.py DIRECTORY CLIENT_HOME [how]      `how` it ends when let go: exit (usual), leave, crash
+    starter.py DIRECTORY CLIENT_HOME [how]      `how` it ends when let go: exit (usual), leave,
+    crash
 
-It says "ready", waits for a line, starts, answers with a line of JSON, waits for another line or the end of input.
+It says "ready", waits for a line, starts, answers with a line of JSON, waits for another line or
+the end of input.
 """
 
 import json

@@ -1,10 +1,12 @@
-"""Threads record requests as fast as they can and are killed at a random moment, thousands of times a minute.
+"""Threads record requests as fast as they can and are killed at a random moment, thousands of times
+a minute.
 
     storm_program.py [--kills 2000] [--seconds 0] [--seed N]
 
-The recorder alone, without Zope: each life is a forked child with a black box of its own, and a journal that shares
-nothing with it: words of shared memory, of which each thread writes its own, before and after `begin` and `end`.
-Where the journal leaves no doubt, the black box must say the same; in between, one of the two neighbouring states.
+The recorder alone, without Zope: each life is a forked child with a black box of its own, and a
+journal that shares nothing with it: words of shared memory, of which each thread writes its own,
+before and after `begin` and `end`.  Where the journal leaves no doubt, the black box must say the
+same; in between, one of the two neighbouring states.
 """
 
 import argparse
@@ -25,7 +27,8 @@ from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.rundirectory import preallocate
 
 THREADS = 6
-#: Of each thread: its ident, the request before and after `begin`, before and after `end`, and when `end` was called.
+#: Of each thread: its ident, the request before and after `begin`, before and after `end`, and when
+#: `end` was called.
 IDENT, BEGINS, BEGUN, ENDS, ENDED, END_TIME, END_TIME_PATH, WORDS = range(8)
 PROBE = '/probe'
 METHODS = ('GET', 'POST', 'PUT', 'PATROL')
@@ -50,7 +53,7 @@ def status_of(number):
     return 200 if is_probe(number) else 200 + number % 5
 
 
-# -- the life ------------------------------------------------------------------------------------------
+# -- the life --------------------------------------------------------------------------------------
 
 
 def live(path, journal, switch_interval):
@@ -95,11 +98,13 @@ def serve(recorder, words, times, gate, thread):
         words[at + ENDED] = number
 
 
-# -- the check -----------------------------------------------------------------------------------------
+# -- the check -------------------------------------------------------------------------------------
 
 
 class Check:
-    """Compares a black box with the journal.  `torn` and `lost` are sentences about what is wrong."""
+    """Compares a black box with the journal.  `torn` and `lost` are sentences about what is
+    wrong.
+    """
 
     def __init__(self, recording, journal):
         words, times = memoryview(journal).cast('Q'), memoryview(journal).cast('d')
@@ -165,7 +170,9 @@ class Check:
                 self.torn.append(f'in flight and finished: {r}')
 
     def _ring(self, thread):
-        """Of each thread the last ones, without a gap, are there: all of them, as long as the ring is not full."""
+        """Of each thread the last ones, without a gap, are there: all of them, as long as the ring
+        is not full.
+        """
         found, (_, _, _, ends, ended, *_) = set(self.ended[thread]), self.threads[thread]
         if any(n > ends for n in found) or len(found) < len(self.ended[thread]):
             self.torn.append(
@@ -181,7 +188,9 @@ class Check:
             self.lost.append(f'thread {thread}: finished, not kept: {missing}')
 
     def _is_kept(self, thread):
-        """Did its last request certainly end later than the oldest one that is kept?  It may wait within `end`."""
+        """Did its last request certainly end later than the oldest one that is kept?  It may wait
+        within `end`.
+        """
         return not self.is_full or self.end_times[thread] > self.finished[0].ended
 
     def _probes(self):
@@ -198,7 +207,9 @@ def _number(path):
 
 
 def _fits(r, thread, number, user):
-    """Are path, method, retry and user those of this request?  `user`: None when it may not be known yet."""
+    """Are path, method, retry and user those of this request?  `user`: None when it may not be
+    known yet.
+    """
     users = {''} if is_probe(number) else {USERS[number % 3]} | ({''} if user is None else set())
     return (r.path, r.method, r.retry) == (
         path_of(thread, number),
@@ -209,7 +220,7 @@ def _fits(r, thread, number, user):
     )
 
 
-# -- the storm -----------------------------------------------------------------------------------------
+# -- the storm -------------------------------------------------------------------------------------
 
 
 def kill_once(path, dice):
@@ -236,7 +247,9 @@ def kill_once(path, dice):
 
 
 def storm(kills, seconds=0.0, seed=None, progress=lambda done, totals: None):
-    """Totals of all lives: kills, requests, in_flight, between, and lists of sentences: torn, lost."""
+    """Totals of all lives: kills, requests, in_flight, between, and lists of sentences: torn,
+    lost.
+    """
     dice = random.Random(seed)
     totals = {'kills': 0, 'kept': 0, 'between': 0, 'torn': [], 'lost': []}
     begun = time.monotonic()
@@ -271,7 +284,8 @@ def main():
         print(sentence)
     print(
         f'\rrecorder alone: {totals["kills"]} kills in {time.monotonic() - begun:.0f} s, '
-        f'{len(totals["torn"])} torn, {len(totals["lost"])} lost; {totals["kept"]} finished requests checked, '
+        f'{len(totals["torn"])} torn, {len(totals["lost"])} lost; {totals["kept"]} finished '
+        'requests checked, '
         f'{totals["between"]} threads were killed within begin or end'
     )
     return 1 if totals['torn'] or totals['lost'] or not totals['kills'] else 0

@@ -1,10 +1,12 @@
-"""Threads start, serve one request and end, by the hundred thousand, while everything watches over them.
+"""Threads start, serve one request and end, by the hundred thousand, while everything watches over
+them.
 
     thread_churn.py DIRECTORY THREADS
 
-The whole living run is there: recorder, heartbeat, slow requests, dead-man switch, alternate stacks and stack gauge,
-with a beat of 3 ms.  Some requests are slow ones; now and then there are more threads than slots.  Prints
-JSON: what process and kernel held after a warm-up, what they hold at the end, and what became of the requests.
+The whole living run is there: recorder, heartbeat, slow requests, dead-man switch, alternate stacks
+and stack gauge, with a beat of 3 ms.  Some requests are slow ones; now and then there are more
+threads than slots.  Prints JSON: what process and kernel held after a warm-up, what they hold at
+the end, and what became of the requests.
 """
 
 import _thread
@@ -79,7 +81,9 @@ class Churn:
             self.odd.append(repr(error))
 
     def batch(self, first, size, together=None):
-        """Threads of `threading` and, for one in eight, of `_thread`, as C code would start them."""
+        """Threads of `threading` and, for one in eight, of `_thread`, as C code would start
+        them.
+        """
         threads = [
             threading.Thread(target=self.serve, args=(first + n, together))
             for n in range(size - size // 8)
@@ -108,13 +112,17 @@ class Churn:
 
 
 def timers():
-    """The kernel's timers of this process; 1, the heartbeat's own, where the kernel does not tell."""
+    """The kernel's timers of this process; 1, the heartbeat's own, where the kernel does not
+    tell.
+    """
     path = Path('/proc/self/timers')
     return path.read_text().count('signal:') if path.exists() else 1
 
 
 def descriptors():
-    """The fewest at several moments: the heartbeat opens files of /proc, and closes them at once."""
+    """The fewest at several moments: the heartbeat opens files of /proc, and closes them at
+    once.
+    """
     counts = []
     for _ in range(MOMENTS):
         time.sleep(BEAT)

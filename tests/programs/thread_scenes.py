@@ -2,8 +2,8 @@
 
     thread_scenes.py SCENE NAME=ACTIVITY ...        ends when each named thread is said to do that
 
-Leaves files in the current directory.  Prints the last observation as one line of JSON: threads, as ThreadState
-has them, and deadlocks [{idents, links, known, text}].
+Leaves files in the current directory.  Prints the last observation as one line of JSON: threads, as
+ThreadState has them, and deadlocks [{idents, links, known, text}].
 """
 
 import ctypes
@@ -43,7 +43,7 @@ def start(function, *arguments, name=None):
     return thread
 
 
-# -- one thread, one thing ---------------------------------------------------------------------------------
+# -- one thread, one thing -------------------------------------------------------------------------
 
 
 def worker():
@@ -297,7 +297,7 @@ def looking_for_lock():
     A.acquire(timeout=1000)
 
 
-# -- circles -------------------------------------------------------------------------------------------------
+# -- circles ---------------------------------------------------------------------------------------
 
 MEET = threading.Barrier(2)
 
@@ -447,7 +447,9 @@ def _b_then_condition():
 
 
 def imports():
-    """A module that waits for a lock while it is imported, and the holder of the lock imports it."""
+    """A module that waits for a lock while it is imported, and the holder of the lock imports
+    it.
+    """
     Path('imported_slowly.py').write_text(
         'import __main__\n__main__.MEET.wait()\nwith __main__.A:\n    pass\n'
     )
@@ -461,11 +463,13 @@ def _import_with_a():
         import imported_slowly  # noqa: F401
 
 
-# -- no circles ------------------------------------------------------------------------------------------------
+# -- no circles ------------------------------------------------------------------------------------
 
 
 class Stock:
-    """Objects of one class, whose locks are held and wanted crosswise, but not of the same object."""
+    """Objects of one class, whose locks are held and wanted crosswise, but not of the same
+    object.
+    """
 
     def __init__(self):
         self.front, self.back = threading.Lock(), threading.Lock()
@@ -539,7 +543,7 @@ def idle_condition():
     start(box.look, name='third')
 
 
-# -- the play ------------------------------------------------------------------------------------------------------
+# -- the play --------------------------------------------------------------------------------------
 
 #: Scenes that only start threads; the others are what a thread of that name does.
 STARTERS = {

@@ -1,8 +1,10 @@
-"""A child process that owes nothing to the thread that starts it: every signal unblocked, with its default action.
+"""A child process that owes nothing to the thread that starts it: every signal unblocked, with its
+default action.
 
-Our threads block every signal (`signalmask`) and a server started with nohup ignores SIGHUP; an ordinary child would
-inherit both.  `subprocess` can change that only with `preexec_fn`, which is not safe where other threads run;
-posix_spawn does it in the kernel's own order, before the program begins.
+Our threads block every signal (`signalmask`) and a server started with nohup ignores SIGHUP; an
+ordinary child would inherit both.  `subprocess` can change that only with `preexec_fn`, which is
+not safe where other threads run; posix_spawn does it in the kernel's own order, before the program
+begins.
 """
 
 from __future__ import annotations
@@ -23,23 +25,28 @@ except ImportError:  # Windows: no child is started there
 _DEFAULTS = signal.valid_signals() - {
     getattr(signal, name, None) for name in ('SIGKILL', 'SIGSTOP')
 }
-#: Seconds between two looks at whether somebody still wants what a child says, and whether it has ended.
+#: Seconds between two looks at whether somebody still wants what a child says, and whether it has
+#: ended.
 _PAUSE, _LOOK = 0.1, 0.005
 _PIECE = 1 << 16
 _START = os.path.join(os.path.dirname(__file__), 'childstart.py')
 
 
 def python_command(interpreter: str, program, *words) -> list:
-    """The command that runs one of our own programs in Python with nothing but the standard library."""
+    """The command that runs one of our own programs in Python with nothing but the standard
+    library.
+    """
     return [interpreter, '-I', '-S', _START, program, *words]
 
 
 class ChildProcess:
-    """Runs `command`, whose first word is a path.  A context manager: at its end the child is killed and reaped.
+    """Runs `command`, whose first word is a path.  A context manager: at its end the child is
+    killed and reaped.
 
-    Its standard output is a pipe, and its input, too, where it `listens`; its standard error goes nowhere, no other
-    descriptor is open in it, and it is in a process group of its own.  `code` is its exit status, negative for a
-    signal; None while it lives, 0 where other code has reaped it.  Raises OSError when it cannot be started.
+    Its standard output is a pipe, and its input, too, where it `listens`; its standard error goes
+    nowhere, no other descriptor is open in it, and it is in a process group of its own.  `code` is
+    its exit status, negative for a signal; None while it lives, 0 where other code has reaped it.
+    Raises OSError when it cannot be started.
     """
 
     def __init__(self, command, environment=None, listens: bool = False):
@@ -88,7 +95,9 @@ class ChildProcess:
     def read(
         self, until: float, is_wanted: Callable[[], bool] = lambda: True
     ) -> tuple[bytes, bool]:
-        """(what it says, whether that is all): until it closes its output, `until` (monotonic), or it is not wanted."""
+        """(what it says, whether that is all): until it closes its output, `until` (monotonic), or
+        it is not wanted.
+        """
         parts, poll = [], select.poll()  # select() knows no descriptor from 1024 on
         poll.register(self.stdout, select.POLLIN)
         while is_wanted() and (left := until - time.monotonic()) > 0:
@@ -100,7 +109,9 @@ class ChildProcess:
         return b''.join(parts), False
 
     def end(self, patience: float = 0.0) -> None:
-        """Close its standard input, give it so many seconds to end by itself, then kill and reap it."""
+        """Close its standard input, give it so many seconds to end by itself, then kill and reap
+        it.
+        """
         self._close()
         until = time.monotonic() + patience
         while not self._has_ended():
@@ -131,7 +142,9 @@ def _pipe():
 
 
 def _above(descriptor):
-    """That descriptor, or another one above the three standard ones, which this process may have closed."""
+    """That descriptor, or another one above the three standard ones, which this process may have
+    closed.
+    """
     if descriptor > 2:
         return descriptor
     try:
@@ -141,7 +154,9 @@ def _above(descriptor):
 
 
 def _open_descriptors():
-    """On Linux, where a descriptor that is closed meanwhile does no harm in the list of what a child closes."""
+    """On Linux, where a descriptor that is closed meanwhile does no harm in the list of what a
+    child closes.
+    """
     try:
         return map(int, os.listdir('/proc/self/fd')) if sys.platform == 'linux' else ()
     except OSError:

@@ -1,6 +1,8 @@
-"""How our child programs in Python begin: `python -I -S childstart.py PROGRAM WORDS ...`; see `childprocess`.
+"""How our child programs in Python begin: `python -I -S childstart.py PROGRAM WORDS ...`; see
+`childprocess`.
 
-Imports the standard library only.  The programs start children of their own, which inherit what is left here.
+Imports the standard library only.  The programs start children of their own, which inherit what is
+left here.
 """
 
 import os
@@ -9,7 +11,8 @@ import sys
 
 #: The number of the system call rt_sigaction.
 _RT_SIGACTION = {'x86_64': 13, 'aarch64': 134, 'riscv64': 134}
-#: Signals that glibc keeps for itself: its posix_spawn leaves them ignored, and its sigaction refuses them.
+#: Signals that glibc keeps for itself: its posix_spawn leaves them ignored, and its sigaction
+#: refuses them.
 _INTERNAL = (32, 33)
 
 

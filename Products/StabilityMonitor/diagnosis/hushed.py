@@ -1,7 +1,9 @@
-"""Findings that somebody has hushed: with a reason, until a day, in `hushed.json` of the data directory.
+"""Findings that somebody has hushed: with a reason, until a day, in `hushed.json` of the data
+directory.
 
-A hush is for one instance (or for all), counts through its last day (UTC), and no longer when the finding
-has become worse than it was.  A file that cannot be read hushes nothing, and is itself a finding.
+A hush is for one instance (or for all), counts through its last day (UTC), and no longer when the
+finding has become worse than it was.  A file that cannot be read hushes nothing, and is itself a
+finding.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ class ListIsBusy(HushRefused):
 
 
 class Hush(Value):
-    """`until` is the last day (ISO, UTC) that it counts; `severity` that of the finding when it was hushed."""
+    """`until` is the last day (ISO, UTC) that it counts; `severity` that of the finding when it was
+    hushed.
+    """
 
     id: str
     reason: str
@@ -78,7 +82,9 @@ class Hushed:
         self._file_mode, self._clock = file_mode, clock
 
     def hush(self, id: str, reason: str, until: str | date, who: str, severity: str = '') -> Hush:
-        """Hush a finding through the day `until`.  Raises HushRefused, or OSError when it cannot be written."""
+        """Hush a finding through the day `until`.  Raises HushRefused, or OSError when it cannot be
+        written.
+        """
         last, today = self._day(until), self._today()
         if not id or not str(reason).strip():
             raise HushRefused('There is no reason.')
@@ -103,7 +109,9 @@ class Hushed:
         )
 
     def partition(self, findings) -> tuple[list[Finding], list[tuple[Finding, Hush]]]:
-        """What is shown, and what is hushed with its Hush.  Findings that are `ok` are always shown."""
+        """What is shown, and what is hushed with its Hush.  Findings that are `ok` are always
+        shown.
+        """
         kept, problem = self.rows()
         shown, hushed = [problem] if problem else [], []
         for finding in findings:
@@ -115,7 +123,9 @@ class Hushed:
         return shown, hushed
 
     def rows(self) -> tuple[list[Hush], Finding | None]:
-        """All hushes in the file, of others and expired ones too, and what is wrong with the file."""
+        """All hushes in the file, of others and expired ones too, and what is wrong with the
+        file.
+        """
         try:
             rows = json.loads(read_whole(self.path, _MOST_BYTES))['hushed']
         except FileNotFoundError:
@@ -151,7 +161,9 @@ class Hushed:
             raise HushRefused(f'{until!r} is no date like 2027-01-31.') from None
 
     def _change(self, change):
-        """Read, change and write, alone among all threads and processes; whether anything has changed."""
+        """Read, change and write, alone among all threads and processes; whether anything has
+        changed.
+        """
         with _WRITING, self._alone():
             before, problem = self.rows()
             after = change(before)

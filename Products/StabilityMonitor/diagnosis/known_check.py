@@ -1,7 +1,8 @@
-"""Known issues as a check: which of them affect this installation, and what is wrong with the site's own rules?
+"""Known issues as a check: which of them affect this installation, and what is wrong with the
+site's own rules?
 
-What it takes to answer is in `known_here`, and is imported when it is asked: the rules take half a MiB, the library
-that compares versions more than that.
+What it takes to answer is in `known_here`, and is imported when it is asked: the rules take half a
+MiB, the library that compares versions more than that.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from .site import OF_SITE
 
 @implementer(ILasting)
 class KnownIssues(Check):
-    """Known issues as findings, `known-issues:<id of the rule>`; problems with the files of rules too."""
+    """Known issues as findings, `known-issues:<id of the rule>`; problems with the files of rules
+    too.
+    """
 
     id = 'known-issues'
     question = 'Is what is installed here free of known causes of crashes?'
@@ -46,7 +49,9 @@ class KnownIssues(Check):
         return found or self.ok(f'None of {facts.count} known issues affects this installation.')
 
     def looks_at(self, site):
-        """Rules and system; the day counts only where the site has rules, since only those silence one until a day."""
+        """Rules and system; the day counts only where the site has rules, since only those silence
+        one until a day.
+        """
         rules, here = stamps.of_file(site.directory / OF_SITE), shallow(known_system.here())
         return (
             stamps.of_program(),
@@ -75,7 +80,9 @@ class KnownIssues(Check):
 
 
 def with_own_pip(action: str, executable: str = sys.executable) -> str:
-    """What to do in the environment of this very process: its own Python installs it, where that is one."""
+    """What to do in the environment of this very process: its own Python installs it, where that is
+    one.
+    """
     if 'pip install' not in action or not Path(executable or '').name.startswith('python'):
         return action
     import shlex  # rarely

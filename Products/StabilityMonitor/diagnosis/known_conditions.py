@@ -1,4 +1,5 @@
-"""Whether the conditions of a rule hold on a system, and in which words: one function for each of them.
+"""Whether the conditions of a rule hold on a system, and in which words: one function for each of
+them.
 
 Apart from `known_system`, since nothing of this is needed where the answer is remembered.
 """
@@ -13,7 +14,9 @@ from .known_system import System
 
 
 class Answer(Value):
-    """Does a condition hold, and what shows that: "zope.interface 8.6 is < 8.7"; '' where it goes without saying."""
+    """Does a condition hold, and what shows that: "zope.interface 8.6 is < 8.7"; '' where it goes
+    without saying.
+    """
 
     holds: bool
     words: str

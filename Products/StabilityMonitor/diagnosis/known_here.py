@@ -1,7 +1,7 @@
 """The rules in force, held against this process and against what has ended.
 
-Imported when somebody asks: with the rules, and with the library that compares versions, it takes more than a MiB,
-which a process does without where the answer is remembered (`remembered`).
+Imported when somebody asks: with the rules, and with the library that compares versions, it takes
+more than a MiB, which a process does without where the answer is remembered (`remembered`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from . import known_system
 
 
 class Known(Value):
-    """The rules in force, held against this process.  `problems` are those of the site's own file."""
+    """The rules in force, held against this process.  `problems` are those of the site's own
+    file.
+    """
 
     affected: tuple[known_issues.Match, ...]
     unaffected: tuple[known_issues.Match, ...]
@@ -34,7 +36,9 @@ def known(directory, has_started: bool = False) -> Known:
 
 
 def of_incident(record, directory) -> tuple[dict, ...]:
-    """Known issues that an archived RunRecord may have met, see `known_issues.match_incident`; never raises."""
+    """Known issues that an archived RunRecord may have met, see `known_issues.match_incident`;
+    never raises.
+    """
     if not record.is_incident:
         return record.known_issues
     try:

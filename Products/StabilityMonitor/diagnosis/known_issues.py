@@ -1,8 +1,10 @@
-"""The knowledge base of crashes: read the rules, compare them with a system, and with how a run ended.
+"""The knowledge base of crashes: read the rules, compare them with a system, and with how a run
+ended.
 
-A file is a row of `[[issue]]` and `[[silence]]` tables.  Each is read by itself, so that a broken one costs
-only itself; a line that begins with `[[` therefore always begins a table.  Versions need the library
-`packaging`, which Zope does not bring: without it there are no rules, and one finding that says so.
+A file is a row of `[[issue]]` and `[[silence]]` tables.  Each is read by itself, so that a broken
+one costs only itself; a line that begins with `[[` therefore always begins a table.  Versions need
+the library `packaging`, which Zope does not bring: without it there are no rules, and one finding
+that says so.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ SHIPPED = Path(__file__).with_name('known_issues.toml')
 #: Bytes of a file and of one table in it, tables in a file, problems that are told of one file.
 FILE_LIMIT, TABLE_LIMIT, TABLES, _PROBLEMS = 512 << 10, 16 << 10, 1000, 50
 
-WITHOUT_PACKAGING = 'Known issues are not looked up: the library "packaging" that compares versions is not installed.'
+WITHOUT_PACKAGING = (
+    'Known issues are not looked up: the library "packaging" that compares '
+    'versions is not installed.'
+)
 _severity = Finding.SEVERITIES.index
 _TABLE = re.compile(rb'^[ \t]*\[\[', re.M)
 _AT_LINE = re.compile(r' ?\(at (?:line (\d+), column \d+|end of document)\)')
@@ -79,11 +84,13 @@ class Knowledge(Value):
     problems: tuple[Problem, ...] = ()
 
 
-# -- reading -------------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------
 
 
 def load(source, name: str = '') -> Knowledge:
-    """The rules in a text, in bytes or in the file at a Path.  Raises nothing; a file that is not there is empty."""
+    """The rules in a text, in bytes or in the file at a Path.  Raises nothing; a file that is not
+    there is empty.
+    """
     if not has_packaging():
         return Knowledge(problems=(Problem(0, WITHOUT_PACKAGING),))
     reader = _Reader(name or (source.name if isinstance(source, Path) else 'text'))
@@ -100,7 +107,8 @@ def shipped() -> Knowledge:
 
 
 def in_force(directory, today: date | None = None) -> Knowledge:
-    """Shipped rules and those of the site in the data directory, without what it silences; `silences` in force.
+    """Shipped rules and those of the site in the data directory, without what it silences;
+    `silences` in force.
 
     A day is one of UTC, as it is for hushes.
     """
@@ -164,7 +172,8 @@ class _Reader:
         if len(raw) > FILE_LIMIT or len(starts) > TABLES:
             self.problem(
                 1,
-                f'The file is too large: at most {FILE_LIMIT >> 10} KiB and {TABLES} tables are read.',
+                f'The file is too large: at most {FILE_LIMIT >> 10} KiB and {TABLES} tables are '
+                'read.',
             )
             return
         line = 1
@@ -225,7 +234,7 @@ def _line_of(key, raw):
     return raw.count(b'\n', 0, found.start()) if found else 0
 
 
-# -- a living system -----------------------------------------------------------------------------------
+# -- a living system -------------------------------------------------------------------------------
 
 
 class Match(Value):
@@ -241,7 +250,8 @@ class Match(Value):
 def affected(
     rules, system: System, has_started: bool = False
 ) -> tuple[tuple[Match, ...], tuple[Match, ...]]:
-    """(affected by severity, unaffected).  A rule `incident_only` that would apply is in neither of them.
+    """(affected by severity, unaffected).  A rule `incident_only` that would apply is in neither of
+    them.
 
     A site that has started is not affected by what would have kept it from that.
     """
@@ -260,9 +270,10 @@ def affected(
     return tuple(hit), tuple(missed)
 
 
-# -- a run that has ended ------------------------------------------------------------------------------
+# -- a run that has ended --------------------------------------------------------------------------
 
-#: What each thing that matches adds to a score; 'against' is what was recorded and does not show it.
+#: What each thing that matches adds to a score; 'against' is what was recorded and does not show
+#: it.
 WEIGHTS = {
     'conditions': 30,
     'stack': 40,
@@ -279,10 +290,11 @@ WEIGHTS = {
 def match_incident(rules, record, system: System) -> list[dict]:
     """Known issues that a RunRecord may have met, likeliest first.
 
-    `system` is this one (`known_system.here()`); what was recorded with the run wins over it.  Each is {id, title,
-    severity, strength, score, matched, against, action, source}.  `strength` is "strong" (versions and a trace),
-    "likely" (versions and a frame of another thread), "possible" (versions alone) or "weak" (a trace, but versions
-    that are not affected).  `matched` and `against` are sentences such as "version: waitress 2.1 is < 3.0.1".
+    `system` is this one (`known_system.here()`); what was recorded with the run wins over it.  Each
+    is {id, title, severity, strength, score, matched, against, action, source}.  `strength` is
+    "strong" (versions and a trace), "likely" (versions and a frame of another thread), "possible"
+    (versions alone) or "weak" (a trace, but versions that are not affected).  `matched` and
+    `against` are sentences such as "version: waitress 2.1 is < 3.0.1".
     """
     then, traces = of_run(record.context, record.compiled_modules, system), Traces(record)
     found = [match for rule in rules if (match := _weigh(rule, record, then, traces))]

@@ -1,7 +1,8 @@
 """What a rule about a known issue is: its fields, what may stand in each, and what is refused.
 
-Values in, values out; `known_issues` reads the files.  Nothing from a file is trusted, nor does it raise
-anything but a sentence.  Patterns are regular expressions without what can run away: see `_risk`.
+Values in, values out; `known_issues` reads the files.  Nothing from a file is trusted, nor does it
+raise anything but a sentence.  Patterns are regular expressions without what can run away: see
+`_risk`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _PATTERN, _CHOICES = 200, 64
 _ID = re.compile(r'[a-z0-9][a-z0-9._-]{2,79}')
 _NAME = re.compile(r'[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?')
 
-#: What an issue does: the verdicts by which a run that met it can have ended.  None at all: it does not end a run.
+#: What an issue does: the verdicts by which a run that met it can have ended.  None at all: it does
+#: not end a run.
 EFFECTS = MappingProxyType(
     {
         'crash': ('crashed', 'aborted', 'vanished'),
@@ -46,11 +48,12 @@ BUILDS = ('free-threaded', 'gil', 'debug', 'wheel', 'source')
 class Rule(Value):
     """One known issue.  A condition that is empty always holds.
 
-    `distributions`: one of them is installed in such a version.  `together`: all of them are.  Both map a
-    normalized name to alternative specifiers.  `python`: alternative specifiers.  `bits`: of its addresses.
-    `stack_below`: stacks of threads are smaller than so many KiB.  `loaded`: all these modules are.  `frames`,
-    `native`, `messages`, `signals`: what shows it, one of each kind is enough; `signs` must hold for frames to
-    count.  `incident_only`: so common that the versions alone say nothing.
+    `distributions`: one of them is installed in such a version.  `together`: all of them are.  Both
+    map a normalized name to alternative specifiers.  `python`: alternative specifiers.  `bits`: of
+    its addresses.  `stack_below`: stacks of threads are smaller than so many KiB.  `loaded`: all
+    these modules are.  `frames`, `native`, `messages`, `signals`: what shows it, one of each kind
+    is enough; `signs` must hold for frames to count.  `incident_only`: so common that the versions
+    alone say nothing.
     """
 
     id: str
@@ -117,7 +120,9 @@ class Rule(Value):
 
 
 class Silence(Value):
-    """The site does not want to hear of an issue, up to and including the day `until` (None: for good)."""
+    """The site does not want to hear of an issue, up to and including the day `until` (None: for
+    good).
+    """
 
     id: str
     reason: str
@@ -126,7 +131,9 @@ class Silence(Value):
 
 
 def has_packaging() -> bool:
-    """Is there the library that compares versions?  Only asked when rules are read: a start does without it."""
+    """Is there the library that compares versions?  Only asked when rules are read: a start does
+    without it.
+    """
     try:
         import packaging.specifiers
         import packaging.version  # noqa: F401
@@ -140,7 +147,9 @@ class _Wrong(Exception):
 
 
 def checked(table: dict, kind: str) -> tuple[dict, list]:
-    """(values, [(field, sentence)]) of a table of one of KINDS; the values are whole where there is no sentence."""
+    """(values, [(field, sentence)]) of a table of one of KINDS; the values are whole where there is
+    no sentence.
+    """
     _, wanted, fields = KINDS[kind]
     values = {}
     missing = ', '.join(key for key in wanted if key not in table)
@@ -160,7 +169,7 @@ def checked(table: dict, kind: str) -> tuple[dict, list]:
     return values, problems
 
 
-# -- the fields --------------------------------------------------------------------------------------
+# -- the fields ------------------------------------------------------------------------------------
 
 
 def _text(value):
@@ -296,8 +305,8 @@ _RISKS = (
 def _risk(pattern):
     """Why a pattern might take very long on some text, or ''.
 
-    Allowed are characters, classes, groups that are not repeated, few alternatives, and one * or +: then the
-    steps grow with the square of the text's length, which is bounded too.
+    Allowed are characters, classes, groups that are not repeated, few alternatives, and one * or +:
+    then the steps grow with the square of the text's length, which is bounded too.
     """
     tokens = _TOKENS.findall(pattern)
     risk = next((why for token in tokens for risky, why in _RISKS if risky.fullmatch(token)), '')
@@ -307,7 +316,9 @@ def _risk(pattern):
 
 
 def _choices(tokens):
-    """An upper bound of the ways to match at one place: those of parts in a row multiply, alternatives add up."""
+    """An upper bound of the ways to match at one place: those of parts in a row multiply,
+    alternatives add up.
+    """
     stack, total, row = [], 0, 1
     for token in tokens:
         if token.startswith('('):
@@ -351,7 +362,8 @@ _ISSUE = {
     'signs': _some_of(*SIGNS),
     'incident_only': _switch,
 }
-#: The tables of a file: what is made of each, the fields that it needs, and all fields with what reads them.
+#: The tables of a file: what is made of each, the fields that it needs, and all fields with what
+#: reads them.
 KINDS = MappingProxyType(
     {
         'issue': (

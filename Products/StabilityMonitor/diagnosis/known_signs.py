@@ -1,4 +1,6 @@
-"""What the vital signs of a run that has ended can show of a known issue: a RunRecord in, a sentence or None out."""
+"""What the vital signs of a run that has ended can show of a known issue: a RunRecord in, a
+sentence or None out.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ from types import MappingProxyType
 
 
 def busy(record):
-    """A thread spun until the end, or the process used a whole processor then: beside other load it gets less."""
+    """A thread spun until the end, or the process used a whole processor then: beside other load it
+    gets less.
+    """
     spinning = next(
         (hang for hang in record.hangs if hang['kind'] == 'spinning' and hang['ended'] is None),
         None,

@@ -1,7 +1,7 @@
 """A system as rules see it: what is installed, and on what it runs.
 
-`here` looks at this process, `of_run` reads what a dead run had.  What is not known of a dead run is taken
-from here, and each sentence that rests on it says "as installed now".
+`here` looks at this process, `of_run` reads what a dead run had.  What is not known of a dead run
+is taken from here, and each sentence that rests on it says "as installed now".
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _AS_NOW = ' (as installed now)'
 class System(Value):
     """`distributions` maps normalized names to versions; None, '' and {} stand for "not known".
 
-    `platform` is as sys.platform, `libc` as "glibc 2.36" or "musl 1.2.5", `builds` says 'wheel' (as published,
-    with its libraries inside) or 'source' of some distributions, `loaded` names compiled modules.
-    `bits` is 32 or 64, whatever the machine could do; `stack` the size of a thread's stack in bytes.
-    `as_now`: fields that were not recorded with a run.
+    `platform` is as sys.platform, `libc` as "glibc 2.36" or "musl 1.2.5", `builds` says 'wheel' (as
+    published, with its libraries inside) or 'source' of some distributions, `loaded` names compiled
+    modules.  `bits` is 32 or 64, whatever the machine could do; `stack` the size of a thread's
+    stack in bytes.  `as_now`: fields that were not recorded with a run.
     """
 
     distributions: Mapping[str, str] = fresh(factory=dict)
@@ -50,7 +50,7 @@ class System(Value):
         return _AS_NOW if name in self.as_now else ''
 
 
-# -- this process --------------------------------------------------------------------------------------
+# -- this process ----------------------------------------------------------------------------------
 
 
 def here() -> System:
@@ -81,11 +81,13 @@ def _libc():
     return known or ('musl' if any(Path('/lib').glob('ld-musl-*')) else '')
 
 
-# -- a dead run ------------------------------------------------------------------------------------------
+# -- a dead run ------------------------------------------------------------------------------------
 
 
 def of_run(context: dict, compiled, now: System) -> System:
-    """The system as a run had it: its context (with `distributions`, {name: version}) and compiled modules."""
+    """The system as a run had it: its context (with `distributions`, {name: version}) and compiled
+    modules.
+    """
     recorded = {
         name: value
         for name, read in _RECORDED.items()
@@ -135,7 +137,9 @@ def _bits(context):
 
 
 def _size(stack):
-    """Of what `threadstacks` or a context tells of a stack: (size, guard); None where it is not known."""
+    """Of what `threadstacks` or a context tells of a stack: (size, guard); None where it is not
+    known.
+    """
     size = stack[0] if isinstance(stack, list | tuple) and stack else None
     return size if isinstance(size, int) and size > 0 else None
 

@@ -9,7 +9,8 @@ from .known_signs import SIGNS
 
 #: Different lines of each kind of trace, and characters of one, that patterns are tried on.
 _LINES, _LENGTH = 500, 300
-#: Innermost frames of a stack, in Python and in C, that may show an issue; those further out only lead there.
+#: Innermost frames of a stack, in Python and in C, that may show an issue; those further out only
+#: lead there.
 _FRAMES, _NATIVE = 25, 8
 
 
@@ -40,7 +41,9 @@ class Traces:
         self.signal, self.record = record.signal or '', record
 
     def show(self, rule):
-        """([(kind, sentence)], [sentence]): what shows the issue, and what was recorded and does not."""
+        """([(kind, sentence)], [sentence]): what shows the issue, and what was recorded and does
+        not.
+        """
         signs = [sign for name in rule.signs if (sign := SIGNS[name](self.record))]
         wanted, shown, against = _WANTED if len(signs) == len(rule.signs) else _WANTED[2:], [], []
         for kind, patterns, lines, word in wanted:

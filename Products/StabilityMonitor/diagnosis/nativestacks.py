@@ -1,8 +1,10 @@
-"""Native stacks of a living process: C and Python frames of all threads, taken by pystack or py-spy.
+"""Native stacks of a living process: C and Python frames of all threads, taken by pystack or
+py-spy.
 
-The tool stops the process while it reads: pystack 100 to 240 ms, py-spy 25 to 35 ms, measured with 8 threads.  So it
-is never run by the process itself but by a warden, a program of its own.  It reads what the tool says while the other
-stands still, ends it when its time is over, and sees that the process goes on.
+The tool stops the process while it reads: pystack 100 to 240 ms, py-spy 25 to 35 ms, measured with
+8 threads.  So it is never run by the process itself but by a warden, a program of its own.  It
+reads what the tool says while the other stands still, ends it when its time is over, and sees that
+the process goes on.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from .childprocess import python_command
 LONGEST, MOST, _GRACE = 30.0, 2 << 20, 5.0
 _SET_PTRACER = 0x59616D61
 _WARDEN = os.path.join(os.path.dirname(__file__), 'warden.py')
-#: Name and arguments, the better one first.  `--native-all`: also threads that Python does not know.
+#: Name and arguments, the better one first.  `--native-all`: also threads that Python does not
+#: know.
 _TOOLS = {
     'pystack': ('remote', 'PID', '--native-all'),
     'py-spy': ('dump', '--native', '--pid', 'PID'),
@@ -45,7 +48,9 @@ _BUSY = {}  # pid of this process: what takes stacks; a forked child is free
 def find_tools(
     executable: str = sys.executable, path: str | None = None
 ) -> dict[str, tuple[str, ...]]:
-    """{name: how it is started}: beside the executable, on PATH, or importable.  {} on other systems than Linux."""
+    """{name: how it is started}: beside the executable, on PATH, or importable.  {} on other
+    systems than Linux.
+    """
     folders = os.pathsep.join(
         (os.path.dirname(executable), os.environ.get('PATH', '') if path is None else path)
     )
@@ -66,7 +71,9 @@ def _command(started, name, pid):
 
 
 def command_lines(pid: int, executable: str = '') -> list[tuple[str, str]]:
-    """(title, exact shell line) for a person; `executable` is the Python of that process.  See `what_is_needed`."""
+    """(title, exact shell line) for a person; `executable` is the Python of that process.  See
+    `what_is_needed`.
+    """
     here = find_tools()
     lines = [
         (
@@ -127,10 +134,11 @@ def _prctl(option, value):
 
 
 class NativeStacks:
-    """Takes the stacks of process `pid` (this one or another) in a thread of its own, one at a time in a process.
+    """Takes the stacks of process `pid` (this one or another) in a thread of its own, one at a time
+    in a process.
 
-    `result` is what the tool said, at most `most` bytes; `error` a sentence with the next step, or ''; `progress` some
-    words; `taken` when it was over (epoch), 0 before.  Nothing here raises.
+    `result` is what the tool said, at most `most` bytes; `error` a sentence with the next step, or
+    ''; `progress` some words; `taken` when it was over (epoch), 0 before.  Nothing here raises.
     """
 
     def __init__(
@@ -178,14 +186,20 @@ class NativeStacks:
         return self._over.wait(timeout)
 
     def _run(self):
-        error = 'There is no pystack here. Install it into this Python (pip install pystack), or use the command lines.'
+        error = (
+            'There is no pystack here. Install it into this Python (pip install pystack), or '
+            'use the command lines.'
+        )
         try:
             for name, started in self.tools.items():
                 error, another_may_know = self._ask(name, _command(started, name, self.pid))
                 if not another_may_know:
                     break
         except Exception as failure:
-            error = f'The native stacks were not taken: {type(failure).__name__}: {failure}. Use the command lines.'
+            error = (
+                f'The native stacks were not taken: {type(failure).__name__}: {failure}. Use '
+                'the command lines.'
+            )
         self._finish(error)
 
     def _finish(self, error):
@@ -210,7 +224,9 @@ class NativeStacks:
 
     @contextlib.contextmanager
     def _admitted(self, child):
-        """Where Yama asks for it, this process names who may trace it: the child and what that one starts."""
+        """Where Yama asks for it, this process names who may trace it: the child and what that one
+        starts.
+        """
         if self.pid != os.getpid() or ptrace_scope(self.proc) != '1':
             yield
             return
@@ -223,7 +239,8 @@ class NativeStacks:
     def _judged(self, name, outcome):
         if outcome['ended'] == 'time':
             return (
-                f'{name} was ended after {self.longest:.0f} s, and process {self.pid} goes on. Try again, or '
+                f'{name} was ended after {self.longest:.0f} s, and process {self.pid} goes on. '
+                'Try again, or '
                 'use the command line of gdb.',
                 False,
             )
@@ -241,7 +258,8 @@ class NativeStacks:
             (line.strip() for line in reversed(self.result.splitlines()) if line.strip()), 'nothing'
         )
         return (
-            f'{name} ended with code {outcome["code"]} and no threads; the last it said: {last[:300]}. '
+            f'{name} ended with code {outcome["code"]} and no threads; the last it said: '
+            f'{last[:300]}. '
             'Use the command line of gdb.',
             True,
         )
@@ -257,7 +275,9 @@ def _interpreter():
 
 
 def _environment():
-    """Without what would make it ask the network for debug symbols, or say where it failed itself."""
+    """Without what would make it ask the network for debug symbols, or say where it failed
+    itself.
+    """
     kept = {name: value for name, value in os.environ.items() if name != 'DEBUGINFOD_URLS'}
     return kept | {
         'NO_COLOR': '1',
@@ -268,7 +288,8 @@ def _environment():
 
 _HEADS = (
     re.compile(
-        r'Traceback for thread (?P<id>\d+)(?: \((?P<name>.*)\))? (?P<status>\[[^]]*\] )?\(most recent'
+        r'Traceback for thread (?P<id>\d+)(?: \((?P<name>.*)\))? (?P<status>\[[^]]*\] )?\(most '
+        r'recent'
     ),
     re.compile(r'Thread (?P<id>\d+) \((?P<status>[^)]*)\)(?:: "(?P<name>.*)")?$'),
 )
@@ -284,9 +305,11 @@ _FRAMES = (
 
 
 def parse(text: str) -> list[dict]:
-    """[{native_id, name, holds_gil, frames: [{file, line, function, native, library}]}], frames innermost first.
+    """[{native_id, name, holds_gil, frames: [{file, line, function, native, library}]}], frames
+    innermost first.
 
-    Best effort: what is not understood is left out.  `line` is None, or a string '', where nothing is known.
+    Best effort: what is not understood is left out.  `line` is None, or a string '', where nothing
+    is known.
     """
     threads, number = [], 0
     for line in text.splitlines():

@@ -1,7 +1,8 @@
-"""The experiment of the recursion probe: children that recurse to the limit, one stack size each, and may die.
+"""The experiment of the recursion probe: children that recurse to the limit, one stack size each,
+and may die.
 
-They run `recursion_program.py` in the same interpreter.  A child is believed by its last word; its exit status
-can be lost to other code that reaps children.
+They run `recursion_program.py` in the same interpreter.  A child is believed by its last word; its
+exit status can be lost to other code that reaps children.
 """
 
 from __future__ import annotations
@@ -46,10 +47,12 @@ def probe(
     executable: str = '',
     stop: threading.Event | None = None,
 ) -> ProbeResult:
-    """Try that stack, then find the least one that survives.  `recursion_limit` 0: the one in force here.
+    """Try that stack, then find the least one that survives.  `recursion_limit` 0: the one in force
+    here.
 
-    Takes a second or two in the calling thread, which must outlive its children (the kernel ends them with it).
-    `executable` '': this process's own Python.  Nothing that a child does is raised.
+    Takes a second or two in the calling thread, which must outlive its children (the kernel ends
+    them with it).  `executable` '': this process's own Python.  Nothing that a child does is
+    raised.
     """
     limit = recursion_limit or sys.getrecursionlimit()
     children = _Children(
@@ -85,7 +88,9 @@ def _look(children, stack_size, on_progress):
 
 
 def _all_deaths(children, size, on_progress):
-    """Every way that this stack dies of: after a death, the ways behind it are tried in another child."""
+    """Every way that this stack dies of: after a death, the ways behind it are tried in another
+    child.
+    """
     deaths, names = [], list(WAYS)
     while names:
         on_progress(0.5 - 0.5 * len(names) / len(WAYS), f'trying {size >> 10} KiB')
@@ -98,7 +103,9 @@ def _all_deaths(children, size, on_progress):
 
 
 def _least(children, size, survives, on_progress):
-    """(the least size that survives or 0, the death one step below or None): doubled until it lives, then halved."""
+    """(the least size that survives or 0, the death one step below or None): doubled until it
+    lives, then halved.
+    """
     died, survived = (size // STEP, 0) if not survives else (0, -(-size // STEP))
     last, most = None, LARGEST // STEP
     width = math.log2(max(2, (survived or most) - died))
@@ -128,7 +135,8 @@ class _Children:
         self._executable, self.python = executable or _own_executable(), ''
 
     def die(self, size: int, names: list[str], refusal: bool = False) -> tuple[str, str] | None:
-        """The way in which a child with that stack died, and the signal; None if it survived.  Raises _CannotTell.
+        """The way in which a child with that stack died, and the signal; None if it survived.
+        Raises _CannotTell.
 
         With `refusal`, a size that the system does not allow counts as a death.
         """
@@ -163,7 +171,9 @@ class _Children:
             )
 
     def _live(self, size, seconds, names):
-        """(the lines it said, its exit status), reaped.  Raises _CannotTell when time is up or nobody asks any more."""
+        """(the lines it said, its exit status), reaped.  Raises _CannotTell when time is up or
+        nobody asks any more.
+        """
         command = python_command(
             self._executable, PROGRAM, size, self._limit, seconds + 1, os.getpid(), *names
         )

@@ -1,11 +1,12 @@
-"""Recurses to the limit through C code in many ways, each in a thread of its own, and may die of it.
+"""Recurses to the limit through C code in many ways, each in a thread of its own, and may die of
+it.
 
     python -I -S recursion_program.py STACK LIMIT SECONDS PARENT [WAY ...]
 
-Started by `recursionprobe`, which tells from its last line how it went: `python VERSION`, then `way NAME` and
-`end NAME EXCEPTION` around each, and `survived`; or `refused WORDS` (the system has no such stack) or `error WORDS`
-(it could not be tried).  It imports the standard library only, leaves no core file and no line in the kernel's
-log, and ends with its parent.
+Started by `recursionprobe`, which tells from its last line how it went: `python VERSION`, then `way
+NAME` and `end NAME EXCEPTION` around each, and `survived`; or `refused WORDS` (the system has no
+such stack) or `error WORDS` (it could not be tried).  It imports the standard library only, leaves
+no core file and no line in the kernel's log, and ends with its parent.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ def say(words):
     os.write(1, f'{words}\n'.encode())
 
 
-# -- the ways: each falls for ever ---------------------------------------------------------------------
+# -- the ways: each falls for ever -----------------------------------------------------------------
 
 
 def sort_key(item=None):
@@ -158,7 +159,7 @@ WAYS = {
 }
 
 
-# -- one life --------------------------------------------------------------------------------------------
+# -- one life --------------------------------------------------------------------------------------
 
 
 def fall(name):

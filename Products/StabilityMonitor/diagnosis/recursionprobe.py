@@ -1,7 +1,8 @@
-"""The recursion probe: does this Python, with this stack and recursion limit, survive a recursion through C code?
+"""The recursion probe: does this Python, with this stack and recursion limit, survive a recursion
+through C code?
 
-It runs when somebody asks, in the background, never at import and never in a request's thread; what it found is
-kept, and counts while Python, machine, stack and limit are the same.
+It runs when somebody asks, in the background, never at import and never in a request's thread; what
+it found is kept, and counts while Python, machine, stack and limit are the same.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ _TYPES = {int: int, bool: bool, str: str, float: int | float, tuple: list}
 
 
 class ProbeResult(Value):
-    """Sizes are bytes, `took` seconds.  Where `error` is a sentence, nothing but the question is known.
+    """Sizes are bytes, `took` seconds.  Where `error` is a sentence, nothing but the question is
+    known.
 
-    `ways`: all that it died of with `stack_size`; where it survives, what it dies of first with one step less
-    than `smallest`.  `smallest`: the least size that survives every way, 0 if none up to LARGEST does.
-    `signal`: how the first of them died; '' when the status was lost, or a smaller stack cannot be had.
+    `ways`: all that it died of with `stack_size`; where it survives, what it dies of first with one
+    step less than `smallest`.  `smallest`: the least size that survives every way, 0 if none up to
+    LARGEST does.  `signal`: how the first of them died; '' when the status was lost, or a smaller
+    stack cannot be had.
     """
 
     stack_size: int
@@ -50,7 +53,8 @@ class ProbeResult(Value):
 class Probe:
     """One at a time, in the background.
 
-    `progress` is (0.0 to 1.0, words); `result` a ProbeResult or None; `error` a sentence, '' when all is well.
+    `progress` is (0.0 to 1.0, words); `result` a ProbeResult or None; `error` a sentence, '' when
+    all is well.
     """
 
     def __init__(self, file: Path | None = None, **how):
@@ -63,7 +67,9 @@ class Probe:
         return bool(self._thread and self._thread.is_alive())
 
     def start(self, stack_size: int, recursion_limit: int = 0) -> bool:
-        """False, and nothing happens, while one is running or when the system gives no more threads (`error`)."""
+        """False, and nothing happens, while one is running or when the system gives no more threads
+        (`error`).
+        """
         if not self._entry.acquire(blocking=False):
             return False
         try:
@@ -92,7 +98,9 @@ class Probe:
         return True
 
     def stop(self) -> None:
-        """Give up; the child is killed within a moment.  It would not outlive this process anyway."""
+        """Give up; the child is killed within a moment.  It would not outlive this process
+        anyway.
+        """
         self._stop.set()
 
     def load(self, stack_size: int, recursion_limit: int = 0) -> ProbeResult | None:
@@ -169,7 +177,7 @@ def _ways():
     return WAYS
 
 
-# -- what is said of it --------------------------------------------------------------------------------------
+# -- what is said of it ----------------------------------------------------------------------------
 
 
 def finding(result: ProbeResult) -> Finding:
@@ -185,8 +193,8 @@ def finding(result: ProbeResult) -> Finding:
             'recursion probe',
         )
     fact = (
-        f'With a recursion limit of {result.recursion_limit} and {result.stack_size >> 10} KiB of stack, a thread '
-        + _fate(result)
+        f'With a recursion limit of {result.recursion_limit} and {result.stack_size >> 10} KiB '
+        'of stack, a thread ' + _fate(result)
     )
     return Finding(
         'recursion-probe',

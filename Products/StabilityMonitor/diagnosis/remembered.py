@@ -1,8 +1,10 @@
-"""What a check has found is remembered, also for the next starts, until something changes that it looks at.
+"""What a check has found is remembered, also for the next starts, until something changes that it
+looks at.
 
-To compare versions takes a MiB and a half of rules and libraries, for good, and gives the same at each start as long as
-nothing is installed.  So it is "run again" when that is of use: whoever asks for a second look gets one as soon as
-anything is different, and what was found before as long as nothing is.
+To compare versions takes a MiB and a half of rules and libraries, for good, and gives the same at
+each start as long as nothing is installed.  So it is "run again" when that is of use: whoever asks
+for a second look gets one as soon as anything is different, and what was found before as long as
+nothing is.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from .checks.check import Check
 from .checks.check import ILasting
 
 FILE = 'compared.json'
-#: Answers of each check that are kept, the newest: instances that share a data directory may differ, and what is
-#: loaded soon after a start is not yet all.
+#: Answers of each check that are kept, the newest: instances that share a data directory may
+#: differ, and what is loaded soon after a start is not yet all.
 _MOST = 8
 
 
@@ -38,7 +40,9 @@ def remembering(checks, life) -> tuple:
 
 @implementer(ILasting)
 class Remembered(Check):
-    """Asks the check, and keeps its answer with the runs of `life`; or has it from there.  See ILasting."""
+    """Asks the check, and keeps its answer with the runs of `life`; or has it from there.  See
+    ILasting.
+    """
 
     def __init__(self, check, life):
         self.check, self.life = check, life
@@ -80,7 +84,9 @@ class Remembered(Check):
         return found
 
     def _is_answer(self, found):
-        """A file that cannot be read, or a library, is trouble of its own (its id is another one) and may pass."""
+        """A file that cannot be read, or a library, is trouble of its own (its id is another one)
+        and may pass.
+        """
         return all(finding and f'{finding.id}:'.startswith(f'{self.id}:') for finding in found)
 
     def _keep(self, file: Path, answer):

@@ -3,7 +3,8 @@
     Site.of(life)                                       this process
     Site(directory, python=Interpreter((3, 8, 0)))      another world
 
-What only Zope can tell comes as `ZopeFacts`, made by `zmi.siteofzope`.  Times are seconds since the epoch.
+What only Zope can tell comes as `ZopeFacts`, made by `zmi.siteofzope`.  Times are seconds since the
+epoch.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from ..values import fresh
 
 #: The site's own rules of known issues, in the data directory.
 OF_SITE = 'known-issues.toml'
-#: A file is read in pieces: to ask for a megabyte takes one, and for good, however small the file is.
+#: A file is read in pieces: to ask for a megabyte takes one, and for good, however small the file
+#: is.
 _PIECE = 1 << 14
 
 
@@ -43,7 +45,8 @@ class Database(Value):
     pool_size: int
     mounted: tuple[str, ...] = ()
     file: str = ''  # of a FileStorage
-    #: When its newest transaction was, None: not known.  Called by a check only: a storage may have to ask a server.
+    #: When its newest transaction was, None: not known.  Called by a check only: a storage may have
+    #: to ask a server.
     last_transaction: Callable[[], float | None] = lambda: None
 
 
@@ -79,7 +82,9 @@ class Interpreter(Value):
 
 
 class Site(Value):
-    """See the module.  `context` is `runcontext.collect`'s, `stack` size and guard of the smallest known one."""
+    """See the module.  `context` is `runcontext.collect`'s, `stack` size and guard of the smallest
+    known one.
+    """
 
     directory: Path
     context: Mapping = fresh(factory=dict)
@@ -137,7 +142,9 @@ class Site(Value):
         return text(self.proc / name)
 
     def lines(self, name: str) -> Iterator[str]:
-        """Of a file below /proc that may be long, one by one: the whole of it would take room for good."""
+        """Of a file below /proc that may be long, one by one: the whole of it would take room for
+        good.
+        """
         with (
             contextlib.suppress(OSError),
             open(self.proc / name, encoding='utf-8', errors='replace') as file,
@@ -147,7 +154,8 @@ class Site(Value):
     def program_modules(self) -> dict[str, dict]:
         """The globals of each loaded module, by its name.
 
-        Only those of true modules: to ask a stand-in (a deprecated or deferred one) would wake it up.
+        Only those of true modules: to ask a stand-in (a deprecated or deferred one) would wake it
+        up.
         """
         return {
             name: object.__getattribute__(module, '__dict__')

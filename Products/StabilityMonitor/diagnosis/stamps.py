@@ -1,6 +1,8 @@
-"""Is it still what it was: a file, what is installed, the machine, this very program?  Told by stamps; no file is read.
+"""Is it still what it was: a file, what is installed, the machine, this very program?  Told by
+stamps; no file is read.
 
-A stamp has the time of the last change, which nobody can set: an image of a container may give all files one date.
+A stamp has the time of the last change, which nobody can set: an image of a container may give all
+files one date.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ def of_file(path) -> tuple[int, int, int] | None:
 
 
 def of_installed(path: tuple[str, ...]) -> str:
-    """All distributions on a path, in its order: their names with versions, and the stamps of their metadata."""
+    """All distributions on a path, in its order: their names with versions, and the stamps of their
+    metadata.
+    """
     return digest((folder, digest(_metadata(folder or '.'))) for folder in path)
 
 
@@ -54,7 +58,9 @@ def _metadata(folder):
 
 
 def of_machine() -> tuple:
-    """What requirements can ask of it (PEP 508): Python and the operating system with their releases."""
+    """What requirements can ask of it (PEP 508): Python and the operating system with their
+    releases.
+    """
     system = os.uname() if hasattr(os, 'uname') else platform.uname()
     return sys.version, sys.implementation.name, sys.platform, os.name, system[0], *system[2:5]
 
@@ -62,7 +68,8 @@ def of_machine() -> tuple:
 def of_program() -> tuple[str, str, str]:
     """The release, and what it is made of: when this was asked first, and now.
 
-    They differ where it was replaced under the process that runs: what such a one finds is no answer for others.
+    They differ where it was replaced under the process that runs: what such a one finds is no
+    answer for others.
     """
     return __version__, _at_first(), _files()
 

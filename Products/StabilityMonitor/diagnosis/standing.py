@@ -1,10 +1,11 @@
-"""How a living run stands: its own findings, what checks found, and known issues, together; hushed ones apart.
+"""How a living run stands: its own findings, what checks found, and known issues, together; hushed
+ones apart.
 
     of(life).start()        everything is asked, in the background: after a start, and on demand
     of(life).look()         what is known by now: for pages, reports, and whoever asks from outside
 
-Who looks never waits: he gets the results of the last run, which also lie in the run's directory for the time
-after its end.
+Who looks never waits: he gets the results of the last run, which also lie in the run's directory
+for the time after its end.
 """
 
 from __future__ import annotations
@@ -35,16 +36,19 @@ from .site import Site
 LAST_WORD, PROBE = 'checks.json', 'recursion-probe.json'
 #: Results that are younger (seconds) are new enough for whoever asks from outside.
 FRESH = 10.0
-#: And those of a living run are renewed when they are so old: who may only read has but its last word.
+#: And those of a living run are renewed when they are so old: who may only read has but its last
+#: word.
 RENEWED = 3600.0
 _WORST_FIRST = {severity: number for number, severity in enumerate(reversed(Finding.SEVERITIES))}
 
 
-# -- all findings together -------------------------------------------------------------------------------
+# -- all findings together -------------------------------------------------------------------------
 
 
 class Look(Value):
-    """Findings, worst first, `ok` ones too; hushed ones apart.  `when` (epoch) and `took`: of the last run."""
+    """Findings, worst first, `ok` ones too; hushed ones apart.  `when` (epoch) and `took`: of the
+    last run.
+    """
 
     shown: tuple[Finding, ...] = ()
     hushed: tuple[tuple[Finding, Hush], ...] = ()
@@ -52,7 +56,9 @@ class Look(Value):
     took: float = 0.0
 
     def to_json(self) -> list[dict]:
-        """As in the report: {id, severity, title, detail, action, source}; hushed ones say by whom and until when."""
+        """As in the report: {id, severity, title, detail, action, source}; hushed ones say by whom
+        and until when.
+        """
         return [
             *map(shallow, self.shown),
             *(
@@ -80,12 +86,16 @@ def rank(finding: Finding) -> int:
 
 
 def last_word(path: Path) -> dict:
-    """What the run in that directory has told of its checks last, as `Standing.answer`; {} if nothing."""
+    """What the run in that directory has told of its checks last, as `Standing.answer`; {} if
+    nothing.
+    """
     return read_json(path / LAST_WORD)
 
 
 class Standing:
-    """Asks and remembers, for one LivingRun.  `make_site` is called in the background for each run of the checks."""
+    """Asks and remembers, for one LivingRun.  `make_site` is called in the background for each run
+    of the checks.
+    """
 
     def __init__(self, life):
         self.life = life
@@ -96,7 +106,9 @@ class Standing:
         self._probed, self._asked = None, time.monotonic()
 
     def start(self) -> bool:
-        """Ask everything, in the background; False if that goes on already, or cannot be begun (`checks.error`)."""
+        """Ask everything, in the background; False if that goes on already, or cannot be begun
+        (`checks.error`).
+        """
         self._asked = time.monotonic()
         return self.checks.start(self._leave_word)
 
@@ -106,7 +118,9 @@ class Standing:
             self.start()
 
     def start_probe(self) -> bool:
-        """Begin the recursion probe; False if it goes on already, or cannot be begun (`probe.error`)."""
+        """Begin the recursion probe; False if it goes on already, or cannot be begun
+        (`probe.error`).
+        """
         return self.probe.start(stack_size(self.life))
 
     @property
@@ -134,7 +148,9 @@ class Standing:
         )
 
     def answer(self) -> dict:
-        """The answer to the question "checks" from outside.  Results that are no more fresh are renewed meanwhile."""
+        """The answer to the question "checks" from outside.  Results that are no more fresh are
+        renewed meanwhile.
+        """
         results = self.checks.results
         if results is None or time.time() - results.when > FRESH:
             self.start()
@@ -160,8 +176,9 @@ class Standing:
         }
 
     def known(self):
-        """The known_here.Known of the last run of the checks; looked up now where that knew its answer from earlier.
-        None before the first run, and where it cannot be looked up."""
+        """The known_here.Known of the last run of the checks; looked up now where that knew its
+        answer from earlier.  None before the first run, and where it cannot be looked up.
+        """
         if self._known is None and self.checks.results:
             from .known_here import known  # only for who opens the page
 

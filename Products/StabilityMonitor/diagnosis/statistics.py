@@ -1,4 +1,6 @@
-"""What the past runs say together: of one instance, the last one, a crash loop, how long runs lived."""
+"""What the past runs say together: of one instance, the last one, a crash loop, how long runs
+lived.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,11 @@ def last_server_run(summaries) -> RunRecord | None:
 
 
 def crash_loop(summaries) -> tuple[RunRecord, ...]:
-    """The newest server runs of one instance, if they are incidents that began shortly one after the other.
+    """The newest server runs of one instance, if they are incidents that began shortly one after
+    the other.
 
-    `summaries` are sorted newest first.  () if there is no loop now: the last run was not an incident.
+    `summaries` are sorted newest first.  () if there is no loop now: the last run was not an
+    incident.
     """
     servers = [r for r in summaries if r.role == 'server']
     loop = []

@@ -1,9 +1,11 @@
-"""The warden: runs a tool that reads the stacks of another process, listens to it, and ends it in time.
+"""The warden: runs a tool that reads the stacks of another process, listens to it, and ends it in
+time.
 
     warden.py PID SECONDS MOST COMMAND ...
 
-Started by `nativestacks` through `childstart`; imports the standard library only.  It waits for "go" on its standard
-input, runs COMMAND, and answers with a line of JSON {ended, code}, then at most MOST bytes of what COMMAND said.
+Started by `nativestacks` through `childstart`; imports the standard library only.  It waits for
+"go" on its standard input, runs COMMAND, and answers with a line of JSON {ended, code}, then at
+most MOST bytes of what COMMAND said.
 """
 
 import contextlib

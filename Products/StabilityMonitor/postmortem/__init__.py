@@ -1,1 +1,3 @@
-"""The next process: finds dead runs, collects evidence, judges, archives.  Never imports `recording`."""
+"""The next process: finds dead runs, collects evidence, judges, archives.  Never imports
+`recording`.
+"""

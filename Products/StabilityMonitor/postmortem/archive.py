@@ -53,7 +53,7 @@ class Archive:
         self.base = base
         self.path = base.archive
 
-    # -- reading -------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------
 
     def summaries(self) -> tuple[RunRecord, ...]:
         """All archived runs without what is large, newest first."""
@@ -104,10 +104,12 @@ class Archive:
             return (self.path / _CLEAN_SCRIPTS).stat().st_size
         return 0
 
-    # -- writing -------------------------------------------------------------------------------------
+    # -- writing -----------------------------------------------------------------------------------
 
     def add(self, path: Path, record: RunRecord) -> None:
-        """Archive a claimed run.  The rename is what makes it happen, once; all evidence is whole until then."""
+        """Archive a claimed run.  The rename is what makes it happen, once; all evidence is whole
+        until then.
+        """
         if record.role == 'script' and record.verdict == 'stopped':
             self._count_script(path)
             return
@@ -151,7 +153,9 @@ class Archive:
 
 
 def _from_file(path):
-    """The record in that file; None where there is none, or that of another run than the one of the folder."""
+    """The record in that file; None where there is none, or that of another run than the one of the
+    folder.
+    """
     try:
         found = RunRecord.from_json(read_json(path, INCIDENT_MOST))
     except (ValueError, TypeError):
@@ -191,7 +195,9 @@ def _clear_the_way(file):
 
 
 def _slim(path):
-    """Keep the evidence in little room: no empty marks, no preallocated tails, the black box compressed."""
+    """Keep the evidence in little room: no empty marks, no preallocated tails, the black box
+    compressed.
+    """
     remove(path / QUESTIONS)
     remove(path / BELL)
     for mark in path.glob('*.mark'):
@@ -200,7 +206,9 @@ def _slim(path):
 
 
 def _cut_off_tail(mark):
-    """Take the NULs away that were preallocated and not written to; all of a file that has nothing else."""
+    """Take the NULs away that were preallocated and not written to; all of a file that has nothing
+    else.
+    """
     try:
         descriptor = open_regular(mark, os.O_RDWR)
     except NotARegularFile:

@@ -1,4 +1,5 @@
-"""What a silent end can have been, and what it cannot: each row a cause, the proof against it, or its name.
+"""What a silent end can have been, and what it cannot: each row a cause, the proof against it, or
+its name.
 
 A row is (proof, cause): `proof` returns a sentence when the traces rule the cause out, else ''.
 """
@@ -32,7 +33,10 @@ def _no_oom(t):
 
 def _no_fatal_error(t):
     if t.stderr_readable and not t.stderr_fault:
-        return 'Not a fatal error of Python: the file that standard error went to holds none of this process.'
+        return (
+            'Not a fatal error of Python: the file that standard error went to holds none of '
+            'this process.'
+        )
     return ''
 
 

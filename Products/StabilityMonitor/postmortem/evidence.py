@@ -28,7 +28,8 @@ from ..values import Value
 from ..values import fresh
 from . import faultlog
 
-#: Bytes that are read at the end of standard error and of a mark, and at the beginning of the kernel's files.
+#: Bytes that are read at the end of standard error and of a mark, and at the beginning of the
+#: kernel's files.
 _TAIL, _MARK_TAIL, _KERNEL_FILE = 512 << 10, 1 << 20, 1 << 20
 #: The kernel's counter of OOM kills in the directory of a memory cgroup, by the version of cgroups.
 _COUNTERS = {1: 'memory.oom_control', 2: 'memory.events'}
@@ -147,7 +148,7 @@ def collect(path: Path, world: World) -> Traces:
     )
 
 
-# -- the run's own files -----------------------------------------------------------------------------
+# -- the run's own files ---------------------------------------------------------------------------
 
 
 def _recording(path):
@@ -187,10 +188,11 @@ def _stuck(path, recording):
 
 
 def _stderr_tail(context, sizes):
-    """The end of what this run wrote to a regular file as stderr; None where that cannot be read any more.
+    """The end of what this run wrote to a regular file as stderr; None where that cannot be read
+    any more.
 
-    `sizes` are those of the samples: what was there two intervals before the last one has been outlived.
-    A forked child writes to the same file, and its main thread may have the same name.
+    `sizes` are those of the samples: what was there two intervals before the last one has been
+    outlived.  A forked child writes to the same file, and its main thread may have the same name.
     """
     output = _dict(_dict(context, 'outputs'), '2')
     if output.get('kind') != 'file':
@@ -208,11 +210,13 @@ def _stderr_tail(context, sizes):
         return None
 
 
-# -- the system --------------------------------------------------------------------------------------
+# -- the system ------------------------------------------------------------------------------------
 
 
 def _kills(context, recording, world, same_boot):
-    """By how much the kernel's counters of OOM kills rose: (of the same cgroup, of the host); None: not known."""
+    """By how much the kernel's counters of OOM kills rose: (of the same cgroup, of the host); None:
+    not known.
+    """
     last = recording.last_sample if recording else None
     group = _dict(context, 'cgroup')
     cgroup = host = None
@@ -227,7 +231,9 @@ def _kills(context, recording, world, same_boot):
 
 
 def _is_same_group(group):
-    """Only then does the counter of the run's context mean anything; its path is made of the directory."""
+    """Only then does the counter of the run's context mean anything; its path is made of the
+    directory.
+    """
     try:
         status = os.stat(group['directory'])
         return (status.st_dev, status.st_ino) == (group['device'], group['inode']) and group[
@@ -247,7 +253,9 @@ def _rise(now, before):
 
 
 def _kernel_line(world, pid, context):
-    """The kernel's own line about killing this pid, since the run began; '' where the log is not readable."""
+    """The kernel's own line about killing this pid, since the run began; '' where the log is not
+    readable.
+    """
     since = _number(context.get('monotonic'))
     wanted = f'Killed process {pid} '
     for record in reversed(_kernel_records(world.kernel_log)):

@@ -86,7 +86,9 @@ def read_frame(line):
 
 
 def read_native(line):
-    """`  Binary file "/x.so", at symbol+0x1f [0x7f00]`; without `, at ...` where nothing is known."""
+    """`  Binary file "/x.so", at symbol+0x1f [0x7f00]`; without `, at ...` where nothing is
+    known.
+    """
     place, _, address = line.removeprefix(b'  Binary file ').rpartition(b' [0x')
     address = read_hexadecimal(address.removesuffix(b']'))
     binary, at, where = (

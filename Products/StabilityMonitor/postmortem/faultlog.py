@@ -239,7 +239,9 @@ class _Parser:
         self.now.note = ''
 
     def forget_newborn(self, ident):
-        """A thread that is being started has the ident of the one that starts it, which comes later, and no frame."""
+        """A thread that is being started has the ident of the one that starts it, which comes
+        later, and no frame.
+        """
         for number, thread in enumerate(self.now.threads):
             if thread.ident == ident and not thread.frames:
                 self.now.threads[number] = replace(thread, ident=None)

@@ -1,4 +1,6 @@
-"""What the notes of a black box tell of hangs, deadlocks and spinning threads.  Values in, values out."""
+"""What the notes of a black box tell of hangs, deadlocks and spinning threads.  Values in, values
+out.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ _KINDS = ('hang', 'deadlock', 'spinning')
 
 
 def hangs(notes, ended: float) -> tuple[dict, ...]:
-    """[{kind, started, ended, seconds, summary}], oldest first; `ended` of what lasted to the end is None."""
+    """[{kind, started, ended, seconds, summary}], oldest first; `ended` of what lasted to the end
+    is None.
+    """
     found = []
     for note in notes:
         if note.kind in _KINDS and not note.of_thread:
@@ -73,7 +77,9 @@ def threads(notes, begun) -> list:
 
 
 def stuck(notes) -> list:
-    """The newest note of each thread of the hangs that lasted to the end; where none did, of deadlocks or spinning."""
+    """The newest note of each thread of the hangs that lasted to the end; where none did, of
+    deadlocks or spinning.
+    """
     for kind in _KINDS:
         found = {
             (note.ident, note.native_id): note

@@ -1,4 +1,6 @@
-"""Traces and judgement, put together as the record that is archived.  Values in, a RunRecord out."""
+"""Traces and judgement, put together as the record that is archived.  Values in, a RunRecord
+out.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +115,9 @@ def _drill_evidence(drill):
 
 
 def _phase(traces):
-    """How far the run had come: "arming", "starting", "serving" or "finished"; "" if that is not known."""
+    """How far the run had come: "arming", "starting", "serving" or "finished"; "" if that is not
+    known.
+    """
     if not traces.recording:
         return ''
     return next(
@@ -155,7 +159,9 @@ def _log_line(line):
 
 
 def _threads(traces):
-    """Threads of the dump, else of a hang and the marks; the crashed one first, named by what is known of them."""
+    """Threads of the dump, else of a hang and the marks; the crashed one first, named by what is
+    known of them.
+    """
     found = list(traces.dump.threads) if traces.dump else [*_hanging(traces), *_marked(traces)]
     found.sort(key=lambda thread: not thread.crashed)
     return tuple(
@@ -170,7 +176,9 @@ def _threads(traces):
 
 
 def _hanging(traces):
-    """The threads of a hang that lasted to the end: as they wrote of themselves, or as the heartbeat saw them."""
+    """The threads of a hang that lasted to the end: as they wrote of themselves, or as the
+    heartbeat saw them.
+    """
     notes = traces.recording.notes if traces.recording else ()
     yield from (
         replace(thread, ident=ident)

@@ -9,13 +9,17 @@ _MOST = 300
 
 
 def exception_name(text: str) -> str:
-    """The class of the exception at the end of a traceback, as it is written there; "" if there is none."""
+    """The class of the exception at the end of a traceback, as it is written there; "" if there is
+    none.
+    """
     found = _HEADING.match(exception_line(text))
     return found[1] if found else ''
 
 
 def exception_line(text: str) -> str:
-    """The exception at the end of a traceback: `Class: message`, with the lines that follow it (notes)."""
+    """The exception at the end of a traceback: `Class: message`, with the lines that follow it
+    (notes).
+    """
     lines = text.strip('\n').splitlines()
     start = next(
         (number for number in reversed(range(len(lines))) if _is_heading(lines, number)),

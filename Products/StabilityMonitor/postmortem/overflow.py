@@ -1,9 +1,11 @@
-"""Was it the end of a thread's stack?  A table over what the dump shows and how deep that stack has been.
+"""Was it the end of a thread's stack?  A table over what the dump shows and how deep that stack has
+been.
 
-The mark of a stack never sinks: a recursion that was survived leaves it near the end for good, and what crashes
-there days later may be anything.  So the mark alone says nothing; it bears out a dump that goes deep.  A first
-overflow has left none, for the heartbeat looks once in a round.  `certain` is only what has two witnesses
-of the same moment: the recursion in the dump, and a mark that rose to the end in the very request that crashed.
+The mark of a stack never sinks: a recursion that was survived leaves it near the end for good, and
+what crashes there days later may be anything.  So the mark alone says nothing; it bears out a dump
+that goes deep.  A first overflow has left none, for the heartbeat looks once in a round.  `certain`
+is only what has two witnesses of the same moment: the recursion in the dump, and a mark that rose
+to the end in the very request that crashed.
 
 =========================================  ==============  ===========  ====================
 the dump of the crashed thread             the mark came within a tenth of the end
@@ -27,7 +29,8 @@ _CONFIDENCES = {
     'deep': ('strong', 'likely', None),
     'shallow': (None, None, None),
 }
-#: A dump shows at most 100 frames of a thread; so many are deep, and in a repeating cycle a runaway recursion.
+#: A dump shows at most 100 frames of a thread; so many are deep, and in a repeating cycle a runaway
+#: recursion.
 _DEEP = 50
 #: A stack whose high-water mark has come so near its end (share of its size) is about to overflow.
 _NEAR_THE_END = 0.9
@@ -36,7 +39,9 @@ _UNKNOWN = {'stack_size': 0, 'stack_used': 0, 'stack_request': 0}
 
 
 def confidence(t) -> str | None:
-    """How sure it is that the crashed thread ran off its stack; None where nothing speaks for it."""
+    """How sure it is that the crashed thread ran off its stack; None where nothing speaks for
+    it.
+    """
     return _CONFIDENCES[_look(t.fault.crashed_thread)][_came_near(t)]
 
 
@@ -59,8 +64,9 @@ def evidence(t):
 
 
 def stack_of(t, ident) -> dict:
-    """{stack_size, stack_used, stack_request} of a thread, in bytes: how large, how deep, and the request in which
-    it came so deep; 0 where not known."""
+    """{stack_size, stack_used, stack_request} of a thread, in bytes: how large, how deep, and the
+    request in which it came so deep; 0 where not known.
+    """
     if not t.recording or ident is None:
         return _UNKNOWN
     if ident == t.context.get('main_ident'):

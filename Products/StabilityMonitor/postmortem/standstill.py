@@ -1,4 +1,6 @@
-"""The words about a site that stood still: how long, who, and where.  Traces in, words and evidence out."""
+"""The words about a site that stood still: how long, who, and where.  Traces in, words and evidence
+out.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,9 @@ def how_long(t):
 
 
 def who_hung(t):
-    """MainThread, if the loop of the server stood still; the oldest request, if all did; and where they stood."""
+    """MainThread, if the loop of the server stood still; the oldest request, if all did; and where
+    they stood.
+    """
     notes = t.recording.notes if t.recording else ()
     first = [
         note

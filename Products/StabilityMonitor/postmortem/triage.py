@@ -22,7 +22,9 @@ from .archive import Archive
 
 
 def triage(base: Base, own: str = '', world=None, on_error=None) -> list[RunRecord]:
-    """Judge and archive every dead run below `base` but `own`; those that this process archived, oldest first."""
+    """Judge and archive every dead run below `base` but `own`; those that this process archived,
+    oldest first.
+    """
     archive, done = Archive(base), []
     for name in base.waiting():
         claimed = base.claim(name) if name != own else None
@@ -45,14 +47,18 @@ def triage(base: Base, own: str = '', world=None, on_error=None) -> list[RunReco
 
 
 def _is_out_of_reach(path):
-    """Would it be ours to judge, but for its permissions?  Another process may have archived it meanwhile."""
+    """Would it be ours to judge, but for its permissions?  Another process may have archived it
+    meanwhile.
+    """
     if os.access(path, os.W_OK | os.X_OK) or not os.path.exists(path):
         return False
     return not is_alive(path)
 
 
 def examine(path, world=None) -> RunRecord:
-    """The record of the dead run in directory `path`; one of verdict "unreadable" if all else fails."""
+    """The record of the dead run in directory `path`; one of verdict "unreadable" if all else
+    fails.
+    """
     from . import evidence  # most of this room is needed where somebody died
     from . import incident
     from . import verdict
@@ -78,7 +84,9 @@ def examine(path, world=None) -> RunRecord:
 
 
 def _named(run):
-    """(start, pid) as in the run's name, which may be shaped like one but be of no such day: 0.0 then."""
+    """(start, pid) as in the run's name, which may be shaped like one but be of no such day: 0.0
+    then.
+    """
     try:
         return name_facts(run)
     except ValueError:

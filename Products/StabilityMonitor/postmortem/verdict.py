@@ -1,7 +1,7 @@
 """How a run ended: a table of rules, tried in order; the first that applies is the verdict.
 
-A rule looks at `Traces` only and returns a `Judgement` or None.  It reads no file.  The order is that
-of DESIGN section 4: a recorded crash is never erased by missing data.
+A rule looks at `Traces` only and returns a `Judgement` or None.  It reads no file.  The order is
+that of DESIGN section 4: a recorded crash is never erased by missing data.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ from .standstill import who_hung
 _CRASH_SIGNALS = {'SIGSEGV', 'SIGBUS', 'SIGILL', 'SIGFPE'}
 _STOP_SIGNALS = ('SIGTERM', 'SIGINT')
 _OTHER_SIGNALS = ('SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGALRM', 'SIGXCPU')
-#: A server that stood ready for so long (seconds) has started, even if nobody asked it for anything.
+#: A server that stood ready for so long (seconds) has started, even if nobody asked it for
+#: anything.
 READY = 10
-#: A server that was asked to stop may take so long (seconds): waitress waits 5 s for its threads, gunicorn 30.
+#: A server that was asked to stop may take so long (seconds): waitress waits 5 s for its threads,
+#: gunicorn 30.
 GRACE = 60
 
 
@@ -49,7 +51,7 @@ def judge(traces) -> Judgement:
     )
 
 
-# -- rules -------------------------------------------------------------------------------------------
+# -- rules -----------------------------------------------------------------------------------------
 
 
 def stack_overflow(t):
@@ -104,7 +106,10 @@ def out_of_memory(t):
     if _left_a_word(t):
         return None
     if t.cgroup_kills:
-        fact = f'The memory cgroup of this process counted {t.cgroup_kills} OOM kill(s) since its last sample.'
+        fact = (
+            f'The memory cgroup of this process counted {t.cgroup_kills} OOM kill(s) since '
+            'its last sample.'
+        )
         return _out_of_memory(t, 'strong', (Evidence('cgroup', fact),))
     if t.host_kills and t.cgroup_kills is None and _was_near_limit(t):
         fact = f'The kernel counted {t.host_kills} OOM kill(s) on this host since the last sample.'
@@ -240,7 +245,7 @@ _ADVICE = {
 }
 
 
-# -- the words they use ------------------------------------------------------------------------------
+# -- the words they use ----------------------------------------------------------------------------
 
 
 def _dumped(t):
@@ -319,7 +324,9 @@ def _in_good_order(t, asked):
 
 
 def _asked_for(t):
-    """The signal mark that the heartbeat has outlived while the server was shutting down, as evidence."""
+    """The signal mark that the heartbeat has outlived while the server was shutting down, as
+    evidence.
+    """
     signal = _stop_signal(t)
     return (
         (Evidence('signal mark', f'{signal} came at {clocktime(t.asked[signal])}.'),)
@@ -329,7 +336,9 @@ def _asked_for(t):
 
 
 def _stood_ready(t):
-    """It stood ready for long, or it is the master of a preforking server, which never answers itself."""
+    """It stood ready for long, or it is the master of a preforking server, which never answers
+    itself.
+    """
     serving = t.word('serving')
     return bool(serving and (t.last_sign - serving >= READY or t.word('forked') > serving))
 

@@ -1,1 +1,3 @@
-"""The living process: arms itself at import, leaves breadcrumbs, changes nothing about how it dies."""
+"""The living process: arms itself at import, leaves breadcrumbs, changes nothing about how it
+dies.
+"""

@@ -1,5 +1,5 @@
-"""One word for what a thread is doing, and one phrase that says more: a table of rules over what the kernel
-and the Python stack tell.  Facts in, words out: nothing is read here.
+"""One word for what a thread is doing, and one phrase that says more: a table of rules over what
+the kernel and the Python stack tell.  Facts in, words out: nothing is read here.
 """
 
 from __future__ import annotations
@@ -155,9 +155,11 @@ _PLUMBING = (
 
 
 class Facts(Value):
-    """What is known of one thread.  `gil`: it is in the interpreter's own futex; `cpu`: its share of a processor,
-    `busiest` that of the thread that has most; `turns`: how often a second it came to one; `lock` and `waiting`:
-    what `locks` found; `target`: a path, peer or child of its call; `descriptors`: those that its call is about."""
+    """What is known of one thread.  `gil`: it is in the interpreter's own futex; `cpu`: its share
+    of a processor, `busiest` that of the thread that has most; `turns`: how often a second it came
+    to one; `lock` and `waiting`:  what `locks` found; `target`: a path, peer or child of its call;
+    `descriptors`: those that its call is about.
+    """
 
     frames: tuple[Frame, ...] = ()
     task: Task | None = None
@@ -206,7 +208,9 @@ def listens(frames) -> bool:
 
 
 def loop_in(frames) -> int | None:
-    """Which of the frames, innermost first, is the loop of a server, whatever it does; None if none is."""
+    """Which of the frames, innermost first, is the loop of a server, whatever it does; None if none
+    is.
+    """
     return next((number for number, frame in enumerate(frames) if _is_loop(frame)), None)
 
 
@@ -215,7 +219,7 @@ def judge(facts: Facts) -> tuple[str, str]:
     return next(answer for rule in RULES if (answer := rule(facts)))
 
 
-# -- the rules -------------------------------------------------------------------------------------------
+# -- the rules -------------------------------------------------------------------------------------
 
 
 def _busy(facts):
@@ -224,7 +228,9 @@ def _busy(facts):
 
 
 def _starved(facts):
-    """Often awake, and at once without the GIL again: who asks for it is seen in its futex, or just awoken."""
+    """Often awake, and at once without the GIL again: who asks for it is seen in its futex, or just
+    awoken.
+    """
     often = _SWITCHING if facts.gil else _AWAKENED
     if facts.is_ready and facts.frames and facts.cpu is not None and facts.turns >= often:
         return 'gil', _joined(_share(facts), facts.where)
@@ -258,7 +264,9 @@ def _without_python(facts):
 
 
 def _turn_to_commit(facts):
-    """A storage is locked from here on for as long as everybody in the transaction takes to vote."""
+    """A storage is locked from here on for as long as everybody in the transaction takes to
+    vote.
+    """
     frame, name = own_frame(facts.frames), _database_of(facts)
     if facts.lock and name and frame.function == 'tpc_begin':
         return 'database', f'its turn to commit to {name}, {facts.lock}'
@@ -351,7 +359,7 @@ RULES = (
 )
 
 
-# -- words -------------------------------------------------------------------------------------------------
+# -- words -----------------------------------------------------------------------------------------
 
 
 def _share(facts):

@@ -1,8 +1,9 @@
 """An alternate signal stack for every thread that serves, so that a stack overflow there is dumped.
 
-faulthandler gives one only to the thread that enables it; without it a worker that runs off its stack
-dies without a trace (FACTS.md, finding 1).  The memory belongs to the slot, not to the thread: it is
-used again by the next thread of that slot and never freed while a thread could stand on it.
+faulthandler gives one only to the thread that enables it; without it a worker that runs off its
+stack dies without a trace (FACTS.md, finding 1).  The memory belongs to the slot, not to the
+thread: it is used again by the next thread of that slot and never freed while a thread could stand
+on it.
 """
 
 from __future__ import annotations

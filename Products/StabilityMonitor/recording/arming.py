@@ -1,7 +1,7 @@
 """Arming: makes this process leave breadcrumbs, and sees to atexit, excepthook and fork.
 
-In a forked child nothing of the parent's is written again; a child that serves requests gets a run of
-its own (`arm_forked_worker`).
+In a forked child nothing of the parent's is written again; a child that serves requests gets a run
+of its own (`arm_forked_worker`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from .livingrun import LivingRun
 
 
 class State:
-    """The living run of this process, its recorder (None: nothing is recorded), and what a fork has cut off.
+    """The living run of this process, its recorder (None: nothing is recorded), and what a fork has
+    cut off.
 
     A class of our own: each request asks, and of these Python remembers where an attribute lies.
     """
@@ -31,7 +32,9 @@ STATE = State()
 
 
 def arm(configured, environ, instance: dict, role: str, software: dict) -> LivingRun:
-    """Make this process leave breadcrumbs.  `armed()` of the result must be called when triage is done."""
+    """Make this process leave breadcrumbs.  `armed()` of the result must be called when triage is
+    done.
+    """
     options, problems = load(configured, environ)
     life = LivingRun(options, instance, role, software)
     life.configured = configured

@@ -1,8 +1,9 @@
-"""Work of the heartbeat that takes processor time is done aside, in a thread of its own, while it waits; errands
-are run in another one, for which nobody waits.
+"""Work of the heartbeat that takes processor time is done aside, in a thread of its own, while it
+waits; errands are run in another one, for which nobody waits.
 
-The dead-man switch tells by the processor time of the heartbeat that it fights in vain for the interpreter
-lock; work of its own must not look like that.  The two threads stay: to start one takes longer than most errands.
+The dead-man switch tells by the processor time of the heartbeat that it fights in vain for the
+interpreter lock; work of its own must not look like that.  The two threads stay: to start one takes
+longer than most errands.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from . import loglater
 
 #: What is looked at aside never blocks; if it does, who asked goes on without an answer.
 PATIENCE = 30.0
-#: Who waits asks for the interpreter lock so often: where C code holds it, that is what takes processor time.
+#: Who waits asks for the interpreter lock so often: where C code holds it, that is what takes
+#: processor time.
 _WAKES = 0.5
 #: {(pid, name): the thread}; a forked child begins with its own.
 _WORKERS = {}
@@ -51,7 +53,9 @@ def in_background(errand) -> None:
 
 
 def aside(function, patience: float = PATIENCE):
-    """The result of `function`, called in another thread; raises what it raises, or TimeoutError."""
+    """The result of `function`, called in another thread; raises what it raises, or
+    TimeoutError.
+    """
     worker = _worker('aside', True)
     if worker is threading.current_thread():
         return function()

@@ -1,6 +1,7 @@
 """Which memory cgroup this process is in: version 1, version 2, and both at once (hybrid).
 
-What is found is written into the run's context, so that the next process can look at the same group.
+What is found is written into the run's context, so that the next process can look at the same
+group.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def _described(version, directory):
 
 
 def _memberships(file):
-    """(version, path) of this process, version 1 first: with both mounted, it has the memory controller."""
+    """(version, path) of this process, version 1 first: with both mounted, it has the memory
+    controller.
+    """
     found = []
     for line in _lines(file):
         number, _, rest = line.partition(':')

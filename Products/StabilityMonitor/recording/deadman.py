@@ -1,17 +1,19 @@
-"""The dead-man switch: timers of the kernel that note that the heartbeat has stopped, as when C code holds the GIL.
+"""The dead-man switch: timers of the kernel that note that the heartbeat has stopped, as when C
+code holds the GIL.
 
-A POSIX timer sends a real-time signal to one thread, whose handler (C code, registered with faulthandler)
-writes that thread's own stack into a file of its own: `deadman.mark` for the heartbeat, `deadman-<slot>.mark`
-for the threads that serve.  None ever walks another thread's frames, which killed healthy servers (FACTS.md,
-finding 4).
+A POSIX timer sends a real-time signal to one thread, whose handler (C code, registered with
+faulthandler) writes that thread's own stack into a file of its own: `deadman.mark` for the
+heartbeat, `deadman-<slot>.mark` for the threads that serve.  None ever walks another thread's
+frames, which killed healthy servers (FACTS.md, finding 4).
 
-Nor may a signal meet a thread that runs Python code: of four busy threads that wrote their own stacks after
-the process had been suspended, 42 in 1,600 times one died of it on 3.13.0, 2 in 1,700 on 3.12.1, 2 in 9,700 on
-3.11.7.  So the timers of the serving threads do not run by the clock on the wall, but by the processor time of
-the heartbeat: it is used up only while the heartbeat fights in vain for the GIL (2 to 4 ms a second), and stands
-still while the process does, or is starved.  The kernel looks at such a timer only when a tick of its clock meets
-the heartbeat at work, so two of them may be due at once, and of two threads that write at once faulthandler lets
-only the first: they take turns, several ticks apart, five times.  A handler is never taken away again: the default
+Nor may a signal meet a thread that runs Python code: of four busy threads that wrote their own
+stacks after the process had been suspended, 42 in 1,600 times one died of it on 3.13.0, 2 in 1,700
+on 3.12.1, 2 in 9,700 on 3.11.7.  So the timers of the serving threads do not run by the clock on
+the wall, but by the processor time of the heartbeat: it is used up only while the heartbeat fights
+in vain for the GIL (2 to 4 ms a second), and stands still while the process does, or is starved.
+The kernel looks at such a timer only when a tick of its clock meets the heartbeat at work, so two
+of them may be due at once, and of two threads that write at once faulthandler lets only the first:
+they take turns, several ticks apart, five times.  A handler is never taken away again: the default
 action of its signal would end the process.
 """
 
@@ -36,7 +38,8 @@ from .faulthandler_compat import foreign_handlers
 _CLOCK_MONOTONIC = 1
 _CLOCK_MONOTONIC_COARSE = 6  # its resolution is a tick
 _SIGEV_THREAD_ID = 4
-#: How often a thread that serves has its turn to write: one in ten is lost, or more where ticks are rare.
+#: How often a thread that serves has its turn to write: one in ten is lost, or more where ticks are
+#: rare.
 TURNS = 5
 _CANDIDATES = (
     range(signal.SIGRTMIN + 7, signal.SIGRTMAX) if hasattr(signal, 'SIGRTMIN') else range(0)
@@ -66,7 +69,9 @@ class _TimerSetting(ctypes.Structure):
 
 
 class _Post:
-    """A file that one thread at a time writes its stack into, the signal for that, and as many timers as turns."""
+    """A file that one thread at a time writes its stack into, the signal for that, and as many
+    timers as turns.
+    """
 
     def __init__(
         self,
@@ -94,7 +99,9 @@ class _Post:
         self.thread = native_id
 
     def change_signal(self) -> None:
-        """Use another one.  Its thread must block this one: its default action ends the process again."""
+        """Use another one.  Its thread must block this one: its default action ends the process
+        again.
+        """
         self.disarm()
         faulthandler.unregister(self.signal)
         self.signal = _free_signal()
@@ -127,9 +134,10 @@ class _Post:
 class DeadMan:
     """Made in the heartbeat.  AttributeError or OSError where the system has no such timers.
 
-    `timeout` is that of the heartbeat; the threads write when it has used `cpu` of processor time since it re-armed
-    them, one after the other, each `apart` (three ticks of the kernel's clock) from the next.  All in seconds.
-    `avoided`: signals that MainThread had blocked when it started the heartbeat, which may not have gone on yet.
+    `timeout` is that of the heartbeat; the threads write when it has used `cpu` of processor time
+    since it re-armed them, one after the other, each `apart` (three ticks of the kernel's clock)
+    from the next.  All in seconds.  `avoided`: signals that MainThread had blocked when it started
+    the heartbeat, which may not have gone on yet.
     """
 
     def __init__(
@@ -164,7 +172,8 @@ class DeadMan:
         self._own.guard(threading.get_native_id())
 
     def give_way(self) -> None:
-        """In the heartbeat, now and then: code of the site may wait with `sigwait` for the signal that we have chosen.
+        """In the heartbeat, now and then: code of the site may wait with `sigwait` for the signal
+        that we have chosen.
 
         Such code blocks it in MainThread, and would not get it while the heartbeat takes it.
         """
@@ -187,13 +196,17 @@ class DeadMan:
         return threads == self._threads
 
     def is_used_up(self) -> bool:
-        """Has the heartbeat used so much, by working, that the threads must be re-armed before their time?"""
+        """Has the heartbeat used so much, by working, that the threads must be re-armed before
+        their time?
+        """
         return time.thread_time() - self._armed_at > self._cpu / 3
 
     def rearm_threads(self, threads: dict[int, int], watch=lambda name, file: None) -> str:
-        """The timers of the threads that serve, {slot: native id}, start anew.  `watch` is told of each new file.
+        """The timers of the threads that serve, {slot: native id}, start anew.  `watch` is told of
+        each new file.
 
-        A thread whose timers cannot be had, as where the user has too many, goes without; why is what is returned.
+        A thread whose timers cannot be had, as where the user has too many, goes without; why is
+        what is returned.
         """
         self._armed_at, self._threads = time.thread_time(), threads
         for slot in [slot for slot in self._posts if slot not in threads]:
@@ -259,7 +272,9 @@ def _setting(seconds):
 
 
 def _new_timer(clock, number, native_id):
-    """It sends that signal to that thread.  ThreadIsGone, or OSError, as when there are too many."""
+    """It sends that signal to that thread.  ThreadIsGone, or OSError, as when there are too
+    many.
+    """
     event = _SignalEvent(signo=number, notify=_SIGEV_THREAD_ID, thread_id=native_id)
     timer = ctypes.c_void_p()
     if _libc().timer_create(clock, ctypes.byref(event), ctypes.byref(timer)):
@@ -278,6 +293,8 @@ def _free_signal(avoided=frozenset()):
 
 
 def awaited_signals() -> frozenset[int]:
-    """Candidates that MainThread blocks.  One that blocks them all waits for none: it may just be starting a thread."""
+    """Candidates that MainThread blocks.  One that blocks them all waits for none: it may just be
+    starting a thread.
+    """
     blocked = blocked_in_main_thread().intersection(_CANDIDATES)
     return blocked if len(blocked) < len(_CANDIDATES) else frozenset()

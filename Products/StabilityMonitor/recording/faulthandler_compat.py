@@ -1,10 +1,11 @@
-"""The narrow door to `faulthandler`: into our own files, on every Python version, and kept that way.
+"""The narrow door to `faulthandler`: into our own files, on every Python version, and kept that
+way.
 
 Facts this rests on (FACTS.md, measured): faulthandler writes where its descriptor stands, so a
-preallocated file works; it keeps a reference to the file object, so one that only it holds and that is
-gone tells that other code has redirected it; `register(all_threads=True)` and `dump_traceback_later` crash healthy
-servers and are not used; a chained handler of C code notes a signal even while the GIL is stuck, and the
-process dies as it would have died anyway.
+preallocated file works; it keeps a reference to the file object, so one that only it holds and that
+is gone tells that other code has redirected it; `register(all_threads=True)` and
+`dump_traceback_later` crash healthy servers and are not used; a chained handler of C code notes a
+signal even while the GIL is stuck, and the process dies as it would have died anyway.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ _C_STACK = {'c_stack': sys.version_info >= (3, 14, 1)} if sys.version_info >= (3
 
 
 class _Door:
-    """A file as faulthandler wants it.  Nobody else holds it: it is gone when faulthandler lets go of it."""
+    """A file as faulthandler wants it.  Nobody else holds it: it is gone when faulthandler lets go
+    of it.
+    """
 
     def __init__(self, file):
         self._descriptor = file.descriptor
@@ -112,7 +115,9 @@ class FaultLog:
         self._enabled_at = self._seen = self.file.length
 
     def check(self) -> str:
-        """What other code did to our fault log, in one sentence; it is put right.  '' if all is well."""
+        """What other code did to our fault log, in one sentence; it is put right.  '' if all is
+        well.
+        """
         if not self.file.is_intact():
             trouble = 'Its file descriptor had been closed by other code.'
             faulthandler.disable()  # who knows whose descriptor that number is by now
@@ -128,7 +133,9 @@ class FaultLog:
         return trouble
 
     def _renew_after_a_survived_fault(self):
-        """A fatal signal that did not kill (pid 1, a handler of other code) has cost us the handler for it."""
+        """A fatal signal that did not kill (pid 1, a handler of other code) has cost us the handler
+        for it.
+        """
         length = self.file.length
         if length == self._seen and length > self._enabled_at:
             faulthandler.disable()
@@ -145,11 +152,12 @@ class FaultLog:
 
 
 class SignalMarks:
-    """One file for each ending signal; C code writes the main thread's stack there, then the signal goes on.
+    """One file for each ending signal; C code writes the main thread's stack there, then the signal
+    goes on.
 
-    An ignored signal is left alone: it cannot kill, and a handler would be lost to programs we execute.
-    So is one that C code has a handler for, as after `faulthandler.register(SIGUSR1)` by other code: to
-    chain to what was before that would make a harmless signal kill.
+    An ignored signal is left alone: it cannot kill, and a handler would be lost to programs we
+    execute.  So is one that C code has a handler for, as after `faulthandler.register(SIGUSR1)` by
+    other code: to chain to what was before that would make a harmless signal kill.
     """
 
     SIGNALS = tuple(
@@ -199,7 +207,9 @@ class SignalMarks:
         )
 
     def detach(self) -> None:
-        """In a forked child.  To unregister what is not ours any more would undo the handler of other code."""
+        """In a forked child.  To unregister what is not ours any more would undo the handler of
+        other code.
+        """
         for name, file in self.files.items():
             if self._is_ours(name):
                 faulthandler.unregister(getattr(signal, name))
@@ -208,7 +218,9 @@ class SignalMarks:
 
 
 def foreign_handlers(status: Path = Path('/proc/self/status')) -> frozenset[int]:
-    """Signals with a handler that Python's `signal` knows nothing of; none where the system does not tell."""
+    """Signals with a handler that Python's `signal` knows nothing of; none where the system does
+    not tell.
+    """
     return frozenset(
         number
         for number in _signal_set('SigCgt', status)
@@ -217,7 +229,9 @@ def foreign_handlers(status: Path = Path('/proc/self/status')) -> frozenset[int]
 
 
 def blocked_in_main_thread(status: Path = Path('/proc/self/status')) -> frozenset[int]:
-    """Signals that MainThread blocks: code that waits for one with `sigwait` blocks it in all threads, or should."""
+    """Signals that MainThread blocks: code that waits for one with `sigwait` blocks it in all
+    threads, or should.
+    """
     return _signal_set('SigBlk', status)  # /proc/self is the first thread, whichever one asks
 
 

@@ -42,6 +42,8 @@ def kind(path: Path, proc: Path = Path('/proc')) -> str:
 
 
 def network_file_system(path: Path, proc: Path = Path('/proc')) -> str:
-    """The type, if it is one of the network or of FUSE, on which a mapped file is not safe; '' otherwise."""
+    """The type, if it is one of the network or of FUSE, on which a mapped file is not safe; ''
+    otherwise.
+    """
     found = kind(path, proc)
     return found if found in _NETWORK or found.startswith('fuse') else ''

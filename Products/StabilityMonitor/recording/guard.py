@@ -1,4 +1,5 @@
-"""The living process is never harmed: an error of our own switches one part off, is logged once, and shows.
+"""The living process is never harmed: an error of our own switches one part off, is logged once,
+and shows.
 
 `Findings` collects what the tab shows about ourselves; `guarded` wraps whatever may go wrong.
 """

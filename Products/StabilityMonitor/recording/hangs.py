@@ -1,9 +1,10 @@
 """Hangs: when nobody answers any more, who is in the way, and where; noted when it begins.
 
-A hang begins when every thread that serves is busy with a request older than the option "stall", or the loop of
-the server has stood still for so long.  It is written into the black box at once, with the stack of each
-serving thread, because what follows may be a kill.  A hang that dissolves is an event of the run.  A deadlock,
-and a thread that serves no request but keeps a processor busy, are noted the same way, while others may serve.
+A hang begins when every thread that serves is busy with a request older than the option "stall", or
+the loop of the server has stood still for so long.  It is written into the black box at once, with
+the stack of each serving thread, because what follows may be a kill.  A hang that dissolves is an
+event of the run.  A deadlock, and a thread that serves no request but keeps a processor busy, are
+noted the same way, while others may serve.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from . import loglater
 from .activity import own_frame
 from .activity import words
 
-#: So many threads of one hang, and of one deadlock, are noted: the ring must hold both, and some events besides.
+#: So many threads of one hang, and of one deadlock, are noted: the ring must hold both, and some
+#: events besides.
 _MOST_THREADS, _MOST_IN_CYCLE = 24, 6
 _KEPT = 50
 #: The two ways to hang.
 _WORKERS, _LOOP = 'hang', ('hang', 'loop')
-#: A thread "spins" when it wants so much of one processor, at so many looks in a row, until it wants but so much.
+#: A thread "spins" when it wants so much of one processor, at so many looks in a row, until it
+#: wants but so much.
 SPINNING, _LOOKS, _CALM = 0.8, 2, 0.5
-#: A busy loop of a server wants so much of a processor (seconds) for each request, and no more; a fifth is usual.
+#: A busy loop of a server wants so much of a processor (seconds) for each request, and no more; a
+#: fifth is usual.
 _A_REQUEST = 0.005
 #: Who spins, and how bad that is: a thread of other code may have much to do.
 _SPINNERS = {'main': 'critical', 'other': 'warning'}
@@ -43,8 +47,9 @@ class Hang(Value):
 
 
 class Hangs:
-    """`observe` gives a threads.Observation; it is asked only when something seems wrong.  `is_over`: the server shuts
-    down, and waits for the last of its threads."""
+    """`observe` gives a threads.Observation; it is asked only when something seems wrong.
+    `is_over`: the server shuts down, and waits for the last of its threads.
+    """
 
     def __init__(self, recorder, observe, findings, stall: float, is_over=lambda: False):
         self.recorder, self.observe, self.findings, self.stall = recorder, observe, findings, stall
@@ -52,11 +57,12 @@ class Hangs:
         self.suspected = set()  # circles of locks that the last look has shown
         self.lasting, self._past, self._busy, self._place = {}, [], {}, ()
 
-    # -- nobody answers ------------------------------------------------------------------------------
+    # -- nobody answers ----------------------------------------------------------------------------
 
     def look(self, busy: list[float], serving: int, now: float) -> None:
-        """At each beat while a request is old or something lasts: when the requests in flight began, how many threads
-        serve, now; all monotonic."""
+        """At each beat while a request is old or something lasts: when the requests in flight
+        began, how many threads serve, now; all monotonic.
+        """
         hangs = bool(busy) and len(busy) >= serving and now - max(busy) > self.stall
         if hangs and _WORKERS not in self.lasting and not self.is_over():
             self._begin_hang(len(busy), now - max(busy))
@@ -66,7 +72,10 @@ class Hangs:
     def _begin_hang(self, count, since):
         started, seen = time.time() - since, self.observe()
         serving, main = _serving(seen), _main(seen)
-        summary = f'All {count} threads that serve have been busy with requests for longer than {self.stall:g} s'
+        summary = (
+            f'All {count} threads that serve have been busy with requests for longer than '
+            f'{self.stall:g} s'
+        )
         self._note_hang(
             _WORKERS,
             Hang('hang', started, f'{summary}: {_mostly(serving)}.', threads=_idents(serving)),
@@ -90,14 +99,15 @@ class Hangs:
         began = [self.lasting[key].started for key in (_WORKERS, _LOOP) if key in self.lasting]
         self.recorder.stamp('hung_since', min(began, default=0))
 
-    # -- nobody is let in ----------------------------------------------------------------------------
+    # -- nobody is let in --------------------------------------------------------------------------
 
     @property
     def loop_stands(self) -> bool:
         return _LOOP in self.lasting
 
     def look_at_loop(self, place: tuple, stood: float) -> None:
-        """In each round: where MainThread stands outside the loop of the server, and for how long; see ServerLoop.
+        """In each round: where MainThread stands outside the loop of the server, and for how long;
+        see ServerLoop.
 
         What hangs may have been suspended and resumed: only who leaves the place goes on.
         """
@@ -123,10 +133,11 @@ class Hangs:
             seen,
         )
 
-    # -- locks ---------------------------------------------------------------------------------------
+    # -- locks -------------------------------------------------------------------------------------
 
     def look_for_deadlock(self, seen=None) -> None:
-        """Called while something takes long: a request is slow, nobody answers, or a deadlock was found before.
+        """Called while something takes long: a request is slow, nobody answers, or a deadlock was
+        found before.
 
         What is only inferred from the code must be seen in two looks one after the other.
         """
@@ -152,13 +163,14 @@ class Hangs:
         for state in _cycle(deadlock, seen)[:_MOST_IN_CYCLE]:
             self.recorder.note(_note('deadlock', state))
 
-    # -- processors ----------------------------------------------------------------------------------
+    # -- processors --------------------------------------------------------------------------------
 
     def look_for_spinning(self, states, loads: dict[int, float], served: float = 0.0) -> None:
         """In each round: threads that serve no request and want a whole processor.
 
-        `loads`: {native id: share of the time since the last look that it had a processor, or was ready for one};
-        `served`: how many requests a second have begun since, which give the loop of a server something to do.
+        `loads`: {native id: share of the time since the last look that it had a processor, or was
+        ready for one}; `served`: how many requests a second have begun since, which give the loop
+        of a server something to do.
         """
         idle = {
             state.native_id: state
@@ -183,7 +195,10 @@ class Hangs:
             self._end(key, 'It has stopped.')
 
     def _begin_spinning(self, state, load):
-        summary = f'{_called(state)}, which serves no request, uses {min(load, 1):.0%} of a processor{_at(state)}'
+        summary = (
+            f'{_called(state)}, which serves no request, uses {min(load, 1):.0%} of a '
+            f'processor{_at(state)}'
+        )
         self._begin(
             ('spinning', state.native_id),
             'spinning',
@@ -198,7 +213,7 @@ class Hangs:
         )
         self.recorder.note(_note('spinning', state))
 
-    # -- events --------------------------------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------------------
 
     def _begin(self, key, kind, hang, action='Look at the threads: each says what it waits for.'):
         self.lasting[key] = hang
@@ -221,7 +236,8 @@ class Hangs:
         return any(hang.kind in kinds for hang in list(self.lasting.values()))
 
     def known(self, seen=None) -> list[Hang]:
-        """Those that last, then those that ended, newest first; with the deadlocks of what was `seen` just now.
+        """Those that last, then those that ended, newest first; with the deadlocks of what was
+        `seen` just now.
 
         Any thread may ask: nothing begins by that, or ends.
         """
@@ -308,7 +324,9 @@ def _mostly(states):
 
 
 def _together(states):
-    """What all of them do at one place: the share of a processor that one has, or its line, is wrong for others."""
+    """What all of them do at one place: the share of a processor that one has, or its line, is
+    wrong for others.
+    """
     same = len({words(state) for state in states}) == 1
     return words(states[0] if same else replace(states[0], detail=_where(states[0])))
 

@@ -1,7 +1,7 @@
 """The heartbeat: a daemon thread that takes samples and sees that the breadcrumbs still work.
 
-It is never the reason that a process does not end, takes no lock that a request waits for, and each of
-its duties that fails is switched off on its own, with a finding.
+It is never the reason that a process does not end, takes no lock that a request waits for, and each
+of its duties that fails is switched off on its own, with a finding.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def _nothing():
 class Heartbeat(threading.Thread):
     """Beats every `interval` seconds.
 
-    `duties` are called at each beat, `alarms` after them where one of them has set `alarmed`, `rounds` at each
-    twentieth beat, and with them one of the `inspections`, which take turns; `in_thread` once at first, and
-    `before_each` before each of them, which costs next to nothing.  What is appended to `errands` is called once, in
-    the background.
+    `duties` are called at each beat, `alarms` after them where one of them has set `alarmed`,
+    `rounds` at each twentieth beat, and with them one of the `inspections`, which take turns;
+    `in_thread` once at first, and `before_each` before each of them, which costs next to nothing.
+    What is appended to `errands` is called once, in the background.
     """
 
     def __init__(
@@ -53,7 +53,9 @@ class Heartbeat(threading.Thread):
         self._beating, self._has_ended = threading.Lock(), False
 
     def run(self) -> None:
-        """It sleeps: to wait for a lock takes a third more of processor time, and an Event is a lock and more."""
+        """It sleeps: to wait for a lock takes a third more of processor time, and an Event is a
+        lock and more.
+        """
         if self._lives_after(self.in_thread):
             while self._lives_after(self.beat):
                 time.sleep(min(self.interval, threading.TIMEOUT_MAX))
@@ -106,18 +108,21 @@ class Heartbeat(threading.Thread):
             errand()
 
     def stop(self, timeout: float = 0.5) -> None:
-        """No beat begins any more, and one that goes on is waited for.  The thread ends when it wakes."""
+        """No beat begins any more, and one that goes on is waited for.  The thread ends when it
+        wakes.
+        """
         self._has_ended = True
         if threading.current_thread() is not self and self._beating.acquire(timeout=timeout):
             self._beating.release()
 
 
 class SurvivedMarks:
-    """Notes how much of each mark file this process has outlived: that part is no evidence of its end.
+    """Notes how much of each mark file this process has outlived: that part is no evidence of its
+    end.
 
-    `files` are those that signals are noted in, which may be at any time.  What is watched later are those of the
-    dead-man switch, which are written only when no beat comes for long: they are looked at when the last beat is more
-    than `late` seconds ago, and after each `look_at_all`.
+    `files` are those that signals are noted in, which may be at any time.  What is watched later
+    are those of the dead-man switch, which are written only when no beat comes for long: they are
+    looked at when the last beat is more than `late` seconds ago, and after each `look_at_all`.
     """
 
     def __init__(self, recorder, files, late: float = 2.0, clock=time.monotonic):

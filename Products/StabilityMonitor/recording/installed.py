@@ -21,10 +21,11 @@ def normalized(name: str) -> str:
 def installed(
     distributions=importlib.metadata.distributions,
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """({normalized name: version}, {name: 'wheel' or 'source'}); the first one on the path counts, as for import.
+    """({normalized name: version}, {name: 'wheel' or 'source'}); the first one on the path counts,
+    as for import.
 
-    Name and version are taken from the name of the folder where it has both: reading 300 METADATA files
-    takes 100 ms, their names 2 ms.
+    Name and version are taken from the name of the folder where it has both: reading 300 METADATA
+    files takes 100 ms, their names 2 ms.
     """
     versions, builds = {}, {}
     for distribution in distributions():
@@ -47,8 +48,10 @@ def _name_and_version(distribution):
 
 
 def _header(name, text):
-    """Of the head of a METADATA file.  Not parsed as e-mail: what that imports evaluates code in the background, and
-    CPython then forgets that it was a KeyboardInterrupt that ends the main thread (exit status 1, not SIGINT)."""
+    """Of the head of a METADATA file.  Not parsed as e-mail: what that imports evaluates code in
+    the background, and CPython then forgets that it was a KeyboardInterrupt that ends the main
+    thread (exit status 1, not SIGINT).
+    """
     head = text.partition('\n\n')[0]
     found = re.search(rf'^{name}: *(\S.*?) *$', head, re.M)
     return found[1] if found else ''
@@ -62,7 +65,9 @@ def _text(distribution, name):
 
 
 def _build(distribution):
-    """'wheel': as published, with its libraries inside; 'source': built here; '': that does not show."""
+    """'wheel': as published, with its libraries inside; 'source': built here; '': that does not
+    show.
+    """
     tags = re.findall(r'^Tag: *(\S+)', _text(distribution, 'WHEEL'), re.M)
     if any('manylinux' in tag or 'musllinux' in tag for tag in tags):
         return 'wheel'

@@ -1,7 +1,7 @@
 """What the kernel tells of the threads of this process, and of the descriptors that they wait for.
 
-Everything is optional: where the kernel refuses, a thread has ended meanwhile, or on another system, the
-answer is None, '' or empty; never an exception.
+Everything is optional: where the kernel refuses, a thread has ended meanwhile, or on another
+system, the answer is None, '' or empty; never an exception.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ _NET_SIZE = 1 << 16
 
 
 class Reading(NamedTuple):
-    """How much a thread has had of the processor: seconds, and how many times (-1: not known); and for how many
-    seconds it was ready for one that others had."""
+    """How much a thread has had of the processor: seconds, and how many times (-1: not known); and
+    for how many seconds it was ready for one that others had.
+    """
 
     cpu: float
     turns: int = -1
@@ -58,8 +59,8 @@ class Reading(NamedTuple):
 class Task(Value):
     """One thread as the kernel sees it.
 
-    `state` is R, S, D ...; `call` the system call that it waits in, "running" when it is on a processor or
-    ready for one, "call 123" for one without a name here, '' when not known.
+    `state` is R, S, D ...; `call` the system call that it waits in, "running" when it is on a
+    processor or ready for one, "call 123" for one without a name here, '' when not known.
     """
 
     tid: int
@@ -72,8 +73,10 @@ class Task(Value):
 
 
 class Descriptor(Value):
-    """What lies behind a descriptor.  `kind`: socket, pipe, file, terminal, device, eventfd, epoll or other;
-    `standard`: "stdin", "stdout" or "stderr" when it is the same file as that; `peer`: who is at the other end."""
+    """What lies behind a descriptor.  `kind`: socket, pipe, file, terminal, device, eventfd, epoll
+    or other; `standard`: "stdin", "stdout" or "stderr" when it is the same file as that; `peer`:
+    who is at the other end.
+    """
 
     number: int
     kind: str
@@ -83,7 +86,9 @@ class Descriptor(Value):
 
 
 class KernelThreads:
-    """Those of process `pid`, of this one without.  `peer` is asked for the address at the other end of a socket."""
+    """Those of process `pid`, of this one without.  `peer` is asked for the address at the other
+    end of a socket.
+    """
 
     def __init__(
         self,
@@ -111,9 +116,11 @@ class KernelThreads:
         )
 
     def clocks(self) -> dict[int, float]:
-        """{native id: what its `clock` shows} of all threads of this process, for each round of the heartbeat.
+        """{native id: what its `clock` shows} of all threads of this process, for each round of the
+        heartbeat.
 
-        They are listed only when one has begun or ended, since that alone takes as long as all else in a beat.
+        They are listed only when one has begun or ended, since that alone takes as long as all else
+        in a beat.
         """
         clocks = self.clocks_of(self._known)
         if len(clocks) == len(self._known) == self._count():
@@ -182,7 +189,9 @@ class KernelThreads:
             return ''
 
     def _connecting(self, link):
-        """The peer of a socket that is not connected yet, from the kernel's table of TCP connections."""
+        """The peer of a socket that is not connected yet, from the kernel's table of TCP
+        connections.
+        """
         inode = link[8:-1].encode()
         for table in ('tcp', 'tcp6'):
             for line in procfiles.read(f'{self._self}/net/{table}', _NET_SIZE).splitlines():
@@ -224,8 +233,10 @@ class KernelThreads:
         )
 
     def by_stack(self, idents, tasks) -> dict[int, int]:
-        """{ident: tid} for threads that Python has no native id of: a POSIX ident lies at the upper end of the
-        thread's stack, so in the same mapping as its stack pointer and above it (glibc, musl)."""
+        """{ident: tid} for threads that Python has no native id of: a POSIX ident lies at the upper
+        end of the thread's stack, so in the same mapping as its stack pointer and above it (glibc,
+        musl).
+        """
         if not idents or not tasks:
             return {}
         mappings = [
@@ -248,10 +259,12 @@ class KernelThreads:
 
 
 def clock(tid: int) -> float | None:
-    """Seconds of processor time that a thread of this process has had: as long as it is the same, the thread has not
-    run.  None when it has ended, or on another system than Linux, which numbers these clocks in its own way.
+    """Seconds of processor time that a thread of this process has had: as long as it is the same,
+    the thread has not run.  None when it has ended, or on another system than Linux, which numbers
+    these clocks in its own way.
 
-    Files of /proc tell the same, but take long to open; `pthread_getcpuclockid` must not be asked of who has ended.
+    Files of /proc tell the same, but take long to open; `pthread_getcpuclockid` must not be asked
+    of who has ended.
     """
     try:
         return time.clock_gettime(~tid << 3 | _CLOCK_OF_THREAD) if _IS_LINUX and tid else None
@@ -269,7 +282,9 @@ def _scheduled(text):
 
 
 def waits_for_interpreter(task: Task | None) -> bool:
-    """Whether the futex that it waits for is the interpreter's own, as that of the GIL: it lies in `_PyRuntime`."""
+    """Whether the futex that it waits for is the interpreter's own, as that of the GIL: it lies in
+    `_PyRuntime`.
+    """
     return (
         task is not None
         and task.call == 'futex'
@@ -286,7 +301,9 @@ def _runtime():
 
 
 def peer_of(descriptor: int) -> str:
-    """The address at the other end.  Not by `socket.socket(fileno=)`, which may make the descriptor non-blocking."""
+    """The address at the other end.  Not by `socket.socket(fileno=)`, which may make the descriptor
+    non-blocking.
+    """
     try:
         buffer, size = ctypes.create_string_buffer(128), ctypes.c_uint(128)
         refused = procfiles.LIBC.getpeername(descriptor, buffer, ctypes.byref(size))
@@ -329,7 +346,9 @@ def _hexadecimal_address(field):
 
 
 def _status(text):
-    """(comm, state, fields from the state on) of a `stat` file; the comm may hold blanks and parentheses."""
+    """(comm, state, fields from the state on) of a `stat` file; the comm may hold blanks and
+    parentheses.
+    """
     head, found, rest = text.rpartition(b')')
     fields = rest.split()
     if not found or not fields:

@@ -1,6 +1,8 @@
-"""The living run: the parts of the recording, put together at the start of a process and taken apart.
+"""The living run: the parts of the recording, put together at the start of a process and taken
+apart.
 
-The parts are a table; each is made under a guard of its own, so that one that fails leaves the others.
+The parts are a table; each is made under a guard of its own, so that one that fails leaves the
+others.
 """
 
 from __future__ import annotations
@@ -39,7 +41,10 @@ from .rounds import Rounds
 from .safemode import ArmingMarker
 from .stackwatch import StackWatch
 
-_DIRECTORY_ACTION = 'Make the directory writable for the user that Zope runs as, with room on its disk, and restart.'
+_DIRECTORY_ACTION = (
+    'Make the directory writable for the user that Zope runs as, with room on '
+    'its disk, and restart.'
+)
 
 
 @implementer(ILivingRun)
@@ -61,7 +66,7 @@ class LivingRun:
         self.directory = self.recorder = self.fault_log = self.marks = self.stacks = None
         self.gauge = self.trace_log = self.rounds = self.handler = self.marker = None
 
-    # -- parts ---------------------------------------------------------------------------------------
+    # -- parts -------------------------------------------------------------------------------------
 
     def start(self) -> None:
         for name, part, what_is_off, action, risky in _PARTS:
@@ -220,13 +225,15 @@ class LivingRun:
         return files | ({'faults': self.fault_log.file} if self.fault_log else {})
 
     def checks(self) -> tuple[tuple, tuple]:
-        """What the heartbeat looks at in each round, since no crash leaves word without it; and what in turn."""
+        """What the heartbeat looks at in each round, since no crash leaves word without it; and
+        what in turn.
+        """
         return (
             (self._check_fault_log, self._check_marks, self._check_handler),
             (self._check_directory, self._check_serving_stacks),
         )
 
-    # -- while it lives --------------------------------------------------------------------------------
+    # -- while it lives ----------------------------------------------------------------------------
 
     def _new_thread(self, index):
         """Called once in each thread that serves."""
@@ -270,7 +277,8 @@ class LivingRun:
             self.findings.add(
                 'breadcrumbs-gone',
                 'The breadcrumbs of this run were deleted.',
-                f'{self.directory.path} is not whole: the next start cannot tell how this run ends.',
+                f'{self.directory.path} is not whole: the next start cannot tell how this run '
+                'ends.',
                 'Restart Zope, and exempt the directory from whatever cleans up there.',
             )
 
@@ -280,7 +288,9 @@ class LivingRun:
             self._check_stack(self.smallest_stack)
 
     def _check_handler(self):
-        """Only beside other handlers: alone, ours would switch off logging.basicConfig and logging.lastResort."""
+        """Only beside other handlers: alone, ours would switch off logging.basicConfig and
+        logging.lastResort.
+        """
         root = logging.getLogger()
         if self.handler and root.handlers and self.handler not in root.handlers:
             root.addHandler(self.handler)

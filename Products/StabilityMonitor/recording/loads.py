@@ -1,7 +1,7 @@
 """How much of a processor each thread has, from two looks at the kernel's clocks.
 
-The looks are those of the heartbeat's rounds, and cost it little; who wants to know more of some threads watches their
-next moment.
+The looks are those of the heartbeat's rounds, and cost it little; who wants to know more of some
+threads watches their next moment.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ _NOTABLE = 0.05
 
 
 class Load(NamedTuple):
-    """A thread's share of a processor over so many seconds, and how often a second it came to one (0.0 where that was
-    not watched)."""
+    """A thread's share of a processor over so many seconds, and how often a second it came to one
+    (0.0 where that was not watched).
+    """
 
     cpu: float | None = None
     seconds: float = 0.0
@@ -35,7 +36,9 @@ UNKNOWN = Load()
 
 
 class _Look(NamedTuple):
-    """{native id: seconds}: processor time of all threads, and waits for a processor of those that have much of one."""
+    """{native id: seconds}: processor time of all threads, and waits for a processor of those that
+    have much of one.
+    """
 
     time: float
     clocks: dict[int, float]
@@ -71,7 +74,9 @@ class Loads:
         return last.clocks if self.clock() - last.time < LEAST_SECONDS else {}
 
     def busiest(self) -> dict[int, float]:
-        """{native id: share of the time between the last two looks that it had a processor, or was ready for one}"""
+        """{native id: share of the time between the last two looks that it had a processor, or was
+        ready for one}
+        """
         old, new = self._looks[0], self._looks[-1]
         waited = dict(_shares(old._replace(clocks=old.waited), new.time, new.waited))
         return {
@@ -99,7 +104,9 @@ class Loads:
 
 
 def is_busy(cpu: float, busiest: float) -> bool:
-    """Whether a thread with such a share has its part of a processor, beside the one that has most."""
+    """Whether a thread with such a share has its part of a processor, beside the one that has
+    most.
+    """
     return cpu >= max(_BUSY, busiest / 2)
 
 

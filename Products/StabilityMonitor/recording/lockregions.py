@@ -1,8 +1,10 @@
-"""Where in the source of a function locks are taken and held: `with X:` and `X.acquire()` ... `X.release()`.
+"""Where in the source of a function locks are taken and held: `with X:` and `X.acquire()` ...
+`X.release()`.
 
-Nothing is run and no object is touched: source and bytecode positions in, regions out.  A function is read
-once, and nothing of its file is parsed but its own lines: that is done beside requests, with the interpreter lock
-held.  What cannot be read, or is no longer the source of the code that runs, has no regions.
+Nothing is run and no object is touched: source and bytecode positions in, regions out.  A function
+is read once, and nothing of its file is parsed but its own lines: that is done beside requests,
+with the interpreter lock held.  What cannot be read, or is no longer the source of the code that
+runs, has no regions.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from types import CodeType
 
 from ..values import Value
 
-#: Of a file, which is read; of its characters, which are parsed: 1 ms for 4 KiB; of the functions that are kept.
+#: Of a file, which is read; of its characters, which are parsed: 1 ms for 4 KiB; of the functions
+#: that are kept.
 _MOST_BYTES, _MOST_PARSED, _MOST_FUNCTIONS = 1 << 18, 1 << 15, 500
 _ENTER = tuple(
     dis.opmap[name] for name in ('BEFORE_WITH', 'BEFORE_ASYNC_WITH') if name in dis.opmap
@@ -26,8 +29,9 @@ _cache = {}
 
 
 class Region(Value):
-    """The lock `name` (dotted) is asked for from `ask` to `begin`, and held from there to `end`: (line, column).
-    `timed`: the call may give up."""
+    """The lock `name` (dotted) is asked for from `ask` to `begin`, and held from there to `end`:
+    (line, column).  `timed`: the call may give up.
+    """
 
     name: str
     ask: tuple[int, int]
@@ -41,8 +45,9 @@ def regions(code: CodeType) -> tuple[Region, ...]:
 
 
 def position(code: CodeType, offset: int, line: int | None) -> tuple[int, int]:
-    """(line, column) of an instruction.  Up to 3.12 the one that enters a `with` has the place of the whole
-    statement; then it is that of the item that is entered."""
+    """(line, column) of an instruction.  Up to 3.12 the one that enters a `with` has the place of
+    the whole statement; then it is that of the item that is entered.
+    """
     spans = list(itertools.islice(code.co_positions(), offset // 2 + 1)) if offset >= 0 else []
     if not spans or spans[-1][2] is None:
         first = [region.ask[1] for region in regions(code) if region.ask[0] == line]
@@ -87,7 +92,9 @@ def _lines(file):
 
 
 def _definition(code, lines):
-    """The definition of this code, at its place; None where the file has another one there by now."""
+    """The definition of this code, at its place; None where the file has another one there by
+    now.
+    """
     if code.co_name == '<module>':
         return _tree(''.join(lines))
     if code.co_name.startswith('<'):
@@ -107,7 +114,9 @@ def _tree(source):
 
 
 def _last_line(code, lines):
-    """That of its block: whatever code there is, and what is deeper than its head or only closes a bracket."""
+    """That of its block: whatever code there is, and what is deeper than its head or only closes a
+    bracket.
+    """
     head, last = (
         _depth(lines[code.co_firstlineno - 1]),
         max(end or 0 for _, end, _, _ in code.co_positions()),
@@ -123,7 +132,9 @@ def _depth(line):
 
 
 def _is_source(node, code):
-    """Does each instruction stand where something begins there?  Those of the head have the start of its line."""
+    """Does each instruction stand where something begins there?  Those of the head have the start
+    of its line.
+    """
     begins = {place for inner in ast.walk(node) for place in _places(inner)}
     return all(
         (line, column) in begins or column == 0 and line <= code.co_firstlineno

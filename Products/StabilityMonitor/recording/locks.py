@@ -1,9 +1,10 @@
 """Who waits for which lock, who holds it, and who waits in a circle.
 
-Locks of Python do not say who holds them (an RLock does), and locals of other threads are not read.  So
-the source is asked: which `with X:` or `X.acquire()` ... `X.release()` encloses the line that a thread is
-at.  `X` is the same lock in two threads when it is the same global object, or the same attribute of the
-same class; the latter is an inference, as is a holder that is no owner, and is called so.
+Locks of Python do not say who holds them (an RLock does), and locals of other threads are not read.
+So the source is asked: which `with X:` or `X.acquire()` ... `X.release()` encloses the line that a
+thread is at.  `X` is the same lock in two threads when it is the same global object, or the same
+attribute of the same class; the latter is an inference, as is a holder that is no owner, and is
+called so.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ _PRIMITIVES = ('Condition.wait', 'Thread._wait_for_tstate_lock', 'Thread.join')
 
 
 class Lock(Value):
-    """`key` is equal for what is taken to be the same lock; `owner` is an ident, 0 for none, None when not known."""
+    """`key` is equal for what is taken to be the same lock; `owner` is an ident, 0 for none, None
+    when not known.
+    """
 
     key: tuple
     name: str
@@ -62,7 +65,9 @@ class Holder(Value):
 
 
 class Want(Value):
-    """What a thread waits for in Python: a lock, or (`lock` is None) something else, as WAITS has it."""
+    """What a thread waits for in Python: a lock, or (`lock` is None) something else, as WAITS has
+    it.
+    """
 
     name: str
     place: str
@@ -76,7 +81,9 @@ class Want(Value):
 
 
 class Deadlock(Value):
-    """Threads that wait for each other; `links` says of each what it waits for and where the next one holds it."""
+    """Threads that wait for each other; `links` says of each what it waits for and where the next
+    one holds it.
+    """
 
     idents: tuple[int, ...]
     links: tuple[str, ...]
@@ -90,7 +97,9 @@ class Deadlock(Value):
 
 
 def examine(stacks: dict[int, tuple[Spot, ...]], waiting: Iterable[int]) -> dict[int, Want]:
-    """{ident: Want} of those `waiting` threads whose code tells; `stacks` are of all threads, innermost first."""
+    """{ident: Want} of those `waiting` threads whose code tells; `stacks` are of all threads,
+    innermost first.
+    """
     wants = {ident: want for ident in waiting if (want := _want(ident, stacks[ident]))}
     wanted = {want.lock.key: want.lock for want in wants.values() if want.lock}
     held = {ident: _held(spots, wanted) for ident, spots in stacks.items()} if wanted else {}
@@ -164,7 +173,9 @@ def _somewhere(spots):
 
 
 def _held(spots, wanted):
-    """((key, place), ...) of the wanted locks that enclose the frames, of each the innermost place last."""
+    """((key, place), ...) of the wanted locks that enclose the frames, of each the innermost place
+    last.
+    """
     found, released = [], set()
     for index, spot in reversed(list(enumerate(spots))):
         here = [(lock.key, spot.place) for lock in _enclosing(spot, wanted) if lock.key in wanted]
@@ -226,7 +237,9 @@ def _attribute(name, cls, home):
 
 
 def _home(cls, name):
-    """The base class that mentions the attribute first: its methods and those of its heirs mean the same lock."""
+    """The base class that mentions the attribute first: its methods and those of its heirs mean the
+    same lock.
+    """
     for base in reversed(_bases(cls)):
         functions = [
             member for member in list(_namespace(base).values()) if type(member) is FunctionType
@@ -288,7 +301,9 @@ def _known(found, name):
 
 
 def deadlocks(wants: dict[int, Want], names: dict[int, str]) -> list[Deadlock]:
-    """The circles among threads that wait without a time limit, each for locks whose holders all do so, too."""
+    """The circles among threads that wait without a time limit, each for locks whose holders all do
+    so, too.
+    """
     stuck = {ident: want for ident, want in wants.items() if want.forever and want.holders}
     while loose := [
         ident for ident, want in stuck.items() if not all(h.ident in stuck for h in want.holders)
@@ -315,7 +330,8 @@ def _deadlock(circle, stuck, names):
         want, holder = stuck[ident], stuck[ident].holders[0]
         who = 'it' if holder.ident == ident else names.get(holder.ident, holder.ident)
         links.append(
-            f'{names.get(ident, ident)} waits for {want.name} at {want.place}, which {who} holds at '
+            f'{names.get(ident, ident)} waits for {want.name} at {want.place}, which {who} holds '
+            'at '
             f'{holder.place}'
         )
     return Deadlock(circle, tuple(links), all(stuck[ident].holders[0].known for ident in circle))

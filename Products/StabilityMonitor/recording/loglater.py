@@ -1,4 +1,5 @@
-"""Logs from the heartbeat without waiting: a log handler may be stuck, as on a pipe that nobody reads.
+"""Logs from the heartbeat without waiting: a log handler may be stuck, as on a pipe that nobody
+reads.
 
 A thread that is stuck in a handler holds the handler's lock; the heartbeat must not be the next.
 """

@@ -1,5 +1,5 @@
-"""Files of /proc, read with the GIL held: they cannot block, and beside a busy thread each system call that lets go of
-the GIL costs five milliseconds to get it back.
+"""Files of /proc, read with the GIL held: they cannot block, and beside a busy thread each system
+call that lets go of the GIL costs five milliseconds to get it back.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ _USUAL = {
 class Recorder:
     """See IRecorder.  Writes into `buffer`, a sealed black box of `blackbox.SIZE` bytes.
 
-    `on_new_thread` is called once in each thread that gets a slot, before its first request is recorded.
+    `on_new_thread` is called once in each thread that gets a slot, before its first request is
+    recorded.
     """
 
     def __init__(self, buffer, on_new_thread=None):
@@ -66,7 +67,7 @@ class Recorder:
         self._overflow = itertools.count(1)
         self._path, self._status, self._method, self._entry = None, None, None, None
 
-    # -- requests --------------------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------------
 
     def begin(
         self,
@@ -78,9 +79,11 @@ class Recorder:
         _monotonic=time.monotonic,
         _pack=box.begun_request.pack_into,
     ) -> None:
-        """A request begins in this thread.  `token` is given back to `end`: another one ends nothing.
+        """A request begins in this thread.  `token` is given back to `end`: another one ends
+        nothing.
 
-        Its entry is the one that ended longest ago; whoever is in flight has taken his out of the ring.
+        Its entry is the one that ended longest ago; whoever is in flight has taken his out of the
+        ring.
         """
         try:
             slot = self._local.slot
@@ -142,9 +145,10 @@ class Recorder:
     ) -> None:
         """The request of this thread ends, and its entry joins the ring as the youngest.
 
-        The same request as the last one, as health probes send, is counted in that one's entry, and its own is
-        free for the next.  Where it is counted nothing is called from the look at the last one on: it is between calls
-        that CPython lets another thread go on, and two threads that count at once would count one.
+        The same request as the last one, as health probes send, is counted in that one's entry, and
+        its own is free for the next.  Where it is counted nothing is called from the look at the
+        last one on: it is between calls that CPython lets another thread go on, and two threads
+        that count at once would count one.
         """
         try:
             slot = self._local.slot
@@ -170,7 +174,7 @@ class Recorder:
             self._method, self._entry = slot.method, at
             self._ring.append(at)
 
-    # -- slots -----------------------------------------------------------------------------------
+    # -- slots -------------------------------------------------------------------------------------
 
     def _adopt(self):
         """A slot for this thread, the first time that it serves; None while all are taken."""
@@ -202,7 +206,9 @@ class Recorder:
         self.words[at + 3], self.words[at + 4] = size, guard
 
     def stack_used(self, index: int, used: int, request: int = 0) -> None:
-        """Note how deep the stack of that thread has ever been, in bytes, and in which request it came so deep."""
+        """Note how deep the stack of that thread has ever been, in bytes, and in which request it
+        came so deep.
+        """
         at = box.SLOTS.at(index) // 8
         self.words[at + 6] = 0  # a kill in between leaves no mark with another's request
         self.words[at + 5], self.words[at + 6] = used, request
@@ -228,10 +234,12 @@ class Recorder:
         self.words[at // 8] = 0
         self._ring.appendleft(at)
 
-    # -- everything else -------------------------------------------------------------------------
+    # -- everything else ---------------------------------------------------------------------------
 
     def detach(self) -> None:
-        """In a forked child: let go of the parent's file.  A mapping keeps a descriptor of its own."""
+        """In a forked child: let go of the parent's file.  A mapping keeps a descriptor of its
+        own.
+        """
         self.words.release()
         self.doubles.release()
         if hasattr(self.buffer, 'close'):
@@ -309,7 +317,9 @@ class Recorder:
         ]
 
     def request(self, slot) -> tuple[Request, float] | None:
-        """What is in flight in a slot, and the monotonic time at which it began; None when it has just ended."""
+        """What is in flight in a slot, and the monotonic time at which it began; None when it has
+        just ended.
+        """
         number, began = slot.number, self.doubles[slot.at // 8 + _BEGAN]
         request = read_request(self.buffer, slot.at)
         same = request is not None and request.number == number and request.ended is None

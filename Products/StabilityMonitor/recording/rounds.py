@@ -1,8 +1,10 @@
-"""The rounds of the heartbeat: all that is looked after while a run lives, and what it can be asked.
+"""The rounds of the heartbeat: all that is looked after while a run lives, and what it can be
+asked.
 
-Duties are done at each beat, alarms where the sample calls for them, rounds at each twentieth beat, inspections in
-turn, one a round; see `heartbeat`.  A second after the last beat nothing is in the processor's caches any more: what
-is called then costs ten times as much as at once, so that each call that a beat can do without counts.
+Duties are done at each beat, alarms where the sample calls for them, rounds at each twentieth beat,
+inspections in turn, one a round; see `heartbeat`.  A second after the last beat nothing is in the
+processor's caches any more: what is called then costs ten times as much as at once, so that each
+call that a beat can do without counts.
 """
 
 from __future__ import annotations
@@ -137,7 +139,9 @@ class Rounds:
                 self.deadman.rearm()
 
     def _keep_threads_armed(self):
-        """Before each duty: the work of the last one, or a wait for the GIL, may have used up much of the time."""
+        """Before each duty: the work of the last one, or a wait for the GIL, may have used up much
+        of the time.
+        """
         if self.deadman.is_used_up():
             self._rearm_threads(self._serving())
 
@@ -181,7 +185,7 @@ class Rounds:
             self.heartbeat.duties.append(self.inbox.listen)
             self.heartbeat.inspections.append(self.inbox.look)
 
-    # -- at each beat --------------------------------------------------------------------------------
+    # -- at each beat ------------------------------------------------------------------------------
 
     def take_sample(self) -> None:
         """Whatever else wants to be looked at by now is an alarm."""
@@ -214,7 +218,9 @@ class Rounds:
         self.vitals.look(len(self.loads.fresh))
 
     def _look_at_workers(self):
-        """Only when threads have begun or ended: to look at each takes as long as all duties of a beat."""
+        """Only when threads have begun or ended: to look at each takes as long as all duties of a
+        beat.
+        """
         known, self._known = self._known, (len(threading._active), *self.loads.fresh)
         if known != self._known or not self.loads.fresh:
             self.workers.look()
@@ -228,7 +234,7 @@ class Rounds:
     def _write_trace_log(self):
         aside(self.life.trace_log.write)
 
-    # -- when something seems wrong --------------------------------------------------------------------
+    # -- when something seems wrong ----------------------------------------------------------------
 
     def observe(self) -> Observation:
         """All threads, and those that wait for each other; empty when that fails."""
@@ -274,10 +280,12 @@ class Rounds:
         self.loop.look(self.loads.fresh.get(threading.main_thread().native_id))
         self.hangs.look_at_loop(self.loop.place, self.loop.stood)
 
-    # -- when it is asked ------------------------------------------------------------------------------
+    # -- when it is asked --------------------------------------------------------------------------
 
     def tell_stacks(self) -> dict:
-        """What every thread does, which requests are slow, and what hangs: for pages, and for those who ask."""
+        """What every thread does, which requests are slow, and what hangs: for pages, and for those
+        who ask.
+        """
         seen = self.observe()
         return {
             'time': time.time(),
@@ -289,7 +297,7 @@ class Rounds:
             'hangs': [shallow(hang) for hang in self.hangs.known(seen)],
         }
 
-    # -- the end ---------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
     def stop(self) -> None:
         self.heartbeat.stop()

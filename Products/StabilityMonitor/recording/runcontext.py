@@ -1,4 +1,5 @@
-"""What a run knows about itself at its start: versions, system, limits, who supervises it, where output goes.
+"""What a run knows about itself at its start: versions, system, limits, who supervises it, where
+output goes.
 
 Everything here is read once, while arming; none of it needs Zope.
 """
@@ -54,7 +55,9 @@ BITS = 64 if sys.maxsize > 1 << 32 else 32
 def collect(
     software: dict, instance: dict, role: str, proc: Path = Path('/proc'), environ=os.environ
 ) -> dict:
-    """The context of a run, ready for JSON.  `software` tells of Zope, as only the caller knows it."""
+    """The context of a run, ready for JSON.  `software` tells of Zope, as only the caller knows
+    it.
+    """
     return {
         'format': 1,
         'identity': identity(proc=proc),
@@ -89,7 +92,9 @@ def collect(
 
 
 def system_name() -> str:
-    """Such as "Linux-6.1.0-x86_64".  `platform.platform` is not asked: it starts a child process."""
+    """Such as "Linux-6.1.0-x86_64".  `platform.platform` is not asked: it starts a child
+    process.
+    """
     return '-'.join(os.uname()[i] for i in (0, 2, 4)) if hasattr(os, 'uname') else sys.platform
 
 
@@ -103,7 +108,9 @@ def supervisor(proc: Path = Path('/proc'), environ=os.environ, parent: int | Non
 
 
 def restarter(pid: int, proc: Path = Path('/proc')) -> str:
-    """The name of a process that is known to restart its children, by the programs on its command line; or ""."""
+    """The name of a process that is known to restart its children, by the programs on its command
+    line; or "".
+    """
     words = _bytes(proc / str(pid) / 'cmdline').decode(errors='replace').split('\0')
     programs = (re.match(r'[\w-]*', os.path.basename(word.partition(' ')[0]))[0] for word in words)
     return next((_RESTARTERS[program] for program in programs if program in _RESTARTERS), '')

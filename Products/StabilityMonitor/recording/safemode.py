@@ -1,7 +1,7 @@
 """Two runs in a row that died while arming: the parts that could be to blame stay off.
 
-A run leaves a marker in `arming/` while it arms.  Markers of dead processes are runs that did not get
-through; one that does removes them.
+A run leaves a marker in `arming/` while it arms.  Markers of dead processes are runs that did not
+get through; one that does removes them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ TRIES = 2
 
 
 class ArmingMarker:
-    """The marker of this process in `base/arming`; `instance` is a dict that tells instances apart."""
+    """The marker of this process in `base/arming`; `instance` is a dict that tells instances
+    apart.
+    """
 
     def __init__(self, base: Path, instance: dict):
         self.folder = base / 'arming'

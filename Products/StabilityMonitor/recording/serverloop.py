@@ -1,8 +1,10 @@
-"""Where the loop of the server stands: MainThread, which accepts every connection, or is kept from it.
+"""Where the loop of the server stands: MainThread, which accepts every connection, or is kept from
+it.
 
-A write to a stderr that nobody reads, a lock, a socket: while MainThread waits there nobody is answered, and all
-threads that serve may be idle.  Only who was seen in the loop of a known server, and is still called by what
-called that loop, is looked at: nothing is said of other servers, of a start, or of a shut-down.
+A write to a stderr that nobody reads, a lock, a socket: while MainThread waits there nobody is
+answered, and all threads that serve may be idle.  Only who was seen in the loop of a known server,
+and is still called by what called that loop, is looked at: nothing is said of other servers, of a
+start, or of a shut-down.
 """
 
 from __future__ import annotations
@@ -16,15 +18,17 @@ from .kernelthreads import clock as clock_of
 from .threads import frames_of
 from .threads import stack_of
 
-#: Looks that are so many times as far apart as they should be tell that the process was suspended meanwhile.
+#: Looks that are so many times as far apart as they should be tell that the process was suspended
+#: meanwhile.
 _SUSPENDED = 3
 
 
 class ServerLoop:
     """`look` is called about every `pause` seconds; then `place` and `stood` tell.
 
-    place    the Spots of MainThread where it stands outside the loop; () while it is in there, or in none, or serves
-    stood    for how many seconds it has been in that place without a turn on a processor
+    place    the Spots of MainThread where it stands outside the loop; () while it is in there, or
+    in none, or serves stood    for how many seconds it has been in that place without a turn on a
+    processor
     """
 
     def __init__(
@@ -45,7 +49,9 @@ class ServerLoop:
         self._saw = False  # the last look was one at its stack
 
     def look(self, used: float | None = None) -> None:
-        """`used`: what MainThread's clock of processor time shows, where somebody has just read that."""
+        """`used`: what MainThread's clock of processor time shows, where somebody has just read
+        that.
+        """
         main, now, before = threading.main_thread(), self.clock(), self.place
         used = self.clock_of(main.native_id) if used is None else used
         goes_on = used != self._used or now - self._looked > _SUSPENDED * self.pause
@@ -80,5 +86,7 @@ class ServerLoop:
         )
 
     def _serves(self, main):
-        """Where MainThread serves requests itself, one that takes long is none of the loop's matter."""
+        """Where MainThread serves requests itself, one that takes long is none of the loop's
+        matter.
+        """
         return any(slot.ident == main.ident for slot, _ in self.recorder.in_flight())

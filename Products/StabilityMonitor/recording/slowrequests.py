@@ -1,8 +1,9 @@
 """Slow requests: their stacks, taken by the heartbeat, and where their time went.
 
-A request that lasts longer than two beats is watched: its stack is counted at each beat.  When it is older
-than the option "slow-request" its stack is kept among the breadcrumbs, and again whenever its age has
-doubled; the log is told once.  Files, lines and functions only: never locals, never a request object.
+A request that lasts longer than two beats is watched: its stack is counted at each beat.  When it
+is older than the option "slow-request" its stack is kept among the breadcrumbs, and again whenever
+its age has doubled; the log is told once.  Files, lines and functions only: never locals, never a
+request object.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ class Profile:
 
 
 class SlowRequests:
-    """`look` is called at each beat while a request is as old as `watched_from`, or one is `watched`.
+    """`look` is called at each beat while a request is as old as `watched_from`, or one is
+    `watched`.
 
     `states` gives the ThreadStates of all threads, asked when one is due.
     """
@@ -116,7 +118,9 @@ class SlowRequests:
         self._keep_due(now)
 
     def _sample(self, old, taken, still, now):
-        """What was read of a slot belongs together if the same request is `still` in flight afterwards."""
+        """What was read of a slot belongs together if the same request is `still` in flight
+        afterwards.
+        """
         flying = {
             number: (slot, began, key)
             for slot, began, number, key in old

@@ -1,6 +1,7 @@
 """Which stacks a request was seen in, and how often, in little room: places (file, function) only.
 
-While it lasts a stack is a byte for each frame.  When it has ended, the commonest stacks are kept compressed.
+While it lasts a stack is a byte for each frame.  When it has ended, the commonest stacks are kept
+compressed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from ..records import Frame
 
 #: So many different stacks, of so many places, are counted; of a sample beyond them nothing is.
 _MOST_STACKS, _MOST_PLACES = 100, 256
-#: So many functions are told with their shares, and so many stacks are left of a request that has ended.
+#: So many functions are told with their shares, and so many stacks are left of a request that has
+#: ended.
 SHARES, _KEPT = 10, 30
 
 
@@ -38,7 +40,8 @@ class StackCounts:
             self._counted[key] += 1
 
     def shares(self) -> list[dict]:
-        """[{file, function, within, own}]: the share of the samples within each function and in it itself, 0 to 1.
+        """[{file, function, within, own}]: the share of the samples within each function and in it
+        itself, 0 to 1.
 
         Those in which most of the time was spent, and no more than SHARES.
         """

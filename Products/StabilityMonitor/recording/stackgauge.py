@@ -1,12 +1,15 @@
-"""The stack gauge: how large a thread's stack is, how deep it has ever been, and how much room is left.
+"""The stack gauge: how large a thread's stack is, how deep it has ever been, and how much room is
+left.
 
-The kernel knows which pages of a stack were ever touched; the lowest one is the high-water mark.  Where a
-stack lies is asked of the C library only by the thread itself: what `pthread_getattr_np` does with a thread
-that has ended is undefined.  For every other thread the kernel is asked, and an ident is merely a number:
-it is the address of the thread's descriptor, which lies at the top of its stack (glibc and musl).
-A stack that is gone meanwhile reads as unused; nothing here follows a pointer into it.
+The kernel knows which pages of a stack were ever touched; the lowest one is the high-water mark.
+Where a stack lies is asked of the C library only by the thread itself: what `pthread_getattr_np`
+does with a thread that has ended is undefined.  For every other thread the kernel is asked, and an
+ident is merely a number:  it is the address of the thread's descriptor, which lies at the top of
+its stack (glibc and musl).  A stack that is gone meanwhile reads as unused; nothing here follows a
+pointer into it.
 
-Imports nothing but `threadstacks` and the records.  None and 0 stand for "not known on this system".
+Imports nothing but `threadstacks` and the records.  None and 0 stand for "not known on this
+system".
 """
 
 from __future__ import annotations
@@ -24,17 +27,21 @@ from ..values import Value
 from . import threadstacks
 
 _PAGE = mmap.PAGESIZE
-#: One look at the kernel's table takes so many pages at most: the GIL is held for some microseconds.
+#: One look at the kernel's table takes so many pages at most: the GIL is held for some
+#: microseconds.
 _CHUNK, _WINDOW = 2048, 16
 _VECTORS = {pages: ctypes.c_char * pages for pages in (_CHUNK, _WINDOW)}
-#: The highest byte of an entry of /proc/self/pagemap: present or swapped, and no guard page of `madvise`.
+#: The highest byte of an entry of /proc/self/pagemap: present or swapped, and no guard page of
+#: `madvise`.
 _IS_TOUCHED = bytes(bool(byte & 0xC0) and not byte & 0x04 for byte in range(256))
 _MAPPING = re.compile(r'([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(\[stack])?')
 _LOW, _CRITICAL = 1 / 4, 1 / 20
 
 
 class Stack(Value):
-    """Where one thread's stack lies, in bytes; it grows from `top` down to `address`, below which a guard is."""
+    """Where one thread's stack lies, in bytes; it grows from `top` down to `address`, below which a
+    guard is.
+    """
 
     address: int
     size: int
@@ -52,7 +59,9 @@ class _Mapping(Value):
 
 
 class StackGauge:
-    """`granule`: how finely a mark is known, in bytes; transparent huge pages, where always on, round it up."""
+    """`granule`: how finely a mark is known, in bytes; transparent huge pages, where always on,
+    round it up.
+    """
 
     def __init__(self, proc: Path = Path('/proc'), sysfs: Path = Path('/sys'), libc=None):
         self._proc, self._libc = proc, libc
@@ -60,7 +69,7 @@ class StackGauge:
         self._default = (threadstacks.default_stack(libc) or (0, 0))[0]
         self.granule = max(_PAGE, huge_page(sysfs))
 
-    # -- where a stack lies -----------------------------------------------------------------------------
+    # -- where a stack lies ------------------------------------------------------------------------
 
     def own(self) -> Stack | None:
         """The calling thread's stack."""
@@ -70,7 +79,9 @@ class StackGauge:
         return Stack(*place) if place else None
 
     def main(self) -> Stack | None:
-        """The main thread's stack, for any thread that asks.  Unlimited, it ends at the mapping below it."""
+        """The main thread's stack, for any thread that asks.  Unlimited, it ends at the mapping
+        below it.
+        """
         return _main(self._mappings())
 
     def of_thread(self, native_id: int, ident: int = 0) -> Stack | None:
@@ -80,8 +91,9 @@ class StackGauge:
     def of_threads(self, threads: dict[int, int]) -> dict[int, Stack]:
         """{native id: Stack} for {native id: ident, or 0 where Python does not know the thread}.
 
-        A thread that has ended, or (without ident) is on the processor right now, is left out.  No stack is
-        taken for larger than threads have by default: one that was made larger shows less of its room.
+        A thread that has ended, or (without ident) is on the processor right now, is left out.  No
+        stack is taken for larger than threads have by default: one that was made larger shows less
+        of its room.
         """
         mappings = list(self._mappings())
         found = {
@@ -116,7 +128,7 @@ class StackGauge:
             for found in filter(None, map(_MAPPING.match, file)):
                 yield _Mapping(int(found[1], 16), int(found[2], 16), bool(found[3]))
 
-    # -- how deep it was --------------------------------------------------------------------------------
+    # -- how deep it was ---------------------------------------------------------------------------
 
     def used(self, stack: Stack) -> int:
         """The high-water mark in bytes, from a look at all pages of the stack."""
@@ -131,8 +143,8 @@ class StackGauge:
     def rise(self, stack: Stack, known: int) -> int:
         """The high-water mark, `known` from before, at the cost of a look at the 16 pages below it.
 
-        Only when one of them was touched are all looked at: a single C function that jumps over 64 KiB
-        without touching them is seen later, by `used`.
+        Only when one of them was touched are all looked at: a single C function that jumps over 64
+        KiB without touching them is seen later, by `used`.
         """
         mark = stack.top - known & -_PAGE
         first = max(stack.address, mark - _WINDOW * _PAGE)
@@ -143,7 +155,9 @@ class StackGauge:
         return known
 
     def _scan(self, low, high):
-        """The lowest page in memory of a whole range, `high` if there is none; None: not all is mapped."""
+        """The lowest page in memory of a whole range, `high` if there is none; None: not all is
+        mapped.
+        """
         for start in range(low, high, _CHUNK * _PAGE):
             end = min(start + _CHUNK * _PAGE, high)
             found = self._lowest(start, end)
@@ -160,7 +174,9 @@ class StackGauge:
         return high if index < 0 else low + index * _PAGE
 
     def _swapped(self, low, high):
-        """The lowest page between that was touched and swapped out since; `high` if there is none."""
+        """The lowest page between that was touched and swapped out since; `high` if there is
+        none.
+        """
         try:
             descriptor = os.open(self._proc / 'self/pagemap', os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -218,7 +234,9 @@ def _below(ident, mapping, default):
 
 
 def _above(pointer, mapping, default):
-    """The stack of default size that begins where the mapping does, if the stack pointer lies in it."""
+    """The stack of default size that begins where the mapping does, if the stack pointer lies in
+    it.
+    """
     if mapping is None:
         return None
     end = min(mapping.end, mapping.start + default) if default else mapping.end
@@ -250,7 +268,9 @@ def huge_page(sysfs: Path = Path('/sys')) -> int:
 
 
 def headroom(size: int, used: int, name: str, granule: int = _PAGE, main: bool = False) -> Finding:
-    """The answer to "has this thread room left on its stack?"; with a coarse `granule`, of what is sure."""
+    """The answer to "has this thread room left on its stack?"; with a coarse `granule`, of what is
+    sure.
+    """
     if not size or not used:
         return Finding(
             'stack-headroom',
@@ -284,10 +304,12 @@ def _advice(size, main):
     megabytes = max(8, -(-2 * size >> 20))
     if main:
         return (
-            f'Start Zope with a larger stack: "ulimit -s {megabytes << 10}" in its start script, or '
+            f'Start Zope with a larger stack: "ulimit -s {megabytes << 10}" in its start script, '
+            'or '
             f'"LimitSTACK={megabytes}M" in its systemd unit.'
         )
     return (
-        f'Write "thread-stack-size {megabytes}MB" into <product-config stabilitymonitor> of zope.conf '
+        f'Write "thread-stack-size {megabytes}MB" into <product-config stabilitymonitor> of '
+        'zope.conf '
         'and restart.'
     )

@@ -1,6 +1,8 @@
-"""The Python stack of another thread: file, line and function of each frame, and nothing else of it.
+"""The Python stack of another thread: file, line and function of each frame, and nothing else of
+it.
 
-Locals are never looked at.  References to frames are dropped before anything else can happen to them.
+Locals are never looked at.  References to frames are dropped before anything else can happen to
+them.
 """
 
 from __future__ import annotations

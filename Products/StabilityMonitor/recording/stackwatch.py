@@ -1,7 +1,8 @@
-"""Watches how deep the stacks of the serving threads and of the main thread have been, and tells the black box.
+"""Watches how deep the stacks of the serving threads and of the main thread have been, and tells
+the black box.
 
-A serving thread says once where its stack lies (`enter`); from then on the heartbeat looks at its pages.
-A mark that rose between two looks at the same request rose in it.
+A serving thread says once where its stack lies (`enter`); from then on the heartbeat looks at its
+pages.  A mark that rose between two looks at the same request rose in it.
 """
 
 from __future__ import annotations

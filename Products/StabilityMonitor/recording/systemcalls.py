@@ -1,11 +1,14 @@
-"""The system calls in which threads of a server wait: their numbers on each machine, and their names."""
+"""The system calls in which threads of a server wait: their numbers on each machine, and their
+names.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 
-#: Numbers of the system calls in which threads of a server wait: x86_64, aarch64; -1 where there is none.
+#: Numbers of the system calls in which threads of a server wait: x86_64, aarch64; -1 where there is
+#: none.
 CALLS = {
     'read': (0, 63),
     'write': (1, 64),

@@ -1,9 +1,10 @@
-"""What every thread of this process is doing: Python's frames, the kernel's facts and the recorder's requests,
-put together for one moment.
+"""What every thread of this process is doing: Python's frames, the kernel's facts and the
+recorder's requests, put together for one moment.
 
-Of other threads only code, line and module name of their frames are read; no frame is kept.  No lock is
-taken: a stuck thread may hold it (so `threading.enumerate` is not called).  `locks` is imported when it is needed: the
-subscribers see that it is there before Zope serves, but arming need not wait for it.
+Of other threads only code, line and module name of their frames are read; no frame is kept.  No
+lock is taken: a stuck thread may hold it (so `threading.enumerate` is not called).  `locks` is
+imported when it is needed: the subscribers see that it is there before Zope serves, but arming need
+not wait for it.
 """
 
 from __future__ import annotations
@@ -34,15 +35,18 @@ _NOT_MOVING = ('', 'futex', 'restart_syscall')
 
 
 class Observation(Value):
-    """All threads at one moment: main, workers, others; and those that wait for each other.  Where one of several
-    threads may hold a lock, `holders` of the state is empty and its detail names them all."""
+    """All threads at one moment: main, workers, others; and those that wait for each other.  Where
+    one of several threads may hold a lock, `holders` of the state is empty and its detail names
+    them all.
+    """
 
     states: tuple[ThreadState, ...]
     deadlocks: tuple = ()  # of locks.Deadlock
 
 
 class ThreadWatch:
-    """`loads.look` now and then; `snapshot` or `observe` when somebody wants to know.  Any thread may call them.
+    """`loads.look` now and then; `snapshot` or `observe` when somebody wants to know.  Any thread
+    may call them.
 
     `gauge(ident, native_id)` gives (size, used) of a stack or None.
     """
@@ -106,7 +110,7 @@ class _Moment:
         states += [self._native(task) for task in self._without_python()]
         return Observation(tuple(sorted(states, key=_order)), tuple(self._deadlocks()))
 
-    # -- who is who ------------------------------------------------------------------------------------
+    # -- who is who --------------------------------------------------------------------------------
 
     def _slots(self):
         slots = tuple(self.recorder.slots.values()) if self.recorder else ()
@@ -147,11 +151,12 @@ class _Moment:
             else 'other'
         )
 
-    # -- what it does ----------------------------------------------------------------------------------
+    # -- what it does ------------------------------------------------------------------------------
 
     def _starving(self):
-        """Threads that are ready for a processor, but have had little of one: they have asked for the GIL in vain all
-        the time, or have begun just now."""
+        """Threads that are ready for a processor, but have had little of one: they have asked for
+        the GIL in vain all the time, or have begun just now.
+        """
         return [
             tid
             for ident, tid in self.native_ids.items()
@@ -239,10 +244,12 @@ class _Moment:
             'phase': request.phase,
         }
 
-    # -- deadlocks ---------------------------------------------------------------------------------------
+    # -- deadlocks ---------------------------------------------------------------------------------
 
     def _deadlocks(self):
-        """Circles in which nobody moves: looked at twice, since healthy code, too, waits for a moment."""
+        """Circles in which nobody moves: looked at twice, since healthy code, too, waits for a
+        moment.
+        """
         from .locks import deadlocks
 
         found = deadlocks(self.wants, self.names)
@@ -296,7 +303,9 @@ def frames_of(spots) -> tuple[Frame, ...]:
 
 
 def _known_threads():
-    """({ident: name}, {ident: native id}) of Python's threads.  A copy of a dict is one step under the GIL."""
+    """({ident: name}, {ident: native id}) of Python's threads.  A copy of a dict is one step under
+    the GIL.
+    """
     threads = dict(threading._active)
     return (
         {ident: str(getattr(thread, '_name', '')) for ident, thread in threads.items()},

@@ -1,9 +1,11 @@
-"""Thread-stack checks: how large the stacks of threads are, and whether deep recursion fits into them.
+"""Thread-stack checks: how large the stacks of threads are, and whether deep recursion fits into
+them.
 
-The HOWTO's FreeBSD threads had 64 KiB; musl gives 128 KiB today.  What the hungriest recursion through C code
-takes was measured by `diagnosis.recursionprobe` on x86-64 Linux, which also finds out what holds for this very
-Python.  From 3.12 on levels of C code are counted apart, so that a higher recursion limit needs no more stack
-(3.12), or only up to a plateau (3.13).  3.14 looks at the stack itself, whatever the limit; it was not measured.
+The HOWTO's FreeBSD threads had 64 KiB; musl gives 128 KiB today.  What the hungriest recursion
+through C code takes was measured by `diagnosis.recursionprobe` on x86-64 Linux, which also finds
+out what holds for this very Python.  From 3.12 on levels of C code are counted apart, so that a
+higher recursion limit needs no more stack (3.12), or only up to a plateau (3.13).  3.14 looks at
+the stack itself, whatever the limit; it was not measured.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ def needed(recursion_limit: int, version: tuple[int, int] = sys.version_info[:2]
 
 
 def default_stack(libc=None) -> tuple[int, int] | None:
-    """Size and guard of threads started from now on, in bytes; None where the system does not tell."""
+    """Size and guard of threads started from now on, in bytes; None where the system does not
+    tell.
+    """
     found = _read('pthread_getattr_default_np', (), libc)
     wanted = threading.stack_size()
     threading.stack_size(wanted)  # to ask without an argument also sets it to 0
@@ -46,13 +50,17 @@ def default_stack(libc=None) -> tuple[int, int] | None:
 
 
 def own_stack(libc=None) -> tuple[int, int] | None:
-    """Size and guard of the calling thread's stack, in bytes; None where the system does not tell."""
+    """Size and guard of the calling thread's stack, in bytes; None where the system does not
+    tell.
+    """
     place = own_place(libc)
     return place and place[1:]
 
 
 def own_place(libc=None) -> tuple[int, int, int] | None:
-    """Address, size and guard of the calling thread's stack; never ask for another, which may have ended."""
+    """Address, size and guard of the calling thread's stack; never ask for another, which may have
+    ended.
+    """
     thread = ctypes.c_void_p(threading.get_ident())
     return (
         _read('pthread_getattr_np', (thread,), libc)
@@ -104,7 +112,8 @@ def check(stack: tuple[int, int] | None, recursion_limit: int | None = None) -> 
         )
     size, guard = stack
     fact = (
-        f'Threads have {size >> 10} KiB of stack and a guard of {guard >> 10} KiB; a recursion through C code '
+        f'Threads have {size >> 10} KiB of stack and a guard of {guard >> 10} KiB; a recursion '
+        'through C code '
         f'to the limit needs about {need >> 10} KiB.'
     )
     if size >= need:
@@ -127,6 +136,8 @@ def check(stack: tuple[int, int] | None, recursion_limit: int | None = None) -> 
 
 
 def raise_size(size: int) -> None:
-    """Stack of threads started later; 0 leaves it.  ValueError: the system does not allow that size."""
+    """Stack of threads started later; 0 leaves it.  ValueError: the system does not allow that
+    size.
+    """
     if size:
         threading.stack_size(size)

@@ -1,7 +1,8 @@
 """The trace log, once the "big M log": each request as it begins and ends, in a file that rotates.
 
-In the request a tuple is appended to a deque and nothing else is done: no lock, no system call.  The heartbeat
-turns the tuples into lines, see docs/trace-log.txt.  What is lost on the way is counted and said in the log.
+In the request a tuple is appended to a deque and nothing else is done: no lock, no system call.
+The heartbeat turns the tuples into lines, see docs/trace-log.txt.  What is lost on the way is
+counted and said in the log.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ _ACTION = 'Make room on its disk, and let the user of Zope write there: it goes 
 
 
 def escaped(word: str) -> str:
-    """One word of a line: what is not printable, spaces and backslashes as `\\xNN`, `\\uNNNN` or `\\UNNNNNNNN`."""
+    """One word of a line: what is not printable, spaces and backslashes as `\\xNN`, `\\uNNNN` or
+    `\\UNNNNNNNN`.
+    """
     if word in ('', '-'):
         return '\\x2d' if word else '-'
     if not _ODD.search(word):
@@ -83,12 +86,15 @@ def end_lines(id: str, when: float, status: int, seconds: float | None, **more) 
 
 
 def said_line(code: str, when: float, text: str) -> str:
-    """`U`: a process starts, and what was under way is over.  `N`: a note, which readers of old skip."""
+    """`U`: a process starts, and what was under way is over.  `N`: a note, which readers of old
+    skip.
+    """
     return f'{code} - {stamp(when)} ' + ' '.join(map(escaped, str(text).split()))
 
 
 class TracingRecorder(Recorder):
-    """See IRecorder.  Keeps in `events` what the trace log has not written yet; `lost` counts what did not fit.
+    """See IRecorder.  Keeps in `events` what the trace log has not written yet; `lost` counts what
+    did not fit.
 
     An event is (slot, number, time, method, path, retry) or (slot, number, time, status).
     """
@@ -130,14 +136,18 @@ class TracingRecorder(Recorder):
 
 
 class _File(logging.handlers.RotatingFileHandler):
-    """The library's way to rotate, around a file without buffers: what a fork or a full disk finds there is nothing."""
+    """The library's way to rotate, around a file without buffers: what a fork or a full disk finds
+    there is nothing.
+    """
 
     def __init__(self, path, keep, mode):
         self._mode = mode
         super().__init__(path, backupCount=keep, delay=True)
 
     def _open(self):
-        """Raises OSError, also for what is no file: a pipe that nobody reads would stop the heartbeat."""
+        """Raises OSError, also for what is no file: a pipe that nobody reads would stop the
+        heartbeat.
+        """
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, 'O_NONBLOCK', 0)
         stream = open(
             self.baseFilename,
@@ -151,7 +161,9 @@ class _File(logging.handlers.RotatingFileHandler):
         raise OSError(f'{self.baseFilename} is no regular file')
 
     def size(self) -> int:
-        """Of the open file; first opened when it is not the one of that name any more, as after logrotate."""
+        """Of the open file; first opened when it is not the one of that name any more, as after
+        logrotate.
+        """
         if self.stream is not None and not self._is_current():
             self.let_go()
         if self.stream is None:
@@ -187,10 +199,12 @@ class _File(logging.handlers.RotatingFileHandler):
 
 
 class TraceLog:
-    """Writes what a TracingRecorder keeps to `path`, or `path-2` ... where another process writes that already.
+    """Writes what a TracingRecorder keeps to `path`, or `path-2` ... where another process writes
+    that already.
 
-    `size` in bytes: a file that would grow beyond it becomes `path.1`, and so on up to `keep` old ones.
-    `write` is a duty of the heartbeat and never raises; what it could not write is counted and becomes one finding.
+    `size` in bytes: a file that would grow beyond it becomes `path.1`, and so on up to `keep` old
+    ones.  `write` is a duty of the heartbeat and never raises; what it could not write is counted
+    and becomes one finding.
     """
 
     def __init__(
@@ -219,7 +233,9 @@ class TraceLog:
         self._writing = threading.Lock()
 
     def write(self, wait: float = 0.0) -> None:
-        """Everything until now; nothing in a forked child, or while another thread writes for `wait` seconds."""
+        """Everything until now; nothing in a forked child, or while another thread writes for
+        `wait` seconds.
+        """
         if os.getpid() != self.pid or not self._writing.acquire(timeout=wait):
             return
         lines = []
@@ -286,7 +302,9 @@ class TraceLog:
             raise OSError('there is no room for more')
 
     def _give_up(self, lines, error):
-        """Start lines are tried again; the rest is only counted, for a full disk must not fill the memory."""
+        """Start lines are tried again; the rest is only counted, for a full disk must not fill the
+        memory.
+        """
         self._first = [line for line in lines if line.startswith('U')] or self._first
         self.unwritten += sum(not line.startswith(('U', 'N')) for line in lines)
         self._why = f'{type(error).__name__}: {error}'
@@ -324,7 +342,9 @@ def _fitting(lines, room):
 
 
 def _own_file(path, mode):
-    """(path, descriptor of its lock) of the first file of that name that no other process writes."""
+    """(path, descriptor of its lock) of the first file of that name that no other process
+    writes.
+    """
     for name in (path, *(f'{path}-{number}' for number in range(2, _MOST_FILES))):
         descriptor = None
         try:

@@ -1,9 +1,9 @@
 """Vital signs: memory, processor, threads, descriptors and the kernel's counters of OOM kills.
 
-Files of /proc are opened once and read again with pread.  Each of them takes 20 to 40 us of processor time when a
-second has passed since the last one, so a sample reads what has changed in a second, and a look the rest.  Where
-there is no /proc (macOS, FreeBSD), memory, threads and descriptors are asked of psutil, if it is installed.  What
-a system does not have is -1.
+Files of /proc are opened once and read again with pread.  Each of them takes 20 to 40 us of
+processor time when a second has passed since the last one, so a sample reads what has changed in a
+second, and a look the rest.  Where there is no /proc (macOS, FreeBSD), memory, threads and
+descriptors are asked of psutil, if it is installed.  What a system does not have is -1.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class Vitals:
         self._slow.host_kills = counter(self._read('vmstat', 16384), b'oom_kill')
 
     def sample(self, in_flight: int, overdue: int, workers: int) -> Sample:
-        """Reads anew what would tell how the process ended, if it ended now: its memory, a limit, what stderr holds."""
+        """Reads anew what would tell how the process ended, if it ended now: its memory, a limit,
+        what stderr holds.
+        """
         if self.limit >= 0:
             self._look_at_group()
         slow = self._slow
@@ -96,7 +98,9 @@ class Vitals:
             return b''
 
     def _asked(self, question):
-        """What psutil answers, -1 without it; it raises errors of its own when the system refuses."""
+        """What psutil answers, -1 without it; it raises errors of its own when the system
+        refuses.
+        """
         try:
             return -1 if self._process is None else question(self._process)
         except Exception:

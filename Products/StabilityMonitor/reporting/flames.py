@@ -1,7 +1,8 @@
-"""Where the time of a slow request went, as a picture: its stacks upside down, each as wide as its share of time.
+"""Where the time of a slow request went, as a picture: its stacks upside down, each as wide as its
+share of time.
 
-The outermost call is at the top; below each call lie those that it made.  Values in, SVG out, a document of its
-own; no script.
+The outermost call is at the top; below each call lie those that it made.  Values in, SVG out, a
+document of its own; no script.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ class _Call:
 
 
 def flames(stacks: list) -> str:
-    """SVG of `[[[file, function], ...] innermost first, count]` items; '' where there is nothing to show."""
+    """SVG of `[[[file, function], ...] innermost first, count]` items; '' where there is nothing to
+    show.
+    """
     root = _tree(stacks)
     if not root.count:
         return ''
@@ -101,8 +104,10 @@ def _box(chain, x, row, width, share):
     )
     y = row * _ROW
     return (
-        f'<g><title>{escape(f"{share:.0%}  {told}")}</title><rect x="{x:.1f}" y="{y}" width="{width:.1f}" '
-        f'height="{_ROW - 1}" fill="{colour}" stroke="#fff" stroke-width=".6"/>{_text(label, x, y, width)}</g>'
+        f'<g><title>{escape(f"{share:.0%}  {told}")}</title><rect x="{x:.1f}" y="{y}" '
+        f'width="{width:.1f}" '
+        f'height="{_ROW - 1}" fill="{colour}" stroke="#fff" '
+        f'stroke-width=".6"/>{_text(label, x, y, width)}</g>'
     )
 
 

@@ -1,6 +1,8 @@
-"""A living process that does not answer, seen from outside: by the kernel, its black box, its dead-man switch.
+"""A living process that does not answer, seen from outside: by the kernel, its black box, its
+dead-man switch.
 
-Collects first (`look`); who probably holds the interpreter lock (GIL) is judged by a table of what tells it.
+Collects first (`look`); who probably holds the interpreter lock (GIL) is judged by a table of what
+tells it.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ class Seen(Value):
 
 
 class View(Value):
-    """`there`: does the process exist?  None: where this process cannot look.  `threads` are empty then."""
+    """`there`: does the process exist?  None: where this process cannot look.  `threads` are empty
+    then.
+    """
 
     pid: int
     time: float
@@ -83,7 +87,9 @@ _TELLS = (
 def look(
     path: Path, context: dict, pid: int, proc: Path = Path('/proc'), pause: float = 0.3
 ) -> View:
-    """All that is to be had of the run in directory `path`; takes `pause` seconds.  Raises OSError without rights."""
+    """All that is to be had of the run in directory `path`; takes `pause` seconds.  Raises OSError
+    without rights.
+    """
     traces = evidence.collect(path, evidence.World(proc=proc))
     there = is_alive(path, proc)
     threads = _threads(KernelThreads(proc, pid=pid), traces.recording, pause) if there else ()
@@ -99,7 +105,9 @@ def executable(pid: int, proc: Path = Path('/proc')) -> str:
 
 
 def users(pid: int, proc: Path = Path('/proc')) -> set[int]:
-    """The user ids of a process (real, effective, saved, of files); empty where they are not told."""
+    """The user ids of a process (real, effective, saved, of files); empty where they are not
+    told.
+    """
     status = procfiles.read(str(proc / str(pid) / 'status')).decode('ascii', 'replace')
     line = next((line for line in status.splitlines() if line.startswith('Uid:')), '')
     return set(map(int, line.split()[1:]))

@@ -1,4 +1,6 @@
-"""What can be seen of a process that does not answer, as plain text.  A `outside.View` in, lines out."""
+"""What can be seen of a process that does not answer, as plain text.  A `outside.View` in, lines
+out.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ _STATES = {
 
 
 def lines(view: View, subject: str, reason: str, commands=(), needed: str = '') -> Iterator[str]:
-    """`reason`: why there is no answer, a sentence; `commands`: (title, shell line) that show native stacks.
+    """`reason`: why there is no answer, a sentence; `commands`: (title, shell line) that show
+    native stacks.
 
     `needed` says what is needed for those.
     """
@@ -47,21 +50,30 @@ def lines(view: View, subject: str, reason: str, commands=(), needed: str = '') 
         yield f'  {needed}'
 
 
-# -- the judgement -------------------------------------------------------------------------------------
+# -- the judgement ---------------------------------------------------------------------------------
 
 
 def _judgement(view):
     if view.there is None:
-        yield 'The process runs where this command cannot look: on another machine, or in another container.'
+        yield (
+            'The process runs where this command cannot look: on another machine, or in '
+            'another container.'
+        )
     elif not view.there:
         yield 'The process has ended. Run "stabilitymonitor triage" to see how.'
     elif view.is_stopped:
-        yield f'All its threads are stopped. "kill -CONT {view.pid}" lets it go on, unless a debugger holds it.'
+        yield (
+            f'All its threads are stopped. "kill -CONT {view.pid}" lets it go on, unless a '
+            'debugger holds it.'
+        )
     else:
         yield from _holder(view)
     sample = view.traces.recording.last_sample if view.traces.recording else None
     if sample and view.there is not False:
-        yield f'Its heartbeat last beat {duration(max(0.0, view.time - sample.time))} ago, at {clocktime(sample.time)}.'
+        yield (
+            f'Its heartbeat last beat {duration(max(0.0, view.time - sample.time))} ago, at '
+            f'{clocktime(sample.time)}.'
+        )
     if view.traces.damage:
         yield f'Its black box: {view.traces.damage}'
 
@@ -69,14 +81,21 @@ def _judgement(view):
 def _holder(view):
     found, waiting = view.holders(), len(view.waiting)
     if not waiting:
-        yield 'No thread waits for the interpreter lock (GIL): only the heartbeat may be stuck, or the machine is slow.'
+        yield (
+            'No thread waits for the interpreter lock (GIL): only the heartbeat may be stuck, '
+            'or the machine is slow.'
+        )
     elif len(found) == 1:
         yield (
-            f'The interpreter lock (GIL) is probably held by {_who(found[0])}: it {_does(found[0])}. '
+            f'The interpreter lock (GIL) is probably held by {_who(found[0])}: it '
+            f'{_does(found[0])}. '
             f'{waiting} thread{"s wait" if waiting > 1 else " waits"} for it.'
         )
     else:
-        yield f'{waiting} threads wait for the interpreter lock (GIL); one of these probably holds it:'
+        yield (
+            f'{waiting} threads wait for the interpreter lock (GIL); one of these probably '
+            'holds it:'
+        )
         yield from (f'  {_who(seen)}: it {_does(seen)}' for seen in found)
 
 
@@ -96,14 +115,16 @@ def _does(seen: Seen):
     return f'waits in the system call {seen.kernel.call}{target}'
 
 
-# -- what was seen ---------------------------------------------------------------------------------------
+# -- what was seen ---------------------------------------------------------------------------------
 
 
 def _thread(seen):
     kernel = seen.kernel
     cpu = f'{seen.cpu:4.0%}' if seen.cpu is not None else '   ?'
     what = 'waits for the GIL' if seen.waits_for_gil else f'{kernel.call} {seen.target}'.strip()
-    return f'  {kernel.tid:>8}  {cpu} processor  {_STATES.get(kernel.state, kernel.state):20}  {what}'.rstrip()
+    return (
+        f'  {kernel.tid:>8}  {cpu} processor  {_STATES.get(kernel.state, kernel.state):20}  {what}'
+    ).rstrip()
 
 
 def _requests(view):
@@ -112,7 +133,8 @@ def _requests(view):
         yield from ('', 'Requests in flight, as its black box has them:')
     for request in sorted(flying, key=lambda r: r.started):
         yield (
-            f'  {request.method} {request.path} for {age(max(0.0, view.time - request.started))} ({request.phase}) '
+            f'  {request.method} {request.path} for {age(max(0.0, view.time - request.started))} '
+            f'({request.phase}) '
             f'in thread {request.native_id} (0x{request.ident:x})'
         )
 

@@ -1,6 +1,8 @@
-"""Pictures: past runs and last vital signs as inline SVG.  Values in, text out; nothing unescaped, no script.
+"""Pictures: past runs and last vital signs as inline SVG.  Values in, text out; nothing unescaped,
+no script.
 
-Colours are those of Okabe and Ito, which colour-blind people can tell apart; each incident has a letter too.
+Colours are those of Okabe and Ito, which colour-blind people can tell apart; each incident has a
+letter too.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def colour(verdict: str) -> str:
     return VERDICTS.get(verdict, UNKNOWN)[0]
 
 
-# -- the timeline ------------------------------------------------------------------------------------
+# -- the timeline ----------------------------------------------------------------------------------
 
 
 class _Bar(Value):
@@ -60,7 +62,8 @@ class _Bar(Value):
 def timeline(
     runs: Iterable[RunRecord], now: float, link: Callable[[str], str] = lambda run: ''
 ) -> str:
-    """Each run a bar from its start to its end, now at the right edge; '' where no run has a known start.
+    """Each run a bar from its start to its end, now at the right edge; '' where no run has a known
+    start.
 
     `link` gives the address of a run's page, or '' for none.
     """
@@ -94,7 +97,9 @@ def legend(verdicts: Iterable[str]) -> list[dict]:
 
 
 def _lanes(runs, now):
-    """Bars, oldest first; runs that overlap, as those of several instances, get lanes of their own."""
+    """Bars, oldest first; runs that overlap, as those of several instances, get lanes of their
+    own.
+    """
     free, bars = [], []
     for begin, end, run in sorted(
         (_span(run, now) for run in runs if from_isotime(run.started) is not None),
@@ -116,8 +121,10 @@ def _span(run, now):
 def _bar(bar, scale, link):
     x, width = scale(bar.begin), max(scale(bar.end) - scale(bar.begin), _LEAST_BAR)
     shape = (
-        f'<rect x="{x:.1f}" y="{_TOP + bar.lane * _LANE}" width="{width:.1f}" height="{_BAR}" rx="2" '
-        f'fill="{colour(bar.run.verdict)}" stroke="#fff" stroke-width=".7"><title>{_told(bar.run)}</title></rect>'
+        f'<rect x="{x:.1f}" y="{_TOP + bar.lane * _LANE}" width="{width:.1f}" height="{_BAR}" '
+        'rx="2" '
+        f'fill="{colour(bar.run.verdict)}" stroke="#fff" '
+        f'stroke-width=".7"><title>{_told(bar.run)}</title></rect>'
     )
     return _linked(shape, link(bar.run.run))
 
@@ -138,16 +145,21 @@ def _groups(bars, scale):
 
 
 def _marker(group, scale, link):
-    """A dot above the end of an incident with its letter, or with a number where there are several."""
+    """A dot above the end of an incident with its letter, or with a number where there are
+    several.
+    """
     last = group[-1]
     x, y = scale(group[0].end), _TOP + last.lane * _LANE
     letter = VERDICTS.get(last.run.verdict, UNKNOWN)[1] if len(group) == 1 else str(len(group))
     told = '\n\n'.join(_told(bar.run) for bar in reversed(group[-8:]))
     shape = (
         f'<g class="incident"><title>{told}</title>'
-        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 8}" y2="{y + _BAR}" stroke="#222" stroke-width="1.2"/>'
-        f'<circle cx="{x:.1f}" cy="{y - 13}" r="{_MARKER}" fill="{colour(last.run.verdict)}" stroke="#fff"/>'
-        f'<text x="{x:.1f}" y="{y - 9}" text-anchor="middle" fill="#fff" font-size="11" font-weight="bold">'
+        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 8}" y2="{y + _BAR}" stroke="#222" '
+        'stroke-width="1.2"/>'
+        f'<circle cx="{x:.1f}" cy="{y - 13}" r="{_MARKER}" fill="{colour(last.run.verdict)}" '
+        'stroke="#fff"/>'
+        f'<text x="{x:.1f}" y="{y - 9}" text-anchor="middle" fill="#fff" font-size="11" '
+        'font-weight="bold">'
         f'{letter}</text></g>'
     )
     return _linked(shape, link(last.run.run))
@@ -181,14 +193,16 @@ def _time_axis(scale, y):
     return ''.join(parts)
 
 
-# -- curves ------------------------------------------------------------------------------------------
+# -- curves ----------------------------------------------------------------------------------------
 
 _CURVE_WIDTH, _CURVE_HEIGHT, _LEFT, _RIGHT, _CURVE_TOP, _CURVE_BOTTOM = 560, 220, 62, 12, 26, 30
 _MEMORY, _GROUP, _LIMIT, _PROCESSOR = '#0072b2', '#aa4499', '#d55e00', '#009e73'
 
 
 def memory_curve(samples: Sequence[dict]) -> str:
-    """Resident memory, and that of the cgroup with its limit where they are known, before the end."""
+    """Resident memory, and that of the cgroup with its limit where they are known, before the
+    end.
+    """
     own, group = (_points(samples, key) for key in ('rss', 'cgroup_current'))
     limit = max((value for _, value in _points(samples, 'cgroup_limit')), default=None)
     near = limit is not None and group and max(v for _, v in group) > limit / 20
@@ -248,8 +262,10 @@ def _curve(title, lines, ticks, bound=None):
 
 def _levels(marks, up, across):
     return ''.join(
-        f'<line x1="{across.start}" x2="{across.stop}" y1="{up(v):.1f}" y2="{up(v):.1f}" stroke="#e9ecef"/>'
-        f'<text x="{across.start - 6}" y="{up(v) + 4:.1f}" text-anchor="end" fill="#495057">{label}</text>'
+        f'<line x1="{across.start}" x2="{across.stop}" y1="{up(v):.1f}" y2="{up(v):.1f}" '
+        'stroke="#e9ecef"/>'
+        f'<text x="{across.start - 6}" y="{up(v) + 4:.1f}" text-anchor="end" '
+        f'fill="#495057">{label}</text>'
         for v, label in marks
     )
 
@@ -268,7 +284,8 @@ def _line(line, across, up):
     drawn = ' '.join(f'{across(at):.1f},{up(value):.1f}' for at, value in points)
     last_at, last = points[-1]
     return (
-        f'<polyline points="{drawn}" fill="none" stroke="{hue}" stroke-width="2" stroke-linejoin="round">'
+        f'<polyline points="{drawn}" fill="none" stroke="{hue}" stroke-width="2" '
+        'stroke-linejoin="round">'
         f'<title>{escape(label)}</title></polyline>'
         f'<circle cx="{across(last_at):.1f}" cy="{up(last):.1f}" r="3.5" fill="{hue}"/>'
     )

@@ -1,4 +1,5 @@
-"""Where a frame stands: in the site's own code, in the code that carries it (Zope, its server), or in Python's.
+"""Where a frame stands: in the site's own code, in the code that carries it (Zope, its server), or
+in Python's.
 
 A stack of Zope is mostly Zope; who looks for a fault wants to see the few frames of the site first.
 """
@@ -65,7 +66,9 @@ _KEPT = 3
 
 
 class Place(Value):
-    """`short` is the file's name without where it is installed; `package` the one that it belongs to."""
+    """`short` is the file's name without where it is installed; `package` the one that it belongs
+    to.
+    """
 
     kind: str
     short: str
@@ -109,7 +112,8 @@ def own(frames: list[dict]) -> dict | None:
 def groups(
     frames: list, most: int = 2, file=lambda frame: frame['file']
 ) -> list[tuple[bool, list]]:
-    """(folded, frames) in their order: runs of more than `most` frames that are not the site's may be folded.
+    """(folded, frames) in their order: runs of more than `most` frames that are not the site's may
+    be folded.
 
     The innermost frame is never in such a run: it says what the thread does.
     """

@@ -1,4 +1,6 @@
-"""A report as bytes: text for people, JSON for programs.  Formatters yield lines, `render` joins them."""
+"""A report as bytes: text for people, JSON for programs.  Formatters yield lines, `render` joins
+them.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def render(report: dict, format: str) -> tuple[str, str, bytes]:
 
 
 def as_json(report: dict) -> bytes:
-    """A line for each key and for each item of its list; `indent` would be pretty, and twenty times slower."""
+    """A line for each key and for each item of its list; `indent` would be pretty, and twenty times
+    slower.
+    """
     keys = ',\n'.join(f'{json_text(key)}: {_json(value)}' for key, value in report.items())
     return f'{{\n{keys}\n}}\n'.encode('utf-8', 'backslashreplace')
 
@@ -136,8 +140,14 @@ def history_lines(history) -> Iterator[str]:
 
 def _title(report):
     instance = report['instance']
-    yield f'Stability report of {clean(instance["client_home"] or "?")} on {clean(instance["host"] or "?")}'
-    yield f'Listening on {clean(instance["listen"] or "an address that is not known")}; made {report["generated"]}'
+    yield (
+        f'Stability report of {clean(instance["client_home"] or "?")} on '
+        f'{clean(instance["host"] or "?")}'
+    )
+    yield (
+        f'Listening on {clean(instance["listen"] or "an address that is not known")}; made '
+        f'{report["generated"]}'
+    )
 
 
 def _section(title, body):
@@ -201,14 +211,18 @@ def _request(r):
     status = f' -> {r["status"]}' if r.get('status') else ''
     crashed = '  <== the crash' if r.get('crashed') else ''
     return (
-        f'{r["method"]} {r["path"]}{status}{times}  {r["phase"]}, {r["seconds"]:.3f} s, since {r["started"]}, '
+        f'{r["method"]} {r["path"]}{status}{times}  {r["phase"]}, {r["seconds"]:.3f} s, since '
+        f'{r["started"]}, '
         f'thread {r["thread"]}{crashed}'
     )
 
 
 def _hang(hang):
     end = 'until the end' if hang['ended'] is None else 'then it dissolved'
-    return f'{hang["kind"]} since {hang["started"]}, for {duration(hang["seconds"])}, {end}: {hang["summary"]}'
+    return (
+        f'{hang["kind"]} since {hang["started"]}, for {duration(hang["seconds"])}, {end}: '
+        f'{hang["summary"]}'
+    )
 
 
 def _slow(note):
@@ -250,6 +264,7 @@ def _log(line):
 
 def _sample(s):
     return (
-        f'{s["time"]} memory {max(s["rss"], 0) >> 20} MiB, processor {s["cpu"]:.1f} s, threads {s["threads"]}, '
+        f'{s["time"]} memory {max(s["rss"], 0) >> 20} MiB, processor {s["cpu"]:.1f} s, threads '
+        f'{s["threads"]}, '
         f'descriptors {s["descriptors"]}, in flight {s["in_flight"]}'
     )

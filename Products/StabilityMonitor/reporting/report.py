@@ -1,7 +1,7 @@
 """The report: one document that the tab, the downloads and the command line render.
 
-Its keys are the contract of DESIGN section 4; keys are only ever added.  `life` is the living run of
-this process, or None when Zope is down.
+Its keys are the contract of DESIGN section 4; keys are only ever added.  `life` is the living run
+of this process, or None when Zope is down.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ SCHEMA = 'stabilitymonitor/1'
 def build(
     life, archive, run: str | None = None, instance: Instance | None = None, clock=time.time
 ) -> dict:
-    """The report of this process and its past; with `run`, about that incident.  Raises NoSuchRun."""
+    """The report of this process and its past; with `run`, about that incident.  Raises
+    NoSuchRun.
+    """
     instance = Instance(**life.instance) if life else instance
     summaries = archive.summaries()
     ours = of_instance(summaries, instance) if instance else summaries
@@ -55,7 +57,9 @@ def build(
 
 
 def _whole(archive, run):
-    """Everything about one archived run, with the known issues that it may have met by what is known today."""
+    """Everything about one archived run, with the known issues that it may have met by what is
+    known today.
+    """
     record = archive.record(run)
     return record.to_json() | {'known_issues': of_incident(record, archive.base.path)}
 
@@ -92,7 +96,8 @@ def process(life, clock=time.time) -> dict:
 def standing(life) -> dict:
     """What every thread of this process does, which requests are slow, and what hangs, right now.
 
-    {threads [records.ThreadState], slow_requests [slowrequests.Profile], hangs [hangs.Hang]}, as dicts.
+    {threads [records.ThreadState], slow_requests [slowrequests.Profile], hangs [hangs.Hang]}, as
+    dicts.
     """
     told = life.rounds.tell_stacks() if life and life.rounds else {}
     return {

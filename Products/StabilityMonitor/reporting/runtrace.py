@@ -1,4 +1,5 @@
-"""The trace log of any run of a data directory: of one that lives from its black box, of a dead one from its record.
+"""The trace log of any run of a data directory: of one that lives from its black box, of a dead one
+from its record.
 
 A dead run that waits for triage is examined as triage would, and left where it is.
 """
@@ -35,7 +36,9 @@ class NoBlackBox(StabilityError):
 
 
 def trace(base: Base, run: str, clock=time.time) -> Iterator[str]:
-    """The lines.  Raises NoSuchRun, NoBlackBox for a living run without one on disk, UnreadableRecord."""
+    """The lines.  Raises NoSuchRun, NoBlackBox for a living run without one on disk,
+    UnreadableRecord.
+    """
     path = base.runs / run
     if not RUN_NAME.fullmatch(run) or not path.is_dir():
         return of_record(Archive(base).record(run))
@@ -49,7 +52,9 @@ def trace(base: Base, run: str, clock=time.time) -> Iterator[str]:
 
 
 def newest(base: Base) -> str:
-    """The server that lives, else that which was last; only then scripts.  Raises NoSuchRun where there is nothing."""
+    """The server that lives, else that which was last; only then scripts.  Raises NoSuchRun where
+    there is nothing.
+    """
     found = [
         (
             read_json(base.runs / name / CONTEXT).get('role') != 'script',
@@ -93,7 +98,9 @@ def of_record(record: RunRecord) -> Iterator[str]:
 
 
 def _requests(documents, ended=None):
-    """Requests of a record as they were in the black box; `ended` for one that does not say when it was over."""
+    """Requests of a record as they were in the black box; `ended` for one that does not say when it
+    was over.
+    """
     for document in documents:
         started = _moment(document['started'])
         if started is not None and started >= 0:
@@ -101,7 +108,9 @@ def _requests(documents, ended=None):
 
 
 def _moment(text):
-    """The number nearest to a millisecond may lie just below it, and a line is cut to milliseconds."""
+    """The number nearest to a millisecond may lie just below it, and a line is cut to
+    milliseconds.
+    """
     seconds = from_isotime(text)
     return None if seconds is None else seconds + _JUST_ABOVE
 

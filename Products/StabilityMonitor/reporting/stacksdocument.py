@@ -1,7 +1,8 @@
 """The stacks document: what every thread does, which requests are slow, and what hangs.
 
-It is what `recording.rounds.Rounds.tell_stacks` answers, {time, threads [ThreadState], slow [Profile], hangs [Hang]}
-as dicts.  It may come from another process, even of another release: `tidy` makes it safe to read.
+It is what `recording.rounds.Rounds.tell_stacks` answers, {time, threads [ThreadState], slow
+[Profile], hangs [Hang]} as dicts.  It may come from another process, even of another release:
+`tidy` makes it safe to read.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def _fits(value, default):
     return default is None or isinstance(value, kinds.get(type(default), type(default)))
 
 
-# -- judging -------------------------------------------------------------------------------------------
+# -- judging ---------------------------------------------------------------------------------------
 
 
 def is_lasting(item: dict) -> bool:
@@ -155,7 +156,7 @@ def _rank(thread):
     return not thread['request'], -age, kind, thread['name'], thread['native_id']
 
 
-# -- words ---------------------------------------------------------------------------------------------
+# -- words -----------------------------------------------------------------------------------------
 
 
 def word(thread: dict) -> str:

@@ -1,4 +1,6 @@
-"""A stacks document as plain text: for the download, and for the command line while no worker is free."""
+"""A stacks document as plain text: for the download, and for the command line while no worker is
+free.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ _SHARES, _LEAST_SHARE = 6, 0.01
 
 
 def text(document: dict, subject: str = 'this process', own: int = 0) -> str:
-    """A tidy document, safe for a terminal.  `own` is the ident of the thread that asks, see `ordered`."""
+    """A tidy document, safe for a terminal.  `own` is the ident of the thread that asks, see
+    `ordered`.
+    """
     return ''.join(f'{clean(line)}\n' for line in lines(document, subject, own))
 
 
@@ -37,7 +41,10 @@ def lines(document: dict, subject: str, own: int = 0) -> Iterator[str]:
 
 def hang_line(hang: dict) -> str:
     over = '' if is_lasting(hang) else f', ended {clocktime(hang["ended"])}'
-    return f'{_HANGS.get(hang["kind"], hang["kind"])} since {clocktime(hang["started"])}{over}: {hang["summary"]}'
+    return (
+        f'{_HANGS.get(hang["kind"], hang["kind"])} since {clocktime(hang["started"])}{over}: '
+        f'{hang["summary"]}'
+    )
 
 
 def thread_lines(thread: dict) -> Iterator[str]:
@@ -45,7 +52,10 @@ def thread_lines(thread: dict) -> Iterator[str]:
     yield f'{_name(thread)}: {word(thread)}' + (f'; {thread["detail"]}' if thread['detail'] else '')
     request = thread['request']
     if request:
-        yield f'  serves {request["method"]} {request["path"]} for {age(request["seconds"])} ({request["phase"]})'
+        yield (
+            f'  serves {request["method"]} {request["path"]} for {age(request["seconds"])} '
+            f'({request["phase"]})'
+        )
     facts = ', '.join(_facts(thread))
     if facts:
         yield f'  {facts}'

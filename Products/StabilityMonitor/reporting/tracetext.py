@@ -1,6 +1,8 @@
-"""The last requests of a black box as a trace log: pure, records.Request in, lines out; see docs/trace-log.txt.
+"""The last requests of a black box as a trace log: pure, records.Request in, lines out; see
+docs/trace-log.txt.
 
-Lines stand in the order of their times, and what the ring does not hold any more is said, not hidden.
+Lines stand in the order of their times, and what the ring does not hold any more is said, not
+hidden.
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ def trace_lines(
     run: str = '',
     overflow: int = 0,
 ) -> Iterator[str]:
-    """Lines without their ends.  `now`: the moment this is true of, for a dead run that of its last sign of life.
+    """Lines without their ends.  `now`: the moment this is true of, for a dead run that of its last
+    sign of life.
 
-    `started` and `run` name the process, `overflow` counts requests that found no slot (a word of the black box).
+    `started` and `run` name the process, `overflow` counts requests that found no slot (a word of
+    the black box).
     """
     finished, in_flight = tuple(finished), tuple(in_flight)
     if started is not None:
@@ -46,7 +50,9 @@ def as_text(lines: Iterable[str]) -> bytes:
 
 
 def _events(request):
-    """(time, number, 0 for a begin or 1 for an end, lines): of one moment, what ends there was first."""
+    """(time, number, 0 for a begin or 1 for an end, lines): of one moment, what ends there was
+    first.
+    """
     id = request_id(request.number, request.ident)
     yield (
         request.started,
@@ -73,7 +79,9 @@ def _events(request):
 
 
 def _first_end(request):
-    """Of equal requests in a row only the first has both its times in the ring; `ended` is that of the last one."""
+    """Of equal requests in a row only the first has both its times in the ring; `ended` is that of
+    the last one.
+    """
     if request.count > 1 and request.seconds is not None:
         return request.started + request.seconds
     return request.ended
@@ -104,6 +112,7 @@ def _lost(finished, in_flight, overflow):
 def _in_flight(request, now):
     crashed = ', the crash was in it' if request.crashed else ''
     return (
-        f'{request_id(request.number, request.ident)} is in flight for {max(0.0, now - request.started):.3f} s, '
+        f'{request_id(request.number, request.ident)} is in flight for '
+        f'{max(0.0, now - request.started):.3f} s, '
         f'{request.phase}{crashed}'
     )

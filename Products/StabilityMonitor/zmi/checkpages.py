@@ -1,6 +1,7 @@
 """The tab "Checks": what its page shows, as plain values for the template, and what its forms do.
 
-Nothing is asked inside a request: the first visit begins a run in the background, and shows how far it is.
+Nothing is asked inside a request: the first visit begins a run in the background, and shows how far
+it is.
 """
 
 from __future__ import annotations
@@ -46,14 +47,15 @@ _COUNTS = (
     ('info', 'for information', 'for information'),
     ('ok', 'fine', 'fine'),
 )
-#: What is to be written or typed stands in quotation marks, or is a section of a file, or the whole action.
+#: What is to be written or typed stands in quotation marks, or is a section of a file, or the whole
+#: action.
 _CODE = re.compile(
     r'"([^"]+)"|(<[^<>]+>|\[[^\[\]]+\])|(^(?:\S+ -m )?pip install [^(),]*[^(), ])|'
     r'(^[\w.-]+ [<>=]=? [\w.]+$)'
 )
 
 
-# -- what the page shows ---------------------------------------------------------------------------------
+# -- what the page shows ---------------------------------------------------------------------------
 
 
 def page(life, may_manage: bool) -> dict:
@@ -135,7 +137,9 @@ def _row(number, finding):
 
 
 def pieces(action: str) -> list[dict]:
-    """[{text, code}]: an action, with what is to be written or typed apart from the words around it."""
+    """[{text, code}]: an action, with what is to be written or typed apart from the words around
+    it.
+    """
     found, at = [], 0
     for match in _CODE.finditer(action):
         found += [(action[at : match.start()], False), (match[match.lastindex], True)]
@@ -224,7 +228,7 @@ def _probe(here):
     }
 
 
-# -- what its forms do -----------------------------------------------------------------------------------
+# -- what its forms do -----------------------------------------------------------------------------
 
 
 class NoSuchFinding(HushRefused):

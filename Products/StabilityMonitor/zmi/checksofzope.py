@@ -1,6 +1,8 @@
-"""The checks of this Zope: where those that ask find the answers, a page as well as a question from outside.
+"""The checks of this Zope: where those that ask find the answers, a page as well as a question from
+outside.
 
-Imported before Zope serves.  What the page itself shows is `checkpages`, which waits until somebody opens it.
+Imported before Zope serves.  What the page itself shows is `checkpages`, which waits until somebody
+opens it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ def standing_of(life) -> standing.Standing:
 
 
 def begin(life) -> None:
-    """Once after each start: questions are answered from now on; all is asked in the background, soon and each hour."""
+    """Once after each start: questions are answered from now on; all is asked in the background,
+    soon and each hour.
+    """
     with life.findings.guarded('checks-begun', 'The checks do not run by themselves.'):
         here = standing_of(life)
         if life.rounds:

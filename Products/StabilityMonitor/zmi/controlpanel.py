@@ -1,6 +1,8 @@
-"""The tab "Stability" of the Control Panel: pages, downloads and drills.  Each page's values come from `pages`.
+"""The tab "Stability" of the Control Panel: pages, downloads and drills.  Each page's values come
+from `pages`.
 
-An object of this class is never stored: it is a class attribute of the Control Panel, see `hanging`.
+An object of this class is never stored: it is a class attribute of the Control Panel, see
+`hanging`.
 """
 
 from __future__ import annotations
@@ -97,7 +99,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         'drills': 'Drills',
     }
 
-    # -- pages ---------------------------------------------------------------------------------------
+    # -- pages -------------------------------------------------------------------------------------
 
     @security.protected(VIEW)
     @zpublish
@@ -140,7 +142,9 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(VIEW)
     @zpublish
     def report(self, REQUEST):
-        """The report as a download: `format` is one of `renderers.FORMATS`, `run` an archived run or nothing."""
+        """The report as a download: `format` is one of `renderers.FORMATS`, `run` an archived run
+        or nothing.
+        """
         life = STATE.life
         if life is None:
             return self._refused(
@@ -156,7 +160,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             return self._refused(REQUEST, str(error), 404)
         return self._download(REQUEST, name, content, content_type)
 
-    # -- threads -------------------------------------------------------------------------------------
+    # -- threads -----------------------------------------------------------------------------------
 
     @security.protected(VIEW)
     @zpublish
@@ -186,7 +190,9 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(VIEW)
     @zpublish
     def flames(self, REQUEST):
-        """Where the time of a slow request went, as a picture; `run` and `request` as the Threads page has them."""
+        """Where the time of a slow request went, as a picture; `run` and `request` as the Threads
+        page has them.
+        """
         life = STATE.life
         picture = life and threadpages.picture(
             life, _word(REQUEST, 'run'), _word(REQUEST, 'request')
@@ -206,7 +212,9 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(VIEW)
     @zpublish
     def trace(self, REQUEST):
-        """The trace log of the last requests, see docs/trace-log.txt: of this process, or of `run`."""
+        """The trace log of the last requests, see docs/trace-log.txt: of this process, or of
+        `run`.
+        """
         if REQUEST.form.get('run'):
             return self._trace_of_run(REQUEST)
         return self._text(REQUEST, 'trace', threadpages.trace_text)
@@ -229,7 +237,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             )
         REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_threads{query}#native')
 
-    # -- drills --------------------------------------------------------------------------------------
+    # -- drills ------------------------------------------------------------------------------------
 
     @security.protected(MANAGE)
     @zpublish
@@ -256,7 +264,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         query = urlencode({'manage_tabs_message': message, 'manage_tabs_type': 'warning'})
         REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_drills?{query}')
 
-    # -- how a page is made --------------------------------------------------------------------------
+    # -- how a page is made ------------------------------------------------------------------------
 
     def _page(self, template, request, values):
         life = STATE.life

@@ -1,6 +1,7 @@
 """Drills: real deaths on request, to prove that the next process tells how this one ended.
 
-The ids and their numbers are those of `blackbox.DRILLS`: the black box notes the number before the death.
+The ids and their numbers are those of `blackbox.DRILLS`: the black box notes the number before the
+death.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def _fatal_error():
 
 
 def _stack_overflow():
-    """Recursion through C.  Python 3.12 counts calls through C: there, few wide ones reach the end first."""
+    """Recursion through C.  Python 3.12 counts calls through C: there, few wide ones reach the end
+    first.
+    """
     sys.setrecursionlimit(2**30)
     for width in (64, 1000):
         _fall(width)
@@ -73,7 +76,9 @@ def _eat_memory():
 
 
 def _hold_gil():
-    """PyDLL, unlike CDLL, keeps the interpreter lock during the call; a signal cuts the sleep short."""
+    """PyDLL, unlike CDLL, keeps the interpreter lock during the call; a signal cuts the sleep
+    short.
+    """
     library = ctypes.PyDLL(None)
     while True:
         library.sleep(3600)
@@ -143,7 +148,8 @@ DRILLS = (
         'lock',
         'Hang on a lock',
         'This and every later request waits for a lock that is never released.  Ask for '
-        'pages until all threads wait; end Zope yourself, later than the time of the option "stall".',
+        'pages until all threads wait; end Zope yourself, later than the time of the option '
+        '"stall".',
         'hung',
         _hang_on_lock,
     ),
@@ -158,7 +164,10 @@ def refusal(life, drill: Drill) -> str:
     if not life.options.drills:
         return 'Drills are off.'
     if drill.do is _eat_memory and (life.context.get('cgroup') or {}).get('limit', -1) <= 0:
-        return 'This process is in no memory cgroup with a limit: it would take the whole machine down.'
+        return (
+            'This process is in no memory cgroup with a limit: it would take the whole '
+            'machine down.'
+        )
     return ''
 
 

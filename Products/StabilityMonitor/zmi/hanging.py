@@ -1,11 +1,11 @@
 """Hangs the tab "Stability" into the Control Panel, and takes it down again.
 
-The Control Panel has no plug-in point: its panels are class attributes of `ApplicationManager`, and each
-of their classes carries its own `manage_options`.  So ours is a class attribute too.  Nothing is stored:
-without the product, the database holds no trace of it.
+The Control Panel has no plug-in point: its panels are class attributes of `ApplicationManager`, and
+each of their classes carries its own `manage_options`.  So ours is a class attribute too.  Nothing
+is stored:  without the product, the database holds no trace of it.
 
-The panel and its pages, two dozen modules, are imported when a person opens the first one.  What answers when the
-site hangs is not among them: it is asked through the run directory.
+The panel and its pages, two dozen modules, are imported when a person opens the first one.  What
+answers when the site hangs is not among them: it is asked through the run directory.
 """
 
 import functools

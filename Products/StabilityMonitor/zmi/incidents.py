@@ -1,4 +1,6 @@
-"""The table of past runs: filtered, sorted and cut into pages by the address; nonsense in it means the default."""
+"""The table of past runs: filtered, sorted and cut into pages by the address; nonsense in it means
+the default.
+"""
 
 from __future__ import annotations
 

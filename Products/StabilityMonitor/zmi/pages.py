@@ -1,6 +1,8 @@
-"""What the pages show: plain values for the templates, out of life, archive and report.  No Zope object in sight.
+"""What the pages show: plain values for the templates, out of life, archive and report.  No Zope
+object in sight.
 
-The templates decide nothing but layout; whatever they insert they escape, but for the pictures made here.
+The templates decide nothing but layout; whatever they insert they escape, but for the pictures made
+here.
 """
 
 from __future__ import annotations
@@ -191,7 +193,9 @@ def findings(checks) -> list[dict]:
 
 
 def _pressing(life):
-    """What should be done, and what this process says of itself; all else is on the page of the checks."""
+    """What should be done, and what this process says of itself; all else is on the page of the
+    checks.
+    """
     own = {finding.id for finding in life.findings}
     return [
         finding
@@ -227,7 +231,7 @@ def _took(seconds):
     return f'{seconds:.1f} s' if seconds >= 1 else f'{seconds * 1000:.1f} ms'
 
 
-# -- one incident ------------------------------------------------------------------------------------
+# -- one incident ----------------------------------------------------------------------------------
 
 
 def incident(archive, run: str) -> dict:
@@ -420,7 +424,7 @@ def downloads(run: str | None = None) -> list[dict]:
 _FORMAT_NAMES = {'text': 'Text', 'json': 'JSON', 'html': 'HTML', 'zip': 'ZIP'}
 
 
-# -- drills ------------------------------------------------------------------------------------------
+# -- drills ----------------------------------------------------------------------------------------
 
 
 def drill_page(life, action: str) -> dict:

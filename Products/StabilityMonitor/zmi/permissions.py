@@ -1,4 +1,6 @@
-"""The two permissions of the tab.  Only a Manager has them until somebody grants them to more roles."""
+"""The two permissions of the tab.  Only a Manager has them until somebody grants them to more
+roles.
+"""
 
 from AccessControl.Permission import addPermission
 

@@ -1,7 +1,7 @@
 """What only Zope can tell the checks: its databases, switches, places and worker threads.
 
-Read when checks are run, never while arming.  Nothing here asks a storage for what it may have to fetch from
-a server: that is handed over as a function, which a check calls under its time limit.
+Read when checks are run, never while arming.  Nothing here asks a storage for what it may have to
+fetch from a server: that is handed over as a function, which a check calls under its time limit.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def site(life) -> Site:
 
 
 def facts(threads: int | None = None) -> ZopeFacts:
-    """`threads` is what the configuration says; where more worker threads are seen, those count: some may yet begin."""
+    """`threads` is what the configuration says; where more worker threads are seen, those count:
+    some may yet begin.
+    """
     config = getConfiguration()
     keys = {name: name.replace('-', '_') for name in SWITCHES}
     return ZopeFacts(
@@ -79,6 +81,8 @@ def _database(name, database, mounted):
 
 
 def last_transaction(storage) -> float | None:
-    """When the newest transaction of a storage was made, in seconds since the epoch; None: there is none."""
+    """When the newest transaction of a storage was made, in seconds since the epoch; None: there is
+    none.
+    """
     tid = storage.lastTransaction()
     return TimeStamp(tid).timeTime() if tid and tid != _NO_TRANSACTION else None

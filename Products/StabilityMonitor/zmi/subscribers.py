@@ -1,8 +1,8 @@
 """Zope's events, told to the recorder.
 
 These run inside every request: they never raise, take no lock, make no system call and keep no
-reference to a request.  `token` is the id of the request object, so that the end of a nested request
-does not end this one's breadcrumb.
+reference to a request.  `token` is the id of the request object, so that the end of a nested
+request does not end this one's breadcrumb.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What the Threads page shows: plain values for its templates, out of a stacks document.  No Zope object in sight."""
+"""What the Threads page shows: plain values for its templates, out of a stacks document.  No Zope
+object in sight.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ NATIVE_ACTION = 'native-stacks'
 _NATIVE = {}
 #: Seconds for which they are kept: they may be megabytes.
 _KEEP_NATIVE = 600.0
-#: activity: icon, and how it looks: 'busy' works, 'stuck' waits for somebody here, 'away' for somebody elsewhere.
+#: activity: icon, and how it looks: 'busy' works, 'stuck' waits for somebody here, 'away' for
+#: somebody elsewhere.
 _LOOKS = {
     'running': ('fa-cog', 'busy'),
     'gil': ('fa-traffic-light', 'stuck'),
@@ -61,7 +64,9 @@ _TIGHT, _BUSY, _SHARES, _LEAST_SHARE = 3 / 4, 0.5, 8, 0.01
 
 
 def threads(life) -> dict:
-    """What the living process does right now; asked in a thread that serves, which is shown as such."""
+    """What the living process does right now; asked in a thread that serves, which is shown as
+    such.
+    """
     return page(told(life), threading.get_ident()) | {
         'part': 'live',
         'run': life.name,
@@ -78,7 +83,9 @@ def told(life) -> dict:
 
 
 def page(document: dict, own: int = 0) -> dict:
-    """The values for a tidy stacks document; `own` is the ident of the thread that makes the page."""
+    """The values for a tidy stacks document; `own` is the ident of the thread that makes the
+    page.
+    """
     loud, quiet = ordered(document['threads'], own)
     stuck = {
         ident
@@ -107,7 +114,7 @@ def page(document: dict, own: int = 0) -> dict:
     }
 
 
-# -- threads -------------------------------------------------------------------------------------------
+# -- threads ---------------------------------------------------------------------------------------
 
 
 def _thread(thread, own, names, stuck):
@@ -207,7 +214,7 @@ def _frame(frame):
     }
 
 
-# -- hangs and slow requests ---------------------------------------------------------------------------
+# -- hangs and slow requests -----------------------------------------------------------------------
 
 
 def _hang(hang, now, names):
@@ -241,7 +248,9 @@ def _profile(profile):
 
 
 def _picture(profile):
-    """What its flames are asked for by: something else when they may have changed, so that a browser may keep them."""
+    """What its flames are asked for by: something else when they may have changed, so that a
+    browser may keep them.
+    """
     return (
         f'request={profile["number"]}&samples={profile["samples"]}'
         if profile['different_stacks'] > 1
@@ -259,7 +268,10 @@ def picture(life, run: str, number: str) -> str:
 
 def _share(share):
     place = places.place(share['file'])
-    told = f'{share["own"]:.0%} of the time in the function itself, {share["within"]:.0%} with what it called'
+    told = (
+        f'{share["own"]:.0%} of the time in the function itself, {share["within"]:.0%} with '
+        'what it called'
+    )
     return {
         'function': share['function'],
         'short': place.short,
@@ -270,7 +282,7 @@ def _share(share):
     }
 
 
-# -- native stacks -------------------------------------------------------------------------------------
+# -- native stacks ---------------------------------------------------------------------------------
 
 
 def native(life, may_manage: bool) -> dict:
@@ -314,7 +326,7 @@ def forget_native() -> None:
             _NATIVE.pop(pid, None)
 
 
-# -- downloads -----------------------------------------------------------------------------------------
+# -- downloads -------------------------------------------------------------------------------------
 
 
 def stacks_text(life) -> str:

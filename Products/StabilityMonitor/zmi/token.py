@@ -1,7 +1,9 @@
-"""Against forgery: only a form that we made for this user, sent from our own page, changes anything.
+"""Against forgery: only a form that we made for this user, sent from our own page, changes
+anything.
 
-Zope has no such token.  Ours is an HMAC over user and action, with a key that all processes of a data
-directory share.  What the browser says about where a form comes from is checked too, where it says it.
+Zope has no such token.  Ours is an HMAC over user and action, with a key that all processes of a
+data directory share.  What the browser says about where a form comes from is checked too, where it
+says it.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ _DEFAULT_PORTS = {'http': 80, 'https': 443}
 
 
 def key(directory: Path, mode: int = 0o600) -> bytes:
-    """The key of a data directory, made when there is none yet: the first process that makes it wins."""
+    """The key of a data directory, made when there is none yet: the first process that makes it
+    wins.
+    """
     file = directory / KEY_FILE
     with contextlib.suppress(OSError):
         if not os.path.lexists(file):
@@ -41,7 +45,9 @@ def key(directory: Path, mode: int = 0o600) -> bytes:
 
 
 def _make(file, mode):
-    """Written whole beside, then linked: unlike a rename, a link never replaces another process's key."""
+    """Written whole beside, then linked: unlike a rename, a link never replaces another process's
+    key.
+    """
     beside = file.with_name(f'.{file.name}.{os.getpid()}.{secrets.token_hex(4)}')
     try:
         with open(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), 'wb') as new:
@@ -94,7 +100,9 @@ def refuse_cross_site(request) -> None:
 
 
 def _own_places(request):
-    """Where the browser may believe to be: what it asked for, and what virtual hosting makes of it."""
+    """Where the browser may believe to be: what it asked for, and what virtual hosting makes of
+    it.
+    """
     asked = request.get_header('Host') or ''
     return {
         _place(request.get('SERVER_URL') or ''),
@@ -114,7 +122,9 @@ def _place(url):
 
 
 def current_user() -> str:
-    """Who is logged in, with the user folder that knows him: the same name elsewhere is another user."""
+    """Who is logged in, with the user folder that knows him: the same name elsewhere is another
+    user.
+    """
     user = getSecurityManager().getUser()
     if user is None:
         return ''

@@ -1,4 +1,6 @@
-"""What the configured Zope tells about itself: options, instance, role, versions.  Read while arming."""
+"""What the configured Zope tells about itself: options, instance, role, versions.  Read while
+arming.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def circumstances() -> dict:
 
 
 def role() -> str:
-    """ "server" or "script", by what started us: a server builds a WSGI application, and is not zconsole."""
+    """ "server" or "script", by what started us: a server builds a WSGI application, and is not
+    zconsole.
+    """
     modules, functions = _callers()
     program = os.path.basename((_arguments() or [''])[0])
     if (
@@ -70,7 +74,8 @@ def _callers():
 
 
 def server_settings(argv) -> tuple[str, int | None]:
-    """The address that the server is told to listen on and its number of threads, as far as it is written down.
+    """The address that the server is told to listen on and its number of threads, as far as it is
+    written down.
 
     runwsgi and pserve name an .ini file and perhaps `name=value`; gunicorn has --bind.
     """

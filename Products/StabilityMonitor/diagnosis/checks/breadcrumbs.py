@@ -1,4 +1,6 @@
-"""The places where this site writes: would what is written there be found after a death, and is there room?"""
+"""The places where this site writes: would what is written there be found after a death, and is
+there room?
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ class Place(Check):
             return self.found(
                 'warning',
                 f'The breadcrumbs are on a network file system ({kind}).',
-                f'{site.directory}: a mapped file is not safe there, so the black box is in memory only.',
+                f'{site.directory}: a mapped file is not safe there, so the black box is in '
+                'memory only.',
                 _move(site),
             )
         if not kind:
@@ -61,7 +64,8 @@ def _move(site):
         and not filesystems.network_file_system(home, site.proc)
     )
     return (
-        f'Write "directory {home / "stability" if local else _ELSEWHERE}" into <product-config stabilitymonitor> '
+        f'Write "directory {home / "stability" if local else _ELSEWHERE}" into <product-config '
+        'stabilitymonitor> '
         'of zope.conf and restart.'
     )
 
@@ -106,7 +110,8 @@ class Room(Check):
             severity,
             f'The disk of {what[0].lower()}{what[1:]} is nearly full.',
             f'{folder}: {lack}',
-            f'Make room there: "du -xh {folder} | sort -h | tail" shows what is large; take old logs '
+            f'Make room there: "du -xh {folder} | sort -h | tail" shows what is large; take old '
+            'logs '
             'first, never *.sbr or Data.fs.',
             what.replace(' ', '-').lower(),
         )

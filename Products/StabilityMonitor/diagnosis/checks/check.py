@@ -1,4 +1,6 @@
-"""What a check is: a question with an answer.  Its contract, and the little that all of them share."""
+"""What a check is: a question with an answer.  Its contract, and the little that all of them
+share.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,12 @@ from ..site import Site
 
 
 class ICheck(Interface):
-    """One question about the living site.  Checks have no state, change nothing and import nothing late.
+    """One question about the living site.  Checks have no state, change nothing and import nothing
+    late.
 
-    They run in a thread of their own, which is left behind when it takes too long, so they hold no lock
-    while they wait for something outside.  What a system does not tell is `ok` or `info`, never an error.
+    They run in a thread of their own, which is left behind when it takes too long, so they hold no
+    lock while they wait for something outside.  What a system does not tell is `ok` or `info`,
+    never an error.
     """
 
     id = Attribute('Short, stable, unique: findings are hushed by it.')
@@ -22,14 +26,20 @@ class ICheck(Interface):
     source = Attribute('Where the facts come from, such as a file of /proc.')
 
     def look(site):
-        """One Finding, or several with ids `<id>:<about what>`, for a `site.Site`; at least one, perhaps `ok`."""
+        """One Finding, or several with ids `<id>:<about what>`, for a `site.Site`; at least one,
+        perhaps `ok`.
+        """
 
 
 class ILasting(ICheck):
-    """A check whose answer is the same as long as what it looks at is, which can be told at little cost."""
+    """A check whose answer is the same as long as what it looks at is, which can be told at little
+    cost.
+    """
 
     def looks_at(site):
-        """All that the answer depends on, as plain values with a telling repr, such as stamps of files."""
+        """All that the answer depends on, as plain values with a telling repr, such as stamps of
+        files.
+        """
 
 
 @implementer(ICheck)

@@ -45,11 +45,13 @@ class Jumps(Check):
             f'The clock went {"back" if back else "forward"} by {abs(drift):.0f} s {at}.',
             (f'{count} jumps are seen; this is the largest. ' if count > 1 else '')
             + (
-                'Times in logs overlap, sessions and caches live longer, and ZODB keeps to its own later time.'
+                'Times in logs overlap, sessions and caches live longer, and ZODB keeps to its '
+                'own later time.'
                 if back
                 else 'It was set, or the machine was suspended.'
             ),
-            'Let a time service keep the clock: "systemctl enable --now systemd-timesyncd", or chrony.',
+            'Let a time service keep the clock: "systemctl enable --now systemd-timesyncd", or '
+            'chrony.',
         )
 
 
@@ -95,8 +97,10 @@ class DatabaseAhead(Check):
         return self.found(
             'warning',
             f'The database {name} is {duration(seconds)} ahead of the clock.',
-            f'Its newest transaction is of {isotime(at)}: the clock is wrong now, or was then. New transactions get '
+            f'Its newest transaction is of {isotime(at)}: the clock is wrong now, or was then. '
+            'New transactions get '
             'times of that future, and packing and undo by time do not do what they say.',
-            'Compare "date -u" with the true time and set the clock right before anything else is written.',
+            'Compare "date -u" with the true time and set the clock right before anything else '
+            'is written.',
             name,
         )

@@ -12,7 +12,9 @@ _FLEETING = ('ZODB.MappingStorage.', 'ZODB.DemoStorage.', 'tempstorage.', 'ZODB.
 
 
 class Adapters(Check):
-    """PEP 249: threadsafety 0, threads may not share the module; 1, may not share connections; 2 and 3, may."""
+    """PEP 249: threadsafety 0, threads may not share the module; 1, may not share connections; 2
+    and 3, may.
+    """
 
     id = 'dbapi'
     question = 'May threads share the database adapters that are loaded?'
@@ -58,8 +60,10 @@ class Adapters(Check):
                 'info',
                 f'Threads may not share a connection of {name} at the same time.',
                 'Its '
-                f'threadsafety is {level}, and these Zope adapters are loaded: {zopes}. Whether one of '
-                'them hands a connection to two threads cannot be seen from here; one that keeps it in a '
+                f'threadsafety is {level}, and these Zope adapters are loaded: {zopes}. Whether '
+                'one of '
+                'them hands a connection to two threads cannot be seen from here; one that keeps '
+                'it in a '
                 '_v_ attribute does not.',
                 f'Look into {zopes} for connections in lists and dictionaries of all threads.',
                 name,
@@ -70,8 +74,10 @@ class Adapters(Check):
         return places and self.found(
             'warning',
             f'A connection of {name} is shared by all threads.',
-            f'It is held by {several(places)}: two requests that use it at once can crash or mix up results.',
-            f'In the code of {places[0]}, keep a connection for each thread, in a threading.local().',
+            f'It is held by {several(places)}: two requests that use it at once can crash or mix '
+            'up results.',
+            f'In the code of {places[0]}, keep a connection for each thread, in a '
+            'threading.local().',
             f'{name}-shared',
         )
 
@@ -91,7 +97,9 @@ def _dbapi(site):
 
 
 def _shared(site, packages):
-    """{package of an adapter: [module.attribute or module.Class.attribute that is a connection of it]}."""
+    """{package of an adapter: [module.attribute or module.Class.attribute that is a connection of
+    it]}.
+    """
     modules, found = site.program_modules(), {}
     kinds = {
         id(kind): package
@@ -122,7 +130,9 @@ def _is_class(value):
 
 
 def _own(kind):
-    """The attributes of a class itself; a metaclass might give others, and C code may leave a class unfinished."""
+    """The attributes of a class itself; a metaclass might give others, and C code may leave a class
+    unfinished.
+    """
     return type.__dict__['__dict__'].__get__(kind) or {}
 
 
@@ -147,7 +157,8 @@ class ConnectionPools(Check):
             self.found(
                 'warning',
                 f'The pool of the database {database.name} is smaller than the number of threads.',
-                f'{database.pool_size} connections for {threads} threads: the others are made, logged about and thrown '
+                f'{database.pool_size} connections for {threads} threads: the others are made, '
+                'logged about and thrown '
                 'away, with their caches.',
                 f'Write "pool-size {threads + 3}" into <zodb_db {database.name}> of zope.conf '
                 'and restart.',
@@ -176,7 +187,8 @@ class DurableStorage(Check):
                 f'The database {database.name} forgets all at a restart.',
                 f'Its storage is {database.storage}.',
                 f'Write the lines "<filestorage>", "path $INSTANCE/var/{database.name}.fs" and '
-                f'"</filestorage>" into <zodb_db {database.name}> of zope.conf in place of its storage, and '
+                f'"</filestorage>" into <zodb_db {database.name}> of zope.conf in place of its '
+                'storage, and '
                 'restart.',
                 database.name,
             )

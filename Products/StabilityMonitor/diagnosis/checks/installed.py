@@ -1,6 +1,7 @@
 """What is installed on a path, read quickly: the heads of the metadata files, and no more.
 
-`importlib.metadata` parses each file as an e-mail; for hundreds of distributions that takes too long here.
+`importlib.metadata` parses each file as an e-mail; for hundreds of distributions that takes too
+long here.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ except ImportError:
     resource = None
 
 _DEFAULT_LIMIT = 1000
-#: Until when each Python gets security fixes: the release schedule of its PEP, the last day of that month.
+#: Until when each Python gets security fixes: the release schedule of its PEP, the last day of that
+#: month.
 END_OF_LIFE = {
     (3, 6): date(2021, 12, 23),
     (3, 7): date(2023, 6, 27),
@@ -56,7 +57,8 @@ class RecursionLimit(Check):
             return self.found(
                 'warning',
                 'The stack of the main thread is too small for the recursion limit.',
-                f'{fact} A recursion through C code to the limit needs about {threadstacks.needed(limit) >> 10} KiB.',
+                f'{fact} A recursion through C code to the limit needs about '
+                f'{threadstacks.needed(limit) >> 10} KiB.',
                 to_raise('STACK', 's', max(8192, 2 * threadstacks.needed(limit) >> 10), 'K') + '.',
             )
         if limit > _DEFAULT_LIMIT:
@@ -64,7 +66,8 @@ class RecursionLimit(Check):
                 'info',
                 f'The recursion limit was raised to {limit}.',
                 f'{fact} An endless recursion takes that much longer to stop, and more stack.',
-                'Look for sys.setrecursionlimit in your own code and take it out, unless it is needed.',
+                'Look for sys.setrecursionlimit in your own code and take it out, unless it is '
+                'needed.',
             )
         return self.ok('The recursion limit fits the stack of the main thread.', fact)
 
@@ -121,7 +124,8 @@ class EndOfLife(Check):
             (v for v, end in END_OF_LIFE.items() if (end - today).days > 2 * 365), (3, 15)
         )
         return (
-            f'Make a new environment and install the same set there: "python{major}.{minor} -m venv NEW", then '
+            f'Make a new environment and install the same set there: "python{major}.{minor} -m '
+            'venv NEW", then '
             '"NEW/bin/pip install -r requirements.txt".'
         )
 
@@ -137,8 +141,10 @@ class Build(Check):
             return self.found(
                 'warning',
                 'This is a free-threaded build of Python.',
-                f'The GIL is {state}. Few C modules that Zope uses are safe without it: races in them end in crashes.',
-                'Run Zope with the ordinary build of the same version; until then set PYTHON_GIL=1 before it starts.',
+                f'The GIL is {state}. Few C modules that Zope uses are safe without it: races in '
+                'them end in crashes.',
+                'Run Zope with the ordinary build of the same version; until then set '
+                'PYTHON_GIL=1 before it starts.',
             )
         if site.python.debug:
             return self.found(

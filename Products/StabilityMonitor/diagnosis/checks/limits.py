@@ -44,7 +44,8 @@ class Descriptors(Check):
             return self.found(
                 'warning',
                 f'Descriptors come near to {_SELECT}, where select() ends.',
-                f'{fact} The highest one is {max(used)}; waitress uses select() here, as asyncore_use_poll is off.',
+                f'{fact} The highest one is {max(used)}; waitress uses select() here, as '
+                'asyncore_use_poll is off.',
                 'Write "asyncore_use_poll = true" into [server:main] of zope.ini and restart.',
             )
         return self.ok('There are enough descriptors.', fact)
@@ -59,13 +60,16 @@ class Descriptors(Check):
     @staticmethod
     def _more(soft):
         return (
-            f'{to_raise("NOFILE", "n", max(4096, 4 * soft))}; then find out who does not close what: '
+            f'{to_raise("NOFILE", "n", max(4096, 4 * soft))}; then find out who does not close '
+            'what: '
             f'"ls -l /proc/{os.getpid()}/fd".'
         )
 
 
 def to_raise(name: str, option: str, wanted: int, unit: str = '') -> str:
-    """What to write for a higher limit, `wanted` in KiB with the unit "K"; a shell comes to the hard limit only."""
+    """What to write for a higher limit, `wanted` in KiB with the unit "K"; a shell comes to the
+    hard limit only.
+    """
     soft, hard = (
         limit if limit == resource.RLIM_INFINITY else limit >> (10 if unit else 0)
         for limit in resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))
@@ -76,14 +80,17 @@ def to_raise(name: str, option: str, wanted: int, unit: str = '') -> str:
         ways.append(f'"ulimit -S{option} {most}" before the line that starts Zope')
     if most < wanted:
         ways.append(
-            f'"* - {name.lower()} {wanted}" into /etc/security/limits.conf as root and log in anew (the hard '
+            f'"* - {name.lower()} {wanted}" into /etc/security/limits.conf as root and log in '
+            'anew (the hard '
             f'limit is {hard}{unit})'
         )
     return 'Write ' + ', or '.join(ways)
 
 
 def _waitress_selects():
-    """Its loop stands in the function `poll` of its wasyncore; with asyncore_use_poll in `poll2`."""
+    """Its loop stands in the function `poll` of its wasyncore; with asyncore_use_poll in
+    `poll2`.
+    """
     return any(
         code.co_name == 'poll'
         and code.co_filename.replace('\\', '/').endswith('/waitress/wasyncore.py')
@@ -161,8 +168,14 @@ class CoreFiles(Check):
     @staticmethod
     def _allow(hard):
         if hard:
-            return 'To have one, write "core-files on" into <product-config stabilitymonitor> of zope.conf and restart.'
-        return 'To have one, write "LimitCORE=infinity" into [Service] of the unit, or "ulimit -c unlimited" for it.'
+            return (
+                'To have one, write "core-files on" into <product-config stabilitymonitor> of '
+                'zope.conf and restart.'
+            )
+        return (
+            'To have one, write "LimitCORE=infinity" into [Service] of the unit, or "ulimit '
+            '-c unlimited" for it.'
+        )
 
     def _where(self, pattern):
         folder = Path(pattern if pattern.startswith('/') else Path.cwd() / pattern).parent

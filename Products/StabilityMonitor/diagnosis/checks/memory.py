@@ -22,11 +22,14 @@ except ImportError:
 
 #: From which share of a limit on, by severity.
 _SHARES = (('critical', 0.95), ('warning', 0.8))
-#: The machine's share counts from here on, and as a warning only: caches of ZFS count as used there.
+#: The machine's share counts from here on, and as a warning only: caches of ZFS count as used
+#: there.
 _HOST = 0.95
-#: A fresh interpreter may have some hundred frozen objects of its own (3.12: 375); gc.freeze() leaves far more.
+#: A fresh interpreter may have some hundred frozen objects of its own (3.12: 375); gc.freeze()
+#: leaves far more.
 _FROZEN = 2000
-#: Lines of memory.stat, by version of cgroups: page cache, and what of it must be written before it can go.
+#: Lines of memory.stat, by version of cgroups: page cache, and what of it must be written before it
+#: can go.
 _CACHE = {
     1: ((b'total_inactive_file', b'total_active_file'), (b'total_dirty', b'total_writeback')),
     2: ((b'inactive_file', b'active_file'), (b'file_dirty', b'file_writeback')),
@@ -85,13 +88,16 @@ def _limits(site):
             'the whole machine',
             host['MemTotal'] - host['MemAvailable'],
             host['MemTotal'],
-            'Look with "ps aux --sort=-rss" for who uses it; write a smaller "cache-size" (objects of each '
+            'Look with "ps aux --sort=-rss" for who uses it; write a smaller "cache-size" '
+            '(objects of each '
             'connection) or "cache-size-bytes 200MB" into <zodb_db> of zope.conf and restart.',
         )
 
 
 def _groups(group):
-    """The memory cgroups with a limit, from ours upwards.  What the kernel can drop at once does not count."""
+    """The memory cgroups with a limit, from ours upwards.  What the kernel can drop at once does
+    not count.
+    """
     directory, version = Path(group.get('directory') or '/'), group.get('version')
     if version not in (1, 2) or smallest_limit(directory, version) < 0:
         return
@@ -105,14 +111,18 @@ def _groups(group):
                 f'memory cgroup {folder}',
                 used,
                 limit,
-                f'Write "MemoryMax={2 * limit}" into [Service] of the unit, or run "docker update --memory '
-                f'{2 * limit} --memory-swap -1 CONTAINER" (the limit is now {limit}); or give Zope a smaller '
+                f'Write "MemoryMax={2 * limit}" into [Service] of the unit, or run "docker '
+                'update --memory '
+                f'{2 * limit} --memory-swap -1 CONTAINER" (the limit is now {limit}); or give '
+                'Zope a smaller '
                 '"cache-size" in <zodb_db> of zope.conf.',
             )
 
 
 def _droppable(statistics, version):
-    """Bytes of page cache that need not be written first; pages that are locked are in neither list."""
+    """Bytes of page cache that need not be written first; pages that are locked are in neither
+    list.
+    """
     clean, dirty = (
         sum(max(0, counter(statistics, name)) for name in names) for names in _CACHE[version]
     )
@@ -147,7 +157,8 @@ class Collector(Check):
                 'warning',
                 'The garbage collector is off.',
                 'Objects that refer to each other are never given back: memory grows.',
-                'Take gc.disable() or gc.set_threshold(0) out of your code when the experiment is over.',
+                'Take gc.disable() or gc.set_threshold(0) out of your code when the experiment '
+                'is over.',
             )
         if frozen > _FROZEN:
             return self.found(
@@ -167,7 +178,9 @@ class Collector(Check):
 
 
 class Allocator(Check):
-    """As the process was started: what zope.conf sets comes too late, see `switches.LateVariables`."""
+    """As the process was started: what zope.conf sets comes too late, see
+    `switches.LateVariables`.
+    """
 
     id = 'allocator'
     question = 'Is memory allocated by what is meant to?'
@@ -227,7 +240,8 @@ class Allocator(Check):
                 yield self.found(
                     'info',
                     f'A library is preloaded into Python: {library}.',
-                    'It replaces functions of the C library; a crash in malloc or free may be its own.',
+                    'It replaces functions of the C library; a crash in malloc or free may be '
+                    'its own.',
                     'To rule it out, start Zope once with "env -u LD_PRELOAD".',
                     f'preloaded-{os.path.basename(library)}',
                 )
@@ -236,7 +250,8 @@ class Allocator(Check):
 def started_with(site) -> dict[str, str]:
     """The environment that this process was started with; {} where the system does not tell.
 
-    Who changes the title of the process may write over it: then most of the variables are not there.
+    Who changes the title of the process may write over it: then most of the variables are not
+    there.
     """
     pairs = (line.partition('=') for line in site.text('self/environ').split('\0'))
     given = {name: value for name, found, value in pairs if found}
@@ -271,7 +286,8 @@ class OomReporting(Check):
                 'info',
                 'A kill by the OOM killer would be recognised as likely only.',
                 f'Known from: {facts}; no memory cgroup with a counter is to be seen.',
-                'Run Zope as a service of systemd, with "MemoryAccounting=yes" in its [Service] section.',
+                'Run Zope as a service of systemd, with "MemoryAccounting=yes" in its [Service] '
+                'section.',
             )
         return self.found(
             'info',

@@ -1,7 +1,7 @@
 """Where output goes: standard output and standard error, and the event log.
 
-The HOWTO's frozen terminal: who writes to a terminal that is gone, or into a full pipe that nobody reads,
-waits for ever.
+The HOWTO's frozen terminal: who writes to a terminal that is gone, or into a full pipe that nobody
+reads, waits for ever.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ try:
 except ImportError:  # Windows: such a pipe is not looked into
     fcntl = None
 
-#: A full pipe is looked at so long, in so many steps: a reader that lives has read something by then.
+#: A full pipe is looked at so long, in so many steps: a reader that lives has read something by
+#: then.
 _PATIENCE, _LOOKS = 0.5, 10
 _FOLLOW = (
-    'See that the file can be written, write "class = handlers.WatchedFileHandler" in place of "class = '
+    'See that the file can be written, write "class = handlers.WatchedFileHandler" in place of '
+    '"class = '
     'FileHandler" into its handler, such as [handler_eventlog], in zope.ini, and restart.'
 )
 _TO_FILES = (
-    'Write ">>{log}/stdout.log 2>&1 </dev/null" behind the line that starts Zope, or let a supervisor '
+    'Write ">>{log}/stdout.log 2>&1 </dev/null" behind the line that starts Zope, or let a '
+    'supervisor '
     'start it.'
 )
 
@@ -85,7 +88,8 @@ class StandardOutputs(Check):
         return self.found(
             'warning',
             f'{name.capitalize()} is a terminal ({goes["path"]}).',
-            'When it is stopped (Ctrl-S), whoever writes there waits; when it is closed, that fails.',
+            'When it is stopped (Ctrl-S), whoever writes there waits; when it is closed, that '
+            'fails.',
             action,
             about,
         )
@@ -98,8 +102,10 @@ class StandardOutputs(Check):
             self.found(
                 'warning',
                 'Zope ends when its terminal is closed.',
-                'It has a controlling terminal, which sends SIGHUP then, and nobody handles that here.',
-                'Write "nohup" in front of the command that starts Zope and "&" behind it, or "setsid" in '
+                'It has a controlling terminal, which sends SIGHUP then, and nobody handles that '
+                'here.',
+                'Write "nohup" in front of the command that starts Zope and "&" behind it, or '
+                '"setsid" in '
                 'front of it; better, let a supervisor start it.',
                 'controlling-terminal',
             )
@@ -121,7 +127,8 @@ class StandardOutputs(Check):
             return self.found(
                 'warning',
                 f'{name.capitalize()} goes into a file that was deleted.',
-                f'{goes["path"]}: its {goes["size"]:,} bytes still take room, and nobody can read them.',
+                f'{goes["path"]}: its {goes["size"]:,} bytes still take room, and nobody can '
+                'read them.',
                 'Restart Zope, and write "copytruncate" into the logrotate recipe of that file.',
                 about,
             )
@@ -143,15 +150,19 @@ class StandardOutputs(Check):
         return self.found(
             'critical',
             f'{name.capitalize()} is a {goes["kind"]} that stands full.',
-            f'{_waiting(descriptor, goes["kind"]):,} bytes wait{_room(descriptor)}, and none was read for '
-            f'{_PATIENCE:g} s; the next thread that prints or logs there waits until they are: the site freezes.',
+            f'{_waiting(descriptor, goes["kind"]):,} bytes wait{_room(descriptor)}, and none was '
+            'read for '
+            f'{_PATIENCE:g} s; the next thread that prints or logs there waits until they are: '
+            'the site freezes.',
             action,
             about,
         )
 
 
 def _terminal_number(status):
-    """The controlling terminal in /proc/self/stat, behind the name of the process; 0: none, or not told."""
+    """The controlling terminal in /proc/self/stat, behind the name of the process; 0: none, or not
+    told.
+    """
     fields = status.rpartition(')')[2].split()
     return int(fields[4]) if fields[4:5] and fields[4].isdigit() else 0
 
@@ -171,7 +182,9 @@ def _state(descriptor):
 
 
 def _standing_full(site):
-    """The descriptors of full pipes and sockets from which nothing is read while we look; of all at the same time."""
+    """The descriptors of full pipes and sockets from which nothing is read while we look; of all at
+    the same time.
+    """
     kinds = {
         descriptor: output(descriptor, site.proc)['kind'] for descriptor in site.outputs.values()
     }
@@ -262,8 +275,10 @@ class EventLog(Check):
             'format = %(asctime)s %(levelname)s [%(name)s] %(message)s',
         )
         return (
-            'In zope.ini, add ", eventlog" to "keys" of [handlers], to "keys" of [formatters] and to "handlers" of '
-            f'[logger_root], unless it is there; write the lines {", ".join(map(_quoted, lines))}; and restart.'
+            'In zope.ini, add ", eventlog" to "keys" of [handlers], to "keys" of [formatters] '
+            'and to "handlers" of '
+            '[logger_root], unless it is there; write the lines '
+            f'{", ".join(map(_quoted, lines))}; and restart.'
         )
 
 

@@ -1,4 +1,6 @@
-"""The recipes of logrotate: does one kill this site with a signal from ZServer's days, or lose a log that is open?"""
+"""The recipes of logrotate: does one kill this site with a signal from ZServer's days, or lose a
+log that is open?
+"""
 
 from __future__ import annotations
 
@@ -63,8 +65,10 @@ class LogRotation(Check):
         return killing and self.found(
             'critical',
             f'{recipe} would end Zope with {killing[0]}.',
-            f'It names {mine}, and sends a signal that nobody handles here: Zope dies at the next rotation.',
-            f'In {recipe}, take the command that sends the signal out and write "copytruncate" in its place.',
+            f'It names {mine}, and sends a signal that nobody handles here: Zope dies at the '
+            'next rotation.',
+            f'In {recipe}, take the command that sends the signal out and write "copytruncate" '
+            'in its place.',
             recipe.name,
         )
 
@@ -82,8 +86,10 @@ class LogRotation(Check):
             self.found(
                 'warning',
                 f'{recipe} renames an event log that Zope goes on writing to.',
-                f'{several(moved)}: after a rotation the log goes into the renamed file, and is deleted with it.',
-                f'Write "copytruncate" into {recipe}, or "class = handlers.WatchedFileHandler" into the handler of '
+                f'{several(moved)}: after a rotation the log goes into the renamed file, and is '
+                'deleted with it.',
+                f'Write "copytruncate" into {recipe}, or "class = handlers.WatchedFileHandler" '
+                'into the handler of '
                 'zope.ini.',
                 recipe.name,
             )
@@ -99,7 +105,9 @@ def _sent(command):
 
 
 def _aims_at_us(site, program, command, body):
-    """Logs of others, such as nginx, may lie in our folders, and are rotated with a signal to them."""
+    """Logs of others, such as nginx, may lie in our folders, and are rotated with a signal to
+    them.
+    """
     homes = [home for home in (site.zope.instance_home, site.zope.client_home) if len(home) > 1]
     if (
         any(home in command for home in homes)
@@ -123,7 +131,9 @@ def _aims_at_us(site, program, command, body):
 
 
 def _names(site):
-    """What this process is called: its name for the kernel, its unit, its program under supervisord."""
+    """What this process is called: its name for the kernel, its unit, its program under
+    supervisord.
+    """
     service, group = unit(site.text('self/cgroup')), site.environ.get('SUPERVISOR_GROUP_NAME')
     program = site.environ.get('SUPERVISOR_PROCESS_NAME')
     return {
@@ -149,7 +159,9 @@ def _stanzas(site):
 
 
 def _mine(site, names, body):
-    """The first word that ties a stanza to this site: its pid file, a log of it, its home; '' for others'."""
+    """The first word that ties a stanza to this site: its pid file, a log of it, its home; '' for
+    others'.
+    """
     logs = [
         handler.baseFilename
         for handler in site.root_logger.handlers

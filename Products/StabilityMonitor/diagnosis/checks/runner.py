@@ -1,9 +1,10 @@
-"""Asks the checks: one run at a time in a process, each check under a time limit, in a thread of the run.
+"""Asks the checks: one run at a time in a process, each check under a time limit, in a thread of
+the run.
 
-A check that raises, or does not answer in time, is itself a finding.  One that still goes on then, as on a busy
-machine, is given more time.  One that stands still is left behind with the daemon thread, and is not asked again
-while that lives; another thread goes on.  There is no thread for each check: the dump of a crash that meets a
-thread while it starts is damaged.
+A check that raises, or does not answer in time, is itself a finding.  One that still goes on then,
+as on a busy machine, is given more time.  One that stands still is left behind with the daemon
+thread, and is not asked again while that lives; another thread goes on.  There is no thread for
+each check: the dump of a crash that meets a thread while it starts is damaged.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ from ...records import isotime
 from ...records import shallow
 from ...values import Value
 
-#: Seconds without any movement after which a check hangs, and seconds in all after which it is not waited for.
+#: Seconds without any movement after which a check hangs, and seconds in all after which it is not
+#: waited for.
 TIME_LIMIT, LONGEST = 1.0, 10.0
 _ORDER = {severity: number for number, severity in enumerate(reversed(Finding.SEVERITIES))}
 
 
 class Results(Value):
-    """What all checks found, the worst first.  `when` is an epoch time, `took` and `seconds` are durations."""
+    """What all checks found, the worst first.  `when` is an epoch time, `took` and `seconds` are
+    durations.
+    """
 
     findings: tuple[Finding, ...]
     took: float
@@ -55,7 +59,9 @@ class Progress(Value):
 
 @functools.lru_cache(maxsize=1)
 def _turn(pid):
-    """The lock and the threads that were left behind in this process; a forked child begins with its own."""
+    """The lock and the threads that were left behind in this process; a forked child begins with
+    its own.
+    """
     return threading.Lock(), {}
 
 
@@ -99,7 +105,9 @@ def _tell(on_progress, progress):
 
 
 class _Left(Exception):
-    """Somebody does not answer, and is not waited for.  `hangs`: he stands still, rather than being slow."""
+    """Somebody does not answer, and is not waited for.  `hangs`: he stands still, rather than being
+    slow.
+    """
 
     def __init__(self, hangs, words):
         super().__init__(words)
@@ -141,13 +149,16 @@ class _Asker:
             return [_failed(check, error)]
 
     def _answer(self, id, job):
-        """What `job()` returns, which never raises.  Raises _Left, and RuntimeError when no thread can be had."""
+        """What `job()` returns, which never raises.  Raises _Left, and RuntimeError when no thread
+        can be had.
+        """
         earlier, stood = self.behind.get(id, (None, None))
         if earlier is not None and earlier.is_alive():
             hangs = _standing(earlier) == stood
             raise _Left(
                 hangs,
-                f'It {"still hangs" if hangs else "goes on"} since an earlier run, and was not asked '
+                f'It {"still hangs" if hangs else "goes on"} since an earlier run, and was not '
+                'asked '
                 'again.',
             )
         self.behind.pop(id, None)
@@ -174,7 +185,8 @@ class _Asker:
             if time.monotonic() > end:
                 raise _Left(
                     False,
-                    f'It was not finished after {self.longest:g} s, but goes on: the machine is busy.',
+                    f'It was not finished after {self.longest:g} s, but goes on: the machine is '
+                    'busy.',
                 )
 
     def _have_thread(self):
@@ -197,8 +209,10 @@ class _Asker:
 
 
 def _standing(thread):
-    """Changes as long as a thread goes on, also when it only waits for the interpreter: it asks for that again and
-    again, and each time the kernel counts a turn.  One that is ready for a processor goes on, too."""
+    """Changes as long as a thread goes on, also when it only waits for the interpreter: it asks for
+    that again and again, and each time the kernel counts a turn.  One that is ready for a processor
+    goes on, too.
+    """
     task, frame = KernelThreads().task(thread.native_id), sys._current_frames().get(thread.ident)
     if task and task.state == 'R':
         return object()
@@ -232,7 +246,8 @@ def _hangs(check, detail):
         'warning',
         f'A check hangs: {check.question}',
         detail,
-        'Look at what it asks for (its source): a disk or a server that does not answer blocks others too.',
+        'Look at what it asks for (its source): a disk or a server that does not answer blocks '
+        'others too.',
         check.source,
     )
 
@@ -262,8 +277,9 @@ def _failed(check, error):
 class Background:
     """Runs the checks in the background, for pages: `start()`, then `progress` and `results`.
 
-    `make_site` is called without arguments for each run, in the background.  `error` is a sentence when
-    the last run came to nothing; `results` are those of the last run that was finished, None before it.
+    `make_site` is called without arguments for each run, in the background.  `error` is a sentence
+    when the last run came to nothing; `results` are those of the last run that was finished, None
+    before it.
     """
 
     def __init__(self, make_site: Callable, checks=None, time_limit: float = TIME_LIMIT):
@@ -279,7 +295,9 @@ class Background:
         return self.progress is not None
 
     def start(self, then: Callable[[], None] = lambda: None) -> bool:
-        """Begin a run, and call `then` after it; False if one is under way, or no thread can be had (see `error`)."""
+        """Begin a run, and call `then` after it; False if one is under way, or no thread can be had
+        (see `error`).
+        """
         with self._starting:
             if self.running:
                 return False

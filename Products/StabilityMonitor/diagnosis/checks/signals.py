@@ -1,7 +1,8 @@
-"""Signals: does a crash still come to our fault log, and which signals would kill the site by mistake?
+"""Signals: does a crash still come to our fault log, and which signals would kill the site by
+mistake?
 
-Zope under `runwsgi` has no handler for SIGHUP, SIGUSR1 and SIGUSR2.  In ZServer's days they reopened the
-logs; today they kill.
+Zope under `runwsgi` has no handler for SIGHUP, SIGUSR1 and SIGUSR2.  In ZServer's days they
+reopened the logs; today they kill.
 """
 
 from __future__ import annotations
@@ -77,13 +78,16 @@ class KillingSignals(Check):
             'info',
             f'These signals end Zope: {", ".join(deadly)}.',
             'Nobody handles them: they do not reopen logs, as they did in the days of ZServer.',
-            'To reopen logs, write "class = handlers.WatchedFileHandler" into [handler_eventlog] of '
+            'To reopen logs, write "class = handlers.WatchedFileHandler" into [handler_eventlog] '
+            'of '
             'zope.ini; to stop Zope, send SIGINT or SIGTERM.',
         )
 
 
 def deadly_signals(site, names: tuple[str, ...] = _REOPENING) -> list[str]:
-    """Which of them would end this process: no handler in Python, none of other C code, not ignored."""
+    """Which of them would end this process: no handler in Python, none of other C code, not
+    ignored.
+    """
     foreign = foreign_handlers(site.proc / 'self/status')
     return [
         name

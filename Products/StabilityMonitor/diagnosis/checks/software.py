@@ -1,4 +1,6 @@
-"""What is installed and loaded: does it belong together, is something missing, where do compiled modules come from?"""
+"""What is installed and loaded: does it belong together, is something missing, where do compiled
+modules come from?
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ _FAMILY = re.compile(
 _OURSELVES = 'products-stabilitymonitor'
 _REQUIREMENT = re.compile(r'\s*([A-Za-z0-9][\w.-]*)')
 _DELETED = re.compile(r'(/.*\.so[^/]*) \(deleted\)$')
-#: Never released together: name and versions of the one, of the other, what happens, where that is written.
+#: Never released together: name and versions of the one, of the other, what happens, where that is
+#: written.
 _NEVER = (
     (
         'Zope',
@@ -81,7 +84,8 @@ class Family(Check):
                     'warning',
                     'Installed versions do not belong together.',
                     several(text for text, _ in unmet),
-                    f'pip install {" ".join(sorted({want for _, want in unmet})[:4])} (better: with the constraints '
+                    f'pip install {" ".join(sorted({want for _, want in unmet})[:4])} (better: '
+                    'with the constraints '
                     'file of your Zope release)',
                     'unmet',
                 )
@@ -117,7 +121,8 @@ class Family(Check):
                     'warning',
                     f'{versions.popitem()[1]} is installed twice in one folder.',
                     f'{folder} has the metadata of several versions: an update was interrupted.',
-                    f'Delete {_metadata(folder, name)}, and run "pip install --force-reinstall --no-deps '
+                    f'Delete {_metadata(folder, name)}, and run "pip install --force-reinstall '
+                    '--no-deps '
                     f'{name}".',
                     f'twice-{name}',
                 )
@@ -231,7 +236,8 @@ class CompiledModules(Check):
                 'info',
                 f'{len(names)} compiled modules come from {where}.',
                 several(sorted(names), 20),
-                'Install their distributions into the environment of this site: built for another Python or '
+                'Install their distributions into the environment of this site: built for '
+                'another Python or '
                 'beside other libraries, they can crash it.',
                 where.replace(' ', '-'),
             )
@@ -240,7 +246,9 @@ class CompiledModules(Check):
 
 
 def _origin(file, site):
-    """'' for the environment of this site, eggs of a buildout and the instance; or where it is from."""
+    """'' for the environment of this site, eggs of a buildout and the instance; or where it is
+    from.
+    """
     homes = [Path(home).resolve() for home in (site.python.prefix, site.zope.instance_home) if home]
     if any(file.resolve().is_relative_to(home) for home in homes) or any(
         part.endswith('.egg') for part in file.parts
@@ -252,7 +260,9 @@ def _origin(file, site):
 
 
 class ReplacedLibraries(Check):
-    """An update under a running process: modules that are imported later do not fit those that are loaded."""
+    """An update under a running process: modules that are imported later do not fit those that are
+    loaded.
+    """
 
     id = 'replaced-libraries'
     question = 'Are the libraries that are loaded still those on disk?'

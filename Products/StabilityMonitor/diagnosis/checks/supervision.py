@@ -1,4 +1,6 @@
-"""Who starts this process again when it dies: the HOWTO's controlling process, as it exists today."""
+"""Who starts this process again when it dies: the HOWTO's controlling process, as it exists
+today.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from ..site import text
 from .check import Check
 
 _ADVICE = (
-    'Write a service for systemd with the lines "Restart=on-failure" and "RestartSec=5" in [Service], or start '
+    'Write a service for systemd with the lines "Restart=on-failure" and "RestartSec=5" in '
+    '[Service], or start '
     'Zope under zdaemon or supervisord.'
 )
 _CONTAINERS = ('container', 'kubernetes')
@@ -36,12 +39,14 @@ class Supervisor(Check):
                 'info',
                 f'Whether this process is started again is up to its {name.split(" ")[0]}.',
                 'The restart policy cannot be seen from inside.',
-                'Start the container with "--restart unless-stopped", or leave restartPolicy at Always.',
+                'Start the container with "--restart unless-stopped", or leave restartPolicy at '
+                'Always.',
             )
         if site.parent != site.context.get('parent', site.parent):
             return self._nobody(
                 f'{name} is gone: it does not start this process again when it dies.',
-                f'It was the parent process ({site.context["parent"]}) at the start of this run; now '
+                f'It was the parent process ({site.context["parent"]}) at the start of this run; '
+                'now '
                 f'that is {site.parent}.',
             )
         return self.ok(f'{name} starts this process again when it dies.')
@@ -70,10 +75,12 @@ class Supervisor(Check):
             if settings
             else self.found(
                 'info',
-                f'systemd has started this process{f" ({name})" if name else ""}; whether it does so again is not '
+                f'systemd has started this process{f" ({name})" if name else ""}; whether it '
+                'does so again is not '
                 'known.',
                 'Its unit cannot be read from here.',
-                f'Look with "systemctl show --property Restart {name or "UNIT"}": it should say Restart=on-failure.',
+                f'Look with "systemctl show --property Restart {name or "UNIT"}": it should say '
+                'Restart=on-failure.',
             )
         )
 

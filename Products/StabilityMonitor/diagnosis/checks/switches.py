@@ -1,4 +1,6 @@
-"""Switches that help to find an error and harm a site in production, and settings that come too late."""
+"""Switches that help to find an error and harm a site in production, and settings that come too
+late.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,8 @@ _DIRECTIVES = (
     ),
 )
 _DEBUGGERS = ('pydevd', 'debugpy', 'pdb', 'bdb')
-#: What is read once, when a process starts or first imports.  PYTHONPATH and the like are often set for children.
+#: What is read once, when a process starts or first imports.  PYTHONPATH and the like are often set
+#: for children.
 _AT_START = re.compile(
     r'LD_PRELOAD|LD_LIBRARY_PATH|GLIBC_TUNABLES|MALLOC_\w+|PURE_PYTHON|PYTHON_GIL|'
     r'PYTHON(MALLOC|DEVMODE|TRACEMALLOC|FAULTHANDLER|HASHSEED|OPTIMIZE|UNBUFFERED)'
@@ -68,7 +71,8 @@ class ZopeSwitches(Check):
                 severity,
                 f'{name} is {_word(value)}.',
                 why,
-                f'Take "{name} {_word(value)}" out of zope.conf (or the switch from the command line) '
+                f'Take "{name} {_word(value)}" out of zope.conf (or the switch from the command '
+                'line) '
                 'and restart.',
                 name,
             )
@@ -182,7 +186,8 @@ class LateVariables(Check):
         return self.found(
             'warning',
             f'Set too late to take effect: {", ".join(late)}.',
-            'They were set in the running process, as <environment> of zope.conf does; Python and the C '
+            'They were set in the running process, as <environment> of zope.conf does; Python '
+            'and the C '
             'library have read them before.',
             f'Write {_joined(site, late, "export {}={}")} before the line that starts Zope, or '
             f'{_joined(site, late, "Environment={}={}")} into [Service] of the unit.',
