@@ -48,14 +48,14 @@ clean:
 $(READY): setup.py pyproject.toml $(CONSTRAINTS)
 	@echo 'Installing Zope $(ZOPE) and what the tests need into $(VENV) (once; a minute or two) ...'
 	@$(call new_venv,$(VENV))
-	@$(PIP) 'Zope[wsgi]==$(ZOPE)' ruff -e '.[test,metrics]'
+	@$(PIP) 'Zope[wsgi]==$(ZOPE)' ruff -e '.[test]'
 	@$(PIP) -e '.[native]' || echo 'Going on without pystack: C frames are not read from core files.'
 	@touch $@
 
 $(PLONE)/.ready: setup.py pyproject.toml constraints-plone.txt
 	@echo 'Installing Plone into $(PLONE) (once; some minutes) ...'
 	@$(call new_venv,$(PLONE))
-	@$(PLONE_PIP) Plone -e '.[native,metrics]'
+	@$(PLONE_PIP) Plone -e '.[native]'
 	@touch $@
 
 define new_venv

@@ -60,7 +60,6 @@ setup(
     ],
     extras_require={
         'native': ['pystack; sys_platform == "linux"'],
-        'metrics': ['prometheus-client'],
         'test': [
             'gunicorn',
             'hypothesis',

@@ -86,6 +86,12 @@ class CheckConformance:
     def test_it_keeps_the_contract(self, check):
         verifyObject(ICheck, check)
 
+    def test_it_has_no_state(self, check, tmp_path):
+        before = dict(vars(check))
+        for site in strange_sites(tmp_path).values():
+            check.look(site)
+        assert vars(check) == before
+
     def test_it_says_what_it_asks(self, check):
         assert re.fullmatch(r'[a-z][a-z0-9-]*', check.id)
         assert check.question.endswith('?') and check.question[0].isupper()

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import urllib.parse
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,12 +19,14 @@ from synthetic import record
 
 from Products.StabilityMonitor.diagnosis import known_here
 from Products.StabilityMonitor.diagnosis import standing
+from Products.StabilityMonitor.diagnosis.checks import CHECKS
 from Products.StabilityMonitor.diagnosis.checks import Background
 from Products.StabilityMonitor.diagnosis.checks import ICheck
 from Products.StabilityMonitor.diagnosis.known_check import KnownIssues
 from Products.StabilityMonitor.diagnosis.known_check import with_own_pip
 from Products.StabilityMonitor.diagnosis.recursion_experiment import ProbeResult
 from Products.StabilityMonitor.diagnosis.remembered import remembering
+from Products.StabilityMonitor.recording import livingrun
 from Products.StabilityMonitor.recording.guard import Findings
 from Products.StabilityMonitor.records import Finding
 from Products.StabilityMonitor.records import finding_from
@@ -65,6 +68,9 @@ class Fixed:
         return self.findings
 
 
+PACKAGE = Path(standing.__file__).resolve().parents[1]
+
+
 def warning(id, severity='warning', title='It is so.'):
     return Finding(id, severity, title, 'Why.', 'Write "x = 1" into it.', 'a test')
 
@@ -91,6 +97,7 @@ def life(tmp_path):
         rounds=None,
         directory=SimpleNamespace(path=folder),
         base=SimpleNamespace(file_mode=0o640),
+        do_later=lambda errand: errand(),
     )
 
 
@@ -113,19 +120,45 @@ def test_nothing_is_known_before_anything_was_asked(life):
 
 def test_the_runs_own_findings_and_the_checks_together_worst_first(life):
     life.findings.add('own', 'Something is off.')
-    life.findings.add('twice', 'As it was at the start.', severity='critical')
-    here = asked(
-        life,
-        warning('c', 'ok'),
-        warning('b', 'critical'),
-        warning('twice', 'info', 'As it is now.'),
-    )
+    here = asked(life, warning('c', 'ok'), warning('b', 'critical'), warning('d', 'info'))
     assert [(f.id, f.severity) for f in here.look().shown] == [
         ('b', 'critical'),
         ('own', 'warning'),
-        ('twice', 'info'),
+        ('d', 'info'),
         ('c', 'ok'),
     ]
+
+
+@pytest.mark.parametrize('own, check', standing.ANSWERED_BY.items())
+def test_a_check_answers_what_was_seen_at_the_start(life, own, check):
+    life.findings.add(own, 'As it was at the start.', severity='critical')
+    assert [f.id for f in asked(life, warning('another')).look().shown] == [own, 'another']
+    shown = asked(life, warning(check, 'info', 'As it is now.')).look().shown
+    assert [(f.id, f.severity) for f in shown] == [(check, 'info')]
+
+
+def test_no_own_finding_hides_behind_a_check():
+    """Or behind another one of its own: of equal ids only one is shown."""
+    parts = [name for name, *_ in livingrun._PARTS]
+    text = ''.join(path.read_text() for path in (PACKAGE / 'recording').glob('*.py'))
+    named = re.findall(r"findings\.(?:add|guarded)\(\s*'([a-z-]+)'", text)
+    assert len(set(named)) > 15 and len(set(parts)) == len(parts)
+    # These two files are looked after only where the part could be made.
+    assert set(parts) & set(named) == {'fault-log', 'trace-log'}
+    checks = {check.id for check in CHECKS}
+    assert checks.isdisjoint({*parts, *named})
+
+
+def test_the_error_of_an_option_is_told_beside_the_check_of_the_same_subject(life):
+    """The limit for core files cannot be raised, and the check says that there will be none."""
+    name, _, what, action, _ = next(
+        row for row in livingrun._PARTS if row[1] is livingrun.LivingRun._core_files
+    )
+    with life.findings.guarded(name, what, action):
+        raise OSError('setrlimit is refused')
+    shown = {f.id: f.detail for f in asked(life, warning('core-files')).look().shown}
+    assert shown.keys() == {'core-files', name}
+    assert 'setrlimit is refused' in shown[name]
 
 
 def test_hushed_ones_are_apart_and_say_why_in_the_report(life):
@@ -302,17 +335,31 @@ def test_what_would_keep_a_site_from_starting_is_no_issue_of_one_that_has_starte
 
 
 @pytest.mark.zope
-def test_the_page_shows_the_known_issues_of_the_last_run_and_looks_nothing_up(life, monkeypatch):
+def test_no_request_looks_known_issues_up(life, monkeypatch):
+    """It takes a TOML parser, rules and `packaging`: the page says that they are looked up."""
     pytest.importorskip('packaging')
     from Products.StabilityMonitor.zmi import checkpages
 
-    here = standing.of(life)
-    here.checks = Background(here._site, [KnownIssues(here._keep)])
-    assert here.start() and here.checks.wait(60)
-    monkeypatch.setattr(known_here.known_issues, 'in_force', None)
-    monkeypatch.setattr(known_here.known_system, 'here', None)
-    known = checkpages.page(life, False)['known']
-    assert known['count'] > 100 and len(known['affected']) + len(known['unaffected']) > 90
+    here, later = standing.of(life), []
+    monkeypatch.setattr(life, 'do_later', later.append, raising=False)
+    here.checks = Background(here._site, remembering([KnownIssues()], life))
+    for _ in range(2):
+        assert here.start() and here.checks.wait(60)
+    looked_up = []
+    in_force = known_here.known_issues.in_force
+    monkeypatch.setattr(
+        known_here.known_issues,
+        'in_force',
+        lambda *args: (looked_up.append(args), in_force(*args))[1],
+    )
+    for _ in range(2):
+        shown = checkpages.page(life, False)
+        assert (shown['known'], shown['looks_up_known']) == (None, True)
+    assert not looked_up and len(later) == 1
+    later.pop()()
+    shown = checkpages.page(life, False)
+    assert shown['known']['count'] > 100 and not shown['looks_up_known']
+    assert len(looked_up) == 1
 
 
 @pytest.mark.zope
@@ -323,17 +370,18 @@ def test_the_page_looks_them_up_where_the_last_run_remembered_what_it_had_found(
     from Products.StabilityMonitor.zmi import checkpages
 
     here = standing.of(life)
-    here.checks = Background(here._site, remembering([KnownIssues(here._keep)], life))
+    here.checks = Background(here._site, remembering([KnownIssues()], life))
     assert here.known() is None, 'before anything was asked'
     for _ in range(2):
         assert here.start() and here.checks.wait(60)
-    assert here._known is None, 'the second run has it from the first'
     monkeypatch.setattr(known_here.known_issues, 'in_force', None)
     shown = checkpages.page(life, False)
     assert (
         shown['known'] is None and shown['run']['last'] and 'could not be looked up' in caplog.text
     )
     monkeypatch.undo()
+    assert checkpages.page(life, False)['known'] is None, 'it is tried once for each run'
+    assert here.start() and here.checks.wait(60)
     known = checkpages.page(life, False)['known']
     assert known['count'] > 100 and len(known['affected']) + len(known['unaffected']) > 90
     assert {row['key'] for row in known['affected']} <= {

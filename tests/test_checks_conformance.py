@@ -1,9 +1,15 @@
 """The table of checks: each keeps the contract, and no two are mixed up."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from conformance_checks import CheckConformance
 
 from Products.StabilityMonitor.diagnosis.checks import CHECKS
+
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(params=CHECKS, ids=lambda check: check.id)
@@ -32,3 +38,32 @@ def test_all_checks_of_the_modules_are_in_the_table():
         kind for kind in Check.__subclasses__() if kind.__module__.startswith(checks.__name__)
     }
     assert shipped == {type(check) for check in CHECKS}
+
+
+#: Asks each check in a fresh process, and says which of them import something.
+LATE_IMPORTS = """
+import sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[1]]
+from Products.StabilityMonitor.diagnosis.checks import CHECKS
+from Products.StabilityMonitor.diagnosis.checks.check import ILasting
+from Products.StabilityMonitor.diagnosis.known_check import KnownIssues
+from Products.StabilityMonitor.diagnosis.site import Site
+site = Site(directory=Path(sys.argv[2]))
+for check in (*CHECKS, KnownIssues()):
+    before = set(sys.modules)
+    check.look(site)
+    if set(sys.modules) - before and not ILasting.providedBy(check):
+        print(check.id, *sorted(set(sys.modules) - before))
+print('all were asked')
+"""
+
+
+def test_only_lasting_checks_import_something_when_they_are_asked(tmp_path):
+    done = subprocess.run(
+        [sys.executable, '-c', LATE_IMPORTS, str(CHECKOUT), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ('all were asked\n', '')

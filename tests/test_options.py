@@ -24,7 +24,6 @@ DEFAULTS = {
     'record_query': False,
     'record_user': False,
     'drills': False,
-    'supervisor_log': '',
     'tracker_url': '',
     'support_name': '',
     'support_contact': '',

@@ -2,6 +2,7 @@
 code.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,26 @@ def test_nothing_is_left_to_fill_in_and_the_pictures_are_there():
     ]
     assert pictures
     assert all((ROOT / picture).stat().st_size > 10_000 for picture in pictures)
+
+
+PACKAGE = ROOT / 'Products' / 'StabilityMonitor'
+
+
+def code_without(*modules):
+    """The text of all modules of the package but these."""
+    return '\n'.join(path.read_text() for path in PACKAGE.rglob('*.py') if path.name not in modules)
+
+
+@pytest.mark.parametrize('option', OPTIONS, ids=lambda option: option.name)
+def test_every_option_does_something(option):
+    attribute = option.name.replace('-', '_')
+    assert re.search(rf"\boptions\.{attribute}\b|'{attribute}'", code_without('options.py'))
+
+
+def test_every_extra_has_code_that_uses_it():
+    """`test` and `bench` are for developers."""
+    extras = re.search(r'extras_require={(.*?)\n    },', (ROOT / 'setup.py').read_text(), re.S)[1]
+    promised = dict(re.findall(r"^ +'(\w+)': \['([\w-]+)", extras, re.M))
+    for name in ('test', 'bench'):
+        promised.pop(name, None)
+    assert promised and all(library in code_without() for library in promised.values())

@@ -33,8 +33,6 @@ PRODUCT_CONFIG = """
 # Products.StabilityMonitor; each option also as an environment variable, such as
 # STABILITYMONITOR_STALL=90s.
 <product-config stabilitymonitor>
-  # what zdaemon, which restarts Zope after a crash, says about the ends it saw
-  supervisor-log $INSTANCE/var/log/zdaemon.log
   # a request that takes longer is listed; a site whose workers are all older than `stall` hangs
   # slow-request 30s
   # stall 60s

@@ -128,7 +128,6 @@ OPTIONS = (
     ),
     Option('record-user', switch, 'off', 'Keep the name of the user with each request.'),
     Option('drills', switch, 'off', 'Offer the page whose buttons end the process on request.'),
-    Option('supervisor-log', str, '', 'The log of what restarts Zope, such as zdaemon.log.'),
     Option(
         'trace-log',
         str,

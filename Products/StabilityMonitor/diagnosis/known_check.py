@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
 from datetime import UTC
 from datetime import datetime
 from pathlib import Path
@@ -36,14 +35,10 @@ class KnownIssues(Check):
     question = 'Is what is installed here free of known causes of crashes?'
     source = 'known_issues.toml and importlib.metadata'
 
-    def __init__(self, tell: Callable = lambda facts: None):
-        self.tell = tell  # the `known_here.Known`, for who shows more of it
-
     def look(self, site):
         from .known_here import known  # see the module
 
         facts = known(site.directory, site.started is not None)
-        self.tell(facts)
         found = [*map(self._met, facts.affected), *(problem.finding for problem in facts.problems)]
         found = [replace(finding, action=with_own_pip(finding.action)) for finding in found]
         return found or self.ok(f'None of {facts.count} known issues affects this installation.')

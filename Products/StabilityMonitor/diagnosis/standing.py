@@ -39,6 +39,8 @@ FRESH = 10.0
 #: And those of a living run are renewed when they are so old: who may only read has but its last
 #: word.
 RENEWED = 3600.0
+#: What a process sees while it arms, and the check that answers the same question later and better.
+ANSWERED_BY = {'thread-stacks': 'thread-stacks', 'network-volume': 'breadcrumbs-place'}
 _WORST_FIRST = {severity: number for number, severity in enumerate(reversed(Finding.SEVERITIES))}
 
 
@@ -100,8 +102,10 @@ class Standing:
     def __init__(self, life):
         self.life = life
         self.make_site: Callable = lambda: Site.of(life)
-        self.checks = Background(self._site, remembering((*CHECKS, KnownIssues(self._keep)), life))
-        self._known = None  # of the last run of the checks, where it looked them up
+        self.checks = Background(self._site, remembering((*CHECKS, KnownIssues()), life))
+        # What was looked up for somebody who opened the page, and for which results of the checks.
+        self._known = self._known_for = None
+        self.looks_up_known = False
         self.probe = recursionprobe.Probe(life.path / PROBE)
         self._probed, self._asked = None, time.monotonic()
 
@@ -139,10 +143,8 @@ class Standing:
             *(results.findings if results else ()),
             *([recursionprobe.finding(probed)] if probed else ()),
         ]
-        seen = {
-            finding.id for finding in found
-        }  # a check knows more than what was seen at the start
-        own = [finding for finding in self.life.findings if finding.id not in seen]
+        answered = {finding.id for finding in found}
+        own = [f for f in self.life.findings if ANSWERED_BY.get(f.id) not in answered]
         return sorted_out(
             [*own, *found], self.hushed(), *((results.when, results.took) if results else ())
         )
@@ -176,26 +178,31 @@ class Standing:
         }
 
     def known(self):
-        """The known_here.Known of the last run of the checks; looked up now where that knew its
-        answer from earlier.  None before the first run, and where it cannot be looked up.
-        """
-        if self._known is None and self.checks.results:
-            from .known_here import known  # only for who opens the page
+        """The known_here.Known of this process: more than the check tells, for who opens the page.
 
-            try:
-                self._known = known(self.life.path, self.life.started is not None)
-            except Exception:  # what the checks found is shown without
-                LOGGER.warning('Known issues could not be looked up.', exc_info=True)
+        It is looked up in the background, once for each run of the checks; None until then
+        (`looks_up_known`) and before the first run.  A request never waits for rules and libraries.
+        """
+        results = self.checks.results
+        if results and results is not self._known_for and not self.looks_up_known:
+            self._known, self._known_for, self.looks_up_known = None, results, True
+            self.life.do_later(self._look_up_known)
         return self._known
 
+    def _look_up_known(self):
+        from .known_here import known  # only for a process in which somebody opens the page
+
+        try:
+            self._known = known(self.life.path, self.life.started is not None)
+        except Exception:  # what the checks found is shown without
+            LOGGER.warning('Known issues could not be looked up.', exc_info=True)
+        finally:
+            self.looks_up_known = False
+
     def _site(self):
-        self._known = None
         if self._probed is None:
             self._probed = self.probe.load(stack_size(self.life))
         return self.make_site()
-
-    def _keep(self, facts):
-        self._known = facts
 
     def _leave_word(self):
         """For the time after this run's end."""

@@ -359,13 +359,13 @@ class LivingRun:
 #: name, part, what is off when it fails, what to do, and whether safe mode leaves it off
 _PARTS = (
     (
-        'thread-stacks',
+        'thread-stack-size',
         LivingRun._thread_stacks,
         'The stack size of threads was not set.',
         'Correct the option thread-stack-size.',
         False,
     ),
-    ('core-files', LivingRun._core_files, 'Core files could not be allowed.', '', False),
+    ('core-files-allowed', LivingRun._core_files, 'Core files could not be allowed.', '', False),
     (
         'run-directory',
         LivingRun._run_directory,

@@ -74,6 +74,7 @@ def page(life, may_manage: bool) -> dict:
         'fine': [row for row in rows if row['severity'] == 'ok'],
         'hushed': _hushed(here, look),
         'known': _known(here, rows),
+        'looks_up_known': here.looks_up_known,
         'probe': _probe(here),
         'today': today.isoformat(),
         'until': (today + timedelta(_HUSH_DAYS)).isoformat(),

@@ -13,12 +13,11 @@ from ..site import Site
 
 
 class ICheck(Interface):
-    """One question about the living site.  Checks have no state, change nothing and import nothing
-    late.
+    """One question about the living site.  Checks have no state and change nothing in the site.
 
-    They run in a thread of their own, which is left behind when it takes too long, so they hold no
-    lock while they wait for something outside.  What a system does not tell is `ok` or `info`,
-    never an error.
+    They run in a thread of their own, never in a request.  It is left behind when a check takes too
+    long, so they hold no lock while they wait for something outside.  Only an ILasting one imports
+    something when it is asked.  What a system does not tell is `ok` or `info`, never an error.
     """
 
     id = Attribute('Short, stable, unique: findings are hushed by it.')
@@ -34,6 +33,10 @@ class ICheck(Interface):
 class ILasting(ICheck):
     """A check whose answer is the same as long as what it looks at is, which can be told at little
     cost.
+
+    It is asked only when that has changed: `remembered` keeps its answer in the data directory, for
+    later runs and starts.  So it imports what it needs (rules, `packaging`) when it is asked, and a
+    start that finds all as it was does without.
     """
 
     def looks_at(site):
