@@ -127,6 +127,25 @@ def make_zope(tmp_path):
         zope.destroy()
 
 
+@pytest.fixture(scope='session')
+def _plain_zope(tmp_path_factory):
+    zope = ZopeInstance(tmp_path_factory.mktemp('shared')).create().start()
+    yield zope
+    zope.destroy()
+
+
+@pytest.fixture
+def shared_zope(_plain_zope):
+    """A plain Zope that runs; one serves all tests of this process that neither end nor change it.
+
+    Nobody has died there, nothing is hushed, and drills are off.
+    """
+    pid = _plain_zope.pid
+    yield _plain_zope
+    assert _plain_zope.running and _plain_zope.pid == pid
+    (_plain_zope.stability / 'hushed.json').unlink(missing_ok=True)
+
+
 @pytest.fixture
 def zope(make_zope):
     """One created, not yet started Zope."""

@@ -22,9 +22,12 @@ TITLE = 'Nobody starts this process again when it dies.'
 
 
 @pytest.fixture
-def checks(browser, make_zope):
+def checks(browser, shared_zope):
     """The page of a site that has been checked."""
-    zope = make_zope().start()
+    return opened(browser, shared_zope)
+
+
+def opened(browser, zope):
     log_in(browser, zope, TAB + 'manage_main')
     click(browser, 'Checks')
     rest(browser)
@@ -192,7 +195,8 @@ def test_it_runs_again(checks):
     rest(checks)
 
 
-def test_a_known_issue_leads_to_what_to_do(checks):
+def test_a_known_issue_leads_to_what_to_do(browser, make_zope):
+    checks = opened(browser, make_zope().start())
     (checks.zope.stability / 'known-issues.toml').write_text(
         '[[issue]]\nid = "shop"\ntitle = "Our shop"\nhappens = "It crashes."\neffect = '
         '"crash"\nseverity = "critical"\n'
@@ -200,7 +204,11 @@ def test_a_known_issue_leads_to_what_to_do(checks):
     )
     checks.find_element(By.ID, 'run-checks').click()
     wait_for(lambda: card(checks, 'Our shop'), what='the known issue')
-    checks.find_element(By.LINK_TEXT, 'Our shop').click()
+    (link,) = wait_for(
+        lambda: checks.find_elements(By.LINK_TEXT, 'Our shop'),
+        what='the known issues, which are looked up in the background',
+    )
+    link.click()
     target = checks.find_element(By.CSS_SELECTOR, 'article:target')
     assert (
         'known issue' in target.text

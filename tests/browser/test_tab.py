@@ -88,9 +88,8 @@ def test_from_the_control_panel_to_an_incident_and_its_report(browser, make_zope
     assert 'Segmentation fault' in file.read_text()
 
 
-def test_the_page_is_drawn_with_our_style_and_without_scripts_of_ours(browser, make_zope):
-    zope = make_zope().start()
-    log_in(browser, zope, TAB + 'manage_main')
+def test_the_page_is_drawn_with_our_style_and_without_scripts_of_ours(browser, shared_zope):
+    log_in(browser, shared_zope, TAB + 'manage_main')
     last = browser.find_element(By.CSS_SELECTOR, '.stability-last')
     assert last.value_of_css_property('border-left-width') == '8px'
     assert not browser.find_elements(By.CSS_SELECTOR, 'main script')
@@ -141,13 +140,13 @@ def test_the_table_of_incidents_is_sorted_and_filtered_by_clicks(browser, make_z
     assert browser.find_element(By.CSS_SELECTOR, 'th[aria-sort=ascending]').text.strip() == 'Ended'
 
 
-def test_an_empty_archive_says_so(browser, make_zope):
-    log_in(browser, make_zope().start(), TAB + 'manage_incidents')
+def test_an_empty_archive_says_so(browser, shared_zope):
+    log_in(browser, shared_zope, TAB + 'manage_incidents')
     assert 'No run is archived yet' in shown(browser)
 
 
-def test_drills_off_tells_how_to_turn_them_on(browser, make_zope):
-    log_in(browser, make_zope().start(), TAB + 'manage_drills')
+def test_drills_off_tells_how_to_turn_them_on(browser, shared_zope):
+    log_in(browser, shared_zope, TAB + 'manage_drills')
     assert '<product-config stabilitymonitor>\n  drills on\n</product-config>' in shown(browser)
     assert not browser.find_elements(By.CSS_SELECTOR, 'main button')
 
