@@ -2,9 +2,11 @@
 purpose.
 """
 
+import contextlib
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +19,8 @@ from Products.StabilityMonitor import signalmask
 from Products.StabilityMonitor.diagnosis.childprocess import ChildProcess
 from Products.StabilityMonitor.diagnosis.childprocess import python_command
 
+resource = pytest.importorskip('resource')
+CHECKOUT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(
     not hasattr(os, 'posix_spawn') or not os.path.exists('/proc/self/status'),
     reason='needs posix_spawn and /proc',
@@ -81,16 +85,52 @@ def test_much_is_heard():
     assert (len(said), is_all) == (1000001, True)
 
 
-def test_it_has_no_descriptor_of_the_process(tmp_path):
+def test_a_program_of_ours_has_no_descriptor_of_the_process(tmp_path):
+    program = tmp_path / 'program.py'
+    program.write_text('import subprocess; subprocess.run(["/bin/ls", "-l", "/proc/self/fd"])')
     file = os.open(tmp_path, os.O_RDONLY)
     os.set_inheritable(file, True)  # as of a careless C library
     try:
-        said, _, _ = heard('/bin/ls', '-l', '/proc/self/fd')
+        said, _, _ = heard(*python_command(sys.executable, program))
     finally:
         os.close(file)
     found = {int(number): target for number, target in re.findall(r' (\d+) -> (\S+)', said)}
     assert str(tmp_path) not in found.values()
-    assert (found[0], found[2]) == ('/dev/null', '/dev/null') and found[1].startswith('pipe:')
+    assert (found[0], found[2]) == ('/dev/null', '/dev/null')
+    assert found[1].startswith('pipe:')
+
+
+def test_a_descriptor_above_the_limit_keeps_no_child_from_starting():
+    """The site may have lowered its limit after it had opened many files."""
+    script = (
+        'import os, resource, sys; sys.path[:0] = [sys.argv[1]]\n'
+        'from Products.StabilityMonitor.diagnosis.childprocess import ChildProcess\n'
+        'os.set_inheritable(os.dup2(1, 300), True)\n'
+        'resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n'
+        'with ChildProcess(["/bin/echo", "word"]) as child:\n'
+        '    print(child.read(1e9))\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', script, str(CHECKOUT)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("(b'word\\n', True)\n", '')
+
+
+@pytest.mark.parametrize('free', range(1, 5))
+@pytest.mark.parametrize('listens', [False, True])
+def test_nothing_is_left_open_when_descriptors_run_out(free, listens):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    open_now = {int(name) for name in os.listdir('/proc/self/fd')}
+    lowest = [number for number in range(3, 1000) if number not in open_now][:free]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest[-1] + 1, hard))
+    try:
+        for _ in range(3):
+            with contextlib.suppress(OSError):
+                ChildProcess(['/bin/true'], listens=listens).end(60)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    after = {int(name) for name in os.listdir('/proc/self/fd')}
+    assert len(after) == len(open_now)
 
 
 def test_it_can_be_told_something():

@@ -1,5 +1,6 @@
 """What cannot be seen is shown escaped: in a line, in JSON, and in what this product logs."""
 
+import fractions
 import io
 import json
 import logging
@@ -104,3 +105,37 @@ def test_any_object_can_be_logged(logged):
 
     LOGGER.warning('%s and %s', Odd(), b'\n')
     assert len(logged().splitlines()) == 1
+
+
+def test_arguments_by_name_are_cleaned(logged):
+    LOGGER.warning('%(path)s', {'path': FORGED})
+    assert len(logged().splitlines()) == 1
+
+
+def test_a_stack_looks_like_no_record(logged):
+    LOGGER.warning('Here.', stack_info=True)
+    assert all(line.startswith('    ') for line in logged().splitlines()[1:])
+
+
+class Unspeakable:
+    def __str__(self):
+        raise ValueError('no words')
+
+
+@pytest.mark.parametrize('argument', [Unspeakable(), Unspeakable])
+def test_nothing_that_is_logged_raises(logged, argument):
+    LOGGER.warning('%s', argument)
+    assert len(logged().splitlines()) == 1
+
+
+def test_an_exception_that_cannot_be_shown_raises_nothing(logged):
+    try:
+        raise SyntaxError('x', ('f', 1, 1, 5))
+    except SyntaxError:
+        LOGGER.exception('The tab is missing.')
+    assert logged().startswith('2026 ')
+
+
+def test_numbers_stay_numbers(logged):
+    LOGGER.warning('%.1f %d', fractions.Fraction(1, 2), True)
+    assert logged().endswith(' 0.5 1\n')

@@ -350,28 +350,6 @@ def test_a_child_whose_server_died_before_it_looked():
 
 
 @linux
-def test_a_child_inherits_no_descriptor(stub, tmp_path):
-    file = os.open(tmp_path, os.O_RDONLY)
-    os.set_inheritable(file, True)  # as of a careless C library
-    probe(1 << 20, 1000, executable=stub(f'ls -l /proc/$$/fd > {tmp_path}/seen; exit 1'))
-    os.close(file)
-    seen = (tmp_path / 'seen').read_text()
-    found = {int(number): target for number, target in re.findall(r' (\d+) -> (\S+)', seen)}
-    assert found[0] == found[2] == '/dev/null'
-    # the shell itself opens its script and the file of `seen`; the pipe is standard output, put
-    # aside for `seen`
-    assert not [
-        target
-        for number, target in found.items()
-        if number > 2
-        and not target.startswith('pipe:')
-        and 'python-stub' not in target
-        and 'seen' not in target
-    ]
-    assert str(tmp_path) not in found.values()
-
-
-@linux
 def test_a_child_keeps_no_volume_busy(full_pipe, tmp_path):
     command = python_command(sys.executable, PROGRAM, 1 << 20, 1000, 3600, os.getpid())
     child = subprocess.Popen(list(map(str, command)), stdout=full_pipe, cwd=tmp_path)

@@ -1,5 +1,7 @@
 """Threads of this product take no signal, and the thread that starts them has its own mask back."""
 
+import logging
+import queue
 import re
 import signal
 import subprocess
@@ -10,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from Products.StabilityMonitor import signalmask
+from Products.StabilityMonitor.eventlog import LOGGER
+from Products.StabilityMonitor.recording import loglater
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(
@@ -151,3 +155,22 @@ def readable(stream):
     import select
 
     return bool(select.select([stream], [], [], 0.0002)[0])
+
+
+def test_a_log_handler_of_the_site_starts_children_that_can_be_ended():
+    """A handler that sends mail, or starts a thread of its own, runs in a thread of ours."""
+    seen = queue.SimpleQueue()
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            seen.put((threading.current_thread().name, blocked(threading.get_native_id())))
+
+    handler = Handler()
+    LOGGER.addHandler(handler)
+    try:
+        thread = threading.Thread(target=lambda: loglater.log(logging.WARNING, 'A word.'))
+        signalmask.start(thread)
+        name, mask = seen.get(timeout=60)
+    finally:
+        LOGGER.removeHandler(handler)
+    assert (name, mask) == ('StabilityMonitor log', blocked(threading.main_thread().native_id))

@@ -46,12 +46,13 @@ BLACKBOX, CONTEXT, SERVING, INSTALLED, FAULTS, LOCK, CLAIM = (
 )
 INCIDENT, SUMMARY = 'incident.json', 'summary.json'
 #: Bytes that are read of such files at most: what is larger was not written by this product.
-CONTEXT_MOST, INCIDENT_MOST = 4 << 20, 16 << 20
+CONTEXT_MOST, SUMMARY_MOST, INCIDENT_MOST = 4 << 20, 1 << 20, 16 << 20
 RUN_NAME = re.compile(r'\d{8}T\d{6}Z-\d{1,10}-[0-9a-f]{4}', re.ASCII)
 
 #: A run without a usable lock, of another host, is taken for dead when nothing was written for so
 #: long (seconds).
 SILENCE = 900
+_TRIES, _PAUSE = 3, 0.01
 _UNLOCKABLE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
@@ -319,11 +320,16 @@ class Base:
         first.
         """
         path = self.runs / name
-        if is_alive(path):
+        there = is_alive(path)
+        if there:
             return None
         try:
             descriptor = open_regular(path / LOCK, os.O_RDWR | os.O_CREAT, self.file_mode)
-            claimed = RunDirectory(path, (descriptor, _flock(descriptor)))
+            locked = _flock(descriptor)
+            for _ in range(_TRIES if locked is False and there is None else 0):
+                time.sleep(_PAUSE)  # `may_live` of another process has it for a moment
+                locked = locked or _flock(descriptor)
+            claimed = RunDirectory(path, (descriptor, locked))
         except NotARegularFile:  # damaged: as on a volume without locks
             claimed = RunDirectory(path, (-1, None))
         except OSError:
@@ -409,7 +415,7 @@ def _claim_by_file(path):
     claim = path / CLAIM
     with contextlib.suppress(OSError):
         if time.time() - claim.stat().st_mtime > SILENCE:
-            claim.unlink()
+            remove(claim)
     with contextlib.suppress(OSError):
         os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         return True

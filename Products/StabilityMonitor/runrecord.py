@@ -119,13 +119,15 @@ class RunRecord(Value):
         return cls(**values)
 
 
+#: Of a list in a record so many items are read: ten times what is ever written.
+MOST_ITEMS = 10_000
 #: Verdicts that are a wanted stop: a run with one of these is not an incident.
 WANTED = frozenset({'running', 'stopped', 'host-restarted'})
 
 
 def _list(document: dict, key: str) -> list:
     value = document.get(key)
-    return value if isinstance(value, list | tuple) else []
+    return value[:MOST_ITEMS] if isinstance(value, list | tuple) else []
 
 
 def _strings(document, cls) -> dict:

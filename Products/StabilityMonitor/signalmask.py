@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from pathlib import Path
 
 try:
     # signal.pthread_sigmask is a function in Python around this one.  An exception that a signal
@@ -29,6 +30,9 @@ FAULTS = frozenset(
 BLOCKED = frozenset(signal.valid_signals()) - FAULTS
 
 
+_OURS = '_takes_no_signal'
+
+
 def start(thread: threading.Thread) -> None:
     """Start it with every signal blocked but FAULTS.  Raises RuntimeError when the system gives no
     more threads.
@@ -36,6 +40,7 @@ def start(thread: threading.Thread) -> None:
     A signal for the calling thread waits until the new thread is there; its handler may raise here,
     as the one of SIGINT does, and the thread is there all the same.
     """
+    setattr(thread, _OURS, True)
     if pthread_sigmask is None:
         thread.start()
         return
@@ -47,3 +52,35 @@ def start(thread: threading.Thread) -> None:
         thread.start()
     finally:
         pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def is_ours(thread: threading.Thread) -> bool:
+    """Whether `start` has started it.  Its children would inherit what it blocks."""
+    return getattr(thread, _OURS, False)
+
+
+def be_like_main_thread() -> None:
+    """For a thread of ours in which code of the site runs, such as its log handlers: it blocks from
+    here on what MainThread blocks, and so do the threads and children that this code starts.
+    """
+    if pthread_sigmask is not None:
+        pthread_sigmask(signal.SIG_SETMASK, blocked_in_main_thread())
+
+
+def blocked_in_main_thread(status: Path = Path('/proc/self/status')) -> frozenset[int]:
+    """Signals that MainThread blocks: code that waits for one with `sigwait` blocks it in all
+    threads, or should.
+    """
+    return signal_set('SigBlk', status)  # /proc/self is the first thread, whichever one asks
+
+
+def signal_set(field: str, status: Path) -> frozenset[int]:
+    """The numbers in a line of /proc/PID/status, such as SigBlk; empty where the system does not
+    tell.
+    """
+    try:
+        _, _, rest = status.read_text(errors='replace').partition(f'\n{field}:')
+        mask = int(rest.split(None, 1)[0], 16)
+    except (OSError, ValueError, IndexError):
+        return frozenset()
+    return frozenset(number for number in range(1, signal.NSIG) if mask >> (number - 1) & 1)

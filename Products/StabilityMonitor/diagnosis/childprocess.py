@@ -13,7 +13,6 @@ import contextlib
 import os
 import select
 import signal
-import sys
 import time
 from collections.abc import Callable
 
@@ -44,19 +43,21 @@ class ChildProcess:
     killed and reaped.
 
     Its standard output is a pipe, and its input, too, where it `listens`; its standard error goes
-    nowhere, no other descriptor is open in it, and it is in a process group of its own.  `code` is
-    its exit status, negative for a signal; None while it lives, 0 where other code has reaped it.
-    Raises OSError when it cannot be started.
+    nowhere, and it is in a process group of its own.  A careless C library may have left other
+    descriptors open in it, which a `python_command` closes first.  `code` is its exit status,
+    negative for a signal; None while it lives, 0 where other code has reaped it.  Raises OSError
+    when it cannot be started.
     """
 
     def __init__(self, command, environment=None, listens: bool = False):
         words = list(map(str, command))
-        given, self.stdin = (
-            _pipe() if listens else (_above(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)), -1)
-        )
-        self.stdout, said = _pipe()
-        self.code = None
-        try:
+        self.code, self.stdin = None, -1
+        with contextlib.ExitStack() as opened, contextlib.ExitStack() as given:
+            if listens:
+                stdin, self.stdin = _pipe(given, opened)
+            else:
+                stdin = _opened(given, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+            stdout, self.stdout = _pipe(given, opened, to_child=False)
             self.pid = os.posix_spawn(
                 words[0],
                 words,
@@ -65,22 +66,12 @@ class ChildProcess:
                 setsigmask=(),
                 setsigdef=_DEFAULTS,
                 file_actions=[
-                    (os.POSIX_SPAWN_DUP2, given, 0),
-                    (os.POSIX_SPAWN_DUP2, said, 1),
+                    (os.POSIX_SPAWN_DUP2, stdin, 0),
+                    (os.POSIX_SPAWN_DUP2, stdout, 1),
                     (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-                    *(
-                        (os.POSIX_SPAWN_CLOSE, descriptor)
-                        for descriptor in _open_descriptors()
-                        if descriptor > 2
-                    ),
                 ],
             )
-        except BaseException:
-            self._close()
-            raise
-        finally:
-            os.close(given)
-            os.close(said)
+            opened.pop_all()
 
     def __enter__(self):
         return self
@@ -137,27 +128,26 @@ class ChildProcess:
         self.stdin = self.stdout = -1
 
 
-def _pipe():
-    return [_above(descriptor) for descriptor in os.pipe()]
+def _pipe(given, opened, to_child=True):
+    """(the child's end, our end) of a pipe; the stacks close them."""
+    reader, writer = os.pipe()
+    theirs, ours = (reader, writer) if to_child else (writer, reader)
+    with contextlib.ExitStack() as other:
+        other.callback(os.close, ours)
+        theirs = _opened(given, theirs)
+        other.pop_all()
+    return theirs, _opened(opened, ours)
 
 
-def _above(descriptor):
+def _opened(stack, descriptor):
     """That descriptor, or another one above the three standard ones, which this process may have
     closed.
     """
-    if descriptor > 2:
-        return descriptor
-    try:
-        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
-    finally:
-        os.close(descriptor)
-
-
-def _open_descriptors():
-    """On Linux, where a descriptor that is closed meanwhile does no harm in the list of what a
-    child closes.
-    """
-    try:
-        return map(int, os.listdir('/proc/self/fd')) if sys.platform == 'linux' else ()
-    except OSError:
-        return ()
+    if descriptor <= 2:
+        low = descriptor
+        try:
+            descriptor = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)
+        finally:
+            os.close(low)
+    stack.callback(os.close, descriptor)
+    return descriptor

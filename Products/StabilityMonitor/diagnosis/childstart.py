@@ -33,7 +33,22 @@ def reset_internal_signals():
         pass
 
 
+def close_inherited_descriptors():
+    """All but the three standard ones."""
+    try:
+        inherited = [int(name) for name in os.listdir('/dev/fd')]
+    except (OSError, ValueError):
+        inherited = range(256)
+    for descriptor in inherited:
+        if descriptor > 2:
+            try:
+                os.close(descriptor)
+            except OSError:  # it was that of the list
+                pass
+
+
 def main():
+    close_inherited_descriptors()
     os.chdir('/')  # no volume stays busy
     reset_internal_signals()
     del sys.argv[0]

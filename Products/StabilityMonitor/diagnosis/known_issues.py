@@ -147,7 +147,9 @@ def _bytes(source, reader):
     if not isinstance(source, Path):
         return source.encode('utf-8', 'surrogatepass') if isinstance(source, str) else bytes(source)
     try:
-        return read_start(source, FILE_LIMIT + 1, follow=source == SHIPPED)
+        return read_start(
+            source, FILE_LIMIT + 1, follow=True
+        )  # a site may keep its rules elsewhere
     except FileNotFoundError:
         return b''
     except (OSError, ValueError) as error:

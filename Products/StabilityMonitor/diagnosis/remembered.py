@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from pathlib import Path
 
 from zope.interface import implementer
 
-from ..eventlog import LOGGER
+from ..recording import loglater
 from ..records import Finding
 from ..records import finding_from
 from ..records import shallow
@@ -58,8 +59,13 @@ class Remembered(Check):
     def _mark(self, site):
         try:
             return stamps.digest(self.looks_at(site))
-        except Exception:  # then it is asked, as if nothing was ever kept
-            LOGGER.warning('What the check %s looks at is not known.', self.id, exc_info=True)
+        except Exception as error:  # then it is asked, as if nothing was ever kept
+            loglater.log(
+                logging.WARNING,
+                'What the check %s looks at is not known.',
+                self.id,
+                exc_info=error,
+            )
             return ''
 
     def _kept(self, file, mark):

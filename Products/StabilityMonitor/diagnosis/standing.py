@@ -11,11 +11,12 @@ for the time after its end.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..eventlog import LOGGER
+from ..recording import loglater
 from ..recording import threadstacks
 from ..records import Finding
 from ..records import Instance
@@ -194,8 +195,8 @@ class Standing:
 
         try:
             self._known = known(self.life.path, self.life.started is not None)
-        except Exception:  # what the checks found is shown without
-            LOGGER.warning('Known issues could not be looked up.', exc_info=True)
+        except Exception as error:  # what the checks found is shown without
+            loglater.log(logging.WARNING, 'Known issues could not be looked up.', exc_info=error)
         finally:
             self.looks_up_known = False
 

@@ -32,6 +32,7 @@ from ..rundirectory import INCIDENT
 from ..rundirectory import INCIDENT_MOST
 from ..rundirectory import RUN_NAME
 from ..rundirectory import SUMMARY
+from ..rundirectory import SUMMARY_MOST
 from ..rundirectory import Base
 from ..rundirectory import name_facts
 from ..rundirectory import read_json
@@ -77,7 +78,7 @@ class Archive:
         if found is None:
             path = self.path / name
             found = known[name] = (
-                _from_file(path / SUMMARY) or _from_file(path / INCIDENT) or _lost(name)
+                _from_file(path / SUMMARY, SUMMARY_MOST) or _without_heavy(path) or _lost(name)
             )
         return found
 
@@ -152,12 +153,18 @@ class Archive:
         return len(doomed)
 
 
-def _from_file(path):
+def _without_heavy(path):
+    """The summary that is in the whole record, for a run that has none of its own."""
+    whole = _from_file(path / INCIDENT)
+    return whole and RunRecord.from_json(whole.summary_json())
+
+
+def _from_file(path, most=INCIDENT_MOST):
     """The record in that file; None where there is none, or that of another run than the one of the
     folder.
     """
     try:
-        found = RunRecord.from_json(read_json(path, INCIDENT_MOST))
+        found = RunRecord.from_json(read_json(path, most))
     except (ValueError, TypeError):
         return None
     return found if found.run == path.parent.name else None

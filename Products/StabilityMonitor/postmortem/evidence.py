@@ -30,7 +30,7 @@ from . import faultlog
 
 #: Bytes that are read at the end of standard error and of a mark, and at the beginning of the
 #: kernel's files.
-_TAIL, _MARK_TAIL, _KERNEL_FILE = 512 << 10, 1 << 20, 1 << 20
+_TAIL, _MARK_TAIL, _KERNEL_FILE = 512 << 10, 256 << 10, 1 << 20
 #: The kernel's counter of OOM kills in the directory of a memory cgroup, by the version of cgroups.
 _COUNTERS = {1: 'memory.oom_control', 2: 'memory.events'}
 _SIGNALS = tuple(name for name in blackbox.MARKS if name.startswith('SIG'))

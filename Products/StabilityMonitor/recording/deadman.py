@@ -30,9 +30,9 @@ from pathlib import Path
 
 from .. import blackbox
 from ..rundirectory import mark_name
+from ..signalmask import blocked_in_main_thread
 from .faulthandler_compat import MARK_SIZE
 from .faulthandler_compat import MarkFile
-from .faulthandler_compat import blocked_in_main_thread
 from .faulthandler_compat import foreign_handlers
 
 _CLOCK_MONOTONIC = 1

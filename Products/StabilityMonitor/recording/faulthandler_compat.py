@@ -23,6 +23,7 @@ from ..regularfiles import open_regular
 from ..regularfiles import read_tail
 from ..rundirectory import mark_name
 from ..rundirectory import preallocate
+from ..signalmask import signal_set
 
 try:
     from fcntl import F_DUPFD_CLOEXEC
@@ -223,26 +224,9 @@ def foreign_handlers(status: Path = Path('/proc/self/status')) -> frozenset[int]
     """
     return frozenset(
         number
-        for number in _signal_set('SigCgt', status)
+        for number in signal_set('SigCgt', status)
         if signal.getsignal(number) in (signal.SIG_DFL, None)
     )
-
-
-def blocked_in_main_thread(status: Path = Path('/proc/self/status')) -> frozenset[int]:
-    """Signals that MainThread blocks: code that waits for one with `sigwait` blocks it in all
-    threads, or should.
-    """
-    return _signal_set('SigBlk', status)  # /proc/self is the first thread, whichever one asks
-
-
-def _signal_set(field, status):
-    """The numbers in a line of /proc/PID/status; empty where the system does not tell."""
-    try:
-        _, _, rest = status.read_text(errors='replace').partition(f'\n{field}:')
-        mask = int(rest.split(None, 1)[0], 16)
-    except (OSError, ValueError, IndexError):
-        return frozenset()
-    return frozenset(number for number in range(1, signal.NSIG) if mask >> (number - 1) & 1)
 
 
 def _moved_up(low):

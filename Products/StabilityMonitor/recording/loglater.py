@@ -2,6 +2,8 @@
 reads.
 
 A thread that is stuck in a handler holds the handler's lock; the heartbeat must not be the next.
+All threads of ours log this way: a handler may start a child process, which would inherit what they
+block.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ class Messenger:
         self._waiting = collections.deque(maxlen=_MOST)
         self._turn = threading.Lock()  # held by the thread that speaks
 
-    def say(self, level: int, text: str, *args) -> None:
-        self._waiting.append((level, text, args))
+    def say(self, level: int, text: str, *args, exc_info=None) -> None:
+        self._waiting.append((level, text, args, exc_info))
         if self._turn.acquire(blocking=False):
             try:
                 signalmask.start(
@@ -38,12 +40,13 @@ class Messenger:
                 self._turn.release()
 
     def _speak(self):
+        signalmask.be_like_main_thread()
         is_our_turn = True
         while is_our_turn:
             while self._waiting:
-                level, text, args = self._waiting.popleft()
+                level, text, args, exc_info = self._waiting.popleft()
                 with contextlib.suppress(Exception):  # the next line is another matter
-                    LOGGER.log(level, text, *args)
+                    LOGGER.log(level, text, *args, exc_info=exc_info)
             self._turn.release()
             is_our_turn = bool(self._waiting) and self._turn.acquire(blocking=False)
 
@@ -59,7 +62,12 @@ def start_anew() -> None:
     _MESSENGER.start_anew()
 
 
-def log(level: int, text: str, *args) -> None:
-    """Log at once; from a hurried thread, through the messenger."""
-    say = _MESSENGER.say if threading.get_ident() in HURRIED else LOGGER.log
-    say(level, text, *args)
+def log(level: int, text: str, *args, exc_info=None) -> None:
+    """Log at once; from a thread of ours, or a hurried one, through the messenger.
+
+    `exc_info` is the triple of `sys.exc_info`, or an exception.
+    """
+    thread = threading.current_thread()
+    through = thread.ident in HURRIED or signalmask.is_ours(thread)
+    say = _MESSENGER.say if through else LOGGER.log
+    say(level, text, *args, exc_info=exc_info)

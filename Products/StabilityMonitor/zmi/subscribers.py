@@ -129,6 +129,7 @@ def _forked_worker():
 
 
 def _triage(life):
+    signalmask.be_like_main_thread()  # it logs, and handlers of the site may start children
     from ..postmortem import triage
 
     if life.options.enabled:

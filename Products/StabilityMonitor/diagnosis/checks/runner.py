@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import queue
 import sys
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable
 
 from ... import signalmask
-from ...eventlog import LOGGER
+from ...recording import loglater
 from ...recording.kernelthreads import KernelThreads
 from ...records import Finding
 from ...records import isotime
@@ -236,7 +237,7 @@ def _look(check, site):
         found = check.look(site)
         return [found] if isinstance(found, Finding) else list(found)
     except BaseException as error:  # in a thread of our own: nobody else would hear of it
-        LOGGER.warning('The check %s has failed.', check.id, exc_info=True)
+        loglater.log(logging.WARNING, 'The check %s has failed.', check.id, exc_info=error)
         return [_failed(check, error)]
 
 
@@ -324,7 +325,7 @@ class Background:
             self.results = run(self._make_site, self._checks, self._time_limit, self._note)
         except BaseException as problem:  # in a thread of our own: nobody else would hear of it
             error = f'The checks could not be run: {type(problem).__name__}: {problem}.'
-            LOGGER.warning(error, exc_info=True)
+            loglater.log(logging.WARNING, error, exc_info=problem)
         finally:
             self._over(error)
         then()
