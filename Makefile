@@ -1,5 +1,5 @@
-# make run | stop | test | plone | bench | storm | lint      (ZOPE=5.14.2 for the other Zope, ARGS=... for pytest)
-# Needs Python 3.11 or newer and make; everything else is installed into a virtual environment of its own.
+# make run | stop | test | test-all | plone | bench | storm | lint   (ZOPE=5.14.2, ARGS=... for pytest)
+# Needs Python 3.11 or newer and make; all else is installed into a virtual environment of its own.
 
 ZOPE     ?= 6.3
 KILLS    ?= 1000
@@ -11,10 +11,14 @@ PYTHON   ?= $(shell for p in python3 python python3.14 python3.13 python3.12 pyt
 CONSTRAINTS = constraints-$(ZOPE).txt
 READY    = $(VENV)/.ready
 PIP      = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS)
+# Many tests wait: two for each CPU.
+JOBS     ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))))
+PYTEST   = $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadgroup
+SELECTION ?= -m 'not thorough'
 PLONE    = .venv-plone
 PLONE_PIP = $(PLONE)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints-plone.txt
 
-.PHONY: help run stop test plone bench storm lint clean
+.PHONY: help run stop test test-thorough test-all plone bench storm lint clean
 
 help:
 	@head -n 2 Makefile
@@ -27,7 +31,13 @@ stop:
 	 else echo 'Nothing runs: there is no $(VENV) yet; "make run" makes it.'; fi
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(PYTEST) $(SELECTION) $(ARGS)
+
+test-thorough: $(READY)
+	$(PYTEST) -m thorough $(ARGS)
+
+test-all: $(READY)
+	$(PYTEST) $(ARGS)
 
 plone: $(READY) $(PLONE)/.ready
 	PLONE_PYTHON='$(CURDIR)/$(PLONE)/bin/python' $(VENV)/bin/python -m pytest tests/functional/test_plone.py $(ARGS)

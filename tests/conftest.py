@@ -40,6 +40,8 @@ NEEDS = {
     'root': _missing_root,
     'gcc': _missing_gcc,
 }
+#: What `make test` runs of the tests with Zopes of their own.
+QUICK = {'test_fault_matrix.py'}
 REQUIRED = pytest.StashKey()
 RAN = pytest.StashKey()
 
@@ -67,6 +69,8 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     missing = {name: find() for name, find in NEEDS.items()}
     for item in items:
+        if item.path.parent.name == 'functional' and item.path.name not in QUICK:
+            item.add_marker(pytest.mark.thorough)
         for name, reason in missing.items():
             if reason and item.get_closest_marker(name):
                 item.add_marker(pytest.mark.skip(reason=reason))

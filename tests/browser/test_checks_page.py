@@ -109,6 +109,7 @@ def test_what_was_found_is_sorted_and_says_what_to_write(checks):
     assert len(checks.find_elements(By.CSS_SELECTOR, 'details[open] li')) == count(checks, 'fine')
 
 
+@pytest.mark.thorough
 def test_a_finding_is_hushed_and_shown_again(checks):
     before = count(checks, 'warning')
     hush(checks, TITLE, 'The <b>container</b> restarts it.')
@@ -128,6 +129,7 @@ def test_a_finding_is_hushed_and_shown_again(checks):
     assert TITLE in shown(checks)
 
 
+@pytest.mark.thorough
 def test_a_hush_wants_a_reason(checks):
     card(checks, TITLE).find_element(By.TAG_NAME, 'summary').click()
     card(checks, TITLE).find_element(By.CSS_SELECTOR, 'form button').click()
@@ -137,6 +139,7 @@ def test_a_hush_wants_a_reason(checks):
     )
 
 
+@pytest.mark.thorough
 def test_the_probe_shows_how_far_it_is_and_then_its_result_without_a_reload(checks):
     checks.find_element(By.ID, 'recursion-probe').click()
     wait_for(
@@ -166,6 +169,7 @@ def _write(card, reason):
     card.find_element(By.NAME, 'reason').send_keys(reason)
 
 
+@pytest.mark.thorough
 def test_what_is_being_written_is_not_lost_when_results_come(checks):
     checks.find_element(By.ID, 'recursion-probe').click()
     wait_for(
@@ -187,6 +191,7 @@ def test_what_is_being_written_is_not_lost_when_results_come(checks):
     assert 'There are newer results' in shown(checks)
 
 
+@pytest.mark.thorough
 def test_it_runs_again(checks):
     (file,) = checks.zope.stability.glob('runs/*/checks.json')
     before = file.read_text()
@@ -195,6 +200,7 @@ def test_it_runs_again(checks):
     rest(checks)
 
 
+@pytest.mark.thorough
 def test_a_known_issue_leads_to_what_to_do(browser, make_zope):
     checks = opened(browser, make_zope().start())
     (checks.zope.stability / 'known-issues.toml').write_text(
@@ -216,6 +222,7 @@ def test_a_known_issue_leads_to_what_to_do(browser, make_zope):
     )
 
 
+@pytest.mark.thorough
 def test_it_fits_on_a_telephone(checks):
     checks.execute_cdp_cmd(
         'Emulation.setDeviceMetricsOverride',

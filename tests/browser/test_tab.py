@@ -88,6 +88,7 @@ def test_from_the_control_panel_to_an_incident_and_its_report(browser, make_zope
     assert 'Segmentation fault' in file.read_text()
 
 
+@pytest.mark.thorough
 def test_the_page_is_drawn_with_our_style_and_without_scripts_of_ours(browser, shared_zope):
     log_in(browser, shared_zope, TAB + 'manage_main')
     last = browser.find_element(By.CSS_SELECTOR, '.stability-last')
@@ -100,6 +101,7 @@ def test_the_page_is_drawn_with_our_style_and_without_scripts_of_ours(browser, s
     ] == []
 
 
+@pytest.mark.thorough
 def test_a_crash_loop_is_above_all_else(browser, make_zope):
     zope = make_zope(options={'drills': 'on'})
     for _ in range(3):
@@ -117,6 +119,7 @@ def test_a_crash_loop_is_above_all_else(browser, make_zope):
     assert 'vanished' in shown(browser) or 'startup' in shown(browser)
 
 
+@pytest.mark.thorough
 def test_the_table_of_incidents_is_sorted_and_filtered_by_clicks(browser, make_zope):
     zope = make_zope().start()
     zope.kill()
@@ -140,6 +143,7 @@ def test_the_table_of_incidents_is_sorted_and_filtered_by_clicks(browser, make_z
     assert browser.find_element(By.CSS_SELECTOR, 'th[aria-sort=ascending]').text.strip() == 'Ended'
 
 
+@pytest.mark.thorough
 def test_an_empty_archive_says_so(browser, shared_zope):
     log_in(browser, shared_zope, TAB + 'manage_incidents')
     assert 'No run is archived yet' in shown(browser)
@@ -151,6 +155,7 @@ def test_drills_off_tells_how_to_turn_them_on(browser, shared_zope):
     assert not browser.find_elements(By.CSS_SELECTOR, 'main button')
 
 
+@pytest.mark.thorough
 def test_a_form_that_another_process_made_changes_nothing_and_says_so(browser, make_zope):
     zope = make_zope(options={'drills': 'on'}).start()
     log_in(browser, zope, TAB + 'manage_drills')
@@ -165,6 +170,7 @@ FORGED = """<form id=f method=post action="{url}"><input name=drill value=kill>
 <input name=token value="{token}"><input name=run value="{run}"><button id=go>go</button></form>"""
 
 
+@pytest.mark.thorough
 def test_another_site_cannot_drill_with_the_login_of_the_browser(browser, make_zope, tmp_path):
     """Even with the right token: the browser says where the form comes from."""
     zope = make_zope(options={'drills': 'on'}).start()
@@ -181,6 +187,7 @@ def test_another_site_cannot_drill_with_the_login_of_the_browser(browser, make_z
     assert zope.running and os.path.exists(f'/proc/{zope.pid}')
 
 
+@pytest.mark.thorough
 def test_hostile_paths_and_log_lines_do_nothing(browser, make_zope):
     zope = make_zope(options={'drills': 'on'})
     zope.publish(

@@ -113,6 +113,7 @@ def test_a_deadlock_is_on_top_and_red(browser, site):
     assert other.id != first.id and 'deadlock' in other.text
 
 
+@pytest.mark.thorough
 def test_a_stack_unfolds_twice_and_the_site_stands_out(browser, site):
     zope = site()
     zope.background('/wait_here')
@@ -135,6 +136,7 @@ def test_a_stack_unfolds_twice_and_the_site_stands_out(browser, site):
     zope.get('/let_go')
 
 
+@pytest.mark.thorough
 def test_it_refreshes_only_when_asked_and_what_is_open_stays_open(browser, site):
     zope = site()
     zope.background('/wait_here')
@@ -166,6 +168,7 @@ def test_it_refreshes_only_when_asked_and_what_is_open_stays_open(browser, site)
     assert browser.execute_script('return window.isTheSamePage')
 
 
+@pytest.mark.thorough
 def test_where_the_time_went_is_drawn_when_it_is_unfolded(browser, site):
     zope = site(source=POLICY)
 
@@ -198,6 +201,7 @@ def test_where_the_time_went_is_drawn_when_it_is_unfolded(browser, site):
     )
 
 
+@pytest.mark.thorough
 def test_while_no_worker_is_free_it_says_so_and_what_to_do(browser, site):
     zope = site(threads=2)
     log_in(browser, zope, PAGE)
@@ -221,6 +225,7 @@ def test_while_no_worker_is_free_it_says_so_and_what_to_do(browser, site):
     assert not silence()
 
 
+@pytest.mark.thorough
 def test_native_stacks_by_button_with_progress(browser, site):
     pytest.importorskip('pystack', reason='without pystack there is no button')
     zope = site()
@@ -241,6 +246,7 @@ def test_native_stacks_by_button_with_progress(browser, site):
     )
 
 
+@pytest.mark.thorough
 def test_it_works_under_a_strict_content_policy(browser, site):
     zope = site(source=POLICY)
     zope.background('/prices')
@@ -273,6 +279,7 @@ def pretend(self, told):
 )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('width', [1280, 390])
 def test_nothing_is_wider_than_the_window(browser, site, width):
     zope = site(source=PRETENDING)

@@ -577,7 +577,23 @@ def as_parameter(ending):
 def test_it_ends_as_it_does_without(pair, ending):
     without, with_product = pair.run_as(ending.setting).ask(ending.of)
     assert without.startswith(ending.wanted)
-    assert with_product == without
+    assert with_product in {without, *if_the_dump_crashes(ending, without)}
+
+
+#: Signals of a crash, of which faulthandler dumps the stacks of all threads.
+DUMPED = ('SIGILL', 'SIGFPE', 'SIGBUS', 'SIGABRT')
+
+
+def if_the_dump_crashes(ending, without):
+    """How a process may end, too, that was healthy when it got the signal of a crash.
+
+    Its threads run on while their stacks are read for the dump, which README tells of.  It was seen
+    once in some hundred times.
+    """
+    if ending.number or ending.page.startswith(('/send_to_process', '/send_to_main')):
+        for name in DUMPED:
+            if without.startswith(f'killed by {name}'):
+                yield without.replace(name, 'SIGSEGV')
 
 
 def test_the_endings_are_many():
