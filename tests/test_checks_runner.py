@@ -392,35 +392,6 @@ def test_arming_asks_no_check(tmp_path):
     assert loaded == '[]'
 
 
-def test_all_checks_together_are_cheap(tmp_path):
-    """Processor time of one run, of the whole process; the wall clock would tell of other processes
-    too.
-
-    The budget of 200 ms is measured by benchmarks/bench_checks.py; this is for what is many times
-    as slow.
-    """
-    first, again = map(
-        float,
-        told_by(
-            """if True:
-        import sys, time
-        from pathlib import Path
-        from Products.StabilityMonitor.diagnosis.checks import CHECKS
-        from Products.StabilityMonitor.diagnosis.checks import run
-        from Products.StabilityMonitor.diagnosis.known_check import KnownIssues
-        from Products.StabilityMonitor.diagnosis.site import Site
-        for _ in range(2):
-            began = time.process_time()
-            results = run(Site(Path(sys.argv[1])), (*CHECKS, KnownIssues()))
-            assert len(results.findings) > 25
-            print(time.process_time() - began)
-    """,
-            tmp_path,
-        ),
-    )
-    assert first < 1 and again < 0.5
-
-
 def test_the_budget_of_the_checks_is_one_that_is_measured():
     benches = (
         (CHECKOUT / 'benchmarks/run.py').read_text().partition('BENCHES = (')[2].partition(')')[0]
