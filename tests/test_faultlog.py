@@ -344,13 +344,16 @@ class TestDamage:
         ],
     )
     def test_time_is_linear(self, piece):
-        """Four times the text takes some four times as long, and not sixteen times."""
+        """32 times the text takes some 32 times as long (up to 110 were seen on a busy machine, and
+        for texts that fit into a cache), and not 1,024 times.
+        """
 
-        def fastest(size):
+        def seconds(size):
             text = SEGV + ONE + piece * (size // len(piece))
-            return min(timeit.repeat(lambda: parse(text), number=1, repeat=3))
+            return timeit.timeit(lambda: parse(text), number=1)
 
-        assert fastest(faultlog.LIMIT // 4) < 9 * fastest(faultlog.LIMIT // 16)
+        small = min(seconds(faultlog.LIMIT // 32) for _ in range(3))
+        assert seconds(faultlog.LIMIT) < 300 * small
 
 
 class TestFindPyFatal:
