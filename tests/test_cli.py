@@ -26,7 +26,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture
 def base(tmp_path, monkeypatch):
-    for name in ('CLIENT_HOME', 'STABILITYMONITOR_DIRECTORY'):
+    for name in ('CLIENT_HOME', 'INSTANCE_HOME', 'STABILITYMONITOR_DIRECTORY'):
         monkeypatch.delenv(name, raising=False)
     base = Base(tmp_path / 'stability')
     base.prepare()
@@ -52,18 +52,19 @@ def archived(base, *records):
     return [each.run for each in records]
 
 
-def process(*words, **environ):
-    """As a person calls it, in a process of its own."""
+def process(*words, cwd=CHECKOUT / 'tests', **environ):
+    """As a person calls it, in a process of its own; `cwd` is no home of an instance."""
     env = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(('STABILITY', 'CLIENT_HOME'))
+        if not name.startswith(('STABILITY', 'CLIENT_HOME', 'INSTANCE_HOME'))
     }
     return subprocess.run(
         [sys.executable, '-m', 'Products.StabilityMonitor', *words],
         capture_output=True,
         text=True,
         env=env | {'PYTHONPATH': str(CHECKOUT)} | environ,
+        cwd=cwd,
         timeout=60,
     )
 
@@ -144,7 +145,9 @@ def test_status_of_a_dead_run(base, command):
     status, output, _ = command('status')
     assert (
         status == 1
-        and f'dead, not yet judged: {run.name} (run "stabilitymonitor triage")' in output
+        and f'dead, not yet archived: {run.name} [crashed, certain] (the next start does it'
+        in output
+        and f'last run of {HERE.label}: Zope crashed' in output
     )
 
 
@@ -172,8 +175,13 @@ def test_history(base, command):
     Archive(base).add(script.path, record(9, role='script', run=script.name))
     status, output, _ = command('history')
     lines = output.splitlines()
-    assert status == 0 and [line.split()[1] for line in lines[:2]] == ['stopped', 'crashed']
-    assert 'SIGSEGV' in lines[1] and lines[2] == 'and 1 clean runs of scripts'
+    titles, *rows = lines
+    assert titles.split() == ['started', 'verdict', 'signal', 'was', 'up', 'role', 'run']
+    assert status == 0 and [line.split()[1] for line in rows[:2]] == ['stopped', 'crashed']
+    assert 'SIGSEGV' in rows[1] and rows[2] == 'and 1 clean runs of scripts'
+    for title in ('started', 'verdict', 'was up', 'role', 'run'):
+        at = titles.index(title)
+        assert rows[1][at - 1] == ' ' and rows[1][at] != ' ' if at else True, title
 
 
 def test_show(base, command):
@@ -279,7 +287,7 @@ def test_checks(base, command):
     status, output, _ = command('checks')
     assert (
         status == 1
-        and '1 dead runs wait' in output
+        and '1 dead run waits' in output
         and f'The run {living.path.name} has no black box' in output
     )
     living.abandon()

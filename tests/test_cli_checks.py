@@ -297,7 +297,7 @@ def test_the_last_word_of_a_run_that_waits_for_triage(base, command):
     status, output, _ = command()
     assert (
         status == 1
-        and '1 dead runs wait to be judged.' in output
+        and '1 dead run waits to be archived.' in output
         and '-> Run "stabilitymonitor triage"' in output
     )
     assert (
@@ -470,7 +470,9 @@ def test_a_real_site_living_stopped_and_dead(make_zope):
     zope.wait_exit()
     done = ask(zope)
     assert (
-        done.returncode == 1 and 'dead runs wait' in done.stdout and 'which is down' in done.stdout
+        done.returncode == 1
+        and '1 dead run waits' in done.stdout
+        and 'which is down' in done.stdout
     ), done
 
 

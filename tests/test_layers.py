@@ -15,7 +15,7 @@ HOUSE = CHECKOUT / 'Products' / 'StabilityMonitor'
 # Rooms and single modules, from the top down: who stands higher may import who stands lower.
 STOREYS = [
     {'zmi', 'cli', '__main__'},
-    {'clichecks', 'clistacks'},
+    {'clichecks', 'cliplaces', 'clistacks', 'clistatus'},
     {'reporting'},
     {'diagnosis'},
     {'postmortem', 'recording'},

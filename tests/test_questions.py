@@ -110,7 +110,11 @@ class TestAnAnswer:
 
     @pytest.mark.parametrize(
         'subject, words',
-        [('nonsense', 'KeyError'), ('broken', 'of its own'), ('odd', 'not JSON serializable')],
+        [
+            ('nonsense', 'not known here'),
+            ('broken', 'of its own'),
+            ('odd', 'not JSON serializable'),
+        ],
     )
     def test_that_cannot_be_given_says_so_and_the_next_one_is_given(self, run, subject, words):
         with run:

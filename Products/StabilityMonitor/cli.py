@@ -8,127 +8,88 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 
 from . import clichecks
+from . import cliplaces
 from . import clistacks
+from . import clistatus
 from .diagnosis.known_here import of_incident
-from .diagnosis.statistics import crash_loop
 from .diagnosis.statistics import last_server_run
-from .diagnosis.statistics import of_instance
-from .errors import NoDirectory
 from .errors import NoSuchRun
 from .errors import StabilityError
 from .plaintext import clean
-from .postmortem.archive import Archive
-from .postmortem.triage import triage
+from .postmortem.allruns import AllRuns
+from .postmortem.allruns import instance_of
+from .postmortem.byhand import by_hand
 from .records import Instance
-from .records import duration
-from .records import isotime
 from .reporting import runtrace
 from .reporting.renderers import FORMATS
-from .reporting.renderers import history_lines
 from .reporting.renderers import render
 from .reporting.renderers import run_lines
+from .reporting.renderers import titled_history_lines
 from .reporting.report import build
 from .reporting.tracetext import as_text
-from .rundirectory import CONTEXT
-from .rundirectory import Base
-from .rundirectory import may_live
-from .rundirectory import name_facts
-from .rundirectory import read_json
 
 WELL, WRONG, UNUSABLE = 0, 1, 2
 
 
-def status(base, options) -> int:
-    """Which processes live, how the last one ended, and whether there is a crash loop."""
-    archive = Archive(base)
-    living, waiting = _living(base)
-    summaries = archive.summaries()
-    for name, context in living:
-        started, pid = name_facts(name)
-        print(clean(f'running: pid {pid} since {isotime(started)} {_label(context)} {name}'))
-    for name in waiting:
-        print(f'dead, not yet judged: {name} (run "stabilitymonitor triage")')
-    worst = WRONG if waiting else WELL
-    for instance in dict.fromkeys(r.instance for r in summaries):
-        worst = max(worst, _instance_status(instance, summaries))
-    if not summaries and not living and not waiting:
-        print('No run has been recorded here yet.')
-    return worst
+def status(runs, options) -> int:
+    """Which processes live and whether they hang, how the last one ended, and crash loops."""
+    return clistatus.show(runs, options.format == 'json')
 
 
-def _instance_status(instance, summaries):
-    ours = of_instance(summaries, instance)
-    last, loop = last_server_run(ours), crash_loop(ours)
-    if loop:
-        print(clean(f'CRASH LOOP: {len(loop)} incidents in a row of {instance.label}'))
-    if last is None:
-        return WELL
-    print(
-        clean(
-            f'last run of {instance.label}: {last.summary} [{last.verdict}, {last.confidence}] '
-            f'up {duration(last.uptime_seconds)}, ended {last.ended}'
-        )
-    )
-    return WRONG if last.is_incident else WELL
-
-
-def _living(base):
-    """((name, context) of runs that live, names of dead ones that wait)"""
-    living, waiting = [], []
-    for name in base.waiting():
-        context = read_json(base.runs / name / CONTEXT)
-        living.append((name, context)) if may_live(base.runs / name) else waiting.append(name)
-    return living, waiting
-
-
-def _label(context):
-    known = context.get('instance')
-    known = known if isinstance(known, dict) else {}
-    return Instance(*(str(known.get(key) or '') for key in ('host', 'client_home', 'listen'))).label
-
-
-def history(base, options) -> int:
-    """One line for each archived run, newest first."""
-    archive = Archive(base)
-    for line in history_lines([r.summary_json() for r in archive.summaries()]):
+def history(runs, options) -> int:
+    """One line for each dead run, newest first."""
+    rows = [record.summary_json() for record in runs.summaries()]
+    for line in titled_history_lines(rows, {record.run for record in runs.waiting}):
         print(line)
-    if archive.clean_scripts:
-        print(f'and {archive.clean_scripts} clean runs of scripts')
+    if runs.clean_scripts:
+        print(f'and {runs.clean_scripts} clean runs of scripts')
     return WELL
 
 
-def show(base, options) -> int:
-    """Everything about one run."""
-    record = Archive(base).record(options.run)
-    for line in run_lines(record.to_json() | {'known_issues': of_incident(record, base.path)}):
+def show(runs, options) -> int:
+    """Everything about one run; without RUN, about the newest incident."""
+    record = runs.record(cliplaces.incident(runs, options.run))
+    known = of_incident(record, runs.base.path)
+    for line in run_lines(record.to_json() | {'known_issues': known}):
         print(clean(line))
     return WRONG if record.is_incident else WELL
 
 
-def report(base, options) -> int:
-    """The report, of the present state or of one run."""
-    archive = Archive(base)
-    summaries = archive.summaries()
-    if options.run is None and not summaries:
-        raise NoSuchRun('No run has been archived here yet.')
-    instance = archive.record(options.run).instance if options.run else last_instance(summaries)
-    document = build(None, archive, options.run, instance)
+def report(runs, options) -> int:
+    """The report of one run; without RUN, of the newest incident, or of the present state where
+    there was none.
+    """
+    run = options.run
+    if run is not None or runs.incidents:
+        run = cliplaces.incident(runs, run)
+    instance = runs.record(run).instance if run else _present_instance(runs)
+    document = build(None, runs, run, instance)
+    if options.run is None:
+        document |= {'about': 'newest incident' if run else 'present state'}
+        if options.format == 'text':
+            words = f'the newest incident, {run}' if run else 'the present state: no incident'
+            print(clean(f'This report is about {words}.'), flush=True)
     sys.stdout.buffer.write(render(document, options.format)[2])
     return WELL
 
 
-def last_instance(summaries) -> Instance:
-    """The instance whose run ended last."""
+def _present_instance(runs) -> Instance:
+    """That of a server which lives, else of the run that ended last.  Raises NoSuchRun."""
+    for _, context in reversed(runs.living):
+        if context.get('role') != 'script':
+            return instance_of(context)
+    summaries = runs.summaries()
+    if not summaries:
+        raise NoSuchRun('No run has been archived here yet.')
     return (last_server_run(summaries) or summaries[0]).instance
 
 
 def judge(base, options) -> int:
     """Judge and archive what is dead, as the next start of Zope would."""
     failed = []
-    done = triage(base, on_error=lambda name, error: failed.append((name, error)))
+    done, removed = by_hand(base, lambda name, error: failed.append((name, error)))
     for record in done:
         print(clean(f'{record.run}: {record.summary} [{record.verdict}, {record.confidence}]'))
     for name, error in failed:
@@ -140,24 +101,30 @@ def judge(base, options) -> int:
         )
     if not done and not failed:
         print('There was nothing to judge.')
+    if removed:
+        print(f'{removed} old runs were removed, as the options "keep-..." of the site say.')
     return UNUSABLE if failed else WRONG if any(r.is_incident for r in done) else WELL
 
 
-def stacks(base, options) -> int:
+def stacks(runs, options) -> int:
     """What every thread of a living process does; also while none of its workers is free."""
-    return clistacks.show(base, _living(base)[0], options.run, options.native)
+    living = [name for name, _ in runs.living]
+    wanted = options.run and cliplaces.by_beginning(living, options.run)
+    return clistacks.show(runs.base, runs.living, wanted, options.native)
 
 
-def checks(base, options) -> int:
+def checks(runs, options) -> int:
     """What is wrong with the living site; while Zope is down, what it said last."""
-    return clichecks.show(base, *_living(base), options)
+    return clichecks.show(runs, options)
 
 
-def trace(base, options) -> int:
+def trace(runs, options) -> int:
     """The last requests of a run as a trace log; without RUN, of the server that lives, or was
     last.
     """
-    sys.stdout.buffer.write(as_text(runtrace.trace(base, options.run or runtrace.newest(base))))
+    wanted = options.run and cliplaces.any_run(runs, options.run)
+    lines = runtrace.trace(runs.base, wanted or runtrace.newest(runs.base))
+    sys.stdout.buffer.write(as_text(lines))
     return WELL
 
 
@@ -173,6 +140,11 @@ _COMMANDS = {
 }
 
 
+_RUN_HELP = (
+    'a run, by the beginning of its name, or -1 for the newest incident, -2 for the one before'
+)
+
+
 def _parser():
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument('--directory', help='the data directory', default=argparse.SUPPRESS)
@@ -186,8 +158,8 @@ def _parser():
     for name, function in _COMMANDS.items():
         command = commands.add_parser(name, help=function.__doc__, parents=[common])
         if name in ('show', 'report', 'stacks', 'trace'):
-            command.add_argument('run', metavar='RUN', nargs=None if name == 'show' else '?')
-        if name == 'report':
+            command.add_argument('run', metavar='RUN', nargs='?', help=_RUN_HELP)
+        if name in ('report', 'status'):
             command.add_argument('--format', choices=sorted(FORMATS), default='text')
         if name == 'checks':
             _check_options(command)
@@ -212,26 +184,14 @@ def _check_options(command):
     )
 
 
-def _base(options):
-    directory = getattr(options, 'directory', None)
-    home = getattr(options, 'client_home', None) or os.environ.get('CLIENT_HOME')
-    directory = (
-        directory
-        or os.environ.get('STABILITYMONITOR_DIRECTORY')
-        or (home and Path(home) / 'stability')
-    )
-    if not directory:
-        raise NoDirectory('There is no data directory to look into.')
-    if not Path(directory).is_dir() or not os.access(directory, os.R_OK | os.X_OK):
-        raise NoDirectory(f'{directory} is not a directory that can be read.')
-    return Base(directory)
-
-
 def main(argv=None) -> int:
     """Run one command; returns the exit status."""
     options = _parser().parse_args(argv)
     try:
-        return _COMMANDS[options.command](_base(options), options)
+        base = cliplaces.data_directory(options)
+        # Triage judges by itself: nothing is to be judged twice.
+        subject = base if options.command == 'triage' else AllRuns(base)
+        return _COMMANDS[options.command](subject, options)
     except StabilityError as error:
         print(clean(f'stabilitymonitor: {error}'), file=sys.stderr)
         return error.exit_code

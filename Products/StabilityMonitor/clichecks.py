@@ -21,10 +21,10 @@ from .diagnosis.recursion_experiment import probe
 from .errors import NoAnswer
 from .plaintext import clean
 from .plaintext import json_text
-from .postmortem.archive import Archive
+from .postmortem.allruns import AllRuns
+from .postmortem.allruns import instance_of
 from .recording import threadstacks
 from .records import Finding
-from .records import Instance
 from .records import clocktime
 from .records import finding_from
 from .records import from_isotime
@@ -43,6 +43,8 @@ _PRESSING = ('critical', 'warning')
 _ANSWER, _RUN = 5.0, 60.0
 #: Seconds after which the last word of a living process should have been followed by another one.
 _OLD = 3 * standing.RENEWED
+#: Seconds after which a start that still goes on is worth a warning.
+_LONG_START = 600
 _WORDS = {
     'critical': ('critical', 'critical'),
     'warning': ('warning', 'warnings'),
@@ -51,19 +53,17 @@ _WORDS = {
 }
 
 
-def show(base, living, waiting, options) -> int:
-    """Print what is wrong; the exit status.  `living`: (name, context); `waiting`: names of dead
-    runs to be judged.
+def show(runs: AllRuns, options) -> int:
+    """Print what is wrong; the exit status.
 
     `options`: everything (show what is fine too), as_json, probe.
     """
-    servers = [(name, context) for name, context in living if context.get('role') != 'script']
-    parts = [_of_directory(base, servers, waiting)]
-    parts += [_of_process(base, name, context) for name, context in servers] or _of_the_past(
-        base, waiting
-    )
+    base = runs.base
+    servers = [(name, context) for name, context in runs.living if context.get('role') != 'script']
+    parts = [_of_directory(base, servers, runs.waiting)]
+    parts += [_of_process(base, name, context) for name, context in servers] or _of_the_past(runs)
     if options.probe:
-        parts.append(_probed(*_newest(base, servers, waiting)))
+        parts.append(_probed(*_newest(runs, servers)))
     if options.as_json:
         print(json_text({'generated': isotime(time.time()), 'subjects': parts}, indent=1))
     else:
@@ -103,11 +103,14 @@ def _seen(base, servers, waiting):
             else 'Run this as the user that Zope runs as to ask the living process.',
         )
     if waiting:
+        # A stop that was wanted needs nobody: the next start archives it.
+        is_grave = any(record.is_incident for record in waiting)
+        count = '1 dead run waits' if len(waiting) == 1 else f'{len(waiting)} dead runs wait'
         yield Finding(
             'waiting',
-            'warning',
-            f'{len(waiting)} dead runs wait to be judged.',
-            action='Run "stabilitymonitor triage".',
+            'warning' if is_grave else 'info',
+            f'{count} to be archived.',
+            action='Run "stabilitymonitor triage", or start Zope.',
         )
     for name, _ in servers:
         if not (base.runs / name / BLACKBOX).exists():
@@ -127,6 +130,8 @@ def _of_process(base, name, context):
     answer, trouble, now = standing.last_word(path), [], False
     try:
         answer, now = _asked(path), True
+        if answer.get('starting') is True:
+            answer, trouble = {}, [_starting(pid, started)]
     except PermissionError:  # a member of the group reads, and asks nothing
         trouble = [_last_told(pid, from_isotime(answer.get('when')) or started)]
     except (NoAnswer, OSError) as error:
@@ -141,7 +146,17 @@ def _of_process(base, name, context):
         ]
     if answer.get('error'):
         trouble.append(Finding('checks-error', 'warning', str(answer['error'])))
-    return _told(base, f'Process {pid} (run {name})', answer, trouble, _instance(context), now)
+    return _told(base, f'Process {pid} (run {name})', answer, trouble, instance_of(context), now)
+
+
+def _starting(pid, started):
+    """It has armed, and Zope has not begun to serve: the checks come after that."""
+    return Finding(
+        'starting',
+        'warning' if time.time() - started > _LONG_START else 'info',
+        f'The process {pid} is still starting: its checks have not run yet.',
+        action='Ask again when it serves, or see what it does with "stabilitymonitor stacks".',
+    )
 
 
 def _last_told(pid, when):
@@ -170,6 +185,8 @@ def _asked(path):
     until = time.monotonic() + _RUN
     while True:
         answer = questions.ask(path, 'checks', _ANSWER)
+        if answer.get('starting') is True:
+            return answer
         if not isinstance(answer.get('checks'), list):
             raise NoAnswer(str(answer.get('error') or 'It does not know this question.'))
         if not answer.get('running') or time.monotonic() > until:
@@ -193,24 +210,18 @@ def _told(base, subject, answer, trouble, instance, now=False, without=''):
     )
 
 
-def _instance(context):
-    known = context.get('instance')
-    known = known if isinstance(known, dict) else {}
-    return Instance(*(str(known.get(key) or '') for key in ('host', 'client_home', 'listen')))
-
-
 # -- when Zope is down -----------------------------------------------------------------------------
 
 
-def _of_the_past(base, waiting):
+def _of_the_past(runs):
     """The last word of each instance, and the known issues of what is installed, if it is what that
     one ran on.
     """
-    parts, environments = [], set()
-    for path in _last_servers(base, waiting):
+    base, parts, environments = runs.base, [], set()
+    for path in _last_servers(runs):
         word, context = standing.last_word(path), read_json(path / CONTEXT)
         here = context.get('executable') == sys.executable
-        instance = _instance(context)
+        instance = instance_of(context)
         if here and sys.executable not in environments:
             environments.add(sys.executable)
             parts.append(_of_environment(base, instance))
@@ -241,32 +252,28 @@ def _known(base):
     return [found] if isinstance(found, Finding) else found
 
 
-def _last_servers(base, waiting):
+def _last_servers(runs):
     """Directories of the newest run of each instance that is a server, also of those that wait for
-    triage.
+    the archive.
     """
-    archive, found = Archive(base), {}
-    for name in sorted(waiting, reverse=True):
-        context = read_json(base.runs / name / CONTEXT)
-        if context.get('role') != 'script':
-            found.setdefault(_instance(context), base.runs / name)
-    for record in archive.summaries():
+    found = {}
+    for record in runs.summaries():
         if record.role == 'server':
-            found.setdefault(record.instance, archive.path / record.run)
+            found.setdefault(record.instance, runs.folder(record.run))
     return list(found.values())
 
 
 # -- the recursion probe ---------------------------------------------------------------------------
 
 
-def _newest(base, servers, waiting):
+def _newest(runs, servers):
     """(context, executable, stack size, recursion limit) of a run that lives, else of the last one,
     else of this one.
 
     `executable` is '' for the Python of this command: no other one is run but that of a living
     process.
     """
-    paths = [base.runs / name for name, _ in servers] or _last_servers(base, waiting)
+    paths = [runs.folder(name) for name, _ in servers] or _last_servers(runs)
     context = read_json(paths[0] / CONTEXT) if paths else {}
     stack, limit = (
         context.get('thread_stack') or threadstacks.default_stack(),

@@ -27,6 +27,12 @@ class NoSuchRun(StabilityError):
     next_step = 'List the runs with the command "history".'
 
 
+class AmbiguousRun(NoSuchRun):
+    """A beginning of a name fits several runs."""
+
+    next_step = 'Type more of its name.'
+
+
 class NoDirectory(StabilityError):
     next_step = (
         'Name the directory with --directory, or the CLIENT_HOME of the instance '

@@ -196,3 +196,33 @@ def _unknown(configured, environ):
         for name in sorted(environ)
         if name.startswith(PREFIX) and name not in variables
     ]
+
+
+# -- what a run leaves for the command -------------------------------------------------------------
+
+#: What the command needs to know of them when it does a start's work, or looks at a living run.
+RECORDED = ('group', 'keep-runs', 'keep-days', 'keep-bytes', 'stall', 'sample-interval')
+
+
+def for_record(options: SimpleNamespace) -> dict[str, str | int | float]:
+    """The options that a run writes into its context, by name."""
+    return {o.name: getattr(options, o.key) for o in OPTIONS if o.name in RECORDED}
+
+
+def from_record(document: object) -> dict[str, str | int | float]:
+    """The reverse, of an untrusted document: only values that `load` could have made."""
+    document = document if isinstance(document, dict) else {}
+    found = {}
+    for option in OPTIONS:
+        value = document.get(option.name)
+        if option.name in RECORDED and _may_be(option, value):
+            found[option.name] = value
+    return found
+
+
+def _may_be(option, value):
+    if option.convert is str:
+        return isinstance(value, str)
+    kinds = (int, float) if option.convert is seconds else int
+    # bool is an int, and NaN compares as False.
+    return isinstance(value, kinds) and not isinstance(value, bool) and option.least <= value < 1e15

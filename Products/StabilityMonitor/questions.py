@@ -111,6 +111,10 @@ class Inbox:
         """The answer as JSON; one that cannot be given says why, and the next question is another
         matter.
         """
+        if subject not in self.answers:
+            return json.dumps(
+                {'error': f'There is no answer to {subject!r}: the question is not known here.'}
+            )
         try:
             return json.dumps(self.answers[subject]())
         except Exception as error:

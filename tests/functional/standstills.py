@@ -84,6 +84,11 @@ class StandingSite(Site):
             'the timers',
         )
 
+    def run_directory_of(self, pid):
+        """The name of the run of that process, which lives."""
+        (run,) = (self.stability / 'runs').glob(f'*-{pid}-*')
+        return run.name
+
     def answers(self):
         """Is a request answered?"""
         try:

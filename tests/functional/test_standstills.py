@@ -235,9 +235,25 @@ def missing_in_command(site, way):
         for words in way.says
         if words not in done.stdout
     ]
-    return wrong + (
-        [] if done.returncode == 1 else [f'stacks exits with {done.returncode}: {done.stderr}']
-    )
+    wrong += [] if done.returncode == 1 else [f'stacks exits with {done.returncode}: {done.stderr}']
+    return wrong + missing_in_status(site, way)
+
+
+#: How `status` begins the line that tells of each kind.
+TITLES = {'hang': 'HANGS', 'deadlock': 'DEADLOCK', 'spinning': 'SPINS'}
+
+
+def missing_in_status(site, way):
+    """One line tells of it, and the exit status; of what is only slow there is none."""
+    done = site.tell('status')
+    lines = [line for line in done.stdout.splitlines() if line.startswith((*TITLES.values(),))]
+    if not way.kind:
+        return [f'status says {lines}'] if lines else []
+    if len(lines) != 1 or done.returncode != 1 or not lines[0].startswith(TITLES[way.kind]):
+        return [f'status exits with {done.returncode} and says {done.stdout}{done.stderr}']
+    return [
+        f'status does not say {words!r}: {lines}' for words in way.says if words not in lines[0]
+    ]
 
 
 def missing_in_page(page, way):

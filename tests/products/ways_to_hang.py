@@ -58,6 +58,13 @@ def sleep_long(self, seconds='600'):
     return 'awake'
 
 
+def sleep_until(self, sign):
+    """Until that file is there."""
+    while not os.path.exists(sign):
+        time.sleep(0.1)
+    return 'awake'
+
+
 def ask_the_silent(self, port):
     """Of a server that listens, and never answers."""
     with socket.create_connection(('127.0.0.1', int(port))) as connection:

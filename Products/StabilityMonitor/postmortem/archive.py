@@ -11,6 +11,7 @@ import gzip
 import json
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from zope.interface import implementer
@@ -61,7 +62,7 @@ class Archive:
         names, known = self._names(), self._known
         for gone in known.keys() - set(names):
             known.pop(gone, None)
-        return tuple(sorted(map(self._summary, names), key=_order, reverse=True))
+        return newest_first(map(self._summary, names))
 
     @property
     def _known(self):
@@ -111,7 +112,7 @@ class Archive:
         """Archive a claimed run.  The rename is what makes it happen, once; all evidence is whole
         until then.
         """
-        if record.role == 'script' and record.verdict == 'stopped':
+        if is_clean_script(record):
             self._count_script(path)
             return
         for name in (INCIDENT, SUMMARY):
@@ -177,6 +178,15 @@ def _lost(name):
         pid=int(name.split('-')[1]),
         summary='The archived record of this run cannot be read.',
     )
+
+
+def is_clean_script(record: RunRecord) -> bool:
+    """Such runs are counted, and never archived or shown."""
+    return record.role == 'script' and record.verdict == 'stopped'
+
+
+def newest_first(records: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
+    return tuple(sorted(records, key=_order, reverse=True))
 
 
 def _order(record):

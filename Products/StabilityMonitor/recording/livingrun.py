@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from .. import blackbox
 from ..interfaces import ILivingRun
+from ..options import for_record
 from ..rundirectory import BLACKBOX
 from ..rundirectory import CONTEXT
 from ..rundirectory import INSTALLED
@@ -96,6 +97,8 @@ class LivingRun:
     def _run_directory(self):
         self.context = runcontext.collect(self.software, self.instance, self.role)
         self._open_to_group()
+        in_force = for_record(self.options) | {'group': self.base.group}
+        self.context['options'] = in_force  # for the command, which cannot read zope.conf
         self.directory = self.base.create(self.name, self.context)
         if self.directory.locked is None:
             self.findings.add(

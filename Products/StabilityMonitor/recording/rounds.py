@@ -15,6 +15,7 @@ import time
 
 from .. import signalmask
 from ..questions import Inbox
+from ..records import isotime
 from ..records import shallow
 from ..values import replace
 from . import loglater
@@ -59,7 +60,8 @@ class Rounds:
         )
         self.deadman = self.inbox = None
         self._awaited = frozenset()
-        self.answers = {'stacks': self.tell_stacks}  # {subject: what tells it}, for the inbox
+        # {subject: what tells it}, for the inbox.  The checks come when Zope serves.
+        self.answers = {'stacks': self.tell_stacks, 'checks': self.tell_no_checks}
         self._begun = time.monotonic(), 0
         self._in_flight = (), 0, 0.0  # what Hangs.look wants to know, as of the last sample
         self._slots = 0  # so many threads had served by then
@@ -296,6 +298,10 @@ class Rounds:
             'slow': [profile.to_json() for profile in self.slow.known()],
             'hangs': [shallow(hang) for hang in self.hangs.known(seen)],
         }
+
+    def tell_no_checks(self) -> dict:
+        """The answer to "checks" of a process that is still starting."""
+        return {'time': isotime(time.time()), 'starting': True, 'checks': []}
 
     # -- the end -----------------------------------------------------------------------------------
 

@@ -138,6 +138,15 @@ def history_lines(history) -> Iterator[str]:
         )
 
 
+def titled_history_lines(history, waiting=frozenset()) -> Iterator[str]:
+    """The same below the titles of their columns; those of the runs that are `waiting` say so."""
+    history = list(history)
+    if history:
+        yield f'{"started":24}  {"verdict":20} {"signal":8} {"was up":21} {"role":6} run'
+    for run, line in zip(history, history_lines(history), strict=True):
+        yield f'{line}  (not yet archived)' if run['run'] in waiting else line
+
+
 def _title(report):
     instance = report['instance']
     yield (

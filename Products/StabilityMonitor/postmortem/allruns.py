@@ -1,0 +1,105 @@
+"""All runs of a data directory: those that live, and the dead ones, archived or not.
+
+A dead run that waits for the archive is judged in memory, as triage would, and left where it is.
+So whoever only asks (a command, as a member of `group`) sees the newest end, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from ..errors import NoSuchRun
+from ..records import Instance
+from ..rundirectory import CONTEXT
+from ..rundirectory import Base
+from ..rundirectory import may_live
+from ..rundirectory import read_json
+from ..runrecord import RunRecord
+from .archive import Archive
+from .archive import is_clean_script
+from .archive import newest_first
+from .triage import examine
+
+
+class AllRuns(Archive):
+    """An IArchive that also tells of the dead runs that wait for it.  Read only.
+
+    `living`: (name, context) of the runs that live.
+    """
+
+    def __init__(self, base: Base, world=None):
+        super().__init__(base)
+        self._world = world
+        self.living: list[tuple[str, dict]] = []
+        self._dead: list[str] = []
+        for name in base.waiting():
+            path = base.runs / name
+            if may_live(path):
+                self.living.append((name, read_json(path / CONTEXT)))
+            else:
+                self._dead.append(name)
+
+    @property
+    def waiting(self) -> tuple[RunRecord, ...]:
+        """The whole records of the dead runs that wait, newest first, without clean scripts."""
+        return newest_first(r for r in self._judged if not is_clean_script(r))
+
+    @property
+    def clean_waiting(self) -> list[str]:
+        """The names of the clean runs of scripts that wait to be counted."""
+        return [record.run for record in self._judged if is_clean_script(record)]
+
+    @functools.cached_property
+    def _judged(self):
+        """Once, and only where somebody asks for it."""
+        found = []
+        for name in self._dead:
+            path = self.base.runs / name
+            record = examine(path, self._world)
+            if path.exists():  # else archived meanwhile: what was read may not be whole
+                found.append(record)
+        return found
+
+    def summaries(self) -> tuple[RunRecord, ...]:
+        """See IArchive; those that wait are whole records."""
+        archived = super().summaries()
+        known = {record.run for record in archived}
+        return newest_first([*archived, *(r for r in self.waiting if r.run not in known)])
+
+    def record(self, run: str) -> RunRecord:
+        """See IArchive."""
+        try:
+            return super().record(run)
+        except NoSuchRun:
+            for record in self.waiting:
+                if record.run == run:
+                    return record
+            raise
+
+    def folder(self, run: str) -> Path:
+        """Where the files of that run lie; it may have been archived meanwhile."""
+        path = self.base.runs / run
+        return path if path.is_dir() else self.path / run
+
+    @property
+    def clean_scripts(self) -> int:
+        """How many runs of scripts came to a clean end."""
+        return super().clean_scripts + len(self.clean_waiting)
+
+    @property
+    def incidents(self) -> tuple[RunRecord, ...]:
+        """The runs that ended badly, newest first."""
+        return tuple(record for record in self.summaries() if record.is_incident)
+
+    def names(self) -> list[str]:
+        """Of all runs, also of those that live, oldest first."""
+        living = [name for name, _ in self.living]
+        return sorted({*living, *self._dead, *self._names()})
+
+
+def instance_of(context: dict) -> Instance:
+    """The instance of a run, as its context tells it, which may be damaged."""
+    known = context.get('instance')
+    known = known if isinstance(known, dict) else {}
+    return Instance(*(str(known.get(key) or '') for key in Instance.FIELDS))

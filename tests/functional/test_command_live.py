@@ -1,0 +1,115 @@
+"""The command beside real Zopes: what is wrong with one that lives, and what is not."""
+
+import os
+import signal
+
+import pytest
+import standstills
+from standstills import PATIENCE
+from standstills import STANDING
+
+from zopekit import ZopeInstance
+from zopekit import wait_for
+
+pytestmark = pytest.mark.zope
+
+#: Ends when the file is there; Zope imports it after StabilityMonitor.
+SLOW_START = """
+import os, time
+open(os.environ['IT_STARTS'], 'w').close()
+while not os.path.exists(os.environ['GO_ON']):
+    time.sleep(0.05)
+"""
+
+
+@pytest.fixture
+def site(tmp_path):
+    site = standstills.StandingSite(tmp_path / 'site').create()
+    yield site
+    site.destroy()
+
+
+def lines_of(site, *words, status):
+    done = site.tell(*words)
+    assert (done.returncode, done.stderr) == (status, ''), done
+    return done.stdout.splitlines()
+
+
+def is_wrong(site):
+    return site.tell('status').returncode == 1
+
+
+def test_all_workers_are_stuck_until_they_are_not(site):
+    site.run_as(STANDING)
+    (line,) = lines_of(site, 'status', status=0)
+    assert line.startswith(f'running: pid {site.pid} ')
+    sign = site.home / 'sign'
+    asked = [site.background(f'/sleep_until?sign={sign}') for _ in range(site.threads)]
+    wait_for(lambda: is_wrong(site), PATIENCE, 'the hang')
+    _, line = lines_of(site, 'status', status=1)
+    assert line.startswith(f'HANGS: pid {site.pid} since 20')
+    assert 'All 4 threads that serve have been busy' in line and 'sleep_until' in line
+    assert line.endswith(' 4 of 4 threads that serve are stuck.')
+    sign.touch()
+    for each in asked:
+        each.join()
+    wait_for(lambda: not is_wrong(site), PATIENCE, 'its end')
+
+
+def test_c_code_has_the_lock_until_it_gives_it_back(site):
+    site.run_as(STANDING)
+    site.guard_all()
+    asked = site.background('/keep_gil?seconds=45')
+    wait_for(lambda: is_wrong(site), PATIENCE, 'the hang')
+    _, line = lines_of(site, 'status', status=1)
+    assert line.startswith('HANGS: ') and 'The heartbeat is silent for ' in line
+    assert '(GIL)' in line and ' 1 of 4 threads that serve was busy then.' in line
+    asked.join()
+    wait_for(lambda: not is_wrong(site), PATIENCE, 'its end')
+
+
+def test_a_process_that_is_stopped(site):
+    site.run_as(STANDING)
+    wait_for(lambda: site.recording().samples, PATIENCE, 'the heartbeat')
+    site.signal('SIGSTOP')
+    wait_for(lambda: is_wrong(site), PATIENCE, 'its silence')
+    _, line = lines_of(site, 'status', status=1)
+    assert line.startswith('STOPPED: ') and f'"kill -CONT {site.pid}" lets it go on' in line
+    site.signal('SIGCONT')
+    wait_for(lambda: not is_wrong(site), PATIENCE, 'its end')
+
+
+def test_a_clean_script_beside_a_living_site_and_an_orderly_stop_are_well(site, tmp_path):
+    """`checks` has findings of its own here; none of them is about runs that wait."""
+    site.run_as(STANDING)
+    beside = ZopeInstance(tmp_path / 'beside', options={'directory': str(site.stability)}).create()
+    assert beside.run_script('print("done")').returncode == 0
+    running, scripts = lines_of(site, 'status', status=0)
+    assert scripts == 'clean runs of scripts, not yet counted: 1'
+    assert 'archived' not in site.tell('checks').stdout
+    run = site.run_directory_of(site.pid)
+    assert site.end('SIGTERM') == -signal.SIGTERM
+    lines = lines_of(site, 'status', status=0)
+    assert lines[0] == 'No process runs.'
+    assert lines[1].startswith(f'dead, not yet archived: {run} [stopped, ')
+    assert lines[-1].startswith('last run of ') and '[stopped, ' in lines[-1]
+    assert '[info] 1 dead run waits to be archived.' in site.tell('checks').stdout
+    site.start().kill()
+    site.wait_exit()
+    lines = lines_of(site, 'status', status=1)
+    assert '[vanished, ' in lines[-1], 'it is the last run, and not the one before'
+
+
+def test_a_site_that_is_still_starting(site):
+    site.publish(SLOW_START, 'TestSlow')
+    site.env = {'IT_STARTS': str(site.home / 'starts'), 'GO_ON': str(site.home / 'go')}
+    site.configure(**{'sample-interval': '100ms'}).start(wait=False)
+    wait_for((site.home / 'starts').exists, PATIENCE, 'the start')
+    (line,) = lines_of(site, 'status', status=0)
+    assert line.startswith(f'starting: pid {site.pid} ')
+    words = f'[info] The process {site.pid} is still starting: its checks have not run yet.'
+    assert words in lines_of(site, 'checks', status=0)
+    os.mknod(site.home / 'go')
+    site.wait_ready()
+    wait_for(lambda: 'is still starting' not in site.tell('checks').stdout, PATIENCE, 'checks')
+    assert lines_of(site, 'status', status=0)[0].startswith('running: ')
