@@ -11,6 +11,8 @@ from ..plaintext import clean
 from ..plaintext import json_text
 from ..records import duration
 from .stacksdocument import room_words
+from .threadtext import frame_line
+from .threadtext import frame_lines
 
 _RULE = '=' * 78
 
@@ -114,12 +116,10 @@ def run_lines(run: dict) -> Iterator[str]:
     yield from _block('Requests in flight at the end', [_request(r) for r in run['requests']])
     yield from _block('Last finished requests', [_request(r) for r in run.get('recent', ())[:20]])
     for thread in run.get('threads', ()):
-        yield from _block(
-            _thread(thread), [_frame(f) for f in thread['frames']] or ['no Python frame']
-        )
+        yield from _block(_thread(thread), list(frame_lines(thread['frames'])))
     for note in run.get('notes', ()):
         if note['kind'] in ('slow', 'slow-ended'):
-            yield from _block(_slow(note), [note['detail'], *map(_frame, note['frames'])])
+            yield from _block(_slow(note), [note['detail'], *map(frame_line, note['frames'])])
     yield from _block('C stack of the crashed thread', [_native(f) for f in run.get('native', ())])
     yield from _block('Last log records', [_log(line) for line in run.get('log', ())[-20:]])
     yield from _block('Last samples', [_sample(s) for s in run.get('samples', ())[-5:]])
@@ -248,10 +248,6 @@ def _thread(thread):
             ),
         )
     )
-
-
-def _frame(frame):
-    return f'File "{frame["file"]}", line {frame["line"] or "?"} in {frame["function"]}'
 
 
 def _native(frame):

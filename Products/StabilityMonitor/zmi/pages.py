@@ -26,6 +26,7 @@ from ..reporting.report import in_flight
 from ..reporting.report import process
 from ..reporting.scales import moment
 from ..reporting.stacksdocument import room_words
+from ..reporting.threadtext import frame_line
 from ..runrecord import RunRecord
 from . import drills
 from . import token
@@ -310,10 +311,7 @@ def _incident_facts(record):
 
 
 def _thread(thread):
-    frames = [
-        f'File "{f.get("file", "???")}", line {f.get("line") or "?"}, in {f.get("function", "???")}'
-        for f in _dicts(thread.get('frames'))
-    ]
+    frames = [frame_line(frame) for frame in _dicts(thread.get('frames'))]
     ident = thread.get('ident')
     name = ' '.join(
         filter(
