@@ -19,10 +19,10 @@ from pathlib import Path
 from zope.interface import implementer
 
 from .. import blackbox
+from .. import installedsets
 from ..interfaces import ILivingRun
 from ..rundirectory import BLACKBOX
 from ..rundirectory import CONTEXT
-from ..rundirectory import INSTALLED
 from ..rundirectory import SERVING
 from ..rundirectory import Base
 from ..rundirectory import new_name
@@ -213,11 +213,7 @@ class LivingRun:
     def _note_installed(self):
         """In the background: what a crash is compared with is what was installed then."""
         if self.directory:
-            write_whole(
-                self.directory.path / INSTALLED,
-                json.dumps({'distributions': installed()[0]}),
-                self.base.file_mode,
-            )
+            installedsets.keep(self.base, self.directory.path, *installed())
 
     def mark_files(self) -> dict:
         """The files of marks, by name."""
@@ -317,7 +313,11 @@ class LivingRun:
                 write_whole(
                     self.directory.path / SERVING,
                     json.dumps(
-                        {'compiled_modules': runcontext.compiled_modules(), 'listen': listen}
+                        {
+                            'compiled_modules': runcontext.compiled_modules(),
+                            'products': runcontext.products(),
+                            'listen': listen,
+                        }
                     ),
                     self.base.file_mode,
                 )
