@@ -453,16 +453,17 @@ class TestTheRunDirectory:
         assert sum(path.stat().st_size for path in victim.path.iterdir()) < 2 << 20
 
     def test_processes_with_the_same_versions_share_one_file_of_them(self, start, tmp_path):
-        one, other = (start('serve').go() for _ in range(2))
-        for victim in (one, other):
-            until(lambda victim=victim: installedsets.of_run(victim.path))
-        known = installedsets.of_run(one.path)
-        assert known == installedsets.of_run(other.path)
+        base = [start('serve').go() for _ in range(2)][0].base
+        one, other = (base.runs / name for name in base.waiting())
+        for path in (one, other):
+            until(lambda path=path: installedsets.of_run(path))
+        known = installedsets.of_run(one)
+        assert known == installedsets.of_run(other)
         assert known['distributions'] == installed()[0]
         (file,) = (tmp_path / 'stability/installed').iterdir()
         assert file.name == f'{known["installed"]}.json'
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
-        assert isinstance(read_json(one.path / 'serving.json')['products'], list)
+        assert isinstance(read_json(one / 'serving.json')['products'], list)
 
     def test_the_context(self, start):
         victim = start('serve').go()
