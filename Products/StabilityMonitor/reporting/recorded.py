@@ -36,6 +36,10 @@ from ..values import Value
 PROCESS, RUN, COMMAND, NOBODY = 'process', 'run', 'command', 'nobody'
 
 
+#: Seconds by which a run's start may differ from the one in its name, which has whole seconds.
+_NEAR = 60
+
+
 class RecordedRun(Value):
     """A run by its directory.  `alive`: as far as anybody can tell; `record`: how it ended, if that
     is known.
@@ -56,11 +60,11 @@ class RecordedRun(Value):
 
     @property
     def started(self) -> float:
-        """In seconds since the epoch; 0.0 where neither record nor name tells it."""
-        known = from_isotime(self.record.started) if self.record else None
-        if known is not None:
-            return known
-        return name_facts(self.run)[0] if is_run_name(self.run) else 0.0
+        """In seconds since the epoch; 0.0 where the name is of no such day."""
+        named = name_facts(self.run)[0] if is_run_name(self.run) else 0.0
+        precise = from_isotime(self.record.started) if self.record else self.context.get('started')
+        is_near = isinstance(precise, int | float) and abs(precise - named) < _NEAR
+        return precise if is_near else named
 
     @property
     def instance(self) -> Instance:

@@ -188,8 +188,8 @@ def change_lines(versions: dict, verdict: str) -> Iterator[str]:
         yield f'The versions {at_the_end(verdict)} were not recorded.'
     elif versions['changed'] is None:
         yield (
-            'What has changed since is not known: no process of that instance lives here, and this '
-            'command runs on another Python than that process did.'
+            'What has changed since is not known: no process of that instance lives here, and what '
+            'asks runs on another Python than that run did.'
         )
     else:
         now = _NOW[versions['with']]
