@@ -37,7 +37,7 @@ effect = "crash"
 severity = "critical"
 action = "Another shop-lib."
 source = "our tracker"
-fixed = ""
+fixed = "another one"
 distributions = {{shop-lib = "{versions}"}}
 """
 CHANGE = {'name': 'shop-lib', 'then': '6.1.3', 'now': '6.0.2'}
