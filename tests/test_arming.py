@@ -20,8 +20,10 @@ from programs.handshake import until
 from zope.interface.verify import verifyObject
 
 from Products.StabilityMonitor import blackboxreader
+from Products.StabilityMonitor import installedsets
 from Products.StabilityMonitor.errors import UnreadableRecord
 from Products.StabilityMonitor.interfaces import ILivingRun
+from Products.StabilityMonitor.recording.installed import installed
 from Products.StabilityMonitor.rundirectory import BLACKBOX
 from Products.StabilityMonitor.rundirectory import Base
 from Products.StabilityMonitor.rundirectory import read_json
@@ -449,6 +451,19 @@ class TestTheRunDirectory:
                 )
         assert stat.S_IMODE(victim.path.stat().st_mode) == 0o700
         assert sum(path.stat().st_size for path in victim.path.iterdir()) < 2 << 20
+
+    def test_processes_with_the_same_versions_share_one_file_of_them(self, start, tmp_path):
+        base = [start('serve').go() for _ in range(2)][0].base
+        one, other = (base.runs / name for name in base.waiting())
+        for path in (one, other):
+            until(lambda path=path: installedsets.of_run(path))
+        known = installedsets.of_run(one)
+        assert known == installedsets.of_run(other)
+        assert known['distributions'] == installed()[0]
+        (file,) = (tmp_path / 'stability/installed').iterdir()
+        assert file.name == f'{known["installed"]}.json'
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert isinstance(read_json(one / 'serving.json')['products'], list)
 
     def test_the_context(self, start):
         victim = start('serve').go()

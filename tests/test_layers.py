@@ -19,7 +19,7 @@ STOREYS = [
     {'reporting'},
     {'diagnosis'},
     {'postmortem', 'recording'},
-    {'questions'},
+    {'questions', 'installedsets'},
     {'rundirectory', 'blackboxreader', 'options'},
     {'blackbox', 'runrecord'},
     {'records', 'errors', 'interfaces'},

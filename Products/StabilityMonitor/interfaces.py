@@ -106,7 +106,7 @@ class IArchive(Interface):
         """
 
     def record(run):
-        """One whole RunRecord.  Raises errors.NoSuchRun."""
+        """One whole RunRecord, its context with the versions of then.  Raises errors.NoSuchRun."""
 
     def add(path, record):
         """Archive a claimed run's directory; a clean run of a script is only counted."""

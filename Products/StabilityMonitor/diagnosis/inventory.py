@@ -10,6 +10,8 @@ import platform
 import sys
 from importlib.metadata import distributions
 
+from ..recording.runcontext import products
+
 
 def inventory(compiled_modules=()) -> dict:
     """{distributions [{name, version}], products [..], compiled_modules [..], system {..}}"""
@@ -31,13 +33,6 @@ def _distributions():
                 name.lower(), (('name', name), ('version', distribution.version or ''))
             )
     return tuple(found[key] for key in sorted(found))
-
-
-def products() -> list[str]:
-    """Names of the Zope products that are imported here."""
-    return sorted(
-        {name.split('.')[1] for name in list(sys.modules) if name.startswith('Products.')}
-    )
 
 
 def system() -> dict:

@@ -94,14 +94,22 @@ def of_run(context: dict, compiled, now: System) -> System:
         if (value := read(context)) not in ('', None, {})
     }
     missing = frozenset(name for name in _RECORDED if name not in recorded)
-    same = recorded.get('distributions') == dict(now.distributions)
     known = {name: getattr(now, name) for name in missing} | recorded
     return System(
         **known,
         loaded=frozenset(compiled) or None,
-        builds=now.builds if same or 'distributions' in missing else {},
+        builds=_builds(context, recorded.get('distributions'), now),
         as_now=missing,
     )
+
+
+def _builds(context, distributions, now):
+    """How distributions were installed: as recorded, else as now if the versions are the same."""
+    recorded = context.get('builds')
+    if recorded and isinstance(recorded, dict):
+        return {name: build for name, build in recorded.items() if isinstance(build, str)}
+    same = distributions is None or distributions == dict(now.distributions)
+    return now.builds if same else {}
 
 
 def _distributions(context):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from zope.interface import implementer
 
+from .. import installedsets
 from ..blackboxreader import LARGEST
 from ..errors import NoSuchRun
 from ..interfaces import IArchive
@@ -40,6 +41,7 @@ from ..rundirectory import read_json
 from ..rundirectory import remove
 from ..rundirectory import write_whole
 from ..runrecord import RunRecord
+from ..values import replace
 
 _CLEAN_SCRIPTS = 'clean-scripts'
 _MARK_TAIL = 1 << 20  # bytes, more than was preallocated of any mark
@@ -98,7 +100,16 @@ class Archive:
         """Everything known about one archived run.  Raises NoSuchRun."""
         if not RUN_NAME.fullmatch(run) or not (self.path / run).is_dir():
             raise NoSuchRun(f'There is no archived run {run!r}.')
-        return _from_file(self.path / run / INCIDENT) or _lost(run)
+        return self._with_versions(_from_file(self.path / run / INCIDENT) or _lost(run))
+
+    def _with_versions(self, record):
+        """The record with what was installed then, which as a rule is in a file of its own."""
+        if record.context.get('distributions'):  # an older release has archived it
+            return record
+        known = installedsets.of_run(self.path / record.run) or installedsets.load(
+            self.base.path, record.context.get('installed')
+        )
+        return replace(record, context=record.context | known)
 
     @property
     def clean_scripts(self) -> int:
@@ -107,6 +118,19 @@ class Archive:
         return 0
 
     # -- writing -----------------------------------------------------------------------------------
+
+    def _on_disk(self, record):
+        """Its JSON, without the versions where a set of its own has them."""
+        document = record.to_json()
+        context = document['context']
+        kept = installedsets.load(self.base.path, context.get('installed'))
+        if kept and kept.get('distributions') == context.get('distributions'):
+            document['context'] = {
+                name: value
+                for name, value in context.items()
+                if name not in ('distributions', 'builds')
+            }
+        return document
 
     def add(self, path: Path, record: RunRecord) -> None:
         """Archive a claimed run.  The rename is what makes it happen, once; all evidence is whole
@@ -117,7 +141,7 @@ class Archive:
             return
         for name in (INCIDENT, SUMMARY):
             _clear_the_way(path / name)
-        write_whole(path / INCIDENT, json.dumps(record.to_json()), self.base.file_mode)
+        write_whole(path / INCIDENT, json.dumps(self._on_disk(record)), self.base.file_mode)
         write_whole(path / SUMMARY, json.dumps(record.summary_json()), self.base.file_mode)
         archived = path.rename(self.path / path.name)
         with contextlib.suppress(OSError):  # a full disk: it stays as large as it was
@@ -136,7 +160,10 @@ class Archive:
     def prune(
         self, keep_runs: int, keep_days: float, keep_bytes: int, now: float | None = None
     ) -> int:
-        """Remove what is too much; how many runs that were.  Wanted stops go before incidents."""
+        """Remove what is too much, and what is left over of it; how many runs that were.
+
+        Wanted stops go before incidents.
+        """
         now = time.time() if now is None else now
         runs = list(self.summaries())
         doomed = [r for r in runs if now - _age_mark(r) > keep_days * 86400]
@@ -151,6 +178,7 @@ class Archive:
                 doomed.append(r)
         for r in doomed:
             _remove(self.path / r.run)
+        installedsets.prune(self.base, now)
         return len(doomed)
 
 

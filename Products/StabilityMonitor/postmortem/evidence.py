@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from .. import blackbox
+from .. import installedsets
 from ..blackboxreader import Recording
 from ..blackboxreader import load
 from ..errors import UnreadableRecord
@@ -19,7 +20,6 @@ from ..regularfiles import read_start
 from ..regularfiles import read_tail
 from ..rundirectory import BLACKBOX
 from ..rundirectory import CONTEXT
-from ..rundirectory import INSTALLED
 from ..rundirectory import SERVING
 from ..rundirectory import mark_name
 from ..rundirectory import name_facts
@@ -124,7 +124,7 @@ def collect(path: Path, world: World) -> Traces:
         started=_near(_number(context.get('started')), started),
         pid=pid,
         context=context,
-        loaded=read_json(path / INSTALLED) | read_json(path / SERVING),
+        loaded=read_json(path / SERVING) | installedsets.of_run(path),
         recording=recording,
         damage=damage or ('' if context else 'No run context.'),
         fault=fatal,

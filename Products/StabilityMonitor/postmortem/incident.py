@@ -63,7 +63,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         notes=tuple(map(hangnotes.to_json, box.notes if box else ())),
         hangs=hangnotes.hangs(box.notes if box else (), ended),
         compiled_modules=_modules(traces),
-        context=traces.context | {'distributions': _distributions(traces)},
+        context=traces.context | _installed(traces),
         counters=_counters(traces),
         signature=signature(judgement, threads, box.exception if box else ''),
     )
@@ -219,9 +219,12 @@ def _modules(traces):
     )
 
 
-def _distributions(traces):
-    known = traces.loaded.get('distributions')
-    return known if isinstance(known, dict) else {}
+def _installed(traces):
+    """{distributions, builds and, where it is in a file of its own, the digest of that set}"""
+    known = {key: traces.loaded.get(key) for key in ('distributions', 'builds')}
+    told = {key: value if isinstance(value, dict) else {} for key, value in known.items()}
+    digest = traces.loaded.get('installed')
+    return told | ({'installed': digest} if isinstance(digest, str) else {})
 
 
 def _counters(traces):

@@ -19,11 +19,11 @@ from pathlib import Path
 from zope.interface import implementer
 
 from .. import blackbox
+from .. import installedsets
 from ..interfaces import ILivingRun
 from ..options import for_record
 from ..rundirectory import BLACKBOX
 from ..rundirectory import CONTEXT
-from ..rundirectory import INSTALLED
 from ..rundirectory import SERVING
 from ..rundirectory import Base
 from ..rundirectory import new_name
@@ -216,11 +216,7 @@ class LivingRun:
     def _note_installed(self):
         """In the background: what a crash is compared with is what was installed then."""
         if self.directory:
-            write_whole(
-                self.directory.path / INSTALLED,
-                json.dumps({'distributions': installed()[0]}),
-                self.base.file_mode,
-            )
+            installedsets.keep(self.base, self.directory.path, *installed())
 
     def mark_files(self) -> dict:
         """The files of marks, by name."""
@@ -320,7 +316,11 @@ class LivingRun:
                 write_whole(
                     self.directory.path / SERVING,
                     json.dumps(
-                        {'compiled_modules': runcontext.compiled_modules(), 'listen': listen}
+                        {
+                            'compiled_modules': runcontext.compiled_modules(),
+                            'products': runcontext.products(),
+                            'listen': listen,
+                        }
                     ),
                     self.base.file_mode,
                 )

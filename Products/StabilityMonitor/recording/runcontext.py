@@ -164,6 +164,12 @@ def compiled_modules() -> list[str]:
     return sorted(found)
 
 
+def products() -> list[str]:
+    """Names of the Zope products that are imported here, sorted."""
+    names = list(sys.modules)
+    return sorted({name.split('.')[1] for name in names if name.startswith('Products.')})
+
+
 def _limits():
     if resource is None:
         return {}

@@ -10,7 +10,12 @@ from ..errors import UnknownFormat
 from ..plaintext import clean
 from ..plaintext import json_text
 from ..records import duration
+from .recorded import NOBODY
+from .recorded import PROCESS
+from .recorded import RUN
 from .stacksdocument import room_words
+from .threadtext import frame_line
+from .threadtext import frame_lines
 
 _RULE = '=' * 78
 
@@ -54,27 +59,21 @@ FORMATS = {
 
 def lines(report: dict) -> Iterator[str]:
     """The whole report, line by line; control characters of foreign text are shown escaped."""
+    incident, previous = report.get('incident'), report.get('previous')
     yield from _title(report)
-    if report.get('process'):
-        yield from _section('This process', _facts(report['process']))
-    if report.get('incident'):
-        yield from _section('The incident', run_lines(report['incident']))
-    elif report.get('previous'):
-        yield from _section('How the last run ended', run_lines(report['previous']))
+    yield from _process(report)
+    if incident:
+        yield from _section('The incident', run_lines(incident))
+    elif previous:
+        yield from _section('How the last run ended', run_lines(previous))
     else:
         yield from _section(
             'How the last run ended', ['No earlier run of this instance is archived.']
         )
-    yield from _section(
-        'Requests in flight now', [_request(r) for r in report['in_flight']] or ['None.']
-    )
-    yield from _section('Findings', list(_findings(report['checks'])) or ['None.'])
+    yield from _section('Requests in flight now', _in_flight(report))
+    yield from _section('Findings', _told_findings(report))
     yield from _section('Past runs', list(history_lines(report['history'])) or ['None.'])
-    yield from _section('Products', [', '.join(report['inventory']['products']) or 'None.'])
-    yield from _section(
-        'Versions', [f'{d["name"]} {d["version"]}' for d in report['inventory']['distributions']]
-    )
-    yield from _section('System', _facts(report['inventory']['system']))
+    yield from _inventory(report)
     yield from _section(
         'Reported by',
         [
@@ -82,6 +81,133 @@ def lines(report: dict) -> Iterator[str]:
             report['support'].get('support_contact') or 'YOUR EMAIL ADDRESS',
         ],
     )
+
+
+def _source(report, part):
+    """Who tells that part of the report, and as of when."""
+    return report.get('sources', {}).get(part) or {'source': PROCESS, 'as_of': None}
+
+
+def _process(report):
+    told = _source(report, 'process')
+    living, last = report.get('process'), report.get('last_process')
+    if living and told['source'] == PROCESS:
+        yield from _section('This process', _facts(living))
+    elif living:
+        head = f'As of its start, {told["as_of"]}:'
+        yield from _section('The living process', [head, *_facts(living)])
+    elif last:
+        head = f'No process of this instance runs here. As of its start, {told["as_of"]}:'
+        yield from _section('The last process', [head, *_facts(last)])
+
+
+def _in_flight(report):
+    told, rows = _source(report, 'in_flight'), [_request(r) for r in report['in_flight']]
+    if told['source'] == NOBODY:
+        yield (
+            'Not known: only a living process knows its requests, what its threads do, which '
+            'requests are slow and what hangs.'
+        )
+        return
+    if told['source'] == RUN:
+        yield f'As of {told["as_of"]}, from the black box of the living process:'
+    yield from rows or ['None.']
+    if told['source'] == RUN:
+        yield (
+            'What its threads do, which requests are slow and what hangs, only the process knows: '
+            'ask it with "stabilitymonitor stacks".'
+        )
+
+
+def _told_findings(report):
+    told, found = _source(report, 'checks'), list(_findings(report['checks']))
+    if told['source'] == NOBODY:
+        yield 'Not known: the last process left no results of its checks.'
+        return
+    note = checks_note(told)
+    if note:
+        yield from [note, *found]
+        return
+    if told.get('as_of'):
+        who = f', as the run {told["run"]} told last' if told['source'] == RUN else ''
+        yield f'As of {told["as_of"]}{who}:'
+    yield from found or ['None.']
+
+
+def checks_note(told: dict) -> str:
+    """Why the list of findings may not be whole, by a report's `sources`; '' if it is."""
+    if told.get('error'):
+        return str(told['error'])
+    if told.get('running') and told['as_of']:
+        return f'The checks are running again; these are the results of {told["as_of"]}.'
+    if told.get('running'):
+        return 'The checks are still running: what they find is not known yet.'
+    if 'running' in told and not told['as_of']:
+        return (
+            'The checks have not run yet in this process. They begin when Zope serves; the page '
+            '"Checks" runs them, too.'
+        )
+    return ''
+
+
+def _inventory(report):
+    run = report.get('incident')
+    inventory = (run or {}).get('inventory') or report['inventory']
+    recorded = bool(run) or _source(report, 'inventory')['source'] != PROCESS
+    time = f' {at_the_end(run["verdict"])}' if run else _as_of(_source(report, 'inventory'))
+    nothing = 'They were not recorded.' if recorded else 'None.'
+    yield from _section(f'Products{time}', [', '.join(inventory['products']) or nothing])
+    versions = [f'{d["name"]} {d["version"]}' for d in inventory['distributions']]
+    yield from _section(
+        f'Versions{time}', [*_changed(run or report.get('previous')), *(versions or [nothing])]
+    )
+    yield from _section(f'System{time}', _facts(inventory['system']))
+
+
+def _as_of(told):
+    return f' as of {told["as_of"]}' if told['source'] == RUN else ''
+
+
+def at_the_end(verdict: str) -> str:
+    """To follow what is said of that moment: "at the time of the crash"."""
+    return f'at the time of the {"crash" if verdict in _CRASHES else "end"}'
+
+
+_CRASHES = ('crashed', 'stack-overflow', 'aborted')
+
+
+def _changed(run):
+    """What was installed or removed since that run, and an empty line."""
+    if run and run.get('versions'):
+        yield from [*change_lines(run['versions'], run['verdict']), '']
+
+
+def change_lines(versions: dict, verdict: str) -> Iterator[str]:
+    """Which versions have changed since a run, by its `versions` in a report."""
+    if not versions['known']:
+        yield f'The versions {at_the_end(verdict)} were not recorded.'
+    elif versions['changed'] is None:
+        yield (
+            'What has changed since is not known: no process of that instance lives here, and what '
+            'asks runs on another Python than that run did.'
+        )
+    else:
+        now = _NOW[versions['with']]
+        if not versions['changed']:
+            yield f'Nothing has changed since: {now} has the same versions.'
+            return
+        yield f'Changed since, compared with {now}:'
+        yield from (f'  {change_line(change)}' for change in versions['changed'])
+
+
+_NOW = {'process': 'the living process', 'command': 'the environment of this command'}
+
+
+def change_line(change: dict) -> str:
+    """Such as "lxml 6.1.3 -> 6.0.2"."""
+    if change['then'] is None:
+        return f'{change["name"]}: not installed -> {change["now"]}'
+    return f'{change["name"]} {change["then"]} -> {change["now"] or "not installed"}'
 
 
 def run_lines(run: dict) -> Iterator[str]:
@@ -114,12 +240,10 @@ def run_lines(run: dict) -> Iterator[str]:
     yield from _block('Requests in flight at the end', [_request(r) for r in run['requests']])
     yield from _block('Last finished requests', [_request(r) for r in run.get('recent', ())[:20]])
     for thread in run.get('threads', ()):
-        yield from _block(
-            _thread(thread), [_frame(f) for f in thread['frames']] or ['no Python frame']
-        )
+        yield from _block(_thread(thread), list(frame_lines(thread['frames'])))
     for note in run.get('notes', ()):
         if note['kind'] in ('slow', 'slow-ended'):
-            yield from _block(_slow(note), [note['detail'], *map(_frame, note['frames'])])
+            yield from _block(_slow(note), [note['detail'], *map(frame_line, note['frames'])])
     yield from _block('C stack of the crashed thread', [_native(f) for f in run.get('native', ())])
     yield from _block('Last log records', [_log(line) for line in run.get('log', ())[-20:]])
     yield from _block('Last samples', [_sample(s) for s in run.get('samples', ())[-5:]])
@@ -257,10 +381,6 @@ def _thread(thread):
             ),
         )
     )
-
-
-def _frame(frame):
-    return f'File "{frame["file"]}", line {frame["line"] or "?"} in {frame["function"]}'
 
 
 def _native(frame):

@@ -13,6 +13,7 @@ import time
 from ..blackboxreader import read
 from ..diagnosis.inventory import inventory
 from ..diagnosis.known_here import of_incident
+from ..diagnosis.standing import Look
 from ..diagnosis.standing import of as standing_of
 from ..diagnosis.statistics import crash_loop
 from ..diagnosis.statistics import last_server_run
@@ -22,6 +23,7 @@ from ..recording.runcontext import system_name
 from ..records import Instance
 from ..records import isotime
 from ..records import shallow
+from . import recorded
 
 SCHEMA = 'stabilitymonitor/1'
 
@@ -29,39 +31,118 @@ SCHEMA = 'stabilitymonitor/1'
 def build(
     life, archive, run: str | None = None, instance: Instance | None = None, clock=time.time
 ) -> dict:
-    """The report of this process and its past; with `run`, about that incident.  Raises
-    NoSuchRun.
+    """The report of this process and its past; with `run`, about that incident.
+
+    Without `life`, what the last run of that instance has left on disk stands in its place;
+    `sources` says of each part who tells it, and as of when.  Raises NoSuchRun.
     """
     instance = Instance(**life.instance) if life else instance
     summaries = archive.summaries()
     ours = of_instance(summaries, instance) if instance else summaries
     last = last_server_run(ours)
-    incident = _whole(archive, run) if run else None
+    instance = instance or (last.instance if last else Instance())
+    left = None if life else recorded.newest(archive, ours, instance)
+    now = _of_life(life, clock) if life else _of_disk(left, archive, instance, clock)
+    incident = _whole(archive, run, life, left) if run else None
+    if last is None or last.run == run:
+        previous = incident if last else None
+    else:
+        previous = _whole(archive, last.run, life, left)
     report = {
         'schema': SCHEMA,
         'generated': isotime(clock()),
-        'instance': shallow(instance or (last.instance if last else Instance())),
-        'process': process(life, clock) if life else None,
-        'previous': _whole(archive, last.run) if last else None,
+        'instance': shallow(instance),
+        'process': now['process'],
+        'last_process': now['last_process'],
+        'previous': previous,
         'history': [r.summary_json() for r in ours],
-        'checks': standing_of(life).look().to_json() if life else [],
+        'checks': now['checks'],
         'workarounds': [],
-        'inventory': inventory(compiled_modules() if life else ()),
-        'in_flight': in_flight(life, clock) if life else [],
+        'inventory': now['inventory'],
+        'in_flight': now['in_flight'],
         **standing(life),
         'crash_loop': [r.run for r in crash_loop(ours)],
         'clean_scripts': archive.clean_scripts,
         'support': _support(life),
+        'sources': now['sources'],
     }
     return report | ({'incident': incident} if incident else {})
 
 
-def _whole(archive, run):
+def _of_life(life, clock):
+    """The parts of a report that this process tells of itself, and that they are of now."""
+    state, look = checks_state(life)
+    told = {'source': recorded.PROCESS, 'run': life.name, 'as_of': isotime(clock())}
+    return {
+        'process': process(life, clock),
+        'last_process': None,
+        'checks': look.to_json(),
+        'inventory': inventory(compiled_modules()),
+        'in_flight': in_flight(life, clock),
+        'sources': {
+            'process': told,
+            'checks': told | state,
+            'inventory': told,
+            'in_flight': told,
+        },
+    }
+
+
+def _of_disk(left, archive, instance, clock):
+    """The same parts as the last run has left them, with their times; empty ones if there is
+    none.
+    """
+    if left is None:
+        return {
+            'process': None,
+            'last_process': None,
+            'checks': [],
+            'inventory': recorded.NO_INVENTORY,
+            'in_flight': [],
+            'sources': {
+                'process': recorded.UNKNOWN,
+                'checks': recorded.UNKNOWN | {'running': False, 'error': ''},
+                'inventory': recorded.UNKNOWN,
+                'in_flight': recorded.UNKNOWN,
+            },
+        }
+    checks, of_checks = recorded.checks(left, archive, instance)
+    flying, of_flying = recorded.in_flight(left, clock)
+    facts, at_its_start = recorded.process(left, archive, clock), left.told(left.started)
+    return {
+        'process': facts if left.alive else None,
+        'last_process': None if left.alive else facts,
+        'checks': checks,
+        'inventory': recorded.inventory(left),
+        'in_flight': _flying(flying, clock()),
+        'sources': {
+            'process': at_its_start,
+            'checks': of_checks,
+            'inventory': at_its_start,
+            'in_flight': of_flying,
+        },
+    }
+
+
+def checks_state(life) -> tuple[dict, Look]:
+    """({as_of, running, error}, what is known by now) of the checks; `as_of` None: no results."""
+    here = standing_of(life)
+    running = here.checks.running  # asked first: checks that end meanwhile count as running
+    look = here.look()
+    return {'as_of': isotime(look.when), 'running': running, 'error': here.checks.error}, look
+
+
+def _whole(archive, run, life, left):
     """Everything about one archived run, with the known issues that it may have met by what is
-    known today.
+    known today, what was installed then, and what has changed since.
     """
     record = archive.record(run)
-    return record.to_json() | {'known_issues': of_incident(record, archive.base.path)}
+    then = recorded.of_record(archive, record)
+    return record.to_json() | {
+        'known_issues': of_incident(record, archive.base.path),
+        'inventory': recorded.inventory(then),
+        'versions': recorded.compared(then, life, left),
+    }
 
 
 def process(life, clock=time.time) -> dict:
@@ -111,17 +192,19 @@ def in_flight(life, clock=time.time) -> list[dict]:
     """The requests of this process right now, oldest first, as its black box has them."""
     if life.recorder is None:
         return []
-    now, found = clock(), []
-    for request in sorted(read(bytes(life.recorder.buffer)).in_flight, key=lambda r: r.started):
-        found.append(
-            shallow(request)
-            | {
-                'thread': f'0x{request.ident:016x}',
-                'started': isotime(request.started),
-                'seconds': round(max(0.0, now - request.started), 3),
-            }
-        )
-    return found
+    return _flying(read(bytes(life.recorder.buffer)).in_flight, clock())
+
+
+def _flying(requests, now):
+    return [
+        shallow(request)
+        | {
+            'thread': f'0x{request.ident:016x}',
+            'started': isotime(request.started),
+            'seconds': round(max(0.0, now - request.started), 3),
+        }
+        for request in sorted(requests, key=lambda r: r.started)
+    ]
 
 
 def _support(life):

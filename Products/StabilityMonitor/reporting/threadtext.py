@@ -70,10 +70,18 @@ def _facts(thread):
         yield f'stack {stack} used'
 
 
+def frame_line(frame: dict) -> str:
+    """One frame as Python's traceback writes it.  What is not known is shown as `?` or `???`."""
+    return (
+        f'File "{frame.get("file") or "???"}", line {frame.get("line") or "?"}, '
+        f'in {frame.get("function") or "???"}'
+    )
+
+
 def frame_lines(frames, indent: str = '') -> Iterator[str]:
-    """As Python writes them."""
+    """A stack, one line for each frame."""
     for frame in frames:
-        yield f'{indent}File "{frame["file"]}", line {frame["line"] or "?"}, in {frame["function"]}'
+        yield f'{indent}{frame_line(frame)}'
     if not frames:
         yield f'{indent}no Python frame'
 

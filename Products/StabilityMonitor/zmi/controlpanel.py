@@ -124,7 +124,9 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @zpublish
     def manage_incident(self, REQUEST):
         return self._page(
-            self._incident, REQUEST, lambda life, archive: pages.incident(archive, _run(REQUEST))
+            self._incident,
+            REQUEST,
+            lambda life, archive: pages.incident(life, archive, _run(REQUEST)),
         )
 
     @security.protected(VIEW)

@@ -11,7 +11,6 @@ import time
 from urllib.parse import urlencode
 
 from ..diagnosis.known_here import of_incident
-from ..diagnosis.standing import of as standing_of
 from ..diagnosis.statistics import crash_loop
 from ..diagnosis.statistics import last_server_run
 from ..diagnosis.statistics import of_instance
@@ -21,11 +20,18 @@ from ..records import from_isotime
 from ..records import isotime
 from ..records import shallow
 from ..reporting import pictures
+from ..reporting import recorded
 from ..reporting.renderers import FORMATS
+from ..reporting.renderers import at_the_end
+from ..reporting.renderers import change_line
+from ..reporting.renderers import change_lines
+from ..reporting.renderers import checks_note
+from ..reporting.report import checks_state
 from ..reporting.report import in_flight
 from ..reporting.report import process
 from ..reporting.scales import moment
 from ..reporting.stacksdocument import room_words
+from ..reporting.threadtext import frame_line
 from ..runrecord import RunRecord
 from . import drills
 from . import token
@@ -96,12 +102,14 @@ def overview(life, archive) -> dict:
         uptime_seconds=time.time() - life.started,
     )
     shown = [living, *ours[:_TIMELINE_RUNS]]
+    state, look = checks_state(life)
     return {
         'last': ending(last, 'The last run') if last else None,
         'loop': _loop(crash_loop(ours)),
         'facts': _facts(process(life) | {'listen': life.instance['listen']}),
         'in_flight': [request_row(r) for r in in_flight(life)],
-        'findings': findings([shallow(finding) for finding in _pressing(life)]),
+        'checks_note': checks_note(state),
+        'findings': findings([shallow(finding) for finding in _pressing(life, look)]),
         'past': len(ours),
         'timeline': pictures.timeline(
             shown, time.time(), lambda run: '' if run == life.name else address(run)
@@ -192,14 +200,14 @@ def findings(checks) -> list[dict]:
     return [group for group in groups if group['findings']]
 
 
-def _pressing(life):
+def _pressing(life, look):
     """What should be done, and what this process says of itself; all else is on the page of the
     checks.
     """
     own = {finding.id for finding in life.findings}
     return [
         finding
-        for finding in standing_of(life).look().shown
+        for finding in look.shown
         if finding.severity in ('critical', 'warning')
         or finding.severity == 'info'
         and finding.id in own
@@ -234,7 +242,7 @@ def _took(seconds):
 # -- one incident ----------------------------------------------------------------------------------
 
 
-def incident(archive, run: str) -> dict:
+def incident(life, archive, run: str) -> dict:
     """Raises NoSuchRun."""
     record = archive.record(run)
     requests, samples = [request_row(r) for r in _dicts(record.requests)], _dicts(record.samples)
@@ -256,6 +264,7 @@ def incident(archive, run: str) -> dict:
         'processor': pictures.processor_curve(samples),
         'log': _cut([_log_line(line) for line in reversed(_dicts(record.log))]),
         'modules': list(record.compiled_modules),
+        'versions': _versions(life, archive, record),
         'suspects': _dicts(record.suspects),
         'known_issues': [
             known_issue(row) for row in _dicts(of_incident(record, archive.base.path))
@@ -263,6 +272,18 @@ def incident(archive, run: str) -> dict:
         'facts': _incident_facts(record),
         'downloads': downloads(run),
         'trace': 'trace?' + urlencode({'run': run}),
+    }
+
+
+def _versions(life, archive, record):
+    """What was installed then, and what has changed since: {then, note, changed, all}."""
+    run = recorded.of_record(archive, record)
+    told = recorded.compared(run, life, None)
+    return {
+        'then': at_the_end(record.verdict),
+        'note': next(change_lines(told, record.verdict)),
+        'changed': [change_line(change) for change in told['changed'] or ()],
+        'all': [f'{name} {version}' for name, version in sorted(recorded.versions(run).items())],
     }
 
 
@@ -310,10 +331,7 @@ def _incident_facts(record):
 
 
 def _thread(thread):
-    frames = [
-        f'File "{f.get("file", "???")}", line {f.get("line") or "?"}, in {f.get("function", "???")}'
-        for f in _dicts(thread.get('frames'))
-    ]
+    frames = [frame_line(frame) for frame in _dicts(thread.get('frames'))]
     ident = thread.get('ident')
     name = ' '.join(
         filter(

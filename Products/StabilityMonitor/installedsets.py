@@ -1,0 +1,138 @@
+"""What was installed when a run began: one file for each set of distributions, shared by its runs.
+
+    <base>/installed/<digest>.json    {"distributions": {name: version}, "builds": {name: build}}
+    <run's directory>/installed.json  {"installed": <digest>}
+
+A crash is compared with the versions of its own run, not with today's.  The digest is that of the
+file's content, so that a damaged or forged file is told from a good one.  Runs of older releases
+hold their distributions in their own installed.json, or in the context of their record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+from .regularfiles import read_whole
+from .rundirectory import CONTEXT_MOST
+from .rundirectory import INSTALLED
+from .rundirectory import RUN_NAME
+from .rundirectory import Base
+from .rundirectory import read_json
+from .rundirectory import write_whole
+
+FOLDER = 'installed'
+#: The first 128 bits of a SHA-256.
+_DIGEST = re.compile(r'[0-9a-f]{32}', re.ASCII)
+#: Seconds: a younger set is kept without a look for its run, which may be about to refer to it.
+_YOUNG = 3600.0
+
+
+def keep(base: Base, run: Path, distributions: dict[str, str], builds: dict[str, str]) -> str:
+    """Keep this set, unless it is there, and let the run in directory `run` refer to it.
+
+    Returns the digest.  Raises OSError, and KeyError where there is no such group.
+    """
+    text = json.dumps({'distributions': distributions, 'builds': builds}, sort_keys=True)
+    digest = _digest(text.encode())
+    base.make(base.path / FOLDER)
+    _ensure(base, digest, text)
+    write_whole(run / INSTALLED, json.dumps({'installed': digest}), base.file_mode)
+    _ensure(base, digest, text)  # it was old, and removed before this run referred to it
+    return digest
+
+
+def _ensure(base, digest, text):
+    path = _path(base.path, digest)
+    if not load(base.path, digest):
+        write_whole(path, text, base.file_mode)
+    with contextlib.suppress(OSError):  # of another user, whose own run refers to it
+        os.utime(path)
+
+
+def load(base: Path, digest) -> dict:
+    """{distributions, builds, installed: the digest} of a set; {} where there is none, or damaged.
+
+    `digest` comes from a file and may be anything.
+    """
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        return {}
+    try:
+        content = read_whole(_path(base, digest), CONTEXT_MOST)
+        document = json.loads(content) if _digest(content) == digest else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return _words(document) | {'installed': digest} if isinstance(document, dict) else {}
+
+
+def of_run(path: Path) -> dict:
+    """As `load`, of the run in that directory of `runs` or `archive`; {} where it is not known."""
+    known = read_json(path / INSTALLED)
+    return load(path.parent.parent, known.get('installed')) or _words(known)
+
+
+def prune(base: Base, now: float | None = None) -> int:
+    """Remove the sets that no run refers to any more; how many that were."""
+    now = time.time() if now is None else now
+    old = {path.stem: path for path in _sets(base) if _is_old(path, now)}
+    for run in _runs(base):
+        if not old:
+            break
+        digest = read_json(run / INSTALLED).get('installed')
+        if isinstance(digest, str):
+            old.pop(digest, None)
+    removed = 0
+    for path in old.values():
+        with contextlib.suppress(OSError):
+            if _is_old(path, now):  # no run began meanwhile that has it
+                path.unlink()
+                removed += 1
+    return removed
+
+
+def _sets(base):
+    with contextlib.suppress(OSError):
+        return [
+            base.path / FOLDER / name
+            for name in os.listdir(base.path / FOLDER)
+            if name.endswith('.json') and _DIGEST.fullmatch(name.removesuffix('.json'))
+        ]
+    return []
+
+
+def _runs(base):
+    """The directories of all runs, the newest first: as a rule it has what is sought."""
+    for folder in (base.runs, base.archive):
+        with contextlib.suppress(OSError):
+            for name in sorted(os.listdir(folder), reverse=True):
+                if RUN_NAME.fullmatch(name):
+                    yield folder / name
+
+
+def _is_old(path, now):
+    try:
+        return now - path.lstat().st_mtime > _YOUNG
+    except OSError:
+        return False
+
+
+def _path(base, digest):
+    return base / FOLDER / f'{digest}.json'
+
+
+def _digest(content):
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _words(document):
+    """The parts of a foreign document that are there, with what is no word left out."""
+    return {
+        key: {name: word for name, word in part.items() if isinstance(word, str)}
+        for key in ('distributions', 'builds')
+        if isinstance(part := document.get(key), dict)
+    }

@@ -1,0 +1,160 @@
+"""A library is replaced between a crash and the question for its cause: the report names the
+version that crashed, in a real Zope and by the command while Zope is down.
+"""
+
+import json
+
+import pytest
+from test_after_death import command
+from test_after_death import page
+
+from zopekit import ZopeInstance
+from zopekit import wait_for
+
+pytestmark = pytest.mark.zope
+TAB = '/Control_Panel/StabilityMonitor/'
+
+CRASH = """
+def crash(self):
+    import os, signal
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+def first_seconds(self):
+    "As it was before the checks of this process came to their first end."
+    from Products.StabilityMonitor.diagnosis import standing
+    from Products.StabilityMonitor.diagnosis.checks.runner import Progress
+    from Products.StabilityMonitor.recording.arming import STATE
+    checks = standing.of(STATE.life).checks
+    checks.wait(60)
+    checks.results, checks.progress = None, Progress(0.5, 'Is it so?')
+"""
+RULE = """
+[[issue]]
+id = "shop-lib-{name}"
+title = "shop-lib is {name}"
+happens = "It crashes."
+effect = "crash"
+severity = "critical"
+action = "Another shop-lib."
+source = "our tracker"
+fixed = "another one"
+distributions = {{shop-lib = "{versions}"}}
+"""
+CHANGE = {'name': 'shop-lib', 'then': '6.1.3', 'now': '6.0.2'}
+
+
+def install(site, version):
+    """The metadata of a library on the path of the site and of the command; only that version."""
+    for old in site.products_dir.glob('shop_lib-*'):
+        (old / 'METADATA').unlink()
+        old.rmdir()
+    folder = site.products_dir / f'shop_lib-{version}.dist-info'
+    folder.mkdir()
+    (folder / 'METADATA').write_text(f'Name: shop-lib\nVersion: {version}\n')
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory):
+    """A site that has crashed with one version, and is down; another one is installed now."""
+    site = ZopeInstance(tmp_path_factory.mktemp('site')).create().publish(CRASH)
+    install(site, '6.1.3')
+    site.start()
+    (run,) = (site.stability / 'runs').iterdir()
+    for name in ('installed.json', 'checks.json'):
+        wait_for((run / name).exists, 60, name)
+    site.run, site.died = run.name, site.pid
+    site.crash('/crash')
+    install(site, '6.0.2')
+    rules = RULE.format(name='old', versions='<6.1') + RULE.format(name='new', versions='>=6.1')
+    (site.stability / 'known-issues.toml').write_text(rules)
+    command(site, 'triage')
+    yield site
+    site.destroy()
+
+
+# In this order: the first three tests find Zope down, the others start it.
+
+
+def versions(inventory):
+    return {d['name']: d['version'] for d in inventory['distributions']}
+
+
+def known_issues(run):
+    return [issue['id'] for issue in run['known_issues'] if issue['id'].startswith('shop')]
+
+
+def test_while_zope_is_down_the_command_tells_what_the_last_run_recorded(site):
+    report = json.loads(command(site, 'report', '--format', 'json'))
+    assert report['process'] is None and report['last_process']['pid'] == site.died
+    assert report['last_process']['zope'] and report['last_process']['threads']
+    assert versions(report['inventory'])['shop-lib'] == '6.1.3'
+    assert 'StabilityMonitor' in report['inventory']['products']
+    assert {check['source'] for check in report['checks']}
+    for part in ('process', 'checks', 'inventory'):
+        told = report['sources'][part]
+        assert (told['source'], told['run']) == ('run', site.run) and told['as_of'], part
+    assert report['sources']['in_flight']['source'] == 'nobody'
+
+
+def test_and_says_so_in_words(site):
+    text = command(site, 'report')
+    assert 'No process of this instance runs here. As of its start, ' in text
+    assert f', as the run {site.run} told last:' in text
+    assert 'only a living process knows its requests' in text
+    assert '\nNone.\n' not in text
+
+
+def test_the_versions_of_the_crash_and_what_has_changed_for_the_command(site):
+    incident = json.loads(command(site, 'report', site.run, '--format', 'json'))['incident']
+    assert versions(incident['inventory'])['shop-lib'] == '6.1.3'
+    assert incident['context']['distributions']['shop-lib'] == '6.1.3'
+    assert incident['versions'] == {'known': True, 'with': 'command', 'changed': [CHANGE]}
+    assert known_issues(incident) == ['shop-lib-new']
+
+
+def test_the_page_and_the_report_of_the_next_process(site):
+    if not site.running:
+        site.start()
+    incident = site.report(run=site.run)['incident']
+    assert incident['versions'] == {'known': True, 'with': 'process', 'changed': [CHANGE]}
+    assert incident['context']['distributions']['shop-lib'] == '6.1.3'
+    assert known_issues(incident) == ['shop-lib-new']
+    path = f'{TAB}report?format=text&run='
+    for text in (site.get(path + site.run).text, command(site, 'report', site.run)):
+        head, _, rest = text.partition('\nVersions at the time of the crash\n')
+        assert '  shop-lib 6.1.3 -> 6.0.2\n' in rest and '\nshop-lib 6.1.3\n' in rest
+        assert '\nshop-lib 6.0.2\n' not in text
+    shown = ' '.join(page(site, 'manage_incident').split())
+    assert '<h3>Versions at the time of the crash</h3>' in shown
+    assert '<li>shop-lib 6.1.3 -&gt; 6.0.2</li>' in shown
+
+
+def test_in_the_first_seconds_the_overview_and_the_report_say_that_checks_run(site):
+    if not site.running:
+        site.start()
+    note = 'The checks are still running: what they find is not known yet.'
+    assert note not in site.get(f'{TAB}manage_main').text
+    site.get('/first_seconds')
+    assert site.report()['sources']['checks']['running'] is True
+    overview = site.get(f'{TAB}manage_main').text
+    assert note in overview and 'Nothing needs to be done.' not in overview
+    assert note in site.get(f'{TAB}manage_report').text
+    assert 'The checks are being run.' in site.get(f'{TAB}manage_checks').text
+    site.restart()
+
+
+def test_the_command_beside_a_living_process_reads_what_that_has_on_disk(site):
+    if not site.running:
+        site.start()
+    (run,) = (site.stability / 'runs').iterdir()
+    for name in ('installed.json', 'checks.json'):
+        wait_for((run / name).exists, 60, name)
+    report = json.loads(command(site, 'report', '--format', 'json'))
+    assert report['process']['pid'] == site.pid and report['last_process'] is None
+    assert versions(report['inventory'])['shop-lib'] == '6.0.2'
+    assert report['previous']['versions']['with'] == 'process'
+    assert report['checks']
+    for part, told in report['sources'].items():
+        assert (told['source'], told['run']) == ('run', run.name) and told['as_of'], part
+    text = command(site, 'report')
+    assert 'from the black box of the living process' in text and 'The last process' not in text
