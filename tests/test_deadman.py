@@ -297,3 +297,26 @@ def test_a_killed_process_that_was_hanging_is_judged_with_its_threads(start):
     }
     assert idents <= set(stood) and all('standing' in stood[ident] for ident in idents)
     assert {note['kind'] for note in record.notes} >= {'hang', 'slow'}
+
+
+def test_the_handler_of_the_heartbeat_leaves_errno_alone(tmp_path):
+    """Python 3.14 aborts a heartbeat that waits for a lock and finds another errno there."""
+    code = f"""if True:
+        import ctypes, pathlib, sys, threading
+        sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+        from Products.StabilityMonitor.recording import deadman
+        switch = deadman.DeadMan(pathlib.Path({str(tmp_path)!r}), 3600, 3600)
+        libc = ctypes.PyDLL(None, use_errno=True)
+        for _ in range(3):
+            ctypes.set_errno(77)
+            libc.pthread_kill(ctypes.c_ulong(threading.get_ident()), switch._own.signal)
+            print(ctypes.get_errno(), switch.file.length > 0)
+        number = switch._own.signal
+        switch.detach()
+        line = next(line for line in open('/proc/self/status') if line.startswith('SigIgn'))
+        print('ignored', int(line.split()[1], 16) >> number - 1 & 1)
+    """
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.stdout == 3 * '77 True\n' + 'ignored 0\n', done.stderr

@@ -49,6 +49,8 @@ class TestRealDumps:
             ('segv-3.11.7', 'Segmentation fault', 'SIGSEGV'),
             ('segv-3.12.1', 'Segmentation fault', 'SIGSEGV'),
             ('segv-3.13.0', 'Segmentation fault', 'SIGSEGV'),
+            ('segv-3.14.8', 'Segmentation fault', 'SIGSEGV'),
+            ('segv-3.15.0', 'Segmentation fault', 'SIGSEGV'),
         ],
     )
     def test_a_signal_is_named(self, name, reason, signal):
@@ -64,6 +66,16 @@ class TestRealDumps:
         assert crashed.crashed and crashed.ident > 0x7F0000000000
         assert [frame.function for frame in crashed.frames] == ['string_at', 'segv', '<module>']
         assert crashed.frames[1].file == '/tmp/fl/prog/die.py' and crashed.frames[1].line > 1
+
+    @pytest.mark.parametrize('name', ['segv-3.14.8', 'segv-3.15.0'])
+    def test_names_and_the_c_stack_are_read(self, name):
+        """The kernel cuts a name after 15 characters; the main thread's is the process's."""
+        dump = the_one(load(name))
+        python = f'python{name[5:9]}'
+        assert [thread.name for thread in dump.threads] == ['Thread-1 (worke', python]
+        assert dump.native[0].binary == python and dump.native[0].symbol == '_Py_DumpStack'
+        assert len(dump.native) > 20
+        assert '/usr/lib/x86_64-linux-gnu/libc.so.6' in {frame.binary for frame in dump.native}
 
     def test_a_worker_may_be_the_one_that_crashed(self):
         dump = the_one(load('thread_segv-3.12.1'))
@@ -137,7 +149,24 @@ class TestRealDumps:
 
     @pytest.mark.parametrize('name', fixtures('recursion-*'))
     def test_a_stack_overflow_is_seen_as_a_repetition(self, name):
-        assert repetition(the_one(load(name)).crashed_thread.frames) >= 98
+        """From 3.14 on, each entry from C is one of the 100 frames, and not shown: every third
+        here.
+        """
+        thread = the_one(load(name)).crashed_thread
+        shown = 67 if name.endswith(('3.14.8', '3.15.0')) else 100
+        assert len(thread.frames) == shown and thread.cut
+        assert repetition(thread.frames) >= shown - 2
+
+    @pytest.mark.parametrize('frames, cut', [(49, False), (50, True), (99, True)])
+    def test_a_recursion_through_c_is_cut_without_a_word(self, frames, cut):
+        """From 3.14 on, which gives each thread a name."""
+        for name, is_cut in ((b' [waitress-0]', cut), (b'', False)):
+            head = ONE.partition(b'  File')[0].replace(b' (most', name + b' (most')
+            frame = b'  File "/x.py", line 7 in %s\n'
+            assert the_one(SEGV + head + frame % b'work' * frames).crashed_thread.cut == is_cut
+            for outermost in (b'<module>', b'_run_module_as_main', b'_bootstrap'):
+                whole = head + frame % b'work' * (frames - 1) + frame % outermost
+                assert not the_one(SEGV + whole).crashed_thread.cut
 
 
 class TestTwoFaultsAtOnce:

@@ -333,7 +333,7 @@ def test_the_kernels_own_pagemap_agrees():
 @pytest.mark.parametrize('where', ['thread', 'main'])
 @pytest.mark.parametrize(
     'size, keep, severity',
-    [(1 << 20, 32 << 10, 'critical'), (256 << 10, 48 << 10, 'warning'), (2 << 20, 1 << 20, 'ok')],
+    [(1 << 20, 44 << 10, 'critical'), (256 << 10, 48 << 10, 'warning'), (2 << 20, 1 << 20, 'ok')],
 )
 def test_a_recursion_that_stops_just_before_the_end(where, size, keep, severity):
     seen = program('gauge_deep.py', where, size, keep)

@@ -96,6 +96,18 @@ def winding(frames):
     )
 
 
+def named(text):
+    """As Python 3.14 writes it."""
+    return text.replace(b' (most recent', b' [waitress-0] (most recent')
+
+
+def calling(frames, text):
+    """With the frames of other calls on top."""
+    head, end, rest = text.partition(b'first):\n')
+    others = (b'  File "/site/other.py", line 3 in other_%d\n' % n for n in range(frames))
+    return head + end + b''.join(others) + rest
+
+
 def marks(*names):
     return {name: mark() for name in names}
 
@@ -157,6 +169,22 @@ TABLE = [
         '60 of the 60 frames',
     ),
     ('some recursion, then a crash', faulty(overflow(49)), 'crashed', 'certain', 'SIGSEGV', ''),
+    (
+        'a stack overflow on Python 3.14: 50 frames are shown, with what the recursion called last',
+        faulty(named(calling(7, overflow(43)))),
+        'stack-overflow',
+        'strong',
+        'SIGSEGV',
+        '43 of the 50 frames',
+    ),
+    (
+        'a crash on Python 3.14 in a call of the recursion, too far from it to tell',
+        faulty(named(calling(9, overflow(41)))),
+        'crashed',
+        'certain',
+        'SIGSEGV',
+        '',
+    ),
     (
         'a stack overflow, seen as it came near the end',
         faulty(overflow(), recording=deep_now(1000)),

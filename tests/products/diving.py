@@ -22,9 +22,30 @@ def _dive(stop, *shares, endless=False):
     def key(item):
         if stops and _pointer() <= stack.top - stops[0] * stack.size:
             stop(stops.pop(0))
-        return sorted([item], key=key) if stops or endless else item
+        if not (stops or endless):
+            return item
+        try:
+            return sorted([item], key=key)
+        except RecursionError:
+            if stops:
+                raise
+            return _go_over_the_end()
 
     key('')
+
+
+class _Wide(ctypes.Structure):
+    _fields_ = [('rest', ctypes.c_char * (48 << 10))]
+
+
+_libc = ctypes.CDLL(None)
+
+
+def _go_over_the_end():
+    """From Python 3.14 on, a call raises RecursionError within 32 KiB of the end of the stack.  An
+    argument that is passed by value and larger than that takes the rest in one step.
+    """
+    _libc.getpid(_Wide())
 
 
 def _pointer():

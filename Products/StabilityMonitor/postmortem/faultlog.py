@@ -1,7 +1,7 @@
 r"""The texts that faulthandler and Py_FatalError leave behind, read back into values.
 
 Bytes in, values out: no I/O, never an exception whatever the bytes are, and linear in their
-number.  The formats are CPython's, 3.11 to 3.14 (traceback.c, faulthandler.c, pylifecycle.c).
+number.  The formats are CPython's, 3.11 to 3.15 (traceback.c, faulthandler.c, pylifecycle.c).
 A dying process writes them in many small pieces, so:
 
 * The text may stop anywhere; in a preallocated file NULs follow.  They end a line as its torn end.
@@ -22,6 +22,11 @@ from . import faultlines
 
 LIMIT = 1 << 20  # bytes that one call looks at
 _FRAMES = 100  # faulthandler's limit; 3.13 stops there without a word
+#: 3.14 counts each entry from C code as a frame and does not show it: a recursion through C ends
+#: after half of them.
+_FRAMES_THROUGH_C = 50
+#: What a stack that is shown whole ends with: a script, `python -m`, a thread.
+_OUTERMOST = ('<module>', '_run_module_as_main', '_bootstrap')
 _NOISE = 8  # foreign lines in a row that do not yet end a dump
 _LINES = re.compile(rb'([^\n\0]*)(\n|\0+|\Z)')
 _HEADERS = re.compile(rb'(?=Fatal Python error(?:: | from unexpected signum: ))')
@@ -115,8 +120,17 @@ class _Draft:
 
 
 def _freeze(thread):
-    cut = thread.cut or len(thread.frames) >= _FRAMES
+    cut = thread.cut or len(thread.frames) >= _FRAMES or _ends_in_a_recursion_through_c(thread)
     return replace(thread, frames=tuple(thread.frames), cut=cut)
+
+
+def _ends_in_a_recursion_through_c(thread):
+    """Only 3.14 and later name the thread."""
+    return (
+        thread.name != ''
+        and len(thread.frames) >= _FRAMES_THROUGH_C
+        and thread.frames[-1].function not in _OUTERMOST
+    )
 
 
 def _push(frames, frame):

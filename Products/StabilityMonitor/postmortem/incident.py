@@ -168,7 +168,7 @@ def _threads(traces):
         shallow(thread)
         | stack_of(traces, thread.ident)
         | {
-            'name': thread.name or _thread_name(traces, thread.ident),
+            'name': _thread_name(traces, thread),
             'frames': tuple(map(shallow, thread.frames)),
         }
         for thread in found
@@ -203,10 +203,15 @@ def _marked(traces):
     )
 
 
-def _thread_name(traces, ident):
-    if ident == traces.context.get('main_ident'):
+def _thread_name(traces, thread):
+    """Python 3.14 dumps the names that the kernel knows; that of the main thread is the process's,
+    as in `python3.14`.
+    """
+    if thread.ident == traces.context.get('main_ident'):
         return 'MainThread'
-    if traces.recording and ident in traces.recording.threads:
+    if thread.name:
+        return thread.name
+    if traces.recording and thread.ident in traces.recording.threads:
         return 'serves requests'
     return ''
 

@@ -11,16 +11,20 @@ to the end in the very request that crashed.
 the dump of the crashed thread             the mark came within a tenth of the end
                                            in its request  before that  never, or not known
 =========================================  ==============  ===========  ====================
-endless: a cycle, and cut (100 frames)     certain         strong       strong
+endless: a cycle, and cut (100 frames, *)  certain         strong       strong
 cycle: repeated over 50 frames, all shown  strong          strong       likely
 deep: 50 frames or cut, without a cycle    strong          likely       a crash as any other
 shallow                                    a crash as any other, however deep the stack has been
 =========================================  ==============  ===========  ====================
+
+(*) From Python 3.14 on, a recursion through C is cut after 50 frames, and what it called last is
+among them: there the cycle must cover all frames shown but those.
 """
 
 from __future__ import annotations
 
 from ..records import Evidence
+from .repetition import CALLED_LAST
 from .repetition import repetition
 
 _CONFIDENCES = {
@@ -48,8 +52,8 @@ def confidence(t) -> str | None:
 def evidence(t):
     """What was seen of the crashed thread's stack."""
     frames, stack = t.fault.crashed_thread.frames, stack_of(t, t.fault.crashed_thread.ident)
-    repeats = repetition(frames)
-    if repeats >= _DEEP:
+    repeats = _cycle(t.fault.crashed_thread)
+    if repeats:
         yield Evidence(
             'fault log',
             f'{repeats} of the {len(frames)} frames shown of the crashed thread are the same '
@@ -79,9 +83,16 @@ def stack_of(t, ident) -> dict:
     return {key: known.get(key, 0) for key in _UNKNOWN}
 
 
+def _cycle(thread):
+    """How many frames a runaway recursion covers; 0 if there is none."""
+    repeats, shown = repetition(thread.frames), len(thread.frames)
+    reaches_the_cut = thread.cut and shown >= _DEEP and repeats >= shown - CALLED_LAST
+    return repeats if repeats >= _DEEP or reaches_the_cut else 0
+
+
 def _look(thread):
     """The row of the table."""
-    if repetition(thread.frames) >= _DEEP:
+    if _cycle(thread):
         return 'endless' if thread.cut else 'cycle'
     return 'deep' if thread.cut or len(thread.frames) >= _DEEP else 'shallow'
 

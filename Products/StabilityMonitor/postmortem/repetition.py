@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+#: So many frames may lie above the cycle: what the recursion called last.
+CALLED_LAST = 8
+
 
 def repetition(frames):
     """How many frames a repeating cycle of up to 8 (file, function) covers at the stack's top.
 
-    The cycle may start below up to 8 other frames, what the recursion called last.  Fewer than two
+    The cycle may start below CALLED_LAST other frames.  Fewer than two
     full cycles are none: 0.
     """
     keys = [(frame.file, frame.function) for frame in frames]
-    return max(_run(keys, top, size) for top in range(9) for size in range(1, 9))
+    return max(_run(keys, top, size) for top in range(CALLED_LAST + 1) for size in range(1, 9))
 
 
 def _run(keys, top, size):

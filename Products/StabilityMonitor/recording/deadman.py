@@ -38,6 +38,7 @@ from .faulthandler_compat import foreign_handlers
 _CLOCK_MONOTONIC = 1
 _CLOCK_MONOTONIC_COARSE = 6  # its resolution is a tick
 _SIGEV_THREAD_ID = 4
+_SIG_DFL, _SIG_IGN = ctypes.c_void_p(0), ctypes.c_void_p(1)
 #: How often a thread that serves has its turn to write: one in ten is lost, or more where ticks are
 #: rare.
 TURNS = 5
@@ -71,6 +72,11 @@ class _TimerSetting(ctypes.Structure):
 class _Post:
     """A file that one thread at a time writes its stack into, the signal for that, and as many
     timers as turns.
+
+    faulthandler's handler leaves another errno behind, unless it chains.  Python 3.14 then aborts
+    a thread that waits for a lock with a time limit, as the heartbeat does: "unexpected error from
+    semaphore: 0".  So with `keeps_errno` it chains, to a handler that does nothing.  System calls
+    are not restarted then, which Python copes with, and C code of other threads may not.
     """
 
     def __init__(
@@ -80,14 +86,27 @@ class _Post:
         turns: int = 1,
         clock: int = _CLOCK_MONOTONIC,
         avoided: frozenset[int] = frozenset(),
+        keeps_errno: bool = False,
     ):
-        self.signal = _free_signal(avoided)
+        self.signal, self._keeps_errno = _free_signal(avoided), keeps_errno
         self.file = MarkFile(path, MARK_SIZE, mode)
         self.thread, self._timers, self._turns, self._clock = 0, [], turns, clock
+        self._begin()
+
+    def _begin(self):
+        if self._keeps_errno:
+            _libc().signal(self.signal, _SIG_IGN)
         self._register()
 
     def _register(self):
-        faulthandler.register(self.signal, file=self.file, all_threads=False, chain=False)
+        faulthandler.register(
+            self.signal, file=self.file, all_threads=False, chain=self._keeps_errno
+        )
+
+    def _end(self):
+        faulthandler.unregister(self.signal)
+        if self._keeps_errno:  # a program that is executed would inherit a signal that is ignored
+            _libc().signal(self.signal, _SIG_DFL)
 
     def guard(self, native_id: int) -> None:
         """From now on it is that thread which writes here."""
@@ -103,9 +122,9 @@ class _Post:
         again.
         """
         self.disarm()
-        faulthandler.unregister(self.signal)
+        self._end()
         self.signal = _free_signal()
-        self._register()
+        self._begin()
 
     def check(self) -> None:
         """Other code may have closed the descriptor."""
@@ -127,7 +146,7 @@ class _Post:
 
     def detach(self) -> None:
         """In a forked child, which has inherited no timer: let go of the parent's file."""
-        faulthandler.unregister(self.signal)
+        self._end()
         self.file.close()
 
 
@@ -152,7 +171,9 @@ class DeadMan:
         self.directory, self.mode, self._timeout, self._cpu = directory, mode, timeout, cpu
         self._apart = 3 * time.clock_getres(_CLOCK_MONOTONIC_COARSE) if apart is None else apart
         self._clock = time.pthread_getcpuclockid(threading.get_ident())
-        self._own = _Post(directory / mark_name('deadman'), mode, avoided=avoided)
+        self._own = _Post(
+            directory / mark_name('deadman'), mode, avoided=avoided, keeps_errno=True
+        )
         self._guard_heartbeat()
         self._posts, self._threads, self._unguarded, self._armed_at, self._ended = (
             {},
