@@ -1,0 +1,297 @@
+"""What an older release wrote is read today as it was then: golden files (golden/_how_made.txt).
+
+Each comparison is a case with a name.  In JSON every key and value that was there is still there;
+keys may be added.  Texts are equal.  Where something else is wanted now, it is a row of
+`DELIBERATE`.
+"""
+
+import dataclasses
+import fnmatch
+import gzip
+import json
+
+import pytest
+from golden import recorded
+
+from Products.StabilityMonitor import blackboxreader
+from Products.StabilityMonitor import cli
+from Products.StabilityMonitor.errors import UnreadableRecord
+from Products.StabilityMonitor.postmortem.archive import Archive
+from Products.StabilityMonitor.postmortem.evidence import World
+from Products.StabilityMonitor.postmortem.triage import examine
+from Products.StabilityMonitor.rundirectory import Base
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """Something that is wanted otherwise now.
+
+    `cases` is a pattern of names of cases, as `command/show-*`.  `wanted` makes what is wanted now
+    of what is stored: a text of a text, an exit status of an exit status, a document of a document.
+    It returns its argument where it does not apply; a row that applies nowhere fails.
+    """
+
+    cases: str
+    reason: str
+    wanted: object
+
+
+#: All that differs from the golden files on purpose.
+DELIBERATE: tuple[Change, ...] = ()
+
+#: Keys and sections of a report that tell of who makes it, and when.
+OF_THE_READER = ('generated', 'inventory')
+SECTIONS_OF_THE_READER = ('Products', 'Versions', 'System')
+
+RUNS = json.loads(recorded.stored('runs/names.json'))
+COMMANDS = json.loads(recorded.stored('commands/index.json'))
+KINDS = sorted({command['directory'] for command in COMMANDS.values()})
+
+
+def wanted(case, old):
+    """What is wanted now in place of what is stored."""
+    for change in DELIBERATE:
+        if fnmatch.fnmatchcase(case, change.cases):
+            old = change.wanted(old)
+    return old
+
+
+def assert_still_there(case, old, new):
+    assert list(recorded.missing(wanted(case, old), recorded.plain(new))) == []
+
+
+# -- runs that nobody had judged -------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def dead_run(tmp_path_factory):
+    """A function from a name to that golden run, in place."""
+    kept = {}
+
+    def dead_run(name):
+        if name not in kept:
+            kept[name] = recorded.DeadRun.of(name, tmp_path_factory.mktemp('dead') / name)
+        return kept[name]
+
+    return dead_run
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_a_dead_run_is_judged_as_ever(dead_run, name):
+    dead = dead_run(name)
+    world = World(
+        proc=dead.world / 'proc',
+        kernel_log=dead.world / 'kmsg',
+        machine_id=dead.world / 'machine-id',
+    )
+    old = json.loads(recorded.stored(f'runs/{name}.record.json.xz'))
+    new = dead.without_place(recorded.plain(examine(dead.path, world).to_json()))
+    assert_still_there(f'record/{name}', old, new)
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_a_black_box_tells_the_same(dead_run, name):
+    old = json.loads(recorded.stored(f'runs/{name}.blackbox.json.xz'))
+    assert_still_there(f'blackbox/{name}', old, read_box(dead_run(name).path / 'blackbox.sbr'))
+
+
+def read_box(path):
+    content = path.read_bytes()
+    try:
+        return blackboxreader.read(gzip.decompress(content) if path.suffix == '.gz' else content)
+    except UnreadableRecord as error:
+        return str(error)
+
+
+# -- the archive -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def directories(tmp_path_factory):
+    """{kind: golden data directory}"""
+    folder = tmp_path_factory.mktemp('golden')
+    return {kind: recorded.data_directory(kind, folder / kind / 'stability') for kind in KINDS}
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_an_archived_record_has_all_it_had(directories, name):
+    base = Base(directories['archived'])
+    old = json.loads((base.archive / RUNS[name] / 'incident.json').read_text())
+    assert_still_there(f'archived/{name}', old, Archive(base).record(RUNS[name]).to_json())
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_an_archived_summary_has_all_it_had(directories, name):
+    base = Base(directories['archived'])
+    old = json.loads((base.archive / RUNS[name] / 'summary.json').read_text())
+    (found,) = (each for each in Archive(base).summaries() if each.run == RUNS[name])
+    assert_still_there(f'summary/{name}', old, found.summary_json())
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_an_archived_black_box_tells_the_same(directories, name):
+    old = json.loads(recorded.stored(f'runs/{name}.blackbox.json.xz'))
+    box = directories['archived'] / 'archive' / RUNS[name] / 'blackbox.sbr.gz'
+    assert_still_there(f'blackbox/{name}', old, read_box(box))
+
+
+def test_all_runs_are_in_the_archive_in_their_order(directories):
+    found = [each.run for each in Archive(Base(directories['archived'])).summaries()]
+    assert found == sorted(RUNS.values(), reverse=True)
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def asked():
+    """What was asked already: {name: (exit status, output)}."""
+    return {}
+
+
+@pytest.fixture
+def command(directories, asked, capsysbinary, monkeypatch):
+    """Asks today's command what was asked then; returns (exit status, output)."""
+    monkeypatch.delenv('CLIENT_HOME', raising=False)
+    monkeypatch.delenv('STABILITYMONITOR_DIRECTORY', raising=False)
+
+    def ask(name):
+        if name not in asked:
+            words, directory = COMMANDS[name]['words'], directories[COMMANDS[name]['directory']]
+            status = cli.main(['--directory', str(directory), *words])
+            output, errors = (text.decode() for text in capsysbinary.readouterr())
+            assert errors == ''
+            asked[name] = status, recorded.timeless(output, directory)
+        return asked[name]
+
+    return ask
+
+
+def is_json(name):
+    return 'json' in COMMANDS[name]['words'][-1]
+
+
+def is_report(name):
+    return COMMANDS[name]['words'][0] == 'report'
+
+
+def golden_text(name):
+    return recorded.stored(f'commands/{name}.txt')
+
+
+def golden_document(name):
+    return json.loads(recorded.stored(f'commands/{name}.json.xz'))
+
+
+TEXTS = [name for name in COMMANDS if not is_json(name) and not is_report(name)]
+SECTIONS = [
+    (name, title)
+    for name in COMMANDS
+    if is_report(name) and not is_json(name)
+    for title in recorded.sections(golden_text(name))
+    if title not in SECTIONS_OF_THE_READER
+]
+KEYS = [
+    (name, key)
+    for name in COMMANDS
+    if is_json(name)
+    for key in golden_document(name)
+    if key not in OF_THE_READER
+]
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_the_exit_status_is_the_same(command, name):
+    assert command(name)[0] == wanted(f'exit/{name}', COMMANDS[name]['exit'])
+
+
+@pytest.mark.parametrize('name', TEXTS)
+def test_the_command_says_the_same(command, name):
+    assert command(name)[1] == wanted(f'command/{name}', golden_text(name))
+
+
+@pytest.mark.parametrize('name, title', SECTIONS)
+def test_a_section_of_the_report_says_the_same(command, name, title):
+    old = '\n'.join(recorded.sections(golden_text(name))[title])
+    new = '\n'.join(recorded.sections(command(name)[1]).get(title, ['there is no such section']))
+    assert new == wanted(f'section/{name}/{title}', old)
+
+
+@pytest.mark.parametrize('name, key', KEYS)
+def test_a_document_has_all_it_had(command, name, key):
+    new = json.loads(command(name)[1])
+    assert key in new
+    assert_still_there(f'json/{name}/{key}', golden_document(name)[key], new[key])
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_whoever_reads_changes_nothing(directories, command, kind):
+    for name in COMMANDS:
+        if COMMANDS[name]['directory'] == kind:
+            command(name)
+    untouched = recorded.data_directory(kind, directories[kind].parent / 'untouched')
+    assert recorded.contents(directories[kind]) == recorded.contents(untouched)
+
+
+# -- these tests themselves ------------------------------------------------------------------------
+
+
+def cases():
+    """{name of a case: what is stored}"""
+    found = {f'exit/{name}': COMMANDS[name]['exit'] for name in COMMANDS}
+    found |= {f'command/{name}': golden_text(name) for name in TEXTS}
+    for name, title in SECTIONS:
+        lines = recorded.sections(golden_text(name))[title]
+        found[f'section/{name}/{title}'] = '\n'.join(lines)
+    found |= {f'json/{name}/{key}': golden_document(name)[key] for name, key in KEYS}
+    for name in RUNS:
+        for kind in ('record', 'blackbox'):
+            found[f'{kind}/{name}'] = json.loads(recorded.stored(f'runs/{name}.{kind}.json.xz'))
+    return found
+
+
+def test_each_deliberate_change_has_a_reason_and_applies():
+    stored = cases()
+    for change in DELIBERATE:
+        assert change.reason
+        applied = [
+            case
+            for case, old in stored.items()
+            if fnmatch.fnmatchcase(case, change.cases) and change.wanted(old) != old
+        ]
+        assert applied, change.cases
+
+
+def test_every_verdict_has_a_golden_run():
+    records = [json.loads(recorded.stored(f'runs/{name}.record.json.xz')) for name in RUNS]
+    assert {record['verdict'] for record in records} >= {
+        'crashed',
+        'stack-overflow',
+        'aborted',
+        'out-of-memory',
+        'startup-failed',
+        'unhandled-exception',
+        'hung',
+        'signalled',
+        'stopped',
+        'host-restarted',
+        'vanished',
+        'unreadable',
+    }
+    notes = {note['kind'] for record in records for note in record['notes']}
+    hangs = {hang['kind'] for record in records for hang in record['hangs']}
+    assert notes >= {'slow', 'slow-ended'} and hangs >= {'hang', 'deadlock'}
+
+
+@pytest.mark.parametrize(
+    'new, told',
+    [
+        ({'a': [{'b': 1, 'more': 2}], 'c': None, 'd': 0}, []),
+        ({'a': [{'b': 1}]}, ['/c is gone']),
+        ({'a': [{'b': 2}], 'c': None}, ['/a/0/b was 1 and is 2']),
+        ({'a': [{'b': 1}, {}], 'c': None}, ["/a was [{'b': 1}] and is [{'b': 1}, {}]"]),
+        ({'a': [{'b': None}], 'c': 0}, ['/a/0/b was 1 and is None', '/c was None and is 0']),
+    ],
+)
+def test_what_is_missing_is_told(new, told):
+    assert list(recorded.missing({'a': [{'b': 1}], 'c': None}, new)) == told

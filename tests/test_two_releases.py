@@ -1,0 +1,365 @@
+"""Two releases use one data directory in turn, as while some ZEO clients are upgraded, or when an
+upgrade is taken back: nothing is lost, and neither changes what the other wrote.
+
+The older release comes out of this repository's own history.
+"""
+
+import dataclasses
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from golden import recorded
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+SHARED_FILES = CHECKOUT / 'tests' / 'programs' / 'shared_files.py'
+#: The version that stood at the beginning of issue 11: it wrote the golden files, too.
+OLDER = 'cacf5be6d188c459e5ea7d534b553c778b991fb4'
+PATIENCE = 60
+#: Ways of `programs/armed.py` to end, and the verdict of each.
+WAYS = {
+    'segv': 'crashed',
+    'exception': 'startup-failed',
+    'kill_self_term': 'stopped',
+}
+BOTH = ('older', 'today')
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith('linux'), reason='what a death leaves is told for Linux'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Release:
+    """The product in a checkout, whose processes share the data directory with another one's."""
+
+    checkout: Path
+    directory: Path
+
+    def python(self, *words):
+        done = subprocess.run(
+            [sys.executable, *words],
+            capture_output=True,
+            text=True,
+            env=recorded.environment(self.checkout),
+            cwd=self.checkout,
+            timeout=PATIENCE,
+        )
+        assert 'Traceback' not in done.stderr, done.stderr
+        return done
+
+    def command(self, *words):
+        """The command `stabilitymonitor`, as it ended."""
+        return self.python('-m', 'Products.StabilityMonitor', '--directory', self.directory, *words)
+
+    def document(self, *words):
+        return json.loads(self.command(*words).stdout)
+
+    def use(self, what, *words):
+        """What `programs/shared_files.py` answers; see there."""
+        done = self.python(SHARED_FILES, what, self.directory, *words)
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def start(self, way):
+        """A living process that goes that way as soon as it reads a line."""
+        process = subprocess.Popen(
+            [sys.executable, self.checkout / 'tests/programs/armed.py', way, self.directory],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=recorded.environment(self.checkout),
+        )
+        assert process.stdout.readline() == 'ready\n'
+        return process
+
+    def run_of(self, process):
+        (run,) = (name for name in self.waiting() if name.split('-')[1] == str(process.pid))
+        return run
+
+    def waiting(self):
+        return {path.name for path in self.directory.glob('runs/[0-9]*')}
+
+    def archived(self):
+        """{run: its record}"""
+        paths = self.directory.glob('archive/*/incident.json')
+        return {path.parent.name: json.loads(path.read_text()) for path in paths}
+
+    def verdicts(self):
+        return {run: record['verdict'] for run, record in self.archived().items()}
+
+
+@pytest.fixture(scope='module')
+def older_checkout(tmp_path_factory):
+    """The files of the older release."""
+    try:
+        packed = subprocess.run(
+            ['git', 'archive', OLDER, 'Products', 'tests'],
+            cwd=CHECKOUT,
+            capture_output=True,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        told = getattr(error, 'stderr', b'').decode(errors='replace').strip() or error
+        pytest.skip(f'the older release is not in a git history here: {told}')
+    folder = tmp_path_factory.mktemp('older')
+    safely = {'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        tar.extractall(folder, **safely)
+    return folder
+
+
+def of_one_directory(older_checkout, directory):
+    """{'older': ..., 'today': ...}"""
+    return {'older': Release(older_checkout, directory), 'today': Release(CHECKOUT, directory)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Dead:
+    """Runs of both releases that ended in every way; `rounds` has {run: verdict} of each way."""
+
+    directory: Path
+    rounds: list
+
+    @property
+    def all(self):
+        return {run: verdict for runs in self.rounds for run, verdict in runs.items()}
+
+    def put_into(self, directory, runs):
+        """Copies, which wait to be judged."""
+        (directory / 'archive').mkdir(parents=True, exist_ok=True)
+        for run in runs:
+            shutil.copytree(self.directory / 'runs' / run, directory / 'runs' / run)
+
+
+@pytest.fixture(scope='module')
+def dead(older_checkout, tmp_path_factory):
+    directory = tmp_path_factory.mktemp('dead') / 'stability'
+    releases = of_one_directory(older_checkout, directory).values()
+    living = {way: [(each, each.start(way)) for each in releases] for way in WAYS}
+    for pairs in living.values():
+        for _, process in pairs:
+            process.communicate('go\n', timeout=PATIENCE)
+    rounds = [
+        {each.run_of(process): WAYS[way] for each, process in pairs}
+        for way, pairs in living.items()
+    ]
+    return Dead(directory, rounds)
+
+
+@pytest.fixture
+def releases(older_checkout, tmp_path):
+    directory = tmp_path / 'stability'
+    directory.mkdir()
+    return of_one_directory(older_checkout, directory)
+
+
+@pytest.fixture(params=BOTH)
+def writer(request, releases):
+    return releases[request.param]
+
+
+@pytest.fixture
+def reader(releases, writer):
+    """The other one."""
+    (other,) = (each for each in releases.values() if each is not writer)
+    return other
+
+
+def files(release, folder='archive'):
+    return recorded.contents(release.directory / folder)
+
+
+def assert_kept(before, now):
+    """No file has gone or changed."""
+    assert {name for name, content in before.items() if now.get(name) != content} == set()
+
+
+def test_each_release_is_another_one(releases):
+    program = 'import Products.StabilityMonitor as product; print(product.__file__)'
+    for release in releases.values():
+        assert release.python('-c', program).stdout.startswith(f'{release.checkout}/')
+
+
+# -- triage ----------------------------------------------------------------------------------------
+
+
+def test_in_turn_they_archive_each_run_once_and_change_nothing(writer, reader, dead):
+    """In each round a run of both waits; one judges them, and the other one in the next."""
+    expected, before = {}, {}
+    for judge, runs in zip((writer, reader, writer), dead.rounds, strict=True):
+        dead.put_into(judge.directory, runs)
+        expected |= runs
+        told = [line.split(': ')[0] for line in judge.command('triage').stdout.splitlines()]
+        assert sorted(told) == sorted(runs)
+        assert judge.waiting() == set() and judge.verdicts() == expected
+        now = files(judge)
+        assert_kept(before, now)
+        before = now
+    for judge in (writer, reader):
+        assert judge.command('triage').stdout == 'There was nothing to judge.\n'
+    assert files(writer) == before
+
+
+def test_at_the_same_time_they_archive_each_run_once(releases, dead):
+    older, today = releases.values()
+    dead.put_into(today.directory, dead.all)
+    judges = [
+        subprocess.Popen(
+            [sys.executable, '-m', 'Products.StabilityMonitor', '--directory', each.directory]
+            + ['triage'],
+            text=True,
+            stdout=subprocess.PIPE,
+            env=recorded.environment(each.checkout),
+            cwd=each.checkout,
+        )
+        for each in (older, today)
+    ]
+    told = ''.join(judge.communicate(timeout=PATIENCE)[0] for judge in judges).splitlines()
+    runs = [line.split(': ')[0] for line in told if line != 'There was nothing to judge.']
+    assert sorted(runs) == sorted(dead.all)
+    assert today.waiting() == set() and today.verdicts() == dead.all
+
+
+def test_a_run_is_judged_alike(releases, dead, tmp_path):
+    """The same dead run, by each release; what today's says more is new keys."""
+    older, today = releases.values()
+    copy = dataclasses.replace(today, directory=tmp_path / 'copy')
+    for each in (older, copy):
+        dead.put_into(each.directory, dead.all)
+    older.command('triage')
+    copy.command('triage')
+    judged = copy.archived()
+    for run, record in older.archived().items():
+        assert list(recorded.missing(record, judged[run])) == []
+
+
+def test_who_lives_is_left_alone_by_the_other(writer, reader):
+    living = writer.start('kill_self_term')
+    run = writer.run_of(living)
+    try:
+        before = set(files(writer, 'runs'))
+        assert reader.command('triage').stdout == 'There was nothing to judge.\n'
+        assert f'running: pid {living.pid} ' in reader.command('status').stdout
+        assert before <= set(files(writer, 'runs')) and writer.waiting() == {run}
+    finally:
+        living.communicate('go\n', timeout=PATIENCE)
+    reader.command('triage')
+    assert writer.verdicts() == {run: 'stopped'}
+
+
+def test_the_heartbeat_of_one_answers_the_command_of_the_other(writer, reader):
+    living = writer.start('return')
+    try:
+        done = reader.command('stacks')
+        assert done.returncode == 0 and 'MainThread' in done.stdout, done
+    finally:
+        living.communicate('go\n', timeout=PATIENCE)
+
+
+# -- reading what the other archived ---------------------------------------------------------------
+
+
+@pytest.fixture
+def judged(writer, dead):
+    """{run: record}: runs of both releases, judged by `writer`."""
+    dead.put_into(writer.directory, dead.all)
+    writer.command('triage')
+    return writer.archived()
+
+
+def test_each_reads_what_the_other_judged(writer, reader, judged):
+    before = files(writer, '.')
+    runs = sorted(judged)
+    questions = [['history'], ['report', '--format', 'json'], *(['show', run] for run in runs)]
+    questions += [['report', run, '--format', 'json'] for run in runs]
+    answers = iter(reader.use('commands', json.dumps(questions)))
+    history, report = next(answers)[1], json.loads(next(answers)[1])
+    listed = {row['run']: row for row in report['history']}
+    assert listed.keys() == judged.keys()
+    for run in runs:
+        record = judged[run]
+        summary = json.loads((writer.directory / 'archive' / run / 'summary.json').read_text())
+        assert list(recorded.missing(summary, listed[run])) == []
+        assert any(run in line and record['verdict'] in line for line in history.splitlines())
+        status, shown = next(answers)
+        assert status == (record['verdict'] != 'stopped')
+        assert shown.startswith(f'{record["summary"]}\n')
+    for run in runs:
+        told = json.loads(next(answers)[1])['incident']
+        told['known_issues'] = judged[run]['known_issues']  # looked up when somebody reads
+        assert list(recorded.missing(judged[run], told)) == []
+    assert files(writer, '.') == before
+
+
+def test_each_traces_what_the_other_judged(writer, reader, judged):
+    questions = json.dumps([['trace', run] for run in judged])
+    told = reader.use('commands', questions)
+    assert told == writer.use('commands', questions) and '/the/request' in str(told)
+
+
+def test_each_shows_who_was_last(writer, reader, judged):
+    last = max(judged.values(), key=lambda record: record['started'])
+    assert last['summary'] in reader.command('status').stdout
+
+
+# -- files that all share --------------------------------------------------------------------------
+
+
+def test_each_hushes_and_keeps_what_the_other_hushed(writer, reader):
+    writer.use('hush', 'one')
+    reader.use('hush', 'two')
+    both = {'one': 'the reason of one', 'two': 'the reason of two'}
+    assert writer.use('hushed') == reader.use('hushed') == both
+    row = json.loads((writer.directory / 'hushed.json').read_text())['hushed'][0]
+    assert writer.use('unhush', 'two') is True
+    assert json.loads((writer.directory / 'hushed.json').read_text())['hushed'] == [row]
+
+
+@pytest.mark.zope
+def test_the_key_of_one_is_the_key_of_the_other(writer, reader):
+    key = writer.use('key')
+    assert (writer.directory / 'token.key').read_bytes().hex() == key
+    assert reader.use('key') == writer.use('key') == key
+
+
+def test_each_knows_what_the_probe_of_the_other_has_found(writer, reader):
+    result = writer.use('keep_probe')
+    before = files(writer, '.')
+    assert reader.use('read_probe') == result
+    assert files(writer, '.') == before
+
+
+def test_each_tells_what_checks_of_the_other_have_found(writer, reader):
+    run = writer.use('check_and_die')
+    word = json.loads((writer.directory / 'runs' / run / 'checks.json').read_text())
+    assert word['checks']
+    for state in ('dead', 'archived'):
+        subjects = reader.document('checks', '--json')['subjects']
+        (told,) = (each for each in subjects if run in each['subject'])
+        assert told['when'] == word['when'], state
+        assert_told(word['checks'], told['checks'])
+        writer.command('triage')
+    assert json.loads((writer.directory / 'archive' / run / 'checks.json').read_text()) == word
+
+
+def assert_told(findings, told):
+    """Known issues are left out where the reader looks them up itself."""
+    wanted = [row for row in findings if not row['id'].startswith('known-issue')]
+    assert wanted and [row for row in wanted if row not in told] == []
+
+
+def test_each_keeps_what_the_other_has_compared(writer, reader):
+    kept = []
+    for release in (writer, reader, writer):
+        release.use('check_and_die')
+        compared = json.loads((release.directory / 'compared.json').read_text())
+        rows = [row for key in compared for row in compared[key]]
+        assert rows and [row for row in kept if row not in rows] == []
+        number, kept = len(kept), rows
+    assert number == len(kept)  # the third has found what the first one kept
