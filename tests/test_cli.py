@@ -20,6 +20,7 @@ from Products.StabilityMonitor.postmortem.triage import triage
 from Products.StabilityMonitor.rundirectory import Base
 from Products.StabilityMonitor.rundirectory import identity
 from Products.StabilityMonitor.rundirectory import new_name
+from Products.StabilityMonitor.values import replace
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -315,3 +316,14 @@ def test_nothing_foreign_steers_the_terminal(base, command):
     )
     for words in (('status',), ('history',), ('show', run), ('report', run)):
         assert '\x1b' not in command(*words)[1]
+
+
+def test_the_report_of_a_crashed_script_is_about_the_site_beside_it(base, command):
+    """A script listens nowhere, and would be an instance of its own without a past."""
+    script = replace(record(2, 'crashed'), role='script', instance=replace(HERE, listen=''))
+    server, _ = archived(base, record(1, 'stopped'), script)
+    status, output, _ = command('report', '--format', 'json')
+    document = json.loads(output)
+    assert (status, document['instance']['listen']) == (0, HERE.listen)
+    assert document['previous']['run'] == server
+    assert document['incident']['role'] == 'script'

@@ -2,7 +2,7 @@
 
 Each comparison is a case with a name.  In JSON every key and value that was there is still there;
 keys may be added.  Texts are equal.  Where something else is wanted now, it is a row of
-`DELIBERATE`; what was lost and shall come back is one of `LOST`.
+`DELIBERATE`.
 """
 
 import copy
@@ -57,14 +57,6 @@ class Change:
     reason: str
     wanted: object
     title: str = ''
-
-
-@dataclasses.dataclass(frozen=True)
-class Loss:
-    """A defect of today: its cases fail.  When they pass again the row must go."""
-
-    cases: tuple[str, ...]
-    what: str
 
 
 def with_commas(text):
@@ -233,28 +225,6 @@ DELIBERATE: tuple[Change, ...] = (
     Change('command/*-history', 'The history has titles of its columns.', with_titles),
 )
 
-#: What is lost today, and nobody wanted that.
-LOST: tuple[Loss, ...] = (
-    Loss(
-        tuple(
-            case
-            for kind in ('archived', 'waiting')
-            for case in (
-                f'section/{kind}-report/',
-                f'section/{kind}-report/Findings',
-                f'section/{kind}-report/Past runs',
-                f'json/{kind}-report-format-json/instance',
-                f'json/{kind}-report-format-json/previous',
-                f'json/{kind}-report-format-json/history',
-                f'json/{kind}-report-format-json/checks',
-            )
-        ),
-        'The newest incident is one of a script, which listens nowhere, and the report takes its '
-        'instance for that of the site: it has lost the address, the last server run, the 21 runs '
-        'of the server, what the last process was and the results of its checks.',
-    ),
-)
-
 
 def wanted(case, old):
     """What is wanted now in place of what is stored."""
@@ -269,21 +239,6 @@ def title_now(case, title):
         if change.title and fnmatch.fnmatchcase(case, change.cases):
             title = change.title
     return title
-
-
-def with_losses(kind, parts):
-    """The parameters of a test; cases that are known to be lost must fail."""
-    return [
-        pytest.param(
-            *names,
-            marks=[
-                pytest.mark.xfail(strict=True, raises=AssertionError, reason=loss.what)
-                for loss in LOST
-                if '/'.join((kind, *names)) in loss.cases
-            ],
-        )
-        for names in parts
-    ]
 
 
 def assert_still_there(case, old, new):
@@ -432,7 +387,7 @@ def test_the_command_says_the_same(command, name):
     assert command(name)[1] == wanted(f'command/{name}', golden_text(name))
 
 
-@pytest.mark.parametrize('name, title', with_losses('section', SECTIONS))
+@pytest.mark.parametrize('name, title', SECTIONS)
 def test_a_section_of_the_report_says_the_same(command, name, title):
     case, sections = f'section/{name}/{title}', recorded.sections(command(name)[1])
     old = '\n'.join(recorded.sections(golden_text(name))[title])
@@ -440,7 +395,7 @@ def test_a_section_of_the_report_says_the_same(command, name, title):
     assert new == wanted(case, old)
 
 
-@pytest.mark.parametrize('name, key', with_losses('json', KEYS))
+@pytest.mark.parametrize('name, key', KEYS)
 def test_a_document_has_all_it_had(command, name, key):
     new = json.loads(command(name)[1])
     assert key in new
@@ -483,10 +438,6 @@ def test_each_deliberate_change_has_a_reason_and_applies():
             if fnmatch.fnmatchcase(case, change.cases) and change.wanted(copy.deepcopy(old)) != old
         ]
         assert applied, change.cases
-
-
-def test_each_loss_is_of_cases_that_exist():
-    assert {case for loss in LOST for case in loss.cases} <= cases().keys()
 
 
 def test_every_verdict_has_a_golden_run():

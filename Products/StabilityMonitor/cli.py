@@ -64,7 +64,7 @@ def report(runs, options) -> int:
     run = options.run
     if run is not None or runs.incidents:
         run = cliplaces.incident(runs, run)
-    instance = runs.record(run).instance if run else _present_instance(runs)
+    instance = _site_of(runs, runs.record(run)) if run else _present_instance(runs)
     document = build(None, runs, run, instance)
     if options.run is None:
         document |= {'about': 'newest incident' if run else 'present state'}
@@ -73,6 +73,19 @@ def report(runs, options) -> int:
             print(clean(f'This report is about {words}.'), flush=True)
     sys.stdout.buffer.write(render(document, options.format)[2])
     return WELL
+
+
+def _site_of(runs, record) -> Instance:
+    """The instance that a report of that run is about.  A script listens nowhere: its report is
+    about the newest server beside it, if there is one.
+    """
+    if record.role == 'server':
+        return record.instance
+    place = (record.instance.host, record.instance.client_home)
+    for run in runs.summaries():
+        if run.role == 'server' and (run.instance.host, run.instance.client_home) == place:
+            return run.instance
+    return record.instance
 
 
 def _present_instance(runs) -> Instance:

@@ -57,6 +57,10 @@ FORMATS = {
 }
 
 
+#: What a dead run did not know at its start: how long it would live, and where its files are today.
+_OF_ITS_END = ('uptime_seconds', 'directory')
+
+
 def lines(report: dict) -> Iterator[str]:
     """The whole report, line by line; control characters of foreign text are shown escaped."""
     incident, previous = report.get('incident'), report.get('previous')
@@ -98,7 +102,8 @@ def _process(report):
         yield from _section('The living process', [head, *_facts(living)])
     elif last:
         head = f'No process of this instance runs here. As of its start, {told["as_of"]}:'
-        yield from _section('The last process', [head, *_facts(last)])
+        known = {key: last[key] for key in last if key not in _OF_ITS_END}
+        yield from _section('The last process', [head, *_facts(known)])
 
 
 def _in_flight(report):
