@@ -171,9 +171,7 @@ class DeadMan:
         self.directory, self.mode, self._timeout, self._cpu = directory, mode, timeout, cpu
         self._apart = 3 * time.clock_getres(_CLOCK_MONOTONIC_COARSE) if apart is None else apart
         self._clock = time.pthread_getcpuclockid(threading.get_ident())
-        self._own = _Post(
-            directory / mark_name('deadman'), mode, avoided=avoided, keeps_errno=True
-        )
+        self._own = _Post(directory / mark_name('deadman'), mode, avoided=avoided, keeps_errno=True)
         self._guard_heartbeat()
         self._posts, self._threads, self._unguarded, self._armed_at, self._ended = (
             {},
