@@ -249,6 +249,18 @@ class TestThisProcess:
         assert until(lambda: kernel.task(thread.native_id) is None)
         assert kernel.reading(thread.native_id) is kernelthreads.clock(thread.native_id) is None
 
+    def test_stacks_that_are_one_mapping_are_told_apart(self, tmp_path):
+        """As glibc 2.42 and later make them; a thread of C code, 4, is among those of Python."""
+        (tmp_path / 'self').mkdir()
+        (tmp_path / 'self/maps').write_text('1000-9000 rw-p 0 0 0\na000-b000 rw-p 0 0 0\n')
+        tasks = [
+            kernelthreads.Task(tid, stack_pointer=pointer)
+            for tid, pointer in ((1, 0x2E00), (2, 0x8E00), (3, 0x6E00), (4, 0x4E00), (5, 0xAE00))
+        ]
+        kernel = KernelThreads(proc=tmp_path)
+        idents = [0x6F00, 0x2F00, 0x8F00]
+        assert kernel.by_stack(idents, tasks) == {0x2F00: 1, 0x8F00: 2, 0x6F00: 3}
+
     def test_clocks_of_all_threads_are_read_anew_each_time(self):
         kernel, idler = KernelThreads(), Idler()
         before = kernel.clocks()

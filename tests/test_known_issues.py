@@ -4,6 +4,7 @@ together.
 
 import os
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -1110,6 +1111,9 @@ def test_three_hundred_distributions_are_cheaper_than_their_metadata(tmp_path):
     assert len(known_system.installed(lambda: found)[0]) == 300 and names < files / 3
 
 
+@pytest.mark.skipif(
+    sys.version_info >= (3, 15), reason='importlib.metadata of 3.15 evaluates code, harmlessly'
+)
 def test_looking_in_the_background_evaluates_no_code():
     """`eval` in any thread makes CPython forget that it is KeyboardInterrupt that ends the main
     thread: its exit status would be 1.  A named tuple, as urllib.parse has them, is made by `eval`,
@@ -1129,6 +1133,12 @@ def test_looking_in_the_background_evaluates_no_code():
         timeout=60,
     )
     assert (done.stdout, done.stderr) == ('True\n', '')
+
+
+def test_from_3_14_on_evaluated_code_does_no_harm_to_a_death_by_sigint():
+    program = 'import atexit; atexit.register(lambda: eval("1")); raise KeyboardInterrupt'
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, timeout=60)
+    assert done.returncode == (-signal.SIGINT if sys.version_info >= (3, 14) else 1)
 
 
 def test_the_rules_that_speak_of_wheels_are_looked_up():

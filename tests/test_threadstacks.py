@@ -180,10 +180,13 @@ def test_a_newer_python_needs_no_more_to_a_higher_limit():
 @linux
 @pytest.mark.parametrize('limit', [1000, 3000])
 def test_this_python_needs_what_is_said(limit):
+    """From Python 3.14 on, a recursion raises RecursionError before the end of any stack: what is
+    said to be needed is only enough there.
+    """
     result = probe(16 << 20, limit)
-    assert (
-        not result.error and result.smallest <= threadstacks.needed(limit) <= 1.1 * result.smallest
-    ), result
+    assert not result.error and result.smallest <= threadstacks.needed(limit), result
+    if sys.version_info < (3, 14):
+        assert threadstacks.needed(limit) <= 1.1 * result.smallest
 
 
 def test_unknown_is_said():

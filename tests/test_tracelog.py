@@ -255,10 +255,13 @@ class TestLosses:
         for beat in range(20):
             traced.serve(*(f'/full{beat}-{number}' for number in range(10)))
         assert traced.found() == ['trace-log'] and traced.path.stat().st_size <= 2000
+        torn = traced.path.read_text().rpartition('\n')[2]
         limit_of_files(None)
         traced.serve('/after')
         assert traced.found() == []
         made = [line for line in traced.path.read_text().splitlines() if GRAMMAR.fullmatch(line)]
+        if torn in made:  # what the full disk left of a line can be the beginning of a number
+            made.remove(torn)
         lost = int(next(line for line in made if line[0] == 'N').split()[3])
         assert paths_in(made)[0] == '/before' and paths_in(made)[-1] == '/after'
         assert sum(line[0] in 'BAE' for line in made) + lost == 3 + 20 * 10 * 3 + 3

@@ -18,7 +18,6 @@ process reads as plain bytes.  No I/O here: `lay_out` and the offsets work on an
 
 from __future__ import annotations
 
-import os.path
 import struct
 
 from .values import Value
@@ -198,6 +197,13 @@ def cut(text: str, most: int) -> tuple[bytes, int]:
     return encoded[:most].decode('utf-8', 'ignore').encode(), 1
 
 
+def _shared(before, text):
+    """How many characters both begin with.  Python 3.15 deprecates `os.path.commonprefix`."""
+    both = zip(before, text, strict=False)
+    different = (index for index, (one, other) in enumerate(both) if one != other)
+    return next(different, min(len(before), len(text)))
+
+
 def write_frames(frames, most: int = FRAMES_MAX) -> tuple[bytes, int]:
     """Frames, innermost first, as at most `most` bytes; 1 if the outer ones did not fit.
 
@@ -207,7 +213,7 @@ def write_frames(frames, most: int = FRAMES_MAX) -> tuple[bytes, int]:
     """
     before, lines, length = '', [], 0
     for frame in frames:
-        shared = len(os.path.commonprefix((before, frame.file)))
+        shared = _shared(before, frame.file)
         number = '' if frame.line is None else frame.line
         line = f'{shared}\0{frame.file[shared:]}\0{number}\0{frame.function}'
         encoded = line.replace('\n', ' ').encode('utf-8', 'backslashreplace') + b'\n'

@@ -171,7 +171,8 @@ def _samples(recorder):
 def text(path: Path, most: int = 1 << 20) -> str:
     """The beginning of a file, `most` bytes at the longest; '' where it cannot be read."""
     try:
-        with open(open_regular(path, follow=True), 'rb') as file:
+        # Python 3.14 takes 128 KiB for a buffer whose size is not said
+        with open(open_regular(path, follow=True), 'rb', buffering=_PIECE) as file:
             pieces = iter(lambda: file.read(_PIECE), b'')
             return b''.join(islice(pieces, -(-most // _PIECE)))[:most].decode('utf-8', 'replace')
     except (OSError, ValueError):

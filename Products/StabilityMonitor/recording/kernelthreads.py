@@ -235,7 +235,8 @@ class KernelThreads:
     def by_stack(self, idents, tasks) -> dict[int, int]:
         """{ident: tid} for threads that Python has no native id of: a POSIX ident lies at the upper
         end of the thread's stack, so in the same mapping as its stack pointer and above it (glibc,
-        musl).
+        musl).  From glibc 2.42 on, the stacks of several threads can be one mapping: the nearest
+        ident above belongs to the stack pointer, the nearest stack pointer below to the ident.
         """
         if not idents or not tasks:
             return {}
@@ -248,14 +249,13 @@ class KernelThreads:
             address: next((m for m in mappings if m[0] <= address < m[1]), None)
             for address in [*idents, *(task.stack_pointer for task in tasks)]
         }
-        return {
-            ident: task.tid
-            for ident in idents
-            for task in tasks
-            if task.stack_pointer < ident
-            and mapping_of[ident] is not None
-            and mapping_of[ident] == mapping_of[task.stack_pointer]
-        }
+        found = {}
+        for task in sorted(tasks, key=lambda task: task.stack_pointer):
+            above = [ident for ident in idents if ident > task.stack_pointer]
+            mapping = mapping_of[task.stack_pointer]
+            if above and mapping is not None and mapping == mapping_of[min(above)]:
+                found[min(above)] = task.tid
+        return found
 
 
 def clock(tid: int) -> float | None:

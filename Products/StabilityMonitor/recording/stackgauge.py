@@ -34,6 +34,7 @@ _VECTORS = {pages: ctypes.c_char * pages for pages in (_CHUNK, _WINDOW)}
 #: The highest byte of an entry of /proc/self/pagemap: present or swapped, and no guard page of
 #: `madvise`.
 _IS_TOUCHED = bytes(bool(byte & 0xC0) and not byte & 0x04 for byte in range(256))
+_IS_GUARD = bytes(bool(byte & 0x04) for byte in range(256))
 _MAPPING = re.compile(r'([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(\[stack])?')
 _LOW, _CRITICAL = 1 / 4, 1 / 20
 
@@ -110,9 +111,54 @@ class StackGauge:
         if native_id == os.getpid():
             return _main(mappings)
         if ident:
-            return _below(ident, _mapping_of(ident, mappings), self._default)
+            return self._below(ident, _mapping_of(ident, mappings))
         pointer = self._stack_pointer(native_id)
-        return _above(pointer, _mapping_of(pointer, mappings), self._default)
+        return self._above(pointer, _mapping_of(pointer, mappings))
+
+    def _below(self, ident, mapping):
+        """The stack on whose last page the thread's descriptor is."""
+        if mapping is None:
+            return None
+        top = (ident & -_PAGE) + _PAGE
+        address = max(mapping.start, top - self._default) if self._default else mapping.start
+        guards = self._guards(address, top)
+        if guards:
+            address = guards[-1] + _PAGE
+        return Stack(address, top - address)
+
+    def _above(self, pointer, mapping):
+        """The stack of default size that begins where the mapping does, or above the guard page, if
+        the stack pointer lies in it.
+        """
+        if mapping is None:
+            return None
+        address, end = mapping.start, mapping.end
+        for guard in self._guards(
+            max(address, pointer - self._default - _PAGE & -_PAGE),
+            min(end, pointer + self._default & -_PAGE),
+        ):
+            if guard > pointer:
+                end = guard
+                break
+            address = guard + _PAGE
+        if self._default:
+            end = min(end, address + self._default)
+        return Stack(address, end - address) if pointer < end else None
+
+    def _guards(self, low, high):
+        """The guard pages between, lowest first, that are no mappings of their own: glibc 2.42 makes
+        them with `madvise`, so that the stacks of several threads can be one mapping.  () where
+        the kernel has none or does not tell them (before 6.15).
+        """
+        guards = []
+        with contextlib.suppress(OSError, OverflowError):
+            for start, entries in self._pagemap(low, high):
+                marks = entries.translate(_IS_GUARD)
+                index = marks.find(1)
+                while index >= 0:
+                    guards.append(start + index * _PAGE)
+                    index = marks.find(1, index + 1)
+        return tuple(guards)
 
     def _lives(self, native_id):
         return (self._proc / f'self/task/{native_id}').exists()
@@ -177,23 +223,22 @@ class StackGauge:
         """The lowest page between that was touched and swapped out since; `high` if there is
         none.
         """
-        try:
-            descriptor = os.open(self._proc / 'self/pagemap', os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return high
-        try:
-            for start in range(low, high, _CHUNK * _PAGE):
-                entries = os.pread(
-                    descriptor, min(_CHUNK, (high - start) // _PAGE) * 8, start // _PAGE * 8
-                )
-                index = entries[7::8].translate(_IS_TOUCHED).find(1)
+        with contextlib.suppress(OSError, OverflowError):
+            for start, entries in self._pagemap(low, high):
+                index = entries.translate(_IS_TOUCHED).find(1)
                 if index >= 0:
                     return start + index * _PAGE
-        except (OSError, OverflowError):
-            pass
+        return high
+
+    def _pagemap(self, low, high):
+        """(address, the highest byte of the entry of each page from there on), chunk by chunk."""
+        descriptor = os.open(self._proc / 'self/pagemap', os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for start in range(low, high, _CHUNK * _PAGE):
+                length = min(_CHUNK, (high - start) // _PAGE) * 8
+                yield start, os.pread(descriptor, length, start // _PAGE * 8)[7::8]
         finally:
             os.close(descriptor)
-        return high
 
 
 def _mincore(libc):
@@ -222,25 +267,6 @@ def _main(mappings):
             return Stack(address, here.end - address)
         floor = here.end
     return None
-
-
-def _below(ident, mapping, default):
-    """The stack on whose last page the thread's descriptor is."""
-    if mapping is None:
-        return None
-    top = (ident & -_PAGE) + _PAGE
-    address = max(mapping.start, top - default) if default else mapping.start
-    return Stack(address, top - address)
-
-
-def _above(pointer, mapping, default):
-    """The stack of default size that begins where the mapping does, if the stack pointer lies in
-    it.
-    """
-    if mapping is None:
-        return None
-    end = min(mapping.end, mapping.start + default) if default else mapping.end
-    return Stack(mapping.start, end - mapping.start) if pointer < end else None
 
 
 def _mapping_of(address, mappings):
