@@ -64,7 +64,7 @@ def test_what_is_raised_is_raised_here(error):
 def test_it_waits_for_no_log_handler(monkeypatch):
     """Or who waits for it would; and a thread that gets its ident later is not hurried."""
     said = []
-    monkeypatch.setattr(loglater._MESSENGER, 'say', lambda *words: said.append(words))
+    monkeypatch.setattr(loglater._MESSENGER, 'say', lambda *words, **more: said.append(words))
     before = set(loglater.HURRIED)
     ident = aside(
         lambda: (loglater.log(logging.WARNING, 'of the errand'), threading.get_ident())[1]

@@ -31,6 +31,8 @@ BLOCKED = frozenset(signal.valid_signals()) - FAULTS
 
 
 _OURS = '_takes_no_signal'
+#: [what MainThread blocked before it began to start a thread], while it does so.
+_of_main = []
 
 
 def start(thread: threading.Thread) -> None:
@@ -44,14 +46,20 @@ def start(thread: threading.Thread) -> None:
     if pthread_sigmask is None:
         thread.start()
         return
-    before = pthread_sigmask(
-        signal.SIG_BLOCK, ()
-    )  # asked apart: a call that changes the mask may raise
+    # Asked apart: a call that changes the mask may raise.
+    before = pthread_sigmask(signal.SIG_BLOCK, ())
+    is_main = threading.get_ident() == threading.main_thread().ident
+    if is_main:
+        _of_main[:] = [before]
     try:
         pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
         thread.start()
     finally:
-        pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            pthread_sigmask(signal.SIG_SETMASK, before)
+        finally:
+            if is_main:
+                _of_main.clear()
 
 
 def is_ours(thread: threading.Thread) -> bool:
@@ -63,8 +71,12 @@ def be_like_main_thread() -> None:
     """For a thread of ours in which code of the site runs, such as its log handlers: it blocks from
     here on what MainThread blocks, and so do the threads and children that this code starts.
     """
-    if pthread_sigmask is not None:
-        pthread_sigmask(signal.SIG_SETMASK, blocked_in_main_thread())
+    if pthread_sigmask is None:
+        return
+    mask = blocked_in_main_thread()
+    for before in tuple(_of_main):
+        mask = before
+    pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def blocked_in_main_thread(status: Path = Path('/proc/self/status')) -> frozenset[int]:
