@@ -146,9 +146,9 @@ class StackGauge:
         return Stack(address, end - address) if pointer < end else None
 
     def _guards(self, low, high):
-        """The guard pages between, lowest first, that are no mappings of their own: glibc 2.42 makes
-        them with `madvise`, so that the stacks of several threads can be one mapping.  () where
-        the kernel has none or does not tell them (before 6.15).
+        """The guard pages between, lowest first, that are no mappings of their own: glibc 2.42
+        makes them with `madvise`, so that the stacks of several threads can be one mapping.  ()
+        where the kernel has none or does not tell them (before 6.15).
         """
         guards = []
         with contextlib.suppress(OSError, OverflowError):
