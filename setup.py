@@ -44,6 +44,7 @@ setup(
         'Programming Language :: Python :: 3.12',
         'Programming Language :: Python :: 3.13',
         'Programming Language :: Python :: 3.14',
+        'Programming Language :: Python :: 3.15',
         'Topic :: System :: Monitoring',
     ],
     # Exactly these two patterns, or tests/ and benchmarks/ would land in site-packages.
