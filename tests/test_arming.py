@@ -248,7 +248,10 @@ class TestDumps:
         assert victim.end() == -signal.SIGSEGV
         (request,) = victim.box.in_flight
         dump = victim.marks()['faults']
-        assert f'Current thread 0x{request.ident:016x}' in dump and dump.count('in __repr__') > 50
+        # from Python 3.14 on, a dump of a recursion through C is cut after so many frames
+        least = 50 if sys.version_info >= (3, 14) else 51
+        assert f'Current thread 0x{request.ident:016x}' in dump
+        assert dump.count('in __repr__') >= least
         size = victim.box.threads[request.ident]['stack_size']
         assert 0 < size <= 256 << 10
 
