@@ -220,7 +220,8 @@ class Graveyard:
         self.runs.mkdir(parents=True)
 
     def bury(self, source, *verdicts):
-        name = new_name(HOURS_AGO + len(self.wanted), 4711)
+        pid = json.loads((source / 'context.json').read_text())['identity']['pid']
+        name = new_name(HOURS_AGO + len(self.wanted), pid)
         shutil.copytree(source, self.runs / name)
         self.wanted[name] = verdicts
         return self.runs / name

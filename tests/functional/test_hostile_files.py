@@ -607,7 +607,8 @@ def listed(stability):
     """The names of the runs in the history."""
     status, output, errors = end_of(start_command(stability, 'history'))
     assert (status, errors) == (0, '')
-    return {line.split()[-1] for line in output.splitlines() if not line.startswith('and ')}
+    _, *lines = output.splitlines()  # the first has the titles of the columns
+    return {line.split()[-1] for line in lines if not line.startswith('and ')}
 
 
 @things

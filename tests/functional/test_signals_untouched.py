@@ -805,6 +805,7 @@ class TestTheProductKeepsToItself:
 @pytest.mark.slow
 @pytest.mark.parametrize('setting', [PLAIN, UNDER_NOHUP, BORN_BLOCKED], ids=lambda one: one.id)
 def test_the_probe_of_the_command_blocks_and_ignores_nothing(tmp_path, setting):
+    (tmp_path / 'runs').mkdir()
     command = [
         sys.executable,
         '-m',
