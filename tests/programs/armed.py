@@ -534,7 +534,7 @@ def do_remove_all():
             or not life.directory.path.exists()
         )
     )
-    until(lambda: has_finding('breadcrumbs-gone'))
+    until_told('breadcrumbs-gone')
     say('alive')
 
 
