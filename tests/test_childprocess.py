@@ -70,7 +70,11 @@ def test_a_program_of_ours_has_no_trace_of_glibc_either(tmp_path):
     shell.
     """
     program = tmp_path / 'program.py'
-    program.write_text('import subprocess; subprocess.run(["/bin/cat", "/proc/self/status"])')
+    # As the warden starts its tool; subprocess of 3.13 uses posix_spawn without a new session.
+    program.write_text(
+        'import subprocess\n'
+        'subprocess.run(["/bin/cat", "/proc/self/status"], start_new_session=True)\n'
+    )
     said, _, _ = heard(*python_command(sys.executable, program))
     assert signal_lines(said) == {'SigBlk': '', 'SigIgn': ''}
 
