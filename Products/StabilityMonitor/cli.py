@@ -19,9 +19,9 @@ from .errors import NoSuchRun
 from .errors import StabilityError
 from .plaintext import clean
 from .postmortem.allruns import AllRuns
-from .postmortem.allruns import instance_of
 from .postmortem.byhand import by_hand
 from .records import Instance
+from .records import instance_of
 from .reporting import runtrace
 from .reporting.renderers import FORMATS
 from .reporting.renderers import render

@@ -22,12 +22,12 @@ from .errors import NoAnswer
 from .plaintext import clean
 from .plaintext import json_text
 from .postmortem.allruns import AllRuns
-from .postmortem.allruns import instance_of
 from .recording import threadstacks
 from .records import Finding
 from .records import clocktime
 from .records import finding_from
 from .records import from_isotime
+from .records import instance_of
 from .records import isotime
 from .reporting import outside
 from .reporting.renderers import finding_lines

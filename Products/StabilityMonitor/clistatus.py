@@ -15,11 +15,11 @@ from .diagnosis.statistics import of_instance
 from .plaintext import clean
 from .plaintext import json_text
 from .postmortem.allruns import AllRuns
-from .postmortem.allruns import instance_of
 from .records import Instance
 from .records import clocktime
 from .records import duration
 from .records import from_isotime
+from .records import instance_of
 from .records import isotime
 from .records import shallow
 from .reporting import pulse

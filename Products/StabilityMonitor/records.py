@@ -221,3 +221,10 @@ class Instance(Value):
         return f'{self.client_home or "?"} on {self.host or "?"}' + (
             f' ({self.listen})' if self.listen else ''
         )
+
+
+def instance_of(context: dict) -> Instance:
+    """The instance of a run, as its context tells it, which may be damaged."""
+    known = context.get('instance')
+    known = known if isinstance(known, dict) else {}
+    return Instance(*(str(known.get(key) or '') for key in Instance.FIELDS))

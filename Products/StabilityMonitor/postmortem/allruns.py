@@ -10,7 +10,6 @@ import functools
 from pathlib import Path
 
 from ..errors import NoSuchRun
-from ..records import Instance
 from ..rundirectory import CONTEXT
 from ..rundirectory import Base
 from ..rundirectory import may_live
@@ -96,10 +95,3 @@ class AllRuns(Archive):
         """Of all runs, also of those that live, oldest first."""
         living = [name for name, _ in self.living]
         return sorted({*living, *self._dead, *self._names()})
-
-
-def instance_of(context: dict) -> Instance:
-    """The instance of a run, as its context tells it, which may be damaged."""
-    known = context.get('instance')
-    known = known if isinstance(known, dict) else {}
-    return Instance(*(str(known.get(key) or '') for key in Instance.FIELDS))

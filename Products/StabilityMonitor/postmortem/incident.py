@@ -10,8 +10,8 @@ import os
 
 from ..blackbox import DRILLS
 from ..records import Evidence
-from ..records import Instance
 from ..records import ThreadStack
+from ..records import instance_of
 from ..records import isotime
 from ..records import shallow
 from ..runrecord import RunRecord
@@ -34,7 +34,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
     drill = _drill(box)
     return RunRecord(
         run=traces.run,
-        instance=_instance(traces),
+        instance=instance_of(traces.context),
         role=traces.role,
         pid=traces.pid,
         started=isotime(traces.started),
@@ -92,12 +92,6 @@ def _place(frame):
     if name == '__init__.py':
         name = f'{os.path.basename(folder)}/{name}'
     return f'{name}:{frame["function"]}'
-
-
-def _instance(traces):
-    known = traces.context.get('instance')
-    known = known if isinstance(known, dict) else {}
-    return Instance(**{key: str(known.get(key) or '') for key in ('host', 'client_home', 'listen')})
 
 
 def _drill(box):

@@ -11,6 +11,7 @@ import os
 from ..eventlog import LOGGER
 from ..records import Instance
 from ..records import duration
+from ..records import instance_of
 from ..records import isotime
 from ..rundirectory import CONTEXT
 from ..rundirectory import Base
@@ -69,16 +70,12 @@ def examine(path, world=None) -> RunRecord:
     except Exception as error:
         LOGGER.warning('The run %s could not be judged.', path.name, exc_info=True)
         started, pid = _named(path.name)
-        known = read_json(path / CONTEXT).get('instance')
-        known = known if isinstance(known, dict) else {}
         return RunRecord(
             run=path.name,
             pid=pid,
             started=isotime(started),
             ended=isotime(started),
-            instance=Instance(
-                *(str(known.get(key) or '') for key in ('host', 'client_home', 'listen'))
-            ),
+            instance=instance_of(read_json(path / CONTEXT)),
             summary=f'The record of this run is damaged: {type(error).__name__}: {error}.',
         )
 

@@ -21,6 +21,7 @@ from ..errors import UnreadableRecord
 from ..records import Instance
 from ..records import finding_from
 from ..records import from_isotime
+from ..records import instance_of
 from ..records import isotime
 from ..rundirectory import BLACKBOX
 from ..rundirectory import CONTEXT
@@ -68,7 +69,7 @@ class RecordedRun(Value):
 
     @property
     def instance(self) -> Instance:
-        return self.record.instance if self.record else _instance(self.context)
+        return self.record.instance if self.record else instance_of(self.context)
 
     def told(self, as_of: float | str | None) -> dict:
         """The entry of a report's `sources` for a part that this run tells."""
@@ -89,7 +90,7 @@ def newest(archive, ours, instance: Instance) -> RecordedRun | None:
     for name in reversed(base.waiting()):
         path = base.runs / name
         context = read_json(path / CONTEXT)
-        if context.get('role') == 'script' or _instance(context) != instance:
+        if context.get('role') == 'script' or instance_of(context) != instance:
             continue
         if may_live(path):
             return RecordedRun(path, context, True)
@@ -111,11 +112,6 @@ def of_record(archive, record: RunRecord) -> RecordedRun:
 
 def _of(records, run):
     return next((record for record in records if record.run == run), None)
-
-
-def _instance(context):
-    known = _dict(context, 'instance')
-    return Instance(*(str(known.get(key) or '') for key in Instance.FIELDS))
 
 
 def _dict(document, key):
