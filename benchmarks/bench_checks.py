@@ -24,9 +24,9 @@ BUDGET, STARTS, AGAIN = 200, 5, 5
 #: own thread.
 ASKING = '''
 import json, time
-from Products.StabilityMonitor.diagnosis.standing import Standing
+from Products.StabilityMonitor.checks.allfindings import Standing
 from Products.StabilityMonitor.recording.arming import STATE
-from Products.StabilityMonitor.zmi import checksofzope
+from Products.StabilityMonitor.zmi import zopechecks as checksofzope
 
 start, Standing.start = Standing.start, lambda self: False              # nothing begins by itself
 
@@ -47,7 +47,7 @@ def _lives(zope):
     """[(first, [again ...])] of real starts, as the page gives them; none has what an earlier one
     has compared.
     """
-    from Products.StabilityMonitor.diagnosis.remembered import FILE
+    from Products.StabilityMonitor.checks.resultcache import FILE
 
     for _ in range(STARTS):
         (zope.stability / FILE).unlink(missing_ok=True)

@@ -33,7 +33,7 @@ def _ask(port):
 
 def _resident(zope):
     """MiB after the same requests; what is shared with other processes counts."""
-    from Products.StabilityMonitor.diagnosis.standing import LAST_WORD
+    from Products.StabilityMonitor.checks.allfindings import LAST_WORD
     from zopekit import wait_for
 
     zope.start()
@@ -52,7 +52,7 @@ def _resident(zope):
 
 
 def _after_installing(zope):
-    from Products.StabilityMonitor.diagnosis.remembered import FILE
+    from Products.StabilityMonitor.checks.resultcache import FILE
 
     (zope.stability / FILE).unlink()
     return _resident(zope)

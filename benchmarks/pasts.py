@@ -49,12 +49,12 @@ def archive(run: Path, stability: Path, count: int, instance: dict) -> list[str]
     """Archive so many runs that are like this one and ended in several ways; their names, oldest
     first.
     """
+    from Products.StabilityMonitor.model.records import Instance
+    from Products.StabilityMonitor.model.records import isotime
+    from Products.StabilityMonitor.model.values import replace
     from Products.StabilityMonitor.postmortem import triage
-    from Products.StabilityMonitor.postmortem.archive import Archive
-    from Products.StabilityMonitor.records import Instance
-    from Products.StabilityMonitor.records import isotime
-    from Products.StabilityMonitor.rundirectory import Base
-    from Products.StabilityMonitor.values import replace
+    from Products.StabilityMonitor.store.archive import Archive
+    from Products.StabilityMonitor.store.rundirectory import Base
 
     base, names = Base(stability), []
     base.prepare()

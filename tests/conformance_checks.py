@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 from zope.interface.verify import verifyObject
 
-from Products.StabilityMonitor.diagnosis.checks import ICheck
-from Products.StabilityMonitor.diagnosis.site import Database
-from Products.StabilityMonitor.diagnosis.site import Interpreter
-from Products.StabilityMonitor.diagnosis.site import Site
-from Products.StabilityMonitor.diagnosis.site import ZopeFacts
-from Products.StabilityMonitor.records import Finding
-from Products.StabilityMonitor.records import Sample
+from Products.StabilityMonitor.checks.check import ICheck
+from Products.StabilityMonitor.checks.livesite import Database
+from Products.StabilityMonitor.checks.livesite import Interpreter
+from Products.StabilityMonitor.checks.livesite import Site
+from Products.StabilityMonitor.checks.livesite import ZopeFacts
+from Products.StabilityMonitor.model.records import Finding
+from Products.StabilityMonitor.model.records import Sample
 
 
 def strange_sites(folder):

@@ -3,25 +3,25 @@
 import json
 import os
 
-from Products.StabilityMonitor import blackbox
-from Products.StabilityMonitor import blackboxreader
+from Products.StabilityMonitor.model.records import Instance
+from Products.StabilityMonitor.model.records import Note
+from Products.StabilityMonitor.model.records import Request
+from Products.StabilityMonitor.model.records import Sample
+from Products.StabilityMonitor.model.records import isotime
+from Products.StabilityMonitor.model.runrecord import RunRecord
 from Products.StabilityMonitor.postmortem import faultlog
 from Products.StabilityMonitor.postmortem.evidence import Mark
 from Products.StabilityMonitor.postmortem.evidence import Traces
 from Products.StabilityMonitor.postmortem.evidence import World
-from Products.StabilityMonitor.recording.locks import Deadlock
 from Products.StabilityMonitor.recording.recorder import Recorder
-from Products.StabilityMonitor.recording.threads import Observation
-from Products.StabilityMonitor.records import Instance
-from Products.StabilityMonitor.records import Note
-from Products.StabilityMonitor.records import Request
-from Products.StabilityMonitor.records import Sample
-from Products.StabilityMonitor.records import isotime
-from Products.StabilityMonitor.rundirectory import BLACKBOX
-from Products.StabilityMonitor.rundirectory import Base
-from Products.StabilityMonitor.rundirectory import identity
-from Products.StabilityMonitor.rundirectory import new_name
-from Products.StabilityMonitor.runrecord import RunRecord
+from Products.StabilityMonitor.store import blackbox
+from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.store.rundirectory import BLACKBOX
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.store.rundirectory import new_name
+from Products.StabilityMonitor.system.processidentity import identity
+from Products.StabilityMonitor.threads.locks import Deadlock
+from Products.StabilityMonitor.threads.snapshot import Observation
 
 STARTED = 1_790_000_000.25
 HERE = Instance('here', '/home/zope/var', '127.0.0.1:8080')

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from Products.StabilityMonitor.recording import activity
-from Products.StabilityMonitor.recording.activity import ACTIVITIES
-from Products.StabilityMonitor.recording.activity import Facts
-from Products.StabilityMonitor.recording.activity import judge
-from Products.StabilityMonitor.recording.kernelthreads import Descriptor
-from Products.StabilityMonitor.recording.kernelthreads import Task
-from Products.StabilityMonitor.recording.systemcalls import CALLS
-from Products.StabilityMonitor.records import Frame
+from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.system.systemcalls import CALLS
+from Products.StabilityMonitor.system.tasks import Descriptor
+from Products.StabilityMonitor.system.tasks import Task
+from Products.StabilityMonitor.threads import activity
+from Products.StabilityMonitor.threads.activity import ACTIVITIES
+from Products.StabilityMonitor.threads.activity import Facts
+from Products.StabilityMonitor.threads.activity import judge
 
 LIBRARY = os.path.dirname(os.__file__)
 SITE = Frame('/site/shop/views.py', 31, 'checkout')

@@ -10,14 +10,14 @@ from synthetic import DeadRun
 from synthetic import record
 from zope.interface.verify import verifyObject
 
-from Products.StabilityMonitor import blackboxreader
-from Products.StabilityMonitor.errors import NoSuchRun
-from Products.StabilityMonitor.interfaces import IArchive
-from Products.StabilityMonitor.postmortem import archive as module
-from Products.StabilityMonitor.postmortem.archive import Archive
-from Products.StabilityMonitor.rundirectory import Base
-from Products.StabilityMonitor.runrecord import RunRecord
-from Products.StabilityMonitor.values import replace
+from Products.StabilityMonitor.model.errors import NoSuchRun
+from Products.StabilityMonitor.model.interfaces import IArchive
+from Products.StabilityMonitor.model.runrecord import RunRecord
+from Products.StabilityMonitor.model.values import replace
+from Products.StabilityMonitor.store import archive as module
+from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import Base
 
 DAY = 86400
 

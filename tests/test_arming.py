@@ -19,14 +19,14 @@ from programs.handshake import PATIENCE
 from programs.handshake import until
 from zope.interface.verify import verifyObject
 
-from Products.StabilityMonitor import blackboxreader
-from Products.StabilityMonitor import installedsets
-from Products.StabilityMonitor.errors import UnreadableRecord
-from Products.StabilityMonitor.interfaces import ILivingRun
-from Products.StabilityMonitor.recording.installed import installed
-from Products.StabilityMonitor.rundirectory import BLACKBOX
-from Products.StabilityMonitor.rundirectory import Base
-from Products.StabilityMonitor.rundirectory import read_json
+from Products.StabilityMonitor.model.errors import UnreadableRecord
+from Products.StabilityMonitor.model.interfaces import ILivingRun
+from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.store import distributionsets
+from Products.StabilityMonitor.store.rundirectory import BLACKBOX
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.store.rundirectory import read_json
+from Products.StabilityMonitor.system.distributions import installed
 
 PROGRAM = Path(__file__).parent / 'programs' / 'armed.py'
 pytestmark = pytest.mark.skipif(
@@ -459,9 +459,9 @@ class TestTheRunDirectory:
         base = [start('serve').go() for _ in range(2)][0].base
         one, other = (base.runs / name for name in base.waiting())
         for path in (one, other):
-            until(lambda path=path: installedsets.of_run(path))
-        known = installedsets.of_run(one)
-        assert known == installedsets.of_run(other)
+            until(lambda path=path: distributionsets.of_run(path))
+        known = distributionsets.of_run(one)
+        assert known == distributionsets.of_run(other)
         assert known['distributions'] == installed()[0]
         (file,) = (tmp_path / 'stability/installed').iterdir()
         assert file.name == f'{known["installed"]}.json'

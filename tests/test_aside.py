@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from Products.StabilityMonitor.recording import loglater
-from Products.StabilityMonitor.recording.aside import aside
-from Products.StabilityMonitor.recording.aside import begin
-from Products.StabilityMonitor.recording.aside import in_background
+from Products.StabilityMonitor.recording.background import aside
+from Products.StabilityMonitor.recording.background import begin
+from Products.StabilityMonitor.recording.background import in_background
+from Products.StabilityMonitor.system import loglater
 
 
 def names():

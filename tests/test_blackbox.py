@@ -5,14 +5,14 @@ import sys
 
 import pytest
 
-from Products.StabilityMonitor import blackbox as box
-from Products.StabilityMonitor import blackboxreader
-from Products.StabilityMonitor.errors import UnreadableRecord
+from Products.StabilityMonitor.model.errors import UnreadableRecord
+from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.model.records import Note
+from Products.StabilityMonitor.model.records import Sample
+from Products.StabilityMonitor.model.values import replace
 from Products.StabilityMonitor.recording.recorder import Recorder
-from Products.StabilityMonitor.records import Frame
-from Products.StabilityMonitor.records import Note
-from Products.StabilityMonitor.records import Sample
-from Products.StabilityMonitor.values import replace
+from Products.StabilityMonitor.store import blackbox as box
+from Products.StabilityMonitor.store import blackboxreader
 
 FOREIGN = '>' if sys.byteorder == 'little' else '<'
 

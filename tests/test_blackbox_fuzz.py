@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from Products.StabilityMonitor import blackbox as box
-from Products.StabilityMonitor import blackboxreader
-from Products.StabilityMonitor.errors import UnreadableRecord
+from Products.StabilityMonitor.model.errors import UnreadableRecord
+from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.recording.recorder import Recorder
-from Products.StabilityMonitor.records import Sample
+from Products.StabilityMonitor.store import blackbox as box
+from Products.StabilityMonitor.store import blackboxreader
 
 OUR_SETTINGS = settings(
     max_examples=150,

@@ -11,15 +11,15 @@ import pytest
 from synthetic import DeadRun
 from synthetic import record
 
-from Products.StabilityMonitor import cli
-from Products.StabilityMonitor import options
-from Products.StabilityMonitor.postmortem import byhand
-from Products.StabilityMonitor.postmortem.archive import Archive
-from Products.StabilityMonitor.postmortem.byhand import by_hand
-from Products.StabilityMonitor.postmortem.byhand import recorded_options
-from Products.StabilityMonitor.rundirectory import Base
-from Products.StabilityMonitor.rundirectory import identity
-from Products.StabilityMonitor.rundirectory import new_name
+from Products.StabilityMonitor.cli import command
+from Products.StabilityMonitor.model import options
+from Products.StabilityMonitor.postmortem import manualtriage
+from Products.StabilityMonitor.postmortem.manualtriage import by_hand
+from Products.StabilityMonitor.postmortem.manualtriage import recorded_options
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.store.rundirectory import new_name
+from Products.StabilityMonitor.system.processidentity import identity
 
 LIMITS = {'keep-runs': 200, 'keep-days': 100_000, 'keep-bytes': 200 << 20}
 
@@ -98,7 +98,7 @@ def test_the_newest_run_of_a_server_that_lives_comes_first(base):
 def test_it_prunes_as_a_start_would(base, capsys):
     archived(base, *(record(n) for n in range(4)))
     DeadRun(base.path, 9, options=LIMITS | {'keep-runs': 2}).crashed()
-    assert cli.main(['--directory', str(base.path), 'triage']) == 1
+    assert command.main(['--directory', str(base.path), 'triage']) == 1
     assert '3 old runs were removed, as the options "keep-..." of the site say.' in (
         capsys.readouterr().out
     )
@@ -172,7 +172,7 @@ def test_a_group_that_the_directory_is_not_open_to_gets_nothing(base):
 
 
 def test_without_groups_on_this_system(base, monkeypatch):
-    monkeypatch.setattr(byhand, 'grp', None)
+    monkeypatch.setattr(manualtriage, 'grp', None)
     run = DeadRun(base.path, options={'group': 'staff'}).crashed()
     by_hand(base, never)
     assert (base.archive / run.name / 'incident.json').exists()
@@ -186,7 +186,7 @@ def test_a_real_zope_and_the_command_archive_alike(make_zope, capsys):
     for _ in range(3):
         zope.start().kill()
         zope.wait_exit()
-    assert cli.main(['--client-home', str(zope.client_home), 'triage']) == 1
+    assert command.main(['--client-home', str(zope.client_home), 'triage']) == 1
     assert '1 old runs were removed' in capsys.readouterr().out
     by_start, by_command = sorted((zope.stability / 'archive').glob('2*/'))
     assert facts(by_start) == facts(by_command)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from Products.StabilityMonitor.recording import cgroup
-from Products.StabilityMonitor.recording.vitals import counter
+from Products.StabilityMonitor.system import cgroups
+from Products.StabilityMonitor.system.vitalsigns import counter
 
 DATA = Path(__file__).parent / 'data'
 
@@ -36,7 +36,7 @@ def tree(tmp_path, name):
 )
 def test_recorded(tmp_path, name, version, directory, limit, kills):
     proc = tree(tmp_path, name)
-    found = cgroup.find(proc)
+    found = cgroups.find(proc)
     assert (found['version'], found['directory'], found['limit']) == (
         version,
         str(proc / directory),
@@ -52,15 +52,15 @@ def test_recorded(tmp_path, name, version, directory, limit, kills):
 def test_the_smallest_limit_of_all_groups_above_is_in_force(tmp_path):
     proc = tree(tmp_path, 'v2')
     (proc / 'fs/system.slice/zope.service/memory.max').write_text('4294967296\n')
-    assert cgroup.find(proc)['limit'] == 2147483648
+    assert cgroups.find(proc)['limit'] == 2147483648
     (proc / 'fs/system.slice/memory.max').write_text('max\n')
-    assert cgroup.find(proc)['limit'] == 4294967296
+    assert cgroups.find(proc)['limit'] == 4294967296
 
 
 def test_a_group_without_a_memory_controller_is_none(tmp_path):
     proc = tree(tmp_path, 'v2')
     (proc / 'fs/system.slice/zope.service/memory.events').unlink()
-    assert cgroup.find(proc) == {}
+    assert cgroups.find(proc) == {}
 
 
 @pytest.mark.parametrize('missing', ['self/cgroup', 'self/mountinfo', 'fs'])
@@ -68,7 +68,7 @@ def test_what_is_missing_is_none(tmp_path, missing):
     proc = tree(tmp_path, 'v1')
     path = proc / missing
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert cgroup.find(proc) == {}
+    assert cgroups.find(proc) == {}
 
 
 def test_what_may_not_be_looked_at_is_none(tmp_path, monkeypatch):
@@ -78,7 +78,7 @@ def test_what_may_not_be_looked_at_is_none(tmp_path, monkeypatch):
         raise PermissionError(13, 'Permission denied')
 
     monkeypatch.setattr(Path, 'exists', refuse)
-    assert cgroup.find(proc) == {}
+    assert cgroups.find(proc) == {}
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
@@ -92,9 +92,9 @@ def test_any_files_are_no_error(tmp_path_factory, groups, mounts):
     ):
         (proc / 'self/cgroup').write_bytes(head + groups)
         (proc / 'self/mountinfo').write_bytes(table + mounts)
-        assert isinstance(cgroup.find(proc), dict)
+        assert isinstance(cgroups.find(proc), dict)
 
 
 def test_here():
-    found = cgroup.find()
+    found = cgroups.find()
     assert found == {} or Path(found['counter_file']).exists()

@@ -17,21 +17,21 @@ from programs.handshake import until
 from synthetic import HERE
 from synthetic import record
 
-from Products.StabilityMonitor.diagnosis import known_here
-from Products.StabilityMonitor.diagnosis import standing
-from Products.StabilityMonitor.diagnosis.checks import CHECKS
-from Products.StabilityMonitor.diagnosis.checks import Background
-from Products.StabilityMonitor.diagnosis.checks import ICheck
-from Products.StabilityMonitor.diagnosis.known_check import KnownIssues
-from Products.StabilityMonitor.diagnosis.known_check import with_own_pip
-from Products.StabilityMonitor.diagnosis.recursion_experiment import ProbeResult
-from Products.StabilityMonitor.diagnosis.remembered import remembering
+from Products.StabilityMonitor.checks import allfindings
+from Products.StabilityMonitor.checks.check import ICheck
+from Products.StabilityMonitor.checks.everycheck import CHECKS
+from Products.StabilityMonitor.checks.knownissues import KnownIssues
+from Products.StabilityMonitor.checks.knownissues import with_own_pip
+from Products.StabilityMonitor.checks.resultcache import remembering
+from Products.StabilityMonitor.checks.runner import Background
+from Products.StabilityMonitor.inspection.recursionexperiment import ProbeResult
+from Products.StabilityMonitor.knowledge import rulesinforce
+from Products.StabilityMonitor.model.records import Finding
+from Products.StabilityMonitor.model.records import finding_from
+from Products.StabilityMonitor.model.records import shallow
+from Products.StabilityMonitor.model.values import replace
 from Products.StabilityMonitor.recording import livingrun
-from Products.StabilityMonitor.recording.guard import Findings
-from Products.StabilityMonitor.records import Finding
-from Products.StabilityMonitor.records import finding_from
-from Products.StabilityMonitor.records import shallow
-from Products.StabilityMonitor.values import replace
+from Products.StabilityMonitor.recording.partguard import Findings
 
 TAB = '/Control_Panel/StabilityMonitor/'
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\'&'
@@ -68,7 +68,7 @@ class Fixed:
         return self.findings
 
 
-PACKAGE = Path(standing.__file__).resolve().parents[1]
+PACKAGE = Path(allfindings.__file__).resolve().parents[1]
 
 
 def warning(id, severity='warning', title='It is so.'):
@@ -103,7 +103,7 @@ def life(tmp_path):
 
 def asked(life, *findings):
     """The Standing of `life` after a run of checks with these answers."""
-    here = standing.of(life)
+    here = allfindings.of(life)
     here.checks = Background(here._site, [Fixed(*findings)])
     assert here.start() and here.checks.wait(20)
     return here
@@ -113,9 +113,9 @@ def asked(life, *findings):
 
 
 def test_nothing_is_known_before_anything_was_asked(life):
-    look = standing.of(life).look()
+    look = allfindings.of(life).look()
     assert (look.shown, look.hushed, look.when) == ((), (), None)
-    assert standing.of(life) is standing.of(life)
+    assert allfindings.of(life) is allfindings.of(life)
 
 
 def test_the_runs_own_findings_and_the_checks_together_worst_first(life):
@@ -129,7 +129,7 @@ def test_the_runs_own_findings_and_the_checks_together_worst_first(life):
     ]
 
 
-@pytest.mark.parametrize('own, check', standing.ANSWERED_BY.items())
+@pytest.mark.parametrize('own, check', allfindings.ANSWERED_BY.items())
 def test_a_check_answers_what_was_seen_at_the_start(life, own, check):
     life.findings.add(own, 'As it was at the start.', severity='critical')
     assert [f.id for f in asked(life, warning('another')).look().shown] == [own, 'another']
@@ -188,13 +188,13 @@ def test_the_probe_is_a_finding_too(life):
 
 @pytest.mark.zope
 def test_the_heartbeat_renews_results_that_are_old(life):
-    from Products.StabilityMonitor.zmi import checksofzope
+    from Products.StabilityMonitor.zmi import zopechecks
 
-    here = standing.of(life)
+    here = allfindings.of(life)
     here.checks = Background(here._site, [Fixed(warning('a'))])
     life.rounds, errands = SimpleNamespace(answers={}, heartbeat=SimpleNamespace(rounds=[])), []
     life.do_later = errands.append
-    checksofzope.begin(life)
+    zopechecks.begin(life)
     assert life.rounds.answers['checks'] == here.answer, 'who asks at once is answered'
     (renew,) = life.rounds.heartbeat.rounds
     (start,) = errands
@@ -202,7 +202,7 @@ def test_the_heartbeat_renews_results_that_are_old(life):
     first = here.checks.results
     renew()
     assert here.checks.wait(20) and here.checks.results is first
-    here._asked -= standing.RENEWED + 1
+    here._asked -= allfindings.RENEWED + 1
     renew()
     assert here.checks.wait(20) and here.checks.results is not first
     second = here.checks.results
@@ -223,7 +223,7 @@ class Waits(Fixed):
 
 
 def test_who_asks_from_outside_is_answered_at_once_and_gets_a_run_that_is_fresh(life):
-    here, check = standing.of(life), Waits(warning('a'))
+    here, check = allfindings.of(life), Waits(warning('a'))
     here.checks = Background(here._site, [check], time_limit=60)
     first = here.answer()
     assert first['running'] and first['when'] is None
@@ -233,7 +233,7 @@ def test_who_asks_from_outside_is_answered_at_once_and_gets_a_run_that_is_fresh(
     second = here.answer()
     assert not second['running'] and second['when'] and json.dumps(second)
     check.go.clear()
-    here.checks.results = replace(here.checks.results, when=time.time() - standing.FRESH - 1)
+    here.checks.results = replace(here.checks.results, when=time.time() - allfindings.FRESH - 1)
     assert here.answer()['running']
     check.go.set()
     assert here.checks.wait(20)
@@ -242,15 +242,15 @@ def test_who_asks_from_outside_is_answered_at_once_and_gets_a_run_that_is_fresh(
 def test_the_last_word_lies_in_the_directory_of_the_run(life):
     asked(life, warning('a'))
     folder = life.directory.path
-    word = until(lambda: standing.last_word(folder), 'the last word')
+    word = until(lambda: allfindings.last_word(folder), 'the last word')
     assert [row['id'] for row in word['checks']] == ['a'] and word['running'] is False
-    assert (folder / standing.LAST_WORD).stat().st_mode & 0o777 == 0o640
+    assert (folder / allfindings.LAST_WORD).stat().st_mode & 0o777 == 0o640
 
 
 def test_a_run_without_directory_leaves_no_word_and_no_finding(life):
     life.directory = None
     asked(life, warning('a'))
-    assert [f.id for f in standing.of(life).look().shown] == ['a'] and not list(life.findings)
+    assert [f.id for f in allfindings.of(life).look().shown] == ['a'] and not list(life.findings)
 
 
 @pytest.mark.parametrize('row', [None, [], 'x', {}, {'severity': 'loud'}, {'id': 'x'}])
@@ -329,7 +329,7 @@ def test_what_would_keep_a_site_from_starting_is_no_issue_of_one_that_has_starte
     assert shown == {None: True, 1.0: False}
     missed = {
         match.rule.id: match.reasons
-        for match in known_here.known(tmp_path, has_started=True).unaffected
+        for match in rulesinforce.known(tmp_path, has_started=True).unaffected
     }
     assert missed['shop-9'] == ('not affected: it has started',)
 
@@ -340,15 +340,15 @@ def test_no_request_looks_known_issues_up(life, monkeypatch):
     pytest.importorskip('packaging')
     from Products.StabilityMonitor.zmi import checkpages
 
-    here, later = standing.of(life), []
+    here, later = allfindings.of(life), []
     monkeypatch.setattr(life, 'do_later', later.append, raising=False)
     here.checks = Background(here._site, remembering([KnownIssues()], life))
     for _ in range(2):
         assert here.start() and here.checks.wait(60)
     looked_up = []
-    in_force = known_here.known_issues.in_force
+    in_force = rulesinforce.known_issues.in_force
     monkeypatch.setattr(
-        known_here.known_issues,
+        rulesinforce.known_issues,
         'in_force',
         lambda *args: (looked_up.append(args), in_force(*args))[1],
     )
@@ -369,12 +369,12 @@ def test_the_page_looks_them_up_where_the_last_run_remembered_what_it_had_found(
     pytest.importorskip('packaging')
     from Products.StabilityMonitor.zmi import checkpages
 
-    here = standing.of(life)
+    here = allfindings.of(life)
     here.checks = Background(here._site, remembering([KnownIssues()], life))
     assert here.known() is None, 'before anything was asked'
     for _ in range(2):
         assert here.start() and here.checks.wait(60)
-    monkeypatch.setattr(known_here.known_issues, 'in_force', None)
+    monkeypatch.setattr(rulesinforce.known_issues, 'in_force', None)
     shown = checkpages.page(life, False)
     assert (
         shown['known'] is None and shown['run']['last'] and 'could not be looked up' in caplog.text
@@ -396,7 +396,7 @@ def test_checks_that_end_while_they_are_looked_at_are_not_said_to_have_found_not
 ):
     from Products.StabilityMonitor.zmi import checkpages
 
-    here, look, go_on = standing.of(life), standing.Standing.look, threading.Event()
+    here, look, go_on = allfindings.of(life), allfindings.Standing.look, threading.Event()
     here.checks = Background(go_on.wait, [])
     assert here.start()
 
@@ -406,7 +406,7 @@ def test_checks_that_end_while_they_are_looked_at_are_not_said_to_have_found_not
         assert self.checks.wait(60)
         return found
 
-    monkeypatch.setattr(standing.Standing, 'look', look_and_wait)
+    monkeypatch.setattr(allfindings.Standing, 'look', look_and_wait)
     if told == 'page':
         run = checkpages.page(life, False)['run']
         assert run['busy'] and run['last'] is None, 'it asks again'
@@ -434,7 +434,7 @@ def test_the_site_adds_and_silences_known_issues_and_its_mistakes_are_told(tmp_p
         if f.id == problem.id
     )
     assert 'line 7' in again.title, 'and a hush by its id holds'
-    facts = known_here.known(tmp_path)
+    facts = rulesinforce.known(tmp_path)
     assert [s.id for s in facts.silences] == ['python-daemon-threads-exit']
     assert len(facts.affected) + len(facts.unaffected) <= facts.count > 100
 
@@ -468,27 +468,27 @@ def crashed(**values):
 
 def test_an_incident_is_matched_by_what_is_known_today(tmp_path):
     pytest.importorskip('packaging')
-    found = known_here.of_incident(crashed(), tmp_path)
+    found = rulesinforce.of_incident(crashed(), tmp_path)
     assert (found[0]['id'], found[0]['strength']) == ('zope.interface-weak-references', 'strong')
     assert any('7.0 is >= 7.0, < 7.1.1' in words for words in found[0]['matched'])
     (tmp_path / 'known-issues.toml').write_text(
         '[[silence]]\nid = "zope.interface-weak-references"\nreason = "x"\n'
     )
     assert 'zope.interface-weak-references' not in {
-        row['id'] for row in known_here.of_incident(crashed(), tmp_path)
+        row['id'] for row in rulesinforce.of_incident(crashed(), tmp_path)
     }
 
 
 def test_a_wanted_stop_is_not_looked_up(tmp_path):
-    assert known_here.of_incident(record(1, 'stopped'), tmp_path) == ()
+    assert rulesinforce.of_incident(record(1, 'stopped'), tmp_path) == ()
 
 
 def test_a_record_that_cannot_be_matched_is_shown_without(tmp_path, monkeypatch, caplog):
     def fails(*args):
         raise TypeError('nonsense')
 
-    monkeypatch.setattr(known_here.known_issues, 'match_incident', fails)
-    assert known_here.of_incident(crashed(known_issues=({'id': 'old'},)), tmp_path) == (
+    monkeypatch.setattr(rulesinforce.known_issues, 'match_incident', fails)
+    assert rulesinforce.of_incident(crashed(known_issues=({'id': 'old'},)), tmp_path) == (
         {'id': 'old'},
     )
     assert 'could not be looked up' in caplog.text
@@ -698,7 +698,7 @@ class TestPage:
             what='the probe',
         )
         assert 'recursion-probe' in {row['id'] for row in site.report()['checks']}
-        assert (site.stability / standing.PROBE).exists()
+        assert (site.stability / allfindings.PROBE).exists()
 
     def test_rules_of_the_site(self, site):
         (site.stability / 'known-issues.toml').write_text(BROKEN_RULES)
@@ -763,7 +763,7 @@ def test_once_after_each_start_without_anybody_asking(make_zope):
 def test_scripts_ask_nothing(make_zope):
     zope = make_zope()
     done = zope.run_script(
-        'import time\nfrom Products.StabilityMonitor.diagnosis import standing\n'
+        'import time\nfrom Products.StabilityMonitor.checks import allfindings as standing\n'
         'from Products.StabilityMonitor.recording.arming import STATE\n'
         'beats = STATE.life.rounds.heartbeat.beats\n'
         'while STATE.life.rounds.heartbeat.beats < beats + 2: time.sleep(0.1)\n'

@@ -14,23 +14,23 @@ import pytest
 from packaging import specifiers
 from packaging.version import Version
 
-from Products.StabilityMonitor.diagnosis.checks import breadcrumbs
-from Products.StabilityMonitor.diagnosis.checks import clocks
-from Products.StabilityMonitor.diagnosis.checks import databases
-from Products.StabilityMonitor.diagnosis.checks import interpreter
-from Products.StabilityMonitor.diagnosis.checks import memory
-from Products.StabilityMonitor.diagnosis.checks import rotation
-from Products.StabilityMonitor.diagnosis.checks import software
-from Products.StabilityMonitor.diagnosis.checks import supervision
-from Products.StabilityMonitor.diagnosis.checks import switches
-from Products.StabilityMonitor.diagnosis.site import Database
-from Products.StabilityMonitor.diagnosis.site import Interpreter
-from Products.StabilityMonitor.diagnosis.site import Site
-from Products.StabilityMonitor.diagnosis.site import ZopeFacts
-from Products.StabilityMonitor.diagnosis.site import text
-from Products.StabilityMonitor.recording import runcontext
-from Products.StabilityMonitor.records import Finding
-from Products.StabilityMonitor.records import Sample
+from Products.StabilityMonitor.checks import breadcrumbs
+from Products.StabilityMonitor.checks import clocks
+from Products.StabilityMonitor.checks import databases
+from Products.StabilityMonitor.checks import interpreter
+from Products.StabilityMonitor.checks import memory
+from Products.StabilityMonitor.checks import rotation
+from Products.StabilityMonitor.checks import software
+from Products.StabilityMonitor.checks import supervision
+from Products.StabilityMonitor.checks import switches
+from Products.StabilityMonitor.checks.livesite import Database
+from Products.StabilityMonitor.checks.livesite import Interpreter
+from Products.StabilityMonitor.checks.livesite import Site
+from Products.StabilityMonitor.checks.livesite import ZopeFacts
+from Products.StabilityMonitor.checks.livesite import text
+from Products.StabilityMonitor.model.records import Finding
+from Products.StabilityMonitor.model.records import Sample
+from Products.StabilityMonitor.system import runcontext
 
 
 def look(check, **fields):

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from programs.handshake import until
 
-from Products.StabilityMonitor.diagnosis.checks import Background
-from Products.StabilityMonitor.diagnosis.checks import runner
-from Products.StabilityMonitor.diagnosis.checks.check import Check
+from Products.StabilityMonitor.checks import runner
+from Products.StabilityMonitor.checks.check import Check
+from Products.StabilityMonitor.checks.runner import Background
 from zopekit import ZopeInstance
 from zopekit import wait_for
 
@@ -320,8 +320,8 @@ def test_a_child_that_is_forked_during_a_run_has_runs_of_its_own(hangs):
 def test_a_hanging_check_does_not_keep_the_process_from_ending():
     code = """if True:
         import time
-        from Products.StabilityMonitor.diagnosis.checks import run
-        from Products.StabilityMonitor.diagnosis.checks.check import Check
+        from Products.StabilityMonitor.checks.runner import run
+        from Products.StabilityMonitor.checks.check import Check
         class Hangs(Check):
             id = question = source = 'x'
             def look(self, site):
@@ -385,7 +385,7 @@ def test_arming_asks_no_check(tmp_path):
         life = arming.arm({'directory': sys.argv[1]}, {}, instance, 'server', {})
         triage.at_start(life)
         assert life.recorder and life.rounds
-        print(sorted(name for name in sys.modules if '.diagnosis' in name))
+        print(sorted(name for name in sys.modules if '.checks' in name or '.knowledge' in name))
     """,
         tmp_path / 'stability',
     )
@@ -403,7 +403,7 @@ def test_the_budget_of_the_checks_is_one_that_is_measured():
 STANDING = """
 def standing_now(self):
     import json
-    from Products.StabilityMonitor.diagnosis import standing
+    from Products.StabilityMonitor.checks import allfindings as standing
     from Products.StabilityMonitor.recording.arming import STATE
     heartbeat = STATE.life.rounds.heartbeat
     return json.dumps([len(heartbeat.errands), [here.checks.results is not None for here in

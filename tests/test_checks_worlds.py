@@ -18,7 +18,7 @@ import pytest
 from advice import follow_in_ini
 from programs.handshake import until
 
-from Products.StabilityMonitor.diagnosis.checks import software
+from Products.StabilityMonitor.checks import software
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PROGRAM = CHECKOUT / 'tests/programs/check_worlds.py'
@@ -548,9 +548,9 @@ def test_a_disk_that_is_read_only(mounted):
 @pytest.fixture
 def small_group(tmp_path):
     """A memory cgroup of 64 MiB."""
-    from Products.StabilityMonitor.recording import cgroup
+    from Products.StabilityMonitor.system import cgroups
 
-    above = cgroup.find()
+    above = cgroups.find()
     if not above:
         pytest.skip('there is no memory cgroup to be seen')
     folder = Path(above['directory']) / f'stability-test-{os.getpid()}'

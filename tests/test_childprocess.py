@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from programs.handshake import until
 
-from Products.StabilityMonitor import signalmask
-from Products.StabilityMonitor.diagnosis.childprocess import ChildProcess
-from Products.StabilityMonitor.diagnosis.childprocess import python_command
+from Products.StabilityMonitor.system import signalmask
+from Products.StabilityMonitor.system.childprocess import ChildProcess
+from Products.StabilityMonitor.system.childprocess import python_command
 
 resource = pytest.importorskip('resource')
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -108,7 +108,7 @@ def test_a_descriptor_above_the_limit_keeps_no_child_from_starting():
     """The site may have lowered its limit after it had opened many files."""
     script = (
         'import os, resource, sys; sys.path[:0] = [sys.argv[1]]\n'
-        'from Products.StabilityMonitor.diagnosis.childprocess import ChildProcess\n'
+        'from Products.StabilityMonitor.system.childprocess import ChildProcess\n'
         'os.set_inheritable(os.dup2(1, 300), True)\n'
         'resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n'
         'with ChildProcess(["/bin/echo", "word"]) as child:\n'

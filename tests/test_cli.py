@@ -14,13 +14,13 @@ from synthetic import DeadRun
 from synthetic import quiet_world
 from synthetic import record
 
-from Products.StabilityMonitor import cli
-from Products.StabilityMonitor.postmortem.archive import Archive
+from Products.StabilityMonitor.cli import command as cli
+from Products.StabilityMonitor.model.values import replace
 from Products.StabilityMonitor.postmortem.triage import triage
-from Products.StabilityMonitor.rundirectory import Base
-from Products.StabilityMonitor.rundirectory import identity
-from Products.StabilityMonitor.rundirectory import new_name
-from Products.StabilityMonitor.values import replace
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.store.rundirectory import new_name
+from Products.StabilityMonitor.system.processidentity import identity
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

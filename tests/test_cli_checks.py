@@ -21,18 +21,18 @@ from synthetic import HERE
 from synthetic import DeadRun
 from synthetic import record
 
-from Products.StabilityMonitor import cli
-from Products.StabilityMonitor.diagnosis import standing
-from Products.StabilityMonitor.diagnosis.hushed import Hushed
-from Products.StabilityMonitor.postmortem.archive import Archive
-from Products.StabilityMonitor.questions import Inbox
-from Products.StabilityMonitor.records import isotime
-from Products.StabilityMonitor.records import shallow
-from Products.StabilityMonitor.rundirectory import BLACKBOX
-from Products.StabilityMonitor.rundirectory import Base
-from Products.StabilityMonitor.rundirectory import identity
-from Products.StabilityMonitor.rundirectory import new_name
-from Products.StabilityMonitor.values import replace
+from Products.StabilityMonitor.checks import allfindings
+from Products.StabilityMonitor.checks.muted import Hushed
+from Products.StabilityMonitor.cli import command as cli
+from Products.StabilityMonitor.model.records import isotime
+from Products.StabilityMonitor.model.records import shallow
+from Products.StabilityMonitor.model.values import replace
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import BLACKBOX
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.store.rundirectory import new_name
+from Products.StabilityMonitor.store.runmailbox import Inbox
+from Products.StabilityMonitor.system.processidentity import identity
 from zopekit import ZopeInstance
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -238,7 +238,7 @@ def test_checks_that_came_to_nothing_are_a_warning(living, command):
 
 def test_a_silent_process_is_told_by_its_last_word(living, command):
     run = living()
-    (run.path / standing.LAST_WORD).write_text(json.dumps(word(finding('a', 'ok'))))
+    (run.path / allfindings.LAST_WORD).write_text(json.dumps(word(finding('a', 'ok'))))
     status, output, _ = command()
     assert status == 1 and output.splitlines()[0].endswith('as of 2026-11-23 02:13:20 UTC:')
     assert 'does not tell how it stands. This run takes no questions.' in output
@@ -255,7 +255,7 @@ def test_a_silent_process_without_a_word(living, command):
     'age, status, words',
     [
         (100.0, 0, 'This is as of '),
-        (3.5 * standing.RENEWED, 1, 'has not told how it stands since '),
+        (3.5 * allfindings.RENEWED, 1, 'has not told how it stands since '),
     ],
 )
 def test_who_may_not_ask_is_told_the_last_word(living, command, monkeypatch, age, status, words):
@@ -264,7 +264,7 @@ def test_who_may_not_ask_is_told_the_last_word(living, command, monkeypatch, age
 
     monkeypatch.setattr(cli.clichecks.questions, 'ask', refused)
     run, when = living(), isotime(time.time() - age)
-    (run.path / standing.LAST_WORD).write_text(
+    (run.path / allfindings.LAST_WORD).write_text(
         json.dumps(word(finding('a', 'info'), finding('b', 'ok'), when=when))
     )
     found, output, _ = command()
@@ -274,7 +274,7 @@ def test_who_may_not_ask_is_told_the_last_word(living, command, monkeypatch, age
         and 'It is a.' in output
         and ', as of ' in output.splitlines()[0]
     )
-    (run.path / standing.LAST_WORD).write_text(json.dumps(word(finding('a'), when=when)))
+    (run.path / allfindings.LAST_WORD).write_text(json.dumps(word(finding('a'), when=when)))
     assert command()[0] == 1
 
 
@@ -293,7 +293,7 @@ def test_a_process_that_has_not_told_anything_yet_is_young_or_ill(living, comman
 
 def test_the_last_word_of_a_run_that_waits_for_triage(base, command):
     run = DeadRun(base.path)
-    (run.path / standing.LAST_WORD).write_text(json.dumps(word(finding('a', 'info'))))
+    (run.path / allfindings.LAST_WORD).write_text(json.dumps(word(finding('a', 'info'))))
     status, output, _ = command()
     assert (
         status == 1
@@ -319,7 +319,7 @@ def archived(base, number, *findings, **values):
             }
         )
     )
-    (path / standing.LAST_WORD).write_text(json.dumps(word(*findings)))
+    (path / allfindings.LAST_WORD).write_text(json.dumps(word(*findings)))
     Archive(base).add(path, found)
     return found
 
@@ -357,7 +357,7 @@ def test_a_damaged_list_of_hushes_is_told(base, command):
 )
 def test_a_damaged_last_word(base, command, text):
     found = archived(base, 0, finding('a'))
-    (base.archive / found.run / standing.LAST_WORD).write_text(text)
+    (base.archive / found.run / allfindings.LAST_WORD).write_text(text)
     status, output, _ = command()
     assert status == 0 and 'Traceback' not in output
 
@@ -545,6 +545,6 @@ def test_a_member_of_the_group_watches_a_real_site(open_place, capfd):
 
 
 def label(zope):
-    from Products.StabilityMonitor.records import Instance
+    from Products.StabilityMonitor.model.records import Instance
 
     return Instance(**zope.report()['instance']).label

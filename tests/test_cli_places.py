@@ -12,9 +12,9 @@ from test_cli import base
 from test_cli import command
 from test_cli import process
 
-from Products.StabilityMonitor.rundirectory import Base
-from Products.StabilityMonitor.rundirectory import identity
-from Products.StabilityMonitor.rundirectory import new_name
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.store.rundirectory import new_name
+from Products.StabilityMonitor.system.processidentity import identity
 
 __all__ = ['base', 'command']  # fixtures
 

@@ -19,18 +19,18 @@ from synthetic import recording
 from synthetic import request
 from synthetic import traces
 
-from Products.StabilityMonitor import cli
-from Products.StabilityMonitor import clistacks
-from Products.StabilityMonitor import questions
-from Products.StabilityMonitor.recording.kernelthreads import Task
-from Products.StabilityMonitor.records import Frame
-from Products.StabilityMonitor.records import Note
-from Products.StabilityMonitor.reporting import outside
+from Products.StabilityMonitor.cli import command as cli
+from Products.StabilityMonitor.cli import stacks as clistacks
+from Products.StabilityMonitor.inspection import outside
+from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.model.records import Note
+from Products.StabilityMonitor.model.values import replace
 from Products.StabilityMonitor.reporting import outsidetext
-from Products.StabilityMonitor.rundirectory import Base
-from Products.StabilityMonitor.rundirectory import identity
-from Products.StabilityMonitor.rundirectory import new_name
-from Products.StabilityMonitor.values import replace
+from Products.StabilityMonitor.store import runmailbox
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.store.rundirectory import new_name
+from Products.StabilityMonitor.system.processidentity import identity
+from Products.StabilityMonitor.system.tasks import Task
 from zopekit import wait_for
 
 WORKER = 0x7F0000000010
@@ -48,7 +48,7 @@ class Living:
         )
         self.name = self.directory.path.name
         self.inbox = (
-            questions.Inbox(self.directory.path, {'stacks': lambda: told})
+            runmailbox.Inbox(self.directory.path, {'stacks': lambda: told})
             if told is not None
             else None
         )

@@ -13,15 +13,15 @@ from test_cli import archived
 from test_cli import base
 from test_cli import command
 
-from Products.StabilityMonitor import cli
+from Products.StabilityMonitor.cli import command as cli
+from Products.StabilityMonitor.inspection import liveness
+from Products.StabilityMonitor.model.records import isotime
+from Products.StabilityMonitor.model.records import shallow
 from Products.StabilityMonitor.postmortem import allruns
-from Products.StabilityMonitor.postmortem.archive import Archive
 from Products.StabilityMonitor.postmortem.triage import triage
-from Products.StabilityMonitor.records import isotime
-from Products.StabilityMonitor.records import shallow
-from Products.StabilityMonitor.reporting import pulse
-from Products.StabilityMonitor.rundirectory import identity
-from Products.StabilityMonitor.rundirectory import new_name
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import new_name
+from Products.StabilityMonitor.system.processidentity import identity
 
 __all__ = ['base', 'command']  # fixtures
 TERM = b'Stack (most recent call first):\n'
@@ -49,9 +49,9 @@ def hangs(monkeypatch):
     def make(*values, state='hanging'):
         def look(path, context):
             pid = int(path.name.split('-')[1])
-            return pulse.Pulse(path.name, pid, state, pulse.Hang(*values), STARTED)
+            return liveness.Pulse(path.name, pid, state, liveness.Hang(*values), STARTED)
 
-        monkeypatch.setattr(pulse, 'look', look)
+        monkeypatch.setattr(liveness, 'look', look)
 
     return make
 
@@ -119,7 +119,7 @@ def test_a_hang_is_one_line_and_wrong(living, command, hangs, monkeypatch, kind,
 def test_the_state_of_one_that_is_well(living, command, monkeypatch, state, word):
     living()
     monkeypatch.setattr(
-        pulse, 'look', lambda path, context: pulse.Pulse(path.name, os.getpid(), state)
+        liveness, 'look', lambda path, context: liveness.Pulse(path.name, os.getpid(), state)
     )
     status, output, _ = command('status')
     assert status == 0 and output.startswith(f'{word}: pid {os.getpid()} since 20')

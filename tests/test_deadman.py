@@ -20,7 +20,7 @@ from test_arming import Victim
 from Products.StabilityMonitor.postmortem import triage
 from Products.StabilityMonitor.postmortem.evidence import World
 from Products.StabilityMonitor.postmortem.evidence import collect
-from Products.StabilityMonitor.recording.deadman import TURNS
+from Products.StabilityMonitor.recording.watchdog import TURNS
 
 pytestmark = [
     pytest.mark.skipif(
@@ -212,7 +212,7 @@ class TestThreadsThatComeAndGo:
             import sys, threading, pathlib
             sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parent)]!r}
             from programs.armed import own_timers, until
-            from Products.StabilityMonitor.recording.deadman import DeadMan
+            from Products.StabilityMonitor.recording.watchdog import DeadMan
             thread = threading.Thread(target=int)
             thread.start()
             thread.join()
@@ -242,7 +242,7 @@ class TestThreadsThatComeAndGo:
             import sys, threading, pathlib
             sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parent)]!r}
             from programs.armed import own_timers
-            from Products.StabilityMonitor.recording import deadman
+            from Products.StabilityMonitor.recording import watchdog as deadman
             new_timer, refused = deadman._new_timer, []
 
             def limited(clock, number, native_id):
@@ -304,7 +304,7 @@ def test_the_handler_of_the_heartbeat_leaves_errno_alone(tmp_path):
     code = f"""if True:
         import ctypes, pathlib, sys, threading
         sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-        from Products.StabilityMonitor.recording import deadman
+        from Products.StabilityMonitor.recording import watchdog as deadman
         switch = deadman.DeadMan(pathlib.Path({str(tmp_path)!r}), 3600, 3600)
         libc = ctypes.PyDLL(None, use_errno=True)
         for _ in range(3):

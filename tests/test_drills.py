@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from Products.StabilityMonitor import blackbox
-from Products.StabilityMonitor import blackboxreader
+from Products.StabilityMonitor.store import blackbox
+from Products.StabilityMonitor.store import blackboxreader
 from zopekit import wait_for
 
 pytestmark = pytest.mark.zope

@@ -20,10 +20,10 @@ from synthetic import note
 from synthetic import quiet_world
 from synthetic import sample
 
+from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.model.runrecord import RunRecord
 from Products.StabilityMonitor.postmortem import evidence
 from Products.StabilityMonitor.postmortem import triage
-from Products.StabilityMonitor.records import Frame
-from Products.StabilityMonitor.runrecord import RunRecord
 
 
 @pytest.fixture

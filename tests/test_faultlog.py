@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.model.records import NativeFrame
 from Products.StabilityMonitor.postmortem import faultlog
 from Products.StabilityMonitor.postmortem.faultlines import decode_escapes
 from Products.StabilityMonitor.postmortem.faultlog import find_py_fatal
 from Products.StabilityMonitor.postmortem.faultlog import first_fatal
 from Products.StabilityMonitor.postmortem.faultlog import parse
 from Products.StabilityMonitor.postmortem.repetition import repetition
-from Products.StabilityMonitor.records import Frame
-from Products.StabilityMonitor.records import NativeFrame
 
 DATA = Path(__file__).parent / 'data' / 'faultlogs'
 SEGV = b'Fatal Python error: Segmentation fault\n\n'

@@ -2,7 +2,7 @@
 
 import pytest
 
-from Products.StabilityMonitor.recording import filesystems
+from Products.StabilityMonitor.system import mounts
 
 MOUNTS = r"""22 1 254:0 / / rw,relatime - ext4 /dev/root rw
 23 22 0:21 / /proc rw,nosuid - proc proc rw
@@ -24,7 +24,7 @@ def proc(tmp_path):
     return tmp_path
 
 
-class Path(type(filesystems.Path())):
+class Path(type(mounts.Path())):
     """One that does not ask this machine where its links lead."""
 
     def resolve(self, strict=False):
@@ -49,13 +49,13 @@ class Path(type(filesystems.Path())):
     ],
 )
 def test_kinds(proc, path, kind, network):
-    assert filesystems.kind(Path(path), proc) == kind
-    assert filesystems.network_file_system(Path(path), proc) == network
+    assert mounts.kind(Path(path), proc) == kind
+    assert mounts.network_file_system(Path(path), proc) == network
 
 
 def test_links_are_followed(proc, tmp_path):
     (tmp_path / 'link').symlink_to('/srv/nfs')
-    assert filesystems.kind(filesystems.Path(tmp_path / 'link' / 'x'), proc) == 'nfs4'
+    assert mounts.kind(mounts.Path(tmp_path / 'link' / 'x'), proc) == 'nfs4'
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_links_are_followed(proc, tmp_path):
 )
 def test_a_mount_table_like_no_other_is_no_error(proc, text):
     (proc / 'self/mountinfo').write_text(text)
-    assert filesystems.network_file_system(Path('/srv'), proc) == ''
+    assert mounts.network_file_system(Path('/srv'), proc) == ''
 
 
 def test_a_system_without_one(tmp_path):
-    assert filesystems.kind(Path('/srv'), tmp_path) == ''
+    assert mounts.kind(Path('/srv'), tmp_path) == ''

@@ -8,8 +8,8 @@ import pytest
 from standing import document
 from synthetic import record
 
-from Products.StabilityMonitor.records import Frame
-from Products.StabilityMonitor.records import shallow
+from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.model.records import shallow
 from Products.StabilityMonitor.reporting import threadtext
 from Products.StabilityMonitor.reporting.renderers import run_lines
 from Products.StabilityMonitor.reporting.stacksdocument import tidy

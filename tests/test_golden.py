@@ -15,13 +15,13 @@ import re
 import pytest
 from golden import recorded
 
-from Products.StabilityMonitor import blackboxreader
-from Products.StabilityMonitor import cli
-from Products.StabilityMonitor.errors import UnreadableRecord
-from Products.StabilityMonitor.postmortem.archive import Archive
+from Products.StabilityMonitor.cli import command as cli
+from Products.StabilityMonitor.model.errors import UnreadableRecord
 from Products.StabilityMonitor.postmortem.evidence import World
 from Products.StabilityMonitor.postmortem.triage import examine
-from Products.StabilityMonitor.rundirectory import Base
+from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import Base
 
 #: Keys and sections of a report that tell of who makes it, and when.
 OF_THE_READER = ('generated', 'inventory')

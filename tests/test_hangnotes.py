@@ -14,12 +14,12 @@ from synthetic import request
 from synthetic import sample
 from synthetic import traces
 
-from Products.StabilityMonitor import blackbox
+from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.model.records import Note
+from Products.StabilityMonitor.model.records import isotime
 from Products.StabilityMonitor.postmortem import hangnotes
-from Products.StabilityMonitor.postmortem import standstill
-from Products.StabilityMonitor.records import Frame
-from Products.StabilityMonitor.records import Note
-from Products.StabilityMonitor.records import isotime
+from Products.StabilityMonitor.postmortem import hangsummary
+from Products.StabilityMonitor.store import blackbox
 
 ENDED = STARTED + 1000
 FRAMES = (Frame('/site/view.py', 7, 'render'),)
@@ -213,31 +213,31 @@ class TestWords:
 
     def test_how_long_who_and_where(self):
         found = self.hung(*LASTING)
-        assert standstill.how_long(found) == 'had not been answering for 5 min'
-        assert standstill.who_hung(found) == ': GET /b stood in render (/site/view.py:7)'
+        assert hangsummary.how_long(found) == 'had not been answering for 5 min'
+        assert hangsummary.who_hung(found) == ': GET /b stood in render (/site/view.py:7)'
 
     def test_the_loop_of_the_server_and_not_who_was_served_meanwhile(self):
         found = self.hung(*LOOP, context={'role': 'server', 'main_ident': 99})
-        assert standstill.who_hung(found) == ': MainThread stood in render (/site/view.py:7)'
+        assert hangsummary.who_hung(found) == ': MainThread stood in render (/site/view.py:7)'
 
     def test_the_loop_and_the_oldest_request_where_all_hung(self):
         found = self.hung(*numbered(*LOOP, *LASTING), context={'role': 'server', 'main_ident': 99})
-        assert standstill.who_hung(found) == (
+        assert hangsummary.who_hung(found) == (
             ': MainThread stood in render (/site/view.py:7); GET /b stood in render '
             '(/site/view.py:7)'
         )
-        facts = [evidence.fact for evidence in standstill.what_stood_still(found)]
+        facts = [evidence.fact for evidence in hangsummary.what_stood_still(found)]
         assert [fact.partition(',')[0] for fact in facts] == ['The loop stands', 'All hang']
 
     def test_where_is_not_known(self):
-        assert standstill.who_hung(self.hung()) == ': GET /b'
-        assert standstill.who_hung(self.hung(in_flight=())) == ''
-        assert standstill.who_hung(traces(recording=None)) == ''
+        assert hangsummary.who_hung(self.hung()) == ': GET /b'
+        assert hangsummary.who_hung(self.hung(in_flight=())) == ''
+        assert hangsummary.who_hung(traces(recording=None)) == ''
 
     def test_where_as_the_thread_wrote_of_itself(self):
         stack = b'Stack (most recent call first):\n  File "/c.py", line 3 in hold\n'
         assert (
-            standstill.who_hung(self.hung(stuck={17: mark(text=stack)}))
+            hangsummary.who_hung(self.hung(stuck={17: mark(text=stack)}))
             == ': GET /b stood in hold (/c.py:3)'
         )
 
@@ -247,7 +247,7 @@ class TestWords:
             note('deadlock', 102, title='Deadlock: A and B.'),
             note('spinning', 103, title='MainThread spins.'),
         )
-        facts = [evidence.fact for evidence in standstill.what_stood_still(self.hung(*notes))]
+        facts = [evidence.fact for evidence in hangsummary.what_stood_still(self.hung(*notes))]
         assert facts == [
             'All hang, since 2026-09-21 14:15:00 UTC: for 5 min until the end.',
             'Deadlock: A and B, since 2026-09-21 14:15:02 UTC: for 4 min 58 sec until the end.',
@@ -256,13 +256,13 @@ class TestWords:
 
     @pytest.mark.parametrize('notes', [(), OVER])
     def test_what_ended_is_not_told(self, notes):
-        assert list(standstill.what_stood_still(self.hung(*notes))) == []
-        assert list(standstill.what_stood_still(traces(recording=None))) == []
+        assert list(hangsummary.what_stood_still(self.hung(*notes))) == []
+        assert list(hangsummary.what_stood_still(traces(recording=None))) == []
 
     def test_a_note_is_a_sign_of_life_and_no_time_is_negative(self):
         found = self.hung(*numbered(note('hang', 900, title='All hang.'), note('hang', 960, 16)))
-        (evidence,) = standstill.what_stood_still(found)
+        (evidence,) = hangsummary.what_stood_still(found)
         assert evidence.fact.endswith('for 1 min until the end.')
         found = self.hung(*numbered(note('hang', 900, title='All hang.'), note('hang', 500, 16)))
-        (evidence,) = standstill.what_stood_still(found)
+        (evidence,) = hangsummary.what_stood_still(found)
         assert evidence.fact.endswith('for 0 sec until the end.')

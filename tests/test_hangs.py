@@ -7,16 +7,16 @@ import time
 import pytest
 from synthetic import observed
 
-from Products.StabilityMonitor import blackbox as box
-from Products.StabilityMonitor import blackboxreader
+from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.model.records import Note
+from Products.StabilityMonitor.model.records import ThreadState
+from Products.StabilityMonitor.model.values import replace
 from Products.StabilityMonitor.postmortem import hangnotes
-from Products.StabilityMonitor.recording.guard import Findings
 from Products.StabilityMonitor.recording.hangs import Hangs
+from Products.StabilityMonitor.recording.partguard import Findings
 from Products.StabilityMonitor.recording.recorder import Recorder
-from Products.StabilityMonitor.records import Frame
-from Products.StabilityMonitor.records import Note
-from Products.StabilityMonitor.records import ThreadState
-from Products.StabilityMonitor.values import replace
+from Products.StabilityMonitor.store import blackbox as box
+from Products.StabilityMonitor.store import blackboxreader
 
 STALL = 60.0
 MAIN = 99

@@ -12,17 +12,17 @@ import pytest
 from programs.handshake import PATIENCE
 from programs.handshake import until
 
-from Products.StabilityMonitor import blackbox as box
-from Products.StabilityMonitor import blackboxreader
-from Products.StabilityMonitor.recording.aside import aside
-from Products.StabilityMonitor.recording.guard import Findings
+from Products.StabilityMonitor.recording.background import aside
 from Products.StabilityMonitor.recording.heartbeat import ROUND
 from Products.StabilityMonitor.recording.heartbeat import SURVIVED_AFTER
 from Products.StabilityMonitor.recording.heartbeat import Heartbeat
 from Products.StabilityMonitor.recording.heartbeat import SurvivedMarks
 from Products.StabilityMonitor.recording.heartbeat import Workers
 from Products.StabilityMonitor.recording.loghandler import BreadcrumbHandler
+from Products.StabilityMonitor.recording.partguard import Findings
 from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.store import blackbox as box
+from Products.StabilityMonitor.store import blackboxreader
 
 CHECKOUT = str(Path(__file__).resolve().parents[1])
 

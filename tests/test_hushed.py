@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from Products.StabilityMonitor.diagnosis.hushed import FILE
-from Products.StabilityMonitor.diagnosis.hushed import Hushed
-from Products.StabilityMonitor.diagnosis.hushed import HushRefused
-from Products.StabilityMonitor.records import Finding
+from Products.StabilityMonitor.checks.muted import FILE
+from Products.StabilityMonitor.checks.muted import Hushed
+from Products.StabilityMonitor.checks.muted import HushRefused
+from Products.StabilityMonitor.model.records import Finding
 
 TODAY = datetime(2026, 11, 23, 23, 30, tzinfo=UTC)
 
@@ -231,7 +231,7 @@ def test_no_hush_is_lost_between_writers(tmp_path, clock):
 def test_another_process_that_keeps_the_lock(hushed, tmp_path, monkeypatch):
     import fcntl
 
-    from Products.StabilityMonitor.diagnosis import hushed as module
+    from Products.StabilityMonitor.checks import muted as module
 
     monkeypatch.setattr(module, '_PATIENCE', 0.05)
     with open(tmp_path / f'{FILE}.lock', 'w') as other:

@@ -12,11 +12,11 @@ from synthetic import DeadRun
 from synthetic import quiet_world
 from synthetic import record
 
-from Products.StabilityMonitor import installedsets
-from Products.StabilityMonitor.postmortem.archive import Archive
 from Products.StabilityMonitor.postmortem.triage import examine
 from Products.StabilityMonitor.postmortem.triage import triage
-from Products.StabilityMonitor.rundirectory import Base
+from Products.StabilityMonitor.store import distributionsets
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import Base
 
 THEN, BUILDS = {'lxml': '6.1.3', 'zope': '5.14'}, {'lxml': 'wheel'}
 NOW = {'lxml': '6.0.2', 'zope': '5.14'}
@@ -32,7 +32,7 @@ def base(tmp_path):
 
 def died(base, number=0, versions=THEN):
     run = DeadRun(base.path, number).crashed()
-    return run, installedsets.keep(base, run.path, versions, BUILDS)
+    return run, distributionsets.keep(base, run.path, versions, BUILDS)
 
 
 def sets(base):
@@ -58,12 +58,12 @@ def test_a_set_is_kept_once_for_all_its_runs(base):
     assert digest == same != another
     assert sets(base) == sorted([f'{digest}.json', f'{another}.json'])
     for run in (first, second):
-        assert installedsets.of_run(run.path) == {
+        assert distributionsets.of_run(run.path) == {
             'installed': digest,
             'distributions': THEN,
             'builds': BUILDS,
         }
-    assert installedsets.of_run(other.path)['distributions'] == NOW
+    assert distributionsets.of_run(other.path)['distributions'] == NOW
     assert json.loads((first.path / 'installed.json').read_text()) == {'installed': digest}
 
 
@@ -77,8 +77,8 @@ def test_its_files_have_the_rights_of_all_others(base):
 def test_a_run_of_an_older_release_has_its_own_versions(base):
     run = DeadRun(base.path)
     (run.path / 'installed.json').write_text(json.dumps({'distributions': THEN}))
-    assert installedsets.of_run(run.path) == {'distributions': THEN}
-    assert installedsets.of_run(DeadRun(base.path, 1).path) == {}
+    assert distributionsets.of_run(run.path) == {'distributions': THEN}
+    assert distributionsets.of_run(DeadRun(base.path, 1).path) == {}
 
 
 # -- not believed ----------------------------------------------------------------------------------
@@ -91,10 +91,10 @@ def test_a_run_of_an_older_release_has_its_own_versions(base):
 def test_what_is_no_digest_is_no_file(base, digest):
     died(base)
     (base.path / 'secret.json').write_text(json.dumps({'distributions': THEN}))
-    assert installedsets.load(base.path, digest) == {}
+    assert distributionsets.load(base.path, digest) == {}
     run = DeadRun(base.path, 1)
     (run.path / 'installed.json').write_text(json.dumps({'installed': digest}))
-    assert installedsets.of_run(run.path) == {}
+    assert distributionsets.of_run(run.path) == {}
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ def test_a_changed_set_is_not_believed_and_written_anew_by_the_next_run(base, co
     run, digest = died(base)
     path = base.path / 'installed' / f'{digest}.json'
     path.write_bytes(content)
-    assert installedsets.load(base.path, digest) == installedsets.of_run(run.path) == {}
+    assert distributionsets.load(base.path, digest) == distributionsets.of_run(run.path) == {}
     died(base, 1)
-    assert installedsets.of_run(run.path)['distributions'] == THEN
+    assert distributionsets.of_run(run.path)['distributions'] == THEN
 
 
 def test_a_fifo_in_its_place_is_not_waited_for(base):
@@ -114,14 +114,14 @@ def test_a_fifo_in_its_place_is_not_waited_for(base):
     path = base.path / 'installed' / f'{digest}.json'
     path.unlink()
     os.mkfifo(path)
-    assert installedsets.of_run(run.path) == {}
+    assert distributionsets.of_run(run.path) == {}
 
 
 def test_what_is_no_version_is_left_out(base):
     run = DeadRun(base.path)
     text = json.dumps({'distributions': {'a': 1, 'b': '2', 'c': None}, 'builds': [], 'x': {}})
     (run.path / 'installed.json').write_text(text)
-    assert installedsets.of_run(run.path) == {'distributions': {'b': '2'}}
+    assert distributionsets.of_run(run.path) == {'distributions': {'b': '2'}}
 
 
 # -- archived --------------------------------------------------------------------------------------
@@ -186,15 +186,15 @@ def test_a_set_goes_with_the_last_run_that_has_it(base, tmp_path):
 def test_a_run_that_lives_or_waits_keeps_its_set(base):
     died(base)
     made_old(base)
-    assert installedsets.prune(base, STARTED + 5 * HOUR) == 0 and len(sets(base)) == 1
+    assert distributionsets.prune(base, STARTED + 5 * HOUR) == 0 and len(sets(base)) == 1
 
 
 def test_a_young_set_is_kept_for_a_run_that_begins(base, tmp_path):
     run, _ = died(base)
     (run.path / 'installed.json').unlink()
     made_old(base)
-    assert installedsets.prune(base, STARTED + HOUR / 2) == 0
-    assert installedsets.prune(base, STARTED + 2 * HOUR) == 1 and sets(base) == []
+    assert distributionsets.prune(base, STARTED + HOUR / 2) == 0
+    assert distributionsets.prune(base, STARTED + 2 * HOUR) == 1 and sets(base) == []
 
 
 def test_a_new_run_makes_an_old_set_young_again(base):
@@ -212,7 +212,7 @@ def test_what_else_lies_there_is_left_alone(base):
     for name in ('readme.txt', 'x.json', '0' * 32):
         (folder / name).touch()
     made_old(base)
-    assert installedsets.prune(base) == 0 and len(sets(base)) == 3
+    assert distributionsets.prune(base) == 0 and len(sets(base)) == 3
 
 
 def test_nonsense_in_the_place_of_references_is_survived(base):
@@ -220,8 +220,8 @@ def test_nonsense_in_the_place_of_references_is_survived(base):
     for number, nonsense in enumerate(('[]', '{"installed": []}', '{"installed": {}}', '\0'), 1):
         (DeadRun(base.path, number).path / 'installed.json').write_text(nonsense)
     made_old(base)
-    assert installedsets.prune(base) == 0
+    assert distributionsets.prune(base) == 0
 
 
 def test_a_base_without_sets_has_nothing_to_prune(base):
-    assert installedsets.prune(base) == 0
+    assert distributionsets.prune(base) == 0

@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from programs.handshake import until
 
-from Products.StabilityMonitor.recording import kernelthreads
-from Products.StabilityMonitor.recording.kernelthreads import KernelThreads
-from Products.StabilityMonitor.recording.kernelthreads import Reading
-from Products.StabilityMonitor.recording.kernelthreads import address_of
-from Products.StabilityMonitor.recording.systemcalls import CALLS
+from Products.StabilityMonitor.system import tasks as kernelthreads
+from Products.StabilityMonitor.system.systemcalls import CALLS
+from Products.StabilityMonitor.system.tasks import KernelThreads
+from Products.StabilityMonitor.system.tasks import Reading
+from Products.StabilityMonitor.system.tasks import address_of
 
 PROC = Path(__file__).parent / 'data' / 'threads'
 HEADERS = {

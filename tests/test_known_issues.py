@@ -23,28 +23,28 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from Products.StabilityMonitor.diagnosis import known_issues
-from Products.StabilityMonitor.diagnosis import known_rules
-from Products.StabilityMonitor.diagnosis import known_system
-from Products.StabilityMonitor.diagnosis import known_traces
-from Products.StabilityMonitor.diagnosis.known_issues import load
-from Products.StabilityMonitor.diagnosis.known_system import System
+from Products.StabilityMonitor.knowledge import knowledgebase
+from Products.StabilityMonitor.knowledge import leftlines
+from Products.StabilityMonitor.knowledge import rules as known_rules
+from Products.StabilityMonitor.knowledge import systemfacts
+from Products.StabilityMonitor.knowledge.knowledgebase import load
+from Products.StabilityMonitor.knowledge.systemfacts import System
+from Products.StabilityMonitor.model.records import Finding
+from Products.StabilityMonitor.model.runrecord import RunRecord
+from Products.StabilityMonitor.model.values import replace
 from Products.StabilityMonitor.postmortem import faultlog
 from Products.StabilityMonitor.postmortem import incident
 from Products.StabilityMonitor.postmortem.verdict import Judgement
 from Products.StabilityMonitor.postmortem.verdict import judge
-from Products.StabilityMonitor.recording import installed
-from Products.StabilityMonitor.recording import threadstacks
-from Products.StabilityMonitor.records import Finding
-from Products.StabilityMonitor.runrecord import RunRecord
-from Products.StabilityMonitor.values import replace
+from Products.StabilityMonitor.system import distributions as installed
+from Products.StabilityMonitor.system import stacksizes
 
 pytest.importorskip('packaging', reason='without packaging the knowledge base is off')
 
 DATA = Path(__file__).parent / 'data' / 'known_issues'
 PROOFS = tomllib.loads((DATA / 'proofs.toml').read_text('utf-8'))
 ROWS = tomllib.loads((DATA / 'rows.toml').read_text('utf-8'))
-RULES = {rule.id: rule for rule in known_issues.shipped().rules}
+RULES = {rule.id: rule for rule in knowledgebase.shipped().rules}
 SYSTEM = {
     'python': '3.11.7',
     'platform': 'linux',
@@ -151,7 +151,7 @@ def samples(busy=False, growth=False):
 
 
 def found(id, proof, system, now=None):
-    matches = known_issues.match_incident(RULES.values(), died(proof, system), now or system)
+    matches = knowledgebase.match_incident(RULES.values(), died(proof, system), now or system)
     return next((match for match in matches if match['id'] == id), None)
 
 
@@ -159,7 +159,7 @@ def found(id, proof, system, now=None):
 
 
 def test_the_shipped_file_is_without_a_problem():
-    assert known_issues.shipped().problems == ()
+    assert knowledgebase.shipped().problems == ()
     assert len(RULES) > 100
 
 
@@ -181,7 +181,7 @@ def test_each_row_of_the_table_has_its_rules_and_each_rule_its_row():
 
 def holds(rule, values):
     """Does a rule apply to that system?  And whether it would be shown is another matter."""
-    hit, missed = known_issues.affected([replace(rule, incident_only=False)], system(**values))
+    hit, missed = knowledgebase.affected([replace(rule, incident_only=False)], system(**values))
     assert len(hit) + len(missed) == 1 and all(
         m.reasons[0].startswith('not affected: ') for m in missed
     )
@@ -268,7 +268,7 @@ def test_its_traces_show_it_and_only_on_an_affected_system(id):
     missed = found(id, proof, system(**misses(id)[0]))
     assert missed is None or missed['strength'] == 'weak'
     if missed:
-        assert missed['score'] < known_issues.WEIGHTS['conditions'] and missed['against'][
+        assert missed['score'] < knowledgebase.WEIGHTS['conditions'] and missed['against'][
             0
         ].startswith('version: ')
 
@@ -276,7 +276,7 @@ def test_its_traces_show_it_and_only_on_an_affected_system(id):
 @pytest.mark.parametrize('id', SHOWN)
 def test_every_pattern_is_proved(id):
     proof, rule = PROOFS[id], RULES[id]
-    traces = known_traces.Traces(died(proof, system(**hits(id)[0])))
+    traces = leftlines.Traces(died(proof, system(**hits(id)[0])))
     for kind, lines in (
         ('frames', traces.stack),
         ('native', traces.native),
@@ -297,7 +297,7 @@ def test_without_traces_an_affected_version_is_only_possible(id):
         phase='finished' if rule.effect == 'exit' else 'serving',
     )
     match = next(
-        (m for m in known_issues.match_incident([rule], record, system(**hits(id)[0]))), None
+        (m for m in knowledgebase.match_incident([rule], record, system(**hits(id)[0]))), None
     )
     assert match['strength'] == 'possible' if verdicts else match is None
 
@@ -305,7 +305,7 @@ def test_without_traces_an_affected_version_is_only_possible(id):
 def test_a_system_of_today_meets_none_of_the_howto():
     zope = {'Zope': '6.3', 'zope.interface': '8.7', 'ZODB': '6.4', 'Products.ZMySQLDA': '5.0'}
     history = [rule for rule in RULES.values() if rule.id.startswith('howto-')]
-    hit, missed = known_issues.affected(history, system(zope))
+    hit, missed = knowledgebase.affected(history, system(zope))
     assert not hit and len(missed) == 7
     assert 'not affected: Zope 6.3 is not < 2.6' in [match.reasons[0] for match in missed]
 
@@ -401,14 +401,14 @@ def test_a_rule_says_what_it_knows():
 def test_an_answer_says_why(rule, values, words):
     said = [
         match.reasons
-        for side in known_issues.affected([RULES[rule]], system(**values))
+        for side in knowledgebase.affected([RULES[rule]], system(**values))
         for match in side
     ]
     assert words in said[0] or f'not affected: {words}' in said[0]
 
 
 def test_the_worst_comes_first():
-    hit, _ = known_issues.affected(
+    hit, _ = knowledgebase.affected(
         RULES.values(), system({'waitress': '2.1.2', 'zope.interface': '5.0'})
     )
     order = [Finding.SEVERITIES.index(match.rule.severity) for match in hit]
@@ -439,12 +439,12 @@ def test_versions_and_traces_weigh_more_than_either():
 
 def test_only_the_versions_of_that_run_count():
     record = died(PROOFS['btrees-byvalue'], system({'BTrees': '6.4'}))
-    (match,) = known_issues.match_incident(
+    (match,) = knowledgebase.match_incident(
         [RULES['btrees-byvalue']], record, system({'BTrees': '6.5'})
     )
     assert match['strength'] == 'strong'
     record = died(PROOFS['btrees-byvalue'], system({'BTrees': '6.5'}))
-    (match,) = known_issues.match_incident(
+    (match,) = knowledgebase.match_incident(
         [RULES['btrees-byvalue']], record, system({'BTrees': '6.4'})
     )
     assert match['strength'] == 'weak'
@@ -453,11 +453,11 @@ def test_only_the_versions_of_that_run_count():
 def test_versions_that_were_not_recorded_are_called_so():
     record = died(PROOFS['btrees-byvalue'], system())
     record.context.pop('distributions')
-    (match,) = known_issues.match_incident(
+    (match,) = knowledgebase.match_incident(
         [RULES['btrees-byvalue']], record, system({'BTrees': '6.4'})
     )
     assert match['matched'][0] == 'version: BTrees 6.4 (as installed now) is < 6.5'
-    (match,) = known_issues.match_incident(
+    (match,) = knowledgebase.match_incident(
         [RULES['python-ssl-recv-lock']],
         replace(record, verdict='hung', context={}),
         system(python='3.13.6'),
@@ -506,7 +506,7 @@ def test_what_was_seen_to_spin_did_so_beside_other_load_too():
     }
     for ended, strength in ((None, 'strong'), (2.0, 'possible')):
         record = replace(died(proof, old), hangs=({**hang, 'ended': ended},))
-        (match,) = known_issues.match_incident([RULES['waitress-half-open-socket']], record, old)
+        (match,) = knowledgebase.match_incident([RULES['waitress-half-open-socket']], record, old)
         assert (match['strength'], 'processor: MainThread spins.' in match['matched']) == (
             strength,
             ended is None,
@@ -527,8 +527,8 @@ def test_a_run_that_had_started_did_not_meet_what_keeps_it_from_that(phase, verd
     id = 'relstorage-4.1.0-start'
     here = system(**hits(id)[0])
     record = replace(died({}, here), phase=phase, verdict=verdict)
-    assert bool(known_issues.match_incident([RULES[id]], record, here)) == meets
-    assert [bool(side) for side in known_issues.affected([RULES[id]], here, has_started=True)] == [
+    assert bool(knowledgebase.match_incident([RULES[id]], record, here)) == meets
+    assert [bool(side) for side in knowledgebase.affected([RULES[id]], here, has_started=True)] == [
         False,
         True,
     ]
@@ -539,7 +539,7 @@ def test_a_leak_explains_no_crash_and_a_stop_nothing():
     old = system({'zope.interface': '5.0', 'waitress': '2.1.2', 'plone.dexterity': '2.0'})
     for verdict, effects in (('out-of-memory', {'leak'}), ('stopped', set()), ('hung', {'hang'})):
         record = replace(died({}, old), verdict=verdict)
-        matches = known_issues.match_incident(rules, record, old)
+        matches = knowledgebase.match_incident(rules, record, old)
         assert {RULES[match['id']].effect for match in matches} == effects
 
 
@@ -561,7 +561,7 @@ def test_a_real_crash_is_recognised_by_a_rule_of_the_site(tmp_path):
     """
     program = 'import ctypes, faulthandler; faulthandler.enable(); ctypes.string_at(0)'
     done = subprocess.run([sys.executable, '-c', program], capture_output=True, timeout=60)
-    dump, here = faultlog.first_fatal(faultlog.parse(done.stderr)), known_system.here()
+    dump, here = faultlog.first_fatal(faultlog.parse(done.stderr)), systemfacts.here()
     (rule,) = load(
         ISSUE % 'null-pointer'
         + 'distributions = {packaging = ">1"}\n'
@@ -571,7 +571,7 @@ def test_a_real_crash_is_recognised_by_a_rule_of_the_site(tmp_path):
     record = replace(
         incident.record(traces, judge(traces)), context={'distributions': dict(here.distributions)}
     )
-    (match,) = known_issues.match_incident([rule], record, system())
+    (match,) = knowledgebase.match_incident([rule], record, system())
     version = here.distributions['packaging']
     assert done.returncode < 0 and match['strength'] == 'strong'
     assert match['matched'][0] == f'version: packaging {version} is > 1'
@@ -740,7 +740,7 @@ def test_the_worst_pattern_that_is_taken_comes_to_an_end():
     program = """
 import sys
 sys.path[:0] = [CHECKOUT]
-from Products.StabilityMonitor.diagnosis.known_issues import load
+from Products.StabilityMonitor.knowledge.knowledgebase import load
 for pattern in ('(a|a)(a|a)(a|a)(a|a)(a|a)a*b', 'a?a?a?a?a?a?a*b', '.*a?a?a?a?a?b',
                 '(a|aa|a)(a|aa|a)(a|aa|a).*b'):
     rule, = load(GOOD + f"frames = '{pattern}'").rules
@@ -767,7 +767,7 @@ def test_what_is_no_file_is_a_problem_and_never_waited_for(tmp_path, make):
 
 
 def test_a_file_that_is_not_there_is_empty(tmp_path):
-    assert load(tmp_path / 'known-issues.toml') == known_issues.Knowledge()
+    assert load(tmp_path / 'known-issues.toml') == knowledgebase.Knowledge()
 
 
 def test_problems_are_told_of_to_an_end():
@@ -779,11 +779,13 @@ def test_problems_are_told_of_to_an_end():
 
 def site(tmp_path, text):
     (tmp_path / 'known-issues.toml').write_text(text, 'utf-8')
-    return known_issues.in_force(tmp_path, today=date(2026, 11, 23))
+    return knowledgebase.in_force(tmp_path, today=date(2026, 11, 23))
 
 
 def test_without_a_file_of_the_site_the_shipped_rules_are_in_force(tmp_path):
-    assert known_issues.in_force(tmp_path) == known_issues.Knowledge(known_issues.shipped().rules)
+    assert knowledgebase.in_force(tmp_path) == knowledgebase.Knowledge(
+        knowledgebase.shipped().rules
+    )
 
 
 def test_the_site_adds_and_silences(tmp_path):
@@ -818,7 +820,7 @@ def test_the_day_of_a_silence_is_one_of_utc(tmp_path, monkeypatch, zone):
     def lasts(day):
         silence = f'[[silence]]\nid = "btrees-repr"\nreason = "x"\nuntil = {day}\n'
         (tmp_path / 'known-issues.toml').write_text(silence)
-        return bool(known_issues.in_force(tmp_path).silences)
+        return bool(knowledgebase.in_force(tmp_path).silences)
 
     monkeypatch.setenv('TZ', zone)
     time.tzset()
@@ -847,16 +849,16 @@ def test_a_shipped_rule_is_not_replaced(tmp_path):
 def test_without_packaging_it_is_off_with_one_finding(tmp_path, monkeypatch):
     for name in ('packaging', 'packaging.version', 'packaging.specifiers'):
         monkeypatch.setitem(sys.modules, name, None)
-    known_issues.shipped.cache_clear()
+    knowledgebase.shipped.cache_clear()
     try:
         knowledge = site(tmp_path, GOOD)
     finally:
-        known_issues.shipped.cache_clear()
+        knowledgebase.shipped.cache_clear()
     assert knowledge.rules == () and [p.finding.id for p in knowledge.problems] == [
         'known-issues-off'
     ]
     assert 'pip install packaging' in knowledge.problems[0].finding.action
-    assert known_issues.match_incident(knowledge.rules, synthetic.record(), system()) == []
+    assert knowledgebase.match_incident(knowledge.rules, synthetic.record(), system()) == []
 
 
 # -- nothing raises --------------------------------------------------------------------------------
@@ -914,8 +916,8 @@ def test_any_text_is_rules_and_problems(text):
     assert len({rule.id for rule in loaded.rules}) == len(loaded.rules)
     for found in loaded.problems:
         assert 0 <= found.line <= total and found.sentence.isprintable() and found.finding.action
-    known_issues.affected(loaded.rules, system({'a': '0.5', 'bad': '1'}))
-    known_issues.match_incident(
+    knowledgebase.affected(loaded.rules, system({'a': '0.5', 'bad': '1'}))
+    knowledgebase.match_incident(
         loaded.rules, synthetic.record(verdict='crashed'), system({'a': '0.5', 'bad': '1'})
     )
 
@@ -984,7 +986,7 @@ RECORD = st.fixed_dictionaries(
 @settings(max_examples=300, deadline=None)
 def test_any_record_that_can_be_read_is_matched(document):
     now = system({'waitress': '2.0.0', 'BTrees': '4.0', 'zope.interface': '5.0'})
-    for match in known_issues.match_incident(RULES.values(), RunRecord.from_json(document), now):
+    for match in knowledgebase.match_incident(RULES.values(), RunRecord.from_json(document), now):
         assert 0 <= match['score'] <= 100 and match['strength'] in (
             'strong',
             'likely',
@@ -997,7 +999,7 @@ def test_any_record_that_can_be_read_is_matched(document):
 
 
 def test_this_system_is_described():
-    here = known_system.here()
+    here = systemfacts.here()
     assert (
         here.python == '.'.join(map(str, sys.version_info[:3]))
         or '+' in here.python
@@ -1015,18 +1017,18 @@ def test_this_system_is_described():
 
 
 def test_a_32_bit_python_is_told_by_its_own_size_not_by_the_machine():
-    here = known_system.here()
+    here = systemfacts.here()
     assert here.bits == 8 * struct.calcsize('P')
     assert (
-        here.stack == threadstacks.default_stack()[0]
-        if threadstacks.default_stack()
+        here.stack == stacksizes.default_stack()[0]
+        if stacksizes.default_stack()
         else here.stack is None
     )
-    then = known_system.of_run(
+    then = systemfacts.of_run(
         {'bits': 32, 'platform': 'Linux-6.1.0-x86_64', 'thread_stack': [131072, 4096]}, (), here
     )
     assert (then.bits, then.machine, then.stack) == (32, 'x86_64', 131072)
-    damaged = known_system.of_run({'bits': 'x', 'thread_stack': {}}, (), here)
+    damaged = systemfacts.of_run({'bits': 'x', 'thread_stack': {}}, (), here)
     assert (damaged.bits, damaged.stack) == (here.bits, here.stack) and {
         'bits',
         'stack',
@@ -1040,7 +1042,7 @@ def test_folder_names_say_what_the_metadata_says():
     slow = {}
     for distribution in distributions():
         slow.setdefault(known_rules.normalized(distribution.metadata['Name']), distribution.version)
-    assert known_system.installed()[0] == slow
+    assert systemfacts.installed()[0] == slow
 
 
 @pytest.mark.parametrize(
@@ -1059,7 +1061,7 @@ def test_names_and_versions_of_every_kind_of_installation(tmp_path, folder, name
     path = tmp_path / folder
     path.mkdir(parents=True)
     (path / 'PKG-INFO').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 9.9\n')
-    assert known_system.installed(lambda: [PathDistribution(path)])[0] == {name: version}
+    assert systemfacts.installed(lambda: [PathDistribution(path)])[0] == {name: version}
 
 
 @pytest.mark.parametrize(
@@ -1078,7 +1080,7 @@ def test_a_wheel_is_told_from_a_build_of_ones_own(tmp_path, wheel, build):
     path.mkdir()
     if wheel is not None:
         (path / 'WHEEL').write_text('Wheel-Version: 1.0\n' + wheel)
-    assert known_system.installed(lambda: [PathDistribution(path)]) == (
+    assert systemfacts.installed(lambda: [PathDistribution(path)]) == (
         {'lxml': '5.1.0'},
         {'lxml': build},
     )
@@ -1089,7 +1091,7 @@ def test_a_damaged_installation_is_not_there(tmp_path):
     (tmp_path / 'bad.dist-info').mkdir()
     (tmp_path / 'bad.dist-info' / 'METADATA').write_bytes(b'\xff\xfe\0')
     paths = sorted(tmp_path.iterdir())
-    assert known_system.installed(lambda: [PathDistribution(path) for path in paths]) == ({}, {})
+    assert systemfacts.installed(lambda: [PathDistribution(path) for path in paths]) == ({}, {})
 
 
 def test_three_hundred_distributions_are_cheaper_than_their_metadata(tmp_path):
@@ -1106,9 +1108,9 @@ def test_three_hundred_distributions_are_cheaper_than_their_metadata(tmp_path):
         look()
         return time.process_time() - started
 
-    names = min(seconds(lambda: known_system.installed(lambda: found)) for _ in range(3))
+    names = min(seconds(lambda: systemfacts.installed(lambda: found)) for _ in range(3))
     files = min(seconds(lambda: {d.metadata['Name']: d.version for d in found}) for _ in range(3))
-    assert len(known_system.installed(lambda: found)[0]) == 300 and names < files / 3
+    assert len(systemfacts.installed(lambda: found)[0]) == 300 and names < files / 3
 
 
 @pytest.mark.skipif(
@@ -1120,7 +1122,7 @@ def test_looking_in_the_background_evaluates_no_code():
     and e-mail imports urllib.parse.
     """
     program = (
-        'import builtins; from Products.StabilityMonitor.recording.installed import installed; '
+        'import builtins; from Products.StabilityMonitor.system.distributions import installed; '
         'known = eval; '
         'builtins.eval = lambda *words: print("eval", words) or known(*words); '
         'print(len(installed()[0]) > 3)'
@@ -1152,5 +1154,5 @@ def test_the_rules_that_speak_of_wheels_are_looked_up():
 
 
 def test_no_path_of_a_machine_and_no_control_character_is_shipped():
-    text = known_issues.SHIPPED.read_text('utf-8')
+    text = knowledgebase.SHIPPED.read_text('utf-8')
     assert not re.search(r'/(root|work|tmp|home)/', text) and text.replace('\n', '').isprintable()

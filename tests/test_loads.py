@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from Products.StabilityMonitor.recording.kernelthreads import Reading
-from Products.StabilityMonitor.recording.loads import Load
-from Products.StabilityMonitor.recording.loads import Loads
-from Products.StabilityMonitor.recording.loads import is_busy
+from Products.StabilityMonitor.system.cpushares import Load
+from Products.StabilityMonitor.system.cpushares import Loads
+from Products.StabilityMonitor.system.cpushares import is_busy
+from Products.StabilityMonitor.system.tasks import Reading
 
 
 class Kernel:

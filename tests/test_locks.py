@@ -11,14 +11,14 @@ from types import CodeType
 
 import pytest
 
-from Products.StabilityMonitor.recording import lockregions
-from Products.StabilityMonitor.recording.lockregions import regions
-from Products.StabilityMonitor.recording.locks import Holder
-from Products.StabilityMonitor.recording.locks import Lock
-from Products.StabilityMonitor.recording.locks import Want
-from Products.StabilityMonitor.recording.locks import deadlocks
-from Products.StabilityMonitor.recording.locks import examine
-from Products.StabilityMonitor.recording.spots import Spot
+from Products.StabilityMonitor.threads import lockregions
+from Products.StabilityMonitor.threads.lockregions import regions
+from Products.StabilityMonitor.threads.locks import Holder
+from Products.StabilityMonitor.threads.locks import Lock
+from Products.StabilityMonitor.threads.locks import Want
+from Products.StabilityMonitor.threads.locks import deadlocks
+from Products.StabilityMonitor.threads.locks import examine
+from Products.StabilityMonitor.threads.spots import Spot
 
 BODIES = """
 def plain():

@@ -14,9 +14,9 @@ import pytest
 from programs.handshake import PATIENCE
 from programs.handshake import until
 
-from Products.StabilityMonitor.recording import loglater
-from Products.StabilityMonitor.recording.guard import Findings
 from Products.StabilityMonitor.recording.heartbeat import Heartbeat
+from Products.StabilityMonitor.recording.partguard import Findings
+from Products.StabilityMonitor.system import loglater
 
 CHECKOUT = str(Path(__file__).resolve().parents[1])
 
@@ -236,7 +236,7 @@ class TestNothingIsLost:
 FORK = f"""if True:
     import logging, os, sys, threading
     sys.path.insert(0, {CHECKOUT!r})
-    from Products.StabilityMonitor.recording import loglater
+    from Products.StabilityMonitor.system import loglater
 
     class Stuck(logging.Handler):
         def handle(self, record):

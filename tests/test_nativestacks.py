@@ -19,9 +19,9 @@ import pytest
 from descriptors import held
 from programs.handshake import until
 
-from Products.StabilityMonitor.diagnosis import nativestacks
-from Products.StabilityMonitor.diagnosis.nativestacks import NativeStacks
-from Products.StabilityMonitor.diagnosis.nativestacks import parse
+from Products.StabilityMonitor.inspection import nativestacks
+from Products.StabilityMonitor.inspection.nativestacks import NativeStacks
+from Products.StabilityMonitor.inspection.nativestacks import parse
 
 PROGRAMS = Path(__file__).resolve().parent / 'programs'
 FOUND = nativestacks.find_tools()
@@ -51,10 +51,9 @@ def wardens(parent):
             if (
                 folder.name.isdigit()
                 and int((folder / 'stat').read_text().rpartition(')')[2].split()[1]) == parent
+                and b'toolwarden.py' in (folder / 'cmdline').read_bytes()
             ):
-                found += (
-                    [int(folder.name)] if b'warden.py' in (folder / 'cmdline').read_bytes() else []
-                )
+                found.append(int(folder.name))
         except OSError:
             pass
     return found

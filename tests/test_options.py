@@ -4,9 +4,9 @@ it is wrong.
 
 import pytest
 
-from Products.StabilityMonitor import options
-from Products.StabilityMonitor.options import OPTIONS
-from Products.StabilityMonitor.options import load
+from Products.StabilityMonitor.model import options
+from Products.StabilityMonitor.model.options import OPTIONS
+from Products.StabilityMonitor.model.options import load
 
 DEFAULTS = {
     'enabled': True,

@@ -12,11 +12,11 @@ from synthetic import recording
 from synthetic import traces
 from test_arming import Victim
 
-from Products.StabilityMonitor.postmortem import overflow
-from Products.StabilityMonitor.postmortem.archive import Archive
+from Products.StabilityMonitor.postmortem import stackoverflow
 from Products.StabilityMonitor.postmortem.triage import triage
 from Products.StabilityMonitor.reporting.renderers import run_lines
-from Products.StabilityMonitor.rundirectory import Base
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import Base
 
 
 @pytest.fixture
@@ -85,10 +85,10 @@ class TestRealThreads:
     'recorded, ident', [(None, WORKER), (recording(), WORKER), (recording(), None)]
 )
 def test_a_stack_that_is_not_known(recorded, ident):
-    assert set(overflow.stack_of(traces(recording=recorded), ident).values()) == {0}
+    assert set(stackoverflow.stack_of(traces(recording=recorded), ident).values()) == {0}
 
 
 def test_the_main_thread_s():
     words = {'main_stack': 8e6 / 1e9, 'main_stack_used': 1e6 / 1e9}
-    found = overflow.stack_of(traces(context={'main_ident': 5}, recording=recording(words)), 5)
+    found = stackoverflow.stack_of(traces(context={'main_ident': 5}, recording=recording(words)), 5)
     assert found == {'stack_size': 8_000_000, 'stack_used': 1_000_000, 'stack_request': 0}

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from Products.StabilityMonitor.records import isotime
-from Products.StabilityMonitor.reporting import pictures
-from Products.StabilityMonitor.reporting import scales
-from Products.StabilityMonitor.runrecord import WANTED
-from Products.StabilityMonitor.runrecord import RunRecord
+from Products.StabilityMonitor.model.records import isotime
+from Products.StabilityMonitor.model.runrecord import WANTED
+from Products.StabilityMonitor.model.runrecord import RunRecord
+from Products.StabilityMonitor.reporting import axes
+from Products.StabilityMonitor.reporting import charts
 
 NOW = 1_795_434_000.0
 SVG = '{http://www.w3.org/2000/svg}'
@@ -39,38 +39,38 @@ def parsed(svg):
 
 
 def test_there_is_a_colour_and_a_word_for_every_verdict():
-    for colour, letter, label in pictures.VERDICTS.values():
+    for colour, letter, label in charts.VERDICTS.values():
         assert colour.startswith('#') and label and len(letter) <= 1
-    for verdict, (_, letter, _) in pictures.VERDICTS.items():
+    for verdict, (_, letter, _) in charts.VERDICTS.items():
         assert bool(letter) == (verdict not in WANTED)
 
 
 def test_letters_tell_incidents_apart_without_colour():
-    letters = [letter for _, letter, _ in pictures.VERDICTS.values() if letter]
+    letters = [letter for _, letter, _ in charts.VERDICTS.values() if letter]
     assert len(letters) == len(set(letters))
 
 
 def test_no_run_no_picture():
-    assert pictures.timeline([], NOW) == ''
-    assert pictures.timeline([RunRecord(run='x')], NOW) == ''
+    assert charts.timeline([], NOW) == ''
+    assert charts.timeline([RunRecord(run='x')], NOW) == ''
 
 
 def test_one_living_run():
-    svg = parsed(pictures.timeline([run(start=50, verdict='running')], NOW))
+    svg = parsed(charts.timeline([run(start=50, verdict='running')], NOW))
     (bar,) = svg.iter(f'{SVG}rect')
-    assert bar.get('fill') == pictures.colour('running')
+    assert bar.get('fill') == charts.colour('running')
     assert not svg.findall(f'.//{SVG}circle')
 
 
 def test_the_living_run_reaches_until_now():
-    svg = parsed(pictures.timeline([run(1, 1000, 500), run(2, 400, 0, 'running')], NOW))
+    svg = parsed(charts.timeline([run(1, 1000, 500), run(2, 400, 0, 'running')], NOW))
     living = list(svg.iter(f'{SVG}rect'))[-1]
     assert float(living.get('x')) + float(living.get('width')) == pytest.approx(984, abs=1)
 
 
 def test_an_incident_stands_out_and_is_linked():
     svg = parsed(
-        pictures.timeline(
+        charts.timeline(
             [run(1, 1000, 500, 'crashed'), run(2, 400, 10)], NOW, lambda name: f'?run={name}'
         )
     )
@@ -79,7 +79,7 @@ def test_an_incident_stands_out_and_is_linked():
 
 
 def test_hovering_tells_verdict_start_and_uptime():
-    svg = parsed(pictures.timeline([run(1, 7300, 7200, 'crashed', 'Zope crashed.')], NOW))
+    svg = parsed(charts.timeline([run(1, 7300, 7200, 'crashed', 'Zope crashed.')], NOW))
     told = svg.find(f'.//{SVG}rect/{SVG}title').text
     assert (
         'crashed' in told
@@ -91,7 +91,7 @@ def test_hovering_tells_verdict_start_and_uptime():
 
 def test_incidents_close_together_share_a_marker_with_their_number():
     runs = [run(n, 86400 - 20 * n, 10, 'startup-failed') for n in range(7)]
-    svg = parsed(pictures.timeline(runs, NOW))
+    svg = parsed(charts.timeline(runs, NOW))
     assert [text.text for text in svg.findall(f'.//{SVG}g/{SVG}text')] == ['7']
 
 
@@ -100,7 +100,7 @@ def test_the_time_that_a_picture_takes_grows_with_its_runs():
 
     def fastest(count):
         runs = [run(n, 88 * 86400 - n * 3800, 3700, 'crashed') for n in range(count)]
-        return min(timeit.repeat(lambda: pictures.timeline(runs, NOW), number=1, repeat=3))
+        return min(timeit.repeat(lambda: charts.timeline(runs, NOW), number=1, repeat=3))
 
     assert fastest(1000) < 40 * fastest(100)
 
@@ -108,9 +108,9 @@ def test_the_time_that_a_picture_takes_grows_with_its_runs():
 def test_two_hundred_runs_are_all_there_inside_the_picture():
     runs = [
         run(n, 88 * 86400 - n * 38000, 37000, verdict)
-        for n, verdict in zip(range(200), list(pictures.VERDICTS)[1:] * 20, strict=False)
+        for n, verdict in zip(range(200), list(charts.VERDICTS)[1:] * 20, strict=False)
     ]
-    svg = parsed(pictures.timeline(runs, NOW))
+    svg = parsed(charts.timeline(runs, NOW))
     bars = list(svg.iter(f'{SVG}rect'))
     assert len(bars) == 200
     assert all(
@@ -121,26 +121,26 @@ def test_two_hundred_runs_are_all_there_inside_the_picture():
 
 def test_markers_never_cover_each_other():
     runs = [run(n, 88 * 86400 - n * 38000, 37000, 'crashed') for n in range(200)]
-    svg = parsed(pictures.timeline(runs, NOW))
+    svg = parsed(charts.timeline(runs, NOW))
     places = sorted(float(dot.get('cx')) for dot in svg.iter(f'{SVG}circle'))
     assert min(b - a for a, b in zip(places, places[1:], strict=False)) >= 17.9
 
 
 def test_runs_that_overlap_get_lanes():
-    svg = parsed(pictures.timeline([run(n, 1000 - n, 900) for n in range(20)], NOW))
+    svg = parsed(charts.timeline([run(n, 1000 - n, 900) for n in range(20)], NOW))
     lanes = {bar.get('y') for bar in svg.iter(f'{SVG}rect')}
     assert 1 < len(lanes) <= 6
 
 
 def test_foreign_text_is_escaped():
-    svg = pictures.timeline(
+    svg = charts.timeline(
         [run(1, 100, 10, HOSTILE, HOSTILE.replace('\0', ''))], NOW, lambda name: HOSTILE[:-1]
     )
     parsed(svg)
 
 
 def test_the_legend_names_what_occurs_only():
-    entries = pictures.legend(['running', 'hung', 'hung', 'of a later release'])
+    entries = charts.legend(['running', 'hung', 'hung', 'of a later release'])
     assert [entry['label'] for entry in entries] == ['running', 'hung']
 
 
@@ -166,21 +166,21 @@ def words(svg):
 
 
 def test_memory_has_units_and_a_time():
-    found = words(pictures.memory_curve(samples()))
+    found = words(charts.memory_curve(samples()))
     assert '150 MiB' in found or '100 MiB' in found
     assert '59 sec before' in found and any(word.endswith('UTC') for word in found)
 
 
 def test_the_limit_of_the_cgroup_is_a_line():
-    svg = pictures.memory_curve(samples(cgroup_current=160 << 20, cgroup_limit=200 << 20))
+    svg = charts.memory_curve(samples(cgroup_current=160 << 20, cgroup_limit=200 << 20))
     assert (
         'limit of the cgroup' in words(svg) and len(list(parsed(svg).iter(f'{SVG}polyline'))) == 2
     )
-    assert 'limit of the cgroup' not in words(pictures.memory_curve(samples()))
+    assert 'limit of the cgroup' not in words(charts.memory_curve(samples()))
 
 
 def test_processor_is_in_percent_of_a_core():
-    svg = pictures.processor_curve(samples())
+    svg = charts.processor_curve(samples())
     assert '50 %' in words(svg) or '40 %' in words(svg)
 
 
@@ -188,14 +188,14 @@ def test_processor_is_in_percent_of_a_core():
     'few', [[], samples(1), [{}], [{'time': None, 'rss': 'x'}], samples(5, rss=-1, cpu=-1)]
 )
 def test_too_little_is_no_curve(few):
-    assert pictures.memory_curve(few) == ''
-    assert pictures.processor_curve(few) == ''
+    assert charts.memory_curve(few) == ''
+    assert charts.processor_curve(few) == ''
 
 
 def test_idle_and_equal_values_do_no_harm():
-    parsed(pictures.processor_curve(samples(10, cpu=1.0)))
-    parsed(pictures.memory_curve(samples(10, rss=0)))
-    parsed(pictures.memory_curve([samples(1)[0]] * 3))
+    parsed(charts.processor_curve(samples(10, cpu=1.0)))
+    parsed(charts.memory_curve(samples(10, rss=0)))
+    parsed(charts.memory_curve([samples(1)[0]] * 3))
 
 
 numbers = st.one_of(st.none(), st.text(max_size=3), st.integers(-5, 1 << 63), st.floats(-1, 1e18))
@@ -217,14 +217,14 @@ numbers = st.one_of(st.none(), st.text(max_size=3), st.integers(-5, 1 << 63), st
     )
 )
 def test_no_samples_break_a_curve(found):
-    for svg in (pictures.memory_curve(found), pictures.processor_curve(found)):
+    for svg in (charts.memory_curve(found), charts.processor_curve(found)):
         assert svg == '' or parsed(svg) is not None
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.floats(0, 4e9), st.floats(0, 4e9), st.sampled_from(list(pictures.VERDICTS)))
+        st.tuples(st.floats(0, 4e9), st.floats(0, 4e9), st.sampled_from(list(charts.VERDICTS)))
     )
 )
 def test_no_runs_break_the_timeline(spans):
@@ -232,17 +232,17 @@ def test_no_runs_break_the_timeline(spans):
         RunRecord(run=str(n), started=isotime(a), ended=isotime(b), verdict=v)
         for n, (a, b, v) in enumerate(spans)
     ]
-    svg = pictures.timeline(runs, NOW)
+    svg = charts.timeline(runs, NOW)
     assert svg == '' or parsed(svg) is not None
 
 
 @given(st.floats(0, 4e9), st.floats(1, 4e9))
 def test_a_time_axis_has_few_ticks(low, span):
-    assert len(scales.time_ticks(low, low + span)) <= 50
+    assert len(axes.time_ticks(low, low + span)) <= 50
 
 
 @given(st.floats(0, 1e18))
 def test_a_value_axis_has_few_ticks(top):
-    for ticks in (scales.size_ticks(top), scales.percent_ticks(top)):
+    for ticks in (axes.size_ticks(top), axes.percent_ticks(top)):
         assert 2 <= len(ticks) <= 8
         assert ticks[-1][0] >= top * 0.7

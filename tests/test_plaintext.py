@@ -7,9 +7,9 @@ import logging
 
 import pytest
 
-from Products.StabilityMonitor.eventlog import LOGGER
-from Products.StabilityMonitor.plaintext import clean
-from Products.StabilityMonitor.plaintext import json_text
+from Products.StabilityMonitor.model.plaintext import clean
+from Products.StabilityMonitor.model.plaintext import json_text
+from Products.StabilityMonitor.system.eventlog import LOGGER
 
 #: Newlines, terminal commands, line separators, and what changes the direction of text.
 ODD = [

@@ -11,16 +11,16 @@ import pytest
 from synthetic import SEGFAULT
 from synthetic import note
 
-from Products.StabilityMonitor import blackbox
+from Products.StabilityMonitor.inspection import liveness
+from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.recording.recorder import Recorder
-from Products.StabilityMonitor.records import Sample
-from Products.StabilityMonitor.reporting import pulse
-from Products.StabilityMonitor.rundirectory import BLACKBOX
-from Products.StabilityMonitor.rundirectory import CONTEXT
-from Products.StabilityMonitor.rundirectory import Base
-from Products.StabilityMonitor.rundirectory import identity
-from Products.StabilityMonitor.rundirectory import new_name
-from Products.StabilityMonitor.rundirectory import read_json
+from Products.StabilityMonitor.store import blackbox
+from Products.StabilityMonitor.store.rundirectory import BLACKBOX
+from Products.StabilityMonitor.store.rundirectory import CONTEXT
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.store.rundirectory import new_name
+from Products.StabilityMonitor.store.rundirectory import read_json
+from Products.StabilityMonitor.system.processidentity import identity
 
 NOW = 1_790_000_000.0
 MAIN = 0x7F0000000020
@@ -52,7 +52,7 @@ class Living:
 
     def look(self, **values):
         (self.path / BLACKBOX).write_bytes(self.recorder.buffer)
-        return pulse.look(self.path, read_json(self.path / CONTEXT), clock=self.clock, **values)
+        return liveness.look(self.path, read_json(self.path / CONTEXT), clock=self.clock, **values)
 
 
 @pytest.fixture
@@ -70,14 +70,16 @@ def run(tmp_path):
 
 def test_all_is_well(run):
     living = run().beat(1.5).beat(0.5, in_flight=3, overdue=1)
-    assert living.look() == pulse.Pulse(living.path.name, os.getpid(), 'running', None, NOW - 0.5)
+    assert living.look() == liveness.Pulse(
+        living.path.name, os.getpid(), 'running', None, NOW - 0.5
+    )
 
 
 def test_without_a_black_box_nothing_is_known(run):
     living = run()
-    assert pulse.look(living.path, {}).state == 'unknown'
+    assert liveness.look(living.path, {}).state == 'unknown'
     (living.path / BLACKBOX).write_bytes(b'nonsense')
-    assert pulse.look(living.path, {}).state == 'unknown'
+    assert liveness.look(living.path, {}).state == 'unknown'
 
 
 def test_one_that_starts_has_no_sample_yet(run):
@@ -105,7 +107,7 @@ def test_all_workers_are_busy_for_too_long(run):
     living.recorder.note(note('hang', title=ALL_BUSY))
     seen = living.look()
     assert seen.state == 'hanging'
-    assert seen.hang == pulse.Hang('hang', NOW - 77, ALL_BUSY, 4, 4)
+    assert seen.hang == liveness.Hang('hang', NOW - 77, ALL_BUSY, 4, 4)
 
 
 def test_what_has_dissolved_is_no_hang(run):
@@ -118,7 +120,7 @@ def test_what_has_dissolved_is_no_hang(run):
 def test_a_hang_whose_note_was_pushed_out(run):
     living = run().beat(overdue=2)
     living.recorder.stamp('hung_since', NOW - 77)
-    assert living.look().hang == pulse.Hang('hang', NOW - 77, 'It does not answer.', 2, 4)
+    assert living.look().hang == liveness.Hang('hang', NOW - 77, 'It does not answer.', 2, 4)
 
 
 def test_a_deadlock_of_some_threads(run):
@@ -126,7 +128,7 @@ def test_a_deadlock_of_some_threads(run):
     living.recorder.note(note('deadlock', after=60, title='Deadlock: a and b.'))
     for ident in (7, 8):
         living.recorder.note(note('deadlock', ident=ident, title='GET /x'))
-    assert living.look().hang == pulse.Hang(
+    assert living.look().hang == liveness.Hang(
         'deadlock', pytest.approx(note('x', 60).time), 'Deadlock: a and b.', 2, 4
     )
 

@@ -16,12 +16,12 @@ import pytest
 from programs.handshake import PATIENCE
 from programs.handshake import until
 
-from Products.StabilityMonitor import questions
-from Products.StabilityMonitor.errors import NoAnswer
-from Products.StabilityMonitor.questions import BELL
-from Products.StabilityMonitor.questions import FOLDER
-from Products.StabilityMonitor.questions import Inbox
-from Products.StabilityMonitor.questions import ask
+from Products.StabilityMonitor.model.errors import NoAnswer
+from Products.StabilityMonitor.store import runmailbox
+from Products.StabilityMonitor.store.runmailbox import BELL
+from Products.StabilityMonitor.store.runmailbox import FOLDER
+from Products.StabilityMonitor.store.runmailbox import Inbox
+from Products.StabilityMonitor.store.runmailbox import ask
 
 HEX = '0123456789abcdef'
 NOBODY = 65534
@@ -140,7 +140,7 @@ class TestAnAnswer:
             raise OSError(28, 'No space left on device')
 
         with monkeypatch.context() as patch:
-            patch.setattr(questions, 'write_whole', full)
+            patch.setattr(runmailbox, 'write_whole', full)
             run.leave()
             run.inbox.look()
         with run:
@@ -205,7 +205,7 @@ class TestListening:
         def refused(*args):
             raise OSError(19, 'No such device')
 
-        monkeypatch.setattr(questions.mmap, 'mmap', refused)
+        monkeypatch.setattr(runmailbox.mmap, 'mmap', refused)
         run = Run(tmp_path)
         run.leave()
         run.inbox.listen()

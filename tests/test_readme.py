@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from Products.StabilityMonitor import cli
-from Products.StabilityMonitor.options import OPTIONS
+from Products.StabilityMonitor.cli import command
+from Products.StabilityMonitor.model.options import OPTIONS
 from Products.StabilityMonitor.postmortem import verdict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,7 +30,7 @@ def test_every_verdict_is_explained():
 
 
 def test_every_command_is_named():
-    assert {name for name in cli._COMMANDS if f'/var {name}' not in README} == set()
+    assert {name for name in command._COMMANDS if f'/var {name}' not in README} == set()
 
 
 def test_nothing_is_left_to_fill_in_and_the_pictures_are_there():

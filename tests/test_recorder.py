@@ -8,11 +8,11 @@ import pytest
 from programs.handshake import until
 from zope.interface.verify import verifyObject
 
-from Products.StabilityMonitor import blackbox as box
-from Products.StabilityMonitor import blackboxreader
-from Products.StabilityMonitor.interfaces import IRecorder
+from Products.StabilityMonitor.model.interfaces import IRecorder
+from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.recording.recorder import Recorder
-from Products.StabilityMonitor.records import Sample
+from Products.StabilityMonitor.store import blackbox as box
+from Products.StabilityMonitor.store import blackboxreader
 
 
 class Box:

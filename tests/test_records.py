@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from Products.StabilityMonitor import records
-from Products.StabilityMonitor import runrecord
-from Products.StabilityMonitor.records import Evidence
-from Products.StabilityMonitor.records import Instance
-from Products.StabilityMonitor.runrecord import RunRecord
-from Products.StabilityMonitor.values import replace
+from Products.StabilityMonitor.model import records
+from Products.StabilityMonitor.model import runrecord
+from Products.StabilityMonitor.model.records import Evidence
+from Products.StabilityMonitor.model.records import Instance
+from Products.StabilityMonitor.model.runrecord import RunRecord
+from Products.StabilityMonitor.model.values import replace
 
 RECORD = RunRecord(
     '20261123T074501Z-17-beef',

@@ -17,18 +17,18 @@ from pathlib import Path
 import pytest
 from programs.handshake import until
 
-from Products.StabilityMonitor import options
-from Products.StabilityMonitor.diagnosis import recursion_experiment
-from Products.StabilityMonitor.diagnosis import recursionprobe
-from Products.StabilityMonitor.diagnosis.childprocess import python_command
-from Products.StabilityMonitor.diagnosis.recursion_experiment import LARGEST
-from Products.StabilityMonitor.diagnosis.recursion_experiment import PROGRAM
-from Products.StabilityMonitor.diagnosis.recursion_experiment import STEP
-from Products.StabilityMonitor.diagnosis.recursion_experiment import ProbeResult
-from Products.StabilityMonitor.diagnosis.recursion_experiment import probe
-from Products.StabilityMonitor.diagnosis.recursion_program import WAYS
-from Products.StabilityMonitor.diagnosis.recursionprobe import Probe
-from Products.StabilityMonitor.diagnosis.recursionprobe import finding
+from Products.StabilityMonitor.inspection import recursionexperiment
+from Products.StabilityMonitor.inspection import recursionresult
+from Products.StabilityMonitor.inspection.recursionexperiment import PROGRAM
+from Products.StabilityMonitor.inspection.recursionexperiment import STEP
+from Products.StabilityMonitor.inspection.recursionexperiment import probe
+from Products.StabilityMonitor.inspection.recursionprobe import Probe
+from Products.StabilityMonitor.inspection.recursionprogram import WAYS
+from Products.StabilityMonitor.inspection.recursionresult import LARGEST
+from Products.StabilityMonitor.inspection.recursionresult import ProbeResult
+from Products.StabilityMonitor.inspection.recursionresult import finding
+from Products.StabilityMonitor.model import options
+from Products.StabilityMonitor.system.childprocess import python_command
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='the children need what POSIX gives')
@@ -153,7 +153,7 @@ class Children:
 @pytest.mark.parametrize('size', [STEP, STEP + 4096, 3 * STEP, 128 * STEP, LARGEST, 4 * LARGEST])
 def test_the_least_size_is_found(enough, size):
     children, progress = Children(enough), []
-    found = recursion_experiment._look(children, size, lambda *word: progress.append(word))
+    found = recursionexperiment._look(children, size, lambda *word: progress.append(word))
     least = max(STEP, -(-enough // STEP) * STEP)
     assert found['survives'] == (size >= enough)
     assert found['smallest'] == (min(least, size) if size >= enough else least)
@@ -164,14 +164,14 @@ def test_the_least_size_is_found(enough, size):
 
 
 def test_none_is_enough():
-    found = recursion_experiment._look(Children(LARGEST + 1), 8 << 20, lambda *word: None)
+    found = recursionexperiment._look(Children(LARGEST + 1), 8 << 20, lambda *word: None)
     assert (found['survives'], found['smallest']) == (False, 0)
-    found = recursion_experiment._look(Children(10 * LARGEST), 4 * LARGEST, lambda *word: None)
+    found = recursionexperiment._look(Children(10 * LARGEST), 4 * LARGEST, lambda *word: None)
     assert (found['survives'], found['smallest']) == (False, 0)
 
 
 def test_a_size_that_the_system_refuses_is_too_small():
-    found = recursion_experiment._look(Children(1, refused=2 * STEP), 8 << 20, lambda *word: None)
+    found = recursionexperiment._look(Children(1, refused=2 * STEP), 8 << 20, lambda *word: None)
     assert found == {'survives': True, 'smallest': 2 * STEP, 'ways': (), 'signal': ''}
 
 
@@ -180,7 +180,7 @@ def test_all_ways_that_die_are_named():
         def die(self, size, names, refusal=False):
             return next(((name, 'SIGSEGV') for name in names if 'json' in name), None)
 
-    found = recursion_experiment._look(Weak(0), 8 << 20, lambda *word: None)
+    found = recursionexperiment._look(Weak(0), 8 << 20, lambda *word: None)
     assert found['ways'] == tuple(name for name in WAYS if 'json' in name)
 
 
@@ -228,7 +228,7 @@ def test_a_process_that_ignores_sigchld():
     code = (
         'import signal, sys\nsys.path.insert(0, sys.argv[1])\nsignal.signal(signal.SIGCHLD, '
         'signal.SIG_IGN)\n'
-        'from Products.StabilityMonitor.diagnosis.recursion_experiment import probe\n'
+        'from Products.StabilityMonitor.inspection.recursionexperiment import probe\n'
         'r = probe(8 << 16, 1000)\nprint(r.survives, r.ways[0], r.smallest > 8 << 16, r.error)'
     )
     done = subprocess.run(
@@ -426,7 +426,7 @@ def test_an_import_does_nothing():
     code = (
         'import sys, threading, faulthandler, subprocess\nsys.path.insert(0, sys.argv[1])\n'
         'limit = sys.getrecursionlimit()\nsubprocess.Popen = threading.Thread.start = None\n'
-        'import Products.StabilityMonitor.diagnosis.recursionprobe\n'
+        'import Products.StabilityMonitor.inspection.recursionprobe\n'
         'assert sys.getrecursionlimit() == limit and threading.stack_size() == 0\n'
         'assert not faulthandler.is_enabled() and threading.active_count() == 1'
     )
@@ -476,7 +476,7 @@ def test_only_one_of_many_starts(stub):
 
 
 def test_a_failure_of_the_probe_itself_is_said(monkeypatch):
-    monkeypatch.setattr(recursion_experiment, 'probe', lambda *args, **how: 1 / 0)
+    monkeypatch.setattr(recursionexperiment, 'probe', lambda *args, **how: 1 / 0)
     probe = Probe()
     assert probe.start(1 << 20, 1000)
     assert (
@@ -525,10 +525,10 @@ def test_a_result_is_kept_for_the_same_question_only(stub, tmp_path, monkeypatch
 )
 def test_a_damaged_file_is_no_result(tmp_path, damage):
     file = tmp_path / 'probe.json'
-    recursionprobe.keep(
+    recursionresult.keep(
         file, ProbeResult(8 << 20, 1000, True, ('map',), 'SIGSEGV', 1 << 20, 'x', 1.5)
     )
-    assert recursionprobe.read(file, 8 << 20, 1000).took == 1.5
+    assert recursionresult.read(file, 8 << 20, 1000).took == 1.5
     document = json.loads(file.read_text())
     if isinstance(damage, dict):
         for key, value in damage.items():
@@ -537,7 +537,7 @@ def test_a_damaged_file_is_no_result(tmp_path, damage):
             )
         damage = json.dumps(document).encode()
     file.write_bytes(damage)
-    assert recursionprobe.read(file, 8 << 20, 1000) is None
+    assert recursionresult.read(file, 8 << 20, 1000) is None
 
 
 def test_errors_are_not_kept_and_a_full_disk_harms_nothing(stub, tmp_path):

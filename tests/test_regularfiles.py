@@ -5,12 +5,12 @@ import socket
 
 import pytest
 
-from Products.StabilityMonitor.regularfiles import NotARegularFile
-from Products.StabilityMonitor.regularfiles import TooLarge
-from Products.StabilityMonitor.regularfiles import open_regular
-from Products.StabilityMonitor.regularfiles import read_start
-from Products.StabilityMonitor.regularfiles import read_tail
-from Products.StabilityMonitor.regularfiles import read_whole
+from Products.StabilityMonitor.store.regularfiles import NotARegularFile
+from Products.StabilityMonitor.store.regularfiles import TooLarge
+from Products.StabilityMonitor.store.regularfiles import open_regular
+from Products.StabilityMonitor.store.regularfiles import read_start
+from Products.StabilityMonitor.store.regularfiles import read_tail
+from Products.StabilityMonitor.store.regularfiles import read_whole
 
 
 def fifo(path):

@@ -19,21 +19,21 @@ from conformance_checks import CheckConformance
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from Products.StabilityMonitor.diagnosis import known_check
-from Products.StabilityMonitor.diagnosis import known_system
-from Products.StabilityMonitor.diagnosis import remembered
-from Products.StabilityMonitor.diagnosis import stamps
-from Products.StabilityMonitor.diagnosis.checks import CHECKS
-from Products.StabilityMonitor.diagnosis.checks.check import Check
-from Products.StabilityMonitor.diagnosis.checks.check import ILasting
-from Products.StabilityMonitor.diagnosis.checks.software import Family
-from Products.StabilityMonitor.diagnosis.known_check import KnownIssues
-from Products.StabilityMonitor.diagnosis.remembered import FILE
-from Products.StabilityMonitor.diagnosis.remembered import Remembered
-from Products.StabilityMonitor.diagnosis.remembered import remembering
-from Products.StabilityMonitor.diagnosis.site import Site
-from Products.StabilityMonitor.records import Finding
-from Products.StabilityMonitor.values import replace
+from Products.StabilityMonitor.checks import knownissues
+from Products.StabilityMonitor.checks import resultcache
+from Products.StabilityMonitor.checks.check import Check
+from Products.StabilityMonitor.checks.check import ILasting
+from Products.StabilityMonitor.checks.everycheck import CHECKS
+from Products.StabilityMonitor.checks.knownissues import KnownIssues
+from Products.StabilityMonitor.checks.livesite import Site
+from Products.StabilityMonitor.checks.resultcache import FILE
+from Products.StabilityMonitor.checks.resultcache import Remembered
+from Products.StabilityMonitor.checks.resultcache import remembering
+from Products.StabilityMonitor.checks.software import Family
+from Products.StabilityMonitor.knowledge import systemfacts
+from Products.StabilityMonitor.model.records import Finding
+from Products.StabilityMonitor.model.values import replace
+from Products.StabilityMonitor.system import fingerprints
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -155,7 +155,7 @@ def test_checks_do_not_disturb_each_other(life, site):
     ],
 )
 def test_a_damaged_or_foreign_file_costs_a_new_look(life, site, text):
-    (site.directory / FILE).write_text(text.replace('MARK', stamps.digest(('this',))))
+    (site.directory / FILE).write_text(text.replace('MARK', fingerprints.digest(('this',))))
     assert [title(life, site, Counted()) for _ in range(2)] == ['Asked 1 times.'] * 2
     assert json.loads((site.directory / FILE).read_text())['counted'][-1]['findings'], (
         'and is mended'
@@ -166,7 +166,7 @@ def test_a_damaged_or_foreign_file_costs_a_new_look(life, site, text):
 def test_where_nothing_can_be_kept_it_is_asked_each_time(life, site, monkeypatch, trouble):
     if trouble == 'full':
         monkeypatch.setattr(
-            remembered, 'write_whole', lambda *args: open('/dev/full', 'w').write('x' * 99999)
+            resultcache, 'write_whole', lambda *args: open('/dev/full', 'w').write('x' * 99999)
         )
     elif trouble == 'a directory':
         (site.directory / FILE).mkdir()
@@ -235,7 +235,7 @@ def test_many_at_once_may_lose_an_answer_but_never_the_file(life, site):
         thread.join()
     kept = json.loads((site.directory / FILE).read_text())['counted']
     assert {row['of'] for row in kept} <= {
-        stamps.digest((f'{number}',)) for number in range(3)
+        fingerprints.digest((f'{number}',)) for number in range(3)
     } and kept
     assert os.listdir(site.directory) == [FILE]
 
@@ -290,14 +290,14 @@ class World:
         self.monkeypatch.setattr(module, name, value)
 
     def change_system(self, **more):
-        here = replace(known_system.here(), **more)
-        self.becomes(known_system, 'here', lambda: here)
+        here = replace(systemfacts.here(), **more)
+        self.becomes(systemfacts, 'here', lambda: here)
 
     def write_rules(self, text='# none yet\n'):
         (self.folder / 'known-issues.toml').write_text(text)
 
     def replace_program(self):
-        self.becomes(stamps, '_PRODUCT', self.paths[0])
+        self.becomes(fingerprints, '_PRODUCT', self.paths[0])
 
     def without_packaging(self):
         for name in [name for name in sys.modules if name.partition('.')[0] == 'packaging']:
@@ -324,13 +324,13 @@ CHANGES = {
         BOTH,
         lambda w: setattr(w, 'site', replace(w.site, path=(*w.site.path, str(w.folder)))),
     ),
-    'another release of ours': (BOTH, lambda w: w.becomes(stamps, '__version__', '99')),
+    'another release of ours': (BOTH, lambda w: w.becomes(fingerprints, '__version__', '99')),
     'our program is replaced': (BOTH, World.replace_program),
     'packaging is gone': (BOTH, World.without_packaging),
     'another Python': (BOTH, lambda w: w.becomes(sys, 'version', '3.99.0 (main)')),
     'another system': (
         BOTH,
-        lambda w: w.becomes(stamps.os, 'uname', lambda: ('Linux', 'me', '9', '#1', 'riscv')),
+        lambda w: w.becomes(fingerprints.os, 'uname', lambda: ('Linux', 'me', '9', '#1', 'riscv')),
     ),
     'other distributions than at first': (
         RULES,
@@ -345,7 +345,7 @@ CHANGES = {
     ),
     'another executable': (
         RULES,
-        lambda w: w.becomes(known_check.sys, 'executable', '/opt/python3'),
+        lambda w: w.becomes(knownissues.sys, 'executable', '/opt/python3'),
     ),
     'it has not started': (RULES, lambda w: setattr(w, 'site', replace(w.site, started=None))),
     'the site has rules': (RULES, World.write_rules),
@@ -354,7 +354,8 @@ CHANGES = {
 
 def marks(world):
     return {
-        check.id: stamps.digest(check.looks_at(world.site)) for check in (Family(), KnownIssues())
+        check.id: fingerprints.digest(check.looks_at(world.site))
+        for check in (Family(), KnownIssues())
     }
 
 
@@ -385,13 +386,13 @@ def test_each_change_leads_to_a_new_look(world, what):
 def test_the_sites_own_rules_are_edited_or_a_day_begins_on_which_one_of_them_ends(world):
     before = marks(world)
     world.becomes(
-        known_check, 'datetime', SimpleNamespace(now=lambda zone: datetime(2031, 1, 1, tzinfo=UTC))
+        knownissues, 'datetime', SimpleNamespace(now=lambda zone: datetime(2031, 1, 1, tzinfo=UTC))
     )
     assert marks(world) == before, 'without rules each day is the same'
     world.write_rules()
     first = marks(world)
     world.becomes(
-        known_check, 'datetime', SimpleNamespace(now=lambda zone: datetime(2031, 1, 2, tzinfo=UTC))
+        knownissues, 'datetime', SimpleNamespace(now=lambda zone: datetime(2031, 1, 2, tzinfo=UTC))
     )
     second = marks(world)
     world.write_rules('# NONE YET\n')
@@ -405,11 +406,11 @@ def test_a_silence_ends_although_the_answer_was_remembered(world, life):
         'action = "a"\nsource = "s"\nfixed = "f"\nplatform = ["' + sys.platform + '"]\n'
         '[[silence]]\nid = "shop"\nreason = "r"\nuntil = 2031-01-01\n'
     )
-    from Products.StabilityMonitor.diagnosis import known_issues
+    from Products.StabilityMonitor.knowledge import knowledgebase
 
     def told(day):
         now = SimpleNamespace(now=lambda zone: datetime(2031, 1, day, tzinfo=UTC))
-        for module in (known_check, known_issues):
+        for module in (knownissues, knowledgebase):
             world.becomes(module, 'datetime', now)
         return {finding.id for finding in Remembered(KnownIssues(), life).look(world.site)}
 
@@ -423,12 +424,12 @@ def test_a_silence_ends_although_the_answer_was_remembered(world, life):
 
 def test_who_had_the_product_replaced_under_him_answers_for_nobody_else(world):
     fresh = marks(world)
-    at_first = stamps._at_first()
+    at_first = fingerprints._at_first()
     world.replace_program()
     assert differ(fresh, marks(world)) == BOTH
-    world.becomes(stamps, '_at_first', stamps._files)
+    world.becomes(fingerprints, '_at_first', fingerprints._files)
     next_start = marks(world)
-    world.becomes(stamps, '_at_first', lambda: at_first)
+    world.becomes(fingerprints, '_at_first', lambda: at_first)
     assert differ(next_start, marks(world)) == BOTH
 
 
@@ -449,16 +450,16 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from Products.StabilityMonitor.diagnosis import remembered
-from Products.StabilityMonitor.diagnosis.checks import CHECKS
-from Products.StabilityMonitor.diagnosis.known_check import KnownIssues
-from Products.StabilityMonitor.diagnosis.site import Site
+from Products.StabilityMonitor.checks import resultcache as remembered
+from Products.StabilityMonitor.checks.everycheck import CHECKS
+from Products.StabilityMonitor.checks.knownissues import KnownIssues
+from Products.StabilityMonitor.checks.livesite import Site
 life = SimpleNamespace(directory=True, base=SimpleNamespace(file_mode=0o600))
 site = Site(Path(sys.argv[1]), started=1.0)
 for check in remembered.remembering((*CHECKS, KnownIssues()), life):
     check.look(site)
 print(*sorted(name.rpartition('.')[2] for name in sys.modules if name in ('packaging', 'tomllib')
-              or name.startswith('Products.StabilityMonitor.diagnosis.known_')))
+              or name.startswith('Products.StabilityMonitor.knowledge.')))
 """
 
 
@@ -475,8 +476,8 @@ def test_a_start_that_finds_all_as_it_was_imports_nothing_to_compare(tmp_path):
         ).stdout.split()
         for _ in range(2)
     ]
-    assert {'packaging', 'tomllib', 'known_issues', 'known_rules'} <= set(loaded[0])
-    assert loaded[1] == ['known_check', 'known_system']
+    assert {'packaging', 'tomllib', 'knowledgebase', 'rules'} <= set(loaded[0])
+    assert loaded[1] == ['systemfacts']
 
 
 def test_to_see_that_nothing_has_changed_takes_about_as_long_as_to_ask(tmp_path):
@@ -487,5 +488,5 @@ def test_to_see_that_nothing_has_changed_takes_about_as_long_as_to_ask(tmp_path)
     def fastest(work):
         return min(timeit.repeat(lambda: list(map(work, checks)), number=1, repeat=5))
 
-    looking = fastest(lambda check: stamps.digest(check.looks_at(site)))
+    looking = fastest(lambda check: fingerprints.digest(check.looks_at(site)))
     assert looking < 10 * fastest(lambda check: check.look(site))

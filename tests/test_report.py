@@ -15,30 +15,30 @@ from synthetic import DeadRun
 from synthetic import quiet_world
 from synthetic import record
 
-from Products.StabilityMonitor import blackbox
-from Products.StabilityMonitor import blackboxreader
-from Products.StabilityMonitor import installedsets
-from Products.StabilityMonitor.diagnosis import known_system
-from Products.StabilityMonitor.diagnosis import standing
-from Products.StabilityMonitor.diagnosis.checks import Background
-from Products.StabilityMonitor.diagnosis.hushed import Hushed
-from Products.StabilityMonitor.errors import NoSuchRun
-from Products.StabilityMonitor.errors import UnknownFormat
-from Products.StabilityMonitor.options import load
-from Products.StabilityMonitor.postmortem.archive import Archive
+from Products.StabilityMonitor.checks import allfindings
+from Products.StabilityMonitor.checks.muted import Hushed
+from Products.StabilityMonitor.checks.runner import Background
+from Products.StabilityMonitor.knowledge import systemfacts
+from Products.StabilityMonitor.model.errors import NoSuchRun
+from Products.StabilityMonitor.model.errors import UnknownFormat
+from Products.StabilityMonitor.model.options import load
+from Products.StabilityMonitor.model.records import Finding
+from Products.StabilityMonitor.model.records import Instance
+from Products.StabilityMonitor.model.records import isotime
+from Products.StabilityMonitor.model.records import shallow
+from Products.StabilityMonitor.model.values import replace
 from Products.StabilityMonitor.postmortem.triage import triage
-from Products.StabilityMonitor.recording.guard import Findings
+from Products.StabilityMonitor.recording.partguard import Findings
 from Products.StabilityMonitor.recording.recorder import Recorder
-from Products.StabilityMonitor.records import Finding
-from Products.StabilityMonitor.records import Instance
-from Products.StabilityMonitor.records import isotime
-from Products.StabilityMonitor.records import shallow
 from Products.StabilityMonitor.reporting.renderers import FORMATS
 from Products.StabilityMonitor.reporting.renderers import render
 from Products.StabilityMonitor.reporting.report import build
-from Products.StabilityMonitor.rundirectory import Base
-from Products.StabilityMonitor.rundirectory import identity
-from Products.StabilityMonitor.values import replace
+from Products.StabilityMonitor.store import blackbox
+from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.store import distributionsets
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.system.processidentity import identity
 
 #: DESIGN, section 4; keys are only ever added.
 REPORT = {
@@ -234,7 +234,9 @@ def recorded(run, **context):
     run.change(software=software, python='3.11.7 (main) [GCC 12]', platform='Linux-6-x', **context)
     serving = {'compiled_modules': ['a._b'], 'products': ['Shop']}
     (run.path / 'serving.json').write_text(json.dumps(serving))
-    installedsets.keep(Base(run.path.parent.parent), run.path, {'lxml': '6.1.3', 'gone': '1'}, {})
+    distributionsets.keep(
+        Base(run.path.parent.parent), run.path, {'lxml': '6.1.3', 'gone': '1'}, {}
+    )
     return run
 
 
@@ -406,8 +408,8 @@ def archived_crash(tmp_path, **context):
 @pytest.fixture
 def installed_now(monkeypatch):
     """What the environment of these tests has."""
-    now = replace(known_system.here(), distributions={'lxml': '6.0.2', 'new': '2'})
-    monkeypatch.setattr(known_system, 'here', lambda: now)
+    now = replace(systemfacts.here(), distributions={'lxml': '6.0.2', 'new': '2'})
+    monkeypatch.setattr(systemfacts, 'here', lambda: now)
 
 
 CHANGED = [
@@ -488,7 +490,7 @@ def test_a_process_is_compared_with_what_it_began_with(life, tmp_path, installed
     archive, run = archived_crash(tmp_path)
     own = archive.base.runs / life.name
     own.mkdir()
-    installedsets.keep(archive.base, own, {'lxml': '6.1.3', 'gone': '1'}, {})
+    distributionsets.keep(archive.base, own, {'lxml': '6.1.3', 'gone': '1'}, {})
     life.directory = SimpleNamespace(path=own)
     assert build(life, archive, run)['incident']['versions']['changed'] == []
 
@@ -514,7 +516,7 @@ def findings(report):
 
 def test_a_report_while_the_checks_still_run_says_so(life, archive):
     life.findings = Findings()
-    here, check = standing.of(life), Waits()
+    here, check = allfindings.of(life), Waits()
     here.checks = Background(lambda: None, [check], time_limit=60)
     report = build(life, archive)
     assert report['checks'] == [] and report['sources']['checks']['as_of'] is None
@@ -540,14 +542,14 @@ def test_a_report_while_the_checks_still_run_says_so(life, archive):
 
 
 def test_checks_that_could_not_be_run_say_why(life, archive):
-    standing.of(life).checks.error = 'The checks could not be run: OSError.'
+    allfindings.of(life).checks.error = 'The checks could not be run: OSError.'
     report = build(life, archive)
     assert report['sources']['checks']['error'] and 'could not be run: OSError' in findings(report)
 
 
 def test_an_empty_list_of_finished_checks_is_none(life, archive):
     life.findings = Findings()
-    here = standing.of(life)
+    here = allfindings.of(life)
     here.checks = Background(lambda: None, [])
     assert here.start() and here.checks.wait(20)
     assert findings(build(life, archive)).endswith(':\nNone.')

@@ -18,19 +18,19 @@ from programs.handshake import PATIENCE
 from programs.handshake import until
 from synthetic import observed
 
-from Products.StabilityMonitor import blackbox as box
-from Products.StabilityMonitor import blackboxreader
+from Products.StabilityMonitor.model.records import ThreadState
 from Products.StabilityMonitor.postmortem import hangnotes
-from Products.StabilityMonitor.questions import ask
 from Products.StabilityMonitor.recording import heartbeat as heartbeat_module
-from Products.StabilityMonitor.recording import loglater
-from Products.StabilityMonitor.recording import rounds as rounds_module
-from Products.StabilityMonitor.recording.guard import Findings
+from Products.StabilityMonitor.recording import heartbeatwork as rounds_module
 from Products.StabilityMonitor.recording.heartbeat import ROUND
+from Products.StabilityMonitor.recording.heartbeatwork import Rounds
+from Products.StabilityMonitor.recording.partguard import Findings
 from Products.StabilityMonitor.recording.recorder import Recorder
-from Products.StabilityMonitor.recording.rounds import Rounds
-from Products.StabilityMonitor.recording.stacks import stacks
-from Products.StabilityMonitor.records import ThreadState
+from Products.StabilityMonitor.store import blackbox as box
+from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.store.runmailbox import ask
+from Products.StabilityMonitor.system import loglater
+from Products.StabilityMonitor.threads.frames import stacks
 
 
 @pytest.fixture

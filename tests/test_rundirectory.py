@@ -21,12 +21,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from programs.handshake import until
 
-from Products.StabilityMonitor import rundirectory
-from Products.StabilityMonitor.rundirectory import CONTEXT
-from Products.StabilityMonitor.rundirectory import LOCK
-from Products.StabilityMonitor.rundirectory import Base
-from Products.StabilityMonitor.rundirectory import identity
-from Products.StabilityMonitor.rundirectory import process_is_there
+from Products.StabilityMonitor.store import rundirectory
+from Products.StabilityMonitor.store.rundirectory import CONTEXT
+from Products.StabilityMonitor.store.rundirectory import LOCK
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.system import processidentity
+from Products.StabilityMonitor.system.processidentity import identity
+from Products.StabilityMonitor.system.processidentity import process_is_there
 
 PROGRAM = Path(__file__).parent / 'programs' / 'runs.py'
 NAME = f'20261123T074501Z-{os.getpid()}-beef'
@@ -219,7 +220,7 @@ class TestPreallocation:
         code = f"""if True:
             import os, resource, signal, sys
             sys.path.insert(0, {str(PROGRAM.parents[2])!r})
-            from Products.StabilityMonitor import rundirectory
+            from Products.StabilityMonitor.store import rundirectory
             if not {has_fallocate}:
                 del os.posix_fallocate
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -480,7 +481,7 @@ class TestIdentity:
         'pid, ticks', [(4711, 123456), (4712, 0), (4713, 987), (4714, 0), ('../4711', 0), ('\0', 0)]
     )
     def test_start_ticks(self, pid, ticks):
-        assert rundirectory.start_ticks(pid, self.PROC) == ticks
+        assert processidentity.start_ticks(pid, self.PROC) == ticks
 
     def known(self, **changes):
         return identity(4711, self.PROC) | changes

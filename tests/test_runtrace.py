@@ -10,18 +10,18 @@ from synthetic import record
 from test_tracetext import GRAMMAR
 from test_tracetext import profile
 
-from Products.StabilityMonitor import blackbox
-from Products.StabilityMonitor.errors import NoSuchRun
-from Products.StabilityMonitor.errors import UnreadableRecord
-from Products.StabilityMonitor.postmortem.archive import Archive
+from Products.StabilityMonitor.model.errors import NoSuchRun
+from Products.StabilityMonitor.model.errors import UnreadableRecord
+from Products.StabilityMonitor.model.runrecord import RunRecord
 from Products.StabilityMonitor.postmortem.triage import triage
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.reporting import runtrace
-from Products.StabilityMonitor.rundirectory import BLACKBOX
-from Products.StabilityMonitor.rundirectory import Base
-from Products.StabilityMonitor.rundirectory import identity
-from Products.StabilityMonitor.rundirectory import new_name
-from Products.StabilityMonitor.runrecord import RunRecord
+from Products.StabilityMonitor.store import blackbox
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import BLACKBOX
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.store.rundirectory import new_name
+from Products.StabilityMonitor.system.processidentity import identity
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from Products.StabilityMonitor import blackbox as box
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.recording.serverloop import ServerLoop
-from Products.StabilityMonitor.recording.spots import Spot
-from Products.StabilityMonitor.recording.threads import stack_of
+from Products.StabilityMonitor.store import blackbox as box
+from Products.StabilityMonitor.threads.snapshot import stack_of
+from Products.StabilityMonitor.threads.spots import Spot
 
 PAUSE = 10.0
 

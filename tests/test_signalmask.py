@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from Products.StabilityMonitor import signalmask
-from Products.StabilityMonitor.eventlog import LOGGER
-from Products.StabilityMonitor.recording import loglater
+from Products.StabilityMonitor.system import loglater
+from Products.StabilityMonitor.system import signalmask
+from Products.StabilityMonitor.system.eventlog import LOGGER
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 STORM = """
 import signal, sys, threading, time
 sys.path[:0] = [sys.argv[1]]
-from Products.StabilityMonitor import signalmask
+from Products.StabilityMonitor.system import signalmask
 
 class Interrupt(BaseException):
     pass

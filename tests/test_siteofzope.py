@@ -15,10 +15,10 @@ pytestmark = pytest.mark.zope
 SOURCE = """
 def checks(self, threads="1"):
     import json
-    from Products.StabilityMonitor.diagnosis.checks import run
+    from Products.StabilityMonitor.checks.runner import run
     from Products.StabilityMonitor.recording.arming import STATE
-    from Products.StabilityMonitor.records import shallow
-    from Products.StabilityMonitor.zmi import siteofzope
+    from Products.StabilityMonitor.model.records import shallow
+    from Products.StabilityMonitor.zmi import zopesite as siteofzope
     results = run(siteofzope.site(STATE.life))
     facts = siteofzope.facts()
     return json.dumps({
@@ -124,17 +124,17 @@ def test_the_checks_do_not_disturb_the_site(plain):
     'configured, seen, threads', [(4, 2, 4), (1, 2, 2), (None, 2, 2), (4, 0, 4), (None, 0, None)]
 )
 def test_workers_that_have_yet_to_begin_are_counted(monkeypatch, configured, seen, threads):
-    from Products.StabilityMonitor.zmi import siteofzope
+    from Products.StabilityMonitor.zmi import zopesite
 
     running = [
         SimpleNamespace(name=name)
         for name in ('MainThread', *(f'waitress-{n}' for n in range(seen)))
     ]
-    monkeypatch.setattr(siteofzope.threading, 'enumerate', lambda: running)
+    monkeypatch.setattr(zopesite.threading, 'enumerate', lambda: running)
     monkeypatch.setattr(
-        siteofzope, 'getConfiguration', lambda: SimpleNamespace(instancehome='', clienthome='')
+        zopesite, 'getConfiguration', lambda: SimpleNamespace(instancehome='', clienthome='')
     )
-    assert siteofzope.facts(configured).threads == threads
+    assert zopesite.facts(configured).threads == threads
 
 
 def test_a_site_with_debugging_on_and_a_small_pool(make_zope):

@@ -15,14 +15,14 @@ import weakref
 import pytest
 from programs.handshake import until
 
-from Products.StabilityMonitor import blackbox as box
-from Products.StabilityMonitor import blackboxreader
-from Products.StabilityMonitor.recording import loglater
+from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.model.records import ThreadState
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.recording.slowrequests import Profile
 from Products.StabilityMonitor.recording.slowrequests import SlowRequests
-from Products.StabilityMonitor.records import Frame
-from Products.StabilityMonitor.records import ThreadState
+from Products.StabilityMonitor.store import blackbox as box
+from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.system import loglater
 
 SLOW, BEAT = 30.0, 1.0
 

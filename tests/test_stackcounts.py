@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from Products.StabilityMonitor.recording import stackcounts
-from Products.StabilityMonitor.recording.stackcounts import StackCounts
-from Products.StabilityMonitor.records import Frame
+from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.threads import stackprofile
+from Products.StabilityMonitor.threads.stackprofile import StackCounts
 
 
 def stack(letters):
@@ -97,7 +97,7 @@ class TestBounds:
         counts.add([Frame('/other.py', 1, f'f{n}') for n in range(57)])
         assert len(counts) == 1 and len(counts._numbers) == 200
         counts.add([Frame('/other.py', 1, f'f{n}') for n in range(56)])
-        assert len(counts) == 2 and len(counts._numbers) == stackcounts._MOST_PLACES
+        assert len(counts) == 2 and len(counts._numbers) == stackprofile._MOST_PLACES
         counts.add(deep[5:])
         assert len(counts) == 3, 'other stacks of known places still have room'
 

@@ -16,11 +16,11 @@ import pytest
 from descriptors import held
 from programs.handshake import until
 
-from Products.StabilityMonitor import options
-from Products.StabilityMonitor.recording import stackgauge
-from Products.StabilityMonitor.recording.stackgauge import Stack
-from Products.StabilityMonitor.recording.stackgauge import StackGauge
-from Products.StabilityMonitor.recording.stackgauge import headroom
+from Products.StabilityMonitor.model import options
+from Products.StabilityMonitor.system import stackdepth
+from Products.StabilityMonitor.system.stackdepth import Stack
+from Products.StabilityMonitor.system.stackdepth import StackGauge
+from Products.StabilityMonitor.system.stackdepth import headroom
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PAGE = mmap.PAGESIZE
@@ -162,7 +162,7 @@ def test_the_unlimited_main_stack_ends_at_the_mapping_below():
     resource = pytest.importorskip('resource')
     code = (
         'import resource as r, sys\nsys.path.insert(0, sys.argv[1])\n'
-        'from Products.StabilityMonitor.recording.stackgauge import StackGauge\n'
+        'from Products.StabilityMonitor.system.stackdepth import StackGauge\n'
         'r.setrlimit(r.RLIMIT_STACK, (r.RLIM_INFINITY, r.RLIM_INFINITY))\n'
         'gauge = StackGauge(); stack = gauge.own()\n'
         'print(stack.size, gauge.used(stack), gauge.rise(stack, 0))'
@@ -323,7 +323,7 @@ def test_the_kernels_own_pagemap_agrees():
             region.stack.address // PAGE * 8,
         )
         os.close(fd)
-        assert entries[7::8].translate(stackgauge._IS_TOUCHED).find(1) == 5000 - page
+        assert entries[7::8].translate(stackdepth._IS_TOUCHED).find(1) == 5000 - page
         assert StackGauge().used(region.stack) == page * PAGE
 
 
@@ -407,7 +407,7 @@ def test_how_finely_a_mark_is_known(tmp_path, files, size):
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    assert stackgauge.huge_page(tmp_path) == size
+    assert stackdepth.huge_page(tmp_path) == size
     assert StackGauge(sysfs=tmp_path).granule == max(size, PAGE)
 
 

@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
-from Products.StabilityMonitor import blackbox
-from Products.StabilityMonitor import blackboxreader
-from Products.StabilityMonitor.recording.guard import Findings
+from Products.StabilityMonitor.recording.partguard import Findings
 from Products.StabilityMonitor.recording.recorder import Recorder
-from Products.StabilityMonitor.recording.stackgauge import Stack
 from Products.StabilityMonitor.recording.stackwatch import StackWatch
+from Products.StabilityMonitor.store import blackbox
+from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.system.stackdepth import Stack
 
 MEGABYTE = 1 << 20
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 import Products.StabilityMonitor as product
-from Products.StabilityMonitor.rundirectory import Base
+from Products.StabilityMonitor.store.rundirectory import Base
 
 pytestmark = pytest.mark.zope
 
@@ -64,14 +64,14 @@ def starts(tmp_path_factory):
 
 def test_what_is_needed_when_it_hangs_is_there(starts):
     assert {
-        'recording.locks',
-        'recording.lockregions',
-        'recording.threads',
-        'recording.kernelthreads',
+        'threads.locks',
+        'threads.lockregions',
+        'threads.snapshot',
+        'system.tasks',
         'recording.hangs',
-        'recording.deadman',
+        'recording.watchdog',
         'questions',
-        'diagnosis.standing',
+        'checks.allfindings',
     } <= starts.first
 
 
@@ -82,9 +82,9 @@ def test_what_a_person_opens_is_not(starts):
         'zmi.pages',
         'zmi.threadpages',
         'zmi.checkpages',
-        'diagnosis.nativestacks',
-        'diagnosis.recursion_experiment',
-        'diagnosis.recursion_program',
+        'inspection.nativestacks',
+        'inspection.recursionexperiment',
+        'inspection.recursionprogram',
         'recording.tracelog',
     }
     assert {
@@ -106,12 +106,19 @@ def test_versions_are_compared_by_the_first_start_alone(starts):
         'packaging',
         'tomllib',
         *(
-            f'diagnosis.known_{name}'
-            for name in ('here', 'issues', 'rules', 'conditions', 'traces', 'signs')
+            f'knowledge.{name}'
+            for name in (
+                'rulesinforce',
+                'knowledgebase',
+                'rules',
+                'conditions',
+                'leftlines',
+                'symptoms',
+            )
         ),
     }
     assert compares <= starts.first and not compares & starts.second
-    assert 'diagnosis.known_issues' in starts.opened
+    assert 'knowledge.knowledgebase' in starts.opened
 
 
 @pytest.mark.parametrize(
@@ -140,8 +147,8 @@ def test_where_nothing_can_be_read_there_is_no_past(tmp_path):
 def test_the_checks_import_no_more_than_they_need():
     """Of the Python library: each of these costs tens of KiB in every site."""
     program = (
-        'import sys; before = set(sys.modules); from Products.StabilityMonitor.diagnosis import '
-        'standing; '
+        'import sys; before = set(sys.modules); from Products.StabilityMonitor.checks import '
+        'allfindings; '
         'print(*sorted((set(sys.modules) - before) & {"sysconfig", "tomllib", "shlex", '
         '"tracemalloc", '
         '"termios", "subprocess", "_strptime", "secrets"}))'

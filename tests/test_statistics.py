@@ -4,12 +4,12 @@ import pytest
 from synthetic import HERE
 from synthetic import record
 
-from Products.StabilityMonitor.diagnosis.statistics import LOOP_INCIDENTS
-from Products.StabilityMonitor.diagnosis.statistics import LOOP_SECONDS
-from Products.StabilityMonitor.diagnosis.statistics import crash_loop
-from Products.StabilityMonitor.diagnosis.statistics import last_server_run
-from Products.StabilityMonitor.diagnosis.statistics import of_instance
-from Products.StabilityMonitor.records import Instance
+from Products.StabilityMonitor.model.records import Instance
+from Products.StabilityMonitor.postmortem.runhistory import LOOP_INCIDENTS
+from Products.StabilityMonitor.postmortem.runhistory import LOOP_SECONDS
+from Products.StabilityMonitor.postmortem.runhistory import crash_loop
+from Products.StabilityMonitor.postmortem.runhistory import last_server_run
+from Products.StabilityMonitor.postmortem.runhistory import of_instance
 
 
 def runs(*verdicts, every=60, **values):

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from Products.StabilityMonitor import blackbox as box
-from Products.StabilityMonitor import blackboxreader
 from Products.StabilityMonitor.recording.arming import STATE
 from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.store import blackbox as box
+from Products.StabilityMonitor.store import blackboxreader
 
 
 class Site:

@@ -21,9 +21,9 @@ from standing import frame
 from standing import thread
 
 from Products.StabilityMonitor.reporting import bars
-from Products.StabilityMonitor.reporting import places
 from Products.StabilityMonitor.reporting.flames import flames
 from Products.StabilityMonitor.reporting.stacksdocument import tidy
+from Products.StabilityMonitor.threads import codeorigin
 
 TAB = '/Control_Panel/StabilityMonitor/'
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\'&'
@@ -78,18 +78,21 @@ HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\'&'
     ],
 )
 def test_the_place_of_a_file(file, kind, short, package):
-    assert places.place(file) == places.Place(kind, short, package)
+    assert codeorigin.place(file) == codeorigin.Place(kind, short, package)
 
 
 def test_what_carries_the_request_is_folded_but_never_the_innermost_frame():
     frames = document()['threads'][0]['frames']
-    (first, own), (second, carried) = places.groups(frames)
+    (first, own), (second, carried) = codeorigin.groups(frames)
     assert (first, [f['function'] for f in own]) == (False, ['checkout']) and (
         second,
         len(carried),
     ) == (True, 10)
     idle = document()['threads'][2]['frames']
-    assert [(folded, len(run)) for folded, run in places.groups(idle)] == [(False, 1), (True, 4)]
+    assert [(folded, len(run)) for folded, run in codeorigin.groups(idle)] == [
+        (False, 1),
+        (True, 4),
+    ]
 
 
 def test_few_frames_are_not_folded():
@@ -99,19 +102,19 @@ def test_few_frames_are_not_folded():
         frame(f'{LIB}/y.py', 2, 'c'),
         frame(SITE, 4, 'd'),
     ]
-    assert [folded for folded, _ in places.groups(frames)] == [False, False, False]
-    assert places.groups([]) == []
+    assert [folded for folded, _ in codeorigin.groups(frames)] == [False, False, False]
+    assert codeorigin.groups([]) == []
 
 
 def test_the_frame_that_names_a_thread_is_the_innermost_of_the_site():
     deep = [frame(f'{LIB}/socket.py', 5, 'recv'), *document()['threads'][0]['frames']]
-    assert places.own(deep)['function'] == 'checkout'
-    assert places.own(document()['threads'][2]['frames'])['function'] == 'wait'
-    assert places.own([]) is None
+    assert codeorigin.own(deep)['function'] == 'checkout'
+    assert codeorigin.own(document()['threads'][2]['frames'])['function'] == 'wait'
+    assert codeorigin.own([]) is None
 
 
 def test_files_in_sentences_are_shortened():
-    assert places.shortened(
+    assert codeorigin.shortened(
         f'lock B in f ({SITE}:31), held in /usr/lib/python3.11/threading.py:2'
     ) == ('lock B in f (shop/views.py:31), held in threading.py:2')
 

@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 from programs.handshake import until
 
-from Products.StabilityMonitor import blackbox as box
-from Products.StabilityMonitor.recording import threads
-from Products.StabilityMonitor.recording.kernelthreads import clock
-from Products.StabilityMonitor.recording.loads import MOMENT
-from Products.StabilityMonitor.recording.loads import Load
 from Products.StabilityMonitor.recording.recorder import Recorder
-from Products.StabilityMonitor.recording.threads import ThreadWatch
+from Products.StabilityMonitor.store import blackbox as box
+from Products.StabilityMonitor.system.cpushares import MOMENT
+from Products.StabilityMonitor.system.cpushares import Load
+from Products.StabilityMonitor.system.tasks import clock
+from Products.StabilityMonitor.threads import snapshot
+from Products.StabilityMonitor.threads.snapshot import ThreadWatch
 
 PROGRAM = Path(__file__).parent / 'programs' / 'thread_scenes.py'
 pytestmark = pytest.mark.skipif(
@@ -255,7 +255,7 @@ def test_a_circle_that_dissolves_at_once_is_no_deadlock():
         left.join()
 
     watch.sleep = let_go
-    assert watch.observe().deadlocks == () and calls == [threads.STILL]
+    assert watch.observe().deadlocks == () and calls == [snapshot.STILL]
     right.join()
 
 
@@ -512,5 +512,7 @@ def test_deep_stacks_are_cut():
             return deep(levels - 1)
         return ThreadWatch().snapshot()
 
-    own = next(state for state in deep(threads.MOST_FRAMES) if state.ident == threading.get_ident())
-    assert len(own.frames) == threads.MOST_FRAMES
+    own = next(
+        state for state in deep(snapshot.MOST_FRAMES) if state.ident == threading.get_ident()
+    )
+    assert len(own.frames) == snapshot.MOST_FRAMES

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from Products.StabilityMonitor.diagnosis.recursion_experiment import probe
-from Products.StabilityMonitor.recording import threadstacks
+from Products.StabilityMonitor.inspection.recursionexperiment import probe
+from Products.StabilityMonitor.system import stacksizes
 
 CHECKOUT = str(Path(__file__).resolve().parents[1])
 linux = pytest.mark.skipif(
@@ -58,32 +58,32 @@ def test_own_stack(size):
 
 @linux
 def test_own_stack_of_the_main_thread():
-    assert threadstacks.own_stack()[0] > 0
+    assert stacksizes.own_stack()[0] > 0
 
 
 @linux
 def test_the_default_is_what_new_threads_get():
     # glibc may give a larger one that an earlier thread has left
-    assert 0 < threadstacks.default_stack()[0] <= in_thread(threadstacks.own_stack)[0]
+    assert 0 < stacksizes.default_stack()[0] <= in_thread(stacksizes.own_stack)[0]
     before = threading.stack_size(2 << 20)
     try:
-        assert threadstacks.default_stack()[0] == 2 << 20
+        assert stacksizes.default_stack()[0] == 2 << 20
     finally:
         threading.stack_size(before)
 
 
 def test_a_system_that_does_not_tell():
     libc = object()
-    assert threadstacks.own_stack(libc) is None
-    assert threadstacks.default_stack(libc) is None
+    assert stacksizes.own_stack(libc) is None
+    assert stacksizes.default_stack(libc) is None
     before = threading.stack_size(2 << 20)
     try:
-        assert threadstacks.default_stack(libc) == (2 << 20, 0)
+        assert stacksizes.default_stack(libc) == (2 << 20, 0)
     finally:
         threading.stack_size(before)
 
 
-NEED = threadstacks.needed(1000)
+NEED = stacksizes.needed(1000)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ NEED = threadstacks.needed(1000)
     ],
 )  # the HOWTO's FreeBSD
 def test_severities(size, limit, severity):
-    finding = threadstacks.check((size, 4096), limit)
+    finding = stacksizes.check((size, 4096), limit)
     assert finding.severity == severity
     assert f'{size >> 10} KiB of stack' in finding.detail
     assert ('thread-stack-size' in finding.action) == (severity != 'ok')
@@ -140,14 +140,14 @@ def macos():
 
 def test_freebsd():
     libc = FreeBSD()
-    assert threadstacks.own_place(libc) == (0x7000_0000, 64 << 10, 4096) and not libc.made
-    assert threadstacks.check(threadstacks.own_stack(libc), 1000).severity == 'critical'
+    assert stacksizes.own_place(libc) == (0x7000_0000, 64 << 10, 4096) and not libc.made
+    assert stacksizes.check(stacksizes.own_stack(libc), 1000).severity == 'critical'
     libc.refuses = True
-    assert threadstacks.own_place(libc) is None
+    assert stacksizes.own_place(libc) is None
 
 
 def test_macos():
-    assert threadstacks.own_place(macos()) == (0x7000_0000, 512 << 10, mmap.PAGESIZE)
+    assert stacksizes.own_place(macos()) == (0x7000_0000, 512 << 10, mmap.PAGESIZE)
 
 
 MEASURED = [  # by the probe: version, limit, bytes
@@ -170,11 +170,11 @@ MEASURED = [  # by the probe: version, limit, bytes
 
 @pytest.mark.parametrize('version, limit, measured', MEASURED)
 def test_what_was_measured(version, limit, measured):
-    assert measured <= threadstacks.needed(limit, version) <= 1.1 * measured
+    assert measured <= stacksizes.needed(limit, version) <= 1.1 * measured
 
 
 def test_a_newer_python_needs_no_more_to_a_higher_limit():
-    assert threadstacks.needed(100_000, (3, 14)) == threadstacks.needed(1000, (3, 14)) < 8 << 20
+    assert stacksizes.needed(100_000, (3, 14)) == stacksizes.needed(1000, (3, 14)) < 8 << 20
 
 
 @linux
@@ -184,21 +184,21 @@ def test_this_python_needs_what_is_said(limit):
     said to be needed is only enough there.
     """
     result = probe(16 << 20, limit)
-    assert not result.error and result.smallest <= threadstacks.needed(limit), result
+    assert not result.error and result.smallest <= stacksizes.needed(limit), result
     if sys.version_info < (3, 14):
-        assert threadstacks.needed(limit) <= 1.1 * result.smallest
+        assert stacksizes.needed(limit) <= 1.1 * result.smallest
 
 
 def test_unknown_is_said():
-    assert threadstacks.check(None).severity == 'info'
+    assert stacksizes.check(None).severity == 'info'
 
 
 @pytest.mark.parametrize('limit', [1000, 30000, 10**6])
 def test_the_advice_is_enough(limit):
     """Who follows the advice gets no warning any more."""
-    action = threadstacks.check((64 << 10, 0), limit).action
+    action = stacksizes.check((64 << 10, 0), limit).action
     megabytes = int(action.partition('thread-stack-size ')[2].partition('MB')[0])
-    assert threadstacks.check((megabytes << 20, 0), limit).severity == 'ok'
+    assert stacksizes.check((megabytes << 20, 0), limit).severity == 'ok'
 
 
 @linux
@@ -210,7 +210,7 @@ def test_what_is_needed_is_really_enough(recursion):
     code = f"""if True:
         import json, os, pickle, sys, threading
         sys.path.insert(0, {CHECKOUT!r})
-        from Products.StabilityMonitor.recording import threadstacks
+        from Products.StabilityMonitor.system import stacksizes as threadstacks
         class Deep:
             def __repr__(self):
                 return repr([self])
@@ -238,12 +238,12 @@ def test_what_is_needed_is_really_enough(recursion):
 def test_raise_size():
     before = threading.stack_size(3 << 20)
     try:
-        threadstacks.raise_size(0)
+        stacksizes.raise_size(0)
         assert threading.stack_size(3 << 20) == 3 << 20
-        threadstacks.raise_size(2 << 20)
+        stacksizes.raise_size(2 << 20)
         assert threading.stack_size(2 << 20) == 2 << 20
         with pytest.raises(ValueError):
-            threadstacks.raise_size(1)
+            stacksizes.raise_size(1)
     finally:
         threading.stack_size(before)
 
@@ -252,9 +252,9 @@ def test_to_look_changes_nothing():
     """`threading.stack_size()` without an argument sets it to 0."""
     before = threading.stack_size(2 << 20)
     try:
-        threadstacks.default_stack()
-        threadstacks.default_stack(object())
-        threadstacks.check(threadstacks.own_stack())
+        stacksizes.default_stack()
+        stacksizes.default_stack(object())
+        stacksizes.check(stacksizes.own_stack())
         assert threading.stack_size(2 << 20) == 2 << 20
     finally:
         threading.stack_size(before)

@@ -12,8 +12,8 @@ from standing import NOW
 from standing import document
 from standing import thread
 
-from Products.StabilityMonitor.records import ThreadState
-from Products.StabilityMonitor.records import shallow
+from Products.StabilityMonitor.model.records import ThreadState
+from Products.StabilityMonitor.model.records import shallow
 from Products.StabilityMonitor.reporting.stacksdocument import age
 from Products.StabilityMonitor.reporting.stacksdocument import is_well
 from Products.StabilityMonitor.reporting.stacksdocument import ordered

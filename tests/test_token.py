@@ -12,8 +12,8 @@ pytest.importorskip('AccessControl')
 
 from zExceptions import Forbidden
 
-from Products.StabilityMonitor.errors import WrongProcess
-from Products.StabilityMonitor.zmi import token
+from Products.StabilityMonitor.model.errors import WrongProcess
+from Products.StabilityMonitor.zmi import csrftoken
 
 pytestmark = pytest.mark.zope
 RUN, OTHER = '20261123T074501Z-17-abcd', '20261123T074502Z-18-abcd'
@@ -41,8 +41,8 @@ def life(tmp_path):
 
 def checked(life, request=None, action='drill', **changed):
     request = request or Request()
-    request.form = token.fields(life, 'drill') | changed
-    return token.check(request, life, action)
+    request.form = csrftoken.fields(life, 'drill') | changed
+    return csrftoken.check(request, life, action)
 
 
 def test_our_own_form_passes(life):
@@ -75,14 +75,14 @@ def test_a_token_is_good_for_one_action(life):
 
 
 def test_a_token_is_good_for_one_user(life, monkeypatch):
-    fields = token.fields(life, 'drill')
-    monkeypatch.setattr(token, 'current_user', lambda: '/acl_users/eve')
+    fields = csrftoken.fields(life, 'drill')
+    monkeypatch.setattr(csrftoken, 'current_user', lambda: '/acl_users/eve')
     with pytest.raises(Forbidden):
-        token.check(Request(form=fields), life, 'drill')
+        csrftoken.check(Request(form=fields), life, 'drill')
 
 
 def test_user_and_action_cannot_be_shifted():
-    assert token.make(b'k' * 32, 'ab', 'c') != token.make(b'k' * 32, 'a', 'bc')
+    assert csrftoken.make(b'k' * 32, 'ab', 'c') != csrftoken.make(b'k' * 32, 'a', 'bc')
 
 
 def test_get_is_refused(life):
@@ -154,31 +154,31 @@ def test_the_origin_must_be_ours(life, origin, server, host, passes):
 
 
 def test_the_key_stays_and_is_private(tmp_path):
-    made = token.key(tmp_path)
-    assert token.key(tmp_path) == made and len(made) == token.KEY_SIZE
-    assert stat.S_IMODE((tmp_path / token.KEY_FILE).stat().st_mode) == 0o600
-    assert [file.name for file in tmp_path.iterdir()] == [token.KEY_FILE]
+    made = csrftoken.key(tmp_path)
+    assert csrftoken.key(tmp_path) == made and len(made) == csrftoken.KEY_SIZE
+    assert stat.S_IMODE((tmp_path / csrftoken.KEY_FILE).stat().st_mode) == 0o600
+    assert [file.name for file in tmp_path.iterdir()] == [csrftoken.KEY_FILE]
 
 
 def test_each_directory_has_its_own_key(tmp_path):
     (tmp_path / 'a').mkdir()
     (tmp_path / 'b').mkdir()
-    assert token.key(tmp_path / 'a') != token.key(tmp_path / 'b')
+    assert csrftoken.key(tmp_path / 'a') != csrftoken.key(tmp_path / 'b')
 
 
 def test_without_a_directory_forms_work_in_this_process(tmp_path):
-    assert token.key(tmp_path / 'gone') == token.key(tmp_path / 'gone too')
+    assert csrftoken.key(tmp_path / 'gone') == csrftoken.key(tmp_path / 'gone too')
 
 
 @pytest.mark.parametrize('damaged', [b'', b'short', b'x' * 33])
 def test_a_damaged_key_is_not_used(tmp_path, damaged):
-    (tmp_path / token.KEY_FILE).write_bytes(damaged)
-    assert token.key(tmp_path) not in (damaged, b'')
+    (tmp_path / csrftoken.KEY_FILE).write_bytes(damaged)
+    assert csrftoken.key(tmp_path) not in (damaged, b'')
 
 
 def _race(directory, barrier, results):
     barrier.wait()
-    results.put(token.key(directory))
+    results.put(csrftoken.key(directory))
 
 
 def test_processes_that_start_together_agree_on_one_key(tmp_path):

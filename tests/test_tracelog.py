@@ -17,12 +17,12 @@ from test_tracetext import GRAMMAR
 from test_tracetext import profile
 from zope.interface.verify import verifyObject
 
-from Products.StabilityMonitor import blackbox
-from Products.StabilityMonitor import blackboxreader
-from Products.StabilityMonitor.interfaces import IRecorder
-from Products.StabilityMonitor.recording.guard import Findings
+from Products.StabilityMonitor.model.interfaces import IRecorder
+from Products.StabilityMonitor.recording.partguard import Findings
 from Products.StabilityMonitor.recording.tracelog import TraceLog
 from Products.StabilityMonitor.recording.tracelog import TracingRecorder
+from Products.StabilityMonitor.store import blackbox
+from Products.StabilityMonitor.store import blackboxreader
 
 MEGABYTE = 1 << 20
 

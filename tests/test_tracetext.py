@@ -13,13 +13,13 @@ from synthetic import STARTED
 from synthetic import WORKER
 from synthetic import request
 
-from Products.StabilityMonitor import blackbox
-from Products.StabilityMonitor import blackboxreader
+from Products.StabilityMonitor.model.records import isotime
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.recording.tracelog import escaped
 from Products.StabilityMonitor.recording.tracelog import stamp
-from Products.StabilityMonitor.records import isotime
 from Products.StabilityMonitor.reporting import tracetext
+from Products.StabilityMonitor.store import blackbox
+from Products.StabilityMonitor.store import blackboxreader
 
 DOCUMENT = Path(__file__).resolve().parents[1] / 'docs' / 'trace-log.txt'
 _ID, _TIME, _WORD = r'\d+@0x[0-9a-f]{16}', r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z', r'\S+'

@@ -12,16 +12,16 @@ from synthetic import DeadRun
 from synthetic import quiet_world
 from synthetic import record
 
-from Products.StabilityMonitor.options import load
+from Products.StabilityMonitor.model.options import load
 from Products.StabilityMonitor.postmortem import triage as module
 from Products.StabilityMonitor.postmortem import verdict
-from Products.StabilityMonitor.postmortem.archive import Archive
 from Products.StabilityMonitor.postmortem.triage import at_start
 from Products.StabilityMonitor.postmortem.triage import triage
-from Products.StabilityMonitor.recording.guard import Findings
-from Products.StabilityMonitor.rundirectory import Base
-from Products.StabilityMonitor.rundirectory import identity
-from Products.StabilityMonitor.rundirectory import new_name
+from Products.StabilityMonitor.recording.partguard import Findings
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.store.rundirectory import new_name
+from Products.StabilityMonitor.system.processidentity import identity
 
 
 @pytest.fixture

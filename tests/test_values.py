@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from Products.StabilityMonitor.values import Value
-from Products.StabilityMonitor.values import fresh
-from Products.StabilityMonitor.values import replace
+from Products.StabilityMonitor.model.values import Value
+from Products.StabilityMonitor.model.values import fresh
+from Products.StabilityMonitor.model.values import replace
 
 
 class Point(Value):

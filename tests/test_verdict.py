@@ -19,13 +19,13 @@ from synthetic import request
 from synthetic import sample
 from synthetic import traces
 
-from Products.StabilityMonitor.interfaces import IRule
+from Products.StabilityMonitor.model.interfaces import IRule
+from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.postmortem import incident
 from Products.StabilityMonitor.postmortem.verdict import GRACE
 from Products.StabilityMonitor.postmortem.verdict import READY
 from Products.StabilityMonitor.postmortem.verdict import RULES
 from Products.StabilityMonitor.postmortem.verdict import judge
-from Products.StabilityMonitor.records import Frame
 
 ERROR = (
     'Traceback (most recent call last):\n  File "/x.py", line 1, in f\n    g()\nValueError: bad\n'

@@ -11,8 +11,8 @@ import pytest
 from descriptors import held
 from programs.handshake import until
 
-from Products.StabilityMonitor.recording.vitals import Vitals
-from Products.StabilityMonitor.recording.vitals import counter
+from Products.StabilityMonitor.system.vitalsigns import Vitals
+from Products.StabilityMonitor.system.vitalsigns import counter
 
 CHECKOUT = Path(__file__).parent.parent
 PROC = CHECKOUT / 'tests' / 'data' / 'proc_v1'
@@ -196,7 +196,7 @@ def test_threads_that_were_counted_already_are_not_counted_again():
 def test_what_is_written_to_stderr_shows_at_once_where_it_is_a_file(tmp_path, kind):
     program = """if True:
         import os, sys
-        from Products.StabilityMonitor.recording.vitals import Vitals
+        from Products.StabilityMonitor.system.vitalsigns import Vitals
         vitals = Vitals({})
         vitals.look()
         before = vitals.sample(0, 0, 0).stderr_size

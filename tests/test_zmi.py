@@ -11,10 +11,10 @@ import urllib.parse
 import pytest
 from test_tracetext import GRAMMAR
 
-from Products.StabilityMonitor.records import Evidence
-from Products.StabilityMonitor.records import Instance
-from Products.StabilityMonitor.records import isotime
-from Products.StabilityMonitor.runrecord import RunRecord
+from Products.StabilityMonitor.model.records import Evidence
+from Products.StabilityMonitor.model.records import Instance
+from Products.StabilityMonitor.model.records import isotime
+from Products.StabilityMonitor.model.runrecord import RunRecord
 
 pytestmark = pytest.mark.zope
 
@@ -635,19 +635,19 @@ def test_switched_off_the_tab_still_answers(make_zope):
 
 def test_hanging_twice_is_hanging_once_and_can_be_undone():
     pytest.importorskip('App')
-    from Products.StabilityMonitor.zmi import hanging
+    from Products.StabilityMonitor.zmi import tab
 
-    before = [panel.manage_options for panel, _ in hanging.PANELS]
-    hanging.hang()
-    hanging.hang()
+    before = [panel.manage_options for panel, _ in tab.PANELS]
+    tab.hang()
+    tab.hang()
     try:
-        for panel, _ in hanging.PANELS:
+        for panel, _ in tab.PANELS:
             assert [option['label'] for option in panel.manage_options].count('Stability') == 1
     finally:
-        hanging.take_down()
-        hanging.take_down()
-    assert [panel.manage_options for panel, _ in hanging.PANELS] == before
-    assert not hasattr(hanging.ApplicationManager, hanging.ID)
+        tab.take_down()
+        tab.take_down()
+    assert [panel.manage_options for panel, _ in tab.PANELS] == before
+    assert not hasattr(tab.ApplicationManager, tab.ID)
 
 
 def test_nothing_about_it_is_persistent():

@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 
-from .eventlog import LOGGER
+from .system.eventlog import LOGGER
 
 __version__ = '1.0.dev0'
 
@@ -17,9 +17,9 @@ __version__ = '1.0.dev0'
 def initialize(context):
     """Zope calls this when the product is installed, in servers and in scripts."""
     try:
-        from .zmi import hanging
+        from .zmi import tab
 
-        hanging.hang()
+        tab.hang()
     except Exception:
         LOGGER.exception('The tab of the stability monitor is missing.')
 

@@ -11,9 +11,9 @@ import sys
 import threading
 import time
 
-from Products.StabilityMonitor import blackbox
+from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.recording import arming
-from Products.StabilityMonitor.records import Sample
+from Products.StabilityMonitor.store import blackbox
 
 FRAMES, THREADS = 45, 8
 

@@ -7,9 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from Products.StabilityMonitor import blackbox
 from Products.StabilityMonitor.recording.recorder import Recorder
-from Products.StabilityMonitor.rundirectory import preallocate
+from Products.StabilityMonitor.store import blackbox
+from Products.StabilityMonitor.store.rundirectory import preallocate
 
 PATHS = [f'/site/folder/page{number:03}/index_html' for number in range(100)]
 

@@ -33,7 +33,7 @@ def _profile(number, now):
 
 
 def _stack(number, seconds):
-    from Products.StabilityMonitor.records import Frame
+    from Products.StabilityMonitor.model.records import Frame
 
     own = (
         Frame(f'{_PATH}/shop/page_{number}.py', n, f'step_{n}_{seconds % 4}')

@@ -11,13 +11,13 @@ import signal
 import socket
 from pathlib import Path
 
-from Products.StabilityMonitor import blackboxreader
 from Products.StabilityMonitor.postmortem import hangnotes
-from Products.StabilityMonitor.rundirectory import BLACKBOX
-from Products.StabilityMonitor.rundirectory import CONTEXT
-from Products.StabilityMonitor.rundirectory import mark_name
-from Products.StabilityMonitor.rundirectory import read_json
-from Products.StabilityMonitor.rundirectory import write_whole
+from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.store.rundirectory import BLACKBOX
+from Products.StabilityMonitor.store.rundirectory import CONTEXT
+from Products.StabilityMonitor.store.rundirectory import mark_name
+from Products.StabilityMonitor.store.rundirectory import read_json
+from Products.StabilityMonitor.store.rundirectory import write_whole
 from zopekit import ZopeInstance
 from zopekit import wait_for
 

@@ -20,8 +20,8 @@ from deaths import PRODUCTS
 from deaths import Setting
 from deaths import Site
 
-from Products.StabilityMonitor import questions
-from Products.StabilityMonitor.errors import NoAnswer
+from Products.StabilityMonitor.model.errors import NoAnswer
+from Products.StabilityMonitor.store import runmailbox
 from zopekit import CHECKOUT
 from zopekit import ZopeInstance
 from zopekit import wait_for
@@ -110,7 +110,7 @@ class StandingSite(Site):
     def standing(self):
         """What the process answers about itself through its heartbeat; {} when it does not."""
         try:
-            return questions.ask(self.run_directory, 'stacks', patience=2)
+            return runmailbox.ask(self.run_directory, 'stacks', patience=2)
         except NoAnswer:
             return {}
 

@@ -40,9 +40,9 @@ if __name__ in ('__main__', '__mp_main__'):
 
 from programs import storm_program
 
-from Products.StabilityMonitor import blackbox
 from Products.StabilityMonitor.postmortem import triage
-from Products.StabilityMonitor.rundirectory import Base
+from Products.StabilityMonitor.store import blackbox
+from Products.StabilityMonitor.store.rundirectory import Base
 from zopekit import ZopeInstance
 from zopekit import wait_for
 

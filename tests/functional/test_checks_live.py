@@ -32,7 +32,7 @@ from zopekit import wait_for
 pytestmark = pytest.mark.zope
 
 TAB = '/Control_Panel/StabilityMonitor/'
-RULES = CHECKOUT / 'Products/StabilityMonitor/diagnosis/known_issues.toml'
+RULES = CHECKOUT / 'Products/StabilityMonitor/knowledge/known_issues.toml'
 PATIENCE = 60
 #: The checks are asked in the first round after a start.
 QUICK = {'sample-interval': '100ms'}

@@ -18,10 +18,10 @@ import synthetic
 from deaths import PATIENCE
 from deaths import Site
 
-from Products.StabilityMonitor.records import Instance
-from Products.StabilityMonitor.rundirectory import Base
-from Products.StabilityMonitor.rundirectory import identity
-from Products.StabilityMonitor.rundirectory import new_name
+from Products.StabilityMonitor.model.records import Instance
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.store.rundirectory import new_name
+from Products.StabilityMonitor.system.processidentity import identity
 from zopekit import CHECKOUT
 from zopekit import wait_for
 
@@ -334,7 +334,7 @@ def evil_record(**values):
 
 
 def synthetic_evidence():
-    from Products.StabilityMonitor.records import Evidence
+    from Products.StabilityMonitor.model.records import Evidence
 
     return Evidence(EVIL, EVIL)
 

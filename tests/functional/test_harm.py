@@ -14,8 +14,8 @@ import pytest
 from deaths import Setting
 from deaths import Site
 
-from Products.StabilityMonitor import blackbox
-from Products.StabilityMonitor.rundirectory import new_name
+from Products.StabilityMonitor.store import blackbox
+from Products.StabilityMonitor.store.rundirectory import new_name
 
 pytestmark = pytest.mark.zope
 

@@ -19,11 +19,11 @@ import pytest
 import synthetic
 from deaths import Site
 
-from Products.StabilityMonitor import blackbox
 from Products.StabilityMonitor.recording.recorder import Recorder
-from Products.StabilityMonitor.rundirectory import Base
-from Products.StabilityMonitor.rundirectory import identity
-from Products.StabilityMonitor.rundirectory import new_name
+from Products.StabilityMonitor.store import blackbox
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.store.rundirectory import new_name
+from Products.StabilityMonitor.system.processidentity import identity
 from zopekit import CHECKOUT
 from zopekit import ZopeFailed
 from zopekit import wait_for
@@ -931,7 +931,7 @@ def test_the_probe_runs_no_program_of_the_context_of_a_living_site(site, script)
 AS_PYTHON = """\
 import sys
 sys.executable = sys.argv.pop(1)
-from Products.StabilityMonitor.cli import main
+from Products.StabilityMonitor.cli.command.command import main
 sys.exit(main(sys.argv[1:]))
 """
 

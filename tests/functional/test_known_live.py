@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from plain_zope import MAY_BE_SO
 
-from Products.StabilityMonitor import blackboxreader
-from Products.StabilityMonitor.rundirectory import BLACKBOX
+from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.store.rundirectory import BLACKBOX
 from zopekit import ZopeInstance
 from zopekit import wait_for
 

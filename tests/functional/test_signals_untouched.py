@@ -625,7 +625,7 @@ mv {folder}/status.new {folder}/status
 while [ ! -e {folder}/go-on ]; do sleep 0.05; done
 exit 1
 """
-PROBE_PROGRAM = 'recursion_program.py'
+PROBE_PROGRAM = 'recursionprogram.py'
 
 
 class BusySite(SignalSite):

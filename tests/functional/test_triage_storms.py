@@ -13,7 +13,7 @@ from pathlib import Path
 import deaths
 import pytest
 
-from Products.StabilityMonitor.rundirectory import new_name
+from Products.StabilityMonitor.store.rundirectory import new_name
 
 TESTS = Path(__file__).resolve().parent.parent
 DEAD, STARTERS, ZOPES = 50, 20, 4

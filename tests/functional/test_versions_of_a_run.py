@@ -21,8 +21,8 @@ def crash(self):
 
 def first_seconds(self):
     "As it was before the checks of this process came to their first end."
-    from Products.StabilityMonitor.diagnosis import standing
-    from Products.StabilityMonitor.diagnosis.checks.runner import Progress
+    from Products.StabilityMonitor.checks import allfindings as standing
+    from Products.StabilityMonitor.checks.runner import Progress
     from Products.StabilityMonitor.recording.arming import STATE
     checks = standing.of(STATE.life).checks
     checks.wait(60)

@@ -9,7 +9,7 @@ whoever comes first waits.
 import ctypes
 import sys
 
-from Products.StabilityMonitor.recording.stackgauge import StackGauge
+from Products.StabilityMonitor.system.stackdepth import StackGauge
 
 
 def _dive(stop, *shares, endless=False):

@@ -26,8 +26,8 @@ from products.diving import _dive as dive  # noqa: E402
 from products.diving import _go_over_the_end as go_over_the_end  # noqa: E402
 from programs.handshake import until  # noqa: E402
 
-from Products.StabilityMonitor import blackboxreader  # noqa: E402
-from Products.StabilityMonitor.recording.deadman import TURNS  # noqa: E402
+from Products.StabilityMonitor.recording.watchdog import TURNS  # noqa: E402
+from Products.StabilityMonitor.store import blackboxreader  # noqa: E402
 
 INSTANCE = {'host': 'test', 'client_home': '/nowhere', 'listen': ''}
 life = None
@@ -312,9 +312,9 @@ def before_serve_guarded():
     """The heartbeat may use as much as it may by default, however short the stall: a slow machine
     charges much.
     """
-    from Products.StabilityMonitor.recording import rounds
+    from Products.StabilityMonitor.recording import heartbeatwork
 
-    rounds._LEAST_CPU = 0.06
+    heartbeatwork._LEAST_CPU = 0.06
 
 
 def do_serve_guarded():
@@ -433,7 +433,7 @@ def do_short_deadman(path, timeout, nice='0', cpu=''):
     processor time the heartbeat was charged at most before it started them anew.  That of its
     pauses counts, too, where the machine itself was taken away meanwhile.
     """
-    from Products.StabilityMonitor.recording.deadman import DeadMan
+    from Products.StabilityMonitor.recording.watchdog import DeadMan
 
     os.nice(int(nice))
     sys.setswitchinterval(0.0005)

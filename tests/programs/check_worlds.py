@@ -28,27 +28,27 @@ import types
 import urllib.request
 from pathlib import Path
 
-from Products.StabilityMonitor.diagnosis import checks
-from Products.StabilityMonitor.diagnosis.checks import breadcrumbs
-from Products.StabilityMonitor.diagnosis.checks import clocks
-from Products.StabilityMonitor.diagnosis.checks import databases
-from Products.StabilityMonitor.diagnosis.checks import interpreter
-from Products.StabilityMonitor.diagnosis.checks import limits
-from Products.StabilityMonitor.diagnosis.checks import memory
-from Products.StabilityMonitor.diagnosis.checks import outputs
-from Products.StabilityMonitor.diagnosis.checks import signals
-from Products.StabilityMonitor.diagnosis.checks import software
-from Products.StabilityMonitor.diagnosis.checks import supervision
-from Products.StabilityMonitor.diagnosis.checks import switches
-from Products.StabilityMonitor.diagnosis.site import Site
-from Products.StabilityMonitor.diagnosis.site import ZopeFacts
-from Products.StabilityMonitor.recording import cgroup
-from Products.StabilityMonitor.recording import runcontext
-from Products.StabilityMonitor.recording import threadstacks
-from Products.StabilityMonitor.recording import vitals
+from Products.StabilityMonitor.checks import breadcrumbs
+from Products.StabilityMonitor.checks import clocks
+from Products.StabilityMonitor.checks import databases
+from Products.StabilityMonitor.checks import endingsignals
+from Products.StabilityMonitor.checks import interpreter
+from Products.StabilityMonitor.checks import limits
+from Products.StabilityMonitor.checks import memory
+from Products.StabilityMonitor.checks import outputs
+from Products.StabilityMonitor.checks import runner
+from Products.StabilityMonitor.checks import software
+from Products.StabilityMonitor.checks import supervision
+from Products.StabilityMonitor.checks import switches
+from Products.StabilityMonitor.checks.livesite import Site
+from Products.StabilityMonitor.checks.livesite import ZopeFacts
+from Products.StabilityMonitor.model.records import Finding
+from Products.StabilityMonitor.model.records import shallow
 from Products.StabilityMonitor.recording.faulthandler_compat import FaultLog
-from Products.StabilityMonitor.records import Finding
-from Products.StabilityMonitor.records import shallow
+from Products.StabilityMonitor.system import cgroups
+from Products.StabilityMonitor.system import runcontext
+from Products.StabilityMonitor.system import stacksizes
+from Products.StabilityMonitor.system import vitalsigns
 
 KEPT = []
 
@@ -59,7 +59,7 @@ KEPT = []
 def small_stack(folder):
     threading.stack_size(128 << 10)
     found = []
-    thread = threading.Thread(target=lambda: found.append(threadstacks.own_stack()))
+    thread = threading.Thread(target=lambda: found.append(stacksizes.own_stack()))
     thread.start()
     thread.join()
     threading.stack_size(0)
@@ -127,7 +127,7 @@ def little_cgroup(folder):
     KEPT.append(mmap.mmap(-1, 54 << 20))
     for _ in range(54):
         KEPT[0].write(b'x' * (1 << 20))
-    return memory.Limit, {'context': {'cgroup': cgroup.find()}}
+    return memory.Limit, {'context': {'cgroup': cgroups.find()}}
 
 
 def cached_cgroup(folder):
@@ -144,7 +144,7 @@ def cached_cgroup(folder):
         with open(sys.argv[3], 'rb') as file:
             while file.read(1 << 20):
                 pass
-    return memory.Limit, {'context': {'cgroup': cgroup.find()}}
+    return memory.Limit, {'context': {'cgroup': cgroups.find()}}
 
 
 # -- limits ----------------------------------------------------------------------------------------
@@ -399,7 +399,7 @@ def room(folder):
 
 def fault_log(folder):
     KEPT.append(FaultLog(Path(folder)))
-    return signals.FaultHandler, {'fault_log': KEPT[0]}
+    return endingsignals.FaultHandler, {'fault_log': KEPT[0]}
 
 
 def fault_log_disabled(folder):
@@ -431,13 +431,13 @@ def _as_usual():
 
 def default_signals(folder):
     _as_usual()
-    return signals.KillingSignals, {}
+    return endingsignals.KillingSignals, {}
 
 
 def ignored_signals(folder):
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    return signals.KillingSignals, {}
+    return endingsignals.KillingSignals, {}
 
 
 def marked_signals(folder):
@@ -446,14 +446,14 @@ def marked_signals(folder):
 
     _as_usual()
     KEPT.append(SignalMarks(Path(folder)))
-    return signals.KillingSignals, {'marked': frozenset(KEPT[0].files)}
+    return endingsignals.KillingSignals, {'marked': frozenset(KEPT[0].files)}
 
 
 def foreign_signal(folder):
     """Other code's C handler without chain: SIGUSR1 does not kill."""
     _as_usual()
     faulthandler.register(signal.SIGUSR1, file=sys.stderr)
-    return signals.KillingSignals, {}
+    return endingsignals.KillingSignals, {}
 
 
 # -- switches --------------------------------------------------------------------------------------
@@ -488,7 +488,7 @@ def no_late_variable(folder):
 
 def clock_set_back(folder, seconds=-3600):
     """Between two samples of this process."""
-    true, signs = time.time, vitals.Vitals({})
+    true, signs = time.time, vitalsigns.Vitals({})
     signs.look()
     samples = [signs.sample(0, 0, 0)]
     time.time = lambda: true() + seconds
@@ -609,7 +609,7 @@ def orphan(folder):
 def everything(folder):
     """All checks, as `run` asks them; also how long it takes."""
     began = time.perf_counter()
-    results = checks.run(Site(Path(folder)))
+    results = runner.run(Site(Path(folder)))
     print(json.dumps({'took': time.perf_counter() - began, **results.to_json()}))
     sys.exit()
 

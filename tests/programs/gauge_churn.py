@@ -10,7 +10,7 @@ import random
 import sys
 import threading
 
-from Products.StabilityMonitor.recording.stackgauge import StackGauge
+from Products.StabilityMonitor.system.stackdepth import StackGauge
 
 
 def main(threads):

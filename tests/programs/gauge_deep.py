@@ -13,8 +13,8 @@ import resource
 import sys
 import threading
 
-from Products.StabilityMonitor.recording.stackgauge import StackGauge
-from Products.StabilityMonitor.recording.stackgauge import headroom
+from Products.StabilityMonitor.system.stackdepth import StackGauge
+from Products.StabilityMonitor.system.stackdepth import headroom
 
 STEP = 10 << 10
 

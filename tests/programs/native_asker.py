@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-from Products.StabilityMonitor.diagnosis import nativestacks
+from Products.StabilityMonitor.inspection import nativestacks
 
 
 def foreign_thread():

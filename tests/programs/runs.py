@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from Products.StabilityMonitor.rundirectory import Base
-from Products.StabilityMonitor.rundirectory import identity
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.system.processidentity import identity
 
 
 def say(word):

@@ -1,8 +1,9 @@
 """Uses a file that all processes of a data directory share.  `shared_files.py WHAT DIRECTORY ...`
 
-Run with PYTHONPATH of one release or of another: it imports what both have.  It answers in JSON.
+Run with PYTHONPATH of one release or of another: it uses what both have.  It answers in JSON.
 """
 
+import importlib
 import io
 import json
 import os
@@ -14,68 +15,75 @@ INSTANCE = {'host': 'test', 'client_home': '/nowhere', 'listen': ''}
 STACK = 8 << 20
 
 
+def module(*names):
+    """The first of these that this release has: modules have moved since the older one."""
+    for name in names:
+        try:
+            return importlib.import_module(f'Products.StabilityMonitor.{name}')
+        except ModuleNotFoundError as error:
+            if name == names[-1] or 'StabilityMonitor' not in error.name:
+                raise
+
+
+def hushed_in(directory):
+    found = module('checks.muted', 'diagnosis.hushed')
+    return found.Hushed(directory, clock=lambda: 1e6)
+
+
 def commands(directory, questions):
     """[[exit status, output]] of the command for each list of words, in one process."""
-    from Products.StabilityMonitor import cli
-
+    command = module('cli.command', 'cli')
     answers, real = [], sys.stdout
     for words in json.loads(questions):
         sys.stdout = io.TextIOWrapper(io.BytesIO(), 'utf-8', write_through=True)
-        status = cli.main(['--directory', str(directory), *words])
+        status = command.main(['--directory', str(directory), *words])
         answers.append([status, sys.stdout.buffer.getvalue().decode()])
     sys.stdout = real
     return answers
 
 
 def hush(directory, id):
-    from Products.StabilityMonitor.diagnosis.hushed import Hushed
-
-    Hushed(directory, clock=lambda: 1e6).hush(id, f'the reason of {id}', '1970-02-01', 'somebody')
+    hushed_in(directory).hush(id, f'the reason of {id}', '1970-02-01', 'somebody')
 
 
 def unhush(directory, id):
-    from Products.StabilityMonitor.diagnosis.hushed import Hushed
-
-    return Hushed(directory, clock=lambda: 1e6).unhush(id)
+    return hushed_in(directory).unhush(id)
 
 
 def hushed(directory):
-    from Products.StabilityMonitor.diagnosis.hushed import Hushed
-
-    rows, problem = Hushed(directory, clock=lambda: 1e6).rows()
+    rows, problem = hushed_in(directory).rows()
     assert problem is None, problem
     return {row.id: row.reason for row in rows}
 
 
 def key(directory):
-    from Products.StabilityMonitor.zmi import token
+    return module('zmi.csrftoken', 'zmi.token').key(directory).hex()
 
-    return token.key(directory).hex()
+
+def probe_module():
+    return module('inspection.recursionresult', 'diagnosis.recursionprobe')
 
 
 def keep_probe(directory):
-    from Products.StabilityMonitor.diagnosis import recursionprobe
-
-    result = recursionprobe.ProbeResult(STACK, 1000)
-    recursionprobe.keep(directory / 'recursion-probe.json', result)
+    probe = probe_module()
+    result = probe.ProbeResult(STACK, 1000)
+    probe.keep(directory / 'recursion-probe.json', result)
     return told(result)
 
 
 def read_probe(directory):
-    from Products.StabilityMonitor.diagnosis import recursionprobe
-
-    return told(recursionprobe.read(directory / 'recursion-probe.json', STACK, 1000))
+    probe = probe_module()
+    return told(probe.read(directory / 'recursion-probe.json', STACK, 1000))
 
 
 def told(result):
-    from Products.StabilityMonitor.diagnosis import recursionprobe
-
-    return [result.stack_size, result.recursion_limit, recursionprobe.finding(result).title]
+    probe = probe_module()
+    return [result.stack_size, result.recursion_limit, probe.finding(result).title]
 
 
 def check_and_die(directory):
     """A life that asks its checks, leaves their answers on disk, and ends without a trace."""
-    from Products.StabilityMonitor.diagnosis import standing
+    standing = module('checks.allfindings', 'diagnosis.standing')
     from Products.StabilityMonitor.recording import arming
 
     configured = {'directory': str(directory), 'sample-interval': '50ms'}

@@ -21,10 +21,10 @@ import threading
 import time
 from pathlib import Path
 
-from Products.StabilityMonitor import blackbox
-from Products.StabilityMonitor import blackboxreader
 from Products.StabilityMonitor.recording.recorder import Recorder
-from Products.StabilityMonitor.rundirectory import preallocate
+from Products.StabilityMonitor.store import blackbox
+from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.store.rundirectory import preallocate
 
 THREADS = 6
 #: Of each thread: its ident, the request before and after `begin`, before and after `end`, and when

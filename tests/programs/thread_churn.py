@@ -25,10 +25,10 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (2, 1)]
 
 from programs.handshake import until  # noqa: E402
 
-from Products.StabilityMonitor import blackbox  # noqa: E402
-from Products.StabilityMonitor import blackboxreader  # noqa: E402
-from Products.StabilityMonitor.options import load  # noqa: E402
+from Products.StabilityMonitor.model.options import load  # noqa: E402
 from Products.StabilityMonitor.recording.livingrun import LivingRun  # noqa: E402
+from Products.StabilityMonitor.store import blackbox  # noqa: E402
+from Products.StabilityMonitor.store import blackboxreader  # noqa: E402
 
 BEAT, SLOW, STALL = 0.003, 0.02, 30
 BATCH, CROWD = 56, blackbox.SLOT_COUNT + 16

@@ -24,9 +24,9 @@ from pathlib import Path
 
 from handshake import until
 
-from Products.StabilityMonitor.recording import loads
-from Products.StabilityMonitor.recording.threads import ThreadWatch
-from Products.StabilityMonitor.records import shallow
+from Products.StabilityMonitor.model.records import shallow
+from Products.StabilityMonitor.system import cpushares
+from Products.StabilityMonitor.threads.snapshot import ThreadWatch
 
 OUTPUT, ERRORS = os.dup(1), os.dup(2)
 A, B, C = threading.Lock(), threading.Lock(), threading.Lock()
@@ -568,7 +568,7 @@ STARTERS = {
 
 def main(scene, *wanted):
     sys.path.insert(0, os.getcwd())
-    watch, said, loads.LEAST_SECONDS = ThreadWatch(), {}, 0.3
+    watch, said, cpushares.LEAST_SECONDS = ThreadWatch(), {}, 0.3
     play = globals()[scene]
     play() if play in STARTERS else start(play)
     try:
@@ -584,7 +584,7 @@ def main(scene, *wanted):
 
 def as_wanted(watch, wanted, said):
     watch.loads.look()  # as the heartbeat does
-    time.sleep(loads.LEAST_SECONDS)
+    time.sleep(cpushares.LEAST_SECONDS)
     observed = watch.observe()
     said.clear()
     said.update((state.name, (state.activity, state.detail)) for state in observed.states)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from ..errors import NoSuchRun
-from ..rundirectory import CONTEXT
-from ..rundirectory import Base
-from ..rundirectory import may_live
-from ..rundirectory import read_json
-from ..runrecord import RunRecord
-from .archive import Archive
-from .archive import is_clean_script
-from .archive import newest_first
+from ..model.errors import NoSuchRun
+from ..model.runrecord import RunRecord
+from ..store.archive import Archive
+from ..store.archive import is_clean_script
+from ..store.archive import newest_first
+from ..store.rundirectory import CONTEXT
+from ..store.rundirectory import Base
+from ..store.rundirectory import may_live
+from ..store.rundirectory import read_json
 from .triage import examine
 
 

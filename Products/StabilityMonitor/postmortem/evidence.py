@@ -10,22 +10,22 @@ import re
 import time
 from pathlib import Path
 
-from .. import blackbox
-from .. import installedsets
-from ..blackboxreader import Recording
-from ..blackboxreader import load
-from ..errors import UnreadableRecord
-from ..regularfiles import open_regular
-from ..regularfiles import read_start
-from ..regularfiles import read_tail
-from ..rundirectory import BLACKBOX
-from ..rundirectory import CONTEXT
-from ..rundirectory import SERVING
-from ..rundirectory import mark_name
-from ..rundirectory import name_facts
-from ..rundirectory import read_json
-from ..values import Value
-from ..values import fresh
+from ..model.errors import UnreadableRecord
+from ..model.values import Value
+from ..model.values import fresh
+from ..store import blackbox
+from ..store import distributionsets
+from ..store.blackboxreader import Recording
+from ..store.blackboxreader import load
+from ..store.regularfiles import open_regular
+from ..store.regularfiles import read_start
+from ..store.regularfiles import read_tail
+from ..store.rundirectory import BLACKBOX
+from ..store.rundirectory import CONTEXT
+from ..store.rundirectory import SERVING
+from ..store.rundirectory import mark_name
+from ..store.rundirectory import name_facts
+from ..store.rundirectory import read_json
 from . import faultlog
 
 #: Bytes that are read at the end of standard error and of a mark, and at the beginning of the
@@ -124,7 +124,7 @@ def collect(path: Path, world: World) -> Traces:
         started=_near(_number(context.get('started')), started),
         pid=pid,
         context=context,
-        loaded=read_json(path / SERVING) | installedsets.of_run(path),
+        loaded=read_json(path / SERVING) | distributionsets.of_run(path),
         recording=recording,
         damage=damage or ('' if context else 'No run context.'),
         fault=fatal,

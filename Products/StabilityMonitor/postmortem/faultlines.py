@@ -5,8 +5,8 @@ Bytes in, values out; None for what a dying process has torn.
 
 import re
 
-from ..records import Frame
-from ..records import NativeFrame
+from ..model.records import Frame
+from ..model.records import NativeFrame
 
 SIGNALS = {
     'Segmentation fault': 'SIGSEGV',

@@ -14,10 +14,10 @@ A dying process writes them in many small pieces, so:
 
 import re
 
-from ..records import NativeFrame
-from ..records import ThreadStack
-from ..values import Value
-from ..values import replace
+from ..model.records import NativeFrame
+from ..model.records import ThreadStack
+from ..model.values import Value
+from ..model.values import replace
 from . import faultlines
 
 LIMIT = 1 << 20  # bytes that one call looks at

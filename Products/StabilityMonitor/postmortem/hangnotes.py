@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import itertools
 
-from ..records import isotime
-from ..records import shallow
+from ..model.records import isotime
+from ..model.records import shallow
 
 _KINDS = ('hang', 'deadlock', 'spinning')
 

@@ -8,18 +8,18 @@ import hashlib
 import logging
 import os
 
-from ..blackbox import DRILLS
-from ..records import Evidence
-from ..records import ThreadStack
-from ..records import instance_of
-from ..records import isotime
-from ..records import shallow
-from ..runrecord import RunRecord
-from ..values import replace
+from ..model.records import Evidence
+from ..model.records import ThreadStack
+from ..model.records import instance_of
+from ..model.records import isotime
+from ..model.records import shallow
+from ..model.runrecord import RunRecord
+from ..model.values import replace
+from ..store.blackbox import DRILLS
 from . import hangnotes
 from .evidence import Traces
-from .lastwords import exception_name
-from .overflow import stack_of
+from .stackoverflow import stack_of
+from .tracebacksummary import exception_name
 from .verdict import Judgement
 
 _FRAMES_IN_SIGNATURE = 4

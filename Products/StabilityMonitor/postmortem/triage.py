@@ -8,18 +8,18 @@ from __future__ import annotations
 import logging
 import os
 
-from ..eventlog import LOGGER
-from ..records import Instance
-from ..records import duration
-from ..records import instance_of
-from ..records import isotime
-from ..rundirectory import CONTEXT
-from ..rundirectory import Base
-from ..rundirectory import is_alive
-from ..rundirectory import name_facts
-from ..rundirectory import read_json
-from ..runrecord import RunRecord
-from .archive import Archive
+from ..model.records import Instance
+from ..model.records import duration
+from ..model.records import instance_of
+from ..model.records import isotime
+from ..model.runrecord import RunRecord
+from ..store.archive import Archive
+from ..store.rundirectory import CONTEXT
+from ..store.rundirectory import Base
+from ..store.rundirectory import is_alive
+from ..store.rundirectory import name_facts
+from ..store.rundirectory import read_json
+from ..system.eventlog import LOGGER
 
 
 def triage(base: Base, own: str = '', world=None, on_error=None) -> list[RunRecord]:

@@ -6,21 +6,21 @@ that of DESIGN section 4: a recorded crash is never erased by missing data.
 
 from __future__ import annotations
 
-from ..records import Evidence
-from ..records import clocktime
-from ..values import Value
-from ..values import replace
-from . import overflow
+from ..model.records import Evidence
+from ..model.records import clocktime
+from ..model.values import Value
+from ..model.values import replace
+from . import stackoverflow
 from .elimination import candidates
 from .elimination import ruled_out
-from .lastwords import exception_line
-from .lastwords import exception_name
-from .standstill import how_long
-from .standstill import stood_still
-from .standstill import what_stood_still
-from .standstill import what_was_deep
-from .standstill import what_was_slow
-from .standstill import who_hung
+from .hangsummary import how_long
+from .hangsummary import stood_still
+from .hangsummary import what_stood_still
+from .hangsummary import what_was_deep
+from .hangsummary import what_was_slow
+from .hangsummary import who_hung
+from .tracebacksummary import exception_line
+from .tracebacksummary import exception_name
 
 _CRASH_SIGNALS = {'SIGSEGV', 'SIGBUS', 'SIGILL', 'SIGFPE'}
 _STOP_SIGNALS = ('SIGTERM', 'SIGINT')
@@ -57,12 +57,12 @@ def judge(traces) -> Judgement:
 def stack_overflow(t):
     if not t.fault or t.fault.signal not in _CRASH_SIGNALS or not t.fault.crashed_thread:
         return None
-    confidence = overflow.confidence(t)
+    confidence = stackoverflow.confidence(t)
     return confidence and Judgement(
         'stack-overflow',
         confidence,
         'A thread ran off the end of its stack: a recursion that did not stop.',
-        (_dumped(t), *overflow.evidence(t)),
+        (_dumped(t), *stackoverflow.evidence(t)),
         t.fault.signal,
     )
 

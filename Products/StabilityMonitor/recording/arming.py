@@ -11,8 +11,8 @@ import os
 import sys
 import time
 
-from ..eventlog import LOGGER
-from ..options import load
+from ..model.options import load
+from ..system.eventlog import LOGGER
 from .livingrun import LivingRun
 
 

@@ -18,12 +18,12 @@ import sys
 import weakref
 from pathlib import Path
 
-from .. import blackbox
-from ..regularfiles import open_regular
-from ..regularfiles import read_tail
-from ..rundirectory import mark_name
-from ..rundirectory import preallocate
-from ..signalmask import signal_set
+from ..store import blackbox
+from ..store.regularfiles import open_regular
+from ..store.regularfiles import read_tail
+from ..store.rundirectory import mark_name
+from ..store.rundirectory import preallocate
+from ..system.signalmask import signal_set
 
 try:
     from fcntl import F_DUPFD_CLOEXEC

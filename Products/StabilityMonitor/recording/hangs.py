@@ -12,12 +12,12 @@ from __future__ import annotations
 import logging
 import time
 
-from ..records import Note
-from ..values import Value
-from ..values import replace
-from . import loglater
-from .activity import own_frame
-from .activity import words
+from ..model.records import Note
+from ..model.values import Value
+from ..model.values import replace
+from ..system import loglater
+from ..threads.activity import own_frame
+from ..threads.activity import words
 
 #: So many threads of one hang, and of one deadlock, are noted: the ring must hold both, and some
 #: events besides.

@@ -10,7 +10,7 @@ import functools
 import threading
 import time
 
-from .aside import in_background
+from .background import in_background
 
 #: What changes slowly is looked at each so many beats.
 ROUND = 20

@@ -18,27 +18,27 @@ from pathlib import Path
 
 from zope.interface import implementer
 
-from .. import blackbox
-from .. import installedsets
-from ..interfaces import ILivingRun
-from ..options import for_record
-from ..rundirectory import BLACKBOX
-from ..rundirectory import CONTEXT
-from ..rundirectory import SERVING
-from ..rundirectory import Base
-from ..rundirectory import new_name
-from ..rundirectory import preallocate
-from ..rundirectory import write_whole
-from . import runcontext
-from . import threadstacks
-from .alternatestack import AlternateStacks
+from ..model.interfaces import ILivingRun
+from ..model.options import for_record
+from ..store import blackbox
+from ..store import distributionsets
+from ..store.rundirectory import BLACKBOX
+from ..store.rundirectory import CONTEXT
+from ..store.rundirectory import SERVING
+from ..store.rundirectory import Base
+from ..store.rundirectory import new_name
+from ..store.rundirectory import preallocate
+from ..store.rundirectory import write_whole
+from ..system import runcontext
+from ..system import stacksizes
+from ..system.alternatestack import AlternateStacks
+from ..system.distributions import installed
+from ..system.mounts import network_file_system
 from .faulthandler_compat import FaultLog
 from .faulthandler_compat import SignalMarks
-from .filesystems import network_file_system
-from .guard import Findings
-from .installed import installed
+from .heartbeatwork import Rounds
 from .loghandler import BreadcrumbHandler
-from .rounds import Rounds
+from .partguard import Findings
 from .safemode import ArmingMarker
 from .stackwatch import StackWatch
 
@@ -77,11 +77,11 @@ class LivingRun:
                 part(self)
 
     def _thread_stacks(self):
-        threadstacks.raise_size(self.options.thread_stack_size)
-        self._check_stack(threadstacks.default_stack())
+        stacksizes.raise_size(self.options.thread_stack_size)
+        self._check_stack(stacksizes.default_stack())
 
     def _check_stack(self, stack):
-        finding = threadstacks.check(stack)
+        finding = stacksizes.check(stack)
         if finding.severity != 'ok':
             self.findings.add(
                 finding.id, finding.title, finding.detail, finding.action, finding.severity
@@ -216,7 +216,7 @@ class LivingRun:
     def _note_installed(self):
         """In the background: what a crash is compared with is what was installed then."""
         if self.directory:
-            installedsets.keep(self.base, self.directory.path, *installed())
+            distributionsets.keep(self.base, self.directory.path, *installed())
 
     def mark_files(self) -> dict:
         """The files of marks, by name."""

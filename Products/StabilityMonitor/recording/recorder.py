@@ -13,10 +13,10 @@ import time
 
 from zope.interface import implementer
 
-from .. import blackbox as box
-from ..blackboxreader import read_request
-from ..interfaces import IRecorder
-from ..records import Request
+from ..model.interfaces import IRecorder
+from ..model.records import Request
+from ..store import blackbox as box
+from ..store.blackboxreader import read_request
 from .slots import CLOSED
 from .slots import Life
 from .slots import Slot

@@ -11,10 +11,10 @@ import json
 import os
 from pathlib import Path
 
-from ..rundirectory import identity
-from ..rundirectory import process_is_there
-from ..rundirectory import read_json
-from ..rundirectory import write_whole
+from ..store.rundirectory import read_json
+from ..store.rundirectory import write_whole
+from ..system.processidentity import identity
+from ..system.processidentity import process_is_there
 
 TRIES = 2
 

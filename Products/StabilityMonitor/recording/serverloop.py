@@ -12,11 +12,11 @@ from __future__ import annotations
 import threading
 import time
 
-from .activity import listens
-from .activity import loop_in
-from .kernelthreads import clock as clock_of
-from .threads import frames_of
-from .threads import stack_of
+from ..system.tasks import clock as clock_of
+from ..threads.activity import listens
+from ..threads.activity import loop_in
+from ..threads.snapshot import frames_of
+from ..threads.snapshot import stack_of
 
 #: Looks that are so many times as far apart as they should be tell that the process was suspended
 #: meanwhile.

@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 import weakref
 
-from .. import blackbox as box
+from ..store import blackbox as box
 
 #: The token of a slot whose thread serves no request.
 CLOSED = object()

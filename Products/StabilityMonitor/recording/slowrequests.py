@@ -11,15 +11,15 @@ from __future__ import annotations
 import logging
 import time
 
-from ..blackbox import METHOD_MAX
-from ..blackbox import PATH_MAX
-from ..records import Frame
-from ..records import Note
-from ..records import shallow
-from . import loglater
-from .activity import words
-from .stackcounts import StackCounts
-from .stacks import stacks
+from ..model.records import Frame
+from ..model.records import Note
+from ..model.records import shallow
+from ..store.blackbox import METHOD_MAX
+from ..store.blackbox import PATH_MAX
+from ..system import loglater
+from ..threads.activity import words
+from ..threads.frames import stacks
+from ..threads.stackprofile import StackCounts
 
 #: So many requests that have ended are kept, each with so many of its frames.
 _KEPT, _INNERMOST = 50, 10

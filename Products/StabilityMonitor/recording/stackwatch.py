@@ -7,10 +7,10 @@ pages.  A mark that rose between two looks at the same request rose in it.
 
 from __future__ import annotations
 
-from ..records import Finding
-from ..values import replace
-from .stackgauge import StackGauge
-from .stackgauge import headroom
+from ..model.records import Finding
+from ..model.values import replace
+from ..system.stackdepth import StackGauge
+from ..system.stackdepth import headroom
 
 
 class StackWatch:

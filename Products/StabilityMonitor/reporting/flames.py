@@ -10,12 +10,12 @@ from __future__ import annotations
 import zlib
 from html import escape
 
-from . import places
+from ..threads import codeorigin
 
 _WIDTH, _ROW, _LETTER, _LEAST, _MOST_ROWS = 1000, 20, 6.7, 1.5, 60
 #: The site's own code glows; what carries it is grey.
 _WARM = ('#f4a261', '#f2b872', '#ee9b7a', '#f6c28b', '#e9b44c')
-_COLD = {places.CARRIER: '#ced4da', places.PYTHON: '#e2e6ea'}
+_COLD = {codeorigin.CARRIER: '#ced4da', codeorigin.PYTHON: '#e2e6ea'}
 _FOLDED = '#e9ecef'
 
 
@@ -78,15 +78,15 @@ def _chain(call):
 
 
 def _carries(call):
-    return places.place(call.file).kind != places.SITE
+    return codeorigin.place(call.file).kind != codeorigin.SITE
 
 
 def _box(chain, x, row, width, share):
     call = chain[0]
-    place = places.place(call.file)
+    place = codeorigin.place(call.file)
     if len(chain) > 1:
         label, told = (
-            f'{len(chain)} calls of {places.named(c.file for c in chain)}',
+            f'{len(chain)} calls of {codeorigin.named(c.file for c in chain)}',
             '\n'.join(map(_name, chain)),
         )
     else:

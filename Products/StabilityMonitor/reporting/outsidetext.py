@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..inspection.outside import Seen
+from ..inspection.outside import View
+from ..model.records import clocktime
+from ..model.records import duration
 from ..postmortem import hangnotes
-from ..records import clocktime
-from ..records import duration
-from .outside import Seen
-from .outside import View
 from .stacksdocument import age
 from .threadtext import frame_lines
 

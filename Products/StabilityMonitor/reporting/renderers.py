@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..errors import UnknownFormat
-from ..plaintext import clean
-from ..plaintext import json_text
-from ..records import duration
-from .recorded import NOBODY
-from .recorded import PROCESS
-from .recorded import RUN
+from ..model.errors import UnknownFormat
+from ..model.plaintext import clean
+from ..model.plaintext import json_text
+from ..model.records import duration
+from .fromdisk import NOBODY
+from .fromdisk import PROCESS
+from .fromdisk import RUN
 from .stacksdocument import room_words
 from .threadtext import frame_line
 from .threadtext import frame_lines

@@ -10,20 +10,20 @@ import os
 import sys
 import time
 
-from ..blackboxreader import read
-from ..diagnosis.inventory import inventory
-from ..diagnosis.known_here import of_incident
-from ..diagnosis.standing import Look
-from ..diagnosis.standing import of as standing_of
-from ..diagnosis.statistics import crash_loop
-from ..diagnosis.statistics import last_server_run
-from ..diagnosis.statistics import of_instance
-from ..recording.runcontext import compiled_modules
-from ..recording.runcontext import system_name
-from ..records import Instance
-from ..records import isotime
-from ..records import shallow
-from . import recorded
+from ..checks.allfindings import Look
+from ..checks.allfindings import of as standing_of
+from ..knowledge.rulesinforce import of_incident
+from ..model.records import Instance
+from ..model.records import isotime
+from ..model.records import shallow
+from ..postmortem.runhistory import crash_loop
+from ..postmortem.runhistory import last_server_run
+from ..postmortem.runhistory import of_instance
+from ..store.blackboxreader import read
+from ..system.runcontext import compiled_modules
+from ..system.runcontext import system_name
+from . import fromdisk
+from .inventory import inventory
 
 SCHEMA = 'stabilitymonitor/1'
 
@@ -41,7 +41,7 @@ def build(
     ours = of_instance(summaries, instance) if instance else summaries
     last = last_server_run(ours)
     instance = instance or (last.instance if last else Instance())
-    left = None if life else recorded.newest(archive, ours, instance)
+    left = None if life else fromdisk.newest(archive, ours, instance)
     now = _of_life(life, clock) if life else _of_disk(left, archive, instance, clock)
     incident = _whole(archive, run, life, left) if run else None
     if last is None or last.run == run:
@@ -72,7 +72,7 @@ def build(
 def _of_life(life, clock):
     """The parts of a report that this process tells of itself, and that they are of now."""
     state, look = checks_state(life)
-    told = {'source': recorded.PROCESS, 'run': life.name, 'as_of': isotime(clock())}
+    told = {'source': fromdisk.PROCESS, 'run': life.name, 'as_of': isotime(clock())}
     return {
         'process': process(life, clock),
         'last_process': None,
@@ -97,23 +97,23 @@ def _of_disk(left, archive, instance, clock):
             'process': None,
             'last_process': None,
             'checks': [],
-            'inventory': recorded.NO_INVENTORY,
+            'inventory': fromdisk.NO_INVENTORY,
             'in_flight': [],
             'sources': {
-                'process': recorded.UNKNOWN,
-                'checks': recorded.UNKNOWN | {'running': False, 'error': ''},
-                'inventory': recorded.UNKNOWN,
-                'in_flight': recorded.UNKNOWN,
+                'process': fromdisk.UNKNOWN,
+                'checks': fromdisk.UNKNOWN | {'running': False, 'error': ''},
+                'inventory': fromdisk.UNKNOWN,
+                'in_flight': fromdisk.UNKNOWN,
             },
         }
-    checks, of_checks = recorded.checks(left, archive, instance)
-    flying, of_flying = recorded.in_flight(left, clock)
-    facts, at_its_start = recorded.process(left, archive, clock), left.told(left.started)
+    checks, of_checks = fromdisk.checks(left, archive, instance)
+    flying, of_flying = fromdisk.in_flight(left, clock)
+    facts, at_its_start = fromdisk.process(left, archive, clock), left.told(left.started)
     return {
         'process': facts if left.alive else None,
         'last_process': None if left.alive else facts,
         'checks': checks,
-        'inventory': recorded.inventory(left),
+        'inventory': fromdisk.inventory(left),
         'in_flight': _flying(flying, clock()),
         'sources': {
             'process': at_its_start,
@@ -137,11 +137,11 @@ def _whole(archive, run, life, left):
     known today, what was installed then, and what has changed since.
     """
     record = archive.record(run)
-    then = recorded.of_record(archive, record)
+    then = fromdisk.of_record(archive, record)
     return record.to_json() | {
         'known_issues': of_incident(record, archive.base.path),
-        'inventory': recorded.inventory(then),
-        'versions': recorded.compared(then, life, left),
+        'inventory': fromdisk.inventory(then),
+        'versions': fromdisk.compared(then, life, left),
     }
 
 

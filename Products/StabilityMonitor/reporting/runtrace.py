@@ -9,23 +9,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from ..blackboxreader import Recording
-from ..blackboxreader import load
-from ..errors import NoSuchRun
-from ..errors import StabilityError
-from ..postmortem.archive import Archive
+from ..model.errors import NoSuchRun
+from ..model.errors import StabilityError
+from ..model.records import Request
+from ..model.records import from_isotime
+from ..model.runrecord import RunRecord
 from ..postmortem.triage import examine
 from ..recording.tracelog import said_line
-from ..records import Request
-from ..records import from_isotime
-from ..rundirectory import BLACKBOX
-from ..rundirectory import CONTEXT
-from ..rundirectory import RUN_NAME
-from ..rundirectory import Base
-from ..rundirectory import may_live
-from ..rundirectory import name_facts
-from ..rundirectory import read_json
-from ..runrecord import RunRecord
+from ..store.archive import Archive
+from ..store.blackboxreader import Recording
+from ..store.blackboxreader import load
+from ..store.rundirectory import BLACKBOX
+from ..store.rundirectory import CONTEXT
+from ..store.rundirectory import RUN_NAME
+from ..store.rundirectory import Base
+from ..store.rundirectory import may_live
+from ..store.rundirectory import name_facts
+from ..store.rundirectory import read_json
 from .tracetext import trace_lines
 
 _LARGEST, _JUST_ABOVE = (1 << 64) - 1, 1e-6

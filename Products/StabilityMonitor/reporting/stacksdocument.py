@@ -1,6 +1,6 @@
 """The stacks document: what every thread does, which requests are slow, and what hangs.
 
-It is what `recording.rounds.Rounds.tell_stacks` answers, {time, threads [ThreadState], slow
+It is what `recording.heartbeatwork.Rounds.tell_stacks` answers, {time, threads [ThreadState], slow
 [Profile], hangs [Hang]} as dicts.  It may come from another process, even of another release:
 `tidy` makes it safe to read.
 """
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 
-from ..recording.activity import ACTIVITIES
-from ..records import duration
-from . import scales
+from ..model.records import duration
+from ..threads.activity import ACTIVITIES
+from . import axes
 
 _FRAME = {'file': '', 'line': None, 'function': ''}
 _REQUEST = {'number': 0, 'method': '', 'path': '', 'started': 0.0, 'seconds': 0.0, 'phase': ''}
@@ -167,7 +167,7 @@ def word(thread: dict) -> str:
 def stack_words(thread: dict) -> str:
     """`120 KiB of 8.0 MiB`; '' where it is not known."""
     size, used = thread['stack_size'], thread['stack_used']
-    return f'{scales.size(used)} of {scales.size(size)}' if size > 0 and used > 0 else ''
+    return f'{axes.size(used)} of {axes.size(size)}' if size > 0 and used > 0 else ''
 
 
 def room_words(thread: dict) -> str:
@@ -175,7 +175,7 @@ def room_words(thread: dict) -> str:
     known = {'stack_size': 0, 'stack_used': 0} | thread
     left = max(0, known['stack_size'] - known['stack_used'])
     return (
-        f'stack: {stack_words(known)} used, {scales.size(left)} never' if stack_words(known) else ''
+        f'stack: {stack_words(known)} used, {axes.size(left)} never' if stack_words(known) else ''
     )
 
 

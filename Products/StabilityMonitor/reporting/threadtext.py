@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..plaintext import clean
-from ..records import clocktime
+from ..model.plaintext import clean
+from ..model.records import clocktime
 from .stacksdocument import age
 from .stacksdocument import is_lasting
 from .stacksdocument import ordered

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Iterator
 
+from ..model.records import Request
+from ..model.records import isotime
 from ..recording.tracelog import begin_line
 from ..recording.tracelog import end_lines
 from ..recording.tracelog import escaped
 from ..recording.tracelog import request_id
 from ..recording.tracelog import said_line
-from ..records import Request
-from ..records import isotime
 
 
 def trace_lines(

@@ -18,20 +18,20 @@ from AccessControl.class_init import InitializeClass
 from AccessControl.SecurityInfo import ClassSecurityInfo
 from ZPublisher import zpublish
 
-from ..diagnosis import recursionprobe
-from ..diagnosis import standing
-from ..diagnosis.hushed import HushRefused
-from ..diagnosis.known_check import KnownIssues
-from ..diagnosis.site import OF_SITE
-from ..errors import StabilityError
+from ..checks import allfindings
+from ..checks.knownissues import KnownIssues
+from ..checks.muted import HushRefused
+from ..inspection import recursionresult
+from ..model.errors import StabilityError
+from ..model.records import Finding
+from ..model.records import clocktime
+from ..model.records import duration
 from ..recording.arming import STATE
-from ..records import Finding
-from ..records import clocktime
-from ..records import duration
-from . import token
-from .checksofzope import standing_of
-from .permissions import MANAGE
-from .permissions import VIEW
+from ..store.rundirectory import KNOWN_ISSUES
+from . import csrftoken
+from .names import MANAGE
+from .names import VIEW
+from .zopechecks import standing_of
 
 ACTION = 'checks'
 #: severity: heading, icon; what is fine is shown elsewhere on the page.
@@ -67,7 +67,7 @@ def page(life, may_manage: bool) -> dict:
     rows = [_row(number, finding) for number, finding in enumerate(look.shown)]
     today = datetime.now(UTC).date()
     return {
-        'fields': token.fields(life, ACTION) if may_manage else None,
+        'fields': csrftoken.fields(life, ACTION) if may_manage else None,
         'run': _progress(here, progress, results),
         'counts': _counts(look),
         'groups': _groups(rows),
@@ -210,13 +210,13 @@ def _known(here, rows):
         ],
         'problems': [problem.finding.title for problem in facts.problems],
         'count': facts.count,
-        'file': str(here.life.path / OF_SITE),
+        'file': str(here.life.path / KNOWN_ISSUES),
     }
 
 
 def _probe(here):
     probe, result = here.probe, here.probed
-    finding = recursionprobe.finding(result) if result and not probe.running else None
+    finding = recursionresult.finding(result) if result and not probe.running else None
     share, words = probe.progress
     return {
         'busy': probe.running,
@@ -225,7 +225,7 @@ def _probe(here):
         'error': probe.error if not finding else '',
         'finding': finding and _row('probe', finding),
         'took': f'{result.took:.1f} s' if result else '',
-        'size': standing.stack_size(here.life) >> 10,
+        'size': allfindings.stack_size(here.life) >> 10,
     }
 
 
@@ -310,7 +310,7 @@ class CheckPages:
                 request, 'There are no checks: the stability monitor is not armed.', 503
             )
         try:
-            token.check(request, life, ACTION)
+            csrftoken.check(request, life, ACTION)
             message = deed(life, request.form)
         except (StabilityError, OSError) as error:
             message, kind = str(error), 'warning'

@@ -21,27 +21,27 @@ from ZPublisher import zpublish
 from Products.PageTemplates.Expressions import getTrustedEngine
 from Products.PageTemplates.PageTemplateFile import PageTemplateFile
 
-from ..errors import NoSuchRun
-from ..errors import StabilityError
-from ..errors import WrongProcess
-from ..postmortem.archive import Archive
+from ..model.errors import NoSuchRun
+from ..model.errors import StabilityError
+from ..model.errors import WrongProcess
 from ..recording.arming import STATE
 from ..reporting import runtrace
 from ..reporting.renderers import FORMATS
 from ..reporting.renderers import render
 from ..reporting.report import build
 from ..reporting.tracetext import as_text
-from ..rundirectory import RUN_NAME
+from ..store.archive import Archive
+from ..store.rundirectory import RUN_NAME
 from . import checkpages
+from . import csrftoken
 from . import drills
-from . import incidents
+from . import incidenttable
 from . import pages
 from . import threadpages
-from . import token
-from .hanging import ID
-from .hanging import LABEL
-from .permissions import MANAGE
-from .permissions import VIEW
+from .names import ID
+from .names import LABEL
+from .names import MANAGE
+from .names import VIEW
 
 STYLES = '++resource++stabilitymonitor/stability.css'
 _WWW = str(Path(__file__).parent.parent / 'www')
@@ -117,7 +117,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         return self._page(
             self._incidents,
             REQUEST,
-            lambda life, archive: incidents.table(life, archive, REQUEST.form),
+            lambda life, archive: incidenttable.table(life, archive, REQUEST.form),
         )
 
     @security.protected(VIEW)
@@ -231,7 +231,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
                 REQUEST, 'There are no stacks: the stability monitor is not armed.', 503
             )
         try:
-            token.check(REQUEST, life, threadpages.NATIVE_ACTION)
+            csrftoken.check(REQUEST, life, threadpages.NATIVE_ACTION)
             threadpages.take_native(life)
         except StabilityError as error:
             query = '?' + urlencode(
@@ -258,7 +258,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
                 REQUEST, 'There are no drills: the stability monitor is not armed.', 503
             )
         try:
-            token.check(REQUEST, life, _DRILL)
+            csrftoken.check(REQUEST, life, _DRILL)
             drills.perform(life, _word(REQUEST, 'drill'))
             message = 'The drill is over, and this process is still alive.'
         except (WrongProcess, StabilityError) as error:

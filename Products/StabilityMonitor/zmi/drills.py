@@ -16,9 +16,9 @@ from collections.abc import Callable
 from zope.component import provideHandler
 from ZPublisher.interfaces import IPubAfterTraversal
 
-from .. import blackbox
-from ..errors import DrillRefused
-from ..values import Value
+from ..model.errors import DrillRefused
+from ..model.values import Value
+from ..store import blackbox
 
 _STEP = 16 << 20
 

@@ -10,17 +10,19 @@ from __future__ import annotations
 import time
 from urllib.parse import urlencode
 
-from ..diagnosis.known_here import of_incident
-from ..diagnosis.statistics import crash_loop
-from ..diagnosis.statistics import last_server_run
-from ..diagnosis.statistics import of_instance
-from ..records import Instance
-from ..records import duration
-from ..records import from_isotime
-from ..records import isotime
-from ..records import shallow
-from ..reporting import pictures
-from ..reporting import recorded
+from ..knowledge.rulesinforce import of_incident
+from ..model.records import Instance
+from ..model.records import duration
+from ..model.records import from_isotime
+from ..model.records import isotime
+from ..model.records import shallow
+from ..model.runrecord import RunRecord
+from ..postmortem.runhistory import crash_loop
+from ..postmortem.runhistory import last_server_run
+from ..postmortem.runhistory import of_instance
+from ..reporting import charts
+from ..reporting import fromdisk
+from ..reporting.axes import moment
 from ..reporting.renderers import FORMATS
 from ..reporting.renderers import at_the_end
 from ..reporting.renderers import change_line
@@ -29,12 +31,10 @@ from ..reporting.renderers import checks_note
 from ..reporting.report import checks_state
 from ..reporting.report import in_flight
 from ..reporting.report import process
-from ..reporting.scales import moment
 from ..reporting.stacksdocument import room_words
 from ..reporting.threadtext import frame_line
-from ..runrecord import RunRecord
+from . import csrftoken
 from . import drills
-from . import token
 
 #: How each verdict reads in large type, after "The last run" or "This run".
 ENDINGS = {
@@ -111,10 +111,10 @@ def overview(life, archive) -> dict:
         'checks_note': checks_note(state),
         'findings': findings([shallow(finding) for finding in _pressing(life, look)]),
         'past': len(ours),
-        'timeline': pictures.timeline(
+        'timeline': charts.timeline(
             shown, time.time(), lambda run: '' if run == life.name else address(run)
         ),
-        'legend': pictures.legend(run.verdict for run in shown),
+        'legend': charts.legend(run.verdict for run in shown),
     }
 
 
@@ -135,7 +135,7 @@ def ending(run: RunRecord, subject: str) -> dict:
         'run': run.run,
         'address': address(run.run),
         'verdict': run.verdict,
-        'colour': pictures.colour(run.verdict),
+        'colour': charts.colour(run.verdict),
         'headline': f'{subject} {ENDINGS.get(run.verdict, run.verdict)}',
         'summary': run.summary,
         'incident': run.is_incident,
@@ -260,8 +260,8 @@ def incident(life, archive, run: str) -> dict:
         'slow': _cut(_slow_requests(_dicts(record.notes))),
         'native': [_native(frame) for frame in _dicts(record.native)],
         'exception': record.exception,
-        'memory': pictures.memory_curve(samples),
-        'processor': pictures.processor_curve(samples),
+        'memory': charts.memory_curve(samples),
+        'processor': charts.processor_curve(samples),
         'log': _cut([_log_line(line) for line in reversed(_dicts(record.log))]),
         'modules': list(record.compiled_modules),
         'versions': _versions(life, archive, record),
@@ -277,13 +277,13 @@ def incident(life, archive, run: str) -> dict:
 
 def _versions(life, archive, record):
     """What was installed then, and what has changed since: {then, note, changed, all}."""
-    run = recorded.of_record(archive, record)
-    told = recorded.compared(run, life, None)
+    run = fromdisk.of_record(archive, record)
+    told = fromdisk.compared(run, life, None)
     return {
         'then': at_the_end(record.verdict),
         'note': next(change_lines(told, record.verdict)),
         'changed': [change_line(change) for change in told['changed'] or ()],
-        'all': [f'{name} {version}' for name, version in sorted(recorded.versions(run).items())],
+        'all': [f'{name} {version}' for name, version in sorted(fromdisk.versions(run).items())],
     }
 
 
@@ -459,7 +459,7 @@ def drill_page(life, action: str) -> dict:
     return {
         'on': bool(life.options.drills),
         'drills': rows,
-        'fields': token.fields(life, action),
+        'fields': csrftoken.fields(life, action),
         'recording': life.recorder is not None,
         'pid': life.pid,
         'run': life.name,

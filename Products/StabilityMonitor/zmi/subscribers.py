@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import threading
 
-from .. import signalmask
-from ..blackbox import PHASES
 from ..recording import arming
-from ..recording import locks  # noqa: F401 (before Zope serves, and not when something hangs)
 from ..recording.arming import STATE
-from . import checksofzope
+from ..store.blackbox import PHASES
+from ..system import signalmask
+from ..threads import locks  # noqa: F401 (before Zope serves, and not when something hangs)
+from . import zopechecks
 
 _PUBLISHING, _COMMITTING, _ABORTING, _FAILED, _STREAMING = map(
     PHASES.index, ('publishing', 'committing', 'aborting', 'failed', 'streaming')
@@ -95,7 +95,7 @@ def process_starting(event) -> None:
     if life is not None and life.recorder is not None:
         life.serving()
         if life.role == 'server':
-            checksofzope.begin(life)
+            zopechecks.begin(life)
 
 
 def _switch_off():
@@ -117,7 +117,7 @@ def _forked_worker():
             return STATE.recorder or _Nothing
         if life.recorder:
             life.serving()
-            checksofzope.begin(life)
+            zopechecks.begin(life)
         signalmask.start(
             threading.Thread(
                 target=_triage, args=(life,), name='StabilityMonitor triage', daemon=True

@@ -9,11 +9,9 @@ import sys
 import threading
 import time
 
-from ..blackboxreader import read
-from ..diagnosis import nativestacks
-from ..records import clocktime
+from ..inspection import nativestacks
+from ..model.records import clocktime
 from ..reporting import bars
-from ..reporting import places
 from ..reporting import threadtext
 from ..reporting import tracetext
 from ..reporting.flames import flames
@@ -23,7 +21,9 @@ from ..reporting.stacksdocument import ordered
 from ..reporting.stacksdocument import stack_words
 from ..reporting.stacksdocument import tidy
 from ..reporting.stacksdocument import word
-from . import token
+from ..store.blackboxreader import read
+from ..threads import codeorigin
+from . import csrftoken
 
 NATIVE_ACTION = 'native-stacks'
 
@@ -148,7 +148,7 @@ def _thread(thread, own, names, stuck):
 def _told(text, names):
     """Files shortened, and threads called by their names."""
     return _IDENT.sub(
-        lambda match: names.get(int(match[1], 16)) or match[0], places.shortened(text)
+        lambda match: names.get(int(match[1], 16)) or match[0], codeorigin.shortened(text)
     )
 
 
@@ -186,25 +186,25 @@ def _stack(thread):
 
 
 def _top(frames):
-    frame = places.own(frames)
+    frame = codeorigin.own(frames)
     return _frame(frame) if frame else None
 
 
 def _groups(frames):
     return [
         {
-            'folded': f'{len(run)} frames of {places.named(f["file"] for f in run)}'
+            'folded': f'{len(run)} frames of {codeorigin.named(f["file"] for f in run)}'
             if folded
             else '',
             'key': f'f{number}',
             'frames': [_frame(frame) for frame in run],
         }
-        for number, (folded, run) in enumerate(places.groups(frames))
+        for number, (folded, run) in enumerate(codeorigin.groups(frames))
     ]
 
 
 def _frame(frame):
-    place = places.place(frame['file'])
+    place = codeorigin.place(frame['file'])
     return {
         'function': frame['function'] or '?',
         'short': place.short,
@@ -267,7 +267,7 @@ def picture(life, run: str, number: str) -> str:
 
 
 def _share(share):
-    place = places.place(share['file'])
+    place = codeorigin.place(share['file'])
     told = (
         f'{share["own"]:.0%} of the time in the function itself, {share["within"]:.0%} with '
         'what it called'
@@ -298,7 +298,7 @@ def native(life, may_manage: bool) -> dict:
             'result': taking.result if taking and not taking.busy else '',
             'ago': age(max(0.0, time.time() - taking.taken)) if taking else '',
             'tools': ' and '.join(tools),
-            'fields': token.fields(life, NATIVE_ACTION) if may_manage and tools else None,
+            'fields': csrftoken.fields(life, NATIVE_ACTION) if may_manage and tools else None,
             'may': may_manage,
             'needed': nativestacks.what_is_needed(life.pid),
             'lines': [

@@ -1,0 +1,1 @@
+"""Questions asked of the living site, their runner, and what is muted."""

@@ -1,0 +1,141 @@
+"""The places where this site writes: would what is written there be found after a death, and is
+there room?
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..system import mounts
+from .check import Check
+from .check import megabytes
+
+_MEMORY = {'tmpfs', 'ramfs', 'devtmpfs'}
+_LAYERS = {'overlay', 'aufs'}
+#: Where they may go when neither they nor the site's own files are on a local disk.
+_ELSEWHERE = Path('/var/lib/stability')
+#: Less room than both the share and the size is too little.
+_ROOM = (('critical', 0.01, 64 << 20), ('warning', 0.05, 1 << 30))
+
+
+class Place(Check):
+    id = 'breadcrumbs-place'
+    question = 'Do the breadcrumbs outlive the process, the container and the machine?'
+    source = '/proc/self/mountinfo'
+
+    def look(self, site):
+        kind = mounts.kind(site.directory, site.proc)
+        if kind in _MEMORY:
+            return self.found(
+                'warning',
+                f'The breadcrumbs are kept in memory only ({kind}).',
+                f'{site.directory}: a restart of the machine or of the container loses them.',
+                _move(site),
+            )
+        if kind in _LAYERS:
+            return self.found(
+                'warning',
+                f"The breadcrumbs are in the container's own layer ({kind}).",
+                f'{site.directory}: they are gone when the container is made anew.',
+                f'Start the container with a volume there: "docker run -v /srv/stability:'
+                f'{site.directory}".',
+            )
+        if mounts.network_file_system(site.directory, site.proc):
+            return self.found(
+                'warning',
+                f'The breadcrumbs are on a network file system ({kind}).',
+                f'{site.directory}: a mapped file is not safe there, so the black box is in '
+                'memory only.',
+                _move(site),
+            )
+        if not kind:
+            return self.unknown('On what kind of file system the breadcrumbs are is not known.')
+        return self.ok('The breadcrumbs outlive the machine.', f'{site.directory} is on {kind}.')
+
+
+def _move(site):
+    """To a folder of the site, where that is on a local disk; it is made at the next start."""
+    home = Path(site.zope.client_home or '/nonexistent')
+    local = (
+        home.is_dir()
+        and home / 'stability' != site.directory
+        and mounts.kind(home, site.proc) not in _MEMORY | _LAYERS
+        and not mounts.network_file_system(home, site.proc)
+    )
+    return (
+        f'Write "directory {home / "stability" if local else _ELSEWHERE}" into <product-config '
+        'stabilitymonitor> '
+        'of zope.conf and restart.'
+    )
+
+
+class Room(Check):
+    id = 'disk-room'
+    question = 'Is there room on the disks that this site writes to?'
+    source = 'statvfs'
+
+    def look(self, site):
+        if not hasattr(os, 'statvfs'):
+            return self.unknown('How much room the disks have is not known on this system.')
+        findings, facts = [], []
+        for what, folder in _places(site):
+            room = os.statvfs(folder)
+            facts.append(f'{what} ({folder}): {megabytes(room.f_bavail * room.f_frsize)} free')
+            if (finding := self._short(what, folder, room)) is not None:
+                findings.append(finding)
+        return findings or self.ok('There is room on the disks.', '; '.join(facts))
+
+    def _short(self, what, folder, room):
+        free, share = room.f_bavail * room.f_frsize, room.f_bavail / max(room.f_blocks, 1)
+        if room.f_flag & os.ST_RDONLY:
+            return self.found(
+                'critical',
+                f'{what} cannot be written: the file system is read-only.',
+                f'{folder}.',
+                f'As root: "mount -o remount,rw {folder}"; look into "dmesg" for why it is so.',
+                what.replace(' ', '-').lower(),
+            )
+        severity = next((s for s, least, size in _ROOM if share < least and free < size), None)
+        if severity is None and room.f_files and room.f_favail / room.f_files < 0.01:
+            severity, free = 'warning', 0
+        if severity is None:
+            return None
+        lack = (
+            f'{megabytes(free)} ({share:.1%}) are free.'
+            if free
+            else f'{room.f_favail} files can still be made.'
+        )
+        return self.found(
+            severity,
+            f'The disk of {what[0].lower()}{what[1:]} is nearly full.',
+            f'{folder}: {lack}',
+            f'Make room there: "du -xh {folder} | sort -h | tail" shows what is large; take old '
+            'logs '
+            'first, never *.sbr or Data.fs.',
+            what.replace(' ', '-').lower(),
+        )
+
+
+def _places(site):
+    """What is written, and the folder where: each disk once."""
+    wanted = [
+        ('The breadcrumbs', site.directory),
+        *(
+            (f'The database {database.name}', Path(database.file).parent)
+            for database in site.zope.databases
+            if database.file
+        ),
+        *(
+            ('The event log', Path(handler.baseFilename).parent)
+            for handler in site.root_logger.handlers
+            if getattr(handler, 'baseFilename', '')
+        ),
+    ]
+    seen = set()
+    for what, folder in wanted:
+        there = next((f for f in (folder, *folder.parents) if f.exists()), Path('/'))
+        device = there.stat().st_dev
+        if device not in seen:
+            seen.add(device)
+            yield what, there

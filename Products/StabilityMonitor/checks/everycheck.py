@@ -1,0 +1,56 @@
+"""The table of checks.  Each theme is a module of this room, and `runner` asks the checks.
+
+A check is a small class with a question and an answer, see `check.ICheck`.
+"""
+
+from __future__ import annotations
+
+from . import breadcrumbs
+from . import clocks
+from . import databases
+from . import endingsignals
+from . import interpreter
+from . import limits
+from . import memory
+from . import outputs
+from . import rotation
+from . import software
+from . import supervision
+from . import switches
+
+#: Every check, in the order in which they are asked.
+CHECKS = tuple(
+    check()
+    for check in (
+        interpreter.ThreadStacks,
+        interpreter.RecursionLimit,
+        interpreter.EndOfLife,
+        interpreter.Build,
+        memory.Limit,
+        memory.Collector,
+        memory.Allocator,
+        memory.OomReporting,
+        limits.Descriptors,
+        limits.CoreFiles,
+        outputs.StandardOutputs,
+        outputs.EventLog,
+        breadcrumbs.Place,
+        breadcrumbs.Room,
+        endingsignals.FaultHandler,
+        endingsignals.KillingSignals,
+        rotation.LogRotation,
+        supervision.Supervisor,
+        switches.ZopeSwitches,
+        switches.PythonSwitches,
+        switches.LateVariables,
+        databases.Adapters,
+        databases.ConnectionPools,
+        databases.DurableStorage,
+        clocks.Jumps,
+        clocks.DatabaseAhead,
+        software.Family,
+        software.OptionalLibraries,
+        software.CompiledModules,
+        software.ReplacedLibraries,
+    )
+)

@@ -1,0 +1,156 @@
+"""The Python that runs: its stacks, its recursion limit, its age and its build."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC
+from datetime import date
+from datetime import datetime
+
+from ..system import stacksizes
+from .check import Check
+from .limits import to_raise
+
+try:
+    import resource
+except ImportError:
+    resource = None
+
+_DEFAULT_LIMIT = 1000
+#: Until when each Python gets security fixes: the release schedule of its PEP, the last day of that
+#: month.
+END_OF_LIFE = {
+    (3, 6): date(2021, 12, 23),
+    (3, 7): date(2023, 6, 27),
+    (3, 8): date(2024, 10, 7),
+    (3, 9): date(2025, 10, 31),
+    (3, 10): date(2026, 10, 31),
+    (3, 11): date(2027, 10, 31),
+    (3, 12): date(2028, 10, 31),
+    (3, 13): date(2029, 10, 31),
+    (3, 14): date(2030, 10, 31),
+    (3, 15): date(2031, 10, 31),
+}
+_WARN_DAYS = 180
+
+
+class ThreadStacks(Check):
+    """The HOWTO's FreeBSD threads had stacks of 64 KiB; those of musl have 128 KiB today."""
+
+    id = 'thread-stacks'
+    question = 'Does deep recursion fit into the stacks of threads?'
+    source = 'pthread attributes'
+
+    def look(self, site):
+        return stacksizes.check(site.stack)
+
+
+class RecursionLimit(Check):
+    id = 'recursion-limit'
+    question = 'Is a recursion stopped by Python before it runs out of stack?'
+    source = 'sys.getrecursionlimit and RLIMIT_STACK'
+
+    def look(self, site):
+        limit, stack = sys.getrecursionlimit(), _main_stack()
+        fact = f'The recursion limit is {limit}; the main thread may use {_size(stack)} of stack.'
+        if 0 < stack < stacksizes.needed(limit):
+            return self.found(
+                'warning',
+                'The stack of the main thread is too small for the recursion limit.',
+                f'{fact} A recursion through C code to the limit needs about '
+                f'{stacksizes.needed(limit) >> 10} KiB.',
+                to_raise('STACK', 's', max(8192, 2 * stacksizes.needed(limit) >> 10), 'K') + '.',
+            )
+        if limit > _DEFAULT_LIMIT:
+            return self.found(
+                'info',
+                f'The recursion limit was raised to {limit}.',
+                f'{fact} An endless recursion takes that much longer to stop, and more stack.',
+                'Look for sys.setrecursionlimit in your own code and take it out, unless it is '
+                'needed.',
+            )
+        return self.ok('The recursion limit fits the stack of the main thread.', fact)
+
+
+def _main_stack():
+    """Bytes that the main thread's stack may grow to; 0: no limit, or not known."""
+    if resource is None:
+        return 0
+    soft = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    return 0 if soft == resource.RLIM_INFINITY else soft
+
+
+def _size(stack):
+    return f'{stack >> 10} KiB' if stack else 'any amount'
+
+
+class EndOfLife(Check):
+    id = 'python-end-of-life'
+    question = 'Does this Python still get security fixes?'
+    source = "the release schedules of Python's PEPs"
+
+    def look(self, site):
+        end = END_OF_LIFE.get(site.python.version[:2])
+        if site.python.level != 'final':
+            return self.found(
+                'warning',
+                f'This is a pre-release: {site.python.name}.',
+                'Its C interface may change until the final release; compiled modules can crash.',
+                self._action(site),
+            )
+        if end is None:
+            return self.ok(f'{site.python.name} is newer than what is known here.')
+        left = (end - datetime.fromtimestamp(site.now, UTC).date()).days
+        if left < 0:
+            return self.found(
+                'warning',
+                f'{site.python.name} gets no fixes any more.',
+                f'Support ended on {end}; known crashes stay.',
+                self._action(site),
+            )
+        if left < _WARN_DAYS:
+            return self.found(
+                'info',
+                f'{site.python.name} gets fixes for {left} more days only.',
+                f'Support ends on {end}.',
+                self._action(site),
+            )
+        return self.ok(f'{site.python.name} gets security fixes until {end}.')
+
+    @staticmethod
+    def _action(site):
+        today = datetime.fromtimestamp(site.now, UTC).date()
+        major, minor = next(
+            (v for v, end in END_OF_LIFE.items() if (end - today).days > 2 * 365), (3, 15)
+        )
+        return (
+            f'Make a new environment and install the same set there: "python{major}.{minor} -m '
+            'venv NEW", then '
+            '"NEW/bin/pip install -r requirements.txt".'
+        )
+
+
+class Build(Check):
+    id = 'python-build'
+    question = 'Is this an ordinary build of Python?'
+    source = 'sys.abiflags'
+
+    def look(self, site):
+        if site.python.free_threaded:
+            state = 'on' if site.python.has_gil else 'off'
+            return self.found(
+                'warning',
+                'This is a free-threaded build of Python.',
+                f'The GIL is {state}. Few C modules that Zope uses are safe without it: races in '
+                'them end in crashes.',
+                'Run Zope with the ordinary build of the same version; until then set '
+                'PYTHON_GIL=1 before it starts.',
+            )
+        if site.python.debug:
+            return self.found(
+                'warning',
+                'This is a debug build of Python.',
+                'It is slow, and aborts the process where an ordinary build goes on.',
+                'Run Zope with the ordinary build of the same version.',
+            )
+        return self.ok(f'This is an ordinary build of {site.python.name}.')

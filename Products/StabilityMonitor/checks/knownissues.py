@@ -1,0 +1,92 @@
+"""Known issues as a check: which of them affect this installation, and what is wrong with the
+site's own rules?
+
+What it takes to answer is in `known_here`, and is imported when it is asked: the rules take half a
+MiB, the library that compares versions more than that.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import UTC
+from datetime import datetime
+from pathlib import Path
+
+from zope.interface import implementer
+
+from ..knowledge import systemfacts
+from ..model.records import Finding
+from ..model.records import shallow
+from ..model.values import replace
+from ..store.rundirectory import KNOWN_ISSUES
+from ..system import fingerprints
+from .check import Check
+from .check import ILasting
+
+
+@implementer(ILasting)
+class KnownIssues(Check):
+    """Known issues as findings, `known-issues:<id of the rule>`; problems with the files of rules
+    too.
+    """
+
+    id = 'known-issues'
+    question = 'Is what is installed here free of known causes of crashes?'
+    source = 'known_issues.toml and importlib.metadata'
+
+    def look(self, site):
+        from ..knowledge.rulesinforce import known  # see the module
+
+        facts = known(site.directory, site.started is not None)
+        found = [*map(self._met, facts.affected), *(problem.finding for problem in facts.problems)]
+        found = [replace(finding, action=with_own_pip(finding.action)) for finding in found]
+        return found or self.ok(f'None of {facts.count} known issues affects this installation.')
+
+    def looks_at(self, site):
+        """Rules and system; the day counts only where the site has rules, since only those silence
+        one until a day.
+        """
+        rules, here = (
+            fingerprints.of_file(site.directory / KNOWN_ISSUES),
+            shallow(systemfacts.here()),
+        )
+        return (
+            fingerprints.of_program(),
+            fingerprints.of_machine(),
+            fingerprints.of_installed(site.path),
+            sorted(here.pop('distributions').items()),
+            sorted(here.pop('builds').items()),
+            sorted(here.pop('loaded')),
+            here,
+            sys.executable,
+            site.started is not None,
+            rules,
+            rules and datetime.now(UTC).date().isoformat(),
+        )
+
+    def _met(self, match):
+        rule = match.rule
+        return Finding(
+            f'{self.id}:{rule.id}',
+            rule.severity,
+            f'{rule.title}.'.replace('..', '.'),
+            f'{rule.happens} Here: {", ".join(match.reasons)}. Fixed: {rule.fixed}.',
+            rule.action,
+            rule.source,
+        )
+
+
+def with_own_pip(action: str, executable: str = sys.executable) -> str:
+    """What to do in the environment of this very process: its own Python installs it, where that is
+    one.
+    """
+    if 'pip install' not in action or not Path(executable or '').name.startswith('python'):
+        return action
+    import shlex  # rarely
+
+    return re.sub(
+        r'(?<!-m )\bpip install\b',
+        lambda found: f'{shlex.quote(executable)} -m pip install',
+        action,
+    )

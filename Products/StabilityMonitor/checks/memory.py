@@ -1,0 +1,298 @@
+"""Memory: how near it is to its limit, who gives it back, and whether its end would be noticed."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+from pathlib import Path
+
+from ..system.cgroups import smallest_limit
+from ..system.vitalsigns import counter
+from .check import Check
+from .check import megabytes
+from .check import several
+from .limits import to_raise
+from .livesite import text
+
+try:
+    import resource
+except ImportError:
+    resource = None
+
+#: From which share of a limit on, by severity.
+_SHARES = (('critical', 0.95), ('warning', 0.8))
+#: The machine's share counts from here on, and as a warning only: caches of ZFS count as used
+#: there.
+_HOST = 0.95
+#: A fresh interpreter may have some hundred frozen objects of its own (3.12: 375); gc.freeze()
+#: leaves far more.
+_FROZEN = 2000
+#: Lines of memory.stat, by version of cgroups: page cache, and what of it must be written before it
+#: can go.
+_CACHE = {
+    1: ((b'total_inactive_file', b'total_active_file'), (b'total_dirty', b'total_writeback')),
+    2: ((b'inactive_file', b'active_file'), (b'file_dirty', b'file_writeback')),
+}
+
+
+class Limit(Check):
+    id = 'memory-limit'
+    question = 'Is there room between the memory in use and its limit?'
+    source = '/proc/self/status, /proc/meminfo, the memory cgroup and RLIMIT_AS'
+
+    def look(self, site):
+        own, limits = _kibibytes(site.text('self/status')), list(_limits(site))
+        findings = [
+            self._tight(*limit)
+            for limit in limits
+            if limit[2] >= _SHARES[-1][1] * limit[3]
+            and (limit[0] != 'host' or limit[2] >= _HOST * limit[3])
+        ]
+        facts = [
+            f'{what}: {megabytes(used)} of {megabytes(most)}' for _, what, used, most, _ in limits
+        ]
+        mine = f'This process has {megabytes(own["VmRSS"])} in use. ' if 'VmRSS' in own else ''
+        return findings or self.ok('There is room for more memory.', mine + '; '.join(facts))
+
+    def _tight(self, about, what, used, most, action):
+        share = used / most
+        severity = (
+            'warning' if about == 'host' else next(s for s, least in _SHARES if share >= least)
+        )
+        return self.found(
+            severity,
+            f'Memory is short: {share:.0%} of its limit is in use ({what}).',
+            f'{megabytes(used)} of {megabytes(most)}.',
+            action,
+            about,
+        )
+
+
+def _limits(site):
+    """(id, what it is, bytes in use, limit, what to do) for each limit that there is."""
+    own, host = _kibibytes(site.text('self/status')), _kibibytes(site.text('meminfo'))
+    yield from _groups(site.context.get('cgroup') or {})
+    most = resource.getrlimit(resource.RLIMIT_AS)[0] if resource else -1
+    if resource and most != resource.RLIM_INFINITY and 'VmSize' in own:
+        yield (
+            'address-space',
+            'address space, RLIMIT_AS',
+            own['VmSize'],
+            most,
+            to_raise('AS', 'v', 2 * most >> 10, 'K') + '.',
+        )
+    if host.get('MemTotal') and 'MemAvailable' in host:
+        yield (
+            'host',
+            'the whole machine',
+            host['MemTotal'] - host['MemAvailable'],
+            host['MemTotal'],
+            'Look with "ps aux --sort=-rss" for who uses it; write a smaller "cache-size" '
+            '(objects of each '
+            'connection) or "cache-size-bytes 200MB" into <zodb_db> of zope.conf and restart.',
+        )
+
+
+def _groups(group):
+    """The memory cgroups with a limit, from ours upwards.  What the kernel can drop at once does
+    not count.
+    """
+    directory, version = Path(group.get('directory') or '/'), group.get('version')
+    if version not in (1, 2) or smallest_limit(directory, version) < 0:
+        return
+    for folder in (directory, *directory.parents):
+        limit = _number(text(folder / Path(group['limit_file']).name))
+        used = _number(text(folder / Path(group['current_file']).name))
+        if 0 < limit < 1 << 60 and used >= 0:
+            used -= _droppable(text(folder / 'memory.stat').encode(), version)
+            yield (
+                f'cgroup-{folder.name}' if folder != directory else 'cgroup',
+                f'memory cgroup {folder}',
+                used,
+                limit,
+                f'Write "MemoryMax={2 * limit}" into [Service] of the unit, or run "docker '
+                'update --memory '
+                f'{2 * limit} --memory-swap -1 CONTAINER" (the limit is now {limit}); or give '
+                'Zope a smaller '
+                '"cache-size" in <zodb_db> of zope.conf.',
+            )
+
+
+def _droppable(statistics, version):
+    """Bytes of page cache that need not be written first; pages that are locked are in neither
+    list.
+    """
+    clean, dirty = (
+        sum(max(0, counter(statistics, name)) for name in names) for names in _CACHE[version]
+    )
+    return max(0, clean - dirty)
+
+
+def _number(words):
+    return int(words) if words.strip().isdigit() else -1
+
+
+def _kibibytes(words):
+    """{name: bytes} of lines such as "VmRSS:   123 kB"."""
+    return {name: int(size) << 10 for name, size in re.findall(r'^(\w+):\s+(\d+) kB$', words, re.M)}
+
+
+class Collector(Check):
+    id = 'garbage-collector'
+    question = 'Does the garbage collector run, on all objects?'
+    source = 'the module gc'
+
+    def look(self, site):
+        thresholds, frozen, flags = gc.get_threshold(), gc.get_freeze_count(), gc.get_debug()
+        if flags & gc.DEBUG_SAVEALL:
+            return self.found(
+                'critical',
+                'The garbage collector keeps all that it finds (gc.DEBUG_SAVEALL).',
+                'Memory grows without end.',
+                'Take the call of gc.set_debug out of your code.',
+            )
+        if not gc.isenabled() or not thresholds[0]:
+            return self.found(
+                'warning',
+                'The garbage collector is off.',
+                'Objects that refer to each other are never given back: memory grows.',
+                'Take gc.disable() or gc.set_threshold(0) out of your code when the experiment '
+                'is over.',
+            )
+        if frozen > _FROZEN:
+            return self.found(
+                'info',
+                f'{frozen:,} objects are frozen: the garbage collector never looks at them.',
+                'A preforking server does this on purpose, once, before it forks.',
+                'If yours does not fork, take gc.freeze() out of your code.',
+            )
+        if flags:
+            return self.found(
+                'info',
+                f'The garbage collector reports on itself (gc.set_debug({flags})).',
+                'It writes to standard error and is slow.',
+                'Take gc.set_debug out of your code.',
+            )
+        return self.ok('The garbage collector runs.', f'Thresholds {thresholds}.')
+
+
+class Allocator(Check):
+    """As the process was started: what zope.conf sets comes too late, see
+    `switches.LateVariables`.
+    """
+
+    id = 'allocator'
+    question = 'Is memory allocated by what is meant to?'
+    source = '/proc/self/environ and /proc/self/maps'
+
+    _DEBUGGING = {'PYTHONMALLOC': ('debug', 'malloc_debug', 'pymalloc_debug', 'mimalloc_debug')}
+    _CHECKING = ('MALLOC_CHECK_', 'MALLOC_PERTURB_')
+
+    def look(self, site):
+        given = started_with(site)
+        if not given:
+            return self.unknown('What this process was started with is not known here.')
+        findings = [*self._slow(given), *self._preloaded(site, given)]
+        facts = [
+            f'{name}={given[name]}'
+            for name in sorted(given)
+            if name.startswith(('PYTHONMALLOC', 'MALLOC_'))
+        ]
+        return findings or self.ok(
+            'The allocator has its defaults.' if not facts else 'The allocator is set.',
+            '; '.join(facts),
+        )
+
+    def _slow(self, given):
+        wrong = [name for name, values in self._DEBUGGING.items() if given.get(name) in values]
+        wrong += [name for name in self._CHECKING if given.get(name, '0') not in ('', '0')]
+        wrong += [
+            f'{name} (glibc.malloc.check)'
+            for name in ('GLIBC_TUNABLES',)
+            if re.search(r'glibc\.malloc\.check=[1-9]', given.get(name, ''))
+        ]
+        for name in wrong:
+            yield self.found(
+                'warning',
+                f'A checking allocator is on: {name}.',
+                'It finds damaged memory, and costs much speed and memory.',
+                f'Write "unset {name.split()[0]}" before the line that starts Zope, when the '
+                'experiment is over.',
+                name.split()[0],
+            )
+
+    def _preloaded(self, site, given):
+        libraries = list(filter(None, re.split(r'[ :]+', given.get('LD_PRELOAD', '').strip())))
+        maps = site.text('self/maps') if libraries else ''
+        for library in libraries:
+            if maps and not any(
+                os.path.basename(name) in maps for name in (library, os.path.realpath(library))
+            ):
+                yield self.found(
+                    'warning',
+                    f'A library that should be preloaded is not loaded: {library}.',
+                    'The loader skips what it cannot open, with one line on standard error.',
+                    f'Correct LD_PRELOAD: is there a file "{library}" for this machine?',
+                    f'missing-{os.path.basename(library)}',
+                )
+            else:
+                yield self.found(
+                    'info',
+                    f'A library is preloaded into Python: {library}.',
+                    'It replaces functions of the C library; a crash in malloc or free may be '
+                    'its own.',
+                    'To rule it out, start Zope once with "env -u LD_PRELOAD".',
+                    f'preloaded-{os.path.basename(library)}',
+                )
+
+
+def started_with(site) -> dict[str, str]:
+    """The environment that this process was started with; {} where the system does not tell.
+
+    Who changes the title of the process may write over it: then most of the variables are not
+    there.
+    """
+    pairs = (line.partition('=') for line in site.text('self/environ').split('\0'))
+    given = {name: value for name, found, value in pairs if found}
+    return given if 2 * len(given.keys() & site.environ.keys()) >= len(site.environ) else {}
+
+
+class OomReporting(Check):
+    id = 'oom-reporting'
+    question = "Would a kill by the kernel's OOM killer be recognised?"
+    source = 'the memory cgroup, /proc/vmstat and /dev/kmsg'
+
+    def look(self, site):
+        group = site.context.get('cgroup') or {}
+        in_group = (
+            counter(text(Path(group.get('counter_file') or '/nothing')).encode(), b'oom_kill') >= 0
+        )
+        on_host = counter(site.text('vmstat').encode(), b'oom_kill') >= 0
+        facts = several(
+            filter(
+                None,
+                (
+                    in_group and f'the cgroup {group["directory"]} counts its kills',
+                    on_host and 'the kernel counts all kills',
+                    os.access('/dev/kmsg', os.R_OK) and "the kernel's log can be read",
+                ),
+            )
+        )
+        if in_group:
+            return self.ok('A kill by the OOM killer would be recognised.', f'Known from: {facts}.')
+        if on_host:
+            return self.found(
+                'info',
+                'A kill by the OOM killer would be recognised as likely only.',
+                f'Known from: {facts}; no memory cgroup with a counter is to be seen.',
+                'Run Zope as a service of systemd, with "MemoryAccounting=yes" in its [Service] '
+                'section.',
+            )
+        return self.found(
+            'info',
+            'A kill by the OOM killer would not be recognised.',
+            'Neither a memory cgroup nor the kernel tells of such kills here.',
+            'After a death without trace, ask the system: "journalctl -k | grep -i oom", or the '
+            'container: "docker inspect" tells OOMKilled.',
+        )

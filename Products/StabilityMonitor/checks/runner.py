@@ -1,0 +1,338 @@
+"""Asks the checks: one run at a time in a process, each check under a time limit, in a thread of
+the run.
+
+A check that raises, or does not answer in time, is itself a finding.  One that still goes on then,
+as on a busy machine, is given more time.  One that stands still is left behind with the daemon
+thread, and is not asked again while that lives; another thread goes on.  There is no thread for
+each check: the dump of a crash that meets a thread while it starts is damaged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from ..model.records import Finding
+from ..model.records import isotime
+from ..model.records import shallow
+from ..model.values import Value
+from ..system import loglater
+from ..system import signalmask
+from ..system.tasks import KernelThreads
+
+#: Seconds without any movement after which a check hangs, and seconds in all after which it is not
+#: waited for.
+TIME_LIMIT, LONGEST = 1.0, 10.0
+_ORDER = {severity: number for number, severity in enumerate(reversed(Finding.SEVERITIES))}
+
+
+class Results(Value):
+    """What all checks found, the worst first.  `when` is an epoch time, `took` and `seconds` are
+    durations.
+    """
+
+    findings: tuple[Finding, ...]
+    took: float
+    when: float
+    seconds: tuple[tuple[str, float], ...] = ()  # of each check, by its id
+
+    def to_json(self) -> dict:
+        return {
+            'when': isotime(self.when),
+            'took': round(self.took, 4),
+            'findings': [shallow(finding) for finding in self.findings],
+        }
+
+
+class Progress(Value):
+    """How far a run is: `share` from 0 to 1, and the question that is being asked."""
+
+    share: float
+    words: str
+
+
+@functools.lru_cache(maxsize=1)
+def _turn(pid):
+    """The lock and the threads that were left behind in this process; a forked child begins with
+    its own.
+    """
+    return threading.Lock(), {}
+
+
+def run(
+    site,
+    checks=None,
+    time_limit: float = TIME_LIMIT,
+    on_progress: Callable[[Progress], None] | None = None,
+    clock=time.time,
+    longest: float = LONGEST,
+) -> Results:
+    """Ask each check of `site`, a Site or a function that makes one, one after the other.
+
+    Waits until a run in another thread is over.  Raises what the function raises, and TimeoutError.
+    """
+    checks = _shipped() if checks is None else checks
+    lock, behind = _turn(os.getpid())
+    with lock, _Asker(time_limit, longest, behind) as asker:
+        when, began, findings, seconds = clock(), time.perf_counter(), [], []
+        site = asker.made(site) if callable(site) else site
+        for number, check in enumerate(checks):
+            _tell(on_progress, Progress(number / len(checks), check.question))
+            at = time.perf_counter()
+            findings += asker.ask(check, site)
+            seconds.append((check.id, time.perf_counter() - at))
+        _tell(on_progress, Progress(1.0, ''))
+    findings.sort(key=lambda finding: _ORDER.get(finding.severity, 0))
+    return Results(tuple(findings), time.perf_counter() - began, when, tuple(seconds))
+
+
+def _shipped():
+    from .everycheck import CHECKS
+
+    return CHECKS
+
+
+def _tell(on_progress, progress):
+    if on_progress is not None:
+        with contextlib.suppress(Exception):  # who watches must not end the run
+            on_progress(progress)
+
+
+class _Left(Exception):
+    """Somebody does not answer, and is not waited for.  `hangs`: he stands still, rather than being
+    slow.
+    """
+
+    def __init__(self, hangs, words):
+        super().__init__(words)
+        self.hangs = hangs
+
+
+class _Asker:
+    """Has questions answered in a thread, and in another one when that does not come back.
+
+    `behind`: {id of a question: the thread that it holds and how that stood}.
+    """
+
+    def __init__(self, time_limit, longest, behind):
+        self.time_limit, self.longest, self.behind = time_limit, longest, behind
+        self._thread = self._jobs = self._answers = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._let_go()
+
+    def made(self, make_site):
+        """What `make_site()` returns.  Raises what that raises, and TimeoutError."""
+        try:
+            site, error = self._answer('', lambda: _attempt(make_site))
+        except _Left as left:
+            raise TimeoutError(f'What Zope tells of itself is not known. {left}') from None
+        if error is not None:
+            raise error
+        return site
+
+    def ask(self, check, site) -> list[Finding]:
+        try:
+            return self._answer(check.id, lambda: _look(check, site))
+        except _Left as left:
+            return [(_hangs if left.hangs else _is_slow)(check, str(left))]
+        except RuntimeError as error:  # no more threads: a limit, or the interpreter ends
+            return [_failed(check, error)]
+
+    def _answer(self, id, job):
+        """What `job()` returns, which never raises.  Raises _Left, and RuntimeError when no thread
+        can be had.
+        """
+        earlier, stood = self.behind.get(id, (None, None))
+        if earlier is not None and earlier.is_alive():
+            hangs = _standing(earlier) == stood
+            raise _Left(
+                hangs,
+                f'It {"still hangs" if hangs else "goes on"} since an earlier run, and was not '
+                'asked '
+                'again.',
+            )
+        self.behind.pop(id, None)
+        self._have_thread()
+        self._jobs.put(job)
+        try:
+            return self._waited_for()
+        except _Left:
+            self.behind[id] = self._thread, _standing(self._thread)
+            self._let_go()
+            raise
+
+    def _waited_for(self):
+        end, stood = time.monotonic() + self.longest, None
+        while True:
+            try:
+                return self._answers.get(timeout=self.time_limit)
+            except queue.Empty:
+                before, stood = stood, _standing(self._thread)
+            if stood == before:
+                raise _Left(
+                    True, f'It gave no answer, and has stood still for {self.time_limit:g} s.'
+                )
+            if time.monotonic() > end:
+                raise _Left(
+                    False,
+                    f'It was not finished after {self.longest:g} s, but goes on: the machine is '
+                    'busy.',
+                )
+
+    def _have_thread(self):
+        if self._thread is None:
+            self._jobs, self._answers = queue.SimpleQueue(), queue.SimpleQueue()
+            thread = threading.Thread(
+                target=_work,
+                args=(self._jobs, self._answers),
+                name='StabilityMonitor check',
+                daemon=True,
+            )
+            signalmask.start(thread)
+            self._thread = thread
+
+    def _let_go(self):
+        """The thread ends, when it can."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread = None
+
+
+def _standing(thread):
+    """Changes as long as a thread goes on, also when it only waits for the interpreter: it asks for
+    that again and again, and each time the kernel counts a turn.  One that is ready for a processor
+    goes on, too.
+    """
+    task, frame = KernelThreads().task(thread.native_id), sys._current_frames().get(thread.ident)
+    if task and task.state == 'R':
+        return object()
+    return task and task.reading, frame and (frame.f_code, frame.f_lasti)
+
+
+def _work(jobs, answers):
+    while (job := jobs.get()) is not None:
+        answers.put(job())
+
+
+def _attempt(function):
+    try:
+        return function(), None
+    except BaseException as error:  # it is raised where somebody hears of it
+        return None, error
+
+
+def _look(check, site):
+    try:
+        found = check.look(site)
+        return [found] if isinstance(found, Finding) else list(found)
+    except BaseException as error:  # in a thread of our own: nobody else would hear of it
+        loglater.log(logging.WARNING, 'The check %s has failed.', check.id, exc_info=error)
+        return [_failed(check, error)]
+
+
+def _hangs(check, detail):
+    return Finding(
+        check.id,
+        'warning',
+        f'A check hangs: {check.question}',
+        detail,
+        'Look at what it asks for (its source): a disk or a server that does not answer blocks '
+        'others too.',
+        check.source,
+    )
+
+
+def _is_slow(check, detail):
+    return Finding(
+        check.id,
+        'info',
+        f'A check was not finished: {check.question}',
+        detail,
+        'Run the checks again when there is less to do.',
+        check.source,
+    )
+
+
+def _failed(check, error):
+    return Finding(
+        check.id,
+        'warning',
+        f'A check could not be made: {check.question}',
+        f'{type(error).__name__}: {error}.',
+        'Report this with the traceback of the event log.',
+        check.source,
+    )
+
+
+class Background:
+    """Runs the checks in the background, for pages: `start()`, then `progress` and `results`.
+
+    `make_site` is called without arguments for each run, in the background.  `error` is a sentence
+    when the last run came to nothing; `results` are those of the last run that was finished, None
+    before it.
+    """
+
+    def __init__(self, make_site: Callable, checks=None, time_limit: float = TIME_LIMIT):
+        self._make_site, self._checks, self._time_limit = make_site, checks, time_limit
+        self._starting, self._idle = threading.Lock(), threading.Event()
+        self._idle.set()
+        self.progress: Progress | None = None  # None: nothing is under way
+        self.results: Results | None = None
+        self.error = ''
+
+    @property
+    def running(self) -> bool:
+        return self.progress is not None
+
+    def start(self, then: Callable[[], None] = lambda: None) -> bool:
+        """Begin a run, and call `then` after it; False if one is under way, or no thread can be had
+        (see `error`).
+        """
+        with self._starting:
+            if self.running:
+                return False
+            self.progress, self.error = Progress(0.0, ''), ''
+            self._idle.clear()
+        try:
+            signalmask.start(
+                threading.Thread(
+                    target=self._run, args=(then,), name='StabilityMonitor checks', daemon=True
+                )
+            )
+        except RuntimeError as error:
+            self._over(f'The checks could not be started: {error}.')
+            return False
+        return True
+
+    def wait(self, timeout: float) -> bool:
+        """Whether nothing is under way (any more) within `timeout` seconds."""
+        return self._idle.wait(timeout)
+
+    def _run(self, then):
+        error = ''
+        try:
+            self.results = run(self._make_site, self._checks, self._time_limit, self._note)
+        except BaseException as problem:  # in a thread of our own: nobody else would hear of it
+            error = f'The checks could not be run: {type(problem).__name__}: {problem}.'
+            loglater.log(logging.WARNING, error, exc_info=problem)
+        finally:
+            self._over(error)
+        then()
+
+    def _note(self, progress):
+        self.progress = progress
+
+    def _over(self, error):
+        self.progress, self.error = None, error
+        self._idle.set()

@@ -1,0 +1,286 @@
+"""What is installed and loaded: does it belong together, is something missing, where do compiled
+modules come from?
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+from zope.interface import implementer
+
+from ..system import fingerprints
+from ..system.distributions import normalized
+from ..system.runcontext import compiled_modules
+from .check import Check
+from .check import ILasting
+from .check import several
+from .installedonpath import first_of_each
+from .installedonpath import installed
+
+_FAMILY = re.compile(
+    r'(zope|z3c|zc|five|products|plone|collective|btrees|persistent|persistence|acquisition|accesscontrol|'
+    r'extensionclass|transaction|relstorage|zodb|zodbpickle|zeo|chameleon|restrictedpython|waitress|zconfig|datetime|'
+    r'documenttemplate|multimapping|missing|record|zexceptions|authencoding|tempstorage|zdaemon)(-|$)'
+)
+#: What this product lacks is told by `OptionalLibraries`.
+_OURSELVES = 'products-stabilitymonitor'
+_REQUIREMENT = re.compile(r'\s*([A-Za-z0-9][\w.-]*)')
+_DELETED = re.compile(r'(/.*\.so[^/]*) \(deleted\)$')
+#: Never released together: name and versions of the one, of the other, what happens, where that is
+#: written.
+_NEVER = (
+    (
+        'Zope',
+        '<6.1',
+        'ZODB',
+        '>=6.3',
+        'the next start fails: "child name class-factory already used"',
+        'pip install "ZODB<6.3"',
+        'ZODB CHANGES 6.3, Zope CHANGES 6.1, Zope issue 1291',
+    ),
+)
+#: Optional libraries: module, how to get it, what is off without it.
+OPTIONAL = (
+    (
+        'packaging',
+        'pip install packaging',
+        'versions are not compared: neither with known issues nor among each other',
+    ),
+    (
+        'psutil',
+        'pip install psutil',
+        'memory, threads and descriptors are not recorded on systems without /proc',
+    ),
+    (
+        'pystack',
+        'pip install "Products.StabilityMonitor[native]"',
+        'C frames of crashes and hangs are not read',
+    ),
+)
+
+
+@implementer(ILasting)
+class Family(Check):
+    id = 'versions'
+    question = 'Do the installed versions of Zope and its libraries belong together?'
+    source = 'the metadata of the installed distributions'
+
+    def look(self, site):
+        if importlib.util.find_spec('packaging') is None:
+            return self.found(
+                'info',
+                'Versions were not compared.',
+                'The library "packaging" is not installed.',
+                'pip install packaging',
+            )
+        found = installed(site.path)
+        unmet = _unmet(found)
+        findings = [*self._never(first_of_each(found)), *self._twice(found)]
+        if unmet:
+            findings.append(
+                self.found(
+                    'warning',
+                    'Installed versions do not belong together.',
+                    several(text for text, _ in unmet),
+                    f'pip install {" ".join(sorted({want for _, want in unmet})[:4])} (better: '
+                    'with the constraints '
+                    'file of your Zope release)',
+                    'unmet',
+                )
+            )
+        return findings or self.ok(
+            'The installed versions belong together.', f'{len(found)} distributions were read.'
+        )
+
+    def looks_at(self, site):
+        return (
+            fingerprints.of_program(),
+            fingerprints.of_machine(),
+            fingerprints.of_installed(site.path),
+        )
+
+    def _never(self, known):
+        for one, its, other, others, why, action, source in _NEVER:
+            a, b = known.get(normalized(one)), known.get(normalized(other))
+            if not (a and b):
+                continue
+            if _within(a.version, its) and _within(b.version, others):
+                yield self.found(
+                    'critical',
+                    f'{one} {a.version} does not work with {other} {b.version}.',
+                    f'{why[0].upper()}{why[1:]} ({source}).',
+                    action,
+                    f'{one}-{other}',
+                )
+
+    def _twice(self, found):
+        places = {}
+        for d in found:
+            places.setdefault((normalized(d.name), d.folder), {})[d.version] = d.name
+        for (name, folder), versions in places.items():
+            if len(versions) > 1:
+                yield self.found(
+                    'warning',
+                    f'{versions.popitem()[1]} is installed twice in one folder.',
+                    f'{folder} has the metadata of several versions: an update was interrupted.',
+                    f'Delete {_metadata(folder, name)}, and run "pip install --force-reinstall '
+                    '--no-deps '
+                    f'{name}".',
+                    f'twice-{name}',
+                )
+
+
+def _within(version, specifiers):
+    """Not so for a version of somebody's own making, which PEP 440 does not know."""
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import InvalidVersion
+
+    try:
+        return SpecifierSet(specifiers).contains(version, prereleases=True)
+    except InvalidVersion:
+        return False
+
+
+def _metadata(folder, name):
+    """The folders of a distribution's metadata, quoted."""
+    return several(
+        f'"{path}"'
+        for path in sorted(Path(folder).glob('*-info'))
+        if normalized(path.name.partition('-')[0]) == name
+    )
+
+
+def _unmet(found):
+    """((sentence, requirement), ...) for each requirement of the Zope family that is not met."""
+    known = first_of_each(found)
+    return tuple(
+        unmet
+        for key, distribution in known.items()
+        if _FAMILY.match(key) and key != _OURSELVES
+        for line in distribution.requires
+        if (unmet := _lacking(distribution, line, known))
+    )
+
+
+def _lacking(distribution, line, known):
+    if 'extra ==' in line or 'extra==' in line:
+        return None
+    bare = _REQUIREMENT.match(line)
+    if bare and normalized(bare[1]) in known and not re.search(r'[<>=!~;]', line):
+        return None  # most lines: any version will do
+    return _compared(distribution, line, known)
+
+
+def _compared(distribution, line, known):
+    from packaging.requirements import InvalidRequirement
+    from packaging.requirements import Requirement
+    from packaging.version import InvalidVersion
+
+    try:
+        wanted = Requirement(line)
+        if wanted.marker and not wanted.marker.evaluate({'extra': ''}):
+            return None
+        there = known.get(normalized(wanted.name))
+        if there and wanted.specifier.contains(there.version, prereleases=True):
+            return None
+    except (InvalidRequirement, InvalidVersion, ValueError):
+        return None
+    has = f'there is {there.version}' if there else 'which is missing'
+    return (
+        f'{distribution.name} {distribution.version} wants {wanted.name}{wanted.specifier}, {has}',
+        f'"{wanted.name}{wanted.specifier}"',
+    )
+
+
+class OptionalLibraries(Check):
+    id = 'optional-libraries'
+    question = 'Are the libraries installed that this product can make use of?'
+    source = 'importlib'
+
+    def look(self, site):
+        missing = [row for row in OPTIONAL if importlib.util.find_spec(row[0]) is None]
+        return [
+            self.found(
+                'info',
+                f'{name} is not installed.',
+                f'Without it {off}.',
+                f'{get}, and restart.',
+                name,
+            )
+            for name, get, off in missing
+        ] or self.ok('All optional libraries are installed.', several(row[0] for row in OPTIONAL))
+
+
+class CompiledModules(Check):
+    """The HOWTO's likely suspects: any of them can crash the process."""
+
+    id = 'compiled-modules'
+    question = 'Do all compiled modules come from the environment of this site?'
+    source = 'sys.modules'
+
+    def look(self, site):
+        files = {
+            name: Path(site.modules[name].__file__)
+            for name in compiled_modules()
+            if name in site.modules
+        }
+        strange = {}
+        for name, file in files.items():
+            if where := _origin(file, site):
+                strange.setdefault(where, []).append(name)
+        if not strange:
+            return self.ok(
+                f'{len(files)} compiled modules are loaded, all from this environment.',
+                several(sorted({name.partition('.')[0] for name in files}), 30),
+            )
+        return [
+            self.found(
+                'info',
+                f'{len(names)} compiled modules come from {where}.',
+                several(sorted(names), 20),
+                'Install their distributions into the environment of this site: built for '
+                'another Python or '
+                'beside other libraries, they can crash it.',
+                where.replace(' ', '-'),
+            )
+            for where, names in strange.items()
+        ]
+
+
+def _origin(file, site):
+    """'' for the environment of this site, eggs of a buildout and the instance; or where it is
+    from.
+    """
+    homes = [Path(home).resolve() for home in (site.python.prefix, site.zope.instance_home) if home]
+    if any(file.resolve().is_relative_to(home) for home in homes) or any(
+        part.endswith('.egg') for part in file.parts
+    ):
+        return ''
+    if '.local' in file.parts:
+        return 'the home of a user'
+    return 'the system' if file.is_relative_to('/usr') else 'outside the environment'
+
+
+class ReplacedLibraries(Check):
+    """An update under a running process: modules that are imported later do not fit those that are
+    loaded.
+    """
+
+    id = 'replaced-libraries'
+    question = 'Are the libraries that are loaded still those on disk?'
+    source = '/proc/self/maps'
+
+    def look(self, site):
+        gone = sorted(
+            {found[1] for line in site.lines('self/maps') if (found := _DELETED.search(line))}
+        )
+        if not gone:
+            return self.ok('The libraries that are loaded are those on disk.')
+        return self.found(
+            'warning',
+            f'{len(gone)} libraries were replaced or deleted since this process loaded them.',
+            several(gone),
+            'Restart Zope: what it imports from now on may not fit what it has loaded.',
+        )

@@ -1,0 +1,219 @@
+"""The command `stabilitymonitor`: the same answers while Zope is down.  Needs no Zope.
+
+Exit status 0: all is well; 1: something is wrong with the site; 2: wrong usage, or nothing to read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from ..knowledge.rulesinforce import of_incident
+from ..model.errors import NoSuchRun
+from ..model.errors import StabilityError
+from ..model.plaintext import clean
+from ..model.records import Instance
+from ..model.records import instance_of
+from ..postmortem.allruns import AllRuns
+from ..postmortem.manualtriage import by_hand
+from ..postmortem.runhistory import last_server_run
+from ..reporting import runtrace
+from ..reporting.renderers import FORMATS
+from ..reporting.renderers import render
+from ..reporting.renderers import run_lines
+from ..reporting.renderers import titled_history_lines
+from ..reporting.report import build
+from ..reporting.tracetext import as_text
+from . import checks as clichecks
+from . import stacks as clistacks
+from . import status as clistatus
+from . import whichrun
+
+WELL, WRONG, UNUSABLE = 0, 1, 2
+
+
+def status(runs, options) -> int:
+    """Which processes live and whether they hang, how the last one ended, and crash loops."""
+    return clistatus.show(runs, options.format == 'json')
+
+
+def history(runs, options) -> int:
+    """One line for each dead run, newest first."""
+    rows = [record.summary_json() for record in runs.summaries()]
+    for line in titled_history_lines(rows, {record.run for record in runs.waiting}):
+        print(line)
+    if runs.clean_scripts:
+        print(f'and {runs.clean_scripts} clean runs of scripts')
+    return WELL
+
+
+def show(runs, options) -> int:
+    """Everything about one run; without RUN, about the newest incident."""
+    record = runs.record(whichrun.incident(runs, options.run))
+    known = of_incident(record, runs.base.path)
+    for line in run_lines(record.to_json() | {'known_issues': known}):
+        print(clean(line))
+    return WRONG if record.is_incident else WELL
+
+
+def report(runs, options) -> int:
+    """The report of one run; without RUN, of the newest incident, or of the present state where
+    there was none.
+    """
+    run = options.run
+    if run is not None or runs.incidents:
+        run = whichrun.incident(runs, run)
+    instance = _site_of(runs, runs.record(run)) if run else _present_instance(runs)
+    document = build(None, runs, run, instance)
+    if options.run is None:
+        document |= {'about': 'newest incident' if run else 'present state'}
+        if options.format == 'text':
+            words = f'the newest incident, {run}' if run else 'the present state: no incident'
+            print(clean(f'This report is about {words}.'), flush=True)
+    sys.stdout.buffer.write(render(document, options.format)[2])
+    return WELL
+
+
+def _site_of(runs, record) -> Instance:
+    """The instance that a report of that run is about.  A script listens nowhere: its report is
+    about the newest server beside it, if there is one.
+    """
+    if record.role == 'server':
+        return record.instance
+    place = (record.instance.host, record.instance.client_home)
+    for run in runs.summaries():
+        if run.role == 'server' and (run.instance.host, run.instance.client_home) == place:
+            return run.instance
+    return record.instance
+
+
+def _present_instance(runs) -> Instance:
+    """That of a server which lives, else of the run that ended last.  Raises NoSuchRun."""
+    for _, context in reversed(runs.living):
+        if context.get('role') != 'script':
+            return instance_of(context)
+    summaries = runs.summaries()
+    if not summaries:
+        raise NoSuchRun('No run has been archived here yet.')
+    return (last_server_run(summaries) or summaries[0]).instance
+
+
+def judge(base, options) -> int:
+    """Judge and archive what is dead, as the next start of Zope would."""
+    failed = []
+    done, removed = by_hand(base, lambda name, error: failed.append((name, error)))
+    for record in done:
+        print(clean(f'{record.run}: {record.summary} [{record.verdict}, {record.confidence}]'))
+    for name, error in failed:
+        print(
+            clean(
+                f'{name} could not be archived: {error}. Run this as the user that Zope runs as.'
+            ),
+            file=sys.stderr,
+        )
+    if not done and not failed:
+        print('There was nothing to judge.')
+    if removed:
+        print(f'{removed} old runs were removed, as the options "keep-..." of the site say.')
+    return UNUSABLE if failed else WRONG if any(r.is_incident for r in done) else WELL
+
+
+def stacks(runs, options) -> int:
+    """What every thread of a living process does; also while none of its workers is free."""
+    living = [name for name, _ in runs.living]
+    wanted = options.run and whichrun.by_beginning(living, options.run)
+    return clistacks.show(runs.base, runs.living, wanted, options.native)
+
+
+def checks(runs, options) -> int:
+    """What is wrong with the living site; while Zope is down, what it said last."""
+    return clichecks.show(runs, options)
+
+
+def trace(runs, options) -> int:
+    """The last requests of a run as a trace log; without RUN, of the server that lives, or was
+    last.
+    """
+    wanted = options.run and whichrun.any_run(runs, options.run)
+    lines = runtrace.trace(runs.base, wanted or runtrace.newest(runs.base))
+    sys.stdout.buffer.write(as_text(lines))
+    return WELL
+
+
+_COMMANDS = {
+    'status': status,
+    'history': history,
+    'show': show,
+    'report': report,
+    'triage': judge,
+    'checks': checks,
+    'stacks': stacks,
+    'trace': trace,
+}
+
+
+_RUN_HELP = (
+    'a run, by the beginning of its name, or -1 for the newest incident, -2 for the one before'
+)
+
+
+def _parser():
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument('--directory', help='the data directory', default=argparse.SUPPRESS)
+    common.add_argument(
+        '--client-home',
+        help='the CLIENT_HOME of the instance; its "stability" is the data directory',
+        default=argparse.SUPPRESS,
+    )
+    parser = argparse.ArgumentParser('stabilitymonitor', description=__doc__, parents=[common])
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    for name, function in _COMMANDS.items():
+        command = commands.add_parser(name, help=function.__doc__, parents=[common])
+        if name in ('show', 'report', 'stacks', 'trace'):
+            command.add_argument('run', metavar='RUN', nargs='?', help=_RUN_HELP)
+        if name in ('report', 'status'):
+            command.add_argument('--format', choices=sorted(FORMATS), default='text')
+        if name == 'checks':
+            _check_options(command)
+        if name == 'stacks':
+            command.add_argument(
+                '--native', action='store_true', help='C frames too, taken by pystack or py-spy'
+            )
+    return parser
+
+
+def _check_options(command):
+    command.add_argument(
+        '--all', action='store_true', dest='everything', help='what is fine, or hushed, too'
+    )
+    command.add_argument(
+        '--json', action='store_true', dest='as_json', help='all of it, for programs'
+    )
+    command.add_argument(
+        '--probe',
+        action='store_true',
+        help='try out whether a deep recursion kills this Python; takes some seconds',
+    )
+
+
+def main(argv=None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        base = whichrun.data_directory(options)
+        # Triage judges by itself: nothing is to be judged twice.
+        subject = base if options.command == 'triage' else AllRuns(base)
+        return _COMMANDS[options.command](subject, options)
+    except StabilityError as error:
+        print(clean(f'stabilitymonitor: {error}'), file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return WELL
+    except OSError as error:
+        print(
+            clean(f'stabilitymonitor: {error}. Run it as the user that Zope runs as.'),
+            file=sys.stderr,
+        )
+        return UNUSABLE

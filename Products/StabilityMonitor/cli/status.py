@@ -1,0 +1,186 @@
+"""The command "status": which processes live and whether they hang, how the last one ended, crash
+loops.
+
+It reads files only, so that it answers at once whatever the processes do.  Exit status 1 where a
+process hangs, or the last run of an instance was an incident.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ..inspection import liveness
+from ..model.plaintext import clean
+from ..model.plaintext import json_text
+from ..model.records import Instance
+from ..model.records import clocktime
+from ..model.records import duration
+from ..model.records import from_isotime
+from ..model.records import instance_of
+from ..model.records import isotime
+from ..model.records import shallow
+from ..postmortem.allruns import AllRuns
+from ..postmortem.runhistory import crash_loop
+from ..postmortem.runhistory import last_server_run
+from ..postmortem.runhistory import of_instance
+from ..store.rundirectory import name_facts
+
+WELL, WRONG = 0, 1
+_TITLES = {
+    'hang': 'HANGS',
+    'silent': 'HANGS',
+    'stopped': 'STOPPED',
+    'deadlock': 'DEADLOCK',
+    'spinning': 'SPINS',
+}
+
+
+def show(runs: AllRuns, as_json: bool) -> int:
+    """Print it; the exit status."""
+    document = of(runs)
+    if as_json:
+        print(json_text(document, indent=1))
+    else:
+        for line in _lines(document):
+            print(clean(line))
+    return document['exit_status']
+
+
+def of(runs: AllRuns, now=time.time) -> dict:
+    """The same as values; its keys are documented in README.txt, and only ever added."""
+    living = [_of_process(runs, name, context) for name, context in runs.living]
+    instances = [_of_instance(instance, runs, living) for instance in _instances(runs, living)]
+    is_wrong = any(process['hang'] for process in living) or any(
+        known['last_run'] and known['last_run']['is_incident'] for known in instances
+    )
+    return {
+        'generated': isotime(now()),
+        'directory': str(runs.base.path),
+        'exit_status': WRONG if is_wrong else WELL,
+        'living': living,
+        'waiting': [_of_record(record) for record in runs.waiting],
+        'clean_scripts_waiting': runs.clean_waiting,
+        'instances': instances,
+    }
+
+
+def _of_process(runs, name, context):
+    seen = liveness.look(runs.base.runs / name, context)
+    hang = seen.hang
+    return {
+        'run': name,
+        'pid': seen.pid,
+        'role': 'script' if context.get('role') == 'script' else 'server',
+        'instance': shallow(instance_of(context)),
+        'started': isotime(name_facts(name)[0]),
+        'state': seen.state,
+        'last_sample': isotime(seen.last_sample),
+        'hang': hang and (shallow(hang) | {'since': isotime(hang.since)}),
+    }
+
+
+def _of_record(record):
+    """What is said of a dead run in a line or two."""
+    keys = (
+        'run', 'role', 'pid', 'started', 'ended', 'uptime_seconds',
+        'verdict', 'confidence', 'summary', 'signal', 'exit_code',
+    )  # fmt: skip
+    return {key: getattr(record, key) for key in keys} | {
+        'instance': shallow(record.instance),
+        'is_incident': record.is_incident,
+    }
+
+
+def _instances(runs, living):
+    found = [record.instance for record in runs.summaries()]
+    found += [Instance(**process['instance']) for process in living if _serves(process)]
+    return list(dict.fromkeys(found))
+
+
+def _serves(process):
+    return process['role'] == 'server'
+
+
+def _of_instance(instance, runs, living):
+    ours = of_instance(runs.summaries(), instance)
+    last = last_server_run(ours)
+    return {
+        'instance': shallow(instance),
+        'living': [
+            process['run']
+            for process in living
+            if _serves(process) and process['instance'] == shallow(instance)
+        ],
+        'last_run': last and _of_record(last),
+        'crash_loop': [record.run for record in crash_loop(ours)],
+    }
+
+
+# -- as text ---------------------------------------------------------------------------------------
+
+
+def _lines(document):
+    instances, living = document['instances'], document['living']
+    for known in instances:
+        if known['crash_loop']:
+            count = len(known['crash_loop'])
+            yield f'CRASH LOOP: {count} incidents in a row of {_label(known)}'
+    for process in living:
+        yield from _process(process)
+    if not (instances or living or document['waiting'] or document['clean_scripts_waiting']):
+        yield 'No run has been recorded here yet.'
+        return
+    if not any(map(_serves, living)):
+        yield 'Only scripts run, no server.' if living else 'No process runs.'
+    yield from _waiting(document)
+    for known in instances:
+        last = known['last_run']
+        if last:
+            yield (
+                f'last run of {_label(known)}: {last["summary"]} '
+                f'[{last["verdict"]}, {last["confidence"]}] '
+                f'up {duration(last["uptime_seconds"])}, ended {last["ended"]}'
+            )
+
+
+def _process(process):
+    word = process['state'] if process['state'] in ('starting', 'ending') else 'running'
+    script = '' if _serves(process) else ' (script)'
+    yield (
+        f'{word}: pid {process["pid"]} since {process["started"]} {_label(process)} '
+        f'{process["run"]}{script}'
+    )
+    hang = process['hang']
+    if hang:
+        since = from_isotime(hang['since'])
+        lasts = duration(max(0.0, time.time() - since)) if since else 'an unknown time'
+        yield (
+            f'{_TITLES[hang["kind"]]}: pid {process["pid"]} since {clocktime(since)}, for {lasts}: '
+            f'{hang["summary"]} {_count(hang)}'
+        )
+
+
+def _count(hang):
+    if hang['serving'] <= 0:
+        return ''
+    if hang['kind'] in ('silent', 'stopped'):
+        was = 'was' if hang['stuck'] == 1 else 'were'
+        return f'{hang["stuck"]} of {hang["serving"]} threads that serve {was} busy then.'
+    is_stuck = 'is' if hang['stuck'] == 1 else 'are'
+    return f'{hang["stuck"]} of {hang["serving"]} threads that serve {is_stuck} stuck.'
+
+
+def _waiting(document):
+    """For information: nothing is wrong with the site while they wait."""
+    for record in document['waiting']:
+        yield (
+            f'dead, not yet archived: {record["run"]} [{record["verdict"]}, '
+            f'{record["confidence"]}] (the next start does it, or "stabilitymonitor triage")'
+        )
+    count = len(document['clean_scripts_waiting'])
+    if count:
+        yield f'clean runs of scripts, not yet counted: {count}'
+
+
+def _label(document):
+    return Instance(**document['instance']).label

@@ -1,1 +1,0 @@
-"""What is known: about this system, this process and its past runs."""

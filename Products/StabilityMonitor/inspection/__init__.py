@@ -1,0 +1,1 @@
+"""Looks at other processes: stacks from outside, native stacks, the recursion probe."""

@@ -1,0 +1,167 @@
+"""How a living run stands, told from its files alone: nothing is asked of a process that may hang.
+
+    look(path, context)    a Pulse of the run in that directory
+
+Its black box says since when it hangs, as long as its heartbeat beats.  Where C code holds the
+interpreter lock (GIL), or the process is stopped, no sample comes any more: that is seen, too.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from ..model.options import from_record
+from ..model.records import duration
+from ..model.values import Value
+from ..postmortem import evidence
+from ..postmortem import hangnotes
+from ..store.rundirectory import is_alive
+from ..store.rundirectory import name_facts
+from ..system import procfiles
+
+#: A heartbeat is silent after so many sample intervals, and not before so many seconds: a busy
+#: machine delays it.  Three are enough where the watchdog has fired.
+_BEATS, _LEAST = 5, 10.0
+_FIRED = 3
+_STOPPED = frozenset('Tt')
+
+
+class Hang(Value):
+    """Why a living process does not do its work, in one sentence.
+
+    `kind` is hang (no worker or no server loop is free), silent (no heartbeat), stopped (by a
+    signal), deadlock or spinning.  `stuck` of `serving` threads serve a request that is too old, in
+    a silent process any request; `since` is in seconds since the epoch.
+    """
+
+    kind: str
+    since: float
+    summary: str
+    stuck: int = 0
+    serving: int = 0
+
+
+class Pulse(Value):
+    """`state` is starting, running, hanging, stopped, ending or unknown (nothing is recorded).
+
+    `last_sample` is in seconds since the epoch, `hang` None where all is well.
+    """
+
+    run: str
+    pid: int
+    state: str
+    hang: Hang | None = None
+    last_sample: float | None = None
+
+
+def look(path: Path, context: dict, proc: Path = Path('/proc'), clock=time) -> Pulse:
+    """See the module.  `clock` has the functions `time` and `monotonic`."""
+    pid = name_facts(path.name)[1]
+    traces = evidence.collect(path, evidence.World(proc=proc))
+    recording = traces.recording
+    if recording is None:
+        return Pulse(path.name, pid, 'unknown')
+    sample = recording.last_sample
+    last = sample.time if sample else None
+    if traces.word('finished'):
+        return Pulse(path.name, pid, 'ending', None, last)
+    hang = _hang(traces, is_alive(path, proc), _silence(traces, context, proc, clock), proc)
+    if hang:
+        state = 'stopped' if hang.kind == 'stopped' else 'hanging'
+    else:
+        state = 'running' if traces.word('serving') or traces.role == 'script' else 'starting'
+    return Pulse(path.name, pid, state, hang, last)
+
+
+def _silence(traces, context, proc, clock):
+    """For how many seconds no sample has come, if that is too long; else 0.0."""
+    samples = traces.recording.samples
+    if not samples:
+        return 0.0  # it is arming, or its heartbeat could not be started, which is a finding
+    interval = from_record(context.get('options')).get('sample-interval')
+    if interval is None:  # an older release
+        interval = samples[-1].monotonic - samples[-2].monotonic if len(samples) > 1 else 1.0
+    age = clock.time() - samples[-1].time
+    if traces.same_boot:
+        # This clock is one for the whole system, and nobody sets it.  In a time namespace it is
+        # another one, and may be behind.
+        monotonic = clock.monotonic() - samples[-1].monotonic
+        age = monotonic if monotonic >= 0 else age
+    has_fired = traces.hang is not None and age > _FIRED * interval
+    return age if has_fired or age > max(_LEAST, _BEATS * interval) else 0.0
+
+
+def _hang(traces, there, silence, proc):
+    recording = traces.recording
+    sample = recording.last_sample
+    if silence:
+        # The last sample may have been taken just before the request that did it.
+        serving = {'stuck': len(recording.in_flight), 'serving': sample.workers}
+        if there and _is_stopped(traces.pid, proc):
+            words = (
+                'All its threads are stopped (state T), as by SIGSTOP; '
+                f'"kill -CONT {traces.pid}" lets it go on'
+            )
+            return Hang('stopped', sample.time, f'{words}.', **serving)
+        return Hang('silent', sample.time, _silent(traces, there, silence), **serving)
+    since = traces.word('hung_since')
+    begun = hangnotes.lasting(recording.notes)
+    if since or begun:
+        return Hang(
+            'hang',
+            since or begun.time,
+            begun.title if begun else 'It does not answer.',
+            sample.overdue if sample else 0,
+            sample.workers if sample else 0,
+        )
+    return _smaller_hang(traces)
+
+
+def _silent(traces, there, silence):
+    text = f'The heartbeat is silent for {duration(silence)}'
+    if there is None:
+        return f'{text}; whether the process still lives cannot be seen from here.'
+    text = f'{text}, as when C code holds the interpreter lock (GIL)'
+    for ident, mark in traces.stuck.items():
+        request = next((r for r in traces.recording.in_flight if r.ident == ident), None)
+        for dump in mark.dumps[-1:]:
+            for thread in dump.threads:
+                if request and thread.frames:
+                    frame = thread.frames[0]
+                    place = f'{frame.function} ({frame.file}:{frame.line})'
+                    return f'{text}; {request.method} {request.path} stands in {place}.'
+    return f'{text}.'
+
+
+def _smaller_hang(traces):
+    """A deadlock, or a main thread that spins: other threads may still serve."""
+    notes = traces.recording.notes
+    deadlock = hangnotes.lasting(notes, 'deadlock')
+    if deadlock:
+        stuck = len(hangnotes.threads(notes, deadlock))
+        return Hang('deadlock', deadlock.time, deadlock.title, stuck, _workers(traces))
+    main = traces.context.get('main_ident')
+    for spinning in hangnotes.all_lasting(notes, 'spinning'):
+        if any(note.ident == main for note in hangnotes.threads(notes, spinning)):
+            return Hang('spinning', spinning.time, spinning.title, 0, _workers(traces))
+    return None
+
+
+def _workers(traces):
+    sample = traces.recording.last_sample
+    return sample.workers if sample else 0
+
+
+def _is_stopped(pid, proc):
+    """Whether all threads are, by a signal or a debugger."""
+    states = set()
+    try:
+        for tid in os.listdir(proc / str(pid) / 'task'):
+            stat = procfiles.read(str(proc / str(pid) / 'task' / tid / 'stat'))
+            # The name before it is in brackets, and may hold any character.
+            states.add(stat.decode('ascii', 'replace').rpartition(')')[2].strip()[:1])
+    except OSError:
+        return False
+    return bool(states) and states <= _STOPPED

@@ -1,0 +1,347 @@
+"""Native stacks of a living process: C and Python frames of all threads, taken by pystack or
+py-spy.
+
+The tool stops the process while it reads: pystack 100 to 240 ms, py-spy 25 to 35 ms, measured with
+8 threads.  So it is never run by the process itself but by a warden, a program of its own.  It
+reads what the tool says while the other stands still, ends it when its time is over, and sees that
+the process goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+import threading
+import time
+
+from ..system import signalmask
+from ..system.childprocess import ChildProcess
+from ..system.childprocess import python_command
+
+#: Seconds and bytes that a tool has; the warden gets some seconds more.
+LONGEST, MOST, _GRACE = 30.0, 2 << 20, 5.0
+_SET_PTRACER = 0x59616D61
+_WARDEN = os.path.join(os.path.dirname(__file__), 'toolwarden.py')
+#: Name and arguments, the better one first.  `--native-all`: also threads that Python does not
+#: know.
+_TOOLS = {
+    'pystack': ('remote', 'PID', '--native-all'),
+    'py-spy': ('dump', '--native', '--pid', 'PID'),
+}
+_MAY = {
+    None: 'root, or the user that the process runs as',
+    '0': 'root, or the user that the process runs as',
+    '1': 'root; for others only the button in the Control Panel, which the process itself admits',
+    '2': 'root',
+    '3': 'nobody, until the machine is started with another value',
+}
+_DENIED = re.compile('not permitted|permission denied|ptrace|EPERM', re.IGNORECASE)
+_BUSY = {}  # pid of this process: what takes stacks; a forked child is free
+
+
+def find_tools(
+    executable: str = sys.executable, path: str | None = None
+) -> dict[str, tuple[str, ...]]:
+    """{name: how it is started}: beside the executable, on PATH, or importable.  {} on other
+    systems than Linux.
+    """
+    folders = os.pathsep.join(
+        (os.path.dirname(executable), os.environ.get('PATH', '') if path is None else path)
+    )
+    here = {name: _started(name, executable, folders) for name in _TOOLS if sys.platform == 'linux'}
+    return {name: started for name, started in here.items() if started}
+
+
+def _started(name, executable, folders):
+    if program := shutil.which(name, path=folders):
+        return (program,)
+    with contextlib.suppress(ImportError, AttributeError, ValueError, TypeError):
+        folder = os.path.dirname(os.path.dirname(importlib.util.find_spec(name).origin))
+        return ('/usr/bin/env', f'PYTHONPATH={folder}', executable, '-m', name)
+
+
+def _command(started, name, pid):
+    return [*started, *(str(pid) if word == 'PID' else word for word in _TOOLS[name])]
+
+
+def command_lines(pid: int, executable: str = '') -> list[tuple[str, str]]:
+    """(title, exact shell line) for a person; `executable` is the Python of that process.  See
+    `what_is_needed`.
+    """
+    here = find_tools()
+    lines = [
+        (
+            'gdb: C frames of all threads',
+            [
+                'gdb',
+                '-p',
+                str(pid),
+                '-batch',
+                '-ex',
+                'set pagination off',
+                '-ex',
+                'thread apply all bt',
+                *filter(None, [executable]),
+            ],
+        )
+    ]
+    for name in _TOOLS:
+        first = (
+            ''
+            if name in here
+            else f' (first: {shlex.quote(executable or "python3")} -m pip install {name})'
+        )
+        lines.append(
+            (f'{name}: C and Python frames{first}', _command(here.get(name, (name,)), name, pid))
+        )
+    return [(title, shlex.join(words)) for title, words in lines]
+
+
+def what_is_needed(pid: int, proc: str = '/proc') -> str:
+    """Who may attach to that process on this machine, in a sentence or two."""
+    scope = ptrace_scope(proc)
+    who = _MAY.get(scope, 'root')
+    user = re.search(r'^Uid:\s+(\d+)', _read(f'{proc}/{pid}/status'), re.MULTILINE)
+    with contextlib.suppress(OSError):
+        if user and int(user[1]) != os.stat(f'{proc}/{pid}').st_uid == 0:
+            who = 'root, for the process has changed its user'
+    return (
+        f'Who may attach: {who} (kernel.yama.ptrace_scope is {scope or "not there"}). '
+        'In a container CAP_SYS_PTRACE is needed.'
+    )
+
+
+def ptrace_scope(proc: str = '/proc') -> str | None:
+    return _read(f'{proc}/sys/kernel/yama/ptrace_scope').strip() or None
+
+
+def _read(path):
+    with contextlib.suppress(OSError), open(path, encoding='utf-8', errors='replace') as file:
+        return file.read()
+    return ''
+
+
+def _prctl(option, value):
+    import ctypes
+
+    return ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0)
+
+
+class NativeStacks:
+    """Takes the stacks of process `pid` (this one or another) in a thread of its own, one at a time
+    in a process.
+
+    `result` is what the tool said, at most `most` bytes; `error` a sentence with the next step, or
+    ''; `progress` some words; `taken` when it was over (epoch), 0 before.  Nothing here raises.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        *,
+        tools=None,
+        seconds: float = LONGEST,
+        most: int = MOST,
+        proc: str = '/proc',
+        prctl=_prctl,
+    ):
+        self.pid, self.longest, self.most, self.proc, self._prctl = pid, seconds, most, proc, prctl
+        self.tools = find_tools() if tools is None else tools
+        self.result = self.error = ''
+        self.busy, self.taken, self.began, self._doing = False, 0.0, time.monotonic(), 'not begun'
+        self._over = threading.Event()
+
+    @property
+    def progress(self) -> str:
+        took = (
+            f', {time.monotonic() - self.began:.0f} s of at most {self.longest:.0f} s'
+            if self.busy
+            else ''
+        )
+        return 'over' if self.taken else self._doing + took
+
+    def start(self) -> bool:
+        """False, with `error` set, when one is under way already."""
+        if _BUSY.setdefault(os.getpid(), self) is not self or self.busy:
+            self.error = 'Native stacks are being taken already. Wait until that is over.'
+            return False
+        self.busy, self.taken, self.began = True, 0.0, time.monotonic()
+        try:
+            signalmask.start(
+                threading.Thread(
+                    target=self._run, name='StabilityMonitor native stacks', daemon=True
+                )
+            )
+        except RuntimeError as error:  # no thread can be had
+            self._finish(f'The native stacks were not taken: {error}. Try again later.')
+        return True
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._over.wait(timeout)
+
+    def _run(self):
+        error = (
+            'There is no pystack here. Install it into this Python (pip install pystack), or '
+            'use the command lines.'
+        )
+        try:
+            for name, started in self.tools.items():
+                error, another_may_know = self._ask(name, _command(started, name, self.pid))
+                if not another_may_know:
+                    break
+        except Exception as failure:
+            error = (
+                f'The native stacks were not taken: {type(failure).__name__}: {failure}. Use '
+                'the command lines.'
+            )
+        self._finish(error)
+
+    def _finish(self, error):
+        self.error, self.taken, self.busy = error, time.time(), False
+        _BUSY.pop(os.getpid(), None)
+        self._over.set()
+
+    def _ask(self, name, command):
+        """(error, whether another tool may be tried)"""
+        self._doing = f'{name} reads process {self.pid}'
+        guarded = python_command(
+            _interpreter(), _WARDEN, self.pid, self.longest, self.most, *command
+        )
+        with ChildProcess(guarded, _environment(), listens=True) as child:
+            with self._admitted(child.pid):
+                child.write(b'go\n')
+                answer, _ = child.read(time.monotonic() + self.longest + _GRACE)
+            child.end(_GRACE)  # without standard input, a warden ends its tool
+        head, _, said = answer.partition(b'\n')  # nothing: the warden was killed
+        self.result = said.decode('utf-8', 'replace')
+        return self._judged(name, json.loads(head) if head else {'ended': 'lost', 'code': None})
+
+    @contextlib.contextmanager
+    def _admitted(self, child):
+        """Where Yama asks for it, this process names who may trace it: the child and what that one
+        starts.
+        """
+        if self.pid != os.getpid() or ptrace_scope(self.proc) != '1':
+            yield
+            return
+        self._prctl(_SET_PTRACER, child)
+        try:
+            yield
+        finally:
+            self._prctl(_SET_PTRACER, 0)
+
+    def _judged(self, name, outcome):
+        if outcome['ended'] == 'time':
+            return (
+                f'{name} was ended after {self.longest:.0f} s, and process {self.pid} goes on. '
+                'Try again, or '
+                'use the command line of gdb.',
+                False,
+            )
+        if outcome['ended'] != 'itself':
+            return f'The child that watches {name} was ended. Try again.', False
+        if outcome['code'] == 0 and parse(self.result):
+            return '', False
+        if outcome['code'] not in (0, 127) and _DENIED.search(self.result):
+            return (
+                f'{name} may not attach to process {self.pid}, unless another debugger just has. '
+                + what_is_needed(self.pid, self.proc),
+                True,
+            )
+        last = next(
+            (line.strip() for line in reversed(self.result.splitlines()) if line.strip()), 'nothing'
+        )
+        return (
+            f'{name} ended with code {outcome["code"]} and no threads; the last it said: '
+            f'{last[:300]}. '
+            'Use the command line of gdb.',
+            True,
+        )
+
+
+def _interpreter():
+    own = sys.executable or ''  # that of a server that embeds Python is none
+    return (
+        own
+        if 'python' in os.path.basename(own)
+        else os.path.join(sys.exec_prefix, 'bin', 'python3')
+    )
+
+
+def _environment():
+    """Without what would make it ask the network for debug symbols, or say where it failed
+    itself.
+    """
+    kept = {name: value for name, value in os.environ.items() if name != 'DEBUGINFOD_URLS'}
+    return kept | {
+        'NO_COLOR': '1',
+        'RUST_BACKTRACE': '0',
+        'PYTHONIOENCODING': 'utf-8:backslashreplace',
+    }
+
+
+_HEADS = (
+    re.compile(
+        r'Traceback for thread (?P<id>\d+)(?: \((?P<name>.*)\))? (?P<status>\[[^]]*\] )?\(most '
+        r'recent'
+    ),
+    re.compile(r'Thread (?P<id>\d+) \((?P<status>[^)]*)\)(?:: "(?P<name>.*)")?$'),
+)
+_FRAMES = (
+    re.compile(
+        r'\s+\((?P<kind>C|Python)\) File "(?P<file>.*)", line (?P<line>-?\d+), in '
+        r'(?P<function>.*?)(?: \((?P<library>[^()]*)\))?$'
+    ),
+    re.compile(
+        r'    (?P<kind>)(?P<function>\S.*) \((?P<file>.*?)(?P<library>)(?::(?P<line>\d+))?\)$'
+    ),
+)
+
+
+def parse(text: str) -> list[dict]:
+    """[{native_id, name, holds_gil, frames: [{file, line, function, native, library}]}], frames
+    innermost first.
+
+    Best effort: what is not understood is left out.  `line` is None, or a string '', where nothing
+    is known.
+    """
+    threads, number = [], 0
+    for line in text.splitlines():
+        heads = [head.match(line) for head in _HEADS]
+        if any(heads):
+            number = 0 if heads[0] else 1
+            threads.append(_thread(heads[number]))
+        elif threads and (found := _FRAMES[number].match(line)):
+            frames = threads[-1]['frames']
+            frames.insert(len(frames) if number else 0, _frame(found))
+    return threads
+
+
+def _thread(head):
+    return {
+        'native_id': int(head['id']),
+        'name': head['name'] or '',
+        'frames': [],
+        'holds_gil': bool(re.search(r'Has the GIL|\+gil', head['status'] or '')),
+    }
+
+
+def _frame(found):
+    file, line = found['file'], int(found['line'] or 0)
+    native = found['kind'] == 'C' or not (
+        found['kind'] or file.endswith('.py') or file.startswith('<')
+    )
+    library = found['library'] or (file if native and not line else '')
+    return {
+        'file': '' if file in ('???', library) else file,
+        'line': line or None,
+        'native': native,
+        'function': found['function'].replace('???', ''),
+        'library': library,
+    }

@@ -1,0 +1,204 @@
+"""The experiment of the recursion probe: children that recurse to the limit, one stack size each,
+and may die.
+
+They run `recursionprogram.py` in the same interpreter.  A child is believed by its last word; its
+exit status can be lost to other code that reaps children.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ..system.childprocess import ChildProcess
+from ..system.childprocess import python_command
+from .recursionprogram import WAYS
+from .recursionresult import LARGEST
+from .recursionresult import ProbeResult
+
+PROGRAM = Path(__file__).with_name('recursionprogram.py')
+#: Sizes are tried in these steps, and never beyond the largest.
+STEP = 64 << 10
+_CHILD_SECONDS, _ENDING = 15, 5.0
+#: How a child ends that came to the end of its stack, or that Python aborted there.
+_DEATHS = {
+    -getattr(signal, name): name
+    for name in ('SIGSEGV', 'SIGBUS', 'SIGABRT', 'SIGILL')
+    if hasattr(signal, name)
+}
+
+
+class _CannotTell(Exception):
+    """The experiment itself failed; the text is a sentence."""
+
+
+def probe(
+    stack_size: int,
+    recursion_limit: int = 0,
+    *,
+    on_progress: Callable[[float, str], None] | None = None,
+    time_limit: float = 60.0,
+    executable: str = '',
+    stop: threading.Event | None = None,
+) -> ProbeResult:
+    """Try that stack, then find the least one that survives.  `recursion_limit` 0: the one in force
+    here.
+
+    Takes a second or two in the calling thread, which must outlive its children (the kernel ends
+    them with it).  `executable` '': this process's own Python.  Nothing that a child does is
+    raised.
+    """
+    limit = recursion_limit or sys.getrecursionlimit()
+    children = _Children(
+        limit, executable, time.monotonic() + time_limit, stop or threading.Event()
+    )
+    started, found = time.monotonic(), {}
+    try:
+        found = _look(children, stack_size, on_progress or (lambda fraction, words: None))
+    except _CannotTell as error:
+        found = {'error': str(error)}
+    return ProbeResult(
+        stack_size,
+        limit,
+        python=children.python,
+        took=round(time.monotonic() - started, 3),
+        **found,
+    )
+
+
+def _look(children, stack_size, on_progress):
+    if stack_size <= 0:
+        raise _CannotTell('The size of thread stacks is not known on this system.')
+    deaths = _all_deaths(children, stack_size, on_progress)
+    survives = not deaths
+    smallest, last = _least(children, stack_size, survives, on_progress)
+    deaths = deaths or [last] * bool(last)
+    return {
+        'survives': survives,
+        'smallest': min(smallest, stack_size) if survives else smallest,
+        'ways': tuple(way for way, _ in deaths if way),
+        'signal': deaths[0][1] if deaths else '',
+    }
+
+
+def _all_deaths(children, size, on_progress):
+    """Every way that this stack dies of: after a death, the ways behind it are tried in another
+    child.
+    """
+    deaths, names = [], list(WAYS)
+    while names:
+        on_progress(0.5 - 0.5 * len(names) / len(WAYS), f'trying {size >> 10} KiB')
+        death = children.die(size, names)
+        if death is None:
+            break
+        deaths.append(death)
+        names = names[names.index(death[0]) + 1 :]
+    return deaths
+
+
+def _least(children, size, survives, on_progress):
+    """(the least size that survives or 0, the death one step below or None): doubled until it
+    lives, then halved.
+    """
+    died, survived = (size // STEP, 0) if not survives else (0, -(-size // STEP))
+    last, most = None, LARGEST // STEP
+    width = math.log2(max(2, (survived or most) - died))
+    while survived - died != 1:
+        if not survived and died >= most:
+            return 0, last
+        middle = (died + survived) // 2 if survived else min(max(1, 2 * died), most)
+        on_progress(
+            1 - 0.5 * math.log2(max(1, (survived or most) - died)) / width,
+            f'trying {middle * STEP >> 10} KiB',
+        )
+        death = children.die(middle * STEP, list(WAYS), refusal=True)
+        died, survived, last = (middle, survived, death) if death else (died, middle, last)
+    return survived * STEP, last
+
+
+class _Children:
+    """Starts children one after the other, and tells how each ended."""
+
+    def __init__(self, limit, executable, deadline, stop):
+        self._limit, self._deadline, self._stop, self._is_own = (
+            limit,
+            deadline,
+            stop,
+            not executable,
+        )
+        self._executable, self.python = executable or _own_executable(), ''
+
+    def die(self, size: int, names: list[str], refusal: bool = False) -> tuple[str, str] | None:
+        """The way in which a child with that stack died, and the signal; None if it survived.
+        Raises _CannotTell.
+
+        With `refusal`, a size that the system does not allow counts as a death.
+        """
+        if not self._executable:
+            raise _CannotTell(
+                f'The Python of this process is not known: sys.executable is {sys.executable!r}.'
+            )
+        seconds = min(_CHILD_SECONDS, math.ceil(self._deadline - time.monotonic()))
+        if seconds <= 0:
+            raise _CannotTell(
+                'Time was up: the machine is too busy, or the recursion limit too high.'
+            )
+        lines, status = self._live(size, seconds, names)
+        self._check(lines[0])
+        if lines[-1] == 'survived':
+            return None
+        if lines[-1].startswith('refused') and refusal:
+            return '', ''
+        way = next((line[4:] for line in reversed(lines) if line.startswith('way ')), '')
+        if way and (status in _DEATHS or not status):
+            return way, _DEATHS.get(status, '')
+        raise _CannotTell(
+            f'A thread with {size >> 10} KiB of stack could not be tried: '
+            f'{lines[-1]!r} was the last word of the child, its status {status}.'
+        )
+
+    def _check(self, first):
+        word, _, self.python = first.partition(' ')
+        if word != 'python' or self._is_own and self.python != ' '.join(sys.version.split()):
+            raise _CannotTell(
+                f'{self._executable!r} did not answer as this Python does: {first!r}.'
+            )
+
+    def _live(self, size, seconds, names):
+        """(the lines it said, its exit status), reaped.  Raises _CannotTell when time is up or
+        nobody asks any more.
+        """
+        command = python_command(
+            self._executable, PROGRAM, size, self._limit, seconds + 1, os.getpid(), *names
+        )
+        born = time.monotonic()
+        try:
+            with ChildProcess(command) as child:
+                output, is_all = child.read(
+                    born + seconds, is_wanted=lambda: not self._stop.is_set()
+                )
+                if is_all:
+                    child.end(_ENDING)  # by itself: how it ends is what is wanted
+        except (OSError, ValueError) as error:
+            raise _CannotTell(f'No child could be started: {error}.') from error
+        if self._stop.is_set():
+            raise _CannotTell('It was stopped.')
+        if not is_all:
+            raise _CannotTell(
+                'A child took too long: the machine is too busy, or the recursion limit too high.'
+            )
+        return output.decode(errors='replace').splitlines() or [''], child.code
+
+
+def _own_executable():
+    """An embedding server puts its own name there: to start that would start a server."""
+    path = sys.executable or ''
+    if os.name != 'posix' or not os.path.basename(path).startswith(('python', 'pypy')):
+        return ''
+    return path

@@ -1,0 +1,94 @@
+"""The recursion probe: does this Python, with this stack and recursion limit, survive a recursion
+through C code?
+
+It runs when somebody asks, in the background, never at import and never in a request's thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from pathlib import Path
+
+from ..system import signalmask
+from .recursionresult import ProbeResult
+from .recursionresult import keep
+from .recursionresult import read
+
+
+class Probe:
+    """One at a time, in the background.
+
+    `progress` is (0.0 to 1.0, words); `result` a ProbeResult or None; `error` a sentence, '' when
+    all is well.
+    """
+
+    def __init__(self, file: Path | None = None, **how):
+        self.file, self._how = file, how  # of `probe`: time_limit, executable
+        self.progress, self.result, self.error = (0.0, 'not started'), None, ''
+        self._entry, self._thread, self._stop = threading.Lock(), None, threading.Event()
+
+    @property
+    def running(self) -> bool:
+        return bool(self._thread and self._thread.is_alive())
+
+    def start(self, stack_size: int, recursion_limit: int = 0) -> bool:
+        """False, and nothing happens, while one is running or when the system gives no more threads
+        (`error`).
+        """
+        if not self._entry.acquire(blocking=False):
+            return False
+        try:
+            return not self.running and self._begin(stack_size, recursion_limit)
+        finally:
+            self._entry.release()
+
+    def _begin(self, *question):
+        self.progress, self.result, self.error, self._stop = (
+            (0.0, 'starting'),
+            None,
+            '',
+            threading.Event(),
+        )
+        self._thread = threading.Thread(
+            target=self._run,
+            args=(*question, self._stop),
+            daemon=True,
+            name='StabilityMonitor probe',
+        )
+        try:
+            signalmask.start(self._thread)
+        except RuntimeError as error:
+            self.error = f'The probe could not be started: {error}.'
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Give up; the child is killed within a moment.  It would not outlive this process
+        anyway.
+        """
+        self._stop.set()
+
+    def load(self, stack_size: int, recursion_limit: int = 0) -> ProbeResult | None:
+        """What an earlier probe found with this very Python, machine, stack and limit."""
+        return read(self.file, stack_size, recursion_limit) if self.file else None
+
+    def _run(self, stack_size, recursion_limit, stop):
+        from .recursionexperiment import probe
+
+        try:
+            result = probe(
+                stack_size, recursion_limit, on_progress=self._note, stop=stop, **self._how
+            )
+            self.result, self.error = result, result.error
+            if self.file and not result.error:
+                with contextlib.suppress(
+                    OSError
+                ):  # on a full disk it is asked again after the next start
+                    keep(self.file, result)
+        except Exception as error:
+            self.error = f'The probe itself failed: {type(error).__name__}: {error}.'
+        self.progress = (1.0, self.error or 'done')
+
+    def _note(self, fraction, words):
+        self.progress = (fraction, words)

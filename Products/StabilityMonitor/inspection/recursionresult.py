@@ -1,0 +1,163 @@
+"""What the recursion probe found: kept on disk while it counts, and said as a finding.
+
+It counts while Python, machine, C library, stack and limit are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+from pathlib import Path
+
+from ..model.records import Finding
+from ..model.records import shallow
+from ..model.values import Value
+from ..store.rundirectory import read_json
+from ..store.rundirectory import write_whole
+
+#: A stack that survives, but with less than this share to spare, is worth a warning.
+_SPARE = 1 / 4
+#: The largest stack that is tried: a child may fill what it is given.
+LARGEST = 64 << 20
+_TYPES = {int: int, bool: bool, str: str, float: int | float, tuple: list}
+
+
+class ProbeResult(Value):
+    """Sizes are bytes, `took` seconds.  Where `error` is a sentence, nothing but the question is
+    known.
+
+    `ways`: all that it died of with `stack_size`; where it survives, what it dies of first with one
+    step less than `smallest`.  `smallest`: the least size that survives every way, 0 if none up to
+    LARGEST does.  `signal`: how the first of them died; '' when the status was lost, or a smaller
+    stack cannot be had.
+    """
+
+    stack_size: int
+    recursion_limit: int
+    survives: bool = False
+    ways: tuple[str, ...] = ()
+    signal: str = ''
+    smallest: int = 0
+    python: str = ''
+    took: float = 0.0
+    error: str = ''
+
+
+def keep(file: Path, result: ProbeResult) -> None:
+    """Raises OSError where the file cannot be written."""
+    write_whole(
+        file,
+        json.dumps(
+            {'key': _key(result.stack_size, result.recursion_limit), 'result': shallow(result)}
+        ),
+    )
+
+
+def read(file: Path, stack_size: int, recursion_limit: int = 0) -> ProbeResult | None:
+    """The result that was kept, if it is of this Python, machine, program, stack and limit."""
+    document = read_json(file)
+    values = document.get('result')
+    limit = recursion_limit or sys.getrecursionlimit()
+    if not isinstance(values, dict) or document.get('key') != _key(stack_size, limit):
+        return None
+    plain = shallow(ProbeResult(0, 0))
+    known = {
+        name: values[name]
+        for name, usual in plain.items()
+        if isinstance(values.get(name), _TYPES[type(usual)])
+    }
+    if known.keys() != plain.keys():
+        return None
+    return ProbeResult(**known | {'ways': tuple(map(str, known['ways']))})
+
+
+def _key(stack_size, recursion_limit):
+    """Another build of Python, machine, C library or list of ways is another experiment."""
+    world = [
+        sys.version,
+        sys.executable,
+        platform.machine(),
+        platform.libc_ver(),
+        list(_ways()),
+        stack_size,
+        recursion_limit,
+    ]
+    return hashlib.sha256(json.dumps(world).encode()).hexdigest()
+
+
+def _ways():
+    """Imported only where somebody asks or has asked, as all that makes the experiment."""
+    from .recursionprogram import WAYS
+
+    return WAYS
+
+
+# -- what is said of it ----------------------------------------------------------------------------
+
+
+def finding(result: ProbeResult) -> Finding:
+    """The answer to "does a recursion to the limit end with an exception, or with the process?"."""
+    severity, title = _judged(result)
+    if result.error:
+        return Finding(
+            'recursion-probe',
+            severity,
+            title,
+            result.error,
+            'Look at the reason, and run the probe again.',
+            'recursion probe',
+        )
+    fact = (
+        f'With a recursion limit of {result.recursion_limit} and {result.stack_size >> 10} KiB '
+        'of stack, a thread ' + _fate(result)
+    )
+    return Finding(
+        'recursion-probe',
+        severity,
+        title,
+        fact,
+        '' if severity == 'ok' else _advice(result),
+        'recursion probe',
+    )
+
+
+def _judged(result):
+    if result.error:
+        return 'info', 'Whether a deep recursion is survived could not be found out.'
+    if not result.survives:
+        return 'critical', 'A deep recursion kills this process instead of raising RecursionError.'
+    if result.smallest > result.stack_size * (1 - _SPARE):
+        return 'warning', 'A deep recursion is survived with little stack to spare.'
+    return 'ok', 'A deep recursion ends with RecursionError.'
+
+
+def _fate(result):
+    needs = (
+        f'{result.smallest >> 10} KiB are enough.'
+        if result.smallest
+        else (f'{LARGEST >> 10} KiB are not enough either.')
+    )
+    if result.survives:
+        return f'survives a recursion to the limit through C code; {needs}'
+    by, more = (
+        f' by {result.signal}' if result.signal else '',
+        ', ...' if len(result.ways) > 3 else '',
+    )
+    return (
+        f'dies{by} in {len(result.ways)} of {len(_ways())} ways to recurse through C code '
+        f'({", ".join(result.ways[:3])}{more}); {needs}'
+    )
+
+
+def _advice(result):
+    if not result.smallest:
+        return (
+            'Find the code that calls sys.setrecursionlimit, and give it a smaller number: '
+            'no reasonable stack holds that many calls.'
+        )
+    return (
+        f'Write "thread-stack-size {max(8, -(-2 * result.smallest >> 20))}MB" into '
+        '<product-config stabilitymonitor> of zope.conf and restart.'
+    )

@@ -1,0 +1,198 @@
+"""Whether the conditions of a rule hold on a system, and in which words: one function for each of
+them.
+
+Apart from `known_system`, since nothing of this is needed where the answer is remembered.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+
+from ..model.values import Value
+from .systemfacts import System
+
+
+class Answer(Value):
+    """Does a condition hold, and what shows that: "zope.interface 8.6 is < 8.7"; '' where it goes
+    without saying.
+    """
+
+    holds: bool
+    words: str
+
+
+def hold(rule, system: System) -> list[Answer]:
+    """The answer to each condition that a rule has."""
+    return [
+        _CONDITIONS[name](getattr(rule, name), rule, system)
+        for name in rule.CONDITIONS
+        if getattr(rule, name)
+    ]
+
+
+def _one_installed(wanted, rule, system):
+    answers = [_requirement(wanted[key], key, system) for key in wanted]
+    held = [answer for answer in answers if answer.holds]
+    return (
+        held[0]
+        if held
+        else _joined(False, [a for a in answers if not a.words.endswith('installed')] or answers)
+    )
+
+
+def _all_installed(wanted, rule, system):
+    answers = [_requirement(wanted[key], key, system) for key in wanted]
+    failed = [answer for answer in answers if not answer.holds]
+    return _joined(not failed, failed or answers)
+
+
+def _joined(holds, answers):
+    return Answer(holds, ', '.join(answer.words for answer in answers))
+
+
+def _requirement(wanted, key, system):
+    name, specifiers = wanted
+    version = system.distributions.get(key)
+    if version is None:
+        return Answer(False, f'{name} is not installed')
+    return _compared(f'{name} {version}{system.note("distributions")}', version, specifiers)
+
+
+def _compared(words, version, specifiers):
+    parsed, shown = _version(version), ' or '.join(filter(None, map(_spaced, specifiers)))
+    if not shown:
+        return Answer(True, f'{words} is installed (which versions are affected is not known)')
+    if parsed is None:
+        return Answer(False, f'{words} cannot be compared with {shown}')
+    holds = any(specifier.contains(parsed, prereleases=True) for specifier in specifiers)
+    return Answer(holds, f'{words} is {"" if holds else "not "}{shown}')
+
+
+def _spaced(specifier):
+    parts = sorted(str(specifier).split(','), key=lambda part: part[:1] in '<!~')
+    return ', '.join(re.sub(r'^([<>=!~]+)', r'\1 ', part) for part in parts)
+
+
+@functools.lru_cache(4096)
+def _version(text):
+    from packaging.version import InvalidVersion
+    from packaging.version import Version
+
+    try:
+        return Version(text.rstrip('+')) if len(text) <= 100 else None
+    except InvalidVersion:
+        return None
+
+
+def _python_is(wanted, rule, system):
+    return _compared(f'Python {system.python or "?"}{system.note("python")}', system.python, wanted)
+
+
+def _word_is(name, title):
+    def condition(wanted, rule, system):
+        known = getattr(system, name)
+        holds = any(known.lower().startswith(word.lower()) for word in wanted) if known else False
+        return Answer(
+            holds,
+            f'{title} {known or "(not known)"}{system.note(name)} is '
+            f'{"" if holds else "not "}{" or ".join(wanted)}',
+        )
+
+    return condition
+
+
+def _has_bits(wanted, rule, system):
+    known = f'{system.bits}-bit' if system.bits else 'of a size that is not known'
+    return Answer(system.bits == wanted, f'this Python is {known}{system.note("bits")}')
+
+
+def _stack_is_below(wanted, rule, system):
+    if system.stack is None:
+        return Answer(False, 'how large the stacks of threads are is not known')
+    holds = system.stack < wanted << 10
+    return Answer(
+        holds,
+        f'the stack of a thread has {system.stack >> 10} KiB{system.note("stack")}, '
+        f'{"less" if holds else "not less"} than {wanted}',
+    )
+
+
+def _interpreter_is(wanted, rule, system):
+    holds = system.implementation in wanted
+    return Answer(
+        holds,
+        '' if holds else f'the interpreter {system.implementation} is not {" or ".join(wanted)}',
+    )
+
+
+def _built(wanted, rule, system):
+    answers = [_BUILD[word](rule, system) for word in wanted]
+    return next((answer for answer in answers if answer.holds), answers[0])
+
+
+def _flag(name, words, expected=True):
+    def condition(rule, system):
+        known = getattr(system, name)
+        if known is None:
+            return Answer(False, f'whether this is {words} is not known')
+        holds = known is expected
+        return Answer(holds, f'this is {"" if holds else "not "}{words}{system.note(name)}')
+
+    return condition
+
+
+def _installed_as(word):
+    def condition(rule, system):
+        for key, (name, _) in rule.distributions.items():
+            if key in system.distributions:
+                known = system.builds.get(key, '')
+                words = (
+                    f'{name} is from a {known}'
+                    if known
+                    else f'whether {name} is from a wheel is not known'
+                )
+                return Answer(known in ('', word), words)
+        return Answer(False, f'nothing of it is from a {word}')
+
+    return condition
+
+
+_BUILD = {
+    'free-threaded': _flag('free_threaded', 'a free-threaded Python'),
+    'gil': _flag('free_threaded', 'a Python with the GIL', False),
+    'debug': _flag('debug', 'a debug build of Python'),
+    'wheel': _installed_as('wheel'),
+    'source': _installed_as('source'),
+}
+
+
+def _are_loaded(wanted, rule, system):
+    if system.loaded is None:
+        return Answer(True, f'whether {" and ".join(wanted)} are loaded is not known')
+    missing = [name for name in wanted if not _is_loaded(name, system.loaded)]
+    return Answer(
+        not missing,
+        f'{" and ".join(missing)} is not loaded'
+        if missing
+        else f'{" and ".join(wanted)} {"is" if len(wanted) == 1 else "are"} loaded',
+    )
+
+
+def _is_loaded(name, loaded):
+    return name in loaded or any(module.startswith(f'{name}.') for module in loaded)
+
+
+_CONDITIONS = {
+    'distributions': _one_installed,
+    'together': _all_installed,
+    'python': _python_is,
+    'implementation': _interpreter_is,
+    'platform': _word_is('platform', 'the system'),
+    'machine': _word_is('machine', 'the machine'),
+    'libc': _word_is('libc', 'the C library'),
+    'build': _built,
+    'bits': _has_bits,
+    'stack_below': _stack_is_below,
+    'loaded': _are_loaded,
+}

@@ -1,0 +1,170 @@
+"""A system as rules see it: what is installed, and on what it runs.
+
+`here` looks at this process, `of_run` reads what a dead run had.  What is not known of a dead run
+is taken from here, and each sentence that rests on it says "as installed now".
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..model.values import Value
+from ..model.values import fresh
+from ..system import stacksizes
+from ..system.distributions import installed
+from ..system.distributions import normalized
+from ..system.runcontext import BITS
+from ..system.runcontext import compiled_modules
+
+_AS_NOW = ' (as installed now)'
+
+
+class System(Value):
+    """`distributions` maps normalized names to versions; None, '' and {} stand for "not known".
+
+    `platform` is as sys.platform, `libc` as "glibc 2.36" or "musl 1.2.5", `builds` says 'wheel' (as
+    published, with its libraries inside) or 'source' of some distributions, `loaded` names compiled
+    modules.  `bits` is 32 or 64, whatever the machine could do; `stack` the size of a thread's
+    stack in bytes.  `as_now`: fields that were not recorded with a run.
+    """
+
+    distributions: Mapping[str, str] = fresh(factory=dict)
+    python: str = ''
+    implementation: str = 'CPython'
+    platform: str = ''
+    machine: str = ''
+    libc: str = ''
+    bits: int | None = None
+    stack: int | None = None
+    free_threaded: bool | None = None
+    debug: bool | None = None
+    loaded: frozenset[str] | None = None
+    builds: Mapping[str, str] = fresh(factory=dict)
+    as_now: frozenset[str] = frozenset()
+
+    def note(self, name: str) -> str:
+        return _AS_NOW if name in self.as_now else ''
+
+
+# -- this process ----------------------------------------------------------------------------------
+
+
+def here() -> System:
+    """This process.  What cannot change is looked up once."""
+    return System(**_lasting(), loaded=frozenset(compiled_modules()))
+
+
+@functools.cache
+def _lasting():
+    versions, builds = installed()
+    return {
+        'distributions': versions,
+        'builds': builds,
+        'python': platform.python_version(),
+        'implementation': platform.python_implementation(),
+        'platform': sys.platform,
+        'machine': platform.machine(),
+        'libc': _libc(),
+        'bits': BITS,
+        'debug': hasattr(sys, 'gettotalrefcount'),
+        'free_threaded': 'free-threading' in sys.version,
+        'stack': _size(stacksizes.default_stack()),
+    }  # to ask may reset it for a moment: once is enough
+
+
+def _libc():
+    known = ' '.join(platform.libc_ver()).strip()
+    return known or ('musl' if any(Path('/lib').glob('ld-musl-*')) else '')
+
+
+# -- a dead run ------------------------------------------------------------------------------------
+
+
+def of_run(context: dict, compiled, now: System) -> System:
+    """The system as a run had it: its context (with `distributions`, {name: version}) and compiled
+    modules.
+    """
+    recorded = {
+        name: value
+        for name, read in _RECORDED.items()
+        if (value := read(context)) not in ('', None, {})
+    }
+    missing = frozenset(name for name in _RECORDED if name not in recorded)
+    known = {name: getattr(now, name) for name in missing} | recorded
+    return System(
+        **known,
+        loaded=frozenset(compiled) or None,
+        builds=_builds(context, recorded.get('distributions'), now),
+        as_now=missing,
+    )
+
+
+def _builds(context, distributions, now):
+    """How distributions were installed: as recorded, else as now if the versions are the same."""
+    recorded = context.get('builds')
+    if recorded and isinstance(recorded, dict):
+        return {name: build for name, build in recorded.items() if isinstance(build, str)}
+    same = distributions is None or distributions == dict(now.distributions)
+    return now.builds if same else {}
+
+
+def _distributions(context):
+    known = context.get('distributions')
+    if not isinstance(known, dict):
+        return None
+    return {
+        normalized(name): version
+        for name, version in known.items()
+        if isinstance(name, str) and isinstance(version, str)
+    }
+
+
+def _python(context):
+    return _word(context, 'python')
+
+
+def _word(context, name, place=0):
+    words = str(context.get(name) or '').split()
+    return words[place] if words else ''
+
+
+def _platform(context):
+    return _word(context, 'platform').partition('-')[0].lower()
+
+
+def _machine(context):
+    return _word(context, 'platform').rpartition('-')[2]
+
+
+def _bits(context):
+    return context.get('bits') if context.get('bits') in (32, 64) else None
+
+
+def _size(stack):
+    """Of what `threadstacks` or a context tells of a stack: (size, guard); None where it is not
+    known.
+    """
+    size = stack[0] if isinstance(stack, list | tuple) and stack else None
+    return size if isinstance(size, int) and size > 0 else None
+
+
+def _free_threaded(context):
+    return 'free-threading' in str(context['python']) if _python(context) else None
+
+
+_RECORDED = {
+    'distributions': _distributions,
+    'python': _python,
+    'platform': _platform,
+    'machine': _machine,
+    'implementation': lambda context: _word(context, 'implementation'),
+    'libc': lambda context: str(context.get('libc') or ''),
+    'bits': _bits,
+    'stack': lambda context: _size(context.get('thread_stack')),
+    'free_threaded': _free_threaded,
+    'debug': lambda context: None,
+}

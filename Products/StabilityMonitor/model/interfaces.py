@@ -1,0 +1,132 @@
+"""The contracts, in prose.  Implementations say "see ISomething"; tests verify them.
+
+A run is one life of one process.  While it lives, an `ILivingRun` leaves breadcrumbs through an
+`IRecorder` into an `IRunDirectory`; when it is dead, the next process claims that directory, judges
+it and adds a record to the `IArchive`; people and programs read only the archive and the report.
+"""
+
+from zope.interface import Attribute
+from zope.interface import Interface
+
+
+class ILivingRun(Interface):
+    """This process's run.  Nothing here raises because of a disk, a system or an option."""
+
+    name = Attribute('The run: `<UTC start as 20261123T074501Z>-<pid>-<4 hex>`.')
+    instance = Attribute('Dict of host, client_home, listen: which Zope instance this is.')
+    role = Attribute('"server" or "script".')
+    options = Attribute('The options in force, see `options.OPTIONS`.')
+    findings = Attribute('Iterable of records.Finding: what is off, and what to do.')
+    recorder = Attribute('The IRecorder, or None when nothing is recorded.')
+    path = Attribute('The data directory that several instances may share.')
+    context = Attribute('Dict of what the run knew at its start, see system.runcontext.')
+    software = Attribute('Dict of what Zope told about itself.')
+    started = Attribute(
+        'Seconds since the epoch; started_monotonic is the same moment on the monotonic clock.'
+    )
+    smallest_stack = Attribute(
+        '(size, guard) in bytes of the smallest stack of a thread that serves, or None.'
+    )
+    fault_log = Attribute(
+        'The recording.faulthandler_compat.FaultLog, or None; marks are its SignalMarks.'
+    )
+    rounds = Attribute(
+        'The recording.heartbeatwork.Rounds: what the heartbeat does; None when nothing is '
+        'recorded.'
+    )
+
+    def start():
+        """Make the parts: each that cannot be had is a finding and leaves the others."""
+
+    def do_later(errand):
+        """Call a short function once, in the background."""
+
+    def serving(listen=''):
+        """Zope is up: note it, and which compiled modules are loaded by now."""
+
+    def armed():
+        """Arming, and the triage that belongs to it, is over."""
+
+    def failed(kind, error, trace):
+        """The main thread ends with an exception."""
+
+    def finish():
+        """The interpreter comes to its normal end."""
+
+    def detach():
+        """In a forked child: let go of what is the parent's without changing it."""
+
+
+class IRecorder(Interface):
+    """The pen.  `begin`, `phase`, `user` and `end` run inside requests, in the thread of the
+    request:  no lock, no system call, no reference to a request.  More threads than slots are
+    counted.
+    """
+
+    def begin(method, path, retry=0, token=None):
+        """A request begins.  Of its strings the first 16 and 320 bytes of UTF-8 are kept, of these
+        whole characters read.
+        """
+
+    def phase(phase):
+        """It goes on to a phase: an index of `blackbox.PHASES`."""
+
+    def user(name):
+        """Its user is known now."""
+
+    def end(status=0, token=None):
+        """It ends; nothing happens when `token` is not that of `begin`."""
+
+    def log(level, logger, message, now):
+        """Keep a log record; `now` in seconds since the epoch."""
+
+    def sample(sample):
+        """Keep a records.Sample."""
+
+    def note(note):
+        """Keep a records.Note: a thread's stack at the moment when something was seen of it."""
+
+    def stack_used(index, used, request=0):
+        """The high-water mark, in bytes, of the stack of the thread that owns a slot; `request` is
+        the number of the request in which it rose to that, 0 where this is not known.
+        """
+
+    def stamp(word, now):
+        """Note that something of `blackbox.WORDS` happened at `now`."""
+
+
+class IArchive(Interface):
+    """The archived runs: each dead run once, never changed afterwards."""
+
+    def summaries():
+        """All RunRecords without what is large (RunRecord.HEAVY), newest first."""
+
+    def last_server_run(instance):
+        """The newest RunRecord of a server of that instance, or None.  Reads no more than it
+        must.
+        """
+
+    def record(run):
+        """One whole RunRecord, its context with the versions of then.  Raises errors.NoSuchRun."""
+
+    def add(path, record):
+        """Archive a claimed run's directory; a clean run of a script is only counted."""
+
+    def prune(keep_runs, keep_days, keep_bytes, now=None):
+        """Remove what is too much, wanted stops before incidents; how many runs that were."""
+
+
+class IRule(Interface):
+    """A row of `verdict.RULES`: evidence.Traces in, a verdict.Judgement or None out.  Reads no
+    file.
+    """
+
+    def __call__(traces):
+        """The judgement, if this rule applies."""
+
+
+class IRenderer(Interface):
+    """A row of `renderers.FORMATS`: a report (dict, DESIGN section 4) in, bytes out."""
+
+    def __call__(report):
+        """The whole document."""

@@ -1,0 +1,230 @@
+"""The values that pass between the rooms: frozen, plain, and the same as in the report JSON.
+
+Imports nothing of Zope and nothing of this package.  Times are seconds since the epoch (float)
+inside the process and ISO 8601 UTC in JSON; sizes are bytes, durations seconds.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC
+from datetime import datetime
+from typing import NamedTuple
+
+from .values import Value
+
+
+def isotime(seconds: float | None) -> str | None:
+    """Seconds since the epoch as `2026-11-23T07:45:01.123Z`; None and nonsense become None."""
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+    return moment.strftime('%Y-%m-%dT%H:%M:%S.') + f'{moment.microsecond // 1000:03d}Z'
+
+
+def clocktime(seconds: float | None) -> str:
+    """Seconds since the epoch as a person reads it: `2026-11-23 07:45:01 UTC`."""
+    return (isotime(seconds) or '?').replace('T', ' ').split('.')[0] + ' UTC'
+
+
+def from_isotime(text: str | None) -> float | None:
+    """The reverse of `isotime`; None for anything that is not such a time."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def shallow(value) -> dict:
+    """The fields of one of these value objects, by name; what is in them stays what it is."""
+    return dict(vars(value))
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in words: "2 days 3 hours", "5 min 2 sec"; "an unknown time" for None."""
+    if seconds is None:
+        return 'an unknown time'
+    total, words = int(seconds), []
+    for size, one, many in (
+        (86400, 'day', 'days'),
+        (3600, 'hour', 'hours'),
+        (60, 'min', 'min'),
+        (1, 'sec', 'sec'),
+    ):
+        number, total = divmod(total, size)
+        if number or (size == 1 and not words):
+            words.append(f'{number} {one if number == 1 else many}')
+    return ' '.join(words[:2])
+
+
+class Frame(Value):
+    file: str
+    line: int | None
+    function: str
+
+
+class ThreadStack(Value):
+    """One thread of a dump; frames innermost first."""
+
+    ident: int | None
+    name: str
+    crashed: bool
+    frames: tuple[Frame, ...]
+    cut: bool = False
+    note: str = ''
+
+
+class ThreadState(Value):
+    """What one living thread is doing; frames innermost first.  0, '' and None stand for "not
+    known".
+    """
+
+    ident: int
+    native_id: int
+    name: str
+    kind: str  # 'main', 'worker', 'monitor' or 'other'
+    activity: str  # a code of threads.activity.ACTIVITIES
+    detail: str = ''
+    frames: tuple[Frame, ...] = ()
+    cpu: float | None = None  # share of one processor over the last `cpu_seconds`
+    cpu_seconds: float = 0.0
+    request: dict | None = None  # {number, method, path, started, seconds, phase}
+    stack_size: int = 0
+    stack_used: int = 0  # high-water mark
+    holders: tuple[int, ...] = ()  # threads that hold what this one waits for
+
+
+class Note(Value):
+    """Something that was seen of a thread, with its stack at that moment, as the black box keeps
+    it.
+
+    `kind` is one of `blackbox.NOTES`.  `request` is the number of the request that it served, 0 if
+    none, and `title` what is said of it first: the request, or the event.
+    """
+
+    number: int
+    time: float
+    kind: str
+    ident: int
+    native_id: int = 0
+    request: int = 0
+    seconds: float = 0.0
+    title: str = ''
+    detail: str = ''
+    frames: tuple[Frame, ...] = ()
+    cut: bool = False
+
+    @property
+    def of_thread(self) -> bool:
+        """Whether it is about a thread, which Python need not know, and not about the beginning or
+        end of an event.
+        """
+        return bool(self.ident or self.native_id)
+
+
+class NativeFrame(Value):
+    binary: str
+    symbol: str
+    offset: int | None
+    address: int | None
+
+
+class Request(Value):
+    """A request as its breadcrumb tells it.  `ended` is None while it is in flight."""
+
+    number: int
+    ident: int
+    native_id: int
+    method: str
+    path: str
+    started: float
+    phase: str
+    retry: int = 0
+    user: str = ''
+    cut: bool = False
+    ended: float | None = None
+    seconds: float | None = None
+    status: int = 0
+    count: int = 1
+    last_number: int = 0
+    crashed: bool = False
+
+
+class LogLine(Value):
+    time: float
+    level: int
+    ident: int
+    logger: str
+    message: str
+    cut: bool = False
+
+
+class Sample(NamedTuple):
+    """Vital signs at one moment.  -1 stands for "not known on this system".  A tuple: one is made
+    each second, cold.
+    """
+
+    time: float
+    monotonic: float
+    rss: int = -1
+    cpu: float = -1.0
+    threads: int = -1
+    descriptors: int = -1
+    in_flight: int = 0
+    overdue: int = 0
+    workers: int = 0
+    cgroup_current: int = -1
+    cgroup_limit: int = -1
+    cgroup_kills: int = -1
+    host_kills: int = -1
+    stderr_size: int = -1
+
+
+class Evidence(Value):
+    """One fact with its source; `source` is a short name such as "fault log"."""
+
+    source: str
+    fact: str
+
+
+class Finding(Value):
+    """A question's answer when something should be done (or, with severity ok, when all is
+    well).
+    """
+
+    id: str
+    severity: str
+    title: str
+    detail: str = ''
+    action: str = ''
+    source: str = ''
+
+    SEVERITIES = ('ok', 'info', 'warning', 'critical')
+
+
+def finding_from(row) -> Finding | None:
+    """A finding out of a foreign document; None if it is none."""
+    if not isinstance(row, dict) or row.get('severity') not in Finding.SEVERITIES:
+        return None
+    return Finding(**{name: str(row.get(name) or '') for name in Finding.FIELDS})
+
+
+class Instance(Value):
+    """Which Zope instance a run belongs to; equal instances share "the last run"."""
+
+    host: str = ''
+    client_home: str = ''
+    listen: str = ''
+
+    @property
+    def label(self) -> str:
+        return f'{self.client_home or "?"} on {self.host or "?"}' + (
+            f' ({self.listen})' if self.listen else ''
+        )
+
+
+def instance_of(context: dict) -> Instance:
+    """The instance of a run, as its context tells it, which may be damaged."""
+    known = context.get('instance')
+    known = known if isinstance(known, dict) else {}
+    return Instance(*(str(known.get(key) or '') for key in Instance.FIELDS))

@@ -1,0 +1,319 @@
+"""The rounds of the heartbeat: all that is looked after while a run lives, and what it can be
+asked.
+
+Duties are done at each beat, alarms where the sample calls for them, rounds at each twentieth beat,
+inspections in turn, one a round; see `heartbeat`.  A second after the last beat nothing is in the
+processor's caches any more: what is called then costs ten times as much as at once, so that each
+call that a beat can do without counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+from ..model.records import isotime
+from ..model.records import shallow
+from ..model.values import replace
+from ..store.runmailbox import Inbox
+from ..system import loglater
+from ..system import signalmask
+from ..system.vitalsigns import Vitals
+from ..threads.snapshot import Observation
+from ..threads.snapshot import ThreadWatch
+from .background import aside
+from .background import begin as begin_aside
+from .hangs import SPINNING
+from .hangs import Hangs
+from .heartbeat import ROUND
+from .heartbeat import Heartbeat
+from .heartbeat import SurvivedMarks
+from .heartbeat import Workers
+from .serverloop import ServerLoop
+from .slowrequests import SlowRequests
+from .watchdog import DeadMan
+from .watchdog import awaited_signals
+
+#: Processor time that the heartbeat uses in each second in which it waits for a GIL that is held.
+_WAITING = 0.001
+_LEAST_CPU, _MOST_CPU = 0.005, 0.1
+#: The timer of the heartbeat is started anew so many times before it would run out.
+_REARMED = 6
+
+
+class Rounds:
+    """Watches over `life`, a LivingRun with a recorder.  `start` begins."""
+
+    def __init__(self, life):
+        self.life, self.recorder, self.options = life, life.recorder, life.options
+        self.vitals = Vitals(life.context.get('cgroup', {}))
+        self.workers = Workers(self.recorder)
+        self.threads = ThreadWatch(self.recorder)
+        self.loads = self.threads.loads
+        self.slow = SlowRequests(
+            self.recorder, self.options.slow_request, self.options.sample_interval, self.snapshot
+        )
+        self.loop = ServerLoop(self.recorder, ROUND * self.options.sample_interval)
+        self.hangs = Hangs(
+            self.recorder, self.observe, life.findings, self.options.stall, self.loop.is_left
+        )
+        self.deadman = self.inbox = None
+        self._awaited = frozenset()
+        # {subject: what tells it}, for the inbox.  The checks come when Zope serves.
+        self.answers = {'stacks': self.tell_stacks, 'checks': self.tell_no_checks}
+        self._begun = time.monotonic(), 0
+        self._in_flight = (), 0, 0.0  # what Hangs.look wants to know, as of the last sample
+        self._slots = 0  # so many threads had served by then
+        self._known = ()  # the threads of the last round
+        self._marks = SurvivedMarks(
+            self.recorder, life.mark_files(), 2 * self.options.sample_interval
+        )
+        self._patience = min(self.slow.watched_from, self.options.stall)
+        duties = [self.take_sample, self._marks.check]
+        alarms = [self._look_for_hang, self._look_for_slow, self.recorder.release_dead_slots]
+        checks, inspections = life.checks()
+        rounds = [
+            self.loads.look,
+            self._look_at_vitals,
+            self._look_at_workers,
+            self._look_for_deadlock,
+            self._look_for_spinning,
+            self._look_at_loop,
+            self._marks.look_at_all,
+            self.recorder.release_dead_slots,
+            *checks,
+        ]
+        if life.gauge:
+            rounds.append(life.gauge.look)
+        if life.trace_log:
+            duties.append(self._write_trace_log)
+        self.heartbeat = Heartbeat(
+            self.options.sample_interval,
+            duties,
+            life.findings,
+            self._in_thread,
+            rounds,
+            [self.vitals.look_at_host, *inspections],
+            alarms,
+        )
+
+    def start(self) -> None:
+        self._awaited = awaited_signals()  # while it starts a thread, MainThread blocks them all
+        begin_aside()
+        signalmask.start(self.heartbeat)
+
+    def _in_thread(self):
+        """What belongs to the thread of the heartbeat."""
+        loglater.HURRIED.add(self.heartbeat.ident)
+        if self.life.directory:
+            self._arm_dead_man()
+            self._open_inbox()
+
+    def _arm_dead_man(self):
+        with self.life.findings.guarded(
+            'dead-man',
+            'A held GIL is not noted on this system.',
+            'Nothing can be done; hangs that keep the heartbeat running are seen.',
+        ):
+            interval = self.options.sample_interval
+            timeout = max(self.options.stall, 3 * interval)
+            cpu = min(max(timeout * _WAITING, _LEAST_CPU), _MOST_CPU)
+            self._rearmed_each = max(1, int(timeout / _REARMED / interval))
+            self.deadman = DeadMan(
+                self.life.directory.path,
+                timeout + (self._rearmed_each - 1) * interval,
+                cpu,
+                self.life.base.file_mode,
+                avoided=self._awaited,
+            )
+            self._marks.watch('deadman', self.deadman.file)
+            self.heartbeat.rounds.insert(0, self._guard_threads)
+            self.heartbeat.alarms.insert(0, self._guard_threads)
+            self.heartbeat.rounds.append(self.deadman.give_way)
+            self.heartbeat.inspections.append(self.deadman.check)
+            self.heartbeat.duties.insert(0, self._rearm)
+            self.heartbeat.before_each = self._keep_threads_armed
+
+    def _rearm(self):
+        if self.heartbeat.beats % self._rearmed_each == 0:
+            with self._disarmed_on_error():
+                self.deadman.rearm()
+
+    def _keep_threads_armed(self):
+        """Before each duty: the work of the last one, or a wait for the GIL, may have used up much
+        of the time.
+        """
+        if self.deadman.is_used_up():
+            self._rearm_threads(self._serving())
+
+    def _guard_threads(self):
+        """Threads have begun to serve, or ended."""
+        serving = self._serving()
+        if not self.deadman.guards(serving):
+            self._rearm_threads(serving)
+
+    def _serving(self):
+        return {index: slot.native_id for index, slot in list(self.recorder.slots.items())}
+
+    def _rearm_threads(self, serving):
+        with self._disarmed_on_error():
+            trouble = self.deadman.rearm_threads(serving, self._marks.watch)
+        if trouble:
+            self.life.findings.add(
+                'dead-man-threads',
+                'Not every thread that serves would write its stack if the GIL were held.',
+                trouble,
+                'Raise the limit of pending signals ("ulimit -i" or LimitSIGPENDING), and restart.',
+                'info',
+            )
+
+    @contextlib.contextmanager
+    def _disarmed_on_error(self):
+        """A timer that nobody starts anew any more would harm a healthy server."""
+        try:
+            yield
+        except BaseException:
+            self.deadman.disarm()
+            raise
+
+    def _open_inbox(self):
+        with self.life.findings.guarded(
+            'inbox',
+            'Questions from outside, as by "stabilitymonitor stacks", get no answer.',
+            'Make the directory writable for the user of Zope, and restart.',
+        ):
+            self.inbox = Inbox(self.life.directory.path, self.answers, aside)
+            self.heartbeat.duties.append(self.inbox.listen)
+            self.heartbeat.inspections.append(self.inbox.look)
+
+    # -- at each beat ------------------------------------------------------------------------------
+
+    def take_sample(self) -> None:
+        """Whatever else wants to be looked at by now is an alarm."""
+        busy, now, stall = (
+            [began for _, began in self.recorder.in_flight()],
+            time.monotonic(),
+            self.options.stall,
+        )
+        oldest = now - min(busy, default=now)
+        is_late = oldest > stall
+        overdue = sum([now - began > stall for began in busy]) if is_late else 0
+        before, self._slots = self._slots, len(self.recorder.slots)
+        serving = self.workers.count() if is_late or self._slots != before else self.workers.counted
+        self.recorder.sample(self.vitals.sample(len(busy), overdue, serving))
+        self._in_flight = busy, serving, now
+        self.heartbeat.alarmed = (
+            oldest >= self._patience
+            or self.hangs.lasting
+            or self.slow.watched
+            or self._slots != before
+            or self.recorder.is_crowded
+        )
+
+    def _look_for_hang(self):
+        self.hangs.look(*self._in_flight)
+        if self.hangs.loop_stands:
+            self._look_at_loop()  # so that its end is seen at once
+
+    def _look_at_vitals(self):
+        self.vitals.look(len(self.loads.fresh))
+
+    def _look_at_workers(self):
+        """Only when threads have begun or ended: to look at each takes as long as all duties of a
+        beat.
+        """
+        known, self._known = self._known, (len(threading._active), *self.loads.fresh)
+        if known != self._known or not self.loads.fresh:
+            self.workers.look()
+
+    def _look_for_slow(self):
+        """Aside: to look at many deep stacks takes processor time."""
+        busy, _, now = self._in_flight
+        if self.slow.watched or now - min(busy, default=now) >= self.slow.watched_from:
+            aside(self.slow.look)
+
+    def _write_trace_log(self):
+        aside(self.life.trace_log.write)
+
+    # -- when something seems wrong ----------------------------------------------------------------
+
+    def observe(self) -> Observation:
+        """All threads, and those that wait for each other; empty when that fails."""
+        seen = Observation(())
+        with self.life.findings.guarded('threads', 'What the threads do is not known.'):
+            seen = aside(self.threads.observe)
+        with self.life.findings.guarded(
+            'measured-stacks', 'How deep the stacks of these threads are is not known.'
+        ):
+            if self.life.gauge:
+                seen = replace(seen, states=aside(lambda: self.life.gauge.measured(seen.states)))
+        return seen
+
+    def snapshot(self) -> tuple:
+        """The ThreadStates of all threads."""
+        return self.observe().states
+
+    def _look_for_deadlock(self):
+        if self.slow.are_in_flight() or self.hangs.lasts('deadlock', 'hang'):
+            self.hangs.look_for_deadlock()
+        else:
+            self.hangs.suspected.clear()  # two looks with a pause are not one after the other
+
+    def _look_for_spinning(self):
+        loads = self.loads.busiest()
+        busy = {tid for tid, load in loads.items() if load >= SPINNING}
+        if busy:
+            busy -= {slot.native_id for slot in list(self.recorder.slots.values())}
+        self.hangs.look_for_spinning(
+            self.snapshot() if busy or self.hangs.lasts('spinning') else (), loads, self._served()
+        )
+
+    def _served(self):
+        """How many requests a second have begun since the last round."""
+        now, number = (
+            time.monotonic(),
+            max((slot.number for slot in list(self.recorder.slots.values())), default=0),
+        )
+        (before, first), self._begun = self._begun, (now, number)
+        return max(0, number - first) / (now - before) if now > before else 0.0
+
+    def _look_at_loop(self):
+        self.loop.look(self.loads.fresh.get(threading.main_thread().native_id))
+        self.hangs.look_at_loop(self.loop.place, self.loop.stood)
+
+    # -- when it is asked --------------------------------------------------------------------------
+
+    def tell_stacks(self) -> dict:
+        """What every thread does, which requests are slow, and what hangs: for pages, and for those
+        who ask.
+        """
+        seen = self.observe()
+        return {
+            'time': time.time(),
+            'threads': [
+                shallow(state) | {'frames': [shallow(f) for f in state.frames]}
+                for state in seen.states
+            ],
+            'slow': [profile.to_json() for profile in self.slow.known()],
+            'hangs': [shallow(hang) for hang in self.hangs.known(seen)],
+        }
+
+    def tell_no_checks(self) -> dict:
+        """The answer to "checks" of a process that is still starting."""
+        return {'time': isotime(time.time()), 'starting': True, 'checks': []}
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        self.heartbeat.stop()
+        loglater.HURRIED.discard(self.heartbeat.ident)
+        if self.deadman:
+            self.deadman.disarm()
+
+    def detach(self) -> None:
+        """In a forked child."""
+        loglater.start_anew()
+        for part in (self.vitals, self.inbox, self.deadman):
+            if part:
+                part.detach()

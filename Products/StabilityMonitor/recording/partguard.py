@@ -1,0 +1,49 @@
+"""The living process is never harmed: an error of our own switches one part off, is logged once,
+and shows.
+
+`Findings` collects what the tab shows about ourselves; `guarded` wraps whatever may go wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+
+from ..model.records import Finding
+from ..system import loglater
+
+
+class Findings:
+    """The findings of this process about itself, one for each id; `add` logs a new one once."""
+
+    def __init__(self):
+        self._found = {}
+
+    def __iter__(self):
+        return iter(tuple(self._found.values()))
+
+    def add(
+        self, id: str, title: str, detail: str = '', action: str = '', severity: str = 'warning'
+    ) -> None:
+        if id in self._found:
+            return
+        self._found[id] = Finding(id, severity, title, detail, action, source='this process')
+        loglater.log(
+            {'info': logging.INFO}.get(severity, logging.WARNING), '%s %s %s', title, detail, action
+        )
+
+    def drop(self, id: str) -> None:
+        self._found.pop(id, None)
+
+    @contextlib.contextmanager
+    def guarded(self, id: str, what_is_off: str, action: str = ''):
+        """Run a block; an Exception in it becomes the finding that `what_is_off`."""
+        try:
+            yield
+        except Exception as error:
+            self.add(
+                id,
+                what_is_off,
+                f'{type(error).__name__}: {error}.',
+                action or 'Look at the named cause; restart Zope when it is mended.',
+            )

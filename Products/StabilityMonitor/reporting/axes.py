@@ -1,0 +1,105 @@
+"""Axes: where a value lies on paper, and at which round values a tick helps to read it."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC
+from datetime import datetime
+
+from ..model.values import Value
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+#: Distances between ticks of a time axis, in seconds.
+_STEPS = (
+    10,
+    30,
+    _MINUTE,
+    5 * _MINUTE,
+    15 * _MINUTE,
+    30 * _MINUTE,
+    _HOUR,
+    3 * _HOUR,
+    6 * _HOUR,
+    12 * _HOUR,
+    _DAY,
+    2 * _DAY,
+    7 * _DAY,
+    14 * _DAY,
+    28 * _DAY,
+    91 * _DAY,
+    364 * _DAY,
+    3640 * _DAY,
+)
+_MOST_TICKS = 9
+
+
+class Scale(Value):
+    """Values from `low` to `high` lie from `start` to `stop`."""
+
+    low: float
+    high: float
+    start: float
+    stop: float
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        return self.start + share * (self.stop - self.start)
+
+
+def moment(seconds: float | None) -> str:
+    """Seconds since the epoch as `2026-11-23 07:45:01 UTC`; "at an unknown time" for None."""
+    return (
+        'at an unknown time'
+        if seconds is None
+        else f'{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC'
+    )
+
+
+def size(count: float) -> str:
+    """Bytes as `17 MiB`."""
+    for unit in ('B', 'KiB', 'MiB', 'GiB'):
+        if count < 1024 or unit == 'GiB':
+            return f'{count:.0f} {unit}' if count >= 10 or unit == 'B' else f'{count:.1f} {unit}'
+        count /= 1024
+
+
+def time_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    step = next((s for s in _STEPS if (high - low) / s <= _MOST_TICKS), _STEPS[-1])
+    form = (
+        '%-d %b %Y'
+        if step > 28 * _DAY
+        else '%-d %b'
+        if step >= _DAY
+        else '%-d %b %H:%M'
+        if high - low > _DAY
+        else '%H:%M'
+        if step >= _MINUTE
+        else '%H:%M:%S'
+    )
+    first = math.ceil(low / step) * step
+    return [(at, f'{datetime.fromtimestamp(at, UTC):{form}}') for at in _range(first, high, step)]
+
+
+def size_ticks(top: float) -> list[tuple[float, str]]:
+    top = max(top, 4)
+    unit = 1 << (int(top).bit_length() - 1) // 10 * 10
+    return [(v, size(v)) for v in _levels(top, unit)]
+
+
+def percent_ticks(top: float) -> list[tuple[float, str]]:
+    return [(v, f'{v:g} %') for v in _levels(max(top, 10), 1)]
+
+
+def _levels(top, unit):
+    """Three to six round values from 0 to `top` or a little above."""
+    rough = max(top / unit, 1) / 4
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999) * unit
+    return list(_range(0, top + step * 0.5, step))
+
+
+def _range(first, last, step):
+    value = first
+    while value <= last:
+        yield value
+        value += step

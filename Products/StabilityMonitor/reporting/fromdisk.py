@@ -1,0 +1,269 @@
+"""What a run has left on disk, for a report that its own process does not make.
+
+Each part says of when it is, and nothing in the files is trusted.  What only a living process knows
+(what its threads do, which requests are slow, what hangs) is not made up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+
+from ..checks import allfindings
+from ..checks.muted import Hushed
+from ..knowledge import systemfacts
+from ..model.errors import UnreadableRecord
+from ..model.records import Instance
+from ..model.records import finding_from
+from ..model.records import from_isotime
+from ..model.records import instance_of
+from ..model.records import isotime
+from ..model.runrecord import RunRecord
+from ..model.values import Value
+from ..postmortem.runhistory import last_server_run
+from ..store import distributionsets
+from ..store.blackboxreader import load
+from ..store.rundirectory import BLACKBOX
+from ..store.rundirectory import CONTEXT
+from ..store.rundirectory import SERVING
+from ..store.rundirectory import is_run_name
+from ..store.rundirectory import may_live
+from ..store.rundirectory import name_facts
+from ..store.rundirectory import read_json
+
+#: Who tells a part of a report: the process itself, the files of a run, this command, or nobody.
+PROCESS, RUN, COMMAND, NOBODY = 'process', 'run', 'command', 'nobody'
+
+
+#: Seconds by which a run's start may differ from the one in its name, which has whole seconds.
+_NEAR = 60
+
+
+class RecordedRun(Value):
+    """A run by its directory.  `alive`: as far as anybody can tell; `record`: how it ended, if that
+    is known.
+    """
+
+    path: Path
+    context: dict
+    alive: bool = False
+    record: RunRecord | None = None
+
+    @property
+    def run(self) -> str:
+        return self.path.name
+
+    @property
+    def pid(self) -> int:
+        return int(self.run.split('-')[1])
+
+    @property
+    def started(self) -> float:
+        """In seconds since the epoch; 0.0 where the name is of no such day."""
+        named = name_facts(self.run)[0] if is_run_name(self.run) else 0.0
+        precise = from_isotime(self.record.started) if self.record else self.context.get('started')
+        is_near = isinstance(precise, int | float) and abs(precise - named) < _NEAR
+        return precise if is_near else named
+
+    @property
+    def instance(self) -> Instance:
+        return self.record.instance if self.record else instance_of(self.context)
+
+    def told(self, as_of: float | str | None) -> dict:
+        """The entry of a report's `sources` for a part that this run tells."""
+        when = as_of if isinstance(as_of, str) else isotime(as_of)
+        return {'source': RUN, 'run': self.run, 'as_of': when}
+
+
+UNKNOWN = {'source': NOBODY, 'run': None, 'as_of': None}
+NO_INVENTORY = {'distributions': [], 'products': [], 'compiled_modules': [], 'system': {}}
+
+
+def newest(archive, ours, instance: Instance) -> RecordedRun | None:
+    """The server of that instance which lives, else the one that began last.
+
+    `ours` are the archive's summaries of that instance, newest first.
+    """
+    base, dead = archive.base, None
+    for name in reversed(base.waiting()):
+        path = base.runs / name
+        context = read_json(path / CONTEXT)
+        if context.get('role') == 'script' or instance_of(context) != instance:
+            continue
+        if may_live(path):
+            return RecordedRun(path, context, True)
+        if dead is None:
+            dead = RecordedRun(path, context, False, _of(ours, name))
+    last = last_server_run(ours)
+    if last and (dead is None or last.run > dead.run):
+        return of_record(archive, archive.record(last.run))
+    return dead
+
+
+def of_record(archive, record: RunRecord) -> RecordedRun:
+    """The directory of a run that is archived, or that waits for it."""
+    path = archive.path / record.run
+    if not path.is_dir():
+        path = archive.base.runs / record.run
+    return RecordedRun(path, record.context or read_json(path / CONTEXT), False, record)
+
+
+def _of(records, run):
+    return next((record for record in records if record.run == run), None)
+
+
+def _dict(document, key):
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+# -- the parts of a report -------------------------------------------------------------------------
+
+
+def process(last: RecordedRun, archive, clock=time.time) -> dict:
+    """As `report.process`, from what the run wrote at its start."""
+    context, software = last.context, _dict(last.context, 'software')
+    home = _dict(context, 'instance').get('client_home')
+    system = str(context.get('platform') or '')
+    return {
+        'zope': software.get('zope', ''),
+        'python': context.get('python', ''),
+        'platform': system.partition('-')[0].lower(),
+        'software_home': software.get('software_home', ''),
+        'instance_home': software.get('instance_home', ''),
+        'client_home': software.get('client_home') or home or '',
+        'pid': last.pid,
+        'uptime_seconds': _uptime(last, clock),
+        'started': isotime(last.started),
+        'run': last.run,
+        'role': context.get('role') or 'server',
+        'debug_mode': bool(software.get('debug_mode')),
+        'server_software': software.get('server_software', ''),
+        'threads': software.get('threads'),
+        'supervisor': context.get('supervisor', ''),
+        'libc': context.get('libc', ''),
+        'system': system,
+        'safe_mode': None,
+        'recording': any((last.path / f'{BLACKBOX}{end}').exists() for end in ('', '.gz')),
+        'directory': str(archive.base.path),
+        'thread_stack': context.get('thread_stack'),
+        'core_pattern': context.get('core_pattern', ''),
+    }
+
+
+def _uptime(last, clock):
+    if last.alive:
+        return round(max(0.0, clock() - last.started), 3)
+    return last.record.uptime_seconds if last.record else None
+
+
+def checks(last: RecordedRun, archive, instance: Instance) -> tuple[list[dict], dict]:
+    """(findings as in a report, their entry of `sources`): the last word of the run's checks.
+
+    What has been muted since is marked.
+    """
+    word = allfindings.last_word(last.path)
+    when = from_isotime(word.get('when'))
+    error = str(word.get('error') or '')
+    if when is None and not error:
+        return [], UNKNOWN | {'running': False, 'error': ''}
+    rows = word.get('checks')
+    rows = rows if isinstance(rows, list) else []
+    findings = [finding for row in rows if (finding := finding_from(row))]
+    look = allfindings.sorted_out(findings, Hushed(archive.base.path, instance.label))
+    return look.to_json(), last.told(when) | {'running': False, 'error': error}
+
+
+def inventory(last: RecordedRun) -> dict:
+    """As `reporting.inventory.inventory`, of that run.  What it did not record is empty."""
+    context, serving = last.context, read_json(last.path / SERVING)
+    named = serving.get('compiled_modules')
+    compiled = last.record.compiled_modules if last.record else ()
+    compiled = compiled or (named if isinstance(named, list) else ())
+    python, _, compiler = str(context.get('python') or '').partition('[')
+    products = serving.get('products')
+    return {
+        'distributions': [
+            {'name': name, 'version': version} for name, version in sorted(versions(last).items())
+        ],
+        'products': sorted(map(str, products)) if isinstance(products, list) else [],
+        'compiled_modules': [str(name) for name in compiled],
+        'system': {
+            'platform': str(context.get('platform') or ''),
+            'distribution': '',
+            'machine': str(context.get('platform') or '').rpartition('-')[2],
+            'libc': str(context.get('libc') or ''),
+            'python_build': python.strip(),
+            'compiler': compiler.rstrip(']'),
+            'gil': None,
+        },
+    }
+
+
+def in_flight(last: RecordedRun, clock=time.time) -> tuple[tuple, dict]:
+    """(requests of this moment, their entry of `sources`), as the black box of a living run has
+    them.
+    """
+    if last.alive:
+        with contextlib.suppress(OSError, UnreadableRecord):  # there may be none on disk
+            return load(last.path / BLACKBOX).in_flight, last.told(clock())
+    return (), UNKNOWN
+
+
+# -- versions then and now -------------------------------------------------------------------------
+
+
+def versions(last: RecordedRun) -> dict[str, str]:
+    """{normalized name: version} of what was installed when that run began; {} if not known."""
+    known = last.context.get('distributions') or distributionsets.of_run(last.path).get(
+        'distributions'
+    )
+    if not isinstance(known, dict):
+        return {}
+    return {str(name): version for name, version in known.items() if isinstance(version, str)}
+
+
+def compared(then: RecordedRun, life, living: RecordedRun | None) -> dict:
+    """{known, with, changed}: what is installed now, compared with what that run had.
+
+    `known`: whether the run recorded its versions.  `with` says whose versions are those of now:
+    "process" (the living one of that instance, or this one, where it has the same Python),
+    "command", or "nobody".  `changed`: [{name, then, now}], None where either is not known.
+    """
+    before = versions(then)
+    who, now = _now(then, life, living)
+    changed = _changes(before, now) if before and now else None
+    return {'known': bool(before), 'with': who if now else NOBODY, 'changed': changed}
+
+
+def _now(then, life, living):
+    same_python = then.context.get('executable') == sys.executable
+    if life:
+        if same_python or then.instance == Instance(**life.instance):
+            return PROCESS, _of_life(life)
+    elif living and living.alive and living.instance == then.instance:
+        return PROCESS, versions(living)
+    elif same_python:
+        return COMMAND, dict(systemfacts.here().distributions)
+    return NOBODY, {}
+
+
+def _of_life(life):
+    """What this process began with: what was installed meanwhile counts from its restart."""
+    directory = getattr(life, 'directory', None)
+    noted = distributionsets.of_run(directory.path) if directory else {}
+    return noted.get('distributions') or dict(systemfacts.here().distributions)
+
+
+def _changes(then, now):
+    then, now = (
+        {systemfacts.normalized(name): version for name, version in known.items()}
+        for known in (then, now)
+    )
+    return [
+        {'name': name, 'then': then.get(name), 'now': now.get(name)}
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    ]

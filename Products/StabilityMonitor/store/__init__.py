@@ -1,0 +1,1 @@
+"""What lies on disk: run directories, black boxes, the mailbox of a run, the archive."""

@@ -1,0 +1,306 @@
+"""The archive: each dead run once, evidence beside its `incident.json`, oldest pruned first.
+
+Records never change once they are here, so what was read is kept in memory by name.  Clean runs of
+scripts are only counted: one byte each in `clean-scripts`, appended, so that no count is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from zope.interface import implementer
+
+from ..model.errors import NoSuchRun
+from ..model.interfaces import IArchive
+from ..model.records import Instance
+from ..model.records import from_isotime
+from ..model.runrecord import RunRecord
+from ..model.values import replace
+from . import distributionsets
+from .blackboxreader import LARGEST
+from .regularfiles import NotARegularFile
+from .regularfiles import TooLarge
+from .regularfiles import open_regular
+from .regularfiles import read_tail
+from .regularfiles import read_whole
+from .rundirectory import BLACKBOX
+from .rundirectory import INCIDENT
+from .rundirectory import INCIDENT_MOST
+from .rundirectory import RUN_NAME
+from .rundirectory import SUMMARY
+from .rundirectory import SUMMARY_MOST
+from .rundirectory import Base
+from .rundirectory import name_facts
+from .rundirectory import read_json
+from .rundirectory import remove
+from .rundirectory import write_whole
+from .runmailbox import BELL
+from .runmailbox import FOLDER as QUESTIONS
+
+_CLEAN_SCRIPTS = 'clean-scripts'
+_MARK_TAIL = 1 << 20  # bytes, more than was preallocated of any mark
+#: What has been read: {archive: {run: record}}.
+_KNOWN: dict[Path, dict[str, RunRecord]] = {}
+
+
+@implementer(IArchive)
+class Archive:
+    """See IArchive.  The archived runs below `base`."""
+
+    def __init__(self, base: Base):
+        self.base = base
+        self.path = base.archive
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def summaries(self) -> tuple[RunRecord, ...]:
+        """All archived runs without what is large, newest first."""
+        names, known = self._names(), self._known
+        for gone in known.keys() - set(names):
+            known.pop(gone, None)
+        return newest_first(map(self._summary, names))
+
+    @property
+    def _known(self):
+        return _KNOWN.setdefault(self.path, {})
+
+    def _names(self):
+        with contextlib.suppress(OSError):
+            return [name for name in os.listdir(self.path) if RUN_NAME.fullmatch(name)]
+        return []
+
+    def _summary(self, name):
+        known = self._known
+        found = known.get(name)
+        if found is None:
+            path = self.path / name
+            found = known[name] = (
+                _from_file(path / SUMMARY, SUMMARY_MOST) or _without_heavy(path) or _lost(name)
+            )
+        return found
+
+    def last_server_run(self, instance: Instance) -> RunRecord | None:
+        """The newest run of a server of that instance; reads no more records than it must."""
+        best = None
+        for name in sorted(self._names(), reverse=True):
+            if best and name[:16] < best.run[:16]:  # names tell whole seconds only
+                break
+            found = self._summary(name)
+            if found.role == 'server' and found.instance == instance:
+                best = max(best, found, key=_order) if best else found
+        return best
+
+    def record(self, run: str) -> RunRecord:
+        """Everything known about one archived run.  Raises NoSuchRun."""
+        if not RUN_NAME.fullmatch(run) or not (self.path / run).is_dir():
+            raise NoSuchRun(f'There is no archived run {run!r}.')
+        return self._with_versions(_from_file(self.path / run / INCIDENT) or _lost(run))
+
+    def _with_versions(self, record):
+        """The record with what was installed then, which as a rule is in a file of its own."""
+        if record.context.get('distributions'):  # an older release has archived it
+            return record
+        known = distributionsets.of_run(self.path / record.run) or distributionsets.load(
+            self.base.path, record.context.get('installed')
+        )
+        return replace(record, context=record.context | known)
+
+    @property
+    def clean_scripts(self) -> int:
+        with contextlib.suppress(OSError):
+            return (self.path / _CLEAN_SCRIPTS).stat().st_size
+        return 0
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def _on_disk(self, record):
+        """Its JSON, without the versions where a set of its own has them."""
+        document = record.to_json()
+        context = document['context']
+        kept = distributionsets.load(self.base.path, context.get('installed'))
+        if kept and kept.get('distributions') == context.get('distributions'):
+            document['context'] = {
+                name: value
+                for name, value in context.items()
+                if name not in ('distributions', 'builds')
+            }
+        return document
+
+    def add(self, path: Path, record: RunRecord) -> None:
+        """Archive a claimed run.  The rename is what makes it happen, once; all evidence is whole
+        until then.
+        """
+        if is_clean_script(record):
+            self._count_script(path)
+            return
+        for name in (INCIDENT, SUMMARY):
+            _clear_the_way(path / name)
+        write_whole(path / INCIDENT, json.dumps(self._on_disk(record)), self.base.file_mode)
+        write_whole(path / SUMMARY, json.dumps(record.summary_json()), self.base.file_mode)
+        archived = path.rename(self.path / path.name)
+        with contextlib.suppress(OSError):  # a full disk: it stays as large as it was
+            _slim(archived)
+
+    def _count_script(self, path):
+        descriptor = open_regular(
+            self.path / _CLEAN_SCRIPTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, self.base.file_mode
+        )
+        try:
+            os.write(descriptor, b'.')
+        finally:
+            os.close(descriptor)
+        _remove(path)
+
+    def prune(
+        self, keep_runs: int, keep_days: float, keep_bytes: int, now: float | None = None
+    ) -> int:
+        """Remove what is too much, and what is left over of it; how many runs that were.
+
+        Wanted stops go before incidents.
+        """
+        now = time.time() if now is None else now
+        runs = list(self.summaries())
+        doomed = [r for r in runs if now - _age_mark(r) > keep_days * 86400]
+        kept = sorted(
+            (r for r in runs if r not in doomed), key=lambda r: (r.is_incident, r.run), reverse=True
+        )
+        doomed += kept[keep_runs:]
+        sizes = 0
+        for r in kept[:keep_runs]:
+            sizes += _size(self.path / r.run)
+            if sizes > keep_bytes:
+                doomed.append(r)
+        for r in doomed:
+            _remove(self.path / r.run)
+        distributionsets.prune(self.base, now)
+        return len(doomed)
+
+
+def _without_heavy(path):
+    """The summary that is in the whole record, for a run that has none of its own."""
+    whole = _from_file(path / INCIDENT)
+    return whole and RunRecord.from_json(whole.summary_json())
+
+
+def _from_file(path, most=INCIDENT_MOST):
+    """The record in that file; None where there is none, or that of another run than the one of the
+    folder.
+    """
+    try:
+        found = RunRecord.from_json(read_json(path, most))
+    except (ValueError, TypeError):
+        return None
+    return found if found.run == path.parent.name else None
+
+
+def _lost(name):
+    """A record that is damaged still counts as a run."""
+    return RunRecord(
+        run=name,
+        pid=int(name.split('-')[1]),
+        summary='The archived record of this run cannot be read.',
+    )
+
+
+def is_clean_script(record: RunRecord) -> bool:
+    """Such runs are counted, and never archived or shown."""
+    return record.role == 'script' and record.verdict == 'stopped'
+
+
+def newest_first(records: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
+    return tuple(sorted(records, key=_order, reverse=True))
+
+
+def _order(record):
+    """By start; names tell whole seconds only, and a server may die and come back within one."""
+    return from_isotime(record.started) or _named_start(record.run), record.run
+
+
+def _age_mark(record):
+    return from_isotime(record.ended) or _named_start(record.run)
+
+
+def _named_start(name):
+    try:
+        return name_facts(name)[0]
+    except ValueError:  # shaped like a run's name, but of no such day
+        return 0.0
+
+
+def _clear_the_way(file):
+    """A folder in the place of a file, which would not be replaced, is kept under another name."""
+    if file.is_dir() and not file.is_symlink():
+        file.rename(file.with_name(f'{file.name}.{os.urandom(2).hex()}'))
+
+
+def _slim(path):
+    """Keep the evidence in little room: no empty marks, no preallocated tails, the black box
+    compressed.
+    """
+    remove(path / QUESTIONS)
+    remove(path / BELL)
+    for mark in path.glob('*.mark'):
+        _cut_off_tail(mark)
+    _compress(path / BLACKBOX)
+
+
+def _cut_off_tail(mark):
+    """Take the NULs away that were preallocated and not written to; all of a file that has nothing
+    else.
+    """
+    try:
+        descriptor = open_regular(mark, os.O_RDWR)
+    except NotARegularFile:
+        return
+    try:
+        tail = read_tail(descriptor, _MARK_TAIL)
+        written = os.fstat(descriptor).st_size - len(tail) + len(tail.rstrip(b'\0'))
+        if written:
+            os.ftruncate(descriptor, written)
+        else:
+            mark.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _compress(box):
+    packed, beside = (
+        box.with_name(f'{box.name}.gz'),
+        box.with_name(f'.{box.name}.gz.{os.urandom(2).hex()}'),
+    )
+    try:
+        content, mode = read_whole(box, LARGEST), box.stat().st_mode & 0o777
+    except (FileNotFoundError, NotARegularFile, TooLarge):
+        return
+    try:
+        descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+        with (
+            open(descriptor, 'wb') as raw,
+            gzip.GzipFile(fileobj=raw, mode='wb', compresslevel=1) as file,
+        ):
+            file.write(content)
+        beside.replace(packed)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+    box.unlink()
+
+
+def _size(path):
+    with contextlib.suppress(OSError):
+        return sum(entry.stat(follow_symlinks=False).st_blocks * 512 for entry in os.scandir(path))
+    return 0
+
+
+def _remove(path):
+    """Out of sight at once, then gone: another process that prunes too does no harm."""
+    gone = path.with_name(f'.gone-{path.name}-{os.getpid()}')
+    with contextlib.suppress(OSError):
+        path.rename(gone)
+        remove(gone)

@@ -1,0 +1,225 @@
+"""The binary layout of the black box, and how it is written; `blackboxreader` reads it.
+
+One file of fixed size that a run maps into memory and writes while it lives, and that the next
+process reads as plain bytes.  No I/O here: `lay_out` and the offsets work on any buffer.
+
+* The header holds the sizes of all parts, so that a later release may append fields to any of them;
+  magic, version and byte order are written last (`seal`): without them the file is not a black box.
+* A slot belongs to one thread.
+* An entry is written by one `struct.pack_into`, which fills it with zeros and then writes field
+  after field: its number comes first and last, and where the two differ the entry is being written,
+  or nobody's any more.
+* A request keeps its entry when it has ended.  It is in flight until the word of its end is
+  written, the last one, too.
+* Rings have spare entries, so that the ones that are being written are not missed among the ones
+  promised.
+* All words that stand alone are aligned and 8 bytes wide: the processor stores them at once.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from ..model.values import Value
+
+MAGIC = b'\x89STABMON'
+VERSION = 2
+ORDER = 0x0102
+
+#: Names of the single words of the header, in their order; append only.
+WORDS = (
+    'armed',
+    'serving',
+    'finished',
+    'overflow',
+    'errors',
+    'forked',
+    'hung_since',
+    'drill',
+    'main_stack',
+    'main_stack_used',
+)
+#: Files of marks whose survived length the heartbeat notes, in their order; append only.
+MARKS = (
+    'faults',
+    'SIGTERM',
+    'SIGINT',
+    'SIGHUP',
+    'SIGQUIT',
+    'SIGUSR1',
+    'SIGUSR2',
+    'SIGALRM',
+    'SIGXCPU',
+    'deadman',
+    *(f'deadman-{slot}' for slot in range(16)),
+)
+#: Ids of the drills; the word "drill" holds a place in here, from 1; append only.
+DRILLS = (
+    'segfault',
+    'abort',
+    'fatal-error',
+    'stack-overflow',
+    'exit',
+    'kill',
+    'memory',
+    'gil',
+    'lock',
+)
+#: Why a note was made; append only.
+NOTES = (
+    'slow',
+    'slow-ended',
+    'hang',
+    'hang-ended',
+    'deadlock',
+    'deadlock-ended',
+    'spinning',
+    'spinning-ended',
+)
+PHASES = ('traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')
+
+HEADER_SIZE = 8192
+SIZES_AT, WORDS_AT, MARKS_AT, TEXT_AT = 16, 128, 512, 1024
+TEXT_SIZE = 4096
+
+SIZES_FORMAT = '10I'
+SLOT_FORMAT = 'QQQQQQQ'
+REQUEST_FORMAT = 'QddQQII16s320sBB6x64sdQqdQ'
+LOG_FORMAT = 'QdQHBxHH64s800sQ'
+SAMPLE_FORMAT = 'Qddqdiiiii4xqqqqqQ'
+NOTE_TEXT_MAX = 4030
+NOTE_FORMAT = f'QdQQQdHBxHHH{NOTE_TEXT_MAX}sQ'
+
+SLOT_COUNT, FINISHED_COUNT, LOG_COUNT, SAMPLE_COUNT, NOTE_COUNT = 64, 256, 64, 900, 66
+#: Of the notes so many are for slow requests, so that these never push out what is known of a hang.
+SLOW_NOTES = 24
+METHOD_MAX, PATH_MAX, USER_MAX, LOGGER_MAX, MESSAGE_MAX = 16, 320, 64, 64, 800
+TITLE_MAX, DETAIL_MAX = 640, 640
+COUNT_SHIFT = 40
+LAST_NUMBER = (1 << COUNT_SHIFT) - 1
+
+
+class Part(Value):
+    """Where one part of the file lies: `count` pieces of `size` bytes from `start`."""
+
+    start: int
+    count: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.count * self.size
+
+    @property
+    def places(self) -> range:
+        return range(self.start, self.end, self.size)
+
+    def at(self, index: int) -> int:
+        return self.start + (index % self.count) * self.size
+
+
+def parts_of(sizes) -> list[Part]:
+    parts, start = [], HEADER_SIZE
+    for count, size in zip(sizes[::2], sizes[1::2], strict=True):
+        parts.append(Part(start, count, size))
+        start = parts[-1].end
+    return parts
+
+
+LAYOUT = (
+    SLOT_COUNT,
+    64,
+    FINISHED_COUNT + SLOT_COUNT,
+    512,
+    LOG_COUNT + 8,
+    1024,
+    SAMPLE_COUNT + 4,
+    128,
+    NOTE_COUNT,
+    4096,
+)
+SLOTS, REQUESTS, LOG, SAMPLES, NOTE_RING = parts_of(LAYOUT)
+SIZE = NOTE_RING.end
+BEGAN_IN_REQUEST = struct.calcsize('=Qd')
+PHASE_IN_REQUEST = struct.calcsize('=QddQQII16s320s')
+USER_LENGTH_IN_REQUEST, USER_IN_REQUEST = PHASE_IN_REQUEST + 1, PHASE_IN_REQUEST + 8
+LAST_END_IN_REQUEST = USER_IN_REQUEST + USER_MAX
+TALLY_IN_REQUEST, STATUS_IN_REQUEST = LAST_END_IN_REQUEST + 8, LAST_END_IN_REQUEST + 16
+
+slot_head = struct.Struct('=' + SLOT_FORMAT)
+# With "@" words are stored whole.  Nothing is padded: all fields are aligned.
+#: A request that begins, without a user.  "16s" are the two words of its thread, see
+#: `thread_words`.
+begun_request = struct.Struct('@Qdd16sII16s320s104xQ')
+#: Its end: status and time.
+ended_request = struct.Struct('@qd')
+thread_words = struct.Struct('=QQ')
+log_entry = struct.Struct('@' + LOG_FORMAT)
+sample_entry = struct.Struct('@' + SAMPLE_FORMAT)
+note_entry = struct.Struct('@' + NOTE_FORMAT)
+FRAMES_MAX = NOTE_TEXT_MAX - TITLE_MAX - DETAIL_MAX
+
+
+def word_at(name: str) -> int:
+    """The index of a header word among the 8-byte words of the file."""
+    return (WORDS_AT // 8) + WORDS.index(name)
+
+
+def mark_at(name: str) -> int:
+    """The index of the word that says how much of a mark file was survived."""
+    return (MARKS_AT // 8) + MARKS.index(name)
+
+
+def lay_out(buffer) -> None:
+    """Write the sizes; the buffer has `SIZE` zero bytes and is no black box until `seal`."""
+    struct.pack_into('=' + SIZES_FORMAT, buffer, SIZES_AT, *LAYOUT)
+
+
+def seal(buffer) -> None:
+    struct.pack_into('=HHI', buffer, 8, VERSION, ORDER, HEADER_SIZE)
+    buffer[0:8] = MAGIC
+
+
+def write_text(buffer, text: str) -> None:
+    """Note the exception that ends the main thread, of a long one the end: length last."""
+    encoded = (
+        text.encode('utf-8', 'backslashreplace')[8 - TEXT_SIZE :].decode('utf-8', 'ignore').encode()
+    )
+    buffer[TEXT_AT + 8 : TEXT_AT + 8 + len(encoded)] = encoded
+    struct.pack_into('=Q', buffer, TEXT_AT, len(encoded))
+
+
+def cut(text: str, most: int) -> tuple[bytes, int]:
+    """UTF-8 of `text` in at most `most` bytes, no character split; 1 if something was cut off."""
+    encoded = text.encode('utf-8', 'backslashreplace')
+    if len(encoded) <= most:
+        return encoded, 0
+    return encoded[:most].decode('utf-8', 'ignore').encode(), 1
+
+
+def _shared(before, text):
+    """How many characters both begin with.  Python 3.15 deprecates `os.path.commonprefix`."""
+    both = zip(before, text, strict=False)
+    different = (index for index, (one, other) in enumerate(both) if one != other)
+    return next(different, min(len(before), len(text)))
+
+
+def write_frames(frames, most: int = FRAMES_MAX) -> tuple[bytes, int]:
+    """Frames, innermost first, as at most `most` bytes; 1 if the outer ones did not fit.
+
+    A line each: how many characters of the file's name are those of the line before, the rest of
+    it, line and function, with NUL between.  Neighbours mostly lie in one folder: it is a third of
+    the length.
+    """
+    before, lines, length = '', [], 0
+    for frame in frames:
+        shared = _shared(before, frame.file)
+        number = '' if frame.line is None else frame.line
+        line = f'{shared}\0{frame.file[shared:]}\0{number}\0{frame.function}'
+        encoded = line.replace('\n', ' ').encode('utf-8', 'backslashreplace') + b'\n'
+        length += len(encoded)
+        if length > most:
+            return b''.join(lines), 1
+        lines.append(encoded)
+        before = frame.file
+    return b''.join(lines), 0

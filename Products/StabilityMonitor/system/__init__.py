@@ -1,0 +1,1 @@
+"""What the kernel, libc and Python tell of a process, and how processes and threads are started."""

@@ -1,0 +1,73 @@
+"""Logs from the heartbeat without waiting: a log handler may be stuck, as on a pipe that nobody
+reads.
+
+A thread that is stuck in a handler holds the handler's lock; the heartbeat must not be the next.
+All threads of ours log this way: a handler may start a child process, which would inherit what they
+block.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import threading
+
+from . import signalmask
+from .eventlog import LOGGER
+
+_MOST = 200
+
+
+class Messenger:
+    """Logs in a thread of its own, which lives as long as there is something to say."""
+
+    def __init__(self):
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forget what has not been said; in a forked child, too, who was saying it."""
+        self._waiting = collections.deque(maxlen=_MOST)
+        self._turn = threading.Lock()  # held by the thread that speaks
+
+    def say(self, level: int, text: str, *args, exc_info=None) -> None:
+        self._waiting.append((level, text, args, exc_info))
+        if self._turn.acquire(blocking=False):
+            try:
+                signalmask.start(
+                    threading.Thread(target=self._speak, name='StabilityMonitor log', daemon=True)
+                )
+            except RuntimeError:  # no more threads, or the interpreter ends: with the next one
+                self._turn.release()
+
+    def _speak(self):
+        signalmask.be_like_main_thread()
+        is_our_turn = True
+        while is_our_turn:
+            while self._waiting:
+                level, text, args, exc_info = self._waiting.popleft()
+                with contextlib.suppress(Exception):  # the next line is another matter
+                    LOGGER.log(level, text, *args, exc_info=exc_info)
+            self._turn.release()
+            is_our_turn = bool(self._waiting) and self._turn.acquire(blocking=False)
+
+
+#: Threads (idents) that must never wait for a log handler.
+HURRIED = set()
+_MESSENGER = Messenger()
+
+
+def start_anew() -> None:
+    """In a forked child: nobody is hurried, and what waits is the parent's."""
+    HURRIED.clear()
+    _MESSENGER.start_anew()
+
+
+def log(level: int, text: str, *args, exc_info=None) -> None:
+    """Log at once; from a thread of ours, or a hurried one, through the messenger.
+
+    `exc_info` is the triple of `sys.exc_info`, or an exception.
+    """
+    thread = threading.current_thread()
+    through = thread.ident in HURRIED or signalmask.is_ours(thread)
+    say = _MESSENGER.say if through else LOGGER.log
+    say(level, text, *args, exc_info=exc_info)

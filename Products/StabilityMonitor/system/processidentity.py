@@ -1,0 +1,86 @@
+"""Which process this is, and whether a process that was written down still exists.
+
+A pid alone proves nothing: it is given again, after a restart of the machine or in another pid
+namespace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from pathlib import Path
+
+
+def identity(pid: int | None = None, proc: Path = Path('/proc')) -> dict:
+    """What tells this process from every other one: boot id, pid namespace, pid, start time,
+    host.
+    """
+    pid = os.getpid() if pid is None else pid
+    return {
+        'pid': pid,
+        'host': socket.gethostname(),
+        'boot_id': _line(proc / 'sys/kernel/random/boot_id'),
+        'pid_namespace': _link(proc / 'self/ns/pid'),
+        'start_ticks': start_ticks(pid, proc),
+    }
+
+
+def start_ticks(pid: int, proc: Path = Path('/proc')) -> int:
+    """Start time of a process in clock ticks since boot, field 22 of its stat; 0 if there is
+    none.
+    """
+    try:
+        text = (proc / str(pid) / 'stat').read_text(errors='replace')
+        fields = text[text.rindex(')') + 2 :].split()
+        return 0 if fields[0] in 'ZX' else int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def process_is_there(known: dict, proc: Path = Path('/proc')) -> bool | None:
+    """Does the process of this identity, read from any file, still exist?  None: this system cannot
+    tell.
+    """
+    known, here = (
+        known if isinstance(known, dict) and _is_pid(known.get('pid')) else {},
+        identity(proc=proc),
+    )
+    if not known.get('boot_id') or not here['boot_id'] or not known.get('start_ticks'):
+        return _pid_exists(known) if known.get('host') == here['host'] else None
+    if known['boot_id'] != here['boot_id']:
+        return False if known.get('host') == here['host'] else None
+    if known.get('pid_namespace') != here['pid_namespace']:
+        return None
+    return start_ticks(known['pid'], proc) == known['start_ticks']
+
+
+def _is_pid(value):
+    """A number that can be in a path below /proc, and that does not stand for a group of
+    processes.
+    """
+    return type(value) is int and 0 < value < 1 << 31
+
+
+def _pid_exists(known):
+    if os.name != 'posix' or not known:
+        return None
+    try:
+        os.kill(known['pid'], 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _line(path):
+    with contextlib.suppress(OSError):
+        return path.read_text(errors='replace').strip()
+    return ''
+
+
+def _link(path):
+    with contextlib.suppress(OSError):
+        return os.readlink(path)
+    return ''

@@ -1,0 +1,195 @@
+"""What a run knows about itself at its start: versions, system, limits, who supervises it, where
+output goes.
+
+Everything here is read once, while arming; none of it needs Zope.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import socket
+import stat
+import sys
+import threading
+import time
+from pathlib import Path
+
+from . import cgroups
+from . import stacksizes
+from .processidentity import identity
+from .vitalsigns import counter
+
+try:
+    import resource
+except ImportError:
+    resource = None
+
+_LIMITS = ('CORE', 'STACK', 'AS', 'NOFILE', 'NPROC')
+#: Names of programs that restart what they start.
+_RESTARTERS = {
+    'zdaemon': 'zdaemon',
+    'zdrun': 'zdaemon',
+    'zdctl': 'zdaemon',
+    'supervisord': 'supervisord',
+    'gunicorn': 'gunicorn',
+    'uwsgi': 'uwsgi',
+    'circus': 'circus',
+    'circusd': 'circus',
+    'runsv': 'runsv',
+    's6-supervise': 's6-supervise',
+}
+#: Variables by which a supervisor makes itself known, and its name.
+_SUPERVISORS = (
+    ('INVOCATION_ID', 'systemd'),
+    ('SUPERVISOR_ENABLED', 'supervisord'),
+    ('KUBERNETES_SERVICE_HOST', 'kubernetes'),
+    ('container', 'container'),
+)
+
+#: A 32-bit Python may run on a 64-bit kernel, which tells of itself only.
+BITS = 64 if sys.maxsize > 1 << 32 else 32
+
+
+def collect(
+    software: dict, instance: dict, role: str, proc: Path = Path('/proc'), environ=os.environ
+) -> dict:
+    """The context of a run, ready for JSON.  `software` tells of Zope, as only the caller knows
+    it.
+    """
+    return {
+        'format': 1,
+        'identity': identity(proc=proc),
+        'instance': instance,
+        'role': role,
+        'started': time.time(),
+        'monotonic': time.monotonic(),
+        'software': software,
+        'python': sys.version,
+        'platform': system_name(),
+        'implementation': platform.python_implementation(),
+        'bits': BITS,
+        'executable': sys.executable,
+        'program': os.path.basename(sys.argv[0]) if getattr(sys, 'argv', None) else '',
+        'libc': ' '.join(platform.libc_ver()).strip() or _musl(),
+        'machine_id': _line(Path('/etc/machine-id')),
+        'boot_time': counter((proc / 'stat').read_bytes(), b'btime')
+        if (proc / 'stat').exists()
+        else -1,
+        'main_ident': threading.main_thread().ident,
+        'recursion_limit': sys.getrecursionlimit(),
+        'thread_stack': stacksizes.default_stack(),
+        'cgroup': cgroups.find(proc),
+        'host_kills': counter(_bytes(proc / 'vmstat'), b'oom_kill'),
+        'limits': _limits(),
+        'core_pattern': _line(proc / 'sys/kernel/core_pattern'),
+        'supervisor': supervisor(proc, environ),
+        'outputs': {str(fd): output(fd, proc) for fd in (1, 2)},
+        'hostname': socket.gethostname(),
+        'parent': os.getppid(),
+    }
+
+
+def system_name() -> str:
+    """Such as "Linux-6.1.0-x86_64".  `platform.platform` is not asked: it starts a child
+    process.
+    """
+    return '-'.join(os.uname()[i] for i in (0, 2, 4)) if hasattr(os, 'uname') else sys.platform
+
+
+def supervisor(proc: Path = Path('/proc'), environ=os.environ, parent: int | None = None) -> str:
+    """What started and restarts us, as far as can be seen: "zdaemon", "systemd", ... or ""."""
+    if found := restarter(os.getppid() if parent is None else parent, proc):
+        return found
+    if os.getpid() == 1:
+        return 'container (this process is its pid 1)'
+    return next((name for variable, name in _SUPERVISORS if environ.get(variable)), '')
+
+
+def restarter(pid: int, proc: Path = Path('/proc')) -> str:
+    """The name of a process that is known to restart its children, by the programs on its command
+    line; or "".
+    """
+    words = _bytes(proc / str(pid) / 'cmdline').decode(errors='replace').split('\0')
+    programs = (re.match(r'[\w-]*', os.path.basename(word.partition(' ')[0]))[0] for word in words)
+    return next((_RESTARTERS[program] for program in programs if program in _RESTARTERS), '')
+
+
+def output(descriptor: int, proc: Path = Path('/proc')) -> dict:
+    """Where a descriptor goes and how far a regular file had grown."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return {'kind': 'closed'}
+    kind = next(
+        (
+            name
+            for test, name in (
+                (stat.S_ISREG, 'file'),
+                (stat.S_ISFIFO, 'pipe'),
+                (stat.S_ISSOCK, 'socket'),
+                (stat.S_ISCHR, 'device'),
+            )
+            if test(status.st_mode)
+        ),
+        'other',
+    )
+    if kind == 'device' and os.isatty(descriptor):
+        kind = 'terminal'
+    try:
+        path = os.readlink(proc / 'self/fd' / str(descriptor))
+    except OSError:
+        path = ''
+    return {
+        'kind': kind,
+        'path': path,
+        'size': status.st_size,
+        'device': status.st_dev,
+        'inode': status.st_ino,
+    }
+
+
+def compiled_modules() -> list[str]:
+    """Names of loaded modules that are shared objects and not Python's own, sorted."""
+    found = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, '__file__', None)
+        if (
+            isinstance(file, str)
+            and file.endswith(('.so', '.pyd', '.dylib'))
+            and 'lib-dynload' not in file
+        ):
+            found.append(name)
+    return sorted(found)
+
+
+def products() -> list[str]:
+    """Names of the Zope products that are imported here, sorted."""
+    names = list(sys.modules)
+    return sorted({name.split('.')[1] for name in names if name.startswith('Products.')})
+
+
+def _limits():
+    if resource is None:
+        return {}
+    return {
+        name: resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))
+        for name in _LIMITS
+        if hasattr(resource, f'RLIMIT_{name}')
+    }
+
+
+def _musl():
+    return 'musl' if any(Path('/lib').glob('ld-musl-*')) else ''
+
+
+def _line(path):
+    return _bytes(path).decode(errors='replace').strip()
+
+
+def _bytes(path):
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b''

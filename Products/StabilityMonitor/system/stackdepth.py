@@ -1,0 +1,341 @@
+"""The stack gauge: how large a thread's stack is, how deep it has ever been, and how much room is
+left.
+
+The kernel knows which pages of a stack were ever touched; the lowest one is the high-water mark.
+Where a stack lies is asked of the C library only by the thread itself: what `pthread_getattr_np`
+does with a thread that has ended is undefined.  For every other thread the kernel is asked, and an
+ident is merely a number:  it is the address of the thread's descriptor, which lies at the top of
+its stack (glibc and musl).  A stack that is gone meanwhile reads as unused; nothing here follows a
+pointer into it.
+
+Imports nothing but `threadstacks` and the records.  None and 0 stand for "not known on this
+system".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import mmap
+import os
+import re
+import threading
+from pathlib import Path
+
+from ..model.records import Finding
+from ..model.values import Value
+from . import stacksizes
+
+_PAGE = mmap.PAGESIZE
+#: One look at the kernel's table takes so many pages at most: the GIL is held for some
+#: microseconds.
+_CHUNK, _WINDOW = 2048, 16
+_VECTORS = {pages: ctypes.c_char * pages for pages in (_CHUNK, _WINDOW)}
+#: The highest byte of an entry of /proc/self/pagemap: present or swapped, and no guard page of
+#: `madvise`.
+_IS_TOUCHED = bytes(bool(byte & 0xC0) and not byte & 0x04 for byte in range(256))
+_IS_GUARD = bytes(bool(byte & 0x04) for byte in range(256))
+_MAPPING = re.compile(r'([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(\[stack])?')
+_LOW, _CRITICAL = 1 / 4, 1 / 20
+
+
+class Stack(Value):
+    """Where one thread's stack lies, in bytes; it grows from `top` down to `address`, below which a
+    guard is.
+    """
+
+    address: int
+    size: int
+    guard: int = 0
+
+    @property
+    def top(self) -> int:
+        return self.address + self.size
+
+
+class _Mapping(Value):
+    start: int
+    end: int
+    is_main_stack: bool
+
+
+class StackGauge:
+    """`granule`: how finely a mark is known, in bytes; transparent huge pages, where always on,
+    round it up.
+    """
+
+    def __init__(self, proc: Path = Path('/proc'), sysfs: Path = Path('/sys'), libc=None):
+        self._proc, self._libc = proc, libc
+        self._mincore = _mincore(libc)
+        self._default = (stacksizes.default_stack(libc) or (0, 0))[0]
+        self.granule = max(_PAGE, huge_page(sysfs))
+
+    # -- where a stack lies ------------------------------------------------------------------------
+
+    def own(self) -> Stack | None:
+        """The calling thread's stack."""
+        if threading.get_native_id() == os.getpid():
+            return self.main()
+        place = stacksizes.own_place(self._libc)
+        return Stack(*place) if place else None
+
+    def main(self) -> Stack | None:
+        """The main thread's stack, for any thread that asks.  Unlimited, it ends at the mapping
+        below it.
+        """
+        return _main(self._mappings())
+
+    def of_thread(self, native_id: int, ident: int = 0) -> Stack | None:
+        """The stack of a thread of this process; see `of_threads`."""
+        return self.of_threads({native_id: ident}).get(native_id)
+
+    def of_threads(self, threads: dict[int, int]) -> dict[int, Stack]:
+        """{native id: Stack} for {native id: ident, or 0 where Python does not know the thread}.
+
+        A thread that has ended, or (without ident) is on the processor right now, is left out.  No
+        stack is taken for larger than threads have by default: one that was made larger shows less
+        of its room.
+        """
+        mappings = list(self._mappings())
+        found = {
+            native_id: self._find(native_id, ident, mappings)
+            for native_id, ident in threads.items()
+        }
+        return {
+            native_id: stack
+            for native_id, stack in found.items()
+            if stack and self._lives(native_id)
+        }
+
+    def _find(self, native_id, ident, mappings):
+        if native_id == os.getpid():
+            return _main(mappings)
+        if ident:
+            return self._below(ident, _mapping_of(ident, mappings))
+        pointer = self._stack_pointer(native_id)
+        return self._above(pointer, _mapping_of(pointer, mappings))
+
+    def _below(self, ident, mapping):
+        """The stack on whose last page the thread's descriptor is."""
+        if mapping is None:
+            return None
+        top = (ident & -_PAGE) + _PAGE
+        address = max(mapping.start, top - self._default) if self._default else mapping.start
+        guards = self._guards(address, top)
+        if guards:
+            address = guards[-1] + _PAGE
+        return Stack(address, top - address)
+
+    def _above(self, pointer, mapping):
+        """The stack of default size that begins where the mapping does, or above the guard page, if
+        the stack pointer lies in it.
+        """
+        if mapping is None:
+            return None
+        address, end = mapping.start, mapping.end
+        for guard in self._guards(
+            max(address, pointer - self._default - _PAGE & -_PAGE),
+            min(end, pointer + self._default & -_PAGE),
+        ):
+            if guard > pointer:
+                end = guard
+                break
+            address = guard + _PAGE
+        if self._default:
+            end = min(end, address + self._default)
+        return Stack(address, end - address) if pointer < end else None
+
+    def _guards(self, low, high):
+        """The guard pages between, lowest first, that are no mappings of their own.  glibc 2.42
+        makes them with `madvise`, so that the stacks of several threads can be one mapping.  ()
+        where the kernel has none or does not tell them (before 6.15).
+        """
+        guards = []
+        with contextlib.suppress(OSError, OverflowError):
+            for start, entries in self._pagemap(low, high):
+                marks = entries.translate(_IS_GUARD)
+                index = marks.find(1)
+                while index >= 0:
+                    guards.append(start + index * _PAGE)
+                    index = marks.find(1, index + 1)
+        return tuple(guards)
+
+    def _lives(self, native_id):
+        return (self._proc / f'self/task/{native_id}').exists()
+
+    def _stack_pointer(self, native_id):
+        """0 for a thread that is on the processor ("running"), or gone."""
+        fields = _text(self._proc / f'self/task/{native_id}/syscall').split()
+        return int(fields[-2], 16) if len(fields) > 2 else 0
+
+    def _mappings(self):
+        """One by one: there are hundreds, and room that was taken once is not given back."""
+        with contextlib.suppress(OSError), open(self._proc / 'self/maps', errors='replace') as file:
+            for found in filter(None, map(_MAPPING.match, file)):
+                yield _Mapping(int(found[1], 16), int(found[2], 16), bool(found[3]))
+
+    # -- how deep it was ---------------------------------------------------------------------------
+
+    def used(self, stack: Stack) -> int:
+        """The high-water mark in bytes, from a look at all pages of the stack."""
+        lowest = self._scan(stack.address, stack.top)
+        if lowest is None:  # the main thread's is mapped as far as it has grown
+            mapping = _mapping_of(stack.top - 1, self._mappings())
+            lowest = self._scan(max(stack.address, mapping.start), stack.top) if mapping else None
+        if lowest is None:
+            return 0
+        return stack.top - self._swapped(stack.address, lowest)
+
+    def rise(self, stack: Stack, known: int) -> int:
+        """The high-water mark, `known` from before, at the cost of a look at the 16 pages below it.
+
+        Only when one of them was touched are all looked at: a single C function that jumps over 64
+        KiB without touching them is seen later, by `used`.
+        """
+        mark = stack.top - known & -_PAGE
+        first = max(stack.address, mark - _WINDOW * _PAGE)
+        for low in range(first, mark, _PAGE):  # one round, but at the end of what is mapped
+            found = self._lowest(low, mark)
+            if found is not None:
+                return known if found == mark else max(known, self.used(stack))
+        return known
+
+    def _scan(self, low, high):
+        """The lowest page in memory of a whole range, `high` if there is none; None: not all is
+        mapped.
+        """
+        for start in range(low, high, _CHUNK * _PAGE):
+            end = min(start + _CHUNK * _PAGE, high)
+            found = self._lowest(start, end)
+            if found != end:
+                return found
+        return high
+
+    def _lowest(self, low, high):
+        """As `_scan`, of at most a chunk."""
+        vector = _VECTORS[_WINDOW if high - low <= _WINDOW * _PAGE else _CHUNK]()
+        if self._mincore is None or self._mincore(low, high - low, vector):
+            return None
+        index = vector.raw.find(1)
+        return high if index < 0 else low + index * _PAGE
+
+    def _swapped(self, low, high):
+        """The lowest page between that was touched and swapped out since; `high` if there is
+        none.
+        """
+        with contextlib.suppress(OSError, OverflowError):
+            for start, entries in self._pagemap(low, high):
+                index = entries.translate(_IS_TOUCHED).find(1)
+                if index >= 0:
+                    return start + index * _PAGE
+        return high
+
+    def _pagemap(self, low, high):
+        """(address, the highest byte of the entry of each page from there on), chunk by chunk."""
+        descriptor = os.open(self._proc / 'self/pagemap', os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for start in range(low, high, _CHUNK * _PAGE):
+                length = min(_CHUNK, (high - start) // _PAGE) * 8
+                yield start, os.pread(descriptor, length, start // _PAGE * 8)[7::8]
+        finally:
+            os.close(descriptor)
+
+
+def _mincore(libc):
+    """PyDLL keeps the GIL: to give it away and wait for it again would cost more than the call."""
+    try:
+        function = (libc or ctypes.PyDLL(None)).mincore
+    except (AttributeError, OSError, TypeError):
+        return None
+    function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+    return function
+
+
+def _main(mappings):
+    """The kernel lets it grow to the limit in force now, whatever it was at the start."""
+    floor = 0  # the end of the mapping below
+    for here in mappings:
+        if here.is_main_stack:
+            import resource
+
+            limit = resource.getrlimit(resource.RLIMIT_STACK)[0]
+            address = (
+                floor
+                if limit == resource.RLIM_INFINITY
+                else max(floor, here.end - limit) + _PAGE - 1 & -_PAGE
+            )
+            return Stack(address, here.end - address)
+        floor = here.end
+    return None
+
+
+def _mapping_of(address, mappings):
+    return next((m for m in mappings if m.start <= address < m.end), None)
+
+
+def _text(path):
+    try:
+        return path.read_text(errors='replace')
+    except OSError:
+        return ''
+
+
+def huge_page(sysfs: Path = Path('/sys')) -> int:
+    """Bytes of the largest transparent huge page that any memory gets without asking; 0: none."""
+    folder = sysfs / 'kernel/mm/transparent_hugepage'
+    always = '[always]' in _text(folder / 'enabled')
+    whole = _text(folder / 'hpage_pmd_size').strip()
+    sizes = [int(whole)] if always and whole.isdigit() else []
+    for kind in folder.glob('hugepages-*kB'):
+        word = _text(kind / 'enabled')
+        if '[always]' in word or always and '[inherit]' in word:
+            sizes.append(int(kind.name[10:-2]) << 10)
+    return max(sizes, default=0)
+
+
+def headroom(size: int, used: int, name: str, granule: int = _PAGE, main: bool = False) -> Finding:
+    """The answer to "has this thread room left on its stack?"; with a coarse `granule`, of what is
+    sure.
+    """
+    if not size or not used:
+        return Finding(
+            'stack-headroom',
+            'info',
+            f'How deep the stack of {name} was is not known.',
+            source='stack gauge',
+        )
+    left = size - max(_PAGE, used - granule + _PAGE)
+    severity = 'critical' if left < size * _CRITICAL else 'warning' if left < size * _LOW else 'ok'
+    at_most = ' at most (the kernel rounds up to huge pages)' if granule > _PAGE else ''
+    fact = f'{name} has used {used >> 10} KiB of its {size >> 10} KiB of stack{at_most}.'
+    if severity == 'ok':
+        return Finding(
+            'stack-headroom',
+            'ok',
+            'The stacks of threads have room left.',
+            fact,
+            source='stack gauge',
+        )
+    return Finding(
+        'stack-headroom',
+        severity,
+        f'The stack of {name} was nearly full: a little deeper, and the process dies.',
+        fact,
+        _advice(size, main),
+        'stack gauge',
+    )
+
+
+def _advice(size, main):
+    megabytes = max(8, -(-2 * size >> 20))
+    if main:
+        return (
+            f'Start Zope with a larger stack: "ulimit -s {megabytes << 10}" in its start script, '
+            'or '
+            f'"LimitSTACK={megabytes}M" in its systemd unit.'
+        )
+    return (
+        f'Write "thread-stack-size {megabytes}MB" into <product-config stabilitymonitor> of '
+        'zope.conf '
+        'and restart.'
+    )

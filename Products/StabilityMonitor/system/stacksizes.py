@@ -1,0 +1,145 @@
+"""Thread-stack checks: how large the stacks of threads are, and whether deep recursion fits into
+them.
+
+The HOWTO's FreeBSD threads had 64 KiB; musl gives 128 KiB today.  What the hungriest recursion
+through C code takes was measured by `inspection.recursionprobe` on x86-64 Linux, which also finds
+out what holds for this very Python.  From 3.12 on levels of C code are counted apart, so that a
+higher recursion limit needs no more stack (3.12), or only up to a plateau (3.13).  3.14 looks at
+the stack itself and raises RecursionError before its end (the probe survives with 64 KiB on 3.14.8
+and 3.15.0).  It is taken to need as much as 3.12: for C code that recurses by itself, and so that a
+recursion comes as deep.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+import threading
+
+from ..model.records import Finding
+
+#: Version of Python: bytes of stack by recursion limit, and what was measured.
+_NEEDS = {
+    (3, 11): lambda limit: (
+        2560 * limit
+    ),  # 3.11.7: 2,432 KiB to 1,000; 7,296 to 3,000; 24,384 to 10,000
+    (3, 12): lambda limit: 2496 << 10,  # 3.12.1: 2,496 KiB to 1,000, and to 20,000
+    (3, 13): lambda limit: min(
+        5200 * limit, 12608 << 10
+    ),  # 3.13.0: 5,056 KiB to 1,000; 12,608 from 3,000 on
+}
+_LIKE_NEWER = (3, 12)  # stands for 3.14 and later
+_MARGIN = 64 << 10
+_ATTRIBUTES = ctypes.c_char * 128
+
+
+def needed(recursion_limit: int, version: tuple[int, int] = sys.version_info[:2]) -> int:
+    """Bytes of stack that a recursion to the limit through C code takes in that Python."""
+    return _NEEDS.get(version, _NEEDS[_LIKE_NEWER])(recursion_limit) + _MARGIN
+
+
+def default_stack(libc=None) -> tuple[int, int] | None:
+    """Size and guard of threads started from now on, in bytes; None where the system does not
+    tell.
+    """
+    found = _read('pthread_getattr_default_np', (), libc)
+    wanted = threading.stack_size()
+    threading.stack_size(wanted)  # to ask without an argument also sets it to 0
+    if found is None:
+        return (wanted, 0) if wanted else None
+    return wanted or found[1], found[2]
+
+
+def own_stack(libc=None) -> tuple[int, int] | None:
+    """Size and guard of the calling thread's stack, in bytes; None where the system does not
+    tell.
+    """
+    place = own_place(libc)
+    return place and place[1:]
+
+
+def own_place(libc=None) -> tuple[int, int, int] | None:
+    """Address, size and guard of the calling thread's stack; never ask for another, which may have
+    ended.
+    """
+    thread = ctypes.c_void_p(threading.get_ident())
+    return (
+        _read('pthread_getattr_np', (thread,), libc)
+        or _read('pthread_attr_get_np', (thread,), libc, made=True)
+        or _read_of_macos(thread, libc)
+    )
+
+
+def _read(function, arguments, libc, made=False):
+    """What is in the attributes that a function fills; FreeBSD's wants them to be `made` before."""
+    try:
+        libc = libc or ctypes.PyDLL(None)
+        attributes, address, size, guard = _ATTRIBUTES(), *(ctypes.c_size_t() for _ in range(3))
+        if made and libc.pthread_attr_init(ctypes.byref(attributes)):
+            return None
+        if getattr(libc, function)(*arguments, ctypes.byref(attributes)):
+            return None
+        libc.pthread_attr_getstack(
+            ctypes.byref(attributes), ctypes.byref(address), ctypes.byref(size)
+        )
+        libc.pthread_attr_getguardsize(ctypes.byref(attributes), ctypes.byref(guard))
+        libc.pthread_attr_destroy(ctypes.byref(attributes))
+        return address.value, size.value, guard.value
+    except (AttributeError, OSError, TypeError):
+        return None
+
+
+def _read_of_macos(thread, libc):
+    """There the address is that of the upper end, and the guard a page."""
+    try:
+        libc = libc or ctypes.PyDLL(None)
+        libc.pthread_get_stackaddr_np.restype = ctypes.c_void_p
+        libc.pthread_get_stacksize_np.restype = ctypes.c_size_t
+        end, size = libc.pthread_get_stackaddr_np(thread), libc.pthread_get_stacksize_np(thread)
+        return end - size, size, mmap.PAGESIZE
+    except (AttributeError, OSError, TypeError):
+        return None
+
+
+def check(stack: tuple[int, int] | None, recursion_limit: int | None = None) -> Finding:
+    """The answer to "does deep recursion fit into the stacks of threads?"."""
+    need = needed(recursion_limit or sys.getrecursionlimit())
+    if stack is None:
+        return Finding(
+            'thread-stacks',
+            'info',
+            'The size of thread stacks is not known on this system.',
+            source='thread-stack check',
+        )
+    size, guard = stack
+    fact = (
+        f'Threads have {size >> 10} KiB of stack and a guard of {guard >> 10} KiB; a recursion '
+        'through C code '
+        f'to the limit needs about {need >> 10} KiB.'
+    )
+    if size >= need:
+        return Finding(
+            'thread-stacks',
+            'ok',
+            'Thread stacks are large enough.',
+            fact,
+            source='thread-stack check',
+        )
+    return Finding(
+        'thread-stacks',
+        'critical' if size < need // 2 else 'warning',
+        'Thread stacks are too small: deep recursion can kill the process.',
+        fact,
+        f'Write "thread-stack-size {max(8, 2 * need >> 20)}MB" into '
+        '<product-config stabilitymonitor> of zope.conf and restart.',
+        'thread-stack check',
+    )
+
+
+def raise_size(size: int) -> None:
+    """Stack of threads started later; 0 leaves it.  ValueError: the system does not allow that
+    size.
+    """
+    if size:
+        threading.stack_size(size)

@@ -1,0 +1,370 @@
+"""What the kernel tells of the threads of this process, and of the descriptors that they wait for.
+
+Everything is optional: where the kernel refuses, a thread has ended meanwhile, or on another
+system, the answer is None, '' or empty; never an exception.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import stat
+import struct
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from ..model.values import Value
+from . import procfiles
+from .systemcalls import call_names
+from .systemcalls import machine as this_machine
+
+#: What the link of a descriptor begins with, and the word for it; another one with a "/" is a file.
+_KINDS = (
+    ('socket:', 'socket'),
+    ('pipe:', 'pipe'),
+    ('anon_inode:[eventfd]', 'eventfd'),
+    ('anon_inode:[eventpoll]', 'epoll'),
+    ('anon_inode:', 'other'),
+    ('/dev/pts/', 'terminal'),
+    ('/dev/tty', 'terminal'),
+    ('/dev/console', 'terminal'),
+    ('/dev/', 'device'),
+    ('/', 'file'),
+)
+_STANDARD = {0: 'stdin', 1: 'stdout', 2: 'stderr'}
+_STREAMS = ('terminal', 'pipe', 'socket')
+_RUNTIME_SIZE = 1 << 20  # 3.11 to 3.13: 100 to 450 KiB; locks of programs lie elsewhere
+_POLLED = 64
+_IS_LINUX, _CLOCK_OF_THREAD = (
+    sys.platform.startswith('linux'),
+    6,
+)  # what was scheduled, of one thread
+_NET_SIZE = 1 << 16
+
+
+class Reading(NamedTuple):
+    """How much a thread has had of the processor: seconds, and how many times (-1: not known); and
+    for how many seconds it was ready for one that others had.
+    """
+
+    cpu: float
+    turns: int = -1
+    waited: float = 0.0
+
+
+class Task(Value):
+    """One thread as the kernel sees it.
+
+    `state` is R, S, D ...; `call` the system call that it waits in, "running" when it is on a
+    processor or ready for one, "call 123" for one without a name here, '' when not known.
+    """
+
+    tid: int
+    comm: str = ''
+    state: str = ''
+    reading: Reading | None = None
+    call: str = ''
+    arguments: tuple[int, ...] = ()
+    stack_pointer: int = 0
+
+
+class Descriptor(Value):
+    """What lies behind a descriptor.  `kind`: socket, pipe, file, terminal, device, eventfd, epoll
+    or other; `standard`: "stdin", "stdout" or "stderr" when it is the same file as that; `peer`:
+    who is at the other end.
+    """
+
+    number: int
+    kind: str
+    name: str = ''
+    standard: str = ''
+    peer: str = ''
+
+
+class KernelThreads:
+    """Those of process `pid`, of this one without.  `peer` is asked for the address at the other
+    end of a socket.
+    """
+
+    def __init__(
+        self,
+        proc: Path = Path('/proc'),
+        machine: str | None = None,
+        peer: Callable[[int], str] | None = None,
+        pid: int | None = None,
+    ):
+        self._self = str(proc / ('self' if pid is None else str(pid)))
+        self._tasks = f'{self._self}/task'
+        self._names = call_names(machine or this_machine())
+        self._peer = peer or peer_of
+        self._known = []  # whose clocks were read last
+        self._proc = proc
+
+    def ids(self) -> list[int]:
+        try:
+            return [int(name) for name in os.listdir(self._tasks) if name.isdigit()]
+        except OSError:
+            return []
+
+    def reading(self, tid: int) -> Reading | None:
+        return _scheduled(procfiles.read(f'{self._tasks}/{tid}/schedstat')) or _ticks(
+            _status(procfiles.read(f'{self._tasks}/{tid}/stat'))[2]
+        )
+
+    def clocks(self) -> dict[int, float]:
+        """{native id: what its `clock` shows} of all threads of this process, for each round of the
+        heartbeat.
+
+        They are listed only when one has begun or ended, since that alone takes as long as all else
+        in a beat.
+        """
+        clocks = self.clocks_of(self._known)
+        if len(clocks) == len(self._known) == self._count():
+            return clocks
+        self._known = self.ids()
+        return self.clocks_of(self._known)
+
+    def clocks_of(self, tids) -> dict[int, float]:
+        """Those of these threads that last."""
+        return {tid: seconds for tid in tids if (seconds := clock(tid)) is not None}
+
+    def _count(self):
+        """How many threads there are: a directory is linked by each one in it."""
+        try:
+            return os.stat(self._tasks).st_nlink - 2
+        except OSError:
+            return -1
+
+    def task(self, tid: int) -> Task | None:
+        comm, state, _ = _status(procfiles.read(f'{self._tasks}/{tid}/stat'))
+        if not state:
+            return None
+        call, arguments, pointer = self._call(
+            procfiles.read(f'{self._tasks}/{tid}/syscall').split()
+        )
+        return Task(tid, comm, state, self.reading(tid), call, arguments, pointer)
+
+    def _call(self, fields):
+        """'running', or '-1 sp pc' (waits, but in no call), or 'number a0 ... a5 sp pc'."""
+        try:
+            if fields == [b'running']:
+                return 'running', (), 0
+            if len(fields) != 9:
+                return '', (), int(fields[1], 16) if len(fields) == 3 else 0
+            number = int(fields[0])
+            values = tuple(int(field, 16) for field in fields[1:])
+            return self._names.get(number) or f'call {number}', values[:6], values[6]
+        except ValueError:
+            return '', (), 0
+
+    def descriptor(self, number: int) -> Descriptor | None:
+        link = self.link(number)
+        if not link:
+            return None
+        named = next((word for start, word in _KINDS if link.startswith(start)), 'other')
+        kind = 'pipe' if named == 'file' and self._is_fifo(number) else named
+        peer = (self._peer(number) or self._connecting(link)) if kind == 'socket' else ''
+        return Descriptor(number, kind, link, self._standard(number, link, kind), peer)
+
+    def _is_fifo(self, number):
+        """A pipe may have a name; its link is a path then."""
+        try:
+            return stat.S_ISFIFO(os.stat(f'{self._self}/fd/{number}').st_mode)
+        except (OSError, ValueError):
+            return False
+
+    def _standard(self, number, link, kind):
+        same = (fd for fd in (1, 2) if kind in _STREAMS and self.link(fd) == link)
+        return _STANDARD.get(number) or _STANDARD.get(next(same, -1), '')
+
+    def link(self, number: int) -> str:
+        """What the kernel names a descriptor, such as "socket:[17]" or a path."""
+        try:
+            return os.readlink(f'{self._self}/fd/{number}')
+        except (OSError, ValueError):
+            return ''
+
+    def _connecting(self, link):
+        """The peer of a socket that is not connected yet, from the kernel's table of TCP
+        connections.
+        """
+        inode = link[8:-1].encode()
+        for table in ('tcp', 'tcp6'):
+            for line in procfiles.read(f'{self._self}/net/{table}', _NET_SIZE).splitlines():
+                fields = line.split()
+                if len(fields) > 9 and fields[9] == inode:
+                    return _hexadecimal_address(fields[2])
+        return ''
+
+    def memory(self, address: int, size: int) -> bytes:
+        """Through the kernel, which refuses what is not there; b'' then."""
+        try:
+            file = os.open(f'{self._self}/mem', os.O_RDONLY | os.O_CLOEXEC)
+        except (OSError, AttributeError):
+            return b''
+        try:
+            return os.pread(file, size, address)
+        except (OSError, OverflowError, ValueError):
+            return b''
+        finally:
+            os.close(file)
+
+    def polled(self, address: int, count: int) -> tuple[int, ...]:
+        """The descriptors in an array of `struct pollfd`, at most 64."""
+        found = self.memory(address, 8 * min(count, _POLLED))
+        return tuple(
+            fd for fd, _, _ in struct.iter_unpack('=ihh', found[: len(found) // 8 * 8]) if fd >= 0
+        )
+
+    def text(self, address: int) -> str:
+        """The path that a call was given, at most 255 bytes."""
+        return self.memory(address, 255).partition(b'\0')[0].decode('utf-8', 'replace')
+
+    def socket_address(self, address: int, size: int) -> str:
+        return address_of(self.memory(address, min(size, 128)))
+
+    def process_name(self, pid: int) -> str:
+        return (
+            procfiles.read(str(self._proc / str(pid) / 'comm')).decode('utf-8', 'replace').strip()
+        )
+
+    def by_stack(self, idents, tasks) -> dict[int, int]:
+        """{ident: tid} for threads that Python has no native id of: a POSIX ident lies at the upper
+        end of the thread's stack, so in the same mapping as its stack pointer and above it (glibc,
+        musl).  From glibc 2.42 on, the stacks of several threads can be one mapping: the nearest
+        ident above belongs to the stack pointer, the nearest stack pointer below to the ident.
+        """
+        if not idents or not tasks:
+            return {}
+        mappings = [
+            tuple(int(bound, 16) for bound in line.split(b' ', 1)[0].split(b'-'))
+            for line in procfiles.read(f'{self._self}/maps', 1 << 22).splitlines()
+            if b'-' in line
+        ]
+        mapping_of = {
+            address: next((m for m in mappings if m[0] <= address < m[1]), None)
+            for address in [*idents, *(task.stack_pointer for task in tasks)]
+        }
+        found = {}
+        for task in sorted(tasks, key=lambda task: task.stack_pointer):
+            above = [ident for ident in idents if ident > task.stack_pointer]
+            mapping = mapping_of[task.stack_pointer]
+            if above and mapping is not None and mapping == mapping_of[min(above)]:
+                found[min(above)] = task.tid
+        return found
+
+
+def clock(tid: int) -> float | None:
+    """Seconds of processor time that a thread of this process has had: as long as it is the same,
+    the thread has not run.  None when it has ended, or on another system than Linux, which numbers
+    these clocks in its own way.
+
+    Files of /proc tell the same, but take long to open; `pthread_getcpuclockid` must not be asked
+    of who has ended.
+    """
+    try:
+        return time.clock_gettime(~tid << 3 | _CLOCK_OF_THREAD) if _IS_LINUX and tid else None
+    except OSError:
+        return None
+
+
+def _scheduled(text):
+    """The Reading of a line of `schedstat`; None where the kernel does not count (0 for all)."""
+    try:
+        ran, waited, turns = map(int, text.split())
+    except ValueError:
+        return None
+    return Reading(ran / 1e9, turns, waited / 1e9) if ran > 0 else None
+
+
+def waits_for_interpreter(task: Task | None) -> bool:
+    """Whether the futex that it waits for is the interpreter's own, as that of the GIL: it lies in
+    `_PyRuntime`.
+    """
+    return (
+        task is not None
+        and task.call == 'futex'
+        and _RUNTIME > 0
+        and _RUNTIME <= task.arguments[0] < _RUNTIME + _RUNTIME_SIZE
+    )
+
+
+def _runtime():
+    try:
+        return ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, '_PyRuntime'))
+    except (AttributeError, ValueError):
+        return 0
+
+
+def peer_of(descriptor: int) -> str:
+    """The address at the other end.  Not by `socket.socket(fileno=)`, which may make the descriptor
+    non-blocking.
+    """
+    try:
+        buffer, size = ctypes.create_string_buffer(128), ctypes.c_uint(128)
+        refused = procfiles.LIBC.getpeername(descriptor, buffer, ctypes.byref(size))
+        return '' if refused else address_of(buffer.raw[: size.value])
+    except AttributeError:
+        return ''
+
+
+def address_of(raw: bytes) -> str:
+    """A `struct sockaddr` of Linux in words: "10.0.0.5:5432", "[::1]:80", a path; '' for others."""
+    if len(raw) < 2:
+        return ''
+    (family,) = struct.unpack_from('=H', raw)
+    if family == socket.AF_UNIX:
+        return raw[2:].lstrip(b'\0').partition(b'\0')[0].decode('utf-8', 'replace')
+    if family == socket.AF_INET and len(raw) >= 8:
+        return f'{socket.inet_ntop(family, raw[4:8])}:{int.from_bytes(raw[2:4], "big")}'
+    if family == socket.AF_INET6 and len(raw) >= 24:
+        return f'[{socket.inet_ntop(family, raw[8:24])}]:{int.from_bytes(raw[2:4], "big")}'
+    return ''
+
+
+def _hexadecimal_address(field):
+    """Of /proc/net/tcp: words of the processor's own byte order, then the port."""
+    host, _, port = field.decode('ascii', 'replace').partition(':')
+    try:
+        raw = b''.join(
+            int(host[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(host), 8)
+        )
+        name = socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+        return (
+            f'[{name}]:{int(port, 16)}'
+            if ':' in name
+            else f'{name}:{int(port, 16)}'
+            if int(port, 16)
+            else ''
+        )
+    except (ValueError, OSError):
+        return ''
+
+
+def _status(text):
+    """(comm, state, fields from the state on) of a `stat` file; the comm may hold blanks and
+    parentheses.
+    """
+    head, found, rest = text.rpartition(b')')
+    fields = rest.split()
+    if not found or not fields:
+        return '', '', ()
+    return (
+        head.partition(b'(')[2].decode('utf-8', 'replace'),
+        fields[0].decode('ascii', 'replace'),
+        fields,
+    )
+
+
+def _ticks(fields):
+    try:
+        return Reading((int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK'))
+    except (IndexError, ValueError):
+        return None
+
+
+_RUNTIME = _runtime()

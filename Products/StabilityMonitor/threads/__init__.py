@@ -1,0 +1,1 @@
+"""What threads do: frames, activity, locks and deadlocks, a snapshot of all."""

@@ -1,0 +1,131 @@
+"""Where a frame stands: in the site's own code, in the code that carries it (Zope, its server), or
+in Python's.
+
+A stack of Zope is mostly Zope; who looks for a fault wants to see the few frames of the site first.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+
+from ..model.values import Value
+
+SITE, CARRIER, PYTHON = 'site', 'carrier', 'python'
+
+#: Packages that carry every request, whatever the site does.
+_CARRIERS = frozenset(
+    (
+        'AccessControl',
+        'Acquisition',
+        'App',
+        'BTrees',
+        'ComputedAttribute',
+        'DateTime',
+        'DocumentTemplate',
+        'ExtensionClass',
+        'MultiMapping',
+        'OFS',
+        'Persistence',
+        'Products.Five',
+        'Products.PageTemplates',
+        'Products.PythonScripts',
+        'Products.StabilityMonitor',
+        'RestrictedPython',
+        'Shared',
+        'ZConfig',
+        'ZEO',
+        'ZODB',
+        'ZPublisher',
+        'ZServer',
+        'ZTUtils',
+        'Zope2',
+        'chameleon',
+        'gunicorn',
+        'paste',
+        'persistent',
+        'plone',
+        'relstorage',
+        'transaction',
+        'uvicorn',
+        'waitress',
+        'webob',
+        'z3c',
+        'zExceptions',
+        'zc',
+        'zmi',
+        'zodburi',
+        'zope',
+    )
+)
+_INSTALLED = re.compile(r'.*(?:/(?:site|dist)-packages/|\.egg/|/src/|(?=/Products/))(?P<rest>.+)')
+_LIBRARY = re.compile(r'.*/(?:lib|lib64|pypy)/(?:python|pypy)[\d.]+t?/(?P<rest>.+)')
+_FROZEN = re.compile(r'<frozen (?P<rest>.+)>')
+_MENTIONED = re.compile(r'/[^\s:()"]+\.py\b')
+_KEPT = 3
+
+
+class Place(Value):
+    """`short` is the file's name without where it is installed; `package` the one that it belongs
+    to.
+    """
+
+    kind: str
+    short: str
+    package: str
+
+
+@functools.lru_cache(4096)
+def place(file: str) -> Place:
+    """Where the code of that file belongs, judged by its name alone."""
+    file = file.replace('\\', '/')
+    installed = _INSTALLED.fullmatch(file)
+    if installed:
+        short = installed['rest'].lstrip('/')
+        package = _package(short)
+        return Place(CARRIER if package in _CARRIERS else SITE, short, package)
+    library = _LIBRARY.fullmatch(file) or _FROZEN.fullmatch(file)
+    if library:
+        return Place(PYTHON, library['rest'], 'Python')
+    return Place(SITE, '/'.join(file.split('/')[-_KEPT:]), '')
+
+
+def _package(short):
+    first, _, rest = short.partition('/')
+    name = f'{first}.{rest.partition("/")[0]}' if first == 'Products' else first
+    return name.removesuffix('.py')
+
+
+def shortened(text: str) -> str:
+    """A sentence with the files that it mentions as `place` shortens them."""
+    return _MENTIONED.sub(lambda match: place(match[0]).short, text)
+
+
+def own(frames: list[dict]) -> dict | None:
+    """The innermost frame of the site's own; of a stack without one, the innermost of all."""
+    return next(
+        (frame for frame in frames if place(frame['file']).kind == SITE),
+        frames[0] if frames else None,
+    )
+
+
+def groups(
+    frames: list, most: int = 2, file=lambda frame: frame['file']
+) -> list[tuple[bool, list]]:
+    """(folded, frames) in their order: runs of more than `most` frames that are not the site's may
+    be folded.
+
+    The innermost frame is never in such a run: it says what the thread does.
+    """
+    found = []
+    for index, frame in enumerate(frames):
+        foreign = index > 0 and place(file(frame)).kind != SITE
+        if not found or found[-1][0] != foreign:
+            found.append((foreign, []))
+        found[-1][1].append(frame)
+    return [(foreign and len(run) > most, run) for foreign, run in found]
+
+
+def named(files) -> str:
+    """The packages of those files, each once, as `waitress, ZPublisher, Zope2`."""
+    return ', '.join(dict.fromkeys(place(file).package or place(file).short for file in files))

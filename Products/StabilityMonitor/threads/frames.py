@@ -1,0 +1,33 @@
+"""The Python stack of another thread: file, line and function of each frame, and nothing else of
+it.
+
+Locals are never looked at.  References to frames are dropped before anything else can happen to
+them.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ..model.records import Frame
+
+MOST = 200
+
+
+def walk(frame, most: int = MOST) -> tuple[Frame, ...]:
+    """The frames from `frame` outwards, innermost first."""
+    found = []
+    while frame is not None and len(found) < most:
+        code = frame.f_code
+        found.append(Frame(code.co_filename, frame.f_lineno, code.co_name))
+        frame = frame.f_back
+    return tuple(found)
+
+
+def stacks(idents) -> dict[int, tuple[Frame, ...]]:
+    """The stacks of those threads that are still there."""
+    frames = sys._current_frames()
+    try:
+        return {ident: walk(frames[ident]) for ident in idents if ident in frames}
+    finally:
+        frames.clear()  # it holds our own frame, which holds it

@@ -1,0 +1,136 @@
+"""Against forgery: only a form that we made for this user, sent from our own page, changes
+anything.
+
+Zope has no such token.  Ours is an HMAC over user and action, with a key that all processes of a
+data directory share.  What the browser says about where a form comes from is checked too, where it
+says it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from AccessControl import getSecurityManager
+from Acquisition import aq_parent
+from zExceptions import Forbidden
+
+from ..model.errors import WrongProcess
+from ..store.regularfiles import read_whole
+from ..store.rundirectory import RUN_NAME
+
+KEY_FILE, KEY_SIZE = 'token.key', 32
+#: The key of a process whose data directory cannot be written: its forms work in this process only.
+_own_key = secrets.token_bytes(KEY_SIZE)
+_DEFAULT_PORTS = {'http': 80, 'https': 443}
+
+
+def key(directory: Path, mode: int = 0o600) -> bytes:
+    """The key of a data directory, made when there is none yet: the first process that makes it
+    wins.
+    """
+    file = directory / KEY_FILE
+    with contextlib.suppress(OSError):
+        if not os.path.lexists(file):
+            _make(file, mode)
+        found = read_whole(file, KEY_SIZE)
+        if len(found) == KEY_SIZE:
+            return found
+    return _own_key
+
+
+def _make(file, mode):
+    """Written whole beside, then linked: unlike a rename, a link never replaces another process's
+    key.
+    """
+    beside = file.with_name(f'.{file.name}.{os.getpid()}.{secrets.token_hex(4)}')
+    try:
+        with open(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), 'wb') as new:
+            new.write(secrets.token_bytes(KEY_SIZE))
+        with contextlib.suppress(FileExistsError):
+            os.link(beside, file)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def make(secret: bytes, user: str, action: str) -> str:
+    """The token that lets `user` do `action`."""
+    return hmac.new(
+        secret, f'{len(user)}:{user}:{action}'.encode('utf-8', 'surrogatepass'), hashlib.sha256
+    ).hexdigest()
+
+
+def fields(life, action: str) -> dict:
+    """What rides in every form: the token, and the process that made the form."""
+    return {'token': make(key(life.path), current_user(), action), 'run': life.name}
+
+
+def check(request, life, action: str) -> None:
+    """Raises Forbidden for a forged request, WrongProcess for a form of another process."""
+    if request.get('REQUEST_METHOD') != 'POST':
+        raise Forbidden('Only a form can do this.')
+    refuse_cross_site(request)
+    token, run = (_text(request.form.get(name)) for name in ('token', 'run'))
+    if token and RUN_NAME.fullmatch(run) and run != life.name:
+        raise WrongProcess(
+            f'This form was made by the process {run}, but reached the process {life.name}.'
+        )
+    expected = make(key(life.path), current_user(), action)
+    if run != life.name or not hmac.compare_digest(
+        token.encode('utf-8', 'replace'), expected.encode()
+    ):
+        raise Forbidden(
+            'This form does not come from a page of this site, or is too old: reload the page.'
+        )
+
+
+def refuse_cross_site(request) -> None:
+    """Raises Forbidden when the browser says that another site sent this."""
+    site = request.get_header('Sec-Fetch-Site')
+    if site and site not in ('same-origin', 'none'):
+        raise Forbidden('This form was sent from another site.')
+    origin = request.get_header('Origin')
+    if origin and _place(origin) not in _own_places(request):
+        raise Forbidden('This form was sent from another site.')
+
+
+def _own_places(request):
+    """Where the browser may believe to be: what it asked for, and what virtual hosting makes of
+    it.
+    """
+    asked = request.get_header('Host') or ''
+    return {
+        _place(request.get('SERVER_URL') or ''),
+        _place(f'http://{asked}'),
+        _place(f'https://{asked}'),
+    } - {None}
+
+
+def _place(url):
+    """(host, port) of a URL; None for what is none, such as the origin "null"."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    return (host, port or _DEFAULT_PORTS.get(parts.scheme)) if host else None
+
+
+def current_user() -> str:
+    """Who is logged in, with the user folder that knows him: the same name elsewhere is another
+    user.
+    """
+    user = getSecurityManager().getUser()
+    if user is None:
+        return ''
+    path = getattr(aq_parent(user), 'getPhysicalPath', tuple)()
+    return '/'.join((*path, str(user.getId() or user.getUserName())))
+
+
+def _text(value):
+    return value if isinstance(value, str) else ''

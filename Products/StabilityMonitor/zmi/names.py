@@ -1,0 +1,13 @@
+"""The names that Zope knows the tab by: its id, its label, its two permissions.
+
+Only a Manager has the permissions until somebody grants them to more roles.
+"""
+
+from AccessControl.Permission import addPermission
+
+ID, LABEL = 'StabilityMonitor', 'Stability'
+VIEW = 'View stability monitor'
+MANAGE = 'Manage stability monitor'
+
+for _permission in (VIEW, MANAGE):
+    addPermission(_permission, ('Manager',))

@@ -1,0 +1,68 @@
+"""Hangs the tab "Stability" into the Control Panel, and takes it down again.
+
+The Control Panel has no plug-in point: its panels are class attributes of `ApplicationManager`, and
+each of their classes carries its own `manage_options`.  So ours is a class attribute too.  Nothing
+is stored:  without the product, the database holds no trace of it.
+
+The panel and its pages, two dozen modules, are imported when a person opens the first one.  What
+answers when the site hangs is not among them: it is asked through the run directory.
+"""
+
+import functools
+
+from App.ApplicationManager import AltDatabaseManager
+from App.ApplicationManager import ApplicationManager
+from App.ApplicationManager import ConfigurationViewer
+from App.ApplicationManager import DatabaseChooser
+from App.ApplicationManager import DebugManager
+from App.DavLockManager import DavLockManager
+from App.ZODBConnectionDebugger import ZODBConnectionDebugger
+from ComputedAttribute import ComputedAttribute
+
+from .names import ID  # with it, Zope knows the permissions before a page is opened
+from .names import LABEL
+
+#: Every class of the Control Panel that shows tabs, and the way from it to the Control Panel.
+PANELS = (
+    (ApplicationManager, ''),
+    (DatabaseChooser, '../'),
+    (ConfigurationViewer, '../'),
+    (DavLockManager, '../'),
+    (DebugManager, '../'),
+    (ZODBConnectionDebugger, '../'),
+    (AltDatabaseManager, '../../'),
+)
+#: What Zope looks at to see who may see the tab; from a database's page it cannot walk up.
+_PATH = f'/Control_Panel/{ID}/manage_main'
+
+
+def hang() -> None:
+    """Hang the tab in; a second call changes nothing."""
+    if ID not in vars(ApplicationManager):
+        setattr(ApplicationManager, ID, ComputedAttribute(lambda panel: _tab().__of__(panel), 1))
+    for panel, up in PANELS:
+        if not any(map(_is_ours, panel.manage_options)):
+            panel.manage_options += (
+                {'label': LABEL, 'action': f'{up}{ID}/manage_main', 'path': _PATH},
+            )
+
+
+@functools.cache
+def _tab():
+    from .controlpanel import StabilityMonitor
+
+    return StabilityMonitor()
+
+
+def take_down() -> None:
+    """Undo `hang`, for tests."""
+    if ID in vars(ApplicationManager):
+        delattr(ApplicationManager, ID)
+    for panel, _ in PANELS:
+        panel.manage_options = tuple(
+            option for option in panel.manage_options if not _is_ours(option)
+        )
+
+
+def _is_ours(option):
+    return option['label'] == LABEL

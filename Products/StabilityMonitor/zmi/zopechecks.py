@@ -1,0 +1,30 @@
+"""The checks of this Zope: where those that ask find the answers, a page as well as a question from
+outside.
+
+Imported before Zope serves.  What the page itself shows is `checkpages`, which waits until somebody
+opens it.
+"""
+
+from __future__ import annotations
+
+from ..checks import allfindings
+from . import zopesite
+
+
+def standing_of(life) -> allfindings.Standing:
+    """The Standing of this process, which knows its Zope."""
+    found = allfindings.of(life)
+    found.make_site = lambda: zopesite.site(life)
+    return found
+
+
+def begin(life) -> None:
+    """Once after each start: questions are answered from now on; all is asked in the background,
+    soon and each hour.
+    """
+    with life.findings.guarded('checks-begun', 'The checks do not run by themselves.'):
+        here = standing_of(life)
+        if life.rounds:
+            life.rounds.heartbeat.rounds.append(here.renew)
+            life.rounds.answers['checks'] = here.answer
+        life.do_later(here.start)
