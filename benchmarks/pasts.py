@@ -49,9 +49,10 @@ def archive(run: Path, stability: Path, count: int, instance: dict) -> list[str]
     """Archive so many runs that are like this one and ended in several ways; their names, oldest
     first.
     """
+    from dataclasses import replace
+
     from Products.StabilityMonitor.model.records import Instance
     from Products.StabilityMonitor.model.records import isotime
-    from Products.StabilityMonitor.model.values import replace
     from Products.StabilityMonitor.postmortem import triage
     from Products.StabilityMonitor.store.archive import Archive
     from Products.StabilityMonitor.store.rundirectory import Base

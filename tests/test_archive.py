@@ -3,6 +3,7 @@ first.
 """
 
 import gzip
+from dataclasses import replace
 
 import pytest
 from synthetic import STARTED
@@ -13,7 +14,6 @@ from zope.interface.verify import verifyObject
 from Products.StabilityMonitor.model.errors import NoSuchRun
 from Products.StabilityMonitor.model.interfaces import IArchive
 from Products.StabilityMonitor.model.runrecord import RunRecord
-from Products.StabilityMonitor.model.values import replace
 from Products.StabilityMonitor.store import archive as module
 from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store.archive import Archive

@@ -2,6 +2,7 @@
 
 import struct
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,6 @@ from Products.StabilityMonitor.model.errors import UnreadableRecord
 from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.records import Note
 from Products.StabilityMonitor.model.records import Sample
-from Products.StabilityMonitor.model.values import replace
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.store import blackbox as box
 from Products.StabilityMonitor.store import blackboxreader

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import urllib.parse
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,7 +30,6 @@ from Products.StabilityMonitor.knowledge import rulesinforce
 from Products.StabilityMonitor.model.records import Finding
 from Products.StabilityMonitor.model.records import finding_from
 from Products.StabilityMonitor.model.records import shallow
-from Products.StabilityMonitor.model.values import replace
 from Products.StabilityMonitor.recording import livingrun
 from Products.StabilityMonitor.recording.partguard import Findings
 

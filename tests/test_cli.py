@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ from synthetic import quiet_world
 from synthetic import record
 
 from Products.StabilityMonitor.cli import command as cli
-from Products.StabilityMonitor.model.values import replace
 from Products.StabilityMonitor.postmortem.triage import triage
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import Base

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from datetime import date
 from datetime import timedelta
 from pathlib import Path
@@ -26,7 +27,6 @@ from Products.StabilityMonitor.checks.muted import Hushed
 from Products.StabilityMonitor.cli import command as cli
 from Products.StabilityMonitor.model.records import isotime
 from Products.StabilityMonitor.model.records import shallow
-from Products.StabilityMonitor.model.values import replace
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import BLACKBOX
 from Products.StabilityMonitor.store.rundirectory import Base

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from standing import document
@@ -24,7 +25,6 @@ from Products.StabilityMonitor.cli import stacks as clistacks
 from Products.StabilityMonitor.inspection import outside
 from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.records import Note
-from Products.StabilityMonitor.model.values import replace
 from Products.StabilityMonitor.reporting import outsidetext
 from Products.StabilityMonitor.store import runmailbox
 from Products.StabilityMonitor.store.rundirectory import Base

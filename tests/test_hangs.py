@@ -3,6 +3,7 @@ it stays.
 """
 
 import time
+from dataclasses import replace
 
 import pytest
 from synthetic import observed
@@ -10,7 +11,6 @@ from synthetic import observed
 from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.records import Note
 from Products.StabilityMonitor.model.records import ThreadState
-from Products.StabilityMonitor.model.values import replace
 from Products.StabilityMonitor.postmortem import hangnotes
 from Products.StabilityMonitor.recording.hangs import Hangs
 from Products.StabilityMonitor.recording.partguard import Findings

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import replace
 from datetime import UTC
 from datetime import date
 from datetime import datetime
@@ -31,7 +32,6 @@ from Products.StabilityMonitor.knowledge.knowledgebase import load
 from Products.StabilityMonitor.knowledge.systemfacts import System
 from Products.StabilityMonitor.model.records import Finding
 from Products.StabilityMonitor.model.runrecord import RunRecord
-from Products.StabilityMonitor.model.values import replace
 from Products.StabilityMonitor.postmortem import faultlog
 from Products.StabilityMonitor.postmortem import incident
 from Products.StabilityMonitor.postmortem.verdict import Judgement

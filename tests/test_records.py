@@ -1,6 +1,8 @@
 """The values that pass between the rooms: there and back through JSON, whatever a file holds."""
 
 import json
+from dataclasses import fields
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,6 @@ from Products.StabilityMonitor.model import runrecord
 from Products.StabilityMonitor.model.records import Evidence
 from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.model.runrecord import RunRecord
-from Products.StabilityMonitor.model.values import replace
 
 RECORD = RunRecord(
     '20261123T074501Z-17-beef',
@@ -196,7 +197,7 @@ class TestRunRecord:
 )
 def test_values_are_frozen(value):
     with pytest.raises(AttributeError):
-        setattr(value, value.FIELDS[0], 'x')
+        setattr(value, fields(value)[0].name, 'x')
 
 
 @pytest.mark.parametrize(

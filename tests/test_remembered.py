@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import timeit
+from dataclasses import replace
 from datetime import UTC
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +33,6 @@ from Products.StabilityMonitor.checks.resultcache import remembering
 from Products.StabilityMonitor.checks.software import Family
 from Products.StabilityMonitor.knowledge import systemfacts
 from Products.StabilityMonitor.model.records import Finding
-from Products.StabilityMonitor.model.values import replace
 from Products.StabilityMonitor.system import fingerprints
 
 CHECKOUT = Path(__file__).resolve().parent.parent

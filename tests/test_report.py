@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -26,7 +27,6 @@ from Products.StabilityMonitor.model.records import Finding
 from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.model.records import isotime
 from Products.StabilityMonitor.model.records import shallow
-from Products.StabilityMonitor.model.values import replace
 from Products.StabilityMonitor.postmortem.triage import triage
 from Products.StabilityMonitor.recording.partguard import Findings
 from Products.StabilityMonitor.recording.recorder import Recorder

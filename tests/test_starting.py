@@ -70,7 +70,7 @@ def test_what_is_needed_when_it_hangs_is_there(starts):
         'system.tasks',
         'recording.hangs',
         'recording.watchdog',
-        'questions',
+        'store.runmailbox',
         'checks.allfindings',
     } <= starts.first
 
@@ -82,7 +82,9 @@ def test_what_a_person_opens_is_not(starts):
         'zmi.pages',
         'zmi.threadpages',
         'zmi.checkpages',
+        'inspection.liveness',
         'inspection.nativestacks',
+        'inspection.outside',
         'inspection.recursionexperiment',
         'inspection.recursionprogram',
         'recording.tracelog',

@@ -14,6 +14,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..inspection import recursionprobe
@@ -22,7 +23,6 @@ from ..model.records import Finding
 from ..model.records import Instance
 from ..model.records import isotime
 from ..model.records import shallow
-from ..model.values import Value
 from ..store.rundirectory import read_json
 from ..store.rundirectory import write_whole
 from ..system import loglater
@@ -49,7 +49,8 @@ _WORST_FIRST = {severity: number for number, severity in enumerate(reversed(Find
 # -- all findings together -------------------------------------------------------------------------
 
 
-class Look(Value):
+@dataclass(frozen=True)
+class Look:
     """Findings, worst first, `ok` ones too; hushed ones apart.  `when` (epoch) and `took`: of the
     last run.
     """

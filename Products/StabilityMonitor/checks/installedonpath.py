@@ -7,15 +7,16 @@ long here.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from importlib.metadata import distributions
 
-from ..model.values import Value
 from ..system.distributions import normalized
 
 _HEADER = re.compile(r'^(Name|Version|Requires-Dist):[ \t]*(.*?)[ \t\r]*$', re.M)
 
 
-class Distribution(Value):
+@dataclass(frozen=True)
+class Distribution:
     name: str
     version: str
     requires: tuple[str, ...]

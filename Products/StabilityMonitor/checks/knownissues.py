@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from datetime import UTC
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,6 @@ from zope.interface import implementer
 from ..knowledge import systemfacts
 from ..model.records import Finding
 from ..model.records import shallow
-from ..model.values import replace
 from ..store.rundirectory import KNOWN_ISSUES
 from ..system import fingerprints
 from .check import Check

@@ -17,13 +17,13 @@ import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
 from ..model.records import Sample
-from ..model.values import Value
-from ..model.values import fresh
 from ..recording.faulthandler_compat import FaultLog
 from ..store.blackboxreader import read_samples
 from ..store.regularfiles import open_regular
@@ -35,7 +35,8 @@ from ..system import stacksizes
 _PIECE = 1 << 14
 
 
-class Database(Value):
+@dataclass(frozen=True)
+class Database:
     """A ZODB database that is open here."""
 
     name: str
@@ -48,19 +49,21 @@ class Database(Value):
     last_transaction: Callable[[], float | None] = lambda: None
 
 
-class ZopeFacts(Value):
+@dataclass(frozen=True)
+class ZopeFacts:
     """What only Zope can tell.  The defaults stand for "not known"."""
 
     threads: int | None = None  # worker threads of the server
     databases: tuple[Database, ...] = ()
     #: Directives of zope.conf and their values in force, such as {'debug-mode': False}.
-    switches: Mapping[str, object] = fresh(factory=dict)
+    switches: Mapping[str, object] = field(default_factory=dict)
     instance_home: str = ''
     client_home: str = ''
     pid_file: str = ''
 
 
-class Interpreter(Value):
+@dataclass(frozen=True)
+class Interpreter:
     """The Python that runs."""
 
     version: tuple[int, int, int] = tuple(sys.version_info[:3])
@@ -79,29 +82,32 @@ class Interpreter(Value):
         )
 
 
-class Site(Value):
+@dataclass(frozen=True)
+class Site:
     """See the module.  `context` is `runcontext.collect`'s, `stack` size and guard of the smallest
     known one.
     """
 
     directory: Path
-    context: Mapping = fresh(factory=dict)
-    zope: ZopeFacts = fresh(factory=ZopeFacts)
+    context: Mapping = field(default_factory=dict)
+    zope: ZopeFacts = field(default_factory=ZopeFacts)
     started: float | None = None
     started_monotonic: float | None = None
     samples: tuple[Sample, ...] = ()
-    stack: tuple[int, int] | None = fresh(factory=stacksizes.default_stack)
+    stack: tuple[int, int] | None = field(default_factory=stacksizes.default_stack)
     fault_log: FaultLog | None = None
     marked: frozenset[str] = frozenset()  # names of the signals that our own C handler notes
-    now: float = fresh(factory=time.time)
-    monotonic: float = fresh(factory=time.monotonic)
-    python: Interpreter = fresh(factory=Interpreter)
-    modules: Mapping[str, ModuleType] = fresh(factory=lambda: dict(sys.modules))
-    environ: Mapping[str, str] = fresh(factory=lambda: dict(os.environ))
-    path: tuple[str, ...] = fresh(factory=lambda: tuple(sys.path))
-    root_logger: logging.Logger = fresh(factory=logging.getLogger)
-    outputs: Mapping[str, int] = fresh(factory=lambda: {'standard output': 1, 'standard error': 2})
-    parent: int = fresh(factory=os.getppid)
+    now: float = field(default_factory=time.time)
+    monotonic: float = field(default_factory=time.monotonic)
+    python: Interpreter = field(default_factory=Interpreter)
+    modules: Mapping[str, ModuleType] = field(default_factory=lambda: dict(sys.modules))
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    path: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
+    root_logger: logging.Logger = field(default_factory=logging.getLogger)
+    outputs: Mapping[str, int] = field(
+        default_factory=lambda: {'standard output': 1, 'standard error': 2}
+    )
+    parent: int = field(default_factory=os.getppid)
     proc: Path = Path('/proc')
     etc: Path = Path('/etc')
     unit_folders: tuple[Path, ...] = tuple(

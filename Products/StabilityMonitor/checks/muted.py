@@ -13,6 +13,8 @@ import json
 import os
 import threading
 import time
+from dataclasses import dataclass
+from dataclasses import fields
 from datetime import UTC
 from datetime import date
 from datetime import datetime
@@ -23,7 +25,6 @@ from ..model.errors import StabilityError
 from ..model.records import Finding
 from ..model.records import isotime
 from ..model.records import shallow
-from ..model.values import Value
 from ..store.regularfiles import open_regular
 from ..store.regularfiles import read_whole
 from ..store.rundirectory import write_whole
@@ -50,7 +51,8 @@ class ListIsBusy(HushRefused):
     next_step = 'Try again.'
 
 
-class Hush(Value):
+@dataclass(frozen=True)
+class Hush:
     """`until` is the last day (ISO, UTC) that it counts; `severity` that of the finding when it was
     hushed.
     """
@@ -218,7 +220,7 @@ def _rank(severity):
 def _hush(row):
     """A row of the file as a Hush; None if it is none."""
     try:
-        hush = Hush(**{name: row[name] for name in Hush.FIELDS if name in row})
+        hush = Hush(**{each.name: row[each.name] for each in fields(Hush) if each.name in row})
         date.fromisoformat(hush.until)
     except (TypeError, ValueError, KeyError):
         return None

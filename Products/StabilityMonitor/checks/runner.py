@@ -18,11 +18,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ..model.records import Finding
 from ..model.records import isotime
 from ..model.records import shallow
-from ..model.values import Value
 from ..system import loglater
 from ..system import signalmask
 from ..system.tasks import KernelThreads
@@ -33,7 +33,8 @@ TIME_LIMIT, LONGEST = 1.0, 10.0
 _ORDER = {severity: number for number, severity in enumerate(reversed(Finding.SEVERITIES))}
 
 
-class Results(Value):
+@dataclass(frozen=True)
+class Results:
     """What all checks found, the worst first.  `when` is an epoch time, `took` and `seconds` are
     durations.
     """
@@ -51,7 +52,8 @@ class Results(Value):
         }
 
 
-class Progress(Value):
+@dataclass(frozen=True)
+class Progress:
     """How far a run is: `share` from 0 to 1, and the question that is being asked."""
 
     share: float

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 from ..checks import allfindings
@@ -27,7 +28,6 @@ from ..model.records import finding_from
 from ..model.records import from_isotime
 from ..model.records import instance_of
 from ..model.records import isotime
-from ..model.values import replace
 from ..postmortem.allruns import AllRuns
 from ..reporting.renderers import finding_lines
 from ..store import runmailbox

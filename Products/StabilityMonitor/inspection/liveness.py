@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..model.options import from_record
 from ..model.records import duration
-from ..model.values import Value
 from ..postmortem import evidence
 from ..postmortem import hangnotes
 from ..store.rundirectory import is_alive
@@ -28,7 +28,8 @@ _FIRED = 3
 _STOPPED = frozenset('Tt')
 
 
-class Hang(Value):
+@dataclass(frozen=True)
+class Hang:
     """Why a living process does not do its work, in one sentence.
 
     `kind` is hang (no worker or no server loop is free), silent (no heartbeat), stopped (by a
@@ -43,7 +44,8 @@ class Hang(Value):
     serving: int = 0
 
 
-class Pulse(Value):
+@dataclass(frozen=True)
+class Pulse:
     """`state` is starting, running, hanging, stopped, ending or unknown (nothing is recorded).
 
     `last_sample` is in seconds since the epoch, `hang` None where all is well.

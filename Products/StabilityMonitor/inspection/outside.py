@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..model.records import Request
-from ..model.values import Value
 from ..postmortem import evidence
 from ..postmortem.evidence import Traces
 from ..store.rundirectory import is_alive
@@ -28,7 +28,8 @@ _POLLS = ('select', 'pselect6', 'poll', 'ppoll', 'epoll_wait', 'epoll_pwait', 'e
 _STOPPED = ('T', 't')
 
 
-class Seen(Value):
+@dataclass(frozen=True)
+class Seen:
     """One thread.  `cpu` is a share of a processor, `wakes` a second; None: not known."""
 
     kernel: Task
@@ -47,7 +48,8 @@ class Seen(Value):
         return self.kernel.state == 'R' or (self.cpu or 0) >= _RUNS
 
 
-class View(Value):
+@dataclass(frozen=True)
+class View:
     """`there`: does the process exist?  None: where this process cannot look.  `threads` are empty
     then.
     """

@@ -9,11 +9,11 @@ import hashlib
 import json
 import platform
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..model.records import Finding
 from ..model.records import shallow
-from ..model.values import Value
 from ..store.rundirectory import read_json
 from ..store.rundirectory import write_whole
 
@@ -24,7 +24,8 @@ LARGEST = 64 << 20
 _TYPES = {int: int, bool: bool, str: str, float: int | float, tuple: list}
 
 
-class ProbeResult(Value):
+@dataclass(frozen=True)
+class ProbeResult:
     """Sizes are bytes, `took` seconds.  Where `error` is a sentence, nothing but the question is
     known.
 

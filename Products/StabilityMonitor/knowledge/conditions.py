@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import re
+from dataclasses import dataclass
 
-from ..model.values import Value
 from .systemfacts import System
 
 
-class Answer(Value):
+@dataclass(frozen=True)
+class Answer:
     """Does a condition hold, and what shows that: "zope.interface 8.6 is < 8.7"; '' where it goes
     without saying.
     """

@@ -12,13 +12,13 @@ from __future__ import annotations
 import functools
 import re
 import zlib
+from dataclasses import dataclass
 from datetime import UTC
 from datetime import date
 from datetime import datetime
 from pathlib import Path
 
 from ..model.records import Finding
-from ..model.values import Value
 from ..store.regularfiles import read_start
 from ..store.rundirectory import KNOWN_ISSUES
 from .conditions import hold
@@ -45,7 +45,8 @@ _TABLE = re.compile(rb'^[ \t]*\[\[', re.M)
 _AT_LINE = re.compile(r' ?\(at (?:line (\d+), column \d+|end of document)\)')
 
 
-class Problem(Value):
+@dataclass(frozen=True)
+class Problem:
     """What is wrong with a file of rules, and in which line of it (0: no line in particular)."""
 
     line: int
@@ -76,7 +77,8 @@ class Problem(Value):
         return f'{zlib.crc32(self.sentence.encode()):08x}'
 
 
-class Knowledge(Value):
+@dataclass(frozen=True)
+class Knowledge:
     """What a file holds, or several together: the good tables, and a problem for each other one."""
 
     rules: tuple[Rule, ...] = ()
@@ -239,7 +241,8 @@ def _line_of(key, raw):
 # -- a living system -------------------------------------------------------------------------------
 
 
-class Match(Value):
+@dataclass(frozen=True)
+class Match:
     """A rule and what the system answers to it: why it applies, or why it does not."""
 
     rule: Rule

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import functools
 import re
+from dataclasses import dataclass
+from dataclasses import field
 from datetime import date
 from types import MappingProxyType
 
-from ..model.values import Value
-from ..model.values import fresh
 from ..system.distributions import normalized
 from .symptoms import SIGNS
 from .symptoms import growth
@@ -45,7 +45,8 @@ _STARTED = ('serving', 'finished')
 BUILDS = ('free-threaded', 'gil', 'debug', 'wheel', 'source')
 
 
-class Rule(Value):
+@dataclass(frozen=True)
+class Rule:
     """One known issue.  A condition that is empty always holds.
 
     `distributions`: one of them is installed in such a version.  `together`: all of them are.  Both
@@ -64,8 +65,8 @@ class Rule(Value):
     action: str
     source: str
     fixed: str
-    distributions: dict = fresh(factory=dict)
-    together: dict = fresh(factory=dict)
+    distributions: dict = field(default_factory=dict)
+    together: dict = field(default_factory=dict)
     python: tuple = ()
     implementation: tuple[str, ...] = ()
     platform: tuple[str, ...] = ()
@@ -119,7 +120,8 @@ class Rule(Value):
         )
 
 
-class Silence(Value):
+@dataclass(frozen=True)
+class Silence:
     """The site does not want to hear of an issue, up to and including the day `until` (None: for
     good).
     """

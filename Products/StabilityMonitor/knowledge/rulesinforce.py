@@ -6,13 +6,15 @@ more than a MiB, which a process does without where the answer is remembered (`r
 
 from __future__ import annotations
 
-from ..model.values import Value
+from dataclasses import dataclass
+
 from ..system.eventlog import LOGGER
 from . import knowledgebase
 from . import systemfacts
 
 
-class Known(Value):
+@dataclass(frozen=True)
+class Known:
     """The rules in force, held against this process.  `problems` are those of the site's own
     file.
     """

@@ -10,10 +10,10 @@ import functools
 import platform
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
 from pathlib import Path
 
-from ..model.values import Value
-from ..model.values import fresh
 from ..system import stacksizes
 from ..system.distributions import installed
 from ..system.distributions import normalized
@@ -23,7 +23,8 @@ from ..system.runcontext import compiled_modules
 _AS_NOW = ' (as installed now)'
 
 
-class System(Value):
+@dataclass(frozen=True)
+class System:
     """`distributions` maps normalized names to versions; None, '' and {} stand for "not known".
 
     `platform` is as sys.platform, `libc` as "glibc 2.36" or "musl 1.2.5", `builds` says 'wheel' (as
@@ -32,7 +33,7 @@ class System(Value):
     stack in bytes.  `as_now`: fields that were not recorded with a run.
     """
 
-    distributions: Mapping[str, str] = fresh(factory=dict)
+    distributions: Mapping[str, str] = field(default_factory=dict)
     python: str = ''
     implementation: str = 'CPython'
     platform: str = ''
@@ -43,7 +44,7 @@ class System(Value):
     free_threaded: bool | None = None
     debug: bool | None = None
     loaded: frozenset[str] | None = None
-    builds: Mapping[str, str] = fresh(factory=dict)
+    builds: Mapping[str, str] = field(default_factory=dict)
     as_now: frozenset[str] = frozenset()
 
     def note(self, name: str) -> str:

@@ -8,9 +8,8 @@ Imports only the standard library.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import SimpleNamespace
-
-from .values import Value
 
 PREFIX = 'STABILITYMONITOR_'
 
@@ -66,7 +65,8 @@ def _measured(text: str, units: Mapping[str, float]) -> float:
     return number
 
 
-class Option(Value):
+@dataclass(frozen=True)
+class Option:
     name: str
     convert: type
     default: str

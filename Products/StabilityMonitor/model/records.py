@@ -6,11 +6,11 @@ inside the process and ISO 8601 UTC in JSON; sizes are bytes, durations seconds.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from dataclasses import fields
 from datetime import UTC
 from datetime import datetime
 from typing import NamedTuple
-
-from .values import Value
 
 
 def isotime(seconds: float | None) -> str | None:
@@ -57,13 +57,15 @@ def duration(seconds: float | None) -> str:
     return ' '.join(words[:2])
 
 
-class Frame(Value):
+@dataclass(frozen=True)
+class Frame:
     file: str
     line: int | None
     function: str
 
 
-class ThreadStack(Value):
+@dataclass(frozen=True)
+class ThreadStack:
     """One thread of a dump; frames innermost first."""
 
     ident: int | None
@@ -74,7 +76,8 @@ class ThreadStack(Value):
     note: str = ''
 
 
-class ThreadState(Value):
+@dataclass(frozen=True)
+class ThreadState:
     """What one living thread is doing; frames innermost first.  0, '' and None stand for "not
     known".
     """
@@ -94,7 +97,8 @@ class ThreadState(Value):
     holders: tuple[int, ...] = ()  # threads that hold what this one waits for
 
 
-class Note(Value):
+@dataclass(frozen=True)
+class Note:
     """Something that was seen of a thread, with its stack at that moment, as the black box keeps
     it.
 
@@ -122,14 +126,16 @@ class Note(Value):
         return bool(self.ident or self.native_id)
 
 
-class NativeFrame(Value):
+@dataclass(frozen=True)
+class NativeFrame:
     binary: str
     symbol: str
     offset: int | None
     address: int | None
 
 
-class Request(Value):
+@dataclass(frozen=True)
+class Request:
     """A request as its breadcrumb tells it.  `ended` is None while it is in flight."""
 
     number: int
@@ -150,7 +156,8 @@ class Request(Value):
     crashed: bool = False
 
 
-class LogLine(Value):
+@dataclass(frozen=True)
+class LogLine:
     time: float
     level: int
     ident: int
@@ -180,14 +187,16 @@ class Sample(NamedTuple):
     stderr_size: int = -1
 
 
-class Evidence(Value):
+@dataclass(frozen=True)
+class Evidence:
     """One fact with its source; `source` is a short name such as "fault log"."""
 
     source: str
     fact: str
 
 
-class Finding(Value):
+@dataclass(frozen=True)
+class Finding:
     """A question's answer when something should be done (or, with severity ok, when all is
     well).
     """
@@ -206,10 +215,11 @@ def finding_from(row) -> Finding | None:
     """A finding out of a foreign document; None if it is none."""
     if not isinstance(row, dict) or row.get('severity') not in Finding.SEVERITIES:
         return None
-    return Finding(**{name: str(row.get(name) or '') for name in Finding.FIELDS})
+    return Finding(**{field.name: str(row.get(field.name) or '') for field in fields(Finding)})
 
 
-class Instance(Value):
+@dataclass(frozen=True)
+class Instance:
     """Which Zope instance a run belongs to; equal instances share "the last run"."""
 
     host: str = ''
@@ -227,4 +237,4 @@ def instance_of(context: dict) -> Instance:
     """The instance of a run, as its context tells it, which may be damaged."""
     known = context.get('instance')
     known = known if isinstance(known, dict) else {}
-    return Instance(*(str(known.get(key) or '') for key in Instance.FIELDS))
+    return Instance(*(str(known.get(field.name) or '') for field in fields(Instance)))

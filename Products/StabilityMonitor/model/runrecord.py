@@ -4,14 +4,17 @@ trusted.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import fields
+
 from .records import Evidence
 from .records import Instance
 from .records import shallow
-from .values import Value
-from .values import fresh
 
 
-class RunRecord(Value):
+@dataclass(frozen=True)
+class RunRecord:
     """How one run ended, with everything known about it: the contents of `incident.json`.
 
     The keys are the contract of DESIGN section 4; keys are only ever added.
@@ -43,9 +46,9 @@ class RunRecord(Value):
     signature: str = ''
     phase: str = ''
     exception: str = ''
-    counters: dict = fresh(factory=dict)
+    counters: dict = field(default_factory=dict)
     compiled_modules: tuple[str, ...] = ()
-    context: dict = fresh(factory=dict)
+    context: dict = field(default_factory=dict)
     findings: tuple[dict, ...] = ()
     drill: str = ''
     notes: tuple[dict, ...] = ()
@@ -133,7 +136,7 @@ def _list(document: dict, key: str) -> list:
 def _strings(document, cls) -> dict:
     """The string fields of `cls` found in an untrusted document."""
     document = document if isinstance(document, dict) else {}
-    return {name: str(document.get(name, '') or '') for name in cls.FIELDS}
+    return {each.name: str(document.get(each.name, '') or '') for each in fields(cls)}
 
 
 #: What the items of a record's lists hold at least, and of which type.

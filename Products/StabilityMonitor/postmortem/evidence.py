@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import re
 import time
+from dataclasses import dataclass
+from dataclasses import field
 from pathlib import Path
 
 from ..model.errors import UnreadableRecord
-from ..model.values import Value
-from ..model.values import fresh
 from ..store import blackbox
 from ..store import distributionsets
 from ..store.blackboxreader import Recording
@@ -36,23 +36,26 @@ _COUNTERS = {1: 'memory.oom_control', 2: 'memory.events'}
 _SIGNALS = tuple(name for name in blackbox.MARKS if name.startswith('SIG'))
 
 
-class World(Value):
+@dataclass(frozen=True)
+class World:
     """The system on which the judging process runs."""
 
-    now: float = fresh(factory=time.time)
+    now: float = field(default_factory=time.time)
     proc: Path = Path('/proc')
     kernel_log: Path = Path('/dev/kmsg')
     machine_id: Path = Path('/etc/machine-id')
 
 
-class Mark(Value):
+@dataclass(frozen=True)
+class Mark:
     """What C code wrote into a mark file and the process did not outlive."""
 
     time: float
     dumps: tuple
 
 
-class Traces(Value):
+@dataclass(frozen=True)
+class Traces:
     """Everything known about a dead run, before anybody judges it."""
 
     run: str
@@ -74,8 +77,10 @@ class Traces(Value):
     same_boot: bool | None
     same_machine: bool | None
     boot_time: float
-    stuck: dict = fresh(factory=dict)  # ident of a serving thread: its mark of the dead-man switch
-    asked: dict = fresh(factory=dict)  # when SIGTERM and SIGINT came last, survived or not
+    stuck: dict = field(
+        default_factory=dict
+    )  # ident of a serving thread: its mark of the dead-man switch
+    asked: dict = field(default_factory=dict)  # when SIGTERM and SIGINT came last, survived or not
 
     @property
     def role(self) -> str:

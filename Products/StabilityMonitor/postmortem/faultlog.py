@@ -13,11 +13,12 @@ A dying process writes them in many small pieces, so:
 """
 
 import re
+from dataclasses import dataclass
+from dataclasses import fields
+from dataclasses import replace
 
 from ..model.records import NativeFrame
 from ..model.records import ThreadStack
-from ..model.values import Value
-from ..model.values import replace
 from . import faultlines
 
 LIMIT = 1 << 20  # bytes that one call looks at
@@ -33,7 +34,8 @@ _HEADERS = re.compile(rb'(?=Fatal Python error(?:: | from unexpected signum: ))'
 _NOTE = 200  # characters of a thread's notes
 
 
-class Dump(Value):
+@dataclass(frozen=True)
+class Dump:
     """One dump, as its text says it.
 
     `kind` is 'fatal' (a signal), 'pyfatal' (Py_FatalError), 'timeout' (dump_traceback_later) or
@@ -108,7 +110,7 @@ class _Draft:
         return not (self.threads[-1].frames or self.threads[-1].note)
 
     def freeze(self):
-        values = {name: getattr(self, name) for name in Dump.FIELDS}
+        values = {each.name: getattr(self, each.name) for each in fields(Dump)}
         return Dump(
             **values
             | dict(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from dataclasses import replace
 
 from ..model.records import Evidence
 from ..model.records import ThreadStack
@@ -14,7 +15,6 @@ from ..model.records import instance_of
 from ..model.records import isotime
 from ..model.records import shallow
 from ..model.runrecord import RunRecord
-from ..model.values import replace
 from ..store.blackbox import DRILLS
 from . import hangnotes
 from .evidence import Traces

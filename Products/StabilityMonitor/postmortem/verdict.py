@@ -6,10 +6,11 @@ that of DESIGN section 4: a recorded crash is never erased by missing data.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from dataclasses import replace
+
 from ..model.records import Evidence
 from ..model.records import clocktime
-from ..model.values import Value
-from ..model.values import replace
 from . import stackoverflow
 from .elimination import candidates
 from .elimination import ruled_out
@@ -33,7 +34,8 @@ READY = 10
 GRACE = 60
 
 
-class Judgement(Value):
+@dataclass(frozen=True)
+class Judgement:
     verdict: str
     confidence: str
     summary: str

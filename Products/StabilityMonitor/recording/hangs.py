@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
+from dataclasses import replace
 
 from ..model.records import Note
-from ..model.values import Value
-from ..model.values import replace
 from ..system import loglater
 from ..threads.activity import own_frame
 from ..threads.activity import words
@@ -35,7 +35,8 @@ _A_REQUEST = 0.005
 _SPINNERS = {'main': 'critical', 'other': 'warning'}
 
 
-class Hang(Value):
+@dataclass(frozen=True)
+class Hang:
     """A hang, deadlock or spinning thread of this run; `ended` is None while it lasts."""
 
     kind: str  # 'hang', 'deadlock' or 'spinning'

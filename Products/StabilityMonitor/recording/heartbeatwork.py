@@ -12,10 +12,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from dataclasses import replace
 
 from ..model.records import isotime
 from ..model.records import shallow
-from ..model.values import replace
 from ..store.runmailbox import Inbox
 from ..system import loglater
 from ..system import signalmask

@@ -7,8 +7,9 @@ pages.  A mark that rose between two looks at the same request rose in it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..model.records import Finding
-from ..model.values import replace
 from ..system.stackdepth import StackGauge
 from ..system.stackdepth import headroom
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from datetime import UTC
 from datetime import datetime
-
-from ..model.values import Value
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 #: Distances between ticks of a time axis, in seconds.
@@ -33,7 +32,8 @@ _STEPS = (
 _MOST_TICKS = 9
 
 
-class Scale(Value):
+@dataclass(frozen=True)
+class Scale:
     """Values from `low` to `high` lie from `start` to `stop`."""
 
     low: float

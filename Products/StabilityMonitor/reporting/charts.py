@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC
 from datetime import datetime
 from html import escape
@@ -17,7 +18,6 @@ from html import escape
 from ..model.records import duration
 from ..model.records import from_isotime
 from ..model.runrecord import RunRecord
-from ..model.values import Value
 from . import axes
 from .axes import Scale
 
@@ -52,7 +52,8 @@ def colour(verdict: str) -> str:
 # -- the timeline ----------------------------------------------------------------------------------
 
 
-class _Bar(Value):
+@dataclass(frozen=True)
+class _Bar:
     run: RunRecord
     begin: float
     end: float

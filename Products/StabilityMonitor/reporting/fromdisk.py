@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..checks import allfindings
@@ -21,7 +22,6 @@ from ..model.records import from_isotime
 from ..model.records import instance_of
 from ..model.records import isotime
 from ..model.runrecord import RunRecord
-from ..model.values import Value
 from ..postmortem.runhistory import last_server_run
 from ..store import distributionsets
 from ..store.blackboxreader import load
@@ -41,7 +41,8 @@ PROCESS, RUN, COMMAND, NOBODY = 'process', 'run', 'command', 'nobody'
 _NEAR = 60
 
 
-class RecordedRun(Value):
+@dataclass(frozen=True)
+class RecordedRun:
     """A run by its directory.  `alive`: as far as anybody can tell; `record`: how it ended, if that
     is known.
     """

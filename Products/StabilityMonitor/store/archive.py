@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from zope.interface import implementer
@@ -21,7 +22,6 @@ from ..model.interfaces import IArchive
 from ..model.records import Instance
 from ..model.records import from_isotime
 from ..model.runrecord import RunRecord
-from ..model.values import replace
 from . import distributionsets
 from .blackboxreader import LARGEST
 from .regularfiles import NotARegularFile

@@ -19,8 +19,7 @@ process reads as plain bytes.  No I/O here: `lay_out` and the offsets work on an
 from __future__ import annotations
 
 import struct
-
-from ..model.values import Value
+from dataclasses import dataclass
 
 MAGIC = b'\x89STABMON'
 VERSION = 2
@@ -99,7 +98,8 @@ COUNT_SHIFT = 40
 LAST_NUMBER = (1 << COUNT_SHIFT) - 1
 
 
-class Part(Value):
+@dataclass(frozen=True)
+class Part:
     """Where one part of the file lies: `count` pieces of `size` bytes from `start`."""
 
     start: int

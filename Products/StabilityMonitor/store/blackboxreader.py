@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import codecs
 import struct
+from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from ..model.errors import UnreadableRecord
@@ -18,13 +20,12 @@ from ..model.records import LogLine
 from ..model.records import Note
 from ..model.records import Request
 from ..model.records import Sample
-from ..model.values import Value
-from ..model.values import replace
 from . import blackbox as box
 from .regularfiles import open_regular
 
 
-class Recording(Value):
+@dataclass(frozen=True)
+class Recording:
     """What a black box tells."""
 
     words: dict

@@ -20,10 +20,10 @@ import mmap
 import os
 import re
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..model.records import Finding
-from ..model.values import Value
 from . import stacksizes
 
 _PAGE = mmap.PAGESIZE
@@ -39,7 +39,8 @@ _MAPPING = re.compile(r'([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(\[stack])?')
 _LOW, _CRITICAL = 1 / 4, 1 / 20
 
 
-class Stack(Value):
+@dataclass(frozen=True)
+class Stack:
     """Where one thread's stack lies, in bytes; it grows from `top` down to `address`, below which a
     guard is.
     """
@@ -53,7 +54,8 @@ class Stack(Value):
         return self.address + self.size
 
 
-class _Mapping(Value):
+@dataclass(frozen=True)
+class _Mapping:
     start: int
     end: int
     is_main_stack: bool

@@ -14,10 +14,10 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..model.values import Value
 from . import procfiles
 from .systemcalls import call_names
 from .systemcalls import machine as this_machine
@@ -56,7 +56,8 @@ class Reading(NamedTuple):
     waited: float = 0.0
 
 
-class Task(Value):
+@dataclass(frozen=True)
+class Task:
     """One thread as the kernel sees it.
 
     `state` is R, S, D ...; `call` the system call that it waits in, "running" when it is on a
@@ -72,7 +73,8 @@ class Task(Value):
     stack_pointer: int = 0
 
 
-class Descriptor(Value):
+@dataclass(frozen=True)
+class Descriptor:
     """What lies behind a descriptor.  `kind`: socket, pipe, file, terminal, device, eventfd, epoll
     or other; `standard`: "stdin", "stdout" or "stderr" when it is the same file as that; `peer`:
     who is at the other end.

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 
 from ..model.records import Frame
-from ..model.values import Value
 from ..system.cpushares import is_busy
 from ..system.tasks import Descriptor
 from ..system.tasks import Task
@@ -154,7 +154,8 @@ _PLUMBING = (
 )
 
 
-class Facts(Value):
+@dataclass(frozen=True)
+class Facts:
     """What is known of one thread.  `gil`: it is in the interpreter's own futex; `cpu`: its share
     of a processor, `busiest` that of the thread that has most; `turns`: how often a second it came
     to one; `lock` and `waiting`:  what `locks` found; `target`: a path, peer or child of its call;

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-
-from ..model.values import Value
+from dataclasses import dataclass
 
 SITE, CARRIER, PYTHON = 'site', 'carrier', 'python'
 
@@ -65,7 +64,8 @@ _MENTIONED = re.compile(r'/[^\s:()"]+\.py\b')
 _KEPT = 3
 
 
-class Place(Value):
+@dataclass(frozen=True)
+class Place:
     """`short` is the file's name without where it is installed; `package` the one that it belongs
     to.
     """

@@ -14,9 +14,8 @@ import dis
 import itertools
 import os
 import tokenize
+from dataclasses import dataclass
 from types import CodeType
-
-from ..model.values import Value
 
 #: Of a file, which is read; of its characters, which are parsed: 1 ms for 4 KiB; of the functions
 #: that are kept.
@@ -28,7 +27,8 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 _cache = {}
 
 
-class Region(Value):
+@dataclass(frozen=True)
+class Region:
     """The lock `name` (dotted) is asked for from `ask` to `begin`, and held from there to `end`:
     (line, column).  `timed`: the call may give up.
     """

@@ -14,11 +14,11 @@ import re
 import sys
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
+from dataclasses import replace
 from types import FunctionType
 from types import ModuleType
 
-from ..model.values import Value
-from ..model.values import replace
 from .lockregions import position
 from .lockregions import regions
 from .spots import Spot
@@ -47,7 +47,8 @@ _ENTRIES = ('Condition.__enter__', 'Semaphore.acquire')
 _PRIMITIVES = ('Condition.wait', 'Thread._wait_for_tstate_lock', 'Thread.join')
 
 
-class Lock(Value):
+@dataclass(frozen=True)
+class Lock:
     """`key` is equal for what is taken to be the same lock; `owner` is an ident, 0 for none, None
     when not known.
     """
@@ -58,13 +59,15 @@ class Lock(Value):
     exclusive: bool = True
 
 
-class Holder(Value):
+@dataclass(frozen=True)
+class Holder:
     ident: int
     place: str
     known: bool
 
 
-class Want(Value):
+@dataclass(frozen=True)
+class Want:
     """What a thread waits for in Python: a lock, or (`lock` is None) something else, as WAITS has
     it.
     """
@@ -80,7 +83,8 @@ class Want(Value):
         return f'{self.name} at {self.place}' + (f', held by {held}' if held else '')
 
 
-class Deadlock(Value):
+@dataclass(frozen=True)
+class Deadlock:
     """Threads that wait for each other; `links` says of each what it waits for and where the next
     one holds it.
     """

@@ -13,11 +13,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..model.records import Frame
 from ..model.records import ThreadState
-from ..model.values import Value
 from ..system.cpushares import UNKNOWN
 from ..system.cpushares import Loads
 from ..system.cpushares import is_busy
@@ -34,7 +34,8 @@ STILL = 0.1
 _NOT_MOVING = ('', 'futex', 'restart_syscall')
 
 
-class Observation(Value):
+@dataclass(frozen=True)
+class Observation:
     """All threads at one moment: main, workers, others; and those that wait for each other.  Where
     one of several threads may hold a lock, `holders` of the state is empty and its detail names
     them all.

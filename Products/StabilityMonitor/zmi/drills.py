@@ -12,18 +12,19 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from zope.component import provideHandler
 from ZPublisher.interfaces import IPubAfterTraversal
 
 from ..model.errors import DrillRefused
-from ..model.values import Value
 from ..store import blackbox
 
 _STEP = 16 << 20
 
 
-class Drill(Value):
+@dataclass(frozen=True)
+class Drill:
     """`verdict` is what the next process should say of it."""
 
     id: str
