@@ -49,7 +49,10 @@ setup(
     ],
     # Exactly these two patterns, or tests/ and benchmarks/ would land in site-packages.
     packages=find_namespace_packages(include=['Products', 'Products.*']),
-    package_data={'': ['*.zcml', '*.toml', 'py.typed'], 'Products.StabilityMonitor': ['www/*', 'www/**/*']},
+    package_data={
+        '': ['*.zcml', '*.toml', 'py.typed'],
+        'Products.StabilityMonitor': ['www/*', 'www/**/*'],
+    },
     zip_safe=False,
     python_requires='>=3.11',
     install_requires=[

@@ -15,6 +15,8 @@ from types import SimpleNamespace
 import pytest
 import zope.interface.verify
 from programs.handshake import until
+from support.fakelife import FakeLife
+from support.fakelife import with_directory
 from synthetic import HERE
 from synthetic import record
 
@@ -31,7 +33,6 @@ from Products.StabilityMonitor.model.records import Finding
 from Products.StabilityMonitor.model.records import finding_from
 from Products.StabilityMonitor.model.records import shallow
 from Products.StabilityMonitor.recording import livingrun
-from Products.StabilityMonitor.recording.partguard import Findings
 
 TAB = '/Control_Panel/StabilityMonitor/'
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\'&'
@@ -77,27 +78,14 @@ def warning(id, severity='warning', title='It is so.'):
 
 @pytest.fixture
 def life(tmp_path):
-    folder = tmp_path / 'runs' / 'one'
-    folder.mkdir(parents=True)
-    return SimpleNamespace(
-        path=tmp_path,
-        name='20260921T160000Z-1-abcd',
-        pid=1,
-        instance=shallow(HERE),
-        findings=Findings(),
-        context={'thread_stack': [1 << 20, 4096]},
-        smallest_stack=None,
-        started=time.time(),
-        role='server',
-        started_monotonic=time.monotonic(),
-        software={},
-        recorder=None,
-        fault_log=None,
-        marks=None,
-        rounds=None,
-        directory=SimpleNamespace(path=folder),
-        base=SimpleNamespace(file_mode=0o640),
-        do_later=lambda errand: errand(),
+    return with_directory(
+        FakeLife(
+            tmp_path,
+            base=SimpleNamespace(file_mode=0o640),
+            pid=1,
+            instance=shallow(HERE),
+            context={'thread_stack': [1 << 20, 4096]},
+        )
     )
 
 
@@ -192,12 +180,11 @@ def test_the_heartbeat_renews_results_that_are_old(life):
 
     here = allfindings.of(life)
     here.checks = Background(here._site, [Fixed(warning('a'))])
-    life.rounds, errands = SimpleNamespace(answers={}, heartbeat=SimpleNamespace(rounds=[])), []
-    life.do_later = errands.append
+    life.errands = []
     zopechecks.begin(life)
-    assert life.rounds.answers['checks'] == here.answer, 'who asks at once is answered'
-    (renew,) = life.rounds.heartbeat.rounds
-    (start,) = errands
+    assert life.answers['checks'] == here.answer, 'who asks at once is answered'
+    (renew,) = life.rounds
+    (start,) = life.errands
     assert start() and here.checks.wait(20)
     first = here.checks.results
     renew()
@@ -341,14 +328,14 @@ def test_no_request_looks_known_issues_up(life, monkeypatch):
     from Products.StabilityMonitor.zmi import checkpages
 
     here, later = allfindings.of(life), []
-    monkeypatch.setattr(life, 'do_later', later.append, raising=False)
+    life.errands = later
     here.checks = Background(here._site, remembering([KnownIssues()], life))
     for _ in range(2):
         assert here.start() and here.checks.wait(60)
     looked_up = []
-    in_force = rulesinforce.known_issues.in_force
+    in_force = rulesinforce.knowledgebase.in_force
     monkeypatch.setattr(
-        rulesinforce.known_issues,
+        rulesinforce.knowledgebase,
         'in_force',
         lambda *args: (looked_up.append(args), in_force(*args))[1],
     )
@@ -374,7 +361,7 @@ def test_the_page_looks_them_up_where_the_last_run_remembered_what_it_had_found(
     assert here.known() is None, 'before anything was asked'
     for _ in range(2):
         assert here.start() and here.checks.wait(60)
-    monkeypatch.setattr(rulesinforce.known_issues, 'in_force', None)
+    monkeypatch.setattr(rulesinforce.knowledgebase, 'in_force', None)
     shown = checkpages.page(life, False)
     assert (
         shown['known'] is None and shown['run']['last'] and 'could not be looked up' in caplog.text
@@ -487,7 +474,7 @@ def test_a_record_that_cannot_be_matched_is_shown_without(tmp_path, monkeypatch,
     def fails(*args):
         raise TypeError('nonsense')
 
-    monkeypatch.setattr(rulesinforce.known_issues, 'match_incident', fails)
+    monkeypatch.setattr(rulesinforce.knowledgebase, 'match_incident', fails)
     assert rulesinforce.of_incident(crashed(known_issues=({'id': 'old'},)), tmp_path) == (
         {'id': 'old'},
     )

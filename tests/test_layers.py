@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import zope.interface
 
+from Products.StabilityMonitor.model.interfaces import ILivingRun
+
 PACKAGE = 'Products.StabilityMonitor'
 CHECKOUT = Path(__file__).resolve().parent.parent
 HOUSE = CHECKOUT / 'Products' / 'StabilityMonitor'
@@ -138,6 +140,25 @@ def zope_imports(path):
     for name, in_function in imported(path):
         if is_zope(name) and source != 'zmi' and not (source == '__init__' and in_function):
             yield f'{label(path)} imports {name}'
+
+
+def uses_of_a_life(path):
+    """The attributes of a living run that a file uses: those of the name `life`, of any object."""
+    for node in ast.walk(ast.parse(path.read_text('utf-8'))):
+        if isinstance(node, ast.Attribute):
+            of = node.value
+            if getattr(of, 'id', getattr(of, 'attr', '')) == 'life':
+                yield node.attr
+
+
+def test_the_other_rooms_use_what_the_interface_of_a_living_run_names():
+    used = {
+        attribute
+        for path in modules()
+        if room(path) != 'recording'
+        for attribute in uses_of_a_life(path)
+    }
+    assert used and used <= set(ILivingRun)
 
 
 def test_there_is_a_house():

@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from support.fakelife import FakeLife
 from synthetic import HERE
 from synthetic import STARTED
 from synthetic import DeadRun
@@ -143,12 +144,12 @@ def life(tmp_path):
     options, _ = load({'support-name': 'Ada', 'support-contact': 'ada@example.org'}, {})
     findings = Findings()
     findings.add('something', 'Something is off.', 'Why.', 'Mend it.')
-    return SimpleNamespace(
+    return FakeLife(
+        tmp_path,
         instance=shallow(HERE),
         options=options,
         findings=findings,
         recorder=recorder,
-        role='server',
         software={
             'zope': '6.3',
             'client_home': HERE.client_home,
@@ -158,11 +159,6 @@ def life(tmp_path):
         context={},
         started=STARTED + 8000,
         started_monotonic=0.0,
-        name='20260921T160000Z-1-abcd',
-        safe_mode=False,
-        path=tmp_path,
-        directory=None,
-        rounds=None,
     )
 
 

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 import xml.etree.ElementTree
-from types import SimpleNamespace
 
 import pytest
 from standing import LIB
@@ -19,6 +18,7 @@ from standing import STACKS
 from standing import document
 from standing import frame
 from standing import thread
+from support.fakelife import FakeLife
 
 from Products.StabilityMonitor.reporting import bars
 from Products.StabilityMonitor.reporting.flames import flames
@@ -325,11 +325,10 @@ class Taking:
 
 
 @pytest.fixture
-def native_life(threadpages, monkeypatch):
+def native_life(threadpages, monkeypatch, tmp_path):
     """A life whose heartbeat does its rounds when it is told to; native stacks are pretended."""
     monkeypatch.setattr(threadpages, '_NATIVE', {})
-    rounds = SimpleNamespace(heartbeat=SimpleNamespace(rounds=[]))
-    return SimpleNamespace(pid=os.getpid(), rounds=rounds, name='run', path=None)
+    return FakeLife(tmp_path)
 
 
 def test_native_stacks_are_dropped_by_the_heartbeat_when_they_are_old(
@@ -340,13 +339,12 @@ def test_native_stacks_are_dropped_by_the_heartbeat_when_they_are_old(
     for ago, kept in ((60, True), (601, False), (None, True)):
         taken.append(Taking(ago))
         threadpages.take_native(native_life)
-        (forget,) = native_life.rounds.heartbeat.rounds
-        forget()
+        for forget in native_life.rounds:
+            forget()
         assert (native_life.pid in threadpages._NATIVE) == kept, ago
 
 
 def test_and_by_the_page_where_no_heart_beats(threadpages, native_life, monkeypatch):
-    native_life.rounds = None
     monkeypatch.setattr(threadpages.nativestacks, 'NativeStacks', lambda pid: Taking(601))
     threadpages.take_native(native_life)
     assert threadpages._NATIVE

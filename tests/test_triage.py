@@ -4,9 +4,9 @@ import json
 import os
 from pathlib import Path
 from threading import get_ident
-from types import SimpleNamespace
 
 import pytest
+from support.fakelife import FakeLife
 from synthetic import HERE
 from synthetic import DeadRun
 from synthetic import quiet_world
@@ -17,7 +17,6 @@ from Products.StabilityMonitor.postmortem import triage as module
 from Products.StabilityMonitor.postmortem import verdict
 from Products.StabilityMonitor.postmortem.triage import at_start
 from Products.StabilityMonitor.postmortem.triage import triage
-from Products.StabilityMonitor.recording.partguard import Findings
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import Base
 from Products.StabilityMonitor.store.rundirectory import new_name
@@ -165,13 +164,12 @@ def test_a_folder_named_like_no_day(base):
 def life(base, role='server', **configured):
     options, problems = load(configured, {})
     assert not problems
-    return SimpleNamespace(
-        do_later=lambda errand: errand(),
+    return FakeLife(
+        base.path,
         base=base,
         name='',
         options=options,
         role=role,
-        findings=Findings(),
         instance={'host': HERE.host, 'client_home': HERE.client_home, 'listen': HERE.listen},
     )
 

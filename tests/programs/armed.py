@@ -334,7 +334,7 @@ def do_work_aside():
             pass
         done.append(life.rounds.heartbeat.beats)
 
-    life.do_later(work)
+    life.in_background(work)
     until(lambda: done and life.rounds.heartbeat.beats > done[0] + 20)
     say('done')
     hear()

@@ -189,7 +189,7 @@ class Standing:
         results = self.checks.results
         if results and results is not self._known_for and not self.looks_up_known:
             self._known, self._known_for, self.looks_up_known = None, results, True
-            self.life.do_later(self._look_up_known)
+            self.life.in_background(self._look_up_known)
         return self._known
 
     def _look_up_known(self):

@@ -13,33 +13,63 @@ class ILivingRun(Interface):
     """This process's run.  Nothing here raises because of a disk, a system or an option."""
 
     name = Attribute('The run: `<UTC start as 20261123T074501Z>-<pid>-<4 hex>`.')
+    pid = Attribute('The id of this process.')
     instance = Attribute('Dict of host, client_home, listen: which Zope instance this is.')
     role = Attribute('"server" or "script".')
     options = Attribute('The options in force, see `options.OPTIONS`.')
     findings = Attribute('Iterable of records.Finding: what is off, and what to do.')
     recorder = Attribute('The IRecorder, or None when nothing is recorded.')
     path = Attribute('The data directory that several instances may share.')
+    base = Attribute('The same as a store.rundirectory.Base, with the rights of its files.')
+    directory = Attribute(
+        'The store.rundirectory.RunDirectory of this run, or None: nothing is kept on disk.'
+    )
+    safe_mode = Attribute('Whether the risky parts are off since two starts died while arming.')
     context = Attribute('Dict of what the run knew at its start, see system.runcontext.')
     software = Attribute('Dict of what Zope told about itself.')
-    started = Attribute(
-        'Seconds since the epoch; started_monotonic is the same moment on the monotonic clock.'
-    )
+    started = Attribute('When it began, in seconds since the epoch.')
+    started_monotonic = Attribute('The same moment on the monotonic clock, in seconds.')
     smallest_stack = Attribute(
         '(size, guard) in bytes of the smallest stack of a thread that serves, or None.'
     )
-    fault_log = Attribute(
-        'The recording.faulthandler_compat.FaultLog, or None; marks are its SignalMarks.'
-    )
-    rounds = Attribute(
-        'The recording.heartbeatwork.Rounds: what the heartbeat does; None when nothing is '
-        'recorded.'
+    fault_log = Attribute('The recording.faulthandler_compat.FaultLog, or None.')
+    marks = Attribute('The recording.faulthandler_compat.SignalMarks, or None.')
+    is_watched = Attribute(
+        'Whether a heartbeat watches this run: it does where anything is recorded.'
     )
 
     def start():
         """Make the parts: each that cannot be had is a finding and leaves the others."""
 
-    def do_later(errand):
-        """Call a short function once, in the background."""
+    def in_background(errand):
+        """Call `errand` once, in a thread for such work; at once where there is no heartbeat."""
+
+    def every_beat(duty):
+        """Call `duty` at each beat of the heartbeat, in its thread; it may take microseconds.
+
+        A duty that is there already is not added again; one that raises is taken out, with a
+        finding.  Without a heartbeat nothing happens, here and in the next two.
+        """
+
+    def every_round(duty):
+        """The same at each twentieth beat; it may take milliseconds."""
+
+    def answer(subject, tell):
+        """From now on, call `tell` for whoever asks for `subject` through the mailbox of this run.
+
+        It gets no arguments and returns a dict for JSON, within seconds.
+        """
+
+    def stacks_document():
+        """What every thread does, which requests are slow, and what hangs; {} without a heartbeat.
+
+        {time, threads, slow, hangs}, see recording.heartbeatwork.Rounds.tell_stacks.
+        """
+
+    def slow_requests():
+        """The recording.slowrequests.Profile of each slow request, those that last and the last
+        ones that have ended.
+        """
 
     def serving(listen=''):
         """Zope is up: note it, and which compiled modules are loaded by now."""

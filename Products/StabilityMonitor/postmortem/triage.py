@@ -111,7 +111,7 @@ def at_start(life) -> None:
         archive = Archive(life.base)
         if life.role == 'server':
             _say_how_it_ended(archive.last_server_run(Instance(**life.instance)))
-        life.do_later(
+        life.in_background(
             lambda: archive.prune(options.keep_runs, options.keep_days, options.keep_bytes)
         )
 

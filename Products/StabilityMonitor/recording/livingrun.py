@@ -14,7 +14,9 @@ import mmap
 import os
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from zope.interface import implementer
 
@@ -40,6 +42,7 @@ from .heartbeatwork import Rounds
 from .loghandler import BreadcrumbHandler
 from .partguard import Findings
 from .safemode import ArmingMarker
+from .slowrequests import Profile
 from .stackwatch import StackWatch
 
 _DIRECTORY_ACTION = (
@@ -211,7 +214,7 @@ class LivingRun:
         if self.recorder:
             self.rounds = Rounds(self)
             self.rounds.start()
-            self.do_later(self._note_installed)
+            self.in_background(self._note_installed)
 
     def _note_installed(self):
         """In the background: what a crash is compared with is what was installed then."""
@@ -294,12 +297,33 @@ class LivingRun:
         if self.handler and root.handlers and self.handler not in root.handlers:
             root.addHandler(self.handler)
 
-    def do_later(self, errand) -> None:
-        """Call `errand` once in the background; at once where nothing beats."""
+    @property
+    def is_watched(self) -> bool:
+        return self.rounds is not None
+
+    def in_background(self, errand: Callable[[], object]) -> None:
         if self.rounds:
             self.rounds.heartbeat.errands.append(errand)
         else:
             errand()
+
+    def every_beat(self, duty: Callable[[], object]) -> None:
+        if self.rounds and duty not in self.rounds.heartbeat.duties:
+            self.rounds.heartbeat.duties.append(duty)
+
+    def every_round(self, duty: Callable[[], object]) -> None:
+        if self.rounds and duty not in self.rounds.heartbeat.rounds:
+            self.rounds.heartbeat.rounds.append(duty)
+
+    def answer(self, subject: str, tell: Callable[[], dict[str, Any]]) -> None:
+        if self.rounds:
+            self.rounds.answers[subject] = tell
+
+    def stacks_document(self) -> dict[str, Any]:
+        return self.rounds.tell_stacks() if self.rounds else {}
+
+    def slow_requests(self) -> tuple[Profile, ...]:
+        return tuple(self.rounds.slow.known()) if self.rounds else ()
 
     def serving(self, listen: str = '') -> None:
         """Zope is up: note it, and what is loaded by now."""

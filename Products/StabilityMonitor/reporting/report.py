@@ -180,7 +180,7 @@ def standing(life) -> dict:
     {threads [records.ThreadState], slow_requests [slowrequests.Profile], hangs [hangs.Hang]}, as
     dicts.
     """
-    told = life.rounds.tell_stacks() if life and life.rounds else {}
+    told = life.stacks_document() if life else {}
     return {
         'threads': told.get('threads', []),
         'slow_requests': told.get('slow', []),

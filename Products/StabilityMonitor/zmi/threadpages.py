@@ -72,14 +72,14 @@ def threads(life) -> dict:
         'run': life.name,
         'pid': life.pid,
         'slow_request': f'{life.options.slow_request:g} s',
-        'recording': life.rounds is not None,
+        'recording': life.is_watched,
         'command': f'stabilitymonitor --directory {life.path} stacks {life.name}',
     }
 
 
 def told(life) -> dict:
     """The stacks document of this process; an empty one where nothing is recorded."""
-    return tidy(life.rounds.tell_stacks() if life.rounds else {})
+    return tidy(life.stacks_document())
 
 
 def page(document: dict, own: int = 0) -> dict:
@@ -260,7 +260,7 @@ def _picture(profile):
 
 def picture(life, run: str, number: str) -> str:
     """The flames of a slow request as SVG; '' when this process knows nothing of it any more."""
-    known = life.rounds.slow.known() if life.rounds and run == life.name else ()
+    known = life.slow_requests() if run == life.name else ()
     return next(
         (flames(profile.stacks.stacks()) for profile in known if number == str(profile.number)), ''
     )
@@ -315,8 +315,7 @@ def take_native(life) -> None:
     before = _NATIVE.get(life.pid)
     if (before is None or not before.busy) and taking.start():
         _NATIVE[life.pid] = taking
-        if life.rounds and forget_native not in life.rounds.heartbeat.rounds:
-            life.rounds.heartbeat.rounds.append(forget_native)
+        life.every_round(forget_native)
 
 
 def forget_native() -> None:

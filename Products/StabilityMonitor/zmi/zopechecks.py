@@ -24,7 +24,6 @@ def begin(life) -> None:
     """
     with life.findings.guarded('checks-begun', 'The checks do not run by themselves.'):
         here = standing_of(life)
-        if life.rounds:
-            life.rounds.heartbeat.rounds.append(here.renew)
-            life.rounds.answers['checks'] = here.answer
-        life.do_later(here.start)
+        life.every_round(here.renew)
+        life.answer('checks', here.answer)
+        life.in_background(here.start)

@@ -1,0 +1,10 @@
+"""The one pretended living run keeps the contract of a real one."""
+
+from support.fakelife import FakeLife
+from zope.interface.verify import verifyObject
+
+from Products.StabilityMonitor.model.interfaces import ILivingRun
+
+
+def test_it_has_all_that_others_may_use(tmp_path):
+    assert verifyObject(ILivingRun, FakeLife(tmp_path))
