@@ -29,7 +29,7 @@ _NEIGHBOURS = (('StabilityMonito', BEFORE), ('StabilityMonitorZ', AFTER))
 
 def _start(zope):
     """Milliseconds that this start spent in the import of the product."""
-    from zopekit import wait_for
+    from support.zopekit import wait_for
 
     file = Path(zope.env['BENCH_FILE'])
     file.unlink(missing_ok=True)
@@ -41,7 +41,7 @@ def _start(zope):
 
 
 def _instance(folder, run, archived):
-    from zopekit import ZopeInstance
+    from support.zopekit import ZopeInstance
 
     zope = ZopeInstance(
         folder,

@@ -8,11 +8,9 @@ Plone too.
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from pathlib import Path
 
-from figures import TESTS
 from figures import Row
 from figures import alone
 from figures import median
@@ -87,7 +85,7 @@ def _rows(what, zope):
 
 
 def measure() -> list[Row]:
-    from zopekit import ZopeInstance
+    from support.zopekit import ZopeInstance
 
     rows = []
     with tempfile.TemporaryDirectory(prefix='bench-checks-') as folder:
@@ -102,8 +100,7 @@ def measure() -> list[Row]:
 
 
 def _plone(folder):
-    sys.path.insert(0, str(TESTS / 'functional'))
-    import plone_site
+    from support import plone_site
 
     plone = plone_site.PloneSite(folder, stderr='null').create()
     try:

@@ -67,7 +67,7 @@ def _beats(zope):
 
 
 def measure() -> list[Row]:
-    from zopekit import ZopeInstance
+    from support.zopekit import ZopeInstance
 
     if not hasattr(time, 'pthread_getcpuclockid'):
         return [Row('heartbeat with 8 threads', '<= 200 us', 'no clocks of threads here')]

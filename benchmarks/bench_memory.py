@@ -33,8 +33,9 @@ def _ask(port):
 
 def _resident(zope):
     """MiB after the same requests; what is shared with other processes counts."""
+    from support.zopekit import wait_for
+
     from Products.StabilityMonitor.checks.allfindings import LAST_WORD
-    from zopekit import wait_for
 
     zope.start()
     try:
@@ -59,7 +60,7 @@ def _after_installing(zope):
 
 
 def measure() -> list[Row]:
-    from zopekit import ZopeInstance
+    from support.zopekit import ZopeInstance
 
     if not Path('/proc/self/status').exists():
         return [Row('resident memory', '<= 4 MiB', 'no /proc here')]

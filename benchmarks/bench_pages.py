@@ -64,7 +64,7 @@ def _picture(zope, request):
 
 
 def measure() -> list[Row]:
-    from zopekit import ZopeInstance
+    from support.zopekit import ZopeInstance
 
     with tempfile.TemporaryDirectory(prefix='bench-pages-') as folder:
         folder = Path(folder)

@@ -36,7 +36,7 @@ class Process:
     """One Zope with one monitor."""
 
     def __init__(self, monitor, folder):
-        from zopekit import ZopeInstance
+        from support.zopekit import ZopeInstance
 
         zope = ZopeInstance(folder, python=environments.python(MONITORS[monitor]), stderr='null')
         zope.checkout = MONITORS[monitor] == 'stabilitymonitor'

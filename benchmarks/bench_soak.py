@@ -28,7 +28,7 @@ _MIB = 1 << 20
 
 
 def measure(requests: int = REQUESTS) -> list[Row]:
-    from zopekit import ZopeInstance
+    from support.zopekit import ZopeInstance
 
     with tempfile.TemporaryDirectory(prefix='bench-soak-') as folder:
         zopes = [

@@ -13,6 +13,7 @@ from Products.StabilityMonitor.model.interfaces import ILivingRun
 PACKAGE = 'Products.StabilityMonitor'
 CHECKOUT = Path(__file__).resolve().parent.parent
 HOUSE = CHECKOUT / 'Products' / 'StabilityMonitor'
+TESTS = CHECKOUT / 'tests'
 
 # From the bottom up: a room may import those that stand below it.
 ROOMS = [
@@ -296,3 +297,15 @@ def test_a_file_opens_with_its_idea(path):
     text = path.read_text('utf-8')
     if text.strip():
         assert ast.get_docstring(ast.parse(text)), f'{label(path)} does not say its one idea'
+
+
+def test_the_tests_mirror_the_package():
+    """A folder for each room that has tests, and these below it; what several share is `support`."""
+    folders = {path.name for path in TESTS.iterdir() if list(path.glob('test_*.py'))}
+    assert folders - {'functional', 'browser'} <= set(ROOMS)
+
+
+def test_no_test_module_imports_another():
+    tests = {path.stem for path in TESTS.rglob('test_*.py')}
+    for path in TESTS.rglob('*.py'):
+        assert not {name.partition('.')[0] for name, _ in imported(path)} & tests, path

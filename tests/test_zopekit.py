@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import zopekit
+from support import zopekit
 
 CODE = 'import zopekit; print(*[zopekit.free_port() for _ in range(2000)])'
 

@@ -6,11 +6,11 @@ import contextlib
 import datetime
 
 import pytest
-from test_tab import TAB
-from test_tab import click
-from test_tab import log_in
-from test_tab import shown
-from waiting import wait_for
+from support.browsing import TAB
+from support.browsing import click
+from support.browsing import log_in
+from support.browsing import shown
+from support.browsing import wait_for
 
 By = pytest.importorskip('selenium.webdriver.common.by').By
 StaleElementReferenceException = pytest.importorskip(

@@ -6,29 +6,16 @@ import json
 import os
 
 import pytest
-from waiting import wait_for
-
-from zopekit import PASSWORD
-from zopekit import USER
+from support.browsing import TAB
+from support.browsing import click
+from support.browsing import log_in
+from support.browsing import shown
+from support.browsing import wait_for
 
 By = pytest.importorskip('selenium.webdriver.common.by').By
 WebDriverException = pytest.importorskip('selenium.common.exceptions').WebDriverException
 
 pytestmark = [pytest.mark.browser, pytest.mark.zope]
-TAB = '/Control_Panel/StabilityMonitor/'
-
-
-def log_in(browser, zope, path='/Control_Panel/manage_main'):
-    browser.get(f'{zope.url}{path}'.replace('//', f'//{USER}:{PASSWORD}@', 1))
-    browser.get(f'{zope.url}{path}')  # as after a login: the address without the password
-
-
-def click(browser, text):
-    browser.find_element(By.LINK_TEXT, text).click()
-
-
-def shown(browser):
-    return browser.find_element(By.TAG_NAME, 'main').text
 
 
 def headline(browser):

@@ -6,10 +6,10 @@ import itertools
 import json
 
 import pytest
-from standing import document
-from test_tab import log_in
-from test_tab import shown
-from waiting import wait_for
+from support.browsing import log_in
+from support.browsing import shown
+from support.browsing import wait_for
+from support.stacksdocuments import document
 
 By = pytest.importorskip('selenium.webdriver.common.by').By
 pytestmark = [pytest.mark.browser, pytest.mark.zope]

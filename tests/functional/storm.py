@@ -39,12 +39,12 @@ if __name__ in ('__main__', '__mp_main__'):
     sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (2, 1)]
 
 from programs import storm_program
+from support.zopekit import ZopeInstance
+from support.zopekit import wait_for
 
 from Products.StabilityMonitor.postmortem import triage
 from Products.StabilityMonitor.store import blackbox
 from Products.StabilityMonitor.store.rundirectory import Base
-from zopekit import ZopeInstance
-from zopekit import wait_for
 
 CLIENTS, THREADS, CHUNK = 7, 4, 10
 KEPT = blackbox.FINISHED_COUNT

@@ -3,18 +3,14 @@ stacks were, and which requests came last.
 """
 
 import re
-import subprocess
-import sys
-import urllib.parse
 
-import deaths
 import pytest
-from test_tracetext import GRAMMAR
-
-from zopekit import CHECKOUT
+from support import deaths
+from support.aftermath import command
+from support.aftermath import page
+from support.tracelogs import GRAMMAR
 
 pytestmark = pytest.mark.zope
-TAB = '/Control_Panel/StabilityMonitor/'
 
 
 @pytest.fixture(scope='module')
@@ -31,30 +27,6 @@ def crashed(tmp_path_factory):
     site.wait_exit()
     yield site.start()
     site.destroy()
-
-
-def command(site, *words):
-    done = subprocess.run(
-        [
-            sys.executable,
-            '-m',
-            'Products.StabilityMonitor',
-            '--client-home',
-            str(site.client_home),
-            *words,
-        ],
-        capture_output=True,
-        text=True,
-        env=site.environment(),
-        timeout=60,
-        cwd=CHECKOUT,
-    )
-    assert done.stderr == '', done.stderr
-    return done.stdout
-
-
-def page(site, name):
-    return site.get(f'{TAB}{name}?{urllib.parse.urlencode({"run": site.run})}').text
 
 
 ROOM = r'stack: 7\.\d MiB of 8\.\d MiB used, \d+ KiB never'

@@ -20,14 +20,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from advice import follow_in_ini
-from plain_zope import file_system
-from plain_zope import signals_kill
-from plain_zope import what_is_so
-
-from zopekit import CHECKOUT
-from zopekit import ZopeInstance
-from zopekit import wait_for
+from support.advice import follow_in_ini
+from support.plainzope import file_system
+from support.plainzope import signals_kill
+from support.plainzope import what_is_so
+from support.zopekit import CHECKOUT
+from support.zopekit import ZopeInstance
+from support.zopekit import wait_for
 
 pytestmark = pytest.mark.zope
 

@@ -4,12 +4,11 @@ import os
 import signal
 
 import pytest
-import standstills
-from standstills import PATIENCE
-from standstills import STANDING
-
-from zopekit import ZopeInstance
-from zopekit import wait_for
+from support import standstills
+from support.standstills import PATIENCE
+from support.standstills import STANDING
+from support.zopekit import ZopeInstance
+from support.zopekit import wait_for
 
 pytestmark = pytest.mark.zope
 

@@ -8,21 +8,21 @@ import dataclasses
 import os
 import sys
 
-import deaths
 import pytest
-from deaths import EARLY
-from deaths import LATE
-from deaths import NOHUP
-from deaths import OFF
-from deaths import PID_1
-from deaths import STALLING
-from deaths import USUAL
-from deaths import Setting
-from deaths import by
-from deaths import in_flight
-from deaths import page
-from deaths import survived
-from deaths import unlucky
+from support import deaths
+from support.deaths import EARLY
+from support.deaths import LATE
+from support.deaths import NOHUP
+from support.deaths import OFF
+from support.deaths import PID_1
+from support.deaths import STALLING
+from support.deaths import USUAL
+from support.deaths import Setting
+from support.deaths import by
+from support.deaths import in_flight
+from support.deaths import page
+from support.deaths import survived
+from support.deaths import unlucky
 
 pytestmark = pytest.mark.zope
 

@@ -14,16 +14,16 @@ import unicodedata
 import urllib.parse
 
 import pytest
-import synthetic
-from deaths import PATIENCE
-from deaths import Site
+from support import syntheticruns as synthetic
+from support.deaths import PATIENCE
+from support.deaths import Site
+from support.zopekit import CHECKOUT
+from support.zopekit import wait_for
 
 from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.store.rundirectory import Base
 from Products.StabilityMonitor.store.rundirectory import new_name
 from Products.StabilityMonitor.system.processidentity import identity
-from zopekit import CHECKOUT
-from zopekit import wait_for
 
 pytestmark = pytest.mark.zope
 

@@ -6,8 +6,7 @@ import http.client
 import signal
 
 import pytest
-
-import zopekit
+from support import zopekit
 
 pytestmark = pytest.mark.zope
 pytest.importorskip('gunicorn', reason='gunicorn is not installed')

@@ -5,8 +5,7 @@ import signal
 
 import pytest
 from golden import recorded
-
-from zopekit import ZopeInstance
+from support.zopekit import ZopeInstance
 
 pytestmark = pytest.mark.zope
 

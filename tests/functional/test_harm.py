@@ -9,10 +9,10 @@ import shutil
 import subprocess
 import time
 
-import deaths
 import pytest
-from deaths import Setting
-from deaths import Site
+from support import deaths
+from support.deaths import Setting
+from support.deaths import Site
 
 from Products.StabilityMonitor.store import blackbox
 from Products.StabilityMonitor.store.rundirectory import new_name

@@ -14,19 +14,19 @@ import sys
 import threading
 import time
 
-import deaths
 import pytest
-import synthetic
-from deaths import Site
+from support import deaths
+from support import syntheticruns as synthetic
+from support.deaths import Site
+from support.zopekit import CHECKOUT
+from support.zopekit import ZopeFailed
+from support.zopekit import wait_for
 
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.store import blackbox
 from Products.StabilityMonitor.store.rundirectory import Base
 from Products.StabilityMonitor.store.rundirectory import new_name
 from Products.StabilityMonitor.system.processidentity import identity
-from zopekit import CHECKOUT
-from zopekit import ZopeFailed
-from zopekit import wait_for
 
 pytestmark = pytest.mark.zope
 

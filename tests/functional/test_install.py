@@ -15,8 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-
-from zopekit import ZopeInstance
+from support.zopekit import ZopeInstance
 
 pytestmark = [pytest.mark.zope, pytest.mark.slow]
 

@@ -7,8 +7,8 @@ import json
 import subprocess
 import sys
 
-import deaths
 import pytest
+from support import deaths
 
 pytestmark = pytest.mark.zope
 

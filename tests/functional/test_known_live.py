@@ -17,12 +17,12 @@ import time
 from pathlib import Path
 
 import pytest
-from plain_zope import MAY_BE_SO
+from support.plainzope import MAY_BE_SO
+from support.zopekit import ZopeInstance
+from support.zopekit import wait_for
 
 from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store.rundirectory import BLACKBOX
-from zopekit import ZopeInstance
-from zopekit import wait_for
 
 pytestmark = [pytest.mark.zope, pytest.mark.slow]
 

@@ -12,16 +12,15 @@ from base64 import b64encode
 from datetime import date
 from datetime import timedelta
 
-import plone_site
 import pytest
-from plain_zope import what_is_so
-from plone_site import DOCUMENT
-from plone_site import PATIENCE
-from plone_site import TAB
-
-from zopekit import PASSWORD
-from zopekit import USER
-from zopekit import wait_for
+from support import plone_site
+from support.plainzope import what_is_so
+from support.plone_site import DOCUMENT
+from support.plone_site import PATIENCE
+from support.plone_site import TAB
+from support.zopekit import PASSWORD
+from support.zopekit import USER
+from support.zopekit import wait_for
 
 plone_site.needs_plone()
 pytestmark = [pytest.mark.zope, pytest.mark.slow]

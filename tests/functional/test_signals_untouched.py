@@ -19,14 +19,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from deaths import OFF
-from deaths import PATIENCE
-from deaths import PRODUCTS
-from deaths import Site
+from support.deaths import OFF
+from support.deaths import PATIENCE
+from support.deaths import PRODUCTS
+from support.deaths import Site
+from support.zopekit import CHECKOUT
+from support.zopekit import wait_for
 
 import Products.StabilityMonitor
-from zopekit import CHECKOUT
-from zopekit import wait_for
 
 pytestmark = pytest.mark.zope
 

@@ -6,10 +6,10 @@ without the product.
 """
 
 import pytest
+from support.zopekit import ZopeInstance
 
 from benchmarks import soaking
 from benchmarks.programs import mixed_load
-from zopekit import ZopeInstance
 
 pytestmark = pytest.mark.xdist_group('soak')
 REQUESTS = 20_000

@@ -10,16 +10,16 @@ import signal
 import time
 
 import pytest
-import standstills
-from conftest import NEEDS
-from standstills import PATIENCE
-from standstills import STANDING
-from standstills import STANDSTILLS
+from support import standstills
+from support.needs import NEEDS
+from support.standstills import PATIENCE
+from support.standstills import STANDING
+from support.standstills import STANDSTILLS
+from support.zopekit import PASSWORD
+from support.zopekit import USER
+from support.zopekit import wait_for
 
 from Products.StabilityMonitor.postmortem import hangnotes
-from zopekit import PASSWORD
-from zopekit import USER
-from zopekit import wait_for
 
 pytestmark = pytest.mark.zope
 THREADS = '/Control_Panel/StabilityMonitor/manage_threads'

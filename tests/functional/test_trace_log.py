@@ -6,10 +6,10 @@ import contextlib
 import re
 import stat
 
-import deaths
 import pytest
-from test_tracetext import GRAMMAR
-from test_tracetext import profile
+from support import deaths
+from support.tracelogs import GRAMMAR
+from support.tracelogs import profile
 
 pytestmark = pytest.mark.zope
 SIZE, KEPT = 4096, 20

@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-import deaths
 import pytest
+from support import deaths
 
 from Products.StabilityMonitor.store.rundirectory import new_name
 

@@ -5,11 +5,10 @@ version that crashed, in a real Zope and by the command while Zope is down.
 import json
 
 import pytest
-from test_after_death import command
-from test_after_death import page
-
-from zopekit import ZopeInstance
-from zopekit import wait_for
+from support.aftermath import command
+from support.aftermath import page
+from support.zopekit import ZopeInstance
+from support.zopekit import wait_for
 
 pytestmark = pytest.mark.zope
 TAB = '/Control_Panel/StabilityMonitor/'

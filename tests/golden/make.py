@@ -107,11 +107,10 @@ class Scene:
 
 
 def work():
-    import deaths
     import recorded
-
-    from zopekit import ZopeInstance
-    from zopekit import wait_for
+    from support import deaths
+    from support.zopekit import ZopeInstance
+    from support.zopekit import wait_for
 
     class GoldenSite(deaths.Site):
         """One instance for all scenes; it shows the pages that hang, too."""
@@ -258,7 +257,7 @@ def work():
 
 def live(site, scene, now, before):
     """The whole life of that scene.  Its start judges the one before, whose context ends then."""
-    import deaths
+    from support import deaths
 
     if scene.script:
         for source in ('pass', scene.script):

@@ -1,0 +1,71 @@
+"""The table of checks: each keeps the contract, and no two are mixed up."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.checkconformance import CheckConformance
+
+from Products.StabilityMonitor.checks.everycheck import CHECKS
+from Products.StabilityMonitor.checks.knownissues import KnownIssues
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(params=CHECKS, ids=lambda check: check.id)
+def check(request):
+    return request.param
+
+
+class TestEachCheck(CheckConformance):
+    """See there."""
+
+
+def test_ids_are_unique():
+    assert len({check.id for check in CHECKS}) == len(CHECKS)
+
+
+def test_all_checks_of_the_modules_are_in_the_table():
+    import importlib
+    import pkgutil
+
+    from Products.StabilityMonitor import checks
+    from Products.StabilityMonitor.checks.check import Check
+
+    for module in pkgutil.iter_modules(checks.__path__):
+        importlib.import_module(f'{checks.__name__}.{module.name}')
+    shipped = {
+        kind for kind in Check.__subclasses__() if kind.__module__.startswith(checks.__name__)
+    }
+    of_the_knowledge_base = {KnownIssues}  # asked with them; it needs the life of a process
+    assert shipped - of_the_knowledge_base == {type(check) for check in CHECKS}
+
+
+#: Asks each check in a fresh process, and says which of them import something.
+LATE_IMPORTS = """
+import sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[1]]
+from Products.StabilityMonitor.checks.everycheck import CHECKS
+from Products.StabilityMonitor.checks.check import ILasting
+from Products.StabilityMonitor.checks.knownissues import KnownIssues
+from Products.StabilityMonitor.checks.livesite import Site
+site = Site(directory=Path(sys.argv[2]))
+for check in (*CHECKS, KnownIssues()):
+    before = set(sys.modules)
+    check.look(site)
+    if set(sys.modules) - before and not ILasting.providedBy(check):
+        print(check.id, *sorted(set(sys.modules) - before))
+print('all were asked')
+"""
+
+
+def test_only_lasting_checks_import_something_when_they_are_asked(tmp_path):
+    done = subprocess.run(
+        [sys.executable, '-c', LATE_IMPORTS, str(CHECKOUT), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ('all were asked\n', '')

@@ -1,0 +1,426 @@
+"""The runner: time limits, checks that raise or hang, one run at a time, and runs in the
+background.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from programs.handshake import until
+from support.zopekit import ZopeInstance
+from support.zopekit import wait_for
+
+from Products.StabilityMonitor.checks import runner
+from Products.StabilityMonitor.checks.check import Check
+from Products.StabilityMonitor.checks.runner import Background
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class Fine(Check):
+    id, question, source = 'fine', 'Is all well?', 'a test'
+
+    def look(self, site):
+        return self.ok(f'All is well with {site}.')
+
+
+class Several(Fine):
+    id = 'several'
+
+    def look(self, site):
+        yield self.found('info', 'One.', about='one')
+        yield self.found('critical', 'Two.', action='Act.', about='two')
+
+
+class Raises(Fine):
+    id = 'raises'
+
+    def look(self, site):
+        raise self.error
+
+    error = KeyError('x')
+
+
+class Hangs(Fine):
+    """Hangs until it is let go."""
+
+    id = 'hangs'
+
+    def __init__(self):
+        self.go, self.calls = threading.Event(), 0
+
+    def look(self, site):
+        self.calls += 1
+        self.go.wait(60)
+        return self.ok('Late, but well.')
+
+
+@pytest.fixture
+def hangs():
+    check = Hangs()
+    yield check
+    check.go.set()
+
+
+def test_findings_come_worst_first():
+    results = runner.run('site', (Fine(), Several()), clock=lambda: 5.0)
+    assert [f.severity for f in results.findings] == ['critical', 'info', 'ok']
+    assert results.findings[-1].title == 'All is well with site.'
+    assert results.when == 5.0 and results.took > 0
+    assert [id for id, _ in results.seconds] == ['fine', 'several']
+
+
+def test_results_become_json():
+    document = json.loads(json.dumps(runner.run('site', (Several(),), clock=lambda: 5.0).to_json()))
+    assert document['when'] == '1970-01-01T00:00:05.000Z'
+    assert document['findings'][0] == {
+        'id': 'several:two',
+        'severity': 'critical',
+        'title': 'Two.',
+        'detail': '',
+        'action': 'Act.',
+        'source': 'a test',
+    }
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        KeyError('x'),
+        RecursionError('deep'),
+        MemoryError(),
+        SystemExit(3),
+        KeyboardInterrupt(),
+        TypeError('a' * 9),
+    ],
+)
+def test_a_check_that_raises_is_a_finding(error, caplog):
+    check = Raises()
+    check.error = error
+    results = runner.run('site', (check, Fine()))
+    assert [(f.id, f.severity) for f in results.findings] == [('raises', 'warning'), ('fine', 'ok')]
+    assert type(error).__name__ in results.findings[0].detail and results.findings[0].action
+    until(lambda: 'Traceback' in caplog.text)  # a thread of its own logs it
+
+
+@pytest.mark.parametrize('answer', [None, 5])
+def test_a_check_that_answers_nonsense_is_a_finding(answer):
+    class Nonsense(Fine):
+        def look(self, site):
+            return answer
+
+    (found,) = runner.run('site', (Nonsense(),)).findings
+    assert found.severity == 'warning' and 'could not be made' in found.title
+
+
+def test_a_check_that_hangs_is_left_behind_and_not_started_again(hangs):
+    results = runner.run('site', (hangs, Fine()), time_limit=0.5, longest=60)
+    assert [(f.id, f.severity) for f in results.findings] == [('hangs', 'warning'), ('fine', 'ok')]
+    assert 'has stood still for 0.5 s' in results.findings[0].detail
+    again = runner.run('site', (hangs, Fine()), time_limit=0.5, longest=60)
+    assert 'still hangs' in again.findings[0].detail and again.findings[0].severity == 'warning'
+    assert hangs.calls == 1
+    hangs.go.set()
+    until(
+        lambda: not any(t.name == 'StabilityMonitor check' for t in threading.enumerate()),
+        'the end of its thread',
+    )
+    assert runner.run('site', (hangs,), time_limit=20).findings[0].severity == 'ok'
+    assert hangs.calls == 2
+
+
+class Computes(Fine):
+    """Needs processor time until it is let go, or `seconds` of it."""
+
+    id = 'computes'
+
+    def __init__(self, seconds=60.0):
+        self.go, self.seconds, self.calls = threading.Event(), seconds, 0
+
+    def look(self, site):
+        self.calls += 1
+        while not self.go.is_set() and time.thread_time() < self.seconds:
+            sum(range(1000))
+        return self.ok('Late, but well.')
+
+
+@pytest.fixture
+def busy_threads():
+    """Four that compute, as the workers of a busy site."""
+    over = threading.Event()
+
+    def compute():
+        while not over.is_set():
+            sum(range(1000))
+
+    threads = [threading.Thread(target=compute) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    yield
+    over.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_a_check_that_goes_on_is_waited_for_on_a_busy_machine(busy_threads):
+    (found,) = runner.run('site', (Computes(seconds=0.2),), time_limit=0.1, longest=60).findings
+    assert (found.severity, found.title) == ('ok', 'Late, but well.')
+
+
+def test_a_check_that_goes_on_for_too_long_does_not_hang():
+    check = Computes()
+    try:
+        first, second = (
+            runner.run('site', (check, Fine()), time_limit=0.1, longest=0.2).findings
+            for _ in range(2)
+        )
+        assert [(f.id, f.severity) for f in first] == [('computes', 'info'), ('fine', 'ok')]
+        assert (
+            first[0].title == 'A check was not finished: Is all well?'
+            and 'the machine is busy' in first[0].detail
+        )
+        assert second[0].severity == 'info' and 'goes on since an earlier run' in second[0].detail
+        assert check.calls == 1
+    finally:
+        check.go.set()
+
+
+def test_no_more_threads_is_a_finding(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, 'start', refuse)
+    (found,) = runner.run('site', (Fine(),)).findings
+    assert found.severity == 'warning' and "can't start new thread" in found.detail
+    background = Background(lambda: 'site', (Fine(),))
+    assert not background.start() and "can't start new thread" in background.error
+    assert not background.running
+
+
+def test_one_run_at_a_time(hangs):
+    """The second waits for the first, and never runs beside it."""
+    order, checks = [], []
+
+    class Notes(Fine):
+        def look(self, site):
+            order.append(site)
+            return self.ok('Noted.')
+
+    first = threading.Thread(
+        target=lambda: checks.append(runner.run('first', (hangs, Notes()), time_limit=60))
+    )
+    first.start()
+    until(lambda: hangs.calls, 'the first run')
+    second = threading.Thread(target=lambda: checks.append(runner.run('second', (Notes(),))))
+    second.start()
+    assert order == []
+    hangs.go.set()
+    first.join()
+    second.join()
+    assert order == ['first', 'second'] and len(checks) == 2
+
+
+def test_progress():
+    seen = []
+    runner.run('site', (Fine(), Several()), on_progress=seen.append)
+    assert [(p.share, p.words) for p in seen] == [
+        (0.0, 'Is all well?'),
+        (0.5, 'Is all well?'),
+        (1.0, ''),
+    ]
+
+
+def test_who_watches_cannot_end_the_run():
+    def broken(progress):
+        raise ValueError(progress)
+
+    assert len(runner.run('site', (Fine(),), on_progress=broken).findings) == 1
+
+
+def test_in_the_background(hangs):
+    background = Background(lambda: 'site', (Fine(), hangs), time_limit=60)
+    assert (background.running, background.progress, background.results) == (False, None, None)
+    assert background.start()
+    assert not background.start()  # one at a time
+    until(lambda: hangs.calls, 'the second check')
+    assert background.progress.share == 0.5 and background.running
+    assert not background.wait(0.01)
+    hangs.go.set()
+    assert background.wait(20)
+    assert background.progress is None
+    assert [f.id for f in background.results.findings] == ['fine', 'hangs']
+    first = background.results
+    assert background.start() and background.wait(20)
+    assert background.results is not first
+
+
+def test_a_site_that_cannot_be_made_is_said():
+    def broken():
+        raise OSError('no such disk')
+
+    background = Background(broken, (Fine(),))
+    assert background.start() and background.wait(20)
+    assert 'no such disk' in background.error and background.results is None
+    assert background.start() and background.wait(20)
+
+
+def test_facts_that_do_not_come_are_not_waited_for(hangs):
+    background = Background(lambda: hangs.look(None), (Fine(),), time_limit=0.2)
+    for words in ('has stood still', 'still hangs since an earlier run'):
+        assert background.start() and background.wait(60)
+        assert (
+            words in background.error
+            and 'What Zope tells of itself is not known' in background.error
+        )
+    assert hangs.calls == 1 and background.results is None
+
+
+@pytest.mark.parametrize('error', [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_whatever_ends_a_run_it_is_over(error, monkeypatch):
+    def broken(*args):
+        raise error
+
+    monkeypatch.setattr(runner, 'run', broken)
+    background = Background(lambda: 'site', (Fine(),))
+    assert background.start() and background.wait(20)
+    assert not background.running and type(error).__name__ in background.error
+    assert background.start() and background.wait(20)
+
+
+def test_what_is_to_follow_a_run_follows_it(hangs):
+    seen = threading.Event()
+    background = Background(lambda: 'site', (hangs,), time_limit=60)
+    assert background.start(lambda: background.results and not background.running and seen.set())
+    assert not background.start(seen.set)
+    hangs.go.set()
+    assert seen.wait(20)
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork here')
+@pytest.mark.filterwarnings('ignore:.*fork.*:DeprecationWarning')
+def test_a_child_that_is_forked_during_a_run_has_runs_of_its_own(hangs):
+    thread = threading.Thread(target=runner.run, args=('site', (hangs,), 60), daemon=True)
+    thread.start()
+    until(lambda: hangs.calls, 'the run')
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            code = len(runner.run('site', (Fine(),)).findings) - 1
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_hanging_check_does_not_keep_the_process_from_ending():
+    code = """if True:
+        import time
+        from Products.StabilityMonitor.checks.runner import run
+        from Products.StabilityMonitor.checks.check import Check
+        class Hangs(Check):
+            id = question = source = 'x'
+            def look(self, site):
+                time.sleep(1000)
+        print(run(None, (Hangs(),), 0.2).findings[0].detail)
+    """
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
+    )
+    assert (done.returncode, done.stdout) == (
+        0,
+        'It gave no answer, and has stood still for 0.2 s.\n',
+    )
+
+
+def test_all_checks_of_this_process(tmp_path):
+    from programs import check_worlds
+
+    done = subprocess.run(
+        [sys.executable, check_worlds.__file__, 'everything', str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
+    )
+    document = json.loads(done.stdout)
+    assert {'thread-stacks', 'versions', 'clock-jumps'} <= {
+        f['id'].partition(':')[0] for f in document['findings']
+    }
+    assert not [f for f in document['findings'] if 'A check ' in f['title']]
+
+
+# -- what it costs, and when -----------------------------------------------------------------------
+
+
+def told_by(program, *words):
+    """The lines that a fresh process prints."""
+    done = subprocess.run(
+        [sys.executable, '-c', program, *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_arming_asks_no_check(tmp_path):
+    """Nothing at import but the check of the thread stacks, which is the recorder's own."""
+    (loaded,) = told_by(
+        """if True:
+        import sys
+        from Products.StabilityMonitor.postmortem import triage
+        from Products.StabilityMonitor.recording import arming
+        instance = {'host': 'test', 'client_home': '', 'listen': ''}
+        life = arming.arm({'directory': sys.argv[1]}, {}, instance, 'server', {})
+        triage.at_start(life)
+        assert life.recorder and life.rounds
+        print(sorted(name for name in sys.modules if '.checks' in name or '.knowledge' in name))
+    """,
+        tmp_path / 'stability',
+    )
+    assert loaded == '[]'
+
+
+def test_the_budget_of_the_checks_is_one_that_is_measured():
+    benches = (
+        (CHECKOUT / 'benchmarks/run.py').read_text().partition('BENCHES = (')[2].partition(')')[0]
+    )
+    assert "'checks'" in benches
+    assert 'BUDGET, STARTS, AGAIN = 200,' in (CHECKOUT / 'benchmarks/bench_checks.py').read_text()
+
+
+STANDING = """
+def standing_now(self):
+    import json
+    from Products.StabilityMonitor.checks import allfindings as standing
+    from Products.StabilityMonitor.recording.arming import STATE
+    heartbeat = STATE.life.rounds.heartbeat
+    return json.dumps([len(heartbeat.errands), [here.checks.results is not None for here in
+                                                standing._STANDINGS.values()]])
+"""
+
+
+@pytest.mark.zope
+def test_a_real_server_asks_its_checks_after_it_serves_and_not_before(tmp_path):
+    """The heartbeat beats once at its start, and then not for an hour: the errand of
+    ProcessStarting waits for it.
+    """
+    slow = ZopeInstance(tmp_path / 'slow', options={'sample-interval': '1h'}).publish(STANDING)
+    with slow:
+        errands, results = slow.get('/standing_now').json()
+        assert errands >= 1 and not any(results)
+        assert not list(slow.stability.glob('runs/*/checks.json'))
+    quick = ZopeInstance(tmp_path / 'quick', options={'sample-interval': '100ms'}).publish(STANDING)
+    with quick:
+        wait_for(lambda: quick.get('/standing_now').json() == [0, [True]], what='the results')

@@ -1,0 +1,447 @@
+"""The command "stacks": it answers while no worker is free, and says what can be seen where nothing
+answers.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from support.stacksdocuments import document
+from support.stacksdocuments import thread
+from support.syntheticruns import mark
+from support.syntheticruns import recording
+from support.syntheticruns import request
+from support.syntheticruns import traces
+from support.zopekit import wait_for
+
+from Products.StabilityMonitor.cli import command as cli
+from Products.StabilityMonitor.cli import stacks as clistacks
+from Products.StabilityMonitor.inspection import outside
+from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.model.records import Note
+from Products.StabilityMonitor.reporting import outsidetext
+from Products.StabilityMonitor.store import runmailbox
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.store.rundirectory import new_name
+from Products.StabilityMonitor.system.processidentity import identity
+from Products.StabilityMonitor.system.tasks import Task
+
+WORKER = 0x7F0000000010
+
+
+# -- asked -----------------------------------------------------------------------------------------
+
+
+class Living:
+    """A run of this very process, whose inbox answers with `told`."""
+
+    def __init__(self, base, told, **context):
+        self.directory = base.create(
+            new_name(time.time(), os.getpid()), {'identity': identity(), **context}
+        )
+        self.name = self.directory.path.name
+        self.inbox = (
+            runmailbox.Inbox(self.directory.path, {'stacks': lambda: told})
+            if told is not None
+            else None
+        )
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._beat)
+        self.thread.start()
+
+    def _beat(self):
+        while not self.over.wait(0.01):
+            if self.inbox:
+                self.inbox.look()
+
+    def end(self):
+        self.over.set()
+        self.thread.join()
+        self.directory.abandon()
+
+
+@pytest.fixture
+def base(tmp_path):
+    base = Base(tmp_path / 'stability')
+    base.prepare()
+    return base
+
+
+@pytest.fixture
+def living(base):
+    made = []
+
+    def make(told, **context):
+        made.append(Living(base, told, **context))
+        return made[-1]
+
+    yield make
+    for run in made:
+        run.end()
+
+
+@pytest.fixture
+def command(base, capfd, monkeypatch):
+    """Runs the command; returns (exit status, output, errors)."""
+    monkeypatch.setattr(clistacks, '_LEAST_PATIENCE', 30.0)
+
+    def run(*words):
+        return cli.main(['--directory', str(base.path), 'stacks', *words]), *capfd.readouterr()
+
+    return run
+
+
+QUIET = {'time': 1.0, 'threads': [thread(2)], 'slow': [], 'hangs': []}
+
+
+def test_a_quiet_process_is_well(living, command):
+    run = living(QUIET)
+    status, output, errors = command()
+    assert (status, errors) == (0, '')
+    assert (
+        output.startswith(f'Threads of process {os.getpid()} (run {run.name}) at ')
+        and 'waitress-2' in output
+    )
+
+
+@pytest.mark.parametrize('key', ['slow', 'hangs'])
+def test_what_lasts_is_wrong(living, command, key):
+    living(QUIET | {key: document()[key]})
+    assert command()[0] == 1
+
+
+def test_one_of_several_runs(living, command):
+    first, second = living(QUIET), living(document())
+    status, output, _ = command()
+    assert status == 1 and first.name in output and second.name in output
+    status, output, _ = command(first.name)
+    assert status == 0 and first.name in output and second.name not in output
+
+
+def test_a_run_that_does_not_live(base, command):
+    status, output, errors = command()
+    assert (status, output) == (2, '') and errors.startswith(
+        'stabilitymonitor: No process lives that leaves its '
+    )
+    dead = base.create(
+        new_name(time.time(), os.getpid()), {'identity': identity() | {'start_ticks': 1}}
+    )
+    status, output, errors = command(dead.path.name)
+    assert (status, output) == (2, '')
+    assert errors == (
+        f'stabilitymonitor: The run {dead.path.name!r} does not live. See with the command '
+        '"status" '
+        'which runs live.\n'
+    )
+    dead.abandon()
+
+
+def test_wrong_usage(base, capfd):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(['--directory', str(base.path), 'stacks', '--nonsense'])
+    assert ended.value.code == 2 and '--nonsense' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('told', [{}, {'error': ''}, {'threads': 7}])
+def test_an_answer_without_threads(living, command, told):
+    """Of another release, or of a process that cannot look at them."""
+    living(told)
+    status, output, _ = command()
+    assert status == 1 and 'No thread could be looked at.' in output
+
+
+def test_an_answer_that_says_why_there_is_none(living, command):
+    living({'error': "There is no answer to 'stacks': ValueError: \x1b[2J."})
+    status, output, _ = command()
+    assert (
+        status == 1
+        and output.startswith(f'No answer from process {os.getpid()} (run ')
+        and "): there is no answer to 'stacks': ValueError: " in output
+    )
+    assert '\x1b' not in output and 'as the kernel sees them' in output, 'what else can be seen'
+
+
+def test_a_run_that_takes_no_questions_is_seen_from_outside(living, command):
+    living(None)
+    status, output, errors = command()
+    assert (status, errors) == (1, '')
+    assert 'this run takes no questions.' in output and 'as the kernel sees them' in output
+    assert f'gdb -p {os.getpid()}' in output
+
+
+def test_a_process_elsewhere_is_not_taken_for_one_here(living, command, monkeypatch):
+    known = identity() | {'boot_id': 'another', 'host': 'elsewhere'}
+    living(None, identity=known)
+    status, output, _ = command()
+    assert status == 1 and 'where this command cannot look' in output
+    assert 'as the kernel sees them' not in output and 'gdb' not in output
+
+
+def test_an_asker_waits_for_some_beats(base, tmp_path, monkeypatch):
+    samples = [recording().samples[0]._replace(monotonic=at) for at in (10.0, 20.0, 30.0)]
+    (tmp_path / 'blackbox.sbr').write_bytes(b'')
+    monkeypatch.setattr(clistacks, 'load', lambda path: recording(samples=tuple(samples)))
+    assert clistacks.patience(tmp_path) == 30.0
+    monkeypatch.setattr(clistacks, 'load', lambda path: recording(samples=tuple(samples[:1])))
+    assert clistacks.patience(tmp_path) == 5.0
+
+
+def test_an_asker_waits_for_some_seconds_where_there_is_no_black_box(tmp_path):
+    assert clistacks.patience(tmp_path) == 5.0
+
+
+# -- who holds the GIL -----------------------------------------------------------------------------
+
+
+def seen(native_id, call='futex', state='S', wakes=0.0, cpu=0.0, path=''):
+    asked = request(path=path, native_id=native_id, ident=WORKER + native_id) if path else None
+    return outside.Seen(
+        Task(native_id, state=state, call=call), WORKER + native_id, cpu, wakes, asked
+    )
+
+
+def view(*threads, **values):
+    return outside.View(17, 1_790_000_100.0, True, threads, traces(**values))
+
+
+HEARTBEAT, MAIN, IDLE = seen(2, wakes=198), seen(1, call='pselect6'), seen(3)
+
+
+@pytest.mark.parametrize(
+    'holder, others',
+    [
+        (seen(9, 'clock_nanosleep', path='/hold'), ()),
+        (seen(9, '', 'R', cpu=1.0, path='/spin'), (seen(8, 'recvfrom', path='/asks'),)),
+        (seen(9, 'futex', path='/deadlock-in-c'), ()),
+        (seen(9, 'poll', path='/libpq'), ()),
+        (seen(9, 'clock_nanosleep'), ()),
+        (seen(9, 'recvfrom', path='/hold'), (seen(8, 'futex', wakes=190, path='/waits'),)),
+    ],
+)
+def test_the_thread_that_probably_holds_the_interpreter_lock(holder, others):
+    found = view(MAIN, HEARTBEAT, IDLE, holder, *others)
+    assert found.holders() == [holder]
+    told = '\n'.join(outsidetext.lines(found, 'process 17', 'It does not answer.'))
+    assert 'The interpreter lock (GIL) is probably held by thread 9 (0x7f0000000019)' in told
+
+
+def test_the_main_thread_may_hold_it():
+    spinning = seen(1, '', 'R', cpu=0.9)
+    assert view(spinning, HEARTBEAT, IDLE).holders() == [spinning]
+
+
+def test_two_that_look_alike_are_both_named():
+    both = seen(8, 'clock_nanosleep', path='/nap'), seen(9, 'clock_nanosleep', path='/hold')
+    told = '\n'.join(
+        outsidetext.lines(view(MAIN, HEARTBEAT, *both), 'process 17', 'It does not answer.')
+    )
+    assert 'one of these probably holds it' in told and 'GET /nap' in told and 'GET /hold' in told
+
+
+def test_nobody_holds_what_nobody_waits_for():
+    found = view(MAIN, IDLE, seen(9, 'clock_nanosleep', path='/nap'))
+    assert found.holders() == []
+    assert 'No thread waits for the interpreter lock' in '\n'.join(
+        outsidetext.lines(found, 'x', 'No answer.')
+    )
+
+
+def test_a_stopped_process():
+    told = '\n'.join(
+        outsidetext.lines(view(seen(1, state='T'), seen(2, state='T', wakes=99)), 'x', 'No answer.')
+    )
+    assert (
+        'All its threads are stopped. "kill -CONT 17" lets it go on' in told
+        and 'probably held' not in told
+    )
+
+
+# -- what was left ---------------------------------------------------------------------------------
+
+
+def test_the_last_words_are_told_as_of_their_time():
+    stuck = mark(text=b'Stack (most recent call first):\n  File "/site/c.py", line 5 in hold\n')
+    notes = (
+        Note(1, 1_790_000_050.0, 'hang', 0, title='All 4 threads that serve have been busy'),
+        Note(
+            2,
+            1_790_000_050.0,
+            'hang',
+            WORKER,
+            title='GET /page',
+            detail='sleeps',
+            frames=(Frame('/site/nap.py', 3, 'nap'),),
+        ),
+    )
+    told = '\n'.join(
+        outsidetext.lines(
+            view(
+                MAIN,
+                hang=mark(
+                    text=b'Stack (most recent call first):\n  File "/hb.py", line 1 in run\n'
+                ),
+                stuck={WORKER: stuck},
+                recording=recording(in_flight=(request(),), notes=notes),
+            ),
+            'process 17',
+            'No answer.',
+        )
+    )
+    for words in (
+        'The stack of the heartbeat, as of 2026-09-21 14:14:20 UTC',
+        'The stack of thread 0x7f0000000010 (GET /page), as of',
+        'File "/site/c.py", line 5, in hold',
+        'All 4 threads that serve',
+        'GET /page: sleeps',
+        'File "/site/nap.py", line 3, in nap',
+        'GET /page for 49.8 s (publishing)',
+    ):
+        assert words in told, words
+
+
+def test_without_a_black_box(tmp_path):
+    found = replace(view(MAIN), traces=traces(recording=None, damage='The black box is cut short.'))
+    assert 'The black box is cut short.' in '\n'.join(outsidetext.lines(found, 'x', 'No answer.'))
+
+
+# -- real processes --------------------------------------------------------------------------------
+
+HOLDER = """
+import ctypes, sys, threading
+def hold():
+    print(threading.get_native_id(), flush=True)
+    ctypes.PyDLL(None).sleep(60)
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+threading.Thread(target=hold, daemon=True).start()
+while True:
+    sum(range(1000))
+"""
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith('linux'), reason='the kernel is asked through /proc'
+)
+def test_a_real_thread_that_holds_the_interpreter_lock(tmp_path):
+    """While it sleeps in C, MainThread waits for the lock 200 times a second, and another one for
+    an event.
+    """
+    with subprocess.Popen([sys.executable, '-c', HOLDER], stdout=subprocess.PIPE) as process:
+        try:
+            native_id = int(process.stdout.readline())
+            base = Base(tmp_path)
+            run = base.create(
+                new_name(time.time(), process.pid), {'identity': identity(process.pid)}
+            )
+            context = json.loads((run.path / 'context.json').read_text())
+
+            def holds():
+                found = outside.look(run.path, context, process.pid)
+                return [held.kernel.tid for held in found.holders()] == [native_id] and found
+
+            found = wait_for(holds, what='the lock in the hands of that thread')
+            assert found.waiting and found.there and not found.is_stopped
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+            assert outside.look(run.path, context, process.pid).is_stopped
+        finally:
+            process.kill()
+    gone = outside.look(run.path, context, process.pid)
+    assert gone.there is False and gone.threads == ()
+    assert 'has ended' in '\n'.join(outsidetext.lines(gone, 'x', 'No answer.'))
+    run.abandon()
+
+
+SOURCE = """
+import ctypes, threading, time
+def wait_for_ever(self):
+    threading.Event().wait()
+def hold(self):
+    ctypes.PyDLL(None).sleep(60)
+"""
+
+
+@pytest.fixture(scope='module')
+def zope(tmp_path_factory):
+    from support.zopekit import ZopeInstance
+
+    zope = ZopeInstance(
+        tmp_path_factory.mktemp('stacks'),
+        threads=2,
+        options={'slow-request': '0.2s', 'stall': '0.5s', 'sample-interval': '0.1s'},
+    )
+    zope.publish(SOURCE)
+    with zope:
+        yield zope
+
+
+def stacks(zope, *words):
+    done = subprocess.run(
+        [
+            zope.python,
+            '-m',
+            'Products.StabilityMonitor',
+            '--client-home',
+            str(zope.client_home),
+            'stacks',
+            *words,
+        ],
+        env=zope.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.zope
+def test_a_real_site_from_well_to_hanging_to_mute(zope):
+    status, output, errors = stacks(zope)
+    assert (status, errors) == (0, '') and 'waitress-1' in output
+
+    for _ in range(2):  # no worker is free any more
+        zope.background('/wait_for_ever')
+    output = wait_for(
+        lambda: (told := stacks(zope)[1]) and 'HANG since' in told and told, what='the hang'
+    )
+    assert (
+        'All 2 threads that serve' in output and output.count('serves GET /wait_for_ever for') == 2
+    )
+    assert ', in wait_for_ever\n' in output and 'Slow requests:' in output
+    assert stacks(zope)[0] == 1
+
+
+@pytest.mark.zope
+def test_a_real_site_whose_interpreter_lock_is_held(make_zope):
+    zope = make_zope(options={'stall': '0.5s', 'sample-interval': '0.1s'})
+    zope.publish(SOURCE).start()
+    zope.background('/hold')
+
+    held = 'The interpreter lock (GIL) is probably held by thread '
+    where = ', which serves GET /hold: it waits in the system call clock_nanosleep'
+
+    def mute():
+        """Asked again while the machine is too busy for others to ask for the lock as often as they
+        should.
+        """
+        told = stacks(zope)
+        wanted = 'No answer', held, where, 'The stack of '
+        return all(words in told[1] for words in wanted) and told
+
+    status, output, errors = wait_for(mute, what='the lock in the hands of the request')
+    assert (status, errors) == (1, '')
+    assert f'gdb -p {zope.pid}' in output
+    if 'pystack remote' in output:
+        status, output, _ = stacks(zope, '--native')
+        assert status == 1 and '[Has the GIL]' in output and 'in hold' in output
+
+
+def test_the_libc_of_this_test_keeps_the_lock():
+    """What the programs above rest on."""
+    assert ctypes.PyDLL(None).sleep(0) == 0

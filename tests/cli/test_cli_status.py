@@ -1,0 +1,281 @@
+"""The command "status": hangs, dead runs that are judged where they lie, and all as JSON."""
+
+import json
+import os
+
+import pytest
+from support.commandline import archived
+from support.syntheticruns import HERE
+from support.syntheticruns import STARTED
+from support.syntheticruns import DeadRun
+from support.syntheticruns import record
+from support.zopekit import CHECKOUT
+
+from Products.StabilityMonitor.cli import command as cli
+from Products.StabilityMonitor.inspection import liveness
+from Products.StabilityMonitor.model.records import isotime
+from Products.StabilityMonitor.model.records import shallow
+from Products.StabilityMonitor.postmortem import allruns
+from Products.StabilityMonitor.postmortem.triage import triage
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import new_name
+from Products.StabilityMonitor.system.processidentity import identity
+
+TERM = b'Stack (most recent call first):\n'
+
+
+@pytest.fixture
+def living(base):
+    """A function that begins a run of this very process, and returns its name."""
+    made = []
+
+    def make(role='server', instance=HERE):
+        context = {'identity': identity(), 'role': role, 'instance': shallow(instance)}
+        made.append(base.create(new_name(STARTED + 9e5, os.getpid()), context))
+        return made[-1].path.name
+
+    yield make
+    for each in made:
+        each.abandon()
+
+
+@pytest.fixture
+def hangs(monkeypatch):
+    """A function that makes every living run hang like this."""
+
+    def make(*values, state='hanging'):
+        def look(path, context):
+            pid = int(path.name.split('-')[1])
+            return liveness.Pulse(path.name, pid, state, liveness.Hang(*values), STARTED)
+
+        monkeypatch.setattr(liveness, 'look', look)
+
+    return make
+
+
+def clean_script(base, number=5):
+    run = DeadRun(base.path, number, 'script')
+
+    def write(recorder):
+        recorder.stamp('armed', run.started + 1)
+        recorder.stamp('finished', run.started + 2)
+
+    return run.box(write)
+
+
+def stopped(base, number=5):
+    return DeadRun(base.path, number).served().marked('SIGTERM', TERM)
+
+
+# -- living processes ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'kind, count, line',
+    [
+        (
+            'hang',
+            (4, 4),
+            'HANGS: pid {} since {}: It is stuck. 4 of 4 threads that serve are stuck.',
+        ),
+        (
+            'hang',
+            (1, 4),
+            'HANGS: pid {} since {}: It is stuck. 1 of 4 threads that serve is stuck.',
+        ),
+        (
+            'silent',
+            (2, 4),
+            'HANGS: pid {} since {}: It is stuck. 2 of 4 threads that serve were busy then.',
+        ),
+        (
+            'stopped',
+            (1, 4),
+            'STOPPED: pid {} since {}: It is stuck. 1 of 4 threads that serve was busy then.',
+        ),
+        (
+            'deadlock',
+            (2, 4),
+            'DEADLOCK: pid {} since {}: It is stuck. 2 of 4 threads that serve are stuck.',
+        ),
+        ('spinning', (0, 0), 'SPINS: pid {} since {}: It is stuck. '),
+    ],
+)
+def test_a_hang_is_one_line_and_wrong(living, command, hangs, monkeypatch, kind, count, line):
+    living()
+    hangs(kind, STARTED, 'It is stuck.', *count)
+    monkeypatch.setattr(cli.clistatus.time, 'time', lambda: STARTED + 61)
+    status, output, _ = command('status')
+    since = '2026-09-21 14:13:20 UTC, for 1 min 1 sec'
+    assert status == 1 and output.splitlines()[1] == line.format(os.getpid(), since)
+
+
+@pytest.mark.parametrize(
+    'state, word', [('starting', 'starting'), ('ending', 'ending'), ('unknown', 'running')]
+)
+def test_the_state_of_one_that_is_well(living, command, monkeypatch, state, word):
+    living()
+    monkeypatch.setattr(
+        liveness, 'look', lambda path, context: liveness.Pulse(path.name, os.getpid(), state)
+    )
+    status, output, _ = command('status')
+    assert status == 0 and output.startswith(f'{word}: pid {os.getpid()} since 20')
+
+
+def test_that_no_process_runs_is_said(base, living, command):
+    archived(base, record(0))
+    assert command('status')[1].startswith('No process runs.\nlast run of ')
+    living('script')
+    output = command('status')[1]
+    assert '(script)\nOnly scripts run, no server.\nlast run of ' in output
+    living()
+    assert 'No process' not in command('status')[1] and 'Only' not in command('status')[1]
+
+
+# -- dead runs that wait ---------------------------------------------------------------------------
+
+
+def test_a_wanted_stop_that_is_not_archived_yet_is_well(base, living, command):
+    archived(base, record(0, 'crashed'))
+    run = stopped(base)
+    living()
+    status, output, _ = command('status')
+    assert status == 0 and f'dead, not yet archived: {run.name} [stopped, ' in output
+    assert f'last run of {HERE.label}: ' in output and '[crashed' not in output
+    status, output, _ = command('checks')
+    assert '[info] 1 dead run waits to be archived.' in output
+    assert base.waiting()[0] == run.name, 'it is left where it is'
+
+
+def test_the_newest_dead_run_is_the_last_run(base, command):
+    archived(base, record(0))
+    DeadRun(base.path, 1).crashed()
+    status, output, _ = command('status')
+    assert status == 1 and f'last run of {HERE.label}: Zope crashed' in output
+    assert command('checks')[0] == 1 and '[warning] 1 dead run waits' in command('checks')[1]
+
+
+def test_runs_that_wait_may_be_a_crash_loop(base, command):
+    archived(base, record(0, 'crashed', after=-200), record(1, 'crashed', after=-100))
+    DeadRun(base.path).crashed()
+    status, output, _ = command('status')
+    assert status == 1 and output.startswith('CRASH LOOP: 3 incidents in a row of ')
+
+
+def test_a_clean_script_counts_for_nothing(base, living, command):
+    script = clean_script(base)
+    living()
+    status, output, _ = command('status')
+    assert status == 0 and 'clean runs of scripts, not yet counted: 1' in output
+    assert 'last run' not in output and script.name not in output
+    assert 'wait' not in command('checks')[1]
+    assert command('history')[1] == 'and 1 clean runs of scripts\n'
+    assert command('show')[0] == 2
+
+
+def test_a_script_that_crashed_is_no_last_run(base, command):
+    script = DeadRun(base.path, 1, 'script').crashed()
+    status, output, _ = command('status')
+    assert status == 0 and f'dead, not yet archived: {script.name} [crashed' in output
+    assert 'last run' not in output and 'No process runs.' in output
+    assert script.name in command('history')[1] and script.name in command('show')[1]
+
+
+def test_history_marks_what_is_not_archived_yet(base, command):
+    (old,) = archived(base, record(0))
+    run = stopped(base)
+    lines = command('history')[1].splitlines()
+    assert [line.split('  ')[-1] for line in lines[1:2]] == ['(not yet archived)']
+    assert run.name in lines[1] and lines[2].endswith(old)
+
+
+def test_another_process_may_archive_it_meanwhile(base, monkeypatch):
+    run, examine = DeadRun(base.path).crashed(), allruns.examine
+
+    def slowly(path, world=None):
+        triage(base)
+        return examine(path, world)
+
+    monkeypatch.setattr(allruns, 'examine', slowly)
+    found = allruns.AllRuns(base)
+    assert found.waiting == () and [each.verdict for each in found.summaries()] == ['crashed']
+    assert found.record(run.name).verdict == 'crashed'
+    assert found.folder(run.name) == base.archive / run.name
+
+
+def test_one_that_was_archived_afterwards_is_shown_once(base):
+    run = DeadRun(base.path).crashed()
+    found = allruns.AllRuns(base)
+    triage(base)
+    assert [each.run for each in found.summaries()] == [run.name]
+
+
+def test_nothing_is_written(base, command):
+    DeadRun(base.path, 0).crashed()
+    clean_script(base)
+    before = sorted(base.path.rglob('*'))
+    for words in (('status',), ('history',), ('show',), ('report',), ('checks',), ('trace',)):
+        command(*words)
+    assert sorted(base.path.rglob('*')) == before and Archive(base).summaries() == ()
+
+
+# -- for programs ----------------------------------------------------------------------------------
+
+
+def test_as_json(base, living, command, hangs):
+    archived(base, record(0, 'crashed', signal='SIGSEGV'))
+    run, script = stopped(base, 3), clean_script(base)
+    name = living()
+    hangs('silent', STARTED, 'It is stuck.', 2, 4)
+    status, output, _ = command('status', '--format', 'json')
+    told = json.loads(output)
+    assert status == told['exit_status'] == 1
+    assert told['directory'] == str(base.path) and told['generated'].endswith('Z')
+    assert told['living'] == [
+        {
+            'run': name,
+            'pid': os.getpid(),
+            'role': 'server',
+            'instance': shallow(HERE),
+            'started': isotime(STARTED + 9e5)[:19] + '.000Z',
+            'state': 'hanging',
+            'last_sample': isotime(STARTED),
+            'hang': {
+                'kind': 'silent',
+                'since': isotime(STARTED),
+                'summary': 'It is stuck.',
+                'stuck': 2,
+                'serving': 4,
+            },
+        }
+    ]
+    (waits,) = told['waiting']
+    assert (waits['run'], waits['verdict'], waits['is_incident']) == (run.name, 'stopped', False)
+    assert told['clean_scripts_waiting'] == [script.name]
+    (known,) = told['instances']
+    assert known == {
+        'instance': shallow(HERE),
+        'living': [name],
+        'last_run': waits,
+        'crash_loop': [],
+    }
+
+
+def test_as_json_of_a_crash_loop_and_of_nothing(base, command):
+    status, output, _ = command('status', '--format', 'json')
+    told = json.loads(output)
+    assert (status, told['exit_status'], told['living'], told['instances']) == (0, 0, [], [])
+    names = archived(base, *(record(n, 'crashed', after=n * 60) for n in range(3)))
+    (known,) = json.loads(command('status', '--format', 'json')[1])['instances']
+    assert known['crash_loop'] == names[::-1] and known['last_run']['run'] == names[-1]
+
+
+def test_readme_documents_every_key(base, living, command, hangs):
+    archived(base, record(0))
+    living()
+    hangs('hang', STARTED, 'It is stuck.', 1, 1)
+    told = json.loads(command('status', '--format', 'json')[1])
+    readme = (CHECKOUT / 'README.txt').read_text('utf-8')
+    section = readme.partition('``status --format json``')[2].partition('\nSignals\n')[0]
+    keys = {*told, *told['living'][0], *told['living'][0]['hang'], *told['instances'][0]}
+    assert [key for key in keys | {*told['instances'][0]['last_run']} if key not in section] == []

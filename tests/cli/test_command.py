@@ -1,0 +1,281 @@
+"""The command line while Zope is down: what it says, and its exit status: 0 well, 1 wrong, 2
+unusable.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from support.commandline import archived
+from support.commandline import process
+from support.syntheticruns import HERE
+from support.syntheticruns import DeadRun
+from support.syntheticruns import quiet_world
+from support.syntheticruns import record
+from support.zopekit import CHECKOUT
+
+from Products.StabilityMonitor.postmortem.triage import triage
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import new_name
+from Products.StabilityMonitor.system.processidentity import identity
+
+# -- as a process ----------------------------------------------------------------------------------
+
+
+def test_without_zope_and_with_either_place(base):
+    DeadRun(base.path).crashed()
+    done = process('--directory', str(base.path), 'triage')
+    assert done.returncode == 1 and 'Segmentation fault' in done.stdout, done
+    for where in (('--directory', str(base.path)), ('--client-home', str(base.path.parent))):
+        done = process('status', *where)
+        assert (done.returncode, done.stderr) == (1, '') and 'last run of' in done.stdout
+    assert process('history', CLIENT_HOME=str(base.path.parent)).returncode == 0
+    assert process('history', STABILITYMONITOR_DIRECTORY=str(base.path)).returncode == 0
+
+
+@pytest.mark.parametrize(
+    'words, sentence',
+    [
+        (
+            ('status',),
+            'There is no data directory to look into. Name the directory with --directory',
+        ),
+        (
+            ('--directory', '/nowhere', 'status'),
+            '/nowhere is not a directory that can be read. Name the directory',
+        ),
+        (('--client-home', '/nowhere', 'checks'), '/nowhere/stability is not a directory'),
+        ((), 'usage:'),
+        (('dance',), 'invalid choice'),
+        (('report', '--format', 'pdf'), 'invalid choice'),
+    ],
+)
+def test_wrong_usage(words, sentence):
+    done = process(*words)
+    assert (done.returncode, done.stdout) == (2, '') and sentence in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_a_reader_that_leaves_early(base):
+    archived(base, *(record(n) for n in range(300)))
+    done = subprocess.run(
+        f'{sys.executable} -m Products.StabilityMonitor --directory {base.path} history | head '
+        '-n 1',
+        shell=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
+    )
+    assert (done.returncode, done.stderr, done.stdout.count('\n')) == (0, '', 1)
+
+
+# -- status ----------------------------------------------------------------------------------------
+
+
+def test_status_of_nothing(command):
+    assert command('status') == (0, 'No run has been recorded here yet.\n', '')
+
+
+def test_status_of_a_wanted_stop(base, command):
+    archived(base, record(0, 'crashed'), record(1, 'stopped'))
+    status, output, _ = command('status')
+    assert (
+        status == 0
+        and f'last run of {HERE.label}: It ended: stopped. [stopped, certain] up 1 min' in output
+    )
+
+
+def test_status_of_an_incident(base, command):
+    archived(base, record(0), record(1, 'hung'))
+    assert command('status')[0] == 1
+
+
+def test_status_of_a_dead_run(base, command):
+    run = DeadRun(base.path).crashed()
+    status, output, _ = command('status')
+    assert (
+        status == 1
+        and f'dead, not yet archived: {run.name} [crashed, certain] (the next start does it'
+        in output
+        and f'last run of {HERE.label}: Zope crashed' in output
+    )
+
+
+def test_status_of_a_living_run(base, command):
+    living = base.create(
+        new_name(1e9, os.getpid()), {'identity': identity(), 'instance': {'host': 'here'}}
+    )
+    status, output, _ = command('status')
+    assert status == 0 and f'running: pid {os.getpid()} since 2001-09-09' in output
+    living.abandon()
+
+
+def test_status_of_a_crash_loop(base, command):
+    archived(base, *(record(n, 'crashed', after=n * 60) for n in range(3)))
+    status, output, _ = command('status')
+    assert status == 1 and output.startswith(f'CRASH LOOP: 3 incidents in a row of {HERE.label}')
+
+
+# -- the others ------------------------------------------------------------------------------------
+
+
+def test_history(base, command):
+    script = DeadRun(base.path, 9, 'script')
+    archived(base, record(0, 'crashed', signal='SIGSEGV'), record(1))
+    Archive(base).add(script.path, record(9, role='script', run=script.name))
+    status, output, _ = command('history')
+    lines = output.splitlines()
+    titles, *rows = lines
+    assert titles.split() == ['started', 'verdict', 'signal', 'was', 'up', 'role', 'run']
+    assert status == 0 and [line.split()[1] for line in rows[:2]] == ['stopped', 'crashed']
+    assert 'SIGSEGV' in rows[1] and rows[2] == 'and 1 clean runs of scripts'
+    for title in ('started', 'verdict', 'was up', 'role', 'run'):
+        at = titles.index(title)
+        assert rows[1][at - 1] == ' ' and rows[1][at] != ' ' if at else True, title
+
+
+def test_show(base, command):
+    crashed, stopped = archived(base, record(0, 'crashed'), record(1))
+    status, output, _ = command('show', crashed)
+    assert status == 1 and output.startswith('It ended: crashed.\n')
+    assert command('show', stopped)[0] == 0
+
+
+@pytest.mark.parametrize(
+    'words', [('show', 'nonsense'), ('show', '../../etc'), ('report', '20260921T160000Z-1-abcd')]
+)
+def test_show_what_is_not_there(base, command, words):
+    archived(base, record(0))
+    status, output, errors = command(*words)
+    assert (status, output) == (2, '')
+    assert errors == (
+        f'stabilitymonitor: There is no archived run {words[1]!r}. '
+        'List the runs with the command "history".\n'
+    )
+
+
+def test_report(base, command, tmp_path):
+    DeadRun(base.path).crashed()
+    triage(base, world=quiet_world(tmp_path))
+    status, output, _ = command('report', '--format', 'json')
+    report = json.loads(output)
+    assert status == 0 and report['previous']['verdict'] == 'crashed' and report['process'] is None
+    assert report['instance'] == {
+        'host': HERE.host,
+        'client_home': HERE.client_home,
+        'listen': HERE.listen,
+    }
+    assert 'The incident' in command('report', report['previous']['run'])[1]
+
+
+def test_report_of_nothing(command):
+    status, output, errors = command('report')
+    assert (status, output) == (2, '') and 'No run has been archived here yet.' in errors
+
+
+def test_trace_of_a_run(base, command, tmp_path):
+    run = DeadRun(base.path).crashed()
+    waiting = command('trace', run.name)
+    triage(base, world=quiet_world(tmp_path))
+    status, output, errors = command('trace', run.name)
+    assert (status, output, errors) == waiting and (status, errors) == (0, '')
+    lines = output.splitlines()
+    assert [line[0] for line in lines] == list('UBAEN') and lines[0].endswith(f' {run.name}')
+    assert lines[1].endswith(' GET /served') and lines[-1].endswith(
+        ' the process ended: crashed, certain'
+    )
+
+
+def test_trace_of_the_newest_run(base, command):
+    archived(base, record(0), record(1))
+    last = DeadRun(base.path, 2).crashed()
+    status, output, _ = command('trace')
+    assert status == 0 and output.splitlines()[0].endswith(f' {last.name}')
+
+
+@pytest.mark.parametrize(
+    'words, sentence',
+    [
+        ((), 'No run has been recorded here yet.'),
+        (('nonsense',), "There is no archived run 'nonsense'."),
+        (('20260921T160000Z-1-abcd',), "There is no archived run '20260921T160000Z-1-abcd'."),
+    ],
+)
+def test_trace_of_what_is_not_there(command, words, sentence):
+    status, output, errors = command('trace', *words)
+    assert (status, output) == (2, '')
+    assert errors == f'stabilitymonitor: {sentence} List the runs with the command "history".\n'
+
+
+def test_triage(base, command):
+    assert command('triage') == (0, 'There was nothing to judge.\n', '')
+    DeadRun(base.path, 0).served().marked('SIGTERM', b'Stack (most recent call first):\n')
+    assert command('triage')[0] == 0
+    run = DeadRun(base.path, 1).crashed()
+    status, output, _ = command('triage')
+    assert (
+        status == 1
+        and output.startswith(f'{run.name}: Zope crashed')
+        and '[crashed, certain]' in output
+    )
+
+
+def test_triage_that_fails(base, command, monkeypatch):
+    run = DeadRun(base.path).crashed()
+    monkeypatch.setattr(
+        Archive, 'add', lambda *args: (_ for _ in ()).throw(PermissionError(13, 'not allowed'))
+    )
+    status, _, errors = command('triage')
+    assert status == 2 and errors.startswith(f'{run.name} could not be archived: ')
+    assert 'as the user that Zope runs as' in errors
+
+
+def test_checks(base, command):
+    assert command('checks') == (0, 'All is well with the breadcrumbs.\n', '')
+    DeadRun(base.path)
+    living = base.create(new_name(1e9, os.getpid()), {'identity': identity()})
+    status, output, _ = command('checks')
+    assert (
+        status == 1
+        and '1 dead run waits' in output
+        and f'The run {living.path.name} has no black box' in output
+    )
+    living.abandon()
+
+
+def test_nothing_foreign_steers_the_terminal(base, command):
+    (run,) = archived(
+        base,
+        record(
+            0,
+            'crashed',
+            summary='\x1b[2Jboo',
+            signal='\x1b',
+            requests=(
+                {
+                    'method': 'GET',
+                    'path': '/\x1b',
+                    'phase': 'x',
+                    'seconds': 1.0,
+                    'started': '',
+                    'thread': '',
+                },
+            ),
+        ),
+    )
+    for words in (('status',), ('history',), ('show', run), ('report', run)):
+        assert '\x1b' not in command(*words)[1]
+
+
+def test_the_report_of_a_crashed_script_is_about_the_site_beside_it(base, command):
+    """A script listens nowhere, and would be an instance of its own without a past."""
+    script = replace(record(2, 'crashed'), role='script', instance=replace(HERE, listen=''))
+    server, _ = archived(base, record(1, 'stopped'), script)
+    status, output, _ = command('report', '--format', 'json')
+    document = json.loads(output)
+    assert (status, document['instance']['listen']) == (0, HERE.listen)
+    assert document['previous']['run'] == server
+    assert document['incident']['role'] == 'script'

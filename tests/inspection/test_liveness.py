@@ -1,0 +1,263 @@
+"""How a living run stands, by its files: hangs, a heartbeat that is silent, a process that is
+stopped.
+"""
+
+import itertools
+import os
+import time
+from types import SimpleNamespace
+
+import pytest
+from support.syntheticruns import SEGFAULT
+from support.syntheticruns import note
+
+from Products.StabilityMonitor.inspection import liveness
+from Products.StabilityMonitor.model.records import Sample
+from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.store import blackbox
+from Products.StabilityMonitor.store.rundirectory import BLACKBOX
+from Products.StabilityMonitor.store.rundirectory import CONTEXT
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.store.rundirectory import new_name
+from Products.StabilityMonitor.store.rundirectory import read_json
+from Products.StabilityMonitor.system.processidentity import identity
+
+NOW = 1_790_000_000.0
+MAIN = 0x7F0000000020
+ALL_BUSY = 'All 4 threads that serve have been busy with requests for longer than 2 s: they wait.'
+STACK = b'Stack (most recent call first):\n  File "/site/gil.py", line 3 in keep_gil\n'
+
+
+class Living:
+    """A run of this very process; `beat` makes a sample of `age` seconds ago."""
+
+    def __init__(self, path, **context):
+        base = Base(path)
+        base.prepare()
+        self.directory = base.create(
+            new_name(NOW - 900, os.getpid()),
+            {'identity': identity(), 'role': 'server', 'main_ident': MAIN, **context},
+        )
+        self.path = self.directory.path
+        self.recorder = Recorder(bytearray(blackbox.SIZE))
+        blackbox.lay_out(self.recorder.buffer)
+        blackbox.seal(self.recorder.buffer)
+        self.recorder.stamp('serving', NOW - 800)
+        self.clock = SimpleNamespace(time=lambda: NOW, monotonic=lambda: 5000.0)
+
+    def beat(self, age=0.5, **values):
+        sample = {'time': NOW - age, 'monotonic': 5000 - age, 'workers': 4, **values}
+        self.recorder.sample(Sample(**sample))
+        return self
+
+    def look(self, **values):
+        (self.path / BLACKBOX).write_bytes(self.recorder.buffer)
+        return liveness.look(self.path, read_json(self.path / CONTEXT), clock=self.clock, **values)
+
+
+@pytest.fixture
+def run(tmp_path):
+    made = []
+
+    def make(**context):
+        made.append(Living(tmp_path, **context))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.directory.abandon()
+
+
+def test_all_is_well(run):
+    living = run().beat(1.5).beat(0.5, in_flight=3, overdue=1)
+    assert living.look() == liveness.Pulse(
+        living.path.name, os.getpid(), 'running', None, NOW - 0.5
+    )
+
+
+def test_without_a_black_box_nothing_is_known(run):
+    living = run()
+    assert liveness.look(living.path, {}).state == 'unknown'
+    (living.path / BLACKBOX).write_bytes(b'nonsense')
+    assert liveness.look(living.path, {}).state == 'unknown'
+
+
+def test_one_that_starts_has_no_sample_yet(run):
+    living = run()
+    living.recorder.stamp('serving', 0)
+    assert (living.look().state, living.look().hang) == ('starting', None)
+    assert living.beat().look().state == 'starting'
+
+
+def test_a_script_is_never_starting(run):
+    living = run(role='script')
+    living.recorder.stamp('serving', 0)
+    assert living.beat().look().state == 'running'
+
+
+def test_one_that_ends_is_not_silent(run):
+    living = run().beat(100.0)
+    living.recorder.stamp('finished', NOW - 99)
+    assert (living.look().state, living.look().hang) == ('ending', None)
+
+
+def test_all_workers_are_busy_for_too_long(run):
+    living = run().beat(in_flight=4, overdue=4)
+    living.recorder.stamp('hung_since', NOW - 77)
+    living.recorder.note(note('hang', title=ALL_BUSY))
+    seen = living.look()
+    assert seen.state == 'hanging'
+    assert seen.hang == liveness.Hang('hang', NOW - 77, ALL_BUSY, 4, 4)
+
+
+def test_what_has_dissolved_is_no_hang(run):
+    living = run().beat()
+    for kind in ('hang', 'hang-ended', 'deadlock', 'deadlock-ended', 'spinning', 'spinning-ended'):
+        living.recorder.note(note(kind, title='It was so.'))
+    assert living.look().hang is None
+
+
+def test_a_hang_whose_note_was_pushed_out(run):
+    living = run().beat(overdue=2)
+    living.recorder.stamp('hung_since', NOW - 77)
+    assert living.look().hang == liveness.Hang('hang', NOW - 77, 'It does not answer.', 2, 4)
+
+
+def test_a_deadlock_of_some_threads(run):
+    living = run().beat()
+    living.recorder.note(note('deadlock', after=60, title='Deadlock: a and b.'))
+    for ident in (7, 8):
+        living.recorder.note(note('deadlock', ident=ident, title='GET /x'))
+    assert living.look().hang == liveness.Hang(
+        'deadlock', pytest.approx(note('x', 60).time), 'Deadlock: a and b.', 2, 4
+    )
+
+
+@pytest.mark.parametrize('ident, is_grave', [(MAIN, True), (MAIN + 1, False)])
+def test_a_main_thread_that_spins(run, ident, is_grave):
+    """Another one may have much to do."""
+    living = run().beat()
+    living.recorder.note(note('spinning', title='It spins.'))
+    living.recorder.note(note('spinning', ident=ident))
+    hang = living.look().hang
+    assert (hang is not None and (hang.kind, hang.summary) == ('spinning', 'It spins.')) == is_grave
+
+
+# -- a heartbeat that is silent --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'interval, age, is_silent',
+    [
+        (1.0, 9.5, False),
+        (1.0, 10.5, True),
+        (0.1, 9.5, False),
+        (10.0, 49.0, False),
+        (10.0, 51.0, True),
+    ],
+)
+def test_a_heartbeat_is_silent_after_some_intervals(run, interval, age, is_silent):
+    living = run(options={'sample-interval': interval}).beat(age)
+    living.recorder.begin('GET', '/')
+    hang = living.look().hang
+    assert bool(hang) == is_silent
+    if hang:
+        assert (hang.kind, hang.since, hang.stuck, hang.serving) == ('silent', NOW - age, 1, 4)
+        assert hang.summary.endswith('as when C code holds the interpreter lock (GIL).')
+
+
+@pytest.mark.parametrize('interval', [None, 'x', -1, True, 0.0])
+def test_of_an_older_release_the_samples_tell_the_interval(run, interval):
+    living = run(options={'sample-interval': interval}).beat(65.0).beat(45.0)
+    assert living.look().hang is None
+    assert run().beat(45.0).look().hang.kind == 'silent', 'one sample tells of no interval'
+
+
+@pytest.mark.parametrize('age, is_silent', [(2.0, False), (4.0, True)])
+def test_the_watchdog_has_fired(run, age, is_silent):
+    """Then the kernel has seen it, too; a mark that is outlived in a moment is no proof."""
+    living = run(options={'sample-interval': 1.0}).beat(age)
+    (living.path / 'deadman.mark').write_bytes(STACK.ljust(1024, b'\0'))
+    assert bool(living.look().hang) == is_silent
+    living.recorder.survived('deadman', 1024)
+    assert living.look().hang is None
+
+
+def test_where_the_thread_stands_that_has_the_lock(run):
+    living = run().beat(30.0, in_flight=1)
+    living.recorder.begin('GET', '/keep_gil')
+    (living.path / 'deadman-0.mark').write_bytes(STACK.ljust(1024, b'\0'))
+    assert living.look().hang.summary == (
+        'The heartbeat is silent for 30 sec, as when C code holds the interpreter lock (GIL); '
+        'GET /keep_gil stands in keep_gil (/site/gil.py:3).'
+    )
+
+
+def test_a_clock_that_is_set_makes_no_hang_and_hides_none(run):
+    living = run().beat(0.5, time=NOW - 5000)
+    assert living.look().hang is None
+    living.beat(60.0, time=NOW + 5000)
+    assert living.look().hang.kind == 'silent'
+
+
+def test_the_clock_of_another_boot_tells_nothing(run):
+    other = identity() | {'boot_id': 'another', 'host': 'elsewhere'}
+    living = run(identity=other).beat(60.0, monotonic=5e6)
+    hang = living.look().hang
+    assert hang.kind == 'silent' and 'cannot be seen from here' in hang.summary
+
+
+# -- a process that is stopped ---------------------------------------------------------------------
+
+
+def world(folder, *states):
+    """A system where the threads of this process are in these states."""
+    proc = folder / 'proc'
+    own, number = proc / str(os.getpid()), itertools.count(os.getpid())
+    (proc / 'sys/kernel/random').mkdir(parents=True)
+    (proc / 'sys/kernel/random/boot_id').write_text(identity()['boot_id'])
+    (proc / 'self/ns').mkdir(parents=True)
+    (proc / 'self/ns/pid').symlink_to(identity()['pid_namespace'])
+    for state in states:
+        task = own / 'task' / str(next(number))
+        task.mkdir(parents=True)
+        (task / 'stat').write_text(f'7 (a) T (x) {state} 1 2 3')
+    ticks = identity()['start_ticks']
+    (own / 'stat').write_text(' '.join(['7', '(a)', 'S', *map(str, range(18)), str(ticks)]))
+    return proc
+
+
+@pytest.mark.parametrize(
+    'states, kind',
+    [('TT', 'stopped'), ('t', 'stopped'), ('TS', 'silent'), ('SS', 'silent')],
+)
+def test_a_process_that_is_stopped_is_said_to_be(run, tmp_path, states, kind):
+    living = run().beat(30.0)
+    seen = living.look(proc=world(tmp_path, *states))
+    assert seen.hang.kind == kind and seen.state == ('stopped' if kind == 'stopped' else 'hanging')
+    if kind == 'stopped':
+        assert f'(state T), as by SIGSTOP; "kill -CONT {os.getpid()}"' in seen.hang.summary
+
+
+def test_one_that_was_stopped_just_now_is_well(run, tmp_path):
+    """A tool that reads native stacks stops it for a moment."""
+    assert run().beat().look(proc=world(tmp_path, 'T')).hang is None
+
+
+def test_any_bytes_are_no_error(run):
+    import random
+
+    rng, living = random.Random(7), run().beat()
+    (living.path / 'deadman.mark').write_bytes(SEGFAULT)
+    for _ in range(200):
+        at = rng.randrange(64, blackbox.SIZE - 16)
+        living.recorder.buffer[at : at + 16] = rng.randbytes(16)
+        living.look()
+
+
+def test_it_takes_no_time(run, monkeypatch):
+    """Whoever watches by it is not kept waiting by a process that hangs."""
+    monkeypatch.setattr(time, 'sleep', lambda seconds: pytest.fail('it waits'))
+    living = run().beat(60.0)
+    assert living.look().hang
+    assert not (living.path / 'questions').exists()

@@ -1,0 +1,584 @@
+"""The recursion probe: its word against real threads, and children that die, hang, lie or are left
+alone.
+"""
+
+import ast
+import contextlib
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from programs.handshake import until
+
+from Products.StabilityMonitor.inspection import recursionexperiment
+from Products.StabilityMonitor.inspection import recursionresult
+from Products.StabilityMonitor.inspection.recursionexperiment import PROGRAM
+from Products.StabilityMonitor.inspection.recursionexperiment import STEP
+from Products.StabilityMonitor.inspection.recursionexperiment import probe
+from Products.StabilityMonitor.inspection.recursionprobe import Probe
+from Products.StabilityMonitor.inspection.recursionprogram import WAYS
+from Products.StabilityMonitor.inspection.recursionresult import LARGEST
+from Products.StabilityMonitor.inspection.recursionresult import ProbeResult
+from Products.StabilityMonitor.inspection.recursionresult import finding
+from Products.StabilityMonitor.model import options
+from Products.StabilityMonitor.system.childprocess import python_command
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.skipif(os.name != 'posix', reason='the children need what POSIX gives')
+linux = pytest.mark.skipif(
+    not sys.platform.startswith('linux'), reason='prctl and /proc are of Linux'
+)
+watched_by_python = sys.version_info >= (3, 14)
+small_stacks_die = pytest.mark.skipif(
+    watched_by_python, reason='Python 3.14 watches the end of the stack itself'
+)
+
+
+def program(stack, limit=1000, *names, seconds=20, **how):
+    command = [sys.executable, '-I', '-S', PROGRAM, stack, limit, seconds, os.getpid(), *names]
+    return subprocess.Popen([str(word) for word in command], **{'stdout': subprocess.PIPE} | how)
+
+
+def said(child):
+    return child.communicate()[0].decode().splitlines(), child.returncode
+
+
+@pytest.fixture
+def stub(tmp_path):
+    """An executable that is no Python: `stub(script)`; its $5 is the size of the stack that is
+    asked for.
+    """
+
+    def make(script):
+        path = tmp_path / 'python-stub'
+        path.write_text(f'#!/bin/sh\n{script}\n')
+        path.chmod(0o700)
+        return str(path)
+
+    return make
+
+
+# -- against reality -------------------------------------------------------------------------------
+
+THREAD = """
+import os, sys, threading
+def key(item=None):
+    return sorted([item, item], key=key)
+def run():
+    try:
+        key()
+    except RecursionError:
+        os.write(1, b'RecursionError')
+sys.setrecursionlimit(int(sys.argv[2]))
+threading.stack_size(int(sys.argv[1]))
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
+"""
+
+
+def real_thread(size, limit):
+    done = subprocess.run(
+        [sys.executable, '-c', THREAD, str(size), str(limit)], capture_output=True
+    )
+    return done.stdout.decode(), done.returncode
+
+
+@small_stacks_die
+@pytest.mark.parametrize('limit', [500, 1000, 2000])
+def test_its_word_agrees_with_a_real_thread(limit):
+    result = probe(16 << 20, limit)
+    assert result.error == '' and result.survives and STEP < result.smallest <= 16 << 20
+    assert (result.ways, result.signal) == (('sorted with a key',), 'SIGSEGV')
+    assert result.python == ' '.join(sys.version.split()) and result.took > 0
+    assert real_thread(result.smallest + STEP, limit) == ('RecursionError', 0)
+    assert real_thread(result.smallest - 2 * STEP, limit) == ('', -signal.SIGSEGV)
+
+
+@small_stacks_die
+def test_a_stack_that_is_too_small_and_the_one_that_would_do():
+    result = probe(2 * STEP, 1000)
+    assert not result.survives and result.error == ''
+    assert result.ways[0] == 'sorted with a key' and len(result.ways) > 5
+    assert result.signal == 'SIGSEGV'
+    again = probe(result.smallest, 1000)
+    assert again.survives and abs(again.smallest - result.smallest) <= STEP
+
+
+def test_every_way_recurses_to_the_limit():
+    """A way that ended otherwise would prove nothing.
+
+    Python 3.14 knows no limit but the end of the stack, which what is nested must reach.
+    """
+    lines, status = said(program(2 << 20 if watched_by_python else LARGEST))
+    assert status == 0 and lines[-1] == 'survived'
+    ends = [line for line in lines if line.startswith('end ')]
+    assert ends == [f'end {name} RecursionError' for name in WAYS]
+
+
+@small_stacks_die
+def test_the_limit_in_force_here_is_the_usual_one():
+    assert probe(16 << 20).recursion_limit == sys.getrecursionlimit()
+
+
+# -- the search, with children that are not started ------------------------------------------------
+
+
+class Children:
+    """Dies with less than `enough`; the way `weak` also with less than `weak_enough`."""
+
+    python = ''
+
+    def __init__(self, enough, refused=0):
+        self.enough, self.refused, self.tried = enough, refused, []
+
+    def die(self, size, names, refusal=False):
+        self.tried.append(size)
+        if size < self.refused:
+            assert refusal
+            return '', ''
+        return None if size >= self.enough else (names[-1], 'SIGSEGV')
+
+
+@pytest.mark.parametrize(
+    'enough', [1, STEP, STEP + 1, 7 * STEP, 8 * STEP - 5, 39 * STEP, 100 * STEP, LARGEST]
+)
+@pytest.mark.parametrize('size', [STEP, STEP + 4096, 3 * STEP, 128 * STEP, LARGEST, 4 * LARGEST])
+def test_the_least_size_is_found(enough, size):
+    children, progress = Children(enough), []
+    found = recursionexperiment._look(children, size, lambda *word: progress.append(word))
+    least = max(STEP, -(-enough // STEP) * STEP)
+    assert found['survives'] == (size >= enough)
+    assert found['smallest'] == (min(least, size) if size >= enough else least)
+    assert found['ways'] == ((list(WAYS)[-1],) if size < enough or least > STEP else ())
+    fractions = [fraction for fraction, _ in progress]
+    assert fractions == sorted(fractions) and all(0 <= fraction < 1 for fraction in fractions)
+    assert len(children.tried) < 24
+
+
+def test_none_is_enough():
+    found = recursionexperiment._look(Children(LARGEST + 1), 8 << 20, lambda *word: None)
+    assert (found['survives'], found['smallest']) == (False, 0)
+    found = recursionexperiment._look(Children(10 * LARGEST), 4 * LARGEST, lambda *word: None)
+    assert (found['survives'], found['smallest']) == (False, 0)
+
+
+def test_a_size_that_the_system_refuses_is_too_small():
+    found = recursionexperiment._look(Children(1, refused=2 * STEP), 8 << 20, lambda *word: None)
+    assert found == {'survives': True, 'smallest': 2 * STEP, 'ways': (), 'signal': ''}
+
+
+def test_all_ways_that_die_are_named():
+    class Weak(Children):
+        def die(self, size, names, refusal=False):
+            return next(((name, 'SIGSEGV') for name in names if 'json' in name), None)
+
+    found = recursionexperiment._look(Weak(0), 8 << 20, lambda *word: None)
+    assert found['ways'] == tuple(name for name in WAYS if 'json' in name)
+
+
+# -- children that die in other ways, lie, hang ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'script, words',
+    [
+        ('echo "python 1"; echo "error MemoryError: "; exit 1', 'MemoryError'),
+        ('echo "python 1"; echo "refused size not valid"; exit 1', 'size not valid'),
+        ('echo "python 1"; kill -9 $$', 'status -9'),
+        ('echo "python 1"; exit 3', 'status 3'),
+        ('echo "python 1"; echo "way map"; exit 3', 'status 3'),
+        ('exit 0', 'did not answer'),
+        ('head -c 100000 /dev/urandom', 'did not answer'),
+        ('kill -SEGV $$', 'did not answer'),
+    ],
+)
+def test_what_is_no_answer(stub, script, words):
+    result = probe(1 << 20, 1000, executable=stub(script))
+    assert words in result.error and result.error.endswith('.')
+    assert (result.survives, result.smallest, result.ways) == (False, 0, ())
+    assert finding(result).severity == 'info' and words in finding(result).detail
+
+
+def test_a_size_that_is_not_known():
+    assert 'not known' in probe(0, 1000).error
+
+
+def test_the_lost_status_of_a_death(stub):
+    """Other code has reaped the child: the last word tells what happened."""
+    script = 'echo "python 1"; echo "way map"; [ $5 -lt 262144 ] || echo survived; exit 0'
+    result = probe(8 << 20, 1000, executable=stub(script))
+    assert (result.survives, result.smallest, result.ways, result.signal) == (
+        True,
+        262144,
+        ('map',),
+        '',
+    )
+
+
+@small_stacks_die
+def test_a_process_that_ignores_sigchld():
+    code = (
+        'import signal, sys\nsys.path.insert(0, sys.argv[1])\nsignal.signal(signal.SIGCHLD, '
+        'signal.SIG_IGN)\n'
+        'from Products.StabilityMonitor.inspection.recursionexperiment import probe\n'
+        'r = probe(8 << 16, 1000)\nprint(r.survives, r.ways[0], r.smallest > 8 << 16, r.error)'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, str(CHECKOUT)], capture_output=True, text=True
+    )
+    assert done.stdout == 'False sorted with a key True \n', done.stderr
+
+
+@pytest.mark.parametrize('name', ['httpd', 'uwsgi', '', None])
+def test_an_embedding_server_is_not_started(monkeypatch, tmp_path, name):
+    started = tmp_path / 'started'
+    path = name and tmp_path / name
+    if path:
+        path.write_text(f'#!/bin/sh\ntouch {started}\n')
+        path.chmod(0o700)
+    monkeypatch.setattr(sys, 'executable', name and str(path))
+    assert 'not known' in probe(1 << 20, 1000).error
+    assert not started.exists()
+
+
+def test_another_python_than_this_one_is_not_believed(monkeypatch, stub):
+    monkeypatch.setattr(sys, 'executable', stub('echo "python 2.3.5"; echo survived'))
+    assert 'did not answer as this Python' in probe(1 << 20, 1000).error
+
+
+def test_an_executable_that_is_not_there(tmp_path):
+    assert (
+        'No child could be started'
+        in probe(1 << 20, 1000, executable=str(tmp_path / 'python')).error
+    )
+
+
+def ended(pid):
+    """Gone, or waiting to be reaped by whoever inherited it."""
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] == 'Z'
+    except OSError:
+        return True
+
+
+@linux
+def test_a_child_that_hangs_is_ended_in_time_and_reaped(stub, tmp_path):
+    result = probe(
+        1 << 20, 1000, executable=stub(f'echo $$ > {tmp_path}/pid; exec sleep 1000'), time_limit=3
+    )
+    assert 'took too long' in result.error
+    assert not Path(f'/proc/{int((tmp_path / "pid").read_text())}').exists()
+
+
+@linux
+def test_to_stop_ends_the_child_at_once(stub, tmp_path):
+    pid = tmp_path / 'pid'
+    probe = Probe(executable=stub(f'echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 1000'))
+    assert probe.start(1 << 20, 1000) and probe.running
+    until(pid.exists, 'the start of a child')
+    assert not probe.start(1 << 20, 1000)  # one at a time
+    probe.stop()
+    until(lambda: not probe.running, 'the end of the probe')
+    assert probe.error == 'It was stopped.' and probe.result.error == probe.error
+    assert not Path(f'/proc/{int(pid.read_text())}').exists()
+
+
+# -- what a child is given and leaves --------------------------------------------------------------
+
+
+@pytest.fixture
+def full_pipe():
+    """A pipe that nobody reads: a child that has prepared itself waits for room in it, for ever."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    yield writer
+    os.close(reader)
+    os.close(writer)
+
+
+@linux
+@pytest.mark.parametrize('signals', ['usual', 'blocked', 'ignored'])
+def test_the_kernel_ends_a_child_that_takes_too_long(full_pipe, signals):
+    """Whatever the server does with its signals, and even if it is dead or stuck itself."""
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, [signal.SIGALRM] if signals == 'blocked' else []
+    )
+    handler = signal.signal(
+        signal.SIGALRM, signal.SIG_IGN if signals == 'ignored' else signal.SIG_DFL
+    )
+    try:
+        child = program(1 << 20, 1000, seconds=1, stdout=full_pipe)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGALRM, handler)
+    assert child.wait(20) == -signal.SIGALRM
+
+
+@linux
+def test_a_child_ends_with_the_server(full_pipe):
+    """The server is killed; the child waits in a pipe, with an hour left of its time."""
+    read, write = os.pipe()
+    server = os.fork()
+    if not server:
+        os.write(write, b'%d' % program(1 << 20, 1000, seconds=3600, stdout=full_pipe).pid)
+        signal.pause()
+    child = int(os.read(read, 100))
+    until(lambda: ') S ' in Path(f'/proc/{child}/stat').read_text(), 'the child at the full pipe')
+    os.kill(server, signal.SIGKILL)
+    os.waitpid(server, 0)
+    until(lambda: ended(child), 'the end of the child')
+    os.close(read)
+    os.close(write)
+
+
+@linux
+def test_a_child_whose_server_died_before_it_looked():
+    child = subprocess.run(
+        [sys.executable, '-I', '-S', PROGRAM, '1048576', '1000', '20', '1'], capture_output=True
+    )
+    assert (child.returncode, child.stdout) == (1, b'')
+
+
+@linux
+def test_a_child_keeps_no_volume_busy(full_pipe, tmp_path):
+    command = python_command(sys.executable, PROGRAM, 1 << 20, 1000, 3600, os.getpid())
+    child = subprocess.Popen(list(map(str, command)), stdout=full_pipe, cwd=tmp_path)
+    try:
+        until(
+            lambda: ') S ' in Path(f'/proc/{child.pid}/stat').read_text(),
+            'the child at the full pipe',
+        )
+        assert os.readlink(f'/proc/{child.pid}/cwd') == '/'
+    finally:
+        child.kill()
+        child.wait()
+
+
+@linux
+@small_stacks_die
+def test_a_death_leaves_no_core_file(tmp_path):
+    resource = pytest.importorskip('resource')
+    (tmp_path / 'ours').mkdir()
+    (tmp_path / 'other').mkdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    try:
+        lines, status = said(program(STEP, 1000, cwd=tmp_path / 'ours'))
+        other = subprocess.run(
+            [sys.executable, '-c', 'import ctypes; ctypes.string_at(0)'], cwd=tmp_path / 'other'
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+    assert status == other.returncode == -signal.SIGSEGV
+    assert list((tmp_path / 'ours').iterdir()) == []
+    if not list((tmp_path / 'other').iterdir()):
+        pytest.skip('core files are not left in the working directory here, for no process')
+
+
+def kernel_log():
+    done = subprocess.run(['dmesg'], capture_output=True, text=True)
+    return done.stdout if done.returncode == 0 else ''
+
+
+@linux
+@small_stacks_die
+@pytest.mark.root
+def test_a_death_leaves_no_line_in_the_kernel_log(tmp_path, monkeypatch):
+    ours, other = (tmp_path / f'{kind}{os.getpid()}' for kind in ('ours', 'other'))
+    for name in (ours, other):  # the log names the executable, and the thread by number
+        name.symlink_to(Path(sys.executable).resolve())
+    monkeypatch.setattr(sys, 'executable', str(ours))
+    assert said(program(STEP))[1] == -signal.SIGSEGV
+    monkeypatch.setattr(sys, 'executable', str(other))
+    assert real_thread(STEP, 1000) == ('', -signal.SIGSEGV)
+    log = kernel_log()
+    assert f'{ours.name}[' not in log
+    if f'{other.name}[' not in log:
+        pytest.skip('this kernel logs no faults, or too many came at once')
+
+
+def test_the_program_needs_nothing_of_ours():
+    tree = ast.parse(PROGRAM.read_text('utf-8'))
+    imported = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    assert imported <= sys.stdlib_module_names
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+
+
+def test_an_import_does_nothing():
+    code = (
+        'import sys, threading, faulthandler, subprocess\nsys.path.insert(0, sys.argv[1])\n'
+        'limit = sys.getrecursionlimit()\nsubprocess.Popen = threading.Thread.start = None\n'
+        'import Products.StabilityMonitor.inspection.recursionprobe\n'
+        'assert sys.getrecursionlimit() == limit and threading.stack_size() == 0\n'
+        'assert not faulthandler.is_enabled() and threading.active_count() == 1'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, str(CHECKOUT)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, '')
+
+
+# -- in the background, and kept -------------------------------------------------------------------
+
+THRESHOLD = 'echo "python 1"; echo "way map"; [ $5 -lt 1000000 ] || echo survived'
+
+
+def finished(probe):
+    until(lambda: not probe.running, 'the end of the probe')
+    return probe.result
+
+
+def test_the_background_shows_its_progress(stub, tmp_path):
+    go = tmp_path / 'go'
+    probe = Probe(executable=stub(f'while [ ! -e {go} ]; do sleep 0.01; done; {THRESHOLD}'))
+    assert probe.progress == (0.0, 'not started') and probe.result is None and not probe.running
+    assert probe.start(8 << 20, 1000)
+    until(lambda: probe.progress[1] == 'trying 8192 KiB', 'the first child')
+    assert probe.running and probe.result is None
+    go.touch()
+    assert finished(probe).survives and probe.result.smallest == 1 << 20
+    assert probe.progress == (1.0, 'done') and probe.error == ''
+    assert probe.start(8 << 20, 1000)  # and again
+    assert finished(probe).survives
+
+
+def test_only_one_of_many_starts(stub):
+    probe, answers, gate = Probe(executable=stub('exec sleep 1000')), [], threading.Barrier(8)
+    threads = [
+        threading.Thread(target=lambda: (gate.wait(), answers.append(probe.start(1 << 20, 1000))))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    probe.stop()
+    finished(probe)
+    assert sorted(answers) == [False] * 7 + [True]
+
+
+def test_a_failure_of_the_probe_itself_is_said(monkeypatch):
+    monkeypatch.setattr(recursionexperiment, 'probe', lambda *args, **how: 1 / 0)
+    probe = Probe()
+    assert probe.start(1 << 20, 1000)
+    assert (
+        finished(probe) is None
+        and 'ZeroDivisionError' in probe.error
+        and probe.progress == (1.0, probe.error)
+    )
+
+
+def test_a_system_without_threads_left(monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, 'start', start)
+    probe = Probe()
+    assert not probe.start(1 << 20, 1000) and "can't start" in probe.error and not probe.running
+
+
+def test_a_result_is_kept_for_the_same_question_only(stub, tmp_path, monkeypatch):
+    file = tmp_path / 'probe.json'
+    probe = Probe(file, executable=stub(THRESHOLD))
+    assert probe.load(8 << 20, 1000) is None
+    probe.start(8 << 20, 1000)
+    result = finished(probe)
+    assert result == Probe(file).load(8 << 20, 1000) and result.smallest == 1 << 20
+    assert json.loads(file.read_text())['result']['ways'] == ['map']
+    assert probe.load(4 << 20, 1000) is probe.load(8 << 20, 2000) is None
+    assert probe.load(8 << 20) == (result if sys.getrecursionlimit() == 1000 else None)
+    monkeypatch.setattr(sys, 'version', '4.0.0')
+    assert probe.load(8 << 20, 1000) is None
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [
+        b'',
+        b'[]',
+        b'\xff',
+        {'result': 3},
+        {'result': {}},
+        {'key': 3},
+        {'result': {'smallest': '1'}},
+        {'result': {'ways': 'map'}},
+        {'result': {'survives': 1}},
+    ],
+)
+def test_a_damaged_file_is_no_result(tmp_path, damage):
+    file = tmp_path / 'probe.json'
+    recursionresult.keep(
+        file, ProbeResult(8 << 20, 1000, True, ('map',), 'SIGSEGV', 1 << 20, 'x', 1.5)
+    )
+    assert recursionresult.read(file, 8 << 20, 1000).took == 1.5
+    document = json.loads(file.read_text())
+    if isinstance(damage, dict):
+        for key, value in damage.items():
+            document[key] = (
+                document[key] | value if key == 'result' and value and value != 3 else value
+            )
+        damage = json.dumps(document).encode()
+    file.write_bytes(damage)
+    assert recursionresult.read(file, 8 << 20, 1000) is None
+
+
+def test_errors_are_not_kept_and_a_full_disk_harms_nothing(stub, tmp_path):
+    probe = Probe(tmp_path / 'probe.json', executable=stub('exit 1'))
+    probe.start(1 << 20, 1000)
+    assert finished(probe).error and not (tmp_path / 'probe.json').exists()
+    probe = Probe(tmp_path / 'none' / 'probe.json', executable=stub(THRESHOLD))
+    probe.start(8 << 20, 1000)
+    assert finished(probe).survives and probe.error == ''
+
+
+# -- what is said of it ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'survives, smallest, severity',
+    [
+        (True, 6 << 20, 'ok'),
+        (True, (6 << 20) + STEP, 'warning'),
+        (True, 8 << 20, 'warning'),
+        (False, 12 << 20, 'critical'),
+        (False, 0, 'critical'),
+    ],
+)
+def test_severities(survives, smallest, severity):
+    found = finding(ProbeResult(8 << 20, 1000, survives, ('map',), 'SIGSEGV', smallest))
+    assert (found.id, found.severity) == ('recursion-probe', severity)
+    assert bool(found.action) == (severity != 'ok')
+    assert '8192 KiB' in found.detail and 'limit of 1000' in found.detail
+    assert survives or 'dies by SIGSEGV in 1 of' in found.detail and '(map)' in found.detail
+
+
+@pytest.mark.parametrize('smallest', [STEP, 3 << 20, 5 << 20, LARGEST])
+def test_the_advice_can_be_written_as_it_stands_and_is_enough(smallest):
+    action = finding(ProbeResult(STEP, 1000, False, ('map',), '', smallest)).action
+    advised = options.bytecount(re.search(r'"thread-stack-size (\w+)"', action)[1])
+    assert finding(ProbeResult(advised, 1000, True, (), '', smallest)).severity == 'ok'
+
+
+def test_no_stack_is_large_enough():
+    assert (
+        'setrecursionlimit'
+        in finding(ProbeResult(8 << 20, 10**6, False, ('map',) * 5, '', 0)).action
+    )

@@ -1,0 +1,1158 @@
+"""Each rule hits and misses as proved, files are never trusted, versions and traces weigh
+together.
+"""
+
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import replace
+from datetime import UTC
+from datetime import date
+from datetime import datetime
+from datetime import timedelta
+from importlib.metadata import PathDistribution
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+from support import syntheticruns as synthetic
+
+from Products.StabilityMonitor.knowledge import knowledgebase
+from Products.StabilityMonitor.knowledge import leftlines
+from Products.StabilityMonitor.knowledge import rules as known_rules
+from Products.StabilityMonitor.knowledge import systemfacts
+from Products.StabilityMonitor.knowledge.knowledgebase import load
+from Products.StabilityMonitor.knowledge.systemfacts import System
+from Products.StabilityMonitor.model.records import Finding
+from Products.StabilityMonitor.model.runrecord import RunRecord
+from Products.StabilityMonitor.postmortem import faultlog
+from Products.StabilityMonitor.postmortem import incident
+from Products.StabilityMonitor.postmortem.verdict import Judgement
+from Products.StabilityMonitor.postmortem.verdict import judge
+from Products.StabilityMonitor.system import distributions as installed
+from Products.StabilityMonitor.system import stacksizes
+
+pytest.importorskip('packaging', reason='without packaging the knowledge base is off')
+
+DATA = Path(__file__).parents[1] / 'data' / 'known_issues'
+PROOFS = tomllib.loads((DATA / 'proofs.toml').read_text('utf-8'))
+ROWS = tomllib.loads((DATA / 'rows.toml').read_text('utf-8'))
+RULES = {rule.id: rule for rule in knowledgebase.shipped().rules}
+SYSTEM = {
+    'python': '3.11.7',
+    'platform': 'linux',
+    'machine': 'x86_64',
+    'libc': 'glibc 2.36',
+    'free_threaded': False,
+    'debug': False,
+    'bits': 64,
+    'stack': 8 << 20,
+}
+SHOWN = sorted(
+    id for id, rule in RULES.items() if any(getattr(rule, kind) for kind in rule.EVIDENCE)
+)
+ISSUE = """[[issue]]
+id = "%s"
+title = "A title"
+happens = "What happens."
+effect = "crash"
+severity = "warning"
+fixed = "not known"
+action = "bad >= 2"
+source = "the test"
+"""
+GOOD = ISSUE % 'good-one' + 'distributions = {bad = "<2"}\n'
+
+
+def hits(id):
+    return listed(PROOFS[id]['hit'])
+
+
+def misses(id):
+    return listed(PROOFS[id]['miss'])
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value]
+
+
+def system(distributions=None, **values):
+    values['loaded'] = frozenset(values['loaded']) if 'loaded' in values else None
+    return System(
+        distributions={
+            known_rules.normalized(name): version for name, version in (distributions or {}).items()
+        },
+        **SYSTEM | values,
+    )
+
+
+def context(values):
+    """What a run of that system has in its context.json, and its versions."""
+    names = {'linux': 'Linux-6.1.0-', 'darwin': 'Darwin-23.0.0-', 'freebsd': 'FreeBSD-14.0-'}
+    kernel = next(text for name, text in names.items() if values.platform.startswith(name))
+    build = ' free-threading build' if values.free_threaded else ''
+    return {
+        'distributions': dict(values.distributions),
+        'python': f'{values.python}{build} (main, Nov 1 2026)',
+        'implementation': 'CPython',
+        'platform': kernel + values.machine,
+        'libc': values.libc,
+        'bits': values.bits,
+        'thread_stack': [values.stack, 4096],
+    }
+
+
+def died(proof, system):
+    """The record of a run on that system, made as triage makes it from what the proof has left."""
+    dumps = faultlog.parse(proof.get('text', '').encode())
+    dump, verdict = faultlog.first_fatal(dumps), proof.get('verdict', 'crashed')
+    if dump:
+        traces = synthetic.traces(
+            **{'fault' if dump.signal else 'stderr_fault': dump}, fault_time=synthetic.STARTED
+        )
+        record = incident.record(traces, judge(traces))
+    else:
+        judgement = Judgement(verdict, 'strong', 'It ended.', signal=proof.get('signal'))
+        record = incident.record(
+            synthetic.traces(stderr_fault=dumps[0] if dumps else None), judgement
+        )
+    log = tuple(
+        dict(zip(('logger', 'message'), line.split(': ', 1), strict=True))
+        for line in proof.get('log', ())
+    )
+    return replace(
+        record,
+        context=context(system),
+        compiled_modules=tuple(system.loaded or ()),
+        log=log,
+        exception=proof.get('exception', ''),
+        phase=proof.get('phase', 'serving'),
+        samples=samples(proof.get('busy', False), proof.get('growth', False)),
+    )
+
+
+def samples(busy=False, growth=False):
+    return tuple(
+        {
+            'time': None,
+            'monotonic': 100.0 + n,
+            'cpu': n * (0.99 if busy else 0.01),
+            'rss': (300 << 20) + n * (10 << 20 if growth else 0),
+        }
+        for n in range(60)
+    )
+
+
+def found(id, proof, system, now=None):
+    matches = knowledgebase.match_incident(RULES.values(), died(proof, system), now or system)
+    return next((match for match in matches if match['id'] == id), None)
+
+
+# -- each rule -------------------------------------------------------------------------------------
+
+
+def test_the_shipped_file_is_without_a_problem():
+    assert knowledgebase.shipped().problems == ()
+    assert len(RULES) > 100
+
+
+def test_each_rule_is_proved_and_each_proof_has_a_rule():
+    assert set(PROOFS) == set(RULES)
+    for id, proof in PROOFS.items():
+        assert {'hit', 'miss'} <= set(proof), id
+
+
+def test_each_row_of_the_table_has_its_rules_and_each_rule_its_row():
+    left_out, rows = (
+        ROWS['left-out'],
+        {row: named for row, named in ROWS.items() if row != 'left-out'},
+    )
+    named = [id for ids in rows.values() for id in ids]
+    assert len(rows) > 95 and all(rows.values()) and all(left_out.values())
+    assert sorted(named) == sorted(id for id in RULES if not id.startswith('howto-'))
+
+
+def holds(rule, values):
+    """Does a rule apply to that system?  And whether it would be shown is another matter."""
+    hit, missed = knowledgebase.affected([replace(rule, incident_only=False)], system(**values))
+    assert len(hit) + len(missed) == 1 and all(
+        m.reasons[0].startswith('not affected: ') for m in missed
+    )
+    return bool(hit)
+
+
+@pytest.mark.parametrize('id', sorted(PROOFS))
+def test_a_rule_hits_and_misses(id):
+    assert [values for values in hits(id) if not holds(RULES[id], values)] == []
+    assert [values for values in misses(id) if holds(RULES[id], values)] == []
+
+
+def alternatives(rule):
+    """(rule without one of its alternatives, which one) for each alternative of each condition that
+    has several.
+    """
+    for name in rule.CONDITIONS:
+        value = getattr(rule, name)
+        if isinstance(value, tuple) and len(value) > 1 and name != 'loaded':
+            yield from (
+                (replace(rule, **{name: value[:n] + value[n + 1 :]}), value[n])
+                for n in range(len(value))
+            )
+    for key, (name, specifiers) in rule.distributions.items():
+        others = {other: rule.distributions[other] for other in rule.distributions if other != key}
+        if others:
+            yield replace(rule, distributions=others), name
+        for n in range(len(specifiers) if len(specifiers) > 1 else 0):
+            fewer = specifiers[:n] + specifiers[n + 1 :]
+            yield replace(rule, distributions={**others, key: (name, fewer)}), specifiers[n]
+
+
+@pytest.mark.parametrize('id', sorted(PROOFS))
+def test_each_alternative_decides_once(id):
+    idle = [
+        which
+        for fewer, which in alternatives(RULES[id])
+        if all(holds(fewer, values) for values in hits(id))
+    ]
+    assert idle == []
+
+
+def unbounded(rule):
+    """(rule without one of its upper bounds, which one), for each of them."""
+    from packaging.specifiers import SpecifierSet
+
+    for name in ('python', 'distributions', 'together'):
+        value = getattr(rule, name)
+        sets = {'': ('', value)} if name == 'python' else value
+        for key, (title, specifiers) in sets.items():
+            for n, specifier in enumerate(specifiers):
+                for bound in (part for part in specifier if part.operator in ('<', '<=')):
+                    wider = SpecifierSet(
+                        ','.join(str(part) for part in specifier if part != bound), prereleases=True
+                    )
+                    new = specifiers[:n] + (wider,) + specifiers[n + 1 :]
+                    yield (
+                        replace(
+                            rule, **{name: new if name == 'python' else value | {key: (title, new)}}
+                        ),
+                        bound,
+                    )
+
+
+@pytest.mark.parametrize('id', sorted(PROOFS))
+def test_each_upper_bound_keeps_a_miss_out(id):
+    idle = [
+        bound
+        for wider, bound in unbounded(RULES[id])
+        if not any(holds(wider, values) for values in misses(id))
+    ]
+    assert idle == []
+
+
+@pytest.mark.parametrize('id', SHOWN)
+def test_its_traces_show_it_and_only_on_an_affected_system(id):
+    proof = PROOFS[id]
+    match = found(id, proof, system(**hits(id)[0]))
+    assert match['strength'] == 'strong' and match['score'] >= 70, match
+    assert any(
+        words.startswith(('frame: ', 'native frame: ', 'message: ', 'signal: '))
+        for words in match['matched']
+    )
+    missed = found(id, proof, system(**misses(id)[0]))
+    assert missed is None or missed['strength'] == 'weak'
+    if missed:
+        assert missed['score'] < knowledgebase.WEIGHTS['conditions'] and missed['against'][
+            0
+        ].startswith('version: ')
+
+
+@pytest.mark.parametrize('id', SHOWN)
+def test_every_pattern_is_proved(id):
+    proof, rule = PROOFS[id], RULES[id]
+    traces = leftlines.Traces(died(proof, system(**hits(id)[0])))
+    for kind, lines in (
+        ('frames', traces.stack),
+        ('native', traces.native),
+        ('messages', traces.messages),
+    ):
+        for pattern in getattr(rule, kind):
+            assert any(pattern.search(line) for line in lines), (kind, pattern.pattern, lines)
+    if 'growth' in rule.signs or 'busy' in rule.signs:
+        assert proof.get('growth') or proof.get('busy')
+
+
+@pytest.mark.parametrize('id', sorted(set(PROOFS) - set(SHOWN)))
+def test_without_traces_an_affected_version_is_only_possible(id):
+    proof, rule = PROOFS[id], RULES[id]
+    verdicts = known_rules.EFFECTS[rule.effect]
+    record = replace(
+        died(proof | {'verdict': verdicts[0] if verdicts else 'crashed'}, system(**hits(id)[0])),
+        phase='finished' if rule.effect == 'exit' else 'serving',
+    )
+    match = next(
+        (m for m in knowledgebase.match_incident([rule], record, system(**hits(id)[0]))), None
+    )
+    assert match['strength'] == 'possible' if verdicts else match is None
+
+
+def test_a_system_of_today_meets_none_of_the_howto():
+    zope = {'Zope': '6.3', 'zope.interface': '8.7', 'ZODB': '6.4', 'Products.ZMySQLDA': '5.0'}
+    history = [rule for rule in RULES.values() if rule.id.startswith('howto-')]
+    hit, missed = knowledgebase.affected(history, system(zope))
+    assert not hit and len(missed) == 7
+    assert 'not affected: Zope 6.3 is not < 2.6' in [match.reasons[0] for match in missed]
+
+
+def test_a_rule_says_what_it_knows():
+    for rule in RULES.values():
+        assert (
+            rule.source
+            and rule.fixed
+            and len(rule.title) < 100
+            and rule.severity in Finding.SEVERITIES
+        )
+        assert rule.happens.endswith(('.', ')')) and not rule.title.endswith('.')
+
+
+# -- answers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'rule, values, words',
+    [
+        (
+            'zope.interface-lookup-cache',
+            {'distributions': {'zope.interface': '8.6'}},
+            'zope.interface 8.6 is < 8.7',
+        ),
+        (
+            'zope.interface-lookup-cache',
+            {'distributions': {'zope-interface': '8.7'}},
+            'zope.interface 8.7 is not < 8.7',
+        ),
+        (
+            'zope.interface-lookup-cache',
+            {'distributions': {'zope.interface': 'r3-old'}},
+            'zope.interface r3-old cannot be compared with < 8.7',
+        ),
+        ('zope.interface-lookup-cache', {}, 'zope.interface is not installed'),
+        ('python-ssl-recv-lock', {'python': '3.13.6+'}, 'Python 3.13.6+ is == 3.13.6'),
+        (
+            'python-ssl-recv-lock',
+            {'python': '3.13.6', 'implementation': 'PyPy'},
+            'the interpreter PyPy is not CPython',
+        ),
+        ('python-ssl-recv-lock', {'python': ''}, 'Python ? cannot be compared with == 3.13.6'),
+        ('python-musl-thread-stacks', {'libc': ''}, 'the C library (not known) is not musl'),
+        (
+            'python-musl-thread-stacks',
+            {'libc': 'musl', 'python': '3.13.0', 'stack': 128 << 10},
+            'the stack of a thread has 128 KiB, less than 1024',
+        ),
+        (
+            'python-musl-thread-stacks',
+            {'libc': 'musl', 'python': '3.13.0'},
+            'the stack of a thread has 8192 KiB, not less than 1024',
+        ),
+        (
+            'python-musl-thread-stacks',
+            {'libc': 'musl', 'python': '3.13.0', 'stack': None},
+            'how large the stacks of threads are is not known',
+        ),
+        (
+            'persistent-32-bit',
+            {'distributions': {'persistent': '4.6.0'}, 'bits': 32},
+            'this Python is 32-bit',
+        ),
+        (
+            'persistent-32-bit',
+            {'distributions': {'persistent': '4.6.0'}, 'bits': None},
+            'this Python is of a size that is not known',
+        ),
+        (
+            'persistent-free-threaded',
+            {'distributions': {'persistent': '6.5'}, 'python': '3.14.0', 'free_threaded': None},
+            'whether this is a free-threaded Python is not known',
+        ),
+        (
+            'lxml-xmlsec-libxml2',
+            PROOFS['lxml-xmlsec-libxml2']['hit'] | {'loaded': ['lxml.etree']},
+            'xmlsec is not loaded',
+        ),
+        (
+            'lxml-xmlsec-libxml2',
+            PROOFS['lxml-xmlsec-libxml2']['hit'] | {'builds': {'lxml': 'source'}},
+            'lxml is from a source',
+        ),
+        (
+            'lxml-xmlsec-libxml2',
+            PROOFS['lxml-xmlsec-libxml2']['hit'] | {'builds': {}},
+            'whether lxml is from a wheel is not known',
+        ),
+    ],
+)
+def test_an_answer_says_why(rule, values, words):
+    said = [
+        match.reasons
+        for side in knowledgebase.affected([RULES[rule]], system(**values))
+        for match in side
+    ]
+    assert words in said[0] or f'not affected: {words}' in said[0]
+
+
+def test_the_worst_comes_first():
+    hit, _ = knowledgebase.affected(
+        RULES.values(), system({'waitress': '2.1.2', 'zope.interface': '5.0'})
+    )
+    order = [Finding.SEVERITIES.index(match.rule.severity) for match in hit]
+    assert order == sorted(order, reverse=True) and len(set(order)) > 1
+
+
+def test_versions_and_traces_weigh_more_than_either():
+    proof = PROOFS['btrees-byvalue']
+    both = found('btrees-byvalue', proof, system({'BTrees': '6.4'}))
+    versions = found('btrees-byvalue', {'verdict': 'crashed'}, system({'BTrees': '6.4'}))
+    traces = found('btrees-byvalue', proof, system({'BTrees': '6.5'}))
+    other = found('btrees-byvalue', PROOFS['lxml-iterwalk'], system({'BTrees': '6.4'}))
+    assert both['matched'] == [
+        'version: BTrees 6.4 is < 6.5',
+        'native frame: /site/lib/_OOBTree.so:BTree_byValue',
+    ]
+    assert (both['strength'], versions['strength'], traces['strength']) == (
+        'strong',
+        'possible',
+        'weak',
+    )
+    assert traces['against'] == ['version: BTrees 6.5 is not < 6.5']
+    assert (
+        both['score'] > versions['score'] > other['score'] and versions['score'] > traces['score']
+    )
+    assert other['against'] == ['native frame: none of those recorded']
+
+
+def test_only_the_versions_of_that_run_count():
+    record = died(PROOFS['btrees-byvalue'], system({'BTrees': '6.4'}))
+    (match,) = knowledgebase.match_incident(
+        [RULES['btrees-byvalue']], record, system({'BTrees': '6.5'})
+    )
+    assert match['strength'] == 'strong'
+    record = died(PROOFS['btrees-byvalue'], system({'BTrees': '6.5'}))
+    (match,) = knowledgebase.match_incident(
+        [RULES['btrees-byvalue']], record, system({'BTrees': '6.4'})
+    )
+    assert match['strength'] == 'weak'
+
+
+def test_versions_that_were_not_recorded_are_called_so():
+    record = died(PROOFS['btrees-byvalue'], system())
+    record.context.pop('distributions')
+    (match,) = knowledgebase.match_incident(
+        [RULES['btrees-byvalue']], record, system({'BTrees': '6.4'})
+    )
+    assert match['matched'][0] == 'version: BTrees 6.4 (as installed now) is < 6.5'
+    (match,) = knowledgebase.match_incident(
+        [RULES['python-ssl-recv-lock']],
+        replace(record, verdict='hung', context={}),
+        system(python='3.13.6'),
+    )
+    assert match['matched'][0] == 'version: Python 3.13.6 (as installed now) is == 3.13.6'
+
+
+def test_another_thread_that_stands_there_is_less_than_the_crashed_one():
+    text = PROOFS['pillow-font']['text'].replace(
+        'Current thread 0x00007f0000000010', 'Thread 0x00007f0000000020'
+    )
+    text += (
+        '\nCurrent thread 0x00007f0000000010 (most recent call first):\n  File '
+        '"/site/page.py", line 1 in view\n'
+    )
+    match = found('pillow-font', {'text': text}, system({'Pillow': '9.3.0'}))
+    assert match['strength'] == 'likely'
+    assert 'frame of another thread: /site/PIL/ImageFont.py:__init__' in match['matched']
+
+
+def test_an_idle_waitress_is_no_spinning_one():
+    proof = PROOFS['waitress-half-open-socket']
+    assert (
+        found('waitress-half-open-socket', proof | {'busy': False}, system({'waitress': '3.0.0'}))[
+            'strength'
+        ]
+        == 'possible'
+    )
+    assert found('waitress-half-open-socket', proof, system({'waitress': '3.0.2'})) is None
+    crashed = {'text': 'Fatal Python error: Segmentation fault\n\n' + proof['text'], 'busy': True}
+    assert found('waitress-half-open-socket', crashed, system({'waitress': '3.0.0'})) is None
+
+
+def test_what_was_seen_to_spin_did_so_beside_other_load_too():
+    """There a thread that spins gets less than a whole processor."""
+    proof, old = (
+        PROOFS['waitress-half-open-socket'] | {'busy': False},
+        system({'waitress': '3.0.0'}),
+    )
+    hang = {
+        'kind': 'spinning',
+        'started': 1.0,
+        'ended': None,
+        'seconds': 9.0,
+        'summary': 'MainThread spins.',
+    }
+    for ended, strength in ((None, 'strong'), (2.0, 'possible')):
+        record = replace(died(proof, old), hangs=({**hang, 'ended': ended},))
+        (match,) = knowledgebase.match_incident([RULES['waitress-half-open-socket']], record, old)
+        assert (match['strength'], 'processor: MainThread spins.' in match['matched']) == (
+            strength,
+            ended is None,
+        )
+
+
+@pytest.mark.parametrize(
+    'phase, verdict, meets',
+    [
+        ('starting', 'crashed', True),
+        ('serving', 'startup-failed', True),
+        ('serving', 'crashed', False),
+        ('finished', 'crashed', False),
+        ('', 'crashed', True),
+    ],
+)
+def test_a_run_that_had_started_did_not_meet_what_keeps_it_from_that(phase, verdict, meets):
+    id = 'relstorage-4.1.0-start'
+    here = system(**hits(id)[0])
+    record = replace(died({}, here), phase=phase, verdict=verdict)
+    assert bool(knowledgebase.match_incident([RULES[id]], record, here)) == meets
+    assert [bool(side) for side in knowledgebase.affected([RULES[id]], here, has_started=True)] == [
+        False,
+        True,
+    ]
+
+
+def test_a_leak_explains_no_crash_and_a_stop_nothing():
+    rules = RULES.values()
+    old = system({'zope.interface': '5.0', 'waitress': '2.1.2', 'plone.dexterity': '2.0'})
+    for verdict, effects in (('out-of-memory', {'leak'}), ('stopped', set()), ('hung', {'hang'})):
+        record = replace(died({}, old), verdict=verdict)
+        matches = knowledgebase.match_incident(rules, record, old)
+        assert {RULES[match['id']].effect for match in matches} == effects
+
+
+def test_what_leads_to_a_crash_from_far_out_does_not_show_it():
+    inner = ''.join(f'  Binary file "/x.so", at f{n}+0x1 [0x{n + 1:x}]\n' for n in range(20))
+    head, stack, tail = PROOFS['btrees-byvalue']['text'].partition(
+        'C stack trace (most recent call first):\n'
+    )
+    match = found(
+        'btrees-byvalue', {'text': head + stack + inner + tail}, system({'BTrees': '6.4'})
+    )
+    assert stack
+    assert match['strength'] == 'possible'
+
+
+def test_a_real_crash_is_recognised_by_a_rule_of_the_site(tmp_path):
+    """A process that really dies, its dump as faulthandler wrote it, and the versions that it
+    had.
+    """
+    program = 'import ctypes, faulthandler; faulthandler.enable(); ctypes.string_at(0)'
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, timeout=60)
+    dump, here = faultlog.first_fatal(faultlog.parse(done.stderr)), systemfacts.here()
+    (rule,) = load(
+        ISSUE % 'null-pointer'
+        + 'distributions = {packaging = ">1"}\n'
+        + "frames = 'ctypes/__init__\\.py:string_at$'\n"
+    ).rules
+    traces = synthetic.traces(fault=dump, fault_time=synthetic.STARTED)
+    record = replace(
+        incident.record(traces, judge(traces)), context={'distributions': dict(here.distributions)}
+    )
+    (match,) = knowledgebase.match_incident([rule], record, system())
+    version = here.distributions['packaging']
+    assert done.returncode < 0 and match['strength'] == 'strong'
+    assert match['matched'][0] == f'version: packaging {version} is > 1'
+    assert match['matched'][1].endswith('ctypes/__init__.py:string_at')
+
+
+def test_a_match_can_be_kept_in_a_record():
+    match = found('btrees-byvalue', PROOFS['btrees-byvalue'], system({'BTrees': '6.4'}))
+    assert set(match) == {
+        'id',
+        'title',
+        'severity',
+        'strength',
+        'score',
+        'matched',
+        'against',
+        'fixed',
+        'action',
+        'source',
+    }
+    record = RunRecord.from_json(synthetic.record(known_issues=(match,)).to_json())
+    assert record.known_issues == (match,)
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def problem(text, name='known-issues.toml'):
+    loaded = load(text, name)
+    assert len(loaded.problems) == 1, loaded
+    return loaded.problems[0]
+
+
+@pytest.mark.parametrize(
+    'text, line, words',
+    [
+        (GOOD + 'colour = "red"\n', 11, "There is no field 'colour'"),
+        (ISSUE % 'Bad Id' + 'python = "<3"\n', 2, "'id' must be 3 to 80 lower case letters"),
+        (GOOD.replace('"<2"', '"<two"'), 10, 'must be a version specifier'),
+        (GOOD.replace('{bad = "<2"}', '"<2"'), 10, 'must be a table of distributions'),
+        (GOOD.replace('{bad = "<2"}', '{"b/d" = "<2"}'), 10, 'must be a table of distributions'),
+        (GOOD.replace('"crash"', '"explosion"'), 5, 'must be one of crash, '),
+        (GOOD.replace('"crash"', '["crash"]'), 5, 'must be one of crash, '),
+        (GOOD.replace('"warning"', '"ok"'), 6, 'must be one of info, warning, critical'),
+        (GOOD.replace('title = "A title"\n', ''), 1, 'These fields are missing: title.'),
+        (GOOD.replace('"A title"', '7'), 3, 'must be a text'),
+        (GOOD + 'incident_only = 1\n', 11, 'must be true or false'),
+        (GOOD + 'bits = 16\n', 11, 'must be a number, 32 or 64'),
+        (GOOD + 'bits = 32.0\n', 11, 'must be a number, 32 or 64'),
+        (GOOD + 'stack_below = 0\n', 11, 'must be a number, from 1 to 1048575'),
+        (GOOD + 'stack_below = true\n', 11, 'must be a number, from 1 to'),
+        (GOOD + 'frames = []\n', 11, 'must be a text or a list'),
+        (GOOD + "frames = '('\n", 11, 'is none'),
+        (GOOD + "frames = '.*'\n", 11, 'does not match everything'),
+        (GOOD + "frames = ''\n", 11, 'is empty or too long'),
+        (GOOD + f"frames = '{'a' * 201}'\n", 11, 'is empty or too long'),
+        (ISSUE % 'always', 1, 'neither a condition nor anything that shows it'),
+        (GOOD + 'title = "twice"\n', 11, 'Cannot overwrite a value'),
+        (GOOD + '\n\n' + GOOD, 14, "two tables with the id 'good-one'"),
+        (GOOD + '\n[[isue]]\nid = "x"\n', 12, "There is no 'isue' here"),
+        ('title = "before any table"\n' + GOOD, 1, "There is no 'title' here"),
+        ('[issue]\nid = "x"\n', 1, "There is no 'issue' here"),
+        (GOOD.encode() + b'\n[[issue]]\ntitle = "M\xfcll"\n', 13, 'not UTF-8'),
+        (
+            GOOD + '[[issue]]\nid = "open\ntitle = "x"\n',
+            12,
+            'This cannot be read: Illegal character',
+        ),
+        (GOOD + '[[issue]]\nx = ' + '[' * 5000, 11, 'This cannot be read'),
+        (GOOD + '[[issue]]\nx = ' + '9' * 5000, 11, 'This cannot be read'),
+        (GOOD + '[[issue]]\nhappens = "' + 'x' * 20000 + '"', 11, 'longer than 16 KiB'),
+        (GOOD + '[[silence]]\nid = "good-one"\n', 11, 'fields are missing: reason'),
+        (
+            GOOD + '[[silence]]\nid = "good-one"\nreason = "x"\nuntil = "soon"\n',
+            14,
+            'must be a day such as',
+        ),
+        (
+            GOOD + '[[silence]]\nid = "good-one"\nreason = "x"\nuntil = 2027-01-01T00:00:00\n',
+            14,
+            'must be a day such as',
+        ),
+        ('#' * (513 << 10), 1, 'too large'),
+        ('[[issue]]\n' * 1001, 1, 'too large'),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(text, line, words):
+    found = problem(text)
+    assert found.line == line and words in found.sentence, found
+    finding = found.finding
+    assert (
+        finding.severity == 'warning'
+        and f'known-issues.toml, line {line}' in finding.title
+        and finding.action
+    )
+
+
+@pytest.mark.parametrize(
+    'broken', ['[[issue]]\nid = """unclosed\n', '[[issue]]\nid = "unclosed\n', '[[issue]\n', '[[\n']
+)
+def test_the_good_rules_of_a_broken_file_count(broken):
+    loaded = load(GOOD + broken + GOOD.replace('good-one', 'good-two'))
+    assert [rule.id for rule in loaded.rules] == ['good-one', 'good-two'] and len(
+        loaded.problems
+    ) == 1
+
+
+@pytest.mark.parametrize('prefix', ['\ufeff', '\r\n', '# a comment\n'])
+def test_what_editors_do_is_read(prefix):
+    loaded = load((prefix + GOOD).replace('\n', '\r\n').encode())
+    assert [rule.id for rule in loaded.rules] == ['good-one'] and not loaded.problems
+
+
+@pytest.mark.parametrize(
+    'pattern',
+    [
+        '(a+)+$',
+        '(a|a)*b',
+        '(?:a*)*',
+        'a*a*b',
+        '.*x.*',
+        '(a|b|ab)*c',
+        r'(a)\1',
+        '(?=a)b',
+        '(?P<x>a)',
+        'a{1,9}',
+        'a**',
+        'a+?',
+        '(a|a)(a|a)(a|a)(a|a)(a|a)(a|a)(a|a)b',
+        'a?a?a?a?a?a?a?aaaaaaa',
+        '(a?){40}',
+        '(?i)a',
+        '[',
+        'a)',
+        r'\Zx{2}',
+    ],
+)
+def test_a_pattern_that_can_run_away_is_refused(pattern):
+    found = problem(GOOD + f"frames = '{pattern}'\n")
+    assert found.line == 11 and 'regular expression' in found.sentence
+
+
+@pytest.mark.parametrize(
+    'pattern',
+    [
+        r'wasyncore\.py:(poll|poll2)$',
+        'a.*b',
+        r'x[*+]+y',
+        r'\(\)\*\+',
+        '[]]a',
+        r'[^\]]b',
+        'a|b|c',
+        '(?:ab)?c',
+        r'\{x\}',
+    ],
+)
+def test_a_pattern_that_cannot_is_taken(pattern):
+    loaded = load(GOOD + f"frames = '{pattern}'\n")
+    assert not loaded.problems and loaded.rules[0].frames[0].pattern == pattern
+
+
+def test_the_worst_pattern_that_is_taken_comes_to_an_end():
+    """In a process of its own, so that one that runs away fails this test instead of never ending
+    it.
+    """
+    program = """
+import sys
+sys.path[:0] = [CHECKOUT]
+from Products.StabilityMonitor.knowledge.knowledgebase import load
+for pattern in ('(a|a)(a|a)(a|a)(a|a)(a|a)a*b', 'a?a?a?a?a?a?a*b', '.*a?a?a?a?a?b',
+                '(a|aa|a)(a|aa|a)(a|aa|a).*b'):
+    rule, = load(GOOD + f"frames = '{pattern}'").rules
+    assert not rule.frames[0].search('a' * 300)
+""".replace('CHECKOUT', repr(str(Path(__file__).parents[2]))).replace('GOOD', repr(GOOD))
+    done = subprocess.run(
+        [sys.executable, '-c', program], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda path: path.mkdir(),
+        lambda path: os.mkfifo(path),
+        lambda path: path.symlink_to(path),
+        lambda path: path.symlink_to('/dev/zero'),
+    ],
+)
+def test_what_is_no_file_is_a_problem_and_never_waited_for(tmp_path, make):
+    make(tmp_path / 'known-issues.toml')
+    assert 'cannot be read' in problem(tmp_path / 'known-issues.toml').sentence
+
+
+def test_a_file_that_is_not_there_is_empty(tmp_path):
+    assert load(tmp_path / 'known-issues.toml') == knowledgebase.Knowledge()
+
+
+def test_problems_are_told_of_to_an_end():
+    assert len(load('[[issue]]\n' * 900).problems) == 50
+
+
+# -- the site's own file ---------------------------------------------------------------------------
+
+
+def site(tmp_path, text):
+    (tmp_path / 'known-issues.toml').write_text(text, 'utf-8')
+    return knowledgebase.in_force(tmp_path, today=date(2026, 11, 23))
+
+
+def test_without_a_file_of_the_site_the_shipped_rules_are_in_force(tmp_path):
+    assert knowledgebase.in_force(tmp_path) == knowledgebase.Knowledge(
+        knowledgebase.shipped().rules
+    )
+
+
+def test_the_site_adds_and_silences(tmp_path):
+    knowledge = site(
+        tmp_path,
+        GOOD + '[[silence]]\nid = "btrees-repr"\nreason = "never logged"\nuntil = 2026-11-23\n',
+    )
+    ids = {rule.id for rule in knowledge.rules}
+    assert ids == set(RULES) - {'btrees-repr'} | {'good-one'}
+    assert knowledge.silences[0].reason == 'never logged' and not knowledge.problems
+
+
+def test_a_silence_ends_and_one_of_nothing_is_a_problem(tmp_path):
+    knowledge = site(
+        tmp_path,
+        '[[silence]]\nid = "btrees-repr"\nreason = "x"\nuntil = 2026-11-22\n'
+        '[[silence]]\nid = "no-such-issue"\nreason = "x"\n',
+    )
+    assert {rule.id for rule in knowledge.rules} == set(RULES) and not knowledge.silences
+    assert [(p.line, p.sentence) for p in knowledge.problems] == [
+        (5, "There is no issue 'no-such-issue' to silence.")
+    ]
+
+
+@pytest.mark.skipif(
+    not hasattr(time, 'tzset'), reason='the zone of a process cannot be changed here'
+)
+@pytest.mark.parametrize('zone', ['Etc/GMT-14', 'Etc/GMT+12'])
+def test_the_day_of_a_silence_is_one_of_utc(tmp_path, monkeypatch, zone):
+    """Always is it another day in one of these zones, at the ends of the world."""
+
+    def lasts(day):
+        silence = f'[[silence]]\nid = "btrees-repr"\nreason = "x"\nuntil = {day}\n'
+        (tmp_path / 'known-issues.toml').write_text(silence)
+        return bool(knowledgebase.in_force(tmp_path).silences)
+
+    monkeypatch.setenv('TZ', zone)
+    time.tzset()
+    try:
+        today = None
+        while today != datetime.now(UTC).date():  # not over midnight
+            today = datetime.now(UTC).date()
+            found = [lasts(today - timedelta(1)), lasts(today)]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert found == [False, True]
+
+
+def test_a_shipped_rule_is_not_replaced(tmp_path):
+    knowledge = site(tmp_path, GOOD.replace('good-one', 'btrees-repr'))
+    assert (
+        next(rule for rule in knowledge.rules if rule.id == 'btrees-repr') == RULES['btrees-repr']
+    )
+    assert (
+        'taken by a shipped rule' in knowledge.problems[0].sentence
+        and knowledge.problems[0].line == 1
+    )
+
+
+def test_without_packaging_it_is_off_with_one_finding(tmp_path, monkeypatch):
+    for name in ('packaging', 'packaging.version', 'packaging.specifiers'):
+        monkeypatch.setitem(sys.modules, name, None)
+    knowledgebase.shipped.cache_clear()
+    try:
+        knowledge = site(tmp_path, GOOD)
+    finally:
+        knowledgebase.shipped.cache_clear()
+    assert knowledge.rules == () and [p.finding.id for p in knowledge.problems] == [
+        'known-issues-off'
+    ]
+    assert 'pip install packaging' in knowledge.problems[0].finding.action
+    assert knowledgebase.match_incident(knowledge.rules, synthetic.record(), system()) == []
+
+
+# -- nothing raises --------------------------------------------------------------------------------
+
+VALUES = st.sampled_from(
+    [
+        '"<2"',
+        '["<1", ">2"]',
+        '{a = "<1"}',
+        '{a = 7}',
+        '7',
+        'true',
+        "'a.*'",
+        "'(a+)+'",
+        '2027-01-01',
+        'inf',
+        '"\\u0000"',
+        '[[1]]',
+        '{}',
+        '""',
+        '"' + 'x' * 3000 + '"',
+        '"lxml"',
+        '"===x"',
+    ]
+)
+KEYS = st.sampled_from(
+    [*known_rules.KINDS['issue'][2], *known_rules.KINDS['silence'][2], 'x', 'a.b.c', '"quoted"']
+)
+FIELD = st.builds('{} = {}\n'.format, KEYS, VALUES)
+WORDS = st.sampled_from(
+    [
+        GOOD,
+        '[[issue]]\n',
+        '[[silence]]\n',
+        '[issue]\n',
+        '"""',
+        "'''",
+        '\r\n',
+        '\0',
+        '[[',
+        'id = "abc"\nreason = "x"\n',
+    ]
+)
+PIECES = st.one_of(FIELD, WORDS, st.text(max_size=20))
+TEXTS = st.lists(PIECES, max_size=25).map(''.join)
+
+
+@given(st.one_of(TEXTS, TEXTS.map(lambda text: text.encode('utf-16')), st.binary(max_size=300)))
+@settings(max_examples=400, deadline=None)
+def test_any_text_is_rules_and_problems(text):
+    loaded = load(text, 'known-issues.toml')
+    total = (text if isinstance(text, bytes) else text.encode('utf-8', 'surrogatepass')).count(
+        b'\n'
+    ) + 1
+    assert len({rule.id for rule in loaded.rules}) == len(loaded.rules)
+    for found in loaded.problems:
+        assert 0 <= found.line <= total and found.sentence.isprintable() and found.finding.action
+    knowledgebase.affected(loaded.rules, system({'a': '0.5', 'bad': '1'}))
+    knowledgebase.match_incident(
+        loaded.rules, synthetic.record(verdict='crashed'), system({'a': '0.5', 'bad': '1'})
+    )
+
+
+@given(st.sampled_from(sorted(set(known_rules.KINDS['issue'][2]))), VALUES)
+@settings(max_examples=300, deadline=None)
+def test_a_rule_with_any_value_is_taken_or_refused_with_its_line(key, value):
+    lines = [line for line in GOOD.splitlines(True) if not line.startswith(f'{key} ')]
+    loaded = load(''.join([*lines, f'{key} = {value}\n']))
+    assert len(loaded.rules) + bool(loaded.problems) == 1
+    assert not loaded.problems or loaded.problems[0].line in (1, len(lines) + 1)
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20)),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+ITEM = st.dictionaries(
+    st.sampled_from(
+        [
+            'frames',
+            'file',
+            'function',
+            'binary',
+            'symbol',
+            'cpu',
+            'rss',
+            'monotonic',
+            'message',
+            'logger',
+            'crashed',
+            'fact',
+        ]
+    ),
+    JSON,
+    max_size=5,
+)
+CONTEXT = st.dictionaries(st.sampled_from(['python', 'platform', 'libc', 'distributions']), JSON)
+RECORD = st.fixed_dictionaries(
+    {'run': st.just('r')},
+    optional=dict.fromkeys(
+        (
+            'threads',
+            'native',
+            'samples',
+            'log',
+            'evidence',
+            'exception',
+            'summary',
+            'compiled_modules',
+            'signal',
+        ),
+        st.one_of(JSON, st.lists(ITEM, max_size=4)),
+    )
+    | {
+        'verdict': st.sampled_from(['crashed', 'hung', 'out-of-memory', 'nonsense']),
+        'context': st.one_of(JSON, CONTEXT),
+    },
+)
+
+
+@given(RECORD)
+@settings(max_examples=300, deadline=None)
+def test_any_record_that_can_be_read_is_matched(document):
+    now = system({'waitress': '2.0.0', 'BTrees': '4.0', 'zope.interface': '5.0'})
+    for match in knowledgebase.match_incident(RULES.values(), RunRecord.from_json(document), now):
+        assert 0 <= match['score'] <= 100 and match['strength'] in (
+            'strong',
+            'likely',
+            'possible',
+            'weak',
+        )
+
+
+# -- this system -----------------------------------------------------------------------------------
+
+
+def test_this_system_is_described():
+    here = systemfacts.here()
+    assert (
+        here.python == '.'.join(map(str, sys.version_info[:3]))
+        or '+' in here.python
+        or 'rc' in here.python
+    )
+    assert (
+        here.distributions['packaging']
+        and here.platform == sys.platform
+        and here.as_now == frozenset()
+    )
+    assert (
+        here.free_threaded is (not getattr(sys, '_is_gil_enabled', lambda: True)())
+        or here.free_threaded
+    )
+
+
+def test_a_32_bit_python_is_told_by_its_own_size_not_by_the_machine():
+    here = systemfacts.here()
+    assert here.bits == 8 * struct.calcsize('P')
+    assert (
+        here.stack == stacksizes.default_stack()[0]
+        if stacksizes.default_stack()
+        else here.stack is None
+    )
+    then = systemfacts.of_run(
+        {'bits': 32, 'platform': 'Linux-6.1.0-x86_64', 'thread_stack': [131072, 4096]}, (), here
+    )
+    assert (then.bits, then.machine, then.stack) == (32, 'x86_64', 131072)
+    damaged = systemfacts.of_run({'bits': 'x', 'thread_stack': {}}, (), here)
+    assert (damaged.bits, damaged.stack) == (here.bits, here.stack) and {
+        'bits',
+        'stack',
+    } <= damaged.as_now
+
+
+def test_folder_names_say_what_the_metadata_says():
+    """A shortcut must not tell of other versions than pip does."""
+    from importlib.metadata import distributions
+
+    slow = {}
+    for distribution in distributions():
+        slow.setdefault(known_rules.normalized(distribution.metadata['Name']), distribution.version)
+    assert systemfacts.installed()[0] == slow
+
+
+@pytest.mark.parametrize(
+    'folder, name, version',
+    [
+        ('zope.interface-8.7-py3.11.egg/EGG-INFO', 'zope-interface', '8.7'),
+        ('lxml-5.1.0-py3.11-linux-x86_64.egg/EGG-INFO', 'lxml', '5.1.0'),
+        ('plone.app.theming-5.0.dist-info', 'plone-app-theming', '5.0'),
+        ('Products.CMFPlone-6.1.0-py3.11.egg-info', 'products-cmfplone', '6.1.0'),
+        ('odd_name-1.0+local.1.dist-info', 'odd-name', '1.0+local.1'),
+        ('some.thing.egg-info', 'some-thing', '9.9'),
+        ('no-version-at-all.egg-info', 'no-version-at-all', '9.9'),
+    ],
+)
+def test_names_and_versions_of_every_kind_of_installation(tmp_path, folder, name, version):
+    path = tmp_path / folder
+    path.mkdir(parents=True)
+    (path / 'PKG-INFO').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 9.9\n')
+    assert systemfacts.installed(lambda: [PathDistribution(path)])[0] == {name: version}
+
+
+@pytest.mark.parametrize(
+    'wheel, build',
+    [
+        ('Tag: cp311-cp311-manylinux_2_17_x86_64\n', 'wheel'),
+        ('Tag: cp311-cp311-musllinux_1_2_x86_64\n', 'wheel'),
+        ('Tag: cp311-cp311-linux_x86_64\n', 'source'),
+        ('Tag: cp311-cp311-macosx_11_0_arm64\n', ''),
+        ('', ''),
+        (None, ''),
+    ],
+)
+def test_a_wheel_is_told_from_a_build_of_ones_own(tmp_path, wheel, build):
+    path = tmp_path / 'lxml-5.1.0.dist-info'
+    path.mkdir()
+    if wheel is not None:
+        (path / 'WHEEL').write_text('Wheel-Version: 1.0\n' + wheel)
+    assert systemfacts.installed(lambda: [PathDistribution(path)]) == (
+        {'lxml': '5.1.0'},
+        {'lxml': build},
+    )
+
+
+def test_a_damaged_installation_is_not_there(tmp_path):
+    (tmp_path / '~ip.dist-info').mkdir()
+    (tmp_path / 'bad.dist-info').mkdir()
+    (tmp_path / 'bad.dist-info' / 'METADATA').write_bytes(b'\xff\xfe\0')
+    paths = sorted(tmp_path.iterdir())
+    assert systemfacts.installed(lambda: [PathDistribution(path) for path in paths]) == ({}, {})
+
+
+def test_three_hundred_distributions_are_cheaper_than_their_metadata(tmp_path):
+    """The size of a Plone site.  Compared, not timed: the folder names against the files."""
+    for number in range(300):
+        path = tmp_path / f'plone.part{number}-1.{number}.dist-info'
+        path.mkdir()
+        head = f'Metadata-Version: 2.1\nName: plone.part{number}\nVersion: 1.{number}\n'
+        (path / 'METADATA').write_text(head + 'x\n' * 200)
+    found = [PathDistribution(path) for path in sorted(tmp_path.iterdir())]
+
+    def seconds(look):
+        started = time.process_time()
+        look()
+        return time.process_time() - started
+
+    names = min(seconds(lambda: systemfacts.installed(lambda: found)) for _ in range(3))
+    files = min(seconds(lambda: {d.metadata['Name']: d.version for d in found}) for _ in range(3))
+    assert len(systemfacts.installed(lambda: found)[0]) == 300 and names < files / 3
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 15), reason='importlib.metadata of 3.15 evaluates code, harmlessly'
+)
+def test_looking_in_the_background_evaluates_no_code():
+    """`eval` in any thread makes CPython forget that it is KeyboardInterrupt that ends the main
+    thread: its exit status would be 1.  A named tuple, as urllib.parse has them, is made by `eval`,
+    and e-mail imports urllib.parse.
+    """
+    program = (
+        'import builtins; from Products.StabilityMonitor.system.distributions import installed; '
+        'known = eval; '
+        'builtins.eval = lambda *words: print("eval", words) or known(*words); '
+        'print(len(installed()[0]) > 3)'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', program],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ('True\n', '')
+
+
+def test_from_3_14_on_evaluated_code_does_no_harm_to_a_death_by_sigint():
+    program = 'import atexit; atexit.register(lambda: eval("1")); raise KeyboardInterrupt'
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, timeout=60)
+    assert done.returncode == (-signal.SIGINT if sys.version_info >= (3, 14) else 1)
+
+
+def test_the_rules_that_speak_of_wheels_are_looked_up():
+    names = {
+        key
+        for rule in RULES.values()
+        if {'wheel', 'source'} & set(rule.build)
+        for key in rule.distributions
+    }
+    assert names <= set(installed.WHEELS)
+
+
+def test_no_path_of_a_machine_and_no_control_character_is_shipped():
+    text = knowledgebase.SHIPPED.read_text('utf-8')
+    assert not re.search(r'/(root|work|tmp|home)/', text) and text.replace('\n', '').isprintable()

@@ -1,0 +1,268 @@
+"""What the notes of a black box tell of hangs, whichever of them the ring still holds; and the
+words for it.
+"""
+
+import pytest
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+from support.syntheticruns import STARTED
+from support.syntheticruns import mark
+from support.syntheticruns import note
+from support.syntheticruns import recording
+from support.syntheticruns import request
+from support.syntheticruns import sample
+from support.syntheticruns import traces
+
+from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.model.records import Note
+from Products.StabilityMonitor.model.records import isotime
+from Products.StabilityMonitor.postmortem import hangnotes
+from Products.StabilityMonitor.postmortem import hangsummary
+from Products.StabilityMonitor.store import blackbox
+
+ENDED = STARTED + 1000
+FRAMES = (Frame('/site/view.py', 7, 'render'),)
+
+
+def numbered(*notes):
+    return tuple(Note(**{**vars(one), 'number': number}) for number, one in enumerate(notes, 1))
+
+
+LASTING = numbered(
+    note('hang', 100, title='All hang.'),
+    note('hang', 101, 16, title='GET /a', frames=FRAMES),
+    note('hang', 101, 17, title='GET /b', frames=FRAMES),
+)
+OVER = numbered(*LASTING, note('hang-ended', 300, title='All hang.', seconds=200.0))
+
+
+class TestHangs:
+    def test_that_lasts(self):
+        assert hangnotes.hangs(LASTING, ENDED) == (
+            {
+                'kind': 'hang',
+                'started': isotime(STARTED + 100),
+                'ended': None,
+                'seconds': 900.0,
+                'summary': 'All hang.',
+            },
+        )
+
+    def test_that_ended(self):
+        (hang,) = hangnotes.hangs(OVER, ENDED)
+        assert (hang['ended'], hang['seconds']) == (isotime(STARTED + 300), 200.0)
+
+    def test_whose_beginning_was_pushed_out(self):
+        (hang,) = hangnotes.hangs(OVER[-1:], ENDED)
+        assert (hang['started'], hang['ended'], hang['seconds']) == (
+            isotime(STARTED + 100),
+            isotime(STARTED + 300),
+            200.0,
+        )
+
+    def test_several_of_one_name(self):
+        found = hangnotes.hangs(numbered(*OVER, note('hang', 500, title='All hang.')), ENDED)
+        assert [hang['ended'] is None for hang in found] == [False, True]
+
+    def test_kinds_are_kept_apart(self):
+        notes = numbered(
+            *(note(kind, 100, title='x') for kind in ('hang', 'deadlock', 'spinning')),
+            note('deadlock-ended', 200, title='x'),
+            note('slow', 100, title='x'),
+            note('slow-ended', 100, title='x'),
+        )
+        assert [
+            (hang['kind'], hang['ended'] is None) for hang in hangnotes.hangs(notes, ENDED)
+        ] == [('hang', True), ('deadlock', False), ('spinning', True)]
+
+    def test_a_clock_that_was_set_back_makes_no_negative_time(self):
+        (hang,) = hangnotes.hangs(LASTING, STARTED)
+        assert hang['seconds'] == 0.0
+
+    def test_none(self):
+        assert hangnotes.hangs((), ENDED) == ()
+
+
+class TestLasting:
+    def test_the_one_that_lasts_with_its_threads(self):
+        begun = hangnotes.lasting(LASTING)
+        assert begun == LASTING[0] and hangnotes.threads(LASTING, begun) == list(LASTING[1:])
+
+    def test_none_that_ended(self):
+        assert hangnotes.lasting(OVER) is None and hangnotes.lasting(()) is None
+
+    def test_the_threads_of_the_second_are_not_those_of_the_first(self):
+        notes = numbered(
+            *OVER, note('hang', 500, title='All hang.'), note('hang', 501, 18, title='GET /c')
+        )
+        begun = hangnotes.lasting(notes)
+        assert begun.time == STARTED + 500
+        assert [one.title for one in hangnotes.threads(notes, begun)] == ['GET /c']
+
+    def test_one_deadlock_is_over_and_the_earlier_one_lasts(self):
+        notes = numbered(
+            note('deadlock', 1, title='A'),
+            note('deadlock', 1, 1),
+            note('deadlock', 2, title='B'),
+            note('deadlock', 2, 2),
+            note('deadlock-ended', 3, title='B'),
+        )
+        begun = hangnotes.lasting(notes, 'deadlock')
+        assert begun.title == 'A'
+        assert [one.ident for one in hangnotes.threads(notes, begun)] == [1], 'and not those of B'
+
+    def test_a_thread_that_python_does_not_know_begins_nothing(self):
+        """As older releases left it, too."""
+        spun = numbered(
+            note('spinning', 1, title='c spins.'), note('spinning', 1, native_id=5, title='c')
+        )
+        assert hangnotes.lasting(spun, 'spinning') == spun[0] and hangnotes.threads(
+            spun, spun[0]
+        ) == [spun[1]]
+        over = numbered(*spun, note('spinning-ended', 9, title='c spins.', seconds=8.0))
+        assert hangnotes.lasting(over, 'spinning') is None
+        assert [hang['ended'] is None for hang in hangnotes.hangs(over, ENDED)] == [False]
+
+    def test_slow_requests_between_them_do_not_matter(self):
+        notes = numbered(
+            LASTING[0],
+            note('slow', 100, 99),
+            LASTING[1],
+            note('deadlock', 100, title='D'),
+            LASTING[2],
+        )
+        begun = hangnotes.lasting(notes)
+        assert [one.title for one in hangnotes.threads(notes, begun)] == ['GET /a', 'GET /b']
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            Note,
+            number=st.integers(0, 2**64 - 1),
+            time=st.floats(0, 9e10),
+            kind=st.sampled_from(blackbox.NOTES),
+            ident=st.integers(0, 2),
+            native_id=st.integers(0, 2),
+            seconds=st.floats(-9e10, 9e10),
+            title=st.sampled_from(('', 'a', 'b')),
+        ),
+        max_size=12,
+    )
+)
+def test_whatever_a_ring_holds(notes):
+    """A damaged box gives any notes: no error, and no time that is negative."""
+    found = hangnotes.hangs(notes, ENDED)
+    assert all(hang['seconds'] >= 0 and (hang['started'] or 'Z').endswith('Z') for hang in found)
+    for kind in ('hang', 'deadlock', 'spinning'):
+        begun = hangnotes.lasting(notes, kind)
+        if begun:
+            assert all(one.of_thread for one in hangnotes.threads(notes, begun))
+    assert all(hangnotes.to_json(one)['time'] for one in notes)
+
+    def test_of_two_with_one_name_the_older_one_has_ended(self):
+        notes = numbered(
+            note('hang', 1, title='x'), note('hang', 2, title='x'), note('hang-ended', 3, title='x')
+        )
+        assert hangnotes.all_lasting(notes) == [notes[1]] and hangnotes.lasting(notes) == notes[1]
+
+
+LOOP = numbered(
+    note('hang', 50, title='The loop stands.'),
+    note('hang', 110, 99, title='MainThread', frames=FRAMES),
+    note('hang', 110, 16, title='GET /a', request=3),
+)
+
+
+class TestStuck:
+    def test_each_thread_once_as_it_was_seen_last(self):
+        both = numbered(
+            *LOOP,
+            note('hang', 120, title='All hang.'),
+            note('hang', 121, 16, title='GET /c', request=4),
+            note('hang', 121, native_id=5, title='c'),
+        )
+        assert [one.title for one in hangnotes.stuck(both)] == ['MainThread', 'GET /c', 'c']
+
+    def test_of_a_hang_rather_than_of_a_deadlock(self):
+        dead = (note('deadlock', 1, title='D'), note('deadlock', 1, 3, title='GET /d'))
+        assert [one.title for one in hangnotes.stuck(numbered(*dead, *LOOP))] == [
+            'MainThread',
+            'GET /a',
+        ]
+        assert [one.title for one in hangnotes.stuck(numbered(*dead))] == ['GET /d']
+        assert hangnotes.stuck(OVER) == []
+
+
+class TestWords:
+    def hung(self, *notes, **values):
+        flying = values.pop(
+            'in_flight', (request(2, 17, '/b', started=STARTED + 20), request(3, 16, '/a'))
+        )
+        return traces(
+            recording=recording(
+                {'hung_since': STARTED + 100},
+                notes=notes,
+                in_flight=flying,
+                samples=(sample(400, overdue=4),),
+            ),
+            **values,
+        )
+
+    def test_how_long_who_and_where(self):
+        found = self.hung(*LASTING)
+        assert hangsummary.how_long(found) == 'had not been answering for 5 min'
+        assert hangsummary.who_hung(found) == ': GET /b stood in render (/site/view.py:7)'
+
+    def test_the_loop_of_the_server_and_not_who_was_served_meanwhile(self):
+        found = self.hung(*LOOP, context={'role': 'server', 'main_ident': 99})
+        assert hangsummary.who_hung(found) == ': MainThread stood in render (/site/view.py:7)'
+
+    def test_the_loop_and_the_oldest_request_where_all_hung(self):
+        found = self.hung(*numbered(*LOOP, *LASTING), context={'role': 'server', 'main_ident': 99})
+        assert hangsummary.who_hung(found) == (
+            ': MainThread stood in render (/site/view.py:7); GET /b stood in render '
+            '(/site/view.py:7)'
+        )
+        facts = [evidence.fact for evidence in hangsummary.what_stood_still(found)]
+        assert [fact.partition(',')[0] for fact in facts] == ['The loop stands', 'All hang']
+
+    def test_where_is_not_known(self):
+        assert hangsummary.who_hung(self.hung()) == ': GET /b'
+        assert hangsummary.who_hung(self.hung(in_flight=())) == ''
+        assert hangsummary.who_hung(traces(recording=None)) == ''
+
+    def test_where_as_the_thread_wrote_of_itself(self):
+        stack = b'Stack (most recent call first):\n  File "/c.py", line 3 in hold\n'
+        assert (
+            hangsummary.who_hung(self.hung(stuck={17: mark(text=stack)}))
+            == ': GET /b stood in hold (/c.py:3)'
+        )
+
+    def test_what_the_end_of_it_has_to_do_with_is_told_for_each_kind(self):
+        notes = numbered(
+            *LASTING,
+            note('deadlock', 102, title='Deadlock: A and B.'),
+            note('spinning', 103, title='MainThread spins.'),
+        )
+        facts = [evidence.fact for evidence in hangsummary.what_stood_still(self.hung(*notes))]
+        assert facts == [
+            'All hang, since 2026-09-21 14:15:00 UTC: for 5 min until the end.',
+            'Deadlock: A and B, since 2026-09-21 14:15:02 UTC: for 4 min 58 sec until the end.',
+            'MainThread spins, since 2026-09-21 14:15:03 UTC: for 4 min 57 sec until the end.',
+        ]
+
+    @pytest.mark.parametrize('notes', [(), OVER])
+    def test_what_ended_is_not_told(self, notes):
+        assert list(hangsummary.what_stood_still(self.hung(*notes))) == []
+        assert list(hangsummary.what_stood_still(traces(recording=None))) == []
+
+    def test_a_note_is_a_sign_of_life_and_no_time_is_negative(self):
+        found = self.hung(*numbered(note('hang', 900, title='All hang.'), note('hang', 960, 16)))
+        (evidence,) = hangsummary.what_stood_still(found)
+        assert evidence.fact.endswith('for 1 min until the end.')
+        found = self.hung(*numbered(note('hang', 900, title='All hang.'), note('hang', 500, 16)))
+        (evidence,) = hangsummary.what_stood_still(found)
+        assert evidence.fact.endswith('for 0 sec until the end.')

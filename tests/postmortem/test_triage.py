@@ -1,0 +1,234 @@
+"""Triage: each dead run is claimed, judged and archived, whatever goes wrong with one of them."""
+
+import json
+import os
+from pathlib import Path
+from threading import get_ident
+
+import pytest
+from support.fakelife import FakeLife
+from support.syntheticruns import HERE
+from support.syntheticruns import DeadRun
+from support.syntheticruns import quiet_world
+from support.syntheticruns import record
+
+from Products.StabilityMonitor.model.options import load
+from Products.StabilityMonitor.postmortem import triage as module
+from Products.StabilityMonitor.postmortem import verdict
+from Products.StabilityMonitor.postmortem.triage import at_start
+from Products.StabilityMonitor.postmortem.triage import triage
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.store.rundirectory import new_name
+from Products.StabilityMonitor.system.processidentity import identity
+
+
+@pytest.fixture
+def base(tmp_path):
+    base = Base(tmp_path / 'stability')
+    base.prepare()
+    return base
+
+
+def archived(base):
+    return {each.run: each.verdict for each in Archive(base).summaries()}
+
+
+def test_all_dead_runs_oldest_first(base, tmp_path):
+    crashed, silent = DeadRun(base.path, 1).crashed(), DeadRun(base.path, 0).served()
+    assert [each.run for each in triage(base, world=quiet_world(tmp_path))] == [
+        silent.name,
+        crashed.name,
+    ]
+    assert archived(base) == {crashed.name: 'crashed', silent.name: 'vanished'}
+    assert triage(base) == [] and base.waiting() == []
+
+
+def test_the_living_are_left_alone(base):
+    """One holds its lock, one is only told by its process, one is this process's own run."""
+    living = base.create(new_name(1e9, 1), {'identity': {}})
+    told = base.create(new_name(1e9, os.getpid()), {'identity': identity()})
+    told.abandon()
+    own = DeadRun(base.path)
+    assert triage(base, own.name) == []
+    assert set(base.waiting()) == {living.path.name, told.path.name, own.name}
+    living.abandon()
+
+
+def test_a_whole_record(base, tmp_path):
+    def write(recorder):
+        recorder.stamp('serving', run.started + 1)
+        recorder.begin('GET', '/before', _now=lambda: run.started + 2)
+        recorder.end(200, _now=lambda: run.started + 3)
+        recorder.begin('POST', '/fatal', _now=lambda: run.started + 50)
+        recorder.log(40, 'site', 'something is wrong', run.started + 55)
+
+    run = DeadRun(base.path)
+    run.box(write).marked(
+        'faults',
+        b'Fatal Python error: Bus error\n\nCurrent thread 0x%016x (most recent call '
+        b'first):\n  File "/x.py", line 1 in f\n\nExtension modules: lxml.etree (total: 1)\n'
+        % get_ident(),
+    )
+    (found,) = triage(base, world=quiet_world(tmp_path))
+    assert (found.verdict, found.signal, found.instance) == ('crashed', 'SIGBUS', HERE)
+    assert [(r['path'], r['crashed'], r['seconds']) for r in found.requests] == [
+        ('/fatal', True, 10.0)
+    ]
+    assert [(r['path'], r['status']) for r in found.recent] == [('/before', 200)]
+    assert found.log[0]['message'] == 'something is wrong' and found.compiled_modules == (
+        'lxml.etree',
+    )
+    assert found.threads[0]['crashed'] and found.signature.startswith('SIGBUS x.py:f ')
+    assert found.uptime_seconds == 60.0 and found.phase == 'serving'
+
+
+def test_the_same_crash_has_the_same_signature(base, tmp_path):
+    for number in range(3):
+        DeadRun(base.path, number).crashed()
+    DeadRun(base.path, 3).served()
+    signatures = [each.signature for each in triage(base, world=quiet_world(tmp_path))]
+    assert len(set(signatures[:3])) == 1 and len(set(signatures)) == 2
+
+
+# -- what goes wrong -------------------------------------------------------------------------------
+
+
+def test_one_that_cannot_be_archived_does_not_stop_the_others(base, monkeypatch):
+    first, second = DeadRun(base.path, 0).crashed(), DeadRun(base.path, 1).crashed()
+    add, errors = Archive.add, []
+    monkeypatch.setattr(
+        Archive,
+        'add',
+        lambda self, path, record: (
+            (_ for _ in ()).throw(OSError(28, 'full'))
+            if path.name == first.name
+            else add(self, path, record)
+        ),
+    )
+    triage(base, on_error=lambda name, error: errors.append((name, error.errno)))
+    assert errors == [(first.name, 28)] and list(archived(base)) == [second.name]
+    monkeypatch.undo()
+    triage(base)
+    assert archived(base) == {first.name: 'crashed', second.name: 'crashed'}
+
+
+def test_without_a_listener_the_error_is_raised(base, monkeypatch):
+    DeadRun(base.path)
+    monkeypatch.setattr(Archive, 'add', lambda *args: (_ for _ in ()).throw(OSError(28, 'full')))
+    with pytest.raises(OSError, match='full'):
+        triage(base)
+
+
+@pytest.mark.parametrize('step', ['write_whole', '_slim', 'rename'])
+def test_a_judge_that_dies_leaves_all_to_the_next(base, monkeypatch, step):
+    """Wherever it is interrupted, the run is archived once, and nothing of its evidence is lost."""
+    run = DeadRun(base.path).crashed()
+
+    def die(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(
+        *((Path, step) if step == 'rename' else (f'{Archive.__module__}.{step}',)), die
+    )
+    with pytest.raises(KeyboardInterrupt):
+        triage(base)
+    monkeypatch.undo()
+    triage(base)
+    assert archived(base) == {run.name: 'crashed'}
+    assert Archive(base).record(run.name).recent[0]['path'] == '/served'
+
+
+def test_an_error_of_ours_is_an_unreadable_run(base, monkeypatch, caplog):
+    run = DeadRun(base.path).crashed()
+    monkeypatch.setattr(verdict, 'judge', lambda traces: 1 / 0)
+    triage(base)
+    found = Archive(base).record(run.name)
+    assert (found.verdict, found.instance) == (
+        'unreadable',
+        HERE,
+    ) and 'ZeroDivisionError' in found.summary
+    assert run.name in caplog.text
+
+
+def test_a_folder_named_like_no_day(base):
+    (base.runs / '99999999T999999Z-1-abcd').mkdir()
+    errors = []
+    triage(base, on_error=lambda name, error: errors.append(name))
+    assert errors in ([], ['99999999T999999Z-1-abcd'])
+
+
+# -- at a start ------------------------------------------------------------------------------------
+
+
+def life(base, role='server', **configured):
+    options, problems = load(configured, {})
+    assert not problems
+    return FakeLife(
+        base.path,
+        base=base,
+        name='',
+        options=options,
+        role=role,
+        instance={'host': HERE.host, 'client_home': HERE.client_home, 'listen': HERE.listen},
+    )
+
+
+@pytest.fixture
+def start(caplog):
+    """Calls at_start; returns the lines of the log, and the findings."""
+
+    def start(life):
+        caplog.clear()
+        with caplog.at_level('INFO', 'StabilityMonitor'):
+            at_start(life)
+        lines = [(entry.levelname, entry.getMessage()) for entry in caplog.records]
+        return lines, [finding.id for finding in life.findings]
+
+    return start
+
+
+def test_how_the_last_run_ended_is_one_line_in_the_log(base, start):
+    DeadRun(base.path, 0).served()
+    run = DeadRun(base.path, 1).crashed()
+    lines, findings = start(life(base, keep_days='9999'))
+    assert findings == [] and len(lines) == 1 and lines[0][0] == 'WARNING'
+    assert run.name in lines[0][1] and 'Segmentation fault (SIGSEGV) in crash' in lines[0][1]
+
+
+def test_a_wanted_stop_is_no_warning(base, start):
+    DeadRun(base.path).served().marked('SIGTERM', b'Stack (most recent call first):\n')
+    lines, _ = start(life(base, keep_days='9999'))
+    assert [(level, 'SIGTERM' in text) for level, text in lines] == [('INFO', True)]
+
+
+def test_nothing_is_said_to_scripts_nor_of_others(base, start):
+    DeadRun(base.path).crashed()
+    assert start(life(base, 'script', keep_days='9999')) == ([], [])
+    stranger = life(base, keep_days='9999')
+    stranger.instance['listen'] = 'elsewhere'
+    assert start(stranger) == ([], [])
+
+
+def test_what_fails_is_a_finding(base, start, monkeypatch):
+    run = DeadRun(base.path).crashed()
+    monkeypatch.setattr(
+        Archive, 'add', lambda *args: (_ for _ in ()).throw(OSError(28, 'No space left'))
+    )
+    _, findings = start(life(base))
+    assert findings == [f'triage-{run.name}']
+    monkeypatch.setattr(module, 'triage', lambda *args, **kwargs: 1 / 0)
+    _, findings = start(life(base))
+    assert findings == ['triage']
+
+
+def test_the_archive_is_pruned_at_each_start(base, start):
+    for number in range(5):
+        path = base.runs / record(number).run
+        path.mkdir()
+        Archive(base).add(path, record(number))
+    start(life(base, keep_runs='2', keep_days='9999'))
+    assert len(archived(base)) == 2
+    assert (
+        json.loads(next(base.archive.glob('*/incident.json')).read_text())['verdict'] == 'stopped'
+    )

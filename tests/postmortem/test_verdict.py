@@ -1,0 +1,829 @@
+"""The rules of the verdict, each from traces that are made up: what decides, in which order, how
+sure.
+"""
+
+import inspect
+
+import pytest
+from support.syntheticruns import FATAL_ERROR
+from support.syntheticruns import SEGFAULT
+from support.syntheticruns import STARTED
+from support.syntheticruns import WORKER
+from support.syntheticruns import dump
+from support.syntheticruns import faulty
+from support.syntheticruns import mark
+from support.syntheticruns import note
+from support.syntheticruns import overflow
+from support.syntheticruns import recording
+from support.syntheticruns import request
+from support.syntheticruns import sample
+from support.syntheticruns import traces
+
+from Products.StabilityMonitor.model.interfaces import IRule
+from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.postmortem import incident
+from Products.StabilityMonitor.postmortem.verdict import GRACE
+from Products.StabilityMonitor.postmortem.verdict import READY
+from Products.StabilityMonitor.postmortem.verdict import RULES
+from Products.StabilityMonitor.postmortem.verdict import judge
+
+ERROR = (
+    'Traceback (most recent call last):\n  File "/x.py", line 1, in f\n    g()\nValueError: bad\n'
+)
+INTERRUPT = (
+    'Traceback (most recent call last):\n  File "/x.py", line 1, in f\n    g()\nKeyboardInterrupt\n'
+)
+HANGING = recording(
+    samples=(sample(overdue=4),), in_flight=tuple(request(n, n) for n in range(2, 6))
+)
+ABORTED = SEGFAULT.replace(b'Segmentation fault', b'Aborted')
+HANG_NOTES = (
+    note('hang', 60.0, number=1, title='All 4 threads hang.'),
+    note('hang', 61.0, 2, number=2, title='GET /page'),
+)
+HANG_ENDED = (*HANG_NOTES, note('hang-ended', 70.0, number=3, title='All 4 threads hang.'))
+LOOP_STANDS = dict(
+    context={'role': 'server', 'main_ident': 99},
+    recording=recording(
+        {'hung_since': STARTED + 50},
+        samples=(sample(350),),
+        notes=(
+            note('hang', 50.0, number=1, title='The loop stands.'),
+            note(
+                'hang',
+                110.0,
+                99,
+                number=2,
+                title='MainThread',
+                frames=(Frame('/lib/l.py', 3, 'flush'),),
+            ),
+        ),
+    ),
+)
+UNSERVED = recording(served=0, samples=(sample(5),))
+
+
+def ended(after=70.0, **values):
+    return recording({'finished': STARTED + after}, **values)
+
+
+def deep(used, ident=WORKER, request=0, **values):
+    """A black box that knows how deep the stack of a thread has been, in KiB of 1024, and in which
+    request.
+    """
+    threads = {
+        ident: {
+            'native_id': 7,
+            'slot': 0,
+            'stack_size': 1 << 20,
+            'guard_size': 4096,
+            'stack_used': used << 10,
+            'stack_request': request,
+        }
+    }
+    return recording(threads=threads, **values)
+
+
+def deep_now(used):
+    """... in the one that it serves."""
+    return deep(used, request=3, in_flight=(request(2, ident=WORKER + 1), request(3)))
+
+
+def winding(frames):
+    """The dump of a thread that stands deep, without a cycle."""
+    return overflow(0) + b''.join(
+        b'  File "/site/deep.py", line 3 in step_%d\n' % n for n in range(frames)
+    )
+
+
+def named(text):
+    """As Python 3.14 writes it."""
+    return text.replace(b' (most recent', b' [waitress-0] (most recent')
+
+
+def calling(frames, text):
+    """With the frames of other calls on top."""
+    head, end, rest = text.partition(b'first):\n')
+    others = (b'  File "/site/other.py", line 3 in other_%d\n' % n for n in range(frames))
+    return head + end + b''.join(others) + rest
+
+
+def marks(*names):
+    return {name: mark() for name in names}
+
+
+OF_MAIN = {
+    'context': {'role': 'server', 'main_ident': WORKER},
+    'recording': recording({'main_stack': 8 * 2**20 / 1e9, 'main_stack_used': 8 * 2**20 / 1e9}),
+}
+
+# id, traces, verdict, confidence, signal, words of summary or evidence
+TABLE = [
+    ('a crash', faulty(), 'crashed', 'certain', 'SIGSEGV', 'Segmentation fault (SIGSEGV) in crash'),
+    (
+        'a crash by SIGBUS',
+        faulty(SEGFAULT.replace(b'Segmentation fault', b'Bus error')),
+        'crashed',
+        'certain',
+        'SIGBUS',
+        'Bus error',
+    ),
+    (
+        'a crash in a native thread',
+        faulty(SEGFAULT.replace(b'Current t', b'T')),
+        'crashed',
+        'certain',
+        'SIGSEGV',
+        'names no crashed thread',
+    ),
+    (
+        'a crash without a black box',
+        faulty(recording=None),
+        'crashed',
+        'certain',
+        'SIGSEGV',
+        'crash',
+    ),
+    (
+        'a crash, black box damaged',
+        faulty(recording=None, damage='torn'),
+        'crashed',
+        'certain',
+        'SIGSEGV',
+        '',
+    ),
+    (
+        'a stack overflow',
+        faulty(overflow()),
+        'stack-overflow',
+        'strong',
+        'SIGSEGV',
+        '100 of the 100 frames',
+    ),
+    (
+        'a shorter one',
+        faulty(overflow(60)),
+        'stack-overflow',
+        'likely',
+        'SIGSEGV',
+        '60 of the 60 frames',
+    ),
+    ('some recursion, then a crash', faulty(overflow(49)), 'crashed', 'certain', 'SIGSEGV', ''),
+    (
+        'a stack overflow on Python 3.14: 50 frames are shown, with what the recursion called last',
+        faulty(named(calling(7, overflow(43)))),
+        'stack-overflow',
+        'strong',
+        'SIGSEGV',
+        '43 of the 50 frames',
+    ),
+    (
+        'a crash on Python 3.14 in a call of the recursion, too far from it to tell',
+        faulty(named(calling(9, overflow(41)))),
+        'crashed',
+        'certain',
+        'SIGSEGV',
+        '',
+    ),
+    (
+        'a stack overflow, seen as it came near the end',
+        faulty(overflow(), recording=deep_now(1000)),
+        'stack-overflow',
+        'certain',
+        'SIGSEGV',
+        '100 of the 100 frames',
+    ),
+    (
+        'its high-water mark',
+        faulty(overflow(), recording=deep_now(1000)),
+        'stack-overflow',
+        'certain',
+        'SIGSEGV',
+        'stack of that thread was 1024 KiB; 1000 KiB of it had been used in the request that '
+        'crashed',
+    ),
+    (
+        'a stack overflow of what had been deep before',
+        faulty(overflow(), recording=deep(1000)),
+        'stack-overflow',
+        'strong',
+        'SIGSEGV',
+        '1000 KiB of it had been used before',
+    ),
+    (
+        '... in another request',
+        faulty(overflow(), recording=deep(1000, request=2, in_flight=(request(3),))),
+        'stack-overflow',
+        'strong',
+        'SIGSEGV',
+        ' before',
+    ),
+    (
+        '... in a request of another thread',
+        faulty(
+            overflow(),
+            recording=deep(1000, request=2, in_flight=(request(3), request(2, ident=WORKER + 1))),
+        ),
+        'stack-overflow',
+        'strong',
+        'SIGSEGV',
+        ' before',
+    ),
+    (
+        'seen in this request, but not near the end',
+        faulty(overflow(), recording=deep_now(921)),
+        'stack-overflow',
+        'strong',
+        'SIGSEGV',
+        '921 KiB',
+    ),
+    (
+        'a stack overflow that came at once',
+        faulty(overflow(), recording=deep(100)),
+        'stack-overflow',
+        'strong',
+        'SIGSEGV',
+        '100 KiB of it',
+    ),
+    (
+        'a shorter one of what had been deep before',
+        faulty(overflow(60), recording=deep(1000)),
+        'stack-overflow',
+        'strong',
+        'SIGSEGV',
+        '60 of the 60 frames',
+    ),
+    (
+        'a shorter one, seen',
+        faulty(overflow(60), recording=deep_now(1000)),
+        'stack-overflow',
+        'strong',
+        'SIGSEGV',
+        '60 of the 60 frames',
+    ),
+    (
+        'a crash of what had been deep before',
+        faulty(recording=deep(1000)),
+        'crashed',
+        'certain',
+        'SIGSEGV',
+        'had been nearly full: 1000 of 1024 KiB',
+    ),
+    (
+        'a crash after the dive',
+        faulty(recording=deep_now(1000)),
+        'crashed',
+        'certain',
+        'SIGSEGV',
+        'nearly full',
+    ),
+    (
+        'deep without a cycle',
+        faulty(winding(50), recording=deep(1000)),
+        'stack-overflow',
+        'likely',
+        'SIGSEGV',
+        '1000 KiB of it had been used before',
+    ),
+    (
+        'deep without a cycle, seen',
+        faulty(winding(100), recording=deep_now(1000)),
+        'stack-overflow',
+        'strong',
+        'SIGSEGV',
+        'in the request that crashed',
+    ),
+    (
+        'deep without a cycle, cut',
+        faulty(winding(20) + b'  ...\n', recording=deep(1000)),
+        'stack-overflow',
+        'likely',
+        'SIGSEGV',
+        '',
+    ),
+    ('not so deep', faulty(winding(49), recording=deep(1000)), 'crashed', 'certain', 'SIGSEGV', ''),
+    (
+        'just near enough',
+        faulty(winding(50), recording=deep(922)),
+        'stack-overflow',
+        'likely',
+        'SIGSEGV',
+        '',
+    ),
+    (
+        'not quite',
+        faulty(winding(50), recording=deep(921)),
+        'crashed',
+        'certain',
+        'SIGSEGV',
+        'nearly full',
+    ),
+    (
+        'deep without a cycle and without a mark',
+        faulty(winding(100)),
+        'crashed',
+        'certain',
+        'SIGSEGV',
+        '',
+    ),
+    (
+        'the deep stack of another thread',
+        faulty(winding(50), recording=deep(1000, ident=WORKER + 1)),
+        'crashed',
+        'certain',
+        'SIGSEGV',
+        '',
+    ),
+    (
+        'the deep stack of the main thread',
+        faulty(winding(50), **OF_MAIN),
+        'stack-overflow',
+        'likely',
+        'SIGSEGV',
+        '8192 KiB',
+    ),
+    (
+        'the main thread overflows',
+        faulty(overflow(), **OF_MAIN),
+        'stack-overflow',
+        'strong',
+        'SIGSEGV',
+        '8192 KiB',
+    ),
+    (
+        'an abort with a deep stack',
+        faulty(ABORTED, recording=deep(1000)),
+        'aborted',
+        'certain',
+        'SIGABRT',
+        '',
+    ),
+    ('an abort', faulty(ABORTED), 'aborted', 'certain', 'SIGABRT', 'Aborted'),
+    (
+        'a fatal error in stderr',
+        traces(stderr_fault=dump(FATAL_ERROR)),
+        'aborted',
+        'certain',
+        'SIGABRT',
+        'take: the GIL is gone',
+    ),
+    (
+        'a fatal error, with the abort at its end',
+        faulty(ABORTED, stderr_fault=dump(FATAL_ERROR)),
+        'aborted',
+        'certain',
+        'SIGABRT',
+        'take: the GIL is gone',
+    ),
+    (
+        "another faulthandler's dump in stderr",
+        traces(stderr_fault=dump(SEGFAULT)),
+        'crashed',
+        'certain',
+        'SIGSEGV',
+        '',
+    ),
+    (
+        'the kernel names it',
+        traces(kernel_line='Killed process 4711 (python)'),
+        'out-of-memory',
+        'certain',
+        'SIGKILL',
+        'Killed process 4711',
+    ),
+    (
+        'the counter of the cgroup rose',
+        traces(cgroup_kills=1),
+        'out-of-memory',
+        'strong',
+        'SIGKILL',
+        '200 MiB',
+    ),
+    (
+        'only that of the host, near the limit',
+        traces(
+            cgroup_kills=None,
+            host_kills=1,
+            recording=recording(samples=(sample(cgroup_limit=100, cgroup_current=90),)),
+        ),
+        'out-of-memory',
+        'likely',
+        'SIGKILL',
+        '/proc',
+    ),
+    (
+        'only that of the host, far from it',
+        traces(cgroup_kills=None, host_kills=1),
+        'vanished',
+        'weak',
+        None,
+        '',
+    ),
+    (
+        'of the host, but not of the cgroup',
+        traces(cgroup_kills=0, host_kills=1),
+        'vanished',
+        'likely',
+        None,
+        '',
+    ),
+    (
+        'a start that failed',
+        traces(recording=recording({'serving': 0}, served=0, exception=ERROR)),
+        'startup-failed',
+        'certain',
+        None,
+        'before it was ready to serve with ValueError: bad',
+    ),
+    (
+        'a start that left',
+        traces(recording=ended(5, served=0, samples=())),
+        'startup-failed',
+        'certain',
+        None,
+        'after it had started to serve by a normal exit',
+    ),
+    (
+        'a start that vanished',
+        traces(recording=UNSERVED),
+        'startup-failed',
+        'likely',
+        None,
+        'without a trace',
+    ),
+    (
+        'a start that was stopped',
+        traces(recording=UNSERVED, marks=marks('SIGTERM')),
+        'stopped',
+        'strong',
+        'SIGTERM',
+        '',
+    ),
+    (
+        'a start that was hung up on',
+        traces(recording=UNSERVED, marks=marks('SIGHUP')),
+        'signalled',
+        'strong',
+        'SIGHUP',
+        '',
+    ),
+    (
+        'a start with Ctrl-C',
+        traces(recording=ended(5, served=0, samples=(), exception=INTERRUPT)),
+        'stopped',
+        'certain',
+        'SIGINT',
+        '',
+    ),
+    (
+        'a start, and the machine went down',
+        traces(recording=UNSERVED, same_boot=False),
+        'host-restarted',
+        'likely',
+        None,
+        '',
+    ),
+    (
+        'ready, never asked, long enough',
+        traces(recording=recording(served=0, samples=(sample(2 + READY),))),
+        'vanished',
+        'likely',
+        None,
+        '',
+    ),
+    (
+        'an exception',
+        traces(recording=ended(exception=ERROR)),
+        'unhandled-exception',
+        'certain',
+        None,
+        'ValueError: bad',
+    ),
+    (
+        'a script with an exception',
+        traces(context={'role': 'script'}, recording=ended(served=0, exception=ERROR)),
+        'unhandled-exception',
+        'certain',
+        None,
+        '',
+    ),
+    (
+        'all overdue, stopped',
+        traces(recording=HANGING, marks=marks('SIGTERM')),
+        'hung',
+        'strong',
+        'SIGTERM',
+        'All threads that serve were busy',
+    ),
+    ('all overdue, killed', traces(recording=HANGING), 'hung', 'strong', None, 'was killed'),
+    (
+        'all overdue, and noted',
+        traces(
+            recording=recording(
+                {'hung_since': STARTED + 50}, samples=(sample(350, overdue=4),), notes=HANG_NOTES
+            )
+        ),
+        'hung',
+        'strong',
+        None,
+        'Zope had not been answering for 5 min when it was killed',
+    ),
+    (
+        'noted, since when',
+        traces(recording=recording(samples=(sample(360, overdue=4),), notes=HANG_NOTES)),
+        'hung',
+        'strong',
+        None,
+        'All 4 threads hang, since 2026-09-21 14:14:20 UTC: for 5 min until the end.',
+    ),
+    (
+        'a hang that was over',
+        traces(recording=recording(notes=HANG_ENDED)),
+        'vanished',
+        'likely',
+        None,
+        '',
+    ),
+    (
+        'killed for want of memory while it hung',
+        traces(cgroup_kills=1, recording=recording(notes=HANG_NOTES)),
+        'out-of-memory',
+        'strong',
+        'SIGKILL',
+        'black box All 4 threads hang, since',
+    ),
+    (
+        'crashed while it hung',
+        faulty(recording=recording(notes=HANG_NOTES)),
+        'crashed',
+        'certain',
+        'SIGSEGV',
+        'black box All 4 threads hang, since',
+    ),
+    (
+        'the loop of the server stood, stopped',
+        traces(marks=marks('SIGTERM'), **LOOP_STANDS),
+        'hung',
+        'strong',
+        'SIGTERM',
+        'answering for 5 min when it was stopped by SIGTERM: MainThread stood in flush '
+        '(/lib/l.py:3).',
+    ),
+    (
+        'the loop of the server stood, killed',
+        traces(**LOOP_STANDS),
+        'hung',
+        'strong',
+        None,
+        'The loop stands, since',
+    ),
+    (
+        'a hang of which only the word is left',
+        traces(recording=recording({'hung_since': STARTED + 50}, samples=(sample(350),))),
+        'hung',
+        'strong',
+        None,
+        'black box A hang had begun at 2026-09-21 14:14:10 UTC',
+    ),
+    (
+        'a shut-down that waited for the last threads',
+        traces(
+            recording=recording({'finished': STARTED + 70}, samples=(sample(overdue=1, workers=1),))
+        ),
+        'stopped',
+        'certain',
+        None,
+        '',
+    ),
+    (
+        'some overdue',
+        traces(recording=recording(samples=(sample(overdue=3),))),
+        'vanished',
+        'likely',
+        None,
+        '',
+    ),
+    (
+        'no workers at all',
+        traces(recording=recording(samples=(sample(workers=0),))),
+        'vanished',
+        'likely',
+        None,
+        '',
+    ),
+    (
+        'the heartbeat stood still',
+        traces(hang=mark(), marks=marks('SIGTERM')),
+        'hung',
+        'strong',
+        'SIGTERM',
+        '(GIL)',
+    ),
+    (
+        'a script holds the GIL',
+        traces(context={'role': 'script'}, hang=mark(), marks=marks('SIGTERM')),
+        'stopped',
+        'strong',
+        'SIGTERM',
+        '',
+    ),
+    (
+        'an old logrotate',
+        traces(marks=marks('SIGUSR1')),
+        'signalled',
+        'strong',
+        'SIGUSR1',
+        'logrotate',
+    ),
+    ('SIGXCPU', traces(marks=marks('SIGXCPU')), 'signalled', 'strong', 'SIGXCPU', 'ulimit -t'),
+    ('SIGTERM', traces(marks=marks('SIGTERM')), 'stopped', 'strong', 'SIGTERM', 'did not outlive'),
+    (
+        'SIGINT',
+        traces(marks=marks('SIGINT'), recording=ended()),
+        'stopped',
+        'certain',
+        'SIGINT',
+        '',
+    ),
+    ('a normal exit', traces(recording=ended()), 'stopped', 'certain', None, 'by a normal exit'),
+    (
+        'a stop in good order',
+        traces(recording=ended(), asked={'SIGTERM': STARTED + 60}),
+        'stopped',
+        'certain',
+        'SIGTERM',
+        'SIGTERM came at',
+    ),
+    (
+        'a signal long before',
+        traces(recording=ended(), asked={'SIGINT': STARTED + 69 - GRACE}),
+        'stopped',
+        'certain',
+        None,
+        'by a normal exit',
+    ),
+    (
+        'a reboot',
+        traces(same_boot=False, boot_time=STARTED + 70),
+        'host-restarted',
+        'strong',
+        None,
+        'has booted since',
+    ),
+    (
+        'a boot long after',
+        traces(same_boot=False, boot_time=STARTED + 7000),
+        'host-restarted',
+        'likely',
+        None,
+        '',
+    ),
+    ('another machine', traces(same_boot=False, same_machine=False), 'vanished', 'weak', None, ''),
+    (
+        'a stop, then a reboot',
+        traces(same_boot=False, recording=ended()),
+        'stopped',
+        'certain',
+        None,
+        '',
+    ),
+    (
+        'damage',
+        traces(recording=None, damage='It is torn.'),
+        'unreadable',
+        'weak',
+        None,
+        'It is torn.',
+    ),
+    (
+        'damage, but a mark',
+        traces(recording=None, damage='torn', marks=marks('SIGTERM')),
+        'stopped',
+        'strong',
+        'SIGTERM',
+        '',
+    ),
+    ('nothing at all', traces(), 'vanished', 'likely', None, 'last sign of life'),
+    ('nothing at all, no black box', traces(recording=None), 'vanished', 'weak', None, ''),
+]
+
+
+@pytest.mark.parametrize(
+    'found, verdict, confidence, signal, words',
+    [pytest.param(*row[1:], id=row[0]) for row in TABLE],
+)
+def test_verdict(found, verdict, confidence, signal, words):
+    judgement = judge(found)
+    assert (judgement.verdict, judgement.confidence, judgement.signal) == (
+        verdict,
+        confidence,
+        signal,
+    )
+    assert words in ' '.join(
+        [judgement.summary, *(f'{e.source} {e.fact}' for e in judgement.evidence)]
+    )
+    assert judgement.evidence and judgement.summary.endswith('.')
+    assert incident.record(found, judgement).to_json()['verdict'] == verdict
+
+
+#: In the order of DESIGN section 4: each of these traces at once, and the strongest one wins.
+ORDER = [
+    ('crashed', dict(fault=dump(SEGFAULT), fault_time=STARTED + 60)),
+    ('aborted', dict(stderr_fault=dump(FATAL_ERROR))),
+    ('out-of-memory', dict(kernel_line='Killed process 4711', cgroup_kills=1)),
+    ('hung', dict(hang=mark())),
+    ('signalled', dict(marks=marks('SIGTERM', 'SIGHUP'))),
+    ('stopped', dict(marks=marks('SIGTERM'))),
+    ('host-restarted', dict(same_boot=False)),
+    ('unreadable', dict(damage='torn')),
+    ('vanished', dict()),
+]
+
+
+@pytest.mark.parametrize('start', range(len(ORDER)), ids=[verdict for verdict, _ in ORDER])
+def test_order(start):
+    """A recorded crash is never erased by what is missing or came besides."""
+    together = {}
+    for _, found in reversed(ORDER[start:]):
+        together |= found
+    assert judge(traces(**together)).verdict == ORDER[start][0]
+
+
+def test_the_rules_in_the_order_of_the_design():
+    assert [rule.__name__ for rule in RULES] == [
+        'stack_overflow',
+        'crashed',
+        'aborted',
+        'out_of_memory',
+        'startup_failed',
+        'unhandled_exception',
+        'hung',
+        'signalled',
+        'stopped',
+        'host_restarted',
+        'unreadable',
+        'vanished',
+    ]
+
+
+@pytest.mark.parametrize('rule', RULES, ids=lambda rule: rule.__name__)
+def test_every_rule_keeps_the_contract(rule):
+    assert len(inspect.signature(rule).parameters) == len(IRule['__call__'].positional) == 1
+    for _, found, *_ in TABLE:
+        judgement = rule(found)
+        assert judgement is None or judgement.confidence in ('certain', 'strong', 'likely', 'weak')
+
+
+# -- what a silent end was not ---------------------------------------------------------------------
+
+SURE = traces()
+
+
+def test_everything_is_ruled_out_where_all_is_known():
+    found = judge(SURE)
+    words = (
+        'OOM killer',
+        'fatal error of Python',
+        'Not a crash',
+        'SIGTERM',
+        'normal exit',
+        'same boot',
+    )
+    assert [word for word in words if word not in ' '.join(found.ruled_out)] == []
+    assert [cause.partition(':')[0] for cause in found.candidates] == [
+        'SIGKILL',
+        'os._exit, or exit() in C code',
+    ]
+
+
+@pytest.mark.parametrize(
+    'unknown, candidate',
+    [
+        (dict(cgroup_kills=None, host_kills=None), 'OOM killer'),
+        (dict(stderr_readable=False), 'Py_FatalError'),
+        (dict(recording=None), 'A crash'),
+        (dict(recording=None), 'A signal'),
+        (dict(same_boot=None), 'A restart of the machine'),
+    ],
+)
+def test_what_is_not_known_is_a_candidate(unknown, candidate):
+    found = judge(traces(**unknown))
+    assert found.verdict == 'vanished' and found.confidence == 'weak'
+    assert len([cause for cause in found.candidates if candidate in cause]) == 1
+    assert not [sentence for sentence in found.ruled_out if candidate in sentence]
+
+
+def test_either_counter_rules_out_the_oom_killer():
+    for known in (dict(cgroup_kills=0, host_kills=None), dict(cgroup_kills=None, host_kills=0)):
+        assert 'OOM' in ' '.join(judge(traces(**known)).ruled_out)
+
+
+@pytest.mark.parametrize('values', [dict(), dict(cgroup_kills=1), dict(marks=marks('SIGTERM'))])
+def test_a_hang_that_was_over_is_not_told_as_the_end(values):
+    found = traces(recording=recording(notes=HANG_ENDED), **values)
+    judgement = judge(found)
+    assert judgement.verdict != 'hung' and 'hang' not in ' '.join(
+        evidence.fact for evidence in judgement.evidence
+    )
+    (event,) = incident.record(found, judgement).hangs
+    assert event['ended'] and event['seconds'] == 10.0, 'but it is an event of the run'

@@ -1,0 +1,528 @@
+"""Real processes that really die: what each way leaves behind, and that arming changes nothing
+about it.
+
+Every way (programs/armed.py) is gone twice at the same time: by an armed process and by a control
+process that is not.  Marks are those of FACTS.md section 2.
+"""
+
+import os
+import signal
+import stat
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from programs.handshake import until
+from support.victims import Victim
+from zope.interface.verify import verifyObject
+
+from Products.StabilityMonitor.model.interfaces import ILivingRun
+from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.store import distributionsets
+from Products.StabilityMonitor.store.rundirectory import BLACKBOX
+from Products.StabilityMonitor.store.rundirectory import read_json
+from Products.StabilityMonitor.system.distributions import installed
+
+PROGRAM = Path(__file__).parents[1] / 'programs' / 'armed.py'
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith('linux'), reason='what a death leaves is told for Linux'
+)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts victims in one directory; `armed=False` for a control process."""
+    started = []
+
+    def start(way, *words, armed=True, **popen):
+        started.append(Victim(way, str(tmp_path / 'stability') if armed else None, *words, **popen))
+        return started[-1]
+
+    yield start
+    for victim in started:
+        victim.clean_up()
+
+
+@pytest.fixture
+def pair(start):
+    """Both go the same way; the control process shows how that ends without us."""
+
+    def pair(way, *words, heard=(), then=None, **popen):
+        both = [start(way, *words, armed=armed, **popen) for armed in (True, False)]
+        for victim in both:
+            victim.go(*heard)
+            if then:
+                victim.signal(then)
+        armed, control = both
+        assert armed.end() == control.end()
+        assert armed.said == control.said
+        return armed, control
+
+    return pair
+
+
+# -- the fault matrix ------------------------------------------------------------------------------
+
+#: way, exit status, marks, has it come to atexit, does the excepthook know
+ENDS = [
+    (('return',), 0, set(), True, ''),
+    (('exit_3',), 3, set(), True, ''),
+    (('exit_text',), 1, set(), True, ''),
+    (('exit_in_thread',), 0, set(), True, ''),
+    (('exception',), 1, set(), True, 'ValueError: the reason ü'),
+    (('memory_error',), 1, set(), True, 'MemoryError'),
+    (('os_exit',), 5, set(), False, ''),
+    (('c_exit',), 5, set(), False, ''),
+    (('execv',), 6, set(), False, ''),
+    (('abort',), -6, {'faults'}, False, ''),
+    (('abort_in_thread',), -6, {'faults'}, False, ''),
+    (('segv',), -11, {'faults'}, False, ''),
+    (('segv_in_thread',), -11, {'faults'}, False, ''),
+    (('fatal_error',), -6, set(), False, ''),
+    (('overflow_in_worker',), -11, {'faults'}, False, ''),
+    (('kill_self', 'SIGBUS'), -7, {'faults'}, False, ''),
+    (('kill_self', 'SIGILL'), -4, {'faults'}, False, ''),
+    (('kill_self', 'SIGFPE'), -8, {'faults'}, False, ''),
+    (('kill_self', 'SIGSYS'), -31, set(), False, ''),
+    (('kill_self', 'SIGKILL'), -9, set(), False, ''),
+]
+
+
+@pytest.mark.parametrize(
+    'way, status, marks, finished, exception', ENDS, ids=['-'.join(end[0]) for end in ENDS]
+)
+def test_ends_of_its_own(pair, way, status, marks, finished, exception):
+    armed, control = pair(*way)
+    assert control.process.returncode == status
+    assert set(armed.marks()) == marks
+    assert bool(armed.box.words['finished']) == finished
+    assert armed.box.words['serving'] and armed.box.words['armed']
+    assert armed.box.exception.endswith(f'{exception}\n' if exception else '')
+    assert bool(armed.box.exception) == bool(exception)
+    if not marks:  # tracebacks go where they went
+        said = control.errors.partition('\n\nCurrent thread')[0]
+        assert armed.errors.replace(armed.process.args[3], '-').startswith(said)
+
+
+@pytest.mark.parametrize(
+    'name', ['SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGXCPU']
+)
+def test_signals_from_outside(pair, name):
+    armed, control = pair('wait', heard=['waiting'], then=name)
+    assert control.process.returncode == -getattr(signal, name)
+    assert set(armed.marks()) == {name}
+    assert 'in do_wait' in armed.marks()[name]  # where the main thread was
+    assert not armed.box.words['finished'] and not armed.box.exception
+    assert [r.path for r in armed.box.in_flight] == ['/the/request']
+
+
+def test_sigint(pair):
+    armed, control = pair('wait', heard=['waiting'], then='SIGINT')
+    assert set(armed.marks()) == {'SIGINT'}
+    assert armed.box.words['finished'] and armed.box.exception.endswith('KeyboardInterrupt\n')
+
+
+def test_sigkill(pair):
+    armed, _ = pair('wait', heard=['waiting'], then='SIGKILL')
+    assert armed.marks() == {} and not armed.box.words['finished']
+    assert [r.path for r in armed.box.in_flight] == ['/the/request']
+
+
+def test_a_fault_sent_from_outside(pair):
+    armed, _ = pair('wait', heard=['waiting'], then='SIGSEGV')
+    assert armed.marks()['faults'].startswith('Fatal Python error: Segmentation fault')
+
+
+@pytest.mark.parametrize('way, marks', [('handler_before', {'SIGTERM'}), ('handler_after', set())])
+def test_a_handler_of_other_code_ends_the_process_as_it_will(pair, way, marks):
+    armed, control = pair(way, heard=['waiting'], then='SIGTERM')
+    assert control.process.returncode == 4
+    assert set(armed.marks()) == marks and armed.box.words['finished']
+
+
+def test_the_main_thread_is_over_and_another_lives_on(pair):
+    armed, _ = pair('thread_outlives_main', heard=['waiting'], then='SIGTERM')
+    assert set(armed.marks()) == {'SIGTERM'} and not armed.box.words['finished']
+
+
+class TestDumps:
+    def test_of_a_crash_names_the_request_of_its_thread(self, start):
+        victim = start('segv_in_thread').go()
+        victim.end()
+        dump = victim.marks()['faults']
+        assert dump.startswith('Fatal Python error: Segmentation fault') and 'in do_segv' in dump
+        (request,) = victim.box.in_flight
+        assert f'Current thread 0x{request.ident:016x}' in dump and request.path == '/the/request'
+
+    def test_of_a_stack_overflow_in_a_worker(self, start):
+        """faulthandler alone leaves nothing here: the thread has an alternate stack of ours."""
+        victim = start('overflow_in_worker').go()
+        assert victim.end() == -signal.SIGSEGV
+        (request,) = victim.box.in_flight
+        dump = victim.marks()['faults']
+        # from Python 3.14 on, a dump of a recursion through C is cut after so many frames
+        least = 50 if sys.version_info >= (3, 14) else 51
+        assert f'Current thread 0x{request.ident:016x}' in dump
+        assert dump.count('in __repr__') >= least
+        size = victim.box.threads[request.ident]['stack_size']
+        assert 0 < size <= 256 << 10
+
+    def test_an_exception_that_is_far_too_long_keeps_its_beginning(self, start):
+        victim = start('long_exception').go()
+        victim.end()
+        assert 'ValueError: the reason €€€' in victim.box.exception
+        assert 'in do_long_exception' in victim.box.exception
+
+
+class TestAHeldGIL:
+    def test_the_dead_man_notes_it_and_a_signal_still_ends_it(self, start):
+        armed, control = start('hold_gil', 'stall=500ms'), start('hold_gil', armed=False)
+        armed.beats()
+        for victim in (armed, control):
+            victim.go('holding')
+        until(lambda: 'deadman' in armed.marks(), 'the mark of the dead man')
+        for victim in (armed, control):
+            victim.signal('SIGTERM')
+        assert armed.end() == control.end() == -signal.SIGTERM
+        assert set(armed.marks()) == {'deadman', 'SIGTERM'}
+        assert 'in do_hold_gil' in armed.marks()['SIGTERM']
+        assert not armed.box.survived['deadman']
+
+    def test_a_healthy_process_that_was_stopped_for_long_goes_on(self, start):
+        victim = start('serve', 'stall=500ms').go()
+        victim.beats()
+        victim.tell('hello', 'alive').signal('SIGSTOP')
+        os.waitid(os.P_PID, victim.process.pid, os.WSTOPPED | os.WNOWAIT)
+        time.sleep(0.8)  # longer than `stall`: that is the point
+        victim.signal('SIGCONT').tell('hello', 'alive')
+        until(lambda: 'deadman' in victim.marks())
+        length = len(victim.marks()['deadman'])
+        until(lambda: victim.box.survived['deadman'] >= length, 'the mark is known to be outlived')
+        victim.tell('')
+        assert victim.end() == 0
+        assert set(victim.marks()) == {'deadman'} and victim.box.words['finished']
+
+    def test_an_idle_process_leaves_no_mark(self, start):
+        victim = start('serve', 'stall=1s').go()
+        victim.beats()
+        until(lambda: victim.box.last_sample.monotonic - victim.box.samples[0].monotonic > 2)
+        victim.tell('')
+        assert victim.end() == 0 and victim.marks() == victim.late_marks(1)
+
+
+class TestNohup:
+    def test_an_ignored_signal_stays_ignored(self, pair):
+        def ignore():
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+        armed, _ = pair('nohup', heard=['alive True'], preexec_fn=ignore)
+        assert armed.process.returncode == 0
+        assert armed.marks() == {} and not (armed.path / 'SIGHUP.mark').exists()
+
+    def test_in_the_background_of_a_shell(self, pair):
+        """`cmd &` without job control ignores SIGINT and SIGQUIT."""
+
+        def ignore():
+            for number in (signal.SIGINT, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_IGN)
+
+        armed, _ = pair('kill_self', 'SIGINT', preexec_fn=ignore)
+        assert armed.process.returncode == 0 and armed.marks() == {}
+
+
+class TestOtherCode:
+    @pytest.mark.parametrize(
+        'way, trouble', [('disable', 'disabled'), ('redirect', 'redirected'), ('close', 'closed')]
+    )
+    def test_that_meddles_with_the_fault_log_is_put_right(self, start, way, trouble):
+        victim = start(way).go()
+        assert victim.end() == -signal.SIGSEGV
+        assert victim.marks()['faults'].startswith('Fatal Python error: Segmentation fault')
+        assert trouble in victim.errors  # the finding in the event log
+
+    @pytest.mark.parametrize('name, mark', [('SIGTERM', 'SIGTERM'), ('SIGSEGV', 'faults')])
+    def test_that_took_our_descriptors_gets_nothing_written_into_its_file(
+        self, start, tmp_path, name, mark
+    ):
+        foreign = tmp_path / 'Data.fs'
+        victim = start('steal', str(foreign)).go('waiting').signal(name)
+        assert victim.end() == -getattr(signal, name)
+        assert foreign.read_bytes() == b''
+        assert 'in do_wait' in victim.marks()[mark]
+
+    def test_that_dumps_stacks_on_a_signal_is_not_killed_by_it(self, pair):
+        armed, control = pair('foreign_usr1', heard=['alive'])
+        assert control.process.returncode == 0 and armed.marks() == {}
+        assert 'in do_foreign_usr1' in armed.errors
+
+    @pytest.mark.parametrize('way, status', [('fork_and_handler', 9), ('fork_and_foreign_usr1', 0)])
+    def test_its_handlers_work_in_a_forked_child(self, pair, way, status):
+        armed, _ = pair(way, heard=[f'child {status}'])
+        assert armed.marks() == {}
+
+    @pytest.mark.parametrize('way', ['log', 'log_unconfigured', 'log_configured'])
+    def test_its_logging_is_shown_as_ever(self, pair, way):
+        armed, control = pair(way)
+        assert armed.errors == control.errors != ''
+        lines = [line.message for line in armed.box.log]
+        assert ('captured' in lines) == (way == 'log_configured')
+
+    def test_its_stack_size_is_left_alone(self, pair):
+        armed, _ = pair('own_stack_size', heard=[f'stack {7 << 20}'])
+        assert armed.process.returncode == 0
+
+
+# -- forks -----------------------------------------------------------------------------------------
+
+
+class TestForks:
+    @pytest.mark.parametrize(
+        'what, status', [('segv', -11), ('abort', -6), ('exit_3', 3), ('return', 0)]
+    )
+    def test_a_child_leaves_nothing_in_the_files_of_its_parent(self, start, what, status):
+        victims = [start('fork', what, armed=armed) for armed in (True, False)]
+        for victim in victims:
+            victim.go(f'child {status}')
+        armed, _ = victims
+        assert armed.marks() == {}
+        assert armed.box.log == () and not armed.box.words['finished'] and not armed.box.exception
+        for victim in victims:
+            victim.tell('go on')
+            assert victim.end() == 0
+        assert armed.box.words['finished']
+
+    def test_nor_when_a_signal_ends_it(self, start):
+        victim = start('fork', 'kill_self_term').go('child -15')
+        assert victim.marks() == {}
+
+    def test_nor_does_one_that_executes_a_program(self, pair):
+        armed, _ = pair('preexec', heard=['child -15'])
+        assert armed.marks() == {}
+
+    def test_a_child_does_not_keep_the_lock_of_its_dead_parent(self, start):
+        victim = start('fork_and_stay').go()
+        child = int(victim.hear().split()[1])
+        (name,) = victim.base.waiting()
+        assert victim.base.claim(name) is None
+        victim.signal('SIGKILL')
+        victim.process.wait()
+        claimed = victim.base.claim(name)
+        os.kill(child, 0)  # it lives
+        assert claimed is not None
+        claimed.abandon()
+
+    def test_children_have_no_descriptors_of_ours(self, pair):
+        armed, _ = pair('descriptors')  # compares what they said
+        assert armed.said.startswith('forked ')
+
+    def test_a_worker_has_a_run_of_its_own(self, start):
+        victim = start('worker').go()
+        word, name = victim.hear().split()
+        assert (word, victim.hear()) == ('worker', 'child -11')
+        (parent,) = (victim.base.runs / other for other in victim.base.waiting() if other != name)
+        own = victim.base.runs / name
+        assert b'Segmentation fault' in (own / 'faults.mark').read_bytes()
+        assert (parent / 'faults.mark').read_bytes().strip(b'\0') == b''
+        boxes = [blackboxreader.read((path / BLACKBOX).read_bytes()) for path in (own, parent)]
+        assert [[r.path for r in box.in_flight] for box in boxes] == [
+            ['/of/the/worker'],
+            ['/of/the/parent'],
+        ]
+        claimed = victim.base.claim(name)
+        assert claimed is not None and victim.base.claim(parent.name) is None
+        claimed.abandon()
+
+    def test_a_process_that_was_not_forked_is_no_worker(self, start):
+        victim = start('no_worker').go('worker None')
+        assert victim.end() == 0
+
+
+# -- what is on disk -------------------------------------------------------------------------------
+
+
+class TestTheRunDirectory:
+    def test_everything_is_there_and_for_us_alone(self, start):
+        victim = start('serve').go()
+        until(
+            lambda: (
+                (victim.path / 'deadman.mark').exists()
+                and (victim.path / 'deadman.mark').stat().st_size
+            )
+        )
+        names = {path.name for path in victim.path.iterdir()}
+        assert names >= {
+            'blackbox.sbr',
+            'context.json',
+            'serving.json',
+            'lock',
+            'faults.mark',
+            'SIGTERM.mark',
+        }
+        for path in victim.path.iterdir():
+            assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
+            if path.suffix in ('.sbr', '.mark'):
+                assert path.stat().st_blocks * 512 >= path.stat().st_size > 0, (
+                    'a full disk would silence it'
+                )
+        assert stat.S_IMODE(victim.path.stat().st_mode) == 0o700
+        assert sum(path.stat().st_size for path in victim.path.iterdir()) < 2 << 20
+
+    def test_processes_with_the_same_versions_share_one_file_of_them(self, start, tmp_path):
+        base = [start('serve').go() for _ in range(2)][0].base
+        one, other = (base.runs / name for name in base.waiting())
+        for path in (one, other):
+            until(lambda path=path: distributionsets.of_run(path))
+        known = distributionsets.of_run(one)
+        assert known == distributionsets.of_run(other)
+        assert known['distributions'] == installed()[0]
+        (file,) = (tmp_path / 'stability/installed').iterdir()
+        assert file.name == f'{known["installed"]}.json'
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert isinstance(read_json(one / 'serving.json')['products'], list)
+
+    def test_the_context(self, start):
+        victim = start('serve').go()
+        context = read_json(victim.path / 'context.json')
+        assert context['identity']['pid'] == victim.process.pid
+        assert context['instance'] == {'host': 'test', 'client_home': '/nowhere', 'listen': ''}
+        assert (context['role'], context['software'], context['locked']) == (
+            'server',
+            {'zope': '6.3'},
+            True,
+        )
+        assert context['outputs']['1']['kind'] == 'pipe'
+
+    def test_samples_are_taken(self, start):
+        victim = start('serve').go()
+        until(lambda: len(victim.box.samples) > 3)
+        sample = victim.box.last_sample
+        assert sample.rss > 1 << 20 and sample.threads >= 2 and sample.descriptors > 3
+
+    def test_two_processes_share_a_directory(self, start):
+        one, two = start('serve').go(), start('serve').go()
+        assert len(one.base.waiting()) == 2
+        for victim in (one, two):
+            victim.tell('hello', 'alive')
+
+    @pytest.mark.parametrize('option, stack', [('0', 0), ('16MB', 16 << 20)])
+    def test_thread_stack_size(self, start, option, stack):
+        victim = start('stack_size', f'thread-stack-size={option}').go(f'stack {stack}')
+        assert victim.end() == 0
+
+
+class TestADiskThatWillNot:
+    def test_hold_more(self, start):
+        victim = start('full').go()
+        found = victim.hear().split()
+        assert {'black-box-file', 'fault-log'} <= set(found) and 'run-directory' not in found
+        assert victim.end() == 0
+        left = {path.name for path in victim.path.iterdir()}
+        assert not left & {'blackbox.sbr', 'faults.mark'}
+
+    def test_be_written(self, start, tmp_path):
+        (tmp_path / 'stability').write_text('a file is in the way')
+        victim = start('findings').go()
+        assert 'run-directory' in victim.hear().split()
+        assert victim.end() == 0
+
+    def test_be_mapped(self, start):
+        """A network volume: the black box is in memory, and nobody has deleted it."""
+        victim = start('network').go()
+        found = victim.hear().split()
+        assert (
+            'network-volume' in found
+            and 'breadcrumbs-gone' not in found
+            and 'black-box' not in found
+        )
+        assert victim.end() == 0
+
+    def test_keep_it(self, start):
+        victim = start('remove_all').go('alive')
+        assert victim.end() == 0
+        assert 'The breadcrumbs of this run were deleted' in victim.errors
+
+    def test_give_it_to_a_group_that_is_not_there(self, start):
+        victim = start('findings', 'group=no-such-group').go()
+        assert 'group' in victim.hear().split()
+        assert victim.end() == 0 and victim.box.words['finished']
+
+
+class TestDisabled:
+    def test_nothing_is_on_disk_and_nothing_is_touched(self, start, tmp_path):
+        off, control = start('touched', 'enabled=off').go(), start('touched', armed=False).go()
+        assert off.end() == control.end() == 0
+        assert off.said == control.said and off.errors == control.errors
+        assert not (tmp_path / 'stability').exists()
+
+
+class TestEnding:
+    def test_the_heartbeat_holds_nothing_up(self, start):
+        """It would beat again in an hour."""
+        victim = start('return', 'sample-interval=1h').go()
+        assert victim.end() == 0 and victim.box.words['finished']
+
+
+class TestSafeMode:
+    def die(self, start, **words):
+        victim = start('die_arming', *(f'{k}={v}' for k, v in words.items()))
+        assert victim.end() == -signal.SIGKILL
+
+    def live(self, start, *words):
+        """Is the next start in safe mode?"""
+        victim = start('findings', *words).go()
+        found = victim.hear().split()
+        assert victim.end() == 0
+        return 'safe-mode' in found
+
+    def test_after_two_runs_that_died_while_arming_until_it_is_left(self, start, tmp_path):
+        self.die(start)
+        self.die(start)
+        assert self.live(start)
+        assert self.live(start), 'it stays until a person has looked'
+        for marker in (tmp_path / 'stability/arming').iterdir():
+            marker.unlink()
+        assert not self.live(start)
+
+    def test_the_risky_parts_are_off(self, start, tmp_path):
+        self.die(start)
+        self.die(start)
+        before = set(os.listdir(tmp_path / 'stability/runs'))
+        victim = start('kill_self', 'SIGTERM').go()
+        assert victim.end() == -signal.SIGTERM
+        (name,) = set(victim.base.waiting()) - before
+        assert {path.name for path in (victim.base.runs / name).iterdir()} == {
+            'lock',
+            'context.json',
+            'serving.json',
+        }
+
+    def test_one_that_got_through_between_them_counts(self, start):
+        self.die(start)
+        assert not self.live(start)
+        self.die(start)
+        assert not self.live(start)
+
+    def test_another_instance_is_not_concerned(self, start):
+        self.die(start, client_home='/other')
+        self.die(start, client_home='/other')
+        assert not self.live(start)
+        assert self.live(start, 'client_home=/other')
+
+    def test_one_that_is_arming_right_now_has_not_died(self, start, tmp_path):
+        self.die(start)
+        waiting = start('serve').go()  # its marker is gone
+        assert not self.live(start)
+        waiting.tell('')
+        assert waiting.end() == 0
+        assert list((tmp_path / 'stability/arming').iterdir()) == []
+
+
+def test_interface():
+    from types import SimpleNamespace
+
+    from Products.StabilityMonitor.recording.livingrun import LivingRun
+
+    life = LivingRun(SimpleNamespace(directory='x', group=''), {'client_home': ''}, 'server', {})
+    assert verifyObject(ILivingRun, life)
+    assert life.path.is_absolute()

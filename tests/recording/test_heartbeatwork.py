@@ -1,0 +1,645 @@
+"""The rounds: what is watched while a run lives works together, part by part, and answers while
+nobody else does.
+"""
+
+import contextlib
+import ctypes
+import logging
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from programs.handshake import PATIENCE
+from programs.handshake import until
+from support.syntheticruns import observed
+
+from Products.StabilityMonitor.model.records import ThreadState
+from Products.StabilityMonitor.postmortem import hangnotes
+from Products.StabilityMonitor.recording import heartbeat as heartbeat_module
+from Products.StabilityMonitor.recording import heartbeatwork as rounds_module
+from Products.StabilityMonitor.recording.heartbeat import ROUND
+from Products.StabilityMonitor.recording.heartbeatwork import Rounds
+from Products.StabilityMonitor.recording.partguard import Findings
+from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.store import blackbox as box
+from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.store.runmailbox import ask
+from Products.StabilityMonitor.system import loglater
+from Products.StabilityMonitor.threads.frames import stacks
+
+
+@pytest.fixture
+def life(tmp_path, monkeypatch):
+    """What Rounds sees of a LivingRun.  The dead-man switch has tests of its own, with processes
+    that may die.
+    """
+
+    def on_another_system(*args, **more):
+        raise AttributeError('timer_create')
+
+    monkeypatch.setattr(rounds_module, 'DeadMan', on_another_system)
+    monkeypatch.setattr(loglater, 'LOGGER', logging.Logger('of a test'))
+    buffer = bytearray(box.SIZE)
+    recorder = Recorder(buffer)
+    box.lay_out(buffer)
+    box.seal(buffer)
+    return SimpleNamespace(
+        recorder=recorder,
+        findings=Findings(),
+        context={},
+        directory=SimpleNamespace(path=tmp_path),
+        base=SimpleNamespace(file_mode=0o600),
+        gauge=None,
+        trace_log=None,
+        mark_files=dict,
+        checks=lambda: ((), ()),
+        options=SimpleNamespace(slow_request=0.2, stall=0.5, sample_interval=0.01),
+    )
+
+
+class Threads:
+    """Stands for the ThreadWatch: states that a test says, and how often they were asked for."""
+
+    def __init__(self, tell):
+        self.tell, self.spins, self.asked, self.fresh = tell, False, 0, {1: 0.5}
+
+    def look(self):
+        pass
+
+    def observe(self):
+        self.asked += 1
+        return observed(self.tell())
+
+    def busiest(self):
+        return {8: 1.0} if self.spins else {}
+
+
+class Server:
+    """Threads in requests that are not answered, and how they look."""
+
+    def __init__(self, recorder, count):
+        self.recorder, self.end, self.threads, self.deadlocked = (
+            recorder,
+            threading.Event(),
+            [],
+            False,
+        )
+        for number in range(count):
+            self.threads.append(threading.Thread(target=self.serve, args=(number,), daemon=True))
+            self.threads[-1].start()
+        until(lambda: len(recorder.in_flight()) == count)
+
+    def serve(self, number):
+        self.recorder.begin('GET', f'/{number}')
+        self.end.wait()
+        self.recorder.end(200)
+
+    def states(self):
+        seen = stacks([thread.ident for thread in self.threads])
+        for number, slot in sorted(self.recorder.slots.items(), reverse=True):
+            holders = (
+                (self.threads[(number + 1) % len(self.threads)].ident,) if self.deadlocked else ()
+            )
+            request = {
+                'number': slot.number,
+                'method': 'GET',
+                'path': slot.key[1],
+                'started': 0.0,
+                'seconds': 1.0,
+            }
+            yield ThreadState(
+                slot.ident,
+                slot.native_id,
+                slot.thread.name,
+                'worker',
+                'lock',
+                '',
+                seen.get(slot.ident, ()),
+                request=request if slot.on else None,
+                holders=holders,
+            )
+        yield ThreadState(1, 1, 'MainThread', 'main', 'listening')
+
+    def stop(self):
+        self.end.set()
+        for thread in self.threads:
+            thread.join(PATIENCE)
+
+
+@pytest.fixture
+def server(life):
+    server = Server(life.recorder, 2)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def rounds(life):
+    rounds = Rounds(life)
+    yield rounds
+    stop(rounds)
+
+
+def stop(rounds):
+    """Its thread still sleeps for a moment, and what it has open is closed when it ends: in no
+    other test.
+    """
+    rounds.stop()
+    if rounds.heartbeat.ident:
+        rounds.heartbeat.join(PATIENCE)
+
+
+@contextlib.contextmanager
+def beating(life):
+    rounds = Rounds(life)
+    rounds.start()
+    yield rounds
+    rounds.heartbeat.stop(PATIENCE)
+    stop(rounds)
+
+
+@pytest.fixture
+def switches(monkeypatch):
+    """What each dead-man switch was made with, and one that only notes what it is told."""
+    made = []
+
+    class Switch:
+        file = SimpleNamespace(position=0, length=0)
+
+        def __init__(self, *settings, avoided):
+            self.calls, self.used_up = [], False
+            self.rearm = lambda: self.calls.append('own')
+            self.guarded, self.check = None, lambda: self.calls.append('check')
+            self.guards = lambda threads: threads == self.guarded
+            self.disarm = lambda: self.calls.append('disarmed')
+            self.give_way = lambda: None
+            self.is_used_up = lambda: self.used_up
+            made.append((settings, self))
+
+        def rearm_threads(self, threads, watch):
+            self.guarded = threads
+            self.calls.append('threads')
+            return ''
+
+    monkeypatch.setattr(rounds_module, 'DeadMan', Switch)
+    return made
+
+
+def watching(rounds, tell):
+    rounds.threads = rounds.loads = Threads(tell)
+    return rounds.threads
+
+
+def notes(rounds):
+    return blackboxreader.read(bytes(rounds.recorder.buffer)).notes
+
+
+def kinds(rounds):
+    return [note.kind for note in notes(rounds) if not note.of_thread]
+
+
+_THREADS_IN_C = """
+#include <pthread.h>
+#include <unistd.h>
+
+static volatile int go;
+static pthread_t threads[3];
+
+static void *doze(void *unused) { while (go) usleep(10000); return 0; }
+static void *spin(void *unused) { while (go); return 0; }
+
+void begin(void)
+{
+    go = 1;
+    pthread_create(&threads[0], 0, doze, 0);
+    pthread_create(&threads[1], 0, spin, 0);
+    pthread_create(&threads[2], 0, doze, 0);
+}
+
+void end(void)
+{
+    int lasts = go;
+
+    go = 0;
+    for (int n = 0; lasts && n < 3; n++)
+        pthread_join(threads[n], 0);
+}
+"""
+
+
+@pytest.fixture
+def native_threads(tmp_path):
+    """Three threads that Python does not know; that in the middle spins."""
+    source, library = tmp_path / 'threads.c', tmp_path / 'threads.so'
+    source.write_text(_THREADS_IN_C)
+    compiler = shutil.which('gcc') or shutil.which('cc')
+    subprocess.run([compiler, '-shared', '-fPIC', '-pthread', '-o', library, source], check=True)
+    native = ctypes.CDLL(str(library))
+    native.begin()
+    yield native
+    native.end()
+
+
+class TestWhileAllThreadsAreBusy:
+    def test_a_hang_is_noted_and_asked_about_and_its_end(self, rounds, server, tmp_path):
+        watching(rounds, lambda: tuple(server.states()))
+        rounds.start()
+        until(lambda: kinds(rounds) == ['hang'], 'a hang')
+        answer = ask(tmp_path, 'stacks', PATIENCE)
+        assert [hang['kind'] for hang in answer['hangs']] == ['hang'] and answer['hangs'][0][
+            'ended'
+        ] is None
+        *serving, main = answer['threads']
+        assert {thread['request']['path'] for thread in serving} == {'/0', '/1'} and main[
+            'name'
+        ] == 'MainThread'
+        for thread in serving:
+            assert (
+                'serve' in [frame['function'] for frame in thread['frames']]
+                and thread['activity'] == 'lock'
+            )
+        assert {slow['path'] for slow in answer['slow']} == {'/0', '/1'}
+        assert all(
+            slow['samples'] and slow['shares'] and slow['ended'] is None for slow in answer['slow']
+        )
+        sample = blackboxreader.read(bytes(rounds.recorder.buffer)).last_sample
+        assert (sample.in_flight, sample.overdue, sample.workers) == (2, 2, 2)
+        server.stop()  # one after the other: a beat may fall between them
+        until(
+            lambda: kinds(rounds) == ['hang', 'hang-ended'] and not rounds.slow.are_in_flight(),
+            'its end',
+        )
+        answer = ask(tmp_path, 'stacks', PATIENCE)
+        assert answer['hangs'][0]['ended'] > answer['hangs'][0]['started']
+        assert {slow['ended'] is None for slow in answer['slow']} == {False}
+        assert 'hang' not in [finding.id for finding in rounds.life.findings]
+
+    def test_threads_that_cannot_be_looked_at_cost_nothing_else(self, rounds, server, tmp_path):
+        def fail():
+            raise OSError('no such thing')
+
+        watching(rounds, fail)
+        rounds.start()
+        until(lambda: kinds(rounds) == ['hang'], 'a hang')
+        answer = ask(tmp_path, 'stacks', PATIENCE)
+        assert answer['threads'] == [] and len(answer['slow']) == 2
+        assert 'serve' in [frame.function for frame in notes(rounds)[0].frames], 'a stack was kept'
+        beats = rounds.heartbeat.beats
+        until(lambda: rounds.heartbeat.beats > beats + ROUND)
+        found = {finding.id: finding.detail for finding in rounds.life.findings}
+        assert found['threads'] == 'OSError: no such thing.'
+        assert not [id for id in found if id.startswith('heartbeat-')], 'no duty was given up'
+
+    def test_a_gauge_that_fails_costs_only_what_it_measures(self, life, server, rounds):
+        def fail(*args):
+            raise ValueError('broken')
+
+        life.gauge = SimpleNamespace(measured=fail, look=lambda: None)
+        watching(rounds, lambda: tuple(server.states()))
+        assert len(rounds.snapshot()) == 3
+        assert [finding.id for finding in life.findings] == ['measured-stacks']
+
+
+class TestDeadlocks:
+    def test_one_is_found_while_other_threads_still_serve(self, life, rounds, server):
+        life.options.stall = rounds.hangs.stall = 3600
+        server.deadlocked = True
+        watching(rounds, lambda: tuple(server.states()))
+        rounds.start()
+        until(lambda: kinds(rounds) == ['deadlock'], 'the deadlock of two slow requests')
+        server.stop()
+        server.deadlocked = False
+        until(lambda: kinds(rounds) == ['deadlock', 'deadlock-ended'], 'its end')
+
+    def test_one_among_threads_that_hang_is_found_where_no_request_is_slow_yet(
+        self, life, rounds, server
+    ):
+        rounds.slow.are_in_flight = lambda: False
+        server.deadlocked = True
+        watching(rounds, lambda: tuple(server.states()))
+        rounds.start()
+        until(lambda: kinds(rounds) == ['hang', 'deadlock'], 'the deadlock')
+
+    def test_two_looks_with_a_pause_are_not_one_after_the_other(self, rounds, server):
+        server.deadlocked, slow = True, [True, False, True]
+        threads = watching(rounds, lambda: tuple(server.states()))
+        rounds.slow.are_in_flight = lambda: slow.pop()
+        for _ in range(3):
+            rounds._look_for_deadlock()
+        assert threads.asked == 2 and kinds(rounds) == []
+
+    def test_one_that_was_just_seen_is_told_at_once_by_whoever_is_asked(self, life, rounds, server):
+        server.deadlocked = True
+        watching(rounds, lambda: tuple(server.states()))
+        (hang,) = rounds.tell_stacks()['hangs']
+        assert (hang['kind'], hang['ended'], hang['severity']) == ('deadlock', None, 'warning')
+        assert kinds(rounds) == [] and list(life.findings) == [], 'the heartbeat alone begins it'
+
+    def test_nobody_looks_at_threads_while_all_is_well(self, rounds):
+        threads = watching(rounds, tuple)
+        rounds.start()
+        until(lambda: rounds.heartbeat.beats > 3 * ROUND)
+        assert threads.asked == 0
+
+
+class TestWorkers:
+    def test_they_are_looked_at_when_a_thread_has_begun_or_ended(self, rounds):
+        looks, seen = [], watching(rounds, list)
+        rounds.workers.look = lambda: looks.append(1)
+
+        def looked(*tids):
+            seen.fresh = dict.fromkeys(tids, time.monotonic())
+            rounds._look_at_workers()
+            return len(looks)
+
+        assert [looked(1, 2), looked(1, 2), looked(1, 2, 3), looked(1, 2, 3), looked(1, 2, 4)] == [
+            1,
+            1,
+            2,
+            2,
+            3,
+        ]
+        assert [looked(), looked(), looked()] == [4, 5, 6], 'where nothing is known of threads'
+
+    def test_one_that_serves_for_the_first_time_counts_at_once(self, rounds):
+        rounds.take_sample()
+        before = blackboxreader.read(bytes(rounds.recorder.buffer)).last_sample.workers
+        rounds.recorder.begin('GET', '/')
+        rounds.take_sample()
+        assert blackboxreader.read(bytes(rounds.recorder.buffer)).last_sample.workers == before + 1
+
+
+class TestSpinning:
+    def test_begins_and_ends(self, rounds):
+        main = ThreadState(7, 8, 'MainThread', 'main', 'running', cpu=1.0)
+        threads = watching(rounds, lambda: (main,))
+        threads.spins = True
+        rounds.start()
+        until(lambda: kinds(rounds) == ['spinning'])
+        threads.spins = False  # and then nobody asks for the states any more
+        until(lambda: kinds(rounds) == ['spinning', 'spinning-ended'])
+
+    @pytest.mark.gcc
+    def test_in_a_thread_that_python_does_not_know(self, rounds, native_threads):
+        rounds.start()
+        until(lambda: kinds(rounds) == ['spinning'], 'a thread that spins beside two that doze')
+        begun, thread = notes(rounds)
+        assert thread.ident == 0 and Path(f'/proc/self/task/{thread.native_id}').exists()
+        assert hangnotes.threads(notes(rounds), begun) == [thread]
+        native_threads.end()
+        until(lambda: kinds(rounds) == ['spinning', 'spinning-ended'], 'its end')
+        assert hangnotes.lasting(notes(rounds), 'spinning') is None
+
+    def test_two_bursts_with_a_pause_are_none(self, rounds):
+        threads = watching(rounds, lambda: (ThreadState(7, 8, 'x', 'other', 'running', cpu=1.0),))
+        for threads.spins in (True, False, True, False, True):
+            rounds._look_for_spinning()
+        assert threads.asked == 3 and kinds(rounds) == []
+
+
+class TestTheLoopOfTheServer:
+    def test_is_looked_at_in_each_round_and_at_each_beat_while_it_stands(self, rounds):
+        loop = rounds.loop = SimpleNamespace(place=('a place',), stood=0.0, looks=0)
+        loop.look = lambda reading: setattr(loop, 'looks', loop.looks + 1)
+        watching(rounds, tuple)
+        rounds.start()
+        until(lambda: loop.looks > 2)
+        assert kinds(rounds) == [] and rounds.heartbeat.beats > ROUND * (loop.looks - 2)
+        loop.stood = 1.0
+        until(lambda: kinds(rounds) == ['hang'], 'a hang')
+        looks, beats = loop.looks, rounds.heartbeat.beats
+        until(lambda: rounds.heartbeat.beats > beats + ROUND // 2)
+        assert loop.looks - looks >= ROUND // 2
+        loop.place, loop.stood = (), 0.0
+        until(lambda: kinds(rounds) == ['hang', 'hang-ended'], 'its end')
+
+    def test_looks_are_expected_as_far_apart_as_rounds(self, life, rounds):
+        assert rounds.loop.pause == ROUND * life.options.sample_interval
+
+    def test_it_knows_how_many_requests_begin(self, rounds, monkeypatch):
+        clock = [rounds._begun[0] + 10]
+        monkeypatch.setattr(rounds_module.time, 'monotonic', lambda: clock[0])
+        for _ in range(500):
+            rounds.recorder.begin('GET', '/')
+            rounds.recorder.end(200)
+        assert rounds._served() == pytest.approx(50)
+        clock[0] += 10
+        assert rounds._served() == 0
+
+
+class TestTheRealThreads:
+    def test_what_is_told_of_this_process(self, rounds, server, tmp_path):
+        rounds.start()
+        until(lambda: rounds.inbox)
+        answer = ask(tmp_path, 'stacks', PATIENCE)
+        found = {thread['ident']: thread for thread in answer['threads']}
+        for thread in server.threads:
+            assert 'serve' in [frame['function'] for frame in found[thread.ident]['frames']]
+            assert found[thread.ident]['request']['path'] in ('/0', '/1')
+        assert found[threading.main_thread().ident]['name'] == 'MainThread'
+        assert found[rounds.heartbeat.ident]['kind'] == 'monitor'
+        assert abs(answer['time'] - time.time()) < 60
+
+
+class TestAlarms:
+    @pytest.mark.parametrize(
+        'begin',
+        [
+            pytest.param(lambda rounds: rounds.recorder._free.clear(), id='slots are few'),
+            pytest.param(
+                lambda rounds: rounds.hangs.lasting.update({'hang': None}), id='a hang lasts'
+            ),
+            pytest.param(
+                lambda rounds: rounds.slow.watched.update({1: None}), id='a slow request is watched'
+            ),
+            pytest.param(
+                lambda rounds: rounds.recorder.begin('GET', '/', _monotonic=lambda: 1.0),
+                id='a request is old',
+            ),
+        ],
+    )
+    def test_what_needs_a_look_at_each_beat(self, rounds, begin):
+        rounds.take_sample()
+        assert not rounds.heartbeat.alarmed
+        begin(rounds)
+        rounds.take_sample()
+        assert rounds.heartbeat.alarmed
+
+    def test_slots_of_ended_threads_are_given_back_in_each_round(self, life):
+        with beating(life):
+            thread = threading.Thread(target=lambda: life.recorder.begin('GET', '/'))
+            thread.start()
+            thread.join(PATIENCE)
+            until(lambda: not life.recorder.slots)
+
+
+class TestTheParts:
+    def test_what_a_system_does_not_have_is_a_finding_and_leaves_the_others(self, rounds, tmp_path):
+        rounds.start()
+        until(lambda: rounds.inbox)
+        assert ask(tmp_path, 'stacks', PATIENCE)['threads']
+        (finding,) = rounds.life.findings
+        assert (
+            finding.id == 'dead-man' and 'timer_create' in finding.detail and rounds.deadman is None
+        )
+
+    @pytest.mark.parametrize(
+        'stall, cpu, each',
+        [(0.5, 0.005, 8), (30, 0.03, 500), (60, 0.06, 1000), (3600, 0.1, 60000), (0.01, 0.005, 1)],
+    )
+    def test_the_threads_are_given_processor_time_after_the_stall(
+        self, life, switches, stall, cpu, each
+    ):
+        life.options.stall = stall
+        with beating(life) as rounds:
+            until(lambda: rounds.heartbeat.beats > 4 * ROUND)
+        (path, timeout, given, mode), switch = switches[0]
+        assert (path, mode) == (life.directory.path, 0o600) and given == pytest.approx(cpu)
+        least = max(stall, 3 * life.options.sample_interval)
+        assert least <= timeout <= least * 7 / 6, 'so long after the last beat, or a little longer'
+        beats = rounds.heartbeat.beats
+        assert (
+            switch.calls.count('own') == (beats - 1) // each + 1
+            and switch.calls.count('threads') == 1
+        )
+        assert switch.calls[-1] == 'disarmed' and not list(life.findings)
+
+    def test_what_a_crash_needs_is_looked_at_in_each_round(self, life, switches):
+        looks, here = [], []
+        life.checks = lambda: ((lambda: looks.append(here[0].heartbeat.beats),), ())
+        rounds = Rounds(life)
+        here.append(rounds)
+        rounds.start()
+        until(lambda: len(looks) == 3)
+        stop(rounds)
+        assert looks == [0, ROUND, 2 * ROUND]
+
+    def test_what_other_code_may_have_done_is_inspected_in_turn(self, life, switches):
+        life.checks = lambda: ((), (inspect,))
+        inspect, seen = lambda: seen.append(rounds.heartbeat.beats), []
+        with beating(life) as rounds:
+            until(lambda: len(seen) == 3)
+        assert seen == [ROUND, 5 * ROUND, 9 * ROUND], (
+            'after the host, before the dead-man switch and the inbox'
+        )
+        assert switches[0][1].calls.count('check') in (2, 3)
+
+    def test_threads_that_serve_are_guarded(self, life, switches):
+        with beating(life):
+            until(lambda: switches and switches[0][1].guarded == {})
+            server = Server(life.recorder, 2)
+            serving = {index: slot.native_id for index, slot in life.recorder.slots.items()}
+            until(lambda: switches[0][1].guarded == serving and len(serving) == 2)
+            server.stop()
+            until(lambda: switches[0][1].guarded == {})
+
+    def test_it_need_not_wait_for_the_next_round(self, life, switches, monkeypatch):
+        monkeypatch.setattr(heartbeat_module, 'ROUND', sys.maxsize)
+        with beating(life):
+            until(lambda: switches and switches[0][1].guarded == {})
+            server = Server(life.recorder, 2)
+            until(lambda: len(switches[0][1].guarded) == 2)
+            server.stop()
+
+    def test_a_heartbeat_that_has_worked_much_arms_them_before_its_next_duty(self, life, switches):
+        with beating(life) as rounds:
+            until(lambda: switches)
+            switches[0][1].used_up = True
+            until(lambda: switches[0][1].calls.count('own') > ROUND)
+        calls, duties = switches[0][1].calls, len(rounds.heartbeat.duties)
+        last = len(calls) - calls[::-1].index(
+            'own'
+        )  # after it: before each duty but the first, in its beat
+        assert calls[last:].count('threads') == duties - 1
+
+    @pytest.mark.parametrize('part', ['rearm', 'rearm_threads'])
+    def test_a_switch_that_fails_is_disarmed_before_it_is_given_up(self, life, switches, part):
+        def fail(*words):
+            raise OSError('timer_settime failed')
+
+        with beating(life) as rounds:
+            until(lambda: switches)
+            setattr(switches[0][1], part, fail)
+            switches[0][1].guarded = None
+            until(lambda: list(life.findings))
+            assert (
+                'disarmed' in switches[0][1].calls
+                and 'timer_settime' in next(iter(life.findings)).detail
+            )
+            beats = rounds.heartbeat.beats
+            until(lambda: rounds.heartbeat.beats > beats + ROUND)
+
+    def test_threads_that_go_without_are_told_once(self, life, switches):
+        with beating(life) as rounds:
+            until(lambda: switches)
+            switches[0][1].rearm_threads = lambda threads, watch: '[Errno 11] timer_create failed.'
+            switches[0][1].guarded = None
+            until(lambda: rounds.heartbeat.beats > 2 * ROUND)
+        (finding,) = life.findings
+        assert (finding.id, finding.severity) == (
+            'dead-man-threads',
+            'info',
+        ) and 'timer_create' in finding.detail
+
+    def test_what_takes_processor_time_is_done_aside(self, life, server, tmp_path):
+        """The answers to questions, the look at slow requests, the trace log: who does it, and who
+        does not.
+        """
+        done = []
+        life.trace_log = SimpleNamespace(
+            write=lambda: done.append(('trace log', threading.current_thread().name))
+        )
+        with beating(life) as rounds:
+            until(lambda: rounds.slow.watched)
+            look = rounds.slow.look
+            rounds.slow.look = lambda: (
+                done.append(('slow', threading.current_thread().name)),
+                look(),
+            )
+            until(lambda: rounds.inbox)
+            rounds.inbox.answers['stacks'] = lambda: done.append(
+                ('stacks', threading.current_thread().name)
+            )
+            ask(tmp_path, 'stacks', PATIENCE)
+            until(lambda: {what for what, _ in done} == {'trace log', 'slow', 'stacks'})
+        assert {name for _, name in done} == {'StabilityMonitor aside'}
+
+    def test_the_threads_are_looked_at_aside(self, rounds):
+        places = []
+        watching(rounds, lambda: places.append(threading.get_ident()) or ())
+        rounds.snapshot()
+        (place,) = places
+        assert place != threading.get_ident()
+
+    def test_an_inbox_that_cannot_be_made_is_a_finding(self, life, rounds, tmp_path):
+        (tmp_path / 'questions').touch()
+        rounds.start()
+        until(lambda: rounds.heartbeat.beats > 2)
+        assert {finding.id for finding in life.findings} == {'dead-man', 'inbox'}
+
+    def test_without_a_directory_samples_are_taken(self, life, rounds):
+        life.directory = None
+        rounds.start()
+        until(lambda: blackboxreader.read(bytes(life.recorder.buffer)).samples)
+        assert list(life.findings) == [] and rounds.inbox is None
+
+    def test_the_heartbeat_is_hurried_as_long_as_it_lives(self, rounds):
+        rounds.start()
+        until(lambda: rounds.heartbeat.ident in loglater.HURRIED)
+        rounds.heartbeat.stop(PATIENCE)
+        stop(rounds)
+        assert rounds.heartbeat.ident not in loglater.HURRIED, 'another thread may get its ident'
+
+    def test_a_gauge_is_looked_at_in_each_round(self, life):
+        looks = []
+        life.gauge = SimpleNamespace(look=lambda: looks.append(1), measured=lambda states: states)
+        rounds = Rounds(life)
+        rounds.start()
+        until(lambda: len(looks) == 2)
+        assert rounds.heartbeat.beats >= ROUND
+        stop(rounds)

@@ -1,0 +1,165 @@
+"""What a start imports: all that is needed when the site hangs, and nothing that only a person asks
+for.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import Products.StabilityMonitor as product
+from Products.StabilityMonitor.store.rundirectory import Base
+
+pytestmark = pytest.mark.zope
+
+SOURCE = """
+def loaded(self):
+    import json, sys
+    return json.dumps(sorted(sys.modules))
+"""
+OURS = f'{product.__name__}.'
+
+
+def ours(zope):
+    """Our modules, and what is needed to compare versions."""
+    return {
+        name.removeprefix(OURS)
+        for name in zope.get('/loaded').json()
+        if name.startswith(OURS) or name in ('packaging', 'tomllib')
+    }
+
+
+def start(zope):
+    """What is loaded once the checks have run that follow each start."""
+    from support.zopekit import wait_for
+
+    seen = set(zope.stability.glob('runs/*/checks.json'))
+    zope.start()
+    wait_for(lambda: set(zope.stability.glob('runs/*/checks.json')) - seen, what='the checks')
+    return ours(zope)
+
+
+@pytest.fixture(scope='module')
+def starts(tmp_path_factory):
+    """What is loaded after the first start, after the second one, and when the tab was opened
+    then.
+    """
+    from support.zopekit import ZopeInstance
+
+    zope = ZopeInstance(tmp_path_factory.mktemp('starting'))
+    zope.publish(SOURCE)
+    zope.create()
+    try:
+        first = start(zope)
+        zope.stop()
+        second = start(zope)
+        assert zope.get('/Control_Panel/StabilityMonitor/manage_main').status == 200
+        yield SimpleNamespace(first=first, second=second, opened=ours(zope))
+    finally:
+        zope.destroy()
+
+
+def test_what_is_needed_when_it_hangs_is_there(starts):
+    assert {
+        'threads.locks',
+        'threads.lockregions',
+        'threads.snapshot',
+        'system.tasks',
+        'recording.hangs',
+        'recording.watchdog',
+        'store.runmailbox',
+        'checks.allfindings',
+    } <= starts.first
+
+
+def test_what_a_person_opens_is_not(starts):
+    rooms = {name for name in starts.second if name.startswith('reporting')}
+    assert not rooms and not starts.second & {
+        'zmi.controlpanel',
+        'zmi.pages',
+        'zmi.threadpages',
+        'zmi.checkpages',
+        'inspection.liveness',
+        'inspection.nativestacks',
+        'inspection.outside',
+        'inspection.recursionexperiment',
+        'inspection.recursionprogram',
+        'recording.tracelog',
+    }
+    assert {
+        'zmi.controlpanel',
+        'zmi.pages',
+        'zmi.checkpages',
+        'reporting.renderers',
+    } <= starts.opened
+
+
+def test_the_room_that_judges_waits_for_the_dead(starts):
+    assert not {name for name in starts.first if name.startswith('postmortem')}
+    assert {'postmortem.triage', 'postmortem.verdict'} <= starts.second
+
+
+def test_versions_are_compared_by_the_first_start_alone(starts):
+    pytest.importorskip('packaging')
+    compares = {
+        'packaging',
+        'tomllib',
+        *(
+            f'knowledge.{name}'
+            for name in (
+                'rulesinforce',
+                'knowledgebase',
+                'rules',
+                'conditions',
+                'leftlines',
+                'symptoms',
+            )
+        ),
+    }
+    assert compares <= starts.first and not compares & starts.second
+    assert 'knowledge.knowledgebase' in starts.opened
+
+
+@pytest.mark.parametrize(
+    'runs, archived, has_past',
+    [
+        ((), (), False),
+        (('own',), (), False),
+        (('own', 'other'), (), True),
+        (('own', '.new-other'), (), True),
+        (('own',), ('other',), True),
+    ],
+)
+def test_whether_there_is_a_past(tmp_path, runs, archived, has_past):
+    base = Base(tmp_path)
+    base.prepare()
+    for folder, names in ((base.runs, runs), (base.archive, archived)):
+        for name in names:
+            (folder / name).mkdir()
+    assert product._has_past(SimpleNamespace(base=base, name='own')) == has_past
+
+
+def test_where_nothing_can_be_read_there_is_no_past(tmp_path):
+    assert not product._has_past(SimpleNamespace(base=Base(tmp_path / 'missing'), name='own'))
+
+
+def test_the_checks_import_no_more_than_they_need():
+    """Of the Python library: each of these costs tens of KiB in every site."""
+    program = (
+        'import sys; before = set(sys.modules); from Products.StabilityMonitor.checks import '
+        'allfindings; '
+        'print(*sorted((set(sys.modules) - before) & {"sysconfig", "tomllib", "shlex", '
+        '"tracemalloc", '
+        '"termios", "subprocess", "_strptime", "secrets"}))'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {'PYTHONPATH': str(Path(__file__).parents[2])},
+    )
+    assert (done.stdout.split(), done.stderr) == ([], '')

@@ -1,0 +1,35 @@
+"""A fatal signal that did not kill must not be the last one that is dumped."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from Products.StabilityMonitor.postmortem import faultlog
+
+pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='Windows has no such signals')
+CHECKOUT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+from Products.StabilityMonitor.recording.faulthandler_compat import FaultLog
+
+# other code's handler: it survives what comes from outside
+signal.signal(signal.SIGSEGV, lambda *args: None)
+log = FaultLog(Path(sys.argv[1]))
+for again in range(2):
+    os.kill(os.getpid(), signal.SIGSEGV)
+    for beat in range(2):
+        assert log.check() == ''
+print(log.file.length)
+"""
+
+
+def test_the_second_fault_is_dumped_too(tmp_path):
+    done = subprocess.run(
+        [sys.executable, '-c', PROGRAM, str(tmp_path)], cwd=CHECKOUT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    dumps = faultlog.parse((tmp_path / 'faults.mark').read_bytes())
+    assert [dump.signal for dump in dumps] == ['SIGSEGV', 'SIGSEGV']

@@ -1,0 +1,480 @@
+"""The trace log on disk: every line once, through rotation, full disks, forks and other people's
+logrotate.
+"""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+
+import pytest
+from programs.handshake import until
+from support.tracelogs import GRAMMAR
+from support.tracelogs import profile
+from zope.interface.verify import verifyObject
+
+from Products.StabilityMonitor.model.interfaces import IRecorder
+from Products.StabilityMonitor.recording.partguard import Findings
+from Products.StabilityMonitor.recording.tracelog import TraceLog
+from Products.StabilityMonitor.recording.tracelog import TracingRecorder
+from Products.StabilityMonitor.store import blackbox
+from Products.StabilityMonitor.store import blackboxreader
+
+MEGABYTE = 1 << 20
+
+
+def tracing(**named):
+    buffer = bytearray(blackbox.SIZE)
+    recorder = TracingRecorder(buffer, **named)
+    blackbox.lay_out(buffer)
+    blackbox.seal(buffer)
+    return recorder
+
+
+def serve(recorder, *paths, status=200, retry=0):
+    for path in paths:
+        recorder.begin('GET', path, retry, 7)
+        recorder.end(status, 7)
+
+
+def lines_of(path):
+    text = path.read_text('utf-8')
+    assert text == '' or text.endswith('\n')
+    made = text.splitlines()
+    assert [line for line in made if not GRAMMAR.fullmatch(line)] == []
+    return made
+
+
+def paths_in(made):
+    return [line.split()[4] for line in made if line[0] == 'B']
+
+
+class Traced:
+    """A recorder and its log in a folder; `files()` from the oldest to the newest."""
+
+    def __init__(self, folder, size=MEGABYTE, keep=5, **named):
+        self.folder, self.path = folder, folder / 'trace.log'
+        self.recorder, self.findings = tracing(**named), Findings()
+        self.log = TraceLog(self.path, size, keep, self.recorder, self.findings, label='the-run')
+
+    def serve(self, *paths, **named):
+        serve(self.recorder, *paths, **named)
+        self.log.write()
+
+    def files(self):
+        old = [self.folder / f'trace.log.{n}' for n in range(99, 0, -1)]
+        return [path for path in old if path.exists()] + [self.path]
+
+    def lines(self):
+        return [line for path in self.files() for line in lines_of(path)]
+
+    def found(self):
+        return [finding.id for finding in self.findings]
+
+
+@pytest.fixture
+def traced(tmp_path):
+    made = Traced(tmp_path)
+    yield made
+    made.log.detach()
+
+
+@pytest.fixture
+def limit_of_files():
+    """A function that lets no file of this process grow beyond so many bytes, which is how a disk
+    gets full here.
+    """
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(
+        resource.RLIMIT_FSIZE, (before[0] if size is None else size, before[1])
+    )
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+class TestRecorder:
+    def test_interface(self, traced):
+        assert verifyObject(IRecorder, traced.recorder)
+
+    def test_the_black_box_is_as_without(self, traced):
+        serve(traced.recorder, '/a', '/b', '/b')
+        traced.recorder.begin('POST', '/c', 1, 8)
+        box = blackboxreader.read(bytes(traced.recorder.buffer))
+        assert [(r.path, r.count) for r in box.finished] == [('/a', 1), ('/b', 2)]
+        assert [(r.path, r.retry) for r in box.in_flight] == [('/c', 1)]
+
+    def test_the_end_of_another_request_ends_nothing(self, traced):
+        traced.recorder.begin('GET', '/a', 0, 7)
+        traced.recorder.end(200, 8)
+        traced.recorder.end(200, 7)
+        traced.recorder.end(200, 7)
+        traced.log.write()
+        assert [line[0] for line in traced.lines()] == ['U', 'B', 'A', 'E']
+
+    def test_an_end_without_a_begin_is_nothing(self, traced):
+        traced.recorder.end(200)
+        traced.log.write()
+        assert [line[0] for line in traced.lines()] == ['U']
+
+    def test_no_system_call(self, tmp_path):
+        """A process that serves 1,000 times and one that serves 31,000 times make as many, but for
+        a growing heap.
+        """
+        if not shutil.which('strace'):
+            pytest.skip('strace is not installed here')
+        few, many = (_system_calls(tmp_path / 'calls', number) for number in (1000, 31000))
+        if few is None or many is None:
+            pytest.skip('strace may not trace here')
+        assert few > 100 and many - few < 1000
+
+
+def _system_calls(file, times):
+    code = (
+        f'from test_tracelog import *\nrecorder = tracing()\nfor _ in range({times}): '
+        'serve(recorder, "/a", "/b")'
+    )
+    done = subprocess.run(
+        ['strace', '-f', '-o', file, sys.executable, '-c', code],
+        env=_environ(),
+        capture_output=True,
+    )
+    return None if done.returncode else file.read_text().count('\n')
+
+
+def _environ():
+    return os.environ | {
+        'PYTHONPATH': os.pathsep.join(path for path in sys.path if path),
+        'PYTHONHASHSEED': '0',
+    }
+
+
+class TestLines:
+    def test_a_start_and_a_request(self, traced):
+        traced.serve('/a b', status=404, retry=2)
+        start, begin, answer, end = traced.lines()
+        assert start.endswith(f' pid {os.getpid()} the-run')
+        id = f'1@0x{threading.get_ident():016x}'
+        assert begin.split()[1] == answer.split()[1] == end.split()[1] == id
+        assert begin.endswith(r'GET /a\x20b') and answer.endswith('404 -')
+        assert end.endswith(f' native={threading.get_native_id()} retry=2')
+
+    def test_readers_of_old(self, traced):
+        traced.serve(*(f'/p{number}' for number in range(50)))
+        traced.recorder.begin('GET', '/last')
+        traced.log.write()
+        requests, complaints = profile(traced.lines())
+        assert [r['url'] for r in requests] == [f'/p{number}' for number in range(50)] + [
+            '/last'
+        ] and not complaints
+        assert [r['url'] for r in requests if r['end'] is None] == ['/last']
+
+    def test_a_request_that_spans_beats_has_its_time(self, traced):
+        traced.recorder.begin('GET', '/slow', 0, 7)
+        traced.log.write()
+        began = lines_of(traced.path)[-1]
+        traced.recorder.end(200, 7)
+        traced.log.write()
+        assert began[0] == 'B' and 'seconds=0.' in lines_of(traced.path)[-1]
+
+    def test_a_long_path_is_cut_and_does_not_stay_in_memory(self, traced):
+        traced.recorder.begin('GET', '/' + 'x' * 319, 0, 7)
+        traced.recorder.begin('GET', '/' + 'x' * 100_000, 0, 7)
+        assert len(traced.recorder.events[-1][4]) < 400
+        traced.log.write()
+        assert paths_in(traced.lines()) == ['/' + 'x' * 319, '/' + 'x' * 319 + r'\...']
+
+    def test_nothing_to_say_writes_nothing(self, traced):
+        traced.serve('/a')
+        before = traced.path.stat()
+        traced.log.write()
+        assert (
+            traced.path.stat().st_mtime_ns == before.st_mtime_ns
+            and traced.path.stat().st_size == before.st_size
+        )
+
+    def test_only_its_owner_may_read_it(self, traced):
+        traced.serve('/a')
+        assert traced.path.stat().st_mode & 0o777 == 0o600
+
+    def test_a_torn_line_of_a_killed_process_gets_its_end(self, traced):
+        traced.path.write_bytes(b'B 1@0x0')
+        traced.serve('/a')
+        assert traced.path.read_bytes().startswith(b'B 1@0x0\nU - ')
+
+
+class TestLosses:
+    def test_what_does_not_fit_is_counted(self, tmp_path):
+        traced = Traced(tmp_path, most=5)
+        traced.serve(*'abcdef')
+        traced.serve('g')
+        made = traced.lines()
+        assert paths_in(made) == ['a', 'b', 'c', 'g']
+        (note,) = (line for line in made if line[0] == 'N')
+        assert '7 lines before this one are lost: more than 5 events waited' in note.replace(
+            r'\x2d', '-'
+        )
+        assert made.index(note) < made.index(next(line for line in made if line.endswith(' g')))
+
+    def test_an_end_whose_begin_is_lost(self, tmp_path):
+        traced = Traced(tmp_path, most=1)
+        traced.recorder.begin('GET', '/a', 0, 7)
+        traced.recorder.begin('GET', '/b', 0, 7)
+        traced.log.write()
+        traced.recorder.end(200, 7)
+        traced.log.write()
+        assert traced.lines()[-1].split()[3] == 'seconds=?'
+
+    def test_a_thread_without_a_slot(self, traced):
+        gate, ready = threading.Event(), threading.Semaphore(0)
+
+        def hold():
+            serve(traced.recorder, '/held')
+            ready.release()
+            gate.wait(20)
+
+        threads = [threading.Thread(target=hold) for _ in range(blackbox.SLOT_COUNT)]
+        for thread in threads:
+            thread.start()
+        assert all(ready.acquire(timeout=20) for _ in threads)
+        try:
+            traced.serve('/one', '/two')
+        finally:
+            gate.set()
+        assert paths_in(traced.lines()) == ['/held'] * blackbox.SLOT_COUNT
+        assert ' 2 lines before this one are lost' in traced.lines()[-1]
+        for thread in threads:
+            thread.join(20)
+
+    def test_a_full_disk(self, tmp_path, limit_of_files):
+        traced = Traced(tmp_path, size=MEGABYTE)
+        traced.serve('/before')
+        limit_of_files(2000)
+        for beat in range(20):
+            traced.serve(*(f'/full{beat}-{number}' for number in range(10)))
+        assert traced.found() == ['trace-log'] and traced.path.stat().st_size <= 2000
+        torn = traced.path.read_text().rpartition('\n')[2]
+        limit_of_files(None)
+        traced.serve('/after')
+        assert traced.found() == []
+        made = [line for line in traced.path.read_text().splitlines() if GRAMMAR.fullmatch(line)]
+        if torn in made:  # what the full disk left of a line can be the beginning of a number
+            made.remove(torn)
+        lost = int(next(line for line in made if line[0] == 'N').split()[3])
+        assert paths_in(made)[0] == '/before' and paths_in(made)[-1] == '/after'
+        assert sum(line[0] in 'BAE' for line in made) + lost == 3 + 20 * 10 * 3 + 3
+        assert len(traced.path.read_text().splitlines()) - len(made) <= 1, (
+            'more than one line is torn'
+        )
+
+    def test_a_folder_that_comes_later(self, tmp_path):
+        traced = Traced(tmp_path / 'later')
+        traced.serve('/a')
+        (finding,) = traced.findings
+        assert finding.id == 'trace-log' and 'later' in finding.detail and finding.action
+        (tmp_path / 'later').mkdir()
+        traced.serve('/b')
+        made = traced.lines()
+        assert traced.found() == [] and [line[0] for line in made] == ['U', 'B', 'A', 'E', 'N']
+        assert '3 lines before this one are lost: FileNotFoundError:' in made[-1]
+
+    def test_a_pipe_is_refused_and_stops_nothing(self, traced):
+        os.mkfifo(traced.path)
+        traced.serve('/a')
+        (finding,) = traced.findings
+        assert 'is no regular file' in finding.detail
+
+    def test_it_is_logged_once(self, tmp_path, caplog):
+        traced = Traced(tmp_path / 'never')
+        for _ in range(5):
+            traced.serve('/a')
+        assert len([r for r in caplog.records if 'trace log' in r.getMessage()]) == 1
+
+
+class TestRotation:
+    def test_old_ones_are_kept_and_no_line_is_lost(self, tmp_path):
+        traced = Traced(tmp_path, size=4096, keep=99)
+        for beat in range(20):
+            traced.serve(*(f'/{beat}/{number}' for number in range(10)))
+        assert paths_in(traced.lines()) == [
+            f'/{beat}/{number}' for beat in range(20) for number in range(10)
+        ]
+        assert (
+            len(traced.files()) > 5 and max(path.stat().st_size for path in traced.files()) <= 4096
+        )
+        assert not [path for path in traced.files() if path.stat().st_size == 0]
+
+    def test_not_more_than_wanted_are_kept(self, tmp_path):
+        traced = Traced(tmp_path, size=4096, keep=2)
+        traced.serve(*(f'/{number}' for number in range(500)))
+        assert [path.name for path in traced.files()] == ['trace.log.2', 'trace.log.1', 'trace.log']
+        assert paths_in(traced.lines())[-1] == '/499'
+
+    def test_none_is_kept(self, tmp_path):
+        traced = Traced(tmp_path, size=4096, keep=0)
+        traced.serve(*(f'/{number}' for number in range(500)))
+        assert traced.files() == [traced.path] and traced.path.stat().st_size <= 4096
+        assert paths_in(traced.lines())[-1] == '/499'
+
+    def test_a_line_larger_than_a_file(self, tmp_path):
+        traced = Traced(tmp_path, size=100, keep=9)
+        traced.serve('/' + 'x' * 300, '/b')
+        assert [path[:2] for path in paths_in(traced.lines())] == ['/x', '/b']
+
+    def test_logrotate_renames_it(self, traced):
+        traced.serve('/a')
+        traced.path.rename(traced.folder / 'moved')
+        traced.serve('/b')
+        assert paths_in(lines_of(traced.folder / 'moved')) == ['/a'] and paths_in(
+            lines_of(traced.path)
+        ) == ['/b']
+
+    def test_somebody_deletes_it(self, traced):
+        traced.serve('/a')
+        traced.path.unlink()
+        traced.serve('/b')
+        assert paths_in(lines_of(traced.path)) == ['/b']
+
+    def test_logrotate_truncates_it(self, traced):
+        traced.serve('/a')
+        os.truncate(traced.path, 0)
+        traced.serve('/b')
+        assert paths_in(lines_of(traced.path)) == ['/b']
+
+    def test_logging_closes_all_handlers(self, traced):
+        """As logging.config does: the file of the log is one of the library's handlers."""
+        traced.serve('/a')
+        traced.log.file.close()
+        traced.serve('/b')
+        assert paths_in(traced.lines()) == ['/a', '/b'] and traced.found() == []
+
+
+class TestManyThreads:
+    THREADS, REQUESTS = 10, 10_000
+
+    def test_every_line_once_and_in_order(self, tmp_path):
+        traced, over = Traced(tmp_path, size=MEGABYTE, keep=99, most=10**7), threading.Event()
+
+        def work(name):
+            for number in range(self.REQUESTS):
+                serve(traced.recorder, f'/{name}/{number}')
+
+        def beat():
+            while not over.is_set():
+                traced.log.write()
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in range(self.THREADS)]
+        heartbeat = threading.Thread(target=beat)
+        for thread in (heartbeat, *threads):
+            thread.start()
+        for thread in threads:
+            thread.join()
+        over.set()
+        heartbeat.join()
+        traced.log.finish()
+        self.check(traced.lines())
+
+    def check(self, made):
+        assert len(made) == 1 + 3 * self.THREADS * self.REQUESTS
+        served, states = defaultdict(list), {}
+        for line in made[1:]:
+            code, id, *rest = line.split()
+            if code == 'B':
+                _, name, number = rest[2].split('/')
+                served[name].append(int(number))
+            assert (states.get(id), code) in ((None, 'B'), ('B', 'A'), ('A', 'E'))
+            states[id] = code
+        assert set(states.values()) == {'E'}
+        assert (
+            all(numbers == list(range(self.REQUESTS)) for numbers in served.values())
+            and len(served) == self.THREADS
+        )
+
+    def test_two_writers_at_once(self, tmp_path):
+        """The heartbeat and the end of the process."""
+        traced = Traced(tmp_path)
+        serve(traced.recorder, *(f'/{number}' for number in range(20_000)))
+        writers = [threading.Thread(target=traced.log.write) for _ in range(8)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        traced.log.finish()
+        assert paths_in(traced.lines()) == [f'/{number}' for number in range(20_000)]
+
+
+class TestProcesses:
+    def test_a_forked_child_writes_nothing_of_the_parent(self, traced):
+        traced.serve('/before')
+        serve(traced.recorder, '/waiting')
+        pid = os.fork()
+        if pid == 0:
+            try:
+                traced.log.write()  # as before anything was detached
+                traced.recorder.detach()
+                traced.log.detach()
+                traced.log.write()
+                traced.log.finish()
+                os._exit(len(traced.recorder.events))
+            finally:
+                os._exit(99)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert paths_in(traced.lines()) == ['/before']
+        traced.log.write()
+        assert paths_in(traced.lines()) == ['/before', '/waiting']
+
+    def test_each_process_has_a_file_and_the_lock_of_the_parent_stays(self, traced):
+        traced.serve('/parent')
+        code = (
+            'import sys\nfrom pathlib import Path\nfrom test_tracelog import *\n'
+            'other = Traced(Path(sys.argv[1]))\nother.serve("/other")\nprint(other.log.path)'
+        )
+
+        def another():
+            return subprocess.run(
+                [sys.executable, '-c', code, traced.folder],
+                env=_environ(),
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout.strip()
+
+        assert another() == f'{traced.path}-2'
+        pid = os.fork()
+        if pid == 0:
+            traced.log.detach()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        assert another() == f'{traced.path}-2', 'a forked child has freed the lock of its parent'
+        traced.log.detach()
+        assert another() == str(traced.path)
+        assert paths_in(lines_of(traced.path)) == ['/parent', '/other']
+        assert paths_in(lines_of(traced.folder / 'trace.log-2')) == ['/other'] * 2
+
+    def test_kill_9_loses_the_last_beat_here_and_nothing_in_the_black_box(self, tmp_path):
+        code = (
+            'import mmap, sys, time\nfrom test_tracelog import *\nfolder = sys.argv[1]\n'
+            'file = open(folder + "/box", "w+b")\nfile.truncate(blackbox.SIZE)\n'
+            'buffer = mmap.mmap(file.fileno(), blackbox.SIZE)\nrecorder = TracingRecorder(buffer)\n'
+            'blackbox.lay_out(buffer), blackbox.seal(buffer)\n'
+            'log = TraceLog(folder + "/trace.log", 1 << 20, 5, recorder, Findings())\n'
+            'serve(recorder, "/a", "/b")\nlog.write()\nserve(recorder, '
+            '"/c")\nrecorder.begin("GET", "/d")\n'
+            'print("ready", flush=True)\ntime.sleep(60)'
+        )
+        process = subprocess.Popen(
+            [sys.executable, '-c', code, tmp_path], env=_environ(), stdout=subprocess.PIPE
+        )
+        assert process.stdout.readline() == b'ready\n'
+        process.send_signal(signal.SIGKILL)
+        assert until(process.wait) == -signal.SIGKILL
+        assert paths_in(lines_of(tmp_path / 'trace.log')) == ['/a', '/b']
+        box = blackboxreader.read((tmp_path / 'box').read_bytes())
+        assert [r.path for r in (*box.finished, *box.in_flight)] == ['/a', '/b', '/c', '/d']
+
+    def test_it_does_not_write_after_its_end(self, traced):
+        traced.log.finish()
+        traced.serve('/late')
+        assert [line[0] for line in traced.lines()] == ['U']

@@ -1,0 +1,322 @@
+"""The dead-man switch: each thread that serves writes its own stack, of a healthy process nothing
+is harmed or kept.
+
+Real processes, which could die of it; `programs/armed.py` holds what they do.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from programs.handshake import PATIENCE
+from programs.handshake import until
+from support.victims import Victim
+
+from Products.StabilityMonitor.postmortem import triage
+from Products.StabilityMonitor.postmortem.evidence import World
+from Products.StabilityMonitor.postmortem.evidence import collect
+from Products.StabilityMonitor.recording.watchdog import TURNS
+
+pytestmark = [
+    pytest.mark.skipif(
+        not sys.platform.startswith('linux'), reason='timers that signal one thread are of Linux'
+    ),
+    pytest.mark.skipif(
+        not os.path.exists('/proc/self/timers'), reason='this kernel does not tell the timers'
+    ),
+]
+SERVING = [f'deadman-{slot}' for slot in range(4)]
+STACK = 'Stack (most recent call first):'
+
+
+@pytest.fixture
+def start(tmp_path):
+    started = []
+
+    def start(way, *words, armed=True):
+        started.append(Victim(way, str(tmp_path / 'stability') if armed else None, *words))
+        return started[-1]
+
+    yield start
+    for victim in started:
+        victim.clean_up()
+
+
+def until_all_have_written(victim):
+    """The heartbeat uses a hundredth of a second in 2 to 5 s, and a turn that is lost costs ten
+    more.
+    """
+    end = time.monotonic() + 10 * PATIENCE
+    while set(victim.marks()) != {'deadman', *SERVING}:
+        assert time.monotonic() < end and victim.process.poll() is None, sorted(victim.marks())
+        time.sleep(0.05)
+
+
+def stacks_in(folder):
+    """{name: how many stacks were written} of the marks there."""
+    return {
+        path.stem: path.read_bytes().count(STACK.encode()) for path in folder.glob('deadman*.mark')
+    }
+
+
+@pytest.mark.slow
+class TestAHeldGIL:
+    @pytest.mark.parametrize('how', ['waiting', 'sleeping', 'working'])
+    def test_each_thread_that_serves_writes_its_own_stack(self, start, how):
+        victim = start('hold_gil_among_servers', 'stall=500ms', how).go('holding')
+        until_all_have_written(victim)
+        victim.signal('SIGKILL')
+        assert victim.end() == -signal.SIGKILL
+        marks, slots = (
+            victim.marks(),
+            {thread['slot']: ident for ident, thread in victim.box.threads.items()},
+        )
+        served = {request.ident: request.path for request in victim.box.in_flight}
+        assert 'heartbeat.py' in marks['deadman'] and 'armed.py' not in marks['deadman']
+        for slot in range(4):
+            last = marks[f'deadman-{slot}'].rpartition(STACK)[2]
+            own = re.search(r'line \d+ in (\w+)', last)[1]
+            assert own == ('hold_gil' if served[slots[slot]] == '/holding' else 'standing')
+
+    def test_and_the_next_process_tells_who_where_and_how_long(self, start):
+        victim = start('hold_gil_among_servers', 'stall=500ms', 'waiting').go('holding')
+        until_all_have_written(victim)
+        victim.signal('SIGTERM')
+        assert victim.end() == -signal.SIGTERM
+        record = triage.examine(victim.path, World())
+        assert (record.verdict, record.signal) == ('hung', 'SIGTERM')
+        assert re.search(r': GET /\d stood in standing \(', record.summary)
+        facts = ' '.join(evidence.fact for evidence in record.evidence)
+        assert '(GIL)' in facts and 'stood in hold_gil (' in facts
+        stood = {
+            thread['ident']: thread['frames'][0]['function']
+            for thread in record.threads
+            if thread['frames']
+        }
+        assert [
+            stood[int(request['thread'], 16)]
+            for request in sorted(record.requests, key=lambda r: r['path'])
+        ] == ['standing', 'standing', 'standing', 'hold_gil']
+
+
+def nobody_was_met(fired, charged, cpu):
+    """Python code ran in these threads, where no signal may meet them before the heartbeat has used
+    so much.
+
+    A virtual machine that stood still charges the thread that ran for that time, so what it was
+    charged counts.
+    """
+    return fired == dict.fromkeys(SERVING, 0) or charged >= cpu
+
+
+class TestAHealthyServer:
+    def test_with_threads_that_stand_for_long_writes_nothing(self, start):
+        """They are slow, or hang; but the heartbeat beats."""
+        victim = start('serve_guarded', 'stall=1500ms').go('guarded')
+        began = victim.box.last_sample.monotonic
+        until(lambda: victim.box.last_sample.monotonic - began > 5)
+        victim.tell('')
+        assert victim.end() == 0 and victim.marks() == victim.late_marks(1.5)
+
+    def test_with_an_errand_that_takes_a_second_of_processor_time_writes_nothing(self, start):
+        victim = start('work_aside').go('done')
+        assert {path.stem for path in victim.path.glob('deadman*.mark')} == {'deadman', *SERVING}
+        victim.tell('')
+        assert victim.end() == 0 and victim.marks() == {}
+
+    def test_whose_heartbeat_works_hard_writes_nothing(self, start):
+        victim = start('work_in_each_duty', 'stall=10s').go('done')
+        victim.tell('')
+        assert victim.end() == 0 and not set(victim.marks()) & set(SERVING)
+
+    def test_that_was_suspended_outlives_the_mark_of_the_heartbeat_and_has_no_other(self, start):
+        victim = start('serve_guarded', 'stall=500ms').go('guarded').signal('SIGSTOP')
+        os.waitid(os.P_PID, victim.process.pid, os.WSTOPPED | os.WNOWAIT)
+        time.sleep(1.3)  # longer than any timer: that is the point
+        victim.signal('SIGCONT').tell('hello', 'alive')
+        until(victim.marks, 'a mark')
+        assert set(victim.marks()) == {'deadman'}
+        until(
+            lambda: all(
+                victim.box.survived[name] >= len(text) for name, text in victim.marks().items()
+            ),
+            'outlived',
+        )
+        victim.signal('SIGKILL').end()
+        found = collect(victim.path, World())
+        assert (found.hang, found.stuck) == (None, {}), 'what was outlived is no evidence'
+
+    def test_suspended_two_hundred_times_while_all_threads_are_busy(self, start, tmp_path):
+        victim = start('short_deadman', str(tmp_path), '0.02', armed=False).go('busy')
+        until(lambda: set(stacks_in(tmp_path)) == {'deadman', *SERVING})
+        for _ in range(200):
+            victim.signal('SIGSTOP')
+            assert victim.process.returncode is None, 'it died of the suspension before'
+            os.waitid(os.P_PID, victim.process.pid, os.WSTOPPED | os.WNOWAIT)
+            time.sleep(0.025)  # longer than the timeout
+            victim.signal('SIGCONT').tell('hello')
+            assert victim.hear() == 'alive', (victim.end(), victim.errors)
+        victim.tell('', 'timers 0')
+        charged = float(victim.hear())
+        assert victim.end() == 0, victim.errors
+        fired = stacks_in(tmp_path)
+        assert fired.pop('deadman') >= 50, 'it was suspended for longer than the timeout'
+        assert nobody_was_met(fired, charged, 0.02)
+
+    def test_starved_by_other_processes(self, start, tmp_path):
+        """The heartbeat comes too late all the time, and nobody dies of it; it has as much
+        processor time as usual.
+        """
+        others = [
+            subprocess.Popen([sys.executable, '-c', 'while True: pass'])
+            for _ in range(2 * os.cpu_count())
+        ]
+        try:
+            victim = start('short_deadman', str(tmp_path), '0.02', '10', '0.06', armed=False).go(
+                'busy'
+            )
+            until(
+                lambda: stacks_in(tmp_path).get('deadman', 0) >= 10,
+                'the timer of the heartbeat to fire',
+            )
+            assert victim.process.poll() is None
+        finally:
+            for other in others:
+                other.kill()
+                other.wait()
+        victim.tell('hello', 'alive').tell('', 'timers 0')
+        charged = float(victim.hear())
+        assert victim.end() == 0, victim.errors
+        fired = stacks_in(tmp_path)
+        assert fired.pop('deadman') >= 10 and nobody_was_met(fired, charged, 0.06)
+
+
+class TestThreadsThatComeAndGo:
+    def test_ten_thousand_leave_no_timer_no_descriptor_and_no_file(self, start):
+        victim = start('new_threads', '10000').go()
+        early, late = victim.hear(), victim.hear()
+        assert early == late and early.startswith('now ')
+        _, timers, _, files = map(str, late.split())
+        assert int(files) <= 8 and int(timers) <= TURNS * int(files) + 1
+        given_up = {'heartbeat-Rounds._guard_threads', 'dead-man-threads', 'dead-man'}
+        assert not given_up & set(victim.hear().split())
+        assert victim.end() == 0
+
+    def test_one_that_has_ended_and_holds_its_slot_costs_the_others_nothing(self, tmp_path):
+        code = f"""if True:
+            import sys, threading, pathlib
+            sys.path[:0] = {[str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]!r}
+            from programs.armed import own_timers, until
+            from Products.StabilityMonitor.recording.watchdog import DeadMan
+            thread = threading.Thread(target=int)
+            thread.start()
+            thread.join()
+            until(lambda: not pathlib.Path(f'/proc/self/task/{{thread.native_id}}').exists())
+            gone, here = thread.native_id, threading.get_native_id()
+            switch = DeadMan(pathlib.Path({str(tmp_path)!r}), 3600)
+            seen = []
+            both = {{0: gone, 1: here}}, {{0: here, 1: gone}}
+            for threads in (*both, {{0: here}}, {{}}, {{20: here}}):
+                switch.rearm_threads(threads, lambda name, file: seen.append(name))
+                print(own_timers(), end=' ')
+            switch.disarm()
+            switch.rearm_threads({{1: here}})
+            print(own_timers(), *seen)
+        """
+        one = 1 + TURNS
+        done = subprocess.run(
+            [sys.executable, '-c', code], capture_output=True, text=True, timeout=PATIENCE
+        )
+        assert done.stdout == f'{one} {one} {one} 1 1 0 deadman-0 deadman-1\n', done.stderr
+
+    def test_one_whose_timers_cannot_be_had_leaves_the_others_theirs(self, tmp_path):
+        """As where the user may not have so many pending signals: no timer may run out in
+        health.
+        """
+        code = f"""if True:
+            import sys, threading, pathlib
+            sys.path[:0] = {[str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]!r}
+            from programs.armed import own_timers
+            from Products.StabilityMonitor.recording import watchdog as deadman
+            new_timer, refused = deadman._new_timer, []
+
+            def limited(clock, number, native_id):
+                if native_id in refused and own_timers() >= 1 + 5 * len(threads) - 2:
+                    raise OSError(11, 'timer_create failed')
+                return new_timer(clock, number, native_id)
+            deadman._new_timer = limited
+            gate = threading.Event()
+            threads = [threading.Thread(target=gate.wait) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            switch = deadman.DeadMan(pathlib.Path({str(tmp_path)!r}), 3600, 3600)
+            refused.append(threads[2].native_id)
+            serving = {{slot: thread.native_id for slot, thread in enumerate(threads)}}
+            for _ in range(3):
+                print(repr(switch.rearm_threads(serving)), own_timers(), sorted(switch._unguarded))
+            serving[2] = threads[1].native_id
+            print(repr(switch.rearm_threads(serving)), own_timers(), sorted(switch._unguarded))
+            gate.set()
+        """
+        done = subprocess.run(
+            [sys.executable, '-c', code], capture_output=True, text=True, timeout=PATIENCE
+        )
+        without = f"'[Errno 11] timer_create failed.' {1 + 2 * TURNS} [2]\n"
+        assert done.stdout == 3 * without + f"'' {1 + 3 * TURNS} []\n", done.stderr
+
+
+def test_a_forked_child_touches_nothing(start):
+    victim = start('fork_guarded', 'stall=60s').go('child 0 0', f'parent True {1 + 2 * TURNS}')
+    files = {path: path.read_bytes() for path in victim.path.glob('deadman*.mark')}
+    assert len(files) == 3 and not any(text.strip(b'\0') for text in files.values())
+    victim.tell('')
+    assert victim.end() == 0
+
+
+def test_a_killed_process_that_was_hanging_is_judged_with_its_threads(start):
+    """A real hang, noted by the real heartbeat when it began; then the process is killed."""
+    victim = start('hang', 'stall=500ms', 'slow-request=200ms').go()
+    idents = {int(ident) for ident in victim.hear().split()[1:]}
+    until(lambda: len([note for note in victim.box.notes if note.kind == 'hang']) > len(idents))
+    victim.signal('SIGKILL').end()
+    record = triage.examine(victim.path, World())
+    assert record.verdict == 'hung' and 'when it was killed' in record.summary
+    assert 'All 3 threads that serve have been busy' in ' '.join(
+        evidence.fact for evidence in record.evidence
+    )
+    hang = next(hang for hang in record.hangs if hang['kind'] == 'hang')
+    assert hang['ended'] is None and hang['started'] < record.ended
+    stood = {
+        thread['ident']: [frame['function'] for frame in thread['frames']]
+        for thread in record.threads
+    }
+    assert idents <= set(stood) and all('standing' in stood[ident] for ident in idents)
+    assert {note['kind'] for note in record.notes} >= {'hang', 'slow'}
+
+
+def test_the_handler_of_the_heartbeat_leaves_errno_alone(tmp_path):
+    """Python 3.14 aborts a heartbeat that waits for a lock and finds another errno there."""
+    code = f"""if True:
+        import ctypes, pathlib, sys, threading
+        sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+        from Products.StabilityMonitor.recording import watchdog as deadman
+        switch = deadman.DeadMan(pathlib.Path({str(tmp_path)!r}), 3600, 3600)
+        libc = ctypes.PyDLL(None, use_errno=True)
+        for _ in range(3):
+            ctypes.set_errno(77)
+            libc.pthread_kill(ctypes.c_ulong(threading.get_ident()), switch._own.signal)
+            print(ctypes.get_errno(), switch.file.length > 0)
+        number = switch._own.signal
+        switch.detach()
+        line = next(line for line in open('/proc/self/status') if line.startswith('SigIgn'))
+        print('ignored', int(line.split()[1], 16) >> number - 1 & 1)
+    """
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.stdout == 3 * '77 True\n' + 'ignored 0\n', done.stderr

@@ -1,0 +1,73 @@
+"""A frame looks the same wherever it is shown: as Python's own traceback writes it."""
+
+import re
+import traceback
+from pathlib import Path
+
+import pytest
+from support.stacksdocuments import document
+from support.syntheticruns import record
+
+from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.model.records import shallow
+from Products.StabilityMonitor.reporting import threadtext
+from Products.StabilityMonitor.reporting.renderers import run_lines
+from Products.StabilityMonitor.reporting.stacksdocument import tidy
+
+HOUSE = Path(__file__).resolve().parents[2] / 'Products' / 'StabilityMonitor'
+FRAME = shallow(Frame('/site/bad.py', 7, 'crash'))
+LINE = 'File "/site/bad.py", line 7, in crash'
+OF_THREAD = {
+    'ident': 1,
+    'name': '',
+    'crashed': True,
+    'frames': [FRAME],
+    'stack_size': 0,
+    'stack_used': 0,
+}
+NOTE = {
+    'kind': 'slow',
+    'time': None,
+    'thread': '',
+    'seconds': 1.0,
+    'title': '',
+    'detail': '',
+    'frames': [FRAME],
+}
+
+
+def test_a_frame_is_written_as_by_python():
+    (written,) = traceback.format_list([('/site/bad.py', 7, 'crash', '')])
+    assert threadtext.frame_line(FRAME) == LINE == written.strip()
+
+
+@pytest.mark.parametrize('frame', [{}, {'file': '', 'line': None, 'function': ''}])
+def test_what_is_not_known_of_a_frame_is_marked(frame):
+    assert threadtext.frame_line(frame) == 'File "???", line ?, in ???'
+
+
+def test_a_thread_and_a_slow_request_of_a_report():
+    shown = list(run_lines(record(1, 'crashed', threads=(OF_THREAD,), notes=(NOTE,)).to_json()))
+    assert shown.count(f'  {LINE}') == 2
+
+
+def test_the_command_stacks():
+    threads = [document()['threads'][0] | {'frames': [FRAME]}]
+    assert f'    {LINE}\n' in threadtext.text(tidy(document(threads=threads)))
+
+
+@pytest.mark.zope
+def test_the_pages():
+    from Products.StabilityMonitor.zmi import pages
+
+    assert pages._thread(OF_THREAD)['frames'] == [LINE]
+    assert pages._slow(NOTE)['frames'] == [LINE]
+
+
+def test_one_place_in_the_house_writes_frames():
+    writers = [
+        path.name
+        for path in HOUSE.rglob('*.py')
+        if re.search(r"""f'[^'\n]*File "\{""", path.read_text('utf-8'))
+    ]
+    assert writers == ['threadtext.py']

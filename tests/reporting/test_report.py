@@ -1,0 +1,625 @@
+"""The report: its keys are a contract, it survives JSON, and its text is safe and says what
+matters.
+"""
+
+import json
+import sys
+import threading
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from support.fakelife import FakeLife
+from support.syntheticruns import HERE
+from support.syntheticruns import STARTED
+from support.syntheticruns import DeadRun
+from support.syntheticruns import quiet_world
+from support.syntheticruns import record
+
+from Products.StabilityMonitor.checks import allfindings
+from Products.StabilityMonitor.checks.muted import Hushed
+from Products.StabilityMonitor.checks.runner import Background
+from Products.StabilityMonitor.knowledge import systemfacts
+from Products.StabilityMonitor.model.errors import NoSuchRun
+from Products.StabilityMonitor.model.errors import UnknownFormat
+from Products.StabilityMonitor.model.options import load
+from Products.StabilityMonitor.model.records import Finding
+from Products.StabilityMonitor.model.records import Instance
+from Products.StabilityMonitor.model.records import isotime
+from Products.StabilityMonitor.model.records import shallow
+from Products.StabilityMonitor.postmortem.triage import triage
+from Products.StabilityMonitor.recording.partguard import Findings
+from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.reporting.renderers import FORMATS
+from Products.StabilityMonitor.reporting.renderers import render
+from Products.StabilityMonitor.reporting.report import build
+from Products.StabilityMonitor.store import blackbox
+from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.store import distributionsets
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.system.processidentity import identity
+
+#: DESIGN, section 4; keys are only ever added.
+REPORT = {
+    'schema',
+    'generated',
+    'instance',
+    'process',
+    'previous',
+    'history',
+    'checks',
+    'workarounds',
+    'inventory',
+}
+INSTANCE = {'host', 'client_home', 'listen'}
+PROCESS = {
+    'run',
+    'pid',
+    'zope',
+    'python',
+    'platform',
+    'software_home',
+    'instance_home',
+    'client_home',
+    'debug_mode',
+    'started',
+    'uptime_seconds',
+    'server_software',
+    'threads',
+    'supervisor',
+}
+RUN = {
+    'run',
+    'instance',
+    'role',
+    'pid',
+    'started',
+    'ended',
+    'uptime_seconds',
+    'verdict',
+    'confidence',
+    'summary',
+    'signal',
+    'exit_code',
+    'evidence',
+    'ruled_out',
+    'candidates',
+    'requests',
+    'recent',
+    'threads',
+    'native',
+    'suspects',
+    'known_issues',
+    'samples',
+    'log',
+    'signature',
+}
+CHECK = {'id', 'severity', 'title', 'detail', 'action', 'source'}
+INVENTORY = {'distributions', 'products', 'compiled_modules', 'system'}
+REQUEST = {'thread', 'method', 'path', 'started', 'seconds', 'phase', 'crashed'}
+THREAD = {'ident', 'name', 'crashed', 'frames'}
+#: What a list leaves out.
+LARGE = {'threads', 'native', 'samples', 'log', 'recent'}
+
+
+def crash(base, number=0, path='/fatal'):
+    """A dead run with everything a crash can leave."""
+    run = DeadRun(base.path, number)
+
+    def write(recorder):
+        recorder.stamp('serving', run.started)
+        recorder.begin('GET', '/before', _now=lambda: run.started + 1)
+        recorder.end(200, _now=lambda: run.started + 2)
+        recorder.begin('GET', path, _now=lambda: run.started + 3)
+        recorder.log(40, 'site', 'low on luck', run.started + 4)
+
+    run.box(write)
+    (ident,) = blackboxreader.read((run.path / 'blackbox.sbr').read_bytes()).threads
+    return run.marked(
+        'faults',
+        b'Fatal Python error: Segmentation fault\n\nCurrent thread 0x%016x (most recent call '
+        b'first):\n  File "/site/bad.py", line 7 in crash\n\n'
+        b'Extension modules: a._b (total: 1)\n' % ident,
+    )
+
+
+@pytest.fixture
+def archive(tmp_path):
+    base = Base(tmp_path / 'stability')
+    base.prepare()
+    crash(base)
+    triage(base, world=quiet_world(tmp_path))
+    return Archive(base)
+
+
+@pytest.fixture
+def life(tmp_path):
+    """A living run of instance HERE with one request in flight and one finding."""
+    recorder = Recorder(bytearray(blackbox.SIZE))
+    blackbox.lay_out(recorder.buffer)
+    blackbox.seal(recorder.buffer)
+    recorder.begin('GET', '/now', _now=lambda: STARTED + 9000)
+    options, _ = load({'support-name': 'Ada', 'support-contact': 'ada@example.org'}, {})
+    findings = Findings()
+    findings.add('something', 'Something is off.', 'Why.', 'Mend it.')
+    return FakeLife(
+        tmp_path,
+        instance=shallow(HERE),
+        options=options,
+        findings=findings,
+        recorder=recorder,
+        software={
+            'zope': '6.3',
+            'client_home': HERE.client_home,
+            'threads': 4,
+            'debug_mode': False,
+        },
+        context={},
+        started=STARTED + 8000,
+        started_monotonic=0.0,
+    )
+
+
+def test_the_keys_of_the_contract(life, archive):
+    report = build(life, archive, clock=lambda: STARTED + 9001)
+    previous = report['previous']
+    assert report['schema'] == 'stabilitymonitor/1' and report['generated'].endswith('Z')
+    for wanted, found in (
+        (REPORT, report),
+        (INSTANCE, report['instance']),
+        (PROCESS, report['process']),
+        (RUN, previous),
+        (INSTANCE, previous['instance']),
+        (CHECK, report['checks'][0]),
+        (INVENTORY, report['inventory']),
+        (REQUEST, previous['requests'][0]),
+        (REQUEST, report['in_flight'][0]),
+        (THREAD, previous['threads'][0]),
+        ({'file', 'line', 'function'}, previous['threads'][0]['frames'][0]),
+        ({'source', 'fact'}, previous['evidence'][0]),
+        ({'name', 'version'}, report['inventory']['distributions'][0]),
+    ):
+        assert wanted - set(found) == set()
+    (history,) = report['history']
+    assert RUN - LARGE - set(history) == set() and not LARGE & set(history)
+    assert report['workarounds'] == []
+
+
+def test_the_values(life, archive):
+    report = build(life, archive, clock=lambda: STARTED + 9001)
+    assert report['instance'] == shallow(HERE)
+    assert [(r['path'], r['seconds']) for r in report['in_flight']] == [('/now', 1.0)]
+    assert [(r['path'], r['crashed']) for r in report['previous']['requests']] == [('/fatal', True)]
+    assert (
+        report['checks'][0]['action'] == 'Mend it.' and report['support']['support_name'] == 'Ada'
+    )
+    assert report['crash_loop'] == []
+
+
+def test_json_there_and_back(life, archive):
+    report = build(life, archive)
+    name, kind, body = render(report, 'json')
+    assert (kind, name[-5:]) == ('application/json', '.json')
+    assert json.loads(body) == json.loads(json.dumps(report))
+    assert b'stability-' in name.encode() and ':' not in name
+
+
+def test_of_one_incident(life, archive):
+    run = archive.summaries()[0].run
+    report = build(life, archive, run)
+    assert report['incident'] == report['previous'] and report['incident']['run'] == run
+    assert render(report, 'text')[0] == f'stability-{run}.txt'
+    with pytest.raises(NoSuchRun):
+        build(life, archive, '20260921T160000Z-1-abcd')
+
+
+def test_of_a_zope_that_is_down(archive):
+    report = build(None, archive, instance=HERE)
+    assert report['process'] is None and report['previous']['verdict'] == 'crashed'
+    assert b'How the last run ended' in render(report, 'text')[2]
+
+
+# -- while Zope is down ----------------------------------------------------------------------------
+
+
+def recorded(run, **context):
+    """What a living process writes down of itself in the directory of that run."""
+    software = {'zope': '5.14', 'threads': 4, 'client_home': HERE.client_home}
+    run.change(software=software, python='3.11.7 (main) [GCC 12]', platform='Linux-6-x', **context)
+    serving = {'compiled_modules': ['a._b'], 'products': ['Shop']}
+    (run.path / 'serving.json').write_text(json.dumps(serving))
+    distributionsets.keep(
+        Base(run.path.parent.parent), run.path, {'lxml': '6.1.3', 'gone': '1'}, {}
+    )
+    return run
+
+
+def told_of_checks(run, *rows, **values):
+    word = {'when': isotime(STARTED + 500), 'checks': rows} | values
+    (run.path / 'checks.json').write_text(json.dumps(word))
+    return run
+
+
+def row(id='disk', severity='warning'):
+    return {'id': id, 'severity': severity, 'title': f'The {id} is full.', 'detail': 'Why.'}
+
+
+def down(tmp_path, *rows, **values):
+    """The text and the document of a report about a site whose last run is archived."""
+    base = Base(tmp_path / 'stability')
+    run = told_of_checks(recorded(crash(base)), *rows, **values)
+    triage(base, world=quiet_world(tmp_path))
+    report = build(None, Archive(base), instance=HERE)
+    return report, render(report, 'text')[2].decode(), run.name
+
+
+def test_the_last_process_of_a_zope_that_is_down(tmp_path):
+    report, text, run = down(tmp_path)
+    last, told = report['last_process'], {'source': 'run', 'run': run, 'as_of': isotime(STARTED)}
+    assert report['process'] is None and PROCESS - set(last) == set()
+    assert (last['run'], last['pid'], last['zope'], last['threads']) == (run, 100, '5.14', 4)
+    assert (last['platform'], last['uptime_seconds']) == ('linux', 60.0)
+    assert report['sources']['process'] == report['sources']['inventory'] == told
+    assert f'No process of this instance runs here. As of its start, {isotime(STARTED)}:' in text
+    assert '\nThe last process\n' in text and '\nThis process\n' not in text
+
+
+def test_the_findings_of_a_zope_that_is_down_are_its_last_word(tmp_path):
+    report, text, run = down(tmp_path, row(), {'id': 'nonsense'}, 5)
+    assert [(c['id'], c['title']) for c in report['checks']] == [('disk', 'The disk is full.')]
+    when = isotime(STARTED + 500)
+    assert report['sources']['checks'] == {
+        'source': 'run',
+        'run': run,
+        'as_of': when,
+        'running': False,
+        'error': '',
+    }
+    assert f'\nAs of {when}, as the run {run} told last:\n[warning] The disk is full.' in text
+
+
+def test_a_finding_that_was_muted_since_is_marked(tmp_path):
+    tomorrow = time.strftime('%Y-%m-%d', time.gmtime(time.time() + 86400))
+    (tmp_path / 'stability').mkdir()
+    Hushed(tmp_path / 'stability', HERE.label).hush('disk', 'It is known.', tomorrow, 'ada')
+    report, _, _ = down(tmp_path, row())
+    assert report['checks'][0]['hushed']['reason'] == 'It is known.'
+
+
+@pytest.mark.parametrize('word', [{'when': None}, {'when': 7}, {'when': 'nonsense'}, {'when': []}])
+def test_a_run_that_told_nothing_of_its_checks_has_no_empty_list(tmp_path, word):
+    report, text, _ = down(tmp_path, **word)
+    assert (report['checks'], report['sources']['checks']['source']) == ([], 'nobody')
+    assert 'Not known: the last process left no results of its checks.' in text
+
+
+def test_checks_that_failed_in_the_last_run_say_so(tmp_path):
+    _, text, _ = down(tmp_path, error='The checks could not be run: OSError.')
+    assert '\nThe checks could not be run: OSError.\n' in text
+
+
+def test_what_only_a_living_process_knows_is_not_called_none(tmp_path):
+    report, text, _ = down(tmp_path, row())
+    assert report['in_flight'] == [] and report['sources']['in_flight']['source'] == 'nobody'
+    assert 'Not known: only a living process knows its requests, what its threads do' in text
+    assert '\nNone.\n' not in text
+
+
+def test_the_inventory_of_a_zope_that_is_down_is_that_of_its_last_run(tmp_path):
+    report, text, _ = down(tmp_path)
+    inventory = report['inventory']
+    assert inventory['distributions'] == [
+        {'name': 'gone', 'version': '1'},
+        {'name': 'lxml', 'version': '6.1.3'},
+    ]
+    assert (inventory['products'], inventory['compiled_modules']) == (['Shop'], ['a._b'])
+    assert inventory['system']['compiler'] == 'GCC 12'
+    assert f'\nVersions as of {isotime(STARTED)}\n' in text and '\nlxml 6.1.3\n' in text
+    assert '\npytest ' not in text
+
+
+def test_a_run_that_recorded_nothing_says_so(archive):
+    report = build(None, archive, instance=HERE)
+    assert report['inventory']['distributions'] == report['inventory']['products'] == []
+    assert render(report, 'text')[2].count(b'\nThey were not recorded.\n') == 2
+
+
+def test_a_dead_run_that_waits_for_triage_is_the_last_one(archive):
+    waiting = told_of_checks(recorded(crash(archive.base, 1)), row())
+    report = build(None, archive, instance=HERE)
+    assert report['last_process']['run'] == waiting.name
+    assert report['last_process']['uptime_seconds'] is None
+    assert report['checks'][0]['id'] == 'disk'
+
+
+def test_neither_scripts_nor_other_instances_are_the_last_one(archive):
+    recorded(DeadRun(archive.base.path, 1), role='script')
+    recorded(DeadRun(archive.base.path, 2), instance={'host': 'elsewhere'})
+    (last,) = archive.summaries()
+    assert build(None, archive, instance=HERE)['last_process']['run'] == last.run
+
+
+def living(base, **context):
+    """A run of this very process, as it lies on disk."""
+    run = recorded(crash(base, 2, '/slow'), **context)
+    known = identity()
+    name = f'{run.name.split("-")[0]}-{known["pid"]}-abcd'
+    run.path = run.path.rename(run.path.with_name(name))
+    return run.change(identity=known)
+
+
+def test_of_a_living_process_its_files_are_read(archive):
+    run = told_of_checks(living(archive.base), row())
+    report = build(None, archive, instance=HERE, clock=lambda: STARTED + 8000)
+    assert report['process']['run'] == run.path.name and report['last_process'] is None
+    assert [(r['path'], r['thread'][:2]) for r in report['in_flight']] == [('/slow', '0x')]
+    assert report['sources']['in_flight'] == {
+        'source': 'run',
+        'run': run.path.name,
+        'as_of': isotime(STARTED + 8000),
+    }
+    text = render(report, 'text')[2].decode()
+    assert f'As of its start, {isotime(run.started)}:' in text and 'The living process' in text
+    assert 'from the black box of the living process:\nGET /slow' in text
+    (run.path / 'blackbox.sbr').unlink()
+    report = build(None, archive, instance=HERE)
+    assert (report['in_flight'], report['sources']['in_flight']['source']) == ([], 'nobody')
+
+
+def test_no_run_at_all(tmp_path):
+    report = build(None, Archive(Base(tmp_path)), instance=HERE)
+    assert (report['process'], report['last_process'], report['checks']) == (None, None, [])
+    assert INVENTORY <= set(report['inventory'])
+    assert {told['source'] for told in report['sources'].values()} == {'nobody'}
+    assert render(report, 'text')[2] and render(report, 'json')[2]
+
+
+@pytest.mark.parametrize('nonsense', [None, 5, 'x', [], {}, {'x': [1]}, [[]], 1e999])
+def test_nonsense_in_the_files_of_the_last_run_is_survived(tmp_path, nonsense):
+    base = Base(tmp_path / 'stability')
+    run = told_of_checks(recorded(crash(base)), row(), checks=nonsense, when=nonsense)
+    keys = ('software', 'python', 'platform', 'libc', 'started', 'thread_stack', 'executable')
+    run.change(**dict.fromkeys(keys, nonsense))
+    (run.path / 'serving.json').write_text(
+        json.dumps({'products': nonsense, 'compiled_modules': nonsense})
+    )
+    waiting = build(None, Archive(base), instance=HERE)
+    triage(base, world=quiet_world(tmp_path))
+    for report in (waiting, build(None, Archive(base), instance=HERE)):
+        assert render(report, 'text')[2] and render(report, 'json')[2]
+
+
+# -- versions then and now -------------------------------------------------------------------------
+
+
+def archived_crash(tmp_path, **context):
+    base = Base(tmp_path / 'stability')
+    run = recorded(crash(base), **context)
+    triage(base, world=quiet_world(tmp_path))
+    return Archive(base), run.name
+
+
+@pytest.fixture
+def installed_now(monkeypatch):
+    """What the environment of these tests has."""
+    now = replace(systemfacts.here(), distributions={'lxml': '6.0.2', 'new': '2'})
+    monkeypatch.setattr(systemfacts, 'here', lambda: now)
+
+
+CHANGED = [
+    {'name': 'gone', 'then': '1', 'now': None},
+    {'name': 'lxml', 'then': '6.1.3', 'now': '6.0.2'},
+    {'name': 'new', 'then': None, 'now': '2'},
+]
+CHANGES = ['  gone 1 -> not installed', '  lxml 6.1.3 -> 6.0.2', '  new: not installed -> 2']
+
+
+def section(report, title):
+    """(heading, body) of the section whose heading begins so."""
+    text = render(report, 'text')[2].decode()
+    head, _, rest = text.partition(f'\n{RULE}\n{title}')[2].partition(f'\n{RULE}\n')
+    return f'{title}{head}', rest.partition(f'\n\n{RULE}\n')[0]
+
+
+RULE = '=' * 78
+
+
+def test_the_versions_of_a_crash_are_those_of_its_time(life, tmp_path, installed_now):
+    archive, run = archived_crash(tmp_path)
+    report = build(life, archive, run)
+    assert report['incident']['versions'] == {'known': True, 'with': 'process', 'changed': CHANGED}
+    assert report['incident']['inventory']['products'] == ['Shop']
+    assert report['incident']['context']['distributions'] == {'lxml': '6.1.3', 'gone': '1'}
+    head, body = section(report, 'Versions')
+    assert head == 'Versions at the time of the crash'
+    lines = body.splitlines()
+    assert lines[0] == 'Changed since, compared with the living process:'
+    assert lines[1:4] == CHANGES and lines[5:7] == ['gone 1', 'lxml 6.1.3']
+
+
+def test_of_another_verdict_it_is_the_time_of_the_end(life, tmp_path):
+    archive, run = archived_crash(tmp_path)
+    report = build(life, archive, run)
+    report['incident'] |= {'verdict': 'vanished'}
+    assert section(report, 'Versions')[0] == 'Versions at the time of the end'
+
+
+def test_the_command_compares_with_its_own_environment_where_it_is_the_same(
+    tmp_path, installed_now
+):
+    archive, run = archived_crash(tmp_path, executable=sys.executable)
+    report = build(None, archive, run, HERE)
+    assert report['incident']['versions'] == {'known': True, 'with': 'command', 'changed': CHANGED}
+    assert 'compared with the environment of this command' in section(report, 'Versions')[1]
+
+
+def test_in_another_environment_what_has_changed_is_not_known(tmp_path, installed_now):
+    archive, run = archived_crash(tmp_path, executable='/elsewhere/python')
+    report = build(None, archive, run, HERE)
+    assert report['incident']['versions'] == {'known': True, 'with': 'nobody', 'changed': None}
+    head, body = section(report, 'Versions')
+    assert 'What has changed since is not known' in body and '\nlxml 6.1.3' in body
+
+
+def test_the_command_compares_with_the_process_that_lives(tmp_path, installed_now):
+    archive, run = archived_crash(tmp_path, executable='/elsewhere/python')
+    living(archive.base, executable='/elsewhere/python')
+    report = build(None, archive, run, HERE)
+    assert report['incident']['versions'] == {'known': True, 'with': 'process', 'changed': []}
+    assert (
+        'Nothing has changed since: the living process has the same'
+        in section(report, 'Versions')[1]
+    )
+
+
+def test_a_run_without_versions_is_not_compared(life, archive):
+    run = archive.summaries()[0].run
+    report = build(life, archive, run)
+    assert report['incident']['versions'] == {'known': False, 'with': 'process', 'changed': None}
+    head, body = section(report, 'Versions')
+    assert 'The versions at the time of the crash were not recorded.' in body
+
+
+def test_a_process_is_compared_with_what_it_began_with(life, tmp_path, installed_now):
+    archive, run = archived_crash(tmp_path)
+    own = archive.base.runs / life.name
+    own.mkdir()
+    distributionsets.keep(archive.base, own, {'lxml': '6.1.3', 'gone': '1'}, {})
+    life.directory = SimpleNamespace(path=own)
+    assert build(life, archive, run)['incident']['versions']['changed'] == []
+
+
+# -- while the checks run --------------------------------------------------------------------------
+
+
+class Waits:
+    id = 'waits'
+    question, source = 'Is it so?', 'a test'
+
+    def __init__(self):
+        self.go = threading.Event()
+
+    def look(self, site):
+        self.go.wait(60)
+        return Finding('waits', 'warning', 'It is so.')
+
+
+def findings(report):
+    return section(report, 'Findings')[1]
+
+
+def test_a_report_while_the_checks_still_run_says_so(life, archive):
+    life.findings = Findings()
+    here, check = allfindings.of(life), Waits()
+    here.checks = Background(lambda: None, [check], time_limit=60)
+    report = build(life, archive)
+    assert report['checks'] == [] and report['sources']['checks']['as_of'] is None
+    assert 'The checks have not run yet in this process.' in findings(report)
+    assert here.start()
+    report = build(life, archive)
+    assert report['sources']['checks']['running'] is True
+    assert 'The checks are still running: what they find is not known yet.' in findings(report)
+    assert 'None.' not in findings(report)
+    check.go.set()
+    assert here.checks.wait(20)
+    report = build(life, archive)
+    told = report['sources']['checks']
+    assert (told['running'], told['error'], told['source']) == (False, '', 'process')
+    assert told['as_of'] and findings(report).startswith(f'As of {told["as_of"]}:\n[warn')
+    check.go.clear()
+    assert here.start()
+    assert 'The checks are running again; these are the results of 2' in findings(
+        build(life, archive)
+    )
+    check.go.set()
+    assert here.checks.wait(20)
+
+
+def test_checks_that_could_not_be_run_say_why(life, archive):
+    allfindings.of(life).checks.error = 'The checks could not be run: OSError.'
+    report = build(life, archive)
+    assert report['sources']['checks']['error'] and 'could not be run: OSError' in findings(report)
+
+
+def test_an_empty_list_of_finished_checks_is_none(life, archive):
+    life.findings = Findings()
+    here = allfindings.of(life)
+    here.checks = Background(lambda: None, [])
+    assert here.start() and here.checks.wait(20)
+    assert findings(build(life, archive)).endswith(':\nNone.')
+
+
+def test_of_the_past_of_this_instance_only(life, archive):
+    other = record(3, 'hung', instance=Instance('here', '/elsewhere', ''))
+    path = archive.base.runs / other.run
+    path.mkdir()
+    archive.add(path, other)
+    report = build(life, archive)
+    assert [run['verdict'] for run in report['history']] == ['crashed']
+    life.instance['listen'] = '127.0.0.1:1'
+    report = build(life, archive)
+    assert (report['previous'], report['history']) == (None, [])
+    assert b'No earlier run of this instance' in render(report, 'text')[2]
+
+
+def test_scripts_are_in_the_history_but_not_the_last_run(life, archive):
+    script = record(3, 'crashed', role='script')
+    path = archive.base.runs / script.run
+    path.mkdir()
+    archive.add(path, script)
+    report = build(life, archive)
+    assert [run['role'] for run in report['history']] == ['script', 'server']
+    assert report['previous']['role'] == 'server'
+
+
+def test_nothing_at_all(life, tmp_path):
+    life.recorder = None
+    report = build(life, Archive(Base(tmp_path / 'nowhere')))
+    assert (report['previous'], report['history'], report['in_flight']) == (None, [], [])
+    assert render(report, 'text')[2] and render(report, 'json')[2]
+
+
+def test_the_text(life, archive):
+    text = render(build(life, archive, clock=lambda: STARTED + 9001), 'text')[2].decode()
+    for words in (
+        '6.3',
+        'Segmentation fault',
+        'GET /fatal',
+        '<== the crash',
+        'Crashed thread',
+        'in crash',
+        '[warning] Something is off.',
+        'low on luck',
+        'a._b',
+        'GET /now',
+        'Ada',
+        '127.0.0.1:8080',
+    ):
+        assert words in text, words
+
+
+def test_foreign_text_cannot_steer_a_terminal(life, archive, tmp_path):
+    crash(archive.base, 1, '/\x1b[2J\r\nFORGED')
+    triage(archive.base, world=quiet_world(tmp_path))
+    text = render(build(life, archive), 'text')[2].decode()
+    assert '\x1b' not in text and '\r' not in text and '\nFORGED' not in text
+    assert '\\x1b[2J\\r\\nFORGED' in text
+
+
+def test_no_such_format(life, archive):
+    with pytest.raises(UnknownFormat, match='Use text or json'):
+        render(build(life, archive), 'pdf')
+    assert set(FORMATS) >= {'text', 'json'}
+
+
+def test_a_thousand_runs_and_their_frames(life, archive):
+    """The history of a long life stays a list of short entries."""
+    for number in range(1, 1000):
+        each = record(number, 'crashed', threads=({'frames': ['x' * 1000]},))
+        path = archive.base.runs / each.run
+        path.mkdir()
+        archive.add(path, each)
+    report = build(life, archive)
+    assert len(report['history']) == 1000 and 'frames' not in json.dumps(report['history'])

@@ -1,0 +1,184 @@
+"""A stacks document: made tidy whatever it is, put in order, and told as text that a terminal
+survives.
+"""
+
+import copy
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.stacksdocuments import NOW
+from support.stacksdocuments import document
+from support.stacksdocuments import thread
+
+from Products.StabilityMonitor.model.records import ThreadState
+from Products.StabilityMonitor.model.records import shallow
+from Products.StabilityMonitor.reporting.stacksdocument import age
+from Products.StabilityMonitor.reporting.stacksdocument import is_well
+from Products.StabilityMonitor.reporting.stacksdocument import ordered
+from Products.StabilityMonitor.reporting.stacksdocument import stack_words
+from Products.StabilityMonitor.reporting.stacksdocument import tidy
+from Products.StabilityMonitor.reporting.threadtext import text
+
+
+def told(**values):
+    return text(tidy(document(**values)), 'process 17')
+
+
+# -- tidy ------------------------------------------------------------------------------------------
+
+
+def test_a_good_document_stays_as_it_is():
+    assert tidy(document()) == document()
+    assert tidy(json.loads(json.dumps(document()))) == document()
+
+
+def test_it_has_a_place_for_all_that_a_thread_state_tells():
+    state = shallow(ThreadState(1, 2, 'x', 'worker', 'idle'))
+    assert set(tidy({'threads': [state]})['threads'][0]) == set(state)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(JSON, st.data())
+def test_nonsense_anywhere_is_survived(nonsense, data):
+    found = copy.deepcopy(document())
+    at = found
+    while isinstance(at, dict | list) and at:
+        keys = sorted(at) if isinstance(at, dict) else range(len(at))
+        key = data.draw(st.sampled_from(list(keys)))
+        if data.draw(st.booleans()) or not isinstance(at[key], dict | list) or not at[key]:
+            at[key] = nonsense
+            break
+        at = at[key]
+    text(tidy(found))
+
+
+@pytest.mark.parametrize(
+    'nonsense',
+    [
+        {},
+        {'error': 'no answer'},
+        {'threads': 5, 'slow': {}, 'hangs': None},
+        {'threads': [None, 5, {}], 'slow': [{}], 'hangs': [{}]},
+    ],
+)
+def test_a_document_of_nothing_is_a_text(nonsense):
+    assert text(tidy(nonsense)).startswith('Threads of this process at ')
+
+
+# -- judgement and order ---------------------------------------------------------------------------
+
+
+def test_what_lasts_is_not_well():
+    assert not is_well(tidy(document()))
+    assert not is_well(tidy(document(slow=[])))
+    assert not is_well(tidy(document(hangs=[])))
+    ended = [hang | {'ended': NOW} for hang in document()['hangs']]
+    assert is_well(tidy(document(hangs=ended, slow=document()['slow'][1:])))
+
+
+@pytest.mark.parametrize(
+    'kind, severity, well',
+    [
+        ('spinning', 'warning', True),
+        ('spinning', 'critical', False),
+        ('deadlock', 'warning', False),
+        ('hang', 'critical', False),
+        ('spinning', None, False),
+    ],
+)
+def test_a_thread_of_other_code_may_have_much_to_do(kind, severity, well):
+    hang = document()['hangs'][0] | {'kind': kind, 'severity': severity}
+    if severity is None:
+        del hang['severity']  # as another release answers
+    assert is_well(tidy(document(slow=[], hangs=[hang]))) == well
+
+
+def test_requests_first_by_age_then_the_main_thread_and_idle_ones_apart():
+    loud, quiet = ordered(tidy(document())['threads'])
+    assert [t['name'] for t in loud] == [
+        'waitress-0',
+        'waitress-1',
+        'waitress-3',
+        'MainThread',
+        'grpc_poller',
+    ]
+    assert [t['name'] for t in quiet] == ['waitress-2', 'waitress-4', 'StabilityMonitor heartbeat']
+
+
+def test_who_asks_is_quiet_even_with_a_request():
+    threads = tidy(document())['threads']
+    assert [t['name'] for t in ordered(threads, own=threads[0]['ident'])[1]][0] == 'waitress-0'
+    assert 'grpc_poller' in [t['name'] for t in ordered(threads, own=0)[0]]
+
+
+def test_a_worker_that_waits_for_work_is_loud_while_a_request_is_its_own():
+    busy = thread(5, request=document()['threads'][0]['request'])
+    assert ordered([busy])[0] == [busy]
+
+
+# -- text ------------------------------------------------------------------------------------------
+
+
+def test_the_text_tells_it_all():
+    shown = told()
+    for words in (
+        'Threads of process 17 at 2026-11-23 ',
+        'DEADLOCK since 2026-11-23 ',
+        'HANG since ',
+        ', ended ',
+        'waitress-0 (native id 1000, 0x7f0000000000): waits for a lock; LOCK_B at shop/views.py:31',
+        '  serves POST /shop/checkout for 34.2 s (publishing)',
+        '  processor 99% of the last 10.0 s, stack 7.0 MiB',
+        '    File "/srv/zope/src/shop/views.py", line 31, in checkout',
+        'grpc_poller (native id 1010): waits in C code',
+        'no Python frame',
+        'Idle, or of the stability monitor: waitress-2 (native id 1002',
+        'Slow requests:\n  GET /shop/prices?sort=cheapest: 12.5 s so far, since',
+        'looked at 30 times',
+        ' 70% in cheapest (/srv/zope/src/shop/views.py)',
+        'Slow requests that have ended:\n  GET /shop/report: 1 min 35 sec in all',
+    ):
+        assert words in shown, words
+    assert shown.index('DEADLOCK') < shown.index('waitress-0 (') < shown.index('Slow requests')
+    assert ' 0% in prices' not in shown
+
+
+def test_a_quiet_site():
+    shown = told(threads=[thread(2)], slow=[], hangs=[])
+    assert shown.splitlines()[1:] == [
+        '',
+        'Idle, or of the stability monitor: waitress-2 (native id 1002, 0x7f0000000002)',
+    ]
+
+
+def test_nothing_foreign_steers_the_terminal():
+    evil = '\x1b[2J\n\x07'
+    found = json.loads(
+        json.dumps(document()).replace('waitress-0', 'evil').replace('checkout', 'evil')
+    )
+    found['threads'][0] |= {'name': evil, 'detail': evil, 'activity': evil}
+    found['hangs'][0]['summary'] = found['slow'][0]['path'] = evil
+    shown = text(tidy(found), evil)
+    assert '\x1b' not in shown and '\x07' not in shown and '\\x1b[2J\\n' in shown
+
+
+@pytest.mark.parametrize(
+    'seconds, said', [(0, '0.0 s'), (59.94, '59.9 s'), (60, '1 min'), (95, '1 min 35 sec')]
+)
+def test_age(seconds, said):
+    assert age(seconds) == said
+
+
+def test_a_stack_that_is_not_known_is_not_told():
+    assert stack_words(thread(0, stack_size=0)) == stack_words(thread(0, stack_used=0)) == ''
+    assert stack_words(thread(0)) == '120 KiB of 8.0 MiB'

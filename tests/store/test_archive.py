@@ -1,0 +1,231 @@
+"""The archive: what goes in comes out, once, newest first; what is too much goes, wanted stops
+first.
+"""
+
+import gzip
+from dataclasses import replace
+
+import pytest
+from support.syntheticruns import STARTED
+from support.syntheticruns import DeadRun
+from support.syntheticruns import record
+from zope.interface.verify import verifyObject
+
+from Products.StabilityMonitor.model.errors import NoSuchRun
+from Products.StabilityMonitor.model.interfaces import IArchive
+from Products.StabilityMonitor.model.runrecord import RunRecord
+from Products.StabilityMonitor.store import archive as module
+from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import Base
+
+DAY = 86400
+
+
+@pytest.fixture
+def archive(tmp_path):
+    base = Base(tmp_path / 'stability')
+    base.prepare()
+    return Archive(base)
+
+
+def keep(archive, *records, size=0):
+    """Archive records of runs that need no directory of their own."""
+    for each in records:
+        path = archive.base.runs / each.run
+        path.mkdir()
+        (path / 'ballast').write_bytes(b'x' * size)
+        archive.add(path, each)
+    return [each.run for each in records]
+
+
+def names(archive):
+    return [each.run for each in archive.summaries()]
+
+
+def test_contract(archive):
+    assert verifyObject(IArchive, archive)
+
+
+def test_in_and_out(archive):
+    whole = record(
+        1,
+        'crashed',
+        signal='SIGSEGV',
+        threads=({'ident': 1},),
+        samples=({'rss': 1},),
+        log=({'level': 'X'},),
+        recent=({'path': '/'},),
+        context={'python': '3'},
+        compiled_modules=('a',),
+        signature='s 1',
+    )
+    keep(archive, whole)
+    read = archive.record(whole.run)
+    assert (
+        read.threads[0]['ident'],
+        read.samples[0]['rss'],
+        read.log[0]['level'],
+        read.recent[0]['path'],
+    ) == (1, 1, 'X', '/')
+    assert replace(read, threads=(), samples=(), log=(), recent=()) == replace(
+        whole, threads=(), samples=(), log=(), recent=()
+    )
+    (summary,) = archive.summaries()
+    assert (summary.verdict, summary.signature, summary.threads, summary.context) == (
+        'crashed',
+        's 1',
+        (),
+        {},
+    )
+    assert not (archive.base.runs / whole.run).exists()
+
+
+@pytest.mark.parametrize(
+    'name', ['', '..', '../runs', '20260921T133320Z-1-abcd', '20260921T133320Z-1-abcd/../x']
+)
+def test_no_such_run(archive, name):
+    with pytest.raises(NoSuchRun):
+        archive.record(name)
+
+
+def test_no_directory_at_all(tmp_path):
+    archive = Archive(Base(tmp_path / 'nowhere'))
+    assert (archive.summaries(), archive.clean_scripts, archive.prune(1, 1, 1)) == ((), 0, 0)
+
+
+def test_newest_first_even_within_one_second(archive):
+    """Names tell whole seconds: a process may die and come back in less, and pids are no order."""
+    runs = [record(pid, after=0.1 * order) for order, pid in enumerate((900, 1, 5000, 40))]
+    keep(archive, *reversed(runs))
+    assert names(archive) == [each.run for each in reversed(runs)]
+
+
+def test_what_others_archive_or_remove_is_seen(archive):
+    other = Archive(archive.base)
+    (first,) = keep(archive, record(1))
+    assert names(other) == [first]
+    (second,) = keep(other, record(2))
+    assert names(archive) == [second, first]
+    archive.prune(1, 90, 1 << 20)
+    assert names(other) == [second]
+
+
+# -- what a dead run leaves ------------------------------------------------------------------------
+
+
+def test_evidence_is_kept_in_little_room(archive):
+    run = DeadRun(archive.base.path).crashed().marked('SIGTERM', b'')
+    (run.path / 'bell').touch()
+    archive.add(run.path, record(0, run=run.name))
+    kept = archive.path / run.name
+    assert sorted(path.name for path in kept.iterdir()) == [
+        'blackbox.sbr.gz',
+        'context.json',
+        'faults.mark',
+        'incident.json',
+        'lock',
+        'summary.json',
+    ]
+    assert (
+        blackboxreader.read(gzip.decompress((kept / 'blackbox.sbr.gz').read_bytes()))
+        .finished[0]
+        .path
+        == '/served'
+    )
+    assert (kept / 'faults.mark').read_bytes().endswith(b'(total: 2)\n')
+    assert {oct(path.stat().st_mode & 0o777) for path in kept.glob('*.json')} == {'0o600'}
+
+
+def test_a_disk_that_is_too_full_to_compress_keeps_it_whole(archive, monkeypatch):
+    run = DeadRun(archive.base.path).crashed()
+    monkeypatch.setattr(
+        module.gzip, 'GzipFile', lambda **kwargs: (_ for _ in ()).throw(OSError(28, 'full'))
+    )
+    archive.add(run.path, record(0, run=run.name))
+    assert names(archive) == [run.name]
+    assert [path.name for path in (archive.path / run.name).glob('blackbox*')] == ['blackbox.sbr']
+
+
+@pytest.mark.parametrize(
+    'text', ['', '{', '[]', '{"run": 5}', '"x"', '{"run": "x", "evidence": 5, "threads": {}}']
+)
+def test_a_record_that_was_damaged_still_counts(archive, text):
+    (run,) = keep(archive, record(1))
+    module._KNOWN.clear()
+    for name in ('incident.json', 'summary.json'):
+        (archive.path / run / name).write_text(text)
+    assert len(archive.summaries()) == 1 and isinstance(archive.record(run), RunRecord)
+    archive.prune(200, 90, 1 << 20, now=STARTED)
+
+
+def test_strange_names_are_left_alone(archive):
+    for name in ('lost+found', '.new-x', '99999999T999999Z-1-abcd'):
+        (archive.path / name).mkdir()
+    assert names(archive) == ['99999999T999999Z-1-abcd']
+    assert archive.prune(200, 90, 1 << 20, now=STARTED) in (0, 1)
+    assert (archive.path / 'lost+found').exists()
+
+
+# -- scripts ---------------------------------------------------------------------------------------
+
+
+def test_clean_scripts_are_counted_and_others_archived(archive):
+    runs = [DeadRun(archive.base.path, number, 'script') for number in range(4)]
+    for run in runs[:3]:
+        archive.add(run.path, record(0, 'stopped', role='script', run=run.name))
+    archive.add(runs[3].path, record(0, 'crashed', role='script', run=runs[3].name))
+    assert archive.clean_scripts == 3 and names(archive) == [runs[3].name]
+    assert list(archive.base.runs.iterdir()) == []
+
+
+# -- pruning ---------------------------------------------------------------------------------------
+
+
+def test_too_many_runs(archive):
+    """The oldest go, but wanted stops before incidents."""
+    crash, *stops, last = keep(
+        archive, record(0, 'crashed'), *(record(n) for n in range(1, 5)), record(5, 'vanished')
+    )
+    assert archive.prune(4, 90, 1 << 20, now=STARTED) == 2
+    assert names(archive) == [last, stops[3], stops[2], crash]
+    assert archive.prune(1, 90, 1 << 20, now=STARTED) == 3
+    assert names(archive) == [last]
+
+
+def test_too_old_runs(archive):
+    runs = keep(
+        archive,
+        record(0, 'crashed'),
+        record(0, 'crashed', after=10 * DAY),
+        record(1, after=10 * DAY),
+    )
+    assert archive.prune(200, 15, 1 << 30, now=STARTED + 20 * DAY) == 1
+    assert set(names(archive)) == set(runs[1:])
+
+
+def test_too_large(archive):
+    """An incident that is older than a stop outlives it."""
+    crash, stop, last = keep(
+        archive, record(0, 'crashed'), record(1), record(2, 'hung'), size=64 << 10
+    )
+    assert archive.prune(200, 90, 150 << 10, now=STARTED) == 1
+    assert names(archive) == [last, crash]
+    assert list(archive.path.glob('.gone-*')) == []
+
+
+def test_nothing_is_too_much(archive):
+    keep(archive, record(0), record(1))
+    assert archive.prune(200, 90, 1 << 30, now=STARTED) == 0
+    assert not (archive.path / 'x').exists() and len(names(archive)) == 2
+
+
+# -- many ------------------------------------------------------------------------------------------
+
+
+def test_a_thousand_runs_are_read_once(archive, monkeypatch):
+    keep(archive, *(record(n, ('crashed', 'stopped')[n % 2]) for n in range(1000)))
+    module._KNOWN.clear()
+    assert len(archive.summaries()) == 1000
+    monkeypatch.setattr(module, 'read_json', lambda path: pytest.fail(f'{path} is read again'))
+    assert [each.pid for each in Archive(archive.base).summaries()[:3]] == [1099, 1098, 1097]

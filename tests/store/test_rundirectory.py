@@ -1,0 +1,538 @@
+"""One run's directory: who may claim it, when, and what is left on a disk that is full or
+shared.
+"""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+from programs.handshake import until
+from support.descriptors import held
+
+from Products.StabilityMonitor.store import rundirectory
+from Products.StabilityMonitor.store.rundirectory import CONTEXT
+from Products.StabilityMonitor.store.rundirectory import LOCK
+from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.system import processidentity
+from Products.StabilityMonitor.system.processidentity import identity
+from Products.StabilityMonitor.system.processidentity import process_is_there
+
+PROGRAM = Path(__file__).parents[1] / 'programs' / 'runs.py'
+NAME = f'20261123T074501Z-{os.getpid()}-beef'
+linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs /proc')
+#: An identity of this boot whose process is certainly gone.
+GONE = identity() | {'pid': os.getpid(), 'start_ticks': 1}
+
+
+@pytest.fixture
+def base(tmp_path):
+    return Base(tmp_path / 'stability')
+
+
+@pytest.fixture
+def start(base):
+    """Starts programs/runs.py in a role; all of them are gone after the test."""
+    started = []
+
+    def start(role):
+        process = subprocess.Popen(
+            [sys.executable, PROGRAM, role, base.path, NAME],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.stdin.close()  # ends its children too
+        process.stdout.close()
+        process.wait()
+
+
+def heard(process):
+    return process.stdout.readline().strip()
+
+
+def kill(process):
+    process.kill()
+    process.wait()
+
+
+def dead_run(base, context=None):
+    """A run whose process has died."""
+    run = base.create(NAME, {'identity': GONE} if context is None else context)
+    run.abandon()
+    return run
+
+
+class TestNames:
+    def test_a_name_tells_start_and_pid(self):
+        name = rundirectory.new_name(1795419901.7, 17)
+        assert rundirectory.is_run_name(name) and name.startswith('20261123T074501Z-17-')
+        assert rundirectory.name_facts(name) == (1795419901.0, 17)
+
+    def test_names_of_one_second_and_pid_differ(self):
+        assert len({rundirectory.new_name(0, 1) for _ in range(20)}) > 15
+
+    @pytest.mark.parametrize(
+        'name', ['', 'x', 'a-b-c', '20261123T074501Z-x-beef', '20261323T074501Z-17-beef']
+    )
+    def test_other_names(self, name):
+        with pytest.raises(ValueError):
+            rundirectory.name_facts(name)
+
+
+class TestCreating:
+    def test_nobody_sees_it_before_it_is_locked_and_complete(self, base, monkeypatch):
+        seen = []
+        rename = Path.rename
+
+        def watched(self, target):
+            if Path(target).name == NAME:
+                seen.append(
+                    (
+                        base.waiting(),
+                        rundirectory.read_json(self / CONTEXT)['identity'],
+                        rundirectory._flock(os.open(self / LOCK, os.O_RDWR)),
+                    )
+                )
+            return rename(self, target)
+
+        monkeypatch.setattr(Path, 'rename', watched)
+        run = base.create(NAME, {'identity': identity()})
+        assert seen == [([], identity(), False)]
+        assert base.waiting() == [NAME] and run.path == base.runs / NAME and run.locked is True
+        run.abandon()
+
+    @pytest.mark.parametrize('umask', [0, 0o077])
+    def test_rights(self, base, umask):
+        before = os.umask(umask)
+        try:
+            run = base.create(NAME, {})
+            os.close(rundirectory.preallocate(run.path / 'blackbox.sbr', 8192))
+        finally:
+            os.umask(before)
+        run.abandon()
+        for path in (base.path, base.runs, base.archive, run.path):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o700
+        for file in run.path.iterdir():
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    @pytest.mark.root
+    def test_a_group_may_read(self, base):
+        dead_run(base)  # there before the option was set
+        shutil.rmtree(base.runs / NAME)
+        shared = Base(base.path, 'nogroup')
+        run = shared.create(NAME, {})
+        os.close(rundirectory.preallocate(run.path / 'x', 10, shared.file_mode))
+        run.abandon()
+        gid = rundirectory.grp.getgrnam('nogroup').gr_gid
+        for path in (base.path, base.runs, base.archive, run.path):
+            assert (path.stat().st_gid, path.stat().st_mode & 0o777) == (gid, 0o750)
+        for file in run.path.iterdir():
+            assert (file.stat().st_gid, file.stat().st_mode & 0o777) == (gid, 0o640)
+
+    def test_a_failure_leaves_neither_files_nor_descriptors(self, base, monkeypatch):
+        base.prepare()
+        before = held()
+
+        def full(*args):
+            raise OSError(errno.ENOSPC, 'No space left on device')
+
+        monkeypatch.setattr(rundirectory, 'write_whole', full)
+        with pytest.raises(OSError):
+            base.create(NAME, {})
+        until(lambda: not held() - before)
+        assert list(base.runs.iterdir()) == []
+
+    def test_the_lock_is_not_inherited_by_programs(self, base):
+        run = base.create(NAME, {})
+        assert not os.get_inheritable(run.descriptor)
+        run.abandon()
+
+    def test_waiting_lists_runs_oldest_first_and_nothing_else(self, base):
+        assert base.waiting() == []
+        base.prepare()
+        for name in ('20261123T074502Z-1-beef', NAME, f'.new-{NAME}', 'lost+found', '.DS_Store'):
+            (base.runs / name).mkdir()
+        assert base.waiting() == [NAME, '20261123T074502Z-1-beef']
+
+
+class TestWriteWhole:
+    def test_a_reader_sees_the_old_or_the_new_one(self, tmp_path):
+        path = tmp_path / 'file.json'
+        rundirectory.write_whole(path, 'old')
+        with pytest.raises(UnicodeEncodeError):
+            rundirectory.write_whole(path, 'x' * 100000 + '\udcff')
+        assert path.read_text() == 'old' and os.listdir(tmp_path) == ['file.json']
+        rundirectory.write_whole(path, 'nëw')
+        assert path.read_text('utf-8') == 'nëw' and os.listdir(tmp_path) == ['file.json']
+
+    @pytest.mark.parametrize(
+        'content', [b'', b'\xff\xfe', b'[1]', b'7', b'{"a": ', b'[' * 100000, b'\0' * 100, None]
+    )
+    def test_read_json_reads_anything(self, tmp_path, content):
+        if content is not None:
+            (tmp_path / 'x').write_bytes(content)
+        assert rundirectory.read_json(tmp_path / 'x') == {}
+
+
+class TestPreallocation:
+    def test_the_blocks_are_there(self, tmp_path):
+        descriptor = rundirectory.preallocate(tmp_path / 'x', 100000)
+        status = os.fstat(descriptor)
+        assert status.st_size == 100000 and status.st_blocks * 512 >= 100000
+        assert not os.get_inheritable(descriptor) and os.lseek(descriptor, 0, os.SEEK_CUR) == 0
+        os.close(descriptor)
+
+    @pytest.mark.parametrize(
+        'trouble', [OSError(errno.EOPNOTSUPP, ''), OSError(errno.EINVAL, ''), AttributeError()]
+    )
+    def test_where_there_is_no_fallocate_zeroes_are_written(self, tmp_path, monkeypatch, trouble):
+        def fallocate(*args):
+            raise trouble
+
+        monkeypatch.setattr(os, 'posix_fallocate', fallocate, raising=False)
+        descriptor = rundirectory.preallocate(tmp_path / 'x', 100000)
+        assert os.fstat(descriptor).st_blocks * 512 >= 100000
+        os.close(descriptor)
+
+    @pytest.mark.parametrize('has_fallocate', [True, False])
+    def test_a_full_disk_is_an_error_and_leaves_nothing(self, tmp_path, has_fallocate):
+        """In a process of its own: a limit on file sizes stands for the disk that has no more
+        room.
+        """
+        code = f"""if True:
+            import os, resource, signal, sys
+            sys.path.insert(0, {str(PROGRAM.parents[2])!r})
+            from Products.StabilityMonitor.store import rundirectory
+            if not {has_fallocate}:
+                del os.posix_fallocate
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+            before = os.listdir('/dev/fd')
+            try:
+                rundirectory.preallocate(rundirectory.Path({str(tmp_path / 'x')!r}), 100000)
+            except OSError:
+                print('refused', os.listdir('/dev/fd') == before)
+        """
+        output = subprocess.run(
+            [sys.executable, '-c', code], capture_output=True, text=True, check=True
+        ).stdout
+        assert output == 'refused True\n'
+        assert os.listdir(tmp_path) == []
+
+    @pytest.mark.root
+    @linux
+    def test_a_disk_that_is_really_full(self, tmp_path):
+        if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', tmp_path]).returncode:
+            pytest.skip('no file system can be mounted here')
+        try:
+            with pytest.raises(OSError) as caught:
+                rundirectory.preallocate(tmp_path / 'x', 100000)
+            assert caught.value.errno == errno.ENOSPC
+            assert os.listdir(tmp_path) == []
+            base = Base(tmp_path / 'stability')
+            base.prepare()
+            (tmp_path / 'filler').write_bytes(bytes(os.statvfs(tmp_path).f_bavail * 4096))
+            with pytest.raises(OSError):
+                base.create(NAME, {'text': 'x' * 10000})
+            assert list(base.runs.iterdir()) == []
+        finally:
+            subprocess.run(['umount', tmp_path], check=True)
+
+
+class TestClaiming:
+    def test_a_dead_run(self, base):
+        dead_run(base)
+        claimed = base.claim(NAME)
+        assert claimed.path == base.runs / NAME and claimed.locked
+        assert base.claim(NAME) is None  # it is ours now
+        claimed.abandon()
+
+    def test_what_is_not_there(self, base):
+        assert base.claim(NAME) is None
+        assert not (base.runs / NAME).exists()
+
+    def test_a_living_run_is_not_claimed_and_a_killed_one_is(self, base, start):
+        holder = start('hold')
+        assert heard(holder) == 'created'
+        assert base.claim(NAME) is None
+        kill(holder)
+        claimed = base.claim(NAME)
+        assert claimed is not None
+        claimed.abandon()
+
+    def test_of_many_processes_one_gets_it(self, base, start):
+        dead_run(base)
+        claimers = [start('claim') for _ in range(8)]
+        assert [heard(claimer) for claimer in claimers] == ['ready'] * 8
+        for claimer in claimers:
+            claimer.stdin.write('now\n')
+            claimer.stdin.flush()
+        assert sorted(heard(claimer) for claimer in claimers) == ['claimed'] + ['refused'] * 7
+
+    def test_a_claimer_that_dies_leaves_it_to_the_next(self, base, start):
+        dead_run(base)
+        claimer = start('claim')
+        claimer.stdin.write('now\n')
+        claimer.stdin.flush()
+        assert [heard(claimer), heard(claimer)] == ['ready', 'claimed']
+        assert base.claim(NAME) is None
+        kill(claimer)
+        claimed = base.claim(NAME)
+        assert claimed is not None
+        claimed.abandon()
+
+    def test_a_forked_child_that_abandons_does_not_hold_the_lock(self, base, start):
+        holder = start('fork')
+        child = int(heard(holder).split()[1])
+        kill(holder)
+        claimed = base.claim(NAME)
+        assert claimed is not None
+        os.kill(child, 0)  # it lives
+        claimed.abandon()
+
+    def test_one_that_does_not_abandon_would(self, base, start):
+        """The control of the test above: this is what `abandon` is for."""
+        holder = start('keep')
+        heard(holder)
+        kill(holder)
+        assert base.claim(NAME) is None
+
+    def test_a_claim_that_is_refused_leaves_no_descriptor(self, base):
+        run = base.create(NAME, {'identity': GONE})
+        before = held()
+        assert base.claim(NAME) is None
+        until(lambda: not held() - before)
+        run.abandon()
+
+    def test_one_that_was_archived_between_looking_and_locking(self, base, monkeypatch):
+        dead_run(base)
+        real = rundirectory._flock
+
+        def archived_meanwhile(descriptor):
+            os.rename(base.runs / NAME, base.archive / NAME)
+            return real(descriptor)
+
+        monkeypatch.setattr(rundirectory, '_flock', archived_meanwhile)
+        assert base.claim(NAME) is None
+        assert (base.archive / NAME).is_dir() and base.waiting() == []
+
+    @linux
+    def test_one_whose_lock_was_lost_but_whose_process_lives(self, base):
+        """As after code that closes all descriptors."""
+        dead_run(base, {'identity': identity()})
+        assert base.claim(NAME) is None
+
+    def test_a_damaged_context_leaves_the_lock_to_tell(self, base):
+        dead_run(base)
+        (base.runs / NAME / CONTEXT).write_bytes(b'\xff\0{')
+        (base.runs / NAME / LOCK).unlink()
+        claimed = base.claim(NAME)
+        assert claimed is not None
+        claimed.abandon()
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+            lambda inner: (
+                st.lists(inner, max_size=2)
+                | st.dictionaries(
+                    st.sampled_from(['pid', 'host', 'boot_id', 'pid_namespace', 'start_ticks']),
+                    inner,
+                )
+            ),
+            max_leaves=8,
+        ),
+        st.booleans(),
+    )
+    @settings(
+        max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    def test_any_identity_is_no_error(self, base, known, is_here):
+        if isinstance(known, dict) and is_here:
+            known = {key: identity()[key] for key in ('host', 'boot_id', 'pid_namespace')} | known
+        assert process_is_there(known) in (True, False, None)
+        base.prepare()
+        (base.runs / NAME).mkdir(exist_ok=True)
+        (base.runs / NAME / CONTEXT).write_text(json.dumps({'identity': known, 'locked': None}))
+        claimed = base.claim(NAME)
+        if claimed:
+            claimed.abandon()
+
+
+class TestAVolumeWithoutFlock:
+    @pytest.fixture(autouse=True)
+    def no_flock(self, monkeypatch):
+        monkeypatch.setattr(rundirectory, '_flock', lambda descriptor: None)
+
+    def test_a_run_knows_that_it_has_no_lock(self, base):
+        run = base.create(NAME, {'identity': identity()})
+        assert run.locked is None and rundirectory.read_json(run.path / CONTEXT)['locked'] is None
+        run.abandon()
+
+    @linux
+    def test_one_process_claims_what_is_known_to_be_dead(self, base):
+        dead_run(base)
+        claims = [base.claim(NAME) for _ in range(3)]
+        assert [claim is not None for claim in claims] == [True, False, False]
+        claims[0].abandon()
+
+    @linux
+    def test_what_lives_is_not_claimed(self, base, start):
+        dead_run(base, {'identity': identity()})
+        assert base.claim(NAME) is None
+
+    @pytest.mark.parametrize('more, is_claimed', [(-100, False), (100, True)])
+    def test_one_of_another_host_is_dead_when_it_is_silent(self, base, more, is_claimed):
+        run = dead_run(base, {'identity': GONE | {'host': 'elsewhere', 'boot_id': 'another'}})
+        for file in run.path.iterdir():
+            os.utime(file, (time.time() - rundirectory.SILENCE - more,) * 2)
+        claimed = base.claim(NAME)
+        assert (claimed is not None) == is_claimed
+        if claimed:
+            claimed.abandon()
+
+    @linux
+    def test_the_claim_of_a_claimer_that_died_expires(self, base):
+        run = dead_run(base)
+        base.claim(NAME).abandon()
+        os.utime(run.path / rundirectory.CLAIM, (time.time() - rundirectory.SILENCE - 100,) * 2)
+        claimed = base.claim(NAME)
+        assert claimed is not None
+        assert base.claim(NAME) is None
+        claimed.abandon()
+
+    @linux
+    def test_a_run_that_was_locked_elsewhere_is_not_claimed_by_its_free_lock(
+        self, base, monkeypatch
+    ):
+        """The writer had no flock, the reader has: the free lock says nothing."""
+        dead_run(base, {'identity': GONE | {'host': 'elsewhere', 'boot_id': 'another'}})
+        monkeypatch.undo()
+        assert base.claim(NAME) is None
+
+
+@pytest.mark.parametrize(
+    'error, result',
+    [
+        (errno.EWOULDBLOCK, False),
+        (errno.ENOLCK, None),
+        (errno.EOPNOTSUPP, None),
+        (errno.ENOSYS, None),
+        (None, True),
+    ],
+)
+def test_flock(monkeypatch, error, result):
+    def flock(descriptor, operation):
+        if error:
+            raise OSError(error, '')
+
+    monkeypatch.setattr(rundirectory.fcntl, 'flock', flock)
+    assert rundirectory._flock(0) is result
+
+
+class TestSweep:
+    def test_what_died_before_it_was_published_goes(self, base):
+        base.prepare()
+        for name, known, age in (
+            ('old', GONE, 100),
+            ('fresh', GONE, 0),
+            ('lives', identity(), 100),
+            ('empty', None, 100),
+        ):
+            folder = base.runs / f'.new-{name}'
+            folder.mkdir()
+            if known:
+                (folder / CONTEXT).write_text(json.dumps({'identity': known}))
+            os.utime(folder, (time.time() - age,) * 2)
+        dead_run(base)
+        base.sweep()
+        assert sorted(os.listdir(base.runs)) == ['.new-fresh', '.new-lives', NAME]
+
+    def test_nothing_to_sweep(self, base):
+        base.sweep()
+
+
+class TestIdentity:
+    """With a recorded /proc: pid 4711 lives, 4712 is a zombie, 4713's name holds blanks and
+    parentheses.
+    """
+
+    PROC = Path(__file__).parents[1] / 'data' / 'proc_v1'
+
+    @pytest.mark.parametrize(
+        'pid, ticks', [(4711, 123456), (4712, 0), (4713, 987), (4714, 0), ('../4711', 0), ('\0', 0)]
+    )
+    def test_start_ticks(self, pid, ticks):
+        assert processidentity.start_ticks(pid, self.PROC) == ticks
+
+    def known(self, **changes):
+        return identity(4711, self.PROC) | changes
+
+    def test_of_a_process(self, monkeypatch):
+        monkeypatch.setattr(
+            rundirectory, '_link', lambda path: f'link {path.relative_to(self.PROC)}'
+        )
+        known = self.known()
+        assert known['pid'] == 4711 and known['start_ticks'] == 123456
+        assert known['boot_id'] == '11111111-2222-3333-4444-555555555555'
+        assert known['pid_namespace'] == 'link self/ns/pid'
+
+    @pytest.mark.parametrize(
+        'changes, there',
+        [
+            ({}, True),
+            ({'start_ticks': 7}, False),  # its pid was given to another process
+            ({'pid': 4714}, False),
+            ({'pid': 4712}, False),
+            ({'boot_id': 'an earlier boot'}, False),
+            ({'boot_id': 'another machine', 'host': 'elsewhere'}, None),
+            ({'pid_namespace': 'pid:[4026531999]'}, None),
+        ],
+    )
+    def test_is_it_there(self, changes, there):
+        assert process_is_there(self.known(**changes), self.PROC) is there
+
+    @pytest.mark.parametrize('known', [None, {}, [], 'x', 7, {'host': 'elsewhere'}])
+    def test_who_knows(self, known, tmp_path):
+        assert process_is_there(known, self.PROC) is None
+        assert process_is_there(known, tmp_path) is None
+
+    def test_without_proc_the_pid_tells(self, tmp_path):
+        """As on macOS and FreeBSD."""
+        child = subprocess.Popen([sys.executable, '-c', ''])
+        child.wait()
+        mine = identity(proc=tmp_path)
+        assert mine['boot_id'] == '' and mine['start_ticks'] == 0
+        assert process_is_there(mine, tmp_path) is True
+        assert process_is_there(mine | {'pid': child.pid}, tmp_path) is False
+        assert process_is_there(mine | {'pid': 'x'}, tmp_path) is None
+        assert process_is_there(mine | {'host': 'elsewhere'}, tmp_path) is None
+
+    @linux
+    def test_a_zombie_is_not_there(self):
+        child = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)
+        known = identity(child.pid)
+        assert process_is_there(known) is True
+        child.send_signal(signal.SIGKILL)
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert process_is_there(known) is False
+        child.stdin.close()
+        child.wait()

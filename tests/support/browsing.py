@@ -1,0 +1,33 @@
+"""A person in front of a browser: logs in, clicks, and waits for pages that renew themselves."""
+
+import contextlib
+
+from support import zopekit
+from support.zopekit import PASSWORD
+from support.zopekit import USER
+
+TAB = '/Control_Panel/StabilityMonitor/'
+
+
+def wait_for(condition, timeout=60, what='the condition'):
+    """As `zopekit.wait_for`; an element that is gone by the time it is asked means "not yet"."""
+    from selenium.common.exceptions import StaleElementReferenceException
+
+    def attempt():
+        with contextlib.suppress(StaleElementReferenceException):
+            return condition()
+
+    return zopekit.wait_for(attempt, timeout, what)
+
+
+def log_in(browser, zope, path='/Control_Panel/manage_main'):
+    browser.get(f'{zope.url}{path}'.replace('//', f'//{USER}:{PASSWORD}@', 1))
+    browser.get(f'{zope.url}{path}')  # as after a login: the address without the password
+
+
+def click(browser, text):
+    browser.find_element('link text', text).click()
+
+
+def shown(browser):
+    return browser.find_element('tag name', 'main').text

@@ -1,0 +1,57 @@
+"""The command `stabilitymonitor`, in this process and in one of its own, and runs to ask for."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from Products.StabilityMonitor.cli import command as cli
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import Base
+from support.zopekit import CHECKOUT
+
+
+@pytest.fixture
+def base(tmp_path, monkeypatch):
+    for name in ('CLIENT_HOME', 'INSTANCE_HOME', 'STABILITYMONITOR_DIRECTORY'):
+        monkeypatch.delenv(name, raising=False)
+    base = Base(tmp_path / 'stability')
+    base.prepare()
+    return base
+
+
+@pytest.fixture
+def command(base, capsysbinary):
+    """Runs the command on `base`; returns (exit status, output, errors)."""
+
+    def run(*words):
+        status = cli.main(['--directory', str(base.path), *words])
+        return status, *(text.decode() for text in capsysbinary.readouterr())
+
+    return run
+
+
+def archived(base, *records):
+    for each in records:
+        path = base.runs / each.run
+        path.mkdir()
+        Archive(base).add(path, each)
+    return [each.run for each in records]
+
+
+def process(*words, cwd=CHECKOUT / 'tests', **environ):
+    """As a person calls it, in a process of its own; `cwd` is no home of an instance."""
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(('STABILITY', 'CLIENT_HOME', 'INSTANCE_HOME'))
+    }
+    return subprocess.run(
+        [sys.executable, '-m', 'Products.StabilityMonitor', *words],
+        capture_output=True,
+        text=True,
+        env=env | {'PYTHONPATH': str(CHECKOUT)} | environ,
+        cwd=cwd,
+        timeout=60,
+    )

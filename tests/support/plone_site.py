@@ -1,0 +1,206 @@
+"""A real Plone site, as from PyPI, in an environment of its own: `make plone` makes it and says
+where it is.
+
+The instance is the kit's; the site is added by a script, as the form "Create a new Plone site" does
+it (the distribution "classic", with its example content).
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.zopekit import CHECKOUT
+from support.zopekit import ZopeInstance
+from support.zopekit import wait_for
+
+#: The interpreter of that environment.
+PYTHON = os.environ.get('PLONE_PYTHON', '')
+NOT_ASKED_FOR = 'make plone'
+TAB = '/Control_Panel/StabilityMonitor/'
+START_SECONDS, PATIENCE = 180, 60
+DOCUMENT = '/Plone/front'
+#: A manager of the site, who is nobody at the root.
+BOSS = ('boss', 'Of-the-site-0nly')
+
+ADD_SITE = """
+import transaction
+from AccessControl.SecurityManagement import newSecurityManager
+from plone import api
+from Products.CMFPlone.factory import addPloneSite
+from Testing.makerequest import makerequest
+from zope.globalrequest import setRequest
+
+app = makerequest(app)
+setRequest(app.REQUEST)
+newSecurityManager(None, app.acl_users.getUser('admin').__of__(app.acl_users))
+how = {'title': 'A site with a past', 'distribution_name': 'classic', 'setup_content': True}
+site = addPloneSite(app, 'Plone', **how)
+page = api.content.create(site, 'Document', 'front', title='The front page')
+api.content.transition(page, 'publish')
+site.acl_users.userFolderAddUser('boss', 'Of-the-site-0nly', ('Member', 'Manager'), ())
+transaction.commit()
+print('Added', site.Title(), 'with', *sorted(site.contentIds()))
+"""
+
+#: Pages of an add-on: each is a view of any Plone content, and has a template of Plone's around it.
+SLOW_PAGES = '''
+import ctypes
+import time
+from Products.Five.browser import BrowserView
+from zope.component import provideAdapter
+from zope.interface import Interface
+from zope.publisher.interfaces.browser import IDefaultBrowserLayer
+from ZPublisher import zpublish
+
+
+@zpublish
+class Slow(BrowserView):
+    """An add-on that takes its time, deep inside a catalog query's result."""
+
+    def __call__(self):
+        found = self.context.portal_catalog(portal_type='Document')
+        return '\\n'.join(self.one(brain) for brain in found)
+
+    def one(self, brain):
+        time.sleep(float(self.request.form.get('seconds', 3)))
+        return brain.Title
+
+
+@zpublish
+class Crash(BrowserView):
+    def __call__(self):
+        ctypes.string_at(0)
+
+
+@zpublish
+class Careless(BrowserView):
+    def __call__(self):
+        self.context.title = 'Written without asking'
+        self.request.response.setHeader('Content-Type', 'text/html')
+        return '<html><body><p>Done.</p></body></html>'
+
+
+provideAdapter(Careless, (Interface, IDefaultBrowserLayer), Interface, 'careless')
+provideAdapter(Slow, (Interface, IDefaultBrowserLayer), Interface, 'slow-listing')
+provideAdapter(Crash, (Interface, IDefaultBrowserLayer), Interface, 'crash')
+for view in (Slow, Careless, Crash):
+    view.__roles__ = None
+
+
+def initialize(context):
+    """Nothing else to do."""
+'''
+
+
+def needs_plone():
+    """Skips the module that says it, unless it runs under `make plone`."""
+    if not PYTHON:
+        pytest.skip(NOT_ASKED_FOR, allow_module_level=True)
+
+
+class PloneSite(ZopeInstance):
+    """An instance with one Plone site, `/Plone`."""
+
+    def __init__(self, folder, **arguments):
+        super().__init__(folder, python=PYTHON, **arguments)
+
+    def create(self):
+        new = not (self.client_home / 'Data.fs').exists()
+        super().create()
+        if new:
+            self._publish_pages()
+            done = self.run_script(ADD_SITE, timeout=600)
+            assert done.returncode == 0 and 'Added' in done.stdout, done.stdout + done.stderr
+        return self
+
+    def _publish_pages(self):
+        self.products_dir = self.home / 'addons'
+        folder = self.products_dir / 'Products' / 'SlowAddOn'
+        folder.mkdir(parents=True)
+        (folder / '__init__.py').write_text(SLOW_PAGES)
+
+    def start(self, wait=True, timeout=START_SECONDS):
+        return super().start(wait, timeout)
+
+    def findings(self):
+        """{id: finding}, of all checks, as the report has them: they are asked after each start, in
+        the background.
+        """
+        return wait_for(self._asked, PATIENCE, 'the checks')
+
+    def _asked(self):
+        found = {finding['id']: finding for finding in self.report()['checks']}
+        return found if any(id.startswith('known-issues') for id in found) else None
+
+    def form(self, page, action):
+        """The hidden fields of the form on a page of ours that is sent to `action`."""
+        html = self.get(f'{TAB}{page}', timeout=PATIENCE).text
+        form = re.search(rf'<form[^>]*action="[^"]*{action}"[^>]*>(.*?)</form>', html, re.S)
+        assert form, f'{page} has no form for {action}'
+        return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form[1]))
+
+    def ask(self, *words):
+        """What `stabilitymonitor` says, in the environment of this Plone."""
+        return subprocess.run(
+            [
+                self.python,
+                '-m',
+                'Products.StabilityMonitor',
+                '--client-home',
+                str(self.client_home),
+                *words,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            cwd=CHECKOUT,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def transactions(self):
+        """The last transaction in the database, which an innocent page does not change."""
+        return (self.client_home / 'Data.fs').stat().st_size
+
+
+def installed(name):
+    """The version of a distribution in the environment of Plone; '' where it is not installed."""
+    done = subprocess.run(
+        [PYTHON, '-c', f'from importlib.metadata import version; print(version({name!r}))'],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    return done.stdout.strip()
+
+
+def chromium(folder):
+    """Chromium without a window, large enough to see a page as a whole."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    for argument in (
+        '--headless=new',
+        '--no-sandbox',
+        '--disable-dev-shm-usage',
+        '--window-size=1280,2400',
+    ):
+        options.add_argument(argument)
+    options.binary_location = shutil.which('chromium')
+    driver = webdriver.Chrome(
+        options, Service(shutil.which('chromedriver'), env={**os.environ, 'HOME': str(folder)})
+    )
+    driver.set_page_load_timeout(PATIENCE)
+    return driver
+
+
+if __name__ == '__main__':  # a Plone to look at: plone_site.py FOLDER
+    site = PloneSite(Path(sys.argv[1])).create().start()
+    print(f'{site.url}/Plone and {site.url}{TAB}manage_main, until you press Enter')
+    input()
+    site.stop()

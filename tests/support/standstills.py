@@ -1,0 +1,363 @@
+"""Ways to stand still: what leads a real Zope to each, how kernel and clients see it, and what the
+monitor must say.
+
+A table; `test_standstills` interprets it.  Each way is proved to stand still by others than the
+monitor.
+"""
+
+import collections
+import dataclasses
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from Products.StabilityMonitor.model.errors import NoAnswer
+from Products.StabilityMonitor.store import runmailbox
+from support.deaths import PATIENCE
+from support.deaths import PRODUCTS
+from support.deaths import Setting
+from support.deaths import Site
+from support.zopekit import CHECKOUT
+from support.zopekit import ZopeInstance
+from support.zopekit import wait_for
+
+OPTIONS = (('sample-interval', '100ms'), ('stall', '2s'), ('slow-request', '1s'))
+STANDING = Setting(options=OPTIONS)
+#: Who is there to read, and reads nothing: another process as long as this one lives; or the test,
+#: of a named pipe.
+FULL_STDOUT = Setting(
+    options=OPTIONS, prefix=('bash', '-c', 'exec "$@" > >(exec tail --pid=$$ -f /dev/null)', 'bash')
+)
+FULL_STDERR = Setting(options=OPTIONS, prefix=('sh', '-c', 'exec "$@" 2>var/pipe', 'sh'))
+SMALL_STACKS = Setting(options=(*OPTIONS, ('thread-stack-size', '512KB')))
+
+#: The system calls in which threads stand here, by their numbers.
+_CALLS = {
+    'x86_64': {0: 'read', 1: 'write', 45: 'recvfrom', 202: 'futex', 230: 'clock_nanosleep'},
+    'aarch64': {63: 'read', 64: 'write', 207: 'recvfrom', 98: 'futex', 115: 'clock_nanosleep'},
+}.get(platform.machine(), {})
+
+
+class StandingSite(Site):
+    """One instance whose processes stand still one after the other.  `still`: this one does."""
+
+    still = False
+
+    def create(self):
+        ZopeInstance.create(self)
+        self.publish((PRODUCTS / 'ways_to_hang.py').read_text())
+        os.mkfifo(self.client_home / 'pipe')
+        self.unread = os.open(self.client_home / 'pipe', os.O_RDWR | os.O_NONBLOCK)
+        self.silent = socket.create_server(('127.0.0.1', 0))  # it listens, and never accepts
+        return self
+
+    def run_as(self, setting, wait=True):
+        if not (self.running and self.setting == setting):
+            self._empty_pipe()
+        return super().run_as(setting, wait)
+
+    def end(self, name):
+        """By that signal; the return code."""
+        self.signal(name)
+        code, self.still = self.wait_exit(), False
+        return code
+
+    def _empty_pipe(self):
+        try:
+            while os.read(self.unread, 1 << 16):
+                pass
+        except BlockingIOError:
+            pass
+
+    def guard_all(self):
+        """Each worker serves a request, and its timer of the dead-man switch is set."""
+        for asked in [self.background('/meet') for _ in range(self.threads)]:
+            asked.join()
+        wait_for(
+            lambda: len(list(self.run_directory.glob('deadman-*.mark'))) >= self.threads,
+            PATIENCE,
+            'the timers',
+        )
+
+    def run_directory_of(self, pid):
+        """The name of the run of that process, which lives."""
+        (run,) = (self.stability / 'runs').glob(f'*-{pid}-*')
+        return run.name
+
+    def answers(self):
+        """Is a request answered?"""
+        try:
+            return self.get('/', timeout=1).status == 200
+        except OSError:
+            return False
+
+    def calls(self):
+        """{system call: how many threads the kernel has in it}; {} where it does not tell."""
+        found = collections.Counter()
+        try:
+            for task in Path(f'/proc/{self.process_id}/task').iterdir():
+                number = (task / 'syscall').read_text().split()[0]
+                found['running' if number == 'running' else _CALLS.get(int(number), number)] += 1
+        except OSError:
+            return {}
+        return found if _CALLS else {}
+
+    def standing(self):
+        """What the process answers about itself through its heartbeat; {} when it does not."""
+        try:
+            return runmailbox.ask(self.run_directory, 'stacks', patience=2)
+        except NoAnswer:
+            return {}
+
+    def tell(self, *words):
+        """The command `stabilitymonitor`, as it ended."""
+        return subprocess.run(
+            [
+                sys.executable,
+                '-m',
+                'Products.StabilityMonitor',
+                '--client-home',
+                str(self.client_home),
+                *words,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=3 * PATIENCE,
+            cwd=CHECKOUT,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def destroy(self):
+        super().destroy()
+        self.silent.close()
+        os.close(self.unread)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stands:
+    """One thread: the request it serves (or its name), a word for what it does, and a function in
+    its stack.
+    """
+
+    who: str
+    activity: str
+    function: str
+
+    def missing_in(self, threads):
+        """What is wrong with it among the threads of a report; '' if nothing is."""
+        ours = [t for t in threads if self.who in (t['name'], (t['request'] or {}).get('path'))]
+        if not ours:
+            return f'{self.who} is not among {[(t["name"], t["request"]) for t in threads]}'
+        good = [t for t in ours if t['activity'] == self.activity and self._is_in(t['frames'])]
+        told = [
+            (t['activity'], t['detail'], [f['function'] for f in t['frames'][:6]]) for t in ours
+        ]
+        return '' if good else f'{self.who} should be {self.activity!r} in {self.function}: {told}'
+
+    def _is_in(self, frames):
+        return any(frame['function'] == self.function for frame in frames)
+
+
+@dataclasses.dataclass(frozen=True)
+class Standstill:
+    """`pages` are asked for at once, by `path?query`.  `says` are words that page, command and
+    evidence must have.
+    """
+
+    id: str
+    pages: tuple
+    stands: tuple
+    says: tuple = ()
+    kind: str = ''  # of the hang: 'hang', 'deadlock', 'spinning' or none
+    free: bool = True  # is a worker free?
+    answering: bool = True  # does the heartbeat still answer?
+    calls: tuple = ()  # (system call, at least so many threads): how the kernel sees it
+    in_flight: bool = True  # do the requests last?
+    finding: str = ''  # among the checks of the living site
+    setting: Setting = STANDING
+
+    @property
+    def is_hang(self):
+        return self.kind == 'hang'
+
+    def begin(self, site):
+        """Ask, and wait until the requests are served and the kernel has their threads where they
+        shall be.
+        """
+        if not self.answering:
+            site.guard_all()
+        site.still = True
+        for page in self.pages:
+            site.background(page.format(port=site.silent.getsockname()[1]))
+        if self.in_flight:
+            wait_for(
+                lambda: sorted(r.path for r in site.recording().in_flight) == sorted(self.paths),
+                PATIENCE,
+                self.id,
+            )
+        wait_for(
+            lambda: self._is_there(site.calls()),
+            PATIENCE,
+            f'{self.id}: the kernel has {site.calls()}',
+        )
+
+    def _is_there(self, calls):
+        return not calls or all(calls[name] >= least for name, least in self.calls)
+
+    @property
+    def paths(self):
+        return tuple(page.partition('?')[0] for page in self.pages) if self.in_flight else ()
+
+
+def writes_itself(path, function):
+    """A thread that nobody can ask writes its own stack, where this Python does that safely."""
+    return (Stands(path, '', function),)
+
+
+def four_of(page):
+    return (page,) * 4
+
+
+STANDSTILLS = (
+    Standstill(
+        'a deadlock of two requests',
+        ('/take_from_stock', '/write_the_bill'),
+        (
+            Stands('/take_from_stock', 'lock', 'take_from_stock'),
+            Stands('/write_the_bill', 'lock', 'write_the_bill'),
+        ),
+        ('Deadlock', 'LOCK_OF_BILLS', 'LOCK_OF_STOCK', 'take_from_stock', 'write_the_bill'),
+        kind='deadlock',
+        calls=(('futex', 2),),
+    ),
+    Standstill(
+        'all workers sleep',
+        four_of('/sleep_long'),
+        (Stands('/sleep_long', 'sleep', 'sleep_long'),),
+        ('sleep', 'sleep_long'),
+        kind='hang',
+        free=False,
+        calls=(('clock_nanosleep', 4),),
+    ),
+    Standstill(
+        'a socket that never answers',
+        ('/ask_the_silent?port={port}',),
+        (Stands('/ask_the_silent', 'socket', 'ask_the_silent'),),
+        ('/ask_the_silent', 'socket'),
+        calls=(('recvfrom', 1),),
+    ),
+    Standstill(
+        'all wait for a socket that never answers',
+        four_of('/ask_the_silent?port={port}'),
+        (Stands('/ask_the_silent', 'socket', 'ask_the_silent'),),
+        ('ask_the_silent', 'socket'),
+        kind='hang',
+        free=False,
+        calls=(('recvfrom', 4),),
+    ),
+    Standstill(
+        'a page template that loops',
+        ('/loop_in_template',),
+        (Stands('/loop_in_template', 'running', 'loop_in_template'),),
+        ('/loop_in_template', 'processor'),
+        calls=(('running', 1),),
+    ),
+    Standstill(
+        'the loop of the server spins',
+        ('/spin_the_server',),
+        (Stands('MainThread', 'running', 'loop'),),
+        ('MainThread', 'processor'),
+        kind='spinning',
+        in_flight=False,
+        calls=(('running', 1),),
+    ),
+    Standstill(
+        'the main thread spins',
+        ('/spin_main',),
+        (Stands('MainThread', 'running', '_count_up'),),
+        ('MainThread', 'processor', '_count_up'),
+        kind='spinning',
+        free=False,
+        in_flight=False,
+        calls=(('running', 1),),
+    ),
+    Standstill(
+        'the loop of the server writes to a full stderr',
+        ('/log_in_main',),
+        (Stands('MainThread', 'terminal', '_warn_of_the_queue'),),
+        ('MainThread', 'stderr'),
+        kind='hang',
+        free=False,
+        in_flight=False,
+        calls=(('write', 1),),
+        setting=FULL_STDERR,
+    ),
+    Standstill(
+        'the loop of the server waits for a lock of a request',
+        ('/lock_out_main',),
+        (
+            Stands('MainThread', 'lock', '_count_the_stock'),
+            Stands('/lock_out_main', 'sleep', 'lock_out_main'),
+        ),
+        ('MainThread', 'LOCK_OF_STOCK', '_count_the_stock'),
+        kind='hang',
+        free=False,
+        calls=(('clock_nanosleep', 1),),
+    ),
+    Standstill(
+        'C code keeps the GIL',
+        ('/keep_gil?seconds=200',),
+        writes_itself('/keep_gil', 'keep_gil'),
+        ('GIL', 'keep_gil'),
+        kind='hang',
+        free=False,
+        answering=False,
+        calls=(('clock_nanosleep', 1),),
+    ),
+    Standstill(
+        'C code keeps the GIL, deaf to signals',
+        ('/keep_gil_reading',),
+        writes_itself('/keep_gil_reading', 'keep_gil_reading'),
+        ('GIL', 'keep_gil_reading'),
+        kind='hang',
+        free=False,
+        answering=False,
+        calls=(('read', 1),),
+    ),
+    Standstill(
+        'a full stdout',
+        ('/print_much',),
+        (Stands('/print_much', 'terminal', 'print_much'),),
+        ('/print_much', 'stdout'),
+        calls=(('write', 1),),
+        setting=FULL_STDOUT,
+    ),
+    Standstill(
+        'a full stderr, which the log goes to',
+        four_of('/log_much'),
+        (Stands('/log_much', 'terminal', 'log_much'), Stands('/log_much', 'lock', 'log_much')),
+        ('log_much', 'stderr'),
+        kind='hang',
+        free=False,
+        calls=(('write', 1),),
+        setting=FULL_STDERR,
+    ),
+    Standstill(
+        'a recursion that stops before the end of the stack',
+        ('/dive?room=20000',),
+        (Stands('/dive', 'sleep', '_dive'),),
+        ('/dive', 'stack'),
+        finding='stack-headroom',
+        calls=(('clock_nanosleep', 1),),
+        setting=SMALL_STACKS,
+    ),
+)
+
+
+def words_of(html):
+    """A page as a person reads it."""
+    return re.sub(r'<[^>]*>', ' ', html)

@@ -1,0 +1,214 @@
+"""Vital signs: from a recorded /proc, from none at all, and of this very process."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from programs.handshake import until
+from support.descriptors import held
+
+from Products.StabilityMonitor.system.vitalsigns import Vitals
+from Products.StabilityMonitor.system.vitalsigns import counter
+
+CHECKOUT = Path(__file__).parents[2]
+PROC = CHECKOUT / 'tests' / 'data' / 'proc_v1'
+GROUP = PROC / 'fs/memory/system.slice/zope.service'
+CGROUP = {
+    'counter_file': str(GROUP / 'memory.oom_control'),
+    'current_file': str(GROUP / 'memory.usage_in_bytes'),
+    'limit': 1073741824,
+}
+linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs /proc')
+
+
+def test_a_recorded_proc():
+    vitals = Vitals(CGROUP, PROC)
+    before = time.time()
+    vitals.look()
+    vitals.look_at_host()
+    sample = vitals.sample(3, 2, 4)
+    vitals.detach()
+    assert sample.rss == 25600 * os.sysconf('SC_PAGESIZE')
+    assert sample.threads == 11  # behind a name with blanks and parentheses
+    assert sample.descriptors == 3
+    assert sample.host_kills == 42
+    assert (sample.cgroup_current, sample.cgroup_limit, sample.cgroup_kills) == (
+        734003200,
+        1073741824,
+        2,
+    )
+    assert (sample.in_flight, sample.overdue, sample.workers) == (3, 2, 4)
+    assert before <= sample.time <= time.time() and sample.cpu > 0
+
+
+def test_a_counter_that_rises_is_seen(tmp_path):
+    file = tmp_path / 'memory.events'
+    file.write_text('oom 0\noom_kill 0\n')
+    vitals = Vitals({'counter_file': str(file)}, PROC)
+    vitals.look()
+    assert vitals.sample(0, 0, 0).cgroup_kills == 0
+    file.write_text('oom 1\noom_kill 12\n')
+    vitals.look()
+    assert vitals.sample(0, 0, 0).cgroup_kills == 12
+    vitals.detach()
+
+
+def test_a_system_without_proc(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'psutil', None)
+    vitals = Vitals({}, tmp_path)
+    vitals.look()
+    sample = vitals.sample(0, 0, 1)
+    assert (sample.rss, sample.threads, sample.descriptors, sample.host_kills) == (-1, -1, -1, -1)
+    assert (sample.cgroup_current, sample.cgroup_limit, sample.cgroup_kills) == (-1, -1, -1)
+
+
+def test_a_system_without_proc_is_asked_by_psutil(tmp_path):
+    psutil = pytest.importorskip('psutil')
+    vitals = Vitals({}, tmp_path)
+    with open(os.devnull), open(os.devnull):
+        vitals.look()
+        many = vitals.sample(0, 0, 1)
+    assert abs(many.rss - psutil.Process().memory_info().rss) < 64 << 20
+    assert many.threads >= threading.active_count() and many.cpu > 0
+    vitals.look()
+    assert vitals.sample(0, 0, 1).descriptors == many.descriptors - 2
+    vitals.detach()
+    vitals.look()
+    assert vitals.sample(0, 0, 1).rss == -1  # a child after a fork asks nobody about its parent
+
+
+def test_what_psutil_is_refused_is_unknown(tmp_path, monkeypatch):
+    psutil = pytest.importorskip('psutil')
+
+    def refused(process):
+        raise psutil.AccessDenied(process.pid)
+
+    for name in ('memory_info', 'num_threads', 'num_fds'):
+        monkeypatch.setattr(psutil.Process, name, refused)
+    vitals = Vitals({}, tmp_path)
+    vitals.look()
+    sample = vitals.sample(0, 0, 1)
+    assert (sample.rss, sample.threads, sample.descriptors) == (-1, -1, -1)
+
+
+def test_nonsense_in_the_files_is_unknown(tmp_path):
+    (tmp_path / 'self').mkdir()
+    for name in ('statm', 'stat'):
+        (tmp_path / 'self' / name).write_bytes(b'')
+    (tmp_path / 'vmstat').write_bytes(b'oom_kill many\n')
+    (tmp_path / 'counter').write_bytes(b'\xff')
+    vitals = Vitals(
+        {'counter_file': tmp_path / 'counter', 'current_file': tmp_path / 'none'}, tmp_path
+    )
+    vitals.look()
+    vitals.look_at_host()
+    sample = vitals.sample(0, 0, 0)
+    vitals.detach()
+    assert (sample.rss, sample.threads, sample.host_kills, sample.cgroup_kills) == (-1, -1, -1, -1)
+
+
+def test_samples_open_nothing_and_detach_closes_all():
+    before = held()
+    vitals = Vitals(CGROUP, PROC)
+    during = held()
+    for _ in range(5):
+        vitals.look()
+        vitals.sample(0, 0, 0)
+    until(lambda: not held() - during)
+    vitals.detach()
+    until(lambda: not held() - before)
+    vitals.look()
+    assert vitals.sample(0, 0, 0).rss == -1  # and is no error afterwards
+
+
+def test_a_descriptor_closed_by_other_code_is_no_error():
+    vitals = Vitals(CGROUP, PROC)
+    for descriptor in vitals._files.values():
+        os.close(descriptor)
+    vitals.look()
+    assert vitals.sample(0, 0, 0).rss == -1
+    vitals.detach()
+
+
+@linux
+def test_this_process():
+    vitals = Vitals({})
+    vitals.look()
+    one = vitals.sample(0, 0, 0)
+    gate = threading.Event()
+    thread = threading.Thread(target=gate.wait)
+    thread.start()
+    with open(os.devnull), open(os.devnull):
+        vitals.look()
+        two = vitals.sample(0, 0, 0)
+    gate.set()
+    thread.join()
+    vitals.detach()
+    assert two.threads == one.threads + 1 and two.descriptors == one.descriptors + 2
+    assert 1 << 20 < two.rss < 1 << 36 and two.cpu >= one.cpu and two.monotonic >= one.monotonic
+
+
+@pytest.mark.parametrize(
+    'text, value',
+    [
+        (b'oom_kill 7\n', 7),
+        (b'a 1\noom_kill 7', 7),
+        (b'oom_kill_disable 1\noom_kill 0\n', 0),
+        (b'x_oom_kill 5\n', -1),
+        (b'', -1),
+        (b'oom_kill\n', -1),
+        (b'oom_kill x\n', -1),
+        (b'oom_kill -1\n', -1),
+    ],
+)
+def test_counters(text, value):
+    assert counter(text, b'oom_kill') == value
+
+
+@pytest.mark.parametrize('limit', [1 << 30, -1])
+def test_a_limit_may_be_reached_before_the_next_look(tmp_path, limit):
+    file = tmp_path / 'memory.current'
+    file.write_text('1000')
+    vitals = Vitals({'current_file': file, 'limit': limit}, PROC)
+    vitals.look()
+    file.write_text('2000')
+    assert vitals.sample(0, 0, 0).cgroup_current == (2000 if limit > 0 else 1000)
+    vitals.look()
+    assert vitals.sample(0, 0, 0).cgroup_current == 2000
+    vitals.detach()
+
+
+def test_threads_that_were_counted_already_are_not_counted_again():
+    vitals = Vitals(CGROUP, PROC)
+    vitals.look(threads=7)
+    assert vitals.sample(0, 0, 0).threads == 7
+    vitals.look()
+    assert vitals.sample(0, 0, 0).threads == 11
+    vitals.detach()
+
+
+@linux
+@pytest.mark.parametrize('kind', ['file', 'pipe'])
+def test_what_is_written_to_stderr_shows_at_once_where_it_is_a_file(tmp_path, kind):
+    program = """if True:
+        import os, sys
+        from Products.StabilityMonitor.system.vitalsigns import Vitals
+        vitals = Vitals({})
+        vitals.look()
+        before = vitals.sample(0, 0, 0).stderr_size
+        os.write(2, b'four')
+        print(before, vitals.sample(0, 0, 0).stderr_size)
+    """
+    with open(tmp_path / 'stderr', 'w') as file:
+        done = subprocess.run(
+            [sys.executable, '-c', program],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=CHECKOUT,
+            stderr=file if kind == 'file' else subprocess.PIPE,
+        )
+    assert done.stdout.split() == ['0', '4' if kind == 'file' else '0']

@@ -1,0 +1,518 @@
+"""What every thread does, told of real threads that really do it, in processes of their own where
+they never end.
+"""
+
+import contextlib
+import gc
+import itertools
+import json
+import mmap
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from pathlib import Path
+
+import pytest
+from programs.handshake import until
+
+from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.store import blackbox as box
+from Products.StabilityMonitor.system.cpushares import MOMENT
+from Products.StabilityMonitor.system.cpushares import Load
+from Products.StabilityMonitor.system.tasks import clock
+from Products.StabilityMonitor.threads import snapshot
+from Products.StabilityMonitor.threads.snapshot import ThreadWatch
+
+PROGRAM = Path(__file__).parents[1] / 'programs' / 'thread_scenes.py'
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith('linux'), reason='the kernel of Linux is asked'
+)
+
+
+@pytest.fixture
+def play(tmp_path):
+    """Plays a scene until the threads are said to do what is wanted; ({name: state},
+    [deadlock]).
+    """
+
+    def play(scene, **wanted):
+        done = subprocess.run(
+            [sys.executable, PROGRAM, scene, *(f'{name}={code}' for name, code in wanted.items())],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+            env={'PYTHONPATH': str(PROGRAM.parents[2])},
+        )
+        assert done.stdout, done.stderr
+        seen = json.loads(done.stdout)
+        return {state['name']: state for state in seen['threads']}, seen['deadlocks']
+
+    return play
+
+
+@pytest.mark.parametrize(
+    'scene, code, phrase',
+    [
+        ('spinner', 'running', '% of a processor'),
+        ('starving', 'gil', '% of a processor'),
+        ('asleep', 'sleep', ' in asleep'),
+        ('receiving', 'socket', 'socket:['),
+        ('receiving_for_a_time', 'socket', '127.0.0.1:'),
+        ('receiving_by_tls', 'socket', '127.0.0.1:'),
+        ('connecting', 'socket', '127.0.0.1:'),
+        ('directory_service', 'database', 'LDAP, 127.0.0.1:'),
+        ('reading_pipe', 'pipe', 'pipe:['),
+        ('writing_pipe', 'pipe', 'pipe:['),
+        ('writing_stdout', 'terminal', 'stdout is a pipe that nobody reads'),
+        ('writing_terminal', 'terminal', 'stderr is a terminal that nobody reads'),
+        ('child', 'subprocess', '(sleep)'),
+        ('communicating', 'subprocess', ' in communicating'),
+        ('file_lock', 'file', 'flock, '),
+        ('opening_fifo', 'file', 'a-fifo'),
+        ('in_c', 'native', 'futex'),
+        ('event', 'waiting', 'an event at '),
+        ('condition', 'waiting', 'a condition at '),
+        ('queued', 'waiting', 'an entry in a queue at '),
+        ('joining', 'waiting', 'the end of a thread at '),
+        ('semaphore', 'lock', 'lock SEMAPHORE at '),
+        ('server', 'listening', 'the loop of a socket server'),
+    ],
+)
+def test_one_thread_one_word(play, scene, code, phrase):
+    states, circles = play(scene, **{scene: code})
+    assert phrase in states[scene]['detail'] and states[scene]['frames'] and circles == []
+
+
+@pytest.mark.zope
+def test_an_idle_worker_of_waitress(play):
+    states, _ = play('worker', **{'waitress-0': 'idle', 'waitress-1': 'idle'})
+    assert states['waitress-0']['kind'] == 'worker'
+
+
+@pytest.mark.zope
+def test_a_thread_that_waits_for_its_turn_to_commit(play):
+    """A real FileStorage, whose lock the vote of another connection's transaction keeps."""
+    states, circles = play('committing', committing='database', _vote_slowly='sleep')
+    detail = states['committing']['detail']
+    assert detail.startswith(
+        'its turn to commit to the ZODB, lock BaseStorage._commit_lock at ZODB/BaseStorage.py:'
+    )
+    assert circles == []
+
+
+@pytest.mark.zope
+def test_a_zeo_server_that_does_not_answer(play):
+    pytest.importorskip('ZEO', reason='ZEO is not installed here')
+    states, _ = play('asking_zeo', asking_zeo='database')
+    assert states['asking_zeo']['detail'].startswith('ZEO, at ')
+    assert 'loadBefore' in [frame['function'] for frame in states['asking_zeo']['frames']]
+
+
+def test_a_thread_without_python(play):
+    states, _ = play('without_python', **{'of-a-library': 'native'})
+    found = states['of-a-library']
+    assert (
+        (found['ident'], found['frames']) == (0, [])
+        and found['native_id'] > 0
+        and 'pause' in found['detail']
+    )
+
+
+def test_threads_of_c_code_are_joined_with_the_kernel_s(play):
+    """`threading` knows neither their names nor their native ids."""
+    states, _ = play('of_c_code')
+    assert not [state for state in states.values() if not state['native_id'] or not state['frames']]
+
+
+@pytest.mark.parametrize('scene', ['lock', 'looking_for_lock'])
+def test_who_holds_the_lock(play, scene):
+    states, circles = play(scene, **{scene: 'lock', '_hold_a': 'sleep'})
+    assert states[scene]['holders'] == [states['_hold_a']['ident']] and circles == []
+    assert states[scene]['detail'].startswith('lock A at programs/thread_scenes.py:')
+    assert ', held by _hold_a at programs/thread_scenes.py:' in states[scene]['detail']
+
+
+def test_a_log_that_nobody_reads_stops_all_who_log(play):
+    states, _ = play('logging_to_stderr', logging_to_stderr='terminal', log_more='lock')
+    assert states['log_more']['holders'] == [states['logging_to_stderr']['ident']]
+
+
+@pytest.mark.parametrize(
+    'scene, known',
+    [
+        ('lock_pair', False),
+        ('owned_pair', True),
+        ('attributes', False),
+        ('decorated', False),
+        ('conditions', False),
+        ('imports', False),
+    ],
+)
+def test_deadlocks_of_two(play, scene, known):
+    states, circles = play(scene, left='lock', right='lock')
+    (circle,) = circles
+    assert set(circle['idents']) == {states['left']['ident'], states['right']['ident']}
+    assert circle['known'] == known
+    assert states['left']['holders'] == [states['right']['ident']]
+    assert states['right']['holders'] == [states['left']['ident']]
+    assert ' waits for ' in circle['text'] and ' holds at ' in circle['text']
+
+
+def test_a_deadlock_of_three(play):
+    states, (circle,) = play('three', one='lock', two='lock', last='lock')
+    order = [states[name]['ident'] for name in ('one', 'two', 'last')]
+    start = order.index(circle['idents'][0])
+    assert circle['idents'] == order[start:] + order[:start]
+
+
+def test_a_thread_that_waits_for_itself(play):
+    states, (circle,) = play('twice', alone='lock')
+    assert circle['idents'] == [states['alone']['ident']] and 'which it holds at' in circle['text']
+
+
+def test_a_thread_does_not_wait_for_itself_at_another_object(play):
+    states, circles = play('chained_instances', left='lock')
+    assert states['left']['holders'] == [states['sleeper']['ident']] and circles == []
+
+
+def test_who_may_hold_it_and_may_not_is_no_holder(play):
+    states, circles = play('two_instances', left='lock', right='lock')
+    assert circles == []
+    assert (
+        states['left']['holders'] == []
+        and 'held by sleeper at back at ' in states['left']['detail']
+    )
+    assert ' or right at ' in states['left']['detail']
+
+
+def test_who_waits_in_a_condition_does_not_hold_its_lock(play):
+    states, _ = play('idle_condition', left='waiting', right='waiting', third='lock')
+    assert states['third']['holders'] == [states['right']['ident']]
+
+
+# -- in this process -------------------------------------------------------------------------------
+
+LEFT, RIGHT = threading.Lock(), threading.Lock()
+
+
+class Threads:
+    """Threads that run a function over and over until the end of the block."""
+
+    def __init__(self, function, count=1):
+        self.over = threading.Event()
+        self.threads = [
+            threading.Thread(target=self._run, args=(function,), daemon=True) for _ in range(count)
+        ]
+
+    def _run(self, function):
+        while not self.over.is_set():
+            function()
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.over.set()
+        for thread in self.threads:
+            thread.join(20)
+
+
+def test_contention_is_no_deadlock():
+    """Everybody waits for everybody's locks all the time, and always in the same order."""
+
+    def work():
+        with LEFT:
+            with RIGHT:
+                sum(range(50))
+
+    watch, waits = ThreadWatch(), 0
+    with Threads(work, 6):
+        for looks in itertools.count():
+            observed = watch.observe()
+            waits += sum(state.activity == 'lock' for state in observed.states)
+            assert observed.deadlocks == ()
+            if looks >= 300 and waits:
+                break
+
+
+def test_a_circle_that_dissolves_at_once_is_no_deadlock():
+    watch, meet, calls = ThreadWatch(), threading.Barrier(2), []
+    left = threading.Thread(target=cross_left, args=(meet,), daemon=True)
+    right = threading.Thread(target=cross_right, args=(meet,), daemon=True)
+    left.start()
+    right.start()
+    assert until(lambda: watch.observe().deadlocks)
+
+    def let_go(seconds):
+        calls.append(seconds)
+        RIGHT.release()
+        left.join()
+
+    watch.sleep = let_go
+    assert watch.observe().deadlocks == () and calls == [snapshot.STILL]
+    right.join()
+
+
+def cross_left(meet):
+    with LEFT:
+        meet.wait()
+        with RIGHT:
+            pass
+
+
+def cross_right(meet):
+    with contextlib.suppress(RuntimeError):  # it was taken from it
+        with RIGHT:
+            meet.wait()
+            with LEFT:
+                pass
+
+
+def test_thousands_of_starts_and_ends():
+    def churn():
+        short = [threading.Thread(target=int) for _ in range(5)]
+        for thread in short:
+            thread.start()
+        for thread in short:
+            thread.join()
+        started.append(5)
+
+    watch, started = ThreadWatch(), []
+    with Threads(churn, 2) as those:
+        while sum(started) < 5000:
+            watch.loads.look()
+            names = {state.ident for state in watch.snapshot()}
+            assert {thread.ident for thread in those.threads} <= names
+
+
+def test_no_frame_is_kept():
+    class Local:
+        pass
+
+    def work():
+        local = Local()
+        kept.append(weakref.ref(local))
+        go.wait()
+
+    kept, go, watch = [], threading.Event(), ThreadWatch()
+    thread = threading.Thread(target=work)
+    thread.start()
+    until(lambda: kept)
+    states = watch.snapshot()
+    assert any(frame.function == 'work' for state in states for frame in state.frames)
+    gc.disable()
+    try:
+        go.set()
+        thread.join()
+        assert kept[0]() is None  # without help of the garbage collector
+    finally:
+        gc.enable()
+
+
+def test_a_locked_list_of_threads_is_no_trouble():
+    done = []
+    with threading._active_limbo_lock:
+        thread = _in_thread(lambda: done.append(ThreadWatch().snapshot()))
+        until(lambda: done)
+    thread.join()
+    assert any(state.kind == 'main' for state in done[0])
+
+
+def _in_thread(function):
+    """`Thread.start` would need the lock; `_thread` does not."""
+    import _thread
+
+    over = threading.Lock()
+    over.acquire()
+
+    def run():
+        function()
+        over.release()
+
+    _thread.start_new_thread(run, ())
+
+    class Joined:
+        join = staticmethod(over.acquire)
+
+    return Joined
+
+
+def test_kinds_and_order():
+    gate = threading.Event()
+    made = [
+        threading.Thread(target=gate.wait, name=name)
+        for name in ('StabilityMonitor heartbeat', 'waitress-3', 'library')
+    ]
+    for thread in made:
+        thread.start()
+    states = {state.name: state for state in ThreadWatch().snapshot()}
+    gate.set()
+    for thread in made:
+        thread.join()
+    assert [
+        (name, states[name].kind)
+        for name in states
+        if name in {'MainThread', *(t.name for t in made)}
+    ] == [
+        ('MainThread', 'main'),
+        ('waitress-3', 'worker'),
+        ('library', 'other'),
+        ('StabilityMonitor heartbeat', 'monitor'),
+    ]
+    assert states['waitress-3'].native_id == made[1].native_id
+    assert states['MainThread'].detail == 'takes this snapshot'
+
+
+class TestRequests:
+    @pytest.fixture
+    def recorder(self):
+        buffer = bytearray(box.SIZE)
+        box.lay_out(buffer)
+        box.seal(buffer)
+        return Recorder(buffer)
+
+    def own(self, recorder, clock=None):
+        watch = ThreadWatch(recorder, **({'clock': clock} if clock else {}))
+        return next(state for state in watch.snapshot() if state.ident == threading.get_ident())
+
+    def test_in_flight(self, recorder):
+        recorder.begin('GET', '/shöp')
+        recorder.phase(1)
+        request = self.own(recorder, lambda: time.monotonic() + 100).request
+        recorder.end()
+        assert (request['method'], request['path'], request['phase']) == (
+            'GET',
+            '/shöp',
+            'publishing',
+        )
+        assert (
+            request['number'] == 1
+            and 100 <= request['seconds'] < 130
+            and request['started'] > 1.6e9
+        )
+
+    def test_finished(self, recorder):
+        recorder.begin('GET', '/')
+        recorder.end()
+        assert self.own(recorder).request is None
+
+    def test_it_is_that_of_the_moment_of_the_stack(self, recorder):
+        """While others are watched for a moment more it may end, and another one begin."""
+        slept = []
+
+        def meanwhile(seconds):
+            slept.append(seconds)
+            recorder.end(200)
+            recorder.begin('GET', '/second')
+
+        with Threads(lambda: sum(range(1000))) as those:
+            watch = ThreadWatch(recorder, sleep=meanwhile)
+            watch.loads.now = lambda: {those.threads[0].native_id: Load(0.0, 5.0)}
+            recorder.begin('GET', '/first')
+            states = until(
+                lambda: (seen := watch.snapshot()) and slept and seen, 'a thread that is ready'
+            )
+        own = next(state for state in states if state.ident == threading.get_ident())
+        assert slept == [MOMENT] and own.request['path'] == '/first'
+
+    def test_a_black_box_that_was_let_go_of(self):
+        """As in a forked child."""
+        recorder = Recorder(mmap.mmap(-1, box.SIZE))
+        recorder.begin('GET', '/')
+        assert self.own(recorder).request['path'] == '/'
+        recorder.detach()
+        assert self.own(recorder).request is None
+
+
+class TestShares:
+    def test_over_the_last_look_that_is_a_second_old(self):
+        now = [100.0]
+        watch = ThreadWatch(clock=lambda: now[0])
+        for moment in (100.0, 109.5, 110.0):
+            now[0] = moment
+            watch.loads.look()
+        now[0] = 110.6
+        assert self.main(watch).cpu_seconds == pytest.approx(1.1)
+        now[0] = 120.0
+        assert self.main(watch).cpu_seconds == pytest.approx(10.0)
+
+    def test_nothing_is_known_at_first_and_nobody_waits(self):
+        def never(seconds):
+            raise AssertionError('slept')
+
+        assert self.main(ThreadWatch(sleep=never)).cpu is None
+
+    def test_nobody_waits_for_threads_that_are_not_ready(self):
+        def never(seconds):
+            raise AssertionError('slept')
+
+        event = threading.Event()
+        thread = threading.Thread(target=event.wait)
+        thread.start()
+        watch = ThreadWatch(sleep=never)
+        watch.loads.now = lambda: {
+            thread.native_id: Load(0.0, 5.0),
+            threading.get_native_id(): Load(0.0, 5.0),
+        }
+        try:
+            until(lambda: watch.kernel.task(thread.native_id).state == 'S')
+            assert [state.cpu for state in watch.snapshot() if state.ident == thread.ident] == [0.0]
+        finally:
+            event.set()
+            thread.join()
+
+    def test_who_was_busiest_between_two_looks(self):
+        now = [0.0]
+        watch = ThreadWatch(clock=lambda: now[0])
+        with Threads(lambda: sum(range(1000))) as those:
+            native_id = those.threads[0].native_id
+            watch.loads.look()
+            assert watch.loads.busiest() == {}
+            before = clock(native_id)
+            until(lambda: clock(native_id) > before + 0.2)
+            now[0] = 0.2
+            watch.loads.look()
+        assert watch.loads.busiest()[native_id] >= 0.9
+
+    @staticmethod
+    def main(watch):
+        return next(state for state in watch.snapshot() if state.kind == 'main')
+
+
+def test_a_gauge_fills_in_the_stack():
+    asked = []
+
+    def gauge(ident, native_id):
+        asked.append((ident, native_id))
+        return (8 << 20, 4096) if ident == threading.get_ident() else None
+
+    states = ThreadWatch(gauge=gauge).snapshot()
+    own = next(state for state in states if state.ident == threading.get_ident())
+    assert (own.stack_size, own.stack_used) == (8 << 20, 4096)
+    assert (threading.get_ident(), threading.get_native_id()) in asked
+
+
+def test_a_system_without_proc(tmp_path):
+    watch = ThreadWatch(proc=tmp_path)
+    watch.loads.look()
+    states = watch.snapshot()
+    own = next(state for state in states if state.ident == threading.get_ident())
+    assert (own.activity, own.cpu, own.native_id) == ('running', None, threading.get_native_id())
+
+
+def test_deep_stacks_are_cut():
+    def deep(levels):
+        if levels:
+            return deep(levels - 1)
+        return ThreadWatch().snapshot()
+
+    own = next(
+        state for state in deep(snapshot.MOST_FRAMES) if state.ident == threading.get_ident()
+    )
+    assert len(own.frames) == snapshot.MOST_FRAMES

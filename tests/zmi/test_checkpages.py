@@ -1,0 +1,759 @@
+"""How a living run stands, and the tab "Checks" over HTTP in a real Zope: findings, hushing, known
+issues, probe.
+"""
+
+import json
+import re
+import sys
+import threading
+import time
+import urllib.parse
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import zope.interface.verify
+from programs.handshake import until
+from support.fakelife import FakeLife
+from support.fakelife import with_directory
+from support.syntheticruns import HERE
+from support.syntheticruns import record
+
+from Products.StabilityMonitor.checks import allfindings
+from Products.StabilityMonitor.checks.check import ICheck
+from Products.StabilityMonitor.checks.everycheck import CHECKS
+from Products.StabilityMonitor.checks.knownissues import KnownIssues
+from Products.StabilityMonitor.checks.knownissues import with_own_pip
+from Products.StabilityMonitor.checks.resultcache import remembering
+from Products.StabilityMonitor.checks.runner import Background
+from Products.StabilityMonitor.inspection.recursionexperiment import ProbeResult
+from Products.StabilityMonitor.knowledge import rulesinforce
+from Products.StabilityMonitor.model.records import Finding
+from Products.StabilityMonitor.model.records import finding_from
+from Products.StabilityMonitor.model.records import shallow
+from Products.StabilityMonitor.recording import livingrun
+
+TAB = '/Control_Panel/StabilityMonitor/'
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\'&'
+BROKEN_RULES = """
+[[silence]]
+id = "python-daemon-threads-exit"
+reason = "We <b>restart</b> by kill -9."
+
+[[silence]]
+id = "python-ssl-session-leak"
+
+[[issue]]
+id = "shop-9"
+title = "Our shop <script>alert(1)</script> before 9"
+happens = "It crashes."
+effect = "crash"
+severity = "critical"
+action = "Zope >= 99.0"
+source = "our tracker"
+fixed = "99.0"
+distributions = {Zope = "<99"}
+"""
+
+
+class Fixed:
+    """A check with a fixed answer."""
+
+    question, source = 'Is it so?', 'a test'
+
+    def __init__(self, *findings):
+        self.id, self.findings = findings[0].id, list(findings)
+
+    def look(self, site):
+        return self.findings
+
+
+PACKAGE = Path(allfindings.__file__).resolve().parents[1]
+
+
+def warning(id, severity='warning', title='It is so.'):
+    return Finding(id, severity, title, 'Why.', 'Write "x = 1" into it.', 'a test')
+
+
+@pytest.fixture
+def life(tmp_path):
+    return with_directory(
+        FakeLife(
+            tmp_path,
+            base=SimpleNamespace(file_mode=0o640),
+            pid=1,
+            instance=shallow(HERE),
+            context={'thread_stack': [1 << 20, 4096]},
+        )
+    )
+
+
+def asked(life, *findings):
+    """The Standing of `life` after a run of checks with these answers."""
+    here = allfindings.of(life)
+    here.checks = Background(here._site, [Fixed(*findings)])
+    assert here.start() and here.checks.wait(20)
+    return here
+
+
+# -- how a run stands ------------------------------------------------------------------------------
+
+
+def test_nothing_is_known_before_anything_was_asked(life):
+    look = allfindings.of(life).look()
+    assert (look.shown, look.hushed, look.when) == ((), (), None)
+    assert allfindings.of(life) is allfindings.of(life)
+
+
+def test_the_runs_own_findings_and_the_checks_together_worst_first(life):
+    life.findings.add('own', 'Something is off.')
+    here = asked(life, warning('c', 'ok'), warning('b', 'critical'), warning('d', 'info'))
+    assert [(f.id, f.severity) for f in here.look().shown] == [
+        ('b', 'critical'),
+        ('own', 'warning'),
+        ('d', 'info'),
+        ('c', 'ok'),
+    ]
+
+
+@pytest.mark.parametrize('own, check', allfindings.ANSWERED_BY.items())
+def test_a_check_answers_what_was_seen_at_the_start(life, own, check):
+    life.findings.add(own, 'As it was at the start.', severity='critical')
+    assert [f.id for f in asked(life, warning('another')).look().shown] == [own, 'another']
+    shown = asked(life, warning(check, 'info', 'As it is now.')).look().shown
+    assert [(f.id, f.severity) for f in shown] == [(check, 'info')]
+
+
+def test_no_own_finding_hides_behind_a_check():
+    """Or behind another one of its own: of equal ids only one is shown."""
+    parts = [name for name, *_ in livingrun._PARTS]
+    text = ''.join(path.read_text() for path in (PACKAGE / 'recording').glob('*.py'))
+    named = re.findall(r"findings\.(?:add|guarded)\(\s*'([a-z-]+)'", text)
+    assert len(set(named)) > 15 and len(set(parts)) == len(parts)
+    # These two files are looked after only where the part could be made.
+    assert set(parts) & set(named) == {'fault-log', 'trace-log'}
+    checks = {check.id for check in CHECKS}
+    assert checks.isdisjoint({*parts, *named})
+
+
+def test_the_error_of_an_option_is_told_beside_the_check_of_the_same_subject(life):
+    """The limit for core files cannot be raised, and the check says that there will be none."""
+    name, _, what, action, _ = next(
+        row for row in livingrun._PARTS if row[1] is livingrun.LivingRun._core_files
+    )
+    with life.findings.guarded(name, what, action):
+        raise OSError('setrlimit is refused')
+    shown = {f.id: f.detail for f in asked(life, warning('core-files')).look().shown}
+    assert shown.keys() == {'core-files', name}
+    assert 'setrlimit is refused' in shown[name]
+
+
+def test_hushed_ones_are_apart_and_say_why_in_the_report(life):
+    here = asked(life, warning('a'), warning('b'))
+    until = time.strftime('%Y-%m-%d', time.gmtime(time.time() + 86400))
+    here.hushed(0o640).hush('a', 'It is wanted.', until, 'ada', 'warning')
+    look = here.look()
+    assert [f.id for f in look.shown] == ['b'] and [(f.id, h.who) for f, h in look.hushed] == [
+        ('a', 'ada')
+    ]
+    rows = {row['id']: row for row in look.to_json()}
+    assert rows['a']['hushed'] == {'reason': 'It is wanted.', 'until': until, 'who': 'ada'}
+    assert set(rows['b']) == {'id', 'severity', 'title', 'detail', 'action', 'source'}
+
+
+def test_a_damaged_list_of_hushes_hides_nothing_and_is_told(life):
+    here = asked(life, warning('a', 'info'))
+    (life.path / 'hushed.json').write_text('{')
+    assert [f.id for f in here.look().shown] == ['hushed', 'a']
+
+
+def test_the_probe_is_a_finding_too(life):
+    here = asked(life, warning('a', 'ok'))
+    here.probe.result = ProbeResult(1 << 20, 1000, survives=False, ways=('json',), smallest=2 << 20)
+    assert [f.id for f in here.look().shown] == ['recursion-probe', 'a']
+
+
+@pytest.mark.zope
+def test_the_heartbeat_renews_results_that_are_old(life):
+    from Products.StabilityMonitor.zmi import zopechecks
+
+    here = allfindings.of(life)
+    here.checks = Background(here._site, [Fixed(warning('a'))])
+    life.errands = []
+    zopechecks.begin(life)
+    assert life.answers['checks'] == here.answer, 'who asks at once is answered'
+    (renew,) = life.rounds
+    (start,) = life.errands
+    assert start() and here.checks.wait(20)
+    first = here.checks.results
+    renew()
+    assert here.checks.wait(20) and here.checks.results is first
+    here._asked -= allfindings.RENEWED + 1
+    renew()
+    assert here.checks.wait(20) and here.checks.results is not first
+    second = here.checks.results
+    renew()
+    assert here.checks.wait(20) and here.checks.results is second
+
+
+class Waits(Fixed):
+    """A check that answers when it may."""
+
+    def __init__(self, *findings):
+        super().__init__(*findings)
+        self.go = threading.Event()
+
+    def look(self, site):
+        self.go.wait(60)
+        return super().look(site)
+
+
+def test_who_asks_from_outside_is_answered_at_once_and_gets_a_run_that_is_fresh(life):
+    here, check = allfindings.of(life), Waits(warning('a'))
+    here.checks = Background(here._site, [check], time_limit=60)
+    first = here.answer()
+    assert first['running'] and first['when'] is None
+    check.go.set()
+    assert here.checks.wait(20)
+    here.checks.results = replace(here.checks.results, when=time.time() + 60)
+    second = here.answer()
+    assert not second['running'] and second['when'] and json.dumps(second)
+    check.go.clear()
+    here.checks.results = replace(here.checks.results, when=time.time() - allfindings.FRESH - 1)
+    assert here.answer()['running']
+    check.go.set()
+    assert here.checks.wait(20)
+
+
+def test_the_last_word_lies_in_the_directory_of_the_run(life):
+    asked(life, warning('a'))
+    folder = life.directory.path
+    word = until(lambda: allfindings.last_word(folder), 'the last word')
+    assert [row['id'] for row in word['checks']] == ['a'] and word['running'] is False
+    assert (folder / allfindings.LAST_WORD).stat().st_mode & 0o777 == 0o640
+
+
+def test_a_run_without_directory_leaves_no_word_and_no_finding(life):
+    life.directory = None
+    asked(life, warning('a'))
+    assert [f.id for f in allfindings.of(life).look().shown] == ['a'] and not list(life.findings)
+
+
+@pytest.mark.parametrize('row', [None, [], 'x', {}, {'severity': 'loud'}, {'id': 'x'}])
+def test_foreign_rows_are_no_findings(row):
+    assert finding_from(row) is None
+
+
+def test_foreign_values_become_text():
+    assert finding_from({'severity': 'info', 'id': 7, 'title': None, 'more': 1}) == Finding(
+        '7', 'info', ''
+    )
+
+
+def test_known_issues_are_a_check(tmp_path):
+    assert zope.interface.verify.verifyObject(ICheck, KnownIssues())
+    found = KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))
+    assert isinstance(found, list) or found.severity == 'ok'
+
+
+@pytest.mark.parametrize(
+    'action, executable, words',
+    [
+        (
+            'pip install uvloop',
+            '/opt/zope/bin/python3',
+            '/opt/zope/bin/python3 -m pip install uvloop',
+        ),
+        (
+            'Install it: pip install packaging',
+            '/opt/my zope/python',
+            "Install it: '/opt/my zope/python' -m pip install packaging",
+        ),
+        (
+            '/x/python -m pip install uvloop',
+            '/opt/zope/bin/python3',
+            '/x/python -m pip install uvloop',
+        ),
+        ('pip install uvloop', '/usr/bin/uwsgi', 'pip install uvloop'),
+        ('pip install uvloop', '', 'pip install uvloop'),
+    ],
+)
+def test_what_is_to_be_installed_here_is_so_by_this_python(action, executable, words):
+    assert with_own_pip(action, executable) == words
+
+
+@pytest.mark.zope
+def test_the_known_issues_of_this_process_name_its_python(tmp_path):
+    pytest.importorskip('packaging')
+    (tmp_path / 'known-issues.toml').write_text(
+        BROKEN_RULES.replace('{Zope = "<99"}', '{"zope.interface" = "<99"}').replace(
+            'Zope >= 99.0', 'pip install zope.shop'
+        )
+    )
+    found = {f.id: f for f in KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))}
+    action = found['known-issues:shop-9'].action
+    assert action == f'{sys.executable} -m pip install zope.shop'
+    from Products.StabilityMonitor.zmi.checkpages import pieces
+
+    assert pieces(action) == [{'text': action, 'code': True}]
+
+
+def test_what_would_keep_a_site_from_starting_is_no_issue_of_one_that_has_started(tmp_path):
+    pytest.importorskip('packaging')
+    (tmp_path / 'known-issues.toml').write_text(
+        BROKEN_RULES.replace('Zope = "<99"', '"zope.interface" = "<99"').replace(
+            '"It crashes."\neffect = "crash"', '"x"\neffect = "start"'
+        )
+    )
+    looks = {
+        started: KnownIssues().look(SimpleNamespace(directory=tmp_path, started=started))
+        for started in (None, 1.0)
+    }
+    shown = {
+        started: 'known-issues:shop-9' in {f.id for f in found} for started, found in looks.items()
+    }
+    assert shown == {None: True, 1.0: False}
+    missed = {
+        match.rule.id: match.reasons
+        for match in rulesinforce.known(tmp_path, has_started=True).unaffected
+    }
+    assert missed['shop-9'] == ('not affected: it has started',)
+
+
+@pytest.mark.zope
+def test_no_request_looks_known_issues_up(life, monkeypatch):
+    """It takes a TOML parser, rules and `packaging`: the page says that they are looked up."""
+    pytest.importorskip('packaging')
+    from Products.StabilityMonitor.zmi import checkpages
+
+    here, later = allfindings.of(life), []
+    life.errands = later
+    here.checks = Background(here._site, remembering([KnownIssues()], life))
+    for _ in range(2):
+        assert here.start() and here.checks.wait(60)
+    looked_up = []
+    in_force = rulesinforce.knowledgebase.in_force
+    monkeypatch.setattr(
+        rulesinforce.knowledgebase,
+        'in_force',
+        lambda *args: (looked_up.append(args), in_force(*args))[1],
+    )
+    for _ in range(2):
+        shown = checkpages.page(life, False)
+        assert (shown['known'], shown['looks_up_known']) == (None, True)
+    assert not looked_up and len(later) == 1
+    later.pop()()
+    shown = checkpages.page(life, False)
+    assert shown['known']['count'] > 100 and not shown['looks_up_known']
+    assert len(looked_up) == 1
+
+
+@pytest.mark.zope
+def test_the_page_looks_them_up_where_the_last_run_remembered_what_it_had_found(
+    life, monkeypatch, caplog
+):
+    pytest.importorskip('packaging')
+    from Products.StabilityMonitor.zmi import checkpages
+
+    here = allfindings.of(life)
+    here.checks = Background(here._site, remembering([KnownIssues()], life))
+    assert here.known() is None, 'before anything was asked'
+    for _ in range(2):
+        assert here.start() and here.checks.wait(60)
+    monkeypatch.setattr(rulesinforce.knowledgebase, 'in_force', None)
+    shown = checkpages.page(life, False)
+    assert (
+        shown['known'] is None and shown['run']['last'] and 'could not be looked up' in caplog.text
+    )
+    monkeypatch.undo()
+    assert checkpages.page(life, False)['known'] is None, 'it is tried once for each run'
+    assert here.start() and here.checks.wait(60)
+    known = checkpages.page(life, False)['known']
+    assert known['count'] > 100 and len(known['affected']) + len(known['unaffected']) > 90
+    assert {row['key'] for row in known['affected']} <= {
+        row['key'] for group in checkpages.page(life, False)['groups'] for row in group['findings']
+    }
+
+
+@pytest.mark.zope
+@pytest.mark.parametrize('told', ['page', 'document'])
+def test_checks_that_end_while_they_are_looked_at_are_not_said_to_have_found_nothing(
+    life, monkeypatch, told
+):
+    from Products.StabilityMonitor.zmi import checkpages
+
+    here, look, go_on = allfindings.of(life), allfindings.Standing.look, threading.Event()
+    here.checks = Background(go_on.wait, [])
+    assert here.start()
+
+    def look_and_wait(self):
+        found = look(self)
+        go_on.set()
+        assert self.checks.wait(60)
+        return found
+
+    monkeypatch.setattr(allfindings.Standing, 'look', look_and_wait)
+    if told == 'page':
+        run = checkpages.page(life, False)['run']
+        assert run['busy'] and run['last'] is None, 'it asks again'
+    else:
+        answer = here.to_json()
+        assert answer['running'] and answer['when'] is None and answer['checks'] == []
+
+
+def test_the_site_adds_and_silences_known_issues_and_its_mistakes_are_told(tmp_path):
+    pytest.importorskip('packaging')
+    (tmp_path / 'known-issues.toml').write_text(
+        BROKEN_RULES.replace('Zope = "<99"', '"zope.interface" = "<99"')
+    )
+    found = {f.id: f for f in KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))}
+    assert found['known-issues:shop-9'].severity == 'critical'
+    assert ' is < 99. Fixed: 99.0.' in found['known-issues:shop-9'].detail
+    (problem,) = (f for id, f in found.items() if id.startswith('known-issues-known-issues.toml-'))
+    assert 'line 6' in problem.title
+    (tmp_path / 'known-issues.toml').write_text(
+        '# A line more.\n' + (tmp_path / 'known-issues.toml').read_text()
+    )
+    (again,) = (
+        f
+        for f in KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))
+        if f.id == problem.id
+    )
+    assert 'line 7' in again.title, 'and a hush by its id holds'
+    facts = rulesinforce.known(tmp_path)
+    assert [s.id for s in facts.silences] == ['python-daemon-threads-exit']
+    assert len(facts.affected) + len(facts.unaffected) <= facts.count > 100
+
+
+# -- known issues of an incident -------------------------------------------------------------------
+
+
+def crashed(**values):
+    return record(
+        1,
+        'crashed',
+        signal='SIGSEGV',
+        context={
+            'python': '3.12.1 (main)',
+            'platform': 'Linux-6.1.0-x86_64',
+            'libc': 'glibc 2.36',
+            'implementation': 'CPython',
+            'distributions': {'zope.interface': '7.0', 'Zope': '5.11'},
+        },
+        native=(
+            {
+                'binary': '/lib/_zope_interface_coptimizations.so',
+                'symbol': 'lookup',
+                'offset': 1,
+                'address': 2,
+            },
+        ),
+        **values,
+    )
+
+
+def test_an_incident_is_matched_by_what_is_known_today(tmp_path):
+    pytest.importorskip('packaging')
+    found = rulesinforce.of_incident(crashed(), tmp_path)
+    assert (found[0]['id'], found[0]['strength']) == ('zope.interface-weak-references', 'strong')
+    assert any('7.0 is >= 7.0, < 7.1.1' in words for words in found[0]['matched'])
+    (tmp_path / 'known-issues.toml').write_text(
+        '[[silence]]\nid = "zope.interface-weak-references"\nreason = "x"\n'
+    )
+    assert 'zope.interface-weak-references' not in {
+        row['id'] for row in rulesinforce.of_incident(crashed(), tmp_path)
+    }
+
+
+def test_a_wanted_stop_is_not_looked_up(tmp_path):
+    assert rulesinforce.of_incident(record(1, 'stopped'), tmp_path) == ()
+
+
+def test_a_record_that_cannot_be_matched_is_shown_without(tmp_path, monkeypatch, caplog):
+    def fails(*args):
+        raise TypeError('nonsense')
+
+    monkeypatch.setattr(rulesinforce.knowledgebase, 'match_incident', fails)
+    assert rulesinforce.of_incident(crashed(known_issues=({'id': 'old'},)), tmp_path) == (
+        {'id': 'old'},
+    )
+    assert 'could not be looked up' in caplog.text
+
+
+# -- the page --------------------------------------------------------------------------------------
+
+SOURCE = '''
+def grant(self):
+    self._addRole("Watcher")
+    self.manage_permission("View stability monitor", ["Manager", "Watcher"], 1)
+    self.acl_users._doAddUser("watcher", "secret", ["Watcher"], [])
+    return "granted"
+
+def find(self, id, severity="warning", title="It is so."):
+    """A finding of the living run."""
+    from Products.StabilityMonitor.recording.arming import STATE
+    STATE.life.findings.drop(id)
+    STATE.life.findings.add(id, title, "Why.", 'Write "x = <1>" into [section] of it.', severity)
+    return "found"
+'''
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory):
+    from support.zopekit import ZopeInstance
+
+    zope = ZopeInstance(
+        tmp_path_factory.mktemp('checks'), env={'ZPUBLISHER_DEPRECATE_DOCSTRINGS': 'error'}
+    )
+    zope.publish(SOURCE)
+    with zope:
+        yield zope
+
+
+def page(zope, **query):
+    return zope.get(TAB + 'manage_checks' + ('?' + urllib.parse.urlencode(query) if query else ''))
+
+
+def told(zope):
+    """The text of the page once the checks have run; a process of its own has begun them, or this
+    look does.
+    """
+    from support.zopekit import wait_for
+
+    return wait_for(
+        lambda: (
+            (text := page(zope).text) and 'checks took' in text and 'data-busy' not in text and text
+        ),
+        timeout=30,
+        what='the checks',
+    )
+
+
+def post(zope, action, headers=None, **form):
+    fields = dict(re.findall(r'name="(token|run)" value="([^"]+)"', page(zope).text))
+    return zope.post(TAB + action, fields | form, headers=headers)
+
+
+def day(days):
+    return time.strftime('%Y-%m-%d', time.gmtime(time.time() + days * 86400))
+
+
+def moment(zope):
+    return json.loads(next(zope.stability.glob('runs/*/checks.json')).read_text())['when']
+
+
+@pytest.mark.zope
+class TestPage:
+    def test_everything_was_asked_and_is_there(self, site):
+        text = told(site)
+        assert 'nav-link active' in text and '>Checks<' in text
+        for words in (
+            'Nobody starts this process again',
+            '<code>Restart=on-failure</code>',
+            'Thread stacks are large',
+            'The databases are durable.',
+            'Known issues',
+            'not installed',
+            'Recursion probe',
+            'Run again',
+        ):
+            assert words in text, words
+        assert (
+            text.index('Warnings</h3>')
+            < text.index('For information</h3>')
+            < text.index('<strong>Fine</strong>')
+        )
+
+    def test_the_page_waits_for_nothing(self, site):
+        told(site)
+        assert post(site, 'manage_run_checks').headers['Location'].endswith('/manage_checks')
+        assert page(site).status == 200
+
+    def test_it_runs_again_when_asked(self, site):
+        from support.zopekit import wait_for
+
+        told(site)
+        before = wait_for(lambda: list(site.stability.glob('runs/*/checks.json')) and moment(site))
+        post(site, 'manage_run_checks')
+        assert wait_for(lambda: moment(site) > before, timeout=20, what='a later run')
+
+    def test_what_matters_is_on_the_overview_and_all_of_it_in_the_report(self, site):
+        told(site)
+        text = site.get(TAB + 'manage_main').text
+        assert 'Nobody starts this process again' in text and 'Thread stacks are large' not in text
+        rows = {row['id']: row for row in site.report()['checks']}
+        assert (
+            rows['supervisor']['severity'] == 'warning'
+            and rows['thread-stacks']['severity'] == 'ok'
+        )
+        assert set(rows['supervisor']) == {'id', 'severity', 'title', 'detail', 'action', 'source'}
+        assert '[warning] Nobody starts' in site.get(TAB + 'report?format=text').text
+
+    def test_a_finding_is_hushed_and_shown_again(self, site):
+        told(site)
+        site.get('/find?id=odd')
+        answer = post(
+            site, 'manage_hush', id='odd', severity='warning', reason=HOSTILE, until=day(20)
+        )
+        assert answer.status == 302 and 'Hushed+until+' in answer.headers['Location']
+        text = page(site).text
+        assert (
+            '<script>alert' not in text
+            and '&lt;script&gt;alert(1)' in text
+            and f'>{day(20)}<' in text
+        )
+        assert 'by admin' in text and 'It is so.' not in site.get(TAB + 'manage_main').text
+        (hushed,) = [row for row in site.report()['checks'] if row['id'] == 'odd']
+        assert (hushed['hushed']['until'], hushed['hushed']['who']) == (day(20), 'admin')
+        site.get('/find?id=odd&severity=critical')
+        assert (
+            'It is shown again' in page(site).text
+            and 'It is so.' in site.get(TAB + 'manage_main').text
+        )
+        site.get('/find?id=odd')
+        assert (
+            post(site, 'manage_show_again', id='odd')
+            .headers['Location']
+            .endswith('manage_checks#hushed')
+        )
+        assert 'It is so.' in site.get(TAB + 'manage_main').text
+
+    @pytest.mark.parametrize(
+        'form, words',
+        [
+            ({'id': 'supervisor', 'reason': '', 'until': day(9)}, 'There is no reason.'),
+            ({'id': 'supervisor', 'reason': 'x', 'until': day(-1)}, 'is not between'),
+            ({'id': 'supervisor', 'reason': 'x', 'until': day(900)}, 'is not between'),
+            ({'id': 'supervisor', 'reason': 'x', 'until': 'soon'}, 'is no date'),
+            (
+                {'id': 'nothing', 'reason': 'x', 'until': day(9)},
+                'There is no such finding any more.',
+            ),
+            ({}, 'There is no such finding any more.'),
+        ],
+    )
+    def test_what_cannot_be_hushed_says_why(self, site, form, words):
+        told(site)
+        address = post(site, 'manage_hush', **form).headers['Location']
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(address).query)
+        assert words in query['manage_tabs_message'][0] and query['manage_tabs_type'] == ['warning']
+
+    def test_hostile_findings_stay_text(self, site):
+        site.get('/find?' + urllib.parse.urlencode({'id': HOSTILE, 'title': HOSTILE}))
+        text = told(site)
+        assert '<script>alert' not in text and '<img src=x' not in text
+        assert '<code>x = &lt;1&gt;</code>' in text and '<code>[section]</code>' in text
+        assert post(site, 'manage_hush', id=HOSTILE, reason='x', until=day(3)).status == 302
+        assert '<script>alert' not in page(site).text
+
+    @pytest.mark.parametrize(
+        'action',
+        ['manage_run_checks', 'manage_hush', 'manage_show_again', 'manage_recursion_probe'],
+    )
+    def test_only_a_form_of_ours_does_anything(self, site, action):
+        assert site.get(TAB + action).status == 404
+        assert site.post(TAB + action, {}).status == 403
+        assert post(site, action, headers={'Sec-Fetch-Site': 'cross-site'}).status == 403
+        assert site.post(TAB + action, {}, auth=False).status == 401
+
+    def test_who_may_only_look_sees_no_forms(self, site):
+        import base64
+
+        site.get('/grant')
+        login = {'Authorization': 'Basic ' + base64.b64encode(b'watcher:secret').decode()}
+        told(site)
+        answer = site.get(TAB + 'manage_checks', auth=False, headers=login)
+        assert answer.status == 200 and '<form' not in answer.text.split('<main')[1]
+        assert site.post(TAB + 'manage_run_checks', {}, auth=False, headers=login).status == 401
+
+    @pytest.mark.parametrize('name', ['_do', '_checks', 'security'])
+    def test_no_helper_is_published(self, site, name):
+        assert site.get(TAB + name).status in (401, 403, 404)
+
+    def test_the_probe_runs_in_the_background_and_is_remembered(self, site):
+        from support.zopekit import wait_for
+
+        told(site)
+        answer = post(site, 'manage_recursion_probe')
+        assert answer.headers['Location'].endswith('/manage_checks#probe')
+        wait_for(
+            lambda: re.search(
+                'recursion ends with RecursionError|recursion kills|little stack', page(site).text
+            ),
+            timeout=60,
+            what='the probe',
+        )
+        assert 'recursion-probe' in {row['id'] for row in site.report()['checks']}
+        assert (site.stability / allfindings.PROBE).exists()
+
+    def test_rules_of_the_site(self, site):
+        (site.stability / 'known-issues.toml').write_text(BROKEN_RULES)
+        try:
+            post(site, 'manage_run_checks')
+            from support.zopekit import wait_for
+
+            wait_for(lambda: 'Our shop' in told(site), timeout=20, what='the new rule')
+            text = told(site)
+            assert (
+                '<script>alert' not in text
+                and '<b>restart' not in text
+                and '<code>Zope &gt;= 99.0</code>' in text
+            )
+            assert 'known-issues.toml, line 6: ' in text and '<strong>Silenced</strong>' in text
+            assert 'Our shop' in site.get(TAB + 'manage_main').text
+        finally:
+            (site.stability / 'known-issues.toml').unlink()
+
+    def test_an_incident_shows_its_known_issues_also_when_it_was_archived_without(self, site):
+        found = crashed()
+        folder = site.stability / 'archive' / found.run
+        folder.mkdir(parents=True)
+        (folder / 'incident.json').write_text(json.dumps(found.to_json()))
+        text = site.get(f'{TAB}manage_incident?run={found.run}').text
+        assert (
+            'zope.interface 7.0 and 7.1.0 crash on Python 3.12' in text
+            and 'Versions and traces fit' in text
+        )
+        known = site.report(run=found.run)['incident']['known_issues']
+        assert known[0]['id'] == 'zope.interface-weak-references' and known[0]['matched']
+        assert 'zope.interface &gt;= 7.1.1' in text
+        text = site.get(f'{TAB}report?format=text&run={found.run}').text
+        assert (
+            '[strong] zope.interface 7.0' in text and 'what to do: zope.interface >= 7.1.1' in text
+        )
+
+
+@pytest.mark.zope
+def test_switched_off_the_page_still_answers(make_zope):
+    zope = make_zope(options={'enabled': 'off'}).start()
+    assert 'Thread stacks are large' in told(zope)
+
+
+@pytest.mark.zope
+def test_once_after_each_start_without_anybody_asking(make_zope):
+    from support.zopekit import wait_for
+
+    zope = make_zope().start()
+    (file,) = wait_for(
+        lambda: list(zope.stability.glob('runs/*/checks.json')), timeout=30, what='the last word'
+    )
+    assert {'supervisor', 'storage', 'thread-stacks'} <= {
+        row['id'] for row in json.loads(file.read_text())['checks']
+    }
+    zope.restart()
+    (archived,) = zope.stability.glob('archive/*/checks.json')
+    assert archived.read_text()
+
+
+@pytest.mark.zope
+def test_scripts_ask_nothing(make_zope):
+    zope = make_zope()
+    done = zope.run_script(
+        'import time\nfrom Products.StabilityMonitor.checks import allfindings as standing\n'
+        'from Products.StabilityMonitor.recording.arming import STATE\n'
+        'beats = STATE.life.rounds.heartbeat.beats\n'
+        'while STATE.life.rounds.heartbeat.beats < beats + 2: time.sleep(0.1)\n'
+        'print("STANDINGS", len(standing._STANDINGS))\n'
+    )
+    assert 'STANDINGS 0' in done.stdout, done

@@ -1,0 +1,91 @@
+"""Every drill ends a real Zope for real, and the next one says of it what the page promised."""
+
+import http.client
+import re
+import signal
+
+import pytest
+from support.zopekit import wait_for
+
+from Products.StabilityMonitor.store import blackbox
+from Products.StabilityMonitor.store import blackboxreader
+
+pytestmark = pytest.mark.zope
+TAB = '/Control_Panel/StabilityMonitor/'
+
+
+def press(zope, drill, timeout=30):
+    fields = dict(
+        re.findall(r'name="(token|run)" value="([^"]+)"', zope.get(TAB + 'manage_drills').text)
+    )
+    try:
+        return zope.post(TAB + 'manage_drill', fields | {'drill': drill}, timeout=timeout)
+    except (OSError, http.client.HTTPException):
+        return None
+
+
+def judged(zope):
+    zope.start()
+    return zope.report()['previous']
+
+
+def test_the_ids_are_those_of_the_black_box():
+    pytest.importorskip('ZPublisher')
+    from Products.StabilityMonitor.zmi import drills
+
+    assert tuple(drill.id for drill in drills.DRILLS) == blackbox.DRILLS
+
+
+@pytest.mark.parametrize(
+    'drill, code, verdict',
+    [
+        ('segfault', -signal.SIGSEGV, 'crashed'),
+        ('abort', -signal.SIGABRT, 'aborted'),
+        ('fatal-error', -signal.SIGABRT, 'aborted'),
+        ('stack-overflow', -signal.SIGSEGV, 'stack-overflow'),
+        ('exit', 3, None),
+        ('kill', -signal.SIGKILL, None),
+    ],
+)
+def test_it_ends_the_process(make_zope, drill, code, verdict):
+    zope = make_zope(options={'drills': 'on'}).start()
+    zope.get('/')
+    assert press(zope, drill) is None
+    assert zope.wait_exit() == code
+    found = judged(zope)
+    assert found['drill'] == drill
+    assert verdict is None or found['verdict'] == verdict
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('drill', ['gil', 'lock'])
+def test_it_hangs(make_zope, drill):
+    zope = make_zope(
+        options={'drills': 'on', 'stall': '1s', 'sample-interval': '200ms'}, threads=2
+    ).start()
+    run = zope.report()['process']['run']
+    assert press(zope, drill, timeout=3) is None
+    assert zope.running
+    if drill == 'lock':
+        zope.background('/')
+    folder = zope.stability / 'runs' / run
+    wait_for(lambda: hung(folder, drill), what='the mark of a hang')
+    zope.kill(signal.SIGTERM)
+    assert zope.wait_exit() == -signal.SIGTERM
+    found = judged(zope)
+    assert (found['verdict'], found['drill']) == ('hung', drill)
+
+
+def hung(folder, drill):
+    if drill == 'gil':
+        return (folder / 'deadman.mark').read_bytes().strip(b'\0')
+    return blackboxreader.read((folder / 'blackbox.sbr').read_bytes()).words['hung_since']
+
+
+def test_eating_memory_is_refused_without_a_limit(make_zope):
+    zope = make_zope(options={'drills': 'on'}).start()
+    if zope.report()['process'].get('cgroup_limit', -1) > 0:
+        pytest.skip('this test runs in a memory cgroup with a limit')
+    answer = press(zope, 'memory')
+    assert answer.status == 302 and 'no+memory+cgroup' in answer.headers['Location']
+    assert zope.running

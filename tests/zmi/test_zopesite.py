@@ -1,0 +1,191 @@
+"""The checks inside a real Zope: what it tells of itself, and that nothing is told that is not
+so.
+"""
+
+import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from support.plainzope import what_is_so
+
+pytestmark = pytest.mark.zope
+
+SOURCE = """
+def checks(self, threads="1"):
+    import json
+    from Products.StabilityMonitor.checks.runner import run
+    from Products.StabilityMonitor.recording.arming import STATE
+    from Products.StabilityMonitor.model.records import shallow
+    from Products.StabilityMonitor.zmi import zopesite as siteofzope
+    results = run(siteofzope.site(STATE.life))
+    facts = siteofzope.facts()
+    return json.dumps({
+        **results.to_json(), "seconds": dict(results.seconds), "threads": facts.threads,
+        "switches": dict(facts.switches), "pid_file": facts.pid_file, "databases": [
+            {"name": d.name, "storage": d.storage, "pool": d.pool_size, "mounted": d.mounted,
+             "file": d.file, "last": d.last_transaction()} for d in facts.databases]})
+
+def write_into_the_future(self, seconds="0"):
+    import time
+    import transaction
+    from persistent.timestamp import TimeStamp
+    moment = time.time() + float(seconds)
+    tid = TimeStamp(*time.gmtime(moment)[:5], moment % 60).raw()
+    storage = self._p_jar.db().storage
+    of_the_storage = transaction.TransactionManager().begin()
+    from ZODB.Connection import TransactionMetaData
+    record = TransactionMetaData()
+    storage.tpc_begin(record, tid)
+    storage.tpc_vote(record)
+    storage.tpc_finish(record)
+    return "written"
+"""
+
+TEMPORARY = """
+<zodb_db temporary>
+  pool-size 2
+  <mappingstorage>
+  </mappingstorage>
+  mount-point /temp
+</zodb_db>
+debug-mode on
+security-policy-implementation python
+verbose-security on
+"""
+
+
+def ask(zope):
+    answer = zope.get('/checks')
+    assert answer.status == 200, answer.text
+    return answer.json()
+
+
+def worrying(document):
+    return {f['id'] for f in document['findings'] if f['severity'] in ('warning', 'critical')}
+
+
+def descriptors(zope):
+    """How many it has open, but for those of threads that begin to serve."""
+    files = Path(f'/proc/{zope.pid}/fd').iterdir()
+    return len([file for file in files if not file.resolve().name.startswith('deadman-')])
+
+
+def not_fine(document):
+    return {f['id'] for f in document['findings'] if f['severity'] != 'ok'}
+
+
+@pytest.fixture(scope='module')
+def plain(tmp_path_factory):
+    from support.zopekit import ZopeInstance
+
+    zope = ZopeInstance(tmp_path_factory.mktemp('plain'))
+    zope.publish(SOURCE)
+    with zope:
+        yield zope
+
+
+def test_the_facts_of_a_plain_zope(plain):
+    document = ask(plain)
+    assert document['threads'] == 4
+    assert document['pid_file'] == str(plain.client_home / 'Z4.pid')
+    (main,) = document['databases']
+    assert (main['name'], main['pool'], main['mounted']) == ('main', 7, ['/'])
+    assert main['storage'] == 'ZODB.FileStorage.FileStorage.FileStorage'
+    assert main['file'] == str(plain.client_home / 'Data.fs')
+    assert abs(main['last'] - time.time()) < 3600
+    assert document['switches']['debug-mode'] is False
+    assert document['switches']['security-policy-implementation'] == 'C'
+
+
+def test_nothing_is_told_of_a_plain_zope_that_is_not_so(plain):
+    """What is so on this machine is found out by other means."""
+    document = ask(plain)
+    assert not_fine(document) == what_is_so(plain), document['findings']
+
+
+def test_each_check_has_an_answer(plain):
+    document = ask(plain)
+    assert {id.partition(':')[0] for id in (f['id'] for f in document['findings'])} == set(
+        document['seconds']
+    )
+
+
+def test_the_checks_do_not_disturb_the_site(plain):
+    before = descriptors(plain)
+    for _ in range(20):
+        ask(plain)
+    assert descriptors(plain) <= before + 2
+    assert plain.report()['process']['recording']
+
+
+@pytest.mark.parametrize(
+    'configured, seen, threads', [(4, 2, 4), (1, 2, 2), (None, 2, 2), (4, 0, 4), (None, 0, None)]
+)
+def test_workers_that_have_yet_to_begin_are_counted(monkeypatch, configured, seen, threads):
+    from Products.StabilityMonitor.zmi import zopesite
+
+    running = [
+        SimpleNamespace(name=name)
+        for name in ('MainThread', *(f'waitress-{n}' for n in range(seen)))
+    ]
+    monkeypatch.setattr(zopesite.threading, 'enumerate', lambda: running)
+    monkeypatch.setattr(
+        zopesite, 'getConfiguration', lambda: SimpleNamespace(instancehome='', clienthome='')
+    )
+    assert zopesite.facts(configured).threads == threads
+
+
+def test_a_site_with_debugging_on_and_a_small_pool(make_zope):
+    zope = make_zope(zope_conf_extra=TEMPORARY)
+    zope.publish(SOURCE)
+    zope.start()
+    document = ask(zope)
+    assert document['switches']['security-policy-implementation'] == 'PYTHON'
+    assert {
+        'zope-switches:debug-mode',
+        'zope-switches:verbose-security',
+        'connection-pools:temporary',
+    } <= worrying(document)
+    assert 'storage:temporary' not in worrying(
+        document
+    )  # meant to be fleeting: it is not mounted at the root
+    finding = next(f for f in document['findings'] if f['id'] == 'connection-pools:temporary')
+    assert 'pool-size 7' in finding['action'] and '<zodb_db temporary>' in finding['action']
+
+
+def test_a_variable_of_zope_conf_comes_too_late(make_zope):
+    zope = make_zope()
+    zope.publish(SOURCE)
+    conf = zope.zope_conf.read_text()
+    zope.zope_conf.write_text(conf.replace('<environment>', '<environment>\n  MALLOC_ARENA_MAX 2'))
+    zope.start()
+    finding = next(f for f in ask(zope)['findings'] if f['id'] == 'late-variables')
+    assert finding['severity'] == 'warning' and 'export MALLOC_ARENA_MAX=2' in finding['action']
+
+
+def test_a_database_of_the_future_and_a_log_that_was_rotated(make_zope):
+    zope = make_zope()
+    zope.publish(SOURCE)
+    zope.start()
+    assert zope.get('/write_into_the_future?seconds=86400').text == 'written'
+    zope.event_log.rename(zope.event_log.with_suffix('.log.1'))
+    document = ask(zope)
+    assert {'database-clock:main', 'event-log'} <= worrying(document), json.dumps(
+        document['findings'], indent=1
+    )
+    ahead = next(f for f in document['findings'] if f['id'] == 'database-clock:main')
+    assert '23 hours' in ahead['title'] or '1 day' in ahead['title']
+
+
+def test_a_monitor_that_is_switched_off_can_still_be_asked(make_zope):
+    """Nothing is armed: no black box, no fault log, no context from the start."""
+    zope = make_zope(options={'enabled': 'off'})
+    zope.publish(SOURCE)
+    zope.start()
+    document = ask(zope)
+    assert not_fine(document) - {'clock-jumps'} == what_is_so(zope) - {'clock-jumps'} | {
+        'fault-handler'
+    }
+    assert not [f for f in document['findings'] if 'A check ' in f['title']]
