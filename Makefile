@@ -51,14 +51,15 @@ storm: $(READY)
 lint: $(READY)
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check --quiet .
+	$(VENV)/bin/python -m mypy
 
 clean:
-	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-* .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 
 $(READY): setup.py pyproject.toml $(CONSTRAINTS)
 	@echo 'Installing Zope $(ZOPE) and what the tests need into $(VENV) (once; a minute or two) ...'
 	@$(call new_venv,$(VENV))
-	@$(PIP) 'Zope[wsgi]==$(ZOPE)' ruff -e '.[test]'
+	@$(PIP) 'Zope[wsgi]==$(ZOPE)' ruff mypy mypy-zope -e '.[test]'
 	@$(PIP) -e '.[native]' || echo 'Going on without pystack: C frames are not read from core files.'
 	@touch $@
 

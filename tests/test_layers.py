@@ -300,7 +300,7 @@ def test_a_file_opens_with_its_idea(path):
 
 
 def test_the_tests_mirror_the_package():
-    """A folder for each room that has tests, and these below it; what several share is `support`."""
+    """A folder for each room that has tests; what several share is in `support`."""
     folders = {path.name for path in TESTS.iterdir() if list(path.glob('test_*.py'))}
     assert folders - {'functional', 'browser'} <= set(ROOMS)
 
