@@ -11,19 +11,19 @@ from __future__ import annotations
 import json
 
 
-def clean(text) -> str:
-    """`text` in one line, with `\\x1b`, `\\n`, `\\u202e` ... in the place of such characters."""
-    text = str(text)
+def clean(value: object) -> str:
+    """`value` in one line, with `\\x1b`, `\\n`, `\\u202e` ... in the place of such characters."""
+    text = str(value)
     if text.isprintable():
         return text
     return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
 
 
-def json_text(value, indent: int | None = None) -> str:
+def json_text(value: object, indent: int | None = None) -> str:
     """JSON of `value` in which such characters are escaped; other characters stay readable."""
     lines = json.dumps(value, ensure_ascii=False, indent=indent).split('\n')
     return '\n'.join(line if line.isprintable() else ''.join(map(_in_json, line)) for line in lines)
 
 
-def _in_json(char):
+def _in_json(char: str) -> str:
     return char if char.isprintable() else json.dumps(char)[1:-1] if char != '\x7f' else '\\u007f'
