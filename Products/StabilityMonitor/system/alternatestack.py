@@ -33,9 +33,9 @@ class _Stack(ctypes.Structure):
 class AlternateStacks:
     """Raises AttributeError or OSError at construction where the system has no `sigaltstack`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._call = ctypes.PyDLL(None, use_errno=True).sigaltstack
-        self._memory = {}
+        self._memory: dict[int, mmap.mmap] = {}
 
     def install(self, index: int) -> None:
         """Give the calling thread the stack of slot `index`, unless it has one already."""

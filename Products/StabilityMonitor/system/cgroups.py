@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 _FILES = {
     1: ('memory.oom_control', 'memory.usage_in_bytes', 'memory.limit_in_bytes'),
@@ -17,7 +18,7 @@ _FILES = {
 _NO_LIMIT = 1 << 60
 
 
-def find(proc: Path = Path('/proc'), pid: str = 'self') -> dict:
+def find(proc: Path = Path('/proc'), pid: str = 'self') -> dict[str, Any]:
     """Directory, identity and limit of the memory cgroup; {} where there is none to be seen."""
     with contextlib.suppress(
         OSError, ValueError
@@ -29,7 +30,7 @@ def find(proc: Path = Path('/proc'), pid: str = 'self') -> dict:
     return {}
 
 
-def _described(version, directory):
+def _described(version: int, directory: Path) -> dict[str, Any]:
     status = directory.stat()
     counter, current, limit = (str(directory / name) for name in _FILES[version])
     return {
@@ -44,11 +45,11 @@ def _described(version, directory):
     }
 
 
-def _memberships(file):
+def _memberships(file: Path) -> list[tuple[int, str]]:
     """(version, path) of this process, version 1 first: with both mounted, it has the memory
     controller.
     """
-    found = []
+    found: list[tuple[int, str]] = []
     for line in _lines(file):
         number, _, rest = line.partition(':')
         controllers, _, path = rest.partition(':')
@@ -59,7 +60,7 @@ def _memberships(file):
     return found
 
 
-def _directory(mountinfo, version, path):
+def _directory(mountinfo: Path, version: int, path: str) -> Path | None:
     """Where a cgroup is mounted; in a container the mount shows a part of the tree only."""
     for line in _lines(mountinfo):
         fields, _, after = line.partition(' - ')
@@ -84,7 +85,7 @@ def smallest_limit(directory: Path, version: int) -> int:
     return min(limits, default=-1)
 
 
-def _lines(file):
+def _lines(file: Path) -> list[str]:
     try:
         return file.read_text(errors='replace').splitlines()
     except OSError:

@@ -15,7 +15,12 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Self
 
+fcntl: ModuleType | None
 try:
     import fcntl
 except ImportError:  # Windows: no child is started there
@@ -31,7 +36,7 @@ _PIECE = 1 << 16
 _START = os.path.join(os.path.dirname(__file__), 'childstart.py')
 
 
-def python_command(interpreter: str, program, *words) -> list:
+def python_command(interpreter: str, program: object, *words: object) -> list[object]:
     """The command that runs one of our own programs in Python with nothing but the standard
     library.
     """
@@ -49,9 +54,15 @@ class ChildProcess:
     when it cannot be started.
     """
 
-    def __init__(self, command, environment=None, listens: bool = False):
+    def __init__(
+        self,
+        command: Iterable[object],
+        environment: Mapping[str, str] | None = None,
+        listens: bool = False,
+    ) -> None:
         words = list(map(str, command))
-        self.code, self.stdin = None, -1
+        self.code: int | None = None
+        self.stdin = -1
         with contextlib.ExitStack() as opened, contextlib.ExitStack() as given:
             if listens:
                 stdin, self.stdin = _pipe(given, opened)
@@ -73,10 +84,10 @@ class ChildProcess:
             )
             opened.pop_all()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.end()
 
     def write(self, words: bytes) -> None:
@@ -89,7 +100,8 @@ class ChildProcess:
         """(what it says, whether that is all): until it closes its output, `until` (monotonic), or
         it is not wanted.
         """
-        parts, poll = [], select.poll()  # select() knows no descriptor from 1024 on
+        parts: list[bytes] = []
+        poll = select.poll()  # select() knows no descriptor from 1024 on
         poll.register(self.stdout, select.POLLIN)
         while is_wanted() and (left := until - time.monotonic()) > 0:
             if poll.poll(min(left, _PAUSE) * 1000):
@@ -111,7 +123,7 @@ class ChildProcess:
                     os.kill(self.pid, signal.SIGKILL)  # not reaped yet: the pid is still its own
             time.sleep(_LOOK)
 
-    def _has_ended(self):
+    def _has_ended(self) -> bool:
         if self.code is None:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -121,14 +133,16 @@ class ChildProcess:
                 self.code = os.waitstatus_to_exitcode(status) if pid else None
         return self.code is not None
 
-    def _close(self):
+    def _close(self) -> None:
         for descriptor in (self.stdin, self.stdout):
             if descriptor >= 0:
                 os.close(descriptor)
         self.stdin = self.stdout = -1
 
 
-def _pipe(given, opened, to_child=True):
+def _pipe(
+    given: contextlib.ExitStack, opened: contextlib.ExitStack, to_child: bool = True
+) -> tuple[int, int]:
     """(the child's end, our end) of a pipe; the stacks close them."""
     reader, writer = os.pipe()
     theirs, ours = (reader, writer) if to_child else (writer, reader)
@@ -139,11 +153,11 @@ def _pipe(given, opened, to_child=True):
     return theirs, _opened(opened, ours)
 
 
-def _opened(stack, descriptor):
+def _opened(stack: contextlib.ExitStack, descriptor: int) -> int:
     """That descriptor, or another one above the three standard ones, which this process may have
     closed.
     """
-    if descriptor <= 2:
+    if descriptor <= 2 and fcntl is not None:
         low = descriptor
         try:
             descriptor = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)

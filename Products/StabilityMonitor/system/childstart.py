@@ -5,6 +5,8 @@ Imports the standard library only.  The programs start children of their own, wh
 left here.
 """
 
+from __future__ import annotations
+
 import os
 import platform
 import sys
@@ -16,7 +18,7 @@ _RT_SIGACTION = {'x86_64': 13, 'aarch64': 134, 'riscv64': 134}
 _INTERNAL = (32, 33)
 
 
-def reset_internal_signals():
+def reset_internal_signals() -> None:
     """Give them their default action, as in a process that a shell starts."""
     number = _RT_SIGACTION.get(platform.machine()) if sys.platform == 'linux' else None
     if number is None or sys.maxsize < 1 << 32:
@@ -33,12 +35,12 @@ def reset_internal_signals():
         pass
 
 
-def close_inherited_descriptors():
+def close_inherited_descriptors() -> None:
     """All but the three standard ones."""
     try:
         inherited = [int(name) for name in os.listdir('/dev/fd')]
     except (OSError, ValueError):
-        inherited = range(256)
+        inherited = list(range(256))
     for descriptor in inherited:
         if descriptor > 2:
             try:
@@ -47,7 +49,7 @@ def close_inherited_descriptors():
                 pass
 
 
-def main():
+def main() -> None:
     close_inherited_descriptors()
     os.chdir('/')  # no volume stays busy
     reset_internal_signals()

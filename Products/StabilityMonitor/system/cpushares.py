@@ -9,7 +9,12 @@ from __future__ import annotations
 import collections
 import math
 import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from .tasks import KernelThreads
 
 #: A share of the processor is taken over at least so many seconds, if there is a look so old.
 LEAST_SECONDS = 1.0
@@ -51,8 +56,15 @@ _NEVER = _Look(-math.inf, {}, {})
 class Loads:
     """`look` now and then, then ask.  Any thread may.  `kernel` is a KernelThreads."""
 
-    def __init__(self, kernel, clock=time.monotonic, sleep=time.sleep):
-        self.kernel, self.clock, self.sleep = kernel, clock, sleep
+    def __init__(
+        self,
+        kernel: KernelThreads,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.kernel = kernel
+        self.clock = clock
+        self.sleep = sleep
         self._looks = collections.deque([_NEVER], maxlen=2)
 
     def look(self) -> None:
@@ -89,7 +101,7 @@ class Loads:
         before = next((look for look in looks[::-1] if now - look.time >= LEAST_SECONDS), _NEVER)
         return _loads(before, now, self.kernel.clocks())
 
-    def of_next_moment(self, tids) -> dict[int, Load]:
+    def of_next_moment(self, tids: Iterable[int]) -> dict[int, Load]:
         """{native id: Load} of those threads that last so long; sleeps for a tenth of a second."""
         before, turns = _Look(self.clock(), self.kernel.clocks_of(tids), {}), self._turns(tids)
         self.sleep(MOMENT)
@@ -99,7 +111,7 @@ class Loads:
             for tid in turns.keys() & later.keys() & loads.keys()
         }
 
-    def _turns(self, tids):
+    def _turns(self, tids: Iterable[int]) -> dict[int, int]:
         return {tid: reading.turns for tid in tids if (reading := self.kernel.reading(tid))}
 
 
@@ -110,12 +122,12 @@ def is_busy(cpu: float, busiest: float) -> bool:
     return cpu >= max(_BUSY, busiest / 2)
 
 
-def _shares(before, now, clocks):
+def _shares(before: _Look, now: float, clocks: dict[int, float]) -> Iterator[tuple[int, float]]:
     """(native id, share of the time since a look) of those whose clocks were read then."""
     for tid, seconds in clocks.items() if now > before.time else ():
         if seconds >= before.clocks.get(tid, math.inf):  # less: another thread has got its id
             yield tid, (seconds - before.clocks[tid]) / (now - before.time)
 
 
-def _loads(before, now, clocks):
+def _loads(before: _Look, now: float, clocks: dict[int, float]) -> dict[int, Load]:
     return {tid: Load(share, now - before.time) for tid, share in _shares(before, now, clocks)}

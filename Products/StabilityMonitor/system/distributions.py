@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+from collections.abc import Callable
+from collections.abc import Iterable
+from importlib.metadata import Distribution
 from pathlib import Path
 
 _FOLDER = re.compile(
@@ -19,7 +22,7 @@ def normalized(name: str) -> str:
 
 
 def installed(
-    distributions=importlib.metadata.distributions,
+    distributions: Callable[[], Iterable[Distribution]] = importlib.metadata.distributions,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """({normalized name: version}, {name: 'wheel' or 'source'}); the first one on the path counts,
     as for import.
@@ -37,7 +40,7 @@ def installed(
     return versions, builds
 
 
-def _name_and_version(distribution):
+def _name_and_version(distribution: Distribution) -> tuple[str, str]:
     path = Path(str(getattr(distribution, '_path', '')))
     folder = path.parent.name if path.name == 'EGG-INFO' else path.name
     found = _FOLDER.fullmatch(folder)
@@ -47,7 +50,7 @@ def _name_and_version(distribution):
     return normalized(_header('Name', text)), _header('Version', text)
 
 
-def _header(name, text):
+def _header(name: str, text: str) -> str:
     """Of the head of a METADATA file.  Not parsed as e-mail: what that imports evaluates code in
     the background, and CPython then forgets that it was a KeyboardInterrupt that ends the main
     thread (exit status 1, not SIGINT).
@@ -57,14 +60,14 @@ def _header(name, text):
     return found[1] if found else ''
 
 
-def _text(distribution, name):
+def _text(distribution: Distribution, name: str) -> str:
     try:
         return distribution.read_text(name) or ''
     except (OSError, UnicodeError):  # a damaged folder in site-packages
         return ''
 
 
-def _build(distribution):
+def _build(distribution: Distribution) -> str:
     """'wheel': as published, with its libraries inside; 'source': built here; '': that does not
     show.
     """

@@ -20,7 +20,7 @@ class _Cleaned(logging.Filter):
     record's beginning.
     """
 
-    def filter(self, record) -> bool:
+    def filter(self, record: logging.LogRecord) -> bool:
         """Always true.  Raises nothing: a filter is called outside of what `logging` guards."""
         try:
             _clean(record)
@@ -30,7 +30,7 @@ class _Cleaned(logging.Filter):
         return True
 
 
-def _clean(record):
+def _clean(record: logging.LogRecord) -> None:
     record.msg = clean(record.msg)
     if isinstance(record.args, dict):
         record.args = {key: _cleaned(value) for key, value in record.args.items()}
@@ -42,11 +42,11 @@ def _clean(record):
         record.stack_info = _indented(record.stack_info)
 
 
-def _cleaned(value):
+def _cleaned(value: object) -> object:
     return value if isinstance(value, Number) else clean(value)
 
 
-def _indented(text):
+def _indented(text: str) -> str:
     return '\n'.join(_INDENT + clean(line) for line in text.rstrip('\n').split('\n'))
 
 

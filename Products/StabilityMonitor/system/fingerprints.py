@@ -14,16 +14,20 @@ import os
 import platform
 import sys
 from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
 from .. import __version__
+
+#: Of a file: when it was changed, when its entry was changed (ns), its size in bytes.
+Stamp = tuple[int, int, int]
 
 _PRODUCT = Path(__file__).parent.parent
 #: How folders of metadata end, and the files in them that are read.
 _METADATA, _FILES = ('.dist-info', 'egg-info'), ('METADATA', 'PKG-INFO', 'requires.txt')
 
 
-def digest(values: Iterable) -> str:
+def digest(values: Iterable[object]) -> str:
     """Of plain values, one after the other: other values, another digest."""
     found = hashlib.sha256()
     for value in values:
@@ -31,7 +35,7 @@ def digest(values: Iterable) -> str:
     return found.hexdigest()
 
 
-def of_file(path) -> tuple[int, int, int] | None:
+def of_file(path: Path | str) -> Stamp | None:
     """None where nothing is, or nothing can be seen."""
     try:
         status = os.stat(path)
@@ -47,7 +51,7 @@ def of_installed(path: tuple[str, ...]) -> str:
     return digest((folder, digest(_metadata(folder or '.'))) for folder in path)
 
 
-def _metadata(folder):
+def _metadata(folder: str) -> Iterator[object]:
     try:
         names = sorted(name for name in os.listdir(folder) if name.lower().endswith(_METADATA))
     except OSError:  # an egg that is one file, or nothing at all
@@ -57,7 +61,7 @@ def _metadata(folder):
         yield place, of_file(place), *(of_file(os.path.join(place, name)) for name in _FILES)
 
 
-def of_machine() -> tuple:
+def of_machine() -> tuple[str, ...]:
     """What requirements can ask of it (PEP 508): Python and the operating system with their
     releases.
     """
@@ -75,18 +79,18 @@ def of_program() -> tuple[str, str, str]:
 
 
 @functools.cache
-def _at_first():
+def _at_first() -> str:
     return _files()
 
 
-def _files():
+def _files() -> str:
     """Of this product, and of the library that compares versions."""
     library = importlib.util.find_spec('packaging')
     folders = [_PRODUCT, *(library.submodule_search_locations or () if library else ())]
     return digest((folder, digest(_sources(folder))) for folder in map(str, folders))
 
 
-def _sources(folder):
+def _sources(folder: str) -> Iterator[tuple[str, Stamp | None]]:
     for place, folders, names in os.walk(folder):
         folders.sort()  # in this order they are walked through
         for path in (

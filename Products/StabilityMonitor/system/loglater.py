@@ -11,25 +11,35 @@ from __future__ import annotations
 import collections
 import contextlib
 import threading
+from types import TracebackType
 
 from . import signalmask
 from .eventlog import LOGGER
 
 _MOST = 200
+#: What `logging` takes for the exception of a record: the triple of `sys.exc_info`, or one itself.
+ExcInfo = (
+    tuple[type[BaseException], BaseException, TracebackType | None]
+    | tuple[None, None, None]
+    | BaseException
+    | None
+)
 
 
 class Messenger:
     """Logs in a thread of its own, which lives as long as there is something to say."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.start_anew()
 
     def start_anew(self) -> None:
         """Forget what has not been said; in a forked child, too, who was saying it."""
-        self._waiting = collections.deque(maxlen=_MOST)
+        self._waiting: collections.deque[tuple[int, str, tuple[object, ...], ExcInfo]] = (
+            collections.deque(maxlen=_MOST)
+        )
         self._turn = threading.Lock()  # held by the thread that speaks
 
-    def say(self, level: int, text: str, *args, exc_info=None) -> None:
+    def say(self, level: int, text: str, *args: object, exc_info: ExcInfo = None) -> None:
         self._waiting.append((level, text, args, exc_info))
         if self._turn.acquire(blocking=False):
             try:
@@ -39,7 +49,7 @@ class Messenger:
             except RuntimeError:  # no more threads, or the interpreter ends: with the next one
                 self._turn.release()
 
-    def _speak(self):
+    def _speak(self) -> None:
         signalmask.be_like_main_thread()
         is_our_turn = True
         while is_our_turn:
@@ -52,7 +62,7 @@ class Messenger:
 
 
 #: Threads (idents) that must never wait for a log handler.
-HURRIED = set()
+HURRIED: set[int] = set()
 _MESSENGER = Messenger()
 
 
@@ -62,7 +72,7 @@ def start_anew() -> None:
     _MESSENGER.start_anew()
 
 
-def log(level: int, text: str, *args, exc_info=None) -> None:
+def log(level: int, text: str, *args: object, exc_info: ExcInfo = None) -> None:
     """Log at once; from a thread of ours, or a hurried one, through the messenger.
 
     `exc_info` is the triple of `sys.exc_info`, or an exception.

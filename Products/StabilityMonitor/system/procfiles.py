@@ -10,7 +10,7 @@ import os
 _PAGE = 1 << 12
 
 
-def _library():
+def _library() -> ctypes.PyDLL | None:
     try:
         library = ctypes.PyDLL(None)  # unlike CDLL, it keeps the GIL during a call
         return library if hasattr(library, 'getpeername') else None
@@ -23,21 +23,25 @@ LIBC = _library()
 
 def read(path: str | bytes, size: int = 1024) -> bytes:
     """The first `size` bytes of a file of /proc; b'' if there is none."""
-    file = -1 if LIBC is None else LIBC.open(os.fsencode(path), os.O_RDONLY | os.O_CLOEXEC)
+    if LIBC is None:
+        return b''
+    file = LIBC.open(os.fsencode(path), os.O_RDONLY | os.O_CLOEXEC)
     if file < 0:
         return b''
     try:
-        return _whole(file, size)
+        return _whole(LIBC, file, size)
     finally:
         LIBC.close(file)
 
 
-def _whole(file, size):
+def _whole(libc: ctypes.PyDLL, file: int, size: int) -> bytes:
     """/proc gives long files page by page."""
-    parts, buffer = [], (ctypes.c_char * min(size, _PAGE))()
-    while (
-        size > 0 and (got := LIBC.read(file, buffer, ctypes.c_size_t(min(size, len(buffer))))) > 0
-    ):
-        parts.append(buffer[:got])
+    parts: list[bytes] = []
+    buffer = (ctypes.c_char * min(size, _PAGE))()
+    while size > 0:
+        got = libc.read(file, buffer, ctypes.c_size_t(min(size, len(buffer))))
+        if got <= 0:
+            break
+        parts.append(buffer.raw[:got])
         size -= got if len(buffer) > 1024 else size  # short ones come at once
     return b''.join(parts)

@@ -14,13 +14,17 @@ import stat
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from . import cgroups
 from . import stacksizes
 from .processidentity import identity
 from .vitalsigns import counter
 
+resource: ModuleType | None
 try:
     import resource
 except ImportError:
@@ -53,8 +57,12 @@ BITS = 64 if sys.maxsize > 1 << 32 else 32
 
 
 def collect(
-    software: dict, instance: dict, role: str, proc: Path = Path('/proc'), environ=os.environ
-) -> dict:
+    software: dict[str, Any],
+    instance: dict[str, str],
+    role: str,
+    proc: Path = Path('/proc'),
+    environ: Mapping[str, str] = os.environ,
+) -> dict[str, Any]:
     """The context of a run, ready for JSON.  `software` tells of Zope, as only the caller knows
     it.
     """
@@ -98,7 +106,11 @@ def system_name() -> str:
     return '-'.join(os.uname()[i] for i in (0, 2, 4)) if hasattr(os, 'uname') else sys.platform
 
 
-def supervisor(proc: Path = Path('/proc'), environ=os.environ, parent: int | None = None) -> str:
+def supervisor(
+    proc: Path = Path('/proc'),
+    environ: Mapping[str, str] = os.environ,
+    parent: int | None = None,
+) -> str:
     """What started and restarts us, as far as can be seen: "zdaemon", "systemd", ... or ""."""
     if found := restarter(os.getppid() if parent is None else parent, proc):
         return found
@@ -112,11 +124,14 @@ def restarter(pid: int, proc: Path = Path('/proc')) -> str:
     line; or "".
     """
     words = _bytes(proc / str(pid) / 'cmdline').decode(errors='replace').split('\0')
-    programs = (re.match(r'[\w-]*', os.path.basename(word.partition(' ')[0]))[0] for word in words)
-    return next((_RESTARTERS[program] for program in programs if program in _RESTARTERS), '')
+    for word in words:
+        program = re.match(r'[\w-]*', os.path.basename(word.partition(' ')[0]))
+        if program and program[0] in _RESTARTERS:
+            return _RESTARTERS[program[0]]
+    return ''
 
 
-def output(descriptor: int, proc: Path = Path('/proc')) -> dict:
+def output(descriptor: int, proc: Path = Path('/proc')) -> dict[str, Any]:
     """Where a descriptor goes and how far a regular file had grown."""
     try:
         status = os.fstat(descriptor)
@@ -170,7 +185,7 @@ def products() -> list[str]:
     return sorted({name.split('.')[1] for name in names if name.startswith('Products.')})
 
 
-def _limits():
+def _limits() -> dict[str, tuple[int, int]]:
     if resource is None:
         return {}
     return {
@@ -180,15 +195,15 @@ def _limits():
     }
 
 
-def _musl():
+def _musl() -> str:
     return 'musl' if any(Path('/lib').glob('ld-musl-*')) else ''
 
 
-def _line(path):
+def _line(path: Path) -> str:
     return _bytes(path).decode(errors='replace').strip()
 
 
-def _bytes(path):
+def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError:

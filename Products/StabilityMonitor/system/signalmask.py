@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Set
 from pathlib import Path
 
 try:
     # signal.pthread_sigmask is a function in Python around this one.  An exception that a signal
     # handler raises, such as KeyboardInterrupt, may come up at the beginning of any Python
     # function: the mask would not be restored.
-    from _signal import pthread_sigmask
+    from _signal import pthread_sigmask  # type: ignore[import-not-found]  # CPython keeps it private
 except ImportError:  # Windows has no masks
     pthread_sigmask = None
 
@@ -32,7 +33,7 @@ BLOCKED = frozenset(signal.valid_signals()) - FAULTS
 
 _OURS = '_takes_no_signal'
 #: [what MainThread blocked before it began to start a thread], while it does so.
-_of_main = []
+_of_main: list[set[signal.Signals]] = []
 
 
 def start(thread: threading.Thread) -> None:
@@ -73,7 +74,7 @@ def be_like_main_thread() -> None:
     """
     if pthread_sigmask is None:
         return
-    mask = blocked_in_main_thread()
+    mask: Set[int] = blocked_in_main_thread()
     for before in tuple(_of_main):
         mask = before
     pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -20,11 +20,15 @@ import mmap
 import os
 import re
 import threading
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..model.records import Finding
 from . import stacksizes
+from .stacksizes import Library
 
 _PAGE = mmap.PAGESIZE
 #: One look at the kernel's table takes so many pages at most: the GIL is held for some
@@ -66,8 +70,11 @@ class StackGauge:
     round it up.
     """
 
-    def __init__(self, proc: Path = Path('/proc'), sysfs: Path = Path('/sys'), libc=None):
-        self._proc, self._libc = proc, libc
+    def __init__(
+        self, proc: Path = Path('/proc'), sysfs: Path = Path('/sys'), libc: Library = None
+    ) -> None:
+        self._proc = proc
+        self._libc = libc
         self._mincore = _mincore(libc)
         self._default = (stacksizes.default_stack(libc) or (0, 0))[0]
         self.granule = max(_PAGE, huge_page(sysfs))
@@ -109,7 +116,7 @@ class StackGauge:
             if stack and self._lives(native_id)
         }
 
-    def _find(self, native_id, ident, mappings):
+    def _find(self, native_id: int, ident: int, mappings: list[_Mapping]) -> Stack | None:
         if native_id == os.getpid():
             return _main(mappings)
         if ident:
@@ -117,7 +124,7 @@ class StackGauge:
         pointer = self._stack_pointer(native_id)
         return self._above(pointer, _mapping_of(pointer, mappings))
 
-    def _below(self, ident, mapping):
+    def _below(self, ident: int, mapping: _Mapping | None) -> Stack | None:
         """The stack on whose last page the thread's descriptor is."""
         if mapping is None:
             return None
@@ -128,7 +135,7 @@ class StackGauge:
             address = guards[-1] + _PAGE
         return Stack(address, top - address)
 
-    def _above(self, pointer, mapping):
+    def _above(self, pointer: int, mapping: _Mapping | None) -> Stack | None:
         """The stack of default size that begins where the mapping does, or above the guard page, if
         the stack pointer lies in it.
         """
@@ -147,7 +154,7 @@ class StackGauge:
             end = min(end, address + self._default)
         return Stack(address, end - address) if pointer < end else None
 
-    def _guards(self, low, high):
+    def _guards(self, low: int, high: int) -> tuple[int, ...]:
         """The guard pages between, lowest first, that are no mappings of their own.  glibc 2.42
         makes them with `madvise`, so that the stacks of several threads can be one mapping.  ()
         where the kernel has none or does not tell them (before 6.15).
@@ -162,15 +169,15 @@ class StackGauge:
                     index = marks.find(1, index + 1)
         return tuple(guards)
 
-    def _lives(self, native_id):
+    def _lives(self, native_id: int) -> bool:
         return (self._proc / f'self/task/{native_id}').exists()
 
-    def _stack_pointer(self, native_id):
+    def _stack_pointer(self, native_id: int) -> int:
         """0 for a thread that is on the processor ("running"), or gone."""
         fields = _text(self._proc / f'self/task/{native_id}/syscall').split()
         return int(fields[-2], 16) if len(fields) > 2 else 0
 
-    def _mappings(self):
+    def _mappings(self) -> Iterator[_Mapping]:
         """One by one: there are hundreds, and room that was taken once is not given back."""
         with contextlib.suppress(OSError), open(self._proc / 'self/maps', errors='replace') as file:
             for found in filter(None, map(_MAPPING.match, file)):
@@ -202,7 +209,7 @@ class StackGauge:
                 return known if found == mark else max(known, self.used(stack))
         return known
 
-    def _scan(self, low, high):
+    def _scan(self, low: int, high: int) -> int | None:
         """The lowest page in memory of a whole range, `high` if there is none; None: not all is
         mapped.
         """
@@ -213,7 +220,7 @@ class StackGauge:
                 return found
         return high
 
-    def _lowest(self, low, high):
+    def _lowest(self, low: int, high: int) -> int | None:
         """As `_scan`, of at most a chunk."""
         vector = _VECTORS[_WINDOW if high - low <= _WINDOW * _PAGE else _CHUNK]()
         if self._mincore is None or self._mincore(low, high - low, vector):
@@ -221,7 +228,7 @@ class StackGauge:
         index = vector.raw.find(1)
         return high if index < 0 else low + index * _PAGE
 
-    def _swapped(self, low, high):
+    def _swapped(self, low: int, high: int) -> int:
         """The lowest page between that was touched and swapped out since; `high` if there is
         none.
         """
@@ -232,7 +239,7 @@ class StackGauge:
                     return start + index * _PAGE
         return high
 
-    def _pagemap(self, low, high):
+    def _pagemap(self, low: int, high: int) -> Iterator[tuple[int, bytes]]:
         """(address, the highest byte of the entry of each page from there on), chunk by chunk."""
         descriptor = os.open(self._proc / 'self/pagemap', os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -243,7 +250,7 @@ class StackGauge:
             os.close(descriptor)
 
 
-def _mincore(libc):
+def _mincore(libc: Library) -> Callable[[int, int, ctypes.Array[ctypes.c_char]], int] | None:
     """PyDLL keeps the GIL: to give it away and wait for it again would cost more than the call."""
     try:
         function = (libc or ctypes.PyDLL(None)).mincore
@@ -253,7 +260,7 @@ def _mincore(libc):
     return function
 
 
-def _main(mappings):
+def _main(mappings: Iterable[_Mapping]) -> Stack | None:
     """The kernel lets it grow to the limit in force now, whatever it was at the start."""
     floor = 0  # the end of the mapping below
     for here in mappings:
@@ -271,11 +278,11 @@ def _main(mappings):
     return None
 
 
-def _mapping_of(address, mappings):
+def _mapping_of(address: int, mappings: Iterable[_Mapping]) -> _Mapping | None:
     return next((m for m in mappings if m.start <= address < m.end), None)
 
 
-def _text(path):
+def _text(path: Path) -> str:
     try:
         return path.read_text(errors='replace')
     except OSError:
@@ -328,7 +335,7 @@ def headroom(size: int, used: int, name: str, granule: int = _PAGE, main: bool =
     )
 
 
-def _advice(size, main):
+def _advice(size: int, main: bool) -> str:
     megabytes = max(8, -(-2 * size >> 20))
     if main:
         return (

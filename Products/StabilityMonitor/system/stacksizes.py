@@ -16,11 +16,16 @@ import ctypes
 import mmap
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from ..model.records import Finding
 
+#: A C library: `ctypes.PyDLL`, or what a test puts in its place.
+Library = Any
+
 #: Version of Python: bytes of stack by recursion limit, and what was measured.
-_NEEDS = {
+_NEEDS: dict[tuple[int, int], Callable[[int], int]] = {
     (3, 11): lambda limit: (
         2560 * limit
     ),  # 3.11.7: 2,432 KiB to 1,000; 7,296 to 3,000; 24,384 to 10,000
@@ -39,7 +44,7 @@ def needed(recursion_limit: int, version: tuple[int, int] = sys.version_info[:2]
     return _NEEDS.get(version, _NEEDS[_LIKE_NEWER])(recursion_limit) + _MARGIN
 
 
-def default_stack(libc=None) -> tuple[int, int] | None:
+def default_stack(libc: Library = None) -> tuple[int, int] | None:
     """Size and guard of threads started from now on, in bytes; None where the system does not
     tell.
     """
@@ -51,15 +56,15 @@ def default_stack(libc=None) -> tuple[int, int] | None:
     return wanted or found[1], found[2]
 
 
-def own_stack(libc=None) -> tuple[int, int] | None:
+def own_stack(libc: Library = None) -> tuple[int, int] | None:
     """Size and guard of the calling thread's stack, in bytes; None where the system does not
     tell.
     """
     place = own_place(libc)
-    return place and place[1:]
+    return place[1:] if place else None
 
 
-def own_place(libc=None) -> tuple[int, int, int] | None:
+def own_place(libc: Library = None) -> tuple[int, int, int] | None:
     """Address, size and guard of the calling thread's stack; never ask for another, which may have
     ended.
     """
@@ -71,11 +76,16 @@ def own_place(libc=None) -> tuple[int, int, int] | None:
     )
 
 
-def _read(function, arguments, libc, made=False):
+def _read(
+    function: str, arguments: tuple[ctypes.c_void_p, ...], libc: Library, made: bool = False
+) -> tuple[int, int, int] | None:
     """What is in the attributes that a function fills; FreeBSD's wants them to be `made` before."""
     try:
         libc = libc or ctypes.PyDLL(None)
-        attributes, address, size, guard = _ATTRIBUTES(), *(ctypes.c_size_t() for _ in range(3))
+        attributes = _ATTRIBUTES()
+        address = ctypes.c_size_t()
+        size = ctypes.c_size_t()
+        guard = ctypes.c_size_t()
         if made and libc.pthread_attr_init(ctypes.byref(attributes)):
             return None
         if getattr(libc, function)(*arguments, ctypes.byref(attributes)):
@@ -90,13 +100,14 @@ def _read(function, arguments, libc, made=False):
         return None
 
 
-def _read_of_macos(thread, libc):
+def _read_of_macos(thread: ctypes.c_void_p, libc: Library) -> tuple[int, int, int] | None:
     """There the address is that of the upper end, and the guard a page."""
     try:
         libc = libc or ctypes.PyDLL(None)
         libc.pthread_get_stackaddr_np.restype = ctypes.c_void_p
         libc.pthread_get_stacksize_np.restype = ctypes.c_size_t
-        end, size = libc.pthread_get_stackaddr_np(thread), libc.pthread_get_stacksize_np(thread)
+        end = libc.pthread_get_stackaddr_np(thread)
+        size = libc.pthread_get_stacksize_np(thread)
         return end - size, size, mmap.PAGESIZE
     except (AttributeError, OSError, TypeError):
         return None

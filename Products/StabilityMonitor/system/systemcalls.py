@@ -74,6 +74,6 @@ def call_names(machine: str) -> dict[int, str]:
     )
 
 
-def machine():
+def machine() -> str:
     linux = sys.platform.startswith('linux') and sys.maxsize > 1 << 32
     return os.uname().machine if linux else ''

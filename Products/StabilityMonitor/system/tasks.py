@@ -14,6 +14,8 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -98,12 +100,12 @@ class KernelThreads:
         machine: str | None = None,
         peer: Callable[[int], str] | None = None,
         pid: int | None = None,
-    ):
+    ) -> None:
         self._self = str(proc / ('self' if pid is None else str(pid)))
         self._tasks = f'{self._self}/task'
         self._names = call_names(machine or this_machine())
         self._peer = peer or peer_of
-        self._known = []  # whose clocks were read last
+        self._known: list[int] = []  # whose clocks were read last
         self._proc = proc
 
     def ids(self) -> list[int]:
@@ -130,11 +132,11 @@ class KernelThreads:
         self._known = self.ids()
         return self.clocks_of(self._known)
 
-    def clocks_of(self, tids) -> dict[int, float]:
+    def clocks_of(self, tids: Iterable[int]) -> dict[int, float]:
         """Those of these threads that last."""
         return {tid: seconds for tid in tids if (seconds := clock(tid)) is not None}
 
-    def _count(self):
+    def _count(self) -> int:
         """How many threads there are: a directory is linked by each one in it."""
         try:
             return os.stat(self._tasks).st_nlink - 2
@@ -150,7 +152,7 @@ class KernelThreads:
         )
         return Task(tid, comm, state, self.reading(tid), call, arguments, pointer)
 
-    def _call(self, fields):
+    def _call(self, fields: Sequence[bytes]) -> tuple[str, tuple[int, ...], int]:
         """'running', or '-1 sp pc' (waits, but in no call), or 'number a0 ... a5 sp pc'."""
         try:
             if fields == [b'running']:
@@ -172,14 +174,14 @@ class KernelThreads:
         peer = (self._peer(number) or self._connecting(link)) if kind == 'socket' else ''
         return Descriptor(number, kind, link, self._standard(number, link, kind), peer)
 
-    def _is_fifo(self, number):
+    def _is_fifo(self, number: int) -> bool:
         """A pipe may have a name; its link is a path then."""
         try:
             return stat.S_ISFIFO(os.stat(f'{self._self}/fd/{number}').st_mode)
         except (OSError, ValueError):
             return False
 
-    def _standard(self, number, link, kind):
+    def _standard(self, number: int, link: str, kind: str) -> str:
         same = (fd for fd in (1, 2) if kind in _STREAMS and self.link(fd) == link)
         return _STANDARD.get(number) or _STANDARD.get(next(same, -1), '')
 
@@ -190,7 +192,7 @@ class KernelThreads:
         except (OSError, ValueError):
             return ''
 
-    def _connecting(self, link):
+    def _connecting(self, link: str) -> str:
         """The peer of a socket that is not connected yet, from the kernel's table of TCP
         connections.
         """
@@ -234,7 +236,7 @@ class KernelThreads:
             procfiles.read(str(self._proc / str(pid) / 'comm')).decode('utf-8', 'replace').strip()
         )
 
-    def by_stack(self, idents, tasks) -> dict[int, int]:
+    def by_stack(self, idents: Sequence[int], tasks: Sequence[Task]) -> dict[int, int]:
         """{ident: tid} for threads that Python has no native id of: a POSIX ident lies at the upper
         end of the thread's stack, so in the same mapping as its stack pointer and above it (glibc,
         musl).  From glibc 2.42 on, the stacks of several threads can be one mapping: the nearest
@@ -274,7 +276,7 @@ def clock(tid: int) -> float | None:
         return None
 
 
-def _scheduled(text):
+def _scheduled(text: bytes) -> Reading | None:
     """The Reading of a line of `schedstat`; None where the kernel does not count (0 for all)."""
     try:
         ran, waited, turns = map(int, text.split())
@@ -295,7 +297,7 @@ def waits_for_interpreter(task: Task | None) -> bool:
     )
 
 
-def _runtime():
+def _runtime() -> int:
     try:
         return ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, '_PyRuntime'))
     except (AttributeError, ValueError):
@@ -306,8 +308,11 @@ def peer_of(descriptor: int) -> str:
     """The address at the other end.  Not by `socket.socket(fileno=)`, which may make the descriptor
     non-blocking.
     """
+    if procfiles.LIBC is None:
+        return ''
+    buffer = ctypes.create_string_buffer(128)
+    size = ctypes.c_uint(128)
     try:
-        buffer, size = ctypes.create_string_buffer(128), ctypes.c_uint(128)
         refused = procfiles.LIBC.getpeername(descriptor, buffer, ctypes.byref(size))
         return '' if refused else address_of(buffer.raw[: size.value])
     except AttributeError:
@@ -328,7 +333,7 @@ def address_of(raw: bytes) -> str:
     return ''
 
 
-def _hexadecimal_address(field):
+def _hexadecimal_address(field: bytes) -> str:
     """Of /proc/net/tcp: words of the processor's own byte order, then the port."""
     host, _, port = field.decode('ascii', 'replace').partition(':')
     try:
@@ -347,7 +352,7 @@ def _hexadecimal_address(field):
         return ''
 
 
-def _status(text):
+def _status(text: bytes) -> tuple[str, str, Sequence[bytes]]:
     """(comm, state, fields from the state on) of a `stat` file; the comm may hold blanks and
     parentheses.
     """
@@ -362,7 +367,7 @@ def _status(text):
     )
 
 
-def _ticks(fields):
+def _ticks(fields: Sequence[bytes]) -> Reading | None:
     try:
         return Reading((int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK'))
     except (IndexError, ValueError):

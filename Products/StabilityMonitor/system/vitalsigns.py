@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..model.records import Sample
 
@@ -21,11 +23,13 @@ _PAGE = os.sysconf('SC_PAGESIZE') if hasattr(os, 'sysconf') else 4096
 class Vitals:
     """Takes samples of this process.  `cgroup` is what `cgroup.find` found."""
 
-    def __init__(self, cgroup: dict, proc: Path = Path('/proc')):
+    def __init__(self, cgroup: dict[str, Any], proc: Path = Path('/proc')) -> None:
         self._descriptors = f'{proc}/self/fd'
         self.limit = cgroup.get('limit', -1)
-        self._files, self._slow = {}, _Slow()
-        self._watches_stderr, self._counts = False, _counts(self._descriptors)
+        self._files: dict[str, int] = {}
+        self._slow = _Slow()
+        self._watches_stderr = False
+        self._counts = _counts(self._descriptors)
         self._process = None if (proc / 'self').exists() else _process()
         for name, path in (
             ('statm', proc / 'self/statm'),
@@ -36,7 +40,9 @@ class Vitals:
         ):
             self._open(name, path)
 
-    def _open(self, name, path):
+    def _open(self, name: str, path: Path | str | None) -> None:
+        if path is None:
+            return
         try:
             self._files[name] = os.open(path, os.O_RDONLY | getattr(os, 'O_CLOEXEC', 0))
         except (OSError, TypeError):
@@ -48,7 +54,8 @@ class Vitals:
                 os.close(descriptor)
             except OSError:
                 pass
-        self._files, self._process = {}, None
+        self._files = {}
+        self._process = None
 
     def look(self, threads: int = 0) -> None:
         """Read what changes slowly or costs much; `threads`, where they are counted already."""
@@ -87,17 +94,17 @@ class Vitals:
             slow.stderr_size,
         )
 
-    def _look_at_group(self):
+    def _look_at_group(self) -> None:
         self._slow.cgroup_current = _number(self._read('current'))
         self._slow.cgroup_kills = counter(self._read('counter'), b'oom_kill')
 
-    def _read(self, name, size=4096):
+    def _read(self, name: str, size: int = 4096) -> bytes:
         try:
             return os.pread(self._files[name], size, 0)
         except (KeyError, OSError):
             return b''
 
-    def _asked(self, question):
+    def _asked(self, question: Callable[[Any], int]) -> int:
         """What psutil answers, -1 without it; it raises errors of its own when the system
         refuses.
         """
@@ -106,13 +113,13 @@ class Vitals:
         except Exception:
             return -1
 
-    def _rss(self):
+    def _rss(self) -> int:
         try:
             return int(os.pread(self._files['statm'], 256, 0).split()[1]) * _PAGE
         except (KeyError, OSError, IndexError, ValueError):
             return self._asked(lambda process: process.memory_info().rss)
 
-    def _threads(self):
+    def _threads(self) -> int:
         fields = self._read('stat').rpartition(b')')[2].split()
         return (
             int(fields[17])
@@ -120,7 +127,7 @@ class Vitals:
             else self._asked(lambda process: process.num_threads())
         )
 
-    def _open_files(self):
+    def _open_files(self) -> int:
         try:
             return (
                 os.stat(self._descriptors).st_size if self._counts else _listed(self._descriptors)
@@ -135,7 +142,7 @@ class _Slow:
     threads = descriptors = cgroup_current = cgroup_kills = host_kills = stderr_size = -1
 
 
-def _counts(descriptors):
+def _counts(descriptors: str) -> bool:
     """Whether the size of that directory is how many there are, as on Linux 6.2 and newer."""
     try:
         return os.stat(descriptors).st_size == _listed(descriptors)
@@ -143,14 +150,14 @@ def _counts(descriptors):
         return False
 
 
-def _listed(descriptors):
+def _listed(descriptors: str) -> int:
     return len(os.listdir(descriptors)) - 1  # the directory itself is open while it is read
 
 
-def _process():
+def _process() -> Any:
     """This process, as psutil sees it; None without psutil."""
     try:
-        import psutil
+        import psutil  # type: ignore[import-untyped]  # it brings no types
 
         return psutil.Process()
     except Exception:  # it is no part of the system: whatever it lacks, Zope starts
@@ -163,7 +170,7 @@ def counter(text: bytes, name: bytes) -> int:
     return _number(rest.partition(b'\n')[0]) if found else -1
 
 
-def _stderr():
+def _stderr() -> tuple[int, bool]:
     """(size of what stderr goes to, whether that is a file that grows)"""
     try:
         status = os.fstat(2)
@@ -172,6 +179,6 @@ def _stderr():
         return -1, False
 
 
-def _number(text):
+def _number(text: bytes) -> int:
     text = text.strip()
     return int(text) if text.isdigit() else -1
