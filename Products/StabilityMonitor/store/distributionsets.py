@@ -16,7 +16,9 @@ import json
 import os
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .regularfiles import read_whole
 from .rundirectory import CONTEXT_MOST
@@ -47,7 +49,7 @@ def keep(base: Base, run: Path, distributions: dict[str, str], builds: dict[str,
     return digest
 
 
-def _ensure(base, digest, text):
+def _ensure(base: Base, digest: str, text: str) -> None:
     path = _path(base.path, digest)
     if not load(base.path, digest):
         write_whole(path, text, base.file_mode)
@@ -55,7 +57,7 @@ def _ensure(base, digest, text):
         os.utime(path)
 
 
-def load(base: Path, digest) -> dict:
+def load(base: Path, digest: object) -> dict[str, Any]:
     """{distributions, builds, installed: the digest} of a set; {} where there is none, or damaged.
 
     `digest` comes from a file and may be anything.
@@ -67,10 +69,12 @@ def load(base: Path, digest) -> dict:
         document = json.loads(content) if _digest(content) == digest else None
     except (OSError, ValueError, RecursionError):
         return {}
-    return _words(document) | {'installed': digest} if isinstance(document, dict) else {}
+    if not isinstance(document, dict):
+        return {}
+    return {**_words(document), 'installed': digest}
 
 
-def of_run(path: Path) -> dict:
+def of_run(path: Path) -> dict[str, Any]:
     """As `load`, of the run in that directory of `runs` or `archive`; {} where it is not known."""
     known = read_json(path / INSTALLED)
     return load(path.parent.parent, known.get('installed')) or _words(known)
@@ -95,7 +99,7 @@ def prune(base: Base, now: float | None = None) -> int:
     return removed
 
 
-def _sets(base):
+def _sets(base: Base) -> list[Path]:
     with contextlib.suppress(OSError):
         return [
             base.path / FOLDER / name
@@ -105,7 +109,7 @@ def _sets(base):
     return []
 
 
-def _runs(base):
+def _runs(base: Base) -> Iterator[Path]:
     """The directories of all runs, the newest first: as a rule it has what is sought."""
     for folder in (base.runs, base.archive):
         with contextlib.suppress(OSError):
@@ -114,22 +118,22 @@ def _runs(base):
                     yield folder / name
 
 
-def _is_old(path, now):
+def _is_old(path: Path, now: float) -> bool:
     try:
         return now - path.lstat().st_mtime > _YOUNG
     except OSError:
         return False
 
 
-def _path(base, digest):
+def _path(base: Path, digest: str) -> Path:
     return base / FOLDER / f'{digest}.json'
 
 
-def _digest(content):
+def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def _words(document):
+def _words(document: dict[str, Any]) -> dict[str, dict[str, str]]:
     """The parts of a foreign document that are there, with what is no word left out."""
     return {
         key: {name: word for name, word in part.items() if isinstance(word, str)}

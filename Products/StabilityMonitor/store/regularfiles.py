@@ -21,14 +21,14 @@ _FLAGS = sum(getattr(os, name, 0) for name in ('O_CLOEXEC', 'O_NOCTTY', 'O_NOFOL
 class NotARegularFile(OSError):
     """There is something else in the place of a file."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path | str) -> None:
         super().__init__(errno.EINVAL, 'It is not a regular file', str(path))
 
 
 class TooLarge(OSError):
     """A file is larger than anything that was ever written there."""
 
-    def __init__(self, path, most: int):
+    def __init__(self, path: Path | str, most: int) -> None:
         super().__init__(errno.EFBIG, f'It is larger than {most} bytes', str(path))
 
 

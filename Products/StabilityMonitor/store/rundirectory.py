@@ -23,12 +23,16 @@ import time
 from datetime import UTC
 from datetime import datetime
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from ..system.processidentity import process_is_there
 from .regularfiles import NotARegularFile
 from .regularfiles import open_regular
 from .regularfiles import read_whole
 
+fcntl: ModuleType | None
+grp: ModuleType | None
 try:
     import fcntl
     import grp
@@ -98,7 +102,7 @@ def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
         beside.unlink(missing_ok=True)
 
 
-def read_json(path: Path, most: int = CONTEXT_MOST) -> dict:
+def read_json(path: Path, most: int = CONTEXT_MOST) -> dict[str, Any]:
     """The object in a JSON file of at most `most` bytes; an empty one for whatever cannot be read
     as such.
     """
@@ -137,7 +141,7 @@ def preallocate(path: Path, size: int, mode: int = 0o600) -> int:
     return descriptor
 
 
-def _reserve(descriptor, size):
+def _reserve(descriptor: int, size: int) -> None:
     try:
         os.posix_fallocate(descriptor, 0, size)
     except (AttributeError, OSError) as error:
@@ -192,7 +196,7 @@ def may_live(path: Path) -> bool:
 class Base:
     """The data directory that all runs of one or several instances share."""
 
-    def __init__(self, path, group: str = ''):
+    def __init__(self, path: Path | str, group: str = '') -> None:
         self.path = Path(path)
         self.runs, self.archive = self.path / 'runs', self.path / 'archive'
         self.group = group
@@ -212,6 +216,8 @@ class Base:
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700, parents=True)
         if self.group:
+            if grp is None:
+                raise KeyError(f'{self.group}: this system has no groups')
             group, status = grp.getgrnam(self.group).gr_gid, folder.stat()
             if status.st_gid != group or status.st_mode & 0o050 != 0o050:
                 os.chown(folder, -1, group)
@@ -227,10 +233,11 @@ class Base:
             )
         return []
 
-    def create(self, name: str, context: dict) -> RunDirectory:
+    def create(self, name: str, context: dict[str, Any]) -> RunDirectory:
         """Make, lock and then publish a run's directory, so that no claimer can slip in."""
         self.prepare()
-        new, run = self.runs / f'.new-{name}', None
+        new = self.runs / f'.new-{name}'
+        run = None
         try:
             self.make(new)
             run = RunDirectory(new, _lock(new / LOCK, self.file_mode))
@@ -279,7 +286,7 @@ class Base:
 class RunDirectory:
     """One run's directory with its lock: `lock` is a descriptor and whether it is held."""
 
-    def __init__(self, path: Path, lock: tuple[int, bool | None]):
+    def __init__(self, path: Path, lock: tuple[int, bool | None]) -> None:
         self.path = path
         self.descriptor, self.locked = lock
 
@@ -290,7 +297,7 @@ class RunDirectory:
             self.descriptor = -1
 
 
-def _lock(path, mode):
+def _lock(path: Path, mode: int) -> tuple[int, bool | None]:
     descriptor = os.open(
         path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, 'O_CLOEXEC', 0), mode
     )
@@ -298,7 +305,7 @@ def _lock(path, mode):
     return descriptor, _flock(descriptor)
 
 
-def _flock(descriptor):
+def _flock(descriptor: int) -> bool | None:
     """True: held by us.  False: held by another.  None: this volume has no flock."""
     if fcntl is None:
         return None
@@ -309,7 +316,7 @@ def _flock(descriptor):
     return True
 
 
-def _is_ours(claimed, context):
+def _is_ours(claimed: RunDirectory, context: dict[str, Any]) -> bool:
     try:
         if claimed.descriptor >= 0 and not os.path.samestat(
             os.fstat(claimed.descriptor), os.stat(claimed.path / LOCK)
@@ -324,7 +331,7 @@ def _is_ours(claimed, context):
     return bool(claimed.locked) or _claim_by_file(claimed.path)
 
 
-def _is_silent(path):
+def _is_silent(path: Path) -> bool:
     """Without a lock to go by: is the process known to be gone, or has it been silent for long?"""
     there = is_alive(path)
     if there is not None:
@@ -338,7 +345,7 @@ def _is_silent(path):
     return time.time() - newest > SILENCE
 
 
-def _claim_by_file(path):
+def _claim_by_file(path: Path) -> bool:
     """A claim where there is no flock: the first to make the file has it, for `SILENCE` seconds."""
     claim = path / CLAIM
     with contextlib.suppress(OSError):

@@ -18,7 +18,9 @@ import os
 import re
 import time
 from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..model.errors import NoAnswer
 from .regularfiles import NotARegularFile
@@ -35,7 +37,7 @@ _QUESTION = re.compile(r'([0-9a-f]{16}-([a-z]{1,20}))\.ask')
 _MOST_AT_ONCE, _STALE = 20, 60.0
 
 
-def ask(run: Path, subject: str, patience: float = 5.0, pause: float = 0.05) -> dict:
+def ask(run: Path, subject: str, patience: float = 5.0, pause: float = 0.05) -> dict[str, Any]:
     """The answer of the run in that directory.  Raises NoAnswer after `patience` seconds, OSError
     without rights.
     """
@@ -58,7 +60,7 @@ def ask(run: Path, subject: str, patience: float = 5.0, pause: float = 0.05) -> 
             file.unlink(missing_ok=True)
 
 
-def _ring(bell):
+def _ring(bell: Path) -> None:
     """A run of an older release has none, and looks at the folder at each beat."""
     with contextlib.suppress(FileNotFoundError, NotARegularFile):
         with open(open_regular(bell, os.O_RDWR), 'r+b') as file:
@@ -70,10 +72,19 @@ class Inbox:
     hold}; what it takes to answer is called by `worker`.
     """
 
-    def __init__(self, run: Path, answers: dict, worker: Callable = lambda work: work()):
-        self.folder, self.answers, self._worker = run / FOLDER, answers, worker
+    def __init__(
+        self,
+        run: Path,
+        answers: dict[str, Callable[[], Any]],
+        worker: Callable[[Callable[[], str]], str] = lambda work: work(),
+    ) -> None:
+        self.folder = run / FOLDER
+        self.answers = answers
+        self._worker = worker
         self.folder.mkdir(mode=0o700)
-        self._seen, self._rung, self._bell = 0, b'', _mapped(run / BELL)
+        self._seen = 0
+        self._rung = b''
+        self._bell = _mapped(run / BELL)
 
     def listen(self) -> None:
         """At each beat; costs no system call while nobody rings, where files can be mapped."""
@@ -93,21 +104,22 @@ class Inbox:
         if not found and time.time_ns() - changed > 2_000_000_000:
             self._seen = changed
 
-    def _take(self, found):
-        given = {}
-        for match in [m for m in map(_QUESTION.fullmatch, found) if m][:_MOST_AT_ONCE]:
-            self._answer(*match.groups(), given)
+    def _take(self, found: Sequence[str]) -> None:
+        given: dict[str, str] = {}
+        questions = [match for match in map(_QUESTION.fullmatch, found) if match]
+        for question in questions[:_MOST_AT_ONCE]:
+            self._answer(question[1], question[2], given)
         for name in found:
             self._remove_stale(self.folder / name)
 
-    def _answer(self, name, subject, given):
+    def _answer(self, name: str, subject: str, given: dict[str, str]) -> None:
         with contextlib.suppress(OSError):  # the asker has lost patience, or the disk is full
             (self.folder / f'{name}.ask').unlink()
             if subject not in given:  # ten askers, one look
                 given[subject] = self._worker(lambda: self._text(subject))
             write_whole(self.folder / f'{name}.answer', given[subject])
 
-    def _text(self, subject):
+    def _text(self, subject: str) -> str:
         """The answer as JSON; one that cannot be given says why, and the next question is another
         matter.
         """
@@ -122,19 +134,20 @@ class Inbox:
                 {'error': f'There is no answer to {subject!r}: {type(error).__name__}: {error}.'}
             )
 
-    def _remove_stale(self, path):
+    def _remove_stale(self, path: Path) -> None:
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _STALE:
                 path.unlink()
 
     def detach(self) -> None:
         """In a forked child: let go of the parent's file."""
-        bell, self._bell = self._bell, b''
-        if bell:
+        bell = self._bell
+        self._bell = b''
+        if isinstance(bell, mmap.mmap):
             bell.close()
 
 
-def _mapped(bell):
+def _mapped(bell: Path) -> mmap.mmap | bytes:
     """Its memory; b'' where files cannot be mapped."""
     try:
         descriptor = preallocate(bell, _BELL_SIZE, 0o600)
