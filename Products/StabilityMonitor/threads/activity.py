@@ -6,12 +6,19 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..model.records import Frame
+from ..model.records import ThreadState
 from ..system.cpushares import is_busy
 from ..system.tasks import Descriptor
 from ..system.tasks import Task
+
+#: A code of ACTIVITIES and a phrase.
+Answer = tuple[str, str]
 
 #: What an administrator reads for each code.
 ACTIVITIES = {
@@ -197,57 +204,61 @@ def place(file: str, line: int | None, function: str) -> str:
     return f'{"/".join(file.replace(os.sep, "/").rsplit("/", 2)[-2:])}:{line or "?"} in {function}'
 
 
-def words(state) -> str:
+def words(state: ThreadState) -> str:
     """What a ThreadState does, in one phrase to follow the name of its thread."""
     said = ACTIVITIES.get(state.activity, state.activity)
     return f'{said}: {state.detail}' if state.detail else said
 
 
-def listens(frames) -> bool:
+def listens(frames: Iterable[Frame]) -> bool:
     """Whether they are those of a server's loop that waits for connections."""
     return _is_loop(_front(frames))
 
 
-def loop_in(frames) -> int | None:
+def loop_in(frames: Iterable[Frame]) -> int | None:
     """Which of the frames, innermost first, is the loop of a server, whatever it does; None if none
     is.
     """
     return next((number for number, frame in enumerate(frames) if _is_loop(frame)), None)
 
 
-def judge(facts: Facts) -> tuple[str, str]:
+def judge(facts: Facts) -> Answer:
     """(code of ACTIVITIES, phrase): the answer of the first rule that has one."""
-    return next(answer for rule in RULES if (answer := rule(facts)))
+    answers = (rule(facts) for rule in RULES)
+    return next(answer for answer in answers if answer)
 
 
 # -- the rules -------------------------------------------------------------------------------------
 
 
-def _busy(facts):
+def _busy(facts: Facts) -> Answer | None:
     if facts.is_ready and facts.cpu is not None and is_busy(facts.cpu, facts.busiest):
         return 'running', _joined(_share(facts), facts.where)
+    return None
 
 
-def _starved(facts):
+def _starved(facts: Facts) -> Answer | None:
     """Often awake, and at once without the GIL again: who asks for it is seen in its futex, or just
     awoken.
     """
     often = _SWITCHING if facts.gil else _AWAKENED
     if facts.is_ready and facts.frames and facts.cpu is not None and facts.turns >= often:
         return 'gil', _joined(_share(facts), facts.where)
+    return None
 
 
-def _in_place(facts):
+def _in_place(facts: Facts) -> Answer | None:
     found = _known_place(_front(facts.frames))
     return None if found and facts.lock and found[0] == 'idle' else found
 
 
-def _ready(facts):
+def _ready(facts: Facts) -> Answer | None:
     if facts.is_ready:
         return 'running', _joined(_share(facts), facts.where)
+    return None
 
 
-def _frozen_output(facts):
+def _frozen_output(facts: Facts) -> Answer | None:
     for descriptor in facts.descriptors if facts.call in STREAMS and not facts.is_ready else ():
         if (
             facts.call in _WRITES
@@ -257,34 +268,40 @@ def _frozen_output(facts):
             return 'terminal', _joined(
                 f'{descriptor.standard} is a {descriptor.kind} that nobody reads', facts.where
             )
+    return None
 
 
-def _without_python(facts):
+def _without_python(facts: Facts) -> Answer | None:
     if not facts.frames:
         return _native(facts)
+    return None
 
 
-def _turn_to_commit(facts):
+def _turn_to_commit(facts: Facts) -> Answer | None:
     """A storage is locked from here on for as long as everybody in the transaction takes to
     vote.
     """
-    frame, name = own_frame(facts.frames), _database_of(facts)
-    if facts.lock and name and frame.function == 'tpc_begin':
+    frame = own_frame(facts.frames)
+    name = _database_of(facts)
+    if facts.lock and name and frame and frame.function == 'tpc_begin':
         return 'database', f'its turn to commit to {name}, {facts.lock}'
+    return None
 
 
-def _lock(facts):
+def _lock(facts: Facts) -> Answer | None:
     if facts.lock:
         return 'lock', facts.lock
+    return None
 
 
-def _database(facts):
+def _database(facts: Facts) -> Answer | None:
     name = _database_of(facts)
     if name and (facts.call in STREAMS | POLLS | _SELECTS | LOCKED | {'futex'} or not facts.task):
         return 'database', _joined(name, _ends(facts), facts.where)
+    return None
 
 
-def _subprocess(facts):
+def _subprocess(facts: Facts) -> Answer | None:
     inner = facts.frames[0].file if facts.frames else ''
     if (
         facts.call in CHILDREN
@@ -292,47 +309,54 @@ def _subprocess(facts):
         or any(frame.file == f'{_LIBRARY}subprocess.py' for frame in _library_frames(facts.frames))
     ):
         return 'subprocess', _joined(facts.target, facts.where)
+    return None
 
 
-def _waiting(facts):
+def _waiting(facts: Facts) -> Answer | None:
     if facts.waiting:
         return 'waiting', facts.waiting
+    return None
 
 
-def _sleep(facts):
-    if (
-        facts.call in _SLEEPS
-        or facts.call in POLLS | {'select', 'pselect6'}
-        and not facts.task.arguments[facts.call in POLLS]
-    ):
+def _sleep(facts: Facts) -> Answer | None:
+    if facts.call in _SLEEPS:
         return 'sleep', facts.where
+    if facts.task and facts.call in POLLS | {'select', 'pselect6'}:
+        descriptors = facts.task.arguments[1 if facts.call in POLLS else 0]
+        if not descriptors:
+            return 'sleep', facts.where
+    return None
 
 
-def _descriptors(facts):
+def _descriptors(facts: Facts) -> Answer | None:
     for descriptor in facts.descriptors if facts.call in STREAMS | POLLS else ():
         return _KINDS.get(descriptor.kind, 'native'), _joined(
             facts.target or _ends(facts), facts.where
         )
+    return None
 
 
-def _file(facts):
+def _file(facts: Facts) -> Answer | None:
     if facts.call in LOCKED or facts.call in PATHS or facts.task and facts.task.state == 'D':
         return 'file', _joined(facts.call, facts.target or _ends(facts), facts.where)
+    return None
 
 
-def _events(facts):
+def _events(facts: Facts) -> Answer | None:
     if facts.call in _SELECTS | POLLS:
         return 'waiting', _joined('for events of descriptors', facts.where)
+    return None
 
 
-def _by_frames(facts):
+def _by_frames(facts: Facts) -> Answer | None:
     """Without a kernel that tells."""
     files = {os.path.basename(frame.file) for frame in _library_frames(facts.frames)}
     if not facts.call and files & {'socket.py', 'ssl.py'}:
         return 'socket', facts.where
+    return None
 
 
-def _native(facts):
+def _native(facts: Facts) -> Answer:
     if facts.task is None:
         return 'unknown', facts.where
     return 'native', _joined(facts.call and f'in the system call {facts.call}', facts.where)
@@ -363,20 +387,20 @@ RULES = (
 # -- words -----------------------------------------------------------------------------------------
 
 
-def _share(facts):
+def _share(facts: Facts) -> str:
     return '' if facts.cpu is None else f'{facts.cpu:.0%} of a processor'
 
 
-def _joined(*parts):
+def _joined(*parts: str) -> str:
     return ', '.join(filter(None, parts))
 
 
-def _ends(facts):
+def _ends(facts: Facts) -> str:
     """The other end of what the call is about: peers of sockets, names of files and pipes."""
     return ' and '.join(descriptor.peer or descriptor.name for descriptor in facts.descriptors[:3])
 
 
-def _database_of(facts):
+def _database_of(facts: Facts) -> str:
     frame = next((frame for frame in facts.frames if not _is_library(frame)), None)
     path = '/' + frame.file.replace(os.sep, '/') if frame else ''
     peers = (re.split('[:/]', descriptor.peer)[-1] for descriptor in facts.descriptors)
@@ -385,29 +409,33 @@ def _database_of(facts):
     )
 
 
-def _is_library(frame):
+def _is_library(frame: Frame) -> bool:
     return frame.file.startswith((_LIBRARY, '<frozen')) and 'site-packages' not in frame.file
 
 
-def _library_frames(frames):
+def _library_frames(frames: Iterable[Frame]) -> Iterator[Frame]:
     for frame in frames:
         if not _is_library(frame):
             return
         yield frame
 
 
-def _known_place(frame):
+def _known_place(frame: Frame | None) -> Answer | None:
     """(code, phrase) of PLACES; None elsewhere."""
-    for ending, function, code, phrase in PLACES if frame else ():
-        if frame.function == function and frame.file.replace(os.sep, '/').endswith(ending):
+    if frame is None:
+        return None
+    file = frame.file.replace(os.sep, '/')
+    for ending, function, code, phrase in PLACES:
+        if frame.function == function and file.endswith(ending):
             return code, phrase
+    return None
 
 
-def _is_loop(frame):
+def _is_loop(frame: Frame | None) -> bool:
     return (_known_place(frame) or ' ')[0] == 'listening'
 
 
-def _front(frames):
+def _front(frames: Iterable[Frame]) -> Frame | None:
     """The innermost frame that is not of the library's common ways to wait."""
     return next(
         (frame for frame in frames if not (_is_library(frame) and frame.file.endswith(_PLUMBING))),
@@ -415,7 +443,7 @@ def _front(frames):
     )
 
 
-def own_frame(frames):
+def own_frame(frames: Sequence[Frame]) -> Frame | None:
     """The innermost frame that is not of Python's library: where an administrator looks."""
     return next(
         (frame for frame in frames if not _is_library(frame)), frames[0] if frames else None

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 SITE, CARRIER, PYTHON = 'site', 'carrier', 'python'
 
@@ -90,7 +93,7 @@ def place(file: str) -> Place:
     return Place(SITE, '/'.join(file.split('/')[-_KEPT:]), '')
 
 
-def _package(short):
+def _package(short: str) -> str:
     first, _, rest = short.partition('/')
     name = f'{first}.{rest.partition("/")[0]}' if first == 'Products' else first
     return name.removesuffix('.py')
@@ -101,7 +104,7 @@ def shortened(text: str) -> str:
     return _MENTIONED.sub(lambda match: place(match[0]).short, text)
 
 
-def own(frames: list[dict]) -> dict | None:
+def own(frames: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The innermost frame of the site's own; of a stack without one, the innermost of all."""
     return next(
         (frame for frame in frames if place(frame['file']).kind == SITE),
@@ -110,14 +113,14 @@ def own(frames: list[dict]) -> dict | None:
 
 
 def groups(
-    frames: list, most: int = 2, file=lambda frame: frame['file']
-) -> list[tuple[bool, list]]:
+    frames: Iterable[Any], most: int = 2, file: Callable[[Any], str] = lambda frame: frame['file']
+) -> list[tuple[bool, list[Any]]]:
     """(folded, frames) in their order: runs of more than `most` frames that are not the site's may
     be folded.
 
     The innermost frame is never in such a run: it says what the thread does.
     """
-    found = []
+    found: list[tuple[bool, list[Any]]] = []
     for index, frame in enumerate(frames):
         foreign = index > 0 and place(file(frame)).kind != SITE
         if not found or found[-1][0] != foreign:
@@ -126,6 +129,6 @@ def groups(
     return [(foreign and len(run) > most, run) for foreign, run in found]
 
 
-def named(files) -> str:
+def named(files: Iterable[str]) -> str:
     """The packages of those files, each once, as `waitress, ZPublisher, Zope2`."""
     return ', '.join(dict.fromkeys(place(file).package or place(file).short for file in files))

@@ -8,15 +8,17 @@ them.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from types import FrameType
 
 from ..model.records import Frame
 
 MOST = 200
 
 
-def walk(frame, most: int = MOST) -> tuple[Frame, ...]:
+def walk(frame: FrameType | None, most: int = MOST) -> tuple[Frame, ...]:
     """The frames from `frame` outwards, innermost first."""
-    found = []
+    found: list[Frame] = []
     while frame is not None and len(found) < most:
         code = frame.f_code
         found.append(Frame(code.co_filename, frame.f_lineno, code.co_name))
@@ -24,7 +26,7 @@ def walk(frame, most: int = MOST) -> tuple[Frame, ...]:
     return tuple(found)
 
 
-def stacks(idents) -> dict[int, tuple[Frame, ...]]:
+def stacks(idents: Iterable[int]) -> dict[int, tuple[Frame, ...]]:
     """The stacks of those threads that are still there."""
     frames = sys._current_frames()
     try:

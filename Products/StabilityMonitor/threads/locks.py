@@ -9,20 +9,25 @@ called so.
 
 from __future__ import annotations
 
-import importlib._bootstrap as importing
+import importlib._bootstrap
 import re
 import sys
 import threading
 from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
+from types import CodeType
 from types import FunctionType
 from types import ModuleType
+from typing import Any
 
 from .lockregions import position
 from .lockregions import regions
 from .spots import Spot
 
+importing: Any = importlib._bootstrap  # typeshed leaves its private names out
 _OWNER = re.compile(r'owner=(\d+)')
 _LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
 _COUNTED = (threading.Semaphore, threading.BoundedSemaphore)
@@ -47,13 +52,19 @@ _ENTRIES = ('Condition.__enter__', 'Semaphore.acquire')
 _PRIMITIVES = ('Condition.wait', 'Thread._wait_for_tstate_lock', 'Thread.join')
 
 
+#: What is equal for the same lock: a word for how it is known, then whatever tells it.
+Key = tuple[object, ...]
+#: (key, place) of locks that a thread holds.
+Held = tuple[tuple[Key, str], ...]
+
+
 @dataclass(frozen=True)
 class Lock:
     """`key` is equal for what is taken to be the same lock; `owner` is an ident, 0 for none, None
     when not known.
     """
 
-    key: tuple
+    key: Key
     name: str
     owner: int | None = None
     exclusive: bool = True
@@ -78,7 +89,7 @@ class Want:
     forever: bool = True
     holders: tuple[Holder, ...] = ()
 
-    def phrase(self, names: dict) -> str:
+    def phrase(self, names: dict[int, str]) -> str:
         held = ' or '.join(f'{names.get(h.ident, h.ident)} at {h.place}' for h in self.holders)
         return f'{self.name} at {self.place}' + (f', held by {held}' if held else '')
 
@@ -115,7 +126,7 @@ def examine(stacks: dict[int, tuple[Spot, ...]], waiting: Iterable[int]) -> dict
     }
 
 
-def _want(ident, spots):
+def _want(ident: int, spots: Sequence[Spot]) -> Want | None:
     if not spots:
         return None
     if spots[0].module == 'importlib._bootstrap':
@@ -130,7 +141,7 @@ def _want(ident, spots):
     return _other_wait(names, spots[library:])
 
 
-def _asked(spot):
+def _asked(spot: Spot) -> Want | None:
     point = position(spot.code, spot.offset, spot.line)
     for region in regions(spot.code):
         if region.ask <= point < region.begin:
@@ -139,12 +150,12 @@ def _asked(spot):
     return None
 
 
-def _other_wait(names, callers):
+def _other_wait(names: Sequence[str], callers: Sequence[Spot]) -> Want | None:
     what = next((WAITS[name] for name in reversed(names) if name in WAITS), None)
     return Want(what, callers[0].place if callers else 'its start') if what else None
 
 
-def _import(ident, spots):
+def _import(ident: int, spots: Sequence[Spot]) -> Want | None:
     """Locks of imports know their owner; 3.12 keeps a list of those that a thread waits for."""
     found = importing._blocking_on.get(ident)
     lock = found[-1] if isinstance(found, list) and found else found
@@ -157,7 +168,12 @@ def _import(ident, spots):
     return Want(name, where, Lock(('import', lock.name), name, lock.owner or 0))
 
 
-def _holders(ident, lock, held, stacks):
+def _holders(
+    ident: int,
+    lock: Lock,
+    held: dict[int, Held],
+    stacks: dict[int, tuple[Spot, ...]],
+) -> tuple[Holder, ...]:
     if lock.owner is not None:
         seen = dict(held.get(lock.owner, ())).get(lock.key) or _somewhere(
             stacks.get(lock.owner, ())
@@ -171,16 +187,17 @@ def _holders(ident, lock, held, stacks):
     )
 
 
-def _somewhere(spots):
+def _somewhere(spots: Iterable[Spot]) -> str:
     own = (spot.place for spot in spots if not spot.module.startswith('importlib'))
     return f'{next(own, "a place that is not seen")} or further out'
 
 
-def _held(spots, wanted):
+def _held(spots: Sequence[Spot], wanted: dict[Key, Lock]) -> Held:
     """((key, place), ...) of the wanted locks that enclose the frames, of each the innermost place
     last.
     """
-    found, released = [], set()
+    found: list[tuple[Key, str]] = []
+    released: set[Key] = set()
     for index, spot in reversed(list(enumerate(spots))):
         here = [(lock.key, spot.place) for lock in _enclosing(spot, wanted) if lock.key in wanted]
         if _is_released(spots, index):
@@ -189,7 +206,7 @@ def _held(spots, wanted):
     return tuple(pair for pair in found if pair[0] not in released)
 
 
-def _enclosing(spot, wanted):
+def _enclosing(spot: Spot, wanted: dict[Key, Lock]) -> Iterator[Lock]:
     if _may_hold(spot.code, wanted, spot):
         point = position(spot.code, spot.offset, spot.line)
         for region in regions(spot.code):
@@ -197,7 +214,7 @@ def _enclosing(spot, wanted):
                 yield _lock(region.name, spot)
 
 
-def _may_hold(code, wanted, spot):
+def _may_hold(code: CodeType, wanted: dict[Key, Lock], spot: Spot) -> bool:
     """Few frames have to do with a lock: the others' source is not read."""
     names = {*code.co_names, *code.co_freevars, *code.co_varnames}
     if 'acquire' in names or any(lock.name.rpartition('.')[2] in names for lock in wanted.values()):
@@ -206,7 +223,7 @@ def _may_hold(code, wanted, spot):
     return any(('object', id(scope.get(name))) in wanted for name in code.co_names)
 
 
-def _is_released(spots, index):
+def _is_released(spots: Sequence[Spot], index: int) -> bool:
     """`Condition.wait` gives back what its caller holds, under whatever name."""
     inner = spots[index - 1] if index else None
     return (
@@ -216,7 +233,7 @@ def _is_released(spots, index):
     )
 
 
-def _lock(name, spot):
+def _lock(name: str, spot: Spot) -> Lock:
     scope, qualname = _scope(spot.module), spot.code.co_qualname
     head, _, rest = name.partition('.')
     if head in ('self', 'cls') and '.' in qualname:
@@ -229,7 +246,7 @@ def _lock(name, spot):
     return _known(found, name) or Lock(('local', spot.code.co_filename, qualname, name), name)
 
 
-def _attribute(name, cls, home):
+def _attribute(name: str, cls: type | None, home: tuple[str, str]) -> Lock:
     """The lock `self.name` of a class.  `self.acquire()` is what the method of that name takes."""
     if not name and cls:
         method = _member(cls, 'acquire')
@@ -240,7 +257,7 @@ def _attribute(name, cls, home):
     return found or Lock(('attribute', *(_home(cls, name) or home), name), label)
 
 
-def _home(cls, name):
+def _home(cls: type | None, name: str) -> tuple[str, str] | None:
     """The base class that mentions the attribute first: its methods and those of its heirs mean the
     same lock.
     """
@@ -253,21 +270,20 @@ def _home(cls, name):
     return None
 
 
-def _scope(module):
-    found = sys.modules.get(module)
-    return (
-        ModuleType.__getattribute__(found, '__dict__')
-        if issubclass(type(found), ModuleType)
-        else {}
-    )
+def _scope(module: str) -> dict[str, Any]:
+    found: Any = sys.modules.get(module)
+    if not issubclass(type(found), ModuleType):
+        return {}
+    scope: dict[str, Any] = ModuleType.__getattribute__(found, '__dict__')
+    return scope
 
 
-def _class(scope, qualname):
+def _class(scope: dict[str, Any], qualname: str) -> type | None:
     found = _member_of(scope, qualname.rpartition('.')[0])
     return found if issubclass(type(found), type) else None
 
 
-def _member_of(scope, dotted):
+def _member_of(scope: dict[str, Any], dotted: str) -> Any:
     head, _, rest = dotted.partition('.')
     found = scope.get(head)
     for name in rest.split('.') if rest else ():
@@ -275,7 +291,7 @@ def _member_of(scope, dotted):
     return found
 
 
-def _member(owner, name):
+def _member(owner: Any, name: str) -> Any:
     """An attribute of a module or class, without running code of theirs; None for anything else."""
     if issubclass(type(owner), ModuleType):
         return ModuleType.__getattribute__(owner, '__dict__').get(name)
@@ -284,22 +300,24 @@ def _member(owner, name):
     )
 
 
-def _bases(owner):
+def _bases(owner: Any) -> tuple[type, ...]:
     return type.__getattribute__(owner, '__mro__') if issubclass(type(owner), type) else ()
 
 
-def _namespace(base):
-    return type.__getattribute__(base, '__dict__')
+def _namespace(base: type) -> dict[str, Any]:
+    namespace: dict[str, Any] = type.__getattribute__(base, '__dict__')
+    return namespace
 
 
-def _known(found, name):
+def _known(found: Any, name: str) -> Lock | None:
     """A lock that could be looked up; None for anything else."""
     if type(found) not in _TYPES:
         return None
     if type(found) is threading.Condition:
         return _known(vars(found).get('_lock'), name)
     if type(found) is _RLOCK:
-        return Lock(('object', id(found)), name, int(_OWNER.search(repr(found))[1]))
+        owner = _OWNER.search(repr(found))
+        return Lock(('object', id(found)), name, int(owner[1]) if owner else None)
     free = type(found) is _LOCK and not found.locked()
     return Lock(('object', id(found)), name, 0 if free else None, type(found) not in _COUNTED)
 
@@ -318,8 +336,8 @@ def deadlocks(wants: dict[int, Want], names: dict[int, str]) -> list[Deadlock]:
     return [_deadlock(circle, stuck, names) for circle in sorted(circles)]
 
 
-def _circle(ident, stuck):
-    seen = []
+def _circle(ident: int, stuck: dict[int, Want]) -> tuple[int, ...]:
+    seen: list[int] = []
     while ident not in seen:
         seen.append(ident)
         ident = stuck[ident].holders[0].ident
@@ -328,7 +346,7 @@ def _circle(ident, stuck):
     return tuple(circle[first:] + circle[:first])
 
 
-def _deadlock(circle, stuck, names):
+def _deadlock(circle: tuple[int, ...], stuck: dict[int, Want], names: dict[int, str]) -> Deadlock:
     links = []
     for ident in circle:
         want, holder = stuck[ident], stuck[ident].holders[0]

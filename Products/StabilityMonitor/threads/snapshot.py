@@ -13,19 +13,32 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Protocol
 
 from ..model.records import Frame
+from ..model.records import Request
 from ..model.records import ThreadState
 from ..system.cpushares import UNKNOWN
 from ..system.cpushares import Loads
 from ..system.cpushares import is_busy
+from ..system.tasks import Descriptor
 from ..system.tasks import KernelThreads
 from ..system.tasks import Task
 from ..system.tasks import waits_for_interpreter
 from . import activity
 from .spots import Spot
+
+if TYPE_CHECKING:  # see above: it is imported late
+    from .locks import Deadlock
 
 MOST_FRAMES = 200
 _ALL_FRAMES = 10_000
@@ -42,7 +55,27 @@ class Observation:
     """
 
     states: tuple[ThreadState, ...]
-    deadlocks: tuple = ()  # of locks.Deadlock
+    deadlocks: tuple[Deadlock, ...] = ()
+
+
+class ServingThread(Protocol):
+    """A slot of the recorder: a thread that serves requests, until `life` returns None."""
+
+    ident: int
+    native_id: int
+
+    @property
+    def life(self) -> Callable[[], object]: ...
+
+
+class RequestSource(Protocol):
+    """What is asked of a recorder."""
+
+    @property
+    def slots(self) -> Mapping[int, ServingThread]: ...
+
+    def request(self, slot: Any) -> tuple[Request, float] | None:
+        """What is in flight in one of its own slots, and when it began (monotonic)."""
 
 
 class ThreadWatch:
@@ -54,13 +87,16 @@ class ThreadWatch:
 
     def __init__(
         self,
-        recorder=None,
-        clock=time.monotonic,
+        recorder: RequestSource | None = None,
+        clock: Callable[[], float] = time.monotonic,
         proc: Path = Path('/proc'),
         gauge: Callable[[int, int], tuple[int, int] | None] | None = None,
-        sleep=time.sleep,
-    ):
-        self.recorder, self.clock, self.gauge, self.sleep = recorder, clock, gauge, sleep
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.recorder = recorder
+        self.clock = clock
+        self.gauge = gauge
+        self.sleep = sleep
         self.kernel = KernelThreads(proc)
         self.loads = Loads(self.kernel, clock, sleep)
 
@@ -76,17 +112,18 @@ class ThreadWatch:
 class _Moment:
     """One observation in the making."""
 
-    def __init__(self, watch):
-        self.kernel, self.recorder, self.gauge, self.sleep = (
-            watch.kernel,
-            watch.recorder,
-            watch.gauge,
-            watch.sleep,
-        )
-        self.now, self.own = watch.clock(), threading.get_ident()
-        self.loads, self.of_next_moment = watch.loads.now(), watch.loads.of_next_moment
+    def __init__(self, watch: ThreadWatch) -> None:
+        self.kernel = watch.kernel
+        self.recorder = watch.recorder
+        self.gauge = watch.gauge
+        self.sleep = watch.sleep
+        self.now = watch.clock()
+        self.own = threading.get_ident()
+        self.loads = watch.loads.now()
+        self.of_next_moment = watch.loads.of_next_moment
         self.tasks = {tid: task for tid in self.kernel.ids() if (task := self.kernel.task(tid))}
-        self.stacks, self.names, natives = stacks(), *_known_threads()
+        self.stacks = stacks()
+        self.names, natives = _known_threads()
         self.slots = self._slots()
         natives |= {ident: slot.native_id for ident, slot in self.slots.items()}
         self.native_ids = {ident: natives[ident] for ident in self.stacks if natives.get(ident)}
@@ -100,9 +137,9 @@ class _Moment:
         self.calls = {
             ident: _call_is_about(self.kernel, self._task(ident)) for ident in self.stacks
         }
-        self.busiest = max((load.cpu for load in self.loads.values()), default=0.0)
+        self.busiest = max((load.cpu or 0.0 for load in self.loads.values()), default=0.0)
 
-    def observation(self):
+    def observation(self) -> Observation:
         if starving := self._starving():
             self.loads |= self.of_next_moment(
                 starving
@@ -113,35 +150,35 @@ class _Moment:
 
     # -- who is who --------------------------------------------------------------------------------
 
-    def _slots(self):
+    def _slots(self) -> dict[int, ServingThread]:
         slots = tuple(self.recorder.slots.values()) if self.recorder else ()
         return {slot.ident: slot for slot in slots if slot.life() is not None}
 
-    def _by_stack(self):
+    def _by_stack(self) -> dict[int, int]:
         nameless = [ident for ident in self.stacks if ident not in self.native_ids]
         known = set(self.native_ids.values())
         return self.kernel.by_stack(
             nameless, [task for tid, task in self.tasks.items() if tid not in known]
         )
 
-    def _without_python(self):
+    def _without_python(self) -> list[Task]:
         known = set(self.native_ids.values())
         return [task for tid, task in self.tasks.items() if tid not in known]
 
-    def _task(self, ident):
-        return self.tasks.get(self.native_ids.get(ident))
+    def _task(self, ident: int) -> Task | None:
+        return self.tasks.get(self.native_ids.get(ident, 0))
 
-    def _comm(self, ident):
+    def _comm(self, ident: int) -> str:
         task = self._task(ident)
         return task.comm if task else 'a thread without a name'
 
-    def _may_wait(self, ident):
+    def _may_wait(self, ident: int) -> bool:
         task = self._task(ident)
         return ident != self.own and (
             task is None or task.call in _NOT_MOVING and not waits_for_interpreter(task)
         )
 
-    def _kind(self, ident, name, code):
+    def _kind(self, ident: int, name: str, code: str) -> str:
         if ident == threading.main_thread().ident:
             return 'main'
         if name.startswith('StabilityMonitor'):
@@ -154,7 +191,7 @@ class _Moment:
 
     # -- what it does ------------------------------------------------------------------------------
 
-    def _starving(self):
+    def _starving(self) -> list[int]:
         """Threads that are ready for a processor, but have had little of one: they have asked for
         the GIL in vain all the time, or have begun just now.
         """
@@ -164,16 +201,15 @@ class _Moment:
             if ident != self.own and self._gets_little(tid)
         ]
 
-    def _gets_little(self, tid):
-        task, load = self.tasks.get(tid), self.loads.get(tid)
-        return (
-            task
-            and load
-            and activity.is_ready(task, waits_for_interpreter(task))
-            and not is_busy(load.cpu, self.busiest)
-        )
+    def _gets_little(self, tid: int) -> bool:
+        task = self.tasks.get(tid)
+        load = self.loads.get(tid)
+        if task is None or load is None or load.cpu is None:
+            return False
+        is_ready = activity.is_ready(task, waits_for_interpreter(task))
+        return is_ready and not is_busy(load.cpu, self.busiest)
 
-    def _state(self, ident):
+    def _state(self, ident: int) -> ThreadState:
         task, frames = self._task(ident), frames_of(self.stacks[ident])
         code, detail = self._judge(ident, task, frames)
         name, native_id = self.names[ident], self.native_ids.get(ident, 0)
@@ -197,19 +233,19 @@ class _Moment:
             else (),
         )
 
-    def _native(self, task):
+    def _native(self, task: Task) -> ThreadState:
         code, detail = activity.judge(activity.Facts((), task, False, *self._load(task)))
         load = self.loads.get(task.tid, UNKNOWN)
         return ThreadState(
             0, task.tid, task.comm, 'other', code, detail, (), load.cpu, load.seconds
         )
 
-    def _load(self, task):
+    def _load(self, task: Task | None) -> tuple[float | None, float, float]:
         """What activity.Facts holds of it."""
         load = self.loads.get(task.tid, UNKNOWN) if task else UNKNOWN
         return load.cpu, self.busiest, load.turns
 
-    def _judge(self, ident, task, frames):
+    def _judge(self, ident: int, task: Task | None, frames: tuple[Frame, ...]) -> activity.Answer:
         if ident == self.own:
             return 'running', 'takes this snapshot'
         want = self.wants.get(ident)
@@ -227,10 +263,12 @@ class _Moment:
             )
         )
 
-    def _request(self, ident):
+    def _request(self, ident: int) -> dict[str, Any] | None:
         slot = self.slots.get(ident)
+        if slot is None or self.recorder is None:
+            return None
         try:
-            found = self.recorder.request(slot) if slot else None
+            found = self.recorder.request(slot)
         except ValueError:  # the black box was let go of
             return None
         if found is None:
@@ -247,7 +285,7 @@ class _Moment:
 
     # -- deadlocks ---------------------------------------------------------------------------------
 
-    def _deadlocks(self):
+    def _deadlocks(self) -> Iterator[Deadlock]:
         """Circles in which nobody moves: looked at twice, since healthy code, too, waits for a
         moment.
         """
@@ -265,14 +303,15 @@ class _Moment:
             ):
                 yield deadlock
 
-    def _has_not_moved(self, ident):
+    def _has_not_moved(self, ident: int) -> bool:
         task = self._task(ident)
         return task is None or self.kernel.reading(task.tid) == task.reading
 
 
 def stacks() -> dict[int, tuple[Spot, ...]]:
     """{ident: its frames, innermost first, at most MOST_FRAMES}."""
-    frames, found = sys._current_frames(), {}
+    frames = sys._current_frames()
+    found: dict[int, tuple[Spot, ...]] = {}
     while frames:
         ident, frame = frames.popitem()
         found[ident] = tuple(_walk(frame))
@@ -288,8 +327,8 @@ def stack_of(ident: int) -> tuple[Spot, ...]:
         frames.clear()  # it holds our own frame, which holds it
 
 
-def _walk(frame, most=MOST_FRAMES):
-    spots = []
+def _walk(frame: FrameType | None, most: int = MOST_FRAMES) -> list[Spot]:
+    spots: list[Spot] = []
     while frame is not None and len(spots) < most:
         module = dict.get(frame.f_globals, '__name__')
         spots.append(
@@ -299,22 +338,22 @@ def _walk(frame, most=MOST_FRAMES):
     return spots
 
 
-def frames_of(spots) -> tuple[Frame, ...]:
+def frames_of(spots: Iterable[Spot]) -> tuple[Frame, ...]:
     return tuple(Frame(spot.code.co_filename, spot.line, spot.code.co_name) for spot in spots)
 
 
-def _known_threads():
+def _known_threads() -> tuple[dict[int, str], dict[int, int]]:
     """({ident: name}, {ident: native id}) of Python's threads.  A copy of a dict is one step under
     the GIL.
     """
-    threads = dict(threading._active)
+    threads = dict(threading._active)  # type: ignore[attr-defined]  # `enumerate` takes a lock
     return (
         {ident: str(getattr(thread, '_name', '')) for ident, thread in threads.items()},
         {ident: getattr(thread, '_native_id', None) or 0 for ident, thread in threads.items()},
     )
 
 
-def _call_is_about(kernel, task: Task | None):
+def _call_is_about(kernel: KernelThreads, task: Task | None) -> tuple[str, tuple[Descriptor, ...]]:
     """(a path, peer or child; descriptors) of the system call that a thread is in."""
     if task is None or not task.arguments:
         return '', ()
@@ -332,11 +371,11 @@ def _call_is_about(kernel, task: Task | None):
     return '', ()
 
 
-def _described(kernel, descriptors):
+def _described(kernel: KernelThreads, descriptors: Sequence[int]) -> tuple[Descriptor, ...]:
     return tuple(filter(None, (kernel.descriptor(number) for number in descriptors[:8])))
 
 
-def _child(kernel, pid):
+def _child(kernel: KernelThreads, pid: int) -> str:
     """Such as "process 4711 (convert)"."""
     if not 0 < pid < 1 << 22:
         return 'any child process'
@@ -345,7 +384,7 @@ def _child(kernel, pid):
     )
 
 
-def _order(state):
+def _order(state: ThreadState) -> tuple[int, bool, int, int]:
     return (
         ('main', 'worker', 'other', 'monitor').index(state.kind),
         not state.frames,
