@@ -1,7 +1,7 @@
-"""The logger of this product.  Whatever it is given, no foreign text begins a line, so that nobody
-can forge a record.  (A child logger would not be covered: `logging` shows it to no filter here.)
+"""The logger of this product.  No foreign text begins a line of the log, so nobody can forge one.
 
 The path of a request comes from anybody, and the text of an exception may come from a damaged file.
+Use this logger and no child of it: `logging` does not show a child's records to this filter.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ _INDENT = '    '
 
 
 class _Cleaned(logging.Filter):
-    """Cleans message and arguments.  The lines of a traceback are indented: none looks like a
-    record's beginning.
-    """
+    """Cleans message and arguments, and indents the lines of tracebacks."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Always true.  Raises nothing: a filter is called outside of what `logging` guards."""
         try:
             _clean(record)
         except Exception as error:
-            record.msg, record.args = 'A message could not be made: %s.', (type(error).__name__,)
-            record.exc_info = record.exc_text = record.stack_info = None
+            record.msg = 'A message could not be made: %s.'
+            record.args = (type(error).__name__,)
+            record.exc_info = None
+            record.exc_text = None
+            record.stack_info = None
         return True
 
 
@@ -47,7 +48,8 @@ def _cleaned(value: object) -> object:
 
 
 def _indented(text: str) -> str:
-    return '\n'.join(_INDENT + clean(line) for line in text.rstrip('\n').split('\n'))
+    lines = text.rstrip('\n').split('\n')
+    return '\n'.join(_INDENT + clean(line) for line in lines)
 
 
 LOGGER = logging.getLogger('StabilityMonitor')
