@@ -1,9 +1,10 @@
-"""One word for what a thread is doing, and one phrase that says more: a table of rules over what
-the kernel and the Python stack tell.  Facts in, words out: nothing is read here.
+"""What a thread is doing, in one word and one phrase: a table of rules over what the kernel and the
+Python stack tell.  Facts in, words out: nothing is read here.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterable
@@ -39,7 +40,8 @@ ACTIVITIES = {
     'unknown': 'not known on this system',
 }
 
-#: Innermost frames (end of the file, function) of threads that have nothing to do: code and phrase.
+#: Threads that have nothing to do: their innermost frame (end of the file, function), then the code
+#: and the phrase for it.
 PLACES = (
     ('/waitress/task.py', 'handler_thread', 'idle', 'a thread of waitress'),
     ('/cheroot/workers/threadpool.py', 'run', 'idle', 'a thread of cheroot'),
@@ -57,7 +59,7 @@ PLACES = (
     ('/StabilityMonitor/recording/heartbeat.py', 'run', 'waiting', 'for its next beat'),
 )
 
-#: Parts of paths of database code.  ZEO and RelStorage stand before the ZODB, which calls them.
+#: Parts of paths of database code.  ZEO and RelStorage come before the ZODB, which calls them.
 DATABASES = (
     ('/ZEO/', 'ZEO'),
     ('/relstorage/', 'RelStorage'),
@@ -138,6 +140,7 @@ PATHS = {
     'renameat2': 1,
     'statx': 1,
 }
+_DATABASE_CALLS = STREAMS | POLLS | _SELECTS | LOCKED | {'futex'}
 _SLEEPS = {'nanosleep', 'clock_nanosleep', 'pause'}
 CHILDREN = {'wait4', 'waitid'}
 _KINDS = {
@@ -149,7 +152,9 @@ _KINDS = {
     'eventfd': 'waiting',
     'epoll': 'waiting',
 }
-_SWITCHING, _AWAKENED = 20, 100  # a wait for the GIL wakes some 200 times a second
+#: A wait for the GIL wakes some 200 times a second.
+_SWITCHING = 20
+_AWAKENED = 100
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
 _PLUMBING = (
     'threading.py',
@@ -163,22 +168,18 @@ _PLUMBING = (
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of one thread.  `gil`: it is in the interpreter's own futex; `cpu`: its share
-    of a processor, `busiest` that of the thread that has most; `turns`: how often a second it came
-    to one; `lock` and `waiting`:  what `locks` found; `target`: a path, peer or child of its call;
-    `descriptors`: those that its call is about.
-    """
+    """What is known of one thread; frames innermost first."""
 
     frames: tuple[Frame, ...] = ()
     task: Task | None = None
-    gil: bool = False
-    cpu: float | None = None
-    busiest: float = 0.0
-    turns: float = 0.0
-    lock: str = ''
-    waiting: str = ''
-    target: str = ''
-    descriptors: tuple[Descriptor, ...] = ()
+    gil: bool = False  # it waits in the interpreter's own futex
+    cpu: float | None = None  # its CPU share
+    busiest: float = 0.0  # the largest CPU share of any thread
+    turns: float = 0.0  # how often a second it was given a CPU
+    lock: str = ''  # what `locks` says of the lock that it waits for
+    waiting: str = ''  # the same of anything else that it waits for in Python
+    target: str = ''  # the path, peer or child that its system call is about
+    descriptors: tuple[Descriptor, ...] = ()  # those that its system call is about
 
     @property
     def call(self) -> str:
@@ -195,13 +196,14 @@ class Facts:
 
 
 def is_ready(task: Task | None, gil: bool) -> bool:
-    """On a processor, or kept from one by the GIL only."""
+    """Whether it is on a CPU, or only the GIL keeps it from one."""
     return gil or bool(task and (task.call == 'running' or task.state == 'R'))
 
 
 def place(file: str, line: int | None, function: str) -> str:
     """`shop/views.py:31 in checkout`: enough of a path to know it."""
-    return f'{"/".join(file.replace(os.sep, "/").rsplit("/", 2)[-2:])}:{line or "?"} in {function}'
+    end = file.replace(os.sep, '/').rsplit('/', 2)[-2:]
+    return f'{"/".join(end)}:{line or "?"} in {function}'
 
 
 def words(state: ThreadState) -> str:
@@ -216,10 +218,11 @@ def listens(frames: Iterable[Frame]) -> bool:
 
 
 def loop_in(frames: Iterable[Frame]) -> int | None:
-    """Which of the frames, innermost first, is the loop of a server, whatever it does; None if none
-    is.
-    """
-    return next((number for number, frame in enumerate(frames) if _is_loop(frame)), None)
+    """The index of the frame that is the loop of a server, whatever it calls; None without one."""
+    for index, frame in enumerate(frames):
+        if _is_loop(frame):
+            return index
+    return None
 
 
 def judge(facts: Facts) -> Answer:
@@ -238,9 +241,7 @@ def _busy(facts: Facts) -> Answer | None:
 
 
 def _starved(facts: Facts) -> Answer | None:
-    """Often awake, and at once without the GIL again: who asks for it is seen in its futex, or just
-    awoken.
-    """
+    """It wakes often, and never gets the GIL: it is seen in the futex of the GIL, or just awake."""
     often = _SWITCHING if facts.gil else _AWAKENED
     if facts.is_ready and facts.frames and facts.cpu is not None and facts.turns >= often:
         return 'gil', _joined(_share(facts), facts.where)
@@ -249,7 +250,9 @@ def _starved(facts: Facts) -> Answer | None:
 
 def _in_place(facts: Facts) -> Answer | None:
     found = _known_place(_front(facts.frames))
-    return None if found and facts.lock and found[0] == 'idle' else found
+    if found and found[0] == 'idle' and facts.lock:
+        return None
+    return found
 
 
 def _ready(facts: Facts) -> Answer | None:
@@ -259,15 +262,12 @@ def _ready(facts: Facts) -> Answer | None:
 
 
 def _frozen_output(facts: Facts) -> Answer | None:
-    for descriptor in facts.descriptors if facts.call in STREAMS and not facts.is_ready else ():
-        if (
-            facts.call in _WRITES
-            and descriptor.standard in ('stdout', 'stderr')
-            and descriptor.kind != 'file'
-        ):
-            return 'terminal', _joined(
-                f'{descriptor.standard} is a {descriptor.kind} that nobody reads', facts.where
-            )
+    if facts.call not in _WRITES or facts.is_ready:
+        return None
+    for descriptor in facts.descriptors:
+        if descriptor.standard in ('stdout', 'stderr') and descriptor.kind != 'file':
+            output = f'{descriptor.standard} is a {descriptor.kind} that nobody reads'
+            return 'terminal', _joined(output, facts.where)
     return None
 
 
@@ -278,9 +278,7 @@ def _without_python(facts: Facts) -> Answer | None:
 
 
 def _turn_to_commit(facts: Facts) -> Answer | None:
-    """A storage is locked from here on for as long as everybody in the transaction takes to
-    vote.
-    """
+    """From `tpc_begin` on a storage is locked until all in the transaction have voted."""
     frame = own_frame(facts.frames)
     name = _database_of(facts)
     if facts.lock and name and frame and frame.function == 'tpc_begin':
@@ -295,21 +293,24 @@ def _lock(facts: Facts) -> Answer | None:
 
 
 def _database(facts: Facts) -> Answer | None:
+    if facts.task and facts.call not in _DATABASE_CALLS:
+        return None
     name = _database_of(facts)
-    if name and (facts.call in STREAMS | POLLS | _SELECTS | LOCKED | {'futex'} or not facts.task):
+    if name:
         return 'database', _joined(name, _ends(facts), facts.where)
     return None
 
 
 def _subprocess(facts: Facts) -> Answer | None:
-    inner = facts.frames[0].file if facts.frames else ''
-    if (
-        facts.call in CHILDREN
-        or inner.endswith(f'{os.sep}subprocess.py')
-        or any(frame.file == f'{_LIBRARY}subprocess.py' for frame in _library_frames(facts.frames))
-    ):
+    if facts.call in CHILDREN or _is_in_subprocess(facts.frames):
         return 'subprocess', _joined(facts.target, facts.where)
     return None
+
+
+def _is_in_subprocess(frames: Sequence[Frame]) -> bool:
+    if frames and frames[0].file.endswith(f'{os.sep}subprocess.py'):
+        return True
+    return any(frame.file == f'{_LIBRARY}subprocess.py' for frame in _library_frames(frames))
 
 
 def _waiting(facts: Facts) -> Answer | None:
@@ -329,15 +330,15 @@ def _sleep(facts: Facts) -> Answer | None:
 
 
 def _descriptors(facts: Facts) -> Answer | None:
-    for descriptor in facts.descriptors if facts.call in STREAMS | POLLS else ():
-        return _KINDS.get(descriptor.kind, 'native'), _joined(
-            facts.target or _ends(facts), facts.where
-        )
-    return None
+    if not facts.descriptors or facts.call not in STREAMS | POLLS:
+        return None
+    code = _KINDS.get(facts.descriptors[0].kind, 'native')
+    return code, _joined(facts.target or _ends(facts), facts.where)
 
 
 def _file(facts: Facts) -> Answer | None:
-    if facts.call in LOCKED or facts.call in PATHS or facts.task and facts.task.state == 'D':
+    is_in_disk_sleep = facts.task is not None and facts.task.state == 'D'
+    if is_in_disk_sleep or facts.call in LOCKED or facts.call in PATHS:
         return 'file', _joined(facts.call, facts.target or _ends(facts), facts.where)
     return None
 
@@ -349,7 +350,7 @@ def _events(facts: Facts) -> Answer | None:
 
 
 def _by_frames(facts: Facts) -> Answer | None:
-    """Without a kernel that tells."""
+    """For systems whose kernel tells nothing."""
     files = {os.path.basename(frame.file) for frame in _library_frames(facts.frames)}
     if not facts.call and files & {'socket.py', 'ssl.py'}:
         return 'socket', facts.where
@@ -359,10 +360,12 @@ def _by_frames(facts: Facts) -> Answer | None:
 def _native(facts: Facts) -> Answer:
     if facts.task is None:
         return 'unknown', facts.where
-    return 'native', _joined(facts.call and f'in the system call {facts.call}', facts.where)
+    if not facts.call:
+        return 'native', facts.where
+    return 'native', _joined(f'in the system call {facts.call}', facts.where)
 
 
-#: Asked in this order.  A thread that is ready is no longer where its frames say that it waits.
+#: Asked in this order.  A thread that is ready no longer waits where its frames say.
 RULES = (
     _busy,
     _starved,
@@ -401,12 +404,18 @@ def _ends(facts: Facts) -> str:
 
 
 def _database_of(facts: Facts) -> str:
-    frame = next((frame for frame in facts.frames if not _is_library(frame)), None)
-    path = '/' + frame.file.replace(os.sep, '/') if frame else ''
-    peers = (re.split('[:/]', descriptor.peer)[-1] for descriptor in facts.descriptors)
-    return next((name for part, name in DATABASES if part in path), '') or next(
-        (_PEERS[peer] for peer in peers if peer in _PEERS), ''
-    )
+    """The database that the innermost own frame belongs to, or a peer of the call; '' for none."""
+    frame = _first_outside_library(facts.frames)
+    if frame:
+        path = '/' + frame.file.replace(os.sep, '/')
+        for part, name in DATABASES:
+            if part in path:
+                return name
+    for descriptor in facts.descriptors:
+        peer = re.split('[:/]', descriptor.peer)[-1]
+        if peer in _PEERS:
+            return _PEERS[peer]
+    return ''
 
 
 def _is_library(frame: Frame) -> bool:
@@ -414,10 +423,8 @@ def _is_library(frame: Frame) -> bool:
 
 
 def _library_frames(frames: Iterable[Frame]) -> Iterator[Frame]:
-    for frame in frames:
-        if not _is_library(frame):
-            return
-        yield frame
+    """The innermost frames, up to the first one outside of Python's library."""
+    return itertools.takewhile(_is_library, frames)
 
 
 def _known_place(frame: Frame | None) -> Answer | None:
@@ -432,19 +439,27 @@ def _known_place(frame: Frame | None) -> Answer | None:
 
 
 def _is_loop(frame: Frame | None) -> bool:
-    return (_known_place(frame) or ' ')[0] == 'listening'
+    found = _known_place(frame)
+    return found is not None and found[0] == 'listening'
 
 
 def _front(frames: Iterable[Frame]) -> Frame | None:
     """The innermost frame that is not of the library's common ways to wait."""
-    return next(
-        (frame for frame in frames if not (_is_library(frame) and frame.file.endswith(_PLUMBING))),
-        None,
-    )
+    for frame in frames:
+        if not frame.file.endswith(_PLUMBING) or not _is_library(frame):
+            return frame
+    return None
 
 
 def own_frame(frames: Sequence[Frame]) -> Frame | None:
-    """The innermost frame that is not of Python's library: where an administrator looks."""
-    return next(
-        (frame for frame in frames if not _is_library(frame)), frames[0] if frames else None
-    )
+    """The innermost frame outside of Python's library: where an administrator looks."""
+    if not frames:
+        return None
+    return _first_outside_library(frames) or frames[0]
+
+
+def _first_outside_library(frames: Iterable[Frame]) -> Frame | None:
+    for frame in frames:
+        if not _is_library(frame):
+            return frame
+    return None
