@@ -1,8 +1,6 @@
-"""The Python stack of another thread: file, line and function of each frame, and nothing else of
-it.
+"""The Python stacks of other threads: file, line and function of each frame, and nothing else.
 
-Locals are never looked at.  References to frames are dropped before anything else can happen to
-them.
+Locals are never read.  References to frames are dropped at once.
 """
 
 from __future__ import annotations
