@@ -1,9 +1,9 @@
-"""Vital signs: memory, processor, threads, descriptors and the kernel's counters of OOM kills.
+"""Vital signs: memory, CPU, threads, descriptors and the kernel's counters of OOM kills.
 
-Files of /proc are opened once and read again with pread.  Each of them takes 20 to 40 us of
-processor time when a second has passed since the last one, so a sample reads what has changed in a
-second, and a look the rest.  Where there is no /proc (macOS, FreeBSD), memory, threads and
-descriptors are asked of psutil, if it is installed.  What a system does not have is -1.
+Files of /proc are opened once and read again with pread.  Each read takes 20 to 40 us of CPU time
+when a second has passed since the last one, so a sample reads only what changes within a second,
+and a look reads the rest.  Where there is no /proc (macOS, FreeBSD), psutil tells memory, threads
+and descriptors, if it is installed.  What a system does not have is -1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PAGE = os.sysconf('SC_PAGESIZE') if hasattr(os, 'sysconf') else 4096
 
 
 class Vitals:
-    """Takes samples of this process.  `cgroup` is what `cgroup.find` found."""
+    """Takes samples of this process.  `cgroup` is what `cgroups.find` returned."""
 
     def __init__(self, cgroup: dict[str, Any], proc: Path = Path('/proc')) -> None:
         self._descriptors = f'{proc}/self/fd'
@@ -58,19 +58,25 @@ class Vitals:
         self._process = None
 
     def look(self, threads: int = 0) -> None:
-        """Read what changes slowly or costs much; `threads`, where they are counted already."""
+        """Read what changes slowly or costs much.
+
+        `threads` is their number, where the caller has counted them.
+        """
         slow = self._slow
-        slow.threads, slow.descriptors = threads or self._threads(), self._open_files()
+        slow.threads = threads or self._threads()
+        slow.descriptors = self._open_files()
         slow.stderr_size, self._watches_stderr = _stderr()
         self._look_at_group()
 
     def look_at_host(self) -> None:
-        """Read the OOM kills of the whole host, among all else that the kernel counts."""
+        """Read the OOM kills of the whole host, which are among all else that the kernel counts."""
         self._slow.host_kills = counter(self._read('vmstat', 16384), b'oom_kill')
 
     def sample(self, in_flight: int, overdue: int, workers: int) -> Sample:
-        """Reads anew what would tell how the process ended, if it ended now: its memory, a limit,
-        what stderr holds.
+        """A sample.
+
+        What would tell how the process ended, if it ended now, is read anew: its memory, the memory
+        of a limited cgroup, the size of stderr.
         """
         if self.limit >= 0:
             self._look_at_group()
@@ -105,12 +111,12 @@ class Vitals:
             return b''
 
     def _asked(self, question: Callable[[Any], int]) -> int:
-        """What psutil answers, -1 without it; it raises errors of its own when the system
-        refuses.
-        """
+        """What psutil answers; -1 without it."""
+        if self._process is None:
+            return -1
         try:
-            return -1 if self._process is None else question(self._process)
-        except Exception:
+            return question(self._process)
+        except Exception:  # psutil has errors of its own, for what the system refuses
             return -1
 
     def _rss(self) -> int:
@@ -121,17 +127,15 @@ class Vitals:
 
     def _threads(self) -> int:
         fields = self._read('stat').rpartition(b')')[2].split()
-        return (
-            int(fields[17])
-            if len(fields) > 17
-            else self._asked(lambda process: process.num_threads())
-        )
+        if len(fields) > 17:
+            return int(fields[17])
+        return self._asked(lambda process: process.num_threads())
 
     def _open_files(self) -> int:
         try:
-            return (
-                os.stat(self._descriptors).st_size if self._counts else _listed(self._descriptors)
-            )
+            if self._counts:
+                return os.stat(self._descriptors).st_size
+            return _listed(self._descriptors)
         except OSError:
             return self._asked(lambda process: process.num_fds())
 
@@ -139,11 +143,16 @@ class Vitals:
 class _Slow:
     """What a sample takes from the last look."""
 
-    threads = descriptors = cgroup_current = cgroup_kills = host_kills = stderr_size = -1
+    threads = -1
+    descriptors = -1
+    cgroup_current = -1
+    cgroup_kills = -1
+    host_kills = -1
+    stderr_size = -1
 
 
 def _counts(descriptors: str) -> bool:
-    """Whether the size of that directory is how many there are, as on Linux 6.2 and newer."""
+    """Whether the size of that directory is the number of descriptors, as from Linux 6.2 on."""
     try:
         return os.stat(descriptors).st_size == _listed(descriptors)
     except OSError:
@@ -160,7 +169,7 @@ def _process() -> Any:
         import psutil  # type: ignore[import-untyped]  # it brings no types
 
         return psutil.Process()
-    except Exception:  # it is no part of the system: whatever it lacks, Zope starts
+    except Exception:  # an optional library: whatever is wrong with it, Zope starts
         return None
 
 
@@ -171,7 +180,7 @@ def counter(text: bytes, name: bytes) -> int:
 
 
 def _stderr() -> tuple[int, bool]:
-    """(size of what stderr goes to, whether that is a file that grows)"""
+    """(size of what stderr goes to, whether that is a regular file, which grows)"""
     try:
         status = os.fstat(2)
         return status.st_size, stat.S_ISREG(status.st_mode)
