@@ -1,5 +1,7 @@
-"""Files of /proc, read with the GIL held: they cannot block, and beside a busy thread each system
-call that lets go of the GIL costs five milliseconds to get it back.
+"""Reads files of /proc with the GIL held.
+
+They cannot block, and beside a busy thread each system call that releases the GIL takes five
+milliseconds to get it back.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ def read(path: str | bytes, size: int = 1024) -> bytes:
 
 
 def _whole(libc: ctypes.PyDLL, file: int, size: int) -> bytes:
-    """/proc gives long files page by page."""
+    """All of it; the kernel gives long files page by page."""
     parts: list[bytes] = []
     buffer = (ctypes.c_char * min(size, _PAGE))()
     while size > 0:
@@ -43,5 +45,7 @@ def _whole(libc: ctypes.PyDLL, file: int, size: int) -> bytes:
         if got <= 0:
             break
         parts.append(buffer.raw[:got])
-        size -= got if len(buffer) > 1024 else size  # short ones come at once
+        if len(buffer) <= 1024:  # a short file comes at once
+            break
+        size -= got
     return b''.join(parts)
