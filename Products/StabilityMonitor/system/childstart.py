@@ -27,16 +27,15 @@ def reset_internal_signals() -> None:
         import ctypes
 
         call = ctypes.CDLL(None).syscall
+        action = bytes(64)  # all zeros: SIG_DFL, no flags
         for signal in _INTERNAL:
-            call(
-                number, signal, bytes(64), None, 8
-            )  # all zeros: SIG_DFL, no flags; 8 bytes are a signal set
+            call(number, signal, action, None, 8)  # a set of signals has 8 bytes
     except (ImportError, OSError, AttributeError, TypeError):
         pass
 
 
 def close_inherited_descriptors() -> None:
-    """All but the three standard ones."""
+    """Close all but the three standard ones."""
     try:
         inherited = [int(name) for name in os.listdir('/dev/fd')]
     except (OSError, ValueError):
@@ -45,7 +44,7 @@ def close_inherited_descriptors() -> None:
         if descriptor > 2:
             try:
                 os.close(descriptor)
-            except OSError:  # it was that of the list
+            except OSError:  # it belonged to the listing itself
                 pass
 
 

@@ -1,9 +1,8 @@
-"""Logs from the heartbeat without waiting: a log handler may be stuck, as on a pipe that nobody
-reads.
+"""Logs from the heartbeat without waiting.
 
-A thread that is stuck in a handler holds the handler's lock; the heartbeat must not be the next.
-All threads of ours log this way: a handler may start a child process, which would inherit what they
-block.
+A log handler may be stuck, for example on a pipe that nobody reads, and then its thread holds the
+lock of the handler; the heartbeat must not wait for that.  All threads of ours log this way, also
+because a handler may start a child process, which would inherit the signals that they block.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ class Messenger:
         self.start_anew()
 
     def start_anew(self) -> None:
-        """Forget what has not been said; in a forked child, too, who was saying it."""
+        """Forget what has not been logged; in a forked child also the thread that was logging."""
         self._waiting: collections.deque[tuple[int, str, tuple[object, ...], ExcInfo]] = (
             collections.deque(maxlen=_MOST)
         )
-        self._turn = threading.Lock()  # held by the thread that speaks
+        self._turn = threading.Lock()  # held by the thread that logs
 
     def say(self, level: int, text: str, *args: object, exc_info: ExcInfo = None) -> None:
         self._waiting.append((level, text, args, exc_info))
@@ -46,7 +45,7 @@ class Messenger:
                 signalmask.start(
                     threading.Thread(target=self._speak, name='StabilityMonitor log', daemon=True)
                 )
-            except RuntimeError:  # no more threads, or the interpreter ends: with the next one
+            except RuntimeError:  # no more threads, or the interpreter ends: the next call tries
                 self._turn.release()
 
     def _speak(self) -> None:
@@ -55,7 +54,7 @@ class Messenger:
         while is_our_turn:
             while self._waiting:
                 level, text, args, exc_info = self._waiting.popleft()
-                with contextlib.suppress(Exception):  # the next line is another matter
+                with contextlib.suppress(Exception):  # the next line may do better
                     LOGGER.log(level, text, *args, exc_info=exc_info)
             self._turn.release()
             is_our_turn = bool(self._waiting) and self._turn.acquire(blocking=False)
