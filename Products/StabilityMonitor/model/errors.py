@@ -13,7 +13,7 @@ class StabilityError(Exception):
     next_step = 'Look into the event log for the traceback.'
     exit_code = 2
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f'{super().__str__()} {self.next_step}'
 
 

@@ -7,9 +7,14 @@ Imports only the standard library.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import TypeGuard
+
+#: What an option can be.
+Value = bool | int | float | str
 
 PREFIX = 'STABILITYMONITOR_'
 
@@ -68,7 +73,7 @@ def _measured(text: str, units: Mapping[str, float]) -> float:
 @dataclass(frozen=True)
 class Option:
     name: str
-    convert: type
+    convert: Callable[[str], Value]
     default: str
     why: str
     least: float = 0
@@ -155,14 +160,20 @@ def load(
 
     `configured` is the product-config section of zope.conf, `environ` wins over it.
     """
-    values, problems = {}, []
+    values: dict[str, Value] = {}
+    problems: list[str] = []
     for option in OPTIONS:
         values[option.key] = _value(option, configured, environ, problems)
     problems += _unknown(configured, environ)
     return SimpleNamespace(**values), problems
 
 
-def _value(option, configured, environ, problems):
+def _value(
+    option: Option,
+    configured: Mapping[str, str],
+    environ: Mapping[str, str],
+    problems: list[str],
+) -> Value:
     where, text = f'the variable {option.variable}', environ.get(option.variable)
     if text is None:
         where, text = (
@@ -173,7 +184,7 @@ def _value(option, configured, environ, problems):
         return option.convert(option.default)
     try:
         value = option.convert(text)
-        if option.least and value < option.least:
+        if option.least and isinstance(value, int | float) and value < option.least:
             raise ValueError(text)
         return value
     except (KeyError, ValueError, OverflowError):
@@ -186,7 +197,7 @@ def _value(option, configured, environ, problems):
         return option.convert(option.default)
 
 
-def _unknown(configured, environ):
+def _unknown(configured: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
     names = {option.name for option in OPTIONS} | {option.key for option in OPTIONS}
     variables = {option.variable for option in OPTIONS}
     return [
@@ -211,18 +222,20 @@ def for_record(options: SimpleNamespace) -> dict[str, str | int | float]:
 
 def from_record(document: object) -> dict[str, str | int | float]:
     """The reverse, of an untrusted document: only values that `load` could have made."""
-    document = document if isinstance(document, dict) else {}
-    found = {}
+    known = document if isinstance(document, dict) else {}
+    found: dict[str, str | int | float] = {}
     for option in OPTIONS:
-        value = document.get(option.name)
-        if option.name in RECORDED and _may_be(option, value):
+        value = known.get(option.name)
+        if option.name in RECORDED and _may_be(value, option):
             found[option.name] = value
     return found
 
 
-def _may_be(option, value):
+def _may_be(value: object, option: Option) -> TypeGuard[str | int | float]:
     if option.convert is str:
         return isinstance(value, str)
-    kinds = (int, float) if option.convert is seconds else int
-    # bool is an int, and NaN compares as False.
-    return isinstance(value, kinds) and not isinstance(value, bool) and option.least <= value < 1e15
+    if isinstance(value, bool) or not isinstance(value, int | float):  # a bool is an int, too
+        return False
+    if isinstance(value, float) and option.convert is not seconds:
+        return False
+    return option.least <= value < 1e15  # NaN compares as False

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from dataclasses import fields
 from datetime import UTC
 from datetime import datetime
+from typing import Any
 from typing import NamedTuple
 
 
 def isotime(seconds: float | None) -> str | None:
     """Seconds since the epoch as `2026-11-23T07:45:01.123Z`; None and nonsense become None."""
+    if seconds is None:
+        return None
     try:
         moment = datetime.fromtimestamp(seconds, UTC)
     except (TypeError, ValueError, OverflowError, OSError):
@@ -29,13 +32,15 @@ def clocktime(seconds: float | None) -> str:
 
 def from_isotime(text: str | None) -> float | None:
     """The reverse of `isotime`; None for anything that is not such a time."""
+    if text is None:
+        return None
     try:
         return datetime.fromisoformat(text).timestamp()
     except (TypeError, ValueError, OverflowError, OSError):
         return None
 
 
-def shallow(value) -> dict:
+def shallow(value: object) -> dict[str, Any]:
     """The fields of one of these value objects, by name; what is in them stays what it is."""
     return dict(vars(value))
 
@@ -44,7 +49,8 @@ def duration(seconds: float | None) -> str:
     """Seconds in words: "2 days 3 hours", "5 min 2 sec"; "an unknown time" for None."""
     if seconds is None:
         return 'an unknown time'
-    total, words = int(seconds), []
+    total = int(seconds)
+    words: list[str] = []
     for size, one, many in (
         (86400, 'day', 'days'),
         (3600, 'hour', 'hours'),
@@ -91,7 +97,7 @@ class ThreadState:
     frames: tuple[Frame, ...] = ()
     cpu: float | None = None  # share of one processor over the last `cpu_seconds`
     cpu_seconds: float = 0.0
-    request: dict | None = None  # {number, method, path, started, seconds, phase}
+    request: dict[str, Any] | None = None  # {number, method, path, started, seconds, phase}
     stack_size: int = 0
     stack_used: int = 0  # high-water mark
     holders: tuple[int, ...] = ()  # threads that hold what this one waits for
@@ -211,7 +217,7 @@ class Finding:
     SEVERITIES = ('ok', 'info', 'warning', 'critical')
 
 
-def finding_from(row) -> Finding | None:
+def finding_from(row: object) -> Finding | None:
     """A finding out of a foreign document; None if it is none."""
     if not isinstance(row, dict) or row.get('severity') not in Finding.SEVERITIES:
         return None
@@ -233,7 +239,7 @@ class Instance:
         )
 
 
-def instance_of(context: dict) -> Instance:
+def instance_of(context: dict[str, Any]) -> Instance:
     """The instance of a run, as its context tells it, which may be damaged."""
     known = context.get('instance')
     known = known if isinstance(known, dict) else {}

@@ -4,9 +4,12 @@ trusted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import fields
+from typing import Any
 
 from .records import Evidence
 from .records import Instance
@@ -35,24 +38,24 @@ class RunRecord:
     evidence: tuple[Evidence, ...] = ()
     ruled_out: tuple[str, ...] = ()
     candidates: tuple[str, ...] = ()
-    requests: tuple[dict, ...] = ()
-    recent: tuple[dict, ...] = ()
-    threads: tuple[dict, ...] = ()
-    native: tuple[dict, ...] = ()
-    suspects: tuple[dict, ...] = ()
-    known_issues: tuple[dict, ...] = ()
-    samples: tuple[dict, ...] = ()
-    log: tuple[dict, ...] = ()
+    requests: tuple[dict[str, Any], ...] = ()
+    recent: tuple[dict[str, Any], ...] = ()
+    threads: tuple[dict[str, Any], ...] = ()
+    native: tuple[dict[str, Any], ...] = ()
+    suspects: tuple[dict[str, Any], ...] = ()
+    known_issues: tuple[dict[str, Any], ...] = ()
+    samples: tuple[dict[str, Any], ...] = ()
+    log: tuple[dict[str, Any], ...] = ()
     signature: str = ''
     phase: str = ''
     exception: str = ''
-    counters: dict = field(default_factory=dict)
+    counters: dict[str, Any] = field(default_factory=dict)
     compiled_modules: tuple[str, ...] = ()
-    context: dict = field(default_factory=dict)
-    findings: tuple[dict, ...] = ()
+    context: dict[str, Any] = field(default_factory=dict)
+    findings: tuple[dict[str, Any], ...] = ()
     drill: str = ''
-    notes: tuple[dict, ...] = ()
-    hangs: tuple[dict, ...] = ()
+    notes: tuple[dict[str, Any], ...] = ()
+    hangs: tuple[dict[str, Any], ...] = ()
 
     HEAVY = (
         'threads',
@@ -75,11 +78,11 @@ class RunRecord:
         return any(hang['ended'] is None for hang in self.hangs)
 
     @property
-    def stood_still(self) -> list[dict]:
+    def stood_still(self) -> list[dict[str, Any]]:
         """The notes that have the stack of a thread which stood still, or spun."""
         return [note for note in self.notes if note['kind'] in ('hang', 'deadlock', 'spinning')]
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """Its lists and dicts are the record's own (`asdict` would copy thousands of samples): do
         not change them.
         """
@@ -88,12 +91,12 @@ class RunRecord:
             'evidence': tuple(map(shallow, self.evidence)),
         }
 
-    def summary_json(self) -> dict:
+    def summary_json(self) -> dict[str, Any]:
         """The record without what is large: what lists and the `history` of a report show."""
         return {key: value for key, value in self.to_json().items() if key not in self.HEAVY}
 
     @classmethod
-    def from_json(cls, document: dict) -> RunRecord:
+    def from_json(cls, document: object) -> RunRecord:
         """Read back, ignoring keys of a later release.  Raises ValueError for what is no record."""
         if not isinstance(document, dict) or not isinstance(document.get('run'), str):
             raise ValueError('not a run record')
@@ -128,20 +131,20 @@ MOST_ITEMS = 10_000
 WANTED = frozenset({'running', 'stopped', 'host-restarted'})
 
 
-def _list(document: dict, key: str) -> list:
+def _list(document: dict[str, Any], key: str) -> list[Any]:
     value = document.get(key)
-    return value[:MOST_ITEMS] if isinstance(value, list | tuple) else []
+    return list(value[:MOST_ITEMS]) if isinstance(value, list | tuple) else []
 
 
-def _strings(document, cls) -> dict:
+def _strings(document: object, cls: type[Evidence | Instance]) -> dict[str, str]:
     """The string fields of `cls` found in an untrusted document."""
-    document = document if isinstance(document, dict) else {}
-    return {each.name: str(document.get(each.name, '') or '') for each in fields(cls)}
+    known = document if isinstance(document, dict) else {}
+    return {each.name: str(known.get(each.name, '') or '') for each in fields(cls)}
 
 
 #: What the items of a record's lists hold at least, and of which type.
-_FRAME = {'file': '', 'line': None, 'function': ''}
-_REQUEST = {
+_FRAME: dict[str, Any] = {'file': '', 'line': None, 'function': ''}
+_REQUEST: dict[str, Any] = {
     'thread': '',
     'method': '',
     'path': '',
@@ -160,7 +163,7 @@ _REQUEST = {
     'user': '',
     'cut': False,
 }
-_SHAPES = {
+_SHAPES: dict[str, dict[str, Any]] = {
     'requests': _REQUEST,
     'recent': _REQUEST,
     'threads': {
@@ -198,7 +201,7 @@ _SHAPES = {
     'log': {'time': None, 'level': '', 'logger': '', 'message': ''},
 }
 #: How a value of foreign origin must look for an annotation; others are not checked.
-_CHECKS = {
+_CHECKS: dict[str, Callable[[object], bool]] = {
     'str': lambda v: isinstance(v, str),
     'str | None': lambda v: v is None or isinstance(v, str),
     'int': lambda v: isinstance(v, int),
@@ -208,13 +211,19 @@ _CHECKS = {
     'bool': lambda v: isinstance(v, bool),
     'list': lambda v: isinstance(v, list),
     'dict': lambda v: isinstance(v, dict),
+    'dict[str, Any]': lambda v: isinstance(v, dict),
 }
 
 
-def _typed(document: dict, types: dict, keep: bool = False) -> dict:
+def _typed(
+    document: dict[str, Any], types: Mapping[str, str], keep: bool = False
+) -> dict[str, Any]:
     """The entries whose value has the right type; with `keep`, those of no known type too."""
-    return {
-        key: value
-        for key, value in document.items()
-        if (key in types or keep) and _CHECKS.get(types.get(key), lambda v: True)(value)
-    }
+    found = {}
+    for key, value in document.items():
+        if key not in types and not keep:
+            continue
+        check = _CHECKS.get(types.get(key, ''))
+        if check is None or check(value):
+            found[key] = value
+    return found

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from zope.interface import implementer
 
@@ -53,7 +54,7 @@ _KNOWN: dict[Path, dict[str, RunRecord]] = {}
 class Archive:
     """See IArchive.  The archived runs below `base`."""
 
-    def __init__(self, base: Base):
+    def __init__(self, base: Base) -> None:
         self.base = base
         self.path = base.archive
 
@@ -61,21 +62,22 @@ class Archive:
 
     def summaries(self) -> tuple[RunRecord, ...]:
         """All archived runs without what is large, newest first."""
-        names, known = self._names(), self._known
+        names = self._names()
+        known = self._known
         for gone in known.keys() - set(names):
             known.pop(gone, None)
         return newest_first(map(self._summary, names))
 
     @property
-    def _known(self):
+    def _known(self) -> dict[str, RunRecord]:
         return _KNOWN.setdefault(self.path, {})
 
-    def _names(self):
+    def _names(self) -> list[str]:
         with contextlib.suppress(OSError):
             return [name for name in os.listdir(self.path) if RUN_NAME.fullmatch(name)]
         return []
 
-    def _summary(self, name):
+    def _summary(self, name: str) -> RunRecord:
         known = self._known
         found = known.get(name)
         if found is None:
@@ -102,7 +104,7 @@ class Archive:
             raise NoSuchRun(f'There is no archived run {run!r}.')
         return self._with_versions(_from_file(self.path / run / INCIDENT) or _lost(run))
 
-    def _with_versions(self, record):
+    def _with_versions(self, record: RunRecord) -> RunRecord:
         """The record with what was installed then, which as a rule is in a file of its own."""
         if record.context.get('distributions'):  # an older release has archived it
             return record
@@ -119,7 +121,7 @@ class Archive:
 
     # -- writing -----------------------------------------------------------------------------------
 
-    def _on_disk(self, record):
+    def _on_disk(self, record: RunRecord) -> dict[str, Any]:
         """Its JSON, without the versions where a set of its own has them."""
         document = record.to_json()
         context = document['context']
@@ -147,7 +149,7 @@ class Archive:
         with contextlib.suppress(OSError):  # a full disk: it stays as large as it was
             _slim(archived)
 
-    def _count_script(self, path):
+    def _count_script(self, path: Path) -> None:
         descriptor = open_regular(
             self.path / _CLEAN_SCRIPTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, self.base.file_mode
         )
@@ -182,13 +184,13 @@ class Archive:
         return len(doomed)
 
 
-def _without_heavy(path):
+def _without_heavy(path: Path) -> RunRecord | None:
     """The summary that is in the whole record, for a run that has none of its own."""
     whole = _from_file(path / INCIDENT)
     return whole and RunRecord.from_json(whole.summary_json())
 
 
-def _from_file(path, most=INCIDENT_MOST):
+def _from_file(path: Path, most: int = INCIDENT_MOST) -> RunRecord | None:
     """The record in that file; None where there is none, or that of another run than the one of the
     folder.
     """
@@ -199,7 +201,7 @@ def _from_file(path, most=INCIDENT_MOST):
     return found if found.run == path.parent.name else None
 
 
-def _lost(name):
+def _lost(name: str) -> RunRecord:
     """A record that is damaged still counts as a run."""
     return RunRecord(
         run=name,
@@ -217,29 +219,29 @@ def newest_first(records: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
     return tuple(sorted(records, key=_order, reverse=True))
 
 
-def _order(record):
+def _order(record: RunRecord) -> tuple[float, str]:
     """By start; names tell whole seconds only, and a server may die and come back within one."""
     return from_isotime(record.started) or _named_start(record.run), record.run
 
 
-def _age_mark(record):
+def _age_mark(record: RunRecord) -> float:
     return from_isotime(record.ended) or _named_start(record.run)
 
 
-def _named_start(name):
+def _named_start(name: str) -> float:
     try:
         return name_facts(name)[0]
     except ValueError:  # shaped like a run's name, but of no such day
         return 0.0
 
 
-def _clear_the_way(file):
+def _clear_the_way(file: Path) -> None:
     """A folder in the place of a file, which would not be replaced, is kept under another name."""
     if file.is_dir() and not file.is_symlink():
         file.rename(file.with_name(f'{file.name}.{os.urandom(2).hex()}'))
 
 
-def _slim(path):
+def _slim(path: Path) -> None:
     """Keep the evidence in little room: no empty marks, no preallocated tails, the black box
     compressed.
     """
@@ -250,7 +252,7 @@ def _slim(path):
     _compress(path / BLACKBOX)
 
 
-def _cut_off_tail(mark):
+def _cut_off_tail(mark: Path) -> None:
     """Take the NULs away that were preallocated and not written to; all of a file that has nothing
     else.
     """
@@ -269,7 +271,7 @@ def _cut_off_tail(mark):
         os.close(descriptor)
 
 
-def _compress(box):
+def _compress(box: Path) -> None:
     packed, beside = (
         box.with_name(f'{box.name}.gz'),
         box.with_name(f'.{box.name}.gz.{os.urandom(2).hex()}'),
@@ -292,13 +294,13 @@ def _compress(box):
     box.unlink()
 
 
-def _size(path):
+def _size(path: Path) -> int:
     with contextlib.suppress(OSError):
         return sum(entry.stat(follow_symlinks=False).st_blocks * 512 for entry in os.scandir(path))
     return 0
 
 
-def _remove(path):
+def _remove(path: Path) -> None:
     """Out of sight at once, then gone: another process that prunes too does no harm."""
     gone = path.with_name(f'.gone-{path.name}-{os.getpid()}')
     with contextlib.suppress(OSError):

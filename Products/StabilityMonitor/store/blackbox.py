@@ -19,7 +19,12 @@ process reads as plain bytes.  No I/O here: `lay_out` and the offsets work on an
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from mmap import mmap
+
+from ..model.records import Frame
 
 MAGIC = b'\x89STABMON'
 VERSION = 2
@@ -118,8 +123,9 @@ class Part:
         return self.start + (index % self.count) * self.size
 
 
-def parts_of(sizes) -> list[Part]:
-    parts, start = [], HEADER_SIZE
+def parts_of(sizes: Sequence[int]) -> list[Part]:
+    parts: list[Part] = []
+    start = HEADER_SIZE
     for count, size in zip(sizes[::2], sizes[1::2], strict=True):
         parts.append(Part(start, count, size))
         start = parts[-1].end
@@ -170,17 +176,17 @@ def mark_at(name: str) -> int:
     return (MARKS_AT // 8) + MARKS.index(name)
 
 
-def lay_out(buffer) -> None:
+def lay_out(buffer: bytearray | mmap) -> None:
     """Write the sizes; the buffer has `SIZE` zero bytes and is no black box until `seal`."""
     struct.pack_into('=' + SIZES_FORMAT, buffer, SIZES_AT, *LAYOUT)
 
 
-def seal(buffer) -> None:
+def seal(buffer: bytearray | mmap) -> None:
     struct.pack_into('=HHI', buffer, 8, VERSION, ORDER, HEADER_SIZE)
     buffer[0:8] = MAGIC
 
 
-def write_text(buffer, text: str) -> None:
+def write_text(buffer: bytearray | mmap, text: str) -> None:
     """Note the exception that ends the main thread, of a long one the end: length last."""
     encoded = (
         text.encode('utf-8', 'backslashreplace')[8 - TEXT_SIZE :].decode('utf-8', 'ignore').encode()
@@ -197,21 +203,23 @@ def cut(text: str, most: int) -> tuple[bytes, int]:
     return encoded[:most].decode('utf-8', 'ignore').encode(), 1
 
 
-def _shared(before, text):
+def _shared(before: str, text: str) -> int:
     """How many characters both begin with.  Python 3.15 deprecates `os.path.commonprefix`."""
     both = zip(before, text, strict=False)
     different = (index for index, (one, other) in enumerate(both) if one != other)
     return next(different, min(len(before), len(text)))
 
 
-def write_frames(frames, most: int = FRAMES_MAX) -> tuple[bytes, int]:
+def write_frames(frames: Iterable[Frame], most: int = FRAMES_MAX) -> tuple[bytes, int]:
     """Frames, innermost first, as at most `most` bytes; 1 if the outer ones did not fit.
 
     A line each: how many characters of the file's name are those of the line before, the rest of
     it, line and function, with NUL between.  Neighbours mostly lie in one folder: it is a third of
     the length.
     """
-    before, lines, length = '', [], 0
+    before = ''
+    lines: list[bytes] = []
+    length = 0
     for frame in frames:
         shared = _shared(before, frame.file)
         number = '' if frame.line is None else frame.line

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import codecs
 import struct
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
+from mmap import mmap
 from pathlib import Path
 
 from ..model.errors import UnreadableRecord
@@ -28,20 +32,23 @@ from .regularfiles import open_regular
 class Recording:
     """What a black box tells."""
 
-    words: dict
-    survived: dict
+    words: dict[str, int]
+    survived: dict[str, int]
     exception: str
     in_flight: tuple[Request, ...]
     finished: tuple[Request, ...]
     log: tuple[LogLine, ...]
     samples: tuple[Sample, ...]
-    threads: dict
+    threads: dict[int, dict[str, int]]
     notes: tuple[Note, ...] = ()
 
     @property
     def last_sample(self) -> Sample | None:
         return self.samples[-1] if self.samples else None
 
+
+#: What is read: bytes of a file, or the memory of the living process.
+Readable = bytes | bytearray | mmap
 
 #: No release writes a larger one (bytes).
 LARGEST = 16 << 20
@@ -56,7 +63,7 @@ def load(path: Path) -> Recording:
         return read(header + file.read(_parts(header, _order(header))[-1].end - len(header)))
 
 
-def read(data: bytes) -> Recording:
+def read(data: Readable) -> Recording:
     """Everything valid in a black box.  Raises UnreadableRecord when it is none; never anything
     else.
     """
@@ -76,7 +83,7 @@ def read(data: bytes) -> Recording:
     )
 
 
-def read_samples(data) -> tuple[Sample, ...]:
+def read_samples(data: Readable) -> tuple[Sample, ...]:
     """Its samples, oldest first.  No more of it is touched: pages of a mapped file that nobody
     reads cost nothing.
     """
@@ -84,7 +91,7 @@ def read_samples(data) -> tuple[Sample, ...]:
     return tuple(_samples(data, order, _checked_parts(data, order)[3])[-box.SAMPLE_COUNT :])
 
 
-def _order(data):
+def _order(data: Readable) -> str:
     if len(data) < box.HEADER_SIZE or data[:8] != box.MAGIC:
         raise UnreadableRecord('The black box has no valid beginning.')
     for order in '<>':
@@ -98,14 +105,14 @@ def _order(data):
     raise UnreadableRecord('The black box has no valid byte order.')
 
 
-def _checked_parts(data, order):
+def _checked_parts(data: Readable, order: str) -> list[box.Part]:
     parts = _parts(data, order)
     if parts[-1].end > len(data):
         raise UnreadableRecord('The black box is cut short.')
     return parts
 
 
-def _parts(data, order):
+def _parts(data: Readable, order: str) -> list[box.Part]:
     """As its header tells of them."""
     sizes = struct.unpack_from(order + box.SIZES_FORMAT, data, box.SIZES_AT)
     if any(not 0 < count <= 1 << 16 for count in sizes[::2]) or any(
@@ -119,18 +126,18 @@ def _parts(data, order):
     return parts
 
 
-def _words(data, order, start, names):
+def _words(data: Readable, order: str, start: int, names: Sequence[str]) -> dict[str, int]:
     return dict(zip(names, struct.unpack_from(f'{order}{len(names)}Q', data, start), strict=True))
 
 
-def _text(data, order):
+def _text(data: Readable, order: str) -> str:
     (length,) = struct.unpack_from(order + 'Q', data, box.TEXT_AT)
     return data[box.TEXT_AT + 8 : box.TEXT_AT + 8 + min(length, box.TEXT_SIZE - 8)].decode(
         'utf-8', 'replace'
     )
 
 
-def _threads(data, order, part):
+def _threads(data: Readable, order: str, part: box.Part) -> dict[int, dict[str, int]]:
     threads = {}
     for index in range(part.count):
         ident, native_id, generation, stack, guard, used, deepest = struct.unpack_from(
@@ -148,7 +155,7 @@ def _threads(data, order, part):
     return threads
 
 
-def _requests(data, order, part):
+def _requests(data: Readable, order: str, part: box.Part) -> tuple[list[Request], list[Request]]:
     """(in flight, finished).  Of a thread only what began last can be in flight: what is around it,
     or was cut off by an exception from outside, is over.
     """
@@ -159,7 +166,7 @@ def _requests(data, order, part):
     return [r for r in last.values() if r.ended is None and r.number not in counted], finished
 
 
-def read_request(data, at: int, order: str = '=') -> Request | None:
+def read_request(data: Readable, at: int, order: str = '=') -> Request | None:
     """That of one entry; None where there is none, or one that is being written."""
     (
         number,
@@ -211,7 +218,7 @@ def read_request(data, at: int, order: str = '=') -> Request | None:
     )
 
 
-def _log(data, order, part):
+def _log(data: Readable, order: str, part: box.Part) -> list[LogLine]:
     found = []
     for offset in part.places:
         (
@@ -243,7 +250,7 @@ def _log(data, order, part):
     return [line for _, line in sorted(found, key=lambda pair: pair[0])]
 
 
-def _samples(data, order, part):
+def _samples(data: Readable, order: str, part: box.Part) -> list[Sample]:
     found = []
     for offset in part.places:
         number, *values, seal = struct.unpack_from(order + box.SAMPLE_FORMAT, data, offset)
@@ -258,7 +265,7 @@ def _samples(data, order, part):
     return [sample for _, sample in sorted(found, key=lambda pair: pair[0])]
 
 
-def _notes(data, order, part):
+def _notes(data: Readable, order: str, part: box.Part) -> list[Note]:
     found = []
     for at in part.places:
         (number, time, ident, native_id, request, seconds, kind, was_cut, *lengths, text, seal) = (
@@ -290,7 +297,7 @@ def _notes(data, order, part):
     return sorted(found, key=lambda note: note.number)
 
 
-def _texts(field, lengths):
+def _texts(field: bytes, lengths: Iterable[int]) -> Iterator[bytes]:
     """Texts that stand one after the other."""
     for length in lengths:
         yield field[:length]
@@ -299,7 +306,8 @@ def _texts(field, lengths):
 
 def read_frames(field: bytes) -> tuple[Frame, ...]:
     """The reverse of `blackbox.write_frames`; what cannot be read is left out."""
-    frames, before = [], ''
+    frames: list[Frame] = []
+    before = ''
     for line in field.decode('utf-8', 'replace').split('\n'):
         parts = line.split('\0')
         if len(parts) == 4 and parts[0].isdecimal():
@@ -310,14 +318,14 @@ def read_frames(field: bytes) -> tuple[Frame, ...]:
     return tuple(frames)
 
 
-def _plausible(seconds):
+def _plausible(seconds: float) -> bool:
     return 0 <= seconds < 1e11
 
 
-def _whole(field):
+def _whole(field: bytes) -> str:
     """Text of which the end may be missing, within a character, too."""
     return codecs.getincrementaldecoder('utf-8')('replace').decode(field)
 
 
-def _string(field, length):
+def _string(field: bytes, length: int) -> str:
     return field[: min(length, len(field))].decode('utf-8', 'replace')

@@ -3,9 +3,9 @@
     <base>/installed/<digest>.json    {"distributions": {name: version}, "builds": {name: build}}
     <run's directory>/installed.json  {"installed": <digest>}
 
-A crash is compared with the versions of its own run, not with today's.  The digest is that of the
-file's content, so that a damaged or forged file is told from a good one.  Runs of older releases
-hold their distributions in their own installed.json, or in the context of their record.
+A crash is judged by the versions of its own run, not by today's.  The digest is that of the file's
+content, so a damaged or forged file is recognized.  Runs of older releases have their distributions
+in their own installed.json, or in the context of their record.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import json
 import os
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .regularfiles import read_whole
 from .rundirectory import CONTEXT_MOST
@@ -29,34 +31,34 @@ from .rundirectory import write_whole
 FOLDER = 'installed'
 #: The first 128 bits of a SHA-256.
 _DIGEST = re.compile(r'[0-9a-f]{32}', re.ASCII)
-#: Seconds: a younger set is kept without a look for its run, which may be about to refer to it.
+#: A set younger than so many seconds is kept: a run may be about to refer to it.
 _YOUNG = 3600.0
 
 
 def keep(base: Base, run: Path, distributions: dict[str, str], builds: dict[str, str]) -> str:
-    """Keep this set, unless it is there, and let the run in directory `run` refer to it.
+    """Keep this set, unless it is there already, and let the run in directory `run` refer to it.
 
-    Returns the digest.  Raises OSError, and KeyError where there is no such group.
+    Returns the digest.  Raises OSError, or KeyError if the group of the data directory is unknown.
     """
     text = json.dumps({'distributions': distributions, 'builds': builds}, sort_keys=True)
     digest = _digest(text.encode())
     base.make(base.path / FOLDER)
     _ensure(base, digest, text)
     write_whole(run / INSTALLED, json.dumps({'installed': digest}), base.file_mode)
-    _ensure(base, digest, text)  # it was old, and removed before this run referred to it
+    _ensure(base, digest, text)  # an old set may have been removed before this run referred to it
     return digest
 
 
-def _ensure(base, digest, text):
+def _ensure(base: Base, digest: str, text: str) -> None:
     path = _path(base.path, digest)
     if not load(base.path, digest):
         write_whole(path, text, base.file_mode)
-    with contextlib.suppress(OSError):  # of another user, whose own run refers to it
+    with contextlib.suppress(OSError):  # it belongs to another user, whose own run refers to it
         os.utime(path)
 
 
-def load(base: Path, digest) -> dict:
-    """{distributions, builds, installed: the digest} of a set; {} where there is none, or damaged.
+def load(base: Path, digest: object) -> dict[str, Any]:
+    """{distributions, builds, installed: the digest} of a set; {} if it is missing or damaged.
 
     `digest` comes from a file and may be anything.
     """
@@ -64,14 +66,18 @@ def load(base: Path, digest) -> dict:
         return {}
     try:
         content = read_whole(_path(base, digest), CONTEXT_MOST)
-        document = json.loads(content) if _digest(content) == digest else None
+        if _digest(content) != digest:
+            return {}
+        document = json.loads(content)
     except (OSError, ValueError, RecursionError):
         return {}
-    return _words(document) | {'installed': digest} if isinstance(document, dict) else {}
+    if not isinstance(document, dict):
+        return {}
+    return {**_words(document), 'installed': digest}
 
 
-def of_run(path: Path) -> dict:
-    """As `load`, of the run in that directory of `runs` or `archive`; {} where it is not known."""
+def of_run(path: Path) -> dict[str, Any]:
+    """As `load`, for the run in that directory of `runs` or `archive`; {} if it is not known."""
     known = read_json(path / INSTALLED)
     return load(path.parent.parent, known.get('installed')) or _words(known)
 
@@ -89,24 +95,23 @@ def prune(base: Base, now: float | None = None) -> int:
     removed = 0
     for path in old.values():
         with contextlib.suppress(OSError):
-            if _is_old(path, now):  # no run began meanwhile that has it
+            if _is_old(path, now):  # it is young again if a run with this set began meanwhile
                 path.unlink()
                 removed += 1
     return removed
 
 
-def _sets(base):
+def _sets(base: Base) -> list[Path]:
+    found = []
     with contextlib.suppress(OSError):
-        return [
-            base.path / FOLDER / name
-            for name in os.listdir(base.path / FOLDER)
-            if name.endswith('.json') and _DIGEST.fullmatch(name.removesuffix('.json'))
-        ]
-    return []
+        for name in os.listdir(base.path / FOLDER):
+            if name.endswith('.json') and _DIGEST.fullmatch(name.removesuffix('.json')):
+                found.append(base.path / FOLDER / name)
+    return found
 
 
-def _runs(base):
-    """The directories of all runs, the newest first: as a rule it has what is sought."""
+def _runs(base: Base) -> Iterator[Path]:
+    """The directories of all runs, the newest first: it usually has what is looked for."""
     for folder in (base.runs, base.archive):
         with contextlib.suppress(OSError):
             for name in sorted(os.listdir(folder), reverse=True):
@@ -114,25 +119,26 @@ def _runs(base):
                     yield folder / name
 
 
-def _is_old(path, now):
+def _is_old(path: Path, now: float) -> bool:
     try:
         return now - path.lstat().st_mtime > _YOUNG
     except OSError:
         return False
 
 
-def _path(base, digest):
+def _path(base: Path, digest: str) -> Path:
     return base / FOLDER / f'{digest}.json'
 
 
-def _digest(content):
+def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def _words(document):
-    """The parts of a foreign document that are there, with what is no word left out."""
-    return {
-        key: {name: word for name, word in part.items() if isinstance(word, str)}
-        for key in ('distributions', 'builds')
-        if isinstance(part := document.get(key), dict)
-    }
+def _words(document: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """The distributions and builds in a foreign document, without values that are no strings."""
+    found = {}
+    for key in ('distributions', 'builds'):
+        part = document.get(key)
+        if isinstance(part, dict):
+            found[key] = {name: word for name, word in part.items() if isinstance(word, str)}
+    return found

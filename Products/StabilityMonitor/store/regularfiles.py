@@ -1,9 +1,8 @@
-"""Opens files that somebody else may have put there, so that no reader waits for ever or runs out
-of memory.
+"""Opens files that somebody else may have put there; no reader waits forever or runs out of memory.
 
-Only regular files are opened: never a FIFO, which waits for a writer, a device such as /dev/zero,
-which never ends, or a link in the last component of the path, which leads to either.  No more is
-read than the caller says.
+Only regular files are opened: no FIFO, which waits for a writer; no device such as /dev/zero, which
+never ends; no link in the last component of the path, which may lead to either.  No more is read
+than the caller says.
 """
 
 from __future__ import annotations
@@ -13,41 +12,42 @@ import os
 import stat
 from pathlib import Path
 
-#: Without O_NONBLOCK the open itself waits at a FIFO.  A terminal that is opened must not become
-#: ours (O_NOCTTY).
+#: Without O_NONBLOCK the open itself waits at a FIFO.  A terminal must not become the controlling
+#: terminal of this process (O_NOCTTY).
 _FLAGS = sum(getattr(os, name, 0) for name in ('O_CLOEXEC', 'O_NOCTTY', 'O_NOFOLLOW', 'O_NONBLOCK'))
+#: What the system says of a link (ELOOP), a directory (EISDIR), and a socket or a FIFO that nobody
+#: reads (ENXIO).
+_NOT_REGULAR = (errno.ELOOP, errno.EISDIR, errno.ENXIO)
 
 
 class NotARegularFile(OSError):
-    """There is something else in the place of a file."""
+    """Something other than a file is in its place."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path | str) -> None:
         super().__init__(errno.EINVAL, 'It is not a regular file', str(path))
 
 
 class TooLarge(OSError):
-    """A file is larger than anything that was ever written there."""
+    """A file is larger than anything that this product writes there."""
 
-    def __init__(self, path, most: int):
+    def __init__(self, path: Path | str, most: int) -> None:
         super().__init__(errno.EFBIG, f'It is larger than {most} bytes', str(path))
 
 
 def open_regular(
     path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o600, follow: bool = False
 ) -> int:
-    """A descriptor of that regular file.  Raises NotARegularFile, also for a link unless it
-    `follow`s; else OSError.
+    """A descriptor of that regular file.
+
+    Raises NotARegularFile, also for a link unless `follow` is true, or another OSError.
     """
+    flags |= _FLAGS
+    if follow:
+        flags &= ~getattr(os, 'O_NOFOLLOW', 0)
     try:
-        descriptor = os.open(
-            path, flags | (_FLAGS & ~getattr(os, 'O_NOFOLLOW', 0) if follow else _FLAGS), mode
-        )
+        descriptor = os.open(path, flags, mode)
     except OSError as error:
-        if error.errno in (
-            errno.ELOOP,
-            errno.ENXIO,
-            errno.EISDIR,
-        ):  # a link; a socket, or a FIFO to write to
+        if error.errno in _NOT_REGULAR:
             raise NotARegularFile(path) from None
         raise
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -57,9 +57,7 @@ def open_regular(
 
 
 def read_whole(path: Path | str, most: int) -> bytes:
-    """All of a file.  Raises TooLarge where it has more than `most` bytes, and as
-    `open_regular`.
-    """
+    """All of a file.  Raises TooLarge if it has more than `most` bytes, and as `open_regular`."""
     with open(open_regular(path), 'rb') as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:

@@ -1,8 +1,8 @@
 """An alternate signal stack for every thread that serves, so that a stack overflow there is dumped.
 
-faulthandler gives one only to the thread that enables it; without it a worker that runs off its
-stack dies without a trace (FACTS.md, finding 1).  The memory belongs to the slot, not to the
-thread: it is used again by the next thread of that slot and never freed while a thread could stand
+faulthandler gives one only to the thread that enables it.  Without one, a worker that runs off its
+stack dies without a trace (FACTS.md, finding 1).  The memory belongs to the slot and not to the
+thread: the next thread of that slot uses it again, and it is never freed while a thread may stand
 on it.
 """
 
@@ -15,27 +15,26 @@ import sys
 SIZE = 64 << 10
 _SS_DISABLE = 4 if sys.platform == 'darwin' or 'bsd' in sys.platform else 2
 
-_POINTER, _SIZE_FIELD, _FLAGS = (
-    ('ss_sp', ctypes.c_void_p),
-    ('ss_size', ctypes.c_size_t),
-    ('ss_flags', ctypes.c_int),
-)
+_POINTER = ('ss_sp', ctypes.c_void_p)
+_SIZE_FIELD = ('ss_size', ctypes.c_size_t)
+_FLAGS = ('ss_flags', ctypes.c_int)
 
 
 class _Stack(ctypes.Structure):
-    _fields_ = (
-        [_POINTER, _FLAGS, _SIZE_FIELD]
-        if sys.platform.startswith('linux')
-        else [_POINTER, _SIZE_FIELD, _FLAGS]
-    )
+    """`stack_t`; POSIX leaves the order of its members open."""
+
+    if sys.platform.startswith('linux'):
+        _fields_ = [_POINTER, _FLAGS, _SIZE_FIELD]
+    else:
+        _fields_ = [_POINTER, _SIZE_FIELD, _FLAGS]
 
 
 class AlternateStacks:
     """Raises AttributeError or OSError at construction where the system has no `sigaltstack`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._call = ctypes.PyDLL(None, use_errno=True).sigaltstack
-        self._memory = {}
+        self._memory: dict[int, mmap.mmap] = {}
 
     def install(self, index: int) -> None:
         """Give the calling thread the stack of slot `index`, unless it has one already."""
@@ -45,5 +44,6 @@ class AlternateStacks:
         if index not in self._memory:
             self._memory[index] = mmap.mmap(-1, SIZE)
         address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory[index]))
-        if self._call(ctypes.byref(_Stack(ss_sp=address, ss_flags=0, ss_size=SIZE)), None):
+        stack = _Stack(ss_sp=address, ss_flags=0, ss_size=SIZE)
+        if self._call(ctypes.byref(stack), None):
             raise OSError(ctypes.get_errno(), 'sigaltstack failed')

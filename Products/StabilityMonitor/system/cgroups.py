@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 _FILES = {
     1: ('memory.oom_control', 'memory.usage_in_bytes', 'memory.limit_in_bytes'),
@@ -17,11 +18,10 @@ _FILES = {
 _NO_LIMIT = 1 << 60
 
 
-def find(proc: Path = Path('/proc'), pid: str = 'self') -> dict:
+def find(proc: Path = Path('/proc'), pid: str = 'self') -> dict[str, Any]:
     """Directory, identity and limit of the memory cgroup; {} where there is none to be seen."""
-    with contextlib.suppress(
-        OSError, ValueError
-    ):  # not for our eyes, or a mount table like no other
+    # OSError: not for our eyes.  ValueError: a mount table of another form.
+    with contextlib.suppress(OSError, ValueError):
         for version, path in _memberships(proc / pid / 'cgroup'):
             directory = _directory(proc / pid / 'mountinfo', version, path)
             if directory is not None and (directory / _FILES[version][0]).exists():
@@ -29,26 +29,27 @@ def find(proc: Path = Path('/proc'), pid: str = 'self') -> dict:
     return {}
 
 
-def _described(version, directory):
+def _described(version: int, directory: Path) -> dict[str, Any]:
     status = directory.stat()
-    counter, current, limit = (str(directory / name) for name in _FILES[version])
+    counter, current, limit = _FILES[version]
     return {
         'version': version,
         'directory': str(directory),
         'device': status.st_dev,
         'inode': status.st_ino,
-        'counter_file': counter,
-        'current_file': current,
-        'limit_file': limit,
+        'counter_file': str(directory / counter),
+        'current_file': str(directory / current),
+        'limit_file': str(directory / limit),
         'limit': smallest_limit(directory, version),
     }
 
 
-def _memberships(file):
-    """(version, path) of this process, version 1 first: with both mounted, it has the memory
-    controller.
+def _memberships(file: Path) -> list[tuple[int, str]]:
+    """(version, path) of this process.
+
+    Version 1 comes first: where both are mounted, it has the memory controller.
     """
-    found = []
+    found: list[tuple[int, str]] = []
     for line in _lines(file):
         number, _, rest = line.partition(':')
         controllers, _, path = rest.partition(':')
@@ -59,32 +60,38 @@ def _memberships(file):
     return found
 
 
-def _directory(mountinfo, version, path):
-    """Where a cgroup is mounted; in a container the mount shows a part of the tree only."""
+def _directory(mountinfo: Path, version: int, path: str) -> Path | None:
+    """Where a cgroup is mounted; in a container the mount shows only a part of the tree."""
+    wanted = 'cgroup' if version == 1 else 'cgroup2'
     for line in _lines(mountinfo):
         fields, _, after = line.partition(' - ')
         kind, _, options = after.partition(' ')
-        if kind != ('cgroup' if version == 1 else 'cgroup2'):
+        if kind != wanted:
             continue
         if version == 1 and 'memory' not in options.replace(' ', ',').split(','):
             continue
         root, mount = fields.split()[3:5]
-        below = path[len(root) :] if root != '/' and path.startswith(root) else path
-        return next((d for d in (Path(mount + below), Path(mount)) if d.is_dir()), None)
+        if root != '/' and path.startswith(root):
+            path = path[len(root) :]
+        for directory in (Path(mount + path), Path(mount)):
+            if directory.is_dir():
+                return directory
+        return None
     return None
 
 
 def smallest_limit(directory: Path, version: int) -> int:
     """The limit in force, in bytes, here or in a group above; -1 if there is none."""
     limits = []
+    file = _FILES[version][2]
     for folder in (directory, *directory.parents):
-        text = ''.join(_lines(folder / _FILES[version][2])[:1])
+        text = ''.join(_lines(folder / file)[:1])
         if text.isdigit() and int(text) < _NO_LIMIT:
             limits.append(int(text))
     return min(limits, default=-1)
 
 
-def _lines(file):
+def _lines(file: Path) -> list[str]:
     try:
         return file.read_text(errors='replace').splitlines()
     except OSError:

@@ -1,10 +1,8 @@
-"""A child process that owes nothing to the thread that starts it: every signal unblocked, with its
-default action.
+"""A child process in which every signal is unblocked and has its default action.
 
-Our threads block every signal (`signalmask`) and a server started with nohup ignores SIGHUP; an
+Our threads block every signal (`signalmask`), and a server that nohup started ignores SIGHUP; an
 ordinary child would inherit both.  `subprocess` can change that only with `preexec_fn`, which is
-not safe where other threads run; posix_spawn does it in the kernel's own order, before the program
-begins.
+not safe beside other threads.  posix_spawn does it before the program begins.
 """
 
 from __future__ import annotations
@@ -15,43 +13,55 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Self
 
+fcntl: ModuleType | None
 try:
     import fcntl
 except ImportError:  # Windows: no child is started there
     fcntl = None
 
+#: All signals but SIGKILL and SIGSTOP, whose action cannot be set.
 _DEFAULTS = signal.valid_signals() - {
     getattr(signal, name, None) for name in ('SIGKILL', 'SIGSTOP')
 }
-#: Seconds between two looks at whether somebody still wants what a child says, and whether it has
-#: ended.
-_PAUSE, _LOOK = 0.1, 0.005
+#: Seconds after which it is asked again whether the output of a child is still wanted.
+_PAUSE = 0.1
+#: Seconds between two looks at whether a child has ended.
+_LOOK = 0.005
+#: Bytes that are read from a child at once.
 _PIECE = 1 << 16
 _START = os.path.join(os.path.dirname(__file__), 'childstart.py')
 
 
-def python_command(interpreter: str, program, *words) -> list:
-    """The command that runs one of our own programs in Python with nothing but the standard
-    library.
-    """
+def python_command(interpreter: str, program: object, *words: object) -> list[object]:
+    """The command that runs one of our own programs with nothing but the standard library."""
     return [interpreter, '-I', '-S', _START, program, *words]
 
 
 class ChildProcess:
-    """Runs `command`, whose first word is a path.  A context manager: at its end the child is
-    killed and reaped.
+    """Runs `command`, whose first word is a path, and kills and reaps it at the end of a `with`.
 
-    Its standard output is a pipe, and its input, too, where it `listens`; its standard error goes
-    nowhere, and it is in a process group of its own.  A careless C library may have left other
-    descriptors open in it, which a `python_command` closes first.  `code` is its exit status,
-    negative for a signal; None while it lives, 0 where other code has reaped it.  Raises OSError
-    when it cannot be started.
+    The child's standard output is a pipe, and so is its input if it `listens`; its standard error
+    goes nowhere.  It is in a process group of its own.  A careless C library may leave other
+    descriptors open in it; a `python_command` closes them first.
+
+    `code` is the exit status, negative for a signal; None while the child lives, 0 when other code
+    has reaped it.  Raises OSError when it cannot be started.
     """
 
-    def __init__(self, command, environment=None, listens: bool = False):
+    def __init__(
+        self,
+        command: Iterable[object],
+        environment: Mapping[str, str] | None = None,
+        listens: bool = False,
+    ) -> None:
         words = list(map(str, command))
-        self.code, self.stdin = None, -1
+        self.code: int | None = None
+        self.stdin = -1
         with contextlib.ExitStack() as opened, contextlib.ExitStack() as given:
             if listens:
                 stdin, self.stdin = _pipe(given, opened)
@@ -73,25 +83,31 @@ class ChildProcess:
             )
             opened.pop_all()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.end()
 
     def write(self, words: bytes) -> None:
-        """Raises OSError when it does not read any more."""
+        """Write to its standard input.  Raises OSError when the child no longer reads."""
         os.write(self.stdin, words)
 
     def read(
         self, until: float, is_wanted: Callable[[], bool] = lambda: True
     ) -> tuple[bytes, bool]:
-        """(what it says, whether that is all): until it closes its output, `until` (monotonic), or
-        it is not wanted.
+        """(its output, whether that is all of it).
+
+        Reads until the child closes its output, until the monotonic time `until`, or until the
+        output is no longer wanted.
         """
-        parts, poll = [], select.poll()  # select() knows no descriptor from 1024 on
+        parts: list[bytes] = []
+        poll = select.poll()  # select() cannot take descriptors from 1024 on
         poll.register(self.stdout, select.POLLIN)
-        while is_wanted() and (left := until - time.monotonic()) > 0:
+        while is_wanted():
+            left = until - time.monotonic()
+            if left <= 0:
+                break
             if poll.poll(min(left, _PAUSE) * 1000):
                 part = os.read(self.stdout, _PIECE)
                 if not part:
@@ -100,9 +116,7 @@ class ChildProcess:
         return b''.join(parts), False
 
     def end(self, patience: float = 0.0) -> None:
-        """Close its standard input, give it so many seconds to end by itself, then kill and reap
-        it.
-        """
+        """Close its pipes, give it so many seconds to end by itself, then kill and reap it."""
         self._close()
         until = time.monotonic() + patience
         while not self._has_ended():
@@ -111,7 +125,7 @@ class ChildProcess:
                     os.kill(self.pid, signal.SIGKILL)  # not reaped yet: the pid is still its own
             time.sleep(_LOOK)
 
-    def _has_ended(self):
+    def _has_ended(self) -> bool:
         if self.code is None:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -121,17 +135,21 @@ class ChildProcess:
                 self.code = os.waitstatus_to_exitcode(status) if pid else None
         return self.code is not None
 
-    def _close(self):
+    def _close(self) -> None:
         for descriptor in (self.stdin, self.stdout):
             if descriptor >= 0:
                 os.close(descriptor)
-        self.stdin = self.stdout = -1
+        self.stdin = -1
+        self.stdout = -1
 
 
-def _pipe(given, opened, to_child=True):
-    """(the child's end, our end) of a pipe; the stacks close them."""
+def _pipe(
+    given: contextlib.ExitStack, opened: contextlib.ExitStack, to_child: bool = True
+) -> tuple[int, int]:
+    """(the child's end, our end) of a pipe; the two stacks close them."""
     reader, writer = os.pipe()
-    theirs, ours = (reader, writer) if to_child else (writer, reader)
+    theirs = reader if to_child else writer
+    ours = writer if to_child else reader
     with contextlib.ExitStack() as other:
         other.callback(os.close, ours)
         theirs = _opened(given, theirs)
@@ -139,11 +157,12 @@ def _pipe(given, opened, to_child=True):
     return theirs, _opened(opened, ours)
 
 
-def _opened(stack, descriptor):
-    """That descriptor, or another one above the three standard ones, which this process may have
-    closed.
+def _opened(stack: contextlib.ExitStack, descriptor: int) -> int:
+    """That descriptor, which the stack closes; copied if it has a number of the standard ones.
+
+    It may have: this process may have closed its standard descriptors.
     """
-    if descriptor <= 2:
+    if descriptor <= 2 and fcntl is not None:
         low = descriptor
         try:
             descriptor = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)

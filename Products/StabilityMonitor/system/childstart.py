@@ -5,6 +5,8 @@ Imports the standard library only.  The programs start children of their own, wh
 left here.
 """
 
+from __future__ import annotations
+
 import os
 import platform
 import sys
@@ -16,7 +18,7 @@ _RT_SIGACTION = {'x86_64': 13, 'aarch64': 134, 'riscv64': 134}
 _INTERNAL = (32, 33)
 
 
-def reset_internal_signals():
+def reset_internal_signals() -> None:
     """Give them their default action, as in a process that a shell starts."""
     number = _RT_SIGACTION.get(platform.machine()) if sys.platform == 'linux' else None
     if number is None or sys.maxsize < 1 << 32:
@@ -25,29 +27,28 @@ def reset_internal_signals():
         import ctypes
 
         call = ctypes.CDLL(None).syscall
+        action = bytes(64)  # all zeros: SIG_DFL, no flags
         for signal in _INTERNAL:
-            call(
-                number, signal, bytes(64), None, 8
-            )  # all zeros: SIG_DFL, no flags; 8 bytes are a signal set
+            call(number, signal, action, None, 8)  # a set of signals has 8 bytes
     except (ImportError, OSError, AttributeError, TypeError):
         pass
 
 
-def close_inherited_descriptors():
-    """All but the three standard ones."""
+def close_inherited_descriptors() -> None:
+    """Close all but the three standard ones."""
     try:
         inherited = [int(name) for name in os.listdir('/dev/fd')]
     except (OSError, ValueError):
-        inherited = range(256)
+        inherited = list(range(256))
     for descriptor in inherited:
         if descriptor > 2:
             try:
                 os.close(descriptor)
-            except OSError:  # it was that of the list
+            except OSError:  # it belonged to the listing itself
                 pass
 
 
-def main():
+def main() -> None:
     close_inherited_descriptors()
     os.chdir('/')  # no volume stays busy
     reset_internal_signals()

@@ -1,7 +1,7 @@
-"""The logger of this product.  Whatever it is given, no foreign text begins a line, so that nobody
-can forge a record.  (A child logger would not be covered: `logging` shows it to no filter here.)
+"""The logger of this product.  No foreign text begins a line of the log, so nobody can forge one.
 
 The path of a request comes from anybody, and the text of an exception may come from a damaged file.
+Use this logger and no child of it: `logging` does not show a child's records to this filter.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ _INDENT = '    '
 
 
 class _Cleaned(logging.Filter):
-    """Cleans message and arguments.  The lines of a traceback are indented: none looks like a
-    record's beginning.
-    """
+    """Cleans message and arguments, and indents the lines of tracebacks."""
 
-    def filter(self, record) -> bool:
+    def filter(self, record: logging.LogRecord) -> bool:
         """Always true.  Raises nothing: a filter is called outside of what `logging` guards."""
         try:
             _clean(record)
         except Exception as error:
-            record.msg, record.args = 'A message could not be made: %s.', (type(error).__name__,)
-            record.exc_info = record.exc_text = record.stack_info = None
+            record.msg = 'A message could not be made: %s.'
+            record.args = (type(error).__name__,)
+            record.exc_info = None
+            record.exc_text = None
+            record.stack_info = None
         return True
 
 
-def _clean(record):
+def _clean(record: logging.LogRecord) -> None:
     record.msg = clean(record.msg)
     if isinstance(record.args, dict):
         record.args = {key: _cleaned(value) for key, value in record.args.items()}
@@ -42,12 +43,13 @@ def _clean(record):
         record.stack_info = _indented(record.stack_info)
 
 
-def _cleaned(value):
+def _cleaned(value: object) -> object:
     return value if isinstance(value, Number) else clean(value)
 
 
-def _indented(text):
-    return '\n'.join(_INDENT + clean(line) for line in text.rstrip('\n').split('\n'))
+def _indented(text: str) -> str:
+    lines = text.rstrip('\n').split('\n')
+    return '\n'.join(_INDENT + clean(line) for line in lines)
 
 
 LOGGER = logging.getLogger('StabilityMonitor')

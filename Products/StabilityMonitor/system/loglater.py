@@ -1,9 +1,8 @@
-"""Logs from the heartbeat without waiting: a log handler may be stuck, as on a pipe that nobody
-reads.
+"""Logs from the heartbeat without waiting.
 
-A thread that is stuck in a handler holds the handler's lock; the heartbeat must not be the next.
-All threads of ours log this way: a handler may start a child process, which would inherit what they
-block.
+A log handler may be stuck, for example on a pipe that nobody reads, and then its thread holds the
+lock of the handler; the heartbeat must not wait for that.  All threads of ours log this way, also
+because a handler may start a child process, which would inherit the signals that they block.
 """
 
 from __future__ import annotations
@@ -11,48 +10,58 @@ from __future__ import annotations
 import collections
 import contextlib
 import threading
+from types import TracebackType
 
 from . import signalmask
 from .eventlog import LOGGER
 
 _MOST = 200
+#: What `logging` takes for the exception of a record: the triple of `sys.exc_info`, or one itself.
+ExcInfo = (
+    tuple[type[BaseException], BaseException, TracebackType | None]
+    | tuple[None, None, None]
+    | BaseException
+    | None
+)
 
 
 class Messenger:
     """Logs in a thread of its own, which lives as long as there is something to say."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.start_anew()
 
     def start_anew(self) -> None:
-        """Forget what has not been said; in a forked child, too, who was saying it."""
-        self._waiting = collections.deque(maxlen=_MOST)
-        self._turn = threading.Lock()  # held by the thread that speaks
+        """Forget what has not been logged; in a forked child also the thread that was logging."""
+        self._waiting: collections.deque[tuple[int, str, tuple[object, ...], ExcInfo]] = (
+            collections.deque(maxlen=_MOST)
+        )
+        self._turn = threading.Lock()  # held by the thread that logs
 
-    def say(self, level: int, text: str, *args, exc_info=None) -> None:
+    def say(self, level: int, text: str, *args: object, exc_info: ExcInfo = None) -> None:
         self._waiting.append((level, text, args, exc_info))
         if self._turn.acquire(blocking=False):
             try:
                 signalmask.start(
                     threading.Thread(target=self._speak, name='StabilityMonitor log', daemon=True)
                 )
-            except RuntimeError:  # no more threads, or the interpreter ends: with the next one
+            except RuntimeError:  # no more threads, or the interpreter ends: the next call tries
                 self._turn.release()
 
-    def _speak(self):
+    def _speak(self) -> None:
         signalmask.be_like_main_thread()
         is_our_turn = True
         while is_our_turn:
             while self._waiting:
                 level, text, args, exc_info = self._waiting.popleft()
-                with contextlib.suppress(Exception):  # the next line is another matter
+                with contextlib.suppress(Exception):  # the next line may do better
                     LOGGER.log(level, text, *args, exc_info=exc_info)
             self._turn.release()
             is_our_turn = bool(self._waiting) and self._turn.acquire(blocking=False)
 
 
 #: Threads (idents) that must never wait for a log handler.
-HURRIED = set()
+HURRIED: set[int] = set()
 _MESSENGER = Messenger()
 
 
@@ -62,7 +71,7 @@ def start_anew() -> None:
     _MESSENGER.start_anew()
 
 
-def log(level: int, text: str, *args, exc_info=None) -> None:
+def log(level: int, text: str, *args: object, exc_info: ExcInfo = None) -> None:
     """Log at once; from a thread of ours, or a hurried one, through the messenger.
 
     `exc_info` is the triple of `sys.exc_info`, or an exception.

@@ -25,25 +25,31 @@ _NETWORK = {
 def kind(path: Path, proc: Path = Path('/proc')) -> str:
     """The type of the file system that holds `path`, such as "ext4"; '' where it is not known."""
     wanted = f'{path.resolve()}/'
-    best = ('', '')
+    longest = ''
+    found = ''
     try:
         lines = (proc / 'self/mountinfo').read_text(errors='replace').splitlines()
     except OSError:
         return ''
     for line in lines:
         before, _, after = line.partition(' - ')
-        fields, kinds = before.split(), after.split()
+        fields = before.split()
+        kinds = after.split()
         if len(fields) < 5 or not kinds:
             continue
         mount = _ESCAPE.sub(lambda m: chr(int(m[1], 8)), fields[4]).rstrip('/') + '/'
-        if wanted.startswith(mount) and len(mount) >= len(best[0]):
-            best = (mount, kinds[0])
-    return best[1]
+        if wanted.startswith(mount) and len(mount) >= len(longest):
+            longest = mount
+            found = kinds[0]
+    return found
 
 
 def network_file_system(path: Path, proc: Path = Path('/proc')) -> str:
-    """The type, if it is one of the network or of FUSE, on which a mapped file is not safe; ''
-    otherwise.
+    """The type, if it is one of the network or of FUSE; '' otherwise.
+
+    On those a file that is mapped into memory is not safe.
     """
     found = kind(path, proc)
-    return found if found in _NETWORK or found.startswith('fuse') else ''
+    if found in _NETWORK or found.startswith('fuse'):
+        return found
+    return ''

@@ -10,12 +10,11 @@ import contextlib
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 
-def identity(pid: int | None = None, proc: Path = Path('/proc')) -> dict:
-    """What tells this process from every other one: boot id, pid namespace, pid, start time,
-    host.
-    """
+def identity(pid: int | None = None, proc: Path = Path('/proc')) -> dict[str, Any]:
+    """What tells a process from every other one: boot id, pid namespace, pid, start time, host."""
     pid = os.getpid() if pid is None else pid
     return {
         'pid': pid,
@@ -27,9 +26,7 @@ def identity(pid: int | None = None, proc: Path = Path('/proc')) -> dict:
 
 
 def start_ticks(pid: int, proc: Path = Path('/proc')) -> int:
-    """Start time of a process in clock ticks since boot, field 22 of its stat; 0 if there is
-    none.
-    """
+    """Start time of a process in clock ticks since boot (field 22 of its stat); 0 if it is gone."""
     try:
         text = (proc / str(pid) / 'stat').read_text(errors='replace')
         fields = text[text.rindex(')') + 2 :].split()
@@ -38,31 +35,29 @@ def start_ticks(pid: int, proc: Path = Path('/proc')) -> int:
         return 0
 
 
-def process_is_there(known: dict, proc: Path = Path('/proc')) -> bool | None:
-    """Does the process of this identity, read from any file, still exist?  None: this system cannot
-    tell.
+def process_is_there(document: object, proc: Path = Path('/proc')) -> bool | None:
+    """Whether the process of an identity still exists; None if this system cannot tell.
+
+    The identity may have been read from any file.
     """
-    known, here = (
-        known if isinstance(known, dict) and _is_pid(known.get('pid')) else {},
-        identity(proc=proc),
-    )
+    known = document if isinstance(document, dict) and _is_pid(document.get('pid')) else {}
+    here = identity(proc=proc)
+    is_same_host = known.get('host') == here['host']
     if not known.get('boot_id') or not here['boot_id'] or not known.get('start_ticks'):
-        return _pid_exists(known) if known.get('host') == here['host'] else None
+        return _pid_exists(known) if is_same_host else None
     if known['boot_id'] != here['boot_id']:
-        return False if known.get('host') == here['host'] else None
+        return False if is_same_host else None
     if known.get('pid_namespace') != here['pid_namespace']:
         return None
-    return start_ticks(known['pid'], proc) == known['start_ticks']
+    return bool(start_ticks(known['pid'], proc) == known['start_ticks'])
 
 
-def _is_pid(value):
-    """A number that can be in a path below /proc, and that does not stand for a group of
-    processes.
-    """
+def _is_pid(value: object) -> bool:
+    """Whether it can be the pid of one process: 0 and negative numbers stand for groups."""
     return type(value) is int and 0 < value < 1 << 31
 
 
-def _pid_exists(known):
+def _pid_exists(known: dict[str, Any]) -> bool | None:
     if os.name != 'posix' or not known:
         return None
     try:
@@ -74,13 +69,13 @@ def _pid_exists(known):
     return True
 
 
-def _line(path):
+def _line(path: Path) -> str:
     with contextlib.suppress(OSError):
         return path.read_text(errors='replace').strip()
     return ''
 
 
-def _link(path):
+def _link(path: Path) -> str:
     with contextlib.suppress(OSError):
         return os.readlink(path)
     return ''

@@ -1,7 +1,6 @@
-"""What a run knows about itself at its start: versions, system, limits, who supervises it, where
-output goes.
+"""What a run knows about itself at its start: versions, system, limits, supervisor, outputs.
 
-Everything here is read once, while arming; none of it needs Zope.
+All of it is read once, while arming, and none of it needs Zope.
 """
 
 from __future__ import annotations
@@ -14,13 +13,17 @@ import stat
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from . import cgroups
 from . import stacksizes
 from .processidentity import identity
 from .vitalsigns import counter
 
+resource: ModuleType | None
 try:
     import resource
 except ImportError:
@@ -40,6 +43,12 @@ _RESTARTERS = {
     'runsv': 'runsv',
     's6-supervise': 's6-supervise',
 }
+_FILE_KINDS = {
+    stat.S_IFREG: 'file',
+    stat.S_IFIFO: 'pipe',
+    stat.S_IFSOCK: 'socket',
+    stat.S_IFCHR: 'device',
+}
 #: Variables by which a supervisor makes itself known, and its name.
 _SUPERVISORS = (
     ('INVOCATION_ID', 'systemd'),
@@ -48,16 +57,22 @@ _SUPERVISORS = (
     ('container', 'container'),
 )
 
-#: A 32-bit Python may run on a 64-bit kernel, which tells of itself only.
+#: Of this Python.  A 32-bit one may run on a 64-bit kernel, which names only itself.
 BITS = 64 if sys.maxsize > 1 << 32 else 32
 
 
 def collect(
-    software: dict, instance: dict, role: str, proc: Path = Path('/proc'), environ=os.environ
-) -> dict:
-    """The context of a run, ready for JSON.  `software` tells of Zope, as only the caller knows
-    it.
-    """
+    software: dict[str, Any],
+    instance: dict[str, str],
+    role: str,
+    proc: Path = Path('/proc'),
+    environ: Mapping[str, str] = os.environ,
+) -> dict[str, Any]:
+    """The context of a run, ready for JSON.  `software` describes Zope, which the caller knows."""
+    boot_time = -1
+    if (proc / 'stat').exists():
+        boot_time = counter((proc / 'stat').read_bytes(), b'btime')
+    arguments = getattr(sys, 'argv', None)  # an embedded Python may have none
     return {
         'format': 1,
         'identity': identity(proc=proc),
@@ -71,12 +86,10 @@ def collect(
         'implementation': platform.python_implementation(),
         'bits': BITS,
         'executable': sys.executable,
-        'program': os.path.basename(sys.argv[0]) if getattr(sys, 'argv', None) else '',
+        'program': os.path.basename(arguments[0]) if arguments else '',
         'libc': ' '.join(platform.libc_ver()).strip() or _musl(),
         'machine_id': _line(Path('/etc/machine-id')),
-        'boot_time': counter((proc / 'stat').read_bytes(), b'btime')
-        if (proc / 'stat').exists()
-        else -1,
+        'boot_time': boot_time,
         'main_ident': threading.main_thread().ident,
         'recursion_limit': sys.getrecursionlimit(),
         'thread_stack': stacksizes.default_stack(),
@@ -92,49 +105,50 @@ def collect(
 
 
 def system_name() -> str:
-    """Such as "Linux-6.1.0-x86_64".  `platform.platform` is not asked: it starts a child
-    process.
-    """
-    return '-'.join(os.uname()[i] for i in (0, 2, 4)) if hasattr(os, 'uname') else sys.platform
+    """Such as "Linux-6.1.0-x86_64".  `platform.platform` would start a child process."""
+    if not hasattr(os, 'uname'):
+        return sys.platform
+    system = os.uname()
+    return f'{system.sysname}-{system.release}-{system.machine}'
 
 
-def supervisor(proc: Path = Path('/proc'), environ=os.environ, parent: int | None = None) -> str:
+def supervisor(
+    proc: Path = Path('/proc'),
+    environ: Mapping[str, str] = os.environ,
+    parent: int | None = None,
+) -> str:
     """What started and restarts us, as far as can be seen: "zdaemon", "systemd", ... or ""."""
-    if found := restarter(os.getppid() if parent is None else parent, proc):
+    found = restarter(os.getppid() if parent is None else parent, proc)
+    if found:
         return found
     if os.getpid() == 1:
         return 'container (this process is its pid 1)'
-    return next((name for variable, name in _SUPERVISORS if environ.get(variable)), '')
+    for variable, name in _SUPERVISORS:
+        if environ.get(variable):
+            return name
+    return ''
 
 
 def restarter(pid: int, proc: Path = Path('/proc')) -> str:
-    """The name of a process that is known to restart its children, by the programs on its command
-    line; or "".
+    """The name of a process that restarts its children; "" if that one is not known to do so.
+
+    The programs on its command line tell.
     """
     words = _bytes(proc / str(pid) / 'cmdline').decode(errors='replace').split('\0')
-    programs = (re.match(r'[\w-]*', os.path.basename(word.partition(' ')[0]))[0] for word in words)
-    return next((_RESTARTERS[program] for program in programs if program in _RESTARTERS), '')
+    for word in words:
+        program = re.match(r'[\w-]*', os.path.basename(word.partition(' ')[0]))
+        if program and program[0] in _RESTARTERS:
+            return _RESTARTERS[program[0]]
+    return ''
 
 
-def output(descriptor: int, proc: Path = Path('/proc')) -> dict:
+def output(descriptor: int, proc: Path = Path('/proc')) -> dict[str, Any]:
     """Where a descriptor goes and how far a regular file had grown."""
     try:
         status = os.fstat(descriptor)
     except OSError:
         return {'kind': 'closed'}
-    kind = next(
-        (
-            name
-            for test, name in (
-                (stat.S_ISREG, 'file'),
-                (stat.S_ISFIFO, 'pipe'),
-                (stat.S_ISSOCK, 'socket'),
-                (stat.S_ISCHR, 'device'),
-            )
-            if test(status.st_mode)
-        ),
-        'other',
-    )
+    kind = _FILE_KINDS.get(stat.S_IFMT(status.st_mode), 'other')
     if kind == 'device' and os.isatty(descriptor):
         kind = 'terminal'
     try:
@@ -155,40 +169,42 @@ def compiled_modules() -> list[str]:
     found = []
     for name, module in list(sys.modules.items()):
         file = getattr(module, '__file__', None)
-        if (
-            isinstance(file, str)
-            and file.endswith(('.so', '.pyd', '.dylib'))
-            and 'lib-dynload' not in file
-        ):
+        if not isinstance(file, str) or 'lib-dynload' in file:
+            continue
+        if file.endswith(('.so', '.pyd', '.dylib')):
             found.append(name)
     return sorted(found)
 
 
 def products() -> list[str]:
     """Names of the Zope products that are imported here, sorted."""
-    names = list(sys.modules)
-    return sorted({name.split('.')[1] for name in names if name.startswith('Products.')})
+    found = set()
+    for name in list(sys.modules):
+        if name.startswith('Products.'):
+            found.add(name.split('.')[1])
+    return sorted(found)
 
 
-def _limits():
+def _limits() -> dict[str, tuple[int, int]]:
     if resource is None:
         return {}
-    return {
-        name: resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))
-        for name in _LIMITS
-        if hasattr(resource, f'RLIMIT_{name}')
-    }
+    limits = {}
+    for name in _LIMITS:
+        number = getattr(resource, f'RLIMIT_{name}', None)
+        if number is not None:
+            limits[name] = resource.getrlimit(number)
+    return limits
 
 
-def _musl():
+def _musl() -> str:
     return 'musl' if any(Path('/lib').glob('ld-musl-*')) else ''
 
 
-def _line(path):
+def _line(path: Path) -> str:
     return _bytes(path).decode(errors='replace').strip()
 
 
-def _bytes(path):
+def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError:

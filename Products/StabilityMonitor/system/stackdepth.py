@@ -2,14 +2,13 @@
 left.
 
 The kernel knows which pages of a stack were ever touched; the lowest one is the high-water mark.
-Where a stack lies is asked of the C library only by the thread itself: what `pthread_getattr_np`
-does with a thread that has ended is undefined.  For every other thread the kernel is asked, and an
-ident is merely a number:  it is the address of the thread's descriptor, which lies at the top of
-its stack (glibc and musl).  A stack that is gone meanwhile reads as unused; nothing here follows a
-pointer into it.
 
-Imports nothing but `threadstacks` and the records.  None and 0 stand for "not known on this
-system".
+Only a thread itself asks the C library where its stack lies: what `pthread_getattr_np` does with a
+thread that has ended is undefined.  For other threads the kernel is asked.  Their ident is used as
+a number only: it is the address of the thread's descriptor, which lies at the top of its stack
+(glibc and musl).  A stack that is gone by now reads as unused; no pointer into it is followed.
+
+Imports nothing but `stacksizes` and the records.  None and 0 mean "not known on this system".
 """
 
 from __future__ import annotations
@@ -20,29 +19,37 @@ import mmap
 import os
 import re
 import threading
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..model.records import Finding
 from . import stacksizes
+from .stacksizes import Library
 
 _PAGE = mmap.PAGESIZE
-#: One look at the kernel's table takes so many pages at most: the GIL is held for some
-#: microseconds.
-_CHUNK, _WINDOW = 2048, 16
+#: Pages in one look at the kernel's table: the GIL is held for some microseconds.
+_CHUNK = 2048
+#: Pages in a look at what lies just below the mark.
+_WINDOW = 16
 _VECTORS = {pages: ctypes.c_char * pages for pages in (_CHUNK, _WINDOW)}
 #: The highest byte of an entry of /proc/self/pagemap: present or swapped, and no guard page of
 #: `madvise`.
 _IS_TOUCHED = bytes(bool(byte & 0xC0) and not byte & 0x04 for byte in range(256))
 _IS_GUARD = bytes(bool(byte & 0x04) for byte in range(256))
 _MAPPING = re.compile(r'([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(\[stack])?')
-_LOW, _CRITICAL = 1 / 4, 1 / 20
+#: Shares of a stack: less room is a warning, or critical.
+_LOW = 1 / 4
+_CRITICAL = 1 / 20
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Where one thread's stack lies, in bytes; it grows from `top` down to `address`, below which a
-    guard is.
+    """Where one thread's stack lies, in bytes.
+
+    It grows from `top` down to `address`; below that is the guard.
     """
 
     address: int
@@ -62,12 +69,17 @@ class _Mapping:
 
 
 class StackGauge:
-    """`granule`: how finely a mark is known, in bytes; transparent huge pages, where always on,
-    round it up.
+    """Measures the stacks of this process.
+
+    `granule` is how finely a mark is known, in bytes: transparent huge pages, where they are always
+    on, round it up.
     """
 
-    def __init__(self, proc: Path = Path('/proc'), sysfs: Path = Path('/sys'), libc=None):
-        self._proc, self._libc = proc, libc
+    def __init__(
+        self, proc: Path = Path('/proc'), sysfs: Path = Path('/sys'), libc: Library = None
+    ) -> None:
+        self._proc = proc
+        self._libc = libc
         self._mincore = _mincore(libc)
         self._default = (stacksizes.default_stack(libc) or (0, 0))[0]
         self.granule = max(_PAGE, huge_page(sysfs))
@@ -82,8 +94,9 @@ class StackGauge:
         return Stack(*place) if place else None
 
     def main(self) -> Stack | None:
-        """The main thread's stack, for any thread that asks.  Unlimited, it ends at the mapping
-        below it.
+        """The main thread's stack; any thread may ask.
+
+        An unlimited one ends at the mapping below it.
         """
         return _main(self._mappings())
 
@@ -94,22 +107,20 @@ class StackGauge:
     def of_threads(self, threads: dict[int, int]) -> dict[int, Stack]:
         """{native id: Stack} for {native id: ident, or 0 where Python does not know the thread}.
 
-        A thread that has ended, or (without ident) is on the processor right now, is left out.  No
-        stack is taken for larger than threads have by default: one that was made larger shows less
+        A thread that has ended is left out, and so is one without an ident that is on a CPU right
+        now.  No stack is taken to be larger than the default: one that was made larger shows less
         of its room.
         """
         mappings = list(self._mappings())
-        found = {
-            native_id: self._find(native_id, ident, mappings)
-            for native_id, ident in threads.items()
-        }
-        return {
-            native_id: stack
-            for native_id, stack in found.items()
-            if stack and self._lives(native_id)
-        }
+        found = {}
+        for native_id, ident in threads.items():
+            stack = self._find(native_id, ident, mappings)
+            if stack:
+                found[native_id] = stack
+        # Asked last: a thread may have ended while its stack was looked for.
+        return {native_id: stack for native_id, stack in found.items() if self._lives(native_id)}
 
-    def _find(self, native_id, ident, mappings):
+    def _find(self, native_id: int, ident: int, mappings: list[_Mapping]) -> Stack | None:
         if native_id == os.getpid():
             return _main(mappings)
         if ident:
@@ -117,28 +128,31 @@ class StackGauge:
         pointer = self._stack_pointer(native_id)
         return self._above(pointer, _mapping_of(pointer, mappings))
 
-    def _below(self, ident, mapping):
+    def _below(self, ident: int, mapping: _Mapping | None) -> Stack | None:
         """The stack on whose last page the thread's descriptor is."""
         if mapping is None:
             return None
         top = (ident & -_PAGE) + _PAGE
-        address = max(mapping.start, top - self._default) if self._default else mapping.start
+        address = mapping.start
+        if self._default:
+            address = max(address, top - self._default)
         guards = self._guards(address, top)
         if guards:
             address = guards[-1] + _PAGE
         return Stack(address, top - address)
 
-    def _above(self, pointer, mapping):
-        """The stack of default size that begins where the mapping does, or above the guard page, if
-        the stack pointer lies in it.
+    def _above(self, pointer: int, mapping: _Mapping | None) -> Stack | None:
+        """The stack of default size that begins at the start of the mapping or above a guard page.
+
+        None if the stack pointer does not lie in it.
         """
         if mapping is None:
             return None
-        address, end = mapping.start, mapping.end
-        for guard in self._guards(
-            max(address, pointer - self._default - _PAGE & -_PAGE),
-            min(end, pointer + self._default & -_PAGE),
-        ):
+        address = mapping.start
+        end = mapping.end
+        low = max(address, (pointer - self._default - _PAGE) & -_PAGE)
+        high = min(end, (pointer + self._default) & -_PAGE)
+        for guard in self._guards(low, high):
             if guard > pointer:
                 end = guard
                 break
@@ -147,10 +161,12 @@ class StackGauge:
             end = min(end, address + self._default)
         return Stack(address, end - address) if pointer < end else None
 
-    def _guards(self, low, high):
-        """The guard pages between, lowest first, that are no mappings of their own.  glibc 2.42
-        makes them with `madvise`, so that the stacks of several threads can be one mapping.  ()
-        where the kernel has none or does not tell them (before 6.15).
+    def _guards(self, low: int, high: int) -> tuple[int, ...]:
+        """The guard pages between two addresses, lowest first.
+
+        Those that glibc 2.42 makes with `madvise` are no mappings of their own, so that the stacks
+        of several threads can be one mapping.  () where there is none, or where the kernel does not
+        tell (before Linux 6.15).
         """
         guards = []
         with contextlib.suppress(OSError, OverflowError):
@@ -162,39 +178,42 @@ class StackGauge:
                     index = marks.find(1, index + 1)
         return tuple(guards)
 
-    def _lives(self, native_id):
+    def _lives(self, native_id: int) -> bool:
         return (self._proc / f'self/task/{native_id}').exists()
 
-    def _stack_pointer(self, native_id):
-        """0 for a thread that is on the processor ("running"), or gone."""
+    def _stack_pointer(self, native_id: int) -> int:
+        """0 for a thread that is on a CPU ("running"), or gone."""
         fields = _text(self._proc / f'self/task/{native_id}/syscall').split()
         return int(fields[-2], 16) if len(fields) > 2 else 0
 
-    def _mappings(self):
-        """One by one: there are hundreds, and room that was taken once is not given back."""
+    def _mappings(self) -> Iterator[_Mapping]:
+        """One by one: there are hundreds, and memory that was taken once is not given back."""
         with contextlib.suppress(OSError), open(self._proc / 'self/maps', errors='replace') as file:
-            for found in filter(None, map(_MAPPING.match, file)):
-                yield _Mapping(int(found[1], 16), int(found[2], 16), bool(found[3]))
+            for line in file:
+                found = _MAPPING.match(line)
+                if found:
+                    yield _Mapping(int(found[1], 16), int(found[2], 16), bool(found[3]))
 
     # -- how deep it was ---------------------------------------------------------------------------
 
     def used(self, stack: Stack) -> int:
         """The high-water mark in bytes, from a look at all pages of the stack."""
         lowest = self._scan(stack.address, stack.top)
-        if lowest is None:  # the main thread's is mapped as far as it has grown
+        if lowest is None:  # the main thread's is mapped only as far as it has grown
             mapping = _mapping_of(stack.top - 1, self._mappings())
-            lowest = self._scan(max(stack.address, mapping.start), stack.top) if mapping else None
+            if mapping:
+                lowest = self._scan(max(stack.address, mapping.start), stack.top)
         if lowest is None:
             return 0
         return stack.top - self._swapped(stack.address, lowest)
 
     def rise(self, stack: Stack, known: int) -> int:
-        """The high-water mark, `known` from before, at the cost of a look at the 16 pages below it.
+        """The high-water mark, `known` from before, at the cost of a look at 16 pages below it.
 
-        Only when one of them was touched are all looked at: a single C function that jumps over 64
-        KiB without touching them is seen later, by `used`.
+        All pages are looked at only when one of those was touched.  A single C function that jumps
+        over 64 KiB without touching them is seen later, by `used`.
         """
-        mark = stack.top - known & -_PAGE
+        mark = (stack.top - known) & -_PAGE
         first = max(stack.address, mark - _WINDOW * _PAGE)
         for low in range(first, mark, _PAGE):  # one round, but at the end of what is mapped
             found = self._lowest(low, mark)
@@ -202,9 +221,10 @@ class StackGauge:
                 return known if found == mark else max(known, self.used(stack))
         return known
 
-    def _scan(self, low, high):
-        """The lowest page in memory of a whole range, `high` if there is none; None: not all is
-        mapped.
+    def _scan(self, low: int, high: int) -> int | None:
+        """The lowest page of a range that is in memory; `high` if none is.
+
+        None if not all of the range is mapped.
         """
         for start in range(low, high, _CHUNK * _PAGE):
             end = min(start + _CHUNK * _PAGE, high)
@@ -213,18 +233,19 @@ class StackGauge:
                 return found
         return high
 
-    def _lowest(self, low, high):
+    def _lowest(self, low: int, high: int) -> int | None:
         """As `_scan`, of at most a chunk."""
-        vector = _VECTORS[_WINDOW if high - low <= _WINDOW * _PAGE else _CHUNK]()
-        if self._mincore is None or self._mincore(low, high - low, vector):
+        if self._mincore is None:
+            return None
+        pages = _WINDOW if high - low <= _WINDOW * _PAGE else _CHUNK
+        vector = _VECTORS[pages]()
+        if self._mincore(low, high - low, vector):
             return None
         index = vector.raw.find(1)
         return high if index < 0 else low + index * _PAGE
 
-    def _swapped(self, low, high):
-        """The lowest page between that was touched and swapped out since; `high` if there is
-        none.
-        """
+    def _swapped(self, low: int, high: int) -> int:
+        """The lowest page between that was touched and is swapped out; `high` if there is none."""
         with contextlib.suppress(OSError, OverflowError):
             for start, entries in self._pagemap(low, high):
                 index = entries.translate(_IS_TOUCHED).find(1)
@@ -232,7 +253,7 @@ class StackGauge:
                     return start + index * _PAGE
         return high
 
-    def _pagemap(self, low, high):
+    def _pagemap(self, low: int, high: int) -> Iterator[tuple[int, bytes]]:
         """(address, the highest byte of the entry of each page from there on), chunk by chunk."""
         descriptor = os.open(self._proc / 'self/pagemap', os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -243,8 +264,8 @@ class StackGauge:
             os.close(descriptor)
 
 
-def _mincore(libc):
-    """PyDLL keeps the GIL: to give it away and wait for it again would cost more than the call."""
+def _mincore(libc: Library) -> Callable[[int, int, ctypes.Array[ctypes.c_char]], int] | None:
+    """The C function.  PyDLL keeps the GIL: to get it back would cost more than the call."""
     try:
         function = (libc or ctypes.PyDLL(None)).mincore
     except (AttributeError, OSError, TypeError):
@@ -253,29 +274,30 @@ def _mincore(libc):
     return function
 
 
-def _main(mappings):
-    """The kernel lets it grow to the limit in force now, whatever it was at the start."""
+def _main(mappings: Iterable[_Mapping]) -> Stack | None:
+    """The kernel lets it grow to the limit in force now, whatever that was at the start."""
     floor = 0  # the end of the mapping below
     for here in mappings:
         if here.is_main_stack:
             import resource
 
+            address = floor
             limit = resource.getrlimit(resource.RLIMIT_STACK)[0]
-            address = (
-                floor
-                if limit == resource.RLIM_INFINITY
-                else max(floor, here.end - limit) + _PAGE - 1 & -_PAGE
-            )
+            if limit != resource.RLIM_INFINITY:
+                address = (max(floor, here.end - limit) + _PAGE - 1) & -_PAGE
             return Stack(address, here.end - address)
         floor = here.end
     return None
 
 
-def _mapping_of(address, mappings):
-    return next((m for m in mappings if m.start <= address < m.end), None)
+def _mapping_of(address: int, mappings: Iterable[_Mapping]) -> _Mapping | None:
+    for mapping in mappings:
+        if mapping.start <= address < mapping.end:
+            return mapping
+    return None
 
 
-def _text(path):
+def _text(path: Path) -> str:
     try:
         return path.read_text(errors='replace')
     except OSError:
@@ -283,21 +305,22 @@ def _text(path):
 
 
 def huge_page(sysfs: Path = Path('/sys')) -> int:
-    """Bytes of the largest transparent huge page that any memory gets without asking; 0: none."""
+    """Bytes of the largest transparent huge page that memory gets without asking; 0 for none."""
     folder = sysfs / 'kernel/mm/transparent_hugepage'
     always = '[always]' in _text(folder / 'enabled')
     whole = _text(folder / 'hpage_pmd_size').strip()
     sizes = [int(whole)] if always and whole.isdigit() else []
     for kind in folder.glob('hugepages-*kB'):
         word = _text(kind / 'enabled')
-        if '[always]' in word or always and '[inherit]' in word:
+        if '[always]' in word or (always and '[inherit]' in word):
             sizes.append(int(kind.name[10:-2]) << 10)
     return max(sizes, default=0)
 
 
 def headroom(size: int, used: int, name: str, granule: int = _PAGE, main: bool = False) -> Finding:
-    """The answer to "has this thread room left on its stack?"; with a coarse `granule`, of what is
-    sure.
+    """The answer to "has this thread room left on its stack?".
+
+    With a coarse `granule` only what is sure counts.
     """
     if not size or not used:
         return Finding(
@@ -307,10 +330,9 @@ def headroom(size: int, used: int, name: str, granule: int = _PAGE, main: bool =
             source='stack gauge',
         )
     left = size - max(_PAGE, used - granule + _PAGE)
-    severity = 'critical' if left < size * _CRITICAL else 'warning' if left < size * _LOW else 'ok'
     at_most = ' at most (the kernel rounds up to huge pages)' if granule > _PAGE else ''
     fact = f'{name} has used {used >> 10} KiB of its {size >> 10} KiB of stack{at_most}.'
-    if severity == 'ok':
+    if left >= size * _LOW:
         return Finding(
             'stack-headroom',
             'ok',
@@ -320,7 +342,7 @@ def headroom(size: int, used: int, name: str, granule: int = _PAGE, main: bool =
         )
     return Finding(
         'stack-headroom',
-        severity,
+        'critical' if left < size * _CRITICAL else 'warning',
         f'The stack of {name} was nearly full: a little deeper, and the process dies.',
         fact,
         _advice(size, main),
@@ -328,16 +350,14 @@ def headroom(size: int, used: int, name: str, granule: int = _PAGE, main: bool =
     )
 
 
-def _advice(size, main):
+def _advice(size: int, main: bool) -> str:
     megabytes = max(8, -(-2 * size >> 20))
     if main:
         return (
             f'Start Zope with a larger stack: "ulimit -s {megabytes << 10}" in its start script, '
-            'or '
-            f'"LimitSTACK={megabytes}M" in its systemd unit.'
+            f'or "LimitSTACK={megabytes}M" in its systemd unit.'
         )
     return (
         f'Write "thread-stack-size {megabytes}MB" into <product-config stabilitymonitor> of '
-        'zope.conf '
-        'and restart.'
+        'zope.conf and restart.'
     )

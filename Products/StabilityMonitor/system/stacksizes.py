@@ -1,13 +1,13 @@
-"""Thread-stack checks: how large the stacks of threads are, and whether deep recursion fits into
-them.
+"""Thread-stack checks: how large the stacks of threads are, and whether deep recursion fits in.
 
-The HOWTO's FreeBSD threads had 64 KiB; musl gives 128 KiB today.  What the hungriest recursion
-through C code takes was measured by `inspection.recursionprobe` on x86-64 Linux, which also finds
-out what holds for this very Python.  From 3.12 on levels of C code are counted apart, so that a
-higher recursion limit needs no more stack (3.12), or only up to a plateau (3.13).  3.14 looks at
-the stack itself and raises RecursionError before its end (the probe survives with 64 KiB on 3.14.8
-and 3.15.0).  It is taken to need as much as 3.12: for C code that recurses by itself, and so that a
-recursion comes as deep.
+The HOWTO's FreeBSD threads had 64 KiB; musl gives 128 KiB today.  `inspection.recursionprobe` has
+measured on x86-64 Linux what the hungriest recursion through C code takes; it can also find out
+what holds for this very Python.
+
+Python 3.12 counts the levels of C code apart, so that a higher recursion limit needs no more stack;
+3.13 needs more up to a plateau.  3.14 looks at the stack itself and raises RecursionError before
+its end (the probe survives with 64 KiB on 3.14.8 and 3.15.0).  It is still taken to need as much as
+3.12: for C code that recurses by itself, and so that a recursion gets as deep.
 """
 
 from __future__ import annotations
@@ -16,18 +16,22 @@ import ctypes
 import mmap
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from ..model.records import Finding
 
-#: Version of Python: bytes of stack by recursion limit, and what was measured.
-_NEEDS = {
-    (3, 11): lambda limit: (
-        2560 * limit
-    ),  # 3.11.7: 2,432 KiB to 1,000; 7,296 to 3,000; 24,384 to 10,000
-    (3, 12): lambda limit: 2496 << 10,  # 3.12.1: 2,496 KiB to 1,000, and to 20,000
-    (3, 13): lambda limit: min(
-        5200 * limit, 12608 << 10
-    ),  # 3.13.0: 5,056 KiB to 1,000; 12,608 from 3,000 on
+#: A C library: `ctypes.PyDLL`, or what a test puts in its place.
+Library = Any
+
+#: {version of Python: bytes of stack by recursion limit}, with what was measured.
+_NEEDS: dict[tuple[int, int], Callable[[int], int]] = {
+    # 3.11.7: 2,432 KiB to 1,000; 7,296 to 3,000; 24,384 to 10,000
+    (3, 11): lambda limit: 2560 * limit,
+    # 3.12.1: 2,496 KiB to 1,000, and to 20,000
+    (3, 12): lambda limit: 2496 << 10,
+    # 3.13.0: 5,056 KiB to 1,000; 12,608 from 3,000 on
+    (3, 13): lambda limit: min(5200 * limit, 12608 << 10),
 }
 _LIKE_NEWER = (3, 12)  # stands for 3.14 and later
 _MARGIN = 64 << 10
@@ -36,12 +40,14 @@ _ATTRIBUTES = ctypes.c_char * 128
 
 def needed(recursion_limit: int, version: tuple[int, int] = sys.version_info[:2]) -> int:
     """Bytes of stack that a recursion to the limit through C code takes in that Python."""
-    return _NEEDS.get(version, _NEEDS[_LIKE_NEWER])(recursion_limit) + _MARGIN
+    need = _NEEDS.get(version, _NEEDS[_LIKE_NEWER])
+    return need(recursion_limit) + _MARGIN
 
 
-def default_stack(libc=None) -> tuple[int, int] | None:
-    """Size and guard of threads started from now on, in bytes; None where the system does not
-    tell.
+def default_stack(libc: Library = None) -> tuple[int, int] | None:
+    """Size and guard of the stacks of threads started from now on, in bytes.
+
+    None where the system does not tell.
     """
     found = _read('pthread_getattr_default_np', (), libc)
     wanted = threading.stack_size()
@@ -51,17 +57,16 @@ def default_stack(libc=None) -> tuple[int, int] | None:
     return wanted or found[1], found[2]
 
 
-def own_stack(libc=None) -> tuple[int, int] | None:
-    """Size and guard of the calling thread's stack, in bytes; None where the system does not
-    tell.
-    """
+def own_stack(libc: Library = None) -> tuple[int, int] | None:
+    """Size and guard of the calling thread's stack, in bytes; None where it is not known."""
     place = own_place(libc)
-    return place and place[1:]
+    return place[1:] if place else None
 
 
-def own_place(libc=None) -> tuple[int, int, int] | None:
-    """Address, size and guard of the calling thread's stack; never ask for another, which may have
-    ended.
+def own_place(libc: Library = None) -> tuple[int, int, int] | None:
+    """Address, size and guard of the calling thread's stack.
+
+    Never ask for another thread: it may have ended.
     """
     thread = ctypes.c_void_p(threading.get_ident())
     return (
@@ -71,11 +76,19 @@ def own_place(libc=None) -> tuple[int, int, int] | None:
     )
 
 
-def _read(function, arguments, libc, made=False):
-    """What is in the attributes that a function fills; FreeBSD's wants them to be `made` before."""
+def _read(
+    function: str, arguments: tuple[ctypes.c_void_p, ...], libc: Library, made: bool = False
+) -> tuple[int, int, int] | None:
+    """Address, size and guard out of the attributes that a C function fills.
+
+    FreeBSD's function wants them to be initialized first (`made`).
+    """
     try:
         libc = libc or ctypes.PyDLL(None)
-        attributes, address, size, guard = _ATTRIBUTES(), *(ctypes.c_size_t() for _ in range(3))
+        attributes = _ATTRIBUTES()
+        address = ctypes.c_size_t()
+        size = ctypes.c_size_t()
+        guard = ctypes.c_size_t()
         if made and libc.pthread_attr_init(ctypes.byref(attributes)):
             return None
         if getattr(libc, function)(*arguments, ctypes.byref(attributes)):
@@ -90,13 +103,14 @@ def _read(function, arguments, libc, made=False):
         return None
 
 
-def _read_of_macos(thread, libc):
+def _read_of_macos(thread: ctypes.c_void_p, libc: Library) -> tuple[int, int, int] | None:
     """There the address is that of the upper end, and the guard a page."""
     try:
         libc = libc or ctypes.PyDLL(None)
         libc.pthread_get_stackaddr_np.restype = ctypes.c_void_p
         libc.pthread_get_stacksize_np.restype = ctypes.c_size_t
-        end, size = libc.pthread_get_stackaddr_np(thread), libc.pthread_get_stacksize_np(thread)
+        end = libc.pthread_get_stackaddr_np(thread)
+        size = libc.pthread_get_stacksize_np(thread)
         return end - size, size, mmap.PAGESIZE
     except (AttributeError, OSError, TypeError):
         return None
@@ -115,8 +129,7 @@ def check(stack: tuple[int, int] | None, recursion_limit: int | None = None) -> 
     size, guard = stack
     fact = (
         f'Threads have {size >> 10} KiB of stack and a guard of {guard >> 10} KiB; a recursion '
-        'through C code '
-        f'to the limit needs about {need >> 10} KiB.'
+        f'through C code to the limit needs about {need >> 10} KiB.'
     )
     if size >= need:
         return Finding(
@@ -138,8 +151,9 @@ def check(stack: tuple[int, int] | None, recursion_limit: int | None = None) -> 
 
 
 def raise_size(size: int) -> None:
-    """Stack of threads started later; 0 leaves it.  ValueError: the system does not allow that
-    size.
+    """Set the stack of threads started later; 0 leaves it as it is.
+
+    Raises ValueError when the system does not allow that size.
     """
     if size:
         threading.stack_size(size)

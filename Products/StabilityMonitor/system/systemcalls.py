@@ -1,14 +1,11 @@
-"""The system calls in which threads of a server wait: their numbers on each machine, and their
-names.
-"""
+"""The system calls in which threads of a server wait: names, and numbers on each machine."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-#: Numbers of the system calls in which threads of a server wait: x86_64, aarch64; -1 where there is
-#: none.
+#: Their numbers on x86_64 and aarch64; -1 where there is none.
 CALLS = {
     'read': (0, 63),
     'write': (1, 64),
@@ -67,13 +64,12 @@ _MACHINES = {'x86_64': 0, 'aarch64': 1}
 def call_names(machine: str) -> dict[int, str]:
     """{number: name}; {} for a machine that is not in the table."""
     column = _MACHINES.get(machine)
-    return (
-        {}
-        if column is None
-        else {numbers[column]: name for name, numbers in CALLS.items() if numbers[column] >= 0}
-    )
+    if column is None:
+        return {}
+    return {numbers[column]: name for name, numbers in CALLS.items() if numbers[column] >= 0}
 
 
-def machine():
-    linux = sys.platform.startswith('linux') and sys.maxsize > 1 << 32
-    return os.uname().machine if linux else ''
+def machine() -> str:
+    """The machine that this Python's system calls are those of; '' if it has other numbers."""
+    is_linux_64 = sys.platform.startswith('linux') and sys.maxsize > 1 << 32
+    return os.uname().machine if is_linux_64 else ''

@@ -1,7 +1,7 @@
-"""What the kernel tells of the threads of this process, and of the descriptors that they wait for.
+"""What the kernel tells about the threads of this process, and the descriptors they wait for.
 
-Everything is optional: where the kernel refuses, a thread has ended meanwhile, or on another
-system, the answer is None, '' or empty; never an exception.
+Nothing here raises: where the kernel refuses, where a thread has ended meanwhile, and on other
+systems, the answer is None, '' or empty.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +24,7 @@ from . import procfiles
 from .systemcalls import call_names
 from .systemcalls import machine as this_machine
 
-#: What the link of a descriptor begins with, and the word for it; another one with a "/" is a file.
+#: What the link of a descriptor begins with, and the word for it; any other with a "/" is a file.
 _KINDS = (
     ('socket:', 'socket'),
     ('pipe:', 'pipe'),
@@ -39,29 +41,25 @@ _STANDARD = {0: 'stdin', 1: 'stdout', 2: 'stderr'}
 _STREAMS = ('terminal', 'pipe', 'socket')
 _RUNTIME_SIZE = 1 << 20  # 3.11 to 3.13: 100 to 450 KiB; locks of programs lie elsewhere
 _POLLED = 64
-_IS_LINUX, _CLOCK_OF_THREAD = (
-    sys.platform.startswith('linux'),
-    6,
-)  # what was scheduled, of one thread
+_IS_LINUX = sys.platform.startswith('linux')
+_CLOCK_OF_THREAD = 6  # in the kernel's numbers: the scheduled time of one thread
 _NET_SIZE = 1 << 16
 
 
 class Reading(NamedTuple):
-    """How much a thread has had of the processor: seconds, and how many times (-1: not known); and
-    for how many seconds it was ready for one that others had.
-    """
+    """How much CPU a thread has had by now."""
 
-    cpu: float
-    turns: int = -1
-    waited: float = 0.0
+    cpu: float  # seconds
+    turns: int = -1  # how many times it was given a CPU; -1: not known
+    waited: float = 0.0  # run-queue wait, in seconds
 
 
 @dataclass(frozen=True)
 class Task:
     """One thread as the kernel sees it.
 
-    `state` is R, S, D ...; `call` the system call that it waits in, "running" when it is on a
-    processor or ready for one, "call 123" for one without a name here, '' when not known.
+    `state` is R, S, D ...  `call` is the system call that it waits in, "call 123" for one without a
+    name here, "running" when it is on a CPU or ready for one, '' when not known.
     """
 
     tid: int
@@ -75,21 +73,19 @@ class Task:
 
 @dataclass(frozen=True)
 class Descriptor:
-    """What lies behind a descriptor.  `kind`: socket, pipe, file, terminal, device, eventfd, epoll
-    or other; `standard`: "stdin", "stdout" or "stderr" when it is the same file as that; `peer`:
-    who is at the other end.
-    """
+    """What lies behind a descriptor."""
 
     number: int
-    kind: str
+    kind: str  # socket, pipe, file, terminal, device, eventfd, epoll or other
     name: str = ''
-    standard: str = ''
-    peer: str = ''
+    standard: str = ''  # "stdin", "stdout" or "stderr" when it is the same file as that
+    peer: str = ''  # the address at the other end
 
 
 class KernelThreads:
-    """Those of process `pid`, of this one without.  `peer` is asked for the address at the other
-    end of a socket.
+    """The threads of process `pid`, by default of this one.
+
+    `peer` returns the address at the other end of a socket.
     """
 
     def __init__(
@@ -98,12 +94,12 @@ class KernelThreads:
         machine: str | None = None,
         peer: Callable[[int], str] | None = None,
         pid: int | None = None,
-    ):
+    ) -> None:
         self._self = str(proc / ('self' if pid is None else str(pid)))
         self._tasks = f'{self._self}/task'
         self._names = call_names(machine or this_machine())
         self._peer = peer or peer_of
-        self._known = []  # whose clocks were read last
+        self._known: list[int] = []  # whose clocks were read last
         self._proc = proc
 
     def ids(self) -> list[int]:
@@ -113,16 +109,17 @@ class KernelThreads:
             return []
 
     def reading(self, tid: int) -> Reading | None:
-        return _scheduled(procfiles.read(f'{self._tasks}/{tid}/schedstat')) or _ticks(
-            _status(procfiles.read(f'{self._tasks}/{tid}/stat'))[2]
-        )
+        reading = _scheduled(procfiles.read(f'{self._tasks}/{tid}/schedstat'))
+        if reading is None:
+            _, _, fields = _status(procfiles.read(f'{self._tasks}/{tid}/stat'))
+            reading = _ticks(fields)
+        return reading
 
     def clocks(self) -> dict[int, float]:
-        """{native id: what its `clock` shows} of all threads of this process, for each round of the
-        heartbeat.
+        """{native id: what its `clock` shows} of all threads, for each round of the heartbeat.
 
-        They are listed only when one has begun or ended, since that alone takes as long as all else
-        in a beat.
+        The threads are listed only when one has begun or ended: to list them takes as long as all
+        else in a beat.
         """
         clocks = self.clocks_of(self._known)
         if len(clocks) == len(self._known) == self._count():
@@ -130,12 +127,17 @@ class KernelThreads:
         self._known = self.ids()
         return self.clocks_of(self._known)
 
-    def clocks_of(self, tids) -> dict[int, float]:
-        """Those of these threads that last."""
-        return {tid: seconds for tid in tids if (seconds := clock(tid)) is not None}
+    def clocks_of(self, tids: Iterable[int]) -> dict[int, float]:
+        """The same of those of these threads that still exist."""
+        found = {}
+        for tid in tids:
+            seconds = clock(tid)
+            if seconds is not None:
+                found[tid] = seconds
+        return found
 
-    def _count(self):
-        """How many threads there are: a directory is linked by each one in it."""
+    def _count(self) -> int:
+        """How many threads there are: each one is a link to the directory that lists them."""
         try:
             return os.stat(self._tasks).st_nlink - 2
         except OSError:
@@ -150,50 +152,61 @@ class KernelThreads:
         )
         return Task(tid, comm, state, self.reading(tid), call, arguments, pointer)
 
-    def _call(self, fields):
-        """'running', or '-1 sp pc' (waits, but in no call), or 'number a0 ... a5 sp pc'."""
+    def _call(self, fields: Sequence[bytes]) -> tuple[str, tuple[int, ...], int]:
+        """(name, arguments, stack pointer) out of a line of `syscall`.
+
+        That is 'running', or '-1 sp pc' (waits, but in no call), or 'number a0 ... a5 sp pc'.
+        """
+        if fields == [b'running']:
+            return 'running', (), 0
         try:
-            if fields == [b'running']:
-                return 'running', (), 0
-            if len(fields) != 9:
-                return '', (), int(fields[1], 16) if len(fields) == 3 else 0
-            number = int(fields[0])
-            values = tuple(int(field, 16) for field in fields[1:])
-            return self._names.get(number) or f'call {number}', values[:6], values[6]
+            if len(fields) == 3:
+                return '', (), int(fields[1], 16)
+            if len(fields) == 9:
+                number = int(fields[0])
+                values = tuple(int(field, 16) for field in fields[1:])
+                return self._names.get(number) or f'call {number}', values[:6], values[6]
         except ValueError:
-            return '', (), 0
+            pass
+        return '', (), 0
 
     def descriptor(self, number: int) -> Descriptor | None:
         link = self.link(number)
         if not link:
             return None
-        named = next((word for start, word in _KINDS if link.startswith(start)), 'other')
-        kind = 'pipe' if named == 'file' and self._is_fifo(number) else named
-        peer = (self._peer(number) or self._connecting(link)) if kind == 'socket' else ''
+        kind = next((word for start, word in _KINDS if link.startswith(start)), 'other')
+        if kind == 'file' and self._is_fifo(number):
+            kind = 'pipe'
+        peer = ''
+        if kind == 'socket':
+            peer = self._peer(number) or self._connecting(link)
         return Descriptor(number, kind, link, self._standard(number, link, kind), peer)
 
-    def _is_fifo(self, number):
-        """A pipe may have a name; its link is a path then."""
+    def _is_fifo(self, number: int) -> bool:
+        """Whether it is a named pipe, whose link is a path."""
         try:
             return stat.S_ISFIFO(os.stat(f'{self._self}/fd/{number}').st_mode)
         except (OSError, ValueError):
             return False
 
-    def _standard(self, number, link, kind):
-        same = (fd for fd in (1, 2) if kind in _STREAMS and self.link(fd) == link)
-        return _STANDARD.get(number) or _STANDARD.get(next(same, -1), '')
+    def _standard(self, number: int, link: str, kind: str) -> str:
+        if number in _STANDARD:
+            return _STANDARD[number]
+        if kind in _STREAMS:
+            for standard in (1, 2):
+                if self.link(standard) == link:
+                    return _STANDARD[standard]
+        return ''
 
     def link(self, number: int) -> str:
-        """What the kernel names a descriptor, such as "socket:[17]" or a path."""
+        """The kernel's name of a descriptor, such as "socket:[17]" or a path."""
         try:
             return os.readlink(f'{self._self}/fd/{number}')
         except (OSError, ValueError):
             return ''
 
-    def _connecting(self, link):
-        """The peer of a socket that is not connected yet, from the kernel's table of TCP
-        connections.
-        """
+    def _connecting(self, link: str) -> str:
+        """The peer of a socket that is not connected yet, out of the table of TCP connections."""
         inode = link[8:-1].encode()
         for table in ('tcp', 'tcp6'):
             for line in procfiles.read(f'{self._self}/net/{table}', _NET_SIZE).splitlines():
@@ -203,7 +216,7 @@ class KernelThreads:
         return ''
 
     def memory(self, address: int, size: int) -> bytes:
-        """Through the kernel, which refuses what is not there; b'' then."""
+        """Memory, read through the kernel, which refuses what is not mapped; b'' then."""
         try:
             file = os.open(f'{self._self}/mem', os.O_RDONLY | os.O_CLOEXEC)
         except (OSError, AttributeError):
@@ -218,9 +231,8 @@ class KernelThreads:
     def polled(self, address: int, count: int) -> tuple[int, ...]:
         """The descriptors in an array of `struct pollfd`, at most 64."""
         found = self.memory(address, 8 * min(count, _POLLED))
-        return tuple(
-            fd for fd, _, _ in struct.iter_unpack('=ihh', found[: len(found) // 8 * 8]) if fd >= 0
-        )
+        whole = found[: len(found) // 8 * 8]
+        return tuple(fd for fd, _, _ in struct.iter_unpack('=ihh', whole) if fd >= 0)
 
     def text(self, address: int) -> str:
         """The path that a call was given, at most 255 bytes."""
@@ -230,27 +242,28 @@ class KernelThreads:
         return address_of(self.memory(address, min(size, 128)))
 
     def process_name(self, pid: int) -> str:
-        return (
-            procfiles.read(str(self._proc / str(pid) / 'comm')).decode('utf-8', 'replace').strip()
-        )
+        name = procfiles.read(str(self._proc / str(pid) / 'comm'))
+        return name.decode('utf-8', 'replace').strip()
 
-    def by_stack(self, idents, tasks) -> dict[int, int]:
-        """{ident: tid} for threads that Python has no native id of: a POSIX ident lies at the upper
-        end of the thread's stack, so in the same mapping as its stack pointer and above it (glibc,
-        musl).  From glibc 2.42 on, the stacks of several threads can be one mapping: the nearest
-        ident above belongs to the stack pointer, the nearest stack pointer below to the ident.
+    def by_stack(self, idents: Sequence[int], tasks: Sequence[Task]) -> dict[int, int]:
+        """{ident: tid} for threads whose native id Python does not know.
+
+        The ident of POSIX threads is an address at the upper end of the thread's stack (glibc,
+        musl), so it lies above the stack pointer and in the same mapping.  From glibc 2.42 on the
+        stacks of several threads can be one mapping: to a stack pointer belongs the nearest ident
+        above it, and to an ident the nearest stack pointer below it.
         """
         if not idents or not tasks:
             return {}
-        mappings = [
-            tuple(int(bound, 16) for bound in line.split(b' ', 1)[0].split(b'-'))
-            for line in procfiles.read(f'{self._self}/maps', 1 << 22).splitlines()
-            if b'-' in line
-        ]
-        mapping_of = {
-            address: next((m for m in mappings if m[0] <= address < m[1]), None)
-            for address in [*idents, *(task.stack_pointer for task in tasks)]
-        }
+        mappings = []
+        for line in procfiles.read(f'{self._self}/maps', 1 << 22).splitlines():
+            start, dash, end = line.split(b' ', 1)[0].partition(b'-')
+            if dash:
+                mappings.append((int(start, 16), int(end, 16)))
+        mapping_of = {}
+        for address in [*idents, *(task.stack_pointer for task in tasks)]:
+            holding = (each for each in mappings if each[0] <= address < each[1])
+            mapping_of[address] = next(holding, None)
         found = {}
         for task in sorted(tasks, key=lambda task: task.stack_pointer):
             above = [ident for ident in idents if ident > task.stack_pointer]
@@ -261,21 +274,24 @@ class KernelThreads:
 
 
 def clock(tid: int) -> float | None:
-    """Seconds of processor time that a thread of this process has had: as long as it is the same,
-    the thread has not run.  None when it has ended, or on another system than Linux, which numbers
-    these clocks in its own way.
+    """Seconds of CPU time that a thread of this process has had.
 
-    Files of /proc tell the same, but take long to open; `pthread_getcpuclockid` must not be asked
-    of who has ended.
+    As long as it stays the same, the thread has not run.  None when the thread has ended, and on
+    systems other than Linux, which numbers these clocks in its own way.
+
+    Files of /proc tell the same, but take long to open.  `pthread_getcpuclockid` must not be called
+    for a thread that has ended.
     """
+    if not _IS_LINUX or not tid:
+        return None
     try:
-        return time.clock_gettime(~tid << 3 | _CLOCK_OF_THREAD) if _IS_LINUX and tid else None
+        return time.clock_gettime(~tid << 3 | _CLOCK_OF_THREAD)
     except OSError:
         return None
 
 
-def _scheduled(text):
-    """The Reading of a line of `schedstat`; None where the kernel does not count (0 for all)."""
+def _scheduled(text: bytes) -> Reading | None:
+    """The Reading of a line of `schedstat`; None where the kernel does not count (all are 0)."""
     try:
         ran, waited, turns = map(int, text.split())
     except ValueError:
@@ -284,18 +300,16 @@ def _scheduled(text):
 
 
 def waits_for_interpreter(task: Task | None) -> bool:
-    """Whether the futex that it waits for is the interpreter's own, as that of the GIL: it lies in
-    `_PyRuntime`.
+    """Whether it waits for a futex of the interpreter itself, such as that of the GIL.
+
+    Those lie in `_PyRuntime`.
     """
-    return (
-        task is not None
-        and task.call == 'futex'
-        and _RUNTIME > 0
-        and _RUNTIME <= task.arguments[0] < _RUNTIME + _RUNTIME_SIZE
-    )
+    if task is None or task.call != 'futex' or not _RUNTIME:
+        return False
+    return _RUNTIME <= task.arguments[0] < _RUNTIME + _RUNTIME_SIZE
 
 
-def _runtime():
+def _runtime() -> int:
     try:
         return ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, '_PyRuntime'))
     except (AttributeError, ValueError):
@@ -303,11 +317,15 @@ def _runtime():
 
 
 def peer_of(descriptor: int) -> str:
-    """The address at the other end.  Not by `socket.socket(fileno=)`, which may make the descriptor
-    non-blocking.
+    """The address at the other end of a socket.
+
+    `socket.socket(fileno=)` would tell it, but may make the descriptor non-blocking.
     """
+    if procfiles.LIBC is None:
+        return ''
+    buffer = ctypes.create_string_buffer(128)
+    size = ctypes.c_uint(128)
     try:
-        buffer, size = ctypes.create_string_buffer(128), ctypes.c_uint(128)
         refused = procfiles.LIBC.getpeername(descriptor, buffer, ctypes.byref(size))
         return '' if refused else address_of(buffer.raw[: size.value])
     except AttributeError:
@@ -328,41 +346,36 @@ def address_of(raw: bytes) -> str:
     return ''
 
 
-def _hexadecimal_address(field):
-    """Of /proc/net/tcp: words of the processor's own byte order, then the port."""
+def _hexadecimal_address(field: bytes) -> str:
+    """An address of /proc/net/tcp: 32-bit words in the CPU's own byte order, then the port."""
     host, _, port = field.decode('ascii', 'replace').partition(':')
     try:
-        raw = b''.join(
-            int(host[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(host), 8)
-        )
+        words = [int(host[start : start + 8], 16) for start in range(0, len(host), 8)]
+        raw = b''.join(word.to_bytes(4, sys.byteorder) for word in words)
         name = socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
-        return (
-            f'[{name}]:{int(port, 16)}'
-            if ':' in name
-            else f'{name}:{int(port, 16)}'
-            if int(port, 16)
-            else ''
-        )
+        number = int(port, 16)
     except (ValueError, OSError):
         return ''
+    if ':' in name:
+        return f'[{name}]:{number}'
+    return f'{name}:{number}' if number else ''
 
 
-def _status(text):
-    """(comm, state, fields from the state on) of a `stat` file; the comm may hold blanks and
-    parentheses.
+def _status(text: bytes) -> tuple[str, str, Sequence[bytes]]:
+    """(comm, state, fields from the state on) of a `stat` file.
+
+    The comm may hold blanks and parentheses.
     """
     head, found, rest = text.rpartition(b')')
     fields = rest.split()
     if not found or not fields:
         return '', '', ()
-    return (
-        head.partition(b'(')[2].decode('utf-8', 'replace'),
-        fields[0].decode('ascii', 'replace'),
-        fields,
-    )
+    comm = head.partition(b'(')[2].decode('utf-8', 'replace')
+    state = fields[0].decode('ascii', 'replace')
+    return comm, state, fields
 
 
-def _ticks(fields):
+def _ticks(fields: Sequence[bytes]) -> Reading | None:
     try:
         return Reading((int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK'))
     except (IndexError, ValueError):

@@ -1,9 +1,9 @@
-"""Vital signs: memory, processor, threads, descriptors and the kernel's counters of OOM kills.
+"""Vital signs: memory, CPU, threads, descriptors and the kernel's counters of OOM kills.
 
-Files of /proc are opened once and read again with pread.  Each of them takes 20 to 40 us of
-processor time when a second has passed since the last one, so a sample reads what has changed in a
-second, and a look the rest.  Where there is no /proc (macOS, FreeBSD), memory, threads and
-descriptors are asked of psutil, if it is installed.  What a system does not have is -1.
+Files of /proc are opened once and read again with pread.  Each read takes 20 to 40 us of CPU time
+when a second has passed since the last one, so a sample reads only what changes within a second,
+and a look reads the rest.  Where there is no /proc (macOS, FreeBSD), psutil tells memory, threads
+and descriptors, if it is installed.  What a system does not have is -1.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..model.records import Sample
 
@@ -19,13 +21,15 @@ _PAGE = os.sysconf('SC_PAGESIZE') if hasattr(os, 'sysconf') else 4096
 
 
 class Vitals:
-    """Takes samples of this process.  `cgroup` is what `cgroup.find` found."""
+    """Takes samples of this process.  `cgroup` is what `cgroups.find` returned."""
 
-    def __init__(self, cgroup: dict, proc: Path = Path('/proc')):
+    def __init__(self, cgroup: dict[str, Any], proc: Path = Path('/proc')) -> None:
         self._descriptors = f'{proc}/self/fd'
         self.limit = cgroup.get('limit', -1)
-        self._files, self._slow = {}, _Slow()
-        self._watches_stderr, self._counts = False, _counts(self._descriptors)
+        self._files: dict[str, int] = {}
+        self._slow = _Slow()
+        self._watches_stderr = False
+        self._counts = _counts(self._descriptors)
         self._process = None if (proc / 'self').exists() else _process()
         for name, path in (
             ('statm', proc / 'self/statm'),
@@ -36,7 +40,9 @@ class Vitals:
         ):
             self._open(name, path)
 
-    def _open(self, name, path):
+    def _open(self, name: str, path: Path | str | None) -> None:
+        if path is None:
+            return
         try:
             self._files[name] = os.open(path, os.O_RDONLY | getattr(os, 'O_CLOEXEC', 0))
         except (OSError, TypeError):
@@ -48,22 +54,29 @@ class Vitals:
                 os.close(descriptor)
             except OSError:
                 pass
-        self._files, self._process = {}, None
+        self._files = {}
+        self._process = None
 
     def look(self, threads: int = 0) -> None:
-        """Read what changes slowly or costs much; `threads`, where they are counted already."""
+        """Read what changes slowly or costs much.
+
+        `threads` is their number, where the caller has counted them.
+        """
         slow = self._slow
-        slow.threads, slow.descriptors = threads or self._threads(), self._open_files()
+        slow.threads = threads or self._threads()
+        slow.descriptors = self._open_files()
         slow.stderr_size, self._watches_stderr = _stderr()
         self._look_at_group()
 
     def look_at_host(self) -> None:
-        """Read the OOM kills of the whole host, among all else that the kernel counts."""
+        """Read the OOM kills of the whole host, which are among all else that the kernel counts."""
         self._slow.host_kills = counter(self._read('vmstat', 16384), b'oom_kill')
 
     def sample(self, in_flight: int, overdue: int, workers: int) -> Sample:
-        """Reads anew what would tell how the process ended, if it ended now: its memory, a limit,
-        what stderr holds.
+        """A sample.
+
+        What would tell how the process ended, if it ended now, is read anew: its memory, the memory
+        of a limited cgroup, the size of stderr.
         """
         if self.limit >= 0:
             self._look_at_group()
@@ -87,44 +100,42 @@ class Vitals:
             slow.stderr_size,
         )
 
-    def _look_at_group(self):
+    def _look_at_group(self) -> None:
         self._slow.cgroup_current = _number(self._read('current'))
         self._slow.cgroup_kills = counter(self._read('counter'), b'oom_kill')
 
-    def _read(self, name, size=4096):
+    def _read(self, name: str, size: int = 4096) -> bytes:
         try:
             return os.pread(self._files[name], size, 0)
         except (KeyError, OSError):
             return b''
 
-    def _asked(self, question):
-        """What psutil answers, -1 without it; it raises errors of its own when the system
-        refuses.
-        """
+    def _asked(self, question: Callable[[Any], int]) -> int:
+        """What psutil answers; -1 without it."""
+        if self._process is None:
+            return -1
         try:
-            return -1 if self._process is None else question(self._process)
-        except Exception:
+            return question(self._process)
+        except Exception:  # psutil has errors of its own, for what the system refuses
             return -1
 
-    def _rss(self):
+    def _rss(self) -> int:
         try:
             return int(os.pread(self._files['statm'], 256, 0).split()[1]) * _PAGE
         except (KeyError, OSError, IndexError, ValueError):
             return self._asked(lambda process: process.memory_info().rss)
 
-    def _threads(self):
+    def _threads(self) -> int:
         fields = self._read('stat').rpartition(b')')[2].split()
-        return (
-            int(fields[17])
-            if len(fields) > 17
-            else self._asked(lambda process: process.num_threads())
-        )
+        if len(fields) > 17:
+            return int(fields[17])
+        return self._asked(lambda process: process.num_threads())
 
-    def _open_files(self):
+    def _open_files(self) -> int:
         try:
-            return (
-                os.stat(self._descriptors).st_size if self._counts else _listed(self._descriptors)
-            )
+            if self._counts:
+                return os.stat(self._descriptors).st_size
+            return _listed(self._descriptors)
         except OSError:
             return self._asked(lambda process: process.num_fds())
 
@@ -132,28 +143,33 @@ class Vitals:
 class _Slow:
     """What a sample takes from the last look."""
 
-    threads = descriptors = cgroup_current = cgroup_kills = host_kills = stderr_size = -1
+    threads = -1
+    descriptors = -1
+    cgroup_current = -1
+    cgroup_kills = -1
+    host_kills = -1
+    stderr_size = -1
 
 
-def _counts(descriptors):
-    """Whether the size of that directory is how many there are, as on Linux 6.2 and newer."""
+def _counts(descriptors: str) -> bool:
+    """Whether the size of that directory is the number of descriptors, as from Linux 6.2 on."""
     try:
         return os.stat(descriptors).st_size == _listed(descriptors)
     except OSError:
         return False
 
 
-def _listed(descriptors):
+def _listed(descriptors: str) -> int:
     return len(os.listdir(descriptors)) - 1  # the directory itself is open while it is read
 
 
-def _process():
+def _process() -> Any:
     """This process, as psutil sees it; None without psutil."""
     try:
-        import psutil
+        import psutil  # type: ignore[import-untyped]  # it brings no types
 
         return psutil.Process()
-    except Exception:  # it is no part of the system: whatever it lacks, Zope starts
+    except Exception:  # an optional library: whatever is wrong with it, Zope starts
         return None
 
 
@@ -163,8 +179,8 @@ def counter(text: bytes, name: bytes) -> int:
     return _number(rest.partition(b'\n')[0]) if found else -1
 
 
-def _stderr():
-    """(size of what stderr goes to, whether that is a file that grows)"""
+def _stderr() -> tuple[int, bool]:
+    """(size of what stderr goes to, whether that is a regular file, which grows)"""
     try:
         status = os.fstat(2)
         return status.st_size, stat.S_ISREG(status.st_mode)
@@ -172,6 +188,6 @@ def _stderr():
         return -1, False
 
 
-def _number(text):
+def _number(text: bytes) -> int:
     text = text.strip()
     return int(text) if text.isdigit() else -1

@@ -1,17 +1,25 @@
-"""One word for what a thread is doing, and one phrase that says more: a table of rules over what
-the kernel and the Python stack tell.  Facts in, words out: nothing is read here.
+"""What a thread is doing, in one word and one phrase: a table of rules over what the kernel and the
+Python stack tell.  Facts in, words out: nothing is read here.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..model.records import Frame
+from ..model.records import ThreadState
 from ..system.cpushares import is_busy
 from ..system.tasks import Descriptor
 from ..system.tasks import Task
+
+#: A code of ACTIVITIES and a phrase.
+Answer = tuple[str, str]
 
 #: What an administrator reads for each code.
 ACTIVITIES = {
@@ -32,7 +40,8 @@ ACTIVITIES = {
     'unknown': 'not known on this system',
 }
 
-#: Innermost frames (end of the file, function) of threads that have nothing to do: code and phrase.
+#: Threads that have nothing to do: their innermost frame (end of the file, function), then the code
+#: and the phrase for it.
 PLACES = (
     ('/waitress/task.py', 'handler_thread', 'idle', 'a thread of waitress'),
     ('/cheroot/workers/threadpool.py', 'run', 'idle', 'a thread of cheroot'),
@@ -50,7 +59,7 @@ PLACES = (
     ('/StabilityMonitor/recording/heartbeat.py', 'run', 'waiting', 'for its next beat'),
 )
 
-#: Parts of paths of database code.  ZEO and RelStorage stand before the ZODB, which calls them.
+#: Parts of paths of database code.  ZEO and RelStorage come before the ZODB, which calls them.
 DATABASES = (
     ('/ZEO/', 'ZEO'),
     ('/relstorage/', 'RelStorage'),
@@ -131,6 +140,7 @@ PATHS = {
     'renameat2': 1,
     'statx': 1,
 }
+_DATABASE_CALLS = STREAMS | POLLS | _SELECTS | LOCKED | {'futex'}
 _SLEEPS = {'nanosleep', 'clock_nanosleep', 'pause'}
 CHILDREN = {'wait4', 'waitid'}
 _KINDS = {
@@ -142,7 +152,9 @@ _KINDS = {
     'eventfd': 'waiting',
     'epoll': 'waiting',
 }
-_SWITCHING, _AWAKENED = 20, 100  # a wait for the GIL wakes some 200 times a second
+#: A wait for the GIL wakes some 200 times a second.
+_SWITCHING = 20
+_AWAKENED = 100
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
 _PLUMBING = (
     'threading.py',
@@ -156,22 +168,18 @@ _PLUMBING = (
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of one thread.  `gil`: it is in the interpreter's own futex; `cpu`: its share
-    of a processor, `busiest` that of the thread that has most; `turns`: how often a second it came
-    to one; `lock` and `waiting`:  what `locks` found; `target`: a path, peer or child of its call;
-    `descriptors`: those that its call is about.
-    """
+    """What is known of one thread; frames innermost first."""
 
     frames: tuple[Frame, ...] = ()
     task: Task | None = None
-    gil: bool = False
-    cpu: float | None = None
-    busiest: float = 0.0
-    turns: float = 0.0
-    lock: str = ''
-    waiting: str = ''
-    target: str = ''
-    descriptors: tuple[Descriptor, ...] = ()
+    gil: bool = False  # it waits in the interpreter's own futex
+    cpu: float | None = None  # its CPU share
+    busiest: float = 0.0  # the largest CPU share of any thread
+    turns: float = 0.0  # how often a second it was given a CPU
+    lock: str = ''  # what `locks` says of the lock that it waits for
+    waiting: str = ''  # the same of anything else that it waits for in Python
+    target: str = ''  # the path, peer or child that its system call is about
+    descriptors: tuple[Descriptor, ...] = ()  # those that its system call is about
 
     @property
     def call(self) -> str:
@@ -188,157 +196,176 @@ class Facts:
 
 
 def is_ready(task: Task | None, gil: bool) -> bool:
-    """On a processor, or kept from one by the GIL only."""
+    """Whether it is on a CPU, or only the GIL keeps it from one."""
     return gil or bool(task and (task.call == 'running' or task.state == 'R'))
 
 
 def place(file: str, line: int | None, function: str) -> str:
     """`shop/views.py:31 in checkout`: enough of a path to know it."""
-    return f'{"/".join(file.replace(os.sep, "/").rsplit("/", 2)[-2:])}:{line or "?"} in {function}'
+    end = file.replace(os.sep, '/').rsplit('/', 2)[-2:]
+    return f'{"/".join(end)}:{line or "?"} in {function}'
 
 
-def words(state) -> str:
+def words(state: ThreadState) -> str:
     """What a ThreadState does, in one phrase to follow the name of its thread."""
     said = ACTIVITIES.get(state.activity, state.activity)
     return f'{said}: {state.detail}' if state.detail else said
 
 
-def listens(frames) -> bool:
+def listens(frames: Iterable[Frame]) -> bool:
     """Whether they are those of a server's loop that waits for connections."""
     return _is_loop(_front(frames))
 
 
-def loop_in(frames) -> int | None:
-    """Which of the frames, innermost first, is the loop of a server, whatever it does; None if none
-    is.
-    """
-    return next((number for number, frame in enumerate(frames) if _is_loop(frame)), None)
+def loop_in(frames: Iterable[Frame]) -> int | None:
+    """The index of the frame that is the loop of a server, whatever it calls; None without one."""
+    for index, frame in enumerate(frames):
+        if _is_loop(frame):
+            return index
+    return None
 
 
-def judge(facts: Facts) -> tuple[str, str]:
+def judge(facts: Facts) -> Answer:
     """(code of ACTIVITIES, phrase): the answer of the first rule that has one."""
-    return next(answer for rule in RULES if (answer := rule(facts)))
+    answers = (rule(facts) for rule in RULES)
+    return next(answer for answer in answers if answer)
 
 
 # -- the rules -------------------------------------------------------------------------------------
 
 
-def _busy(facts):
+def _busy(facts: Facts) -> Answer | None:
     if facts.is_ready and facts.cpu is not None and is_busy(facts.cpu, facts.busiest):
         return 'running', _joined(_share(facts), facts.where)
+    return None
 
 
-def _starved(facts):
-    """Often awake, and at once without the GIL again: who asks for it is seen in its futex, or just
-    awoken.
-    """
+def _starved(facts: Facts) -> Answer | None:
+    """It wakes often, and never gets the GIL: it is seen in the futex of the GIL, or just awake."""
     often = _SWITCHING if facts.gil else _AWAKENED
     if facts.is_ready and facts.frames and facts.cpu is not None and facts.turns >= often:
         return 'gil', _joined(_share(facts), facts.where)
+    return None
 
 
-def _in_place(facts):
+def _in_place(facts: Facts) -> Answer | None:
     found = _known_place(_front(facts.frames))
-    return None if found and facts.lock and found[0] == 'idle' else found
+    if found and found[0] == 'idle' and facts.lock:
+        return None
+    return found
 
 
-def _ready(facts):
+def _ready(facts: Facts) -> Answer | None:
     if facts.is_ready:
         return 'running', _joined(_share(facts), facts.where)
+    return None
 
 
-def _frozen_output(facts):
-    for descriptor in facts.descriptors if facts.call in STREAMS and not facts.is_ready else ():
-        if (
-            facts.call in _WRITES
-            and descriptor.standard in ('stdout', 'stderr')
-            and descriptor.kind != 'file'
-        ):
-            return 'terminal', _joined(
-                f'{descriptor.standard} is a {descriptor.kind} that nobody reads', facts.where
-            )
+def _frozen_output(facts: Facts) -> Answer | None:
+    if facts.call not in _WRITES or facts.is_ready:
+        return None
+    for descriptor in facts.descriptors:
+        if descriptor.standard in ('stdout', 'stderr') and descriptor.kind != 'file':
+            output = f'{descriptor.standard} is a {descriptor.kind} that nobody reads'
+            return 'terminal', _joined(output, facts.where)
+    return None
 
 
-def _without_python(facts):
+def _without_python(facts: Facts) -> Answer | None:
     if not facts.frames:
         return _native(facts)
+    return None
 
 
-def _turn_to_commit(facts):
-    """A storage is locked from here on for as long as everybody in the transaction takes to
-    vote.
-    """
-    frame, name = own_frame(facts.frames), _database_of(facts)
-    if facts.lock and name and frame.function == 'tpc_begin':
+def _turn_to_commit(facts: Facts) -> Answer | None:
+    """From `tpc_begin` on a storage is locked until all in the transaction have voted."""
+    frame = own_frame(facts.frames)
+    name = _database_of(facts)
+    if facts.lock and name and frame and frame.function == 'tpc_begin':
         return 'database', f'its turn to commit to {name}, {facts.lock}'
+    return None
 
 
-def _lock(facts):
+def _lock(facts: Facts) -> Answer | None:
     if facts.lock:
         return 'lock', facts.lock
+    return None
 
 
-def _database(facts):
+def _database(facts: Facts) -> Answer | None:
+    if facts.task and facts.call not in _DATABASE_CALLS:
+        return None
     name = _database_of(facts)
-    if name and (facts.call in STREAMS | POLLS | _SELECTS | LOCKED | {'futex'} or not facts.task):
+    if name:
         return 'database', _joined(name, _ends(facts), facts.where)
+    return None
 
 
-def _subprocess(facts):
-    inner = facts.frames[0].file if facts.frames else ''
-    if (
-        facts.call in CHILDREN
-        or inner.endswith(f'{os.sep}subprocess.py')
-        or any(frame.file == f'{_LIBRARY}subprocess.py' for frame in _library_frames(facts.frames))
-    ):
+def _subprocess(facts: Facts) -> Answer | None:
+    if facts.call in CHILDREN or _is_in_subprocess(facts.frames):
         return 'subprocess', _joined(facts.target, facts.where)
+    return None
 
 
-def _waiting(facts):
+def _is_in_subprocess(frames: Sequence[Frame]) -> bool:
+    if frames and frames[0].file.endswith(f'{os.sep}subprocess.py'):
+        return True
+    return any(frame.file == f'{_LIBRARY}subprocess.py' for frame in _library_frames(frames))
+
+
+def _waiting(facts: Facts) -> Answer | None:
     if facts.waiting:
         return 'waiting', facts.waiting
+    return None
 
 
-def _sleep(facts):
-    if (
-        facts.call in _SLEEPS
-        or facts.call in POLLS | {'select', 'pselect6'}
-        and not facts.task.arguments[facts.call in POLLS]
-    ):
+def _sleep(facts: Facts) -> Answer | None:
+    if facts.call in _SLEEPS:
         return 'sleep', facts.where
+    if facts.task and facts.call in POLLS | {'select', 'pselect6'}:
+        descriptors = facts.task.arguments[1 if facts.call in POLLS else 0]
+        if not descriptors:
+            return 'sleep', facts.where
+    return None
 
 
-def _descriptors(facts):
-    for descriptor in facts.descriptors if facts.call in STREAMS | POLLS else ():
-        return _KINDS.get(descriptor.kind, 'native'), _joined(
-            facts.target or _ends(facts), facts.where
-        )
+def _descriptors(facts: Facts) -> Answer | None:
+    if not facts.descriptors or facts.call not in STREAMS | POLLS:
+        return None
+    code = _KINDS.get(facts.descriptors[0].kind, 'native')
+    return code, _joined(facts.target or _ends(facts), facts.where)
 
 
-def _file(facts):
-    if facts.call in LOCKED or facts.call in PATHS or facts.task and facts.task.state == 'D':
+def _file(facts: Facts) -> Answer | None:
+    is_in_disk_sleep = facts.task is not None and facts.task.state == 'D'
+    if is_in_disk_sleep or facts.call in LOCKED or facts.call in PATHS:
         return 'file', _joined(facts.call, facts.target or _ends(facts), facts.where)
+    return None
 
 
-def _events(facts):
+def _events(facts: Facts) -> Answer | None:
     if facts.call in _SELECTS | POLLS:
         return 'waiting', _joined('for events of descriptors', facts.where)
+    return None
 
 
-def _by_frames(facts):
-    """Without a kernel that tells."""
+def _by_frames(facts: Facts) -> Answer | None:
+    """For systems whose kernel tells nothing."""
     files = {os.path.basename(frame.file) for frame in _library_frames(facts.frames)}
     if not facts.call and files & {'socket.py', 'ssl.py'}:
         return 'socket', facts.where
+    return None
 
 
-def _native(facts):
+def _native(facts: Facts) -> Answer:
     if facts.task is None:
         return 'unknown', facts.where
-    return 'native', _joined(facts.call and f'in the system call {facts.call}', facts.where)
+    if not facts.call:
+        return 'native', facts.where
+    return 'native', _joined(f'in the system call {facts.call}', facts.where)
 
 
-#: Asked in this order.  A thread that is ready is no longer where its frames say that it waits.
+#: Asked in this order.  A thread that is ready no longer waits where its frames say.
 RULES = (
     _busy,
     _starved,
@@ -363,60 +390,76 @@ RULES = (
 # -- words -----------------------------------------------------------------------------------------
 
 
-def _share(facts):
+def _share(facts: Facts) -> str:
     return '' if facts.cpu is None else f'{facts.cpu:.0%} of a processor'
 
 
-def _joined(*parts):
+def _joined(*parts: str) -> str:
     return ', '.join(filter(None, parts))
 
 
-def _ends(facts):
+def _ends(facts: Facts) -> str:
     """The other end of what the call is about: peers of sockets, names of files and pipes."""
     return ' and '.join(descriptor.peer or descriptor.name for descriptor in facts.descriptors[:3])
 
 
-def _database_of(facts):
-    frame = next((frame for frame in facts.frames if not _is_library(frame)), None)
-    path = '/' + frame.file.replace(os.sep, '/') if frame else ''
-    peers = (re.split('[:/]', descriptor.peer)[-1] for descriptor in facts.descriptors)
-    return next((name for part, name in DATABASES if part in path), '') or next(
-        (_PEERS[peer] for peer in peers if peer in _PEERS), ''
-    )
+def _database_of(facts: Facts) -> str:
+    """The database that the innermost own frame belongs to, or a peer of the call; '' for none."""
+    frame = _first_outside_library(facts.frames)
+    if frame:
+        path = '/' + frame.file.replace(os.sep, '/')
+        for part, name in DATABASES:
+            if part in path:
+                return name
+    for descriptor in facts.descriptors:
+        peer = re.split('[:/]', descriptor.peer)[-1]
+        if peer in _PEERS:
+            return _PEERS[peer]
+    return ''
 
 
-def _is_library(frame):
+def _is_library(frame: Frame) -> bool:
     return frame.file.startswith((_LIBRARY, '<frozen')) and 'site-packages' not in frame.file
 
 
-def _library_frames(frames):
+def _library_frames(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The innermost frames, up to the first one outside of Python's library."""
+    return itertools.takewhile(_is_library, frames)
+
+
+def _known_place(frame: Frame | None) -> Answer | None:
+    """(code, phrase) of PLACES; None elsewhere."""
+    if frame is None:
+        return None
+    file = frame.file.replace(os.sep, '/')
+    for ending, function, code, phrase in PLACES:
+        if frame.function == function and file.endswith(ending):
+            return code, phrase
+    return None
+
+
+def _is_loop(frame: Frame | None) -> bool:
+    found = _known_place(frame)
+    return found is not None and found[0] == 'listening'
+
+
+def _front(frames: Iterable[Frame]) -> Frame | None:
+    """The innermost frame that is not of the library's common ways to wait."""
+    for frame in frames:
+        if not frame.file.endswith(_PLUMBING) or not _is_library(frame):
+            return frame
+    return None
+
+
+def own_frame(frames: Sequence[Frame]) -> Frame | None:
+    """The innermost frame outside of Python's library: where an administrator looks."""
+    if not frames:
+        return None
+    return _first_outside_library(frames) or frames[0]
+
+
+def _first_outside_library(frames: Iterable[Frame]) -> Frame | None:
     for frame in frames:
         if not _is_library(frame):
-            return
-        yield frame
-
-
-def _known_place(frame):
-    """(code, phrase) of PLACES; None elsewhere."""
-    for ending, function, code, phrase in PLACES if frame else ():
-        if frame.function == function and frame.file.replace(os.sep, '/').endswith(ending):
-            return code, phrase
-
-
-def _is_loop(frame):
-    return (_known_place(frame) or ' ')[0] == 'listening'
-
-
-def _front(frames):
-    """The innermost frame that is not of the library's common ways to wait."""
-    return next(
-        (frame for frame in frames if not (_is_library(frame) and frame.file.endswith(_PLUMBING))),
-        None,
-    )
-
-
-def own_frame(frames):
-    """The innermost frame that is not of Python's library: where an administrator looks."""
-    return next(
-        (frame for frame in frames if not _is_library(frame)), frames[0] if frames else None
-    )
+            return frame
+    return None

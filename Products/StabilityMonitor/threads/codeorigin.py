@@ -1,14 +1,17 @@
-"""Where a frame stands: in the site's own code, in the code that carries it (Zope, its server), or
-in Python's.
+"""Where a frame belongs: to the site's own code, to what carries it (Zope, its server), or to
+Python.
 
-A stack of Zope is mostly Zope; who looks for a fault wants to see the few frames of the site first.
+A stack of Zope is mostly Zope.  To find a fault, look first at the few frames of the site.
 """
 
 from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 SITE, CARRIER, PYTHON = 'site', 'carrier', 'python'
 
@@ -66,8 +69,9 @@ _KEPT = 3
 
 @dataclass(frozen=True)
 class Place:
-    """`short` is the file's name without where it is installed; `package` the one that it belongs
-    to.
+    """Where a file belongs.
+
+    `short` is its name without the folder that it is installed in, `package` what it is part of.
     """
 
     kind: str
@@ -90,7 +94,7 @@ def place(file: str) -> Place:
     return Place(SITE, '/'.join(file.split('/')[-_KEPT:]), '')
 
 
-def _package(short):
+def _package(short: str) -> str:
     first, _, rest = short.partition('/')
     name = f'{first}.{rest.partition("/")[0]}' if first == 'Products' else first
     return name.removesuffix('.py')
@@ -101,23 +105,22 @@ def shortened(text: str) -> str:
     return _MENTIONED.sub(lambda match: place(match[0]).short, text)
 
 
-def own(frames: list[dict]) -> dict | None:
+def own(frames: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The innermost frame of the site's own; of a stack without one, the innermost of all."""
-    return next(
-        (frame for frame in frames if place(frame['file']).kind == SITE),
-        frames[0] if frames else None,
-    )
+    for frame in frames:
+        if place(frame['file']).kind == SITE:
+            return frame
+    return frames[0] if frames else None
 
 
 def groups(
-    frames: list, most: int = 2, file=lambda frame: frame['file']
-) -> list[tuple[bool, list]]:
-    """(folded, frames) in their order: runs of more than `most` frames that are not the site's may
-    be folded.
+    frames: Iterable[Any], most: int = 2, file: Callable[[Any], str] = lambda frame: frame['file']
+) -> list[tuple[bool, list[Any]]]:
+    """(folded, frames) in their order: runs of more than `most` frames of others may be folded.
 
-    The innermost frame is never in such a run: it says what the thread does.
+    The innermost frame is never in such a run, because it says what the thread does.
     """
-    found = []
+    found: list[tuple[bool, list[Any]]] = []
     for index, frame in enumerate(frames):
         foreign = index > 0 and place(file(frame)).kind != SITE
         if not found or found[-1][0] != foreign:
@@ -126,6 +129,7 @@ def groups(
     return [(foreign and len(run) > most, run) for foreign, run in found]
 
 
-def named(files) -> str:
+def named(files: Iterable[str]) -> str:
     """The packages of those files, each once, as `waitress, ZPublisher, Zope2`."""
-    return ', '.join(dict.fromkeys(place(file).package or place(file).short for file in files))
+    places = map(place, files)
+    return ', '.join(dict.fromkeys(each.package or each.short for each in places))

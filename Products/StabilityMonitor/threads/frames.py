@@ -1,22 +1,22 @@
-"""The Python stack of another thread: file, line and function of each frame, and nothing else of
-it.
+"""The Python stacks of other threads: file, line and function of each frame, and nothing else.
 
-Locals are never looked at.  References to frames are dropped before anything else can happen to
-them.
+Locals are never read.  References to frames are dropped at once.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from types import FrameType
 
 from ..model.records import Frame
 
 MOST = 200
 
 
-def walk(frame, most: int = MOST) -> tuple[Frame, ...]:
+def walk(frame: FrameType | None, most: int = MOST) -> tuple[Frame, ...]:
     """The frames from `frame` outwards, innermost first."""
-    found = []
+    found: list[Frame] = []
     while frame is not None and len(found) < most:
         code = frame.f_code
         found.append(Frame(code.co_filename, frame.f_lineno, code.co_name))
@@ -24,7 +24,7 @@ def walk(frame, most: int = MOST) -> tuple[Frame, ...]:
     return tuple(found)
 
 
-def stacks(idents) -> dict[int, tuple[Frame, ...]]:
+def stacks(idents: Iterable[int]) -> dict[int, tuple[Frame, ...]]:
     """The stacks of those threads that are still there."""
     frames = sys._current_frames()
     try:

@@ -1,10 +1,9 @@
 """Where in the source of a function locks are taken and held: `with X:` and `X.acquire()` ...
 `X.release()`.
 
-Nothing is run and no object is touched: source and bytecode positions in, regions out.  A function
-is read once, and nothing of its file is parsed but its own lines: that is done beside requests,
-with the interpreter lock held.  What cannot be read, or is no longer the source of the code that
-runs, has no regions.
+Nothing is run and no object is touched: source and bytecode positions in, regions out.  This runs
+beside requests with the GIL held, so each function is read once, and only its own lines are parsed.
+A source that cannot be read, or that is no longer that of the running code, has no regions.
 """
 
 from __future__ import annotations
@@ -14,55 +13,73 @@ import dis
 import itertools
 import os
 import tokenize
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import CodeType
 
-#: Of a file, which is read; of its characters, which are parsed: 1 ms for 4 KiB; of the functions
-#: that are kept.
-_MOST_BYTES, _MOST_PARSED, _MOST_FUNCTIONS = 1 << 18, 1 << 15, 500
+#: Larger files are not read (bytes), and longer functions not parsed (characters; 4 KiB take 1 ms).
+_MOST_BYTES = 1 << 18
+_MOST_PARSED = 1 << 15
+#: The cache is emptied when it holds so many functions.
+_MOST_FUNCTIONS = 500
 _ENTER = tuple(
     dis.opmap[name] for name in ('BEFORE_WITH', 'BEFORE_ASYNC_WITH') if name in dis.opmap
 )
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
-_cache = {}
 
 
 @dataclass(frozen=True)
 class Region:
-    """The lock `name` (dotted) is asked for from `ask` to `begin`, and held from there to `end`:
-    (line, column).  `timed`: the call may give up.
+    """The lock `name` (dotted) is asked for from `ask` to `begin`, and held from there to `end`.
+
+    `timed`: the call may give up.
     """
 
     name: str
-    ask: tuple[int, int]
-    begin: tuple[int, int]
-    end: tuple[int, int]
+    ask: Point
+    begin: Point
+    end: Point
     timed: bool = False
+
+
+#: (line, column)
+Point = tuple[int, int]
+#: As `co_positions` has it: line, last line, column, last column.
+_Span = tuple[int | None, int | None, int | None, int | None]
+#: Of one function: its regions, and where the items of its `with` statements begin.
+_Known = tuple[tuple[Region, ...], dict[_Span, tuple[Point, ...]]]
+_cache: dict[CodeType, _Known] = {}
 
 
 def regions(code: CodeType) -> tuple[Region, ...]:
     return _read(code)[0]
 
 
-def position(code: CodeType, offset: int, line: int | None) -> tuple[int, int]:
-    """(line, column) of an instruction.  Up to 3.12 the one that enters a `with` has the place of
-    the whole statement; then it is that of the item that is entered.
+def position(code: CodeType, offset: int, line: int | None) -> Point:
+    """(line, column) of an instruction.
+
+    Up to Python 3.12 the instruction that enters a `with` has the place of the whole statement.
+    For it the answer is the place of the item that it enters.
     """
     spans = list(itertools.islice(code.co_positions(), offset // 2 + 1)) if offset >= 0 else []
-    if not spans or spans[-1][2] is None:
+    here: _Span = spans[-1] if spans else (None, None, None, None)
+    found, _, column, _ = here
+    if column is None:
         first = [region.ask[1] for region in regions(code) if region.ask[0] == line]
         return line or 0, min(first, default=0)
-    found, _, column, _ = spans[-1]
-    items = _read(code)[1].get(spans[-1])
+    items = _read(code)[1].get(here)
     if items and code.co_code[offset] in _ENTER:
-        entered = sum(
-            span == spans[-1] and code.co_code[2 * i] in _ENTER for i, span in enumerate(spans)
-        )
+        entered = 0
+        for index, span in enumerate(spans):
+            if span == here and code.co_code[2 * index] in _ENTER:
+                entered += 1
         return items[(entered - 1) % len(items)]
     return found or 0, column
 
 
-def _read(code):
+def _read(code: CodeType) -> _Known:
     found = _cache.get(code)
     if found is None:
         if len(_cache) >= _MOST_FUNCTIONS:
@@ -71,7 +88,7 @@ def _read(code):
     return found
 
 
-def _parse(code):
+def _parse(code: CodeType) -> _Known:
     try:
         node = _definition(code, _lines(code.co_filename))
     except (OSError, SyntaxError, ValueError, IndexError, RecursionError, MemoryError):
@@ -79,178 +96,185 @@ def _parse(code):
     if node is None or not _is_source(node, code):
         return (), {}
     own = list(_own(node))
-    return tuple(sorted([*_withs(own), *_acquires(own)], key=lambda region: region.ask)), _items(
-        own
-    )
+    found = [*_withs(own), *_acquires(own)]
+    found.sort(key=lambda region: region.ask)
+    return tuple(found), _items(own)
 
 
-def _lines(file):
+def _lines(file: str) -> list[str]:
     if os.path.getsize(file) > _MOST_BYTES:
         raise ValueError('too long to be read beside requests')
     with tokenize.open(file) as source:
         return source.readlines()
 
 
-def _definition(code, lines):
-    """The definition of this code, at its place; None where the file has another one there by
-    now.
-    """
+def _definition(code: CodeType, lines: Sequence[str]) -> ast.AST | None:
+    """The definition of this code, at its place; None when the file has changed there."""
     if code.co_name == '<module>':
         return _tree(''.join(lines))
     if code.co_name.startswith('<'):
-        return None  # no statement is in there
-    first, last = code.co_firstlineno, _last_line(code, lines)
-    is_inner = lines[first - 1][:1].isspace()
-    before = '\n' * (first - 1 - is_inner) + 'if 1:\n' * is_inner
-    (node,) = _tree(before + ''.join(lines[first - 1 : last])).body
-    node = node.body[0] if is_inner else node
+        return None  # a lambda or a comprehension holds no statement
+    first = code.co_firstlineno
+    own_lines = ''.join(lines[first - 1 : _last_line(code, lines)])
+    is_indented = own_lines[:1].isspace()
+    if is_indented:
+        before = '\n' * (first - 2) + 'if 1:\n'
+    else:
+        before = '\n' * (first - 1)
+    (node,) = _tree(before + own_lines).body
+    if is_indented and isinstance(node, ast.If):
+        node = node.body[0]
     return node if getattr(node, 'name', '') == code.co_name else None
 
 
-def _tree(source):
+def _tree(source: str) -> ast.Module:
     if len(source.lstrip()) > _MOST_PARSED:
         raise ValueError('too long to be parsed beside requests')
     return ast.parse(source)
 
 
-def _last_line(code, lines):
-    """That of its block: whatever code there is, and what is deeper than its head or only closes a
-    bracket.
+def _last_line(code: CodeType, lines: Sequence[str]) -> int:
+    """The last line of its block.
+
+    The block has all lines with code, and those after them that are indented deeper than the head
+    or begin with a closing bracket.
     """
-    head, last = (
-        _depth(lines[code.co_firstlineno - 1]),
-        max(end or 0 for _, end, _, _ in code.co_positions()),
-    )
-    while last < len(lines) and (_depth(lines[last]) > head or lines[last].lstrip()[:1] in ')]}'):
+    head = _depth(lines[code.co_firstlineno - 1])
+    last = max(end or 0 for _, end, _, _ in code.co_positions())
+    while last < len(lines):
+        line = lines[last]
+        if _depth(line) <= head and line.lstrip()[:1] not in ')]}':
+            break
         last += 1
     return last
 
 
-def _depth(line):
-    """A line without anything belongs to any block."""
-    return len(line) - len(line.lstrip()) if line.strip() else len(line) + 999
+def _depth(line: str) -> int:
+    """How deep a line is indented; deeper than any other if it is empty: it ends no block."""
+    if not line.strip():
+        return len(line) + 999
+    return len(line) - len(line.lstrip())
 
 
-def _is_source(node, code):
-    """Does each instruction stand where something begins there?  Those of the head have the start
-    of its line.
+def _is_source(node: ast.AST, code: CodeType) -> bool:
+    """Whether each instruction of the code stands where something begins in the source.
+
+    The instructions of the head have the start of its line.
     """
     begins = {place for inner in ast.walk(node) for place in _places(inner)}
-    return all(
-        (line, column) in begins or column == 0 and line <= code.co_firstlineno
-        for line, _, column, _ in code.co_positions()
-        if line is not None and column is not None
-    )
+    for line, _, column, _ in code.co_positions():
+        if line is None or column is None:
+            continue
+        is_head = column == 0 and line <= code.co_firstlineno
+        if not is_head and (line, column) not in begins:
+            return False
+    return True
 
 
-def _places(node):
-    """Where a node begins; a method that is called also has its own name's place."""
-    if hasattr(node, 'lineno'):
-        yield _start(node)
+def _places(node: ast.AST) -> Iterator[Point]:
+    """Where a node begins; for an attribute also where its own name does."""
+    if hasattr(node, 'lineno') and hasattr(node, 'col_offset'):
+        yield node.lineno, node.col_offset
     if isinstance(node, ast.Attribute):
-        yield node.end_lineno, node.end_col_offset - len(node.attr.encode())
+        line, column = _end(node)
+        yield line, column - len(node.attr.encode())
 
 
-def _own(node):
-    """All nodes of a function but those of the functions and classes in it."""
+def _own(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes of a function except those of the functions and classes inside it."""
     for child in ast.iter_child_nodes(node):
         if not isinstance(child, _DEFINITIONS):
             yield child
             yield from _own(child)
 
 
-def _start(node):
+def _start(node: ast.expr | ast.stmt) -> Point:
     return node.lineno, node.col_offset
 
 
-def _end(node):
-    return node.end_lineno, node.end_col_offset
+def _end(node: ast.expr | ast.stmt) -> Point:
+    return node.end_lineno or 0, node.end_col_offset or 0
 
 
-def _dotted(node):
+def _dotted(node: ast.AST) -> str:
     """`a.b.c`; '' for any other expression."""
     if isinstance(node, ast.Attribute):
         before = _dotted(node.value)
-        return before and f'{before}.{node.attr}'
+        return f'{before}.{node.attr}' if before else ''
     return node.id if isinstance(node, ast.Name) else ''
 
 
-def _statements(own):
+def _statements(own: Iterable[ast.AST]) -> list[ast.With | ast.AsyncWith]:
     return [node for node in own if isinstance(node, ast.With | ast.AsyncWith)]
 
 
-def _items(own):
+def _items(own: Iterable[ast.AST]) -> dict[_Span, tuple[Point, ...]]:
     """{the span of a `with`, as `co_positions` has it: where its items begin}"""
-    return {
-        (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset): tuple(
-            _start(item.context_expr) for item in node.items
-        )
-        for node in _statements(own)
-    }
+    found: dict[_Span, tuple[Point, ...]] = {}
+    for node in _statements(own):
+        span = (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset)
+        found[span] = tuple(_start(item.context_expr) for item in node.items)
+    return found
 
 
-def _withs(own):
+def _withs(own: Iterable[ast.AST]) -> Iterator[Region]:
     for node in _statements(own):
         for item in node.items:
-            if name := _dotted(item.context_expr):
-                yield Region(name, _start(item.context_expr), _end(item.context_expr), _end(node))
+            lock = item.context_expr
+            name = _dotted(lock)
+            if name:
+                yield Region(name, _start(lock), _end(lock), _end(node))
 
 
-def _calls(nodes, method):
+def _calls(nodes: Iterable[ast.AST], method: str) -> Iterator[tuple[str, ast.Call]]:
     """(name, call) of each `name.method()`."""
     for node in nodes:
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr == method
-        ):
-            if name := _dotted(node.func.value):
-                yield name, node
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        name = _dotted(node.func.value)
+        if name and node.func.attr == method:
+            yield name, node
 
 
-def _acquires(own):
+def _acquires(own: Sequence[ast.AST]) -> Iterator[Region]:
     for name, call in _calls(own, 'acquire'):
-        begin = _after_failure(call, own) or _end(call)
         yield Region(name, _start(call), _end(call), _end(call), _is_timed(call))
-        if end := _release(name, begin, own):
+        begin = _after_failure(call, own) or _end(call)
+        end = _release(name, begin, own)
+        if end:
             yield Region(name, begin, begin, end)
 
 
-def _after_failure(call, own):
-    """`if not X.acquire(...):` - what follows there does not hold it."""
-    return next(
-        (
-            _end(node)
-            for node in own
-            if isinstance(node, ast.If)
-            and isinstance(node.test, ast.UnaryOp)
-            and isinstance(node.test.op, ast.Not)
-            and node.test.operand is call
-        ),
-        None,
-    )
+def _after_failure(call: ast.Call, own: Iterable[ast.AST]) -> Point | None:
+    """The end of `if not X.acquire(...): ...`, inside of which the lock is not held."""
+    for node in own:
+        if isinstance(node, ast.If) and isinstance(node.test, ast.UnaryOp):
+            if isinstance(node.test.op, ast.Not) and node.test.operand is call:
+                return _end(node)
+    return None
 
 
-def _release(name, begin, own):
-    """Where it is given back: in the next `finally` that does so, else at the next call."""
-    final = [
-        node
-        for block in own
-        if isinstance(block, ast.Try)
-        for statement in block.finalbody
-        for node in ast.walk(statement)
-    ]
+def _release(name: str, begin: Point, own: Sequence[ast.AST]) -> Point | None:
+    """Where it is released: in the next `finally` that does so, else at the next call."""
+    final: list[ast.AST] = []
+    for block in own:
+        if isinstance(block, ast.Try):
+            for statement in block.finalbody:
+                final.extend(ast.walk(statement))
     for nodes in (final, own):
-        found = [
-            _start(call)
-            for other, call in _calls(nodes, 'release')
-            if other == name and _start(call) >= begin
-        ]
+        found = []
+        for other, call in _calls(nodes, 'release'):
+            if other == name and _start(call) >= begin:
+                found.append(_start(call))
         if found:
             return min(found)
     return None
 
 
-def _is_timed(call):
+def _is_timed(call: ast.Call) -> bool:
+    """Whether `acquire` has any argument other than True, which waits without a limit."""
     values = [*call.args, *(keyword.value for keyword in call.keywords)]
-    return any(not (isinstance(value, ast.Constant) and value.value is True) for value in values)
+    for value in values:
+        if not isinstance(value, ast.Constant) or value.value is not True:
+            return True
+    return False

@@ -1,33 +1,39 @@
-"""Who waits for which lock, who holds it, and who waits in a circle.
+"""Which thread waits for which lock, which one holds it, and which wait for each other in a cycle.
 
-Locks of Python do not say who holds them (an RLock does), and locals of other threads are not read.
-So the source is asked: which `with X:` or `X.acquire()` ... `X.release()` encloses the line that a
-thread is at.  `X` is the same lock in two threads when it is the same global object, or the same
-attribute of the same class; the latter is an inference, as is a holder that is no owner, and is
-called so.
+A lock of Python does not say which thread holds it (only an RLock does), and the locals of other
+threads are never read.  So the source answers: which `with X:` or `X.acquire()` ... `X.release()`
+encloses the line that a thread is at.  `X` is the same lock in two threads when it is the same
+global object, or the same attribute of the same class.  The latter is an inference, and so is a
+holder that the lock itself does not name; both are reported as inferred.
 """
 
 from __future__ import annotations
 
-import importlib._bootstrap as importing
+import importlib._bootstrap
+import itertools
 import re
 import sys
 import threading
 from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 from types import FunctionType
 from types import ModuleType
+from typing import Any
 
 from .lockregions import position
 from .lockregions import regions
 from .spots import Spot
 
+importing: Any = importlib._bootstrap  # typeshed leaves its private names out
 _OWNER = re.compile(r'owner=(\d+)')
-_LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
+_LOCK = type(threading.Lock())
+_RLOCK = type(threading.RLock())
 _COUNTED = (threading.Semaphore, threading.BoundedSemaphore)
 _TYPES = (_LOCK, _RLOCK, threading.Condition, *_COUNTED)
-#: The library's own ways to wait: what for.  The outermost one that a thread is in counts.
+#: Functions of the library that wait, and what for.  The outermost one in a stack counts.
 WAITS = {
     'Condition.wait': 'a condition',
     'Condition.wait_for': 'a condition',
@@ -47,13 +53,20 @@ _ENTRIES = ('Condition.__enter__', 'Semaphore.acquire')
 _PRIMITIVES = ('Condition.wait', 'Thread._wait_for_tstate_lock', 'Thread.join')
 
 
+#: What is equal for the same lock: a word for how it is known, then whatever tells it.
+Key = tuple[object, ...]
+#: {key: place} of the locks that a thread holds.
+Held = dict[Key, str]
+
+
 @dataclass(frozen=True)
 class Lock:
-    """`key` is equal for what is taken to be the same lock; `owner` is an ident, 0 for none, None
-    when not known.
+    """Two locks with the same `key` are taken to be the same lock.
+
+    `owner` is the ident of a thread, 0 when the lock is free, None when it is not known.
     """
 
-    key: tuple
+    key: Key
     name: str
     owner: int | None = None
     exclusive: bool = True
@@ -78,15 +91,19 @@ class Want:
     forever: bool = True
     holders: tuple[Holder, ...] = ()
 
-    def phrase(self, names: dict) -> str:
-        held = ' or '.join(f'{names.get(h.ident, h.ident)} at {h.place}' for h in self.holders)
-        return f'{self.name} at {self.place}' + (f', held by {held}' if held else '')
+    def phrase(self, names: dict[int, str]) -> str:
+        text = f'{self.name} at {self.place}'
+        if not self.holders:
+            return text
+        held = [f'{names.get(each.ident, each.ident)} at {each.place}' for each in self.holders]
+        return f'{text}, held by {" or ".join(held)}'
 
 
 @dataclass(frozen=True)
 class Deadlock:
-    """Threads that wait for each other; `links` says of each what it waits for and where the next
-    one holds it.
+    """Threads that wait for each other in a cycle.
+
+    `links` says for each thread what it waits for, and where the next one holds that.
     """
 
     idents: tuple[int, ...]
@@ -95,42 +112,52 @@ class Deadlock:
 
     @property
     def text(self) -> str:
-        return '; '.join(self.links) + (
-            ' (the locks name their owners)' if self.known else ' (inferred from the code)'
-        )
+        source = 'the locks name their owners' if self.known else 'inferred from the code'
+        return f'{"; ".join(self.links)} ({source})'
 
 
 def examine(stacks: dict[int, tuple[Spot, ...]], waiting: Iterable[int]) -> dict[int, Want]:
-    """{ident: Want} of those `waiting` threads whose code tells; `stacks` are of all threads,
-    innermost first.
+    """{ident: Want} for those of the `waiting` threads whose code tells what they wait for.
+
+    `stacks` has all threads, the frames of each innermost first.
     """
-    wants = {ident: want for ident in waiting if (want := _want(ident, stacks[ident]))}
+    wants = {}
+    for ident in waiting:
+        want = _want(ident, stacks[ident])
+        if want is not None:
+            wants[ident] = want
     wanted = {want.lock.key: want.lock for want in wants.values() if want.lock}
-    held = {ident: _held(spots, wanted) for ident, spots in stacks.items()} if wanted else {}
-    return {
-        ident: replace(want, holders=_holders(ident, want.lock, held, stacks))
-        if want.lock
-        else want
-        for ident, want in wants.items()
-    }
+    if not wanted:
+        return wants
+    held = {ident: _held(spots, wanted) for ident, spots in stacks.items()}
+    for ident, want in wants.items():
+        if want.lock:
+            wants[ident] = replace(want, holders=_holders(ident, want.lock, held, stacks))
+    return wants
 
 
-def _want(ident, spots):
+def _want(ident: int, spots: Sequence[Spot]) -> Want | None:
     if not spots:
         return None
     if spots[0].module == 'importlib._bootstrap':
         return _import(ident, spots)
-    library = next((i for i, spot in enumerate(spots) if spot.module not in _LIBRARY), len(spots))
-    names = [spot.code.co_qualname for spot in spots[:library]]
+    library = list(itertools.takewhile(lambda spot: spot.module in _LIBRARY, spots))
+    callers = spots[len(library) :]
+    names = [spot.code.co_qualname for spot in library]
     if not names or names[0] not in _PRIMITIVES:
-        if want := _asked(spots[0]):
+        want = _asked(spots[0])
+        if want is not None:
             return want
-    if names and names[-1] in _ENTRIES and library < len(spots):
-        return _asked(spots[library])
-    return _other_wait(names, spots[library:])
+    if names and names[-1] in _ENTRIES and callers:
+        return _asked(callers[0])
+    for name in reversed(names):
+        if name in WAITS:
+            return Want(WAITS[name], callers[0].place if callers else 'its start')
+    return None
 
 
-def _asked(spot):
+def _asked(spot: Spot) -> Want | None:
+    """The lock that is asked for at this very instruction."""
     point = position(spot.code, spot.offset, spot.line)
     for region in regions(spot.code):
         if region.ask <= point < region.begin:
@@ -139,66 +166,73 @@ def _asked(spot):
     return None
 
 
-def _other_wait(names, callers):
-    what = next((WAITS[name] for name in reversed(names) if name in WAITS), None)
-    return Want(what, callers[0].place if callers else 'its start') if what else None
-
-
-def _import(ident, spots):
-    """Locks of imports know their owner; 3.12 keeps a list of those that a thread waits for."""
-    found = importing._blocking_on.get(ident)
-    lock = found[-1] if isinstance(found, list) and found else found
+def _import(ident: int, spots: Sequence[Spot]) -> Want | None:
+    """The lock of a module that is being imported, which knows its owner."""
+    lock = importing._blocking_on.get(ident)
+    if isinstance(lock, list) and lock:  # from Python 3.12 on, a list of all
+        lock = lock[-1]
     if not isinstance(lock, importing._ModuleLock):
         return None
     name = f'import of {lock.name}'
-    where = next(
-        (spot.place for spot in spots if not spot.module.startswith('importlib')), spots[0].place
-    )
+    where = _place_outside_importlib(spots) or spots[0].place
     return Want(name, where, Lock(('import', lock.name), name, lock.owner or 0))
 
 
-def _holders(ident, lock, held, stacks):
+def _holders(
+    ident: int,
+    lock: Lock,
+    held: dict[int, Held],
+    stacks: dict[int, tuple[Spot, ...]],
+) -> tuple[Holder, ...]:
+    if lock.owner == 0:
+        return ()
     if lock.owner is not None:
-        seen = dict(held.get(lock.owner, ())).get(lock.key) or _somewhere(
-            stacks.get(lock.owner, ())
-        )
-        return (Holder(lock.owner, seen, True),) if lock.owner else ()
-    alone = lock.key[0] != 'object'  # another object's lock, for all that is known
-    return tuple(
-        Holder(other, dict(places)[lock.key], False)
-        for other, places in held.items()
-        if lock.key in dict(places) and not (alone and other == ident)
-    )
+        place = held.get(lock.owner, {}).get(lock.key)
+        if place is None:
+            outside = _place_outside_importlib(stacks.get(lock.owner, ()))
+            place = f'{outside or "a place that is not seen"} or further out'
+        return (Holder(lock.owner, place, True),)
+    # The same attribute in another frame of this thread is as likely that of another object.
+    only_others = lock.key[0] != 'object'
+    found = []
+    for other, places in held.items():
+        if only_others and other == ident:
+            continue
+        if lock.key in places:
+            found.append(Holder(other, places[lock.key], False))
+    return tuple(found)
 
 
-def _somewhere(spots):
-    own = (spot.place for spot in spots if not spot.module.startswith('importlib'))
-    return f'{next(own, "a place that is not seen")} or further out'
+def _place_outside_importlib(spots: Iterable[Spot]) -> str:
+    for spot in spots:
+        if not spot.module.startswith('importlib'):
+            return spot.place
+    return ''
 
 
-def _held(spots, wanted):
-    """((key, place), ...) of the wanted locks that enclose the frames, of each the innermost place
-    last.
-    """
-    found, released = [], set()
-    for index, spot in reversed(list(enumerate(spots))):
-        here = [(lock.key, spot.place) for lock in _enclosing(spot, wanted) if lock.key in wanted]
+def _held(spots: Sequence[Spot], wanted: dict[Key, Lock]) -> Held:
+    """The wanted locks that enclose the frames of a thread, each with its innermost place."""
+    found: Held = {}
+    released: set[Key] = set()
+    for index, spot in reversed(list(enumerate(spots))):  # the innermost frame comes last
+        keys = [lock.key for lock in _enclosing(spot, wanted) if lock.key in wanted]
+        found.update(dict.fromkeys(keys, spot.place))
         if _is_released(spots, index):
-            released.update(key for key, _ in here)
-        found += here
-    return tuple(pair for pair in found if pair[0] not in released)
+            released.update(keys)
+    return {key: place for key, place in found.items() if key not in released}
 
 
-def _enclosing(spot, wanted):
-    if _may_hold(spot.code, wanted, spot):
+def _enclosing(spot: Spot, wanted: dict[Key, Lock]) -> Iterator[Lock]:
+    if _may_hold(spot, wanted):
         point = position(spot.code, spot.offset, spot.line)
         for region in regions(spot.code):
             if region.begin <= point < region.end:
                 yield _lock(region.name, spot)
 
 
-def _may_hold(code, wanted, spot):
-    """Few frames have to do with a lock: the others' source is not read."""
+def _may_hold(spot: Spot, wanted: dict[Key, Lock]) -> bool:
+    """Whether the function mentions a wanted lock.  Few do, and only their source is read."""
+    code = spot.code
     names = {*code.co_names, *code.co_freevars, *code.co_varnames}
     if 'acquire' in names or any(lock.name.rpartition('.')[2] in names for lock in wanted.values()):
         return True
@@ -206,136 +240,147 @@ def _may_hold(code, wanted, spot):
     return any(('object', id(scope.get(name))) in wanted for name in code.co_names)
 
 
-def _is_released(spots, index):
-    """`Condition.wait` gives back what its caller holds, under whatever name."""
-    inner = spots[index - 1] if index else None
-    return (
-        inner is not None
-        and inner.module == 'threading'
-        and inner.code.co_qualname.startswith('Condition.wait')
-    )
+def _is_released(spots: Sequence[Spot], index: int) -> bool:
+    """`Condition.wait` releases what its caller holds, under whatever name."""
+    if index == 0:
+        return False
+    called = spots[index - 1]
+    return called.module == 'threading' and called.code.co_qualname.startswith('Condition.wait')
 
 
-def _lock(name, spot):
-    scope, qualname = _scope(spot.module), spot.code.co_qualname
+def _lock(name: str, spot: Spot) -> Lock:
+    """The lock that `name` stands for in a function."""
+    code = spot.code
+    scope = _scope(spot.module)
     head, _, rest = name.partition('.')
-    if head in ('self', 'cls') and '.' in qualname:
-        return _attribute(
-            rest, _class(scope, qualname), (spot.code.co_filename, qualname.rpartition('.')[0])
-        )
-    found = (
-        _member_of(scope, name) if head in spot.code.co_names or '<module>' == qualname else None
-    )
-    return _known(found, name) or Lock(('local', spot.code.co_filename, qualname, name), name)
+    class_name = code.co_qualname.rpartition('.')[0]
+    if head in ('self', 'cls') and class_name:
+        return _attribute(rest, _class(scope, class_name), (code.co_filename, class_name))
+    is_global = head in code.co_names or code.co_qualname == '<module>'
+    found = _known(_member_of(scope, name), name) if is_global else None
+    return found or Lock(('local', code.co_filename, code.co_qualname, name), name)
 
 
-def _attribute(name, cls, home):
-    """The lock `self.name` of a class.  `self.acquire()` is what the method of that name takes."""
+def _attribute(name: str, cls: type | None, home: tuple[str, str]) -> Lock:
+    """The lock `self.name` of a class.  `self.acquire()` takes what the method `acquire` takes."""
     if not name and cls:
         method = _member(cls, 'acquire')
         inner = regions(method.__code__) if type(method) is FunctionType else ()
-        name = next((region.name.partition('.')[2] for region in inner), '')
+        name = inner[0].name.partition('.')[2] if inner else ''
     label = f'{home[1].rpartition(".")[2]}.{name}'
     found = _known(_member(cls, name), label) if cls else None
     return found or Lock(('attribute', *(_home(cls, name) or home), name), label)
 
 
-def _home(cls, name):
-    """The base class that mentions the attribute first: its methods and those of its heirs mean the
-    same lock.
+def _home(cls: type | None, name: str) -> tuple[str, str] | None:
+    """The topmost base class that mentions the attribute.
+
+    Its methods and those of the classes below it mean the same lock.
     """
+    attribute = name.partition('.')[0]
     for base in reversed(_bases(cls)):
-        functions = [
-            member for member in list(_namespace(base).values()) if type(member) is FunctionType
-        ]
-        if any(name.partition('.')[0] in function.__code__.co_names for function in functions):
-            return base.__module__, base.__qualname__
+        for member in list(_namespace(base).values()):
+            if type(member) is FunctionType and attribute in member.__code__.co_names:
+                return base.__module__, base.__qualname__
     return None
 
 
-def _scope(module):
-    found = sys.modules.get(module)
-    return (
-        ModuleType.__getattribute__(found, '__dict__')
-        if issubclass(type(found), ModuleType)
-        else {}
-    )
+def _scope(module: str) -> dict[str, Any]:
+    found: Any = sys.modules.get(module)
+    if not issubclass(type(found), ModuleType):
+        return {}
+    scope: dict[str, Any] = ModuleType.__getattribute__(found, '__dict__')
+    return scope
 
 
-def _class(scope, qualname):
-    found = _member_of(scope, qualname.rpartition('.')[0])
+def _class(scope: dict[str, Any], name: str) -> type | None:
+    found = _member_of(scope, name)
     return found if issubclass(type(found), type) else None
 
 
-def _member_of(scope, dotted):
+def _member_of(scope: dict[str, Any], dotted: str) -> Any:
     head, _, rest = dotted.partition('.')
     found = scope.get(head)
-    for name in rest.split('.') if rest else ():
-        found = _member(found, name)
+    if rest:
+        for name in rest.split('.'):
+            found = _member(found, name)
     return found
 
 
-def _member(owner, name):
+def _member(owner: Any, name: str) -> Any:
     """An attribute of a module or class, without running code of theirs; None for anything else."""
     if issubclass(type(owner), ModuleType):
         return ModuleType.__getattribute__(owner, '__dict__').get(name)
-    return next(
-        (_namespace(base)[name] for base in _bases(owner) if name in _namespace(base)), None
-    )
+    for base in _bases(owner):
+        namespace = _namespace(base)
+        if name in namespace:
+            return namespace[name]
+    return None
 
 
-def _bases(owner):
+def _bases(owner: Any) -> tuple[type, ...]:
     return type.__getattribute__(owner, '__mro__') if issubclass(type(owner), type) else ()
 
 
-def _namespace(base):
-    return type.__getattribute__(base, '__dict__')
+def _namespace(base: type) -> dict[str, Any]:
+    namespace: dict[str, Any] = type.__getattribute__(base, '__dict__')
+    return namespace
 
 
-def _known(found, name):
-    """A lock that could be looked up; None for anything else."""
+def _known(found: Any, name: str) -> Lock | None:
+    """The lock that a name was found to stand for; None for any other object."""
     if type(found) not in _TYPES:
         return None
     if type(found) is threading.Condition:
         return _known(vars(found).get('_lock'), name)
     if type(found) is _RLOCK:
-        return Lock(('object', id(found)), name, int(_OWNER.search(repr(found))[1]))
+        owner = _OWNER.search(repr(found))
+        return Lock(('object', id(found)), name, int(owner[1]) if owner else None)
     free = type(found) is _LOCK and not found.locked()
     return Lock(('object', id(found)), name, 0 if free else None, type(found) not in _COUNTED)
 
 
 def deadlocks(wants: dict[int, Want], names: dict[int, str]) -> list[Deadlock]:
-    """The circles among threads that wait without a time limit, each for locks whose holders all do
-    so, too.
+    """The cycles of threads that wait without a time limit.
+
+    A thread is stuck when all holders of what it waits for are stuck, too.  Those that are not are
+    taken away until nothing changes.
     """
     stuck = {ident: want for ident, want in wants.items() if want.forever and want.holders}
-    while loose := [
-        ident for ident, want in stuck.items() if not all(h.ident in stuck for h in want.holders)
-    ]:
+    while True:
+        loose = []
+        for ident, want in stuck.items():
+            if any(holder.ident not in stuck for holder in want.holders):
+                loose.append(ident)
+        if not loose:
+            break
         for ident in loose:
             del stuck[ident]
-    circles = {_circle(ident, stuck) for ident in stuck}
-    return [_deadlock(circle, stuck, names) for circle in sorted(circles)]
+    cycles = {_cycle(ident, stuck) for ident in stuck}
+    return [_deadlock(cycle, stuck, names) for cycle in sorted(cycles)]
 
 
-def _circle(ident, stuck):
-    seen = []
+def _cycle(ident: int, stuck: dict[int, Want]) -> tuple[int, ...]:
+    """The cycle that the way from holder to holder runs into; its smallest ident comes first."""
+    seen: list[int] = []
     while ident not in seen:
         seen.append(ident)
         ident = stuck[ident].holders[0].ident
-    circle = seen[seen.index(ident) :]
-    first = circle.index(min(circle))
-    return tuple(circle[first:] + circle[:first])
+    cycle = seen[seen.index(ident) :]
+    first = cycle.index(min(cycle))
+    return tuple(cycle[first:] + cycle[:first])
 
 
-def _deadlock(circle, stuck, names):
+def _deadlock(cycle: tuple[int, ...], stuck: dict[int, Want], names: dict[int, str]) -> Deadlock:
     links = []
-    for ident in circle:
-        want, holder = stuck[ident], stuck[ident].holders[0]
-        who = 'it' if holder.ident == ident else names.get(holder.ident, holder.ident)
+    known = True
+    for ident in cycle:
+        want = stuck[ident]
+        holder = want.holders[0]
+        known = known and holder.known
+        name = names.get(ident, ident)
+        other = 'it' if holder.ident == ident else names.get(holder.ident, holder.ident)
         links.append(
-            f'{names.get(ident, ident)} waits for {want.name} at {want.place}, which {who} holds '
-            'at '
-            f'{holder.place}'
+            f'{name} waits for {want.name} at {want.place}, which {other} holds at {holder.place}'
         )
-    return Deadlock(circle, tuple(links), all(stuck[ident].holders[0].known for ident in circle))
+    return Deadlock(cycle, tuple(links), known)

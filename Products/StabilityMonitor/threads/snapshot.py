@@ -1,10 +1,9 @@
-"""What every thread of this process is doing: Python's frames, the kernel's facts and the
-recorder's requests, put together for one moment.
+"""What every thread of this process is doing at one moment: Python's frames, the kernel's facts and
+the recorder's requests, put together.
 
-Of other threads only code, line and module name of their frames are read; no frame is kept.  No
-lock is taken: a stuck thread may hold it (so `threading.enumerate` is not called).  `locks` is
-imported when it is needed: the subscribers see that it is there before Zope serves, but arming need
-not wait for it.
+Of the frames of other threads only code, line and module name are read, and no frame is kept.  No
+lock is taken, because a stuck thread may hold it; so `threading.enumerate` is not called.  `locks`
+is imported late: arming need not wait for it, and the subscribers import it before Zope serves.
 """
 
 from __future__ import annotations
@@ -13,54 +12,90 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Protocol
 
 from ..model.records import Frame
+from ..model.records import Request
 from ..model.records import ThreadState
 from ..system.cpushares import UNKNOWN
 from ..system.cpushares import Loads
 from ..system.cpushares import is_busy
+from ..system.tasks import Descriptor
 from ..system.tasks import KernelThreads
 from ..system.tasks import Task
 from ..system.tasks import waits_for_interpreter
 from . import activity
 from .spots import Spot
 
+if TYPE_CHECKING:  # see above: it is imported late
+    from .locks import Deadlock
+
 MOST_FRAMES = 200
 _ALL_FRAMES = 10_000
-#: A circle of locks is called a deadlock when nobody in it has moved for so many seconds.
+#: A cycle of locks is called a deadlock when no thread in it has moved for so many seconds.
 STILL = 0.1
 _NOT_MOVING = ('', 'futex', 'restart_syscall')
 
 
 @dataclass(frozen=True)
 class Observation:
-    """All threads at one moment: main, workers, others; and those that wait for each other.  Where
-    one of several threads may hold a lock, `holders` of the state is empty and its detail names
-    them all.
+    """All threads at one moment, in the order main, workers, others; and the deadlocks.
+
+    When several threads may hold the lock that a thread waits for, `holders` of its state is empty,
+    and the detail names them all.
     """
 
     states: tuple[ThreadState, ...]
-    deadlocks: tuple = ()  # of locks.Deadlock
+    deadlocks: tuple[Deadlock, ...] = ()
+
+
+class ServingThread(Protocol):
+    """A slot of the recorder: a thread that serves requests, until `life` returns None."""
+
+    ident: int
+    native_id: int
+
+    @property
+    def life(self) -> Callable[[], object]: ...
+
+
+class RequestSource(Protocol):
+    """What is asked of a recorder."""
+
+    @property
+    def slots(self) -> Mapping[int, ServingThread]: ...
+
+    def request(self, slot: Any) -> tuple[Request, float] | None:
+        """What is in flight in one of its own slots, and when it began (monotonic)."""
 
 
 class ThreadWatch:
-    """`loads.look` now and then; `snapshot` or `observe` when somebody wants to know.  Any thread
-    may call them.
+    """Call `loads.look` now and then, and `snapshot` or `observe` at any time, from any thread.
 
-    `gauge(ident, native_id)` gives (size, used) of a stack or None.
+    `gauge(ident, native_id)` returns (size, used) of a stack, or None.
     """
 
     def __init__(
         self,
-        recorder=None,
-        clock=time.monotonic,
+        recorder: RequestSource | None = None,
+        clock: Callable[[], float] = time.monotonic,
         proc: Path = Path('/proc'),
         gauge: Callable[[int, int], tuple[int, int] | None] | None = None,
-        sleep=time.sleep,
-    ):
-        self.recorder, self.clock, self.gauge, self.sleep = recorder, clock, gauge, sleep
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.recorder = recorder
+        self.clock = clock
+        self.gauge = gauge
+        self.sleep = sleep
         self.kernel = KernelThreads(proc)
         self.loads = Loads(self.kernel, clock, sleep)
 
@@ -69,24 +104,29 @@ class ThreadWatch:
         return self.observe().states
 
     def observe(self) -> Observation:
-        """All threads.  Their shares of the processor are known where a look is a second old."""
+        """All threads.  Their CPU shares are known when a look is at least a second old."""
         return _Moment(self).observation()
 
 
 class _Moment:
     """One observation in the making."""
 
-    def __init__(self, watch):
-        self.kernel, self.recorder, self.gauge, self.sleep = (
-            watch.kernel,
-            watch.recorder,
-            watch.gauge,
-            watch.sleep,
-        )
-        self.now, self.own = watch.clock(), threading.get_ident()
-        self.loads, self.of_next_moment = watch.loads.now(), watch.loads.of_next_moment
-        self.tasks = {tid: task for tid in self.kernel.ids() if (task := self.kernel.task(tid))}
-        self.stacks, self.names, natives = stacks(), *_known_threads()
+    def __init__(self, watch: ThreadWatch) -> None:
+        self.kernel = watch.kernel
+        self.recorder = watch.recorder
+        self.gauge = watch.gauge
+        self.sleep = watch.sleep
+        self.now = watch.clock()
+        self.own = threading.get_ident()
+        self.loads = watch.loads.now()
+        self.of_next_moment = watch.loads.of_next_moment
+        self.tasks: dict[int, Task] = {}
+        for tid in self.kernel.ids():
+            task = self.kernel.task(tid)
+            if task:
+                self.tasks[tid] = task
+        self.stacks = stacks()
+        self.names, natives = _known_threads()
         self.slots = self._slots()
         natives |= {ident: slot.native_id for ident, slot in self.slots.items()}
         self.native_ids = {ident: natives[ident] for ident in self.stacks if natives.get(ident)}
@@ -100,138 +140,152 @@ class _Moment:
         self.calls = {
             ident: _call_is_about(self.kernel, self._task(ident)) for ident in self.stacks
         }
-        self.busiest = max((load.cpu for load in self.loads.values()), default=0.0)
+        self.busiest = max((load.cpu or 0.0 for load in self.loads.values()), default=0.0)
 
-    def observation(self):
-        if starving := self._starving():
-            self.loads |= self.of_next_moment(
-                starving
-            )  # what was seen before belongs together, and is kept
+    def observation(self) -> Observation:
+        starving = self._starving()
+        if starving:
+            # Only their loads are read again: all else was seen at the same moment, and stays.
+            self.loads |= self.of_next_moment(starving)
         states = [self._state(ident) for ident in self.stacks]
         states += [self._native(task) for task in self._without_python()]
         return Observation(tuple(sorted(states, key=_order)), tuple(self._deadlocks()))
 
     # -- who is who --------------------------------------------------------------------------------
 
-    def _slots(self):
-        slots = tuple(self.recorder.slots.values()) if self.recorder else ()
+    def _slots(self) -> dict[int, ServingThread]:
+        if self.recorder is None:
+            return {}
+        slots = tuple(self.recorder.slots.values())
         return {slot.ident: slot for slot in slots if slot.life() is not None}
 
-    def _by_stack(self):
+    def _by_stack(self) -> dict[int, int]:
         nameless = [ident for ident in self.stacks if ident not in self.native_ids]
-        known = set(self.native_ids.values())
-        return self.kernel.by_stack(
-            nameless, [task for tid, task in self.tasks.items() if tid not in known]
-        )
+        return self.kernel.by_stack(nameless, self._without_python())
 
-    def _without_python(self):
+    def _without_python(self) -> list[Task]:
+        """The threads that belong to no thread of Python, as far as is known by now."""
         known = set(self.native_ids.values())
         return [task for tid, task in self.tasks.items() if tid not in known]
 
-    def _task(self, ident):
-        return self.tasks.get(self.native_ids.get(ident))
+    def _task(self, ident: int) -> Task | None:
+        return self.tasks.get(self.native_ids.get(ident, 0))
 
-    def _comm(self, ident):
+    def _comm(self, ident: int) -> str:
         task = self._task(ident)
         return task.comm if task else 'a thread without a name'
 
-    def _may_wait(self, ident):
+    def _may_wait(self, ident: int) -> bool:
+        if ident == self.own:
+            return False
         task = self._task(ident)
-        return ident != self.own and (
-            task is None or task.call in _NOT_MOVING and not waits_for_interpreter(task)
-        )
+        return task is None or (task.call in _NOT_MOVING and not waits_for_interpreter(task))
 
-    def _kind(self, ident, name, code):
+    def _kind(self, ident: int, name: str, code: str) -> str:
         if ident == threading.main_thread().ident:
             return 'main'
         if name.startswith('StabilityMonitor'):
             return 'monitor'
-        return (
-            'worker'
-            if ident in self.slots or name.startswith('waitress-') or code == 'idle'
-            else 'other'
-        )
+        if ident in self.slots or name.startswith('waitress-') or code == 'idle':
+            return 'worker'
+        return 'other'
 
     # -- what it does ------------------------------------------------------------------------------
 
-    def _starving(self):
-        """Threads that are ready for a processor, but have had little of one: they have asked for
-        the GIL in vain all the time, or have begun just now.
+    def _starving(self) -> list[int]:
+        """Threads that are ready for a CPU but have had little of one.
+
+        They have asked for the GIL in vain all the time, or have only just become ready.
         """
-        return [
-            tid
-            for ident, tid in self.native_ids.items()
-            if ident != self.own and self._gets_little(tid)
-        ]
+        found = []
+        for ident, tid in self.native_ids.items():
+            if ident != self.own and self._gets_little(tid):
+                found.append(tid)
+        return found
 
-    def _gets_little(self, tid):
-        task, load = self.tasks.get(tid), self.loads.get(tid)
-        return (
-            task
-            and load
-            and activity.is_ready(task, waits_for_interpreter(task))
-            and not is_busy(load.cpu, self.busiest)
-        )
+    def _gets_little(self, tid: int) -> bool:
+        task = self.tasks.get(tid)
+        load = self.loads.get(tid)
+        if task is None or load is None or load.cpu is None:
+            return False
+        is_ready = activity.is_ready(task, waits_for_interpreter(task))
+        return is_ready and not is_busy(load.cpu, self.busiest)
 
-    def _state(self, ident):
-        task, frames = self._task(ident), frames_of(self.stacks[ident])
-        code, detail = self._judge(ident, task, frames)
-        name, native_id = self.names[ident], self.native_ids.get(ident, 0)
-        size, used = self.gauge and self.gauge(ident, native_id) or (0, 0)
-        load, want = self.loads.get(native_id, UNKNOWN), self.wants.get(ident)
+    def _state(self, ident: int) -> ThreadState:
+        frames = frames_of(self.stacks[ident])
+        code, detail = self._judge(ident, self._task(ident), frames)
+        name = self.names[ident]
+        native_id = self.native_ids.get(ident, 0)
+        load = self.loads.get(native_id, UNKNOWN)
+        stack = self.gauge(ident, native_id) if self.gauge else None
+        size, used = stack or (0, 0)
+        want = self.wants.get(ident)
+        holders: tuple[int, ...] = ()
+        if want and len(want.holders) == 1:
+            holders = (want.holders[0].ident,)
         return ThreadState(
-            ident,
-            native_id,
-            name,
-            self._kind(ident, name, code),
-            code,
-            detail,
-            frames,
-            load.cpu,
-            load.seconds,
-            self.requests.get(ident),
-            size,
-            used,
-            tuple(holder.ident for holder in want.holders)
-            if want and len(want.holders) == 1
-            else (),
+            ident=ident,
+            native_id=native_id,
+            name=name,
+            kind=self._kind(ident, name, code),
+            activity=code,
+            detail=detail,
+            frames=frames,
+            cpu=load.cpu,
+            cpu_seconds=load.seconds,
+            request=self.requests.get(ident),
+            stack_size=size,
+            stack_used=used,
+            holders=holders,
         )
 
-    def _native(self, task):
-        code, detail = activity.judge(activity.Facts((), task, False, *self._load(task)))
+    def _native(self, task: Task) -> ThreadState:
         load = self.loads.get(task.tid, UNKNOWN)
+        facts = activity.Facts(task=task, cpu=load.cpu, busiest=self.busiest, turns=load.turns)
+        code, detail = activity.judge(facts)
         return ThreadState(
-            0, task.tid, task.comm, 'other', code, detail, (), load.cpu, load.seconds
+            ident=0,
+            native_id=task.tid,
+            name=task.comm,
+            kind='other',
+            activity=code,
+            detail=detail,
+            cpu=load.cpu,
+            cpu_seconds=load.seconds,
         )
 
-    def _load(self, task):
-        """What activity.Facts holds of it."""
-        load = self.loads.get(task.tid, UNKNOWN) if task else UNKNOWN
-        return load.cpu, self.busiest, load.turns
-
-    def _judge(self, ident, task, frames):
+    def _judge(self, ident: int, task: Task | None, frames: tuple[Frame, ...]) -> activity.Answer:
         if ident == self.own:
             return 'running', 'takes this snapshot'
+        load = self.loads.get(task.tid, UNKNOWN) if task else UNKNOWN
+        lock = waiting = ''
         want = self.wants.get(ident)
-        phrase = want.phrase(self.names) if want else ''
-        lock, waiting = (phrase, '') if want and want.lock else ('', phrase)
-        return activity.judge(
-            activity.Facts(
-                frames,
-                task,
-                waits_for_interpreter(task),
-                *self._load(task),
-                lock,
-                waiting,
-                *self.calls[ident],
-            )
+        if want and want.lock:
+            lock = want.phrase(self.names)
+        elif want:
+            waiting = want.phrase(self.names)
+        target, descriptors = self.calls[ident]
+        facts = activity.Facts(
+            frames=frames,
+            task=task,
+            gil=waits_for_interpreter(task),
+            cpu=load.cpu,
+            busiest=self.busiest,
+            turns=load.turns,
+            lock=lock,
+            waiting=waiting,
+            target=target,
+            descriptors=descriptors,
         )
+        return activity.judge(facts)
 
-    def _request(self, ident):
+    def _request(self, ident: int) -> dict[str, Any] | None:
         slot = self.slots.get(ident)
+        if slot is None or self.recorder is None:
+            return None
         try:
-            found = self.recorder.request(slot) if slot else None
-        except ValueError:  # the black box was let go of
+            found = self.recorder.request(slot)
+        except ValueError:  # the black box is closed
             return None
         if found is None:
             return None
@@ -247,9 +301,10 @@ class _Moment:
 
     # -- deadlocks ---------------------------------------------------------------------------------
 
-    def _deadlocks(self):
-        """Circles in which nobody moves: looked at twice, since healthy code, too, waits for a
-        moment.
+    def _deadlocks(self) -> Iterator[Deadlock]:
+        """Cycles in which no thread moves.
+
+        They are looked at twice, because healthy code also waits for a moment.
         """
         from .locks import deadlocks
 
@@ -259,20 +314,20 @@ class _Moment:
         self.sleep(STILL)
         again = stacks()
         for deadlock in found:
-            if all(
-                again.get(ident) == self.stacks[ident] and self._has_not_moved(ident)
-                for ident in deadlock.idents
-            ):
+            if not any(self._has_moved(ident, again) for ident in deadlock.idents):
                 yield deadlock
 
-    def _has_not_moved(self, ident):
+    def _has_moved(self, ident: int, again: Mapping[int, tuple[Spot, ...]]) -> bool:
+        if again.get(ident) != self.stacks[ident]:
+            return True
         task = self._task(ident)
-        return task is None or self.kernel.reading(task.tid) == task.reading
+        return task is not None and self.kernel.reading(task.tid) != task.reading
 
 
 def stacks() -> dict[int, tuple[Spot, ...]]:
     """{ident: its frames, innermost first, at most MOST_FRAMES}."""
-    frames, found = sys._current_frames(), {}
+    frames = sys._current_frames()
+    found: dict[int, tuple[Spot, ...]] = {}
     while frames:
         ident, frame = frames.popitem()
         found[ident] = tuple(_walk(frame))
@@ -288,41 +343,43 @@ def stack_of(ident: int) -> tuple[Spot, ...]:
         frames.clear()  # it holds our own frame, which holds it
 
 
-def _walk(frame, most=MOST_FRAMES):
-    spots = []
+def _walk(frame: FrameType | None, most: int = MOST_FRAMES) -> list[Spot]:
+    spots: list[Spot] = []
     while frame is not None and len(spots) < most:
         module = dict.get(frame.f_globals, '__name__')
-        spots.append(
-            Spot(frame.f_code, frame.f_lasti, frame.f_lineno, module if type(module) is str else '')
-        )
+        if type(module) is not str:
+            module = ''
+        spots.append(Spot(frame.f_code, frame.f_lasti, frame.f_lineno, module))
         frame = frame.f_back
     return spots
 
 
-def frames_of(spots) -> tuple[Frame, ...]:
+def frames_of(spots: Iterable[Spot]) -> tuple[Frame, ...]:
     return tuple(Frame(spot.code.co_filename, spot.line, spot.code.co_name) for spot in spots)
 
 
-def _known_threads():
-    """({ident: name}, {ident: native id}) of Python's threads.  A copy of a dict is one step under
-    the GIL.
-    """
-    threads = dict(threading._active)
-    return (
-        {ident: str(getattr(thread, '_name', '')) for ident, thread in threads.items()},
-        {ident: getattr(thread, '_native_id', None) or 0 for ident, thread in threads.items()},
-    )
+def _known_threads() -> tuple[dict[int, str], dict[int, int]]:
+    """({ident: name}, {ident: native id}) of Python's threads."""
+    # A dict is copied in one step under the GIL.
+    threads = dict(threading._active)  # type: ignore[attr-defined]  # `enumerate` takes a lock
+    names = {}
+    native_ids = {}
+    for ident, thread in threads.items():
+        names[ident] = str(getattr(thread, '_name', ''))
+        native_ids[ident] = getattr(thread, '_native_id', None) or 0
+    return names, native_ids
 
 
-def _call_is_about(kernel, task: Task | None):
+def _call_is_about(kernel: KernelThreads, task: Task | None) -> tuple[str, tuple[Descriptor, ...]]:
     """(a path, peer or child; descriptors) of the system call that a thread is in."""
     if task is None or not task.arguments:
         return '', ()
-    call, arguments = task.call, task.arguments
+    call = task.call
+    arguments = task.arguments
     if call in activity.PATHS:
         return kernel.text(arguments[activity.PATHS[call]]), ()
     if call in activity.CHILDREN:
-        return _child(kernel, arguments[call == 'waitid']), ()
+        return _child(kernel, arguments[1 if call == 'waitid' else 0]), ()
     if call == 'connect':
         return kernel.socket_address(*arguments[1:3]), _described(kernel, arguments[:1])
     if call in activity.POLLS:
@@ -332,20 +389,19 @@ def _call_is_about(kernel, task: Task | None):
     return '', ()
 
 
-def _described(kernel, descriptors):
+def _described(kernel: KernelThreads, descriptors: Sequence[int]) -> tuple[Descriptor, ...]:
     return tuple(filter(None, (kernel.descriptor(number) for number in descriptors[:8])))
 
 
-def _child(kernel, pid):
+def _child(kernel: KernelThreads, pid: int) -> str:
     """Such as "process 4711 (convert)"."""
     if not 0 < pid < 1 << 22:
         return 'any child process'
-    return ' '.join(
-        filter(None, (f'process {pid}', (name := kernel.process_name(pid)) and f'({name})'))
-    )
+    name = kernel.process_name(pid)
+    return f'process {pid} ({name})' if name else f'process {pid}'
 
 
-def _order(state):
+def _order(state: ThreadState) -> tuple[int, bool, int, int]:
     return (
         ('main', 'worker', 'other', 'monitor').index(state.kind),
         not state.frames,

@@ -9,8 +9,9 @@ from .activity import place
 
 
 class Spot(NamedTuple):
-    """Code, offset in its bytecode, line, name of its module.  A tuple, because they are made while
-    frames of other threads are held.
+    """Code, offset in its bytecode, line, name of its module.
+
+    A tuple is made fast: frames of other threads are held meanwhile.
     """
 
     code: CodeType
