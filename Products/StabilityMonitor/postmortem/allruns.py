@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
 
 from ..model.errors import NoSuchRun
 from ..model.runrecord import RunRecord
@@ -20,6 +22,9 @@ from ..store.rundirectory import may_live
 from ..store.rundirectory import read_json
 from .triage import examine
 
+if TYPE_CHECKING:  # `evidence` is loaded only when a dead run waits
+    from .evidence import World
+
 
 class AllRuns(Archive):
     """An IArchive that also tells of the dead runs that wait for it.  Read only.
@@ -27,10 +32,10 @@ class AllRuns(Archive):
     `living`: (name, context) of the runs that live.
     """
 
-    def __init__(self, base: Base, world=None):
+    def __init__(self, base: Base, world: World | None = None) -> None:
         super().__init__(base)
         self._world = world
-        self.living: list[tuple[str, dict]] = []
+        self.living: list[tuple[str, dict[str, Any]]] = []
         self._dead: list[str] = []
         for name in base.waiting():
             path = base.runs / name
@@ -50,7 +55,7 @@ class AllRuns(Archive):
         return [record.run for record in self._judged if is_clean_script(record)]
 
     @functools.cached_property
-    def _judged(self):
+    def _judged(self) -> list[RunRecord]:
         """Once, and only where somebody asks for it."""
         found = []
         for name in self._dead:

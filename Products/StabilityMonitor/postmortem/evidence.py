@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
+from typing import Any
 
 from ..model.errors import UnreadableRecord
 from ..store import blackbox
@@ -51,7 +52,7 @@ class Mark:
     """What C code wrote into a mark file and the process did not outlive."""
 
     time: float
-    dumps: tuple
+    dumps: tuple[faultlog.Dump, ...]
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,13 @@ class Traces:
     run: str
     started: float
     pid: int
-    context: dict
-    loaded: dict
+    context: dict[str, Any]
+    loaded: dict[str, Any]
     recording: Recording | None
     damage: str
     fault: faultlog.Dump | None
     fault_time: float
-    marks: dict
+    marks: dict[str, Mark]
     hang: Mark | None
     stderr_fault: faultlog.Dump | None
     stderr_readable: bool
@@ -77,10 +78,14 @@ class Traces:
     same_boot: bool | None
     same_machine: bool | None
     boot_time: float
-    stuck: dict = field(
-        default_factory=dict
-    )  # ident of a serving thread: its mark of the dead-man switch
-    asked: dict = field(default_factory=dict)  # when SIGTERM and SIGINT came last, survived or not
+    #: By the ident of a serving thread: what it wrote when the watchdog fired.
+    stuck: dict[int, Mark] = field(default_factory=dict)
+    #: When SIGTERM and SIGINT came last, whether the process outlived them or not.
+    asked: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def main_ident(self) -> int | None:
+        return _main_ident(self.context)
 
     @property
     def role(self) -> str:
@@ -88,7 +93,10 @@ class Traces:
 
     def word(self, name: str) -> float:
         """When something was stamped, in seconds since the epoch; 0.0 if it never was."""
-        return self.recording.words[name] / 1e9 if self.recording else 0.0
+        if not self.recording:
+            return 0.0
+        nanoseconds: int = self.recording.words[name]
+        return nanoseconds / 1e9
 
     @property
     def dump(self) -> faultlog.Dump | None:
@@ -99,14 +107,13 @@ class Traces:
         """The last moment at which the run is known to have lived, in seconds since the epoch."""
         marks = [*self.marks.values(), *self.stuck.values(), *filter(None, [self.hang])]
         signs = [self.started, self.fault_time, *(mark.time for mark in marks)]
-        if self.recording:
-            signs += [s.time for s in self.recording.samples[-1:]] + [
-                r.ended for r in self.recording.finished[-1:]
-            ]
-            signs += [r.started for r in self.recording.in_flight] + [
-                line.time for line in self.recording.log[-1:]
-            ]
-            signs += [note.time for note in self.recording.notes[-1:]]
+        box = self.recording
+        if box:
+            signs += [sample.time for sample in box.samples[-1:]]
+            signs += [request.ended or 0.0 for request in box.finished[-1:]]
+            signs += [request.started for request in box.in_flight]
+            signs += [line.time for line in box.log[-1:]]
+            signs += [note.time for note in box.notes[-1:]]
             signs += [self.word(name) for name in ('armed', 'serving', 'finished')]
         return max(sign for sign in signs if sign < 1e11)
 
@@ -133,10 +140,10 @@ def collect(path: Path, world: World) -> Traces:
         recording=recording,
         damage=damage or ('' if context else 'No run context.'),
         fault=fatal,
-        fault_time=fault.time if fatal else 0.0,
+        fault_time=fault.time if fault and fatal else 0.0,
         marks=marks,
         hang=_mark(path, 'deadman', recording),
-        stderr_fault=faultlog.find_py_fatal(stderr, context.get('main_ident')) if stderr else None,
+        stderr_fault=faultlog.find_py_fatal(stderr, _main_ident(context)) if stderr else None,
         stderr_readable=stderr is not None,
         cgroup_kills=cgroup_kills,
         host_kills=host_kills,
@@ -153,10 +160,15 @@ def collect(path: Path, world: World) -> Traces:
     )
 
 
+def _main_ident(context: dict[str, Any]) -> int | None:
+    ident = context.get('main_ident')
+    return ident if isinstance(ident, int) else None
+
+
 # -- the run's own files ---------------------------------------------------------------------------
 
 
-def _recording(path):
+def _recording(path: Path) -> tuple[Recording | None, str]:
     """The black box and what is wrong with it; (None, '') where there never was one."""
     try:
         return load(path / BLACKBOX), ''
@@ -166,7 +178,7 @@ def _recording(path):
         return None, str(error)
 
 
-def _mark(path, name, recording):
+def _mark(path: Path, name: str, recording: Recording | None) -> Mark | None:
     """The part of a mark file that was not survived; None if there is none."""
     survived = recording.survived[name] if recording else 0
     try:
@@ -181,7 +193,7 @@ def _mark(path, name, recording):
     return Mark(status.st_mtime, faultlog.parse(data, survived))
 
 
-def _stuck(path, recording):
+def _stuck(path: Path, recording: Recording | None) -> dict[int, Mark]:
     """What the threads that serve have written of themselves when the heartbeat stood still."""
     threads = recording.threads.items() if recording else ()
     marks = {
@@ -192,7 +204,7 @@ def _stuck(path, recording):
     return {ident: mark for ident, mark in marks.items() if mark}
 
 
-def _stderr_tail(context, sizes):
+def _stderr_tail(context: dict[str, Any], sizes: list[int]) -> bytes | None:
     """The end of what this run wrote to a regular file as stderr; None where that cannot be read
     any more.
 
@@ -207,7 +219,7 @@ def _stderr_tail(context, sizes):
             status = os.fstat(file.fileno())
             if (status.st_dev, status.st_ino) != (output['device'], output['inode']):
                 return None
-            start = max([_number(output.get('size')), *sizes[-3:-2]])
+            start = max(0, _count(output.get('size')), *sizes[-3:-2])
             if status.st_size < max([start, *sizes[-1:]]):
                 return None  # it was cut meanwhile, as logrotate's copytruncate does
             return read_tail(file.fileno(), _TAIL, start)
@@ -218,7 +230,9 @@ def _stderr_tail(context, sizes):
 # -- the system ------------------------------------------------------------------------------------
 
 
-def _kills(context, recording, world, same_boot):
+def _kills(
+    context: dict[str, Any], recording: Recording | None, world: World, same_boot: bool | None
+) -> tuple[int | None, int | None]:
     """By how much the kernel's counters of OOM kills rose: (of the same cgroup, of the host); None:
     not known.
     """
@@ -230,12 +244,12 @@ def _kills(context, recording, world, same_boot):
             cgroup = _rise(
                 _counter(Path(group['directory'], _COUNTERS[group['version']])), last.cgroup_kills
             )
-        before = last.host_kills if last else _number(context.get('host_kills', -1))
+        before = last.host_kills if last else _count(context.get('host_kills'))
         host = _rise(_counter(world.proc / 'vmstat'), before)
     return cgroup, host
 
 
-def _is_same_group(group):
+def _is_same_group(group: dict[str, Any]) -> bool:
     """Only then does the counter of the run's context mean anything; its path is made of the
     directory.
     """
@@ -248,16 +262,16 @@ def _is_same_group(group):
         return False
 
 
-def _counter(path):
+def _counter(path: Path) -> int:
     found = re.search(r'^oom_kill (\d{1,18})$', _text(path), re.MULTILINE)
     return int(found[1]) if found else -1
 
 
-def _rise(now, before):
+def _rise(now: int, before: int) -> int | None:
     return now - before if now >= 0 and before >= 0 and now >= before else None
 
 
-def _kernel_line(world, pid, context):
+def _kernel_line(world: World, pid: int, context: dict[str, Any]) -> str:
     """The kernel's own line about killing this pid, since the run began; '' where the log is not
     readable.
     """
@@ -271,12 +285,12 @@ def _kernel_line(world, pid, context):
     return ''
 
 
-def _kernel_records(path):
+def _kernel_records(path: Path) -> list[str]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return []
-    records = []
+    records: list[str] = []
     try:
         while len(records) < 50000 and (record := os.read(descriptor, 8192)):
             records.append(record.decode(errors='replace'))
@@ -287,35 +301,40 @@ def _kernel_records(path):
     return records
 
 
-def _boot_time(world):
+def _boot_time(world: World) -> float:
     found = re.search(r'^btime (\d{1,12})$', _text(world.proc / 'stat'), re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 
-def _same(then, now):
+def _same(then: object, now: object) -> bool | None:
     return None if not then or not now else then == now
 
 
-def _near(precise, rough):
+def _near(precise: float, rough: float) -> float:
     """The precise time of the two, unless it cannot be true."""
     return precise if abs(precise - rough) < 60 else rough
 
 
-def _dict(document, key):
+def _dict(document: dict[str, Any], key: str) -> dict[str, Any]:
     value = document.get(key)
     return value if isinstance(value, dict) else {}
 
 
-def _number(value):
+def _count(value: object) -> int:
+    """A whole number out of a foreign document; -1, which stands for "not known", else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else -1
+
+
+def _number(value: object) -> int | float:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else 0
 
 
-def _text(path):
+def _text(path: Path) -> str:
     try:
         return read_start(path, _KERNEL_FILE).decode('utf-8', 'replace')
     except OSError:
         return ''
 
 
-def _line(path):
+def _line(path: Path) -> str:
     return _text(path).strip()

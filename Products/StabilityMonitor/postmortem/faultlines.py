@@ -3,6 +3,8 @@ r"""Single lines and words of a fault log, read into values.  `faultlog` puts th
 Bytes in, values out; None for what a dying process has torn.
 """
 
+from __future__ import annotations
+
 import re
 
 from ..model.records import Frame
@@ -20,7 +22,7 @@ MARK = b'Fatal Python error'
 _ESCAPES = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))')
 
 
-def decode_escapes(text):
+def decode_escapes(text: str) -> str:
     r"""`text` with faulthandler's \xNN, \uNNNN and \UNNNNNNNN turned back into characters.
 
     faulthandler does not escape the backslash itself, so `C:\xe9` may be a folder `xe9` or a name
@@ -31,14 +33,15 @@ def decode_escapes(text):
     return _ESCAPES.sub(_unescape, text)
 
 
-def _unescape(match):
-    low = (0x80, 0x100, 0x10000)[match.lastindex - 1]
-    code = int(match[match.lastindex], 16)
+def _unescape(match: re.Match[str]) -> str:
+    form = match.lastindex or 1  # one of the three always matches
+    low = (0x80, 0x100, 0x10000)[form - 1]
+    code = int(match[form], 16)
     printable = low <= code <= 0x10FFFF and chr(code).isprintable()
     return chr(code) if printable else match[0]
 
 
-def read_text(raw):
+def read_text(raw: bytes) -> str:
     """Bytes as text that can be shown: what is not printable is escaped."""
     text = raw.decode('utf-8', 'backslashreplace')
     return (
@@ -48,20 +51,20 @@ def read_text(raw):
     )
 
 
-def read_name(raw):
+def read_name(raw: bytes) -> str:
     return decode_escapes(read_text(raw))
 
 
-def read_decimal(raw, digits=b'0123456789'):
+def read_decimal(raw: bytes, digits: bytes = b'0123456789') -> int | None:
     """A plain number or None; int() takes signs, spaces and '_' too, and refuses 5000 digits."""
     return int(raw, len(digits)) if 0 < len(raw) <= 20 and not raw.strip(digits) else None
 
 
-def read_hexadecimal(raw):
+def read_hexadecimal(raw: bytes) -> int | None:
     return read_decimal(raw, b'0123456789abcdef')
 
 
-def read_reason(header):
+def read_reason(header: bytes) -> tuple[str, str | None]:
     """(reason, signal) of a header, whose text another header may have torn apart."""
     what, _, rest = header.partition(b': ')
     reason = read_text(rest)
@@ -71,7 +74,7 @@ def read_reason(header):
     return (found, SIGNALS[found]) if found else (reason, None)
 
 
-def read_frame(line):
+def read_frame(line: bytes) -> Frame | None:
     """`  File "/x.py", line 7 in name`, of which each part may be ???."""
     file, found, rest = line.removeprefix(b'  File ').rpartition(b', line ')
     number, _, function = rest.partition(b' in ')
@@ -85,18 +88,18 @@ def read_frame(line):
     )
 
 
-def read_native(line):
+def read_native(line: bytes) -> NativeFrame | None:
     """`  Binary file "/x.so", at symbol+0x1f [0x7f00]`; without `, at ...` where nothing is
     known.
     """
-    place, _, address = line.removeprefix(b'  Binary file ').rpartition(b' [0x')
-    address = read_hexadecimal(address.removesuffix(b']'))
+    place, _, bracketed = line.removeprefix(b'  Binary file ').rpartition(b' [0x')
+    address = read_hexadecimal(bracketed.removesuffix(b']'))
     binary, at, where = (
         place.rpartition(b'", at ') if b'", at ' in place else (place[:-1], b'', b'')
     )
     sign = max(b'+', b'-', key=lambda sign: where.rfind(sign + b'0x'))
-    symbol, _, offset = where.rpartition(sign + b'0x')
-    offset = read_hexadecimal(offset)
+    symbol, _, digits = where.rpartition(sign + b'0x')
+    offset = read_hexadecimal(digits)
     if address is None or at and offset is None:
         return None
     return NativeFrame(

@@ -5,18 +5,22 @@ out.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
 
+from ..model.records import Note
 from ..model.records import isotime
 from ..model.records import shallow
 
 _KINDS = ('hang', 'deadlock', 'spinning')
 
 
-def hangs(notes, ended: float) -> tuple[dict, ...]:
+def hangs(notes: Iterable[Note], ended: float) -> tuple[dict[str, Any], ...]:
     """[{kind, started, ended, seconds, summary}], oldest first; `ended` of what lasted to the end
     is None.
     """
-    found = []
+    found: list[dict[str, Any]] = []
     for note in notes:
         if note.kind in _KINDS and not note.of_thread:
             found.append(
@@ -35,7 +39,7 @@ def hangs(notes, ended: float) -> tuple[dict, ...]:
     )
 
 
-def _close(found, note):
+def _close(found: list[dict[str, Any]], note: Note) -> None:
     kind = note.kind[:-6]
     for hang in found:
         if hang['kind'] == kind and hang['summary'] == note.title and hang['ended'] is None:
@@ -52,9 +56,9 @@ def _close(found, note):
     )
 
 
-def all_lasting(notes, kind: str = 'hang') -> list:
+def all_lasting(notes: Iterable[Note], kind: str = 'hang') -> list[Note]:
     """The notes with which those hangs began that lasted to the end, the oldest first."""
-    found = []
+    found: list[Note] = []
     for note in notes:
         if note.kind == kind and not note.of_thread:
             found.append(note)
@@ -65,18 +69,18 @@ def all_lasting(notes, kind: str = 'hang') -> list:
     return found
 
 
-def lasting(notes, kind: str = 'hang'):
+def lasting(notes: Iterable[Note], kind: str = 'hang') -> Note | None:
     """The newest of them; None if there is none."""
     return next(reversed(all_lasting(notes, kind)), None)
 
 
-def threads(notes, begun) -> list:
+def threads(notes: Iterable[Note], begun: Note) -> list[Note]:
     """The notes of the threads that were seen when that hang began: they follow it."""
     later = (note for note in notes if note.kind == begun.kind and note.number > begun.number)
     return list(itertools.takewhile(lambda note: note.of_thread, later))
 
 
-def stuck(notes) -> list:
+def stuck(notes: Sequence[Note]) -> list[Note]:
     """The newest note of each thread of the hangs that lasted to the end; where none did, of
     deadlocks or spinning.
     """
@@ -91,7 +95,7 @@ def stuck(notes) -> list:
     return []
 
 
-def to_json(note) -> dict:
+def to_json(note: Note) -> dict[str, Any]:
     return shallow(note) | {
         'time': isotime(note.time),
         'thread': f'0x{note.ident:016x}',

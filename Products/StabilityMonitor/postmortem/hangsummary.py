@@ -4,16 +4,21 @@ out.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from collections.abc import Sequence
+
 from ..model.records import Evidence
+from ..model.records import Frame
 from ..model.records import clocktime
 from ..model.records import duration
 from . import hangnotes
+from .evidence import Traces
 
 #: A stack of which so much (share of its size) has been used is worth a word.
 _DEEP = 0.75
 
 
-def what_stood_still(t):
+def what_stood_still(t: Traces) -> Iterator[Evidence]:
     """A hang, deadlock or spinning thread that lasted to the end, whatever that was."""
     notes = t.recording.notes if t.recording else ()
     for kind in ('hang', 'deadlock', 'spinning'):
@@ -25,7 +30,7 @@ def what_stood_still(t):
             )
 
 
-def what_was_slow(t):
+def what_was_slow(t: Traces) -> Iterator[Evidence]:
     """The requests that were slow when the end came: what was seen of each last."""
     notes = t.recording.notes if t.recording else ()
     for request in t.recording.in_flight if t.recording else ():
@@ -42,7 +47,7 @@ def what_was_slow(t):
             )
 
 
-def what_was_deep(t):
+def what_was_deep(t: Traces) -> Iterator[Evidence]:
     """Threads whose stacks had been nearly full."""
     if not t.recording:
         return
@@ -61,7 +66,7 @@ def what_was_deep(t):
             )
 
 
-def how_long(t):
+def how_long(t: Traces) -> str:
     sample = t.recording.last_sample if t.recording else None
     since = t.word('hung_since') or (sample.time if t.hang and sample else 0.0)
     lasted = t.last_sign - since if since else 0.0
@@ -72,7 +77,7 @@ def how_long(t):
     )
 
 
-def who_hung(t):
+def who_hung(t: Traces) -> str:
     """MainThread, if the loop of the server stood still; the oldest request, if all did; and where
     they stood.
     """
@@ -82,7 +87,7 @@ def who_hung(t):
         for begun in hangnotes.all_lasting(notes)
         for note in hangnotes.threads(notes, begun)[:1]
     ]
-    main = t.context.get('main_ident')
+    main = t.main_ident
     loop = [
         f'{note.title}{_stood(note.frames)}'
         for note in first
@@ -92,7 +97,7 @@ def who_hung(t):
     return f': {"; ".join(who)}' if who else ''
 
 
-def _oldest(t):
+def _oldest(t: Traces) -> list[str]:
     """The oldest request; at most one."""
     found = sorted(
         t.recording.in_flight if t.recording else (), key=lambda request: request.started
@@ -104,11 +109,11 @@ def _oldest(t):
     ]
 
 
-def _stood(frames):
+def _stood(frames: Sequence[Frame]) -> str:
     return next((f' stood in {frame.function} ({frame.file}:{frame.line})' for frame in frames), '')
 
 
-def _places(t):
+def _places(t: Traces) -> Iterator[tuple[int, tuple[Frame, ...]]]:
     """(ident, frames) of the threads that hung: as they wrote them at the end, or as it began."""
     for ident, mark in t.stuck.items():
         yield from (
@@ -117,10 +122,11 @@ def _places(t):
             for thread in dump.threads
             if thread.frames
         )
-    yield from ((note.ident, note.frames) for note in hangnotes.stuck(t.recording.notes))
+    notes = t.recording.notes if t.recording else ()
+    yield from ((note.ident, note.frames) for note in hangnotes.stuck(notes))
 
 
-def stood_still(t, all_overdue: bool):
+def stood_still(t: Traces, all_overdue: bool) -> Iterator[Evidence]:
     """The evidence for a hang."""
     if t.hang:
         yield Evidence(

@@ -7,15 +7,21 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from ..model.records import Evidence
+from ..model.records import LogLine
+from ..model.records import Request
 from ..model.records import ThreadStack
 from ..model.records import instance_of
 from ..model.records import isotime
 from ..model.records import shallow
 from ..model.runrecord import RunRecord
 from ..store.blackbox import DRILLS
+from ..store.blackboxreader import Recording
 from . import hangnotes
 from .evidence import Traces
 from .stackoverflow import stack_of
@@ -69,7 +75,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
     )
 
 
-def signature(judgement: Judgement, threads, exception: str = '') -> str:
+def signature(judgement: Judgement, threads: Iterable[dict[str, Any]], exception: str = '') -> str:
     """A short, stable name for "the same crash again": what, where, and eight digits of both."""
     thread = next((t for t in threads if t['crashed']), None)
     frames = [_place(f) for f in (thread['frames'] if thread else ())]
@@ -86,7 +92,7 @@ def signature(judgement: Judgement, threads, exception: str = '') -> str:
     )
 
 
-def _place(frame):
+def _place(frame: dict[str, Any]) -> str:
     """File and function; `__init__.py` alone would name nothing."""
     folder, name = os.path.split(frame['file'])
     if name == '__init__.py':
@@ -94,13 +100,13 @@ def _place(frame):
     return f'{name}:{frame["function"]}'
 
 
-def _drill(box):
+def _drill(box: Recording | None) -> str:
     """The id of the drill that asked for this end, or ''."""
     number = box.words['drill'] if box else 0
     return DRILLS[number - 1] if 0 < number <= len(DRILLS) else ''
 
 
-def _drill_evidence(drill):
+def _drill_evidence(drill: str) -> tuple[Evidence, ...]:
     return (
         (Evidence('black box', f'This end was asked for: it is the drill "{drill}".'),)
         if drill
@@ -108,7 +114,7 @@ def _drill_evidence(drill):
     )
 
 
-def _phase(traces):
+def _phase(traces: Traces) -> str:
     """How far the run had come: "arming", "starting", "serving" or "finished"; "" if that is not
     known.
     """
@@ -128,7 +134,7 @@ def _phase(traces):
     )
 
 
-def _request(request, ended, crashed=False):
+def _request(request: Request, ended: float, crashed: bool = False) -> dict[str, Any]:
     document = shallow(request)
     seconds = request.seconds if request.seconds is not None else max(0.0, ended - request.started)
     document.update(
@@ -141,7 +147,7 @@ def _request(request, ended, crashed=False):
     return document
 
 
-def _log_line(line):
+def _log_line(line: LogLine) -> dict[str, Any]:
     return {
         'time': isotime(line.time),
         'level': logging.getLevelName(line.level),
@@ -152,7 +158,7 @@ def _log_line(line):
     }
 
 
-def _threads(traces):
+def _threads(traces: Traces) -> tuple[dict[str, Any], ...]:
     """Threads of the dump, else of a hang and the marks; the crashed one first, named by what is
     known of them.
     """
@@ -169,7 +175,7 @@ def _threads(traces):
     )
 
 
-def _hanging(traces):
+def _hanging(traces: Traces) -> Iterator[ThreadStack]:
     """The threads of a hang that lasted to the end: as they wrote of themselves, or as the
     heartbeat saw them.
     """
@@ -187,21 +193,21 @@ def _hanging(traces):
     )
 
 
-def _marked(traces):
+def _marked(traces: Traces) -> Iterator[ThreadStack]:
     """The main thread, as a signal mark shows it."""
     return (
-        replace(thread, ident=thread.ident or traces.context.get('main_ident'))
+        replace(thread, ident=thread.ident or traces.main_ident)
         for mark in traces.marks.values()
         for dump in mark.dumps
         for thread in dump.threads
     )
 
 
-def _thread_name(traces, thread):
+def _thread_name(traces: Traces, thread: ThreadStack) -> str:
     """Python 3.14 dumps the names that the kernel knows; that of the main thread is the process's,
     as in `python3.14`.
     """
-    if thread.ident == traces.context.get('main_ident'):
+    if thread.ident == traces.main_ident:
         return 'MainThread'
     if thread.name:
         return thread.name
@@ -210,7 +216,7 @@ def _thread_name(traces, thread):
     return ''
 
 
-def _modules(traces):
+def _modules(traces: Traces) -> tuple[str, ...]:
     loaded = traces.loaded.get('compiled_modules')
     named = traces.dump.extension_modules if traces.dump else ()
     return tuple(
@@ -218,7 +224,7 @@ def _modules(traces):
     )
 
 
-def _installed(traces):
+def _installed(traces: Traces) -> dict[str, Any]:
     """{distributions, builds and, where it is in a file of its own, the digest of that set}"""
     known = {key: traces.loaded.get(key) for key in ('distributions', 'builds')}
     told = {key: value if isinstance(value, dict) else {} for key, value in known.items()}
@@ -226,7 +232,7 @@ def _installed(traces):
     return told | ({'installed': digest} if isinstance(digest, str) else {})
 
 
-def _counters(traces):
+def _counters(traces: Traces) -> dict[str, Any]:
     if not traces.recording:
         return {}
     finished = sum(request.count for request in traces.recording.finished)

@@ -6,6 +6,8 @@ in its context, see `options.for_record`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..model.options import from_record
 from ..model.runrecord import RunRecord
 from ..store.archive import Archive
@@ -18,10 +20,12 @@ from .triage import triage
 try:
     import grp
 except ImportError:  # Windows: there are no groups
-    grp = None
+    grp = None  # type: ignore[assignment]  # a module or nothing
 
 
-def by_hand(base: Base, on_error) -> tuple[list[RunRecord], int]:
+def by_hand(
+    base: Base, on_error: Callable[[str, Exception], object]
+) -> tuple[list[RunRecord], int]:
     """What a start of Zope would do in that directory: the runs that it archived, and how many old
     ones it removed.
 
@@ -31,11 +35,15 @@ def by_hand(base: Base, on_error) -> tuple[list[RunRecord], int]:
     options = recorded_options(base)
     base = Base(base.path, _usable_group(base, str(options.get('group', ''))))
     done = triage(base, on_error=on_error)
-    limits = [options.get(name) for name in ('keep-runs', 'keep-days', 'keep-bytes')]
-    return done, 0 if None in limits else Archive(base).prune(*limits)
+    runs = options.get('keep-runs')
+    days = options.get('keep-days')
+    size = options.get('keep-bytes')
+    if not isinstance(runs, int) or not isinstance(days, int | float) or not isinstance(size, int):
+        return done, 0
+    return done, Archive(base).prune(runs, days, size)
 
 
-def recorded_options(base: Base) -> dict:
+def recorded_options(base: Base) -> dict[str, str | int | float]:
     """What `options.for_record` has left in the newest context that has it: of a server that lives,
     of another server, or of a script, in this order.
     """
@@ -53,7 +61,7 @@ def recorded_options(base: Base) -> dict:
     return {}
 
 
-def _usable_group(base, name):
+def _usable_group(base: Base, name: str) -> str:
     """The group, if it exists and the directory is open to it already, as a start would have made
     it; else "".
 

@@ -23,11 +23,15 @@ among them: there the cycle must cover all frames shown but those.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..model.records import Evidence
+from ..model.records import ThreadStack
+from .evidence import Traces
 from .repetition import CALLED_LAST
 from .repetition import repetition
 
-_CONFIDENCES = {
+_CONFIDENCES: dict[str, tuple[str | None, str | None, str | None]] = {
     'endless': ('certain', 'strong', 'strong'),
     'cycle': ('strong', 'strong', 'likely'),
     'deep': ('strong', 'likely', None),
@@ -42,38 +46,38 @@ _WHEN = (' in the request that crashed', ' before', ' before')
 _UNKNOWN = {'stack_size': 0, 'stack_used': 0, 'stack_request': 0}
 
 
-def confidence(t) -> str | None:
+def confidence(t: Traces, crashed: ThreadStack) -> str | None:
     """How sure it is that the crashed thread ran off its stack; None where nothing speaks for
     it.
     """
-    return _CONFIDENCES[_look(t.fault.crashed_thread)][_came_near(t)]
+    return _CONFIDENCES[_look(crashed)][_came_near(t, crashed)]
 
 
-def evidence(t):
+def evidence(t: Traces, crashed: ThreadStack) -> Iterator[Evidence]:
     """What was seen of the crashed thread's stack."""
-    frames, stack = t.fault.crashed_thread.frames, stack_of(t, t.fault.crashed_thread.ident)
-    repeats = _cycle(t.fault.crashed_thread)
+    stack = stack_of(t, crashed.ident)
+    repeats = _cycle(crashed)
     if repeats:
         yield Evidence(
             'fault log',
-            f'{repeats} of the {len(frames)} frames shown of the crashed thread are the same '
-            'few functions over and over.',
+            f'{repeats} of the {len(crashed.frames)} frames shown of the crashed thread '
+            'are the same few functions over and over.',
         )
     if stack['stack_size']:
         used = stack['stack_used'] >> 10
-        when = f'; {used} KiB of it had been used{_WHEN[_came_near(t)]}' if used else ''
+        when = f'; {used} KiB of it had been used{_WHEN[_came_near(t, crashed)]}' if used else ''
         yield Evidence(
             'black box', f'The stack of that thread was {stack["stack_size"] >> 10} KiB{when}.'
         )
 
 
-def stack_of(t, ident) -> dict:
+def stack_of(t: Traces, ident: int | None) -> dict[str, int]:
     """{stack_size, stack_used, stack_request} of a thread, in bytes: how large, how deep, and the
     request in which it came so deep; 0 where not known.
     """
     if not t.recording or ident is None:
         return _UNKNOWN
-    if ident == t.context.get('main_ident'):
+    if ident == t.main_ident:
         words = t.recording.words
         return _UNKNOWN | {
             'stack_size': words['main_stack'],
@@ -83,28 +87,25 @@ def stack_of(t, ident) -> dict:
     return {key: known.get(key, 0) for key in _UNKNOWN}
 
 
-def _cycle(thread):
+def _cycle(thread: ThreadStack) -> int:
     """How many frames a runaway recursion covers; 0 if there is none."""
     repeats, shown = repetition(thread.frames), len(thread.frames)
     reaches_the_cut = thread.cut and shown >= _DEEP and repeats >= shown - CALLED_LAST
     return repeats if repeats >= _DEEP or reaches_the_cut else 0
 
 
-def _look(thread):
+def _look(thread: ThreadStack) -> str:
     """The row of the table."""
     if _cycle(thread):
         return 'endless' if thread.cut else 'cycle'
     return 'deep' if thread.cut or len(thread.frames) >= _DEEP else 'shallow'
 
 
-def _came_near(t):
+def _came_near(t: Traces, crashed: ThreadStack) -> int:
     """The column of the table."""
-    stack = stack_of(t, t.fault.crashed_thread.ident)
+    stack = stack_of(t, crashed.ident)
     if not 0 < stack['stack_size'] * _NEAR_THE_END <= stack['stack_used']:
         return 2
-    return 0 if stack['stack_request'] in _served(t) else 1
-
-
-def _served(t):
-    """The number of the request that the crashed thread served."""
-    return [r.number for r in t.recording.in_flight if r.ident == t.fault.crashed_thread.ident]
+    requests = t.recording.in_flight if t.recording else ()
+    served = [request.number for request in requests if request.ident == crashed.ident]
+    return 0 if stack['stack_request'] in served else 1

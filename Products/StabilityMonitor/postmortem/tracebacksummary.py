@@ -29,7 +29,7 @@ def exception_line(text: str) -> str:
     return found if len(found) <= _MOST else f'{found[:_MOST]} ...'
 
 
-def _is_heading(lines, number):
+def _is_heading(lines: list[str], number: int) -> bool:
     """A heading stands at the margin, and what is before it, the last frame, does not."""
     return bool(_HEADING.match(lines[number])) and (
         number == 0 or lines[number - 1].startswith('  ')

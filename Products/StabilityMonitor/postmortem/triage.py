@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..model.interfaces import ILivingRun
 from ..model.records import Instance
 from ..model.records import duration
 from ..model.records import instance_of
@@ -21,8 +25,16 @@ from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from ..system.eventlog import LOGGER
 
+if TYPE_CHECKING:  # `evidence` is loaded only when a dead run is found
+    from .evidence import World
 
-def triage(base: Base, own: str = '', world=None, on_error=None) -> list[RunRecord]:
+
+def triage(
+    base: Base,
+    own: str = '',
+    world: World | None = None,
+    on_error: Callable[[str, Exception], object] | None = None,
+) -> list[RunRecord]:
     """Judge and archive every dead run below `base` but `own`; those that this process archived,
     oldest first.
     """
@@ -47,7 +59,7 @@ def triage(base: Base, own: str = '', world=None, on_error=None) -> list[RunReco
     return done
 
 
-def _is_out_of_reach(path):
+def _is_out_of_reach(path: Path) -> bool:
     """Would it be ours to judge, but for its permissions?  Another process may have archived it
     meanwhile.
     """
@@ -56,7 +68,7 @@ def _is_out_of_reach(path):
     return not is_alive(path)
 
 
-def examine(path, world=None) -> RunRecord:
+def examine(path: Path, world: World | None = None) -> RunRecord:
     """The record of the dead run in directory `path`; one of verdict "unreadable" if all else
     fails.
     """
@@ -80,7 +92,7 @@ def examine(path, world=None) -> RunRecord:
         )
 
 
-def _named(run):
+def _named(run: str) -> tuple[float, int]:
     """(start, pid) as in the run's name, which may be shaped like one but be of no such day: 0.0
     then.
     """
@@ -90,7 +102,7 @@ def _named(run):
         return 0.0, int(run.split('-')[1])
 
 
-def at_start(life) -> None:
+def at_start(life: ILivingRun) -> None:
     """The triage of a process that has just armed: everything it meets is logged or a finding."""
     options = life.options
     with life.findings.guarded(
@@ -116,7 +128,7 @@ def at_start(life) -> None:
         )
 
 
-def _say_how_it_ended(last):
+def _say_how_it_ended(last: RunRecord | None) -> None:
     """One line in the event log: how the last run ended."""
     if last is None:
         return
