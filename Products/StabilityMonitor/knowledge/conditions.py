@@ -8,9 +8,20 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from typing import Any
 
+from .rules import Rule
 from .systemfacts import System
+
+if TYPE_CHECKING:  # Zope does not bring this library, see `rules.has_packaging`
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import Version
+
+    from .rules import Requirements
 
 
 @dataclass(frozen=True)
@@ -23,7 +34,7 @@ class Answer:
     words: str
 
 
-def hold(rule, system: System) -> list[Answer]:
+def hold(rule: Rule, system: System) -> list[Answer]:
     """The answer to each condition that a rule has."""
     return [
         _CONDITIONS[name](getattr(rule, name), rule, system)
@@ -32,7 +43,7 @@ def hold(rule, system: System) -> list[Answer]:
     ]
 
 
-def _one_installed(wanted, rule, system):
+def _one_installed(wanted: Requirements, rule: Rule, system: System) -> Answer:
     answers = [_requirement(wanted[key], key, system) for key in wanted]
     held = [answer for answer in answers if answer.holds]
     return (
@@ -42,17 +53,17 @@ def _one_installed(wanted, rule, system):
     )
 
 
-def _all_installed(wanted, rule, system):
+def _all_installed(wanted: Requirements, rule: Rule, system: System) -> Answer:
     answers = [_requirement(wanted[key], key, system) for key in wanted]
     failed = [answer for answer in answers if not answer.holds]
     return _joined(not failed, failed or answers)
 
 
-def _joined(holds, answers):
+def _joined(holds: bool, answers: Iterable[Answer]) -> Answer:
     return Answer(holds, ', '.join(answer.words for answer in answers))
 
 
-def _requirement(wanted, key, system):
+def _requirement(wanted: tuple[str, tuple[SpecifierSet, ...]], key: str, system: System) -> Answer:
     name, specifiers = wanted
     version = system.distributions.get(key)
     if version is None:
@@ -60,7 +71,7 @@ def _requirement(wanted, key, system):
     return _compared(f'{name} {version}{system.note("distributions")}', version, specifiers)
 
 
-def _compared(words, version, specifiers):
+def _compared(words: str, version: str, specifiers: tuple[SpecifierSet, ...]) -> Answer:
     parsed, shown = _version(version), ' or '.join(filter(None, map(_spaced, specifiers)))
     if not shown:
         return Answer(True, f'{words} is installed (which versions are affected is not known)')
@@ -70,13 +81,13 @@ def _compared(words, version, specifiers):
     return Answer(holds, f'{words} is {"" if holds else "not "}{shown}')
 
 
-def _spaced(specifier):
+def _spaced(specifier: SpecifierSet) -> str:
     parts = sorted(str(specifier).split(','), key=lambda part: part[:1] in '<!~')
     return ', '.join(re.sub(r'^([<>=!~]+)', r'\1 ', part) for part in parts)
 
 
 @functools.lru_cache(4096)
-def _version(text):
+def _version(text: str) -> Version | None:
     from packaging.version import InvalidVersion
     from packaging.version import Version
 
@@ -86,13 +97,13 @@ def _version(text):
         return None
 
 
-def _python_is(wanted, rule, system):
+def _python_is(wanted: tuple[SpecifierSet, ...], rule: Rule, system: System) -> Answer:
     return _compared(f'Python {system.python or "?"}{system.note("python")}', system.python, wanted)
 
 
-def _word_is(name, title):
-    def condition(wanted, rule, system):
-        known = getattr(system, name)
+def _word_is(name: str, title: str) -> Callable[[tuple[str, ...], Rule, System], Answer]:
+    def condition(wanted: tuple[str, ...], rule: Rule, system: System) -> Answer:
+        known: str = getattr(system, name)
         holds = any(known.lower().startswith(word.lower()) for word in wanted) if known else False
         return Answer(
             holds,
@@ -103,12 +114,12 @@ def _word_is(name, title):
     return condition
 
 
-def _has_bits(wanted, rule, system):
+def _has_bits(wanted: int, rule: Rule, system: System) -> Answer:
     known = f'{system.bits}-bit' if system.bits else 'of a size that is not known'
     return Answer(system.bits == wanted, f'this Python is {known}{system.note("bits")}')
 
 
-def _stack_is_below(wanted, rule, system):
+def _stack_is_below(wanted: int, rule: Rule, system: System) -> Answer:
     if system.stack is None:
         return Answer(False, 'how large the stacks of threads are is not known')
     holds = system.stack < wanted << 10
@@ -119,7 +130,7 @@ def _stack_is_below(wanted, rule, system):
     )
 
 
-def _interpreter_is(wanted, rule, system):
+def _interpreter_is(wanted: tuple[str, ...], rule: Rule, system: System) -> Answer:
     holds = system.implementation in wanted
     return Answer(
         holds,
@@ -127,14 +138,14 @@ def _interpreter_is(wanted, rule, system):
     )
 
 
-def _built(wanted, rule, system):
+def _built(wanted: tuple[str, ...], rule: Rule, system: System) -> Answer:
     answers = [_BUILD[word](rule, system) for word in wanted]
     return next((answer for answer in answers if answer.holds), answers[0])
 
 
-def _flag(name, words, expected=True):
-    def condition(rule, system):
-        known = getattr(system, name)
+def _flag(name: str, words: str, expected: bool = True) -> Callable[[Rule, System], Answer]:
+    def condition(rule: Rule, system: System) -> Answer:
+        known: bool | None = getattr(system, name)
         if known is None:
             return Answer(False, f'whether this is {words} is not known')
         holds = known is expected
@@ -143,8 +154,8 @@ def _flag(name, words, expected=True):
     return condition
 
 
-def _installed_as(word):
-    def condition(rule, system):
+def _installed_as(word: str) -> Callable[[Rule, System], Answer]:
+    def condition(rule: Rule, system: System) -> Answer:
         for key, (name, _) in rule.distributions.items():
             if key in system.distributions:
                 known = system.builds.get(key, '')
@@ -168,7 +179,7 @@ _BUILD = {
 }
 
 
-def _are_loaded(wanted, rule, system):
+def _are_loaded(wanted: tuple[str, ...], rule: Rule, system: System) -> Answer:
     if system.loaded is None:
         return Answer(True, f'whether {" and ".join(wanted)} are loaded is not known')
     missing = [name for name in wanted if not _is_loaded(name, system.loaded)]
@@ -180,11 +191,11 @@ def _are_loaded(wanted, rule, system):
     )
 
 
-def _is_loaded(name, loaded):
+def _is_loaded(name: str, loaded: frozenset[str]) -> bool:
     return name in loaded or any(module.startswith(f'{name}.') for module in loaded)
 
 
-_CONDITIONS = {
+_CONDITIONS: dict[str, Callable[[Any, Rule, System], Answer]] = {
     'distributions': _one_installed,
     'together': _all_installed,
     'python': _python_is,

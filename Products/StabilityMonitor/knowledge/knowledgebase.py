@@ -12,13 +12,16 @@ from __future__ import annotations
 import functools
 import re
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC
 from datetime import date
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from ..model.records import Finding
+from ..model.runrecord import RunRecord
 from ..store.regularfiles import read_start
 from ..store.rundirectory import KNOWN_ISSUES
 from .conditions import hold
@@ -72,7 +75,7 @@ class Problem:
         )
 
     @property
-    def _mark(self):
+    def _mark(self) -> str:
         """The same wherever it stands: an edit elsewhere in the file must not undo a hush."""
         return f'{zlib.crc32(self.sentence.encode()):08x}'
 
@@ -89,7 +92,7 @@ class Knowledge:
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def load(source, name: str = '') -> Knowledge:
+def load(source: Path | str | bytes, name: str = '') -> Knowledge:
     """The rules in a text, in bytes or in the file at a Path.  Raises nothing; a file that is not
     there is empty.
     """
@@ -108,7 +111,7 @@ def shipped() -> Knowledge:
     return load(SHIPPED)
 
 
-def in_force(directory, today: date | None = None) -> Knowledge:
+def in_force(directory: Path | str, today: date | None = None) -> Knowledge:
     """Shipped rules and those of the site in the data directory, without what it silences;
     `silences` in force.
 
@@ -145,9 +148,9 @@ def in_force(directory, today: date | None = None) -> Knowledge:
     )
 
 
-def _bytes(source, reader):
+def _bytes(source: Path | str | bytes, reader: _Reader) -> bytes:
     if not isinstance(source, Path):
-        return source.encode('utf-8', 'surrogatepass') if isinstance(source, str) else bytes(source)
+        return source.encode('utf-8', 'surrogatepass') if isinstance(source, str) else source
     try:
         return read_start(
             source, FILE_LIMIT + 1, follow=True
@@ -162,16 +165,19 @@ def _bytes(source, reader):
 class _Reader:
     """Reads one file, table by table, and notes what is wrong with each."""
 
-    def __init__(self, file):
-        self.file, self.rules, self.silences, self.problems = file, {}, {}, []
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.rules: dict[str, Rule] = {}
+        self.silences: dict[str, Silence] = {}
+        self.problems: list[Problem] = []
 
-    def problem(self, line, sentence):
+    def problem(self, line: int, sentence: str) -> None:
         if len(self.problems) >= _PROBLEMS:
             return
         shown = ''.join(char if char.isprintable() else '?' for char in ' '.join(sentence.split()))
         self.problems.append(Problem(line, shown[:400], self.file))
 
-    def read(self, raw):
+    def read(self, raw: bytes) -> None:
         starts = [match.start() for match in _TABLE.finditer(raw)]
         if len(raw) > FILE_LIMIT or len(starts) > TABLES:
             self.problem(
@@ -185,7 +191,7 @@ class _Reader:
             self._piece(raw[begin:end], line)
             line += raw.count(b'\n', begin, end)
 
-    def _piece(self, raw, line):
+    def _piece(self, raw: bytes, line: int) -> None:
         for kind, tables in self._parsed(raw, line).items():
             for table in tables if isinstance(tables, list) else [None]:
                 if kind in KINDS and isinstance(table, dict):
@@ -195,7 +201,7 @@ class _Reader:
                         line, f'There is no {kind!r} here; begin with [[issue]] or [[silence]].'
                     )
 
-    def _parsed(self, raw, line):
+    def _parsed(self, raw: bytes, line: int) -> dict[str, Any]:
         import tomllib  # not for a site where nothing is looked up
 
         try:
@@ -215,7 +221,7 @@ class _Reader:
             self.problem(line + inside, f'This cannot be read: {_AT_LINE.sub("", str(error))}.')
         return {}
 
-    def _table(self, kind, table, raw, line):
+    def _table(self, kind: str, table: dict[str, object], raw: bytes, line: int) -> None:
         values, problems = checked(table, kind)
         known = self.rules if kind == 'issue' else self.silences
         if not problems and values['id'] in known:
@@ -225,10 +231,14 @@ class _Reader:
         for key, sentence in problems:
             self.problem(line + _line_of(key, raw), sentence)
         if not problems:
-            known[values['id']] = KINDS[kind][0](**values, line=line)
+            made = KINDS[kind][0](**values, line=line)
+            if isinstance(made, Rule):
+                self.rules[made.id] = made
+            else:
+                self.silences[made.id] = made
 
 
-def _line_of(key, raw):
+def _line_of(key: str, raw: bytes) -> int:
     """In which line of a table, from 0 on, one of its fields stands."""
     found = (
         re.search(rf'^[ \t]*["\']?{re.escape(key)}["\']?[ \t]*[=.]'.encode(), raw, re.M)
@@ -248,12 +258,12 @@ class Match:
     rule: Rule
     reasons: tuple[str, ...]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f'{self.rule.title}: {", ".join(self.reasons)}'
 
 
 def affected(
-    rules, system: System, has_started: bool = False
+    rules: Iterable[Rule], system: System, has_started: bool = False
 ) -> tuple[tuple[Match, ...], tuple[Match, ...]]:
     """(affected by severity, unaffected).  A rule `incident_only` that would apply is in neither of
     them.
@@ -292,7 +302,9 @@ WEIGHTS = {
 }
 
 
-def match_incident(rules, record, system: System) -> list[dict]:
+def match_incident(
+    rules: Iterable[Rule], record: RunRecord, system: System
+) -> list[dict[str, Any]]:
     """Known issues that a RunRecord may have met, likeliest first.
 
     `system` is this one (`known_system.here()`); what was recorded with the run wins over it.  Each
@@ -308,7 +320,7 @@ def match_incident(rules, record, system: System) -> list[dict]:
     )
 
 
-def _weigh(rule, record, then, traces):
+def _weigh(rule: Rule, record: RunRecord, then: System, traces: Traces) -> dict[str, Any] | None:
     if not rule.fits(record):
         return None
     verdicts, answers = EFFECTS[rule.effect], hold(rule, then)

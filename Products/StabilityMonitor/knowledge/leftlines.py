@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from collections.abc import Iterator
 from itertools import chain
 from itertools import islice
+from typing import Any
 
+from ..model.runrecord import RunRecord
+from .rules import Rule
 from .symptoms import SIGNS
 
 #: Different lines of each kind of trace, and characters of one, that patterns are tried on.
@@ -20,7 +26,7 @@ class Traces:
     `stack` is that of the crashed thread; where none crashed, as in a hang, those of all.
     """
 
-    def __init__(self, record):
+    def __init__(self, record: RunRecord) -> None:
         crashed = [thread for thread in record.threads if thread.get('crashed')]
         others = [
             thread for thread in (*record.threads, *record.stood_still) if not thread.get('crashed')
@@ -38,16 +44,19 @@ class Traces:
                 [f'{line.get("logger")}: {line.get("message")}' for line in record.log],
             ]
         )
-        self.signal, self.record = record.signal or '', record
+        self.signal = record.signal or ''
+        self.record = record
 
-    def show(self, rule):
+    def show(self, rule: Rule) -> tuple[list[tuple[str, str]], list[str]]:
         """([(kind, sentence)], [sentence]): what shows the issue, and what was recorded and does
         not.
         """
         signs = [sign for name in rule.signs if (sign := SIGNS[name](self.record))]
-        wanted, shown, against = _WANTED if len(signs) == len(rule.signs) else _WANTED[2:], [], []
-        for kind, patterns, lines, word in wanted:
-            lines = getattr(self, lines)
+        shown: list[tuple[str, str]] = []
+        against: list[str] = []
+        wanted = _WANTED if len(signs) == len(rule.signs) else _WANTED[2:]
+        for kind, patterns, tried, word in wanted:
+            lines = getattr(self, tried)
             if getattr(rule, patterns):
                 line = _first(getattr(rule, patterns), lines)
                 shown += [(kind, f'{word}: {line}')] if line else []
@@ -71,14 +80,14 @@ _WANTED = (
 _TELLING = ('stack', 'native')
 
 
-def _frames(thread):
+def _frames(thread: dict[str, Any]) -> Iterator[str]:
     return (
         f'{frame.get("file")}:{frame.get("function")}'
         for frame in thread.get('frames', ())[:_FRAMES]
     )
 
 
-def _lines(groups):
+def _lines(groups: Iterable[Iterable[str]]) -> tuple[str, ...]:
     """Different lines, the ends of long ones: files differ at their end."""
     lines = islice(chain.from_iterable(groups), 4 * _LINES)
     return tuple(
@@ -86,5 +95,5 @@ def _lines(groups):
     )[:_LINES]
 
 
-def _first(patterns, lines):
+def _first(patterns: Iterable[re.Pattern[str]], lines: Iterable[str]) -> str:
     return next((line for pattern in patterns for line in lines if pattern.search(line)), '')

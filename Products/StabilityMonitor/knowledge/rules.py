@@ -9,14 +9,26 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
+from collections.abc import Container
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 from datetime import date
 from types import MappingProxyType
+from typing import TYPE_CHECKING
+from typing import Any
 
+from ..model.runrecord import RunRecord
 from ..system.distributions import normalized
 from .symptoms import SIGNS
 from .symptoms import growth
+
+if TYPE_CHECKING:  # Zope does not bring this library, see `has_packaging`
+    from packaging.specifiers import SpecifierSet
+
+    #: {normalized name: (name as written, alternative specifiers)}
+    Requirements = dict[str, tuple[str, tuple[SpecifierSet, ...]]]
 
 #: Characters of a pattern, and ways in which it may match at one place, at most.
 _PATTERN, _CHOICES = 200, 64
@@ -26,7 +38,7 @@ _NAME = re.compile(r'[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?')
 
 #: What an issue does: the verdicts by which a run that met it can have ended.  None at all: it does
 #: not end a run.
-EFFECTS = MappingProxyType(
+EFFECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         'crash': ('crashed', 'aborted', 'vanished'),
         'overflow': ('stack-overflow', 'crashed', 'aborted', 'vanished'),
@@ -65,9 +77,9 @@ class Rule:
     action: str
     source: str
     fixed: str
-    distributions: dict = field(default_factory=dict)
-    together: dict = field(default_factory=dict)
-    python: tuple = ()
+    distributions: Requirements = field(default_factory=dict)
+    together: Requirements = field(default_factory=dict)
+    python: tuple[SpecifierSet, ...] = ()
     implementation: tuple[str, ...] = ()
     platform: tuple[str, ...] = ()
     machine: tuple[str, ...] = ()
@@ -76,9 +88,9 @@ class Rule:
     libc: tuple[str, ...] = ()
     build: tuple[str, ...] = ()
     loaded: tuple[str, ...] = ()
-    frames: tuple[re.Pattern, ...] = ()
-    native: tuple[re.Pattern, ...] = ()
-    messages: tuple[re.Pattern, ...] = ()
+    frames: tuple[re.Pattern[str], ...] = ()
+    native: tuple[re.Pattern[str], ...] = ()
+    messages: tuple[re.Pattern[str], ...] = ()
     signals: tuple[str, ...] = ()
     signs: tuple[str, ...] = ()
     incident_only: bool = False
@@ -99,7 +111,7 @@ class Rule:
     )
     EVIDENCE = ('frames', 'native', 'messages', 'signals')
 
-    def fits(self, record) -> bool:
+    def fits(self, record: RunRecord) -> bool:
         """Can a run that has ended as this RunRecord says have met it?"""
         if self.effect == 'exit' and record.phase != 'finished':
             return False
@@ -148,12 +160,12 @@ class _Wrong(Exception):
     """A value is not what its field wants; the text ends the sentence "The field x must be"."""
 
 
-def checked(table: dict, kind: str) -> tuple[dict, list]:
+def checked(table: dict[str, object], kind: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """(values, [(field, sentence)]) of a table of one of KINDS; the values are whole where there is
     no sentence.
     """
     _, wanted, fields = KINDS[kind]
-    values = {}
+    values: dict[str, Any] = {}
     missing = ', '.join(key for key in wanted if key not in table)
     problems = [('', f'These fields are missing: {missing}.')] if missing else []
     for key, value in table.items():
@@ -174,7 +186,7 @@ def checked(table: dict, kind: str) -> tuple[dict, list]:
 # -- the fields ------------------------------------------------------------------------------------
 
 
-def _text(value):
+def _text(value: object) -> str:
     if (
         not isinstance(value, str)
         or not value.strip()
@@ -185,24 +197,24 @@ def _text(value):
     return ' '.join(value.split())
 
 
-def _is_printable(text):
+def _is_printable(text: str) -> bool:
     return all(char.isprintable() or char in '\n\t' for char in text)
 
 
-def _identifier(value):
+def _identifier(value: object) -> str:
     if not isinstance(value, str) or not _ID.fullmatch(value):
         raise _Wrong('3 to 80 lower case letters, digits, dots and dashes')
     return value
 
 
-def _switch(value):
+def _switch(value: object) -> bool:
     if not isinstance(value, bool):
         raise _Wrong('true or false')
     return value
 
 
-def _number(allowed, words):
-    def convert(value):
+def _number(allowed: Container[int], words: str) -> Callable[[object], int]:
+    def convert(value: object) -> int:
         if type(value) is not int or value not in allowed:
             raise _Wrong(f'a number, {words}')
         return value
@@ -210,13 +222,13 @@ def _number(allowed, words):
     return convert
 
 
-def _day(value):
+def _day(value: object) -> date:
     if type(value) is not date:
         raise _Wrong('a day such as 2027-03-31, without quotes')
     return value
 
 
-def _list(value):
+def _list(value: object) -> list[str]:
     """One text or a list of 1 to 40 texts."""
     values = [value] if isinstance(value, str) else value
     if (
@@ -228,27 +240,27 @@ def _list(value):
     return values
 
 
-def _texts(value):
+def _texts(value: object) -> tuple[str, ...]:
     return tuple(map(_text, _list(value)))
 
 
-def _one_of(*words):
-    def convert(value):
-        if value not in words or not isinstance(value, str):
+def _one_of(*words: str) -> Callable[[object], str]:
+    def convert(value: object) -> str:
+        if not isinstance(value, str) or value not in words:
             raise _Wrong(f'one of {", ".join(words)}')
         return value
 
     return convert
 
 
-def _some_of(*words):
-    def convert(value):
+def _some_of(*words: str) -> Callable[[object], tuple[str, ...]]:
+    def convert(value: object) -> tuple[str, ...]:
         return tuple(map(_one_of(*words), _list(value)))
 
     return convert
 
 
-def _versions(value):
+def _versions(value: object) -> tuple[SpecifierSet, ...]:
     try:
         return tuple(map(_specifier, _list(value)))
     except ValueError:  # packaging's InvalidSpecifier is one
@@ -258,7 +270,7 @@ def _versions(value):
 
 
 @functools.lru_cache(1024)
-def _specifier(text):
+def _specifier(text: str) -> SpecifierSet:
     from packaging.specifiers import SpecifierSet
 
     if len(text) > 100:
@@ -266,7 +278,7 @@ def _specifier(text):
     return SpecifierSet(text, prereleases=True)
 
 
-def _requirements(value):
+def _requirements(value: object) -> Requirements:
     if (
         not isinstance(value, dict)
         or not 1 <= len(value) <= 40
@@ -278,11 +290,11 @@ def _requirements(value):
     return {normalized(name): (name, _versions(versions)) for name, versions in value.items()}
 
 
-def _patterns(value):
+def _patterns(value: object) -> tuple[re.Pattern[str], ...]:
     return tuple(map(_pattern, _list(value)))
 
 
-def _pattern(text):
+def _pattern(text: str) -> re.Pattern[str]:
     risk = 'is empty or too long' if not 0 < len(text) <= _PATTERN else _risk(text)
     if risk:
         raise _Wrong(f'a safe regular expression; {text[:60]!r} {risk}')
@@ -304,7 +316,7 @@ _RISKS = (
 )
 
 
-def _risk(pattern):
+def _risk(pattern: str) -> str:
     """Why a pattern might take very long on some text, or ''.
 
     Allowed are characters, classes, groups that are not repeated, few alternatives, and one * or +:
@@ -317,7 +329,7 @@ def _risk(pattern):
     return risk or ('has too many alternatives' if _choices(tokens) > _CHOICES else '')
 
 
-def _choices(tokens):
+def _choices(tokens: list[str]) -> int:
     """An upper bound of the ways to match at one place: those of parts in a row multiply,
     alternatives add up.
     """
@@ -337,7 +349,7 @@ def _choices(tokens):
     return total + row
 
 
-_ISSUE = {
+_ISSUE: dict[str, Callable[[object], object]] = {
     'id': _identifier,
     'title': _text,
     'happens': _text,
@@ -366,7 +378,9 @@ _ISSUE = {
 }
 #: The tables of a file: what is made of each, the fields that it needs, and all fields with what
 #: reads them.
-KINDS = MappingProxyType(
+KINDS: Mapping[
+    str, tuple[type[Rule | Silence], tuple[str, ...], dict[str, Callable[[object], object]]]
+] = MappingProxyType(
     {
         'issue': (
             Rule,

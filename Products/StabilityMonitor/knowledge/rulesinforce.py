@@ -7,10 +7,14 @@ more than a MiB, which a process does without where the answer is remembered (`r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from ..model.runrecord import RunRecord
 from ..system.eventlog import LOGGER
 from . import knowledgebase
 from . import systemfacts
+from .rules import Silence
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,12 @@ class Known:
 
     affected: tuple[knowledgebase.Match, ...]
     unaffected: tuple[knowledgebase.Match, ...]
-    silences: tuple[knowledgebase.Silence, ...]
+    silences: tuple[Silence, ...]
     problems: tuple[knowledgebase.Problem, ...]
     count: int
 
 
-def known(directory, has_started: bool = False) -> Known:
+def known(directory: Path | str, has_started: bool = False) -> Known:
     """Known issues of this process, with what the site in that data directory adds and silences."""
     rules = knowledgebase.in_force(directory)
     return Known(
@@ -37,7 +41,7 @@ def known(directory, has_started: bool = False) -> Known:
     )
 
 
-def of_incident(record, directory) -> tuple[dict, ...]:
+def of_incident(record: RunRecord, directory: Path | str) -> tuple[dict[str, Any], ...]:
     """Known issues that an archived RunRecord may have met, see `known_issues.match_incident`;
     never raises.
     """

@@ -4,10 +4,15 @@ sentence or None out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
+
+from ..model.runrecord import RunRecord
 
 
-def busy(record):
+def busy(record: RunRecord) -> tuple[str, str] | None:
     """A thread spun until the end, or the process used a whole processor then: beside other load it
     gets less.
     """
@@ -29,7 +34,7 @@ def busy(record):
     )
 
 
-def growth(record):
+def growth(record: RunRecord) -> tuple[str, str] | None:
     """The memory grew to twice its size and by 100 MiB at least, and did not fall again."""
     sizes = [s['rss'] for s in record.samples if _number(s, 'rss') > 0]
     if len(sizes) < 10 or sizes[-1] < max(
@@ -39,10 +44,12 @@ def growth(record):
     return 'memory', f'memory: grew from {sizes[0] / 2**20:.0f} to {sizes[-1] / 2**20:.0f} MiB'
 
 
-def _number(sample, name):
+def _number(sample: dict[str, Any], name: str) -> int | float:
     value = sample.get(name)
     return value if isinstance(value, int | float) and abs(value) < 1e18 else -1
 
 
 #: By the words of the rules: (kind, sentence) or None.
-SIGNS = MappingProxyType({'busy': busy, 'growth': growth})
+SIGNS: Mapping[str, Callable[[RunRecord], tuple[str, str] | None]] = MappingProxyType(
+    {'busy': busy, 'growth': growth}
+)
