@@ -12,7 +12,6 @@ from dataclasses import replace
 
 from ..model.records import Evidence
 from ..model.records import clocktime
-from ..store.blackboxreader import Recording
 from . import stackoverflow
 from .elimination import candidates
 from .elimination import ruled_out
@@ -30,11 +29,9 @@ from .tracebacksummary import exception_name
 _CRASH_SIGNALS = {'SIGSEGV', 'SIGBUS', 'SIGILL', 'SIGFPE'}
 _STOP_SIGNALS = ('SIGTERM', 'SIGINT')
 _OTHER_SIGNALS = ('SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGALRM', 'SIGXCPU')
-#: A server that stood ready for so long (seconds) has started, even if nobody asked it for
-#: anything.
+#: Seconds: a server that stood ready for this long has started, even if no request came.
 READY = 10
-#: A server that was asked to stop may take so long (seconds): waitress waits 5 s for its threads,
-#: gunicorn 30.
+#: Seconds that a server may take to stop: waitress waits 5 s for its threads, gunicorn 30.
 GRACE = 60
 
 
@@ -50,11 +47,12 @@ class Judgement:
 
 
 def judge(traces: Traces) -> Judgement:
-    found = next((found for rule in RULES if (found := rule(traces))), None) or vanished(traces)
-    more = (*what_stood_still(traces), *what_was_slow(traces), *what_was_deep(traces))
-    return replace(
-        found, evidence=found.evidence + tuple(one for one in more if one not in found.evidence)
-    )
+    """The judgement of the first rule that applies, with what else was seen at the end."""
+    answers = (rule(traces) for rule in RULES)
+    found = next(answer for answer in answers if answer)  # the last rule always applies
+    seen = (*what_stood_still(traces), *what_was_slow(traces), *what_was_deep(traces))
+    more = tuple(one for one in seen if one not in found.evidence)
+    return replace(found, evidence=found.evidence + more)
 
 
 # -- rules -----------------------------------------------------------------------------------------
@@ -99,7 +97,7 @@ def aborted(t: Traces) -> Judgement | None:
         )
     if not t.stderr_fault:
         return None
-    # It says more than the abort that it ends with.
+    # The text on standard error says more than the abort that follows it.
     signal = t.stderr_fault.signal or 'SIGABRT'
     fact = f'"Fatal Python error: {t.stderr_fault.reason}", with the threads of this process.'
     return Judgement(
@@ -133,38 +131,45 @@ def startup_failed(t: Traces) -> Judgement | None:
         return None
     if t.recording.finished or _stood_ready(t):
         return None
-    where = 'after it had started to serve' if t.word('serving') else 'before it was ready to serve'
-    how, source, confidence = _end_of_start(t.recording, t.word('finished'))
+    when = 'after it had started to serve' if t.word('serving') else 'before it was ready to serve'
+    how, source, confidence = _end_of_start(t)
     return Judgement(
         'startup-failed',
         confidence,
-        f'Zope did not start: it ended {where}{how}.',
-        (Evidence(source, f'It ended {where}{how}; no request had been answered.'),),
+        f'Zope did not start: it ended {when}{how}.',
+        (Evidence(source, f'It ended {when}{how}; no request had been answered.'),),
         ruled_out=ruled_out(t),
-        candidates=() if source != 'black box' else candidates(t),
+        candidates=candidates(t) if source == 'black box' else (),
     )
 
 
 def unhandled_exception(t: Traces) -> Judgement | None:
-    if not t.recording or not t.recording.exception or _is_interrupt(t):
+    if not t.exception or _is_interrupt(t):
         return None
     return Judgement(
         'unhandled-exception',
         'certain',
-        f'The main thread ended with {_exception(t.recording)}.',
-        (Evidence('excepthook', t.recording.exception.strip()),),
+        f'The main thread ended with {_last_line(t)}.',
+        (Evidence('excepthook', t.exception.strip()),),
     )
 
 
 def hung(t: Traces) -> Judgement | None:
-    if t.role != 'server' or not (t.hang or _all_overdue(t) or t.word('hung_since')):
+    all_overdue = _all_overdue(t)
+    if t.role != 'server' or not (t.hang or all_overdue or t.word('hung_since')):
         return None
-    ended, signal = _how_stopped(t)
+    signal = next(iter(t.marks), None) or _stop_signal(t)
+    if signal:
+        ended = f'was stopped by {signal}'
+    elif t.word('finished'):
+        ended = 'came to its end'
+    else:
+        ended = 'was killed'
     return Judgement(
         'hung',
         'strong',
         f'Zope {how_long(t)} when it {ended}{who_hung(t)}.',
-        (*stood_still(t, _all_overdue(t)), *(_marks(t) or _asked_for(t))),
+        (*stood_still(t, all_overdue), *(_marks(t) or _asked_for(t))),
         signal,
     )
 
@@ -178,20 +183,18 @@ def signalled(t: Traces) -> Judgement | None:
 
 
 def stopped(t: Traces) -> Judgement | None:
-    signal, finished = _stop_signal(t), t.word('finished')
+    signal = _stop_signal(t)
+    finished = t.word('finished')
     if not signal and not finished:
         return None
+    confidence = 'strong'
     evidence = _marks(t) or _asked_for(t)
     if finished:
-        evidence += (
-            Evidence(
-                'black box', f'The interpreter came to its normal end at {clocktime(finished)}.'
-            ),
-        )
+        confidence = 'certain'
+        fact = f'The interpreter came to its normal end at {clocktime(finished)}.'
+        evidence += (Evidence('black box', fact),)
     how = f'by {signal}' if signal else 'by a normal exit'
-    return Judgement(
-        'stopped', 'certain' if finished else 'strong', f'Zope was stopped {how}.', evidence, signal
-    )
+    return Judgement('stopped', confidence, f'Zope was stopped {how}.', evidence, signal)
 
 
 def host_restarted(t: Traces) -> Judgement | None:
@@ -264,12 +267,12 @@ _ADVICE = {
 
 
 def _dumped(fault: Dump, time: float) -> Evidence:
-    who = (
-        ' with the stack of the thread that crashed'
-        if fault.crashed_thread
-        else ', which names no crashed thread'
-    )
-    return Evidence('fault log', f'"Fatal Python error: {fault.reason}" at {clocktime(time)}{who}.')
+    if fault.crashed_thread:
+        stack = ' with the stack of the thread that crashed'
+    else:
+        stack = ', which names no crashed thread'
+    fact = f'"Fatal Python error: {fault.reason}" at {clocktime(time)}{stack}.'
+    return Evidence('fault log', fact)
 
 
 def _where(t: Traces, fault: Dump) -> str:
@@ -277,22 +280,19 @@ def _where(t: Traces, fault: Dump) -> str:
     thread = fault.crashed_thread
     if not thread:
         return ''
-    requests = t.recording.in_flight if t.recording else ()
-    served = next(
-        (f', while serving {r.method} {r.path}' for r in requests if r.ident == thread.ident), ''
-    )
-    return (f' in {thread.frames[0].function}' if thread.frames else '') + served
+    where = f' in {thread.frames[0].function}' if thread.frames else ''
+    for request in t.in_flight:
+        if request.ident == thread.ident:
+            return f'{where}, while serving {request.method} {request.path}'
+    return where
 
 
 def _out_of_memory(t: Traces, confidence: str, evidence: tuple[Evidence, ...]) -> Judgement:
-    sample = t.recording.last_sample if t.recording else None
+    sample = t.last_sample
     if sample and sample.rss > 0:
         limit = f' of {_mib(sample.cgroup_limit)} allowed' if sample.cgroup_limit > 0 else ''
-        evidence += (
-            Evidence(
-                'last sample', f'It used {_mib(sample.rss)}{limit} at {clocktime(sample.time)}.'
-            ),
-        )
+        fact = f'It used {_mib(sample.rss)}{limit} at {clocktime(sample.time)}.'
+        evidence += (Evidence('last sample', fact),)
     return Judgement(
         'out-of-memory',
         confidence,
@@ -303,82 +303,79 @@ def _out_of_memory(t: Traces, confidence: str, evidence: tuple[Evidence, ...]) -
 
 
 def _was_near_limit(t: Traces) -> bool:
-    sample = t.recording.last_sample if t.recording else None
-    return bool(sample and 0 < sample.cgroup_limit <= sample.cgroup_current * 1.25)
+    """Whether the cgroup used at least four fifths of its memory at the last sample."""
+    sample = t.last_sample
+    return sample is not None and 0 < sample.cgroup_limit <= sample.cgroup_current * 1.25
 
 
 def _left_a_word(t: Traces) -> bool:
-    return bool(t.marks or t.word('finished') or (t.recording and t.recording.exception))
+    """Whether it left a sign that a process killed by the kernel cannot leave."""
+    return bool(t.marks or t.word('finished') or t.exception)
 
 
 def _is_interrupt(t: Traces) -> bool:
-    return bool(t.recording and exception_name(t.recording.exception) == 'KeyboardInterrupt')
+    return exception_name(t.exception) == 'KeyboardInterrupt'
 
 
 def _stop_signal(t: Traces) -> str | None:
-    """The signal that asked for a stop, even if the process took its time with that; else None."""
-    return (
-        next((name for name in _STOP_SIGNALS if name in t.marks), None)
-        or ('SIGINT' if _is_interrupt(t) else None)
-        or next(
-            (
-                name
-                for name in _STOP_SIGNALS
-                if name in t.asked and _in_good_order(t, t.asked[name])
-            ),
-            None,
-        )
-    )
+    """The signal that asked for a stop, even if the process needed some time for it, or None."""
+    for name in _STOP_SIGNALS:
+        if name in t.marks:
+            return name
+    if _is_interrupt(t):
+        return 'SIGINT'
+    for name in _STOP_SIGNALS:
+        if name in t.asked and _in_good_order(t, t.asked[name]):
+            return name
+    return None
 
 
 def _in_good_order(t: Traces, asked: float) -> bool:
-    return t.word('finished') > 0 and -1 <= t.word('finished') - asked <= GRACE
+    """Whether the interpreter came to its end soon after it was asked to.  When that was is the
+    time of a file, which may be a second off.
+    """
+    finished = t.word('finished')
+    return finished > 0 and -1 <= finished - asked <= GRACE
 
 
 def _asked_for(t: Traces) -> tuple[Evidence, ...]:
-    """The signal mark that the heartbeat has outlived while the server was shutting down, as
-    evidence.
-    """
+    """A stop signal that the process outlived, because the server was still shutting down."""
     signal = _stop_signal(t)
-    return (
-        (Evidence('signal mark', f'{signal} came at {clocktime(t.asked[signal])}.'),)
-        if signal in t.asked
-        else ()
-    )
+    if signal not in t.asked:
+        return ()
+    return (Evidence('signal mark', f'{signal} came at {clocktime(t.asked[signal])}.'),)
 
 
 def _stood_ready(t: Traces) -> bool:
-    """It stood ready for long, or it is the master of a preforking server, which never answers
-    itself.
+    """Whether it stood ready for long, or is the master of a preforking server, which answers no
+    request itself.
     """
     serving = t.word('serving')
-    return bool(serving and (t.last_sign - serving >= READY or t.word('forked') > serving))
+    if not serving:
+        return False
+    return t.last_sign - serving >= READY or t.word('forked') > serving
 
 
-def _end_of_start(recording: Recording, finished: float) -> tuple[str, str, str]:
+def _end_of_start(t: Traces) -> tuple[str, str, str]:
     """In words how a start ended, the source of that, and how sure it is."""
-    if recording.exception:
-        return f' with {_exception(recording)}', 'excepthook', 'certain'
-    if finished:
+    if t.exception:
+        return f' with {_last_line(t)}', 'excepthook', 'certain'
+    if t.word('finished'):
         return ' by a normal exit', 'atexit', 'certain'
     return ' without a trace', 'black box', 'likely'
 
 
-def _exception(recording: Recording) -> str:
-    return exception_line(recording.exception).rstrip('.')
+def _last_line(t: Traces) -> str:
+    """The exception that ended the main thread, without its traceback."""
+    return exception_line(t.exception).rstrip('.')
 
 
 def _all_overdue(t: Traces) -> bool:
-    sample = t.recording.last_sample if t.recording else None
-    ends = t.word('finished') and not t.word('hung_since')  # whose idle threads have ended already
-    return bool(sample and sample.workers and sample.overdue >= sample.workers and not ends)
-
-
-def _how_stopped(t: Traces) -> tuple[str, str | None]:
-    signal = next(iter(t.marks), None) or _stop_signal(t)
-    if signal:
-        return f'was stopped by {signal}', signal
-    return ('came to its end' if t.word('finished') else 'was killed'), None
+    """Whether all threads that serve were busy with overdue requests at the last sample."""
+    if t.word('finished') and not t.word('hung_since'):
+        return False  # it came to a normal end, and its idle threads had ended before
+    sample = t.last_sample
+    return sample is not None and 0 < sample.workers <= sample.overdue
 
 
 def _marks(t: Traces) -> tuple[Evidence, ...]:
