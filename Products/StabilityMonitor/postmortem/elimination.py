@@ -1,7 +1,7 @@
-"""What a silent end can have been, and what it cannot: each row a cause, the proof against it, or
-its name.
+"""What may have caused an end that left no trace, and what cannot have.
 
-A row is (proof, cause): `proof` returns a sentence when the traces rule the cause out, else ''.
+A row of the table is (proof, cause): `proof` returns a sentence when the traces rule the cause out,
+else ''.  A row without a cause only rules out.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from .evidence import Traces
 
 def ruled_out(traces: Traces) -> tuple[str, ...]:
     """Sentences that say what this end was not, and why."""
-    return tuple(sentence for proof, _ in _ROWS if (sentence := proof(traces)))
+    return tuple(filter(None, (proof(traces) for proof, _ in _ROWS)))
 
 
 def candidates(traces: Traces) -> tuple[str, ...]:
     """The causes that remain, most usual first."""
-    return tuple(cause for proof, cause in _ROWS if cause and not proof(traces))
+    remaining = (cause for proof, cause in _ROWS if not proof(traces))
+    return tuple(filter(None, remaining))
 
 
 def _never(t: Traces) -> str:
