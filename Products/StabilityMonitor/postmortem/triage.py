@@ -1,6 +1,7 @@
 """What the next process does with the dead runs that it finds: claim, collect, judge, archive.
 
-A triage that fails never stops Zope: it becomes a finding, and the run is archived as unreadable.
+A triage that fails never stops Zope.  A run that cannot be judged is archived as unreadable; one
+that cannot be archived becomes a finding.
 """
 
 from __future__ import annotations
@@ -35,14 +36,19 @@ def triage(
     world: World | None = None,
     on_error: Callable[[str, Exception], object] | None = None,
 ) -> list[RunRecord]:
-    """Judge and archive every dead run below `base` but `own`; those that this process archived,
-    oldest first.
+    """Judge and archive every dead run below `base` but `own`.
+
+    Returns the records that this process archived, oldest first.  An error is told to `on_error`,
+    and raised where there is none.
     """
-    archive, done = Archive(base), []
+    archive = Archive(base)
+    done = []
     for name in base.waiting():
-        claimed = base.claim(name) if name != own else None
+        if name == own:
+            continue
+        claimed = base.claim(name)
         if claimed is None:
-            if name != own and on_error and _is_out_of_reach(base.runs / name):
+            if on_error and _is_out_of_reach(base.runs / name):
                 on_error(name, PermissionError('it belongs to another user'))
             continue
         try:
@@ -60,8 +66,9 @@ def triage(
 
 
 def _is_out_of_reach(path: Path) -> bool:
-    """Would it be ours to judge, but for its permissions?  Another process may have archived it
-    meanwhile.
+    """Whether only its permissions keep this process from judging a dead run.
+
+    It does not exist any more where another process has archived it meanwhile.
     """
     if os.access(path, os.W_OK | os.X_OK) or not os.path.exists(path):
         return False
@@ -69,10 +76,10 @@ def _is_out_of_reach(path: Path) -> bool:
 
 
 def examine(path: Path, world: World | None = None) -> RunRecord:
-    """The record of the dead run in directory `path`; one of verdict "unreadable" if all else
-    fails.
+    """The record of the dead run in directory `path`, with the verdict "unreadable" where it cannot
+    be judged.
     """
-    from . import evidence  # most of this room is needed where somebody died
+    from . import evidence  # most of this room is needed only for a dead run
     from . import incident
     from . import verdict
 
@@ -93,9 +100,7 @@ def examine(path: Path, world: World | None = None) -> RunRecord:
 
 
 def _named(run: str) -> tuple[float, int]:
-    """(start, pid) as in the run's name, which may be shaped like one but be of no such day: 0.0
-    then.
-    """
+    """(start, pid) out of the run's name; the start is 0.0 where the name holds no real day."""
     try:
         return name_facts(run)
     except ValueError:
@@ -103,7 +108,7 @@ def _named(run: str) -> tuple[float, int]:
 
 
 def at_start(life: ILivingRun) -> None:
-    """The triage of a process that has just armed: everything it meets is logged or a finding."""
+    """The triage of a process that has just armed: each error becomes a finding."""
     options = life.options
     with life.findings.guarded(
         'triage',
