@@ -1,6 +1,4 @@
-"""What the past runs say together: of one instance, the last one, a crash loop, how long runs
-lived.
-"""
+"""What the past runs of an instance say together: the last run, a crash loop."""
 
 from __future__ import annotations
 
@@ -10,8 +8,9 @@ from ..model.records import Instance
 from ..model.records import from_isotime
 from ..model.runrecord import RunRecord
 
-#: So many incidents whose runs began within so many seconds are a crash loop.
-LOOP_INCIDENTS, LOOP_SECONDS = 3, 600
+#: This many incidents whose runs began within LOOP_SECONDS are a crash loop.
+LOOP_INCIDENTS = 3
+LOOP_SECONDS = 600
 
 
 def of_instance(summaries: Iterable[RunRecord], instance: Instance) -> tuple[RunRecord, ...]:
@@ -25,10 +24,10 @@ def last_server_run(summaries: Iterable[RunRecord]) -> RunRecord | None:
 
 
 def crash_loop(summaries: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
-    """The newest server runs of one instance, if they are incidents that began shortly one after
-    the other.
+    """The newest server runs of one instance, if they are incidents that began shortly after each
+    other.
 
-    `summaries` are sorted newest first.  () if there is no loop now: the last run was not an
+    `summaries` are sorted newest first.  () if there is no loop now, as when the last run was no
     incident.
     """
     loop = []
