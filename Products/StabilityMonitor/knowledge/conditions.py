@@ -1,7 +1,6 @@
-"""Whether the conditions of a rule hold on a system, and in which words: one function for each of
-them.
+"""Whether the conditions of a rule hold on a system, and in which words: a function for each.
 
-Apart from `known_system`, since nothing of this is needed where the answer is remembered.
+This is not part of `systemfacts`, because nothing of it is needed where the answer is remembered.
 """
 
 from __future__ import annotations
@@ -26,8 +25,9 @@ if TYPE_CHECKING:  # Zope does not bring this library, see `rules.has_packaging`
 
 @dataclass(frozen=True)
 class Answer:
-    """Does a condition hold, and what shows that: "zope.interface 8.6 is < 8.7"; '' where it goes
-    without saying.
+    """Whether a condition holds, and what shows that, as "zope.interface 8.6 is < 8.7".
+
+    `words` is '' where nothing needs to be said.
     """
 
     holds: bool
@@ -45,12 +45,11 @@ def hold(rule: Rule, system: System) -> list[Answer]:
 
 def _one_installed(wanted: Requirements, rule: Rule, system: System) -> Answer:
     answers = [_requirement(wanted[key], key, system) for key in wanted]
-    held = [answer for answer in answers if answer.holds]
-    return (
-        held[0]
-        if held
-        else _joined(False, [a for a in answers if not a.words.endswith('installed')] or answers)
-    )
+    for answer in answers:
+        if answer.holds:
+            return answer
+    installed = [answer for answer in answers if not answer.words.endswith('installed')]
+    return _joined(False, installed or answers)
 
 
 def _all_installed(wanted: Requirements, rule: Rule, system: System) -> Answer:
@@ -72,7 +71,8 @@ def _requirement(wanted: tuple[str, tuple[SpecifierSet, ...]], key: str, system:
 
 
 def _compared(words: str, version: str, specifiers: tuple[SpecifierSet, ...]) -> Answer:
-    parsed, shown = _version(version), ' or '.join(filter(None, map(_spaced, specifiers)))
+    parsed = _version(version)
+    shown = ' or '.join(filter(None, map(_spaced, specifiers)))
     if not shown:
         return Answer(True, f'{words} is installed (which versions are affected is not known)')
     if parsed is None:
@@ -82,6 +82,7 @@ def _compared(words: str, version: str, specifiers: tuple[SpecifierSet, ...]) ->
 
 
 def _spaced(specifier: SpecifierSet) -> str:
+    """As a person writes it: `>= 1.0, < 1.4`."""
     parts = sorted(str(specifier).split(','), key=lambda part: part[:1] in '<!~')
     return ', '.join(re.sub(r'^([<>=!~]+)', r'\1 ', part) for part in parts)
 
@@ -104,12 +105,10 @@ def _python_is(wanted: tuple[SpecifierSet, ...], rule: Rule, system: System) -> 
 def _word_is(name: str, title: str) -> Callable[[tuple[str, ...], Rule, System], Answer]:
     def condition(wanted: tuple[str, ...], rule: Rule, system: System) -> Answer:
         known: str = getattr(system, name)
-        holds = any(known.lower().startswith(word.lower()) for word in wanted) if known else False
-        return Answer(
-            holds,
-            f'{title} {known or "(not known)"}{system.note(name)} is '
-            f'{"" if holds else "not "}{" or ".join(wanted)}',
-        )
+        beginnings = tuple(word.lower() for word in wanted)
+        holds = known != '' and known.lower().startswith(beginnings)
+        shown = f'{title} {known or "(not known)"}{system.note(name)}'
+        return Answer(holds, f'{shown} is {"" if holds else "not "}{" or ".join(wanted)}')
 
     return condition
 
@@ -123,24 +122,23 @@ def _stack_is_below(wanted: int, rule: Rule, system: System) -> Answer:
     if system.stack is None:
         return Answer(False, 'how large the stacks of threads are is not known')
     holds = system.stack < wanted << 10
-    return Answer(
-        holds,
-        f'the stack of a thread has {system.stack >> 10} KiB{system.note("stack")}, '
-        f'{"less" if holds else "not less"} than {wanted}',
-    )
+    shown = f'the stack of a thread has {system.stack >> 10} KiB{system.note("stack")}'
+    return Answer(holds, f'{shown}, {"less" if holds else "not less"} than {wanted}')
 
 
 def _interpreter_is(wanted: tuple[str, ...], rule: Rule, system: System) -> Answer:
-    holds = system.implementation in wanted
-    return Answer(
-        holds,
-        '' if holds else f'the interpreter {system.implementation} is not {" or ".join(wanted)}',
-    )
+    if system.implementation in wanted:
+        return Answer(True, '')
+    names = ' or '.join(wanted)
+    return Answer(False, f'the interpreter {system.implementation} is not {names}')
 
 
 def _built(wanted: tuple[str, ...], rule: Rule, system: System) -> Answer:
     answers = [_BUILD[word](rule, system) for word in wanted]
-    return next((answer for answer in answers if answer.holds), answers[0])
+    for answer in answers:
+        if answer.holds:
+            return answer
+    return answers[0]
 
 
 def _flag(name: str, words: str, expected: bool = True) -> Callable[[Rule, System], Answer]:
@@ -157,14 +155,12 @@ def _flag(name: str, words: str, expected: bool = True) -> Callable[[Rule, Syste
 def _installed_as(word: str) -> Callable[[Rule, System], Answer]:
     def condition(rule: Rule, system: System) -> Answer:
         for key, (name, _) in rule.distributions.items():
-            if key in system.distributions:
-                known = system.builds.get(key, '')
-                words = (
-                    f'{name} is from a {known}'
-                    if known
-                    else f'whether {name} is from a wheel is not known'
-                )
-                return Answer(known in ('', word), words)
+            if key not in system.distributions:
+                continue
+            known = system.builds.get(key, '')
+            if not known:
+                return Answer(True, f'whether {name} is from a wheel is not known')
+            return Answer(known == word, f'{name} is from a {known}')
         return Answer(False, f'nothing of it is from a {word}')
 
     return condition
@@ -180,15 +176,13 @@ _BUILD = {
 
 
 def _are_loaded(wanted: tuple[str, ...], rule: Rule, system: System) -> Answer:
+    names = ' and '.join(wanted)
     if system.loaded is None:
-        return Answer(True, f'whether {" and ".join(wanted)} are loaded is not known')
+        return Answer(True, f'whether {names} are loaded is not known')
     missing = [name for name in wanted if not _is_loaded(name, system.loaded)]
-    return Answer(
-        not missing,
-        f'{" and ".join(missing)} is not loaded'
-        if missing
-        else f'{" and ".join(wanted)} {"is" if len(wanted) == 1 else "are"} loaded',
-    )
+    if missing:
+        return Answer(False, f'{" and ".join(missing)} is not loaded')
+    return Answer(True, f'{names} {"is" if len(wanted) == 1 else "are"} loaded')
 
 
 def _is_loaded(name: str, loaded: frozenset[str]) -> bool:

@@ -33,12 +33,13 @@ class Traces:
         threads = [*record.threads, *record.stood_still]
         crashed = [thread for thread in record.threads if thread.get('crashed')]
         others = [thread for thread in threads if not thread.get('crashed')]
-        native = [f'{frame.get("binary")}:{frame.get("symbol")}' for frame in record.native]
+        frames = record.native[:_NATIVE]
+        native = [f'{frame.get("binary")}:{frame.get("symbol")}' for frame in frames]
         log = [f'{line.get("logger")}: {line.get("message")}' for line in record.log]
         facts = [item.fact for item in record.evidence]
         self.stack = _lines(map(_frames, crashed or others))
         self.others = _lines(map(_frames, others if crashed else ()))
-        self.native = _lines([native[:_NATIVE]])
+        self.native = _lines([native])
         self.messages = _lines([[record.summary], facts, record.exception.splitlines(), log])
         self.signal = record.signal or ''
         self.record = record
@@ -47,7 +48,8 @@ class Traces:
         """([(kind, sentence)], [sentence]): what shows the issue, and what was recorded and does
         not show it.
         """
-        signs = [sign for sign in (SIGNS[name](self.record) for name in rule.signs) if sign]
+        answers = [SIGNS[name](self.record) for name in rule.signs]
+        signs = [answer for answer in answers if answer]
         # Frames count only together with all signs that the rule asks for.
         wanted = _WANTED if len(signs) == len(rule.signs) else _WANTED[2:]
         shown: list[tuple[str, str]] = []

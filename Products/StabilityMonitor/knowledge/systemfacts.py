@@ -1,7 +1,7 @@
-"""A system as rules see it: what is installed, and on what it runs.
+"""A system as rules see it: what is installed, and what it runs on.
 
-`here` looks at this process, `of_run` reads what a dead run had.  What is not known of a dead run
-is taken from here, and each sentence that rests on it says "as installed now".
+`here` describes this process, `of_run` a dead run.  What is not known of a dead run is taken from
+this process, and each sentence that rests on it says "as installed now".
 """
 
 from __future__ import annotations
@@ -91,18 +91,18 @@ def _libc() -> str:
 
 
 def of_run(context: dict[str, Any], compiled: Iterable[str], now: System) -> System:
-    """The system as a run had it: its context (with `distributions`, {name: version}) and compiled
-    modules.
+    """The system of a run, from its context (with `distributions`, {name: version}) and the names
+    of its compiled modules.
     """
-    recorded = {
-        name: value
-        for name, read in _RECORDED.items()
-        if (value := read(context)) not in ('', None, {})
-    }
+    recorded = {}
+    for name, read in _RECORDED.items():
+        value = read(context)
+        if value not in ('', None, {}):
+            recorded[name] = value
     missing = frozenset(name for name in _RECORDED if name not in recorded)
-    known = {name: getattr(now, name) for name in missing} | recorded
-    return System(
-        **known,
+    return replace(
+        now,
+        **recorded,
         loaded=frozenset(compiled) or None,
         builds=_builds(context, recorded.get('distributions'), now),
         as_now=missing,
@@ -112,7 +112,7 @@ def of_run(context: dict[str, Any], compiled: Iterable[str], now: System) -> Sys
 def _builds(
     context: dict[str, Any], distributions: Mapping[str, str] | None, now: System
 ) -> Mapping[str, str]:
-    """How distributions were installed: as recorded, else as now if the versions are the same."""
+    """How distributions were installed: as recorded; else as now, if all versions are the same."""
     recorded = context.get('builds')
     if recorded and isinstance(recorded, dict):
         return {name: build for name, build in recorded.items() if isinstance(build, str)}
@@ -124,11 +124,11 @@ def _distributions(context: dict[str, Any]) -> dict[str, str] | None:
     known = context.get('distributions')
     if not isinstance(known, dict):
         return None
-    return {
-        normalized(name): version
-        for name, version in known.items()
-        if isinstance(name, str) and isinstance(version, str)
-    }
+    found = {}
+    for name, version in known.items():
+        if isinstance(name, str) and isinstance(version, str):
+            found[normalized(name)] = version
+    return found
 
 
 def _python(context: dict[str, Any]) -> str:
@@ -154,9 +154,7 @@ def _bits(context: dict[str, Any]) -> int | None:
 
 
 def _size(stack: object) -> int | None:
-    """Of what `threadstacks` or a context tells of a stack: (size, guard); None where it is not
-    known.
-    """
+    """The size out of (size, guard), as `stacksizes` or a context tells it; None if not known."""
     size = stack[0] if isinstance(stack, list | tuple) and stack else None
     return size if isinstance(size, int) and size > 0 else None
 
