@@ -1,15 +1,16 @@
-r"""The texts that faulthandler and Py_FatalError leave behind, read back into values.
+"""Reads the texts that faulthandler and Py_FatalError leave behind.
 
-Bytes in, values out: no I/O, never an exception whatever the bytes are, and linear in their
-number.  The formats are CPython's, 3.11 to 3.15 (traceback.c, faulthandler.c, pylifecycle.c).
-A dying process writes them in many small pieces, so:
+Bytes in, values out: no I/O, no exception whatever the bytes are, and linear in their number.  The
+formats are those of CPython 3.11 to 3.15 (traceback.c, faulthandler.c, pylifecycle.c).  A dying
+process writes such a text in many small pieces:
 
-* The text may stop anywhere; in a preallocated file NULs follow.  They end a line as its torn end.
-* A second thread may die meanwhile.  Its header lands in the middle of a line, often right behind
-  the first one: `Fatal Python error: Fatal Python error: AbortedIllegal instruction` is real.
-  faulthandler withholds its stacks, so what follows belongs to the dump that it interrupted.
-  Where two dumps are mixed word by word, only lines that are still whole are taken.
-* In a stderr log other text stands between.  A few foreign lines are passed over, more end a dump.
+* The text may stop anywhere.  In a preallocated file NULs follow; they end a line that is torn.
+* A second thread may die meanwhile.  Its header then stands in the middle of a line, often right
+  behind the first one: `Fatal Python error: Fatal Python error: AbortedIllegal instruction` is
+  real.  faulthandler writes no stacks for the second thread, so what follows belongs to the dump
+  that was interrupted.  Where two dumps are mixed word by word, only whole lines are read.
+* A log of standard error has other text in between.  A few foreign lines are skipped; more of them
+  end a dump.
 """
 
 from __future__ import annotations
@@ -25,17 +26,21 @@ from ..model.records import NativeFrame
 from ..model.records import ThreadStack
 from . import faultlines
 
-LIMIT = 1 << 20  # bytes that one call looks at
-_FRAMES = 100  # faulthandler's limit; 3.13 stops there without a word
-#: 3.14 counts each entry from C code as a frame and does not show it: a recursion through C ends
-#: after half of them.
+#: Bytes that one call reads.
+LIMIT = 1 << 20
+#: faulthandler shows no more frames of a thread.  Python 3.13 does not say that there are more.
+_FRAMES = 100
+#: Python 3.14 counts each entry from C code as a frame and does not show it.  So a recursion
+#: through C ends after half of the frames.
 _FRAMES_THROUGH_C = 50
-#: What a stack that is shown whole ends with: a script, `python -m`, a thread.
+#: The outermost function of a stack that is shown whole: of a script, `python -m`, or a thread.
 _OUTERMOST = ('<module>', '_run_module_as_main', '_bootstrap')
-_NOISE = 8  # foreign lines in a row that do not yet end a dump
+#: Foreign lines in a row that do not end a dump yet.
+_NOISE = 8
 _LINES = re.compile(rb'([^\n\0]*)(\n|\0+|\Z)')
 _HEADERS = re.compile(rb'(?=Fatal Python error(?:: | from unexpected signum: ))')
-_NOTE = 200  # characters of a thread's notes
+#: Characters of a thread's notes.
+_NOTE = 200
 #: The kinds of dumps that begin with "Fatal Python error".
 _FATAL = ('fatal', 'pyfatal')
 
@@ -84,8 +89,9 @@ def first_fatal(dumps: Iterable[Dump]) -> Dump | None:
 def find_py_fatal(data: bytes, main_ident: int | None) -> Dump | None:
     """The last fatal dump in the tail of a stderr log that names the thread `main_ident`.
 
-    Only this name ties the text to a process.  So None for an error during which an exception was
-    set (a plain traceback is printed instead) and for one with more than 100 threads.
+    Only this ident tells which process wrote the text.  None is returned for an error during which
+    an exception was set (Python then prints a plain traceback), and for more than 100 threads (the
+    dump may leave out the main thread).
     """
     if main_ident is None:
         return None
@@ -118,7 +124,9 @@ class _DraftThread:
         )
 
     def ends_in_a_recursion_through_c(self) -> bool:
-        """Only 3.14 and later name the thread."""
+        """Whether it is cut after _FRAMES_THROUGH_C frames, as only Python 3.14 and later do it:
+        these are the releases that name the thread.
+        """
         return (
             self.name != ''
             and len(self.frames) >= _FRAMES_THROUGH_C
@@ -201,7 +209,9 @@ class _Parser:
             self.blank = True
 
     def headers(self, head: bytes, headers: list[bytes]) -> None:
-        """Headers begin in this line.  One without a reason, before another, lost it to that."""
+        """Headers begin in this line.  A header without a reason is skipped where another follows:
+        the reason of the first one then stands behind the second.
+        """
         interrupted = self.now if head.startswith(_PREFIXES) else None
         self.at += len(head)
         for header in [h for h in headers if not h.endswith(b': ')] or headers[-1:]:
@@ -241,7 +251,11 @@ class _Parser:
         return False
 
     def has(self, needed: str) -> bool:
-        """A thread may be one of the interrupted dump, where the interrupting one has none."""
+        """Whether there is what a rule needs.
+
+        A line of a thread may belong to the dump that was interrupted, if the dump that interrupted
+        it has no threads.
+        """
         if not needed:
             return True
         if needed == 'thread' and self.now and not self.now.threads:
@@ -258,7 +272,9 @@ class _Parser:
         return True
 
     def state(self, line: bytes) -> bool:
-        """Py_FatalError writes this right under its header, which then was no signal's."""
+        """Py_FatalError writes this line right under its header.  So the dump is not that of a
+        signal, even if its reason contains the name of one.
+        """
         last = self.drafts[-1]
         if last.threads or last.kind not in _FATAL:
             return False
@@ -379,5 +395,6 @@ RULES: tuple[tuple[bytes, str, Callable[[_Parser, bytes], bool]], ...] = (
     (b'Timeout (', '', _Parser.timeout),
     (b'Python runtime state: ', 'dump', _Parser.state),
 )
-# A line that begins so and that no rule takes is damaged, not foreign, unless a traceback's.
+# A line that begins like this and that no rule takes is damaged, not foreign, unless it is a line
+# of a traceback.
 _PREFIXES = tuple(prefix for prefix, _, _ in RULES if len(prefix) > 5)
