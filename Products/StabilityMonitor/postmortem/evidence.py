@@ -73,7 +73,15 @@ class Mark:
 
 @dataclass(frozen=True)
 class Traces:
-    """All that is known about a dead run before it is judged."""
+    """All that is known about a dead run before it is judged.
+
+    `loaded` is what the run noted when it began to serve: compiled modules and distributions.
+    `recording` is None where there is no black box, `damage` says what is wrong with the files.
+    `fault` is the first fatal dump of the fault log, `stderr_fault` one on standard error.  `marks`
+    are those of signals that the process did not outlive, by name; `hang` is the mark of the
+    watchdog.  `cgroup_kills` and `host_kills` are OOM kills since the last sample.  Times are
+    seconds since the epoch; None stands for "not known".
+    """
 
     run: str
     started: float
@@ -94,7 +102,7 @@ class Traces:
     same_boot: bool | None
     same_machine: bool | None
     boot_time: float
-    #: By the ident of a serving thread: what it wrote when the watchdog fired.
+    #: What each thread that serves wrote when the watchdog fired, by its ident.
     stuck: dict[int, Mark] = field(default_factory=dict)
     #: When SIGTERM and SIGINT came last, whether the process outlived them or not.
     asked: dict[str, float] = field(default_factory=dict)
