@@ -1,10 +1,9 @@
-"""The knowledge base of crashes: read the rules, compare them with a system, and with how a run
-ended.
+"""The knowledge base of crashes: reads the rules, and compares them with a system or a dead run.
 
-A file is a row of `[[issue]]` and `[[silence]]` tables.  Each is read by itself, so that a broken
-one costs only itself; a line that begins with `[[` therefore always begins a table.  Versions need
-the library `packaging`, which Zope does not bring: without it there are no rules, and one finding
-that says so.
+A file is a list of `[[issue]]` and `[[silence]]` tables.  Each table is read alone, so that a
+broken one does not harm the others; a line that begins with `[[` therefore always begins a table.
+To compare versions needs the library `packaging`, which Zope does not bring.  Without it there are
+no rules, and one finding says so.
 """
 
 from __future__ import annotations
@@ -12,13 +11,16 @@ from __future__ import annotations
 import functools
 import re
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC
 from datetime import date
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from ..model.records import Finding
+from ..model.runrecord import RunRecord
 from ..store.regularfiles import read_start
 from ..store.rundirectory import KNOWN_ISSUES
 from .conditions import hold
@@ -33,8 +35,14 @@ from .systemfacts import System
 from .systemfacts import of_run
 
 SHIPPED = Path(__file__).with_name('known_issues.toml')
-#: Bytes of a file and of one table in it, tables in a file, problems that are told of one file.
-FILE_LIMIT, TABLE_LIMIT, TABLES, _PROBLEMS = 512 << 10, 16 << 10, 1000, 50
+#: The most bytes of a file.
+FILE_LIMIT = 512 << 10
+#: The most bytes of one table.
+TABLE_LIMIT = 16 << 10
+#: The most tables in a file.
+TABLES = 1000
+#: The most problems that are told of one file.
+_PROBLEMS = 50
 
 WITHOUT_PACKAGING = (
     'Known issues are not looked up: the library "packaging" that compares '
@@ -47,7 +55,7 @@ _AT_LINE = re.compile(r' ?\(at (?:line (\d+), column \d+|end of document)\)')
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a file of rules, and in which line of it (0: no line in particular)."""
+    """What is wrong with a file of rules, and in which line (0: no line in particular)."""
 
     line: int
     sentence: str
@@ -72,14 +80,14 @@ class Problem:
         )
 
     @property
-    def _mark(self):
-        """The same wherever it stands: an edit elsewhere in the file must not undo a hush."""
+    def _mark(self) -> str:
+        """Without the line: an edit elsewhere in the file must not unmute the finding."""
         return f'{zlib.crc32(self.sentence.encode()):08x}'
 
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What a file holds, or several together: the good tables, and a problem for each other one."""
+    """What one or several files hold: the good tables, and a problem for each bad one."""
 
     rules: tuple[Rule, ...] = ()
     silences: tuple[Silence, ...] = ()
@@ -89,9 +97,10 @@ class Knowledge:
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def load(source, name: str = '') -> Knowledge:
-    """The rules in a text, in bytes or in the file at a Path.  Raises nothing; a file that is not
-    there is empty.
+def load(source: Path | str | bytes, name: str = '') -> Knowledge:
+    """The rules in a text, in bytes or in the file at a Path.
+
+    Raises nothing.  A file that does not exist is an empty one.
     """
     if not has_packaging():
         return Knowledge(problems=(Problem(0, WITHOUT_PACKAGING),))
@@ -108,50 +117,48 @@ def shipped() -> Knowledge:
     return load(SHIPPED)
 
 
-def in_force(directory, today: date | None = None) -> Knowledge:
-    """Shipped rules and those of the site in the data directory, without what it silences;
-    `silences` in force.
+def in_force(directory: Path | str, today: date | None = None) -> Knowledge:
+    """The shipped rules and those of the site, without what the site silences; and the silences in
+    force.
 
-    A day is one of UTC, as it is for hushes.
+    The rules of the site are in its data directory.  A silence ends with a day of UTC, as a mute
+    does.
     """
-    ours, site, today = (
-        shipped(),
-        load(Path(directory) / KNOWN_ISSUES),
-        today or datetime.now(UTC).date(),
-    )
+    today = today or datetime.now(UTC).date()
+    ours = shipped()
+    site = load(Path(directory) / KNOWN_ISSUES)
     known = {rule.id: rule for rule in ours.rules}
     problems = [*ours.problems, *(p for p in site.problems if p not in ours.problems)]
     for rule in site.rules:
-        if known.setdefault(rule.id, rule) is not rule:
-            problems.append(
-                Problem(
-                    rule.line,
-                    f'The id {rule.id!r} is taken by a shipped rule; silence that one and '
-                    'give this one another id.',
-                    KNOWN_ISSUES,
-                )
+        if rule.id in known:
+            sentence = (
+                f'The id {rule.id!r} is taken by a shipped rule; silence that one and '
+                'give this one another id.'
             )
+            problems.append(Problem(rule.line, sentence, KNOWN_ISSUES))
+        else:
+            known[rule.id] = rule
+    silences = []
     for silence in site.silences:
-        if known and silence.id not in known:
-            problems.append(
-                Problem(silence.line, f'There is no issue {silence.id!r} to silence.', KNOWN_ISSUES)
-            )
-    silences = tuple(
-        s for s in site.silences if s.id in known and (s.until is None or today <= s.until)
-    )
+        if silence.id in known:
+            if silence.until is None or today <= silence.until:
+                silences.append(silence)
+        elif known:  # without `packaging` nothing is known
+            sentence = f'There is no issue {silence.id!r} to silence.'
+            problems.append(Problem(silence.line, sentence, KNOWN_ISSUES))
     silent = {silence.id for silence in silences}
-    return Knowledge(
-        tuple(r for r in known.values() if r.id not in silent), silences, tuple(problems)
-    )
+    rules = [rule for rule in known.values() if rule.id not in silent]
+    return Knowledge(tuple(rules), tuple(silences), tuple(problems))
 
 
-def _bytes(source, reader):
-    if not isinstance(source, Path):
-        return source.encode('utf-8', 'surrogatepass') if isinstance(source, str) else bytes(source)
+def _bytes(source: Path | str | bytes, reader: _Reader) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, str):
+        return source.encode('utf-8', 'surrogatepass')
     try:
-        return read_start(
-            source, FILE_LIMIT + 1, follow=True
-        )  # a site may keep its rules elsewhere
+        # A site may keep its rules elsewhere, behind a link.
+        return read_start(source, FILE_LIMIT + 1, follow=True)
     except FileNotFoundError:
         return b''
     except (OSError, ValueError) as error:
@@ -162,79 +169,80 @@ def _bytes(source, reader):
 class _Reader:
     """Reads one file, table by table, and notes what is wrong with each."""
 
-    def __init__(self, file):
-        self.file, self.rules, self.silences, self.problems = file, {}, {}, []
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.rules: dict[str, Rule] = {}
+        self.silences: dict[str, Silence] = {}
+        self.problems: list[Problem] = []
 
-    def problem(self, line, sentence):
+    def problem(self, line: int, sentence: str) -> None:
         if len(self.problems) >= _PROBLEMS:
             return
         shown = ''.join(char if char.isprintable() else '?' for char in ' '.join(sentence.split()))
         self.problems.append(Problem(line, shown[:400], self.file))
 
-    def read(self, raw):
+    def read(self, raw: bytes) -> None:
         starts = [match.start() for match in _TABLE.finditer(raw)]
         if len(raw) > FILE_LIMIT or len(starts) > TABLES:
-            self.problem(
-                1,
+            sentence = (
                 f'The file is too large: at most {FILE_LIMIT >> 10} KiB and {TABLES} tables are '
-                'read.',
+                'read.'
             )
+            self.problem(1, sentence)
             return
         line = 1
         for begin, end in zip([0, *starts], [*starts, len(raw)], strict=True):
             self._piece(raw[begin:end], line)
             line += raw.count(b'\n', begin, end)
 
-    def _piece(self, raw, line):
+    def _piece(self, raw: bytes, line: int) -> None:
         for kind, tables in self._parsed(raw, line).items():
             for table in tables if isinstance(tables, list) else [None]:
                 if kind in KINDS and isinstance(table, dict):
                     self._table(kind, table, raw, line)
                 else:
-                    self.problem(
-                        line, f'There is no {kind!r} here; begin with [[issue]] or [[silence]].'
-                    )
+                    sentence = f'There is no {kind!r} here; begin with [[issue]] or [[silence]].'
+                    self.problem(line, sentence)
 
-    def _parsed(self, raw, line):
-        import tomllib  # not for a site where nothing is looked up
+    def _parsed(self, raw: bytes, line: int) -> dict[str, Any]:
+        import tomllib  # only where rules are read: most processes never do
 
         try:
             if len(raw) > TABLE_LIMIT:
                 raise ValueError(f'a table is longer than {TABLE_LIMIT >> 10} KiB')
-            return tomllib.loads(
-                raw.decode('utf-8-sig' if line == 1 else 'utf-8').replace('\r\n', '\n')
-            )
+            text = raw.decode('utf-8-sig' if line == 1 else 'utf-8')
+            return tomllib.loads(text.replace('\r\n', '\n'))
         except UnicodeDecodeError as error:
-            self.problem(
-                line + raw.count(b'\n', 0, error.start),
-                'The text is not UTF-8; save the file as UTF-8.',
-            )
+            before = raw.count(b'\n', 0, error.start)
+            self.problem(line + before, 'The text is not UTF-8; save the file as UTF-8.')
         except (ValueError, RecursionError) as error:
             at = _AT_LINE.search(str(error))
             inside = int(at[1]) - 1 if at and at[1] else 0
             self.problem(line + inside, f'This cannot be read: {_AT_LINE.sub("", str(error))}.')
         return {}
 
-    def _table(self, kind, table, raw, line):
+    def _table(self, kind: str, table: dict[str, object], raw: bytes, line: int) -> None:
         values, problems = checked(table, kind)
         known = self.rules if kind == 'issue' else self.silences
         if not problems and values['id'] in known:
-            problems.append(
-                ('id', f'There are two tables with the id {values["id"]!r}; give this one another.')
-            )
+            sentence = f'There are two tables with the id {values["id"]!r}; give this one another.'
+            problems.append(('id', sentence))
         for key, sentence in problems:
             self.problem(line + _line_of(key, raw), sentence)
         if not problems:
-            known[values['id']] = KINDS[kind][0](**values, line=line)
+            made = KINDS[kind][0](**values, line=line)
+            if isinstance(made, Rule):
+                self.rules[made.id] = made
+            else:
+                self.silences[made.id] = made
 
 
-def _line_of(key, raw):
-    """In which line of a table, from 0 on, one of its fields stands."""
-    found = (
-        re.search(rf'^[ \t]*["\']?{re.escape(key)}["\']?[ \t]*[=.]'.encode(), raw, re.M)
-        if key
-        else None
-    )
+def _line_of(key: str, raw: bytes) -> int:
+    """In which line of a table, from 0 on, one of its fields stands; 0 for the table itself."""
+    if not key:
+        return 0
+    field = rf'^[ \t]*["\']?{re.escape(key)}["\']?[ \t]*[=.]'
+    found = re.search(field.encode(), raw, re.M)
     return raw.count(b'\n', 0, found.start()) if found else 0
 
 
@@ -248,27 +256,27 @@ class Match:
     rule: Rule
     reasons: tuple[str, ...]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f'{self.rule.title}: {", ".join(self.reasons)}'
 
 
 def affected(
-    rules, system: System, has_started: bool = False
+    rules: Iterable[Rule], system: System, has_started: bool = False
 ) -> tuple[tuple[Match, ...], tuple[Match, ...]]:
-    """(affected by severity, unaffected).  A rule `incident_only` that would apply is in neither of
-    them.
+    """(rules that affect the system, the most severe first; rules that do not).
 
-    A site that has started is not affected by what would have kept it from that.
+    A rule `incident_only` that would apply is in neither of them.  A site that has started is not
+    affected by an issue that keeps Zope from starting.
     """
-    hit, missed = [], []
+    hit = []
+    missed = []
     for rule in rules:
         answers = hold(rule, system)
-        failed = next(
-            (answer.words for answer in answers if not answer.holds),
-            'it has started' if has_started and rule.effect == 'start' else '',
-        )
+        failed = [answer.words for answer in answers if not answer.holds]
+        if has_started and rule.effect == 'start':
+            failed.append('it has started')
         if failed:
-            missed.append(Match(rule, (f'not affected: {failed}',)))
+            missed.append(Match(rule, (f'not affected: {failed[0]}',)))
         elif not rule.incident_only:
             hit.append(Match(rule, tuple(answer.words for answer in answers if answer.words)))
     hit.sort(key=lambda match: (-_severity(match.rule.severity), match.rule.id))
@@ -277,8 +285,7 @@ def affected(
 
 # -- a run that has ended --------------------------------------------------------------------------
 
-#: What each thing that matches adds to a score; 'against' is what was recorded and does not show
-#: it.
+#: What each match adds to a score.  'against': traces were recorded, and do not show the issue.
 WEIGHTS = {
     'conditions': 30,
     'stack': 40,
@@ -292,46 +299,51 @@ WEIGHTS = {
 }
 
 
-def match_incident(rules, record, system: System) -> list[dict]:
+def match_incident(
+    rules: Iterable[Rule], record: RunRecord, system: System
+) -> list[dict[str, Any]]:
     """Known issues that a RunRecord may have met, likeliest first.
 
-    `system` is this one (`known_system.here()`); what was recorded with the run wins over it.  Each
-    is {id, title, severity, strength, score, matched, against, action, source}.  `strength` is
-    "strong" (versions and a trace), "likely" (versions and a frame of another thread), "possible"
-    (versions alone) or "weak" (a trace, but versions that are not affected).  `matched` and
-    `against` are sentences such as "version: waitress 2.1 is < 3.0.1".
+    `system` is this one (`systemfacts.here()`); what was recorded with the run wins over it.  Each
+    is {id, title, severity, strength, score, matched, against, fixed, action, source}.  `strength`
+    is "strong" (versions and a trace), "likely" (versions and a frame of another thread),
+    "possible" (versions alone) or "weak" (a trace, but versions that are not affected).  `matched`
+    and `against` are sentences such as "version: waitress 2.1 is < 3.0.1".
     """
-    then, traces = of_run(record.context, record.compiled_modules, system), Traces(record)
-    found = [match for rule in rules if (match := _weigh(rule, record, then, traces))]
-    return sorted(
-        found, key=lambda match: (-match['score'], -_severity(match['severity']), match['id'])
-    )
+    then = of_run(record.context, record.compiled_modules, system)
+    traces = Traces(record)
+    found = []
+    for rule in rules:
+        match = _weigh(rule, record, then, traces)
+        if match:
+            found.append(match)
+    found.sort(key=lambda match: (-match['score'], -_severity(match['severity']), match['id']))
+    return found
 
 
-def _weigh(rule, record, then, traces):
+def _weigh(rule: Rule, record: RunRecord, then: System, traces: Traces) -> dict[str, Any] | None:
     if not rule.fits(record):
         return None
-    verdicts, answers = EFFECTS[rule.effect], hold(rule, then)
+    answers = hold(rule, then)
+    failed = [answer.words for answer in answers if not answer.holds]
     shown, against = traces.show(rule)
-    kinds, failed = (
-        {kind for kind, _ in shown},
-        [answer.words for answer in answers if not answer.holds],
-    )
-    proof = kinds - {'memory', 'processor'}
+    kinds = {kind for kind, _ in shown}
+    proof = kinds - {'memory', 'processor'}  # these have many causes
     if failed:
         strength = 'weak' if proof & {'native', 'message'} else ''
     elif proof:
         strength = 'likely' if proof == {'frame'} else 'strong'
     else:
-        strength = 'possible' if verdicts and not rule.incident_only else ''
+        strength = 'possible' if EFFECTS[rule.effect] and not rule.incident_only else ''
     if not strength:
         return None
-    score = sum(WEIGHTS[kind] for kind in kinds) + (0 if failed else WEIGHTS['conditions'])
-    score = (
-        min(score // 4, 20)
-        if failed
-        else score + (WEIGHTS['against'] if against and not proof else 0)
-    )
+    score = sum(WEIGHTS[kind] for kind in kinds)
+    if failed:
+        score = min(score // 4, 20)
+    else:
+        score += WEIGHTS['conditions']
+        if against and not proof:
+            score += WEIGHTS['against']
     versions = [f'version: {answer.words}' for answer in answers if answer.holds and answer.words]
     return {
         'id': rule.id,

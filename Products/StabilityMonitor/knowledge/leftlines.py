@@ -1,61 +1,69 @@
-"""What a run that has ended has left, as lines that the patterns of a rule are tried on."""
+"""The traces of a run that has ended, as short lines on which the patterns of a rule are tried."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from collections.abc import Iterator
 from itertools import chain
 from itertools import islice
+from typing import Any
 
+from ..model.runrecord import RunRecord
+from .rules import Rule
 from .symptoms import SIGNS
 
-#: Different lines of each kind of trace, and characters of one, that patterns are tried on.
-_LINES, _LENGTH = 500, 300
-#: Innermost frames of a stack, in Python and in C, that may show an issue; those further out only
-#: lead there.
-_FRAMES, _NATIVE = 25, 8
+#: Patterns are tried on at most this many different lines of each kind.
+_LINES = 500
+#: Characters that are kept of a line.
+_LENGTH = 300
+#: Innermost frames of a Python stack that may show an issue; those further out only lead there.
+_FRAMES = 25
+#: The same for a stack of C code.
+_NATIVE = 8
 
 
 class Traces:
-    """What a run has left, as short lines that patterns are tried on.
+    """The traces of one run.
 
-    `stack` is that of the crashed thread; where none crashed, as in a hang, those of all.
+    `stack` has the frames of the crashed thread; where none crashed, as in a hang, those of all.
     """
 
-    def __init__(self, record):
+    def __init__(self, record: RunRecord) -> None:
+        threads = [*record.threads, *record.stood_still]
         crashed = [thread for thread in record.threads if thread.get('crashed')]
-        others = [
-            thread for thread in (*record.threads, *record.stood_still) if not thread.get('crashed')
-        ]
+        others = [thread for thread in threads if not thread.get('crashed')]
+        frames = record.native[:_NATIVE]
+        native = [f'{frame.get("binary")}:{frame.get("symbol")}' for frame in frames]
+        log = [f'{line.get("logger")}: {line.get("message")}' for line in record.log]
+        facts = [item.fact for item in record.evidence]
         self.stack = _lines(map(_frames, crashed or others))
         self.others = _lines(map(_frames, others if crashed else ()))
-        self.native = _lines(
-            [[f'{frame.get("binary")}:{frame.get("symbol")}' for frame in record.native[:_NATIVE]]]
-        )
-        self.messages = _lines(
-            [
-                [record.summary],
-                [item.fact for item in record.evidence],
-                record.exception.splitlines(),
-                [f'{line.get("logger")}: {line.get("message")}' for line in record.log],
-            ]
-        )
-        self.signal, self.record = record.signal or '', record
+        self.native = _lines([native])
+        self.messages = _lines([[record.summary], facts, record.exception.splitlines(), log])
+        self.signal = record.signal or ''
+        self.record = record
 
-    def show(self, rule):
+    def show(self, rule: Rule) -> tuple[list[tuple[str, str]], list[str]]:
         """([(kind, sentence)], [sentence]): what shows the issue, and what was recorded and does
-        not.
+        not show it.
         """
-        signs = [sign for name in rule.signs if (sign := SIGNS[name](self.record))]
-        wanted, shown, against = _WANTED if len(signs) == len(rule.signs) else _WANTED[2:], [], []
-        for kind, patterns, lines, word in wanted:
-            lines = getattr(self, lines)
-            if getattr(rule, patterns):
-                line = _first(getattr(rule, patterns), lines)
-                shown += [(kind, f'{word}: {line}')] if line else []
-                against += (
-                    [f'{word}: none of those recorded']
-                    if lines and not line and kind in _TELLING
-                    else []
-                )
+        answers = [SIGNS[name](self.record) for name in rule.signs]
+        signs = [answer for answer in answers if answer]
+        # Frames count only together with all signs that the rule asks for.
+        wanted = _WANTED if len(signs) == len(rule.signs) else _WANTED[2:]
+        shown: list[tuple[str, str]] = []
+        against: list[str] = []
+        for kind, field, tried, word in wanted:
+            patterns: tuple[re.Pattern[str], ...] = getattr(rule, field)
+            lines: tuple[str, ...] = getattr(self, tried)
+            if not patterns:
+                continue
+            line = _first(patterns, lines)
+            if line:
+                shown.append((kind, f'{word}: {line}'))
+            elif lines and kind in _TELLING:
+                against.append(f'{word}: none of those recorded')
         if self.signal in rule.signals:
             shown.append(('signal', f'signal: {self.signal}'))
         return shown + signs, against
@@ -68,23 +76,27 @@ _WANTED = (
     ('native', 'native', 'native', 'native frame'),
     ('message', 'messages', 'messages', 'message'),
 )
+#: Kinds that speak against an issue where they were recorded and no pattern matches.
 _TELLING = ('stack', 'native')
 
 
-def _frames(thread):
-    return (
-        f'{frame.get("file")}:{frame.get("function")}'
-        for frame in thread.get('frames', ())[:_FRAMES]
-    )
+def _frames(thread: dict[str, Any]) -> Iterator[str]:
+    for frame in thread.get('frames', ())[:_FRAMES]:
+        yield f'{frame.get("file")}:{frame.get("function")}'
 
 
-def _lines(groups):
-    """Different lines, the ends of long ones: files differ at their end."""
-    lines = islice(chain.from_iterable(groups), 4 * _LINES)
-    return tuple(
-        dict.fromkeys(' '.join(line[-4 * _LENGTH :].split())[-_LENGTH:] for line in lines)
-    )[:_LINES]
+def _lines(groups: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """The different lines, each once; of a long line its end, where the names of files differ."""
+    found: dict[str, None] = {}
+    for line in islice(chain.from_iterable(groups), 4 * _LINES):
+        words = line[-4 * _LENGTH :].split()
+        found[' '.join(words)[-_LENGTH:]] = None
+    return tuple(found)[:_LINES]
 
 
-def _first(patterns, lines):
-    return next((line for pattern in patterns for line in lines if pattern.search(line)), '')
+def _first(patterns: Iterable[re.Pattern[str]], lines: Iterable[str]) -> str:
+    for pattern in patterns:
+        for line in lines:
+            if pattern.search(line):
+                return line
+    return ''

@@ -1,7 +1,7 @@
-"""What a rule about a known issue is: its fields, what may stand in each, and what is refused.
+"""A rule about a known issue: its fields, and what is allowed in each.
 
-Values in, values out; `known_issues` reads the files.  Nothing from a file is trusted, nor does it
-raise anything but a sentence.  Patterns are regular expressions without what can run away: see
+Values in, values out; `knowledgebase` reads the files.  Nothing from a file is trusted: what is
+wrong with it becomes a sentence.  Patterns are regular expressions that cannot take very long, see
 `_risk`.
 """
 
@@ -9,24 +9,37 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
+from collections.abc import Container
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 from datetime import date
 from types import MappingProxyType
+from typing import TYPE_CHECKING
+from typing import Any
 
+from ..model.runrecord import RunRecord
 from ..system.distributions import normalized
 from .symptoms import SIGNS
 from .symptoms import growth
 
-#: Characters of a pattern, and ways in which it may match at one place, at most.
-_PATTERN, _CHOICES = 200, 64
+if TYPE_CHECKING:  # Zope does not bring this library, see `has_packaging`
+    from packaging.specifiers import SpecifierSet
+
+    #: {normalized name: (name as written, alternative specifiers)}
+    Requirements = dict[str, tuple[str, tuple[SpecifierSet, ...]]]
+
+#: The most characters of a pattern.
+_PATTERN = 200
+#: The most ways in which a pattern may match at one place.
+_CHOICES = 64
 
 _ID = re.compile(r'[a-z0-9][a-z0-9._-]{2,79}')
 _NAME = re.compile(r'[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?')
 
-#: What an issue does: the verdicts by which a run that met it can have ended.  None at all: it does
-#: not end a run.
-EFFECTS = MappingProxyType(
+#: What an issue does, and the verdicts of the runs that it can end; () where it ends none.
+EFFECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         'crash': ('crashed', 'aborted', 'vanished'),
         'overflow': ('stack-overflow', 'crashed', 'aborted', 'vanished'),
@@ -51,10 +64,10 @@ class Rule:
 
     `distributions`: one of them is installed in such a version.  `together`: all of them are.  Both
     map a normalized name to alternative specifiers.  `python`: alternative specifiers.  `bits`: of
-    its addresses.  `stack_below`: stacks of threads are smaller than so many KiB.  `loaded`: all
-    these modules are.  `frames`, `native`, `messages`, `signals`: what shows it, one of each kind
-    is enough; `signs` must hold for frames to count.  `incident_only`: so common that the versions
-    alone say nothing.
+    an address of this Python.  `stack_below`: the stack of a thread is smaller than this, in KiB.
+    `loaded`: all these modules are loaded.  `frames`, `native`, `messages`, `signals`: what shows
+    the issue, one of a kind is enough.  Frames count only where all `signs` hold.  `incident_only`:
+    the versions are so common that they alone say nothing.
     """
 
     id: str
@@ -65,9 +78,9 @@ class Rule:
     action: str
     source: str
     fixed: str
-    distributions: dict = field(default_factory=dict)
-    together: dict = field(default_factory=dict)
-    python: tuple = ()
+    distributions: Requirements = field(default_factory=dict)
+    together: Requirements = field(default_factory=dict)
+    python: tuple[SpecifierSet, ...] = ()
     implementation: tuple[str, ...] = ()
     platform: tuple[str, ...] = ()
     machine: tuple[str, ...] = ()
@@ -76,9 +89,9 @@ class Rule:
     libc: tuple[str, ...] = ()
     build: tuple[str, ...] = ()
     loaded: tuple[str, ...] = ()
-    frames: tuple[re.Pattern, ...] = ()
-    native: tuple[re.Pattern, ...] = ()
-    messages: tuple[re.Pattern, ...] = ()
+    frames: tuple[re.Pattern[str], ...] = ()
+    native: tuple[re.Pattern[str], ...] = ()
+    messages: tuple[re.Pattern[str], ...] = ()
     signals: tuple[str, ...] = ()
     signs: tuple[str, ...] = ()
     incident_only: bool = False
@@ -99,30 +112,24 @@ class Rule:
     )
     EVIDENCE = ('frames', 'native', 'messages', 'signals')
 
-    def fits(self, record) -> bool:
-        """Can a run that has ended as this RunRecord says have met it?"""
+    def fits(self, record: RunRecord) -> bool:
+        """Whether a run that ended as this RunRecord says can have met the issue."""
         if self.effect == 'exit' and record.phase != 'finished':
             return False
-        if (
-            self.effect == 'start'
-            and record.phase in _STARTED
-            and record.verdict != 'startup-failed'
-        ):
-            return False  # it had started
+        has_started = record.phase in _STARTED and record.verdict != 'startup-failed'
+        if self.effect == 'start' and has_started:
+            return False
         if self.effect == 'leak' and record.verdict != 'out-of-memory' and not growth(record):
-            return False  # killed, and there was no want of memory
+            return False  # it was killed, but not for its memory
+        if self.effect == 'hang' and record.hung_at_the_end:
+            return True
         verdicts = EFFECTS[self.effect]
-        return (
-            not verdicts
-            or record.verdict in verdicts
-            or self.effect == 'hang'
-            and record.hung_at_the_end
-        )
+        return not verdicts or record.verdict in verdicts
 
 
 @dataclass(frozen=True)
 class Silence:
-    """The site does not want to hear of an issue, up to and including the day `until` (None: for
+    """An issue that the site does not want to see, up to and including the day `until` (None: for
     good).
     """
 
@@ -133,8 +140,9 @@ class Silence:
 
 
 def has_packaging() -> bool:
-    """Is there the library that compares versions?  Only asked when rules are read: a start does
-    without it.
+    """Whether the library that compares versions is there.
+
+    It is asked for only when rules are read: a start of Zope does without that library.
     """
     try:
         import packaging.specifiers
@@ -145,15 +153,16 @@ def has_packaging() -> bool:
 
 
 class _Wrong(Exception):
-    """A value is not what its field wants; the text ends the sentence "The field x must be"."""
+    """A value that its field refuses; the text ends the sentence "The field x must be"."""
 
 
-def checked(table: dict, kind: str) -> tuple[dict, list]:
-    """(values, [(field, sentence)]) of a table of one of KINDS; the values are whole where there is
-    no sentence.
+def checked(table: dict[str, object], kind: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """(values, [(field, sentence)]) of a table of one of KINDS.
+
+    A sentence says what is wrong with a field.  Without sentences the values are complete.
     """
     _, wanted, fields = KINDS[kind]
-    values = {}
+    values: dict[str, Any] = {}
     missing = ', '.join(key for key in wanted if key not in table)
     problems = [('', f'These fields are missing: {missing}.')] if missing else []
     for key, value in table.items():
@@ -174,35 +183,29 @@ def checked(table: dict, kind: str) -> tuple[dict, list]:
 # -- the fields ------------------------------------------------------------------------------------
 
 
-def _text(value):
-    if (
-        not isinstance(value, str)
-        or not value.strip()
-        or len(value) > 2000
-        or not _is_printable(value)
-    ):
-        raise _Wrong('a text of 1 to 2000 characters that can be shown')
+def _text(value: object) -> str:
+    wanted = 'a text of 1 to 2000 characters that can be shown'
+    if not isinstance(value, str) or not value.strip() or len(value) > 2000:
+        raise _Wrong(wanted)
+    if not all(char.isprintable() or char in '\n\t' for char in value):
+        raise _Wrong(wanted)
     return ' '.join(value.split())
 
 
-def _is_printable(text):
-    return all(char.isprintable() or char in '\n\t' for char in text)
-
-
-def _identifier(value):
+def _identifier(value: object) -> str:
     if not isinstance(value, str) or not _ID.fullmatch(value):
         raise _Wrong('3 to 80 lower case letters, digits, dots and dashes')
     return value
 
 
-def _switch(value):
+def _switch(value: object) -> bool:
     if not isinstance(value, bool):
         raise _Wrong('true or false')
     return value
 
 
-def _number(allowed, words):
-    def convert(value):
+def _number(allowed: Container[int], words: str) -> Callable[[object], int]:
+    def convert(value: object) -> int:
         if type(value) is not int or value not in allowed:
             raise _Wrong(f'a number, {words}')
         return value
@@ -210,55 +213,53 @@ def _number(allowed, words):
     return convert
 
 
-def _day(value):
+def _day(value: object) -> date:
     if type(value) is not date:
         raise _Wrong('a day such as 2027-03-31, without quotes')
     return value
 
 
-def _list(value):
+def _list(value: object) -> list[str]:
     """One text or a list of 1 to 40 texts."""
     values = [value] if isinstance(value, str) else value
-    if (
-        not isinstance(values, list)
-        or not 1 <= len(values) <= 40
-        or not all(isinstance(v, str) for v in values)
-    ):
-        raise _Wrong('a text or a list of 1 to 40 texts')
+    wanted = 'a text or a list of 1 to 40 texts'
+    if not isinstance(values, list) or not 1 <= len(values) <= 40:
+        raise _Wrong(wanted)
+    if not all(isinstance(each, str) for each in values):
+        raise _Wrong(wanted)
     return values
 
 
-def _texts(value):
+def _texts(value: object) -> tuple[str, ...]:
     return tuple(map(_text, _list(value)))
 
 
-def _one_of(*words):
-    def convert(value):
-        if value not in words or not isinstance(value, str):
+def _one_of(*words: str) -> Callable[[object], str]:
+    def convert(value: object) -> str:
+        if not isinstance(value, str) or value not in words:
             raise _Wrong(f'one of {", ".join(words)}')
         return value
 
     return convert
 
 
-def _some_of(*words):
-    def convert(value):
+def _some_of(*words: str) -> Callable[[object], tuple[str, ...]]:
+    def convert(value: object) -> tuple[str, ...]:
         return tuple(map(_one_of(*words), _list(value)))
 
     return convert
 
 
-def _versions(value):
+def _versions(value: object) -> tuple[SpecifierSet, ...]:
     try:
         return tuple(map(_specifier, _list(value)))
     except ValueError:  # packaging's InvalidSpecifier is one
-        raise _Wrong(
-            'a version specifier such as ">=1.0,<1.4", or a list of alternatives'
-        ) from None
+        wanted = 'a version specifier such as ">=1.0,<1.4", or a list of alternatives'
+        raise _Wrong(wanted) from None
 
 
 @functools.lru_cache(1024)
-def _specifier(text):
+def _specifier(text: str) -> SpecifierSet:
     from packaging.specifiers import SpecifierSet
 
     if len(text) > 100:
@@ -266,32 +267,30 @@ def _specifier(text):
     return SpecifierSet(text, prereleases=True)
 
 
-def _requirements(value):
-    if (
-        not isinstance(value, dict)
-        or not 1 <= len(value) <= 40
-        or not all(map(_NAME.fullmatch, value))
-    ):
-        raise _Wrong(
-            'a table of distributions and version specifiers, such as {waitress = "<3.0.1"}'
-        )
+def _requirements(value: object) -> Requirements:
+    wanted = 'a table of distributions and version specifiers, such as {waitress = "<3.0.1"}'
+    if not isinstance(value, dict) or not 1 <= len(value) <= 40:
+        raise _Wrong(wanted)
+    if not all(_NAME.fullmatch(name) for name in value):
+        raise _Wrong(wanted)
     return {normalized(name): (name, _versions(versions)) for name, versions in value.items()}
 
 
-def _patterns(value):
+def _patterns(value: object) -> tuple[re.Pattern[str], ...]:
     return tuple(map(_pattern, _list(value)))
 
 
-def _pattern(text):
-    risk = 'is empty or too long' if not 0 < len(text) <= _PATTERN else _risk(text)
+def _pattern(text: str) -> re.Pattern[str]:
+    shown = repr(text[:60])
+    risk = _risk(text) if 0 < len(text) <= _PATTERN else 'is empty or too long'
     if risk:
-        raise _Wrong(f'a safe regular expression; {text[:60]!r} {risk}')
+        raise _Wrong(f'a safe regular expression; {shown} {risk}')
     try:
         found = re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
-        raise _Wrong(f'a regular expression; {text[:60]!r} is none: {error}') from None
+        raise _Wrong(f'a regular expression; {shown} is none: {error}') from None
     if found.search(''):
-        raise _Wrong(f'a regular expression that does not match everything, as {text[:60]!r} does')
+        raise _Wrong(f'a regular expression that does not match everything, as {shown} does')
     return found
 
 
@@ -304,40 +303,52 @@ _RISKS = (
 )
 
 
-def _risk(pattern):
+def _risk(pattern: str) -> str:
     """Why a pattern might take very long on some text, or ''.
 
-    Allowed are characters, classes, groups that are not repeated, few alternatives, and one * or +:
-    then the steps grow with the square of the text's length, which is bounded too.
+    Allowed are characters, classes, groups that are not repeated, few alternatives, and one * or +.
+    The steps then grow with the square of the length of the text, which is bounded too.
     """
     tokens = _TOKENS.findall(pattern)
-    risk = next((why for token in tokens for risky, why in _RISKS if risky.fullmatch(token)), '')
-    if not risk and sum(token in ('*', '+') for token in tokens) > 1:
+    for token in tokens:
+        for risky, why in _RISKS:
+            if risky.fullmatch(token):
+                return why
+    if sum(token in ('*', '+') for token in tokens) > 1:
         return 'has more than one * or +'
-    return risk or ('has too many alternatives' if _choices(tokens) > _CHOICES else '')
+    if _choices(tokens) > _CHOICES:
+        return 'has too many alternatives'
+    return ''
 
 
-def _choices(tokens):
-    """An upper bound of the ways to match at one place: those of parts in a row multiply,
-    alternatives add up.
+def _choices(tokens: list[str]) -> int:
+    """An upper bound of the ways to match at one place.
+
+    The ways of parts in a row multiply, those of alternatives add up.
     """
-    stack, total, row = [], 0, 1
+    outer = []  # (total, row) of the groups that the current one is in
+    total = 0  # ways of the alternatives before the current one
+    row = 1  # ways of the current alternative
     for token in tokens:
         if token.startswith('('):
-            stack.append((total, row))
-            total, row = 0, 1
+            outer.append((total, row))
+            total = 0
+            row = 1
         elif token == '|':
-            total, row = total + row, 1
-        elif token.startswith(')') and stack:
-            inner = total + row + (token == ')?')
-            total, row = stack.pop()
+            total += row
+            row = 1
+        elif token.startswith(')') and outer:
+            inner = total + row
+            if token == ')?':
+                inner += 1
+            total, row = outer.pop()
             row *= inner
         elif token == '?':
             row *= 2
     return total + row
 
 
-_ISSUE = {
+_ISSUE: dict[str, Callable[[object], object]] = {
     'id': _identifier,
     'title': _text,
     'happens': _text,
@@ -364,9 +375,10 @@ _ISSUE = {
     'signs': _some_of(*SIGNS),
     'incident_only': _switch,
 }
-#: The tables of a file: what is made of each, the fields that it needs, and all fields with what
-#: reads them.
-KINDS = MappingProxyType(
+#: The tables of a file: the class, the fields that it needs, and what reads each of its fields.
+KINDS: Mapping[
+    str, tuple[type[Rule | Silence], tuple[str, ...], dict[str, Callable[[object], object]]]
+] = MappingProxyType(
     {
         'issue': (
             Rule,

@@ -1,55 +1,52 @@
-"""The rules in force, held against this process and against what has ended.
+"""The rules in force, compared with this process and with runs that have ended.
 
-Imported when somebody asks: with the rules, and with the library that compares versions, it takes
-more than a MiB, which a process does without where the answer is remembered (`remembered`).
+Import it only where rules are needed.  The rules and the library that compares versions take more
+than a MiB, and most processes do without: the answer is remembered, see `checks.resultcache`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from ..model.runrecord import RunRecord
 from ..system.eventlog import LOGGER
 from . import knowledgebase
 from . import systemfacts
+from .rules import Silence
 
 
 @dataclass(frozen=True)
 class Known:
-    """The rules in force, held against this process.  `problems` are those of the site's own
-    file.
-    """
+    """The rules in force, compared with this process.  `problems` are those of the site's file."""
 
     affected: tuple[knowledgebase.Match, ...]
     unaffected: tuple[knowledgebase.Match, ...]
-    silences: tuple[knowledgebase.Silence, ...]
+    silences: tuple[Silence, ...]
     problems: tuple[knowledgebase.Problem, ...]
     count: int
 
 
-def known(directory, has_started: bool = False) -> Known:
+def known(directory: Path | str, has_started: bool = False) -> Known:
     """Known issues of this process, with what the site in that data directory adds and silences."""
     rules = knowledgebase.in_force(directory)
-    return Known(
-        *knowledgebase.affected(rules.rules, systemfacts.here(), has_started),
-        rules.silences,
-        rules.problems,
-        len(rules.rules),
-    )
+    affected, unaffected = knowledgebase.affected(rules.rules, systemfacts.here(), has_started)
+    return Known(affected, unaffected, rules.silences, rules.problems, len(rules.rules))
 
 
-def of_incident(record, directory) -> tuple[dict, ...]:
-    """Known issues that an archived RunRecord may have met, see `known_issues.match_incident`;
-    never raises.
+def of_incident(record: RunRecord, directory: Path | str) -> tuple[dict[str, Any], ...]:
+    """Known issues that an archived RunRecord may have met, see `knowledgebase.match_incident`.
+
+    Never raises.
     """
     if not record.is_incident:
         return record.known_issues
     try:
         rules = knowledgebase.in_force(directory).rules
-        return (
-            tuple(knowledgebase.match_incident(rules, record, systemfacts.here()))
-            or record.known_issues
-        )
-    except Exception:  # a record is of foreign origin
+        found = knowledgebase.match_incident(rules, record, systemfacts.here())
+        return tuple(found) or record.known_issues
+    except Exception:  # the record was read from a file, and nothing in it is trusted
         LOGGER.warning(
             'Known issues of the run %s could not be looked up.', record.run, exc_info=True
         )

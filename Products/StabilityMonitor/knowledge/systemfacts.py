@@ -1,7 +1,7 @@
-"""A system as rules see it: what is installed, and on what it runs.
+"""A system as rules see it: what is installed, and what it runs on.
 
-`here` looks at this process, `of_run` reads what a dead run had.  What is not known of a dead run
-is taken from here, and each sentence that rests on it says "as installed now".
+`here` describes this process, `of_run` a dead run.  What is not known of a dead run is taken from
+this process, and each sentence that rests on it says "as installed now".
 """
 
 from __future__ import annotations
@@ -9,10 +9,14 @@ from __future__ import annotations
 import functools
 import platform
 import sys
+from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..system import stacksizes
 from ..system.distributions import installed
@@ -56,28 +60,29 @@ class System:
 
 def here() -> System:
     """This process.  What cannot change is looked up once."""
-    return System(**_lasting(), loaded=frozenset(compiled_modules()))
+    return replace(_lasting(), loaded=frozenset(compiled_modules()))
 
 
 @functools.cache
-def _lasting():
+def _lasting() -> System:
     versions, builds = installed()
-    return {
-        'distributions': versions,
-        'builds': builds,
-        'python': platform.python_version(),
-        'implementation': platform.python_implementation(),
-        'platform': sys.platform,
-        'machine': platform.machine(),
-        'libc': _libc(),
-        'bits': BITS,
-        'debug': hasattr(sys, 'gettotalrefcount'),
-        'free_threaded': 'free-threading' in sys.version,
-        'stack': _size(stacksizes.default_stack()),
-    }  # to ask may reset it for a moment: once is enough
+    return System(
+        distributions=versions,
+        builds=builds,
+        python=platform.python_version(),
+        implementation=platform.python_implementation(),
+        platform=sys.platform,
+        machine=platform.machine(),
+        libc=_libc(),
+        bits=BITS,
+        debug=hasattr(sys, 'gettotalrefcount'),
+        free_threaded='free-threading' in sys.version,
+        # To ask for it may reset it for a moment: once is enough.
+        stack=_size(stacksizes.default_stack()),
+    )
 
 
-def _libc():
+def _libc() -> str:
     known = ' '.join(platform.libc_ver()).strip()
     return known or ('musl' if any(Path('/lib').glob('ld-musl-*')) else '')
 
@@ -85,27 +90,29 @@ def _libc():
 # -- a dead run ------------------------------------------------------------------------------------
 
 
-def of_run(context: dict, compiled, now: System) -> System:
-    """The system as a run had it: its context (with `distributions`, {name: version}) and compiled
-    modules.
+def of_run(context: dict[str, Any], compiled: Iterable[str], now: System) -> System:
+    """The system of a run, from its context (with `distributions`, {name: version}) and the names
+    of its compiled modules.
     """
-    recorded = {
-        name: value
-        for name, read in _RECORDED.items()
-        if (value := read(context)) not in ('', None, {})
-    }
+    recorded = {}
+    for name, read in _RECORDED.items():
+        value = read(context)
+        if value not in ('', None, {}):
+            recorded[name] = value
     missing = frozenset(name for name in _RECORDED if name not in recorded)
-    known = {name: getattr(now, name) for name in missing} | recorded
-    return System(
-        **known,
+    return replace(
+        now,
+        **recorded,
         loaded=frozenset(compiled) or None,
         builds=_builds(context, recorded.get('distributions'), now),
         as_now=missing,
     )
 
 
-def _builds(context, distributions, now):
-    """How distributions were installed: as recorded, else as now if the versions are the same."""
+def _builds(
+    context: dict[str, Any], distributions: Mapping[str, str] | None, now: System
+) -> Mapping[str, str]:
+    """How distributions were installed: as recorded; else as now, if all versions are the same."""
     recorded = context.get('builds')
     if recorded and isinstance(recorded, dict):
         return {name: build for name, build in recorded.items() if isinstance(build, str)}
@@ -113,51 +120,50 @@ def _builds(context, distributions, now):
     return now.builds if same else {}
 
 
-def _distributions(context):
+def _distributions(context: dict[str, Any]) -> dict[str, str] | None:
     known = context.get('distributions')
     if not isinstance(known, dict):
         return None
-    return {
-        normalized(name): version
-        for name, version in known.items()
-        if isinstance(name, str) and isinstance(version, str)
-    }
+    found = {}
+    for name, version in known.items():
+        if isinstance(name, str) and isinstance(version, str):
+            found[normalized(name)] = version
+    return found
 
 
-def _python(context):
+def _python(context: dict[str, Any]) -> str:
     return _word(context, 'python')
 
 
-def _word(context, name, place=0):
+def _word(context: dict[str, Any], name: str, place: int = 0) -> str:
     words = str(context.get(name) or '').split()
     return words[place] if words else ''
 
 
-def _platform(context):
+def _platform(context: dict[str, Any]) -> str:
     return _word(context, 'platform').partition('-')[0].lower()
 
 
-def _machine(context):
+def _machine(context: dict[str, Any]) -> str:
     return _word(context, 'platform').rpartition('-')[2]
 
 
-def _bits(context):
-    return context.get('bits') if context.get('bits') in (32, 64) else None
+def _bits(context: dict[str, Any]) -> int | None:
+    bits = context.get('bits')
+    return bits if isinstance(bits, int) and bits in (32, 64) else None
 
 
-def _size(stack):
-    """Of what `threadstacks` or a context tells of a stack: (size, guard); None where it is not
-    known.
-    """
+def _size(stack: object) -> int | None:
+    """The size out of (size, guard), as `stacksizes` or a context tells it; None if not known."""
     size = stack[0] if isinstance(stack, list | tuple) and stack else None
     return size if isinstance(size, int) and size > 0 else None
 
 
-def _free_threaded(context):
+def _free_threaded(context: dict[str, Any]) -> bool | None:
     return 'free-threading' in str(context['python']) if _python(context) else None
 
 
-_RECORDED = {
+_RECORDED: dict[str, Callable[[dict[str, Any]], Any]] = {
     'distributions': _distributions,
     'python': _python,
     'platform': _platform,

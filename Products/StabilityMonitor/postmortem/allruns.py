@@ -1,13 +1,15 @@
 """All runs of a data directory: those that live, and the dead ones, archived or not.
 
-A dead run that waits for the archive is judged in memory, as triage would, and left where it is.
-So whoever only asks (a command, as a member of `group`) sees the newest end, and changes nothing.
+A dead run that waits for the archive is judged in memory, as triage would do it, and left where it
+is.  So a command that only reads, as a member of `group`, shows the newest end and changes nothing.
 """
 
 from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
 
 from ..model.errors import NoSuchRun
 from ..model.runrecord import RunRecord
@@ -20,6 +22,9 @@ from ..store.rundirectory import may_live
 from ..store.rundirectory import read_json
 from .triage import examine
 
+if TYPE_CHECKING:  # `evidence` is loaded only when a dead run waits
+    from .evidence import World
+
 
 class AllRuns(Archive):
     """An IArchive that also tells of the dead runs that wait for it.  Read only.
@@ -27,10 +32,10 @@ class AllRuns(Archive):
     `living`: (name, context) of the runs that live.
     """
 
-    def __init__(self, base: Base, world=None):
+    def __init__(self, base: Base, world: World | None = None) -> None:
         super().__init__(base)
         self._world = world
-        self.living: list[tuple[str, dict]] = []
+        self.living: list[tuple[str, dict[str, Any]]] = []
         self._dead: list[str] = []
         for name in base.waiting():
             path = base.runs / name
@@ -50,13 +55,14 @@ class AllRuns(Archive):
         return [record.run for record in self._judged if is_clean_script(record)]
 
     @functools.cached_property
-    def _judged(self):
-        """Once, and only where somebody asks for it."""
+    def _judged(self) -> list[RunRecord]:
+        """The records of the dead runs that wait, judged once, at the first request."""
         found = []
         for name in self._dead:
             path = self.base.runs / name
             record = examine(path, self._world)
-            if path.exists():  # else archived meanwhile: what was read may not be whole
+            # Another process may have archived it meanwhile: the record may not be whole then.
+            if path.exists():
                 found.append(record)
         return found
 
@@ -64,7 +70,8 @@ class AllRuns(Archive):
         """See IArchive; those that wait are whole records."""
         archived = super().summaries()
         known = {record.run for record in archived}
-        return newest_first([*archived, *(r for r in self.waiting if r.run not in known)])
+        more = [record for record in self.waiting if record.run not in known]
+        return newest_first([*archived, *more])
 
     def record(self, run: str) -> RunRecord:
         """See IArchive."""
@@ -77,7 +84,7 @@ class AllRuns(Archive):
             raise
 
     def folder(self, run: str) -> Path:
-        """Where the files of that run lie; it may have been archived meanwhile."""
+        """Where the files of that run are; another process may have archived it meanwhile."""
         path = self.base.runs / run
         return path if path.is_dir() else self.path / run
 
@@ -92,6 +99,6 @@ class AllRuns(Archive):
         return tuple(record for record in self.summaries() if record.is_incident)
 
     def names(self) -> list[str]:
-        """Of all runs, also of those that live, oldest first."""
+        """The names of all runs, also of those that live, oldest first."""
         living = [name for name, _ in self.living]
         return sorted({*living, *self._dead, *self._names()})

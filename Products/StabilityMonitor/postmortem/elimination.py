@@ -1,27 +1,32 @@
-"""What a silent end can have been, and what it cannot: each row a cause, the proof against it, or
-its name.
+"""What may have caused an end that left no trace, and what cannot have.
 
-A row is (proof, cause): `proof` returns a sentence when the traces rule the cause out, else ''.
+A row of the table is (proof, cause): `proof` returns a sentence when the traces rule the cause out,
+else ''.  A row without a cause only rules out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 
-def ruled_out(traces) -> tuple[str, ...]:
+from .evidence import Traces
+
+
+def ruled_out(traces: Traces) -> tuple[str, ...]:
     """Sentences that say what this end was not, and why."""
-    return tuple(sentence for proof, _ in _ROWS if (sentence := proof(traces)))
+    return tuple(filter(None, (proof(traces) for proof, _ in _ROWS)))
 
 
-def candidates(traces) -> tuple[str, ...]:
+def candidates(traces: Traces) -> tuple[str, ...]:
     """The causes that remain, most usual first."""
-    return tuple(cause for proof, cause in _ROWS if cause and not proof(traces))
+    remaining = (cause for proof, cause in _ROWS if not proof(traces))
+    return tuple(filter(None, remaining))
 
 
-def _never(t):
+def _never(t: Traces) -> str:
     return ''
 
 
-def _no_oom(t):
+def _no_oom(t: Traces) -> str:
     if t.cgroup_kills == 0:
         return "Not the kernel's OOM killer: the counter of the same memory cgroup has not risen."
     if t.host_kills == 0:
@@ -31,7 +36,7 @@ def _no_oom(t):
     return ''
 
 
-def _no_fatal_error(t):
+def _no_fatal_error(t: Traces) -> str:
     if t.stderr_readable and not t.stderr_fault:
         return (
             'Not a fatal error of Python: the file that standard error went to holds none of '
@@ -40,29 +45,29 @@ def _no_fatal_error(t):
     return ''
 
 
-def _no_crash(t):
+def _no_crash(t: Traces) -> str:
     if t.recording and not t.fault:
         return 'Not a crash in a thread with a signal stack: the fault log is empty.'
     return ''
 
 
-def _no_signal(t):
+def _no_signal(t: Traces) -> str:
     if t.recording and not t.marks:
         return 'Not SIGTERM, SIGINT, SIGHUP or another marked signal: no mark was left.'
     return ''
 
 
-def _no_exit(t):
+def _no_exit(t: Traces) -> str:
     if t.recording and not t.word('finished'):
         return 'Not a normal exit: the interpreter did not come to its end.'
     return ''
 
 
-def _no_reboot(t):
+def _no_reboot(t: Traces) -> str:
     return 'Not a restart of the machine: it is still the same boot.' if t.same_boot else ''
 
 
-_ROWS = (
+_ROWS: tuple[tuple[Callable[[Traces], str], str], ...] = (
     (_never, 'SIGKILL: kill -9, a supervisor or a container runtime that lost patience'),
     (_never, 'os._exit, or exit() in C code'),
     (_no_oom, "The kernel's OOM killer: its counters could not be compared"),

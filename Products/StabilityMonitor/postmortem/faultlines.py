@@ -1,7 +1,9 @@
-r"""Single lines and words of a fault log, read into values.  `faultlog` puts them together.
+"""Reads single lines and words of a fault log.  `faultlog` puts them together.
 
-Bytes in, values out; None for what a dying process has torn.
+Bytes in, values out; None for a line that a dying process has not written to its end.
 """
+
+from __future__ import annotations
 
 import re
 
@@ -20,7 +22,7 @@ MARK = b'Fatal Python error'
 _ESCAPES = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))')
 
 
-def decode_escapes(text):
+def decode_escapes(text: str) -> str:
     r"""`text` with faulthandler's \xNN, \uNNNN and \UNNNNNNNN turned back into characters.
 
     faulthandler does not escape the backslash itself, so `C:\xe9` may be a folder `xe9` or a name
@@ -31,77 +33,82 @@ def decode_escapes(text):
     return _ESCAPES.sub(_unescape, text)
 
 
-def _unescape(match):
-    low = (0x80, 0x100, 0x10000)[match.lastindex - 1]
-    code = int(match[match.lastindex], 16)
+def _unescape(match: re.Match[str]) -> str:
+    form = match.lastindex or 1  # one of the three always matches
+    low = (0x80, 0x100, 0x10000)[form - 1]
+    code = int(match[form], 16)
     printable = low <= code <= 0x10FFFF and chr(code).isprintable()
     return chr(code) if printable else match[0]
 
 
-def read_text(raw):
+def read_text(raw: bytes) -> str:
     """Bytes as text that can be shown: what is not printable is escaped."""
     text = raw.decode('utf-8', 'backslashreplace')
-    return (
-        text
-        if text.isprintable()
-        else ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
-    )
+    if text.isprintable():
+        return text
+    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
 
 
-def read_name(raw):
+def read_name(raw: bytes) -> str:
     return decode_escapes(read_text(raw))
 
 
-def read_decimal(raw, digits=b'0123456789'):
+def read_decimal(raw: bytes, digits: bytes = b'0123456789') -> int | None:
     """A plain number or None; int() takes signs, spaces and '_' too, and refuses 5000 digits."""
-    return int(raw, len(digits)) if 0 < len(raw) <= 20 and not raw.strip(digits) else None
+    if not 0 < len(raw) <= 20 or raw.strip(digits):
+        return None
+    return int(raw, len(digits))
 
 
-def read_hexadecimal(raw):
+def read_hexadecimal(raw: bytes) -> int | None:
     return read_decimal(raw, b'0123456789abcdef')
 
 
-def read_reason(header):
-    """(reason, signal) of a header, whose text another header may have torn apart."""
+def read_reason(header: bytes) -> tuple[str, str | None]:
+    """(reason, signal) of a header.  Another header may stand in the middle of its text."""
     what, _, rest = header.partition(b': ')
     reason = read_text(rest)
     if what != MARK:
-        return f'unexpected signum: {reason}', f'SIG{reason}' if read_decimal(rest) else None
-    found = min((name for name in SIGNALS if name in reason), key=reason.find, default=None)
-    return (found, SIGNALS[found]) if found else (reason, None)
+        signal = f'SIG{reason}' if read_decimal(rest) else None
+        return f'unexpected signum: {reason}', signal
+    found = [name for name in SIGNALS if name in reason]
+    if not found:
+        return reason, None
+    first = min(found, key=reason.find)
+    return first, SIGNALS[first]
 
 
-def read_frame(line):
+def read_frame(line: bytes) -> Frame | None:
     """`  File "/x.py", line 7 in name`, of which each part may be ???."""
     file, found, rest = line.removeprefix(b'  File ').rpartition(b', line ')
     number, _, function = rest.partition(b' in ')
-    quoted = len(file) > 1 and file[:1] == file[-1:] == b'"'
-    if not (found and function and (quoted or file == b'???')):
+    is_quoted = len(file) > 1 and file[:1] == file[-1:] == b'"'
+    if not found or not function:
         return None
-    if number != b'???' and read_decimal(number) is None:
+    if not is_quoted and file != b'???':
         return None
-    return Frame(
-        read_name(file[1:-1] if quoted else file), read_decimal(number), read_name(function)
-    )
+    line_number = read_decimal(number)
+    if line_number is None and number != b'???':
+        return None
+    name = read_name(file[1:-1] if is_quoted else file)
+    return Frame(name, line_number, read_name(function))
 
 
-def read_native(line):
+def read_native(line: bytes) -> NativeFrame | None:
     """`  Binary file "/x.so", at symbol+0x1f [0x7f00]`; without `, at ...` where nothing is
     known.
     """
-    place, _, address = line.removeprefix(b'  Binary file ').rpartition(b' [0x')
-    address = read_hexadecimal(address.removesuffix(b']'))
-    binary, at, where = (
-        place.rpartition(b'", at ') if b'", at ' in place else (place[:-1], b'', b'')
-    )
+    place, _, bracketed = line.removeprefix(b'  Binary file ').rpartition(b' [0x')
+    address = read_hexadecimal(bracketed.removesuffix(b']'))
+    binary, at, where = place.rpartition(b'", at ')
+    if not at:
+        binary = place[:-1]
+        where = b''
     sign = max(b'+', b'-', key=lambda sign: where.rfind(sign + b'0x'))
-    symbol, _, offset = where.rpartition(sign + b'0x')
-    offset = read_hexadecimal(offset)
-    if address is None or at and offset is None:
+    symbol, _, digits = where.rpartition(sign + b'0x')
+    offset = read_hexadecimal(digits)
+    if address is None or (at and offset is None):
         return None
-    return NativeFrame(
-        read_text(binary[1:]),
-        read_text(symbol),
-        -offset if offset and sign == b'-' else offset,
-        address,
-    )
+    if offset and sign == b'-':
+        offset = -offset
+    return NativeFrame(read_text(binary[1:]), read_text(symbol), offset, address)

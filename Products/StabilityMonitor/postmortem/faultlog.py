@@ -1,37 +1,48 @@
-r"""The texts that faulthandler and Py_FatalError leave behind, read back into values.
+"""Reads the texts that faulthandler and Py_FatalError leave behind.
 
-Bytes in, values out: no I/O, never an exception whatever the bytes are, and linear in their
-number.  The formats are CPython's, 3.11 to 3.15 (traceback.c, faulthandler.c, pylifecycle.c).
-A dying process writes them in many small pieces, so:
+Bytes in, values out: no I/O, no exception whatever the bytes are, and linear in their number.  The
+formats are those of CPython 3.11 to 3.15 (traceback.c, faulthandler.c, pylifecycle.c).  A dying
+process writes such a text in many small pieces:
 
-* The text may stop anywhere; in a preallocated file NULs follow.  They end a line as its torn end.
-* A second thread may die meanwhile.  Its header lands in the middle of a line, often right behind
-  the first one: `Fatal Python error: Fatal Python error: AbortedIllegal instruction` is real.
-  faulthandler withholds its stacks, so what follows belongs to the dump that it interrupted.
-  Where two dumps are mixed word by word, only lines that are still whole are taken.
-* In a stderr log other text stands between.  A few foreign lines are passed over, more end a dump.
+* The text may stop anywhere.  In a preallocated file NULs follow; they end a line that is torn.
+* A second thread may die meanwhile.  Its header then stands in the middle of a line, often right
+  behind the first one: `Fatal Python error: Fatal Python error: AbortedIllegal instruction` is
+  real.  faulthandler writes no stacks for the second thread, so what follows belongs to the dump
+  that was interrupted.  Where two dumps are mixed word by word, only whole lines are read.
+* A log of standard error has other text in between.  A few foreign lines are skipped; more of them
+  end a dump.
 """
 
-import re
-from dataclasses import dataclass
-from dataclasses import fields
-from dataclasses import replace
+from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import dataclass
+from dataclasses import field
+
+from ..model.records import Frame
 from ..model.records import NativeFrame
 from ..model.records import ThreadStack
 from . import faultlines
 
-LIMIT = 1 << 20  # bytes that one call looks at
-_FRAMES = 100  # faulthandler's limit; 3.13 stops there without a word
-#: 3.14 counts each entry from C code as a frame and does not show it: a recursion through C ends
-#: after half of them.
+#: Bytes that one call reads.
+LIMIT = 1 << 20
+#: faulthandler shows no more frames of a thread.  Python 3.13 does not say that there are more.
+_FRAMES = 100
+#: Python 3.14 counts each entry from C code as a frame and does not show it.  So a recursion
+#: through C ends after half of the frames.
 _FRAMES_THROUGH_C = 50
-#: What a stack that is shown whole ends with: a script, `python -m`, a thread.
+#: The outermost function of a stack that is shown whole: of a script, `python -m`, or a thread.
 _OUTERMOST = ('<module>', '_run_module_as_main', '_bootstrap')
-_NOISE = 8  # foreign lines in a row that do not yet end a dump
+#: Foreign lines in a row that do not end a dump yet.
+_NOISE = 8
 _LINES = re.compile(rb'([^\n\0]*)(\n|\0+|\Z)')
 _HEADERS = re.compile(rb'(?=Fatal Python error(?:: | from unexpected signum: ))')
-_NOTE = 200  # characters of a thread's notes
+#: Characters of a thread's notes.
+_NOTE = 200
+#: The kinds of dumps that begin with "Fatal Python error".
+_FATAL = ('fatal', 'pyfatal')
 
 
 @dataclass(frozen=True)
@@ -57,253 +68,323 @@ class Dump:
     offset: int
 
     @property
-    def crashed_thread(self):
+    def crashed_thread(self) -> ThreadStack | None:
         return next((thread for thread in self.threads if thread.crashed), None)
 
 
-def parse(data, start=0):
+def parse(data: bytes, start: int = 0) -> tuple[Dump, ...]:
     """All dumps in the LIMIT bytes of `data` from `start` on."""
     start = max(0, start)
     parser = _Parser()
-    for match in _LINES.finditer(bytes(data[start : start + LIMIT])):
+    for match in _LINES.finditer(data[start : start + LIMIT]):
         parser.feed(match[1].removesuffix(b'\r'), start + match.start(), match[2] == b'\n')
     return tuple(draft.freeze() for draft in parser.drafts)
 
 
-def first_fatal(dumps):
+def first_fatal(dumps: Iterable[Dump]) -> Dump | None:
     """The first dump with a fatal header; what comes after it are consequences."""
-    return next((dump for dump in dumps if dump.kind in ('fatal', 'pyfatal')), None)
+    return next((dump for dump in dumps if dump.kind in _FATAL), None)
 
 
-def find_py_fatal(data, main_ident):
+def find_py_fatal(data: bytes, main_ident: int | None) -> Dump | None:
     """The last fatal dump in the tail of a stderr log that names the thread `main_ident`.
 
-    Only this name ties the text to a process.  So None for an error during which an exception was
-    set (a plain traceback is printed instead) and for one with more than 100 threads.
+    Only this ident tells which process wrote the text.  None is returned for an error during which
+    an exception was set (Python then prints a plain traceback), and for more than 100 threads (the
+    dump may leave out the main thread).
     """
+    if main_ident is None:
+        return None
     for dump in reversed(parse(data, len(data) - LIMIT)):
         idents = {thread.ident for thread in dump.threads}
-        if main_ident is not None and main_ident in idents and first_fatal([dump]):
+        if dump.kind in _FATAL and main_ident in idents:
             return dump
     return None
 
 
-class _Draft:
-    """A dump in the making, its threads with lists of frames.  `under`: the one it interrupted."""
+@dataclass
+class _DraftThread:
+    """A thread in the making."""
 
-    signal = under = None
-    reason = runtime_state = ''
-    raw = ''  # the reason before a signal's name was seen in it
-    note = ''  # waits for its thread
-    extension_modules = ()
-    closed = False  # no more threads will come
-    threads_cut = truncated = False
+    ident: int | None
+    name: str
+    crashed: bool
+    note: str = ''
+    cut: bool = False
+    frames: list[Frame] = field(default_factory=list)
 
-    def __init__(self, kind, offset, **known):
-        self.kind, self.offset = kind, offset
-        self.threads, self.idents, self.native = [], set(), []
-        vars(self).update(known)
+    def freeze(self) -> ThreadStack:
+        return ThreadStack(
+            ident=self.ident,
+            name=self.name,
+            crashed=self.crashed,
+            frames=tuple(self.frames),
+            cut=self.cut or len(self.frames) >= _FRAMES or self.ends_in_a_recursion_through_c(),
+            note=self.note,
+        )
 
-    def unfinished(self):
-        if self.closed or not self.threads:
-            return not (self.closed or self.runtime_state)
-        return not (self.threads[-1].frames or self.threads[-1].note)
-
-    def freeze(self):
-        values = {each.name: getattr(self, each.name) for each in fields(Dump)}
-        return Dump(
-            **values
-            | dict(
-                threads=tuple(map(_freeze, self.threads)),
-                native=tuple(self.native),
-                truncated=self.truncated or self.unfinished(),
-            )
+    def ends_in_a_recursion_through_c(self) -> bool:
+        """Whether it is cut after _FRAMES_THROUGH_C frames, as only Python 3.14 and later do it:
+        these are the releases that name the thread.
+        """
+        return (
+            self.name != ''
+            and len(self.frames) >= _FRAMES_THROUGH_C
+            and self.frames[-1].function not in _OUTERMOST
         )
 
 
-def _freeze(thread):
-    cut = thread.cut or len(thread.frames) >= _FRAMES or _ends_in_a_recursion_through_c(thread)
-    return replace(thread, frames=tuple(thread.frames), cut=cut)
+@dataclass
+class _Draft:
+    """A dump in the making."""
 
+    kind: str
+    offset: int
+    reason: str = ''
+    signal: str | None = None
+    raw: str = ''  # the reason before a signal's name was seen in it
+    under: _Draft | None = None  # the dump that this one interrupted
+    runtime_state: str = ''
+    note: str = ''  # waits for its thread
+    extension_modules: tuple[str, ...] = ()
+    closed: bool = False  # no more threads will come
+    threads_cut: bool = False
+    truncated: bool = False
+    threads: list[_DraftThread] = field(default_factory=list)
+    idents: set[int | None] = field(default_factory=set)  # those of its threads
+    native: list[NativeFrame] = field(default_factory=list)
 
-def _ends_in_a_recursion_through_c(thread):
-    """Only 3.14 and later name the thread."""
-    return (
-        thread.name != ''
-        and len(thread.frames) >= _FRAMES_THROUGH_C
-        and thread.frames[-1].function not in _OUTERMOST
-    )
+    def is_unfinished(self) -> bool:
+        if self.closed:
+            return False
+        if not self.threads:
+            return not self.runtime_state
+        return not (self.threads[-1].frames or self.threads[-1].note)
 
-
-def _push(frames, frame):
-    if frame is None:
-        return False
-    frames.append(frame)
-    return True
+    def freeze(self) -> Dump:
+        return Dump(
+            kind=self.kind,
+            reason=self.reason,
+            signal=self.signal,
+            runtime_state=self.runtime_state,
+            threads=tuple(thread.freeze() for thread in self.threads),
+            native=tuple(self.native),
+            extension_modules=self.extension_modules,
+            threads_cut=self.threads_cut,
+            truncated=self.truncated or self.is_unfinished(),
+            offset=self.offset,
+        )
 
 
 class _Parser:
-    """Fed line by line; RULES say what begins a line, what it needs and who takes it."""
+    """Reads line by line.  RULES say how a line begins, what it needs and which method reads it.
 
-    def __init__(self):
-        self.drafts = []
-        self.now = None  # the dump that lines go to
-        self.noise = 0
+    Such a method returns whether the line is what it seemed to be.
+    """
+
+    def __init__(self) -> None:
+        self.drafts: list[_Draft] = []
+        self.now: _Draft | None = None  # the dump that lines go to
+        self.at = 0  # where the line begins
+        self.noise = 0  # foreign lines since the last line of a dump
         self.blank = False  # the line before was empty
 
-    def feed(self, line, at, whole):
-        self.at, noise = at, self.noise
-        head, *headers = _HEADERS.split(line) if faultlines.MARK in line else (line,)
+    @property
+    def dump(self) -> _Draft:
+        """The dump that lines go to, for methods that are called only where there is one."""
+        assert self.now is not None
+        return self.now
+
+    def feed(self, line: bytes, at: int, whole: bool) -> None:
+        self.at = at
+        noise = self.noise
+        head, *headers = _HEADERS.split(line) if faultlines.MARK in line else [line]
         if headers:
             self.headers(head, headers)
         elif line:
             self.content(line)
         if line and not whole and self.now and not noise:
             self.now.truncated = True
-        self.blank |= whole and not line
+        if whole and not line:
+            self.blank = True
 
-    def headers(self, head, headers):
-        """Headers begin in this line.  One without a reason, before another, lost it to that."""
-        cut = self.now if head.startswith(_PREFIXES) else None
+    def headers(self, head: bytes, headers: list[bytes]) -> None:
+        """Headers begin in this line.  A header without a reason is skipped where another follows:
+        the reason of the first one then stands behind the second.
+        """
+        interrupted = self.now if head.startswith(_PREFIXES) else None
         self.at += len(head)
         for header in [h for h in headers if not h.endswith(b': ')] or headers[-1:]:
-            reason, named = faultlines.read_reason(header)
-            under = self.now if not self.now or self.now.threads else self.now.under
-            self.begin(
-                'fatal' if named or not reason else 'pyfatal',
-                reason=reason,
-                signal=named,
-                raw=faultlines.read_text(header.partition(b': ')[2]),
-                under=under,
-            )
-        if cut and cut.threads:
-            self.now, cut.truncated = cut, True
+            reason, signal = faultlines.read_reason(header)
+            draft = _Draft('fatal' if signal or not reason else 'pyfatal', self.at, reason, signal)
+            draft.raw = faultlines.read_text(header.partition(b': ')[2])
+            draft.under = self.now
+            if self.now and not self.now.threads:
+                draft.under = self.now.under
+            self.begin(draft)
+        if interrupted and interrupted.threads:
+            interrupted.truncated = True
+            self.now = interrupted
 
-    def begin(self, kind, **values):
-        self.now = _Draft(kind, self.at, **values)
-        self.drafts.append(self.now)
-        self.noise, self.blank = 0, False
+    def begin(self, draft: _Draft) -> None:
+        self.now = draft
+        self.drafts.append(draft)
+        self.noise = 0
+        self.blank = False
 
-    def content(self, line):
+    def content(self, line: bytes) -> None:
         if self.dispatch(line):
-            self.noise, self.blank = 0, False
+            self.noise = 0
+            self.blank = False
         elif self.now:
-            self.now.truncated |= line.startswith(_PREFIXES) and b', in ' not in line
+            if line.startswith(_PREFIXES) and b', in ' not in line:
+                self.now.truncated = True
             self.noise += 1
-            self.now = self.now if self.noise <= _NOISE else None
+            if self.noise > _NOISE:
+                self.now = None
 
-    def dispatch(self, line):
+    def dispatch(self, line: bytes) -> bool:
         """Whether a rule took the line."""
-        for prefix, needed, effect in RULES:
+        for prefix, needed, read in RULES:
             if line.startswith(prefix):
-                return self.has(needed) and effect(self, line) is not False
+                return self.has(needed) and read(self, line)
         return False
 
-    def has(self, needed):
-        """A thread may be one of the interrupted dump, where the interrupting one has none."""
+    def has(self, needed: str) -> bool:
+        """Whether there is what a rule needs.
+
+        A line of a thread may belong to the dump that was interrupted, if the dump that interrupted
+        it has no threads.
+        """
+        if not needed:
+            return True
         if needed == 'thread' and self.now and not self.now.threads:
             self.now = self.now.under or self.now
-        return (
-            not needed
-            or self.now is not None
-            and (needed == 'dump' or bool(self.now.threads) and not self.now.closed)
-        )
-
-    def timeout(self, line):
-        time, end = line[9:-2], line[-2:]
-        if end != b')!' or time.strip(b'0123456789:.'):
+        if not self.now:
             return False
-        self.begin('timeout', reason=faultlines.read_text(time))
+        return needed == 'dump' or (bool(self.now.threads) and not self.now.closed)
 
-    def state(self, line):
-        """Py_FatalError writes this right under its header, which then was no signal's."""
+    def timeout(self, line: bytes) -> bool:
+        time = line[len(b'Timeout (') : -2]
+        if not line.endswith(b')!') or time.strip(b'0123456789:.'):
+            return False
+        self.begin(_Draft('timeout', self.at, faultlines.read_text(time)))
+        return True
+
+    def state(self, line: bytes) -> bool:
+        """Py_FatalError writes this line right under its header.  So the dump is not that of a
+        signal, even if its reason contains the name of one.
+        """
         last = self.drafts[-1]
-        if last.threads or last.kind not in ('fatal', 'pyfatal'):
+        if last.threads or last.kind not in _FATAL:
             return False
-        last.kind, last.signal, last.reason = 'pyfatal', None, last.raw
+        last.kind = 'pyfatal'
+        last.signal = None
+        last.reason = last.raw
         last.runtime_state = faultlines.read_text(line.partition(b': ')[2])
         self.now = last
+        return True
 
-    def thread(self, line):
+    def thread(self, line: bytes) -> bool:
         """`Current thread 0x7f00 [name] (most recent call first):`, or `Thread ...`."""
-        who, _, rest = line.partition(b'hread 0x')
-        ident, space, name = rest.partition(b' ')
-        if not space or faultlines.read_hexadecimal(ident) is None:
+        _, _, rest = line.partition(b'hread 0x')
+        digits, space, name = rest.partition(b' ')
+        ident = faultlines.read_hexadecimal(digits)
+        if not space or ident is None:
             return False
         name = name.removesuffix(b'(most recent call first):').strip()
-        name = faultlines.read_text(name.removeprefix(b'[').removesuffix(b']'))
-        self.add(ThreadStack(faultlines.read_hexadecimal(ident), name, who != b'T', []))
+        name = name.removeprefix(b'[').removesuffix(b']')
+        self.add(_DraftThread(ident, faultlines.read_text(name), line.startswith(b'Current')))
+        return True
 
-    def stack(self, line):
+    def stack(self, line: bytes) -> bool:
         """One stack, the current thread's: after a fatal header, that of the crash."""
-        fatal = self.now and not self.now.threads and first_fatal([self.now])
-        self.add(ThreadStack(None, '', bool(fatal), []))
+        crashed = self.now is not None and not self.now.threads and self.now.kind in _FATAL
+        self.add(_DraftThread(None, '', crashed))
+        return True
 
-    def freed(self, line):
-        self.add(ThreadStack(None, '', False, [], note=faultlines.read_text(line)))
+    def freed(self, line: bytes) -> bool:
+        self.add(_DraftThread(None, '', False, faultlines.read_text(line)))
+        return True
 
-    def add(self, thread):
+    def add(self, thread: _DraftThread) -> None:
         """Threads of one dump have blank lines between them; without one, another dump begins."""
         now = self.now
         if now and self.blank and thread.ident in now.idents:
             self.forget_newborn(thread.ident)
-        if not now or now.closed or thread.ident in now.idents or now.threads and not self.blank:
-            self.begin('stack')
-        self.now.threads.append(thread)
-        self.now.idents.add(thread.ident)
-        self.remark(self.now.note.encode())
-        self.now.note = ''
+        if not now or now.closed or thread.ident in now.idents or (now.threads and not self.blank):
+            now = _Draft('stack', self.at)
+            self.begin(now)
+        now.threads.append(thread)
+        now.idents.add(thread.ident)
+        self.remark(now.note.encode())
+        now.note = ''
 
-    def forget_newborn(self, ident):
-        """A thread that is being started has the ident of the one that starts it, which comes
+    def forget_newborn(self, ident: int | None) -> None:
+        """A thread that is being started has the ident of the thread that starts it, which comes
         later, and no frame.
         """
-        for number, thread in enumerate(self.now.threads):
+        for thread in self.dump.threads:
             if thread.ident == ident and not thread.frames:
-                self.now.threads[number] = replace(thread, ident=None)
-                self.now.idents.discard(ident)
+                thread.ident = None
+                self.dump.idents.discard(ident)
 
-    def remark(self, line):
-        thread = self.now.threads[-1]
-        notes = filter(None, (thread.note[:_NOTE], faultlines.read_text(line.strip())))
-        self.now.threads[-1] = replace(thread, note='; '.join(notes))
+    def remark(self, line: bytes) -> bool:
+        thread = self.dump.threads[-1]
+        notes = (thread.note[:_NOTE], faultlines.read_text(line.strip()))
+        thread.note = '; '.join(filter(None, notes))
+        return True
 
-    def frame(self, line):
-        return _push(self.now.threads[-1].frames, faultlines.read_frame(line))
+    def frame(self, line: bytes) -> bool:
+        frame = faultlines.read_frame(line)
+        if frame is None:
+            return False
+        self.dump.threads[-1].frames.append(frame)
+        return True
 
-    def native(self, line):
-        return _push(self.now.native, faultlines.read_native(line))
+    def native(self, line: bytes) -> bool:
+        frame = faultlines.read_native(line)
+        if frame is None:
+            return False
+        self.dump.native.append(frame)
+        return True
 
-    def gap(self, line):
-        """`...` at the margin for threads left out, and indented for frames."""
-        if line.startswith(b' '):
-            self.now.threads[-1] = replace(self.now.threads[-1], cut=True)
-        else:
-            self.now.threads_cut = self.now.closed = True
+    def more_frames(self, line: bytes) -> bool:
+        self.dump.threads[-1].cut = True
+        return True
 
-    def single(self, line):
-        self.now.note = faultlines.read_text(line)
+    def more_threads(self, line: bytes) -> bool:
+        self.dump.threads_cut = True
+        self.dump.closed = True
+        return True
 
-    def close(self, line):
-        self.now.closed = True
+    def single(self, line: bytes) -> bool:
+        self.dump.note = faultlines.read_text(line)
+        return True
 
-    def modules(self, line):
+    def close(self, line: bytes) -> bool:
+        self.dump.closed = True
+        return True
+
+    def modules(self, line: bytes) -> bool:
         """`Extension modules: a._b, c (total: 2)`; without the total the last name is torn."""
-        names, total, _ = line.partition(b': ')[2].rpartition(b' (total: ')
-        found = names.split(b', ') if total else line.partition(b': ')[2].split(b', ')[:-1]
-        self.now.extension_modules = self.now.extension_modules or tuple(
-            map(faultlines.read_name, found)
-        )
-        self.now.closed = True
+        listed = line.partition(b': ')[2]
+        names, total, _ = listed.rpartition(b' (total: ')
+        found = names.split(b', ') if total else listed.split(b', ')[:-1]
+        if not self.dump.extension_modules:
+            self.dump.extension_modules = tuple(map(faultlines.read_name, found))
+        self.dump.closed = True
+        return True
 
 
-RULES = (
+#: How a line begins, what it needs ('thread', 'dump' or nothing), and what reads it.
+RULES: tuple[tuple[bytes, str, Callable[[_Parser, bytes], bool]], ...] = (
     (b'  File ', 'thread', _Parser.frame),
     (b'  Binary file ', 'dump', _Parser.native),
     (b'  Garbage-collecting', 'thread', _Parser.remark),
     (b'  <', 'thread', _Parser.remark),
-    (b'  ...', 'thread', _Parser.gap),
-    (b'...', 'thread', _Parser.gap),
+    (b'  ...', 'thread', _Parser.more_frames),
+    (b'...', 'thread', _Parser.more_threads),
     (b'Thread 0x', '', _Parser.thread),
     (b'Current thread 0x', '', _Parser.thread),
     (b"Current thread's C stack trace ", 'dump', _Parser.close),
@@ -314,5 +395,6 @@ RULES = (
     (b'Timeout (', '', _Parser.timeout),
     (b'Python runtime state: ', 'dump', _Parser.state),
 )
-# A line that begins so and that no rule takes is damaged, not foreign, unless a traceback's.
+# A line that begins like this and that no rule takes is damaged, not foreign, unless it is a line
+# of a traceback.
 _PREFIXES = tuple(prefix for prefix, _, _ in RULES if len(prefix) > 5)

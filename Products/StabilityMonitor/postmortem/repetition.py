@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-#: So many frames may lie above the cycle: what the recursion called last.
+from collections.abc import Iterable
+from collections.abc import Sequence
+
+from ..model.records import Frame
+
+#: Frames that may lie above the cycle: what the recursion called last.
 CALLED_LAST = 8
+#: The longest cycle that is looked for, in frames.
+_LONGEST_CYCLE = 8
 
 
-def repetition(frames):
+def repetition(frames: Iterable[Frame]) -> int:
     """How many frames a repeating cycle of up to 8 (file, function) covers at the stack's top.
 
-    The cycle may start below CALLED_LAST other frames.  Fewer than two
-    full cycles are none: 0.
+    Up to CALLED_LAST other frames may lie above the cycle.  0 where no cycle is complete twice.
     """
     keys = [(frame.file, frame.function) for frame in frames]
-    return max(_run(keys, top, size) for top in range(CALLED_LAST + 1) for size in range(1, 9))
+    most = 0
+    for top in range(CALLED_LAST + 1):
+        for size in range(1, _LONGEST_CYCLE + 1):
+            covered = _covered(keys, top, size)
+            if covered >= 2 * size:
+                most = max(most, covered)
+    return most
 
 
-def _run(keys, top, size):
+def _covered(keys: Sequence[tuple[str, str]], top: int, size: int) -> int:
+    """How many frames from `top` on a cycle of `size` frames covers."""
     end = top + size
     while end < len(keys) and keys[end] == keys[end - size]:
         end += 1
-    return end - top if end - top >= 2 * size else 0
+    return end - top

@@ -1,41 +1,43 @@
-"""What the past runs say together: of one instance, the last one, a crash loop, how long runs
-lived.
-"""
+"""What the past runs of an instance say together: the last run, a crash loop."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from ..model.records import Instance
 from ..model.records import from_isotime
 from ..model.runrecord import RunRecord
 
-#: So many incidents whose runs began within so many seconds are a crash loop.
-LOOP_INCIDENTS, LOOP_SECONDS = 3, 600
+#: This many incidents whose runs began within LOOP_SECONDS are a crash loop.
+LOOP_INCIDENTS = 3
+LOOP_SECONDS = 600
 
 
-def of_instance(summaries, instance: Instance) -> tuple[RunRecord, ...]:
+def of_instance(summaries: Iterable[RunRecord], instance: Instance) -> tuple[RunRecord, ...]:
     """The runs of one instance only, in the same order."""
     return tuple(r for r in summaries if r.instance == instance)
 
 
-def last_server_run(summaries) -> RunRecord | None:
+def last_server_run(summaries: Iterable[RunRecord]) -> RunRecord | None:
     """The newest run of a server among runs that are sorted newest first."""
     return next((r for r in summaries if r.role == 'server'), None)
 
 
-def crash_loop(summaries) -> tuple[RunRecord, ...]:
-    """The newest server runs of one instance, if they are incidents that began shortly one after
-    the other.
+def crash_loop(summaries: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
+    """The newest server runs of one instance, if they are incidents that began shortly after each
+    other.
 
-    `summaries` are sorted newest first.  () if there is no loop now: the last run was not an
+    `summaries` are sorted newest first.  () if there is no loop now, as when the last run was no
     incident.
     """
-    servers = [r for r in summaries if r.role == 'server']
     loop = []
-    for record in servers:
-        if not record.is_incident:
-            break
-        loop.append(record)
-    starts = [from_isotime(r.started) for r in loop[:LOOP_INCIDENTS]]
-    if len(starts) < LOOP_INCIDENTS or None in starts or starts[0] - starts[-1] > LOOP_SECONDS:
+    for record in summaries:
+        if record.role == 'server':
+            if not record.is_incident:
+                break
+            loop.append(record)
+    known = (from_isotime(record.started) for record in loop[:LOOP_INCIDENTS])
+    starts = [start for start in known if start is not None]
+    if len(starts) < LOOP_INCIDENTS or starts[0] - starts[-1] > LOOP_SECONDS:
         return ()
     return tuple(r for r in loop if starts[0] - (from_isotime(r.started) or 0) <= LOOP_SECONDS)

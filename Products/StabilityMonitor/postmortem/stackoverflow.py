@@ -1,11 +1,11 @@
-"""Was it the end of a thread's stack?  A table over what the dump shows and how deep that stack has
-been.
+"""Whether a crash was the end of a thread's stack: a table of what the dump shows, and of how deep
+the stack had been.
 
-The mark of a stack never sinks: a recursion that was survived leaves it near the end for good, and
-what crashes there days later may be anything.  So the mark alone says nothing; it bears out a dump
-that goes deep.  A first overflow has left none, for the heartbeat looks once in a round.  `certain`
-is only what has two witnesses of the same moment: the recursion in the dump, and a mark that rose
-to the end in the very request that crashed.
+The high-water mark of a stack never sinks.  A recursion that the process outlived leaves the mark
+near the end for good, and a crash days later may have any cause.  So the mark alone proves nothing:
+it only confirms a deep dump.  The first overflow often leaves no mark, because the heartbeat reads
+it once in a round.  `certain` needs two witnesses of the same moment: the recursion in the dump,
+and a mark that rose to the end in the very request that crashed.
 
 =========================================  ==============  ===========  ====================
 the dump of the crashed thread             the mark came within a tenth of the end
@@ -17,94 +17,92 @@ deep: 50 frames or cut, without a cycle    strong          likely       a crash 
 shallow                                    a crash as any other, however deep the stack has been
 =========================================  ==============  ===========  ====================
 
-(*) From Python 3.14 on, a recursion through C is cut after 50 frames, and what it called last is
-among them: there the cycle must cover all frames shown but those.
+(*) Python 3.14 and later cut a recursion through C after 50 frames, and what the recursion called
+last is among these.  There the cycle must cover all other frames that are shown.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..model.records import Evidence
+from ..model.records import ThreadStack
+from .evidence import Traces
 from .repetition import CALLED_LAST
 from .repetition import repetition
 
-_CONFIDENCES = {
+#: The table: rows by what the dump shows, columns by when the mark came near the end.
+_CONFIDENCES: dict[str, tuple[str | None, str | None, str | None]] = {
     'endless': ('certain', 'strong', 'strong'),
     'cycle': ('strong', 'strong', 'likely'),
     'deep': ('strong', 'likely', None),
     'shallow': (None, None, None),
 }
-#: A dump shows at most 100 frames of a thread; so many are deep, and in a repeating cycle a runaway
-#: recursion.
+#: Frames of a deep stack; in a repeating cycle, of a runaway recursion.  A dump shows at most 100.
 _DEEP = 50
-#: A stack whose high-water mark has come so near its end (share of its size) is about to overflow.
+#: A stack is about to overflow when more than this share of its size has been used.
 _NEAR_THE_END = 0.9
+#: The columns of the table, in the words of the evidence.
 _WHEN = (' in the request that crashed', ' before', ' before')
 _UNKNOWN = {'stack_size': 0, 'stack_used': 0, 'stack_request': 0}
 
 
-def confidence(t) -> str | None:
-    """How sure it is that the crashed thread ran off its stack; None where nothing speaks for
-    it.
-    """
-    return _CONFIDENCES[_look(t.fault.crashed_thread)][_came_near(t)]
+def confidence(t: Traces, crashed: ThreadStack) -> str | None:
+    """How sure it is that the crashed thread ran off its stack; None: a crash as any other."""
+    return _CONFIDENCES[_row(crashed)][_column(t, crashed)]
 
 
-def evidence(t):
+def evidence(t: Traces, crashed: ThreadStack) -> Iterator[Evidence]:
     """What was seen of the crashed thread's stack."""
-    frames, stack = t.fault.crashed_thread.frames, stack_of(t, t.fault.crashed_thread.ident)
-    repeats = _cycle(t.fault.crashed_thread)
+    stack = stack_of(t, crashed.ident)
+    repeats = _cycle(crashed)
     if repeats:
         yield Evidence(
             'fault log',
-            f'{repeats} of the {len(frames)} frames shown of the crashed thread are the same '
-            'few functions over and over.',
+            f'{repeats} of the {len(crashed.frames)} frames shown of the crashed thread '
+            'are the same few functions over and over.',
         )
     if stack['stack_size']:
         used = stack['stack_used'] >> 10
-        when = f'; {used} KiB of it had been used{_WHEN[_came_near(t)]}' if used else ''
+        when = f'; {used} KiB of it had been used{_WHEN[_column(t, crashed)]}' if used else ''
         yield Evidence(
             'black box', f'The stack of that thread was {stack["stack_size"] >> 10} KiB{when}.'
         )
 
 
-def stack_of(t, ident) -> dict:
-    """{stack_size, stack_used, stack_request} of a thread, in bytes: how large, how deep, and the
-    request in which it came so deep; 0 where not known.
+def stack_of(t: Traces, ident: int | None) -> dict[str, int]:
+    """{stack_size, stack_used, stack_request} of a thread: size and high-water mark in bytes, and
+    the number of the request in which the mark rose; 0 where that is not known.
     """
     if not t.recording or ident is None:
         return _UNKNOWN
-    if ident == t.context.get('main_ident'):
+    if ident == t.main_ident:
         words = t.recording.words
-        return _UNKNOWN | {
-            'stack_size': words['main_stack'],
-            'stack_used': words['main_stack_used'],
-        }
+        known = {'stack_size': words['main_stack'], 'stack_used': words['main_stack_used']}
+        return _UNKNOWN | known
     known = t.recording.threads.get(ident, _UNKNOWN)
     return {key: known.get(key, 0) for key in _UNKNOWN}
 
 
-def _cycle(thread):
+def _cycle(thread: ThreadStack) -> int:
     """How many frames a runaway recursion covers; 0 if there is none."""
-    repeats, shown = repetition(thread.frames), len(thread.frames)
+    repeats = repetition(thread.frames)
+    shown = len(thread.frames)
     reaches_the_cut = thread.cut and shown >= _DEEP and repeats >= shown - CALLED_LAST
     return repeats if repeats >= _DEEP or reaches_the_cut else 0
 
 
-def _look(thread):
-    """The row of the table."""
+def _row(thread: ThreadStack) -> str:
     if _cycle(thread):
         return 'endless' if thread.cut else 'cycle'
-    return 'deep' if thread.cut or len(thread.frames) >= _DEEP else 'shallow'
+    if thread.cut or len(thread.frames) >= _DEEP:
+        return 'deep'
+    return 'shallow'
 
 
-def _came_near(t):
-    """The column of the table."""
-    stack = stack_of(t, t.fault.crashed_thread.ident)
+def _column(t: Traces, crashed: ThreadStack) -> int:
+    stack = stack_of(t, crashed.ident)
     if not 0 < stack['stack_size'] * _NEAR_THE_END <= stack['stack_used']:
         return 2
-    return 0 if stack['stack_request'] in _served(t) else 1
-
-
-def _served(t):
-    """The number of the request that the crashed thread served."""
-    return [r.number for r in t.recording.in_flight if r.ident == t.fault.crashed_thread.ident]
+    served = [request.number for request in t.in_flight if request.ident == crashed.ident]
+    return 0 if stack['stack_request'] in served else 1

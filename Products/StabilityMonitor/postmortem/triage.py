@@ -1,13 +1,18 @@
 """What the next process does with the dead runs that it finds: claim, collect, judge, archive.
 
-A triage that fails never stops Zope: it becomes a finding, and the run is archived as unreadable.
+A triage that fails never stops Zope.  A run that cannot be judged is archived as unreadable; one
+that cannot be archived becomes a finding.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..model.interfaces import ILivingRun
 from ..model.records import Instance
 from ..model.records import duration
 from ..model.records import instance_of
@@ -21,16 +26,29 @@ from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from ..system.eventlog import LOGGER
 
+if TYPE_CHECKING:  # `evidence` is loaded only when a dead run is found
+    from .evidence import World
 
-def triage(base: Base, own: str = '', world=None, on_error=None) -> list[RunRecord]:
-    """Judge and archive every dead run below `base` but `own`; those that this process archived,
-    oldest first.
+
+def triage(
+    base: Base,
+    own: str = '',
+    world: World | None = None,
+    on_error: Callable[[str, Exception], object] | None = None,
+) -> list[RunRecord]:
+    """Judge and archive every dead run below `base` but `own`.
+
+    Returns the records that this process archived, oldest first.  An error is told to `on_error`,
+    and raised where there is none.
     """
-    archive, done = Archive(base), []
+    archive = Archive(base)
+    done = []
     for name in base.waiting():
-        claimed = base.claim(name) if name != own else None
+        if name == own:
+            continue
+        claimed = base.claim(name)
         if claimed is None:
-            if name != own and on_error and _is_out_of_reach(base.runs / name):
+            if on_error and _is_out_of_reach(base.runs / name):
                 on_error(name, PermissionError('it belongs to another user'))
             continue
         try:
@@ -47,20 +65,21 @@ def triage(base: Base, own: str = '', world=None, on_error=None) -> list[RunReco
     return done
 
 
-def _is_out_of_reach(path):
-    """Would it be ours to judge, but for its permissions?  Another process may have archived it
-    meanwhile.
+def _is_out_of_reach(path: Path) -> bool:
+    """Whether only its permissions keep this process from judging a dead run.
+
+    It does not exist any more where another process has archived it meanwhile.
     """
     if os.access(path, os.W_OK | os.X_OK) or not os.path.exists(path):
         return False
     return not is_alive(path)
 
 
-def examine(path, world=None) -> RunRecord:
-    """The record of the dead run in directory `path`; one of verdict "unreadable" if all else
-    fails.
+def examine(path: Path, world: World | None = None) -> RunRecord:
+    """The record of the dead run in directory `path`, with the verdict "unreadable" where it cannot
+    be judged.
     """
-    from . import evidence  # most of this room is needed where somebody died
+    from . import evidence  # most of this room is needed only for a dead run
     from . import incident
     from . import verdict
 
@@ -80,18 +99,16 @@ def examine(path, world=None) -> RunRecord:
         )
 
 
-def _named(run):
-    """(start, pid) as in the run's name, which may be shaped like one but be of no such day: 0.0
-    then.
-    """
+def _named(run: str) -> tuple[float, int]:
+    """(start, pid) out of the run's name; the start is 0.0 where the name holds no real day."""
     try:
         return name_facts(run)
     except ValueError:
         return 0.0, int(run.split('-')[1])
 
 
-def at_start(life) -> None:
-    """The triage of a process that has just armed: everything it meets is logged or a finding."""
+def at_start(life: ILivingRun) -> None:
+    """The triage of a process that has just armed: each error becomes a finding."""
     options = life.options
     with life.findings.guarded(
         'triage',
@@ -116,7 +133,7 @@ def at_start(life) -> None:
         )
 
 
-def _say_how_it_ended(last):
+def _say_how_it_ended(last: RunRecord | None) -> None:
     """One line in the event log: how the last run ended."""
     if last is None:
         return
