@@ -14,11 +14,15 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
 
 from ..inspection import recursionprobe
 from ..inspection import recursionresult
+from ..model.interfaces import ILivingRun
 from ..model.records import Finding
 from ..model.records import Instance
 from ..model.records import isotime
@@ -34,6 +38,10 @@ from .muted import Hush
 from .muted import Hushed
 from .resultcache import remembering
 from .runner import Background
+from .runner import Results
+
+if TYPE_CHECKING:  # rules take much memory: a process imports them when somebody asks
+    from ..knowledge.rulesinforce import Known
 
 LAST_WORD, PROBE = 'checks.json', 'recursion-probe.json'
 #: Results that are younger (seconds) are new enough for whoever asks from outside.
@@ -60,7 +68,7 @@ class Look:
     when: float | None = None
     took: float = 0.0
 
-    def to_json(self) -> list[dict]:
+    def to_json(self) -> list[dict[str, Any]]:
         """As in the report: {id, severity, title, detail, action, source}; hushed ones say by whom
         and until when.
         """
@@ -74,7 +82,9 @@ class Look:
         ]
 
 
-def sorted_out(findings, hushed: Hushed, when: float | None = None, took: float = 0.0) -> Look:
+def sorted_out(
+    findings: Iterable[Finding], hushed: Hushed, when: float | None = None, took: float = 0.0
+) -> Look:
     """Findings that are hushed and those that are not, each the worst first."""
     shown, apart = hushed.partition(findings)
     return Look(
@@ -90,7 +100,7 @@ def rank(finding: Finding) -> int:
     return _WORST_FIRST.get(finding.severity, len(_WORST_FIRST))
 
 
-def last_word(path: Path) -> dict:
+def last_word(path: Path) -> dict[str, Any]:
     """What the run in that directory has told of its checks last, as `Standing.answer`; {} if
     nothing.
     """
@@ -102,15 +112,17 @@ class Standing:
     of the checks.
     """
 
-    def __init__(self, life):
+    def __init__(self, life: ILivingRun):
         self.life = life
-        self.make_site: Callable = lambda: Site.of(life)
+        self.make_site: Callable[[], Site] = lambda: Site.of(life)
         self.checks = Background(self._site, remembering((*CHECKS, KnownIssues()), life))
         # What was looked up for somebody who opened the page, and for which results of the checks.
-        self._known = self._known_for = None
+        self._known: Known | None = None
+        self._known_for: Results | None = None
         self.looks_up_known = False
         self.probe = recursionprobe.Probe(life.path / PROBE)
-        self._probed, self._asked = None, time.monotonic()
+        self._probed: recursionresult.ProbeResult | None = None
+        self._asked = time.monotonic()
 
     def start(self) -> bool:
         """Ask everything, in the background; False if that goes on already, or cannot be begun
@@ -152,7 +164,7 @@ class Standing:
             [*own, *found], self.hushed(), *((results.when, results.took) if results else ())
         )
 
-    def answer(self) -> dict:
+    def answer(self) -> dict[str, Any]:
         """The answer to the question "checks" from outside.  Results that are no more fresh are
         renewed meanwhile.
         """
@@ -161,7 +173,7 @@ class Standing:
             self.start()
         return self.to_json()
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """What is known by now, and how far the present run of the checks is."""
         progress, look = (
             self.checks.progress,
@@ -180,7 +192,7 @@ class Standing:
             'checks': look.to_json(),
         }
 
-    def known(self):
+    def known(self) -> Known | None:
         """The known_here.Known of this process: more than the check tells, for who opens the page.
 
         It is looked up in the background, once for each run of the checks; None until then
@@ -192,7 +204,7 @@ class Standing:
             self.life.in_background(self._look_up_known)
         return self._known
 
-    def _look_up_known(self):
+    def _look_up_known(self) -> None:
         from ..knowledge.rulesinforce import (
             known,  # only for a process in which somebody opens the page
         )
@@ -204,12 +216,12 @@ class Standing:
         finally:
             self.looks_up_known = False
 
-    def _site(self):
+    def _site(self) -> Site:
         if self._probed is None:
             self._probed = self.probe.load(stack_size(self.life))
         return self.make_site()
 
-    def _leave_word(self):
+    def _leave_word(self) -> None:
         """For the time after this run's end."""
         if not self.life.directory:
             return
@@ -227,13 +239,14 @@ class Standing:
 _STANDINGS: dict[tuple[str, int], Standing] = {}
 
 
-def of(life) -> Standing:
+def of(life: ILivingRun) -> Standing:
     """The Standing of a LivingRun."""
     key = life.name, id(life)
     return _STANDINGS.get(key) or _STANDINGS.setdefault(key, Standing(life))
 
 
-def stack_size(life) -> int:
+def stack_size(life: ILivingRun) -> int:
     """Bytes of the smallest stack that a thread of this run is known to have; 0: not known."""
     default = life.context.get('thread_stack') or stacksizes.default_stack()
-    return min((stack[0] for stack in (life.smallest_stack, default) if stack), default=0)
+    sizes: list[int] = [stack[0] for stack in (life.smallest_stack, default) if stack]
+    return min(sizes, default=0)

@@ -5,11 +5,14 @@ there room?
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from ..model.records import Finding
 from ..system import mounts
 from .check import Check
 from .check import megabytes
+from .livesite import Site
 
 _MEMORY = {'tmpfs', 'ramfs', 'devtmpfs'}
 _LAYERS = {'overlay', 'aufs'}
@@ -24,7 +27,7 @@ class Place(Check):
     question = 'Do the breadcrumbs outlive the process, the container and the machine?'
     source = '/proc/self/mountinfo'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         kind = mounts.kind(site.directory, site.proc)
         if kind in _MEMORY:
             return self.found(
@@ -54,7 +57,7 @@ class Place(Check):
         return self.ok('The breadcrumbs outlive the machine.', f'{site.directory} is on {kind}.')
 
 
-def _move(site):
+def _move(site: Site) -> str:
     """To a folder of the site, where that is on a local disk; it is made at the next start."""
     home = Path(site.zope.client_home or '/nonexistent')
     local = (
@@ -75,10 +78,11 @@ class Room(Check):
     question = 'Is there room on the disks that this site writes to?'
     source = 'statvfs'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
         if not hasattr(os, 'statvfs'):
             return self.unknown('How much room the disks have is not known on this system.')
-        findings, facts = [], []
+        findings: list[Finding] = []
+        facts: list[str] = []
         for what, folder in _places(site):
             room = os.statvfs(folder)
             facts.append(f'{what} ({folder}): {megabytes(room.f_bavail * room.f_frsize)} free')
@@ -86,7 +90,7 @@ class Room(Check):
                 findings.append(finding)
         return findings or self.ok('There is room on the disks.', '; '.join(facts))
 
-    def _short(self, what, folder, room):
+    def _short(self, what: str, folder: Path, room: os.statvfs_result) -> Finding | None:
         free, share = room.f_bavail * room.f_frsize, room.f_bavail / max(room.f_blocks, 1)
         if room.f_flag & os.ST_RDONLY:
             return self.found(
@@ -117,7 +121,7 @@ class Room(Check):
         )
 
 
-def _places(site):
+def _places(site: Site) -> Iterator[tuple[str, Path]]:
     """What is written, and the folder where: each disk once."""
     wanted = [
         ('The breadcrumbs', site.directory),
@@ -126,13 +130,9 @@ def _places(site):
             for database in site.zope.databases
             if database.file
         ),
-        *(
-            ('The event log', Path(handler.baseFilename).parent)
-            for handler in site.root_logger.handlers
-            if getattr(handler, 'baseFilename', '')
-        ),
+        *(('The event log', Path(file).parent) for file in site.log_files),
     ]
-    seen = set()
+    seen: set[int] = set()
     for what, folder in wanted:
         there = next((f for f in (folder, *folder.parents) if f.exists()), Path('/'))
         device = there.stat().st_dev

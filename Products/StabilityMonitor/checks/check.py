@@ -4,6 +4,8 @@ share.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from zope.interface import Attribute
 from zope.interface import Interface
 from zope.interface import implementer
@@ -24,7 +26,7 @@ class ICheck(Interface):
     question = Attribute('One sentence with a question mark; yes means that all is well.')
     source = Attribute('Where the facts come from, such as a file of /proc.')
 
-    def look(site):
+    def look(site: Site) -> Finding | list[Finding]:
         """One Finding, or several with ids `<id>:<about what>`, for a `site.Site`; at least one,
         perhaps `ok`.
         """
@@ -39,7 +41,7 @@ class ILasting(ICheck):
     start that finds all as it was does without.
     """
 
-    def looks_at(site):
+    def looks_at(site: Site) -> tuple[object, ...]:
         """All that the answer depends on, as plain values with a telling repr, such as stamps of
         files.
         """
@@ -74,8 +76,8 @@ def megabytes(size: int) -> str:
     return f'{size / (1 << 20):,.0f} MiB'
 
 
-def several(words, most: int = 8) -> str:
+def several(words: Iterable[str], most: int = 8) -> str:
     """Words in their order with commas; "and 12 more" stands for those after the first `most`."""
-    words = list(words)
-    rest = f' and {len(words) - most} more' if len(words) > most else ''
-    return ', '.join(words[:most]) + rest
+    every = list(words)
+    rest = f' and {len(every) - most} more' if len(every) > most else ''
+    return ', '.join(every[:most]) + rest

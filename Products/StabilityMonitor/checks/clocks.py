@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from ..model.records import Finding
+from ..model.records import Sample
 from ..model.records import duration
 from ..model.records import isotime
 from .check import Check
+from .livesite import Site
 
 #: Seconds: what a sample may be off for, and what clocks may differ by.
 _JUMP, _AHEAD = 2.0, 60.0
@@ -19,7 +22,7 @@ class Jumps(Check):
     question = 'Has the clock gone on evenly since this run began?'
     source = 'the samples of this run: wall clock against monotonic clock'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         jumps = [
             (after.time, _drift(before, after))
             for before, after in pairwise(site.samples)
@@ -37,7 +40,7 @@ class Jumps(Check):
             'The clock goes on evenly.', f'{abs(drift):.3f} s off in {duration(passed)}.'
         )
 
-    def _jumped(self, when, drift, count):
+    def _jumped(self, when: float | None, drift: float, count: int) -> Finding:
         back = drift < 0
         at = f'at {isotime(when)}' if when is not None else 'since the start of this run'
         return self.found(
@@ -55,7 +58,7 @@ class Jumps(Check):
         )
 
 
-def _drift(before, after):
+def _drift(before: Sample, after: Sample) -> float:
     return (after.time - before.time) - (after.monotonic - before.monotonic)
 
 
@@ -64,8 +67,9 @@ class DatabaseAhead(Check):
     question = 'Is the newest transaction of each database in the past?'
     source = 'ZODB: the time in the id of the last transaction'
 
-    def look(self, site):
-        known, findings = [], []
+    def look(self, site: Site) -> Finding | list[Finding]:
+        known: list[tuple[str, float]] = []
+        findings: list[Finding] = []
         for database in site.zope.databases:
             try:
                 if (at := database.last_transaction()) is not None:
@@ -84,7 +88,7 @@ class DatabaseAhead(Check):
             '; '.join(f'{name}: {isotime(at)}' for name, at in known),
         )
 
-    def _silent(self, name, error):
+    def _silent(self, name: str, error: str) -> Finding:
         return self.found(
             'warning',
             f'The database {name} does not tell its newest transaction.',
@@ -93,7 +97,7 @@ class DatabaseAhead(Check):
             name,
         )
 
-    def _ahead(self, name, at, seconds):
+    def _ahead(self, name: str, at: float, seconds: float) -> Finding:
         return self.found(
             'warning',
             f'The database {name} is {duration(seconds)} ahead of the clock.',

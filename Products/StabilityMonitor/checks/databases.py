@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+from typing import TypeGuard
 
+from ..model.records import Finding
 from .check import Check
 from .check import several
+from .livesite import Site
 
 _ZOPE_ADAPTER = re.compile(r'Products\.\w*DA')
 _FLEETING = ('ZODB.MappingStorage.', 'ZODB.DemoStorage.', 'tempstorage.', 'ZODB.tests.')
@@ -20,7 +26,7 @@ class Adapters(Check):
     question = 'May threads share the database adapters that are loaded?'
     source = 'the attribute threadsafety of PEP 249'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
         adapters = _dbapi(site)
         zopes = several(sorted({name for name in site.modules if _ZOPE_ADAPTER.fullmatch(name)}))
         shared = _shared(
@@ -43,7 +49,7 @@ class Adapters(Check):
             known,
         )
 
-    def _adapter(self, name, level, zopes, threads):
+    def _adapter(self, name: str, level: int, zopes: str, threads: int | None) -> Finding | None:
         if level < 1:
             severity = 'info' if threads == 1 else 'critical'
             return self.found(
@@ -70,8 +76,10 @@ class Adapters(Check):
             )
         return None
 
-    def _held(self, name, places):
-        return places and self.found(
+    def _held(self, name: str, places: list[str] | None) -> Finding | None:
+        if not places:
+            return None
+        return self.found(
             'warning',
             f'A connection of {name} is shared by all threads.',
             f'It is held by {several(places)}: two requests that use it at once can crash or mix '
@@ -82,9 +90,9 @@ class Adapters(Check):
         )
 
 
-def _dbapi(site):
+def _dbapi(site: Site) -> dict[str, int]:
     """{name: threadsafety} of the loaded modules that follow PEP 249, one for each package."""
-    found = {}
+    found: dict[str, tuple[str, int]] = {}
     for name, its in sorted(site.program_modules().items()):
         level = its.get('threadsafety')
         if (
@@ -96,11 +104,12 @@ def _dbapi(site):
     return dict(found.values())
 
 
-def _shared(site, packages):
+def _shared(site: Site, packages: set[str]) -> dict[str, list[str]]:
     """{package of an adapter: [module.attribute or module.Class.attribute that is a connection of
     it]}.
     """
-    modules, found = site.program_modules(), {}
+    modules = site.program_modules()
+    found: dict[str, list[str]] = {}
     kinds = {
         id(kind): package
         for name, its in modules.items()
@@ -110,13 +119,13 @@ def _shared(site, packages):
     }
     for name, its in modules.items() if kinds else ():
         for attribute, value in _attributes(name, its):
-            package = kinds.get(id(type(value)))  # not every class has a hash
-            if package and package != name.partition('.')[0]:
-                found.setdefault(package, []).append(f'{name}.{attribute}')
+            adapter = kinds.get(id(type(value)))  # not every class has a hash
+            if adapter and adapter != name.partition('.')[0]:
+                found.setdefault(adapter, []).append(f'{name}.{attribute}')
     return found
 
 
-def _attributes(name, its):
+def _attributes(name: str, its: dict[str, Any]) -> Iterator[tuple[str, object]]:
     """Those of a module and of its classes, read without waking up any of them."""
     for attribute, value in list(its.items()):
         yield attribute, value
@@ -125,18 +134,19 @@ def _attributes(name, its):
                 yield f'{attribute}.{inner}', thing
 
 
-def _is_class(value):
+def _is_class(value: object) -> TypeGuard[type]:
     return issubclass(type(value), type)
 
 
-def _own(kind):
+def _own(kind: type) -> Mapping[str, Any]:
     """The attributes of a class itself; a metaclass might give others, and C code may leave a class
     unfinished.
     """
-    return type.__dict__['__dict__'].__get__(kind) or {}
+    own: Mapping[str, Any] | None = type.__dict__['__dict__'].__get__(kind)
+    return own or {}
 
 
-def _makes_connections(kind):
+def _makes_connections(kind: type) -> bool:
     """Has the class what PEP 249 asks of connections?"""
     bases = type.__dict__['__mro__'].__get__(kind) or ()
     return all(any(name in _own(base) for base in bases) for name in ('cursor', 'commit'))
@@ -147,7 +157,7 @@ class ConnectionPools(Check):
     question = 'Has each worker thread a connection in the pools of the databases?'
     source = 'ZODB.DB.getPoolSize and the threads of the server'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
         threads, databases = site.zope.threads, site.zope.databases
         if not threads or not databases:
             return self.unknown('How many worker threads or databases there are is not known here.')
@@ -175,7 +185,7 @@ class DurableStorage(Check):
     question = 'Is what is committed still there after a restart?'
     source = 'the class of the storage'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
         if not site.zope.databases:
             return self.unknown('The databases are not known here.')
         fleeting = [

@@ -10,9 +10,12 @@ from __future__ import annotations
 import faulthandler
 import signal
 
+from ..model.records import Finding
+from ..recording.faulthandler_compat import FaultLog
 from ..recording.faulthandler_compat import foreign_handlers
 from .check import Check
 from .check import several
+from .livesite import Site
 
 _REOPENING = ('SIGHUP', 'SIGUSR1', 'SIGUSR2')
 
@@ -22,7 +25,7 @@ class FaultHandler(Check):
     question = 'Would a crash be dumped into our fault log?'
     source = 'faulthandler'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         trouble = _interference(site.fault_log)
         users = several(
             sorted(
@@ -46,11 +49,11 @@ class FaultHandler(Check):
         )
 
 
-def _is_ours(name):
+def _is_ours(name: str) -> bool:
     return name.startswith('Products.StabilityMonitor') or name in ('faulthandler', '__main__')
 
 
-def _interference(fault_log):
+def _interference(fault_log: FaultLog | None) -> str:
     """What is wrong with it right now; nothing is put right here, the heartbeat does that."""
     if fault_log is None:
         return 'There is no fault log in this run.'
@@ -70,7 +73,7 @@ class KillingSignals(Check):
     question = 'Are SIGHUP, SIGUSR1 and SIGUSR2 harmless?'
     source = 'the signal handlers of this process'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         deadly = deadly_signals(site)
         if not deadly:
             return self.ok('SIGHUP, SIGUSR1 and SIGUSR2 do not end Zope.')
@@ -84,7 +87,7 @@ class KillingSignals(Check):
         )
 
 
-def deadly_signals(site, names: tuple[str, ...] = _REOPENING) -> list[str]:
+def deadly_signals(site: Site, names: tuple[str, ...] = _REOPENING) -> list[str]:
     """Which of them would end this process: no handler in Python, none of other C code, not
     ignored.
     """

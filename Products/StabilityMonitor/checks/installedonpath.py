@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from importlib.metadata import distributions
+from importlib import metadata
 
 from ..system.distributions import normalized
 
@@ -25,7 +25,7 @@ class Distribution:
 
 def installed(path: tuple[str, ...]) -> tuple[Distribution, ...]:
     """All distributions on a path in its order, also those that are hidden by an earlier one."""
-    return tuple(filter(None, map(_read, distributions(path=list(path)))))
+    return tuple(filter(None, map(_read, metadata.distributions(path=list(path)))))
 
 
 def first_of_each(found: tuple[Distribution, ...]) -> dict[str, Distribution]:
@@ -33,7 +33,7 @@ def first_of_each(found: tuple[Distribution, ...]) -> dict[str, Distribution]:
     return {normalized(d.name): d for d in reversed(found)}
 
 
-def _read(distribution):
+def _read(distribution: metadata.Distribution) -> Distribution | None:
     words = distribution.read_text('METADATA')
     old = words is None  # an egg: what it requires is in a file of its own
     words = (distribution.read_text('PKG-INFO') if old else words) or ''

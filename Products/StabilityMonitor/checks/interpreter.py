@@ -6,11 +6,15 @@ import sys
 from datetime import UTC
 from datetime import date
 from datetime import datetime
+from types import ModuleType
 
+from ..model.records import Finding
 from ..system import stacksizes
 from .check import Check
 from .limits import to_raise
+from .livesite import Site
 
+resource: ModuleType | None
 try:
     import resource
 except ImportError:
@@ -41,7 +45,7 @@ class ThreadStacks(Check):
     question = 'Does deep recursion fit into the stacks of threads?'
     source = 'pthread attributes'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         return stacksizes.check(site.stack)
 
 
@@ -50,7 +54,7 @@ class RecursionLimit(Check):
     question = 'Is a recursion stopped by Python before it runs out of stack?'
     source = 'sys.getrecursionlimit and RLIMIT_STACK'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         limit, stack = sys.getrecursionlimit(), _main_stack()
         fact = f'The recursion limit is {limit}; the main thread may use {_size(stack)} of stack.'
         if 0 < stack < stacksizes.needed(limit):
@@ -72,15 +76,15 @@ class RecursionLimit(Check):
         return self.ok('The recursion limit fits the stack of the main thread.', fact)
 
 
-def _main_stack():
+def _main_stack() -> int:
     """Bytes that the main thread's stack may grow to; 0: no limit, or not known."""
     if resource is None:
         return 0
-    soft = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    soft: int = resource.getrlimit(resource.RLIMIT_STACK)[0]
     return 0 if soft == resource.RLIM_INFINITY else soft
 
 
-def _size(stack):
+def _size(stack: int) -> str:
     return f'{stack >> 10} KiB' if stack else 'any amount'
 
 
@@ -89,7 +93,7 @@ class EndOfLife(Check):
     question = 'Does this Python still get security fixes?'
     source = "the release schedules of Python's PEPs"
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         end = END_OF_LIFE.get(site.python.version[:2])
         if site.python.level != 'final':
             return self.found(
@@ -118,7 +122,7 @@ class EndOfLife(Check):
         return self.ok(f'{site.python.name} gets security fixes until {end}.')
 
     @staticmethod
-    def _action(site):
+    def _action(site: Site) -> str:
         today = datetime.fromtimestamp(site.now, UTC).date()
         major, minor = next(
             (v for v, end in END_OF_LIFE.items() if (end - today).days > 2 * 365), (3, 15)
@@ -135,7 +139,7 @@ class Build(Check):
     question = 'Is this an ordinary build of Python?'
     source = 'sys.abiflags'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         if site.python.free_threaded:
             state = 'on' if site.python.has_gil else 'off'
             return self.found(

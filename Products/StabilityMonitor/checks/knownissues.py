@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
@@ -23,6 +24,10 @@ from ..store.rundirectory import KNOWN_ISSUES
 from ..system import fingerprints
 from .check import Check
 from .check import ILasting
+from .livesite import Site
+
+if TYPE_CHECKING:  # rules are imported only when they are asked for, see the module
+    from ..knowledge.knowledgebase import Match
 
 
 @implementer(ILasting)
@@ -35,7 +40,7 @@ class KnownIssues(Check):
     question = 'Is what is installed here free of known causes of crashes?'
     source = 'known_issues.toml and importlib.metadata'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
         from ..knowledge.rulesinforce import known  # see the module
 
         facts = known(site.directory, site.started is not None)
@@ -43,7 +48,7 @@ class KnownIssues(Check):
         found = [replace(finding, action=with_own_pip(finding.action)) for finding in found]
         return found or self.ok(f'None of {facts.count} known issues affects this installation.')
 
-    def looks_at(self, site):
+    def looks_at(self, site: Site) -> tuple[object, ...]:
         """Rules and system; the day counts only where the site has rules, since only those silence
         one until a day.
         """
@@ -65,7 +70,7 @@ class KnownIssues(Check):
             rules and datetime.now(UTC).date().isoformat(),
         )
 
-    def _met(self, match):
+    def _met(self, match: Match) -> Finding:
         rule = match.rule
         return Finding(
             f'{self.id}:{rule.id}',

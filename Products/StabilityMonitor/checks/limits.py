@@ -5,10 +5,17 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType
+from types import FrameType
+from types import ModuleType
 
+from ..model.records import Finding
 from .check import Check
+from .livesite import Site
 
+resource: ModuleType | None
 try:
     import resource
 except ImportError:
@@ -27,7 +34,7 @@ class Descriptors(Check):
     question = 'Are there descriptors left for files and connections?'
     source = '/proc/self/fd and RLIMIT_NOFILE'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         used = self._open(site)
         if resource is None or not used:
             return self.unknown('How many descriptors are open is not known on this system.')
@@ -51,14 +58,14 @@ class Descriptors(Check):
         return self.ok('There are enough descriptors.', fact)
 
     @staticmethod
-    def _open(site):
+    def _open(site: Site) -> list[int]:
         try:
             return [int(name) for name in os.listdir(site.proc / 'self/fd')]
         except (OSError, ValueError):
             return []
 
     @staticmethod
-    def _more(soft):
+    def _more(soft: int) -> str:
         return (
             f'{to_raise("NOFILE", "n", max(4096, 4 * soft))}; then find out who does not close '
             'what: '
@@ -70,6 +77,7 @@ def to_raise(name: str, option: str, wanted: int, unit: str = '') -> str:
     """What to write for a higher limit, `wanted` in KiB with the unit "K"; a shell comes to the
     hard limit only.
     """
+    assert resource is not None  # every caller has read a limit before
     soft, hard = (
         limit if limit == resource.RLIM_INFINITY else limit >> (10 if unit else 0)
         for limit in resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))
@@ -87,7 +95,7 @@ def to_raise(name: str, option: str, wanted: int, unit: str = '') -> str:
     return 'Write ' + ', or '.join(ways)
 
 
-def _waitress_selects():
+def _waitress_selects() -> bool:
     """Its loop stands in the function `poll` of its wasyncore; with asyncore_use_poll in
     `poll2`.
     """
@@ -99,7 +107,7 @@ def _waitress_selects():
     )
 
 
-def _codes(frame):
+def _codes(frame: FrameType | None) -> Iterator[CodeType]:
     while frame is not None:
         yield frame.f_code
         frame = frame.f_back
@@ -112,7 +120,7 @@ class CoreFiles(Check):
     question = 'Would a crash leave a core file?'
     source = 'RLIMIT_CORE and /proc/sys/kernel/core_pattern'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         pattern = site.text('sys/kernel/core_pattern').strip()
         if resource is None or not pattern:
             return self.unknown('Whether a crash leaves a core file is not known on this system.')
@@ -140,7 +148,7 @@ class CoreFiles(Check):
             f'is {"none" if soft == resource.RLIM_INFINITY else f"{soft} bytes"}.',
         )
 
-    def _given_to(self, pattern, soft, hard):
+    def _given_to(self, pattern: str, soft: int, hard: int) -> Finding:
         program, detail = pattern[1:].split(' ')[0], f'core_pattern is "{pattern}".'
         if os.path.basename(program) in _KEEP_NONE:
             return self.found(
@@ -166,7 +174,7 @@ class CoreFiles(Check):
         return self.ok('Core files are given to a program.', detail)
 
     @staticmethod
-    def _allow(hard):
+    def _allow(hard: int) -> str:
         if hard:
             return (
                 'To have one, write "core-files on" into <product-config stabilitymonitor> of '
@@ -177,7 +185,7 @@ class CoreFiles(Check):
             '-c unlimited" for it.'
         )
 
-    def _where(self, pattern):
+    def _where(self, pattern: str) -> Finding | None:
         folder = Path(pattern if pattern.startswith('/') else Path.cwd() / pattern).parent
         if '%' not in str(folder) and not os.access(folder, os.W_OK):
             return self.found(
@@ -189,8 +197,9 @@ class CoreFiles(Check):
         return None
 
 
-def _is_not_dumpable():
+def _is_not_dumpable() -> bool:
     try:
-        return ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) == 0
+        dumpable: int = ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0)
     except (AttributeError, OSError, TypeError):
         return False
+    return dumpable == 0

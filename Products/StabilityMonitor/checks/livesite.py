@@ -22,7 +22,9 @@ from dataclasses import field
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from ..model.interfaces import ILivingRun
 from ..model.records import Sample
 from ..recording.faulthandler_compat import FaultLog
 from ..store.blackboxreader import read_samples
@@ -66,7 +68,7 @@ class ZopeFacts:
 class Interpreter:
     """The Python that runs."""
 
-    version: tuple[int, int, int] = tuple(sys.version_info[:3])
+    version: tuple[int, int, int] = sys.version_info[:3]
     level: str = sys.version_info.releaselevel
     free_threaded: bool = 't' in getattr(sys, 'abiflags', '')
     has_gil: bool = getattr(sys, '_is_gil_enabled', lambda: True)()
@@ -89,7 +91,7 @@ class Site:
     """
 
     directory: Path
-    context: Mapping = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict)
     zope: ZopeFacts = field(default_factory=ZopeFacts)
     started: float | None = None
     started_monotonic: float | None = None
@@ -123,19 +125,18 @@ class Site:
     )
 
     @classmethod
-    def of(cls, life, zope: ZopeFacts | None = None) -> Site:
+    def of(cls, life: ILivingRun, zope: ZopeFacts | None = None) -> Site:
         """The site of a living run (ILivingRun), also of one that records nothing."""
         context = life.context or runcontext.collect(life.software, life.instance, life.role)
-        stacks = [
-            tuple(stack) for stack in (life.smallest_stack, context.get('thread_stack')) if stack
-        ]
+        known = filter(None, (life.smallest_stack, context.get('thread_stack')))
+        stacks = [(size, guard) for size, guard in known]
         return cls(
             directory=life.path,
             zope=zope or ZopeFacts(threads=life.software.get('threads')),
             context=context,
             started=life.started,
             started_monotonic=life.started_monotonic,
-            samples=_samples(life.recorder),
+            samples=read_samples(life.recorder.buffer) if life.recorder else (),
             stack=min(stacks, default=None),
             fault_log=life.fault_log,
             marked=frozenset(life.marks.files if life.marks else ()),
@@ -155,7 +156,13 @@ class Site:
         ):
             yield from file
 
-    def program_modules(self) -> dict[str, dict]:
+    @property
+    def log_files(self) -> list[str]:
+        """The files that handlers of the root logger write to, by their paths."""
+        files = (getattr(handler, 'baseFilename', '') for handler in self.root_logger.handlers)
+        return [file for file in files if file]
+
+    def program_modules(self) -> dict[str, dict[str, Any]]:
         """The globals of each loaded module, by its name.
 
         Only those of true modules: to ask a stand-in (a deprecated or deferred one) would wake it
@@ -166,10 +173,6 @@ class Site:
             for name, module in self.modules.items()
             if issubclass(type(module), ModuleType)
         }
-
-
-def _samples(recorder):
-    return read_samples(recorder.buffer) if recorder else ()
 
 
 def text(path: Path, most: int = 1 << 20) -> str:

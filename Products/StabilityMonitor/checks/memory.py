@@ -5,16 +5,22 @@ from __future__ import annotations
 import gc
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+from ..model.records import Finding
 from ..system.cgroups import smallest_limit
 from ..system.vitalsigns import counter
 from .check import Check
 from .check import megabytes
 from .check import several
 from .limits import to_raise
+from .livesite import Site
 from .livesite import text
 
+resource: ModuleType | None
 try:
     import resource
 except ImportError:
@@ -41,7 +47,7 @@ class Limit(Check):
     question = 'Is there room between the memory in use and its limit?'
     source = '/proc/self/status, /proc/meminfo, the memory cgroup and RLIMIT_AS'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
         own, limits = _kibibytes(site.text('self/status')), list(_limits(site))
         findings = [
             self._tight(*limit)
@@ -55,7 +61,7 @@ class Limit(Check):
         mine = f'This process has {megabytes(own["VmRSS"])} in use. ' if 'VmRSS' in own else ''
         return findings or self.ok('There is room for more memory.', mine + '; '.join(facts))
 
-    def _tight(self, about, what, used, most, action):
+    def _tight(self, about: str, what: str, used: int, most: int, action: str) -> Finding:
         share = used / most
         severity = (
             'warning' if about == 'host' else next(s for s, least in _SHARES if share >= least)
@@ -69,7 +75,7 @@ class Limit(Check):
         )
 
 
-def _limits(site):
+def _limits(site: Site) -> Iterator[tuple[str, str, int, int, str]]:
     """(id, what it is, bytes in use, limit, what to do) for each limit that there is."""
     own, host = _kibibytes(site.text('self/status')), _kibibytes(site.text('meminfo'))
     yield from _groups(site.context.get('cgroup') or {})
@@ -94,7 +100,7 @@ def _limits(site):
         )
 
 
-def _groups(group):
+def _groups(group: dict[str, Any]) -> Iterator[tuple[str, str, int, int, str]]:
     """The memory cgroups with a limit, from ours upwards.  What the kernel can drop at once does
     not count.
     """
@@ -119,7 +125,7 @@ def _groups(group):
             )
 
 
-def _droppable(statistics, version):
+def _droppable(statistics: bytes, version: int) -> int:
     """Bytes of page cache that need not be written first; pages that are locked are in neither
     list.
     """
@@ -129,11 +135,11 @@ def _droppable(statistics, version):
     return max(0, clean - dirty)
 
 
-def _number(words):
+def _number(words: str) -> int:
     return int(words) if words.strip().isdigit() else -1
 
 
-def _kibibytes(words):
+def _kibibytes(words: str) -> dict[str, int]:
     """{name: bytes} of lines such as "VmRSS:   123 kB"."""
     return {name: int(size) << 10 for name, size in re.findall(r'^(\w+):\s+(\d+) kB$', words, re.M)}
 
@@ -143,7 +149,7 @@ class Collector(Check):
     question = 'Does the garbage collector run, on all objects?'
     source = 'the module gc'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         thresholds, frozen, flags = gc.get_threshold(), gc.get_freeze_count(), gc.get_debug()
         if flags & gc.DEBUG_SAVEALL:
             return self.found(
@@ -189,7 +195,7 @@ class Allocator(Check):
     _DEBUGGING = {'PYTHONMALLOC': ('debug', 'malloc_debug', 'pymalloc_debug', 'mimalloc_debug')}
     _CHECKING = ('MALLOC_CHECK_', 'MALLOC_PERTURB_')
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
         given = started_with(site)
         if not given:
             return self.unknown('What this process was started with is not known here.')
@@ -204,7 +210,7 @@ class Allocator(Check):
             '; '.join(facts),
         )
 
-    def _slow(self, given):
+    def _slow(self, given: dict[str, str]) -> Iterator[Finding]:
         wrong = [name for name, values in self._DEBUGGING.items() if given.get(name) in values]
         wrong += [name for name in self._CHECKING if given.get(name, '0') not in ('', '0')]
         wrong += [
@@ -222,7 +228,7 @@ class Allocator(Check):
                 name.split()[0],
             )
 
-    def _preloaded(self, site, given):
+    def _preloaded(self, site: Site, given: dict[str, str]) -> Iterator[Finding]:
         libraries = list(filter(None, re.split(r'[ :]+', given.get('LD_PRELOAD', '').strip())))
         maps = site.text('self/maps') if libraries else ''
         for library in libraries:
@@ -247,7 +253,7 @@ class Allocator(Check):
                 )
 
 
-def started_with(site) -> dict[str, str]:
+def started_with(site: Site) -> dict[str, str]:
     """The environment that this process was started with; {} where the system does not tell.
 
     Who changes the title of the process may write over it: then most of the variables are not
@@ -263,22 +269,20 @@ class OomReporting(Check):
     question = "Would a kill by the kernel's OOM killer be recognised?"
     source = 'the memory cgroup, /proc/vmstat and /dev/kmsg'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         group = site.context.get('cgroup') or {}
         in_group = (
             counter(text(Path(group.get('counter_file') or '/nothing')).encode(), b'oom_kill') >= 0
         )
         on_host = counter(site.text('vmstat').encode(), b'oom_kill') >= 0
-        facts = several(
-            filter(
-                None,
-                (
-                    in_group and f'the cgroup {group["directory"]} counts its kills',
-                    on_host and 'the kernel counts all kills',
-                    os.access('/dev/kmsg', os.R_OK) and "the kernel's log can be read",
-                ),
-            )
-        )
+        known = []
+        if in_group:
+            known.append(f'the cgroup {group["directory"]} counts its kills')
+        if on_host:
+            known.append('the kernel counts all kills')
+        if os.access('/dev/kmsg', os.R_OK):
+            known.append("the kernel's log can be read")
+        facts = several(known)
         if in_group:
             return self.ok('A kill by the OOM killer would be recognised.', f'Known from: {facts}.')
         if on_host:

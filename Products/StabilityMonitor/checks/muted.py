@@ -13,6 +13,9 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import fields
 from datetime import UTC
@@ -20,6 +23,8 @@ from datetime import date
 from datetime import datetime
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from ..model.errors import StabilityError
 from ..model.records import Finding
@@ -29,6 +34,7 @@ from ..store.regularfiles import open_regular
 from ..store.regularfiles import read_whole
 from ..store.rundirectory import write_whole
 
+fcntl: ModuleType | None
 try:
     import fcntl
 except ImportError:
@@ -78,7 +84,11 @@ class Hushed:
     """The hushes in a data directory, as `instance` (its label) sees them."""
 
     def __init__(
-        self, directory: Path, instance: str = '', file_mode: int = 0o600, clock=time.time
+        self,
+        directory: Path,
+        instance: str = '',
+        file_mode: int = 0o600,
+        clock: Callable[[], float] = time.time,
     ):
         self.path, self.instance = Path(directory) / FILE, instance
         self._file_mode, self._clock = file_mode, clock
@@ -97,7 +107,7 @@ class Hushed:
             str(reason).strip()[:_MOST_TEXT],
             last.isoformat(),
             str(who)[:_MOST_TEXT],
-            isotime(self._clock()),
+            isotime(self._clock()) or '',
             severity,
             self.instance,
         )
@@ -110,12 +120,15 @@ class Hushed:
             lambda kept: [h for h in kept if not (h.id == id and h.instance in ('', self.instance))]
         )
 
-    def partition(self, findings) -> tuple[list[Finding], list[tuple[Finding, Hush]]]:
+    def partition(
+        self, findings: Iterable[Finding]
+    ) -> tuple[list[Finding], list[tuple[Finding, Hush]]]:
         """What is shown, and what is hushed with its Hush.  Findings that are `ok` are always
         shown.
         """
         kept, problem = self.rows()
-        shown, hushed = [problem] if problem else [], []
+        shown = [problem] if problem else []
+        hushed: list[tuple[Finding, Hush]] = []
         for finding in findings:
             hush = next((h for h in kept if h.counts(finding, self.instance, self._today())), None)
             if hush is None or finding.severity == 'ok':
@@ -138,7 +151,7 @@ class Hushed:
         bad = len(rows) - len(kept) if isinstance(rows, list) else 1
         return kept, self._damaged(f'{bad} of its entries are none.') if bad else None
 
-    def _damaged(self, detail):
+    def _damaged(self, detail: str) -> Finding:
         return Finding(
             'hushed',
             'warning',
@@ -148,13 +161,13 @@ class Hushed:
             FILE,
         )
 
-    def _same(self, hush, id):
+    def _same(self, hush: Hush, id: str) -> bool:
         return hush.id == id and hush.instance == self.instance
 
-    def _today(self):
+    def _today(self) -> date:
         return datetime.fromtimestamp(self._clock(), UTC).date()
 
-    def _day(self, until):
+    def _day(self, until: str | date) -> date:
         try:
             return date.fromisoformat(
                 until.isoformat()[:10] if isinstance(until, date) else str(until).strip()
@@ -162,7 +175,7 @@ class Hushed:
         except ValueError:
             raise HushRefused(f'{until!r} is no date like 2027-01-31.') from None
 
-    def _change(self, change):
+    def _change(self, change: Callable[[list[Hush]], list[Hush]]) -> bool:
         """Read, change and write, alone among all threads and processes; whether anything has
         changed.
         """
@@ -183,7 +196,7 @@ class Hushed:
             return after != before
 
     @contextlib.contextmanager
-    def _alone(self):
+    def _alone(self) -> Iterator[None]:
         if fcntl is None:
             yield
             return
@@ -197,12 +210,14 @@ class Hushed:
             os.close(descriptor)
 
 
-def _lock(descriptor):
+def _lock(descriptor: int) -> None:
     """Wait a moment for another process; a volume without locks has to do without."""
+    assert fcntl is not None  # its caller has looked
     end = time.monotonic() + _PATIENCE
     while True:
         try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
         except BlockingIOError:
             if time.monotonic() > end:
                 raise ListIsBusy(
@@ -210,14 +225,14 @@ def _lock(descriptor):
                 ) from None
             time.sleep(0.01)
         except OSError:
-            return None
+            return
 
 
-def _rank(severity):
+def _rank(severity: str) -> int:
     return Finding.SEVERITIES.index(severity) if severity in Finding.SEVERITIES else 0
 
 
-def _hush(row):
+def _hush(row: Any) -> Hush | None:
     """A row of the file as a Hush; None if it is none."""
     try:
         hush = Hush(**{each.name: row[each.name] for each in fields(Hush) if each.name in row})

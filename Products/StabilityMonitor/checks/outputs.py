@@ -13,12 +13,17 @@ import select
 import sys
 import time
 from logging import handlers
+from types import ModuleType
+from typing import Any
 
+from ..model.records import Finding
 from ..recording.loghandler import BreadcrumbHandler
 from ..system.runcontext import output
 from .check import Check
 from .endingsignals import deadly_signals
+from .livesite import Site
 
+fcntl: ModuleType | None
 try:
     import fcntl
 except ImportError:  # Windows: such a pipe is not looked into
@@ -44,7 +49,7 @@ class StandardOutputs(Check):
     question = 'Do standard output and standard error go where writing never blocks?'
     source = 'poll, FIONREAD and /proc/self/fd'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
         stuck = _standing_full(site)
         findings = [
             finding
@@ -58,7 +63,9 @@ class StandardOutputs(Check):
         )
         return findings or self.ok('Standard output and standard error never block.', facts)
 
-    def _output(self, site, name, descriptor, stuck):
+    def _output(
+        self, site: Site, name: str, descriptor: int, stuck: dict[int, int]
+    ) -> Finding | None:
         goes, about = (
             output(descriptor, site.proc) | {'stuck': descriptor in stuck},
             name.replace(' ', '-'),
@@ -72,9 +79,11 @@ class StandardOutputs(Check):
             'file': self._file,
             'device': self._device,
         }.get(goes['kind'])
-        return look and look(name, descriptor, goes, action, about)
+        return look(name, descriptor, goes, action, about) if look else None
 
-    def _closed(self, name, descriptor, goes, action, about):
+    def _closed(
+        self, name: str, descriptor: int, goes: dict[str, Any], action: str, about: str
+    ) -> Finding:
         return self.found(
             'warning',
             f'{name.capitalize()} is closed.',
@@ -84,7 +93,9 @@ class StandardOutputs(Check):
             about,
         )
 
-    def _terminal(self, name, descriptor, goes, action, about):
+    def _terminal(
+        self, name: str, descriptor: int, goes: dict[str, Any], action: str, about: str
+    ) -> Finding:
         return self.found(
             'warning',
             f'{name.capitalize()} is a terminal ({goes["path"]}).',
@@ -94,7 +105,7 @@ class StandardOutputs(Check):
             about,
         )
 
-    def _controlling(self, site):
+    def _controlling(self, site: Site) -> list[Finding]:
         """A terminal that can end Zope, wherever output goes."""
         if not _terminal_number(site.text('self/stat')) or not deadly_signals(site, ('SIGHUP',)):
             return []
@@ -111,7 +122,9 @@ class StandardOutputs(Check):
             )
         ]
 
-    def _device(self, name, descriptor, goes, action, about):
+    def _device(
+        self, name: str, descriptor: int, goes: dict[str, Any], action: str, about: str
+    ) -> Finding | None:
         if goes['path'] == '/dev/null' and descriptor == 2:
             return self.found(
                 'info',
@@ -122,7 +135,9 @@ class StandardOutputs(Check):
             )
         return None
 
-    def _file(self, name, descriptor, goes, action, about):
+    def _file(
+        self, name: str, descriptor: int, goes: dict[str, Any], action: str, about: str
+    ) -> Finding | None:
         if goes['path'].endswith(' (deleted)'):
             return self.found(
                 'warning',
@@ -134,7 +149,9 @@ class StandardOutputs(Check):
             )
         return None
 
-    def _pipe(self, name, descriptor, goes, action, about):
+    def _pipe(
+        self, name: str, descriptor: int, goes: dict[str, Any], action: str, about: str
+    ) -> Finding | None:
         if fcntl is None:
             return None
         if _state(descriptor) == 'unread':
@@ -159,7 +176,7 @@ class StandardOutputs(Check):
         )
 
 
-def _terminal_number(status):
+def _terminal_number(status: str) -> int:
     """The controlling terminal in /proc/self/stat, behind the name of the process; 0: none, or not
     told.
     """
@@ -167,11 +184,11 @@ def _terminal_number(status):
     return int(fields[4]) if fields[4:5] and fields[4].isdigit() else 0
 
 
-def _described(goes):
+def _described(goes: dict[str, Any]) -> str:
     return f'{goes["kind"]} {goes.get("path", "")}'.strip()
 
 
-def _state(descriptor):
+def _state(descriptor: int) -> str:
     """'full', 'unread' (nobody can read it any more) or ''."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
@@ -181,7 +198,7 @@ def _state(descriptor):
     return '' if events & select.POLLOUT else 'full'
 
 
-def _standing_full(site):
+def _standing_full(site: Site) -> dict[int, int]:
     """The descriptors of full pipes and sockets from which nothing is read while we look; of all at
     the same time.
     """
@@ -203,8 +220,10 @@ def _standing_full(site):
     return full
 
 
-def _waiting(descriptor, kind):
+def _waiting(descriptor: int, kind: str) -> int:
     """Bytes that were written and not yet read."""
+    if fcntl is None:
+        return 0
     import termios  # a rare question, and a library of its own
 
     asked = termios.FIONREAD if kind == 'pipe' else termios.TIOCOUTQ
@@ -213,7 +232,9 @@ def _waiting(descriptor, kind):
     return 0
 
 
-def _room(descriptor):
+def _room(descriptor: int) -> str:
+    if fcntl is None:
+        return ''
     with contextlib.suppress(OSError, AttributeError):
         return f' in a pipe of {fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ):,}'
     return ''
@@ -224,8 +245,10 @@ class EventLog(Check):
     question = 'Is there an event log that somebody can read tomorrow?'
     source = 'the handlers of the root logger'
 
-    def look(self, site):
-        kept, lost, troubles = [], [], []
+    def look(self, site: Site) -> Finding:
+        kept: list[str] = []
+        lost: list[str] = []
+        troubles: list[str] = []
         for handler in site.root_logger.handlers:
             if isinstance(handler, logging.FileHandler):
                 trouble = _file_trouble(handler)
@@ -263,7 +286,7 @@ class EventLog(Check):
         return self.ok('There is an event log.', '; '.join(kept))
 
     @staticmethod
-    def _action(site):
+    def _action(site: Site) -> str:
         file = os.path.join(site.zope.client_home or '.', 'log', 'event.log')
         lines = (
             '[handler_eventlog]',
@@ -282,14 +305,15 @@ class EventLog(Check):
         )
 
 
-def _quoted(line):
+def _quoted(line: str) -> str:
     return f'"{line}"'
 
 
-def _file_trouble(handler):
+def _file_trouble(handler: logging.FileHandler) -> str:
     """Why nobody will find what this handler writes, in one sentence; '' if somebody will."""
-    file, stream = handler.baseFilename, handler.stream
-    if stream is None:  # opened when the first line comes
+    file = handler.baseFilename
+    stream = getattr(handler, 'stream', None)
+    if stream is None:  # with `delay`, the first line opens it
         able = os.access(file if os.path.exists(file) else os.path.dirname(file), os.W_OK)
         return '' if able else f'{file} cannot be written.'
     try:
@@ -307,10 +331,11 @@ def _file_trouble(handler):
     )
 
 
-def _stream_trouble(handler, site):
+def _stream_trouble(handler: logging.Handler, site: Site) -> str:
     """The same for a handler that need not be one of a file."""
+    stream: Any = getattr(handler, 'stream', None)
     try:
-        descriptor = handler.stream.fileno()
+        descriptor = stream.fileno()
     except (AttributeError, OSError, ValueError):  # a stream of somebody's own: who knows
         return ''
     goes = output(descriptor, site.proc)

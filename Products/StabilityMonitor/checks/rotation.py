@@ -8,12 +8,15 @@ import fnmatch
 import logging
 import re
 import signal
+from collections.abc import Iterator
 from logging import handlers
 from pathlib import Path
 
+from ..model.records import Finding
 from .check import Check
 from .check import several
 from .endingsignals import deadly_signals
+from .livesite import Site
 from .livesite import text
 from .supervision import unit
 
@@ -35,8 +38,10 @@ class LogRotation(Check):
     question = 'Do the recipes of logrotate leave this site alive, and its log in one piece?'
     source = '/etc/logrotate.d'
 
-    def look(self, site):
-        deadly, findings, seen = deadly_signals(site, _KILLING), [], []
+    def look(self, site: Site) -> Finding | list[Finding]:
+        deadly = deadly_signals(site, _KILLING)
+        findings: list[Finding] = []
+        seen: list[str] = []
         for recipe, names, body in _stanzas(site):
             mine = _mine(site, names, body)
             if not mine:
@@ -54,7 +59,9 @@ class LogRotation(Check):
             several(seen),
         )
 
-    def _kills(self, site, recipe, body, mine, deadly):
+    def _kills(
+        self, site: Site, recipe: Path, body: str, mine: str, deadly: list[str]
+    ) -> Finding | None:
         sent = {
             name
             for program, command in _COMMAND.findall(body)
@@ -62,7 +69,9 @@ class LogRotation(Check):
             if _aims_at_us(site, program, command, body)
         }
         killing = [name for name in deadly if name in sent]
-        return killing and self.found(
+        if not killing:
+            return None
+        return self.found(
             'critical',
             f'{recipe} would end Zope with {killing[0]}.',
             f'It names {mine}, and sends a signal that nobody handles here: Zope dies at the '
@@ -72,7 +81,7 @@ class LogRotation(Check):
             recipe.name,
         )
 
-    def _moves(self, site, recipe, names, body):
+    def _moves(self, site: Site, recipe: Path, names: list[str], body: str) -> Finding | None:
         if re.search(r'^\s*copytruncate\b', body, re.M):
             return None
         moved = [
@@ -98,13 +107,13 @@ class LogRotation(Check):
         )
 
 
-def _sent(command):
+def _sent(command: str) -> set[str]:
     """The names of the signals among the arguments of a command."""
     numbers = {str(int(getattr(signal, name))): name for name in _KILLING if hasattr(signal, name)}
     return {numbers.get(word, f'SIG{word.upper()}') for word in _SIGNAL.findall(command)}
 
 
-def _aims_at_us(site, program, command, body):
+def _aims_at_us(site: Site, program: str, command: str, body: str) -> bool:
     """Logs of others, such as nginx, may lie in our folders, and are rotated with a signal to
     them.
     """
@@ -130,22 +139,20 @@ def _aims_at_us(site, program, command, body):
     return not _names(site).isdisjoint(words)
 
 
-def _names(site):
+def _names(site: Site) -> set[str]:
     """What this process is called: its name for the kernel, its unit, its program under
     supervisord.
     """
-    service, group = unit(site.text('self/cgroup')), site.environ.get('SUPERVISOR_GROUP_NAME')
+    service = unit(site.text('self/cgroup'))
+    names = {site.text('self/comm').strip(), service, service.removesuffix('.service')}
     program = site.environ.get('SUPERVISOR_PROCESS_NAME')
-    return {
-        site.text('self/comm').strip(),
-        service,
-        service.removesuffix('.service'),
-        program,
-        *((f'{group}:{program}', f'{group}:*', 'all') if program else ()),
-    } - {'', None}
+    if program:
+        group = site.environ.get('SUPERVISOR_GROUP_NAME')
+        names |= {program, f'{group}:{program}', f'{group}:*', 'all'}
+    return names - {''}
 
 
-def _stanzas(site):
+def _stanzas(site: Site) -> Iterator[tuple[Path, list[str], str]]:
     """(recipe, names of logs, body) of each stanza in the recipes that this process may read."""
     folder = site.etc / 'logrotate.d'
     recipes = [
@@ -158,15 +165,10 @@ def _stanzas(site):
             yield recipe, [quoted or bare for quoted, bare in _WORD.findall(head)], body
 
 
-def _mine(site, names, body):
+def _mine(site: Site, names: list[str], body: str) -> str:
     """The first word that ties a stanza to this site: its pid file, a log of it, its home; '' for
     others'.
     """
-    logs = [
-        handler.baseFilename
-        for handler in site.root_logger.handlers
-        if getattr(handler, 'baseFilename', '')
-    ]
     if site.zope.pid_file and site.zope.pid_file in body:
         return site.zope.pid_file
     homes = [
@@ -179,7 +181,7 @@ def _mine(site, names, body):
             name
             for name in names
             if any(name.startswith(home) for home in homes)
-            or any(fnmatch.fnmatch(log, name) for log in logs)
+            or any(fnmatch.fnmatch(log, name) for log in site.log_files)
         ),
         '',
     )

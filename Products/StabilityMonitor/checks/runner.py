@@ -18,7 +18,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+from typing import TypeVar
 
 from ..model.records import Finding
 from ..model.records import isotime
@@ -26,10 +29,15 @@ from ..model.records import shallow
 from ..system import loglater
 from ..system import signalmask
 from ..system.tasks import KernelThreads
+from .check import ICheck
+from .livesite import Site
 
 #: Seconds without any movement after which a check hangs, and seconds in all after which it is not
 #: waited for.
 TIME_LIMIT, LONGEST = 1.0, 10.0
+_T = TypeVar('_T')
+#: A thread that was left behind, and how it stood then.
+_Held = tuple[threading.Thread, object]
 _ORDER = {severity: number for number, severity in enumerate(reversed(Finding.SEVERITIES))}
 
 
@@ -44,7 +52,7 @@ class Results:
     when: float
     seconds: tuple[tuple[str, float], ...] = ()  # of each check, by its id
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         return {
             'when': isotime(self.when),
             'took': round(self.took, 4),
@@ -61,7 +69,7 @@ class Progress:
 
 
 @functools.lru_cache(maxsize=1)
-def _turn(pid):
+def _turn(pid: int) -> tuple[threading.Lock, dict[str, _Held]]:
     """The lock and the threads that were left behind in this process; a forked child begins with
     its own.
     """
@@ -69,11 +77,11 @@ def _turn(pid):
 
 
 def run(
-    site,
-    checks=None,
+    site: Site | Callable[[], Site],
+    checks: Sequence[ICheck] | None = None,
     time_limit: float = TIME_LIMIT,
     on_progress: Callable[[Progress], None] | None = None,
-    clock=time.time,
+    clock: Callable[[], float] = time.time,
     longest: float = LONGEST,
 ) -> Results:
     """Ask each check of `site`, a Site or a function that makes one, one after the other.
@@ -83,25 +91,28 @@ def run(
     checks = _shipped() if checks is None else checks
     lock, behind = _turn(os.getpid())
     with lock, _Asker(time_limit, longest, behind) as asker:
-        when, began, findings, seconds = clock(), time.perf_counter(), [], []
-        site = asker.made(site) if callable(site) else site
+        when = clock()
+        began = time.perf_counter()
+        findings: list[Finding] = []
+        seconds: list[tuple[str, float]] = []
+        asked = asker.made(site) if callable(site) else site
         for number, check in enumerate(checks):
             _tell(on_progress, Progress(number / len(checks), check.question))
             at = time.perf_counter()
-            findings += asker.ask(check, site)
+            findings += asker.ask(check, asked)
             seconds.append((check.id, time.perf_counter() - at))
         _tell(on_progress, Progress(1.0, ''))
     findings.sort(key=lambda finding: _ORDER.get(finding.severity, 0))
     return Results(tuple(findings), time.perf_counter() - began, when, tuple(seconds))
 
 
-def _shipped():
+def _shipped() -> tuple[ICheck, ...]:
     from .everycheck import CHECKS
 
     return CHECKS
 
 
-def _tell(on_progress, progress):
+def _tell(on_progress: Callable[[Progress], None] | None, progress: Progress) -> None:
     if on_progress is not None:
         with contextlib.suppress(Exception):  # who watches must not end the run
             on_progress(progress)
@@ -112,9 +123,26 @@ class _Left(Exception):
     slow.
     """
 
-    def __init__(self, hangs, words):
+    def __init__(self, hangs: bool, words: str):
         super().__init__(words)
         self.hangs = hangs
+
+
+class _Worker:
+    """A thread that does one job after the other, until a job is None.  Raises RuntimeError when no
+    thread can be had.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self.answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.thread = threading.Thread(
+            target=_work,
+            args=(self.jobs, self.answers),
+            name='StabilityMonitor check',
+            daemon=True,
+        )
+        signalmask.start(self.thread)
 
 
 class _Asker:
@@ -123,27 +151,29 @@ class _Asker:
     `behind`: {id of a question: the thread that it holds and how that stood}.
     """
 
-    def __init__(self, time_limit, longest, behind):
-        self.time_limit, self.longest, self.behind = time_limit, longest, behind
-        self._thread = self._jobs = self._answers = None
+    def __init__(self, time_limit: float, longest: float, behind: dict[str, _Held]):
+        self.time_limit = time_limit
+        self.longest = longest
+        self.behind = behind
+        self._worker: _Worker | None = None
 
-    def __enter__(self):
+    def __enter__(self) -> _Asker:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self._let_go()
 
-    def made(self, make_site):
+    def made(self, make_site: Callable[[], Site]) -> Site:
         """What `make_site()` returns.  Raises what that raises, and TimeoutError."""
         try:
-            site, error = self._answer('', lambda: _attempt(make_site))
+            answer = self._answer('', lambda: _attempt(make_site))
         except _Left as left:
             raise TimeoutError(f'What Zope tells of itself is not known. {left}') from None
-        if error is not None:
-            raise error
-        return site
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
 
-    def ask(self, check, site) -> list[Finding]:
+    def ask(self, check: ICheck, site: Site) -> list[Finding]:
         try:
             return self._answer(check.id, lambda: _look(check, site))
         except _Left as left:
@@ -151,7 +181,7 @@ class _Asker:
         except RuntimeError as error:  # no more threads: a limit, or the interpreter ends
             return [_failed(check, error)]
 
-    def _answer(self, id, job):
+    def _answer(self, id: str, job: Callable[[], _T]) -> _T:
         """What `job()` returns, which never raises.  Raises _Left, and RuntimeError when no thread
         can be had.
         """
@@ -165,22 +195,27 @@ class _Asker:
                 'again.',
             )
         self.behind.pop(id, None)
-        self._have_thread()
-        self._jobs.put(job)
+        if self._worker is None:
+            self._worker = _Worker()
+        thread = self._worker.thread
+        self._worker.jobs.put(job)
         try:
-            return self._waited_for()
+            answer: _T = self._waited_for(self._worker)
         except _Left:
-            self.behind[id] = self._thread, _standing(self._thread)
+            self.behind[id] = thread, _standing(thread)
             self._let_go()
             raise
+        return answer
 
-    def _waited_for(self):
-        end, stood = time.monotonic() + self.longest, None
+    def _waited_for(self, worker: _Worker) -> Any:
+        end = time.monotonic() + self.longest
+        stood: object = None
         while True:
             try:
-                return self._answers.get(timeout=self.time_limit)
+                return worker.answers.get(timeout=self.time_limit)
             except queue.Empty:
-                before, stood = stood, _standing(self._thread)
+                before = stood
+                stood = _standing(worker.thread)
             if stood == before:
                 raise _Left(
                     True, f'It gave no answer, and has stood still for {self.time_limit:g} s.'
@@ -192,49 +227,41 @@ class _Asker:
                     'busy.',
                 )
 
-    def _have_thread(self):
-        if self._thread is None:
-            self._jobs, self._answers = queue.SimpleQueue(), queue.SimpleQueue()
-            thread = threading.Thread(
-                target=_work,
-                args=(self._jobs, self._answers),
-                name='StabilityMonitor check',
-                daemon=True,
-            )
-            signalmask.start(thread)
-            self._thread = thread
-
-    def _let_go(self):
+    def _let_go(self) -> None:
         """The thread ends, when it can."""
-        if self._thread is not None:
-            self._jobs.put(None)
-            self._thread = None
+        if self._worker is not None:
+            self._worker.jobs.put(None)
+            self._worker = None
 
 
-def _standing(thread):
+def _standing(thread: threading.Thread) -> object:
     """Changes as long as a thread goes on, also when it only waits for the interpreter: it asks for
     that again and again, and each time the kernel counts a turn.  One that is ready for a processor
     goes on, too.
     """
-    task, frame = KernelThreads().task(thread.native_id), sys._current_frames().get(thread.ident)
+    # No thread has the number 0: one that was never started stands still.
+    task = KernelThreads().task(thread.native_id or 0)
+    frame = sys._current_frames().get(thread.ident or 0)
     if task and task.state == 'R':
         return object()
     return task and task.reading, frame and (frame.f_code, frame.f_lasti)
 
 
-def _work(jobs, answers):
+def _work(
+    jobs: queue.SimpleQueue[Callable[[], object] | None], answers: queue.SimpleQueue[Any]
+) -> None:
     while (job := jobs.get()) is not None:
         answers.put(job())
 
 
-def _attempt(function):
+def _attempt(make_site: Callable[[], Site]) -> Site | BaseException:
     try:
-        return function(), None
+        return make_site()
     except BaseException as error:  # it is raised where somebody hears of it
-        return None, error
+        return error
 
 
-def _look(check, site):
+def _look(check: ICheck, site: Site) -> list[Finding]:
     try:
         found = check.look(site)
         return [found] if isinstance(found, Finding) else list(found)
@@ -243,7 +270,7 @@ def _look(check, site):
         return [_failed(check, error)]
 
 
-def _hangs(check, detail):
+def _hangs(check: ICheck, detail: str) -> Finding:
     return Finding(
         check.id,
         'warning',
@@ -255,7 +282,7 @@ def _hangs(check, detail):
     )
 
 
-def _is_slow(check, detail):
+def _is_slow(check: ICheck, detail: str) -> Finding:
     return Finding(
         check.id,
         'info',
@@ -266,7 +293,7 @@ def _is_slow(check, detail):
     )
 
 
-def _failed(check, error):
+def _failed(check: ICheck, error: BaseException) -> Finding:
     return Finding(
         check.id,
         'warning',
@@ -285,7 +312,12 @@ class Background:
     before it.
     """
 
-    def __init__(self, make_site: Callable, checks=None, time_limit: float = TIME_LIMIT):
+    def __init__(
+        self,
+        make_site: Callable[[], Site],
+        checks: Sequence[ICheck] | None = None,
+        time_limit: float = TIME_LIMIT,
+    ):
         self._make_site, self._checks, self._time_limit = make_site, checks, time_limit
         self._starting, self._idle = threading.Lock(), threading.Event()
         self._idle.set()
@@ -321,7 +353,7 @@ class Background:
         """Whether nothing is under way (any more) within `timeout` seconds."""
         return self._idle.wait(timeout)
 
-    def _run(self, then):
+    def _run(self, then: Callable[[], None]) -> None:
         error = ''
         try:
             self.results = run(self._make_site, self._checks, self._time_limit, self._note)
@@ -332,9 +364,9 @@ class Background:
             self._over(error)
         then()
 
-    def _note(self, progress):
+    def _note(self, progress: Progress) -> None:
         self.progress = progress
 
-    def _over(self, error):
+    def _over(self, error: str) -> None:
         self.progress, self.error = None, error
         self._idle.set()

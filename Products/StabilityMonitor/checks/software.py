@@ -6,18 +6,22 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from zope.interface import implementer
 
+from ..model.records import Finding
 from ..system import fingerprints
 from ..system.distributions import normalized
 from ..system.runcontext import compiled_modules
 from .check import Check
 from .check import ILasting
 from .check import several
+from .installedonpath import Distribution
 from .installedonpath import first_of_each
 from .installedonpath import installed
+from .livesite import Site
 
 _FAMILY = re.compile(
     r'(zope|z3c|zc|five|products|plone|collective|btrees|persistent|persistence|acquisition|accesscontrol|'
@@ -67,7 +71,7 @@ class Family(Check):
     question = 'Do the installed versions of Zope and its libraries belong together?'
     source = 'the metadata of the installed distributions'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
         if importlib.util.find_spec('packaging') is None:
             return self.found(
                 'info',
@@ -94,14 +98,14 @@ class Family(Check):
             'The installed versions belong together.', f'{len(found)} distributions were read.'
         )
 
-    def looks_at(self, site):
+    def looks_at(self, site: Site) -> tuple[object, ...]:
         return (
             fingerprints.of_program(),
             fingerprints.of_machine(),
             fingerprints.of_installed(site.path),
         )
 
-    def _never(self, known):
+    def _never(self, known: dict[str, Distribution]) -> Iterator[Finding]:
         for one, its, other, others, why, action, source in _NEVER:
             a, b = known.get(normalized(one)), known.get(normalized(other))
             if not (a and b):
@@ -115,8 +119,8 @@ class Family(Check):
                     f'{one}-{other}',
                 )
 
-    def _twice(self, found):
-        places = {}
+    def _twice(self, found: tuple[Distribution, ...]) -> Iterator[Finding]:
+        places: dict[tuple[str, str], dict[str, str]] = {}
         for d in found:
             places.setdefault((normalized(d.name), d.folder), {})[d.version] = d.name
         for (name, folder), versions in places.items():
@@ -132,7 +136,7 @@ class Family(Check):
                 )
 
 
-def _within(version, specifiers):
+def _within(version: str, specifiers: str) -> bool:
     """Not so for a version of somebody's own making, which PEP 440 does not know."""
     from packaging.specifiers import SpecifierSet
     from packaging.version import InvalidVersion
@@ -143,7 +147,7 @@ def _within(version, specifiers):
         return False
 
 
-def _metadata(folder, name):
+def _metadata(folder: str, name: str) -> str:
     """The folders of a distribution's metadata, quoted."""
     return several(
         f'"{path}"'
@@ -152,7 +156,7 @@ def _metadata(folder, name):
     )
 
 
-def _unmet(found):
+def _unmet(found: tuple[Distribution, ...]) -> tuple[tuple[str, str], ...]:
     """((sentence, requirement), ...) for each requirement of the Zope family that is not met."""
     known = first_of_each(found)
     return tuple(
@@ -164,7 +168,9 @@ def _unmet(found):
     )
 
 
-def _lacking(distribution, line, known):
+def _lacking(
+    distribution: Distribution, line: str, known: dict[str, Distribution]
+) -> tuple[str, str] | None:
     if 'extra ==' in line or 'extra==' in line:
         return None
     bare = _REQUIREMENT.match(line)
@@ -173,7 +179,9 @@ def _lacking(distribution, line, known):
     return _compared(distribution, line, known)
 
 
-def _compared(distribution, line, known):
+def _compared(
+    distribution: Distribution, line: str, known: dict[str, Distribution]
+) -> tuple[str, str] | None:
     from packaging.requirements import InvalidRequirement
     from packaging.requirements import Requirement
     from packaging.version import InvalidVersion
@@ -199,7 +207,7 @@ class OptionalLibraries(Check):
     question = 'Are the libraries installed that this product can make use of?'
     source = 'importlib'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
         missing = [row for row in OPTIONAL if importlib.util.find_spec(row[0]) is None]
         return [
             self.found(
@@ -220,15 +228,16 @@ class CompiledModules(Check):
     question = 'Do all compiled modules come from the environment of this site?'
     source = 'sys.modules'
 
-    def look(self, site):
-        files = {
-            name: Path(site.modules[name].__file__)
-            for name in compiled_modules()
-            if name in site.modules
-        }
-        strange = {}
-        for name, file in files.items():
-            if where := _origin(file, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
+        files: dict[str, Path] = {}
+        for name in compiled_modules():
+            file = getattr(site.modules.get(name), '__file__', None)
+            if file:
+                files[name] = Path(file)
+        strange: dict[str, list[str]] = {}
+        for name, path in files.items():
+            where = _origin(path, site)
+            if where:
                 strange.setdefault(where, []).append(name)
         if not strange:
             return self.ok(
@@ -249,7 +258,7 @@ class CompiledModules(Check):
         ]
 
 
-def _origin(file, site):
+def _origin(file: Path, site: Site) -> str:
     """'' for the environment of this site, eggs of a buildout and the instance; or where it is
     from.
     """
@@ -272,7 +281,7 @@ class ReplacedLibraries(Check):
     question = 'Are the libraries that are loaded still those on disk?'
     source = '/proc/self/maps'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         gone = sorted(
             {found[1] for line in site.lines('self/maps') if (found := _DELETED.search(line))}
         )

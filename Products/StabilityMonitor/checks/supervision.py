@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import re
 
+from ..model.records import Finding
 from .check import Check
+from .livesite import Site
 from .livesite import text
 
 _ADVICE = (
@@ -25,7 +27,7 @@ class Supervisor(Check):
     question = 'Does somebody start this process again when it dies?'
     source = 'the parent process, the environment and the unit of systemd'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         name = site.context.get('supervisor') or ''
         if not name:
             return self._nobody(
@@ -51,10 +53,10 @@ class Supervisor(Check):
             )
         return self.ok(f'{name} starts this process again when it dies.')
 
-    def _nobody(self, title, detail):
+    def _nobody(self, title: str, detail: str) -> Finding:
         return self.found('warning', title, detail, _ADVICE)
 
-    def _systemd(self, site):
+    def _systemd(self, site: Site) -> Finding:
         name = unit(site.text('self/cgroup'))
         if name.endswith('.scope') or _OF_OTHERS.fullmatch(name):
             return self._nobody(
@@ -84,7 +86,7 @@ class Supervisor(Check):
             )
         )
 
-    def _judged(self, unit, settings):
+    def _judged(self, unit: str, settings: str) -> Finding:
         restart = (re.findall(r'^\s*Restart\s*=\s*(\S*)', settings, re.M) or ['no'])[-1]
         if restart in _RESTARTING:
             return self.ok(f'systemd starts this process again ({unit}: Restart={restart}).')
@@ -107,12 +109,12 @@ def unit(cgroups: str) -> str:
     return units[-1] if units else ''
 
 
-def _is_main(site):
+def _is_main(site: Site) -> bool:
     """Started by the first process, or by the systemd of a user."""
     return site.parent == 1 or site.text(f'{site.parent}/comm').strip() == 'systemd'
 
 
-def _settings(site, unit):
+def _settings(site: Site, unit: str) -> str:
     """The text of a unit with its drop-ins; a unit made of a template has that one's."""
     template = re.sub(r'@[^.]*\.', '@.', unit)
     for name in dict.fromkeys((unit, template)):

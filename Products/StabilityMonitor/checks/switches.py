@@ -8,12 +8,15 @@ import re
 import sys
 import threading
 from _tracemalloc import is_tracing  # the module around it is large
+from collections.abc import Iterator
 
+from ..model.records import Finding
 from .check import Check
+from .livesite import Site
 from .memory import started_with
 
 #: A directive of zope.conf, the value that is no good in production, severity, why.
-_DIRECTIVES = (
+_DIRECTIVES: tuple[tuple[str, bool | str, str, str], ...] = (
     (
         'debug-mode',
         True,
@@ -65,7 +68,7 @@ class ZopeSwitches(Check):
     question = 'Are the switches of zope.conf as they should be in production?'
     source = 'zope.conf and the command line'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
         findings = [
             self.found(
                 severity,
@@ -84,8 +87,10 @@ class ZopeSwitches(Check):
         return findings or self.ok('No switch for debugging is on in zope.conf.')
 
 
-def _word(value):
-    return {True: 'on', False: 'off'}.get(value, value)
+def _word(value: bool | str) -> str:
+    if isinstance(value, str):
+        return value
+    return 'on' if value else 'off'
 
 
 class PythonSwitches(Check):
@@ -93,7 +98,7 @@ class PythonSwitches(Check):
     question = 'Does Python run without switches for debugging?'
     source = 'sys.flags, tracemalloc and trace functions'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
         found = [
             self.found('warning' if costly else 'info', title, why, action, about)
             for about, is_on, costly, title, why, action in _switches(site)
@@ -102,7 +107,7 @@ class PythonSwitches(Check):
         return found or self.ok('Python runs without switches for debugging.')
 
 
-def _switches(site):
+def _switches(site: Site) -> Iterator[tuple[str, bool, bool, str, str, str]]:
     """(id, whether it is on, whether it costs much, title, why, what to do)"""
     debuggers = [name for name in _DEBUGGERS[:2] if name in site.modules]
     yield (
@@ -115,7 +120,7 @@ def _switches(site):
     )
     yield (
         'verbose',
-        sys.flags.verbose,
+        bool(sys.flags.verbose),
         True,
         'Python tells of every import (-v).',
         'It writes to standard error all the time.',
@@ -123,7 +128,7 @@ def _switches(site):
     )
     yield (
         'optimize',
-        sys.flags.optimize,
+        bool(sys.flags.optimize),
         False,
         f'Python leaves out assertions (-{"O" * sys.flags.optimize}).',
         'What an assertion would have stopped goes on, perhaps into a crash.',
@@ -157,7 +162,7 @@ def _switches(site):
     )
 
 
-def _tools():
+def _tools() -> list[str]:
     """Who watches through sys.monitoring (Python 3.12 and newer)."""
     monitoring = getattr(sys, 'monitoring', None)
     return (
@@ -172,7 +177,7 @@ class LateVariables(Check):
     question = 'Do all variables that are set take effect?'
     source = '/proc/self/environ and os.environ'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         given = started_with(site)
         if not given:
             return self.unknown('What this process was started with is not known here.')
@@ -194,5 +199,5 @@ class LateVariables(Check):
         )
 
 
-def _joined(site, names, line):
+def _joined(site: Site, names: list[str], line: str) -> str:
     return ' and '.join(f'"{line.format(name, site.environ[name])}"' for name in names)
