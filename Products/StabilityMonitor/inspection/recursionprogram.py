@@ -25,8 +25,11 @@ import threading
 from collections.abc import Callable
 from collections.abc import Iterator
 
+#: Levels of nested values and expressions: far beyond any limit.
 _DEPTH = 100000
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
+#: See prctl(2).
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 
 
 def say(words: str) -> None:
