@@ -1,21 +1,22 @@
-"""The places where this site writes: would what is written there be found after a death, and is
-there room?
-"""
+"""The places where this site writes: do they outlive the process, and is there room?"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from ..model.records import Finding
 from ..system import mounts
 from .check import Check
 from .check import megabytes
+from .livesite import Site
 
 _MEMORY = {'tmpfs', 'ramfs', 'devtmpfs'}
 _LAYERS = {'overlay', 'aufs'}
-#: Where they may go when neither they nor the site's own files are on a local disk.
+#: The place to advise where the files of the site are on no local disk.
 _ELSEWHERE = Path('/var/lib/stability')
-#: Less room than both the share and the size is too little.
+#: (severity, share of the disk, bytes): too little room is less than both.
 _ROOM = (('critical', 0.01, 64 << 20), ('warning', 0.05, 1 << 30))
 
 
@@ -24,7 +25,7 @@ class Place(Check):
     question = 'Do the breadcrumbs outlive the process, the container and the machine?'
     source = '/proc/self/mountinfo'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         kind = mounts.kind(site.directory, site.proc)
         if kind in _MEMORY:
             return self.found(
@@ -38,15 +39,15 @@ class Place(Check):
                 'warning',
                 f"The breadcrumbs are in the container's own layer ({kind}).",
                 f'{site.directory}: they are gone when the container is made anew.',
-                f'Start the container with a volume there: "docker run -v /srv/stability:'
-                f'{site.directory}".',
+                'Start the container with a volume there: "docker run -v '
+                f'/srv/stability:{site.directory}".',
             )
         if mounts.network_file_system(site.directory, site.proc):
             return self.found(
                 'warning',
                 f'The breadcrumbs are on a network file system ({kind}).',
-                f'{site.directory}: a mapped file is not safe there, so the black box is in '
-                'memory only.',
+                f'{site.directory}: a mapped file is not safe there, so the black box is in memory '
+                'only.',
                 _move(site),
             )
         if not kind:
@@ -54,8 +55,11 @@ class Place(Check):
         return self.ok('The breadcrumbs outlive the machine.', f'{site.directory} is on {kind}.')
 
 
-def _move(site):
-    """To a folder of the site, where that is on a local disk; it is made at the next start."""
+def _move(site: Site) -> str:
+    """The advice to move the breadcrumbs: to a folder of the site, if that is on a local disk.
+
+    The next start makes that folder.
+    """
     home = Path(site.zope.client_home or '/nonexistent')
     local = (
         home.is_dir()
@@ -63,10 +67,10 @@ def _move(site):
         and mounts.kind(home, site.proc) not in _MEMORY | _LAYERS
         and not mounts.network_file_system(home, site.proc)
     )
+    folder = home / 'stability' if local else _ELSEWHERE
     return (
-        f'Write "directory {home / "stability" if local else _ELSEWHERE}" into <product-config '
-        'stabilitymonitor> '
-        'of zope.conf and restart.'
+        f'Write "directory {folder}" into <product-config stabilitymonitor> of zope.conf and '
+        'restart.'
     )
 
 
@@ -75,65 +79,64 @@ class Room(Check):
     question = 'Is there room on the disks that this site writes to?'
     source = 'statvfs'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
         if not hasattr(os, 'statvfs'):
             return self.unknown('How much room the disks have is not known on this system.')
-        findings, facts = [], []
+        findings: list[Finding] = []
+        facts: list[str] = []
         for what, folder in _places(site):
             room = os.statvfs(folder)
             facts.append(f'{what} ({folder}): {megabytes(room.f_bavail * room.f_frsize)} free')
-            if (finding := self._short(what, folder, room)) is not None:
+            finding = self._short(what, folder, room)
+            if finding is not None:
                 findings.append(finding)
         return findings or self.ok('There is room on the disks.', '; '.join(facts))
 
-    def _short(self, what, folder, room):
-        free, share = room.f_bavail * room.f_frsize, room.f_bavail / max(room.f_blocks, 1)
+    def _short(self, what: str, folder: Path, room: os.statvfs_result) -> Finding | None:
+        about = what.replace(' ', '-').lower()
         if room.f_flag & os.ST_RDONLY:
             return self.found(
                 'critical',
                 f'{what} cannot be written: the file system is read-only.',
                 f'{folder}.',
                 f'As root: "mount -o remount,rw {folder}"; look into "dmesg" for why it is so.',
-                what.replace(' ', '-').lower(),
+                about,
             )
-        severity = next((s for s, least, size in _ROOM if share < least and free < size), None)
-        if severity is None and room.f_files and room.f_favail / room.f_files < 0.01:
-            severity, free = 'warning', 0
-        if severity is None:
+        free = room.f_bavail * room.f_frsize
+        share = room.f_bavail / max(room.f_blocks, 1)
+        severities = [name for name, least, size in _ROOM if share < least and free < size]
+        if severities:
+            severity = severities[0]
+        elif room.f_files and room.f_favail / room.f_files < 0.01:
+            severity = 'warning'
+            free = 0
+        else:
             return None
-        lack = (
-            f'{megabytes(free)} ({share:.1%}) are free.'
-            if free
-            else f'{room.f_favail} files can still be made.'
-        )
+        if free:
+            lack = f'{megabytes(free)} ({share:.1%}) are free.'
+        else:
+            lack = f'{room.f_favail} files can still be made.'
         return self.found(
             severity,
             f'The disk of {what[0].lower()}{what[1:]} is nearly full.',
             f'{folder}: {lack}',
             f'Make room there: "du -xh {folder} | sort -h | tail" shows what is large; take old '
-            'logs '
-            'first, never *.sbr or Data.fs.',
-            what.replace(' ', '-').lower(),
+            'logs first, never *.sbr or Data.fs.',
+            about,
         )
 
 
-def _places(site):
-    """What is written, and the folder where: each disk once."""
-    wanted = [
-        ('The breadcrumbs', site.directory),
-        *(
-            (f'The database {database.name}', Path(database.file).parent)
-            for database in site.zope.databases
-            if database.file
-        ),
-        *(
-            ('The event log', Path(handler.baseFilename).parent)
-            for handler in site.root_logger.handlers
-            if getattr(handler, 'baseFilename', '')
-        ),
-    ]
-    seen = set()
+def _places(site: Site) -> Iterator[tuple[str, Path]]:
+    """(what is written, the folder that it is written to), for each disk once."""
+    wanted = [('The breadcrumbs', site.directory)]
+    for database in site.zope.databases:
+        if database.file:
+            wanted.append((f'The database {database.name}', Path(database.file).parent))
+    for file in site.log_files:
+        wanted.append(('The event log', Path(file).parent))
+    seen: set[int] = set()
     for what, folder in wanted:
+        # A folder may not be there yet: then it will be made on the disk of its parent.
         there = next((f for f in (folder, *folder.parents) if f.exists()), Path('/'))
         device = there.stat().st_dev
         if device not in seen:

@@ -1,4 +1,4 @@
-"""The Python that runs: its stacks, its recursion limit, its age and its build."""
+"""The Python that runs: its stacks, its recursion limit, its support and its build."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import sys
 from datetime import UTC
 from datetime import date
 from datetime import datetime
+from types import ModuleType
 
+from ..model.records import Finding
 from ..system import stacksizes
 from .check import Check
 from .limits import to_raise
+from .livesite import Site
 
+resource: ModuleType | None
 try:
     import resource
 except ImportError:
     resource = None
 
 _DEFAULT_LIMIT = 1000
-#: Until when each Python gets security fixes: the release schedule of its PEP, the last day of that
-#: month.
+#: {version of Python: the last day with security fixes}, as the release schedule in its PEP says.
+#: Where that names only a month, it is the last day of the month.
 END_OF_LIFE = {
     (3, 6): date(2021, 12, 23),
     (3, 7): date(2023, 6, 27),
@@ -35,13 +39,13 @@ _WARN_DAYS = 180
 
 
 class ThreadStacks(Check):
-    """The HOWTO's FreeBSD threads had stacks of 64 KiB; those of musl have 128 KiB today."""
+    """Threads on the HOWTO's FreeBSD had stacks of 64 KiB; with musl they have 128 KiB today."""
 
     id = 'thread-stacks'
     question = 'Does deep recursion fit into the stacks of threads?'
     source = 'pthread attributes'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         return stacksizes.check(site.stack)
 
 
@@ -50,16 +54,18 @@ class RecursionLimit(Check):
     question = 'Is a recursion stopped by Python before it runs out of stack?'
     source = 'sys.getrecursionlimit and RLIMIT_STACK'
 
-    def look(self, site):
-        limit, stack = sys.getrecursionlimit(), _main_stack()
-        fact = f'The recursion limit is {limit}; the main thread may use {_size(stack)} of stack.'
-        if 0 < stack < stacksizes.needed(limit):
+    def look(self, site: Site) -> Finding:
+        limit = sys.getrecursionlimit()
+        needed = stacksizes.needed(limit)
+        stack = _main_stack()
+        size = f'{stack >> 10} KiB' if stack else 'any amount'
+        fact = f'The recursion limit is {limit}; the main thread may use {size} of stack.'
+        if 0 < stack < needed:
             return self.found(
                 'warning',
                 'The stack of the main thread is too small for the recursion limit.',
-                f'{fact} A recursion through C code to the limit needs about '
-                f'{stacksizes.needed(limit) >> 10} KiB.',
-                to_raise('STACK', 's', max(8192, 2 * stacksizes.needed(limit) >> 10), 'K') + '.',
+                f'{fact} A recursion through C code to the limit needs about {needed >> 10} KiB.',
+                to_raise('STACK', 's', max(8192, 2 * needed >> 10), 'K') + '.',
             )
         if limit > _DEFAULT_LIMIT:
             return self.found(
@@ -72,16 +78,12 @@ class RecursionLimit(Check):
         return self.ok('The recursion limit fits the stack of the main thread.', fact)
 
 
-def _main_stack():
-    """Bytes that the main thread's stack may grow to; 0: no limit, or not known."""
+def _main_stack() -> int:
+    """Bytes to which the stack of the main thread may grow; 0: no limit, or not known."""
     if resource is None:
         return 0
-    soft = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    soft: int = resource.getrlimit(resource.RLIMIT_STACK)[0]
     return 0 if soft == resource.RLIM_INFINITY else soft
-
-
-def _size(stack):
-    return f'{stack >> 10} KiB' if stack else 'any amount'
 
 
 class EndOfLife(Check):
@@ -89,7 +91,7 @@ class EndOfLife(Check):
     question = 'Does this Python still get security fixes?'
     source = "the release schedules of Python's PEPs"
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         end = END_OF_LIFE.get(site.python.version[:2])
         if site.python.level != 'final':
             return self.found(
@@ -118,15 +120,13 @@ class EndOfLife(Check):
         return self.ok(f'{site.python.name} gets security fixes until {end}.')
 
     @staticmethod
-    def _action(site):
+    def _action(site: Site) -> str:
         today = datetime.fromtimestamp(site.now, UTC).date()
-        major, minor = next(
-            (v for v, end in END_OF_LIFE.items() if (end - today).days > 2 * 365), (3, 15)
-        )
+        lasting = [v for v, end in END_OF_LIFE.items() if (end - today).days > 2 * 365]
+        major, minor = lasting[0] if lasting else max(END_OF_LIFE)
         return (
             f'Make a new environment and install the same set there: "python{major}.{minor} -m '
-            'venv NEW", then '
-            '"NEW/bin/pip install -r requirements.txt".'
+            'venv NEW", then "NEW/bin/pip install -r requirements.txt".'
         )
 
 
@@ -135,7 +135,7 @@ class Build(Check):
     question = 'Is this an ordinary build of Python?'
     source = 'sys.abiflags'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         if site.python.free_threaded:
             state = 'on' if site.python.has_gil else 'off'
             return self.found(
@@ -143,8 +143,8 @@ class Build(Check):
                 'This is a free-threaded build of Python.',
                 f'The GIL is {state}. Few C modules that Zope uses are safe without it: races in '
                 'them end in crashes.',
-                'Run Zope with the ordinary build of the same version; until then set '
-                'PYTHON_GIL=1 before it starts.',
+                'Run Zope with the ordinary build of the same version; until then set PYTHON_GIL=1 '
+                'before it starts.',
             )
         if site.python.debug:
             return self.found(

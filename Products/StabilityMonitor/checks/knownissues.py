@@ -1,8 +1,8 @@
 """Known issues as a check: which of them affect this installation, and what is wrong with the
 site's own rules?
 
-What it takes to answer is in `known_here`, and is imported when it is asked: the rules take half a
-MiB, the library that compares versions more than that.
+`knowledge.rulesinforce` has the answer, and is imported only when the check is asked: the rules
+take half a MiB, the library that compares versions takes more.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
@@ -23,19 +24,23 @@ from ..store.rundirectory import KNOWN_ISSUES
 from ..system import fingerprints
 from .check import Check
 from .check import ILasting
+from .livesite import Site
+
+if TYPE_CHECKING:  # rules are imported only when they are asked for, see the module
+    from ..knowledge.knowledgebase import Match
 
 
 @implementer(ILasting)
 class KnownIssues(Check):
-    """Known issues as findings, `known-issues:<id of the rule>`; problems with the files of rules
-    too.
+    """Each known issue is a finding `known-issues:<id of the rule>`, each problem with a file of
+    rules is one, too.
     """
 
     id = 'known-issues'
     question = 'Is what is installed here free of known causes of crashes?'
     source = 'known_issues.toml and importlib.metadata'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
         from ..knowledge.rulesinforce import known  # see the module
 
         facts = known(site.directory, site.started is not None)
@@ -43,14 +48,14 @@ class KnownIssues(Check):
         found = [replace(finding, action=with_own_pip(finding.action)) for finding in found]
         return found or self.ok(f'None of {facts.count} known issues affects this installation.')
 
-    def looks_at(self, site):
-        """Rules and system; the day counts only where the site has rules, since only those silence
-        one until a day.
+    def looks_at(self, site: Site) -> tuple[object, ...]:
+        """The rules and the system.
+
+        The day counts only where the site has rules of its own: they may silence an issue until a
+        day.
         """
-        rules, here = (
-            fingerprints.of_file(site.directory / KNOWN_ISSUES),
-            shallow(systemfacts.here()),
-        )
+        rules = fingerprints.of_file(site.directory / KNOWN_ISSUES)
+        here = shallow(systemfacts.here())
         return (
             fingerprints.of_program(),
             fingerprints.of_machine(),
@@ -65,7 +70,7 @@ class KnownIssues(Check):
             rules and datetime.now(UTC).date().isoformat(),
         )
 
-    def _met(self, match):
+    def _met(self, match: Match) -> Finding:
         rule = match.rule
         return Finding(
             f'{self.id}:{rule.id}',
@@ -78,9 +83,7 @@ class KnownIssues(Check):
 
 
 def with_own_pip(action: str, executable: str = sys.executable) -> str:
-    """What to do in the environment of this very process: its own Python installs it, where that is
-    one.
-    """
+    """An action with the pip of this very process, where `executable` is a Python."""
     if 'pip install' not in action or not Path(executable or '').name.startswith('python'):
         return action
     import shlex  # rarely

@@ -1,4 +1,4 @@
-"""Limits of the process: descriptors, and whether a core file would be left."""
+"""Limits of the process: how many descriptors are left, and whether a crash leaves a core file."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import ctypes
 import os
 import sys
 from pathlib import Path
+from types import FrameType
+from types import ModuleType
 
+from ..model.records import Finding
 from .check import Check
+from .livesite import Site
 
+resource: ModuleType | None
 try:
     import resource
 except ImportError:
@@ -17,7 +22,7 @@ except ImportError:
 #: select() cannot handle descriptors from here on.
 _SELECT = 1024
 _PR_GET_DUMPABLE = 3
-#: Programs that core files are given to in order to have none.
+#: Programs in core_pattern that keep no core file.
 _KEEP_NONE = {'false', 'true'}
 _TO_FILES = 'To have one, run "sysctl -w kernel.core_pattern=/var/tmp/core.%p" as root.'
 
@@ -27,7 +32,7 @@ class Descriptors(Check):
     question = 'Are there descriptors left for files and connections?'
     source = '/proc/self/fd and RLIMIT_NOFILE'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         used = self._open(site)
         if resource is None or not used:
             return self.unknown('How many descriptors are open is not known on this system.')
@@ -51,68 +56,68 @@ class Descriptors(Check):
         return self.ok('There are enough descriptors.', fact)
 
     @staticmethod
-    def _open(site):
+    def _open(site: Site) -> list[int]:
         try:
             return [int(name) for name in os.listdir(site.proc / 'self/fd')]
         except (OSError, ValueError):
             return []
 
     @staticmethod
-    def _more(soft):
+    def _more(soft: int) -> str:
         return (
             f'{to_raise("NOFILE", "n", max(4096, 4 * soft))}; then find out who does not close '
-            'what: '
-            f'"ls -l /proc/{os.getpid()}/fd".'
+            f'what: "ls -l /proc/{os.getpid()}/fd".'
         )
 
 
 def to_raise(name: str, option: str, wanted: int, unit: str = '') -> str:
-    """What to write for a higher limit, `wanted` in KiB with the unit "K"; a shell comes to the
-    hard limit only.
+    """What to write for a higher limit; `wanted` is in KiB where the unit is "K".
+
+    A shell can raise the limit no further than to the hard limit.
     """
-    soft, hard = (
-        limit if limit == resource.RLIM_INFINITY else limit >> (10 if unit else 0)
-        for limit in resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))
-    )
+    assert resource is not None  # every caller has read a limit before
+    soft, hard = resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))
+    if unit and soft != resource.RLIM_INFINITY:
+        soft >>= 10
+    if unit and hard != resource.RLIM_INFINITY:
+        hard >>= 10
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     ways = [f'"Limit{name}={wanted}{unit}" into [Service] of the unit']
     if most > soft:
         ways.append(f'"ulimit -S{option} {most}" before the line that starts Zope')
     if most < wanted:
         ways.append(
-            f'"* - {name.lower()} {wanted}" into /etc/security/limits.conf as root and log in '
-            'anew (the hard '
-            f'limit is {hard}{unit})'
+            f'"* - {name.lower()} {wanted}" into /etc/security/limits.conf as root and log in anew '
+            f'(the hard limit is {hard}{unit})'
         )
     return 'Write ' + ', or '.join(ways)
 
 
-def _waitress_selects():
-    """Its loop stands in the function `poll` of its wasyncore; with asyncore_use_poll in
+def _waitress_selects() -> bool:
+    """Whether the server loop of waitress uses select().
+
+    Then it stands in the function `poll` of waitress.wasyncore; with asyncore_use_poll it stands in
     `poll2`.
     """
-    return any(
-        code.co_name == 'poll'
-        and code.co_filename.replace('\\', '/').endswith('/waitress/wasyncore.py')
-        for frame in sys._current_frames().values()
-        for code in _codes(frame)
-    )
-
-
-def _codes(frame):
-    while frame is not None:
-        yield frame.f_code
-        frame = frame.f_back
+    for innermost in sys._current_frames().values():
+        frame: FrameType | None = innermost
+        while frame is not None:
+            code = frame.f_code
+            file = code.co_filename.replace('\\', '/')
+            if code.co_name == 'poll' and file.endswith('/waitress/wasyncore.py'):
+                return True
+            frame = frame.f_back
+    return False
 
 
 class CoreFiles(Check):
-    """None is needed: it is `info` when there would be none."""
+    """It is only `info` when there would be none: the fault log does not need one."""
 
     id = 'core-files'
     question = 'Would a crash leave a core file?'
     source = 'RLIMIT_CORE and /proc/sys/kernel/core_pattern'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         pattern = site.text('sys/kernel/core_pattern').strip()
         if resource is None or not pattern:
             return self.unknown('Whether a crash leaves a core file is not known on this system.')
@@ -130,18 +135,26 @@ class CoreFiles(Check):
             return self.found(
                 'info',
                 'A crash leaves no core file.',
-                'RLIMIT_CORE is 0. The fault log has the Python '
-                'frames all the same; a core file adds those of C code.',
+                'RLIMIT_CORE is 0. The fault log has the Python frames all the same; a core file '
+                'adds those of C code.',
                 self._allow(hard),
             )
-        return self._where(pattern) or self.ok(
-            'A crash leaves a core file.',
-            f'core_pattern is "{pattern}"; the limit '
-            f'is {"none" if soft == resource.RLIM_INFINITY else f"{soft} bytes"}.',
+        folder = Path(pattern if pattern.startswith('/') else Path.cwd() / pattern).parent
+        if '%' not in str(folder) and not os.access(folder, os.W_OK):
+            return self.found(
+                'info',
+                'A core file could not be written.',
+                f'core_pattern is "{pattern}", and {folder} is not writable for this process.',
+                f'Make {folder} writable. {_TO_FILES}',
+            )
+        size = 'none' if soft == resource.RLIM_INFINITY else f'{soft} bytes'
+        return self.ok(
+            'A crash leaves a core file.', f'core_pattern is "{pattern}"; the limit is {size}.'
         )
 
-    def _given_to(self, pattern, soft, hard):
-        program, detail = pattern[1:].split(' ')[0], f'core_pattern is "{pattern}".'
+    def _given_to(self, pattern: str, soft: int, hard: int) -> Finding:
+        program = pattern[1:].split(' ')[0]
+        detail = f'core_pattern is "{pattern}".'
         if os.path.basename(program) in _KEEP_NONE:
             return self.found(
                 'info',
@@ -166,31 +179,21 @@ class CoreFiles(Check):
         return self.ok('Core files are given to a program.', detail)
 
     @staticmethod
-    def _allow(hard):
+    def _allow(hard: int) -> str:
         if hard:
             return (
                 'To have one, write "core-files on" into <product-config stabilitymonitor> of '
                 'zope.conf and restart.'
             )
         return (
-            'To have one, write "LimitCORE=infinity" into [Service] of the unit, or "ulimit '
-            '-c unlimited" for it.'
+            'To have one, write "LimitCORE=infinity" into [Service] of the unit, or "ulimit -c '
+            'unlimited" for it.'
         )
 
-    def _where(self, pattern):
-        folder = Path(pattern if pattern.startswith('/') else Path.cwd() / pattern).parent
-        if '%' not in str(folder) and not os.access(folder, os.W_OK):
-            return self.found(
-                'info',
-                'A core file could not be written.',
-                f'core_pattern is "{pattern}", and {folder} is not writable for this process.',
-                f'Make {folder} writable. {_TO_FILES}',
-            )
-        return None
 
-
-def _is_not_dumpable():
+def _is_not_dumpable() -> bool:
     try:
-        return ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) == 0
+        dumpable: int = ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0)
     except (AttributeError, OSError, TypeError):
         return False
+    return dumpable == 0

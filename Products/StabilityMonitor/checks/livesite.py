@@ -1,10 +1,9 @@
-"""What the checks look at: one frozen value, with a world that a test can replace field by field.
+"""What the checks look at: one frozen value, whose fields a test can replace one by one.
 
     Site.of(life)                                       this process
     Site(directory, python=Interpreter((3, 8, 0)))      another world
 
-What only Zope can tell comes as `ZopeFacts`, made by `zmi.zopesite`.  Times are seconds since the
-epoch.
+`zmi.zopesite` makes the `ZopeFacts`, which only Zope can tell.  Times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -22,7 +21,9 @@ from dataclasses import field
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from ..model.interfaces import ILivingRun
 from ..model.records import Sample
 from ..recording.faulthandler_compat import FaultLog
 from ..store.blackboxreader import read_samples
@@ -30,8 +31,8 @@ from ..store.regularfiles import open_regular
 from ..system import runcontext
 from ..system import stacksizes
 
-#: A file is read in pieces: to ask for a megabyte takes one, and for good, however small the file
-#: is.
+#: A file is read in pieces of this size.  A read of a megabyte would allocate that much, however
+#: small the file is, and the process would not give it back.
 _PIECE = 1 << 14
 
 
@@ -44,8 +45,8 @@ class Database:
     pool_size: int
     mounted: tuple[str, ...] = ()
     file: str = ''  # of a FileStorage
-    #: When its newest transaction was, None: not known.  Called by a check only: a storage may have
-    #: to ask a server.
+    #: The time of its newest transaction; None: not known.  Only a check calls it, under its time
+    #: limit: a storage may have to ask a server.
     last_transaction: Callable[[], float | None] = lambda: None
 
 
@@ -66,7 +67,7 @@ class ZopeFacts:
 class Interpreter:
     """The Python that runs."""
 
-    version: tuple[int, int, int] = tuple(sys.version_info[:3])
+    version: tuple[int, int, int] = sys.version_info[:3]
     level: str = sys.version_info.releaselevel
     free_threaded: bool = 't' in getattr(sys, 'abiflags', '')
     has_gil: bool = getattr(sys, '_is_gil_enabled', lambda: True)()
@@ -75,28 +76,25 @@ class Interpreter:
 
     @property
     def name(self) -> str:
-        return (
-            'Python '
-            + '.'.join(map(str, self.version))
-            + ('' if self.level == 'final' else f' ({self.level})')
-        )
+        name = f'Python {".".join(map(str, self.version))}'
+        return name if self.level == 'final' else f'{name} ({self.level})'
 
 
 @dataclass(frozen=True)
 class Site:
-    """See the module.  `context` is `runcontext.collect`'s, `stack` size and guard of the smallest
-    known one.
+    """See the module.  `context` is that of `runcontext.collect`; `stack` is the smallest known
+    stack of a thread, as (size, guard) in bytes.
     """
 
     directory: Path
-    context: Mapping = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict)
     zope: ZopeFacts = field(default_factory=ZopeFacts)
     started: float | None = None
     started_monotonic: float | None = None
     samples: tuple[Sample, ...] = ()
     stack: tuple[int, int] | None = field(default_factory=stacksizes.default_stack)
     fault_log: FaultLog | None = None
-    marked: frozenset[str] = frozenset()  # names of the signals that our own C handler notes
+    marked: frozenset[str] = frozenset()  # names of the signals that our own C handler records
     now: float = field(default_factory=time.time)
     monotonic: float = field(default_factory=time.monotonic)
     python: Interpreter = field(default_factory=Interpreter)
@@ -110,32 +108,26 @@ class Site:
     parent: int = field(default_factory=os.getppid)
     proc: Path = Path('/proc')
     etc: Path = Path('/etc')
-    unit_folders: tuple[Path, ...] = tuple(
-        map(
-            Path,
-            (
-                '/etc/systemd/system',
-                '/run/systemd/system',
-                '/usr/lib/systemd/system',
-                '/lib/systemd/system',
-            ),
-        )
+    unit_folders: tuple[Path, ...] = (
+        Path('/etc/systemd/system'),
+        Path('/run/systemd/system'),
+        Path('/usr/lib/systemd/system'),
+        Path('/lib/systemd/system'),
     )
 
     @classmethod
-    def of(cls, life, zope: ZopeFacts | None = None) -> Site:
+    def of(cls, life: ILivingRun, zope: ZopeFacts | None = None) -> Site:
         """The site of a living run (ILivingRun), also of one that records nothing."""
         context = life.context or runcontext.collect(life.software, life.instance, life.role)
-        stacks = [
-            tuple(stack) for stack in (life.smallest_stack, context.get('thread_stack')) if stack
-        ]
+        known = filter(None, (life.smallest_stack, context.get('thread_stack')))
+        stacks = [(size, guard) for size, guard in known]
         return cls(
             directory=life.path,
             zope=zope or ZopeFacts(threads=life.software.get('threads')),
             context=context,
             started=life.started,
             started_monotonic=life.started_monotonic,
-            samples=_samples(life.recorder),
+            samples=read_samples(life.recorder.buffer) if life.recorder else (),
             stack=min(stacks, default=None),
             fault_log=life.fault_log,
             marked=frozenset(life.marks.files if life.marks else ()),
@@ -146,8 +138,9 @@ class Site:
         return text(self.proc / name)
 
     def lines(self, name: str) -> Iterator[str]:
-        """Of a file below /proc that may be long, one by one: the whole of it would take room for
-        good.
+        """The lines of a file below /proc that may be long, one after the other.
+
+        The process would never give back the memory for all of it at once.
         """
         with (
             contextlib.suppress(OSError),
@@ -155,11 +148,17 @@ class Site:
         ):
             yield from file
 
-    def program_modules(self) -> dict[str, dict]:
-        """The globals of each loaded module, by its name.
+    @property
+    def log_files(self) -> list[str]:
+        """The files that handlers of the root logger write to, by their paths."""
+        files = (getattr(handler, 'baseFilename', '') for handler in self.root_logger.handlers)
+        return [file for file in files if file]
 
-        Only those of true modules: to ask a stand-in (a deprecated or deferred one) would wake it
-        up.
+    def program_modules(self) -> dict[str, dict[str, Any]]:
+        """{name of a loaded module: its globals}.
+
+        Objects that stand in for deprecated or deferred modules are left out: reading their
+        attributes would import something.
         """
         return {
             name: object.__getattribute__(module, '__dict__')
@@ -168,14 +167,10 @@ class Site:
         }
 
 
-def _samples(recorder):
-    return read_samples(recorder.buffer) if recorder else ()
-
-
 def text(path: Path, most: int = 1 << 20) -> str:
-    """The beginning of a file, `most` bytes at the longest; '' where it cannot be read."""
+    """The beginning of a file, at most `most` bytes; '' where it cannot be read."""
     try:
-        # Python 3.14 takes 128 KiB for a buffer whose size is not said
+        # Without a given size, Python 3.14 makes a buffer of 128 KiB.
         with open(open_regular(path, follow=True), 'rb', buffering=_PIECE) as file:
             pieces = iter(lambda: file.read(_PIECE), b'')
             return b''.join(islice(pieces, -(-most // _PIECE)))[:most].decode('utf-8', 'replace')

@@ -1,35 +1,43 @@
-"""Memory: how near it is to its limit, who gives it back, and whether its end would be noticed."""
+"""Memory: how near it is to its limit, whether it is given back, and whether the OOM killer's work
+would be recognised.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+from ..model.records import Finding
 from ..system.cgroups import smallest_limit
 from ..system.vitalsigns import counter
 from .check import Check
 from .check import megabytes
 from .check import several
 from .limits import to_raise
+from .livesite import Site
 from .livesite import text
 
+resource: ModuleType | None
 try:
     import resource
 except ImportError:
     resource = None
 
-#: From which share of a limit on, by severity.
+#: (severity, share of a limit): memory is short from this share on, the worst first.
 _SHARES = (('critical', 0.95), ('warning', 0.8))
-#: The machine's share counts from here on, and as a warning only: caches of ZFS count as used
-#: there.
+#: The memory of the whole machine is short from this share on, and that is only a warning: caches
+#: of ZFS count as used.
 _HOST = 0.95
-#: A fresh interpreter may have some hundred frozen objects of its own (3.12: 375); gc.freeze()
-#: leaves far more.
+#: A fresh interpreter may have a few hundred frozen objects of its own (Python 3.12: 375); after
+#: gc.freeze() there are far more.
 _FROZEN = 2000
-#: Lines of memory.stat, by version of cgroups: page cache, and what of it must be written before it
-#: can go.
+#: {version of cgroups: lines of memory.stat}: the page cache, and the part of it that must be
+#: written to disk before the kernel can drop it.
 _CACHE = {
     1: ((b'total_inactive_file', b'total_active_file'), (b'total_dirty', b'total_writeback')),
     2: ((b'inactive_file', b'active_file'), (b'file_dirty', b'file_writeback')),
@@ -41,37 +49,35 @@ class Limit(Check):
     question = 'Is there room between the memory in use and its limit?'
     source = '/proc/self/status, /proc/meminfo, the memory cgroup and RLIMIT_AS'
 
-    def look(self, site):
-        own, limits = _kibibytes(site.text('self/status')), list(_limits(site))
-        findings = [
-            self._tight(*limit)
-            for limit in limits
-            if limit[2] >= _SHARES[-1][1] * limit[3]
-            and (limit[0] != 'host' or limit[2] >= _HOST * limit[3])
-        ]
-        facts = [
-            f'{what}: {megabytes(used)} of {megabytes(most)}' for _, what, used, most, _ in limits
-        ]
+    def look(self, site: Site) -> Finding | list[Finding]:
+        findings = []
+        facts = []
+        for about, what, used, most, action in _limits(site):
+            fact = f'{megabytes(used)} of {megabytes(most)}'
+            facts.append(f'{what}: {fact}')
+            severity = _severity(about, used, most)
+            if severity:
+                title = f'Memory is short: {used / most:.0%} of its limit is in use ({what}).'
+                findings.append(self.found(severity, title, f'{fact}.', action, about))
+        own = _kibibytes(site.text('self/status'))
         mine = f'This process has {megabytes(own["VmRSS"])} in use. ' if 'VmRSS' in own else ''
         return findings or self.ok('There is room for more memory.', mine + '; '.join(facts))
 
-    def _tight(self, about, what, used, most, action):
-        share = used / most
-        severity = (
-            'warning' if about == 'host' else next(s for s, least in _SHARES if share >= least)
-        )
-        return self.found(
-            severity,
-            f'Memory is short: {share:.0%} of its limit is in use ({what}).',
-            f'{megabytes(used)} of {megabytes(most)}.',
-            action,
-            about,
-        )
+
+def _severity(about: str, used: int, most: int) -> str:
+    """How short memory is where `used` of `most` bytes are in use; '' where it is not."""
+    if about == 'host':
+        return 'warning' if used >= _HOST * most else ''
+    for severity, share in _SHARES:
+        if used >= share * most:
+            return severity
+    return ''
 
 
-def _limits(site):
-    """(id, what it is, bytes in use, limit, what to do) for each limit that there is."""
-    own, host = _kibibytes(site.text('self/status')), _kibibytes(site.text('meminfo'))
+def _limits(site: Site) -> Iterator[tuple[str, str, int, int, str]]:
+    """(id, what it is, bytes in use, limit in bytes, what to do) for each limit that there is."""
+    own = _kibibytes(site.text('self/status'))
+    host = _kibibytes(site.text('meminfo'))
     yield from _groups(site.context.get('cgroup') or {})
     most = resource.getrlimit(resource.RLIMIT_AS)[0] if resource else -1
     if resource and most != resource.RLIM_INFINITY and 'VmSize' in own:
@@ -88,17 +94,19 @@ def _limits(site):
             'the whole machine',
             host['MemTotal'] - host['MemAvailable'],
             host['MemTotal'],
-            'Look with "ps aux --sort=-rss" for who uses it; write a smaller "cache-size" '
-            '(objects of each '
-            'connection) or "cache-size-bytes 200MB" into <zodb_db> of zope.conf and restart.',
+            'Look with "ps aux --sort=-rss" for who uses it; write a smaller "cache-size" (objects '
+            'of each connection) or "cache-size-bytes 200MB" into <zodb_db> of zope.conf and '
+            'restart.',
         )
 
 
-def _groups(group):
-    """The memory cgroups with a limit, from ours upwards.  What the kernel can drop at once does
-    not count.
+def _groups(group: dict[str, Any]) -> Iterator[tuple[str, str, int, int, str]]:
+    """The same for each memory cgroup with a limit, from our own upwards.
+
+    Memory that the kernel can drop at once does not count as used.
     """
-    directory, version = Path(group.get('directory') or '/'), group.get('version')
+    directory = Path(group.get('directory') or '/')
+    version = group.get('version')
     if version not in (1, 2) or smallest_limit(directory, version) < 0:
         return
     for folder in (directory, *directory.parents):
@@ -111,29 +119,25 @@ def _groups(group):
                 f'memory cgroup {folder}',
                 used,
                 limit,
-                f'Write "MemoryMax={2 * limit}" into [Service] of the unit, or run "docker '
-                'update --memory '
-                f'{2 * limit} --memory-swap -1 CONTAINER" (the limit is now {limit}); or give '
-                'Zope a smaller '
-                '"cache-size" in <zodb_db> of zope.conf.',
+                f'Write "MemoryMax={2 * limit}" into [Service] of the unit, or run "docker update '
+                f'--memory {2 * limit} --memory-swap -1 CONTAINER" (the limit is now {limit}); or '
+                'give Zope a smaller "cache-size" in <zodb_db> of zope.conf.',
             )
 
 
-def _droppable(statistics, version):
-    """Bytes of page cache that need not be written first; pages that are locked are in neither
-    list.
-    """
-    clean, dirty = (
-        sum(max(0, counter(statistics, name)) for name in names) for names in _CACHE[version]
-    )
-    return max(0, clean - dirty)
+def _droppable(statistics: bytes, version: int) -> int:
+    """Bytes of page cache that need not be written to disk first.  Locked pages are not in it."""
+    cached, dirty = _CACHE[version]
+    droppable = sum(max(0, counter(statistics, name)) for name in cached)
+    droppable -= sum(max(0, counter(statistics, name)) for name in dirty)
+    return max(0, droppable)
 
 
-def _number(words):
+def _number(words: str) -> int:
     return int(words) if words.strip().isdigit() else -1
 
 
-def _kibibytes(words):
+def _kibibytes(words: str) -> dict[str, int]:
     """{name: bytes} of lines such as "VmRSS:   123 kB"."""
     return {name: int(size) << 10 for name, size in re.findall(r'^(\w+):\s+(\d+) kB$', words, re.M)}
 
@@ -143,8 +147,10 @@ class Collector(Check):
     question = 'Does the garbage collector run, on all objects?'
     source = 'the module gc'
 
-    def look(self, site):
-        thresholds, frozen, flags = gc.get_threshold(), gc.get_freeze_count(), gc.get_debug()
+    def look(self, site: Site) -> Finding:
+        thresholds = gc.get_threshold()
+        frozen = gc.get_freeze_count()
+        flags = gc.get_debug()
         if flags & gc.DEBUG_SAVEALL:
             return self.found(
                 'critical',
@@ -157,8 +163,8 @@ class Collector(Check):
                 'warning',
                 'The garbage collector is off.',
                 'Objects that refer to each other are never given back: memory grows.',
-                'Take gc.disable() or gc.set_threshold(0) out of your code when the experiment '
-                'is over.',
+                'Take gc.disable() or gc.set_threshold(0) out of your code when the experiment is '
+                'over.',
             )
         if frozen > _FROZEN:
             return self.found(
@@ -178,8 +184,9 @@ class Collector(Check):
 
 
 class Allocator(Check):
-    """As the process was started: what zope.conf sets comes too late, see
-    `switches.LateVariables`.
+    """Looks at the environment that the process was started with.
+
+    What zope.conf sets comes too late for an allocator, see `switches.LateVariables`.
     """
 
     id = 'allocator'
@@ -189,7 +196,7 @@ class Allocator(Check):
     _DEBUGGING = {'PYTHONMALLOC': ('debug', 'malloc_debug', 'pymalloc_debug', 'mimalloc_debug')}
     _CHECKING = ('MALLOC_CHECK_', 'MALLOC_PERTURB_')
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
         given = started_with(site)
         if not given:
             return self.unknown('What this process was started with is not known here.')
@@ -199,19 +206,17 @@ class Allocator(Check):
             for name in sorted(given)
             if name.startswith(('PYTHONMALLOC', 'MALLOC_'))
         ]
-        return findings or self.ok(
-            'The allocator has its defaults.' if not facts else 'The allocator is set.',
-            '; '.join(facts),
-        )
+        if findings:
+            return findings
+        if not facts:
+            return self.ok('The allocator has its defaults.')
+        return self.ok('The allocator is set.', '; '.join(facts))
 
-    def _slow(self, given):
+    def _slow(self, given: dict[str, str]) -> Iterator[Finding]:
         wrong = [name for name, values in self._DEBUGGING.items() if given.get(name) in values]
         wrong += [name for name in self._CHECKING if given.get(name, '0') not in ('', '0')]
-        wrong += [
-            f'{name} (glibc.malloc.check)'
-            for name in ('GLIBC_TUNABLES',)
-            if re.search(r'glibc\.malloc\.check=[1-9]', given.get(name, ''))
-        ]
+        if re.search(r'glibc\.malloc\.check=[1-9]', given.get('GLIBC_TUNABLES', '')):
+            wrong.append('GLIBC_TUNABLES (glibc.malloc.check)')
         for name in wrong:
             yield self.found(
                 'warning',
@@ -222,13 +227,12 @@ class Allocator(Check):
                 name.split()[0],
             )
 
-    def _preloaded(self, site, given):
-        libraries = list(filter(None, re.split(r'[ :]+', given.get('LD_PRELOAD', '').strip())))
+    def _preloaded(self, site: Site, given: dict[str, str]) -> Iterator[Finding]:
+        libraries = re.findall(r'[^ :]+', given.get('LD_PRELOAD', '').strip())
         maps = site.text('self/maps') if libraries else ''
         for library in libraries:
-            if maps and not any(
-                os.path.basename(name) in maps for name in (library, os.path.realpath(library))
-            ):
+            names = {os.path.basename(library), os.path.basename(os.path.realpath(library))}
+            if maps and not any(name in maps for name in names):
                 yield self.found(
                     'warning',
                     f'A library that should be preloaded is not loaded: {library}.',
@@ -240,22 +244,23 @@ class Allocator(Check):
                 yield self.found(
                     'info',
                     f'A library is preloaded into Python: {library}.',
-                    'It replaces functions of the C library; a crash in malloc or free may be '
-                    'its own.',
+                    'It replaces functions of the C library; a crash in malloc or free may be its '
+                    'own.',
                     'To rule it out, start Zope once with "env -u LD_PRELOAD".',
                     f'preloaded-{os.path.basename(library)}',
                 )
 
 
-def started_with(site) -> dict[str, str]:
+def started_with(site: Site) -> dict[str, str]:
     """The environment that this process was started with; {} where the system does not tell.
 
-    Who changes the title of the process may write over it: then most of the variables are not
-    there.
+    A program that changes the title of its process may overwrite it.  Then fewer than half of the
+    present variables are in it, and it tells nothing.
     """
     pairs = (line.partition('=') for line in site.text('self/environ').split('\0'))
     given = {name: value for name, found, value in pairs if found}
-    return given if 2 * len(given.keys() & site.environ.keys()) >= len(site.environ) else {}
+    common = given.keys() & site.environ.keys()
+    return given if 2 * len(common) >= len(site.environ) else {}
 
 
 class OomReporting(Check):
@@ -263,22 +268,19 @@ class OomReporting(Check):
     question = "Would a kill by the kernel's OOM killer be recognised?"
     source = 'the memory cgroup, /proc/vmstat and /dev/kmsg'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         group = site.context.get('cgroup') or {}
-        in_group = (
-            counter(text(Path(group.get('counter_file') or '/nothing')).encode(), b'oom_kill') >= 0
-        )
+        counters = text(Path(group.get('counter_file') or '/nothing'))
+        in_group = counter(counters.encode(), b'oom_kill') >= 0
         on_host = counter(site.text('vmstat').encode(), b'oom_kill') >= 0
-        facts = several(
-            filter(
-                None,
-                (
-                    in_group and f'the cgroup {group["directory"]} counts its kills',
-                    on_host and 'the kernel counts all kills',
-                    os.access('/dev/kmsg', os.R_OK) and "the kernel's log can be read",
-                ),
-            )
-        )
+        known = []
+        if in_group:
+            known.append(f'the cgroup {group["directory"]} counts its kills')
+        if on_host:
+            known.append('the kernel counts all kills')
+        if os.access('/dev/kmsg', os.R_OK):
+            known.append("the kernel's log can be read")
+        facts = several(known)
         if in_group:
             return self.ok('A kill by the OOM killer would be recognised.', f'Known from: {facts}.')
         if on_host:

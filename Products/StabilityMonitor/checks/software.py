@@ -1,35 +1,39 @@
-"""What is installed and loaded: does it belong together, is something missing, where do compiled
-modules come from?
+"""What is installed and loaded: does it belong together, is something missing, and where do
+compiled modules come from?
 """
 
 from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from zope.interface import implementer
 
+from ..model.records import Finding
 from ..system import fingerprints
 from ..system.distributions import normalized
 from ..system.runcontext import compiled_modules
 from .check import Check
 from .check import ILasting
 from .check import several
+from .installedonpath import Distribution
 from .installedonpath import first_of_each
 from .installedonpath import installed
+from .livesite import Site
 
 _FAMILY = re.compile(
     r'(zope|z3c|zc|five|products|plone|collective|btrees|persistent|persistence|acquisition|accesscontrol|'
     r'extensionclass|transaction|relstorage|zodb|zodbpickle|zeo|chameleon|restrictedpython|waitress|zconfig|datetime|'
     r'documenttemplate|multimapping|missing|record|zexceptions|authencoding|tempstorage|zdaemon)(-|$)'
 )
-#: What this product lacks is told by `OptionalLibraries`.
+#: `Family` leaves this product out: `OptionalLibraries` tells what it lacks.
 _OURSELVES = 'products-stabilitymonitor'
 _REQUIREMENT = re.compile(r'\s*([A-Za-z0-9][\w.-]*)')
 _DELETED = re.compile(r'(/.*\.so[^/]*) \(deleted\)$')
-#: Never released together: name and versions of the one, of the other, what happens, where that is
-#: written.
+#: Releases that do not work together: name and versions of the one, name and versions of the other,
+#: what happens, what to do, and the source.
 _NEVER = (
     (
         'Zope',
@@ -41,7 +45,7 @@ _NEVER = (
         'ZODB CHANGES 6.3, Zope CHANGES 6.1, Zope issue 1291',
     ),
 )
-#: Optional libraries: module, how to get it, what is off without it.
+#: Optional libraries: module, how to install it, and what does not work without it.
 OPTIONAL = (
     (
         'packaging',
@@ -67,7 +71,7 @@ class Family(Check):
     question = 'Do the installed versions of Zope and its libraries belong together?'
     source = 'the metadata of the installed distributions'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
         if importlib.util.find_spec('packaging') is None:
             return self.found(
                 'info',
@@ -85,8 +89,7 @@ class Family(Check):
                     'Installed versions do not belong together.',
                     several(text for text, _ in unmet),
                     f'pip install {" ".join(sorted({want for _, want in unmet})[:4])} (better: '
-                    'with the constraints '
-                    'file of your Zope release)',
+                    'with the constraints file of your Zope release)',
                     'unmet',
                 )
             )
@@ -94,17 +97,18 @@ class Family(Check):
             'The installed versions belong together.', f'{len(found)} distributions were read.'
         )
 
-    def looks_at(self, site):
+    def looks_at(self, site: Site) -> tuple[object, ...]:
         return (
             fingerprints.of_program(),
             fingerprints.of_machine(),
             fingerprints.of_installed(site.path),
         )
 
-    def _never(self, known):
+    def _never(self, known: dict[str, Distribution]) -> Iterator[Finding]:
         for one, its, other, others, why, action, source in _NEVER:
-            a, b = known.get(normalized(one)), known.get(normalized(other))
-            if not (a and b):
+            a = known.get(normalized(one))
+            b = known.get(normalized(other))
+            if a is None or b is None:
                 continue
             if _within(a.version, its) and _within(b.version, others):
                 yield self.found(
@@ -115,8 +119,8 @@ class Family(Check):
                     f'{one}-{other}',
                 )
 
-    def _twice(self, found):
-        places = {}
+    def _twice(self, found: tuple[Distribution, ...]) -> Iterator[Finding]:
+        places: dict[tuple[str, str], dict[str, str]] = {}
         for d in found:
             places.setdefault((normalized(d.name), d.folder), {})[d.version] = d.name
         for (name, folder), versions in places.items():
@@ -126,14 +130,13 @@ class Family(Check):
                     f'{versions.popitem()[1]} is installed twice in one folder.',
                     f'{folder} has the metadata of several versions: an update was interrupted.',
                     f'Delete {_metadata(folder, name)}, and run "pip install --force-reinstall '
-                    '--no-deps '
-                    f'{name}".',
+                    f'--no-deps {name}".',
                     f'twice-{name}',
                 )
 
 
-def _within(version, specifiers):
-    """Not so for a version of somebody's own making, which PEP 440 does not know."""
+def _within(version: str, specifiers: str) -> bool:
+    """Whether a version meets specifiers; a version that PEP 440 does not allow meets none."""
     from packaging.specifiers import SpecifierSet
     from packaging.version import InvalidVersion
 
@@ -143,8 +146,8 @@ def _within(version, specifiers):
         return False
 
 
-def _metadata(folder, name):
-    """The folders of a distribution's metadata, quoted."""
+def _metadata(folder: str, name: str) -> str:
+    """The folders with the metadata of a distribution, quoted."""
     return several(
         f'"{path}"'
         for path in sorted(Path(folder).glob('*-info'))
@@ -152,28 +155,29 @@ def _metadata(folder, name):
     )
 
 
-def _unmet(found):
+def _unmet(found: tuple[Distribution, ...]) -> tuple[tuple[str, str], ...]:
     """((sentence, requirement), ...) for each requirement of the Zope family that is not met."""
     known = first_of_each(found)
-    return tuple(
-        unmet
-        for key, distribution in known.items()
-        if _FAMILY.match(key) and key != _OURSELVES
-        for line in distribution.requires
-        if (unmet := _lacking(distribution, line, known))
-    )
+    lacking = []
+    for key, distribution in known.items():
+        if key == _OURSELVES or not _FAMILY.match(key):
+            continue
+        for line in distribution.requires:
+            unmet = _lacking(distribution, line, known)
+            if unmet:
+                lacking.append(unmet)
+    return tuple(lacking)
 
 
-def _lacking(distribution, line, known):
+def _lacking(
+    distribution: Distribution, line: str, known: dict[str, Distribution]
+) -> tuple[str, str] | None:
+    """(sentence, requirement) if a requirement of a distribution is not met, else None."""
     if 'extra ==' in line or 'extra==' in line:
         return None
     bare = _REQUIREMENT.match(line)
     if bare and normalized(bare[1]) in known and not re.search(r'[<>=!~;]', line):
-        return None  # most lines: any version will do
-    return _compared(distribution, line, known)
-
-
-def _compared(distribution, line, known):
+        return None  # any version will do, as in most lines: it need not be parsed
     from packaging.requirements import InvalidRequirement
     from packaging.requirements import Requirement
     from packaging.version import InvalidVersion
@@ -199,8 +203,11 @@ class OptionalLibraries(Check):
     question = 'Are the libraries installed that this product can make use of?'
     source = 'importlib'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
         missing = [row for row in OPTIONAL if importlib.util.find_spec(row[0]) is None]
+        if not missing:
+            names = several(row[0] for row in OPTIONAL)
+            return self.ok('All optional libraries are installed.', names)
         return [
             self.found(
                 'info',
@@ -210,25 +217,26 @@ class OptionalLibraries(Check):
                 name,
             )
             for name, get, off in missing
-        ] or self.ok('All optional libraries are installed.', several(row[0] for row in OPTIONAL))
+        ]
 
 
 class CompiledModules(Check):
-    """The HOWTO's likely suspects: any of them can crash the process."""
+    """The likely suspects of the HOWTO: any compiled module can crash the process."""
 
     id = 'compiled-modules'
     question = 'Do all compiled modules come from the environment of this site?'
     source = 'sys.modules'
 
-    def look(self, site):
-        files = {
-            name: Path(site.modules[name].__file__)
-            for name in compiled_modules()
-            if name in site.modules
-        }
-        strange = {}
-        for name, file in files.items():
-            if where := _origin(file, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
+        files: dict[str, Path] = {}
+        for name in compiled_modules():
+            file = getattr(site.modules.get(name), '__file__', None)
+            if file:
+                files[name] = Path(file)
+        strange: dict[str, list[str]] = {}
+        for name, path in files.items():
+            where = _origin(path, site)
+            if where:
                 strange.setdefault(where, []).append(name)
         if not strange:
             return self.ok(
@@ -240,23 +248,22 @@ class CompiledModules(Check):
                 'info',
                 f'{len(names)} compiled modules come from {where}.',
                 several(sorted(names), 20),
-                'Install their distributions into the environment of this site: built for '
-                'another Python or '
-                'beside other libraries, they can crash it.',
+                'Install their distributions into the environment of this site: built for another '
+                'Python or beside other libraries, they can crash it.',
                 where.replace(' ', '-'),
             )
             for where, names in strange.items()
         ]
 
 
-def _origin(file, site):
-    """'' for the environment of this site, eggs of a buildout and the instance; or where it is
-    from.
+def _origin(file: Path, site: Site) -> str:
+    """Where a compiled module comes from; '' if from the environment of this site, its instance or
+    an egg of its buildout.
     """
     homes = [Path(home).resolve() for home in (site.python.prefix, site.zope.instance_home) if home]
-    if any(file.resolve().is_relative_to(home) for home in homes) or any(
-        part.endswith('.egg') for part in file.parts
-    ):
+    if any(file.resolve().is_relative_to(home) for home in homes):
+        return ''
+    if any(part.endswith('.egg') for part in file.parts):
         return ''
     if '.local' in file.parts:
         return 'the home of a user'
@@ -264,7 +271,7 @@ def _origin(file, site):
 
 
 class ReplacedLibraries(Check):
-    """An update under a running process: modules that are imported later do not fit those that are
+    """Finds an update under a running process: what it imports from then on may not fit what it has
     loaded.
     """
 
@@ -272,10 +279,13 @@ class ReplacedLibraries(Check):
     question = 'Are the libraries that are loaded still those on disk?'
     source = '/proc/self/maps'
 
-    def look(self, site):
-        gone = sorted(
-            {found[1] for line in site.lines('self/maps') if (found := _DELETED.search(line))}
-        )
+    def look(self, site: Site) -> Finding:
+        deleted = set()
+        for line in site.lines('self/maps'):
+            found = _DELETED.search(line)
+            if found:
+                deleted.add(found[1])
+        gone = sorted(deleted)
         if not gone:
             return self.ok('The libraries that are loaded are those on disk.')
         return self.found(

@@ -1,22 +1,22 @@
-"""Who starts this process again when it dies: the HOWTO's controlling process, as it exists
-today.
-"""
+"""What restarts this process when it dies.  The HOWTO calls it the controlling process."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+from ..model.records import Finding
 from .check import Check
+from .livesite import Site
 from .livesite import text
 
 _ADVICE = (
     'Write a service for systemd with the lines "Restart=on-failure" and "RestartSec=5" in '
-    '[Service], or start '
-    'Zope under zdaemon or supervisord.'
+    '[Service], or start Zope under zdaemon or supervisord.'
 )
 _CONTAINERS = ('container', 'kubernetes')
 _RESTARTING = {'always', 'on-failure', 'on-abnormal', 'on-abort'}
-#: Services whose children are jobs and sessions of others.
+#: Services whose children are jobs and sessions: systemd does not restart these.
 _OF_OTHERS = re.compile(r'(ana)?cron(d|ie)?\.service|atd\.service|sshd?(@.*)?\.service')
 
 
@@ -25,7 +25,7 @@ class Supervisor(Check):
     question = 'Does somebody start this process again when it dies?'
     source = 'the parent process, the environment and the unit of systemd'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         name = site.context.get('supervisor') or ''
         if not name:
             return self._nobody(
@@ -46,15 +46,14 @@ class Supervisor(Check):
             return self._nobody(
                 f'{name} is gone: it does not start this process again when it dies.',
                 f'It was the parent process ({site.context["parent"]}) at the start of this run; '
-                'now '
-                f'that is {site.parent}.',
+                f'now that is {site.parent}.',
             )
         return self.ok(f'{name} starts this process again when it dies.')
 
-    def _nobody(self, title, detail):
+    def _nobody(self, title: str, detail: str) -> Finding:
         return self.found('warning', title, detail, _ADVICE)
 
-    def _systemd(self, site):
+    def _systemd(self, site: Site) -> Finding:
         name = unit(site.text('self/cgroup'))
         if name.endswith('.scope') or _OF_OTHERS.fullmatch(name):
             return self._nobody(
@@ -70,62 +69,53 @@ class Supervisor(Check):
                 'Write "exec" before the command that starts Zope in the script of ExecStart.',
             )
         settings = _settings(site, name) if name else ''
-        return (
-            self._judged(name, settings)
-            if settings
-            else self.found(
+        if not settings:
+            return self.found(
                 'info',
-                f'systemd has started this process{f" ({name})" if name else ""}; whether it '
-                'does so again is not '
-                'known.',
+                f'systemd has started this process{f" ({name})" if name else ""}; whether it does '
+                'so again is not known.',
                 'Its unit cannot be read from here.',
                 f'Look with "systemctl show --property Restart {name or "UNIT"}": it should say '
                 'Restart=on-failure.',
             )
-        )
-
-    def _judged(self, unit, settings):
-        restart = (re.findall(r'^\s*Restart\s*=\s*(\S*)', settings, re.M) or ['no'])[-1]
+        values = re.findall(r'^\s*Restart\s*=\s*(\S*)', settings, re.M)
+        restart = values[-1] if values else 'no'  # the last line counts, as for systemd
         if restart in _RESTARTING:
-            return self.ok(f'systemd starts this process again ({unit}: Restart={restart}).')
+            return self.ok(f'systemd starts this process again ({name}: Restart={restart}).')
         return self.found(
             'warning',
             'systemd does not start this process again after a crash.',
-            f'{unit} has Restart={restart}.',
-            f'Run "systemctl edit {unit}", write "[Service]" and "Restart=on-failure" into it.',
+            f'{name} has Restart={restart}.',
+            f'Run "systemctl edit {name}", write "[Service]" and "Restart=on-failure" into it.',
         )
 
 
 def unit(cgroups: str) -> str:
-    """The service, or the scope of a session, that this process is in; '' where it is not told."""
+    """The innermost service or scope in the text of /proc/<pid>/cgroup; '' where there is none."""
     path = re.search(r'^\d+:(?:name=systemd)?:(/.*)$', cgroups, re.M)
-    units = (
-        [part for part in path[1].split('/') if part.endswith(('.service', '.scope'))]
-        if path
-        else []
-    )
+    if not path:
+        return ''
+    units = [part for part in path[1].split('/') if part.endswith(('.service', '.scope'))]
     return units[-1] if units else ''
 
 
-def _is_main(site):
-    """Started by the first process, or by the systemd of a user."""
+def _is_main(site: Site) -> bool:
+    """Whether the parent is systemd: process 1, or the systemd of a user."""
     return site.parent == 1 or site.text(f'{site.parent}/comm').strip() == 'systemd'
 
 
-def _settings(site, unit):
-    """The text of a unit with its drop-ins; a unit made of a template has that one's."""
+def _settings(site: Site, unit: str) -> str:
+    """The text of a unit, or of its template, with the drop-ins of both; '' if there is none."""
     template = re.sub(r'@[^.]*\.', '@.', unit)
-    for name in dict.fromkeys((unit, template)):
-        for folder in site.unit_folders:
-            if main := text(folder / name):
-                drop_ins = sorted(
-                    (
-                        path
-                        for place in site.unit_folders
-                        for n in dict.fromkeys((template, unit))
-                        for path in (place / f'{n}.d').glob('*.conf')
-                    ),
-                    key=lambda path: path.name,
-                )
-                return '\n'.join([main, *map(text, drop_ins)])
-    return ''
+    names = list(dict.fromkeys((unit, template)))
+    mains = (text(folder / name) for name in names for folder in site.unit_folders)
+    main = next(filter(None, mains), '')
+    if not main:
+        return ''
+    drop_ins: list[Path] = []
+    for folder in site.unit_folders:
+        for name in reversed(names):
+            drop_ins += (folder / f'{name}.d').glob('*.conf')
+    # As systemd does: in the order of their names, whatever folder they are in.
+    drop_ins.sort(key=lambda path: path.name)
+    return '\n'.join([main, *map(text, drop_ins)])

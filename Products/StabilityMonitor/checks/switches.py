@@ -1,6 +1,4 @@
-"""Switches that help to find an error and harm a site in production, and settings that come too
-late.
-"""
+"""Switches for debugging that harm a site in production, and settings that come too late."""
 
 from __future__ import annotations
 
@@ -8,12 +6,15 @@ import re
 import sys
 import threading
 from _tracemalloc import is_tracing  # the module around it is large
+from collections.abc import Iterator
 
+from ..model.records import Finding
 from .check import Check
+from .livesite import Site
 from .memory import started_with
 
-#: A directive of zope.conf, the value that is no good in production, severity, why.
-_DIRECTIVES = (
+#: (directive of zope.conf, the value that is wrong in production, severity, the reason)
+_DIRECTIVES: tuple[tuple[str, bool | str, str, str], ...] = (
     (
         'debug-mode',
         True,
@@ -51,9 +52,9 @@ _DIRECTIVES = (
         'It is slower than C; a workaround of the HOWTO.',
     ),
 )
-_DEBUGGERS = ('pydevd', 'debugpy', 'pdb', 'bdb')
-#: What is read once, when a process starts or first imports.  PYTHONPATH and the like are often set
-#: for children.
+_DEBUGGERS = ('pydevd', 'debugpy')
+#: Variables that are read only once: when a process starts, or imports a module.  PYTHONPATH and
+#: the like are not among them: they are often set for child processes.
 _AT_START = re.compile(
     r'LD_PRELOAD|LD_LIBRARY_PATH|GLIBC_TUNABLES|MALLOC_\w+|PURE_PYTHON|PYTHON_GIL|'
     r'PYTHON(MALLOC|DEVMODE|TRACEMALLOC|FAULTHANDLER|HASHSEED|OPTIMIZE|UNBUFFERED)'
@@ -65,27 +66,28 @@ class ZopeSwitches(Check):
     question = 'Are the switches of zope.conf as they should be in production?'
     source = 'zope.conf and the command line'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
+        if not site.zope.switches:
+            return self.unknown('The switches of Zope are not known here.')
         findings = [
             self.found(
                 severity,
                 f'{name} is {_word(value)}.',
                 why,
                 f'Take "{name} {_word(value)}" out of zope.conf (or the switch from the command '
-                'line) '
-                'and restart.',
+                'line) and restart.',
                 name,
             )
             for name, value, severity, why in _DIRECTIVES
             if site.zope.switches.get(name) == value
         ]
-        if not site.zope.switches:
-            return self.unknown('The switches of Zope are not known here.')
         return findings or self.ok('No switch for debugging is on in zope.conf.')
 
 
-def _word(value):
-    return {True: 'on', False: 'off'}.get(value, value)
+def _word(value: bool | str) -> str:
+    if isinstance(value, str):
+        return value
+    return 'on' if value else 'off'
 
 
 class PythonSwitches(Check):
@@ -93,7 +95,7 @@ class PythonSwitches(Check):
     question = 'Does Python run without switches for debugging?'
     source = 'sys.flags, tracemalloc and trace functions'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding | list[Finding]:
         found = [
             self.found('warning' if costly else 'info', title, why, action, about)
             for about, is_on, costly, title, why, action in _switches(site)
@@ -102,9 +104,9 @@ class PythonSwitches(Check):
         return found or self.ok('Python runs without switches for debugging.')
 
 
-def _switches(site):
-    """(id, whether it is on, whether it costs much, title, why, what to do)"""
-    debuggers = [name for name in _DEBUGGERS[:2] if name in site.modules]
+def _switches(site: Site) -> Iterator[tuple[str, bool, bool, str, str, str]]:
+    """(id, whether it is on, whether it costs much, title, reason, action) of each switch."""
+    debuggers = [name for name in _DEBUGGERS if name in site.modules]
     yield (
         'dev-mode',
         sys.flags.dev_mode,
@@ -115,7 +117,7 @@ def _switches(site):
     )
     yield (
         'verbose',
-        sys.flags.verbose,
+        bool(sys.flags.verbose),
         True,
         'Python tells of every import (-v).',
         'It writes to standard error all the time.',
@@ -123,7 +125,7 @@ def _switches(site):
     )
     yield (
         'optimize',
-        sys.flags.optimize,
+        bool(sys.flags.optimize),
         False,
         f'Python leaves out assertions (-{"O" * sys.flags.optimize}).',
         'What an assertion would have stopped goes on, perhaps into a crash.',
@@ -157,22 +159,23 @@ def _switches(site):
     )
 
 
-def _tools():
-    """Who watches through sys.monitoring (Python 3.12 and newer)."""
+def _tools() -> list[str]:
+    """The tools that use sys.monitoring (Python 3.12 and newer)."""
     monitoring = getattr(sys, 'monitoring', None)
-    return (
-        [name for number in range(6) if (name := monitoring.get_tool(number))] if monitoring else []
-    )
+    if monitoring is None:
+        return []
+    names = [monitoring.get_tool(number) for number in range(6)]
+    return [name for name in names if name]
 
 
 class LateVariables(Check):
-    """<environment> of zope.conf is read by a Python that runs already."""
+    """When Zope reads <environment> of zope.conf, Python runs already."""
 
     id = 'late-variables'
     question = 'Do all variables that are set take effect?'
     source = '/proc/self/environ and os.environ'
 
-    def look(self, site):
+    def look(self, site: Site) -> Finding:
         given = started_with(site)
         if not given:
             return self.unknown('What this process was started with is not known here.')
@@ -186,13 +189,12 @@ class LateVariables(Check):
         return self.found(
             'warning',
             f'Set too late to take effect: {", ".join(late)}.',
-            'They were set in the running process, as <environment> of zope.conf does; Python '
-            'and the C '
-            'library have read them before.',
+            'They were set in the running process, as <environment> of zope.conf does; Python and '
+            'the C library have read them before.',
             f'Write {_joined(site, late, "export {}={}")} before the line that starts Zope, or '
             f'{_joined(site, late, "Environment={}={}")} into [Service] of the unit.',
         )
 
 
-def _joined(site, names, line):
+def _joined(site: Site, names: list[str], line: str) -> str:
     return ' and '.join(f'"{line.format(name, site.environ[name])}"' for name in names)

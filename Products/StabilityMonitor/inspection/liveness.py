@@ -1,9 +1,9 @@
-"""How a living run stands, told from its files alone: nothing is asked of a process that may hang.
+"""The state of a living run, read from its files alone: a process that may hang is asked nothing.
 
-    look(path, context)    a Pulse of the run in that directory
+    look(path, context)    the Pulse of the run in that directory
 
-Its black box says since when it hangs, as long as its heartbeat beats.  Where C code holds the
-interpreter lock (GIL), or the process is stopped, no sample comes any more: that is seen, too.
+As long as the heartbeat goes on, the black box tells since when the run hangs.  Where C code holds
+the interpreter lock (GIL), or the process is stopped, the samples end; that is recognised, too.
 """
 
 from __future__ import annotations
@@ -12,20 +12,35 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from typing import Protocol
 
 from ..model.options import from_record
+from ..model.records import Sample
 from ..model.records import duration
 from ..postmortem import evidence
 from ..postmortem import hangnotes
+from ..postmortem.evidence import Traces
+from ..store.blackboxreader import Recording
 from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..system import procfiles
 
-#: A heartbeat is silent after so many sample intervals, and not before so many seconds: a busy
-#: machine delays it.  Three are enough where the watchdog has fired.
-_BEATS, _LEAST = 5, 10.0
+#: The heartbeat is silent after this many sample intervals,
+_BEATS = 5
+#: but not before this many seconds: a busy machine delays it.
+_LEAST = 10.0
+#: Where the watchdog has fired, this many sample intervals are enough.
 _FIRED = 3
 _STOPPED = frozenset('Tt')
+
+
+class Clock(Protocol):
+    """The module `time`, or what a test has in its place."""
+
+    def time(self) -> float: ...
+
+    def monotonic(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -58,8 +73,10 @@ class Pulse:
     last_sample: float | None = None
 
 
-def look(path: Path, context: dict, proc: Path = Path('/proc'), clock=time) -> Pulse:
-    """See the module.  `clock` has the functions `time` and `monotonic`."""
+def look(
+    path: Path, context: dict[str, Any], proc: Path = Path('/proc'), clock: Clock = time
+) -> Pulse:
+    """See the module."""
     pid = name_facts(path.name)[1]
     traces = evidence.collect(path, evidence.World(proc=proc))
     recording = traces.recording
@@ -69,7 +86,8 @@ def look(path: Path, context: dict, proc: Path = Path('/proc'), clock=time) -> P
     last = sample.time if sample else None
     if traces.word('finished'):
         return Pulse(path.name, pid, 'ending', None, last)
-    hang = _hang(traces, is_alive(path, proc), _silence(traces, context, proc, clock), proc)
+    silence = _silence(traces, recording.samples, context, clock)
+    hang = _hang(traces, recording, is_alive(path, proc), silence, proc)
     if hang:
         state = 'stopped' if hang.kind == 'stopped' else 'hanging'
     else:
@@ -77,92 +95,97 @@ def look(path: Path, context: dict, proc: Path = Path('/proc'), clock=time) -> P
     return Pulse(path.name, pid, state, hang, last)
 
 
-def _silence(traces, context, proc, clock):
-    """For how many seconds no sample has come, if that is too long; else 0.0."""
-    samples = traces.recording.samples
+def _silence(
+    traces: Traces, samples: tuple[Sample, ...], context: dict[str, Any], clock: Clock
+) -> float:
+    """The seconds since the last sample, if they are too many; else 0.0."""
     if not samples:
-        return 0.0  # it is arming, or its heartbeat could not be started, which is a finding
+        return 0.0  # the run is arming, or its heartbeat could not be started, which is a finding
     interval = from_record(context.get('options')).get('sample-interval')
-    if interval is None:  # an older release
-        interval = samples[-1].monotonic - samples[-2].monotonic if len(samples) > 1 else 1.0
+    if not isinstance(interval, int | float):  # the run is of an older release
+        interval = 1.0
+        if len(samples) > 1:
+            interval = samples[-1].monotonic - samples[-2].monotonic
     age = clock.time() - samples[-1].time
     if traces.same_boot:
-        # This clock is one for the whole system, and nobody sets it.  In a time namespace it is
-        # another one, and may be behind.
+        # The monotonic clock is the same for the whole system, and cannot be set.  A process in
+        # another time namespace has its own, which may be behind.
         monotonic = clock.monotonic() - samples[-1].monotonic
-        age = monotonic if monotonic >= 0 else age
+        if monotonic >= 0:
+            age = monotonic
     has_fired = traces.hang is not None and age > _FIRED * interval
     return age if has_fired or age > max(_LEAST, _BEATS * interval) else 0.0
 
 
-def _hang(traces, there, silence, proc):
-    recording = traces.recording
+def _hang(
+    traces: Traces, recording: Recording, there: bool | None, silence: float, proc: Path
+) -> Hang | None:
     sample = recording.last_sample
-    if silence:
-        # The last sample may have been taken just before the request that did it.
-        serving = {'stuck': len(recording.in_flight), 'serving': sample.workers}
+    if silence and sample:
+        # The last sample may be older than the request that hangs: count the requests themselves.
+        stuck = len(recording.in_flight)
+        serving = sample.workers
         if there and _is_stopped(traces.pid, proc):
             words = (
-                'All its threads are stopped (state T), as by SIGSTOP; '
-                f'"kill -CONT {traces.pid}" lets it go on'
+                f'All its threads are stopped (state T), as by SIGSTOP; "kill -CONT {traces.pid}" '
+                'lets it go on'
             )
-            return Hang('stopped', sample.time, f'{words}.', **serving)
-        return Hang('silent', sample.time, _silent(traces, there, silence), **serving)
+            return Hang('stopped', sample.time, f'{words}.', stuck, serving)
+        summary = _silent(traces, recording, there, silence)
+        return Hang('silent', sample.time, summary, stuck, serving)
     since = traces.word('hung_since')
     begun = hangnotes.lasting(recording.notes)
     if since or begun:
-        return Hang(
-            'hang',
-            since or begun.time,
-            begun.title if begun else 'It does not answer.',
-            sample.overdue if sample else 0,
-            sample.workers if sample else 0,
-        )
-    return _smaller_hang(traces)
+        summary = 'It does not answer.'
+        if begun:
+            since = since or begun.time
+            summary = begun.title
+        overdue = sample.overdue if sample else 0
+        workers = sample.workers if sample else 0
+        return Hang('hang', since, summary, overdue, workers)
+    return _smaller_hang(traces, recording)
 
 
-def _silent(traces, there, silence):
+def _silent(traces: Traces, recording: Recording, there: bool | None, silence: float) -> str:
     text = f'The heartbeat is silent for {duration(silence)}'
     if there is None:
         return f'{text}; whether the process still lives cannot be seen from here.'
     text = f'{text}, as when C code holds the interpreter lock (GIL)'
+    requests = {request.ident: request for request in reversed(recording.in_flight)}
     for ident, mark in traces.stuck.items():
-        request = next((r for r in traces.recording.in_flight if r.ident == ident), None)
-        for dump in mark.dumps[-1:]:
-            for thread in dump.threads:
-                if request and thread.frames:
-                    frame = thread.frames[0]
-                    place = f'{frame.function} ({frame.file}:{frame.line})'
-                    return f'{text}; {request.method} {request.path} stands in {place}.'
+        request = requests.get(ident)
+        if request is None or not mark.dumps:
+            continue
+        for thread in mark.dumps[-1].threads:
+            if thread.frames:
+                frame = thread.frames[0]
+                place = f'{frame.function} ({frame.file}:{frame.line})'
+                return f'{text}; {request.method} {request.path} stands in {place}.'
     return f'{text}.'
 
 
-def _smaller_hang(traces):
+def _smaller_hang(traces: Traces, recording: Recording) -> Hang | None:
     """A deadlock, or a main thread that spins: other threads may still serve."""
-    notes = traces.recording.notes
+    notes = recording.notes
+    workers = recording.last_sample.workers if recording.last_sample else 0
     deadlock = hangnotes.lasting(notes, 'deadlock')
     if deadlock:
         stuck = len(hangnotes.threads(notes, deadlock))
-        return Hang('deadlock', deadlock.time, deadlock.title, stuck, _workers(traces))
+        return Hang('deadlock', deadlock.time, deadlock.title, stuck, workers)
     main = traces.context.get('main_ident')
     for spinning in hangnotes.all_lasting(notes, 'spinning'):
         if any(note.ident == main for note in hangnotes.threads(notes, spinning)):
-            return Hang('spinning', spinning.time, spinning.title, 0, _workers(traces))
+            return Hang('spinning', spinning.time, spinning.title, 0, workers)
     return None
 
 
-def _workers(traces):
-    sample = traces.recording.last_sample
-    return sample.workers if sample else 0
-
-
-def _is_stopped(pid, proc):
-    """Whether all threads are, by a signal or a debugger."""
-    states = set()
+def _is_stopped(pid: int, proc: Path) -> bool:
+    """Whether a signal or a debugger has stopped all threads."""
+    states: set[str] = set()
     try:
         for tid in os.listdir(proc / str(pid) / 'task'):
             stat = procfiles.read(str(proc / str(pid) / 'task' / tid / 'stat'))
-            # The name before it is in brackets, and may hold any character.
+            # The state follows the name, which stands in brackets and may hold any character.
             states.add(stat.decode('ascii', 'replace').rpartition(')')[2].strip()[:1])
     except OSError:
         return False

@@ -1,7 +1,7 @@
 """The recursion probe: does this Python, with this stack and recursion limit, survive a recursion
 through C code?
 
-It runs when somebody asks, in the background, never at import and never in a request's thread.
+It runs on demand, in the background; never at import, and never in the thread of a request.
 """
 
 from __future__ import annotations
@@ -17,25 +17,28 @@ from .recursionresult import read
 
 
 class Probe:
-    """One at a time, in the background.
+    """Runs one probe at a time, in the background.
 
     `progress` is (0.0 to 1.0, words); `result` a ProbeResult or None; `error` a sentence, '' when
-    all is well.
+    nothing is wrong.
     """
 
-    def __init__(self, file: Path | None = None, **how):
-        self.file, self._how = file, how  # of `probe`: time_limit, executable
-        self.progress, self.result, self.error = (0.0, 'not started'), None, ''
-        self._entry, self._thread, self._stop = threading.Lock(), None, threading.Event()
+    def __init__(self, file: Path | None = None, executable: str = ''):
+        self.file = file
+        self.executable = executable  # '': this process's own Python
+        self.progress = (0.0, 'not started')
+        self.result: ProbeResult | None = None
+        self.error = ''
+        self._entry = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
 
     @property
     def running(self) -> bool:
         return bool(self._thread and self._thread.is_alive())
 
     def start(self, stack_size: int, recursion_limit: int = 0) -> bool:
-        """False, and nothing happens, while one is running or when the system gives no more threads
-        (`error`).
-        """
+        """Begin; False while a probe is running, or when no thread can be started (see `error`)."""
         if not self._entry.acquire(blocking=False):
             return False
         try:
@@ -43,16 +46,14 @@ class Probe:
         finally:
             self._entry.release()
 
-    def _begin(self, *question):
-        self.progress, self.result, self.error, self._stop = (
-            (0.0, 'starting'),
-            None,
-            '',
-            threading.Event(),
-        )
+    def _begin(self, stack_size: int, recursion_limit: int) -> bool:
+        self.progress = (0.0, 'starting')
+        self.result = None
+        self.error = ''
+        self._stop = threading.Event()
         self._thread = threading.Thread(
             target=self._run,
-            args=(*question, self._stop),
+            args=(stack_size, recursion_limit, self._stop),
             daemon=True,
             name='StabilityMonitor probe',
         )
@@ -64,31 +65,33 @@ class Probe:
         return True
 
     def stop(self) -> None:
-        """Give up; the child is killed within a moment.  It would not outlive this process
-        anyway.
-        """
+        """Give up; the child is killed within a moment.  It never outlives this process."""
         self._stop.set()
 
     def load(self, stack_size: int, recursion_limit: int = 0) -> ProbeResult | None:
         """What an earlier probe found with this very Python, machine, stack and limit."""
         return read(self.file, stack_size, recursion_limit) if self.file else None
 
-    def _run(self, stack_size, recursion_limit, stop):
+    def _run(self, stack_size: int, recursion_limit: int, stop: threading.Event) -> None:
         from .recursionexperiment import probe
 
         try:
             result = probe(
-                stack_size, recursion_limit, on_progress=self._note, stop=stop, **self._how
+                stack_size,
+                recursion_limit,
+                on_progress=self._note,
+                executable=self.executable,
+                stop=stop,
             )
-            self.result, self.error = result, result.error
+            self.result = result
+            self.error = result.error
             if self.file and not result.error:
-                with contextlib.suppress(
-                    OSError
-                ):  # on a full disk it is asked again after the next start
+                # On a full disk the result is lost, and the next start probes again.
+                with contextlib.suppress(OSError):
                     keep(self.file, result)
         except Exception as error:
             self.error = f'The probe itself failed: {type(error).__name__}: {error}.'
         self.progress = (1.0, self.error or 'done')
 
-    def _note(self, fraction, words):
+    def _note(self, fraction: float, words: str) -> None:
         self.progress = (fraction, words)

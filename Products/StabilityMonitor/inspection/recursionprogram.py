@@ -1,13 +1,16 @@
 """Recurses to the limit through C code in many ways, each in a thread of its own, and may die of
 it.
 
-    python -I -S recursion_program.py STACK LIMIT SECONDS PARENT [WAY ...]
+    python -I -S recursionprogram.py STACK LIMIT SECONDS PARENT [WAY ...]
 
-Started by `recursionprobe`, which tells from its last line how it went: `python VERSION`, then `way
-NAME` and `end NAME EXCEPTION` around each, and `survived`; or `refused WORDS` (the system has no
-such stack) or `error WORDS` (it could not be tried).  It imports the standard library only, leaves
-no core file and no line in the kernel's log, and ends with its parent.
+`recursionexperiment` starts it, and reads from its last line how it went.  It writes `python
+VERSION`, then `way NAME` before and `end NAME EXCEPTION` after each way, and `survived`; or
+`refused WORDS` where the system has no such stack, or `error WORDS` where it could not be tried.
+It imports the standard library only, leaves no core file and no line in the kernel's log, and ends
+with its parent.
 """
+
+from __future__ import annotations
 
 import contextlib
 import faulthandler
@@ -19,45 +22,50 @@ import re
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from collections.abc import Iterator
 
+#: Levels of nested values and expressions: far beyond any limit.
 _DEPTH = 100000
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
+#: See prctl(2).
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 
 
-def say(words):
+def say(words: str) -> None:
     os.write(1, f'{words}\n'.encode())
 
 
-# -- the ways: each falls for ever -----------------------------------------------------------------
+# -- the ways: each recurses for ever -------------------------------------------------------------
 
 
-def sort_key(item=None):
+def sort_key(item: object = None) -> list[object]:
     return sorted([item, item], key=sort_key)
 
 
 class Described:
-    """The class of `described` finds its attributes as ExtensionClass and ComputedAttribute do."""
+    """Computes an attribute by its class, as ExtensionClass and ComputedAttribute do."""
 
     class Computed:
-        def __get__(self, instance, owner):
+        def __get__(self, instance: Described, owner: type[Described]) -> object:
             return instance.title
 
     title = Computed()
 
 
 class Acquirer:
-    """Asks its container for what it lacks, as Acquisition does."""
+    """Asks its container for attributes that it lacks, as Acquisition does."""
 
-    def __init__(self, container):
+    def __init__(self, container: Acquirer | None):
         self.__dict__['container'] = container
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> object:
         return getattr(self.container, name)
 
 
-def acquisition():
-    wrapped = None
-    for _ in range(sys.getrecursionlimit() + 10):
+def acquisition() -> object:
+    wrapped = Acquirer(None)
+    for _ in range(sys.getrecursionlimit() + 9):
         wrapped = Acquirer(wrapped)
     return wrapped.title
 
@@ -65,73 +73,73 @@ def acquisition():
 class Falling:
     """Each special method calls itself through C."""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return repr([self])
 
-    def __str__(self):
+    def __str__(self) -> str:
         return str(self)
 
-    def __format__(self, spec):
+    def __format__(self, spec: str) -> str:
         return f'{self:{spec}}'
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> object:
         return getattr(self, name + 'x')
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: object) -> None:
         setattr(self, name, value)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[object]:
         return iter(list(self))
 
-    def __add__(self, other):
+    def __add__(self, other: int) -> object:
         return self + other
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return [self] == [other]
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[Falling], tuple[Falling]]:
         return Falling, (Falling(),)
 
-    def __call__(self):
+    def __call__(self) -> object:
         return functools.partial(self)()
 
 
-def mapped(item=None):
+def mapped(item: object = None) -> list[object]:
     return list(map(mapped, [item]))
 
 
-def expression():
+def expression() -> object:
     return eval(_EXPRESSION)
 
 
-def statement():
+def statement() -> None:
     exec('statement()', globals())
 
 
-def joined():
+def joined() -> str:
     return ''.join(joined() for _ in 'a')
 
 
-def substituted(match=None):
+def substituted(match: re.Match[str] | None = None) -> str:
     return re.sub('a', substituted, 'a')
 
 
-def nested_list():
-    nested = []
+def nested_list() -> list[object]:
+    nested: list[object] = []
     for _ in range(_DEPTH):
         nested = [nested]
     return nested
 
 
-def nested_dict():
-    nested = {}
+def nested_dict() -> dict[str, object]:
+    nested: dict[str, object] = {}
     for _ in range(_DEPTH):
         nested = {'a': nested}
     return nested
 
 
 _EXPRESSION = compile('expression()', 'expression', 'eval')
-WAYS = {
+WAYS: dict[str, Callable[[], object]] = {
     'sorted with a key': sort_key,
     'a computed attribute (__get__)': lambda: Described().title,
     '__getattr__': lambda: Falling().title,
@@ -162,8 +170,8 @@ WAYS = {
 # -- one life --------------------------------------------------------------------------------------
 
 
-def fall(name):
-    """To the limit, and back with the exception that ended it: anything but a death is well."""
+def fall(name: str) -> None:
+    """Recurse in one way, and say which exception ended it.  Any exception is good news."""
     ended = ''
     try:
         WAYS[name]()
@@ -172,16 +180,18 @@ def fall(name):
     say(f'end {name} {ended}')
 
 
-def leave_no_trace(seconds, parent):
-    """The time limit and the parent's death end it by the kernel, whatever C code is doing then."""
+def leave_no_trace(seconds: int, parent: int) -> None:
+    """Leave no core file and no log line, and let the kernel end this process.
+
+    It does so when the time is over or the parent dies, whatever C code is doing then.
+    """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.alarm(seconds)
-    faulthandler.enable(
-        open(os.devnull, 'w')
-    )  # the kernel logs the faults of those who do not handle them
+    # The kernel logs a fault only in a process that does not handle it.
+    faulthandler.enable(open(os.devnull, 'w'))
     with contextlib.suppress(OSError), open('/proc/self/oom_score_adj', 'w') as file:
-        file.write('1000')  # rather this process than the server
+        file.write('1000')  # the OOM killer shall choose this process before the server
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -191,25 +201,23 @@ def leave_no_trace(seconds, parent):
 
         control = ctypes.CDLL(None).prctl
         control(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        control(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # a core_pattern that is a pipe heeds no RLIMIT_CORE
+        # Where core_pattern is a pipe, the kernel ignores RLIMIT_CORE.
+        control(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
 
 
-def prepare(stack, limit):
-    sys.setrecursionlimit(limit)
-    try:
-        threading.stack_size(stack)
-    except ValueError as error:
-        say(f'refused {error}')
-        os._exit(1)
-
-
-def main(stack, limit, seconds, parent, *names):
+def main(stack: str, limit: str, seconds: str, parent: str, *names: str) -> None:
     leave_no_trace(int(seconds), int(parent))
     say(f'python {" ".join(sys.version.split())}')
     try:
-        prepare(int(stack), int(limit))
+        size = int(stack)
+        sys.setrecursionlimit(int(limit))
+        try:
+            threading.stack_size(size)
+        except ValueError as error:
+            say(f'refused {error}')
+            os._exit(1)
         for name in names or WAYS:
             say(f'way {name}')
             thread = threading.Thread(target=fall, args=(name,))
@@ -219,7 +227,7 @@ def main(stack, limit, seconds, parent, *names):
         say(f'error {type(error).__name__}: {error}')
         os._exit(1)
     say('survived')
-    os._exit(0)  # without taking apart what is nested so deep
+    os._exit(0)  # an ordinary exit would free deeply nested objects, and might die of that
 
 
 if __name__ == '__main__':

@@ -1,11 +1,11 @@
-"""The warden: runs a tool that reads the stacks of another process, listens to it, and ends it in
-time.
+"""The warden: runs a tool that reads the stacks of another process, and ends it when its time is
+over.
 
     toolwarden.py PID SECONDS MOST COMMAND ...
 
-Started by `nativestacks` through `childstart`; imports the standard library only.  It waits for
-"go" on its standard input, runs COMMAND, and answers with a line of JSON {ended, code}, then at
-most MOST bytes of what COMMAND said.
+`nativestacks` starts it through `childstart`; it imports the standard library only.  It waits for
+"go" on its standard input, runs COMMAND, and answers with one line of JSON, {ended, code}, followed
+by at most MOST bytes of the output of COMMAND.
 """
 
 import contextlib
@@ -32,20 +32,26 @@ def _guard(pid: int, seconds: float, most: int, command: list[str]) -> None:
             start_new_session=True,
         )
     except OSError as error:
-        return _say({'ended': 'itself', 'code': 127}, str(error).encode())
+        _say({'ended': 'itself', 'code': 127}, str(error).encode())
+        return
     said, ended = _listen(tool, parent, time.monotonic() + seconds, most)
     with contextlib.suppress(OSError):
         os.killpg(tool.pid, signal.SIGKILL)
     code = tool.wait()
-    with contextlib.suppress(OSError):
-        if not stood and (ended != 'itself' or code or _stands_still(pid)):
-            os.kill(pid, signal.SIGCONT)  # a tool that is killed may leave a SIGSTOP behind
+    # A tool that is killed may leave the process stopped.
+    if not stood and (ended != 'itself' or code or _stands_still(pid)):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGCONT)
     _say({'ended': ended, 'code': code}, said)
 
 
-def _listen(tool, parent, until, most):
-    """(what it said, why no more: itself, time, or parent)"""
-    said, open_ends = bytearray(), [0, tool.stdout.fileno()]
+def _listen(
+    tool: subprocess.Popen[bytes], parent: int, until: float, most: int
+) -> tuple[bytearray, str]:
+    """(output of the tool, what ended it: itself, time, or parent)"""
+    assert tool.stdout is not None  # it is a pipe
+    said = bytearray()
+    open_ends = [0, tool.stdout.fileno()]
     while True:
         ready = select.select(open_ends, [], [], 0.05)[0]
         if 0 in ready or os.getppid() != parent:
@@ -53,14 +59,15 @@ def _listen(tool, parent, until, most):
         if ready:
             part = os.read(ready[0], 1 << 16)
             said += part[: most - len(said)]
-            open_ends = open_ends if part else [0]  # the tool may have closed it, and live
+            if not part:  # the tool has closed its output, and may live on
+                open_ends = [0]
         elif tool.poll() is not None:
             return said, 'itself'
         if time.monotonic() > until:
             return said, 'time'
 
 
-def _stands_still(pid):
+def _stands_still(pid: int) -> bool:
     try:
         with open(f'/proc/{pid}/stat', errors='replace') as file:
             return file.read().rpartition(')')[2].split()[:1] == ['T']
@@ -68,7 +75,7 @@ def _stands_still(pid):
         return False
 
 
-def _say(outcome, said):
+def _say(outcome: dict[str, object], said: bytes | bytearray) -> None:
     with contextlib.suppress(OSError), open(1, 'wb') as answer:
         answer.write(json.dumps(outcome).encode() + b'\n' + said)
 
