@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC
 from datetime import datetime
@@ -57,10 +58,14 @@ def moment(seconds: float | None) -> str:
 
 def size(count: float) -> str:
     """Bytes as `17 MiB`."""
-    for unit in ('B', 'KiB', 'MiB', 'GiB'):
-        if count < 1024 or unit == 'GiB':
-            return f'{count:.0f} {unit}' if count >= 10 or unit == 'B' else f'{count:.1f} {unit}'
+    unit = 'B'
+    for larger in ('KiB', 'MiB', 'GiB'):
+        if count < 1024:
+            break
         count /= 1024
+        unit = larger
+    digits = 0 if count >= 10 or unit == 'B' else 1
+    return f'{count:.{digits}f} {unit}'
 
 
 def time_ticks(low: float, high: float) -> list[tuple[float, str]]:
@@ -90,7 +95,7 @@ def percent_ticks(top: float) -> list[tuple[float, str]]:
     return [(v, f'{v:g} %') for v in _levels(max(top, 10), 1)]
 
 
-def _levels(top, unit):
+def _levels(top: float, unit: int) -> list[float]:
     """Three to six round values from 0 to `top` or a little above."""
     rough = max(top / unit, 1) / 4
     power = 10 ** math.floor(math.log10(rough))
@@ -98,7 +103,7 @@ def _levels(top, unit):
     return list(_range(0, top + step * 0.5, step))
 
 
-def _range(first, last, step):
+def _range(first: float, last: float, step: float) -> Iterator[float]:
     value = first
     while value <= last:
         yield value

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from datetime import datetime
 from html import escape
+from typing import Any
 
 from ..model.records import duration
 from ..model.records import from_isotime
@@ -51,6 +53,9 @@ def colour(verdict: str) -> str:
 
 # -- the timeline ----------------------------------------------------------------------------------
 
+#: The address of a run's page, or '' for none.
+_Link = Callable[[str], str]
+
 
 @dataclass(frozen=True)
 class _Bar:
@@ -60,9 +65,7 @@ class _Bar:
     lane: int = 0
 
 
-def timeline(
-    runs: Iterable[RunRecord], now: float, link: Callable[[str], str] = lambda run: ''
-) -> str:
+def timeline(runs: Iterable[RunRecord], now: float, link: _Link = lambda run: '') -> str:
     """Each run a bar from its start to its end, now at the right edge; '' where no run has a known
     start.
 
@@ -87,7 +90,7 @@ def timeline(
     )
 
 
-def legend(verdicts: Iterable[str]) -> list[dict]:
+def legend(verdicts: Iterable[str]) -> list[dict[str, str]]:
     """{colour, letter, label} of each verdict that occurs, in the order of the table."""
     seen = set(verdicts)
     return [
@@ -97,15 +100,18 @@ def legend(verdicts: Iterable[str]) -> list[dict]:
     ]
 
 
-def _lanes(runs, now):
+def _lanes(runs: Iterable[RunRecord], now: float) -> list[_Bar]:
     """Bars, oldest first; runs that overlap, as those of several instances, get lanes of their
     own.
     """
-    free, bars = [], []
-    for begin, end, run in sorted(
-        (_span(run, now) for run in runs if from_isotime(run.started) is not None),
-        key=lambda span: span[:2],
-    ):
+    spans = []
+    for run in runs:
+        begin = from_isotime(run.started)
+        if begin is not None:
+            spans.append((begin, _end(run, begin, now), run))
+    free: list[float] = []
+    bars: list[_Bar] = []
+    for begin, end, run in sorted(spans, key=lambda span: span[:2]):
         lane = next((n for n, until in enumerate(free) if until <= begin), len(free))
         lane = min(lane, _MOST_LANES - 1)
         free[lane : lane + 1] = [end]
@@ -113,13 +119,12 @@ def _lanes(runs, now):
     return bars
 
 
-def _span(run, now):
-    begin = from_isotime(run.started)
+def _end(run: RunRecord, begin: float, now: float) -> float:
     end = now if run.verdict == 'running' else from_isotime(run.ended)
-    return begin, max(begin, end if end is not None else begin), run
+    return begin if end is None else max(begin, end)
 
 
-def _bar(bar, scale, link):
+def _bar(bar: _Bar, scale: Scale, link: _Link) -> str:
     x, width = scale(bar.begin), max(scale(bar.end) - scale(bar.begin), _LEAST_BAR)
     shape = (
         f'<rect x="{x:.1f}" y="{_TOP + bar.lane * _LANE}" width="{width:.1f}" height="{_BAR}" '
@@ -130,9 +135,9 @@ def _bar(bar, scale, link):
     return _linked(shape, link(bar.run.run))
 
 
-def _groups(bars, scale):
+def _groups(bars: Iterable[_Bar], scale: Scale) -> list[list[_Bar]]:
     """Incidents by lane, those whose markers would cover each other together."""
-    groups = []
+    groups: list[list[_Bar]] = []
     for bar in sorted((b for b in bars if b.run.is_incident), key=lambda b: (b.lane, b.end)):
         if (
             groups
@@ -145,7 +150,7 @@ def _groups(bars, scale):
     return groups
 
 
-def _marker(group, scale, link):
+def _marker(group: Sequence[_Bar], scale: Scale, link: _Link) -> str:
     """A dot above the end of an incident with its letter, or with a number where there are
     several.
     """
@@ -166,7 +171,7 @@ def _marker(group, scale, link):
     return _linked(shape, link(last.run.run))
 
 
-def _told(run):
+def _told(run: RunRecord) -> str:
     up = (
         f'up {duration(run.uptime_seconds)}'
         if run.uptime_seconds is not None
@@ -178,11 +183,11 @@ def _told(run):
     )
 
 
-def _linked(shape, address):
+def _linked(shape: str, address: str) -> str:
     return f'<a href="{escape(address)}">{shape}</a>' if address else shape
 
 
-def _time_axis(scale, y):
+def _time_axis(scale: Scale, y: float) -> str:
     parts = [f'<line x1="{scale.start}" x2="{scale.stop}" y1="{y}" y2="{y}" stroke="#adb5bd"/>']
     for at, label in axes.time_ticks(scale.low, scale.high):
         x = scale(at)
@@ -199,69 +204,86 @@ def _time_axis(scale, y):
 _CURVE_WIDTH, _CURVE_HEIGHT, _LEFT, _RIGHT, _CURVE_TOP, _CURVE_BOTTOM = 560, 220, 62, 12, 26, 30
 _MEMORY, _GROUP, _LIMIT, _PROCESSOR = '#0072b2', '#aa4499', '#d55e00', '#009e73'
 
+#: A value and its words.
+_Tick = tuple[float, str]
 
-def memory_curve(samples: Sequence[dict]) -> str:
+
+@dataclass(frozen=True)
+class _Line:
+    points: list[tuple[float, float]]  # (time, value)
+    hue: str
+    label: str
+
+
+def memory_curve(samples: Sequence[Mapping[str, Any]]) -> str:
     """Resident memory, and that of the cgroup with its limit where they are known, before the
     end.
     """
-    own, group = (_points(samples, key) for key in ('rss', 'cgroup_current'))
+    group = _points(samples, 'cgroup_current')
     limit = max((value for _, value in _points(samples, 'cgroup_limit')), default=None)
-    near = limit is not None and group and max(v for _, v in group) > limit / 20
-    lines = [
-        (own, _MEMORY, 'this process'),
-        *([(group, _GROUP, 'its memory cgroup')] if near else []),
-    ]
-    return _curve(
-        'Memory', lines, axes.size_ticks, (limit, 'limit of the cgroup') if near else None
-    )
+    lines = [_Line(_points(samples, 'rss'), _MEMORY, 'this process')]
+    bound = None
+    if limit is not None and group and max(value for _, value in group) > limit / 20:
+        lines.append(_Line(group, _GROUP, 'its memory cgroup'))
+        bound = (limit, 'limit of the cgroup')
+    return _curve('Memory', lines, axes.size_ticks, bound)
 
 
-def processor_curve(samples: Sequence[dict]) -> str:
+def processor_curve(samples: Sequence[Mapping[str, Any]]) -> str:
     """Processor time between samples, in percent of one core."""
-    points, shares = _points(samples, 'cpu'), []
+    points = _points(samples, 'cpu')
+    shares = []
     for (before, was), (at, now) in zip(points, points[1:], strict=False):
         if at > before and now >= was:
             shares.append((at, 100 * (now - was) / (at - before)))
     return _curve(
         'Processor, percent of one core',
-        [(shares, _PROCESSOR, 'this process')],
+        [_Line(shares, _PROCESSOR, 'this process')],
         axes.percent_ticks,
     )
 
 
-def _points(samples, key):
+def _points(samples: Iterable[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
     """(time, value) of the samples that know the value."""
     found = []
     for sample in samples:
-        at, value = from_isotime(sample.get('time')), sample.get(key)
+        at = from_isotime(sample.get('time'))
+        value = sample.get(key)
         if at is not None and isinstance(value, int | float) and value >= 0:
             found.append((at, value))
     return sorted(found)
 
 
-def _curve(title, lines, ticks, bound=None):
-    lines = [line for line in lines if len(line[0]) > 1]
+def _curve(
+    title: str,
+    lines: Sequence[_Line],
+    ticks: Callable[[float], list[_Tick]],
+    bound: _Tick | None = None,
+) -> str:
+    """`bound`: a limit that is drawn too, and its words."""
+    lines = [line for line in lines if len(line.points) > 1]
     if not lines:
         return ''
-    times = [at for points, _, _ in lines for at, _ in points]
-    top = max(
-        [value for points, _, _ in lines for _, value in points] + ([bound[0]] if bound else [])
-    )
+    times = [at for line in lines for at, _ in line.points]
+    values = [value for line in lines for _, value in line.points]
+    if bound:
+        values.append(bound[0])
+    top = max(values)
     across = Scale(min(times), max(times), _LEFT, _CURVE_WIDTH - _RIGHT)
     marks = ticks(top)
     up = Scale(0, max(top * 1.04, marks[-1][0]), _CURVE_HEIGHT - _CURVE_BOTTOM, _CURVE_TOP)
     parts = [
         _levels(marks, up, across),
         _ends(across),
-        *(_line(line, across, up) for line in lines),
+        *(_drawn(line, across, up) for line in lines),
         _keys(lines),
     ]
     if bound:
-        parts.append(_bound(*bound, across, up))
+        parts.append(_bound(bound, across, up))
     return _svg(_CURVE_WIDTH, _CURVE_HEIGHT, f'{title} before the end', parts, 'curve')
 
 
-def _levels(marks, up, across):
+def _levels(marks: Iterable[_Tick], up: Scale, across: Scale) -> str:
     return ''.join(
         f'<line x1="{across.start}" x2="{across.stop}" y1="{up(v):.1f}" y2="{up(v):.1f}" '
         'stroke="#e9ecef"/>'
@@ -271,7 +293,7 @@ def _levels(marks, up, across):
     )
 
 
-def _ends(across):
+def _ends(across: Scale) -> str:
     y, span = _CURVE_HEIGHT - 10, across.high - across.low
     return (
         f'<text x="{across.start}" y="{y}" fill="#495057">{escape(duration(span))} before</text>'
@@ -280,27 +302,27 @@ def _ends(across):
     )
 
 
-def _line(line, across, up):
-    points, hue, label = line
-    drawn = ' '.join(f'{across(at):.1f},{up(value):.1f}' for at, value in points)
-    last_at, last = points[-1]
+def _drawn(line: _Line, across: Scale, up: Scale) -> str:
+    points = ' '.join(f'{across(at):.1f},{up(value):.1f}' for at, value in line.points)
+    last_at, last = line.points[-1]
     return (
-        f'<polyline points="{drawn}" fill="none" stroke="{hue}" stroke-width="2" '
+        f'<polyline points="{points}" fill="none" stroke="{line.hue}" stroke-width="2" '
         'stroke-linejoin="round">'
-        f'<title>{escape(label)}</title></polyline>'
-        f'<circle cx="{across(last_at):.1f}" cy="{up(last):.1f}" r="3.5" fill="{hue}"/>'
+        f'<title>{escape(line.label)}</title></polyline>'
+        f'<circle cx="{across(last_at):.1f}" cy="{up(last):.1f}" r="3.5" fill="{line.hue}"/>'
     )
 
 
-def _keys(lines):
+def _keys(lines: Iterable[_Line]) -> str:
     return ''.join(
-        f'<circle cx="{_LEFT + 6 + 130 * n}" cy="8" r="4" fill="{hue}"/>'
-        f'<text x="{_LEFT + 14 + 130 * n}" y="12" fill="#495057">{escape(label)}</text>'
-        for n, (_, hue, label) in enumerate(lines)
+        f'<circle cx="{_LEFT + 6 + 130 * n}" cy="8" r="4" fill="{line.hue}"/>'
+        f'<text x="{_LEFT + 14 + 130 * n}" y="12" fill="#495057">{escape(line.label)}</text>'
+        for n, line in enumerate(lines)
     )
 
 
-def _bound(value, label, across, up):
+def _bound(bound: _Tick, across: Scale, up: Scale) -> str:
+    value, label = bound
     y = up(value)
     return (
         f'<line x1="{across.start}" x2="{across.stop}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_LIMIT}" '
@@ -309,7 +331,7 @@ def _bound(value, label, across, up):
     )
 
 
-def _svg(width, height, title, parts, kind):
+def _svg(width: float, height: float, title: str, parts: Iterable[str], kind: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="stability-{kind}" role="img" '
         f'viewBox="0 0 {width} {height}" font-family="inherit" font-size="12">'

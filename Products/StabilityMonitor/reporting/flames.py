@@ -8,7 +8,9 @@ document of its own; no script.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 from ..threads import codeorigin
 
@@ -18,22 +20,29 @@ _WARM = ('#f4a261', '#f2b872', '#ee9b7a', '#f6c28b', '#e9b44c')
 _COLD = {codeorigin.CARRIER: '#ced4da', codeorigin.PYTHON: '#e2e6ea'}
 _FOLDED = '#e9ecef'
 
+#: What `threads.stackprofile` tells: `[[[file, function], ...] innermost first, count]` items.
+_Stacks = list[list[Any]]
+
 
 class _Call:
     """A function, called from where its parent stands."""
 
     def __init__(self, file: str, function: str):
-        self.file, self.function, self.count, self.callees = file, function, 0, {}
+        self.file = file
+        self.function = function
+        self.count = 0
+        self.callees: dict[tuple[str, str], _Call] = {}
 
 
-def flames(stacks: list) -> str:
+def flames(stacks: _Stacks) -> str:
     """SVG of `[[[file, function], ...] innermost first, count]` items; '' where there is nothing to
     show.
     """
     root = _tree(stacks)
     if not root.count:
         return ''
-    parts, rows = [], []
+    parts: list[str] = []
+    rows: list[int] = []
     _draw(root, 0.0, 0, root.count, parts, rows)
     height = _ROW * (max(rows, default=0) + 1)
     return (
@@ -43,7 +52,7 @@ def flames(stacks: list) -> str:
     )
 
 
-def _tree(stacks):
+def _tree(stacks: _Stacks) -> _Call:
     root = _Call('', '')
     for frames, count in stacks:
         call = root
@@ -54,7 +63,7 @@ def _tree(stacks):
     return root
 
 
-def _draw(caller, x, row, total, parts, rows):
+def _draw(caller: _Call, x: float, row: int, total: int, parts: list[str], rows: list[int]) -> None:
     """The callees of one call side by side, widest first, and theirs below them."""
     for call in sorted(caller.callees.values(), key=lambda c: -c.count):
         width = _WIDTH * call.count / total
@@ -66,7 +75,7 @@ def _draw(caller, x, row, total, parts, rows):
         x += width
 
 
-def _chain(call):
+def _chain(call: _Call) -> list[_Call]:
     """This call, with those below it that only carry on: they are drawn as one."""
     chain = [call]
     while _carries(chain[-1]) and len(chain[-1].callees) == 1:
@@ -77,11 +86,11 @@ def _chain(call):
     return chain if len(chain) > 2 else [call]
 
 
-def _carries(call):
+def _carries(call: _Call) -> bool:
     return codeorigin.place(call.file).kind != codeorigin.SITE
 
 
-def _box(chain, x, row, width, share):
+def _box(chain: Sequence[_Call], x: float, row: int, width: float, share: float) -> str:
     call = chain[0]
     place = codeorigin.place(call.file)
     if len(chain) > 1:
@@ -111,11 +120,11 @@ def _box(chain, x, row, width, share):
     )
 
 
-def _name(call):
+def _name(call: _Call) -> str:
     return f'{call.function} ({call.file})'
 
 
-def _text(label, x, y, width):
+def _text(label: str, x: float, y: float, width: float) -> str:
     room = int((width - 8) / _LETTER)
     if room < 3:
         return ''

@@ -9,14 +9,20 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..checks import allfindings
 from ..checks.muted import Hushed
 from ..knowledge import systemfacts
 from ..model.errors import UnreadableRecord
+from ..model.interfaces import ILivingRun
 from ..model.records import Instance
+from ..model.records import Request
 from ..model.records import finding_from
 from ..model.records import from_isotime
 from ..model.records import instance_of
@@ -24,6 +30,7 @@ from ..model.records import isotime
 from ..model.runrecord import RunRecord
 from ..postmortem.runhistory import last_server_run
 from ..store import distributionsets
+from ..store.archive import Archive
 from ..store.blackboxreader import load
 from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import CONTEXT
@@ -32,10 +39,13 @@ from ..store.rundirectory import is_run_name
 from ..store.rundirectory import may_live
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
+from ..system.distributions import normalized
 
 #: Who tells a part of a report: the process itself, the files of a run, this command, or nobody.
 PROCESS, RUN, COMMAND, NOBODY = 'process', 'run', 'command', 'nobody'
 
+
+Clock = Callable[[], float]
 
 #: Seconds by which a run's start may differ from the one in its name, which has whole seconds.
 _NEAR = 60
@@ -48,7 +58,7 @@ class RecordedRun:
     """
 
     path: Path
-    context: dict
+    context: dict[str, Any]
     alive: bool = False
     record: RunRecord | None = None
 
@@ -65,24 +75,30 @@ class RecordedRun:
         """In seconds since the epoch; 0.0 where the name is of no such day."""
         named = name_facts(self.run)[0] if is_run_name(self.run) else 0.0
         precise = from_isotime(self.record.started) if self.record else self.context.get('started')
-        is_near = isinstance(precise, int | float) and abs(precise - named) < _NEAR
-        return precise if is_near else named
+        if isinstance(precise, int | float) and abs(precise - named) < _NEAR:
+            return precise
+        return named
 
     @property
     def instance(self) -> Instance:
         return self.record.instance if self.record else instance_of(self.context)
 
-    def told(self, as_of: float | str | None) -> dict:
+    def told(self, as_of: float | str | None) -> dict[str, Any]:
         """The entry of a report's `sources` for a part that this run tells."""
         when = as_of if isinstance(as_of, str) else isotime(as_of)
         return {'source': RUN, 'run': self.run, 'as_of': when}
 
 
-UNKNOWN = {'source': NOBODY, 'run': None, 'as_of': None}
-NO_INVENTORY = {'distributions': [], 'products': [], 'compiled_modules': [], 'system': {}}
+UNKNOWN: dict[str, Any] = {'source': NOBODY, 'run': None, 'as_of': None}
+NO_INVENTORY: dict[str, Any] = {
+    'distributions': [],
+    'products': [],
+    'compiled_modules': [],
+    'system': {},
+}
 
 
-def newest(archive, ours, instance: Instance) -> RecordedRun | None:
+def newest(archive: Archive, ours: Sequence[RunRecord], instance: Instance) -> RecordedRun | None:
     """The server of that instance which lives, else the one that began last.
 
     `ours` are the archive's summaries of that instance, newest first.
@@ -103,7 +119,7 @@ def newest(archive, ours, instance: Instance) -> RecordedRun | None:
     return dead
 
 
-def of_record(archive, record: RunRecord) -> RecordedRun:
+def of_record(archive: Archive, record: RunRecord) -> RecordedRun:
     """The directory of a run that is archived, or that waits for it."""
     path = archive.path / record.run
     if not path.is_dir():
@@ -111,11 +127,11 @@ def of_record(archive, record: RunRecord) -> RecordedRun:
     return RecordedRun(path, record.context or read_json(path / CONTEXT), False, record)
 
 
-def _of(records, run):
+def _of(records: Iterable[RunRecord], run: str) -> RunRecord | None:
     return next((record for record in records if record.run == run), None)
 
 
-def _dict(document, key):
+def _dict(document: dict[str, Any], key: str) -> dict[str, Any]:
     value = document.get(key)
     return value if isinstance(value, dict) else {}
 
@@ -123,7 +139,7 @@ def _dict(document, key):
 # -- the parts of a report -------------------------------------------------------------------------
 
 
-def process(last: RecordedRun, archive, clock=time.time) -> dict:
+def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> dict[str, Any]:
     """As `report.process`, from what the run wrote at its start."""
     context, software = last.context, _dict(last.context, 'software')
     home = _dict(context, 'instance').get('client_home')
@@ -154,13 +170,15 @@ def process(last: RecordedRun, archive, clock=time.time) -> dict:
     }
 
 
-def _uptime(last, clock):
+def _uptime(last: RecordedRun, clock: Clock) -> float | None:
     if last.alive:
         return round(max(0.0, clock() - last.started), 3)
     return last.record.uptime_seconds if last.record else None
 
 
-def checks(last: RecordedRun, archive, instance: Instance) -> tuple[list[dict], dict]:
+def checks(
+    last: RecordedRun, archive: Archive, instance: Instance
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """(findings as in a report, their entry of `sources`): the last word of the run's checks.
 
     What has been muted since is marked.
@@ -177,12 +195,13 @@ def checks(last: RecordedRun, archive, instance: Instance) -> tuple[list[dict], 
     return look.to_json(), last.told(when) | {'running': False, 'error': error}
 
 
-def inventory(last: RecordedRun) -> dict:
+def inventory(last: RecordedRun) -> dict[str, Any]:
     """As `reporting.inventory.inventory`, of that run.  What it did not record is empty."""
     context, serving = last.context, read_json(last.path / SERVING)
     named = serving.get('compiled_modules')
-    compiled = last.record.compiled_modules if last.record else ()
-    compiled = compiled or (named if isinstance(named, list) else ())
+    compiled: Iterable[object] = last.record.compiled_modules if last.record else ()
+    if not compiled and isinstance(named, list):
+        compiled = named
     python, _, compiler = str(context.get('python') or '').partition('[')
     products = serving.get('products')
     return {
@@ -203,7 +222,9 @@ def inventory(last: RecordedRun) -> dict:
     }
 
 
-def in_flight(last: RecordedRun, clock=time.time) -> tuple[tuple, dict]:
+def in_flight(
+    last: RecordedRun, clock: Clock = time.time
+) -> tuple[tuple[Request, ...], dict[str, Any]]:
     """(requests of this moment, their entry of `sources`), as the black box of a living run has
     them.
     """
@@ -226,7 +247,9 @@ def versions(last: RecordedRun) -> dict[str, str]:
     return {str(name): version for name, version in known.items() if isinstance(version, str)}
 
 
-def compared(then: RecordedRun, life, living: RecordedRun | None) -> dict:
+def compared(
+    then: RecordedRun, life: ILivingRun | None, living: RecordedRun | None
+) -> dict[str, Any]:
     """{known, with, changed}: what is installed now, compared with what that run had.
 
     `known`: whether the run recorded its versions.  `with` says whose versions are those of now:
@@ -239,7 +262,9 @@ def compared(then: RecordedRun, life, living: RecordedRun | None) -> dict:
     return {'known': bool(before), 'with': who if now else NOBODY, 'changed': changed}
 
 
-def _now(then, life, living):
+def _now(
+    then: RecordedRun, life: ILivingRun | None, living: RecordedRun | None
+) -> tuple[str, dict[str, str]]:
     same_python = then.context.get('executable') == sys.executable
     if life:
         if same_python or then.instance == Instance(**life.instance):
@@ -251,18 +276,16 @@ def _now(then, life, living):
     return NOBODY, {}
 
 
-def _of_life(life):
+def _of_life(life: ILivingRun) -> dict[str, str]:
     """What this process began with: what was installed meanwhile counts from its restart."""
     directory = getattr(life, 'directory', None)
     noted = distributionsets.of_run(directory.path) if directory else {}
     return noted.get('distributions') or dict(systemfacts.here().distributions)
 
 
-def _changes(then, now):
-    then, now = (
-        {systemfacts.normalized(name): version for name, version in known.items()}
-        for known in (then, now)
-    )
+def _changes(then: dict[str, str], now: dict[str, str]) -> list[dict[str, Any]]:
+    then = {normalized(name): version for name, version in then.items()}
+    now = {normalized(name): version for name, version in now.items()}
     return [
         {'name': name, 'then': then.get(name), 'now': now.get(name)}
         for name in sorted(then.keys() | now.keys())

@@ -8,12 +8,14 @@ from __future__ import annotations
 import functools
 import platform
 import sys
+from collections.abc import Iterable
 from importlib.metadata import distributions
+from typing import Any
 
 from ..system.runcontext import products
 
 
-def inventory(compiled_modules=()) -> dict:
+def inventory(compiled_modules: Iterable[str] = ()) -> dict[str, Any]:
     """{distributions [{name, version}], products [..], compiled_modules [..], system {..}}"""
     return {
         'distributions': [dict(d) for d in _distributions()],
@@ -24,8 +26,8 @@ def inventory(compiled_modules=()) -> dict:
 
 
 @functools.cache
-def _distributions():
-    found = {}
+def _distributions() -> tuple[tuple[tuple[str, str], ...], ...]:
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
     for distribution in distributions():
         name = distribution.metadata['Name']
         if name:
@@ -35,7 +37,7 @@ def _distributions():
     return tuple(found[key] for key in sorted(found))
 
 
-def system() -> dict:
+def system() -> dict[str, Any]:
     """The operating system and its maintenance level, the C library, the Python build."""
     try:
         release = platform.freedesktop_os_release()

@@ -4,10 +4,12 @@ out.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Iterator
 
 from ..inspection.outside import Seen
 from ..inspection.outside import View
+from ..model.records import Request
 from ..model.records import clocktime
 from ..model.records import duration
 from ..postmortem import hangnotes
@@ -25,7 +27,13 @@ _STATES = {
 }
 
 
-def lines(view: View, subject: str, reason: str, commands=(), needed: str = '') -> Iterator[str]:
+def lines(
+    view: View,
+    subject: str,
+    reason: str,
+    commands: Collection[tuple[str, str]] = (),
+    needed: str = '',
+) -> Iterator[str]:
     """`reason`: why there is no answer, a sentence; `commands`: (title, shell line) that show
     native stacks.
 
@@ -53,7 +61,7 @@ def lines(view: View, subject: str, reason: str, commands=(), needed: str = '') 
 # -- the judgement ---------------------------------------------------------------------------------
 
 
-def _judgement(view):
+def _judgement(view: View) -> Iterator[str]:
     if view.there is None:
         yield (
             'The process runs where this command cannot look: on another machine, or in '
@@ -78,7 +86,7 @@ def _judgement(view):
         yield f'Its black box: {view.traces.damage}'
 
 
-def _holder(view):
+def _holder(view: View) -> Iterator[str]:
     found, waiting = view.holders(), len(view.waiting)
     if not waiting:
         yield (
@@ -99,12 +107,12 @@ def _holder(view):
         yield from (f'  {_who(seen)}: it {_does(seen)}' for seen in found)
 
 
-def _who(seen: Seen):
+def _who(seen: Seen) -> str:
     request = f', which serves {seen.request.method} {seen.request.path}' if seen.request else ''
     return f'thread {seen.kernel.tid}{f" (0x{seen.ident:x})" if seen.ident else ""}{request}'
 
 
-def _does(seen: Seen):
+def _does(seen: Seen) -> str:
     if seen.runs or not seen.kernel.call:
         return (
             'runs on the processor'
@@ -118,7 +126,7 @@ def _does(seen: Seen):
 # -- what was seen ---------------------------------------------------------------------------------
 
 
-def _thread(seen):
+def _thread(seen: Seen) -> str:
     kernel = seen.kernel
     cpu = f'{seen.cpu:4.0%}' if seen.cpu is not None else '   ?'
     what = 'waits for the GIL' if seen.waits_for_gil else f'{kernel.call} {seen.target}'.strip()
@@ -127,7 +135,7 @@ def _thread(seen):
     ).rstrip()
 
 
-def _requests(view):
+def _requests(view: View) -> Iterator[str]:
     flying = view.traces.recording.in_flight if view.traces.recording else ()
     if flying:
         yield from ('', 'Requests in flight, as its black box has them:')
@@ -139,7 +147,7 @@ def _requests(view):
         )
 
 
-def _marks(view):
+def _marks(view: View) -> Iterator[str]:
     """What threads wrote of themselves when the heartbeat stood still."""
     hang = {'the heartbeat': view.traces.hang} if view.traces.hang else {}
     flying = {r.ident: f' ({r.method} {r.path})' for r in _flying(view)}
@@ -154,7 +162,7 @@ def _marks(view):
                 yield from frame_lines([vars(frame) for frame in thread.frames], '    ')
 
 
-def _hangs(view):
+def _hangs(view: View) -> Iterator[str]:
     notes = view.traces.recording.notes if view.traces.recording else ()
     for kind in ('hang', 'deadlock', 'spinning'):
         for begun in hangnotes.all_lasting(notes, kind):
@@ -164,5 +172,5 @@ def _hangs(view):
                 yield from frame_lines([vars(frame) for frame in note.frames], '    ')
 
 
-def _flying(view):
+def _flying(view: View) -> tuple[Request, ...]:
     return view.traces.recording.in_flight if view.traces.recording else ()

@@ -4,7 +4,11 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Iterator
+from typing import Any
 
 from ..model.errors import UnknownFormat
 from ..model.plaintext import clean
@@ -20,7 +24,7 @@ from .threadtext import frame_lines
 _RULE = '=' * 78
 
 
-def render(report: dict, format: str) -> tuple[str, str, bytes]:
+def render(report: dict[str, Any], format: str) -> tuple[str, str, bytes]:
     """(file name, content type, bytes) of a report.  Raises UnknownFormat."""
     if format not in FORMATS:
         raise UnknownFormat(f'There is no report format {format!r}.')
@@ -33,7 +37,7 @@ def render(report: dict, format: str) -> tuple[str, str, bytes]:
     return f'stability-{subject}.{extension}', content_type, function(report)
 
 
-def as_json(report: dict) -> bytes:
+def as_json(report: dict[str, Any]) -> bytes:
     """A line for each key and for each item of its list; `indent` would be pretty, and twenty times
     slower.
     """
@@ -41,17 +45,17 @@ def as_json(report: dict) -> bytes:
     return f'{{\n{keys}\n}}\n'.encode('utf-8', 'backslashreplace')
 
 
-def _json(value):
+def _json(value: object) -> str:
     if isinstance(value, list | tuple) and value:
         return '[\n ' + ',\n '.join(map(json_text, value)) + '\n]'
     return json_text(value)
 
 
-def as_text(report: dict) -> bytes:
+def as_text(report: dict[str, Any]) -> bytes:
     return ('\n'.join(lines(report)) + '\n').encode('utf-8', 'backslashreplace')
 
 
-FORMATS = {
+FORMATS: dict[str, tuple[str, str, Callable[[dict[str, Any]], bytes]]] = {
     'text': ('text/plain; charset=utf-8', 'txt', as_text),
     'json': ('application/json', 'json', as_json),
 }
@@ -61,7 +65,7 @@ FORMATS = {
 _OF_ITS_END = ('uptime_seconds', 'directory')
 
 
-def lines(report: dict) -> Iterator[str]:
+def lines(report: dict[str, Any]) -> Iterator[str]:
     """The whole report, line by line; control characters of foreign text are shown escaped."""
     incident, previous = report.get('incident'), report.get('previous')
     yield from _title(report)
@@ -87,12 +91,12 @@ def lines(report: dict) -> Iterator[str]:
     )
 
 
-def _source(report, part):
+def _source(report: dict[str, Any], part: str) -> dict[str, Any]:
     """Who tells that part of the report, and as of when."""
     return report.get('sources', {}).get(part) or {'source': PROCESS, 'as_of': None}
 
 
-def _process(report):
+def _process(report: dict[str, Any]) -> Iterator[str]:
     told = _source(report, 'process')
     living, last = report.get('process'), report.get('last_process')
     if living and told['source'] == PROCESS:
@@ -106,7 +110,7 @@ def _process(report):
         yield from _section('The last process', [head, *_facts(known)])
 
 
-def _in_flight(report):
+def _in_flight(report: dict[str, Any]) -> Iterator[str]:
     told, rows = _source(report, 'in_flight'), [_request(r) for r in report['in_flight']]
     if told['source'] == NOBODY:
         yield (
@@ -124,7 +128,7 @@ def _in_flight(report):
         )
 
 
-def _told_findings(report):
+def _told_findings(report: dict[str, Any]) -> Iterator[str]:
     told, found = _source(report, 'checks'), list(_findings(report['checks']))
     if told['source'] == NOBODY:
         yield 'Not known: the last process left no results of its checks.'
@@ -139,7 +143,7 @@ def _told_findings(report):
     yield from found or ['None.']
 
 
-def checks_note(told: dict) -> str:
+def checks_note(told: dict[str, Any]) -> str:
     """Why the list of findings may not be whole, by a report's `sources`; '' if it is."""
     if told.get('error'):
         return str(told['error'])
@@ -155,7 +159,7 @@ def checks_note(told: dict) -> str:
     return ''
 
 
-def _inventory(report):
+def _inventory(report: dict[str, Any]) -> Iterator[str]:
     run = report.get('incident')
     inventory = (run or {}).get('inventory') or report['inventory']
     recorded = bool(run) or _source(report, 'inventory')['source'] != PROCESS
@@ -169,7 +173,7 @@ def _inventory(report):
     yield from _section(f'System{time}', _facts(inventory['system']))
 
 
-def _as_of(told):
+def _as_of(told: dict[str, Any]) -> str:
     return f' as of {told["as_of"]}' if told['source'] == RUN else ''
 
 
@@ -181,13 +185,13 @@ def at_the_end(verdict: str) -> str:
 _CRASHES = ('crashed', 'stack-overflow', 'aborted')
 
 
-def _changed(run):
+def _changed(run: dict[str, Any] | None) -> Iterator[str]:
     """What was installed or removed since that run, and an empty line."""
     if run and run.get('versions'):
         yield from [*change_lines(run['versions'], run['verdict']), '']
 
 
-def change_lines(versions: dict, verdict: str) -> Iterator[str]:
+def change_lines(versions: dict[str, Any], verdict: str) -> Iterator[str]:
     """Which versions have changed since a run, by its `versions` in a report."""
     if not versions['known']:
         yield f'The versions {at_the_end(verdict)} were not recorded.'
@@ -208,14 +212,14 @@ def change_lines(versions: dict, verdict: str) -> Iterator[str]:
 _NOW = {'process': 'the living process', 'command': 'the environment of this command'}
 
 
-def change_line(change: dict) -> str:
+def change_line(change: dict[str, Any]) -> str:
     """Such as "lxml 6.1.3 -> 6.0.2"."""
     if change['then'] is None:
         return f'{change["name"]}: not installed -> {change["now"]}'
     return f'{change["name"]} {change["then"]} -> {change["now"] or "not installed"}'
 
 
-def run_lines(run: dict) -> Iterator[str]:
+def run_lines(run: dict[str, Any]) -> Iterator[str]:
     """One archived run: the verdict first, then everything that speaks for it."""
     yield f'{run["summary"]}'
     yield ''
@@ -258,7 +262,7 @@ def run_lines(run: dict) -> Iterator[str]:
     )
 
 
-def history_lines(history) -> Iterator[str]:
+def history_lines(history: Iterable[dict[str, Any]]) -> Iterator[str]:
     """One line for each past run."""
     for run in history:
         yield clean(
@@ -267,7 +271,9 @@ def history_lines(history) -> Iterator[str]:
         )
 
 
-def titled_history_lines(history, waiting=frozenset()) -> Iterator[str]:
+def titled_history_lines(
+    history: Iterable[dict[str, Any]], waiting: Collection[str] = frozenset()
+) -> Iterator[str]:
     """The same below the titles of their columns; those of the runs that are `waiting` say so."""
     history = list(history)
     if history:
@@ -276,7 +282,7 @@ def titled_history_lines(history, waiting=frozenset()) -> Iterator[str]:
         yield f'{line}  (not yet archived)' if run['run'] in waiting else line
 
 
-def _title(report):
+def _title(report: dict[str, Any]) -> Iterator[str]:
     instance = report['instance']
     yield (
         f'Stability report of {clean(instance["client_home"] or "?")} on '
@@ -288,19 +294,19 @@ def _title(report):
     )
 
 
-def _section(title, body):
+def _section(title: str, body: Iterable[object]) -> Iterator[str]:
     yield from ('', _RULE, title, _RULE)
     yield from (clean(line) for line in body)
 
 
-def _block(title, body):
+def _block(title: str, body: Collection[object]) -> Iterator[str]:
     if body:
         yield ''
         yield f'{title}:'
         yield from (f'  {line}' for line in body)
 
 
-def _facts(facts):
+def _facts(facts: dict[str, Any]) -> list[str]:
     return [
         f'{key.replace("_", " "):18} {value}'
         for key, value in facts.items()
@@ -308,12 +314,12 @@ def _facts(facts):
     ]
 
 
-def _findings(checks):
+def _findings(checks: Iterable[dict[str, Any]]) -> Iterator[str]:
     for check in checks:
         yield from finding_lines(check)
 
 
-def finding_lines(check: dict) -> Iterator[str]:
+def finding_lines(check: dict[str, Any]) -> Iterator[str]:
     """One of a report's checks.  What is fine, or hushed, takes one line."""
     hush, is_fine = check.get('hushed'), check['severity'] == 'ok'
     yield (
@@ -329,7 +335,7 @@ def finding_lines(check: dict) -> Iterator[str]:
         )
 
 
-def _known_issue(issue):
+def _known_issue(issue: dict[str, Any]) -> Iterator[str]:
     """A record is of foreign origin: its known issues may have any shape."""
     yield f'[{issue.get("strength", "")}] {issue.get("title") or issue.get("id", "")}'
     for key, word in (
@@ -344,7 +350,7 @@ def _known_issue(issue):
         )
 
 
-def _request(r):
+def _request(r: dict[str, Any]) -> str:
     times = f' x{r["count"]}' if r.get('count', 1) > 1 else ''
     status = f' -> {r["status"]}' if r.get('status') else ''
     crashed = '  <== the crash' if r.get('crashed') else ''
@@ -355,7 +361,7 @@ def _request(r):
     )
 
 
-def _hang(hang):
+def _hang(hang: dict[str, Any]) -> str:
     end = 'until the end' if hang['ended'] is None else 'then it dissolved'
     return (
         f'{hang["kind"]} since {hang["started"]}, for {duration(hang["seconds"])}, {end}: '
@@ -363,7 +369,7 @@ def _hang(hang):
     )
 
 
-def _slow(note):
+def _slow(note: dict[str, Any]) -> str:
     age = duration(note['seconds'])
     return f'Slow request {note["title"]}, thread {note["thread"]}, ' + (
         f'ended after {age}'
@@ -372,7 +378,7 @@ def _slow(note):
     )
 
 
-def _thread(thread):
+def _thread(thread: dict[str, Any]) -> str:
     ident = f'0x{thread["ident"]:016x}' if thread['ident'] else ''
     return ' '.join(
         filter(
@@ -388,15 +394,15 @@ def _thread(thread):
     )
 
 
-def _native(frame):
+def _native(frame: dict[str, Any]) -> str:
     return f'{frame["binary"]} {frame["symbol"]}'
 
 
-def _log(line):
+def _log(line: dict[str, Any]) -> str:
     return f'{line["time"]} {line["level"]} {line["logger"]} {line["message"]}'
 
 
-def _sample(s):
+def _sample(s: dict[str, Any]) -> str:
     return (
         f'{s["time"]} memory {max(s["rss"], 0) >> 20} MiB, processor {s["cpu"]:.1f} s, threads '
         f'{s["threads"]}, '

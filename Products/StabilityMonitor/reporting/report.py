@@ -9,28 +9,39 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterable
+from typing import Any
 
 from ..checks.allfindings import Look
 from ..checks.allfindings import of as standing_of
 from ..knowledge.rulesinforce import of_incident
+from ..model.interfaces import ILivingRun
 from ..model.records import Instance
+from ..model.records import Request
 from ..model.records import isotime
 from ..model.records import shallow
 from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
+from ..store.archive import Archive
 from ..store.blackboxreader import read
 from ..system.runcontext import compiled_modules
 from ..system.runcontext import system_name
 from . import fromdisk
+from .fromdisk import Clock
+from .fromdisk import RecordedRun
 from .inventory import inventory
 
 SCHEMA = 'stabilitymonitor/1'
 
 
 def build(
-    life, archive, run: str | None = None, instance: Instance | None = None, clock=time.time
-) -> dict:
+    life: ILivingRun | None,
+    archive: Archive,
+    run: str | None = None,
+    instance: Instance | None = None,
+    clock: Clock = time.time,
+) -> dict[str, Any]:
     """The report of this process and its past; with `run`, about that incident.
 
     Without `life`, what the last run of that instance has left on disk stands in its place;
@@ -69,7 +80,7 @@ def build(
     return report | ({'incident': incident} if incident else {})
 
 
-def _of_life(life, clock):
+def _of_life(life: ILivingRun, clock: Clock) -> dict[str, Any]:
     """The parts of a report that this process tells of itself, and that they are of now."""
     state, look = checks_state(life)
     told = {'source': fromdisk.PROCESS, 'run': life.name, 'as_of': isotime(clock())}
@@ -88,7 +99,9 @@ def _of_life(life, clock):
     }
 
 
-def _of_disk(left, archive, instance, clock):
+def _of_disk(
+    left: RecordedRun | None, archive: Archive, instance: Instance, clock: Clock
+) -> dict[str, Any]:
     """The same parts as the last run has left them, with their times; empty ones if there is
     none.
     """
@@ -124,7 +137,7 @@ def _of_disk(left, archive, instance, clock):
     }
 
 
-def checks_state(life) -> tuple[dict, Look]:
+def checks_state(life: ILivingRun) -> tuple[dict[str, Any], Look]:
     """({as_of, running, error}, what is known by now) of the checks; `as_of` None: no results."""
     here = standing_of(life)
     running = here.checks.running  # asked first: checks that end meanwhile count as running
@@ -132,7 +145,9 @@ def checks_state(life) -> tuple[dict, Look]:
     return {'as_of': isotime(look.when), 'running': running, 'error': here.checks.error}, look
 
 
-def _whole(archive, run, life, left):
+def _whole(
+    archive: Archive, run: str, life: ILivingRun | None, left: RecordedRun | None
+) -> dict[str, Any]:
     """Everything about one archived run, with the known issues that it may have met by what is
     known today, what was installed then, and what has changed since.
     """
@@ -145,7 +160,7 @@ def _whole(archive, run, life, left):
     }
 
 
-def process(life, clock=time.time) -> dict:
+def process(life: ILivingRun, clock: Clock = time.time) -> dict[str, Any]:
     """This process: the HOWTO's eight values first."""
     software, context = life.software, life.context
     return {
@@ -174,7 +189,7 @@ def process(life, clock=time.time) -> dict:
     }
 
 
-def standing(life) -> dict:
+def standing(life: ILivingRun | None) -> dict[str, Any]:
     """What every thread of this process does, which requests are slow, and what hangs, right now.
 
     {threads [records.ThreadState], slow_requests [slowrequests.Profile], hangs [hangs.Hang]}, as
@@ -188,14 +203,14 @@ def standing(life) -> dict:
     }
 
 
-def in_flight(life, clock=time.time) -> list[dict]:
+def in_flight(life: ILivingRun, clock: Clock = time.time) -> list[dict[str, Any]]:
     """The requests of this process right now, oldest first, as its black box has them."""
     if life.recorder is None:
         return []
     return _flying(read(bytes(life.recorder.buffer)).in_flight, clock())
 
 
-def _flying(requests, now):
+def _flying(requests: Iterable[Request], now: float) -> list[dict[str, Any]]:
     return [
         shallow(request)
         | {
@@ -207,7 +222,7 @@ def _flying(requests, now):
     ]
 
 
-def _support(life):
+def _support(life: ILivingRun | None) -> dict[str, str]:
     options = life.options if life else None
     return {
         key: getattr(options, key, '') for key in ('support_name', 'support_contact', 'tracker_url')

@@ -7,7 +7,10 @@ A dead run that waits for triage is examined as triage would, and left where it 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
+from typing import Any
 
 from ..model.errors import NoSuchRun
 from ..model.errors import StabilityError
@@ -35,7 +38,7 @@ class NoBlackBox(StabilityError):
     next_step = 'Ask that process itself: the page "Threads" of its tab has the trace log.'
 
 
-def trace(base: Base, run: str, clock=time.time) -> Iterator[str]:
+def trace(base: Base, run: str, clock: Callable[[], float] = time.time) -> Iterator[str]:
     """The lines.  Raises NoSuchRun, NoBlackBox for a living run without one on disk,
     UnreadableRecord.
     """
@@ -97,7 +100,7 @@ def of_record(record: RunRecord) -> Iterator[str]:
     yield said_line('N', ended, f'the process ended: {record.verdict}, {record.confidence}')
 
 
-def _requests(documents, ended=None):
+def _requests(documents: Iterable[dict[str, Any]], ended: float | None = None) -> Iterator[Request]:
     """Requests of a record as they were in the black box; `ended` for one that does not say when it
     was over.
     """
@@ -107,7 +110,7 @@ def _requests(documents, ended=None):
             yield _request(document, started, ended and (_moment(document['ended']) or ended))
 
 
-def _moment(text):
+def _moment(text: str | None) -> float | None:
     """The number nearest to a millisecond may lie just below it, and a line is cut to
     milliseconds.
     """
@@ -115,20 +118,27 @@ def _moment(text):
     return None if seconds is None else seconds + _JUST_ABOVE
 
 
-def _request(document, started, ended):
+def _request(document: dict[str, Any], started: float, ended: float | None) -> Request:
     seconds = document['seconds'] if 0 <= document['seconds'] < 1e11 else 0.0
-    numbers = {key: _number(document[key]) for key in _NUMBERS}
     return Request(
-        **numbers,
+        number=_number(document['number']),
+        ident=_number(document['ident']),
+        native_id=_number(document['native_id']),
+        method=document['method'],
+        path=document['path'],
         started=started,
+        phase=document['phase'],
+        retry=_number(document['retry']),
+        user=document['user'],
+        cut=document['cut'],
         ended=ended,
         seconds=None if ended is None else seconds,
-        **{key: document[key] for key in ('method', 'path', 'phase', 'user', 'cut', 'crashed')},
+        status=_number(document['status']),
+        count=_number(document['count']),
+        last_number=_number(document['last_number']),
+        crashed=document['crashed'],
     )
 
 
-_NUMBERS = ('number', 'ident', 'native_id', 'retry', 'status', 'count', 'last_number')
-
-
-def _number(value):
+def _number(value: object) -> int:
     return int(min(max(0, value), _LARGEST)) if isinstance(value, int) else 0

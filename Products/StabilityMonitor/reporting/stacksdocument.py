@@ -8,12 +8,14 @@ It is what `recording.heartbeatwork.Rounds.tell_stacks` answers, {time, threads 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from ..model.records import duration
 from ..threads.activity import ACTIVITIES
 from . import axes
 
-_FRAME = {'file': '', 'line': None, 'function': ''}
+_FRAME: dict[str, Any] = {'file': '', 'line': None, 'function': ''}
 _REQUEST = {'number': 0, 'method': '', 'path': '', 'started': 0.0, 'seconds': 0.0, 'phase': ''}
 _THREAD = {
     'ident': 0,
@@ -55,7 +57,7 @@ _SHARE = {'file': '', 'function': '', 'within': 0.0, 'own': 0.0}
 _KINDS = ('worker', 'main', 'other')
 
 
-def tidy(document: dict) -> dict:
+def tidy(document: dict[str, Any]) -> dict[str, Any]:
     """The same with every key there and of its type; what is not so is left out."""
     return {
         'time': _shaped(document, {'time': 0.0})['time'],
@@ -65,7 +67,7 @@ def tidy(document: dict) -> dict:
     }
 
 
-def _thread(item):
+def _thread(item: dict[str, Any]) -> dict[str, Any]:
     thread = _shaped(item, _THREAD)
     request = thread['request']
     return thread | {
@@ -76,7 +78,7 @@ def _thread(item):
     }
 
 
-def _profile(item):
+def _profile(item: dict[str, Any]) -> dict[str, Any]:
     profile = _shaped(item, _PROFILE)
     return profile | {
         'frames': _frames(profile),
@@ -84,11 +86,11 @@ def _profile(item):
     }
 
 
-def _frames(item):
+def _frames(item: dict[str, Any]) -> list[dict[str, Any]]:
     return [_shaped(frame, _FRAME) for frame in _items(item, 'frames')]
 
 
-def _items(document, key):
+def _items(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
     found = document.get(key)
     return (
         [item for item in found if isinstance(item, dict)]
@@ -97,14 +99,14 @@ def _items(document, key):
     )
 
 
-def _shaped(item, shape):
+def _shaped(item: dict[str, Any], shape: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: item[key] if key in item and _fits(item[key], default) else default
         for key, default in shape.items()
     }
 
 
-def _fits(value, default):
+def _fits(value: object, default: object) -> bool:
     """Numbers stand for each other, lists for tuples, and None for whatever may be None."""
     kinds = {float: int | float, list: list | tuple}
     if isinstance(value, float) and not math.isfinite(value):
@@ -115,12 +117,12 @@ def _fits(value, default):
 # -- judging ---------------------------------------------------------------------------------------
 
 
-def is_lasting(item: dict) -> bool:
+def is_lasting(item: dict[str, Any]) -> bool:
     """Of a hang or a slow request: has it not ended yet?"""
     return item['ended'] is None
 
 
-def is_well(document: dict) -> bool:
+def is_well(document: dict[str, Any]) -> bool:
     """No hang, deadlock or slow request at present, and no thread that spins and should not."""
     grave = [
         hang
@@ -130,7 +132,9 @@ def is_well(document: dict) -> bool:
     return not any(map(is_lasting, [*grave, *document['slow']]))
 
 
-def ordered(threads: list[dict], own: int = 0) -> tuple[list[dict], list[dict]]:
+def ordered(
+    threads: list[dict[str, Any]], own: int = 0
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(those that do something, the oldest request first; idle workers and what is ours).
 
     `own` is the ident of the thread that asks: it serves nothing but the question.
@@ -142,7 +146,7 @@ def ordered(threads: list[dict], own: int = 0) -> tuple[list[dict], list[dict]]:
     )
 
 
-def _is_quiet(thread, own):
+def _is_quiet(thread: dict[str, Any], own: int) -> bool:
     return (
         thread['kind'] == 'monitor'
         or 0 != own == thread['ident']
@@ -150,7 +154,7 @@ def _is_quiet(thread, own):
     )
 
 
-def _rank(thread):
+def _rank(thread: dict[str, Any]) -> tuple[bool, float, int, str, int]:
     kind = _KINDS.index(thread['kind']) if thread['kind'] in _KINDS else len(_KINDS)
     age = thread['request']['seconds'] if thread['request'] else 0
     return not thread['request'], -age, kind, thread['name'], thread['native_id']
@@ -159,18 +163,18 @@ def _rank(thread):
 # -- words -----------------------------------------------------------------------------------------
 
 
-def word(thread: dict) -> str:
+def word(thread: dict[str, Any]) -> str:
     """What it is doing, for a person."""
     return ACTIVITIES.get(thread['activity'], thread['activity']) or 'not known'
 
 
-def stack_words(thread: dict) -> str:
+def stack_words(thread: dict[str, Any]) -> str:
     """`120 KiB of 8.0 MiB`; '' where it is not known."""
     size, used = thread['stack_size'], thread['stack_used']
     return f'{axes.size(used)} of {axes.size(size)}' if size > 0 and used > 0 else ''
 
 
-def room_words(thread: dict) -> str:
+def room_words(thread: dict[str, Any]) -> str:
     """`stack: 120 KiB of 8.0 MiB used, 7.9 MiB never`; '' where it is not known."""
     known = {'stack_size': 0, 'stack_used': 0} | thread
     left = max(0, known['stack_size'] - known['stack_used'])

@@ -4,7 +4,10 @@ free.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Iterator
+from typing import Any
 
 from ..model.plaintext import clean
 from ..model.records import clocktime
@@ -18,14 +21,14 @@ _HANGS = {'hang': 'HANG', 'deadlock': 'DEADLOCK', 'spinning': 'SPINNING THREAD'}
 _SHARES, _LEAST_SHARE = 6, 0.01
 
 
-def text(document: dict, subject: str = 'this process', own: int = 0) -> str:
+def text(document: dict[str, Any], subject: str = 'this process', own: int = 0) -> str:
     """A tidy document, safe for a terminal.  `own` is the ident of the thread that asks, see
     `ordered`.
     """
     return ''.join(f'{clean(line)}\n' for line in lines(document, subject, own))
 
 
-def lines(document: dict, subject: str, own: int = 0) -> Iterator[str]:
+def lines(document: dict[str, Any], subject: str, own: int = 0) -> Iterator[str]:
     yield f'Threads of {subject} at {clocktime(document["time"])}'
     for hang in document['hangs']:
         yield from ('', hang_line(hang))
@@ -39,7 +42,7 @@ def lines(document: dict, subject: str, own: int = 0) -> Iterator[str]:
     )
 
 
-def hang_line(hang: dict) -> str:
+def hang_line(hang: dict[str, Any]) -> str:
     over = '' if is_lasting(hang) else f', ended {clocktime(hang["ended"])}'
     return (
         f'{_HANGS.get(hang["kind"], hang["kind"])} since {clocktime(hang["started"])}{over}: '
@@ -47,7 +50,7 @@ def hang_line(hang: dict) -> str:
     )
 
 
-def thread_lines(thread: dict) -> Iterator[str]:
+def thread_lines(thread: dict[str, Any]) -> Iterator[str]:
     """One thread with its stack, innermost frame first."""
     yield f'{_name(thread)}: {word(thread)}' + (f'; {thread["detail"]}' if thread['detail'] else '')
     request = thread['request']
@@ -62,7 +65,7 @@ def thread_lines(thread: dict) -> Iterator[str]:
     yield from frame_lines(thread['frames'], '    ')
 
 
-def _facts(thread):
+def _facts(thread: dict[str, Any]) -> Iterator[str]:
     if thread['cpu'] is not None:
         yield f'processor {thread["cpu"]:.0%} of the last {thread["cpu_seconds"]:.1f} s'
     stack = stack_words(thread)
@@ -70,7 +73,7 @@ def _facts(thread):
         yield f'stack {stack} used'
 
 
-def frame_line(frame: dict) -> str:
+def frame_line(frame: dict[str, Any]) -> str:
     """One frame as Python's traceback writes it.  What is not known is shown as `?` or `???`."""
     return (
         f'File "{frame.get("file") or "???"}", line {frame.get("line") or "?"}, '
@@ -78,7 +81,7 @@ def frame_line(frame: dict) -> str:
     )
 
 
-def frame_lines(frames, indent: str = '') -> Iterator[str]:
+def frame_lines(frames: Collection[dict[str, Any]], indent: str = '') -> Iterator[str]:
     """A stack, one line for each frame."""
     for frame in frames:
         yield f'{indent}{frame_line(frame)}'
@@ -86,23 +89,23 @@ def frame_lines(frames, indent: str = '') -> Iterator[str]:
         yield f'{indent}no Python frame'
 
 
-def _name(thread):
+def _name(thread: dict[str, Any]) -> str:
     ident = f', 0x{thread["ident"]:x}' if thread['ident'] else ''
     return f'{thread["name"] or "A thread"} (native id {thread["native_id"] or "not known"}{ident})'
 
 
-def _quiet_line(threads):
+def _quiet_line(threads: Iterable[dict[str, Any]]) -> str:
     return 'Idle, or of the stability monitor: ' + (', '.join(map(_name, threads)) or 'none')
 
 
-def _profiles(title, profiles):
+def _profiles(title: str, profiles: Collection[dict[str, Any]]) -> Iterator[str]:
     if profiles:
         yield from ('', f'{title}:')
     for profile in profiles:
         yield from _profile(profile)
 
 
-def _profile(profile):
+def _profile(profile: dict[str, Any]) -> Iterator[str]:
     yield (
         f'  {profile["method"]} {profile["path"]}: {age(profile["seconds"])} '
         f'{"so far" if is_lasting(profile) else "in all"}, since {clocktime(profile["started"])}, '

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
 
 from ..model.records import Request
 from ..model.records import isotime
@@ -49,7 +51,7 @@ def as_text(lines: Iterable[str]) -> bytes:
     return ''.join(f'{line}\n' for line in lines).encode('utf-8', 'backslashreplace')
 
 
-def _events(request):
+def _events(request: Request) -> Iterator[tuple[float, int, int, list[str]]]:
     """(time, number, 0 for a begin or 1 for an end, lines): of one moment, what ends there was
     first.
     """
@@ -61,7 +63,7 @@ def _events(request):
         [begin_line(id, request.started, request.method, request.path, request.cut)],
     )
     if request.ended is not None:
-        when = _first_end(request)
+        when = _first_end(request, request.ended)
         yield (
             when,
             request.number,
@@ -78,16 +80,16 @@ def _events(request):
         )
 
 
-def _first_end(request):
+def _first_end(request: Request, ended: float) -> float:
     """Of equal requests in a row only the first has both its times in the ring; `ended` is that of
     the last one.
     """
     if request.count > 1 and request.seconds is not None:
         return request.started + request.seconds
-    return request.ended
+    return ended
 
 
-def _more(request):
+def _more(request: Request) -> dict[str, Any]:
     user = {'user': request.user and escaped(request.user)}
     if request.count == 1:
         return user
@@ -99,7 +101,9 @@ def _more(request):
     }
 
 
-def _lost(finished, in_flight, overflow):
+def _lost(
+    finished: Sequence[Request], in_flight: Sequence[Request], overflow: int
+) -> Iterator[str]:
     """Each request has a number, so that the missing ones can be counted."""
     newest = max((max(r.number, r.last_number) for r in (*finished, *in_flight)), default=0)
     lost = newest - sum(r.count for r in finished) - len(in_flight)
@@ -109,7 +113,7 @@ def _lost(finished, in_flight, overflow):
         yield f'{overflow} requests were not recorded: all slots were taken'
 
 
-def _in_flight(request, now):
+def _in_flight(request: Request, now: float) -> str:
     crashed = ', the crash was in it' if request.crashed else ''
     return (
         f'{request_id(request.number, request.ident)} is in flight for '
