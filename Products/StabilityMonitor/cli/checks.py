@@ -9,34 +9,46 @@ from __future__ import annotations
 import os
 import sys
 import time
+from argparse import Namespace
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
-from types import SimpleNamespace
+from pathlib import Path
+from typing import Any
 
 from ..checks import allfindings
 from ..checks.knownissues import KnownIssues
+from ..checks.livesite import Site
 from ..checks.muted import Hushed
 from ..inspection import outside
 from ..inspection import recursionresult
 from ..inspection.recursionexperiment import probe
-from ..knowledge import knowledgebase
+from ..knowledge.rules import has_packaging
 from ..model.errors import NoAnswer
 from ..model.plaintext import clean
 from ..model.plaintext import json_text
 from ..model.records import Finding
+from ..model.records import Instance
 from ..model.records import clocktime
 from ..model.records import finding_from
 from ..model.records import from_isotime
 from ..model.records import instance_of
 from ..model.records import isotime
+from ..model.runrecord import RunRecord
 from ..postmortem.allruns import AllRuns
 from ..reporting.renderers import finding_lines
 from ..store import runmailbox
 from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import CONTEXT
+from ..store.rundirectory import Base
 from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from ..system import stacksizes
+
+#: (name, context) of the servers that live.
+_Servers = list[tuple[str, dict[str, Any]]]
 
 WELL, WRONG = 0, 1
 _PRESSING = ('critical', 'warning')
@@ -53,7 +65,7 @@ _WORDS = {
 }
 
 
-def show(runs: AllRuns, options) -> int:
+def show(runs: AllRuns, options: Namespace) -> int:
     """Print what is wrong; the exit status.
 
     `options`: everything (show what is fine too), as_json, probe.
@@ -72,11 +84,18 @@ def show(runs: AllRuns, options) -> int:
     return WRONG if any(_is_pressing(check) for part in parts for check in part['checks']) else WELL
 
 
-def _is_pressing(check):
+def _is_pressing(check: dict[str, Any]) -> bool:
     return check['severity'] in _PRESSING and 'hushed' not in check
 
 
-def _part(subject, findings, hushed=None, when=None, took=None, now=True):
+def _part(
+    subject: str,
+    findings: Iterable[Finding],
+    hushed: Hushed | None = None,
+    when: str | None = None,
+    took: float | None = None,
+    now: bool = True,
+) -> dict[str, Any]:
     """What is said of one subject, in the form of the report's checks; `now`: it is no last word of
     earlier.
     """
@@ -87,11 +106,11 @@ def _part(subject, findings, hushed=None, when=None, took=None, now=True):
 # -- what can be seen from outside -----------------------------------------------------------------
 
 
-def _of_directory(base, servers, waiting):
+def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -> dict[str, Any]:
     return _part(f'The data directory {base.path}', list(_seen(base, servers, waiting)))
 
 
-def _seen(base, servers, waiting):
+def _seen(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -> Iterator[Finding]:
     if not os.access(base.path, os.W_OK):
         own = base.path.stat().st_uid == os.geteuid()
         yield Finding(
@@ -122,16 +141,21 @@ def _seen(base, servers, waiting):
             )
 
 
-def _of_process(base, name, context):
+def _of_process(base: Base, name: str, context: dict[str, Any]) -> dict[str, Any]:
     """The answer of a living process; where there is none, its last word, and that there is
     none.
     """
-    path, (started, pid) = base.runs / name, name_facts(name)
-    answer, trouble, now = allfindings.last_word(path), [], False
+    path = base.runs / name
+    started, pid = name_facts(name)
+    answer = allfindings.last_word(path)
+    trouble: list[Finding] = []
+    now = False
     try:
-        answer, now = _asked(path), True
+        answer = _asked(path)
+        now = True
         if answer.get('starting') is True:
-            answer, trouble = {}, [_starting(pid, started)]
+            answer = {}
+            trouble = [_starting(pid, started)]
     except PermissionError:  # a member of the group reads, and asks nothing
         trouble = [_last_told(pid, from_isotime(answer.get('when')) or started)]
     except (NoAnswer, OSError) as error:
@@ -149,7 +173,7 @@ def _of_process(base, name, context):
     return _told(base, f'Process {pid} (run {name})', answer, trouble, instance_of(context), now)
 
 
-def _starting(pid, started):
+def _starting(pid: int, started: float) -> Finding:
     """It has armed, and Zope has not begun to serve: the checks come after that."""
     return Finding(
         'starting',
@@ -159,7 +183,7 @@ def _starting(pid, started):
     )
 
 
-def _last_told(pid, when):
+def _last_told(pid: int, when: float) -> Finding:
     """For who may not ask: a process that is well renews its last word by itself."""
     if time.time() - when > _OLD:
         return Finding(
@@ -178,7 +202,7 @@ def _last_told(pid, when):
     )
 
 
-def _asked(path):
+def _asked(path: Path) -> dict[str, Any]:
     """The results of a run of the checks that is fresh; a process that must begin one is asked
     again.
     """
@@ -193,7 +217,15 @@ def _asked(path):
             return answer
 
 
-def _told(base, subject, answer, trouble, instance, now=False, without=''):
+def _told(
+    base: Base,
+    subject: str,
+    answer: dict[str, Any],
+    trouble: Sequence[Finding],
+    instance: Instance,
+    now: bool = False,
+    without: str = '',
+) -> dict[str, Any]:
     rows = answer.get('checks')
     told = [
         finding for finding in map(finding_from, rows if isinstance(rows, list) else ()) if finding
@@ -213,17 +245,20 @@ def _told(base, subject, answer, trouble, instance, now=False, without=''):
 # -- when Zope is down -----------------------------------------------------------------------------
 
 
-def _of_the_past(runs):
+def _of_the_past(runs: AllRuns) -> list[dict[str, Any]]:
     """The last word of each instance, and the known issues of what is installed, if it is what that
     one ran on.
     """
-    base, parts, environments = runs.base, [], set()
+    base = runs.base
+    parts = []
+    environment_told = False
     for path in _last_servers(runs):
-        word, context = allfindings.last_word(path), read_json(path / CONTEXT)
+        word = allfindings.last_word(path)
+        context = read_json(path / CONTEXT)
         here = context.get('executable') == sys.executable
         instance = instance_of(context)
-        if here and sys.executable not in environments:
-            environments.add(sys.executable)
+        if here and not environment_told:
+            environment_told = True
             parts.append(_of_environment(base, instance))
         parts.append(
             _told(
@@ -232,13 +267,13 @@ def _of_the_past(runs):
                 word,
                 (),
                 instance,
-                without=KnownIssues.id if here and knowledgebase.has_packaging() else '',
+                without=KnownIssues.id if here and has_packaging() else '',
             )
         )
     return parts
 
 
-def _of_environment(base, instance):
+def _of_environment(base: Base, instance: Instance) -> dict[str, Any]:
     return _part(
         f'What is installed for {sys.executable}',
         _known(base),
@@ -247,16 +282,16 @@ def _of_environment(base, instance):
     )
 
 
-def _known(base):
-    found = KnownIssues().look(SimpleNamespace(directory=base.path, started=None))
-    return [found] if isinstance(found, Finding) else found
+def _known(base: Base) -> list[Finding]:
+    found = KnownIssues().look(Site(base.path, stack=None))
+    return [found] if isinstance(found, Finding) else list(found)
 
 
-def _last_servers(runs):
+def _last_servers(runs: AllRuns) -> list[Path]:
     """Directories of the newest run of each instance that is a server, also of those that wait for
     the archive.
     """
-    found = {}
+    found: dict[Instance, Path] = {}
     for record in runs.summaries():
         if record.role == 'server':
             found.setdefault(record.instance, runs.folder(record.run))
@@ -266,7 +301,7 @@ def _last_servers(runs):
 # -- the recursion probe ---------------------------------------------------------------------------
 
 
-def _newest(runs, servers):
+def _newest(runs: AllRuns, servers: _Servers) -> tuple[dict[str, Any], str, int, int]:
     """(context, executable, stack size, recursion limit) of a run that lives, else of the last one,
     else of this one.
 
@@ -275,18 +310,18 @@ def _newest(runs, servers):
     """
     paths = [runs.folder(name) for name, _ in servers] or _last_servers(runs)
     context = read_json(paths[0] / CONTEXT) if paths else {}
-    stack, limit = (
-        context.get('thread_stack') or stacksizes.default_stack(),
-        context.get('recursion_limit'),
+    stack = context.get('thread_stack') or stacksizes.default_stack()
+    size = stack[0] if isinstance(stack, list | tuple) and stack else None
+    limit = context.get('recursion_limit')
+    return (
+        context,
+        _python_of(paths[0]) if servers else '',
+        size if isinstance(size, int) else 0,
+        limit if isinstance(limit, int) else 0,
     )
-    size = (
-        stack[0] if isinstance(stack, list | tuple) and stack and isinstance(stack[0], int) else 0
-    )
-    executable = _python_of(paths[0]) if servers else ''
-    return context, executable, size, limit if isinstance(limit, int) else 0
 
 
-def _python_of(path):
+def _python_of(path: Path) -> str:
     """The Python that the process of a living run executes; '' where it is ours, none, or that of
     another user.
 
@@ -300,7 +335,9 @@ def _python_of(path):
     return program if outside.users(pid) == {os.geteuid()} and is_alive(path) else ''
 
 
-def _probed(context, executable, stack_size, limit):
+def _probed(
+    context: dict[str, Any], executable: str, stack_size: int, limit: int
+) -> dict[str, Any]:
     result = probe(stack_size, limit, on_progress=_progress, executable=executable)
     print(file=sys.stderr)
     finding = recursionresult.finding(result)
@@ -315,7 +352,7 @@ def _probed(context, executable, stack_size, limit):
     )
 
 
-def _other_python(context, python):
+def _other_python(context: dict[str, Any], python: str) -> Iterator[Finding]:
     """That the site may run another Python than the one that was tried."""
     of_site = context.get('executable')
     if (
@@ -333,7 +370,7 @@ def _other_python(context, python):
         )
 
 
-def _progress(share, words):
+def _progress(share: float, words: str) -> None:
     """On a terminal in one line, else a line each."""
     end = '\r' if sys.stderr.isatty() else '\n'
     print(f'recursion probe: {share:4.0%} {words}'.ljust(60), end=end, file=sys.stderr, flush=True)
@@ -342,7 +379,7 @@ def _progress(share, words):
 # -- as text ---------------------------------------------------------------------------------------
 
 
-def _lines(parts, everything):
+def _lines(parts: Iterable[dict[str, Any]], everything: bool) -> Iterator[str]:
     told = [part for part in parts if part['when'] or part['checks']]
     if not told:
         yield 'All is well with the breadcrumbs.'
@@ -359,7 +396,7 @@ def _lines(parts, everything):
         yield _count(part['checks'])
 
 
-def _when(part):
+def _when(part: dict[str, Any]) -> str:
     if not part['when']:
         return ':'
     took = f' in {part["took"]:.2f} s' if part['took'] and part['now'] else ''
@@ -368,7 +405,7 @@ def _when(part):
     )
 
 
-def _count(checks):
+def _count(checks: Sequence[dict[str, Any]]) -> str:
     shown = [check['severity'] for check in checks if 'hushed' not in check]
     words = [
         f'{shown.count(severity)} {names[shown.count(severity) != 1]}'

@@ -8,6 +8,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from argparse import ArgumentParser
+from argparse import Namespace
+from collections.abc import Callable
+from collections.abc import Sequence
 
 from ..knowledge.rulesinforce import of_incident
 from ..model.errors import NoSuchRun
@@ -15,6 +19,7 @@ from ..model.errors import StabilityError
 from ..model.plaintext import clean
 from ..model.records import Instance
 from ..model.records import instance_of
+from ..model.runrecord import RunRecord
 from ..postmortem.allruns import AllRuns
 from ..postmortem.manualtriage import by_hand
 from ..postmortem.runhistory import last_server_run
@@ -33,12 +38,12 @@ from . import whichrun
 WELL, WRONG, UNUSABLE = 0, 1, 2
 
 
-def status(runs, options) -> int:
+def status(runs: AllRuns, options: Namespace) -> int:
     """Which processes live and whether they hang, how the last one ended, and crash loops."""
     return clistatus.show(runs, options.format == 'json')
 
 
-def history(runs, options) -> int:
+def history(runs: AllRuns, options: Namespace) -> int:
     """One line for each dead run, newest first."""
     rows = [record.summary_json() for record in runs.summaries()]
     for line in titled_history_lines(rows, {record.run for record in runs.waiting}):
@@ -48,7 +53,7 @@ def history(runs, options) -> int:
     return WELL
 
 
-def show(runs, options) -> int:
+def show(runs: AllRuns, options: Namespace) -> int:
     """Everything about one run; without RUN, about the newest incident."""
     record = runs.record(whichrun.incident(runs, options.run))
     known = of_incident(record, runs.base.path)
@@ -57,7 +62,7 @@ def show(runs, options) -> int:
     return WRONG if record.is_incident else WELL
 
 
-def report(runs, options) -> int:
+def report(runs: AllRuns, options: Namespace) -> int:
     """The report of one run; without RUN, of the newest incident, or of the present state where
     there was none.
     """
@@ -75,7 +80,7 @@ def report(runs, options) -> int:
     return WELL
 
 
-def _site_of(runs, record) -> Instance:
+def _site_of(runs: AllRuns, record: RunRecord) -> Instance:
     """The instance that a report of that run is about.  A script listens nowhere: its report is
     about the newest server beside it, if there is one.
     """
@@ -88,7 +93,7 @@ def _site_of(runs, record) -> Instance:
     return record.instance
 
 
-def _present_instance(runs) -> Instance:
+def _present_instance(runs: AllRuns) -> Instance:
     """That of a server which lives, else of the run that ended last.  Raises NoSuchRun."""
     for _, context in reversed(runs.living):
         if context.get('role') != 'script':
@@ -99,10 +104,10 @@ def _present_instance(runs) -> Instance:
     return (last_server_run(summaries) or summaries[0]).instance
 
 
-def judge(base, options) -> int:
+def judge(runs: AllRuns, options: Namespace) -> int:
     """Judge and archive what is dead, as the next start of Zope would."""
-    failed = []
-    done, removed = by_hand(base, lambda name, error: failed.append((name, error)))
+    failed: list[tuple[str, Exception]] = []
+    done, removed = by_hand(runs.base, lambda name, error: failed.append((name, error)))
     for record in done:
         print(clean(f'{record.run}: {record.summary} [{record.verdict}, {record.confidence}]'))
     for name, error in failed:
@@ -116,22 +121,24 @@ def judge(base, options) -> int:
         print('There was nothing to judge.')
     if removed:
         print(f'{removed} old runs were removed, as the options "keep-..." of the site say.')
-    return UNUSABLE if failed else WRONG if any(r.is_incident for r in done) else WELL
+    if failed:
+        return UNUSABLE
+    return WRONG if any(record.is_incident for record in done) else WELL
 
 
-def stacks(runs, options) -> int:
+def stacks(runs: AllRuns, options: Namespace) -> int:
     """What every thread of a living process does; also while none of its workers is free."""
     living = [name for name, _ in runs.living]
     wanted = options.run and whichrun.by_beginning(living, options.run)
     return clistacks.show(runs.base, runs.living, wanted, options.native)
 
 
-def checks(runs, options) -> int:
+def checks(runs: AllRuns, options: Namespace) -> int:
     """What is wrong with the living site; while Zope is down, what it said last."""
     return clichecks.show(runs, options)
 
 
-def trace(runs, options) -> int:
+def trace(runs: AllRuns, options: Namespace) -> int:
     """The last requests of a run as a trace log; without RUN, of the server that lives, or was
     last.
     """
@@ -141,7 +148,7 @@ def trace(runs, options) -> int:
     return WELL
 
 
-_COMMANDS = {
+_COMMANDS: dict[str, Callable[[AllRuns, Namespace], int]] = {
     'status': status,
     'history': history,
     'show': show,
@@ -158,15 +165,15 @@ _RUN_HELP = (
 )
 
 
-def _parser():
-    common = argparse.ArgumentParser(add_help=False)
+def _parser() -> ArgumentParser:
+    common = ArgumentParser(add_help=False)
     common.add_argument('--directory', help='the data directory', default=argparse.SUPPRESS)
     common.add_argument(
         '--client-home',
         help='the CLIENT_HOME of the instance; its "stability" is the data directory',
         default=argparse.SUPPRESS,
     )
-    parser = argparse.ArgumentParser('stabilitymonitor', description=__doc__, parents=[common])
+    parser = ArgumentParser('stabilitymonitor', description=__doc__, parents=[common])
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, function in _COMMANDS.items():
         command = commands.add_parser(name, help=function.__doc__, parents=[common])
@@ -183,7 +190,7 @@ def _parser():
     return parser
 
 
-def _check_options(command):
+def _check_options(command: ArgumentParser) -> None:
     command.add_argument(
         '--all', action='store_true', dest='everything', help='what is fine, or hushed, too'
     )
@@ -197,14 +204,12 @@ def _check_options(command):
     )
 
 
-def main(argv=None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = _parser().parse_args(argv)
     try:
-        base = whichrun.data_directory(options)
-        # Triage judges by itself: nothing is to be judged twice.
-        subject = base if options.command == 'triage' else AllRuns(base)
-        return _COMMANDS[options.command](subject, options)
+        runs = AllRuns(whichrun.data_directory(options))
+        return _COMMANDS[options.command](runs, options)
     except StabilityError as error:
         print(clean(f'stabilitymonitor: {error}'), file=sys.stderr)
         return error.exit_code

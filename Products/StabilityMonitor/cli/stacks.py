@@ -9,7 +9,9 @@ are asked.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ..inspection import nativestacks
 from ..inspection import outside
@@ -24,6 +26,7 @@ from ..reporting.stacksdocument import tidy
 from ..store import runmailbox
 from ..store.blackboxreader import load
 from ..store.rundirectory import BLACKBOX
+from ..store.rundirectory import Base
 from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 
@@ -35,7 +38,9 @@ class NotLiving(NoSuchRun):
     next_step = 'See with the command "status" which runs live.'
 
 
-def show(base, living: list[tuple[str, dict]], wanted: str | None, native: bool) -> int:
+def show(
+    base: Base, living: list[tuple[str, dict[str, Any]]], wanted: str | None, native: bool
+) -> int:
     """Print the threads of each living run, or of the one that is wanted; the exit status.
 
     `living`: (name, context) of the runs that live.  Raises NotLiving, and OSError without rights.
@@ -50,7 +55,7 @@ def show(base, living: list[tuple[str, dict]], wanted: str | None, native: bool)
     return max(_show(base.runs / name, context, native) for name, context in chosen)
 
 
-def _show(path: Path, context, native):
+def _show(path: Path, context: dict[str, Any], native: bool) -> int:
     pid = name_facts(path.name)[1]
     subject = f'process {pid} (run {path.name})'
     try:
@@ -73,7 +78,7 @@ def _show(path: Path, context, native):
     return max(status, _native(path, pid)) if native else status
 
 
-def _asked(path):
+def _asked(path: Path) -> dict[str, Any]:
     """The stacks document of a living process.  Raises NoAnswer, also for an answer that says why
     there is none.
     """
@@ -83,7 +88,7 @@ def _asked(path):
     return tidy(answer)
 
 
-def _native(path, pid):
+def _native(path: Path, pid: int) -> int:
     """Native stacks, taken by a tool; the progress goes to standard error."""
     if not is_alive(path):  # the tool stops the process that it looks at
         print(
@@ -114,6 +119,6 @@ def patience(path: Path) -> float:
     return min(_MOST_PATIENCE, max(_LEAST_PATIENCE, _BEATS * pause))
 
 
-def _print(lines):
+def _print(lines: Iterable[str]) -> None:
     for line in lines:
         print(clean(line))

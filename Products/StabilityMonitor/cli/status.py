@@ -8,6 +8,9 @@ process hangs, or the last run of an instance was an incident.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
 
 from ..inspection import liveness
 from ..model.plaintext import clean
@@ -19,6 +22,7 @@ from ..model.records import from_isotime
 from ..model.records import instance_of
 from ..model.records import isotime
 from ..model.records import shallow
+from ..model.runrecord import RunRecord
 from ..postmortem.allruns import AllRuns
 from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
@@ -43,10 +47,11 @@ def show(runs: AllRuns, as_json: bool) -> int:
     else:
         for line in _lines(document):
             print(clean(line))
-    return document['exit_status']
+    exit_status: int = document['exit_status']
+    return exit_status
 
 
-def of(runs: AllRuns, now=time.time) -> dict:
+def of(runs: AllRuns, now: Callable[[], float] = time.time) -> dict[str, Any]:
     """The same as values; its keys are documented in README.txt, and only ever added."""
     living = [_of_process(runs, name, context) for name, context in runs.living]
     instances = [_of_instance(instance, runs, living) for instance in _instances(runs, living)]
@@ -64,7 +69,7 @@ def of(runs: AllRuns, now=time.time) -> dict:
     }
 
 
-def _of_process(runs, name, context):
+def _of_process(runs: AllRuns, name: str, context: dict[str, Any]) -> dict[str, Any]:
     seen = liveness.look(runs.base.runs / name, context)
     hang = seen.hang
     return {
@@ -79,7 +84,7 @@ def _of_process(runs, name, context):
     }
 
 
-def _of_record(record):
+def _of_record(record: RunRecord) -> dict[str, Any]:
     """What is said of a dead run in a line or two."""
     keys = (
         'run', 'role', 'pid', 'started', 'ended', 'uptime_seconds',
@@ -91,17 +96,17 @@ def _of_record(record):
     }
 
 
-def _instances(runs, living):
+def _instances(runs: AllRuns, living: list[dict[str, Any]]) -> list[Instance]:
     found = [record.instance for record in runs.summaries()]
     found += [Instance(**process['instance']) for process in living if _serves(process)]
     return list(dict.fromkeys(found))
 
 
-def _serves(process):
-    return process['role'] == 'server'
+def _serves(process: dict[str, Any]) -> bool:
+    return bool(process['role'] == 'server')
 
 
-def _of_instance(instance, runs, living):
+def _of_instance(instance: Instance, runs: AllRuns, living: list[dict[str, Any]]) -> dict[str, Any]:
     ours = of_instance(runs.summaries(), instance)
     last = last_server_run(ours)
     return {
@@ -119,7 +124,7 @@ def _of_instance(instance, runs, living):
 # -- as text ---------------------------------------------------------------------------------------
 
 
-def _lines(document):
+def _lines(document: dict[str, Any]) -> Iterator[str]:
     instances, living = document['instances'], document['living']
     for known in instances:
         if known['crash_loop']:
@@ -143,7 +148,7 @@ def _lines(document):
             )
 
 
-def _process(process):
+def _process(process: dict[str, Any]) -> Iterator[str]:
     word = process['state'] if process['state'] in ('starting', 'ending') else 'running'
     script = '' if _serves(process) else ' (script)'
     yield (
@@ -160,7 +165,7 @@ def _process(process):
         )
 
 
-def _count(hang):
+def _count(hang: dict[str, Any]) -> str:
     if hang['serving'] <= 0:
         return ''
     if hang['kind'] in ('silent', 'stopped'):
@@ -170,7 +175,7 @@ def _count(hang):
     return f'{hang["stuck"]} of {hang["serving"]} threads that serve {is_stuck} stuck.'
 
 
-def _waiting(document):
+def _waiting(document: dict[str, Any]) -> Iterator[str]:
     """For information: nothing is wrong with the site while they wait."""
     for record in document['waiting']:
         yield (
@@ -182,5 +187,5 @@ def _waiting(document):
         yield f'clean runs of scripts, not yet counted: {count}'
 
 
-def _label(document):
+def _label(document: dict[str, Any]) -> str:
     return Instance(**document['instance']).label

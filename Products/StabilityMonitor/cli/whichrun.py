@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 from ..model.errors import AmbiguousRun
@@ -22,7 +25,7 @@ _MOST_CANDIDATES = 5
 # -- the data directory ----------------------------------------------------------------------------
 
 
-def data_directory(options, environ=os.environ) -> Base:
+def data_directory(options: Namespace, environ: Mapping[str, str] = os.environ) -> Base:
     """The one that the options name, else the environment, else one that is found; this is said on
     standard error.  Raises NoDirectory.
     """
@@ -40,7 +43,7 @@ def data_directory(options, environ=os.environ) -> Base:
     raise NoDirectory('There is no data directory to look into.')
 
 
-def _guesses(environ):
+def _guesses(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     here = 'found from the current directory'
     yield here, os.path.join('var', 'stability')
     yield here, 'stability'  # where the current directory is the CLIENT_HOME
@@ -49,7 +52,7 @@ def _guesses(environ):
             yield f'as the variable {variable} says', os.path.join(environ[variable], below)
 
 
-def _checked(path):
+def _checked(path: str) -> str:
     if not os.path.isdir(path) or not os.access(path, os.R_OK | os.X_OK):
         raise NoDirectory(f'{path} is not a directory that can be read.')
     if not _has_runs(path):
@@ -57,7 +60,7 @@ def _checked(path):
     return path
 
 
-def _has_runs(path):
+def _has_runs(path: str) -> bool:
     """Each start of Zope makes both folders."""
     return any(os.path.isdir(os.path.join(path, name)) for name in ('runs', 'archive'))
 
@@ -98,7 +101,7 @@ def by_beginning(names: Sequence[str], word: str) -> str:
     return found[0]
 
 
-def _numbered(runs, number):
+def _numbered(runs: AllRuns, number: int) -> str:
     incidents = runs.incidents
     if not incidents:
         raise NoSuchRun('No incident has been recorded here.')
