@@ -1,7 +1,7 @@
-"""The trace log of any run of a data directory: of one that lives from its black box, of a dead one
-from its record.
+"""The trace log of any run of a data directory.
 
-A dead run that waits for triage is examined as triage would, and left where it is.
+That of a living run comes from its black box, that of a dead run from its record.  A dead run that
+waits for triage is judged as triage would do it, and left where it is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from .tracetext import trace_lines
 
-_LARGEST, _JUST_ABOVE = (1 << 64) - 1, 1e-6
+#: The largest number that the black box can hold.
+_LARGEST = (1 << 64) - 1
+#: Seconds.  The float nearest to a millisecond may be just below it, and a line is cut to
+#: milliseconds.
+_JUST_ABOVE = 1e-6
 
 
 class NoBlackBox(StabilityError):
@@ -39,8 +43,8 @@ class NoBlackBox(StabilityError):
 
 
 def trace(base: Base, run: str, clock: Callable[[], float] = time.time) -> Iterator[str]:
-    """The lines.  Raises NoSuchRun, NoBlackBox for a living run without one on disk,
-    UnreadableRecord.
+    """The lines.  Raises NoSuchRun, UnreadableRecord, and NoBlackBox for a living run that has
+    none on disk.
     """
     path = base.runs / run
     if not RUN_NAME.fullmatch(run) or not path.is_dir():
@@ -55,18 +59,17 @@ def trace(base: Base, run: str, clock: Callable[[], float] = time.time) -> Itera
 
 
 def newest(base: Base) -> str:
-    """The server that lives, else that which was last; only then scripts.  Raises NoSuchRun where
-    there is nothing.
+    """The server that lives, else the last server that lived, else the same of scripts.
+
+    Raises NoSuchRun where there is no run.
     """
-    found = [
-        (
-            read_json(base.runs / name / CONTEXT).get('role') != 'script',
-            may_live(base.runs / name),
-            name,
-        )
-        for name in base.waiting()
-    ]
-    found += [(record.role == 'server', False, record.run) for record in Archive(base).summaries()]
+    found = []  # (is it a server, does it live, its name, which begins with the time)
+    for name in base.waiting():
+        path = base.runs / name
+        is_server = read_json(path / CONTEXT).get('role') != 'script'
+        found.append((is_server, may_live(path), name))
+    for record in Archive(base).summaries():
+        found.append((record.role == 'server', False, record.run))
     if not found:
         raise NoSuchRun('No run has been recorded here yet.')
     return max(found)[-1]
@@ -101,19 +104,22 @@ def of_record(record: RunRecord) -> Iterator[str]:
 
 
 def _requests(documents: Iterable[dict[str, Any]], ended: float | None = None) -> Iterator[Request]:
-    """Requests of a record as they were in the black box; `ended` for one that does not say when it
-    was over.
+    """Requests of a record, as they were in the black box.
+
+    `ended` is None for requests that are in flight.  Else it stands in for requests that do not
+    say when they ended.
     """
     for document in documents:
         started = _moment(document['started'])
-        if started is not None and started >= 0:
-            yield _request(document, started, ended and (_moment(document['ended']) or ended))
+        if started is None or started < 0:
+            continue
+        over = ended
+        if over:
+            over = _moment(document['ended']) or over
+        yield _request(document, started, over)
 
 
 def _moment(text: str | None) -> float | None:
-    """The number nearest to a millisecond may lie just below it, and a line is cut to
-    milliseconds.
-    """
     seconds = from_isotime(text)
     return None if seconds is None else seconds + _JUST_ABOVE
 
@@ -141,4 +147,6 @@ def _request(document: dict[str, Any], started: float, ended: float | None) -> R
 
 
 def _number(value: object) -> int:
-    return int(min(max(0, value), _LARGEST)) if isinstance(value, int) else 0
+    if not isinstance(value, int):
+        return 0
+    return int(min(max(0, value), _LARGEST))
