@@ -1,7 +1,7 @@
 """What a run has left on disk, for a report that its own process does not make.
 
-Each part says of when it is, and nothing in the files is trusted.  What only a living process knows
-(what its threads do, which requests are slow, what hangs) is not made up.
+Each part says as of when it is true, and nothing in the files is trusted.  What only a living
+process knows (what its threads do, which requests are slow, what hangs) stays unknown.
 """
 
 from __future__ import annotations
@@ -41,20 +41,23 @@ from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from ..system.distributions import normalized
 
-#: Who tells a part of a report: the process itself, the files of a run, this command, or nobody.
-PROCESS, RUN, COMMAND, NOBODY = 'process', 'run', 'command', 'nobody'
-
+# Where a part of a report comes from.
+PROCESS = 'process'  # from the process itself
+RUN = 'run'  # from the files of a run
+COMMAND = 'command'  # from this command
+NOBODY = 'nobody'  # it is not known
 
 Clock = Callable[[], float]
 
-#: Seconds by which a run's start may differ from the one in its name, which has whole seconds.
+#: Seconds.  A start that differs more from the one in the run's name is not true.
 _NEAR = 60
 
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A run by its directory.  `alive`: as far as anybody can tell; `record`: how it ended, if that
-    is known.
+    """A run by its directory.
+
+    `alive`: whether it lives, as far as can be told.  `record`: how it ended, if that is known.
     """
 
     path: Path
@@ -72,9 +75,12 @@ class RecordedRun:
 
     @property
     def started(self) -> float:
-        """In seconds since the epoch; 0.0 where the name is of no such day."""
+        """Seconds since the epoch; 0.0 where the name has a day that does not exist."""
         named = name_facts(self.run)[0] if is_run_name(self.run) else 0.0
-        precise = from_isotime(self.record.started) if self.record else self.context.get('started')
+        if self.record:
+            precise = from_isotime(self.record.started)
+        else:
+            precise = self.context.get('started')
         if isinstance(precise, int | float) and abs(precise - named) < _NEAR:
             return precise
         return named
@@ -99,11 +105,12 @@ NO_INVENTORY: dict[str, Any] = {
 
 
 def newest(archive: Archive, ours: Sequence[RunRecord], instance: Instance) -> RecordedRun | None:
-    """The server of that instance which lives, else the one that began last.
+    """The living server of that instance, else the one that began last.
 
     `ours` are the archive's summaries of that instance, newest first.
     """
-    base, dead = archive.base, None
+    base = archive.base
+    dead = None
     for name in reversed(base.waiting()):
         path = base.runs / name
         context = read_json(path / CONTEXT)
@@ -112,7 +119,8 @@ def newest(archive: Archive, ours: Sequence[RunRecord], instance: Instance) -> R
         if may_live(path):
             return RecordedRun(path, context, True)
         if dead is None:
-            dead = RecordedRun(path, context, False, _of(ours, name))
+            record = next((record for record in ours if record.run == name), None)
+            dead = RecordedRun(path, context, False, record)
     last = last_server_run(ours)
     if last and (dead is None or last.run > dead.run):
         return of_record(archive, archive.record(last.run))
@@ -127,10 +135,6 @@ def of_record(archive: Archive, record: RunRecord) -> RecordedRun:
     return RecordedRun(path, record.context or read_json(path / CONTEXT), False, record)
 
 
-def _of(records: Iterable[RunRecord], run: str) -> RunRecord | None:
-    return next((record for record in records if record.run == run), None)
-
-
 def _dict(document: dict[str, Any], key: str) -> dict[str, Any]:
     value = document.get(key)
     return value if isinstance(value, dict) else {}
@@ -141,8 +145,9 @@ def _dict(document: dict[str, Any], key: str) -> dict[str, Any]:
 
 def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> dict[str, Any]:
     """As `report.process`, from what the run wrote at its start."""
-    context, software = last.context, _dict(last.context, 'software')
-    home = _dict(context, 'instance').get('client_home')
+    context = last.context
+    software = _dict(context, 'software')
+    client_home = software.get('client_home') or _dict(context, 'instance').get('client_home')
     system = str(context.get('platform') or '')
     return {
         'zope': software.get('zope', ''),
@@ -150,7 +155,7 @@ def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> di
         'platform': system.partition('-')[0].lower(),
         'software_home': software.get('software_home', ''),
         'instance_home': software.get('instance_home', ''),
-        'client_home': software.get('client_home') or home or '',
+        'client_home': client_home or '',
         'pid': last.pid,
         'uptime_seconds': _uptime(last, clock),
         'started': isotime(last.started),
@@ -179,31 +184,36 @@ def _uptime(last: RecordedRun, clock: Clock) -> float | None:
 def checks(
     last: RecordedRun, archive: Archive, instance: Instance
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """(findings as in a report, their entry of `sources`): the last word of the run's checks.
+    """(findings as in a report, their entry of `sources`), as the run's checks told them last.
 
-    What has been muted since is marked.
+    Findings that are muted today are marked.
     """
     word = allfindings.last_word(last.path)
     when = from_isotime(word.get('when'))
     error = str(word.get('error') or '')
     if when is None and not error:
         return [], UNKNOWN | {'running': False, 'error': ''}
+    findings = []
     rows = word.get('checks')
-    rows = rows if isinstance(rows, list) else []
-    findings = [finding for row in rows if (finding := finding_from(row))]
+    for row in rows if isinstance(rows, list) else ():
+        finding = finding_from(row)
+        if finding:
+            findings.append(finding)
     look = allfindings.sorted_out(findings, Hushed(archive.base.path, instance.label))
     return look.to_json(), last.told(when) | {'running': False, 'error': error}
 
 
 def inventory(last: RecordedRun) -> dict[str, Any]:
     """As `reporting.inventory.inventory`, of that run.  What it did not record is empty."""
-    context, serving = last.context, read_json(last.path / SERVING)
-    named = serving.get('compiled_modules')
+    context = last.context
+    serving = read_json(last.path / SERVING)
     compiled: Iterable[object] = last.record.compiled_modules if last.record else ()
-    if not compiled and isinstance(named, list):
-        compiled = named
-    python, _, compiler = str(context.get('python') or '').partition('[')
+    if not compiled and isinstance(serving.get('compiled_modules'), list):
+        compiled = serving['compiled_modules']
     products = serving.get('products')
+    # Such as "3.12.1 (main, Dec 8 2023, 05:40:51) [GCC 12.2.0]".
+    python, _, compiler = str(context.get('python') or '').partition('[')
+    platform = str(context.get('platform') or '')
     return {
         'distributions': [
             {'name': name, 'version': version} for name, version in sorted(versions(last).items())
@@ -211,9 +221,9 @@ def inventory(last: RecordedRun) -> dict[str, Any]:
         'products': sorted(map(str, products)) if isinstance(products, list) else [],
         'compiled_modules': [str(name) for name in compiled],
         'system': {
-            'platform': str(context.get('platform') or ''),
+            'platform': platform,
             'distribution': '',
-            'machine': str(context.get('platform') or '').rpartition('-')[2],
+            'machine': platform.rpartition('-')[2],
             'libc': str(context.get('libc') or ''),
             'python_build': python.strip(),
             'compiler': compiler.rstrip(']'),
@@ -225,11 +235,9 @@ def inventory(last: RecordedRun) -> dict[str, Any]:
 def in_flight(
     last: RecordedRun, clock: Clock = time.time
 ) -> tuple[tuple[Request, ...], dict[str, Any]]:
-    """(requests of this moment, their entry of `sources`), as the black box of a living run has
-    them.
-    """
+    """(requests in progress, their entry of `sources`), from the black box of a living run."""
     if last.alive:
-        with contextlib.suppress(OSError, UnreadableRecord):  # there may be none on disk
+        with contextlib.suppress(OSError, UnreadableRecord):  # it may have no black box on disk
             return load(last.path / BLACKBOX).in_flight, last.told(clock())
     return (), UNKNOWN
 
@@ -239,9 +247,9 @@ def in_flight(
 
 def versions(last: RecordedRun) -> dict[str, str]:
     """{normalized name: version} of what was installed when that run began; {} if not known."""
-    known = last.context.get('distributions') or distributionsets.of_run(last.path).get(
-        'distributions'
-    )
+    known = last.context.get('distributions')
+    if not known:
+        known = distributionsets.of_run(last.path).get('distributions')
     if not isinstance(known, dict):
         return {}
     return {str(name): version for name, version in known.items() if isinstance(version, str)}
@@ -252,9 +260,10 @@ def compared(
 ) -> dict[str, Any]:
     """{known, with, changed}: what is installed now, compared with what that run had.
 
-    `known`: whether the run recorded its versions.  `with` says whose versions are those of now:
-    "process" (the living one of that instance, or this one, where it has the same Python),
-    "command", or "nobody".  `changed`: [{name, then, now}], None where either is not known.
+    `known`: whether the run recorded its versions.
+    `with`: whose versions are compared with them: "process" (the living process of that instance,
+    or this one if it has the same Python), "command", or "nobody".
+    `changed`: [{name, then, now}]; None where one of both sides is not known.
     """
     before = versions(then)
     who, now = _now(then, life, living)
@@ -277,7 +286,7 @@ def _now(
 
 
 def _of_life(life: ILivingRun) -> dict[str, str]:
-    """What this process began with: what was installed meanwhile counts from its restart."""
+    """What this process began with: what has been installed since counts after a restart."""
     directory = getattr(life, 'directory', None)
     noted = distributionsets.of_run(directory.path) if directory else {}
     return noted.get('distributions') or dict(systemfacts.here().distributions)
@@ -286,8 +295,8 @@ def _of_life(life: ILivingRun) -> dict[str, str]:
 def _changes(then: dict[str, str], now: dict[str, str]) -> list[dict[str, Any]]:
     then = {normalized(name): version for name, version in then.items()}
     now = {normalized(name): version for name, version in now.items()}
-    return [
-        {'name': name, 'then': then.get(name), 'now': now.get(name)}
-        for name in sorted(then.keys() | now.keys())
-        if then.get(name) != now.get(name)
-    ]
+    changes = []
+    for name in sorted(then.keys() | now.keys()):
+        if then.get(name) != now.get(name):
+            changes.append({'name': name, 'then': then.get(name), 'now': now.get(name)})
+    return changes
