@@ -1,7 +1,7 @@
-"""The command "checks": what is wrong with the living site, asked of its processes; else what they
-said last.
+"""The command "checks": what is wrong with the living site.
 
-Exit status 1 where a warning or worse is not hushed, for whoever watches the site by it.
+It asks the processes; where one does not answer, it prints what that process said last.  The exit
+status is 1 where a finding of severity warning or worse is not muted, for monitoring.
 """
 
 from __future__ import annotations
@@ -50,13 +50,17 @@ from ..system import stacksizes
 #: (name, context) of the servers that live.
 _Servers = list[tuple[str, dict[str, Any]]]
 
-WELL, WRONG = 0, 1
+WELL = 0
+WRONG = 1
 _PRESSING = ('critical', 'warning')
-_ANSWER, _RUN = 5.0, 60.0
-#: Seconds after which the last word of a living process should have been followed by another one.
+#: Seconds to wait for an answer, and for a run of the checks that has begun.
+_ANSWER = 5.0
+_RUN = 60.0
+#: Seconds.  A living process renews its results; older ones mean that it does not.
 _OLD = 3 * allfindings.RENEWED
-#: Seconds after which a start that still goes on is worth a warning.
+#: Seconds.  A start that takes longer is worth a warning.
 _LONG_START = 600
+#: The words of the last line, for one finding and for several.
 _WORDS = {
     'critical': ('critical', 'critical'),
     'warning': ('warning', 'warnings'),
@@ -73,7 +77,10 @@ def show(runs: AllRuns, options: Namespace) -> int:
     base = runs.base
     servers = [(name, context) for name, context in runs.living if context.get('role') != 'script']
     parts = [_of_directory(base, servers, runs.waiting)]
-    parts += [_of_process(base, name, context) for name, context in servers] or _of_the_past(runs)
+    if servers:
+        parts += [_of_process(base, name, context) for name, context in servers]
+    else:
+        parts += _of_the_past(runs)
     if options.probe:
         parts.append(_probed(*_newest(runs, servers)))
     if options.as_json:
@@ -81,11 +88,11 @@ def show(runs: AllRuns, options: Namespace) -> int:
     else:
         for line in _lines(parts, options.everything):
             print(clean(line))
-    return WRONG if any(_is_pressing(check) for part in parts for check in part['checks']) else WELL
-
-
-def _is_pressing(check: dict[str, Any]) -> bool:
-    return check['severity'] in _PRESSING and 'hushed' not in check
+    for part in parts:
+        for check in part['checks']:
+            if check['severity'] in _PRESSING and 'hushed' not in check:
+                return WRONG
+    return WELL
 
 
 def _part(
@@ -96,10 +103,14 @@ def _part(
     took: float | None = None,
     now: bool = True,
 ) -> dict[str, Any]:
-    """What is said of one subject, in the form of the report's checks; `now`: it is no last word of
-    earlier.
+    """The findings of one subject, in the form of the report's checks.
+
+    `when` they were found took `took` seconds; `now` is False if that is what was told last.
     """
-    look = allfindings.sorted_out(findings, hushed) if hushed else allfindings.Look(tuple(findings))
+    if hushed:
+        look = allfindings.sorted_out(findings, hushed)
+    else:
+        look = allfindings.Look(tuple(findings))
     return {'subject': subject, 'now': now, 'when': when, 'took': took, 'checks': look.to_json()}
 
 
@@ -111,18 +122,18 @@ def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -
 
 
 def _seen(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -> Iterator[Finding]:
+    """What is wrong with the data directory."""
     if not os.access(base.path, os.W_OK):
-        own = base.path.stat().st_uid == os.geteuid()
+        severity = 'info'
+        action = 'Run this as the user that Zope runs as to ask the living process.'
+        if base.path.stat().st_uid == os.geteuid():
+            severity = 'warning'
+            action = f'Make {base.path} writable for the user of Zope.'
         yield Finding(
-            'directory',
-            'warning' if own else 'info',
-            f'{base.path} is not writable for this user.',
-            action=f'Make {base.path} writable for the user of Zope.'
-            if own
-            else 'Run this as the user that Zope runs as to ask the living process.',
+            'directory', severity, f'{base.path} is not writable for this user.', action=action
         )
     if waiting:
-        # A stop that was wanted needs nobody: the next start archives it.
+        # A wanted stop is no reason to act: the next start archives it.
         is_grave = any(record.is_incident for record in waiting)
         count = '1 dead run waits' if len(waiting) == 1 else f'{len(waiting)} dead runs wait'
         yield Finding(
@@ -142,9 +153,7 @@ def _seen(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -> Iterat
 
 
 def _of_process(base: Base, name: str, context: dict[str, Any]) -> dict[str, Any]:
-    """The answer of a living process; where there is none, its last word, and that there is
-    none.
-    """
+    """What a living process answers; where it does not, what it said last, and a finding."""
     path = base.runs / name
     started, pid = name_facts(name)
     answer = allfindings.last_word(path)
@@ -156,7 +165,7 @@ def _of_process(base: Base, name: str, context: dict[str, Any]) -> dict[str, Any
         if answer.get('starting') is True:
             answer = {}
             trouble = [_starting(pid, started)]
-    except PermissionError:  # a member of the group reads, and asks nothing
+    except PermissionError:  # a member of the option `group` may read, but not ask
         trouble = [_last_told(pid, from_isotime(answer.get('when')) or started)]
     except (NoAnswer, OSError) as error:
         reason = error.args[0] if isinstance(error, NoAnswer) else f'It cannot be asked: {error}.'
@@ -174,7 +183,7 @@ def _of_process(base: Base, name: str, context: dict[str, Any]) -> dict[str, Any
 
 
 def _starting(pid: int, started: float) -> Finding:
-    """It has armed, and Zope has not begun to serve: the checks come after that."""
+    """The process has armed, but does not serve yet: the checks run after that."""
     return Finding(
         'starting',
         'warning' if time.time() - started > _LONG_START else 'info',
@@ -184,7 +193,7 @@ def _starting(pid: int, started: float) -> Finding:
 
 
 def _last_told(pid: int, when: float) -> Finding:
-    """For who may not ask: a process that is well renews its last word by itself."""
+    """For a user who may not ask: a process that works renews its results by itself."""
     if time.time() - when > _OLD:
         return Finding(
             'no-answer',
@@ -203,8 +212,9 @@ def _last_told(pid: int, when: float) -> Finding:
 
 
 def _asked(path: Path) -> dict[str, Any]:
-    """The results of a run of the checks that is fresh; a process that must begin one is asked
-    again.
+    """Fresh results of the checks; a process that must run them first is asked again.
+
+    Raises NoAnswer, PermissionError and other OSErrors.
     """
     until = time.monotonic() + _RUN
     while True:
@@ -226,15 +236,21 @@ def _told(
     now: bool = False,
     without: str = '',
 ) -> dict[str, Any]:
+    """The findings in `trouble`, and those of an answer but for the ids that begin with `without`.
+
+    An answer comes from another process, maybe of another release: nothing in it is trusted.
+    """
+    findings = list(trouble)
     rows = answer.get('checks')
-    told = [
-        finding for finding in map(finding_from, rows if isinstance(rows, list) else ()) if finding
-    ]
-    told = [finding for finding in told if not (without and finding.id.startswith(without))]
+    for row in rows if isinstance(rows, list) else ():
+        finding = finding_from(row)
+        if finding is None or (without and finding.id.startswith(without)):
+            continue
+        findings.append(finding)
     took = answer.get('took')
     return _part(
         subject,
-        [*trouble, *told],
+        findings,
         Hushed(base.path, instance.label),
         str(answer.get('when') or '') or None,
         took if isinstance(took, int | float) else None,
@@ -246,8 +262,9 @@ def _told(
 
 
 def _of_the_past(runs: AllRuns) -> list[dict[str, Any]]:
-    """The last word of each instance, and the known issues of what is installed, if it is what that
-    one ran on.
+    """What each instance said last, and the known issues of what is installed now for its Python.
+
+    The latter only where this command runs on that Python, and once.
     """
     base = runs.base
     parts = []
@@ -260,37 +277,25 @@ def _of_the_past(runs: AllRuns) -> list[dict[str, Any]]:
         if here and not environment_told:
             environment_told = True
             parts.append(_of_environment(base, instance))
-        parts.append(
-            _told(
-                base,
-                f'{instance.label}, which is down (run {path.name})',
-                word,
-                (),
-                instance,
-                without=KnownIssues.id if here and has_packaging() else '',
-            )
-        )
+        # Known issues of now replace those of then, where they can be looked up.
+        without = KnownIssues.id if here and has_packaging() else ''
+        subject = f'{instance.label}, which is down (run {path.name})'
+        parts.append(_told(base, subject, word, (), instance, without=without))
     return parts
 
 
 def _of_environment(base: Base, instance: Instance) -> dict[str, Any]:
+    found = KnownIssues().look(Site(base.path, stack=None))
     return _part(
         f'What is installed for {sys.executable}',
-        _known(base),
+        [found] if isinstance(found, Finding) else found,
         Hushed(base.path, instance.label),
         when=isotime(time.time()),
     )
 
 
-def _known(base: Base) -> list[Finding]:
-    found = KnownIssues().look(Site(base.path, stack=None))
-    return [found] if isinstance(found, Finding) else list(found)
-
-
 def _last_servers(runs: AllRuns) -> list[Path]:
-    """Directories of the newest run of each instance that is a server, also of those that wait for
-    the archive.
-    """
+    """The directory of the newest server run of each instance, archived or not."""
     found: dict[Instance, Path] = {}
     for record in runs.summaries():
         if record.role == 'server':
@@ -302,11 +307,10 @@ def _last_servers(runs: AllRuns) -> list[Path]:
 
 
 def _newest(runs: AllRuns, servers: _Servers) -> tuple[dict[str, Any], str, int, int]:
-    """(context, executable, stack size, recursion limit) of a run that lives, else of the last one,
-    else of this one.
+    """(context, executable, stack size, recursion limit) of a living run, else of the last one.
 
-    `executable` is '' for the Python of this command: no other one is run but that of a living
-    process.
+    `executable` is '' for the Python of this command: no other Python is run but that of a living
+    process.  What no run tells, the probe takes from this process: size and limit 0.
     """
     paths = [runs.folder(name) for name, _ in servers] or _last_servers(runs)
     context = read_json(paths[0] / CONTEXT) if paths else {}
@@ -322,17 +326,19 @@ def _newest(runs: AllRuns, servers: _Servers) -> tuple[dict[str, Any], str, int,
 
 
 def _python_of(path: Path) -> str:
-    """The Python that the process of a living run executes; '' where it is ours, none, or that of
-    another user.
+    """The Python of a living run's process; '' where it is ours, none, or of another user.
 
-    What the context says is not asked: whoever can write there could name any program.
+    The kernel is asked, not the context of the run: a user who can write there could name any
+    program.
     """
     pid = name_facts(path.name)[1]
     program = outside.executable(pid)
     is_python = os.path.basename(program).startswith('python') and os.access(program, os.X_OK)
     if not is_python or program == os.path.realpath(sys.executable):
         return ''
-    return program if outside.users(pid) == {os.geteuid()} and is_alive(path) else ''
+    if outside.users(pid) != {os.geteuid()} or not is_alive(path):
+        return ''
+    return program
 
 
 def _probed(
@@ -342,7 +348,8 @@ def _probed(
     print(file=sys.stderr)
     finding = recursionresult.finding(result)
     if result.error:
-        finding = replace(finding, severity='warning')  # somebody has asked, and gets no answer
+        # Here the user has asked for it, and gets no answer.
+        finding = replace(finding, severity='warning')
     python = executable or sys.executable
     return _part(
         f'The recursion probe with {python}',
@@ -353,13 +360,11 @@ def _probed(
 
 
 def _other_python(context: dict[str, Any], python: str) -> Iterator[Finding]:
-    """That the site may run another Python than the one that was tried."""
+    """A finding where the site runs another Python than the one that was tried."""
     of_site = context.get('executable')
-    if (
-        isinstance(of_site, str)
-        and of_site
-        and os.path.realpath(of_site) != os.path.realpath(python)
-    ):
+    if not isinstance(of_site, str) or not of_site:
+        return
+    if os.path.realpath(of_site) != os.path.realpath(python):
         yield Finding(
             'recursion-probe-python',
             'info',
@@ -371,7 +376,7 @@ def _other_python(context: dict[str, Any], python: str) -> Iterator[Finding]:
 
 
 def _progress(share: float, words: str) -> None:
-    """On a terminal in one line, else a line each."""
+    """On a terminal the same line is overwritten."""
     end = '\r' if sys.stderr.isatty() else '\n'
     print(f'recursion probe: {share:4.0%} {words}'.ljust(60), end=end, file=sys.stderr, flush=True)
 
@@ -384,14 +389,12 @@ def _lines(parts: Iterable[dict[str, Any]], everything: bool) -> Iterator[str]:
     if not told:
         yield 'All is well with the breadcrumbs.'
     for number, part in enumerate(told):
-        yield from ([''] if number else [])
+        if number:
+            yield ''
         yield part['subject'] + _when(part)
         for check in part['checks']:
-            if (
-                everything
-                or len(part['checks']) == 1
-                or not (check['severity'] == 'ok' or 'hushed' in check)
-            ):
+            is_quiet = check['severity'] == 'ok' or 'hushed' in check
+            if everything or len(part['checks']) == 1 or not is_quiet:
                 yield from finding_lines(check)
         yield _count(part['checks'])
 
@@ -399,20 +402,22 @@ def _lines(parts: Iterable[dict[str, Any]], everything: bool) -> Iterator[str]:
 def _when(part: dict[str, Any]) -> str:
     if not part['when']:
         return ':'
-    took = f' in {part["took"]:.2f} s' if part['took'] and part['now'] else ''
-    return (
-        f', {"checked" if part["now"] else "as of"} {clocktime(from_isotime(part["when"]))}{took}:'
-    )
+    when = clocktime(from_isotime(part['when']))
+    if not part['now']:
+        return f', as of {when}:'
+    took = f' in {part["took"]:.2f} s' if part['took'] else ''
+    return f', checked {when}{took}:'
 
 
 def _count(checks: Sequence[dict[str, Any]]) -> str:
+    """Such as "= 1 critical, 2 warnings, 17 fine, 1 hushed"."""
     shown = [check['severity'] for check in checks if 'hushed' not in check]
-    words = [
-        f'{shown.count(severity)} {names[shown.count(severity) != 1]}'
-        for severity, names in _WORDS.items()
-        if severity in shown
-    ]
+    words = []
+    for severity, (one, many) in _WORDS.items():
+        count = shown.count(severity)
+        if count:
+            words.append(f'{count} {one if count == 1 else many}')
     hushed = len(checks) - len(shown)
-    return '= ' + ', '.join(
-        words + ([f'{hushed} hushed'] if hushed else []) or ['nothing is known']
-    )
+    if hushed:
+        words.append(f'{hushed} hushed')
+    return '= ' + (', '.join(words) or 'nothing is known')
