@@ -76,7 +76,7 @@ def show(runs: AllRuns, options: Namespace) -> int:
     """
     base = runs.base
     servers = [(name, context) for name, context in runs.living if context.get('role') != 'script']
-    parts = [_of_directory(base, servers, runs.waiting)]
+    parts = [_part(f'The data directory {base.path}', _of_directory(base, servers, runs.waiting))]
     if servers:
         parts += [_of_process(base, name, context) for name, context in servers]
     else:
@@ -117,11 +117,7 @@ def _part(
 # -- what can be seen from outside -----------------------------------------------------------------
 
 
-def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -> dict[str, Any]:
-    return _part(f'The data directory {base.path}', list(_seen(base, servers, waiting)))
-
-
-def _seen(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -> Iterator[Finding]:
+def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -> Iterator[Finding]:
     """What is wrong with the data directory."""
     if not os.access(base.path, os.W_OK):
         severity = 'info'
@@ -307,10 +303,11 @@ def _last_servers(runs: AllRuns) -> list[Path]:
 
 
 def _newest(runs: AllRuns, servers: _Servers) -> tuple[dict[str, Any], str, int, int]:
-    """(context, executable, stack size, recursion limit) of a living run, else of the last one.
+    """(context, executable, stack size, recursion limit) of a living run, else of the last one;
+    where there is none, of this process.
 
     `executable` is '' for the Python of this command: no other Python is run but that of a living
-    process.  What no run tells, the probe takes from this process: size and limit 0.
+    process.  A limit of 0 stands for the one in force here.
     """
     paths = [runs.folder(name) for name, _ in servers] or _last_servers(runs)
     context = read_json(paths[0] / CONTEXT) if paths else {}

@@ -35,7 +35,9 @@ from . import stacks as clistacks
 from . import status as clistatus
 from . import whichrun
 
-WELL, WRONG, UNUSABLE = 0, 1, 2
+WELL = 0
+WRONG = 1
+UNUSABLE = 2
 
 
 def status(runs: AllRuns, options: Namespace) -> int:
@@ -69,7 +71,10 @@ def report(runs: AllRuns, options: Namespace) -> int:
     run = options.run
     if run is not None or runs.incidents:
         run = whichrun.incident(runs, run)
-    instance = _site_of(runs, runs.record(run)) if run else _present_instance(runs)
+    if run:
+        instance = _site_of(runs, runs.record(run))
+    else:
+        instance = _present_instance(runs)
     document = build(None, runs, run, instance)
     if options.run is None:
         document |= {'about': 'newest incident' if run else 'present state'}
@@ -81,8 +86,9 @@ def report(runs: AllRuns, options: Namespace) -> int:
 
 
 def _site_of(runs: AllRuns, record: RunRecord) -> Instance:
-    """The instance that a report of that run is about.  A script listens nowhere: its report is
-    about the newest server beside it, if there is one.
+    """The instance that a report of that run is about.
+
+    A script listens nowhere: its report is about the newest server beside it, if there is one.
     """
     if record.role == 'server':
         return record.instance
@@ -94,7 +100,7 @@ def _site_of(runs: AllRuns, record: RunRecord) -> Instance:
 
 
 def _present_instance(runs: AllRuns) -> Instance:
-    """That of a server which lives, else of the run that ended last.  Raises NoSuchRun."""
+    """The instance of a living server, else of the run that ended last.  Raises NoSuchRun."""
     for _, context in reversed(runs.living):
         if context.get('role') != 'script':
             return instance_of(context)
@@ -111,12 +117,8 @@ def judge(runs: AllRuns, options: Namespace) -> int:
     for record in done:
         print(clean(f'{record.run}: {record.summary} [{record.verdict}, {record.confidence}]'))
     for name, error in failed:
-        print(
-            clean(
-                f'{name} could not be archived: {error}. Run this as the user that Zope runs as.'
-            ),
-            file=sys.stderr,
-        )
+        message = f'{name} could not be archived: {error}. Run this as the user that Zope runs as.'
+        print(clean(message), file=sys.stderr)
     if not done and not failed:
         print('There was nothing to judge.')
     if removed:
@@ -214,11 +216,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(clean(f'stabilitymonitor: {error}'), file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
+        # A reader such as `head` has enough.  Python's flush at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return WELL
     except OSError as error:
-        print(
-            clean(f'stabilitymonitor: {error}. Run it as the user that Zope runs as.'),
-            file=sys.stderr,
-        )
+        message = f'stabilitymonitor: {error}. Run it as the user that Zope runs as.'
+        print(clean(message), file=sys.stderr)
         return UNUSABLE

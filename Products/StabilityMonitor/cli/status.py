@@ -1,8 +1,8 @@
-"""The command "status": which processes live and whether they hang, how the last one ended, crash
+"""The command "status": which processes live, whether they hang, how the last one ended, and crash
 loops.
 
-It reads files only, so that it answers at once whatever the processes do.  Exit status 1 where a
-process hangs, or the last run of an instance was an incident.
+It only reads files, so it answers at once whatever the processes do.  The exit status is 1 where a
+process hangs, or where the last run of an instance was an incident.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
 from ..store.rundirectory import name_facts
 
-WELL, WRONG = 0, 1
+WELL = 0
+WRONG = 1
 _TITLES = {
     'hang': 'HANGS',
     'silent': 'HANGS',
@@ -40,7 +41,7 @@ _TITLES = {
 
 
 def show(runs: AllRuns, as_json: bool) -> int:
-    """Print it; the exit status."""
+    """Print the status; returns the exit status."""
     document = of(runs)
     if as_json:
         print(json_text(document, indent=1))
@@ -52,16 +53,19 @@ def show(runs: AllRuns, as_json: bool) -> int:
 
 
 def of(runs: AllRuns, now: Callable[[], float] = time.time) -> dict[str, Any]:
-    """The same as values; its keys are documented in README.txt, and only ever added."""
+    """The status as a document for JSON.
+
+    Its keys are documented in README.txt; keys are added, but never changed or removed.
+    """
     living = [_of_process(runs, name, context) for name, context in runs.living]
     instances = [_of_instance(instance, runs, living) for instance in _instances(runs, living)]
-    is_wrong = any(process['hang'] for process in living) or any(
-        known['last_run'] and known['last_run']['is_incident'] for known in instances
-    )
+    hangs = any(process['hang'] for process in living)
+    last_runs = [known['last_run'] for known in instances if known['last_run']]
+    has_incident = any(last['is_incident'] for last in last_runs)
     return {
         'generated': isotime(now()),
         'directory': str(runs.base.path),
-        'exit_status': WRONG if is_wrong else WELL,
+        'exit_status': WRONG if hangs or has_incident else WELL,
         'living': living,
         'waiting': [_of_record(record) for record in runs.waiting],
         'clean_scripts_waiting': runs.clean_waiting,
@@ -71,7 +75,9 @@ def of(runs: AllRuns, now: Callable[[], float] = time.time) -> dict[str, Any]:
 
 def _of_process(runs: AllRuns, name: str, context: dict[str, Any]) -> dict[str, Any]:
     seen = liveness.look(runs.base.runs / name, context)
-    hang = seen.hang
+    hang = None
+    if seen.hang:
+        hang = shallow(seen.hang) | {'since': isotime(seen.hang.since)}
     return {
         'run': name,
         'pid': seen.pid,
@@ -80,23 +86,24 @@ def _of_process(runs: AllRuns, name: str, context: dict[str, Any]) -> dict[str, 
         'started': isotime(name_facts(name)[0]),
         'state': seen.state,
         'last_sample': isotime(seen.last_sample),
-        'hang': hang and (shallow(hang) | {'since': isotime(hang.since)}),
+        'hang': hang,
     }
 
 
 def _of_record(record: RunRecord) -> dict[str, Any]:
-    """What is said of a dead run in a line or two."""
+    """The short facts of a dead run."""
     keys = (
         'run', 'role', 'pid', 'started', 'ended', 'uptime_seconds',
         'verdict', 'confidence', 'summary', 'signal', 'exit_code',
     )  # fmt: skip
-    return {key: getattr(record, key) for key in keys} | {
-        'instance': shallow(record.instance),
-        'is_incident': record.is_incident,
-    }
+    facts = {key: getattr(record, key) for key in keys}
+    facts['instance'] = shallow(record.instance)
+    facts['is_incident'] = record.is_incident
+    return facts
 
 
 def _instances(runs: AllRuns, living: list[dict[str, Any]]) -> list[Instance]:
+    """Each instance once: those that have a past first."""
     found = [record.instance for record in runs.summaries()]
     found += [Instance(**process['instance']) for process in living if _serves(process)]
     return list(dict.fromkeys(found))
@@ -109,14 +116,12 @@ def _serves(process: dict[str, Any]) -> bool:
 def _of_instance(instance: Instance, runs: AllRuns, living: list[dict[str, Any]]) -> dict[str, Any]:
     ours = of_instance(runs.summaries(), instance)
     last = last_server_run(ours)
+    named = shallow(instance)
+    servers = [process for process in living if _serves(process)]
     return {
-        'instance': shallow(instance),
-        'living': [
-            process['run']
-            for process in living
-            if _serves(process) and process['instance'] == shallow(instance)
-        ],
-        'last_run': last and _of_record(last),
+        'instance': named,
+        'living': [process['run'] for process in servers if process['instance'] == named],
+        'last_run': _of_record(last) if last else None,
         'crash_loop': [record.run for record in crash_loop(ours)],
     }
 
@@ -125,7 +130,8 @@ def _of_instance(instance: Instance, runs: AllRuns, living: list[dict[str, Any]]
 
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:
-    instances, living = document['instances'], document['living']
+    instances = document['instances']
+    living = document['living']
     for known in instances:
         if known['crash_loop']:
             count = len(known['crash_loop'])
@@ -176,7 +182,7 @@ def _count(hang: dict[str, Any]) -> str:
 
 
 def _waiting(document: dict[str, Any]) -> Iterator[str]:
-    """For information: nothing is wrong with the site while they wait."""
+    """Dead runs that are not in the archive yet: nothing is wrong with the site because of them."""
     for record in document['waiting']:
         yield (
             f'dead, not yet archived: {record["run"]} [{record["verdict"]}, '

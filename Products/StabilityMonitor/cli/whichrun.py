@@ -1,4 +1,4 @@
-"""Where the command looks: which data directory, and which run a word on its command line means."""
+"""What the command looks at: which data directory, and which run is meant by a word."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ _MOST_CANDIDATES = 5
 
 
 def data_directory(options: Namespace, environ: Mapping[str, str] = os.environ) -> Base:
-    """The one that the options name, else the environment, else one that is found; this is said on
-    standard error.  Raises NoDirectory.
+    """The directory that the options name, else the environment, else one that is found.
+
+    One that is found is named on standard error.  Raises NoDirectory.
     """
-    directory = getattr(options, 'directory', None)
+    named = getattr(options, 'directory', None)
     home = getattr(options, 'client_home', None)
-    named = directory or (home and os.path.join(home, 'stability'))
-    named = named or environ.get('STABILITYMONITOR_DIRECTORY')
+    if not named and home:
+        named = os.path.join(home, 'stability')
+    if not named:
+        named = environ.get('STABILITYMONITOR_DIRECTORY')
     if named:
         return Base(_checked(named))
     for how, path in _guesses(environ):
@@ -61,7 +64,7 @@ def _checked(path: str) -> str:
 
 
 def _has_runs(path: str) -> bool:
-    """Each start of Zope makes both folders."""
+    """Whether it may be a data directory: each start of Zope makes both of these folders."""
     return any(os.path.isdir(os.path.join(path, name)) for name in ('runs', 'archive'))
 
 
@@ -69,8 +72,8 @@ def _has_runs(path: str) -> bool:
 
 
 def incident(runs: AllRuns, word: str | None) -> str:
-    """The name of the dead run that is meant: by `-2` and the like, None for the newest incident,
-    or by the beginning of a name.  Raises NoSuchRun, AmbiguousRun.
+    """The name of the dead run that is meant: `-2` is the last incident but one, None the last one,
+    other words are the beginning of a name.  Raises NoSuchRun, AmbiguousRun.
     """
     if word is None:
         word = '-1'
@@ -80,24 +83,28 @@ def incident(runs: AllRuns, word: str | None) -> str:
 
 
 def any_run(runs: AllRuns, word: str) -> str:
-    """The same, also of a run that lives.  A word that fits none is returned as it is."""
+    """The same, also for runs that live.  A word that fits no run is returned as it is."""
     if _NUMBER.fullmatch(word):
         return _numbered(runs, int(word[1:]))
     return by_beginning(runs.names(), word)
 
 
 def by_beginning(names: Sequence[str], word: str) -> str:
-    """The only one of these names that begins so, or the word itself if none does.  Raises
-    AmbiguousRun.
+    """The only one of these names that begins with the word, or the word itself if none does.
+
+    Raises AmbiguousRun.
     """
-    found = sorted({name for name in names if word and name.startswith(word)}, reverse=True)
+    if not word:
+        return word
+    found = sorted({name for name in names if name.startswith(word)}, reverse=True)
     if word in found or not found:
         return word
     if len(found) > 1:
         shown = ', '.join(found[:_MOST_CANDIDATES])
         more = len(found) - _MOST_CANDIDATES
-        rest = f' and {more} more' if more > 0 else ''
-        raise AmbiguousRun(f'{word!r} is the beginning of {len(found)} runs: {shown}{rest}.')
+        if more > 0:
+            shown += f' and {more} more'
+        raise AmbiguousRun(f'{word!r} is the beginning of {len(found)} runs: {shown}.')
     return found[0]
 
 
