@@ -1,8 +1,8 @@
 """Products.StabilityMonitor: after any crash, hang, kill or restart, the next Zope says how the
 last one ended.
 
-Zope imports this package: it arms, and judges the dead runs it finds.  Zope calls `initialize`: the
-tab is hung in.  Imported anywhere else than inside a configured Zope it does nothing at all.
+When Zope imports this package, it arms, and judges the dead runs that it finds.  When Zope calls
+`initialize`, it adds its tab.  Imported outside a configured Zope, it does nothing at all.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _arm() -> None:
     from .zmi import zopeconf
 
     life = arming.arm(**zopeconf.circumstances())
-    # Even where this run can leave nothing itself.
+    # Also where this run cannot record anything itself.
     if life.options.enabled and _has_past((life.base.runs, life.base.archive), life.name):
         from .postmortem import triage
 
@@ -60,5 +60,5 @@ def _inside_configured_zope() -> bool:
 if _inside_configured_zope():
     try:
         _arm()
-    except Exception:  # nothing of ours may keep a site from starting
+    except Exception:  # whatever fails here, the site must start
         LOGGER.exception('The stability monitor is off: arming failed.')

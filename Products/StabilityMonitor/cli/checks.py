@@ -70,7 +70,7 @@ _WORDS = {
 
 
 def show(runs: AllRuns, options: Namespace) -> int:
-    """Print what is wrong; the exit status.
+    """Print what is wrong; returns the exit status.
 
     `options`: everything (show what is fine too), as_json, probe.
     """
@@ -105,7 +105,8 @@ def _part(
 ) -> dict[str, Any]:
     """The findings of one subject, in the form of the report's checks.
 
-    `when` they were found took `took` seconds; `now` is False if that is what was told last.
+    `when` is the time when the checks ran, `took` how many seconds they took.  `now` is False if
+    they did not run for this command.
     """
     if hushed:
         look = allfindings.sorted_out(findings, hushed)
@@ -232,9 +233,10 @@ def _told(
     now: bool = False,
     without: str = '',
 ) -> dict[str, Any]:
-    """The findings in `trouble`, and those of an answer but for the ids that begin with `without`.
+    """What a process answered: the findings in `trouble` come first.
 
-    An answer comes from another process, maybe of another release: nothing in it is trusted.
+    Findings whose id begins with `without` are left out.  An answer comes from another process,
+    maybe of another release: nothing in it is trusted.
     """
     findings = list(trouble)
     rows = answer.get('checks')
@@ -258,9 +260,10 @@ def _told(
 
 
 def _of_the_past(runs: AllRuns) -> list[dict[str, Any]]:
-    """What each instance said last, and the known issues of what is installed now for its Python.
+    """What each instance said last.
 
-    The latter only where this command runs on that Python, and once.
+    Where this command runs on the Python of an instance, known issues of what is installed for it
+    are looked up again, once.
     """
     base = runs.base
     parts = []
@@ -382,7 +385,10 @@ def _progress(share: float, words: str) -> None:
 
 
 def _lines(parts: Iterable[dict[str, Any]], everything: bool) -> Iterator[str]:
-    told = [part for part in parts if part['when'] or part['checks']]
+    told = []
+    for part in parts:
+        if part['when'] or part['checks']:
+            told.append(part)
     if not told:
         yield 'All is well with the breadcrumbs.'
     for number, part in enumerate(told):

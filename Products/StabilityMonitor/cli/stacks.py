@@ -45,7 +45,7 @@ class NotLiving(NoSuchRun):
 def show(
     base: Base, living: list[tuple[str, dict[str, Any]]], wanted: str | None, native: bool
 ) -> int:
-    """Print the threads of each living run, or of the one that is wanted; the exit status.
+    """Print the threads of each living run, or of the wanted one; returns the exit status.
 
     `living`: (name, context) of the runs that live.  Raises NotLiving, and OSError without rights.
     """

@@ -116,7 +116,7 @@ def _box(chain: Sequence[_Call], x: float, row: int, width: float, share: float)
 
 
 def _warm(call: _Call) -> str:
-    """A function has the same colour in every picture."""
+    """The same warm colour for a function in every picture."""
     name = f'{call.file}\0{call.function}'.encode('utf-8', 'replace')
     return _WARM[zlib.crc32(name) % len(_WARM)]
 

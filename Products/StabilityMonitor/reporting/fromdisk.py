@@ -266,14 +266,17 @@ def compared(
     `changed`: [{name, then, now}]; None where one of both sides is not known.
     """
     before = versions(then)
-    who, now = _now(then, life, living)
+    source, now = _now(then, life, living)
+    if not now:
+        source = NOBODY
     changed = _changes(before, now) if before and now else None
-    return {'known': bool(before), 'with': who if now else NOBODY, 'changed': changed}
+    return {'known': bool(before), 'with': source, 'changed': changed}
 
 
 def _now(
     then: RecordedRun, life: ILivingRun | None, living: RecordedRun | None
 ) -> tuple[str, dict[str, str]]:
+    """(source, versions) of what is installed now, where it may be compared with that run."""
     same_python = then.context.get('executable') == sys.executable
     if life:
         if same_python or then.instance == Instance(**life.instance):

@@ -172,7 +172,7 @@ def _whole(
 
 
 def process(life: ILivingRun, clock: Clock = time.time) -> dict[str, Any]:
-    """This process; first the eight values that STABILITY-HOWTO.txt asks for."""
+    """Facts about this process; first the eight that STABILITY-HOWTO.txt asks for."""
     software = life.software
     context = life.context
     return {

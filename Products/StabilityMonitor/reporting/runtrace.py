@@ -59,11 +59,11 @@ def trace(base: Base, run: str, clock: Callable[[], float] = time.time) -> Itera
 
 
 def newest(base: Base) -> str:
-    """The server that lives, else the last server that lived, else the same of scripts.
+    """The living server, else the last server, else the living or last script.
 
     Raises NoSuchRun where there is no run.
     """
-    found = []  # (is it a server, does it live, its name, which begins with the time)
+    found = []  # (is it a server, does it live, its name, which begins with its start)
     for name in base.waiting():
         path = base.runs / name
         is_server = read_json(path / CONTEXT).get('role') != 'script'
@@ -76,7 +76,7 @@ def newest(base: Base) -> str:
 
 
 def of_recording(recording: Recording, now: float, started: float, run: str) -> Iterator[str]:
-    """Of a run that lives."""
+    """The trace log of a living run."""
     return trace_lines(
         recording.finished,
         recording.in_flight,
@@ -88,7 +88,7 @@ def of_recording(recording: Recording, now: float, started: float, run: str) -> 
 
 
 def of_record(record: RunRecord) -> Iterator[str]:
-    """Of a dead run; the last line says how it ended."""
+    """The trace log of a dead run; the last line says how it ended."""
     started = from_isotime(record.started)
     ended = from_isotime(record.ended) or started or 0.0
     overflow = record.counters.get('requests_without_slot')

@@ -64,18 +64,15 @@ def thread_lines(thread: dict[str, Any]) -> Iterator[str]:
             f'  serves {request["method"]} {request["path"]} for {age(request["seconds"])} '
             f'({request["phase"]})'
         )
-    facts = ', '.join(_facts(thread))
-    if facts:
-        yield f'  {facts}'
-    yield from frame_lines(thread['frames'], '    ')
-
-
-def _facts(thread: dict[str, Any]) -> Iterator[str]:
+    facts = []
     if thread['cpu'] is not None:
-        yield f'processor {thread["cpu"]:.0%} of the last {thread["cpu_seconds"]:.1f} s'
+        facts.append(f'processor {thread["cpu"]:.0%} of the last {thread["cpu_seconds"]:.1f} s')
     stack = stack_words(thread)
     if stack:
-        yield f'stack {stack} used'
+        facts.append(f'stack {stack} used')
+    if facts:
+        yield f'  {", ".join(facts)}'
+    yield from frame_lines(thread['frames'], '    ')
 
 
 def frame_line(frame: dict[str, Any]) -> str:

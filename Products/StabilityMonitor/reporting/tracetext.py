@@ -38,7 +38,9 @@ def trace_lines(
     in_flight = tuple(in_flight)
     if started is not None:
         yield said_line('U', started, run or 'a process')
-    events = [event for request in (*finished, *in_flight) for event in _events(request)]
+    events: list[tuple[float, int, int, list[str]]] = []
+    for request in (*finished, *in_flight):
+        events += _events(request)
     first = min((when for when, *_ in events), default=now)
     for text in _lost(finished, in_flight, overflow):
         yield said_line('N', first, text)
