@@ -5,9 +5,9 @@ Exit status 0: all is well; 1: something is wrong with the site; 2: wrong usage,
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
+from argparse import SUPPRESS
 from argparse import ArgumentParser
 from argparse import Namespace
 from collections.abc import Callable
@@ -169,11 +169,11 @@ _RUN_HELP = (
 
 def _parser() -> ArgumentParser:
     common = ArgumentParser(add_help=False)
-    common.add_argument('--directory', help='the data directory', default=argparse.SUPPRESS)
+    common.add_argument('--directory', help='the data directory', default=SUPPRESS)
     common.add_argument(
         '--client-home',
         help='the CLIENT_HOME of the instance; its "stability" is the data directory',
-        default=argparse.SUPPRESS,
+        default=SUPPRESS,
     )
     parser = ArgumentParser('stabilitymonitor', description=__doc__, parents=[common])
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
