@@ -139,11 +139,11 @@ def test_whether_there_is_a_past(tmp_path, runs, archived, has_past):
     for folder, names in ((base.runs, runs), (base.archive, archived)):
         for name in names:
             (folder / name).mkdir()
-    assert product._has_past(SimpleNamespace(base=base, name='own')) == has_past
+    assert product._has_past((base.runs, base.archive), 'own') == has_past
 
 
 def test_where_nothing_can_be_read_there_is_no_past(tmp_path):
-    assert not product._has_past(SimpleNamespace(base=Base(tmp_path / 'missing'), name='own'))
+    assert not product._has_past((tmp_path / 'missing',), 'own')
 
 
 def test_the_checks_import_no_more_than_they_need():

@@ -1,7 +1,7 @@
-"""The command "checks": what is wrong with the living site, asked of its processes; else what they
-said last.
+"""The command "checks": what is wrong with the living site.
 
-Exit status 1 where a warning or worse is not hushed, for whoever watches the site by it.
+It asks the processes; where one does not answer, it prints what that process said last.  The exit
+status is 1 where a finding of severity warning or worse is not muted, for monitoring.
 """
 
 from __future__ import annotations
@@ -9,42 +9,58 @@ from __future__ import annotations
 import os
 import sys
 import time
+from argparse import Namespace
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
-from types import SimpleNamespace
+from pathlib import Path
+from typing import Any
 
 from ..checks import allfindings
 from ..checks.knownissues import KnownIssues
+from ..checks.livesite import Site
 from ..checks.muted import Hushed
 from ..inspection import outside
 from ..inspection import recursionresult
 from ..inspection.recursionexperiment import probe
-from ..knowledge import knowledgebase
+from ..knowledge.rules import has_packaging
 from ..model.errors import NoAnswer
 from ..model.plaintext import clean
 from ..model.plaintext import json_text
 from ..model.records import Finding
+from ..model.records import Instance
 from ..model.records import clocktime
 from ..model.records import finding_from
 from ..model.records import from_isotime
 from ..model.records import instance_of
 from ..model.records import isotime
+from ..model.runrecord import RunRecord
 from ..postmortem.allruns import AllRuns
 from ..reporting.renderers import finding_lines
 from ..store import runmailbox
 from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import CONTEXT
+from ..store.rundirectory import Base
 from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from ..system import stacksizes
 
-WELL, WRONG = 0, 1
+#: (name, context) of the servers that live.
+_Servers = list[tuple[str, dict[str, Any]]]
+
+WELL = 0
+WRONG = 1
 _PRESSING = ('critical', 'warning')
-_ANSWER, _RUN = 5.0, 60.0
-#: Seconds after which the last word of a living process should have been followed by another one.
+#: Seconds to wait for an answer, and for a run of the checks that has begun.
+_ANSWER = 5.0
+_RUN = 60.0
+#: Seconds.  A living process renews its results; older ones mean that it does not.
 _OLD = 3 * allfindings.RENEWED
-#: Seconds after which a start that still goes on is worth a warning.
+#: Seconds.  A start that takes longer is worth a warning.
 _LONG_START = 600
+#: The words of the last line, for one finding and for several.
 _WORDS = {
     'critical': ('critical', 'critical'),
     'warning': ('warning', 'warnings'),
@@ -53,15 +69,18 @@ _WORDS = {
 }
 
 
-def show(runs: AllRuns, options) -> int:
-    """Print what is wrong; the exit status.
+def show(runs: AllRuns, options: Namespace) -> int:
+    """Print what is wrong; returns the exit status.
 
     `options`: everything (show what is fine too), as_json, probe.
     """
     base = runs.base
     servers = [(name, context) for name, context in runs.living if context.get('role') != 'script']
-    parts = [_of_directory(base, servers, runs.waiting)]
-    parts += [_of_process(base, name, context) for name, context in servers] or _of_the_past(runs)
+    parts = [_part(f'The data directory {base.path}', _of_directory(base, servers, runs.waiting))]
+    if servers:
+        parts += [_of_process(base, name, context) for name, context in servers]
+    else:
+        parts += _of_the_past(runs)
     if options.probe:
         parts.append(_probed(*_newest(runs, servers)))
     if options.as_json:
@@ -69,41 +88,49 @@ def show(runs: AllRuns, options) -> int:
     else:
         for line in _lines(parts, options.everything):
             print(clean(line))
-    return WRONG if any(_is_pressing(check) for part in parts for check in part['checks']) else WELL
+    for part in parts:
+        for check in part['checks']:
+            if check['severity'] in _PRESSING and 'hushed' not in check:
+                return WRONG
+    return WELL
 
 
-def _is_pressing(check):
-    return check['severity'] in _PRESSING and 'hushed' not in check
+def _part(
+    subject: str,
+    findings: Iterable[Finding],
+    hushed: Hushed | None = None,
+    when: str | None = None,
+    took: float | None = None,
+    now: bool = True,
+) -> dict[str, Any]:
+    """The findings of one subject, in the form of the report's checks.
 
-
-def _part(subject, findings, hushed=None, when=None, took=None, now=True):
-    """What is said of one subject, in the form of the report's checks; `now`: it is no last word of
-    earlier.
+    `when` is the time when the checks ran, `took` how many seconds they took.  `now` is False if
+    they did not run for this command.
     """
-    look = allfindings.sorted_out(findings, hushed) if hushed else allfindings.Look(tuple(findings))
+    if hushed:
+        look = allfindings.sorted_out(findings, hushed)
+    else:
+        look = allfindings.Look(tuple(findings))
     return {'subject': subject, 'now': now, 'when': when, 'took': took, 'checks': look.to_json()}
 
 
 # -- what can be seen from outside -----------------------------------------------------------------
 
 
-def _of_directory(base, servers, waiting):
-    return _part(f'The data directory {base.path}', list(_seen(base, servers, waiting)))
-
-
-def _seen(base, servers, waiting):
+def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -> Iterator[Finding]:
+    """What is wrong with the data directory."""
     if not os.access(base.path, os.W_OK):
-        own = base.path.stat().st_uid == os.geteuid()
+        severity = 'info'
+        action = 'Run this as the user that Zope runs as to ask the living process.'
+        if base.path.stat().st_uid == os.geteuid():
+            severity = 'warning'
+            action = f'Make {base.path} writable for the user of Zope.'
         yield Finding(
-            'directory',
-            'warning' if own else 'info',
-            f'{base.path} is not writable for this user.',
-            action=f'Make {base.path} writable for the user of Zope.'
-            if own
-            else 'Run this as the user that Zope runs as to ask the living process.',
+            'directory', severity, f'{base.path} is not writable for this user.', action=action
         )
     if waiting:
-        # A stop that was wanted needs nobody: the next start archives it.
+        # A wanted stop is no reason to act: the next start archives it.
         is_grave = any(record.is_incident for record in waiting)
         count = '1 dead run waits' if len(waiting) == 1 else f'{len(waiting)} dead runs wait'
         yield Finding(
@@ -122,17 +149,20 @@ def _seen(base, servers, waiting):
             )
 
 
-def _of_process(base, name, context):
-    """The answer of a living process; where there is none, its last word, and that there is
-    none.
-    """
-    path, (started, pid) = base.runs / name, name_facts(name)
-    answer, trouble, now = allfindings.last_word(path), [], False
+def _of_process(base: Base, name: str, context: dict[str, Any]) -> dict[str, Any]:
+    """What a living process answers; where it does not, what it said last, and a finding."""
+    path = base.runs / name
+    started, pid = name_facts(name)
+    answer = allfindings.last_word(path)
+    trouble: list[Finding] = []
+    now = False
     try:
-        answer, now = _asked(path), True
+        answer = _asked(path)
+        now = True
         if answer.get('starting') is True:
-            answer, trouble = {}, [_starting(pid, started)]
-    except PermissionError:  # a member of the group reads, and asks nothing
+            answer = {}
+            trouble = [_starting(pid, started)]
+    except PermissionError:  # a member of the option `group` may read, but not ask
         trouble = [_last_told(pid, from_isotime(answer.get('when')) or started)]
     except (NoAnswer, OSError) as error:
         reason = error.args[0] if isinstance(error, NoAnswer) else f'It cannot be asked: {error}.'
@@ -149,8 +179,8 @@ def _of_process(base, name, context):
     return _told(base, f'Process {pid} (run {name})', answer, trouble, instance_of(context), now)
 
 
-def _starting(pid, started):
-    """It has armed, and Zope has not begun to serve: the checks come after that."""
+def _starting(pid: int, started: float) -> Finding:
+    """The process has armed, but does not serve yet: the checks run after that."""
     return Finding(
         'starting',
         'warning' if time.time() - started > _LONG_START else 'info',
@@ -159,8 +189,8 @@ def _starting(pid, started):
     )
 
 
-def _last_told(pid, when):
-    """For who may not ask: a process that is well renews its last word by itself."""
+def _last_told(pid: int, when: float) -> Finding:
+    """For a user who may not ask: a process that works renews its results by itself."""
     if time.time() - when > _OLD:
         return Finding(
             'no-answer',
@@ -178,9 +208,10 @@ def _last_told(pid, when):
     )
 
 
-def _asked(path):
-    """The results of a run of the checks that is fresh; a process that must begin one is asked
-    again.
+def _asked(path: Path) -> dict[str, Any]:
+    """Fresh results of the checks; a process that must run them first is asked again.
+
+    Raises NoAnswer, PermissionError and other OSErrors.
     """
     until = time.monotonic() + _RUN
     while True:
@@ -193,16 +224,31 @@ def _asked(path):
             return answer
 
 
-def _told(base, subject, answer, trouble, instance, now=False, without=''):
+def _told(
+    base: Base,
+    subject: str,
+    answer: dict[str, Any],
+    trouble: Sequence[Finding],
+    instance: Instance,
+    now: bool = False,
+    without: str = '',
+) -> dict[str, Any]:
+    """What a process answered: the findings in `trouble` come first.
+
+    Findings whose id begins with `without` are left out.  An answer comes from another process,
+    maybe of another release: nothing in it is trusted.
+    """
+    findings = list(trouble)
     rows = answer.get('checks')
-    told = [
-        finding for finding in map(finding_from, rows if isinstance(rows, list) else ()) if finding
-    ]
-    told = [finding for finding in told if not (without and finding.id.startswith(without))]
+    for row in rows if isinstance(rows, list) else ():
+        finding = finding_from(row)
+        if finding is None or (without and finding.id.startswith(without)):
+            continue
+        findings.append(finding)
     took = answer.get('took')
     return _part(
         subject,
-        [*trouble, *told],
+        findings,
         Hushed(base.path, instance.label),
         str(answer.get('when') or '') or None,
         took if isinstance(took, int | float) else None,
@@ -213,50 +259,43 @@ def _told(base, subject, answer, trouble, instance, now=False, without=''):
 # -- when Zope is down -----------------------------------------------------------------------------
 
 
-def _of_the_past(runs):
-    """The last word of each instance, and the known issues of what is installed, if it is what that
-    one ran on.
+def _of_the_past(runs: AllRuns) -> list[dict[str, Any]]:
+    """What each instance said last.
+
+    Where this command runs on the Python of an instance, known issues of what is installed for it
+    are looked up again, once.
     """
-    base, parts, environments = runs.base, [], set()
+    base = runs.base
+    parts = []
+    environment_told = False
     for path in _last_servers(runs):
-        word, context = allfindings.last_word(path), read_json(path / CONTEXT)
+        word = allfindings.last_word(path)
+        context = read_json(path / CONTEXT)
         here = context.get('executable') == sys.executable
         instance = instance_of(context)
-        if here and sys.executable not in environments:
-            environments.add(sys.executable)
+        if here and not environment_told:
+            environment_told = True
             parts.append(_of_environment(base, instance))
-        parts.append(
-            _told(
-                base,
-                f'{instance.label}, which is down (run {path.name})',
-                word,
-                (),
-                instance,
-                without=KnownIssues.id if here and knowledgebase.has_packaging() else '',
-            )
-        )
+        # Known issues of now replace those of then, where they can be looked up.
+        without = KnownIssues.id if here and has_packaging() else ''
+        subject = f'{instance.label}, which is down (run {path.name})'
+        parts.append(_told(base, subject, word, (), instance, without=without))
     return parts
 
 
-def _of_environment(base, instance):
+def _of_environment(base: Base, instance: Instance) -> dict[str, Any]:
+    found = KnownIssues().look(Site(base.path, stack=None))
     return _part(
         f'What is installed for {sys.executable}',
-        _known(base),
+        [found] if isinstance(found, Finding) else found,
         Hushed(base.path, instance.label),
         when=isotime(time.time()),
     )
 
 
-def _known(base):
-    found = KnownIssues().look(SimpleNamespace(directory=base.path, started=None))
-    return [found] if isinstance(found, Finding) else found
-
-
-def _last_servers(runs):
-    """Directories of the newest run of each instance that is a server, also of those that wait for
-    the archive.
-    """
-    found = {}
+def _last_servers(runs: AllRuns) -> list[Path]:
+    """The directory of the newest server run of each instance, archived or not."""
+    found: dict[Instance, Path] = {}
     for record in runs.summaries():
         if record.role == 'server':
             found.setdefault(record.instance, runs.folder(record.run))
@@ -266,46 +305,51 @@ def _last_servers(runs):
 # -- the recursion probe ---------------------------------------------------------------------------
 
 
-def _newest(runs, servers):
-    """(context, executable, stack size, recursion limit) of a run that lives, else of the last one,
-    else of this one.
+def _newest(runs: AllRuns, servers: _Servers) -> tuple[dict[str, Any], str, int, int]:
+    """(context, executable, stack size, recursion limit) of a living run, else of the last one;
+    where there is none, of this process.
 
-    `executable` is '' for the Python of this command: no other one is run but that of a living
-    process.
+    `executable` is '' for the Python of this command: no other Python is run but that of a living
+    process.  A limit of 0 stands for the one in force here.
     """
     paths = [runs.folder(name) for name, _ in servers] or _last_servers(runs)
     context = read_json(paths[0] / CONTEXT) if paths else {}
-    stack, limit = (
-        context.get('thread_stack') or stacksizes.default_stack(),
-        context.get('recursion_limit'),
+    stack = context.get('thread_stack') or stacksizes.default_stack()
+    size = stack[0] if isinstance(stack, list | tuple) and stack else None
+    limit = context.get('recursion_limit')
+    return (
+        context,
+        _python_of(paths[0]) if servers else '',
+        size if isinstance(size, int) else 0,
+        limit if isinstance(limit, int) else 0,
     )
-    size = (
-        stack[0] if isinstance(stack, list | tuple) and stack and isinstance(stack[0], int) else 0
-    )
-    executable = _python_of(paths[0]) if servers else ''
-    return context, executable, size, limit if isinstance(limit, int) else 0
 
 
-def _python_of(path):
-    """The Python that the process of a living run executes; '' where it is ours, none, or that of
-    another user.
+def _python_of(path: Path) -> str:
+    """The Python of a living run's process; '' where it is ours, none, or of another user.
 
-    What the context says is not asked: whoever can write there could name any program.
+    The kernel is asked, not the context of the run: a user who can write there could name any
+    program.
     """
     pid = name_facts(path.name)[1]
     program = outside.executable(pid)
     is_python = os.path.basename(program).startswith('python') and os.access(program, os.X_OK)
     if not is_python or program == os.path.realpath(sys.executable):
         return ''
-    return program if outside.users(pid) == {os.geteuid()} and is_alive(path) else ''
+    if outside.users(pid) != {os.geteuid()} or not is_alive(path):
+        return ''
+    return program
 
 
-def _probed(context, executable, stack_size, limit):
+def _probed(
+    context: dict[str, Any], executable: str, stack_size: int, limit: int
+) -> dict[str, Any]:
     result = probe(stack_size, limit, on_progress=_progress, executable=executable)
     print(file=sys.stderr)
     finding = recursionresult.finding(result)
     if result.error:
-        finding = replace(finding, severity='warning')  # somebody has asked, and gets no answer
+        # Here the user has asked for it, and gets no answer.
+        finding = replace(finding, severity='warning')
     python = executable or sys.executable
     return _part(
         f'The recursion probe with {python}',
@@ -315,14 +359,12 @@ def _probed(context, executable, stack_size, limit):
     )
 
 
-def _other_python(context, python):
-    """That the site may run another Python than the one that was tried."""
+def _other_python(context: dict[str, Any], python: str) -> Iterator[Finding]:
+    """A finding where the site runs another Python than the one that was tried."""
     of_site = context.get('executable')
-    if (
-        isinstance(of_site, str)
-        and of_site
-        and os.path.realpath(of_site) != os.path.realpath(python)
-    ):
+    if not isinstance(of_site, str) or not of_site:
+        return
+    if os.path.realpath(of_site) != os.path.realpath(python):
         yield Finding(
             'recursion-probe-python',
             'info',
@@ -333,8 +375,8 @@ def _other_python(context, python):
         )
 
 
-def _progress(share, words):
-    """On a terminal in one line, else a line each."""
+def _progress(share: float, words: str) -> None:
+    """On a terminal the same line is overwritten."""
     end = '\r' if sys.stderr.isatty() else '\n'
     print(f'recursion probe: {share:4.0%} {words}'.ljust(60), end=end, file=sys.stderr, flush=True)
 
@@ -342,40 +384,43 @@ def _progress(share, words):
 # -- as text ---------------------------------------------------------------------------------------
 
 
-def _lines(parts, everything):
-    told = [part for part in parts if part['when'] or part['checks']]
+def _lines(parts: Iterable[dict[str, Any]], everything: bool) -> Iterator[str]:
+    told = []
+    for part in parts:
+        if part['when'] or part['checks']:
+            told.append(part)
     if not told:
         yield 'All is well with the breadcrumbs.'
     for number, part in enumerate(told):
-        yield from ([''] if number else [])
+        if number:
+            yield ''
         yield part['subject'] + _when(part)
         for check in part['checks']:
-            if (
-                everything
-                or len(part['checks']) == 1
-                or not (check['severity'] == 'ok' or 'hushed' in check)
-            ):
+            is_quiet = check['severity'] == 'ok' or 'hushed' in check
+            if everything or len(part['checks']) == 1 or not is_quiet:
                 yield from finding_lines(check)
         yield _count(part['checks'])
 
 
-def _when(part):
+def _when(part: dict[str, Any]) -> str:
     if not part['when']:
         return ':'
-    took = f' in {part["took"]:.2f} s' if part['took'] and part['now'] else ''
-    return (
-        f', {"checked" if part["now"] else "as of"} {clocktime(from_isotime(part["when"]))}{took}:'
-    )
+    when = clocktime(from_isotime(part['when']))
+    if not part['now']:
+        return f', as of {when}:'
+    took = f' in {part["took"]:.2f} s' if part['took'] else ''
+    return f', checked {when}{took}:'
 
 
-def _count(checks):
+def _count(checks: Sequence[dict[str, Any]]) -> str:
+    """Such as "= 1 critical, 2 warnings, 17 fine, 1 hushed"."""
     shown = [check['severity'] for check in checks if 'hushed' not in check]
-    words = [
-        f'{shown.count(severity)} {names[shown.count(severity) != 1]}'
-        for severity, names in _WORDS.items()
-        if severity in shown
-    ]
+    words = []
+    for severity, (one, many) in _WORDS.items():
+        count = shown.count(severity)
+        if count:
+            words.append(f'{count} {one if count == 1 else many}')
     hushed = len(checks) - len(shown)
-    return '= ' + ', '.join(
-        words + ([f'{hushed} hushed'] if hushed else []) or ['nothing is known']
-    )
+    if hushed:
+        words.append(f'{hushed} hushed')
+    return '= ' + (', '.join(words) or 'nothing is known')

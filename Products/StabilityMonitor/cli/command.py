@@ -5,9 +5,13 @@ Exit status 0: all is well; 1: something is wrong with the site; 2: wrong usage,
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
+from argparse import SUPPRESS
+from argparse import ArgumentParser
+from argparse import Namespace
+from collections.abc import Callable
+from collections.abc import Sequence
 
 from ..knowledge.rulesinforce import of_incident
 from ..model.errors import NoSuchRun
@@ -15,6 +19,7 @@ from ..model.errors import StabilityError
 from ..model.plaintext import clean
 from ..model.records import Instance
 from ..model.records import instance_of
+from ..model.runrecord import RunRecord
 from ..postmortem.allruns import AllRuns
 from ..postmortem.manualtriage import by_hand
 from ..postmortem.runhistory import last_server_run
@@ -30,15 +35,17 @@ from . import stacks as clistacks
 from . import status as clistatus
 from . import whichrun
 
-WELL, WRONG, UNUSABLE = 0, 1, 2
+WELL = 0
+WRONG = 1
+UNUSABLE = 2
 
 
-def status(runs, options) -> int:
+def status(runs: AllRuns, options: Namespace) -> int:
     """Which processes live and whether they hang, how the last one ended, and crash loops."""
     return clistatus.show(runs, options.format == 'json')
 
 
-def history(runs, options) -> int:
+def history(runs: AllRuns, options: Namespace) -> int:
     """One line for each dead run, newest first."""
     rows = [record.summary_json() for record in runs.summaries()]
     for line in titled_history_lines(rows, {record.run for record in runs.waiting}):
@@ -48,7 +55,7 @@ def history(runs, options) -> int:
     return WELL
 
 
-def show(runs, options) -> int:
+def show(runs: AllRuns, options: Namespace) -> int:
     """Everything about one run; without RUN, about the newest incident."""
     record = runs.record(whichrun.incident(runs, options.run))
     known = of_incident(record, runs.base.path)
@@ -57,14 +64,17 @@ def show(runs, options) -> int:
     return WRONG if record.is_incident else WELL
 
 
-def report(runs, options) -> int:
+def report(runs: AllRuns, options: Namespace) -> int:
     """The report of one run; without RUN, of the newest incident, or of the present state where
     there was none.
     """
     run = options.run
     if run is not None or runs.incidents:
         run = whichrun.incident(runs, run)
-    instance = _site_of(runs, runs.record(run)) if run else _present_instance(runs)
+    if run:
+        instance = _site_of(runs, runs.record(run))
+    else:
+        instance = _present_instance(runs)
     document = build(None, runs, run, instance)
     if options.run is None:
         document |= {'about': 'newest incident' if run else 'present state'}
@@ -75,9 +85,10 @@ def report(runs, options) -> int:
     return WELL
 
 
-def _site_of(runs, record) -> Instance:
-    """The instance that a report of that run is about.  A script listens nowhere: its report is
-    about the newest server beside it, if there is one.
+def _site_of(runs: AllRuns, record: RunRecord) -> Instance:
+    """The instance that a report of that run is about.
+
+    A script listens nowhere: its report is about the newest server beside it, if there is one.
     """
     if record.role == 'server':
         return record.instance
@@ -88,8 +99,8 @@ def _site_of(runs, record) -> Instance:
     return record.instance
 
 
-def _present_instance(runs) -> Instance:
-    """That of a server which lives, else of the run that ended last.  Raises NoSuchRun."""
+def _present_instance(runs: AllRuns) -> Instance:
+    """The instance of a living server, else of the run that ended last.  Raises NoSuchRun."""
     for _, context in reversed(runs.living):
         if context.get('role') != 'script':
             return instance_of(context)
@@ -99,39 +110,37 @@ def _present_instance(runs) -> Instance:
     return (last_server_run(summaries) or summaries[0]).instance
 
 
-def judge(base, options) -> int:
+def judge(runs: AllRuns, options: Namespace) -> int:
     """Judge and archive what is dead, as the next start of Zope would."""
-    failed = []
-    done, removed = by_hand(base, lambda name, error: failed.append((name, error)))
+    failed: list[tuple[str, Exception]] = []
+    done, removed = by_hand(runs.base, lambda name, error: failed.append((name, error)))
     for record in done:
         print(clean(f'{record.run}: {record.summary} [{record.verdict}, {record.confidence}]'))
     for name, error in failed:
-        print(
-            clean(
-                f'{name} could not be archived: {error}. Run this as the user that Zope runs as.'
-            ),
-            file=sys.stderr,
-        )
+        message = f'{name} could not be archived: {error}. Run this as the user that Zope runs as.'
+        print(clean(message), file=sys.stderr)
     if not done and not failed:
         print('There was nothing to judge.')
     if removed:
         print(f'{removed} old runs were removed, as the options "keep-..." of the site say.')
-    return UNUSABLE if failed else WRONG if any(r.is_incident for r in done) else WELL
+    if failed:
+        return UNUSABLE
+    return WRONG if any(record.is_incident for record in done) else WELL
 
 
-def stacks(runs, options) -> int:
+def stacks(runs: AllRuns, options: Namespace) -> int:
     """What every thread of a living process does; also while none of its workers is free."""
     living = [name for name, _ in runs.living]
     wanted = options.run and whichrun.by_beginning(living, options.run)
     return clistacks.show(runs.base, runs.living, wanted, options.native)
 
 
-def checks(runs, options) -> int:
+def checks(runs: AllRuns, options: Namespace) -> int:
     """What is wrong with the living site; while Zope is down, what it said last."""
     return clichecks.show(runs, options)
 
 
-def trace(runs, options) -> int:
+def trace(runs: AllRuns, options: Namespace) -> int:
     """The last requests of a run as a trace log; without RUN, of the server that lives, or was
     last.
     """
@@ -141,7 +150,7 @@ def trace(runs, options) -> int:
     return WELL
 
 
-_COMMANDS = {
+_COMMANDS: dict[str, Callable[[AllRuns, Namespace], int]] = {
     'status': status,
     'history': history,
     'show': show,
@@ -158,15 +167,15 @@ _RUN_HELP = (
 )
 
 
-def _parser():
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument('--directory', help='the data directory', default=argparse.SUPPRESS)
+def _parser() -> ArgumentParser:
+    common = ArgumentParser(add_help=False)
+    common.add_argument('--directory', help='the data directory', default=SUPPRESS)
     common.add_argument(
         '--client-home',
         help='the CLIENT_HOME of the instance; its "stability" is the data directory',
-        default=argparse.SUPPRESS,
+        default=SUPPRESS,
     )
-    parser = argparse.ArgumentParser('stabilitymonitor', description=__doc__, parents=[common])
+    parser = ArgumentParser('stabilitymonitor', description=__doc__, parents=[common])
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, function in _COMMANDS.items():
         command = commands.add_parser(name, help=function.__doc__, parents=[common])
@@ -183,7 +192,7 @@ def _parser():
     return parser
 
 
-def _check_options(command):
+def _check_options(command: ArgumentParser) -> None:
     command.add_argument(
         '--all', action='store_true', dest='everything', help='what is fine, or hushed, too'
     )
@@ -197,23 +206,20 @@ def _check_options(command):
     )
 
 
-def main(argv=None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = _parser().parse_args(argv)
     try:
-        base = whichrun.data_directory(options)
-        # Triage judges by itself: nothing is to be judged twice.
-        subject = base if options.command == 'triage' else AllRuns(base)
-        return _COMMANDS[options.command](subject, options)
+        runs = AllRuns(whichrun.data_directory(options))
+        return _COMMANDS[options.command](runs, options)
     except StabilityError as error:
         print(clean(f'stabilitymonitor: {error}'), file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
+        # A reader such as `head` has enough.  Python's flush at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return WELL
     except OSError as error:
-        print(
-            clean(f'stabilitymonitor: {error}. Run it as the user that Zope runs as.'),
-            file=sys.stderr,
-        )
+        message = f'stabilitymonitor: {error}. Run it as the user that Zope runs as.'
+        print(clean(message), file=sys.stderr)
         return UNUSABLE

@@ -1,13 +1,16 @@
-"""The command "status": which processes live and whether they hang, how the last one ended, crash
+"""The command "status": which processes live, whether they hang, how the last one ended, and crash
 loops.
 
-It reads files only, so that it answers at once whatever the processes do.  Exit status 1 where a
-process hangs, or the last run of an instance was an incident.
+It only reads files, so it answers at once whatever the processes do.  The exit status is 1 where a
+process hangs, or where the last run of an instance was an incident.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
 
 from ..inspection import liveness
 from ..model.plaintext import clean
@@ -19,13 +22,15 @@ from ..model.records import from_isotime
 from ..model.records import instance_of
 from ..model.records import isotime
 from ..model.records import shallow
+from ..model.runrecord import RunRecord
 from ..postmortem.allruns import AllRuns
 from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
 from ..store.rundirectory import name_facts
 
-WELL, WRONG = 0, 1
+WELL = 0
+WRONG = 1
 _TITLES = {
     'hang': 'HANGS',
     'silent': 'HANGS',
@@ -36,27 +41,31 @@ _TITLES = {
 
 
 def show(runs: AllRuns, as_json: bool) -> int:
-    """Print it; the exit status."""
+    """Print the status; returns the exit status."""
     document = of(runs)
     if as_json:
         print(json_text(document, indent=1))
     else:
         for line in _lines(document):
             print(clean(line))
-    return document['exit_status']
+    exit_status: int = document['exit_status']
+    return exit_status
 
 
-def of(runs: AllRuns, now=time.time) -> dict:
-    """The same as values; its keys are documented in README.txt, and only ever added."""
+def of(runs: AllRuns, now: Callable[[], float] = time.time) -> dict[str, Any]:
+    """The status as a document for JSON.
+
+    Its keys are documented in README.txt; keys are added, but never changed or removed.
+    """
     living = [_of_process(runs, name, context) for name, context in runs.living]
     instances = [_of_instance(instance, runs, living) for instance in _instances(runs, living)]
-    is_wrong = any(process['hang'] for process in living) or any(
-        known['last_run'] and known['last_run']['is_incident'] for known in instances
-    )
+    hangs = any(process['hang'] for process in living)
+    last_runs = [known['last_run'] for known in instances if known['last_run']]
+    has_incident = any(last['is_incident'] for last in last_runs)
     return {
         'generated': isotime(now()),
         'directory': str(runs.base.path),
-        'exit_status': WRONG if is_wrong else WELL,
+        'exit_status': WRONG if hangs or has_incident else WELL,
         'living': living,
         'waiting': [_of_record(record) for record in runs.waiting],
         'clean_scripts_waiting': runs.clean_waiting,
@@ -64,9 +73,11 @@ def of(runs: AllRuns, now=time.time) -> dict:
     }
 
 
-def _of_process(runs, name, context):
+def _of_process(runs: AllRuns, name: str, context: dict[str, Any]) -> dict[str, Any]:
     seen = liveness.look(runs.base.runs / name, context)
-    hang = seen.hang
+    hang = None
+    if seen.hang:
+        hang = shallow(seen.hang) | {'since': isotime(seen.hang.since)}
     return {
         'run': name,
         'pid': seen.pid,
@@ -75,43 +86,42 @@ def _of_process(runs, name, context):
         'started': isotime(name_facts(name)[0]),
         'state': seen.state,
         'last_sample': isotime(seen.last_sample),
-        'hang': hang and (shallow(hang) | {'since': isotime(hang.since)}),
+        'hang': hang,
     }
 
 
-def _of_record(record):
-    """What is said of a dead run in a line or two."""
+def _of_record(record: RunRecord) -> dict[str, Any]:
+    """The short facts of a dead run."""
     keys = (
         'run', 'role', 'pid', 'started', 'ended', 'uptime_seconds',
         'verdict', 'confidence', 'summary', 'signal', 'exit_code',
     )  # fmt: skip
-    return {key: getattr(record, key) for key in keys} | {
-        'instance': shallow(record.instance),
-        'is_incident': record.is_incident,
-    }
+    facts = {key: getattr(record, key) for key in keys}
+    facts['instance'] = shallow(record.instance)
+    facts['is_incident'] = record.is_incident
+    return facts
 
 
-def _instances(runs, living):
+def _instances(runs: AllRuns, living: list[dict[str, Any]]) -> list[Instance]:
+    """Each instance once: those that have a past first."""
     found = [record.instance for record in runs.summaries()]
     found += [Instance(**process['instance']) for process in living if _serves(process)]
     return list(dict.fromkeys(found))
 
 
-def _serves(process):
-    return process['role'] == 'server'
+def _serves(process: dict[str, Any]) -> bool:
+    return bool(process['role'] == 'server')
 
 
-def _of_instance(instance, runs, living):
+def _of_instance(instance: Instance, runs: AllRuns, living: list[dict[str, Any]]) -> dict[str, Any]:
     ours = of_instance(runs.summaries(), instance)
     last = last_server_run(ours)
+    named = shallow(instance)
+    servers = [process for process in living if _serves(process)]
     return {
-        'instance': shallow(instance),
-        'living': [
-            process['run']
-            for process in living
-            if _serves(process) and process['instance'] == shallow(instance)
-        ],
-        'last_run': last and _of_record(last),
+        'instance': named,
+        'living': [process['run'] for process in servers if process['instance'] == named],
+        'last_run': _of_record(last) if last else None,
         'crash_loop': [record.run for record in crash_loop(ours)],
     }
 
@@ -119,8 +129,9 @@ def _of_instance(instance, runs, living):
 # -- as text ---------------------------------------------------------------------------------------
 
 
-def _lines(document):
-    instances, living = document['instances'], document['living']
+def _lines(document: dict[str, Any]) -> Iterator[str]:
+    instances = document['instances']
+    living = document['living']
     for known in instances:
         if known['crash_loop']:
             count = len(known['crash_loop'])
@@ -143,7 +154,7 @@ def _lines(document):
             )
 
 
-def _process(process):
+def _process(process: dict[str, Any]) -> Iterator[str]:
     word = process['state'] if process['state'] in ('starting', 'ending') else 'running'
     script = '' if _serves(process) else ' (script)'
     yield (
@@ -160,7 +171,7 @@ def _process(process):
         )
 
 
-def _count(hang):
+def _count(hang: dict[str, Any]) -> str:
     if hang['serving'] <= 0:
         return ''
     if hang['kind'] in ('silent', 'stopped'):
@@ -170,8 +181,8 @@ def _count(hang):
     return f'{hang["stuck"]} of {hang["serving"]} threads that serve {is_stuck} stuck.'
 
 
-def _waiting(document):
-    """For information: nothing is wrong with the site while they wait."""
+def _waiting(document: dict[str, Any]) -> Iterator[str]:
+    """Dead runs that are not in the archive yet: nothing is wrong with the site because of them."""
     for record in document['waiting']:
         yield (
             f'dead, not yet archived: {record["run"]} [{record["verdict"]}, '
@@ -182,5 +193,5 @@ def _waiting(document):
         yield f'clean runs of scripts, not yet counted: {count}'
 
 
-def _label(document):
+def _label(document: dict[str, Any]) -> str:
     return Instance(**document['instance']).label

@@ -1,10 +1,13 @@
-"""Where the command looks: which data directory, and which run a word on its command line means."""
+"""What the command looks at: which data directory, and which run is meant by a word."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 from ..model.errors import AmbiguousRun
@@ -22,14 +25,17 @@ _MOST_CANDIDATES = 5
 # -- the data directory ----------------------------------------------------------------------------
 
 
-def data_directory(options, environ=os.environ) -> Base:
-    """The one that the options name, else the environment, else one that is found; this is said on
-    standard error.  Raises NoDirectory.
+def data_directory(options: Namespace, environ: Mapping[str, str] = os.environ) -> Base:
+    """The directory that the options name, else the environment, else one that is found.
+
+    One that is found is named on standard error.  Raises NoDirectory.
     """
-    directory = getattr(options, 'directory', None)
+    named = getattr(options, 'directory', None)
     home = getattr(options, 'client_home', None)
-    named = directory or (home and os.path.join(home, 'stability'))
-    named = named or environ.get('STABILITYMONITOR_DIRECTORY')
+    if not named and home:
+        named = os.path.join(home, 'stability')
+    if not named:
+        named = environ.get('STABILITYMONITOR_DIRECTORY')
     if named:
         return Base(_checked(named))
     for how, path in _guesses(environ):
@@ -40,7 +46,7 @@ def data_directory(options, environ=os.environ) -> Base:
     raise NoDirectory('There is no data directory to look into.')
 
 
-def _guesses(environ):
+def _guesses(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     here = 'found from the current directory'
     yield here, os.path.join('var', 'stability')
     yield here, 'stability'  # where the current directory is the CLIENT_HOME
@@ -49,7 +55,7 @@ def _guesses(environ):
             yield f'as the variable {variable} says', os.path.join(environ[variable], below)
 
 
-def _checked(path):
+def _checked(path: str) -> str:
     if not os.path.isdir(path) or not os.access(path, os.R_OK | os.X_OK):
         raise NoDirectory(f'{path} is not a directory that can be read.')
     if not _has_runs(path):
@@ -57,8 +63,8 @@ def _checked(path):
     return path
 
 
-def _has_runs(path):
-    """Each start of Zope makes both folders."""
+def _has_runs(path: str) -> bool:
+    """Whether it may be a data directory: each start of Zope makes both of these folders."""
     return any(os.path.isdir(os.path.join(path, name)) for name in ('runs', 'archive'))
 
 
@@ -66,8 +72,8 @@ def _has_runs(path):
 
 
 def incident(runs: AllRuns, word: str | None) -> str:
-    """The name of the dead run that is meant: by `-2` and the like, None for the newest incident,
-    or by the beginning of a name.  Raises NoSuchRun, AmbiguousRun.
+    """The name of the dead run that is meant: `-2` is the last incident but one, None the last one,
+    other words are the beginning of a name.  Raises NoSuchRun, AmbiguousRun.
     """
     if word is None:
         word = '-1'
@@ -77,28 +83,32 @@ def incident(runs: AllRuns, word: str | None) -> str:
 
 
 def any_run(runs: AllRuns, word: str) -> str:
-    """The same, also of a run that lives.  A word that fits none is returned as it is."""
+    """The same, also for runs that live.  A word that fits no run is returned as it is."""
     if _NUMBER.fullmatch(word):
         return _numbered(runs, int(word[1:]))
     return by_beginning(runs.names(), word)
 
 
 def by_beginning(names: Sequence[str], word: str) -> str:
-    """The only one of these names that begins so, or the word itself if none does.  Raises
-    AmbiguousRun.
+    """The only one of these names that begins with the word, or the word itself if none does.
+
+    Raises AmbiguousRun.
     """
-    found = sorted({name for name in names if word and name.startswith(word)}, reverse=True)
+    if not word:
+        return word
+    found = sorted({name for name in names if name.startswith(word)}, reverse=True)
     if word in found or not found:
         return word
     if len(found) > 1:
         shown = ', '.join(found[:_MOST_CANDIDATES])
         more = len(found) - _MOST_CANDIDATES
-        rest = f' and {more} more' if more > 0 else ''
-        raise AmbiguousRun(f'{word!r} is the beginning of {len(found)} runs: {shown}{rest}.')
+        if more > 0:
+            shown += f' and {more} more'
+        raise AmbiguousRun(f'{word!r} is the beginning of {len(found)} runs: {shown}.')
     return found[0]
 
 
-def _numbered(runs, number):
+def _numbered(runs: AllRuns, number: int) -> str:
     incidents = runs.incidents
     if not incidents:
         raise NoSuchRun('No incident has been recorded here.')

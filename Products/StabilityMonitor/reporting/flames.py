@@ -1,39 +1,50 @@
-"""Where the time of a slow request went, as a picture: its stacks upside down, each as wide as its
-share of time.
+"""Where the time of a slow request went, as a picture: a flame graph upside down.
 
-The outermost call is at the top; below each call lie those that it made.  Values in, SVG out, a
-document of its own; no script.
+The outermost call is at the top; below each call are the calls that it made, each as wide as its
+share of the time.  Values in, SVG out: a document of its own, without scripts.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 from ..threads import codeorigin
 
-_WIDTH, _ROW, _LETTER, _LEAST, _MOST_ROWS = 1000, 20, 6.7, 1.5, 60
-#: The site's own code glows; what carries it is grey.
+# Sizes in units of the picture.
+_WIDTH = 1000
+_ROW = 20
+_LETTER = 6.7  # the width of a letter, about
+_LEAST = 1.5  # calls that would be narrower are left out
+_MOST_ROWS = 60
+#: The site's own code has warm colours; what carries it is grey.
 _WARM = ('#f4a261', '#f2b872', '#ee9b7a', '#f6c28b', '#e9b44c')
 _COLD = {codeorigin.CARRIER: '#ced4da', codeorigin.PYTHON: '#e2e6ea'}
 _FOLDED = '#e9ecef'
+
+#: What `threads.stackprofile` tells: `[[[file, function], ...] innermost first, count]` items.
+_Stacks = list[list[Any]]
 
 
 class _Call:
     """A function, called from where its parent stands."""
 
     def __init__(self, file: str, function: str):
-        self.file, self.function, self.count, self.callees = file, function, 0, {}
+        self.file = file
+        self.function = function
+        self.count = 0
+        self.callees: dict[tuple[str, str], _Call] = {}
 
 
-def flames(stacks: list) -> str:
-    """SVG of `[[[file, function], ...] innermost first, count]` items; '' where there is nothing to
-    show.
-    """
+def flames(stacks: _Stacks) -> str:
+    """SVG of what the stacks have in common; '' where there is nothing to show."""
     root = _tree(stacks)
     if not root.count:
         return ''
-    parts, rows = [], []
+    parts: list[str] = []
+    rows: list[int] = []
     _draw(root, 0.0, 0, root.count, parts, rows)
     height = _ROW * (max(rows, default=0) + 1)
     return (
@@ -43,7 +54,8 @@ def flames(stacks: list) -> str:
     )
 
 
-def _tree(stacks):
+def _tree(stacks: _Stacks) -> _Call:
+    """All calls, below a root that stands for the thread."""
     root = _Call('', '')
     for frames, count in stacks:
         call = root
@@ -54,9 +66,9 @@ def _tree(stacks):
     return root
 
 
-def _draw(caller, x, row, total, parts, rows):
-    """The callees of one call side by side, widest first, and theirs below them."""
-    for call in sorted(caller.callees.values(), key=lambda c: -c.count):
+def _draw(caller: _Call, x: float, row: int, total: int, parts: list[str], rows: list[int]) -> None:
+    """Draw what a call has called, side by side and widest first, and their calls below them."""
+    for call in sorted(caller.callees.values(), key=lambda call: -call.count):
         width = _WIDTH * call.count / total
         if width >= _LEAST and row < _MOST_ROWS:
             chain = _chain(call)
@@ -66,8 +78,11 @@ def _draw(caller, x, row, total, parts, rows):
         x += width
 
 
-def _chain(call):
-    """This call, with those below it that only carry on: they are drawn as one."""
+def _chain(call: _Call) -> list[_Call]:
+    """This call with those below it that only carry on, which are drawn as one box.
+
+    The innermost call is never in it: it says where the time went.
+    """
     chain = [call]
     while _carries(chain[-1]) and len(chain[-1].callees) == 1:
         (below,) = chain[-1].callees.values()
@@ -77,47 +92,40 @@ def _chain(call):
     return chain if len(chain) > 2 else [call]
 
 
-def _carries(call):
+def _carries(call: _Call) -> bool:
     return codeorigin.place(call.file).kind != codeorigin.SITE
 
 
-def _box(chain, x, row, width, share):
+def _box(chain: Sequence[_Call], x: float, row: int, width: float, share: float) -> str:
     call = chain[0]
     place = codeorigin.place(call.file)
     if len(chain) > 1:
-        label, told = (
-            f'{len(chain)} calls of {codeorigin.named(c.file for c in chain)}',
-            '\n'.join(map(_name, chain)),
-        )
+        label = f'{len(chain)} calls of {codeorigin.named(call.file for call in chain)}'
+        colour = _FOLDED
     else:
-        label, told = (
-            f'{call.function} · {place.short}' if width > 320 else call.function,
-            _name(call),
-        )
-    colour = (
-        _FOLDED
-        if len(chain) > 1
-        else _COLD.get(place.kind)
-        or _WARM[
-            zlib.crc32(f'{call.file}\0{call.function}'.encode('utf-8', 'replace')) % len(_WARM)
-        ]
-    )
+        label = f'{call.function} · {place.short}' if width > 320 else call.function
+        colour = _COLD.get(place.kind) or _warm(call)
+    told = '\n'.join(f'{call.function} ({call.file})' for call in chain)
     y = row * _ROW
     return (
-        f'<g><title>{escape(f"{share:.0%}  {told}")}</title><rect x="{x:.1f}" y="{y}" '
-        f'width="{width:.1f}" '
-        f'height="{_ROW - 1}" fill="{colour}" stroke="#fff" '
-        f'stroke-width=".6"/>{_text(label, x, y, width)}</g>'
+        f'<g><title>{escape(f"{share:.0%}  {told}")}</title>'
+        f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{_ROW - 1}" '
+        f'fill="{colour}" stroke="#fff" stroke-width=".6"/>'
+        f'{_text(label, x, y, width)}</g>'
     )
 
 
-def _name(call):
-    return f'{call.function} ({call.file})'
+def _warm(call: _Call) -> str:
+    """The same warm colour for a function in every picture."""
+    name = f'{call.file}\0{call.function}'.encode('utf-8', 'replace')
+    return _WARM[zlib.crc32(name) % len(_WARM)]
 
 
-def _text(label, x, y, width):
+def _text(label: str, x: float, y: float, width: float) -> str:
+    """The label, cut to what fits into the box; '' where hardly anything does."""
     room = int((width - 8) / _LETTER)
     if room < 3:
         return ''
-    shown = label if len(label) <= room else f'{label[: room - 1]}…'
-    return f'<text x="{x + 4:.1f}" y="{y + 14}" fill="#212529">{escape(shown)}</text>'
+    if len(label) > room:
+        label = f'{label[: room - 1]}…'
+    return f'<text x="{x + 4:.1f}" y="{y + 14}" fill="#212529">{escape(label)}</text>'

@@ -1,7 +1,7 @@
 """What a run has left on disk, for a report that its own process does not make.
 
-Each part says of when it is, and nothing in the files is trusted.  What only a living process knows
-(what its threads do, which requests are slow, what hangs) is not made up.
+Each part says as of when it is true, and nothing in the files is trusted.  What only a living
+process knows (what its threads do, which requests are slow, what hangs) stays unknown.
 """
 
 from __future__ import annotations
@@ -9,14 +9,20 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..checks import allfindings
 from ..checks.muted import Hushed
 from ..knowledge import systemfacts
 from ..model.errors import UnreadableRecord
+from ..model.interfaces import ILivingRun
 from ..model.records import Instance
+from ..model.records import Request
 from ..model.records import finding_from
 from ..model.records import from_isotime
 from ..model.records import instance_of
@@ -24,6 +30,7 @@ from ..model.records import isotime
 from ..model.runrecord import RunRecord
 from ..postmortem.runhistory import last_server_run
 from ..store import distributionsets
+from ..store.archive import Archive
 from ..store.blackboxreader import load
 from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import CONTEXT
@@ -32,23 +39,29 @@ from ..store.rundirectory import is_run_name
 from ..store.rundirectory import may_live
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
+from ..system.distributions import normalized
 
-#: Who tells a part of a report: the process itself, the files of a run, this command, or nobody.
-PROCESS, RUN, COMMAND, NOBODY = 'process', 'run', 'command', 'nobody'
+# Where a part of a report comes from.
+PROCESS = 'process'  # from the process itself
+RUN = 'run'  # from the files of a run
+COMMAND = 'command'  # from this command
+NOBODY = 'nobody'  # it is not known
 
+Clock = Callable[[], float]
 
-#: Seconds by which a run's start may differ from the one in its name, which has whole seconds.
+#: Seconds.  A start that differs more from the one in the run's name is not true.
 _NEAR = 60
 
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A run by its directory.  `alive`: as far as anybody can tell; `record`: how it ended, if that
-    is known.
+    """A run by its directory.
+
+    `alive`: whether it lives, as far as can be told.  `record`: how it ended, if that is known.
     """
 
     path: Path
-    context: dict
+    context: dict[str, Any]
     alive: bool = False
     record: RunRecord | None = None
 
@@ -62,32 +75,42 @@ class RecordedRun:
 
     @property
     def started(self) -> float:
-        """In seconds since the epoch; 0.0 where the name is of no such day."""
+        """Seconds since the epoch; 0.0 where the name has a day that does not exist."""
         named = name_facts(self.run)[0] if is_run_name(self.run) else 0.0
-        precise = from_isotime(self.record.started) if self.record else self.context.get('started')
-        is_near = isinstance(precise, int | float) and abs(precise - named) < _NEAR
-        return precise if is_near else named
+        if self.record:
+            precise = from_isotime(self.record.started)
+        else:
+            precise = self.context.get('started')
+        if isinstance(precise, int | float) and abs(precise - named) < _NEAR:
+            return precise
+        return named
 
     @property
     def instance(self) -> Instance:
         return self.record.instance if self.record else instance_of(self.context)
 
-    def told(self, as_of: float | str | None) -> dict:
+    def told(self, as_of: float | str | None) -> dict[str, Any]:
         """The entry of a report's `sources` for a part that this run tells."""
         when = as_of if isinstance(as_of, str) else isotime(as_of)
         return {'source': RUN, 'run': self.run, 'as_of': when}
 
 
-UNKNOWN = {'source': NOBODY, 'run': None, 'as_of': None}
-NO_INVENTORY = {'distributions': [], 'products': [], 'compiled_modules': [], 'system': {}}
+UNKNOWN: dict[str, Any] = {'source': NOBODY, 'run': None, 'as_of': None}
+NO_INVENTORY: dict[str, Any] = {
+    'distributions': [],
+    'products': [],
+    'compiled_modules': [],
+    'system': {},
+}
 
 
-def newest(archive, ours, instance: Instance) -> RecordedRun | None:
-    """The server of that instance which lives, else the one that began last.
+def newest(archive: Archive, ours: Sequence[RunRecord], instance: Instance) -> RecordedRun | None:
+    """The living server of that instance, else the one that began last.
 
     `ours` are the archive's summaries of that instance, newest first.
     """
-    base, dead = archive.base, None
+    base = archive.base
+    dead = None
     for name in reversed(base.waiting()):
         path = base.runs / name
         context = read_json(path / CONTEXT)
@@ -96,14 +119,15 @@ def newest(archive, ours, instance: Instance) -> RecordedRun | None:
         if may_live(path):
             return RecordedRun(path, context, True)
         if dead is None:
-            dead = RecordedRun(path, context, False, _of(ours, name))
+            record = next((record for record in ours if record.run == name), None)
+            dead = RecordedRun(path, context, False, record)
     last = last_server_run(ours)
     if last and (dead is None or last.run > dead.run):
         return of_record(archive, archive.record(last.run))
     return dead
 
 
-def of_record(archive, record: RunRecord) -> RecordedRun:
+def of_record(archive: Archive, record: RunRecord) -> RecordedRun:
     """The directory of a run that is archived, or that waits for it."""
     path = archive.path / record.run
     if not path.is_dir():
@@ -111,11 +135,7 @@ def of_record(archive, record: RunRecord) -> RecordedRun:
     return RecordedRun(path, record.context or read_json(path / CONTEXT), False, record)
 
 
-def _of(records, run):
-    return next((record for record in records if record.run == run), None)
-
-
-def _dict(document, key):
+def _dict(document: dict[str, Any], key: str) -> dict[str, Any]:
     value = document.get(key)
     return value if isinstance(value, dict) else {}
 
@@ -123,10 +143,11 @@ def _dict(document, key):
 # -- the parts of a report -------------------------------------------------------------------------
 
 
-def process(last: RecordedRun, archive, clock=time.time) -> dict:
+def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> dict[str, Any]:
     """As `report.process`, from what the run wrote at its start."""
-    context, software = last.context, _dict(last.context, 'software')
-    home = _dict(context, 'instance').get('client_home')
+    context = last.context
+    software = _dict(context, 'software')
+    client_home = software.get('client_home') or _dict(context, 'instance').get('client_home')
     system = str(context.get('platform') or '')
     return {
         'zope': software.get('zope', ''),
@@ -134,7 +155,7 @@ def process(last: RecordedRun, archive, clock=time.time) -> dict:
         'platform': system.partition('-')[0].lower(),
         'software_home': software.get('software_home', ''),
         'instance_home': software.get('instance_home', ''),
-        'client_home': software.get('client_home') or home or '',
+        'client_home': client_home or '',
         'pid': last.pid,
         'uptime_seconds': _uptime(last, clock),
         'started': isotime(last.started),
@@ -154,37 +175,45 @@ def process(last: RecordedRun, archive, clock=time.time) -> dict:
     }
 
 
-def _uptime(last, clock):
+def _uptime(last: RecordedRun, clock: Clock) -> float | None:
     if last.alive:
         return round(max(0.0, clock() - last.started), 3)
     return last.record.uptime_seconds if last.record else None
 
 
-def checks(last: RecordedRun, archive, instance: Instance) -> tuple[list[dict], dict]:
-    """(findings as in a report, their entry of `sources`): the last word of the run's checks.
+def checks(
+    last: RecordedRun, archive: Archive, instance: Instance
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """(findings as in a report, their entry of `sources`), as the run's checks told them last.
 
-    What has been muted since is marked.
+    Findings that are muted today are marked.
     """
     word = allfindings.last_word(last.path)
     when = from_isotime(word.get('when'))
     error = str(word.get('error') or '')
     if when is None and not error:
         return [], UNKNOWN | {'running': False, 'error': ''}
+    findings = []
     rows = word.get('checks')
-    rows = rows if isinstance(rows, list) else []
-    findings = [finding for row in rows if (finding := finding_from(row))]
+    for row in rows if isinstance(rows, list) else ():
+        finding = finding_from(row)
+        if finding:
+            findings.append(finding)
     look = allfindings.sorted_out(findings, Hushed(archive.base.path, instance.label))
     return look.to_json(), last.told(when) | {'running': False, 'error': error}
 
 
-def inventory(last: RecordedRun) -> dict:
+def inventory(last: RecordedRun) -> dict[str, Any]:
     """As `reporting.inventory.inventory`, of that run.  What it did not record is empty."""
-    context, serving = last.context, read_json(last.path / SERVING)
-    named = serving.get('compiled_modules')
-    compiled = last.record.compiled_modules if last.record else ()
-    compiled = compiled or (named if isinstance(named, list) else ())
-    python, _, compiler = str(context.get('python') or '').partition('[')
+    context = last.context
+    serving = read_json(last.path / SERVING)
+    compiled: Iterable[object] = last.record.compiled_modules if last.record else ()
+    if not compiled and isinstance(serving.get('compiled_modules'), list):
+        compiled = serving['compiled_modules']
     products = serving.get('products')
+    # Such as "3.12.1 (main, Dec 8 2023, 05:40:51) [GCC 12.2.0]".
+    python, _, compiler = str(context.get('python') or '').partition('[')
+    platform = str(context.get('platform') or '')
     return {
         'distributions': [
             {'name': name, 'version': version} for name, version in sorted(versions(last).items())
@@ -192,9 +221,9 @@ def inventory(last: RecordedRun) -> dict:
         'products': sorted(map(str, products)) if isinstance(products, list) else [],
         'compiled_modules': [str(name) for name in compiled],
         'system': {
-            'platform': str(context.get('platform') or ''),
+            'platform': platform,
             'distribution': '',
-            'machine': str(context.get('platform') or '').rpartition('-')[2],
+            'machine': platform.rpartition('-')[2],
             'libc': str(context.get('libc') or ''),
             'python_build': python.strip(),
             'compiler': compiler.rstrip(']'),
@@ -203,12 +232,12 @@ def inventory(last: RecordedRun) -> dict:
     }
 
 
-def in_flight(last: RecordedRun, clock=time.time) -> tuple[tuple, dict]:
-    """(requests of this moment, their entry of `sources`), as the black box of a living run has
-    them.
-    """
+def in_flight(
+    last: RecordedRun, clock: Clock = time.time
+) -> tuple[tuple[Request, ...], dict[str, Any]]:
+    """(requests in progress, their entry of `sources`), from the black box of a living run."""
     if last.alive:
-        with contextlib.suppress(OSError, UnreadableRecord):  # there may be none on disk
+        with contextlib.suppress(OSError, UnreadableRecord):  # it may have no black box on disk
             return load(last.path / BLACKBOX).in_flight, last.told(clock())
     return (), UNKNOWN
 
@@ -218,28 +247,36 @@ def in_flight(last: RecordedRun, clock=time.time) -> tuple[tuple, dict]:
 
 def versions(last: RecordedRun) -> dict[str, str]:
     """{normalized name: version} of what was installed when that run began; {} if not known."""
-    known = last.context.get('distributions') or distributionsets.of_run(last.path).get(
-        'distributions'
-    )
+    known = last.context.get('distributions')
+    if not known:
+        known = distributionsets.of_run(last.path).get('distributions')
     if not isinstance(known, dict):
         return {}
     return {str(name): version for name, version in known.items() if isinstance(version, str)}
 
 
-def compared(then: RecordedRun, life, living: RecordedRun | None) -> dict:
+def compared(
+    then: RecordedRun, life: ILivingRun | None, living: RecordedRun | None
+) -> dict[str, Any]:
     """{known, with, changed}: what is installed now, compared with what that run had.
 
-    `known`: whether the run recorded its versions.  `with` says whose versions are those of now:
-    "process" (the living one of that instance, or this one, where it has the same Python),
-    "command", or "nobody".  `changed`: [{name, then, now}], None where either is not known.
+    `known`: whether the run recorded its versions.
+    `with`: whose versions are compared with them: "process" (the living process of that instance,
+    or this one if it has the same Python), "command", or "nobody".
+    `changed`: [{name, then, now}]; None where one of both sides is not known.
     """
     before = versions(then)
-    who, now = _now(then, life, living)
+    source, now = _now(then, life, living)
+    if not now:
+        source = NOBODY
     changed = _changes(before, now) if before and now else None
-    return {'known': bool(before), 'with': who if now else NOBODY, 'changed': changed}
+    return {'known': bool(before), 'with': source, 'changed': changed}
 
 
-def _now(then, life, living):
+def _now(
+    then: RecordedRun, life: ILivingRun | None, living: RecordedRun | None
+) -> tuple[str, dict[str, str]]:
+    """(source, versions) of what is installed now, where it may be compared with that run."""
     same_python = then.context.get('executable') == sys.executable
     if life:
         if same_python or then.instance == Instance(**life.instance):
@@ -251,20 +288,18 @@ def _now(then, life, living):
     return NOBODY, {}
 
 
-def _of_life(life):
-    """What this process began with: what was installed meanwhile counts from its restart."""
+def _of_life(life: ILivingRun) -> dict[str, str]:
+    """What this process began with: what has been installed since counts after a restart."""
     directory = getattr(life, 'directory', None)
     noted = distributionsets.of_run(directory.path) if directory else {}
     return noted.get('distributions') or dict(systemfacts.here().distributions)
 
 
-def _changes(then, now):
-    then, now = (
-        {systemfacts.normalized(name): version for name, version in known.items()}
-        for known in (then, now)
-    )
-    return [
-        {'name': name, 'then': then.get(name), 'now': now.get(name)}
-        for name in sorted(then.keys() | now.keys())
-        if then.get(name) != now.get(name)
-    ]
+def _changes(then: dict[str, str], now: dict[str, str]) -> list[dict[str, Any]]:
+    then = {normalized(name): version for name, version in then.items()}
+    now = {normalized(name): version for name, version in now.items()}
+    changes = []
+    for name in sorted(then.keys() | now.keys()):
+        if then.get(name) != now.get(name):
+            changes.append({'name': name, 'then': then.get(name), 'now': now.get(name)})
+    return changes

@@ -1,6 +1,6 @@
-"""What is installed here: distributions, products, compiled modules, and the system below.
+"""What is installed here: distributions, products, compiled modules, and the system below them.
 
-Read when a report is asked for, not at import.  Distributions are read once for each process.
+It is read when a report is made, not at import; distributions are read once in a process.
 """
 
 from __future__ import annotations
@@ -8,15 +8,17 @@ from __future__ import annotations
 import functools
 import platform
 import sys
+from collections.abc import Iterable
 from importlib.metadata import distributions
+from typing import Any
 
 from ..system.runcontext import products
 
 
-def inventory(compiled_modules=()) -> dict:
+def inventory(compiled_modules: Iterable[str] = ()) -> dict[str, Any]:
     """{distributions [{name, version}], products [..], compiled_modules [..], system {..}}"""
     return {
-        'distributions': [dict(d) for d in _distributions()],
+        'distributions': [dict(distribution) for distribution in _distributions()],
         'products': products(),
         'compiled_modules': list(compiled_modules),
         'system': system(),
@@ -24,24 +26,23 @@ def inventory(compiled_modules=()) -> dict:
 
 
 @functools.cache
-def _distributions():
-    found = {}
+def _distributions() -> tuple[dict[str, str], ...]:
+    """{name, version} of each distribution; not to be changed, since they are kept."""
+    found: dict[str, dict[str, str]] = {}
     for distribution in distributions():
         name = distribution.metadata['Name']
-        if name:
-            found.setdefault(
-                name.lower(), (('name', name), ('version', distribution.version or ''))
-            )
+        if name and name.lower() not in found:  # the first one on the path is imported
+            found[name.lower()] = {'name': name, 'version': distribution.version or ''}
     return tuple(found[key] for key in sorted(found))
 
 
-def system() -> dict:
+def system() -> dict[str, Any]:
     """The operating system and its maintenance level, the C library, the Python build."""
     try:
         release = platform.freedesktop_os_release()
     except (OSError, AttributeError):
         release = {}
-    here = platform.uname()  # by name: as a tuple it would start a child process
+    here = platform.uname()  # fields by name: read as a tuple, it starts a child process
     return {
         'platform': f'{here.system} {here.release} {here.version}',
         'distribution': release.get('PRETTY_NAME', ''),

@@ -1,19 +1,24 @@
-"""What can be seen of a process that does not answer, as plain text.  A `outside.View` in, lines
-out.
+"""What can be seen of a process that does not answer, as plain text.
+
+An `outside.View` in, lines out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Iterator
 
 from ..inspection.outside import Seen
 from ..inspection.outside import View
+from ..model.records import Request
 from ..model.records import clocktime
 from ..model.records import duration
 from ..postmortem import hangnotes
+from ..postmortem.evidence import Mark
 from .stacksdocument import age
 from .threadtext import frame_lines
 
+#: The kernel's states of a thread, see proc_pid_stat(5).
 _STATES = {
     'R': 'runs',
     'S': 'sleeps',
@@ -25,21 +30,25 @@ _STATES = {
 }
 
 
-def lines(view: View, subject: str, reason: str, commands=(), needed: str = '') -> Iterator[str]:
-    """`reason`: why there is no answer, a sentence; `commands`: (title, shell line) that show
-    native stacks.
+def lines(
+    view: View,
+    subject: str,
+    reason: str,
+    commands: Collection[tuple[str, str]] = (),
+    needed: str = '',
+) -> Iterator[str]:
+    """`reason` is a sentence: why there is no answer.
 
-    `needed` says what is needed for those.
+    `commands` are (title, shell line) of tools that show native stacks; `needed` is a sentence on
+    what these tools need.
     """
     yield f'No answer from {subject}: {reason[:1].lower()}{reason[1:]}'
     yield f'This is what can be seen from outside, at {clocktime(view.time)}.'
-    yield from ('', *_judgement(view))
+    yield ''
+    yield from _judgement(view)
     if view.threads:
-        yield from (
-            '',
-            'Its threads, as the kernel sees them:',
-            *(_thread(seen) for seen in view.threads),
-        )
+        yield from ('', 'Its threads, as the kernel sees them:')
+        yield from map(_thread, view.threads)
     yield from _requests(view)
     yield from _marks(view)
     yield from _hangs(view)
@@ -53,7 +62,7 @@ def lines(view: View, subject: str, reason: str, commands=(), needed: str = '') 
 # -- the judgement ---------------------------------------------------------------------------------
 
 
-def _judgement(view):
+def _judgement(view: View) -> Iterator[str]:
     if view.there is None:
         yield (
             'The process runs where this command cannot look: on another machine, or in '
@@ -78,18 +87,20 @@ def _judgement(view):
         yield f'Its black box: {view.traces.damage}'
 
 
-def _holder(view):
-    found, waiting = view.holders(), len(view.waiting)
+def _holder(view: View) -> Iterator[str]:
+    """Which thread probably holds the interpreter lock."""
+    found = view.holders()
+    waiting = len(view.waiting)
     if not waiting:
         yield (
             'No thread waits for the interpreter lock (GIL): only the heartbeat may be stuck, '
             'or the machine is slow.'
         )
     elif len(found) == 1:
+        waiters = f'{waiting} threads wait' if waiting > 1 else f'{waiting} thread waits'
         yield (
-            f'The interpreter lock (GIL) is probably held by {_who(found[0])}: it '
-            f'{_does(found[0])}. '
-            f'{waiting} thread{"s wait" if waiting > 1 else " waits"} for it.'
+            f'The interpreter lock (GIL) is probably held by {_who(found[0])}: '
+            f'it {_does(found[0])}. {waiters} for it.'
         )
     else:
         yield (
@@ -99,18 +110,19 @@ def _holder(view):
         yield from (f'  {_who(seen)}: it {_does(seen)}' for seen in found)
 
 
-def _who(seen: Seen):
-    request = f', which serves {seen.request.method} {seen.request.path}' if seen.request else ''
-    return f'thread {seen.kernel.tid}{f" (0x{seen.ident:x})" if seen.ident else ""}{request}'
+def _who(seen: Seen) -> str:
+    ident = f' (0x{seen.ident:x})' if seen.ident else ''
+    request = ''
+    if seen.request:
+        request = f', which serves {seen.request.method} {seen.request.path}'
+    return f'thread {seen.kernel.tid}{ident}{request}'
 
 
-def _does(seen: Seen):
-    if seen.runs or not seen.kernel.call:
-        return (
-            'runs on the processor'
-            if seen.runs
-            else _STATES.get(seen.kernel.state, 'does what is not known')
-        )
+def _does(seen: Seen) -> str:
+    if seen.runs:
+        return 'runs on the processor'
+    if not seen.kernel.call:
+        return _STATES.get(seen.kernel.state, 'does what is not known')
     target = f' on {seen.target}' if seen.target else ''
     return f'waits in the system call {seen.kernel.call}{target}'
 
@@ -118,43 +130,45 @@ def _does(seen: Seen):
 # -- what was seen ---------------------------------------------------------------------------------
 
 
-def _thread(seen):
+def _thread(seen: Seen) -> str:
     kernel = seen.kernel
     cpu = f'{seen.cpu:4.0%}' if seen.cpu is not None else '   ?'
-    what = 'waits for the GIL' if seen.waits_for_gil else f'{kernel.call} {seen.target}'.strip()
-    return (
-        f'  {kernel.tid:>8}  {cpu} processor  {_STATES.get(kernel.state, kernel.state):20}  {what}'
-    ).rstrip()
+    state = _STATES.get(kernel.state, kernel.state)
+    what = f'{kernel.call} {seen.target}'.strip()
+    if seen.waits_for_gil:
+        what = 'waits for the GIL'
+    return f'  {kernel.tid:>8}  {cpu} processor  {state:20}  {what}'.rstrip()
 
 
-def _requests(view):
-    flying = view.traces.recording.in_flight if view.traces.recording else ()
+def _requests(view: View) -> Iterator[str]:
+    flying = _flying(view)
     if flying:
         yield from ('', 'Requests in flight, as its black box has them:')
-    for request in sorted(flying, key=lambda r: r.started):
+    for request in sorted(flying, key=lambda request: request.started):
+        seconds = max(0.0, view.time - request.started)
         yield (
-            f'  {request.method} {request.path} for {age(max(0.0, view.time - request.started))} '
-            f'({request.phase}) '
+            f'  {request.method} {request.path} for {age(seconds)} ({request.phase}) '
             f'in thread {request.native_id} (0x{request.ident:x})'
         )
 
 
-def _marks(view):
-    """What threads wrote of themselves when the heartbeat stood still."""
-    hang = {'the heartbeat': view.traces.hang} if view.traces.hang else {}
-    flying = {r.ident: f' ({r.method} {r.path})' for r in _flying(view)}
-    stuck = {
-        f'thread 0x{ident:x}{flying.get(ident, "")}': mark
-        for ident, mark in view.traces.stuck.items()
-    }
-    for who, mark in (stuck | hang).items():
-        for dump in mark.dumps[-1:]:
-            yield from ('', f'The stack of {who}, as of {clocktime(mark.time)}:')
-            for thread in dump.threads:
-                yield from frame_lines([vars(frame) for frame in thread.frames], '    ')
+def _marks(view: View) -> Iterator[str]:
+    """The stacks that the watchdog wrote when the heartbeat stood still."""
+    requests = {request.ident: f' ({request.method} {request.path})' for request in _flying(view)}
+    for ident, mark in view.traces.stuck.items():
+        yield from _mark(f'thread 0x{ident:x}{requests.get(ident, "")}', mark)
+    if view.traces.hang:
+        yield from _mark('the heartbeat', view.traces.hang)
 
 
-def _hangs(view):
+def _mark(subject: str, mark: Mark) -> Iterator[str]:
+    for dump in mark.dumps[-1:]:
+        yield from ('', f'The stack of {subject}, as of {clocktime(mark.time)}:')
+        for thread in dump.threads:
+            yield from frame_lines([vars(frame) for frame in thread.frames], '    ')
+
+
+def _hangs(view: View) -> Iterator[str]:
     notes = view.traces.recording.notes if view.traces.recording else ()
     for kind in ('hang', 'deadlock', 'spinning'):
         for begun in hangnotes.all_lasting(notes, kind):
@@ -164,5 +178,5 @@ def _hangs(view):
                 yield from frame_lines([vars(frame) for frame in note.frames], '    ')
 
 
-def _flying(view):
+def _flying(view: View) -> tuple[Request, ...]:
     return view.traces.recording.in_flight if view.traces.recording else ()

@@ -1,10 +1,12 @@
-"""A report as bytes: text for people, JSON for programs.  Formatters yield lines, `render` joins
-them.
-"""
+"""A report as bytes: text for people, JSON for programs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Iterator
+from typing import Any
 
 from ..model.errors import UnknownFormat
 from ..model.plaintext import clean
@@ -20,50 +22,51 @@ from .threadtext import frame_lines
 _RULE = '=' * 78
 
 
-def render(report: dict, format: str) -> tuple[str, str, bytes]:
+def render(report: dict[str, Any], format: str) -> tuple[str, str, bytes]:
     """(file name, content type, bytes) of a report.  Raises UnknownFormat."""
     if format not in FORMATS:
         raise UnknownFormat(f'There is no report format {format!r}.')
     content_type, extension, function = FORMATS[format]
-    subject = (
-        report['incident']['run']
-        if report.get('incident')
-        else report['generated'].replace(':', '')
-    )
+    if report.get('incident'):
+        subject = report['incident']['run']
+    else:
+        subject = report['generated'].replace(':', '')
     return f'stability-{subject}.{extension}', content_type, function(report)
 
 
-def as_json(report: dict) -> bytes:
-    """A line for each key and for each item of its list; `indent` would be pretty, and twenty times
-    slower.
+def as_json(report: dict[str, Any]) -> bytes:
+    """A line for each key, and one for each item of its list.
+
+    `indent` would look better, and is twenty times slower.
     """
     keys = ',\n'.join(f'{json_text(key)}: {_json(value)}' for key, value in report.items())
     return f'{{\n{keys}\n}}\n'.encode('utf-8', 'backslashreplace')
 
 
-def _json(value):
+def _json(value: object) -> str:
     if isinstance(value, list | tuple) and value:
         return '[\n ' + ',\n '.join(map(json_text, value)) + '\n]'
     return json_text(value)
 
 
-def as_text(report: dict) -> bytes:
+def as_text(report: dict[str, Any]) -> bytes:
     return ('\n'.join(lines(report)) + '\n').encode('utf-8', 'backslashreplace')
 
 
-FORMATS = {
+FORMATS: dict[str, tuple[str, str, Callable[[dict[str, Any]], bytes]]] = {
     'text': ('text/plain; charset=utf-8', 'txt', as_text),
     'json': ('application/json', 'json', as_json),
 }
 
 
-#: What a dead run did not know at its start: how long it would live, and where its files are today.
+#: What a run cannot know at its start: how long it will live, and where its files are today.
 _OF_ITS_END = ('uptime_seconds', 'directory')
 
 
-def lines(report: dict) -> Iterator[str]:
+def lines(report: dict[str, Any]) -> Iterator[str]:
     """The whole report, line by line; control characters of foreign text are shown escaped."""
-    incident, previous = report.get('incident'), report.get('previous')
+    incident = report.get('incident')
+    previous = report.get('previous')
     yield from _title(report)
     yield from _process(report)
     if incident:
@@ -71,30 +74,27 @@ def lines(report: dict) -> Iterator[str]:
     elif previous:
         yield from _section('How the last run ended', run_lines(previous))
     else:
-        yield from _section(
-            'How the last run ended', ['No earlier run of this instance is archived.']
-        )
+        nothing = 'No earlier run of this instance is archived.'
+        yield from _section('How the last run ended', [nothing])
     yield from _section('Requests in flight now', _in_flight(report))
     yield from _section('Findings', _told_findings(report))
     yield from _section('Past runs', list(history_lines(report['history'])) or ['None.'])
     yield from _inventory(report)
-    yield from _section(
-        'Reported by',
-        [
-            report['support'].get('support_name') or 'YOUR NAME',
-            report['support'].get('support_contact') or 'YOUR EMAIL ADDRESS',
-        ],
-    )
+    support = report['support']
+    name = support.get('support_name') or 'YOUR NAME'
+    contact = support.get('support_contact') or 'YOUR EMAIL ADDRESS'
+    yield from _section('Reported by', [name, contact])
 
 
-def _source(report, part):
-    """Who tells that part of the report, and as of when."""
+def _source(report: dict[str, Any], part: str) -> dict[str, Any]:
+    """Where that part of the report comes from, and as of when it is true."""
     return report.get('sources', {}).get(part) or {'source': PROCESS, 'as_of': None}
 
 
-def _process(report):
+def _process(report: dict[str, Any]) -> Iterator[str]:
     told = _source(report, 'process')
-    living, last = report.get('process'), report.get('last_process')
+    living = report.get('process')
+    last = report.get('last_process')
     if living and told['source'] == PROCESS:
         yield from _section('This process', _facts(living))
     elif living:
@@ -106,8 +106,8 @@ def _process(report):
         yield from _section('The last process', [head, *_facts(known)])
 
 
-def _in_flight(report):
-    told, rows = _source(report, 'in_flight'), [_request(r) for r in report['in_flight']]
+def _in_flight(report: dict[str, Any]) -> Iterator[str]:
+    told = _source(report, 'in_flight')
     if told['source'] == NOBODY:
         yield (
             'Not known: only a living process knows its requests, what its threads do, which '
@@ -116,7 +116,9 @@ def _in_flight(report):
         return
     if told['source'] == RUN:
         yield f'As of {told["as_of"]}, from the black box of the living process:'
-    yield from rows or ['None.']
+    yield from map(_request, report['in_flight'])
+    if not report['in_flight']:
+        yield 'None.'
     if told['source'] == RUN:
         yield (
             'What its threads do, which requests are slow and what hangs, only the process knows: '
@@ -124,23 +126,28 @@ def _in_flight(report):
         )
 
 
-def _told_findings(report):
-    told, found = _source(report, 'checks'), list(_findings(report['checks']))
+def _told_findings(report: dict[str, Any]) -> Iterator[str]:
+    told = _source(report, 'checks')
     if told['source'] == NOBODY:
         yield 'Not known: the last process left no results of its checks.'
         return
     note = checks_note(told)
     if note:
-        yield from [note, *found]
-        return
-    if told.get('as_of'):
+        yield note
+    elif told.get('as_of'):
         who = f', as the run {told["run"]} told last' if told['source'] == RUN else ''
         yield f'As of {told["as_of"]}{who}:'
-    yield from found or ['None.']
+    for check in report['checks']:
+        yield from finding_lines(check)
+    if not (note or report['checks']):
+        yield 'None.'
 
 
-def checks_note(told: dict) -> str:
-    """Why the list of findings may not be whole, by a report's `sources`; '' if it is."""
+def checks_note(told: dict[str, Any]) -> str:
+    """Why a report's findings may be incomplete; '' if they are complete.
+
+    `told` is the entry of the checks in the report's `sources`.
+    """
     if told.get('error'):
         return str(told['error'])
     if told.get('running') and told['as_of']:
@@ -155,40 +162,42 @@ def checks_note(told: dict) -> str:
     return ''
 
 
-def _inventory(report):
-    run = report.get('incident')
-    inventory = (run or {}).get('inventory') or report['inventory']
-    recorded = bool(run) or _source(report, 'inventory')['source'] != PROCESS
-    time = f' {at_the_end(run["verdict"])}' if run else _as_of(_source(report, 'inventory'))
-    nothing = 'They were not recorded.' if recorded else 'None.'
+def _inventory(report: dict[str, Any]) -> Iterator[str]:
+    """What was installed: at the end of the incident, if the report is about one."""
+    incident = report.get('incident')
+    told = _source(report, 'inventory')
+    inventory = report['inventory']
+    nothing = 'None.' if told['source'] == PROCESS else 'They were not recorded.'
+    time = f' as of {told["as_of"]}' if told['source'] == RUN else ''
+    if incident:
+        inventory = incident.get('inventory') or inventory
+        nothing = 'They were not recorded.'
+        time = f' {at_the_end(incident["verdict"])}'
     yield from _section(f'Products{time}', [', '.join(inventory['products']) or nothing])
-    versions = [f'{d["name"]} {d["version"]}' for d in inventory['distributions']]
-    yield from _section(
-        f'Versions{time}', [*_changed(run or report.get('previous')), *(versions or [nothing])]
-    )
+    versions = [f'{each["name"]} {each["version"]}' for each in inventory['distributions']]
+    changes: list[str] = []
+    run = incident or report.get('previous')
+    if run and run.get('versions'):
+        changes = [*change_lines(run['versions'], run['verdict']), '']
+    yield from _section(f'Versions{time}', [*changes, *(versions or [nothing])])
     yield from _section(f'System{time}', _facts(inventory['system']))
-
-
-def _as_of(told):
-    return f' as of {told["as_of"]}' if told['source'] == RUN else ''
-
-
-def at_the_end(verdict: str) -> str:
-    """To follow what is said of that moment: "at the time of the crash"."""
-    return f'at the time of the {"crash" if verdict in _CRASHES else "end"}'
 
 
 _CRASHES = ('crashed', 'stack-overflow', 'aborted')
 
 
-def _changed(run):
-    """What was installed or removed since that run, and an empty line."""
-    if run and run.get('versions'):
-        yield from [*change_lines(run['versions'], run['verdict']), '']
+def at_the_end(verdict: str) -> str:
+    """Words for the end of a run, such as "at the time of the crash"."""
+    word = 'crash' if verdict in _CRASHES else 'end'
+    return f'at the time of the {word}'
 
 
-def change_lines(versions: dict, verdict: str) -> Iterator[str]:
-    """Which versions have changed since a run, by its `versions` in a report."""
+#: With what the versions of a run are compared, see `fromdisk.compared`.
+_NOW = {'process': 'the living process', 'command': 'the environment of this command'}
+
+
+def change_lines(versions: dict[str, Any], verdict: str) -> Iterator[str]:
+    """Which versions have changed since a run; `versions` is its entry of that name in a report."""
     if not versions['known']:
         yield f'The versions {at_the_end(verdict)} were not recorded.'
     elif versions['changed'] is None:
@@ -202,22 +211,23 @@ def change_lines(versions: dict, verdict: str) -> Iterator[str]:
             yield f'Nothing has changed since: {now} has the same versions.'
             return
         yield f'Changed since, compared with {now}:'
-        yield from (f'  {change_line(change)}' for change in versions['changed'])
+        for change in versions['changed']:
+            yield f'  {change_line(change)}'
 
 
-_NOW = {'process': 'the living process', 'command': 'the environment of this command'}
-
-
-def change_line(change: dict) -> str:
+def change_line(change: dict[str, Any]) -> str:
     """Such as "lxml 6.1.3 -> 6.0.2"."""
     if change['then'] is None:
         return f'{change["name"]}: not installed -> {change["now"]}'
     return f'{change["name"]} {change["then"]} -> {change["now"] or "not installed"}'
 
 
-def run_lines(run: dict) -> Iterator[str]:
-    """One archived run: the verdict first, then everything that speaks for it."""
-    yield f'{run["summary"]}'
+def run_lines(run: dict[str, Any]) -> Iterator[str]:
+    """One archived run: first the verdict, then everything that supports it.
+
+    A summary of a run lacks the large parts; they are left out then.
+    """
+    yield str(run['summary'])
     yield ''
     yield from _facts(
         {
@@ -234,31 +244,34 @@ def run_lines(run: dict) -> Iterator[str]:
             'signature': run['signature'],
         }
     )
-    yield from _block('Evidence', [f'{e["source"]}: {e["fact"]}' for e in run['evidence']])
+    evidence = [f'{each["source"]}: {each["fact"]}' for each in run['evidence']]
+    yield from _block('Evidence', evidence)
     yield from _block('What stood still', [_hang(hang) for hang in run.get('hangs', ())])
     yield from _block('Ruled out', run['ruled_out'])
     yield from _block('It may have been', run['candidates'])
-    yield from _block(
-        'Known issues',
-        [line for issue in run.get('known_issues', ()) for line in _known_issue(issue)],
-    )
-    yield from _block('Requests in flight at the end', [_request(r) for r in run['requests']])
-    yield from _block('Last finished requests', [_request(r) for r in run.get('recent', ())[:20]])
+    known_issues = [line for issue in run.get('known_issues', ()) for line in _known_issue(issue)]
+    yield from _block('Known issues', known_issues)
+    yield from _block('Requests in flight at the end', list(map(_request, run['requests'])))
+    recent = run.get('recent', ())[:20]
+    yield from _block('Last finished requests', list(map(_request, recent)))
     for thread in run.get('threads', ()):
         yield from _block(_thread(thread), list(frame_lines(thread['frames'])))
     for note in run.get('notes', ()):
         if note['kind'] in ('slow', 'slow-ended'):
             yield from _block(_slow(note), [note['detail'], *map(frame_line, note['frames'])])
-    yield from _block('C stack of the crashed thread', [_native(f) for f in run.get('native', ())])
-    yield from _block('Last log records', [_log(line) for line in run.get('log', ())[-20:]])
-    yield from _block('Last samples', [_sample(s) for s in run.get('samples', ())[-5:]])
-    yield from _block(
-        'Compiled modules',
-        [', '.join(run.get('compiled_modules', ()))] if run.get('compiled_modules') else (),
-    )
+    native = [f'{frame["binary"]} {frame["symbol"]}' for frame in run.get('native', ())]
+    yield from _block('C stack of the crashed thread', native)
+    log = [
+        f'{line["time"]} {line["level"]} {line["logger"]} {line["message"]}'
+        for line in run.get('log', ())[-20:]
+    ]
+    yield from _block('Last log records', log)
+    yield from _block('Last samples', list(map(_sample, run.get('samples', ())[-5:])))
+    if run.get('compiled_modules'):
+        yield from _block('Compiled modules', [', '.join(run['compiled_modules'])])
 
 
-def history_lines(history) -> Iterator[str]:
+def history_lines(history: Iterable[dict[str, Any]]) -> Iterator[str]:
     """One line for each past run."""
     for run in history:
         yield clean(
@@ -267,95 +280,99 @@ def history_lines(history) -> Iterator[str]:
         )
 
 
-def titled_history_lines(history, waiting=frozenset()) -> Iterator[str]:
-    """The same below the titles of their columns; those of the runs that are `waiting` say so."""
+def titled_history_lines(
+    history: Iterable[dict[str, Any]], waiting: Collection[str] = frozenset()
+) -> Iterator[str]:
+    """The same with titles for the columns; runs in `waiting` are marked as not yet archived."""
     history = list(history)
     if history:
         yield f'{"started":24}  {"verdict":20} {"signal":8} {"was up":21} {"role":6} run'
     for run, line in zip(history, history_lines(history), strict=True):
-        yield f'{line}  (not yet archived)' if run['run'] in waiting else line
+        mark = '  (not yet archived)' if run['run'] in waiting else ''
+        yield line + mark
 
 
-def _title(report):
+def _title(report: dict[str, Any]) -> Iterator[str]:
     instance = report['instance']
-    yield (
-        f'Stability report of {clean(instance["client_home"] or "?")} on '
-        f'{clean(instance["host"] or "?")}'
-    )
-    yield (
-        f'Listening on {clean(instance["listen"] or "an address that is not known")}; made '
-        f'{report["generated"]}'
-    )
+    place = clean(instance['client_home'] or '?')
+    host = clean(instance['host'] or '?')
+    address = clean(instance['listen'] or 'an address that is not known')
+    yield f'Stability report of {place} on {host}'
+    yield f'Listening on {address}; made {report["generated"]}'
 
 
-def _section(title, body):
+def _section(title: str, body: Iterable[object]) -> Iterator[str]:
     yield from ('', _RULE, title, _RULE)
-    yield from (clean(line) for line in body)
+    yield from map(clean, body)
 
 
-def _block(title, body):
+def _block(title: str, body: Collection[object]) -> Iterator[str]:
+    """A title and the indented lines below it; nothing where there are none."""
     if body:
-        yield ''
-        yield f'{title}:'
-        yield from (f'  {line}' for line in body)
+        yield from ('', f'{title}:')
+        for line in body:
+            yield f'  {line}'
 
 
-def _facts(facts):
-    return [
-        f'{key.replace("_", " "):18} {value}'
-        for key, value in facts.items()
-        if value not in (None, '')
-    ]
+def _facts(facts: dict[str, Any]) -> list[str]:
+    """A line for each fact that is known."""
+    lines = []
+    for key, value in facts.items():
+        if value not in (None, ''):
+            lines.append(f'{key.replace("_", " "):18} {value}')
+    return lines
 
 
-def _findings(checks):
-    for check in checks:
-        yield from finding_lines(check)
+def finding_lines(check: dict[str, Any]) -> Iterator[str]:
+    """One of a report's checks.  If it is fine, or muted, it takes one line."""
+    hush = check.get('hushed')
+    is_fine = check['severity'] == 'ok'
+    line = f'[{check["severity"]}] {check["title"]}'
+    if is_fine and check['detail']:
+        line += f' {check["detail"]}'
+    if hush:
+        line += f' (hushed until {hush["until"]} by {hush["who"]}: {hush["reason"]})'
+    yield line
+    if hush or is_fine:
+        return
+    if check['detail']:
+        yield f'    {check["detail"]}'
+    if check['action']:
+        yield f'    -> {check["action"]}'
 
 
-def finding_lines(check: dict) -> Iterator[str]:
-    """One of a report's checks.  What is fine, or hushed, takes one line."""
-    hush, is_fine = check.get('hushed'), check['severity'] == 'ok'
-    yield (
-        f'[{check["severity"]}] {check["title"]}'
-        + (f' {check["detail"]}' if is_fine and check['detail'] else '')
-        + (f' (hushed until {hush["until"]} by {hush["who"]}: {hush["reason"]})' if hush else '')
-    )
-    if not hush and not is_fine:
-        yield from (
-            f'    {word}{check[key]}'
-            for key, word in (('detail', ''), ('action', '-> '))
-            if check[key]
-        )
+#: Key, and the word before each of its lines.
+_PARTS_OF_ISSUE = (
+    ('matched', ''),
+    ('against', 'against it: '),
+    ('action', 'what to do: '),
+    ('source', 'source: '),
+)
 
 
-def _known_issue(issue):
-    """A record is of foreign origin: its known issues may have any shape."""
+def _known_issue(issue: dict[str, Any]) -> Iterator[str]:
+    """A known issue of a record, which is of foreign origin: it may have any shape."""
     yield f'[{issue.get("strength", "")}] {issue.get("title") or issue.get("id", "")}'
-    for key, word in (
-        ('matched', ''),
-        ('against', 'against it: '),
-        ('action', 'what to do: '),
-        ('source', 'source: '),
-    ):
+    for key, word in _PARTS_OF_ISSUE:
         told = issue.get(key) or ()
-        yield from (
-            f'  {word}{line}' for line in (told if isinstance(told, list | tuple) else [told])
-        )
+        if not isinstance(told, list | tuple):
+            told = [told]
+        for line in told:
+            yield f'  {word}{line}'
 
 
-def _request(r):
-    times = f' x{r["count"]}' if r.get('count', 1) > 1 else ''
-    status = f' -> {r["status"]}' if r.get('status') else ''
-    crashed = '  <== the crash' if r.get('crashed') else ''
+def _request(request: dict[str, Any]) -> str:
+    status = f' -> {request["status"]}' if request.get('status') else ''
+    times = f' x{request["count"]}' if request.get('count', 1) > 1 else ''
+    crashed = '  <== the crash' if request.get('crashed') else ''
     return (
-        f'{r["method"]} {r["path"]}{status}{times}  {r["phase"]}, {r["seconds"]:.3f} s, since '
-        f'{r["started"]}, '
-        f'thread {r["thread"]}{crashed}'
+        f'{request["method"]} {request["path"]}{status}{times}  {request["phase"]}, '
+        f'{request["seconds"]:.3f} s, since {request["started"]}, '
+        f'thread {request["thread"]}{crashed}'
     )
 
 
-def _hang(hang):
+def _hang(hang: dict[str, Any]) -> str:
     end = 'until the end' if hang['ended'] is None else 'then it dissolved'
     return (
         f'{hang["kind"]} since {hang["started"]}, for {duration(hang["seconds"])}, {end}: '
@@ -363,42 +380,28 @@ def _hang(hang):
     )
 
 
-def _slow(note):
+def _slow(note: dict[str, Any]) -> str:
     age = duration(note['seconds'])
-    return f'Slow request {note["title"]}, thread {note["thread"]}, ' + (
-        f'ended after {age}'
-        if note['kind'] == 'slow-ended'
-        else f'as it was after {age} at {note["time"]}'
-    )
+    when = f'as it was after {age} at {note["time"]}'
+    if note['kind'] == 'slow-ended':
+        when = f'ended after {age}'
+    return f'Slow request {note["title"]}, thread {note["thread"]}, {when}'
 
 
-def _thread(thread):
-    ident = f'0x{thread["ident"]:016x}' if thread['ident'] else ''
-    return ' '.join(
-        filter(
-            None,
-            (
-                'Crashed thread' if thread['crashed'] else 'Thread',
-                ident,
-                thread['name'],
-                f'({thread["note"]})' if thread.get('note') else '',
-                room_words(thread),
-            ),
-        )
-    )
+def _thread(thread: dict[str, Any]) -> str:
+    words = [
+        'Crashed thread' if thread['crashed'] else 'Thread',
+        f'0x{thread["ident"]:016x}' if thread['ident'] else '',
+        thread['name'],
+        f'({thread["note"]})' if thread.get('note') else '',
+        room_words(thread),
+    ]
+    return ' '.join(filter(None, words))
 
 
-def _native(frame):
-    return f'{frame["binary"]} {frame["symbol"]}'
-
-
-def _log(line):
-    return f'{line["time"]} {line["level"]} {line["logger"]} {line["message"]}'
-
-
-def _sample(s):
+def _sample(sample: dict[str, Any]) -> str:
     return (
-        f'{s["time"]} memory {max(s["rss"], 0) >> 20} MiB, processor {s["cpu"]:.1f} s, threads '
-        f'{s["threads"]}, '
-        f'descriptors {s["descriptors"]}, in flight {s["in_flight"]}'
+        f'{sample["time"]} memory {max(sample["rss"], 0) >> 20} MiB, '
+        f'processor {sample["cpu"]:.1f} s, threads {sample["threads"]}, '
+        f'descriptors {sample["descriptors"]}, in flight {sample["in_flight"]}'
     )

@@ -9,68 +9,88 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterable
+from typing import Any
 
 from ..checks.allfindings import Look
 from ..checks.allfindings import of as standing_of
 from ..knowledge.rulesinforce import of_incident
+from ..model.interfaces import ILivingRun
 from ..model.records import Instance
+from ..model.records import Request
 from ..model.records import isotime
 from ..model.records import shallow
 from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
+from ..store.archive import Archive
 from ..store.blackboxreader import read
 from ..system.runcontext import compiled_modules
 from ..system.runcontext import system_name
 from . import fromdisk
+from .fromdisk import Clock
+from .fromdisk import RecordedRun
 from .inventory import inventory
 
 SCHEMA = 'stabilitymonitor/1'
 
 
 def build(
-    life, archive, run: str | None = None, instance: Instance | None = None, clock=time.time
-) -> dict:
+    life: ILivingRun | None,
+    archive: Archive,
+    run: str | None = None,
+    instance: Instance | None = None,
+    clock: Clock = time.time,
+) -> dict[str, Any]:
     """The report of this process and its past; with `run`, about that incident.
 
-    Without `life`, what the last run of that instance has left on disk stands in its place;
-    `sources` says of each part who tells it, and as of when.  Raises NoSuchRun.
+    Without `life`, it tells what the last run of `instance` has left on disk.  `sources` says of
+    each part where it comes from, and as of when it is true.  Raises NoSuchRun.
     """
-    instance = Instance(**life.instance) if life else instance
+    if life:
+        instance = Instance(**life.instance)
     summaries = archive.summaries()
     ours = of_instance(summaries, instance) if instance else summaries
     last = last_server_run(ours)
-    instance = instance or (last.instance if last else Instance())
-    left = None if life else fromdisk.newest(archive, ours, instance)
-    now = _of_life(life, clock) if life else _of_disk(left, archive, instance, clock)
-    incident = _whole(archive, run, life, left) if run else None
-    if last is None or last.run == run:
-        previous = incident if last else None
+    if instance is None:
+        instance = last.instance if last else Instance()
+    if life:
+        left = None
+        now = _of_life(life, clock)
     else:
+        left = fromdisk.newest(archive, ours, instance)
+        now = _of_disk(left, archive, instance, clock)
+    incident = _whole(archive, run, life, left) if run else None
+    previous = None
+    if last and last.run == run:
+        previous = incident
+    elif last:
         previous = _whole(archive, last.run, life, left)
-    report = {
+    report: dict[str, Any] = {
         'schema': SCHEMA,
         'generated': isotime(clock()),
         'instance': shallow(instance),
         'process': now['process'],
         'last_process': now['last_process'],
         'previous': previous,
-        'history': [r.summary_json() for r in ours],
+        'history': [record.summary_json() for record in ours],
         'checks': now['checks'],
         'workarounds': [],
         'inventory': now['inventory'],
         'in_flight': now['in_flight'],
         **standing(life),
-        'crash_loop': [r.run for r in crash_loop(ours)],
+        'crash_loop': [record.run for record in crash_loop(ours)],
         'clean_scripts': archive.clean_scripts,
         'support': _support(life),
         'sources': now['sources'],
     }
-    return report | ({'incident': incident} if incident else {})
+    if incident:
+        report['incident'] = incident
+    return report
 
 
-def _of_life(life, clock):
-    """The parts of a report that this process tells of itself, and that they are of now."""
+def _of_life(life: ILivingRun, clock: Clock) -> dict[str, Any]:
+    """The parts of a report that this process tells of itself, as of now."""
     state, look = checks_state(life)
     told = {'source': fromdisk.PROCESS, 'run': life.name, 'as_of': isotime(clock())}
     return {
@@ -88,10 +108,10 @@ def _of_life(life, clock):
     }
 
 
-def _of_disk(left, archive, instance, clock):
-    """The same parts as the last run has left them, with their times; empty ones if there is
-    none.
-    """
+def _of_disk(
+    left: RecordedRun | None, archive: Archive, instance: Instance, clock: Clock
+) -> dict[str, Any]:
+    """The same parts as the run `left` has left them, with their times; empty without a run."""
     if left is None:
         return {
             'process': None,
@@ -108,7 +128,8 @@ def _of_disk(left, archive, instance, clock):
         }
     checks, of_checks = fromdisk.checks(left, archive, instance)
     flying, of_flying = fromdisk.in_flight(left, clock)
-    facts, at_its_start = fromdisk.process(left, archive, clock), left.told(left.started)
+    facts = fromdisk.process(left, archive, clock)
+    at_its_start = left.told(left.started)
     return {
         'process': facts if left.alive else None,
         'last_process': None if left.alive else facts,
@@ -124,17 +145,22 @@ def _of_disk(left, archive, instance, clock):
     }
 
 
-def checks_state(life) -> tuple[dict, Look]:
-    """({as_of, running, error}, what is known by now) of the checks; `as_of` None: no results."""
+def checks_state(life: ILivingRun) -> tuple[dict[str, Any], Look]:
+    """({as_of, running, error} of the checks, what they found); `as_of` is None without results."""
     here = standing_of(life)
-    running = here.checks.running  # asked first: checks that end meanwhile count as running
+    # Asked before the results: checks that end in between count as running.
+    running = here.checks.running
     look = here.look()
     return {'as_of': isotime(look.when), 'running': running, 'error': here.checks.error}, look
 
 
-def _whole(archive, run, life, left):
-    """Everything about one archived run, with the known issues that it may have met by what is
-    known today, what was installed then, and what has changed since.
+def _whole(
+    archive: Archive, run: str, life: ILivingRun | None, left: RecordedRun | None
+) -> dict[str, Any]:
+    """Everything about one archived run.
+
+    Added are the known issues that it may have met (by today's rules), what was installed then,
+    and what has changed since.
     """
     record = archive.record(run)
     then = fromdisk.of_record(archive, record)
@@ -145,9 +171,10 @@ def _whole(archive, run, life, left):
     }
 
 
-def process(life, clock=time.time) -> dict:
-    """This process: the HOWTO's eight values first."""
-    software, context = life.software, life.context
+def process(life: ILivingRun, clock: Clock = time.time) -> dict[str, Any]:
+    """Facts about this process; first the eight that STABILITY-HOWTO.txt asks for."""
+    software = life.software
+    context = life.context
     return {
         'zope': software.get('zope', ''),
         'python': sys.version,
@@ -174,7 +201,7 @@ def process(life, clock=time.time) -> dict:
     }
 
 
-def standing(life) -> dict:
+def standing(life: ILivingRun | None) -> dict[str, Any]:
     """What every thread of this process does, which requests are slow, and what hangs, right now.
 
     {threads [records.ThreadState], slow_requests [slowrequests.Profile], hangs [hangs.Hang]}, as
@@ -188,27 +215,26 @@ def standing(life) -> dict:
     }
 
 
-def in_flight(life, clock=time.time) -> list[dict]:
-    """The requests of this process right now, oldest first, as its black box has them."""
+def in_flight(life: ILivingRun, clock: Clock = time.time) -> list[dict[str, Any]]:
+    """The requests in progress in this process, oldest first, from its black box."""
     if life.recorder is None:
         return []
     return _flying(read(bytes(life.recorder.buffer)).in_flight, clock())
 
 
-def _flying(requests, now):
-    return [
-        shallow(request)
-        | {
+def _flying(requests: Iterable[Request], now: float) -> list[dict[str, Any]]:
+    found = []
+    for request in sorted(requests, key=lambda request: request.started):
+        more = {
             'thread': f'0x{request.ident:016x}',
             'started': isotime(request.started),
             'seconds': round(max(0.0, now - request.started), 3),
         }
-        for request in sorted(requests, key=lambda r: r.started)
-    ]
+        found.append(shallow(request) | more)
+    return found
 
 
-def _support(life):
+def _support(life: ILivingRun | None) -> dict[str, str]:
     options = life.options if life else None
-    return {
-        key: getattr(options, key, '') for key in ('support_name', 'support_contact', 'tracker_url')
-    }
+    keys = ('support_name', 'support_contact', 'tracker_url')
+    return {key: getattr(options, key, '') for key in keys}
