@@ -4,13 +4,19 @@ Nothing is asked inside a request: the first visit begins a run in the backgroun
 it is.
 """
 
+# mypy: disable-error-code="import-untyped"
+# Zope and what comes with it has no types.
+
 from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
+from collections.abc import Collection
 from datetime import UTC
 from datetime import datetime
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urlencode
 
 from AccessControl import getSecurityManager
@@ -20,18 +26,25 @@ from ZPublisher import zpublish
 
 from ..checks import allfindings
 from ..checks.knownissues import KnownIssues
+from ..checks.muted import Hush
 from ..checks.muted import HushRefused
+from ..checks.runner import Progress
+from ..checks.runner import Results
 from ..inspection import recursionresult
 from ..model.errors import StabilityError
+from ..model.interfaces import ILivingRun
 from ..model.records import Finding
 from ..model.records import clocktime
 from ..model.records import duration
 from ..recording.arming import STATE
+from ..store.archive import Archive
 from ..store.rundirectory import KNOWN_ISSUES
 from . import csrftoken
 from .names import MANAGE
 from .names import VIEW
 from .zopechecks import standing_of
+from .zopetypes import Request
+from .zopetypes import Template
 
 ACTION = 'checks'
 #: severity: heading, icon; what is fine is shown elsewhere on the page.
@@ -58,7 +71,7 @@ _CODE = re.compile(
 # -- what the page shows ---------------------------------------------------------------------------
 
 
-def page(life, may_manage: bool) -> dict:
+def page(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
     here = standing_of(life)
     if here.checks.results is None and not here.checks.error:
         here.start()
@@ -82,7 +95,9 @@ def page(life, may_manage: bool) -> dict:
     }
 
 
-def _progress(here, progress, results):
+def _progress(
+    here: allfindings.Standing, progress: Progress | None, results: Results | None
+) -> dict[str, Any]:
     return {
         'busy': progress is not None,
         'percent': round(100 * progress.share) if progress else 0,
@@ -98,9 +113,9 @@ def _progress(here, progress, results):
     }
 
 
-def _counts(look):
+def _counts(look: allfindings.Look) -> list[dict[str, Any]]:
     found = [finding.severity for finding in look.shown]
-    counts = [
+    counts: list[dict[str, Any]] = [
         {
             'severity': severity,
             'count': found.count(severity),
@@ -111,7 +126,7 @@ def _counts(look):
     return counts + [{'severity': 'hushed', 'count': len(look.hushed), 'words': 'hushed'}]
 
 
-def _groups(rows):
+def _groups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     groups = [
         {
             'severity': severity,
@@ -124,7 +139,7 @@ def _groups(rows):
     return [group for group in groups if group['findings']]
 
 
-def _row(number, finding):
+def _row(number: int | str, finding: Finding) -> dict[str, Any]:
     return {
         'key': f'finding-{number}',
         'id': finding.id,
@@ -137,18 +152,18 @@ def _row(number, finding):
     }
 
 
-def pieces(action: str) -> list[dict]:
+def pieces(action: str) -> list[dict[str, Any]]:
     """[{text, code}]: an action, with what is to be written or typed apart from the words around
     it.
     """
     found, at = [], 0
     for match in _CODE.finditer(action):
-        found += [(action[at : match.start()], False), (match[match.lastindex], True)]
+        found += [(action[at : match.start()], False), (match[match.lastindex or 0], True)]
         at = match.end()
     return [{'text': text, 'code': code} for text, code in [*found, (action[at:], False)] if text]
 
 
-def _hushed(here, look):
+def _hushed(here: allfindings.Standing, look: allfindings.Look) -> list[dict[str, Any]]:
     """Every hush of this instance that still counts, also of what is not found at present."""
     hushed = here.hushed()
     found = {finding.id: finding for finding in look.shown} | {
@@ -176,13 +191,13 @@ def _hushed(here, look):
     ]
 
 
-def _note(hush, found, quiet):
+def _note(hush: Hush, found: Collection[str], quiet: Collection[str]) -> str:
     if hush.id not in found:
         return 'It is not found at present.'
     return '' if hush.id in quiet else 'It is shown again: it has become worse, or is well.'
 
 
-def _known(here, rows):
+def _known(here: allfindings.Standing, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     facts = here.known()
     if facts is None:
         return None
@@ -214,7 +229,7 @@ def _known(here, rows):
     }
 
 
-def _probe(here):
+def _probe(here: allfindings.Standing) -> dict[str, Any]:
     probe, result = here.probe, here.probed
     finding = recursionresult.finding(result) if result and not probe.running else None
     share, words = probe.progress
@@ -236,12 +251,12 @@ class NoSuchFinding(HushRefused):
     next_step = 'Look at the page as it is now.'
 
 
-def run_again(life, form) -> str:
+def run_again(life: ILivingRun, form: dict[str, Any]) -> str:
     standing_of(life).start()  # where it cannot, the page says why
     return ''
 
 
-def hush(life, form) -> str:
+def hush(life: ILivingRun, form: dict[str, Any]) -> str:
     """The finding of the form is hushed.  Raises HushRefused."""
     here, id, severity = standing_of(life), _word(form, 'id'), _word(form, 'severity')
     look = here.look()
@@ -256,17 +271,17 @@ def hush(life, form) -> str:
     return f'Hushed until {new.until}: {found.title}'
 
 
-def show_again(life, form) -> str:
+def show_again(life: ILivingRun, form: dict[str, Any]) -> str:
     standing_of(life).hushed(life.base.file_mode).unhush(_word(form, 'id'))
     return ''
 
 
-def start_probe(life, form) -> str:
+def start_probe(life: ILivingRun, form: dict[str, Any]) -> str:
     standing_of(life).start_probe()
     return ''
 
 
-def _word(form, name):
+def _word(form: dict[str, Any], name: str) -> str:
     value = form.get(name)
     return value if isinstance(value, str) else ''
 
@@ -276,33 +291,41 @@ class CheckPages:
 
     security = ClassSecurityInfo()
 
+    # What the panel brings, see `controlpanel`.
+    _checks: Template
+    _page: Callable[[Template, Request, Callable[[ILivingRun, Archive], dict[str, Any]]], str]
+    _refused: Callable[[Request, str, int], str]
+    absolute_url: Callable[[], str]
+
     @security.protected(VIEW)
     @zpublish
-    def manage_checks(self, REQUEST):
+    def manage_checks(self, REQUEST: Request) -> str:
         may_manage = bool(getSecurityManager().checkPermission(MANAGE, self))
         return self._page(self._checks, REQUEST, lambda life, archive: page(life, may_manage))
 
     @security.protected(MANAGE)
     @zpublish(methods='POST')
-    def manage_run_checks(self, REQUEST):
+    def manage_run_checks(self, REQUEST: Request) -> str | None:
         return self._do(REQUEST, run_again)
 
     @security.protected(MANAGE)
     @zpublish(methods='POST')
-    def manage_hush(self, REQUEST):
+    def manage_hush(self, REQUEST: Request) -> str | None:
         return self._do(REQUEST, hush)
 
     @security.protected(MANAGE)
     @zpublish(methods='POST')
-    def manage_show_again(self, REQUEST):
+    def manage_show_again(self, REQUEST: Request) -> str | None:
         return self._do(REQUEST, show_again, '#hushed')
 
     @security.protected(MANAGE)
     @zpublish(methods='POST')
-    def manage_recursion_probe(self, REQUEST):
+    def manage_recursion_probe(self, REQUEST: Request) -> str | None:
         return self._do(REQUEST, start_probe, '#probe')
 
-    def _do(self, request, deed, place=''):
+    def _do(
+        self, request: Request, deed: Callable[[ILivingRun, dict[str, Any]], str], place: str = ''
+    ) -> str | None:
         """Do what a form asks for, and go back to the page with what there is to say."""
         life, kind = STATE.life, 'success'
         if life is None:
@@ -320,6 +343,7 @@ class CheckPages:
             else ''
         )
         request.RESPONSE.redirect(f'{self.absolute_url()}/manage_checks{query}{place}')
+        return None
 
 
 InitializeClass(CheckPages)

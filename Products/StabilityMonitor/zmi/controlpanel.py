@@ -5,9 +5,14 @@ An object of this class is never stored: it is a class attribute of the Control 
 `hanging`.
 """
 
+# mypy: disable-error-code="import-untyped"
+# Zope and what comes with it has no types.
+
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from AccessControl import getSecurityManager
@@ -24,6 +29,7 @@ from Products.PageTemplates.PageTemplateFile import PageTemplateFile
 from ..model.errors import NoSuchRun
 from ..model.errors import StabilityError
 from ..model.errors import WrongProcess
+from ..model.interfaces import ILivingRun
 from ..recording.arming import STATE
 from ..reporting import runtrace
 from ..reporting.renderers import FORMATS
@@ -42,6 +48,8 @@ from .names import ID
 from .names import LABEL
 from .names import MANAGE
 from .names import VIEW
+from .zopetypes import Request
+from .zopetypes import Template
 
 STYLES = '++resource++stabilitymonitor/stability.css'
 _WWW = str(Path(__file__).parent.parent / 'www')
@@ -53,10 +61,10 @@ _AMONG_ALL = 'Look for it among all incidents.'
 class Page(PageTemplateFile):
     """A template of `www`, trusted as any code of this product is."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         super().__init__(f'{name}.pt', _WWW)
 
-    def pt_getEngine(self):
+    def pt_getEngine(self) -> object:
         return getTrustedEngine()
 
 
@@ -103,17 +111,17 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
 
     @security.protected(VIEW)
     @zpublish
-    def manage_main(self, REQUEST):
+    def manage_main(self, REQUEST: Request) -> str:
         return self._page(self._overview, REQUEST, pages.overview)
 
     @security.protected(VIEW)
     @zpublish
-    def manage_workspace(self, REQUEST):
+    def manage_workspace(self, REQUEST: Request) -> None:
         REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_main')
 
     @security.protected(VIEW)
     @zpublish
-    def manage_incidents(self, REQUEST):
+    def manage_incidents(self, REQUEST: Request) -> str:
         return self._page(
             self._incidents,
             REQUEST,
@@ -122,7 +130,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
 
     @security.protected(VIEW)
     @zpublish
-    def manage_incident(self, REQUEST):
+    def manage_incident(self, REQUEST: Request) -> str:
         return self._page(
             self._incident,
             REQUEST,
@@ -131,7 +139,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
 
     @security.protected(VIEW)
     @zpublish
-    def manage_report(self, REQUEST):
+    def manage_report(self, REQUEST: Request) -> str:
         return self._page(
             self._report,
             REQUEST,
@@ -143,7 +151,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
 
     @security.protected(VIEW)
     @zpublish
-    def report(self, REQUEST):
+    def report(self, REQUEST: Request) -> str | bytes:
         """The report as a download: `format` is one of `renderers.FORMATS`, `run` an archived run
         or nothing.
         """
@@ -166,7 +174,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
 
     @security.protected(VIEW)
     @zpublish
-    def manage_threads(self, REQUEST):
+    def manage_threads(self, REQUEST: Request) -> str:
         return self._page(
             self._threads,
             REQUEST,
@@ -177,7 +185,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
 
     @security.protected(VIEW)
     @zpublish
-    def threads_fragment(self, REQUEST):
+    def threads_fragment(self, REQUEST: Request) -> str:
         """A part of the Threads page, for its script: `part` is "live" or "native"."""
         return self._page(
             self._threads_fragment,
@@ -191,14 +199,14 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
 
     @security.protected(VIEW)
     @zpublish
-    def flames(self, REQUEST):
+    def flames(self, REQUEST: Request) -> str:
         """Where the time of a slow request went, as a picture; `run` and `request` as the Threads
         page has them.
         """
         life = STATE.life
-        picture = life and threadpages.picture(
-            life, _word(REQUEST, 'run'), _word(REQUEST, 'request')
-        )
+        picture = ''
+        if life is not None:
+            picture = threadpages.picture(life, _word(REQUEST, 'run'), _word(REQUEST, 'request'))
         if not picture:
             return self._refused(REQUEST, 'Nothing is known of this request any more.', 404)
         REQUEST.RESPONSE.setHeader('Content-Type', 'image/svg+xml; charset=utf-8')
@@ -207,13 +215,13 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
 
     @security.protected(VIEW)
     @zpublish
-    def stacks(self, REQUEST):
+    def stacks(self, REQUEST: Request) -> str | bytes:
         """What every thread does, as a text to download."""
         return self._text(REQUEST, 'stacks', threadpages.stacks_text)
 
     @security.protected(VIEW)
     @zpublish
-    def trace(self, REQUEST):
+    def trace(self, REQUEST: Request) -> str | bytes:
         """The trace log of the last requests, see docs/trace-log.txt: of this process, or of
         `run`.
         """
@@ -223,7 +231,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
 
     @security.protected(MANAGE)
     @zpublish(methods='POST')
-    def manage_native_stacks(self, REQUEST):
+    def manage_native_stacks(self, REQUEST: Request) -> str | None:
         """Begin to take native stacks, in the background; the page shows how far it is."""
         life, query = STATE.life, ''
         if life is None:
@@ -238,19 +246,20 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
                 {'manage_tabs_message': str(error), 'manage_tabs_type': 'warning'}
             )
         REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_threads{query}#native')
+        return None
 
     # -- drills ------------------------------------------------------------------------------------
 
     @security.protected(MANAGE)
     @zpublish
-    def manage_drills(self, REQUEST):
+    def manage_drills(self, REQUEST: Request) -> str:
         return self._page(
             self._drills, REQUEST, lambda life, archive: pages.drill_page(life, _DRILL)
         )
 
     @security.protected(MANAGE)
     @zpublish(methods='POST')
-    def manage_drill(self, REQUEST):
+    def manage_drill(self, REQUEST: Request) -> str | None:
         """End this process; where that is refused, go back to the page with the reason."""
         life = STATE.life
         if life is None:
@@ -265,10 +274,16 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             message = str(error)
         query = urlencode({'manage_tabs_message': message, 'manage_tabs_type': 'warning'})
         REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_drills?{query}')
+        return None
 
     # -- how a page is made ------------------------------------------------------------------------
 
-    def _page(self, template, request, values):
+    def _page(
+        self,
+        template: Template,
+        request: Request,
+        values: Callable[[ILivingRun, Archive], dict[str, Any]],
+    ) -> str:
         life = STATE.life
         if life is None:
             return self._refused(
@@ -283,7 +298,9 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             return self._refused(request, f'{error.args[0]} {_AMONG_ALL}', 404)
         return self._rendered(template, request, shown)
 
-    def _text(self, request, name, text):
+    def _text(
+        self, request: Request, name: str, text: Callable[[ILivingRun], str | bytes]
+    ) -> str | bytes:
         life = STATE.life
         if life is None or life.recorder is None:
             return self._refused(
@@ -294,7 +311,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             )
         return self._download(request, f'{name}-{life.name}.txt', text(life), _TEXT)
 
-    def _trace_of_run(self, request):
+    def _trace_of_run(self, request: Request) -> str | bytes:
         life = STATE.life
         if life is None:
             return self._refused(
@@ -310,7 +327,9 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         except StabilityError as error:
             return self._refused(request, str(error), 404)
 
-    def _download(self, request, name, content, content_type):
+    def _download(
+        self, request: Request, name: str, content: str | bytes, content_type: str
+    ) -> str | bytes:
         response = request.RESPONSE
         response.setHeader('Content-Type', content_type)
         response.setHeader('Content-Disposition', f'attachment; filename="{name}"')
@@ -318,14 +337,14 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         response.setHeader('Cache-Control', 'no-store')
         return content
 
-    def _refused(self, request, message, status):
+    def _refused(self, request: Request, message: str, status: int) -> str:
         request.RESPONSE.setStatus(status)
         return self._rendered(self._message, request, {'message': message})
 
-    def _rendered(self, template, request, shown):
+    def _rendered(self, template: Template, request: Request, shown: dict[str, Any]) -> str:
         life = STATE.life
         request.RESPONSE.setHeader('Cache-Control', 'no-store')
-        return template.__of__(self)(
+        html: str = template.__of__(self)(
             page=shown,
             instance=pages.instance_name(life) if life else 'this process',
             macros=self._pieces.pt_macros(),
@@ -334,27 +353,28 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             manage_tabs_message=_word(request, 'manage_tabs_message') or None,
             manage_tabs_type=_tabs_type(request),
         )
+        return html
 
 
 InitializeClass(StabilityMonitor)
 
 
-def _may_manage(panel):
+def _may_manage(panel: StabilityMonitor) -> bool:
     return bool(getSecurityManager().checkPermission(MANAGE, panel))
 
 
-def _word(request, name):
+def _word(request: Request, name: str) -> str:
     """A form variable that is one string; '' for whatever else was sent."""
     value = request.form.get(name)
     return value if isinstance(value, str) else ''
 
 
-def _tabs_type(request):
+def _tabs_type(request: Request) -> str:
     wanted = _word(request, 'manage_tabs_type')
     return wanted if wanted in ('success', 'info', 'warning', 'danger') else 'success'
 
 
-def _run(request):
+def _run(request: Request) -> str:
     """The run that is asked for.  Raises NoSuchRun for what can be none."""
     run = _word(request, 'run')
     if not RUN_NAME.fullmatch(run):

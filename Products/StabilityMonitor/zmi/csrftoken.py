@@ -6,6 +6,9 @@ data directory share.  What the browser says about where a form comes from is ch
 says it.
 """
 
+# mypy: disable-error-code="import-untyped"
+# Zope and what comes with it has no types.
+
 from __future__ import annotations
 
 import contextlib
@@ -14,6 +17,7 @@ import hmac
 import os
 import secrets
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from AccessControl import getSecurityManager
@@ -21,13 +25,17 @@ from Acquisition import aq_parent
 from zExceptions import Forbidden
 
 from ..model.errors import WrongProcess
+from ..model.interfaces import ILivingRun
 from ..store.regularfiles import read_whole
 from ..store.rundirectory import RUN_NAME
+from .zopetypes import Request
 
 KEY_FILE, KEY_SIZE = 'token.key', 32
 #: The key of a process whose data directory cannot be written: its forms work in this process only.
 _own_key = secrets.token_bytes(KEY_SIZE)
 _DEFAULT_PORTS = {'http': 80, 'https': 443}
+#: Host and port.
+_Place: TypeAlias = tuple[str, int | None]
 
 
 def key(directory: Path, mode: int = 0o600) -> bytes:
@@ -44,7 +52,7 @@ def key(directory: Path, mode: int = 0o600) -> bytes:
     return _own_key
 
 
-def _make(file, mode):
+def _make(file: Path, mode: int) -> None:
     """Written whole beside, then linked: unlike a rename, a link never replaces another process's
     key.
     """
@@ -65,12 +73,12 @@ def make(secret: bytes, user: str, action: str) -> str:
     ).hexdigest()
 
 
-def fields(life, action: str) -> dict:
+def fields(life: ILivingRun, action: str) -> dict[str, str]:
     """What rides in every form: the token, and the process that made the form."""
     return {'token': make(key(life.path), current_user(), action), 'run': life.name}
 
 
-def check(request, life, action: str) -> None:
+def check(request: Request, life: ILivingRun, action: str) -> None:
     """Raises Forbidden for a forged request, WrongProcess for a form of another process."""
     if request.get('REQUEST_METHOD') != 'POST':
         raise Forbidden('Only a form can do this.')
@@ -89,7 +97,7 @@ def check(request, life, action: str) -> None:
         )
 
 
-def refuse_cross_site(request) -> None:
+def refuse_cross_site(request: Request) -> None:
     """Raises Forbidden when the browser says that another site sent this."""
     site = request.get_header('Sec-Fetch-Site')
     if site and site not in ('same-origin', 'none'):
@@ -99,7 +107,7 @@ def refuse_cross_site(request) -> None:
         raise Forbidden('This form was sent from another site.')
 
 
-def _own_places(request):
+def _own_places(request: Request) -> set[_Place | None]:
     """Where the browser may believe to be: what it asked for, and what virtual hosting makes of
     it.
     """
@@ -111,7 +119,7 @@ def _own_places(request):
     } - {None}
 
 
-def _place(url):
+def _place(url: str) -> _Place | None:
     """(host, port) of a URL; None for what is none, such as the origin "null"."""
     try:
         parts = urlsplit(url)
@@ -128,9 +136,9 @@ def current_user() -> str:
     user = getSecurityManager().getUser()
     if user is None:
         return ''
-    path = getattr(aq_parent(user), 'getPhysicalPath', tuple)()
+    path: tuple[str, ...] = getattr(aq_parent(user), 'getPhysicalPath', tuple)()
     return '/'.join((*path, str(user.getId() or user.getUserName())))
 
 
-def _text(value):
+def _text(value: object) -> str:
     return value if isinstance(value, str) else ''

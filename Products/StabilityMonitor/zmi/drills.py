@@ -4,6 +4,9 @@ The ids and their numbers are those of `blackbox.DRILLS`: the black box notes th
 death.
 """
 
+# mypy: disable-error-code="import-untyped"
+# Zope and what comes with it has no types.
+
 from __future__ import annotations
 
 import ctypes
@@ -13,12 +16,16 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+from typing import NoReturn
 
 from zope.component import provideHandler
 from ZPublisher.interfaces import IPubAfterTraversal
 
 from ..model.errors import DrillRefused
+from ..model.interfaces import ILivingRun
 from ..store import blackbox
+from .zopetypes import Event
 
 _STEP = 16 << 20
 
@@ -37,15 +44,15 @@ class Drill:
 # -- the deaths ------------------------------------------------------------------------------------
 
 
-def _segfault():
+def _segfault() -> None:
     ctypes.string_at(0)
 
 
-def _fatal_error():
+def _fatal_error() -> None:
     ctypes.pythonapi.Py_FatalError(b'a drill of the stability monitor')
 
 
-def _stack_overflow():
+def _stack_overflow() -> None:
     """Recursion through C.  Python 3.12 counts calls through C: there, few wide ones reach the end
     first.
     """
@@ -56,8 +63,8 @@ def _stack_overflow():
         _fall(width)
 
 
-def _fall(width):
-    def deeper(*numbers):
+def _fall(width: int) -> None:
+    def deeper(*numbers: int) -> object:
         return again(*numbers)
 
     again = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int] * width)(deeper)
@@ -68,7 +75,7 @@ class _Wide(ctypes.Structure):
     _fields_ = [('rest', ctypes.c_char * (48 << 10))]
 
 
-def _fall_past_the_check(item):
+def _fall_past_the_check(item: object) -> Any:  # never compared: `max` has one item
     """Python 3.14 looks at the stack: a call raises RecursionError within 32 KiB of the end.  An
     argument that is passed by value and larger than that takes the rest in one step.
     """
@@ -78,21 +85,21 @@ def _fall_past_the_check(item):
         ctypes.CDLL(None).getpid(_Wide())
 
 
-def _exit():
+def _exit() -> NoReturn:
     os._exit(3)
 
 
-def _kill():
+def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _eat_memory():
+def _eat_memory() -> NoReturn:
     eaten = []
     while True:
         eaten.append(bytearray(b'\1') * _STEP)
 
 
-def _hold_gil():
+def _hold_gil() -> NoReturn:
     """PyDLL, unlike CDLL, keeps the interpreter lock during the call; a signal cuts the sleep
     short.
     """
@@ -104,12 +111,12 @@ def _hold_gil():
 _lock = threading.Lock()
 
 
-def _wait_for_lock(event):
+def _wait_for_lock(event: Event) -> None:
     with _lock:
         """Nobody ever comes here."""
 
 
-def _hang_on_lock():
+def _hang_on_lock() -> None:
     _lock.acquire()
     provideHandler(_wait_for_lock, (IPubAfterTraversal,))
     _lock.acquire()
@@ -176,7 +183,7 @@ DRILLS = (
 # -- on request ------------------------------------------------------------------------------------
 
 
-def refusal(life, drill: Drill) -> str:
+def refusal(life: ILivingRun, drill: Drill) -> str:
     """Why this drill cannot be had here, in a sentence; '' if it can."""
     if not life.options.drills:
         return 'Drills are off.'
@@ -188,7 +195,7 @@ def refusal(life, drill: Drill) -> str:
     return ''
 
 
-def find(name) -> Drill:
+def find(name: object) -> Drill:
     """Raises DrillRefused for what is no drill."""
     for drill in DRILLS:
         if drill.id == name:
@@ -196,7 +203,7 @@ def find(name) -> Drill:
     raise DrillRefused('There is no such drill.')
 
 
-def perform(life, name) -> None:
+def perform(life: ILivingRun, name: object) -> None:
     """End this process in the way of that drill.  Raises DrillRefused."""
     drill = find(name)
     reason = refusal(life, drill)

@@ -4,24 +4,30 @@ the default.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Container
+from typing import Any
 from urllib.parse import urlencode
 
+from ..model.interfaces import ILivingRun
 from ..model.records import Instance
 from ..model.records import from_isotime
+from ..model.runrecord import RunRecord
 from ..postmortem.runhistory import of_instance
+from ..store.archive import Archive
 from .pages import ending
 
 BATCH = 100
 
 #: Filters: name, label, which runs it shows.
-SHOWS = {
+SHOWS: dict[str, tuple[str, Callable[[RunRecord], bool]]] = {
     'incidents': ('Incidents', lambda run: run.is_incident),
     'servers': ('Servers', lambda run: run.role == 'server'),
     'all': ('All runs', lambda run: True),
 }
 INSTANCES = {'this': 'This instance', 'all': 'All instances'}
 #: Columns: name, label, sort key, and the direction that is wanted first.
-COLUMNS = {
+COLUMNS: dict[str, tuple[str, Callable[[RunRecord], float | str], str]] = {
     'ended': ('Ended', lambda run: from_isotime(run.ended) or 0, 'desc'),
     'uptime': ('Was up', lambda run: run.uptime_seconds or 0, 'asc'),
     'verdict': ('How it ended', lambda run: run.verdict, 'asc'),
@@ -40,21 +46,23 @@ COLUMNS = {
 _DIRECTIONS = {'asc': 'desc', 'desc': 'asc'}
 
 
-def table(life, archive, form: dict) -> dict:
+def table(life: ILivingRun, archive: Archive, form: dict[str, Any]) -> dict[str, Any]:
     """The page for the parameters in `form`, whatever they are."""
     wanted = _wanted(form)
-    runs = archive.summaries()
-    known = len(runs)
+    known = archive.summaries()
     if wanted['instances'] == 'this':
-        runs = of_instance(runs, Instance(**life.instance))
-    runs = [run for run in runs if SHOWS[wanted['show']][1](run)]
+        candidates = of_instance(known, Instance(**life.instance))
+    else:
+        candidates = known
+    _, is_shown = SHOWS[wanted['show']]
+    runs = [run for run in candidates if is_shown(run)]
     runs.sort(key=COLUMNS[wanted['sort']][1], reverse=wanted['dir'] == 'desc')
     pages = max(1, -(-len(runs) // BATCH))
     page = min(wanted['page'], pages)
     return {
         'rows': [ending(run, 'It') for run in runs[(page - 1) * BATCH : page * BATCH]],
         'count': len(runs),
-        'known': known,
+        'known': len(known),
         'page': page,
         'pages': pages,
         'all_instances': wanted['instances'] == 'all',
@@ -66,7 +74,7 @@ def table(life, archive, form: dict) -> dict:
     }
 
 
-def _wanted(form):
+def _wanted(form: dict[str, Any]) -> dict[str, Any]:
     sort = _one_of(form.get('sort'), COLUMNS, 'ended')
     return {
         'show': _one_of(form.get('show'), SHOWS, 'incidents'),
@@ -77,11 +85,11 @@ def _wanted(form):
     }
 
 
-def _one_of(value, allowed, default):
+def _one_of(value: object, allowed: Container[str], default: str) -> str:
     return value if isinstance(value, str) and value in allowed else default
 
 
-def _page(value):
+def _page(value: object) -> int:
     return (
         int(value)
         if isinstance(value, str)
@@ -93,18 +101,18 @@ def _page(value):
     )
 
 
-def _choices(wanted, name, labels):
+def _choices(wanted: dict[str, Any], name: str, labels: dict[str, str]) -> list[dict[str, Any]]:
     return [
         {
             'label': label,
             'active': wanted[name] == value,
-            'address': _address(wanted, **{name: value, 'page': 1}),
+            'address': _address(wanted | {name: value}, page=1),
         }
         for value, label in labels.items()
     ]
 
 
-def _columns(wanted):
+def _columns(wanted: dict[str, Any]) -> list[dict[str, str]]:
     columns = []
     for name, (label, _, first) in COLUMNS.items():
         active = wanted['sort'] == name
@@ -124,5 +132,5 @@ def _columns(wanted):
     return columns
 
 
-def _address(wanted, **changed):
+def _address(wanted: dict[str, Any], **changed: str | int) -> str:
     return 'manage_incidents?' + urlencode(wanted | changed)

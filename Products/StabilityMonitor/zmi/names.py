@@ -3,6 +3,9 @@
 Only a Manager has the permissions until somebody grants them to more roles.
 """
 
+# mypy: disable-error-code="import-untyped"
+# Zope and what comes with it has no types.
+
 from AccessControl.Permission import addPermission
 
 ID, LABEL = 'StabilityMonitor', 'Stability'

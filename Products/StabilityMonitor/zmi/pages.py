@@ -8,9 +8,15 @@ here.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
 from urllib.parse import urlencode
 
+from ..checks.allfindings import Look
 from ..knowledge.rulesinforce import of_incident
+from ..model.interfaces import ILivingRun
+from ..model.records import Finding
 from ..model.records import Instance
 from ..model.records import duration
 from ..model.records import from_isotime
@@ -33,6 +39,7 @@ from ..reporting.report import in_flight
 from ..reporting.report import process
 from ..reporting.stacksdocument import room_words
 from ..reporting.threadtext import frame_line
+from ..store.archive import Archive
 from . import csrftoken
 from . import drills
 
@@ -87,11 +94,11 @@ _MORE = (
 )
 
 
-def instance_name(life) -> str:
+def instance_name(life: ILivingRun) -> str:
     return Instance(**life.instance).label
 
 
-def overview(life, archive) -> dict:
+def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
     ours = of_instance(archive.summaries(), Instance(**life.instance))
     last = last_server_run(ours)
     living = RunRecord(
@@ -118,7 +125,7 @@ def overview(life, archive) -> dict:
     }
 
 
-def _loop(runs):
+def _loop(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
     if not runs:
         return None
     starts = [at for run in runs if (at := from_isotime(run.started)) is not None]
@@ -129,7 +136,7 @@ def _loop(runs):
     }
 
 
-def ending(run: RunRecord, subject: str) -> dict:
+def ending(run: RunRecord, subject: str) -> dict[str, Any]:
     """How a run ended, in words, with its page and colours."""
     return {
         'run': run.run,
@@ -164,12 +171,12 @@ def address(run: str) -> str:
     return 'manage_incident?' + urlencode({'run': run})
 
 
-def _ago(ended):
+def _ago(ended: str | None) -> str:
     at = from_isotime(ended)
     return f'{duration(max(0.0, time.time() - at))} ago' if at is not None else ''
 
 
-def _facts(known):
+def _facts(known: dict[str, Any]) -> list[dict[str, str]]:
     known = known | {
         'running_for': duration(known['uptime_seconds']),
         'started_at': moment(from_isotime(known['started'])),
@@ -181,13 +188,13 @@ def _facts(known):
     ]
 
 
-def _shown(value):
+def _shown(value: object) -> str:
     if isinstance(value, bool):
         return 'on' if value else 'off'
     return 'not known' if value in (None, '') else str(value)
 
 
-def findings(checks) -> list[dict]:
+def findings(checks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """[{severity, alert, findings}], the worst first; empty groups are left out."""
     groups = [
         {
@@ -200,7 +207,7 @@ def findings(checks) -> list[dict]:
     return [group for group in groups if group['findings']]
 
 
-def _pressing(life, look):
+def _pressing(life: ILivingRun, look: Look) -> list[Finding]:
     """What should be done, and what this process says of itself; all else is on the page of the
     checks.
     """
@@ -214,7 +221,7 @@ def _pressing(life, look):
     ]
 
 
-def request_row(request: dict) -> dict:
+def request_row(request: dict[str, Any]) -> dict[str, Any]:
     seconds, count = request.get('seconds'), request.get('count')
     return {
         'method': request.get('method', ''),
@@ -231,7 +238,7 @@ def request_row(request: dict) -> dict:
     }
 
 
-def _took(seconds):
+def _took(seconds: object) -> str:
     if not isinstance(seconds, int | float):
         return ''
     if seconds >= 60:
@@ -242,7 +249,7 @@ def _took(seconds):
 # -- one incident ----------------------------------------------------------------------------------
 
 
-def incident(life, archive, run: str) -> dict:
+def incident(life: ILivingRun, archive: Archive, run: str) -> dict[str, Any]:
     """Raises NoSuchRun."""
     record = archive.record(run)
     requests, samples = [request_row(r) for r in _dicts(record.requests)], _dicts(record.samples)
@@ -275,7 +282,7 @@ def incident(life, archive, run: str) -> dict:
     }
 
 
-def _versions(life, archive, record):
+def _versions(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str, Any]:
     """What was installed then, and what has changed since: {then, note, changed, all}."""
     run = fromdisk.of_record(archive, record)
     told = fromdisk.compared(run, life, None)
@@ -287,7 +294,7 @@ def _versions(life, archive, record):
     }
 
 
-def _dicts(items):
+def _dicts(items: object) -> list[dict[str, Any]]:
     """The dicts among what a file says: an archived record may be damaged."""
     return (
         [item for item in items if isinstance(item, dict)]
@@ -296,14 +303,16 @@ def _dicts(items):
     )
 
 
-def _cut(rows):
+def _cut(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What is shown at once, and what only on request."""
     return {'count': len(rows), 'first': rows[:_SHOWN], 'rest': rows[_SHOWN:]}
 
 
-def _incident_facts(record):
+def _incident_facts(record: RunRecord) -> list[dict[str, str]]:
     context = record.context if isinstance(record.context, dict) else {}
-    software = context.get('software') if isinstance(context.get('software'), dict) else {}
+    software = context.get('software')
+    if not isinstance(software, dict):
+        software = {}
     facts = (
         ('Instance', record.instance.label),
         ('Run', record.run),
@@ -330,7 +339,7 @@ def _incident_facts(record):
     ]
 
 
-def _thread(thread):
+def _thread(thread: dict[str, Any]) -> dict[str, Any]:
     frames = [frame_line(frame) for frame in _dicts(thread.get('frames'))]
     ident = thread.get('ident')
     name = ' '.join(
@@ -349,15 +358,15 @@ def _thread(thread):
     }
 
 
-def known_issue(row: dict) -> dict:
+def known_issue(row: dict[str, Any]) -> dict[str, Any]:
     """A known issue that a run may have met."""
     matched, against = (
         row[key] if isinstance(row.get(key), list) else [] for key in ('matched', 'against')
     )
-    likeness = _LIKENESS.get(row.get('strength'), str(row.get('strength') or ''))
+    strength = str(row.get('strength') or '')
     return {
         'title': row.get('title') or row.get('id') or '',
-        'likeness': likeness,
+        'likeness': _LIKENESS.get(strength, strength),
         'matched': matched,
         'against': against,
         'action': row.get('action') or '',
@@ -373,11 +382,11 @@ _LIKENESS = {
 }
 
 
-def hang_row(hang: dict) -> dict:
+def hang_row(hang: dict[str, Any]) -> dict[str, Any]:
     """A hang, deadlock or spinning thread of a dead run."""
     lasted = duration(hang.get('seconds'))
     return {
-        'kind': _HANGS.get(hang.get('kind'), 'Hang'),
+        'kind': _HANGS.get(hang.get('kind', ''), 'Hang'),
         'summary': hang.get('summary', ''),
         'started': moment(from_isotime(hang.get('started'))),
         'lasts': hang.get('ended') is None,
@@ -390,13 +399,13 @@ def hang_row(hang: dict) -> dict:
 _HANGS = {'hang': 'Hang', 'deadlock': 'Deadlock', 'spinning': 'Spinning thread'}
 
 
-def _slow_requests(notes):
+def _slow_requests(notes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """The newest note of each slow request, the newest first."""
     newest = {note.get('request'): note for note in notes if note['kind'].startswith('slow')}
     return [_slow(note) for note in reversed(newest.values())]
 
 
-def _slow(note):
+def _slow(note: dict[str, Any]) -> dict[str, Any]:
     """A note about a slow request, as a thread with its stack."""
     age = _took(note.get('seconds'))
     return _thread({'frames': note.get('frames'), 'cut': note.get('cut')}) | {
@@ -406,7 +415,7 @@ def _slow(note):
     }
 
 
-def _native(frame):
+def _native(frame: dict[str, Any]) -> str:
     offset, at = frame.get('offset'), frame.get('address')
     return (
         f'{frame.get("binary", "")} {frame.get("symbol", "")}'
@@ -415,7 +424,7 @@ def _native(frame):
     )
 
 
-def _log_line(line):
+def _log_line(line: dict[str, Any]) -> dict[str, Any]:
     level = str(line.get('level', ''))
     return {
         'time': moment(from_isotime(line.get('time'))),
@@ -426,7 +435,7 @@ def _log_line(line):
     }
 
 
-def downloads(run: str | None = None) -> list[dict]:
+def downloads(run: str | None = None) -> list[dict[str, str]]:
     """{format, address} of the report in each of its formats."""
     about = {'run': run} if run else {}
     return [
@@ -445,7 +454,7 @@ _FORMAT_NAMES = {'text': 'Text', 'json': 'JSON', 'html': 'HTML', 'zip': 'ZIP'}
 # -- drills ----------------------------------------------------------------------------------------
 
 
-def drill_page(life, action: str) -> dict:
+def drill_page(life: ILivingRun, action: str) -> dict[str, Any]:
     rows = [
         {
             'id': d.id,

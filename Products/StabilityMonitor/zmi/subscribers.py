@@ -8,20 +8,25 @@ request does not end this one's breadcrumb.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
+from ..model.interfaces import ILivingRun
+from ..model.interfaces import IRecorder
 from ..recording import arming
 from ..recording.arming import STATE
 from ..store.blackbox import PHASES
 from ..system import signalmask
 from ..threads import locks  # noqa: F401 (before Zope serves, and not when something hangs)
 from . import zopechecks
+from .zopetypes import Event
+from .zopetypes import Request
 
 _PUBLISHING, _COMMITTING, _ABORTING, _FAILED, _STREAMING = map(
     PHASES.index, ('publishing', 'committing', 'aborting', 'failed', 'streaming')
 )
 
 
-def request_begins(event) -> None:
+def request_begins(event: Event) -> None:
     recorder = STATE.recorder
     if recorder is None:
         if not STATE.cut_off:
@@ -41,7 +46,7 @@ def request_begins(event) -> None:
         _switch_off()
 
 
-def request_ends(event) -> None:
+def request_ends(event: Event) -> None:
     recorder = STATE.recorder
     if recorder is None:
         return
@@ -53,10 +58,10 @@ def request_ends(event) -> None:
         _switch_off()
 
 
-def _marks(phase):
+def _marks(phase: int) -> Callable[[Event], None]:
     """A subscriber that notes a phase.  One function each: a call less in every request."""
 
-    def mark(event):
+    def mark(event: Event) -> None:
         recorder = STATE.recorder
         if recorder is not None:
             try:
@@ -70,7 +75,7 @@ def _marks(phase):
 committing, aborting, failed, streaming = map(_marks, (_COMMITTING, _ABORTING, _FAILED, _STREAMING))
 
 
-def traversed(event) -> None:
+def traversed(event: Event) -> None:
     recorder = STATE.recorder
     if recorder is None:
         return
@@ -82,14 +87,14 @@ def traversed(event) -> None:
         _switch_off()
 
 
-def _note_user(recorder, request):
+def _note_user(recorder: IRecorder, request: Request) -> None:
     try:
         recorder.user(request['AUTHENTICATED_USER'].getUserName())
     except Exception:
         pass  # nobody is logged in, or the user has no name
 
 
-def process_starting(event) -> None:
+def process_starting(event: Event) -> None:
     """Zope is configured, its database is open, its products are installed: it serves."""
     life = STATE.life
     if life is not None and life.recorder is not None:
@@ -98,18 +103,20 @@ def process_starting(event) -> None:
             zopechecks.begin(life)
 
 
-def _switch_off():
+def _switch_off() -> None:
     """The recorder has failed: no request shall meet it again."""
     STATE.recorder = None
-    STATE.life.findings.add(
-        'recorder',
-        'Requests are no longer recorded: the recorder has failed.',
-        '',
-        'Restart Zope; report this with the traceback of the event log.',
-    )
+    life = STATE.life
+    if life is not None:  # a request may outlive it, as in a forked child
+        life.findings.add(
+            'recorder',
+            'Requests are no longer recorded: the recorder has failed.',
+            '',
+            'Restart Zope; report this with the traceback of the event log.',
+        )
 
 
-def _forked_worker():
+def _forked_worker() -> IRecorder | type[_Nothing]:
     """The first request in a forked server worker: it gets a run of its own."""
     try:
         life = arming.arm_forked_worker()
@@ -128,7 +135,7 @@ def _forked_worker():
         return _Nothing
 
 
-def _triage(life):
+def _triage(life: ILivingRun) -> None:
     signalmask.be_like_main_thread()  # it logs, and handlers of the site may start children
     from ..postmortem import triage
 
@@ -141,5 +148,5 @@ class _Nothing:
     """Stands for the recorder where there is none."""
 
     @staticmethod
-    def begin(*args):
+    def begin(*args: object) -> None:
         """Nothing is recorded."""

@@ -8,7 +8,13 @@ The panel and its pages, two dozen modules, are imported when a person opens the
 answers when the site hangs is not among them: it is asked through the run directory.
 """
 
+# mypy: disable-error-code="import-untyped"
+# Zope and what comes with it has no types.
+
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 
 from App.ApplicationManager import AltDatabaseManager
 from App.ApplicationManager import ApplicationManager
@@ -21,6 +27,9 @@ from ComputedAttribute import ComputedAttribute
 
 from .names import ID  # with it, Zope knows the permissions before a page is opened
 from .names import LABEL
+
+if TYPE_CHECKING:  # imported when a person opens the first page
+    from .controlpanel import StabilityMonitor
 
 #: Every class of the Control Panel that shows tabs, and the way from it to the Control Panel.
 PANELS = (
@@ -48,7 +57,7 @@ def hang() -> None:
 
 
 @functools.cache
-def _tab():
+def _tab() -> StabilityMonitor:
     from .controlpanel import StabilityMonitor
 
     return StabilityMonitor()
@@ -64,5 +73,5 @@ def take_down() -> None:
         )
 
 
-def _is_ours(option):
+def _is_ours(option: dict[str, str]) -> bool:
     return option['label'] == LABEL

@@ -8,8 +8,12 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Collection
+from collections.abc import Mapping
+from typing import Any
 
 from ..inspection import nativestacks
+from ..model.interfaces import ILivingRun
 from ..model.records import clocktime
 from ..reporting import bars
 from ..reporting import threadtext
@@ -28,7 +32,7 @@ from . import csrftoken
 NATIVE_ACTION = 'native-stacks'
 
 #: pid of this process: the NativeStacks that were asked for last; a forked child has none.
-_NATIVE = {}
+_NATIVE: dict[int, nativestacks.NativeStacks] = {}
 #: Seconds for which they are kept: they may be megabytes.
 _KEEP_NATIVE = 600.0
 #: activity: icon, and how it looks: 'busy' works, 'stuck' waits for somebody here, 'away' for
@@ -63,7 +67,7 @@ _DEADLOCK = re.compile(r'Deadlock \(([^)]*)\): (.*)\.')
 _TIGHT, _BUSY, _SHARES, _LEAST_SHARE = 3 / 4, 0.5, 8, 0.01
 
 
-def threads(life) -> dict:
+def threads(life: ILivingRun) -> dict[str, Any]:
     """What the living process does right now; asked in a thread that serves, which is shown as
     such.
     """
@@ -77,12 +81,12 @@ def threads(life) -> dict:
     }
 
 
-def told(life) -> dict:
+def told(life: ILivingRun) -> dict[str, Any]:
     """The stacks document of this process; an empty one where nothing is recorded."""
     return tidy(life.stacks_document())
 
 
-def page(document: dict, own: int = 0) -> dict:
+def page(document: dict[str, Any], own: int = 0) -> dict[str, Any]:
     """The values for a tidy stacks document; `own` is the ident of the thread that makes the
     page.
     """
@@ -117,7 +121,9 @@ def page(document: dict, own: int = 0) -> dict:
 # -- threads ---------------------------------------------------------------------------------------
 
 
-def _thread(thread, own, names, stuck):
+def _thread(
+    thread: dict[str, Any], own: int, names: Mapping[int, str], stuck: Collection[int]
+) -> dict[str, Any]:
     is_own = 0 != own == thread['ident']
     icon, look = _LOOKS.get('page' if is_own else thread['activity'], _UNKNOWN)
     return {
@@ -145,14 +151,14 @@ def _thread(thread, own, names, stuck):
     }
 
 
-def _told(text, names):
+def _told(text: str, names: Mapping[int, str]) -> str:
     """Files shortened, and threads called by their names."""
     return _IDENT.sub(
         lambda match: names.get(int(match[1], 16)) or match[0], codeorigin.shortened(text)
     )
 
 
-def _request(request):
+def _request(request: dict[str, Any] | None) -> dict[str, Any] | None:
     return request and {
         'method': request['method'],
         'path': request['path'],
@@ -161,7 +167,7 @@ def _request(request):
     }
 
 
-def _processor(thread):
+def _processor(thread: dict[str, Any]) -> dict[str, Any]:
     share = thread['cpu']
     if share is None:
         return {'text': 'not known', 'bar': ''}
@@ -172,7 +178,7 @@ def _processor(thread):
     }
 
 
-def _stack(thread):
+def _stack(thread: dict[str, Any]) -> dict[str, Any]:
     told = stack_words(thread)
     if not told:
         return {'text': 'not known', 'bar': '', 'tight': False}
@@ -185,12 +191,12 @@ def _stack(thread):
     }
 
 
-def _top(frames):
+def _top(frames: list[dict[str, Any]]) -> dict[str, Any] | None:
     frame = codeorigin.own(frames)
     return _frame(frame) if frame else None
 
 
-def _groups(frames):
+def _groups(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             'folded': f'{len(run)} frames of {codeorigin.named(f["file"] for f in run)}'
@@ -203,7 +209,7 @@ def _groups(frames):
     ]
 
 
-def _frame(frame):
+def _frame(frame: dict[str, Any]) -> dict[str, Any]:
     place = codeorigin.place(frame['file'])
     return {
         'function': frame['function'] or '?',
@@ -217,7 +223,7 @@ def _frame(frame):
 # -- hangs and slow requests -----------------------------------------------------------------------
 
 
-def _hang(hang, now, names):
+def _hang(hang: dict[str, Any], now: float, names: Mapping[int, str]) -> dict[str, Any]:
     title, icon = _HANGS.get(hang['kind'], (hang['kind'], 'fa-exclamation-triangle'))
     end = now if is_lasting(hang) else hang['ended']
     return {
@@ -229,7 +235,7 @@ def _hang(hang, now, names):
     }
 
 
-def _profile(profile):
+def _profile(profile: dict[str, Any]) -> dict[str, Any]:
     return {
         'key': f'slow-{profile["number"]}',
         'method': profile['method'],
@@ -247,7 +253,7 @@ def _profile(profile):
     }
 
 
-def _picture(profile):
+def _picture(profile: dict[str, Any]) -> str:
     """What its flames are asked for by: something else when they may have changed, so that a
     browser may keep them.
     """
@@ -258,7 +264,7 @@ def _picture(profile):
     )
 
 
-def picture(life, run: str, number: str) -> str:
+def picture(life: ILivingRun, run: str, number: str) -> str:
     """The flames of a slow request as SVG; '' when this process knows nothing of it any more."""
     known = life.slow_requests() if run == life.name else ()
     return next(
@@ -266,7 +272,7 @@ def picture(life, run: str, number: str) -> str:
     )
 
 
-def _share(share):
+def _share(share: dict[str, Any]) -> dict[str, Any]:
     place = codeorigin.place(share['file'])
     told = (
         f'{share["own"]:.0%} of the time in the function itself, {share["within"]:.0%} with '
@@ -285,7 +291,7 @@ def _share(share):
 # -- native stacks ---------------------------------------------------------------------------------
 
 
-def native(life, may_manage: bool) -> dict:
+def native(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
     """How far the native stacks are that were asked for last, and how else they can be had."""
     forget_native()
     taking, tools = _NATIVE.get(life.pid), list(nativestacks.find_tools())
@@ -309,7 +315,7 @@ def native(life, may_manage: bool) -> dict:
     }
 
 
-def take_native(life) -> None:
+def take_native(life: ILivingRun) -> None:
     """Begin to take them, unless that is under way already."""
     taking = nativestacks.NativeStacks(life.pid)
     before = _NATIVE.get(life.pid)
@@ -328,12 +334,12 @@ def forget_native() -> None:
 # -- downloads -------------------------------------------------------------------------------------
 
 
-def stacks_text(life) -> str:
+def stacks_text(life: ILivingRun) -> str:
     subject = f'process {life.pid} (run {life.name})'
     return threadtext.text(told(life), subject, threading.get_ident())
 
 
-def trace_text(life) -> bytes:
+def trace_text(life: ILivingRun) -> bytes:
     recording = read(bytes(life.recorder.buffer))
     return tracetext.as_text(
         tracetext.trace_lines(

@@ -8,17 +8,18 @@ opens it.
 from __future__ import annotations
 
 from ..checks import allfindings
+from ..model.interfaces import ILivingRun
 from . import zopesite
 
 
-def standing_of(life) -> allfindings.Standing:
+def standing_of(life: ILivingRun) -> allfindings.Standing:
     """The Standing of this process, which knows its Zope."""
     found = allfindings.of(life)
     found.make_site = lambda: zopesite.site(life)
     return found
 
 
-def begin(life) -> None:
+def begin(life: ILivingRun) -> None:
     """Once after each start: questions are answered from now on; all is asked in the background,
     soon and each hour.
     """

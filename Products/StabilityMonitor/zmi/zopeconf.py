@@ -2,6 +2,9 @@
 arming.
 """
 
+# mypy: disable-error-code="import-untyped"
+# Zope and what comes with it has no types.
+
 from __future__ import annotations
 
 import configparser
@@ -11,13 +14,15 @@ import sys
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from App.config import getConfiguration
 
 SECTION = 'stabilitymonitor'
 
 
-def circumstances() -> dict:
+def circumstances() -> dict[str, Any]:
     """The arguments of `recording.arming.arm`."""
     config = getConfiguration()
     configured = (getattr(config, 'product_config', None) or {}).get(SECTION, {})
@@ -33,7 +38,7 @@ def circumstances() -> dict:
         },
         'software': {
             'zope': _zope_version(),
-            'software_home': str(Path(sys.modules['Zope2'].__file__).parent.parent),
+            'software_home': _software_home(),
             'instance_home': config.instancehome or '',
             'client_home': config.clienthome or '',
             'debug_mode': bool(config.debug_mode),
@@ -59,21 +64,23 @@ def role() -> str:
     return 'server' if 'make_wsgi_app' in functions else 'script'
 
 
-def _arguments():
+def _arguments() -> list[str]:
     """What is in `sys.argv`; an embedded interpreter may have none."""
     return list(getattr(sys, 'argv', None) or ())
 
 
-def _callers():
-    modules, functions, frame = set(), set(), sys._getframe()
+def _callers() -> tuple[set[str], set[str]]:
+    modules = set()
+    functions = set()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
-        modules.add(frame.f_globals.get('__name__'))
+        modules.add(frame.f_globals.get('__name__', ''))
         functions.add(frame.f_code.co_name)
         frame = frame.f_back
     return modules, functions
 
 
-def server_settings(argv) -> tuple[str, int | None]:
+def server_settings(argv: list[str]) -> tuple[str, int | None]:
     """The address that the server is told to listen on and its number of threads, as far as it is
     written down.
 
@@ -89,11 +96,11 @@ def server_settings(argv) -> tuple[str, int | None]:
     return '', None
 
 
-def _variables(argv):
+def _variables(argv: list[str]) -> dict[str, str]:
     return dict(word.split('=', 1) for word in argv[1:] if '=' in word and not word.startswith('-'))
 
 
-def _from_ini(path, variables):
+def _from_ini(path: str, variables: dict[str, str]) -> tuple[str, int | None]:
     defaults = {
         'here': os.path.dirname(os.path.abspath(path)),
         '__file__': os.path.abspath(path),
@@ -113,7 +120,12 @@ def _from_ini(path, variables):
     return ' '.join(address.split()), int(threads) if threads.isdigit() else None
 
 
-def _zope_version():
+def _software_home() -> str:
+    file = sys.modules['Zope2'].__file__
+    return str(Path(file).parent.parent) if file else ''
+
+
+def _zope_version() -> str:
     try:
         return version('Zope')
     except PackageNotFoundError:

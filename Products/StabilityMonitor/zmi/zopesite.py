@@ -4,6 +4,9 @@ Read when checks are run, never while arming.  Nothing here asks a storage for w
 fetch from a server: that is handed over as a function, which a check calls under its time limit.
 """
 
+# mypy: disable-error-code="import-untyped"
+# Zope and what comes with it has no types.
+
 from __future__ import annotations
 
 import functools
@@ -16,6 +19,10 @@ from persistent.timestamp import TimeStamp
 from ..checks.livesite import Database
 from ..checks.livesite import Site
 from ..checks.livesite import ZopeFacts
+from ..model.interfaces import ILivingRun
+from .zopetypes import Configuration
+from .zopetypes import OpenDatabase
+from .zopetypes import Storage
 
 SWITCHES = (
     'debug-mode',
@@ -29,7 +36,7 @@ _WORKER = re.compile(r'waitress-\d+')
 _NO_TRANSACTION = bytes(8)
 
 
-def site(life) -> Site:
+def site(life: ILivingRun) -> Site:
     """What checks look at: this process and its Zope."""
     return Site.of(life, facts(life.software.get('threads')))
 
@@ -50,11 +57,11 @@ def facts(threads: int | None = None) -> ZopeFacts:
     )
 
 
-def _workers():
+def _workers() -> int:
     return sum(bool(_WORKER.fullmatch(thread.name)) for thread in threading.enumerate())
 
 
-def databases(config) -> tuple[Database, ...]:
+def databases(config: Configuration) -> tuple[Database, ...]:
     """The databases that are open; those of custom_zodb.py too."""
     dbtab = getattr(config, 'dbtab', None)
     if dbtab is None:
@@ -66,7 +73,7 @@ def databases(config) -> tuple[Database, ...]:
     )
 
 
-def _database(name, database, mounted):
+def _database(name: str, database: OpenDatabase, mounted: tuple[str, ...]) -> Database:
     storage = database.storage
     kind = f'{type(storage).__module__}.{type(storage).__qualname__}'
     file = storage.getName() if kind.startswith('ZODB.FileStorage.') else ''
@@ -80,9 +87,12 @@ def _database(name, database, mounted):
     )
 
 
-def last_transaction(storage) -> float | None:
+def last_transaction(storage: Storage) -> float | None:
     """When the newest transaction of a storage was made, in seconds since the epoch; None: there is
     none.
     """
     tid = storage.lastTransaction()
-    return TimeStamp(tid).timeTime() if tid and tid != _NO_TRANSACTION else None
+    if not tid or tid == _NO_TRANSACTION:
+        return None
+    when: float = TimeStamp(tid).timeTime()
+    return when
