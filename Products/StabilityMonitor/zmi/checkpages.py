@@ -17,7 +17,6 @@ from datetime import UTC
 from datetime import datetime
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlencode
 
 from AccessControl import getSecurityManager
 from AccessControl.class_init import InitializeClass
@@ -39,6 +38,8 @@ from ..recording.arming import STATE
 from ..store.archive import Archive
 from ..store.rundirectory import KNOWN_ISSUES
 from . import csrftoken
+from .forms import message_query
+from .forms import variable
 from .names import MANAGE
 from .names import VIEW
 from .zopechecks import standing_of
@@ -272,33 +273,27 @@ def run_again(life: ILivingRun, form: dict[str, Any]) -> str:
 def hush(life: ILivingRun, form: dict[str, Any]) -> str:
     """Mute the finding of the form.  Raises HushRefused."""
     here = standing_of(life)
-    id = _word(form, 'id')
+    id = variable(form, 'id')
     found = next((finding for finding in here.look().shown if finding.id == id), None)
     if found is None:
         raise NoSuchFinding('There is no such finding any more.')
-    seen = _word(form, 'severity')
+    seen = variable(form, 'severity')
     if seen not in Finding.SEVERITIES:
         seen = found.severity
     who = getSecurityManager().getUser().getUserName()
     hushed = here.hushed(life.base.file_mode)
-    new = hushed.hush(id, _word(form, 'reason'), _word(form, 'until'), who or '?', seen)
+    new = hushed.hush(id, variable(form, 'reason'), variable(form, 'until'), who or '?', seen)
     return f'Hushed until {new.until}: {found.title}'
 
 
 def show_again(life: ILivingRun, form: dict[str, Any]) -> str:
-    standing_of(life).hushed(life.base.file_mode).unhush(_word(form, 'id'))
+    standing_of(life).hushed(life.base.file_mode).unhush(variable(form, 'id'))
     return ''
 
 
 def start_probe(life: ILivingRun, form: dict[str, Any]) -> str:
     standing_of(life).start_probe()
     return ''
-
-
-def _word(form: dict[str, Any], name: str) -> str:
-    """A form variable that is one string; '' for whatever else was sent."""
-    value = form.get(name)
-    return value if isinstance(value, str) else ''
 
 
 class CheckPages:
@@ -354,9 +349,7 @@ class CheckPages:
         except (StabilityError, OSError) as error:
             message = str(error)
             kind = 'warning'
-        query = ''
-        if message:
-            query = '?' + urlencode({'manage_tabs_message': message, 'manage_tabs_type': kind})
+        query = message_query(message, kind)
         request.RESPONSE.redirect(f'{self.absolute_url()}/manage_checks{query}{place}')
         return None
 

@@ -1,8 +1,7 @@
-"""The tab "Stability" of the Control Panel: pages, downloads and drills.  Each page's values come
-from `pages`.
+"""The tab "Stability" of the Control Panel: pages, downloads and drills.
 
-An object of this class is never stored: it is a class attribute of the Control Panel, see
-`hanging`.
+The values of a page come from `pages`, `checkpages`, `incidenttable` and `threadpages`.  An object
+of this class is never stored: it is a class attribute of the Control Panel, see `tab`.
 """
 
 # mypy: disable-error-code="import-untyped"
@@ -13,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 from AccessControl import getSecurityManager
 from AccessControl.class_init import InitializeClass
@@ -44,6 +42,8 @@ from . import drills
 from . import incidenttable
 from . import pages
 from . import threadpages
+from .forms import message_query
+from .forms import variable
 from .names import ID
 from .names import LABEL
 from .names import MANAGE
@@ -59,7 +59,7 @@ _AMONG_ALL = 'Look for it among all incidents.'
 
 
 class Page(PageTemplateFile):
-    """A template of `www`, trusted as any code of this product is."""
+    """A template of `www`.  It is trusted, as all code of this product is."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f'{name}.pt', _WWW)
@@ -91,13 +91,19 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         lambda self: (f'{self.REQUEST["BASEPATH1"]}/{STYLES}',), 1
     )
 
-    _overview, _incidents, _incident, _report, _drills, _message, _pieces = map(
-        Page, ('overview', 'incidents', 'incident', 'report', 'drills', 'message', 'pieces')
-    )
-    _threads, _thread_pieces, _threads_fragment = map(
-        Page, ('threads', 'threadpieces', 'threadsfragment')
-    )
+    _overview = Page('overview')
+    _threads = Page('threads')
+    _threads_fragment = Page('threadsfragment')
     _checks = Page('checks')
+    _incidents = Page('incidents')
+    _incident = Page('incident')
+    _report = Page('report')
+    _drills = Page('drills')
+    _message = Page('message')
+    #: Macros that several pages use.
+    _pieces = Page('pieces')
+    _thread_pieces = Page('threadpieces')
+    #: The tab that is shown as the active one, by the template of the page.
     _labels = {
         'threads': 'Threads',
         'checks': 'Checks',
@@ -140,14 +146,11 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(VIEW)
     @zpublish
     def manage_report(self, REQUEST: Request) -> str:
-        return self._page(
-            self._report,
-            REQUEST,
-            lambda life, archive: {
-                'downloads': pages.downloads(),
-                'text': render(build(life, archive), 'text')[2].decode('utf-8', 'replace'),
-            },
-        )
+        def values(life: ILivingRun, archive: Archive) -> dict[str, Any]:
+            _, _, text = render(build(life, archive), 'text')
+            return {'downloads': pages.downloads(), 'text': text.decode('utf-8', 'replace')}
+
+        return self._page(self._report, REQUEST, values)
 
     @security.protected(VIEW)
     @zpublish
@@ -161,11 +164,10 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
                 REQUEST, 'There is nothing to report: the stability monitor is not armed.', 503
             )
         try:
-            wanted = _run(REQUEST) if REQUEST.form.get('run') else None
-            document = build(life, Archive(life.base), run=wanted)
-            name, content_type, content = render(
-                document, _word(REQUEST, 'format') or next(iter(FORMATS))
-            )
+            run = _run(REQUEST) if REQUEST.form.get('run') else None
+            document = build(life, Archive(life.base), run=run)
+            wanted = variable(REQUEST.form, 'format') or next(iter(FORMATS))
+            name, content_type, content = render(document, wanted)
         except StabilityError as error:
             return self._refused(REQUEST, str(error), 404)
         return self._download(REQUEST, name, content, content_type)
@@ -175,38 +177,34 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(VIEW)
     @zpublish
     def manage_threads(self, REQUEST: Request) -> str:
-        return self._page(
-            self._threads,
-            REQUEST,
-            lambda life, archive: (
-                threadpages.native(life, _may_manage(self)) | threadpages.threads(life)
-            ),
-        )
+        def values(life: ILivingRun, archive: Archive) -> dict[str, Any]:
+            return threadpages.native(life, _may_manage(self)) | threadpages.threads(life)
+
+        return self._page(self._threads, REQUEST, values)
 
     @security.protected(VIEW)
     @zpublish
     def threads_fragment(self, REQUEST: Request) -> str:
         """A part of the Threads page, for its script: `part` is "live" or "native"."""
-        return self._page(
-            self._threads_fragment,
-            REQUEST,
-            lambda life, archive: (
-                threadpages.native(life, _may_manage(self))
-                if _word(REQUEST, 'part') == 'native'
-                else threadpages.threads(life)
-            ),
-        )
+
+        def values(life: ILivingRun, archive: Archive) -> dict[str, Any]:
+            if variable(REQUEST.form, 'part') == 'native':
+                return threadpages.native(life, _may_manage(self))
+            return threadpages.threads(life)
+
+        return self._page(self._threads_fragment, REQUEST, values)
 
     @security.protected(VIEW)
     @zpublish
     def flames(self, REQUEST: Request) -> str:
-        """Where the time of a slow request went, as a picture; `run` and `request` as the Threads
-        page has them.
+        """Where the time of a slow request went, as a picture; the Threads page gives `run` and
+        `request`.
         """
         life = STATE.life
         picture = ''
         if life is not None:
-            picture = threadpages.picture(life, _word(REQUEST, 'run'), _word(REQUEST, 'request'))
+            form = REQUEST.form
+            picture = threadpages.picture(life, variable(form, 'run'), variable(form, 'request'))
         if not picture:
             return self._refused(REQUEST, 'Nothing is known of this request any more.', 404)
         REQUEST.RESPONSE.setHeader('Content-Type', 'image/svg+xml; charset=utf-8')
@@ -216,7 +214,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(VIEW)
     @zpublish
     def stacks(self, REQUEST: Request) -> str | bytes:
-        """What every thread does, as a text to download."""
+        """What each thread does, as a text to download."""
         return self._text(REQUEST, 'stacks', threadpages.stacks_text)
 
     @security.protected(VIEW)
@@ -233,7 +231,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @zpublish(methods='POST')
     def manage_native_stacks(self, REQUEST: Request) -> str | None:
         """Begin to take native stacks, in the background; the page shows how far it is."""
-        life, query = STATE.life, ''
+        life = STATE.life
         if life is None:
             return self._refused(
                 REQUEST, 'There are no stacks: the stability monitor is not armed.', 503
@@ -241,10 +239,10 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         try:
             csrftoken.check(REQUEST, life, threadpages.NATIVE_ACTION)
             threadpages.take_native(life)
+            message = ''
         except StabilityError as error:
-            query = '?' + urlencode(
-                {'manage_tabs_message': str(error), 'manage_tabs_type': 'warning'}
-            )
+            message = str(error)
+        query = message_query(message, 'warning')
         REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_threads{query}#native')
         return None
 
@@ -260,7 +258,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(MANAGE)
     @zpublish(methods='POST')
     def manage_drill(self, REQUEST: Request) -> str | None:
-        """End this process; where that is refused, go back to the page with the reason."""
+        """End this process; where the drill is refused, go back to the page with the reason."""
         life = STATE.life
         if life is None:
             return self._refused(
@@ -268,12 +266,12 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             )
         try:
             csrftoken.check(REQUEST, life, _DRILL)
-            drills.perform(life, _word(REQUEST, 'drill'))
+            drills.perform(life, variable(REQUEST.form, 'drill'))
             message = 'The drill is over, and this process is still alive.'
         except (WrongProcess, StabilityError) as error:
             message = str(error)
-        query = urlencode({'manage_tabs_message': message, 'manage_tabs_type': 'warning'})
-        REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_drills?{query}')
+        query = message_query(message, 'warning')
+        REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_drills{query}')
         return None
 
     # -- how a page is made ------------------------------------------------------------------------
@@ -319,13 +317,12 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             )
         try:
             run = _run(request)
-            return self._download(
-                request, f'trace-{run}.txt', as_text(runtrace.trace(life.base, run)), _TEXT
-            )
+            text = as_text(runtrace.trace(life.base, run))
         except NoSuchRun as error:
             return self._refused(request, f'{error.args[0]} {_AMONG_ALL}', 404)
         except StabilityError as error:
             return self._refused(request, str(error), 404)
+        return self._download(request, f'trace-{run}.txt', text, _TEXT)
 
     def _download(
         self, request: Request, name: str, content: str | bytes, content_type: str
@@ -350,7 +347,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             macros=self._pieces.pt_macros(),
             parts=self._thread_pieces.pt_macros(),
             view=self._labels.get(template.getId(), LABEL),
-            manage_tabs_message=_word(request, 'manage_tabs_message') or None,
+            manage_tabs_message=variable(request.form, 'manage_tabs_message') or None,
             manage_tabs_type=_tabs_type(request),
         )
         return html
@@ -363,20 +360,14 @@ def _may_manage(panel: StabilityMonitor) -> bool:
     return bool(getSecurityManager().checkPermission(MANAGE, panel))
 
 
-def _word(request: Request, name: str) -> str:
-    """A form variable that is one string; '' for whatever else was sent."""
-    value = request.form.get(name)
-    return value if isinstance(value, str) else ''
-
-
 def _tabs_type(request: Request) -> str:
-    wanted = _word(request, 'manage_tabs_type')
+    wanted = variable(request.form, 'manage_tabs_type')
     return wanted if wanted in ('success', 'info', 'warning', 'danger') else 'success'
 
 
 def _run(request: Request) -> str:
-    """The run that is asked for.  Raises NoSuchRun for what can be none."""
-    run = _word(request, 'run')
+    """The run that is asked for.  Raises NoSuchRun for what is not the name of a run."""
+    run = variable(request.form, 'run')
     if not RUN_NAME.fullmatch(run):
         raise NoSuchRun('There is no such run.')
     return run

@@ -26,6 +26,7 @@ from ..model.errors import WrongProcess
 from ..model.interfaces import ILivingRun
 from ..store.regularfiles import read_whole
 from ..store.rundirectory import RUN_NAME
+from .forms import variable
 from .zopetypes import Request
 
 KEY_FILE = 'token.key'
@@ -81,8 +82,8 @@ def check(request: Request, life: ILivingRun, action: str) -> None:
     if request.get('REQUEST_METHOD') != 'POST':
         raise Forbidden('Only a form can do this.')
     refuse_cross_site(request)
-    token = _text(request.form.get('token'))
-    run = _text(request.form.get('run'))
+    token = variable(request.form, 'token')
+    run = variable(request.form, 'run')
     if token and RUN_NAME.fullmatch(run) and run != life.name:
         raise WrongProcess(
             f'This form was made by the process {run}, but reached the process {life.name}.'
@@ -136,7 +137,3 @@ def current_user() -> str:
         return ''
     path: tuple[str, ...] = getattr(aq_parent(user), 'getPhysicalPath', tuple)()
     return '/'.join((*path, str(user.getId() or user.getUserName())))
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ''
