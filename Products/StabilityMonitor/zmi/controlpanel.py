@@ -26,7 +26,6 @@ from Products.PageTemplates.PageTemplateFile import PageTemplateFile
 
 from ..model.errors import NoSuchRun
 from ..model.errors import StabilityError
-from ..model.errors import WrongProcess
 from ..model.interfaces import ILivingRun
 from ..recording.arming import STATE
 from ..reporting import runtrace
@@ -268,7 +267,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             csrftoken.check(REQUEST, life, _DRILL)
             drills.perform(life, variable(REQUEST.form, 'drill'))
             message = 'The drill is over, and this process is still alive.'
-        except (WrongProcess, StabilityError) as error:
+        except StabilityError as error:
             message = str(error)
         query = message_query(message, 'warning')
         REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_drills{query}')

@@ -1,7 +1,7 @@
 """Drills: real deaths on request, to prove that the next process tells how this one ended.
 
-The ids and their numbers are those of `blackbox.DRILLS`: the black box notes the number before the
-death.
+The ids are those of `blackbox.DRILLS`: the black box notes the place of the id there, before the
+process dies.
 """
 
 # mypy: disable-error-code="import-untyped"
@@ -27,12 +27,13 @@ from ..model.interfaces import ILivingRun
 from ..store import blackbox
 from .zopetypes import Event
 
+#: Bytes that "Eat memory" takes at once.
 _STEP = 16 << 20
 
 
 @dataclass(frozen=True)
 class Drill:
-    """`verdict` is what the next process should say of it."""
+    """`verdict` is what the next process should judge; `do` does not return where all goes well."""
 
     id: str
     title: str
@@ -53,8 +54,8 @@ def _fatal_error() -> None:
 
 
 def _stack_overflow() -> None:
-    """Recursion through C.  Python 3.12 counts calls through C: there, few wide ones reach the end
-    first.
+    """Recursion through C.  Python 3.12 counts the calls through C, so the second attempt makes few
+    calls that each need much stack: they reach its end before the count does.
     """
     sys.setrecursionlimit(2**30)
     if sys.version_info >= (3, 14):
@@ -76,8 +77,8 @@ class _Wide(ctypes.Structure):
 
 
 def _fall_past_the_check(item: object) -> Any:  # never compared: `max` has one item
-    """Python 3.14 looks at the stack: a call raises RecursionError within 32 KiB of the end.  An
-    argument that is passed by value and larger than that takes the rest in one step.
+    """Python 3.14 looks at the stack: a call within 32 KiB of its end raises RecursionError.  Then
+    an argument that is larger than that, passed by value, takes the rest in one step.
     """
     try:
         max([item], key=_fall_past_the_check)
@@ -100,8 +101,8 @@ def _eat_memory() -> NoReturn:
 
 
 def _hold_gil() -> NoReturn:
-    """PyDLL, unlike CDLL, keeps the interpreter lock during the call; a signal cuts the sleep
-    short.
+    """PyDLL, unlike CDLL, keeps the interpreter lock (GIL) during the call.  The loop is there
+    because a signal cuts a sleep short.
     """
     library = ctypes.PyDLL(None)
     while True:
@@ -113,7 +114,7 @@ _lock = threading.Lock()
 
 def _wait_for_lock(event: Event) -> None:
     with _lock:
-        """Nobody ever comes here."""
+        """No thread ever comes here."""
 
 
 def _hang_on_lock() -> None:
@@ -184,10 +185,11 @@ DRILLS = (
 
 
 def refusal(life: ILivingRun, drill: Drill) -> str:
-    """Why this drill cannot be had here, in a sentence; '' if it can."""
+    """Why this drill is refused here, in a sentence; '' if it is not."""
     if not life.options.drills:
         return 'Drills are off.'
-    if drill.do is _eat_memory and (life.context.get('cgroup') or {}).get('limit', -1) <= 0:
+    cgroup = life.context.get('cgroup') or {}
+    if drill.do is _eat_memory and cgroup.get('limit', -1) <= 0:
         return (
             'This process is in no memory cgroup with a limit: it would take the whole '
             'machine down.'
@@ -196,7 +198,7 @@ def refusal(life: ILivingRun, drill: Drill) -> str:
 
 
 def find(name: object) -> Drill:
-    """Raises DrillRefused for what is no drill."""
+    """The drill of that id.  Raises DrillRefused if there is none."""
     for drill in DRILLS:
         if drill.id == name:
             return drill

@@ -8,7 +8,8 @@ Only a Manager has the permissions until somebody grants them to more roles.
 
 from AccessControl.Permission import addPermission
 
-ID, LABEL = 'StabilityMonitor', 'Stability'
+ID = 'StabilityMonitor'
+LABEL = 'Stability'
 VIEW = 'View stability monitor'
 MANAGE = 'Manage stability monitor'
 

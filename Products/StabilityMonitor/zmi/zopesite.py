@@ -1,7 +1,7 @@
 """What only Zope can tell the checks: its databases, switches, places and worker threads.
 
-Read when checks are run, never while arming.  Nothing here asks a storage for what it may have to
-fetch from a server: that is handed over as a function, which a check calls under its time limit.
+This is read when checks run, never while arming.  Nothing here asks a storage for what it may have
+to fetch from a server: a check gets a function for that, and calls it under its time limit.
 """
 
 # mypy: disable-error-code="import-untyped"
@@ -42,35 +42,37 @@ def site(life: ILivingRun) -> Site:
 
 
 def facts(threads: int | None = None) -> ZopeFacts:
-    """`threads` is what the configuration says; where more worker threads are seen, those count:
-    some may yet begin.
+    """`threads` is the number of worker threads in the configuration.  Soon after the start fewer
+    may run; if more run, that number counts.
     """
     config = getConfiguration()
-    keys = {name: name.replace('-', '_') for name in SWITCHES}
+    running = sum(bool(_WORKER.fullmatch(thread.name)) for thread in threading.enumerate())
+    switches = {}
+    for name in SWITCHES:
+        key = name.replace('-', '_')
+        if hasattr(config, key):
+            switches[name] = getattr(config, key)
     return ZopeFacts(
-        threads=max(_workers(), threads or 0) or None,
+        threads=max(running, threads or 0) or None,
         databases=databases(config),
-        switches={name: getattr(config, key) for name, key in keys.items() if hasattr(config, key)},
+        switches=switches,
         instance_home=config.instancehome or '',
         client_home=config.clienthome or '',
         pid_file=getattr(config, 'pid_filename', None) or '',
     )
 
 
-def _workers() -> int:
-    return sum(bool(_WORKER.fullmatch(thread.name)) for thread in threading.enumerate())
-
-
 def databases(config: Configuration) -> tuple[Database, ...]:
-    """The databases that are open; those of custom_zodb.py too."""
+    """The databases that are open, also one that custom_zodb.py has opened."""
     dbtab = getattr(config, 'dbtab', None)
     if dbtab is None:
         return ()
-    paths = dict(dbtab.mount_paths)
-    return tuple(
-        _database(name, database, tuple(sorted(path for path, its in paths.items() if its == name)))
-        for name, database in sorted(dbtab.databases.items())
-    )
+    name_at = dict(dbtab.mount_paths)
+    found = []
+    for name, database in sorted(dbtab.databases.items()):
+        paths = sorted(path for path in name_at if name_at[path] == name)
+        found.append(_database(name, database, tuple(paths)))
+    return tuple(found)
 
 
 def _database(name: str, database: OpenDatabase, mounted: tuple[str, ...]) -> Database:
@@ -88,8 +90,8 @@ def _database(name: str, database: OpenDatabase, mounted: tuple[str, ...]) -> Da
 
 
 def last_transaction(storage: Storage) -> float | None:
-    """When the newest transaction of a storage was made, in seconds since the epoch; None: there is
-    none.
+    """The time of the newest transaction of a storage, in seconds since the epoch; None if it has
+    no transaction.
     """
     tid = storage.lastTransaction()
     if not tid or tid == _NO_TRANSACTION:
