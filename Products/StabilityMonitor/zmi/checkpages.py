@@ -65,11 +65,15 @@ _COUNTS = (
     ('info', 'for information', 'for information'),
     ('ok', 'fine', 'fine'),
 )
-#: What a person types, in the text of an action: it is in quotation marks, a section of a file, a
-#: pip command, or the whole action is one line of a file.
+#: What a person types, in the text of an action.
 _CODE = re.compile(
-    r'"([^"]+)"|(<[^<>]+>|\[[^\[\]]+\])|(^(?:\S+ -m )?pip install [^(),]*[^(), ])|'
-    r'(^[\w.-]+ [<>=]=? [\w.]+$)'
+    r"""
+    "([^"]+)"                                                 # what is in quotation marks
+    | (<[^<>]+> | \[[^\[\]]+\])                               # a section of a file
+    | (^(?:\S+[ ]-m[ ])?pip[ ]install[ ][^(),]*[^(), ])       # a pip command
+    | (^[\w.-]+[ ][<>=]=?[ ][\w.]+$)                          # a whole action like "Zope >= 5.8"
+    """,
+    re.VERBOSE,
 )
 
 

@@ -68,6 +68,15 @@ _SURENESS = {
     'weak': 'The evidence is weak.',
 }
 _ALERTS = {'critical': 'danger', 'warning': 'warning', 'info': 'info', 'ok': 'success'}
+#: How well a known issue fits a run.
+_LIKENESS = {
+    'strong': 'Versions and traces fit',
+    'likely': 'Versions and another thread fit',
+    'possible': 'The versions fit; no trace shows it',
+    'weak': 'A trace fits, the versions do not',
+}
+_HANGS = {'hang': 'Hang', 'deadlock': 'Deadlock', 'spinning': 'Spinning thread'}
+_FORMAT_NAMES = {'text': 'Text', 'json': 'JSON', 'html': 'HTML', 'zip': 'ZIP'}
 #: Past runs in the timeline.
 _TIMELINE_RUNS = 200
 #: Rows of a long list that are shown at once; the rest is folded.
@@ -176,7 +185,7 @@ def drill_name(run: RunRecord) -> str:
     for drill in drills.DRILLS:
         if drill.id == run.drill:
             return drill.title
-    return run.drill  # of another release
+    return run.drill  # '', or a drill of another release
 
 
 def address(run: str) -> str:
@@ -264,7 +273,7 @@ def _took(seconds: object) -> str:
 
 
 def incident(life: ILivingRun, archive: Archive, run: str) -> dict[str, Any]:
-    """Raises NoSuchRun."""
+    """All that is known of one past run.  Raises NoSuchRun."""
     record = archive.record(run)
     requests = [request_row(request) for request in _dicts(record.requests)]
     recent = [request_row(request) for request in _dicts(record.recent)]
@@ -387,14 +396,6 @@ def known_issue(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_LIKENESS = {
-    'strong': 'Versions and traces fit',
-    'likely': 'Versions and another thread fit',
-    'possible': 'The versions fit; no trace shows it',
-    'weak': 'A trace fits, the versions do not',
-}
-
-
 def hang_row(hang: dict[str, Any]) -> dict[str, Any]:
     """A hang, deadlock or spinning thread of a dead run."""
     lasted = duration(hang.get('seconds'))
@@ -406,9 +407,6 @@ def hang_row(hang: dict[str, Any]) -> dict[str, Any]:
         'lasts': lasts,
         'lasted': f'{lasted}, until the end' if lasts else f'{lasted}; it dissolved',
     }
-
-
-_HANGS = {'hang': 'Hang', 'deadlock': 'Deadlock', 'spinning': 'Spinning thread'}
 
 
 def _slow_requests(notes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -465,22 +463,19 @@ def downloads(run: str | None = None) -> list[dict[str, str]]:
     ]
 
 
-_FORMAT_NAMES = {'text': 'Text', 'json': 'JSON', 'html': 'HTML', 'zip': 'ZIP'}
-
-
 # -- drills ----------------------------------------------------------------------------------------
 
 
 def drill_page(life: ILivingRun, action: str) -> dict[str, Any]:
     rows = [
         {
-            'id': d.id,
-            'title': d.title,
-            'what': d.what,
-            'verdict': ENDINGS.get(d.verdict, d.verdict),
-            'refusal': drills.refusal(life, d),
+            'id': drill.id,
+            'title': drill.title,
+            'what': drill.what,
+            'verdict': ENDINGS.get(drill.verdict, drill.verdict),
+            'refusal': drills.refusal(life, drill),
         }
-        for d in drills.DRILLS
+        for drill in drills.DRILLS
     ]
     return {
         'on': bool(life.options.drills),
