@@ -25,7 +25,7 @@ _PUBLISHING = PHASES.index('publishing')
 
 
 def request_begins(event: Event) -> None:
-    recorder = STATE.recorder
+    recorder: IRecorder | type[_Nothing] | None = STATE.recorder
     if recorder is None:
         if not STATE.cut_off:
             return
