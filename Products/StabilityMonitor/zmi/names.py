@@ -1,6 +1,6 @@
 """The names that Zope knows the tab by: its id, its label, its two permissions.
 
-Only a Manager has the permissions until somebody grants them to more roles.
+Only the role Manager has the permissions, until an administrator grants them to more roles.
 """
 
 # mypy: disable-error-code="import-untyped"
