@@ -1,14 +1,17 @@
-"""The tab "Stability" of the Control Panel: pages, downloads and drills.  Each page's values come
-from `pages`.
+"""The tab "Stability" of the Control Panel: pages, downloads and drills.
 
-An object of this class is never stored: it is a class attribute of the Control Panel, see
-`hanging`.
+The values of a page come from `pages`, `checkpages`, `incidenttable` and `threadpages`.  An object
+of this class is never stored: it is a class attribute of the Control Panel, see `tab`.
 """
+
+# mypy: disable-error-code="import-untyped"
+# Zope and what comes with it has no types.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlencode
+from typing import Any
 
 from AccessControl import getSecurityManager
 from AccessControl.class_init import InitializeClass
@@ -23,7 +26,7 @@ from Products.PageTemplates.PageTemplateFile import PageTemplateFile
 
 from ..model.errors import NoSuchRun
 from ..model.errors import StabilityError
-from ..model.errors import WrongProcess
+from ..model.interfaces import ILivingRun
 from ..recording.arming import STATE
 from ..reporting import runtrace
 from ..reporting.renderers import FORMATS
@@ -38,10 +41,14 @@ from . import drills
 from . import incidenttable
 from . import pages
 from . import threadpages
+from .forms import message_query
+from .forms import variable
 from .names import ID
 from .names import LABEL
 from .names import MANAGE
 from .names import VIEW
+from .zopetypes import Request
+from .zopetypes import Template
 
 STYLES = '++resource++stabilitymonitor/stability.css'
 _WWW = str(Path(__file__).parent.parent / 'www')
@@ -51,12 +58,12 @@ _AMONG_ALL = 'Look for it among all incidents.'
 
 
 class Page(PageTemplateFile):
-    """A template of `www`, trusted as any code of this product is."""
+    """A template of `www`.  It is trusted, as all code of this product is."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         super().__init__(f'{name}.pt', _WWW)
 
-    def pt_getEngine(self):
+    def pt_getEngine(self) -> object:
         return getTrustedEngine()
 
 
@@ -83,13 +90,19 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         lambda self: (f'{self.REQUEST["BASEPATH1"]}/{STYLES}',), 1
     )
 
-    _overview, _incidents, _incident, _report, _drills, _message, _pieces = map(
-        Page, ('overview', 'incidents', 'incident', 'report', 'drills', 'message', 'pieces')
-    )
-    _threads, _thread_pieces, _threads_fragment = map(
-        Page, ('threads', 'threadpieces', 'threadsfragment')
-    )
+    _overview = Page('overview')
+    _threads = Page('threads')
+    _threads_fragment = Page('threadsfragment')
     _checks = Page('checks')
+    _incidents = Page('incidents')
+    _incident = Page('incident')
+    _report = Page('report')
+    _drills = Page('drills')
+    _message = Page('message')
+    #: Macros that several pages use.
+    _pieces = Page('pieces')
+    _thread_pieces = Page('threadpieces')
+    #: The tab that is shown as the active one, by the template of the page.
     _labels = {
         'threads': 'Threads',
         'checks': 'Checks',
@@ -103,17 +116,17 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
 
     @security.protected(VIEW)
     @zpublish
-    def manage_main(self, REQUEST):
+    def manage_main(self, REQUEST: Request) -> str:
         return self._page(self._overview, REQUEST, pages.overview)
 
     @security.protected(VIEW)
     @zpublish
-    def manage_workspace(self, REQUEST):
+    def manage_workspace(self, REQUEST: Request) -> None:
         REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_main')
 
     @security.protected(VIEW)
     @zpublish
-    def manage_incidents(self, REQUEST):
+    def manage_incidents(self, REQUEST: Request) -> str:
         return self._page(
             self._incidents,
             REQUEST,
@@ -122,7 +135,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
 
     @security.protected(VIEW)
     @zpublish
-    def manage_incident(self, REQUEST):
+    def manage_incident(self, REQUEST: Request) -> str:
         return self._page(
             self._incident,
             REQUEST,
@@ -131,19 +144,16 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
 
     @security.protected(VIEW)
     @zpublish
-    def manage_report(self, REQUEST):
-        return self._page(
-            self._report,
-            REQUEST,
-            lambda life, archive: {
-                'downloads': pages.downloads(),
-                'text': render(build(life, archive), 'text')[2].decode('utf-8', 'replace'),
-            },
-        )
+    def manage_report(self, REQUEST: Request) -> str:
+        def values(life: ILivingRun, archive: Archive) -> dict[str, Any]:
+            _, _, text = render(build(life, archive), 'text')
+            return {'downloads': pages.downloads(), 'text': text.decode('utf-8', 'replace')}
+
+        return self._page(self._report, REQUEST, values)
 
     @security.protected(VIEW)
     @zpublish
-    def report(self, REQUEST):
+    def report(self, REQUEST: Request) -> str | bytes:
         """The report as a download: `format` is one of `renderers.FORMATS`, `run` an archived run
         or nothing.
         """
@@ -153,11 +163,10 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
                 REQUEST, 'There is nothing to report: the stability monitor is not armed.', 503
             )
         try:
-            wanted = _run(REQUEST) if REQUEST.form.get('run') else None
-            document = build(life, Archive(life.base), run=wanted)
-            name, content_type, content = render(
-                document, _word(REQUEST, 'format') or next(iter(FORMATS))
-            )
+            run = _run(REQUEST) if REQUEST.form.get('run') else None
+            document = build(life, Archive(life.base), run=run)
+            wanted = variable(REQUEST.form, 'format') or next(iter(FORMATS))
+            name, content_type, content = render(document, wanted)
         except StabilityError as error:
             return self._refused(REQUEST, str(error), 404)
         return self._download(REQUEST, name, content, content_type)
@@ -166,39 +175,35 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
 
     @security.protected(VIEW)
     @zpublish
-    def manage_threads(self, REQUEST):
-        return self._page(
-            self._threads,
-            REQUEST,
-            lambda life, archive: (
-                threadpages.native(life, _may_manage(self)) | threadpages.threads(life)
-            ),
-        )
+    def manage_threads(self, REQUEST: Request) -> str:
+        def values(life: ILivingRun, archive: Archive) -> dict[str, Any]:
+            return threadpages.native(life, _may_manage(self)) | threadpages.threads(life)
+
+        return self._page(self._threads, REQUEST, values)
 
     @security.protected(VIEW)
     @zpublish
-    def threads_fragment(self, REQUEST):
+    def threads_fragment(self, REQUEST: Request) -> str:
         """A part of the Threads page, for its script: `part` is "live" or "native"."""
-        return self._page(
-            self._threads_fragment,
-            REQUEST,
-            lambda life, archive: (
-                threadpages.native(life, _may_manage(self))
-                if _word(REQUEST, 'part') == 'native'
-                else threadpages.threads(life)
-            ),
-        )
+
+        def values(life: ILivingRun, archive: Archive) -> dict[str, Any]:
+            if variable(REQUEST.form, 'part') == 'native':
+                return threadpages.native(life, _may_manage(self))
+            return threadpages.threads(life)
+
+        return self._page(self._threads_fragment, REQUEST, values)
 
     @security.protected(VIEW)
     @zpublish
-    def flames(self, REQUEST):
-        """Where the time of a slow request went, as a picture; `run` and `request` as the Threads
-        page has them.
+    def flames(self, REQUEST: Request) -> str:
+        """Where the time of a slow request went, as a picture; the Threads page gives `run` and
+        `request`.
         """
         life = STATE.life
-        picture = life and threadpages.picture(
-            life, _word(REQUEST, 'run'), _word(REQUEST, 'request')
-        )
+        picture = ''
+        if life is not None:
+            form = REQUEST.form
+            picture = threadpages.picture(life, variable(form, 'run'), variable(form, 'request'))
         if not picture:
             return self._refused(REQUEST, 'Nothing is known of this request any more.', 404)
         REQUEST.RESPONSE.setHeader('Content-Type', 'image/svg+xml; charset=utf-8')
@@ -207,13 +212,13 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
 
     @security.protected(VIEW)
     @zpublish
-    def stacks(self, REQUEST):
-        """What every thread does, as a text to download."""
+    def stacks(self, REQUEST: Request) -> str | bytes:
+        """What each thread does, as a text to download."""
         return self._text(REQUEST, 'stacks', threadpages.stacks_text)
 
     @security.protected(VIEW)
     @zpublish
-    def trace(self, REQUEST):
+    def trace(self, REQUEST: Request) -> str | bytes:
         """The trace log of the last requests, see docs/trace-log.txt: of this process, or of
         `run`.
         """
@@ -223,9 +228,9 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
 
     @security.protected(MANAGE)
     @zpublish(methods='POST')
-    def manage_native_stacks(self, REQUEST):
+    def manage_native_stacks(self, REQUEST: Request) -> str | None:
         """Begin to take native stacks, in the background; the page shows how far it is."""
-        life, query = STATE.life, ''
+        life = STATE.life
         if life is None:
             return self._refused(
                 REQUEST, 'There are no stacks: the stability monitor is not armed.', 503
@@ -233,25 +238,26 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         try:
             csrftoken.check(REQUEST, life, threadpages.NATIVE_ACTION)
             threadpages.take_native(life)
+            message = ''
         except StabilityError as error:
-            query = '?' + urlencode(
-                {'manage_tabs_message': str(error), 'manage_tabs_type': 'warning'}
-            )
+            message = str(error)
+        query = message_query(message, 'warning')
         REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_threads{query}#native')
+        return None
 
     # -- drills ------------------------------------------------------------------------------------
 
     @security.protected(MANAGE)
     @zpublish
-    def manage_drills(self, REQUEST):
+    def manage_drills(self, REQUEST: Request) -> str:
         return self._page(
             self._drills, REQUEST, lambda life, archive: pages.drill_page(life, _DRILL)
         )
 
     @security.protected(MANAGE)
     @zpublish(methods='POST')
-    def manage_drill(self, REQUEST):
-        """End this process; where that is refused, go back to the page with the reason."""
+    def manage_drill(self, REQUEST: Request) -> str | None:
+        """End this process; where the drill is refused, go back to the page with the reason."""
         life = STATE.life
         if life is None:
             return self._refused(
@@ -259,16 +265,22 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             )
         try:
             csrftoken.check(REQUEST, life, _DRILL)
-            drills.perform(life, _word(REQUEST, 'drill'))
+            drills.perform(life, variable(REQUEST.form, 'drill'))
             message = 'The drill is over, and this process is still alive.'
-        except (WrongProcess, StabilityError) as error:
+        except StabilityError as error:
             message = str(error)
-        query = urlencode({'manage_tabs_message': message, 'manage_tabs_type': 'warning'})
-        REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_drills?{query}')
+        query = message_query(message, 'warning')
+        REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_drills{query}')
+        return None
 
     # -- how a page is made ------------------------------------------------------------------------
 
-    def _page(self, template, request, values):
+    def _page(
+        self,
+        template: Template,
+        request: Request,
+        values: Callable[[ILivingRun, Archive], dict[str, Any]],
+    ) -> str:
         life = STATE.life
         if life is None:
             return self._refused(
@@ -283,7 +295,9 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             return self._refused(request, f'{error.args[0]} {_AMONG_ALL}', 404)
         return self._rendered(template, request, shown)
 
-    def _text(self, request, name, text):
+    def _text(
+        self, request: Request, name: str, text: Callable[[ILivingRun], str | bytes]
+    ) -> str | bytes:
         life = STATE.life
         if life is None or life.recorder is None:
             return self._refused(
@@ -294,7 +308,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             )
         return self._download(request, f'{name}-{life.name}.txt', text(life), _TEXT)
 
-    def _trace_of_run(self, request):
+    def _trace_of_run(self, request: Request) -> str | bytes:
         life = STATE.life
         if life is None:
             return self._refused(
@@ -302,15 +316,16 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             )
         try:
             run = _run(request)
-            return self._download(
-                request, f'trace-{run}.txt', as_text(runtrace.trace(life.base, run)), _TEXT
-            )
+            text = as_text(runtrace.trace(life.base, run))
         except NoSuchRun as error:
             return self._refused(request, f'{error.args[0]} {_AMONG_ALL}', 404)
         except StabilityError as error:
             return self._refused(request, str(error), 404)
+        return self._download(request, f'trace-{run}.txt', text, _TEXT)
 
-    def _download(self, request, name, content, content_type):
+    def _download(
+        self, request: Request, name: str, content: str | bytes, content_type: str
+    ) -> str | bytes:
         response = request.RESPONSE
         response.setHeader('Content-Type', content_type)
         response.setHeader('Content-Disposition', f'attachment; filename="{name}"')
@@ -318,45 +333,40 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         response.setHeader('Cache-Control', 'no-store')
         return content
 
-    def _refused(self, request, message, status):
+    def _refused(self, request: Request, message: str, status: int) -> str:
         request.RESPONSE.setStatus(status)
         return self._rendered(self._message, request, {'message': message})
 
-    def _rendered(self, template, request, shown):
+    def _rendered(self, template: Template, request: Request, shown: dict[str, Any]) -> str:
         life = STATE.life
         request.RESPONSE.setHeader('Cache-Control', 'no-store')
-        return template.__of__(self)(
+        html: str = template.__of__(self)(
             page=shown,
             instance=pages.instance_name(life) if life else 'this process',
             macros=self._pieces.pt_macros(),
             parts=self._thread_pieces.pt_macros(),
             view=self._labels.get(template.getId(), LABEL),
-            manage_tabs_message=_word(request, 'manage_tabs_message') or None,
+            manage_tabs_message=variable(request.form, 'manage_tabs_message') or None,
             manage_tabs_type=_tabs_type(request),
         )
+        return html
 
 
 InitializeClass(StabilityMonitor)
 
 
-def _may_manage(panel):
+def _may_manage(panel: StabilityMonitor) -> bool:
     return bool(getSecurityManager().checkPermission(MANAGE, panel))
 
 
-def _word(request, name):
-    """A form variable that is one string; '' for whatever else was sent."""
-    value = request.form.get(name)
-    return value if isinstance(value, str) else ''
-
-
-def _tabs_type(request):
-    wanted = _word(request, 'manage_tabs_type')
+def _tabs_type(request: Request) -> str:
+    wanted = variable(request.form, 'manage_tabs_type')
     return wanted if wanted in ('success', 'info', 'warning', 'danger') else 'success'
 
 
-def _run(request):
-    """The run that is asked for.  Raises NoSuchRun for what can be none."""
-    run = _word(request, 'run')
+def _run(request: Request) -> str:
+    """The run that is asked for.  Raises NoSuchRun for what is not the name of a run."""
+    run = variable(request.form, 'run')
     if not RUN_NAME.fullmatch(run):
         raise NoSuchRun('There is no such run.')
     return run

@@ -1,10 +1,11 @@
-"""Against forgery: only a form that we made for this user, sent from our own page, changes
-anything.
+"""Protection against forged requests: a form counts only if this product made it for this user.
 
-Zope has no such token.  Ours is an HMAC over user and action, with a key that all processes of a
-data directory share.  What the browser says about where a form comes from is checked too, where it
-says it.
+Zope has no CSRF token.  Ours is an HMAC over user and action, with a key that all processes of a
+data directory share.  Where the browser says which site sent the form, that is checked too.
 """
+
+# mypy: disable-error-code="import-untyped"
+# Zope and what comes with it has no types.
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import hmac
 import os
 import secrets
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from AccessControl import getSecurityManager
@@ -21,19 +23,23 @@ from Acquisition import aq_parent
 from zExceptions import Forbidden
 
 from ..model.errors import WrongProcess
+from ..model.interfaces import ILivingRun
 from ..store.regularfiles import read_whole
 from ..store.rundirectory import RUN_NAME
+from .forms import variable
+from .zopetypes import Request
 
-KEY_FILE, KEY_SIZE = 'token.key', 32
-#: The key of a process whose data directory cannot be written: its forms work in this process only.
+KEY_FILE = 'token.key'
+KEY_SIZE = 32  # bytes
+#: The key where the data directory cannot be written: forms then work in this process only.
 _own_key = secrets.token_bytes(KEY_SIZE)
 _DEFAULT_PORTS = {'http': 80, 'https': 443}
+#: Host and port.
+_Place: TypeAlias = tuple[str, int | None]
 
 
 def key(directory: Path, mode: int = 0o600) -> bytes:
-    """The key of a data directory, made when there is none yet: the first process that makes it
-    wins.
-    """
+    """The key of a data directory.  It is made if there is none; the first process wins."""
     file = directory / KEY_FILE
     with contextlib.suppress(OSError):
         if not os.path.lexists(file):
@@ -44,13 +50,14 @@ def key(directory: Path, mode: int = 0o600) -> bytes:
     return _own_key
 
 
-def _make(file, mode):
-    """Written whole beside, then linked: unlike a rename, a link never replaces another process's
-    key.
+def _make(file: Path, mode: int) -> None:
+    """Write a new key beside the file, then link it: unlike a rename, a link never replaces the key
+    of another process.
     """
     beside = file.with_name(f'.{file.name}.{os.getpid()}.{secrets.token_hex(4)}')
     try:
-        with open(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), 'wb') as new:
+        descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+        with open(descriptor, 'wb') as new:
             new.write(secrets.token_bytes(KEY_SIZE))
         with contextlib.suppress(FileExistsError):
             os.link(beside, file)
@@ -60,36 +67,36 @@ def _make(file, mode):
 
 def make(secret: bytes, user: str, action: str) -> str:
     """The token that lets `user` do `action`."""
-    return hmac.new(
-        secret, f'{len(user)}:{user}:{action}'.encode('utf-8', 'surrogatepass'), hashlib.sha256
-    ).hexdigest()
+    # The length says where the user ends, so that no other user and action give the same message.
+    message = f'{len(user)}:{user}:{action}'.encode('utf-8', 'surrogatepass')
+    return hmac.new(secret, message, hashlib.sha256).hexdigest()
 
 
-def fields(life, action: str) -> dict:
-    """What rides in every form: the token, and the process that made the form."""
+def fields(life: ILivingRun, action: str) -> dict[str, str]:
+    """The hidden fields of every form: the token, and the run of the process that made the form."""
     return {'token': make(key(life.path), current_user(), action), 'run': life.name}
 
 
-def check(request, life, action: str) -> None:
+def check(request: Request, life: ILivingRun, action: str) -> None:
     """Raises Forbidden for a forged request, WrongProcess for a form of another process."""
     if request.get('REQUEST_METHOD') != 'POST':
         raise Forbidden('Only a form can do this.')
     refuse_cross_site(request)
-    token, run = (_text(request.form.get(name)) for name in ('token', 'run'))
+    token = variable(request.form, 'token')
+    run = variable(request.form, 'run')
     if token and RUN_NAME.fullmatch(run) and run != life.name:
         raise WrongProcess(
             f'This form was made by the process {run}, but reached the process {life.name}.'
         )
-    expected = make(key(life.path), current_user(), action)
-    if run != life.name or not hmac.compare_digest(
-        token.encode('utf-8', 'replace'), expected.encode()
-    ):
+    expected = make(key(life.path), current_user(), action).encode()
+    sent = token.encode('utf-8', 'replace')
+    if run != life.name or not hmac.compare_digest(sent, expected):
         raise Forbidden(
             'This form does not come from a page of this site, or is too old: reload the page.'
         )
 
 
-def refuse_cross_site(request) -> None:
+def refuse_cross_site(request: Request) -> None:
     """Raises Forbidden when the browser says that another site sent this."""
     site = request.get_header('Sec-Fetch-Site')
     if site and site not in ('same-origin', 'none'):
@@ -99,38 +106,34 @@ def refuse_cross_site(request) -> None:
         raise Forbidden('This form was sent from another site.')
 
 
-def _own_places(request):
-    """Where the browser may believe to be: what it asked for, and what virtual hosting makes of
-    it.
+def _own_places(request: Request) -> set[_Place | None]:
+    """The places that a page of this site may come from, for the browser: the host that it asked
+    for, and the one that virtual hosting has put in its place.
     """
     asked = request.get_header('Host') or ''
-    return {
-        _place(request.get('SERVER_URL') or ''),
-        _place(f'http://{asked}'),
-        _place(f'https://{asked}'),
-    } - {None}
+    urls = (request.get('SERVER_URL') or '', f'http://{asked}', f'https://{asked}')
+    return {_place(url) for url in urls} - {None}
 
 
-def _place(url):
-    """(host, port) of a URL; None for what is none, such as the origin "null"."""
+def _place(url: str) -> _Place | None:
+    """The host and port of a URL; None for what is no URL, such as the origin "null"."""
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        host = parts.hostname
+        port = parts.port
     except ValueError:
         return None
-    return (host, port or _DEFAULT_PORTS.get(parts.scheme)) if host else None
+    if not host:
+        return None
+    return host, port or _DEFAULT_PORTS.get(parts.scheme)
 
 
 def current_user() -> str:
-    """Who is logged in, with the user folder that knows him: the same name elsewhere is another
-    user.
+    """The user who is logged in, with the path of the user folder: the same name in another folder
+    is another user.
     """
     user = getSecurityManager().getUser()
     if user is None:
         return ''
-    path = getattr(aq_parent(user), 'getPhysicalPath', tuple)()
+    path: tuple[str, ...] = getattr(aq_parent(user), 'getPhysicalPath', tuple)()
     return '/'.join((*path, str(user.getId() or user.getUserName())))
-
-
-def _text(value):
-    return value if isinstance(value, str) else ''

@@ -1,8 +1,11 @@
 """Drills: real deaths on request, to prove that the next process tells how this one ended.
 
-The ids and their numbers are those of `blackbox.DRILLS`: the black box notes the number before the
-death.
+The ids are those of `blackbox.DRILLS`: the black box notes the place of the id there, before the
+process dies.
 """
+
+# mypy: disable-error-code="import-untyped"
+# Zope and what comes with it has no types.
 
 from __future__ import annotations
 
@@ -13,19 +16,24 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+from typing import NoReturn
 
 from zope.component import provideHandler
 from ZPublisher.interfaces import IPubAfterTraversal
 
 from ..model.errors import DrillRefused
+from ..model.interfaces import ILivingRun
 from ..store import blackbox
+from .zopetypes import Event
 
+#: Bytes that "Eat memory" takes at once.
 _STEP = 16 << 20
 
 
 @dataclass(frozen=True)
 class Drill:
-    """`verdict` is what the next process should say of it."""
+    """`verdict` is what the next process should judge; `do` does not return where all goes well."""
 
     id: str
     title: str
@@ -37,17 +45,17 @@ class Drill:
 # -- the deaths ------------------------------------------------------------------------------------
 
 
-def _segfault():
+def _segfault() -> None:
     ctypes.string_at(0)
 
 
-def _fatal_error():
+def _fatal_error() -> None:
     ctypes.pythonapi.Py_FatalError(b'a drill of the stability monitor')
 
 
-def _stack_overflow():
-    """Recursion through C.  Python 3.12 counts calls through C: there, few wide ones reach the end
-    first.
+def _stack_overflow() -> None:
+    """Recursion through C.  Python 3.12 counts the calls through C, so the second attempt makes few
+    calls that each need much stack: they reach its end before the count does.
     """
     sys.setrecursionlimit(2**30)
     if sys.version_info >= (3, 14):
@@ -56,8 +64,8 @@ def _stack_overflow():
         _fall(width)
 
 
-def _fall(width):
-    def deeper(*numbers):
+def _fall(width: int) -> None:
+    def deeper(*numbers: int) -> object:
         return again(*numbers)
 
     again = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int] * width)(deeper)
@@ -68,9 +76,9 @@ class _Wide(ctypes.Structure):
     _fields_ = [('rest', ctypes.c_char * (48 << 10))]
 
 
-def _fall_past_the_check(item):
-    """Python 3.14 looks at the stack: a call raises RecursionError within 32 KiB of the end.  An
-    argument that is passed by value and larger than that takes the rest in one step.
+def _fall_past_the_check(item: object) -> Any:  # never compared: `max` has one item
+    """Python 3.14 looks at the stack: a call within 32 KiB of its end raises RecursionError.  Then
+    an argument that is larger than that, passed by value, takes the rest in one step.
     """
     try:
         max([item], key=_fall_past_the_check)
@@ -78,23 +86,23 @@ def _fall_past_the_check(item):
         ctypes.CDLL(None).getpid(_Wide())
 
 
-def _exit():
+def _exit() -> NoReturn:
     os._exit(3)
 
 
-def _kill():
+def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _eat_memory():
+def _eat_memory() -> NoReturn:
     eaten = []
     while True:
         eaten.append(bytearray(b'\1') * _STEP)
 
 
-def _hold_gil():
-    """PyDLL, unlike CDLL, keeps the interpreter lock during the call; a signal cuts the sleep
-    short.
+def _hold_gil() -> NoReturn:
+    """PyDLL, unlike CDLL, keeps the interpreter lock (GIL) during the call.  The loop is there
+    because a signal cuts a sleep short.
     """
     library = ctypes.PyDLL(None)
     while True:
@@ -104,12 +112,12 @@ def _hold_gil():
 _lock = threading.Lock()
 
 
-def _wait_for_lock(event):
+def _wait_for_lock(event: Event) -> None:
     with _lock:
-        """Nobody ever comes here."""
+        """No thread ever comes here."""
 
 
-def _hang_on_lock():
+def _hang_on_lock() -> None:
     _lock.acquire()
     provideHandler(_wait_for_lock, (IPubAfterTraversal,))
     _lock.acquire()
@@ -176,11 +184,12 @@ DRILLS = (
 # -- on request ------------------------------------------------------------------------------------
 
 
-def refusal(life, drill: Drill) -> str:
-    """Why this drill cannot be had here, in a sentence; '' if it can."""
+def refusal(life: ILivingRun, drill: Drill) -> str:
+    """Why this drill is refused here, in a sentence; '' if it is not."""
     if not life.options.drills:
         return 'Drills are off.'
-    if drill.do is _eat_memory and (life.context.get('cgroup') or {}).get('limit', -1) <= 0:
+    cgroup = life.context.get('cgroup') or {}
+    if drill.do is _eat_memory and cgroup.get('limit', -1) <= 0:
         return (
             'This process is in no memory cgroup with a limit: it would take the whole '
             'machine down.'
@@ -188,15 +197,15 @@ def refusal(life, drill: Drill) -> str:
     return ''
 
 
-def find(name) -> Drill:
-    """Raises DrillRefused for what is no drill."""
+def find(name: object) -> Drill:
+    """The drill of that id.  Raises DrillRefused if there is none."""
     for drill in DRILLS:
         if drill.id == name:
             return drill
     raise DrillRefused('There is no such drill.')
 
 
-def perform(life, name) -> None:
+def perform(life: ILivingRun, name: object) -> None:
     """End this process in the way of that drill.  Raises DrillRefused."""
     drill = find(name)
     reason = refusal(life, drill)

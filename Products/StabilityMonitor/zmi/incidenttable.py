@@ -1,128 +1,169 @@
-"""The table of past runs: filtered, sorted and cut into pages by the address; nonsense in it means
-the default.
+"""The table of past runs.
+
+The query string of the address says what to show, how to sort it, and which page; a value that is
+not known means the default.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlencode
 
+from ..model.interfaces import ILivingRun
 from ..model.records import Instance
 from ..model.records import from_isotime
+from ..model.runrecord import RunRecord
 from ..postmortem.runhistory import of_instance
+from ..store.archive import Archive
 from .pages import ending
 
+#: Runs on a page.
 BATCH = 100
 
-#: Filters: name, label, which runs it shows.
+
+@dataclass(frozen=True)
+class Filter:
+    label: str
+    shows: Callable[[RunRecord], bool]
+
+
+@dataclass(frozen=True)
+class Column:
+    """`first` is the direction that the first click on the heading sorts in."""
+
+    label: str
+    sort_key: Callable[[RunRecord], float | str]
+    first: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an address asks for; the fields are the names in its query string."""
+
+    show: str
+    sort: str
+    instances: str
+    dir: str
+    page: int
+
+    def address(self, **changed: str | int) -> str:
+        return 'manage_incidents?' + urlencode(vars(self) | changed)
+
+
+def _sureness(run: RunRecord) -> int:
+    """From 0 for "weak" to 3 for "certain"; a word of another release counts as certain."""
+    less_than_certain = ('weak', 'likely', 'strong')
+    if run.confidence in less_than_certain:
+        return less_than_certain.index(run.confidence)
+    return len(less_than_certain)
+
+
 SHOWS = {
-    'incidents': ('Incidents', lambda run: run.is_incident),
-    'servers': ('Servers', lambda run: run.role == 'server'),
-    'all': ('All runs', lambda run: True),
+    'incidents': Filter('Incidents', lambda run: run.is_incident),
+    'servers': Filter('Servers', lambda run: run.role == 'server'),
+    'all': Filter('All runs', lambda run: True),
 }
 INSTANCES = {'this': 'This instance', 'all': 'All instances'}
-#: Columns: name, label, sort key, and the direction that is wanted first.
 COLUMNS = {
-    'ended': ('Ended', lambda run: from_isotime(run.ended) or 0, 'desc'),
-    'uptime': ('Was up', lambda run: run.uptime_seconds or 0, 'asc'),
-    'verdict': ('How it ended', lambda run: run.verdict, 'asc'),
-    'confidence': (
-        'Confidence',
-        lambda run: (
-            ('weak', 'likely', 'strong', 'certain').index(run.confidence)
-            if run.confidence in ('weak', 'likely', 'strong')
-            else 3
-        ),
-        'desc',
-    ),
-    'role': ('Role', lambda run: run.role, 'asc'),
-    'instance': ('Instance', lambda run: run.instance.label, 'asc'),
+    'ended': Column('Ended', lambda run: from_isotime(run.ended) or 0, 'desc'),
+    'uptime': Column('Was up', lambda run: run.uptime_seconds or 0, 'asc'),
+    'verdict': Column('How it ended', lambda run: run.verdict, 'asc'),
+    'confidence': Column('Confidence', _sureness, 'desc'),
+    'role': Column('Role', lambda run: run.role, 'asc'),
+    'instance': Column('Instance', lambda run: run.instance.label, 'asc'),
 }
-_DIRECTIONS = {'asc': 'desc', 'desc': 'asc'}
+_OPPOSITE = {'asc': 'desc', 'desc': 'asc'}
+_ARROWS = {'asc': 'fa-caret-up', 'desc': 'fa-caret-down'}
+#: Values of aria-sort.
+_SORTED = {'asc': 'ascending', 'desc': 'descending'}
 
 
-def table(life, archive, form: dict) -> dict:
+def table(life: ILivingRun, archive: Archive, form: dict[str, Any]) -> dict[str, Any]:
     """The page for the parameters in `form`, whatever they are."""
     wanted = _wanted(form)
-    runs = archive.summaries()
-    known = len(runs)
-    if wanted['instances'] == 'this':
-        runs = of_instance(runs, Instance(**life.instance))
-    runs = [run for run in runs if SHOWS[wanted['show']][1](run)]
-    runs.sort(key=COLUMNS[wanted['sort']][1], reverse=wanted['dir'] == 'desc')
+    known = archive.summaries()
+    candidates = known
+    if wanted.instances == 'this':
+        candidates = of_instance(known, Instance(**life.instance))
+    runs = [run for run in candidates if SHOWS[wanted.show].shows(run)]
+    runs.sort(key=COLUMNS[wanted.sort].sort_key, reverse=wanted.dir == 'desc')
     pages = max(1, -(-len(runs) // BATCH))
-    page = min(wanted['page'], pages)
+    page = min(wanted.page, pages)
+    on_page = runs[(page - 1) * BATCH : page * BATCH]
+    shows = {name: each.label for name, each in SHOWS.items()}
     return {
-        'rows': [ending(run, 'It') for run in runs[(page - 1) * BATCH : page * BATCH]],
+        'rows': [ending(run, 'It') for run in on_page],
         'count': len(runs),
-        'known': known,
+        'known': len(known),
         'page': page,
         'pages': pages,
-        'all_instances': wanted['instances'] == 'all',
-        'shows': _choices(wanted, 'show', {name: label for name, (label, _) in SHOWS.items()}),
+        'all_instances': wanted.instances == 'all',
+        'shows': _choices(wanted, 'show', shows),
         'instances': _choices(wanted, 'instances', INSTANCES),
         'columns': _columns(wanted),
-        'earlier': _address(wanted, page=page - 1) if page > 1 else '',
-        'later': _address(wanted, page=page + 1) if page < pages else '',
+        'earlier': wanted.address(page=page - 1) if page > 1 else '',
+        'later': wanted.address(page=page + 1) if page < pages else '',
     }
 
 
-def _wanted(form):
+def _wanted(form: dict[str, Any]) -> Wanted:
     sort = _one_of(form.get('sort'), COLUMNS, 'ended')
-    return {
-        'show': _one_of(form.get('show'), SHOWS, 'incidents'),
-        'sort': sort,
-        'instances': _one_of(form.get('instances'), INSTANCES, 'this'),
-        'dir': _one_of(form.get('dir'), _DIRECTIONS, COLUMNS[sort][2]),
-        'page': _page(form.get('page')),
-    }
-
-
-def _one_of(value, allowed, default):
-    return value if isinstance(value, str) and value in allowed else default
-
-
-def _page(value):
-    return (
-        int(value)
-        if isinstance(value, str)
-        and value.isascii()
-        and value.isdigit()
-        and len(value) < 7
-        and int(value)
-        else 1
+    return Wanted(
+        show=_one_of(form.get('show'), SHOWS, 'incidents'),
+        sort=sort,
+        instances=_one_of(form.get('instances'), INSTANCES, 'this'),
+        dir=_one_of(form.get('dir'), _OPPOSITE, COLUMNS[sort].first),
+        page=_page_number(form.get('page')),
     )
 
 
-def _choices(wanted, name, labels):
+def _one_of(value: object, allowed: Container[str], default: str) -> str:
+    return value if isinstance(value, str) and value in allowed else default
+
+
+def _page_number(value: object) -> int:
+    """From 1 to 999999; 1 for anything else."""
+    if not isinstance(value, str) or len(value) > 6:
+        return 1
+    if not value.isascii() or not value.isdigit():  # int() takes more than these digits
+        return 1
+    return max(1, int(value))
+
+
+def _choices(wanted: Wanted, name: str, labels: dict[str, str]) -> list[dict[str, Any]]:
+    """The buttons for one parameter; another choice begins at its first page."""
+    active = getattr(wanted, name)
     return [
         {
             'label': label,
-            'active': wanted[name] == value,
-            'address': _address(wanted, **{name: value, 'page': 1}),
+            'active': value == active,
+            'address': wanted.address(**{name: value}, page=1),
         }
         for value, label in labels.items()
     ]
 
 
-def _columns(wanted):
-    columns = []
-    for name, (label, _, first) in COLUMNS.items():
-        active = wanted['sort'] == name
-        direction = _DIRECTIONS[wanted['dir']] if active else first
-        columns.append(
+def _columns(wanted: Wanted) -> list[dict[str, str]]:
+    """The headings; a click on the one that the table is sorted by turns its direction around."""
+    headings = []
+    for name, column in COLUMNS.items():
+        if name == wanted.sort:
+            direction = _OPPOSITE[wanted.dir]
+            arrow = _ARROWS[wanted.dir]
+            is_sorted = _SORTED[wanted.dir]
+        else:
+            direction = column.first
+            arrow = ''
+            is_sorted = 'none'
+        headings.append(
             {
-                'label': label,
-                'address': _address(wanted, sort=name, dir=direction, page=1),
-                'arrow': {'asc': 'fa-caret-up', 'desc': 'fa-caret-down'}[wanted['dir']]
-                if active
-                else '',
-                'sorted': {'asc': 'ascending', 'desc': 'descending'}[wanted['dir']]
-                if active
-                else 'none',
+                'label': column.label,
+                'address': wanted.address(sort=name, dir=direction, page=1),
+                'arrow': arrow,
+                'sorted': is_sorted,
             }
         )
-    return columns
-
-
-def _address(wanted, **changed):
-    return 'manage_incidents?' + urlencode(wanted | changed)
+    return headings

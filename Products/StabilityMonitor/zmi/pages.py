@@ -1,16 +1,22 @@
-"""What the pages show: plain values for the templates, out of life, archive and report.  No Zope
-object in sight.
+"""What the pages show: plain values for the templates, made from the living run, the archive and
+the report.
 
-The templates decide nothing but layout; whatever they insert they escape, but for the pictures made
-here.
+Nothing here knows Zope.  The templates decide the layout only.  They escape all that they insert,
+except the pictures, which are made here.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
 from urllib.parse import urlencode
 
+from ..checks.allfindings import Look
 from ..knowledge.rulesinforce import of_incident
+from ..model.interfaces import ILivingRun
+from ..model.records import Finding
 from ..model.records import Instance
 from ..model.records import duration
 from ..model.records import from_isotime
@@ -33,6 +39,7 @@ from ..reporting.report import in_flight
 from ..reporting.report import process
 from ..reporting.stacksdocument import room_words
 from ..reporting.threadtext import frame_line
+from ..store.archive import Archive
 from . import csrftoken
 from . import drills
 
@@ -61,7 +68,20 @@ _SURENESS = {
     'weak': 'The evidence is weak.',
 }
 _ALERTS = {'critical': 'danger', 'warning': 'warning', 'info': 'info', 'ok': 'success'}
-_TIMELINE_RUNS, _SHOWN = 200, 12
+#: How well a known issue fits a run.
+_LIKENESS = {
+    'strong': 'Versions and traces fit',
+    'likely': 'Versions and another thread fit',
+    'possible': 'The versions fit; no trace shows it',
+    'weak': 'A trace fits, the versions do not',
+}
+_HANGS = {'hang': 'Hang', 'deadlock': 'Deadlock', 'spinning': 'Spinning thread'}
+_FORMAT_NAMES = {'text': 'Text', 'json': 'JSON', 'html': 'HTML', 'zip': 'ZIP'}
+#: Past runs in the timeline.
+_TIMELINE_RUNS = 200
+#: Rows of a long list that are shown at once; the rest is folded.
+_SHOWN = 12
+#: The facts that the HOWTO asks for; they are always shown.
 _HOWTO = (
     ('zope', 'Zope version'),
     ('python', 'Python version'),
@@ -72,6 +92,7 @@ _HOWTO = (
     ('pid', 'Process id'),
     ('running_for', 'Running for'),
 )
+#: Facts that are shown where they are known.
 _MORE = (
     ('started_at', 'Started'),
     ('listen', 'Listens on'),
@@ -87,11 +108,11 @@ _MORE = (
 )
 
 
-def instance_name(life) -> str:
+def instance_name(life: ILivingRun) -> str:
     return Instance(**life.instance).label
 
 
-def overview(life, archive) -> dict:
+def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
     ours = of_instance(archive.summaries(), Instance(**life.instance))
     last = last_server_run(ours)
     living = RunRecord(
@@ -101,27 +122,31 @@ def overview(life, archive) -> dict:
         summary='This process.',
         uptime_seconds=time.time() - life.started,
     )
-    shown = [living, *ours[:_TIMELINE_RUNS]]
+    in_timeline = [living, *ours[:_TIMELINE_RUNS]]
+    timeline = charts.timeline(
+        in_timeline, time.time(), lambda run: '' if run == life.name else address(run)
+    )
     state, look = checks_state(life)
+    pressing = [shallow(finding) for finding in _pressing(life, look)]
     return {
         'last': ending(last, 'The last run') if last else None,
         'loop': _loop(crash_loop(ours)),
         'facts': _facts(process(life) | {'listen': life.instance['listen']}),
-        'in_flight': [request_row(r) for r in in_flight(life)],
+        'in_flight': [request_row(request) for request in in_flight(life)],
         'checks_note': checks_note(state),
-        'findings': findings([shallow(finding) for finding in _pressing(life, look)]),
+        'findings': findings(pressing),
         'past': len(ours),
-        'timeline': charts.timeline(
-            shown, time.time(), lambda run: '' if run == life.name else address(run)
-        ),
-        'legend': charts.legend(run.verdict for run in shown),
+        'timeline': timeline,
+        'legend': charts.legend(run.verdict for run in in_timeline),
     }
 
 
-def _loop(runs):
+def _loop(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
+    """A crash loop: how many runs began within which time."""
     if not runs:
         return None
-    starts = [at for run in runs if (at := from_isotime(run.started)) is not None]
+    times = [from_isotime(run.started) for run in runs]
+    starts = [at for at in times if at is not None]
     return {
         'count': len(runs),
         'within': duration(max(starts) - min(starts)),
@@ -129,7 +154,7 @@ def _loop(runs):
     }
 
 
-def ending(run: RunRecord, subject: str) -> dict:
+def ending(run: RunRecord, subject: str) -> dict[str, Any]:
     """How a run ended, in words, with its page and colours."""
     return {
         'run': run.run,
@@ -157,104 +182,113 @@ def ending(run: RunRecord, subject: str) -> dict:
 
 def drill_name(run: RunRecord) -> str:
     """The drill that ended a run, as its title; '' where it was none."""
-    return next((drill.title for drill in drills.DRILLS if drill.id == run.drill), run.drill)
+    for drill in drills.DRILLS:
+        if drill.id == run.drill:
+            return drill.title
+    return run.drill  # '', or a drill of another release
 
 
 def address(run: str) -> str:
     return 'manage_incident?' + urlencode({'run': run})
 
 
-def _ago(ended):
+def _ago(ended: str | None) -> str:
     at = from_isotime(ended)
-    return f'{duration(max(0.0, time.time() - at))} ago' if at is not None else ''
+    if at is None:
+        return ''
+    return f'{duration(max(0.0, time.time() - at))} ago'
 
 
-def _facts(known):
+def _facts(known: dict[str, Any]) -> list[dict[str, str]]:
     known = known | {
         'running_for': duration(known['uptime_seconds']),
         'started_at': moment(from_isotime(known['started'])),
     }
-    return [
-        {'label': label, 'value': _shown(known.get(key))}
-        for key, label in _HOWTO + _MORE
-        if (key, label) in _HOWTO or known.get(key) not in (None, '')
-    ]
+    more = [(key, label) for key, label in _MORE if known.get(key) not in (None, '')]
+    return [{'label': label, 'value': _shown(known.get(key))} for key, label in (*_HOWTO, *more)]
 
 
-def _shown(value):
+def _shown(value: object) -> str:
     if isinstance(value, bool):
         return 'on' if value else 'off'
-    return 'not known' if value in (None, '') else str(value)
+    if value in (None, ''):
+        return 'not known'
+    return str(value)
 
 
-def findings(checks) -> list[dict]:
+def findings(checks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """[{severity, alert, findings}], the worst first; empty groups are left out."""
-    groups = [
-        {
-            'severity': severity,
-            'alert': alert,
-            'findings': [c for c in checks if c['severity'] == severity],
-        }
-        for severity, alert in _ALERTS.items()
-    ]
-    return [group for group in groups if group['findings']]
+    groups = []
+    for severity, alert in _ALERTS.items():
+        found = [check for check in checks if check['severity'] == severity]
+        if found:
+            groups.append({'severity': severity, 'alert': alert, 'findings': found})
+    return groups
 
 
-def _pressing(life, look):
-    """What should be done, and what this process says of itself; all else is on the page of the
-    checks.
+def _pressing(life: ILivingRun, look: Look) -> list[Finding]:
+    """The findings that ask for action, and those of this process about itself.
+
+    All others are on the page of the checks.
     """
     own = {finding.id for finding in life.findings}
-    return [
-        finding
-        for finding in look.shown
-        if finding.severity in ('critical', 'warning')
-        or finding.severity == 'info'
-        and finding.id in own
-    ]
+    pressing = []
+    for finding in look.shown:
+        is_own = finding.severity == 'info' and finding.id in own
+        if is_own or finding.severity in ('critical', 'warning'):
+            pressing.append(finding)
+    return pressing
 
 
-def request_row(request: dict) -> dict:
-    seconds, count = request.get('seconds'), request.get('count')
+def request_row(request: dict[str, Any]) -> dict[str, Any]:
+    path = str(request.get('path', ''))
+    count = request.get('count')
+    is_many = isinstance(count, int) and count > 1
     return {
         'method': request.get('method', ''),
-        'path': str(request.get('path', '')) + (' …' if request.get('cut') else ''),
+        'path': f'{path} …' if request.get('cut') else path,
         'started': moment(from_isotime(request.get('started'))),
         'phase': request.get('phase', ''),
-        'took': _took(seconds),
+        'took': _took(request.get('seconds')),
         'thread': request.get('thread', ''),
         'user': request.get('user', ''),
         'status': request.get('status') or '',
         'crashed': bool(request.get('crashed')),
         'retry': request.get('retry') or 0,
-        'times': f'{count} times' if isinstance(count, int) and count > 1 else '',
+        'times': f'{count} times' if is_many else '',
     }
 
 
-def _took(seconds):
+def _took(seconds: object) -> str:
     if not isinstance(seconds, int | float):
         return ''
     if seconds >= 60:
         return duration(seconds)
-    return f'{seconds:.1f} s' if seconds >= 1 else f'{seconds * 1000:.1f} ms'
+    if seconds >= 1:
+        return f'{seconds:.1f} s'
+    return f'{seconds * 1000:.1f} ms'
 
 
 # -- one incident ----------------------------------------------------------------------------------
 
 
-def incident(life, archive, run: str) -> dict:
-    """Raises NoSuchRun."""
+def incident(life: ILivingRun, archive: Archive, run: str) -> dict[str, Any]:
+    """All that is known of one past run.  Raises NoSuchRun."""
     record = archive.record(run)
-    requests, samples = [request_row(r) for r in _dicts(record.requests)], _dicts(record.samples)
+    requests = [request_row(request) for request in _dicts(record.requests)]
+    recent = [request_row(request) for request in _dicts(record.recent)]
+    samples = _dicts(record.samples)
+    newest_first = reversed(_dicts(record.log))
+    issues = _dicts(of_incident(record, archive.base.path))
     return {
         'run': record.run,
         'end': ending(record, 'This run'),
-        'evidence': [{'source': e.source, 'fact': e.fact} for e in record.evidence],
+        'evidence': [shallow(evidence) for evidence in record.evidence],
         'ruled_out': list(record.ruled_out),
         'candidates': list(record.candidates),
-        'crashing': [r for r in requests if r['crashed']],
-        'in_flight': [r for r in requests if not r['crashed']],
-        'recent': _cut([request_row(r) for r in _dicts(record.recent)]),
+        'crashing': [request for request in requests if request['crashed']],
+        'in_flight': [request for request in requests if not request['crashed']],
+        'recent': _cut(recent),
         'threads': [_thread(thread) for thread in _dicts(record.threads)],
         'hangs': [hang_row(hang) for hang in _dicts(record.hangs)],
         'slow': _cut(_slow_requests(_dicts(record.notes))),
@@ -262,48 +296,47 @@ def incident(life, archive, run: str) -> dict:
         'exception': record.exception,
         'memory': charts.memory_curve(samples),
         'processor': charts.processor_curve(samples),
-        'log': _cut([_log_line(line) for line in reversed(_dicts(record.log))]),
+        'log': _cut([_log_line(line) for line in newest_first]),
         'modules': list(record.compiled_modules),
         'versions': _versions(life, archive, record),
         'suspects': _dicts(record.suspects),
-        'known_issues': [
-            known_issue(row) for row in _dicts(of_incident(record, archive.base.path))
-        ],
+        'known_issues': [known_issue(issue) for issue in issues],
         'facts': _incident_facts(record),
         'downloads': downloads(run),
         'trace': 'trace?' + urlencode({'run': run}),
     }
 
 
-def _versions(life, archive, record):
+def _versions(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str, Any]:
     """What was installed then, and what has changed since: {then, note, changed, all}."""
     run = fromdisk.of_record(archive, record)
     told = fromdisk.compared(run, life, None)
+    versions = sorted(fromdisk.versions(run).items())
     return {
         'then': at_the_end(record.verdict),
         'note': next(change_lines(told, record.verdict)),
         'changed': [change_line(change) for change in told['changed'] or ()],
-        'all': [f'{name} {version}' for name, version in sorted(fromdisk.versions(run).items())],
+        'all': [f'{name} {version}' for name, version in versions],
     }
 
 
-def _dicts(items):
-    """The dicts among what a file says: an archived record may be damaged."""
-    return (
-        [item for item in items if isinstance(item, dict)]
-        if isinstance(items, list | tuple)
-        else []
-    )
+def _dicts(items: object) -> list[dict[str, Any]]:
+    """The dicts in a list of an archived record, which may be damaged."""
+    if not isinstance(items, list | tuple):
+        return []
+    return [item for item in items if isinstance(item, dict)]
 
 
-def _cut(rows):
-    """What is shown at once, and what only on request."""
+def _cut(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The rows in two parts: `first` is shown at once, `rest` is folded."""
     return {'count': len(rows), 'first': rows[:_SHOWN], 'rest': rows[_SHOWN:]}
 
 
-def _incident_facts(record):
+def _incident_facts(record: RunRecord) -> list[dict[str, str]]:
     context = record.context if isinstance(record.context, dict) else {}
-    software = context.get('software') if isinstance(context.get('software'), dict) else {}
+    software = context.get('software')
+    if not isinstance(software, dict):
+        software = {}
     facts = (
         ('Instance', record.instance.label),
         ('Run', record.run),
@@ -325,21 +358,20 @@ def _incident_facts(record):
         ('C library', context.get('libc')),
         ('Started by', context.get('supervisor')),
     )
-    return [
-        {'label': label, 'value': str(value)} for label, value in facts if value not in (None, '')
-    ]
+    known = [(label, value) for label, value in facts if value not in (None, '')]
+    return [{'label': label, 'value': str(value)} for label, value in known]
 
 
-def _thread(thread):
+def _thread(thread: dict[str, Any]) -> dict[str, Any]:
     frames = [frame_line(frame) for frame in _dicts(thread.get('frames'))]
+    words = []
     ident = thread.get('ident')
-    name = ' '.join(
-        filter(
-            None, (f'0x{ident:x}' if isinstance(ident, int) else '', str(thread.get('name') or ''))
-        )
-    )
+    if isinstance(ident, int):
+        words.append(f'0x{ident:x}')
+    if thread.get('name'):
+        words.append(str(thread['name']))
     return {
-        'name': name,
+        'name': ' '.join(words),
         'crashed': bool(thread.get('crashed')),
         'note': thread.get('note', ''),
         'frames': frames,
@@ -349,84 +381,76 @@ def _thread(thread):
     }
 
 
-def known_issue(row: dict) -> dict:
+def known_issue(row: dict[str, Any]) -> dict[str, Any]:
     """A known issue that a run may have met."""
-    matched, against = (
-        row[key] if isinstance(row.get(key), list) else [] for key in ('matched', 'against')
-    )
-    likeness = _LIKENESS.get(row.get('strength'), str(row.get('strength') or ''))
+    matched = row.get('matched')
+    against = row.get('against')
+    strength = str(row.get('strength') or '')
     return {
         'title': row.get('title') or row.get('id') or '',
-        'likeness': likeness,
-        'matched': matched,
-        'against': against,
+        'likeness': _LIKENESS.get(strength, strength),
+        'matched': matched if isinstance(matched, list) else [],
+        'against': against if isinstance(against, list) else [],
         'action': row.get('action') or '',
         'source': row.get('source') or '',
     }
 
 
-_LIKENESS = {
-    'strong': 'Versions and traces fit',
-    'likely': 'Versions and another thread fit',
-    'possible': 'The versions fit; no trace shows it',
-    'weak': 'A trace fits, the versions do not',
-}
-
-
-def hang_row(hang: dict) -> dict:
+def hang_row(hang: dict[str, Any]) -> dict[str, Any]:
     """A hang, deadlock or spinning thread of a dead run."""
     lasted = duration(hang.get('seconds'))
+    lasts = hang.get('ended') is None
     return {
-        'kind': _HANGS.get(hang.get('kind'), 'Hang'),
+        'kind': _HANGS.get(hang.get('kind', ''), 'Hang'),
         'summary': hang.get('summary', ''),
         'started': moment(from_isotime(hang.get('started'))),
-        'lasts': hang.get('ended') is None,
-        'lasted': f'{lasted}, until the end'
-        if hang.get('ended') is None
-        else f'{lasted}; it dissolved',
+        'lasts': lasts,
+        'lasted': f'{lasted}, until the end' if lasts else f'{lasted}; it dissolved',
     }
 
 
-_HANGS = {'hang': 'Hang', 'deadlock': 'Deadlock', 'spinning': 'Spinning thread'}
-
-
-def _slow_requests(notes):
+def _slow_requests(notes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """The newest note of each slow request, the newest first."""
-    newest = {note.get('request'): note for note in notes if note['kind'].startswith('slow')}
+    slow = [note for note in notes if note['kind'].startswith('slow')]
+    newest = {note.get('request'): note for note in slow}
     return [_slow(note) for note in reversed(newest.values())]
 
 
-def _slow(note):
+def _slow(note: dict[str, Any]) -> dict[str, Any]:
     """A note about a slow request, as a thread with its stack."""
     age = _took(note.get('seconds'))
+    has_ended = note['kind'] == 'slow-ended'
     return _thread({'frames': note.get('frames'), 'cut': note.get('cut')}) | {
         'name': note.get('title', ''),
-        'note': f'{age} in all' if note['kind'] == 'slow-ended' else f'after {age}',
+        'note': f'{age} in all' if has_ended else f'after {age}',
         'detail': note.get('detail', ''),
     }
 
 
-def _native(frame):
-    offset, at = frame.get('offset'), frame.get('address')
-    return (
-        f'{frame.get("binary", "")} {frame.get("symbol", "")}'
-        + (f'+0x{offset:x}' if isinstance(offset, int) else '')
-        + (f' [0x{at:x}]' if isinstance(at, int) else '')
-    )
+def _native(frame: dict[str, Any]) -> str:
+    line = f'{frame.get("binary", "")} {frame.get("symbol", "")}'
+    offset = frame.get('offset')
+    if isinstance(offset, int):
+        line += f'+0x{offset:x}'
+    at = frame.get('address')
+    if isinstance(at, int):
+        line += f' [0x{at:x}]'
+    return line
 
 
-def _log_line(line):
+def _log_line(line: dict[str, Any]) -> dict[str, Any]:
     level = str(line.get('level', ''))
+    message = str(line.get('message', ''))
     return {
         'time': moment(from_isotime(line.get('time'))),
         'level': level,
         'logger': line.get('logger', ''),
-        'message': str(line.get('message', '')) + (' …' if line.get('cut') else ''),
+        'message': f'{message} …' if line.get('cut') else message,
         'style': 'danger' if level in ('ERROR', 'CRITICAL') else 'warning',
     }
 
 
-def downloads(run: str | None = None) -> list[dict]:
+def downloads(run: str | None = None) -> list[dict[str, str]]:
     """{format, address} of the report in each of its formats."""
     about = {'run': run} if run else {}
     return [
@@ -439,22 +463,19 @@ def downloads(run: str | None = None) -> list[dict]:
     ]
 
 
-_FORMAT_NAMES = {'text': 'Text', 'json': 'JSON', 'html': 'HTML', 'zip': 'ZIP'}
-
-
 # -- drills ----------------------------------------------------------------------------------------
 
 
-def drill_page(life, action: str) -> dict:
+def drill_page(life: ILivingRun, action: str) -> dict[str, Any]:
     rows = [
         {
-            'id': d.id,
-            'title': d.title,
-            'what': d.what,
-            'verdict': ENDINGS.get(d.verdict, d.verdict),
-            'refusal': drills.refusal(life, d),
+            'id': drill.id,
+            'title': drill.title,
+            'what': drill.what,
+            'verdict': ENDINGS.get(drill.verdict, drill.verdict),
+            'refusal': drills.refusal(life, drill),
         }
-        for d in drills.DRILLS
+        for drill in drills.DRILLS
     ]
     return {
         'on': bool(life.options.drills),

@@ -1,28 +1,31 @@
 """Zope's events, told to the recorder.
 
-These run inside every request: they never raise, take no lock, make no system call and keep no
-reference to a request.  `token` is the id of the request object, so that the end of a nested
-request does not end this one's breadcrumb.
+These functions run inside every request: they never raise, take no lock, make no system call and
+keep no reference to a request.  The recorder gets the id of the request object as its `token`, so
+that the end of a nested request does not end the breadcrumb of the outer one.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
+from ..model.interfaces import ILivingRun
+from ..model.interfaces import IRecorder
 from ..recording import arming
 from ..recording.arming import STATE
 from ..store.blackbox import PHASES
 from ..system import signalmask
-from ..threads import locks  # noqa: F401 (before Zope serves, and not when something hangs)
+from ..threads import locks  # noqa: F401 (loaded before Zope serves, not when something hangs)
 from . import zopechecks
+from .zopetypes import Event
+from .zopetypes import Request
 
-_PUBLISHING, _COMMITTING, _ABORTING, _FAILED, _STREAMING = map(
-    PHASES.index, ('publishing', 'committing', 'aborting', 'failed', 'streaming')
-)
+_PUBLISHING = PHASES.index('publishing')
 
 
-def request_begins(event) -> None:
-    recorder = STATE.recorder
+def request_begins(event: Event) -> None:
+    recorder: IRecorder | type[_Nothing] | None = STATE.recorder
     if recorder is None:
         if not STATE.cut_off:
             return
@@ -31,9 +34,11 @@ def request_begins(event) -> None:
         request = event.request
         environ = request.environ
         try:
-            method, path = environ['REQUEST_METHOD'], environ['PATH_INFO']
+            method = environ['REQUEST_METHOD']
+            path = environ['PATH_INFO']
         except KeyError:
-            method, path = environ.get('REQUEST_METHOD', ''), environ.get('PATH_INFO', '')
+            method = environ.get('REQUEST_METHOD', '')
+            path = environ.get('PATH_INFO', '')
         if STATE.record_query and environ.get('QUERY_STRING'):
             path = f'{path}?{environ["QUERY_STRING"]}'
         recorder.begin(method, path, request.retry_count, id(request))
@@ -41,7 +46,7 @@ def request_begins(event) -> None:
         _switch_off()
 
 
-def request_ends(event) -> None:
+def request_ends(event: Event) -> None:
     recorder = STATE.recorder
     if recorder is None:
         return
@@ -53,10 +58,14 @@ def request_ends(event) -> None:
         _switch_off()
 
 
-def _marks(phase):
-    """A subscriber that notes a phase.  One function each: a call less in every request."""
+def _marks(phase_name: str) -> Callable[[Event], None]:
+    """A subscriber that notes a phase.
 
-    def mark(event):
+    Each phase has a function of its own: one that is shared would cost each request another call.
+    """
+    phase = PHASES.index(phase_name)
+
+    def mark(event: Event) -> None:
         recorder = STATE.recorder
         if recorder is not None:
             try:
@@ -67,10 +76,13 @@ def _marks(phase):
     return mark
 
 
-committing, aborting, failed, streaming = map(_marks, (_COMMITTING, _ABORTING, _FAILED, _STREAMING))
+committing = _marks('committing')
+aborting = _marks('aborting')
+failed = _marks('failed')
+streaming = _marks('streaming')
 
 
-def traversed(event) -> None:
+def traversed(event: Event) -> None:
     recorder = STATE.recorder
     if recorder is None:
         return
@@ -82,15 +94,15 @@ def traversed(event) -> None:
         _switch_off()
 
 
-def _note_user(recorder, request):
+def _note_user(recorder: IRecorder, request: Request) -> None:
     try:
         recorder.user(request['AUTHENTICATED_USER'].getUserName())
     except Exception:
         pass  # nobody is logged in, or the user has no name
 
 
-def process_starting(event) -> None:
-    """Zope is configured, its database is open, its products are installed: it serves."""
+def process_starting(event: Event) -> None:
+    """Zope is configured, its database is open, its products are installed: now it serves."""
     life = STATE.life
     if life is not None and life.recorder is not None:
         life.serving()
@@ -98,19 +110,21 @@ def process_starting(event) -> None:
             zopechecks.begin(life)
 
 
-def _switch_off():
-    """The recorder has failed: no request shall meet it again."""
+def _switch_off() -> None:
+    """The recorder has failed: no later request uses it."""
     STATE.recorder = None
-    STATE.life.findings.add(
-        'recorder',
-        'Requests are no longer recorded: the recorder has failed.',
-        '',
-        'Restart Zope; report this with the traceback of the event log.',
-    )
+    life = STATE.life
+    if life is not None:  # a request may outlive it, as in a forked child
+        life.findings.add(
+            'recorder',
+            'Requests are no longer recorded: the recorder has failed.',
+            '',
+            'Restart Zope; report this with the traceback of the event log.',
+        )
 
 
-def _forked_worker():
-    """The first request in a forked server worker: it gets a run of its own."""
+def _forked_worker() -> IRecorder | type[_Nothing]:
+    """The recorder for the first request of a forked server worker, which gets its own run here."""
     try:
         life = arming.arm_forked_worker()
         if life is None:
@@ -118,18 +132,17 @@ def _forked_worker():
         if life.recorder:
             life.serving()
             zopechecks.begin(life)
-        signalmask.start(
-            threading.Thread(
-                target=_triage, args=(life,), name='StabilityMonitor triage', daemon=True
-            )
+        triage = threading.Thread(
+            target=_triage, args=(life,), name='StabilityMonitor triage', daemon=True
         )
+        signalmask.start(triage)
         return life.recorder or _Nothing
     except Exception:
         return _Nothing
 
 
-def _triage(life):
-    signalmask.be_like_main_thread()  # it logs, and handlers of the site may start children
+def _triage(life: ILivingRun) -> None:
+    signalmask.be_like_main_thread()  # triage logs, and log handlers of a site may start children
     from ..postmortem import triage
 
     if life.options.enabled:
@@ -141,5 +154,5 @@ class _Nothing:
     """Stands for the recorder where there is none."""
 
     @staticmethod
-    def begin(*args):
+    def begin(*args: object) -> None:
         """Nothing is recorded."""

@@ -1,14 +1,20 @@
 """Hangs the tab "Stability" into the Control Panel, and takes it down again.
 
 The Control Panel has no plug-in point: its panels are class attributes of `ApplicationManager`, and
-each of their classes carries its own `manage_options`.  So ours is a class attribute too.  Nothing
-is stored:  without the product, the database holds no trace of it.
+each of their classes has its own `manage_options`.  So our panel is a class attribute too.  Nothing
+is stored: without the product, the database holds no trace of it.
 
-The panel and its pages, two dozen modules, are imported when a person opens the first one.  What
-answers when the site hangs is not among them: it is asked through the run directory.
+The panel and its pages are two dozen modules, which are imported when a person opens the first
+page.  None of them is needed when the site hangs: questions then come through the run directory.
 """
 
+# mypy: disable-error-code="import-untyped"
+# Zope and what comes with it has no types.
+
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 
 from App.ApplicationManager import AltDatabaseManager
 from App.ApplicationManager import ApplicationManager
@@ -22,7 +28,10 @@ from ComputedAttribute import ComputedAttribute
 from .names import ID  # with it, Zope knows the permissions before a page is opened
 from .names import LABEL
 
-#: Every class of the Control Panel that shows tabs, and the way from it to the Control Panel.
+if TYPE_CHECKING:  # imported when a person opens the first page
+    from .controlpanel import StabilityMonitor
+
+#: Each class of the Control Panel that shows tabs, and the relative URL of the Control Panel.
 PANELS = (
     (ApplicationManager, ''),
     (DatabaseChooser, '../'),
@@ -32,7 +41,8 @@ PANELS = (
     (ZODBConnectionDebugger, '../'),
     (AltDatabaseManager, '../../'),
 )
-#: What Zope looks at to see who may see the tab; from a database's page it cannot walk up.
+#: Zope traverses to this to find out whether the user may see the tab.  The path is absolute: from
+#: the page of a database, Zope cannot walk up.
 _PATH = f'/Control_Panel/{ID}/manage_main'
 
 
@@ -42,13 +52,12 @@ def hang() -> None:
         setattr(ApplicationManager, ID, ComputedAttribute(lambda panel: _tab().__of__(panel), 1))
     for panel, up in PANELS:
         if not any(map(_is_ours, panel.manage_options)):
-            panel.manage_options += (
-                {'label': LABEL, 'action': f'{up}{ID}/manage_main', 'path': _PATH},
-            )
+            ours = {'label': LABEL, 'action': f'{up}{ID}/manage_main', 'path': _PATH}
+            panel.manage_options += (ours,)
 
 
 @functools.cache
-def _tab():
+def _tab() -> StabilityMonitor:
     from .controlpanel import StabilityMonitor
 
     return StabilityMonitor()
@@ -64,5 +73,5 @@ def take_down() -> None:
         )
 
 
-def _is_ours(option):
+def _is_ours(option: dict[str, str]) -> bool:
     return option['label'] == LABEL

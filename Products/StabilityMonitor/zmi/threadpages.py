@@ -1,5 +1,6 @@
-"""What the Threads page shows: plain values for its templates, out of a stacks document.  No Zope
-object in sight.
+"""What the Threads page shows: plain values for its templates, made from a stacks document.
+
+Nothing here knows Zope.
 """
 
 from __future__ import annotations
@@ -8,8 +9,12 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Collection
+from collections.abc import Mapping
+from typing import Any
 
 from ..inspection import nativestacks
+from ..model.interfaces import ILivingRun
 from ..model.records import clocktime
 from ..reporting import bars
 from ..reporting import threadtext
@@ -27,12 +32,12 @@ from . import csrftoken
 
 NATIVE_ACTION = 'native-stacks'
 
-#: pid of this process: the NativeStacks that were asked for last; a forked child has none.
-_NATIVE = {}
-#: Seconds for which they are kept: they may be megabytes.
+#: The latest NativeStacks, by the pid of this process: a forked child begins without any.
+_NATIVE: dict[int, nativestacks.NativeStacks] = {}
+#: Seconds to keep them after they were taken: they may be megabytes.
 _KEEP_NATIVE = 600.0
-#: activity: icon, and how it looks: 'busy' works, 'stuck' waits for somebody here, 'away' for
-#: somebody elsewhere.
+#: Icon and look of each activity.  A 'busy' thread works, a 'stuck' one waits for something in this
+#: process, one that is 'away' for something outside of it.
 _LOOKS = {
     'running': ('fa-cog', 'busy'),
     'gil': ('fa-traffic-light', 'stuck'),
@@ -58,14 +63,20 @@ _HANGS = {
     'spinning': ('A thread spins', 'fa-sync-alt'),
 }
 _IDENT = re.compile(r'\b(?:thread )?0x([0-9a-f]{1,16})\b')
-#: The title says that it is one.
+#: The title says "Deadlock" already, so the summary is shown without.
 _DEADLOCK = re.compile(r'Deadlock \(([^)]*)\): (.*)\.')
-_TIGHT, _BUSY, _SHARES, _LEAST_SHARE = 3 / 4, 0.5, 8, 0.01
+#: Above this share of its stack, a thread is shown as short of stack.
+_TIGHT = 3 / 4
+#: Above this share of a CPU, a thread is shown as busy.
+_BUSY = 0.5
+#: At most so many functions of a slow request are listed, none with less than the least share.
+_SHARES = 8
+_LEAST_SHARE = 0.01
 
 
-def threads(life) -> dict:
-    """What the living process does right now; asked in a thread that serves, which is shown as
-    such.
+def threads(life: ILivingRun) -> dict[str, Any]:
+    """What this process does right now.  The calling thread is shown as the one that makes the
+    page.
     """
     return page(told(life), threading.get_ident()) | {
         'part': 'live',
@@ -77,66 +88,75 @@ def threads(life) -> dict:
     }
 
 
-def told(life) -> dict:
+def told(life: ILivingRun) -> dict[str, Any]:
     """The stacks document of this process; an empty one where nothing is recorded."""
     return tidy(life.stacks_document())
 
 
-def page(document: dict, own: int = 0) -> dict:
+def page(document: dict[str, Any], own: int = 0) -> dict[str, Any]:
     """The values for a tidy stacks document; `own` is the ident of the thread that makes the
     page.
     """
-    loud, quiet = ordered(document['threads'], own)
-    stuck = {
-        ident
-        for hang in document['hangs']
-        if hang['kind'] == 'deadlock' and is_lasting(hang)
-        for ident in hang['threads']
-    }
+    now = document['time']
     names = {thread['ident']: thread['name'] for thread in document['threads']}
-    rows = {
-        group: [_thread(t, own, names, stuck) for t in found]
-        for group, found in (('loud', loud), ('quiet', quiet))
-    }
-    hangs, slow = document['hangs'], document['slow']
+    lasting_hangs, past_hangs = _lasting_and_past(document['hangs'])
+    lasting_slow, past_slow = _lasting_and_past(document['slow'])
+    stuck = set()
+    for hang in lasting_hangs:
+        if hang['kind'] == 'deadlock':
+            stuck.update(hang['threads'])
+    loud, quiet = ordered(document['threads'], own)
+    loud_rows = [_thread(thread, own, names, stuck) for thread in loud]
     return {
-        'time': clocktime(document['time']),
+        'time': clocktime(now),
         'count': len(document['threads']),
-        'requests': [row for row in rows['loud'] if row['request']],
-        'others': [row for row in rows['loud'] if not row['request']],
-        'quiet': rows['quiet'],
-        'hangs': [_hang(hang, document['time'], names) for hang in hangs if is_lasting(hang)],
-        'past_hangs': [
-            _hang(hang, document['time'], names) for hang in hangs if not is_lasting(hang)
-        ],
-        'slow': [_profile(p) for p in slow if is_lasting(p)],
-        'past_slow': [_profile(p) for p in slow if not is_lasting(p)],
+        'requests': [row for row in loud_rows if row['request']],
+        'others': [row for row in loud_rows if not row['request']],
+        'quiet': [_thread(thread, own, names, stuck) for thread in quiet],
+        'hangs': [_hang(hang, now, names) for hang in lasting_hangs],
+        'past_hangs': [_hang(hang, now, names) for hang in past_hangs],
+        'slow': [_profile(profile) for profile in lasting_slow],
+        'past_slow': [_profile(profile) for profile in past_slow],
     }
+
+
+def _lasting_and_past(
+    items: list[dict[str, Any]],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    lasting = [item for item in items if is_lasting(item)]
+    past = [item for item in items if not is_lasting(item)]
+    return lasting, past
 
 
 # -- threads ---------------------------------------------------------------------------------------
 
 
-def _thread(thread, own, names, stuck):
-    is_own = 0 != own == thread['ident']
-    icon, look = _LOOKS.get('page' if is_own else thread['activity'], _UNKNOWN)
+def _thread(
+    thread: dict[str, Any], own: int, names: Mapping[int, str], stuck: Collection[int]
+) -> dict[str, Any]:
+    ident = thread['ident']
+    native_id = thread['native_id']
+    if own and own == ident:  # 0 is a thread that Python does not know
+        icon, look = _LOOKS['page']
+        does = 'makes this page'
+        detail = ''
+    else:
+        icon, look = _LOOKS.get(thread['activity'], _UNKNOWN)
+        does = word(thread)
+        detail = _told(thread['detail'], names)
+    is_stuck = ident in stuck
+    holders = [holder for holder in thread['holders'] if holder in names]
     return {
-        'key': f'thread-{thread["ident"]:x}'
-        if thread['ident']
-        else f'native-{thread["native_id"]}',
+        'key': _key(ident) if ident else f'native-{native_id}',
         'name': thread['name'] or 'a thread without a name',
-        'native_id': thread['native_id'] or '?',
+        'native_id': native_id or '?',
         'icon': icon,
-        'look': 'stuck' if thread['ident'] in stuck else look,
-        'word': 'makes this page' if is_own else word(thread),
-        'detail': '' if is_own else _told(thread['detail'], names),
-        'deadlock': thread['ident'] in stuck,
+        'look': 'stuck' if is_stuck else look,
+        'word': does,
+        'detail': detail,
+        'deadlock': is_stuck,
         'request': _request(thread['request']),
-        'holders': [
-            {'key': f'thread-{ident:x}', 'name': names[ident]}
-            for ident in thread['holders']
-            if ident in names
-        ],
+        'holders': [{'key': _key(holder), 'name': names[holder]} for holder in holders],
         'stack': _stack(thread),
         'processor': _processor(thread),
         'top': _top(thread['frames']),
@@ -145,15 +165,25 @@ def _thread(thread, own, names, stuck):
     }
 
 
-def _told(text, names):
-    """Files shortened, and threads called by their names."""
-    return _IDENT.sub(
-        lambda match: names.get(int(match[1], 16)) or match[0], codeorigin.shortened(text)
-    )
+def _key(ident: int) -> str:
+    """The id of a thread's row in the page."""
+    return f'thread-{ident:x}'
 
 
-def _request(request):
-    return request and {
+def _told(text: str, names: Mapping[int, str]) -> str:
+    """The text with files shortened, and with the names of threads in place of their idents."""
+
+    def name(match: re.Match[str]) -> str:
+        ident = int(match[1], 16)
+        return names.get(ident) or match[0]
+
+    return _IDENT.sub(name, codeorigin.shortened(text))
+
+
+def _request(request: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not request:
+        return None
+    return {
         'method': request['method'],
         'path': request['path'],
         'phase': request['phase'],
@@ -161,49 +191,46 @@ def _request(request):
     }
 
 
-def _processor(thread):
+def _processor(thread: dict[str, Any]) -> dict[str, Any]:
     share = thread['cpu']
     if share is None:
         return {'text': 'not known', 'bar': ''}
+    colour = bars.BUSY if share > _BUSY else bars.PLAIN
     told = f'{share:.0%} of one processor over the last {thread["cpu_seconds"]:.1f} s'
-    return {
-        'text': f'{share:.0%}',
-        'bar': bars.bar(share, bars.BUSY if share > _BUSY else bars.PLAIN, told),
-    }
+    return {'text': f'{share:.0%}', 'bar': bars.bar(share, colour, told)}
 
 
-def _stack(thread):
+def _stack(thread: dict[str, Any]) -> dict[str, Any]:
     told = stack_words(thread)
     if not told:
         return {'text': 'not known', 'bar': '', 'tight': False}
     share = thread['stack_used'] / thread['stack_size']
     tight = share > _TIGHT
-    return {
-        'text': told,
-        'tight': tight,
-        'bar': bars.bar(share, bars.BAD if tight else bars.GOOD, f'{told} was used at the deepest'),
-    }
+    colour = bars.BAD if tight else bars.GOOD
+    bar = bars.bar(share, colour, f'{told} was used at the deepest')
+    return {'text': told, 'tight': tight, 'bar': bar}
 
 
-def _top(frames):
+def _top(frames: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The frame that says best what a thread does."""
     frame = codeorigin.own(frames)
     return _frame(frame) if frame else None
 
 
-def _groups(frames):
-    return [
-        {
-            'folded': f'{len(run)} frames of {codeorigin.named(f["file"] for f in run)}'
-            if folded
-            else '',
-            'key': f'f{number}',
-            'frames': [_frame(frame) for frame in run],
-        }
-        for number, (folded, run) in enumerate(codeorigin.groups(frames))
-    ]
+def _groups(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The frames in groups; `folded` says of a group what it hides, '' if it is shown."""
+    rows = []
+    for number, (is_folded, group) in enumerate(codeorigin.groups(frames)):
+        folded = ''
+        if is_folded:
+            packages = codeorigin.named(frame['file'] for frame in group)
+            folded = f'{len(group)} frames of {packages}'
+        shown = [_frame(frame) for frame in group]
+        rows.append({'folded': folded, 'key': f'f{number}', 'frames': shown})
+    return rows
 
 
-def _frame(frame):
+def _frame(frame: dict[str, Any]) -> dict[str, Any]:
     place = codeorigin.place(frame['file'])
     return {
         'function': frame['function'] or '?',
@@ -217,19 +244,21 @@ def _frame(frame):
 # -- hangs and slow requests -----------------------------------------------------------------------
 
 
-def _hang(hang, now, names):
+def _hang(hang: dict[str, Any], now: float, names: Mapping[int, str]) -> dict[str, Any]:
     title, icon = _HANGS.get(hang['kind'], (hang['kind'], 'fa-exclamation-triangle'))
     end = now if is_lasting(hang) else hang['ended']
+    summary = _DEADLOCK.sub(r'\2 (\1).', hang['summary'])
     return {
         'title': title,
         'icon': icon,
         'since': clocktime(hang['started']),
-        'summary': _told(_DEADLOCK.sub(r'\2 (\1).', hang['summary']), names),
+        'summary': _told(summary, names),
         'lasted': age(max(0.0, end - hang['started'])),
     }
 
 
-def _profile(profile):
+def _profile(profile: dict[str, Any]) -> dict[str, Any]:
+    shares = [share for share in profile['shares'][:_SHARES] if share['own'] >= _LEAST_SHARE]
     return {
         'key': f'slow-{profile["number"]}',
         'method': profile['method'],
@@ -237,46 +266,45 @@ def _profile(profile):
         'took': age(profile['seconds']),
         'started': clocktime(profile['started']),
         'samples': profile['samples'],
-        'thread': f'thread-{profile["ident"]:x}',
+        'thread': _key(profile['ident']),
         'lasts': is_lasting(profile),
-        'shares': [
-            _share(share) for share in profile['shares'][:_SHARES] if share['own'] >= _LEAST_SHARE
-        ],
+        'shares': [_share(share) for share in shares],
         'picture': _picture(profile),
         'top': _top(profile['frames']),
     }
 
 
-def _picture(profile):
-    """What its flames are asked for by: something else when they may have changed, so that a
-    browser may keep them.
+def _picture(profile: dict[str, Any]) -> str:
+    """The query string for its flames; '' where one stack says it all.
+
+    The number of samples is in it so that a browser may cache the picture, and still fetches it
+    again after another sample.
     """
-    return (
-        f'request={profile["number"]}&samples={profile["samples"]}'
-        if profile['different_stacks'] > 1
-        else ''
-    )
+    if profile['different_stacks'] <= 1:
+        return ''
+    return f'request={profile["number"]}&samples={profile["samples"]}'
 
 
-def picture(life, run: str, number: str) -> str:
+def picture(life: ILivingRun, run: str, number: str) -> str:
     """The flames of a slow request as SVG; '' when this process knows nothing of it any more."""
-    known = life.slow_requests() if run == life.name else ()
-    return next(
-        (flames(profile.stacks.stacks()) for profile in known if number == str(profile.number)), ''
-    )
+    if run != life.name:
+        return ''
+    for profile in life.slow_requests():
+        if number == str(profile.number):
+            return flames(profile.stacks.stacks())
+    return ''
 
 
-def _share(share):
+def _share(share: dict[str, Any]) -> dict[str, Any]:
     place = codeorigin.place(share['file'])
-    told = (
-        f'{share["own"]:.0%} of the time in the function itself, {share["within"]:.0%} with '
-        'what it called'
-    )
+    own = f'{share["own"]:.0%}'
+    within = f'{share["within"]:.0%}'
+    told = f'{own} of the time in the function itself, {within} with what it called'
     return {
         'function': share['function'],
         'short': place.short,
         'file': share['file'],
-        'own': f'{share["own"]:.0%}',
+        'own': own,
         'style': f'stability-{place.kind}',
         'bar': bars.bar(share['own'], bars.BAD, told, share['within']),
     }
@@ -285,41 +313,54 @@ def _share(share):
 # -- native stacks ---------------------------------------------------------------------------------
 
 
-def native(life, may_manage: bool) -> dict:
-    """How far the native stacks are that were asked for last, and how else they can be had."""
+def native(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
+    """The state of the latest native stacks, and the commands that take them from a shell."""
     forget_native()
-    taking, tools = _NATIVE.get(life.pid), list(nativestacks.find_tools())
-    return {
-        'part': 'native',
-        'native': {
-            'busy': bool(taking and taking.busy),
-            'progress': taking.progress if taking else '',
-            'error': taking.error if taking else '',
-            'result': taking.result if taking and not taking.busy else '',
-            'ago': age(max(0.0, time.time() - taking.taken)) if taking else '',
-            'tools': ' and '.join(tools),
-            'fields': csrftoken.fields(life, NATIVE_ACTION) if may_manage and tools else None,
-            'may': may_manage,
-            'needed': nativestacks.what_is_needed(life.pid),
-            'lines': [
-                {'title': title, 'command': command}
-                for title, command in nativestacks.command_lines(life.pid, sys.executable)
-            ],
-        },
+    tools = list(nativestacks.find_tools())
+    values = {
+        'busy': False,
+        'progress': '',
+        'error': '',
+        'result': '',
+        'ago': '',
+        'tools': ' and '.join(tools),
+        'fields': csrftoken.fields(life, NATIVE_ACTION) if may_manage and tools else None,
+        'may': may_manage,
+        'needed': nativestacks.what_is_needed(life.pid),
+        'lines': [
+            {'title': title, 'command': command}
+            for title, command in nativestacks.command_lines(life.pid, sys.executable)
+        ],
     }
+    taking = _NATIVE.get(life.pid)
+    if taking is not None:
+        is_busy = taking.busy
+        values |= {
+            'busy': is_busy,
+            'progress': taking.progress,
+            'error': taking.error,
+            'result': '' if is_busy else taking.result,
+            'ago': age(max(0.0, time.time() - taking.taken)),
+        }
+    return {'part': 'native', 'native': values}
 
 
-def take_native(life) -> None:
-    """Begin to take them, unless that is under way already."""
+def take_native(life: ILivingRun) -> None:
+    """Begin to take native stacks, unless that is under way already."""
     taking = nativestacks.NativeStacks(life.pid)
     before = _NATIVE.get(life.pid)
-    if (before is None or not before.busy) and taking.start():
-        _NATIVE[life.pid] = taking
-        life.every_round(forget_native)
+    if before is not None and before.busy:
+        return
+    if not taking.start():
+        return
+    _NATIVE[life.pid] = taking
+    life.every_round(forget_native)
 
 
 def forget_native() -> None:
-    """Those that were taken long ago; nobody may come back to look at them."""
+    """Drop native stacks that were taken long ago: the page that shows them may never be opened
+    again.
+    """
     for pid, taking in list(_NATIVE.items()):
         if taking.taken and time.time() - taking.taken > _KEEP_NATIVE:
             _NATIVE.pop(pid, None)
@@ -328,12 +369,12 @@ def forget_native() -> None:
 # -- downloads -------------------------------------------------------------------------------------
 
 
-def stacks_text(life) -> str:
+def stacks_text(life: ILivingRun) -> str:
     subject = f'process {life.pid} (run {life.name})'
     return threadtext.text(told(life), subject, threading.get_ident())
 
 
-def trace_text(life) -> bytes:
+def trace_text(life: ILivingRun) -> bytes:
     recording = read(bytes(life.recorder.buffer))
     return tracetext.as_text(
         tracetext.trace_lines(

@@ -1,26 +1,26 @@
-"""The checks of this Zope: where those that ask find the answers, a page as well as a question from
-outside.
+"""The checks of this Zope process: what pages and the mailbox get their results from.
 
-Imported before Zope serves.  What the page itself shows is `checkpages`, which waits until somebody
-opens it.
+This is imported before Zope serves.  `checkpages`, which makes the page, is imported when the page
+is opened first.
 """
 
 from __future__ import annotations
 
 from ..checks import allfindings
+from ..model.interfaces import ILivingRun
 from . import zopesite
 
 
-def standing_of(life) -> allfindings.Standing:
-    """The Standing of this process, which knows its Zope."""
+def standing_of(life: ILivingRun) -> allfindings.Standing:
+    """The Standing of this process, with what only Zope knows."""
     found = allfindings.of(life)
     found.make_site = lambda: zopesite.site(life)
     return found
 
 
-def begin(life) -> None:
-    """Once after each start: questions are answered from now on; all is asked in the background,
-    soon and each hour.
+def begin(life: ILivingRun) -> None:
+    """Called once after each start: from now on the checks run in the background, soon and then
+    each hour, and their results can be asked for from outside.
     """
     with life.findings.guarded('checks-begun', 'The checks do not run by themselves.'):
         here = standing_of(life)

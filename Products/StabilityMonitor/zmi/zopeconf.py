@@ -1,6 +1,10 @@
-"""What the configured Zope tells about itself: options, instance, role, versions.  Read while
-arming.
+"""What the configured Zope tells about itself: options, instance, role, versions.
+
+This is read while arming.
 """
+
+# mypy: disable-error-code="import-untyped"
+# Zope and what comes with it has no types.
 
 from __future__ import annotations
 
@@ -11,13 +15,15 @@ import sys
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from App.config import getConfiguration
 
 SECTION = 'stabilitymonitor'
 
 
-def circumstances() -> dict:
+def circumstances() -> dict[str, Any]:
     """The arguments of `recording.arming.arm`."""
     config = getConfiguration()
     configured = (getattr(config, 'product_config', None) or {}).get(SECTION, {})
@@ -33,7 +39,7 @@ def circumstances() -> dict:
         },
         'software': {
             'zope': _zope_version(),
-            'software_home': str(Path(sys.modules['Zope2'].__file__).parent.parent),
+            'software_home': _software_home(),
             'instance_home': config.instancehome or '',
             'client_home': config.clienthome or '',
             'debug_mode': bool(config.debug_mode),
@@ -44,76 +50,92 @@ def circumstances() -> dict:
 
 
 def role() -> str:
-    """ "server" or "script", by what started us: a server builds a WSGI application, and is not
-    zconsole.
+    """ "server" or "script".  Zope does not say which: a server is what makes a WSGI application,
+    unless it is zconsole, `python -c` or an interactive Python, which may make one too.
     """
     modules, functions = _callers()
-    program = os.path.basename((_arguments() or [''])[0])
-    if (
-        'Zope2.utilities.zconsole' in modules
-        or 'zconsole' in program
-        or program == '-c'
-        or hasattr(sys, 'ps1')
-    ):
+    if 'make_wsgi_app' not in functions or 'Zope2.utilities.zconsole' in modules:
         return 'script'
-    return 'server' if 'make_wsgi_app' in functions else 'script'
+    arguments = _arguments()
+    program = os.path.basename(arguments[0]) if arguments else ''
+    is_interactive = hasattr(sys, 'ps1')
+    if 'zconsole' in program or program == '-c' or is_interactive:
+        return 'script'
+    return 'server'
 
 
-def _arguments():
-    """What is in `sys.argv`; an embedded interpreter may have none."""
+def _arguments() -> list[str]:
+    """A copy of `sys.argv`, which an embedded interpreter may not have."""
     return list(getattr(sys, 'argv', None) or ())
 
 
-def _callers():
-    modules, functions, frame = set(), set(), sys._getframe()
+def _callers() -> tuple[set[str], set[str]]:
+    """The names of the modules and of the functions on the stack of this thread."""
+    modules = set()
+    functions = set()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
-        modules.add(frame.f_globals.get('__name__'))
+        modules.add(frame.f_globals.get('__name__', ''))
         functions.add(frame.f_code.co_name)
         frame = frame.f_back
     return modules, functions
 
 
-def server_settings(argv) -> tuple[str, int | None]:
-    """The address that the server is told to listen on and its number of threads, as far as it is
-    written down.
+def server_settings(argv: list[str]) -> tuple[str, int | None]:
+    """The address that the command line tells the server to listen on ('': not known), and its
+    number of threads (None: not known).
 
-    runwsgi and pserve name an .ini file and perhaps `name=value`; gunicorn has --bind.
+    runwsgi and pserve are given an .ini file, and perhaps `name=value` for its variables; gunicorn
+    has --bind.
     """
-    for before, word in zip(['', *argv], argv, strict=False):
+    before = ''
+    for word in argv:
         if before in ('-b', '--bind'):
             return word, None
         if word.startswith('--bind='):
-            return word[7:], None
-        if word.split('#')[0].endswith('.ini'):
-            return _from_ini(word.split('#')[0].removeprefix('config:'), _variables(argv))
+            return word.removeprefix('--bind='), None
+        file, _, _ = word.partition('#')  # what follows is a section of the file
+        if file.endswith('.ini'):
+            return _from_ini(file.removeprefix('config:'), _variables(argv))
+        before = word
     return '', None
 
 
-def _variables(argv):
-    return dict(word.split('=', 1) for word in argv[1:] if '=' in word and not word.startswith('-'))
+def _variables(argv: list[str]) -> dict[str, str]:
+    variables = {}
+    for word in argv[1:]:
+        name, equals, value = word.partition('=')
+        if equals and not word.startswith('-'):
+            variables[name] = value
+    return variables
 
 
-def _from_ini(path, variables):
-    defaults = {
-        'here': os.path.dirname(os.path.abspath(path)),
-        '__file__': os.path.abspath(path),
-    } | variables
-    parser = configparser.ConfigParser(
-        {k: v.replace('%', '%%') for k, v in defaults.items()}, strict=False
-    )
+def _from_ini(path: str, variables: dict[str, str]) -> tuple[str, int | None]:
+    """See `server_settings`."""
+    whole_path = os.path.abspath(path)
+    defaults = {'here': os.path.dirname(whole_path), '__file__': whole_path} | variables
+    escaped = {name: value.replace('%', '%%') for name, value in defaults.items()}
+    parser = configparser.ConfigParser(escaped, strict=False)
     try:
         parser.read(path)
         section = parser['server:main']
-        address = section.get('listen') or ':'.join(
-            filter(None, (section.get('host', ''), section.get('port', '')))
-        )
+        address = section.get('listen', '')
+        if not address:
+            host_and_port = (section.get('host', ''), section.get('port', ''))
+            address = ':'.join(filter(None, host_and_port))
         threads = section.get('threads', '')
     except (configparser.Error, KeyError, OSError, UnicodeDecodeError):
         return '', None
-    return ' '.join(address.split()), int(threads) if threads.isdigit() else None
+    one_line = ' '.join(address.split())
+    return one_line, int(threads) if threads.isdigit() else None
 
 
-def _zope_version():
+def _software_home() -> str:
+    file = sys.modules['Zope2'].__file__
+    return str(Path(file).parent.parent) if file else ''
+
+
+def _zope_version() -> str:
     try:
         return version('Zope')
     except PackageNotFoundError:

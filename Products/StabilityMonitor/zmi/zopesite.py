@@ -1,8 +1,11 @@
 """What only Zope can tell the checks: its databases, switches, places and worker threads.
 
-Read when checks are run, never while arming.  Nothing here asks a storage for what it may have to
-fetch from a server: that is handed over as a function, which a check calls under its time limit.
+This is read when checks run, never while arming.  Nothing here asks a storage for what it may have
+to fetch from a server: a check gets a function for that, and calls it under its time limit.
 """
+
+# mypy: disable-error-code="import-untyped"
+# Zope and what comes with it has no types.
 
 from __future__ import annotations
 
@@ -16,6 +19,10 @@ from persistent.timestamp import TimeStamp
 from ..checks.livesite import Database
 from ..checks.livesite import Site
 from ..checks.livesite import ZopeFacts
+from ..model.interfaces import ILivingRun
+from .zopetypes import Configuration
+from .zopetypes import OpenDatabase
+from .zopetypes import Storage
 
 SWITCHES = (
     'debug-mode',
@@ -29,44 +36,46 @@ _WORKER = re.compile(r'waitress-\d+')
 _NO_TRANSACTION = bytes(8)
 
 
-def site(life) -> Site:
+def site(life: ILivingRun) -> Site:
     """What checks look at: this process and its Zope."""
     return Site.of(life, facts(life.software.get('threads')))
 
 
 def facts(threads: int | None = None) -> ZopeFacts:
-    """`threads` is what the configuration says; where more worker threads are seen, those count:
-    some may yet begin.
+    """`threads` is the number of worker threads in the configuration.  Soon after the start fewer
+    may run; if more run, that number counts.
     """
     config = getConfiguration()
-    keys = {name: name.replace('-', '_') for name in SWITCHES}
+    running = sum(bool(_WORKER.fullmatch(thread.name)) for thread in threading.enumerate())
+    switches = {}
+    for name in SWITCHES:
+        key = name.replace('-', '_')
+        if hasattr(config, key):
+            switches[name] = getattr(config, key)
     return ZopeFacts(
-        threads=max(_workers(), threads or 0) or None,
+        threads=max(running, threads or 0) or None,
         databases=databases(config),
-        switches={name: getattr(config, key) for name, key in keys.items() if hasattr(config, key)},
+        switches=switches,
         instance_home=config.instancehome or '',
         client_home=config.clienthome or '',
         pid_file=getattr(config, 'pid_filename', None) or '',
     )
 
 
-def _workers():
-    return sum(bool(_WORKER.fullmatch(thread.name)) for thread in threading.enumerate())
-
-
-def databases(config) -> tuple[Database, ...]:
-    """The databases that are open; those of custom_zodb.py too."""
+def databases(config: Configuration) -> tuple[Database, ...]:
+    """The databases that are open, also one that custom_zodb.py has opened."""
     dbtab = getattr(config, 'dbtab', None)
     if dbtab is None:
         return ()
-    paths = dict(dbtab.mount_paths)
-    return tuple(
-        _database(name, database, tuple(sorted(path for path, its in paths.items() if its == name)))
-        for name, database in sorted(dbtab.databases.items())
-    )
+    name_at = dict(dbtab.mount_paths)
+    found = []
+    for name, database in sorted(dbtab.databases.items()):
+        paths = sorted(path for path in name_at if name_at[path] == name)
+        found.append(_database(name, database, tuple(paths)))
+    return tuple(found)
 
 
-def _database(name, database, mounted):
+def _database(name: str, database: OpenDatabase, mounted: tuple[str, ...]) -> Database:
     storage = database.storage
     kind = f'{type(storage).__module__}.{type(storage).__qualname__}'
     file = storage.getName() if kind.startswith('ZODB.FileStorage.') else ''
@@ -80,9 +89,12 @@ def _database(name, database, mounted):
     )
 
 
-def last_transaction(storage) -> float | None:
-    """When the newest transaction of a storage was made, in seconds since the epoch; None: there is
-    none.
+def last_transaction(storage: Storage) -> float | None:
+    """The time of the newest transaction of a storage, in seconds since the epoch; None if it has
+    no transaction.
     """
     tid = storage.lastTransaction()
-    return TimeStamp(tid).timeTime() if tid and tid != _NO_TRANSACTION else None
+    if not tid or tid == _NO_TRANSACTION:
+        return None
+    when: float = TimeStamp(tid).timeTime()
+    return when
