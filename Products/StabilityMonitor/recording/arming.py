@@ -10,10 +10,15 @@ import atexit
 import os
 import sys
 import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
 
 from ..model.options import load
 from ..system.eventlog import LOGGER
 from .livingrun import LivingRun
+from .recorder import Recorder
 
 
 class State:
@@ -23,15 +28,25 @@ class State:
     A class of our own: each request asks, and of these Python remembers where an attribute lies.
     """
 
-    def __init__(self):
-        self.life = self.recorder = None
-        self.cut_off, self.hooked, self.record_query, self.record_user = [], False, False, False
+    def __init__(self) -> None:
+        self.life: LivingRun | None = None
+        self.recorder: Recorder | None = None
+        self.cut_off: list[LivingRun] = []
+        self.hooked = False
+        self.record_query = False
+        self.record_user = False
 
 
 STATE = State()
 
 
-def arm(configured, environ, instance: dict, role: str, software: dict) -> LivingRun:
+def arm(
+    configured: Mapping[str, str],
+    environ: Mapping[str, str],
+    instance: dict[str, Any],
+    role: str,
+    software: dict[str, Any],
+) -> LivingRun:
     """Make this process leave breadcrumbs.  `armed()` of the result must be called when triage is
     done.
     """
@@ -64,7 +79,7 @@ def arm_forked_worker() -> LivingRun | None:
     return life
 
 
-def _hook():
+def _hook() -> None:
     """Once for each process and its children: atexit, excepthook and fork."""
     if STATE.hooked:
         return
@@ -74,25 +89,27 @@ def _hook():
         os.register_at_fork(after_in_parent=_in_forking_parent, after_in_child=_in_forked_child)
     previous = sys.excepthook
 
-    def excepthook(kind, error, trace):
+    def excepthook(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
         _quietly(lambda life: life.failed(kind, error, trace))
         previous(kind, error, trace)
 
     sys.excepthook = excepthook
 
 
-def _at_exit():
+def _at_exit() -> None:
     _quietly(LivingRun.finish)
 
 
-def _in_forking_parent():
+def _in_forking_parent() -> None:
     """A server that forks after it is ready may be the master of the workers that answer for it."""
     recorder = STATE.recorder
     if recorder is not None:
         recorder.stamp('forked', time.time())
 
 
-def _in_forked_child():
+def _in_forked_child() -> None:
     life, STATE.life, STATE.recorder = STATE.life, None, None
     if life is not None:
         STATE.cut_off[:] = [life]
@@ -102,7 +119,7 @@ def _in_forked_child():
             pass  # the child must run, whatever is left of ours
 
 
-def _quietly(action):
+def _quietly(action: Callable[[LivingRun], None]) -> None:
     try:
         if STATE.life is not None:
             action(STATE.life)

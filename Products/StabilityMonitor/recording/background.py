@@ -12,6 +12,8 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from ..system import loglater
 from ..system import signalmask
@@ -22,19 +24,22 @@ PATIENCE = 30.0
 #: processor time.
 _WAKES = 0.5
 #: {(pid, name): the thread}; a forked child begins with its own.
-_WORKERS = {}
+_WORKERS: dict[tuple[int, str], _Worker] = {}
+
+_Result = TypeVar('_Result')
 
 
 class _Worker(threading.Thread):
     """`is_hurried`: somebody waits for it, so that it must never wait for a log handler."""
 
-    def __init__(self, name: str, is_hurried: bool):
+    def __init__(self, name: str, is_hurried: bool) -> None:
         super().__init__(name=f'StabilityMonitor {name}', daemon=True)
-        self.is_hurried, self.jobs = is_hurried, queue.SimpleQueue()
+        self.is_hurried = is_hurried
+        self.jobs: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
 
-    def run(self):
+    def run(self) -> None:
         if self.is_hurried:
-            loglater.HURRIED.add(self.ident)
+            loglater.HURRIED.add(threading.get_ident())
         while True:
             job = self.jobs.get()
             job()
@@ -47,43 +52,46 @@ def begin() -> None:
     in_background(int)
 
 
-def in_background(errand) -> None:
+def in_background(errand: Callable[[], object]) -> None:
     """`errand`, which raises nothing, is called in a thread that does one after the other."""
     _worker('errands', False).jobs.put(errand)
 
 
-def aside(function, patience: float = PATIENCE):
+def aside(function: Callable[[], _Result], patience: float = PATIENCE) -> _Result:
     """The result of `function`, called in another thread; raises what it raises, or
     TimeoutError.
     """
     worker = _worker('aside', True)
     if worker is threading.current_thread():
         return function()
-    answers = queue.SimpleQueue()
-    worker.jobs.put(lambda: answers.put(_outcome(function)))
-    result, error = _awaited(answers, time.monotonic() + patience)
+    results: list[_Result] = []
+    ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def job() -> None:
+        try:
+            results.append(function())
+        except BaseException as error:
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    worker.jobs.put(job)
+    error = _awaited(ended, time.monotonic() + patience)
     if error is not None:
         raise error
-    return result
+    return results[0]
 
 
-def _outcome(function):
-    try:
-        return function(), None
-    except BaseException as error:
-        return None, error
-
-
-def _awaited(answers, until):
+def _awaited(ended: queue.SimpleQueue[BaseException | None], until: float) -> BaseException | None:
     while True:
         try:
-            return answers.get(timeout=_WAKES)
+            return ended.get(timeout=_WAKES)
         except queue.Empty:
             if time.monotonic() >= until:
-                return None, TimeoutError('There was no answer in time')
+                return TimeoutError('There was no answer in time')
 
 
-def _worker(name, is_hurried):
+def _worker(name: str, is_hurried: bool) -> _Worker:
     key = os.getpid(), name
     worker = _WORKERS.get(key)
     if worker is None or not worker.is_alive():

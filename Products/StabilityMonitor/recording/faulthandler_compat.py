@@ -17,6 +17,7 @@ import signal
 import sys
 import weakref
 from pathlib import Path
+from typing import Any
 
 from ..store import blackbox
 from ..store.regularfiles import open_regular
@@ -25,18 +26,17 @@ from ..store.rundirectory import mark_name
 from ..store.rundirectory import preallocate
 from ..system.signalmask import signal_set
 
-try:
-    from fcntl import F_DUPFD_CLOEXEC
-    from fcntl import fcntl
-except ImportError:
-    fcntl = None
+if sys.platform != 'win32':
+    import fcntl
 
 FAULT_LOG_SIZE = 256 << 10
 MARK_SIZE = 16 << 10
 #: Descriptors are moved up to here, out of the way of code that closes "all" low ones.
 _HIGH = 200
 #: faulthandler's C stack is not safe in a signal handler before 3.14.1 (gh-137185).
-_C_STACK = {'c_stack': sys.version_info >= (3, 14, 1)} if sys.version_info >= (3, 14) else {}
+_C_STACK: dict[str, Any] = {}
+if sys.version_info >= (3, 14):
+    _C_STACK = {'c_stack': sys.version_info >= (3, 14, 1)}
 
 
 class _Door:
@@ -44,7 +44,7 @@ class _Door:
     of it.
     """
 
-    def __init__(self, file):
+    def __init__(self, file: MarkFile) -> None:
         self._descriptor = file.descriptor
 
     def fileno(self) -> int:
@@ -57,7 +57,7 @@ class _Door:
 class MarkFile:
     """A preallocated file that C code writes into; `length` is how far it has come."""
 
-    def __init__(self, path: Path, size: int, mode: int):
+    def __init__(self, path: Path, size: int, mode: int) -> None:
         low = preallocate(path, size, mode)
         self.path = path
         self.descriptor = _moved_up(low)
@@ -104,12 +104,12 @@ class MarkFile:
 class FaultLog:
     """faulthandler for fatal signals, into `faults.mark` of the run."""
 
-    def __init__(self, directory: Path, mode: int = 0o600):
+    def __init__(self, directory: Path, mode: int = 0o600) -> None:
         self.was_enabled = faulthandler.is_enabled()
         self.file = MarkFile(directory / mark_name('faults'), FAULT_LOG_SIZE, mode)
         self._enable()
 
-    def _enable(self):
+    def _enable(self) -> None:
         door = _Door(self.file)
         faulthandler.enable(door, all_threads=True, **_C_STACK)
         self.door = weakref.ref(door)
@@ -133,7 +133,7 @@ class FaultLog:
         self._enable()
         return trouble
 
-    def _renew_after_a_survived_fault(self):
+    def _renew_after_a_survived_fault(self) -> None:
         """A fatal signal that did not kill (pid 1, a handler of other code) has cost us the handler
         for it.
         """
@@ -165,8 +165,10 @@ class SignalMarks:
         name for name in blackbox.MARKS if name.startswith('SIG') and hasattr(signal, name)
     )
 
-    def __init__(self, directory: Path, mode: int = 0o600):
-        self.files, self._doors, self._found = {}, {}, {}
+    def __init__(self, directory: Path, mode: int = 0o600) -> None:
+        self.files: dict[str, MarkFile] = {}
+        self._doors: dict[str, weakref.ref[_Door]] = {}
+        self._found: dict[str, object] = {}  # the handlers that were there before
         foreign = foreign_handlers()
         try:
             for name in self.SIGNALS:
@@ -179,12 +181,12 @@ class SignalMarks:
             self.detach()
             raise
 
-    def _register(self, name):
+    def _register(self, name: str) -> None:
         door = _Door(self.files[name])
         faulthandler.register(getattr(signal, name), file=door, all_threads=False, chain=True)
         self._doors[name] = weakref.ref(door)
 
-    def _is_ours(self, name):
+    def _is_ours(self, name: str) -> bool:
         """No other code has set a handler or registered a file of its own since."""
         door, number = self._doors.get(name), getattr(signal, name)
         return (
@@ -229,17 +231,17 @@ def foreign_handlers(status: Path = Path('/proc/self/status')) -> frozenset[int]
     )
 
 
-def _moved_up(low):
-    if fcntl is None:
+def _moved_up(low: int) -> int:
+    if sys.platform == 'win32':
         return low
     try:
-        high = fcntl(low, F_DUPFD_CLOEXEC, _HIGH)
+        high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _HIGH)
     except OSError:  # RLIMIT_NOFILE is lower than that
         return low
     os.close(low)
     return high
 
 
-def _inode(descriptor):
+def _inode(descriptor: int) -> tuple[int, int]:
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino

@@ -11,20 +11,35 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..model.records import Note
+from ..model.records import ThreadState
 from ..system import loglater
 from ..threads.activity import own_frame
 from ..threads.activity import words
+from ..threads.snapshot import Observation
+from ..threads.spots import Spot
+from .partguard import Findings
+from .recorder import Recorder
+
+if TYPE_CHECKING:  # arming does not wait for it, see threads.snapshot
+    from ..threads.locks import Deadlock
+
+#: What tells one of the lasting events from the others: "hang", or a kind and what it is about.
+_Key = str | tuple[str, str | int | tuple[int, ...]]
 
 #: So many threads of one hang, and of one deadlock, are noted: the ring must hold both, and some
 #: events besides.
 _MOST_THREADS, _MOST_IN_CYCLE = 24, 6
 _KEPT = 50
 #: The two ways to hang.
-_WORKERS, _LOOP = 'hang', ('hang', 'loop')
+_WORKERS: _Key = 'hang'
+_LOOP: _Key = ('hang', 'loop')
 #: A thread "spins" when it wants so much of one processor, at so many looks in a row, until it
 #: wants but so much.
 SPINNING, _LOOKS, _CALM = 0.8, 2, 0.5
@@ -52,11 +67,24 @@ class Hangs:
     `is_over`: the server shuts down, and waits for the last of its threads.
     """
 
-    def __init__(self, recorder, observe, findings, stall: float, is_over=lambda: False):
-        self.recorder, self.observe, self.findings, self.stall = recorder, observe, findings, stall
+    def __init__(
+        self,
+        recorder: Recorder,
+        observe: Callable[[], Observation],
+        findings: Findings,
+        stall: float,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.recorder = recorder
+        self.observe = observe
+        self.findings = findings
+        self.stall = stall
         self.is_over = is_over
-        self.suspected = set()  # circles of locks that the last look has shown
-        self.lasting, self._past, self._busy, self._place = {}, [], {}, ()
+        self.suspected: set[_Key] = set()  # the cycles of locks that the last look has shown
+        self.lasting: dict[_Key, Hang] = {}
+        self._past: list[Hang] = []
+        self._busy: dict[int, int] = {}  # {native id: at how many looks in a row it was busy}
+        self._place: tuple[Spot, ...] = ()  # where the loop of the server has come to a stand
 
     # -- nobody answers ----------------------------------------------------------------------------
 
@@ -70,7 +98,7 @@ class Hangs:
         elif not hangs and _WORKERS in self.lasting:
             self._end_of_hang(_WORKERS, 'It answers again.')
 
-    def _begin_hang(self, count, since):
+    def _begin_hang(self, count: int, since: float) -> None:
         started, seen = time.time() - since, self.observe()
         serving, main = _serving(seen), _main(seen)
         summary = (
@@ -84,18 +112,20 @@ class Hangs:
             seen,
         )
 
-    def _note_hang(self, key, hang, states, seen):
+    def _note_hang(
+        self, key: _Key, hang: Hang, states: list[ThreadState], seen: Observation
+    ) -> None:
         self._begin(key, 'hang', hang)
         self._stamp()
         for state in states:
             self.recorder.note(_note('hang', state))
         self.look_for_deadlock(seen)
 
-    def _end_of_hang(self, key, how):
+    def _end_of_hang(self, key: _Key, how: str) -> None:
         self._end(key, how)
         self._stamp()
 
-    def _stamp(self):
+    def _stamp(self) -> None:
         """Note since when nobody is answered; 0: all is well."""
         began = [self.lasting[key].started for key in (_WORKERS, _LOOP) if key in self.lasting]
         self.recorder.stamp('hung_since', min(began, default=0))
@@ -106,7 +136,7 @@ class Hangs:
     def loop_stands(self) -> bool:
         return _LOOP in self.lasting
 
-    def look_at_loop(self, place: tuple, stood: float) -> None:
+    def look_at_loop(self, place: tuple[Spot, ...], stood: float) -> None:
         """In each round: where MainThread stands outside the loop of the server, and for how long;
         see ServerLoop.
 
@@ -118,7 +148,7 @@ class Hangs:
             self._place = place
             self._begin_loop(stood)
 
-    def _begin_loop(self, stood):
+    def _begin_loop(self, stood: float) -> None:
         started, seen = time.time() - stood, self.observe()
         serving, main = _serving(seen), _main(seen)
         doing = words(main[0]) if main else 'it is not known what it does'
@@ -136,7 +166,7 @@ class Hangs:
 
     # -- locks -------------------------------------------------------------------------------------
 
-    def look_for_deadlock(self, seen=None) -> None:
+    def look_for_deadlock(self, seen: Observation | None = None) -> None:
         """Called while something takes long: a request is slow, nobody answers, or a deadlock was
         found before.
 
@@ -153,7 +183,7 @@ class Hangs:
                 self._begin_deadlock(key, deadlock, seen)
         self.suspected = set(found)
 
-    def _begin_deadlock(self, key, deadlock, seen):
+    def _begin_deadlock(self, key: _Key, deadlock: Deadlock, seen: Observation) -> None:
         action = 'Restart Zope' if deadlock.known else 'If they go on waiting, restart Zope'
         self._begin(
             key,
@@ -166,7 +196,9 @@ class Hangs:
 
     # -- processors --------------------------------------------------------------------------------
 
-    def look_for_spinning(self, states, loads: dict[int, float], served: float = 0.0) -> None:
+    def look_for_spinning(
+        self, states: Collection[ThreadState], loads: dict[int, float], served: float = 0.0
+    ) -> None:
         """In each round: threads that serve no request and want a whole processor.
 
         `loads`: {native id: share of the time since the last look that it had a processor, or was
@@ -187,15 +219,14 @@ class Hangs:
             if looks >= _LOOKS and ('spinning', tid) not in self.lasting:
                 self._begin_spinning(idle[tid], loads[tid])
         seen = {state.native_id for state in states}
-        for key in [
-            k
-            for k in self.lasting
-            if k[0] == 'spinning'
-            and (loads.get(k[1], 0.0) < _CALM or k[1] in seen and k[1] not in idle)
-        ]:
-            self._end(key, 'It has stopped.')
+        for key in list(self.lasting):
+            match key:
+                case 'spinning', int(tid):
+                    serves_now = tid in seen and tid not in idle
+                    if serves_now or loads.get(tid, 0.0) < _CALM:
+                        self._end(key, 'It has stopped.')
 
-    def _begin_spinning(self, state, load):
+    def _begin_spinning(self, state: ThreadState, load: float) -> None:
         summary = (
             f'{_called(state)}, which serves no request, uses {min(load, 1):.0%} of a '
             f'processor{_at(state)}'
@@ -216,12 +247,18 @@ class Hangs:
 
     # -- events ------------------------------------------------------------------------------------
 
-    def _begin(self, key, kind, hang, action='Look at the threads: each says what it waits for.'):
+    def _begin(
+        self,
+        key: _Key,
+        kind: str,
+        hang: Hang,
+        action: str = 'Look at the threads: each says what it waits for.',
+    ) -> None:
         self.lasting[key] = hang
         self.findings.add(_id(key), hang.summary, '', action, hang.severity)
         self.recorder.note(Note(0, hang.started, kind, 0, title=hang.summary))
 
-    def _end(self, key, how):
+    def _end(self, key: _Key, how: str) -> None:
         hang = self.lasting.pop(key)
         now = time.time()
         self._past = [*self._past[1 - _KEPT :], replace(hang, ended=now)]
@@ -236,35 +273,37 @@ class Hangs:
     def lasts(self, *kinds: str) -> bool:
         return any(hang.kind in kinds for hang in list(self.lasting.values()))
 
-    def known(self, seen=None) -> list[Hang]:
+    def known(self, seen: Observation | None = None) -> list[Hang]:
         """Those that last, then those that ended, newest first; with the deadlocks of what was
         `seen` just now.
 
         Any thread may ask: nothing begins by that, or ends.
         """
         lasting = dict(self.lasting)
-        new = [
-            _deadlock(found, seen)
-            for found in (seen.deadlocks if seen else ())
-            if _key(found) not in lasting
-        ]
+        new = []
+        if seen is not None:
+            new = [
+                _deadlock(deadlock, seen)
+                for deadlock in seen.deadlocks
+                if _key(deadlock) not in lasting
+            ]
         return [*new, *lasting.values(), *self._past[::-1]]
 
 
-def _id(key):
+def _id(key: _Key) -> str:
     return key if isinstance(key, str) else f'{key[0]}-{key[1]}'
 
 
-def _key(deadlock):
+def _key(deadlock: Deadlock) -> tuple[str, tuple[int, ...]]:
     return 'deadlock', tuple(sorted(deadlock.idents))
 
 
-def _cycle(deadlock, seen):
+def _cycle(deadlock: Deadlock, seen: Observation) -> list[ThreadState]:
     states = {state.ident: state for state in seen.states}
     return [states[ident] for ident in deadlock.idents if ident in states]
 
 
-def _deadlock(deadlock, seen):
+def _deadlock(deadlock: Deadlock, seen: Observation) -> Hang:
     source = 'the locks name their owners' if deadlock.known else 'inferred from the code'
     summary = '; '.join(f'{_who(state)} {words(state)}' for state in _cycle(deadlock, seen))
     return Hang(
@@ -276,21 +315,21 @@ def _deadlock(deadlock, seen):
     )
 
 
-def _serving(seen):
+def _serving(seen: Observation) -> list[ThreadState]:
     return [state for state in seen.states if state.request]
 
 
-def _main(seen):
+def _main(seen: Observation) -> list[ThreadState]:
     """MainThread, unless it serves itself; at most one."""
     return [state for state in seen.states if state.kind == 'main' and not state.request]
 
 
-def _idents(states):
+def _idents(states: list[ThreadState]) -> tuple[int, ...]:
     """Not all threads have one."""
     return tuple(state.ident for state in states if state.ident)
 
 
-def _note(kind, state):
+def _note(kind: str, state: ThreadState) -> Note:
     request = state.request or {}
     title = f'{request["method"]} {request["path"]}' if request else state.name
     return Note(
@@ -307,9 +346,9 @@ def _note(kind, state):
     )
 
 
-def _mostly(states):
+def _mostly(states: list[ThreadState]) -> str:
     """What most of them do, in words; and what those do that they wait for."""
-    groups = {}
+    groups: dict[tuple[str, str], list[ThreadState]] = {}
     for state in states:
         groups.setdefault((state.activity, _where(state)), []).append(state)
     if not groups:
@@ -324,7 +363,7 @@ def _mostly(states):
     return f'{len(most)} of them: {_together(most)}' + ''.join(roots)
 
 
-def _together(states):
+def _together(states: list[ThreadState]) -> str:
     """What all of them do at one place: the share of a processor that one has, or its line, is
     wrong for others.
     """
@@ -332,20 +371,20 @@ def _together(states):
     return words(states[0] if same else replace(states[0], detail=_where(states[0])))
 
 
-def _where(state):
+def _where(state: ThreadState) -> str:
     frame = own_frame(state.frames)
     return f'in {frame.function} ({frame.file})' if frame else ''
 
 
-def _who(state):
+def _who(state: ThreadState) -> str:
     request = state.request
     return f'{request["method"]} {request["path"]} ({state.name})' if request else state.name
 
 
-def _called(state):
+def _called(state: ThreadState) -> str:
     """Threads that Python does not know share their names."""
     return (state.name or 'A thread') + ('' if state.ident else f' (native id {state.native_id})')
 
 
-def _at(state):
+def _at(state: ThreadState) -> str:
     return f' in {state.frames[0].function} ({state.frames[0].file})' if state.frames else ''

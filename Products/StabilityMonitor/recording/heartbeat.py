@@ -9,8 +9,16 @@ from __future__ import annotations
 import functools
 import threading
 import time
+from collections.abc import Callable
+from collections.abc import Iterable
 
 from .background import in_background
+from .faulthandler_compat import MarkFile
+from .partguard import Findings
+from .recorder import Recorder
+
+#: Something that the heartbeat does; what it returns is not looked at.
+Duty = Callable[[], object]
 
 #: What changes slowly is looked at each so many beats.
 ROUND = 20
@@ -18,7 +26,7 @@ ROUND = 20
 SURVIVED_AFTER = 2
 
 
-def _nothing():
+def _nothing() -> None:
     """Takes the place of what is not wanted, or given up."""
 
 
@@ -34,23 +42,29 @@ class Heartbeat(threading.Thread):
     def __init__(
         self,
         interval: float,
-        duties,
-        findings,
-        in_thread=lambda: None,
-        rounds=(),
-        inspections=(),
-        alarms=(),
-    ):
+        duties: Iterable[Duty],
+        findings: Findings,
+        in_thread: Duty = _nothing,
+        rounds: Iterable[Duty] = (),
+        inspections: Iterable[Duty] = (),
+        alarms: Iterable[Duty] = (),
+    ) -> None:
         super().__init__(name='StabilityMonitor heartbeat', daemon=True)
         self.interval = interval
-        self.duties, self.rounds, self.inspections = list(duties), list(rounds), list(inspections)
-        self.alarms, self.alarmed = list(alarms), False
-        self.beats, self.is_round_due = 0, False
+        self.duties = list(duties)
+        self.rounds = list(rounds)
+        self.inspections = list(inspections)
+        self.alarms = list(alarms)
+        self.alarmed: object = False  # anything that is true: to make a bool of it takes a call
+        self.beats = 0
+        self.is_round_due = False
         self.findings = findings
-        self.in_thread, self.before_each = in_thread, _nothing
-        self.errands = []
+        self.in_thread = in_thread
+        self.before_each: Duty = _nothing
+        self.errands: list[Duty] = []
         self.last = 0.0
-        self._beating, self._has_ended = threading.Lock(), False
+        self._beating = threading.Lock()
+        self._has_ended = False
 
     def run(self) -> None:
         """It sleeps: to wait for a lock takes a third more of processor time, and an Event is a
@@ -60,7 +74,7 @@ class Heartbeat(threading.Thread):
             while self._lives_after(self.beat):
                 time.sleep(min(self.interval, threading.TIMEOUT_MAX))
 
-    def _lives_after(self, work):
+    def _lives_after(self, work: Duty) -> bool:
         with self._beating:
             if not self._has_ended:
                 work()
@@ -80,7 +94,7 @@ class Heartbeat(threading.Thread):
         self.beats += 1
         self.last = time.monotonic()
 
-    def _fulfil(self, duties, due):
+    def _fulfil(self, duties: list[Duty], due: Iterable[Duty]) -> None:
         """Call those that are `due`; one that fails is taken out of `duties`."""
         for duty in tuple(due):
             try:
@@ -94,7 +108,7 @@ class Heartbeat(threading.Thread):
                 duties.remove(duty)
                 self._give_up(duty, error)
 
-    def _give_up(self, duty, error):
+    def _give_up(self, duty: Duty, error: Exception) -> None:
         name = duty.__qualname__.rpartition('<locals>.')[2]  # "look" is the name of several
         self.findings.add(
             f'heartbeat-{name}',
@@ -103,7 +117,7 @@ class Heartbeat(threading.Thread):
             'Restart Zope when the cause is mended.',
         )
 
-    def _run(self, errand):
+    def _run(self, errand: Duty) -> None:
         with self.findings.guarded('errand', 'A task in the background has failed.'):
             errand()
 
@@ -125,13 +139,24 @@ class SurvivedMarks:
     looked at when the last beat is more than `late` seconds ago, and after each `look_at_all`.
     """
 
-    def __init__(self, recorder, files, late: float = 2.0, clock=time.monotonic):
-        self.recorder, self.files, self._signals = recorder, files, tuple(files.values())
-        self._late, self._clock, self._last = late, clock, clock()
+    def __init__(
+        self,
+        recorder: Recorder,
+        files: dict[str, MarkFile],
+        late: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.recorder = recorder
+        self.files = files
+        self._signals = tuple(files.values())
+        self._late = late
+        self._clock = clock
+        self._last = clock()
         self._seen = {name: [0] * (SURVIVED_AFTER + 1) for name in files}
-        self._settled = None  # where those of signals stand while there is nothing new
+        # Where the files of signals stand while there is nothing new.
+        self._settled: list[int] | None = None
 
-    def watch(self, name: str, file) -> None:
+    def watch(self, name: str, file: MarkFile) -> None:
         self._seen[name] = [0] * (SURVIVED_AFTER + 1)
         self.files[name] = file
 
@@ -147,7 +172,7 @@ class SurvivedMarks:
         """In each round: at the next beat."""
         self._settled = None
 
-    def _is_new(self, name, file):
+    def _is_new(self, name: str, file: MarkFile) -> bool:
         lengths = self._seen[name]
         if file.position == lengths[0] == lengths[1] == lengths[-1]:
             return False
@@ -161,16 +186,18 @@ class SurvivedMarks:
 class Workers:
     """Which threads serve; `counted` is how many there were when somebody counted last."""
 
-    def __init__(self, recorder):
+    def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
-        self._idle, self.counted = set(), 0
+        self._idle: set[threading.Thread] = set()
+        self.counted = 0
 
     def look(self) -> None:
         """Find the threads of waitress, which serve even if they have not had a request yet.
 
         Not by `threading.enumerate`: a stuck thread may hold its lock.
         """
-        self._idle = {t for t in dict(threading._active).values() if t.name.startswith('waitress-')}
+        known = dict(threading._active)  # type: ignore[attr-defined]  # private to threading
+        self._idle = {thread for thread in known.values() if thread.name.startswith('waitress-')}
         self.count()
 
     def count(self) -> int:

@@ -12,8 +12,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
 
+from ..model.records import ThreadState
 from ..model.records import isotime
 from ..model.records import shallow
 from ..store.runmailbox import Inbox
@@ -27,6 +33,7 @@ from .background import begin as begin_aside
 from .hangs import SPINNING
 from .hangs import Hangs
 from .heartbeat import ROUND
+from .heartbeat import Duty
 from .heartbeat import Heartbeat
 from .heartbeat import SurvivedMarks
 from .heartbeat import Workers
@@ -34,6 +41,9 @@ from .serverloop import ServerLoop
 from .slowrequests import SlowRequests
 from .watchdog import DeadMan
 from .watchdog import awaited_signals
+
+if TYPE_CHECKING:  # it imports this module
+    from .livingrun import LivingRun
 
 #: Processor time that the heartbeat uses in each second in which it waits for a GIL that is held.
 _WAITING = 0.001
@@ -45,8 +55,12 @@ _REARMED = 6
 class Rounds:
     """Watches over `life`, a LivingRun with a recorder.  `start` begins."""
 
-    def __init__(self, life):
-        self.life, self.recorder, self.options = life, life.recorder, life.options
+    def __init__(self, life: LivingRun) -> None:
+        if life.recorder is None:
+            raise ValueError('nothing is recorded')
+        self.life = life
+        self.recorder = life.recorder
+        self.options = life.options
         self.vitals = Vitals(life.context.get('cgroup', {}))
         self.workers = Workers(self.recorder)
         self.threads = ThreadWatch(self.recorder)
@@ -58,22 +72,32 @@ class Rounds:
         self.hangs = Hangs(
             self.recorder, self.observe, life.findings, self.options.stall, self.loop.is_left
         )
-        self.deadman = self.inbox = None
-        self._awaited = frozenset()
+        self.deadman: DeadMan | None = None
+        self.inbox: Inbox | None = None
+        self._awaited: frozenset[int] = frozenset()
+        self._rearmed_each = 1  # the timer of the heartbeat starts anew at each so many beats
         # {subject: what tells it}, for the inbox.  The checks come when Zope serves.
-        self.answers = {'stacks': self.tell_stacks, 'checks': self.tell_no_checks}
-        self._begun = time.monotonic(), 0
-        self._in_flight = (), 0, 0.0  # what Hangs.look wants to know, as of the last sample
+        self.answers: dict[str, Callable[[], Any]] = {
+            'stacks': self.tell_stacks,
+            'checks': self.tell_no_checks,
+        }
+        self._begun = (time.monotonic(), 0)
+        # What Hangs.look wants to know, as of the last sample.
+        self._in_flight: tuple[list[float], int, float] = ([], 0, 0.0)
         self._slots = 0  # so many threads had served by then
-        self._known = ()  # the threads of the last round
+        self._known: tuple[int, ...] = ()  # the threads of the last round
         self._marks = SurvivedMarks(
             self.recorder, life.mark_files(), 2 * self.options.sample_interval
         )
         self._patience = min(self.slow.watched_from, self.options.stall)
-        duties = [self.take_sample, self._marks.check]
-        alarms = [self._look_for_hang, self._look_for_slow, self.recorder.release_dead_slots]
+        duties: list[Duty] = [self.take_sample, self._marks.check]
+        alarms: list[Duty] = [
+            self._look_for_hang,
+            self._look_for_slow,
+            self.recorder.release_dead_slots,
+        ]
         checks, inspections = life.checks()
-        rounds = [
+        rounds: list[Duty] = [
             self.loads.look,
             self._look_at_vitals,
             self._look_at_workers,
@@ -103,14 +127,15 @@ class Rounds:
         begin_aside()
         signalmask.start(self.heartbeat)
 
-    def _in_thread(self):
+    def _in_thread(self) -> None:
         """What belongs to the thread of the heartbeat."""
-        loglater.HURRIED.add(self.heartbeat.ident)
+        if self.heartbeat.ident is not None:
+            loglater.HURRIED.add(self.heartbeat.ident)
         if self.life.directory:
-            self._arm_dead_man()
-            self._open_inbox()
+            self._arm_dead_man(self.life.directory.path)
+            self._open_inbox(self.life.directory.path)
 
-    def _arm_dead_man(self):
+    def _arm_dead_man(self, directory: Path) -> None:
         with self.life.findings.guarded(
             'dead-man',
             'A held GIL is not noted on this system.',
@@ -120,45 +145,46 @@ class Rounds:
             timeout = max(self.options.stall, 3 * interval)
             cpu = min(max(timeout * _WAITING, _LEAST_CPU), _MOST_CPU)
             self._rearmed_each = max(1, int(timeout / _REARMED / interval))
-            self.deadman = DeadMan(
-                self.life.directory.path,
+            deadman = DeadMan(
+                directory,
                 timeout + (self._rearmed_each - 1) * interval,
                 cpu,
                 self.life.base.file_mode,
                 avoided=self._awaited,
             )
-            self._marks.watch('deadman', self.deadman.file)
+            self.deadman = deadman
+            self._marks.watch('deadman', deadman.file)
             self.heartbeat.rounds.insert(0, self._guard_threads)
             self.heartbeat.alarms.insert(0, self._guard_threads)
-            self.heartbeat.rounds.append(self.deadman.give_way)
-            self.heartbeat.inspections.append(self.deadman.check)
+            self.heartbeat.rounds.append(deadman.give_way)
+            self.heartbeat.inspections.append(deadman.check)
             self.heartbeat.duties.insert(0, self._rearm)
             self.heartbeat.before_each = self._keep_threads_armed
 
-    def _rearm(self):
-        if self.heartbeat.beats % self._rearmed_each == 0:
-            with self._disarmed_on_error():
+    def _rearm(self) -> None:
+        if self.deadman and self.heartbeat.beats % self._rearmed_each == 0:
+            with _disarmed_on_error(self.deadman):
                 self.deadman.rearm()
 
-    def _keep_threads_armed(self):
+    def _keep_threads_armed(self) -> None:
         """Before each duty: the work of the last one, or a wait for the GIL, may have used up much
         of the time.
         """
-        if self.deadman.is_used_up():
-            self._rearm_threads(self._serving())
+        if self.deadman and self.deadman.is_used_up():
+            self._rearm_threads(self.deadman, self._serving())
 
-    def _guard_threads(self):
+    def _guard_threads(self) -> None:
         """Threads have begun to serve, or ended."""
         serving = self._serving()
-        if not self.deadman.guards(serving):
-            self._rearm_threads(serving)
+        if self.deadman and not self.deadman.guards(serving):
+            self._rearm_threads(self.deadman, serving)
 
-    def _serving(self):
+    def _serving(self) -> dict[int, int]:
         return {index: slot.native_id for index, slot in list(self.recorder.slots.items())}
 
-    def _rearm_threads(self, serving):
-        with self._disarmed_on_error():
-            trouble = self.deadman.rearm_threads(serving, self._marks.watch)
+    def _rearm_threads(self, deadman: DeadMan, serving: dict[int, int]) -> None:
+        with _disarmed_on_error(deadman):
+            trouble = deadman.rearm_threads(serving, self._marks.watch)
         if trouble:
             self.life.findings.add(
                 'dead-man-threads',
@@ -168,22 +194,13 @@ class Rounds:
                 'info',
             )
 
-    @contextlib.contextmanager
-    def _disarmed_on_error(self):
-        """A timer that nobody starts anew any more would harm a healthy server."""
-        try:
-            yield
-        except BaseException:
-            self.deadman.disarm()
-            raise
-
-    def _open_inbox(self):
+    def _open_inbox(self, directory: Path) -> None:
         with self.life.findings.guarded(
             'inbox',
             'Questions from outside, as by "stabilitymonitor stacks", get no answer.',
             'Make the directory writable for the user of Zope, and restart.',
         ):
-            self.inbox = Inbox(self.life.directory.path, self.answers, aside)
+            self.inbox = Inbox(directory, self.answers, aside)
             self.heartbeat.duties.append(self.inbox.listen)
             self.heartbeat.inspections.append(self.inbox.look)
 
@@ -211,30 +228,33 @@ class Rounds:
             or self.recorder.is_crowded
         )
 
-    def _look_for_hang(self):
+    def _look_for_hang(self) -> None:
         self.hangs.look(*self._in_flight)
         if self.hangs.loop_stands:
             self._look_at_loop()  # so that its end is seen at once
 
-    def _look_at_vitals(self):
+    def _look_at_vitals(self) -> None:
         self.vitals.look(len(self.loads.fresh))
 
-    def _look_at_workers(self):
+    def _look_at_workers(self) -> None:
         """Only when threads have begun or ended: to look at each takes as long as all duties of a
         beat.
         """
-        known, self._known = self._known, (len(threading._active), *self.loads.fresh)
-        if known != self._known or not self.loads.fresh:
+        count = len(threading._active)  # type: ignore[attr-defined]  # private to threading
+        before = self._known
+        self._known = (count, *self.loads.fresh)
+        if before != self._known or not self.loads.fresh:
             self.workers.look()
 
-    def _look_for_slow(self):
+    def _look_for_slow(self) -> None:
         """Aside: to look at many deep stacks takes processor time."""
         busy, _, now = self._in_flight
         if self.slow.watched or now - min(busy, default=now) >= self.slow.watched_from:
             aside(self.slow.look)
 
-    def _write_trace_log(self):
-        aside(self.life.trace_log.write)
+    def _write_trace_log(self) -> None:
+        if self.life.trace_log:
+            aside(self.life.trace_log.write)
 
     # -- when something seems wrong ----------------------------------------------------------------
 
@@ -246,21 +266,23 @@ class Rounds:
         with self.life.findings.guarded(
             'measured-stacks', 'How deep the stacks of these threads are is not known.'
         ):
-            if self.life.gauge:
-                seen = replace(seen, states=aside(lambda: self.life.gauge.measured(seen.states)))
+            gauge = self.life.gauge
+            if gauge:
+                states = seen.states
+                seen = replace(seen, states=aside(lambda: gauge.measured(states)))
         return seen
 
-    def snapshot(self) -> tuple:
-        """The ThreadStates of all threads."""
+    def snapshot(self) -> tuple[ThreadState, ...]:
+        """What all threads do."""
         return self.observe().states
 
-    def _look_for_deadlock(self):
+    def _look_for_deadlock(self) -> None:
         if self.slow.are_in_flight() or self.hangs.lasts('deadlock', 'hang'):
             self.hangs.look_for_deadlock()
         else:
             self.hangs.suspected.clear()  # two looks with a pause are not one after the other
 
-    def _look_for_spinning(self):
+    def _look_for_spinning(self) -> None:
         loads = self.loads.busiest()
         busy = {tid for tid, load in loads.items() if load >= SPINNING}
         if busy:
@@ -269,7 +291,7 @@ class Rounds:
             self.snapshot() if busy or self.hangs.lasts('spinning') else (), loads, self._served()
         )
 
-    def _served(self):
+    def _served(self) -> float:
         """How many requests a second have begun since the last round."""
         now, number = (
             time.monotonic(),
@@ -278,13 +300,13 @@ class Rounds:
         (before, first), self._begun = self._begun, (now, number)
         return max(0, number - first) / (now - before) if now > before else 0.0
 
-    def _look_at_loop(self):
-        self.loop.look(self.loads.fresh.get(threading.main_thread().native_id))
+    def _look_at_loop(self) -> None:
+        self.loop.look(self.loads.fresh.get(threading.main_thread().native_id or 0))
         self.hangs.look_at_loop(self.loop.place, self.loop.stood)
 
     # -- when it is asked --------------------------------------------------------------------------
 
-    def tell_stacks(self) -> dict:
+    def tell_stacks(self) -> dict[str, Any]:
         """What every thread does, which requests are slow, and what hangs: for pages, and for those
         who ask.
         """
@@ -299,7 +321,7 @@ class Rounds:
             'hangs': [shallow(hang) for hang in self.hangs.known(seen)],
         }
 
-    def tell_no_checks(self) -> dict:
+    def tell_no_checks(self) -> dict[str, Any]:
         """The answer to "checks" of a process that is still starting."""
         return {'time': isotime(time.time()), 'starting': True, 'checks': []}
 
@@ -307,7 +329,8 @@ class Rounds:
 
     def stop(self) -> None:
         self.heartbeat.stop()
-        loglater.HURRIED.discard(self.heartbeat.ident)
+        if self.heartbeat.ident is not None:
+            loglater.HURRIED.discard(self.heartbeat.ident)
         if self.deadman:
             self.deadman.disarm()
 
@@ -317,3 +340,13 @@ class Rounds:
         for part in (self.vitals, self.inbox, self.deadman):
             if part:
                 part.detach()
+
+
+@contextlib.contextmanager
+def _disarmed_on_error(deadman: DeadMan) -> Iterator[None]:
+    """A timer that nobody starts anew any more would harm a healthy server."""
+    try:
+        yield
+    except BaseException:
+        deadman.disarm()
+        raise

@@ -14,7 +14,13 @@ import mmap
 import os
 import time
 import traceback
+from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from types import TracebackType
+from typing import TYPE_CHECKING
+from typing import Any
 
 from zope.interface import implementer
 
@@ -26,6 +32,7 @@ from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import CONTEXT
 from ..store.rundirectory import SERVING
 from ..store.rundirectory import Base
+from ..store.rundirectory import RunDirectory
 from ..store.rundirectory import new_name
 from ..store.rundirectory import preallocate
 from ..store.rundirectory import write_whole
@@ -35,12 +42,18 @@ from ..system.alternatestack import AlternateStacks
 from ..system.distributions import installed
 from ..system.mounts import network_file_system
 from .faulthandler_compat import FaultLog
+from .faulthandler_compat import MarkFile
 from .faulthandler_compat import SignalMarks
+from .heartbeat import Duty
 from .heartbeatwork import Rounds
 from .loghandler import BreadcrumbHandler
 from .partguard import Findings
+from .recorder import Recorder
 from .safemode import ArmingMarker
 from .stackwatch import StackWatch
+
+if TYPE_CHECKING:  # it imports logging.handlers, and most runs have no trace log
+    from .tracelog import TraceLog
 
 _DIRECTORY_ACTION = (
     'Make the directory writable for the user that Zope runs as, with room on '
@@ -52,20 +65,42 @@ _DIRECTORY_ACTION = (
 class LivingRun:
     """See ILivingRun.  What cannot be had is a finding, never an error."""
 
-    def __init__(self, options, instance: dict, role: str, software: dict):
-        self.options, self.instance, self.role, self.software = options, instance, role, software
+    def __init__(
+        self,
+        options: SimpleNamespace,
+        instance: dict[str, Any],
+        role: str,
+        software: dict[str, Any],
+    ) -> None:
+        self.options = options
+        self.configured: Mapping[str, str] = {}  # what zope.conf says, for a forked worker
+        self.instance = instance
+        self.role = role
+        self.software = software
         self.findings = Findings()
-        self.started, self.started_monotonic = time.time(), time.monotonic()
+        self.started = time.time()
+        self.started_monotonic = time.monotonic()
         self.pid = os.getpid()
         self.name = new_name(self.started, self.pid)
         self.path = Path(
             options.directory or os.path.join(instance['client_home'], 'stability')
         ).absolute()
         self.base = Base(self.path, options.group)
-        self.context, self.safe_mode, self.smallest_stack = {}, False, None
-        self._on_disk = (CONTEXT,)  # what the heartbeat sees after
-        self.directory = self.recorder = self.fault_log = self.marks = self.stacks = None
-        self.gauge = self.trace_log = self.rounds = self.handler = self.marker = None
+        self.context: dict[str, Any] = {}
+        self.safe_mode = False
+        self.smallest_stack: tuple[int, int] | None = None
+        self._on_disk: tuple[str, ...] = (CONTEXT,)  # what the heartbeat sees after
+        self.directory: RunDirectory | None = None
+        self.marker: ArmingMarker | None = None
+        self.recorder: Recorder | None = None
+        self.fault_log: FaultLog | None = None
+        self.marks: SignalMarks | None = None
+        self.stacks: AlternateStacks | None = None
+        self.parent_stacks: AlternateStacks | None = None  # in a forked worker
+        self.gauge: StackWatch | None = None
+        self.trace_log: TraceLog | None = None
+        self.handler: BreadcrumbHandler | None = None
+        self.rounds: Rounds | None = None
 
     # -- parts -------------------------------------------------------------------------------------
 
@@ -76,25 +111,25 @@ class LivingRun:
             with self.findings.guarded(name, what_is_off, action):
                 part(self)
 
-    def _thread_stacks(self):
+    def _thread_stacks(self) -> None:
         stacksizes.raise_size(self.options.thread_stack_size)
         self._check_stack(stacksizes.default_stack())
 
-    def _check_stack(self, stack):
+    def _check_stack(self, stack: tuple[int, int] | None) -> None:
         finding = stacksizes.check(stack)
         if finding.severity != 'ok':
             self.findings.add(
                 finding.id, finding.title, finding.detail, finding.action, finding.severity
             )
 
-    def _core_files(self):
+    def _core_files(self) -> None:
         if self.options.core_files:
             import resource
 
             hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
             resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 
-    def _run_directory(self):
+    def _run_directory(self) -> None:
         self.context = runcontext.collect(self.software, self.instance, self.role)
         self._open_to_group()
         in_force = for_record(self.options) | {'group': self.base.group}
@@ -109,7 +144,7 @@ class LivingRun:
                 'info',
             )
 
-    def _open_to_group(self):
+    def _open_to_group(self) -> None:
         try:
             self.base.prepare()
         except (KeyError, PermissionError) as error:
@@ -122,7 +157,7 @@ class LivingRun:
                 )
                 self.base.group = ''
 
-    def _arming_marker(self):
+    def _arming_marker(self) -> None:
         self.marker = ArmingMarker(self.path, self.instance)
         self.safe_mode = self.marker.is_safe_mode()
         if self.safe_mode:
@@ -135,17 +170,20 @@ class LivingRun:
         elif self.directory:
             self.marker.set()
 
-    def _black_box(self):
+    def _black_box(self) -> None:
+        kind = Recorder
         if self.options.trace_log:
-            from .tracelog import TracingRecorder as Recorder
-        else:
-            from .recorder import Recorder
-        self.recorder = Recorder(self._buffer(), self._new_thread)
+            from .tracelog import TracingRecorder
+
+            kind = TracingRecorder
+        self.recorder = kind(self._buffer(), self._new_thread)
         blackbox.lay_out(self.recorder.buffer)
         blackbox.seal(self.recorder.buffer)
 
-    def _buffer(self):
-        network = self.directory and network_file_system(self.directory.path)
+    def _buffer(self) -> mmap.mmap:
+        if self.directory is None:
+            return mmap.mmap(-1, blackbox.SIZE)
+        network = network_file_system(self.directory.path)
         if network:
             self.findings.add(
                 'network-volume',
@@ -153,47 +191,49 @@ class LivingRun:
                 'The black box is kept in memory only; fault log and signal marks are written.',
                 'Move the directory to a local disk with the option "directory".',
             )
-        elif self.directory:
+        else:
             with self.findings.guarded(
                 'black-box-file',
                 'The black box is kept in memory only: a later run will not '
                 'know which requests were in flight.',
                 _DIRECTORY_ACTION,
             ):
-                return self._mapped_file()
+                return self._mapped_file(self.directory.path)
         return mmap.mmap(-1, blackbox.SIZE)
 
-    def _mapped_file(self):
-        descriptor = preallocate(self.directory.path / BLACKBOX, blackbox.SIZE, self.base.file_mode)
+    def _mapped_file(self, directory: Path) -> mmap.mmap:
+        descriptor = preallocate(directory / BLACKBOX, blackbox.SIZE, self.base.file_mode)
         self._on_disk = (CONTEXT, BLACKBOX)
         try:
             return mmap.mmap(descriptor, blackbox.SIZE)
         finally:
             os.close(descriptor)
 
-    def _fault_log(self):
+    def _fault_log(self) -> None:
         if self.directory:
             self.fault_log = FaultLog(self.directory.path, self.base.file_mode)
 
-    def _signal_marks(self):
+    def _signal_marks(self) -> None:
         if self.directory:
             self.marks = SignalMarks(self.directory.path, self.base.file_mode)
 
-    def _alternate_stacks(self):
+    def _alternate_stacks(self) -> None:
         self.stacks = AlternateStacks()
 
-    def _stack_gauge(self):
+    def _stack_gauge(self) -> None:
         if self.recorder:
             self.gauge = StackWatch(self.recorder, self.findings)
 
-    def _trace_log(self):
+    def _trace_log(self) -> None:
         options = self.options
-        if self.recorder and options.trace_log:
-            from .tracelog import TraceLog
+        if not options.trace_log:
+            return
+        from .tracelog import TraceLog
+        from .tracelog import TracingRecorder
 
-            path = self.path / options.trace_log  # an absolute one stays what it is
+        if isinstance(self.recorder, TracingRecorder):
             self.trace_log = TraceLog(
-                path,
+                self.path / options.trace_log,  # an absolute one stays what it is
                 options.trace_log_size,
                 options.trace_log_keep,
                 self.recorder,
@@ -202,28 +242,28 @@ class LivingRun:
                 self.name,
             )
 
-    def _log_handler(self):
+    def _log_handler(self) -> None:
         if self.recorder:
             self.handler = BreadcrumbHandler(self.recorder, self.options.capture_log)
             self._check_handler()
 
-    def _start_rounds(self):
+    def _start_rounds(self) -> None:
         if self.recorder:
             self.rounds = Rounds(self)
             self.rounds.start()
             self.do_later(self._note_installed)
 
-    def _note_installed(self):
+    def _note_installed(self) -> None:
         """In the background: what a crash is compared with is what was installed then."""
         if self.directory:
             distributionsets.keep(self.base, self.directory.path, *installed())
 
-    def mark_files(self) -> dict:
+    def mark_files(self) -> dict[str, MarkFile]:
         """The files of marks, by name."""
         files = dict(self.marks.files) if self.marks else {}
         return files | ({'faults': self.fault_log.file} if self.fault_log else {})
 
-    def checks(self) -> tuple[tuple, tuple]:
+    def checks(self) -> tuple[tuple[Duty, ...], tuple[Duty, ...]]:
         """What the heartbeat looks at in each round, since no crash leaves word without it; and
         what in turn.
         """
@@ -234,7 +274,7 @@ class LivingRun:
 
     # -- while it lives ----------------------------------------------------------------------------
 
-    def _new_thread(self, index):
+    def _new_thread(self, index: int) -> None:
         """Called once in each thread that serves."""
         with self.findings.guarded(
             'new-thread',
@@ -249,7 +289,7 @@ class LivingRun:
                     filter(None, ((stack.size, stack.guard), self.smallest_stack))
                 )
 
-    def _check_fault_log(self):
+    def _check_fault_log(self) -> None:
         trouble = self.fault_log.check() if self.fault_log else ''
         if trouble:
             self.findings.add(
@@ -259,7 +299,7 @@ class LivingRun:
                 'Remove the call of faulthandler in that code.',
             )
 
-    def _check_marks(self):
+    def _check_marks(self) -> None:
         trouble = self.marks.check() if self.marks else ''
         if trouble:
             self.findings.add(
@@ -269,7 +309,7 @@ class LivingRun:
                 'Find the code that closes all descriptors, and run it before Zope starts.',
             )
 
-    def _check_directory(self):
+    def _check_directory(self) -> None:
         if self.directory and not all(
             os.path.exists(f'{self.directory.path}/{name}') for name in self._on_disk
         ):
@@ -281,12 +321,12 @@ class LivingRun:
                 'Restart Zope, and exempt the directory from whatever cleans up there.',
             )
 
-    def _check_serving_stacks(self):
+    def _check_serving_stacks(self) -> None:
         """The server may have made its threads with another stack than the default one."""
         if self.smallest_stack:
             self._check_stack(self.smallest_stack)
 
-    def _check_handler(self):
+    def _check_handler(self) -> None:
         """Only beside other handlers: alone, ours would switch off logging.basicConfig and
         logging.lastResort.
         """
@@ -294,7 +334,7 @@ class LivingRun:
         if self.handler and root.handlers and self.handler not in root.handlers:
             root.addHandler(self.handler)
 
-    def do_later(self, errand) -> None:
+    def do_later(self, errand: Duty) -> None:
         """Call `errand` once in the background; at once where nothing beats."""
         if self.rounds:
             self.rounds.heartbeat.errands.append(errand)
@@ -332,7 +372,9 @@ class LivingRun:
         if self.marker:
             self.marker.clear(also_failed=not self.safe_mode)
 
-    def failed(self, kind, error, trace) -> None:
+    def failed(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
         """The main thread ends with an exception."""
         if self.recorder:
             *before, last = traceback.format_exception(kind, error, trace)[-12:]
@@ -360,7 +402,7 @@ class LivingRun:
 
 
 #: name, part, what is off when it fails, what to do, and whether safe mode leaves it off
-_PARTS = (
+_PARTS: tuple[tuple[str, Callable[[LivingRun], None], str, str, bool], ...] = (
     (
         'thread-stack-size',
         LivingRun._thread_stacks,

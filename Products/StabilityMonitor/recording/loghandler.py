@@ -9,15 +9,17 @@ import logging
 import time
 import traceback
 
+from .recorder import Recorder
+
 
 class BreadcrumbHandler(logging.Handler):
     """Writes records from `level` on through `recorder`; on an error of its own it goes quiet."""
 
-    def __init__(self, recorder, level: int):
+    def __init__(self, recorder: Recorder, level: int) -> None:
         super().__init__(level)
         self.recorder = recorder
 
-    def handle(self, record) -> bool:
+    def handle(self, record: logging.LogRecord) -> bool:
         try:
             self.recorder.log(record.levelno, record.name, _text(record), time.time())
         except Exception:
@@ -25,7 +27,7 @@ class BreadcrumbHandler(logging.Handler):
         return True
 
 
-def _text(record):
+def _text(record: logging.LogRecord) -> str:
     try:
         message = record.getMessage()
         if record.exc_info and record.exc_info[0] is not None:

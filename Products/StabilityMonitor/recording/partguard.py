@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Iterator
 
 from ..model.records import Finding
 from ..system import loglater
@@ -16,10 +17,10 @@ from ..system import loglater
 class Findings:
     """The findings of this process about itself, one for each id; `add` logs a new one once."""
 
-    def __init__(self):
-        self._found = {}
+    def __init__(self) -> None:
+        self._found: dict[str, Finding] = {}
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Finding]:
         return iter(tuple(self._found.values()))
 
     def add(
@@ -36,7 +37,7 @@ class Findings:
         self._found.pop(id, None)
 
     @contextlib.contextmanager
-    def guarded(self, id: str, what_is_off: str, action: str = ''):
+    def guarded(self, id: str, what_is_off: str, action: str = '') -> Iterator[None]:
         """Run a block; an Exception in it becomes the finding that `what_is_off`."""
         try:
             yield

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import collections
 import itertools
+import mmap
 import threading
 import time
+from collections.abc import Callable
 
 from zope.interface import implementer
 
 from ..model.interfaces import IRecorder
+from ..model.records import Note
 from ..model.records import Request
+from ..model.records import Sample
 from ..store import blackbox as box
 from ..store.blackboxreader import read_request
 from .slots import CLOSED
@@ -44,12 +48,16 @@ class Recorder:
     recorded.
     """
 
-    def __init__(self, buffer, on_new_thread=None):
+    def __init__(
+        self,
+        buffer: mmap.mmap | bytearray,
+        on_new_thread: Callable[[int], object] | None = None,
+    ) -> None:
         self.buffer = buffer
         self.words = memoryview(buffer).cast('Q')
         self.doubles = memoryview(buffer).cast('d')
         self.on_new_thread = on_new_thread
-        self.slots = {}
+        self.slots: dict[int, Slot] = {}
         self._free = list(range(box.SLOT_COUNT - 1, -1, -1))
         self._local = threading.local()
         self._numbers = itertools.count(1)
@@ -65,7 +73,11 @@ class Recorder:
         )
         self._generations = itertools.count(1)
         self._overflow = itertools.count(1)
-        self._path, self._status, self._method, self._entry = None, None, None, None
+        # Of the request that ended last; no path: none has ended yet.
+        self._path: str | None = None
+        self._status = 0
+        self._method = ''
+        self._entry = 0
 
     # -- requests ----------------------------------------------------------------------------------
 
@@ -74,10 +86,10 @@ class Recorder:
         method: str,
         path: str,
         retry: int = 0,
-        token=None,
-        _now=time.time,
-        _monotonic=time.monotonic,
-        _pack=box.begun_request.pack_into,
+        token: object = None,
+        _now: Callable[[], float] = time.time,
+        _monotonic: Callable[[], float] = time.monotonic,
+        _pack: Callable[..., None] = box.begun_request.pack_into,
     ) -> None:
         """A request begins in this thread.  `token` is given back to `end`: another one ends
         nothing.
@@ -141,7 +153,11 @@ class Recorder:
         self.buffer[slot.at + box.USER_LENGTH_IN_REQUEST] = len(encoded)
 
     def end(
-        self, status: int = 0, token=None, _now=time.time, _pack=box.ended_request.pack_into
+        self,
+        status: int = 0,
+        token: object = None,
+        _now: Callable[[], float] = time.time,
+        _pack: Callable[..., None] = box.ended_request.pack_into,
     ) -> None:
         """The request of this thread ends, and its entry joins the ring as the youngest.
 
@@ -176,7 +192,7 @@ class Recorder:
 
     # -- slots -------------------------------------------------------------------------------------
 
-    def _adopt(self):
+    def _adopt(self) -> Slot | None:
         """A slot for this thread, the first time that it serves; None while all are taken."""
         try:
             index = self._free.pop()
@@ -229,7 +245,7 @@ class Recorder:
                 self.words[box.SLOTS.at(index) // 8 + 2] = 0  # its generation
                 self._free.append(index)
 
-    def _drop(self, at):
+    def _drop(self, at: int) -> None:
         """The request that lies there is nobody's any more."""
         self.words[at // 8] = 0
         self._ring.appendleft(at)
@@ -242,7 +258,7 @@ class Recorder:
         """
         self.words.release()
         self.doubles.release()
-        if hasattr(self.buffer, 'close'):
+        if isinstance(self.buffer, mmap.mmap):
             self.buffer.close()
 
     def set_word(self, name: str, value: int) -> None:
@@ -277,12 +293,14 @@ class Recorder:
             number,
         )
 
-    def sample(self, sample, _pack=box.sample_entry.pack_into) -> None:
+    def sample(
+        self, sample: Sample, _pack: Callable[..., None] = box.sample_entry.pack_into
+    ) -> None:
         """Keep a records.Sample."""
         number = next(self._sample_numbers)
         _pack(self.buffer, next(self._samples), number, *sample, number)
 
-    def note(self, note) -> None:
+    def note(self, note: Note) -> None:
         """Keep a records.Note; its number is given here."""
         number = next(self._note_numbers)
         at = next(self._slow_notes if note.kind in ('slow', 'slow-ended') else self._notes)
@@ -316,11 +334,12 @@ class Recorder:
             if slot.token is not CLOSED
         ]
 
-    def request(self, slot) -> tuple[Request, float] | None:
+    def request(self, slot: Slot) -> tuple[Request, float] | None:
         """What is in flight in a slot, and the monotonic time at which it began; None when it has
         just ended.
         """
         number, began = slot.number, self.doubles[slot.at // 8 + _BEGAN]
         request = read_request(self.buffer, slot.at)
-        same = request is not None and request.number == number and request.ended is None
-        return (request, began) if same else None
+        if request is None or request.number != number or request.ended is not None:
+            return None
+        return request, began

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from ..store.rundirectory import read_json
 from ..store.rundirectory import write_whole
@@ -24,7 +25,7 @@ class ArmingMarker:
     apart.
     """
 
-    def __init__(self, base: Path, instance: dict):
+    def __init__(self, base: Path, instance: dict[str, Any]) -> None:
         self.folder = base / 'arming'
         self.instance = instance
         self._own = self.folder / f'{os.getpid()}.json'
@@ -32,7 +33,7 @@ class ArmingMarker:
     def is_safe_mode(self) -> bool:
         return len(self._failed()) >= TRIES
 
-    def _failed(self):
+    def _failed(self) -> list[Path]:
         """Markers of this instance whose process is gone."""
         with contextlib.suppress(OSError):
             return [
@@ -40,7 +41,7 @@ class ArmingMarker:
             ]
         return []
 
-    def _has_failed(self, marker):
+    def _has_failed(self, marker: dict[str, Any]) -> bool:
         return (
             marker.get('instance') == self.instance
             and process_is_there(marker.get('identity') or {}) is False

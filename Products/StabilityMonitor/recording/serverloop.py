@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from types import CodeType
 
 from ..system.tasks import clock as clock_of
 from ..threads.activity import listens
 from ..threads.activity import loop_in
 from ..threads.snapshot import frames_of
 from ..threads.snapshot import stack_of
+from ..threads.spots import Spot
+from .recorder import Recorder
 
 #: Looks that are so many times as far apart as they should be tell that the process was suspended
 #: meanwhile.
@@ -32,20 +36,24 @@ class ServerLoop:
     """
 
     def __init__(
-        self, recorder, pause: float, clock=time.monotonic, clock_of=clock_of, stack=stack_of
-    ):
-        self.recorder, self.pause, self.clock, self.clock_of, self.stack = (
-            recorder,
-            pause,
-            clock,
-            clock_of,
-            stack,
-        )
-        self.place, self.stood = (), 0.0
-        self._caller = self._used = (
-            None  # code that calls the loop; what MainThread had of processors
-        )
-        self._since = self._looked = 0.0
+        self,
+        recorder: Recorder,
+        pause: float,
+        clock: Callable[[], float] = time.monotonic,
+        clock_of: Callable[[int], float | None] = clock_of,
+        stack: Callable[[int], tuple[Spot, ...]] = stack_of,
+    ) -> None:
+        self.recorder = recorder
+        self.pause = pause
+        self.clock = clock
+        self.clock_of = clock_of
+        self.stack = stack
+        self.place: tuple[Spot, ...] = ()
+        self.stood = 0.0
+        self._caller: CodeType | None = None  # what calls the loop
+        self._used: float | None = None  # CPU time of MainThread at the last look
+        self._since = 0.0
+        self._looked = 0.0
         self._saw = False  # the last look was one at its stack
 
     def look(self, used: float | None = None) -> None:
@@ -53,7 +61,7 @@ class ServerLoop:
         that.
         """
         main, now, before = threading.main_thread(), self.clock(), self.place
-        used = self.clock_of(main.native_id) if used is None else used
+        used = self.clock_of(main.native_id or 0) if used is None else used
         goes_on = used != self._used or now - self._looked > _SUSPENDED * self.pause
         saw, self._saw = (
             self._saw,
@@ -70,11 +78,11 @@ class ServerLoop:
 
     def is_left(self) -> bool:
         """Whether MainThread has come out of the loop: the server shuts down."""
-        codes = [spot.code for spot in self.stack(threading.main_thread().ident)]
+        codes = [spot.code for spot in self.stack(threading.main_thread().ident or 0)]
         return self._caller is not None and self._caller not in codes
 
-    def _outside(self, main):
-        spots = self.stack(main.ident)
+    def _outside(self, main: threading.Thread) -> tuple[Spot, ...]:
+        spots = self.stack(main.ident or 0)
         frames, codes = frames_of(spots), [spot.code for spot in spots]
         inner = loop_in(frames)
         if inner is not None:
@@ -85,7 +93,7 @@ class ServerLoop:
             else ()
         )
 
-    def _serves(self, main):
+    def _serves(self, main: threading.Thread) -> bool:
         """Where MainThread serves requests itself, one that takes long is none of the loop's
         matter.
         """

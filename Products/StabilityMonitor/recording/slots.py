@@ -45,10 +45,15 @@ class Slot:
         'life',
     )
 
-    def __init__(self, index, life):
+    def __init__(self, index: int, life: Life) -> None:
         self.index = index
-        self.at, self.number, self.method, self.path, self.token = 0, 0, None, None, CLOSED
-        self.thread, self.life = threading.current_thread(), weakref.ref(life)
+        self.at = 0
+        self.number = 0
+        self.method = ''
+        self.path = ''
+        self.token: object = CLOSED
+        self.thread = threading.current_thread()
+        self.life = weakref.ref(life)
         self.ident = threading.get_ident()
         self.native_id = threading.get_native_id()
         self.words_of_thread = box.thread_words.pack(self.ident, self.native_id)

@@ -10,16 +10,23 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
 
 from ..model.records import Frame
 from ..model.records import Note
+from ..model.records import ThreadState
 from ..model.records import shallow
 from ..store.blackbox import METHOD_MAX
 from ..store.blackbox import PATH_MAX
 from ..system import loglater
 from ..threads.activity import words
 from ..threads.frames import stacks
+from ..threads.stackprofile import PackedStacks
 from ..threads.stackprofile import StackCounts
+from .recorder import Recorder
+from .slots import Slot
 
 #: So many requests that have ended are kept, each with so many of its frames.
 _KEPT, _INNERMOST = 50, 10
@@ -29,13 +36,25 @@ _SHOWN = 4
 class Profile:
     """What is known of one slow request.  `stacks`: those it was seen in, by function."""
 
-    def __init__(self, number: int, slot, key, began: float, due: float):
-        self.number, self.ident, self.native_id = number, slot.ident, slot.native_id
-        self.method, self.path = key[0][:METHOD_MAX], key[1][:PATH_MAX]
-        self.began, self.due = began, due  # monotonic
+    def __init__(
+        self, number: int, slot: Slot, key: tuple[str, str], began: float, due: float
+    ) -> None:
+        method, path = key
+        self.number = number
+        self.ident = slot.ident
+        self.native_id = slot.native_id
+        self.method = method[:METHOD_MAX]
+        self.path = path[:PATH_MAX]
+        self.began = began  # monotonic, as `due`
+        self.due = due
         self.started = time.time() - (time.monotonic() - began)
-        self.samples, self.stacks, self.last, self.shown = 0, StackCounts(), (), ()
-        self.seconds, self.noted, self.ended = 0.0, 0, None
+        self.samples = 0
+        self.stacks: StackCounts | PackedStacks = StackCounts()
+        self.last: tuple[Frame, ...] = ()  # at the last look
+        self.shown: tuple[Frame, ...] = ()  # in the last note
+        self.seconds = 0.0
+        self.noted = 0
+        self.ended: float | None = None
 
     @property
     def title(self) -> str:
@@ -43,13 +62,18 @@ class Profile:
 
     def add(self, frames: tuple[Frame, ...], seconds: float) -> None:
         self.samples += 1
-        self.seconds, self.last = seconds, frames
-        self.stacks.add(frames)
+        self.seconds = seconds
+        self.last = frames
+        if isinstance(self.stacks, StackCounts):  # it has not ended
+            self.stacks.add(frames)
 
     def end(self) -> None:
         """Nothing is added any more: what is kept of it is little."""
         self.ended = time.time()
-        self.stacks, self.last, self.shown = self.stacks.packed(), self.last[:_INNERMOST], ()
+        if isinstance(self.stacks, StackCounts):
+            self.stacks = self.stacks.packed()
+        self.last = self.last[:_INNERMOST]
+        self.shown = ()
 
     def where(self) -> str:
         """Where the time went, in words."""
@@ -59,7 +83,7 @@ class Profile:
             if share['own'] >= 0.05
         )
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """What a page or a program shows of it; `stacks` has more, for a picture."""
         return {
             'number': self.number,
@@ -99,10 +123,21 @@ class SlowRequests:
     `states` gives the ThreadStates of all threads, asked when one is due.
     """
 
-    def __init__(self, recorder, slow: float, interval: float, states, clock=time.monotonic):
-        self.recorder, self.slow, self.states, self.clock = recorder, slow, states, clock
+    def __init__(
+        self,
+        recorder: Recorder,
+        slow: float,
+        interval: float,
+        states: Callable[[], Iterable[ThreadState]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.recorder = recorder
+        self.slow = slow
+        self.states = states
+        self.clock = clock
         self.watched_from = min(slow, 2 * interval)
-        self.watched, self._kept = {}, []
+        self.watched: dict[int, Profile] = {}  # by number of the request
+        self._kept: list[Profile] = []
 
     def look(self) -> None:
         now = self.clock()
@@ -117,7 +152,13 @@ class SlowRequests:
         self._sample(old, taken, dict(self.recorder.in_flight()), now)
         self._keep_due(now)
 
-    def _sample(self, old, taken, still, now):
+    def _sample(
+        self,
+        old: list[tuple[Slot, float, int, tuple[str, str]]],
+        taken: dict[int, tuple[Frame, ...]],
+        still: dict[Slot, float],
+        now: float,
+    ) -> None:
         """What was read of a slot belongs together if the same request is `still` in flight
         afterwards.
         """
@@ -135,7 +176,7 @@ class SlowRequests:
         for number in [n for n in self.watched if n not in flying]:
             self._end(self.watched.pop(number), now)
 
-    def _keep_due(self, now):
+    def _keep_due(self, now: float) -> None:
         due = [profile for profile in self.watched.values() if now - profile.began >= profile.due]
         if not due:
             return
@@ -143,11 +184,11 @@ class SlowRequests:
         for profile in due:
             self._keep(profile, doing.get(profile.number), now)
 
-    def _keep(self, profile, state, now):
+    def _keep(self, profile: Profile, state: ThreadState | None, now: float) -> None:
         while profile.due <= now - profile.began:
             profile.due *= 2
         frames = state.frames if state and state.frames else profile.last
-        activity = state and words(state)
+        activity = words(state) if state else ''
         profile.last = frames
         detail = '; '.join(filter(None, (activity, profile.change(), profile.where())))
         self._note('slow', profile, detail, frames)
@@ -163,7 +204,7 @@ class SlowRequests:
         profile.noted += 1
         profile.shown = frames
 
-    def _end(self, profile, now):
+    def _end(self, profile: Profile, now: float) -> None:
         if not profile.noted:
             return
         profile.seconds = now - profile.began
@@ -171,7 +212,7 @@ class SlowRequests:
         profile.end()
         self._kept = [*self._kept[1 - _KEPT :], profile]
 
-    def _note(self, kind, profile, detail, frames):
+    def _note(self, kind: str, profile: Profile, detail: str, frames: tuple[Frame, ...]) -> None:
         self.recorder.note(
             Note(
                 0,
@@ -196,6 +237,6 @@ class SlowRequests:
         return sorted(flying, key=lambda p: p.began) + self._kept[::-1]
 
 
-def _line(frames, activity):
+def _line(frames: tuple[Frame, ...], activity: str) -> str:
     places = ' < '.join(f'{frame.function} ({frame.file}:{frame.line})' for frame in frames[:5])
     return f'It {activity}. At {places}' if activity else f'At {places}'

@@ -7,29 +7,46 @@ pages.  A mark that rose between two looks at the same request rose in it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from ..model.records import Finding
+from ..model.records import ThreadState
+from ..system.stackdepth import Stack
 from ..system.stackdepth import StackGauge
 from ..system.stackdepth import headroom
+from .partguard import Findings
+from .recorder import Recorder
 
 
 class StackWatch:
     """`recorder` gets the marks, `findings` the stacks that were nearly full."""
 
-    def __init__(self, recorder, findings, gauge=None):
-        self.recorder, self.findings = recorder, findings
+    def __init__(
+        self, recorder: Recorder, findings: Findings, gauge: StackGauge | None = None
+    ) -> None:
+        self.recorder = recorder
+        self.findings = findings
         self.gauge = gauge or StackGauge()
-        self._stacks, self._used, self._served, self._told = {}, {}, {}, 'info'
-        self._main, self._main_used = self.gauge.main(), 0
+        # By index of the slot: the stack, its mark, the number of the request at the last look.
+        self._stacks: dict[int, Stack | None] = {}
+        self._used: dict[int, int] = {}
+        self._served: dict[int, int] = {}
+        self._told = 'info'
+        self._main = self.gauge.main()
+        self._main_used = 0
         if self._main:
             recorder.set_word('main_stack', self._main.size)
 
-    def enter(self, index: int):
+    def enter(self, index: int) -> Stack | None:
         """In a serving thread, once: its Stack, or None where the system does not tell."""
         stack = self.gauge.own()
-        self._stacks[index], self._used[index] = stack, 0
-        self.recorder.stack(index, *((stack.size, stack.guard) if stack else (0, 0)))
+        self._stacks[index] = stack
+        self._used[index] = 0
+        if stack:
+            self.recorder.stack(index, stack.size, stack.guard)
+        else:
+            self.recorder.stack(index, 0, 0)
         return stack
 
     def look(self) -> None:
@@ -43,44 +60,41 @@ class StackWatch:
                 )
                 self._judge(stack, self._used[index], slot.thread.name)
         if self._main:
-            self._look_at_main()
+            self._look_at_main(self._main)
 
-    def _has_risen(self, index, stack):
+    def _has_risen(self, index: int, stack: Stack) -> bool:
         before, self._used[index] = self._used[index], self._mark(stack, self._used[index])
         return self._used[index] > before
 
-    def _mark(self, stack, known):
+    def _mark(self, stack: Stack, known: int) -> int:
         return self.gauge.rise(stack, known) if known else self.gauge.used(stack)
 
-    def _look_at_main(self):
-        used = self._mark(self._main, self._main_used)
+    def _look_at_main(self, stack: Stack) -> None:
+        used = self._mark(stack, self._main_used)
         if used > self._main_used:
             self._main_used = used
             self.recorder.set_word('main_stack_used', used)
-            self._judge(self._main, used, 'MainThread', main=True)
+            self._judge(stack, used, 'MainThread', main=True)
 
-    def _judge(self, stack, used, name, main=False):
+    def _judge(self, stack: Stack, used: int, name: str, main: bool = False) -> None:
         found = headroom(stack.size, used, name, self.gauge.granule, main)
         if Finding.SEVERITIES.index(found.severity) > Finding.SEVERITIES.index(self._told):
             self._told = found.severity
             self.findings.drop(found.id)  # one finding for all threads: the worst
             self.findings.add(found.id, found.title, found.detail, found.action, found.severity)
 
-    def measured(self, states) -> tuple:
-        """The ThreadStates with size and high-water mark of their stacks."""
+    def measured(self, states: Iterable[ThreadState]) -> tuple[ThreadState, ...]:
+        """The states with size and high-water mark of their stacks."""
         stacks = self.gauge.of_threads(
             {state.native_id: state.ident for state in states if state.native_id}
         )
-        stacks |= {
-            slot.native_id: self._stacks[index]
-            for index, slot in list(self.recorder.slots.items())
-            if self._stacks.get(index)
-        }
+        for index, slot in list(self.recorder.slots.items()):
+            stack = self._stacks.get(index)
+            if stack:
+                stacks[slot.native_id] = stack
         return tuple(self._with(state, stacks.get(state.native_id)) for state in states)
 
-    def _with(self, state, stack):
-        return (
-            replace(state, stack_size=stack.size, stack_used=self.gauge.used(stack))
-            if stack
-            else state
-        )
+    def _with(self, state: ThreadState, stack: Stack | None) -> ThreadState:
+        if stack is None:
+            return state
+        return replace(state, stack_size=stack.size, stack_used=self.gauge.used(stack))

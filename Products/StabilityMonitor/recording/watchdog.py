@@ -26,7 +26,9 @@ import functools
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..store import blackbox
 from ..store.rundirectory import mark_name
@@ -87,23 +89,27 @@ class _Post:
         clock: int = _CLOCK_MONOTONIC,
         avoided: frozenset[int] = frozenset(),
         keeps_errno: bool = False,
-    ):
-        self.signal, self._keeps_errno = _free_signal(avoided), keeps_errno
+    ) -> None:
+        self.signal = _free_signal(avoided)
+        self._keeps_errno = keeps_errno
         self.file = MarkFile(path, MARK_SIZE, mode)
-        self.thread, self._timers, self._turns, self._clock = 0, [], turns, clock
+        self.thread = 0
+        self._timers: list[ctypes.c_void_p] = []
+        self._turns = turns
+        self._clock = clock
         self._begin()
 
-    def _begin(self):
+    def _begin(self) -> None:
         if self._keeps_errno:
             _libc().signal(self.signal, _SIG_IGN)
         self._register()
 
-    def _register(self):
+    def _register(self) -> None:
         faulthandler.register(
             self.signal, file=self.file, all_threads=False, chain=self._keeps_errno
         )
 
-    def _end(self):
+    def _end(self) -> None:
         faulthandler.unregister(self.signal)
         if self._keeps_errno:  # a program that is executed would inherit a signal that is ignored
             _libc().signal(self.signal, _SIG_DFL)
@@ -140,7 +146,9 @@ class _Post:
                 raise OSError(ctypes.get_errno(), 'timer_settime failed')
 
     def disarm(self) -> None:
-        timers, self._timers, self.thread = self._timers, [], 0
+        timers = self._timers
+        self._timers = []
+        self.thread = 0
         for timer in timers:
             _libc().timer_delete(timer)
 
@@ -167,25 +175,26 @@ class DeadMan:
         mode: int = 0o600,
         apart: float | None = None,
         avoided: frozenset[int] = frozenset(),
-    ):
-        self.directory, self.mode, self._timeout, self._cpu = directory, mode, timeout, cpu
+    ) -> None:
+        self.directory = directory
+        self.mode = mode
+        self._timeout = timeout
+        self._cpu = cpu
         self._apart = 3 * time.clock_getres(_CLOCK_MONOTONIC_COARSE) if apart is None else apart
         self._clock = time.pthread_getcpuclockid(threading.get_ident())
         self._own = _Post(directory / mark_name('deadman'), mode, avoided=avoided, keeps_errno=True)
         self._guard_heartbeat()
-        self._posts, self._threads, self._unguarded, self._armed_at, self._ended = (
-            {},
-            {},
-            {},
-            0.0,
-            False,
-        )
+        self._posts: dict[int, _Post] = {}  # by slot
+        self._threads: dict[int, int] = {}  # {slot: native id}
+        self._unguarded: dict[int, tuple[int, str]] = {}  # {slot: (native id, why)}
+        self._armed_at = 0.0
+        self._ended = False
 
     @property
     def file(self) -> MarkFile:
         return self._own.file
 
-    def _guard_heartbeat(self):
+    def _guard_heartbeat(self) -> None:
         """The heartbeat takes this one signal, see `signalmask`: it has its handler by now."""
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {self._own.signal})
         self._own.guard(threading.get_native_id())
@@ -220,14 +229,19 @@ class DeadMan:
         """
         return time.thread_time() - self._armed_at > self._cpu / 3
 
-    def rearm_threads(self, threads: dict[int, int], watch=lambda name, file: None) -> str:
+    def rearm_threads(
+        self,
+        threads: dict[int, int],
+        watch: Callable[[str, MarkFile], None] = lambda name, file: None,
+    ) -> str:
         """The timers of the threads that serve, {slot: native id}, start anew.  `watch` is told of
         each new file.
 
         A thread whose timers cannot be had, as where the user has too many, goes without; why is
         what is returned.
         """
-        self._armed_at, self._threads = time.thread_time(), threads
+        self._armed_at = time.thread_time()
+        self._threads = threads
         for slot in [slot for slot in self._posts if slot not in threads]:
             self._posts[slot].disarm()
         self._unguarded = {
@@ -242,7 +256,14 @@ class DeadMan:
                 self._guard(slot, native_id, place, len(threads), watch)
         return ' '.join(sorted({why for _, why in self._unguarded.values()}))
 
-    def _guard(self, slot, native_id, place, count, watch):
+    def _guard(
+        self,
+        slot: int,
+        native_id: int,
+        place: int,
+        count: int,
+        watch: Callable[[str, MarkFile], None],
+    ) -> None:
         try:
             post = self._post(slot, watch)
             post.guard(native_id)
@@ -254,7 +275,7 @@ class DeadMan:
             if slot in self._posts:
                 self._posts[slot].disarm()
 
-    def _post(self, slot, watch):
+    def _post(self, slot: int, watch: Callable[[str, MarkFile], None]) -> _Post:
         if slot not in self._posts:
             name = f'deadman-{slot}'
             self._posts[slot] = _Post(
@@ -274,23 +295,23 @@ class DeadMan:
 
 
 @functools.cache
-def _libc():
+def _libc() -> ctypes.PyDLL:
     libc = ctypes.PyDLL(None, use_errno=True)
     return libc if hasattr(libc, 'timer_create') else ctypes.PyDLL('librt.so.1', use_errno=True)
 
 
 @functools.cache
-def _settime():
+def _settime() -> Callable[..., int]:
     return _libc().timer_settime
 
 
 @functools.lru_cache(1024)
-def _setting(seconds):
+def _setting(seconds: float) -> Any:
     """A reference to a `struct itimerspec`: once, in so many seconds."""
     return ctypes.byref(_TimerSetting(_Moment(0, 0), _Moment(int(seconds), int(seconds % 1 * 1e9))))
 
 
-def _new_timer(clock, number, native_id):
+def _new_timer(clock: int, number: int, native_id: int) -> ctypes.c_void_p:
     """It sends that signal to that thread.  ThreadIsGone, or OSError, as when there are too
     many.
     """
@@ -302,7 +323,7 @@ def _new_timer(clock, number, native_id):
     return timer
 
 
-def _free_signal(avoided=frozenset()):
+def _free_signal(avoided: frozenset[int] = frozenset()) -> int:
     """One that nobody has a handler for, or waits for (see `DeadMan.give_way`)."""
     taken = foreign_handlers() | awaited_signals() | avoided
     for number in _CANDIDATES:
