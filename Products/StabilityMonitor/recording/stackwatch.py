@@ -1,8 +1,9 @@
-"""Watches how deep the stacks of the serving threads and of the main thread have been, and tells
-the black box.
+"""Watches how deep the stacks of the serving threads and of MainThread have been, for the black
+box.
 
-A serving thread says once where its stack lies (`enter`); from then on the heartbeat looks at its
-pages.  A mark that rose between two looks at the same request rose in it.
+A serving thread tells once where its stack lies (`enter`); from then on the heartbeat looks at the
+pages of the stack.  When the high-water mark rises between two looks at the same request, that
+request made it rise.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class StackWatch:
         self.recorder = recorder
         self.findings = findings
         self.gauge = gauge or StackGauge()
-        # By index of the slot: the stack, its mark, the number of the request at the last look.
+        # By slot: the stack, its high-water mark, the number of the request at the last look.
         self._stacks: dict[int, Stack | None] = {}
         self._used: dict[int, int] = {}
         self._served: dict[int, int] = {}
@@ -39,10 +40,10 @@ class StackWatch:
             recorder.set_word('main_stack', self._main.size)
 
     def enter(self, index: int) -> Stack | None:
-        """In a serving thread, once: its Stack, or None where the system does not tell."""
+        """Called once in each serving thread: its Stack, or None where the system does not tell."""
         stack = self.gauge.own()
-        self._stacks[index] = stack
         self._used[index] = 0
+        self._stacks[index] = stack
         if stack:
             self.recorder.stack(index, stack.size, stack.guard)
         else:
@@ -50,21 +51,21 @@ class StackWatch:
         return stack
 
     def look(self) -> None:
-        """At each round of the heartbeat."""
+        """Called in each round of the heartbeat."""
         for index, slot in list(self.recorder.slots.items()):
+            before = self._served.get(index)
+            self._served[index] = slot.number
             stack = self._stacks.get(index)
-            before, self._served[index] = self._served.get(index), slot.number
-            if stack and self._has_risen(index, stack):
-                self.recorder.stack_used(
-                    index, self._used[index], slot.number if slot.number == before else 0
-                )
-                self._judge(stack, self._used[index], slot.thread.name)
+            if stack is None:
+                continue
+            used = self._mark(stack, self._used[index])
+            if used > self._used[index]:
+                self._used[index] = used
+                request = slot.number  # again: another one may have begun during the look
+                self.recorder.stack_used(index, used, request if request == before else 0)
+                self._judge(stack, used, slot.thread.name)
         if self._main:
             self._look_at_main(self._main)
-
-    def _has_risen(self, index: int, stack: Stack) -> bool:
-        before, self._used[index] = self._used[index], self._mark(stack, self._used[index])
-        return self._used[index] > before
 
     def _mark(self, stack: Stack, known: int) -> int:
         return self.gauge.rise(stack, known) if known else self.gauge.used(stack)
@@ -78,7 +79,8 @@ class StackWatch:
 
     def _judge(self, stack: Stack, used: int, name: str, main: bool = False) -> None:
         found = headroom(stack.size, used, name, self.gauge.granule, main)
-        if Finding.SEVERITIES.index(found.severity) > Finding.SEVERITIES.index(self._told):
+        rank = Finding.SEVERITIES.index
+        if rank(found.severity) > rank(self._told):
             self._told = found.severity
             self.findings.drop(found.id)  # one finding for all threads: the worst
             self.findings.add(found.id, found.title, found.detail, found.action, found.severity)
