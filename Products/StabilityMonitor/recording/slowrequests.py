@@ -1,9 +1,9 @@
 """Slow requests: their stacks, taken by the heartbeat, and where their time went.
 
 A request that lasts longer than two beats is watched: its stack is counted at each beat.  When it
-is older than the option "slow-request" its stack is kept among the breadcrumbs, and again whenever
-its age has doubled; the log is told once.  Files, lines and functions only: never locals, never a
-request object.
+is older than the option "slow-request", its stack is kept among the breadcrumbs, and again whenever
+its age has doubled; one line goes to the log.  Only files, lines and functions are read: never
+locals, never a request object.
 """
 
 from __future__ import annotations
@@ -28,13 +28,17 @@ from ..threads.stackprofile import StackCounts
 from .recorder import Recorder
 from .slots import Slot
 
-#: So many requests that have ended are kept, each with so many of its frames.
-_KEPT, _INNERMOST = 50, 10
+#: At most this many requests that have ended are kept.
+_KEPT = 50
+#: At most this many of its innermost frames are kept of each, and shown.
+_INNERMOST = 10
+#: At most this many functions are named where the time went; those with a smaller share are not.
 _SHOWN = 4
+_LEAST_SHARE = 0.05
 
 
 class Profile:
-    """What is known of one slow request.  `stacks`: those it was seen in, by function."""
+    """What is known of one slow request.  `stacks` counts the stacks it was seen in."""
 
     def __init__(
         self, number: int, slot: Slot, key: tuple[str, str], began: float, due: float
@@ -68,7 +72,7 @@ class Profile:
             self.stacks.add(frames)
 
     def end(self) -> None:
-        """Nothing is added any more: what is kept of it is little."""
+        """Nothing is added any more; only a little is kept."""
         self.ended = time.time()
         if isinstance(self.stacks, StackCounts):
             self.stacks = self.stacks.packed()
@@ -80,11 +84,11 @@ class Profile:
         return ', '.join(
             f'{share["own"]:.0%} in {share["function"]} ({share["file"]})'
             for share in self.stacks.shares()[:_SHOWN]
-            if share['own'] >= 0.05
+            if share['own'] >= _LEAST_SHARE
         )
 
     def to_json(self) -> dict[str, Any]:
-        """What a page or a program shows of it; `stacks` has more, for a picture."""
+        """What a page or a program shows of it.  `stacks` has more, for the picture."""
         return {
             'number': self.number,
             'ident': self.ident,
@@ -105,11 +109,11 @@ class Profile:
             return ''
         if self.last == self.shown:
             return 'the stack has not changed'
-        pairs = zip(reversed(self.last), reversed(self.shown), strict=False)
-        same = next(
-            (n for n, (new, old) in enumerate(pairs) if new != old),
-            min(len(self.last), len(self.shown)),
-        )
+        same = 0  # so many of the outermost frames
+        for new, old in zip(reversed(self.last), reversed(self.shown), strict=False):
+            if new != old:
+                break
+            same += 1
         if not same:
             return 'the whole stack has changed'
         frame = self.last[-same]
@@ -117,10 +121,9 @@ class Profile:
 
 
 class SlowRequests:
-    """`look` is called at each beat while a request is as old as `watched_from`, or one is
-    `watched`.
+    """`look` is called at each beat while a request is as old as `watched_from`, or is `watched`.
 
-    `states` gives the ThreadStates of all threads, asked when one is due.
+    `states` gives the ThreadStates of all threads; it is called when a stack is due to be kept.
     """
 
     def __init__(
@@ -159,22 +162,24 @@ class SlowRequests:
         still: dict[Slot, float],
         now: float,
     ) -> None:
-        """What was read of a slot belongs together if the same request is `still` in flight
-        afterwards.
+        """Count the stacks that were `taken` of `old` requests: (slot, begin, number, key).
+
+        What was read of a slot belongs together only if the same request is `still` in flight after
+        the stacks were taken.
         """
-        flying = {
-            number: (slot, began, key)
-            for slot, began, number, key in old
-            if still.get(slot) == began
-        }
-        for number, (slot, began, key) in flying.items():
+        flying = set()
+        for slot, began, number, key in old:
+            if still.get(slot) != began:
+                continue
+            flying.add(number)
             if slot.ident not in taken:
                 continue  # its thread has ended without ending it
             if number not in self.watched:
                 self.watched[number] = Profile(number, slot, key, began, self.slow)
             self.watched[number].add(taken[slot.ident], now - began)
-        for number in [n for n in self.watched if n not in flying]:
-            self._end(self.watched.pop(number), now)
+        for number in list(self.watched):
+            if number not in flying:
+                self._end(self.watched.pop(number), now)
 
     def _keep_due(self, now: float) -> None:
         due = [profile for profile in self.watched.values() if now - profile.began >= profile.due]
@@ -239,4 +244,6 @@ class SlowRequests:
 
 def _line(frames: tuple[Frame, ...], activity: str) -> str:
     places = ' < '.join(f'{frame.function} ({frame.file}:{frame.line})' for frame in frames[:5])
-    return f'It {activity}. At {places}' if activity else f'At {places}'
+    if activity:
+        return f'It {activity}. At {places}'
+    return f'At {places}'
