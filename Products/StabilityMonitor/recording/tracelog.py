@@ -1,8 +1,8 @@
 """The trace log, once the "big M log": each request as it begins and ends, in a file that rotates.
 
-In the request a tuple is appended to a deque and nothing else is done: no lock, no system call.
-The heartbeat turns the tuples into lines, see docs/trace-log.txt.  What is lost on the way is
-counted and said in the log.
+Within a request, a tuple is appended to a deque and nothing else is done: no lock, no system call.
+The heartbeat turns the tuples into lines, see docs/trace-log.txt.  Lines that get lost are counted,
+and the log says so.
 """
 
 from __future__ import annotations
@@ -36,10 +36,13 @@ if sys.platform != 'win32':  # there, two processes must name two files
 _Begin = tuple[Slot, int, float, str, str, int]
 _End = tuple[Slot, int, float, int]
 
-#: So many events wait for the next beat at most, and so many characters of a path are written.
-MOST_EVENTS, LONGEST_PATH = 100_000, 320
+#: At most this many events wait for the next beat; later ones are lost.
+MOST_EVENTS = 100_000
+#: At most this many characters of a path are written.
+LONGEST_PATH = 320
+#: One more is kept, which tells that the path is cut.
 _KEPT = LONGEST_PATH + 1
-#: So many processes may be told to write the same file, as forked workers are.
+#: At most this many processes may be told to write the same file, as forked workers are.
 _MOST_FILES = 64
 _CUT = '\\...'
 _ODD = re.compile(r'[^!-\[\]-~]')
@@ -47,17 +50,22 @@ _ACTION = 'Make room on its disk, and let the user of Zope write there: it goes 
 
 
 def escaped(word: str) -> str:
-    """One word of a line: what is not printable, spaces and backslashes as `\\xNN`, `\\uNNNN` or
-    `\\UNNNNNNNN`.
+    """One word of a line.  Spaces, backslashes and what is not printable become `\\xNN`, `\\uNNNN`
+    or `\\UNNNNNNNN`; a word without characters becomes `-`.
     """
-    if word in ('', '-'):
-        return '\\x2d' if word else '-'
+    if word == '':
+        return '-'
+    if word == '-':
+        return '\\x2d'
     if not _ODD.search(word):
         return word
-    return ''.join(c if c.isprintable() and c not in ' \\' else _escape(ord(c)) for c in word)
+    return ''.join(map(_escaped_character, word))
 
 
-def _escape(code: int) -> str:
+def _escaped_character(character: str) -> str:
+    if character.isprintable() and character not in ' \\':
+        return character
+    code = ord(character)
     if code < 0x100:
         return f'\\x{code:02x}'
     if code < 0x10000:
@@ -71,7 +79,7 @@ def _second(seconds: int) -> str:
 
 
 def stamp(seconds: float) -> str:
-    """As `records.isotime`, which is six times slower, of times that are known to be some."""
+    """As `records.isotime`, six times faster, for numbers that are known to be times."""
     return f'{_second(int(seconds))}.{int(seconds % 1 * 1000):03d}Z'
 
 
@@ -89,26 +97,23 @@ def begin_line(id: str, when: float, method: str, path: str, cut: bool = False) 
 def end_lines(
     id: str, when: float, status: int, seconds: float | None, **more: object
 ) -> list[str]:
-    """What is said of a request that ends; of `more` what is true."""
+    """The lines of a request that ends; with those values of `more` that are true."""
     at = f'{id} {stamp(when)}'
-    words = [f'seconds={"?" if seconds is None else format(seconds, ".6f")}']
-    return [
-        f'A {at} {status} -',
-        f'E {at} ' + ' '.join(words + [f'{key}={more[key]}' for key in more if more[key]]),
-    ]
+    took = '?' if seconds is None else f'{seconds:.6f}'
+    facts = [f'{key}={value}' for key, value in more.items() if value]
+    return [f'A {at} {status} -', ' '.join([f'E {at} seconds={took}', *facts])]
 
 
 def said_line(code: str, when: float, text: str) -> str:
-    """`U`: a process starts, and what was under way is over.  `N`: a note, which readers of old
-    skip.
+    """`U`: a process starts, so the requests that were under way are over.  `N`: a note, which old
+    readers skip.
     """
     return f'{code} - {stamp(when)} ' + ' '.join(map(escaped, str(text).split()))
 
 
 class TracingRecorder(Recorder):
-    """See IRecorder.  Keeps in `events` what the trace log has not written yet; `lost` counts what
-    did not fit.
-
+    """See IRecorder.  Keeps in `events` what the trace log has not written yet; `lost` counts the
+    events that found no room.
     """
 
     def __init__(self, *arguments: Any, most: int = MOST_EVENTS, **named: Any) -> None:
@@ -130,10 +135,11 @@ class TracingRecorder(Recorder):
     ) -> None:
         super().begin(method, path, retry, token)
         try:
-            slot, events = self._local.slot, self.events
+            slot = self._local.slot
         except AttributeError:  # all slots are taken
             self.lost = next(self._losses)
             return
+        events = self.events
         if len(events) < self.most:
             events.append((slot, slot.number, _now(), method, path[:_KEPT], retry))
         else:
@@ -143,12 +149,13 @@ class TracingRecorder(Recorder):
         self, status: int = 0, token: object = None, _now: Callable[[], float] = time.time
     ) -> None:
         try:
-            slot, events = self._local.slot, self.events
+            slot = self._local.slot
         except AttributeError:
             return
         if slot.token != token:
             return
         super().end(status, token)
+        events = self.events
         if len(events) < self.most:
             events.append((slot, slot.number, _now(), status))
         else:
@@ -235,12 +242,12 @@ def _end_torn_line(stream: FileIO) -> None:
 
 
 class TraceLog:
-    """Writes what a TracingRecorder keeps to `path`, or `path-2` ... where another process writes
-    that already.
+    """Writes what a TracingRecorder keeps to `path`; to `path-2` and so on where another process
+    writes that file already.
 
-    `size` in bytes: a file that would grow beyond it becomes `path.1`, and so on up to `keep` old
-    ones.  `write` is a duty of the heartbeat and never raises; what it could not write is counted
-    and becomes one finding.
+    A file that would grow beyond `size` bytes becomes `path.1`, and so on up to `keep` old ones.
+    `write` is a duty of the heartbeat and never raises; lines that it cannot write are counted and
+    become one finding.
     """
 
     def __init__(
@@ -270,8 +277,8 @@ class TraceLog:
         self._writing = threading.Lock()
 
     def write(self, wait: float = 0.0) -> None:
-        """Everything until now; nothing in a forked child, or while another thread writes for
-        `wait` seconds.
+        """Write everything until now.  Nothing is done in a forked child, or when another thread
+        still writes after `wait` seconds.
         """
         if os.getpid() != self.pid or not self._writing.acquire(timeout=wait):
             return
@@ -313,7 +320,7 @@ class TraceLog:
         return end_lines(id, when, status, seconds, native=slot.native_id, retry=retry)
 
     def _put(self, lines: list[str]) -> None:
-        """Writes `lines` and takes each away that is written."""
+        """Write `lines`, and take away each that is written."""
         if not lines and not self._first and not self.unwritten:
             return
         room = self.size - self.file.size()
@@ -338,7 +345,7 @@ class TraceLog:
             raise OSError('there is no room for more')
 
     def _give_up(self, lines: list[str], error: Exception) -> None:
-        """Start lines are tried again; the rest is only counted, for a full disk must not fill the
+        """Start lines are tried again.  The others are only counted: a full disk must not fill the
         memory.
         """
         self._first = [line for line in lines if line.startswith('U')] or self._first
