@@ -1,9 +1,9 @@
-"""Work of the heartbeat that takes processor time is done aside, in a thread of its own, while it
-waits; errands are run in another one, for which nobody waits.
+"""Two threads that work for the heartbeat.  One does what takes CPU time, "aside", while the
+heartbeat waits for the result; the other runs errands, for which nothing waits.
 
-The dead-man switch tells by the processor time of the heartbeat that it fights in vain for the
-interpreter lock; work of its own must not look like that.  The two threads stay: to start one takes
-longer than most errands.
+The watchdog measures the CPU time of the heartbeat: where it grows, the heartbeat fights in vain
+for the interpreter lock.  Work of the heartbeat itself must not look like that.  Both threads stay:
+to start one takes longer than most errands.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from typing import TypeVar
 from ..system import loglater
 from ..system import signalmask
 
-#: What is looked at aside never blocks; if it does, who asked goes on without an answer.
+#: Work aside never blocks.  If it does all the same, the caller goes on without a result after
+#: this many seconds.
 PATIENCE = 30.0
-#: Who waits asks for the interpreter lock so often: where C code holds it, that is what takes
-#: processor time.
+#: A waiting thread asks for the interpreter lock each time this many seconds have passed.  Where C
+#: code holds the lock, that takes CPU time, and the watchdog sees it.
 _WAKES = 0.5
 #: {(pid, name): the thread}; a forked child begins with its own.
 _WORKERS: dict[tuple[int, str], _Worker] = {}
@@ -30,7 +31,7 @@ _Result = TypeVar('_Result')
 
 
 class _Worker(threading.Thread):
-    """`is_hurried`: somebody waits for it, so that it must never wait for a log handler."""
+    """`is_hurried`: another thread waits for it, so it must never wait for a log handler."""
 
     def __init__(self, name: str, is_hurried: bool) -> None:
         super().__init__(name=f'StabilityMonitor {name}', daemon=True)
@@ -53,7 +54,7 @@ def begin() -> None:
 
 
 def in_background(errand: Callable[[], object]) -> None:
-    """`errand`, which raises nothing, is called in a thread that does one after the other."""
+    """Call `errand`, which raises nothing, in a thread that runs one errand after the other."""
     _worker('errands', False).jobs.put(errand)
 
 
@@ -76,27 +77,27 @@ def aside(function: Callable[[], _Result], patience: float = PATIENCE) -> _Resul
             ended.put(None)
 
     worker.jobs.put(job)
-    error = _awaited(ended, time.monotonic() + patience)
+    until = time.monotonic() + patience
+    while True:
+        try:
+            error = ended.get(timeout=_WAKES)
+            break
+        except queue.Empty:
+            if time.monotonic() >= until:
+                raise TimeoutError('There was no answer in time') from None
     if error is not None:
         raise error
     return results[0]
 
 
-def _awaited(ended: queue.SimpleQueue[BaseException | None], until: float) -> BaseException | None:
-    while True:
-        try:
-            return ended.get(timeout=_WAKES)
-        except queue.Empty:
-            if time.monotonic() >= until:
-                return TimeoutError('There was no answer in time')
-
-
 def _worker(name: str, is_hurried: bool) -> _Worker:
-    key = os.getpid(), name
-    worker = _WORKERS.get(key)
+    pid = os.getpid()
+    worker = _WORKERS.get((pid, name))
     if worker is None or not worker.is_alive():
-        for old in [other for other in _WORKERS if other[0] != key[0]]:
-            del _WORKERS[old]  # of the process that forked this one
-        worker = _WORKERS[key] = _Worker(name, is_hurried)
+        for key in list(_WORKERS):
+            if key[0] != pid:  # of the process that forked this one
+                del _WORKERS[key]
+        worker = _Worker(name, is_hurried)
+        _WORKERS[pid, name] = worker
         signalmask.start(worker)
     return worker
