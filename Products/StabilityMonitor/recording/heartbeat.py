@@ -1,7 +1,7 @@
-"""The heartbeat: a daemon thread that takes samples and sees that the breadcrumbs still work.
+"""The heartbeat: a daemon thread that takes samples and checks that the breadcrumbs still work.
 
-It is never the reason that a process does not end, takes no lock that a request waits for, and each
-of its duties that fails is switched off on its own, with a finding.
+It never keeps a process from ending, and takes no lock that a request waits for.  A duty that fails
+is switched off alone, with a finding.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from .recorder import Recorder
 #: Something that the heartbeat does; what it returns is not looked at.
 Duty = Callable[[], object]
 
-#: What changes slowly is looked at each so many beats.
+#: A round comes at each beat of this number: for what changes slowly.
 ROUND = 20
-#: A mark counts as survived when the process still beats so many beats after it was first seen.
+#: A mark counts as survived when the process still beats this many beats after it was first seen.
 SURVIVED_AFTER = 2
 
 
 def _nothing() -> None:
-    """Takes the place of what is not wanted, or given up."""
+    """Takes the place of a duty that is not wanted, or given up."""
 
 
 class Heartbeat(threading.Thread):
     """Beats every `interval` seconds.
 
-    `duties` are called at each beat, `alarms` after them where one of them has set `alarmed`,
-    `rounds` at each twentieth beat, and with them one of the `inspections`, which take turns;
-    `in_thread` once at first, and `before_each` before each of them, which costs next to nothing.
-    What is appended to `errands` is called once, in the background.
+    * `in_thread` is called once, before the first beat.
+    * `rounds` are called at each twentieth beat, and with them one of the `inspections`, in turn.
+    * `duties` are called at each beat, and after them the `alarms` where a duty has set `alarmed`.
+    * `before_each` is called before each of these; it must cost next to nothing.
+    * What is appended to `errands` is called once, in the background.
     """
 
     def __init__(
@@ -67,8 +68,8 @@ class Heartbeat(threading.Thread):
         self._has_ended = False
 
     def run(self) -> None:
-        """It sleeps: to wait for a lock takes a third more of processor time, and an Event is a
-        lock and more.
+        """Between beats it sleeps.  To wait for a lock takes a third more CPU time, and an Event is
+        a lock and more.
         """
         if self._lives_after(self.in_thread):
             while self._lives_after(self.beat):
@@ -122,8 +123,8 @@ class Heartbeat(threading.Thread):
             errand()
 
     def stop(self, timeout: float = 0.5) -> None:
-        """No beat begins any more, and one that goes on is waited for.  The thread ends when it
-        wakes.
+        """No beat begins any more.  Wait for the one that is under way, `timeout` seconds at most;
+        the thread itself ends when it wakes.
         """
         self._has_ended = True
         if threading.current_thread() is not self and self._beating.acquire(timeout=timeout):
@@ -134,9 +135,9 @@ class SurvivedMarks:
     """Notes how much of each mark file this process has outlived: that part is no evidence of its
     end.
 
-    `files` are those that signals are noted in, which may be at any time.  What is watched later
-    are those of the dead-man switch, which are written only when no beat comes for long: they are
-    looked at when the last beat is more than `late` seconds ago, and after each `look_at_all`.
+    `files` are those of signals, which may come at any time.  Those that `watch` adds belong to the
+    watchdog, which writes only when no beat comes for long: so they are looked at when the last
+    beat is more than `late` seconds ago, and after each `look_at_all`.
     """
 
     def __init__(
@@ -161,15 +162,16 @@ class SurvivedMarks:
         self.files[name] = file
 
     def check(self) -> None:
-        """At each beat."""
-        before, self._last = self._last, self._clock()
+        """Called at each beat."""
+        before = self._last
+        self._last = self._clock()
         positions = [file.position for file in self._signals]
         if positions != self._settled or self._last - before > self._late:
             news = [self._is_new(*item) for item in self.files.items()]
             self._settled = None if any(news) else positions
 
     def look_at_all(self) -> None:
-        """In each round: at the next beat."""
+        """Called in each round: the next beat looks at all files."""
         self._settled = None
 
     def _is_new(self, name: str, file: MarkFile) -> bool:
@@ -184,7 +186,7 @@ class SurvivedMarks:
 
 
 class Workers:
-    """Which threads serve; `counted` is how many there were when somebody counted last."""
+    """The serving threads; `counted` is how many there were at the last count."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -192,9 +194,9 @@ class Workers:
         self.counted = 0
 
     def look(self) -> None:
-        """Find the threads of waitress, which serve even if they have not had a request yet.
+        """Find the threads of waitress, which serve even before their first request.
 
-        Not by `threading.enumerate`: a stuck thread may hold its lock.
+        `threading.enumerate` is not called: a stuck thread may hold its lock.
         """
         known = dict(threading._active)  # type: ignore[attr-defined]  # private to threading
         self._idle = {thread for thread in known.values() if thread.name.startswith('waitress-')}
@@ -202,7 +204,6 @@ class Workers:
 
     def count(self) -> int:
         """How many threads serve now."""
-        self.counted = len(
-            self._idle.union([slot.thread for slot in list(self.recorder.slots.values())])
-        )
+        serving = [slot.thread for slot in list(self.recorder.slots.values())]
+        self.counted = len(self._idle.union(serving))
         return self.counted
