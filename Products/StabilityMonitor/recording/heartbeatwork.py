@@ -1,10 +1,10 @@
-"""The rounds of the heartbeat: all that is looked after while a run lives, and what it can be
+"""The rounds of the heartbeat: everything that is watched while a run lives, and what it can be
 asked.
 
-Duties are done at each beat, alarms where the sample calls for them, rounds at each twentieth beat,
-inspections in turn, one a round; see `heartbeat`.  A second after the last beat nothing is in the
-processor's caches any more: what is called then costs ten times as much as at once, so that each
-call that a beat can do without counts.
+Duties run at each beat, alarms where the sample calls for them, rounds at each twentieth beat, and
+inspections in turn, one a round; see `heartbeat`.  A beat comes a second after the last one, when
+nothing is in the caches of the CPU any more: a call then costs ten times as much as in a loop.  So
+each call that a beat can do without counts.
 """
 
 from __future__ import annotations
@@ -45,10 +45,12 @@ from .watchdog import awaited_signals
 if TYPE_CHECKING:  # it imports this module
     from .livingrun import LivingRun
 
-#: Processor time that the heartbeat uses in each second in which it waits for a GIL that is held.
+#: CPU time (seconds) that the heartbeat uses in each second in which it waits for a held GIL.
 _WAITING = 0.001
-_LEAST_CPU, _MOST_CPU = 0.005, 0.1
-#: The timer of the heartbeat is started anew so many times before it would run out.
+#: Bounds of the CPU time after which the serving threads write their stacks.
+_LEAST_CPU = 0.005
+_MOST_CPU = 0.1
+#: The timer of the heartbeat is started anew this many times before it would run out.
 _REARMED = 6
 
 
@@ -123,12 +125,13 @@ class Rounds:
         )
 
     def start(self) -> None:
-        self._awaited = awaited_signals()  # while it starts a thread, MainThread blocks them all
+        # Before the first thread: while it starts one, MainThread blocks every signal.
+        self._awaited = awaited_signals()
         begin_aside()
         signalmask.start(self.heartbeat)
 
     def _in_thread(self) -> None:
-        """What belongs to the thread of the heartbeat."""
+        """What must be made in the thread of the heartbeat."""
         if self.heartbeat.ident is not None:
             loglater.HURRIED.add(self.heartbeat.ident)
         if self.life.directory:
@@ -167,14 +170,14 @@ class Rounds:
                 self.deadman.rearm()
 
     def _keep_threads_armed(self) -> None:
-        """Before each duty: the work of the last one, or a wait for the GIL, may have used up much
-        of the time.
+        """Called before each duty.  The work of the last one, or a wait for the GIL, may have used
+        up much of the CPU time after which the threads write.
         """
         if self.deadman and self.deadman.is_used_up():
             self._rearm_threads(self.deadman, self._serving())
 
     def _guard_threads(self) -> None:
-        """Threads have begun to serve, or ended."""
+        """Start the timers anew if threads have begun to serve, or ended."""
         serving = self._serving()
         if self.deadman and not self.deadman.guards(serving):
             self._rearm_threads(self.deadman, serving)
@@ -207,16 +210,15 @@ class Rounds:
     # -- at each beat ------------------------------------------------------------------------------
 
     def take_sample(self) -> None:
-        """Whatever else wants to be looked at by now is an alarm."""
-        busy, now, stall = (
-            [began for _, began in self.recorder.in_flight()],
-            time.monotonic(),
-            self.options.stall,
-        )
+        """Take the vital signs, and set `alarmed` where something needs a closer look."""
+        busy = [began for _, began in self.recorder.in_flight()]
+        now = time.monotonic()
+        stall = self.options.stall
         oldest = now - min(busy, default=now)
         is_late = oldest > stall
         overdue = sum([now - began > stall for began in busy]) if is_late else 0
-        before, self._slots = self._slots, len(self.recorder.slots)
+        before = self._slots
+        self._slots = len(self.recorder.slots)
         serving = self.workers.count() if is_late or self._slots != before else self.workers.counted
         self.recorder.sample(self.vitals.sample(len(busy), overdue, serving))
         self._in_flight = busy, serving, now
@@ -237,7 +239,7 @@ class Rounds:
         self.vitals.look(len(self.loads.fresh))
 
     def _look_at_workers(self) -> None:
-        """Only when threads have begun or ended: to look at each takes as long as all duties of a
+        """Count them only when threads have begun or ended: it takes as long as all duties of a
         beat.
         """
         count = len(threading._active)  # type: ignore[attr-defined]  # private to threading
@@ -247,7 +249,7 @@ class Rounds:
             self.workers.look()
 
     def _look_for_slow(self) -> None:
-        """Aside: to look at many deep stacks takes processor time."""
+        """Aside: to look at many deep stacks takes CPU time, see `background`."""
         busy, _, now = self._in_flight
         if self.slow.watched or now - min(busy, default=now) >= self.slow.watched_from:
             aside(self.slow.look)
@@ -259,7 +261,7 @@ class Rounds:
     # -- when something seems wrong ----------------------------------------------------------------
 
     def observe(self) -> Observation:
-        """All threads, and those that wait for each other; empty when that fails."""
+        """All threads, and the deadlocks among them; empty when the look fails."""
         seen = Observation(())
         with self.life.findings.guarded('threads', 'What the threads do is not known.'):
             seen = aside(self.threads.observe)
@@ -280,25 +282,27 @@ class Rounds:
         if self.slow.are_in_flight() or self.hangs.lasts('deadlock', 'hang'):
             self.hangs.look_for_deadlock()
         else:
-            self.hangs.suspected.clear()  # two looks with a pause are not one after the other
+            self.hangs.suspected.clear()  # after a pause, two looks are not two in a row
 
     def _look_for_spinning(self) -> None:
         loads = self.loads.busiest()
         busy = {tid for tid, load in loads.items() if load >= SPINNING}
         if busy:
             busy -= {slot.native_id for slot in list(self.recorder.slots.values())}
-        self.hangs.look_for_spinning(
-            self.snapshot() if busy or self.hangs.lasts('spinning') else (), loads, self._served()
-        )
+        states: tuple[ThreadState, ...] = ()
+        if busy or self.hangs.lasts('spinning'):
+            states = self.snapshot()
+        self.hangs.look_for_spinning(states, loads, self._served())
 
     def _served(self) -> float:
         """How many requests a second have begun since the last round."""
-        now, number = (
-            time.monotonic(),
-            max((slot.number for slot in list(self.recorder.slots.values())), default=0),
-        )
-        (before, first), self._begun = self._begun, (now, number)
-        return max(0, number - first) / (now - before) if now > before else 0.0
+        before, first = self._begun
+        now = time.monotonic()
+        number = max((slot.number for slot in list(self.recorder.slots.values())), default=0)
+        self._begun = (now, number)
+        if now <= before:
+            return 0.0
+        return max(0, number - first) / (now - before)
 
     def _look_at_loop(self) -> None:
         self.loop.look(self.loads.fresh.get(threading.main_thread().native_id or 0))
@@ -307,16 +311,17 @@ class Rounds:
     # -- when it is asked --------------------------------------------------------------------------
 
     def tell_stacks(self) -> dict[str, Any]:
-        """What every thread does, which requests are slow, and what hangs: for pages, and for those
-        who ask.
+        """What every thread does, which requests are slow, and what hangs: for pages, and as the
+        answer to "stacks".
         """
         seen = self.observe()
+        threads = []
+        for state in seen.states:
+            frames = [shallow(frame) for frame in state.frames]
+            threads.append(shallow(state) | {'frames': frames})
         return {
             'time': time.time(),
-            'threads': [
-                shallow(state) | {'frames': [shallow(f) for f in state.frames]}
-                for state in seen.states
-            ],
+            'threads': threads,
             'slow': [profile.to_json() for profile in self.slow.known()],
             'hangs': [shallow(hang) for hang in self.hangs.known(seen)],
         }
@@ -335,7 +340,7 @@ class Rounds:
             self.deadman.disarm()
 
     def detach(self) -> None:
-        """In a forked child."""
+        """In a forked child: let go of what is the parent's."""
         loglater.start_anew()
         for part in (self.vitals, self.inbox, self.deadman):
             if part:
@@ -344,7 +349,9 @@ class Rounds:
 
 @contextlib.contextmanager
 def _disarmed_on_error(deadman: DeadMan) -> Iterator[None]:
-    """A timer that nobody starts anew any more would harm a healthy server."""
+    """On an error its timers are taken away: one that is not started anew any more would run out
+    in a healthy server.
+    """
     try:
         yield
     except BaseException:
