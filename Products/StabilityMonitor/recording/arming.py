@@ -1,7 +1,7 @@
-"""Arming: makes this process leave breadcrumbs, and sees to atexit, excepthook and fork.
+"""Arming: makes this process leave breadcrumbs, and hooks into its end and its forks.
 
-In a forked child nothing of the parent's is written again; a child that serves requests gets a run
-of its own (`arm_forked_worker`).
+A forked child never writes into what is the parent's; one that serves requests gets a run of its
+own (`arm_forked_worker`).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from .recorder import Recorder
 
 
 class State:
-    """The living run of this process, its recorder (None: nothing is recorded), and what a fork has
-    cut off.
+    """The living run of this process, and its recorder (None: nothing is recorded).
 
-    A class of our own: each request asks, and of these Python remembers where an attribute lies.
+    `cut_off` holds the run of the parent in a forked child.  This is a class and not a module or
+    SimpleNamespace: each request reads an attribute, and Python caches where it lies.
     """
 
     def __init__(self) -> None:
@@ -63,8 +63,10 @@ def arm(
     if options.enabled:
         life.start()
         _hook()
-    STATE.record_query, STATE.record_user = options.record_query, options.record_user
-    STATE.life, STATE.recorder = life, life.recorder
+    STATE.record_query = options.record_query
+    STATE.record_user = options.record_user
+    STATE.life = life
+    STATE.recorder = life.recorder
     return life
 
 
@@ -80,7 +82,7 @@ def arm_forked_worker() -> LivingRun | None:
 
 
 def _hook() -> None:
-    """Once for each process and its children: atexit, excepthook and fork."""
+    """Hook into atexit, excepthook and fork, once; forked children inherit it."""
     if STATE.hooked:
         return
     STATE.hooked = True
@@ -103,14 +105,16 @@ def _at_exit() -> None:
 
 
 def _in_forking_parent() -> None:
-    """A server that forks after it is ready may be the master of the workers that answer for it."""
+    """A server that forks after it is ready may be the master of workers that serve for it."""
     recorder = STATE.recorder
     if recorder is not None:
         recorder.stamp('forked', time.time())
 
 
 def _in_forked_child() -> None:
-    life, STATE.life, STATE.recorder = STATE.life, None, None
+    life = STATE.life
+    STATE.life = None
+    STATE.recorder = None
     if life is not None:
         STATE.cut_off[:] = [life]
         try:

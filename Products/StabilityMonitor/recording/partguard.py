@@ -1,7 +1,7 @@
 """The living process is never harmed: an error of our own switches one part off, is logged once,
-and shows.
+and becomes a finding.
 
-`Findings` collects what the tab shows about ourselves; `guarded` wraps whatever may go wrong.
+`Findings` collects what the tab shows about this product itself; `guarded` wraps whatever may fail.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ class Findings:
         if id in self._found:
             return
         self._found[id] = Finding(id, severity, title, detail, action, source='this process')
-        loglater.log(
-            {'info': logging.INFO}.get(severity, logging.WARNING), '%s %s %s', title, detail, action
-        )
+        level = logging.INFO if severity == 'info' else logging.WARNING
+        loglater.log(level, '%s %s %s', title, detail, action)
 
     def drop(self, id: str) -> None:
         self._found.pop(id, None)
