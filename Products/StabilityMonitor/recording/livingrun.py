@@ -1,8 +1,7 @@
-"""The living run: the parts of the recording, put together at the start of a process and taken
-apart.
+"""The living run: the parts of the recording, put together when a process starts.
 
-The parts are a table; each is made under a guard of its own, so that one that fails leaves the
-others.
+The parts are a table.  Each is made under a guard of its own, so that the others are there when one
+fails.
 """
 
 from __future__ import annotations
@@ -82,14 +81,13 @@ class LivingRun:
         self.started_monotonic = time.monotonic()
         self.pid = os.getpid()
         self.name = new_name(self.started, self.pid)
-        self.path = Path(
-            options.directory or os.path.join(instance['client_home'], 'stability')
-        ).absolute()
+        directory = options.directory or os.path.join(instance['client_home'], 'stability')
+        self.path = Path(directory).absolute()
         self.base = Base(self.path, options.group)
         self.context: dict[str, Any] = {}
         self.safe_mode = False
         self.smallest_stack: tuple[int, int] | None = None
-        self._on_disk: tuple[str, ...] = (CONTEXT,)  # what the heartbeat sees after
+        self._on_disk: tuple[str, ...] = (CONTEXT,)  # files that must stay there
         self.directory: RunDirectory | None = None
         self.marker: ArmingMarker | None = None
         self.recorder: Recorder | None = None
@@ -132,8 +130,8 @@ class LivingRun:
     def _run_directory(self) -> None:
         self.context = runcontext.collect(self.software, self.instance, self.role)
         self._open_to_group()
-        in_force = for_record(self.options) | {'group': self.base.group}
-        self.context['options'] = in_force  # for the command, which cannot read zope.conf
+        # For the command, which cannot read zope.conf.
+        self.context['options'] = for_record(self.options) | {'group': self.base.group}
         self.directory = self.base.create(self.name, self.context)
         if self.directory.locked is None:
             self.findings.add(
@@ -254,18 +252,22 @@ class LivingRun:
             self.do_later(self._note_installed)
 
     def _note_installed(self) -> None:
-        """In the background: what a crash is compared with is what was installed then."""
+        """Runs in the background.  Later, a crash is judged by what was installed in its run."""
         if self.directory:
             distributionsets.keep(self.base, self.directory.path, *installed())
 
     def mark_files(self) -> dict[str, MarkFile]:
         """The files of marks, by name."""
-        files = dict(self.marks.files) if self.marks else {}
-        return files | ({'faults': self.fault_log.file} if self.fault_log else {})
+        files = {}
+        if self.marks:
+            files.update(self.marks.files)
+        if self.fault_log:
+            files['faults'] = self.fault_log.file
+        return files
 
     def checks(self) -> tuple[tuple[Duty, ...], tuple[Duty, ...]]:
-        """What the heartbeat looks at in each round, since no crash leaves word without it; and
-        what in turn.
+        """What the heartbeat checks in each round, because without it a crash leaves no trace; and
+        what it checks in turn.
         """
         return (
             (self._check_fault_log, self._check_marks, self._check_handler),
@@ -283,11 +285,11 @@ class LivingRun:
         ):
             if self.stacks:
                 self.stacks.install(index)
-            stack = self.gauge and self.gauge.enter(index)
+            stack = self.gauge.enter(index) if self.gauge else None
             if stack:
-                self.smallest_stack = min(
-                    filter(None, ((stack.size, stack.guard), self.smallest_stack))
-                )
+                known = self.smallest_stack
+                found = (stack.size, stack.guard)
+                self.smallest_stack = found if known is None else min(known, found)
 
     def _check_fault_log(self) -> None:
         trouble = self.fault_log.check() if self.fault_log else ''
@@ -310,24 +312,24 @@ class LivingRun:
             )
 
     def _check_directory(self) -> None:
-        if self.directory and not all(
-            os.path.exists(f'{self.directory.path}/{name}') for name in self._on_disk
-        ):
+        if self.directory is None:
+            return
+        path = self.directory.path
+        if not all(os.path.exists(f'{path}/{name}') for name in self._on_disk):
             self.findings.add(
                 'breadcrumbs-gone',
                 'The breadcrumbs of this run were deleted.',
-                f'{self.directory.path} is not whole: the next start cannot tell how this run '
-                'ends.',
+                f'{path} is not whole: the next start cannot tell how this run ends.',
                 'Restart Zope, and exempt the directory from whatever cleans up there.',
             )
 
     def _check_serving_stacks(self) -> None:
-        """The server may have made its threads with another stack than the default one."""
+        """The server may have given its threads another stack than the default one."""
         if self.smallest_stack:
             self._check_stack(self.smallest_stack)
 
     def _check_handler(self) -> None:
-        """Only beside other handlers: alone, ours would switch off logging.basicConfig and
+        """Add our handler only beside others: alone, it would switch off logging.basicConfig and
         logging.lastResort.
         """
         root = logging.getLogger()
@@ -346,24 +348,19 @@ class LivingRun:
         if self.recorder:
             self.recorder.stamp('serving', time.time())
         if self.rounds:
-            self.rounds.heartbeat.is_round_due = (
-                True  # code of the site may have changed much since arming
-            )
+            # Code of the site may have interfered with much since arming.
+            self.rounds.heartbeat.is_round_due = True
         if self.directory:
             with self.findings.guarded(
                 'serving-context', 'The compiled modules of this run are not recorded.'
             ):
-                write_whole(
-                    self.directory.path / SERVING,
-                    json.dumps(
-                        {
-                            'compiled_modules': runcontext.compiled_modules(),
-                            'products': runcontext.products(),
-                            'listen': listen,
-                        }
-                    ),
-                    self.base.file_mode,
-                )
+                loaded = {
+                    'compiled_modules': runcontext.compiled_modules(),
+                    'products': runcontext.products(),
+                    'listen': listen,
+                }
+                path = self.directory.path / SERVING
+                write_whole(path, json.dumps(loaded), self.base.file_mode)
 
     def armed(self) -> None:
         """Arming, and the triage that belongs to it, is over."""
@@ -397,8 +394,9 @@ class LivingRun:
             if part:
                 with contextlib.suppress(Exception):
                     part.detach()
-        if self.handler and self.handler in logging.getLogger().handlers:
-            logging.getLogger().handlers.remove(self.handler)
+        handlers = logging.getLogger().handlers
+        if self.handler and self.handler in handlers:
+            handlers.remove(self.handler)
 
 
 #: name, part, what is off when it fails, what to do, and whether safe mode leaves it off
