@@ -352,30 +352,24 @@ def _note(kind: str, state: ThreadState) -> Note:
 
 
 def _mostly(states: list[ThreadState]) -> str:
-    """What most of them do, in words; and what the threads do that hold what they wait for."""
+    """What most of them do, in words; and what the threads do that hold the locks of others."""
     groups: dict[tuple[str, str], list[ThreadState]] = {}
     for state in states:
         groups.setdefault((state.activity, _where(state)), []).append(state)
     if not groups:
         return 'it is not known what they do'
     most = max(groups.values(), key=len)
-    summary = f'{len(most)} of them: {_together(most)}'
+    first = most[0]
+    if any(words(state) != words(first) for state in most):
+        # Its words may tell its CPU share, or its line, which is wrong for the others.
+        first = replace(first, detail=_where(first))
+    summary = f'{len(most)} of them: {words(first)}'
     holders = {ident for state in states for ident in state.holders}
     for state in states:
         holds_others_up = state.ident in holders and not state.holders
         if holds_others_up and state not in most:
             summary += f'; {_who(state)} {words(state)}'
     return summary
-
-
-def _together(states: list[ThreadState]) -> str:
-    """What all of them do at one place.  The words of one may tell its CPU share, or its line,
-    which is wrong for others.
-    """
-    first = states[0]
-    if any(words(state) != words(first) for state in states):
-        first = replace(first, detail=_where(first))
-    return words(first)
 
 
 def _where(state: ThreadState) -> str:
@@ -385,4 +379,6 @@ def _where(state: ThreadState) -> str:
 
 def _who(state: ThreadState) -> str:
     request = state.request
-    return f'{request["method"]} {request["path"]} ({state.name})' if request else state.name
+    if not request:
+        return state.name
+    return f'{request["method"]} {request["path"]} ({state.name})'

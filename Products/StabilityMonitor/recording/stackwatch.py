@@ -8,7 +8,7 @@ request made it rise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import replace
 
 from ..model.records import Finding
@@ -85,7 +85,7 @@ class StackWatch:
             self.findings.drop(found.id)  # one finding for all threads: the worst
             self.findings.add(found.id, found.title, found.detail, found.action, found.severity)
 
-    def measured(self, states: Iterable[ThreadState]) -> tuple[ThreadState, ...]:
+    def measured(self, states: Collection[ThreadState]) -> tuple[ThreadState, ...]:
         """The states with size and high-water mark of their stacks."""
         stacks = self.gauge.of_threads(
             {state.native_id: state.ident for state in states if state.native_id}
@@ -94,9 +94,11 @@ class StackWatch:
             stack = self._stacks.get(index)
             if stack:
                 stacks[slot.native_id] = stack
-        return tuple(self._with(state, stacks.get(state.native_id)) for state in states)
-
-    def _with(self, state: ThreadState, stack: Stack | None) -> ThreadState:
-        if stack is None:
-            return state
-        return replace(state, stack_size=stack.size, stack_used=self.gauge.used(stack))
+        measured = []
+        for state in states:
+            stack = stacks.get(state.native_id)
+            if stack:
+                used = self.gauge.used(stack)
+                state = replace(state, stack_size=stack.size, stack_used=used)
+            measured.append(state)
+        return tuple(measured)

@@ -280,7 +280,9 @@ class TraceLog:
         """Write everything until now.  Nothing is done in a forked child, or when another thread
         still writes after `wait` seconds.
         """
-        if os.getpid() != self.pid or not self._writing.acquire(timeout=wait):
+        if os.getpid() != self.pid:
+            return
+        if not self._writing.acquire(timeout=wait):
             return
         lines: list[str] = []
         try:
@@ -348,7 +350,9 @@ class TraceLog:
         """Start lines are tried again.  The others are only counted: a full disk must not fill the
         memory.
         """
-        self._first = [line for line in lines if line.startswith('U')] or self._first
+        starts = [line for line in lines if line.startswith('U')]
+        if starts:
+            self._first = starts
         self.unwritten += sum(not line.startswith(('U', 'N')) for line in lines)
         self._why = f'{type(error).__name__}: {error}'
         self.file.let_go()
@@ -401,7 +405,7 @@ def _own_file(path: str, mode: int) -> tuple[str, int | None]:
 
 
 def _is_locked_by_another(descriptor: int) -> bool:
-    """If not, it is locked by us from now on, unless this system or volume has no locks."""
+    """Try to lock it: from now on it is locked by us, where this system and volume have locks."""
     if sys.platform != 'win32':
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
