@@ -77,8 +77,8 @@ class Rounds:
         self.deadman: DeadMan | None = None
         self.inbox: Inbox | None = None
         self._awaited: frozenset[int] = frozenset()
-        self._rearmed_each = 1  # the timer of the heartbeat starts anew at each so many beats
-        # {subject: what tells it}, for the inbox.  The checks come when Zope serves.
+        self._rearmed_each = 1  # the timer of the heartbeat starts anew each time after these beats
+        # {subject: its answer}, for the inbox.  The one to "checks" is replaced when Zope serves.
         self.answers: dict[str, Callable[[], Any]] = {
             'stacks': self.tell_stacks,
             'checks': self.tell_no_checks,
@@ -86,7 +86,7 @@ class Rounds:
         self._begun = (time.monotonic(), 0)
         # What Hangs.look wants to know, as of the last sample.
         self._in_flight: tuple[list[float], int, float] = ([], 0, 0.0)
-        self._slots = 0  # so many threads had served by then
+        self._slots = 0  # how many slots were taken by then
         self._known: tuple[int, ...] = ()  # the threads of the last round
         self._marks = SurvivedMarks(
             self.recorder, life.mark_files(), 2 * self.options.sample_interval

@@ -109,7 +109,7 @@ class Profile:
             return ''
         if self.last == self.shown:
             return 'the stack has not changed'
-        same = 0  # so many of the outermost frames
+        same = 0  # how many of the outermost frames
         for new, old in zip(reversed(self.last), reversed(self.shown), strict=False):
             if new != old:
                 break

@@ -166,9 +166,9 @@ class DeadMan:
 
     All times are seconds.  The heartbeat writes its stack after `timeout` without `rearm`.  The
     serving threads write theirs when the heartbeat has used `cpu` seconds of CPU time since
-    `rearm_threads`, one after the other, `apart` (three ticks of the kernel's clock) from each
-    other.  `avoided` are the signals that MainThread blocked before it started the heartbeat: it
-    may still be starting it, and blocks them all meanwhile.
+    `rearm_threads`, one after the other, with `apart` (three ticks of the kernel's clock) between
+    two of them.  `avoided` are the signals that MainThread blocked before it started the heartbeat:
+    it may still be starting it, and blocks every signal meanwhile.
     """
 
     def __init__(
