@@ -238,7 +238,7 @@ def _moved_up(low: int) -> int:
         return low
     try:
         high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _HIGH)
-    except OSError:  # RLIMIT_NOFILE is lower than that
+    except (AttributeError, OSError):  # no such command, or RLIMIT_NOFILE is lower than that
         return low
     os.close(low)
     return high

@@ -100,8 +100,11 @@ def end_lines(
     """The lines of a request that ends; with those values of `more` that are true."""
     at = f'{id} {stamp(when)}'
     took = '?' if seconds is None else f'{seconds:.6f}'
-    facts = [f'{key}={value}' for key, value in more.items() if value]
-    return [f'A {at} {status} -', ' '.join([f'E {at} seconds={took}', *facts])]
+    end = f'E {at} seconds={took}'
+    for key, value in more.items():
+        if value:
+            end += f' {key}={value}'
+    return [f'A {at} {status} -', end]
 
 
 def said_line(code: str, when: float, text: str) -> str:
