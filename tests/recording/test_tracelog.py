@@ -344,9 +344,9 @@ class TestRotation:
         assert paths_in(lines_of(traced.path)) == ['/b']
 
     def test_logging_closes_all_handlers(self, traced):
-        """As logging.config does: the file of the log is one of the library's handlers."""
+        """As logging.config does: what rotates the file is one of the library's handlers."""
         traced.serve('/a')
-        traced.log.file.close()
+        traced.log.file._rotation.close()
         traced.serve('/b')
         assert paths_in(traced.lines()) == ['/a', '/b'] and traced.found() == []
 

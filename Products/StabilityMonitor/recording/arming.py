@@ -1,7 +1,7 @@
-"""Arming: makes this process leave breadcrumbs, and sees to atexit, excepthook and fork.
+"""Arming: makes this process leave breadcrumbs, and hooks into its end and its forks.
 
-In a forked child nothing of the parent's is written again; a child that serves requests gets a run
-of its own (`arm_forked_worker`).
+A forked child never writes into what is the parent's; one that serves requests gets a run of its
+own (`arm_forked_worker`).
 """
 
 from __future__ import annotations
@@ -10,28 +10,43 @@ import atexit
 import os
 import sys
 import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
 
 from ..model.options import load
 from ..system.eventlog import LOGGER
 from .livingrun import LivingRun
+from .recorder import Recorder
 
 
 class State:
-    """The living run of this process, its recorder (None: nothing is recorded), and what a fork has
-    cut off.
+    """The living run of this process, and its recorder (None: nothing is recorded).
 
-    A class of our own: each request asks, and of these Python remembers where an attribute lies.
+    `cut_off` holds the run of the parent in a forked child.  This is a class and not a module or
+    SimpleNamespace: each request reads an attribute, and Python caches where it lies.
     """
 
-    def __init__(self):
-        self.life = self.recorder = None
-        self.cut_off, self.hooked, self.record_query, self.record_user = [], False, False, False
+    def __init__(self) -> None:
+        self.life: LivingRun | None = None
+        self.recorder: Recorder | None = None
+        self.cut_off: list[LivingRun] = []
+        self.hooked = False
+        self.record_query = False
+        self.record_user = False
 
 
 STATE = State()
 
 
-def arm(configured, environ, instance: dict, role: str, software: dict) -> LivingRun:
+def arm(
+    configured: Mapping[str, str],
+    environ: Mapping[str, str],
+    instance: dict[str, Any],
+    role: str,
+    software: dict[str, Any],
+) -> LivingRun:
     """Make this process leave breadcrumbs.  `armed()` of the result must be called when triage is
     done.
     """
@@ -48,8 +63,10 @@ def arm(configured, environ, instance: dict, role: str, software: dict) -> Livin
     if options.enabled:
         life.start()
         _hook()
-    STATE.record_query, STATE.record_user = options.record_query, options.record_user
-    STATE.life, STATE.recorder = life, life.recorder
+    STATE.record_query = options.record_query
+    STATE.record_user = options.record_user
+    STATE.life = life
+    STATE.recorder = life.recorder
     return life
 
 
@@ -64,8 +81,8 @@ def arm_forked_worker() -> LivingRun | None:
     return life
 
 
-def _hook():
-    """Once for each process and its children: atexit, excepthook and fork."""
+def _hook() -> None:
+    """Hook into atexit, excepthook and fork, once; forked children inherit it."""
     if STATE.hooked:
         return
     STATE.hooked = True
@@ -74,26 +91,30 @@ def _hook():
         os.register_at_fork(after_in_parent=_in_forking_parent, after_in_child=_in_forked_child)
     previous = sys.excepthook
 
-    def excepthook(kind, error, trace):
+    def excepthook(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
         _quietly(lambda life: life.failed(kind, error, trace))
         previous(kind, error, trace)
 
     sys.excepthook = excepthook
 
 
-def _at_exit():
+def _at_exit() -> None:
     _quietly(LivingRun.finish)
 
 
-def _in_forking_parent():
-    """A server that forks after it is ready may be the master of the workers that answer for it."""
+def _in_forking_parent() -> None:
+    """A server that forks after it is ready may be the master of workers that serve for it."""
     recorder = STATE.recorder
     if recorder is not None:
         recorder.stamp('forked', time.time())
 
 
-def _in_forked_child():
-    life, STATE.life, STATE.recorder = STATE.life, None, None
+def _in_forked_child() -> None:
+    life = STATE.life
+    STATE.life = None
+    STATE.recorder = None
     if life is not None:
         STATE.cut_off[:] = [life]
         try:
@@ -102,7 +123,7 @@ def _in_forked_child():
             pass  # the child must run, whatever is left of ours
 
 
-def _quietly(action):
+def _quietly(action: Callable[[LivingRun], None]) -> None:
     try:
         if STATE.life is not None:
             action(STATE.life)

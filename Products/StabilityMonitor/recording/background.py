@@ -1,9 +1,9 @@
-"""Work of the heartbeat that takes processor time is done aside, in a thread of its own, while it
-waits; errands are run in another one, for which nobody waits.
+"""Two threads that work for the heartbeat.  One does what takes CPU time, "aside", while the
+heartbeat waits for the result; the other runs errands, for which nothing waits.
 
-The dead-man switch tells by the processor time of the heartbeat that it fights in vain for the
-interpreter lock; work of its own must not look like that.  The two threads stay: to start one takes
-longer than most errands.
+The watchdog measures the CPU time of the heartbeat: where it grows, the heartbeat fights in vain
+for the interpreter lock.  Work of the heartbeat itself must not look like that.  Both threads stay:
+to start one takes longer than most errands.
 """
 
 from __future__ import annotations
@@ -12,29 +12,35 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from ..system import loglater
 from ..system import signalmask
 
-#: What is looked at aside never blocks; if it does, who asked goes on without an answer.
+#: Work aside never blocks.  If it does all the same, the caller goes on without a result after
+#: this many seconds.
 PATIENCE = 30.0
-#: Who waits asks for the interpreter lock so often: where C code holds it, that is what takes
-#: processor time.
+#: A waiting thread asks for the interpreter lock each time this many seconds have passed.  Where C
+#: code holds the lock, that takes CPU time, and the watchdog sees it.
 _WAKES = 0.5
 #: {(pid, name): the thread}; a forked child begins with its own.
-_WORKERS = {}
+_WORKERS: dict[tuple[int, str], _Worker] = {}
+
+_Result = TypeVar('_Result')
 
 
 class _Worker(threading.Thread):
-    """`is_hurried`: somebody waits for it, so that it must never wait for a log handler."""
+    """`is_hurried`: another thread waits for it, so it must never wait for a log handler."""
 
-    def __init__(self, name: str, is_hurried: bool):
+    def __init__(self, name: str, is_hurried: bool) -> None:
         super().__init__(name=f'StabilityMonitor {name}', daemon=True)
-        self.is_hurried, self.jobs = is_hurried, queue.SimpleQueue()
+        self.is_hurried = is_hurried
+        self.jobs: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
 
-    def run(self):
+    def run(self) -> None:
         if self.is_hurried:
-            loglater.HURRIED.add(self.ident)
+            loglater.HURRIED.add(threading.get_ident())
         while True:
             job = self.jobs.get()
             job()
@@ -47,48 +53,51 @@ def begin() -> None:
     in_background(int)
 
 
-def in_background(errand) -> None:
-    """`errand`, which raises nothing, is called in a thread that does one after the other."""
+def in_background(errand: Callable[[], object]) -> None:
+    """Call `errand`, which raises nothing, in a thread that runs one errand after the other."""
     _worker('errands', False).jobs.put(errand)
 
 
-def aside(function, patience: float = PATIENCE):
+def aside(function: Callable[[], _Result], patience: float = PATIENCE) -> _Result:
     """The result of `function`, called in another thread; raises what it raises, or
     TimeoutError.
     """
     worker = _worker('aside', True)
     if worker is threading.current_thread():
         return function()
-    answers = queue.SimpleQueue()
-    worker.jobs.put(lambda: answers.put(_outcome(function)))
-    result, error = _awaited(answers, time.monotonic() + patience)
-    if error is not None:
-        raise error
-    return result
+    results: list[_Result] = []
+    ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
+    def job() -> None:
+        try:
+            results.append(function())
+        except BaseException as error:
+            ended.put(error)
+        else:
+            ended.put(None)
 
-def _outcome(function):
-    try:
-        return function(), None
-    except BaseException as error:
-        return None, error
-
-
-def _awaited(answers, until):
+    worker.jobs.put(job)
+    until = time.monotonic() + patience
     while True:
         try:
-            return answers.get(timeout=_WAKES)
+            error = ended.get(timeout=_WAKES)
+            break
         except queue.Empty:
             if time.monotonic() >= until:
-                return None, TimeoutError('There was no answer in time')
+                raise TimeoutError('There was no answer in time') from None
+    if error is not None:
+        raise error
+    return results[0]
 
 
-def _worker(name, is_hurried):
-    key = os.getpid(), name
-    worker = _WORKERS.get(key)
+def _worker(name: str, is_hurried: bool) -> _Worker:
+    pid = os.getpid()
+    worker = _WORKERS.get((pid, name))
     if worker is None or not worker.is_alive():
-        for old in [other for other in _WORKERS if other[0] != key[0]]:
-            del _WORKERS[old]  # of the process that forked this one
-        worker = _WORKERS[key] = _Worker(name, is_hurried)
+        for key in list(_WORKERS):
+            if key[0] != pid:  # of the process that forked this one
+                del _WORKERS[key]
+        worker = _Worker(name, is_hurried)
+        _WORKERS[pid, name] = worker
         signalmask.start(worker)
     return worker

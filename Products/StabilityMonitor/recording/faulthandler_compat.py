@@ -1,11 +1,14 @@
-"""The narrow door to `faulthandler`: into our own files, on every Python version, and kept that
-way.
+"""The narrow door to `faulthandler`: it writes into our own files, on every Python version, and
+is put right when other code interferes.
 
-Facts this rests on (FACTS.md, measured): faulthandler writes where its descriptor stands, so a
-preallocated file works; it keeps a reference to the file object, so one that only it holds and that
-is gone tells that other code has redirected it; `register(all_threads=True)` and
-`dump_traceback_later` crash healthy servers and are not used; a chained handler of C code notes a
-signal even while the GIL is stuck, and the process dies as it would have died anyway.
+It rests on these facts (FACTS.md, measured):
+
+* faulthandler writes where its descriptor stands, so a preallocated file works.
+* It keeps a reference to the file object.  So we give it an object that only it holds: when this
+  object is gone, other code has redirected faulthandler.
+* `register(all_threads=True)` and `dump_traceback_later` crash healthy servers and are not used.
+* A chained handler of C code notes a signal even while the GIL is stuck, and the process dies as it
+  would have died anyway.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import signal
 import sys
 import weakref
 from pathlib import Path
+from typing import Any
 
 from ..store import blackbox
 from ..store.regularfiles import open_regular
@@ -25,26 +29,25 @@ from ..store.rundirectory import mark_name
 from ..store.rundirectory import preallocate
 from ..system.signalmask import signal_set
 
-try:
-    from fcntl import F_DUPFD_CLOEXEC
-    from fcntl import fcntl
-except ImportError:
-    fcntl = None
+if sys.platform != 'win32':
+    import fcntl
 
 FAULT_LOG_SIZE = 256 << 10
 MARK_SIZE = 16 << 10
-#: Descriptors are moved up to here, out of the way of code that closes "all" low ones.
+#: Descriptors are moved up to this number: some code closes "all" descriptors, which are low ones.
 _HIGH = 200
 #: faulthandler's C stack is not safe in a signal handler before 3.14.1 (gh-137185).
-_C_STACK = {'c_stack': sys.version_info >= (3, 14, 1)} if sys.version_info >= (3, 14) else {}
+_C_STACK: dict[str, Any] = {}
+if sys.version_info >= (3, 14):
+    _C_STACK = {'c_stack': sys.version_info >= (3, 14, 1)}
 
 
 class _Door:
-    """A file as faulthandler wants it.  Nobody else holds it: it is gone when faulthandler lets go
-    of it.
+    """A file as faulthandler wants it.  Only faulthandler holds it, so it is gone when faulthandler
+    lets go of it.
     """
 
-    def __init__(self, file):
+    def __init__(self, file: MarkFile) -> None:
         self._descriptor = file.descriptor
 
     def fileno(self) -> int:
@@ -55,9 +58,9 @@ class _Door:
 
 
 class MarkFile:
-    """A preallocated file that C code writes into; `length` is how far it has come."""
+    """A preallocated file that C code writes into; `length` bytes are written."""
 
-    def __init__(self, path: Path, size: int, mode: int):
+    def __init__(self, path: Path, size: int, mode: int) -> None:
         low = preallocate(path, size, mode)
         self.path = path
         self.descriptor = _moved_up(low)
@@ -75,7 +78,9 @@ class MarkFile:
 
     @property
     def position(self) -> int:
-        """Where its descriptor stands, whatever that has become; cheaper than `length`."""
+        """Where its descriptor stands, even if that is of another file by now; cheaper than
+        `length`.
+        """
         try:
             return os.lseek(self.descriptor, 0, os.SEEK_CUR)
         except OSError:
@@ -88,7 +93,7 @@ class MarkFile:
             return False
 
     def reopen(self) -> None:
-        """After other code closed our descriptor: the same file again, at its end."""
+        """After other code closed our descriptor: open the same file again, at its end."""
         self.descriptor = _moved_up(open_regular(self.path, os.O_RDWR))
         self.identity = _inode(self.descriptor)
         tail = read_tail(self.descriptor, FAULT_LOG_SIZE)
@@ -104,24 +109,24 @@ class MarkFile:
 class FaultLog:
     """faulthandler for fatal signals, into `faults.mark` of the run."""
 
-    def __init__(self, directory: Path, mode: int = 0o600):
+    def __init__(self, directory: Path, mode: int = 0o600) -> None:
         self.was_enabled = faulthandler.is_enabled()
         self.file = MarkFile(directory / mark_name('faults'), FAULT_LOG_SIZE, mode)
         self._enable()
 
-    def _enable(self):
+    def _enable(self) -> None:
         door = _Door(self.file)
         faulthandler.enable(door, all_threads=True, **_C_STACK)
         self.door = weakref.ref(door)
         self._enabled_at = self._seen = self.file.length
 
     def check(self) -> str:
-        """What other code did to our fault log, in one sentence; it is put right.  '' if all is
-        well.
+        """Put right what other code did to our fault log, and say in one sentence what that was;
+        '' if all is well.
         """
         if not self.file.is_intact():
             trouble = 'Its file descriptor had been closed by other code.'
-            faulthandler.disable()  # who knows whose descriptor that number is by now
+            faulthandler.disable()  # that number may be the descriptor of other code by now
             self.file.reopen()
         elif not faulthandler.is_enabled():
             trouble = 'It had been disabled by other code.'
@@ -133,9 +138,9 @@ class FaultLog:
         self._enable()
         return trouble
 
-    def _renew_after_a_survived_fault(self):
-        """A fatal signal that did not kill (pid 1, a handler of other code) has cost us the handler
-        for it.
+    def _renew_after_a_survived_fault(self) -> None:
+        """After a fatal signal that did not kill (pid 1, a handler of other code), faulthandler has
+        no handler for it any more.
         """
         length = self.file.length
         if length == self._seen and length > self._enabled_at:
@@ -153,20 +158,23 @@ class FaultLog:
 
 
 class SignalMarks:
-    """One file for each ending signal; C code writes the main thread's stack there, then the signal
-    goes on.
+    """One file for each ending signal.  C code writes the stack of MainThread there; then the
+    signal goes on as before.
 
-    An ignored signal is left alone: it cannot kill, and a handler would be lost to programs we
-    execute.  So is one that C code has a handler for, as after `faulthandler.register(SIGUSR1)` by
-    other code: to chain to what was before that would make a harmless signal kill.
+    Two kinds of signals are left alone.  An ignored one cannot kill, and with a handler of ours,
+    programs that we execute would no longer inherit that it is ignored.  One that C code has a
+    handler for, as after `faulthandler.register(SIGUSR1)` by other code, may be harmless: to chain
+    to what was there before that handler would make it kill.
     """
 
     SIGNALS = tuple(
         name for name in blackbox.MARKS if name.startswith('SIG') and hasattr(signal, name)
     )
 
-    def __init__(self, directory: Path, mode: int = 0o600):
-        self.files, self._doors, self._found = {}, {}, {}
+    def __init__(self, directory: Path, mode: int = 0o600) -> None:
+        self.files: dict[str, MarkFile] = {}
+        self._doors: dict[str, weakref.ref[_Door]] = {}
+        self._found: dict[str, object] = {}  # the handlers that were there before
         foreign = foreign_handlers()
         try:
             for name in self.SIGNALS:
@@ -179,19 +187,17 @@ class SignalMarks:
             self.detach()
             raise
 
-    def _register(self, name):
+    def _register(self, name: str) -> None:
         door = _Door(self.files[name])
         faulthandler.register(getattr(signal, name), file=door, all_threads=False, chain=True)
         self._doors[name] = weakref.ref(door)
 
-    def _is_ours(self, name):
+    def _is_ours(self, name: str) -> bool:
         """No other code has set a handler or registered a file of its own since."""
-        door, number = self._doors.get(name), getattr(signal, name)
-        return (
-            door is not None
-            and door() is not None
-            and signal.getsignal(number) is self._found[name]
-        )
+        door = self._doors.get(name)
+        if door is None or door() is None:
+            return False
+        return signal.getsignal(getattr(signal, name)) is self._found[name]
 
     def check(self) -> str:
         """Like `FaultLog.check`, for descriptors that other code has closed."""
@@ -201,15 +207,14 @@ class SignalMarks:
                 faulthandler.unregister(getattr(signal, name))
                 self.files[name].reopen()
                 self._register(name)
-        return (
-            f'The file descriptors of the marks {", ".join(closed)} had been closed by other code.'
-            if closed
-            else ''
-        )
+        if not closed:
+            return ''
+        names = ', '.join(closed)
+        return f'The file descriptors of the marks {names} had been closed by other code.'
 
     def detach(self) -> None:
-        """In a forked child.  To unregister what is not ours any more would undo the handler of
-        other code.
+        """In a forked child.  A signal that is not ours any more is not unregistered: that would
+        undo the handler of other code.
         """
         for name, file in self.files.items():
             if self._is_ours(name):
@@ -222,24 +227,23 @@ def foreign_handlers(status: Path = Path('/proc/self/status')) -> frozenset[int]
     """Signals with a handler that Python's `signal` knows nothing of; none where the system does
     not tell.
     """
+    caught = signal_set('SigCgt', status)
     return frozenset(
-        number
-        for number in signal_set('SigCgt', status)
-        if signal.getsignal(number) in (signal.SIG_DFL, None)
+        number for number in caught if signal.getsignal(number) in (signal.SIG_DFL, None)
     )
 
 
-def _moved_up(low):
-    if fcntl is None:
+def _moved_up(low: int) -> int:
+    if sys.platform == 'win32':
         return low
     try:
-        high = fcntl(low, F_DUPFD_CLOEXEC, _HIGH)
-    except OSError:  # RLIMIT_NOFILE is lower than that
+        high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    except (AttributeError, OSError):  # no such command, or RLIMIT_NOFILE is lower than that
         return low
     os.close(low)
     return high
 
 
-def _inode(descriptor):
+def _inode(descriptor: int) -> tuple[int, int]:
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino

@@ -1,37 +1,57 @@
-"""Hangs: when nobody answers any more, who is in the way, and where; noted when it begins.
+"""Hangs: when the site stops answering, which threads are in the way, and where they are.
 
-A hang begins when every thread that serves is busy with a request older than the option "stall", or
-the loop of the server has stood still for so long.  It is written into the black box at once, with
-the stack of each serving thread, because what follows may be a kill.  A hang that dissolves is an
-event of the run.  A deadlock, and a thread that serves no request but keeps a processor busy, are
-noted the same way, while others may serve.
+A hang begins when every serving thread is busy with a request older than the option "stall", or
+when the loop of the server has stood still for that long.  It is written into the black box at
+once, with the stack of each serving thread, because the process may be killed next.  A hang that
+dissolves is an event of the run.  A deadlock, and a thread that serves no request but keeps a CPU
+busy, are noted the same way; other threads may go on serving meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..model.records import Note
+from ..model.records import ThreadState
 from ..system import loglater
 from ..threads.activity import own_frame
 from ..threads.activity import words
+from ..threads.snapshot import Observation
+from ..threads.spots import Spot
+from .partguard import Findings
+from .recorder import Recorder
 
-#: So many threads of one hang, and of one deadlock, are noted: the ring must hold both, and some
-#: events besides.
-_MOST_THREADS, _MOST_IN_CYCLE = 24, 6
+if TYPE_CHECKING:  # arming does not wait for it, see threads.snapshot
+    from ..threads.locks import Deadlock
+
+#: What tells one of the lasting events from the others: "hang", or a kind and what it is about.
+_Key = str | tuple[str, str | int | tuple[int, ...]]
+
+#: At most this many threads of one hang, and of one deadlock, are noted: the ring must hold both,
+#: and some events besides.
+_MOST_THREADS = 24
+_MOST_IN_CYCLE = 6
+#: At most this many events that have ended are kept.
 _KEPT = 50
 #: The two ways to hang.
-_WORKERS, _LOOP = 'hang', ('hang', 'loop')
-#: A thread "spins" when it wants so much of one processor, at so many looks in a row, until it
-#: wants but so much.
-SPINNING, _LOOKS, _CALM = 0.8, 2, 0.5
-#: A busy loop of a server wants so much of a processor (seconds) for each request, and no more; a
-#: fifth is usual.
+_WORKERS: _Key = 'hang'
+_LOOP: _Key = ('hang', 'loop')
+#: A thread "spins" when it wants at least this share of one CPU ...
+SPINNING = 0.8
+#: ... at this many looks in a row ...
+_LOOKS = 2
+#: ... and until it wants less than this share.
+_CALM = 0.5
+#: The loop of a server needs at most this much CPU time (seconds) for each request; a fifth of it
+#: is usual.
 _A_REQUEST = 0.005
-#: Who spins, and how bad that is: a thread of other code may have much to do.
+#: Kinds of threads that may spin, and how bad that is: a thread of other code may have much to do.
 _SPINNERS = {'main': 'critical', 'other': 'warning'}
 
 
@@ -48,55 +68,72 @@ class Hang:
 
 
 class Hangs:
-    """`observe` gives a threads.Observation; it is asked only when something seems wrong.
-    `is_over`: the server shuts down, and waits for the last of its threads.
+    """The hangs, deadlocks and spinning threads of this run.
+
+    `observe` looks at all threads; it is called only when something seems wrong.  `is_over` tells
+    whether the server shuts down: it then waits for the last of its threads, which is no hang.
     """
 
-    def __init__(self, recorder, observe, findings, stall: float, is_over=lambda: False):
-        self.recorder, self.observe, self.findings, self.stall = recorder, observe, findings, stall
+    def __init__(
+        self,
+        recorder: Recorder,
+        observe: Callable[[], Observation],
+        findings: Findings,
+        stall: float,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.recorder = recorder
+        self.observe = observe
+        self.findings = findings
+        self.stall = stall
         self.is_over = is_over
-        self.suspected = set()  # circles of locks that the last look has shown
-        self.lasting, self._past, self._busy, self._place = {}, [], {}, ()
+        self.suspected: set[_Key] = set()  # the cycles of locks that the last look has shown
+        self.lasting: dict[_Key, Hang] = {}
+        self._past: list[Hang] = []
+        self._busy: dict[int, int] = {}  # {native id: at how many looks in a row it was busy}
+        self._place: tuple[Spot, ...] = ()  # where the loop of the server has come to a stand
 
     # -- nobody answers ----------------------------------------------------------------------------
 
     def look(self, busy: list[float], serving: int, now: float) -> None:
-        """At each beat while a request is old or something lasts: when the requests in flight
-        began, how many threads serve, now; all monotonic.
+        """Called at each beat while a request is old or something lasts.
+
+        `busy` holds when each request in flight began, `serving` is the number of serving threads.
+        Times are monotonic.
         """
-        hangs = bool(busy) and len(busy) >= serving and now - max(busy) > self.stall
+        all_are_busy = bool(busy) and len(busy) >= serving
+        hangs = all_are_busy and now - max(busy) > self.stall
         if hangs and _WORKERS not in self.lasting and not self.is_over():
             self._begin_hang(len(busy), now - max(busy))
         elif not hangs and _WORKERS in self.lasting:
             self._end_of_hang(_WORKERS, 'It answers again.')
 
-    def _begin_hang(self, count, since):
-        started, seen = time.time() - since, self.observe()
-        serving, main = _serving(seen), _main(seen)
+    def _begin_hang(self, count: int, since: float) -> None:
+        started = time.time() - since
+        seen = self.observe()
+        serving = _serving(seen)
         summary = (
             f'All {count} threads that serve have been busy with requests for longer than '
-            f'{self.stall:g} s'
+            f'{self.stall:g} s: {_mostly(serving)}.'
         )
-        self._note_hang(
-            _WORKERS,
-            Hang('hang', started, f'{summary}: {_mostly(serving)}.', threads=_idents(serving)),
-            serving[:_MOST_THREADS] + main,
-            seen,
-        )
+        hang = Hang('hang', started, summary, threads=_idents(serving))
+        self._note_hang(_WORKERS, hang, serving[:_MOST_THREADS] + _main(seen), seen)
 
-    def _note_hang(self, key, hang, states, seen):
-        self._begin(key, 'hang', hang)
+    def _note_hang(
+        self, key: _Key, hang: Hang, states: list[ThreadState], seen: Observation
+    ) -> None:
+        self._begin(key, hang)
         self._stamp()
         for state in states:
             self.recorder.note(_note('hang', state))
         self.look_for_deadlock(seen)
 
-    def _end_of_hang(self, key, how):
+    def _end_of_hang(self, key: _Key, how: str) -> None:
         self._end(key, how)
         self._stamp()
 
-    def _stamp(self):
-        """Note since when nobody is answered; 0: all is well."""
+    def _stamp(self) -> None:
+        """Note since when the site does not answer; 0 when it does."""
         began = [self.lasting[key].started for key in (_WORKERS, _LOOP) if key in self.lasting]
         self.recorder.stamp('hung_since', min(began, default=0))
 
@@ -106,11 +143,12 @@ class Hangs:
     def loop_stands(self) -> bool:
         return _LOOP in self.lasting
 
-    def look_at_loop(self, place: tuple, stood: float) -> None:
-        """In each round: where MainThread stands outside the loop of the server, and for how long;
-        see ServerLoop.
+    def look_at_loop(self, place: tuple[Spot, ...], stood: float) -> None:
+        """Called in each round.  `place` is where MainThread stands outside the loop of the server,
+        `stood` for how many seconds; see ServerLoop.
 
-        What hangs may have been suspended and resumed: only who leaves the place goes on.
+        Only a changed place ends the hang: a process that was suspended and resumed begins to count
+        anew, but may hang still.
         """
         if self.loop_stands and place != self._place:
             self._end_of_hang(_LOOP, 'It goes on.')
@@ -118,95 +156,95 @@ class Hangs:
             self._place = place
             self._begin_loop(stood)
 
-    def _begin_loop(self, stood):
-        started, seen = time.time() - stood, self.observe()
-        serving, main = _serving(seen), _main(seen)
+    def _begin_loop(self, stood: float) -> None:
+        started = time.time() - stood
+        seen = self.observe()
+        main = _main(seen)
         doing = words(main[0]) if main else 'it is not known what it does'
-        self._note_hang(
-            _LOOP,
-            Hang(
-                'hang',
-                started,
-                f'The loop of the server (MainThread) stands still: {doing}.',
-                threads=_idents(main),
-            ),
-            main + serving[:_MOST_THREADS],
-            seen,
-        )
+        summary = f'The loop of the server (MainThread) stands still: {doing}.'
+        hang = Hang('hang', started, summary, threads=_idents(main))
+        self._note_hang(_LOOP, hang, main + _serving(seen)[:_MOST_THREADS], seen)
 
     # -- locks -------------------------------------------------------------------------------------
 
-    def look_for_deadlock(self, seen=None) -> None:
-        """Called while something takes long: a request is slow, nobody answers, or a deadlock was
-        found before.
+    def look_for_deadlock(self, seen: Observation | None = None) -> None:
+        """Called while something takes long: a request is slow, the site does not answer, or a
+        deadlock was found before.
 
-        What is only inferred from the code must be seen in two looks one after the other.
+        A deadlock that is only inferred from the code counts when two looks in a row show it.
         """
-        seen = self.observe() if seen is None else seen
+        if seen is None:
+            seen = self.observe()
         if not seen.states:
             return  # the look has failed
         found = {_key(deadlock): deadlock for deadlock in seen.deadlocks}
-        for key in [k for k in self.lasting if k[0] == 'deadlock' and k not in found]:
-            self._end(key, 'It has dissolved.')
+        for key in list(self.lasting):
+            if key[0] == 'deadlock' and key not in found:
+                self._end(key, 'It has dissolved.')
         for key, deadlock in found.items():
-            if key not in self.lasting and (deadlock.known or key in self.suspected):
+            is_sure = deadlock.known or key in self.suspected
+            if is_sure and key not in self.lasting:
                 self._begin_deadlock(key, deadlock, seen)
         self.suspected = set(found)
 
-    def _begin_deadlock(self, key, deadlock, seen):
+    def _begin_deadlock(self, key: _Key, deadlock: Deadlock, seen: Observation) -> None:
         action = 'Restart Zope' if deadlock.known else 'If they go on waiting, restart Zope'
         self._begin(
             key,
-            'deadlock',
             _deadlock(deadlock, seen),
             f'{action}; then take the locks in one order everywhere, or fewer of them.',
         )
         for state in _cycle(deadlock, seen)[:_MOST_IN_CYCLE]:
             self.recorder.note(_note('deadlock', state))
 
-    # -- processors --------------------------------------------------------------------------------
+    # -- CPUs --------------------------------------------------------------------------------------
 
-    def look_for_spinning(self, states, loads: dict[int, float], served: float = 0.0) -> None:
-        """In each round: threads that serve no request and want a whole processor.
+    def look_for_spinning(
+        self, states: Collection[ThreadState], loads: dict[int, float], served: float = 0.0
+    ) -> None:
+        """Called in each round: finds threads that serve no request and want a whole CPU.
 
-        `loads`: {native id: share of the time since the last look that it had a processor, or was
-        ready for one}; `served`: how many requests a second have begun since, which give the loop
-        of a server something to do.
+        `loads` is {native id: share of the time since the last look in which the thread had a CPU
+        or was ready for one}.  `served` requests a second have begun since then: the loop of a
+        server has work with each.
         """
-        idle = {
-            state.native_id: state
-            for state in states
-            if not state.request and state.kind in _SPINNERS
-        }
-        load = {
-            tid: loads.get(tid, 0.0) - (served * _A_REQUEST if state.kind == 'main' else 0.0)
-            for tid, state in idle.items()
-        }
-        self._busy = {tid: self._busy.get(tid, 0) + 1 for tid in load if load[tid] >= SPINNING}
-        for tid, looks in self._busy.items():
+        idle = {}
+        for state in states:
+            if state.kind in _SPINNERS and not state.request:
+                idle[state.native_id] = state
+        busy = {}
+        for tid, state in idle.items():
+            load = loads.get(tid, 0.0)
+            if state.kind == 'main':
+                load -= served * _A_REQUEST
+            if load >= SPINNING:
+                busy[tid] = self._busy.get(tid, 0) + 1
+        self._busy = busy
+        for tid, looks in busy.items():
             if looks >= _LOOKS and ('spinning', tid) not in self.lasting:
                 self._begin_spinning(idle[tid], loads[tid])
         seen = {state.native_id for state in states}
-        for key in [
-            k
-            for k in self.lasting
-            if k[0] == 'spinning'
-            and (loads.get(k[1], 0.0) < _CALM or k[1] in seen and k[1] not in idle)
-        ]:
-            self._end(key, 'It has stopped.')
+        for key in list(self.lasting):
+            match key:
+                case 'spinning', int(tid):
+                    serves_now = tid in seen and tid not in idle
+                    if serves_now or loads.get(tid, 0.0) < _CALM:
+                        self._end(key, 'It has stopped.')
 
-    def _begin_spinning(self, state, load):
-        summary = (
-            f'{_called(state)}, which serves no request, uses {min(load, 1):.0%} of a '
-            f'processor{_at(state)}'
-        )
+    def _begin_spinning(self, state: ThreadState, load: float) -> None:
+        name = state.name or 'A thread'
+        if not state.ident:  # threads that Python does not know share their names
+            name += f' (native id {state.native_id})'
+        place = ''
+        if state.frames:
+            frame = state.frames[0]
+            place = f' in {frame.function} ({frame.file})'
         self._begin(
             ('spinning', state.native_id),
-            'spinning',
             Hang(
                 'spinning',
                 time.time(),
-                f'{summary}.',
+                f'{name}, which serves no request, uses {min(load, 1):.0%} of a processor{place}.',
                 threads=_idents([state]),
                 severity=_SPINNERS[state.kind],
             ),
@@ -216,55 +254,61 @@ class Hangs:
 
     # -- events ------------------------------------------------------------------------------------
 
-    def _begin(self, key, kind, hang, action='Look at the threads: each says what it waits for.'):
+    def _begin(
+        self,
+        key: _Key,
+        hang: Hang,
+        action: str = 'Look at the threads: each says what it waits for.',
+    ) -> None:
         self.lasting[key] = hang
         self.findings.add(_id(key), hang.summary, '', action, hang.severity)
-        self.recorder.note(Note(0, hang.started, kind, 0, title=hang.summary))
+        self.recorder.note(Note(0, hang.started, hang.kind, 0, title=hang.summary))
 
-    def _end(self, key, how):
+    def _end(self, key: _Key, how: str) -> None:
         hang = self.lasting.pop(key)
         now = time.time()
+        seconds = now - hang.started
         self._past = [*self._past[1 - _KEPT :], replace(hang, ended=now)]
         self.findings.drop(_id(key))
         self.recorder.note(
-            Note(0, now, f'{hang.kind}-ended', 0, seconds=now - hang.started, title=hang.summary)
+            Note(0, now, f'{hang.kind}-ended', 0, seconds=seconds, title=hang.summary)
         )
-        loglater.log(
-            logging.WARNING, '%s %s It lasted %.1f s.', hang.summary, how, now - hang.started
-        )
+        loglater.log(logging.WARNING, '%s %s It lasted %.1f s.', hang.summary, how, seconds)
 
     def lasts(self, *kinds: str) -> bool:
         return any(hang.kind in kinds for hang in list(self.lasting.values()))
 
-    def known(self, seen=None) -> list[Hang]:
-        """Those that last, then those that ended, newest first; with the deadlocks of what was
-        `seen` just now.
+    def known(self, seen: Observation | None = None) -> list[Hang]:
+        """Those that last, with the deadlocks of what was `seen` just now; then those that ended,
+        newest first.
 
-        Any thread may ask: nothing begins by that, or ends.
+        Any thread may ask: to ask begins and ends nothing.
         """
         lasting = dict(self.lasting)
-        new = [
-            _deadlock(found, seen)
-            for found in (seen.deadlocks if seen else ())
-            if _key(found) not in lasting
-        ]
+        new = []
+        if seen is not None:
+            new = [
+                _deadlock(deadlock, seen)
+                for deadlock in seen.deadlocks
+                if _key(deadlock) not in lasting
+            ]
         return [*new, *lasting.values(), *self._past[::-1]]
 
 
-def _id(key):
+def _id(key: _Key) -> str:
     return key if isinstance(key, str) else f'{key[0]}-{key[1]}'
 
 
-def _key(deadlock):
+def _key(deadlock: Deadlock) -> tuple[str, tuple[int, ...]]:
     return 'deadlock', tuple(sorted(deadlock.idents))
 
 
-def _cycle(deadlock, seen):
+def _cycle(deadlock: Deadlock, seen: Observation) -> list[ThreadState]:
     states = {state.ident: state for state in seen.states}
     return [states[ident] for ident in deadlock.idents if ident in states]
 
 
-def _deadlock(deadlock, seen):
+def _deadlock(deadlock: Deadlock, seen: Observation) -> Hang:
     source = 'the locks name their owners' if deadlock.known else 'inferred from the code'
     summary = '; '.join(f'{_who(state)} {words(state)}' for state in _cycle(deadlock, seen))
     return Hang(
@@ -276,21 +320,21 @@ def _deadlock(deadlock, seen):
     )
 
 
-def _serving(seen):
+def _serving(seen: Observation) -> list[ThreadState]:
     return [state for state in seen.states if state.request]
 
 
-def _main(seen):
+def _main(seen: Observation) -> list[ThreadState]:
     """MainThread, unless it serves itself; at most one."""
     return [state for state in seen.states if state.kind == 'main' and not state.request]
 
 
-def _idents(states):
-    """Not all threads have one."""
+def _idents(states: list[ThreadState]) -> tuple[int, ...]:
+    """Those of the threads that have one."""
     return tuple(state.ident for state in states if state.ident)
 
 
-def _note(kind, state):
+def _note(kind: str, state: ThreadState) -> Note:
     request = state.request or {}
     title = f'{request["method"]} {request["path"]}' if request else state.name
     return Note(
@@ -307,45 +351,34 @@ def _note(kind, state):
     )
 
 
-def _mostly(states):
-    """What most of them do, in words; and what those do that they wait for."""
-    groups = {}
+def _mostly(states: list[ThreadState]) -> str:
+    """What most of them do, in words; and what the threads do that hold the locks of others."""
+    groups: dict[tuple[str, str], list[ThreadState]] = {}
     for state in states:
         groups.setdefault((state.activity, _where(state)), []).append(state)
     if not groups:
         return 'it is not known what they do'
     most = max(groups.values(), key=len)
+    first = most[0]
+    if any(words(state) != words(first) for state in most):
+        # Its words may tell its CPU share, or its line, which is wrong for the others.
+        first = replace(first, detail=_where(first))
+    summary = f'{len(most)} of them: {words(first)}'
     holders = {ident for state in states for ident in state.holders}
-    roots = [
-        f'; {_who(state)} {words(state)}'
-        for state in states
-        if state.ident in holders and not state.holders and state not in most
-    ]
-    return f'{len(most)} of them: {_together(most)}' + ''.join(roots)
+    for state in states:
+        holds_others_up = state.ident in holders and not state.holders
+        if holds_others_up and state not in most:
+            summary += f'; {_who(state)} {words(state)}'
+    return summary
 
 
-def _together(states):
-    """What all of them do at one place: the share of a processor that one has, or its line, is
-    wrong for others.
-    """
-    same = len({words(state) for state in states}) == 1
-    return words(states[0] if same else replace(states[0], detail=_where(states[0])))
-
-
-def _where(state):
+def _where(state: ThreadState) -> str:
     frame = own_frame(state.frames)
     return f'in {frame.function} ({frame.file})' if frame else ''
 
 
-def _who(state):
+def _who(state: ThreadState) -> str:
     request = state.request
-    return f'{request["method"]} {request["path"]} ({state.name})' if request else state.name
-
-
-def _called(state):
-    """Threads that Python does not know share their names."""
-    return (state.name or 'A thread') + ('' if state.ident else f' (native id {state.native_id})')
-
-
-def _at(state):
-    return f' in {state.frames[0].function} ({state.frames[0].file})' if state.frames else ''
+    if not request:
+        return state.name
+    return f'{request["method"]} {request["path"]} ({state.name})'

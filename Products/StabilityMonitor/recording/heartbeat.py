@@ -1,7 +1,7 @@
-"""The heartbeat: a daemon thread that takes samples and sees that the breadcrumbs still work.
+"""The heartbeat: a daemon thread that takes samples and checks that the breadcrumbs still work.
 
-It is never the reason that a process does not end, takes no lock that a request waits for, and each
-of its duties that fails is switched off on its own, with a finding.
+It never keeps a process from ending, and takes no lock that a request waits for.  A duty that fails
+is switched off alone, with a finding.
 """
 
 from __future__ import annotations
@@ -9,58 +9,73 @@ from __future__ import annotations
 import functools
 import threading
 import time
+from collections.abc import Callable
+from collections.abc import Iterable
 
 from .background import in_background
+from .faulthandler_compat import MarkFile
+from .partguard import Findings
+from .recorder import Recorder
 
-#: What changes slowly is looked at each so many beats.
+#: Something that the heartbeat does; what it returns is not looked at.
+Duty = Callable[[], object]
+
+#: A round comes at each beat of this number: for what changes slowly.
 ROUND = 20
-#: A mark counts as survived when the process still beats so many beats after it was first seen.
+#: A mark counts as survived when the process still beats this many beats after it was first seen.
 SURVIVED_AFTER = 2
 
 
-def _nothing():
-    """Takes the place of what is not wanted, or given up."""
+def _nothing() -> None:
+    """Takes the place of a duty that is not wanted, or given up."""
 
 
 class Heartbeat(threading.Thread):
     """Beats every `interval` seconds.
 
-    `duties` are called at each beat, `alarms` after them where one of them has set `alarmed`,
-    `rounds` at each twentieth beat, and with them one of the `inspections`, which take turns;
-    `in_thread` once at first, and `before_each` before each of them, which costs next to nothing.
-    What is appended to `errands` is called once, in the background.
+    * `in_thread` is called once, before the first beat.
+    * `rounds` are called at each twentieth beat, and with them one of the `inspections`, in turn.
+    * `duties` are called at each beat, and after them the `alarms` where a duty has set `alarmed`.
+    * `before_each` is called before each of these; it must cost next to nothing.
+    * What is appended to `errands` is called once, in the background.
     """
 
     def __init__(
         self,
         interval: float,
-        duties,
-        findings,
-        in_thread=lambda: None,
-        rounds=(),
-        inspections=(),
-        alarms=(),
-    ):
+        duties: Iterable[Duty],
+        findings: Findings,
+        in_thread: Duty = _nothing,
+        rounds: Iterable[Duty] = (),
+        inspections: Iterable[Duty] = (),
+        alarms: Iterable[Duty] = (),
+    ) -> None:
         super().__init__(name='StabilityMonitor heartbeat', daemon=True)
         self.interval = interval
-        self.duties, self.rounds, self.inspections = list(duties), list(rounds), list(inspections)
-        self.alarms, self.alarmed = list(alarms), False
-        self.beats, self.is_round_due = 0, False
+        self.duties = list(duties)
+        self.rounds = list(rounds)
+        self.inspections = list(inspections)
+        self.alarms = list(alarms)
+        self.alarmed: object = False  # anything that is true: to make a bool of it takes a call
+        self.beats = 0
+        self.is_round_due = False
         self.findings = findings
-        self.in_thread, self.before_each = in_thread, _nothing
-        self.errands = []
+        self.in_thread = in_thread
+        self.before_each: Duty = _nothing
+        self.errands: list[Duty] = []
         self.last = 0.0
-        self._beating, self._has_ended = threading.Lock(), False
+        self._beating = threading.Lock()
+        self._has_ended = False
 
     def run(self) -> None:
-        """It sleeps: to wait for a lock takes a third more of processor time, and an Event is a
-        lock and more.
+        """Between beats it sleeps.  To wait for a lock takes a third more CPU time, and an Event is
+        a lock and more.
         """
         if self._lives_after(self.in_thread):
             while self._lives_after(self.beat):
                 time.sleep(min(self.interval, threading.TIMEOUT_MAX))
 
-    def _lives_after(self, work):
+    def _lives_after(self, work: Duty) -> bool:
         with self._beating:
             if not self._has_ended:
                 work()
@@ -80,7 +95,7 @@ class Heartbeat(threading.Thread):
         self.beats += 1
         self.last = time.monotonic()
 
-    def _fulfil(self, duties, due):
+    def _fulfil(self, duties: list[Duty], due: Iterable[Duty]) -> None:
         """Call those that are `due`; one that fails is taken out of `duties`."""
         for duty in tuple(due):
             try:
@@ -94,7 +109,7 @@ class Heartbeat(threading.Thread):
                 duties.remove(duty)
                 self._give_up(duty, error)
 
-    def _give_up(self, duty, error):
+    def _give_up(self, duty: Duty, error: Exception) -> None:
         name = duty.__qualname__.rpartition('<locals>.')[2]  # "look" is the name of several
         self.findings.add(
             f'heartbeat-{name}',
@@ -103,13 +118,13 @@ class Heartbeat(threading.Thread):
             'Restart Zope when the cause is mended.',
         )
 
-    def _run(self, errand):
+    def _run(self, errand: Duty) -> None:
         with self.findings.guarded('errand', 'A task in the background has failed.'):
             errand()
 
     def stop(self, timeout: float = 0.5) -> None:
-        """No beat begins any more, and one that goes on is waited for.  The thread ends when it
-        wakes.
+        """No beat begins any more.  Wait for the one that is under way, `timeout` seconds at most;
+        the thread itself ends when it wakes.
         """
         self._has_ended = True
         if threading.current_thread() is not self and self._beating.acquire(timeout=timeout):
@@ -120,34 +135,46 @@ class SurvivedMarks:
     """Notes how much of each mark file this process has outlived: that part is no evidence of its
     end.
 
-    `files` are those that signals are noted in, which may be at any time.  What is watched later
-    are those of the dead-man switch, which are written only when no beat comes for long: they are
-    looked at when the last beat is more than `late` seconds ago, and after each `look_at_all`.
+    `files` are those of signals, which may come at any time.  Those that `watch` adds belong to the
+    watchdog, which writes only when no beat comes for long: so they are looked at when the last
+    beat is more than `late` seconds ago, and after each `look_at_all`.
     """
 
-    def __init__(self, recorder, files, late: float = 2.0, clock=time.monotonic):
-        self.recorder, self.files, self._signals = recorder, files, tuple(files.values())
-        self._late, self._clock, self._last = late, clock, clock()
+    def __init__(
+        self,
+        recorder: Recorder,
+        files: dict[str, MarkFile],
+        late: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.recorder = recorder
+        self.files = files
+        self._signals = tuple(files.values())
+        self._late = late
+        self._clock = clock
+        self._last = clock()
         self._seen = {name: [0] * (SURVIVED_AFTER + 1) for name in files}
-        self._settled = None  # where those of signals stand while there is nothing new
+        # Where the files of signals stand while there is nothing new.
+        self._settled: list[int] | None = None
 
-    def watch(self, name: str, file) -> None:
+    def watch(self, name: str, file: MarkFile) -> None:
         self._seen[name] = [0] * (SURVIVED_AFTER + 1)
         self.files[name] = file
 
     def check(self) -> None:
-        """At each beat."""
-        before, self._last = self._last, self._clock()
+        """Called at each beat."""
+        before = self._last
+        self._last = self._clock()
         positions = [file.position for file in self._signals]
         if positions != self._settled or self._last - before > self._late:
             news = [self._is_new(*item) for item in self.files.items()]
             self._settled = None if any(news) else positions
 
     def look_at_all(self) -> None:
-        """In each round: at the next beat."""
+        """Called in each round: the next beat looks at all files."""
         self._settled = None
 
-    def _is_new(self, name, file):
+    def _is_new(self, name: str, file: MarkFile) -> bool:
         lengths = self._seen[name]
         if file.position == lengths[0] == lengths[1] == lengths[-1]:
             return False
@@ -159,23 +186,24 @@ class SurvivedMarks:
 
 
 class Workers:
-    """Which threads serve; `counted` is how many there were when somebody counted last."""
+    """The serving threads; `counted` is how many there were at the last count."""
 
-    def __init__(self, recorder):
+    def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
-        self._idle, self.counted = set(), 0
+        self._idle: set[threading.Thread] = set()
+        self.counted = 0
 
     def look(self) -> None:
-        """Find the threads of waitress, which serve even if they have not had a request yet.
+        """Find the threads of waitress, which serve even before their first request.
 
-        Not by `threading.enumerate`: a stuck thread may hold its lock.
+        `threading.enumerate` is not called: a stuck thread may hold its lock.
         """
-        self._idle = {t for t in dict(threading._active).values() if t.name.startswith('waitress-')}
+        known = dict(threading._active)  # type: ignore[attr-defined]  # private to threading
+        self._idle = {thread for thread in known.values() if thread.name.startswith('waitress-')}
         self.count()
 
     def count(self) -> int:
         """How many threads serve now."""
-        self.counted = len(
-            self._idle.union([slot.thread for slot in list(self.recorder.slots.values())])
-        )
+        serving = [slot.thread for slot in list(self.recorder.slots.values())]
+        self.counted = len(self._idle.union(serving))
         return self.counted

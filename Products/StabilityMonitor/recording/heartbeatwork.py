@@ -1,10 +1,10 @@
-"""The rounds of the heartbeat: all that is looked after while a run lives, and what it can be
+"""The rounds of the heartbeat: everything that is watched while a run lives, and what it can be
 asked.
 
-Duties are done at each beat, alarms where the sample calls for them, rounds at each twentieth beat,
-inspections in turn, one a round; see `heartbeat`.  A second after the last beat nothing is in the
-processor's caches any more: what is called then costs ten times as much as at once, so that each
-call that a beat can do without counts.
+Duties run at each beat, alarms where the sample calls for them, rounds at each twentieth beat, and
+inspections in turn, one a round; see `heartbeat`.  A beat comes a second after the last one, when
+nothing is in the caches of the CPU any more: a call then costs ten times as much as in a loop.  So
+each call that a beat can do without counts.
 """
 
 from __future__ import annotations
@@ -12,8 +12,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
 
+from ..model.records import ThreadState
 from ..model.records import isotime
 from ..model.records import shallow
 from ..store.runmailbox import Inbox
@@ -27,6 +33,7 @@ from .background import begin as begin_aside
 from .hangs import SPINNING
 from .hangs import Hangs
 from .heartbeat import ROUND
+from .heartbeat import Duty
 from .heartbeat import Heartbeat
 from .heartbeat import SurvivedMarks
 from .heartbeat import Workers
@@ -35,18 +42,27 @@ from .slowrequests import SlowRequests
 from .watchdog import DeadMan
 from .watchdog import awaited_signals
 
-#: Processor time that the heartbeat uses in each second in which it waits for a GIL that is held.
+if TYPE_CHECKING:  # it imports this module
+    from .livingrun import LivingRun
+
+#: CPU time (seconds) that the heartbeat uses in each second in which it waits for a held GIL.
 _WAITING = 0.001
-_LEAST_CPU, _MOST_CPU = 0.005, 0.1
-#: The timer of the heartbeat is started anew so many times before it would run out.
+#: Bounds of the CPU time after which the serving threads write their stacks.
+_LEAST_CPU = 0.005
+_MOST_CPU = 0.1
+#: The timer of the heartbeat is started anew this many times before it would run out.
 _REARMED = 6
 
 
 class Rounds:
     """Watches over `life`, a LivingRun with a recorder.  `start` begins."""
 
-    def __init__(self, life):
-        self.life, self.recorder, self.options = life, life.recorder, life.options
+    def __init__(self, life: LivingRun) -> None:
+        if life.recorder is None:
+            raise ValueError('nothing is recorded')
+        self.life = life
+        self.recorder = life.recorder
+        self.options = life.options
         self.vitals = Vitals(life.context.get('cgroup', {}))
         self.workers = Workers(self.recorder)
         self.threads = ThreadWatch(self.recorder)
@@ -58,22 +74,32 @@ class Rounds:
         self.hangs = Hangs(
             self.recorder, self.observe, life.findings, self.options.stall, self.loop.is_left
         )
-        self.deadman = self.inbox = None
-        self._awaited = frozenset()
-        # {subject: what tells it}, for the inbox.  The checks come when Zope serves.
-        self.answers = {'stacks': self.tell_stacks, 'checks': self.tell_no_checks}
-        self._begun = time.monotonic(), 0
-        self._in_flight = (), 0, 0.0  # what Hangs.look wants to know, as of the last sample
-        self._slots = 0  # so many threads had served by then
-        self._known = ()  # the threads of the last round
+        self.deadman: DeadMan | None = None
+        self.inbox: Inbox | None = None
+        self._awaited: frozenset[int] = frozenset()
+        self._rearmed_each = 1  # the timer of the heartbeat starts anew each time after these beats
+        # {subject: its answer}, for the inbox.  The one to "checks" is replaced when Zope serves.
+        self.answers: dict[str, Callable[[], Any]] = {
+            'stacks': self.tell_stacks,
+            'checks': self.tell_no_checks,
+        }
+        self._begun = (time.monotonic(), 0)
+        # What Hangs.look wants to know, as of the last sample.
+        self._in_flight: tuple[list[float], int, float] = ([], 0, 0.0)
+        self._slots = 0  # how many slots were taken by then
+        self._known: tuple[int, ...] = ()  # the threads of the last round
         self._marks = SurvivedMarks(
             self.recorder, life.mark_files(), 2 * self.options.sample_interval
         )
         self._patience = min(self.slow.watched_from, self.options.stall)
-        duties = [self.take_sample, self._marks.check]
-        alarms = [self._look_for_hang, self._look_for_slow, self.recorder.release_dead_slots]
+        duties: list[Duty] = [self.take_sample, self._marks.check]
+        alarms: list[Duty] = [
+            self._look_for_hang,
+            self._look_for_slow,
+            self.recorder.release_dead_slots,
+        ]
         checks, inspections = life.checks()
-        rounds = [
+        rounds: list[Duty] = [
             self.loads.look,
             self._look_at_vitals,
             self._look_at_workers,
@@ -99,18 +125,20 @@ class Rounds:
         )
 
     def start(self) -> None:
-        self._awaited = awaited_signals()  # while it starts a thread, MainThread blocks them all
+        # Before the first thread: while it starts one, MainThread blocks every signal.
+        self._awaited = awaited_signals()
         begin_aside()
         signalmask.start(self.heartbeat)
 
-    def _in_thread(self):
-        """What belongs to the thread of the heartbeat."""
-        loglater.HURRIED.add(self.heartbeat.ident)
+    def _in_thread(self) -> None:
+        """What must be made in the thread of the heartbeat."""
+        if self.heartbeat.ident is not None:
+            loglater.HURRIED.add(self.heartbeat.ident)
         if self.life.directory:
-            self._arm_dead_man()
-            self._open_inbox()
+            self._arm_dead_man(self.life.directory.path)
+            self._open_inbox(self.life.directory.path)
 
-    def _arm_dead_man(self):
+    def _arm_dead_man(self, directory: Path) -> None:
         with self.life.findings.guarded(
             'dead-man',
             'A held GIL is not noted on this system.',
@@ -120,45 +148,46 @@ class Rounds:
             timeout = max(self.options.stall, 3 * interval)
             cpu = min(max(timeout * _WAITING, _LEAST_CPU), _MOST_CPU)
             self._rearmed_each = max(1, int(timeout / _REARMED / interval))
-            self.deadman = DeadMan(
-                self.life.directory.path,
+            deadman = DeadMan(
+                directory,
                 timeout + (self._rearmed_each - 1) * interval,
                 cpu,
                 self.life.base.file_mode,
                 avoided=self._awaited,
             )
-            self._marks.watch('deadman', self.deadman.file)
+            self.deadman = deadman
+            self._marks.watch('deadman', deadman.file)
             self.heartbeat.rounds.insert(0, self._guard_threads)
             self.heartbeat.alarms.insert(0, self._guard_threads)
-            self.heartbeat.rounds.append(self.deadman.give_way)
-            self.heartbeat.inspections.append(self.deadman.check)
+            self.heartbeat.rounds.append(deadman.give_way)
+            self.heartbeat.inspections.append(deadman.check)
             self.heartbeat.duties.insert(0, self._rearm)
             self.heartbeat.before_each = self._keep_threads_armed
 
-    def _rearm(self):
-        if self.heartbeat.beats % self._rearmed_each == 0:
-            with self._disarmed_on_error():
+    def _rearm(self) -> None:
+        if self.deadman and self.heartbeat.beats % self._rearmed_each == 0:
+            with _disarmed_on_error(self.deadman):
                 self.deadman.rearm()
 
-    def _keep_threads_armed(self):
-        """Before each duty: the work of the last one, or a wait for the GIL, may have used up much
-        of the time.
+    def _keep_threads_armed(self) -> None:
+        """Called before each duty.  The work of the last one, or a wait for the GIL, may have used
+        up much of the CPU time after which the threads write.
         """
-        if self.deadman.is_used_up():
-            self._rearm_threads(self._serving())
+        if self.deadman and self.deadman.is_used_up():
+            self._rearm_threads(self.deadman, self._serving())
 
-    def _guard_threads(self):
-        """Threads have begun to serve, or ended."""
+    def _guard_threads(self) -> None:
+        """Start the timers anew if threads have begun to serve, or ended."""
         serving = self._serving()
-        if not self.deadman.guards(serving):
-            self._rearm_threads(serving)
+        if self.deadman and not self.deadman.guards(serving):
+            self._rearm_threads(self.deadman, serving)
 
-    def _serving(self):
+    def _serving(self) -> dict[int, int]:
         return {index: slot.native_id for index, slot in list(self.recorder.slots.items())}
 
-    def _rearm_threads(self, serving):
-        with self._disarmed_on_error():
-            trouble = self.deadman.rearm_threads(serving, self._marks.watch)
+    def _rearm_threads(self, deadman: DeadMan, serving: dict[int, int]) -> None:
+        with _disarmed_on_error(deadman):
+            trouble = deadman.rearm_threads(serving, self._marks.watch)
         if trouble:
             self.life.findings.add(
                 'dead-man-threads',
@@ -168,38 +197,28 @@ class Rounds:
                 'info',
             )
 
-    @contextlib.contextmanager
-    def _disarmed_on_error(self):
-        """A timer that nobody starts anew any more would harm a healthy server."""
-        try:
-            yield
-        except BaseException:
-            self.deadman.disarm()
-            raise
-
-    def _open_inbox(self):
+    def _open_inbox(self, directory: Path) -> None:
         with self.life.findings.guarded(
             'inbox',
             'Questions from outside, as by "stabilitymonitor stacks", get no answer.',
             'Make the directory writable for the user of Zope, and restart.',
         ):
-            self.inbox = Inbox(self.life.directory.path, self.answers, aside)
+            self.inbox = Inbox(directory, self.answers, aside)
             self.heartbeat.duties.append(self.inbox.listen)
             self.heartbeat.inspections.append(self.inbox.look)
 
     # -- at each beat ------------------------------------------------------------------------------
 
     def take_sample(self) -> None:
-        """Whatever else wants to be looked at by now is an alarm."""
-        busy, now, stall = (
-            [began for _, began in self.recorder.in_flight()],
-            time.monotonic(),
-            self.options.stall,
-        )
+        """Take the vital signs, and set `alarmed` where something needs a closer look."""
+        busy = [began for _, began in self.recorder.in_flight()]
+        now = time.monotonic()
+        stall = self.options.stall
         oldest = now - min(busy, default=now)
         is_late = oldest > stall
         overdue = sum([now - began > stall for began in busy]) if is_late else 0
-        before, self._slots = self._slots, len(self.recorder.slots)
+        before = self._slots
+        self._slots = len(self.recorder.slots)
         serving = self.workers.count() if is_late or self._slots != before else self.workers.counted
         self.recorder.sample(self.vitals.sample(len(busy), overdue, serving))
         self._in_flight = busy, serving, now
@@ -211,95 +230,103 @@ class Rounds:
             or self.recorder.is_crowded
         )
 
-    def _look_for_hang(self):
+    def _look_for_hang(self) -> None:
         self.hangs.look(*self._in_flight)
         if self.hangs.loop_stands:
             self._look_at_loop()  # so that its end is seen at once
 
-    def _look_at_vitals(self):
+    def _look_at_vitals(self) -> None:
         self.vitals.look(len(self.loads.fresh))
 
-    def _look_at_workers(self):
-        """Only when threads have begun or ended: to look at each takes as long as all duties of a
+    def _look_at_workers(self) -> None:
+        """Count them only when threads have begun or ended: it takes as long as all duties of a
         beat.
         """
-        known, self._known = self._known, (len(threading._active), *self.loads.fresh)
-        if known != self._known or not self.loads.fresh:
+        count = len(threading._active)  # type: ignore[attr-defined]  # private to threading
+        before = self._known
+        self._known = (count, *self.loads.fresh)
+        if before != self._known or not self.loads.fresh:
             self.workers.look()
 
-    def _look_for_slow(self):
-        """Aside: to look at many deep stacks takes processor time."""
+    def _look_for_slow(self) -> None:
+        """Aside: to look at many deep stacks takes CPU time, see `background`."""
         busy, _, now = self._in_flight
         if self.slow.watched or now - min(busy, default=now) >= self.slow.watched_from:
             aside(self.slow.look)
 
-    def _write_trace_log(self):
-        aside(self.life.trace_log.write)
+    def _write_trace_log(self) -> None:
+        if self.life.trace_log:
+            aside(self.life.trace_log.write)
 
     # -- when something seems wrong ----------------------------------------------------------------
 
     def observe(self) -> Observation:
-        """All threads, and those that wait for each other; empty when that fails."""
+        """All threads, and the deadlocks among them; empty when the look fails."""
         seen = Observation(())
         with self.life.findings.guarded('threads', 'What the threads do is not known.'):
             seen = aside(self.threads.observe)
         with self.life.findings.guarded(
             'measured-stacks', 'How deep the stacks of these threads are is not known.'
         ):
-            if self.life.gauge:
-                seen = replace(seen, states=aside(lambda: self.life.gauge.measured(seen.states)))
+            gauge = self.life.gauge
+            if gauge:
+                states = seen.states
+                seen = replace(seen, states=aside(lambda: gauge.measured(states)))
         return seen
 
-    def snapshot(self) -> tuple:
-        """The ThreadStates of all threads."""
+    def snapshot(self) -> tuple[ThreadState, ...]:
+        """What all threads do."""
         return self.observe().states
 
-    def _look_for_deadlock(self):
+    def _look_for_deadlock(self) -> None:
         if self.slow.are_in_flight() or self.hangs.lasts('deadlock', 'hang'):
             self.hangs.look_for_deadlock()
         else:
-            self.hangs.suspected.clear()  # two looks with a pause are not one after the other
+            self.hangs.suspected.clear()  # after a pause, two looks are not two in a row
 
-    def _look_for_spinning(self):
+    def _look_for_spinning(self) -> None:
         loads = self.loads.busiest()
         busy = {tid for tid, load in loads.items() if load >= SPINNING}
         if busy:
             busy -= {slot.native_id for slot in list(self.recorder.slots.values())}
-        self.hangs.look_for_spinning(
-            self.snapshot() if busy or self.hangs.lasts('spinning') else (), loads, self._served()
-        )
+        states: tuple[ThreadState, ...] = ()
+        if busy or self.hangs.lasts('spinning'):
+            states = self.snapshot()
+        self.hangs.look_for_spinning(states, loads, self._served())
 
-    def _served(self):
+    def _served(self) -> float:
         """How many requests a second have begun since the last round."""
-        now, number = (
-            time.monotonic(),
-            max((slot.number for slot in list(self.recorder.slots.values())), default=0),
-        )
-        (before, first), self._begun = self._begun, (now, number)
-        return max(0, number - first) / (now - before) if now > before else 0.0
+        before, first = self._begun
+        now = time.monotonic()
+        number = max((slot.number for slot in list(self.recorder.slots.values())), default=0)
+        self._begun = (now, number)
+        if now <= before:
+            return 0.0
+        return max(0, number - first) / (now - before)
 
-    def _look_at_loop(self):
-        self.loop.look(self.loads.fresh.get(threading.main_thread().native_id))
+    def _look_at_loop(self) -> None:
+        self.loop.look(self.loads.fresh.get(threading.main_thread().native_id or 0))
         self.hangs.look_at_loop(self.loop.place, self.loop.stood)
 
     # -- when it is asked --------------------------------------------------------------------------
 
-    def tell_stacks(self) -> dict:
-        """What every thread does, which requests are slow, and what hangs: for pages, and for those
-        who ask.
+    def tell_stacks(self) -> dict[str, Any]:
+        """What every thread does, which requests are slow, and what hangs: for pages, and as the
+        answer to "stacks".
         """
         seen = self.observe()
+        threads = []
+        for state in seen.states:
+            frames = [shallow(frame) for frame in state.frames]
+            threads.append(shallow(state) | {'frames': frames})
         return {
             'time': time.time(),
-            'threads': [
-                shallow(state) | {'frames': [shallow(f) for f in state.frames]}
-                for state in seen.states
-            ],
+            'threads': threads,
             'slow': [profile.to_json() for profile in self.slow.known()],
             'hangs': [shallow(hang) for hang in self.hangs.known(seen)],
         }
 
-    def tell_no_checks(self) -> dict:
+    def tell_no_checks(self) -> dict[str, Any]:
         """The answer to "checks" of a process that is still starting."""
         return {'time': isotime(time.time()), 'starting': True, 'checks': []}
 
@@ -307,13 +334,26 @@ class Rounds:
 
     def stop(self) -> None:
         self.heartbeat.stop()
-        loglater.HURRIED.discard(self.heartbeat.ident)
+        if self.heartbeat.ident is not None:
+            loglater.HURRIED.discard(self.heartbeat.ident)
         if self.deadman:
             self.deadman.disarm()
 
     def detach(self) -> None:
-        """In a forked child."""
+        """In a forked child: let go of what is the parent's."""
         loglater.start_anew()
         for part in (self.vitals, self.inbox, self.deadman):
             if part:
                 part.detach()
+
+
+@contextlib.contextmanager
+def _disarmed_on_error(deadman: DeadMan) -> Iterator[None]:
+    """On an error its timers are taken away: one that is not started anew any more would run out
+    in a healthy server.
+    """
+    try:
+        yield
+    except BaseException:
+        deadman.disarm()
+        raise

@@ -1,8 +1,7 @@
-"""The living run: the parts of the recording, put together at the start of a process and taken
-apart.
+"""The living run: the parts of the recording, put together when a process starts.
 
-The parts are a table; each is made under a guard of its own, so that one that fails leaves the
-others.
+The parts are a table.  Each is made under a guard of its own, so that the others are there when one
+fails.
 """
 
 from __future__ import annotations
@@ -15,7 +14,11 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from types import TracebackType
+from typing import TYPE_CHECKING
 from typing import Any
 
 from zope.interface import implementer
@@ -28,6 +31,7 @@ from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import CONTEXT
 from ..store.rundirectory import SERVING
 from ..store.rundirectory import Base
+from ..store.rundirectory import RunDirectory
 from ..store.rundirectory import new_name
 from ..store.rundirectory import preallocate
 from ..store.rundirectory import write_whole
@@ -37,13 +41,19 @@ from ..system.alternatestack import AlternateStacks
 from ..system.distributions import installed
 from ..system.mounts import network_file_system
 from .faulthandler_compat import FaultLog
+from .faulthandler_compat import MarkFile
 from .faulthandler_compat import SignalMarks
+from .heartbeat import Duty
 from .heartbeatwork import Rounds
 from .loghandler import BreadcrumbHandler
 from .partguard import Findings
+from .recorder import Recorder
 from .safemode import ArmingMarker
 from .slowrequests import Profile
 from .stackwatch import StackWatch
+
+if TYPE_CHECKING:  # it imports logging.handlers, and most runs have no trace log
+    from .tracelog import TraceLog
 
 _DIRECTORY_ACTION = (
     'Make the directory writable for the user that Zope runs as, with room on '
@@ -55,20 +65,41 @@ _DIRECTORY_ACTION = (
 class LivingRun:
     """See ILivingRun.  What cannot be had is a finding, never an error."""
 
-    def __init__(self, options, instance: dict, role: str, software: dict):
-        self.options, self.instance, self.role, self.software = options, instance, role, software
+    def __init__(
+        self,
+        options: SimpleNamespace,
+        instance: dict[str, Any],
+        role: str,
+        software: dict[str, Any],
+    ) -> None:
+        self.options = options
+        self.configured: Mapping[str, str] = {}  # what zope.conf says, for a forked worker
+        self.instance = instance
+        self.role = role
+        self.software = software
         self.findings = Findings()
-        self.started, self.started_monotonic = time.time(), time.monotonic()
+        self.started = time.time()
+        self.started_monotonic = time.monotonic()
         self.pid = os.getpid()
         self.name = new_name(self.started, self.pid)
-        self.path = Path(
-            options.directory or os.path.join(instance['client_home'], 'stability')
-        ).absolute()
+        directory = options.directory or os.path.join(instance['client_home'], 'stability')
+        self.path = Path(directory).absolute()
         self.base = Base(self.path, options.group)
-        self.context, self.safe_mode, self.smallest_stack = {}, False, None
-        self._on_disk = (CONTEXT,)  # what the heartbeat sees after
-        self.directory = self.recorder = self.fault_log = self.marks = self.stacks = None
-        self.gauge = self.trace_log = self.rounds = self.handler = self.marker = None
+        self.context: dict[str, Any] = {}
+        self.safe_mode = False
+        self.smallest_stack: tuple[int, int] | None = None
+        self._on_disk: tuple[str, ...] = (CONTEXT,)  # files that must stay there
+        self.directory: RunDirectory | None = None
+        self.marker: ArmingMarker | None = None
+        self.recorder: Recorder | None = None
+        self.fault_log: FaultLog | None = None
+        self.marks: SignalMarks | None = None
+        self.stacks: AlternateStacks | None = None
+        self.parent_stacks: AlternateStacks | None = None  # in a forked worker
+        self.gauge: StackWatch | None = None
+        self.trace_log: TraceLog | None = None
+        self.handler: BreadcrumbHandler | None = None
+        self.rounds: Rounds | None = None
 
     # -- parts -------------------------------------------------------------------------------------
 
@@ -79,29 +110,29 @@ class LivingRun:
             with self.findings.guarded(name, what_is_off, action):
                 part(self)
 
-    def _thread_stacks(self):
+    def _thread_stacks(self) -> None:
         stacksizes.raise_size(self.options.thread_stack_size)
         self._check_stack(stacksizes.default_stack())
 
-    def _check_stack(self, stack):
+    def _check_stack(self, stack: tuple[int, int] | None) -> None:
         finding = stacksizes.check(stack)
         if finding.severity != 'ok':
             self.findings.add(
                 finding.id, finding.title, finding.detail, finding.action, finding.severity
             )
 
-    def _core_files(self):
+    def _core_files(self) -> None:
         if self.options.core_files:
             import resource
 
             hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
             resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 
-    def _run_directory(self):
+    def _run_directory(self) -> None:
         self.context = runcontext.collect(self.software, self.instance, self.role)
         self._open_to_group()
-        in_force = for_record(self.options) | {'group': self.base.group}
-        self.context['options'] = in_force  # for the command, which cannot read zope.conf
+        # For the command, which cannot read zope.conf.
+        self.context['options'] = for_record(self.options) | {'group': self.base.group}
         self.directory = self.base.create(self.name, self.context)
         if self.directory.locked is None:
             self.findings.add(
@@ -112,7 +143,7 @@ class LivingRun:
                 'info',
             )
 
-    def _open_to_group(self):
+    def _open_to_group(self) -> None:
         try:
             self.base.prepare()
         except (KeyError, PermissionError) as error:
@@ -125,7 +156,7 @@ class LivingRun:
                 )
                 self.base.group = ''
 
-    def _arming_marker(self):
+    def _arming_marker(self) -> None:
         self.marker = ArmingMarker(self.path, self.instance)
         self.safe_mode = self.marker.is_safe_mode()
         if self.safe_mode:
@@ -138,17 +169,20 @@ class LivingRun:
         elif self.directory:
             self.marker.set()
 
-    def _black_box(self):
+    def _black_box(self) -> None:
+        kind = Recorder
         if self.options.trace_log:
-            from .tracelog import TracingRecorder as Recorder
-        else:
-            from .recorder import Recorder
-        self.recorder = Recorder(self._buffer(), self._new_thread)
+            from .tracelog import TracingRecorder
+
+            kind = TracingRecorder
+        self.recorder = kind(self._buffer(), self._new_thread)
         blackbox.lay_out(self.recorder.buffer)
         blackbox.seal(self.recorder.buffer)
 
-    def _buffer(self):
-        network = self.directory and network_file_system(self.directory.path)
+    def _buffer(self) -> mmap.mmap:
+        if self.directory is None:
+            return mmap.mmap(-1, blackbox.SIZE)
+        network = network_file_system(self.directory.path)
         if network:
             self.findings.add(
                 'network-volume',
@@ -156,47 +190,49 @@ class LivingRun:
                 'The black box is kept in memory only; fault log and signal marks are written.',
                 'Move the directory to a local disk with the option "directory".',
             )
-        elif self.directory:
+        else:
             with self.findings.guarded(
                 'black-box-file',
                 'The black box is kept in memory only: a later run will not '
                 'know which requests were in flight.',
                 _DIRECTORY_ACTION,
             ):
-                return self._mapped_file()
+                return self._mapped_file(self.directory.path)
         return mmap.mmap(-1, blackbox.SIZE)
 
-    def _mapped_file(self):
-        descriptor = preallocate(self.directory.path / BLACKBOX, blackbox.SIZE, self.base.file_mode)
+    def _mapped_file(self, directory: Path) -> mmap.mmap:
+        descriptor = preallocate(directory / BLACKBOX, blackbox.SIZE, self.base.file_mode)
         self._on_disk = (CONTEXT, BLACKBOX)
         try:
             return mmap.mmap(descriptor, blackbox.SIZE)
         finally:
             os.close(descriptor)
 
-    def _fault_log(self):
+    def _fault_log(self) -> None:
         if self.directory:
             self.fault_log = FaultLog(self.directory.path, self.base.file_mode)
 
-    def _signal_marks(self):
+    def _signal_marks(self) -> None:
         if self.directory:
             self.marks = SignalMarks(self.directory.path, self.base.file_mode)
 
-    def _alternate_stacks(self):
+    def _alternate_stacks(self) -> None:
         self.stacks = AlternateStacks()
 
-    def _stack_gauge(self):
+    def _stack_gauge(self) -> None:
         if self.recorder:
             self.gauge = StackWatch(self.recorder, self.findings)
 
-    def _trace_log(self):
+    def _trace_log(self) -> None:
         options = self.options
-        if self.recorder and options.trace_log:
-            from .tracelog import TraceLog
+        if not options.trace_log:
+            return
+        from .tracelog import TraceLog
+        from .tracelog import TracingRecorder
 
-            path = self.path / options.trace_log  # an absolute one stays what it is
+        if isinstance(self.recorder, TracingRecorder):
             self.trace_log = TraceLog(
-                path,
+                self.path / options.trace_log,  # an absolute one stays what it is
                 options.trace_log_size,
                 options.trace_log_keep,
                 self.recorder,
@@ -205,30 +241,34 @@ class LivingRun:
                 self.name,
             )
 
-    def _log_handler(self):
+    def _log_handler(self) -> None:
         if self.recorder:
             self.handler = BreadcrumbHandler(self.recorder, self.options.capture_log)
             self._check_handler()
 
-    def _start_rounds(self):
+    def _start_rounds(self) -> None:
         if self.recorder:
             self.rounds = Rounds(self)
             self.rounds.start()
             self.in_background(self._note_installed)
 
-    def _note_installed(self):
-        """In the background: what a crash is compared with is what was installed then."""
+    def _note_installed(self) -> None:
+        """Runs in the background.  Later, a crash is judged by what was installed in its run."""
         if self.directory:
             distributionsets.keep(self.base, self.directory.path, *installed())
 
-    def mark_files(self) -> dict:
+    def mark_files(self) -> dict[str, MarkFile]:
         """The files of marks, by name."""
-        files = dict(self.marks.files) if self.marks else {}
-        return files | ({'faults': self.fault_log.file} if self.fault_log else {})
+        files = {}
+        if self.marks:
+            files.update(self.marks.files)
+        if self.fault_log:
+            files['faults'] = self.fault_log.file
+        return files
 
-    def checks(self) -> tuple[tuple, tuple]:
-        """What the heartbeat looks at in each round, since no crash leaves word without it; and
-        what in turn.
+    def checks(self) -> tuple[tuple[Duty, ...], tuple[Duty, ...]]:
+        """What the heartbeat checks in each round, because without it a crash leaves no trace; and
+        what it checks in turn.
         """
         return (
             (self._check_fault_log, self._check_marks, self._check_handler),
@@ -237,7 +277,7 @@ class LivingRun:
 
     # -- while it lives ----------------------------------------------------------------------------
 
-    def _new_thread(self, index):
+    def _new_thread(self, index: int) -> None:
         """Called once in each thread that serves."""
         with self.findings.guarded(
             'new-thread',
@@ -246,13 +286,13 @@ class LivingRun:
         ):
             if self.stacks:
                 self.stacks.install(index)
-            stack = self.gauge and self.gauge.enter(index)
+            stack = self.gauge.enter(index) if self.gauge else None
             if stack:
-                self.smallest_stack = min(
-                    filter(None, ((stack.size, stack.guard), self.smallest_stack))
-                )
+                known = self.smallest_stack
+                found = (stack.size, stack.guard)
+                self.smallest_stack = found if known is None else min(known, found)
 
-    def _check_fault_log(self):
+    def _check_fault_log(self) -> None:
         trouble = self.fault_log.check() if self.fault_log else ''
         if trouble:
             self.findings.add(
@@ -262,7 +302,7 @@ class LivingRun:
                 'Remove the call of faulthandler in that code.',
             )
 
-    def _check_marks(self):
+    def _check_marks(self) -> None:
         trouble = self.marks.check() if self.marks else ''
         if trouble:
             self.findings.add(
@@ -272,25 +312,25 @@ class LivingRun:
                 'Find the code that closes all descriptors, and run it before Zope starts.',
             )
 
-    def _check_directory(self):
-        if self.directory and not all(
-            os.path.exists(f'{self.directory.path}/{name}') for name in self._on_disk
-        ):
+    def _check_directory(self) -> None:
+        if self.directory is None:
+            return
+        path = self.directory.path
+        if not all(os.path.exists(f'{path}/{name}') for name in self._on_disk):
             self.findings.add(
                 'breadcrumbs-gone',
                 'The breadcrumbs of this run were deleted.',
-                f'{self.directory.path} is not whole: the next start cannot tell how this run '
-                'ends.',
+                f'{path} is not whole: the next start cannot tell how this run ends.',
                 'Restart Zope, and exempt the directory from whatever cleans up there.',
             )
 
-    def _check_serving_stacks(self):
-        """The server may have made its threads with another stack than the default one."""
+    def _check_serving_stacks(self) -> None:
+        """The server may have given its threads another stack than the default one."""
         if self.smallest_stack:
             self._check_stack(self.smallest_stack)
 
-    def _check_handler(self):
-        """Only beside other handlers: alone, ours would switch off logging.basicConfig and
+    def _check_handler(self) -> None:
+        """Add our handler only beside others: alone, it would switch off logging.basicConfig and
         logging.lastResort.
         """
         root = logging.getLogger()
@@ -301,17 +341,17 @@ class LivingRun:
     def is_watched(self) -> bool:
         return self.rounds is not None
 
-    def in_background(self, errand: Callable[[], object]) -> None:
+    def in_background(self, errand: Duty) -> None:
         if self.rounds:
             self.rounds.heartbeat.errands.append(errand)
         else:
             errand()
 
-    def every_beat(self, duty: Callable[[], object]) -> None:
+    def every_beat(self, duty: Duty) -> None:
         if self.rounds and duty not in self.rounds.heartbeat.duties:
             self.rounds.heartbeat.duties.append(duty)
 
-    def every_round(self, duty: Callable[[], object]) -> None:
+    def every_round(self, duty: Duty) -> None:
         if self.rounds and duty not in self.rounds.heartbeat.rounds:
             self.rounds.heartbeat.rounds.append(duty)
 
@@ -330,24 +370,19 @@ class LivingRun:
         if self.recorder:
             self.recorder.stamp('serving', time.time())
         if self.rounds:
-            self.rounds.heartbeat.is_round_due = (
-                True  # code of the site may have changed much since arming
-            )
+            # Code of the site may have interfered with much since arming.
+            self.rounds.heartbeat.is_round_due = True
         if self.directory:
             with self.findings.guarded(
                 'serving-context', 'The compiled modules of this run are not recorded.'
             ):
-                write_whole(
-                    self.directory.path / SERVING,
-                    json.dumps(
-                        {
-                            'compiled_modules': runcontext.compiled_modules(),
-                            'products': runcontext.products(),
-                            'listen': listen,
-                        }
-                    ),
-                    self.base.file_mode,
-                )
+                loaded = {
+                    'compiled_modules': runcontext.compiled_modules(),
+                    'products': runcontext.products(),
+                    'listen': listen,
+                }
+                path = self.directory.path / SERVING
+                write_whole(path, json.dumps(loaded), self.base.file_mode)
 
     def armed(self) -> None:
         """Arming, and the triage that belongs to it, is over."""
@@ -356,7 +391,9 @@ class LivingRun:
         if self.marker:
             self.marker.clear(also_failed=not self.safe_mode)
 
-    def failed(self, kind, error, trace) -> None:
+    def failed(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
         """The main thread ends with an exception."""
         if self.recorder:
             *before, last = traceback.format_exception(kind, error, trace)[-12:]
@@ -379,12 +416,13 @@ class LivingRun:
             if part:
                 with contextlib.suppress(Exception):
                     part.detach()
-        if self.handler and self.handler in logging.getLogger().handlers:
-            logging.getLogger().handlers.remove(self.handler)
+        handlers = logging.getLogger().handlers
+        if self.handler and self.handler in handlers:
+            handlers.remove(self.handler)
 
 
 #: name, part, what is off when it fails, what to do, and whether safe mode leaves it off
-_PARTS = (
+_PARTS: tuple[tuple[str, Callable[[LivingRun], None], str, str, bool], ...] = (
     (
         'thread-stack-size',
         LivingRun._thread_stacks,

@@ -1,6 +1,6 @@
 """A logging handler that leaves the last log records in the black box.
 
-`handle` is overridden, not `emit`: the lock of logging.Handler would be one that requests wait for.
+`handle` is overridden, not `emit`: requests would wait for the lock of logging.Handler.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ import logging
 import time
 import traceback
 
+from .recorder import Recorder
+
 
 class BreadcrumbHandler(logging.Handler):
-    """Writes records from `level` on through `recorder`; on an error of its own it goes quiet."""
+    """Writes records from `level` on through `recorder`; after an error of its own it is quiet."""
 
-    def __init__(self, recorder, level: int):
+    def __init__(self, recorder: Recorder, level: int) -> None:
         super().__init__(level)
         self.recorder = recorder
 
-    def handle(self, record) -> bool:
+    def handle(self, record: logging.LogRecord) -> bool:
         try:
             self.recorder.log(record.levelno, record.name, _text(record), time.time())
         except Exception:
@@ -25,11 +27,14 @@ class BreadcrumbHandler(logging.Handler):
         return True
 
 
-def _text(record):
+def _text(record: logging.LogRecord) -> str:
     try:
         message = record.getMessage()
         if record.exc_info and record.exc_info[0] is not None:
-            message += ': ' + traceback.format_exception_only(*record.exc_info[:2])[-1].strip()
+            kind, error, _ = record.exc_info
+            message += ': ' + traceback.format_exception_only(kind, error)[-1].strip()
+        return message
     except Exception:  # the record is at fault, not we
-        message = record.msg if isinstance(record.msg, str) else f'({type(record.msg).__name__})'
-    return message
+        if isinstance(record.msg, str):
+            return record.msg
+        return f'({type(record.msg).__name__})'

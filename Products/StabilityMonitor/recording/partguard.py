@@ -1,13 +1,14 @@
 """The living process is never harmed: an error of our own switches one part off, is logged once,
-and shows.
+and becomes a finding.
 
-`Findings` collects what the tab shows about ourselves; `guarded` wraps whatever may go wrong.
+`Findings` collects what the tab shows about this product itself; `guarded` wraps whatever may fail.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Iterator
 
 from ..model.records import Finding
 from ..system import loglater
@@ -16,10 +17,10 @@ from ..system import loglater
 class Findings:
     """The findings of this process about itself, one for each id; `add` logs a new one once."""
 
-    def __init__(self):
-        self._found = {}
+    def __init__(self) -> None:
+        self._found: dict[str, Finding] = {}
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Finding]:
         return iter(tuple(self._found.values()))
 
     def add(
@@ -28,15 +29,14 @@ class Findings:
         if id in self._found:
             return
         self._found[id] = Finding(id, severity, title, detail, action, source='this process')
-        loglater.log(
-            {'info': logging.INFO}.get(severity, logging.WARNING), '%s %s %s', title, detail, action
-        )
+        level = logging.INFO if severity == 'info' else logging.WARNING
+        loglater.log(level, '%s %s %s', title, detail, action)
 
     def drop(self, id: str) -> None:
         self._found.pop(id, None)
 
     @contextlib.contextmanager
-    def guarded(self, id: str, what_is_off: str, action: str = ''):
+    def guarded(self, id: str, what_is_off: str, action: str = '') -> Iterator[None]:
         """Run a block; an Exception in it becomes the finding that `what_is_off`."""
         try:
             yield

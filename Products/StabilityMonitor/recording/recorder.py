@@ -1,35 +1,42 @@
 """The pen: writes requests, log lines, samples and marks into the black box.
 
 `begin`, `phase` and `end` run inside requests: no lock, no system call, no reference to a request.
-What lies where is told by `blackbox`.
+The module `blackbox` says what lies where.
 """
 
 from __future__ import annotations
 
 import collections
 import itertools
+import mmap
 import threading
 import time
+from collections.abc import Callable
 
 from zope.interface import implementer
 
 from ..model.interfaces import IRecorder
+from ..model.records import Note
 from ..model.records import Request
+from ..model.records import Sample
 from ..store import blackbox as box
 from ..store.blackboxreader import read_request
 from .slots import CLOSED
 from .slots import Life
 from .slots import Slot
 
+#: Slots are few when less than this many are free.
 _FEW = box.SLOT_COUNT // 4
+#: The word of the tally holds a count above the number of the last request.
 _ONCE = 1 << box.COUNT_SHIFT
 _COUNT_IS_FULL = 0xFFFFFF << box.COUNT_SHIFT
-_PHASE, _STATUS = box.PHASE_IN_REQUEST, box.STATUS_IN_REQUEST
-_BEGAN, _LAST_END, _TALLY = (
-    box.BEGAN_IN_REQUEST // 8,
-    box.LAST_END_IN_REQUEST // 8,
-    box.TALLY_IN_REQUEST // 8,
-)
+#: Places within the entry of a request, in bytes ...
+_PHASE = box.PHASE_IN_REQUEST
+_STATUS = box.STATUS_IN_REQUEST
+#: ... and in words.
+_BEGAN = box.BEGAN_IN_REQUEST // 8
+_LAST_END = box.LAST_END_IN_REQUEST // 8
+_TALLY = box.TALLY_IN_REQUEST // 8
 #: Bytes of the usual methods.
 _USUAL = {
     m: m.encode() for m in ('GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'PROPFIND', 'PATCH')
@@ -44,12 +51,16 @@ class Recorder:
     recorded.
     """
 
-    def __init__(self, buffer, on_new_thread=None):
+    def __init__(
+        self,
+        buffer: mmap.mmap | bytearray,
+        on_new_thread: Callable[[int], object] | None = None,
+    ) -> None:
         self.buffer = buffer
         self.words = memoryview(buffer).cast('Q')
         self.doubles = memoryview(buffer).cast('d')
         self.on_new_thread = on_new_thread
-        self.slots = {}
+        self.slots: dict[int, Slot] = {}
         self._free = list(range(box.SLOT_COUNT - 1, -1, -1))
         self._local = threading.local()
         self._numbers = itertools.count(1)
@@ -59,13 +70,15 @@ class Recorder:
         self._note_numbers = itertools.count(1)
         self._samples = itertools.cycle(box.SAMPLES.places)
         places = box.NOTE_RING.places
-        self._slow_notes, self._notes = (
-            itertools.cycle(places[: box.SLOW_NOTES]),
-            itertools.cycle(places[box.SLOW_NOTES :]),
-        )
+        self._slow_notes = itertools.cycle(places[: box.SLOW_NOTES])
+        self._notes = itertools.cycle(places[box.SLOW_NOTES :])
         self._generations = itertools.count(1)
         self._overflow = itertools.count(1)
-        self._path, self._status, self._method, self._entry = None, None, None, None
+        # Of the request that ended last; no path: none has ended yet.
+        self._path: str | None = None
+        self._status = 0
+        self._method = ''
+        self._entry = 0
 
     # -- requests ----------------------------------------------------------------------------------
 
@@ -74,16 +87,16 @@ class Recorder:
         method: str,
         path: str,
         retry: int = 0,
-        token=None,
-        _now=time.time,
-        _monotonic=time.monotonic,
-        _pack=box.begun_request.pack_into,
+        token: object = None,
+        _now: Callable[[], float] = time.time,
+        _monotonic: Callable[[], float] = time.monotonic,
+        _pack: Callable[..., None] = box.begun_request.pack_into,
     ) -> None:
-        """A request begins in this thread.  `token` is given back to `end`: another one ends
+        """A request begins in this thread.  `end` must be given the same `token`: another one ends
         nothing.
 
-        Its entry is the one that ended longest ago; whoever is in flight has taken his out of the
-        ring.
+        It gets the entry of the request that ended longest ago.  Entries of requests in flight are
+        not in the ring.
         """
         try:
             slot = self._local.slot
@@ -141,14 +154,18 @@ class Recorder:
         self.buffer[slot.at + box.USER_LENGTH_IN_REQUEST] = len(encoded)
 
     def end(
-        self, status: int = 0, token=None, _now=time.time, _pack=box.ended_request.pack_into
+        self,
+        status: int = 0,
+        token: object = None,
+        _now: Callable[[], float] = time.time,
+        _pack: Callable[..., None] = box.ended_request.pack_into,
     ) -> None:
         """The request of this thread ends, and its entry joins the ring as the youngest.
 
-        The same request as the last one, as health probes send, is counted in that one's entry, and
-        its own is free for the next.  Where it is counted nothing is called from the look at the
-        last one on: it is between calls that CPython lets another thread go on, and two threads
-        that count at once would count one.
+        A request that equals the last one that ended, as health probes send them, is only counted
+        in the entry of that one; its own entry is free for the next request.  Between the
+        comparison with the last one and the count nothing may be called: CPython switches threads
+        at calls, and two threads that count at once would count one request.
         """
         try:
             slot = self._local.slot
@@ -176,7 +193,7 @@ class Recorder:
 
     # -- slots -------------------------------------------------------------------------------------
 
-    def _adopt(self):
+    def _adopt(self) -> Slot | None:
         """A slot for this thread, the first time that it serves; None while all are taken."""
         try:
             index = self._free.pop()
@@ -203,15 +220,17 @@ class Recorder:
     def stack(self, index: int, size: int, guard: int) -> None:
         """Note the stack of the thread that owns a slot, in bytes."""
         at = box.SLOTS.at(index) // 8
-        self.words[at + 3], self.words[at + 4] = size, guard
+        self.words[at + 3] = size
+        self.words[at + 4] = guard
 
     def stack_used(self, index: int, used: int, request: int = 0) -> None:
-        """Note how deep the stack of that thread has ever been, in bytes, and in which request it
-        came so deep.
+        """Note how deep the stack of that thread has ever been, in bytes, and which request made
+        it so deep.
         """
         at = box.SLOTS.at(index) // 8
         self.words[at + 6] = 0  # a kill in between leaves no mark with another's request
-        self.words[at + 5], self.words[at + 6] = used, request
+        self.words[at + 5] = used
+        self.words[at + 6] = request
 
     @property
     def is_crowded(self) -> bool:
@@ -223,26 +242,24 @@ class Recorder:
         for index, slot in list(self.slots.items()):
             if slot.life() is None:
                 if slot.on:
-                    slot.token = CLOSED  # somebody may be looking at it
+                    slot.token = CLOSED  # another thread may be looking at it
                     self._drop(slot.at)
                 del self.slots[index]
                 self.words[box.SLOTS.at(index) // 8 + 2] = 0  # its generation
                 self._free.append(index)
 
-    def _drop(self, at):
-        """The request that lies there is nobody's any more."""
+    def _drop(self, at: int) -> None:
+        """The entry that lies there is free for any request."""
         self.words[at // 8] = 0
         self._ring.appendleft(at)
 
     # -- everything else ---------------------------------------------------------------------------
 
     def detach(self) -> None:
-        """In a forked child: let go of the parent's file.  A mapping keeps a descriptor of its
-        own.
-        """
+        """In a forked child: let go of the parent's file, of which a mapping keeps a descriptor."""
         self.words.release()
         self.doubles.release()
-        if hasattr(self.buffer, 'close'):
+        if isinstance(self.buffer, mmap.mmap):
             self.buffer.close()
 
     def set_word(self, name: str, value: int) -> None:
@@ -277,12 +294,14 @@ class Recorder:
             number,
         )
 
-    def sample(self, sample, _pack=box.sample_entry.pack_into) -> None:
+    def sample(
+        self, sample: Sample, _pack: Callable[..., None] = box.sample_entry.pack_into
+    ) -> None:
         """Keep a records.Sample."""
         number = next(self._sample_numbers)
         _pack(self.buffer, next(self._samples), number, *sample, number)
 
-    def note(self, note) -> None:
+    def note(self, note: Note) -> None:
         """Keep a records.Note; its number is given here."""
         number = next(self._note_numbers)
         at = next(self._slow_notes if note.kind in ('slow', 'slow-ended') else self._notes)
@@ -316,11 +335,13 @@ class Recorder:
             if slot.token is not CLOSED
         ]
 
-    def request(self, slot) -> tuple[Request, float] | None:
+    def request(self, slot: Slot) -> tuple[Request, float] | None:
         """What is in flight in a slot, and the monotonic time at which it began; None when it has
         just ended.
         """
-        number, began = slot.number, self.doubles[slot.at // 8 + _BEGAN]
+        number = slot.number
+        began = self.doubles[slot.at // 8 + _BEGAN]
         request = read_request(self.buffer, slot.at)
-        same = request is not None and request.number == number and request.ended is None
-        return (request, began) if same else None
+        if request is None or request.number != number or request.ended is not None:
+            return None
+        return request, began

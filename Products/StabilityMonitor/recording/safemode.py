@@ -1,7 +1,7 @@
-"""Two runs in a row that died while arming: the parts that could be to blame stay off.
+"""Safe mode: after two runs in a row that died while arming, the risky parts stay off.
 
-A run leaves a marker in `arming/` while it arms.  Markers of dead processes are runs that did not
-get through; one that does removes them.
+A run leaves a marker in `arming/` while it arms.  The marker of a dead process tells of a run that
+did not get through; a run that gets through removes these markers.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import contextlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from ..store.rundirectory import read_json
 from ..store.rundirectory import write_whole
 from ..system.processidentity import identity
 from ..system.processidentity import process_is_there
 
+#: Safe mode begins after this many failed runs.
 TRIES = 2
 
 
@@ -24,7 +26,7 @@ class ArmingMarker:
     apart.
     """
 
-    def __init__(self, base: Path, instance: dict):
+    def __init__(self, base: Path, instance: dict[str, Any]) -> None:
         self.folder = base / 'arming'
         self.instance = instance
         self._own = self.folder / f'{os.getpid()}.json'
@@ -32,19 +34,19 @@ class ArmingMarker:
     def is_safe_mode(self) -> bool:
         return len(self._failed()) >= TRIES
 
-    def _failed(self):
+    def _failed(self) -> list[Path]:
         """Markers of this instance whose process is gone."""
-        with contextlib.suppress(OSError):
-            return [
-                file for file in self.folder.glob('*.json') if self._has_failed(read_json(file))
-            ]
-        return []
-
-    def _has_failed(self, marker):
-        return (
-            marker.get('instance') == self.instance
-            and process_is_there(marker.get('identity') or {}) is False
-        )
+        failed = []
+        try:
+            for file in self.folder.glob('*.json'):
+                marker = read_json(file)
+                if marker.get('instance') != self.instance:
+                    continue
+                if process_is_there(marker.get('identity') or {}) is False:
+                    failed.append(file)
+        except OSError:
+            return []
+        return failed
 
     def set(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -54,6 +56,9 @@ class ArmingMarker:
 
     def clear(self, also_failed: bool) -> None:
         """Arming is over.  After a full success the failures before it no longer count."""
-        for file in [self._own, *(self._failed() if also_failed else ())]:
+        files = [self._own]
+        if also_failed:
+            files += self._failed()
+        for file in files:
             with contextlib.suppress(OSError):
                 file.unlink()

@@ -1,86 +1,104 @@
-"""Watches how deep the stacks of the serving threads and of the main thread have been, and tells
-the black box.
+"""Watches how deep the stacks of the serving threads and of MainThread have been, for the black
+box.
 
-A serving thread says once where its stack lies (`enter`); from then on the heartbeat looks at its
-pages.  A mark that rose between two looks at the same request rose in it.
+A serving thread tells once where its stack lies (`enter`); from then on the heartbeat looks at the
+pages of the stack.  When the high-water mark rises between two looks at the same request, that
+request made it rise.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from ..model.records import Finding
+from ..model.records import ThreadState
+from ..system.stackdepth import Stack
 from ..system.stackdepth import StackGauge
 from ..system.stackdepth import headroom
+from .partguard import Findings
+from .recorder import Recorder
 
 
 class StackWatch:
     """`recorder` gets the marks, `findings` the stacks that were nearly full."""
 
-    def __init__(self, recorder, findings, gauge=None):
-        self.recorder, self.findings = recorder, findings
+    def __init__(
+        self, recorder: Recorder, findings: Findings, gauge: StackGauge | None = None
+    ) -> None:
+        self.recorder = recorder
+        self.findings = findings
         self.gauge = gauge or StackGauge()
-        self._stacks, self._used, self._served, self._told = {}, {}, {}, 'info'
-        self._main, self._main_used = self.gauge.main(), 0
+        # By slot: the stack, its high-water mark, the number of the request at the last look.
+        self._stacks: dict[int, Stack | None] = {}
+        self._used: dict[int, int] = {}
+        self._served: dict[int, int] = {}
+        self._told = 'info'
+        self._main = self.gauge.main()
+        self._main_used = 0
         if self._main:
             recorder.set_word('main_stack', self._main.size)
 
-    def enter(self, index: int):
-        """In a serving thread, once: its Stack, or None where the system does not tell."""
+    def enter(self, index: int) -> Stack | None:
+        """Called once in each serving thread: its Stack, or None where the system does not tell."""
         stack = self.gauge.own()
-        self._stacks[index], self._used[index] = stack, 0
-        self.recorder.stack(index, *((stack.size, stack.guard) if stack else (0, 0)))
+        self._used[index] = 0
+        self._stacks[index] = stack
+        if stack:
+            self.recorder.stack(index, stack.size, stack.guard)
+        else:
+            self.recorder.stack(index, 0, 0)
         return stack
 
     def look(self) -> None:
-        """At each round of the heartbeat."""
+        """Called in each round of the heartbeat."""
         for index, slot in list(self.recorder.slots.items()):
+            before = self._served.get(index)
+            self._served[index] = slot.number
             stack = self._stacks.get(index)
-            before, self._served[index] = self._served.get(index), slot.number
-            if stack and self._has_risen(index, stack):
-                self.recorder.stack_used(
-                    index, self._used[index], slot.number if slot.number == before else 0
-                )
-                self._judge(stack, self._used[index], slot.thread.name)
+            if stack is None:
+                continue
+            used = self._mark(stack, self._used[index])
+            if used > self._used[index]:
+                self._used[index] = used
+                request = slot.number  # again: another one may have begun during the look
+                self.recorder.stack_used(index, used, request if request == before else 0)
+                self._judge(stack, used, slot.thread.name)
         if self._main:
-            self._look_at_main()
+            self._look_at_main(self._main)
 
-    def _has_risen(self, index, stack):
-        before, self._used[index] = self._used[index], self._mark(stack, self._used[index])
-        return self._used[index] > before
-
-    def _mark(self, stack, known):
+    def _mark(self, stack: Stack, known: int) -> int:
         return self.gauge.rise(stack, known) if known else self.gauge.used(stack)
 
-    def _look_at_main(self):
-        used = self._mark(self._main, self._main_used)
+    def _look_at_main(self, stack: Stack) -> None:
+        used = self._mark(stack, self._main_used)
         if used > self._main_used:
             self._main_used = used
             self.recorder.set_word('main_stack_used', used)
-            self._judge(self._main, used, 'MainThread', main=True)
+            self._judge(stack, used, 'MainThread', main=True)
 
-    def _judge(self, stack, used, name, main=False):
+    def _judge(self, stack: Stack, used: int, name: str, main: bool = False) -> None:
         found = headroom(stack.size, used, name, self.gauge.granule, main)
-        if Finding.SEVERITIES.index(found.severity) > Finding.SEVERITIES.index(self._told):
+        rank = Finding.SEVERITIES.index
+        if rank(found.severity) > rank(self._told):
             self._told = found.severity
             self.findings.drop(found.id)  # one finding for all threads: the worst
             self.findings.add(found.id, found.title, found.detail, found.action, found.severity)
 
-    def measured(self, states) -> tuple:
-        """The ThreadStates with size and high-water mark of their stacks."""
+    def measured(self, states: Collection[ThreadState]) -> tuple[ThreadState, ...]:
+        """The states with size and high-water mark of their stacks."""
         stacks = self.gauge.of_threads(
             {state.native_id: state.ident for state in states if state.native_id}
         )
-        stacks |= {
-            slot.native_id: self._stacks[index]
-            for index, slot in list(self.recorder.slots.items())
-            if self._stacks.get(index)
-        }
-        return tuple(self._with(state, stacks.get(state.native_id)) for state in states)
-
-    def _with(self, state, stack):
-        return (
-            replace(state, stack_size=stack.size, stack_used=self.gauge.used(stack))
-            if stack
-            else state
-        )
+        for index, slot in list(self.recorder.slots.items()):
+            stack = self._stacks.get(index)
+            if stack:
+                stacks[slot.native_id] = stack
+        measured = []
+        for state in states:
+            stack = stacks.get(state.native_id)
+            if stack:
+                used = self.gauge.used(stack)
+                state = replace(state, stack_size=stack.size, stack_used=used)
+            measured.append(state)
+        return tuple(measured)

@@ -1,8 +1,8 @@
 """The trace log, once the "big M log": each request as it begins and ends, in a file that rotates.
 
-In the request a tuple is appended to a deque and nothing else is done: no lock, no system call.
-The heartbeat turns the tuples into lines, see docs/trace-log.txt.  What is lost on the way is
-counted and said in the log.
+Within a request, a tuple is appended to a deque and nothing else is done: no lock, no system call.
+The heartbeat turns the tuples into lines, see docs/trace-log.txt.  Lines that get lost are counted,
+and the log says so.
 """
 
 from __future__ import annotations
@@ -15,20 +15,34 @@ import logging.handlers
 import os
 import re
 import stat
+import sys
 import threading
 import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+from typing import Any
 
+from .partguard import Findings
 from .recorder import Recorder
+from .slots import Slot
 
-try:
+if sys.platform != 'win32':  # there, two processes must name two files
     import fcntl
-except ImportError:  # Windows: two processes must name two files
-    fcntl = None
 
-#: So many events wait for the next beat at most, and so many characters of a path are written.
-MOST_EVENTS, LONGEST_PATH = 100_000, 320
+#: What the trace log has to say of a request that begins: slot, number, time, method, path, retry;
+#: and of one that ends: slot, number, time, status.
+_Begin = tuple[Slot, int, float, str, str, int]
+_End = tuple[Slot, int, float, int]
+
+#: At most this many events wait for the next beat; later ones are lost.
+MOST_EVENTS = 100_000
+#: At most this many characters of a path are written.
+LONGEST_PATH = 320
+#: One more is kept, which tells that the path is cut.
 _KEPT = LONGEST_PATH + 1
-#: So many processes may be told to write the same file, as forked workers are.
+#: At most this many processes may be told to write the same file, as forked workers are.
 _MOST_FILES = 64
 _CUT = '\\...'
 _ODD = re.compile(r'[^!-\[\]-~]')
@@ -36,33 +50,36 @@ _ACTION = 'Make room on its disk, and let the user of Zope write there: it goes 
 
 
 def escaped(word: str) -> str:
-    """One word of a line: what is not printable, spaces and backslashes as `\\xNN`, `\\uNNNN` or
-    `\\UNNNNNNNN`.
+    """One word of a line.  Spaces, backslashes and what is not printable become `\\xNN`, `\\uNNNN`
+    or `\\UNNNNNNNN`; a word without characters becomes `-`.
     """
-    if word in ('', '-'):
-        return '\\x2d' if word else '-'
+    if word == '':
+        return '-'
+    if word == '-':
+        return '\\x2d'
     if not _ODD.search(word):
         return word
-    return ''.join(c if c.isprintable() and c not in ' \\' else _escape(ord(c)) for c in word)
+    return ''.join(map(_escaped_character, word))
 
 
-def _escape(code):
-    return (
-        f'\\x{code:02x}'
-        if code < 0x100
-        else f'\\u{code:04x}'
-        if code < 0x10000
-        else f'\\U{code:08x}'
-    )
+def _escaped_character(character: str) -> str:
+    if character.isprintable() and character not in ' \\':
+        return character
+    code = ord(character)
+    if code < 0x100:
+        return f'\\x{code:02x}'
+    if code < 0x10000:
+        return f'\\u{code:04x}'
+    return f'\\U{code:08x}'
 
 
 @functools.lru_cache(16)
-def _second(seconds):
+def _second(seconds: int) -> str:
     return time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))
 
 
 def stamp(seconds: float) -> str:
-    """As `records.isotime`, which is six times slower, of times that are known to be some."""
+    """As `records.isotime`, six times faster, for numbers that are known to be times."""
     return f'{_second(int(seconds))}.{int(seconds % 1 * 1000):03d}Z'
 
 
@@ -71,59 +88,77 @@ def request_id(number: int, ident: int) -> str:
 
 
 def begin_line(id: str, when: float, method: str, path: str, cut: bool = False) -> str:
-    cut = _CUT if cut or len(path) > LONGEST_PATH else ''
-    return f'B {id} {stamp(when)} {escaped(method)} {escaped(path[:LONGEST_PATH])}{cut}'
+    shown = escaped(path[:LONGEST_PATH])
+    if cut or len(path) > LONGEST_PATH:
+        shown += _CUT
+    return f'B {id} {stamp(when)} {escaped(method)} {shown}'
 
 
-def end_lines(id: str, when: float, status: int, seconds: float | None, **more) -> list[str]:
-    """What is said of a request that ends; of `more` what is true."""
+def end_lines(
+    id: str, when: float, status: int, seconds: float | None, **more: object
+) -> list[str]:
+    """The lines of a request that ends; with those values of `more` that are true."""
     at = f'{id} {stamp(when)}'
-    words = [f'seconds={"?" if seconds is None else format(seconds, ".6f")}']
-    return [
-        f'A {at} {status} -',
-        f'E {at} ' + ' '.join(words + [f'{key}={more[key]}' for key in more if more[key]]),
-    ]
+    took = '?' if seconds is None else f'{seconds:.6f}'
+    end = f'E {at} seconds={took}'
+    for key, value in more.items():
+        if value:
+            end += f' {key}={value}'
+    return [f'A {at} {status} -', end]
 
 
 def said_line(code: str, when: float, text: str) -> str:
-    """`U`: a process starts, and what was under way is over.  `N`: a note, which readers of old
-    skip.
+    """`U`: a process starts, so the requests that were under way are over.  `N`: a note, which old
+    readers skip.
     """
     return f'{code} - {stamp(when)} ' + ' '.join(map(escaped, str(text).split()))
 
 
 class TracingRecorder(Recorder):
-    """See IRecorder.  Keeps in `events` what the trace log has not written yet; `lost` counts what
-    did not fit.
-
-    An event is (slot, number, time, method, path, retry) or (slot, number, time, status).
+    """See IRecorder.  Keeps in `events` what the trace log has not written yet; `lost` counts the
+    events that found no room.
     """
 
-    def __init__(self, *arguments, most=MOST_EVENTS, **named):
+    def __init__(self, *arguments: Any, most: int = MOST_EVENTS, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.events, self.most, self.lost = collections.deque(), most, 0
+        self.events: collections.deque[_Begin | _End] = collections.deque()
+        self.most = most
+        self.lost = 0
         self._losses = itertools.count(1)
 
-    def begin(self, method: str, path: str, retry: int = 0, token=None, _now=time.time) -> None:
+    # The other parameters of the base class only bind names early: nobody passes them.
+
+    def begin(  # type: ignore[override]  # see above
+        self,
+        method: str,
+        path: str,
+        retry: int = 0,
+        token: object = None,
+        _now: Callable[[], float] = time.time,
+    ) -> None:
         super().begin(method, path, retry, token)
         try:
-            slot, events = self._local.slot, self.events
+            slot = self._local.slot
         except AttributeError:  # all slots are taken
             self.lost = next(self._losses)
             return
+        events = self.events
         if len(events) < self.most:
             events.append((slot, slot.number, _now(), method, path[:_KEPT], retry))
         else:
             self.lost = next(self._losses)
 
-    def end(self, status: int = 0, token=None, _now=time.time) -> None:
+    def end(  # type: ignore[override]  # see above
+        self, status: int = 0, token: object = None, _now: Callable[[], float] = time.time
+    ) -> None:
         try:
-            slot, events = self._local.slot, self.events
+            slot = self._local.slot
         except AttributeError:
             return
         if slot.token != token:
             return
         super().end(status, token)
+        events = self.events
         if len(events) < self.most:
             events.append((slot, slot.number, _now(), status))
         else:
@@ -135,110 +170,124 @@ class TracingRecorder(Recorder):
         super().detach()
 
 
-class _File(logging.handlers.RotatingFileHandler):
-    """The library's way to rotate, around a file without buffers: what a fork or a full disk finds
-    there is nothing.
+class _File:
+    """A file without buffers, so that a fork or a full disk finds nothing unwritten there.  It
+    rotates as those of `logging` do, by a handler that opens no file itself.
     """
 
-    def __init__(self, path, keep, mode):
+    def __init__(self, path: str, keep: int, mode: int) -> None:
+        self.path = path
+        self._keep = keep
         self._mode = mode
-        super().__init__(path, backupCount=keep, delay=True)
+        self._rotation = logging.handlers.RotatingFileHandler(path, backupCount=keep, delay=True)
+        self._stream: FileIO | None = None
 
-    def _open(self):
+    def _opened(self) -> FileIO:
+        """The open file; opened anew when it is not the one of that name any more, as after
+        logrotate.
+        """
+        if self._stream is not None and not self._is_current(self._stream):
+            self.let_go()
+        if self._stream is None:
+            self._stream = self._open()
+            _end_torn_line(self._stream)
+        return self._stream
+
+    def _open(self) -> FileIO:
         """Raises OSError, also for what is no file: a pipe that nobody reads would stop the
         heartbeat.
         """
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, 'O_NONBLOCK', 0)
         stream = open(
-            self.baseFilename,
-            'ab',
-            buffering=0,
-            opener=lambda path, _: os.open(path, flags, self._mode),
+            self.path, 'ab', buffering=0, opener=lambda path, _: os.open(path, flags, self._mode)
         )
         if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             return stream
         stream.close()
-        raise OSError(f'{self.baseFilename} is no regular file')
+        raise OSError(f'{self.path} is no regular file')
 
-    def size(self) -> int:
-        """Of the open file; first opened when it is not the one of that name any more, as after
-        logrotate.
-        """
-        if self.stream is not None and not self._is_current():
-            self.let_go()
-        if self.stream is None:
-            self.stream = self._open()
-            self._end_torn_line()
-        return os.fstat(self.stream.fileno()).st_size
-
-    def _is_current(self):
+    def _is_current(self, stream: FileIO) -> bool:
         try:
-            return os.path.samestat(os.stat(self.baseFilename), os.fstat(self.stream.fileno()))
+            return os.path.samestat(os.stat(self.path), os.fstat(stream.fileno()))
         except (OSError, ValueError):
             return False
 
-    def _end_torn_line(self):
-        """A kill or a full disk may have left half a line."""
-        descriptor = self.stream.fileno()
-        size = os.fstat(descriptor).st_size
-        os.lseek(descriptor, max(0, size - 1), os.SEEK_SET)
-        if size and os.read(descriptor, 1) != b'\n':
-            self.stream.write(b'\n')
+    def size(self) -> int:
+        return os.fstat(self._opened().fileno()).st_size
+
+    def write(self, text: bytes) -> int:
+        """How many bytes were written, to the file whose size was asked last."""
+        stream = self._stream or self._opened()
+        return stream.write(text) or 0
 
     def rotate_now(self) -> None:
-        if self.backupCount:
-            self.doRollover()
+        if self._keep:
+            self.let_go()
+            self._rotation.doRollover()
         else:
-            os.ftruncate(self.stream.fileno(), 0)
+            os.ftruncate(self._opened().fileno(), 0)
 
     def let_go(self) -> None:
-        stream, self.stream = self.stream, None
+        stream = self._stream
+        self._stream = None
         if stream is not None:
             with contextlib.suppress(OSError):
                 stream.close()
 
 
-class TraceLog:
-    """Writes what a TracingRecorder keeps to `path`, or `path-2` ... where another process writes
-    that already.
+def _end_torn_line(stream: FileIO) -> None:
+    """A kill or a full disk may have left half a line."""
+    descriptor = stream.fileno()
+    size = os.fstat(descriptor).st_size
+    os.lseek(descriptor, max(0, size - 1), os.SEEK_SET)
+    if size and os.read(descriptor, 1) != b'\n':
+        stream.write(b'\n')
 
-    `size` in bytes: a file that would grow beyond it becomes `path.1`, and so on up to `keep` old
-    ones.  `write` is a duty of the heartbeat and never raises; what it could not write is counted
-    and becomes one finding.
+
+class TraceLog:
+    """Writes what a TracingRecorder keeps to `path`; to `path-2` and so on where another process
+    writes that file already.
+
+    A file that would grow beyond `size` bytes becomes `path.1`, and so on up to `keep` old ones.
+    `write` is a duty of the heartbeat and never raises; lines that it cannot write are counted and
+    become one finding.
     """
 
     def __init__(
         self,
-        path,
+        path: Path | str,
         size: int,
         keep: int,
-        recorder,
-        findings,
+        recorder: TracingRecorder,
+        findings: Findings,
         mode: int = 0o600,
         label: str = '',
-        clock=time.time,
-    ):
-        self.recorder, self.findings, self.size, self.clock, self.pid = (
-            recorder,
-            findings,
-            size,
-            clock,
-            os.getpid(),
-        )
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.recorder = recorder
+        self.findings = findings
+        self.size = size
+        self.clock = clock
+        self.pid = os.getpid()
         self.path, self._lock = _own_file(os.path.abspath(path), mode)
         self.file = _File(self.path, keep, mode)
-        self.unwritten, self._why, self._seen_lost = 0, '', 0
-        self._begun = {}  # index of a slot: (number, time, retry)
+        self.unwritten = 0
+        self._why = ''
+        self._seen_lost = 0
+        # Of what is under way, by index of the slot: number, time, retry.
+        self._begun: dict[int, tuple[int, float, int]] = {}
         self._first = [said_line('U', clock(), f'pid {self.pid} {label}')]
         self._writing = threading.Lock()
 
     def write(self, wait: float = 0.0) -> None:
-        """Everything until now; nothing in a forked child, or while another thread writes for
-        `wait` seconds.
+        """Write everything until now.  Nothing is done in a forked child, or when another thread
+        still writes after `wait` seconds.
         """
-        if os.getpid() != self.pid or not self._writing.acquire(timeout=wait):
+        if os.getpid() != self.pid:
             return
-        lines = []
+        if not self._writing.acquire(timeout=wait):
+            return
+        lines: list[str] = []
         try:
             lines += self._lines()
             self._put(lines)
@@ -247,45 +296,44 @@ class TraceLog:
         finally:
             self._writing.release()
 
-    def _lines(self):
+    def _lines(self) -> Iterator[str]:
         events = self.recorder.events
         for _ in range(len(events)):
-            yield from self._event(*events.popleft())
+            event = events.popleft()
+            if len(event) == 6:
+                yield self._begins(*event)
+            else:
+                yield from self._ends(*event)
         lost = self.recorder.lost
         if lost > self._seen_lost:
             self.unwritten += lost - self._seen_lost
-            self._seen_lost, self._why = (
-                lost,
-                f'more than {self.recorder.most} events waited, or no slot was free',
-            )
+            self._seen_lost = lost
+            self._why = f'more than {self.recorder.most} events waited, or no slot was free'
 
-    def _event(self, slot, number, when, *rest):
+    def _begins(
+        self, slot: Slot, number: int, when: float, method: str, path: str, retry: int
+    ) -> str:
+        self._begun[slot.index] = (number, when, retry)
+        return begin_line(request_id(number, slot.ident), when, method, path)
+
+    def _ends(self, slot: Slot, number: int, when: float, status: int) -> list[str]:
         id = request_id(number, slot.ident)
-        if len(rest) > 1:
-            method, path, retry = rest
-            self._begun[slot.index] = (number, when, retry)
-            return [begin_line(id, when, method, path)]
         begun, began, retry = self._begun.pop(slot.index, (None, 0.0, 0))
         if begun != number:  # its begin is lost
-            return end_lines(id, when, rest[0], None, native=slot.native_id)
-        return end_lines(
-            id, when, rest[0], max(0.0, when - began), native=slot.native_id, retry=retry
-        )
+            return end_lines(id, when, status, None, native=slot.native_id)
+        seconds = max(0.0, when - began)
+        return end_lines(id, when, status, seconds, native=slot.native_id, retry=retry)
 
-    def _put(self, lines):
-        """Writes `lines` and takes each away that is written."""
+    def _put(self, lines: list[str]) -> None:
+        """Write `lines`, and take away each that is written."""
         if not lines and not self._first and not self.unwritten:
             return
         room = self.size - self.file.size()
-        lines[:0], self._first = self._first, []
+        lines[:0] = self._first
+        self._first = []
         if self.unwritten:
-            lines.append(
-                said_line(
-                    'N',
-                    self.clock(),
-                    f'{self.unwritten} lines before this one are lost: {self._why}',
-                )
-            )
+            loss = f'{self.unwritten} lines before this one are lost: {self._why}'
+            lines.append(said_line('N', self.clock(), loss))
         while lines:
             self._write_whole(lines, _fitting(lines, room))
             if lines:
@@ -294,18 +342,20 @@ class TraceLog:
         self.unwritten = 0
         self.findings.drop('trace-log')
 
-    def _write_whole(self, lines, batch):
+    def _write_whole(self, lines: list[str], batch: list[bytes]) -> None:
         text = b''.join(batch)
-        written = self.file.stream.write(text) or 0 if text else 0
+        written = self.file.write(text) if text else 0
         del lines[: text.count(b'\n', 0, written)]
         if written < len(text):
             raise OSError('there is no room for more')
 
-    def _give_up(self, lines, error):
-        """Start lines are tried again; the rest is only counted, for a full disk must not fill the
+    def _give_up(self, lines: list[str], error: Exception) -> None:
+        """Start lines are tried again.  The others are only counted: a full disk must not fill the
         memory.
         """
-        self._first = [line for line in lines if line.startswith('U')] or self._first
+        starts = [line for line in lines if line.startswith('U')]
+        if starts:
+            self._first = starts
         self.unwritten += sum(not line.startswith(('U', 'N')) for line in lines)
         self._why = f'{type(error).__name__}: {error}'
         self.file.let_go()
@@ -329,7 +379,7 @@ class TraceLog:
             self._lock = None
 
 
-def _fitting(lines, room):
+def _fitting(lines: list[str], room: int) -> list[bytes]:
     """The first of `lines`, as bytes, that together have room."""
     batch = []
     for line in lines:
@@ -341,20 +391,29 @@ def _fitting(lines, room):
     return batch
 
 
-def _own_file(path, mode):
+def _own_file(path: str, mode: int) -> tuple[str, int | None]:
     """(path, descriptor of its lock) of the first file of that name that no other process
     writes.
     """
     for name in (path, *(f'{path}-{number}' for number in range(2, _MOST_FILES))):
-        descriptor = None
         try:
             descriptor = os.open(f'{name}.lock', os.O_RDWR | os.O_CREAT, mode)
-            if fcntl:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError:  # `write` will say what is wrong
+            return name, None
+        if _is_locked_by_another(descriptor):
             os.close(descriptor)
             continue
-        except OSError:  # a volume without locks; or `write` will say what is wrong
-            pass
         return name, descriptor
     return path, None
+
+
+def _is_locked_by_another(descriptor: int) -> bool:
+    """Try to lock it: from now on it is locked by us, where this system and volume have locks."""
+    if sys.platform != 'win32':
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # a volume without locks
+            pass
+    return False

@@ -1,20 +1,20 @@
-"""The dead-man switch: timers of the kernel that note that the heartbeat has stopped, as when C
-code holds the GIL.
+"""The watchdog: timers of the kernel that note when the heartbeat has stopped, as when C code
+holds the GIL.
 
-A POSIX timer sends a real-time signal to one thread, whose handler (C code, registered with
-faulthandler) writes that thread's own stack into a file of its own: `deadman.mark` for the
-heartbeat, `deadman-<slot>.mark` for the threads that serve.  None ever walks another thread's
-frames, which killed healthy servers (FACTS.md, finding 4).
+A POSIX timer sends a real-time signal to one thread.  The handler of that signal (C code,
+registered with faulthandler) writes the thread's own stack into a file: `deadman.mark` for the
+heartbeat, `deadman-<slot>.mark` for a serving thread.  No thread ever walks the frames of another
+one: that has killed healthy servers (FACTS.md, finding 4).
 
-Nor may a signal meet a thread that runs Python code: of four busy threads that wrote their own
-stacks after the process had been suspended, 42 in 1,600 times one died of it on 3.13.0, 2 in 1,700
-on 3.12.1, 2 in 9,700 on 3.11.7.  So the timers of the serving threads do not run by the clock on
-the wall, but by the processor time of the heartbeat: it is used up only while the heartbeat fights
-in vain for the GIL (2 to 4 ms a second), and stands still while the process does, or is starved.
-The kernel looks at such a timer only when a tick of its clock meets the heartbeat at work, so two
-of them may be due at once, and of two threads that write at once faulthandler lets only the first:
-they take turns, several ticks apart, five times.  A handler is never taken away again: the default
-action of its signal would end the process.
+* A signal must not meet a thread that runs Python code.  When four busy threads wrote their own
+  stacks after the process had been suspended, a thread died of it in 42 of 1,600 trials on 3.13.0,
+  2 of 1,700 on 3.12.1 and 2 of 9,700 on 3.11.7.  So the timers of the serving threads run by the
+  CPU time of the heartbeat and not by a wall clock.  The heartbeat uses CPU time while it fights in
+  vain for the GIL (2 to 4 ms a second), and none while the process is suspended or starved.
+* The kernel checks such a timer only when a tick of its clock meets the heartbeat on a CPU, so two
+  timers may be due at once.  When two threads write at once, faulthandler lets only the first one
+  do so.  So the threads take turns, several ticks apart, five times.
+* A handler is never taken away again: the default action of its signal would end the process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ import functools
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..store import blackbox
 from ..store.rundirectory import mark_name
@@ -38,9 +40,10 @@ from .faulthandler_compat import foreign_handlers
 _CLOCK_MONOTONIC = 1
 _CLOCK_MONOTONIC_COARSE = 6  # its resolution is a tick
 _SIGEV_THREAD_ID = 4
-_SIG_DFL, _SIG_IGN = ctypes.c_void_p(0), ctypes.c_void_p(1)
-#: How often a thread that serves has its turn to write: one in ten is lost, or more where ticks are
-#: rare.
+_SIG_DFL = ctypes.c_void_p(0)
+_SIG_IGN = ctypes.c_void_p(1)
+#: Each serving thread has this many turns to write.  One turn in ten is lost, or more where ticks
+#: are rare.
 TURNS = 5
 _CANDIDATES = (
     range(signal.SIGRTMIN + 7, signal.SIGRTMAX) if hasattr(signal, 'SIGRTMIN') else range(0)
@@ -48,7 +51,7 @@ _CANDIDATES = (
 
 
 class ThreadIsGone(OSError):
-    """A timer was to be made for a thread that has ended; its slot is released at the next beat."""
+    """The thread that a timer was wanted for has ended; its slot is released at the next beat."""
 
 
 class _SignalEvent(ctypes.Structure):
@@ -70,13 +73,13 @@ class _TimerSetting(ctypes.Structure):
 
 
 class _Post:
-    """A file that one thread at a time writes its stack into, the signal for that, and as many
-    timers as turns.
+    """A file that one thread at a time writes its stack into, the signal for that, and a timer for
+    each turn.
 
-    faulthandler's handler leaves another errno behind, unless it chains.  Python 3.14 then aborts
-    a thread that waits for a lock with a time limit, as the heartbeat does: "unexpected error from
+    The handler of faulthandler changes errno, unless it chains.  Python 3.14 then aborts a thread
+    that waits for a lock with a time limit, as the heartbeat does: "unexpected error from
     semaphore: 0".  So with `keeps_errno` it chains, to a handler that does nothing.  System calls
-    are not restarted then, which Python copes with, and C code of other threads may not.
+    are not restarted then: Python copes with that, but C code of other threads may not.
     """
 
     def __init__(
@@ -87,29 +90,33 @@ class _Post:
         clock: int = _CLOCK_MONOTONIC,
         avoided: frozenset[int] = frozenset(),
         keeps_errno: bool = False,
-    ):
-        self.signal, self._keeps_errno = _free_signal(avoided), keeps_errno
+    ) -> None:
+        self.signal = _free_signal(avoided)
+        self._keeps_errno = keeps_errno
         self.file = MarkFile(path, MARK_SIZE, mode)
-        self.thread, self._timers, self._turns, self._clock = 0, [], turns, clock
+        self.thread = 0
+        self._timers: list[ctypes.c_void_p] = []
+        self._turns = turns
+        self._clock = clock
         self._begin()
 
-    def _begin(self):
+    def _begin(self) -> None:
         if self._keeps_errno:
             _libc().signal(self.signal, _SIG_IGN)
         self._register()
 
-    def _register(self):
+    def _register(self) -> None:
         faulthandler.register(
             self.signal, file=self.file, all_threads=False, chain=self._keeps_errno
         )
 
-    def _end(self):
+    def _end(self) -> None:
         faulthandler.unregister(self.signal)
         if self._keeps_errno:  # a program that is executed would inherit a signal that is ignored
             _libc().signal(self.signal, _SIG_DFL)
 
     def guard(self, native_id: int) -> None:
-        """From now on it is that thread which writes here."""
+        """From now on that thread writes here."""
         if native_id == self.thread:
             return
         self.disarm()
@@ -118,8 +125,8 @@ class _Post:
         self.thread = native_id
 
     def change_signal(self) -> None:
-        """Use another one.  Its thread must block this one: its default action ends the process
-        again.
+        """Use another signal.  The thread must block the present one, whose default action ends
+        the process again.
         """
         self.disarm()
         self._end()
@@ -127,20 +134,23 @@ class _Post:
         self._begin()
 
     def check(self) -> None:
-        """Other code may have closed the descriptor."""
+        """Open the file again if other code has closed its descriptor."""
         if not self.file.is_intact():
             self.file.reopen()
             self._register()
 
     def rearm(self, *turns: float) -> None:
-        """The thread writes in so many seconds of the clock."""
+        """The thread writes after each of these numbers of seconds of the clock."""
         settime = _settime()
-        for timer, seconds in zip(tuple(self._timers), turns, strict=False):  # none: it is disarmed
+        # While it is disarmed there are no timers.
+        for timer, seconds in zip(tuple(self._timers), turns, strict=False):
             if settime(timer, 0, _setting(seconds), None):
                 raise OSError(ctypes.get_errno(), 'timer_settime failed')
 
     def disarm(self) -> None:
-        timers, self._timers, self.thread = self._timers, [], 0
+        timers = self._timers
+        self._timers = []
+        self.thread = 0
         for timer in timers:
             _libc().timer_delete(timer)
 
@@ -151,12 +161,14 @@ class _Post:
 
 
 class DeadMan:
-    """Made in the heartbeat.  AttributeError or OSError where the system has no such timers.
+    """The watchdog.  It is made in the thread of the heartbeat.  Raises AttributeError or OSError
+    where the system has no such timers.
 
-    `timeout` is that of the heartbeat; the threads write when it has used `cpu` of processor time
-    since it re-armed them, one after the other, each `apart` (three ticks of the kernel's clock)
-    from the next.  All in seconds.  `avoided`: signals that MainThread had blocked when it started
-    the heartbeat, which may not have gone on yet.
+    All times are seconds.  The heartbeat writes its stack after `timeout` without `rearm`.  The
+    serving threads write theirs when the heartbeat has used `cpu` seconds of CPU time since
+    `rearm_threads`, one after the other, with `apart` (three ticks of the kernel's clock) between
+    two of them.  `avoided` are the signals that MainThread blocked before it started the heartbeat:
+    it may still be starting it, and blocks every signal meanwhile.
     """
 
     def __init__(
@@ -167,34 +179,36 @@ class DeadMan:
         mode: int = 0o600,
         apart: float | None = None,
         avoided: frozenset[int] = frozenset(),
-    ):
-        self.directory, self.mode, self._timeout, self._cpu = directory, mode, timeout, cpu
+    ) -> None:
+        self.directory = directory
+        self.mode = mode
+        self._timeout = timeout
+        self._cpu = cpu
         self._apart = 3 * time.clock_getres(_CLOCK_MONOTONIC_COARSE) if apart is None else apart
         self._clock = time.pthread_getcpuclockid(threading.get_ident())
         self._own = _Post(directory / mark_name('deadman'), mode, avoided=avoided, keeps_errno=True)
         self._guard_heartbeat()
-        self._posts, self._threads, self._unguarded, self._armed_at, self._ended = (
-            {},
-            {},
-            {},
-            0.0,
-            False,
-        )
+        self._posts: dict[int, _Post] = {}  # by slot
+        self._threads: dict[int, int] = {}  # {slot: native id}
+        self._unguarded: dict[int, tuple[int, str]] = {}  # {slot: (native id, why)}
+        self._armed_at = 0.0
+        self._ended = False
 
     @property
     def file(self) -> MarkFile:
         return self._own.file
 
-    def _guard_heartbeat(self):
-        """The heartbeat takes this one signal, see `signalmask`: it has its handler by now."""
+    def _guard_heartbeat(self) -> None:
+        """The heartbeat does not block this one signal (see `signalmask`): it has a handler now."""
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {self._own.signal})
         self._own.guard(threading.get_native_id())
 
     def give_way(self) -> None:
-        """In the heartbeat, now and then: code of the site may wait with `sigwait` for the signal
-        that we have chosen.
+        """Called in the heartbeat now and then: choose another signal if code of the site waits for
+        ours with `sigwait`.
 
-        Such code blocks it in MainThread, and would not get it while the heartbeat takes it.
+        Such code blocks the signal in MainThread, and would not get it while the heartbeat takes
+        it.
         """
         if self._own.signal in awaited_signals():
             signal.pthread_sigmask(signal.SIG_BLOCK, {self._own.signal})
@@ -202,51 +216,62 @@ class DeadMan:
             self._guard_heartbeat()
 
     def rearm(self) -> None:
-        """All is well: the timer of the heartbeat starts anew."""
+        """All is well: start the timer of the heartbeat anew."""
         self._own.rearm(self._timeout)
 
     def check(self) -> None:
-        """Now and then: files that other code has closed are opened again."""
+        """Called now and then: open the files again that other code has closed."""
         for post in (self._own, *self._posts.values()):
             post.check()
 
     def guards(self, threads: dict[int, int]) -> bool:
-        """Are the timers those of these threads?"""
+        """Whether the timers are those of these threads, {slot: native id}."""
         return threads == self._threads
 
     def is_used_up(self) -> bool:
-        """Has the heartbeat used so much, by working, that the threads must be re-armed before
-        their time?
-        """
+        """Whether the heartbeat has worked for so long that the threads must be re-armed early."""
         return time.thread_time() - self._armed_at > self._cpu / 3
 
-    def rearm_threads(self, threads: dict[int, int], watch=lambda name, file: None) -> str:
-        """The timers of the threads that serve, {slot: native id}, start anew.  `watch` is told of
-        each new file.
+    def rearm_threads(
+        self,
+        threads: dict[int, int],
+        watch: Callable[[str, MarkFile], None] = lambda name, file: None,
+    ) -> str:
+        """Start the timers of the serving threads, {slot: native id}, anew.  `watch` is called with
+        the mark and file of each new one.
 
-        A thread whose timers cannot be had, as where the user has too many, goes without; why is
-        what is returned.
+        A thread whose timers cannot be made, as where the user has too many, goes without; the
+        reasons are returned.
         """
-        self._armed_at, self._threads = time.thread_time(), threads
-        for slot in [slot for slot in self._posts if slot not in threads]:
-            self._posts[slot].disarm()
-        self._unguarded = {
-            slot: why for slot, why in self._unguarded.items() if threads.get(slot) == why[0]
-        }
+        self._armed_at = time.thread_time()
+        self._threads = threads
+        for slot, post in self._posts.items():
+            if slot not in threads:
+                post.disarm()
+        for slot, (native_id, _) in list(self._unguarded.items()):
+            if threads.get(slot) != native_id:  # another thread has the slot by now
+                del self._unguarded[slot]
         for place, (slot, native_id) in enumerate(threads.items()):
-            if (
-                f'deadman-{slot}' in blackbox.MARKS
-                and slot not in self._unguarded
-                and not self._ended
-            ):
+            if self._ended:
+                break
+            has_mark = f'deadman-{slot}' in blackbox.MARKS
+            if has_mark and slot not in self._unguarded:
                 self._guard(slot, native_id, place, len(threads), watch)
         return ' '.join(sorted({why for _, why in self._unguarded.values()}))
 
-    def _guard(self, slot, native_id, place, count, watch):
+    def _guard(
+        self,
+        slot: int,
+        native_id: int,
+        place: int,
+        count: int,
+        watch: Callable[[str, MarkFile], None],
+    ) -> None:
         try:
             post = self._post(slot, watch)
             post.guard(native_id)
-            post.rearm(*(self._cpu + (place + turn * count) * self._apart for turn in range(TURNS)))
+            turns = range(place, place + TURNS * count, count)
+            post.rearm(*(self._cpu + turn * self._apart for turn in turns))
         except ThreadIsGone:
             pass
         except OSError as error:  # the others must not be left with timers that run out
@@ -254,7 +279,7 @@ class DeadMan:
             if slot in self._posts:
                 self._posts[slot].disarm()
 
-    def _post(self, slot, watch):
+    def _post(self, slot: int, watch: Callable[[str, MarkFile], None]) -> _Post:
         if slot not in self._posts:
             name = f'deadman-{slot}'
             self._posts[slot] = _Post(
@@ -274,36 +299,39 @@ class DeadMan:
 
 
 @functools.cache
-def _libc():
+def _libc() -> ctypes.PyDLL:
     libc = ctypes.PyDLL(None, use_errno=True)
     return libc if hasattr(libc, 'timer_create') else ctypes.PyDLL('librt.so.1', use_errno=True)
 
 
 @functools.cache
-def _settime():
+def _settime() -> Callable[..., int]:
     return _libc().timer_settime
 
 
 @functools.lru_cache(1024)
-def _setting(seconds):
-    """A reference to a `struct itimerspec`: once, in so many seconds."""
-    return ctypes.byref(_TimerSetting(_Moment(0, 0), _Moment(int(seconds), int(seconds % 1 * 1e9))))
+def _setting(seconds: float) -> Any:
+    """A reference to a `struct itimerspec`: once, after that number of seconds."""
+    never = _Moment(0, 0)
+    then = _Moment(int(seconds), int(seconds % 1 * 1e9))
+    return ctypes.byref(_TimerSetting(never, then))
 
 
-def _new_timer(clock, number, native_id):
-    """It sends that signal to that thread.  ThreadIsGone, or OSError, as when there are too
-    many.
+def _new_timer(clock: int, number: int, native_id: int) -> ctypes.c_void_p:
+    """A timer that sends signal `number` to that thread.  Raises ThreadIsGone, or OSError, as when
+    there are too many timers.
     """
     event = _SignalEvent(signo=number, notify=_SIGEV_THREAD_ID, thread_id=native_id)
     timer = ctypes.c_void_p()
     if _libc().timer_create(clock, ctypes.byref(event), ctypes.byref(timer)):
         error = ctypes.get_errno()
-        raise (ThreadIsGone if error == errno.EINVAL else OSError)(error, 'timer_create failed')
+        kind = ThreadIsGone if error == errno.EINVAL else OSError
+        raise kind(error, 'timer_create failed')
     return timer
 
 
-def _free_signal(avoided=frozenset()):
-    """One that nobody has a handler for, or waits for (see `DeadMan.give_way`)."""
+def _free_signal(avoided: frozenset[int] = frozenset()) -> int:
+    """A signal that has no handler, and that no code waits for (see `DeadMan.give_way`)."""
     taken = foreign_handlers() | awaited_signals() | avoided
     for number in _CANDIDATES:
         if signal.getsignal(number) is signal.SIG_DFL and number not in taken:
@@ -312,8 +340,11 @@ def _free_signal(avoided=frozenset()):
 
 
 def awaited_signals() -> frozenset[int]:
-    """Candidates that MainThread blocks.  One that blocks them all waits for none: it may just be
-    starting a thread.
+    """Candidates that MainThread blocks, so that code of the site may wait for them.
+
+    If it blocks all candidates, it waits for none: it may just be starting a thread.
     """
     blocked = blocked_in_main_thread().intersection(_CANDIDATES)
-    return blocked if len(blocked) < len(_CANDIDATES) else frozenset()
+    if len(blocked) == len(_CANDIDATES):
+        return frozenset()
+    return blocked
