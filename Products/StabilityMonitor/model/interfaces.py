@@ -5,85 +5,105 @@ A run is one life of one process.  While it lives, an `ILivingRun` leaves breadc
 it and adds a record to the `IArchive`; people and programs read only the archive and the report.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
 from zope.interface import Attribute
 from zope.interface import Interface
+
+from .records import Instance
+from .records import Note
+from .records import Sample
+from .runrecord import RunRecord
 
 
 class ILivingRun(Interface):
     """This process's run.  Nothing here raises because of a disk, a system or an option."""
 
-    name = Attribute('The run: `<UTC start as 20261123T074501Z>-<pid>-<4 hex>`.')
-    pid = Attribute('The id of this process.')
-    instance = Attribute('Dict of host, client_home, listen: which Zope instance this is.')
-    role = Attribute('"server" or "script".')
+    name: str = Attribute('The run: `<UTC start as 20261123T074501Z>-<pid>-<4 hex>`.')
+    pid: int = Attribute('The id of this process.')
+    instance: dict[str, str] = Attribute(
+        'Dict of host, client_home, listen: which Zope instance this is.'
+    )
+    role: str = Attribute('"server" or "script".')
     options = Attribute('The options in force, see `options.OPTIONS`.')
     findings = Attribute('Iterable of records.Finding: what is off, and what to do.')
     recorder = Attribute('The IRecorder, or None when nothing is recorded.')
-    path = Attribute('The data directory that several instances may share.')
+    path: Path = Attribute('The data directory that several instances may share.')
     base = Attribute('The same as a store.rundirectory.Base, with the rights of its files.')
     directory = Attribute(
         'The store.rundirectory.RunDirectory of this run, or None: nothing is kept on disk.'
     )
-    safe_mode = Attribute('Whether the risky parts are off since two starts died while arming.')
-    context = Attribute('Dict of what the run knew at its start, see system.runcontext.')
-    software = Attribute('Dict of what Zope told about itself.')
-    started = Attribute('When it began, in seconds since the epoch.')
-    started_monotonic = Attribute('The same moment on the monotonic clock, in seconds.')
-    smallest_stack = Attribute(
+    safe_mode: bool = Attribute(
+        'Whether the risky parts are off since two starts died while arming.'
+    )
+    context: dict[str, Any] = Attribute(
+        'Dict of what the run knew at its start, see system.runcontext.'
+    )
+    software: dict[str, Any] = Attribute('Dict of what Zope told about itself.')
+    started: float = Attribute('When it began, in seconds since the epoch.')
+    started_monotonic: float = Attribute('The same moment on the monotonic clock, in seconds.')
+    smallest_stack: tuple[int, int] | None = Attribute(
         '(size, guard) in bytes of the smallest stack of a thread that serves, or None.'
     )
     fault_log = Attribute('The recording.faulthandler_compat.FaultLog, or None.')
     marks = Attribute('The recording.faulthandler_compat.SignalMarks, or None.')
-    is_watched = Attribute(
+    is_watched: bool = Attribute(
         'Whether a heartbeat watches this run: it does where anything is recorded.'
     )
 
-    def start():
+    def start() -> None:
         """Make the parts: each that cannot be had is a finding and leaves the others."""
 
-    def in_background(errand):
+    def in_background(errand: Callable[[], object]) -> None:
         """Call `errand` once, in a thread for such work; at once where there is no heartbeat."""
 
-    def every_beat(duty):
+    def every_beat(duty: Callable[[], object]) -> None:
         """Call `duty` at each beat of the heartbeat, in its thread; it may take microseconds.
 
         A duty that is there already is not added again; one that raises is taken out, with a
         finding.  Without a heartbeat nothing happens, here and in the next two.
         """
 
-    def every_round(duty):
+    def every_round(duty: Callable[[], object]) -> None:
         """The same at each twentieth beat; it may take milliseconds."""
 
-    def answer(subject, tell):
+    def answer(subject: str, tell: Callable[[], dict[str, Any]]) -> None:
         """From now on, call `tell` for whoever asks for `subject` through the mailbox of this run.
 
         It gets no arguments and returns a dict for JSON, within seconds.
         """
 
-    def stacks_document():
+    def stacks_document() -> dict[str, Any]:
         """What every thread does, which requests are slow, and what hangs; {} without a heartbeat.
 
         {time, threads, slow, hangs}, see recording.heartbeatwork.Rounds.tell_stacks.
         """
 
-    def slow_requests():
+    def slow_requests() -> tuple[Any, ...]:
         """The recording.slowrequests.Profile of each slow request, those that last and the last
         ones that have ended.
         """
 
-    def serving(listen=''):
+    def serving(listen: str = '') -> None:
         """Zope is up: note it, and which compiled modules are loaded by now."""
 
-    def armed():
+    def armed() -> None:
         """Arming, and the triage that belongs to it, is over."""
 
-    def failed(kind, error, trace):
+    def failed(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
         """The main thread ends with an exception."""
 
-    def finish():
+    def finish() -> None:
         """The interpreter comes to its normal end."""
 
-    def detach():
+    def detach() -> None:
         """In a forked child: let go of what is the parent's without changing it."""
 
 
@@ -93,56 +113,56 @@ class IRecorder(Interface):
     counted.
     """
 
-    def begin(method, path, retry=0, token=None):
+    def begin(method: str, path: str, retry: int = 0, token: object = None) -> None:
         """A request begins.  Of its strings the first 16 and 320 bytes of UTF-8 are kept, of these
         whole characters read.
         """
 
-    def phase(phase):
+    def phase(phase: int) -> None:
         """It goes on to a phase: an index of `blackbox.PHASES`."""
 
-    def user(name):
+    def user(name: str) -> None:
         """Its user is known now."""
 
-    def end(status=0, token=None):
+    def end(status: int = 0, token: object = None) -> None:
         """It ends; nothing happens when `token` is not that of `begin`."""
 
-    def log(level, logger, message, now):
+    def log(level: int, logger: str, message: str, now: float) -> None:
         """Keep a log record; `now` in seconds since the epoch."""
 
-    def sample(sample):
+    def sample(sample: Sample) -> None:
         """Keep a records.Sample."""
 
-    def note(note):
+    def note(note: Note) -> None:
         """Keep a records.Note: a thread's stack at the moment when something was seen of it."""
 
-    def stack_used(index, used, request=0):
+    def stack_used(index: int, used: int, request: int = 0) -> None:
         """The high-water mark, in bytes, of the stack of the thread that owns a slot; `request` is
         the number of the request in which it rose to that, 0 where this is not known.
         """
 
-    def stamp(word, now):
-        """Note that something of `blackbox.WORDS` happened at `now`."""
+    def stamp(name: str, now: float) -> None:
+        """Note that `name`, one of `blackbox.WORDS`, happened at `now`."""
 
 
 class IArchive(Interface):
     """The archived runs: each dead run once, never changed afterwards."""
 
-    def summaries():
+    def summaries() -> tuple[RunRecord, ...]:
         """All RunRecords without what is large (RunRecord.HEAVY), newest first."""
 
-    def last_server_run(instance):
+    def last_server_run(instance: Instance) -> RunRecord | None:
         """The newest RunRecord of a server of that instance, or None.  Reads no more than it
         must.
         """
 
-    def record(run):
+    def record(run: str) -> RunRecord:
         """One whole RunRecord, its context with the versions of then.  Raises errors.NoSuchRun."""
 
-    def add(path, record):
+    def add(path: Path, record: RunRecord) -> None:
         """Archive a claimed run's directory; a clean run of a script is only counted."""
 
-    def prune(keep_runs, keep_days, keep_bytes, now=None):
+    def prune(keep_runs: int, keep_days: float, keep_bytes: int, now: float | None = None) -> int:
         """Remove what is too much, wanted stops before incidents; how many runs that were."""
 
 
@@ -151,12 +171,12 @@ class IRule(Interface):
     file.
     """
 
-    def __call__(traces):
+    def __call__(traces: Any) -> Any:
         """The judgement, if this rule applies."""
 
 
 class IRenderer(Interface):
     """A row of `renderers.FORMATS`: a report (dict, DESIGN section 4) in, bytes out."""
 
-    def __call__(report):
+    def __call__(report: dict[str, Any]) -> bytes:
         """The whole document."""
