@@ -42,13 +42,8 @@ def measured_checks(self):
 
 
 def _lives(zope):
-    """[(first, [again ...])] of real starts, as the page gives them; none has what an earlier one
-    has compared.
-    """
-    from Products.StabilityMonitor.checks.resultcache import FILE
-
+    """[(first, [again ...])] of real starts, as the page gives them."""
     for _ in range(STARTS):
-        (zope.stability / FILE).unlink(missing_ok=True)
         zope.start()
         first, *again = [zope.get('/measured_checks', timeout=60).json() for _ in range(1 + AGAIN)]
         zope.stop()

@@ -1,8 +1,6 @@
 """Resident memory of a Zope that serves, with the product and without it: real starts in turn.
 
-With it, the checks that run once after each start have run.  Their comparison of versions is
-remembered from the start before; the second row is for starts that do not have it, as the first one
-after something was installed.
+With it, the checks that run once after each start have run.
 """
 
 from __future__ import annotations
@@ -52,13 +50,6 @@ def _resident(zope):
         zope.stop()
 
 
-def _after_installing(zope):
-    from Products.StabilityMonitor.checks.resultcache import FILE
-
-    (zope.stability / FILE).unlink()
-    return _resident(zope)
-
-
 def measure() -> list[Row]:
     from support.zopekit import ZopeInstance
 
@@ -77,12 +68,12 @@ def measure() -> list[Row]:
         try:
             for zope in zopes:
                 _resident(zope)
-            rounds = [[*map(_resident, zopes), _after_installing(zopes[1])] for _ in range(PAIRS)]
+            rounds = [[*map(_resident, zopes)] for _ in range(PAIRS)]
         finally:
             for zope in zopes:
                 zope.destroy()
     without = median([its[0] for its in rounds])
-    usual, first = ([its[number] - its[0] for its in rounds] for number in (1, 2))
+    usual = [its[1] - its[0] for its in rounds]
     return [
         row(
             'resident memory, after 800 requests',
@@ -91,11 +82,6 @@ def measure() -> list[Row]:
             'MiB',
             2,
             f'{spread(usual, "MiB")}, of {without:.0f} MiB',
-        ),
-        Row(
-            '  the first start after something was installed',
-            '',
-            f'{median(first):.2f} MiB ({spread(first, "MiB")})',
         ),
     ]
 

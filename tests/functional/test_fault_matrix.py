@@ -626,9 +626,14 @@ def run_once(site):
 
 
 @pytest.mark.parametrize(
-    'name, code, verdict', [('SIGKILL', 9, 'startup-failed'), ('SIGTERM', 15, 'stopped')]
+    'name, code, verdict, phase',
+    [
+        ('SIGKILL', 9, 'startup-failed', 'starting'),
+        ('SIGTERM', 15, 'stopped', 'starting'),
+        ('SIGINT', 2, 'stopped', 'finished'),
+    ],
 )
-def test_ended_while_it_started(site, name, code, verdict):
+def test_ended_while_it_started(site, name, code, verdict, phase):
     run_once(site)
     waits = site.home / 'waits'  # the unlucky product makes this file and then waits
     waits.unlink(missing_ok=True)
@@ -642,9 +647,9 @@ def test_ended_while_it_started(site, name, code, verdict):
     assert (previous['run'], previous['verdict'], previous['phase']) == (
         run,
         verdict,
-        'starting',
+        phase,
     ), previous
-    assert previous['signal'] == ('SIGTERM' if verdict == 'stopped' else None)
+    assert previous['signal'] == (name if verdict == 'stopped' else None)
 
 
 # -- how it dies is not changed --------------------------------------------------------------------

@@ -536,7 +536,6 @@ BESIDE = (
     'hushed.json',
     'token.key',
     'known-issues.toml',
-    'compared.json',
     'recursion-probe.json',
     'arming/x.json',
     'archive/clean-scripts',

@@ -25,7 +25,6 @@ from Products.StabilityMonitor.checks.check import ICheck
 from Products.StabilityMonitor.checks.everycheck import CHECKS
 from Products.StabilityMonitor.checks.knownissues import KnownIssues
 from Products.StabilityMonitor.checks.knownissues import with_own_pip
-from Products.StabilityMonitor.checks.resultcache import remembering
 from Products.StabilityMonitor.checks.runner import Background
 from Products.StabilityMonitor.inspection.recursionexperiment import ProbeResult
 from Products.StabilityMonitor.knowledge import rulesinforce
@@ -329,7 +328,7 @@ def test_no_request_looks_known_issues_up(life, monkeypatch):
 
     here, later = allfindings.of(life), []
     life.errands = later
-    here.checks = Background(here._site, remembering([KnownIssues()], life))
+    here.checks = Background(here._site, [KnownIssues()])
     for _ in range(2):
         assert here.start() and here.checks.wait(60)
     looked_up = []
@@ -357,7 +356,7 @@ def test_the_page_looks_them_up_where_the_last_run_remembered_what_it_had_found(
     from Products.StabilityMonitor.zmi import checkpages
 
     here = allfindings.of(life)
-    here.checks = Background(here._site, remembering([KnownIssues()], life))
+    here.checks = Background(here._site, [KnownIssues()])
     assert here.known() is None, 'before anything was asked'
     for _ in range(2):
         assert here.start() and here.checks.wait(60)

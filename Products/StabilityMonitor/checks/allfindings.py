@@ -17,11 +17,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 from typing import Any
 
 from ..inspection import recursionprobe
 from ..inspection import recursionresult
+from ..knowledge.rulesinforce import Known
+from ..knowledge.rulesinforce import known
 from ..model.interfaces import ILivingRun
 from ..model.records import Finding
 from ..model.records import Instance
@@ -36,12 +37,8 @@ from .knownissues import KnownIssues
 from .livesite import Site
 from .muted import Hush
 from .muted import Hushed
-from .resultcache import remembering
 from .runner import Background
 from .runner import Results
-
-if TYPE_CHECKING:  # rules take much memory: a process imports them when somebody asks
-    from ..knowledge.rulesinforce import Known
 
 #: The last results, in the directory of the run.
 LAST_WORD = 'checks.json'
@@ -115,7 +112,7 @@ class Standing:
     def __init__(self, life: ILivingRun):
         self.life = life
         self.make_site: Callable[[], Site] = lambda: Site.of(life)
-        self.checks = Background(self._site, remembering((*CHECKS, KnownIssues()), life))
+        self.checks = Background(self._site, (*CHECKS, KnownIssues()))
         # The known issues that were looked up for the page, and for which results of the checks.
         self._known: Known | None = None
         self._known_for: Results | None = None
@@ -196,7 +193,7 @@ class Standing:
         """The known issues of this process for the page, which shows more than the check tells.
 
         They are looked up in the background, once for each run of the checks; None until then (see
-        `looks_up_known`) and before the first run.  A request never waits for rules and libraries.
+        `looks_up_known`) and before the first run.  A request never waits for that.
         """
         results = self.checks.results
         if results and results is not self._known_for and not self.looks_up_known:
@@ -207,9 +204,6 @@ class Standing:
         return self._known
 
     def _look_up_known(self) -> None:
-        # Imported here: only a process in which somebody opens the page needs it.
-        from ..knowledge.rulesinforce import known
-
         try:
             self._known = known(self.life.path, self.life.started is not None)
         except Exception as error:  # the page shows what the checks found, without these

@@ -16,9 +16,9 @@ class ICheck(Interface):
     """One question about the living site.  A check has no state and changes nothing in the site.
 
     It runs in a thread for checks, never in a request.  That thread is abandoned when a check takes
-    too long, so a check holds no lock while it waits for something outside.  Only an ILasting check
-    may import something when it is asked.  What a system does not tell is `ok` or `info`, never an
-    error.
+    too long, so a check holds no lock while it waits for something outside.  What it needs is
+    imported before it is asked, in MainThread.  What a system does not tell is `ok` or `info`,
+    never an error.
     """
 
     id = Attribute('Short, stable, unique: findings are muted by it.')
@@ -27,20 +27,6 @@ class ICheck(Interface):
 
     def look(site: Site) -> Finding | list[Finding]:
         """The answer: one Finding, perhaps `ok`, or several with ids `<id>:<about what>`."""
-
-
-class ILasting(ICheck):
-    """A check whose answer changes only when its inputs do, and whose inputs are cheap to compare.
-
-    It is asked only when they have changed: `resultcache` keeps the answer in the data directory,
-    for later runs and starts.  It imports what it needs (rules, `packaging`) when it is asked, so a
-    start where nothing has changed does without.
-    """
-
-    def looks_at(site: Site) -> tuple[object, ...]:
-        """Everything that the answer depends on, such as fingerprints of files: plain values whose
-        repr differs where they differ.
-        """
 
 
 @implementer(ICheck)

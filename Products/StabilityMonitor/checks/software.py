@@ -9,14 +9,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from zope.interface import implementer
-
 from ..model.records import Finding
-from ..system import fingerprints
 from ..system.distributions import normalized
 from ..system.runcontext import compiled_modules
 from .check import Check
-from .check import ILasting
 from .check import several
 from .installedonpath import Distribution
 from .installedonpath import first_of_each
@@ -65,7 +61,6 @@ OPTIONAL = (
 )
 
 
-@implementer(ILasting)
 class Family(Check):
     id = 'versions'
     question = 'Do the installed versions of Zope and its libraries belong together?'
@@ -95,13 +90,6 @@ class Family(Check):
             )
         return findings or self.ok(
             'The installed versions belong together.', f'{len(found)} distributions were read.'
-        )
-
-    def looks_at(self, site: Site) -> tuple[object, ...]:
-        return (
-            fingerprints.of_program(),
-            fingerprints.of_machine(),
-            fingerprints.of_installed(site.path),
         )
 
     def _never(self, known: dict[str, Distribution]) -> Iterator[Finding]:

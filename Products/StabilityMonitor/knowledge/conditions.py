@@ -1,7 +1,4 @@
-"""Whether the conditions of a rule hold on a system, and in which words: a function for each.
-
-This is not part of `systemfacts`, because nothing of it is needed where the answer is remembered.
-"""
+"""Whether the conditions of a rule hold on a system, and in which words: a function for each."""
 
 from __future__ import annotations
 

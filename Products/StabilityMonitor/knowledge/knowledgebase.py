@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
+import tomllib
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -205,8 +206,6 @@ class _Reader:
                     self.problem(line, sentence)
 
     def _parsed(self, raw: bytes, line: int) -> dict[str, Any]:
-        import tomllib  # only where rules are read: most processes never do
-
         try:
             if len(raw) > TABLE_LIMIT:
                 raise ValueError(f'a table is longer than {TABLE_LIMIT >> 10} KiB')

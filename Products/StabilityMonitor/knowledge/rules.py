@@ -140,11 +140,12 @@ class Silence:
 
 
 def has_packaging() -> bool:
-    """Whether the library that compares versions is there.
+    """Whether the library that compares versions is there: Zope does not bring it.
 
-    It is asked for only when rules are read: a start of Zope does without that library.
+    `zmi.zopechecks` asks while Zope starts, so that MainThread imports all that a check needs.
     """
     try:
+        import packaging.requirements
         import packaging.specifiers
         import packaging.version  # noqa: F401
     except ImportError:

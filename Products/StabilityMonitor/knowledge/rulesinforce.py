@@ -1,8 +1,4 @@
-"""The rules in force, compared with this process and with runs that have ended.
-
-Import it only where rules are needed.  The rules and the library that compares versions take more
-than a MiB, and most processes do without: the answer is remembered, see `checks.resultcache`.
-"""
+"""The rules in force, compared with this process and with runs that have ended."""
 
 from __future__ import annotations
 

@@ -1,14 +1,19 @@
 """The checks of this Zope process: what pages and the mailbox get their results from.
 
-This is imported before Zope serves.  `checkpages`, which makes the page, is imported when the page
-is opened first.
+This is imported before Zope serves, in MainThread, with all that a check needs: in a thread of ours
+nothing may be imported that defines a dataclass or a named tuple.  Python before 3.14 forgets then
+that the process is to end by SIGINT (tests/recording/test_classes_of_threads.py).  `checkpages`,
+which makes the page, is imported when somebody opens it.
 """
 
 from __future__ import annotations
 
 from ..checks import allfindings
+from ..knowledge.rules import has_packaging
 from ..model.interfaces import ILivingRun
 from . import zopesite
+
+has_packaging()
 
 
 def standing_of(life: ILivingRun) -> allfindings.Standing:
