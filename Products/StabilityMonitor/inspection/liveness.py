@@ -12,11 +12,16 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from typing import Protocol
 
 from ..model.options import from_record
+from ..model.records import Sample
 from ..model.records import duration
 from ..postmortem import evidence
 from ..postmortem import hangnotes
+from ..postmortem.evidence import Traces
+from ..store.blackboxreader import Recording
 from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..system import procfiles
@@ -26,6 +31,14 @@ from ..system import procfiles
 _BEATS, _LEAST = 5, 10.0
 _FIRED = 3
 _STOPPED = frozenset('Tt')
+
+
+class Clock(Protocol):
+    """The module `time`, or what a test has in its place."""
+
+    def time(self) -> float: ...
+
+    def monotonic(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -58,8 +71,10 @@ class Pulse:
     last_sample: float | None = None
 
 
-def look(path: Path, context: dict, proc: Path = Path('/proc'), clock=time) -> Pulse:
-    """See the module.  `clock` has the functions `time` and `monotonic`."""
+def look(
+    path: Path, context: dict[str, Any], proc: Path = Path('/proc'), clock: Clock = time
+) -> Pulse:
+    """See the module."""
     pid = name_facts(path.name)[1]
     traces = evidence.collect(path, evidence.World(proc=proc))
     recording = traces.recording
@@ -69,7 +84,8 @@ def look(path: Path, context: dict, proc: Path = Path('/proc'), clock=time) -> P
     last = sample.time if sample else None
     if traces.word('finished'):
         return Pulse(path.name, pid, 'ending', None, last)
-    hang = _hang(traces, is_alive(path, proc), _silence(traces, context, proc, clock), proc)
+    silence = _silence(traces, recording.samples, context, clock)
+    hang = _hang(traces, recording, is_alive(path, proc), silence, proc)
     if hang:
         state = 'stopped' if hang.kind == 'stopped' else 'hanging'
     else:
@@ -77,13 +93,14 @@ def look(path: Path, context: dict, proc: Path = Path('/proc'), clock=time) -> P
     return Pulse(path.name, pid, state, hang, last)
 
 
-def _silence(traces, context, proc, clock):
+def _silence(
+    traces: Traces, samples: tuple[Sample, ...], context: dict[str, Any], clock: Clock
+) -> float:
     """For how many seconds no sample has come, if that is too long; else 0.0."""
-    samples = traces.recording.samples
     if not samples:
         return 0.0  # it is arming, or its heartbeat could not be started, which is a finding
     interval = from_record(context.get('options')).get('sample-interval')
-    if interval is None:  # an older release
+    if not isinstance(interval, int | float):  # an older release
         interval = samples[-1].monotonic - samples[-2].monotonic if len(samples) > 1 else 1.0
     age = clock.time() - samples[-1].time
     if traces.same_boot:
@@ -95,19 +112,21 @@ def _silence(traces, context, proc, clock):
     return age if has_fired or age > max(_LEAST, _BEATS * interval) else 0.0
 
 
-def _hang(traces, there, silence, proc):
-    recording = traces.recording
+def _hang(
+    traces: Traces, recording: Recording, there: bool | None, silence: float, proc: Path
+) -> Hang | None:
     sample = recording.last_sample
-    if silence:
+    if silence and sample:
         # The last sample may have been taken just before the request that did it.
-        serving = {'stuck': len(recording.in_flight), 'serving': sample.workers}
+        stuck, serving = len(recording.in_flight), sample.workers
         if there and _is_stopped(traces.pid, proc):
             words = (
                 'All its threads are stopped (state T), as by SIGSTOP; '
                 f'"kill -CONT {traces.pid}" lets it go on'
             )
-            return Hang('stopped', sample.time, f'{words}.', **serving)
-        return Hang('silent', sample.time, _silent(traces, there, silence), **serving)
+            return Hang('stopped', sample.time, f'{words}.', stuck, serving)
+        summary = _silent(traces, recording, there, silence)
+        return Hang('silent', sample.time, summary, stuck, serving)
     since = traces.word('hung_since')
     begun = hangnotes.lasting(recording.notes)
     if since or begun:
@@ -118,16 +137,16 @@ def _hang(traces, there, silence, proc):
             sample.overdue if sample else 0,
             sample.workers if sample else 0,
         )
-    return _smaller_hang(traces)
+    return _smaller_hang(traces, recording)
 
 
-def _silent(traces, there, silence):
+def _silent(traces: Traces, recording: Recording, there: bool | None, silence: float) -> str:
     text = f'The heartbeat is silent for {duration(silence)}'
     if there is None:
         return f'{text}; whether the process still lives cannot be seen from here.'
     text = f'{text}, as when C code holds the interpreter lock (GIL)'
     for ident, mark in traces.stuck.items():
-        request = next((r for r in traces.recording.in_flight if r.ident == ident), None)
+        request = next((r for r in recording.in_flight if r.ident == ident), None)
         for dump in mark.dumps[-1:]:
             for thread in dump.threads:
                 if request and thread.frames:
@@ -137,28 +156,24 @@ def _silent(traces, there, silence):
     return f'{text}.'
 
 
-def _smaller_hang(traces):
+def _smaller_hang(traces: Traces, recording: Recording) -> Hang | None:
     """A deadlock, or a main thread that spins: other threads may still serve."""
-    notes = traces.recording.notes
+    notes = recording.notes
+    workers = recording.last_sample.workers if recording.last_sample else 0
     deadlock = hangnotes.lasting(notes, 'deadlock')
     if deadlock:
         stuck = len(hangnotes.threads(notes, deadlock))
-        return Hang('deadlock', deadlock.time, deadlock.title, stuck, _workers(traces))
+        return Hang('deadlock', deadlock.time, deadlock.title, stuck, workers)
     main = traces.context.get('main_ident')
     for spinning in hangnotes.all_lasting(notes, 'spinning'):
         if any(note.ident == main for note in hangnotes.threads(notes, spinning)):
-            return Hang('spinning', spinning.time, spinning.title, 0, _workers(traces))
+            return Hang('spinning', spinning.time, spinning.title, 0, workers)
     return None
 
 
-def _workers(traces):
-    sample = traces.recording.last_sample
-    return sample.workers if sample else 0
-
-
-def _is_stopped(pid, proc):
+def _is_stopped(pid: int, proc: Path) -> bool:
     """Whether all threads are, by a signal or a debugger."""
-    states = set()
+    states: set[str] = set()
     try:
         for tid in os.listdir(proc / str(pid) / 'task'):
             stat = procfiles.read(str(proc / str(pid) / 'task' / tid / 'stat'))

@@ -19,6 +19,10 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
 
 from ..system import signalmask
 from ..system.childprocess import ChildProcess
@@ -42,7 +46,8 @@ _MAY = {
     '3': 'nobody, until the machine is started with another value',
 }
 _DENIED = re.compile('not permitted|permission denied|ptrace|EPERM', re.IGNORECASE)
-_BUSY = {}  # pid of this process: what takes stacks; a forked child is free
+#: {pid of this process: what takes stacks}; a forked child is free.
+_BUSY: dict[int, NativeStacks] = {}
 
 
 def find_tools(
@@ -58,15 +63,21 @@ def find_tools(
     return {name: started for name, started in here.items() if started}
 
 
-def _started(name, executable, folders):
-    if program := shutil.which(name, path=folders):
+def _started(name: str, executable: str, folders: str) -> tuple[str, ...] | None:
+    program = shutil.which(name, path=folders)
+    if program:
         return (program,)
-    with contextlib.suppress(ImportError, AttributeError, ValueError, TypeError):
-        folder = os.path.dirname(os.path.dirname(importlib.util.find_spec(name).origin))
-        return ('/usr/bin/env', f'PYTHONPATH={folder}', executable, '-m', name)
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, AttributeError, ValueError, TypeError):  # what stands there is odd
+        return None
+    if spec is None or not spec.origin:
+        return None
+    folder = os.path.dirname(os.path.dirname(spec.origin))
+    return ('/usr/bin/env', f'PYTHONPATH={folder}', executable, '-m', name)
 
 
-def _command(started, name, pid):
+def _command(started: tuple[str, ...], name: str, pid: int) -> list[str]:
     return [*started, *(str(pid) if word == 'PID' else word for word in _TOOLS[name])]
 
 
@@ -121,16 +132,17 @@ def ptrace_scope(proc: str = '/proc') -> str | None:
     return _read(f'{proc}/sys/kernel/yama/ptrace_scope').strip() or None
 
 
-def _read(path):
+def _read(path: str) -> str:
     with contextlib.suppress(OSError), open(path, encoding='utf-8', errors='replace') as file:
         return file.read()
     return ''
 
 
-def _prctl(option, value):
+def _prctl(option: int, value: int) -> int:
     import ctypes
 
-    return ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0)
+    answer: int = ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0)
+    return answer
 
 
 class NativeStacks:
@@ -145,11 +157,11 @@ class NativeStacks:
         self,
         pid: int,
         *,
-        tools=None,
+        tools: Mapping[str, tuple[str, ...]] | None = None,
         seconds: float = LONGEST,
         most: int = MOST,
         proc: str = '/proc',
-        prctl=_prctl,
+        prctl: Callable[[int, int], int] = _prctl,
     ):
         self.pid, self.longest, self.most, self.proc, self._prctl = pid, seconds, most, proc, prctl
         self.tools = find_tools() if tools is None else tools
@@ -185,7 +197,7 @@ class NativeStacks:
     def wait(self, timeout: float | None = None) -> bool:
         return self._over.wait(timeout)
 
-    def _run(self):
+    def _run(self) -> None:
         error = (
             'There is no pystack here. Install it into this Python (pip install pystack), or '
             'use the command lines.'
@@ -202,12 +214,12 @@ class NativeStacks:
             )
         self._finish(error)
 
-    def _finish(self, error):
+    def _finish(self, error: str) -> None:
         self.error, self.taken, self.busy = error, time.time(), False
         _BUSY.pop(os.getpid(), None)
         self._over.set()
 
-    def _ask(self, name, command):
+    def _ask(self, name: str, command: list[str]) -> tuple[str, bool]:
         """(error, whether another tool may be tried)"""
         self._doing = f'{name} reads process {self.pid}'
         guarded = python_command(
@@ -223,7 +235,7 @@ class NativeStacks:
         return self._judged(name, json.loads(head) if head else {'ended': 'lost', 'code': None})
 
     @contextlib.contextmanager
-    def _admitted(self, child):
+    def _admitted(self, child: int) -> Iterator[None]:
         """Where Yama asks for it, this process names who may trace it: the child and what that one
         starts.
         """
@@ -236,7 +248,7 @@ class NativeStacks:
         finally:
             self._prctl(_SET_PTRACER, 0)
 
-    def _judged(self, name, outcome):
+    def _judged(self, name: str, outcome: dict[str, Any]) -> tuple[str, bool]:
         if outcome['ended'] == 'time':
             return (
                 f'{name} was ended after {self.longest:.0f} s, and process {self.pid} goes on. '
@@ -265,7 +277,7 @@ class NativeStacks:
         )
 
 
-def _interpreter():
+def _interpreter() -> str:
     own = sys.executable or ''  # that of a server that embeds Python is none
     return (
         own
@@ -274,7 +286,7 @@ def _interpreter():
     )
 
 
-def _environment():
+def _environment() -> dict[str, str]:
     """Without what would make it ask the network for debug symbols, or say where it failed
     itself.
     """
@@ -304,26 +316,27 @@ _FRAMES = (
 )
 
 
-def parse(text: str) -> list[dict]:
+def parse(text: str) -> list[dict[str, Any]]:
     """[{native_id, name, holds_gil, frames: [{file, line, function, native, library}]}], frames
     innermost first.
 
     Best effort: what is not understood is left out.  `line` is None, or a string '', where nothing
     is known.
     """
-    threads, number = [], 0
+    threads: list[dict[str, Any]] = []
+    number = 0
     for line in text.splitlines():
-        heads = [head.match(line) for head in _HEADS]
-        if any(heads):
-            number = 0 if heads[0] else 1
-            threads.append(_thread(heads[number]))
+        head = _HEADS[0].match(line) or _HEADS[1].match(line)
+        if head:
+            number = _HEADS.index(head.re)
+            threads.append(_thread(head))
         elif threads and (found := _FRAMES[number].match(line)):
             frames = threads[-1]['frames']
             frames.insert(len(frames) if number else 0, _frame(found))
     return threads
 
 
-def _thread(head):
+def _thread(head: re.Match[str]) -> dict[str, Any]:
     return {
         'native_id': int(head['id']),
         'name': head['name'] or '',
@@ -332,7 +345,7 @@ def _thread(head):
     }
 
 
-def _frame(found):
+def _frame(found: re.Match[str]) -> dict[str, Any]:
     file, line = found['file'], int(found['line'] or 0)
     native = found['kind'] == 'C' or not (
         found['kind'] or file.endswith('.py') or file.startswith('<')

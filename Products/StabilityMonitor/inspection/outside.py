@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..model.records import Request
 from ..postmortem import evidence
 from ..postmortem.evidence import Traces
+from ..store.blackboxreader import Recording
 from ..store.rundirectory import is_alive
 from ..system import procfiles
 from ..system.tasks import KernelThreads
+from ..system.tasks import Reading
 from ..system.tasks import Task
 from ..threads.activity import LOCKED
 from ..threads.activity import STREAMS
@@ -78,7 +82,7 @@ class View:
 
 
 #: What tells the holder from the others, the surest first; what holds for nobody tells nothing.
-_TELLS = (
+_TELLS: tuple[Callable[[Seen], bool], ...] = (
     lambda seen: seen.runs,
     lambda seen: seen.kernel.call not in ('futex', *_POLLS),
     lambda seen: seen.request is not None,
@@ -87,7 +91,7 @@ _TELLS = (
 
 
 def look(
-    path: Path, context: dict, pid: int, proc: Path = Path('/proc'), pause: float = 0.3
+    path: Path, context: dict[str, Any], pid: int, proc: Path = Path('/proc'), pause: float = 0.3
 ) -> View:
     """All that is to be had of the run in directory `path`; takes `pause` seconds.  Raises OSError
     without rights.
@@ -115,35 +119,34 @@ def users(pid: int, proc: Path = Path('/proc')) -> set[int]:
     return set(map(int, line.split()[1:]))
 
 
-def _threads(kernel, recording, pause):
+def _threads(kernel: KernelThreads, recording: Recording | None, pause: float) -> tuple[Seen, ...]:
     idents = (
         {slot['native_id']: ident for ident, slot in recording.threads.items()} if recording else {}
     )
     flying = {request.native_id: request for request in recording.in_flight} if recording else {}
-    before, began = {tid: kernel.reading(tid) for tid in kernel.ids()}, time.monotonic()
+    before = {tid: kernel.reading(tid) for tid in kernel.ids()}
+    began = time.monotonic()
     time.sleep(pause)
     seconds = time.monotonic() - began
-    found = [(kernel.task(tid), reading) for tid, reading in before.items()]
-    return tuple(
-        Seen(
-            task,
-            idents.get(task.tid, 0),
-            *_rates(reading, task.reading, seconds),
-            flying.get(task.tid),
-            _target(kernel, task),
-        )
-        for task, reading in found
-        if task
-    )
+    found = []
+    for tid, reading in before.items():
+        task = kernel.task(tid)
+        if task:
+            cpu, wakes = _rates(reading, task.reading, seconds)
+            ident, request = idents.get(tid, 0), flying.get(tid)
+            found.append(Seen(task, ident, cpu, wakes, request, _target(kernel, task)))
+    return tuple(found)
 
 
-def _target(kernel, task):
+def _target(kernel: KernelThreads, task: Task) -> str:
     return (
         kernel.link(task.arguments[0]) if task.arguments and task.call in STREAMS | LOCKED else ''
     )
 
 
-def _rates(before, now, seconds):
+def _rates(
+    before: Reading | None, now: Reading | None, seconds: float
+) -> tuple[float | None, float | None]:
     if before is None or now is None or seconds <= 0:
         return None, None
     wakes = (now.turns - before.turns) / seconds if min(now.turns, before.turns) >= 0 else None

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..system.childprocess import ChildProcess
 from ..system.childprocess import python_command
@@ -58,7 +59,7 @@ def probe(
     children = _Children(
         limit, executable, time.monotonic() + time_limit, stop or threading.Event()
     )
-    started, found = time.monotonic(), {}
+    started = time.monotonic()
     try:
         found = _look(children, stack_size, on_progress or (lambda fraction, words: None))
     except _CannotTell as error:
@@ -72,13 +73,16 @@ def probe(
     )
 
 
-def _look(children, stack_size, on_progress):
+def _look(
+    children: _Children, stack_size: int, on_progress: Callable[[float, str], None]
+) -> dict[str, Any]:
     if stack_size <= 0:
         raise _CannotTell('The size of thread stacks is not known on this system.')
     deaths = _all_deaths(children, stack_size, on_progress)
     survives = not deaths
     smallest, last = _least(children, stack_size, survives, on_progress)
-    deaths = deaths or [last] * bool(last)
+    if not deaths and last:
+        deaths = [last]
     return {
         'survives': survives,
         'smallest': min(smallest, stack_size) if survives else smallest,
@@ -87,11 +91,14 @@ def _look(children, stack_size, on_progress):
     }
 
 
-def _all_deaths(children, size, on_progress):
+def _all_deaths(
+    children: _Children, size: int, on_progress: Callable[[float, str], None]
+) -> list[tuple[str, str]]:
     """Every way that this stack dies of: after a death, the ways behind it are tried in another
     child.
     """
-    deaths, names = [], list(WAYS)
+    deaths: list[tuple[str, str]] = []
+    names = list(WAYS)
     while names:
         on_progress(0.5 - 0.5 * len(names) / len(WAYS), f'trying {size >> 10} KiB')
         death = children.die(size, names)
@@ -102,12 +109,15 @@ def _all_deaths(children, size, on_progress):
     return deaths
 
 
-def _least(children, size, survives, on_progress):
+def _least(
+    children: _Children, size: int, survives: bool, on_progress: Callable[[float, str], None]
+) -> tuple[int, tuple[str, str] | None]:
     """(the least size that survives or 0, the death one step below or None): doubled until it
     lives, then halved.
     """
     died, survived = (size // STEP, 0) if not survives else (0, -(-size // STEP))
-    last, most = None, LARGEST // STEP
+    last: tuple[str, str] | None = None
+    most = LARGEST // STEP
     width = math.log2(max(2, (survived or most) - died))
     while survived - died != 1:
         if not survived and died >= most:
@@ -118,21 +128,23 @@ def _least(children, size, survives, on_progress):
             f'trying {middle * STEP >> 10} KiB',
         )
         death = children.die(middle * STEP, list(WAYS), refusal=True)
-        died, survived, last = (middle, survived, death) if death else (died, middle, last)
+        if death:
+            died, last = middle, death
+        else:
+            survived = middle
     return survived * STEP, last
 
 
 class _Children:
     """Starts children one after the other, and tells how each ended."""
 
-    def __init__(self, limit, executable, deadline, stop):
-        self._limit, self._deadline, self._stop, self._is_own = (
-            limit,
-            deadline,
-            stop,
-            not executable,
-        )
-        self._executable, self.python = executable or _own_executable(), ''
+    def __init__(self, limit: int, executable: str, deadline: float, stop: threading.Event):
+        self._limit = limit
+        self._deadline = deadline
+        self._stop = stop
+        self._is_own = not executable
+        self._executable = executable or _own_executable()
+        self.python = ''
 
     def die(self, size: int, names: list[str], refusal: bool = False) -> tuple[str, str] | None:
         """The way in which a child with that stack died, and the signal; None if it survived.
@@ -157,20 +169,20 @@ class _Children:
             return '', ''
         way = next((line[4:] for line in reversed(lines) if line.startswith('way ')), '')
         if way and (status in _DEATHS or not status):
-            return way, _DEATHS.get(status, '')
+            return way, _DEATHS[status] if status else ''
         raise _CannotTell(
             f'A thread with {size >> 10} KiB of stack could not be tried: '
             f'{lines[-1]!r} was the last word of the child, its status {status}.'
         )
 
-    def _check(self, first):
+    def _check(self, first: str) -> None:
         word, _, self.python = first.partition(' ')
         if word != 'python' or self._is_own and self.python != ' '.join(sys.version.split()):
             raise _CannotTell(
                 f'{self._executable!r} did not answer as this Python does: {first!r}.'
             )
 
-    def _live(self, size, seconds, names):
+    def _live(self, size: int, seconds: int, names: list[str]) -> tuple[list[str], int | None]:
         """(the lines it said, its exit status), reaped.  Raises _CannotTell when time is up or
         nobody asks any more.
         """
@@ -196,7 +208,7 @@ class _Children:
         return output.decode(errors='replace').splitlines() or [''], child.code
 
 
-def _own_executable():
+def _own_executable() -> str:
     """An embedding server puts its own name there: to start that would start a server."""
     path = sys.executable or ''
     if os.name != 'posix' or not os.path.basename(path).startswith(('python', 'pypy')):

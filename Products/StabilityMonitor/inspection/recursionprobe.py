@@ -23,10 +23,15 @@ class Probe:
     all is well.
     """
 
-    def __init__(self, file: Path | None = None, **how):
-        self.file, self._how = file, how  # of `probe`: time_limit, executable
-        self.progress, self.result, self.error = (0.0, 'not started'), None, ''
-        self._entry, self._thread, self._stop = threading.Lock(), None, threading.Event()
+    def __init__(self, file: Path | None = None, executable: str = ''):
+        self.file = file
+        self.executable = executable  # '': this process's own Python
+        self.progress = (0.0, 'not started')
+        self.result: ProbeResult | None = None
+        self.error = ''
+        self._entry = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
 
     @property
     def running(self) -> bool:
@@ -43,16 +48,14 @@ class Probe:
         finally:
             self._entry.release()
 
-    def _begin(self, *question):
-        self.progress, self.result, self.error, self._stop = (
-            (0.0, 'starting'),
-            None,
-            '',
-            threading.Event(),
-        )
+    def _begin(self, stack_size: int, recursion_limit: int) -> bool:
+        self.progress = (0.0, 'starting')
+        self.result = None
+        self.error = ''
+        self._stop = threading.Event()
         self._thread = threading.Thread(
             target=self._run,
-            args=(*question, self._stop),
+            args=(stack_size, recursion_limit, self._stop),
             daemon=True,
             name='StabilityMonitor probe',
         )
@@ -73,12 +76,16 @@ class Probe:
         """What an earlier probe found with this very Python, machine, stack and limit."""
         return read(self.file, stack_size, recursion_limit) if self.file else None
 
-    def _run(self, stack_size, recursion_limit, stop):
+    def _run(self, stack_size: int, recursion_limit: int, stop: threading.Event) -> None:
         from .recursionexperiment import probe
 
         try:
             result = probe(
-                stack_size, recursion_limit, on_progress=self._note, stop=stop, **self._how
+                stack_size,
+                recursion_limit,
+                on_progress=self._note,
+                executable=self.executable,
+                stop=stop,
             )
             self.result, self.error = result, result.error
             if self.file and not result.error:
@@ -90,5 +97,5 @@ class Probe:
             self.error = f'The probe itself failed: {type(error).__name__}: {error}.'
         self.progress = (1.0, self.error or 'done')
 
-    def _note(self, fraction, words):
+    def _note(self, fraction: float, words: str) -> None:
         self.progress = (fraction, words)

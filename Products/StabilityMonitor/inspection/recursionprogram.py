@@ -20,18 +20,22 @@ import signal
 import sys
 import threading
 
+TYPE_CHECKING = False  # true for a type checker: the children do without the module typing
+if TYPE_CHECKING:
+    import typing
+
 _DEPTH = 100000
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 
 
-def say(words):
+def say(words: str) -> None:
     os.write(1, f'{words}\n'.encode())
 
 
 # -- the ways: each falls for ever -----------------------------------------------------------------
 
 
-def sort_key(item=None):
+def sort_key(item: object = None) -> list[object]:
     return sorted([item, item], key=sort_key)
 
 
@@ -39,7 +43,7 @@ class Described:
     """The class of `described` finds its attributes as ExtensionClass and ComputedAttribute do."""
 
     class Computed:
-        def __get__(self, instance, owner):
+        def __get__(self, instance: 'Described', owner: 'type[Described]') -> object:
             return instance.title
 
     title = Computed()
@@ -48,16 +52,16 @@ class Described:
 class Acquirer:
     """Asks its container for what it lacks, as Acquisition does."""
 
-    def __init__(self, container):
+    def __init__(self, container: 'Acquirer | None'):
         self.__dict__['container'] = container
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> object:
         return getattr(self.container, name)
 
 
-def acquisition():
-    wrapped = None
-    for _ in range(sys.getrecursionlimit() + 10):
+def acquisition() -> object:
+    wrapped = Acquirer(None)
+    for _ in range(sys.getrecursionlimit() + 9):
         wrapped = Acquirer(wrapped)
     return wrapped.title
 
@@ -65,73 +69,73 @@ def acquisition():
 class Falling:
     """Each special method calls itself through C."""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return repr([self])
 
-    def __str__(self):
+    def __str__(self) -> str:
         return str(self)
 
-    def __format__(self, spec):
+    def __format__(self, spec: str) -> str:
         return f'{self:{spec}}'
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> object:
         return getattr(self, name + 'x')
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: object) -> None:
         setattr(self, name, value)
 
-    def __iter__(self):
+    def __iter__(self) -> 'typing.Iterator[object]':
         return iter(list(self))
 
-    def __add__(self, other):
+    def __add__(self, other: int) -> object:
         return self + other
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return [self] == [other]
 
-    def __reduce__(self):
+    def __reduce__(self) -> 'tuple[type[Falling], tuple[Falling]]':
         return Falling, (Falling(),)
 
-    def __call__(self):
+    def __call__(self) -> object:
         return functools.partial(self)()
 
 
-def mapped(item=None):
+def mapped(item: object = None) -> list[object]:
     return list(map(mapped, [item]))
 
 
-def expression():
+def expression() -> object:
     return eval(_EXPRESSION)
 
 
-def statement():
+def statement() -> None:
     exec('statement()', globals())
 
 
-def joined():
+def joined() -> str:
     return ''.join(joined() for _ in 'a')
 
 
-def substituted(match=None):
+def substituted(match: re.Match[str] | None = None) -> str:
     return re.sub('a', substituted, 'a')
 
 
-def nested_list():
-    nested = []
+def nested_list() -> list[object]:
+    nested: list[object] = []
     for _ in range(_DEPTH):
         nested = [nested]
     return nested
 
 
-def nested_dict():
-    nested = {}
+def nested_dict() -> dict[str, object]:
+    nested: dict[str, object] = {}
     for _ in range(_DEPTH):
         nested = {'a': nested}
     return nested
 
 
 _EXPRESSION = compile('expression()', 'expression', 'eval')
-WAYS = {
+WAYS: 'dict[str, typing.Callable[[], object]]' = {
     'sorted with a key': sort_key,
     'a computed attribute (__get__)': lambda: Described().title,
     '__getattr__': lambda: Falling().title,
@@ -162,7 +166,7 @@ WAYS = {
 # -- one life --------------------------------------------------------------------------------------
 
 
-def fall(name):
+def fall(name: str) -> None:
     """To the limit, and back with the exception that ended it: anything but a death is well."""
     ended = ''
     try:
@@ -172,7 +176,7 @@ def fall(name):
     say(f'end {name} {ended}')
 
 
-def leave_no_trace(seconds, parent):
+def leave_no_trace(seconds: int, parent: int) -> None:
     """The time limit and the parent's death end it by the kernel, whatever C code is doing then."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -196,7 +200,7 @@ def leave_no_trace(seconds, parent):
         os._exit(1)
 
 
-def prepare(stack, limit):
+def prepare(stack: int, limit: int) -> None:
     sys.setrecursionlimit(limit)
     try:
         threading.stack_size(stack)
@@ -205,7 +209,7 @@ def prepare(stack, limit):
         os._exit(1)
 
 
-def main(stack, limit, seconds, parent, *names):
+def main(stack: str, limit: str, seconds: str, parent: str, *names: str) -> None:
     leave_no_trace(int(seconds), int(parent))
     say(f'python {" ".join(sys.version.split())}')
     try:

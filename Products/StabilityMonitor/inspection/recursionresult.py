@@ -9,8 +9,10 @@ import hashlib
 import json
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 
 from ..model.records import Finding
 from ..model.records import shallow
@@ -21,7 +23,13 @@ from ..store.rundirectory import write_whole
 _SPARE = 1 / 4
 #: The largest stack that is tried: a child may fill what it is given.
 LARGEST = 64 << 20
-_TYPES = {int: int, bool: bool, str: str, float: int | float, tuple: list}
+_TYPES: dict[type, type | UnionType] = {
+    int: int,
+    bool: bool,
+    str: str,
+    float: int | float,
+    tuple: list,
+}
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ def read(file: Path, stack_size: int, recursion_limit: int = 0) -> ProbeResult |
     return ProbeResult(**known | {'ways': tuple(map(str, known['ways']))})
 
 
-def _key(stack_size, recursion_limit):
+def _key(stack_size: int, recursion_limit: int) -> str:
     """Another build of Python, machine, C library or list of ways is another experiment."""
     world = [
         sys.version,
@@ -88,7 +96,7 @@ def _key(stack_size, recursion_limit):
     return hashlib.sha256(json.dumps(world).encode()).hexdigest()
 
 
-def _ways():
+def _ways() -> Mapping[str, object]:
     """Imported only where somebody asks or has asked, as all that makes the experiment."""
     from .recursionprogram import WAYS
 
@@ -124,7 +132,7 @@ def finding(result: ProbeResult) -> Finding:
     )
 
 
-def _judged(result):
+def _judged(result: ProbeResult) -> tuple[str, str]:
     if result.error:
         return 'info', 'Whether a deep recursion is survived could not be found out.'
     if not result.survives:
@@ -134,7 +142,7 @@ def _judged(result):
     return 'ok', 'A deep recursion ends with RecursionError.'
 
 
-def _fate(result):
+def _fate(result: ProbeResult) -> str:
     needs = (
         f'{result.smallest >> 10} KiB are enough.'
         if result.smallest
@@ -152,7 +160,7 @@ def _fate(result):
     )
 
 
-def _advice(result):
+def _advice(result: ProbeResult) -> str:
     if not result.smallest:
         return (
             'Find the code that calls sys.setrecursionlimit, and give it a smaller number: '

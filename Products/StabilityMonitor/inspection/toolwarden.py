@@ -32,7 +32,8 @@ def _guard(pid: int, seconds: float, most: int, command: list[str]) -> None:
             start_new_session=True,
         )
     except OSError as error:
-        return _say({'ended': 'itself', 'code': 127}, str(error).encode())
+        _say({'ended': 'itself', 'code': 127}, str(error).encode())
+        return
     said, ended = _listen(tool, parent, time.monotonic() + seconds, most)
     with contextlib.suppress(OSError):
         os.killpg(tool.pid, signal.SIGKILL)
@@ -43,9 +44,13 @@ def _guard(pid: int, seconds: float, most: int, command: list[str]) -> None:
     _say({'ended': ended, 'code': code}, said)
 
 
-def _listen(tool, parent, until, most):
+def _listen(
+    tool: subprocess.Popen[bytes], parent: int, until: float, most: int
+) -> tuple[bytearray, str]:
     """(what it said, why no more: itself, time, or parent)"""
-    said, open_ends = bytearray(), [0, tool.stdout.fileno()]
+    assert tool.stdout is not None  # it is a pipe
+    said = bytearray()
+    open_ends = [0, tool.stdout.fileno()]
     while True:
         ready = select.select(open_ends, [], [], 0.05)[0]
         if 0 in ready or os.getppid() != parent:
@@ -60,7 +65,7 @@ def _listen(tool, parent, until, most):
             return said, 'time'
 
 
-def _stands_still(pid):
+def _stands_still(pid: int) -> bool:
     try:
         with open(f'/proc/{pid}/stat', errors='replace') as file:
             return file.read().rpartition(')')[2].split()[:1] == ['T']
@@ -68,7 +73,7 @@ def _stands_still(pid):
         return False
 
 
-def _say(outcome, said):
+def _say(outcome: dict[str, object], said: bytes | bytearray) -> None:
     with contextlib.suppress(OSError), open(1, 'wb') as answer:
         answer.write(json.dumps(outcome).encode() + b'\n' + said)
 
