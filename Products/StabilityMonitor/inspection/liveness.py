@@ -1,9 +1,9 @@
-"""How a living run stands, told from its files alone: nothing is asked of a process that may hang.
+"""The state of a living run, read from its files alone: a process that may hang is asked nothing.
 
-    look(path, context)    a Pulse of the run in that directory
+    look(path, context)    the Pulse of the run in that directory
 
-Its black box says since when it hangs, as long as its heartbeat beats.  Where C code holds the
-interpreter lock (GIL), or the process is stopped, no sample comes any more: that is seen, too.
+As long as the heartbeat goes on, the black box tells since when the run hangs.  Where C code holds
+the interpreter lock (GIL), or the process is stopped, the samples end; that is recognised, too.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..system import procfiles
 
-#: A heartbeat is silent after so many sample intervals, and not before so many seconds: a busy
-#: machine delays it.  Three are enough where the watchdog has fired.
+#: The heartbeat is silent after this many sample intervals, but not before this many seconds: a
+#: busy machine delays it.
 _BEATS, _LEAST = 5, 10.0
+#: Where the watchdog has fired, this many sample intervals are enough.
 _FIRED = 3
 _STOPPED = frozenset('Tt')
 
@@ -96,18 +97,21 @@ def look(
 def _silence(
     traces: Traces, samples: tuple[Sample, ...], context: dict[str, Any], clock: Clock
 ) -> float:
-    """For how many seconds no sample has come, if that is too long; else 0.0."""
+    """The seconds since the last sample, if they are too many; else 0.0."""
     if not samples:
-        return 0.0  # it is arming, or its heartbeat could not be started, which is a finding
+        return 0.0  # the run is arming, or its heartbeat could not be started, which is a finding
     interval = from_record(context.get('options')).get('sample-interval')
-    if not isinstance(interval, int | float):  # an older release
-        interval = samples[-1].monotonic - samples[-2].monotonic if len(samples) > 1 else 1.0
+    if not isinstance(interval, int | float):  # the run is of an older release
+        interval = 1.0
+        if len(samples) > 1:
+            interval = samples[-1].monotonic - samples[-2].monotonic
     age = clock.time() - samples[-1].time
     if traces.same_boot:
-        # This clock is one for the whole system, and nobody sets it.  In a time namespace it is
-        # another one, and may be behind.
+        # The monotonic clock is the same for the whole system, and cannot be set.  A process in
+        # another time namespace has its own, which may be behind.
         monotonic = clock.monotonic() - samples[-1].monotonic
-        age = monotonic if monotonic >= 0 else age
+        if monotonic >= 0:
+            age = monotonic
     has_fired = traces.hang is not None and age > _FIRED * interval
     return age if has_fired or age > max(_LEAST, _BEATS * interval) else 0.0
 
@@ -117,8 +121,9 @@ def _hang(
 ) -> Hang | None:
     sample = recording.last_sample
     if silence and sample:
-        # The last sample may have been taken just before the request that did it.
-        stuck, serving = len(recording.in_flight), sample.workers
+        # The last sample may be older than the request that hangs: count the requests themselves.
+        stuck = len(recording.in_flight)
+        serving = sample.workers
         if there and _is_stopped(traces.pid, proc):
             words = (
                 'All its threads are stopped (state T), as by SIGSTOP; '
@@ -130,13 +135,13 @@ def _hang(
     since = traces.word('hung_since')
     begun = hangnotes.lasting(recording.notes)
     if since or begun:
-        return Hang(
-            'hang',
-            since or begun.time,
-            begun.title if begun else 'It does not answer.',
-            sample.overdue if sample else 0,
-            sample.workers if sample else 0,
-        )
+        summary = 'It does not answer.'
+        if begun:
+            since = since or begun.time
+            summary = begun.title
+        overdue = sample.overdue if sample else 0
+        workers = sample.workers if sample else 0
+        return Hang('hang', since, summary, overdue, workers)
     return _smaller_hang(traces, recording)
 
 
@@ -145,14 +150,16 @@ def _silent(traces: Traces, recording: Recording, there: bool | None, silence: f
     if there is None:
         return f'{text}; whether the process still lives cannot be seen from here.'
     text = f'{text}, as when C code holds the interpreter lock (GIL)'
+    requests = {request.ident: request for request in reversed(recording.in_flight)}
     for ident, mark in traces.stuck.items():
-        request = next((r for r in recording.in_flight if r.ident == ident), None)
-        for dump in mark.dumps[-1:]:
-            for thread in dump.threads:
-                if request and thread.frames:
-                    frame = thread.frames[0]
-                    place = f'{frame.function} ({frame.file}:{frame.line})'
-                    return f'{text}; {request.method} {request.path} stands in {place}.'
+        request = requests.get(ident)
+        if request is None or not mark.dumps:
+            continue
+        for thread in mark.dumps[-1].threads:
+            if thread.frames:
+                frame = thread.frames[0]
+                place = f'{frame.function} ({frame.file}:{frame.line})'
+                return f'{text}; {request.method} {request.path} stands in {place}.'
     return f'{text}.'
 
 
@@ -172,12 +179,12 @@ def _smaller_hang(traces: Traces, recording: Recording) -> Hang | None:
 
 
 def _is_stopped(pid: int, proc: Path) -> bool:
-    """Whether all threads are, by a signal or a debugger."""
+    """Whether a signal or a debugger has stopped all threads."""
     states: set[str] = set()
     try:
         for tid in os.listdir(proc / str(pid) / 'task'):
             stat = procfiles.read(str(proc / str(pid) / 'task' / tid / 'stat'))
-            # The name before it is in brackets, and may hold any character.
+            # The state follows the name, which stands in brackets and may hold any character.
             states.add(stat.decode('ascii', 'replace').rpartition(')')[2].strip()[:1])
     except OSError:
         return False

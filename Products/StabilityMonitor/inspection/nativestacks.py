@@ -2,9 +2,9 @@
 py-spy.
 
 The tool stops the process while it reads: pystack 100 to 240 ms, py-spy 25 to 35 ms, measured with
-8 threads.  So it is never run by the process itself but by a warden, a program of its own.  It
-reads what the tool says while the other stands still, ends it when its time is over, and sees that
-the process goes on.
+8 threads.  A process that is stopped cannot read the output of the tool, nor end it.  So a warden,
+which is a program of its own, runs the tool, ends it when its time is over, and makes sure that the
+process goes on.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ from ..system import signalmask
 from ..system.childprocess import ChildProcess
 from ..system.childprocess import python_command
 
-#: Seconds and bytes that a tool has; the warden gets some seconds more.
-LONGEST, MOST, _GRACE = 30.0, 2 << 20, 5.0
+#: What a tool may take and write: seconds and bytes.
+LONGEST, MOST = 30.0, 2 << 20
+#: The warden gets this many seconds more.
+_GRACE = 5.0
 _SET_PTRACER = 0x59616D61
 _WARDEN = os.path.join(os.path.dirname(__file__), 'toolwarden.py')
-#: Name and arguments, the better one first.  `--native-all`: also threads that Python does not
+#: Name and arguments, the better tool first.  `--native-all`: also threads that Python does not
 #: know.
 _TOOLS = {
     'pystack': ('remote', 'PID', '--native-all'),
@@ -53,14 +55,20 @@ _BUSY: dict[int, NativeStacks] = {}
 def find_tools(
     executable: str = sys.executable, path: str | None = None
 ) -> dict[str, tuple[str, ...]]:
-    """{name: how it is started}: beside the executable, on PATH, or importable.  {} on other
-    systems than Linux.
+    """{name: the command that starts it} of the tools that are beside the executable, on PATH, or
+    importable.  {} on other systems than Linux.
     """
-    folders = os.pathsep.join(
-        (os.path.dirname(executable), os.environ.get('PATH', '') if path is None else path)
-    )
-    here = {name: _started(name, executable, folders) for name in _TOOLS if sys.platform == 'linux'}
-    return {name: started for name, started in here.items() if started}
+    if sys.platform != 'linux':
+        return {}
+    if path is None:
+        path = os.environ.get('PATH', '')
+    folders = os.pathsep.join((os.path.dirname(executable), path))
+    found = {}
+    for name in _TOOLS:
+        command = _started(name, executable, folders)
+        if command:
+            found[name] = command
+    return found
 
 
 def _started(name: str, executable: str, folders: str) -> tuple[str, ...] | None:
@@ -82,36 +90,21 @@ def _command(started: tuple[str, ...], name: str, pid: int) -> list[str]:
 
 
 def command_lines(pid: int, executable: str = '') -> list[tuple[str, str]]:
-    """(title, exact shell line) for a person; `executable` is the Python of that process.  See
+    """[(title, exact shell line)] for a person; `executable` is the Python of that process.  See
     `what_is_needed`.
     """
+    gdb = ['gdb', '-p', str(pid), '-batch']
+    gdb += ['-ex', 'set pagination off', '-ex', 'thread apply all bt']
+    if executable:
+        gdb.append(executable)
+    lines = [('gdb: C frames of all threads', shlex.join(gdb))]
     here = find_tools()
-    lines = [
-        (
-            'gdb: C frames of all threads',
-            [
-                'gdb',
-                '-p',
-                str(pid),
-                '-batch',
-                '-ex',
-                'set pagination off',
-                '-ex',
-                'thread apply all bt',
-                *filter(None, [executable]),
-            ],
-        )
-    ]
     for name in _TOOLS:
-        first = (
-            ''
-            if name in here
-            else f' (first: {shlex.quote(executable or "python3")} -m pip install {name})'
-        )
-        lines.append(
-            (f'{name}: C and Python frames{first}', _command(here.get(name, (name,)), name, pid))
-        )
-    return [(title, shlex.join(words)) for title, words in lines]
+        title = f'{name}: C and Python frames'
+        if name not in here:
+            title += f' (first: {shlex.quote(executable or "python3")} -m pip install {name})'
+        lines.append((title, shlex.join(_command(here.get(name, (name,)), name, pid))))
+    return lines
 
 
 def what_is_needed(pid: int, proc: str = '/proc') -> str:
@@ -146,11 +139,11 @@ def _prctl(option: int, value: int) -> int:
 
 
 class NativeStacks:
-    """Takes the stacks of process `pid` (this one or another) in a thread of its own, one at a time
-    in a process.
+    """Takes the stacks of process `pid` (this one or another) in a thread of its own.
 
-    `result` is what the tool said, at most `most` bytes; `error` a sentence with the next step, or
-    ''; `progress` some words; `taken` when it was over (epoch), 0 before.  Nothing here raises.
+    In a process, only one does so at a time.  `result` is the output of the tool, at most `most`
+    bytes; `error` a sentence with the next step, or ''; `progress` some words; `taken` the time of
+    its end (epoch), 0 before.  Nothing here raises.
     """
 
     def __init__(
@@ -163,33 +156,42 @@ class NativeStacks:
         proc: str = '/proc',
         prctl: Callable[[int, int], int] = _prctl,
     ):
-        self.pid, self.longest, self.most, self.proc, self._prctl = pid, seconds, most, proc, prctl
+        self.pid = pid
+        self.longest = seconds
+        self.most = most
+        self.proc = proc
         self.tools = find_tools() if tools is None else tools
-        self.result = self.error = ''
-        self.busy, self.taken, self.began, self._doing = False, 0.0, time.monotonic(), 'not begun'
+        self.result = ''
+        self.error = ''
+        self.busy = False
+        self.began = time.monotonic()
+        self.taken = 0.0
+        self._prctl = prctl
+        self._doing = 'not begun'
         self._over = threading.Event()
 
     @property
     def progress(self) -> str:
-        took = (
-            f', {time.monotonic() - self.began:.0f} s of at most {self.longest:.0f} s'
-            if self.busy
-            else ''
-        )
-        return 'over' if self.taken else self._doing + took
+        if self.taken:
+            return 'over'
+        if not self.busy:
+            return self._doing
+        took = time.monotonic() - self.began
+        return f'{self._doing}, {took:.0f} s of at most {self.longest:.0f} s'
 
     def start(self) -> bool:
         """False, with `error` set, when one is under way already."""
         if _BUSY.setdefault(os.getpid(), self) is not self or self.busy:
             self.error = 'Native stacks are being taken already. Wait until that is over.'
             return False
-        self.busy, self.taken, self.began = True, 0.0, time.monotonic()
+        self.busy = True
+        self.taken = 0.0
+        self.began = time.monotonic()
+        thread = threading.Thread(
+            target=self._run, name='StabilityMonitor native stacks', daemon=True
+        )
         try:
-            signalmask.start(
-                threading.Thread(
-                    target=self._run, name='StabilityMonitor native stacks', daemon=True
-                )
-            )
+            signalmask.start(thread)
         except RuntimeError as error:  # no thread can be had
             self._finish(f'The native stacks were not taken: {error}. Try again later.')
         return True
@@ -215,12 +217,14 @@ class NativeStacks:
         self._finish(error)
 
     def _finish(self, error: str) -> None:
-        self.error, self.taken, self.busy = error, time.time(), False
+        self.error = error
+        self.taken = time.time()
+        self.busy = False
         _BUSY.pop(os.getpid(), None)
         self._over.set()
 
     def _ask(self, name: str, command: list[str]) -> tuple[str, bool]:
-        """(error, whether another tool may be tried)"""
+        """Run a tool: (error, whether another tool may be tried)."""
         self._doing = f'{name} reads process {self.pid}'
         guarded = python_command(
             _interpreter(), _WARDEN, self.pid, self.longest, self.most, *command
@@ -230,15 +234,16 @@ class NativeStacks:
                 child.write(b'go\n')
                 answer, _ = child.read(time.monotonic() + self.longest + _GRACE)
             child.end(_GRACE)  # without standard input, a warden ends its tool
-        head, _, said = answer.partition(b'\n')  # nothing: the warden was killed
+        head, _, said = answer.partition(b'\n')
         self.result = said.decode('utf-8', 'replace')
-        return self._judged(name, json.loads(head) if head else {'ended': 'lost', 'code': None})
+        outcome = {'ended': 'lost', 'code': None}  # the warden was killed
+        if head:
+            outcome = json.loads(head)
+        return self._judged(name, outcome)
 
     @contextlib.contextmanager
     def _admitted(self, child: int) -> Iterator[None]:
-        """Where Yama asks for it, this process names who may trace it: the child and what that one
-        starts.
-        """
+        """Where Yama demands it, allow the child and its own children to trace this process."""
         if self.pid != os.getpid() or ptrace_scope(self.proc) != '1':
             yield
             return
@@ -266,9 +271,8 @@ class NativeStacks:
                 + what_is_needed(self.pid, self.proc),
                 True,
             )
-        last = next(
-            (line.strip() for line in reversed(self.result.splitlines()) if line.strip()), 'nothing'
-        )
+        lines = [line.strip() for line in self.result.splitlines() if line.strip()]
+        last = lines[-1] if lines else 'nothing'
         return (
             f'{name} ended with code {outcome["code"]} and no threads; the last it said: '
             f'{last[:300]}. '
@@ -278,17 +282,16 @@ class NativeStacks:
 
 
 def _interpreter() -> str:
-    own = sys.executable or ''  # that of a server that embeds Python is none
-    return (
-        own
-        if 'python' in os.path.basename(own)
-        else os.path.join(sys.exec_prefix, 'bin', 'python3')
-    )
+    own = sys.executable or ''
+    if 'python' in os.path.basename(own):
+        return own
+    # A server embeds Python, and `sys.executable` is that server.
+    return os.path.join(sys.exec_prefix, 'bin', 'python3')
 
 
 def _environment() -> dict[str, str]:
-    """Without what would make it ask the network for debug symbols, or say where it failed
-    itself.
+    """The environment of a tool: plain output, no traceback of its own, no debug symbols from the
+    network.
     """
     kept = {name: value for name, value in os.environ.items() if name != 'DEBUGINFOD_URLS'}
     return kept | {
@@ -320,8 +323,7 @@ def parse(text: str) -> list[dict[str, Any]]:
     """[{native_id, name, holds_gil, frames: [{file, line, function, native, library}]}], frames
     innermost first.
 
-    Best effort: what is not understood is left out.  `line` is None, or a string '', where nothing
-    is known.
+    Lines that are not understood are left out.  What is not known is None (`line`) or ''.
     """
     threads: list[dict[str, Any]] = []
     number = 0
@@ -330,8 +332,11 @@ def parse(text: str) -> list[dict[str, Any]]:
         if head:
             number = _HEADS.index(head.re)
             threads.append(_thread(head))
-        elif threads and (found := _FRAMES[number].match(line)):
+            continue
+        found = _FRAMES[number].match(line) if threads else None
+        if found:
             frames = threads[-1]['frames']
+            # pystack tells the innermost frame last, py-spy tells it first.
             frames.insert(len(frames) if number else 0, _frame(found))
     return threads
 
@@ -346,11 +351,15 @@ def _thread(head: re.Match[str]) -> dict[str, Any]:
 
 
 def _frame(found: re.Match[str]) -> dict[str, Any]:
-    file, line = found['file'], int(found['line'] or 0)
-    native = found['kind'] == 'C' or not (
-        found['kind'] or file.endswith('.py') or file.startswith('<')
-    )
-    library = found['library'] or (file if native and not line else '')
+    file = found['file']
+    line = int(found['line'] or 0)
+    if found['kind']:  # only pystack tells it
+        native = found['kind'] == 'C'
+    else:
+        native = not file.endswith('.py') and not file.startswith('<')
+    library = found['library']
+    if not library:
+        library = file if native and not line else ''
     return {
         'file': '' if file in ('???', library) else file,
         'line': line or None,

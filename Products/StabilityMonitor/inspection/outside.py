@@ -1,8 +1,8 @@
-"""A living process that does not answer, seen from outside: by the kernel, its black box, its
-dead-man switch.
+"""A living process that does not answer, seen from outside: what the kernel, its black box and its
+watchdog tell.
 
-Collects first (`look`); who probably holds the interpreter lock (GIL) is judged by a table of what
-tells it.
+`look` collects.  Which thread probably holds the interpreter lock (GIL) is judged afterwards, by
+the table `_TELLS`.
 """
 
 from __future__ import annotations
@@ -26,22 +26,25 @@ from ..system.tasks import Task
 from ..threads.activity import LOCKED
 from ..threads.activity import STREAMS
 
-#: A thread that waits for the GIL wakes up some 200 times a second (`threads.activity`).
-_WAKES, _RUNS = 40, 0.5
+#: A thread that waits for the GIL wakes up about 200 times a second (`threads.activity`), on a busy
+#: machine less often.  From this rate on it counts as waiting.
+_WAKES = 40
+#: A thread with this share of a CPU counts as running.
+_RUNS = 0.5
 _POLLS = ('select', 'pselect6', 'poll', 'ppoll', 'epoll_wait', 'epoll_pwait', 'epoll_pwait2')
 _STOPPED = ('T', 't')
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One thread.  `cpu` is a share of a processor, `wakes` a second; None: not known."""
+    """One thread.  `cpu` is its share of a CPU, `wakes` is per second; None: not known."""
 
     kernel: Task
     ident: int = 0
     cpu: float | None = None
     wakes: float | None = None
     request: Request | None = None
-    target: str = ''  # what the descriptor of its system call leads to
+    target: str = ''  # what the descriptor in its system call refers to
 
     @property
     def waits_for_gil(self) -> bool:
@@ -54,8 +57,9 @@ class Seen:
 
 @dataclass(frozen=True)
 class View:
-    """`there`: does the process exist?  None: where this process cannot look.  `threads` are empty
-    then.
+    """The process at one moment.
+
+    `there` tells whether it exists; None: this process cannot find out, and `threads` is empty.
     """
 
     pid: int
@@ -70,18 +74,23 @@ class View:
 
     @property
     def waiting(self) -> list[Seen]:
-        """Those that wait for the GIL."""
+        """The threads that wait for the GIL."""
         return [seen for seen in self.threads if seen.waits_for_gil]
 
     def holders(self) -> list[Seen]:
-        """Who probably holds the GIL, if anybody waits for it: as a rule one."""
+        """The threads that may hold the GIL, if any thread waits for it: usually one."""
+        if not self.waiting or self.is_stopped:
+            return []
         found = [seen for seen in self.threads if not seen.waits_for_gil]
         for tells in _TELLS:
-            found = [seen for seen in found if tells(seen)] or found
-        return found if self.waiting and not self.is_stopped else []
+            told = [seen for seen in found if tells(seen)]
+            if told:
+                found = told
+        return found
 
 
-#: What tells the holder from the others, the surest first; what holds for nobody tells nothing.
+#: What distinguishes the holder from the others, the surest first.  One that is true of no thread
+#: is skipped.
 _TELLS: tuple[Callable[[Seen], bool], ...] = (
     lambda seen: seen.runs,
     lambda seen: seen.kernel.call not in ('futex', *_POLLS),
@@ -93,17 +102,20 @@ _TELLS: tuple[Callable[[Seen], bool], ...] = (
 def look(
     path: Path, context: dict[str, Any], pid: int, proc: Path = Path('/proc'), pause: float = 0.3
 ) -> View:
-    """All that is to be had of the run in directory `path`; takes `pause` seconds.  Raises OSError
-    without rights.
+    """Everything that can be seen of the run in directory `path`; takes `pause` seconds.
+
+    Raises OSError without the rights for it.
     """
     traces = evidence.collect(path, evidence.World(proc=proc))
     there = is_alive(path, proc)
-    threads = _threads(KernelThreads(proc, pid=pid), traces.recording, pause) if there else ()
+    threads: tuple[Seen, ...] = ()
+    if there:
+        threads = _threads(KernelThreads(proc, pid=pid), traces.recording, pause)
     return View(pid, time.time(), there, threads, traces)
 
 
 def executable(pid: int, proc: Path = Path('/proc')) -> str:
-    """The program that a process runs; '' where that is not told."""
+    """The program that a process runs; '' where the system does not tell."""
     try:
         return os.readlink(proc / str(pid) / 'exe')
     except OSError:
@@ -111,19 +123,22 @@ def executable(pid: int, proc: Path = Path('/proc')) -> str:
 
 
 def users(pid: int, proc: Path = Path('/proc')) -> set[int]:
-    """The user ids of a process (real, effective, saved, of files); empty where they are not
-    told.
+    """The user ids of a process (real, effective, saved, file system); empty where the system does
+    not tell.
     """
     status = procfiles.read(str(proc / str(pid) / 'status')).decode('ascii', 'replace')
-    line = next((line for line in status.splitlines() if line.startswith('Uid:')), '')
-    return set(map(int, line.split()[1:]))
+    for line in status.splitlines():
+        if line.startswith('Uid:'):
+            return set(map(int, line.split()[1:]))
+    return set()
 
 
 def _threads(kernel: KernelThreads, recording: Recording | None, pause: float) -> tuple[Seen, ...]:
-    idents = (
-        {slot['native_id']: ident for ident, slot in recording.threads.items()} if recording else {}
-    )
-    flying = {request.native_id: request for request in recording.in_flight} if recording else {}
+    idents: dict[int, int] = {}
+    requests: dict[int, Request] = {}
+    if recording:
+        idents = {slot['native_id']: ident for ident, slot in recording.threads.items()}
+        requests = {request.native_id: request for request in recording.in_flight}
     before = {tid: kernel.reading(tid) for tid in kernel.ids()}
     began = time.monotonic()
     time.sleep(pause)
@@ -133,21 +148,20 @@ def _threads(kernel: KernelThreads, recording: Recording | None, pause: float) -
         task = kernel.task(tid)
         if task:
             cpu, wakes = _rates(reading, task.reading, seconds)
-            ident, request = idents.get(tid, 0), flying.get(tid)
-            found.append(Seen(task, ident, cpu, wakes, request, _target(kernel, task)))
+            target = ''
+            if task.arguments and task.call in STREAMS | LOCKED:
+                target = kernel.link(task.arguments[0])
+            found.append(Seen(task, idents.get(tid, 0), cpu, wakes, requests.get(tid), target))
     return tuple(found)
-
-
-def _target(kernel: KernelThreads, task: Task) -> str:
-    return (
-        kernel.link(task.arguments[0]) if task.arguments and task.call in STREAMS | LOCKED else ''
-    )
 
 
 def _rates(
     before: Reading | None, now: Reading | None, seconds: float
 ) -> tuple[float | None, float | None]:
+    """Share of a CPU, and turns on a CPU per second, between two readings; None: not known."""
     if before is None or now is None or seconds <= 0:
         return None, None
-    wakes = (now.turns - before.turns) / seconds if min(now.turns, before.turns) >= 0 else None
-    return max(0.0, now.cpu - before.cpu) / seconds, wakes
+    cpu = max(0.0, now.cpu - before.cpu) / seconds
+    if before.turns < 0 or now.turns < 0:
+        return cpu, None
+    return cpu, (now.turns - before.turns) / seconds

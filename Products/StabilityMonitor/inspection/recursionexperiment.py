@@ -1,8 +1,8 @@
-"""The experiment of the recursion probe: children that recurse to the limit, one stack size each,
-and may die.
+"""The experiment of the recursion probe: child processes that recurse to the limit, each with one
+stack size, and may die of it.
 
-They run `recursionprogram.py` in the same interpreter.  A child is believed by its last word; its
-exit status can be lost to other code that reaps children.
+They run `recursionprogram.py` in the same interpreter.  What counts is the last line that a child
+writes; other code that reaps children may take its exit status.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PROGRAM = Path(__file__).with_name('recursionprogram.py')
 #: Sizes are tried in these steps, and never beyond the largest.
 STEP = 64 << 10
 _CHILD_SECONDS, _ENDING = 15, 5.0
-#: How a child ends that came to the end of its stack, or that Python aborted there.
+#: How a child dies at the end of its stack, or when Python aborts there: {exit status: signal}.
 _DEATHS = {
     -getattr(signal, name): name
     for name in ('SIGSEGV', 'SIGBUS', 'SIGABRT', 'SIGILL')
@@ -48,18 +48,15 @@ def probe(
     executable: str = '',
     stop: threading.Event | None = None,
 ) -> ProbeResult:
-    """Try that stack, then find the least one that survives.  `recursion_limit` 0: the one in force
-    here.
+    """Try a stack of that size, then find the smallest one that survives.
 
-    Takes a second or two in the calling thread, which must outlive its children (the kernel ends
-    them with it).  `executable` '': this process's own Python.  Nothing that a child does is
-    raised.
+    `recursion_limit` 0 means the limit of this process, `executable` '' its own Python.  It takes a
+    second or two in the calling thread, which must outlive its children: the kernel ends them with
+    it.  Whatever a child does, nothing is raised.
     """
     limit = recursion_limit or sys.getrecursionlimit()
-    children = _Children(
-        limit, executable, time.monotonic() + time_limit, stop or threading.Event()
-    )
     started = time.monotonic()
+    children = _Children(limit, executable, started + time_limit, stop or threading.Event())
     try:
         found = _look(children, stack_size, on_progress or (lambda fraction, words: None))
     except _CannotTell as error:
@@ -94,8 +91,8 @@ def _look(
 def _all_deaths(
     children: _Children, size: int, on_progress: Callable[[float, str], None]
 ) -> list[tuple[str, str]]:
-    """Every way that this stack dies of: after a death, the ways behind it are tried in another
-    child.
+    """All ways that kill a thread with this stack.  After a death, another child tries those that
+    are left.
     """
     deaths: list[tuple[str, str]] = []
     names = list(WAYS)
@@ -112,21 +109,28 @@ def _all_deaths(
 def _least(
     children: _Children, size: int, survives: bool, on_progress: Callable[[float, str], None]
 ) -> tuple[int, tuple[str, str] | None]:
-    """(the least size that survives or 0, the death one step below or None): doubled until it
-    lives, then halved.
+    """(the smallest size that survives, or 0; the death with one step less, or None).
+
+    The size is doubled until a child survives; then the interval is halved until it is one step.
     """
-    died, survived = (size // STEP, 0) if not survives else (0, -(-size // STEP))
+    # In steps: the largest size that is known to die, and the smallest that is known to survive.
+    died, survived = 0, 0
+    if survives:
+        survived = -(-size // STEP)
+    else:
+        died = size // STEP
     last: tuple[str, str] | None = None
     most = LARGEST // STEP
     width = math.log2(max(2, (survived or most) - died))
     while survived - died != 1:
         if not survived and died >= most:
             return 0, last
-        middle = (died + survived) // 2 if survived else min(max(1, 2 * died), most)
-        on_progress(
-            1 - 0.5 * math.log2(max(1, (survived or most) - died)) / width,
-            f'trying {middle * STEP >> 10} KiB',
-        )
+        if survived:
+            middle = (died + survived) // 2
+        else:
+            middle = min(max(1, 2 * died), most)
+        left = math.log2(max(1, (survived or most) - died))
+        on_progress(1 - 0.5 * left / width, f'trying {middle * STEP >> 10} KiB')
         death = children.die(middle * STEP, list(WAYS), refusal=True)
         if death:
             died, last = middle, death
@@ -136,7 +140,7 @@ def _least(
 
 
 class _Children:
-    """Starts children one after the other, and tells how each ended."""
+    """Starts one child after the other, and tells how each ended."""
 
     def __init__(self, limit: int, executable: str, deadline: float, stop: threading.Event):
         self._limit = limit
@@ -147,10 +151,10 @@ class _Children:
         self.python = ''
 
     def die(self, size: int, names: list[str], refusal: bool = False) -> tuple[str, str] | None:
-        """The way in which a child with that stack died, and the signal; None if it survived.
-        Raises _CannotTell.
+        """(the way that a child with this stack died of, the signal), or None if it survived.
 
-        With `refusal`, a size that the system does not allow counts as a death.
+        With `refusal`, a size that the system does not allow counts as a death.  Raises
+        _CannotTell.
         """
         if not self._executable:
             raise _CannotTell(
@@ -162,29 +166,30 @@ class _Children:
                 'Time was up: the machine is too busy, or the recursion limit too high.'
             )
         lines, status = self._live(size, seconds, names)
-        self._check(lines[0])
+        word, _, self.python = lines[0].partition(' ')
+        is_other = self._is_own and self.python != ' '.join(sys.version.split())
+        if word != 'python' or is_other:
+            raise _CannotTell(
+                f'{self._executable!r} did not answer as this Python does: {lines[0]!r}.'
+            )
         if lines[-1] == 'survived':
             return None
         if lines[-1].startswith('refused') and refusal:
             return '', ''
-        way = next((line[4:] for line in reversed(lines) if line.startswith('way ')), '')
-        if way and (status in _DEATHS or not status):
-            return way, _DEATHS[status] if status else ''
+        ways = [line.removeprefix('way ') for line in lines if line.startswith('way ')]
+        if ways and not status:  # other code has reaped the child: its signal is lost
+            return ways[-1], ''
+        if ways and status in _DEATHS:
+            return ways[-1], _DEATHS[status]
         raise _CannotTell(
             f'A thread with {size >> 10} KiB of stack could not be tried: '
             f'{lines[-1]!r} was the last word of the child, its status {status}.'
         )
 
-    def _check(self, first: str) -> None:
-        word, _, self.python = first.partition(' ')
-        if word != 'python' or self._is_own and self.python != ' '.join(sys.version.split()):
-            raise _CannotTell(
-                f'{self._executable!r} did not answer as this Python does: {first!r}.'
-            )
-
     def _live(self, size: int, seconds: int, names: list[str]) -> tuple[list[str], int | None]:
-        """(the lines it said, its exit status), reaped.  Raises _CannotTell when time is up or
-        nobody asks any more.
+        """Let a child live and die: (the lines that it wrote, its exit status).
+
+        Raises _CannotTell when the time is over or the experiment was stopped.
         """
         command = python_command(
             self._executable, PROGRAM, size, self._limit, seconds + 1, os.getpid(), *names
@@ -196,7 +201,7 @@ class _Children:
                     born + seconds, is_wanted=lambda: not self._stop.is_set()
                 )
                 if is_all:
-                    child.end(_ENDING)  # by itself: how it ends is what is wanted
+                    child.end(_ENDING)  # it ends by itself: its exit status tells how
         except (OSError, ValueError) as error:
             raise _CannotTell(f'No child could be started: {error}.') from error
         if self._stop.is_set():
@@ -209,7 +214,10 @@ class _Children:
 
 
 def _own_executable() -> str:
-    """An embedding server puts its own name there: to start that would start a server."""
+    """This process's own Python; '' where a server embeds it.
+
+    There `sys.executable` may be that server, and starting it would start a second one.
+    """
     path = sys.executable or ''
     if os.name != 'posix' or not os.path.basename(path).startswith(('python', 'pypy')):
         return ''

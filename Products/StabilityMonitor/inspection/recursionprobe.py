@@ -1,7 +1,7 @@
 """The recursion probe: does this Python, with this stack and recursion limit, survive a recursion
 through C code?
 
-It runs when somebody asks, in the background, never at import and never in a request's thread.
+It runs on demand, in the background; never at import, and never in the thread of a request.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from .recursionresult import read
 
 
 class Probe:
-    """One at a time, in the background.
+    """Runs one probe at a time, in the background.
 
     `progress` is (0.0 to 1.0, words); `result` a ProbeResult or None; `error` a sentence, '' when
-    all is well.
+    nothing is wrong.
     """
 
     def __init__(self, file: Path | None = None, executable: str = ''):
@@ -38,9 +38,7 @@ class Probe:
         return bool(self._thread and self._thread.is_alive())
 
     def start(self, stack_size: int, recursion_limit: int = 0) -> bool:
-        """False, and nothing happens, while one is running or when the system gives no more threads
-        (`error`).
-        """
+        """Begin; False while a probe is running, or when no thread can be started (see `error`)."""
         if not self._entry.acquire(blocking=False):
             return False
         try:
@@ -67,9 +65,7 @@ class Probe:
         return True
 
     def stop(self) -> None:
-        """Give up; the child is killed within a moment.  It would not outlive this process
-        anyway.
-        """
+        """Give up; the child is killed within a moment.  It never outlives this process."""
         self._stop.set()
 
     def load(self, stack_size: int, recursion_limit: int = 0) -> ProbeResult | None:
@@ -87,11 +83,11 @@ class Probe:
                 executable=self.executable,
                 stop=stop,
             )
-            self.result, self.error = result, result.error
+            self.result = result
+            self.error = result.error
             if self.file and not result.error:
-                with contextlib.suppress(
-                    OSError
-                ):  # on a full disk it is asked again after the next start
+                # On a full disk the result is lost, and the next start probes again.
+                with contextlib.suppress(OSError):
                     keep(self.file, result)
         except Exception as error:
             self.error = f'The probe itself failed: {type(error).__name__}: {error}.'

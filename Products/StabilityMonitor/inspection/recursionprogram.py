@@ -1,12 +1,13 @@
 """Recurses to the limit through C code in many ways, each in a thread of its own, and may die of
 it.
 
-    python -I -S recursion_program.py STACK LIMIT SECONDS PARENT [WAY ...]
+    python -I -S recursionprogram.py STACK LIMIT SECONDS PARENT [WAY ...]
 
-Started by `recursionprobe`, which tells from its last line how it went: `python VERSION`, then `way
-NAME` and `end NAME EXCEPTION` around each, and `survived`; or `refused WORDS` (the system has no
-such stack) or `error WORDS` (it could not be tried).  It imports the standard library only, leaves
-no core file and no line in the kernel's log, and ends with its parent.
+`recursionexperiment` starts it, and reads from its last line how it went.  It writes `python
+VERSION`, then `way NAME` before and `end NAME EXCEPTION` after each way, and `survived`; or
+`refused WORDS` where the system has no such stack, or `error WORDS` where it could not be tried.
+It imports the standard library only, leaves no core file and no line in the kernel's log, and ends
+with its parent.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ def say(words: str) -> None:
     os.write(1, f'{words}\n'.encode())
 
 
-# -- the ways: each falls for ever -----------------------------------------------------------------
+# -- the ways: each recurses for ever -------------------------------------------------------------
 
 
 def sort_key(item: object = None) -> list[object]:
@@ -40,7 +41,7 @@ def sort_key(item: object = None) -> list[object]:
 
 
 class Described:
-    """The class of `described` finds its attributes as ExtensionClass and ComputedAttribute do."""
+    """Computes an attribute by its class, as ExtensionClass and ComputedAttribute do."""
 
     class Computed:
         def __get__(self, instance: 'Described', owner: 'type[Described]') -> object:
@@ -50,7 +51,7 @@ class Described:
 
 
 class Acquirer:
-    """Asks its container for what it lacks, as Acquisition does."""
+    """Asks its container for attributes that it lacks, as Acquisition does."""
 
     def __init__(self, container: 'Acquirer | None'):
         self.__dict__['container'] = container
@@ -167,7 +168,7 @@ WAYS: 'dict[str, typing.Callable[[], object]]' = {
 
 
 def fall(name: str) -> None:
-    """To the limit, and back with the exception that ended it: anything but a death is well."""
+    """Recurse in one way, and say which exception ended it.  Any exception is good news."""
     ended = ''
     try:
         WAYS[name]()
@@ -177,15 +178,17 @@ def fall(name: str) -> None:
 
 
 def leave_no_trace(seconds: int, parent: int) -> None:
-    """The time limit and the parent's death end it by the kernel, whatever C code is doing then."""
+    """Leave no core file and no log line, and let the kernel end this process.
+
+    It does so when the time is over or the parent dies, whatever C code is doing then.
+    """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.alarm(seconds)
-    faulthandler.enable(
-        open(os.devnull, 'w')
-    )  # the kernel logs the faults of those who do not handle them
+    # The kernel logs a fault only in a process that does not handle it.
+    faulthandler.enable(open(os.devnull, 'w'))
     with contextlib.suppress(OSError), open('/proc/self/oom_score_adj', 'w') as file:
-        file.write('1000')  # rather this process than the server
+        file.write('1000')  # the OOM killer shall choose this process before the server
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -195,17 +198,9 @@ def leave_no_trace(seconds: int, parent: int) -> None:
 
         control = ctypes.CDLL(None).prctl
         control(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        control(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # a core_pattern that is a pipe heeds no RLIMIT_CORE
+        # Where core_pattern is a pipe, the kernel ignores RLIMIT_CORE.
+        control(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     if os.getppid() != parent:
-        os._exit(1)
-
-
-def prepare(stack: int, limit: int) -> None:
-    sys.setrecursionlimit(limit)
-    try:
-        threading.stack_size(stack)
-    except ValueError as error:
-        say(f'refused {error}')
         os._exit(1)
 
 
@@ -213,7 +208,13 @@ def main(stack: str, limit: str, seconds: str, parent: str, *names: str) -> None
     leave_no_trace(int(seconds), int(parent))
     say(f'python {" ".join(sys.version.split())}')
     try:
-        prepare(int(stack), int(limit))
+        size = int(stack)
+        sys.setrecursionlimit(int(limit))
+        try:
+            threading.stack_size(size)
+        except ValueError as error:
+            say(f'refused {error}')
+            os._exit(1)
         for name in names or WAYS:
             say(f'way {name}')
             thread = threading.Thread(target=fall, args=(name,))
@@ -223,7 +224,7 @@ def main(stack: str, limit: str, seconds: str, parent: str, *names: str) -> None
         say(f'error {type(error).__name__}: {error}')
         os._exit(1)
     say('survived')
-    os._exit(0)  # without taking apart what is nested so deep
+    os._exit(0)  # an ordinary exit would free deeply nested objects, and might die of that
 
 
 if __name__ == '__main__':

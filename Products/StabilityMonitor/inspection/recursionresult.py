@@ -1,6 +1,6 @@
-"""What the recursion probe found: kept on disk while it counts, and said as a finding.
+"""The result of the recursion probe: kept on disk while it is valid, and told as a finding.
 
-It counts while Python, machine, C library, stack and limit are the same.
+It is valid as long as Python, machine, C library, stack and limit are the same.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
+from typing import Any
 
 from ..model.records import Finding
 from ..model.records import shallow
@@ -21,7 +22,7 @@ from ..store.rundirectory import write_whole
 
 #: A stack that survives, but with less than this share to spare, is worth a warning.
 _SPARE = 1 / 4
-#: The largest stack that is tried: a child may fill what it is given.
+#: The largest stack that is tried.  A child may fill all of it, so this is memory, too.
 LARGEST = 64 << 20
 _TYPES: dict[type, type | UnionType] = {
     int: int,
@@ -34,13 +35,12 @@ _TYPES: dict[type, type | UnionType] = {
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Sizes are bytes, `took` seconds.  Where `error` is a sentence, nothing but the question is
-    known.
+    """Sizes are bytes, `took` is seconds.  Where `error` is a sentence, there is no answer.
 
-    `ways`: all that it died of with `stack_size`; where it survives, what it dies of first with one
-    step less than `smallest`.  `smallest`: the least size that survives every way, 0 if none up to
-    LARGEST does.  `signal`: how the first of them died; '' when the status was lost, or a smaller
-    stack cannot be had.
+    `smallest` is the smallest size that survives every way, 0 if none up to LARGEST does.  `ways`
+    are all ways that kill a thread with `stack_size`; where it survives, the first way that kills
+    one with a step less than `smallest`.  `signal` is what killed it in the first of these ways; ''
+    when the exit status was lost, or the system has no smaller stack.
     """
 
     stack_size: int
@@ -56,12 +56,8 @@ class ProbeResult:
 
 def keep(file: Path, result: ProbeResult) -> None:
     """Raises OSError where the file cannot be written."""
-    write_whole(
-        file,
-        json.dumps(
-            {'key': _key(result.stack_size, result.recursion_limit), 'result': shallow(result)}
-        ),
-    )
+    key = _key(result.stack_size, result.recursion_limit)
+    write_whole(file, json.dumps({'key': key, 'result': shallow(result)}))
 
 
 def read(file: Path, stack_size: int, recursion_limit: int = 0) -> ProbeResult | None:
@@ -71,14 +67,12 @@ def read(file: Path, stack_size: int, recursion_limit: int = 0) -> ProbeResult |
     limit = recursion_limit or sys.getrecursionlimit()
     if not isinstance(values, dict) or document.get('key') != _key(stack_size, limit):
         return None
-    plain = shallow(ProbeResult(0, 0))
-    known = {
-        name: values[name]
-        for name, usual in plain.items()
-        if isinstance(values.get(name), _TYPES[type(usual)])
-    }
-    if known.keys() != plain.keys():
-        return None
+    known: dict[str, Any] = {}
+    for name, usual in shallow(ProbeResult(0, 0)).items():
+        value = values.get(name)
+        if not isinstance(value, _TYPES[type(usual)]):
+            return None
+        known[name] = value
     return ProbeResult(**known | {'ways': tuple(map(str, known['ways']))})
 
 
@@ -97,39 +91,28 @@ def _key(stack_size: int, recursion_limit: int) -> str:
 
 
 def _ways() -> Mapping[str, object]:
-    """Imported only where somebody asks or has asked, as all that makes the experiment."""
+    """The ways to recurse.  Like the rest of the experiment, they are imported only on demand."""
     from .recursionprogram import WAYS
 
     return WAYS
 
 
-# -- what is said of it ----------------------------------------------------------------------------
+# -- the finding ----------------------------------------------------------------------------
 
 
 def finding(result: ProbeResult) -> Finding:
     """The answer to "does a recursion to the limit end with an exception, or with the process?"."""
     severity, title = _judged(result)
     if result.error:
-        return Finding(
-            'recursion-probe',
-            severity,
-            title,
-            result.error,
-            'Look at the reason, and run the probe again.',
-            'recursion probe',
+        detail = result.error
+        action = 'Look at the reason, and run the probe again.'
+    else:
+        detail = (
+            f'With a recursion limit of {result.recursion_limit} and {result.stack_size >> 10} KiB '
+            f'of stack, a thread {_fate(result)}'
         )
-    fact = (
-        f'With a recursion limit of {result.recursion_limit} and {result.stack_size >> 10} KiB '
-        'of stack, a thread ' + _fate(result)
-    )
-    return Finding(
-        'recursion-probe',
-        severity,
-        title,
-        fact,
-        '' if severity == 'ok' else _advice(result),
-        'recursion probe',
-    )
+        action = '' if severity == 'ok' else _advice(result)
+    return Finding('recursion-probe', severity, title, detail, action, 'recursion probe')
 
 
 def _judged(result: ProbeResult) -> tuple[str, str]:
@@ -143,17 +126,14 @@ def _judged(result: ProbeResult) -> tuple[str, str]:
 
 
 def _fate(result: ProbeResult) -> str:
-    needs = (
-        f'{result.smallest >> 10} KiB are enough.'
-        if result.smallest
-        else (f'{LARGEST >> 10} KiB are not enough either.')
-    )
+    if result.smallest:
+        needs = f'{result.smallest >> 10} KiB are enough.'
+    else:
+        needs = f'{LARGEST >> 10} KiB are not enough either.'
     if result.survives:
         return f'survives a recursion to the limit through C code; {needs}'
-    by, more = (
-        f' by {result.signal}' if result.signal else '',
-        ', ...' if len(result.ways) > 3 else '',
-    )
+    by = f' by {result.signal}' if result.signal else ''
+    more = ', ...' if len(result.ways) > 3 else ''
     return (
         f'dies{by} in {len(result.ways)} of {len(_ways())} ways to recurse through C code '
         f'({", ".join(result.ways[:3])}{more}); {needs}'
@@ -166,7 +146,8 @@ def _advice(result: ProbeResult) -> str:
             'Find the code that calls sys.setrecursionlimit, and give it a smaller number: '
             'no reasonable stack holds that many calls.'
         )
+    megabytes = max(8, -(-2 * result.smallest >> 20))
     return (
-        f'Write "thread-stack-size {max(8, -(-2 * result.smallest >> 20))}MB" into '
+        f'Write "thread-stack-size {megabytes}MB" into '
         '<product-config stabilitymonitor> of zope.conf and restart.'
     )

@@ -1,11 +1,11 @@
-"""The warden: runs a tool that reads the stacks of another process, listens to it, and ends it in
-time.
+"""The warden: runs a tool that reads the stacks of another process, and ends it when its time is
+over.
 
     toolwarden.py PID SECONDS MOST COMMAND ...
 
-Started by `nativestacks` through `childstart`; imports the standard library only.  It waits for
-"go" on its standard input, runs COMMAND, and answers with a line of JSON {ended, code}, then at
-most MOST bytes of what COMMAND said.
+`nativestacks` starts it through `childstart`; it imports the standard library only.  It waits for
+"go" on its standard input, runs COMMAND, and answers with one line of JSON, {ended, code}, followed
+by at most MOST bytes of the output of COMMAND.
 """
 
 import contextlib
@@ -38,16 +38,17 @@ def _guard(pid: int, seconds: float, most: int, command: list[str]) -> None:
     with contextlib.suppress(OSError):
         os.killpg(tool.pid, signal.SIGKILL)
     code = tool.wait()
-    with contextlib.suppress(OSError):
-        if not stood and (ended != 'itself' or code or _stands_still(pid)):
-            os.kill(pid, signal.SIGCONT)  # a tool that is killed may leave a SIGSTOP behind
+    # A tool that is killed may leave the process stopped.
+    if not stood and (ended != 'itself' or code or _stands_still(pid)):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGCONT)
     _say({'ended': ended, 'code': code}, said)
 
 
 def _listen(
     tool: subprocess.Popen[bytes], parent: int, until: float, most: int
 ) -> tuple[bytearray, str]:
-    """(what it said, why no more: itself, time, or parent)"""
+    """(output of the tool, what ended it: itself, time, or parent)"""
     assert tool.stdout is not None  # it is a pipe
     said = bytearray()
     open_ends = [0, tool.stdout.fileno()]
@@ -58,7 +59,8 @@ def _listen(
         if ready:
             part = os.read(ready[0], 1 << 16)
             said += part[: most - len(said)]
-            open_ends = open_ends if part else [0]  # the tool may have closed it, and live
+            if not part:  # the tool has closed its output, and may live on
+                open_ends = [0]
         elif tool.poll() is not None:
             return said, 'itself'
         if time.monotonic() > until:
