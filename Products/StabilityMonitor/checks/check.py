@@ -1,6 +1,4 @@
-"""What a check is: a question with an answer.  Its contract, and the little that all of them
-share.
-"""
+"""What a check is: its contract, and the little that all checks share."""
 
 from __future__ import annotations
 
@@ -15,35 +13,33 @@ from .livesite import Site
 
 
 class ICheck(Interface):
-    """One question about the living site.  Checks have no state and change nothing in the site.
+    """One question about the living site.  A check has no state and changes nothing in the site.
 
-    They run in a thread of their own, never in a request.  It is left behind when a check takes too
-    long, so they hold no lock while they wait for something outside.  Only an ILasting one imports
-    something when it is asked.  What a system does not tell is `ok` or `info`, never an error.
+    It runs in a thread for checks, never in a request.  That thread is abandoned when a check takes
+    too long, so a check holds no lock while it waits for something outside.  Only an ILasting check
+    may import something when it is asked.  What a system does not tell is `ok` or `info`, never an
+    error.
     """
 
-    id = Attribute('Short, stable, unique: findings are hushed by it.')
+    id = Attribute('Short, stable, unique: findings are muted by it.')
     question = Attribute('One sentence with a question mark; yes means that all is well.')
     source = Attribute('Where the facts come from, such as a file of /proc.')
 
     def look(site: Site) -> Finding | list[Finding]:
-        """One Finding, or several with ids `<id>:<about what>`, for a `site.Site`; at least one,
-        perhaps `ok`.
-        """
+        """The answer: one Finding, perhaps `ok`, or several with ids `<id>:<about what>`."""
 
 
 class ILasting(ICheck):
-    """A check whose answer is the same as long as what it looks at is, which can be told at little
-    cost.
+    """A check whose answer changes only when its inputs do, and whose inputs are cheap to compare.
 
-    It is asked only when that has changed: `remembered` keeps its answer in the data directory, for
-    later runs and starts.  So it imports what it needs (rules, `packaging`) when it is asked, and a
-    start that finds all as it was does without.
+    It is asked only when they have changed: `resultcache` keeps the answer in the data directory,
+    for later runs and starts.  It imports what it needs (rules, `packaging`) when it is asked, so a
+    start where nothing has changed does without.
     """
 
     def looks_at(site: Site) -> tuple[object, ...]:
-        """All that the answer depends on, as plain values with a telling repr, such as stamps of
-        files.
+        """Everything that the answer depends on, such as fingerprints of files: plain values whose
+        repr differs where they differ.
         """
 
 
@@ -59,15 +55,14 @@ class Check:
     def found(
         self, severity: str, title: str, detail: str = '', action: str = '', about: str = ''
     ) -> Finding:
-        return Finding(
-            f'{self.id}:{about}' if about else self.id, severity, title, detail, action, self.source
-        )
+        id = f'{self.id}:{about}' if about else self.id
+        return Finding(id, severity, title, detail, action, self.source)
 
     def ok(self, title: str, detail: str = '') -> Finding:
         return self.found('ok', title, detail)
 
     def unknown(self, title: str) -> Finding:
-        """Neither well nor ill: this system, or this process, does not tell."""
+        """No answer: this system, or this process, does not tell."""
         return self.found('info', title, 'Nothing can be said about it from here.')
 
 
@@ -77,7 +72,7 @@ def megabytes(size: int) -> str:
 
 
 def several(words: Iterable[str], most: int = 8) -> str:
-    """Words in their order with commas; "and 12 more" stands for those after the first `most`."""
+    """The words with commas; after the first `most` of them it says "and 12 more"."""
     every = list(words)
     rest = f' and {len(every) - most} more' if len(every) > most else ''
     return ', '.join(every[:most]) + rest

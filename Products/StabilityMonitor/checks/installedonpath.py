@@ -1,7 +1,7 @@
-"""What is installed on a path, read quickly: the heads of the metadata files, and no more.
+"""What is installed on a path, read quickly: only the headers of the metadata files.
 
-`importlib.metadata` parses each file as an e-mail; for hundreds of distributions that takes too
-long here.
+`importlib.metadata` parses each file as an e-mail, which takes too long for hundreds of
+distributions.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ class Distribution:
 
 
 def installed(path: tuple[str, ...]) -> tuple[Distribution, ...]:
-    """All distributions on a path in its order, also those that are hidden by an earlier one."""
-    return tuple(filter(None, map(_read, metadata.distributions(path=list(path)))))
+    """All distributions on a path in its order, also those that an earlier one hides."""
+    found = map(_read, metadata.distributions(path=list(path)))
+    return tuple(distribution for distribution in found if distribution is not None)
 
 
 def first_of_each(found: tuple[Distribution, ...]) -> dict[str, Distribution]:
@@ -34,19 +35,19 @@ def first_of_each(found: tuple[Distribution, ...]) -> dict[str, Distribution]:
 
 
 def _read(distribution: metadata.Distribution) -> Distribution | None:
-    words = distribution.read_text('METADATA')
-    old = words is None  # an egg: what it requires is in a file of its own
-    words = (distribution.read_text('PKG-INFO') if old else words) or ''
-    fields = _HEADER.findall(words.replace('\r\n', '\n').partition('\n\n')[0])
-    name, version = (
-        next((value for key, value in fields if key == wanted), '')
-        for wanted in ('Name', 'Version')
-    )
-    requires = (
-        tuple(distribution.requires or ())
-        if old
-        else tuple(v for k, v in fields if k == 'Requires-Dist')
-    )
-    return (
-        Distribution(name, version, requires, str(distribution.locate_file(''))) if name else None
-    )
+    text = distribution.read_text('METADATA')
+    is_egg = text is None
+    if is_egg:
+        text = distribution.read_text('PKG-INFO')
+    headers = (text or '').replace('\r\n', '\n').partition('\n\n')[0]
+    fields: dict[str, list[str]] = {'Name': [], 'Version': [], 'Requires-Dist': []}
+    for key, value in _HEADER.findall(headers):
+        fields[key].append(value)
+    name = fields['Name'][0] if fields['Name'] else ''
+    version = fields['Version'][0] if fields['Version'] else ''
+    if not name:
+        return None
+    requires = tuple(fields['Requires-Dist'])
+    if is_egg:  # it has its requirements in a file of their own
+        requires = tuple(distribution.requires or ())
+    return Distribution(name, version, requires, str(distribution.locate_file('')))

@@ -1,10 +1,9 @@
-"""What the checks look at: one frozen value, with a world that a test can replace field by field.
+"""What the checks look at: one frozen value, whose fields a test can replace one by one.
 
     Site.of(life)                                       this process
     Site(directory, python=Interpreter((3, 8, 0)))      another world
 
-What only Zope can tell comes as `ZopeFacts`, made by `zmi.zopesite`.  Times are seconds since the
-epoch.
+`zmi.zopesite` makes the `ZopeFacts`, which only Zope can tell.  Times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ from ..store.regularfiles import open_regular
 from ..system import runcontext
 from ..system import stacksizes
 
-#: A file is read in pieces: to ask for a megabyte takes one, and for good, however small the file
-#: is.
+#: A file is read in pieces of this size.  A read of a megabyte would allocate that much, however
+#: small the file is, and the process would not give it back.
 _PIECE = 1 << 14
 
 
@@ -46,8 +45,8 @@ class Database:
     pool_size: int
     mounted: tuple[str, ...] = ()
     file: str = ''  # of a FileStorage
-    #: When its newest transaction was, None: not known.  Called by a check only: a storage may have
-    #: to ask a server.
+    #: The time of its newest transaction; None: not known.  Only a check calls it, under its time
+    #: limit: a storage may have to ask a server.
     last_transaction: Callable[[], float | None] = lambda: None
 
 
@@ -77,17 +76,14 @@ class Interpreter:
 
     @property
     def name(self) -> str:
-        return (
-            'Python '
-            + '.'.join(map(str, self.version))
-            + ('' if self.level == 'final' else f' ({self.level})')
-        )
+        name = f'Python {".".join(map(str, self.version))}'
+        return name if self.level == 'final' else f'{name} ({self.level})'
 
 
 @dataclass(frozen=True)
 class Site:
-    """See the module.  `context` is `runcontext.collect`'s, `stack` size and guard of the smallest
-    known one.
+    """See the module.  `context` is that of `runcontext.collect`; `stack` is the smallest known
+    stack of a thread, as (size, guard) in bytes.
     """
 
     directory: Path
@@ -98,7 +94,7 @@ class Site:
     samples: tuple[Sample, ...] = ()
     stack: tuple[int, int] | None = field(default_factory=stacksizes.default_stack)
     fault_log: FaultLog | None = None
-    marked: frozenset[str] = frozenset()  # names of the signals that our own C handler notes
+    marked: frozenset[str] = frozenset()  # names of the signals that our own C handler records
     now: float = field(default_factory=time.time)
     monotonic: float = field(default_factory=time.monotonic)
     python: Interpreter = field(default_factory=Interpreter)
@@ -112,16 +108,11 @@ class Site:
     parent: int = field(default_factory=os.getppid)
     proc: Path = Path('/proc')
     etc: Path = Path('/etc')
-    unit_folders: tuple[Path, ...] = tuple(
-        map(
-            Path,
-            (
-                '/etc/systemd/system',
-                '/run/systemd/system',
-                '/usr/lib/systemd/system',
-                '/lib/systemd/system',
-            ),
-        )
+    unit_folders: tuple[Path, ...] = (
+        Path('/etc/systemd/system'),
+        Path('/run/systemd/system'),
+        Path('/usr/lib/systemd/system'),
+        Path('/lib/systemd/system'),
     )
 
     @classmethod
@@ -147,8 +138,9 @@ class Site:
         return text(self.proc / name)
 
     def lines(self, name: str) -> Iterator[str]:
-        """Of a file below /proc that may be long, one by one: the whole of it would take room for
-        good.
+        """The lines of a file below /proc that may be long, one after the other.
+
+        The process would never give back the memory for all of it at once.
         """
         with (
             contextlib.suppress(OSError),
@@ -163,10 +155,10 @@ class Site:
         return [file for file in files if file]
 
     def program_modules(self) -> dict[str, dict[str, Any]]:
-        """The globals of each loaded module, by its name.
+        """{name of a loaded module: its globals}.
 
-        Only those of true modules: to ask a stand-in (a deprecated or deferred one) would wake it
-        up.
+        Objects that stand in for deprecated or deferred modules are left out: reading their
+        attributes would import something.
         """
         return {
             name: object.__getattribute__(module, '__dict__')
@@ -176,9 +168,9 @@ class Site:
 
 
 def text(path: Path, most: int = 1 << 20) -> str:
-    """The beginning of a file, `most` bytes at the longest; '' where it cannot be read."""
+    """The beginning of a file, at most `most` bytes; '' where it cannot be read."""
     try:
-        # Python 3.14 takes 128 KiB for a buffer whose size is not said
+        # Without a given size, Python 3.14 makes a buffer of 128 KiB.
         with open(open_regular(path, follow=True), 'rb', buffering=_PIECE) as file:
             pieces = iter(lambda: file.read(_PIECE), b'')
             return b''.join(islice(pieces, -(-most // _PIECE)))[:most].decode('utf-8', 'replace')

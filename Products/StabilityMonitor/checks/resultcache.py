@@ -1,10 +1,8 @@
-"""What a check has found is remembered, also for the next starts, until something changes that it
-looks at.
+"""Caches the answers of checks across starts, until something changes that they look at.
 
-To compare versions takes a MiB and a half of rules and libraries, for good, and gives the same at
-each start as long as nothing is installed.  So it is "run again" when that is of use: whoever asks
-for a second look gets one as soon as anything is different, and what was found before as long as
-nothing is.
+Comparing versions takes 1.5 MiB of rules and libraries, which a process never gives back, and the
+result is the same at each start as long as nothing is installed.  So these checks are made again
+only when one of their inputs has changed, also where a person asks for it.
 """
 
 from __future__ import annotations
@@ -32,13 +30,13 @@ from .check import ILasting
 from .livesite import Site
 
 FILE = 'compared.json'
-#: Answers of each check that are kept, the newest: instances that share a data directory may
-#: differ, and what is loaded soon after a start is not yet all.
+#: This many answers of each check are kept, the newest ones.  Instances that share a data directory
+#: may differ, and soon after a start not all modules are loaded.
 _MOST = 8
 
 
 def remembering(checks: Iterable[ICheck], life: ILivingRun) -> tuple[ICheck, ...]:
-    """The same checks, those that ILasting tells of in their Remembered form."""
+    """The same checks, each ILasting one with a cache."""
     return tuple(
         Remembered(check, life) if ILasting.providedBy(check) else check for check in checks
     )
@@ -46,25 +44,38 @@ def remembering(checks: Iterable[ICheck], life: ILivingRun) -> tuple[ICheck, ...
 
 @implementer(ILasting)
 class Remembered(Check):
-    """Asks the check, and keeps its answer with the runs of `life`; or has it from there.  See
-    ILasting.
-    """
+    """A check whose answer is kept in the data directory of `life`.  See ILasting."""
 
     def __init__(self, check: ILasting, life: ILivingRun):
-        self.check, self.life = check, life
-        self.id, self.question, self.source = check.id, check.question, check.source
+        self.check = check
+        self.life = life
+        self.id = check.id
+        self.question = check.question
+        self.source = check.source
 
     def looks_at(self, site: Site) -> tuple[object, ...]:
         return self.check.looks_at(site)
 
     def look(self, site: Site) -> Finding | list[Finding]:
-        mark, file = self._mark(site), site.directory / FILE
-        return self._kept(file, mark) or self._asked(site, mark, file)
+        file = site.directory / FILE
+        fingerprint = self._fingerprint(site)
+        kept = self._kept(file, fingerprint)
+        if kept:
+            return kept
+        found = self.check.look(site)
+        findings = [found] if isinstance(found, Finding) else list(found)
+        if self.life.directory and fingerprint and self._is_answer(findings):
+            # Not if something was installed meanwhile: the answer may be of before or after.
+            if self._fingerprint(site) == fingerprint:
+                with contextlib.suppress(OSError):  # the disk is full: the next start asks again
+                    self._keep(file, {'of': fingerprint, 'findings': list(map(shallow, findings))})
+        return findings
 
-    def _mark(self, site: Site) -> str:
+    def _fingerprint(self, site: Site) -> str:
+        """Changes with the inputs of the check; '' where they cannot be read."""
         try:
             return fingerprints.digest(self.looks_at(site))
-        except Exception as error:  # then it is asked, as if nothing was ever kept
+        except Exception as error:  # then the check is asked, and nothing is kept
             loglater.log(
                 logging.WARNING,
                 'What the check %s looks at is not known.',
@@ -73,40 +84,33 @@ class Remembered(Check):
             )
             return ''
 
-    def _kept(self, file: Path, mark: str) -> list[Finding]:
-        """[] where nothing is kept that could be an answer."""
-        if not mark:
+    def _kept(self, file: Path, fingerprint: str) -> list[Finding]:
+        """The answer that was kept for these inputs; [] where there is none."""
+        if not fingerprint:
             return []
-        answers = [row for row in self._rows(read_json(file)) if row.get('of') == mark]
+        answers = [row for row in self._rows(read_json(file)) if row.get('of') == fingerprint]
         kept = answers[0].get('findings') if answers else None
         if not isinstance(kept, list):
             return []
         found = [finding for finding in map(finding_from, kept) if finding is not None]
         return found if len(found) == len(kept) and self._is_answer(found) else []
 
-    def _asked(self, site: Site, mark: str, file: Path) -> list[Finding]:
-        found = self.check.look(site)
-        found = [found] if isinstance(found, Finding) else list(found)
-        if self.life.directory and mark and self._is_answer(found) and self._mark(site) == mark:
-            with contextlib.suppress(OSError):  # on a full disk it is asked again
-                self._keep(file, {'of': mark, 'findings': list(map(shallow, found))})
-        return found
-
     def _is_answer(self, found: Iterable[Finding]) -> bool:
-        """A file that cannot be read, or a library, is trouble of its own (its id is another one)
-        and may pass.
+        """Whether all of it answers the question.
+
+        A file or a library that cannot be read is a finding with another id.  That trouble may
+        pass, so it is not kept.
         """
         return all(f'{finding.id}:'.startswith(f'{self.id}:') for finding in found)
 
     def _keep(self, file: Path, answer: dict[str, Any]) -> None:
         known = read_json(file)
         others = [row for row in self._rows(known) if row.get('of') != answer['of']]
-        write_whole(
-            file,
-            json.dumps(known | {self.id: [*others, answer][-_MOST:]}),
-            self.life.base.file_mode,
-        )
+        newest = [*others, answer][-_MOST:]
+        write_whole(file, json.dumps(known | {self.id: newest}), self.life.base.file_mode)
 
     def _rows(self, known: dict[str, Any]) -> list[dict[str, Any]]:
         rows = known.get(self.id)
-        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        if not isinstance(rows, list):
+            return []
+        return [row for row in rows if isinstance(row, dict)]

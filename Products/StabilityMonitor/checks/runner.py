@@ -1,10 +1,10 @@
-"""Asks the checks: one run at a time in a process, each check under a time limit, in a thread of
+"""Runs the checks: one run at a time in a process, each check under a time limit, in a thread of
 the run.
 
-A check that raises, or does not answer in time, is itself a finding.  One that still goes on then,
-as on a busy machine, is given more time.  One that stands still is left behind with the daemon
-thread, and is not asked again while that lives; another thread goes on.  There is no thread for
-each check: the dump of a crash that meets a thread while it starts is damaged.
+A check that raises, or does not answer in time, is itself a finding.  One that still makes progress
+then, as on a busy machine, gets more time.  One that makes none is abandoned together with its
+daemon thread, and is not asked again while that thread lives; the run goes on in another thread.
+Not each check gets its own thread: a crash while a thread starts leaves a damaged dump.
 """
 
 from __future__ import annotations
@@ -32,19 +32,20 @@ from ..system.tasks import KernelThreads
 from .check import ICheck
 from .livesite import Site
 
-#: Seconds without any movement after which a check hangs, and seconds in all after which it is not
-#: waited for.
-TIME_LIMIT, LONGEST = 1.0, 10.0
+#: A check hangs after this many seconds without progress.
+TIME_LIMIT = 1.0
+#: A check is abandoned after this many seconds, even if it makes progress.
+LONGEST = 10.0
 _T = TypeVar('_T')
-#: A thread that was left behind, and how it stood then.
+#: A thread that was abandoned, and where it stood then.
 _Held = tuple[threading.Thread, object]
 _ORDER = {severity: number for number, severity in enumerate(reversed(Finding.SEVERITIES))}
 
 
 @dataclass(frozen=True)
 class Results:
-    """What all checks found, the worst first.  `when` is an epoch time, `took` and `seconds` are
-    durations.
+    """What all checks found, the worst first.  `when` is in seconds since the epoch, `took` and
+    `seconds` are durations.
     """
 
     findings: tuple[Finding, ...]
@@ -62,7 +63,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: `share` from 0 to 1, and the question that is being asked."""
+    """How far a run is: `share` from 0 to 1, and the question of the current check."""
 
     share: float
     words: str
@@ -70,8 +71,9 @@ class Progress:
 
 @functools.lru_cache(maxsize=1)
 def _turn(pid: int) -> tuple[threading.Lock, dict[str, _Held]]:
-    """The lock and the threads that were left behind in this process; a forked child begins with
-    its own.
+    """The lock for runs in this process, and its abandoned threads.
+
+    A forked child has another pid, so it begins with its own.
     """
     return threading.Lock(), {}
 
@@ -84,11 +86,15 @@ def run(
     clock: Callable[[], float] = time.time,
     longest: float = LONGEST,
 ) -> Results:
-    """Ask each check of `site`, a Site or a function that makes one, one after the other.
+    """Ask one check after the other about `site`, which is a Site or a function that makes one.
 
-    Waits until a run in another thread is over.  Raises what the function raises, and TimeoutError.
+    Waits until a run in another thread is over.  Raises what that function raises, and TimeoutError
+    where it takes too long.
     """
-    checks = _shipped() if checks is None else checks
+    if checks is None:
+        from .everycheck import CHECKS
+
+        checks = CHECKS
     lock, behind = _turn(os.getpid())
     with lock, _Asker(time_limit, longest, behind) as asker:
         when = clock()
@@ -106,22 +112,14 @@ def run(
     return Results(tuple(findings), time.perf_counter() - began, when, tuple(seconds))
 
 
-def _shipped() -> tuple[ICheck, ...]:
-    from .everycheck import CHECKS
-
-    return CHECKS
-
-
 def _tell(on_progress: Callable[[Progress], None] | None, progress: Progress) -> None:
     if on_progress is not None:
-        with contextlib.suppress(Exception):  # who watches must not end the run
+        with contextlib.suppress(Exception):  # an observer must not end the run
             on_progress(progress)
 
 
 class _Left(Exception):
-    """Somebody does not answer, and is not waited for.  `hangs`: he stands still, rather than being
-    slow.
-    """
+    """A job timed out and was abandoned.  `hangs`: it makes no progress, rather than being slow."""
 
     def __init__(self, hangs: bool, words: str):
         super().__init__(words)
@@ -129,8 +127,9 @@ class _Left(Exception):
 
 
 class _Worker:
-    """A thread that does one job after the other, until a job is None.  Raises RuntimeError when no
-    thread can be had.
+    """A thread that does one job after the other, until a job is None.
+
+    Raises RuntimeError when no thread can be started.
     """
 
     def __init__(self) -> None:
@@ -146,9 +145,9 @@ class _Worker:
 
 
 class _Asker:
-    """Has questions answered in a thread, and in another one when that does not come back.
+    """Has jobs done in a thread, and in a new one when that thread does not come back.
 
-    `behind`: {id of a question: the thread that it holds and how that stood}.
+    `behind` is {id of a check: the abandoned thread that it holds, and where that stood}.
     """
 
     def __init__(self, time_limit: float, longest: float, behind: dict[str, _Held]):
@@ -177,13 +176,15 @@ class _Asker:
         try:
             return self._answer(check.id, lambda: _look(check, site))
         except _Left as left:
-            return [(_hangs if left.hangs else _is_slow)(check, str(left))]
-        except RuntimeError as error:  # no more threads: a limit, or the interpreter ends
+            if left.hangs:
+                return [_hangs(check, str(left))]
+            return [_is_slow(check, str(left))]
+        except RuntimeError as error:  # no thread: there is a limit, or the interpreter ends
             return [_failed(check, error)]
 
     def _answer(self, id: str, job: Callable[[], _T]) -> _T:
-        """What `job()` returns, which never raises.  Raises _Left, and RuntimeError when no thread
-        can be had.
+        """What `job()` returns; a job never raises.  Raises _Left, and RuntimeError when no thread
+        can be started.
         """
         earlier, stood = self.behind.get(id, (None, None))
         if earlier is not None and earlier.is_alive():
@@ -228,23 +229,26 @@ class _Asker:
                 )
 
     def _let_go(self) -> None:
-        """The thread ends, when it can."""
+        """Tell the thread to end as soon as it can, and forget it."""
         if self._worker is not None:
             self._worker.jobs.put(None)
             self._worker = None
 
 
 def _standing(thread: threading.Thread) -> object:
-    """Changes as long as a thread goes on, also when it only waits for the interpreter: it asks for
-    that again and again, and each time the kernel counts a turn.  One that is ready for a processor
-    goes on, too.
+    """A value that changes as long as a thread makes progress.
+
+    A thread that waits for the interpreter lock makes progress, too: it asks for the lock again and
+    again, and each time the kernel counts a turn.  So does one that is ready for a CPU.
     """
-    # No thread has the number 0: one that was never started stands still.
+    # No thread has the number 0.  A thread has none before it is started.
     task = KernelThreads().task(thread.native_id or 0)
     frame = sys._current_frames().get(thread.ident or 0)
     if task and task.state == 'R':
-        return object()
-    return task and task.reading, frame and (frame.f_code, frame.f_lasti)
+        return object()  # equal to no other value
+    reading = task.reading if task else None
+    place = (frame.f_code, frame.f_lasti) if frame else None
+    return reading, place
 
 
 def _work(
@@ -257,7 +261,7 @@ def _work(
 def _attempt(make_site: Callable[[], Site]) -> Site | BaseException:
     try:
         return make_site()
-    except BaseException as error:  # it is raised where somebody hears of it
+    except BaseException as error:  # `made` raises it, in the thread of the caller
         return error
 
 
@@ -265,7 +269,7 @@ def _look(check: ICheck, site: Site) -> list[Finding]:
     try:
         found = check.look(site)
         return [found] if isinstance(found, Finding) else list(found)
-    except BaseException as error:  # in a thread of our own: nobody else would hear of it
+    except BaseException as error:  # this thread is our own: nothing else would report it
         loglater.log(logging.WARNING, 'The check %s has failed.', check.id, exc_info=error)
         return [_failed(check, error)]
 
@@ -307,9 +311,8 @@ def _failed(check: ICheck, error: BaseException) -> Finding:
 class Background:
     """Runs the checks in the background, for pages: `start()`, then `progress` and `results`.
 
-    `make_site` is called without arguments for each run, in the background.  `error` is a sentence
-    when the last run came to nothing; `results` are those of the last run that was finished, None
-    before it.
+    Each run calls `make_site` in the background.  `error` is a sentence when the last run failed;
+    `results` are those of the last completed run, None before it.
     """
 
     def __init__(
@@ -318,10 +321,13 @@ class Background:
         checks: Sequence[ICheck] | None = None,
         time_limit: float = TIME_LIMIT,
     ):
-        self._make_site, self._checks, self._time_limit = make_site, checks, time_limit
-        self._starting, self._idle = threading.Lock(), threading.Event()
+        self._make_site = make_site
+        self._checks = checks
+        self._time_limit = time_limit
+        self._starting = threading.Lock()
+        self._idle = threading.Event()
         self._idle.set()
-        self.progress: Progress | None = None  # None: nothing is under way
+        self.progress: Progress | None = None  # None: no run is under way
         self.results: Results | None = None
         self.error = ''
 
@@ -330,34 +336,35 @@ class Background:
         return self.progress is not None
 
     def start(self, then: Callable[[], None] = lambda: None) -> bool:
-        """Begin a run, and call `then` after it; False if one is under way, or no thread can be had
-        (see `error`).
+        """Begin a run, and call `then` after it.
+
+        False if a run is under way, or no thread can be started (see `error`).
         """
         with self._starting:
             if self.running:
                 return False
-            self.progress, self.error = Progress(0.0, ''), ''
+            self.progress = Progress(0.0, '')
+            self.error = ''
             self._idle.clear()
+        thread = threading.Thread(
+            target=self._run, args=(then,), name='StabilityMonitor checks', daemon=True
+        )
         try:
-            signalmask.start(
-                threading.Thread(
-                    target=self._run, args=(then,), name='StabilityMonitor checks', daemon=True
-                )
-            )
+            signalmask.start(thread)
         except RuntimeError as error:
             self._over(f'The checks could not be started: {error}.')
             return False
         return True
 
     def wait(self, timeout: float) -> bool:
-        """Whether nothing is under way (any more) within `timeout` seconds."""
+        """Wait until no run is under way; False if one still is after `timeout` seconds."""
         return self._idle.wait(timeout)
 
     def _run(self, then: Callable[[], None]) -> None:
         error = ''
         try:
             self.results = run(self._make_site, self._checks, self._time_limit, self._note)
-        except BaseException as problem:  # in a thread of our own: nobody else would hear of it
+        except BaseException as problem:  # this thread is our own: nothing else would report it
             error = f'The checks could not be run: {type(problem).__name__}: {problem}.'
             loglater.log(logging.WARNING, error, exc_info=problem)
         finally:
@@ -368,5 +375,6 @@ class Background:
         self.progress = progress
 
     def _over(self, error: str) -> None:
-        self.progress, self.error = None, error
+        self.progress = None
+        self.error = error
         self._idle.set()
