@@ -1,11 +1,10 @@
-"""How a living run stands: its own findings, what checks found, and known issues, together; hushed
-ones apart.
+"""All findings about a living run: its own, those of the checks, and known issues.
 
-    of(life).start()        everything is asked, in the background: after a start, and on demand
-    of(life).look()         what is known by now: for pages, reports, and whoever asks from outside
+    of(life).start()        run all checks, in the background: after a start, and on demand
+    of(life).look()         what is known by now: for pages, reports, and questions from outside
 
-Who looks never waits: he gets the results of the last run, which also lie in the run's directory
-for the time after its end.
+Reading never blocks: it returns the results of the last completed run.  They are also kept in the
+directory of the run, for the time after its end.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Iterable
 from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
@@ -44,12 +44,12 @@ if TYPE_CHECKING:  # rules take much memory: a process imports them when somebod
     from ..knowledge.rulesinforce import Known
 
 LAST_WORD, PROBE = 'checks.json', 'recursion-probe.json'
-#: Results that are younger (seconds) are new enough for whoever asks from outside.
+#: Results that are younger than this many seconds answer a question from outside.
 FRESH = 10.0
-#: And those of a living run are renewed when they are so old: who may only read has but its last
-#: word.
+#: Results that are older than this many seconds are renewed: a reader without the right to ask has
+#: only the file.
 RENEWED = 3600.0
-#: What a process sees while it arms, and the check that answers the same question later and better.
+#: {finding of a process while it arms: the check that answers the same question later and better}
 ANSWERED_BY = {'thread-stacks': 'thread-stacks', 'network-volume': 'breadcrumbs-place'}
 _WORST_FIRST = {severity: number for number, severity in enumerate(reversed(Finding.SEVERITIES))}
 
@@ -59,8 +59,9 @@ _WORST_FIRST = {severity: number for number, severity in enumerate(reversed(Find
 
 @dataclass(frozen=True)
 class Look:
-    """Findings, worst first, `ok` ones too; hushed ones apart.  `when` (epoch) and `took`: of the
-    last run.
+    """Findings, the worst first, also those that are `ok`; muted ones apart.
+
+    `when` (seconds since the epoch) and `took` (seconds) are those of the last run of the checks.
     """
 
     shown: tuple[Finding, ...] = ()
@@ -69,23 +70,20 @@ class Look:
     took: float = 0.0
 
     def to_json(self) -> list[dict[str, Any]]:
-        """As in the report: {id, severity, title, detail, action, source}; hushed ones say by whom
-        and until when.
+        """As in the report: {id, severity, title, detail, action, source}, and for muted ones
+        {reason, until, who} as `hushed`.
         """
-        return [
-            *map(shallow, self.shown),
-            *(
-                shallow(finding)
-                | {'hushed': {'reason': hush.reason, 'until': hush.until, 'who': hush.who}}
-                for finding, hush in self.hushed
-            ),
-        ]
+        rows = [shallow(finding) for finding in self.shown]
+        for finding, hush in self.hushed:
+            muted = {'reason': hush.reason, 'until': hush.until, 'who': hush.who}
+            rows.append(shallow(finding) | {'hushed': muted})
+        return rows
 
 
 def sorted_out(
     findings: Iterable[Finding], hushed: Hushed, when: float | None = None, took: float = 0.0
 ) -> Look:
-    """Findings that are hushed and those that are not, each the worst first."""
+    """A Look at findings: those that are muted and those that are not, each the worst first."""
     shown, apart = hushed.partition(findings)
     return Look(
         tuple(sorted(shown, key=rank)),
@@ -96,27 +94,26 @@ def sorted_out(
 
 
 def rank(finding: Finding) -> int:
-    """0 for what is worst."""
+    """0 for the worst severity."""
     return _WORST_FIRST.get(finding.severity, len(_WORST_FIRST))
 
 
 def last_word(path: Path) -> dict[str, Any]:
-    """What the run in that directory has told of its checks last, as `Standing.answer`; {} if
-    nothing.
-    """
+    """The last results that the run in that directory wrote, as `Standing.answer`; {} if none."""
     return read_json(path / LAST_WORD)
 
 
 class Standing:
-    """Asks and remembers, for one LivingRun.  `make_site` is called in the background for each run
-    of the checks.
+    """Runs the checks for one living run, and keeps what they found.
+
+    Each run of the checks calls `make_site`, in the background.
     """
 
     def __init__(self, life: ILivingRun):
         self.life = life
         self.make_site: Callable[[], Site] = lambda: Site.of(life)
         self.checks = Background(self._site, remembering((*CHECKS, KnownIssues()), life))
-        # What was looked up for somebody who opened the page, and for which results of the checks.
+        # The known issues that were looked up for the page, and for which results of the checks.
         self._known: Known | None = None
         self._known_for: Results | None = None
         self.looks_up_known = False
@@ -125,48 +122,48 @@ class Standing:
         self._asked = time.monotonic()
 
     def start(self) -> bool:
-        """Ask everything, in the background; False if that goes on already, or cannot be begun
-        (`checks.error`).
+        """Run all checks, in the background; False if a run is under way, or cannot be started
+        (see `checks.error`).
         """
         self._asked = time.monotonic()
         return self.checks.start(self._leave_word)
 
     def renew(self) -> None:
-        """A round of the heartbeat: ask everything again where that was long ago."""
+        """At each round of the heartbeat: run the checks again if the last run is long ago."""
         if time.monotonic() - self._asked > RENEWED:
             self.start()
 
     def start_probe(self) -> bool:
-        """Begin the recursion probe; False if it goes on already, or cannot be begun
-        (`probe.error`).
+        """Start the recursion probe; False if it is running, or cannot be started (see
+        `probe.error`).
         """
         return self.probe.start(stack_size(self.life))
 
     @property
     def probed(self) -> recursionresult.ProbeResult | None:
-        """What the recursion probe found: now, or earlier with this very Python and stack."""
+        """What the recursion probe found: in this run, or earlier with the same Python and stack."""
         return self.probe.result or self._probed
 
     def hushed(self, file_mode: int = 0o600) -> Hushed:
-        """The hushes as this instance sees them; `file_mode` counts when one is written."""
+        """The muted findings of this instance; a file that is written gets `file_mode`."""
         return Hushed(self.life.path, Instance(**self.life.instance).label, file_mode)
 
     def look(self) -> Look:
         """What is known by now; reads one small file."""
-        results, probed = self.checks.results, self.probed
-        found = [
-            *(results.findings if results else ()),
-            *([recursionresult.finding(probed)] if probed else ()),
-        ]
+        results = self.checks.results
+        probed = self.probed
+        found = list(results.findings) if results else []
+        if probed:
+            found.append(recursionresult.finding(probed))
         answered = {finding.id for finding in found}
         own = [f for f in self.life.findings if ANSWERED_BY.get(f.id) not in answered]
-        return sorted_out(
-            [*own, *found], self.hushed(), *((results.when, results.took) if results else ())
-        )
+        look = sorted_out([*own, *found], self.hushed())
+        return replace(look, when=results.when, took=results.took) if results else look
 
     def answer(self) -> dict[str, Any]:
-        """The answer to the question "checks" from outside.  Results that are no more fresh are
-        renewed meanwhile.
+        """The answer to the question "checks" from outside.
+
+        It is what is known by now; results that are not fresh are renewed for the next question.
         """
         results = self.checks.results
         if results is None or time.time() - results.when > FRESH:
@@ -174,11 +171,11 @@ class Standing:
         return self.to_json()
 
     def to_json(self) -> dict[str, Any]:
-        """What is known by now, and how far the present run of the checks is."""
-        progress, look = (
-            self.checks.progress,
-            self.look(),
-        )  # checks that end meanwhile are still running
+        """What is known by now, and how far the current run of the checks is."""
+        # In this order: a run that ends in between is told as running, with its results, and not
+        # as over with those of the run before.
+        progress = self.checks.progress
+        look = self.look()
         return {
             'time': isotime(time.time()),
             'run': self.life.name,
@@ -193,25 +190,26 @@ class Standing:
         }
 
     def known(self) -> Known | None:
-        """The known_here.Known of this process: more than the check tells, for who opens the page.
+        """The known issues of this process for the page, which shows more than the check tells.
 
-        It is looked up in the background, once for each run of the checks; None until then
-        (`looks_up_known`) and before the first run.  A request never waits for rules and libraries.
+        They are looked up in the background, once for each run of the checks; None until then (see
+        `looks_up_known`) and before the first run.  A request never waits for rules and libraries.
         """
         results = self.checks.results
         if results and results is not self._known_for and not self.looks_up_known:
-            self._known, self._known_for, self.looks_up_known = None, results, True
+            self._known = None
+            self._known_for = results
+            self.looks_up_known = True
             self.life.in_background(self._look_up_known)
         return self._known
 
     def _look_up_known(self) -> None:
-        from ..knowledge.rulesinforce import (
-            known,  # only for a process in which somebody opens the page
-        )
+        # Imported here: only a process in which somebody opens the page needs it.
+        from ..knowledge.rulesinforce import known
 
         try:
             self._known = known(self.life.path, self.life.started is not None)
-        except Exception as error:  # what the checks found is shown without
+        except Exception as error:  # the page shows what the checks found, without these
             loglater.log(logging.WARNING, 'Known issues could not be looked up.', exc_info=error)
         finally:
             self.looks_up_known = False
@@ -222,7 +220,7 @@ class Standing:
         return self.make_site()
 
     def _leave_word(self) -> None:
-        """For the time after this run's end."""
+        """Keep the results for the time after the end of this run."""
         if not self.life.directory:
             return
         with self.life.findings.guarded(
@@ -235,7 +233,7 @@ class Standing:
             )
 
 
-#: The Standing of each run that this process has had; a forked child has one of its own.
+#: {name and id of a living run: its Standing}; a forked child has a run of its own.
 _STANDINGS: dict[tuple[str, int], Standing] = {}
 
 

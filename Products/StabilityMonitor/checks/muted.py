@@ -1,9 +1,8 @@
-"""Findings that somebody has hushed: with a reason, until a day, in `hushed.json` of the data
+"""Findings that a person has muted, with a reason and until a day, in `hushed.json` of the data
 directory.
 
-A hush is for one instance (or for all), counts through its last day (UTC), and no longer when the
-finding has become worse than it was.  A file that cannot be read hushes nothing, and is itself a
-finding.
+A finding is muted for one instance or for all, through the last day (UTC), and only as long as it
+is no worse than it was.  A file that cannot be read mutes nothing, and is itself a finding.
 """
 
 from __future__ import annotations
@@ -42,13 +41,16 @@ except ImportError:
 
 FILE = 'hushed.json'
 _LONGEST = timedelta(days=366)
+#: A longer reason or name (characters) is cut; a larger file (bytes) is not read.
 _MOST_TEXT, _MOST_BYTES = 500, 1 << 20
+#: Seconds to wait for another process that writes the file.
 _PATIENCE = 1.0
+#: Threads of this process take turns with this lock; processes take turns with a lock file.
 _WRITING = threading.Lock()
 
 
 class HushRefused(StabilityError):
-    """A hush was not written; nothing was changed."""
+    """A finding was not muted; nothing was changed."""
 
     next_step = 'Give a reason, and an end date within a year.'
 
@@ -59,8 +61,10 @@ class ListIsBusy(HushRefused):
 
 @dataclass(frozen=True)
 class Hush:
-    """`until` is the last day (ISO, UTC) that it counts; `severity` that of the finding when it was
-    hushed.
+    """One muted finding, by its id.
+
+    `until` is the last day (ISO, UTC) on which it is muted; `severity` is that of the finding when
+    it was muted; an empty `instance` means all instances.
     """
 
     id: str
@@ -81,7 +85,7 @@ class Hush:
 
 
 class Hushed:
-    """The hushes in a data directory, as `instance` (its label) sees them."""
+    """The muted findings in a data directory, as the instance with this label sees them."""
 
     def __init__(
         self,
@@ -90,14 +94,23 @@ class Hushed:
         file_mode: int = 0o600,
         clock: Callable[[], float] = time.time,
     ):
-        self.path, self.instance = Path(directory) / FILE, instance
-        self._file_mode, self._clock = file_mode, clock
+        self.path = Path(directory) / FILE
+        self.instance = instance
+        self._file_mode = file_mode
+        self._clock = clock
 
     def hush(self, id: str, reason: str, until: str | date, who: str, severity: str = '') -> Hush:
-        """Hush a finding through the day `until`.  Raises HushRefused, or OSError when it cannot be
-        written.
+        """Mute a finding through the day `until`.
+
+        Raises HushRefused, and OSError when the file cannot be written.
         """
-        last, today = self._day(until), self._today()
+        if isinstance(until, date):
+            until = until.isoformat()[:10]  # of a datetime, the day
+        try:
+            last = date.fromisoformat(str(until).strip())
+        except ValueError:
+            raise HushRefused(f'{until!r} is no date like 2027-01-31.') from None
+        today = self._today()
         if not id or not str(reason).strip():
             raise HushRefused('There is no reason.')
         if not today <= last <= today + _LONGEST:
@@ -111,35 +124,41 @@ class Hushed:
             severity,
             self.instance,
         )
-        self._change(lambda kept: [*(h for h in kept if not self._same(h, id)), new])
+
+        def replaced(kept: list[Hush]) -> list[Hush]:
+            others = [h for h in kept if h.id != id or h.instance != self.instance]
+            return [*others, new]
+
+        self._change(replaced)
         return new
 
     def unhush(self, id: str) -> bool:
-        """Show a finding again; whether it was hushed."""
-        return self._change(
-            lambda kept: [h for h in kept if not (h.id == id and h.instance in ('', self.instance))]
-        )
+        """Show a finding again; False if it was not muted."""
+
+        def without(kept: list[Hush]) -> list[Hush]:
+            return [h for h in kept if h.id != id or h.instance not in ('', self.instance)]
+
+        return self._change(without)
 
     def partition(
         self, findings: Iterable[Finding]
     ) -> tuple[list[Finding], list[tuple[Finding, Hush]]]:
-        """What is shown, and what is hushed with its Hush.  Findings that are `ok` are always
-        shown.
-        """
+        """(findings to show, muted ones with their Hush).  One that is `ok` is always shown."""
         kept, problem = self.rows()
         shown = [problem] if problem else []
         hushed: list[tuple[Finding, Hush]] = []
+        today = self._today()
         for finding in findings:
-            hush = next((h for h in kept if h.counts(finding, self.instance, self._today())), None)
-            if hush is None or finding.severity == 'ok':
-                shown.append(finding)
+            counting = [h for h in kept if h.counts(finding, self.instance, today)]
+            if counting and finding.severity != 'ok':
+                hushed.append((finding, counting[0]))
             else:
-                hushed.append((finding, hush))
+                shown.append(finding)
         return shown, hushed
 
     def rows(self) -> tuple[list[Hush], Finding | None]:
-        """All hushes in the file, of others and expired ones too, and what is wrong with the
-        file.
+        """(all entries of the file, also expired ones and those of other instances; a finding if
+        something is wrong with the file).
         """
         try:
             rows = json.loads(read_whole(self.path, _MOST_BYTES))['hushed']
@@ -147,9 +166,12 @@ class Hushed:
             return [], None
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             return [], self._damaged(f'{type(error).__name__}: {error}')
-        kept = list(filter(None, map(_hush, rows if isinstance(rows, list) else [None])))
-        bad = len(rows) - len(kept) if isinstance(rows, list) else 1
-        return kept, self._damaged(f'{bad} of its entries are none.') if bad else None
+        if not isinstance(rows, list):
+            return [], self._damaged('1 of its entries are none.')
+        kept = [hush for hush in map(_hush, rows) if hush is not None]
+        if len(kept) < len(rows):
+            return kept, self._damaged(f'{len(rows) - len(kept)} of its entries are none.')
+        return kept, None
 
     def _damaged(self, detail: str) -> Finding:
         return Finding(
@@ -161,23 +183,12 @@ class Hushed:
             FILE,
         )
 
-    def _same(self, hush: Hush, id: str) -> bool:
-        return hush.id == id and hush.instance == self.instance
-
     def _today(self) -> date:
         return datetime.fromtimestamp(self._clock(), UTC).date()
 
-    def _day(self, until: str | date) -> date:
-        try:
-            return date.fromisoformat(
-                until.isoformat()[:10] if isinstance(until, date) else str(until).strip()
-            )
-        except ValueError:
-            raise HushRefused(f'{until!r} is no date like 2027-01-31.') from None
-
     def _change(self, change: Callable[[list[Hush]], list[Hush]]) -> bool:
-        """Read, change and write, alone among all threads and processes; whether anything has
-        changed.
+        """Read, change and write the file while no other thread or process does; False if nothing
+        has changed.
         """
         with _WRITING, self._alone():
             before, problem = self.rows()
@@ -185,14 +196,11 @@ class Hushed:
             if after == before and not problem:
                 return False
             if problem:
-                with contextlib.suppress(OSError):  # for whoever wants to mend it
+                with contextlib.suppress(OSError):  # a person may want to mend it
                     self.path.replace(self.path.with_name(f'{FILE}.damaged'))
-            alive = [h for h in after if date.fromisoformat(h.until) >= self._today() - _LONGEST]
-            write_whole(
-                self.path,
-                json.dumps({'hushed': [shallow(h) for h in alive]}, indent=1),
-                self._file_mode,
-            )
+            oldest = self._today() - _LONGEST
+            rows = [shallow(h) for h in after if date.fromisoformat(h.until) >= oldest]
+            write_whole(self.path, json.dumps({'hushed': rows}, indent=1), self._file_mode)
             return after != before
 
     @contextlib.contextmanager
@@ -211,7 +219,7 @@ class Hushed:
 
 
 def _lock(descriptor: int) -> None:
-    """Wait a moment for another process; a volume without locks has to do without."""
+    """Wait a moment for another process.  On a volume without locks, go on without one."""
     assert fcntl is not None  # its caller has looked
     end = time.monotonic() + _PATIENCE
     while True:
@@ -233,12 +241,11 @@ def _rank(severity: str) -> int:
 
 
 def _hush(row: Any) -> Hush | None:
-    """A row of the file as a Hush; None if it is none."""
+    """A row of the file as a Hush; None if it is no valid one."""
     try:
         hush = Hush(**{each.name: row[each.name] for each in fields(Hush) if each.name in row})
         date.fromisoformat(hush.until)
     except (TypeError, ValueError, KeyError):
         return None
-    return (
-        hush if all(isinstance(value, str) for value in vars(hush).values()) and hush.id else None
-    )
+    is_text = all(isinstance(value, str) for value in vars(hush).values())
+    return hush if is_text and hush.id else None
