@@ -141,7 +141,7 @@ class Standing:
 
     @property
     def probed(self) -> recursionresult.ProbeResult | None:
-        """What the recursion probe found: in this run, or earlier with the same Python and stack."""
+        """What the recursion probe found, in this run or earlier with the same Python and stack."""
         return self.probe.result or self._probed
 
     def hushed(self, file_mode: int = 0o600) -> Hushed:

@@ -1,6 +1,4 @@
-"""The places where this site writes: would what is written there be found after a death, and is
-there room?
-"""
+"""The places where this site writes: do they outlive the process, and is there room?"""
 
 from __future__ import annotations
 
@@ -16,9 +14,9 @@ from .livesite import Site
 
 _MEMORY = {'tmpfs', 'ramfs', 'devtmpfs'}
 _LAYERS = {'overlay', 'aufs'}
-#: Where they may go when neither they nor the site's own files are on a local disk.
+#: The place to advise where the files of the site are on no local disk.
 _ELSEWHERE = Path('/var/lib/stability')
-#: Less room than both the share and the size is too little.
+#: (severity, share of the disk, bytes): too little room is less than both.
 _ROOM = (('critical', 0.01, 64 << 20), ('warning', 0.05, 1 << 30))
 
 
@@ -58,7 +56,10 @@ class Place(Check):
 
 
 def _move(site: Site) -> str:
-    """To a folder of the site, where that is on a local disk; it is made at the next start."""
+    """The advice to move the breadcrumbs: to a folder of the site, if that is on a local disk.
+
+    The next start makes that folder.
+    """
     home = Path(site.zope.client_home or '/nonexistent')
     local = (
         home.is_dir()
@@ -66,9 +67,9 @@ def _move(site: Site) -> str:
         and mounts.kind(home, site.proc) not in _MEMORY | _LAYERS
         and not mounts.network_file_system(home, site.proc)
     )
+    folder = home / 'stability' if local else _ELSEWHERE
     return (
-        f'Write "directory {home / "stability" if local else _ELSEWHERE}" into <product-config '
-        'stabilitymonitor> '
+        f'Write "directory {folder}" into <product-config stabilitymonitor> '
         'of zope.conf and restart.'
     )
 
@@ -86,30 +87,35 @@ class Room(Check):
         for what, folder in _places(site):
             room = os.statvfs(folder)
             facts.append(f'{what} ({folder}): {megabytes(room.f_bavail * room.f_frsize)} free')
-            if (finding := self._short(what, folder, room)) is not None:
+            finding = self._short(what, folder, room)
+            if finding is not None:
                 findings.append(finding)
         return findings or self.ok('There is room on the disks.', '; '.join(facts))
 
     def _short(self, what: str, folder: Path, room: os.statvfs_result) -> Finding | None:
-        free, share = room.f_bavail * room.f_frsize, room.f_bavail / max(room.f_blocks, 1)
+        about = what.replace(' ', '-').lower()
         if room.f_flag & os.ST_RDONLY:
             return self.found(
                 'critical',
                 f'{what} cannot be written: the file system is read-only.',
                 f'{folder}.',
                 f'As root: "mount -o remount,rw {folder}"; look into "dmesg" for why it is so.',
-                what.replace(' ', '-').lower(),
+                about,
             )
-        severity = next((s for s, least, size in _ROOM if share < least and free < size), None)
-        if severity is None and room.f_files and room.f_favail / room.f_files < 0.01:
-            severity, free = 'warning', 0
-        if severity is None:
+        free = room.f_bavail * room.f_frsize
+        share = room.f_bavail / max(room.f_blocks, 1)
+        severities = [name for name, least, size in _ROOM if share < least and free < size]
+        if severities:
+            severity = severities[0]
+        elif room.f_files and room.f_favail / room.f_files < 0.01:
+            severity = 'warning'
+            free = 0
+        else:
             return None
-        lack = (
-            f'{megabytes(free)} ({share:.1%}) are free.'
-            if free
-            else f'{room.f_favail} files can still be made.'
-        )
+        if free:
+            lack = f'{megabytes(free)} ({share:.1%}) are free.'
+        else:
+            lack = f'{room.f_favail} files can still be made.'
         return self.found(
             severity,
             f'The disk of {what[0].lower()}{what[1:]} is nearly full.',
@@ -117,23 +123,21 @@ class Room(Check):
             f'Make room there: "du -xh {folder} | sort -h | tail" shows what is large; take old '
             'logs '
             'first, never *.sbr or Data.fs.',
-            what.replace(' ', '-').lower(),
+            about,
         )
 
 
 def _places(site: Site) -> Iterator[tuple[str, Path]]:
-    """What is written, and the folder where: each disk once."""
-    wanted = [
-        ('The breadcrumbs', site.directory),
-        *(
-            (f'The database {database.name}', Path(database.file).parent)
-            for database in site.zope.databases
-            if database.file
-        ),
-        *(('The event log', Path(file).parent) for file in site.log_files),
-    ]
+    """(what is written, the folder that it is written to), for each disk once."""
+    wanted = [('The breadcrumbs', site.directory)]
+    for database in site.zope.databases:
+        if database.file:
+            wanted.append((f'The database {database.name}', Path(database.file).parent))
+    for file in site.log_files:
+        wanted.append(('The event log', Path(file).parent))
     seen: set[int] = set()
     for what, folder in wanted:
+        # A folder may not be there yet: then it will be made on the disk of its parent.
         there = next((f for f in (folder, *folder.parents) if f.exists()), Path('/'))
         device = there.stat().st_dev
         if device not in seen:

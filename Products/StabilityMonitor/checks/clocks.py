@@ -5,15 +5,16 @@ from __future__ import annotations
 from itertools import pairwise
 
 from ..model.records import Finding
-from ..model.records import Sample
 from ..model.records import duration
 from ..model.records import isotime
 from .check import Check
 from .livesite import Site
 
-#: Seconds: what a sample may be off for, and what clocks may differ by.
-_JUMP, _AHEAD = 2.0, 60.0
-#: How fast a clock that is set right slowly may go wrong: twice what the kernel allows.
+#: A difference of more seconds than this between two samples is a jump.
+_JUMP = 2.0
+#: Clocks of machines may differ by this many seconds.
+_AHEAD = 60.0
+#: A time service may slow the clock down or speed it up by this share, twice what Linux allows.
 _SLEW = 0.001
 
 
@@ -23,13 +24,14 @@ class Jumps(Check):
     source = 'the samples of this run: wall clock against monotonic clock'
 
     def look(self, site: Site) -> Finding:
-        jumps = [
-            (after.time, _drift(before, after))
-            for before, after in pairwise(site.samples)
-            if abs(_drift(before, after)) > _JUMP
-        ]
+        jumps = []
+        for before, after in pairwise(site.samples):
+            drift = (after.time - before.time) - (after.monotonic - before.monotonic)
+            if abs(drift) > _JUMP:
+                jumps.append((after.time, drift))
         if jumps:
-            return self._jumped(*max(jumps, key=lambda jump: abs(jump[1])), len(jumps))
+            when, drift = max(jumps, key=lambda jump: abs(jump[1]))
+            return self._jumped(when, drift, len(jumps))
         if site.started is None or site.started_monotonic is None:
             return self.unknown('Whether the clock jumped is not known here.')
         passed = site.monotonic - site.started_monotonic
@@ -43,23 +45,22 @@ class Jumps(Check):
     def _jumped(self, when: float | None, drift: float, count: int) -> Finding:
         back = drift < 0
         at = f'at {isotime(when)}' if when is not None else 'since the start of this run'
+        if back:
+            detail = (
+                'Times in logs overlap, sessions and caches live longer, and ZODB keeps to its '
+                'own later time.'
+            )
+        else:
+            detail = 'It was set, or the machine was suspended.'
+        if count > 1:
+            detail = f'{count} jumps are seen; this is the largest. {detail}'
         return self.found(
             'warning' if back else 'info',
             f'The clock went {"back" if back else "forward"} by {abs(drift):.0f} s {at}.',
-            (f'{count} jumps are seen; this is the largest. ' if count > 1 else '')
-            + (
-                'Times in logs overlap, sessions and caches live longer, and ZODB keeps to its '
-                'own later time.'
-                if back
-                else 'It was set, or the machine was suspended.'
-            ),
+            detail,
             'Let a time service keep the clock: "systemctl enable --now systemd-timesyncd", or '
             'chrony.',
         )
-
-
-def _drift(before: Sample, after: Sample) -> float:
-    return (after.time - before.time) - (after.monotonic - before.monotonic)
 
 
 class DatabaseAhead(Check):
@@ -72,15 +73,15 @@ class DatabaseAhead(Check):
         findings: list[Finding] = []
         for database in site.zope.databases:
             try:
-                if (at := database.last_transaction()) is not None:
-                    known.append((database.name, at))
-            except (
-                Exception
-            ) as error:  # each storage has its own, such as ClientDisconnected of ZEO
+                at = database.last_transaction()
+            except Exception as error:  # each storage has its own, as ClientDisconnected of ZEO
                 findings.append(self._silent(database.name, f'{type(error).__name__}: {error}'))
-        findings += [
-            self._ahead(name, at, at - site.now) for name, at in known if at > site.now + _AHEAD
-        ]
+                continue
+            if at is not None:
+                known.append((database.name, at))
+        for name, at in known:
+            if at > site.now + _AHEAD:
+                findings.append(self._ahead(name, at, at - site.now))
         if not known and not findings:
             return self.unknown('The times of the databases are not known here.')
         return findings or self.ok(

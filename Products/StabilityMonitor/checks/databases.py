@@ -18,8 +18,8 @@ _FLEETING = ('ZODB.MappingStorage.', 'ZODB.DemoStorage.', 'tempstorage.', 'ZODB.
 
 
 class Adapters(Check):
-    """PEP 249: threadsafety 0, threads may not share the module; 1, may not share connections; 2
-    and 3, may.
+    """The levels of threadsafety in PEP 249: 0, threads may not share the module; 1, they may not
+    share connections; 2 and 3, they may.
     """
 
     id = 'dbapi'
@@ -29,25 +29,22 @@ class Adapters(Check):
     def look(self, site: Site) -> Finding | list[Finding]:
         adapters = _dbapi(site)
         zopes = several(sorted({name for name in site.modules if _ZOPE_ADAPTER.fullmatch(name)}))
-        shared = _shared(
-            site, {name.partition('.')[0] for name, level in adapters.items() if level < 2}
-        )
-        findings = [
-            finding
-            for name, level in adapters.items()
-            for finding in (
-                self._adapter(name, level, zopes, site.zope.threads),
-                self._held(name, shared.get(name.partition('.')[0])),
-            )
-            if finding
-        ]
+        delicate = {name.partition('.')[0] for name, level in adapters.items() if level < 2}
+        shared = _shared_connections(site, delicate)
+        findings = []
+        for name, level in adapters.items():
+            package = name.partition('.')[0]
+            finding = self._adapter(name, level, zopes, site.zope.threads)
+            if finding:
+                findings.append(finding)
+            if package in shared:
+                findings.append(self._held(name, shared[package]))
+        if findings:
+            return findings
+        if not adapters:
+            return self.ok('No database adapter of PEP 249 is loaded.')
         known = several(f'{name} has threadsafety {level}' for name, level in adapters.items())
-        return findings or self.ok(
-            'Threads may share the database adapters.'
-            if adapters
-            else 'No database adapter of PEP 249 is loaded.',
-            known,
-        )
+        return self.ok('Threads may share the database adapters.', known)
 
     def _adapter(self, name: str, level: int, zopes: str, threads: int | None) -> Finding | None:
         if level < 1:
@@ -76,9 +73,7 @@ class Adapters(Check):
             )
         return None
 
-    def _held(self, name: str, places: list[str] | None) -> Finding | None:
-        if not places:
-            return None
+    def _held(self, name: str, places: list[str]) -> Finding:
         return self.found(
             'warning',
             f'A connection of {name} is shared by all threads.',
@@ -104,50 +99,59 @@ def _dbapi(site: Site) -> dict[str, int]:
     return dict(found.values())
 
 
-def _shared(site: Site, packages: set[str]) -> dict[str, list[str]]:
+def _shared_connections(site: Site, packages: set[str]) -> dict[str, list[str]]:
     """{package of an adapter: [module.attribute or module.Class.attribute that is a connection of
-    it]}.
+    it]}; other packages than its own hold them.
     """
     modules = site.program_modules()
+    kinds: dict[int, str] = {}  # by their ids: not every class has a hash
+    for name, its in modules.items():
+        package = name.partition('.')[0]
+        if package in packages:
+            for kind in list(its.values()):
+                if _is_class(kind) and _makes_connections(kind):
+                    kinds[id(kind)] = package
     found: dict[str, list[str]] = {}
-    kinds = {
-        id(kind): package
-        for name, its in modules.items()
-        if (package := name.partition('.')[0]) in packages
-        for kind in list(its.values())
-        if _is_class(kind) and _makes_connections(kind)
-    }
-    for name, its in modules.items() if kinds else ():
+    if not kinds:
+        return found
+    for name, its in modules.items():
         for attribute, value in _attributes(name, its):
-            adapter = kinds.get(id(type(value)))  # not every class has a hash
+            adapter = kinds.get(id(type(value)))
             if adapter and adapter != name.partition('.')[0]:
                 found.setdefault(adapter, []).append(f'{name}.{attribute}')
     return found
 
 
 def _attributes(name: str, its: dict[str, Any]) -> Iterator[tuple[str, object]]:
-    """Those of a module and of its classes, read without waking up any of them."""
+    """(name, value) of the attributes of a module and of its classes, read without running code of
+    theirs.
+    """
     for attribute, value in list(its.items()):
         yield attribute, value
-        if _is_class(value) and (own := _own(value)).get('__module__') == name:
+        if not _is_class(value):
+            continue
+        own = _own(value)
+        if own.get('__module__') == name:
             for inner, thing in list(own.items()):
                 yield f'{attribute}.{inner}', thing
 
 
 def _is_class(value: object) -> TypeGuard[type]:
+    """As `isinstance(value, type)`, which would ask a proxy for its `__class__`."""
     return issubclass(type(value), type)
 
 
 def _own(kind: type) -> Mapping[str, Any]:
-    """The attributes of a class itself; a metaclass might give others, and C code may leave a class
-    unfinished.
+    """The attributes of the class itself.
+
+    A metaclass may answer something else for `__dict__`, and C code may leave a class without one.
     """
     own: Mapping[str, Any] | None = type.__dict__['__dict__'].__get__(kind)
     return own or {}
 
 
 def _makes_connections(kind: type) -> bool:
-    """Has the class what PEP 249 asks of connections?"""
+    """Whether the class has the methods that PEP 249 demands of connections."""
     bases = type.__dict__['__mro__'].__get__(kind) or ()
     return all(any(name in _own(base) for base in bases) for name in ('cursor', 'commit'))
 
@@ -158,11 +162,16 @@ class ConnectionPools(Check):
     source = 'ZODB.DB.getPoolSize and the threads of the server'
 
     def look(self, site: Site) -> Finding | list[Finding]:
-        threads, databases = site.zope.threads, site.zope.databases
+        threads = site.zope.threads
+        databases = site.zope.databases
         if not threads or not databases:
             return self.unknown('How many worker threads or databases there are is not known here.')
         small = [database for database in databases if database.pool_size < threads]
-        facts = '; '.join(f'{d.name}: {d.pool_size}' for d in databases)
+        if not small:
+            facts = '; '.join(f'{d.name}: {d.pool_size}' for d in databases)
+            return self.ok(
+                'Each thread has its connection in the pools.', f'{threads} threads; pools: {facts}'
+            )
         return [
             self.found(
                 'warning',
@@ -175,9 +184,7 @@ class ConnectionPools(Check):
                 database.name,
             )
             for database in small
-        ] or self.ok(
-            'Each thread has its connection in the pools.', f'{threads} threads; pools: {facts}'
-        )
+        ]
 
 
 class DurableStorage(Check):
@@ -188,9 +195,12 @@ class DurableStorage(Check):
     def look(self, site: Site) -> Finding | list[Finding]:
         if not site.zope.databases:
             return self.unknown('The databases are not known here.')
-        fleeting = [
-            d for d in site.zope.databases if '/' in d.mounted and d.storage.startswith(_FLEETING)
-        ]
+        # A temporary storage is wrong for the root of the site only, not for /temp_folder.
+        roots = [database for database in site.zope.databases if '/' in database.mounted]
+        fleeting = [database for database in roots if database.storage.startswith(_FLEETING)]
+        if not fleeting:
+            facts = '; '.join(f'{d.name}: {d.storage}' for d in site.zope.databases)
+            return self.ok('The databases are durable.', facts)
         return [
             self.found(
                 'warning',
@@ -203,7 +213,4 @@ class DurableStorage(Check):
                 database.name,
             )
             for database in fleeting
-        ] or self.ok(
-            'The databases are durable.',
-            '; '.join(f'{d.name}: {d.storage}' for d in site.zope.databases),
-        )
+        ]

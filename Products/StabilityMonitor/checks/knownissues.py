@@ -1,8 +1,8 @@
 """Known issues as a check: which of them affect this installation, and what is wrong with the
 site's own rules?
 
-What it takes to answer is in `known_here`, and is imported when it is asked: the rules take half a
-MiB, the library that compares versions more than that.
+`knowledge.rulesinforce` has the answer, and is imported only when the check is asked: the rules
+take half a MiB, the library that compares versions takes more.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:  # rules are imported only when they are asked for, see the mo
 
 @implementer(ILasting)
 class KnownIssues(Check):
-    """Known issues as findings, `known-issues:<id of the rule>`; problems with the files of rules
-    too.
+    """Each known issue is a finding `known-issues:<id of the rule>`, each problem with a file of
+    rules is one, too.
     """
 
     id = 'known-issues'
@@ -49,13 +49,13 @@ class KnownIssues(Check):
         return found or self.ok(f'None of {facts.count} known issues affects this installation.')
 
     def looks_at(self, site: Site) -> tuple[object, ...]:
-        """Rules and system; the day counts only where the site has rules, since only those silence
-        one until a day.
+        """The rules and the system.
+
+        The day counts only where the site has rules of its own: they may silence an issue until a
+        day.
         """
-        rules, here = (
-            fingerprints.of_file(site.directory / KNOWN_ISSUES),
-            shallow(systemfacts.here()),
-        )
+        rules = fingerprints.of_file(site.directory / KNOWN_ISSUES)
+        here = shallow(systemfacts.here())
         return (
             fingerprints.of_program(),
             fingerprints.of_machine(),
@@ -83,9 +83,7 @@ class KnownIssues(Check):
 
 
 def with_own_pip(action: str, executable: str = sys.executable) -> str:
-    """What to do in the environment of this very process: its own Python installs it, where that is
-    one.
-    """
+    """An action with the pip of this very process, where `executable` is a Python."""
     if 'pip install' not in action or not Path(executable or '').name.startswith('python'):
         return action
     import shlex  # rarely

@@ -1,4 +1,6 @@
-"""Memory: how near it is to its limit, who gives it back, and whether its end would be noticed."""
+"""Memory: how near it is to its limit, whether it is given back, and whether the OOM killer's work
+would be recognised.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +28,16 @@ try:
 except ImportError:
     resource = None
 
-#: From which share of a limit on, by severity.
+#: (severity, share of a limit): memory is short from this share on, the worst first.
 _SHARES = (('critical', 0.95), ('warning', 0.8))
-#: The machine's share counts from here on, and as a warning only: caches of ZFS count as used
-#: there.
+#: The memory of the whole machine is short from this share on, and that is only a warning: caches
+#: of ZFS count as used.
 _HOST = 0.95
-#: A fresh interpreter may have some hundred frozen objects of its own (3.12: 375); gc.freeze()
-#: leaves far more.
+#: A fresh interpreter may have a few hundred frozen objects of its own (Python 3.12: 375); after
+#: gc.freeze() there are far more.
 _FROZEN = 2000
-#: Lines of memory.stat, by version of cgroups: page cache, and what of it must be written before it
-#: can go.
+#: {version of cgroups: lines of memory.stat}: the page cache, and the part of it that must be
+#: written to disk before the kernel can drop it.
 _CACHE = {
     1: ((b'total_inactive_file', b'total_active_file'), (b'total_dirty', b'total_writeback')),
     2: ((b'inactive_file', b'active_file'), (b'file_dirty', b'file_writeback')),
@@ -48,36 +50,34 @@ class Limit(Check):
     source = '/proc/self/status, /proc/meminfo, the memory cgroup and RLIMIT_AS'
 
     def look(self, site: Site) -> Finding | list[Finding]:
-        own, limits = _kibibytes(site.text('self/status')), list(_limits(site))
-        findings = [
-            self._tight(*limit)
-            for limit in limits
-            if limit[2] >= _SHARES[-1][1] * limit[3]
-            and (limit[0] != 'host' or limit[2] >= _HOST * limit[3])
-        ]
-        facts = [
-            f'{what}: {megabytes(used)} of {megabytes(most)}' for _, what, used, most, _ in limits
-        ]
+        findings = []
+        facts = []
+        for about, what, used, most, action in _limits(site):
+            fact = f'{megabytes(used)} of {megabytes(most)}'
+            facts.append(f'{what}: {fact}')
+            severity = _severity(about, used, most)
+            if severity:
+                title = f'Memory is short: {used / most:.0%} of its limit is in use ({what}).'
+                findings.append(self.found(severity, title, f'{fact}.', action, about))
+        own = _kibibytes(site.text('self/status'))
         mine = f'This process has {megabytes(own["VmRSS"])} in use. ' if 'VmRSS' in own else ''
         return findings or self.ok('There is room for more memory.', mine + '; '.join(facts))
 
-    def _tight(self, about: str, what: str, used: int, most: int, action: str) -> Finding:
-        share = used / most
-        severity = (
-            'warning' if about == 'host' else next(s for s, least in _SHARES if share >= least)
-        )
-        return self.found(
-            severity,
-            f'Memory is short: {share:.0%} of its limit is in use ({what}).',
-            f'{megabytes(used)} of {megabytes(most)}.',
-            action,
-            about,
-        )
+
+def _severity(about: str, used: int, most: int) -> str:
+    """How short memory is where `used` of `most` bytes are in use; '' where it is not."""
+    if about == 'host':
+        return 'warning' if used >= _HOST * most else ''
+    for severity, share in _SHARES:
+        if used >= share * most:
+            return severity
+    return ''
 
 
 def _limits(site: Site) -> Iterator[tuple[str, str, int, int, str]]:
-    """(id, what it is, bytes in use, limit, what to do) for each limit that there is."""
-    own, host = _kibibytes(site.text('self/status')), _kibibytes(site.text('meminfo'))
+    """(id, what it is, bytes in use, limit in bytes, what to do) for each limit that there is."""
+    own = _kibibytes(site.text('self/status'))
+    host = _kibibytes(site.text('meminfo'))
     yield from _groups(site.context.get('cgroup') or {})
     most = resource.getrlimit(resource.RLIMIT_AS)[0] if resource else -1
     if resource and most != resource.RLIM_INFINITY and 'VmSize' in own:
@@ -101,10 +101,12 @@ def _limits(site: Site) -> Iterator[tuple[str, str, int, int, str]]:
 
 
 def _groups(group: dict[str, Any]) -> Iterator[tuple[str, str, int, int, str]]:
-    """The memory cgroups with a limit, from ours upwards.  What the kernel can drop at once does
-    not count.
+    """The same for each memory cgroup with a limit, from our own upwards.
+
+    Memory that the kernel can drop at once does not count as used.
     """
-    directory, version = Path(group.get('directory') or '/'), group.get('version')
+    directory = Path(group.get('directory') or '/')
+    version = group.get('version')
     if version not in (1, 2) or smallest_limit(directory, version) < 0:
         return
     for folder in (directory, *directory.parents):
@@ -126,13 +128,11 @@ def _groups(group: dict[str, Any]) -> Iterator[tuple[str, str, int, int, str]]:
 
 
 def _droppable(statistics: bytes, version: int) -> int:
-    """Bytes of page cache that need not be written first; pages that are locked are in neither
-    list.
-    """
-    clean, dirty = (
-        sum(max(0, counter(statistics, name)) for name in names) for names in _CACHE[version]
-    )
-    return max(0, clean - dirty)
+    """Bytes of page cache that need not be written to disk first.  Locked pages are not in it."""
+    cached, dirty = _CACHE[version]
+    droppable = sum(max(0, counter(statistics, name)) for name in cached)
+    droppable -= sum(max(0, counter(statistics, name)) for name in dirty)
+    return max(0, droppable)
 
 
 def _number(words: str) -> int:
@@ -150,7 +150,9 @@ class Collector(Check):
     source = 'the module gc'
 
     def look(self, site: Site) -> Finding:
-        thresholds, frozen, flags = gc.get_threshold(), gc.get_freeze_count(), gc.get_debug()
+        thresholds = gc.get_threshold()
+        frozen = gc.get_freeze_count()
+        flags = gc.get_debug()
         if flags & gc.DEBUG_SAVEALL:
             return self.found(
                 'critical',
@@ -184,8 +186,9 @@ class Collector(Check):
 
 
 class Allocator(Check):
-    """As the process was started: what zope.conf sets comes too late, see
-    `switches.LateVariables`.
+    """Looks at the environment that the process was started with.
+
+    What zope.conf sets comes too late for an allocator, see `switches.LateVariables`.
     """
 
     id = 'allocator'
@@ -205,19 +208,17 @@ class Allocator(Check):
             for name in sorted(given)
             if name.startswith(('PYTHONMALLOC', 'MALLOC_'))
         ]
-        return findings or self.ok(
-            'The allocator has its defaults.' if not facts else 'The allocator is set.',
-            '; '.join(facts),
-        )
+        if findings:
+            return findings
+        if not facts:
+            return self.ok('The allocator has its defaults.')
+        return self.ok('The allocator is set.', '; '.join(facts))
 
     def _slow(self, given: dict[str, str]) -> Iterator[Finding]:
         wrong = [name for name, values in self._DEBUGGING.items() if given.get(name) in values]
         wrong += [name for name in self._CHECKING if given.get(name, '0') not in ('', '0')]
-        wrong += [
-            f'{name} (glibc.malloc.check)'
-            for name in ('GLIBC_TUNABLES',)
-            if re.search(r'glibc\.malloc\.check=[1-9]', given.get(name, ''))
-        ]
+        if re.search(r'glibc\.malloc\.check=[1-9]', given.get('GLIBC_TUNABLES', '')):
+            wrong.append('GLIBC_TUNABLES (glibc.malloc.check)')
         for name in wrong:
             yield self.found(
                 'warning',
@@ -229,12 +230,11 @@ class Allocator(Check):
             )
 
     def _preloaded(self, site: Site, given: dict[str, str]) -> Iterator[Finding]:
-        libraries = list(filter(None, re.split(r'[ :]+', given.get('LD_PRELOAD', '').strip())))
+        libraries = re.findall(r'[^ :]+', given.get('LD_PRELOAD', '').strip())
         maps = site.text('self/maps') if libraries else ''
         for library in libraries:
-            if maps and not any(
-                os.path.basename(name) in maps for name in (library, os.path.realpath(library))
-            ):
+            names = {os.path.basename(library), os.path.basename(os.path.realpath(library))}
+            if maps and not any(name in maps for name in names):
                 yield self.found(
                     'warning',
                     f'A library that should be preloaded is not loaded: {library}.',
@@ -256,12 +256,13 @@ class Allocator(Check):
 def started_with(site: Site) -> dict[str, str]:
     """The environment that this process was started with; {} where the system does not tell.
 
-    Who changes the title of the process may write over it: then most of the variables are not
-    there.
+    A program that changes the title of its process may overwrite it.  Then fewer than half of the
+    present variables are in it, and it tells nothing.
     """
     pairs = (line.partition('=') for line in site.text('self/environ').split('\0'))
     given = {name: value for name, found, value in pairs if found}
-    return given if 2 * len(given.keys() & site.environ.keys()) >= len(site.environ) else {}
+    common = given.keys() & site.environ.keys()
+    return given if 2 * len(common) >= len(site.environ) else {}
 
 
 class OomReporting(Check):
@@ -271,9 +272,8 @@ class OomReporting(Check):
 
     def look(self, site: Site) -> Finding:
         group = site.context.get('cgroup') or {}
-        in_group = (
-            counter(text(Path(group.get('counter_file') or '/nothing')).encode(), b'oom_kill') >= 0
-        )
+        counters = text(Path(group.get('counter_file') or '/nothing'))
+        in_group = counter(counters.encode(), b'oom_kill') >= 0
         on_host = counter(site.text('vmstat').encode(), b'oom_kill') >= 0
         known = []
         if in_group:

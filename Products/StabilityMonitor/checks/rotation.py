@@ -1,5 +1,5 @@
-"""The recipes of logrotate: does one kill this site with a signal from ZServer's days, or lose a
-log that is open?
+"""The recipes of logrotate: does one kill this site with a signal as in the days of ZServer, or
+rename a log that Zope keeps open?
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .livesite import Site
 from .livesite import text
 from .supervision import unit
 
-#: What asks for something else than a stop, and kills where nobody handles it.
+#: Signals that ask for something else than a stop, and kill a process that does not handle them.
 _KILLING = ('SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGALRM', 'SIGXCPU')
 #: A command that can send a signal, and its arguments.
 _COMMAND = re.compile(r'\b(kill|pkill|killall|supervisorctl)\b([^\n;|&<>]*)')
@@ -47,27 +47,24 @@ class LogRotation(Check):
             if not mine:
                 continue
             seen.append(f'{recipe} ({mine})')
-            finding = self._kills(site, recipe, body, mine, deadly) or self._moves(
-                site, recipe, names, body
-            )
-            if finding:
+            finding = self._kills(site, recipe, body, mine, deadly)
+            if finding is None:
+                finding = self._moves(site, recipe, names, body)
+            if finding is not None:
                 findings.append(finding)
-        return findings or self.ok(
-            'No recipe of logrotate harms this site.'
-            if seen
-            else 'No recipe of logrotate that can be read names this site.',
-            several(seen),
-        )
+        if findings:
+            return findings
+        if not seen:
+            return self.ok('No recipe of logrotate that can be read names this site.')
+        return self.ok('No recipe of logrotate harms this site.', several(seen))
 
     def _kills(
         self, site: Site, recipe: Path, body: str, mine: str, deadly: list[str]
     ) -> Finding | None:
-        sent = {
-            name
-            for program, command in _COMMAND.findall(body)
-            for name in _sent(command)
-            if _aims_at_us(site, program, command, body)
-        }
+        sent: set[str] = set()
+        for program, command in _COMMAND.findall(body):
+            if _aims_at_us(site, program, command, body):
+                sent |= _sent(command)
         killing = [name for name in deadly if name in sent]
         if not killing:
             return None
@@ -84,26 +81,25 @@ class LogRotation(Check):
     def _moves(self, site: Site, recipe: Path, names: list[str], body: str) -> Finding | None:
         if re.search(r'^\s*copytruncate\b', body, re.M):
             return None
-        moved = [
-            handler.baseFilename
-            for handler in site.root_logger.handlers
-            if isinstance(handler, logging.FileHandler)
-            and not isinstance(handler, handlers.WatchedFileHandler)
-            and any(fnmatch.fnmatch(handler.baseFilename, name) for name in names)
-        ]
-        return (
-            self.found(
-                'warning',
-                f'{recipe} renames an event log that Zope goes on writing to.',
-                f'{several(moved)}: after a rotation the log goes into the renamed file, and is '
-                'deleted with it.',
-                f'Write "copytruncate" into {recipe}, or "class = handlers.WatchedFileHandler" '
-                'into the handler of '
-                'zope.ini.',
-                recipe.name,
-            )
-            if moved
-            else None
+        moved = []
+        for handler in site.root_logger.handlers:
+            if isinstance(handler, handlers.WatchedFileHandler):
+                continue  # it notices that its file was renamed
+            if isinstance(handler, logging.FileHandler):
+                file = handler.baseFilename
+                if any(fnmatch.fnmatch(file, name) for name in names):
+                    moved.append(file)
+        if not moved:
+            return None
+        return self.found(
+            'warning',
+            f'{recipe} renames an event log that Zope goes on writing to.',
+            f'{several(moved)}: after a rotation the log goes into the renamed file, and is '
+            'deleted with it.',
+            f'Write "copytruncate" into {recipe}, or "class = handlers.WatchedFileHandler" '
+            'into the handler of '
+            'zope.ini.',
+            recipe.name,
         )
 
 
@@ -114,35 +110,28 @@ def _sent(command: str) -> set[str]:
 
 
 def _aims_at_us(site: Site, program: str, command: str, body: str) -> bool:
-    """Logs of others, such as nginx, may lie in our folders, and are rotated with a signal to
-    them.
+    """Whether a command sends its signal to this process.
+
+    Other servers, such as nginx, may keep their logs in our folders: a rotation of these sends a
+    signal to that server.
     """
     homes = [home for home in (site.zope.instance_home, site.zope.client_home) if len(home) > 1]
-    if (
-        any(home in command for home in homes)
-        or site.zope.pid_file
-        and Path(site.zope.pid_file).name in body
-    ):
+    if any(home in command for home in homes):
         return True
-    words = [
-        word.strip('\'"`$()')
-        for word in _SIGNAL.sub(' ', command).split()
-        if not word.startswith('-')
-    ]
-    if (
-        program == 'pkill' or 'pgrep' in command
-    ):  # a part of the name or, with -f, of the command line
-        ours = site.text('self/cmdline' if _WHOLE.search(command) else 'self/comm').replace(
-            '\0', ' '
-        )
+    if site.zope.pid_file and Path(site.zope.pid_file).name in body:
+        return True
+    arguments = _SIGNAL.sub(' ', command).split()
+    words = [word.strip('\'"`$()') for word in arguments if not word.startswith('-')]
+    if program == 'pkill' or 'pgrep' in command:
+        # They take a part of the name or, with -f, of the command line.
+        ours = site.text('self/cmdline' if _WHOLE.search(command) else 'self/comm')
+        ours = ours.replace('\0', ' ')
         return any(word and word in ours for word in words)
     return not _names(site).isdisjoint(words)
 
 
 def _names(site: Site) -> set[str]:
-    """What this process is called: its name for the kernel, its unit, its program under
-    supervisord.
-    """
+    """The names of this process: for the kernel, for systemd, and for supervisord."""
     service = unit(site.text('self/cgroup'))
     names = {site.text('self/comm').strip(), service, service.removesuffix('.service')}
     program = site.environ.get('SUPERVISOR_PROCESS_NAME')
@@ -166,8 +155,8 @@ def _stanzas(site: Site) -> Iterator[tuple[Path, list[str], str]]:
 
 
 def _mine(site: Site, names: list[str], body: str) -> str:
-    """The first word that ties a stanza to this site: its pid file, a log of it, its home; '' for
-    others'.
+    """What ties a stanza to this site: its pid file, or a file of it or in its home; '' if nothing
+    does.
     """
     if site.zope.pid_file and site.zope.pid_file in body:
         return site.zope.pid_file
@@ -176,12 +165,9 @@ def _mine(site: Site, names: list[str], body: str) -> str:
         for home in (site.zope.instance_home, site.zope.client_home)
         if len(home) > 1
     ]
-    return next(
-        (
-            name
-            for name in names
-            if any(name.startswith(home) for home in homes)
-            or any(fnmatch.fnmatch(log, name) for log in site.log_files)
-        ),
-        '',
-    )
+    for name in names:
+        if any(name.startswith(home) for home in homes):
+            return name
+        if any(fnmatch.fnmatch(log, name) for log in site.log_files):
+            return name
+    return ''
