@@ -1,8 +1,8 @@
-"""Signals: does a crash still come to our fault log, and which signals would kill the site by
-mistake?
+"""Signals: would a crash still be dumped into our fault log, and which signals would kill the site
+by mistake?
 
-Zope under `runwsgi` has no handler for SIGHUP, SIGUSR1 and SIGUSR2.  In ZServer's days they
-reopened the logs; today they kill.
+Under `runwsgi`, Zope has no handler for SIGHUP, SIGUSR1 and SIGUSR2.  With ZServer they reopened
+the logs; now they kill.
 """
 
 from __future__ import annotations
@@ -27,18 +27,14 @@ class FaultHandler(Check):
 
     def look(self, site: Site) -> Finding:
         trouble = _interference(site.fault_log)
-        users = several(
-            sorted(
-                name
-                for name, its in site.program_modules().items()
-                if its.get('faulthandler') is faulthandler and not _is_ours(name)
-            )
-        )
+        names = []
+        for name, its in site.program_modules().items():
+            if its.get('faulthandler') is faulthandler and not _is_ours(name):
+                names.append(name)
+        users = several(sorted(names))
         if not trouble:
-            return self.ok(
-                'A crash is dumped into our fault log.',
-                users and f'Others that know faulthandler: {users}.',
-            )
+            detail = f'Others that know faulthandler: {users}.' if users else ''
+            return self.ok('A crash is dumped into our fault log.', detail)
         return self.found(
             'warning',
             'A crash would not be dumped into our fault log.',
@@ -54,20 +50,20 @@ def _is_ours(name: str) -> bool:
 
 
 def _interference(fault_log: FaultLog | None) -> str:
-    """What is wrong with it right now; nothing is put right here, the heartbeat does that."""
+    """What is wrong with the fault log right now; '' if nothing.  The heartbeat puts it right."""
     if fault_log is None:
         return 'There is no fault log in this run.'
     if not fault_log.file.is_intact():
         return 'Its file descriptor was closed by other code.'
     if not faulthandler.is_enabled():
         return 'It was disabled by other code.'
-    if fault_log.door() is None:  # faulthandler has let go of our file
+    if fault_log.door() is None:  # faulthandler no longer writes to our file
         return 'It was redirected by other code.'
     return ''
 
 
 class KillingSignals(Check):
-    """`info`: it is so in every Zope; `LogRotation` finds who would send them."""
+    """It is only `info`, as every Zope is so; `LogRotation` finds what would send such a signal."""
 
     id = 'killing-signals'
     question = 'Are SIGHUP, SIGUSR1 and SIGUSR2 harmless?'
@@ -88,14 +84,16 @@ class KillingSignals(Check):
 
 
 def deadly_signals(site: Site, names: tuple[str, ...] = _REOPENING) -> list[str]:
-    """Which of them would end this process: no handler in Python, none of other C code, not
-    ignored.
+    """The signals that would end this process: neither ignored, nor handled by Python or by C code
+    of others.
     """
     foreign = foreign_handlers(site.proc / 'self/status')
-    return [
-        name
-        for name in names
-        if hasattr(signal, name)
-        and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL
-        and (getattr(signal, name) not in foreign or name in site.marked)
-    ]
+    deadly = []
+    for name in names:
+        number = getattr(signal, name, None)
+        if number is None or signal.getsignal(number) is not signal.SIG_DFL:
+            continue
+        # A signal that our own C handler records still ends the process.
+        if number not in foreign or name in site.marked:
+            deadly.append(name)
+    return deadly

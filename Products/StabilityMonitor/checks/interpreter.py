@@ -1,4 +1,4 @@
-"""The Python that runs: its stacks, its recursion limit, its age and its build."""
+"""The Python that runs: its stacks, its recursion limit, its support and its build."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ except ImportError:
     resource = None
 
 _DEFAULT_LIMIT = 1000
-#: Until when each Python gets security fixes: the release schedule of its PEP, the last day of that
-#: month.
+#: {version of Python: the last day with security fixes}, as the release schedule in its PEP says.
+#: Where that names only a month, it is the last day of the month.
 END_OF_LIFE = {
     (3, 6): date(2021, 12, 23),
     (3, 7): date(2023, 6, 27),
@@ -39,7 +39,7 @@ _WARN_DAYS = 180
 
 
 class ThreadStacks(Check):
-    """The HOWTO's FreeBSD threads had stacks of 64 KiB; those of musl have 128 KiB today."""
+    """Threads on the HOWTO's FreeBSD had stacks of 64 KiB; with musl they have 128 KiB today."""
 
     id = 'thread-stacks'
     question = 'Does deep recursion fit into the stacks of threads?'
@@ -55,15 +55,17 @@ class RecursionLimit(Check):
     source = 'sys.getrecursionlimit and RLIMIT_STACK'
 
     def look(self, site: Site) -> Finding:
-        limit, stack = sys.getrecursionlimit(), _main_stack()
-        fact = f'The recursion limit is {limit}; the main thread may use {_size(stack)} of stack.'
-        if 0 < stack < stacksizes.needed(limit):
+        limit = sys.getrecursionlimit()
+        needed = stacksizes.needed(limit)
+        stack = _main_stack()
+        size = f'{stack >> 10} KiB' if stack else 'any amount'
+        fact = f'The recursion limit is {limit}; the main thread may use {size} of stack.'
+        if 0 < stack < needed:
             return self.found(
                 'warning',
                 'The stack of the main thread is too small for the recursion limit.',
-                f'{fact} A recursion through C code to the limit needs about '
-                f'{stacksizes.needed(limit) >> 10} KiB.',
-                to_raise('STACK', 's', max(8192, 2 * stacksizes.needed(limit) >> 10), 'K') + '.',
+                f'{fact} A recursion through C code to the limit needs about {needed >> 10} KiB.',
+                to_raise('STACK', 's', max(8192, 2 * needed >> 10), 'K') + '.',
             )
         if limit > _DEFAULT_LIMIT:
             return self.found(
@@ -77,15 +79,11 @@ class RecursionLimit(Check):
 
 
 def _main_stack() -> int:
-    """Bytes that the main thread's stack may grow to; 0: no limit, or not known."""
+    """Bytes to which the stack of the main thread may grow; 0: no limit, or not known."""
     if resource is None:
         return 0
     soft: int = resource.getrlimit(resource.RLIMIT_STACK)[0]
     return 0 if soft == resource.RLIM_INFINITY else soft
-
-
-def _size(stack: int) -> str:
-    return f'{stack >> 10} KiB' if stack else 'any amount'
 
 
 class EndOfLife(Check):
@@ -124,9 +122,8 @@ class EndOfLife(Check):
     @staticmethod
     def _action(site: Site) -> str:
         today = datetime.fromtimestamp(site.now, UTC).date()
-        major, minor = next(
-            (v for v, end in END_OF_LIFE.items() if (end - today).days > 2 * 365), (3, 15)
-        )
+        lasting = [v for v, end in END_OF_LIFE.items() if (end - today).days > 2 * 365]
+        major, minor = lasting[0] if lasting else max(END_OF_LIFE)
         return (
             f'Make a new environment and install the same set there: "python{major}.{minor} -m '
             'venv NEW", then '

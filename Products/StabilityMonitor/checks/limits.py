@@ -1,13 +1,11 @@
-"""Limits of the process: descriptors, and whether a core file would be left."""
+"""Limits of the process: how many descriptors are left, and whether a crash leaves a core file."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import CodeType
 from types import FrameType
 from types import ModuleType
 
@@ -24,7 +22,7 @@ except ImportError:
 #: select() cannot handle descriptors from here on.
 _SELECT = 1024
 _PR_GET_DUMPABLE = 3
-#: Programs that core files are given to in order to have none.
+#: Programs in core_pattern that keep no core file.
 _KEEP_NONE = {'false', 'true'}
 _TO_FILES = 'To have one, run "sysctl -w kernel.core_pattern=/var/tmp/core.%p" as root.'
 
@@ -74,14 +72,16 @@ class Descriptors(Check):
 
 
 def to_raise(name: str, option: str, wanted: int, unit: str = '') -> str:
-    """What to write for a higher limit, `wanted` in KiB with the unit "K"; a shell comes to the
-    hard limit only.
+    """What to write for a higher limit; `wanted` is in KiB where the unit is "K".
+
+    A shell can raise the limit no further than to the hard limit.
     """
     assert resource is not None  # every caller has read a limit before
-    soft, hard = (
-        limit if limit == resource.RLIM_INFINITY else limit >> (10 if unit else 0)
-        for limit in resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))
-    )
+    soft, hard = resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))
+    if unit and soft != resource.RLIM_INFINITY:
+        soft >>= 10
+    if unit and hard != resource.RLIM_INFINITY:
+        hard >>= 10
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     ways = [f'"Limit{name}={wanted}{unit}" into [Service] of the unit']
     if most > soft:
@@ -96,25 +96,24 @@ def to_raise(name: str, option: str, wanted: int, unit: str = '') -> str:
 
 
 def _waitress_selects() -> bool:
-    """Its loop stands in the function `poll` of its wasyncore; with asyncore_use_poll in
+    """Whether the server loop of waitress uses select().
+
+    Then it stands in the function `poll` of waitress.wasyncore; with asyncore_use_poll it stands in
     `poll2`.
     """
-    return any(
-        code.co_name == 'poll'
-        and code.co_filename.replace('\\', '/').endswith('/waitress/wasyncore.py')
-        for frame in sys._current_frames().values()
-        for code in _codes(frame)
-    )
-
-
-def _codes(frame: FrameType | None) -> Iterator[CodeType]:
-    while frame is not None:
-        yield frame.f_code
-        frame = frame.f_back
+    for innermost in sys._current_frames().values():
+        frame: FrameType | None = innermost
+        while frame is not None:
+            code = frame.f_code
+            file = code.co_filename.replace('\\', '/')
+            if code.co_name == 'poll' and file.endswith('/waitress/wasyncore.py'):
+                return True
+            frame = frame.f_back
+    return False
 
 
 class CoreFiles(Check):
-    """None is needed: it is `info` when there would be none."""
+    """It is only `info` when there would be none: the fault log does not need one."""
 
     id = 'core-files'
     question = 'Would a crash leave a core file?'
@@ -142,14 +141,22 @@ class CoreFiles(Check):
                 'frames all the same; a core file adds those of C code.',
                 self._allow(hard),
             )
-        return self._where(pattern) or self.ok(
-            'A crash leaves a core file.',
-            f'core_pattern is "{pattern}"; the limit '
-            f'is {"none" if soft == resource.RLIM_INFINITY else f"{soft} bytes"}.',
+        folder = Path(pattern if pattern.startswith('/') else Path.cwd() / pattern).parent
+        if '%' not in str(folder) and not os.access(folder, os.W_OK):
+            return self.found(
+                'info',
+                'A core file could not be written.',
+                f'core_pattern is "{pattern}", and {folder} is not writable for this process.',
+                f'Make {folder} writable. {_TO_FILES}',
+            )
+        size = 'none' if soft == resource.RLIM_INFINITY else f'{soft} bytes'
+        return self.ok(
+            'A crash leaves a core file.', f'core_pattern is "{pattern}"; the limit is {size}.'
         )
 
     def _given_to(self, pattern: str, soft: int, hard: int) -> Finding:
-        program, detail = pattern[1:].split(' ')[0], f'core_pattern is "{pattern}".'
+        program = pattern[1:].split(' ')[0]
+        detail = f'core_pattern is "{pattern}".'
         if os.path.basename(program) in _KEEP_NONE:
             return self.found(
                 'info',
@@ -184,17 +191,6 @@ class CoreFiles(Check):
             'To have one, write "LimitCORE=infinity" into [Service] of the unit, or "ulimit '
             '-c unlimited" for it.'
         )
-
-    def _where(self, pattern: str) -> Finding | None:
-        folder = Path(pattern if pattern.startswith('/') else Path.cwd() / pattern).parent
-        if '%' not in str(folder) and not os.access(folder, os.W_OK):
-            return self.found(
-                'info',
-                'A core file could not be written.',
-                f'core_pattern is "{pattern}", and {folder} is not writable for this process.',
-                f'Make {folder} writable. {_TO_FILES}',
-            )
-        return None
 
 
 def _is_not_dumpable() -> bool:

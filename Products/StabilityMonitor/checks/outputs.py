@@ -1,7 +1,7 @@
 """Where output goes: standard output and standard error, and the event log.
 
-The HOWTO's frozen terminal: who writes to a terminal that is gone, or into a full pipe that nobody
-reads, waits for ever.
+The HOWTO tells of a frozen terminal: a thread that writes to a stopped terminal, or into a full
+pipe that nothing reads, waits for ever.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from .livesite import Site
 fcntl: ModuleType | None
 try:
     import fcntl
-except ImportError:  # Windows: such a pipe is not looked into
+except ImportError:  # on Windows, pipes are not looked at
     fcntl = None
 
-#: A full pipe is looked at so long, in so many steps: a reader that lives has read something by
-#: then.
+#: A full pipe is watched for this many seconds, in this many steps.  A reader that lives reads
+#: something in that time.
 _PATIENCE, _LOOKS = 0.5, 10
 _FOLLOW = (
     'See that the file can be written, write "class = handlers.WatchedFileHandler" in place of '
@@ -51,25 +51,23 @@ class StandardOutputs(Check):
 
     def look(self, site: Site) -> Finding | list[Finding]:
         stuck = _standing_full(site)
-        findings = [
-            finding
-            for name, descriptor in site.outputs.items()
-            if (finding := self._output(site, name, descriptor, stuck)) is not None
-        ]
+        findings = []
+        facts = []
+        for name, descriptor in site.outputs.items():
+            goes = output(descriptor, site.proc) | {'stuck': descriptor in stuck}
+            facts.append(f'{name}: {_described(goes)}')
+            finding = self._output(site, name, descriptor, goes)
+            if finding is not None:
+                findings.append(finding)
         findings += self._controlling(site)
-        facts = '; '.join(
-            f'{name}: {_described(output(descriptor, site.proc))}'
-            for name, descriptor in site.outputs.items()
-        )
-        return findings or self.ok('Standard output and standard error never block.', facts)
+        if findings:
+            return findings
+        return self.ok('Standard output and standard error never block.', '; '.join(facts))
 
     def _output(
-        self, site: Site, name: str, descriptor: int, stuck: dict[int, int]
+        self, site: Site, name: str, descriptor: int, goes: dict[str, Any]
     ) -> Finding | None:
-        goes, about = (
-            output(descriptor, site.proc) | {'stuck': descriptor in stuck},
-            name.replace(' ', '-'),
-        )
+        about = name.replace(' ', '-')
         action = _TO_FILES.format(log=os.path.join(site.zope.client_home or '.', 'log'))
         look = {
             'closed': self._closed,
@@ -106,7 +104,7 @@ class StandardOutputs(Check):
         )
 
     def _controlling(self, site: Site) -> list[Finding]:
-        """A terminal that can end Zope, wherever output goes."""
+        """A terminal that can end Zope when it is closed, wherever output goes."""
         if not _terminal_number(site.text('self/stat')) or not deadly_signals(site, ('SIGHUP',)):
             return []
         return [
@@ -177,11 +175,11 @@ class StandardOutputs(Check):
 
 
 def _terminal_number(status: str) -> int:
-    """The controlling terminal in /proc/self/stat, behind the name of the process; 0: none, or not
-    told.
-    """
-    fields = status.rpartition(')')[2].split()
-    return int(fields[4]) if fields[4:5] and fields[4].isdigit() else 0
+    """The number of the controlling terminal in the text of /proc/self/stat; 0 if there is none."""
+    fields = status.rpartition(')')[2].split()  # the name before it may hold blanks
+    if len(fields) > 4 and fields[4].isdigit():
+        return int(fields[4])
+    return 0
 
 
 def _described(goes: dict[str, Any]) -> str:
@@ -189,7 +187,7 @@ def _described(goes: dict[str, Any]) -> str:
 
 
 def _state(descriptor: int) -> str:
-    """'full', 'unread' (nobody can read it any more) or ''."""
+    """'full', 'unread' (the reader is gone) or ''."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     events = dict(poll.poll(0)).get(descriptor, 0)
@@ -199,32 +197,34 @@ def _state(descriptor: int) -> str:
 
 
 def _standing_full(site: Site) -> dict[int, int]:
-    """The descriptors of full pipes and sockets from which nothing is read while we look; of all at
-    the same time.
+    """{descriptor: bytes that wait} of the full pipes and sockets from which nothing is read.
+
+    All of them are watched at the same time, for _PATIENCE seconds.
     """
-    kinds = {
-        descriptor: output(descriptor, site.proc)['kind'] for descriptor in site.outputs.values()
-    }
-    full = {
-        descriptor: _waiting(descriptor, kind)
-        for descriptor, kind in kinds.items()
-        if fcntl and kind in ('pipe', 'socket') and _state(descriptor) == 'full'
-    }
-    for _ in range(_LOOKS if full else 0):
+    full: dict[int, int] = {}
+    if fcntl is None:
+        return full
+    kinds: dict[int, str] = {}
+    for descriptor in site.outputs.values():
+        kinds[descriptor] = output(descriptor, site.proc)['kind']
+        if kinds[descriptor] in ('pipe', 'socket') and _state(descriptor) == 'full':
+            full[descriptor] = _waiting(descriptor, kinds[descriptor])
+    for _ in range(_LOOKS):
+        if not full:
+            break
         time.sleep(_PATIENCE / _LOOKS)
-        full = {
-            descriptor: waiting
-            for descriptor, waiting in full.items()
-            if _state(descriptor) == 'full' and _waiting(descriptor, kinds[descriptor]) == waiting
-        }
+        for descriptor, waiting in list(full.items()):
+            is_full = _state(descriptor) == 'full'
+            if not is_full or _waiting(descriptor, kinds[descriptor]) != waiting:
+                del full[descriptor]
     return full
 
 
 def _waiting(descriptor: int, kind: str) -> int:
-    """Bytes that were written and not yet read."""
+    """The bytes that were written and not yet read."""
     if fcntl is None:
         return 0
-    import termios  # a rare question, and a library of its own
+    import termios  # seldom needed, and it loads a shared library
 
     asked = termios.FIONREAD if kind == 'pipe' else termios.TIOCOUTQ
     with contextlib.suppress(OSError):
@@ -252,28 +252,32 @@ class EventLog(Check):
         for handler in site.root_logger.handlers:
             if isinstance(handler, logging.FileHandler):
                 trouble = _file_trouble(handler)
-                (troubles if trouble else kept).append(trouble or handler.baseFilename)
+                if trouble:
+                    troubles.append(trouble)
+                else:
+                    kept.append(handler.baseFilename)
             elif not isinstance(handler, BreadcrumbHandler | logging.NullHandler):
                 trouble = _stream_trouble(handler, site)
-                (lost if trouble else kept).append(trouble or type(handler).__name__)
+                if trouble:
+                    lost.append(trouble)
+                else:
+                    kept.append(type(handler).__name__)
         if not kept:
+            detail = ' '.join(troubles + lost)
             return self.found(
                 'warning',
                 'There is no event log.',
-                ' '.join(troubles + lost)
-                or 'The root logger has no handler: errors of the site are lost.',
+                detail or 'The root logger has no handler: errors of the site are lost.',
                 _FOLLOW if troubles else self._action(site),
             )
-        if (
-            site.root_logger.manager.disable >= logging.WARNING
-            or site.root_logger.level > logging.WARNING
-        ):
+        level = site.root_logger.level
+        disabled = site.root_logger.manager.disable
+        if level > logging.WARNING or disabled >= logging.WARNING:
             return self.found(
                 'warning',
                 'Warnings do not reach the event log.',
-                'The level of the root logger is '
-                f'{logging.getLevelName(site.root_logger.level)}, and logging.disable is at '
-                f'{site.root_logger.manager.disable}.',
+                f'The level of the root logger is {logging.getLevelName(level)}, '
+                f'and logging.disable is at {disabled}.',
                 'Write "level = INFO" into [logger_root] of zope.ini and restart.',
             )
         if troubles:
@@ -297,47 +301,41 @@ class EventLog(Check):
             '[formatter_eventlog]',
             'format = %(asctime)s %(levelname)s [%(name)s] %(message)s',
         )
+        quoted = ', '.join(f'"{line}"' for line in lines)
         return (
             'In zope.ini, add ", eventlog" to "keys" of [handlers], to "keys" of [formatters] '
             'and to "handlers" of '
             '[logger_root], unless it is there; write the lines '
-            f'{", ".join(map(_quoted, lines))}; and restart.'
+            f'{quoted}; and restart.'
         )
 
 
-def _quoted(line: str) -> str:
-    return f'"{line}"'
-
-
 def _file_trouble(handler: logging.FileHandler) -> str:
-    """Why nobody will find what this handler writes, in one sentence; '' if somebody will."""
+    """Why nobody will find what this handler writes, in one sentence; '' where all is well."""
     file = handler.baseFilename
     stream = getattr(handler, 'stream', None)
     if stream is None:  # with `delay`, the first line opens it
-        able = os.access(file if os.path.exists(file) else os.path.dirname(file), os.W_OK)
-        return '' if able else f'{file} cannot be written.'
+        place = file if os.path.exists(file) else os.path.dirname(file)
+        return '' if os.access(place, os.W_OK) else f'{file} cannot be written.'
     try:
         if os.path.samestat(os.fstat(stream.fileno()), os.stat(file)):
             return ''
     except ValueError:
         return f'{file} is closed.'
     except OSError:
-        pass
-    follows = isinstance(handler, handlers.WatchedFileHandler)
-    return (
-        ''
-        if follows
-        else f'{file} was renamed or deleted, and the log still goes into the old file.'
-    )
+        pass  # there is no file with that name any more
+    if isinstance(handler, handlers.WatchedFileHandler):
+        return ''  # it opens a new file with the next line
+    return f'{file} was renamed or deleted, and the log still goes into the old file.'
 
 
 def _stream_trouble(handler: logging.Handler, site: Site) -> str:
-    """The same for a handler that need not be one of a file."""
+    """The same for a handler that may write to something else than a file."""
     stream: Any = getattr(handler, 'stream', None)
     try:
         descriptor = stream.fileno()
-    except (AttributeError, OSError, ValueError):  # a stream of somebody's own: who knows
+    except (AttributeError, OSError, ValueError):  # an unknown kind of stream: it may be fine
         return ''
     goes = output(descriptor, site.proc)
-    lost = goes['kind'] in ('closed', 'terminal') or goes.get('path') == '/dev/null'
-    return f'{type(handler).__name__} writes to {_described(goes)}.' if lost else ''
+    is_lost = goes['kind'] in ('closed', 'terminal') or goes.get('path') == '/dev/null'
+    return f'{type(handler).__name__} writes to {_described(goes)}.' if is_lost else ''

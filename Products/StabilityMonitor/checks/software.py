@@ -1,5 +1,5 @@
-"""What is installed and loaded: does it belong together, is something missing, where do compiled
-modules come from?
+"""What is installed and loaded: does it belong together, is something missing, and where do
+compiled modules come from?
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _FAMILY = re.compile(
     r'extensionclass|transaction|relstorage|zodb|zodbpickle|zeo|chameleon|restrictedpython|waitress|zconfig|datetime|'
     r'documenttemplate|multimapping|missing|record|zexceptions|authencoding|tempstorage|zdaemon)(-|$)'
 )
-#: What this product lacks is told by `OptionalLibraries`.
+#: `Family` leaves this product out: `OptionalLibraries` tells what it lacks.
 _OURSELVES = 'products-stabilitymonitor'
 _REQUIREMENT = re.compile(r'\s*([A-Za-z0-9][\w.-]*)')
 _DELETED = re.compile(r'(/.*\.so[^/]*) \(deleted\)$')
-#: Never released together: name and versions of the one, of the other, what happens, where that is
-#: written.
+#: Releases that do not work together: name and versions of the one, name and versions of the other,
+#: what happens, what to do, and the source.
 _NEVER = (
     (
         'Zope',
@@ -45,7 +45,7 @@ _NEVER = (
         'ZODB CHANGES 6.3, Zope CHANGES 6.1, Zope issue 1291',
     ),
 )
-#: Optional libraries: module, how to get it, what is off without it.
+#: Optional libraries: module, how to install it, and what does not work without it.
 OPTIONAL = (
     (
         'packaging',
@@ -107,8 +107,9 @@ class Family(Check):
 
     def _never(self, known: dict[str, Distribution]) -> Iterator[Finding]:
         for one, its, other, others, why, action, source in _NEVER:
-            a, b = known.get(normalized(one)), known.get(normalized(other))
-            if not (a and b):
+            a = known.get(normalized(one))
+            b = known.get(normalized(other))
+            if a is None or b is None:
                 continue
             if _within(a.version, its) and _within(b.version, others):
                 yield self.found(
@@ -137,7 +138,7 @@ class Family(Check):
 
 
 def _within(version: str, specifiers: str) -> bool:
-    """Not so for a version of somebody's own making, which PEP 440 does not know."""
+    """Whether a version meets specifiers; a version that PEP 440 does not allow meets none."""
     from packaging.specifiers import SpecifierSet
     from packaging.version import InvalidVersion
 
@@ -148,7 +149,7 @@ def _within(version: str, specifiers: str) -> bool:
 
 
 def _metadata(folder: str, name: str) -> str:
-    """The folders of a distribution's metadata, quoted."""
+    """The folders with the metadata of a distribution, quoted."""
     return several(
         f'"{path}"'
         for path in sorted(Path(folder).glob('*-info'))
@@ -159,29 +160,26 @@ def _metadata(folder: str, name: str) -> str:
 def _unmet(found: tuple[Distribution, ...]) -> tuple[tuple[str, str], ...]:
     """((sentence, requirement), ...) for each requirement of the Zope family that is not met."""
     known = first_of_each(found)
-    return tuple(
-        unmet
-        for key, distribution in known.items()
-        if _FAMILY.match(key) and key != _OURSELVES
-        for line in distribution.requires
-        if (unmet := _lacking(distribution, line, known))
-    )
+    lacking = []
+    for key, distribution in known.items():
+        if key == _OURSELVES or not _FAMILY.match(key):
+            continue
+        for line in distribution.requires:
+            unmet = _lacking(distribution, line, known)
+            if unmet:
+                lacking.append(unmet)
+    return tuple(lacking)
 
 
 def _lacking(
     distribution: Distribution, line: str, known: dict[str, Distribution]
 ) -> tuple[str, str] | None:
+    """(sentence, requirement) if a requirement of a distribution is not met, else None."""
     if 'extra ==' in line or 'extra==' in line:
         return None
     bare = _REQUIREMENT.match(line)
     if bare and normalized(bare[1]) in known and not re.search(r'[<>=!~;]', line):
-        return None  # most lines: any version will do
-    return _compared(distribution, line, known)
-
-
-def _compared(
-    distribution: Distribution, line: str, known: dict[str, Distribution]
-) -> tuple[str, str] | None:
+        return None  # any version will do, as in most lines: it need not be parsed
     from packaging.requirements import InvalidRequirement
     from packaging.requirements import Requirement
     from packaging.version import InvalidVersion
@@ -209,6 +207,9 @@ class OptionalLibraries(Check):
 
     def look(self, site: Site) -> Finding | list[Finding]:
         missing = [row for row in OPTIONAL if importlib.util.find_spec(row[0]) is None]
+        if not missing:
+            names = several(row[0] for row in OPTIONAL)
+            return self.ok('All optional libraries are installed.', names)
         return [
             self.found(
                 'info',
@@ -218,11 +219,11 @@ class OptionalLibraries(Check):
                 name,
             )
             for name, get, off in missing
-        ] or self.ok('All optional libraries are installed.', several(row[0] for row in OPTIONAL))
+        ]
 
 
 class CompiledModules(Check):
-    """The HOWTO's likely suspects: any of them can crash the process."""
+    """The likely suspects of the HOWTO: any compiled module can crash the process."""
 
     id = 'compiled-modules'
     question = 'Do all compiled modules come from the environment of this site?'
@@ -259,13 +260,13 @@ class CompiledModules(Check):
 
 
 def _origin(file: Path, site: Site) -> str:
-    """'' for the environment of this site, eggs of a buildout and the instance; or where it is
-    from.
+    """Where a compiled module comes from; '' if from the environment of this site, its instance or
+    an egg of its buildout.
     """
     homes = [Path(home).resolve() for home in (site.python.prefix, site.zope.instance_home) if home]
-    if any(file.resolve().is_relative_to(home) for home in homes) or any(
-        part.endswith('.egg') for part in file.parts
-    ):
+    if any(file.resolve().is_relative_to(home) for home in homes):
+        return ''
+    if any(part.endswith('.egg') for part in file.parts):
         return ''
     if '.local' in file.parts:
         return 'the home of a user'
@@ -273,7 +274,7 @@ def _origin(file: Path, site: Site) -> str:
 
 
 class ReplacedLibraries(Check):
-    """An update under a running process: modules that are imported later do not fit those that are
+    """Finds an update under a running process: what it imports from then on may not fit what it has
     loaded.
     """
 
@@ -282,9 +283,12 @@ class ReplacedLibraries(Check):
     source = '/proc/self/maps'
 
     def look(self, site: Site) -> Finding:
-        gone = sorted(
-            {found[1] for line in site.lines('self/maps') if (found := _DELETED.search(line))}
-        )
+        deleted = set()
+        for line in site.lines('self/maps'):
+            found = _DELETED.search(line)
+            if found:
+                deleted.add(found[1])
+        gone = sorted(deleted)
         if not gone:
             return self.ok('The libraries that are loaded are those on disk.')
         return self.found(

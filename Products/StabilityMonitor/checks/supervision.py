@@ -1,10 +1,9 @@
-"""Who starts this process again when it dies: the HOWTO's controlling process, as it exists
-today.
-"""
+"""What restarts this process when it dies.  The HOWTO calls it the controlling process."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from ..model.records import Finding
 from .check import Check
@@ -18,7 +17,7 @@ _ADVICE = (
 )
 _CONTAINERS = ('container', 'kubernetes')
 _RESTARTING = {'always', 'on-failure', 'on-abnormal', 'on-abort'}
-#: Services whose children are jobs and sessions of others.
+#: Services whose children are jobs and sessions: systemd does not restart these.
 _OF_OTHERS = re.compile(r'(ana)?cron(d|ie)?\.service|atd\.service|sshd?(@.*)?\.service')
 
 
@@ -72,10 +71,8 @@ class Supervisor(Check):
                 'Write "exec" before the command that starts Zope in the script of ExecStart.',
             )
         settings = _settings(site, name) if name else ''
-        return (
-            self._judged(name, settings)
-            if settings
-            else self.found(
+        if not settings:
+            return self.found(
                 'info',
                 f'systemd has started this process{f" ({name})" if name else ""}; whether it '
                 'does so again is not '
@@ -84,50 +81,44 @@ class Supervisor(Check):
                 f'Look with "systemctl show --property Restart {name or "UNIT"}": it should say '
                 'Restart=on-failure.',
             )
-        )
-
-    def _judged(self, unit: str, settings: str) -> Finding:
-        restart = (re.findall(r'^\s*Restart\s*=\s*(\S*)', settings, re.M) or ['no'])[-1]
+        values = re.findall(r'^\s*Restart\s*=\s*(\S*)', settings, re.M)
+        restart = values[-1] if values else 'no'  # the last line counts, as for systemd
         if restart in _RESTARTING:
-            return self.ok(f'systemd starts this process again ({unit}: Restart={restart}).')
+            return self.ok(f'systemd starts this process again ({name}: Restart={restart}).')
         return self.found(
             'warning',
             'systemd does not start this process again after a crash.',
-            f'{unit} has Restart={restart}.',
-            f'Run "systemctl edit {unit}", write "[Service]" and "Restart=on-failure" into it.',
+            f'{name} has Restart={restart}.',
+            f'Run "systemctl edit {name}", write "[Service]" and "Restart=on-failure" into it.',
         )
 
 
 def unit(cgroups: str) -> str:
-    """The service, or the scope of a session, that this process is in; '' where it is not told."""
+    """The innermost service or scope in the text of /proc/<pid>/cgroup; '' where there is none."""
     path = re.search(r'^\d+:(?:name=systemd)?:(/.*)$', cgroups, re.M)
-    units = (
-        [part for part in path[1].split('/') if part.endswith(('.service', '.scope'))]
-        if path
-        else []
-    )
+    if not path:
+        return ''
+    units = [part for part in path[1].split('/') if part.endswith(('.service', '.scope'))]
     return units[-1] if units else ''
 
 
 def _is_main(site: Site) -> bool:
-    """Started by the first process, or by the systemd of a user."""
+    """Whether the parent is systemd: process 1, or the systemd of a user."""
     return site.parent == 1 or site.text(f'{site.parent}/comm').strip() == 'systemd'
 
 
 def _settings(site: Site, unit: str) -> str:
-    """The text of a unit with its drop-ins; a unit made of a template has that one's."""
+    """The text of a unit, or of its template, with the drop-ins of both; '' if there is none."""
     template = re.sub(r'@[^.]*\.', '@.', unit)
-    for name in dict.fromkeys((unit, template)):
-        for folder in site.unit_folders:
-            if main := text(folder / name):
-                drop_ins = sorted(
-                    (
-                        path
-                        for place in site.unit_folders
-                        for n in dict.fromkeys((template, unit))
-                        for path in (place / f'{n}.d').glob('*.conf')
-                    ),
-                    key=lambda path: path.name,
-                )
-                return '\n'.join([main, *map(text, drop_ins)])
-    return ''
+    names = list(dict.fromkeys((unit, template)))
+    mains = (text(folder / name) for name in names for folder in site.unit_folders)
+    main = next(filter(None, mains), '')
+    if not main:
+        return ''
+    drop_ins: list[Path] = []
+    for folder in site.unit_folders:
+        for name in reversed(names):
+            drop_ins += (folder / f'{name}.d').glob('*.conf')
+    # As systemd does: in the order of their names, whatever folder they are in.
+    drop_ins.sort(key=lambda path: path.name)
+    return '\n'.join([main, *map(text, drop_ins)])

@@ -1,6 +1,4 @@
-"""Switches that help to find an error and harm a site in production, and settings that come too
-late.
-"""
+"""Switches for debugging that harm a site in production, and settings that come too late."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from .check import Check
 from .livesite import Site
 from .memory import started_with
 
-#: A directive of zope.conf, the value that is no good in production, severity, why.
+#: (directive of zope.conf, the value that is wrong in production, severity, the reason)
 _DIRECTIVES: tuple[tuple[str, bool | str, str, str], ...] = (
     (
         'debug-mode',
@@ -54,9 +52,9 @@ _DIRECTIVES: tuple[tuple[str, bool | str, str, str], ...] = (
         'It is slower than C; a workaround of the HOWTO.',
     ),
 )
-_DEBUGGERS = ('pydevd', 'debugpy', 'pdb', 'bdb')
-#: What is read once, when a process starts or first imports.  PYTHONPATH and the like are often set
-#: for children.
+_DEBUGGERS = ('pydevd', 'debugpy')
+#: Variables that are read only once: when a process starts, or imports a module.  PYTHONPATH and
+#: the like are not among them: they are often set for child processes.
 _AT_START = re.compile(
     r'LD_PRELOAD|LD_LIBRARY_PATH|GLIBC_TUNABLES|MALLOC_\w+|PURE_PYTHON|PYTHON_GIL|'
     r'PYTHON(MALLOC|DEVMODE|TRACEMALLOC|FAULTHANDLER|HASHSEED|OPTIMIZE|UNBUFFERED)'
@@ -69,6 +67,8 @@ class ZopeSwitches(Check):
     source = 'zope.conf and the command line'
 
     def look(self, site: Site) -> Finding | list[Finding]:
+        if not site.zope.switches:
+            return self.unknown('The switches of Zope are not known here.')
         findings = [
             self.found(
                 severity,
@@ -82,8 +82,6 @@ class ZopeSwitches(Check):
             for name, value, severity, why in _DIRECTIVES
             if site.zope.switches.get(name) == value
         ]
-        if not site.zope.switches:
-            return self.unknown('The switches of Zope are not known here.')
         return findings or self.ok('No switch for debugging is on in zope.conf.')
 
 
@@ -108,8 +106,8 @@ class PythonSwitches(Check):
 
 
 def _switches(site: Site) -> Iterator[tuple[str, bool, bool, str, str, str]]:
-    """(id, whether it is on, whether it costs much, title, why, what to do)"""
-    debuggers = [name for name in _DEBUGGERS[:2] if name in site.modules]
+    """(id, whether it is on, whether it costs much, title, reason, action) of each switch."""
+    debuggers = [name for name in _DEBUGGERS if name in site.modules]
     yield (
         'dev-mode',
         sys.flags.dev_mode,
@@ -163,15 +161,16 @@ def _switches(site: Site) -> Iterator[tuple[str, bool, bool, str, str, str]]:
 
 
 def _tools() -> list[str]:
-    """Who watches through sys.monitoring (Python 3.12 and newer)."""
+    """The tools that use sys.monitoring (Python 3.12 and newer)."""
     monitoring = getattr(sys, 'monitoring', None)
-    return (
-        [name for number in range(6) if (name := monitoring.get_tool(number))] if monitoring else []
-    )
+    if monitoring is None:
+        return []
+    names = [monitoring.get_tool(number) for number in range(6)]
+    return [name for name in names if name]
 
 
 class LateVariables(Check):
-    """<environment> of zope.conf is read by a Python that runs already."""
+    """When Zope reads <environment> of zope.conf, Python runs already."""
 
     id = 'late-variables'
     question = 'Do all variables that are set take effect?'
