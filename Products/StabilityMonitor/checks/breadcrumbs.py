@@ -39,15 +39,15 @@ class Place(Check):
                 'warning',
                 f"The breadcrumbs are in the container's own layer ({kind}).",
                 f'{site.directory}: they are gone when the container is made anew.',
-                f'Start the container with a volume there: "docker run -v /srv/stability:'
-                f'{site.directory}".',
+                'Start the container with a volume there: "docker run -v '
+                f'/srv/stability:{site.directory}".',
             )
         if mounts.network_file_system(site.directory, site.proc):
             return self.found(
                 'warning',
                 f'The breadcrumbs are on a network file system ({kind}).',
-                f'{site.directory}: a mapped file is not safe there, so the black box is in '
-                'memory only.',
+                f'{site.directory}: a mapped file is not safe there, so the black box is in memory '
+                'only.',
                 _move(site),
             )
         if not kind:
@@ -69,8 +69,8 @@ def _move(site: Site) -> str:
     )
     folder = home / 'stability' if local else _ELSEWHERE
     return (
-        f'Write "directory {folder}" into <product-config stabilitymonitor> '
-        'of zope.conf and restart.'
+        f'Write "directory {folder}" into <product-config stabilitymonitor> of zope.conf and '
+        'restart.'
     )
 
 
@@ -121,8 +121,7 @@ class Room(Check):
             f'The disk of {what[0].lower()}{what[1:]} is nearly full.',
             f'{folder}: {lack}',
             f'Make room there: "du -xh {folder} | sort -h | tail" shows what is large; take old '
-            'logs '
-            'first, never *.sbr or Data.fs.',
+            'logs first, never *.sbr or Data.fs.',
             about,
         )
 

@@ -47,8 +47,8 @@ class Jumps(Check):
         at = f'at {isotime(when)}' if when is not None else 'since the start of this run'
         if back:
             detail = (
-                'Times in logs overlap, sessions and caches live longer, and ZODB keeps to its '
-                'own later time.'
+                'Times in logs overlap, sessions and caches live longer, and ZODB keeps to its own '
+                'later time.'
             )
         else:
             detail = 'It was set, or the machine was suspended.'
@@ -102,10 +102,10 @@ class DatabaseAhead(Check):
         return self.found(
             'warning',
             f'The database {name} is {duration(seconds)} ahead of the clock.',
-            f'Its newest transaction is of {isotime(at)}: the clock is wrong now, or was then. '
-            'New transactions get '
-            'times of that future, and packing and undo by time do not do what they say.',
-            'Compare "date -u" with the true time and set the clock right before anything else '
-            'is written.',
+            f'Its newest transaction is of {isotime(at)}: the clock is wrong now, or was then. New '
+            'transactions get times of that future, and packing and undo by time do not do what '
+            'they say.',
+            'Compare "date -u" with the true time and set the clock right before anything else is '
+            'written.',
             name,
         )

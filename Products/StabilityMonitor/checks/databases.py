@@ -52,8 +52,8 @@ class Adapters(Check):
             return self.found(
                 severity,
                 f'Threads may not share the database adapter {name}.',
-                'Its threadsafety is '
-                f'{level}: two requests that use it at once can crash or mix up results.',
+                f'Its threadsafety is {level}: two requests that use it at once can crash or mix '
+                'up results.',
                 'Write "threads = 1" into [server:main] of zope.ini and restart, until there is an '
                 'adapter with threadsafety 1 or more.',
                 name,
@@ -62,12 +62,9 @@ class Adapters(Check):
             return self.found(
                 'info',
                 f'Threads may not share a connection of {name} at the same time.',
-                'Its '
-                f'threadsafety is {level}, and these Zope adapters are loaded: {zopes}. Whether '
-                'one of '
-                'them hands a connection to two threads cannot be seen from here; one that keeps '
-                'it in a '
-                '_v_ attribute does not.',
+                f'Its threadsafety is {level}, and these Zope adapters are loaded: {zopes}. '
+                'Whether one of them hands a connection to two threads cannot be seen from here; '
+                'one that keeps it in a _v_ attribute does not.',
                 f'Look into {zopes} for connections in lists and dictionaries of all threads.',
                 name,
             )
@@ -177,10 +174,9 @@ class ConnectionPools(Check):
                 'warning',
                 f'The pool of the database {database.name} is smaller than the number of threads.',
                 f'{database.pool_size} connections for {threads} threads: the others are made, '
-                'logged about and thrown '
-                'away, with their caches.',
-                f'Write "pool-size {threads + 3}" into <zodb_db {database.name}> of zope.conf '
-                'and restart.',
+                'logged about and thrown away, with their caches.',
+                f'Write "pool-size {threads + 3}" into <zodb_db {database.name}> of zope.conf and '
+                'restart.',
                 database.name,
             )
             for database in small
@@ -208,8 +204,7 @@ class DurableStorage(Check):
                 f'Its storage is {database.storage}.',
                 f'Write the lines "<filestorage>", "path $INSTANCE/var/{database.name}.fs" and '
                 f'"</filestorage>" into <zodb_db {database.name}> of zope.conf in place of its '
-                'storage, and '
-                'restart.',
+                'storage, and restart.',
                 database.name,
             )
             for database in fleeting

@@ -78,8 +78,7 @@ class KillingSignals(Check):
             f'These signals end Zope: {", ".join(deadly)}.',
             'Nobody handles them: they do not reopen logs, as they did in the days of ZServer.',
             'To reopen logs, write "class = handlers.WatchedFileHandler" into [handler_eventlog] '
-            'of '
-            'zope.ini; to stop Zope, send SIGINT or SIGTERM.',
+            'of zope.ini; to stop Zope, send SIGINT or SIGTERM.',
         )
 
 

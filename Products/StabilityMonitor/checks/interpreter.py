@@ -126,8 +126,7 @@ class EndOfLife(Check):
         major, minor = lasting[0] if lasting else max(END_OF_LIFE)
         return (
             f'Make a new environment and install the same set there: "python{major}.{minor} -m '
-            'venv NEW", then '
-            '"NEW/bin/pip install -r requirements.txt".'
+            'venv NEW", then "NEW/bin/pip install -r requirements.txt".'
         )
 
 
@@ -144,8 +143,8 @@ class Build(Check):
                 'This is a free-threaded build of Python.',
                 f'The GIL is {state}. Few C modules that Zope uses are safe without it: races in '
                 'them end in crashes.',
-                'Run Zope with the ordinary build of the same version; until then set '
-                'PYTHON_GIL=1 before it starts.',
+                'Run Zope with the ordinary build of the same version; until then set PYTHON_GIL=1 '
+                'before it starts.',
             )
         if site.python.debug:
             return self.found(

@@ -66,8 +66,7 @@ class Descriptors(Check):
     def _more(soft: int) -> str:
         return (
             f'{to_raise("NOFILE", "n", max(4096, 4 * soft))}; then find out who does not close '
-            'what: '
-            f'"ls -l /proc/{os.getpid()}/fd".'
+            f'what: "ls -l /proc/{os.getpid()}/fd".'
         )
 
 
@@ -88,9 +87,8 @@ def to_raise(name: str, option: str, wanted: int, unit: str = '') -> str:
         ways.append(f'"ulimit -S{option} {most}" before the line that starts Zope')
     if most < wanted:
         ways.append(
-            f'"* - {name.lower()} {wanted}" into /etc/security/limits.conf as root and log in '
-            'anew (the hard '
-            f'limit is {hard}{unit})'
+            f'"* - {name.lower()} {wanted}" into /etc/security/limits.conf as root and log in anew '
+            f'(the hard limit is {hard}{unit})'
         )
     return 'Write ' + ', or '.join(ways)
 
@@ -137,8 +135,8 @@ class CoreFiles(Check):
             return self.found(
                 'info',
                 'A crash leaves no core file.',
-                'RLIMIT_CORE is 0. The fault log has the Python '
-                'frames all the same; a core file adds those of C code.',
+                'RLIMIT_CORE is 0. The fault log has the Python frames all the same; a core file '
+                'adds those of C code.',
                 self._allow(hard),
             )
         folder = Path(pattern if pattern.startswith('/') else Path.cwd() / pattern).parent
@@ -188,8 +186,8 @@ class CoreFiles(Check):
                 'zope.conf and restart.'
             )
         return (
-            'To have one, write "LimitCORE=infinity" into [Service] of the unit, or "ulimit '
-            '-c unlimited" for it.'
+            'To have one, write "LimitCORE=infinity" into [Service] of the unit, or "ulimit -c '
+            'unlimited" for it.'
         )
 
 

@@ -94,9 +94,9 @@ def _limits(site: Site) -> Iterator[tuple[str, str, int, int, str]]:
             'the whole machine',
             host['MemTotal'] - host['MemAvailable'],
             host['MemTotal'],
-            'Look with "ps aux --sort=-rss" for who uses it; write a smaller "cache-size" '
-            '(objects of each '
-            'connection) or "cache-size-bytes 200MB" into <zodb_db> of zope.conf and restart.',
+            'Look with "ps aux --sort=-rss" for who uses it; write a smaller "cache-size" (objects '
+            'of each connection) or "cache-size-bytes 200MB" into <zodb_db> of zope.conf and '
+            'restart.',
         )
 
 
@@ -119,11 +119,9 @@ def _groups(group: dict[str, Any]) -> Iterator[tuple[str, str, int, int, str]]:
                 f'memory cgroup {folder}',
                 used,
                 limit,
-                f'Write "MemoryMax={2 * limit}" into [Service] of the unit, or run "docker '
-                'update --memory '
-                f'{2 * limit} --memory-swap -1 CONTAINER" (the limit is now {limit}); or give '
-                'Zope a smaller '
-                '"cache-size" in <zodb_db> of zope.conf.',
+                f'Write "MemoryMax={2 * limit}" into [Service] of the unit, or run "docker update '
+                f'--memory {2 * limit} --memory-swap -1 CONTAINER" (the limit is now {limit}); or '
+                'give Zope a smaller "cache-size" in <zodb_db> of zope.conf.',
             )
 
 
@@ -165,8 +163,8 @@ class Collector(Check):
                 'warning',
                 'The garbage collector is off.',
                 'Objects that refer to each other are never given back: memory grows.',
-                'Take gc.disable() or gc.set_threshold(0) out of your code when the experiment '
-                'is over.',
+                'Take gc.disable() or gc.set_threshold(0) out of your code when the experiment is '
+                'over.',
             )
         if frozen > _FROZEN:
             return self.found(
@@ -246,8 +244,8 @@ class Allocator(Check):
                 yield self.found(
                     'info',
                     f'A library is preloaded into Python: {library}.',
-                    'It replaces functions of the C library; a crash in malloc or free may be '
-                    'its own.',
+                    'It replaces functions of the C library; a crash in malloc or free may be its '
+                    'own.',
                     'To rule it out, start Zope once with "env -u LD_PRELOAD".',
                     f'preloaded-{os.path.basename(library)}',
                 )

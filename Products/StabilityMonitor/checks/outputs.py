@@ -34,13 +34,11 @@ except ImportError:  # on Windows, pipes are not looked at
 _PATIENCE, _LOOKS = 0.5, 10
 _FOLLOW = (
     'See that the file can be written, write "class = handlers.WatchedFileHandler" in place of '
-    '"class = '
-    'FileHandler" into its handler, such as [handler_eventlog], in zope.ini, and restart.'
+    '"class = FileHandler" into its handler, such as [handler_eventlog], in zope.ini, and restart.'
 )
 _TO_FILES = (
     'Write ">>{log}/stdout.log 2>&1 </dev/null" behind the line that starts Zope, or let a '
-    'supervisor '
-    'start it.'
+    'supervisor start it.'
 )
 
 
@@ -114,8 +112,7 @@ class StandardOutputs(Check):
                 'It has a controlling terminal, which sends SIGHUP then, and nobody handles that '
                 'here.',
                 'Write "nohup" in front of the command that starts Zope and "&" behind it, or '
-                '"setsid" in '
-                'front of it; better, let a supervisor start it.',
+                '"setsid" in front of it; better, let a supervisor start it.',
                 'controlling-terminal',
             )
         ]
@@ -140,8 +137,8 @@ class StandardOutputs(Check):
             return self.found(
                 'warning',
                 f'{name.capitalize()} goes into a file that was deleted.',
-                f'{goes["path"]}: its {goes["size"]:,} bytes still take room, and nobody can '
-                'read them.',
+                f'{goes["path"]}: its {goes["size"]:,} bytes still take room, and nobody can read '
+                'them.',
                 'Restart Zope, and write "copytruncate" into the logrotate recipe of that file.',
                 about,
             )
@@ -166,9 +163,8 @@ class StandardOutputs(Check):
             'critical',
             f'{name.capitalize()} is a {goes["kind"]} that stands full.',
             f'{_waiting(descriptor, goes["kind"]):,} bytes wait{_room(descriptor)}, and none was '
-            'read for '
-            f'{_PATIENCE:g} s; the next thread that prints or logs there waits until they are: '
-            'the site freezes.',
+            f'read for {_PATIENCE:g} s; the next thread that prints or logs there waits until they '
+            'are: the site freezes.',
             action,
             about,
         )
@@ -276,8 +272,8 @@ class EventLog(Check):
             return self.found(
                 'warning',
                 'Warnings do not reach the event log.',
-                f'The level of the root logger is {logging.getLevelName(level)}, '
-                f'and logging.disable is at {disabled}.',
+                f'The level of the root logger is {logging.getLevelName(level)}, and '
+                f'logging.disable is at {disabled}.',
                 'Write "level = INFO" into [logger_root] of zope.ini and restart.',
             )
         if troubles:
@@ -303,10 +299,9 @@ class EventLog(Check):
         )
         quoted = ', '.join(f'"{line}"' for line in lines)
         return (
-            'In zope.ini, add ", eventlog" to "keys" of [handlers], to "keys" of [formatters] '
-            'and to "handlers" of '
-            '[logger_root], unless it is there; write the lines '
-            f'{quoted}; and restart.'
+            'In zope.ini, add ", eventlog" to "keys" of [handlers], to "keys" of [formatters] and '
+            f'to "handlers" of [logger_root], unless it is there; write the lines {quoted}; and '
+            'restart.'
         )
 
 

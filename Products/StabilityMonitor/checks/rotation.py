@@ -71,10 +71,10 @@ class LogRotation(Check):
         return self.found(
             'critical',
             f'{recipe} would end Zope with {killing[0]}.',
-            f'It names {mine}, and sends a signal that nobody handles here: Zope dies at the '
-            'next rotation.',
-            f'In {recipe}, take the command that sends the signal out and write "copytruncate" '
-            'in its place.',
+            f'It names {mine}, and sends a signal that nobody handles here: Zope dies at the next '
+            'rotation.',
+            f'In {recipe}, take the command that sends the signal out and write "copytruncate" in '
+            'its place.',
             recipe.name,
         )
 
@@ -96,9 +96,8 @@ class LogRotation(Check):
             f'{recipe} renames an event log that Zope goes on writing to.',
             f'{several(moved)}: after a rotation the log goes into the renamed file, and is '
             'deleted with it.',
-            f'Write "copytruncate" into {recipe}, or "class = handlers.WatchedFileHandler" '
-            'into the handler of '
-            'zope.ini.',
+            f'Write "copytruncate" into {recipe}, or "class = handlers.WatchedFileHandler" into '
+            'the handler of zope.ini.',
             recipe.name,
         )
 

@@ -192,8 +192,7 @@ class _Asker:
             raise _Left(
                 hangs,
                 f'It {"still hangs" if hangs else "goes on"} since an earlier run, and was not '
-                'asked '
-                'again.',
+                'asked again.',
             )
         self.behind.pop(id, None)
         if self._worker is None:

@@ -89,8 +89,7 @@ class Family(Check):
                     'Installed versions do not belong together.',
                     several(text for text, _ in unmet),
                     f'pip install {" ".join(sorted({want for _, want in unmet})[:4])} (better: '
-                    'with the constraints '
-                    'file of your Zope release)',
+                    'with the constraints file of your Zope release)',
                     'unmet',
                 )
             )
@@ -131,8 +130,7 @@ class Family(Check):
                     f'{versions.popitem()[1]} is installed twice in one folder.',
                     f'{folder} has the metadata of several versions: an update was interrupted.',
                     f'Delete {_metadata(folder, name)}, and run "pip install --force-reinstall '
-                    '--no-deps '
-                    f'{name}".',
+                    f'--no-deps {name}".',
                     f'twice-{name}',
                 )
 
@@ -250,9 +248,8 @@ class CompiledModules(Check):
                 'info',
                 f'{len(names)} compiled modules come from {where}.',
                 several(sorted(names), 20),
-                'Install their distributions into the environment of this site: built for '
-                'another Python or '
-                'beside other libraries, they can crash it.',
+                'Install their distributions into the environment of this site: built for another '
+                'Python or beside other libraries, they can crash it.',
                 where.replace(' ', '-'),
             )
             for where, names in strange.items()

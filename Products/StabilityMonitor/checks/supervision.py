@@ -12,8 +12,7 @@ from .livesite import text
 
 _ADVICE = (
     'Write a service for systemd with the lines "Restart=on-failure" and "RestartSec=5" in '
-    '[Service], or start '
-    'Zope under zdaemon or supervisord.'
+    '[Service], or start Zope under zdaemon or supervisord.'
 )
 _CONTAINERS = ('container', 'kubernetes')
 _RESTARTING = {'always', 'on-failure', 'on-abnormal', 'on-abort'}
@@ -47,8 +46,7 @@ class Supervisor(Check):
             return self._nobody(
                 f'{name} is gone: it does not start this process again when it dies.',
                 f'It was the parent process ({site.context["parent"]}) at the start of this run; '
-                'now '
-                f'that is {site.parent}.',
+                f'now that is {site.parent}.',
             )
         return self.ok(f'{name} starts this process again when it dies.')
 
@@ -74,9 +72,8 @@ class Supervisor(Check):
         if not settings:
             return self.found(
                 'info',
-                f'systemd has started this process{f" ({name})" if name else ""}; whether it '
-                'does so again is not '
-                'known.',
+                f'systemd has started this process{f" ({name})" if name else ""}; whether it does '
+                'so again is not known.',
                 'Its unit cannot be read from here.',
                 f'Look with "systemctl show --property Restart {name or "UNIT"}": it should say '
                 'Restart=on-failure.',

@@ -75,8 +75,7 @@ class ZopeSwitches(Check):
                 f'{name} is {_word(value)}.',
                 why,
                 f'Take "{name} {_word(value)}" out of zope.conf (or the switch from the command '
-                'line) '
-                'and restart.',
+                'line) and restart.',
                 name,
             )
             for name, value, severity, why in _DIRECTIVES
@@ -190,9 +189,8 @@ class LateVariables(Check):
         return self.found(
             'warning',
             f'Set too late to take effect: {", ".join(late)}.',
-            'They were set in the running process, as <environment> of zope.conf does; Python '
-            'and the C '
-            'library have read them before.',
+            'They were set in the running process, as <environment> of zope.conf does; Python and '
+            'the C library have read them before.',
             f'Write {_joined(site, late, "export {}={}")} before the line that starts Zope, or '
             f'{_joined(site, late, "Environment={}={}")} into [Service] of the unit.',
         )

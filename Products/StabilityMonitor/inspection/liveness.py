@@ -126,8 +126,8 @@ def _hang(
         serving = sample.workers
         if there and _is_stopped(traces.pid, proc):
             words = (
-                'All its threads are stopped (state T), as by SIGSTOP; '
-                f'"kill -CONT {traces.pid}" lets it go on'
+                f'All its threads are stopped (state T), as by SIGSTOP; "kill -CONT {traces.pid}" '
+                'lets it go on'
             )
             return Hang('stopped', sample.time, f'{words}.', stuck, serving)
         summary = _silent(traces, recording, there, silence)

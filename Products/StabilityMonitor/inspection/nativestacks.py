@@ -116,8 +116,8 @@ def what_is_needed(pid: int, proc: str = '/proc') -> str:
         if user and int(user[1]) != os.stat(f'{proc}/{pid}').st_uid == 0:
             who = 'root, for the process has changed its user'
     return (
-        f'Who may attach: {who} (kernel.yama.ptrace_scope is {scope or "not there"}). '
-        'In a container CAP_SYS_PTRACE is needed.'
+        f'Who may attach: {who} (kernel.yama.ptrace_scope is {scope or "not there"}). In a '
+        'container CAP_SYS_PTRACE is needed.'
     )
 
 
@@ -201,8 +201,8 @@ class NativeStacks:
 
     def _run(self) -> None:
         error = (
-            'There is no pystack here. Install it into this Python (pip install pystack), or '
-            'use the command lines.'
+            'There is no pystack here. Install it into this Python (pip install pystack), or use '
+            'the command lines.'
         )
         try:
             for name, started in self.tools.items():
@@ -211,8 +211,8 @@ class NativeStacks:
                     break
         except Exception as failure:
             error = (
-                f'The native stacks were not taken: {type(failure).__name__}: {failure}. Use '
-                'the command lines.'
+                f'The native stacks were not taken: {type(failure).__name__}: {failure}. Use the '
+                'command lines.'
             )
         self._finish(error)
 
@@ -256,9 +256,8 @@ class NativeStacks:
     def _judged(self, name: str, outcome: dict[str, Any]) -> tuple[str, bool]:
         if outcome['ended'] == 'time':
             return (
-                f'{name} was ended after {self.longest:.0f} s, and process {self.pid} goes on. '
-                'Try again, or '
-                'use the command line of gdb.',
+                f'{name} was ended after {self.longest:.0f} s, and process {self.pid} goes on. Try '
+                'again, or use the command line of gdb.',
                 False,
             )
         if outcome['ended'] != 'itself':
@@ -275,8 +274,7 @@ class NativeStacks:
         last = lines[-1] if lines else 'nothing'
         return (
             f'{name} ended with code {outcome["code"]} and no threads; the last it said: '
-            f'{last[:300]}. '
-            'Use the command line of gdb.',
+            f'{last[:300]}. Use the command line of gdb.',
             True,
         )
 

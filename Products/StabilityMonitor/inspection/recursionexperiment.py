@@ -182,8 +182,8 @@ class _Children:
         if ways and status in _DEATHS:
             return ways[-1], _DEATHS[status]
         raise _CannotTell(
-            f'A thread with {size >> 10} KiB of stack could not be tried: '
-            f'{lines[-1]!r} was the last word of the child, its status {status}.'
+            f'A thread with {size >> 10} KiB of stack could not be tried: {lines[-1]!r} was the '
+            f'last word of the child, its status {status}.'
         )
 
     def _live(self, size: int, seconds: int, names: list[str]) -> tuple[list[str], int | None]:

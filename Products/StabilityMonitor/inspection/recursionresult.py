@@ -143,11 +143,11 @@ def _fate(result: ProbeResult) -> str:
 def _advice(result: ProbeResult) -> str:
     if not result.smallest:
         return (
-            'Find the code that calls sys.setrecursionlimit, and give it a smaller number: '
-            'no reasonable stack holds that many calls.'
+            'Find the code that calls sys.setrecursionlimit, and give it a smaller number: no '
+            'reasonable stack holds that many calls.'
         )
     megabytes = max(8, -(-2 * result.smallest >> 20))
     return (
-        f'Write "thread-stack-size {megabytes}MB" into '
-        '<product-config stabilitymonitor> of zope.conf and restart.'
+        f'Write "thread-stack-size {megabytes}MB" into <product-config stabilitymonitor> of '
+        'zope.conf and restart.'
     )
