@@ -43,7 +43,10 @@ from .runner import Results
 if TYPE_CHECKING:  # rules take much memory: a process imports them when somebody asks
     from ..knowledge.rulesinforce import Known
 
-LAST_WORD, PROBE = 'checks.json', 'recursion-probe.json'
+#: The last results, in the directory of the run.
+LAST_WORD = 'checks.json'
+#: The result of the recursion probe, in the data directory.
+PROBE = 'recursion-probe.json'
 #: Results that are younger than this many seconds answer a question from outside.
 FRESH = 10.0
 #: Results that are older than this many seconds are renewed: a reader without the right to ask has

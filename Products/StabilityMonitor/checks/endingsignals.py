@@ -35,13 +35,17 @@ class FaultHandler(Check):
         if not trouble:
             detail = f'Others that know faulthandler: {users}.' if users else ''
             return self.ok('A crash is dumped into our fault log.', detail)
+        if site.fault_log:
+            action = (
+                'Take the call of faulthandler.enable or faulthandler.disable out of that code.'
+            )
+        else:
+            action = 'Look on the overview for what is off, and why.'
         return self.found(
             'warning',
             'A crash would not be dumped into our fault log.',
             trouble + (f' Loaded modules that use faulthandler: {users}.' if users else ''),
-            'Take the call of faulthandler.enable or faulthandler.disable out of that code.'
-            if site.fault_log
-            else 'Look on the overview for what is off, and why.',
+            action,
         )
 
 

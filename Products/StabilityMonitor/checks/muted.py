@@ -41,8 +41,10 @@ except ImportError:
 
 FILE = 'hushed.json'
 _LONGEST = timedelta(days=366)
-#: A longer reason or name (characters) is cut; a larger file (bytes) is not read.
-_MOST_TEXT, _MOST_BYTES = 500, 1 << 20
+#: Characters of a reason or a name; what is longer is cut.
+_MOST_TEXT = 500
+#: Bytes of the file; a larger one is not read.
+_MOST_BYTES = 1 << 20
 #: Seconds to wait for another process that writes the file.
 _PATIENCE = 1.0
 #: Threads of this process take turns with this lock; processes take turns with a lock file.

@@ -26,9 +26,10 @@ from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..system import procfiles
 
-#: The heartbeat is silent after this many sample intervals, but not before this many seconds: a
-#: busy machine delays it.
-_BEATS, _LEAST = 5, 10.0
+#: The heartbeat is silent after this many sample intervals,
+_BEATS = 5
+#: but not before this many seconds: a busy machine delays it.
+_LEAST = 10.0
 #: Where the watchdog has fired, this many sample intervals are enough.
 _FIRED = 3
 _STOPPED = frozenset('Tt')

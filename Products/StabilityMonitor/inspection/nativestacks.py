@@ -28,10 +28,13 @@ from ..system import signalmask
 from ..system.childprocess import ChildProcess
 from ..system.childprocess import python_command
 
-#: What a tool may take and write: seconds and bytes.
-LONGEST, MOST = 30.0, 2 << 20
+#: Seconds that a tool may take.
+LONGEST = 30.0
+#: Bytes of its output that are kept.
+MOST = 2 << 20
 #: The warden gets this many seconds more.
 _GRACE = 5.0
+#: prctl(PR_SET_PTRACER): names the process that may trace this one, see prctl(2).
 _SET_PTRACER = 0x59616D61
 _WARDEN = os.path.join(os.path.dirname(__file__), 'toolwarden.py')
 #: Name and arguments, the better tool first.  `--native-all`: also threads that Python does not
@@ -40,6 +43,7 @@ _TOOLS = {
     'pystack': ('remote', 'PID', '--native-all'),
     'py-spy': ('dump', '--native', '--pid', 'PID'),
 }
+#: {kernel.yama.ptrace_scope: who may attach}; None: this kernel has no Yama.
 _MAY = {
     None: 'root, or the user that the process runs as',
     '0': 'root, or the user that the process runs as',
@@ -47,6 +51,7 @@ _MAY = {
     '2': 'root',
     '3': 'nobody, until the machine is started with another value',
 }
+#: What tools say when the kernel does not let them attach.
 _DENIED = re.compile('not permitted|permission denied|ptrace|EPERM', re.IGNORECASE)
 #: {pid of this process: what takes stacks}; a forked child is free.
 _BUSY: dict[int, NativeStacks] = {}
@@ -299,6 +304,7 @@ def _environment() -> dict[str, str]:
     }
 
 
+#: The first line of a thread, as pystack and as py-spy write it.
 _HEADS = (
     re.compile(
         r'Traceback for thread (?P<id>\d+)(?: \((?P<name>.*)\))? (?P<status>\[[^]]*\] )?\(most '
@@ -306,6 +312,7 @@ _HEADS = (
     ),
     re.compile(r'Thread (?P<id>\d+) \((?P<status>[^)]*)\)(?:: "(?P<name>.*)")?$'),
 )
+#: A line with a frame, as pystack and as py-spy write it.
 _FRAMES = (
     re.compile(
         r'\s+\((?P<kind>C|Python)\) File "(?P<file>.*)", line (?P<line>-?\d+), in '

@@ -26,7 +26,9 @@ from .recursionresult import ProbeResult
 PROGRAM = Path(__file__).with_name('recursionprogram.py')
 #: Sizes are tried in these steps, and never beyond the largest.
 STEP = 64 << 10
-_CHILD_SECONDS, _ENDING = 15, 5.0
+#: Seconds that a child may take, and seconds in which it then ends by itself.
+_CHILD_SECONDS = 15
+_ENDING = 5.0
 #: How a child dies at the end of its stack, or when Python aborts there: {exit status: signal}.
 _DEATHS = {
     -getattr(signal, name): name
@@ -114,11 +116,8 @@ def _least(
     The size is doubled until a child survives; then the interval is halved until it is one step.
     """
     # In steps: the largest size that is known to die, and the smallest that is known to survive.
-    died, survived = 0, 0
-    if survives:
-        survived = -(-size // STEP)
-    else:
-        died = size // STEP
+    died = 0 if survives else size // STEP
+    survived = -(-size // STEP) if survives else 0
     last: tuple[str, str] | None = None
     most = LARGEST // STEP
     width = math.log2(max(2, (survived or most) - died))
@@ -133,7 +132,8 @@ def _least(
         on_progress(1 - 0.5 * left / width, f'trying {middle * STEP >> 10} KiB')
         death = children.die(middle * STEP, list(WAYS), refusal=True)
         if death:
-            died, last = middle, death
+            died = middle
+            last = death
         else:
             survived = middle
     return survived * STEP, last

@@ -25,8 +25,11 @@ TYPE_CHECKING = False  # true for a type checker: the children do without the mo
 if TYPE_CHECKING:
     import typing
 
+#: Levels of nested values and expressions: far beyond any limit.
 _DEPTH = 100000
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
+#: See prctl(2).
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 
 
 def say(words: str) -> None:
