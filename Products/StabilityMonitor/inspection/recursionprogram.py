@@ -10,8 +10,6 @@ It imports the standard library only, leaves no core file and no line in the ker
 with its parent.
 """
 
-from __future__ import annotations
-
 import contextlib
 import faulthandler
 import functools
@@ -22,8 +20,10 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from collections.abc import Iterator
+
+TYPE_CHECKING = False  # true for a type checker: the children do without the module typing
+if TYPE_CHECKING:
+    import typing
 
 #: Levels of nested values and expressions: far beyond any limit.
 _DEPTH = 100000
@@ -47,7 +47,7 @@ class Described:
     """Computes an attribute by its class, as ExtensionClass and ComputedAttribute do."""
 
     class Computed:
-        def __get__(self, instance: Described, owner: type[Described]) -> object:
+        def __get__(self, instance: 'Described', owner: 'type[Described]') -> object:
             return instance.title
 
     title = Computed()
@@ -56,7 +56,7 @@ class Described:
 class Acquirer:
     """Asks its container for attributes that it lacks, as Acquisition does."""
 
-    def __init__(self, container: Acquirer | None):
+    def __init__(self, container: 'Acquirer | None'):
         self.__dict__['container'] = container
 
     def __getattr__(self, name: str) -> object:
@@ -88,7 +88,7 @@ class Falling:
     def __setattr__(self, name: str, value: object) -> None:
         setattr(self, name, value)
 
-    def __iter__(self) -> Iterator[object]:
+    def __iter__(self) -> 'typing.Iterator[object]':
         return iter(list(self))
 
     def __add__(self, other: int) -> object:
@@ -97,7 +97,7 @@ class Falling:
     def __eq__(self, other: object) -> bool:
         return [self] == [other]
 
-    def __reduce__(self) -> tuple[type[Falling], tuple[Falling]]:
+    def __reduce__(self) -> 'tuple[type[Falling], tuple[Falling]]':
         return Falling, (Falling(),)
 
     def __call__(self) -> object:
@@ -139,7 +139,7 @@ def nested_dict() -> dict[str, object]:
 
 
 _EXPRESSION = compile('expression()', 'expression', 'eval')
-WAYS: dict[str, Callable[[], object]] = {
+WAYS: 'dict[str, typing.Callable[[], object]]' = {
     'sorted with a key': sort_key,
     'a computed attribute (__get__)': lambda: Described().title,
     '__getattr__': lambda: Falling().title,
