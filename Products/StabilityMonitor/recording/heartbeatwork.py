@@ -16,12 +16,16 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from typing import Any
+from typing import Protocol
 
 from ..model.records import ThreadState
 from ..model.records import isotime
 from ..model.records import shallow
+from ..store.rundirectory import Base
+from ..store.rundirectory import RunDirectory
 from ..store.runmailbox import Inbox
 from ..system import loglater
 from ..system import signalmask
@@ -30,6 +34,7 @@ from ..threads.snapshot import Observation
 from ..threads.snapshot import ThreadWatch
 from .background import aside
 from .background import begin as begin_aside
+from .faulthandler_compat import MarkFile
 from .hangs import SPINNING
 from .hangs import Hangs
 from .heartbeat import ROUND
@@ -37,13 +42,16 @@ from .heartbeat import Duty
 from .heartbeat import Heartbeat
 from .heartbeat import SurvivedMarks
 from .heartbeat import Workers
+from .partguard import Findings
+from .recorder import Recorder
 from .serverloop import ServerLoop
 from .slowrequests import SlowRequests
+from .stackwatch import StackWatch
 from .watchdog import DeadMan
 from .watchdog import awaited_signals
 
-if TYPE_CHECKING:  # it imports this module
-    from .livingrun import LivingRun
+if TYPE_CHECKING:  # it imports logging.handlers, and most runs have no trace log
+    from .tracelog import TraceLog
 
 #: CPU time (seconds) that the heartbeat uses in each second in which it waits for a held GIL.
 _WAITING = 0.001
@@ -54,10 +62,27 @@ _MOST_CPU = 0.1
 _REARMED = 6
 
 
-class Rounds:
-    """Watches over `life`, a LivingRun with a recorder.  `start` begins."""
+class Watched(Protocol):
+    """What the heartbeat looks after: the parts of a living run, see livingrun.LivingRun."""
 
-    def __init__(self, life: LivingRun) -> None:
+    options: SimpleNamespace
+    findings: Findings
+    base: Base
+    context: dict[str, Any]
+    directory: RunDirectory | None
+    recorder: Recorder | None
+    gauge: StackWatch | None
+    trace_log: TraceLog | None
+
+    def mark_files(self) -> dict[str, MarkFile]: ...
+
+    def checks(self) -> tuple[tuple[Duty, ...], tuple[Duty, ...]]: ...
+
+
+class Rounds:
+    """Watches over a living run with a recorder.  `start` begins."""
+
+    def __init__(self, life: Watched) -> None:
         if life.recorder is None:
             raise ValueError('nothing is recorded')
         self.life = life
