@@ -30,8 +30,8 @@ from Products.StabilityMonitor.knowledge import rules as known_rules
 from Products.StabilityMonitor.knowledge import systemfacts
 from Products.StabilityMonitor.knowledge.knowledgebase import load
 from Products.StabilityMonitor.knowledge.systemfacts import System
-from Products.StabilityMonitor.model.records import Finding
 from Products.StabilityMonitor.model.runrecord import RunRecord
+from Products.StabilityMonitor.model.severities import SEVERITIES
 from Products.StabilityMonitor.postmortem import faultlog
 from Products.StabilityMonitor.postmortem import incident
 from Products.StabilityMonitor.postmortem.verdict import Judgement
@@ -312,12 +312,7 @@ def test_a_system_of_today_meets_none_of_the_howto():
 
 def test_a_rule_says_what_it_knows():
     for rule in RULES.values():
-        assert (
-            rule.source
-            and rule.fixed
-            and len(rule.title) < 100
-            and rule.severity in Finding.SEVERITIES
-        )
+        assert rule.source and rule.fixed and len(rule.title) < 100 and rule.severity in SEVERITIES
         assert rule.happens.endswith(('.', ')')) and not rule.title.endswith('.')
 
 
@@ -411,7 +406,7 @@ def test_the_worst_comes_first():
     hit, _ = knowledgebase.affected(
         RULES.values(), system({'waitress': '2.1.2', 'zope.interface': '5.0'})
     )
-    order = [Finding.SEVERITIES.index(match.rule.severity) for match in hit]
+    order = [SEVERITIES[match.rule.severity].rank for match in hit]
     assert order == sorted(order, reverse=True) and len(set(order)) > 1
 
 

@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from Products.StabilityMonitor.model.records import isotime
-from Products.StabilityMonitor.model.runrecord import WANTED
 from Products.StabilityMonitor.model.runrecord import RunRecord
+from Products.StabilityMonitor.model.verdicts import VERDICTS
 from Products.StabilityMonitor.reporting import axes
 from Products.StabilityMonitor.reporting import charts
 
@@ -39,14 +39,13 @@ def parsed(svg):
 
 
 def test_there_is_a_colour_and_a_word_for_every_verdict():
-    for colour, letter, label in charts.VERDICTS.values():
-        assert colour.startswith('#') and label and len(letter) <= 1
-    for verdict, (_, letter, _) in charts.VERDICTS.items():
-        assert bool(letter) == (verdict not in WANTED)
+    for code, row in VERDICTS.items():
+        assert row.colour.startswith('#') and row.label and row.ending and len(row.letter) <= 1
+        assert row.is_wanted == (code in ('running', 'stopped', 'host-restarted'))
 
 
 def test_letters_tell_incidents_apart_without_colour():
-    letters = [letter for _, letter, _ in charts.VERDICTS.values() if letter]
+    letters = [row.letter for row in VERDICTS.values() if row.letter]
     assert len(letters) == len(set(letters))
 
 
@@ -108,7 +107,7 @@ def test_the_time_that_a_picture_takes_grows_with_its_runs():
 def test_two_hundred_runs_are_all_there_inside_the_picture():
     runs = [
         run(n, 88 * 86400 - n * 38000, 37000, verdict)
-        for n, verdict in zip(range(200), list(charts.VERDICTS)[1:] * 20, strict=False)
+        for n, verdict in zip(range(200), list(VERDICTS)[1:] * 20, strict=False)
     ]
     svg = parsed(charts.timeline(runs, NOW))
     bars = list(svg.iter(f'{SVG}rect'))
@@ -222,11 +221,7 @@ def test_no_samples_break_a_curve(found):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.floats(0, 4e9), st.floats(0, 4e9), st.sampled_from(list(charts.VERDICTS)))
-    )
-)
+@given(st.lists(st.tuples(st.floats(0, 4e9), st.floats(0, 4e9), st.sampled_from(list(VERDICTS)))))
 def test_no_runs_break_the_timeline(spans):
     runs = [
         RunRecord(run=str(n), started=isotime(a), ended=isotime(b), verdict=v)

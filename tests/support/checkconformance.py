@@ -15,6 +15,7 @@ from Products.StabilityMonitor.checks.livesite import Site
 from Products.StabilityMonitor.checks.livesite import ZopeFacts
 from Products.StabilityMonitor.model.records import Finding
 from Products.StabilityMonitor.model.records import Sample
+from Products.StabilityMonitor.model.severities import SEVERITIES
 
 
 def strange_sites(folder):
@@ -110,7 +111,7 @@ class CheckConformance:
     def assert_useful(check, finding):
         """One sentence, the next step where there is trouble, and where the fact is from."""
         assert finding.id == check.id or finding.id.startswith(f'{check.id}:')
-        assert finding.severity in Finding.SEVERITIES
+        assert finding.severity in SEVERITIES
         assert finding.title and finding.title[-1] in '.?!' and finding.source
         assert finding.severity in ('ok', 'info') or finding.action, finding
         assert all(isinstance(text, str) for text in vars(finding).values())

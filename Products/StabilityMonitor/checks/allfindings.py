@@ -28,6 +28,7 @@ from ..model.records import Finding
 from ..model.records import Instance
 from ..model.records import isotime
 from ..model.records import shallow
+from ..model.severities import rank
 from ..store.rundirectory import read_json
 from ..store.rundirectory import write_whole
 from ..system import loglater
@@ -51,7 +52,6 @@ FRESH = 10.0
 RENEWED = 3600.0
 #: {finding of a process while it arms: the check that answers the same question later and better}
 ANSWERED_BY = {'thread-stacks': 'thread-stacks', 'network-volume': 'breadcrumbs-place'}
-_WORST_FIRST = {severity: number for number, severity in enumerate(reversed(Finding.SEVERITIES))}
 
 
 # -- all findings together -------------------------------------------------------------------------
@@ -86,16 +86,11 @@ def sorted_out(
     """A Look at findings: those that are muted and those that are not, each the worst first."""
     shown, apart = hushed.partition(findings)
     return Look(
-        tuple(sorted(shown, key=rank)),
-        tuple(sorted(apart, key=lambda pair: rank(pair[0]))),
+        tuple(sorted(shown, key=lambda finding: -rank(finding.severity))),
+        tuple(sorted(apart, key=lambda pair: -rank(pair[0].severity))),
         when,
         took,
     )
-
-
-def rank(finding: Finding) -> int:
-    """0 for the worst severity."""
-    return _WORST_FIRST.get(finding.severity, len(_WORST_FIRST))
 
 
 def last_word(path: Path) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from ..model.errors import StabilityError
 from ..model.records import Finding
 from ..model.records import isotime
 from ..model.records import shallow
+from ..model.severities import rank
 from ..store.regularfiles import open_regular
 from ..store.regularfiles import read_whole
 from ..store.rundirectory import write_whole
@@ -82,7 +83,7 @@ class Hush:
             self.id == finding.id
             and self.instance in ('', instance)
             and today <= date.fromisoformat(self.until)
-            and _rank(finding.severity) <= _rank(self.severity or 'critical')
+            and rank(finding.severity) <= rank(self.severity or 'critical')
         )
 
 
@@ -236,10 +237,6 @@ def _lock(descriptor: int) -> None:
             time.sleep(0.01)
         except OSError:
             return
-
-
-def _rank(severity: str) -> int:
-    return Finding.SEVERITIES.index(severity) if severity in Finding.SEVERITIES else 0
 
 
 def _hush(row: Any) -> Hush | None:

@@ -26,6 +26,7 @@ from typing import TypeVar
 from ..model.records import Finding
 from ..model.records import isotime
 from ..model.records import shallow
+from ..model.severities import rank
 from ..system import loglater
 from ..system import signalmask
 from ..system.tasks import KernelThreads
@@ -39,7 +40,6 @@ LONGEST = 10.0
 _T = TypeVar('_T')
 #: A thread that was abandoned, and where it stood then.
 _Held = tuple[threading.Thread, object]
-_ORDER = {severity: number for number, severity in enumerate(reversed(Finding.SEVERITIES))}
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def run(
             findings += asker.ask(check, asked)
             seconds.append((check.id, time.perf_counter() - at))
         _tell(on_progress, Progress(1.0, ''))
-    findings.sort(key=lambda finding: _ORDER.get(finding.severity, 0))
+    findings.sort(key=lambda finding: -rank(finding.severity))
     return Results(tuple(findings), time.perf_counter() - began, when, tuple(seconds))
 
 

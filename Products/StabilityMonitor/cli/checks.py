@@ -36,6 +36,8 @@ from ..model.records import from_isotime
 from ..model.records import instance_of
 from ..model.records import isotime
 from ..model.runrecord import RunRecord
+from ..model.severities import WORST_FIRST
+from ..model.severities import presses
 from ..postmortem.allruns import AllRuns
 from ..reporting.renderers import finding_lines
 from ..store import runmailbox
@@ -52,7 +54,6 @@ _Servers = list[tuple[str, dict[str, Any]]]
 
 WELL = 0
 WRONG = 1
-_PRESSING = ('critical', 'warning')
 #: Seconds to wait for an answer, and for a run of the checks that has begun.
 _ANSWER = 5.0
 _RUN = 60.0
@@ -60,13 +61,6 @@ _RUN = 60.0
 _OLD = 3 * allfindings.RENEWED
 #: Seconds.  A start that takes longer is worth a warning.
 _LONG_START = 600
-#: The words of the last line, for one finding and for several.
-_WORDS = {
-    'critical': ('critical', 'critical'),
-    'warning': ('warning', 'warnings'),
-    'info': ('for information', 'for information'),
-    'ok': ('fine', 'fine'),
-}
 
 
 def show(runs: AllRuns, options: Namespace) -> int:
@@ -90,7 +84,7 @@ def show(runs: AllRuns, options: Namespace) -> int:
             print(clean(line))
     for part in parts:
         for check in part['checks']:
-            if check['severity'] in _PRESSING and 'hushed' not in check:
+            if presses(check['severity']) and 'hushed' not in check:
                 return WRONG
     return WELL
 
@@ -416,10 +410,10 @@ def _count(checks: Sequence[dict[str, Any]]) -> str:
     """Such as "= 1 critical, 2 warnings, 17 fine, 1 hushed"."""
     shown = [check['severity'] for check in checks if 'hushed' not in check]
     words = []
-    for severity, (one, many) in _WORDS.items():
-        count = shown.count(severity)
+    for severity in WORST_FIRST:
+        count = shown.count(severity.code)
         if count:
-            words.append(f'{count} {one if count == 1 else many}')
+            words.append(f'{count} {severity.one if count == 1 else severity.many}')
     hushed = len(checks) - len(shown)
     if hushed:
         words.append(f'{hushed} hushed')

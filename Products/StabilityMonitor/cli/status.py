@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..inspection import liveness
+from ..model.eventkinds import EVENT_KINDS
 from ..model.plaintext import clean
 from ..model.plaintext import json_text
 from ..model.records import Instance
@@ -31,13 +32,9 @@ from ..store.rundirectory import name_facts
 
 WELL = 0
 WRONG = 1
-_TITLES = {
-    'hang': 'HANGS',
-    'silent': 'HANGS',
-    'stopped': 'STOPPED',
-    'deadlock': 'DEADLOCK',
-    'spinning': 'SPINS',
-}
+#: Of what a process tells of itself, and of what only others see: that it is silent or stopped.
+_VERBS = {kind.code: kind.verb for kind in EVENT_KINDS.values()}
+_VERBS |= {'silent': 'HANGS', 'stopped': 'STOPPED'}
 
 
 def show(runs: AllRuns, as_json: bool) -> int:
@@ -166,7 +163,7 @@ def _process(process: dict[str, Any]) -> Iterator[str]:
         since = from_isotime(hang['since'])
         lasts = duration(max(0.0, time.time() - since)) if since else 'an unknown time'
         yield (
-            f'{_TITLES[hang["kind"]]}: pid {process["pid"]} since {clocktime(since)}, for {lasts}: '
+            f'{_VERBS[hang["kind"]]}: pid {process["pid"]} since {clocktime(since)}, for {lasts}: '
             f'{hang["summary"]} {_count(hang)}'
         )
 

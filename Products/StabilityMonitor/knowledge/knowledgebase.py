@@ -22,6 +22,7 @@ from typing import Any
 
 from ..model.records import Finding
 from ..model.runrecord import RunRecord
+from ..model.severities import rank
 from ..store.regularfiles import read_start
 from ..store.rundirectory import KNOWN_ISSUES
 from .conditions import hold
@@ -49,7 +50,6 @@ WITHOUT_PACKAGING = (
     'Known issues are not looked up: the library "packaging" that compares '
     'versions is not installed.'
 )
-_severity = Finding.SEVERITIES.index
 _TABLE = re.compile(rb'^[ \t]*\[\[', re.M)
 _AT_LINE = re.compile(r' ?\(at (?:line (\d+), column \d+|end of document)\)')
 
@@ -278,7 +278,7 @@ def affected(
             missed.append(Match(rule, (f'not affected: {failed[0]}',)))
         elif not rule.incident_only:
             hit.append(Match(rule, tuple(answer.words for answer in answers if answer.words)))
-    hit.sort(key=lambda match: (-_severity(match.rule.severity), match.rule.id))
+    hit.sort(key=lambda match: (-rank(match.rule.severity), match.rule.id))
     return tuple(hit), tuple(missed)
 
 
@@ -316,7 +316,7 @@ def match_incident(
         match = _weigh(rule, record, then, traces)
         if match:
             found.append(match)
-    found.sort(key=lambda match: (-match['score'], -_severity(match['severity']), match['id']))
+    found.sort(key=lambda match: (-match['score'], -rank(match['severity']), match['id']))
     return found
 
 

@@ -13,6 +13,8 @@ from datetime import datetime
 from typing import Any
 from typing import NamedTuple
 
+from .severities import SEVERITIES
+
 
 def isotime(seconds: float | None) -> str | None:
     """Seconds since the epoch as `2026-11-23T07:45:01.123Z`; None and nonsense become None."""
@@ -214,12 +216,10 @@ class Finding:
     action: str = ''
     source: str = ''
 
-    SEVERITIES = ('ok', 'info', 'warning', 'critical')
-
 
 def finding_from(row: object) -> Finding | None:
     """A finding out of a foreign document; None if it is none."""
-    if not isinstance(row, dict) or row.get('severity') not in Finding.SEVERITIES:
+    if not isinstance(row, dict) or row.get('severity') not in SEVERITIES:
         return None
     return Finding(**{field.name: str(row.get(field.name) or '') for field in fields(Finding)})
 

@@ -14,6 +14,7 @@ from typing import Any
 from .records import Evidence
 from .records import Instance
 from .records import shallow
+from .verdicts import verdict
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class RunRecord:
 
     @property
     def is_incident(self) -> bool:
-        return self.verdict not in WANTED
+        return not verdict(self.verdict).is_wanted
 
     @property
     def hung_at_the_end(self) -> bool:
@@ -127,8 +128,6 @@ class RunRecord:
 
 #: Of a list in a record so many items are read: ten times what is ever written.
 MOST_ITEMS = 10_000
-#: Verdicts that are a wanted stop: a run with one of these is not an incident.
-WANTED = frozenset({'running', 'stopped', 'host-restarted'})
 
 
 def _list(document: dict[str, Any], key: str) -> list[Any]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from ..model.records import Finding
 from ..model.records import ThreadState
+from ..model.severities import rank
 from ..system.stackdepth import Stack
 from ..system.stackdepth import StackGauge
 from ..system.stackdepth import headroom
@@ -79,7 +79,6 @@ class StackWatch:
 
     def _judge(self, stack: Stack, used: int, name: str, main: bool = False) -> None:
         found = headroom(stack.size, used, name, self.gauge.granule, main)
-        rank = Finding.SEVERITIES.index
         if rank(found.severity) > rank(self._told):
             self._told = found.severity
             self.findings.drop(found.id)  # one finding for all threads: the worst

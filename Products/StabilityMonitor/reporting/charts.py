@@ -18,31 +18,12 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
+from ..model import verdicts
 from ..model.records import duration
 from ..model.records import from_isotime
 from ..model.runrecord import RunRecord
 from . import axes
 from .axes import Scale
-
-#: verdict: colour, letter in an incident's marker, words of the legend.
-VERDICTS = {
-    'running': ('#56b4e9', '', 'running'),
-    'stopped': ('#009e73', '', 'stopped as asked'),
-    'host-restarted': ('#8fb8a8', '', 'machine restarted'),
-    'crashed': ('#d55e00', 'C', 'crashed'),
-    'stack-overflow': ('#d55e00', 'S', 'stack overflow'),
-    'aborted': ('#d55e00', 'A', 'aborted'),
-    'out-of-memory': ('#aa4499', 'M', 'out of memory'),
-    'hung': ('#b8860b', 'H', 'hung'),
-    'startup-failed': ('#7a3b00', 'F', 'startup failed'),
-    'unhandled-exception': ('#7a3b00', 'E', 'unhandled exception'),
-    'signalled': ('#0072b2', 'G', 'ended by a signal'),
-    'killed': ('#0072b2', 'K', 'killed'),
-    'exited': ('#0072b2', 'X', 'exited from C'),
-    'vanished': ('#4d4d4d', '?', 'vanished'),
-    'unreadable': ('#999999', '!', 'record unreadable'),
-}
-UNKNOWN = ('#999999', '!', 'unknown')
 
 # Sizes in units of the picture; the page scales it.
 _WIDTH = 1000
@@ -56,7 +37,7 @@ _MOST_LANES = 6
 
 
 def colour(verdict: str) -> str:
-    return VERDICTS.get(verdict, UNKNOWN)[0]
+    return verdicts.verdict(verdict).colour
 
 
 # -- the timeline ----------------------------------------------------------------------------------
@@ -94,13 +75,13 @@ def timeline(runs: Iterable[RunRecord], now: float, link: _Link = lambda run: ''
     return _svg(_WIDTH, bottom + 26, title, parts, 'timeline')
 
 
-def legend(verdicts: Iterable[str]) -> list[dict[str, str]]:
+def legend(codes: Iterable[str]) -> list[dict[str, str]]:
     """{colour, letter, label} of each verdict that occurs, in the order of the table."""
-    seen = set(verdicts)
+    seen = set(codes)
     return [
-        {'colour': hue, 'letter': letter, 'label': label}
-        for verdict, (hue, letter, label) in VERDICTS.items()
-        if verdict in seen
+        {'colour': row.colour, 'letter': row.letter, 'label': row.label}
+        for row in verdicts.VERDICTS.values()
+        if row.code in seen
     ]
 
 
@@ -165,7 +146,7 @@ def _marker(group: Sequence[_Bar], scale: Scale, link: _Link) -> str:
     x = scale(group[0].end)
     y = _TOP + last.lane * _LANE
     if len(group) == 1:
-        letter = VERDICTS.get(last.run.verdict, UNKNOWN)[1]
+        letter = verdicts.verdict(last.run.verdict).letter
     else:
         letter = str(len(group))
     told = '\n\n'.join(_told(bar.run) for bar in reversed(group[-8:]))
@@ -182,7 +163,7 @@ def _marker(group: Sequence[_Bar], scale: Scale, link: _Link) -> str:
 
 
 def _told(run: RunRecord) -> str:
-    label = VERDICTS.get(run.verdict, UNKNOWN)[2]
+    label = verdicts.verdict(run.verdict).label
     up = 'uptime not known'
     if run.uptime_seconds is not None:
         up = f'up {duration(run.uptime_seconds)}'

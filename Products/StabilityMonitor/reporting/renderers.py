@@ -12,6 +12,7 @@ from ..model.errors import UnknownFormat
 from ..model.plaintext import clean
 from ..model.plaintext import json_text
 from ..model.records import duration
+from ..model.verdicts import verdict
 from .fromdisk import NOBODY
 from .fromdisk import PROCESS
 from .fromdisk import RUN
@@ -183,12 +184,9 @@ def _inventory(report: dict[str, Any]) -> Iterator[str]:
     yield from _section(f'System{time}', _facts(inventory['system']))
 
 
-_CRASHES = ('crashed', 'stack-overflow', 'aborted')
-
-
-def at_the_end(verdict: str) -> str:
+def at_the_end(code: str) -> str:
     """Words for the end of a run, such as "at the time of the crash"."""
-    word = 'crash' if verdict in _CRASHES else 'end'
+    word = 'crash' if verdict(code).is_crash else 'end'
     return f'at the time of the {word}'
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from collections.abc import Iterator
 from typing import Any
 
+from ..model.eventkinds import event_kind
 from ..model.plaintext import clean
 from ..model.records import clocktime
 from .stacksdocument import age
@@ -16,7 +17,6 @@ from .stacksdocument import ordered
 from .stacksdocument import stack_words
 from .stacksdocument import word
 
-_HANGS = {'hang': 'HANG', 'deadlock': 'DEADLOCK', 'spinning': 'SPINNING THREAD'}
 _SHARES = 6
 _LEAST_SHARE = 0.01
 
@@ -49,7 +49,7 @@ def lines(document: dict[str, Any], subject: str, own: int = 0) -> Iterator[str]
 
 
 def hang_line(hang: dict[str, Any]) -> str:
-    kind = _HANGS.get(hang['kind'], hang['kind'])
+    kind = event_kind(hang['kind']).shout
     over = '' if is_lasting(hang) else f', ended {clocktime(hang["ended"])}'
     return f'{kind} since {clocktime(hang["started"])}{over}: {hang["summary"]}'
 

@@ -34,6 +34,8 @@ from ..model.interfaces import ILivingRun
 from ..model.records import Finding
 from ..model.records import clocktime
 from ..model.records import duration
+from ..model.severities import SEVERITIES
+from ..model.severities import WORST_FIRST
 from ..recording.arming import STATE
 from ..store.archive import Archive
 from ..store.rundirectory import KNOWN_ISSUES
@@ -49,22 +51,9 @@ from .zopetypes import Template
 ACTION = 'checks'
 #: How the ids of the findings about known issues begin.
 _KNOWN_ISSUE = f'{KnownIssues.id}:'
-#: Heading and icon of each severity; what is fine is shown elsewhere on the page.
-GROUPS = {
-    'critical': ('Critical', 'fa-times-circle'),
-    'warning': ('Warnings', 'fa-exclamation-triangle'),
-    'info': ('For information', 'fa-info-circle'),
-}
 #: For how many days a finding is muted unless another date is chosen, and for how many at most.
 _HUSH_DAYS = 30
 _MOST_HUSH_DAYS = 366
-#: Severity, and the words after its number, for one finding and for more.
-_COUNTS = (
-    ('critical', 'critical', 'critical'),
-    ('warning', 'warning', 'warnings'),
-    ('info', 'for information', 'for information'),
-    ('ok', 'fine', 'fine'),
-)
 #: What a person types, in the text of an action.
 _CODE = re.compile(
     r"""
@@ -130,10 +119,10 @@ def _progress(
 def _counts(look: allfindings.Look) -> list[dict[str, Any]]:
     found = Counter(finding.severity for finding in look.shown)
     counts: list[dict[str, Any]] = []
-    for severity, one, many in _COUNTS:
-        count = found[severity]
-        words = one if count == 1 else many
-        counts.append({'severity': severity, 'count': count, 'words': words})
+    for severity in WORST_FIRST:
+        count = found[severity.code]
+        words = severity.one if count == 1 else severity.many
+        counts.append({'severity': severity.code, 'count': count, 'words': words})
     counts.append({'severity': 'hushed', 'count': len(look.hushed), 'words': 'hushed'})
     return counts
 
@@ -141,11 +130,16 @@ def _counts(look: allfindings.Look) -> list[dict[str, Any]]:
 def _groups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The findings by their severity; a severity without any is left out."""
     groups = []
-    for severity, (heading, icon) in GROUPS.items():
-        found = [row for row in rows if row['severity'] == severity]
-        if found:
+    for severity in WORST_FIRST:
+        found = [row for row in rows if row['severity'] == severity.code]
+        if found and severity.code != 'ok':  # what is fine is shown elsewhere on the page
             groups.append(
-                {'severity': severity, 'heading': heading, 'icon': icon, 'findings': found}
+                {
+                    'severity': severity.code,
+                    'heading': severity.heading,
+                    'icon': severity.icon,
+                    'findings': found,
+                }
             )
     return groups
 
@@ -282,7 +276,7 @@ def hush(life: ILivingRun, form: dict[str, Any]) -> str:
     if found is None:
         raise NoSuchFinding('There is no such finding any more.')
     seen = variable(form, 'severity')
-    if seen not in Finding.SEVERITIES:
+    if seen not in SEVERITIES:
         seen = found.severity
     who = getSecurityManager().getUser().getUserName()
     hushed = here.hushed(life.base.file_mode)

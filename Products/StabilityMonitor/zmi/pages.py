@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 from ..checks.allfindings import Look
 from ..knowledge.rulesinforce import of_incident
+from ..model.eventkinds import event_kind
 from ..model.interfaces import ILivingRun
 from ..model.records import Finding
 from ..model.records import Instance
@@ -23,6 +24,9 @@ from ..model.records import from_isotime
 from ..model.records import isotime
 from ..model.records import shallow
 from ..model.runrecord import RunRecord
+from ..model.severities import WORST_FIRST
+from ..model.severities import presses
+from ..model.verdicts import verdict
 from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
@@ -43,31 +47,12 @@ from ..store.archive import Archive
 from . import csrftoken
 from . import drills
 
-#: How each verdict reads in large type, after "The last run" or "This run".
-ENDINGS = {
-    'running': 'is still running',
-    'crashed': 'crashed',
-    'stack-overflow': 'crashed: its stack overflowed',
-    'aborted': 'was aborted',
-    'out-of-memory': 'was killed: the memory was used up',
-    'startup-failed': 'did not get through its start',
-    'unhandled-exception': 'ended with an unhandled exception',
-    'hung': 'was hanging',
-    'signalled': 'was ended by a signal',
-    'stopped': 'was stopped as asked',
-    'host-restarted': 'ended when the machine went down',
-    'killed': 'was killed',
-    'exited': 'left without clean-up',
-    'vanished': 'vanished without a trace',
-    'unreadable': 'left a record that cannot be read',
-}
 _SURENESS = {
     'certain': 'This is certain.',
     'strong': 'The evidence is strong.',
     'likely': 'This is likely.',
     'weak': 'The evidence is weak.',
 }
-_ALERTS = {'critical': 'danger', 'warning': 'warning', 'info': 'info', 'ok': 'success'}
 #: How well a known issue fits a run.
 _LIKENESS = {
     'strong': 'Versions and traces fit',
@@ -75,7 +60,6 @@ _LIKENESS = {
     'possible': 'The versions fit; no trace shows it',
     'weak': 'A trace fits, the versions do not',
 }
-_HANGS = {'hang': 'Hang', 'deadlock': 'Deadlock', 'spinning': 'Spinning thread'}
 _FORMAT_NAMES = {'text': 'Text', 'json': 'JSON', 'html': 'HTML', 'zip': 'ZIP'}
 #: Past runs in the timeline.
 _TIMELINE_RUNS = 200
@@ -161,7 +145,7 @@ def ending(run: RunRecord, subject: str) -> dict[str, Any]:
         'address': address(run.run),
         'verdict': run.verdict,
         'colour': charts.colour(run.verdict),
-        'headline': f'{subject} {ENDINGS.get(run.verdict, run.verdict)}',
+        'headline': f'{subject} {verdict(run.verdict).ending}',
         'summary': run.summary,
         'incident': run.is_incident,
         'alert': 'danger' if run.is_incident else 'success',
@@ -219,10 +203,11 @@ def _shown(value: object) -> str:
 def findings(checks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """[{severity, alert, findings}], the worst first; empty groups are left out."""
     groups = []
-    for severity, alert in _ALERTS.items():
-        found = [check for check in checks if check['severity'] == severity]
+    for severity in WORST_FIRST:
+        found = [check for check in checks if check['severity'] == severity.code]
         if found:
-            groups.append({'severity': severity, 'alert': alert, 'findings': found})
+            group = {'severity': severity.code, 'alert': severity.alert, 'findings': found}
+            groups.append(group)
     return groups
 
 
@@ -235,7 +220,7 @@ def _pressing(life: ILivingRun, look: Look) -> list[Finding]:
     pressing = []
     for finding in look.shown:
         is_own = finding.severity == 'info' and finding.id in own
-        if is_own or finding.severity in ('critical', 'warning'):
+        if is_own or presses(finding.severity):
             pressing.append(finding)
     return pressing
 
@@ -401,7 +386,7 @@ def hang_row(hang: dict[str, Any]) -> dict[str, Any]:
     lasted = duration(hang.get('seconds'))
     lasts = hang.get('ended') is None
     return {
-        'kind': _HANGS.get(hang.get('kind', ''), 'Hang'),
+        'kind': event_kind(hang.get('kind', '')).title,
         'summary': hang.get('summary', ''),
         'started': moment(from_isotime(hang.get('started'))),
         'lasts': lasts,
@@ -472,7 +457,7 @@ def drill_page(life: ILivingRun, action: str) -> dict[str, Any]:
             'id': drill.id,
             'title': drill.title,
             'what': drill.what,
-            'verdict': ENDINGS.get(drill.verdict, drill.verdict),
+            'verdict': verdict(drill.verdict).ending,
             'refusal': drills.refusal(life, drill),
         }
         for drill in drills.DRILLS

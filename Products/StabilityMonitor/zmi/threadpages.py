@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..inspection import nativestacks
+from ..model.eventkinds import event_kind
 from ..model.interfaces import ILivingRun
 from ..model.records import clocktime
 from ..reporting import bars
@@ -57,11 +58,6 @@ _LOOKS = {
     'page': ('fa-eye', 'calm'),
 }
 _UNKNOWN = ('fa-question-circle', 'calm')
-_HANGS = {
-    'hang': ('Nobody answers', 'fa-hand-paper'),
-    'deadlock': ('Deadlock', 'fa-lock'),
-    'spinning': ('A thread spins', 'fa-sync-alt'),
-}
 _IDENT = re.compile(r'\b(?:thread )?0x([0-9a-f]{1,16})\b')
 #: The title says "Deadlock" already, so the summary is shown without.
 _DEADLOCK = re.compile(r'Deadlock \(([^)]*)\): (.*)\.')
@@ -245,12 +241,12 @@ def _frame(frame: dict[str, Any]) -> dict[str, Any]:
 
 
 def _hang(hang: dict[str, Any], now: float, names: Mapping[int, str]) -> dict[str, Any]:
-    title, icon = _HANGS.get(hang['kind'], (hang['kind'], 'fa-exclamation-triangle'))
+    kind = event_kind(hang['kind'])
     end = now if is_lasting(hang) else hang['ended']
     summary = _DEADLOCK.sub(r'\2 (\1).', hang['summary'])
     return {
-        'title': title,
-        'icon': icon,
+        'title': kind.headline,
+        'icon': kind.icon,
         'since': clocktime(hang['started']),
         'summary': _told(summary, names),
         'lasted': age(max(0.0, end - hang['started'])),

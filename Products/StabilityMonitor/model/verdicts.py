@@ -1,0 +1,74 @@
+"""The table of verdicts: how a run can end, and all that is shown for each.
+
+A new verdict is a row here and a rule in `postmortem.verdict`.  The order is that of the legend of
+the charts, from what was wanted to what could not be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`ending` follows "The last run" or "This run"; `label` stands in the legend of a chart.
+
+    `colour` is that of the bar in the timeline.  `letter` is the mark of an incident there, '' for
+    an end that was wanted, which is no incident.
+    """
+
+    code: str
+    ending: str
+    label: str
+    colour: str
+    letter: str = ''
+    is_crash: bool = False
+
+    @property
+    def is_wanted(self) -> bool:
+        return not self.letter
+
+
+_ORANGE = '#d55e00'
+_BROWN = '#7a3b00'
+_BLUE = '#0072b2'
+_GREY = '#999999'
+
+_ROWS = (
+    Verdict('running', 'is still running', 'running', '#56b4e9'),
+    Verdict('stopped', 'was stopped as asked', 'stopped as asked', '#009e73'),
+    Verdict('host-restarted', 'ended when the machine went down', 'machine restarted', '#8fb8a8'),
+    Verdict('crashed', 'crashed', 'crashed', _ORANGE, 'C', is_crash=True),
+    Verdict(
+        'stack-overflow',
+        'crashed: its stack overflowed',
+        'stack overflow',
+        _ORANGE,
+        'S',
+        is_crash=True,
+    ),
+    Verdict('aborted', 'was aborted', 'aborted', _ORANGE, 'A', is_crash=True),
+    Verdict('out-of-memory', 'was killed: the memory was used up', 'out of memory', '#aa4499', 'M'),
+    Verdict('hung', 'was hanging', 'hung', '#b8860b', 'H'),
+    Verdict('startup-failed', 'did not get through its start', 'startup failed', _BROWN, 'F'),
+    Verdict(
+        'unhandled-exception',
+        'ended with an unhandled exception',
+        'unhandled exception',
+        _BROWN,
+        'E',
+    ),
+    Verdict('signalled', 'was ended by a signal', 'ended by a signal', _BLUE, 'G'),
+    Verdict('killed', 'was killed', 'killed', _BLUE, 'K'),
+    Verdict('exited', 'left without clean-up', 'exited from C', _BLUE, 'X'),
+    Verdict('vanished', 'vanished without a trace', 'vanished', '#4d4d4d', '?'),
+    Verdict('unreadable', 'left a record that cannot be read', 'record unreadable', _GREY, '!'),
+)
+VERDICTS: Mapping[str, Verdict] = MappingProxyType({row.code: row for row in _ROWS})
+
+
+def verdict(code: str) -> Verdict:
+    """The row of a code; for one of a later release, a row that shows the code itself."""
+    return VERDICTS.get(code) or Verdict(code, code, 'unknown', _GREY, '!')
