@@ -121,12 +121,13 @@ def test_the_checks_do_not_disturb_the_site(plain):
     assert plain.report()['process']['recording']
 
 
-def test_the_software_home_is_empty_where_zope2_has_no_file(monkeypatch):
+@pytest.mark.parametrize('module', [SimpleNamespace(__file__=None), SimpleNamespace()])
+def test_the_software_home_is_empty_where_zope2_has_no_file(monkeypatch, module):
     from Products.StabilityMonitor.zmi import zopeconf
 
     configuration = SimpleNamespace(clienthome='', instancehome='', debug_mode=False)
     monkeypatch.setattr(zopeconf, 'getConfiguration', lambda: configuration)
-    monkeypatch.setitem(sys.modules, 'Zope2', SimpleNamespace(__file__=None))
+    monkeypatch.setitem(sys.modules, 'Zope2', module)
     assert zopeconf.circumstances()['software']['software_home'] == ''
 
 
