@@ -9,6 +9,7 @@ from datetime import UTC
 from datetime import datetime
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from packaging import specifiers
@@ -214,6 +215,29 @@ def test_where_the_breadcrumbs_could_be(tmp_path, home, place):
     proc = tree(tmp_path, self__mountinfo='\n'.join(mounts))
     (found,) = look(breadcrumbs.Place, proc=proc, zope=ZopeFacts(client_home=str(tmp_path / home)))
     assert f'"directory {tmp_path / place}"' in found.action
+
+
+@pytest.mark.parametrize(
+    'blocks, files, severity, lack',
+    [
+        (0, 500, 'critical', '0 MiB (0.0%) are free.'),
+        (0, 0, 'critical', '0 MiB (0.0%) are free.'),
+        (2560, 500, 'critical', '10 MiB (0.3%) are free.'),
+        (500_000, 5, 'warning', '5 files can still be made.'),
+    ],
+)
+def test_a_full_disk_tells_what_is_lacking(tmp_path, monkeypatch, blocks, files, severity, lack):
+    disk = SimpleNamespace(
+        f_flag=0,
+        f_frsize=4096,
+        f_blocks=1_000_000,
+        f_bavail=blocks,
+        f_files=1000,
+        f_favail=files,
+    )
+    monkeypatch.setattr(breadcrumbs.os, 'statvfs', lambda folder: disk)
+    (found,) = look(breadcrumbs.Room, directory=tmp_path, root_logger=logging.Logger('root'))
+    assert (found.severity, found.detail) == (severity, f'{tmp_path}: {lack}')
 
 
 # -- signals ---------------------------------------------------------------------------------------

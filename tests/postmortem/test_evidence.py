@@ -285,6 +285,14 @@ def test_stderr_of_another_process_is_not_ours(run, world, tmp_path):
     assert collect(stderr(run.change(main_ident=5), log), world).stderr_fault is None
 
 
+def test_a_main_ident_that_is_a_list_keeps_no_run_from_being_judged(run, world, tmp_path):
+    log = tmp_path / 'stderr.log'
+    log.write_bytes(FATAL_ERROR)
+    run.crashed().change(main_ident=[0x7F0000000020])
+    record = triage.examine(stderr(run, log).path, world)
+    assert (record.verdict, record.signal) == ('crashed', 'SIGSEGV')
+
+
 # -- counters --------------------------------------------------------------------------------------
 
 
@@ -326,6 +334,14 @@ def test_another_group_of_the_same_name(run, world, cgroup):
     assert (found.cgroup_kills, found.host_kills) == (None, 1)
 
 
+def test_a_nul_in_the_directory_of_the_group_keeps_no_run_from_being_judged(run, world, cgroup):
+    group = json.loads((run.path / 'context.json').read_text())['cgroup']
+    run.marked('faults', SEGFAULT).change(cgroup=group | {'directory': f'{cgroup}\0'})
+    found = collect(run, world)
+    assert (found.cgroup_kills, found.host_kills) == (None, 1)
+    assert triage.examine(run.path, world).verdict == 'crashed'
+
+
 def test_a_counter_that_began_anew(run, world, cgroup):
     (cgroup / 'memory.oom_control').write_text('oom_kill 0\n')
     assert collect(run, world).cgroup_kills is None
@@ -340,6 +356,11 @@ def test_no_counter_is_compared_across_boots(run, world, cgroup):
 def test_without_a_sample_the_start_is_compared(run, world):
     tell(world, 'vmstat', 'oom_kill 5\n')
     assert collect(run, world).host_kills == 2
+
+
+@pytest.mark.parametrize('kills', [None, 'x', [], {}, True])
+def test_kills_since_the_boot_are_not_new_where_those_at_the_start_are_no_number(run, world, kills):
+    assert collect(run.change(host_kills=kills), world).host_kills is None
 
 
 @pytest.mark.parametrize(

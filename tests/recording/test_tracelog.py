@@ -453,6 +453,20 @@ class TestProcesses:
         assert paths_in(lines_of(traced.path)) == ['/parent', '/other']
         assert paths_in(lines_of(traced.folder / 'trace.log-2')) == ['/other'] * 2
 
+    def test_a_lock_file_that_cannot_be_opened_at_once_stops_nothing(self, tmp_path, monkeypatch):
+        really_open = os.open
+
+        def blocked(path, *args, **named):
+            if str(path).endswith('.lock'):
+                raise BlockingIOError('another process has a lease on it')
+            return really_open(path, *args, **named)
+
+        monkeypatch.setattr(os, 'open', blocked)
+        traced = Traced(tmp_path)
+        traced.serve('/a')
+        assert paths_in(lines_of(traced.path)) == ['/a'] and traced.found() == []
+        traced.log.detach()
+
     def test_kill_9_loses_the_last_beat_here_and_nothing_in_the_black_box(self, tmp_path):
         code = (
             'import mmap, sys, time\nfrom test_tracelog import *\nfolder = sys.argv[1]\n'

@@ -143,6 +143,16 @@ def test_a_recorder_that_fails_is_switched_off_and_no_request_sees_it(site, even
     site.tell(event, request)
 
 
+@pytest.mark.parametrize('event', ['request_begins', 'traversed', 'committing', 'request_ends'])
+def test_a_recorder_that_fails_without_a_living_run_reaches_no_request(site, monkeypatch, event):
+    monkeypatch.setattr(STATE, 'life', None)
+    request = Request()
+    site.tell('request_begins', request)
+    STATE.recorder.detach()
+    site.tell(event, request)
+    assert STATE.recorder is None
+
+
 def test_no_reference_to_a_request_is_kept(site):
     import gc
     import weakref

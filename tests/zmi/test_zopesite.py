@@ -3,6 +3,7 @@ so.
 """
 
 import json
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -118,6 +119,16 @@ def test_the_checks_do_not_disturb_the_site(plain):
         ask(plain)
     assert descriptors(plain) <= before + 2
     assert plain.report()['process']['recording']
+
+
+@pytest.mark.parametrize('module', [SimpleNamespace(__file__=None), SimpleNamespace()])
+def test_the_software_home_is_empty_where_zope2_has_no_file(monkeypatch, module):
+    from Products.StabilityMonitor.zmi import zopeconf
+
+    configuration = SimpleNamespace(clienthome='', instancehome='', debug_mode=False)
+    monkeypatch.setattr(zopeconf, 'getConfiguration', lambda: configuration)
+    monkeypatch.setitem(sys.modules, 'Zope2', module)
+    assert zopeconf.circumstances()['software']['software_home'] == ''
 
 
 @pytest.mark.parametrize(

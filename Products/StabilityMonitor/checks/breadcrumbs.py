@@ -107,15 +107,12 @@ class Room(Check):
         severities = [name for name, least, size in _ROOM if share < least and free < size]
         if severities:
             severity = severities[0]
+            lack = f'{megabytes(free)} ({share:.1%}) are free.'
         elif room.f_files and room.f_favail / room.f_files < 0.01:
             severity = 'warning'
-            free = 0
+            lack = f'{room.f_favail} files can still be made.'
         else:
             return None
-        if free:
-            lack = f'{megabytes(free)} ({share:.1%}) are free.'
-        else:
-            lack = f'{room.f_favail} files can still be made.'
         return self.found(
             severity,
             f'The disk of {what[0].lower()}{what[1:]} is nearly full.',

@@ -131,7 +131,7 @@ def _from_ini(path: str, variables: dict[str, str]) -> tuple[str, int | None]:
 
 
 def _software_home() -> str:
-    file = sys.modules['Zope2'].__file__
+    file = getattr(sys.modules['Zope2'], '__file__', None)  # a frozen module has none
     return str(Path(file).parent.parent) if file else ''
 
 
