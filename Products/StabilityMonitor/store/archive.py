@@ -259,7 +259,8 @@ def _cut_off_tail(mark: Path) -> None:
         return
     try:
         tail = read_tail(descriptor, _MARK_TAIL)
-        written = os.fstat(descriptor).st_size - len(tail) + len(tail.rstrip(b'\0'))
+        unwritten = len(tail) - len(tail.rstrip(b'\0'))
+        written = os.fstat(descriptor).st_size - unwritten
         if written:
             os.ftruncate(descriptor, written)
         else:

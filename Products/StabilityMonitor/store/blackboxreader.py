@@ -128,7 +128,8 @@ def _parts(data: Readable, order: str) -> list[box.Part]:
 
 
 def _words(data: Readable, order: str, start: int, names: Sequence[str]) -> dict[str, int]:
-    return dict(zip(names, struct.unpack_from(f'{order}{len(names)}Q', data, start), strict=True))
+    values = struct.unpack_from(f'{order}{len(names)}Q', data, start)
+    return dict(zip(names, values, strict=True))
 
 
 def _text(data: Readable, order: str) -> str:

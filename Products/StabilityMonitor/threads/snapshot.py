@@ -135,7 +135,8 @@ class _Moment:
             self.names.setdefault(ident, self._comm(ident))
         from .locks import examine
 
-        self.wants = examine(self.stacks, [ident for ident in self.stacks if self._may_wait(ident)])
+        waiting = [ident for ident in self.stacks if self._may_wait(ident)]
+        self.wants = examine(self.stacks, waiting)
         self.requests = {ident: self._request(ident) for ident in self.slots}
         self.calls = {
             ident: _call_is_about(self.kernel, self._task(ident)) for ident in self.stacks
@@ -151,7 +152,7 @@ class _Moment:
         states += [self._native(task) for task in self._without_python()]
         return Observation(tuple(sorted(states, key=_order)), tuple(self._deadlocks()))
 
-    # -- who is who --------------------------------------------------------------------------------
+    # -- which thread is which ---------------------------------------------------------------------
 
     def _slots(self) -> dict[int, ServingThread]:
         if self.recorder is None:
