@@ -149,7 +149,7 @@ class Inbox:
         """In a forked child: let go of the parent's file."""
         bell = self._bell
         self._bell = b''
-        if isinstance(bell, mmap.mmap):
+        if not isinstance(bell, bytes):
             bell.close()
 
 
