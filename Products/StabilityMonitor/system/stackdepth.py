@@ -117,8 +117,10 @@ class StackGauge:
             stack = self._find(native_id, ident, mappings)
             if stack:
                 found[native_id] = stack
-        # Asked last: a thread may have ended while its stack was looked for.
-        return {native_id: stack for native_id, stack in found.items() if self._lives(native_id)}
+        for native_id in list(found):
+            if not (self._proc / f'self/task/{native_id}').exists():  # it has ended meanwhile
+                del found[native_id]
+        return found
 
     def _find(self, native_id: int, ident: int, mappings: list[_Mapping]) -> Stack | None:
         if native_id == os.getpid():
@@ -177,9 +179,6 @@ class StackGauge:
                     guards.append(start + index * _PAGE)
                     index = marks.find(1, index + 1)
         return tuple(guards)
-
-    def _lives(self, native_id: int) -> bool:
-        return (self._proc / f'self/task/{native_id}').exists()
 
     def _stack_pointer(self, native_id: int) -> int:
         """0 for a thread that is on a CPU ("running"), or gone."""
