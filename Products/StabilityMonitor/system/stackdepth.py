@@ -181,7 +181,7 @@ class StackGauge:
         return tuple(guards)
 
     def _stack_pointer(self, native_id: int) -> int:
-        """0 for a thread that is on a CPU ("running"), or gone."""
+        """The stack pointer; 0 for a thread that is on a CPU ("running"), or gone."""
         fields = _text(self._proc / f'self/task/{native_id}/syscall').split()
         return int(fields[-2], 16) if len(fields) > 2 else 0
 
@@ -264,7 +264,10 @@ class StackGauge:
 
 
 def _mincore(libc: Library) -> Callable[[int, int, ctypes.Array[ctypes.c_char]], int] | None:
-    """The C function.  PyDLL keeps the GIL: to get it back would cost more than the call."""
+    """The C function `mincore`.
+
+    PyDLL keeps the GIL: to release it and wait for it would cost more than the call.
+    """
     try:
         function = (libc or ctypes.PyDLL(None)).mincore
     except (AttributeError, OSError, TypeError):
