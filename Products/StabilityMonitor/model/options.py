@@ -1,8 +1,8 @@
 """The one table of options: name, converter, default, why.
 
-zope.conf, the environment, the command line and the README are read from or checked against it.
-A bad or unknown option is a problem that becomes a finding; it never fails a start.
-Imports only the standard library.
+zope.conf, the environment, the command line and the README are read from it or checked against it.
+A bad or unknown option becomes a finding and never fails a start.  Imports only the standard
+library.
 """
 
 from __future__ import annotations
@@ -63,9 +63,14 @@ def bytecount(text: str) -> int:
 
 def _measured(text: str, units: Mapping[str, float]) -> float:
     text = text.strip().lower()
-    unit = next((u for u in units if text.endswith(u)), '')
-    number = float(text[: len(text) - len(unit)]) * units.get(unit, 1)
-    if not 0 <= number < 1e15:
+    factor = 1.0
+    for unit in units:
+        if text.endswith(unit):
+            text = text.removesuffix(unit)
+            factor = units[unit]
+            break
+    number = float(text) * factor
+    if not 0 <= number < 1e15:  # NaN, too
         raise ValueError(text)
     return number
 
@@ -174,12 +179,11 @@ def _value(
     environ: Mapping[str, str],
     problems: list[str],
 ) -> Value:
-    where, text = f'the variable {option.variable}', environ.get(option.variable)
+    where = f'The variable {option.variable}'
+    text = environ.get(option.variable)
     if text is None:
-        where, text = (
-            f'the option {option.name}',
-            configured.get(option.name, configured.get(option.key)),
-        )
+        where = f'The option {option.name}'
+        text = configured.get(option.name, configured.get(option.key))
     if text is None:
         return option.convert(option.default)
     try:
@@ -188,10 +192,10 @@ def _value(
             raise ValueError(text)
         return value
     except (KeyError, ValueError, OverflowError):
-        wanted = option.convert.__doc__ if option.convert is not str else 'text'
+        wanted = 'text' if option.convert is str else option.convert.__doc__
         least = f' of at least {option.least:g}' if option.least else ''
         problems.append(
-            f'{where[0].upper()}{where[1:]} is {text!r}, but must be {wanted}{least}; '
+            f'{where} is {text!r}, but must be {wanted}{least}; '
             f'the default {option.default or "(empty)"!r} is used.'
         )
         return option.convert(option.default)
@@ -200,18 +204,19 @@ def _value(
 def _unknown(configured: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
     names = {option.name for option in OPTIONS} | {option.key for option in OPTIONS}
     variables = {option.variable for option in OPTIONS}
-    return [
-        f'There is no option {name!r}; it was ignored.' for name in configured if name not in names
-    ] + [
-        f'There is no variable {name}; it was ignored.'
-        for name in sorted(environ)
-        if name.startswith(PREFIX) and name not in variables
-    ]
+    problems = []
+    for name in configured:
+        if name not in names:
+            problems.append(f'There is no option {name!r}; it was ignored.')
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in variables:
+            problems.append(f'There is no variable {name}; it was ignored.')
+    return problems
 
 
 # -- what a run leaves for the command -------------------------------------------------------------
 
-#: What the command needs to know of them when it does a start's work, or looks at a living run.
+#: What the command needs to know when it does the work of a start, or looks at a living run.
 RECORDED = ('group', 'keep-runs', 'keep-days', 'keep-bytes', 'stall', 'sample-interval')
 
 
@@ -221,7 +226,7 @@ def for_record(options: SimpleNamespace) -> dict[str, str | int | float]:
 
 
 def from_record(document: object) -> dict[str, str | int | float]:
-    """The reverse, of an untrusted document: only values that `load` could have made."""
+    """The reverse, for an untrusted document: only values that `load` could have made."""
     known = document if isinstance(document, dict) else {}
     found: dict[str, str | int | float] = {}
     for option in OPTIONS:

@@ -51,7 +51,7 @@ def duration(seconds: float | None) -> str:
     """Seconds in words: "2 days 3 hours", "5 min 2 sec"; "an unknown time" for None."""
     if seconds is None:
         return 'an unknown time'
-    total = int(seconds)
+    rest = int(seconds)
     words: list[str] = []
     for size, one, many in (
         (86400, 'day', 'days'),
@@ -59,7 +59,7 @@ def duration(seconds: float | None) -> str:
         (60, 'min', 'min'),
         (1, 'sec', 'sec'),
     ):
-        number, total = divmod(total, size)
+        number, rest = divmod(rest, size)
         if number or (size == 1 and not words):
             words.append(f'{number} {one if number == 1 else many}')
     return ' '.join(words[:2])
@@ -74,7 +74,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class ThreadStack:
-    """One thread of a dump; frames innermost first."""
+    """One thread of a fault dump; frames innermost first."""
 
     ident: int | None
     name: str
@@ -86,8 +86,9 @@ class ThreadStack:
 
 @dataclass(frozen=True)
 class ThreadState:
-    """What one living thread is doing; frames innermost first.  0, '' and None stand for "not
-    known".
+    """What one living thread is doing; frames innermost first.
+
+    0, '' and None mean "not known".
     """
 
     ident: int
@@ -97,7 +98,7 @@ class ThreadState:
     activity: str  # a code of threads.activity.ACTIVITIES
     detail: str = ''
     frames: tuple[Frame, ...] = ()
-    cpu: float | None = None  # share of one processor over the last `cpu_seconds`
+    cpu: float | None = None  # share of one CPU over the last `cpu_seconds`
     cpu_seconds: float = 0.0
     request: dict[str, Any] | None = None  # {number, method, path, started, seconds, phase}
     stack_size: int = 0
@@ -107,11 +108,10 @@ class ThreadState:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that was seen of a thread, with its stack at that moment, as the black box keeps
-    it.
+    """What was noticed about a thread, with its stack at that moment, as the black box keeps it.
 
-    `kind` is one of `blackbox.NOTES`.  `request` is the number of the request that it served, 0 if
-    none, and `title` what is said of it first: the request, or the event.
+    `kind` is one of `blackbox.NOTES`.  `request` is the number of the request that the thread
+    served, 0 if none.  `title` names the request or the event.
     """
 
     number: int
@@ -128,8 +128,9 @@ class Note:
 
     @property
     def of_thread(self) -> bool:
-        """Whether it is about a thread, which Python need not know, and not about the beginning or
-        end of an event.
+        """Whether it is about a thread, and not about the beginning or end of an event.
+
+        Python need not know the thread: its `ident` may be 0.
         """
         return bool(self.ident or self.native_id)
 
@@ -144,7 +145,7 @@ class NativeFrame:
 
 @dataclass(frozen=True)
 class Request:
-    """A request as its breadcrumb tells it.  `ended` is None while it is in flight."""
+    """A request as the black box has it.  `ended` is None while it is in flight."""
 
     number: int
     ident: int
@@ -175,8 +176,9 @@ class LogLine:
 
 
 class Sample(NamedTuple):
-    """Vital signs at one moment.  -1 stands for "not known on this system".  A tuple: one is made
-    each second, cold.
+    """Vital signs at one moment; -1 means "not known on this system".
+
+    A tuple, because it is made each second, by code that is cold by then.
     """
 
     time: float
@@ -205,9 +207,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Finding:
-    """A question's answer when something should be done (or, with severity ok, when all is
-    well).
-    """
+    """The answer of a check when something should be done; with severity ok, when all is well."""
 
     id: str
     severity: str
@@ -234,13 +234,13 @@ class Instance:
 
     @property
     def label(self) -> str:
-        return f'{self.client_home or "?"} on {self.host or "?"}' + (
-            f' ({self.listen})' if self.listen else ''
-        )
+        place = f'{self.client_home or "?"} on {self.host or "?"}'
+        return f'{place} ({self.listen})' if self.listen else place
 
 
 def instance_of(context: dict[str, Any]) -> Instance:
-    """The instance of a run, as its context tells it, which may be damaged."""
+    """The instance of a run, out of its context, which may be damaged."""
     known = context.get('instance')
-    known = known if isinstance(known, dict) else {}
-    return Instance(*(str(known.get(field.name) or '') for field in fields(Instance)))
+    if not isinstance(known, dict):
+        return Instance()
+    return Instance(**{field.name: str(known.get(field.name) or '') for field in fields(Instance)})

@@ -1,5 +1,6 @@
-"""The record of one run: how it ended, with everything known about it.  Read back, nothing in it is
-trusted.
+"""The record of one run: how it ended, with everything known about it.
+
+When it is read back from a file, nothing in it is trusted.
 """
 
 from __future__ import annotations
@@ -75,17 +76,19 @@ class RunRecord:
 
     @property
     def hung_at_the_end(self) -> bool:
-        """A hang, deadlock or spinning thread lasted until it ended, by whatever means."""
+        """Whether a hang, deadlock or spinning thread lasted until the run ended, in any way."""
         return any(hang['ended'] is None for hang in self.hangs)
 
     @property
     def stood_still(self) -> list[dict[str, Any]]:
-        """The notes that have the stack of a thread which stood still, or spun."""
+        """The notes that have the stack of a thread that hung or spun."""
         return [note for note in self.notes if note['kind'] in ('hang', 'deadlock', 'spinning')]
 
     def to_json(self) -> dict[str, Any]:
-        """Its lists and dicts are the record's own (`asdict` would copy thousands of samples): do
-        not change them.
+        """The record as JSON has it.
+
+        Do not change the lists and dicts: they are the record's own, because `asdict` would copy
+        thousands of samples.
         """
         return shallow(self) | {
             'instance': shallow(self.instance),
@@ -93,7 +96,7 @@ class RunRecord:
         }
 
     def summary_json(self) -> dict[str, Any]:
-        """The record without what is large: what lists and the `history` of a report show."""
+        """The record without its HEAVY parts, as lists and the `history` of a report show it."""
         return {key: value for key, value in self.to_json().items() if key not in self.HEAVY}
 
     @classmethod
@@ -109,24 +112,15 @@ class RunRecord:
         for key in ('ruled_out', 'candidates', 'compiled_modules'):
             values[key] = tuple(str(item) for item in _list(document, key))
         for key, shape in _SHAPES.items():
-            values[key] = tuple(
-                shape
-                | _typed(
-                    item, {name: type(value).__name__ for name, value in shape.items()}, keep=True
-                )
-                for item in _list(document, key)
-                if isinstance(item, dict)
-            )
+            types = {name: type(value).__name__ for name, value in shape.items()}
+            items = _objects(_list(document, key))
+            values[key] = tuple(shape | _typed(item, types, keep=True) for item in items)
         for thread in (*values['threads'], *values['notes']):
-            thread['frames'] = [
-                _FRAME | _typed(frame, {}, keep=True)
-                for frame in thread['frames']
-                if isinstance(frame, dict)
-            ]
+            thread['frames'] = [_FRAME | frame for frame in _objects(thread['frames'])]
         return cls(**values)
 
 
-#: Of a list in a record so many items are read: ten times what is ever written.
+#: So many items of a list in a record are read: ten times what is ever written.
 MOST_ITEMS = 10_000
 
 
@@ -135,13 +129,17 @@ def _list(document: dict[str, Any], key: str) -> list[Any]:
     return list(value[:MOST_ITEMS]) if isinstance(value, list | tuple) else []
 
 
+def _objects(items: list[Any]) -> list[dict[str, Any]]:
+    return [item for item in items if isinstance(item, dict)]
+
+
 def _strings(document: object, cls: type[Evidence | Instance]) -> dict[str, str]:
     """The string fields of `cls` found in an untrusted document."""
     known = document if isinstance(document, dict) else {}
     return {each.name: str(known.get(each.name, '') or '') for each in fields(cls)}
 
 
-#: What the items of a record's lists hold at least, and of which type.
+#: What the items of a record's lists have at least; the type of a default is that of the value.
 _FRAME: dict[str, Any] = {'file': '', 'line': None, 'function': ''}
 _REQUEST: dict[str, Any] = {
     'thread': '',
@@ -199,7 +197,7 @@ _SHAPES: dict[str, dict[str, Any]] = {
     },
     'log': {'time': None, 'level': '', 'logger': '', 'message': ''},
 }
-#: How a value of foreign origin must look for an annotation; others are not checked.
+#: How an untrusted value must look for an annotation; other annotations are not checked.
 _CHECKS: dict[str, Callable[[object], bool]] = {
     'str': lambda v: isinstance(v, str),
     'str | None': lambda v: v is None or isinstance(v, str),

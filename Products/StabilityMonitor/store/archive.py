@@ -1,7 +1,7 @@
 """The archive: each dead run once, evidence beside its `incident.json`, oldest pruned first.
 
-Records never change once they are here, so what was read is kept in memory by name.  Clean runs of
-scripts are only counted: one byte each in `clean-scripts`, appended, so that no count is lost.
+Records never change once they are here, so summaries are kept in memory by name.  Clean runs of
+scripts are only counted: each appends one byte to `clean-scripts`, so that no count is lost.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from .runmailbox import BELL
 from .runmailbox import FOLDER as QUESTIONS
 
 _CLEAN_SCRIPTS = 'clean-scripts'
-_MARK_TAIL = 1 << 20  # bytes, more than was preallocated of any mark
-#: What has been read: {archive: {run: record}}.
+_MARK_TAIL = 1 << 20  # bytes; no mark has more preallocated
+#: Summaries that have been read: {archive: {run: record}}.
 _KNOWN: dict[Path, dict[str, RunRecord]] = {}
 
 
@@ -73,29 +73,35 @@ class Archive:
         return _KNOWN.setdefault(self.path, {})
 
     def _names(self) -> list[str]:
-        with contextlib.suppress(OSError):
-            return [name for name in os.listdir(self.path) if RUN_NAME.fullmatch(name)]
-        return []
+        try:
+            names = os.listdir(self.path)
+        except OSError:
+            return []
+        return [name for name in names if RUN_NAME.fullmatch(name)]
 
     def _summary(self, name: str) -> RunRecord:
         known = self._known
         found = known.get(name)
         if found is None:
             path = self.path / name
-            found = known[name] = (
-                _from_file(path / SUMMARY, SUMMARY_MOST) or _without_heavy(path) or _lost(name)
-            )
+            found = _from_file(path / SUMMARY, SUMMARY_MOST)
+            if found is None:  # archived by an older release, or damaged
+                whole = _from_file(path / INCIDENT)
+                found = RunRecord.from_json(whole.summary_json()) if whole else _lost(name)
+            known[name] = found
         return found
 
     def last_server_run(self, instance: Instance) -> RunRecord | None:
         """The newest run of a server of that instance; reads no more records than it must."""
         best = None
         for name in sorted(self._names(), reverse=True):
-            if best and name[:16] < best.run[:16]:  # names tell whole seconds only
+            if best and name[:16] < best.run[:16]:  # names tell only whole seconds
                 break
             found = self._summary(name)
-            if found.role == 'server' and found.instance == instance:
-                best = max(best, found, key=_order) if best else found
+            if found.role != 'server' or found.instance != instance:
+                continue
+            if best is None or _order(found) > _order(best):
+                best = found
         return best
 
     def record(self, run: str) -> RunRecord:
@@ -105,8 +111,8 @@ class Archive:
         return self._with_versions(_from_file(self.path / run / INCIDENT) or _lost(run))
 
     def _with_versions(self, record: RunRecord) -> RunRecord:
-        """The record with what was installed then, which as a rule is in a file of its own."""
-        if record.context.get('distributions'):  # an older release has archived it
+        """The record with what was installed then, which usually is in a file of its own."""
+        if record.context.get('distributions'):  # archived by an older release
             return record
         known = distributionsets.of_run(self.path / record.run) or distributionsets.load(
             self.base.path, record.context.get('installed')
@@ -122,21 +128,21 @@ class Archive:
     # -- writing -----------------------------------------------------------------------------------
 
     def _on_disk(self, record: RunRecord) -> dict[str, Any]:
-        """Its JSON, without the versions where a set of its own has them."""
+        """Its JSON, without the versions if a file of distributions has them."""
         document = record.to_json()
         context = document['context']
         kept = distributionsets.load(self.base.path, context.get('installed'))
         if kept and kept.get('distributions') == context.get('distributions'):
-            document['context'] = {
-                name: value
-                for name, value in context.items()
-                if name not in ('distributions', 'builds')
-            }
+            context = dict(context)
+            context.pop('distributions', None)
+            context.pop('builds', None)
+            document['context'] = context
         return document
 
     def add(self, path: Path, record: RunRecord) -> None:
-        """Archive a claimed run.  The rename is what makes it happen, once; all evidence is whole
-        until then.
+        """Archive a claimed run.
+
+        It happens by one rename, so it happens once; until then all evidence is whole.
         """
         if is_clean_script(record):
             self._count_script(path)
@@ -146,7 +152,7 @@ class Archive:
         write_whole(path / INCIDENT, json.dumps(self._on_disk(record)), self.base.file_mode)
         write_whole(path / SUMMARY, json.dumps(record.summary_json()), self.base.file_mode)
         archived = path.rename(self.path / path.name)
-        with contextlib.suppress(OSError):  # a full disk: it stays as large as it was
+        with contextlib.suppress(OSError):  # a full disk: the folder stays as large as it is
             _slim(archived)
 
     def _count_script(self, path: Path) -> None:
@@ -162,38 +168,34 @@ class Archive:
     def prune(
         self, keep_runs: int, keep_days: float, keep_bytes: int, now: float | None = None
     ) -> int:
-        """Remove what is too much, and what is left over of it; how many runs that were.
+        """Remove the runs that are too old or too many, and sets that no run has any more.
 
-        Wanted stops go before incidents.
+        Wanted stops go before incidents.  Returns how many runs were removed.
         """
         now = time.time() if now is None else now
-        runs = list(self.summaries())
-        doomed = [r for r in runs if now - _age_mark(r) > keep_days * 86400]
-        kept = sorted(
-            (r for r in runs if r not in doomed), key=lambda r: (r.is_incident, r.run), reverse=True
-        )
+        kept: list[RunRecord] = []
+        doomed: list[RunRecord] = []
+        for record in self.summaries():
+            ended = from_isotime(record.ended) or _named_start(record.run)
+            if now - ended > keep_days * 86400:
+                doomed.append(record)
+            else:
+                kept.append(record)
+        kept.sort(key=lambda record: (record.is_incident, record.run), reverse=True)
         doomed += kept[keep_runs:]
-        sizes = 0
-        for r in kept[:keep_runs]:
-            sizes += _size(self.path / r.run)
-            if sizes > keep_bytes:
-                doomed.append(r)
-        for r in doomed:
-            _remove(self.path / r.run)
+        size = 0
+        for record in kept[:keep_runs]:
+            size += _size(self.path / record.run)
+            if size > keep_bytes:
+                doomed.append(record)
+        for record in doomed:
+            _remove(self.path / record.run)
         distributionsets.prune(self.base, now)
         return len(doomed)
 
 
-def _without_heavy(path: Path) -> RunRecord | None:
-    """The summary that is in the whole record, for a run that has none of its own."""
-    whole = _from_file(path / INCIDENT)
-    return whole and RunRecord.from_json(whole.summary_json())
-
-
 def _from_file(path: Path, most: int = INCIDENT_MOST) -> RunRecord | None:
-    """The record in that file; None where there is none, or that of another run than the one of the
-    folder.
-    """
+    """The record in that file; None if there is none, or one of another run than the folder's."""
     try:
         found = RunRecord.from_json(read_json(path, most))
     except (ValueError, TypeError):
@@ -202,7 +204,7 @@ def _from_file(path: Path, most: int = INCIDENT_MOST) -> RunRecord | None:
 
 
 def _lost(name: str) -> RunRecord:
-    """A record that is damaged still counts as a run."""
+    """The record of a run whose own one is damaged: it still counts."""
     return RunRecord(
         run=name,
         pid=int(name.split('-')[1]),
@@ -220,30 +222,27 @@ def newest_first(records: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
 
 
 def _order(record: RunRecord) -> tuple[float, str]:
-    """By start; names tell whole seconds only, and a server may die and come back within one."""
+    """By start.  Names tell only whole seconds, and a server may die and return within one."""
     return from_isotime(record.started) or _named_start(record.run), record.run
-
-
-def _age_mark(record: RunRecord) -> float:
-    return from_isotime(record.ended) or _named_start(record.run)
 
 
 def _named_start(name: str) -> float:
     try:
         return name_facts(name)[0]
-    except ValueError:  # shaped like a run's name, but of no such day
+    except ValueError:  # it looks like a run's name, but there is no such day
         return 0.0
 
 
 def _clear_the_way(file: Path) -> None:
-    """A folder in the place of a file, which would not be replaced, is kept under another name."""
+    """Rename a folder in the place of a file: it could not be replaced by one."""
     if file.is_dir() and not file.is_symlink():
         file.rename(file.with_name(f'{file.name}.{os.urandom(2).hex()}'))
 
 
 def _slim(path: Path) -> None:
-    """Keep the evidence in little room: no empty marks, no preallocated tails, the black box
-    compressed.
+    """Let the evidence take little room.
+
+    No empty marks, no preallocated tails, and the black box compressed.
     """
     remove(path / QUESTIONS)
     remove(path / BELL)
@@ -253,16 +252,15 @@ def _slim(path: Path) -> None:
 
 
 def _cut_off_tail(mark: Path) -> None:
-    """Take the NULs away that were preallocated and not written to; all of a file that has nothing
-    else.
-    """
+    """Cut off the NULs that were preallocated and never written; remove a file of nothing else."""
     try:
         descriptor = open_regular(mark, os.O_RDWR)
     except NotARegularFile:
         return
     try:
         tail = read_tail(descriptor, _MARK_TAIL)
-        written = os.fstat(descriptor).st_size - len(tail) + len(tail.rstrip(b'\0'))
+        unwritten = len(tail) - len(tail.rstrip(b'\0'))
+        written = os.fstat(descriptor).st_size - unwritten
         if written:
             os.ftruncate(descriptor, written)
         else:
@@ -272,12 +270,11 @@ def _cut_off_tail(mark: Path) -> None:
 
 
 def _compress(box: Path) -> None:
-    packed, beside = (
-        box.with_name(f'{box.name}.gz'),
-        box.with_name(f'.{box.name}.gz.{os.urandom(2).hex()}'),
-    )
+    packed = box.with_name(f'{box.name}.gz')
+    beside = box.with_name(f'.{box.name}.gz.{os.urandom(2).hex()}')
     try:
-        content, mode = read_whole(box, LARGEST), box.stat().st_mode & 0o777
+        content = read_whole(box, LARGEST)
+        mode = box.stat().st_mode & 0o777
     except (FileNotFoundError, NotARegularFile, TooLarge):
         return
     try:
@@ -295,13 +292,18 @@ def _compress(box: Path) -> None:
 
 
 def _size(path: Path) -> int:
-    with contextlib.suppress(OSError):
-        return sum(entry.stat(follow_symlinks=False).st_blocks * 512 for entry in os.scandir(path))
-    return 0
+    """Bytes that the files of a folder take on the disk; 0 if it is gone."""
+    size = 0
+    try:
+        for entry in os.scandir(path):
+            size += entry.stat(follow_symlinks=False).st_blocks * 512
+    except OSError:
+        return 0
+    return size
 
 
 def _remove(path: Path) -> None:
-    """Out of sight at once, then gone: another process that prunes too does no harm."""
+    """Rename it first, then remove it: so another process that prunes too does no harm."""
     gone = path.with_name(f'.gone-{path.name}-{os.getpid()}')
     with contextlib.suppress(OSError):
         path.rename(gone)

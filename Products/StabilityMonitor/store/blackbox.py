@@ -3,17 +3,16 @@
 One file of fixed size that a run maps into memory and writes while it lives, and that the next
 process reads as plain bytes.  No I/O here: `lay_out` and the offsets work on any buffer.
 
-* The header holds the sizes of all parts, so that a later release may append fields to any of them;
-  magic, version and byte order are written last (`seal`): without them the file is not a black box.
+* The header holds the sizes of all parts, so that a later release may append fields to any of them.
+  Magic, version and byte order are written last (`seal`): without them the file is no black box.
 * A slot belongs to one thread.
 * An entry is written by one `struct.pack_into`, which fills it with zeros and then writes field
-  after field: its number comes first and last, and where the two differ the entry is being written,
-  or nobody's any more.
-* A request keeps its entry when it has ended.  It is in flight until the word of its end is
-  written, the last one, too.
-* Rings have spare entries, so that the ones that are being written are not missed among the ones
-  promised.
-* All words that stand alone are aligned and 8 bytes wide: the processor stores them at once.
+  after field.  Its number comes first and last: where the two differ, the entry is being written,
+  or is no longer in use.
+* A request keeps its entry when it has ended.  It is in flight until the time of its end, the last
+  word to be written, is there.
+* Rings have spare entries: those that are being written do not count among the promised ones.
+* All words that stand alone are aligned and 8 bytes wide: the CPU stores each of them at once.
 """
 
 from __future__ import annotations
@@ -83,7 +82,11 @@ NOTES = (
 PHASES = ('traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')
 
 HEADER_SIZE = 8192
-SIZES_AT, WORDS_AT, MARKS_AT, TEXT_AT = 16, 128, 512, 1024
+#: Where the parts of the header lie.
+SIZES_AT = 16
+WORDS_AT = 128
+MARKS_AT = 512
+TEXT_AT = 1024
 TEXT_SIZE = 4096
 
 SIZES_FORMAT = '10I'
@@ -94,11 +97,22 @@ SAMPLE_FORMAT = 'Qddqdiiiii4xqqqqqQ'
 NOTE_TEXT_MAX = 4030
 NOTE_FORMAT = f'QdQQQdHBxHHH{NOTE_TEXT_MAX}sQ'
 
-SLOT_COUNT, FINISHED_COUNT, LOG_COUNT, SAMPLE_COUNT, NOTE_COUNT = 64, 256, 64, 900, 66
-#: Of the notes so many are for slow requests, so that these never push out what is known of a hang.
+#: How many entries are promised.
+SLOT_COUNT = 64
+FINISHED_COUNT = 256
+LOG_COUNT = 64
+SAMPLE_COUNT = 900
+NOTE_COUNT = 66
+#: So many of the notes are for slow requests, which therefore never push out those of a hang.
 SLOW_NOTES = 24
-METHOD_MAX, PATH_MAX, USER_MAX, LOGGER_MAX, MESSAGE_MAX = 16, 320, 64, 64, 800
-TITLE_MAX, DETAIL_MAX = 640, 640
+#: Bytes of a text that are kept.
+METHOD_MAX = 16
+PATH_MAX = 320
+USER_MAX = 64
+LOGGER_MAX = 64
+MESSAGE_MAX = 800
+TITLE_MAX = 640
+DETAIL_MAX = 640
 COUNT_SHIFT = 40
 LAST_NUMBER = (1 << COUNT_SHIFT) - 1
 
@@ -148,9 +162,11 @@ SLOTS, REQUESTS, LOG, SAMPLES, NOTE_RING = parts_of(LAYOUT)
 SIZE = NOTE_RING.end
 BEGAN_IN_REQUEST = struct.calcsize('=Qd')
 PHASE_IN_REQUEST = struct.calcsize('=QddQQII16s320s')
-USER_LENGTH_IN_REQUEST, USER_IN_REQUEST = PHASE_IN_REQUEST + 1, PHASE_IN_REQUEST + 8
+USER_LENGTH_IN_REQUEST = PHASE_IN_REQUEST + 1
+USER_IN_REQUEST = PHASE_IN_REQUEST + 8
 LAST_END_IN_REQUEST = USER_IN_REQUEST + USER_MAX
-TALLY_IN_REQUEST, STATUS_IN_REQUEST = LAST_END_IN_REQUEST + 8, LAST_END_IN_REQUEST + 16
+TALLY_IN_REQUEST = LAST_END_IN_REQUEST + 8
+STATUS_IN_REQUEST = LAST_END_IN_REQUEST + 16
 
 slot_head = struct.Struct('=' + SLOT_FORMAT)
 # With "@" words are stored whole.  Nothing is padded: all fields are aligned.
@@ -177,7 +193,7 @@ def mark_at(name: str) -> int:
 
 
 def lay_out(buffer: bytearray | mmap) -> None:
-    """Write the sizes; the buffer has `SIZE` zero bytes and is no black box until `seal`."""
+    """Write the sizes into a buffer of `SIZE` zero bytes, which is no black box until `seal`."""
     struct.pack_into('=' + SIZES_FORMAT, buffer, SIZES_AT, *LAYOUT)
 
 
@@ -187,16 +203,18 @@ def seal(buffer: bytearray | mmap) -> None:
 
 
 def write_text(buffer: bytearray | mmap, text: str) -> None:
-    """Note the exception that ends the main thread, of a long one the end: length last."""
-    encoded = (
-        text.encode('utf-8', 'backslashreplace')[8 - TEXT_SIZE :].decode('utf-8', 'ignore').encode()
-    )
+    """Note the exception that ends the main thread, of a long text its end.
+
+    The length is written last.
+    """
+    end = text.encode('utf-8', 'backslashreplace')[8 - TEXT_SIZE :]
+    encoded = end.decode('utf-8', 'ignore').encode()  # without the rest of a split character
     buffer[TEXT_AT + 8 : TEXT_AT + 8 + len(encoded)] = encoded
     struct.pack_into('=Q', buffer, TEXT_AT, len(encoded))
 
 
 def cut(text: str, most: int) -> tuple[bytes, int]:
-    """UTF-8 of `text` in at most `most` bytes, no character split; 1 if something was cut off."""
+    """UTF-8 of `text` in at most `most` bytes, no character split; and 1 if it was cut, else 0."""
     encoded = text.encode('utf-8', 'backslashreplace')
     if len(encoded) <= most:
         return encoded, 0
@@ -205,17 +223,20 @@ def cut(text: str, most: int) -> tuple[bytes, int]:
 
 def _shared(before: str, text: str) -> int:
     """How many characters both begin with.  Python 3.15 deprecates `os.path.commonprefix`."""
-    both = zip(before, text, strict=False)
-    different = (index for index, (one, other) in enumerate(both) if one != other)
-    return next(different, min(len(before), len(text)))
+    count = 0
+    for one, other in zip(before, text, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
 
 
 def write_frames(frames: Iterable[Frame], most: int = FRAMES_MAX) -> tuple[bytes, int]:
     """Frames, innermost first, as at most `most` bytes; 1 if the outer ones did not fit.
 
-    A line each: how many characters of the file's name are those of the line before, the rest of
-    it, line and function, with NUL between.  Neighbours mostly lie in one folder: it is a third of
-    the length.
+    Each is a line of four fields with NUL between: how many characters of the file's name are those
+    of the line before, the rest of the name, line, function.  Neighbours mostly lie in one folder,
+    so this takes a third of the room.
     """
     before = ''
     lines: list[bytes] = []

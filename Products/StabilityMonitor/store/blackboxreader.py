@@ -1,9 +1,7 @@
-"""Reads a black box: bytes in, values out.  Whatever the bytes are, it raises UnreadableRecord or
-nothing.
+"""Reads a black box: bytes in, values out.  `blackbox` tells the layout.
 
-`load` reads one from a file, and no more of it than the box itself says that it has.
-
-The layout is told by `blackbox`.
+Whatever the bytes are, nothing but UnreadableRecord is raised.  `load` reads one from a file, and
+no more of it than the box itself says that it has.
 """
 
 from __future__ import annotations
@@ -52,21 +50,23 @@ Readable = bytes | bytearray | mmap
 
 #: No release writes a larger one (bytes).
 LARGEST = 16 << 20
+#: No release has more entries in a part, or larger ones (bytes).
+_MOST = 1 << 16
 
 
 def load(path: Path) -> Recording:
-    """What the black box in a file tells.  Raises UnreadableRecord, FileNotFoundError, or another
-    OSError.
+    """What the black box in a file tells.
+
+    Raises UnreadableRecord, FileNotFoundError, or another OSError.
     """
     with open(open_regular(path), 'rb', buffering=0) as file:
         header = file.read(box.HEADER_SIZE)
-        return read(header + file.read(_parts(header, _order(header))[-1].end - len(header)))
+        last = _parts(header, _order(header))[-1]
+        return read(header + file.read(last.end - len(header)))
 
 
 def read(data: Readable) -> Recording:
-    """Everything valid in a black box.  Raises UnreadableRecord when it is none; never anything
-    else.
-    """
+    """Everything valid in a black box.  Raises UnreadableRecord if it is none, and nothing else."""
     order = _order(data)
     slots, requests, log, samples, notes = _checked_parts(data, order)
     in_flight, finished = _requests(data, order, requests)
@@ -84,11 +84,13 @@ def read(data: Readable) -> Recording:
 
 
 def read_samples(data: Readable) -> tuple[Sample, ...]:
-    """Its samples, oldest first.  No more of it is touched: pages of a mapped file that nobody
-    reads cost nothing.
+    """Its samples, oldest first.
+
+    Nothing else of it is touched: pages of a mapped file that nobody reads cost nothing.
     """
     order = _order(data)
-    return tuple(_samples(data, order, _checked_parts(data, order)[3])[-box.SAMPLE_COUNT :])
+    _, _, _, samples, _ = _checked_parts(data, order)
+    return tuple(_samples(data, order, samples)[-box.SAMPLE_COUNT :])
 
 
 def _order(data: Readable) -> str:
@@ -113,13 +115,12 @@ def _checked_parts(data: Readable, order: str) -> list[box.Part]:
 
 
 def _parts(data: Readable, order: str) -> list[box.Part]:
-    """As its header tells of them."""
+    """The parts as the header describes them."""
     sizes = struct.unpack_from(order + box.SIZES_FORMAT, data, box.SIZES_AT)
-    if any(not 0 < count <= 1 << 16 for count in sizes[::2]) or any(
-        not least <= size <= 1 << 16
-        for size, least in zip(sizes[1::2], box.LAYOUT[1::2], strict=True)
-    ):
-        raise UnreadableRecord('The black box has impossible sizes.')
+    least_sizes = box.LAYOUT[1::2]  # a later release may append to an entry
+    for count, size, least in zip(sizes[::2], sizes[1::2], least_sizes, strict=True):
+        if not 0 < count <= _MOST or not least <= size <= _MOST:
+            raise UnreadableRecord('The black box has impossible sizes.')
     parts = box.parts_of(sizes)
     if parts[-1].end > LARGEST:
         raise UnreadableRecord(f'The black box has impossible sizes: more than {LARGEST} bytes.')
@@ -127,14 +128,14 @@ def _parts(data: Readable, order: str) -> list[box.Part]:
 
 
 def _words(data: Readable, order: str, start: int, names: Sequence[str]) -> dict[str, int]:
-    return dict(zip(names, struct.unpack_from(f'{order}{len(names)}Q', data, start), strict=True))
+    values = struct.unpack_from(f'{order}{len(names)}Q', data, start)
+    return dict(zip(names, values, strict=True))
 
 
 def _text(data: Readable, order: str) -> str:
     (length,) = struct.unpack_from(order + 'Q', data, box.TEXT_AT)
-    return data[box.TEXT_AT + 8 : box.TEXT_AT + 8 + min(length, box.TEXT_SIZE - 8)].decode(
-        'utf-8', 'replace'
-    )
+    start = box.TEXT_AT + 8
+    return data[start : start + min(length, box.TEXT_SIZE - 8)].decode('utf-8', 'replace')
 
 
 def _threads(data: Readable, order: str, part: box.Part) -> dict[int, dict[str, int]]:
@@ -156,18 +157,27 @@ def _threads(data: Readable, order: str, part: box.Part) -> dict[int, dict[str, 
 
 
 def _requests(data: Readable, order: str, part: box.Part) -> tuple[list[Request], list[Request]]:
-    """(in flight, finished).  Of a thread only what began last can be in flight: what is around it,
-    or was cut off by an exception from outside, is over.
+    """(in flight, finished).
+
+    Only the last request that a thread began can be in flight.  An earlier one without an end is
+    over: the last one began inside it, or an exception from outside cut it off.
     """
-    found = [r for at in part.places if (r := read_request(data, at, order)) is not None]
-    finished = sorted((r for r in found if r.ended is not None), key=lambda r: (r.ended, r.number))
-    counted = {r.last_number for r in finished}
-    last = {r.ident: r for r in sorted(found, key=lambda r: r.number)}
-    return [r for r in last.values() if r.ended is None and r.number not in counted], finished
+    found = [read_request(data, at, order) for at in part.places]
+    requests = [request for request in found if request is not None]
+    requests.sort(key=lambda request: request.number)
+    finished = [request for request in requests if request.ended is not None]
+    finished.sort(key=lambda request: (request.ended, request.number))
+    counted = {request.last_number for request in finished}
+    last_of_threads = {request.ident: request for request in requests}
+    in_flight = []
+    for request in last_of_threads.values():
+        if request.ended is None and request.number not in counted:
+            in_flight.append(request)
+    return in_flight, finished
 
 
 def read_request(data: Readable, at: int, order: str = '=') -> Request | None:
-    """That of one entry; None where there is none, or one that is being written."""
+    """The request of one entry; None if there is none, or if it is being written."""
     (
         number,
         started,
@@ -187,12 +197,9 @@ def read_request(data: Readable, at: int, order: str = '=') -> Request | None:
         ended,
         seal,
     ) = struct.unpack_from(order + box.REQUEST_FORMAT, data, at)
-    if (
-        not number
-        or seal != number
-        or phase >= len(box.PHASES)
-        or not all(map(_plausible, (started, last_end, ended)))
-    ):
+    if not number or seal != number or phase >= len(box.PHASES):
+        return None
+    if not all(map(_plausible, (started, last_end, ended))):
         return None
     request = Request(
         number=number,
@@ -234,35 +241,30 @@ def _log(data: Readable, order: str, part: box.Part) -> list[LogLine]:
             seal,
         ) = struct.unpack_from(order + box.LOG_FORMAT, data, offset)
         if number and seal == number and _plausible(time):
-            found.append(
-                (
-                    number,
-                    LogLine(
-                        time,
-                        level,
-                        ident,
-                        _string(logger, logger_length),
-                        _string(message, message_length),
-                        bool(was_cut),
-                    ),
-                )
+            line = LogLine(
+                time=time,
+                level=level,
+                ident=ident,
+                logger=_string(logger, logger_length),
+                message=_string(message, message_length),
+                cut=bool(was_cut),
             )
-    return [line for _, line in sorted(found, key=lambda pair: pair[0])]
+            found.append((number, line))
+    found.sort(key=_first)
+    return [line for _, line in found]
 
 
 def _samples(data: Readable, order: str, part: box.Part) -> list[Sample]:
     found = []
     for offset in part.places:
         number, *values, seal = struct.unpack_from(order + box.SAMPLE_FORMAT, data, offset)
-        if (
-            number
-            and seal == number
-            and _plausible(values[0])
-            and _plausible(values[1])
-            and abs(values[3]) < 1e12
-        ):
-            found.append((number, Sample(*values)))
-    return [sample for _, sample in sorted(found, key=lambda pair: pair[0])]
+        if not number or seal != number:
+            continue
+        sample = Sample(*values)
+        if _plausible(sample.time) and _plausible(sample.monotonic) and abs(sample.cpu) < 1e12:
+            found.append((number, sample))
+    found.sort(key=_first)
+    return [sample for _, sample in found]
 
 
 def _notes(data: Readable, order: str, part: box.Part) -> list[Note]:
@@ -271,34 +273,36 @@ def _notes(data: Readable, order: str, part: box.Part) -> list[Note]:
         (number, time, ident, native_id, request, seconds, kind, was_cut, *lengths, text, seal) = (
             struct.unpack_from(order + box.NOTE_FORMAT, data, at)
         )
-        if (
-            number
-            and seal == number
-            and _plausible(time)
-            and abs(seconds) < 1e11
-            and kind < len(box.NOTES)
-        ):
-            title, detail, frames = _texts(text, lengths)
-            found.append(
-                Note(
-                    number,
-                    time,
-                    box.NOTES[kind],
-                    ident,
-                    native_id,
-                    request,
-                    seconds,
-                    title.decode('utf-8', 'replace'),
-                    detail.decode('utf-8', 'replace'),
-                    read_frames(frames),
-                    bool(was_cut),
-                )
+        if not number or seal != number or kind >= len(box.NOTES):
+            continue
+        if not _plausible(time) or not abs(seconds) < 1e11:
+            continue
+        title, detail, frames = _texts(text, lengths)
+        found.append(
+            Note(
+                number=number,
+                time=time,
+                kind=box.NOTES[kind],
+                ident=ident,
+                native_id=native_id,
+                request=request,
+                seconds=seconds,
+                title=title.decode('utf-8', 'replace'),
+                detail=detail.decode('utf-8', 'replace'),
+                frames=read_frames(frames),
+                cut=bool(was_cut),
             )
-    return sorted(found, key=lambda note: note.number)
+        )
+    found.sort(key=lambda note: note.number)
+    return found
+
+
+def _first(pair: tuple[int, object]) -> int:
+    return pair[0]
 
 
 def _texts(field: bytes, lengths: Iterable[int]) -> Iterator[bytes]:
-    """Texts that stand one after the other."""
+    """Texts of these lengths, which follow one another."""
     for length in lengths:
         yield field[:length]
         field = field[length:]
@@ -310,11 +314,11 @@ def read_frames(field: bytes) -> tuple[Frame, ...]:
     before = ''
     for line in field.decode('utf-8', 'replace').split('\n'):
         parts = line.split('\0')
-        if len(parts) == 4 and parts[0].isdecimal():
-            before = before[: int(parts[0][:6])] + parts[1]
-            frames.append(
-                Frame(before, int(parts[2][:9]) if parts[2].isdecimal() else None, parts[3])
-            )
+        if len(parts) != 4 or not parts[0].isdecimal():
+            continue
+        shared, rest, number, function = parts
+        before = before[: int(shared[:6])] + rest
+        frames.append(Frame(before, int(number[:9]) if number.isdecimal() else None, function))
     return tuple(frames)
 
 
@@ -323,7 +327,7 @@ def _plausible(seconds: float) -> bool:
 
 
 def _whole(field: bytes) -> str:
-    """Text of which the end may be missing, within a character, too."""
+    """Text that may be cut off, even within a character, which is then left out."""
     return codecs.getincrementaldecoder('utf-8')('replace').decode(field)
 
 

@@ -171,8 +171,11 @@ def is_alive(path: Path, proc: Path = Path('/proc')) -> bool | None:
     So it is for a damaged context, such as one that names another process than the run's name.
     """
     known = read_json(path / CONTEXT).get('identity')
-    is_of_run = isinstance(known, dict) and known.get('pid') == int(path.name.split('-')[1])
-    return process_is_there(known if is_of_run else {}, proc)
+    if isinstance(known, dict):
+        pid = int(path.name.split('-')[1])
+        if known.get('pid') == pid:
+            return process_is_there(known, proc)
+    return process_is_there({}, proc)
 
 
 def may_live(path: Path) -> bool:

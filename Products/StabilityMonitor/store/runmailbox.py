@@ -121,7 +121,10 @@ class Inbox:
         for question in questions[:_MOST_AT_ONCE]:
             self._answer(question[1], question[2], given)
         for name in found:
-            self._remove_stale(self.folder / name)
+            path = self.folder / name
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _STALE:
+                    path.unlink()
 
     def _answer(self, name: str, subject: str, given: dict[str, str]) -> None:
         with contextlib.suppress(OSError):  # the asker has given up, or the disk is full
@@ -140,16 +143,11 @@ class Inbox:
                 reason = f'{type(error).__name__}: {error}'
         return json.dumps({'error': f'There is no answer to {subject!r}: {reason}.'})
 
-    def _remove_stale(self, path: Path) -> None:
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _STALE:
-                path.unlink()
-
     def detach(self) -> None:
         """In a forked child: let go of the parent's file."""
         bell = self._bell
         self._bell = b''
-        if isinstance(bell, mmap.mmap):
+        if not isinstance(bell, bytes):
             bell.close()
 
 

@@ -37,11 +37,15 @@ def kind(path: Path, proc: Path = Path('/proc')) -> str:
         kinds = after.split()
         if len(fields) < 5 or not kinds:
             continue
-        mount = _ESCAPE.sub(lambda m: chr(int(m[1], 8)), fields[4]).rstrip('/') + '/'
+        mount = f'{_unescaped(fields[4]).rstrip("/")}/'
         if wanted.startswith(mount) and len(mount) >= len(longest):
             longest = mount
             found = kinds[0]
     return found
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)
 
 
 def network_file_system(path: Path, proc: Path = Path('/proc')) -> str:

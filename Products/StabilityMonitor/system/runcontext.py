@@ -87,7 +87,7 @@ def collect(
         'bits': BITS,
         'executable': sys.executable,
         'program': os.path.basename(arguments[0]) if arguments else '',
-        'libc': ' '.join(platform.libc_ver()).strip() or _musl(),
+        'libc': _libc(),
         'machine_id': _line(Path('/etc/machine-id')),
         'boot_time': boot_time,
         'main_ident': threading.main_thread().ident,
@@ -196,7 +196,11 @@ def _limits() -> dict[str, tuple[int, int]]:
     return limits
 
 
-def _musl() -> str:
+def _libc() -> str:
+    """Name and version of the C library, as far as `platform` knows it; it does not know musl."""
+    known = ' '.join(platform.libc_ver()).strip()
+    if known:
+        return known
     return 'musl' if any(Path('/lib').glob('ld-musl-*')) else ''
 
 

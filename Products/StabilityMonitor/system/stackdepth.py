@@ -117,8 +117,10 @@ class StackGauge:
             stack = self._find(native_id, ident, mappings)
             if stack:
                 found[native_id] = stack
-        # Asked last: a thread may have ended while its stack was looked for.
-        return {native_id: stack for native_id, stack in found.items() if self._lives(native_id)}
+        for native_id in list(found):
+            if not (self._proc / f'self/task/{native_id}').exists():  # it has ended meanwhile
+                del found[native_id]
+        return found
 
     def _find(self, native_id: int, ident: int, mappings: list[_Mapping]) -> Stack | None:
         if native_id == os.getpid():
@@ -178,11 +180,8 @@ class StackGauge:
                     index = marks.find(1, index + 1)
         return tuple(guards)
 
-    def _lives(self, native_id: int) -> bool:
-        return (self._proc / f'self/task/{native_id}').exists()
-
     def _stack_pointer(self, native_id: int) -> int:
-        """0 for a thread that is on a CPU ("running"), or gone."""
+        """The stack pointer; 0 for a thread that is on a CPU ("running"), or gone."""
         fields = _text(self._proc / f'self/task/{native_id}/syscall').split()
         return int(fields[-2], 16) if len(fields) > 2 else 0
 
@@ -265,7 +264,10 @@ class StackGauge:
 
 
 def _mincore(libc: Library) -> Callable[[int, int, ctypes.Array[ctypes.c_char]], int] | None:
-    """The C function.  PyDLL keeps the GIL: to get it back would cost more than the call."""
+    """The C function `mincore`.
+
+    PyDLL keeps the GIL: to release it and wait for it would cost more than the call.
+    """
     try:
         function = (libc or ctypes.PyDLL(None)).mincore
     except (AttributeError, OSError, TypeError):

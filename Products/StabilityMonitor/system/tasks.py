@@ -339,10 +339,13 @@ def address_of(raw: bytes) -> str:
     (family,) = struct.unpack_from('=H', raw)
     if family == socket.AF_UNIX:
         return raw[2:].lstrip(b'\0').partition(b'\0')[0].decode('utf-8', 'replace')
+    port = int.from_bytes(raw[2:4], 'big')
     if family == socket.AF_INET and len(raw) >= 8:
-        return f'{socket.inet_ntop(family, raw[4:8])}:{int.from_bytes(raw[2:4], "big")}'
+        host = socket.inet_ntop(family, raw[4:8])
+        return f'{host}:{port}'
     if family == socket.AF_INET6 and len(raw) >= 24:
-        return f'[{socket.inet_ntop(family, raw[8:24])}]:{int.from_bytes(raw[2:4], "big")}'
+        host = socket.inet_ntop(family, raw[8:24])
+        return f'[{host}]:{port}'
     return ''
 
 
@@ -377,7 +380,8 @@ def _status(text: bytes) -> tuple[str, str, Sequence[bytes]]:
 
 def _ticks(fields: Sequence[bytes]) -> Reading | None:
     try:
-        return Reading((int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK'))
+        ticks = int(fields[11]) + int(fields[12])  # in user mode, and in the kernel
+        return Reading(ticks / os.sysconf('SC_CLK_TCK'))
     except (IndexError, ValueError):
         return None
 

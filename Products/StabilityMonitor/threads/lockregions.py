@@ -63,12 +63,14 @@ def position(code: CodeType, offset: int, line: int | None) -> Point:
     Up to Python 3.12 the instruction that enters a `with` has the place of the whole statement.
     For it the answer is the place of the item that it enters.
     """
-    spans = list(itertools.islice(code.co_positions(), offset // 2 + 1)) if offset >= 0 else []
+    spans: list[_Span] = []
+    if offset >= 0:  # -1: the frame has not begun
+        spans = list(itertools.islice(code.co_positions(), offset // 2 + 1))
     here: _Span = spans[-1] if spans else (None, None, None, None)
     found, _, column, _ = here
     if column is None:
-        first = [region.ask[1] for region in regions(code) if region.ask[0] == line]
-        return line or 0, min(first, default=0)
+        columns = [region.ask[1] for region in regions(code) if region.ask[0] == line]
+        return line or 0, min(columns, default=0)
     items = _read(code)[1].get(here)
     if items and code.co_code[offset] in _ENTER:
         entered = 0

@@ -234,7 +234,10 @@ def _may_hold(spot: Spot, wanted: dict[Key, Lock]) -> bool:
     """Whether the function mentions a wanted lock.  Few do, and only their source is read."""
     code = spot.code
     names = {*code.co_names, *code.co_freevars, *code.co_varnames}
-    if 'acquire' in names or any(lock.name.rpartition('.')[2] in names for lock in wanted.values()):
+    if 'acquire' in names:
+        return True
+    last_words = (lock.name.rpartition('.')[2] for lock in wanted.values())
+    if not names.isdisjoint(last_words):
         return True
     scope = _scope(spot.module)
     return any(('object', id(scope.get(name))) in wanted for name in code.co_names)

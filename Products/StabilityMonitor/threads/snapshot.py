@@ -130,12 +130,16 @@ class _Moment:
         self.slots = self._slots()
         natives |= {ident: slot.native_id for ident, slot in self.slots.items()}
         self.native_ids = {ident: natives[ident] for ident in self.stacks if natives.get(ident)}
-        self.native_ids |= self._by_stack()
+        nameless = [ident for ident in self.stacks if ident not in self.native_ids]
+        self.native_ids |= self.kernel.by_stack(nameless, self._without_python())
         for ident in self.stacks:
-            self.names.setdefault(ident, self._comm(ident))
+            if ident not in self.names:  # C code has started it
+                unknown = self._task(ident)
+                self.names[ident] = unknown.comm if unknown else 'a thread without a name'
         from .locks import examine
 
-        self.wants = examine(self.stacks, [ident for ident in self.stacks if self._may_wait(ident)])
+        waiting = [ident for ident in self.stacks if self._may_wait(ident)]
+        self.wants = examine(self.stacks, waiting)
         self.requests = {ident: self._request(ident) for ident in self.slots}
         self.calls = {
             ident: _call_is_about(self.kernel, self._task(ident)) for ident in self.stacks
@@ -151,17 +155,13 @@ class _Moment:
         states += [self._native(task) for task in self._without_python()]
         return Observation(tuple(sorted(states, key=_order)), tuple(self._deadlocks()))
 
-    # -- who is who --------------------------------------------------------------------------------
+    # -- which thread is which ---------------------------------------------------------------------
 
     def _slots(self) -> dict[int, ServingThread]:
         if self.recorder is None:
             return {}
         slots = tuple(self.recorder.slots.values())
         return {slot.ident: slot for slot in slots if slot.life() is not None}
-
-    def _by_stack(self) -> dict[int, int]:
-        nameless = [ident for ident in self.stacks if ident not in self.native_ids]
-        return self.kernel.by_stack(nameless, self._without_python())
 
     def _without_python(self) -> list[Task]:
         """The threads that belong to no thread of Python, as far as is known by now."""
@@ -170,10 +170,6 @@ class _Moment:
 
     def _task(self, ident: int) -> Task | None:
         return self.tasks.get(self.native_ids.get(ident, 0))
-
-    def _comm(self, ident: int) -> str:
-        task = self._task(ident)
-        return task.comm if task else 'a thread without a name'
 
     def _may_wait(self, ident: int) -> bool:
         if ident == self.own:

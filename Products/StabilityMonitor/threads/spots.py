@@ -11,7 +11,7 @@ from .activity import place
 class Spot(NamedTuple):
     """Code, offset in its bytecode, line, name of its module.
 
-    A tuple is made fast: frames of other threads are held meanwhile.
+    A tuple, because it is made while frames of other threads are held.
     """
 
     code: CodeType

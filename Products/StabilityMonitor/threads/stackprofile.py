@@ -40,7 +40,8 @@ class StackCounts:
     def add(self, frames: Iterable[Frame]) -> None:
         places = [(frame.file, frame.function) for frame in frames]
         new = set(places).difference(self._numbers)
-        room = len(self._counted) < _MOST_STACKS and len(self._numbers) + len(new) <= _MOST_PLACES
+        places_fit = len(self._numbers) + len(new) <= _MOST_PLACES
+        room = places_fit and len(self._counted) < _MOST_STACKS
         if new and not room:
             return
         key = bytes(self._numbers.setdefault(place, len(self._numbers)) for place in places)
