@@ -488,7 +488,7 @@ class TestIdentity:
 
     def test_of_a_process(self, monkeypatch):
         monkeypatch.setattr(
-            rundirectory, '_link', lambda path: f'link {path.relative_to(self.PROC)}'
+            processidentity, '_link', lambda path: f'link {path.relative_to(self.PROC)}'
         )
         known = self.known()
         assert known['pid'] == 4711 and known['start_ticks'] == 123456

@@ -79,16 +79,16 @@ def test_the_own_stack(size):
     size.
     """
     code = (
-        'import test_stackgauge as tests; gauge = tests.StackGauge();'
+        'import test_stackdepth as tests; gauge = tests.StackGauge();'
         f'stack, inside = tests.in_thread(lambda: (gauge.own(), tests.pointer()), {size});'
         'print(stack.address, stack.size, stack.guard, inside)'
     )
     done = subprocess.run(
         [sys.executable, '-c', code],
-        cwd=CHECKOUT / 'tests',
+        cwd=CHECKOUT / 'tests' / 'system',
         capture_output=True,
         text=True,
-        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
+        env=os.environ | {'PYTHONPATH': f'{CHECKOUT}:{CHECKOUT}/tests'},
         check=True,
         timeout=60,
     )

@@ -39,15 +39,15 @@ def test_own_stack(size):
     size.
     """
     code = (
-        'import test_threadstacks as tests; '
-        f'print(*tests.in_thread(tests.threadstacks.own_stack, {size}))'
+        'import test_stacksizes as tests; '
+        f'print(*tests.in_thread(tests.stacksizes.own_stack, {size}))'
     )
     done = subprocess.run(
         [sys.executable, '-c', code],
-        cwd=f'{CHECKOUT}/tests',
+        cwd=f'{CHECKOUT}/tests/system',
         capture_output=True,
         text=True,
-        env=os.environ | {'PYTHONPATH': CHECKOUT},
+        env=os.environ | {'PYTHONPATH': f'{CHECKOUT}:{CHECKOUT}/tests'},
         check=True,
         timeout=60,
     )

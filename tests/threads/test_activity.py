@@ -1,5 +1,5 @@
 """The word for what a thread is doing: rule by rule from given facts.  Real threads:
-test_threads.
+test_snapshot.
 """
 
 import os

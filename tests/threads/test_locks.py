@@ -1,5 +1,5 @@
 """Who holds what: the regions of real source, and circles among given waits.  Real threads:
-test_threads.
+test_snapshot.
 """
 
 import importlib.util
