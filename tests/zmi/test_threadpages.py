@@ -317,8 +317,8 @@ class Taking:
     """Native stacks that were taken so many seconds ago, None: that are being taken."""
 
     def __init__(self, ago):
-        self.busy, self.taken = ago is None, ago is not None and time.time() - ago
-        self.error, self.result, self.progress = '', 'x' * (2 << 20), 'pystack runs'
+        self.running, self.ended = ago is None, ago is not None and time.time() - ago
+        self.error, self.result, self.words = '', 'x' * (2 << 20), 'pystack runs'
 
     def start(self):
         return True
