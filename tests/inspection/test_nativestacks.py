@@ -137,7 +137,7 @@ def fake(tmp_path):
 def take(pid, tools=None, seconds=20.0, **named):
     stacks = NativeStacks(pid, tools=tools, seconds=seconds, **named)
     assert stacks.start(), stacks.error
-    assert stacks.wait(60) and not stacks.busy
+    assert stacks.wait(60) and not stacks.running
     return stacks
 
 
@@ -152,7 +152,7 @@ class TestRealTool:
     def test_the_gil_is_held_in_c_and_asked_from_outside(self, make_target):
         target = make_target('gil')
         stacks = until(lambda: self._in_usleep(target), 'usleep on a stack')
-        assert stacks.error == '' and stacks.taken <= time.time()
+        assert stacks.error == '' and 0 < stacks.ended <= time.time()
         threads = parse(stacks.result)
         (holder,) = (thread for thread in threads if thread['holds_gil'])
         assert len(threads) == 8 and str(holder['native_id']) in os.listdir(
@@ -334,12 +334,12 @@ class TestLimits:
             1,
             tools=fake(f'touch {tmp_path}/runs; while [ ! -e {tmp_path}/go ]; do sleep .01; done'),
         )
-        assert stacks.progress == 'not begun'
+        assert stacks.words == 'not begun' and stacks.progress is None
         stacks.start()
         until((tmp_path / 'runs').exists)
-        assert stacks.busy and stacks.progress.startswith('pystack reads process 1, ')
+        assert stacks.running and stacks.words.startswith('pystack reads process 1, ')
         (tmp_path / 'go').touch()
-        assert stacks.wait(20) and stacks.progress == 'over' and not stacks.busy
+        assert stacks.wait(20) and stacks.words == 'over' and not stacks.running
 
 
 class TestFailures:
@@ -418,7 +418,7 @@ class TestFailures:
 
         monkeypatch.setattr(threading.Thread, 'start', refuse)
         stacks = NativeStacks(1, tools={})
-        assert stacks.start() and "can't start new thread" in stacks.error and stacks.wait(0)
+        assert not stacks.start() and "can't start new thread" in stacks.error and stacks.wait(0)
         monkeypatch.undo()
         assert take(1, {}).error
 

@@ -278,13 +278,19 @@ def test_a_child_that_hangs_is_ended_in_time_and_reaped(stub, tmp_path):
     assert not Path(f'/proc/{int((tmp_path / "pid").read_text())}').exists()
 
 
+def made(size, limit=1000, **named):
+    return Probe(lambda: size, limit, **named)
+
+
 @linux
 def test_to_stop_ends_the_child_at_once(stub, tmp_path):
     pid = tmp_path / 'pid'
-    probe = Probe(executable=stub(f'echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 1000'))
-    assert probe.start(1 << 20, 1000) and probe.running
+    probe = made(
+        1 << 20, executable=stub(f'echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 1000')
+    )
+    assert probe.start() and probe.running
     until(pid.exists, 'the start of a child')
-    assert not probe.start(1 << 20, 1000)  # one at a time
+    assert not probe.start()  # one at a time
     probe.stop()
     until(lambda: not probe.running, 'the end of the probe')
     assert probe.error == 'It was stopped.' and probe.result.error == probe.error
@@ -448,22 +454,23 @@ def finished(probe):
 
 def test_the_background_shows_its_progress(stub, tmp_path):
     go = tmp_path / 'go'
-    probe = Probe(executable=stub(f'while [ ! -e {go} ]; do sleep 0.01; done; {THRESHOLD}'))
-    assert probe.progress == (0.0, 'not started') and probe.result is None and not probe.running
-    assert probe.start(8 << 20, 1000)
+    probe = made(8 << 20, executable=stub(f'while [ ! -e {go} ]; do sleep 0.01; done; {THRESHOLD}'))
+    assert probe.progress is None and probe.result is None and not probe.running
+    assert probe.start()
     until(lambda: probe.progress[1] == 'trying 8192 KiB', 'the first child')
     assert probe.running and probe.result is None
     go.touch()
     assert finished(probe).survives and probe.result.smallest == 1 << 20
-    assert probe.progress == (1.0, 'done') and probe.error == ''
-    assert probe.start(8 << 20, 1000)  # and again
+    assert probe.progress is None and probe.error == ''
+    assert probe.start()  # and again
     assert finished(probe).survives
 
 
 def test_only_one_of_many_starts(stub):
-    probe, answers, gate = Probe(executable=stub('exec sleep 1000')), [], threading.Barrier(8)
+    probe = made(1 << 20, executable=stub('exec sleep 1000'))
+    answers, gate = [], threading.Barrier(8)
     threads = [
-        threading.Thread(target=lambda: (gate.wait(), answers.append(probe.start(1 << 20, 1000))))
+        threading.Thread(target=lambda: (gate.wait(), answers.append(probe.start())))
         for _ in range(8)
     ]
     for thread in threads:
@@ -477,13 +484,10 @@ def test_only_one_of_many_starts(stub):
 
 def test_a_failure_of_the_probe_itself_is_said(monkeypatch):
     monkeypatch.setattr(recursionexperiment, 'probe', lambda *args, **how: 1 / 0)
-    probe = Probe()
-    assert probe.start(1 << 20, 1000)
-    assert (
-        finished(probe) is None
-        and 'ZeroDivisionError' in probe.error
-        and probe.progress == (1.0, probe.error)
-    )
+    probe = made(1 << 20)
+    assert probe.start()
+    assert finished(probe) is None and probe.progress is None
+    assert probe.error == 'The probe itself failed: ZeroDivisionError: division by zero.'
 
 
 def test_a_system_without_threads_left(monkeypatch):
@@ -491,22 +495,23 @@ def test_a_system_without_threads_left(monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, 'start', start)
-    probe = Probe()
-    assert not probe.start(1 << 20, 1000) and "can't start" in probe.error and not probe.running
+    probe = made(1 << 20)
+    assert not probe.start() and "can't start" in probe.error and not probe.running
 
 
 def test_a_result_is_kept_for_the_same_question_only(stub, tmp_path, monkeypatch):
     file = tmp_path / 'probe.json'
-    probe = Probe(file, executable=stub(THRESHOLD))
-    assert probe.load(8 << 20, 1000) is None
-    probe.start(8 << 20, 1000)
+    probe = made(8 << 20, file=file, executable=stub(THRESHOLD))
+    assert probe.load() is None
+    probe.start()
     result = finished(probe)
-    assert result == Probe(file).load(8 << 20, 1000) and result.smallest == 1 << 20
+    assert result == made(8 << 20, file=file).load() and result.smallest == 1 << 20
     assert json.loads(file.read_text())['result']['ways'] == ['map']
-    assert probe.load(4 << 20, 1000) is probe.load(8 << 20, 2000) is None
-    assert probe.load(8 << 20) == (result if sys.getrecursionlimit() == 1000 else None)
+    assert made(4 << 20, file=file).load() is made(8 << 20, 2000, file=file).load() is None
+    default = made(8 << 20, 0, file=file).load()
+    assert default == (result if sys.getrecursionlimit() == 1000 else None)
     monkeypatch.setattr(sys, 'version', '4.0.0')
-    assert probe.load(8 << 20, 1000) is None
+    assert probe.load() is None
 
 
 @pytest.mark.parametrize(
@@ -541,11 +546,11 @@ def test_a_damaged_file_is_no_result(tmp_path, damage):
 
 
 def test_errors_are_not_kept_and_a_full_disk_harms_nothing(stub, tmp_path):
-    probe = Probe(tmp_path / 'probe.json', executable=stub('exit 1'))
-    probe.start(1 << 20, 1000)
+    probe = made(1 << 20, file=tmp_path / 'probe.json', executable=stub('exit 1'))
+    probe.start()
     assert finished(probe).error and not (tmp_path / 'probe.json').exists()
-    probe = Probe(tmp_path / 'none' / 'probe.json', executable=stub(THRESHOLD))
-    probe.start(8 << 20, 1000)
+    probe = made(8 << 20, file=tmp_path / 'none' / 'probe.json', executable=stub(THRESHOLD))
+    probe.start()
     assert finished(probe).survives and probe.error == ''
 
 

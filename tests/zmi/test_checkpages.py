@@ -326,23 +326,25 @@ def test_no_request_looks_known_issues_up(life, monkeypatch):
     pytest.importorskip('packaging')
     from Products.StabilityMonitor.zmi import checkpages
 
-    here, later = allfindings.of(life), []
-    life.errands = later
+    here, go_on = allfindings.of(life), threading.Event()
     here.checks = Background(here._site, [KnownIssues()])
     for _ in range(2):
         assert here.start() and here.checks.wait(60)
     looked_up = []
     in_force = rulesinforce.knowledgebase.in_force
-    monkeypatch.setattr(
-        rulesinforce.knowledgebase,
-        'in_force',
-        lambda *args: (looked_up.append(args), in_force(*args))[1],
-    )
+
+    def wait_and_look_up(*args):
+        looked_up.append(threading.current_thread().name)
+        assert go_on.wait(60)
+        return in_force(*args)
+
+    monkeypatch.setattr(rulesinforce.knowledgebase, 'in_force', wait_and_look_up)
     for _ in range(2):
         shown = checkpages.page(life, False)
         assert (shown['known'], shown['looks_up_known']) == (None, True)
-    assert not looked_up and len(later) == 1
-    later.pop()()
+    go_on.set()
+    assert here.known_issues.wait(60)
+    assert looked_up == ['StabilityMonitor known issues']
     shown = checkpages.page(life, False)
     assert shown['known']['count'] > 100 and not shown['looks_up_known']
     assert len(looked_up) == 1
@@ -357,17 +359,22 @@ def test_the_page_looks_them_up_where_the_last_run_remembered_what_it_had_found(
 
     here = allfindings.of(life)
     here.checks = Background(here._site, [KnownIssues()])
-    assert here.known() is None, 'before anything was asked'
+    here.look_up_known()
+    assert not here.known_issues.running, 'before anything was asked'
     for _ in range(2):
         assert here.start() and here.checks.wait(60)
     monkeypatch.setattr(rulesinforce.knowledgebase, 'in_force', None)
+    checkpages.page(life, False)
+    assert here.known_issues.wait(60)
     shown = checkpages.page(life, False)
-    assert (
-        shown['known'] is None and shown['run']['last'] and 'could not be looked up' in caplog.text
-    )
+    assert shown['known'] is None and shown['run']['last'] and not shown['looks_up_known']
+    until(lambda: 'could not be looked up' in caplog.text, 'the line in the log')
     monkeypatch.undo()
-    assert checkpages.page(life, False)['known'] is None, 'it is tried once for each run'
+    shown = checkpages.page(life, False)
+    assert (shown['known'], shown['looks_up_known']) == (None, False), 'tried once for each run'
     assert here.start() and here.checks.wait(60)
+    checkpages.page(life, False)
+    assert here.known_issues.wait(60)
     known = checkpages.page(life, False)['known']
     assert known['count'] > 100 and len(known['affected']) + len(known['unaffected']) > 90
     assert {row['key'] for row in known['affected']} <= {

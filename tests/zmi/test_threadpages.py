@@ -317,8 +317,8 @@ class Taking:
     """Native stacks that were taken so many seconds ago, None: that are being taken."""
 
     def __init__(self, ago):
-        self.busy, self.taken = ago is None, ago is not None and time.time() - ago
-        self.error, self.result, self.progress = '', 'x' * (2 << 20), 'pystack runs'
+        self.running, self.ended = ago is None, ago is not None and time.time() - ago
+        self.error, self.result, self.words = '', 'x' * (2 << 20), 'pystack runs'
 
     def start(self):
         return True
@@ -351,6 +351,31 @@ def test_and_by_the_page_where_no_heart_beats(threadpages, native_life, monkeypa
     assert (
         threadpages.native(native_life, False)['native']['result'] == '' and not threadpages._NATIVE
     )
+
+
+def test_the_page_says_why_native_stacks_could_not_be_started(
+    threadpages, native_life, monkeypatch
+):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, 'start', refuse)
+    threadpages.take_native(native_life)
+    shown = threadpages.native(native_life, False)['native']
+    assert (shown['busy'], shown['result']) == (False, '')
+    assert shown['error'] == (
+        "The native stacks were not taken: can't start new thread. Try again later."
+    )
+
+
+def test_native_stacks_that_another_one_takes_leave_no_trace_on_the_page(threadpages, native_life):
+    go = threading.Event()
+    other = threadpages.nativestacks.NativeStacks(native_life.pid, tools={})
+    other._work = lambda: ('', '' if go.wait(60) else 'late')
+    assert other.start()
+    threadpages.take_native(native_life)
+    go.set()
+    assert other.wait(60) and other.error == '' and not threadpages._NATIVE
 
 
 def test_without_a_tool_the_page_gives_the_command_lines_for_this_process(

@@ -10,7 +10,6 @@ directory of the run, for the time after its end.
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -31,8 +30,8 @@ from ..model.records import shallow
 from ..model.severities import rank
 from ..store.rundirectory import read_json
 from ..store.rundirectory import write_whole
-from ..system import loglater
 from ..system import stacksizes
+from ..system.backgroundjob import BackgroundJob
 from .everycheck import CHECKS
 from .knownissues import KnownIssues
 from .livesite import Site
@@ -108,11 +107,16 @@ class Standing:
         self.life = life
         self.make_site: Callable[[], Site] = lambda: Site.of(life)
         self.checks = Background(self._site, (*CHECKS, KnownIssues()))
-        # The known issues that were looked up for the page, and for which results of the checks.
-        self._known: Known | None = None
+        # The known issues of this process for the page, which shows more than the check tells.
+        self.known_issues = BackgroundJob[Known, None](
+            'known issues',
+            self._look_up_known,
+            first=None,
+            not_started='Known issues could not be looked up: {}.',
+            failed='Known issues could not be looked up.',
+        )
         self._known_for: Results | None = None
-        self.looks_up_known = False
-        self.probe = recursionprobe.Probe(life.path / PROBE)
+        self.probe = recursionprobe.Probe(lambda: stack_size(life), file=life.path / PROBE)
         self._probed: recursionresult.ProbeResult | None = None
         self._asked = time.monotonic()
 
@@ -132,7 +136,7 @@ class Standing:
         """Start the recursion probe; False if it is running, or cannot be started (see
         `probe.error`).
         """
-        return self.probe.start(stack_size(self.life))
+        return self.probe.start()
 
     @property
     def probed(self) -> recursionresult.ProbeResult | None:
@@ -184,31 +188,18 @@ class Standing:
             'checks': look.to_json(),
         }
 
-    def known(self) -> Known | None:
-        """The known issues of this process for the page, which shows more than the check tells.
-
-        They are looked up in the background, once for each run of the checks; None until then (see
-        `looks_up_known`) and before the first run.  A request never waits for that.
-        """
+    def look_up_known(self) -> None:
+        """Start `known_issues`, once for each run of the checks: a request never waits for that."""
         results = self.checks.results
-        if results and results is not self._known_for and not self.looks_up_known:
-            self._known = None
+        if results and results is not self._known_for and self.known_issues.start():
             self._known_for = results
-            self.looks_up_known = True
-            self.life.in_background(self._look_up_known)
-        return self._known
 
-    def _look_up_known(self) -> None:
-        try:
-            self._known = known(self.life.path, self.life.started is not None)
-        except Exception as error:  # the page shows what the checks found, without these
-            loglater.log(logging.WARNING, 'Known issues could not be looked up.', exc_info=error)
-        finally:
-            self.looks_up_known = False
+    def _look_up_known(self) -> tuple[Known, str]:
+        return known(self.life.path, self.life.started is not None), ''
 
     def _site(self) -> Site:
         if self._probed is None:
-            self._probed = self.probe.load(stack_size(self.life))
+            self._probed = self.probe.load()
         return self.make_site()
 
     def _leave_word(self) -> None:

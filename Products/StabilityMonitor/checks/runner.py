@@ -29,6 +29,7 @@ from ..model.records import shallow
 from ..model.severities import rank
 from ..system import loglater
 from ..system import signalmask
+from ..system.backgroundjob import BackgroundJob
 from ..system.tasks import KernelThreads
 from .check import ICheck
 from .livesite import Site
@@ -307,11 +308,10 @@ def _failed(check: ICheck, error: BaseException) -> Finding:
     )
 
 
-class Background:
-    """Runs the checks in the background, for pages: `start()`, then `progress` and `results`.
+class Background(BackgroundJob[Results, Progress]):
+    """Runs the checks in the background.  Each run calls `make_site` there.
 
-    Each run calls `make_site` in the background.  `error` is a sentence when the last run failed;
-    `results` are those of the last completed run, None before it.
+    `results` are those of the last completed run, also while another is under way; None before it.
     """
 
     def __init__(
@@ -320,60 +320,18 @@ class Background:
         checks: Sequence[ICheck] | None = None,
         time_limit: float = TIME_LIMIT,
     ):
+        super().__init__(
+            'checks',
+            self._ask,
+            first=Progress(0.0, ''),
+            not_started='The checks could not be started: {}.',
+            failed='The checks could not be run: {}.',
+        )
         self._make_site = make_site
         self._checks = checks
         self._time_limit = time_limit
-        self._starting = threading.Lock()
-        self._idle = threading.Event()
-        self._idle.set()
-        self.progress: Progress | None = None  # None: no run is under way
         self.results: Results | None = None
-        self.error = ''
 
-    @property
-    def running(self) -> bool:
-        return self.progress is not None
-
-    def start(self, then: Callable[[], None] = lambda: None) -> bool:
-        """Begin a run, and call `then` after it.
-
-        False if a run is under way, or no thread can be started (see `error`).
-        """
-        with self._starting:
-            if self.running:
-                return False
-            self.progress = Progress(0.0, '')
-            self.error = ''
-            self._idle.clear()
-        thread = threading.Thread(
-            target=self._run, args=(then,), name='StabilityMonitor checks', daemon=True
-        )
-        try:
-            signalmask.start(thread)
-        except RuntimeError as error:
-            self._over(f'The checks could not be started: {error}.')
-            return False
-        return True
-
-    def wait(self, timeout: float) -> bool:
-        """Wait until no run is under way; False if one still is after `timeout` seconds."""
-        return self._idle.wait(timeout)
-
-    def _run(self, then: Callable[[], None]) -> None:
-        error = ''
-        try:
-            self.results = run(self._make_site, self._checks, self._time_limit, self._note)
-        except BaseException as problem:  # this thread is our own: nothing else would report it
-            error = f'The checks could not be run: {type(problem).__name__}: {problem}.'
-            loglater.log(logging.WARNING, error, exc_info=problem)
-        finally:
-            self._over(error)
-        then()
-
-    def _note(self, progress: Progress) -> None:
-        self.progress = progress
-
-    def _over(self, error: str) -> None:
-        self.progress = None
-        self.error = error
-        self._idle.set()
+    def _ask(self) -> tuple[Results, str]:
+        self.results = run(self._make_site, self._checks, self._time_limit, self.tell)
+        return self.results, ''

@@ -98,7 +98,7 @@ def _native(path: Path, pid: int) -> int:
     taking = nativestacks.NativeStacks(pid)
     if taking.start():
         while not taking.wait(1.0):
-            print(clean(f'stabilitymonitor: {taking.progress}'), file=sys.stderr)
+            print(clean(f'stabilitymonitor: {taking.words}'), file=sys.stderr)
     if taking.result:
         _print(['', f'Native stacks of process {pid}:', *taking.result.splitlines()])
     if taking.error:

@@ -17,14 +17,14 @@ import re
 import shlex
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
-from ..system import signalmask
+from ..system.backgroundjob import BackgroundJob
+from ..system.backgroundjob import Turns
 from ..system.childprocess import ChildProcess
 from ..system.childprocess import python_command
 
@@ -53,8 +53,8 @@ _MAY = {
 }
 #: What tools say when the kernel does not let them attach.
 _DENIED = re.compile('not permitted|permission denied|ptrace|EPERM', re.IGNORECASE)
-#: {pid of this process: what takes stacks}; a forked child is free.
-_BUSY: dict[int, NativeStacks] = {}
+#: Of all NativeStacks in a process, one is under way at a time.
+_TURNS: Turns = {}
 
 
 def find_tools(
@@ -143,12 +143,11 @@ def _prctl(option: int, value: int) -> int:
     return answer
 
 
-class NativeStacks:
+class NativeStacks(BackgroundJob[str, str]):
     """Takes the stacks of process `pid` (this one or another) in a thread of its own.
 
     In a process, only one does so at a time.  `result` is the output of the tool, at most `most`
-    bytes; `error` a sentence with the next step, or ''; `progress` some words; `taken` the time of
-    its end (epoch), 0 before.  Nothing here raises.
+    bytes, also where `error` is set; `error` is a sentence with the next step, or ''.
     """
 
     def __init__(
@@ -161,76 +160,49 @@ class NativeStacks:
         proc: str = '/proc',
         prctl: Callable[[int, int], int] = _prctl,
     ):
+        super().__init__(
+            'native stacks',
+            self._take,
+            first='not begun',
+            not_started='The native stacks were not taken: {}. Try again later.',
+            failed='The native stacks were not taken: {}. Use the command lines.',
+            refused='Native stacks are being taken already. Wait until that is over.',
+            turns=_TURNS,
+            is_logged=False,  # the command would say it twice
+        )
         self.pid = pid
         self.longest = seconds
         self.most = most
         self.proc = proc
         self.tools = find_tools() if tools is None else tools
-        self.result = ''
-        self.error = ''
-        self.busy = False
-        self.began = time.monotonic()
-        self.taken = 0.0
+        self._began = time.monotonic()
         self._prctl = prctl
-        self._doing = 'not begun'
-        self._over = threading.Event()
 
     @property
-    def progress(self) -> str:
-        if self.taken:
-            return 'over'
-        if not self.busy:
-            return self._doing
-        took = time.monotonic() - self.began
-        return f'{self._doing}, {took:.0f} s of at most {self.longest:.0f} s'
+    def words(self) -> str:
+        """The progress, and how long it takes already."""
+        doing = self.progress
+        if doing is None:
+            return 'over' if self.ended else 'not begun'
+        took = time.monotonic() - self._began
+        return f'{doing}, {took:.0f} s of at most {self.longest:.0f} s'
 
-    def start(self) -> bool:
-        """False, with `error` set, when one is under way already."""
-        if _BUSY.setdefault(os.getpid(), self) is not self or self.busy:
-            self.error = 'Native stacks are being taken already. Wait until that is over.'
-            return False
-        self.busy = True
-        self.taken = 0.0
-        self.began = time.monotonic()
-        thread = threading.Thread(
-            target=self._run, name='StabilityMonitor native stacks', daemon=True
-        )
-        try:
-            signalmask.start(thread)
-        except RuntimeError as error:  # no thread can be had
-            self._finish(f'The native stacks were not taken: {error}. Try again later.')
-        return True
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return self._over.wait(timeout)
-
-    def _run(self) -> None:
+    def _take(self) -> tuple[str, str]:
+        self._began = time.monotonic()
+        said = ''
         error = (
             'There is no pystack here. Install it into this Python (pip install pystack), or use '
             'the command lines.'
         )
-        try:
-            for name, started in self.tools.items():
-                error, another_may_know = self._ask(name, _command(started, name, self.pid))
-                if not another_may_know:
-                    break
-        except Exception as failure:
-            error = (
-                f'The native stacks were not taken: {type(failure).__name__}: {failure}. Use the '
-                'command lines.'
-            )
-        self._finish(error)
+        for name, started in self.tools.items():
+            said, error, another_may_know = self._ask(name, _command(started, name, self.pid))
+            if not another_may_know:
+                break
+        return said, error
 
-    def _finish(self, error: str) -> None:
-        self.error = error
-        self.taken = time.time()
-        self.busy = False
-        _BUSY.pop(os.getpid(), None)
-        self._over.set()
-
-    def _ask(self, name: str, command: list[str]) -> tuple[str, bool]:
-        """Run a tool: (error, whether another tool may be tried)."""
-        self._doing = f'{name} reads process {self.pid}'
+    def _ask(self, name: str, command: list[str]) -> tuple[str, str, bool]:
+        """Run a tool: (its output, error, whether another tool may be tried)."""
+        self.tell(f'{name} reads process {self.pid}')
         guarded = python_command(
             _interpreter(), _WARDEN, self.pid, self.longest, self.most, *command
         )
@@ -239,12 +211,12 @@ class NativeStacks:
                 child.write(b'go\n')
                 answer, _ = child.read(time.monotonic() + self.longest + _GRACE)
             child.end(_GRACE)  # without standard input, a warden ends its tool
-        head, _, said = answer.partition(b'\n')
-        self.result = said.decode('utf-8', 'replace')
+        head, _, output = answer.partition(b'\n')
+        said = output.decode('utf-8', 'replace')
         outcome = {'ended': 'lost', 'code': None}  # the warden was killed
         if head:
             outcome = json.loads(head)
-        return self._judged(name, outcome)
+        return (said, *self._judged(name, outcome, said))
 
     @contextlib.contextmanager
     def _admitted(self, child: int) -> Iterator[None]:
@@ -258,7 +230,7 @@ class NativeStacks:
         finally:
             self._prctl(_SET_PTRACER, 0)
 
-    def _judged(self, name: str, outcome: dict[str, Any]) -> tuple[str, bool]:
+    def _judged(self, name: str, outcome: dict[str, Any], said: str) -> tuple[str, bool]:
         if outcome['ended'] == 'time':
             return (
                 f'{name} was ended after {self.longest:.0f} s, and process {self.pid} goes on. Try '
@@ -267,15 +239,15 @@ class NativeStacks:
             )
         if outcome['ended'] != 'itself':
             return f'The child that watches {name} was ended. Try again.', False
-        if outcome['code'] == 0 and parse(self.result):
+        if outcome['code'] == 0 and parse(said):
             return '', False
-        if outcome['code'] not in (0, 127) and _DENIED.search(self.result):
+        if outcome['code'] not in (0, 127) and _DENIED.search(said):
             return (
                 f'{name} may not attach to process {self.pid}, unless another debugger just has. '
                 + what_is_needed(self.pid, self.proc),
                 True,
             )
-        lines = [line.strip() for line in self.result.splitlines() if line.strip()]
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
         last = lines[-1] if lines else 'nothing'
         return (
             f'{name} ended with code {outcome["code"]} and no threads; the last it said: '

@@ -7,91 +7,57 @@ It runs on demand, in the background; never at import, and never in the thread o
 from __future__ import annotations
 
 import contextlib
-import threading
+from collections.abc import Callable
 from pathlib import Path
 
-from ..system import signalmask
+from ..system.backgroundjob import BackgroundJob
 from .recursionresult import ProbeResult
 from .recursionresult import keep
 from .recursionresult import read
 
 
-class Probe:
-    """Runs one probe at a time, in the background.
+class Probe(BackgroundJob[ProbeResult, tuple[float, str]]):
+    """Probes a stack of `stack_size()` bytes; `recursion_limit` 0 is the one of this process.
 
-    `progress` is (0.0 to 1.0, words); `result` a ProbeResult or None; `error` a sentence, '' when
-    nothing is wrong.
+    `progress` is (0.0 to 1.0, words).  `stop` kills the child within a moment; it never outlives
+    this process.
     """
 
-    def __init__(self, file: Path | None = None, executable: str = ''):
+    def __init__(
+        self,
+        stack_size: Callable[[], int],
+        recursion_limit: int = 0,
+        file: Path | None = None,
+        executable: str = '',
+    ):
+        super().__init__(
+            'probe',
+            self._probe,
+            first=(0.0, 'starting'),
+            not_started='The probe could not be started: {}.',
+            failed='The probe itself failed: {}.',
+        )
+        self.stack_size = stack_size
+        self.recursion_limit = recursion_limit
         self.file = file
         self.executable = executable  # '': this process's own Python
-        self.progress = (0.0, 'not started')
-        self.result: ProbeResult | None = None
-        self.error = ''
-        self._entry = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
 
-    @property
-    def running(self) -> bool:
-        return bool(self._thread and self._thread.is_alive())
-
-    def start(self, stack_size: int, recursion_limit: int = 0) -> bool:
-        """Begin; False while a probe is running, or when no thread can be started (see `error`)."""
-        if not self._entry.acquire(blocking=False):
-            return False
-        try:
-            return not self.running and self._begin(stack_size, recursion_limit)
-        finally:
-            self._entry.release()
-
-    def _begin(self, stack_size: int, recursion_limit: int) -> bool:
-        self.progress = (0.0, 'starting')
-        self.result = None
-        self.error = ''
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run,
-            args=(stack_size, recursion_limit, self._stop),
-            daemon=True,
-            name='StabilityMonitor probe',
-        )
-        try:
-            signalmask.start(self._thread)
-        except RuntimeError as error:
-            self.error = f'The probe could not be started: {error}.'
-            return False
-        return True
-
-    def stop(self) -> None:
-        """Give up; the child is killed within a moment.  It never outlives this process."""
-        self._stop.set()
-
-    def load(self, stack_size: int, recursion_limit: int = 0) -> ProbeResult | None:
+    def load(self) -> ProbeResult | None:
         """What an earlier probe found with this very Python, machine, stack and limit."""
-        return read(self.file, stack_size, recursion_limit) if self.file else None
+        return read(self.file, self.stack_size(), self.recursion_limit) if self.file else None
 
-    def _run(self, stack_size: int, recursion_limit: int, stop: threading.Event) -> None:
+    def _probe(self) -> tuple[ProbeResult, str]:
         from .recursionexperiment import probe
 
-        try:
-            result = probe(
-                stack_size,
-                recursion_limit,
-                on_progress=self._note,
-                executable=self.executable,
-                stop=stop,
-            )
-            self.result = result
-            self.error = result.error
-            if self.file and not result.error:
-                # On a full disk the result is lost, and the next start probes again.
-                with contextlib.suppress(OSError):
-                    keep(self.file, result)
-        except Exception as error:
-            self.error = f'The probe itself failed: {type(error).__name__}: {error}.'
-        self.progress = (1.0, self.error or 'done')
-
-    def _note(self, fraction: float, words: str) -> None:
-        self.progress = (fraction, words)
+        result = probe(
+            self.stack_size(),
+            self.recursion_limit,
+            on_progress=lambda fraction, words: self.tell((fraction, words)),
+            executable=self.executable,
+            stop=self.stopping,
+        )
+        if self.file and not result.error:
+            # On a full disk the result is lost, and the next start probes again.
+            with contextlib.suppress(OSError):
+                keep(self.file, result)
+        return result, result.error

@@ -78,6 +78,8 @@ def page(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
     results = here.checks.results
     look = here.look()
     rows = [_row(number, finding) for number, finding in enumerate(look.shown)]
+    here.look_up_known()
+    looks_up_known = here.known_issues.running  # before its result, for the same reason
     today = datetime.now(UTC).date()
     return {
         'fields': csrftoken.fields(life, ACTION) if may_manage else None,
@@ -87,7 +89,7 @@ def page(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
         'fine': [row for row in rows if row['severity'] == 'ok'],
         'hushed': _hushed(here, look),
         'known': _known(here, rows),
-        'looks_up_known': here.looks_up_known,
+        'looks_up_known': looks_up_known,
         'probe': _probe(here),
         'today': today.isoformat(),
         'until': (today + timedelta(_HUSH_DAYS)).isoformat(),
@@ -206,7 +208,7 @@ def _hushed(here: allfindings.Standing, look: allfindings.Look) -> list[dict[str
 
 def _known(here: allfindings.Standing, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The known issues of this process, each with the key of its row on the page."""
-    facts = here.known()
+    facts = here.known_issues.result
     if facts is None:
         return None
     keys = {row['id']: row['key'] for row in rows}
@@ -240,13 +242,14 @@ def _known(here: allfindings.Standing, rows: list[dict[str, Any]]) -> dict[str, 
 def _probe(here: allfindings.Standing) -> dict[str, Any]:
     """How far the recursion probe is, and what it has found."""
     probe = here.probe
+    progress = probe.progress
     result = here.probed
     finding = None
-    if result and not probe.running:
+    if result and progress is None:
         finding = _row('probe', recursionresult.finding(result))
-    share, words = probe.progress
+    share, words = progress or (0.0, '')
     return {
-        'busy': probe.running,
+        'busy': progress is not None,
         'percent': round(100 * share),
         'words': words,
         'error': '' if finding else probe.error,

@@ -330,13 +330,13 @@ def native(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
     }
     taking = _NATIVE.get(life.pid)
     if taking is not None:
-        is_busy = taking.busy
+        is_busy = taking.running
         values |= {
             'busy': is_busy,
-            'progress': taking.progress,
+            'progress': taking.words,
             'error': taking.error,
-            'result': '' if is_busy else taking.result,
-            'ago': age(max(0.0, time.time() - taking.taken)),
+            'result': '' if is_busy else taking.result or '',
+            'ago': age(max(0.0, time.time() - taking.ended)),
         }
     return {'part': 'native', 'native': values}
 
@@ -345,10 +345,10 @@ def take_native(life: ILivingRun) -> None:
     """Begin to take native stacks, unless that is under way already."""
     taking = nativestacks.NativeStacks(life.pid)
     before = _NATIVE.get(life.pid)
-    if before is not None and before.busy:
+    if before is not None and before.running:
         return
-    if not taking.start():
-        return
+    if not taking.start() and not taking.ended:
+        return  # another was quicker
     _NATIVE[life.pid] = taking
     life.every_round(forget_native)
 
@@ -358,7 +358,7 @@ def forget_native() -> None:
     again.
     """
     for pid, taking in list(_NATIVE.items()):
-        if taking.taken and time.time() - taking.taken > _KEEP_NATIVE:
+        if taking.ended and time.time() - taking.ended > _KEEP_NATIVE:
             _NATIVE.pop(pid, None)
 
 
