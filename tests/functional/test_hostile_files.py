@@ -930,7 +930,7 @@ def test_the_probe_runs_no_program_of_the_context_of_a_living_site(site, script)
 AS_PYTHON = """\
 import sys
 sys.executable = sys.argv.pop(1)
-from Products.StabilityMonitor.cli.command.command import main
+from Products.StabilityMonitor.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 
