@@ -27,7 +27,7 @@ def first_seconds(self):
     checks.wait(60)
 
     class Running(type(checks)):
-        progress = Progress(0.5, 'Is it so?')
+        running, progress = True, Progress(0.5, 'Is it so?')
 
     checks.results, checks.__class__ = None, Running
 """
