@@ -421,7 +421,9 @@ def test_a_recipe_that_renames_an_open_log(tmp_path, logger, kind, more, severit
         ('', 'warning'),
         ('zdaemon', 'ok'),
         ('supervisord', 'ok'),
+        ('container-pilot', 'ok'),
         ('kubernetes', 'info'),
+        ('container', 'info'),
         ('container (this process is its pid 1)', 'info'),
     ],
 )
@@ -429,6 +431,7 @@ def test_who_starts_it_again(name, severity):
     (found,) = look(supervision.Supervisor, context={'supervisor': name})
     assert found.severity == severity
     assert severity != 'warning' or 'Restart=on-failure' in found.action
+    assert severity != 'info' or found.title.endswith((' its container.', ' its kubernetes.'))
 
 
 @pytest.mark.parametrize('name', ['zdaemon', 'supervisord'])
