@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import xml.etree.ElementTree
+from pathlib import Path
 
 import pytest
 from support.fakelife import FakeLife
@@ -291,6 +292,11 @@ def test_a_path_that_looks_like_the_ident_of_a_thread_stays_a_path(threadpages):
     page = threadpages.page(tidy(told))
     assert page['requests'][0]['detail'] == f'lock B at shop/views.py:31 in f, held by {ident}'
     assert page['hangs'][0]['summary'].startswith(f'POST /{ident} (waitress-0) waits for a lock')
+
+
+def test_no_script_looks_for_words_in_an_error():
+    for script in (Path(bars.__file__).parents[1] / 'www' / 'static').glob('*.js'):
+        assert 'error.message' not in script.read_text()
 
 
 def test_slow_requests_say_where_the_time_went(threadpages):
