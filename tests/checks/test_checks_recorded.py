@@ -238,6 +238,10 @@ def test_a_full_disk_tells_what_is_lacking(tmp_path, monkeypatch, blocks, files,
     monkeypatch.setattr(breadcrumbs.os, 'statvfs', lambda folder: disk)
     (found,) = look(breadcrumbs.Room, directory=tmp_path, root_logger=logging.Logger('root'))
     assert (found.severity, found.detail) == (severity, f'{tmp_path}: {lack}')
+    assert (found.id, found.title) == (
+        'disk-room:the-breadcrumbs',
+        'The disk of the breadcrumbs is nearly full.',
+    )
 
 
 # -- signals ---------------------------------------------------------------------------------------
