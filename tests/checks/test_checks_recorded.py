@@ -238,6 +238,10 @@ def test_a_full_disk_tells_what_is_lacking(tmp_path, monkeypatch, blocks, files,
     monkeypatch.setattr(breadcrumbs.os, 'statvfs', lambda folder: disk)
     (found,) = look(breadcrumbs.Room, directory=tmp_path, root_logger=logging.Logger('root'))
     assert (found.severity, found.detail) == (severity, f'{tmp_path}: {lack}')
+    assert (found.id, found.title) == (
+        'disk-room:the-breadcrumbs',
+        'The disk of the breadcrumbs is nearly full.',
+    )
 
 
 # -- signals ---------------------------------------------------------------------------------------
@@ -421,7 +425,9 @@ def test_a_recipe_that_renames_an_open_log(tmp_path, logger, kind, more, severit
         ('', 'warning'),
         ('zdaemon', 'ok'),
         ('supervisord', 'ok'),
+        ('container-pilot', 'ok'),
         ('kubernetes', 'info'),
+        ('container', 'info'),
         ('container (this process is its pid 1)', 'info'),
     ],
 )
@@ -429,6 +435,7 @@ def test_who_starts_it_again(name, severity):
     (found,) = look(supervision.Supervisor, context={'supervisor': name})
     assert found.severity == severity
     assert severity != 'warning' or 'Restart=on-failure' in found.action
+    assert severity != 'info' or found.title.endswith((' its container.', ' its kubernetes.'))
 
 
 @pytest.mark.parametrize('name', ['zdaemon', 'supervisord'])

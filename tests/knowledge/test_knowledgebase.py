@@ -308,6 +308,7 @@ def test_a_system_of_today_meets_none_of_the_howto():
     hit, missed = knowledgebase.affected(history, system(zope))
     assert not hit and len(missed) == 7
     assert 'not affected: Zope 6.3 is not < 2.6' in [match.reasons[0] for match in missed]
+    assert 'Zope 6.3 is not < 2.6' in [match.failed for match in missed]
 
 
 def test_a_rule_says_what_it_knows():
@@ -400,6 +401,27 @@ def test_an_answer_says_why(rule, values, words):
         for match in side
     ]
     assert words in said[0] or f'not affected: {words}' in said[0]
+
+
+def test_what_is_installed_is_told_rather_than_what_is_not():
+    """Whatever the words of the answers end with."""
+    either = GOOD.replace('{bad = "<2"}', '{absent = "<9", here = "===installed"}')
+    assert either != GOOD
+    (rule,) = load(either).rules
+    _, (missed,) = knowledgebase.affected([rule], system({'here': '1.0'}))
+    assert missed.failed == 'here 1.0 is not === installed'
+    _, (missed,) = knowledgebase.affected([rule], system({}))
+    assert missed.failed == 'absent is not installed, here is not installed'
+
+
+def test_only_what_lacks_a_library_is_told_to_install_one():
+    off = knowledgebase.Problem(0, 'No rules.', lacks='packaging')
+    assert off.finding.action == 'Install it: pip install packaging'
+    assert off.finding_with('/x/python -m pip').action == (
+        'Install it: /x/python -m pip install packaging'
+    )
+    wrong = knowledgebase.Problem(7, knowledgebase.WITHOUT_PACKAGING, 'known-issues.toml')
+    assert wrong.finding.id != 'known-issues-off'
 
 
 def test_the_worst_comes_first():

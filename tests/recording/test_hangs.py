@@ -2,6 +2,7 @@
 it stays.
 """
 
+import json
 import time
 from dataclasses import replace
 
@@ -200,6 +201,9 @@ class TestAHang:
         (finding,) = hanging.findings
         assert (finding.id, finding.severity) == ('hang', 'critical')
         (hang,) = hanging.hangs.known()
+        told = json.loads(json.dumps(hang.to_json()))
+        assert told['place'] == {'file': '/site/view.py', 'line': 7, 'function': 'render'}
+        assert (told['known'], told['cycle']) == (None, [])
         assert (hang.kind, hang.ended) == ('hang', None) and hanging.hangs.lasts('hang')
 
     def test_that_ends_is_an_event(self, hanging, caplog):
@@ -271,6 +275,7 @@ class TestTheLoopOfTheServer:
         assert standing.recording.words['hung_since'] / 1e9 == pytest.approx(begun.time, abs=0.001)
         (hang,) = standing.hangs.known()
         assert (hang.kind, hang.threads) == ('hang', (MAIN,)) and standing.hangs.loop_stands
+        assert hang.place == FRAMES[0]
         (finding,) = standing.findings
         assert (finding.id, finding.severity) == ('hang-loop', 'critical')
 
@@ -357,6 +362,29 @@ class TestDeadlocks:
             'If they go on waiting, restart Zope;'
         )
         assert world.hangs.lasts('deadlock')
+
+    def test_have_fields_for_what_their_sentence_says(self, world):
+        world.threads = (
+            state(2, holders=[1], activity='lock', detail='held by 1'),
+            state(1, holders=[2], name='cron', request=None),
+        )
+        (told,) = world.hangs.known(world.observe())
+        found = json.loads(json.dumps(told.to_json()))
+        waits = {'activity': 'lock', 'detail': ''}
+        cycle = {
+            1: waits | {'ident': 1, 'name': 'cron', 'method': '', 'path': ''},
+            2: waits
+            | {'ident': 2, 'name': 'waitress-2', 'method': 'GET', 'path': '/2'}
+            | {'detail': 'held by 1'},
+        }
+        assert {link['ident']: link for link in found['cycle']} == cycle
+        assert (found['known'], found['place']) == (False, None)
+        sentence = '; '.join(link.words for link in told.cycle)
+        assert found['summary'] == f'Deadlock (inferred from the code): {sentence}.'
+        assert 'cron waits for a lock' in sentence
+        world.known = True
+        (told,) = world.hangs.known(world.observe())
+        assert told.known is True
 
     def test_one_look_is_enough_where_the_locks_name_their_owners(self, world):
         world.threads, world.known = (state(1, [2]), state(2, [1])), True
@@ -465,6 +493,7 @@ class TestSpinning:
             'MainThread, which serves no request, uses 100% of a processor in render '
             '(/site/view.py).'
         )
+        assert world.hangs.known()[0].place == FRAMES[0]
         self.spin(world, 0.99, 0.99)
         assert len(world.notes) == 2 and world.hangs.lasts('spinning')
 

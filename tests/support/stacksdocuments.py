@@ -166,6 +166,28 @@ def document(**values):
                 '(waitress-1) waits for a lock: lock LOCK_A at shop/views.py:52 in stock, held '
                 'by waitress-0 at '
                 'shop/views.py:29 in checkout.',
+                'place': None,
+                'known': False,
+                'cycle': [
+                    {
+                        'ident': 0x7F00_0000_0000,
+                        'name': 'waitress-0',
+                        'method': 'POST',
+                        'path': '/shop/checkout',
+                        'activity': 'lock',
+                        'detail': 'lock LOCK_B at shop/views.py:31 in checkout, held by waitress-1 '
+                        'at shop/views.py:50 in stock',
+                    },
+                    {
+                        'ident': 0x7F00_0000_0001,
+                        'name': 'waitress-1',
+                        'method': 'GET',
+                        'path': '/shop/stock',
+                        'activity': 'lock',
+                        'detail': 'lock LOCK_A at shop/views.py:52 in stock, held by waitress-0 '
+                        'at shop/views.py:29 in checkout',
+                    },
+                ],
             },
             {
                 'kind': 'hang',
@@ -176,6 +198,9 @@ def document(**values):
                 'in wait.',
                 'threads': [],
                 'severity': 'critical',
+                'place': frame(SITE, 70, 'wait'),
+                'known': None,
+                'cycle': [],
             },
         ],
         **values,

@@ -24,6 +24,7 @@ from Products.StabilityMonitor.checks import allfindings
 from Products.StabilityMonitor.checks.check import ICheck
 from Products.StabilityMonitor.checks.everycheck import CHECKS
 from Products.StabilityMonitor.checks.knownissues import KnownIssues
+from Products.StabilityMonitor.checks.knownissues import own_pip
 from Products.StabilityMonitor.checks.knownissues import with_own_pip
 from Products.StabilityMonitor.checks.runner import Background
 from Products.StabilityMonitor.inspection.recursionexperiment import ProbeResult
@@ -282,6 +283,30 @@ def test_what_is_to_be_installed_here_is_so_by_this_python(action, executable, w
     assert with_own_pip(action, executable) == words
 
 
+@pytest.mark.parametrize(
+    'executable, pip',
+    [
+        ('/opt/zope/bin/python3', '/opt/zope/bin/python3 -m pip'),
+        ('/opt/my zope/python', "'/opt/my zope/python' -m pip"),
+        ('/usr/bin/uwsgi', 'pip'),
+        ('', 'pip'),
+    ],
+)
+def test_the_pip_of_this_python(executable, pip):
+    assert own_pip(executable) == pip
+
+
+def test_a_library_that_rules_need_is_installed_by_this_python(tmp_path, monkeypatch):
+    monkeypatch.setattr(rulesinforce.knowledgebase, 'has_packaging', lambda: False)
+    rulesinforce.knowledgebase.shipped.cache_clear()
+    try:
+        (found,) = KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))
+    finally:
+        rulesinforce.knowledgebase.shipped.cache_clear()
+    assert found.id == 'known-issues-off'
+    assert found.action == f'Install it: {own_pip()} install packaging'
+
+
 @pytest.mark.zope
 def test_the_known_issues_of_this_process_name_its_python(tmp_path):
     pytest.importorskip('packaging')
@@ -314,10 +339,10 @@ def test_what_would_keep_a_site_from_starting_is_no_issue_of_one_that_has_starte
     }
     assert shown == {None: True, 1.0: False}
     missed = {
-        match.rule.id: match.reasons
+        match.rule.id: (match.reasons, match.failed)
         for match in rulesinforce.known(tmp_path, has_started=True).unaffected
     }
-    assert missed['shop-9'] == ('not affected: it has started',)
+    assert missed['shop-9'] == (('not affected: it has started',), 'it has started')
 
 
 @pytest.mark.zope

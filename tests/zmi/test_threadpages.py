@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import xml.etree.ElementTree
+from pathlib import Path
 
 import pytest
 from support.fakelife import FakeLife
@@ -256,23 +257,46 @@ def test_the_thread_that_makes_the_page_says_so(threadpages):
     assert (own['name'], own['word'], own['detail']) == ('waitress-0', 'makes this page', '')
 
 
-def test_threads_are_called_by_their_names(threadpages):
-    told = f'lock B in f ({SITE}:31), which thread 0x7f0000000001 holds; 0xdead does not'
-    row = threadpages.page(
-        tidy(
-            {
-                'threads': [
-                    thread(
-                        0, activity='lock', detail=told, request=document()['threads'][0]['request']
-                    ),
-                    thread(1),
-                ]
-            }
+def test_the_sentence_of_a_deadlock_is_made_from_its_fields(threadpages):
+    told = document()
+    deadlock = told['hangs'][0]
+    deadlock['summary'] = 'Words in which nothing is looked for.'
+    deadlock['cycle'][1] |= {'method': '', 'path': '', 'detail': f'lock A at {SITE}:52 in stock'}
+    for known, source in ((False, 'inferred from the code'), (True, 'the locks name their owners')):
+        deadlock['known'] = known
+        (hang,) = threadpages.page(tidy(told))['hangs']
+        assert hang['summary'] == (
+            'POST /shop/checkout (waitress-0) waits for a lock: lock LOCK_B at shop/views.py:31 '
+            'in checkout, held by waitress-1 at shop/views.py:50 in stock; '
+            f'waitress-1 waits for a lock: lock A at shop/views.py:52 in stock ({source}).'
         )
-    )['requests'][0]
-    assert (
-        row['detail'] == 'lock B in f (shop/views.py:31), which waitress-1 holds; 0xdead does not'
-    )
+
+
+def test_a_deadlock_without_these_fields_is_told_in_its_own_words(threadpages):
+    """As of an older release, or with a damaged document."""
+    for wrong in ({}, {'known': 'yes'}, {'cycle': 7}, {'cycle': [7]}):
+        told = document()
+        deadlock = told['hangs'][0]
+        if not wrong:
+            del deadlock['known'], deadlock['cycle']
+        (hang,) = threadpages.page(tidy(told | {'hangs': [deadlock | wrong]}))['hangs']
+        assert hang['summary'] == deadlock['summary']
+
+
+def test_a_path_that_looks_like_the_ident_of_a_thread_stays_a_path(threadpages):
+    """The document names threads; what a visitor asked for is no ident, whatever it looks like."""
+    told = document()
+    ident = f'0x{told["threads"][1]["ident"]:x}'
+    told['threads'][0]['detail'] = f'lock B at {SITE}:31 in f, held by {ident}'
+    told['hangs'][0]['cycle'][0]['path'] = f'/{ident}'
+    page = threadpages.page(tidy(told))
+    assert page['requests'][0]['detail'] == f'lock B at shop/views.py:31 in f, held by {ident}'
+    assert page['hangs'][0]['summary'].startswith(f'POST /{ident} (waitress-0) waits for a lock')
+
+
+def test_no_script_looks_for_words_in_an_error():
+    for script in (Path(bars.__file__).parents[1] / 'www' / 'static').glob('*.js'):
+        assert 'error.message' not in script.read_text()
 
 
 def test_slow_requests_say_where_the_time_went(threadpages):

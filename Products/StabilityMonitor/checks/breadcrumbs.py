@@ -84,20 +84,21 @@ class Room(Check):
             return self.unknown('How much room the disks have is not known on this system.')
         findings: list[Finding] = []
         facts: list[str] = []
-        for what, folder in _places(site):
+        for about, what, folder in _places(site):
             room = os.statvfs(folder)
-            facts.append(f'{what} ({folder}): {megabytes(room.f_bavail * room.f_frsize)} free')
-            finding = self._short(what, folder, room)
+            facts.append(f'The {what} ({folder}): {megabytes(room.f_bavail * room.f_frsize)} free')
+            finding = self._short(about, what, folder, room)
             if finding is not None:
                 findings.append(finding)
         return findings or self.ok('There is room on the disks.', '; '.join(facts))
 
-    def _short(self, what: str, folder: Path, room: os.statvfs_result) -> Finding | None:
-        about = what.replace(' ', '-').lower()
+    def _short(
+        self, about: str, what: str, folder: Path, room: os.statvfs_result
+    ) -> Finding | None:
         if room.f_flag & os.ST_RDONLY:
             return self.found(
                 'critical',
-                f'{what} cannot be written: the file system is read-only.',
+                f'The {what} cannot be written: the file system is read-only.',
                 f'{folder}.',
                 f'As root: "mount -o remount,rw {folder}"; look into "dmesg" for why it is so.',
                 about,
@@ -115,7 +116,7 @@ class Room(Check):
             return None
         return self.found(
             severity,
-            f'The disk of {what[0].lower()}{what[1:]} is nearly full.',
+            f'The disk of the {what} is nearly full.',
             f'{folder}: {lack}',
             f'Make room there: "du -xh {folder} | sort -h | tail" shows what is large; take old '
             'logs first, never *.sbr or Data.fs.',
@@ -123,19 +124,22 @@ class Room(Check):
         )
 
 
-def _places(site: Site) -> Iterator[tuple[str, Path]]:
-    """(what is written, the folder that it is written to), for each disk once."""
-    wanted = [('The breadcrumbs', site.directory)]
+def _places(site: Site) -> Iterator[tuple[str, str, Path]]:
+    """(the end of the id of a finding, what is written, the folder that it is written to), for each
+    disk once.
+    """
+    wanted = [('the-breadcrumbs', 'breadcrumbs', site.directory)]
     for database in site.zope.databases:
         if database.file:
-            wanted.append((f'The database {database.name}', Path(database.file).parent))
+            about = f'the-database-{database.name.replace(" ", "-").lower()}'
+            wanted.append((about, f'database {database.name}', Path(database.file).parent))
     for file in site.log_files:
-        wanted.append(('The event log', Path(file).parent))
+        wanted.append(('the-event-log', 'event log', Path(file).parent))
     seen: set[int] = set()
-    for what, folder in wanted:
+    for about, what, folder in wanted:
         # A folder may not be there yet: then it will be made on the disk of its parent.
         there = next((f for f in (folder, *folder.parents) if f.exists()), Path('/'))
         device = there.stat().st_dev
         if device not in seen:
             seen.add(device)
-            yield what, there
+            yield about, what, there

@@ -7,8 +7,8 @@ site's own rules?
 from __future__ import annotations
 
 import re
+import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from ..knowledge.knowledgebase import Match
@@ -29,8 +29,9 @@ class KnownIssues(Check):
 
     def look(self, site: Site) -> Finding | list[Finding]:
         facts = known(site.directory, site.started is not None)
-        found = [*map(self._met, facts.affected), *(problem.finding for problem in facts.problems)]
-        found = [replace(finding, action=with_own_pip(finding.action)) for finding in found]
+        pip = own_pip()
+        found = [*map(self._met, facts.affected)]
+        found += [problem.finding_with(pip) for problem in facts.problems]
         return found or self.ok(f'None of {facts.count} known issues affects this installation.')
 
     def _met(self, match: Match) -> Finding:
@@ -40,19 +41,24 @@ class KnownIssues(Check):
             rule.severity,
             f'{rule.title}.'.replace('..', '.'),
             f'{rule.happens} Here: {", ".join(match.reasons)}. Fixed: {rule.fixed}.',
-            rule.action,
+            with_own_pip(rule.action),
             rule.source,
         )
 
 
 def with_own_pip(action: str, executable: str = sys.executable) -> str:
-    """An action with the pip of this very process, where `executable` is a Python."""
-    if 'pip install' not in action or not Path(executable or '').name.startswith('python'):
-        return action
-    import shlex  # rarely
+    """The action of a rule with the pip of this very process, where `executable` is a Python.
 
-    return re.sub(
-        r'(?<!-m )\bpip install\b',
-        lambda found: f'{shlex.quote(executable)} -m pip install',
-        action,
-    )
+    A file of rules has an action as text, and may be the site's own.
+    """
+    if 'pip install' not in action:
+        return action
+    pip = own_pip(executable)
+    return re.sub(r'(?<!-m )\bpip install\b', lambda found: f'{pip} install', action)
+
+
+def own_pip(executable: str = sys.executable) -> str:
+    """The command for the pip of this very process, where `executable` is a Python."""
+    if not Path(executable or '').name.startswith('python'):
+        return 'pip'
+    return f'{shlex.quote(executable)} -m pip'

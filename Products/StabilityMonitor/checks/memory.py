@@ -215,16 +215,17 @@ class Allocator(Check):
     def _slow(self, given: dict[str, str]) -> Iterator[Finding]:
         wrong = [name for name, values in self._DEBUGGING.items() if given.get(name) in values]
         wrong += [name for name in self._CHECKING if given.get(name, '0') not in ('', '0')]
+        settings = dict.fromkeys(wrong, '')  # {variable: the part of its value that is wrong}
         if re.search(r'glibc\.malloc\.check=[1-9]', given.get('GLIBC_TUNABLES', '')):
-            wrong.append('GLIBC_TUNABLES (glibc.malloc.check)')
-        for name in wrong:
+            settings['GLIBC_TUNABLES'] = ' (glibc.malloc.check)'
+        for name, setting in settings.items():
             yield self.found(
                 'warning',
-                f'A checking allocator is on: {name}.',
+                f'A checking allocator is on: {name}{setting}.',
                 'It finds damaged memory, and costs much speed and memory.',
-                f'Write "unset {name.split()[0]}" before the line that starts Zope, when the '
+                f'Write "unset {name}" before the line that starts Zope, when the '
                 'experiment is over.',
-                name.split()[0],
+                name,
             )
 
     def _preloaded(self, site: Site, given: dict[str, str]) -> Iterator[Finding]:

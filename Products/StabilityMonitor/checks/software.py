@@ -234,14 +234,22 @@ class CompiledModules(Check):
         return [
             self.found(
                 'info',
-                f'{len(names)} compiled modules come from {where}.',
+                f'{len(names)} compiled modules come from {_ORIGINS[where]}.',
                 several(sorted(names), 20),
                 'Install their distributions into the environment of this site: built for another '
                 'Python or beside other libraries, they can crash it.',
-                where.replace(' ', '-'),
+                where,
             )
             for where, names in strange.items()
         ]
+
+
+#: Where compiled modules come from, as the end of the id of a finding, and in words.
+_ORIGINS = {
+    'the-home-of-a-user': 'the home of a user',
+    'the-system': 'the system',
+    'outside-the-environment': 'outside the environment',
+}
 
 
 def _origin(file: Path, site: Site) -> str:
@@ -254,8 +262,8 @@ def _origin(file: Path, site: Site) -> str:
     if any(part.endswith('.egg') for part in file.parts):
         return ''
     if '.local' in file.parts:
-        return 'the home of a user'
-    return 'the system' if file.is_relative_to('/usr') else 'outside the environment'
+        return 'the-home-of-a-user'
+    return 'the-system' if file.is_relative_to('/usr') else 'outside-the-environment'
 
 
 class ReplacedLibraries(Check):

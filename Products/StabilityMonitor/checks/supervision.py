@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from ..model.records import Finding
+from ..system.runcontext import FIRST_IN_CONTAINER
 from .check import Check
 from .livesite import Site
 from .livesite import text
@@ -14,7 +15,12 @@ _ADVICE = (
     'Write a service for systemd with the lines "Restart=on-failure" and "RestartSec=5" in '
     '[Service], or start Zope under zdaemon or supervisord.'
 )
-_CONTAINERS = ('container', 'kubernetes')
+#: What restarts the process, by the names of `runcontext.supervisor` for containers.
+_CONTAINERS = {
+    'container': 'container',
+    FIRST_IN_CONTAINER: 'container',
+    'kubernetes': 'kubernetes',
+}
 _RESTARTING = {'always', 'on-failure', 'on-abnormal', 'on-abort'}
 #: Services whose children are jobs and sessions: systemd does not restart these.
 _OF_OTHERS = re.compile(r'(ana)?cron(d|ie)?\.service|atd\.service|sshd?(@.*)?\.service')
@@ -34,10 +40,10 @@ class Supervisor(Check):
             )
         if name == 'systemd':
             return self._systemd(site)
-        if name.startswith(_CONTAINERS):
+        if name in _CONTAINERS:
             return self.found(
                 'info',
-                f'Whether this process is started again is up to its {name.split(" ")[0]}.',
+                f'Whether this process is started again is up to its {_CONTAINERS[name]}.',
                 'The restart policy cannot be seen from inside.',
                 'Start the container with "--restart unless-stopped", or leave restartPolicy at '
                 'Always.',

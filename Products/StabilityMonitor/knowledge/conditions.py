@@ -29,6 +29,7 @@ class Answer:
 
     holds: bool
     words: str
+    is_missing: bool = False  # the distribution that it asks for is not installed
 
 
 def hold(rule: Rule, system: System) -> list[Answer]:
@@ -45,7 +46,7 @@ def _one_installed(wanted: Requirements, rule: Rule, system: System) -> Answer:
     for answer in answers:
         if answer.holds:
             return answer
-    installed = [answer for answer in answers if not answer.words.endswith('installed')]
+    installed = [answer for answer in answers if not answer.is_missing]
     return _joined(False, installed or answers)
 
 
@@ -63,7 +64,7 @@ def _requirement(wanted: tuple[str, tuple[SpecifierSet, ...]], key: str, system:
     name, specifiers = wanted
     version = system.distributions.get(key)
     if version is None:
-        return Answer(False, f'{name} is not installed')
+        return Answer(False, f'{name} is not installed', is_missing=True)
     return _compared(f'{name} {version}{system.note("distributions")}', version, specifiers)
 
 

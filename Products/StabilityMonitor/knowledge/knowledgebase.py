@@ -61,15 +61,20 @@ class Problem:
     line: int
     sentence: str
     file: str = ''
+    lacks: str = ''  # a library without which no file is read
 
     @property
     def finding(self) -> Finding:
-        if self.sentence == WITHOUT_PACKAGING:
+        return self.finding_with('pip')
+
+    def finding_with(self, pip: str) -> Finding:
+        """The finding; `pip` is the command that installs into this Python."""
+        if self.lacks:
             return Finding(
                 'known-issues-off',
                 'warning',
                 self.sentence,
-                action='Install it: pip install packaging',
+                action=f'Install it: {pip} install {self.lacks}',
             )
         where = f'{self.file}, line {self.line}' if self.line else self.file
         return Finding(
@@ -104,7 +109,7 @@ def load(source: Path | str | bytes, name: str = '') -> Knowledge:
     Raises nothing.  A file that does not exist is an empty one.
     """
     if not has_packaging():
-        return Knowledge(problems=(Problem(0, WITHOUT_PACKAGING),))
+        return Knowledge(problems=(Problem(0, WITHOUT_PACKAGING, lacks='packaging'),))
     reader = _Reader(name or (source.name if isinstance(source, Path) else 'text'))
     reader.read(_bytes(source, reader))
     return Knowledge(
@@ -254,6 +259,7 @@ class Match:
 
     rule: Rule
     reasons: tuple[str, ...]
+    failed: str = ''  # the first condition that does not hold, where it does not affect the system
 
     def __str__(self) -> str:
         return f'{self.rule.title}: {", ".join(self.reasons)}'
@@ -275,7 +281,7 @@ def affected(
         if has_started and rule.effect == 'start':
             failed.append('it has started')
         if failed:
-            missed.append(Match(rule, (f'not affected: {failed[0]}',)))
+            missed.append(Match(rule, (f'not affected: {failed[0]}',), failed[0]))
         elif not rule.incident_only:
             hit.append(Match(rule, tuple(answer.words for answer in answers if answer.words)))
     hit.sort(key=lambda match: (-rank(match.rule.severity), match.rule.id))

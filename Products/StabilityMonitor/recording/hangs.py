@@ -16,12 +16,19 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from typing import Any
 
+from ..model.records import Frame
 from ..model.records import Note
 from ..model.records import ThreadState
+from ..model.records import shallow
 from ..system import loglater
 from ..threads.activity import own_frame
 from ..threads.activity import words
+from ..threads.cycles import Link
+from ..threads.cycles import cycle_words
+from ..threads.cycles import link_of
+from ..threads.cycles import source_words
 from ..threads.snapshot import Observation
 from ..threads.spots import Spot
 from .partguard import Findings
@@ -57,7 +64,10 @@ _SPINNERS = {'main': 'critical', 'other': 'warning'}
 
 @dataclass(frozen=True)
 class Hang:
-    """A hang, deadlock or spinning thread of this run; `ended` is None while it lasts."""
+    """A hang, deadlock or spinning thread of this run; `ended` is None while it lasts.
+
+    `summary` is for people.  What a program needs of it is in the other fields.
+    """
 
     kind: str  # 'hang', 'deadlock' or 'spinning'
     started: float
@@ -65,6 +75,15 @@ class Hang:
     ended: float | None = None
     threads: tuple[int, ...] = ()  # idents of those that are in it, where they have one
     severity: str = 'critical'  # as of a finding
+    place: Frame | None = None  # of a hang or a spinning thread: where (most of) its threads stand
+    known: bool | None = None  # of a deadlock: whether the locks name their owners
+    cycle: tuple[Link, ...] = ()  # of a deadlock: its threads, each waits for the next
+
+    def to_json(self) -> dict[str, Any]:
+        return shallow(self) | {
+            'place': shallow(self.place) if self.place else None,
+            'cycle': [shallow(link) for link in self.cycle],
+        }
 
 
 class Hangs:
@@ -116,7 +135,8 @@ class Hangs:
             f'All {count} threads that serve have been busy with requests for longer than '
             f'{self.stall:g} s: {_mostly(serving)}.'
         )
-        hang = Hang('hang', started, summary, threads=_idents(serving))
+        place = _place(_largest_group(serving))
+        hang = Hang('hang', started, summary, threads=_idents(serving), place=place)
         self._note_hang(_WORKERS, hang, serving[:_MOST_THREADS] + _main(seen), seen)
 
     def _note_hang(
@@ -162,7 +182,7 @@ class Hangs:
         main = _main(seen)
         doing = words(main[0]) if main else 'it is not known what it does'
         summary = f'The loop of the server (MainThread) stands still: {doing}.'
-        hang = Hang('hang', started, summary, threads=_idents(main))
+        hang = Hang('hang', started, summary, threads=_idents(main), place=_place(main))
         self._note_hang(_LOOP, hang, main + _serving(seen)[:_MOST_THREADS], seen)
 
     # -- locks -------------------------------------------------------------------------------------
@@ -235,18 +255,17 @@ class Hangs:
         name = state.name or 'A thread'
         if not state.ident:  # threads that Python does not know share their names
             name += f' (native id {state.native_id})'
-        place = ''
-        if state.frames:
-            frame = state.frames[0]
-            place = f' in {frame.function} ({frame.file})'
+        place = state.frames[0] if state.frames else None
+        where = f' in {place.function} ({place.file})' if place else ''
         self._begin(
             ('spinning', state.native_id),
             Hang(
                 'spinning',
                 time.time(),
-                f'{name}, which serves no request, uses {min(load, 1):.0%} of a processor{place}.',
+                f'{name}, which serves no request, uses {min(load, 1):.0%} of a processor{where}.',
                 threads=_idents([state]),
                 severity=_SPINNERS[state.kind],
+                place=place,
             ),
             'Look at its stack among the threads, and at the known issues of the server.',
         )
@@ -309,14 +328,15 @@ def _cycle(deadlock: Deadlock, seen: Observation) -> list[ThreadState]:
 
 
 def _deadlock(deadlock: Deadlock, seen: Observation) -> Hang:
-    source = 'the locks name their owners' if deadlock.known else 'inferred from the code'
-    summary = '; '.join(f'{_who(state)} {words(state)}' for state in _cycle(deadlock, seen))
+    cycle = tuple(map(link_of, _cycle(deadlock, seen)))
     return Hang(
         'deadlock',
         time.time(),
-        f'Deadlock ({source}): {summary}.',
+        f'Deadlock ({source_words(deadlock.known)}): {cycle_words(cycle)}.',
         threads=_key(deadlock)[1],
         severity='critical' if deadlock.known else 'warning',
+        known=deadlock.known,
+        cycle=cycle,
     )
 
 
@@ -353,12 +373,9 @@ def _note(kind: str, state: ThreadState) -> Note:
 
 def _mostly(states: list[ThreadState]) -> str:
     """What most of them do, in words; and what the threads do that hold the locks of others."""
-    groups: dict[tuple[str, str], list[ThreadState]] = {}
-    for state in states:
-        groups.setdefault((state.activity, _where(state)), []).append(state)
-    if not groups:
+    most = _largest_group(states)
+    if not most:
         return 'it is not known what they do'
-    most = max(groups.values(), key=len)
     first = most[0]
     if any(words(state) != words(first) for state in most):
         # Its words may tell its CPU share, or its line, which is wrong for the others.
@@ -368,17 +385,23 @@ def _mostly(states: list[ThreadState]) -> str:
     for state in states:
         holds_others_up = state.ident in holders and not state.holders
         if holds_others_up and state not in most:
-            summary += f'; {_who(state)} {words(state)}'
+            summary += f'; {link_of(state).words}'
     return summary
+
+
+def _largest_group(states: list[ThreadState]) -> list[ThreadState]:
+    """Most of the threads: those that do the same in the same place."""
+    groups: dict[tuple[str, str], list[ThreadState]] = {}
+    for state in states:
+        groups.setdefault((state.activity, _where(state)), []).append(state)
+    return max(groups.values(), key=len, default=[])
+
+
+def _place(states: list[ThreadState]) -> Frame | None:
+    """Where the first of the threads stands."""
+    return own_frame(states[0].frames) if states else None
 
 
 def _where(state: ThreadState) -> str:
     frame = own_frame(state.frames)
     return f'in {frame.function} ({frame.file})' if frame else ''
-
-
-def _who(state: ThreadState) -> str:
-    request = state.request
-    if not request:
-        return state.name
-    return f'{request["method"]} {request["path"]} ({state.name})'

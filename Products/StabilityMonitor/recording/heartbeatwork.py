@@ -348,7 +348,7 @@ class Rounds:
             'time': time.time(),
             'threads': threads,
             'slow': [profile.to_json() for profile in self.slow.known()],
-            'hangs': [shallow(hang) for hang in self.hangs.known(seen)],
+            'hangs': [hang.to_json() for hang in self.hangs.known(seen)],
         }
 
     def tell_no_checks(self) -> dict[str, Any]:

@@ -54,7 +54,11 @@ _HANG = {
     'ended': None,
     'threads': [],
     'severity': 'critical',
+    'place': None,
+    'known': None,
+    'cycle': [],
 }
+_LINK = {'ident': 0, 'name': '', 'method': '', 'path': '', 'activity': '', 'detail': ''}
 _SHARE = {'file': '', 'function': '', 'within': 0.0, 'own': 0.0}
 _KINDS = ('worker', 'main', 'other')
 
@@ -67,7 +71,7 @@ def tidy(document: dict[str, Any]) -> dict[str, Any]:
         'time': _shaped(document, {'time': 0.0})['time'],
         'threads': [_thread(item) for item in _items(document, 'threads')],
         'slow': [_profile(item) for item in _items(document, 'slow')],
-        'hangs': [_shaped(item, _HANG) for item in _items(document, 'hangs')],
+        'hangs': [_hang(item) for item in _items(document, 'hangs')],
     }
 
 
@@ -87,6 +91,16 @@ def _profile(item: dict[str, Any]) -> dict[str, Any]:
     return profile | {
         'frames': _frames(profile),
         'shares': [_shaped(share, _SHARE) for share in _items(profile, 'shares')],
+    }
+
+
+def _hang(item: dict[str, Any]) -> dict[str, Any]:
+    hang = _shaped(item, _HANG)
+    place = hang['place']
+    return hang | {
+        'place': _shaped(place, _FRAME) if isinstance(place, dict) else None,
+        'known': hang['known'] if isinstance(hang['known'], bool) else None,
+        'cycle': [_shaped(link, _LINK) for link in _items(hang, 'cycle')],
     }
 
 

@@ -57,6 +57,9 @@ _SUPERVISORS = (
     ('container', 'container'),
 )
 
+#: The name where no more is known than that this process is pid 1.
+FIRST_IN_CONTAINER = 'container (this process is its pid 1)'
+
 #: Of this Python.  A 32-bit one may run on a 64-bit kernel, which names only itself.
 BITS = 64 if sys.maxsize > 1 << 32 else 32
 
@@ -122,7 +125,7 @@ def supervisor(
     if found:
         return found
     if os.getpid() == 1:
-        return 'container (this process is its pid 1)'
+        return FIRST_IN_CONTAINER
     for variable, name in _SUPERVISORS:
         if environ.get(variable):
             return name

@@ -208,8 +208,12 @@ def place(file: str, line: int | None, function: str) -> str:
 
 def words(state: ThreadState) -> str:
     """What a ThreadState does, in one phrase to follow the name of its thread."""
-    said = ACTIVITIES.get(state.activity, state.activity)
-    return f'{said}: {state.detail}' if state.detail else said
+    return activity_words(state.activity, state.detail)
+
+
+def activity_words(code: str, detail: str) -> str:
+    said = ACTIVITIES.get(code, code)
+    return f'{said}: {detail}' if detail else said
 
 
 def listens(frames: Iterable[Frame]) -> bool:

@@ -23,6 +23,7 @@ from types import FunctionType
 from types import ModuleType
 from typing import Any
 
+from .cycles import source_words
 from .lockregions import position
 from .lockregions import regions
 from .spots import Spot
@@ -112,8 +113,7 @@ class Deadlock:
 
     @property
     def text(self) -> str:
-        source = 'the locks name their owners' if self.known else 'inferred from the code'
-        return f'{"; ".join(self.links)} ({source})'
+        return f'{"; ".join(self.links)} ({source_words(self.known)})'
 
 
 def examine(stacks: dict[int, tuple[Spot, ...]], waiting: Iterable[int]) -> dict[int, Want]:

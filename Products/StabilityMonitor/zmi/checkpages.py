@@ -223,11 +223,7 @@ def _known(here: allfindings.Standing, rows: list[dict[str, Any]]) -> dict[str, 
             for match in facts.affected
         ],
         'unaffected': [
-            {
-                'title': match.rule.title,
-                'why': ', '.join(match.reasons).removeprefix('not affected: '),
-            }
-            for match in facts.unaffected
+            {'title': match.rule.title, 'why': match.failed} for match in facts.unaffected
         ],
         'silences': [
             {'id': silence.id, 'reason': silence.reason, 'until': silence.until}

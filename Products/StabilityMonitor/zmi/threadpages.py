@@ -5,7 +5,6 @@ Nothing here knows Zope.
 
 from __future__ import annotations
 
-import re
 import sys
 import threading
 import time
@@ -29,6 +28,9 @@ from ..reporting.stacksdocument import tidy
 from ..reporting.stacksdocument import word
 from ..store.blackboxreader import read
 from ..threads import codeorigin
+from ..threads.cycles import Link
+from ..threads.cycles import cycle_words
+from ..threads.cycles import source_words
 from . import csrftoken
 
 NATIVE_ACTION = 'native-stacks'
@@ -58,9 +60,6 @@ _LOOKS = {
     'page': ('fa-eye', 'calm'),
 }
 _UNKNOWN = ('fa-question-circle', 'calm')
-_IDENT = re.compile(r'\b(?:thread )?0x([0-9a-f]{1,16})\b')
-#: The title says "Deadlock" already, so the summary is shown without.
-_DEADLOCK = re.compile(r'Deadlock \(([^)]*)\): (.*)\.')
 #: Above this share of its stack, a thread is shown as short of stack.
 _TIGHT = 3 / 4
 #: Above this share of a CPU, a thread is shown as busy.
@@ -109,8 +108,8 @@ def page(document: dict[str, Any], own: int = 0) -> dict[str, Any]:
         'requests': [row for row in loud_rows if row['request']],
         'others': [row for row in loud_rows if not row['request']],
         'quiet': [_thread(thread, own, names, stuck) for thread in quiet],
-        'hangs': [_hang(hang, now, names) for hang in lasting_hangs],
-        'past_hangs': [_hang(hang, now, names) for hang in past_hangs],
+        'hangs': [_hang(hang, now) for hang in lasting_hangs],
+        'past_hangs': [_hang(hang, now) for hang in past_hangs],
         'slow': [_profile(profile) for profile in lasting_slow],
         'past_slow': [_profile(profile) for profile in past_slow],
     }
@@ -139,7 +138,7 @@ def _thread(
     else:
         icon, look = _LOOKS.get(thread['activity'], _UNKNOWN)
         does = word(thread)
-        detail = _told(thread['detail'], names)
+        detail = codeorigin.shortened(thread['detail'])
     is_stuck = ident in stuck
     holders = [holder for holder in thread['holders'] if holder in names]
     return {
@@ -164,16 +163,6 @@ def _thread(
 def _key(ident: int) -> str:
     """The id of a thread's row in the page."""
     return f'thread-{ident:x}'
-
-
-def _told(text: str, names: Mapping[int, str]) -> str:
-    """The text with files shortened, and with the names of threads in place of their idents."""
-
-    def name(match: re.Match[str]) -> str:
-        ident = int(match[1], 16)
-        return names.get(ident) or match[0]
-
-    return _IDENT.sub(name, codeorigin.shortened(text))
 
 
 def _request(request: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -240,17 +229,24 @@ def _frame(frame: dict[str, Any]) -> dict[str, Any]:
 # -- hangs and slow requests -----------------------------------------------------------------------
 
 
-def _hang(hang: dict[str, Any], now: float, names: Mapping[int, str]) -> dict[str, Any]:
+def _hang(hang: dict[str, Any], now: float) -> dict[str, Any]:
     kind = event_kind(hang['kind'])
     end = now if is_lasting(hang) else hang['ended']
-    summary = _DEADLOCK.sub(r'\2 (\1).', hang['summary'])
     return {
         'title': kind.headline,
         'icon': kind.icon,
         'since': clocktime(hang['started']),
-        'summary': _told(summary, names),
+        'summary': codeorigin.shortened(_summary(hang)),
         'lasted': age(max(0.0, end - hang['started'])),
     }
+
+
+def _summary(hang: dict[str, Any]) -> str:
+    """Of a deadlock without the word: the title says it already."""
+    if hang['known'] is None or not hang['cycle']:
+        return str(hang['summary'])
+    cycle = [Link(**link) for link in hang['cycle']]
+    return f'{cycle_words(cycle)} ({source_words(hang["known"])}).'
 
 
 def _profile(profile: dict[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,7 @@
 			}, 500);
 			fetch(element.dataset.fragment, { credentials: 'same-origin', cache: 'no-store', redirect: 'error',
 				signal: mine.signal }).then(function (answer) {
-				if (!answer.ok) { throw new Error('status ' + answer.status); }
+				if (!answer.ok) { throw { refusal: answer.status }; }
 				return answer.text();
 			}).then(function (text) {
 				swap(element, text);
@@ -70,8 +70,8 @@
 				say(note);
 			}, function (error) {
 				if (error.name === 'AbortError') { return; }
-				say(error.message.indexOf('status') === 0
-					? 'The server refuses to tell more (' + error.message + '): reload the page.'
+				say(error.refusal
+					? 'The server refuses to tell more (status ' + error.refusal + '): reload the page.'
 					: 'The server cannot be reached: it may have ended. "stabilitymonitor status" in a shell knows more.');
 			}).then(function () {
 				window.clearInterval(watch);
