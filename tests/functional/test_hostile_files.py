@@ -131,7 +131,9 @@ class LimitedSite(Site):
     def most_memory(self):
         """The most that the process has ever had in memory, in KiB."""
         with open(f'/proc/{self.pid}/status') as file:
-            return next(int(line.split()[1]) for line in file if line.startswith('VmHWM'))
+            most = [int(line.split()[1]) for line in file if line.startswith('VmHWM')]
+        assert most, f'It has ended: {self.wait_exit()}, {self.last_words()}'
+        return most[0]
 
 
 @pytest.fixture

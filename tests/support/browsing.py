@@ -10,11 +10,14 @@ TAB = '/Control_Panel/StabilityMonitor/'
 
 
 def wait_for(condition, timeout=60, what='the condition'):
-    """As `zopekit.wait_for`; an element that is gone by the time it is asked means "not yet"."""
+    """As `zopekit.wait_for`; an element that is gone or folded by the time it is asked, since the
+    page has renewed itself, means "not yet".
+    """
+    from selenium.common.exceptions import ElementNotInteractableException
     from selenium.common.exceptions import StaleElementReferenceException
 
     def attempt():
-        with contextlib.suppress(StaleElementReferenceException):
+        with contextlib.suppress(StaleElementReferenceException, ElementNotInteractableException):
             return condition()
 
     return zopekit.wait_for(attempt, timeout, what)
