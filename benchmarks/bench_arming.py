@@ -2,7 +2,7 @@
 
 Two products that come directly before and after it in Zope's alphabetical order read the clock:
 real starts of runwsgi, in turn, the fastest of each.  A dead run is one that crashed with all of
-its black box full.
+its black box full.  In other starts, without this product, a product imports and starts sentry-sdk.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import environments
 import pasts
 from figures import Row
 from figures import alone
+from figures import ratio
 from figures import row
 from figures import spread
 
@@ -25,6 +27,7 @@ with open(os.environ["BENCH_FILE"], "w") as _file:
     _file.write(str(_took))
 """
 _NEIGHBOURS = (('StabilityMonito', BEFORE), ('StabilityMonitorZ', AFTER))
+_SENTRY = (('StabilityMonito', BEFORE + 'import sentry_sdk; sentry_sdk.init()\n' + AFTER),)
 
 
 def _start(zope):
@@ -40,16 +43,17 @@ def _start(zope):
     return took
 
 
-def _instance(folder, run, archived):
+def _instance(folder, run, archived, products=_NEIGHBOURS, **kind):
     from support.zopekit import ZopeInstance
 
     zope = ZopeInstance(
         folder,
+        **kind,
         env={'BENCH_FILE': str(folder / 'took')},
         stderr='null',
         options={'keep-days': '9999', 'keep-bytes': '4GB'},
     )
-    for name, source in _NEIGHBOURS:
+    for name, source in products:
         zope.publish(source, name)
     zope.create()
     if archived:
@@ -64,9 +68,17 @@ def measure() -> list[Row]:
         folder = Path(folder)
         run = pasts.dead_run(folder / 'past', folder)
         empty, full = _instance(folder / 'empty', run, 0), _instance(folder / 'full', run, ARCHIVED)
-        bare, after_dead, after_archive = [], [], []
+        sentry = _instance(
+            folder / 'sentry',
+            run,
+            0,
+            _SENTRY,
+            checkout=False,
+            python=environments.python('sentry-sdk'),
+        )
+        bare, after_dead, after_archive, peer = [], [], [], []
         try:
-            for zope in (empty, full):
+            for zope in (empty, full, sentry):
                 _start(zope)  # warm: byte code, page cache
             for _ in range(STARTS):
                 shutil.rmtree(empty.stability)
@@ -74,12 +86,13 @@ def measure() -> list[Row]:
                 pasts.wait_for_triage(run, empty.stability, DEAD - 1)  # and the one before
                 after_dead.append(_start(empty))
                 after_archive.append(_start(full))
+                peer.append(_start(sentry))
         finally:
-            empty.destroy()
-            full.destroy()
+            for zope in (empty, full, sentry):
+                zope.destroy()
     each = (min(after_dead) - min(bare)) / DEAD
     return [
-        row('arming at import', 30, min(bare), 'ms', 1, spread(bare, 'ms')),
+        ratio('arming at import', 3 / 4, min(bare), 'sentry-sdk and its init', min(peer), 'ms'),
         row(f"each dead run's triage, {DEAD - 1} of {DEAD} with all rings full", 50, each, 'ms', 1),
         row(
             f'arming with {ARCHIVED} archived runs, and triage of one',

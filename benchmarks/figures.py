@@ -34,6 +34,14 @@ def row(what: str, most: float, value: float, unit: str, digits: int = 1, more: 
     return Row(what, f'<= {most:g} {unit}', measured, value <= most)
 
 
+def ratio(
+    what: str, most: float, value: float, peer: str, its: float, unit: str, digits: int = 1
+) -> Row:
+    """`value` must be at most `most` times what the peer takes in the same run, `its`."""
+    measured = f'{value:.{digits}f} {unit}, {value / its:.2f} of {its:.{digits}f} {unit}'
+    return Row(what, f'<= {most:g} of {peer}', measured, value <= most * its)
+
+
 def median(values) -> float:
     return statistics.median(values)
 
