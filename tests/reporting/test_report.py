@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from support.contract import RUN
 from support.fakelife import FakeLife
 from support.syntheticruns import HERE
 from support.syntheticruns import STARTED
@@ -69,32 +70,6 @@ PROCESS = {
     'server_software',
     'threads',
     'supervisor',
-}
-RUN = {
-    'run',
-    'instance',
-    'role',
-    'pid',
-    'started',
-    'ended',
-    'uptime_seconds',
-    'verdict',
-    'confidence',
-    'summary',
-    'signal',
-    'exit_code',
-    'evidence',
-    'ruled_out',
-    'candidates',
-    'requests',
-    'recent',
-    'threads',
-    'native',
-    'suspects',
-    'known_issues',
-    'samples',
-    'log',
-    'signature',
 }
 CHECK = {'id', 'severity', 'title', 'detail', 'action', 'source'}
 INVENTORY = {'distributions', 'products', 'compiled_modules', 'system'}

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from programs.handshake import until
 from support.descriptors import held
+from support.stackthreads import in_thread
 
 from Products.StabilityMonitor.model import options
 from Products.StabilityMonitor.system import stackdepth
@@ -41,19 +42,6 @@ def program(name, *arguments):
     )
     assert (done.returncode, done.stderr) == (0, ''), done.stderr
     return json.loads(done.stdout)
-
-
-def in_thread(function, size=0):
-    """What a function returns in a new thread with a stack of that size."""
-    before = threading.stack_size(size)
-    try:
-        results = []
-        thread = threading.Thread(target=lambda: results.append(function()))
-        thread.start()
-        thread.join()
-        return results[0]
-    finally:
-        threading.stack_size(before)
 
 
 class Region:

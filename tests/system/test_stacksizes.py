@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support.stackthreads import in_thread
 
 from Products.StabilityMonitor.inspection.recursionexperiment import probe
 from Products.StabilityMonitor.system import stacksizes
@@ -17,19 +18,6 @@ CHECKOUT = str(Path(__file__).resolve().parents[2])
 linux = pytest.mark.skipif(
     not sys.platform.startswith('linux'), reason='pthread_getattr_np is of Linux'
 )
-
-
-def in_thread(function, size=0):
-    """What a function returns in a new thread with a stack of that size."""
-    before = threading.stack_size(size)
-    try:
-        results = []
-        thread = threading.Thread(target=lambda: results.append(function()))
-        thread.start()
-        thread.join()
-        return results[0]
-    finally:
-        threading.stack_size(before)
 
 
 @linux

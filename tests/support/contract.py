@@ -1,0 +1,28 @@
+"""The keys of a run record that others see: they are only ever added."""
+
+RUN = {
+    'run',
+    'instance',
+    'role',
+    'pid',
+    'started',
+    'ended',
+    'uptime_seconds',
+    'verdict',
+    'confidence',
+    'summary',
+    'signal',
+    'exit_code',
+    'evidence',
+    'ruled_out',
+    'candidates',
+    'requests',
+    'recent',
+    'threads',
+    'native',
+    'suspects',
+    'known_issues',
+    'samples',
+    'log',
+    'signature',
+}
