@@ -19,6 +19,8 @@ from figures import ratio
 from figures import row
 from figures import spread
 
+from Products.StabilityMonitor.model.records import Instance
+
 STARTS, DEAD, ARCHIVED = 7, 11, 200
 BEFORE = 'import os, time\nos.environ["BENCH_BEFORE"] = str(time.perf_counter_ns())\n'
 AFTER = """import os, time
@@ -57,9 +59,7 @@ def _instance(folder, run, archived, products=_NEIGHBOURS, **kind):
         zope.publish(source, name)
     zope.create()
     if archived:
-        pasts.archive(
-            run, zope.stability, archived, {'host': 'other', 'client_home': '/', 'listen': ''}
-        )
+        pasts.archive(run, zope.stability, archived, Instance('other', '/', ''))
     return zope
 
 

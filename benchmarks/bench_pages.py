@@ -16,6 +16,8 @@ from figures import PROGRAMS
 from figures import Row
 from figures import alone
 
+from Products.StabilityMonitor.model.records import Instance
+
 RUNS, WARM = 1000, 15
 HOME = '/Control_Panel/StabilityMonitor'
 OVERVIEW, REPORT = 50, 300
@@ -73,11 +75,8 @@ def measure() -> list[Row]:
             stderr='null',
             options={'keep-runs': str(2 * RUNS), 'keep-days': '9999', 'keep-bytes': '9GB'},
         ).create()
-        instance = {
-            'host': socket.gethostname(),
-            'client_home': str(zope.client_home),
-            'listen': f'127.0.0.1:{zope.port}',
-        }
+        address = f'127.0.0.1:{zope.port}'
+        instance = Instance(socket.gethostname(), str(zope.client_home), address)
         zope.publish((PROGRAMS / 'slow_past.py').read_text())
         names = pasts.archive(
             pasts.dead_run(folder / 'past', folder), zope.stability, RUNS, instance

@@ -18,6 +18,8 @@ from pathlib import Path
 from figures import CHECKOUT
 from figures import PROGRAMS
 
+from Products.StabilityMonitor.model.records import Instance
+
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -45,14 +47,12 @@ def wait_for_triage(run: Path, stability: Path, count: int) -> None:
         shutil.copytree(run, stability / 'runs' / name(number))
 
 
-def archive(run: Path, stability: Path, count: int, instance: dict) -> list[str]:
+def archive(run: Path, stability: Path, count: int, instance: Instance) -> list[str]:
     """Archive so many runs that are like this one and ended in several ways; their names, oldest
     first.
     """
     from dataclasses import replace
 
-    from Products.StabilityMonitor.model.records import Instance
-    from Products.StabilityMonitor.model.records import isotime
     from Products.StabilityMonitor.postmortem import triage
     from Products.StabilityMonitor.store.archive import Archive
     from Products.StabilityMonitor.store.rundirectory import Base
@@ -70,10 +70,10 @@ def archive(run: Path, stability: Path, count: int, instance: dict) -> list[str]
             replace(
                 record,
                 run=names[-1],
-                instance=Instance(**instance),
+                instance=instance,
                 verdict=verdict,
-                started=isotime(begun),
-                ended=isotime(begun + 3000),
+                started=begun,
+                ended=begun + 3000,
                 uptime_seconds=3000.0,
             ),
         )

@@ -10,13 +10,16 @@ import dataclasses
 import fnmatch
 import gzip
 import json
+import logging
 import re
+from dataclasses import fields
 
 import pytest
 from golden import recorded
 
 from Products.StabilityMonitor.cli import command as cli
 from Products.StabilityMonitor.model.errors import UnreadableRecord
+from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.postmortem.evidence import World
 from Products.StabilityMonitor.postmortem.triage import examine
 from Products.StabilityMonitor.store import blackboxreader
@@ -146,6 +149,16 @@ def of_archived(key):
     return lambda old: golden_document('archived-report-format-json')[key]
 
 
+def as_values(old):
+    """A log line with the name of its level, a sample with the names of its values."""
+    if isinstance(old, dict):
+        for line in old['log']:
+            line['level'] = logging.getLevelName(line['level'])
+        names = [field.name for field in fields(Sample)]
+        old['samples'] = [dict(zip(names, sample, strict=True)) for sample in old['samples']]
+    return old
+
+
 IN_FLIGHT = (
     'Not known: only a living process knows its requests, what its threads do, which requests are '
     'slow and what hangs.\n'
@@ -221,6 +234,7 @@ DELIBERATE: tuple[Change, ...] = (
             ('json/waiting-checks-json/subjects', finding_waits_to_be_archived),
         )
     ),
+    Change('blackbox/*', 'What is read has the same form as in a record.', as_values),
     Change('command/*-status', 'The status says that no process runs.', no_process_runs),
     Change('command/*-history', 'The history has titles of its columns.', with_titles),
 )

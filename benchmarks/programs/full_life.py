@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.recording import arming
 from Products.StabilityMonitor.store import blackbox
@@ -37,7 +38,7 @@ def main(directory, client_home):
     life = arming.arm(
         {'directory': directory},
         os.environ,
-        {'host': 'here', 'client_home': client_home, 'listen': '127.0.0.1:8080'},
+        Instance('here', client_home, '127.0.0.1:8080'),
         'server',
         {'zope': '6.3', 'threads': THREADS},
     )

@@ -295,7 +295,9 @@ PRETENDING = (
 def pretend(self, told):
     import json
     from Products.StabilityMonitor.recording.arming import STATE
-    STATE.life.rounds.tell_stacks = lambda: json.loads(told)
+    from Products.StabilityMonitor.model.jsonform import from_json
+    from Products.StabilityMonitor.model.threadstates import Stacks
+    STATE.life.rounds.stacks = lambda: from_json(Stacks, json.loads(told))
     return "ok"
 """
 )

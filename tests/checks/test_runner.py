@@ -379,9 +379,10 @@ def test_arming_asks_no_check(tmp_path):
     (loaded,) = told_by(
         """if True:
         import sys
+        from Products.StabilityMonitor.model.records import Instance
         from Products.StabilityMonitor.postmortem import triage
         from Products.StabilityMonitor.recording import arming
-        instance = {'host': 'test', 'client_home': '', 'listen': ''}
+        instance = Instance('test', '', '')
         life = arming.arm({'directory': sys.argv[1]}, {}, instance, 'server', {})
         triage.at_start(life)
         assert life.recorder and life.rounds

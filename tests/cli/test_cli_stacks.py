@@ -185,7 +185,7 @@ def test_a_process_elsewhere_is_not_taken_for_one_here(living, command, monkeypa
 
 
 def test_an_asker_waits_for_some_beats(base, tmp_path, monkeypatch):
-    samples = [recording().samples[0]._replace(monotonic=at) for at in (10.0, 20.0, 30.0)]
+    samples = [replace(recording().samples[0], monotonic=at) for at in (10.0, 20.0, 30.0)]
     (tmp_path / 'blackbox.sbr').write_bytes(b'')
     monkeypatch.setattr(clistacks, 'load', lambda path: recording(samples=tuple(samples)))
     assert clistacks.patience(tmp_path) == 30.0

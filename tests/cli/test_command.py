@@ -15,6 +15,7 @@ from support.syntheticruns import HERE
 from support.syntheticruns import DeadRun
 from support.syntheticruns import quiet_world
 from support.syntheticruns import record
+from support.syntheticruns import request
 from support.zopekit import CHECKOUT
 
 from Products.StabilityMonitor.postmortem.triage import triage
@@ -254,16 +255,7 @@ def test_nothing_foreign_steers_the_terminal(base, command):
             'crashed',
             summary='\x1b[2Jboo',
             signal='\x1b',
-            requests=(
-                {
-                    'method': 'GET',
-                    'path': '/\x1b',
-                    'phase': 'x',
-                    'seconds': 1.0,
-                    'started': '',
-                    'thread': '',
-                },
-            ),
+            requests=(request(path='/\x1b', phase='\x1b', seconds=1.0),),
         ),
     )
     for words in (('status',), ('history',), ('show', run), ('report', run)):

@@ -30,8 +30,12 @@ from Products.StabilityMonitor.knowledge import rules as known_rules
 from Products.StabilityMonitor.knowledge import systemfacts
 from Products.StabilityMonitor.knowledge.knowledgebase import load
 from Products.StabilityMonitor.knowledge.systemfacts import System
+from Products.StabilityMonitor.model.jsonform import to_json
+from Products.StabilityMonitor.model.records import LogLine
+from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.model.runrecord import RunRecord
 from Products.StabilityMonitor.model.severities import SEVERITIES
+from Products.StabilityMonitor.model.threadstates import Event
 from Products.StabilityMonitor.postmortem import faultlog
 from Products.StabilityMonitor.postmortem import incident
 from Products.StabilityMonitor.postmortem.verdict import Judgement
@@ -123,10 +127,7 @@ def died(proof, system):
         record = incident.record(
             synthetic.traces(stderr_fault=dumps[0] if dumps else None), judgement
         )
-    log = tuple(
-        dict(zip(('logger', 'message'), line.split(': ', 1), strict=True))
-        for line in proof.get('log', ())
-    )
+    log = tuple(LogLine(1000.0, 'WARNING', *line.split(': ', 1)) for line in proof.get('log', ()))
     return replace(
         record,
         context=context(system),
@@ -140,19 +141,19 @@ def died(proof, system):
 
 def samples(busy=False, growth=False):
     return tuple(
-        {
-            'time': None,
-            'monotonic': 100.0 + n,
-            'cpu': n * (0.99 if busy else 0.01),
-            'rss': (300 << 20) + n * (10 << 20 if growth else 0),
-        }
+        Sample(
+            time=1000.0 + n,
+            monotonic=100.0 + n,
+            cpu=n * (0.99 if busy else 0.01),
+            rss=(300 << 20) + n * (10 << 20 if growth else 0),
+        )
         for n in range(60)
     )
 
 
 def found(id, proof, system, now=None):
     matches = knowledgebase.match_incident(RULES.values(), died(proof, system), now or system)
-    return next((match for match in matches if match['id'] == id), None)
+    return next((match for match in matches if match.id == id), None)
 
 
 # -- each rule -------------------------------------------------------------------------------------
@@ -260,17 +261,17 @@ def test_each_upper_bound_keeps_a_miss_out(id):
 def test_its_traces_show_it_and_only_on_an_affected_system(id):
     proof = PROOFS[id]
     match = found(id, proof, system(**hits(id)[0]))
-    assert match['strength'] == 'strong' and match['score'] >= 70, match
+    assert match.strength == 'strong' and match.score >= 70, match
     assert any(
         words.startswith(('frame: ', 'native frame: ', 'message: ', 'signal: '))
-        for words in match['matched']
+        for words in match.matched
     )
     missed = found(id, proof, system(**misses(id)[0]))
-    assert missed is None or missed['strength'] == 'weak'
+    assert missed is None or missed.strength == 'weak'
     if missed:
-        assert missed['score'] < knowledgebase.WEIGHTS['conditions'] and missed['against'][
-            0
-        ].startswith('version: ')
+        assert missed.score < knowledgebase.WEIGHTS['conditions'] and missed.against[0].startswith(
+            'version: '
+        )
 
 
 @pytest.mark.parametrize('id', SHOWN)
@@ -299,7 +300,7 @@ def test_without_traces_an_affected_version_is_only_possible(id):
     match = next(
         (m for m in knowledgebase.match_incident([rule], record, system(**hits(id)[0]))), None
     )
-    assert match['strength'] == 'possible' if verdicts else match is None
+    assert match.strength == 'possible' if verdicts else match is None
 
 
 def test_a_system_of_today_meets_none_of_the_howto():
@@ -438,20 +439,18 @@ def test_versions_and_traces_weigh_more_than_either():
     versions = found('btrees-byvalue', {'verdict': 'crashed'}, system({'BTrees': '6.4'}))
     traces = found('btrees-byvalue', proof, system({'BTrees': '6.5'}))
     other = found('btrees-byvalue', PROOFS['lxml-iterwalk'], system({'BTrees': '6.4'}))
-    assert both['matched'] == [
+    assert both.matched == (
         'version: BTrees 6.4 is < 6.5',
         'native frame: /site/lib/_OOBTree.so:BTree_byValue',
-    ]
-    assert (both['strength'], versions['strength'], traces['strength']) == (
+    )
+    assert (both.strength, versions.strength, traces.strength) == (
         'strong',
         'possible',
         'weak',
     )
-    assert traces['against'] == ['version: BTrees 6.5 is not < 6.5']
-    assert (
-        both['score'] > versions['score'] > other['score'] and versions['score'] > traces['score']
-    )
-    assert other['against'] == ['native frame: none of those recorded']
+    assert traces.against == ('version: BTrees 6.5 is not < 6.5',)
+    assert both.score > versions.score > other.score and versions.score > traces.score
+    assert other.against == ('native frame: none of those recorded',)
 
 
 def test_only_the_versions_of_that_run_count():
@@ -459,12 +458,12 @@ def test_only_the_versions_of_that_run_count():
     (match,) = knowledgebase.match_incident(
         [RULES['btrees-byvalue']], record, system({'BTrees': '6.5'})
     )
-    assert match['strength'] == 'strong'
+    assert match.strength == 'strong'
     record = died(PROOFS['btrees-byvalue'], system({'BTrees': '6.5'}))
     (match,) = knowledgebase.match_incident(
         [RULES['btrees-byvalue']], record, system({'BTrees': '6.4'})
     )
-    assert match['strength'] == 'weak'
+    assert match.strength == 'weak'
 
 
 def test_versions_that_were_not_recorded_are_called_so():
@@ -473,13 +472,13 @@ def test_versions_that_were_not_recorded_are_called_so():
     (match,) = knowledgebase.match_incident(
         [RULES['btrees-byvalue']], record, system({'BTrees': '6.4'})
     )
-    assert match['matched'][0] == 'version: BTrees 6.4 (as installed now) is < 6.5'
+    assert match.matched[0] == 'version: BTrees 6.4 (as installed now) is < 6.5'
     (match,) = knowledgebase.match_incident(
         [RULES['python-ssl-recv-lock']],
         replace(record, verdict='hung', context={}),
         system(python='3.13.6'),
     )
-    assert match['matched'][0] == 'version: Python 3.13.6 (as installed now) is == 3.13.6'
+    assert match.matched[0] == 'version: Python 3.13.6 (as installed now) is == 3.13.6'
 
 
 def test_another_thread_that_stands_there_is_less_than_the_crashed_one():
@@ -491,16 +490,16 @@ def test_another_thread_that_stands_there_is_less_than_the_crashed_one():
         '"/site/page.py", line 1 in view\n'
     )
     match = found('pillow-font', {'text': text}, system({'Pillow': '9.3.0'}))
-    assert match['strength'] == 'likely'
-    assert 'frame of another thread: /site/PIL/ImageFont.py:__init__' in match['matched']
+    assert match.strength == 'likely'
+    assert 'frame of another thread: /site/PIL/ImageFont.py:__init__' in match.matched
 
 
 def test_an_idle_waitress_is_no_spinning_one():
     proof = PROOFS['waitress-half-open-socket']
     assert (
-        found('waitress-half-open-socket', proof | {'busy': False}, system({'waitress': '3.0.0'}))[
-            'strength'
-        ]
+        found(
+            'waitress-half-open-socket', proof | {'busy': False}, system({'waitress': '3.0.0'})
+        ).strength
         == 'possible'
     )
     assert found('waitress-half-open-socket', proof, system({'waitress': '3.0.2'})) is None
@@ -514,17 +513,11 @@ def test_what_was_seen_to_spin_did_so_beside_other_load_too():
         PROOFS['waitress-half-open-socket'] | {'busy': False},
         system({'waitress': '3.0.0'}),
     )
-    hang = {
-        'kind': 'spinning',
-        'started': 1.0,
-        'ended': None,
-        'seconds': 9.0,
-        'summary': 'MainThread spins.',
-    }
+    hang = Event('spinning', 1.0, seconds=9.0, summary='MainThread spins.')
     for ended, strength in ((None, 'strong'), (2.0, 'possible')):
-        record = replace(died(proof, old), hangs=({**hang, 'ended': ended},))
+        record = replace(died(proof, old), hangs=(replace(hang, ended=ended),))
         (match,) = knowledgebase.match_incident([RULES['waitress-half-open-socket']], record, old)
-        assert (match['strength'], 'processor: MainThread spins.' in match['matched']) == (
+        assert (match.strength, 'processor: MainThread spins.' in match.matched) == (
             strength,
             ended is None,
         )
@@ -557,7 +550,7 @@ def test_a_leak_explains_no_crash_and_a_stop_nothing():
     for verdict, effects in (('out-of-memory', {'leak'}), ('stopped', set()), ('hung', {'hang'})):
         record = replace(died({}, old), verdict=verdict)
         matches = knowledgebase.match_incident(rules, record, old)
-        assert {RULES[match['id']].effect for match in matches} == effects
+        assert {RULES[match.id].effect for match in matches} == effects
 
 
 def test_what_leads_to_a_crash_from_far_out_does_not_show_it():
@@ -569,7 +562,7 @@ def test_what_leads_to_a_crash_from_far_out_does_not_show_it():
         'btrees-byvalue', {'text': head + stack + inner + tail}, system({'BTrees': '6.4'})
     )
     assert stack
-    assert match['strength'] == 'possible'
+    assert match.strength == 'possible'
 
 
 def test_a_real_crash_is_recognised_by_a_rule_of_the_site(tmp_path):
@@ -590,14 +583,14 @@ def test_a_real_crash_is_recognised_by_a_rule_of_the_site(tmp_path):
     )
     (match,) = knowledgebase.match_incident([rule], record, system())
     version = here.distributions['packaging']
-    assert done.returncode < 0 and match['strength'] == 'strong'
-    assert match['matched'][0] == f'version: packaging {version} is > 1'
-    assert match['matched'][1].endswith('ctypes/__init__.py:string_at')
+    assert done.returncode < 0 and match.strength == 'strong'
+    assert match.matched[0] == f'version: packaging {version} is > 1'
+    assert match.matched[1].endswith('ctypes/__init__.py:string_at')
 
 
 def test_a_match_can_be_kept_in_a_record():
     match = found('btrees-byvalue', PROOFS['btrees-byvalue'], system({'BTrees': '6.4'}))
-    assert set(match) == {
+    assert set(to_json(match)) == {
         'id',
         'title',
         'severity',
@@ -1004,7 +997,7 @@ RECORD = st.fixed_dictionaries(
 def test_any_record_that_can_be_read_is_matched(document):
     now = system({'waitress': '2.0.0', 'BTrees': '4.0', 'zope.interface': '5.0'})
     for match in knowledgebase.match_incident(RULES.values(), RunRecord.from_json(document), now):
-        assert 0 <= match['score'] <= 100 and match['strength'] in (
+        assert 0 <= match.score <= 100 and match.strength in (
             'strong',
             'likely',
             'possible',

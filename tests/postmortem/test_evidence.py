@@ -151,11 +151,11 @@ def test_a_hang_that_lasted_is_judged_with_its_threads(run, world):
     )
     assert 'All hang, since' in ' '.join(evidence.fact for evidence in record.evidence)
     (hang,) = record.hangs
-    assert (hang['kind'], hang['ended'], hang['seconds']) == ('hang', None, 65.0)
+    assert (hang.kind, hang.ended, hang.seconds) == ('hang', None, 65.0)
     (thread,) = record.threads
-    assert (thread['ident'], thread['note']) == (ident, 'GET /hangs: lock')
-    assert [frame['function'] for frame in thread['frames']] == ['render', 'publish']
-    assert [one['title'] for one in record.notes] == ['All hang.', 'GET /hangs']
+    assert (thread.ident, thread.note) == (ident, 'GET /hangs: lock')
+    assert [frame.function for frame in thread.frames] == ['render', 'publish']
+    assert [one.title for one in record.notes] == ['All hang.', 'GET /hangs']
     assert json.loads(json.dumps(record.to_json()))['notes'][1]['frames'][0] == {
         'file': '/site/view.py',
         'line': 7,
@@ -168,7 +168,7 @@ def test_a_hang_that_ended_is_an_event_only(run, world):
     hanging(run, note('hang-ended', 69, title='All hang.', seconds=64.0))
     record = triage.examine(run.path, world)
     assert 'All hang' not in ' '.join(evidence.fact for evidence in record.evidence)
-    assert record.threads == () and record.hangs[0]['ended'] and record.hangs[0]['seconds'] == 64.0
+    assert record.threads == () and record.hangs[0].ended and record.hangs[0].seconds == 64.0
 
 
 def test_what_a_thread_wrote_of_itself_is_newer_than_what_was_seen_of_it(run, world):
@@ -176,7 +176,7 @@ def test_what_a_thread_wrote_of_itself_is_newer_than_what_was_seen_of_it(run, wo
     found = collect(run.marked('deadman', STACK).marked('deadman-0', STACK), world)
     assert list(found.stuck) == [ident] and found.hang
     record = triage.examine(run.path, world)
-    assert [(thread['ident'], thread['frames'][0]['function']) for thread in record.threads] == [
+    assert [(thread.ident, thread.frames[0].function) for thread in record.threads] == [
         (ident, 'main')
     ]
     assert 'GET /hangs stood in main (/x.py:1)' in record.summary
@@ -208,8 +208,8 @@ def test_a_stack_of_a_slot_that_nobody_has_is_nobodys(run, world):
 )
 def test_notes_and_hangs_that_were_changed_are_read_back(file, text):
     record = RunRecord.from_json({'run': 'x', file: text})
-    assert all(hang['kind'] == '' and hang['seconds'] == 0.0 for hang in record.hangs)
-    assert all(frame['function'] == '' for one in record.notes for frame in one['frames'])
+    assert all(hang.kind == '' and hang.seconds == 0.0 for hang in record.hangs)
+    assert all(frame.function == '' for one in record.notes for frame in one.frames)
 
 
 # -- standard error --------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ class TestRealDumps:
         dumps = parse(data)
         assert [dump.kind for dump in dumps] == ['stack'] * 4
         assert [len(dump.threads) for dump in dumps] == [1, 2, 2, 1]
-        assert dumps[0].threads[0].ident is None and dumps[0].crashed_thread is None
+        assert dumps[0].threads[0].ident == 0 and dumps[0].crashed_thread is None
         assert dumps[1].crashed_thread is dumps[1].threads[1]
         for dump in dumps:
             assert data[dump.offset :].startswith((b'Stack ', b'Thread '))
@@ -241,7 +241,7 @@ class TestMadeDumps:
     def test_free_threaded(self):
         dump = the_one(load('made-free_threaded-3.14t'))
         thread = dump.crashed_thread
-        assert thread.ident is None and len(thread.frames) == 2
+        assert thread.ident == 0 and len(thread.frames) == 2
         assert thread.note == '<Cannot show all threads while the GIL is disabled>'
         assert dump.native == () and not dump.truncated
 
@@ -508,5 +508,5 @@ Thread 0x00007f1d24f7e6c0 (most recent call first):
 Current thread 0x00007f1d268816c0 (most recent call first):
   File "/site/page.py", line 69 in abort
 """)
-    assert [thread.ident for thread in dump.threads] == [None, 0x7F1D24F7E6C0, 0x7F1D268816C0]
+    assert [thread.ident for thread in dump.threads] == [0, 0x7F1D24F7E6C0, 0x7F1D268816C0]
     assert dump.crashed_thread.frames[0].function == 'abort'

@@ -14,9 +14,11 @@ from support.syntheticruns import request
 from support.syntheticruns import sample
 from support.syntheticruns import traces
 
+from Products.StabilityMonitor.model.jsonform import to_json
 from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.records import Note
 from Products.StabilityMonitor.model.records import isotime
+from Products.StabilityMonitor.model.threadstates import Event
 from Products.StabilityMonitor.postmortem import hangnotes
 from Products.StabilityMonitor.postmortem import hangsummary
 from Products.StabilityMonitor.store import blackbox
@@ -40,30 +42,36 @@ OVER = numbered(*LASTING, note('hang-ended', 300, title='All hang.', seconds=200
 class TestHangs:
     def test_that_lasts(self):
         assert hangnotes.hangs(LASTING, ENDED) == (
-            {
-                'kind': 'hang',
-                'started': isotime(STARTED + 100),
-                'ended': None,
-                'seconds': 900.0,
-                'summary': 'All hang.',
-            },
+            Event(
+                kind='hang',
+                started=STARTED + 100,
+                ended=None,
+                seconds=900.0,
+                summary='All hang.',
+                number=1,
+                threads=(16, 17),
+            ),
         )
 
     def test_that_ended(self):
         (hang,) = hangnotes.hangs(OVER, ENDED)
-        assert (hang['ended'], hang['seconds']) == (isotime(STARTED + 300), 200.0)
+        assert (hang.ended, hang.seconds) == (STARTED + 300, 200.0)
 
     def test_whose_beginning_was_pushed_out(self):
         (hang,) = hangnotes.hangs(OVER[-1:], ENDED)
-        assert (hang['started'], hang['ended'], hang['seconds']) == (
-            isotime(STARTED + 100),
-            isotime(STARTED + 300),
-            200.0,
-        )
+        assert (hang.started, hang.ended, hang.seconds) == (STARTED + 100, STARTED + 300, 200.0)
 
     def test_several_of_one_name(self):
         found = hangnotes.hangs(numbered(*OVER, note('hang', 500, title='All hang.')), ENDED)
-        assert [hang['ended'] is None for hang in found] == [False, True]
+        assert [hang.lasts for hang in found] == [False, True]
+
+    def test_an_end_finds_its_beginning_by_its_number(self):
+        """Not by its title: two deadlocks may have the same words, and the newer end first."""
+        older = note('deadlock', 1, title='x')
+        newer = note('deadlock', 2, title='x')
+        notes = numbered(older, newer, note('deadlock-ended', 3, title='y', request=2))
+        assert [hang.lasts for hang in hangnotes.hangs(notes, ENDED)] == [True, False]
+        assert hangnotes.all_lasting(notes, 'deadlock') == [notes[0]]
 
     def test_kinds_are_kept_apart(self):
         notes = numbered(
@@ -72,13 +80,15 @@ class TestHangs:
             note('slow', 100, title='x'),
             note('slow-ended', 100, title='x'),
         )
-        assert [
-            (hang['kind'], hang['ended'] is None) for hang in hangnotes.hangs(notes, ENDED)
-        ] == [('hang', True), ('deadlock', False), ('spinning', True)]
+        assert [(hang.kind, hang.lasts) for hang in hangnotes.hangs(notes, ENDED)] == [
+            ('hang', True),
+            ('deadlock', False),
+            ('spinning', True),
+        ]
 
     def test_a_clock_that_was_set_back_makes_no_negative_time(self):
         (hang,) = hangnotes.hangs(LASTING, STARTED)
-        assert hang['seconds'] == 0.0
+        assert hang.seconds == 0.0
 
     def test_none(self):
         assert hangnotes.hangs((), ENDED) == ()
@@ -122,7 +132,7 @@ class TestLasting:
         ) == [spun[1]]
         over = numbered(*spun, note('spinning-ended', 9, title='c spins.', seconds=8.0))
         assert hangnotes.lasting(over, 'spinning') is None
-        assert [hang['ended'] is None for hang in hangnotes.hangs(over, ENDED)] == [False]
+        assert [hang.lasts for hang in hangnotes.hangs(over, ENDED)] == [False]
 
     def test_slow_requests_between_them_do_not_matter(self):
         notes = numbered(
@@ -155,12 +165,12 @@ class TestLasting:
 def test_whatever_a_ring_holds(notes):
     """A damaged box gives any notes: no error, and no time that is negative."""
     found = hangnotes.hangs(notes, ENDED)
-    assert all(hang['seconds'] >= 0 and (hang['started'] or 'Z').endswith('Z') for hang in found)
+    assert all(hang.seconds >= 0 and (isotime(hang.started) or 'Z').endswith('Z') for hang in found)
     for kind in ('hang', 'deadlock', 'spinning'):
         begun = hangnotes.lasting(notes, kind)
         if begun:
             assert all(one.of_thread for one in hangnotes.threads(notes, begun))
-    assert all(hangnotes.to_json(one)['time'] for one in notes)
+    assert all(to_json(one)['time'] for one in notes)
 
     def test_of_two_with_one_name_the_older_one_has_ended(self):
         notes = numbered(

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from threading import get_ident
 
@@ -72,14 +73,12 @@ def test_a_whole_record(base, tmp_path):
     )
     (found,) = triage(base, world=quiet_world(tmp_path))
     assert (found.verdict, found.signal, found.instance) == ('crashed', 'SIGBUS', HERE)
-    assert [(r['path'], r['crashed'], r['seconds']) for r in found.requests] == [
-        ('/fatal', True, 10.0)
-    ]
-    assert [(r['path'], r['status']) for r in found.recent] == [('/before', 200)]
-    assert found.log[0]['message'] == 'something is wrong' and found.compiled_modules == (
+    assert [(r.path, r.crashed, r.seconds) for r in found.requests] == [('/fatal', True, 10.0)]
+    assert [(r.path, r.status) for r in found.recent] == [('/before', 200)]
+    assert found.log[0].message == 'something is wrong' and found.compiled_modules == (
         'lxml.etree',
     )
-    assert found.threads[0]['crashed'] and found.signature.startswith('SIGBUS x.py:f ')
+    assert found.threads[0].crashed and found.signature.startswith('SIGBUS x.py:f ')
     assert found.uptime_seconds == 60.0 and found.phase == 'serving'
 
 
@@ -136,7 +135,7 @@ def test_a_judge_that_dies_leaves_all_to_the_next(base, monkeypatch, step):
     monkeypatch.undo()
     triage(base)
     assert archived(base) == {run.name: 'crashed'}
-    assert Archive(base).record(run.name).recent[0]['path'] == '/served'
+    assert Archive(base).record(run.name).recent[0].path == '/served'
 
 
 def test_an_error_of_ours_is_an_unreadable_run(base, monkeypatch, caplog):
@@ -170,7 +169,7 @@ def life(base, role='server', **configured):
         name='',
         options=options,
         role=role,
-        instance={'host': HERE.host, 'client_home': HERE.client_home, 'listen': HERE.listen},
+        instance=HERE,
     )
 
 
@@ -206,7 +205,7 @@ def test_nothing_is_said_to_scripts_nor_of_others(base, start):
     DeadRun(base.path).crashed()
     assert start(life(base, 'script', keep_days='9999')) == ([], [])
     stranger = life(base, keep_days='9999')
-    stranger.instance['listen'] = 'elsewhere'
+    stranger.instance = replace(HERE, listen='elsewhere')
     assert start(stranger) == ([], [])
 
 

@@ -21,6 +21,7 @@ from support.syntheticruns import traces
 
 from Products.StabilityMonitor.model.interfaces import IRule
 from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.model.records import ThreadSlot
 from Products.StabilityMonitor.postmortem import incident
 from Products.StabilityMonitor.postmortem.verdict import GRACE
 from Products.StabilityMonitor.postmortem.verdict import READY
@@ -72,14 +73,13 @@ def deep(used, ident=WORKER, request=0, **values):
     request.
     """
     threads = {
-        ident: {
-            'native_id': 7,
-            'slot': 0,
-            'stack_size': 1 << 20,
-            'guard_size': 4096,
-            'stack_used': used << 10,
-            'stack_request': request,
-        }
+        ident: ThreadSlot(
+            native_id=7,
+            stack_size=1 << 20,
+            guard_size=4096,
+            stack_used=used << 10,
+            stack_request=request,
+        )
     }
     return recording(threads=threads, **values)
 
@@ -826,4 +826,4 @@ def test_a_hang_that_was_over_is_not_told_as_the_end(values):
         evidence.fact for evidence in judgement.evidence
     )
     (event,) = incident.record(found, judgement).hangs
-    assert event['ended'] and event['seconds'] == 10.0, 'but it is an event of the run'
+    assert event.ended and event.seconds == 10.0, 'but it is an event of the run'

@@ -8,6 +8,7 @@ came of it.
 
 import collections
 import ctypes
+import dataclasses
 import faulthandler
 import itertools
 import logging
@@ -26,10 +27,11 @@ from products.diving import _dive as dive  # noqa: E402
 from products.diving import _go_over_the_end as go_over_the_end  # noqa: E402
 from programs.handshake import until  # noqa: E402
 
+from Products.StabilityMonitor.model.records import Instance  # noqa: E402
 from Products.StabilityMonitor.recording.watchdog import TURNS  # noqa: E402
 from Products.StabilityMonitor.store import blackboxreader  # noqa: E402
 
-INSTANCE = {'host': 'test', 'client_home': '/nowhere', 'listen': ''}
+INSTANCE = Instance('test', '/nowhere', '')
 life = None
 
 
@@ -190,7 +192,7 @@ def until_seen(share):
 
     def is_seen():
         stack = blackboxreader.read(bytes(life.recorder.buffer)).threads[threading.get_ident()]
-        return stack['stack_used'] >= share * stack['stack_size'] > 0
+        return stack.stack_used >= share * stack.stack_size > 0
 
     until(is_seen)
 
@@ -711,7 +713,7 @@ def arm(directory, options):
     from Products.StabilityMonitor.recording import arming
 
     configured = {'directory': directory, 'sample-interval': '50ms', 'stall': '30s', **options}
-    instance = INSTANCE | {'client_home': options.pop('client_home', '/nowhere')}
+    instance = dataclasses.replace(INSTANCE, client_home=options.pop('client_home', '/nowhere'))
     configured.pop('client_home', None)
     life = arming.arm(configured, {}, instance, 'server', {'zope': '6.3'})
     life.armed()

@@ -11,7 +11,9 @@ import sys
 import threading
 from pathlib import Path
 
-INSTANCE = {'host': 'test', 'client_home': '/nowhere', 'listen': ''}
+from Products.StabilityMonitor.model.records import Instance
+
+INSTANCE = Instance('test', '/nowhere', '')
 STACK = 8 << 20
 
 

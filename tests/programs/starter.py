@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 
+from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.postmortem import triage
 from Products.StabilityMonitor.recording import arming
 
@@ -23,7 +24,7 @@ def main(directory, client_home, how='exit'):
     life = arming.arm(
         {'directory': directory},
         {},
-        {'host': 'here', 'client_home': client_home, 'listen': ''},
+        Instance('here', client_home, ''),
         'server',
         {},
     )

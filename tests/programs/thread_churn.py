@@ -21,6 +21,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from Products.StabilityMonitor.model.records import Instance
+
 sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (2, 1)]
 
 from programs.handshake import until  # noqa: E402
@@ -44,9 +46,7 @@ def live(directory):
         BEAT,
         SLOW,
     )  # faster than an administrator may choose
-    life = LivingRun(
-        options, {'host': 'test', 'client_home': directory, 'listen': ''}, 'server', {}
-    )
+    life = LivingRun(options, Instance('test', directory, ''), 'server', {})
     life.start()
     life.armed()
     life.serving()

@@ -18,6 +18,7 @@ from support.victims import Victim
 from zope.interface.verify import verifyObject
 
 from Products.StabilityMonitor.model.interfaces import ILivingRun
+from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store import distributionsets
 from Products.StabilityMonitor.store.rundirectory import BLACKBOX
@@ -165,7 +166,7 @@ class TestDumps:
         least = 50 if sys.version_info >= (3, 14) else 51
         assert f'Current thread 0x{request.ident:016x}' in dump
         assert dump.count('in __repr__') >= least
-        size = victim.box.threads[request.ident]['stack_size']
+        size = victim.box.threads[request.ident].stack_size
         assert 0 < size <= 256 << 10
 
     def test_an_exception_that_is_far_too_long_keeps_its_beginning(self, start):
@@ -523,6 +524,6 @@ def test_interface():
 
     from Products.StabilityMonitor.recording.livingrun import LivingRun
 
-    life = LivingRun(SimpleNamespace(directory='x', group=''), {'client_home': ''}, 'server', {})
+    life = LivingRun(SimpleNamespace(directory='x', group=''), Instance(), 'server', {})
     assert verifyObject(ILivingRun, life)
     assert life.path.is_absolute()

@@ -8,16 +8,19 @@ from dataclasses import replace
 
 import pytest
 from support.syntheticruns import observed
+from support.syntheticruns import request
 
+from Products.StabilityMonitor.model.jsonform import to_json
 from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.records import Note
-from Products.StabilityMonitor.model.records import ThreadState
+from Products.StabilityMonitor.model.threadstates import ThreadState
 from Products.StabilityMonitor.postmortem import hangnotes
 from Products.StabilityMonitor.recording.hangs import Hangs
 from Products.StabilityMonitor.recording.partguard import Findings
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.store import blackbox as box
 from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.threads.cycles import cycle_words
 
 STALL = 60.0
 MAIN = 99
@@ -26,14 +29,7 @@ FRAMES = (Frame('/site/view.py', 7, 'render'), Frame('/zope/publish.py', 70, 'pu
 
 def state(ident, holders=(), **values):
     """A thread that serves `/<ident>`, 100 s old."""
-    request = {
-        'number': ident,
-        'method': 'GET',
-        'path': f'/{ident}',
-        'started': 0.0,
-        'seconds': 100.0,
-        'phase': '',
-    }
+    served = request(ident, path=f'/{ident}', seconds=100.0)
     return ThreadState(
         **{
             'ident': ident,
@@ -42,7 +38,7 @@ def state(ident, holders=(), **values):
             'kind': 'worker',
             'activity': 'lock',
             'frames': FRAMES,
-            'request': request,
+            'request': served,
             'holders': tuple(holders),
             **values,
         }
@@ -201,7 +197,7 @@ class TestAHang:
         (finding,) = hanging.findings
         assert (finding.id, finding.severity) == ('hang', 'critical')
         (hang,) = hanging.hangs.known()
-        told = json.loads(json.dumps(hang.to_json()))
+        told = json.loads(json.dumps(to_json(hang)))
         assert told['place'] == {'file': '/site/view.py', 'line': 7, 'function': 'render'}
         assert (told['known'], told['cycle']) == (None, [])
         assert (hang.kind, hang.ended) == ('hang', None) and hanging.hangs.lasts('hang')
@@ -232,7 +228,7 @@ class TestAHang:
         ]
         assert [hang.ended is None for hang in hanging.hangs.known()] == [True, False]
         first, second = hangnotes.hangs(hanging.notes, time.time())
-        assert first['ended'] and second['ended'] is None
+        assert first.ended and second.lasts
 
     def test_nothing_is_known_of_the_threads(self, world):
         world.look([61], 1)
@@ -369,7 +365,7 @@ class TestDeadlocks:
             state(1, holders=[2], name='cron', request=None),
         )
         (told,) = world.hangs.known(world.observe())
-        found = json.loads(json.dumps(told.to_json()))
+        found = json.loads(json.dumps(to_json(told)))
         waits = {'activity': 'lock', 'detail': ''}
         cycle = {
             1: waits | {'ident': 1, 'name': 'cron', 'method': '', 'path': ''},
@@ -379,7 +375,7 @@ class TestDeadlocks:
         }
         assert {link['ident']: link for link in found['cycle']} == cycle
         assert (found['known'], found['place']) == (False, None)
-        sentence = '; '.join(link.words for link in told.cycle)
+        sentence = cycle_words(told.cycle)
         assert found['summary'] == f'Deadlock (inferred from the code): {sentence}.'
         assert 'cron waits for a lock' in sentence
         world.known = True
@@ -505,7 +501,7 @@ class TestSpinning:
         assert world.notes == ()
 
     @pytest.mark.parametrize(
-        'values', [dict(kind='monitor'), dict(kind='worker'), dict(request={'number': 1})]
+        'values', [dict(kind='monitor'), dict(kind='worker'), dict(request=request(1))]
     )
     def test_nor_is_a_request_or_what_watches(self, world, values):
         self.spin(world, 1.0, 1.0, 1.0, **values)
@@ -542,7 +538,7 @@ class TestSpinning:
 
     def test_it_serves_a_request_now(self, world):
         self.spin(world, 1.0, 1.0)
-        self.spin(world, 1.0, request={'number': 1})
+        self.spin(world, 1.0, request=request(1))
         assert world.kinds[-1] == ('spinning-ended', 0)
 
     @pytest.mark.parametrize('kind, severity', [('main', 'critical'), ('other', 'warning')])
@@ -574,10 +570,8 @@ class TestSpinning:
         world.hangs.look_for_spinning(threads, loads | {6: 0.0})
         assert [hang.ended is None for hang in world.hangs.known()] == [True, False]
         five, six = hangnotes.hangs(world.notes, time.time())
-        assert (
-            five['summary'] == 'c (native id 5), which serves no request, uses 100% of a processor.'
-        )
-        assert (five['ended'] is None, six['ended'] is None) == (True, False)
+        assert five.summary == 'c (native id 5), which serves no request, uses 100% of a processor.'
+        assert (five.ended is None, six.ended is None) == (True, False)
         lasting = hangnotes.lasting(world.notes, 'spinning')
         assert [note.native_id for note in hangnotes.threads(world.notes, lasting)] == [5]
         world.hangs.look_for_spinning((), {})

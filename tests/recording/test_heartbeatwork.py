@@ -17,8 +17,9 @@ import pytest
 from programs.handshake import PATIENCE
 from programs.handshake import until
 from support.syntheticruns import observed
+from support.syntheticruns import request
 
-from Products.StabilityMonitor.model.records import ThreadState
+from Products.StabilityMonitor.model.threadstates import ThreadState
 from Products.StabilityMonitor.postmortem import hangnotes
 from Products.StabilityMonitor.recording import heartbeat as heartbeat_module
 from Products.StabilityMonitor.recording import heartbeatwork as rounds_module
@@ -105,25 +106,18 @@ class Server:
             holders = (
                 (self.threads[(number + 1) % len(self.threads)].ident,) if self.deadlocked else ()
             )
-            request = {
-                'number': slot.number,
-                'method': 'GET',
-                'path': slot.key[1],
-                'started': 0.0,
-                'seconds': 1.0,
-            }
+            served = request(slot.number, path=slot.key[1], seconds=1.0)
             yield ThreadState(
-                slot.ident,
-                slot.native_id,
-                slot.thread.name,
-                'worker',
-                'lock',
-                '',
-                seen.get(slot.ident, ()),
-                request=request if slot.on else None,
+                ident=slot.ident,
+                native_id=slot.native_id,
+                name=slot.thread.name,
+                kind='worker',
+                activity='lock',
+                frames=seen.get(slot.ident, ()),
+                request=served if slot.on else None,
                 holders=holders,
             )
-        yield ThreadState(1, 1, 'MainThread', 'main', 'listening')
+        yield ThreadState(1, 'MainThread', native_id=1, kind='main', activity='listening')
 
     def stop(self):
         self.end.set()
@@ -376,7 +370,7 @@ class TestWorkers:
 
 class TestSpinning:
     def test_begins_and_ends(self, rounds):
-        main = ThreadState(7, 8, 'MainThread', 'main', 'running', cpu=1.0)
+        main = ThreadState(7, 'MainThread', native_id=8, kind='main', activity='running', cpu=1.0)
         threads = watching(rounds, lambda: (main,))
         threads.spins = True
         rounds.start()
@@ -396,7 +390,10 @@ class TestSpinning:
         assert hangnotes.lasting(notes(rounds), 'spinning') is None
 
     def test_two_bursts_with_a_pause_are_none(self, rounds):
-        threads = watching(rounds, lambda: (ThreadState(7, 8, 'x', 'other', 'running', cpu=1.0),))
+        threads = watching(
+            rounds,
+            lambda: (ThreadState(7, 'x', native_id=8, kind='other', activity='running', cpu=1.0),),
+        )
         for threads.spins in (True, False, True, False, True):
             rounds._look_for_spinning()
         assert threads.asked == 3 and kinds(rounds) == []

@@ -10,6 +10,7 @@ from zope.interface.verify import verifyObject
 
 from Products.StabilityMonitor.model.interfaces import IRecorder
 from Products.StabilityMonitor.model.records import Sample
+from Products.StabilityMonitor.model.records import ThreadSlot
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.store import blackbox as box
 from Products.StabilityMonitor.store import blackboxreader
@@ -340,7 +341,12 @@ class TestRings:
     def test_log_lines_are_cut_cleanly(self, made):
         made.recorder.log(40, 'ü' * 40, '😀' * 300, 1000.0)
         (line,) = made.read().log
-        assert (line.logger, line.message, line.cut, line.level) == ('ü' * 32, '😀' * 200, True, 40)
+        assert (line.logger, line.message, line.cut, line.level) == (
+            'ü' * 32,
+            '😀' * 200,
+            True,
+            'ERROR',
+        )
         assert line.ident == threading.get_ident()
 
     def test_an_odd_level_is_no_error(self, made):
@@ -373,14 +379,9 @@ class TestSlots:
         made = Box(lambda index: made.recorder.stack(index, 65536, 4096))
         made.serve('/a')
         assert made.read().threads == {
-            threading.get_ident(): {
-                'native_id': threading.get_native_id(),
-                'stack_size': 65536,
-                'guard_size': 4096,
-                'stack_used': 0,
-                'stack_request': 0,
-                'slot': 0,
-            }
+            threading.get_ident(): ThreadSlot(
+                native_id=threading.get_native_id(), stack_size=65536, guard_size=4096, slot=0
+            )
         }
 
     def test_too_many_threads_are_counted_and_no_error(self, made):

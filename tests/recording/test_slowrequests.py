@@ -14,9 +14,11 @@ import weakref
 
 import pytest
 from programs.handshake import until
+from support.syntheticruns import request
 
+from Products.StabilityMonitor.model.jsonform import to_json
 from Products.StabilityMonitor.model.records import Frame
-from Products.StabilityMonitor.model.records import ThreadState
+from Products.StabilityMonitor.model.threadstates import ThreadState
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.recording.slowrequests import Profile
 from Products.StabilityMonitor.recording.slowrequests import SlowRequests
@@ -138,7 +140,7 @@ class World:
                 'name': 'w',
                 'kind': 'worker',
                 'activity': 'file',
-                'request': {'number': number},
+                'request': request(number),
                 **values,
             }
         )
@@ -321,10 +323,10 @@ class TestWhereTheTimeWent:
         slow_server.go_on()
         slow_server.stand_in(saving_page, 'writing')
         world.beat(61)
-        shares = {share['function']: share for share in world.watch.known()[0].stacks.shares()}
-        assert shares['reading']['own'] == shares['page']['within'] == 0.5
-        assert shares['writing']['own'] == shares['saving_page']['within'] == 0.5
-        assert shares['run']['within'] == 1.0 and shares['run']['own'] == 0.0
+        shares = {share.function: share for share in world.watch.known()[0].stacks.shares()}
+        assert shares['reading'].own == shares['page'].within == 0.5
+        assert shares['writing'].own == shares['saving_page'].within == 0.5
+        assert shares['run'].within == 1.0 and shares['run'].own == 0.0
         assert (
             '% in reading (' in world.notes[-1].detail
             and '% in writing (' in world.notes[-1].detail
@@ -350,7 +352,7 @@ class TestAnEnd:
         (profile,) = world.watch.known()
         assert profile.ended > profile.started and profile.seconds == 41.0
         assert not world.watch.are_in_flight()
-        document = profile.to_json()
+        document = to_json(profile.told(), plain=True)
         assert (
             document['path'] == '/slow'
             and document['samples'] == 39
@@ -583,6 +585,6 @@ class TestWhatItCosts:
         for profile in profiles[:50]:
             world.watch._end(profile, 60.0)
         world.watch.watched = {profile.number: profile for profile in profiles[50:]}
-        told = [profile.to_json() for profile in world.watch.known()]
+        told = [to_json(profile.told()) for profile in world.watch.known()]
         assert len(told) == box.SLOT_COUNT + 50 and {len(one['shares']) for one in told} == {10}
         assert len(json.dumps(told)) < 512 << 10

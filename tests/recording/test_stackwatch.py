@@ -52,7 +52,7 @@ class Watched:
         self.gauge.mark = mark or self.gauge.mark
         self.watch.look()
         stack = blackboxreader.read(bytes(self.recorder.buffer)).threads[threading.get_ident()]
-        return stack['stack_used'], stack['stack_request']
+        return stack.stack_used, stack.stack_request
 
 
 @pytest.fixture

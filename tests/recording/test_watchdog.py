@@ -289,12 +289,9 @@ def test_a_killed_process_that_was_hanging_is_judged_with_its_threads(start):
     assert 'All 3 threads that serve have been busy' in ' '.join(
         evidence.fact for evidence in record.evidence
     )
-    hang = next(hang for hang in record.hangs if hang['kind'] == 'hang')
-    assert hang['ended'] is None and hang['started'] < record.ended
-    stood = {
-        thread['ident']: [frame['function'] for frame in thread['frames']]
-        for thread in record.threads
-    }
+    hang = next(hang for hang in record.hangs if hang.kind == 'hang')
+    assert hang.lasts and hang.started < record.ended
+    stood = {thread.ident: [frame.function for frame in thread.frames] for thread in record.threads}
     assert idents <= set(stood) and all('standing' in stood[ident] for ident in idents)
     assert {note['kind'] for note in record.notes} >= {'hang', 'slow'}
 

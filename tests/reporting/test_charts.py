@@ -3,6 +3,7 @@ through.
 """
 
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from support.effort import lines_run
 
+from Products.StabilityMonitor.model.jsonform import items_from_json
+from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.model.records import isotime
 from Products.StabilityMonitor.model.runrecord import RunRecord
 from Products.StabilityMonitor.model.verdicts import VERDICTS
@@ -25,8 +28,8 @@ def run(number=0, start=0, up=100, verdict='stopped', summary='It ended.'):
     begin = NOW - start
     return RunRecord(
         run=f'20261123T074501Z-{number}-abcd',
-        started=isotime(begin),
-        ended=isotime(begin + up),
+        started=begin,
+        ended=begin + up,
         uptime_seconds=up,
         verdict=verdict,
         summary=summary,
@@ -147,17 +150,11 @@ def test_the_legend_names_what_occurs_only():
 
 
 def samples(count=60, **values):
-    return [
-        {
-            'time': isotime(NOW + n),
-            'rss': (100 << 20) + (n << 20),
-            'cpu': n * 0.5,
-            'cgroup_current': -1,
-            'cgroup_limit': -1,
-        }
-        | values
+    usual = [
+        Sample(time=NOW + n, monotonic=n, rss=(100 << 20) + (n << 20), cpu=n * 0.5)
         for n in range(count)
     ]
+    return [replace(sample, **values) for sample in usual]
 
 
 def words(svg):
@@ -183,9 +180,7 @@ def test_processor_is_in_percent_of_a_core():
     assert '50 %' in words(svg) or '40 %' in words(svg)
 
 
-@pytest.mark.parametrize(
-    'few', [[], samples(1), [{}], [{'time': None, 'rss': 'x'}], samples(5, rss=-1, cpu=-1)]
-)
+@pytest.mark.parametrize('few', [[], samples(1), [Sample(0.0, 0.0)], samples(5, rss=-1, cpu=-1)])
 def test_too_little_is_no_curve(few):
     assert charts.memory_curve(few) == ''
     assert charts.processor_curve(few) == ''
@@ -216,6 +211,7 @@ numbers = st.one_of(st.none(), st.text(max_size=3), st.integers(-5, 1 << 63), st
     )
 )
 def test_no_samples_break_a_curve(found):
+    found = items_from_json(Sample, found)
     for svg in (charts.memory_curve(found), charts.processor_curve(found)):
         assert svg == '' or parsed(svg) is not None
 
@@ -224,8 +220,7 @@ def test_no_samples_break_a_curve(found):
 @given(st.lists(st.tuples(st.floats(0, 4e9), st.floats(0, 4e9), st.sampled_from(list(VERDICTS)))))
 def test_no_runs_break_the_timeline(spans):
     runs = [
-        RunRecord(run=str(n), started=isotime(a), ended=isotime(b), verdict=v)
-        for n, (a, b, v) in enumerate(spans)
+        RunRecord(run=str(n), started=a, ended=b, verdict=v) for n, (a, b, v) in enumerate(spans)
     ]
     svg = charts.timeline(runs, NOW)
     assert svg == '' or parsed(svg) is not None

@@ -8,32 +8,19 @@ import pytest
 from support.stacksdocuments import document
 from support.syntheticruns import record
 
+from Products.StabilityMonitor.model.jsonform import from_json
 from Products.StabilityMonitor.model.records import Frame
-from Products.StabilityMonitor.model.records import shallow
+from Products.StabilityMonitor.model.records import Note
+from Products.StabilityMonitor.model.threadstates import ThreadState
 from Products.StabilityMonitor.reporting import threadtext
 from Products.StabilityMonitor.reporting.renderers import run_lines
 from Products.StabilityMonitor.reporting.stacksdocument import tidy
 
 HOUSE = Path(__file__).resolve().parents[2] / 'Products' / 'StabilityMonitor'
-FRAME = shallow(Frame('/site/bad.py', 7, 'crash'))
+FRAME = Frame('/site/bad.py', 7, 'crash')
 LINE = 'File "/site/bad.py", line 7, in crash'
-OF_THREAD = {
-    'ident': 1,
-    'name': '',
-    'crashed': True,
-    'frames': [FRAME],
-    'stack_size': 0,
-    'stack_used': 0,
-}
-NOTE = {
-    'kind': 'slow',
-    'time': None,
-    'thread': '',
-    'seconds': 1.0,
-    'title': '',
-    'detail': '',
-    'frames': [FRAME],
-}
+OF_THREAD = ThreadState(1, crashed=True, frames=(FRAME,))
+NOTE = Note(1, 1.5, 'slow', 1, seconds=1.0, frames=(FRAME,))
 
 
 def test_a_frame_is_written_as_by_python():
@@ -41,9 +28,9 @@ def test_a_frame_is_written_as_by_python():
     assert threadtext.frame_line(FRAME) == LINE == written.strip()
 
 
-@pytest.mark.parametrize('frame', [{}, {'file': '', 'line': None, 'function': ''}])
-def test_what_is_not_known_of_a_frame_is_marked(frame):
-    assert threadtext.frame_line(frame) == 'File "???", line ?, in ???'
+@pytest.mark.parametrize('document', [{}, {'file': '', 'line': None, 'function': ''}])
+def test_what_is_not_known_of_a_frame_is_marked(document):
+    assert threadtext.frame_line(from_json(Frame, document)) == 'File "???", line ?, in ???'
 
 
 def test_a_thread_and_a_slow_request_of_a_report():
@@ -52,7 +39,7 @@ def test_a_thread_and_a_slow_request_of_a_report():
 
 
 def test_the_command_stacks():
-    threads = [document()['threads'][0] | {'frames': [FRAME]}]
+    threads = [document()['threads'][0] | {'frames': [vars(FRAME)]}]
     assert f'    {LINE}\n' in threadtext.text(tidy(document(threads=threads)))
 
 

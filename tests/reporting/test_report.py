@@ -26,9 +26,11 @@ from Products.StabilityMonitor.model.errors import NoSuchRun
 from Products.StabilityMonitor.model.errors import UnknownFormat
 from Products.StabilityMonitor.model.options import load
 from Products.StabilityMonitor.model.records import Finding
+from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.model.records import isotime
 from Products.StabilityMonitor.model.records import shallow
+from Products.StabilityMonitor.model.threadstates import ThreadState
 from Products.StabilityMonitor.postmortem.triage import triage
 from Products.StabilityMonitor.recording.partguard import Findings
 from Products.StabilityMonitor.recording.recorder import Recorder
@@ -121,7 +123,7 @@ def life(tmp_path):
     findings.add('something', 'Something is off.', 'Why.', 'Mend it.')
     return FakeLife(
         tmp_path,
-        instance=shallow(HERE),
+        instance=HERE,
         options=options,
         findings=findings,
         recorder=recorder,
@@ -533,7 +535,7 @@ def test_of_the_past_of_this_instance_only(life, archive):
     archive.add(path, other)
     report = build(life, archive)
     assert [run['verdict'] for run in report['history']] == ['crashed']
-    life.instance['listen'] = '127.0.0.1:1'
+    life.instance = replace(HERE, listen='127.0.0.1:1')
     report = build(life, archive)
     assert (report['previous'], report['history']) == (None, [])
     assert b'No earlier run of this instance' in render(report, 'text')[2]
@@ -592,7 +594,9 @@ def test_no_such_format(life, archive):
 def test_a_thousand_runs_and_their_frames(life, archive):
     """The history of a long life stays a list of short entries."""
     for number in range(1, 1000):
-        each = record(number, 'crashed', threads=({'frames': ['x' * 1000]},))
+        each = record(
+            number, 'crashed', threads=(ThreadState(frames=(Frame('x' * 1000, 1, 'f'),)),)
+        )
         path = archive.base.runs / each.run
         path.mkdir()
         archive.add(path, each)

@@ -137,7 +137,7 @@ def test_the_request_that_crashed_is_named(base):
 @pytest.mark.parametrize('millisecond', range(0, 1000, 37))
 def test_times_are_those_of_the_record(millisecond):
     moment = f'2026-11-23T07:45:01.{millisecond:03d}Z'
-    document = record(requests=({'started': moment},)).to_json()
+    document = record().to_json() | {'requests': [{'started': moment}]}
     made = list(runtrace.of_record(RunRecord.from_json(document)))
     assert moment in [line.split()[2] for line in made if line[0] == 'B']
 

@@ -3,17 +3,20 @@ first.
 """
 
 import gzip
-from dataclasses import replace
 
 import pytest
 from support.syntheticruns import STARTED
 from support.syntheticruns import DeadRun
 from support.syntheticruns import record
+from support.syntheticruns import request
 from zope.interface.verify import verifyObject
 
 from Products.StabilityMonitor.model.errors import NoSuchRun
 from Products.StabilityMonitor.model.interfaces import IArchive
+from Products.StabilityMonitor.model.records import LogLine
+from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.model.runrecord import RunRecord
+from Products.StabilityMonitor.model.threadstates import ThreadState
 from Products.StabilityMonitor.store import archive as module
 from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store.archive import Archive
@@ -52,25 +55,17 @@ def test_in_and_out(archive):
         1,
         'crashed',
         signal='SIGSEGV',
-        threads=({'ident': 1},),
-        samples=({'rss': 1},),
-        log=({'level': 'X'},),
-        recent=({'path': '/'},),
+        threads=(ThreadState(1),),
+        samples=(Sample(1.5, 2.5, rss=1),),
+        log=(LogLine(1.5, 'X', 'site', 'hello', 7),),
+        recent=(request(path='/'),),
         context={'python': '3'},
         compiled_modules=('a',),
         signature='s 1',
     )
     keep(archive, whole)
     read = archive.record(whole.run)
-    assert (
-        read.threads[0]['ident'],
-        read.samples[0]['rss'],
-        read.log[0]['level'],
-        read.recent[0]['path'],
-    ) == (1, 1, 'X', '/')
-    assert replace(read, threads=(), samples=(), log=(), recent=()) == replace(
-        whole, threads=(), samples=(), log=(), recent=()
-    )
+    assert read == whole
     (summary,) = archive.summaries()
     assert (summary.verdict, summary.signature, summary.threads, summary.context) == (
         'crashed',

@@ -10,6 +10,7 @@ from Products.StabilityMonitor.model.errors import UnreadableRecord
 from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.records import Note
 from Products.StabilityMonitor.model.records import Sample
+from Products.StabilityMonitor.model.records import ThreadSlot
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.store import blackbox as box
 from Products.StabilityMonitor.store import blackboxreader
@@ -222,14 +223,7 @@ def test_a_file_of_a_machine_with_the_other_byte_order_is_read():
     recording = blackboxreader.read(bytes(data))
     assert recording.words['serving'] == 77
     assert recording.threads == {
-        0x7F00: {
-            'native_id': 42,
-            'stack_size': 65536,
-            'guard_size': 4096,
-            'stack_used': 0,
-            'stack_request': 0,
-            'slot': 3,
-        }
+        0x7F00: ThreadSlot(native_id=42, stack_size=65536, guard_size=4096, slot=3)
     }
     (request,) = recording.in_flight
     assert (
@@ -307,7 +301,7 @@ class TestTornRecords:
         'part, pack, values',
         [
             ('log', box.log_entry, (7, 1e9, 1, 30, 0, 1, 1, b'a', b'b', 7)),
-            ('samples', box.sample_entry, (7, *Sample(1e9, 5.0), 7)),
+            ('samples', box.sample_entry, (7, *vars(Sample(1e9, 5.0)).values(), 7)),
             ('notes', box.note_entry, (7, 1e9, 1, 2, 3, 4.0, 0, 0, 1, 1, 0, b'ab', 7)),
         ],
     )

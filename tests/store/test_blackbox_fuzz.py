@@ -97,6 +97,7 @@ def check(data):
     )
     json.dumps(
         [recording.words, recording.survived, recording.exception, recording.threads],
+        default=vars,
         allow_nan=False,
     )
 

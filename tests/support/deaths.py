@@ -202,9 +202,7 @@ def dived(path, *shares):
 
 
 def _has_been_deep(site, share):
-    return any(
-        s['stack_used'] >= share * s['stack_size'] > 0 for s in site.recording().threads.values()
-    )
+    return any(s.stack_used >= share * s.stack_size > 0 for s in site.recording().threads.values())
 
 
 # -- how it ends -----------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from zope.interface import implementer
 
 from Products.StabilityMonitor.model import options
 from Products.StabilityMonitor.model.interfaces import ILivingRun
+from Products.StabilityMonitor.model.records import Instance
+from Products.StabilityMonitor.model.threadstates import Stacks
 from Products.StabilityMonitor.recording.partguard import Findings
 from Products.StabilityMonitor.store.rundirectory import Base
 
@@ -28,7 +30,7 @@ class FakeLife:
         self.base = Base(path)
         self.name = '20260921T160000Z-1-abcd'
         self.pid = os.getpid()
-        self.instance = {'host': 'test', 'client_home': str(path), 'listen': ''}
+        self.instance = Instance('test', str(path), '')
         self.role = 'server'
         self.options, _ = options.load({}, {})
         self.findings = Findings()
@@ -58,8 +60,8 @@ class FakeLife:
     def answer(self, subject, tell):
         self.answers[subject] = tell
 
-    def stacks_document(self):
-        return {}
+    def stacks(self):
+        return Stacks()
 
     def slow_requests(self):
         return ()

@@ -3,11 +3,11 @@
 import json
 import os
 
+from Products.StabilityMonitor.model.jsonform import to_json
 from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.model.records import Note
 from Products.StabilityMonitor.model.records import Request
 from Products.StabilityMonitor.model.records import Sample
-from Products.StabilityMonitor.model.records import isotime
 from Products.StabilityMonitor.model.runrecord import RunRecord
 from Products.StabilityMonitor.postmortem import faultlog
 from Products.StabilityMonitor.postmortem.evidence import Mark
@@ -152,8 +152,8 @@ def record(number=0, verdict='stopped', after=None, **values):
             'run': new_name(started, 100 + number),
             'instance': HERE,
             'pid': 100 + number,
-            'started': isotime(started),
-            'ended': isotime(started + 60),
+            'started': started,
+            'ended': started + 60,
             'uptime_seconds': 60.0,
             'verdict': verdict,
             'confidence': 'certain',
@@ -180,11 +180,7 @@ class DeadRun:
                 'role': role,
                 'started': self.started,
                 'main_ident': 0x7F0000000020,
-                'instance': {
-                    'host': HERE.host,
-                    'client_home': HERE.client_home,
-                    'listen': HERE.listen,
-                },
+                'instance': to_json(HERE),
                 **context,
             },
         )

@@ -386,16 +386,12 @@ class TestRequests:
         recorder.phase(1)
         request = self.own(recorder, lambda: time.monotonic() + 100).request
         recorder.end()
-        assert (request['method'], request['path'], request['phase']) == (
+        assert (request.method, request.path, request.phase) == (
             'GET',
             '/shöp',
             'publishing',
         )
-        assert (
-            request['number'] == 1
-            and 100 <= request['seconds'] < 130
-            and request['started'] > 1.6e9
-        )
+        assert request.number == 1 and 100 <= request.seconds < 130 and request.started > 1.6e9
 
     def test_finished(self, recorder):
         recorder.begin('GET', '/')
@@ -419,13 +415,13 @@ class TestRequests:
                 lambda: (seen := watch.snapshot()) and slept and seen, 'a thread that is ready'
             )
         own = next(state for state in states if state.ident == threading.get_ident())
-        assert slept == [MOMENT] and own.request['path'] == '/first'
+        assert slept == [MOMENT] and own.request.path == '/first'
 
     def test_a_black_box_that_was_let_go_of(self):
         """As in a forked child."""
         recorder = Recorder(mmap.mmap(-1, box.SIZE))
         recorder.begin('GET', '/')
-        assert self.own(recorder).request['path'] == '/'
+        assert self.own(recorder).request.path == '/'
         recorder.detach()
         assert self.own(recorder).request is None
 

@@ -38,14 +38,14 @@ def seen(request):
 
 def test_the_shares_sum_up(seen):
     found = seen('abc', 'abc', 'bc', 'xc')
-    shares = {share['function']: (share['own'], share['within']) for share in found.shares()}
+    shares = {share.function: (share.own, share.within) for share in found.shares()}
     assert shares == {'a': (0.5, 0.5), 'b': (0.25, 0.75), 'x': (0.25, 0.25), 'c': (0.0, 1.0)}
-    assert [share['function'] for share in found.shares()][0] == 'a', 'the most first'
-    assert {share['file'] for share in found.shares()} == {'/a.py', '/b.py', '/x.py', '/c.py'}
+    assert [share.function for share in found.shares()][0] == 'a', 'the most first'
+    assert {share.file for share in found.shares()} == {'/a.py', '/b.py', '/x.py', '/c.py'}
 
 
 def test_a_recursion_counts_once_in_a_stack(seen):
-    assert {share['function']: share['within'] for share in seen('aaaab').shares()} == {
+    assert {share.function: share.within for share in seen('aaaab').shares()} == {
         'a': 1.0,
         'b': 1.0,
     }
@@ -55,7 +55,7 @@ def test_lines_of_one_function_are_one_place():
     counts = StackCounts()
     for line in range(5):
         counts.add((Frame('/a.py', line, 'loop'),))
-    assert len(counts) == 1 and [share['own'] for share in counts.shares()] == [1.0]
+    assert len(counts) == 1 and [share.own for share in counts.shares()] == [1.0]
 
 
 def test_the_stacks_are_whole_and_the_commonest_come_first(seen):
@@ -86,7 +86,7 @@ class TestBounds:
         for _ in range(100):
             counts.add((Frame('/a.py', 1, 'f7'), Frame('/a.py', 1, 'root')))
         first, *others = counts.shares()
-        assert (first['function'], first['own'], len(others)) == ('f7', 101 / 200, 9)
+        assert (first.function, first.own, len(others)) == ('f7', 101 / 200, 9)
 
     def test_places(self):
         """The deepest stack that is read has room; one with too many new places is left out
@@ -117,7 +117,7 @@ def test_it_is_asked_while_it_counts():
     def ask():
         while not over.is_set():
             try:
-                json.dumps([present[0].stacks(), present[0].shares()])
+                json.dumps([present[0].stacks(), present[0].shares()], default=vars)
             except Exception as error:
                 wrong.append(error)
 

@@ -31,7 +31,6 @@ from Products.StabilityMonitor.inspection.recursionexperiment import ProbeResult
 from Products.StabilityMonitor.knowledge import rulesinforce
 from Products.StabilityMonitor.model.records import Finding
 from Products.StabilityMonitor.model.records import finding_from
-from Products.StabilityMonitor.model.records import shallow
 from Products.StabilityMonitor.recording import livingrun
 
 TAB = '/Control_Panel/StabilityMonitor/'
@@ -83,7 +82,7 @@ def life(tmp_path):
             tmp_path,
             base=SimpleNamespace(file_mode=0o640),
             pid=1,
-            instance=shallow(HERE),
+            instance=HERE,
             context={'thread_stack': [1 << 20, 4096]},
         )
     )

@@ -11,10 +11,18 @@ import urllib.parse
 import pytest
 from support.tracelogs import GRAMMAR
 
+from Products.StabilityMonitor.model.jsonform import from_json
+from Products.StabilityMonitor.model.jsonform import items_from_json
 from Products.StabilityMonitor.model.records import Evidence
+from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.records import Instance
-from Products.StabilityMonitor.model.records import isotime
+from Products.StabilityMonitor.model.records import LogLine
+from Products.StabilityMonitor.model.records import NativeFrame
+from Products.StabilityMonitor.model.records import Request
+from Products.StabilityMonitor.model.records import Sample
+from Products.StabilityMonitor.model.runrecord import KnownIssue
 from Products.StabilityMonitor.model.runrecord import RunRecord
+from Products.StabilityMonitor.model.threadstates import ThreadState
 
 pytestmark = pytest.mark.zope
 
@@ -44,8 +52,8 @@ def grant(self):
 def record(number, zope, **values):
     values = {
         'instance': instance(zope),
-        'started': isotime(NIGHT + 1000 * number),
-        'ended': isotime(NIGHT + 1000 * number + 500),
+        'started': NIGHT + 1000 * number,
+        'ended': NIGHT + 1000 * number + 500,
         'uptime_seconds': 500.0,
         'pid': 17,
         'verdict': 'crashed',
@@ -97,21 +105,14 @@ def hostile_record(zope):
         ruled_out=(HOSTILE,),
         candidates=(HOSTILE,),
         signature=HOSTILE,
-        requests=(request, request | {'crashed': False}),
-        recent=(request,),
+        requests=items_from_json(Request, [request, request | {'crashed': False}]),
+        recent=items_from_json(Request, [request]),
         exception=HOSTILE,
         drill=HOSTILE,
         threads=(
-            {
-                'ident': 1,
-                'name': HOSTILE,
-                'crashed': True,
-                'note': HOSTILE,
-                'cut': True,
-                'frames': [{'file': HOSTILE, 'line': 1, 'function': HOSTILE}],
-            },
+            ThreadState(1, HOSTILE, True, (Frame(HOSTILE, 1, HOSTILE),), cut=True, note=HOSTILE),
         ),
-        native=({'binary': HOSTILE, 'symbol': HOSTILE, 'offset': 1, 'address': None},),
+        native=(NativeFrame(HOSTILE, HOSTILE, 1, None),),
         suspects=(
             {
                 'module': HOSTILE,
@@ -121,14 +122,10 @@ def hostile_record(zope):
                 'score': 1,
             },
         ),
-        known_issues=({'id': HOSTILE, 'title': HOSTILE, 'why': HOSTILE},),
+        known_issues=(KnownIssue(HOSTILE, HOSTILE, HOSTILE, HOSTILE, 1, (HOSTILE,), (HOSTILE,)),),
         compiled_modules=(HOSTILE,),
-        log=(
-            {'time': HOSTILE, 'level': HOSTILE, 'logger': HOSTILE, 'message': HOSTILE, 'cut': True},
-        ),
-        samples=tuple(
-            {'time': isotime(NIGHT + n), 'rss': 1000 * n, 'cpu': 0.1 * n} for n in range(9)
-        ),
+        log=(LogLine(NIGHT, HOSTILE, HOSTILE, HOSTILE, cut=True),),
+        samples=tuple(Sample(NIGHT + n, float(n), rss=1000 * n, cpu=0.1 * n) for n in range(9)),
         context={
             'python': HOSTILE,
             'platform': HOSTILE,
@@ -426,11 +423,11 @@ def test_the_trace_log_of_one_incident(zope):
         'path': '/of the night',
         'phase': 'publishing',
         'status': 500,
-        'started': isotime(NIGHT),
-        'ended': isotime(NIGHT + 1),
+        'started': NIGHT,
+        'ended': NIGHT + 1,
         'seconds': 1.0,
     }
-    run = archived(zope, record(6, zope, recent=(request,)))
+    run = archived(zope, record(6, zope, recent=(from_json(Request, request),)))
     (href,) = re.findall(r'href="(trace[^"]*)"', page(zope, 'manage_incident', run=run).text)
     answer = zope.get(TAB + html.unescape(href))
     assert (answer.status, answer.headers.get_content_type()) == (200, 'text/plain')

@@ -446,12 +446,14 @@ def let_go(self):
 def pretend(self, told):
     import json
     from Products.StabilityMonitor.recording.arming import STATE
-    STATE.life.rounds.tell_stacks = lambda: json.loads(told)
+    from Products.StabilityMonitor.model.jsonform import from_json
+    from Products.StabilityMonitor.model.threadstates import Stacks
+    STATE.life.rounds.stacks = lambda: from_json(Stacks, json.loads(told))
     return "ok"
 
 def as_it_is(self):
     from Products.StabilityMonitor.recording.arming import STATE
-    vars(STATE.life.rounds).pop("tell_stacks", None)
+    vars(STATE.life.rounds).pop("stacks", None)
     return "ok"
 
 def grant(self):

@@ -23,8 +23,8 @@ from ..inspection import recursionresult
 from ..knowledge.rulesinforce import Known
 from ..knowledge.rulesinforce import known
 from ..model.interfaces import ILivingRun
+from ..model.jsonform import to_json
 from ..model.records import Finding
-from ..model.records import Instance
 from ..model.records import isotime
 from ..model.records import shallow
 from ..model.severities import rank
@@ -145,7 +145,7 @@ class Standing:
 
     def hushed(self, file_mode: int = 0o600) -> Hushed:
         """The muted findings of this instance; a file that is written gets `file_mode`."""
-        return Hushed(self.life.path, Instance(**self.life.instance).label, file_mode)
+        return Hushed(self.life.path, self.life.instance.label, file_mode)
 
     def look(self) -> Look:
         """What is known by now; reads one small file."""
@@ -179,7 +179,7 @@ class Standing:
             'time': isotime(time.time()),
             'run': self.life.name,
             'pid': self.life.pid,
-            'instance': self.life.instance,
+            'instance': to_json(self.life.instance),
             'when': isotime(look.when),
             'took': round(look.took, 4),
             'running': progress is not None,

@@ -12,6 +12,7 @@ from argparse import ArgumentParser
 from argparse import Namespace
 from collections.abc import Callable
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..knowledge.rulesinforce import of_incident
 from ..model.errors import NoSuchRun
@@ -59,7 +60,7 @@ def show(runs: AllRuns, options: Namespace) -> int:
     """Everything about one run; without RUN, about the newest incident."""
     record = runs.record(whichrun.incident(runs, options.run))
     known = of_incident(record, runs.base.path)
-    for line in run_lines(record.to_json() | {'known_issues': known}):
+    for line in run_lines(replace(record, known_issues=known).to_json()):
         print(clean(line))
     return WRONG if record.is_incident else WELL
 

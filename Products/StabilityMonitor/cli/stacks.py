@@ -18,6 +18,7 @@ from ..model.errors import NoAnswer
 from ..model.errors import NoSuchRun
 from ..model.errors import UnreadableRecord
 from ..model.plaintext import clean
+from ..model.threadstates import Stacks
 from ..reporting import outsidetext
 from ..reporting import threadtext
 from ..reporting.stacksdocument import is_well
@@ -61,9 +62,9 @@ def _show(path: Path, context: dict[str, Any], native: bool) -> int:
     pid = name_facts(path.name)[1]
     subject = f'process {pid} (run {path.name})'
     try:
-        document = _asked(path)
-        print(threadtext.text(document, subject), end='')
-        status = WELL if document['threads'] and is_well(document) else WRONG
+        told = _asked(path)
+        print(threadtext.text(told, subject), end='')
+        status = WELL if told.threads and is_well(told) else WRONG
     except NoAnswer as error:
         view = outside.look(path, context, pid)
         commands = nativestacks.command_lines(pid, outside.executable(pid))
@@ -73,8 +74,8 @@ def _show(path: Path, context: dict[str, Any], native: bool) -> int:
     return max(status, _native(path, pid)) if native else status
 
 
-def _asked(path: Path) -> dict[str, Any]:
-    """The stacks document of a living process.
+def _asked(path: Path) -> Stacks:
+    """What a living process tells of its threads.
 
     Raises NoAnswer; also where the answer only says why the process cannot answer.
     """

@@ -14,6 +14,8 @@ from typing import Any
 
 from ..inspection import liveness
 from ..model.eventkinds import EVENT_KINDS
+from ..model.jsonform import from_json
+from ..model.jsonform import to_json
 from ..model.plaintext import clean
 from ..model.plaintext import json_text
 from ..model.records import Instance
@@ -79,7 +81,7 @@ def _of_process(runs: AllRuns, name: str, context: dict[str, Any]) -> dict[str, 
         'run': name,
         'pid': seen.pid,
         'role': 'script' if context.get('role') == 'script' else 'server',
-        'instance': shallow(instance_of(context)),
+        'instance': to_json(instance_of(context)),
         'started': isotime(name_facts(name)[0]),
         'state': seen.state,
         'last_sample': isotime(seen.last_sample),
@@ -93,8 +95,9 @@ def _of_record(record: RunRecord) -> dict[str, Any]:
         'run', 'role', 'pid', 'started', 'ended', 'uptime_seconds',
         'verdict', 'confidence', 'summary', 'signal', 'exit_code',
     )  # fmt: skip
-    facts = {key: getattr(record, key) for key in keys}
-    facts['instance'] = shallow(record.instance)
+    known = record.summary_json()
+    facts = {key: known[key] for key in keys}
+    facts['instance'] = to_json(record.instance)
     facts['is_incident'] = record.is_incident
     return facts
 
@@ -102,7 +105,7 @@ def _of_record(record: RunRecord) -> dict[str, Any]:
 def _instances(runs: AllRuns, living: list[dict[str, Any]]) -> list[Instance]:
     """Each instance once: those that have a past first."""
     found = [record.instance for record in runs.summaries()]
-    found += [Instance(**process['instance']) for process in living if _serves(process)]
+    found += [from_json(Instance, process['instance']) for process in living if _serves(process)]
     return list(dict.fromkeys(found))
 
 
@@ -113,7 +116,7 @@ def _serves(process: dict[str, Any]) -> bool:
 def _of_instance(instance: Instance, runs: AllRuns, living: list[dict[str, Any]]) -> dict[str, Any]:
     ours = of_instance(runs.summaries(), instance)
     last = last_server_run(ours)
-    named = shallow(instance)
+    named = to_json(instance)
     servers = [process for process in living if _serves(process)]
     return {
         'instance': named,
@@ -191,4 +194,4 @@ def _waiting(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _label(document: dict[str, Any]) -> str:
-    return Instance(**document['instance']).label
+    return from_json(Instance, document['instance']).label

@@ -137,7 +137,7 @@ def _threads(kernel: KernelThreads, recording: Recording | None, pause: float) -
     idents: dict[int, int] = {}
     requests: dict[int, Request] = {}
     if recording:
-        idents = {slot['native_id']: ident for ident, slot in recording.threads.items()}
+        idents = {slot.native_id: ident for ident, slot in recording.threads.items()}
         requests = {request.native_id: request for request in recording.in_flight}
     before = {tid: kernel.reading(tid) for tid in kernel.ids()}
     began = time.monotonic()

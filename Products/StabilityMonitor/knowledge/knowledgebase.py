@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..model.records import Finding
+from ..model.runrecord import KnownIssue
 from ..model.runrecord import RunRecord
 from ..model.severities import rank
 from ..store.regularfiles import read_start
@@ -304,16 +305,13 @@ WEIGHTS = {
 }
 
 
-def match_incident(
-    rules: Iterable[Rule], record: RunRecord, system: System
-) -> list[dict[str, Any]]:
+def match_incident(rules: Iterable[Rule], record: RunRecord, system: System) -> list[KnownIssue]:
     """Known issues that a RunRecord may have met, likeliest first.
 
-    `system` is this one (`systemfacts.here()`); what was recorded with the run wins over it.  Each
-    is {id, title, severity, strength, score, matched, against, fixed, action, source}.  `strength`
-    is "strong" (versions and a trace), "likely" (versions and a frame of another thread),
-    "possible" (versions alone) or "weak" (a trace, but versions that are not affected).  `matched`
-    and `against` are sentences such as "version: waitress 2.1 is < 3.0.1".
+    `system` is this one (`systemfacts.here()`); what was recorded with the run wins over it.
+    `strength` is "strong" (versions and a trace), "likely" (versions and a frame of another
+    thread), "possible" (versions alone) or "weak" (a trace, but versions that are not affected).
+    `matched` and `against` are sentences such as "version: waitress 2.1 is < 3.0.1".
     """
     then = of_run(record.context, record.compiled_modules, system)
     traces = Traces(record)
@@ -322,11 +320,11 @@ def match_incident(
         match = _weigh(rule, record, then, traces)
         if match:
             found.append(match)
-    found.sort(key=lambda match: (-match['score'], -rank(match['severity']), match['id']))
+    found.sort(key=lambda match: (-match.score, -rank(match.severity), match.id))
     return found
 
 
-def _weigh(rule: Rule, record: RunRecord, then: System, traces: Traces) -> dict[str, Any] | None:
+def _weigh(rule: Rule, record: RunRecord, then: System, traces: Traces) -> KnownIssue | None:
     if not rule.fits(record):
         return None
     answers = hold(rule, then)
@@ -350,15 +348,15 @@ def _weigh(rule: Rule, record: RunRecord, then: System, traces: Traces) -> dict[
         if against and not proof:
             score += WEIGHTS['against']
     versions = [f'version: {answer.words}' for answer in answers if answer.holds and answer.words]
-    return {
-        'id': rule.id,
-        'title': rule.title,
-        'severity': rule.severity,
-        'strength': strength,
-        'score': min(score, 100),
-        'matched': versions + [words for _, words in shown],
-        'against': [f'version: {words}' for words in failed] + against,
-        'fixed': rule.fixed,
-        'action': rule.action,
-        'source': rule.source,
-    }
+    return KnownIssue(
+        id=rule.id,
+        title=rule.title,
+        severity=rule.severity,
+        strength=strength,
+        score=min(score, 100),
+        matched=(*versions, *(words for _, words in shown)),
+        against=(*(f'version: {words}' for words in failed), *against),
+        fixed=rule.fixed,
+        action=rule.action,
+        source=rule.source,
+    )

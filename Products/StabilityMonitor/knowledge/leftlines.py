@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from itertools import chain
 from itertools import islice
-from typing import Any
 
+from ..model.records import Note
 from ..model.runrecord import RunRecord
+from ..model.threadstates import ThreadState
 from .rules import Rule
 from .symptoms import SIGNS
 
+#: Where a stack is found.
+_WithFrames = ThreadState | Note
 #: Patterns are tried on at most this many different lines of each kind.
 _LINES = 500
 #: Characters that are kept of a line.
@@ -30,12 +33,12 @@ class Traces:
     """
 
     def __init__(self, record: RunRecord) -> None:
-        threads = [*record.threads, *record.stood_still]
-        crashed = [thread for thread in record.threads if thread.get('crashed')]
-        others = [thread for thread in threads if not thread.get('crashed')]
+        crashed = [thread for thread in record.threads if thread.crashed]
+        others: list[_WithFrames] = [thread for thread in record.threads if not thread.crashed]
+        others += record.stood_still
         frames = record.native[:_NATIVE]
-        native = [f'{frame.get("binary")}:{frame.get("symbol")}' for frame in frames]
-        log = [f'{line.get("logger")}: {line.get("message")}' for line in record.log]
+        native = [f'{frame.binary}:{frame.symbol}' for frame in frames]
+        log = [f'{line.logger}: {line.message}' for line in record.log]
         facts = [item.fact for item in record.evidence]
         self.stack = _lines(map(_frames, crashed or others))
         self.others = _lines(map(_frames, others if crashed else ()))
@@ -80,9 +83,9 @@ _WANTED = (
 _TELLING = ('stack', 'native')
 
 
-def _frames(thread: dict[str, Any]) -> Iterator[str]:
-    for frame in thread.get('frames', ())[:_FRAMES]:
-        yield f'{frame.get("file")}:{frame.get("function")}'
+def _frames(thread: _WithFrames) -> Iterator[str]:
+    for frame in thread.frames[:_FRAMES]:
+        yield f'{frame.file}:{frame.function}'
 
 
 def _lines(groups: Iterable[Iterable[str]]) -> tuple[str, ...]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ..model.runrecord import KnownIssue
 from ..model.runrecord import RunRecord
 from ..system.eventlog import LOGGER
 from . import knowledgebase
@@ -31,7 +31,7 @@ def known(directory: Path | str, has_started: bool = False) -> Known:
     return Known(affected, unaffected, rules.silences, rules.problems, len(rules.rules))
 
 
-def of_incident(record: RunRecord, directory: Path | str) -> tuple[dict[str, Any], ...]:
+def of_incident(record: RunRecord, directory: Path | str) -> tuple[KnownIssue, ...]:
     """Known issues that an archived RunRecord may have met, see `knowledgebase.match_incident`.
 
     Never raises.

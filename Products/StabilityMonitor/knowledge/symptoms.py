@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 from ..model.runrecord import RunRecord
 
@@ -19,18 +18,18 @@ def busy(record: RunRecord) -> tuple[str, str] | None:
     A thread that spins gets less than a whole CPU where other processes compete for it.
     """
     for hang in record.hangs:
-        if hang['kind'] == 'spinning' and hang['ended'] is None:
-            return 'processor', f'processor: {hang["summary"]}'
+        if hang.kind == 'spinning' and hang.lasts:
+            return 'processor', f'processor: {hang.summary}'
     last = []
     for sample in record.samples[-15:]:
-        if _number(sample, 'monotonic') >= 0 and _number(sample, 'cpu') >= 0:
+        if sample.monotonic >= 0 and sample.cpu >= 0:
             last.append(sample)
     if not last:
         return None
-    seconds = last[-1]['monotonic'] - last[0]['monotonic']
+    seconds = last[-1].monotonic - last[0].monotonic
     if seconds <= 0:
         return None
-    share = (last[-1]['cpu'] - last[0]['cpu']) / seconds
+    share = (last[-1].cpu - last[0].cpu) / seconds
     if share < 0.9:
         return None
     return 'processor', f'processor: {share:.0%} of one in the last {seconds:.0f} s'
@@ -38,7 +37,7 @@ def busy(record: RunRecord) -> tuple[str, str] | None:
 
 def growth(record: RunRecord) -> tuple[str, str] | None:
     """The memory grew to twice its size and by 100 MiB at least, and did not fall again."""
-    sizes = [sample['rss'] for sample in record.samples if _number(sample, 'rss') > 0]
+    sizes = [sample.rss for sample in record.samples if sample.rss > 0]
     if len(sizes) < 10:
         return None
     first = sizes[0]
@@ -47,12 +46,6 @@ def growth(record: RunRecord) -> tuple[str, str] | None:
     if last < 2 * after_the_start or last < first + (100 << 20) or last < 0.9 * max(sizes):
         return None
     return 'memory', f'memory: grew from {first / 2**20:.0f} to {last / 2**20:.0f} MiB'
-
-
-def _number(sample: dict[str, Any], name: str) -> int | float:
-    """A value of a sample; -1 for what is no number, or one that no system tells."""
-    value = sample.get(name)
-    return value if isinstance(value, int | float) and abs(value) < 1e18 else -1
 
 
 #: The signs by the words of the rules.

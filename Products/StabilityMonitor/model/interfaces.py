@@ -19,6 +19,7 @@ from .records import Instance
 from .records import Note
 from .records import Sample
 from .runrecord import RunRecord
+from .threadstates import Stacks
 
 
 class ILivingRun(Interface):
@@ -26,9 +27,7 @@ class ILivingRun(Interface):
 
     name: str = Attribute('The run: `<UTC start as 20261123T074501Z>-<pid>-<4 hex>`.')
     pid: int = Attribute('The id of this process.')
-    instance: dict[str, str] = Attribute(
-        'Dict of host, client_home, listen: which Zope instance this is.'
-    )
+    instance: Instance = Attribute('The records.Instance: which Zope instance this is.')
     role: str = Attribute('"server" or "script".')
     options = Attribute('The options in force, see `options.OPTIONS`.')
     findings = Attribute('Iterable of records.Finding: what is off, and what to do.')
@@ -78,10 +77,9 @@ class ILivingRun(Interface):
         It gets no arguments and returns a dict for JSON, within seconds.
         """
 
-    def stacks_document() -> dict[str, Any]:
-        """What every thread does, which requests are slow, and what hangs; {} without a heartbeat.
-
-        {time, threads, slow, hangs}, see recording.heartbeatwork.Rounds.tell_stacks.
+    def stacks() -> Stacks:
+        """What every thread does, which requests are slow, and what hangs: a stacks.Stacks, empty
+        without a heartbeat.
         """
 
     def slow_requests() -> tuple[Any, ...]:
@@ -133,8 +131,11 @@ class IRecorder(Interface):
     def sample(sample: Sample) -> None:
         """Keep a records.Sample."""
 
-    def note(note: Note) -> None:
-        """Keep a records.Note: a thread's stack at the moment when something was seen of it."""
+    def note(note: Note) -> int:
+        """Keep a records.Note: a thread's stack at the moment when something was seen of it.
+
+        Its number is given here, and returned.
+        """
 
     def stack_used(index: int, used: int, request: int = 0) -> None:
         """The high-water mark, in bytes, of the stack of the thread that owns a slot; `request` is

@@ -1,18 +1,20 @@
-"""The values that pass between the rooms: frozen, plain, and the same as in the report JSON.
+"""What a black box holds of a run, and what is said of it: values that pass between the rooms.
 
-Imports nothing of Zope and nothing of this package.  Times are seconds since the epoch (float)
-inside the process and ISO 8601 UTC in JSON; sizes are bytes, durations seconds.
+Times are seconds since the epoch inside the process and ISO 8601 UTC in a file, sizes are bytes,
+durations seconds.  `model.jsonform` makes the JSON of a value from its annotations, which are
+therefore not postponed here.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 from dataclasses import fields
 from datetime import UTC
 from datetime import datetime
+from typing import Annotated
 from typing import Any
-from typing import NamedTuple
+from typing import ClassVar
 
+from .jsonform import Form
+from .jsonform import from_json
 from .severities import SEVERITIES
 
 
@@ -65,6 +67,22 @@ def duration(seconds: float | None) -> str:
     return ' '.join(words[:2])
 
 
+#: A moment: seconds since the epoch, in a file as `isotime` writes it.
+Moment = Annotated[float, Form(isotime, from_isotime)]
+
+
+def hexadecimal(ident: int) -> str:
+    """The ident of a thread as fault dumps write it."""
+    return f'0x{ident:016x}'
+
+
+def _from_hexadecimal(text: object) -> int | None:
+    try:
+        return int(str(text), 16)
+    except ValueError:
+        return None
+
+
 @dataclass(frozen=True)
 class Frame:
     file: str
@@ -73,49 +91,16 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class ThreadStack:
-    """One thread of a fault dump; frames innermost first."""
-
-    ident: int | None
-    name: str
-    crashed: bool
-    frames: tuple[Frame, ...]
-    cut: bool = False
-    note: str = ''
-
-
-@dataclass(frozen=True)
-class ThreadState:
-    """What one living thread is doing; frames innermost first.
-
-    0, '' and None mean "not known".
-    """
-
-    ident: int
-    native_id: int
-    name: str
-    kind: str  # 'main', 'worker', 'monitor' or 'other'
-    activity: str  # a code of threads.activity.ACTIVITIES
-    detail: str = ''
-    frames: tuple[Frame, ...] = ()
-    cpu: float | None = None  # share of one CPU over the last `cpu_seconds`
-    cpu_seconds: float = 0.0
-    request: dict[str, Any] | None = None  # {number, method, path, started, seconds, phase}
-    stack_size: int = 0
-    stack_used: int = 0  # high-water mark
-    holders: tuple[int, ...] = ()  # threads that hold what this one waits for
-
-
-@dataclass(frozen=True)
 class Note:
     """What was noticed about a thread, with its stack at that moment, as the black box keeps it.
 
     `kind` is one of `blackbox.NOTES`.  `request` is the number of the request that the thread
-    served, 0 if none.  `title` names the request or the event.
+    served, 0 if none; in the note of an event's end, it is the number of the note with which the
+    event began.  `title` names the request or the event.
     """
 
     number: int
-    time: float
+    time: Moment
     kind: str
     ident: int
     native_id: int = 0
@@ -125,6 +110,17 @@ class Note:
     detail: str = ''
     frames: tuple[Frame, ...] = ()
     cut: bool = False
+
+    ALSO_IN_JSON: ClassVar = ('thread',)
+
+    @property
+    def thread(self) -> str:
+        return hexadecimal(self.ident)
+
+    @property
+    def begun(self) -> int:
+        """The number of the note with which the event began that this note ends; 0: not known."""
+        return 0 if self.of_thread else self.request
 
     @property
     def of_thread(self) -> bool:
@@ -145,43 +141,69 @@ class NativeFrame:
 
 @dataclass(frozen=True)
 class Request:
-    """A request as the black box has it.  `ended` is None while it is in flight."""
+    """A request, from the black box to the page.
+
+    `ended` is None while it is in flight; the black box then does not know its `seconds` either.
+    `crashed`: its thread is the one that crashed.  `count` requests of the same kind, one after
+    the other, may share an entry; `last_number` is that of the last one.
+    """
 
     number: int
     ident: int
     native_id: int
     method: str
     path: str
-    started: float
+    started: Moment
     phase: str
     retry: int = 0
     user: str = ''
     cut: bool = False
-    ended: float | None = None
+    ended: Moment | None = None
     seconds: float | None = None
     status: int = 0
     count: int = 1
     last_number: int = 0
     crashed: bool = False
 
+    ALSO_IN_JSON: ClassVar = ('thread',)
+
+    @property
+    def thread(self) -> str:
+        return hexadecimal(self.ident)
+
+
+@dataclass(frozen=True)
+class ThreadSlot:
+    """What the black box holds of a thread that serves requests; sizes in bytes.
+
+    `stack_request` is the number of the request in which `stack_used`, the high-water mark, rose.
+    """
+
+    native_id: int = 0
+    stack_size: int = 0
+    guard_size: int = 0
+    stack_used: int = 0
+    stack_request: int = 0
+    slot: int = 0
+
 
 @dataclass(frozen=True)
 class LogLine:
-    time: float
-    level: int
-    ident: int
+    """A line of the event log; `level` is its name."""
+
+    time: Moment
+    level: str
     logger: str
     message: str
+    ident: Annotated[int, Form(hexadecimal, _from_hexadecimal, key='thread')] = 0
     cut: bool = False
 
 
-class Sample(NamedTuple):
-    """Vital signs at one moment; -1 means "not known on this system".
+@dataclass(frozen=True)
+class Sample:
+    """Vital signs at one moment; -1 means "not known on this system"."""
 
-    A tuple, because it is made each second, by code that is cold by then.
-    """
-
-    time: float
+    time: Moment
     monotonic: float
     rss: int = -1
     cpu: float = -1.0
@@ -241,6 +263,4 @@ class Instance:
 def instance_of(context: dict[str, Any]) -> Instance:
     """The instance of a run, out of its context, which may be damaged."""
     known = context.get('instance')
-    if not isinstance(known, dict):
-        return Instance()
-    return Instance(**{field.name: str(known.get(field.name) or '') for field in fields(Instance)})
+    return from_json(Instance, known) if isinstance(known, dict) else Instance()

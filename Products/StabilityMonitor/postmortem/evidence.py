@@ -18,7 +18,7 @@ from ..model.errors import UnreadableRecord
 from ..model.records import Note
 from ..model.records import Request
 from ..model.records import Sample
-from ..model.records import ThreadStack
+from ..model.threadstates import ThreadState
 from ..store import blackbox
 from ..store import distributionsets
 from ..store.blackboxreader import Recording
@@ -66,7 +66,7 @@ class Mark:
     dumps: tuple[faultlog.Dump, ...]
 
     @property
-    def last_threads(self) -> tuple[ThreadStack, ...]:
+    def last_threads(self) -> tuple[ThreadState, ...]:
         """The threads of its last dump."""
         return self.dumps[-1].threads if self.dumps else ()
 
@@ -249,7 +249,7 @@ def _stuck(path: Path, recording: Recording | None) -> dict[int, Mark]:
     """What each thread that serves wrote of itself when the watchdog fired, by its ident."""
     found = {}
     for ident, thread in recording.threads.items() if recording else ():
-        name = f'deadman-{thread["slot"]}'
+        name = f'deadman-{thread.slot}'
         mark = _mark(path, name, recording) if name in blackbox.MARKS else None
         if mark:
             found[ident] = mark

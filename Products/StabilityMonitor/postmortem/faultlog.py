@@ -23,7 +23,7 @@ from dataclasses import field
 
 from ..model.records import Frame
 from ..model.records import NativeFrame
-from ..model.records import ThreadStack
+from ..model.threadstates import ThreadState
 from . import faultlines
 
 #: Bytes that one call reads.
@@ -60,7 +60,7 @@ class Dump:
     reason: str
     signal: str | None
     runtime_state: str
-    threads: tuple[ThreadStack, ...]
+    threads: tuple[ThreadState, ...]
     native: tuple[NativeFrame, ...]
     extension_modules: tuple[str, ...]
     threads_cut: bool
@@ -68,7 +68,7 @@ class Dump:
     offset: int
 
     @property
-    def crashed_thread(self) -> ThreadStack | None:
+    def crashed_thread(self) -> ThreadState | None:
         return next((thread for thread in self.threads if thread.crashed), None)
 
 
@@ -93,7 +93,7 @@ def find_py_fatal(data: bytes, main_ident: int | None) -> Dump | None:
     an exception was set (Python then prints a plain traceback), and for more than 100 threads (the
     dump may leave out the main thread).
     """
-    if main_ident is None:
+    if not main_ident:
         return None
     for dump in reversed(parse(data, len(data) - LIMIT)):
         idents = {thread.ident for thread in dump.threads}
@@ -113,9 +113,9 @@ class _DraftThread:
     cut: bool = False
     frames: list[Frame] = field(default_factory=list)
 
-    def freeze(self) -> ThreadStack:
-        return ThreadStack(
-            ident=self.ident,
+    def freeze(self) -> ThreadState:
+        return ThreadState(
+            ident=self.ident or 0,
             name=self.name,
             crashed=self.crashed,
             frames=tuple(self.frames),

@@ -8,21 +8,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 from ..model.records import Note
-from ..model.records import isotime
-from ..model.records import shallow
+from ..model.threadstates import Event
 
 _KINDS = ('hang', 'deadlock', 'spinning')
 
 
-def hangs(notes: Iterable[Note], ended: float) -> tuple[dict[str, Any], ...]:
-    """[{kind, started, ended, seconds, summary}], oldest first.
-
-    `ended` is when the run ended.  A hang that lasted until then has None for its own end.
-    """
-    found: list[_Hang] = []
+def hangs(notes: Sequence[Note], ended: float) -> tuple[Event, ...]:
+    """The events of a run that ended at `ended`, oldest first."""
+    found: list[Event] = []
     for note in notes:
         kind = note.kind.removesuffix('-ended')
         if kind not in _KINDS:
@@ -30,37 +26,33 @@ def hangs(notes: Iterable[Note], ended: float) -> tuple[dict[str, Any], ...]:
         if kind != note.kind:
             _close(found, kind, note)
         elif not note.of_thread:
-            found.append(_Hang(kind, note.title, note.time))
-    return tuple(hang.to_json(ended) for hang in found)
+            idents = tuple(each.ident for each in threads(notes, note) if each.ident)
+            found.append(Event(kind, note.time, None, 0.0, note.title, note.number, idents))
+    return tuple(replace(event, seconds=_seconds(event, ended)) for event in found)
 
 
-class _Hang:
-    """A hang, deadlock or spinning thread; `ended` is None as long as no note tells its end."""
-
-    def __init__(self, kind: str, summary: str, started: float, ended: float | None = None) -> None:
-        self.kind = kind
-        self.summary = summary
-        self.started = started
-        self.ended = ended
-
-    def to_json(self, end_of_run: float) -> dict[str, Any]:
-        seconds = (self.ended or end_of_run) - self.started
-        return {
-            'kind': self.kind,
-            'started': isotime(self.started),
-            'ended': isotime(self.ended),
-            'summary': self.summary,
-            'seconds': round(max(0.0, seconds), 3),
-        }
+def _seconds(event: Event, end_of_run: float) -> float:
+    lasted = (event.ended or end_of_run) - event.started
+    return round(max(0.0, lasted), 3)
 
 
-def _close(found: list[_Hang], kind: str, note: Note) -> None:
-    for hang in found:
-        if hang.kind == kind and hang.summary == note.title and hang.ended is None:
-            hang.ended = note.time
+def _close(found: list[Event], kind: str, note: Note) -> None:
+    for index, event in enumerate(found):
+        if event.lasts and event.kind == kind and _ends(note, event.number, event.summary):
+            found[index] = replace(event, ended=note.time)
             return
     # The note of its beginning has been overwritten: the ring is full.
-    found.append(_Hang(kind, note.title, note.time - note.seconds, note.time))
+    found.append(Event(kind, note.time - note.seconds, note.time, 0.0, note.title))
+
+
+def _ends(note: Note, number: int, title: str) -> bool:
+    """Whether that note tells the end of what began with the note of that number.
+
+    Releases before this one did not note the number: there, only the title tells.
+    """
+    if note.begun:
+        return note.begun == number
+    return note.title == title
 
 
 def all_lasting(notes: Iterable[Note], kind: str = 'hang') -> list[Note]:
@@ -70,9 +62,10 @@ def all_lasting(notes: Iterable[Note], kind: str = 'hang') -> list[Note]:
         if note.kind == kind and not note.of_thread:
             found.append(note)
         elif note.kind == f'{kind}-ended':
-            titles = [begun.title for begun in found]
-            if note.title in titles:
-                del found[titles.index(note.title)]
+            for begun in found:
+                if _ends(note, begun.number, begun.title):
+                    found.remove(begun)
+                    break
     return found
 
 
@@ -101,11 +94,3 @@ def stuck(notes: Sequence[Note]) -> list[Note]:
         if newest:
             return list(newest.values())
     return []
-
-
-def to_json(note: Note) -> dict[str, Any]:
-    return shallow(note) | {
-        'time': isotime(note.time),
-        'thread': f'0x{note.ident:016x}',
-        'frames': [shallow(frame) for frame in note.frames],
-    }

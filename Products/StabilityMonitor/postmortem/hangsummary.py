@@ -52,8 +52,8 @@ def what_was_deep(t: Traces) -> Iterator[Evidence]:
     if not t.recording:
         return
     stacks = [
-        (f'thread 0x{ident:x}', thread['stack_size'], thread['stack_used'])
-        for ident, thread in t.recording.threads.items()
+        (f'thread 0x{ident:x}', slot.stack_size, slot.stack_used)
+        for ident, slot in t.recording.threads.items()
     ]
     words = t.recording.words
     stacks.append(('the main thread', words['main_stack'], words['main_stack_used']))

@@ -6,7 +6,6 @@ Values in, a RunRecord out.
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -14,13 +13,11 @@ from dataclasses import replace
 from typing import Any
 
 from ..model.records import Evidence
-from ..model.records import LogLine
+from ..model.records import Frame
 from ..model.records import Request
-from ..model.records import ThreadStack
 from ..model.records import instance_of
-from ..model.records import isotime
-from ..model.records import shallow
 from ..model.runrecord import RunRecord
+from ..model.threadstates import ThreadState
 from ..store.blackbox import DRILLS
 from ..store.blackboxreader import Recording
 from . import hangnotes
@@ -40,7 +37,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
     log = box.log if box else ()
     native = traces.dump.native if traces.dump else ()
     threads = _threads(traces)
-    crashed = next((thread['ident'] for thread in threads if thread['crashed']), None)
+    crashed = next((thread.ident for thread in threads if thread.crashed), 0)
     ended = max(traces.last_sign, traces.started)
     evidence = judgement.evidence
     drill = _drill(box)
@@ -51,8 +48,8 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         instance=instance_of(traces.context),
         role=traces.role,
         pid=traces.pid,
-        started=isotime(traces.started),
-        ended=isotime(ended),
+        started=traces.started,
+        ended=ended,
         uptime_seconds=round(ended - traces.started, 3),
         verdict=judgement.verdict,
         confidence=judgement.confidence,
@@ -64,13 +61,13 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         candidates=judgement.candidates,
         phase=_phase(traces),
         exception=traces.exception,
-        requests=tuple(_request(r, ended, r.ident == crashed) for r in traces.in_flight),
-        recent=tuple(_request(r, ended) for r in reversed(finished)),
+        requests=tuple(_in_flight(request, ended, crashed) for request in traces.in_flight),
+        recent=tuple(map(_rounded, reversed(finished))),
         threads=threads,
-        native=tuple(shallow(frame) for frame in native),
-        samples=tuple(s._asdict() | {'time': isotime(s.time)} for s in samples),
-        log=tuple(_log_line(line) for line in log),
-        notes=tuple(hangnotes.to_json(note) for note in traces.notes),
+        native=native,
+        samples=samples,
+        log=log,
+        notes=traces.notes,
         hangs=hangnotes.hangs(traces.notes, ended),
         compiled_modules=_modules(traces),
         context=traces.context | _installed(traces),
@@ -79,10 +76,10 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
     )
 
 
-def signature(judgement: Judgement, threads: Iterable[dict[str, Any]], exception: str = '') -> str:
+def signature(judgement: Judgement, threads: Iterable[ThreadState], exception: str = '') -> str:
     """A short, stable name for "the same crash again": what, where, and eight digits of both."""
-    crashed = next((thread for thread in threads if thread['crashed']), None)
-    places = [_place(frame) for frame in crashed['frames']] if crashed else []
+    crashed = next((thread for thread in threads if thread.crashed), None)
+    places = [_place(frame) for frame in crashed.frames] if crashed else []
     places = list(dict.fromkeys(places))[:_FRAMES_IN_SIGNATURE]
     kind = ''
     if judgement.verdict in ('unhandled-exception', 'startup-failed'):
@@ -92,12 +89,12 @@ def signature(judgement: Judgement, threads: Iterable[dict[str, Any]], exception
     return ' '.join([judgement.signal or kind or judgement.verdict, *places[:1], digest])
 
 
-def _place(frame: dict[str, Any]) -> str:
+def _place(frame: Frame) -> str:
     """File and function; `__init__.py` alone would name nothing."""
-    folder, name = os.path.split(frame['file'])
+    folder, name = os.path.split(frame.file)
     if name == '__init__.py':
         name = f'{os.path.basename(folder)}/{name}'
-    return f'{name}:{frame["function"]}'
+    return f'{name}:{frame.function}'
 
 
 def _drill(box: Recording | None) -> str:
@@ -118,47 +115,42 @@ def _phase(traces: Traces) -> str:
     return 'arming'
 
 
-def _request(request: Request, ended: float, crashed: bool = False) -> dict[str, Any]:
-    seconds = request.seconds
-    if seconds is None:
-        seconds = max(0.0, ended - request.started)
-    return shallow(request) | {
-        'thread': f'0x{request.ident:016x}',
-        'started': isotime(request.started),
-        'ended': isotime(request.ended),
-        'seconds': round(seconds, 6),
-        'crashed': crashed,
-    }
+def _in_flight(request: Request, ended: float, crashed: int) -> Request:
+    """A request that was in flight when the run ended; `crashed` is the thread that did."""
+    return replace(
+        request,
+        seconds=round(max(0.0, ended - request.started), 6),
+        crashed=bool(crashed) and request.ident == crashed,
+    )
 
 
-def _log_line(line: LogLine) -> dict[str, Any]:
-    return {
-        'time': isotime(line.time),
-        'level': logging.getLevelName(line.level),
-        'logger': line.logger,
-        'message': line.message,
-        'thread': f'0x{line.ident:016x}',
-        'cut': line.cut,
-    }
+def _rounded(request: Request) -> Request:
+    """To microseconds: a file has no use for more."""
+    return replace(request, seconds=round(request.seconds or 0.0, 6))
 
 
-def _threads(traces: Traces) -> tuple[dict[str, Any], ...]:
+def _threads(traces: Traces) -> tuple[ThreadState, ...]:
     """The threads of the dump; where there is none, those of a hang and of the signal marks.
 
     The crashed one is first.
     """
     found = list(traces.dump.threads) if traces.dump else [*_hanging(traces), *_marked(traces)]
     found.sort(key=lambda thread: not thread.crashed)
-    documents = []
-    for thread in found:
-        document = shallow(thread) | stack_of(traces, thread.ident)
-        document['name'] = _thread_name(traces, thread)
-        document['frames'] = tuple(map(shallow, thread.frames))
-        documents.append(document)
-    return tuple(documents)
+    return tuple(_with_stack(traces, thread) for thread in found)
 
 
-def _hanging(traces: Traces) -> Iterator[ThreadStack]:
+def _with_stack(traces: Traces, thread: ThreadState) -> ThreadState:
+    stack = stack_of(traces, thread.ident)
+    return replace(
+        thread,
+        name=_thread_name(traces, thread),
+        stack_size=stack.stack_size,
+        stack_used=stack.stack_used,
+        stack_request=stack.stack_request,
+    )
+
+
+def _hanging(traces: Traces) -> Iterator[ThreadState]:
     """The threads of a hang that lasted to the end: as they wrote of themselves, or as the
     heartbeat saw them.
     """
@@ -168,18 +160,18 @@ def _hanging(traces: Traces) -> Iterator[ThreadStack]:
     for note in hangnotes.stuck(traces.notes):
         if note.ident not in traces.stuck:
             said = f'{note.title}: {note.detail}'
-            yield ThreadStack(note.ident, '', False, note.frames, note.cut, said)
+            yield ThreadState(note.ident, '', False, note.frames, note.cut, said)
 
 
-def _marked(traces: Traces) -> Iterator[ThreadStack]:
+def _marked(traces: Traces) -> Iterator[ThreadState]:
     """The main thread, as a signal mark shows it."""
     for mark in traces.marks.values():
         for dump in mark.dumps:
             for thread in dump.threads:
-                yield replace(thread, ident=thread.ident or traces.main_ident)
+                yield replace(thread, ident=thread.ident or traces.main_ident or 0)
 
 
-def _thread_name(traces: Traces, thread: ThreadStack) -> str:
+def _thread_name(traces: Traces, thread: ThreadState) -> str:
     """Python 3.14 dumps the kernel's name of a thread; for the main thread that is the name of the
     process, as `python3.14`.
     """

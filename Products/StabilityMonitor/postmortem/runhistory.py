@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..model.records import Instance
-from ..model.records import from_isotime
 from ..model.runrecord import RunRecord
 
 #: This many incidents whose runs began within LOOP_SECONDS are a crash loop.
@@ -36,8 +35,8 @@ def crash_loop(summaries: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
             if not record.is_incident:
                 break
             loop.append(record)
-    known = (from_isotime(record.started) for record in loop[:LOOP_INCIDENTS])
+    known = (record.started for record in loop[:LOOP_INCIDENTS])
     starts = [start for start in known if start is not None]
     if len(starts) < LOOP_INCIDENTS or starts[0] - starts[-1] > LOOP_SECONDS:
         return ()
-    return tuple(r for r in loop if starts[0] - (from_isotime(r.started) or 0) <= LOOP_SECONDS)
+    return tuple(r for r in loop if starts[0] - (r.started or 0) <= LOOP_SECONDS)

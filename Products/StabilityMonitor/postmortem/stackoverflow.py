@@ -26,7 +26,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..model.records import Evidence
-from ..model.records import ThreadStack
+from ..model.records import ThreadSlot
+from ..model.threadstates import ThreadState
 from .evidence import Traces
 from .repetition import CALLED_LAST
 from .repetition import repetition
@@ -44,15 +45,15 @@ _DEEP = 50
 _NEAR_THE_END = 0.9
 #: The columns of the table, in the words of the evidence.
 _WHEN = (' in the request that crashed', ' before', ' before')
-_UNKNOWN = {'stack_size': 0, 'stack_used': 0, 'stack_request': 0}
+_UNKNOWN = ThreadSlot()
 
 
-def confidence(t: Traces, crashed: ThreadStack) -> str | None:
+def confidence(t: Traces, crashed: ThreadState) -> str | None:
     """How sure it is that the crashed thread ran off its stack; None: a crash as any other."""
     return _CONFIDENCES[_row(crashed)][_column(t, crashed)]
 
 
-def evidence(t: Traces, crashed: ThreadStack) -> Iterator[Evidence]:
+def evidence(t: Traces, crashed: ThreadState) -> Iterator[Evidence]:
     """What was seen of the crashed thread's stack."""
     stack = stack_of(t, crashed.ident)
     repeats = _cycle(crashed)
@@ -62,29 +63,25 @@ def evidence(t: Traces, crashed: ThreadStack) -> Iterator[Evidence]:
             f'{repeats} of the {len(crashed.frames)} frames shown of the crashed thread '
             'are the same few functions over and over.',
         )
-    if stack['stack_size']:
-        used = stack['stack_used'] >> 10
+    if stack.stack_size:
+        used = stack.stack_used >> 10
         when = f'; {used} KiB of it had been used{_WHEN[_column(t, crashed)]}' if used else ''
         yield Evidence(
-            'black box', f'The stack of that thread was {stack["stack_size"] >> 10} KiB{when}.'
+            'black box', f'The stack of that thread was {stack.stack_size >> 10} KiB{when}.'
         )
 
 
-def stack_of(t: Traces, ident: int | None) -> dict[str, int]:
-    """{stack_size, stack_used, stack_request} of a thread: size and high-water mark in bytes, and
-    the number of the request in which the mark rose; 0 where that is not known.
-    """
-    if not t.recording or ident is None:
+def stack_of(t: Traces, ident: int) -> ThreadSlot:
+    """What the black box holds of the stack of a thread."""
+    if not t.recording or not ident:
         return _UNKNOWN
     if ident == t.main_ident:
         words = t.recording.words
-        known = {'stack_size': words['main_stack'], 'stack_used': words['main_stack_used']}
-        return _UNKNOWN | known
-    known = t.recording.threads.get(ident, _UNKNOWN)
-    return {key: known.get(key, 0) for key in _UNKNOWN}
+        return ThreadSlot(stack_size=words['main_stack'], stack_used=words['main_stack_used'])
+    return t.recording.threads.get(ident, _UNKNOWN)
 
 
-def _cycle(thread: ThreadStack) -> int:
+def _cycle(thread: ThreadState) -> int:
     """How many frames a runaway recursion covers; 0 if there is none."""
     repeats = repetition(thread.frames)
     shown = len(thread.frames)
@@ -92,7 +89,7 @@ def _cycle(thread: ThreadStack) -> int:
     return repeats if repeats >= _DEEP or reaches_the_cut else 0
 
 
-def _row(thread: ThreadStack) -> str:
+def _row(thread: ThreadState) -> str:
     if _cycle(thread):
         return 'endless' if thread.cut else 'cycle'
     if thread.cut or len(thread.frames) >= _DEEP:
@@ -100,9 +97,9 @@ def _row(thread: ThreadStack) -> str:
     return 'shallow'
 
 
-def _column(t: Traces, crashed: ThreadStack) -> int:
+def _column(t: Traces, crashed: ThreadState) -> int:
     stack = stack_of(t, crashed.ident)
-    if not 0 < stack['stack_size'] * _NEAR_THE_END <= stack['stack_used']:
+    if not 0 < stack.stack_size * _NEAR_THE_END <= stack.stack_used:
         return 2
     served = [request.number for request in t.in_flight if request.ident == crashed.ident]
-    return 0 if stack['stack_request'] in served else 1
+    return 0 if stack.stack_request in served else 1

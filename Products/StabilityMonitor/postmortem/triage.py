@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..model.interfaces import ILivingRun
-from ..model.records import Instance
 from ..model.records import duration
 from ..model.records import instance_of
-from ..model.records import isotime
 from ..model.runrecord import RunRecord
 from ..store.archive import Archive
 from ..store.rundirectory import CONTEXT
@@ -92,8 +90,8 @@ def examine(path: Path, world: World | None = None) -> RunRecord:
         return RunRecord(
             run=path.name,
             pid=pid,
-            started=isotime(started),
-            ended=isotime(started),
+            started=started,
+            ended=started,
             instance=instance_of(read_json(path / CONTEXT)),
             summary=f'The record of this run is damaged: {type(error).__name__}: {error}.',
         )
@@ -127,7 +125,7 @@ def at_start(life: ILivingRun) -> None:
         )
         archive = Archive(life.base)
         if life.role == 'server':
-            _say_how_it_ended(archive.last_server_run(Instance(**life.instance)))
+            _say_how_it_ended(archive.last_server_run(life.instance))
         life.in_background(
             lambda: archive.prune(options.keep_runs, options.keep_days, options.keep_bytes)
         )

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from ..model.options import load
+from ..model.records import Instance
 from ..system.eventlog import LOGGER
 from .livingrun import LivingRun
 from .recorder import Recorder
@@ -43,7 +44,7 @@ STATE = State()
 def arm(
     configured: Mapping[str, str],
     environ: Mapping[str, str],
-    instance: dict[str, Any],
+    instance: Instance,
     role: str,
     software: dict[str, Any],
 ) -> LivingRun:
@@ -77,7 +78,7 @@ def arm_forked_worker() -> LivingRun | None:
     except IndexError:
         return None
     life = arm(parent.configured, os.environ, parent.instance, 'server', parent.software)
-    life.parent_stacks = parent.stacks  # the thread that forked may still stand on one
+    life.parent_stacks = parent.signal_stacks  # the thread that forked may still stand on one
     return life
 
 

@@ -13,21 +13,19 @@ import logging
 import time
 from collections.abc import Callable
 from collections.abc import Collection
-from dataclasses import dataclass
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from typing import Any
 
 from ..model.records import Frame
 from ..model.records import Note
-from ..model.records import ThreadState
-from ..model.records import shallow
+from ..model.threadstates import Event
+from ..model.threadstates import ThreadState
 from ..system import loglater
 from ..threads.activity import own_frame
 from ..threads.activity import words
-from ..threads.cycles import Link
 from ..threads.cycles import cycle_words
 from ..threads.cycles import link_of
+from ..threads.cycles import link_words
 from ..threads.cycles import source_words
 from ..threads.snapshot import Observation
 from ..threads.spots import Spot
@@ -62,30 +60,6 @@ _A_REQUEST = 0.005
 _SPINNERS = {'main': 'critical', 'other': 'warning'}
 
 
-@dataclass(frozen=True)
-class Hang:
-    """A hang, deadlock or spinning thread of this run; `ended` is None while it lasts.
-
-    `summary` is for people.  What a program needs of it is in the other fields.
-    """
-
-    kind: str  # 'hang', 'deadlock' or 'spinning'
-    started: float
-    summary: str
-    ended: float | None = None
-    threads: tuple[int, ...] = ()  # idents of those that are in it, where they have one
-    severity: str = 'critical'  # as of a finding
-    place: Frame | None = None  # of a hang or a spinning thread: where (most of) its threads stand
-    known: bool | None = None  # of a deadlock: whether the locks name their owners
-    cycle: tuple[Link, ...] = ()  # of a deadlock: its threads, each waits for the next
-
-    def to_json(self) -> dict[str, Any]:
-        return shallow(self) | {
-            'place': shallow(self.place) if self.place else None,
-            'cycle': [shallow(link) for link in self.cycle],
-        }
-
-
 class Hangs:
     """The hangs, deadlocks and spinning threads of this run.
 
@@ -107,8 +81,8 @@ class Hangs:
         self.stall = stall
         self.is_over = is_over
         self.suspected: set[_Key] = set()  # the cycles of locks that the last look has shown
-        self.lasting: dict[_Key, Hang] = {}
-        self._past: list[Hang] = []
+        self.lasting: dict[_Key, Event] = {}
+        self._past: list[Event] = []
         self._busy: dict[int, int] = {}  # {native id: at how many looks in a row it was busy}
         self._place: tuple[Spot, ...] = ()  # where the loop of the server has come to a stand
 
@@ -136,11 +110,11 @@ class Hangs:
             f'{self.stall:g} s: {_mostly(serving)}.'
         )
         place = _place(_largest_group(serving))
-        hang = Hang('hang', started, summary, threads=_idents(serving), place=place)
+        hang = Event('hang', started, summary=summary, threads=_idents(serving), place=place)
         self._note_hang(_WORKERS, hang, serving[:_MOST_THREADS] + _main(seen), seen)
 
     def _note_hang(
-        self, key: _Key, hang: Hang, states: list[ThreadState], seen: Observation
+        self, key: _Key, hang: Event, states: list[ThreadState], seen: Observation
     ) -> None:
         self._begin(key, hang)
         self._stamp()
@@ -182,7 +156,7 @@ class Hangs:
         main = _main(seen)
         doing = words(main[0]) if main else 'it is not known what it does'
         summary = f'The loop of the server (MainThread) stands still: {doing}.'
-        hang = Hang('hang', started, summary, threads=_idents(main), place=_place(main))
+        hang = Event('hang', started, summary=summary, threads=_idents(main), place=_place(main))
         self._note_hang(_LOOP, hang, main + _serving(seen)[:_MOST_THREADS], seen)
 
     # -- locks -------------------------------------------------------------------------------------
@@ -257,12 +231,13 @@ class Hangs:
             name += f' (native id {state.native_id})'
         place = state.frames[0] if state.frames else None
         where = f' in {place.function} ({place.file})' if place else ''
+        share = f'{min(load, 1):.0%} of a processor'
         self._begin(
             ('spinning', state.native_id),
-            Hang(
+            Event(
                 'spinning',
                 time.time(),
-                f'{name}, which serves no request, uses {min(load, 1):.0%} of a processor{where}.',
+                summary=f'{name}, which serves no request, uses {share}{where}.',
                 threads=_idents([state]),
                 severity=_SPINNERS[state.kind],
                 place=place,
@@ -276,34 +251,44 @@ class Hangs:
     def _begin(
         self,
         key: _Key,
-        hang: Hang,
+        hang: Event,
         action: str = 'Look at the threads: each says what it waits for.',
     ) -> None:
-        self.lasting[key] = hang
+        number = self.recorder.note(Note(0, hang.started, hang.kind, 0, title=hang.summary))
+        self.lasting[key] = replace(hang, number=number)
         self.findings.add(_id(key), hang.summary, '', action, hang.severity)
-        self.recorder.note(Note(0, hang.started, hang.kind, 0, title=hang.summary))
 
     def _end(self, key: _Key, how: str) -> None:
         hang = self.lasting.pop(key)
         now = time.time()
         seconds = now - hang.started
-        self._past = [*self._past[1 - _KEPT :], replace(hang, ended=now)]
+        self._past = [*self._past[1 - _KEPT :], replace(hang, ended=now, seconds=seconds)]
         self.findings.drop(_id(key))
         self.recorder.note(
-            Note(0, now, f'{hang.kind}-ended', 0, seconds=seconds, title=hang.summary)
+            Note(
+                0,
+                now,
+                f'{hang.kind}-ended',
+                0,
+                request=hang.number,
+                seconds=seconds,
+                title=hang.summary,
+            )
         )
         loglater.log(logging.WARNING, '%s %s It lasted %.1f s.', hang.summary, how, seconds)
 
     def lasts(self, *kinds: str) -> bool:
         return any(hang.kind in kinds for hang in list(self.lasting.values()))
 
-    def known(self, seen: Observation | None = None) -> list[Hang]:
+    def known(self, seen: Observation | None = None) -> list[Event]:
         """Those that last, with the deadlocks of what was `seen` just now; then those that ended,
         newest first.
 
         Any thread may ask: to ask begins and ends nothing.
         """
         lasting = dict(self.lasting)
+        now = time.time()
+        so_far = [replace(hang, seconds=now - hang.started) for hang in lasting.values()]
         new = []
         if seen is not None:
             new = [
@@ -311,7 +296,7 @@ class Hangs:
                 for deadlock in seen.deadlocks
                 if _key(deadlock) not in lasting
             ]
-        return [*new, *lasting.values(), *self._past[::-1]]
+        return [*new, *so_far, *self._past[::-1]]
 
 
 def _id(key: _Key) -> str:
@@ -327,12 +312,12 @@ def _cycle(deadlock: Deadlock, seen: Observation) -> list[ThreadState]:
     return [states[ident] for ident in deadlock.idents if ident in states]
 
 
-def _deadlock(deadlock: Deadlock, seen: Observation) -> Hang:
+def _deadlock(deadlock: Deadlock, seen: Observation) -> Event:
     cycle = tuple(map(link_of, _cycle(deadlock, seen)))
-    return Hang(
+    return Event(
         'deadlock',
         time.time(),
-        f'Deadlock ({source_words(deadlock.known)}): {cycle_words(cycle)}.',
+        summary=f'Deadlock ({source_words(deadlock.known)}): {cycle_words(cycle)}.',
         threads=_key(deadlock)[1],
         severity='critical' if deadlock.known else 'warning',
         known=deadlock.known,
@@ -355,19 +340,18 @@ def _idents(states: list[ThreadState]) -> tuple[int, ...]:
 
 
 def _note(kind: str, state: ThreadState) -> Note:
-    request = state.request or {}
-    title = f'{request["method"]} {request["path"]}' if request else state.name
+    request = state.request
     return Note(
-        0,
-        time.time(),
-        kind,
-        state.ident,
-        state.native_id,
-        request.get('number', 0),
-        request.get('seconds', 0.0),
-        title,
-        words(state),
-        state.frames,
+        number=0,  # the recorder gives it
+        time=time.time(),
+        kind=kind,
+        ident=state.ident,
+        native_id=state.native_id,
+        request=request.number if request else 0,
+        seconds=request.seconds or 0.0 if request else 0.0,
+        title=f'{request.method} {request.path}' if request else state.name,
+        detail=words(state),
+        frames=state.frames,
     )
 
 
@@ -385,7 +369,7 @@ def _mostly(states: list[ThreadState]) -> str:
     for state in states:
         holds_others_up = state.ident in holders and not state.holders
         if holds_others_up and state not in most:
-            summary += f'; {link_of(state).words}'
+            summary += f'; {link_words(link_of(state))}'
     return summary
 
 

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 from typing import Any
 from typing import Protocol
 
-from ..model.records import ThreadState
+from ..model.jsonform import to_json
 from ..model.records import isotime
-from ..model.records import shallow
+from ..model.threadstates import Stacks
+from ..model.threadstates import ThreadState
 from ..store.rundirectory import Base
 from ..store.rundirectory import RunDirectory
 from ..store.runmailbox import Inbox
@@ -335,21 +336,19 @@ class Rounds:
 
     # -- when it is asked --------------------------------------------------------------------------
 
-    def tell_stacks(self) -> dict[str, Any]:
-        """What every thread does, which requests are slow, and what hangs: for pages, and as the
-        answer to "stacks".
-        """
+    def stacks(self) -> Stacks:
+        """What every thread does, which requests are slow, and what hangs."""
         seen = self.observe()
-        threads = []
-        for state in seen.states:
-            frames = [shallow(frame) for frame in state.frames]
-            threads.append(shallow(state) | {'frames': frames})
-        return {
-            'time': time.time(),
-            'threads': threads,
-            'slow': [profile.to_json() for profile in self.slow.known()],
-            'hangs': [hang.to_json() for hang in self.hangs.known(seen)],
-        }
+        return Stacks(
+            time=time.time(),
+            threads=seen.states,
+            slow=tuple(profile.told() for profile in self.slow.known()),
+            hangs=tuple(self.hangs.known(seen)),
+        )
+
+    def tell_stacks(self) -> dict[str, Any]:
+        """The answer to "stacks"."""
+        return to_json(self.stacks(), plain=True)
 
     def tell_no_checks(self) -> dict[str, Any]:
         """The answer to "checks" of a process that is still starting."""

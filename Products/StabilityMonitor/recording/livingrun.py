@@ -25,6 +25,8 @@ from zope.interface import implementer
 
 from ..model.interfaces import ILivingRun
 from ..model.options import for_record
+from ..model.records import Instance
+from ..model.threadstates import Stacks
 from ..store import blackbox
 from ..store import distributionsets
 from ..store.rundirectory import BLACKBOX
@@ -68,7 +70,7 @@ class LivingRun:
     def __init__(
         self,
         options: SimpleNamespace,
-        instance: dict[str, Any],
+        instance: Instance,
         role: str,
         software: dict[str, Any],
     ) -> None:
@@ -82,7 +84,7 @@ class LivingRun:
         self.started_monotonic = time.monotonic()
         self.pid = os.getpid()
         self.name = new_name(self.started, self.pid)
-        directory = options.directory or os.path.join(instance['client_home'], 'stability')
+        directory = options.directory or os.path.join(instance.client_home, 'stability')
         self.path = Path(directory).absolute()
         self.base = Base(self.path, options.group)
         self.context: dict[str, Any] = {}
@@ -94,7 +96,7 @@ class LivingRun:
         self.recorder: Recorder | None = None
         self.fault_log: FaultLog | None = None
         self.marks: SignalMarks | None = None
-        self.stacks: AlternateStacks | None = None
+        self.signal_stacks: AlternateStacks | None = None
         self.parent_stacks: AlternateStacks | None = None  # in a forked worker
         self.gauge: StackWatch | None = None
         self.trace_log: TraceLog | None = None
@@ -217,7 +219,7 @@ class LivingRun:
             self.marks = SignalMarks(self.directory.path, self.base.file_mode)
 
     def _alternate_stacks(self) -> None:
-        self.stacks = AlternateStacks()
+        self.signal_stacks = AlternateStacks()
 
     def _stack_gauge(self) -> None:
         if self.recorder:
@@ -284,8 +286,8 @@ class LivingRun:
             'Serving threads have no alternate signal stack.',
             'A stack overflow in a worker will leave no dump.',
         ):
-            if self.stacks:
-                self.stacks.install(index)
+            if self.signal_stacks:
+                self.signal_stacks.install(index)
             stack = self.gauge.enter(index) if self.gauge else None
             if stack:
                 known = self.smallest_stack
@@ -359,8 +361,8 @@ class LivingRun:
         if self.rounds:
             self.rounds.answers[subject] = tell
 
-    def stacks_document(self) -> dict[str, Any]:
-        return self.rounds.tell_stacks() if self.rounds else {}
+    def stacks(self) -> Stacks:
+        return self.rounds.stacks() if self.rounds else Stacks()
 
     def slow_requests(self) -> tuple[Profile, ...]:
         return tuple(self.rounds.slow.known()) if self.rounds else ()

@@ -299,10 +299,10 @@ class Recorder:
     ) -> None:
         """Keep a records.Sample."""
         number = next(self._sample_numbers)
-        _pack(self.buffer, next(self._samples), number, *sample, number)
+        _pack(self.buffer, next(self._samples), number, *vars(sample).values(), number)
 
-    def note(self, note: Note) -> None:
-        """Keep a records.Note; its number is given here."""
+    def note(self, note: Note) -> int:
+        """Keep a records.Note; its number is given here, and returned."""
         number = next(self._note_numbers)
         at = next(self._slow_notes if note.kind in ('slow', 'slow-ended') else self._notes)
         frames, was_cut = box.write_frames(note.frames)
@@ -326,6 +326,7 @@ class Recorder:
             b''.join(texts),
             number,
         )
+        return number
 
     def in_flight(self) -> list[tuple[Slot, float]]:
         """Slots with a request, and the monotonic time at which it began."""

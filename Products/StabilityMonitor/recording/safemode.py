@@ -10,8 +10,9 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Any
 
+from ..model.jsonform import to_json
+from ..model.records import Instance
 from ..store.rundirectory import read_json
 from ..store.rundirectory import write_whole
 from ..system.processidentity import identity
@@ -22,13 +23,11 @@ TRIES = 2
 
 
 class ArmingMarker:
-    """The marker of this process in `base/arming`; `instance` is a dict that tells instances
-    apart.
-    """
+    """The marker of this process in `base/arming`."""
 
-    def __init__(self, base: Path, instance: dict[str, Any]) -> None:
+    def __init__(self, base: Path, instance: Instance) -> None:
         self.folder = base / 'arming'
-        self.instance = instance
+        self.instance = to_json(instance)
         self._own = self.folder / f'{os.getpid()}.json'
 
     def is_safe_mode(self) -> bool:

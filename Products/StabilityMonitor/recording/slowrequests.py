@@ -12,12 +12,11 @@ import logging
 import time
 from collections.abc import Callable
 from collections.abc import Iterable
-from typing import Any
 
 from ..model.records import Frame
 from ..model.records import Note
-from ..model.records import ThreadState
-from ..model.records import shallow
+from ..model.threadstates import SlowRequest
+from ..model.threadstates import ThreadState
 from ..store.blackbox import METHOD_MAX
 from ..store.blackbox import PATH_MAX
 from ..system import loglater
@@ -82,26 +81,26 @@ class Profile:
     def where(self) -> str:
         """Where the time went, in words."""
         return ', '.join(
-            f'{share["own"]:.0%} in {share["function"]} ({share["file"]})'
+            f'{share.own:.0%} in {share.function} ({share.file})'
             for share in self.stacks.shares()[:_SHOWN]
-            if share['own'] >= _LEAST_SHARE
+            if share.own >= _LEAST_SHARE
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def told(self) -> SlowRequest:
         """What a page or a program shows of it.  `stacks` has more, for the picture."""
-        return {
-            'number': self.number,
-            'ident': self.ident,
-            'method': self.method,
-            'path': self.path,
-            'started': self.started,
-            'seconds': self.seconds,
-            'ended': self.ended,
-            'samples': self.samples,
-            'different_stacks': len(self.stacks),
-            'shares': self.stacks.shares(),
-            'frames': [shallow(frame) for frame in self.last[:_INNERMOST]],
-        }
+        return SlowRequest(
+            number=self.number,
+            ident=self.ident,
+            method=self.method,
+            path=self.path,
+            started=self.started,
+            seconds=self.seconds,
+            ended=self.ended,
+            samples=self.samples,
+            different_stacks=len(self.stacks),
+            shares=tuple(self.stacks.shares()),
+            frames=self.last[:_INNERMOST],
+        )
 
     def change(self) -> str:
         """What has changed in the stack since it was last kept."""
@@ -185,7 +184,7 @@ class SlowRequests:
         due = [profile for profile in self.watched.values() if now - profile.began >= profile.due]
         if not due:
             return
-        doing = {state.request['number']: state for state in self.states() if state.request}
+        doing = {state.request.number: state for state in self.states() if state.request}
         for profile in due:
             self._keep(profile, doing.get(profile.number), now)
 

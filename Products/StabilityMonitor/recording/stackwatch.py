@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from ..model.records import ThreadState
 from ..model.severities import rank
+from ..model.threadstates import ThreadState
 from ..system.stackdepth import Stack
 from ..system.stackdepth import StackGauge
 from ..system.stackdepth import headroom

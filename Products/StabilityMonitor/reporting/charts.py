@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from datetime import datetime
 from html import escape
-from typing import Any
 
 from ..model import verdicts
+from ..model.records import Sample
 from ..model.records import duration
-from ..model.records import from_isotime
 from ..model.runrecord import RunRecord
 from . import axes
 from .axes import Scale
@@ -91,9 +89,8 @@ def _lanes(runs: Iterable[RunRecord], now: float) -> list[_Bar]:
     """
     spans = []
     for run in runs:
-        begin = from_isotime(run.started)
-        if begin is not None:
-            spans.append((begin, _end(run, begin, now), run))
+        if run.started is not None:
+            spans.append((run.started, _end(run, run.started, now), run))
     taken_until: list[float] = []  # for each lane
     bars: list[_Bar] = []
     for begin, end, run in sorted(spans, key=lambda span: span[:2]):
@@ -105,7 +102,7 @@ def _lanes(runs: Iterable[RunRecord], now: float) -> list[_Bar]:
 
 
 def _end(run: RunRecord, begin: float, now: float) -> float:
-    end = now if run.verdict == 'running' else from_isotime(run.ended)
+    end = now if run.verdict == 'running' else run.ended
     return begin if end is None else max(begin, end)
 
 
@@ -167,7 +164,7 @@ def _told(run: RunRecord) -> str:
     up = 'uptime not known'
     if run.uptime_seconds is not None:
         up = f'up {duration(run.uptime_seconds)}'
-    started = axes.moment(from_isotime(run.started))
+    started = axes.moment(run.started)
     return escape(f'{label}, {up}\nstarted {started}\n{run.summary}'.strip())
 
 
@@ -217,7 +214,7 @@ class _Line:
     label: str
 
 
-def memory_curve(samples: Sequence[Mapping[str, Any]]) -> str:
+def memory_curve(samples: Sequence[Sample]) -> str:
     """The resident memory before the end, with that of the cgroup and its limit.
 
     The cgroup is left out where its limit is not known, or so large that the curves would be flat.
@@ -232,7 +229,7 @@ def memory_curve(samples: Sequence[Mapping[str, Any]]) -> str:
     return _curve('Memory', lines, axes.size_ticks, bound)
 
 
-def processor_curve(samples: Sequence[Mapping[str, Any]]) -> str:
+def processor_curve(samples: Sequence[Sample]) -> str:
     """CPU time between samples, in percent of one core."""
     points = _points(samples, 'cpu')
     shares = []
@@ -246,14 +243,13 @@ def processor_curve(samples: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _points(samples: Iterable[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
-    """(time, value) of the samples that have the value; samples are of foreign origin."""
+def _points(samples: Iterable[Sample], name: str) -> list[tuple[float, float]]:
+    """(time, value) of the samples that have the value."""
     found = []
     for sample in samples:
-        at = from_isotime(sample.get('time'))
-        value = sample.get(key)
-        if at is not None and isinstance(value, int | float) and value >= 0:
-            found.append((at, value))
+        value = getattr(sample, name)
+        if value >= 0:
+            found.append((sample.time, value))
     return sorted(found)
 
 

@@ -78,7 +78,7 @@ class RecordedRun:
         """Seconds since the epoch; 0.0 where the name has a day that does not exist."""
         named = name_facts(self.run)[0] if is_run_name(self.run) else 0.0
         if self.record:
-            precise = from_isotime(self.record.started)
+            precise = self.record.started
         else:
             precise = self.context.get('started')
         if isinstance(precise, int | float) and abs(precise - named) < _NEAR:
@@ -279,7 +279,7 @@ def _now(
     """(source, versions) of what is installed now, where it may be compared with that run."""
     same_python = then.context.get('executable') == sys.executable
     if life:
-        if same_python or then.instance == Instance(**life.instance):
+        if same_python or then.instance == life.instance:
             return PROCESS, _of_life(life)
     elif living and living.alive and living.instance == then.instance:
         return PROCESS, versions(living)

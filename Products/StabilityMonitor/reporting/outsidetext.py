@@ -165,7 +165,7 @@ def _mark(subject: str, mark: Mark) -> Iterator[str]:
     for dump in mark.dumps[-1:]:
         yield from ('', f'The stack of {subject}, as of {clocktime(mark.time)}:')
         for thread in dump.threads:
-            yield from frame_lines([vars(frame) for frame in thread.frames], '    ')
+            yield from frame_lines(thread.frames, '    ')
 
 
 def _hangs(view: View) -> Iterator[str]:
@@ -175,7 +175,7 @@ def _hangs(view: View) -> Iterator[str]:
             yield from ('', f'Noted at {clocktime(begun.time)}: {begun.title}')
             for note in hangnotes.threads(notes, begun):
                 yield f'  {note.title}: {note.detail}'
-                yield from frame_lines([vars(frame) for frame in note.frames], '    ')
+                yield from frame_lines(note.frames, '    ')
 
 
 def _flying(view: View) -> tuple[Request, ...]:

@@ -9,9 +9,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..model.errors import UnknownFormat
+from ..model.jsonform import from_json
 from ..model.plaintext import clean
 from ..model.plaintext import json_text
+from ..model.records import LogLine
+from ..model.records import Note
+from ..model.records import Request
+from ..model.records import Sample
 from ..model.records import duration
+from ..model.records import hexadecimal
+from ..model.records import isotime
+from ..model.runrecord import KnownIssue
+from ..model.runrecord import RunRecord
+from ..model.threadstates import Event
+from ..model.threadstates import ThreadState
 from ..model.verdicts import verdict
 from .fromdisk import NOBODY
 from .fromdisk import PROCESS
@@ -117,7 +128,8 @@ def _in_flight(report: dict[str, Any]) -> Iterator[str]:
         return
     if told['source'] == RUN:
         yield f'As of {told["as_of"]}, from the black box of the living process:'
-    yield from map(_request, report['in_flight'])
+    for document in report['in_flight']:
+        yield _request(from_json(Request, document))
     if not report['in_flight']:
         yield 'None.'
     if told['source'] == RUN:
@@ -225,48 +237,44 @@ def run_lines(run: dict[str, Any]) -> Iterator[str]:
 
     A summary of a run lacks the large parts; they are left out then.
     """
-    yield str(run['summary'])
+    record = RunRecord.from_json(run)
+    yield record.summary
     yield ''
     yield from _facts(
         {
-            'verdict': run['verdict'],
-            'confidence': run['confidence'],
-            'run': run['run'],
-            'signal': run['signal'],
-            'exit code': run['exit_code'],
-            'pid': run['pid'],
-            'role': run['role'],
-            'started': run['started'],
-            'ended': run['ended'],
-            'was up': duration(run['uptime_seconds']),
-            'signature': run['signature'],
+            'verdict': record.verdict,
+            'confidence': record.confidence,
+            'run': record.run,
+            'signal': record.signal,
+            'exit code': record.exit_code,
+            'pid': record.pid,
+            'role': record.role,
+            'started': isotime(record.started),
+            'ended': isotime(record.ended),
+            'was up': duration(record.uptime_seconds),
+            'signature': record.signature,
         }
     )
-    evidence = [f'{each["source"]}: {each["fact"]}' for each in run['evidence']]
+    evidence = [f'{each.source}: {each.fact}' for each in record.evidence]
     yield from _block('Evidence', evidence)
-    yield from _block('What stood still', [_hang(hang) for hang in run.get('hangs', ())])
-    yield from _block('Ruled out', run['ruled_out'])
-    yield from _block('It may have been', run['candidates'])
-    known_issues = [line for issue in run.get('known_issues', ()) for line in _known_issue(issue)]
+    yield from _block('What stood still', list(map(_hang, record.hangs)))
+    yield from _block('Ruled out', record.ruled_out)
+    yield from _block('It may have been', record.candidates)
+    known_issues = [line for issue in record.known_issues for line in _known_issue(issue)]
     yield from _block('Known issues', known_issues)
-    yield from _block('Requests in flight at the end', list(map(_request, run['requests'])))
-    recent = run.get('recent', ())[:20]
-    yield from _block('Last finished requests', list(map(_request, recent)))
-    for thread in run.get('threads', ()):
-        yield from _block(_thread(thread), list(frame_lines(thread['frames'])))
-    for note in run.get('notes', ()):
-        if note['kind'] in ('slow', 'slow-ended'):
-            yield from _block(_slow(note), [note['detail'], *map(frame_line, note['frames'])])
-    native = [f'{frame["binary"]} {frame["symbol"]}' for frame in run.get('native', ())]
+    yield from _block('Requests in flight at the end', list(map(_request, record.requests)))
+    yield from _block('Last finished requests', list(map(_request, record.recent[:20])))
+    for thread in record.threads:
+        yield from _block(_thread(thread), list(frame_lines(thread.frames)))
+    for note in record.notes:
+        if note.kind in ('slow', 'slow-ended'):
+            yield from _block(_slow(note), [note.detail, *map(frame_line, note.frames)])
+    native = [f'{frame.binary} {frame.symbol}' for frame in record.native]
     yield from _block('C stack of the crashed thread', native)
-    log = [
-        f'{line["time"]} {line["level"]} {line["logger"]} {line["message"]}'
-        for line in run.get('log', ())[-20:]
-    ]
-    yield from _block('Last log records', log)
-    yield from _block('Last samples', list(map(_sample, run.get('samples', ())[-5:])))
-    if run.get('compiled_modules'):
-        yield from _block('Compiled modules', [', '.join(run['compiled_modules'])])
+    yield from _block('Last log records', list(map(_log_line, record.log[-20:])))
+    yield from _block('Last samples', list(map(_sample, record.samples[-5:])))
+    if record.compiled_modules:
+        yield from _block('Compiled modules', [', '.join(record.compiled_modules)])
 
 
 def history_lines(history: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -339,67 +347,68 @@ def finding_lines(check: dict[str, Any]) -> Iterator[str]:
         yield f'    -> {check["action"]}'
 
 
-#: Key, and the word before each of its lines.
-_PARTS_OF_ISSUE = (
-    ('matched', ''),
-    ('against', 'against it: '),
-    ('action', 'what to do: '),
-    ('source', 'source: '),
-)
+def _known_issue(issue: KnownIssue) -> Iterator[str]:
+    yield f'[{issue.strength}] {issue.title or issue.id}'
+    for line in issue.matched:
+        yield f'  {line}'
+    for line in issue.against:
+        yield f'  against it: {line}'
+    if issue.action:
+        yield f'  what to do: {issue.action}'
+    if issue.source:
+        yield f'  source: {issue.source}'
 
 
-def _known_issue(issue: dict[str, Any]) -> Iterator[str]:
-    """A known issue of a record, which is of foreign origin: it may have any shape."""
-    yield f'[{issue.get("strength", "")}] {issue.get("title") or issue.get("id", "")}'
-    for key, word in _PARTS_OF_ISSUE:
-        told = issue.get(key) or ()
-        if not isinstance(told, list | tuple):
-            told = [told]
-        for line in told:
-            yield f'  {word}{line}'
-
-
-def _request(request: dict[str, Any]) -> str:
-    status = f' -> {request["status"]}' if request.get('status') else ''
-    times = f' x{request["count"]}' if request.get('count', 1) > 1 else ''
-    crashed = '  <== the crash' if request.get('crashed') else ''
+def _request(request: Request) -> str:
+    status = f' -> {request.status}' if request.status else ''
+    times = f' x{request.count}' if request.count > 1 else ''
+    crashed = '  <== the crash' if request.crashed else ''
     return (
-        f'{request["method"]} {request["path"]}{status}{times}  {request["phase"]}, '
-        f'{request["seconds"]:.3f} s, since {request["started"]}, '
-        f'thread {request["thread"]}{crashed}'
+        f'{request.method} {request.path}{status}{times}  {request.phase}, '
+        f'{request.seconds or 0.0:.3f} s, since {_time(request.started)}, '
+        f'thread {request.thread}{crashed}'
     )
 
 
-def _hang(hang: dict[str, Any]) -> str:
-    end = 'until the end' if hang['ended'] is None else 'then it dissolved'
+def _time(moment: float) -> str | None:
+    """As `isotime`; 0 is a moment that is not known."""
+    return isotime(moment or None)
+
+
+def _hang(hang: Event) -> str:
+    end = 'until the end' if hang.lasts else 'then it dissolved'
     return (
-        f'{hang["kind"]} since {hang["started"]}, for {duration(hang["seconds"])}, {end}: '
-        f'{hang["summary"]}'
+        f'{hang.kind} since {_time(hang.started)}, for {duration(hang.seconds)}, {end}: '
+        f'{hang.summary}'
     )
 
 
-def _slow(note: dict[str, Any]) -> str:
-    age = duration(note['seconds'])
-    when = f'as it was after {age} at {note["time"]}'
-    if note['kind'] == 'slow-ended':
+def _slow(note: Note) -> str:
+    age = duration(note.seconds)
+    when = f'as it was after {age} at {_time(note.time)}'
+    if note.kind == 'slow-ended':
         when = f'ended after {age}'
-    return f'Slow request {note["title"]}, thread {note["thread"]}, {when}'
+    return f'Slow request {note.title}, thread {note.thread}, {when}'
 
 
-def _thread(thread: dict[str, Any]) -> str:
+def _log_line(line: LogLine) -> str:
+    return f'{_time(line.time)} {line.level} {line.logger} {line.message}'
+
+
+def _thread(thread: ThreadState) -> str:
     words = [
-        'Crashed thread' if thread['crashed'] else 'Thread',
-        f'0x{thread["ident"]:016x}' if thread['ident'] else '',
-        thread['name'],
-        f'({thread["note"]})' if thread.get('note') else '',
+        'Crashed thread' if thread.crashed else 'Thread',
+        hexadecimal(thread.ident) if thread.ident else '',
+        thread.name,
+        f'({thread.note})' if thread.note else '',
         room_words(thread),
     ]
     return ' '.join(filter(None, words))
 
 
-def _sample(sample: dict[str, Any]) -> str:
+def _sample(sample: Sample) -> str:
     return (
-        f'{sample["time"]} memory {max(sample["rss"], 0) >> 20} MiB, '
-        f'processor {sample["cpu"]:.1f} s, threads {sample["threads"]}, '
-        f'descriptors {sample["descriptors"]}, in flight {sample["in_flight"]}'
+        f'{_time(sample.time)} memory {max(sample.rss, 0) >> 20} MiB, '
+        f'processor {sample.cpu:.1f} s, threads {sample.threads}, '
+        f'descriptors {sample.descriptors}, in flight {sample.in_flight}'
     )

@@ -10,16 +10,18 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from ..checks.allfindings import Look
 from ..checks.allfindings import of as standing_of
 from ..knowledge.rulesinforce import of_incident
 from ..model.interfaces import ILivingRun
+from ..model.jsonform import to_json
 from ..model.records import Instance
 from ..model.records import Request
 from ..model.records import isotime
-from ..model.records import shallow
+from ..model.threadstates import Stacks
 from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
@@ -48,7 +50,7 @@ def build(
     each part where it comes from, and as of when it is true.  Raises NoSuchRun.
     """
     if life:
-        instance = Instance(**life.instance)
+        instance = life.instance
     summaries = archive.summaries()
     ours = of_instance(summaries, instance) if instance else summaries
     last = last_server_run(ours)
@@ -69,7 +71,7 @@ def build(
     report: dict[str, Any] = {
         'schema': SCHEMA,
         'generated': isotime(clock()),
-        'instance': shallow(instance),
+        'instance': to_json(instance),
         'process': now['process'],
         'last_process': now['last_process'],
         'previous': previous,
@@ -98,7 +100,7 @@ def _of_life(life: ILivingRun, clock: Clock) -> dict[str, Any]:
         'last_process': None,
         'checks': look.to_json(),
         'inventory': inventory(compiled_modules()),
-        'in_flight': in_flight(life, clock),
+        'in_flight': list(map(to_json, in_flight(life, clock))),
         'sources': {
             'process': told,
             'checks': told | state,
@@ -135,7 +137,7 @@ def _of_disk(
         'last_process': None if left.alive else facts,
         'checks': checks,
         'inventory': fromdisk.inventory(left),
-        'in_flight': _flying(flying, clock()),
+        'in_flight': list(map(to_json, _flying(flying, clock()))),
         'sources': {
             'process': at_its_start,
             'checks': of_checks,
@@ -165,7 +167,7 @@ def _whole(
     record = archive.record(run)
     then = fromdisk.of_record(archive, record)
     return record.to_json() | {
-        'known_issues': of_incident(record, archive.base.path),
+        'known_issues': list(map(to_json, of_incident(record, archive.base.path))),
         'inventory': fromdisk.inventory(then),
         'versions': fromdisk.compared(then, life, left),
     }
@@ -204,33 +206,30 @@ def process(life: ILivingRun, clock: Clock = time.time) -> dict[str, Any]:
 def standing(life: ILivingRun | None) -> dict[str, Any]:
     """What every thread of this process does, which requests are slow, and what hangs, right now.
 
-    {threads [records.ThreadState], slow_requests [slowrequests.Profile], hangs [hangs.Hang]}, as
-    dicts.
+    {threads [ThreadState], slow_requests [SlowRequest], hangs [Event]} of `model.threadstates`, as
+    JSON with times in seconds since the epoch.
     """
-    told = life.stacks_document() if life else {}
+    told = to_json(life.stacks() if life else Stacks(), plain=True)
     return {
-        'threads': told.get('threads', []),
-        'slow_requests': told.get('slow', []),
-        'hangs': told.get('hangs', []),
+        'threads': told['threads'],
+        'slow_requests': told['slow'],
+        'hangs': told['hangs'],
     }
 
 
-def in_flight(life: ILivingRun, clock: Clock = time.time) -> list[dict[str, Any]]:
+def in_flight(life: ILivingRun, clock: Clock = time.time) -> list[Request]:
     """The requests in progress in this process, oldest first, from its black box."""
     if life.recorder is None:
         return []
     return _flying(read(bytes(life.recorder.buffer)).in_flight, clock())
 
 
-def _flying(requests: Iterable[Request], now: float) -> list[dict[str, Any]]:
+def _flying(requests: Iterable[Request], now: float) -> list[Request]:
+    """The same requests, oldest first, with the seconds that they have taken so far."""
     found = []
     for request in sorted(requests, key=lambda request: request.started):
-        more = {
-            'thread': f'0x{request.ident:016x}',
-            'started': isotime(request.started),
-            'seconds': round(max(0.0, now - request.started), 3),
-        }
-        found.append(shallow(request) | more)
+        seconds = round(max(0.0, now - request.started), 3)
+        found.append(replace(request, seconds=seconds))
     return found
 
 

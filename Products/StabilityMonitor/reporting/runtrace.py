@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
 
 from ..model.errors import NoSuchRun
 from ..model.errors import StabilityError
 from ..model.records import Request
 from ..model.records import from_isotime
+from ..model.records import isotime
 from ..model.runrecord import RunRecord
 from ..postmortem.triage import examine
 from ..recording.tracelog import said_line
@@ -30,12 +30,6 @@ from ..store.rundirectory import may_live
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from .tracetext import trace_lines
-
-#: The largest number that the black box can hold.
-_LARGEST = (1 << 64) - 1
-#: Seconds.  The float nearest to a millisecond may be just below it, and a line is cut to
-#: milliseconds.
-_JUST_ABOVE = 1e-6
 
 
 class NoBlackBox(StabilityError):
@@ -89,64 +83,51 @@ def of_recording(recording: Recording, now: float, started: float, run: str) -> 
 
 def of_record(record: RunRecord) -> Iterator[str]:
     """The trace log of a dead run; the last line says how it ended."""
-    started = from_isotime(record.started)
-    ended = from_isotime(record.ended) or started or 0.0
+    ended = _archived(record.ended or record.started or 0.0)
+    finished = []
+    for request in filter(_is_dated, record.recent):
+        finished.append(replace(_tidy(request), ended=_of_request(request.ended or ended)))
+    in_flight = []
+    for request in filter(_is_dated, record.requests):
+        in_flight.append(replace(_tidy(request), ended=None, seconds=None))
     overflow = record.counters.get('requests_without_slot')
     yield from trace_lines(
-        _requests(record.recent, ended),
-        _requests(record.requests),
+        finished,
+        in_flight,
         ended,
-        started=started,
+        started=None if record.started is None else _archived(record.started),
         run=record.run,
-        overflow=_number(overflow),
+        overflow=overflow if isinstance(overflow, int) else 0,
     )
     yield said_line('N', ended, f'the process ended: {record.verdict}, {record.confidence}')
 
 
-def _requests(documents: Iterable[dict[str, Any]], ended: float | None = None) -> Iterator[Request]:
-    """Requests of a record, as they were in the black box.
-
-    `ended` is None for requests that are in flight.  Else it stands in for requests that do not
-    say when they ended.
-    """
-    for document in documents:
-        started = _moment(document['started'])
-        if started is None or started < 0:
-            continue
-        over = ended
-        if over:
-            over = _moment(document['ended']) or over
-        yield _request(document, started, over)
+def _is_dated(request: Request) -> bool:
+    return request.started > 0
 
 
-def _moment(text: str | None) -> float | None:
-    seconds = from_isotime(text)
-    return None if seconds is None else seconds + _JUST_ABOVE
+def _archived(moment: float) -> float:
+    """An archive keeps milliseconds.  A run that waits for triage tells the same as after it."""
+    return from_isotime(isotime(moment)) or moment
 
 
-def _request(document: dict[str, Any], started: float, ended: float | None) -> Request:
-    seconds = document['seconds'] if 0 <= document['seconds'] < 1e11 else 0.0
-    return Request(
-        number=_number(document['number']),
-        ident=_number(document['ident']),
-        native_id=_number(document['native_id']),
-        method=document['method'],
-        path=document['path'],
-        started=started,
-        phase=document['phase'],
-        retry=_number(document['retry']),
-        user=document['user'],
-        cut=document['cut'],
-        ended=ended,
-        seconds=None if ended is None else seconds,
-        status=_number(document['status']),
-        count=_number(document['count']),
-        last_number=_number(document['last_number']),
-        crashed=document['crashed'],
+def _of_request(moment: float) -> float:
+    """The float nearest to a millisecond may be just below it, and a line is cut to them."""
+    return _archived(moment) + 1e-6
+
+
+def _tidy(request: Request) -> Request:
+    """As it is read back from an archive, where numbers that no black box holds become 0."""
+    seconds = request.seconds or 0.0
+    return replace(
+        request,
+        started=_of_request(request.started),
+        number=max(0, request.number),
+        ident=max(0, request.ident),
+        native_id=max(0, request.native_id),
+        retry=max(0, request.retry),
+        status=max(0, request.status),
+        count=max(0, request.count),
+        last_number=max(0, request.last_number),
+        seconds=seconds if 0 <= seconds < 1e11 else 0.0,
     )
-
-
-def _number(value: object) -> int:
-    if not isinstance(value, int):
-        return 0
-    return int(min(max(0, value), _LARGEST))

@@ -1,4 +1,4 @@
-"""A stacks document as plain text: for the download, and for the command, which works while no
+"""The stacks document as plain text: for the download, and for the command, which works while no
 worker is free.
 """
 
@@ -6,13 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from collections.abc import Iterator
-from typing import Any
 
 from ..model.eventkinds import event_kind
 from ..model.plaintext import clean
+from ..model.records import Frame
 from ..model.records import clocktime
+from ..model.threadstates import Event
+from ..model.threadstates import SlowRequest
+from ..model.threadstates import Stacks
+from ..model.threadstates import ThreadState
 from .stacksdocument import age
-from .stacksdocument import is_lasting
 from .stacksdocument import ordered
 from .stacksdocument import stack_words
 from .stacksdocument import word
@@ -21,19 +24,19 @@ _SHARES = 6
 _LEAST_SHARE = 0.01
 
 
-def text(document: dict[str, Any], subject: str = 'this process', own: int = 0) -> str:
-    """The text of a tidy document, safe for a terminal.
+def text(told: Stacks, subject: str = 'this process', own: int = 0) -> str:
+    """The text, safe for a terminal.
 
     `own` is the ident of the thread that asks, see `stacksdocument.ordered`.
     """
-    return ''.join(f'{clean(line)}\n' for line in lines(document, subject, own))
+    return ''.join(f'{clean(line)}\n' for line in lines(told, subject, own))
 
 
-def lines(document: dict[str, Any], subject: str, own: int = 0) -> Iterator[str]:
-    yield f'Threads of {subject} at {clocktime(document["time"])}'
-    for hang in document['hangs']:
+def lines(told: Stacks, subject: str, own: int = 0) -> Iterator[str]:
+    yield f'Threads of {subject} at {clocktime(told.time)}'
+    for hang in told.hangs:
         yield from ('', hang_line(hang))
-    loud, quiet = ordered(document['threads'], own)
+    loud, quiet = ordered(told.threads, own)
     for thread in loud:
         yield from ('', *thread_lines(thread))
     yield ''
@@ -42,48 +45,48 @@ def lines(document: dict[str, Any], subject: str, own: int = 0) -> Iterator[str]
         yield f'Idle, or of the stability monitor: {names}'
     else:
         yield 'No thread could be looked at.'
-    lasting = [profile for profile in document['slow'] if is_lasting(profile)]
-    ended = [profile for profile in document['slow'] if not is_lasting(profile)]
+    lasting = [profile for profile in told.slow if profile.lasts]
+    ended = [profile for profile in told.slow if not profile.lasts]
     yield from _profiles('Slow requests', lasting)
     yield from _profiles('Slow requests that have ended', ended)
 
 
-def hang_line(hang: dict[str, Any]) -> str:
-    kind = event_kind(hang['kind']).shout
-    over = '' if is_lasting(hang) else f', ended {clocktime(hang["ended"])}'
-    return f'{kind} since {clocktime(hang["started"])}{over}: {hang["summary"]}'
+def hang_line(hang: Event) -> str:
+    kind = event_kind(hang.kind).shout
+    over = '' if hang.lasts else f', ended {clocktime(hang.ended)}'
+    return f'{kind} since {clocktime(hang.started)}{over}: {hang.summary}'
 
 
-def thread_lines(thread: dict[str, Any]) -> Iterator[str]:
+def thread_lines(thread: ThreadState) -> Iterator[str]:
     """One thread with its stack, innermost frame first."""
-    detail = f'; {thread["detail"]}' if thread['detail'] else ''
+    detail = f'; {thread.detail}' if thread.detail else ''
     yield f'{_name(thread)}: {word(thread)}{detail}'
-    request = thread['request']
+    request = thread.request
     if request:
         yield (
-            f'  serves {request["method"]} {request["path"]} for {age(request["seconds"])} '
-            f'({request["phase"]})'
+            f'  serves {request.method} {request.path} for {age(request.seconds or 0.0)} '
+            f'({request.phase})'
         )
     facts = []
-    if thread['cpu'] is not None:
-        facts.append(f'processor {thread["cpu"]:.0%} of the last {thread["cpu_seconds"]:.1f} s')
+    if thread.cpu is not None:
+        facts.append(f'processor {thread.cpu:.0%} of the last {thread.cpu_seconds:.1f} s')
     stack = stack_words(thread)
     if stack:
         facts.append(f'stack {stack} used')
     if facts:
         yield f'  {", ".join(facts)}'
-    yield from frame_lines(thread['frames'], '    ')
+    yield from frame_lines(thread.frames, '    ')
 
 
-def frame_line(frame: dict[str, Any]) -> str:
+def frame_line(frame: Frame) -> str:
     """One frame as Python's traceback writes it.  What is not known is shown as `?` or `???`."""
-    file = frame.get('file') or '???'
-    line = frame.get('line') or '?'
-    function = frame.get('function') or '???'
+    file = frame.file or '???'
+    line = frame.line or '?'
+    function = frame.function or '???'
     return f'File "{file}", line {line}, in {function}'
 
 
-def frame_lines(frames: Collection[dict[str, Any]], indent: str = '') -> Iterator[str]:
+def frame_lines(frames: Collection[Frame], indent: str = '') -> Iterator[str]:
     """A stack, one line for each frame."""
     for frame in frames:
         yield f'{indent}{frame_line(frame)}'
@@ -91,27 +94,27 @@ def frame_lines(frames: Collection[dict[str, Any]], indent: str = '') -> Iterato
         yield f'{indent}no Python frame'
 
 
-def _name(thread: dict[str, Any]) -> str:
-    name = thread['name'] or 'A thread'
-    native_id = thread['native_id'] or 'not known'
-    ident = f', 0x{thread["ident"]:x}' if thread['ident'] else ''
+def _name(thread: ThreadState) -> str:
+    name = thread.name or 'A thread'
+    native_id = thread.native_id or 'not known'
+    ident = f', 0x{thread.ident:x}' if thread.ident else ''
     return f'{name} (native id {native_id}{ident})'
 
 
-def _profiles(title: str, profiles: Collection[dict[str, Any]]) -> Iterator[str]:
+def _profiles(title: str, profiles: Collection[SlowRequest]) -> Iterator[str]:
     if profiles:
         yield from ('', f'{title}:')
     for profile in profiles:
         yield from _profile(profile)
 
 
-def _profile(profile: dict[str, Any]) -> Iterator[str]:
-    so_far = 'so far' if is_lasting(profile) else 'in all'
+def _profile(profile: SlowRequest) -> Iterator[str]:
+    so_far = 'so far' if profile.lasts else 'in all'
     yield (
-        f'  {profile["method"]} {profile["path"]}: {age(profile["seconds"])} '
-        f'{so_far}, since {clocktime(profile["started"])}, '
-        f'in thread 0x{profile["ident"]:x}; looked at {profile["samples"]} times'
+        f'  {profile.method} {profile.path}: {age(profile.seconds)} '
+        f'{so_far}, since {clocktime(profile.started)}, '
+        f'in thread 0x{profile.ident:x}; looked at {profile.samples} times'
     )
-    for share in profile['shares'][:_SHARES]:
-        if share['own'] >= _LEAST_SHARE:
-            yield f'    {share["own"]:4.0%} in {share["function"]} ({share["file"]})'
+    for share in profile.shares[:_SHARES]:
+        if share.own >= _LEAST_SHARE:
+            yield f'    {share.own:4.0%} in {share.function} ({share.file})'

@@ -21,7 +21,6 @@ from zope.interface import implementer
 from ..model.errors import NoSuchRun
 from ..model.interfaces import IArchive
 from ..model.records import Instance
-from ..model.records import from_isotime
 from ..model.runrecord import RunRecord
 from . import distributionsets
 from .blackboxreader import LARGEST
@@ -87,7 +86,7 @@ class Archive:
             found = _from_file(path / SUMMARY, SUMMARY_MOST)
             if found is None:  # archived by an older release, or damaged
                 whole = _from_file(path / INCIDENT)
-                found = RunRecord.from_json(whole.summary_json()) if whole else _lost(name)
+                found = whole.without_heavy() if whole else _lost(name)
             known[name] = found
         return found
 
@@ -176,7 +175,7 @@ class Archive:
         kept: list[RunRecord] = []
         doomed: list[RunRecord] = []
         for record in self.summaries():
-            ended = from_isotime(record.ended) or _named_start(record.run)
+            ended = record.ended or _named_start(record.run)
             if now - ended > keep_days * 86400:
                 doomed.append(record)
             else:
@@ -223,7 +222,7 @@ def newest_first(records: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
 
 def _order(record: RunRecord) -> tuple[float, str]:
     """By start.  Names tell only whole seconds, and a server may die and return within one."""
-    return from_isotime(record.started) or _named_start(record.run), record.run
+    return record.started or _named_start(record.run), record.run
 
 
 def _named_start(name: str) -> float:

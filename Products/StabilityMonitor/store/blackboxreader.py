@@ -7,6 +7,7 @@ no more of it than the box itself says that it has.
 from __future__ import annotations
 
 import codecs
+import logging
 import struct
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from ..model.records import LogLine
 from ..model.records import Note
 from ..model.records import Request
 from ..model.records import Sample
+from ..model.records import ThreadSlot
 from . import blackbox as box
 from .regularfiles import open_regular
 
@@ -37,7 +39,7 @@ class Recording:
     finished: tuple[Request, ...]
     log: tuple[LogLine, ...]
     samples: tuple[Sample, ...]
-    threads: dict[int, dict[str, int]]
+    threads: dict[int, ThreadSlot]
     notes: tuple[Note, ...] = ()
 
     @property
@@ -138,21 +140,21 @@ def _text(data: Readable, order: str) -> str:
     return data[start : start + min(length, box.TEXT_SIZE - 8)].decode('utf-8', 'replace')
 
 
-def _threads(data: Readable, order: str, part: box.Part) -> dict[int, dict[str, int]]:
+def _threads(data: Readable, order: str, part: box.Part) -> dict[int, ThreadSlot]:
     threads = {}
     for index in range(part.count):
         ident, native_id, generation, stack, guard, used, deepest = struct.unpack_from(
             order + box.SLOT_FORMAT, data, part.at(index)
         )
         if generation:
-            threads[ident] = {
-                'native_id': native_id,
-                'stack_size': stack,
-                'guard_size': guard,
-                'stack_used': used,
-                'stack_request': deepest,
-                'slot': index,
-            }
+            threads[ident] = ThreadSlot(
+                native_id=native_id,
+                stack_size=stack,
+                guard_size=guard,
+                stack_used=used,
+                stack_request=deepest,
+                slot=index,
+            )
     return threads
 
 
@@ -243,7 +245,7 @@ def _log(data: Readable, order: str, part: box.Part) -> list[LogLine]:
         if number and seal == number and _plausible(time):
             line = LogLine(
                 time=time,
-                level=level,
+                level=logging.getLevelName(level),
                 ident=ident,
                 logger=_string(logger, logger_length),
                 message=_string(message, message_length),

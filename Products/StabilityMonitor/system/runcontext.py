@@ -18,6 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..model.jsonform import to_json
+from ..model.records import Instance
 from . import cgroups
 from . import stacksizes
 from .processidentity import identity
@@ -66,7 +68,7 @@ BITS = 64 if sys.maxsize > 1 << 32 else 32
 
 def collect(
     software: dict[str, Any],
-    instance: dict[str, str],
+    instance: Instance,
     role: str,
     proc: Path = Path('/proc'),
     environ: Mapping[str, str] = os.environ,
@@ -79,7 +81,7 @@ def collect(
     return {
         'format': 1,
         'identity': identity(proc=proc),
-        'instance': instance,
+        'instance': to_json(instance),
         'role': role,
         'started': time.time(),
         'monotonic': time.monotonic(),

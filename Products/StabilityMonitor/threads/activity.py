@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..model.records import Frame
-from ..model.records import ThreadState
+from ..model.threadstates import ThreadState
 from ..system.cpushares import is_busy
 from ..system.tasks import Descriptor
 from ..system.tasks import Task

@@ -10,8 +10,11 @@ import functools
 import re
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from ..model.records import Frame
 
 SITE, CARRIER, PYTHON = 'site', 'carrier', 'python'
 
@@ -105,16 +108,16 @@ def shortened(text: str) -> str:
     return _MENTIONED.sub(lambda match: place(match[0]).short, text)
 
 
-def own(frames: list[dict[str, Any]]) -> dict[str, Any] | None:
+def own(frames: Sequence[Frame]) -> Frame | None:
     """The innermost frame of the site's own; of a stack without one, the innermost of all."""
     for frame in frames:
-        if place(frame['file']).kind == SITE:
+        if place(frame.file).kind == SITE:
             return frame
     return frames[0] if frames else None
 
 
 def groups(
-    frames: Iterable[Any], most: int = 2, file: Callable[[Any], str] = lambda frame: frame['file']
+    frames: Iterable[Any], most: int = 2, file: Callable[[Any], str] = lambda frame: frame.file
 ) -> list[tuple[bool, list[Any]]]:
     """(folded, frames) in their order: runs of more than `most` frames of others may be folded.
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from typing import Protocol
 
 from ..model.records import Frame
 from ..model.records import Request
-from ..model.records import ThreadState
+from ..model.threadstates import ThreadState
 from ..system.cpushares import UNKNOWN
 from ..system.cpushares import Loads
 from ..system.cpushares import is_busy
@@ -275,7 +276,7 @@ class _Moment:
         )
         return activity.judge(facts)
 
-    def _request(self, ident: int) -> dict[str, Any] | None:
+    def _request(self, ident: int) -> Request | None:
         slot = self.slots.get(ident)
         if slot is None or self.recorder is None:
             return None
@@ -286,14 +287,7 @@ class _Moment:
         if found is None:
             return None
         request, began = found
-        return {
-            'number': request.number,
-            'method': request.method,
-            'path': request.path,
-            'started': request.started,
-            'seconds': max(0.0, self.now - began),
-            'phase': request.phase,
-        }
+        return replace(request, seconds=max(0.0, self.now - began))
 
     # -- deadlocks ---------------------------------------------------------------------------------
 

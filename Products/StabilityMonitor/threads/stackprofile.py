@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..model.records import Frame
+from ..model.threadstates import Share
 
 #: (file, function), and a stack as the numbers of its places with how often it was seen.
 _Place = tuple[str, str]
@@ -48,8 +49,8 @@ class StackCounts:
         if room or key in self._counted:
             self._counted[key] += 1
 
-    def shares(self) -> list[dict[str, Any]]:
-        """[{file, function, within, own}] of the SHARES functions that took most of the time.
+    def shares(self) -> list[Share]:
+        """Those of the SHARES functions that took most of the time.
 
         `within` is the share of the samples (0 to 1) that were in the function or in what it
         called, `own` of those in the function itself.
@@ -65,14 +66,7 @@ class StackCounts:
         shares = []
         for number in sorted(within, key=lambda n: (-own[n], -within[n]))[:SHARES]:
             file, function = places[number]
-            shares.append(
-                {
-                    'file': file,
-                    'function': function,
-                    'within': within[number] / total,
-                    'own': own[number] / total,
-                }
-            )
+            shares.append(Share(file, function, within[number] / total, own[number] / total))
         return shares
 
     def stacks(self) -> list[list[Any]]:
@@ -98,7 +92,7 @@ class PackedStacks:
     def __init__(
         self,
         different: int,
-        shares: list[dict[str, Any]],
+        shares: list[Share],
         commonest: tuple[list[_Place], list[_Counted]],
     ) -> None:
         self._different = different
@@ -108,7 +102,7 @@ class PackedStacks:
     def __len__(self) -> int:
         return self._different
 
-    def shares(self) -> list[dict[str, Any]]:
+    def shares(self) -> list[Share]:
         return self._shares
 
     def stacks(self) -> list[list[Any]]:

@@ -13,8 +13,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ..model.interfaces import ILivingRun
-from ..model.records import Instance
-from ..model.records import from_isotime
 from ..model.runrecord import RunRecord
 from ..postmortem.runhistory import of_instance
 from ..store.archive import Archive
@@ -68,7 +66,7 @@ SHOWS = {
 }
 INSTANCES = {'this': 'This instance', 'all': 'All instances'}
 COLUMNS = {
-    'ended': Column('Ended', lambda run: from_isotime(run.ended) or 0, 'desc'),
+    'ended': Column('Ended', lambda run: run.ended or 0, 'desc'),
     'uptime': Column('Was up', lambda run: run.uptime_seconds or 0, 'asc'),
     'verdict': Column('How it ended', lambda run: run.verdict, 'asc'),
     'confidence': Column('Confidence', _sureness, 'desc'),
@@ -87,7 +85,7 @@ def table(life: ILivingRun, archive: Archive, form: dict[str, Any]) -> dict[str,
     known = archive.summaries()
     candidates = known
     if wanted.instances == 'this':
-        candidates = of_instance(known, Instance(**life.instance))
+        candidates = of_instance(known, life.instance)
     runs = [run for run in candidates if SHOWS[wanted.show].shows(run)]
     runs.sort(key=COLUMNS[wanted.sort].sort_key, reverse=wanted.dir == 'desc')
     pages = max(1, -(-len(runs) // BATCH))

@@ -18,14 +18,19 @@ from ..knowledge.rulesinforce import of_incident
 from ..model.eventkinds import event_kind
 from ..model.interfaces import ILivingRun
 from ..model.records import Finding
-from ..model.records import Instance
+from ..model.records import LogLine
+from ..model.records import NativeFrame
+from ..model.records import Note
+from ..model.records import Request
 from ..model.records import duration
 from ..model.records import from_isotime
-from ..model.records import isotime
 from ..model.records import shallow
+from ..model.runrecord import KnownIssue
 from ..model.runrecord import RunRecord
 from ..model.severities import WORST_FIRST
 from ..model.severities import presses
+from ..model.threadstates import Event
+from ..model.threadstates import ThreadState
 from ..model.verdicts import verdict
 from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
@@ -93,15 +98,15 @@ _MORE = (
 
 
 def instance_name(life: ILivingRun) -> str:
-    return Instance(**life.instance).label
+    return life.instance.label
 
 
 def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
-    ours = of_instance(archive.summaries(), Instance(**life.instance))
+    ours = of_instance(archive.summaries(), life.instance)
     last = last_server_run(ours)
     living = RunRecord(
         run=life.name,
-        started=isotime(life.started),
+        started=life.started,
         verdict='running',
         summary='This process.',
         uptime_seconds=time.time() - life.started,
@@ -115,7 +120,7 @@ def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
     return {
         'last': ending(last, 'The last run') if last else None,
         'loop': _loop(crash_loop(ours)),
-        'facts': _facts(process(life) | {'listen': life.instance['listen']}),
+        'facts': _facts(process(life) | {'listen': life.instance.listen}),
         'in_flight': [request_row(request) for request in in_flight(life)],
         'checks_note': checks_note(state),
         'findings': findings(pressing),
@@ -129,8 +134,7 @@ def _loop(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
     """A crash loop: how many runs began within which time."""
     if not runs:
         return None
-    times = [from_isotime(run.started) for run in runs]
-    starts = [at for at in times if at is not None]
+    starts = [run.started for run in runs if run.started is not None]
     return {
         'count': len(runs),
         'within': duration(max(starts) - min(starts)),
@@ -151,8 +155,8 @@ def ending(run: RunRecord, subject: str) -> dict[str, Any]:
         'alert': 'danger' if run.is_incident else 'success',
         'sureness': _SURENESS.get(run.confidence, ''),
         'confidence': run.confidence,
-        'started': moment(from_isotime(run.started)),
-        'ended': moment(from_isotime(run.ended)),
+        'started': moment(run.started),
+        'ended': moment(run.ended),
         'ago': _ago(run.ended),
         'uptime': duration(run.uptime_seconds),
         'instance': run.instance.label,
@@ -176,11 +180,10 @@ def address(run: str) -> str:
     return 'manage_incident?' + urlencode({'run': run})
 
 
-def _ago(ended: str | None) -> str:
-    at = from_isotime(ended)
-    if at is None:
+def _ago(ended: float | None) -> str:
+    if ended is None:
         return ''
-    return f'{duration(max(0.0, time.time() - at))} ago'
+    return f'{duration(max(0.0, time.time() - ended))} ago'
 
 
 def _facts(known: dict[str, Any]) -> list[dict[str, str]]:
@@ -225,27 +228,24 @@ def _pressing(life: ILivingRun, look: Look) -> list[Finding]:
     return pressing
 
 
-def request_row(request: dict[str, Any]) -> dict[str, Any]:
-    path = str(request.get('path', ''))
-    count = request.get('count')
-    is_many = isinstance(count, int) and count > 1
+def request_row(request: Request) -> dict[str, Any]:
     return {
-        'method': request.get('method', ''),
-        'path': f'{path} …' if request.get('cut') else path,
-        'started': moment(from_isotime(request.get('started'))),
-        'phase': request.get('phase', ''),
-        'took': _took(request.get('seconds')),
-        'thread': request.get('thread', ''),
-        'user': request.get('user', ''),
-        'status': request.get('status') or '',
-        'crashed': bool(request.get('crashed')),
-        'retry': request.get('retry') or 0,
-        'times': f'{count} times' if is_many else '',
+        'method': request.method,
+        'path': f'{request.path} …' if request.cut else request.path,
+        'started': moment(request.started or None),
+        'phase': request.phase,
+        'took': _took(request.seconds),
+        'thread': request.thread,
+        'user': request.user,
+        'status': request.status or '',
+        'crashed': request.crashed,
+        'retry': request.retry,
+        'times': f'{request.count} times' if request.count > 1 else '',
     }
 
 
-def _took(seconds: object) -> str:
-    if not isinstance(seconds, int | float):
+def _took(seconds: float | None) -> str:
+    if seconds is None:
         return ''
     if seconds >= 60:
         return duration(seconds)
@@ -260,11 +260,9 @@ def _took(seconds: object) -> str:
 def incident(life: ILivingRun, archive: Archive, run: str) -> dict[str, Any]:
     """All that is known of one past run.  Raises NoSuchRun."""
     record = archive.record(run)
-    requests = [request_row(request) for request in _dicts(record.requests)]
-    recent = [request_row(request) for request in _dicts(record.recent)]
-    samples = _dicts(record.samples)
-    newest_first = reversed(_dicts(record.log))
-    issues = _dicts(of_incident(record, archive.base.path))
+    requests = list(map(request_row, record.requests))
+    recent = list(map(request_row, record.recent))
+    issues = of_incident(record, archive.base.path)
     return {
         'run': record.run,
         'end': ending(record, 'This run'),
@@ -274,18 +272,18 @@ def incident(life: ILivingRun, archive: Archive, run: str) -> dict[str, Any]:
         'crashing': [request for request in requests if request['crashed']],
         'in_flight': [request for request in requests if not request['crashed']],
         'recent': _cut(recent),
-        'threads': [_thread(thread) for thread in _dicts(record.threads)],
-        'hangs': [hang_row(hang) for hang in _dicts(record.hangs)],
-        'slow': _cut(_slow_requests(_dicts(record.notes))),
-        'native': [_native(frame) for frame in _dicts(record.native)],
+        'threads': list(map(_thread, record.threads)),
+        'hangs': list(map(hang_row, record.hangs)),
+        'slow': _cut(_slow_requests(record.notes)),
+        'native': list(map(_native, record.native)),
         'exception': record.exception,
-        'memory': charts.memory_curve(samples),
-        'processor': charts.processor_curve(samples),
-        'log': _cut([_log_line(line) for line in newest_first]),
+        'memory': charts.memory_curve(record.samples),
+        'processor': charts.processor_curve(record.samples),
+        'log': _cut([_log_line(line) for line in reversed(record.log)]),
         'modules': list(record.compiled_modules),
         'versions': _versions(life, archive, record),
-        'suspects': _dicts(record.suspects),
-        'known_issues': [known_issue(issue) for issue in issues],
+        'suspects': list(record.suspects),
+        'known_issues': list(map(known_issue, issues)),
         'facts': _incident_facts(record),
         'downloads': downloads(run),
         'trace': 'trace?' + urlencode({'run': run}),
@@ -305,20 +303,13 @@ def _versions(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str
     }
 
 
-def _dicts(items: object) -> list[dict[str, Any]]:
-    """The dicts in a list of an archived record, which may be damaged."""
-    if not isinstance(items, list | tuple):
-        return []
-    return [item for item in items if isinstance(item, dict)]
-
-
 def _cut(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The rows in two parts: `first` is shown at once, `rest` is folded."""
     return {'count': len(rows), 'first': rows[:_SHOWN], 'rest': rows[_SHOWN:]}
 
 
 def _incident_facts(record: RunRecord) -> list[dict[str, str]]:
-    context = record.context if isinstance(record.context, dict) else {}
+    context = record.context
     software = context.get('software')
     if not isinstance(software, dict):
         software = {}
@@ -327,8 +318,8 @@ def _incident_facts(record: RunRecord) -> list[dict[str, str]]:
         ('Run', record.run),
         ('Role', record.role),
         ('Process id', record.pid),
-        ('Started', moment(from_isotime(record.started))),
-        ('Ended', moment(from_isotime(record.ended))),
+        ('Started', moment(record.started)),
+        ('Ended', moment(record.ended)),
         ('Was up', duration(record.uptime_seconds)),
         ('Verdict', record.verdict),
         ('Confidence', record.confidence),
@@ -347,91 +338,81 @@ def _incident_facts(record: RunRecord) -> list[dict[str, str]]:
     return [{'label': label, 'value': str(value)} for label, value in known]
 
 
-def _thread(thread: dict[str, Any]) -> dict[str, Any]:
-    frames = [frame_line(frame) for frame in _dicts(thread.get('frames'))]
+def _thread(thread: ThreadState) -> dict[str, Any]:
+    frames = list(map(frame_line, thread.frames))
     words = []
-    ident = thread.get('ident')
-    if isinstance(ident, int):
-        words.append(f'0x{ident:x}')
-    if thread.get('name'):
-        words.append(str(thread['name']))
+    if thread.ident:
+        words.append(f'0x{thread.ident:x}')
+    if thread.name:
+        words.append(thread.name)
     return {
         'name': ' '.join(words),
-        'crashed': bool(thread.get('crashed')),
-        'note': thread.get('note', ''),
+        'crashed': thread.crashed,
+        'note': thread.note,
         'frames': frames,
         'room': room_words(thread),
         'top': frames[0] if frames else 'no Python frame',
-        'cut': bool(thread.get('cut')),
+        'cut': thread.cut,
     }
 
 
-def known_issue(row: dict[str, Any]) -> dict[str, Any]:
+def known_issue(issue: KnownIssue) -> dict[str, Any]:
     """A known issue that a run may have met."""
-    matched = row.get('matched')
-    against = row.get('against')
-    strength = str(row.get('strength') or '')
     return {
-        'title': row.get('title') or row.get('id') or '',
-        'likeness': _LIKENESS.get(strength, strength),
-        'matched': matched if isinstance(matched, list) else [],
-        'against': against if isinstance(against, list) else [],
-        'action': row.get('action') or '',
-        'source': row.get('source') or '',
+        'title': issue.title or issue.id,
+        'likeness': _LIKENESS.get(issue.strength, issue.strength),
+        'matched': list(issue.matched),
+        'against': list(issue.against),
+        'action': issue.action,
+        'source': issue.source,
     }
 
 
-def hang_row(hang: dict[str, Any]) -> dict[str, Any]:
+def hang_row(hang: Event) -> dict[str, Any]:
     """A hang, deadlock or spinning thread of a dead run."""
-    lasted = duration(hang.get('seconds'))
-    lasts = hang.get('ended') is None
+    lasted = duration(hang.seconds)
     return {
-        'kind': event_kind(hang.get('kind', '')).title,
-        'summary': hang.get('summary', ''),
-        'started': moment(from_isotime(hang.get('started'))),
-        'lasts': lasts,
-        'lasted': f'{lasted}, until the end' if lasts else f'{lasted}; it dissolved',
+        'kind': event_kind(hang.kind).title,
+        'summary': hang.summary,
+        'started': moment(hang.started or None),
+        'lasts': hang.lasts,
+        'lasted': f'{lasted}, until the end' if hang.lasts else f'{lasted}; it dissolved',
     }
 
 
-def _slow_requests(notes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def _slow_requests(notes: Iterable[Note]) -> list[dict[str, Any]]:
     """The newest note of each slow request, the newest first."""
-    slow = [note for note in notes if note['kind'].startswith('slow')]
-    newest = {note.get('request'): note for note in slow}
+    newest = {note.request: note for note in notes if note.kind in ('slow', 'slow-ended')}
     return [_slow(note) for note in reversed(newest.values())]
 
 
-def _slow(note: dict[str, Any]) -> dict[str, Any]:
+def _slow(note: Note) -> dict[str, Any]:
     """A note about a slow request, as a thread with its stack."""
-    age = _took(note.get('seconds'))
-    has_ended = note['kind'] == 'slow-ended'
-    return _thread({'frames': note.get('frames'), 'cut': note.get('cut')}) | {
-        'name': note.get('title', ''),
+    age = _took(note.seconds)
+    has_ended = note.kind == 'slow-ended'
+    return _thread(ThreadState(frames=note.frames, cut=note.cut)) | {
+        'name': note.title,
         'note': f'{age} in all' if has_ended else f'after {age}',
-        'detail': note.get('detail', ''),
+        'detail': note.detail,
     }
 
 
-def _native(frame: dict[str, Any]) -> str:
-    line = f'{frame.get("binary", "")} {frame.get("symbol", "")}'
-    offset = frame.get('offset')
-    if isinstance(offset, int):
-        line += f'+0x{offset:x}'
-    at = frame.get('address')
-    if isinstance(at, int):
-        line += f' [0x{at:x}]'
+def _native(frame: NativeFrame) -> str:
+    line = f'{frame.binary} {frame.symbol}'
+    if frame.offset is not None:
+        line += f'+0x{frame.offset:x}'
+    if frame.address is not None:
+        line += f' [0x{frame.address:x}]'
     return line
 
 
-def _log_line(line: dict[str, Any]) -> dict[str, Any]:
-    level = str(line.get('level', ''))
-    message = str(line.get('message', ''))
+def _log_line(line: LogLine) -> dict[str, Any]:
     return {
-        'time': moment(from_isotime(line.get('time'))),
-        'level': level,
-        'logger': line.get('logger', ''),
-        'message': f'{message} …' if line.get('cut') else message,
-        'style': 'danger' if level in ('ERROR', 'CRITICAL') else 'warning',
+        'time': moment(line.time or None),
+        'level': line.level,
+        'logger': line.logger,
+        'message': f'{line.message} …' if line.cut else line.message,
+        'style': 'danger' if line.level in ('ERROR', 'CRITICAL') else 'warning',
     }
 
 

@@ -10,25 +10,31 @@ import threading
 import time
 from collections.abc import Collection
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
+from typing import TypeVar
 
 from ..inspection import nativestacks
 from ..model.eventkinds import event_kind
 from ..model.interfaces import ILivingRun
+from ..model.records import Frame
+from ..model.records import Request
 from ..model.records import clocktime
+from ..model.threadstates import Event
+from ..model.threadstates import Share
+from ..model.threadstates import SlowRequest
+from ..model.threadstates import Stacks
+from ..model.threadstates import ThreadState
 from ..reporting import bars
 from ..reporting import threadtext
 from ..reporting import tracetext
 from ..reporting.flames import flames
 from ..reporting.stacksdocument import age
-from ..reporting.stacksdocument import is_lasting
 from ..reporting.stacksdocument import ordered
 from ..reporting.stacksdocument import stack_words
-from ..reporting.stacksdocument import tidy
 from ..reporting.stacksdocument import word
 from ..store.blackboxreader import read
 from ..threads import codeorigin
-from ..threads.cycles import Link
 from ..threads.cycles import cycle_words
 from ..threads.cycles import source_words
 from . import csrftoken
@@ -73,7 +79,7 @@ def threads(life: ILivingRun) -> dict[str, Any]:
     """What this process does right now.  The calling thread is shown as the one that makes the
     page.
     """
-    return page(told(life), threading.get_ident()) | {
+    return page(life.stacks(), threading.get_ident()) | {
         'part': 'live',
         'run': life.name,
         'pid': life.pid,
@@ -83,28 +89,23 @@ def threads(life: ILivingRun) -> dict[str, Any]:
     }
 
 
-def told(life: ILivingRun) -> dict[str, Any]:
-    """The stacks document of this process; an empty one where nothing is recorded."""
-    return tidy(life.stacks_document())
-
-
-def page(document: dict[str, Any], own: int = 0) -> dict[str, Any]:
-    """The values for a tidy stacks document; `own` is the ident of the thread that makes the
+def page(told: Stacks, own: int = 0) -> dict[str, Any]:
+    """The values for the page; `own` is the ident of the thread that makes the
     page.
     """
-    now = document['time']
-    names = {thread['ident']: thread['name'] for thread in document['threads']}
-    lasting_hangs, past_hangs = _lasting_and_past(document['hangs'])
-    lasting_slow, past_slow = _lasting_and_past(document['slow'])
-    stuck = set()
+    now = told.time
+    names = {thread.ident: thread.name for thread in told.threads}
+    lasting_hangs, past_hangs = _lasting_and_past(told.hangs)
+    lasting_slow, past_slow = _lasting_and_past(told.slow)
+    stuck: set[int] = set()
     for hang in lasting_hangs:
-        if hang['kind'] == 'deadlock':
-            stuck.update(hang['threads'])
-    loud, quiet = ordered(document['threads'], own)
+        if hang.kind == 'deadlock':
+            stuck.update(hang.threads)
+    loud, quiet = ordered(told.threads, own)
     loud_rows = [_thread(thread, own, names, stuck) for thread in loud]
     return {
         'time': clocktime(now),
-        'count': len(document['threads']),
+        'count': len(told.threads),
         'requests': [row for row in loud_rows if row['request']],
         'others': [row for row in loud_rows if not row['request']],
         'quiet': [_thread(thread, own, names, stuck) for thread in quiet],
@@ -115,11 +116,12 @@ def page(document: dict[str, Any], own: int = 0) -> dict[str, Any]:
     }
 
 
-def _lasting_and_past(
-    items: list[dict[str, Any]],
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    lasting = [item for item in items if is_lasting(item)]
-    past = [item for item in items if not is_lasting(item)]
+_Lasting = TypeVar('_Lasting', Event, SlowRequest)
+
+
+def _lasting_and_past(items: Sequence[_Lasting]) -> tuple[list[_Lasting], list[_Lasting]]:
+    lasting = [item for item in items if item.lasts]
+    past = [item for item in items if not item.lasts]
     return lasting, past
 
 
@@ -127,36 +129,36 @@ def _lasting_and_past(
 
 
 def _thread(
-    thread: dict[str, Any], own: int, names: Mapping[int, str], stuck: Collection[int]
+    thread: ThreadState, own: int, names: Mapping[int, str], stuck: Collection[int]
 ) -> dict[str, Any]:
-    ident = thread['ident']
-    native_id = thread['native_id']
+    ident = thread.ident
+    native_id = thread.native_id
     if own and own == ident:  # 0 is a thread that Python does not know
         icon, look = _LOOKS['page']
         does = 'makes this page'
         detail = ''
     else:
-        icon, look = _LOOKS.get(thread['activity'], _UNKNOWN)
+        icon, look = _LOOKS.get(thread.activity, _UNKNOWN)
         does = word(thread)
-        detail = codeorigin.shortened(thread['detail'])
+        detail = codeorigin.shortened(thread.detail)
     is_stuck = ident in stuck
-    holders = [holder for holder in thread['holders'] if holder in names]
+    holders = [holder for holder in thread.holders if holder in names]
     return {
         'key': _key(ident) if ident else f'native-{native_id}',
-        'name': thread['name'] or 'a thread without a name',
+        'name': thread.name or 'a thread without a name',
         'native_id': native_id or '?',
         'icon': icon,
         'look': 'stuck' if is_stuck else look,
         'word': does,
         'detail': detail,
         'deadlock': is_stuck,
-        'request': _request(thread['request']),
+        'request': _request(thread.request),
         'holders': [{'key': _key(holder), 'name': names[holder]} for holder in holders],
         'stack': _stack(thread),
         'processor': _processor(thread),
-        'top': _top(thread['frames']),
-        'frames': _groups(thread['frames']),
-        'depth': len(thread['frames']),
+        'top': _top(thread.frames),
+        'frames': _groups(thread.frames),
+        'depth': len(thread.frames),
     }
 
 
@@ -165,63 +167,63 @@ def _key(ident: int) -> str:
     return f'thread-{ident:x}'
 
 
-def _request(request: dict[str, Any] | None) -> dict[str, Any] | None:
+def _request(request: Request | None) -> dict[str, Any] | None:
     if not request:
         return None
     return {
-        'method': request['method'],
-        'path': request['path'],
-        'phase': request['phase'],
-        'age': age(request['seconds']),
+        'method': request.method,
+        'path': request.path,
+        'phase': request.phase,
+        'age': age(request.seconds or 0.0),
     }
 
 
-def _processor(thread: dict[str, Any]) -> dict[str, Any]:
-    share = thread['cpu']
+def _processor(thread: ThreadState) -> dict[str, Any]:
+    share = thread.cpu
     if share is None:
         return {'text': 'not known', 'bar': ''}
     colour = bars.BUSY if share > _BUSY else bars.PLAIN
-    told = f'{share:.0%} of one processor over the last {thread["cpu_seconds"]:.1f} s'
+    told = f'{share:.0%} of one processor over the last {thread.cpu_seconds:.1f} s'
     return {'text': f'{share:.0%}', 'bar': bars.bar(share, colour, told)}
 
 
-def _stack(thread: dict[str, Any]) -> dict[str, Any]:
+def _stack(thread: ThreadState) -> dict[str, Any]:
     told = stack_words(thread)
     if not told:
         return {'text': 'not known', 'bar': '', 'tight': False}
-    share = thread['stack_used'] / thread['stack_size']
+    share = thread.stack_used / thread.stack_size
     tight = share > _TIGHT
     colour = bars.BAD if tight else bars.GOOD
     bar = bars.bar(share, colour, f'{told} was used at the deepest')
     return {'text': told, 'tight': tight, 'bar': bar}
 
 
-def _top(frames: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _top(frames: Sequence[Frame]) -> dict[str, Any] | None:
     """The frame that says best what a thread does."""
     frame = codeorigin.own(frames)
     return _frame(frame) if frame else None
 
 
-def _groups(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _groups(frames: Sequence[Frame]) -> list[dict[str, Any]]:
     """The frames in groups; `folded` says of a group what it hides, '' if it is shown."""
     rows = []
     for number, (is_folded, group) in enumerate(codeorigin.groups(frames)):
         folded = ''
         if is_folded:
-            packages = codeorigin.named(frame['file'] for frame in group)
+            packages = codeorigin.named(frame.file for frame in group)
             folded = f'{len(group)} frames of {packages}'
         shown = [_frame(frame) for frame in group]
         rows.append({'folded': folded, 'key': f'f{number}', 'frames': shown})
     return rows
 
 
-def _frame(frame: dict[str, Any]) -> dict[str, Any]:
-    place = codeorigin.place(frame['file'])
+def _frame(frame: Frame) -> dict[str, Any]:
+    place = codeorigin.place(frame.file)
     return {
-        'function': frame['function'] or '?',
+        'function': frame.function or '?',
         'short': place.short,
-        'file': frame['file'],
-        'line': frame['line'] or '?',
+        'file': frame.file,
+        'line': frame.line or '?',
         'style': f'stability-{place.kind}',
     }
 
@@ -229,52 +231,51 @@ def _frame(frame: dict[str, Any]) -> dict[str, Any]:
 # -- hangs and slow requests -----------------------------------------------------------------------
 
 
-def _hang(hang: dict[str, Any], now: float) -> dict[str, Any]:
-    kind = event_kind(hang['kind'])
-    end = now if is_lasting(hang) else hang['ended']
+def _hang(hang: Event, now: float) -> dict[str, Any]:
+    kind = event_kind(hang.kind)
+    end = now if hang.ended is None else hang.ended
     return {
         'title': kind.headline,
         'icon': kind.icon,
-        'since': clocktime(hang['started']),
+        'since': clocktime(hang.started),
         'summary': codeorigin.shortened(_summary(hang)),
-        'lasted': age(max(0.0, end - hang['started'])),
+        'lasted': age(max(0.0, end - hang.started)),
     }
 
 
-def _summary(hang: dict[str, Any]) -> str:
+def _summary(hang: Event) -> str:
     """Of a deadlock without the word: the title says it already."""
-    if hang['known'] is None or not hang['cycle']:
-        return str(hang['summary'])
-    cycle = [Link(**link) for link in hang['cycle']]
-    return f'{cycle_words(cycle)} ({source_words(hang["known"])}).'
+    if hang.known is None or not hang.cycle:
+        return hang.summary
+    return f'{cycle_words(hang.cycle)} ({source_words(hang.known)}).'
 
 
-def _profile(profile: dict[str, Any]) -> dict[str, Any]:
-    shares = [share for share in profile['shares'][:_SHARES] if share['own'] >= _LEAST_SHARE]
+def _profile(profile: SlowRequest) -> dict[str, Any]:
+    shares = [share for share in profile.shares[:_SHARES] if share.own >= _LEAST_SHARE]
     return {
-        'key': f'slow-{profile["number"]}',
-        'method': profile['method'],
-        'path': profile['path'],
-        'took': age(profile['seconds']),
-        'started': clocktime(profile['started']),
-        'samples': profile['samples'],
-        'thread': _key(profile['ident']),
-        'lasts': is_lasting(profile),
+        'key': f'slow-{profile.number}',
+        'method': profile.method,
+        'path': profile.path,
+        'took': age(profile.seconds),
+        'started': clocktime(profile.started),
+        'samples': profile.samples,
+        'thread': _key(profile.ident),
+        'lasts': profile.lasts,
         'shares': [_share(share) for share in shares],
         'picture': _picture(profile),
-        'top': _top(profile['frames']),
+        'top': _top(profile.frames),
     }
 
 
-def _picture(profile: dict[str, Any]) -> str:
+def _picture(profile: SlowRequest) -> str:
     """The query string for its flames; '' where one stack says it all.
 
     The number of samples is in it so that a browser may cache the picture, and still fetches it
     again after another sample.
     """
-    if profile['different_stacks'] <= 1:
+    if profile.different_stacks <= 1:
         return ''
-    return f'request={profile["number"]}&samples={profile["samples"]}'
+    return f'request={profile.number}&samples={profile.samples}'
 
 
 def picture(life: ILivingRun, run: str, number: str) -> str:
@@ -287,18 +288,18 @@ def picture(life: ILivingRun, run: str, number: str) -> str:
     return ''
 
 
-def _share(share: dict[str, Any]) -> dict[str, Any]:
-    place = codeorigin.place(share['file'])
-    own = f'{share["own"]:.0%}'
-    within = f'{share["within"]:.0%}'
+def _share(share: Share) -> dict[str, Any]:
+    place = codeorigin.place(share.file)
+    own = f'{share.own:.0%}'
+    within = f'{share.within:.0%}'
     told = f'{own} of the time in the function itself, {within} with what it called'
     return {
-        'function': share['function'],
+        'function': share.function,
         'short': place.short,
-        'file': share['file'],
+        'file': share.file,
         'own': own,
         'style': f'stability-{place.kind}',
-        'bar': bars.bar(share['own'], bars.BAD, told, share['within']),
+        'bar': bars.bar(share.own, bars.BAD, told, share.within),
     }
 
 
@@ -363,7 +364,7 @@ def forget_native() -> None:
 
 def stacks_text(life: ILivingRun) -> str:
     subject = f'process {life.pid} (run {life.name})'
-    return threadtext.text(told(life), subject, threading.get_ident())
+    return threadtext.text(life.stacks(), subject, threading.get_ident())
 
 
 def trace_text(life: ILivingRun) -> bytes:

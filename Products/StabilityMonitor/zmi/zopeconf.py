@@ -20,6 +20,8 @@ from typing import Any
 
 from App.config import getConfiguration
 
+from ..model.records import Instance
+
 SECTION = 'stabilitymonitor'
 
 
@@ -32,11 +34,7 @@ def circumstances() -> dict[str, Any]:
         'configured': dict(configured),
         'environ': os.environ,
         'role': role(),
-        'instance': {
-            'host': socket.gethostname(),
-            'client_home': config.clienthome or '',
-            'listen': listen,
-        },
+        'instance': Instance(socket.gethostname(), config.clienthome or '', listen),
         'software': {
             'zope': _zope_version(),
             'software_home': _software_home(),

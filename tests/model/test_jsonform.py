@@ -1,0 +1,188 @@
+"""The JSON form of a value: made from its annotations, and nothing that is read is trusted."""
+
+import json
+import math
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Annotated
+from typing import Any
+from typing import ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from Products.StabilityMonitor.model import jsonform
+from Products.StabilityMonitor.model.jsonform import Form
+from Products.StabilityMonitor.model.jsonform import from_json
+from Products.StabilityMonitor.model.jsonform import items_from_json
+from Products.StabilityMonitor.model.jsonform import to_json
+from Products.StabilityMonitor.model.records import LogLine
+from Products.StabilityMonitor.model.records import Moment
+from Products.StabilityMonitor.model.runrecord import RunRecord
+from Products.StabilityMonitor.model.threadstates import Stacks
+from Products.StabilityMonitor.model.threadstates import ThreadState
+
+
+def from_hex(text):
+    return int(text, 16) if isinstance(text, str) else None
+
+
+@dataclass(frozen=True)
+class Wheel:
+    size: int
+    maker: str = 'unknown'
+
+
+@dataclass(frozen=True)
+class Bicycle:
+    name: str
+    bought: Moment | None = None
+    price: float = 0.0
+    is_sold: bool = False
+    wheels: tuple[Wheel, ...] = ()
+    bell: Wheel | None = None
+    colours: tuple[str, ...] = ()
+    notes: dict[str, Any] = field(default_factory=dict)
+    owner: Annotated[int, Form(hex, from_hex, key='owned_by')] = 0
+
+    ALSO_IN_JSON: ClassVar = ('label',)
+
+    @property
+    def label(self):
+        return f'bicycle {self.name}'
+
+
+BICYCLE = Bicycle(
+    'Ada', 1795419901.5, 99.5, True, (Wheel(28, 'x'), Wheel(26)), Wheel(3), ('red',), {'a': [1]}, 17
+)
+DOCUMENT = {
+    'name': 'Ada',
+    'bought': '2026-11-23T07:45:01.500Z',
+    'price': 99.5,
+    'is_sold': True,
+    'wheels': [{'size': 28, 'maker': 'x'}, {'size': 26, 'maker': 'unknown'}],
+    'bell': {'size': 3, 'maker': 'unknown'},
+    'colours': ['red'],
+    'notes': {'a': [1]},
+    'owned_by': '0x11',
+    'label': 'bicycle Ada',
+}
+
+
+def test_every_field_in_order_and_what_the_class_adds():
+    assert to_json(BICYCLE) == DOCUMENT and list(to_json(BICYCLE)) == list(DOCUMENT)
+
+
+def test_there_and_back():
+    assert from_json(Bicycle, json.loads(json.dumps(DOCUMENT))) == BICYCLE
+
+
+def test_plain_leaves_numbers_what_they_are_and_is_read_too():
+    plain = to_json(BICYCLE, plain=True)
+    assert (plain['bought'], plain['owner']) == (1795419901.5, 17) and 'owned_by' not in plain
+    assert from_json(Bicycle, plain) == BICYCLE
+
+
+@pytest.mark.parametrize('document', [None, [], 'x', 7])
+def test_what_is_no_object(document):
+    with pytest.raises(ValueError):
+        from_json(Bicycle, document)
+
+
+@pytest.mark.parametrize(
+    'key, wrong',
+    [
+        ('name', 7),
+        ('name', None),
+        ('bought', 'yesterday'),
+        ('bought', 1e15),  # no calendar has that year
+        ('bought', math.nan),
+        ('price', 'x'),
+        ('price', math.inf),
+        ('price', math.nan),
+        ('price', 1e19),
+        ('price', 10**400),
+        ('is_sold', 1),
+        ('is_sold', 'true'),
+        ('wheels', {}),
+        ('wheels', 'xx'),
+        ('bell', 'x'),
+        ('colours', 'red'),
+        ('notes', []),
+        ('owned_by', 1 << 65),
+        ('owned_by', -(1 << 65)),
+    ],
+)
+def test_a_wrong_value_counts_as_if_it_was_not_there(key, wrong):
+    without = {name: value for name, value in DOCUMENT.items() if name != key}
+    assert from_json(Bicycle, DOCUMENT | {key: wrong}) == from_json(Bicycle, without)
+
+
+def test_what_has_no_default_is_empty():
+    assert from_json(Bicycle, {}) == Bicycle('') and from_json(Wheel, {}) == Wheel(0)
+
+
+def test_one_damaged_item_leaves_the_others():
+    found = from_json(Bicycle, {'wheels': [7, {'size': 1}, None], 'colours': ['a', 7, 'b']})
+    assert found.wheels == (Wheel(1),) and found.colours == ('a', 'b')
+    assert items_from_json(Wheel, [7, {'size': 1}]) == (Wheel(1),)
+    assert items_from_json(Wheel, None) == items_from_json(Wheel, {'size': 1}) == ()
+
+
+def test_a_list_without_end_is_cut():
+    many = from_json(Bicycle, {'colours': ['x'] * (jsonform.MOST_ITEMS + 5)})
+    assert len(many.colours) == jsonform.MOST_ITEMS
+
+
+def test_an_annotation_without_a_json_form_is_an_error_of_ours():
+    @dataclass(frozen=True)
+    class Odd:
+        odd: complex = 1j
+
+    with pytest.raises(TypeError, match='complex.* has no JSON form'):
+        to_json(Odd())
+
+
+def test_a_thread_that_is_not_known_is_null_in_a_file():
+    assert to_json(ThreadState())['ident'] is None
+    assert to_json(ThreadState(), plain=True)['ident'] == 0
+    assert from_json(ThreadState, {'ident': None}) == ThreadState()
+
+
+def test_the_thread_of_a_log_line_is_read_from_what_older_releases_wrote():
+    line = LogLine(1.5, 'ERROR', 'site', 'x', ident=0x7F10)
+    document = to_json(line)
+    assert document['thread'] == '0x0000000000007f10' and 'ident' not in document
+    assert from_json(LogLine, document) == line
+    assert from_json(LogLine, document | {'thread': 'nobody'}).ident == 0
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(('time', 'frames', 'request', 'started', 'ident', 'file', 'kind', 'x')),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ('threads', 'hangs', 'slow', 'time', 'requests', 'notes', 'samples', 'log', 'started')
+        ),
+        anything,
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_read_can_be_written_again(document):
+    for found in (from_json(Stacks, document), RunRecord.from_json(document | {'run': 'x'})):
+        again = json.loads(json.dumps(to_json(found), allow_nan=False))
+        assert json.dumps(to_json(from_json(type(found), again))) == json.dumps(again)
