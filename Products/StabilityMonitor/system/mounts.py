@@ -37,15 +37,12 @@ def kind(path: Path, proc: Path = Path('/proc')) -> str:
         kinds = after.split()
         if len(fields) < 5 or not kinds:
             continue
-        mount = f'{_unescaped(fields[4]).rstrip("/")}/'
+        mount = _ESCAPE.sub(lambda escape: chr(int(escape[1], 8)), fields[4])
+        mount = f'{mount.rstrip("/")}/'
         if wanted.startswith(mount) and len(mount) >= len(longest):
             longest = mount
             found = kinds[0]
     return found
-
-
-def _unescaped(text: str) -> str:
-    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)
 
 
 def network_file_system(path: Path, proc: Path = Path('/proc')) -> str:
