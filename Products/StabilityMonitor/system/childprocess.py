@@ -108,16 +108,22 @@ class ChildProcess:
             left = until - time.monotonic()
             if left <= 0:
                 break
-            if poll.poll(min(left, _PAUSE) * 1000):
-                part = os.read(self.stdout, _PIECE)
-                if not part:
-                    return b''.join(parts), True
-                parts.append(part)
+            milliseconds = min(left, _PAUSE) * 1000
+            if not poll.poll(milliseconds):
+                continue
+            part = os.read(self.stdout, _PIECE)
+            if not part:
+                return b''.join(parts), True
+            parts.append(part)
         return b''.join(parts), False
 
     def end(self, patience: float = 0.0) -> None:
         """Close its pipes, give it so many seconds to end by itself, then kill and reap it."""
-        self._close()
+        for descriptor in (self.stdin, self.stdout):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.stdin = -1
+        self.stdout = -1
         until = time.monotonic() + patience
         while not self._has_ended():
             if time.monotonic() >= until:
@@ -126,30 +132,31 @@ class ChildProcess:
             time.sleep(_LOOK)
 
     def _has_ended(self) -> bool:
-        if self.code is None:
-            try:
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:  # other code has waited for it
-                self.code = 0
-            else:
-                self.code = os.waitstatus_to_exitcode(status) if pid else None
-        return self.code is not None
-
-    def _close(self) -> None:
-        for descriptor in (self.stdin, self.stdout):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self.stdin = -1
-        self.stdout = -1
+        """Whether there is an exit status; reaps the child as soon as it has ended."""
+        if self.code is not None:
+            return True
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:  # other code has waited for it
+            self.code = 0
+            return True
+        if not pid:  # it lives
+            return False
+        self.code = os.waitstatus_to_exitcode(status)
+        return True
 
 
 def _pipe(
-    given: contextlib.ExitStack, opened: contextlib.ExitStack, to_child: bool = True
+    given: contextlib.ExitStack,
+    opened: contextlib.ExitStack,
+    to_child: bool = True,
 ) -> tuple[int, int]:
     """(the child's end, our end) of a pipe; the two stacks close them."""
     reader, writer = os.pipe()
-    theirs = reader if to_child else writer
-    ours = writer if to_child else reader
+    if to_child:
+        theirs, ours = reader, writer
+    else:
+        theirs, ours = writer, reader
     with contextlib.ExitStack() as other:
         other.callback(os.close, ours)
         theirs = _opened(given, theirs)

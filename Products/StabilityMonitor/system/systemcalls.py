@@ -66,7 +66,11 @@ def call_names(machine: str) -> dict[int, str]:
     column = _MACHINES.get(machine)
     if column is None:
         return {}
-    return {numbers[column]: name for name, numbers in CALLS.items() if numbers[column] >= 0}
+    names = {}
+    for name, numbers in CALLS.items():
+        if numbers[column] >= 0:
+            names[numbers[column]] = name
+    return names
 
 
 def machine() -> str:

@@ -265,11 +265,14 @@ class KernelThreads:
 
     def polled(self, address: int, count: int) -> tuple[int, ...]:
         """The descriptors in an array of `struct pollfd`, at most 64."""
-        array = self.memory(address, _POLLFD.size * min(count, _POLLED))
-        cut_off = len(array) % _POLLFD.size
-        whole = array[: len(array) - cut_off]
-        descriptors = [fd for fd, _, _ in _POLLFD.iter_unpack(whole)]
-        return tuple(fd for fd in descriptors if fd >= 0)  # poll ignores negative ones
+        size = _POLLFD.size * min(count, _POLLED)
+        array = self.memory(address, size)
+        found = []
+        for start in range(0, len(array) - _POLLFD.size + 1, _POLLFD.size):
+            descriptor, _, _ = _POLLFD.unpack_from(array, start)
+            if descriptor >= 0:  # poll ignores negative ones
+                found.append(descriptor)
+        return tuple(found)
 
     def text(self, address: int) -> str:
         """The path that a call was given, at most 255 bytes."""
@@ -280,7 +283,8 @@ class KernelThreads:
         return address_of(self.memory(address, min(size, 128)))
 
     def process_name(self, pid: int) -> str:
-        name = procfiles.read(str(self._proc / str(pid) / 'comm'))
+        file = self._proc / str(pid) / 'comm'
+        name = procfiles.read(bytes(file))
         return name.decode('utf-8', 'replace').strip()
 
     def by_stack(self, idents: Sequence[int], tasks: Sequence[Task]) -> dict[int, int]:
@@ -360,18 +364,19 @@ def peer_of(descriptor: int) -> str:
 
 def address_of(raw: bytes) -> str:
     """A `struct sockaddr` of Linux in words: "10.0.0.5:5432", "[::1]:80", a path; '' for others."""
-    if len(raw) < 2:
+    size = len(raw)
+    if size < 2:
         return ''
-    (family,) = struct.unpack_from('=H', raw)
+    family = int.from_bytes(raw[:2], sys.byteorder)
     if family == socket.AF_UNIX:
-        path = raw[2:].lstrip(b'\0')  # Linux has abstract ones, which begin with a zero
+        path = raw[2:].lstrip(b'\0')  # that of an abstract one begins with a zero
         path, _, _ = path.partition(b'\0')
         return path.decode('utf-8', 'replace')
     port = int.from_bytes(raw[2:4], 'big')
-    if family == socket.AF_INET and len(raw) >= 8:
+    if family == socket.AF_INET and size >= 8:
         host = socket.inet_ntop(family, raw[4:8])
         return f'{host}:{port}'
-    if family == socket.AF_INET6 and len(raw) >= 24:
+    if family == socket.AF_INET6 and size >= 24:
         host = socket.inet_ntop(family, raw[8:24])
         return f'[{host}]:{port}'
     return ''
