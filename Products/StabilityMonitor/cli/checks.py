@@ -154,7 +154,11 @@ def _of_directory(
             )
 
 
-def _of_process(base: Base, name: str, context: dict[str, Any]) -> dict[str, Any]:
+def _of_process(
+    base: Base,
+    name: str,
+    context: dict[str, Any],
+) -> dict[str, Any]:
     """What a living process answers; where it does not, what it said last, and a finding."""
     path = base.runs / name
     started, pid = name_facts(name)

@@ -79,7 +79,11 @@ def of(runs: AllRuns, now: Callable[[], float] = time.time) -> dict[str, Any]:
     }
 
 
-def _of_process(runs: AllRuns, name: str, context: dict[str, Any]) -> dict[str, Any]:
+def _of_process(
+    runs: AllRuns,
+    name: str,
+    context: dict[str, Any],
+) -> dict[str, Any]:
     seen = liveness.look(runs.base.runs / name, context)
     hang = None
     if seen.hang:

@@ -25,7 +25,10 @@ _MOST_CANDIDATES = 5
 # -- the data directory ----------------------------------------------------------------------------
 
 
-def data_directory(options: Namespace, environ: Mapping[str, str] = os.environ) -> Base:
+def data_directory(
+    options: Namespace,
+    environ: Mapping[str, str] = os.environ,
+) -> Base:
     """The directory that the options name, else the environment, else one that is found.
 
     One that is found is named on standard error.  Raises NoDirectory.

@@ -99,7 +99,11 @@ def _import_folder(name: str) -> str:
     return os.path.dirname(package)
 
 
-def _command(started: tuple[str, ...], name: str, pid: int) -> list[str]:
+def _command(
+    started: tuple[str, ...],
+    name: str,
+    pid: int,
+) -> list[str]:
     words = list(started)
     for word in _TOOLS[name]:
         words.append(str(pid) if word == 'PID' else word)
@@ -221,7 +225,11 @@ class NativeStacks(BackgroundJob[str, str]):
                 break
         return said, error
 
-    def _ask(self, name: str, command: list[str]) -> tuple[dict[str, Any], str]:
+    def _ask(
+        self,
+        name: str,
+        command: list[str],
+    ) -> tuple[dict[str, Any], str]:
         """Run a tool: ({ended, code}, its output).
 
         `ended` says what ended it: itself, time, parent, or lost, where the warden was killed.
@@ -259,7 +267,12 @@ class NativeStacks(BackgroundJob[str, str]):
         finally:
             self._prctl(_SET_PTRACER, 0)
 
-    def _error(self, name: str, outcome: dict[str, Any], said: str) -> str:
+    def _error(
+        self,
+        name: str,
+        outcome: dict[str, Any],
+        said: str,
+    ) -> str:
         """What went wrong, with the next step; '' where the tool has told the stacks."""
         code = outcome['code']
         if outcome['ended'] == 'time':

@@ -18,7 +18,12 @@ import sys
 import time
 
 
-def main(pid: int, seconds: float, most: int, command: list[str]) -> None:
+def main(
+    pid: int,
+    seconds: float,
+    most: int,
+    command: list[str],
+) -> None:
     parent = os.getppid()
     if not os.read(0, 3):
         return

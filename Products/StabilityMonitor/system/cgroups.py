@@ -68,7 +68,11 @@ def _memberships(file: Path) -> list[tuple[int, str]]:
     return found
 
 
-def _mounted_at(mountinfo: Path, version: int, path: str) -> Path | None:
+def _mounted_at(
+    mountinfo: Path,
+    version: int,
+    path: str,
+) -> Path | None:
     """Where a cgroup is mounted; in a container the mount shows only a part of the tree."""
     wanted = 'cgroup' if version == 1 else 'cgroup2'
     for line in _lines(mountinfo):

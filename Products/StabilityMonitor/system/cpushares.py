@@ -142,7 +142,11 @@ def is_busy(cpu: float, busiest: float) -> bool:
     return cpu >= max(_BUSY, busiest / 2)
 
 
-def _shares(before: _Clocks, now: _Clocks, elapsed: float) -> dict[int, float]:
+def _shares(
+    before: _Clocks,
+    now: _Clocks,
+    elapsed: float,
+) -> dict[int, float]:
     """{native id: share of so many seconds} of the threads that were there before and are now."""
     shares: dict[int, float] = {}
     if elapsed <= 0:
@@ -154,7 +158,11 @@ def _shares(before: _Clocks, now: _Clocks, elapsed: float) -> dict[int, float]:
     return shares
 
 
-def _loads(before: _Clocks, now: _Clocks, elapsed: float) -> dict[int, Load]:
+def _loads(
+    before: _Clocks,
+    now: _Clocks,
+    elapsed: float,
+) -> dict[int, Load]:
     loads = {}
     for tid, share in _shares(before, now, elapsed).items():
         loads[tid] = Load(share, elapsed)

@@ -16,7 +16,10 @@ from typing import Any
 _PID_LIMIT = 1 << 31
 
 
-def identity(pid: int | None = None, proc: Path = Path('/proc')) -> dict[str, Any]:
+def identity(
+    pid: int | None = None,
+    proc: Path = Path('/proc'),
+) -> dict[str, Any]:
     """What tells a process from every other one: boot id, pid namespace, pid, start time, host."""
     if pid is None:
         pid = os.getpid()
@@ -53,7 +56,10 @@ def start_ticks(pid: int, proc: Path = Path('/proc')) -> int:
         return 0
 
 
-def process_is_there(document: object, proc: Path = Path('/proc')) -> bool | None:
+def process_is_there(
+    document: object,
+    proc: Path = Path('/proc'),
+) -> bool | None:
     """Whether the process of an identity still exists; None if this system cannot tell.
 
     The identity may have been read from any file.

@@ -48,7 +48,10 @@ class Place(NamedTuple):
     guard: int
 
 
-def needed(recursion_limit: int, version: tuple[int, int] = sys.version_info[:2]) -> int:
+def needed(
+    recursion_limit: int,
+    version: tuple[int, int] = sys.version_info[:2],
+) -> int:
     """Bytes of stack that a recursion to the limit through C code takes in that Python."""
     need = _NEEDS.get(version, _NEEDS[_LIKE_NEWER])
     return need(recursion_limit) + _MARGIN
@@ -136,7 +139,10 @@ def _read_of_macos(thread: ctypes.c_void_p, libc: Library) -> Place | None:
         return None
 
 
-def check(stack: tuple[int, int] | None, recursion_limit: int | None = None) -> Finding:
+def check(
+    stack: tuple[int, int] | None,
+    recursion_limit: int | None = None,
+) -> Finding:
     """The answer to "does deep recursion fit into the stacks of threads?"."""
     need = needed(recursion_limit or sys.getrecursionlimit())
     if stack is None:

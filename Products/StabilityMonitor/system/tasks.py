@@ -287,7 +287,11 @@ class KernelThreads:
         name = procfiles.read(bytes(file))
         return name.decode('utf-8', 'replace').strip()
 
-    def by_stack(self, idents: Sequence[int], tasks: Sequence[Task]) -> dict[int, int]:
+    def by_stack(
+        self,
+        idents: Sequence[int],
+        tasks: Sequence[Task],
+    ) -> dict[int, int]:
         """{ident: tid} for threads whose native id Python does not know.
 
         The ident of POSIX threads is an address at the upper end of the thread's stack (glibc,

@@ -23,7 +23,11 @@ _PAGE = os.sysconf('SC_PAGESIZE') if hasattr(os, 'sysconf') else 4096
 class Vitals:
     """Takes samples of this process.  `cgroup` is what `cgroups.find` returned."""
 
-    def __init__(self, cgroup: dict[str, Any], proc: Path = Path('/proc')) -> None:
+    def __init__(
+        self,
+        cgroup: dict[str, Any],
+        proc: Path = Path('/proc'),
+    ) -> None:
         self._descriptors = f'{proc}/self/fd'
         self.limit = cgroup.get('limit', -1)
         self._files: dict[str, int] = {}
@@ -70,7 +74,12 @@ class Vitals:
         """Read the OOM kills of the whole host, which are among all else that the kernel counts."""
         self._slow.host_kills = counter(self._read('vmstat', 16384), b'oom_kill')
 
-    def sample(self, in_flight: int, overdue: int, workers: int) -> Sample:
+    def sample(
+        self,
+        in_flight: int,
+        overdue: int,
+        workers: int,
+    ) -> Sample:
         """A sample.
 
         What would tell how the process ended, if it ended now, is read anew: its memory, the memory
