@@ -224,7 +224,7 @@ def _is_stopped(pid: int, proc: Path) -> bool:
     states: set[str] = set()
     try:
         for tid in os.listdir(folder):
-            stat = procfiles.read(bytes(folder / tid / 'stat'))
+            stat = procfiles.read(folder / tid / 'stat')
             # The state follows the name, which stands in brackets and may hold any character.
             _, _, fields = stat.decode('ascii', 'replace').rpartition(')')
             states.add(fields.strip()[:1])

@@ -133,8 +133,7 @@ def users(pid: int, proc: Path = Path('/proc')) -> set[int]:
     """The user ids of a process (real, effective, saved, file system); empty where the system does
     not tell.
     """
-    file = proc / str(pid) / 'status'
-    status = procfiles.read(bytes(file)).decode('ascii', 'replace')
+    status = procfiles.read(proc / str(pid) / 'status').decode('ascii', 'replace')
     for line in status.splitlines():
         if line.startswith('Uid:'):
             _, *numbers = line.split()

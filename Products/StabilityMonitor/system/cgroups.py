@@ -59,6 +59,7 @@ def _memberships(file: Path) -> list[tuple[int, str]]:
     """
     found: list[tuple[int, str]] = []
     for line in _lines(file):
+        # "4:memory:/a/path" for version 1, "0::/a/path" for version 2
         number, _, rest = line.partition(':')
         controllers, _, path = rest.partition(':')
         if 'memory' in controllers.split(','):
@@ -96,14 +97,15 @@ def _mounted_at(
 
 def smallest_limit(directory: Path, version: int) -> int:
     """The limit in force, in bytes, here or in a group above; -1 if there is none."""
-    limits = []
+    smallest = _NO_LIMIT
     _, _, name = _FILES[version]
     for folder in (directory, *directory.parents):
         for line in _lines(folder / name)[:1]:
             if line.isdigit():  # version 2 says "max" where there is none
-                limits.append(int(line))
-    limits = [limit for limit in limits if limit < _NO_LIMIT]
-    return min(limits, default=-1)
+                smallest = min(smallest, int(line))
+    if smallest == _NO_LIMIT:
+        return -1
+    return smallest
 
 
 def _lines(file: Path) -> list[str]:

@@ -75,8 +75,10 @@ class Loads:
         now = self.clock()
         clocks = self.kernel.clocks()
         last = self._looks[-1]
+        elapsed = now - last.time
+        shares = _shares(last.clocks, clocks, elapsed)
         waited = {}
-        for tid, share in _shares(last.clocks, clocks, now - last.time).items():
+        for tid, share in shares.items():
             if share < _NOTABLE:
                 continue
             reading = self.kernel.reading(tid)
@@ -99,7 +101,8 @@ class Loads:
         new = self._looks[-1]
         elapsed = new.time - old.time
         shares = _shares(old.clocks, new.clocks, elapsed)
-        for tid, share in _shares(old.waited, new.waited, elapsed).items():
+        waited = _shares(old.waited, new.waited, elapsed)
+        for tid, share in waited.items():
             if tid in shares:
                 shares[tid] += share
         return shares
@@ -123,9 +126,10 @@ class Loads:
         loads = _loads(clocks_before, self.kernel.clocks_of(tids), elapsed)
         turns = self._turns(tids)
         found = {}
-        for tid in turns_before.keys() & turns.keys() & loads.keys():
-            a_second = (turns[tid] - turns_before[tid]) / elapsed
-            found[tid] = loads[tid]._replace(turns=a_second)
+        for tid, load in loads.items():
+            if tid in turns and tid in turns_before:
+                new = turns[tid] - turns_before[tid]
+                found[tid] = load._replace(turns=new / elapsed)
         return found
 
     def _turns(self, tids: Iterable[int]) -> dict[int, int]:

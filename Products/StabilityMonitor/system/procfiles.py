@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from pathlib import Path
 
 _PAGE = 1 << 12
 #: A file of so many bytes comes at once.
@@ -22,7 +23,7 @@ except (OSError, TypeError):
     LIBC = None
 
 
-def read(path: str | bytes, size: int = _SHORT) -> bytes:
+def read(path: str | bytes | Path, size: int = _SHORT) -> bytes:
     """The first `size` bytes of a file of /proc; b'' if there is none."""
     if LIBC is None:
         return b''

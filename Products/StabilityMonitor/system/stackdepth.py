@@ -13,7 +13,6 @@ Imports nothing but `stacksizes` and the records.  None and 0 mean "not known on
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import mmap
 import os
@@ -34,9 +33,14 @@ _PAGE = mmap.PAGESIZE
 _CHUNK = 2048
 #: Pages in a look at what lies just below the mark.
 _WINDOW = 16
+#: The same in bytes.
+_CHUNK_SIZE = _CHUNK * _PAGE
+_WINDOW_SIZE = _WINDOW * _PAGE
 _VECTORS = {pages: ctypes.c_char * pages for pages in (_CHUNK, _WINDOW)}
 #: Bytes of an entry of /proc/self/pagemap, one for each page.
 _ENTRY = 8
+#: The highest byte of each of many entries (little-endian).
+_HIGHEST_BYTES = slice(_ENTRY - 1, None, _ENTRY)
 #: Tables for `bytes.translate`, by the highest byte of an entry.  A page was touched if it is
 #: present or swapped, and is no guard page of `madvise`.
 _IS_TOUCHED = bytes(bool(byte & 0xC0) and not byte & 0x04 for byte in range(256))
@@ -183,13 +187,15 @@ class StackGauge:
         tell (before Linux 6.15).
         """
         guards = []
-        with contextlib.suppress(OSError, OverflowError):
+        try:
             for start, entries in self._pagemap(low, high):
                 marks = entries.translate(_IS_GUARD)
                 index = marks.find(1)
                 while index >= 0:
                     guards.append(start + index * _PAGE)
                     index = marks.find(1, index + 1)
+        except (OSError, OverflowError):
+            pass
         return tuple(guards)
 
     def _stack_pointer(self, native_id: int) -> int:
@@ -197,7 +203,8 @@ class StackGauge:
         fields = _text(self._proc / f'self/task/{native_id}/syscall').split()
         if len(fields) <= 2:
             return 0
-        return int(fields[-2], 16)
+        pointer, _ = fields[-2:]
+        return int(pointer, 16)
 
     def _mappings(self) -> Iterator[_Mapping]:
         """One by one: there are hundreds, and memory that was taken once is not given back."""
@@ -218,14 +225,17 @@ class StackGauge:
 
     def used(self, stack: Stack) -> int:
         """The high-water mark in bytes, from a look at all pages of the stack."""
-        lowest = self._scan(stack.address, stack.top)
+        top = stack.top
+        lowest = self._scan(stack.address, top)
         if lowest is None:  # the main thread's is mapped only as far as it has grown
-            mapping = _mapping_of(stack.top - 1, self._mappings())
+            mapping = _mapping_of(top - 1, self._mappings())
             if mapping:
-                lowest = self._scan(max(stack.address, mapping.start), stack.top)
+                mapped = max(stack.address, mapping.start)
+                lowest = self._scan(mapped, top)
         if lowest is None:
             return 0
-        return stack.top - self._swapped(stack.address, lowest)
+        lowest = self._swapped(stack.address, lowest)
+        return top - lowest
 
     def rise(self, stack: Stack, known: int) -> int:
         """The high-water mark, `known` from before, at the cost of a look at 16 pages below it.
@@ -234,7 +244,7 @@ class StackGauge:
         over 64 KiB without touching them is seen later, by `used`.
         """
         mark = _page_of(stack.top - known)
-        first = max(stack.address, mark - _WINDOW * _PAGE)
+        first = max(stack.address, mark - _WINDOW_SIZE)
         for low in range(first, mark, _PAGE):  # one round, but at the end of what is mapped
             found = self._lowest(low, mark)
             if found is None:
@@ -249,8 +259,8 @@ class StackGauge:
 
         None if not all of the range is mapped.
         """
-        for start in range(low, high, _CHUNK * _PAGE):
-            end = min(start + _CHUNK * _PAGE, high)
+        for start in range(low, high, _CHUNK_SIZE):
+            end = min(start + _CHUNK_SIZE, high)
             found = self._lowest(start, end)
             if found != end:
                 return found
@@ -261,7 +271,7 @@ class StackGauge:
         if self._mincore is None:
             return None
         size = high - low
-        pages = _WINDOW if size <= _WINDOW * _PAGE else _CHUNK
+        pages = _WINDOW if size <= _WINDOW_SIZE else _CHUNK
         vector = _VECTORS[pages]()
         refused = self._mincore(low, size, vector)
         if refused:
@@ -273,23 +283,29 @@ class StackGauge:
 
     def _swapped(self, low: int, high: int) -> int:
         """The lowest page between that was touched and is swapped out; `high` if there is none."""
-        with contextlib.suppress(OSError, OverflowError):
+        try:
             for start, entries in self._pagemap(low, high):
                 marks = entries.translate(_IS_TOUCHED)
                 index = marks.find(1)
                 if index >= 0:
                     return start + index * _PAGE
+        except (OSError, OverflowError):
+            pass
         return high
 
     def _pagemap(self, low: int, high: int) -> Iterator[tuple[int, bytes]]:
         """(address, the highest byte of the entry of each page from there on), chunk by chunk."""
-        descriptor = os.open(self._proc / 'self/pagemap', os.O_RDONLY | os.O_CLOEXEC)
+        path = self._proc / 'self/pagemap'
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            for start in range(low, high, _CHUNK * _PAGE):
-                first = start // _PAGE
-                pages = min(_CHUNK, (high - start) // _PAGE)
-                entries = os.pread(descriptor, pages * _ENTRY, first * _ENTRY)
-                yield start, entries[_ENTRY - 1 :: _ENTRY]
+            for start in range(low, high, _CHUNK_SIZE):
+                left = (high - start) // _PAGE
+                entries = os.pread(
+                    descriptor,
+                    min(_CHUNK, left) * _ENTRY,
+                    start // _PAGE * _ENTRY,
+                )
+                yield start, entries[_HIGHEST_BYTES]
         finally:
             os.close(descriptor)
 

@@ -46,8 +46,11 @@ _CLOCK_OF_THREAD = 6  # in the kernel's numbers: the scheduled time of one threa
 #: At most so many bytes of /proc/net/tcp and of /proc/PID/maps are read.
 _NET_SIZE = 1 << 16
 _MAPS_SIZE = 1 << 22
-#: `struct pollfd`: the descriptor, the events asked for, the events that came.
-_POLLFD = struct.Struct('=ihh')
+#: `struct pollfd`: the descriptor; the events asked for, and the events that came, are left out.
+_POLLFD = struct.Struct('=i4x')
+#: `struct sockaddr_in` and `sockaddr_in6` after the family: port, address.
+_IPV4 = struct.Struct('!2xH4s')
+_IPV6 = struct.Struct('!2xH4x16s')
 
 try:
     _RUNTIME = ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, '_PyRuntime'))
@@ -222,7 +225,13 @@ class KernelThreads:
         peer = ''
         if kind == 'socket':
             peer = self._peer(number) or self._connecting(link)
-        return Descriptor(number, kind, link, standard, peer)
+        return Descriptor(
+            number,
+            kind,
+            name=link,
+            standard=standard,
+            peer=peer,
+        )
 
     def _is_fifo(self, number: int) -> bool:
         """Whether it is a named pipe, whose link is a path."""
@@ -267,9 +276,10 @@ class KernelThreads:
         """The descriptors in an array of `struct pollfd`, at most 64."""
         size = _POLLFD.size * min(count, _POLLED)
         array = self.memory(address, size)
+        cut_off = len(array) % _POLLFD.size
+        whole = array[: len(array) - cut_off]
         found = []
-        for start in range(0, len(array) - _POLLFD.size + 1, _POLLFD.size):
-            descriptor, _, _ = _POLLFD.unpack_from(array, start)
+        for (descriptor,) in _POLLFD.iter_unpack(whole):
             if descriptor >= 0:  # poll ignores negative ones
                 found.append(descriptor)
         return tuple(found)
@@ -283,8 +293,7 @@ class KernelThreads:
         return address_of(self.memory(address, min(size, 128)))
 
     def process_name(self, pid: int) -> str:
-        file = self._proc / str(pid) / 'comm'
-        name = procfiles.read(bytes(file))
+        name = procfiles.read(self._proc / str(pid) / 'comm')
         return name.decode('utf-8', 'replace').strip()
 
     def by_stack(
@@ -358,7 +367,11 @@ def peer_of(descriptor: int) -> str:
     buffer = ctypes.create_string_buffer(128)
     size = ctypes.c_uint(128)
     try:
-        refused = procfiles.LIBC.getpeername(descriptor, buffer, ctypes.byref(size))
+        refused = procfiles.LIBC.getpeername(
+            descriptor,
+            buffer,
+            ctypes.byref(size),
+        )
     except AttributeError:
         return ''
     if refused:
@@ -376,13 +389,14 @@ def address_of(raw: bytes) -> str:
         path = raw[2:].lstrip(b'\0')  # that of an abstract one begins with a zero
         path, _, _ = path.partition(b'\0')
         return path.decode('utf-8', 'replace')
-    port = int.from_bytes(raw[2:4], 'big')
-    if family == socket.AF_INET and size >= 8:
-        host = socket.inet_ntop(family, raw[4:8])
-        return f'{host}:{port}'
-    if family == socket.AF_INET6 and size >= 24:
-        host = socket.inet_ntop(family, raw[8:24])
-        return f'[{host}]:{port}'
+    if family == socket.AF_INET and size >= _IPV4.size:
+        port, host = _IPV4.unpack_from(raw)
+        name = socket.inet_ntop(family, host)
+        return f'{name}:{port}'
+    if family == socket.AF_INET6 and size >= _IPV6.size:
+        port, host = _IPV6.unpack_from(raw)
+        name = socket.inet_ntop(family, host)
+        return f'[{name}]:{port}'
     return ''
 
 
