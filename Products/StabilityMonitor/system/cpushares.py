@@ -143,7 +143,8 @@ class Loads:
 
 def is_busy(cpu: float, busiest: float) -> bool:
     """Whether that CPU share is a fair part, compared with the thread that has the largest."""
-    return cpu >= max(_BUSY, busiest / 2)
+    fair = busiest / 2
+    return cpu >= max(_BUSY, fair)
 
 
 def _shares(

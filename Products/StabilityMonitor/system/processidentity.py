@@ -74,10 +74,15 @@ def process_is_there(
     boot_id = document.get('boot_id')
     ticks = document.get('start_ticks')
     if not boot_id or not here['boot_id'] or not ticks:
-        # One of the two systems has no /proc: the pid alone must do.
-        return _pid_exists(pid) if is_same_host else None
+        # There is no /proc here, or was none there: the pid alone must do.
+        if is_same_host:
+            return _pid_exists(pid)
+        return None
     if boot_id != here['boot_id']:
-        return False if is_same_host else None
+        # This host was restarted since, or it is another host.
+        if is_same_host:
+            return False
+        return None
     if document.get('pid_namespace') != here['pid_namespace']:
         return None
     return bool(start_ticks(pid, proc) == ticks)

@@ -30,6 +30,8 @@ except ImportError:
     resource = None
 
 _LIMITS = ('CORE', 'STACK', 'AS', 'NOFILE', 'NPROC')
+#: The name of a program without a version or a suffix, such as "gunicorn" in "gunicorn:".
+_PROGRAM = re.compile(r'[\w-]*')
 #: Names of programs that restart what they start.
 _RESTARTERS = {
     'zdaemon': 'zdaemon',
@@ -140,9 +142,13 @@ def restarter(pid: int, proc: Path = Path('/proc')) -> str:
     command = _bytes(proc / str(pid) / 'cmdline').decode(errors='replace')
     for argument in command.split('\0'):
         path, _, _ = argument.partition(' ')
-        program = re.match(r'[\w-]*', os.path.basename(path))
-        if program and program[0] in _RESTARTERS:
-            return _RESTARTERS[program[0]]
+        name = os.path.basename(path)
+        program = _PROGRAM.match(name)
+        if program is None:
+            continue
+        known = _RESTARTERS.get(program[0])
+        if known:
+            return known
     return ''
 
 

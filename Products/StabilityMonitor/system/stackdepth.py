@@ -105,7 +105,11 @@ class StackGauge:
         place = stacksizes.own_place(self._libc)
         if place is None:
             return None
-        return Stack(place.address, place.size, place.guard)
+        return Stack(
+            place.address,
+            place.size,
+            place.guard,
+        )
 
     def main(self) -> Stack | None:
         """The main thread's stack; any thread may ask.
@@ -116,7 +120,8 @@ class StackGauge:
 
     def of_thread(self, native_id: int, ident: int = 0) -> Stack | None:
         """The stack of a thread of this process; see `of_threads`."""
-        return self.of_threads({native_id: ident}).get(native_id)
+        found = self.of_threads({native_id: ident})
+        return found.get(native_id)
 
     def of_threads(self, threads: dict[int, int]) -> dict[int, Stack]:
         """{native id: Stack} for {native id: ident, or 0 where Python does not know the thread}.
@@ -316,10 +321,15 @@ def _mincore(libc: Library) -> Callable[[int, int, ctypes.Array[ctypes.c_char]],
     PyDLL keeps the GIL: to release it and wait for it would cost more than the call.
     """
     try:
-        function = (libc or ctypes.PyDLL(None)).mincore
+        library = libc or ctypes.PyDLL(None)
+        function = library.mincore
     except (AttributeError, OSError, TypeError):
         return None
-    function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+    function.argtypes = (
+        ctypes.c_void_p,  # the first byte of a page
+        ctypes.c_size_t,  # bytes
+        ctypes.c_void_p,  # a byte for each page, which the kernel fills
+    )
     return function
 
 
@@ -364,17 +374,21 @@ def huge_page(sysfs: Path = Path('/sys')) -> int:
     """Bytes of the largest transparent huge page that memory gets without asking; 0 for none."""
     folder = sysfs / 'kernel/mm/transparent_hugepage'
     always = '[always]' in _text(folder / 'enabled')
-    sizes = []
+    largest = 0
     whole = _text(folder / 'hpage_pmd_size').strip()
     if always and whole.isdigit():
-        sizes.append(int(whole))
+        largest = int(whole)
+    # From Linux 6.8 on, each size has a choice of its own.
     for kind in folder.glob('hugepages-*kB'):
         choice = _text(kind / 'enabled')
-        inherits = always and '[inherit]' in choice
-        if '[always]' in choice or inherits:
-            kilobytes = kind.name.removeprefix('hugepages-').removesuffix('kB')
-            sizes.append(int(kilobytes) << 10)
-    return max(sizes, default=0)
+        is_on = '[always]' in choice
+        if '[inherit]' in choice:
+            is_on = always
+        if is_on:
+            name = kind.name.removesuffix('kB')
+            kilobytes = int(name.removeprefix('hugepages-'))
+            largest = max(largest, kilobytes << 10)
+    return largest
 
 
 def headroom(

@@ -75,5 +75,7 @@ def call_names(machine: str) -> dict[int, str]:
 
 def machine() -> str:
     """The machine that this Python's system calls are those of; '' if it has other numbers."""
-    is_linux_64 = sys.platform.startswith('linux') and sys.maxsize > 1 << 32
-    return os.uname().machine if is_linux_64 else ''
+    is_64_bit = sys.maxsize > 1 << 32
+    if sys.platform.startswith('linux') and is_64_bit:
+        return os.uname().machine
+    return ''

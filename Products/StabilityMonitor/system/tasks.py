@@ -134,7 +134,11 @@ class KernelThreads:
             waited = 0
             turns = 0
         if ran > 0:
-            return Reading(ran / 1e9, turns, waited / 1e9)
+            return Reading(
+                cpu=ran / 1e9,  # from nanoseconds
+                turns=turns,
+                waited=waited / 1e9,
+            )
         # The kernel does not count (all are 0): the coarser clock ticks of `stat` are left.
         _, fields = _stat(self._file(tid, 'stat'))
         try:
@@ -195,11 +199,12 @@ class KernelThreads:
                 stack_pointer = values[6]
         except ValueError:
             pass
+        reading = self.reading(tid)
         return Task(
             tid,
             comm,
             state,
-            self.reading(tid),
+            reading,
             call,
             arguments,
             stack_pointer,
@@ -255,8 +260,11 @@ class KernelThreads:
             table = procfiles.read(f'{self._self}/net/{name}', _NET_SIZE)
             for line in table.splitlines():
                 fields = line.split()
-                if len(fields) > 9 and fields[9] == inode:
-                    return _hexadecimal_address(fields[2])
+                if len(fields) <= 9:
+                    continue
+                _, _, remote = fields[:3]
+                if fields[9] == inode:
+                    return _hexadecimal_address(remote)
         return ''
 
     def memory(self, address: int, size: int) -> bytes:
