@@ -344,16 +344,13 @@ def _probed(runs: AllRuns, servers: _Servers) -> dict[str, Any]:
 
     No Python is run but that of a living process, and the one of this command.
     """
-    executable = ''  # the Python of this command
+    paths = [runs.folder(name) for name, _ in servers] or _last_servers(runs)
     context: dict[str, Any] = {}
+    if paths:
+        context = read_json(paths[0] / CONTEXT)
+    executable = ''  # the Python of this command
     if servers:
-        name, _ = servers[0]
-        path = runs.folder(name)
-        context = read_json(path / CONTEXT)
-        executable = _python_of(path)
-    else:
-        for path in _last_servers(runs)[:1]:
-            context = read_json(path / CONTEXT)
+        executable = _python_of(paths[0])
     # A context is a file: anything may stand in it.
     size = 0
     stack = context.get('thread_stack') or stacksizes.default_stack()

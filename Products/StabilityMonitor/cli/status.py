@@ -56,11 +56,11 @@ def of(runs: AllRuns, now: Callable[[], float] = time.time) -> dict[str, Any]:
     """
     living = [_of_process(runs, name, context) for name, context in runs.living]
     # Each instance once: those that have a past first.
-    names = [record.instance for record in runs.summaries()]
+    found = [record.instance for record in runs.summaries()]
     for process in living:
         if _serves(process):
-            names.append(Instance(**process['instance']))
-    instances = [_of_instance(instance, runs, living) for instance in dict.fromkeys(names)]
+            found.append(Instance(**process['instance']))
+    instances = [_of_instance(instance, runs, living) for instance in dict.fromkeys(found)]
     exit_status = WELL
     if any(process['hang'] for process in living):
         exit_status = WRONG

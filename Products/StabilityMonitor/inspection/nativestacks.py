@@ -235,8 +235,12 @@ class NativeStacks(BackgroundJob[str, str]):
         `ended` says what ended it: itself, time, parent, or lost, where the warden was killed.
         """
         self.tell(f'{name} reads process {self.pid}')
+        interpreter = sys.executable or ''
+        if 'python' not in os.path.basename(interpreter):
+            # A server embeds Python, and `sys.executable` is that server.
+            interpreter = os.path.join(sys.exec_prefix, 'bin', 'python3')
         guarded = python_command(
-            _interpreter(),
+            interpreter,
             _WARDEN,
             self.pid,
             self.longest,
@@ -297,14 +301,6 @@ class NativeStacks(BackgroundJob[str, str]):
             f'{name} ended with code {code} and no threads; the last it said: {last[:300]}. Use '
             'the command line of gdb.'
         )
-
-
-def _interpreter() -> str:
-    own = sys.executable or ''
-    if 'python' in os.path.basename(own):
-        return own
-    # A server embeds Python, and `sys.executable` is that server.
-    return os.path.join(sys.exec_prefix, 'bin', 'python3')
 
 
 def _environment() -> dict[str, str]:

@@ -59,7 +59,7 @@ class ChildProcess:
         environment: Mapping[str, str] | None = None,
         listens: bool = False,
     ) -> None:
-        words = list(map(str, command))
+        words = [str(word) for word in command]
         self.code: int | None = None
         self.stdin = -1
         with contextlib.ExitStack() as opened, contextlib.ExitStack() as given:
@@ -128,7 +128,8 @@ class ChildProcess:
         while not self._has_ended():
             if time.monotonic() >= until:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.pid, signal.SIGKILL)  # not reaped yet: the pid is still its own
+                    # It is not reaped yet: the pid is still its own.
+                    os.kill(self.pid, signal.SIGKILL)
             time.sleep(_LOOK)
 
     def _has_ended(self) -> bool:

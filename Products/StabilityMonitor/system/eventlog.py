@@ -47,8 +47,10 @@ def _cleaned(value: object) -> object:
 
 
 def _indented(text: str) -> str:
-    lines = text.rstrip('\n').split('\n')
-    return '\n'.join(_INDENT + clean(line) for line in lines)
+    lines = []
+    for line in text.rstrip('\n').split('\n'):
+        lines.append(_INDENT + clean(line))
+    return '\n'.join(lines)
 
 
 LOGGER = logging.getLogger('StabilityMonitor')

@@ -128,7 +128,8 @@ class Vitals:
 
     def _resident_memory(self) -> int:
         try:
-            pages = int(os.pread(self._files['statm'], 256, 0).split()[1])
+            fields = os.pread(self._files['statm'], 256, 0).split()
+            pages = int(fields[1])
         except (KeyError, OSError, IndexError, ValueError):
             return self._asked(lambda process: process.memory_info().rss)
         return pages * _PAGE
