@@ -32,7 +32,7 @@ from ..store.rundirectory import name_facts
 
 WELL = 0
 WRONG = 1
-#: Of what a process tells of itself, and of what only others see: that it is silent or stopped.
+#: {kind of hang: the word before it}.  No process notes of itself that it is silent or stopped.
 _VERBS = {kind.code: kind.verb for kind in EVENT_KINDS.values()}
 _VERBS |= {'silent': 'HANGS', 'stopped': 'STOPPED'}
 

@@ -98,7 +98,7 @@ def incident(runs: AllRuns, word: str | None) -> str:
 
 
 def any_run(runs: AllRuns, word: str) -> str:
-    """The same, also for runs that live.  A word that fits no run is returned as it is."""
+    """As `incident`, also for runs that live.  A word that fits no run is returned as it is."""
     if _NUMBER.fullmatch(word):
         return _numbered(runs, word)
     return by_beginning(runs.names(), word)

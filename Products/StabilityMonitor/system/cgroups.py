@@ -29,7 +29,7 @@ _NO_LIMIT = 1 << 60
 
 def find(proc: Path = Path('/proc'), pid: str = 'self') -> dict[str, Any]:
     """Directory, identity and limit of the memory cgroup; {} where there is none to be seen."""
-    # OSError: not for our eyes.  ValueError: a mount table of another form.
+    # OSError: this user may not read it.  ValueError: a mount table of another form.
     with contextlib.suppress(OSError, ValueError):
         for version, path in _memberships(proc / pid / 'cgroup'):
             directory = _mounted_at(proc / pid / 'mountinfo', version, path)

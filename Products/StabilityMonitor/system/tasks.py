@@ -167,7 +167,7 @@ class KernelThreads:
         return self.clocks_of(self._known)
 
     def clocks_of(self, tids: Iterable[int]) -> dict[int, float]:
-        """The same of those of these threads that still exist."""
+        """{native id: what its `clock` shows} of those of these threads that still exist."""
         found = {}
         for tid in tids:
             seconds = clock(tid)
@@ -197,7 +197,7 @@ class KernelThreads:
                 call = self._names.get(number) or f'call {number}'
                 arguments = tuple(values[:6])
                 stack_pointer = values[6]
-        except ValueError:
+        except ValueError:  # a line of a form that no kernel has written so far
             pass
         reading = self.reading(tid)
         return Task(
@@ -334,6 +334,7 @@ class KernelThreads:
             for mapping in mappings:
                 if task.stack_pointer in mapping and nearest in mapping:
                     found[nearest] = task.tid
+                    break
         return found
 
 
