@@ -69,12 +69,13 @@ def read(
     recursion_limit: int = 0,
 ) -> ProbeResult | None:
     """The result that was kept, if it is of this Python, machine, program, stack and limit."""
-    limit = recursion_limit or sys.getrecursionlimit()
     document = read_json(file)
-    if document.get('key') != _key(stack_size, limit):
-        return None
     values = document.get('result')
     if not isinstance(values, dict):
+        return None
+    # Only now: the key imports the ways to recurse, which no start needs.
+    limit = recursion_limit or sys.getrecursionlimit()
+    if document.get('key') != _key(stack_size, limit):
         return None
     known: dict[str, Any] = {}
     for name, usual in shallow(ProbeResult(0, 0)).items():
