@@ -70,15 +70,18 @@ def show(runs: AllRuns, options: Namespace) -> int:
     """
     base = runs.base
     servers = [(name, context) for name, context in runs.living if context.get('role') != 'script']
-    parts = [_part(f'The data directory {base.path}', _of_directory(base, servers, runs.waiting))]
+    of_directory = _of_directory(base, servers, runs.waiting)
+    parts = [_part(f'The data directory {base.path}', of_directory)]
     if servers:
-        parts += [_of_process(base, name, context) for name, context in servers]
+        for name, context in servers:
+            parts.append(_of_process(base, name, context))
     else:
         parts += _of_the_past(runs)
     if options.probe:
-        parts.append(_probed(*_newest(runs, servers)))
+        parts.append(_probed(runs, servers))
     if options.as_json:
-        print(json_text({'generated': isotime(time.time()), 'subjects': parts}, indent=1))
+        document = {'generated': isotime(time.time()), 'subjects': parts}
+        print(json_text(document, indent=1))
     else:
         for line in _lines(parts, options.everything):
             print(clean(line))
@@ -112,16 +115,24 @@ def _part(
 # -- what can be seen from outside -----------------------------------------------------------------
 
 
-def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -> Iterator[Finding]:
+def _of_directory(
+    base: Base,
+    servers: _Servers,
+    waiting: Sequence[RunRecord],
+) -> Iterator[Finding]:
     """What is wrong with the data directory."""
     if not os.access(base.path, os.W_OK):
         severity = 'info'
         action = 'Run this as the user that Zope runs as to ask the living process.'
-        if base.path.stat().st_uid == os.geteuid():
+        owner = base.path.stat().st_uid
+        if owner == os.geteuid():
             severity = 'warning'
             action = f'Make {base.path} writable for the user of Zope.'
         yield Finding(
-            'directory', severity, f'{base.path} is not writable for this user.', action=action
+            'directory',
+            severity,
+            f'{base.path} is not writable for this user.',
+            action=action,
         )
     if waiting:
         # A wanted stop is no reason to act: the next start archives it.
@@ -143,7 +154,11 @@ def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -
             )
 
 
-def _of_process(base: Base, name: str, context: dict[str, Any]) -> dict[str, Any]:
+def _of_process(
+    base: Base,
+    name: str,
+    context: dict[str, Any],
+) -> dict[str, Any]:
     """What a living process answers; where it does not, what it said last, and a finding."""
     path = base.runs / name
     started, pid = name_facts(name)
@@ -154,12 +169,25 @@ def _of_process(base: Base, name: str, context: dict[str, Any]) -> dict[str, Any
         answer = _asked(path)
         now = True
         if answer.get('starting') is True:
+            # It has armed, but does not serve yet: the checks run after that.
             answer = {}
-            trouble = [_starting(pid, started)]
+            is_slow = time.time() - started > _LONG_START
+            trouble = [
+                Finding(
+                    'starting',
+                    'warning' if is_slow else 'info',
+                    f'The process {pid} is still starting: its checks have not run yet.',
+                    action='Ask again when it serves, or see what it does with "stabilitymonitor '
+                    'stacks".',
+                )
+            ]
     except PermissionError:  # a member of the option `group` may read, but not ask
-        trouble = [_last_told(pid, from_isotime(answer.get('when')) or started)]
+        when = from_isotime(answer.get('when')) or started
+        trouble = [_last_told(pid, when)]
     except (NoAnswer, OSError) as error:
-        reason = error.args[0] if isinstance(error, NoAnswer) else f'It cannot be asked: {error}.'
+        reason = f'It cannot be asked: {error}.'
+        if isinstance(error, NoAnswer):
+            reason = error.args[0]
         trouble = [
             Finding(
                 'no-answer',
@@ -170,16 +198,13 @@ def _of_process(base: Base, name: str, context: dict[str, Any]) -> dict[str, Any
         ]
     if answer.get('error'):
         trouble.append(Finding('checks-error', 'warning', str(answer['error'])))
-    return _told(base, f'Process {pid} (run {name})', answer, trouble, instance_of(context), now)
-
-
-def _starting(pid: int, started: float) -> Finding:
-    """The process has armed, but does not serve yet: the checks run after that."""
-    return Finding(
-        'starting',
-        'warning' if time.time() - started > _LONG_START else 'info',
-        f'The process {pid} is still starting: its checks have not run yet.',
-        action='Ask again when it serves, or see what it does with "stabilitymonitor stacks".',
+    return _told(
+        base,
+        f'Process {pid} (run {name})',
+        answer,
+        trouble,
+        instance_of(context),
+        now,
     )
 
 
@@ -213,8 +238,10 @@ def _asked(path: Path) -> dict[str, Any]:
         if answer.get('starting') is True:
             return answer
         if not isinstance(answer.get('checks'), list):
-            raise NoAnswer(str(answer.get('error') or 'It does not know this question.'))
-        if not answer.get('running') or time.monotonic() > until:
+            reason = answer.get('error') or 'It does not know this question.'
+            raise NoAnswer(str(reason))
+        is_over = not answer.get('running')
+        if is_over or time.monotonic() > until:
             return answer
 
 
@@ -234,18 +261,25 @@ def _told(
     """
     findings = list(trouble)
     rows = answer.get('checks')
-    for row in rows if isinstance(rows, list) else ():
+    if not isinstance(rows, list):
+        rows = []
+    for row in rows:
         finding = finding_from(row)
-        if finding is None or (without and finding.id.startswith(without)):
+        if finding is None:
+            continue
+        if without and finding.id.startswith(without):
             continue
         findings.append(finding)
+    when = str(answer.get('when') or '')
     took = answer.get('took')
+    if not isinstance(took, int | float):
+        took = None
     return _part(
         subject,
         findings,
         Hushed(base.path, instance.label),
-        str(answer.get('when') or '') or None,
-        took if isinstance(took, int | float) else None,
+        when or None,
+        took,
         now,
     )
 
@@ -265,23 +299,28 @@ def _of_the_past(runs: AllRuns) -> list[dict[str, Any]]:
     for path in _last_servers(runs):
         word = allfindings.last_word(path)
         context = read_json(path / CONTEXT)
-        here = context.get('executable') == sys.executable
+        is_our_python = context.get('executable') == sys.executable
         instance = instance_of(context)
-        if here and not environment_told:
+        if is_our_python and not environment_told:
             environment_told = True
             parts.append(_of_environment(base, instance))
-        # Known issues of now replace those of then, where they can be looked up.
-        without = KnownIssues.id if here and has_packaging() else ''
+        without = ''
+        if is_our_python and has_packaging():
+            # Known issues of now replace those of then, where they can be looked up.
+            without = KnownIssues.id
         subject = f'{instance.label}, which is down (run {path.name})'
         parts.append(_told(base, subject, word, (), instance, without=without))
     return parts
 
 
 def _of_environment(base: Base, instance: Instance) -> dict[str, Any]:
+    """Known issues of what is installed for this Python."""
     found = KnownIssues().look(Site(base.path, stack=None))
+    if isinstance(found, Finding):
+        found = [found]
     return _part(
         f'What is installed for {sys.executable}',
-        [found] if isinstance(found, Finding) else found,
+        found,
         Hushed(base.path, instance.label),
         when=isotime(time.time()),
     )
@@ -291,31 +330,67 @@ def _last_servers(runs: AllRuns) -> list[Path]:
     """The directory of the newest server run of each instance, archived or not."""
     found: dict[Instance, Path] = {}
     for record in runs.summaries():
-        if record.role == 'server':
-            found.setdefault(record.instance, runs.folder(record.run))
+        if record.role == 'server' and record.instance not in found:
+            found[record.instance] = runs.folder(record.run)
     return list(found.values())
 
 
 # -- the recursion probe ---------------------------------------------------------------------------
 
 
-def _newest(runs: AllRuns, servers: _Servers) -> tuple[dict[str, Any], str, int, int]:
-    """(context, executable, stack size, recursion limit) of a living run, else of the last one;
-    where there is none, of this process.
+def _probed(runs: AllRuns, servers: _Servers) -> dict[str, Any]:
+    """Try the stack and recursion limit of a living run, else of the last one; where there is none,
+    those of this process.
 
-    `executable` is '' for the Python of this command: no other Python is run but that of a living
-    process.  A limit of 0 stands for the one in force here.
+    No Python is run but that of a living process, and the one of this command.
     """
     paths = [runs.folder(name) for name, _ in servers] or _last_servers(runs)
-    context = read_json(paths[0] / CONTEXT) if paths else {}
+    context: dict[str, Any] = {}
+    if paths:
+        context = read_json(paths[0] / CONTEXT)
+    executable = ''  # the Python of this command
+    if servers:
+        executable = _python_of(paths[0])
+    # A context is a file: anything may stand in it.
+    size = 0
     stack = context.get('thread_stack') or stacksizes.default_stack()
-    size = stack[0] if isinstance(stack, list | tuple) and stack else None
+    if isinstance(stack, list | tuple) and stack and isinstance(stack[0], int):
+        size = stack[0]
     limit = context.get('recursion_limit')
-    return (
-        context,
-        _python_of(paths[0]) if servers else '',
-        size if isinstance(size, int) else 0,
-        limit if isinstance(limit, int) else 0,
+    if not isinstance(limit, int):
+        limit = 0  # stands for the one in force here
+    result = probe(
+        size,
+        limit,
+        on_progress=_show_progress,
+        executable=executable,
+    )
+    print(file=sys.stderr)
+    finding = recursionresult.finding(result)
+    if result.error:
+        # Here the user has asked for it, and gets no answer.
+        finding = replace(finding, severity='warning')
+    findings = [finding]
+    python = executable or sys.executable
+    of_site = context.get('executable')
+    if isinstance(of_site, str) and of_site:
+        is_other = os.path.realpath(of_site) != os.path.realpath(python)
+        if is_other:
+            findings.append(
+                Finding(
+                    'recursion-probe-python',
+                    'info',
+                    f'The site runs another Python: {of_site}.',
+                    'Only the Python of this command is tried, or that of a living process of the '
+                    'same user.',
+                    'Run this with the Python of the site, as its user.',
+                )
+            )
+    return _part(
+        f'The recursion probe with {python}',
+        findings,
+        when=isotime(time.time()),
+        took=result.took,
     )
 
 
@@ -325,54 +400,27 @@ def _python_of(path: Path) -> str:
     The kernel is asked, not the context of the run: a user who can write there could name any
     program.
     """
-    pid = name_facts(path.name)[1]
+    _, pid = name_facts(path.name)
     program = outside.executable(pid)
-    is_python = os.path.basename(program).startswith('python') and os.access(program, os.X_OK)
+    name = os.path.basename(program)
+    is_python = name.startswith('python') and os.access(program, os.X_OK)
     if not is_python or program == os.path.realpath(sys.executable):
         return ''
-    if outside.users(pid) != {os.geteuid()} or not is_alive(path):
+    is_our_user = outside.users(pid) == {os.geteuid()}
+    if not is_our_user or not is_alive(path):
         return ''
     return program
 
 
-def _probed(
-    context: dict[str, Any], executable: str, stack_size: int, limit: int
-) -> dict[str, Any]:
-    result = probe(stack_size, limit, on_progress=_progress, executable=executable)
-    print(file=sys.stderr)
-    finding = recursionresult.finding(result)
-    if result.error:
-        # Here the user has asked for it, and gets no answer.
-        finding = replace(finding, severity='warning')
-    python = executable or sys.executable
-    return _part(
-        f'The recursion probe with {python}',
-        [finding, *_other_python(context, python)],
-        when=isotime(time.time()),
-        took=result.took,
-    )
-
-
-def _other_python(context: dict[str, Any], python: str) -> Iterator[Finding]:
-    """A finding where the site runs another Python than the one that was tried."""
-    of_site = context.get('executable')
-    if not isinstance(of_site, str) or not of_site:
-        return
-    if os.path.realpath(of_site) != os.path.realpath(python):
-        yield Finding(
-            'recursion-probe-python',
-            'info',
-            f'The site runs another Python: {of_site}.',
-            'Only the Python of this command is tried, or that of a living process of the same '
-            'user.',
-            'Run this with the Python of the site, as its user.',
-        )
-
-
-def _progress(share: float, words: str) -> None:
+def _show_progress(share: float, words: str) -> None:
     """On a terminal the same line is overwritten."""
-    end = '\r' if sys.stderr.isatty() else '\n'
-    print(f'recursion probe: {share:4.0%} {words}'.ljust(60), end=end, file=sys.stderr, flush=True)
+    line = f'recursion probe: {share:4.0%} {words}'
+    print(
+        line.ljust(60),
+        end='\r' if sys.stderr.isatty() else '\n',
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 # -- as text ---------------------------------------------------------------------------------------
@@ -389,11 +437,13 @@ def _lines(parts: Iterable[dict[str, Any]], everything: bool) -> Iterator[str]:
         if number:
             yield ''
         yield part['subject'] + _when(part)
-        for check in part['checks']:
+        checks = part['checks']
+        shows_quiet = everything or len(checks) == 1
+        for check in checks:
             is_quiet = check['severity'] == 'ok' or 'hushed' in check
-            if everything or len(part['checks']) == 1 or not is_quiet:
+            if shows_quiet or not is_quiet:
                 yield from finding_lines(check)
-        yield _count(part['checks'])
+        yield _count(checks)
 
 
 def _when(part: dict[str, Any]) -> str:
@@ -402,7 +452,9 @@ def _when(part: dict[str, Any]) -> str:
     when = clocktime(from_isotime(part['when']))
     if not part['now']:
         return f', as of {when}:'
-    took = f' in {part["took"]:.2f} s' if part['took'] else ''
+    took = ''
+    if part['took']:
+        took = f' in {part["took"]:.2f} s'
     return f', checked {when}{took}:'
 
 
@@ -412,9 +464,13 @@ def _count(checks: Sequence[dict[str, Any]]) -> str:
     words = []
     for severity in WORST_FIRST:
         count = shown.count(severity.code)
-        if count:
-            words.append(f'{count} {severity.one if count == 1 else severity.many}')
+        if count == 1:
+            words.append(f'1 {severity.one}')
+        elif count:
+            words.append(f'{count} {severity.many}')
     hushed = len(checks) - len(shown)
     if hushed:
         words.append(f'{hushed} hushed')
-    return '= ' + (', '.join(words) or 'nothing is known')
+    if not words:
+        return '= nothing is known'
+    return '= ' + ', '.join(words)

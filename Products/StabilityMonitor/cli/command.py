@@ -49,7 +49,8 @@ def status(runs: AllRuns, options: Namespace) -> int:
 def history(runs: AllRuns, options: Namespace) -> int:
     """One line for each dead run, newest first."""
     rows = [record.summary_json() for record in runs.summaries()]
-    for line in titled_history_lines(rows, {record.run for record in runs.waiting}):
+    waiting = {record.run for record in runs.waiting}
+    for line in titled_history_lines(rows, waiting):
         print(line)
     if runs.clean_scripts:
         print(f'and {runs.clean_scripts} clean runs of scripts')
@@ -78,11 +79,16 @@ def report(runs: AllRuns, options: Namespace) -> int:
         instance = _present_instance(runs)
     document = build(None, runs, run, instance)
     if options.run is None:
-        document |= {'about': 'newest incident' if run else 'present state'}
+        if run:
+            document['about'] = 'newest incident'
+            words = f'the newest incident, {run}'
+        else:
+            document['about'] = 'present state'
+            words = 'the present state: no incident'
         if options.format == 'text':
-            words = f'the newest incident, {run}' if run else 'the present state: no incident'
             print(clean(f'This report is about {words}.'), flush=True)
-    sys.stdout.buffer.write(render(document, options.format)[2])
+    _, _, content = render(document, options.format)
+    sys.stdout.buffer.write(content)
     return WELL
 
 
@@ -93,11 +99,13 @@ def _site_of(runs: AllRuns, record: RunRecord) -> Instance:
     """
     if record.role == 'server':
         return record.instance
-    place = (record.instance.host, record.instance.client_home)
+    script = record.instance
     for run in runs.summaries():
-        if run.role == 'server' and (run.instance.host, run.instance.client_home) == place:
-            return run.instance
-    return record.instance
+        server = run.instance
+        is_beside = server.host == script.host and server.client_home == script.client_home
+        if run.role == 'server' and is_beside:
+            return server
+    return script
 
 
 def _present_instance(runs: AllRuns) -> Instance:
@@ -108,17 +116,23 @@ def _present_instance(runs: AllRuns) -> Instance:
     summaries = runs.summaries()
     if not summaries:
         raise NoSuchRun('No run has been archived here yet.')
-    return (last_server_run(summaries) or summaries[0]).instance
+    last = last_server_run(summaries) or summaries[0]
+    return last.instance
 
 
 def judge(runs: AllRuns, options: Namespace) -> int:
     """Judge and archive what is dead, as the next start of Zope would."""
-    failed: list[tuple[str, Exception]] = []
-    done, removed = by_hand(runs.base, lambda name, error: failed.append((name, error)))
+    failed: list[str] = []
+
+    def note_failure(name: str, error: Exception) -> None:
+        failed.append(
+            f'{name} could not be archived: {error}. Run this as the user that Zope runs as.'
+        )
+
+    done, removed = by_hand(runs.base, note_failure)
     for record in done:
         print(clean(f'{record.run}: {record.summary} [{record.verdict}, {record.confidence}]'))
-    for name, error in failed:
-        message = f'{name} could not be archived: {error}. Run this as the user that Zope runs as.'
+    for message in failed:
         print(clean(message), file=sys.stderr)
     if not done and not failed:
         print('There was nothing to judge.')
@@ -126,13 +140,16 @@ def judge(runs: AllRuns, options: Namespace) -> int:
         print(f'{removed} old runs were removed, as the options "keep-..." of the site say.')
     if failed:
         return UNUSABLE
-    return WRONG if any(record.is_incident for record in done) else WELL
+    has_incident = any(record.is_incident for record in done)
+    return WRONG if has_incident else WELL
 
 
 def stacks(runs: AllRuns, options: Namespace) -> int:
     """What every thread of a living process does; also while none of its workers is free."""
-    living = [name for name, _ in runs.living]
-    wanted = options.run and whichrun.by_beginning(living, options.run)
+    wanted = options.run
+    if wanted:
+        living = [name for name, _ in runs.living]
+        wanted = whichrun.by_beginning(living, wanted)
     return clistacks.show(runs.base, runs.living, wanted, options.native)
 
 
@@ -145,8 +162,11 @@ def trace(runs: AllRuns, options: Namespace) -> int:
     """The last requests of a run as a trace log; without RUN, of the server that lives, or was
     last.
     """
-    wanted = options.run and whichrun.any_run(runs, options.run)
-    lines = runtrace.trace(runs.base, wanted or runtrace.newest(runs.base))
+    if options.run:
+        run = whichrun.any_run(runs, options.run)
+    else:
+        run = runtrace.newest(runs.base)
+    lines = runtrace.trace(runs.base, run)
     sys.stdout.buffer.write(as_text(lines))
     return WELL
 
@@ -185,40 +205,46 @@ def _parser() -> ArgumentParser:
         if name in ('report', 'status'):
             command.add_argument('--format', choices=sorted(FORMATS), default='text')
         if name == 'checks':
-            _check_options(command)
+            command.add_argument(
+                '--all',
+                action='store_true',
+                dest='everything',
+                help='what is fine, or hushed, too',
+            )
+            command.add_argument(
+                '--json',
+                action='store_true',
+                dest='as_json',
+                help='all of it, for programs',
+            )
+            command.add_argument(
+                '--probe',
+                action='store_true',
+                help='try out whether a deep recursion kills this Python; takes some seconds',
+            )
         if name == 'stacks':
             command.add_argument(
-                '--native', action='store_true', help='C frames too, taken by pystack or py-spy'
+                '--native',
+                action='store_true',
+                help='C frames too, taken by pystack or py-spy',
             )
     return parser
-
-
-def _check_options(command: ArgumentParser) -> None:
-    command.add_argument(
-        '--all', action='store_true', dest='everything', help='what is fine, or hushed, too'
-    )
-    command.add_argument(
-        '--json', action='store_true', dest='as_json', help='all of it, for programs'
-    )
-    command.add_argument(
-        '--probe',
-        action='store_true',
-        help='try out whether a deep recursion kills this Python; takes some seconds',
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = _parser().parse_args(argv)
+    run_command = _COMMANDS[options.command]
     try:
         runs = AllRuns(whichrun.data_directory(options))
-        return _COMMANDS[options.command](runs, options)
+        return run_command(runs, options)
     except StabilityError as error:
         print(clean(f'stabilitymonitor: {error}'), file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # A reader such as `head` has enough.  Python's flush at exit must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
         return WELL
     except OSError as error:
         message = f'stabilitymonitor: {error}. Run it as the user that Zope runs as.'

@@ -18,7 +18,6 @@ from ..model.errors import NoAnswer
 from ..model.errors import NoSuchRun
 from ..model.errors import UnreadableRecord
 from ..model.plaintext import clean
-from ..model.threadstates import Stacks
 from ..reporting import outsidetext
 from ..reporting import threadtext
 from ..reporting.stacksdocument import is_well
@@ -44,49 +43,57 @@ class NotLiving(NoSuchRun):
 
 
 def show(
-    base: Base, living: list[tuple[str, dict[str, Any]]], wanted: str | None, native: bool
+    base: Base,
+    living: list[tuple[str, dict[str, Any]]],
+    wanted: str | None,
+    native: bool,
 ) -> int:
     """Print the threads of each living run, or of the wanted one; returns the exit status.
 
     `living`: (name, context) of the runs that live.  Raises NotLiving, and OSError without rights.
     """
-    chosen = [(name, context) for name, context in living if wanted in (None, name)]
-    if not chosen:
-        if wanted:
-            raise NotLiving(f'The run {wanted!r} does not live.')
-        raise NotLiving('No process lives that leaves its traces here.')
-    return max(_show(base.runs / name, context, native) for name, context in chosen)
+    worst = WELL
+    has_shown = False
+    for name, context in living:
+        if wanted not in (None, name):
+            continue
+        has_shown = True
+        path = base.runs / name
+        worst = max(worst, _show_process(path, context))
+        if native:
+            worst = max(worst, _show_native(path))
+    if has_shown:
+        return worst
+    if wanted:
+        raise NotLiving(f'The run {wanted!r} does not live.')
+    raise NotLiving('No process lives that leaves its traces here.')
 
 
-def _show(path: Path, context: dict[str, Any], native: bool) -> int:
-    pid = name_facts(path.name)[1]
+def _show_process(path: Path, context: dict[str, Any]) -> int:
+    """Print what a process answers; where it does not, what can be seen from outside."""
+    _, pid = name_facts(path.name)
     subject = f'process {pid} (run {path.name})'
     try:
-        told = _asked(path)
-        print(threadtext.text(told, subject), end='')
-        status = WELL if told.threads and is_well(told) else WRONG
+        answer = runmailbox.ask(path, 'stacks', patience(path))
+        if answer.get('error'):  # it only says why it cannot answer
+            raise NoAnswer(str(answer['error']))
     except NoAnswer as error:
         view = outside.look(path, context, pid)
         commands = nativestacks.command_lines(pid, outside.executable(pid))
         needed = nativestacks.what_is_needed(pid)
-        _print(outsidetext.lines(view, subject, error.args[0], commands, needed))
-        status = WRONG
-    return max(status, _native(path, pid)) if native else status
+        reason = error.args[0]
+        _print(outsidetext.lines(view, subject, reason, commands, needed))
+        return WRONG
+    told = tidy(answer)
+    print(threadtext.text(told, subject), end='')
+    if told.threads and is_well(told):
+        return WELL
+    return WRONG
 
 
-def _asked(path: Path) -> Stacks:
-    """What a living process tells of its threads.
-
-    Raises NoAnswer; also where the answer only says why the process cannot answer.
-    """
-    answer = runmailbox.ask(path, 'stacks', patience(path))
-    if answer.get('error'):
-        raise NoAnswer(str(answer['error']))
-    return tidy(answer)
-
-
-def _native(path: Path, pid: int) -> int:
+def _show_native(path: Path) -> int:
     """Print native stacks, which a tool takes; the progress goes to standard error."""
+    _, pid = name_facts(path.name)
     # The tool stops the process that it looks at, so it must be the right one.
     if not is_alive(path):
         print(
@@ -101,10 +108,12 @@ def _native(path: Path, pid: int) -> int:
         while not taking.wait(1.0):
             print(clean(f'stabilitymonitor: {taking.words}'), file=sys.stderr)
     if taking.result:
-        _print(['', f'Native stacks of process {pid}:', *taking.result.splitlines()])
+        _print(['', f'Native stacks of process {pid}:'])
+        _print(taking.result.splitlines())
     if taking.error:
         print(f'stabilitymonitor: {clean(taking.error)}', file=sys.stderr)
-    return UNUSABLE if taking.error else WELL
+        return UNUSABLE
+    return WELL
 
 
 def patience(path: Path) -> float:
@@ -113,10 +122,11 @@ def patience(path: Path) -> float:
         samples = load(path / BLACKBOX).samples[-2:]
     except (OSError, UnreadableRecord):
         return _LEAST_PATIENCE
-    pause = 0.0
+    some_beats = 0.0
     if len(samples) == 2:
-        pause = samples[1].monotonic - samples[0].monotonic
-    return min(_MOST_PATIENCE, max(_LEAST_PATIENCE, _BEATS * pause))
+        before, last = samples
+        some_beats = _BEATS * (last.monotonic - before.monotonic)
+    return min(_MOST_PATIENCE, max(_LEAST_PATIENCE, some_beats))
 
 
 def _print(lines: Iterable[str]) -> None:

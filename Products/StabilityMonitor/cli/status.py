@@ -34,7 +34,7 @@ from ..store.rundirectory import name_facts
 
 WELL = 0
 WRONG = 1
-#: Of what a process tells of itself, and of what only others see: that it is silent or stopped.
+#: {kind of hang: the word before it}.  No process notes of itself that it is silent or stopped.
 _VERBS = {kind.code: kind.verb for kind in EVENT_KINDS.values()}
 _VERBS |= {'silent': 'HANGS', 'stopped': 'STOPPED'}
 
@@ -57,14 +57,23 @@ def of(runs: AllRuns, now: Callable[[], float] = time.time) -> dict[str, Any]:
     Its keys are documented in README.txt; keys are added, but never changed or removed.
     """
     living = [_of_process(runs, name, context) for name, context in runs.living]
-    instances = [_of_instance(instance, runs, living) for instance in _instances(runs, living)]
-    hangs = any(process['hang'] for process in living)
-    last_runs = [known['last_run'] for known in instances if known['last_run']]
-    has_incident = any(last['is_incident'] for last in last_runs)
+    # Each instance once: those that have a past first.
+    found = [record.instance for record in runs.summaries()]
+    for process in living:
+        if _serves(process):
+            found.append(from_json(Instance, process['instance']))
+    instances = [_of_instance(instance, runs, living) for instance in dict.fromkeys(found)]
+    exit_status = WELL
+    if any(process['hang'] for process in living):
+        exit_status = WRONG
+    for known in instances:
+        last = known['last_run']
+        if last and last['is_incident']:
+            exit_status = WRONG
     return {
         'generated': isotime(now()),
         'directory': str(runs.base.path),
-        'exit_status': WRONG if hangs or has_incident else WELL,
+        'exit_status': exit_status,
         'living': living,
         'waiting': [_of_record(record) for record in runs.waiting],
         'clean_scripts_waiting': runs.clean_waiting,
@@ -72,17 +81,24 @@ def of(runs: AllRuns, now: Callable[[], float] = time.time) -> dict[str, Any]:
     }
 
 
-def _of_process(runs: AllRuns, name: str, context: dict[str, Any]) -> dict[str, Any]:
+def _of_process(
+    runs: AllRuns,
+    name: str,
+    context: dict[str, Any],
+) -> dict[str, Any]:
     seen = liveness.look(runs.base.runs / name, context)
     hang = None
     if seen.hang:
-        hang = shallow(seen.hang) | {'since': isotime(seen.hang.since)}
+        hang = shallow(seen.hang)
+        hang['since'] = isotime(seen.hang.since)
+    is_script = context.get('role') == 'script'
+    started, _ = name_facts(name)
     return {
         'run': name,
         'pid': seen.pid,
-        'role': 'script' if context.get('role') == 'script' else 'server',
+        'role': 'script' if is_script else 'server',
         'instance': to_json(instance_of(context)),
-        'started': isotime(name_facts(name)[0]),
+        'started': isotime(started),
         'state': seen.state,
         'last_sample': isotime(seen.last_sample),
         'hang': hang,
@@ -91,36 +107,43 @@ def _of_process(runs: AllRuns, name: str, context: dict[str, Any]) -> dict[str, 
 
 def _of_record(record: RunRecord) -> dict[str, Any]:
     """The short facts of a dead run."""
-    keys = (
-        'run', 'role', 'pid', 'started', 'ended', 'uptime_seconds',
-        'verdict', 'confidence', 'summary', 'signal', 'exit_code',
-    )  # fmt: skip
-    known = record.summary_json()
-    facts = {key: known[key] for key in keys}
-    facts['instance'] = to_json(record.instance)
-    facts['is_incident'] = record.is_incident
-    return facts
-
-
-def _instances(runs: AllRuns, living: list[dict[str, Any]]) -> list[Instance]:
-    """Each instance once: those that have a past first."""
-    found = [record.instance for record in runs.summaries()]
-    found += [from_json(Instance, process['instance']) for process in living if _serves(process)]
-    return list(dict.fromkeys(found))
+    return {
+        'run': record.run,
+        'role': record.role,
+        'pid': record.pid,
+        'started': isotime(record.started),
+        'ended': isotime(record.ended),
+        'uptime_seconds': record.uptime_seconds,
+        'verdict': record.verdict,
+        'confidence': record.confidence,
+        'summary': record.summary,
+        'signal': record.signal,
+        'exit_code': record.exit_code,
+        'instance': to_json(record.instance),
+        'is_incident': record.is_incident,
+    }
 
 
 def _serves(process: dict[str, Any]) -> bool:
-    return bool(process['role'] == 'server')
+    role: str = process['role']
+    return role == 'server'
 
 
-def _of_instance(instance: Instance, runs: AllRuns, living: list[dict[str, Any]]) -> dict[str, Any]:
+def _of_instance(
+    instance: Instance,
+    runs: AllRuns,
+    living: list[dict[str, Any]],
+) -> dict[str, Any]:
     ours = of_instance(runs.summaries(), instance)
     last = last_server_run(ours)
     named = to_json(instance)
-    servers = [process for process in living if _serves(process)]
+    servers = []
+    for process in living:
+        if _serves(process) and process['instance'] == named:
+            servers.append(process['run'])
     return {
         'instance': named,
-        'living': [process['run'] for process in servers if process['instance'] == named],
+        'living': servers,
         'last_run': _of_record(last) if last else None,
         'crash_loop': [record.run for record in crash_loop(ours)],
     }
@@ -132,18 +155,30 @@ def _of_instance(instance: Instance, runs: AllRuns, living: list[dict[str, Any]]
 def _lines(document: dict[str, Any]) -> Iterator[str]:
     instances = document['instances']
     living = document['living']
+    waiting = document['waiting']
+    clean_scripts = document['clean_scripts_waiting']
     for known in instances:
-        if known['crash_loop']:
-            count = len(known['crash_loop'])
+        count = len(known['crash_loop'])
+        if count:
             yield f'CRASH LOOP: {count} incidents in a row of {_label(known)}'
     for process in living:
-        yield from _process(process)
-    if not (instances or living or document['waiting'] or document['clean_scripts_waiting']):
+        yield from _process_lines(process)
+    has_runs = instances or living or waiting or clean_scripts
+    if not has_runs:
         yield 'No run has been recorded here yet.'
         return
-    if not any(map(_serves, living)):
-        yield 'Only scripts run, no server.' if living else 'No process runs.'
-    yield from _waiting(document)
+    if not living:
+        yield 'No process runs.'
+    elif not any(map(_serves, living)):
+        yield 'Only scripts run, no server.'
+    # Nothing is wrong with the site because of runs that are not in the archive yet.
+    for record in waiting:
+        yield (
+            f'dead, not yet archived: {record["run"]} [{record["verdict"]}, '
+            f'{record["confidence"]}] (the next start does it, or "stabilitymonitor triage")'
+        )
+    if clean_scripts:
+        yield f'clean runs of scripts, not yet counted: {len(clean_scripts)}'
     for known in instances:
         last = known['last_run']
         if last:
@@ -154,43 +189,39 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
             )
 
 
-def _process(process: dict[str, Any]) -> Iterator[str]:
-    word = process['state'] if process['state'] in ('starting', 'ending') else 'running'
+def _process_lines(process: dict[str, Any]) -> Iterator[str]:
+    pid = process['pid']
+    word = process['state']
+    if word not in ('starting', 'ending'):
+        word = 'running'
     script = '' if _serves(process) else ' (script)'
     yield (
-        f'{word}: pid {process["pid"]} since {process["started"]} {_label(process)} '
-        f'{process["run"]}{script}'
+        f'{word}: pid {pid} since {process["started"]} {_label(process)} {process["run"]}{script}'
     )
     hang = process['hang']
-    if hang:
-        since = from_isotime(hang['since'])
-        lasts = duration(max(0.0, time.time() - since)) if since else 'an unknown time'
-        yield (
-            f'{_VERBS[hang["kind"]]}: pid {process["pid"]} since {clocktime(since)}, for {lasts}: '
-            f'{hang["summary"]} {_count(hang)}'
-        )
+    if not hang:
+        return
+    since = from_isotime(hang['since'])
+    lasts = 'an unknown time'
+    if since:
+        lasts = duration(max(0.0, time.time() - since))
+    yield (
+        f'{_VERBS[hang["kind"]]}: pid {pid} since {clocktime(since)}, for {lasts}: '
+        f'{hang["summary"]} {_stuck_threads(hang)}'
+    )
 
 
-def _count(hang: dict[str, Any]) -> str:
+def _stuck_threads(hang: dict[str, Any]) -> str:
+    """Such as "3 of 4 threads that serve are stuck."; '' where no thread serves."""
     if hang['serving'] <= 0:
         return ''
+    threads = f'{hang["stuck"]} of {hang["serving"]} threads that serve'
+    is_one = hang['stuck'] == 1
     if hang['kind'] in ('silent', 'stopped'):
-        was = 'was' if hang['stuck'] == 1 else 'were'
-        return f'{hang["stuck"]} of {hang["serving"]} threads that serve {was} busy then.'
-    is_stuck = 'is' if hang['stuck'] == 1 else 'are'
-    return f'{hang["stuck"]} of {hang["serving"]} threads that serve {is_stuck} stuck.'
-
-
-def _waiting(document: dict[str, Any]) -> Iterator[str]:
-    """Dead runs that are not in the archive yet: nothing is wrong with the site because of them."""
-    for record in document['waiting']:
-        yield (
-            f'dead, not yet archived: {record["run"]} [{record["verdict"]}, '
-            f'{record["confidence"]}] (the next start does it, or "stabilitymonitor triage")'
-        )
-    count = len(document['clean_scripts_waiting'])
-    if count:
-        yield f'clean runs of scripts, not yet counted: {count}'
+        verb = 'was' if is_one else 'were'
+        return f'{threads} {verb} busy then.'
+    verb = 'is' if is_one else 'are'
+    return f'{threads} {verb} stuck.'
 
 
 def _label(document: dict[str, Any]) -> str:

@@ -25,7 +25,10 @@ _MOST_CANDIDATES = 5
 # -- the data directory ----------------------------------------------------------------------------
 
 
-def data_directory(options: Namespace, environ: Mapping[str, str] = os.environ) -> Base:
+def data_directory(
+    options: Namespace,
+    environ: Mapping[str, str] = os.environ,
+) -> Base:
     """The directory that the options name, else the environment, else one that is found.
 
     One that is found is named on standard error.  Raises NoDirectory.
@@ -39,24 +42,32 @@ def data_directory(options: Namespace, environ: Mapping[str, str] = os.environ) 
     if named:
         return Base(_checked(named))
     for how, path in _guesses(environ):
-        if _has_runs(path):
-            path = os.path.abspath(path)
-            print(clean(f'stabilitymonitor: {path} is looked at, {how}.'), file=sys.stderr)
-            return Base(_checked(path))
+        if not _has_runs(path):
+            continue
+        path = os.path.abspath(path)
+        message = f'stabilitymonitor: {path} is looked at, {how}.'
+        print(clean(message), file=sys.stderr)
+        return Base(_checked(path))
     raise NoDirectory('There is no data directory to look into.')
 
 
 def _guesses(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """(how it was found, path) of directories where data may be, the likeliest first."""
     here = 'found from the current directory'
     yield here, os.path.join('var', 'stability')
     yield here, 'stability'  # where the current directory is the CLIENT_HOME
-    for variable, below in (('INSTANCE_HOME', 'var/stability'), ('CLIENT_HOME', 'stability')):
-        if environ.get(variable):
-            yield f'as the variable {variable} says', os.path.join(environ[variable], below)
+    for variable, below in (
+        ('INSTANCE_HOME', 'var/stability'),
+        ('CLIENT_HOME', 'stability'),
+    ):
+        home = environ.get(variable)
+        if home:
+            yield f'as the variable {variable} says', os.path.join(home, below)
 
 
 def _checked(path: str) -> str:
-    if not os.path.isdir(path) or not os.access(path, os.R_OK | os.X_OK):
+    can_be_read = os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK)
+    if not can_be_read:
         raise NoDirectory(f'{path} is not a directory that can be read.')
     if not _has_runs(path):
         raise NoDirectory(f'{path} is no data directory: it has neither "runs" nor "archive".')
@@ -65,7 +76,10 @@ def _checked(path: str) -> str:
 
 def _has_runs(path: str) -> bool:
     """Whether it may be a data directory: each start of Zope makes both of these folders."""
-    return any(os.path.isdir(os.path.join(path, name)) for name in ('runs', 'archive'))
+    for name in ('runs', 'archive'):
+        if os.path.isdir(os.path.join(path, name)):
+            return True
+    return False
 
 
 # -- a run -----------------------------------------------------------------------------------------
@@ -78,14 +92,15 @@ def incident(runs: AllRuns, word: str | None) -> str:
     if word is None:
         word = '-1'
     if _NUMBER.fullmatch(word):
-        return _numbered(runs, int(word[1:]))
-    return by_beginning([record.run for record in runs.summaries()], word)
+        return _numbered(runs, word)
+    names = [record.run for record in runs.summaries()]
+    return by_beginning(names, word)
 
 
 def any_run(runs: AllRuns, word: str) -> str:
-    """The same, also for runs that live.  A word that fits no run is returned as it is."""
+    """As `incident`, also for runs that live.  A word that fits no run is returned as it is."""
     if _NUMBER.fullmatch(word):
-        return _numbered(runs, int(word[1:]))
+        return _numbered(runs, word)
     return by_beginning(runs.names(), word)
 
 
@@ -96,23 +111,28 @@ def by_beginning(names: Sequence[str], word: str) -> str:
     """
     if not word:
         return word
-    found = sorted({name for name in names if name.startswith(word)}, reverse=True)
+    found = {name for name in names if name.startswith(word)}
     if word in found or not found:
         return word
-    if len(found) > 1:
-        shown = ', '.join(found[:_MOST_CANDIDATES])
-        more = len(found) - _MOST_CANDIDATES
+    count = len(found)
+    if count > 1:
+        newest_first = sorted(found, reverse=True)
+        shown = ', '.join(newest_first[:_MOST_CANDIDATES])
+        more = count - _MOST_CANDIDATES
         if more > 0:
             shown += f' and {more} more'
-        raise AmbiguousRun(f'{word!r} is the beginning of {len(found)} runs: {shown}.')
-    return found[0]
+        raise AmbiguousRun(f'{word!r} is the beginning of {count} runs: {shown}.')
+    return found.pop()
 
 
-def _numbered(runs: AllRuns, number: int) -> str:
+def _numbered(runs: AllRuns, word: str) -> str:
+    """The incident that a word such as `-2` means.  Raises NoSuchRun."""
+    number = int(word.removeprefix('-'))
     incidents = runs.incidents
-    if not incidents:
+    count = len(incidents)
+    if not count:
         raise NoSuchRun('No incident has been recorded here.')
-    if number > len(incidents):
-        count = f'are only {len(incidents)} incidents' if len(incidents) > 1 else 'is one incident'
-        raise NoSuchRun(f'There {count} here, so there is no -{number}.')
+    if number > count:
+        there = f'are only {count} incidents' if count > 1 else 'is one incident'
+        raise NoSuchRun(f'There {there} here, so there is no {word}.')
     return incidents[number - 1].run

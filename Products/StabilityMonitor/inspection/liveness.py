@@ -74,10 +74,13 @@ class Pulse:
 
 
 def look(
-    path: Path, context: dict[str, Any], proc: Path = Path('/proc'), clock: Clock = time
+    path: Path,
+    context: dict[str, Any],
+    proc: Path = Path('/proc'),
+    clock: Clock = time,
 ) -> Pulse:
     """See the module."""
-    pid = name_facts(path.name)[1]
+    _, pid = name_facts(path.name)
     traces = evidence.collect(path, evidence.World(proc=proc))
     recording = traces.recording
     if recording is None:
@@ -86,107 +89,145 @@ def look(
     last = sample.time if sample else None
     if traces.word('finished'):
         return Pulse(path.name, pid, 'ending', None, last)
+    hang: Hang | None
     silence = _silence(traces, recording.samples, context, clock)
-    hang = _hang(traces, recording, is_alive(path, proc), silence, proc)
-    if hang:
-        state = 'stopped' if hang.kind == 'stopped' else 'hanging'
+    if silence and sample:
+        hang = _hang_of_silent(
+            traces,
+            recording,
+            sample,
+            silence,
+            there=is_alive(path, proc),
+            proc=proc,
+        )
     else:
-        state = 'running' if traces.word('serving') or traces.role == 'script' else 'starting'
+        hang = _recorded_hang(traces, recording)
+    if hang is None:
+        serves = traces.word('serving') or traces.role == 'script'
+        state = 'running' if serves else 'starting'
+    elif hang.kind == 'stopped':
+        state = 'stopped'
+    else:
+        state = 'hanging'
     return Pulse(path.name, pid, state, hang, last)
 
 
 def _silence(
-    traces: Traces, samples: tuple[Sample, ...], context: dict[str, Any], clock: Clock
+    traces: Traces,
+    samples: tuple[Sample, ...],
+    context: dict[str, Any],
+    clock: Clock,
 ) -> float:
     """The seconds since the last sample, if they are too many; else 0.0."""
     if not samples:
         return 0.0  # the run is arming, or its heartbeat could not be started, which is a finding
+    last = samples[-1]
     interval = from_record(context.get('options')).get('sample-interval')
     if not isinstance(interval, int | float):  # the run is of an older release
         interval = 1.0
         if len(samples) > 1:
-            interval = samples[-1].monotonic - samples[-2].monotonic
-    age = clock.time() - samples[-1].time
+            interval = last.monotonic - samples[-2].monotonic
+    age = clock.time() - last.time
     if traces.same_boot:
         # The monotonic clock is the same for the whole system, and cannot be set.  A process in
         # another time namespace has its own, which may be behind.
-        monotonic = clock.monotonic() - samples[-1].monotonic
+        monotonic = clock.monotonic() - last.monotonic
         if monotonic >= 0:
             age = monotonic
-    has_fired = traces.hang is not None and age > _FIRED * interval
-    return age if has_fired or age > max(_LEAST, _BEATS * interval) else 0.0
+    longest = max(_LEAST, _BEATS * interval)
+    if traces.hang is not None:
+        longest = min(longest, _FIRED * interval)
+    if age <= longest:
+        return 0.0
+    return age
 
 
-def _hang(
-    traces: Traces, recording: Recording, there: bool | None, silence: float, proc: Path
-) -> Hang | None:
-    sample = recording.last_sample
-    if silence and sample:
-        # The last sample may be older than the request that hangs: count the requests themselves.
-        stuck = len(recording.in_flight)
-        serving = sample.workers
-        if there and _is_stopped(traces.pid, proc):
-            words = (
-                f'All its threads are stopped (state T), as by SIGSTOP; "kill -CONT {traces.pid}" '
-                'lets it go on'
-            )
-            return Hang('stopped', sample.time, f'{words}.', stuck, serving)
-        summary = _silent(traces, recording, there, silence)
-        return Hang('silent', sample.time, summary, stuck, serving)
-    since = traces.word('hung_since')
-    begun = hangnotes.lasting(recording.notes)
-    if since or begun:
-        summary = 'It does not answer.'
-        if begun:
-            since = since or begun.time
-            summary = begun.title
-        overdue = sample.overdue if sample else 0
-        workers = sample.workers if sample else 0
-        return Hang('hang', since, summary, overdue, workers)
-    return _smaller_hang(traces, recording)
+def _hang_of_silent(
+    traces: Traces,
+    recording: Recording,
+    sample: Sample,
+    silence: float,
+    there: bool | None,
+    proc: Path,
+) -> Hang:
+    """Why there is no heartbeat; `sample` is the last one."""
+    kind = 'silent'
+    if there and _is_stopped(traces.pid, proc):
+        kind = 'stopped'
+        summary = (
+            f'All its threads are stopped (state T), as by SIGSTOP; "kill -CONT {traces.pid}" '
+            'lets it go on.'
+        )
+    else:
+        summary = f'The heartbeat is silent for {duration(silence)}'
+        if there is None:
+            summary += '; whether the process still lives cannot be seen from here.'
+        else:
+            summary += ', as when C code holds the interpreter lock (GIL)'
+            summary += _where_a_request_stands(traces, recording)
+    return Hang(
+        kind,
+        sample.time,
+        summary,
+        # The sample may be older than the request that hangs: count the requests themselves.
+        stuck=len(recording.in_flight),
+        serving=sample.workers,
+    )
 
 
-def _silent(traces: Traces, recording: Recording, there: bool | None, silence: float) -> str:
-    text = f'The heartbeat is silent for {duration(silence)}'
-    if there is None:
-        return f'{text}; whether the process still lives cannot be seen from here.'
-    text = f'{text}, as when C code holds the interpreter lock (GIL)'
+def _where_a_request_stands(traces: Traces, recording: Recording) -> str:
+    """The end of a sentence: the innermost frame of a request that the watchdog has dumped."""
     requests = {request.ident: request for request in reversed(recording.in_flight)}
     for ident, mark in traces.stuck.items():
         request = requests.get(ident)
         if request is None or not mark.dumps:
             continue
-        for thread in mark.dumps[-1].threads:
+        last = mark.dumps[-1]
+        for thread in last.threads:
             if thread.frames:
                 frame = thread.frames[0]
                 place = f'{frame.function} ({frame.file}:{frame.line})'
-                return f'{text}; {request.method} {request.path} stands in {place}.'
-    return f'{text}.'
+                return f'; {request.method} {request.path} stands in {place}.'
+    return '.'
 
 
-def _smaller_hang(traces: Traces, recording: Recording) -> Hang | None:
-    """A deadlock, or a main thread that spins: other threads may still serve."""
+def _recorded_hang(traces: Traces, recording: Recording) -> Hang | None:
+    """What the heartbeat has noted and what still lasts.
+
+    A hang comes first.  Beside a deadlock, or a main thread that spins, other threads may serve.
+    """
+    sample = recording.last_sample
+    overdue = sample.overdue if sample else 0
+    workers = sample.workers if sample else 0
     notes = recording.notes
-    workers = recording.last_sample.workers if recording.last_sample else 0
+    since = traces.word('hung_since')
+    begun = hangnotes.lasting(notes)
+    if begun:
+        return Hang('hang', since or begun.time, begun.title, overdue, workers)
+    if since:
+        return Hang('hang', since, 'It does not answer.', overdue, workers)
     deadlock = hangnotes.lasting(notes, 'deadlock')
     if deadlock:
         stuck = len(hangnotes.threads(notes, deadlock))
         return Hang('deadlock', deadlock.time, deadlock.title, stuck, workers)
     main = traces.context.get('main_ident')
     for spinning in hangnotes.all_lasting(notes, 'spinning'):
-        if any(note.ident == main for note in hangnotes.threads(notes, spinning)):
-            return Hang('spinning', spinning.time, spinning.title, 0, workers)
+        for note in hangnotes.threads(notes, spinning):
+            if note.ident == main:
+                return Hang('spinning', spinning.time, spinning.title, 0, workers)
     return None
 
 
 def _is_stopped(pid: int, proc: Path) -> bool:
     """Whether a signal or a debugger has stopped all threads."""
+    folder = proc / str(pid) / 'task'
     states: set[str] = set()
     try:
-        for tid in os.listdir(proc / str(pid) / 'task'):
-            stat = procfiles.read(str(proc / str(pid) / 'task' / tid / 'stat'))
+        for tid in os.listdir(folder):
+            stat = procfiles.read(folder / tid / 'stat')
             # The state follows the name, which stands in brackets and may hold any character.
-            states.add(stat.decode('ascii', 'replace').rpartition(')')[2].strip()[:1])
+            _, _, fields = stat.decode('ascii', 'replace').rpartition(')')
+            states.add(fields.strip()[:1])
     except OSError:
         return False
     return bool(states) and states <= _STOPPED

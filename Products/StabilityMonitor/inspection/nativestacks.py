@@ -58,7 +58,8 @@ _TURNS: Turns = {}
 
 
 def find_tools(
-    executable: str = sys.executable, path: str | None = None
+    executable: str = sys.executable,
+    path: str | None = None,
 ) -> dict[str, tuple[str, ...]]:
     """{name: the command that starts it} of the tools that are beside the executable, on PATH, or
     importable.  {} on other systems than Linux.
@@ -68,30 +69,45 @@ def find_tools(
     if path is None:
         path = os.environ.get('PATH', '')
     folders = os.pathsep.join((os.path.dirname(executable), path))
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for name in _TOOLS:
-        command = _started(name, executable, folders)
-        if command:
-            found[name] = command
+        program = shutil.which(name, path=folders)
+        if program:
+            found[name] = (program,)
+            continue
+        folder = _import_folder(name)
+        if folder:
+            found[name] = (
+                '/usr/bin/env',
+                f'PYTHONPATH={folder}',
+                executable,
+                '-m',
+                name,
+            )
     return found
 
 
-def _started(name: str, executable: str, folders: str) -> tuple[str, ...] | None:
-    program = shutil.which(name, path=folders)
-    if program:
-        return (program,)
+def _import_folder(name: str) -> str:
+    """The folder on sys.path that holds a package; '' if it cannot be imported."""
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, AttributeError, ValueError, TypeError):  # what stands there is odd
-        return None
+        return ''
     if spec is None or not spec.origin:
-        return None
-    folder = os.path.dirname(os.path.dirname(spec.origin))
-    return ('/usr/bin/env', f'PYTHONPATH={folder}', executable, '-m', name)
+        return ''
+    package = os.path.dirname(spec.origin)
+    return os.path.dirname(package)
 
 
-def _command(started: tuple[str, ...], name: str, pid: int) -> list[str]:
-    return [*started, *(str(pid) if word == 'PID' else word for word in _TOOLS[name])]
+def _command(
+    started: tuple[str, ...],
+    name: str,
+    pid: int,
+) -> list[str]:
+    words = list(started)
+    for word in _TOOLS[name]:
+        words.append(str(pid) if word == 'PID' else word)
+    return words
 
 
 def command_lines(pid: int, executable: str = '') -> list[tuple[str, str]]:
@@ -103,12 +119,16 @@ def command_lines(pid: int, executable: str = '') -> list[tuple[str, str]]:
     if executable:
         gdb.append(executable)
     lines = [('gdb: C frames of all threads', shlex.join(gdb))]
+    python = shlex.quote(executable or 'python3')
     here = find_tools()
     for name in _TOOLS:
         title = f'{name}: C and Python frames'
-        if name not in here:
-            title += f' (first: {shlex.quote(executable or "python3")} -m pip install {name})'
-        lines.append((title, shlex.join(_command(here.get(name, (name,)), name, pid))))
+        started = here.get(name)
+        if started is None:
+            title += f' (first: {python} -m pip install {name})'
+            started = (name,)
+        command = _command(started, name, pid)
+        lines.append((title, shlex.join(command)))
     return lines
 
 
@@ -116,9 +136,12 @@ def what_is_needed(pid: int, proc: str = '/proc') -> str:
     """Who may attach to that process on this machine, in a sentence or two."""
     scope = ptrace_scope(proc)
     who = _MAY.get(scope, 'root')
-    user = re.search(r'^Uid:\s+(\d+)', _read(f'{proc}/{pid}/status'), re.MULTILINE)
+    status = _read(f'{proc}/{pid}/status')
+    user = re.search(r'^Uid:\s+(\d+)', status, re.MULTILINE)
     with contextlib.suppress(OSError):
-        if user and int(user[1]) != os.stat(f'{proc}/{pid}').st_uid == 0:
+        # The kernel gives the files of a process that has changed its user to root.
+        owner = os.stat(f'{proc}/{pid}').st_uid
+        if user and owner == 0 and int(user[1]) != owner:
             who = 'root, for the process has changed its user'
     return (
         f'Who may attach: {who} (kernel.yama.ptrace_scope is {scope or "not there"}). In a '
@@ -195,28 +218,46 @@ class NativeStacks(BackgroundJob[str, str]):
             'the command lines.'
         )
         for name, started in self.tools.items():
-            said, error, another_may_know = self._ask(name, _command(started, name, self.pid))
-            if not another_may_know:
+            outcome, said = self._ask(name, _command(started, name, self.pid))
+            error = self._error(name, outcome, said)
+            # Another tool may know more, unless this one was ended: then the time is over.
+            if not error or outcome['ended'] != 'itself':
                 break
         return said, error
 
-    def _ask(self, name: str, command: list[str]) -> tuple[str, str, bool]:
-        """Run a tool: (its output, error, whether another tool may be tried)."""
+    def _ask(
+        self,
+        name: str,
+        command: list[str],
+    ) -> tuple[dict[str, Any], str]:
+        """Run a tool: ({ended, code}, its output).
+
+        `ended` says what ended it: itself, time, parent, or lost, where the warden was killed.
+        """
         self.tell(f'{name} reads process {self.pid}')
+        interpreter = sys.executable or ''
+        if 'python' not in os.path.basename(interpreter):
+            # A server embeds Python, and `sys.executable` is that server.
+            interpreter = os.path.join(sys.exec_prefix, 'bin', 'python3')
         guarded = python_command(
-            _interpreter(), _WARDEN, self.pid, self.longest, self.most, *command
+            interpreter,
+            _WARDEN,
+            self.pid,
+            self.longest,
+            self.most,
+            *command,
         )
         with ChildProcess(guarded, _environment(), listens=True) as child:
             with self._admitted(child.pid):
                 child.write(b'go\n')
-                answer, _ = child.read(time.monotonic() + self.longest + _GRACE)
+                until = time.monotonic() + self.longest + _GRACE
+                answer, _ = child.read(until)
             child.end(_GRACE)  # without standard input, a warden ends its tool
         head, _, output = answer.partition(b'\n')
-        said = output.decode('utf-8', 'replace')
-        outcome = {'ended': 'lost', 'code': None}  # the warden was killed
+        outcome = {'ended': 'lost', 'code': None}
         if head:
             outcome = json.loads(head)
-        return (said, *self._judged(name, outcome, said))
+        return outcome, output.decode('utf-8', 'replace')
 
     @contextlib.contextmanager
     def _admitted(self, child: int) -> Iterator[None]:
@@ -230,69 +271,72 @@ class NativeStacks(BackgroundJob[str, str]):
         finally:
             self._prctl(_SET_PTRACER, 0)
 
-    def _judged(self, name: str, outcome: dict[str, Any], said: str) -> tuple[str, bool]:
+    def _error(
+        self,
+        name: str,
+        outcome: dict[str, Any],
+        said: str,
+    ) -> str:
+        """What went wrong, with the next step; '' where the tool has told the stacks."""
+        code = outcome['code']
         if outcome['ended'] == 'time':
             return (
                 f'{name} was ended after {self.longest:.0f} s, and process {self.pid} goes on. Try '
-                'again, or use the command line of gdb.',
-                False,
+                'again, or use the command line of gdb.'
             )
         if outcome['ended'] != 'itself':
-            return f'The child that watches {name} was ended. Try again.', False
-        if outcome['code'] == 0 and parse(said):
-            return '', False
-        if outcome['code'] not in (0, 127) and _DENIED.search(said):
+            return f'The child that watches {name} was ended. Try again.'
+        if code == 0 and parse(said):
+            return ''
+        if code not in (0, 127) and _DENIED.search(said):
+            needed = what_is_needed(self.pid, self.proc)
             return (
                 f'{name} may not attach to process {self.pid}, unless another debugger just has. '
-                + what_is_needed(self.pid, self.proc),
-                True,
+                f'{needed}'
             )
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        last = lines[-1] if lines else 'nothing'
+        last = 'nothing'
+        for line in said.splitlines():
+            last = line.strip() or last
         return (
-            f'{name} ended with code {outcome["code"]} and no threads; the last it said: '
-            f'{last[:300]}. Use the command line of gdb.',
-            True,
+            f'{name} ended with code {code} and no threads; the last it said: {last[:300]}. Use '
+            'the command line of gdb.'
         )
-
-
-def _interpreter() -> str:
-    own = sys.executable or ''
-    if 'python' in os.path.basename(own):
-        return own
-    # A server embeds Python, and `sys.executable` is that server.
-    return os.path.join(sys.exec_prefix, 'bin', 'python3')
 
 
 def _environment() -> dict[str, str]:
     """The environment of a tool: plain output, no traceback of its own, no debug symbols from the
     network.
     """
-    kept = {name: value for name, value in os.environ.items() if name != 'DEBUGINFOD_URLS'}
-    return kept | {
-        'NO_COLOR': '1',
-        'RUST_BACKTRACE': '0',
-        'PYTHONIOENCODING': 'utf-8:backslashreplace',
-    }
+    environment = dict(os.environ)
+    environment.pop('DEBUGINFOD_URLS', None)
+    environment['NO_COLOR'] = '1'
+    environment['RUST_BACKTRACE'] = '0'
+    environment['PYTHONIOENCODING'] = 'utf-8:backslashreplace'
+    return environment
 
 
-#: The first line of a thread, as pystack and as py-spy write it.
-_HEADS = (
-    re.compile(
-        r'Traceback for thread (?P<id>\d+)(?: \((?P<name>.*)\))? (?P<status>\[[^]]*\] )?\(most '
-        r'recent'
-    ),
-    re.compile(r'Thread (?P<id>\d+) \((?P<status>[^)]*)\)(?:: "(?P<name>.*)")?$'),
+#: The first line of a thread, and a line with a frame, as each tool writes them.
+_PYSTACK_HEAD = re.compile(
+    r'Traceback for thread (?P<id>\d+)'
+    r'(?: \((?P<name>.*)\))? '
+    r'(?P<status>\[[^]]*\] )?'
+    r'\(most recent'
 )
-#: A line with a frame, as pystack and as py-spy write it.
-_FRAMES = (
-    re.compile(
-        r'\s+\((?P<kind>C|Python)\) File "(?P<file>.*)", line (?P<line>-?\d+), in '
-        r'(?P<function>.*?)(?: \((?P<library>[^()]*)\))?$'
-    ),
-    re.compile(
-        r'    (?P<kind>)(?P<function>\S.*) \((?P<file>.*?)(?P<library>)(?::(?P<line>\d+))?\)$'
-    ),
+_PYSTACK_FRAME = re.compile(
+    r'\s+\((?P<kind>C|Python)\) '
+    r'File "(?P<file>.*)", line (?P<line>-?\d+), '
+    r'in (?P<function>.*?)'
+    r'(?: \((?P<library>[^()]*)\))?$'
+)
+_PY_SPY_HEAD = re.compile(
+    r'Thread (?P<id>\d+) '
+    r'\((?P<status>[^)]*)\)'
+    r'(?:: "(?P<name>.*)")?$'
+)
+_PY_SPY_FRAME = re.compile(
+    r'    (?P<kind>)(?P<function>\S.*) '
+    r'\((?P<file>.*?)(?P<library>)'
+    r'(?::(?P<line>\d+))?\)$'
 )
 
 
@@ -303,28 +347,34 @@ def parse(text: str) -> list[dict[str, Any]]:
     Lines that are not understood are left out.  What is not known is None (`line`) or ''.
     """
     threads: list[dict[str, Any]] = []
-    number = 0
+    frames: list[dict[str, Any]] = []
+    is_pystack = True
     for line in text.splitlines():
-        head = _HEADS[0].match(line) or _HEADS[1].match(line)
+        head = _PYSTACK_HEAD.match(line) or _PY_SPY_HEAD.match(line)
         if head:
-            number = _HEADS.index(head.re)
-            threads.append(_thread(head))
+            is_pystack = head.re is _PYSTACK_HEAD
+            frames = []
+            status = head['status'] or ''
+            holds_gil = 'Has the GIL' in status or '+gil' in status
+            threads.append(
+                {
+                    'native_id': int(head['id']),
+                    'name': head['name'] or '',
+                    'frames': frames,
+                    'holds_gil': holds_gil,
+                }
+            )
+        elif not threads:
             continue
-        found = _FRAMES[number].match(line) if threads else None
-        if found:
-            frames = threads[-1]['frames']
-            # pystack tells the innermost frame last, py-spy tells it first.
-            frames.insert(len(frames) if number else 0, _frame(found))
+        elif is_pystack:
+            found = _PYSTACK_FRAME.match(line)
+            if found:
+                frames.insert(0, _frame(found))  # the innermost frame comes last
+        else:
+            found = _PY_SPY_FRAME.match(line)
+            if found:
+                frames.append(_frame(found))
     return threads
-
-
-def _thread(head: re.Match[str]) -> dict[str, Any]:
-    return {
-        'native_id': int(head['id']),
-        'name': head['name'] or '',
-        'frames': [],
-        'holds_gil': bool(re.search(r'Has the GIL|\+gil', head['status'] or '')),
-    }
 
 
 def _frame(found: re.Match[str]) -> dict[str, Any]:
@@ -334,11 +384,13 @@ def _frame(found: re.Match[str]) -> dict[str, Any]:
         native = found['kind'] == 'C'
     else:
         native = not file.endswith('.py') and not file.startswith('<')
-    library = found['library']
-    if not library:
-        library = file if native and not line else ''
+    library = found['library'] or ''
+    if native and not line and not library:
+        library = file  # py-spy names the library where it does not know the source
+    if file in ('???', library):
+        file = ''
     return {
-        'file': '' if file in ('???', library) else file,
+        'file': file,
         'line': line or None,
         'native': native,
         'function': found['function'].replace('???', ''),

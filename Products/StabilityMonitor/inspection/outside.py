@@ -32,7 +32,7 @@ _WAKES = 40
 #: A thread with this share of a CPU counts as running.
 _RUNS = 0.5
 _POLLS = ('select', 'pselect6', 'poll', 'ppoll', 'epoll_wait', 'epoll_pwait', 'epoll_pwait2')
-_STOPPED = ('T', 't')
+_STOPPED = frozenset('Tt')
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,13 @@ class Seen:
 
     @property
     def waits_for_gil(self) -> bool:
-        return self.kernel.call == 'futex' and (self.wakes or 0) >= _WAKES
+        wakes = self.wakes or 0
+        return self.kernel.call == 'futex' and wakes >= _WAKES
 
     @property
     def runs(self) -> bool:
-        return self.kernel.state == 'R' or (self.cpu or 0) >= _RUNS
+        cpu = self.cpu or 0
+        return self.kernel.state == 'R' or cpu >= _RUNS
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class View:
 
     @property
     def is_stopped(self) -> bool:
-        return bool(self.threads) and all(seen.kernel.state in _STOPPED for seen in self.threads)
+        states = {seen.kernel.state for seen in self.threads}
+        return bool(states) and states <= _STOPPED
 
     @property
     def waiting(self) -> list[Seen]:
@@ -100,7 +103,11 @@ _TELLS: tuple[Callable[[Seen], bool], ...] = (
 
 
 def look(
-    path: Path, context: dict[str, Any], pid: int, proc: Path = Path('/proc'), pause: float = 0.3
+    path: Path,
+    context: dict[str, Any],
+    pid: int,
+    proc: Path = Path('/proc'),
+    pause: float = 0.3,
 ) -> View:
     """Everything that can be seen of the run in directory `path`; takes `pause` seconds.
 
@@ -126,14 +133,19 @@ def users(pid: int, proc: Path = Path('/proc')) -> set[int]:
     """The user ids of a process (real, effective, saved, file system); empty where the system does
     not tell.
     """
-    status = procfiles.read(str(proc / str(pid) / 'status')).decode('ascii', 'replace')
+    status = procfiles.read(proc / str(pid) / 'status').decode('ascii', 'replace')
     for line in status.splitlines():
         if line.startswith('Uid:'):
-            return set(map(int, line.split()[1:]))
+            _, *numbers = line.split()
+            return {int(number) for number in numbers}
     return set()
 
 
-def _threads(kernel: KernelThreads, recording: Recording | None, pause: float) -> tuple[Seen, ...]:
+def _threads(
+    kernel: KernelThreads,
+    recording: Recording | None,
+    pause: float,
+) -> tuple[Seen, ...]:
     idents: dict[int, int] = {}
     requests: dict[int, Request] = {}
     if recording:
@@ -146,22 +158,35 @@ def _threads(kernel: KernelThreads, recording: Recording | None, pause: float) -
     found = []
     for tid, reading in before.items():
         task = kernel.task(tid)
-        if task:
-            cpu, wakes = _rates(reading, task.reading, seconds)
-            target = ''
-            if task.arguments and task.call in STREAMS | LOCKED:
-                target = kernel.link(task.arguments[0])
-            found.append(Seen(task, idents.get(tid, 0), cpu, wakes, requests.get(tid), target))
+        if task is None:
+            continue
+        cpu, wakes = _rates(reading, task.reading, seconds)
+        target = ''
+        if task.arguments and task.call in STREAMS | LOCKED:
+            target = kernel.link(task.arguments[0])
+        seen = Seen(
+            task,
+            ident=idents.get(tid, 0),
+            cpu=cpu,
+            wakes=wakes,
+            request=requests.get(tid),
+            target=target,
+        )
+        found.append(seen)
     return tuple(found)
 
 
 def _rates(
-    before: Reading | None, now: Reading | None, seconds: float
+    before: Reading | None,
+    now: Reading | None,
+    seconds: float,
 ) -> tuple[float | None, float | None]:
     """Share of a CPU, and turns on a CPU per second, between two readings; None: not known."""
     if before is None or now is None or seconds <= 0:
         return None, None
-    cpu = max(0.0, now.cpu - before.cpu) / seconds
+    ran = max(0.0, now.cpu - before.cpu)
+    share = ran / seconds
     if before.turns < 0 or now.turns < 0:
-        return cpu, None
-    return cpu, (now.turns - before.turns) / seconds
+        return share, None
+    turns = now.turns - before.turns
+    return share, turns / seconds

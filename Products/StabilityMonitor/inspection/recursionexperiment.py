@@ -37,6 +37,12 @@ _DEATHS = {
 }
 
 
+#: Is told the share that is done, from 0 to 1, and what is tried now.
+_OnProgress = Callable[[float, str], None]
+#: (the way that killed a child, or '' where there is no such stack; the signal, or '')
+_Death = tuple[str, str]
+
+
 class _CannotTell(Exception):
     """The experiment itself failed; the text is a sentence."""
 
@@ -58,7 +64,12 @@ def probe(
     """
     limit = recursion_limit or sys.getrecursionlimit()
     started = time.monotonic()
-    children = _Children(limit, executable, started + time_limit, stop or threading.Event())
+    children = _Children(
+        limit,
+        executable,
+        deadline=started + time_limit,
+        stop=stop or threading.Event(),
+    )
     try:
         found = _look(children, stack_size, on_progress or (lambda fraction, words: None))
     except _CannotTell as error:
@@ -73,52 +84,72 @@ def probe(
 
 
 def _look(
-    children: _Children, stack_size: int, on_progress: Callable[[float, str], None]
+    children: _Children,
+    stack_size: int,
+    on_progress: _OnProgress,
 ) -> dict[str, Any]:
+    """Fields of the ProbeResult.  Raises _CannotTell."""
     if stack_size <= 0:
         raise _CannotTell('The size of thread stacks is not known on this system.')
     deaths = _all_deaths(children, stack_size, on_progress)
     survives = not deaths
     smallest, last = _least(children, stack_size, survives, on_progress)
-    if not deaths and last:
-        deaths = [last]
+    if survives:
+        smallest = min(smallest, stack_size)  # it is in steps
+        if last:
+            deaths = [last]
+    signal_of_first = ''
+    if deaths:
+        _, signal_of_first = deaths[0]
     return {
         'survives': survives,
-        'smallest': min(smallest, stack_size) if survives else smallest,
+        'smallest': smallest,
         'ways': tuple(way for way, _ in deaths if way),
-        'signal': deaths[0][1] if deaths else '',
+        'signal': signal_of_first,
     }
 
 
 def _all_deaths(
-    children: _Children, size: int, on_progress: Callable[[float, str], None]
-) -> list[tuple[str, str]]:
+    children: _Children,
+    size: int,
+    on_progress: _OnProgress,
+) -> list[_Death]:
     """All ways that kill a thread with this stack.  After a death, another child tries those that
     are left.
     """
-    deaths: list[tuple[str, str]] = []
+    deaths: list[_Death] = []
     names = list(WAYS)
     while names:
-        on_progress(0.5 - 0.5 * len(names) / len(WAYS), f'trying {size >> 10} KiB')
+        share_left = len(names) / len(WAYS)
+        on_progress(0.5 - 0.5 * share_left, f'trying {size >> 10} KiB')
         death = children.die(size, names)
         if death is None:
             break
         deaths.append(death)
-        names = names[names.index(death[0]) + 1 :]
+        way, _ = death
+        names = names[names.index(way) + 1 :]
     return deaths
 
 
 def _least(
-    children: _Children, size: int, survives: bool, on_progress: Callable[[float, str], None]
-) -> tuple[int, tuple[str, str] | None]:
+    children: _Children,
+    size: int,
+    survives: bool,
+    on_progress: _OnProgress,
+) -> tuple[int, _Death | None]:
     """(the smallest size that survives, or 0; the death with one step less, or None).
 
     The size is doubled until a child survives; then the interval is halved until it is one step.
     """
-    # In steps: the largest size that is known to die, and the smallest that is known to survive.
-    died = 0 if survives else size // STEP
-    survived = -(-size // STEP) if survives else 0
-    last: tuple[str, str] | None = None
+    # In steps: the largest size that is known to die, and the smallest that is known to survive,
+    # or 0.
+    died = 0
+    survived = 0
+    if survives:
+        survived = math.ceil(size / STEP)
+    else:
+        died = size // STEP
+    last: _Death | None = None
     most = LARGEST // STEP
     width = math.log2(max(2, (survived or most) - died))
     while survived - died != 1:
@@ -128,9 +159,11 @@ def _least(
             middle = (died + survived) // 2
         else:
             middle = min(max(1, 2 * died), most)
-        left = math.log2(max(1, (survived or most) - died))
-        on_progress(1 - 0.5 * left / width, f'trying {middle * STEP >> 10} KiB')
-        death = children.die(middle * STEP, list(WAYS), refusal=True)
+        interval = (survived or most) - died
+        left = math.log2(max(1, interval))
+        tried = middle * STEP
+        on_progress(1 - 0.5 * left / width, f'trying {tried >> 10} KiB')
+        death = children.die(tried, list(WAYS), refusal=True)
         if death:
             died = middle
             last = death
@@ -142,7 +175,13 @@ def _least(
 class _Children:
     """Starts one child after the other, and tells how each ended."""
 
-    def __init__(self, limit: int, executable: str, deadline: float, stop: threading.Event):
+    def __init__(
+        self,
+        limit: int,
+        executable: str,
+        deadline: float,
+        stop: threading.Event,
+    ):
         self._limit = limit
         self._deadline = deadline
         self._stop = stop
@@ -150,8 +189,13 @@ class _Children:
         self._executable = executable or _own_executable()
         self.python = ''
 
-    def die(self, size: int, names: list[str], refusal: bool = False) -> tuple[str, str] | None:
-        """(the way that a child with this stack died of, the signal), or None if it survived.
+    def die(
+        self,
+        size: int,
+        names: list[str],
+        refusal: bool = False,
+    ) -> _Death | None:
+        """How a child with this stack died; None if it survived.
 
         With `refusal`, a size that the system does not allow counts as a death.  Raises
         _CannotTell.
@@ -160,21 +204,25 @@ class _Children:
             raise _CannotTell(
                 f'The Python of this process is not known: sys.executable is {sys.executable!r}.'
             )
-        seconds = min(_CHILD_SECONDS, math.ceil(self._deadline - time.monotonic()))
+        left = math.ceil(self._deadline - time.monotonic())
+        seconds = min(_CHILD_SECONDS, left)
         if seconds <= 0:
             raise _CannotTell(
                 'Time was up: the machine is too busy, or the recursion limit too high.'
             )
         lines, status = self._live(size, seconds, names)
-        word, _, self.python = lines[0].partition(' ')
-        is_other = self._is_own and self.python != ' '.join(sys.version.split())
+        first = lines[0]
+        last = lines[-1]
+        word, _, self.python = first.partition(' ')
+        version = ' '.join(sys.version.split())
+        is_other = self._is_own and self.python != version
         if word != 'python' or is_other:
             raise _CannotTell(
-                f'{self._executable!r} did not answer as this Python does: {lines[0]!r}.'
+                f'{self._executable!r} did not answer as this Python does: {first!r}.'
             )
-        if lines[-1] == 'survived':
+        if last == 'survived':
             return None
-        if lines[-1].startswith('refused') and refusal:
+        if last.startswith('refused') and refusal:
             return '', ''
         ways = [line.removeprefix('way ') for line in lines if line.startswith('way ')]
         if ways and not status:  # other code has reaped the child: its signal is lost
@@ -182,23 +230,35 @@ class _Children:
         if ways and status in _DEATHS:
             return ways[-1], _DEATHS[status]
         raise _CannotTell(
-            f'A thread with {size >> 10} KiB of stack could not be tried: {lines[-1]!r} was the '
-            f'last word of the child, its status {status}.'
+            f'A thread with {size >> 10} KiB of stack could not be tried: {last!r} was the last '
+            f'word of the child, its status {status}.'
         )
 
-    def _live(self, size: int, seconds: int, names: list[str]) -> tuple[list[str], int | None]:
+    def _live(
+        self,
+        size: int,
+        seconds: int,
+        names: list[str],
+    ) -> tuple[list[str], int | None]:
         """Let a child live and die: (the lines that it wrote, its exit status).
 
         Raises _CannotTell when the time is over or the experiment was stopped.
         """
         command = python_command(
-            self._executable, PROGRAM, size, self._limit, seconds + 1, os.getpid(), *names
+            self._executable,
+            PROGRAM,
+            size,
+            self._limit,
+            seconds + 1,
+            os.getpid(),
+            *names,
         )
-        born = time.monotonic()
+        until = time.monotonic() + seconds
         try:
             with ChildProcess(command) as child:
                 output, is_all = child.read(
-                    born + seconds, is_wanted=lambda: not self._stop.is_set()
+                    until,
+                    is_wanted=lambda: not self._stop.is_set(),
                 )
                 if is_all:
                     child.end(_ENDING)  # it ends by itself: its exit status tells how
@@ -210,7 +270,8 @@ class _Children:
             raise _CannotTell(
                 'A child took too long: the machine is too busy, or the recursion limit too high.'
             )
-        return output.decode(errors='replace').splitlines() or [''], child.code
+        lines = output.decode(errors='replace').splitlines()
+        return lines or [''], child.code
 
 
 def _own_executable() -> str:
@@ -219,6 +280,7 @@ def _own_executable() -> str:
     There `sys.executable` may be that server, and starting it would start a second one.
     """
     path = sys.executable or ''
-    if os.name != 'posix' or not os.path.basename(path).startswith(('python', 'pypy')):
-        return ''
-    return path
+    name = os.path.basename(path)
+    if os.name == 'posix' and name.startswith(('python', 'pypy')):
+        return path
+    return ''

@@ -44,7 +44,9 @@ class Probe(BackgroundJob[ProbeResult, tuple[float, str]]):
 
     def load(self) -> ProbeResult | None:
         """What an earlier probe found with this very Python, machine, stack and limit."""
-        return read(self.file, self.stack_size(), self.recursion_limit) if self.file else None
+        if self.file is None:
+            return None
+        return read(self.file, self.stack_size(), self.recursion_limit)
 
     def _probe(self) -> tuple[ProbeResult, str]:
         from .recursionexperiment import probe

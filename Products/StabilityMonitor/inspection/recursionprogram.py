@@ -47,7 +47,11 @@ class Described:
     """Computes an attribute by its class, as ExtensionClass and ComputedAttribute do."""
 
     class Computed:
-        def __get__(self, instance: 'Described', owner: 'type[Described]') -> object:
+        def __get__(
+            self,
+            instance: 'Described',
+            owner: 'type[Described]',
+        ) -> object:
             return instance.title
 
     title = Computed()

@@ -56,16 +56,26 @@ class ProbeResult:
 
 def keep(file: Path, result: ProbeResult) -> None:
     """Raises OSError where the file cannot be written."""
-    key = _key(result.stack_size, result.recursion_limit)
-    write_whole(file, json.dumps({'key': key, 'result': shallow(result)}))
+    document = {
+        'key': _key(result.stack_size, result.recursion_limit),
+        'result': shallow(result),
+    }
+    write_whole(file, json.dumps(document))
 
 
-def read(file: Path, stack_size: int, recursion_limit: int = 0) -> ProbeResult | None:
+def read(
+    file: Path,
+    stack_size: int,
+    recursion_limit: int = 0,
+) -> ProbeResult | None:
     """The result that was kept, if it is of this Python, machine, program, stack and limit."""
     document = read_json(file)
     values = document.get('result')
+    if not isinstance(values, dict):
+        return None
+    # Only now: the key imports the ways to recurse, which no start needs.
     limit = recursion_limit or sys.getrecursionlimit()
-    if not isinstance(values, dict) or document.get('key') != _key(stack_size, limit):
+    if document.get('key') != _key(stack_size, limit):
         return None
     known: dict[str, Any] = {}
     for name, usual in shallow(ProbeResult(0, 0)).items():
@@ -73,7 +83,8 @@ def read(file: Path, stack_size: int, recursion_limit: int = 0) -> ProbeResult |
         if not isinstance(value, _TYPES[type(usual)]):
             return None
         known[name] = value
-    return ProbeResult(**known | {'ways': tuple(map(str, known['ways']))})
+    known['ways'] = tuple(map(str, known['ways']))
+    return ProbeResult(**known)
 
 
 def _key(stack_size: int, recursion_limit: int) -> str:
@@ -102,30 +113,42 @@ def _ways() -> Mapping[str, object]:
 
 def finding(result: ProbeResult) -> Finding:
     """The answer to "does a recursion to the limit end with an exception, or with the process?"."""
-    severity, title = _judged(result)
     if result.error:
-        detail = result.error
-        action = 'Look at the reason, and run the probe again.'
-    else:
-        detail = (
-            f'With a recursion limit of {result.recursion_limit} and {result.stack_size >> 10} KiB '
-            f'of stack, a thread {_fate(result)}'
+        return Finding(
+            'recursion-probe',
+            'info',
+            'Whether a deep recursion is survived could not be found out.',
+            result.error,
+            'Look at the reason, and run the probe again.',
+            'recursion probe',
         )
-        action = '' if severity == 'ok' else _advice(result)
-    return Finding('recursion-probe', severity, title, detail, action, 'recursion probe')
-
-
-def _judged(result: ProbeResult) -> tuple[str, str]:
-    if result.error:
-        return 'info', 'Whether a deep recursion is survived could not be found out.'
+    action = _advice(result)
     if not result.survives:
-        return 'critical', 'A deep recursion kills this process instead of raising RecursionError.'
-    if result.smallest > result.stack_size * (1 - _SPARE):
-        return 'warning', 'A deep recursion is survived with little stack to spare.'
-    return 'ok', 'A deep recursion ends with RecursionError.'
+        severity = 'critical'
+        title = 'A deep recursion kills this process instead of raising RecursionError.'
+    elif result.smallest > result.stack_size * (1 - _SPARE):
+        severity = 'warning'
+        title = 'A deep recursion is survived with little stack to spare.'
+    else:
+        severity = 'ok'
+        title = 'A deep recursion ends with RecursionError.'
+        action = ''
+    detail = (
+        f'With a recursion limit of {result.recursion_limit} and {result.stack_size >> 10} KiB '
+        f'of stack, a thread {_fate(result)}'
+    )
+    return Finding(
+        'recursion-probe',
+        severity,
+        title,
+        detail,
+        action,
+        'recursion probe',
+    )
 
 
 def _fate(result: ProbeResult) -> str:
+    """How a recursion ended, and which stack is enough."""
     if result.smallest:
         needs = f'{result.smallest >> 10} KiB are enough.'
     else:
@@ -133,10 +156,12 @@ def _fate(result: ProbeResult) -> str:
     if result.survives:
         return f'survives a recursion to the limit through C code; {needs}'
     by = f' by {result.signal}' if result.signal else ''
-    more = ', ...' if len(result.ways) > 3 else ''
+    some = ', '.join(result.ways[:3])
+    if len(result.ways) > 3:
+        some += ', ...'
     return (
         f'dies{by} in {len(result.ways)} of {len(_ways())} ways to recurse through C code '
-        f'({", ".join(result.ways[:3])}{more}); {needs}'
+        f'({some}); {needs}'
     )
 
 

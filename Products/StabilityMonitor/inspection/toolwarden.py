@@ -18,7 +18,12 @@ import sys
 import time
 
 
-def _guard(pid: int, seconds: float, most: int, command: list[str]) -> None:
+def main(
+    pid: int,
+    seconds: float,
+    most: int,
+    command: list[str],
+) -> None:
     parent = os.getppid()
     if not os.read(0, 3):
         return
@@ -34,31 +39,37 @@ def _guard(pid: int, seconds: float, most: int, command: list[str]) -> None:
     except OSError as error:
         _say({'ended': 'itself', 'code': 127}, str(error).encode())
         return
-    said, ended = _listen(tool, parent, time.monotonic() + seconds, most)
+    until = time.monotonic() + seconds
+    said, ended = _listen(tool, parent, until, most)
     with contextlib.suppress(OSError):
         os.killpg(tool.pid, signal.SIGKILL)
     code = tool.wait()
     # A tool that is killed may leave the process stopped.
-    if not stood and (ended != 'itself' or code or _stands_still(pid)):
+    has_failed = ended != 'itself' or code
+    if not stood and (has_failed or _stands_still(pid)):
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGCONT)
     _say({'ended': ended, 'code': code}, said)
 
 
 def _listen(
-    tool: subprocess.Popen[bytes], parent: int, until: float, most: int
+    tool: subprocess.Popen[bytes],
+    parent: int,
+    until: float,
+    most: int,
 ) -> tuple[bytearray, str]:
     """(output of the tool, what ended it: itself, time, or parent)"""
     assert tool.stdout is not None  # it is a pipe
     said = bytearray()
     open_ends = [0, tool.stdout.fileno()]
     while True:
-        ready = select.select(open_ends, [], [], 0.05)[0]
+        ready, _, _ = select.select(open_ends, [], [], 0.05)
         if 0 in ready or os.getppid() != parent:
             return said, 'parent'
         if ready:
             part = os.read(ready[0], 1 << 16)
-            said += part[: most - len(said)]
+            left = most - len(said)
+            said += part[:left]
             if not part:  # the tool has closed its output, and may live on
                 open_ends = [0]
         elif tool.poll() is not None:
@@ -70,15 +81,17 @@ def _listen(
 def _stands_still(pid: int) -> bool:
     try:
         with open(f'/proc/{pid}/stat', errors='replace') as file:
-            return file.read().rpartition(')')[2].split()[:1] == ['T']
+            _, _, fields = file.read().rpartition(')')
     except OSError:
         return False
+    return fields.split()[:1] == ['T']
 
 
 def _say(outcome: dict[str, object], said: bytes | bytearray) -> None:
+    head = json.dumps(outcome).encode()
     with contextlib.suppress(OSError), open(1, 'wb') as answer:
-        answer.write(json.dumps(outcome).encode() + b'\n' + said)
+        answer.write(head + b'\n' + said)
 
 
 if __name__ == '__main__':
-    _guard(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
+    main(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

@@ -13,7 +13,11 @@ import mmap
 import sys
 
 SIZE = 64 << 10
-_SS_DISABLE = 4 if sys.platform == 'darwin' or 'bsd' in sys.platform else 2
+#: The flag of a thread that has no alternate stack.
+if sys.platform == 'darwin' or 'bsd' in sys.platform:
+    _SS_DISABLE = 4
+else:
+    _SS_DISABLE = 2
 
 _POINTER = ('ss_sp', ctypes.c_void_p)
 _SIZE_FIELD = ('ss_size', ctypes.c_size_t)
@@ -39,11 +43,18 @@ class AlternateStacks:
     def install(self, index: int) -> None:
         """Give the calling thread the stack of slot `index`, unless it has one already."""
         present = _Stack()
-        if self._call(None, ctypes.byref(present)) or not present.ss_flags & _SS_DISABLE:
+        refused = self._call(None, ctypes.byref(present))
+        has_none = present.ss_flags & _SS_DISABLE
+        if refused or not has_none:
             return
         if index not in self._memory:
             self._memory[index] = mmap.mmap(-1, SIZE)
-        address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory[index]))
-        stack = _Stack(ss_sp=address, ss_flags=0, ss_size=SIZE)
-        if self._call(ctypes.byref(stack), None):
+        lowest = ctypes.c_char.from_buffer(self._memory[index])
+        stack = _Stack(
+            ss_sp=ctypes.addressof(lowest),
+            ss_flags=0,
+            ss_size=SIZE,
+        )
+        refused = self._call(ctypes.byref(stack), None)
+        if refused:
             raise OSError(ctypes.get_errno(), 'sigaltstack failed')

@@ -140,23 +140,30 @@ class BackgroundJob(Generic[_Result, _Progress]):
     def stopping(self) -> threading.Event:
         """For the work, which may look at it: whether this run is to end."""
         run = self._current()
-        return run.stopping if run is not None else threading.Event()
+        if run is None:
+            return threading.Event()
+        return run.stopping
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until no run is under way; False if one still is after `timeout` seconds."""
         run = self._current()
-        return run is None or run.over.wait(timeout)
+        if run is None:
+            return True
+        return run.over.wait(timeout)
 
     def _current(self) -> _Run | None:
         run = self._turns.get(os.getpid())
-        return run if run is not None and run.job is self else None
+        if run is None or run.job is not self:
+            return None
+        return run
 
     def _run(self, run: _Run, then: Callable[[], object] | None) -> None:
         error = ''
         try:
             self.result, error = self._work()
         except BaseException as problem:  # this thread is our own: nothing else would report it
-            error = self._failed.format(f'{type(problem).__name__}: {problem}')
+            reason = f'{type(problem).__name__}: {problem}'
+            error = self._failed.format(reason)
             if self._is_logged:
                 loglater.log(logging.WARNING, '%s', error, exc_info=problem)
         finally:

@@ -10,9 +10,18 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+#: {version: (the counter of OOM kills, the memory in use, the limit)}
 _FILES = {
-    1: ('memory.oom_control', 'memory.usage_in_bytes', 'memory.limit_in_bytes'),
-    2: ('memory.events', 'memory.current', 'memory.max'),
+    1: (
+        'memory.oom_control',
+        'memory.usage_in_bytes',
+        'memory.limit_in_bytes',
+    ),
+    2: (
+        'memory.events',
+        'memory.current',
+        'memory.max',
+    ),
 }
 #: Version 1 says "no limit" with a number near 2**63.
 _NO_LIMIT = 1 << 60
@@ -20,28 +29,27 @@ _NO_LIMIT = 1 << 60
 
 def find(proc: Path = Path('/proc'), pid: str = 'self') -> dict[str, Any]:
     """Directory, identity and limit of the memory cgroup; {} where there is none to be seen."""
-    # OSError: not for our eyes.  ValueError: a mount table of another form.
+    # OSError: this user may not read it.  ValueError: a mount table of another form.
     with contextlib.suppress(OSError, ValueError):
         for version, path in _memberships(proc / pid / 'cgroup'):
-            directory = _directory(proc / pid / 'mountinfo', version, path)
-            if directory is not None and (directory / _FILES[version][0]).exists():
-                return _described(version, directory)
+            directory = _mounted_at(proc / pid / 'mountinfo', version, path)
+            if directory is None:
+                continue
+            counter, current, limit = _FILES[version]
+            if not (directory / counter).exists():
+                continue
+            status = directory.stat()
+            return {
+                'version': version,
+                'directory': str(directory),
+                'device': status.st_dev,
+                'inode': status.st_ino,
+                'counter_file': str(directory / counter),
+                'current_file': str(directory / current),
+                'limit_file': str(directory / limit),
+                'limit': smallest_limit(directory, version),
+            }
     return {}
-
-
-def _described(version: int, directory: Path) -> dict[str, Any]:
-    status = directory.stat()
-    counter, current, limit = _FILES[version]
-    return {
-        'version': version,
-        'directory': str(directory),
-        'device': status.st_dev,
-        'inode': status.st_ino,
-        'counter_file': str(directory / counter),
-        'current_file': str(directory / current),
-        'limit_file': str(directory / limit),
-        'limit': smallest_limit(directory, version),
-    }
 
 
 def _memberships(file: Path) -> list[tuple[int, str]]:
@@ -51,6 +59,7 @@ def _memberships(file: Path) -> list[tuple[int, str]]:
     """
     found: list[tuple[int, str]] = []
     for line in _lines(file):
+        # "4:memory:/a/path" for version 1, "0::/a/path" for version 2
         number, _, rest = line.partition(':')
         controllers, _, path = rest.partition(':')
         if 'memory' in controllers.split(','):
@@ -60,19 +69,25 @@ def _memberships(file: Path) -> list[tuple[int, str]]:
     return found
 
 
-def _directory(mountinfo: Path, version: int, path: str) -> Path | None:
+def _mounted_at(
+    mountinfo: Path,
+    version: int,
+    path: str,
+) -> Path | None:
     """Where a cgroup is mounted; in a container the mount shows only a part of the tree."""
     wanted = 'cgroup' if version == 1 else 'cgroup2'
     for line in _lines(mountinfo):
         fields, _, after = line.partition(' - ')
-        kind, _, options = after.partition(' ')
+        kind, _, source_and_options = after.partition(' ')
         if kind != wanted:
             continue
-        if version == 1 and 'memory' not in options.replace(' ', ',').split(','):
-            continue
+        if version == 1:
+            controllers = source_and_options.replace(' ', ',').split(',')
+            if 'memory' not in controllers:
+                continue
         root, mount = fields.split()[3:5]
-        if root != '/' and path.startswith(root):
-            path = path[len(root) :]
+        if root != '/':
+            path = path.removeprefix(root)
         for directory in (Path(mount + path), Path(mount)):
             if directory.is_dir():
                 return directory
@@ -82,13 +97,15 @@ def _directory(mountinfo: Path, version: int, path: str) -> Path | None:
 
 def smallest_limit(directory: Path, version: int) -> int:
     """The limit in force, in bytes, here or in a group above; -1 if there is none."""
-    limits = []
-    file = _FILES[version][2]
+    smallest = _NO_LIMIT
+    _, _, name = _FILES[version]
     for folder in (directory, *directory.parents):
-        text = ''.join(_lines(folder / file)[:1])
-        if text.isdigit() and int(text) < _NO_LIMIT:
-            limits.append(int(text))
-    return min(limits, default=-1)
+        for line in _lines(folder / name)[:1]:
+            if line.isdigit():  # version 2 says "max" where there is none
+                smallest = min(smallest, int(line))
+    if smallest == _NO_LIMIT:
+        return -1
+    return smallest
 
 
 def _lines(file: Path) -> list[str]:

@@ -59,7 +59,7 @@ class ChildProcess:
         environment: Mapping[str, str] | None = None,
         listens: bool = False,
     ) -> None:
-        words = list(map(str, command))
+        words = [str(word) for word in command]
         self.code: int | None = None
         self.stdin = -1
         with contextlib.ExitStack() as opened, contextlib.ExitStack() as given:
@@ -108,48 +108,56 @@ class ChildProcess:
             left = until - time.monotonic()
             if left <= 0:
                 break
-            if poll.poll(min(left, _PAUSE) * 1000):
-                part = os.read(self.stdout, _PIECE)
-                if not part:
-                    return b''.join(parts), True
-                parts.append(part)
+            milliseconds = min(left, _PAUSE) * 1000
+            if not poll.poll(milliseconds):
+                continue
+            part = os.read(self.stdout, _PIECE)
+            if not part:
+                return b''.join(parts), True
+            parts.append(part)
         return b''.join(parts), False
 
     def end(self, patience: float = 0.0) -> None:
         """Close its pipes, give it so many seconds to end by itself, then kill and reap it."""
-        self._close()
-        until = time.monotonic() + patience
-        while not self._has_ended():
-            if time.monotonic() >= until:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.pid, signal.SIGKILL)  # not reaped yet: the pid is still its own
-            time.sleep(_LOOK)
-
-    def _has_ended(self) -> bool:
-        if self.code is None:
-            try:
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:  # other code has waited for it
-                self.code = 0
-            else:
-                self.code = os.waitstatus_to_exitcode(status) if pid else None
-        return self.code is not None
-
-    def _close(self) -> None:
         for descriptor in (self.stdin, self.stdout):
             if descriptor >= 0:
                 os.close(descriptor)
         self.stdin = -1
         self.stdout = -1
+        until = time.monotonic() + patience
+        while not self._has_ended():
+            if time.monotonic() >= until:
+                with contextlib.suppress(ProcessLookupError):
+                    # It is not reaped yet: the pid is still its own.
+                    os.kill(self.pid, signal.SIGKILL)
+            time.sleep(_LOOK)
+
+    def _has_ended(self) -> bool:
+        """Whether there is an exit status; reaps the child as soon as it has ended."""
+        if self.code is not None:
+            return True
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:  # other code has waited for it
+            self.code = 0
+            return True
+        if not pid:  # it lives
+            return False
+        self.code = os.waitstatus_to_exitcode(status)
+        return True
 
 
 def _pipe(
-    given: contextlib.ExitStack, opened: contextlib.ExitStack, to_child: bool = True
+    given: contextlib.ExitStack,
+    opened: contextlib.ExitStack,
+    to_child: bool = True,
 ) -> tuple[int, int]:
     """(the child's end, our end) of a pipe; the two stacks close them."""
     reader, writer = os.pipe()
-    theirs = reader if to_child else writer
-    ours = writer if to_child else reader
+    if to_child:
+        theirs, ours = reader, writer
+    else:
+        theirs, ours = writer, reader
     with contextlib.ExitStack() as other:
         other.callback(os.close, ours)
         theirs = _opened(given, theirs)

@@ -20,8 +20,11 @@ _INTERNAL = (32, 33)
 
 def reset_internal_signals() -> None:
     """Give them their default action, as in a process that a shell starts."""
-    number = _RT_SIGACTION.get(platform.machine()) if sys.platform == 'linux' else None
-    if number is None or sys.maxsize < 1 << 32:
+    is_64_bit = sys.maxsize > 1 << 32
+    if sys.platform != 'linux' or not is_64_bit:
+        return
+    number = _RT_SIGACTION.get(platform.machine())
+    if number is None:
         return
     try:
         import ctypes
@@ -53,9 +56,15 @@ def main() -> None:
     os.chdir('/')  # no volume stays busy
     reset_internal_signals()
     del sys.argv[0]
-    with open(sys.argv[0], 'rb') as file:
-        program = compile(file.read(), sys.argv[0], 'exec')
-    exec(program, {'__name__': '__main__', '__file__': sys.argv[0], '__builtins__': __builtins__})
+    path = sys.argv[0]
+    with open(path, 'rb') as file:
+        program = compile(file.read(), path, 'exec')
+    names = {
+        '__name__': '__main__',
+        '__file__': path,
+        '__builtins__': __builtins__,
+    }
+    exec(program, names)
 
 
 if __name__ == '__main__':

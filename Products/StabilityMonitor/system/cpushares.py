@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterable
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from .tasks import KernelThreads
@@ -42,12 +41,16 @@ class Load(NamedTuple):
 UNKNOWN = Load()
 
 
+#: {native id: seconds}
+_Clocks = dict[int, float]
+
+
 class _Look(NamedTuple):
-    """{native id: seconds}: CPU time of all threads, and run-queue wait of the notable ones."""
+    """CPU time of all threads at one time, and the run-queue wait of the notable ones."""
 
     time: float
-    clocks: dict[int, float]
-    waited: dict[int, float]
+    clocks: _Clocks
+    waited: _Clocks
 
 
 _NEVER = _Look(-math.inf, {}, {})
@@ -71,47 +74,62 @@ class Loads:
         """Read how much CPU time each thread has had by now."""
         now = self.clock()
         clocks = self.kernel.clocks()
+        last = self._looks[-1]
+        elapsed = now - last.time
+        shares = _shares(last.clocks, clocks, elapsed)
         waited = {}
-        for tid, share in _shares(self._looks[-1], now, clocks):
-            if share >= _NOTABLE:
-                reading = self.kernel.reading(tid)
-                if reading:
-                    waited[tid] = reading.waited
+        for tid, share in shares.items():
+            if share < _NOTABLE:
+                continue
+            reading = self.kernel.reading(tid)
+            if reading:
+                waited[tid] = reading.waited
         self._looks.append(_Look(now, clocks, waited))
 
     @property
-    def fresh(self) -> dict[int, float]:
+    def fresh(self) -> _Clocks:
         """{native id: CPU time} as of the last look; {} when that is a second or more ago."""
         last = self._looks[-1]
-        return last.clocks if self.clock() - last.time < LEAST_SECONDS else {}
+        age = self.clock() - last.time
+        if age < LEAST_SECONDS:
+            return last.clocks
+        return {}
 
     def busiest(self) -> dict[int, float]:
         """{native id: share of the time between the last two looks that it had or wanted a CPU}"""
         old = self._looks[0]
         new = self._looks[-1]
-        ran = dict(_shares(old, new.time, new.clocks))
-        waited = dict(_shares(old._replace(clocks=old.waited), new.time, new.waited))
-        return {tid: share + waited.get(tid, 0.0) for tid, share in ran.items()}
+        elapsed = new.time - old.time
+        shares = _shares(old.clocks, new.clocks, elapsed)
+        waited = _shares(old.waited, new.waited, elapsed)
+        for tid, share in waited.items():
+            if tid in shares:
+                shares[tid] += share
+        return shares
 
     def now(self) -> dict[int, Load]:
         """{native id: Load} since the last look that is at least a second old; {} without one."""
         now = self.clock()
         for look in reversed(tuple(self._looks)):
-            if now - look.time >= LEAST_SECONDS:
-                return _loads(look, now, self.kernel.clocks())
+            elapsed = now - look.time
+            if elapsed >= LEAST_SECONDS:
+                return _loads(look.clocks, self.kernel.clocks(), elapsed)
         return {}
 
     def of_next_moment(self, tids: Collection[int]) -> dict[int, Load]:
         """{native id: Load} of those threads that last so long; sleeps for a tenth of a second."""
-        before = _Look(self.clock(), self.kernel.clocks_of(tids), {})
+        began = self.clock()
+        clocks_before = self.kernel.clocks_of(tids)
         turns_before = self._turns(tids)
         self.sleep(MOMENT)
-        loads = _loads(before, self.clock(), self.kernel.clocks_of(tids))
+        elapsed = self.clock() - began
+        loads = _loads(clocks_before, self.kernel.clocks_of(tids), elapsed)
         turns = self._turns(tids)
         found = {}
-        for tid in turns_before.keys() & turns.keys() & loads.keys():
-            load = loads[tid]
-            found[tid] = load._replace(turns=(turns[tid] - turns_before[tid]) / load.seconds)
+        for tid, load in loads.items():
+            if tid in turns and tid in turns_before:
+                new = turns[tid] - turns_before[tid]
+                found[tid] = load._replace(turns=new / elapsed)
         return found
 
     def _turns(self, tids: Iterable[int]) -> dict[int, int]:
@@ -125,18 +143,32 @@ class Loads:
 
 def is_busy(cpu: float, busiest: float) -> bool:
     """Whether that CPU share is a fair part, compared with the thread that has the largest."""
-    return cpu >= max(_BUSY, busiest / 2)
+    fair = busiest / 2
+    return cpu >= max(_BUSY, fair)
 
 
-def _shares(before: _Look, now: float, clocks: dict[int, float]) -> Iterator[tuple[int, float]]:
-    """(native id, share of the time since a look) of the threads that this look has."""
-    elapsed = now - before.time
+def _shares(
+    before: _Clocks,
+    now: _Clocks,
+    elapsed: float,
+) -> dict[int, float]:
+    """{native id: share of so many seconds} of the threads that were there before and are now."""
+    shares: dict[int, float] = {}
     if elapsed <= 0:
-        return
-    for tid, seconds in clocks.items():
-        if seconds >= before.clocks.get(tid, math.inf):  # less: a new thread has its id
-            yield tid, (seconds - before.clocks[tid]) / elapsed
+        return shares
+    for tid, seconds in now.items():
+        earlier = before.get(tid, math.inf)
+        if seconds >= earlier:  # less: a new thread has its id
+            shares[tid] = (seconds - earlier) / elapsed
+    return shares
 
 
-def _loads(before: _Look, now: float, clocks: dict[int, float]) -> dict[int, Load]:
-    return {tid: Load(share, now - before.time) for tid, share in _shares(before, now, clocks)}
+def _loads(
+    before: _Clocks,
+    now: _Clocks,
+    elapsed: float,
+) -> dict[int, Load]:
+    loads = {}
+    for tid, share in _shares(before, now, elapsed).items():
+        loads[tid] = Load(share, elapsed)
+    return loads

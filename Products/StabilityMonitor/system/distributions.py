@@ -42,12 +42,17 @@ def installed(
 
 def _name_and_version(distribution: Distribution) -> tuple[str, str]:
     path = Path(str(getattr(distribution, '_path', '')))
-    folder = path.parent.name if path.name == 'EGG-INFO' else path.name
-    found = _FOLDER.fullmatch(folder)
+    if path.name == 'EGG-INFO':
+        path = path.parent
+    found = _FOLDER.fullmatch(path.name)
     if found:
-        return normalized(found['name']), found['version'].replace('_', '-')
-    text = _text(distribution, 'METADATA') or _text(distribution, 'PKG-INFO')
-    return normalized(_header('Name', text)), _header('Version', text)
+        name = found['name']
+        version = found['version'].replace('_', '-')
+    else:
+        text = _text(distribution, 'METADATA') or _text(distribution, 'PKG-INFO')
+        name = _header('Name', text)
+        version = _header('Version', text)
+    return normalized(name), version
 
 
 def _header(name: str, text: str) -> str:
@@ -56,9 +61,11 @@ def _header(name: str, text: str) -> str:
     The module `email` is not used: it imports code that is evaluated in the background, and CPython
     then forgets that a KeyboardInterrupt ended the main thread (exit status 1 instead of SIGINT).
     """
-    head = text.partition('\n\n')[0]
+    head, _, _ = text.partition('\n\n')
     found = re.search(rf'^{name}: *(\S.*?) *$', head, re.M)
-    return found[1] if found else ''
+    if not found:
+        return ''
+    return found[1]
 
 
 def _text(distribution: Distribution, name: str) -> str:
@@ -71,8 +78,9 @@ def _text(distribution: Distribution, name: str) -> str:
 def _build(distribution: Distribution) -> str:
     """'wheel': published with its libraries inside; 'source': built here; '': it does not show."""
     tags = re.findall(r'^Tag: *(\S+)', _text(distribution, 'WHEEL'), re.M)
-    if any('manylinux' in tag or 'musllinux' in tag for tag in tags):
+    all_tags = ' '.join(tags)
+    if 'manylinux' in all_tags or 'musllinux' in all_tags:
         return 'wheel'
-    if any('-linux_' in tag for tag in tags):
+    if '-linux_' in all_tags:
         return 'source'
     return ''

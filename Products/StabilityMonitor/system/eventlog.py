@@ -21,7 +21,16 @@ class _Cleaned(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Always true.  Raises nothing: a filter is called outside of what `logging` guards."""
         try:
-            _clean(record)
+            record.msg = clean(record.msg)
+            if isinstance(record.args, dict):
+                record.args = {key: _cleaned(value) for key, value in record.args.items()}
+            elif record.args:
+                record.args = tuple(map(_cleaned, record.args))
+            if record.exc_info and record.exc_info[0]:
+                traceback_lines = traceback.format_exception(*record.exc_info)
+                record.exc_text = _indented(''.join(traceback_lines))
+            if record.stack_info:
+                record.stack_info = _indented(record.stack_info)
         except Exception as error:
             record.msg = 'A message could not be made: %s.'
             record.args = (type(error).__name__,)
@@ -31,27 +40,20 @@ class _Cleaned(logging.Filter):
         return True
 
 
-def _clean(record: logging.LogRecord) -> None:
-    record.msg = clean(record.msg)
-    if isinstance(record.args, dict):
-        record.args = {key: _cleaned(value) for key, value in record.args.items()}
-    elif record.args:
-        record.args = tuple(map(_cleaned, record.args))
-    if record.exc_info and record.exc_info[0]:
-        record.exc_text = _indented(''.join(traceback.format_exception(*record.exc_info)))
-    if record.stack_info:
-        record.stack_info = _indented(record.stack_info)
-
-
 def _cleaned(value: object) -> object:
-    return value if isinstance(value, Number) else clean(value)
+    if isinstance(value, Number):  # the message may format it as one, as in "%d"
+        return value
+    return clean(value)
 
 
 def _indented(text: str) -> str:
-    lines = text.rstrip('\n').split('\n')
-    return '\n'.join(_INDENT + clean(line) for line in lines)
+    lines = []
+    for line in text.rstrip('\n').split('\n'):
+        lines.append(_INDENT + clean(line))
+    return '\n'.join(lines)
 
 
 LOGGER = logging.getLogger('StabilityMonitor')
-if not any(isinstance(known, _Cleaned) for known in LOGGER.filters):
+_is_cleaned = any(isinstance(known, _Cleaned) for known in LOGGER.filters)
+if not _is_cleaned:
     LOGGER.addFilter(_Cleaned())

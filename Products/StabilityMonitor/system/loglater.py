@@ -15,6 +15,7 @@ from types import TracebackType
 from . import signalmask
 from .eventlog import LOGGER
 
+#: So many lines wait at most; the oldest is dropped.
 _MOST = 200
 #: What `logging` takes for the exception of a record: the triple of `sys.exc_info`, or one itself.
 ExcInfo = (
@@ -23,6 +24,8 @@ ExcInfo = (
     | BaseException
     | None
 )
+#: (level, text, arguments, exception)
+_Line = tuple[int, str, tuple[object, ...], ExcInfo]
 
 
 class Messenger:
@@ -33,20 +36,23 @@ class Messenger:
 
     def start_anew(self) -> None:
         """Forget what has not been logged; in a forked child also the thread that was logging."""
-        self._waiting: collections.deque[tuple[int, str, tuple[object, ...], ExcInfo]] = (
-            collections.deque(maxlen=_MOST)
-        )
+        self._waiting: collections.deque[_Line] = collections.deque(maxlen=_MOST)
         self._turn = threading.Lock()  # held by the thread that logs
 
     def say(self, level: int, text: str, *args: object, exc_info: ExcInfo = None) -> None:
         self._waiting.append((level, text, args, exc_info))
-        if self._turn.acquire(blocking=False):
-            try:
-                signalmask.start(
-                    threading.Thread(target=self._speak, name='StabilityMonitor log', daemon=True)
-                )
-            except RuntimeError:  # no more threads, or the interpreter ends: the next call tries
-                self._turn.release()
+        is_our_turn = self._turn.acquire(blocking=False)
+        if not is_our_turn:
+            return  # the thread that logs sees what waits
+        thread = threading.Thread(
+            target=self._speak,
+            name='StabilityMonitor log',
+            daemon=True,
+        )
+        try:
+            signalmask.start(thread)
+        except RuntimeError:  # no more threads, or the interpreter ends: the next call tries
+            self._turn.release()
 
     def _speak(self) -> None:
         signalmask.be_like_main_thread()
@@ -57,6 +63,7 @@ class Messenger:
                 with contextlib.suppress(Exception):  # the next line may do better
                     LOGGER.log(level, text, *args, exc_info=exc_info)
             self._turn.release()
+            # A line that came before the release found the turn taken, and started no thread.
             is_our_turn = bool(self._waiting) and self._turn.acquire(blocking=False)
 
 
@@ -77,6 +84,6 @@ def log(level: int, text: str, *args: object, exc_info: ExcInfo = None) -> None:
     `exc_info` is the triple of `sys.exc_info`, or an exception.
     """
     thread = threading.current_thread()
-    through = thread.ident in HURRIED or signalmask.is_ours(thread)
-    say = _MESSENGER.say if through else LOGGER.log
+    must_not_wait = thread.ident in HURRIED or signalmask.is_ours(thread)
+    say = _MESSENGER.say if must_not_wait else LOGGER.log
     say(level, text, *args, exc_info=exc_info)

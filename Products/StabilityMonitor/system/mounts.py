@@ -37,15 +37,19 @@ def kind(path: Path, proc: Path = Path('/proc')) -> str:
         kinds = after.split()
         if len(fields) < 5 or not kinds:
             continue
-        mount = f'{_unescaped(fields[4]).rstrip("/")}/'
-        if wanted.startswith(mount) and len(mount) >= len(longest):
+        mount = _ESCAPE.sub(_unescaped, fields[4])
+        mount = f'{mount.rstrip("/")}/'
+        if not wanted.startswith(mount):
+            continue
+        if len(mount) >= len(longest):  # of two in one place, the later one hides the other
             longest = mount
             found = kinds[0]
     return found
 
 
-def _unescaped(text: str) -> str:
-    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)
+def _unescaped(escape: re.Match[str]) -> str:
+    code = int(escape[1], 8)
+    return chr(code)
 
 
 def network_file_system(path: Path, proc: Path = Path('/proc')) -> str:

@@ -12,70 +12,89 @@ import socket
 from pathlib import Path
 from typing import Any
 
+#: 0 and negative numbers are no pids of one process, but stand for groups.
+_PID_LIMIT = 1 << 31
 
-def identity(pid: int | None = None, proc: Path = Path('/proc')) -> dict[str, Any]:
+
+def identity(
+    pid: int | None = None,
+    proc: Path = Path('/proc'),
+) -> dict[str, Any]:
     """What tells a process from every other one: boot id, pid namespace, pid, start time, host."""
-    pid = os.getpid() if pid is None else pid
+    if pid is None:
+        pid = os.getpid()
+    boot_id = ''
+    with contextlib.suppress(OSError):
+        boot_id = (proc / 'sys/kernel/random/boot_id').read_text(errors='replace').strip()
+    pid_namespace = ''
+    with contextlib.suppress(OSError):
+        pid_namespace = os.readlink(proc / 'self/ns/pid')
     return {
         'pid': pid,
         'host': socket.gethostname(),
-        'boot_id': _line(proc / 'sys/kernel/random/boot_id'),
-        'pid_namespace': _link(proc / 'self/ns/pid'),
+        'boot_id': boot_id,
+        'pid_namespace': pid_namespace,
         'start_ticks': start_ticks(pid, proc),
     }
 
 
 def start_ticks(pid: int, proc: Path = Path('/proc')) -> int:
-    """Start time of a process in clock ticks since boot (field 22 of its stat); 0 if it is gone."""
+    """Start time of a process in clock ticks since boot (field 22 of its stat); 0 if it is gone.
+
+    A process that has ended counts as gone while its parent has not waited for it.
+    """
     try:
         text = (proc / str(pid) / 'stat').read_text(errors='replace')
-        fields = text[text.rindex(')') + 2 :].split()
-        return 0 if fields[0] in 'ZX' else int(fields[19])
+        # The second field is the name, in brackets; it may hold any character.
+        _, bracket, rest = text.rpartition(')')
+        fields = rest.split()
+        state = fields[0]
+        if not bracket or state in 'ZX':
+            return 0
+        return int(fields[19])
     except (OSError, ValueError, IndexError):
         return 0
 
 
-def process_is_there(document: object, proc: Path = Path('/proc')) -> bool | None:
+def process_is_there(
+    document: object,
+    proc: Path = Path('/proc'),
+) -> bool | None:
     """Whether the process of an identity still exists; None if this system cannot tell.
 
     The identity may have been read from any file.
     """
-    known = document if isinstance(document, dict) and _is_pid(document.get('pid')) else {}
-    here = identity(proc=proc)
-    is_same_host = known.get('host') == here['host']
-    if not known.get('boot_id') or not here['boot_id'] or not known.get('start_ticks'):
-        return _pid_exists(known) if is_same_host else None
-    if known['boot_id'] != here['boot_id']:
-        return False if is_same_host else None
-    if known.get('pid_namespace') != here['pid_namespace']:
+    if not isinstance(document, dict):
         return None
-    return bool(start_ticks(known['pid'], proc) == known['start_ticks'])
+    pid = document.get('pid')
+    if type(pid) is not int or not 0 < pid < _PID_LIMIT:
+        return None
+    here = identity(proc=proc)
+    is_same_host = document.get('host') == here['host']
+    boot_id = document.get('boot_id')
+    ticks = document.get('start_ticks')
+    if not boot_id or not here['boot_id'] or not ticks:
+        # There is no /proc here, or was none there: the pid alone must do.
+        if is_same_host:
+            return _pid_exists(pid)
+        return None
+    if boot_id != here['boot_id']:
+        # This host was restarted since, or it is another host.
+        if is_same_host:
+            return False
+        return None
+    if document.get('pid_namespace') != here['pid_namespace']:
+        return None
+    return bool(start_ticks(pid, proc) == ticks)
 
 
-def _is_pid(value: object) -> bool:
-    """Whether it can be the pid of one process: 0 and negative numbers stand for groups."""
-    return type(value) is int and 0 < value < 1 << 31
-
-
-def _pid_exists(known: dict[str, Any]) -> bool | None:
-    if os.name != 'posix' or not known:
+def _pid_exists(pid: int) -> bool | None:
+    if os.name != 'posix':
         return None
     try:
-        os.kill(known['pid'], 0)
+        os.kill(pid, 0)
     except PermissionError:
         return True
     except OSError:
         return False
     return True
-
-
-def _line(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        return path.read_text(errors='replace').strip()
-    return ''
-
-
-def _link(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        return os.readlink(path)
-    return ''

@@ -8,44 +8,42 @@ from __future__ import annotations
 
 import ctypes
 import os
+from pathlib import Path
 
 _PAGE = 1 << 12
+#: A file of so many bytes comes at once.
+_SHORT = 1024
+
+LIBC: ctypes.PyDLL | None
+try:
+    LIBC = ctypes.PyDLL(None)  # unlike CDLL, it keeps the GIL during a call
+    if not hasattr(LIBC, 'getpeername'):
+        LIBC = None
+except (OSError, TypeError):
+    LIBC = None
 
 
-def _library() -> ctypes.PyDLL | None:
-    try:
-        library = ctypes.PyDLL(None)  # unlike CDLL, it keeps the GIL during a call
-        return library if hasattr(library, 'getpeername') else None
-    except (OSError, TypeError):
-        return None
-
-
-LIBC = _library()
-
-
-def read(path: str | bytes, size: int = 1024) -> bytes:
+def read(path: str | bytes | Path, size: int = _SHORT) -> bytes:
     """The first `size` bytes of a file of /proc; b'' if there is none."""
     if LIBC is None:
         return b''
     file = LIBC.open(os.fsencode(path), os.O_RDONLY | os.O_CLOEXEC)
     if file < 0:
         return b''
+    parts: list[bytes] = []
+    piece = min(size, _PAGE)
+    buffer = (ctypes.c_char * piece)()
+    left = size
     try:
-        return _whole(LIBC, file, size)
+        while left > 0:  # the kernel gives long files page by page
+            wanted = ctypes.c_size_t(min(left, piece))
+            got = LIBC.read(file, buffer, wanted)
+            if got <= 0:
+                break
+            parts.append(buffer.raw[:got])
+            if piece <= _SHORT:
+                break
+            left -= got
     finally:
         LIBC.close(file)
-
-
-def _whole(libc: ctypes.PyDLL, file: int, size: int) -> bytes:
-    """All of it; the kernel gives long files page by page."""
-    parts: list[bytes] = []
-    buffer = (ctypes.c_char * min(size, _PAGE))()
-    while size > 0:
-        got = libc.read(file, buffer, ctypes.c_size_t(min(size, len(buffer))))
-        if got <= 0:
-            break
-        parts.append(buffer.raw[:got])
-        if len(buffer) <= 1024:  # a short file comes at once
-            break
-        size -= got
     return b''.join(parts)

@@ -32,6 +32,8 @@ except ImportError:
     resource = None
 
 _LIMITS = ('CORE', 'STACK', 'AS', 'NOFILE', 'NPROC')
+#: The name of a program without a version or a suffix, such as "gunicorn" in "gunicorn:".
+_PROGRAM = re.compile(r'[\w-]*')
 #: Names of programs that restart what they start.
 _RESTARTERS = {
     'zdaemon': 'zdaemon',
@@ -100,7 +102,7 @@ def collect(
         'thread_stack': stacksizes.default_stack(),
         'cgroup': cgroups.find(proc),
         'host_kills': counter(_bytes(proc / 'vmstat'), b'oom_kill'),
-        'limits': _limits(),
+        'limits': _resource_limits(),
         'core_pattern': _line(proc / 'sys/kernel/core_pattern'),
         'supervisor': supervisor(proc, environ),
         'outputs': {str(fd): output(fd, proc) for fd in (1, 2)},
@@ -139,11 +141,16 @@ def restarter(pid: int, proc: Path = Path('/proc')) -> str:
 
     The programs on its command line tell.
     """
-    words = _bytes(proc / str(pid) / 'cmdline').decode(errors='replace').split('\0')
-    for word in words:
-        program = re.match(r'[\w-]*', os.path.basename(word.partition(' ')[0]))
-        if program and program[0] in _RESTARTERS:
-            return _RESTARTERS[program[0]]
+    command = _bytes(proc / str(pid) / 'cmdline').decode(errors='replace')
+    for argument in command.split('\0'):
+        path, _, _ = argument.partition(' ')
+        name = os.path.basename(path)
+        program = _PROGRAM.match(name)
+        if program is None:
+            continue
+        known = _RESTARTERS.get(program[0])
+        if known:
+            return known
     return ''
 
 
@@ -190,7 +197,7 @@ def products() -> list[str]:
     return sorted(found)
 
 
-def _limits() -> dict[str, tuple[int, int]]:
+def _resource_limits() -> dict[str, tuple[int, int]]:
     if resource is None:
         return {}
     limits = {}

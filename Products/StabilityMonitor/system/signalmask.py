@@ -93,8 +93,13 @@ def blocked_in_main_thread(status: Path = Path('/proc/self/status')) -> frozense
 def signal_set(field: str, status: Path) -> frozenset[int]:
     """The signal numbers in a line of /proc/PID/status, such as SigBlk; empty if not known."""
     try:
-        _, _, rest = status.read_text(errors='replace').partition(f'\n{field}:')
+        text = status.read_text(errors='replace')
+        _, _, rest = text.partition(f'\n{field}:')
         mask = int(rest.split(None, 1)[0], 16)
     except (OSError, ValueError, IndexError):
         return frozenset()
-    return frozenset(number for number in range(1, signal.NSIG) if mask >> (number - 1) & 1)
+    found = set()
+    for number in range(1, signal.NSIG):
+        if mask & 1 << (number - 1):
+            found.add(number)
+    return frozenset(found)

@@ -13,7 +13,6 @@ Imports nothing but `stacksizes` and the records.  None and 0 mean "not known on
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import mmap
 import os
@@ -34,12 +33,21 @@ _PAGE = mmap.PAGESIZE
 _CHUNK = 2048
 #: Pages in a look at what lies just below the mark.
 _WINDOW = 16
+#: The same in bytes.
+_CHUNK_SIZE = _CHUNK * _PAGE
+_WINDOW_SIZE = _WINDOW * _PAGE
 _VECTORS = {pages: ctypes.c_char * pages for pages in (_CHUNK, _WINDOW)}
-#: The highest byte of an entry of /proc/self/pagemap: present or swapped, and no guard page of
-#: `madvise`.
+#: Bytes of an entry of /proc/self/pagemap, one for each page.
+_ENTRY = 8
+#: The highest byte of each of many entries (little-endian).
+_HIGHEST_BYTES = slice(_ENTRY - 1, None, _ENTRY)
+#: Tables for `bytes.translate`, by the highest byte of an entry.  A page was touched if it is
+#: present or swapped, and is no guard page of `madvise`.
 _IS_TOUCHED = bytes(bool(byte & 0xC0) and not byte & 0x04 for byte in range(256))
 _IS_GUARD = bytes(bool(byte & 0x04) for byte in range(256))
-_MAPPING = re.compile(r'([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(\[stack])?')
+_MAPPING = re.compile(
+    r'(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) \S+ \S+ \S+ \S+ *(?P<stack>\[stack])?'
+)
 #: Shares of a stack: less room is a warning, or critical.
 _LOW = 1 / 4
 _CRITICAL = 1 / 20
@@ -76,12 +84,16 @@ class StackGauge:
     """
 
     def __init__(
-        self, proc: Path = Path('/proc'), sysfs: Path = Path('/sys'), libc: Library = None
+        self,
+        proc: Path = Path('/proc'),
+        sysfs: Path = Path('/sys'),
+        libc: Library = None,
     ) -> None:
         self._proc = proc
         self._libc = libc
         self._mincore = _mincore(libc)
-        self._default = (stacksizes.default_stack(libc) or (0, 0))[0]
+        default = stacksizes.default_stack(libc)
+        self._default = default[0] if default else 0
         self.granule = max(_PAGE, huge_page(sysfs))
 
     # -- where a stack lies ------------------------------------------------------------------------
@@ -91,7 +103,13 @@ class StackGauge:
         if threading.get_native_id() == os.getpid():
             return self.main()
         place = stacksizes.own_place(self._libc)
-        return Stack(*place) if place else None
+        if place is None:
+            return None
+        return Stack(
+            place.address,
+            place.size,
+            place.guard,
+        )
 
     def main(self) -> Stack | None:
         """The main thread's stack; any thread may ask.
@@ -102,7 +120,8 @@ class StackGauge:
 
     def of_thread(self, native_id: int, ident: int = 0) -> Stack | None:
         """The stack of a thread of this process; see `of_threads`."""
-        return self.of_threads({native_id: ident}).get(native_id)
+        found = self.of_threads({native_id: ident})
+        return found.get(native_id)
 
     def of_threads(self, threads: dict[int, int]) -> dict[int, Stack]:
         """{native id: Stack} for {native id: ident, or 0 where Python does not know the thread}.
@@ -114,27 +133,26 @@ class StackGauge:
         mappings = list(self._mappings())
         found = {}
         for native_id, ident in threads.items():
-            stack = self._find(native_id, ident, mappings)
+            if native_id == os.getpid():
+                stack = _main(mappings)
+            elif ident:
+                stack = self._below(ident, mappings)
+            else:
+                stack = self._around(self._stack_pointer(native_id), mappings)
             if stack:
                 found[native_id] = stack
+        # A thread that has ended meanwhile may have left its place to another one.
         for native_id in list(found):
-            if not (self._proc / f'self/task/{native_id}').exists():  # it has ended meanwhile
+            if not (self._proc / f'self/task/{native_id}').exists():
                 del found[native_id]
         return found
 
-    def _find(self, native_id: int, ident: int, mappings: list[_Mapping]) -> Stack | None:
-        if native_id == os.getpid():
-            return _main(mappings)
-        if ident:
-            return self._below(ident, _mapping_of(ident, mappings))
-        pointer = self._stack_pointer(native_id)
-        return self._above(pointer, _mapping_of(pointer, mappings))
-
-    def _below(self, ident: int, mapping: _Mapping | None) -> Stack | None:
+    def _below(self, ident: int, mappings: list[_Mapping]) -> Stack | None:
         """The stack on whose last page the thread's descriptor is."""
+        mapping = _mapping_of(ident, mappings)
         if mapping is None:
             return None
-        top = (ident & -_PAGE) + _PAGE
+        top = _page_of(ident) + _PAGE
         address = mapping.start
         if self._default:
             address = max(address, top - self._default)
@@ -143,17 +161,18 @@ class StackGauge:
             address = guards[-1] + _PAGE
         return Stack(address, top - address)
 
-    def _above(self, pointer: int, mapping: _Mapping | None) -> Stack | None:
+    def _around(self, pointer: int, mappings: list[_Mapping]) -> Stack | None:
         """The stack of default size that begins at the start of the mapping or above a guard page.
 
         None if the stack pointer does not lie in it.
         """
+        mapping = _mapping_of(pointer, mappings)
         if mapping is None:
             return None
         address = mapping.start
         end = mapping.end
-        low = max(address, (pointer - self._default - _PAGE) & -_PAGE)
-        high = min(end, (pointer + self._default) & -_PAGE)
+        low = max(address, _page_of(pointer - self._default - _PAGE))
+        high = min(end, _page_of(pointer + self._default))
         for guard in self._guards(low, high):
             if guard > pointer:
                 end = guard
@@ -161,7 +180,9 @@ class StackGauge:
             address = guard + _PAGE
         if self._default:
             end = min(end, address + self._default)
-        return Stack(address, end - address) if pointer < end else None
+        if pointer >= end:
+            return None
+        return Stack(address, end - address)
 
     def _guards(self, low: int, high: int) -> tuple[int, ...]:
         """The guard pages between two addresses, lowest first.
@@ -171,40 +192,55 @@ class StackGauge:
         tell (before Linux 6.15).
         """
         guards = []
-        with contextlib.suppress(OSError, OverflowError):
+        try:
             for start, entries in self._pagemap(low, high):
                 marks = entries.translate(_IS_GUARD)
                 index = marks.find(1)
                 while index >= 0:
                     guards.append(start + index * _PAGE)
                     index = marks.find(1, index + 1)
+        except (OSError, OverflowError):
+            pass
         return tuple(guards)
 
     def _stack_pointer(self, native_id: int) -> int:
         """The stack pointer; 0 for a thread that is on a CPU ("running"), or gone."""
         fields = _text(self._proc / f'self/task/{native_id}/syscall').split()
-        return int(fields[-2], 16) if len(fields) > 2 else 0
+        if len(fields) <= 2:
+            return 0
+        pointer, _ = fields[-2:]
+        return int(pointer, 16)
 
     def _mappings(self) -> Iterator[_Mapping]:
         """One by one: there are hundreds, and memory that was taken once is not given back."""
-        with contextlib.suppress(OSError), open(self._proc / 'self/maps', errors='replace') as file:
-            for line in file:
-                found = _MAPPING.match(line)
-                if found:
-                    yield _Mapping(int(found[1], 16), int(found[2], 16), bool(found[3]))
+        try:
+            with open(self._proc / 'self/maps', errors='replace') as file:
+                for line in file:
+                    found = _MAPPING.match(line)
+                    if found:
+                        yield _Mapping(
+                            start=int(found['start'], 16),
+                            end=int(found['end'], 16),
+                            is_main_stack=bool(found['stack']),
+                        )
+        except OSError:
+            return
 
     # -- how deep it was ---------------------------------------------------------------------------
 
     def used(self, stack: Stack) -> int:
         """The high-water mark in bytes, from a look at all pages of the stack."""
-        lowest = self._scan(stack.address, stack.top)
+        top = stack.top
+        lowest = self._scan(stack.address, top)
         if lowest is None:  # the main thread's is mapped only as far as it has grown
-            mapping = _mapping_of(stack.top - 1, self._mappings())
+            mapping = _mapping_of(top - 1, self._mappings())
             if mapping:
-                lowest = self._scan(max(stack.address, mapping.start), stack.top)
+                mapped = max(stack.address, mapping.start)
+                lowest = self._scan(mapped, top)
         if lowest is None:
             return 0
-        return stack.top - self._swapped(stack.address, lowest)
+        lowest = self._swapped(stack.address, lowest)
+        return top - lowest
 
     def rise(self, stack: Stack, known: int) -> int:
         """The high-water mark, `known` from before, at the cost of a look at 16 pages below it.
@@ -212,12 +248,15 @@ class StackGauge:
         All pages are looked at only when one of those was touched.  A single C function that jumps
         over 64 KiB without touching them is seen later, by `used`.
         """
-        mark = (stack.top - known) & -_PAGE
-        first = max(stack.address, mark - _WINDOW * _PAGE)
+        mark = _page_of(stack.top - known)
+        first = max(stack.address, mark - _WINDOW_SIZE)
         for low in range(first, mark, _PAGE):  # one round, but at the end of what is mapped
             found = self._lowest(low, mark)
-            if found is not None:
-                return known if found == mark else max(known, self.used(stack))
+            if found is None:
+                continue
+            if found == mark:
+                return known
+            return max(known, self.used(stack))
         return known
 
     def _scan(self, low: int, high: int) -> int | None:
@@ -225,8 +264,8 @@ class StackGauge:
 
         None if not all of the range is mapped.
         """
-        for start in range(low, high, _CHUNK * _PAGE):
-            end = min(start + _CHUNK * _PAGE, high)
+        for start in range(low, high, _CHUNK_SIZE):
+            end = min(start + _CHUNK_SIZE, high)
             found = self._lowest(start, end)
             if found != end:
                 return found
@@ -236,29 +275,42 @@ class StackGauge:
         """As `_scan`, of at most a chunk."""
         if self._mincore is None:
             return None
-        pages = _WINDOW if high - low <= _WINDOW * _PAGE else _CHUNK
+        size = high - low
+        pages = _WINDOW if size <= _WINDOW_SIZE else _CHUNK
         vector = _VECTORS[pages]()
-        if self._mincore(low, high - low, vector):
+        refused = self._mincore(low, size, vector)
+        if refused:
             return None
         index = vector.raw.find(1)
-        return high if index < 0 else low + index * _PAGE
+        if index < 0:
+            return high
+        return low + index * _PAGE
 
     def _swapped(self, low: int, high: int) -> int:
         """The lowest page between that was touched and is swapped out; `high` if there is none."""
-        with contextlib.suppress(OSError, OverflowError):
+        try:
             for start, entries in self._pagemap(low, high):
-                index = entries.translate(_IS_TOUCHED).find(1)
+                marks = entries.translate(_IS_TOUCHED)
+                index = marks.find(1)
                 if index >= 0:
                     return start + index * _PAGE
+        except (OSError, OverflowError):
+            pass
         return high
 
     def _pagemap(self, low: int, high: int) -> Iterator[tuple[int, bytes]]:
         """(address, the highest byte of the entry of each page from there on), chunk by chunk."""
-        descriptor = os.open(self._proc / 'self/pagemap', os.O_RDONLY | os.O_CLOEXEC)
+        path = self._proc / 'self/pagemap'
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            for start in range(low, high, _CHUNK * _PAGE):
-                length = min(_CHUNK, (high - start) // _PAGE) * 8
-                yield start, os.pread(descriptor, length, start // _PAGE * 8)[7::8]
+            for start in range(low, high, _CHUNK_SIZE):
+                left = (high - start) // _PAGE
+                entries = os.pread(
+                    descriptor,
+                    min(_CHUNK, left) * _ENTRY,
+                    start // _PAGE * _ENTRY,
+                )
+                yield start, entries[_HIGHEST_BYTES]
         finally:
             os.close(descriptor)
 
@@ -269,10 +321,15 @@ def _mincore(libc: Library) -> Callable[[int, int, ctypes.Array[ctypes.c_char]],
     PyDLL keeps the GIL: to release it and wait for it would cost more than the call.
     """
     try:
-        function = (libc or ctypes.PyDLL(None)).mincore
+        library = libc or ctypes.PyDLL(None)
+        function = library.mincore
     except (AttributeError, OSError, TypeError):
         return None
-    function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+    function.argtypes = (
+        ctypes.c_void_p,  # the first byte of a page
+        ctypes.c_size_t,  # bytes
+        ctypes.c_void_p,  # a byte for each page, which the kernel fills
+    )
     return function
 
 
@@ -280,16 +337,23 @@ def _main(mappings: Iterable[_Mapping]) -> Stack | None:
     """The kernel lets it grow to the limit in force now, whatever that was at the start."""
     floor = 0  # the end of the mapping below
     for here in mappings:
-        if here.is_main_stack:
-            import resource
+        if not here.is_main_stack:
+            floor = here.end
+            continue
+        import resource
 
-            address = floor
-            limit = resource.getrlimit(resource.RLIMIT_STACK)[0]
-            if limit != resource.RLIM_INFINITY:
-                address = (max(floor, here.end - limit) + _PAGE - 1) & -_PAGE
-            return Stack(address, here.end - address)
-        floor = here.end
+        address = floor
+        limit, _ = resource.getrlimit(resource.RLIMIT_STACK)
+        if limit != resource.RLIM_INFINITY:
+            lowest = max(floor, here.end - limit)
+            address = _page_of(lowest + _PAGE - 1)
+        return Stack(address, here.end - address)
     return None
+
+
+def _page_of(address: int) -> int:
+    """Where the page begins that holds this address."""
+    return address & -_PAGE
 
 
 def _mapping_of(address: int, mappings: Iterable[_Mapping]) -> _Mapping | None:
@@ -310,16 +374,30 @@ def huge_page(sysfs: Path = Path('/sys')) -> int:
     """Bytes of the largest transparent huge page that memory gets without asking; 0 for none."""
     folder = sysfs / 'kernel/mm/transparent_hugepage'
     always = '[always]' in _text(folder / 'enabled')
+    largest = 0
     whole = _text(folder / 'hpage_pmd_size').strip()
-    sizes = [int(whole)] if always and whole.isdigit() else []
+    if always and whole.isdigit():
+        largest = int(whole)
+    # From Linux 6.8 on, each size has a choice of its own.
     for kind in folder.glob('hugepages-*kB'):
-        word = _text(kind / 'enabled')
-        if '[always]' in word or (always and '[inherit]' in word):
-            sizes.append(int(kind.name[10:-2]) << 10)
-    return max(sizes, default=0)
+        choice = _text(kind / 'enabled')
+        is_on = '[always]' in choice
+        if '[inherit]' in choice:
+            is_on = always
+        if is_on:
+            name = kind.name.removesuffix('kB')
+            kilobytes = int(name.removeprefix('hugepages-'))
+            largest = max(largest, kilobytes << 10)
+    return largest
 
 
-def headroom(size: int, used: int, name: str, granule: int = _PAGE, main: bool = False) -> Finding:
+def headroom(
+    size: int,
+    used: int,
+    name: str,
+    granule: int = _PAGE,
+    main: bool = False,
+) -> Finding:
     """The answer to "has this thread room left on its stack?".
 
     With a coarse `granule` only what is sure counts.
@@ -331,7 +409,8 @@ def headroom(size: int, used: int, name: str, granule: int = _PAGE, main: bool =
             f'How deep the stack of {name} was is not known.',
             source='stack gauge',
         )
-    left = size - max(_PAGE, used - granule + _PAGE)
+    surely_used = max(_PAGE, used - granule + _PAGE)
+    left = size - surely_used
     at_most = ' at most (the kernel rounds up to huge pages)' if granule > _PAGE else ''
     fact = f'{name} has used {used >> 10} KiB of its {size >> 10} KiB of stack{at_most}.'
     if left >= size * _LOW:
@@ -342,24 +421,23 @@ def headroom(size: int, used: int, name: str, granule: int = _PAGE, main: bool =
             fact,
             source='stack gauge',
         )
-    return Finding(
-        'stack-headroom',
-        'critical' if left < size * _CRITICAL else 'warning',
-        f'The stack of {name} was nearly full: a little deeper, and the process dies.',
-        fact,
-        _advice(size, main),
-        'stack gauge',
-    )
-
-
-def _advice(size: int, main: bool) -> str:
-    megabytes = max(8, -(-2 * size >> 20))
+    severity = 'critical' if left < size * _CRITICAL else 'warning'
+    megabytes = max(8, -(-2 * size >> 20))  # twice as large, rounded up
     if main:
-        return (
+        advice = (
             f'Start Zope with a larger stack: "ulimit -s {megabytes << 10}" in its start script, '
             f'or "LimitSTACK={megabytes}M" in its systemd unit.'
         )
-    return (
-        f'Write "thread-stack-size {megabytes}MB" into <product-config stabilitymonitor> of '
-        'zope.conf and restart.'
+    else:
+        advice = (
+            f'Write "thread-stack-size {megabytes}MB" into <product-config stabilitymonitor> of '
+            'zope.conf and restart.'
+        )
+    return Finding(
+        'stack-headroom',
+        severity,
+        f'The stack of {name} was nearly full: a little deeper, and the process dies.',
+        fact,
+        advice,
+        'stack gauge',
     )

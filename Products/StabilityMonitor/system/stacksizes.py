@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable
 from typing import Any
+from typing import NamedTuple
 
 from ..model.records import Finding
 
@@ -35,10 +36,22 @@ _NEEDS: dict[tuple[int, int], Callable[[int], int]] = {
 }
 _LIKE_NEWER = (3, 12)  # stands for 3.14 and later
 _MARGIN = 64 << 10
+#: Room for a `pthread_attr_t`, which has 56 bytes in glibc on x86-64.
 _ATTRIBUTES = ctypes.c_char * 128
 
 
-def needed(recursion_limit: int, version: tuple[int, int] = sys.version_info[:2]) -> int:
+class Place(NamedTuple):
+    """Where a stack lies, in bytes: its lowest address, its size, the guard below it."""
+
+    address: int
+    size: int
+    guard: int
+
+
+def needed(
+    recursion_limit: int,
+    version: tuple[int, int] = sys.version_info[:2],
+) -> int:
     """Bytes of stack that a recursion to the limit through C code takes in that Python."""
     need = _NEEDS.get(version, _NEEDS[_LIKE_NEWER])
     return need(recursion_limit) + _MARGIN
@@ -52,19 +65,23 @@ def default_stack(libc: Library = None) -> tuple[int, int] | None:
     found = _read('pthread_getattr_default_np', (), libc)
     wanted = threading.stack_size()
     threading.stack_size(wanted)  # to ask without an argument also sets it to 0
-    if found is None:
-        return (wanted, 0) if wanted else None
-    return wanted or found[1], found[2]
+    if found:
+        return wanted or found.size, found.guard
+    if wanted:
+        return wanted, 0
+    return None
 
 
 def own_stack(libc: Library = None) -> tuple[int, int] | None:
     """Size and guard of the calling thread's stack, in bytes; None where it is not known."""
     place = own_place(libc)
-    return place[1:] if place else None
+    if place is None:
+        return None
+    return place.size, place.guard
 
 
-def own_place(libc: Library = None) -> tuple[int, int, int] | None:
-    """Address, size and guard of the calling thread's stack.
+def own_place(libc: Library = None) -> Place | None:
+    """Where the calling thread's stack lies.
 
     Never ask for another thread: it may have ended.
     """
@@ -77,46 +94,55 @@ def own_place(libc: Library = None) -> tuple[int, int, int] | None:
 
 
 def _read(
-    function: str, arguments: tuple[ctypes.c_void_p, ...], libc: Library, made: bool = False
-) -> tuple[int, int, int] | None:
-    """Address, size and guard out of the attributes that a C function fills.
+    function: str,
+    arguments: tuple[ctypes.c_void_p, ...],
+    libc: Library,
+    made: bool = False,
+) -> Place | None:
+    """The place that is in the attributes that a C function fills.
 
     FreeBSD's function wants them to be initialized first (`made`).
     """
+    attributes = _ATTRIBUTES()
+    filled = ctypes.byref(attributes)
+    address = ctypes.c_size_t()
+    size = ctypes.c_size_t()
+    guard = ctypes.c_size_t()
     try:
         libc = libc or ctypes.PyDLL(None)
-        attributes = _ATTRIBUTES()
-        address = ctypes.c_size_t()
-        size = ctypes.c_size_t()
-        guard = ctypes.c_size_t()
-        if made and libc.pthread_attr_init(ctypes.byref(attributes)):
+        if made and libc.pthread_attr_init(filled):
             return None
-        if getattr(libc, function)(*arguments, ctypes.byref(attributes)):
+        if getattr(libc, function)(*arguments, filled):
             return None
         libc.pthread_attr_getstack(
-            ctypes.byref(attributes), ctypes.byref(address), ctypes.byref(size)
+            filled,
+            ctypes.byref(address),
+            ctypes.byref(size),
         )
-        libc.pthread_attr_getguardsize(ctypes.byref(attributes), ctypes.byref(guard))
-        libc.pthread_attr_destroy(ctypes.byref(attributes))
-        return address.value, size.value, guard.value
+        libc.pthread_attr_getguardsize(filled, ctypes.byref(guard))
+        libc.pthread_attr_destroy(filled)
     except (AttributeError, OSError, TypeError):
         return None
+    return Place(address.value, size.value, guard.value)
 
 
-def _read_of_macos(thread: ctypes.c_void_p, libc: Library) -> tuple[int, int, int] | None:
-    """There the address is that of the upper end, and the guard a page."""
+def _read_of_macos(thread: ctypes.c_void_p, libc: Library) -> Place | None:
+    """macOS tells the address of the upper end.  The guard is a page there."""
     try:
         libc = libc or ctypes.PyDLL(None)
         libc.pthread_get_stackaddr_np.restype = ctypes.c_void_p
         libc.pthread_get_stacksize_np.restype = ctypes.c_size_t
         end = libc.pthread_get_stackaddr_np(thread)
         size = libc.pthread_get_stacksize_np(thread)
-        return end - size, size, mmap.PAGESIZE
+        return Place(end - size, size, mmap.PAGESIZE)
     except (AttributeError, OSError, TypeError):
         return None
 
 
-def check(stack: tuple[int, int] | None, recursion_limit: int | None = None) -> Finding:
+def check(
+    stack: tuple[int, int] | None,
+    recursion_limit: int | None = None,
+) -> Finding:
     """The answer to "does deep recursion fit into the stacks of threads?"."""
     need = needed(recursion_limit or sys.getrecursionlimit())
     if stack is None:
@@ -139,13 +165,15 @@ def check(stack: tuple[int, int] | None, recursion_limit: int | None = None) -> 
             fact,
             source='thread-stack check',
         )
+    severity = 'critical' if size < need // 2 else 'warning'
+    megabytes = max(8, 2 * need >> 20)
     return Finding(
         'thread-stacks',
-        'critical' if size < need // 2 else 'warning',
+        severity,
         'Thread stacks are too small: deep recursion can kill the process.',
         fact,
-        f'Write "thread-stack-size {max(8, 2 * need >> 20)}MB" into '
-        '<product-config stabilitymonitor> of zope.conf and restart.',
+        f'Write "thread-stack-size {megabytes}MB" into <product-config stabilitymonitor> of '
+        'zope.conf and restart.',
         'thread-stack check',
     )
 

@@ -66,10 +66,16 @@ def call_names(machine: str) -> dict[int, str]:
     column = _MACHINES.get(machine)
     if column is None:
         return {}
-    return {numbers[column]: name for name, numbers in CALLS.items() if numbers[column] >= 0}
+    names = {}
+    for name, numbers in CALLS.items():
+        if numbers[column] >= 0:
+            names[numbers[column]] = name
+    return names
 
 
 def machine() -> str:
     """The machine that this Python's system calls are those of; '' if it has other numbers."""
-    is_linux_64 = sys.platform.startswith('linux') and sys.maxsize > 1 << 32
-    return os.uname().machine if is_linux_64 else ''
+    is_64_bit = sys.maxsize > 1 << 32
+    if sys.platform.startswith('linux') and is_64_bit:
+        return os.uname().machine
+    return ''

@@ -43,7 +43,19 @@ _RUNTIME_SIZE = 1 << 20  # 3.11 to 3.13: 100 to 450 KiB; locks of programs lie e
 _POLLED = 64
 _IS_LINUX = sys.platform.startswith('linux')
 _CLOCK_OF_THREAD = 6  # in the kernel's numbers: the scheduled time of one thread
+#: At most so many bytes of /proc/net/tcp and of /proc/PID/maps are read.
 _NET_SIZE = 1 << 16
+_MAPS_SIZE = 1 << 22
+#: `struct pollfd`: the descriptor; the events asked for, and the events that came, are left out.
+_POLLFD = struct.Struct('=i4x')
+#: `struct sockaddr_in` and `sockaddr_in6` after the family: port, address.
+_IPV4 = struct.Struct('!2xH4s')
+_IPV6 = struct.Struct('!2xH4x16s')
+
+try:
+    _RUNTIME = ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, '_PyRuntime'))
+except (AttributeError, ValueError):
+    _RUNTIME = 0
 
 
 class Reading(NamedTuple):
@@ -95,7 +107,8 @@ class KernelThreads:
         peer: Callable[[int], str] | None = None,
         pid: int | None = None,
     ) -> None:
-        self._self = str(proc / ('self' if pid is None else str(pid)))
+        name = 'self' if pid is None else str(pid)
+        self._self = str(proc / name)
         self._tasks = f'{self._self}/task'
         self._names = call_names(machine or this_machine())
         self._peer = peer or peer_of
@@ -104,16 +117,37 @@ class KernelThreads:
 
     def ids(self) -> list[int]:
         try:
-            return [int(name) for name in os.listdir(self._tasks) if name.isdigit()]
+            names = os.listdir(self._tasks)
         except OSError:
             return []
+        return [int(name) for name in names if name.isdigit()]
+
+    def _file(self, tid: int, name: str) -> bytes:
+        """A file of a thread's directory; b'' when the thread has ended."""
+        return procfiles.read(f'{self._tasks}/{tid}/{name}')
 
     def reading(self, tid: int) -> Reading | None:
-        reading = _scheduled(procfiles.read(f'{self._tasks}/{tid}/schedstat'))
-        if reading is None:
-            _, _, fields = _status(procfiles.read(f'{self._tasks}/{tid}/stat'))
-            reading = _ticks(fields)
-        return reading
+        try:
+            ran, waited, turns = map(int, self._file(tid, 'schedstat').split())
+        except ValueError:  # the kernel has no such file, or the thread has ended
+            ran = 0
+            waited = 0
+            turns = 0
+        if ran > 0:
+            return Reading(
+                cpu=ran / 1e9,  # from nanoseconds
+                turns=turns,
+                waited=waited / 1e9,
+            )
+        # The kernel does not count (all are 0): the coarser clock ticks of `stat` are left.
+        _, fields = _stat(self._file(tid, 'stat'))
+        try:
+            in_user_mode = int(fields[11])
+            in_kernel = int(fields[12])
+        except (IndexError, ValueError):
+            return None
+        ticks_a_second = os.sysconf('SC_CLK_TCK')
+        return Reading((in_user_mode + in_kernel) / ticks_a_second)
 
     def clocks(self) -> dict[int, float]:
         """{native id: what its `clock` shows} of all threads, for each round of the heartbeat.
@@ -122,13 +156,18 @@ class KernelThreads:
         else in a beat.
         """
         clocks = self.clocks_of(self._known)
-        if len(clocks) == len(self._known) == self._count():
+        try:
+            # Each thread is a link to the directory that lists them.
+            count = os.stat(self._tasks).st_nlink - 2
+        except OSError:
+            count = -1
+        if len(clocks) == len(self._known) == count:
             return clocks
         self._known = self.ids()
         return self.clocks_of(self._known)
 
     def clocks_of(self, tids: Iterable[int]) -> dict[int, float]:
-        """The same of those of these threads that still exist."""
+        """{native id: what its `clock` shows} of those of these threads that still exist."""
         found = {}
         for tid in tids:
             seconds = clock(tid)
@@ -136,67 +175,76 @@ class KernelThreads:
                 found[tid] = seconds
         return found
 
-    def _count(self) -> int:
-        """How many threads there are: each one is a link to the directory that lists them."""
-        try:
-            return os.stat(self._tasks).st_nlink - 2
-        except OSError:
-            return -1
-
     def task(self, tid: int) -> Task | None:
-        comm, state, _ = _status(procfiles.read(f'{self._tasks}/{tid}/stat'))
-        if not state:
+        """None when the thread has ended."""
+        comm, fields = _stat(self._file(tid, 'stat'))
+        if not fields:
             return None
-        call, arguments, pointer = self._call(
-            procfiles.read(f'{self._tasks}/{tid}/syscall').split()
-        )
-        return Task(tid, comm, state, self.reading(tid), call, arguments, pointer)
-
-    def _call(self, fields: Sequence[bytes]) -> tuple[str, tuple[int, ...], int]:
-        """(name, arguments, stack pointer) out of a line of `syscall`.
-
-        That is 'running', or '-1 sp pc' (waits, but in no call), or 'number a0 ... a5 sp pc'.
-        """
-        if fields == [b'running']:
-            return 'running', (), 0
+        state = fields[0].decode('ascii', 'replace')
+        call = ''
+        arguments: tuple[int, ...] = ()
+        stack_pointer = 0
+        # One of: "running"; "-1 sp pc" (it waits, but in no call); "number a0 ... a5 sp pc".
+        words = self._file(tid, 'syscall').split()
         try:
-            if len(fields) == 3:
-                return '', (), int(fields[1], 16)
-            if len(fields) == 9:
-                number = int(fields[0])
-                values = tuple(int(field, 16) for field in fields[1:])
-                return self._names.get(number) or f'call {number}', values[:6], values[6]
-        except ValueError:
+            if words == [b'running']:
+                call = 'running'
+            elif len(words) == 3:
+                stack_pointer = int(words[1], 16)
+            elif len(words) == 9:
+                number = int(words[0])
+                values = [int(word, 16) for word in words[1:]]
+                call = self._names.get(number) or f'call {number}'
+                arguments = tuple(values[:6])
+                stack_pointer = values[6]
+        except ValueError:  # a line of a form that no kernel has written so far
             pass
-        return '', (), 0
+        reading = self.reading(tid)
+        return Task(
+            tid,
+            comm,
+            state,
+            reading,
+            call,
+            arguments,
+            stack_pointer,
+        )
 
     def descriptor(self, number: int) -> Descriptor | None:
         link = self.link(number)
         if not link:
             return None
-        kind = next((word for start, word in _KINDS if link.startswith(start)), 'other')
+        kind = 'other'
+        for beginning, word in _KINDS:
+            if link.startswith(beginning):
+                kind = word
+                break
         if kind == 'file' and self._is_fifo(number):
             kind = 'pipe'
+        standard = _STANDARD.get(number, '')
+        if not standard and kind in _STREAMS:
+            for other in (1, 2):
+                if self.link(other) == link:
+                    standard = _STANDARD[other]
+                    break
         peer = ''
         if kind == 'socket':
             peer = self._peer(number) or self._connecting(link)
-        return Descriptor(number, kind, link, self._standard(number, link, kind), peer)
+        return Descriptor(
+            number,
+            kind,
+            name=link,
+            standard=standard,
+            peer=peer,
+        )
 
     def _is_fifo(self, number: int) -> bool:
         """Whether it is a named pipe, whose link is a path."""
         try:
-            return stat.S_ISFIFO(os.stat(f'{self._self}/fd/{number}').st_mode)
+            mode = os.stat(f'{self._self}/fd/{number}').st_mode
         except (OSError, ValueError):
             return False
-
-    def _standard(self, number: int, link: str, kind: str) -> str:
-        if number in _STANDARD:
-            return _STANDARD[number]
-        if kind in _STREAMS:
-            for standard in (1, 2):
-                if self.link(standard) == link:
-                    return _STANDARD[standard]
-        return ''
+        return stat.S_ISFIFO(mode)
 
     def link(self, number: int) -> str:
         """The kernel's name of a descriptor, such as "socket:[17]" or a path."""
@@ -207,12 +255,16 @@ class KernelThreads:
 
     def _connecting(self, link: str) -> str:
         """The peer of a socket that is not connected yet, out of the table of TCP connections."""
-        inode = link[8:-1].encode()
-        for table in ('tcp', 'tcp6'):
-            for line in procfiles.read(f'{self._self}/net/{table}', _NET_SIZE).splitlines():
+        inode = link.removeprefix('socket:[').removesuffix(']').encode()
+        for name in ('tcp', 'tcp6'):
+            table = procfiles.read(f'{self._self}/net/{name}', _NET_SIZE)
+            for line in table.splitlines():
                 fields = line.split()
-                if len(fields) > 9 and fields[9] == inode:
-                    return _hexadecimal_address(fields[2])
+                if len(fields) <= 9:
+                    continue
+                _, _, remote = fields[:3]
+                if fields[9] == inode:
+                    return _hexadecimal_address(remote)
         return ''
 
     def memory(self, address: int, size: int) -> bytes:
@@ -230,22 +282,33 @@ class KernelThreads:
 
     def polled(self, address: int, count: int) -> tuple[int, ...]:
         """The descriptors in an array of `struct pollfd`, at most 64."""
-        found = self.memory(address, 8 * min(count, _POLLED))
-        whole = found[: len(found) // 8 * 8]
-        return tuple(fd for fd, _, _ in struct.iter_unpack('=ihh', whole) if fd >= 0)
+        size = _POLLFD.size * min(count, _POLLED)
+        array = self.memory(address, size)
+        cut_off = len(array) % _POLLFD.size
+        whole = array[: len(array) - cut_off]
+        found = []
+        for (descriptor,) in _POLLFD.iter_unpack(whole):
+            if descriptor >= 0:  # poll ignores negative ones
+                found.append(descriptor)
+        return tuple(found)
 
     def text(self, address: int) -> str:
         """The path that a call was given, at most 255 bytes."""
-        return self.memory(address, 255).partition(b'\0')[0].decode('utf-8', 'replace')
+        path, _, _ = self.memory(address, 255).partition(b'\0')
+        return path.decode('utf-8', 'replace')
 
     def socket_address(self, address: int, size: int) -> str:
         return address_of(self.memory(address, min(size, 128)))
 
     def process_name(self, pid: int) -> str:
-        name = procfiles.read(str(self._proc / str(pid) / 'comm'))
+        name = procfiles.read(self._proc / str(pid) / 'comm')
         return name.decode('utf-8', 'replace').strip()
 
-    def by_stack(self, idents: Sequence[int], tasks: Sequence[Task]) -> dict[int, int]:
+    def by_stack(
+        self,
+        idents: Sequence[int],
+        tasks: Sequence[Task],
+    ) -> dict[int, int]:
         """{ident: tid} for threads whose native id Python does not know.
 
         The ident of POSIX threads is an address at the upper end of the thread's stack (glibc,
@@ -256,20 +319,22 @@ class KernelThreads:
         if not idents or not tasks:
             return {}
         mappings = []
-        for line in procfiles.read(f'{self._self}/maps', 1 << 22).splitlines():
-            start, dash, end = line.split(b' ', 1)[0].partition(b'-')
+        for line in procfiles.read(f'{self._self}/maps', _MAPS_SIZE).splitlines():
+            addresses, _, _ = line.partition(b' ')
+            start, dash, end = addresses.partition(b'-')
             if dash:
-                mappings.append((int(start, 16), int(end, 16)))
-        mapping_of = {}
-        for address in [*idents, *(task.stack_pointer for task in tasks)]:
-            holding = (each for each in mappings if each[0] <= address < each[1])
-            mapping_of[address] = next(holding, None)
+                mappings.append(range(int(start, 16), int(end, 16)))
         found = {}
+        # From below: of several stack pointers under one ident, the last one is the nearest.
         for task in sorted(tasks, key=lambda task: task.stack_pointer):
             above = [ident for ident in idents if ident > task.stack_pointer]
-            mapping = mapping_of[task.stack_pointer]
-            if above and mapping is not None and mapping == mapping_of[min(above)]:
-                found[min(above)] = task.tid
+            if not above:
+                continue
+            nearest = min(above)
+            for mapping in mappings:
+                if task.stack_pointer in mapping and nearest in mapping:
+                    found[nearest] = task.tid
+                    break
         return found
 
 
@@ -290,15 +355,6 @@ def clock(tid: int) -> float | None:
         return None
 
 
-def _scheduled(text: bytes) -> Reading | None:
-    """The Reading of a line of `schedstat`; None where the kernel does not count (all are 0)."""
-    try:
-        ran, waited, turns = map(int, text.split())
-    except ValueError:
-        return None
-    return Reading(ran / 1e9, turns, waited / 1e9) if ran > 0 else None
-
-
 def waits_for_interpreter(task: Task | None) -> bool:
     """Whether it waits for a futex of the interpreter itself, such as that of the GIL.
 
@@ -306,14 +362,8 @@ def waits_for_interpreter(task: Task | None) -> bool:
     """
     if task is None or task.call != 'futex' or not _RUNTIME:
         return False
-    return _RUNTIME <= task.arguments[0] < _RUNTIME + _RUNTIME_SIZE
-
-
-def _runtime() -> int:
-    try:
-        return ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, '_PyRuntime'))
-    except (AttributeError, ValueError):
-        return 0
+    futex = task.arguments[0]
+    return _RUNTIME <= futex < _RUNTIME + _RUNTIME_SIZE
 
 
 def peer_of(descriptor: int) -> str:
@@ -326,64 +376,66 @@ def peer_of(descriptor: int) -> str:
     buffer = ctypes.create_string_buffer(128)
     size = ctypes.c_uint(128)
     try:
-        refused = procfiles.LIBC.getpeername(descriptor, buffer, ctypes.byref(size))
-        return '' if refused else address_of(buffer.raw[: size.value])
+        refused = procfiles.LIBC.getpeername(
+            descriptor,
+            buffer,
+            ctypes.byref(size),
+        )
     except AttributeError:
         return ''
+    if refused:
+        return ''
+    return address_of(buffer.raw[: size.value])
 
 
 def address_of(raw: bytes) -> str:
     """A `struct sockaddr` of Linux in words: "10.0.0.5:5432", "[::1]:80", a path; '' for others."""
-    if len(raw) < 2:
+    size = len(raw)
+    if size < 2:
         return ''
-    (family,) = struct.unpack_from('=H', raw)
+    family = int.from_bytes(raw[:2], sys.byteorder)
     if family == socket.AF_UNIX:
-        return raw[2:].lstrip(b'\0').partition(b'\0')[0].decode('utf-8', 'replace')
-    port = int.from_bytes(raw[2:4], 'big')
-    if family == socket.AF_INET and len(raw) >= 8:
-        host = socket.inet_ntop(family, raw[4:8])
-        return f'{host}:{port}'
-    if family == socket.AF_INET6 and len(raw) >= 24:
-        host = socket.inet_ntop(family, raw[8:24])
-        return f'[{host}]:{port}'
+        path = raw[2:].lstrip(b'\0')  # that of an abstract one begins with a zero
+        path, _, _ = path.partition(b'\0')
+        return path.decode('utf-8', 'replace')
+    if family == socket.AF_INET and size >= _IPV4.size:
+        port, host = _IPV4.unpack_from(raw)
+        name = socket.inet_ntop(family, host)
+        return f'{name}:{port}'
+    if family == socket.AF_INET6 and size >= _IPV6.size:
+        port, host = _IPV6.unpack_from(raw)
+        name = socket.inet_ntop(family, host)
+        return f'[{name}]:{port}'
     return ''
 
 
 def _hexadecimal_address(field: bytes) -> str:
     """An address of /proc/net/tcp: 32-bit words in the CPU's own byte order, then the port."""
     host, _, port = field.decode('ascii', 'replace').partition(':')
+    raw = b''
     try:
-        words = [int(host[start : start + 8], 16) for start in range(0, len(host), 8)]
-        raw = b''.join(word.to_bytes(4, sys.byteorder) for word in words)
-        name = socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+        for start in range(0, len(host), 8):
+            word = int(host[start : start + 8], 16)
+            raw += word.to_bytes(4, sys.byteorder)
+        family = socket.AF_INET if len(raw) == 4 else socket.AF_INET6
+        name = socket.inet_ntop(family, raw)
         number = int(port, 16)
     except (ValueError, OSError):
         return ''
-    if ':' in name:
+    if family == socket.AF_INET6:
         return f'[{name}]:{number}'
-    return f'{name}:{number}' if number else ''
+    if not number:
+        return ''
+    return f'{name}:{number}'
 
 
-def _status(text: bytes) -> tuple[str, str, Sequence[bytes]]:
-    """(comm, state, fields from the state on) of a `stat` file.
+def _stat(text: bytes) -> tuple[str, list[bytes]]:
+    """(comm, fields from the state on) of a `stat` file; ('', []) where it tells nothing.
 
     The comm may hold blanks and parentheses.
     """
-    head, found, rest = text.rpartition(b')')
-    fields = rest.split()
-    if not found or not fields:
-        return '', '', ()
-    comm = head.partition(b'(')[2].decode('utf-8', 'replace')
-    state = fields[0].decode('ascii', 'replace')
-    return comm, state, fields
-
-
-def _ticks(fields: Sequence[bytes]) -> Reading | None:
-    try:
-        ticks = int(fields[11]) + int(fields[12])  # in user mode, and in the kernel
-        return Reading(ticks / os.sysconf('SC_CLK_TCK'))
-    except (IndexError, ValueError):
-        return None
-
-
-_RUNTIME = _runtime()
+    head, bracket, rest = text.rpartition(b')')
+    if not bracket:
+        return '', []
+    _, _, comm = head.partition(b'(')
+    return comm.decode('utf-8', 'replace'), rest.split()

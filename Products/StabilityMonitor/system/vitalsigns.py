@@ -23,7 +23,11 @@ _PAGE = os.sysconf('SC_PAGESIZE') if hasattr(os, 'sysconf') else 4096
 class Vitals:
     """Takes samples of this process.  `cgroup` is what `cgroups.find` returned."""
 
-    def __init__(self, cgroup: dict[str, Any], proc: Path = Path('/proc')) -> None:
+    def __init__(
+        self,
+        cgroup: dict[str, Any],
+        proc: Path = Path('/proc'),
+    ) -> None:
         self._descriptors = f'{proc}/self/fd'
         self.limit = cgroup.get('limit', -1)
         self._files: dict[str, int] = {}
@@ -31,6 +35,7 @@ class Vitals:
         self._watches_stderr = False
         self._counts = _counts(self._descriptors)
         self._process = None if (proc / 'self').exists() else _process()
+        flags = os.O_RDONLY | getattr(os, 'O_CLOEXEC', 0)
         for name, path in (
             ('statm', proc / 'self/statm'),
             ('stat', proc / 'self/stat'),
@@ -38,15 +43,12 @@ class Vitals:
             ('counter', cgroup.get('counter_file')),
             ('current', cgroup.get('current_file')),
         ):
-            self._open(name, path)
-
-    def _open(self, name: str, path: Path | str | None) -> None:
-        if path is None:
-            return
-        try:
-            self._files[name] = os.open(path, os.O_RDONLY | getattr(os, 'O_CLOEXEC', 0))
-        except (OSError, TypeError):
-            pass
+            if path is None:  # there is no memory cgroup
+                continue
+            try:
+                self._files[name] = os.open(path, flags)
+            except (OSError, TypeError):
+                pass
 
     def detach(self) -> None:
         for descriptor in self._files.values():
@@ -63,8 +65,8 @@ class Vitals:
         `threads` is their number, where the caller has counted them.
         """
         slow = self._slow
-        slow.threads = threads or self._threads()
-        slow.descriptors = self._open_files()
+        slow.threads = threads or self._thread_count()
+        slow.descriptors = self._descriptor_count()
         slow.stderr_size, self._watches_stderr = _stderr()
         self._look_at_group()
 
@@ -72,7 +74,12 @@ class Vitals:
         """Read the OOM kills of the whole host, which are among all else that the kernel counts."""
         self._slow.host_kills = counter(self._read('vmstat', 16384), b'oom_kill')
 
-    def sample(self, in_flight: int, overdue: int, workers: int) -> Sample:
+    def sample(
+        self,
+        in_flight: int,
+        overdue: int,
+        workers: int,
+    ) -> Sample:
         """A sample.
 
         What would tell how the process ended, if it ended now, is read anew: its memory, the memory
@@ -86,7 +93,7 @@ class Vitals:
         return Sample(
             time.time(),
             time.monotonic(),
-            self._rss(),
+            self._resident_memory(),
             time.process_time(),
             slow.threads,
             slow.descriptors,
@@ -119,19 +126,22 @@ class Vitals:
         except Exception:  # psutil has errors of its own, for what the system refuses
             return -1
 
-    def _rss(self) -> int:
+    def _resident_memory(self) -> int:
         try:
-            return int(os.pread(self._files['statm'], 256, 0).split()[1]) * _PAGE
+            fields = os.pread(self._files['statm'], 256, 0).split()
+            pages = int(fields[1])
         except (KeyError, OSError, IndexError, ValueError):
             return self._asked(lambda process: process.memory_info().rss)
+        return pages * _PAGE
 
-    def _threads(self) -> int:
-        fields = self._read('stat').rpartition(b')')[2].split()
+    def _thread_count(self) -> int:
+        _, _, after_name = self._read('stat').rpartition(b')')
+        fields = after_name.split()
         if len(fields) > 17:
             return int(fields[17])
         return self._asked(lambda process: process.num_threads())
 
-    def _open_files(self) -> int:
+    def _descriptor_count(self) -> int:
         try:
             if self._counts:
                 return os.stat(self._descriptors).st_size
@@ -176,18 +186,23 @@ def _process() -> Any:
 def counter(text: bytes, name: bytes) -> int:
     """The number behind a name in lines of "name number"; -1 if it is not there."""
     _, found, rest = (b'\n' + text).partition(b'\n' + name + b' ')
-    return _number(rest.partition(b'\n')[0]) if found else -1
+    if not found:
+        return -1
+    value, _, _ = rest.partition(b'\n')
+    return _number(value)
 
 
 def _stderr() -> tuple[int, bool]:
     """(size of what stderr goes to, whether that is a regular file, which grows)"""
     try:
         status = os.fstat(2)
-        return status.st_size, stat.S_ISREG(status.st_mode)
     except OSError:
         return -1, False
+    return status.st_size, stat.S_ISREG(status.st_mode)
 
 
 def _number(text: bytes) -> int:
     text = text.strip()
-    return int(text) if text.isdigit() else -1
+    if not text.isdigit():
+        return -1
+    return int(text)
