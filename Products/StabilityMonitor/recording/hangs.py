@@ -25,12 +25,12 @@ from ..model.records import shallow
 from ..system import loglater
 from ..threads.activity import own_frame
 from ..threads.activity import words
+from ..threads.codeplaces import CodePlace
 from ..threads.cycles import Link
 from ..threads.cycles import cycle_words
 from ..threads.cycles import link_of
 from ..threads.cycles import source_words
 from ..threads.snapshot import Observation
-from ..threads.spots import Spot
 from .partguard import Findings
 from .recorder import Recorder
 
@@ -110,7 +110,7 @@ class Hangs:
         self.lasting: dict[_Key, Hang] = {}
         self._past: list[Hang] = []
         self._busy: dict[int, int] = {}  # {native id: at how many looks in a row it was busy}
-        self._place: tuple[Spot, ...] = ()  # where the loop of the server has come to a stand
+        self._place: tuple[CodePlace, ...] = ()  # where the loop of the server has come to a stand
 
     # -- nobody answers ----------------------------------------------------------------------------
 
@@ -163,7 +163,7 @@ class Hangs:
     def loop_stands(self) -> bool:
         return _LOOP in self.lasting
 
-    def look_at_loop(self, place: tuple[Spot, ...], stood: float) -> None:
+    def look_at_loop(self, place: tuple[CodePlace, ...], stood: float) -> None:
         """Called in each round.  `place` is where MainThread stands outside the loop of the server,
         `stood` for how many seconds; see ServerLoop.
 
