@@ -15,9 +15,7 @@ from pathlib import Path
 import pytest
 from programs.handshake import until
 from support.victims import Victim
-from zope.interface.verify import verifyObject
 
-from Products.StabilityMonitor.model.interfaces import ILivingRun
 from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store import distributionsets
 from Products.StabilityMonitor.store.rundirectory import BLACKBOX
@@ -516,13 +514,3 @@ class TestSafeMode:
         waiting.tell('')
         assert waiting.end() == 0
         assert list((tmp_path / 'stability/arming').iterdir()) == []
-
-
-def test_interface():
-    from types import SimpleNamespace
-
-    from Products.StabilityMonitor.recording.livingrun import LivingRun
-
-    life = LivingRun(SimpleNamespace(directory='x', group=''), {'client_home': ''}, 'server', {})
-    assert verifyObject(ILivingRun, life)
-    assert life.path.is_absolute()
