@@ -10,11 +10,9 @@ import signal
 import stat
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from programs.handshake import until
-from support.victims import Victim
 
 from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store import distributionsets
@@ -22,24 +20,9 @@ from Products.StabilityMonitor.store.rundirectory import BLACKBOX
 from Products.StabilityMonitor.store.rundirectory import read_json
 from Products.StabilityMonitor.system.distributions import installed
 
-PROGRAM = Path(__file__).parents[1] / 'programs' / 'armed.py'
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith('linux'), reason='what a death leaves is told for Linux'
 )
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Starts victims in one directory; `armed=False` for a control process."""
-    started = []
-
-    def start(way, *words, armed=True, **popen):
-        started.append(Victim(way, str(tmp_path / 'stability') if armed else None, *words, **popen))
-        return started[-1]
-
-    yield start
-    for victim in started:
-        victim.clean_up()
 
 
 @pytest.fixture

@@ -2,13 +2,10 @@
 for.
 """
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support.childprograms import run_python
 
 import Products.StabilityMonitor as product
 from Products.StabilityMonitor.store.rundirectory import Base
@@ -155,11 +152,5 @@ def test_the_checks_import_no_more_than_they_need():
         '"tracemalloc", '
         '"termios", "subprocess", "_strptime", "secrets"}))'
     )
-    done = subprocess.run(
-        [sys.executable, '-c', program],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {'PYTHONPATH': str(Path(__file__).parents[2])},
-    )
+    done = run_python('-c', program)
     assert (done.stdout.split(), done.stderr) == ([], '')
