@@ -1,12 +1,12 @@
 """The house stands: imports go one way, the rooms stay apart, and all but one do without Zope."""
 
 import ast
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import zope.interface
+from support.childprograms import run_python
 
 from Products.StabilityMonitor.model.interfaces import ILivingRun
 
@@ -286,9 +286,7 @@ def test_all_but_the_zmi_imports_without_zope():
     source = WITHOUT_ZOPE.replace('[PATHS]', repr([str(CHECKOUT), libraries])).replace(
         '[MODULES]', repr(names)
     )
-    done = subprocess.run(
-        [sys.executable, '-I', '-S', '-c', source], capture_output=True, text=True, timeout=60
-    )
+    done = run_python('-I', '-S', '-c', source)
     assert done.returncode == 0, done.stderr
 
 

@@ -15,12 +15,15 @@ from pathlib import Path
 
 import pytest
 from golden import recorded
+from support.childprograms import CHECKOUT
+from support.childprograms import COMMAND
+from support.childprograms import PROGRAMS
+from support.childprograms import Program
+from support.childprograms import run_python
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-SHARED_FILES = CHECKOUT / 'tests' / 'programs' / 'shared_files.py'
+SHARED_FILES = PROGRAMS / 'shared_files.py'
 #: The version that stood at the beginning of issue 11: it wrote the golden files, too.
 OLDER = 'cacf5be6d188c459e5ea7d534b553c778b991fb4'
-PATIENCE = 60
 #: Ways of `programs/armed.py` to end, and the verdict of each.
 WAYS = {
     'segv': 'crashed',
@@ -42,20 +45,13 @@ class Release:
     directory: Path
 
     def python(self, *words):
-        done = subprocess.run(
-            [sys.executable, *words],
-            capture_output=True,
-            text=True,
-            env=recorded.environment(self.checkout),
-            cwd=self.checkout,
-            timeout=PATIENCE,
-        )
+        done = run_python(*words, env=recorded.environment(self.checkout), cwd=self.checkout)
         assert 'Traceback' not in done.stderr, done.stderr
         return done
 
     def command(self, *words):
         """The command `stabilitymonitor`, as it ended."""
-        return self.python('-m', 'Products.StabilityMonitor', '--directory', self.directory, *words)
+        return self.python(*COMMAND, '--directory', self.directory, *words)
 
     def document(self, *words):
         return json.loads(self.command(*words).stdout)
@@ -66,20 +62,19 @@ class Release:
         return json.loads(done.stdout.splitlines()[-1])
 
     def start(self, way):
-        """A living process that goes that way as soon as it reads a line."""
-        process = subprocess.Popen(
-            [sys.executable, self.checkout / 'tests/programs/armed.py', way, self.directory],
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+        """A living process that goes that way as soon as it is told to: its own release's
+        `programs/armed.py`.
+        """
+        program = Program(
+            self.checkout / 'tests/programs/armed.py',
+            way,
+            self.directory,
             env=recorded.environment(self.checkout),
         )
-        assert process.stdout.readline() == 'ready\n'
-        return process
+        return program.expect('ready')
 
-    def run_of(self, process):
-        (run,) = (name for name in self.waiting() if name.split('-')[1] == str(process.pid))
+    def run_of(self, program):
+        (run,) = (name for name in self.waiting() if name.split('-')[1] == str(program.pid))
         return run
 
     def waiting(self):
@@ -143,10 +138,10 @@ def dead(older_checkout, tmp_path_factory):
     releases = of_one_directory(older_checkout, directory).values()
     living = {way: [(each, each.start(way)) for each in releases] for way in WAYS}
     for pairs in living.values():
-        for _, process in pairs:
-            process.communicate('go\n', timeout=PATIENCE)
+        for _, program in pairs:
+            program.tell('go').end()
     rounds = [
-        {each.run_of(process): WAYS[way] for each, process in pairs}
+        {each.run_of(program): WAYS[way] for each, program in pairs}
         for way, pairs in living.items()
     ]
     return Dead(directory, rounds)
@@ -210,17 +205,16 @@ def test_at_the_same_time_they_archive_each_run_once(releases, dead):
     older, today = releases.values()
     dead.put_into(today.directory, dead.all)
     judges = [
-        subprocess.Popen(
-            [sys.executable, '-m', 'Products.StabilityMonitor', '--directory', each.directory]
-            + ['triage'],
-            text=True,
-            stdout=subprocess.PIPE,
+        Program(
+            *(*COMMAND, '--directory', each.directory, 'triage'),
             env=recorded.environment(each.checkout),
             cwd=each.checkout,
         )
         for each in (older, today)
     ]
-    told = ''.join(judge.communicate(timeout=PATIENCE)[0] for judge in judges).splitlines()
+    for judge in judges:
+        judge.end()
+    told = ''.join(judge.said for judge in judges).splitlines()
     runs = [line.split(': ')[0] for line in told if line != 'There was nothing to judge.']
     assert sorted(runs) == sorted(dead.all)
     assert today.waiting() == set() and today.verdicts() == dead.all
@@ -248,7 +242,7 @@ def test_who_lives_is_left_alone_by_the_other(writer, reader):
         assert f'running: pid {living.pid} ' in reader.command('status').stdout
         assert before <= set(files(writer, 'runs')) and writer.waiting() == {run}
     finally:
-        living.communicate('go\n', timeout=PATIENCE)
+        living.tell('go').end()
     reader.command('triage')
     assert writer.verdicts() == {run: 'stopped'}
 
@@ -259,7 +253,7 @@ def test_the_heartbeat_of_one_answers_the_command_of_the_other(writer, reader):
         done = reader.command('stacks')
         assert done.returncode == 0 and 'MainThread' in done.stdout, done
     finally:
-        living.communicate('go\n', timeout=PATIENCE)
+        living.tell('go').end()
 
 
 # -- reading what the other archived ---------------------------------------------------------------

@@ -1,22 +1,14 @@
 """What the tests of a real Zope rest on: no two of them get one port."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 from support import zopekit
+from support.childprograms import run_python
 
-CODE = 'import zopekit; print(*[zopekit.free_port() for _ in range(2000)])'
+CODE = 'from support import zopekit; print(*[zopekit.free_port() for _ in range(2000)])'
 
 
 def test_no_port_is_given_away_twice_by_this_process_or_another():
     """Two thousand of 17,000: if each process drew for itself, hundreds would be the same."""
     ours = [zopekit.free_port() for _ in range(2000)]
-    other = subprocess.run(
-        [sys.executable, '-c', CODE],
-        cwd=Path(zopekit.__file__).parent,
-        capture_output=True,
-        check=True,
-    )
+    other = run_python('-c', CODE, check=True)
     theirs = list(map(int, other.stdout.split()))
     assert len({*ours, *theirs}) == 4000

@@ -1,16 +1,13 @@
 """The table of checks: each keeps the contract, and no two are mixed up."""
 
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from support.checkconformance import CheckConformance
+from support.childprograms import run_python
 
 from Products.StabilityMonitor.checks.everycheck import CHECKS
 from Products.StabilityMonitor.checks.knownissues import KnownIssues
-
-CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(params=CHECKS, ids=lambda check: check.id)
@@ -48,13 +45,12 @@ LATE_CLASSES = """
 import sys
 import urllib.parse  # each Zope has loaded it long before
 from pathlib import Path
-sys.path[:0] = [sys.argv[1]]
 from Products.StabilityMonitor.checks.everycheck import CHECKS
 from Products.StabilityMonitor.checks.knownissues import KnownIssues
 from Products.StabilityMonitor.checks.livesite import Site
 from Products.StabilityMonitor.knowledge.rules import has_packaging
 has_packaging()
-site, asked = Site(directory=Path(sys.argv[2])), ''
+site, asked = Site(directory=Path(sys.argv[1])), ''
 
 def watch(event, args):
     if event == 'exec' and getattr(args[0], 'co_filename', '') == '<string>':
@@ -73,10 +69,5 @@ print('all were asked')
 )
 def test_no_check_defines_a_class_when_it_is_asked(tmp_path):
     """See tests/recording/test_classes_of_threads.py."""
-    done = subprocess.run(
-        [sys.executable, '-c', LATE_CLASSES, str(CHECKOUT), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_python('-c', LATE_CLASSES, tmp_path)
     assert (done.stdout, done.stderr) == ('all were asked\n', '')

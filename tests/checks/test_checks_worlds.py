@@ -17,11 +17,13 @@ from pathlib import Path
 import pytest
 from programs.handshake import until
 from support.advice import follow_in_ini
+from support.childprograms import PROGRAMS
+from support.childprograms import environment
+from support.childprograms import run_python
 
 from Products.StabilityMonitor.checks import software
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-PROGRAM = CHECKOUT / 'tests/programs/check_worlds.py'
+PROGRAM = PROGRAMS / 'check_worlds.py'
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith('linux'), reason='these worlds are made by means of Linux'
 )
@@ -34,15 +36,11 @@ def findings(world, folder, *arguments, python=(), environ=(), stderr=None):
         for name, value in os.environ.items()
         if not name.startswith(('PYTHON', 'MALLOC', 'LD_', 'GLIBC', 'COV_'))
     }
-    env |= {'PYTHONPATH': str(CHECKOUT), **dict(environ)}
-    command = [sys.executable, *python, str(PROGRAM), world, str(folder), *map(str, arguments)]
-    done = subprocess.run(
-        command,
+    env |= {'PYTHONPATH': environment()['PYTHONPATH'], **dict(environ)}
+    done = run_python(
+        *(*python, PROGRAM, world, folder, *arguments),
         env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
         stderr=stderr or subprocess.PIPE,
-        timeout=60,
         start_new_session=True,
     )
     assert done.returncode == 0, done.stderr
@@ -448,7 +446,7 @@ def test_a_supervisor_that_dies_is_missed(tmp_path):
     ]
     subprocess.run(
         zdaemon,
-        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
+        env=environment(),
         check=True,
         capture_output=True,
         timeout=60,

@@ -4,22 +4,20 @@ background.
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from programs.handshake import until
+from support.childprograms import CHECKOUT
+from support.childprograms import PROGRAMS
+from support.childprograms import run_python
 from support.zopekit import ZopeInstance
 from support.zopekit import wait_for
 
 from Products.StabilityMonitor.checks import runner
 from Products.StabilityMonitor.checks.check import Check
 from Products.StabilityMonitor.checks.runner import Background
-
-CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class Fine(Check):
@@ -328,13 +326,7 @@ def test_a_hanging_check_does_not_keep_the_process_from_ending():
                 time.sleep(1000)
         print(run(None, (Hangs(),), 0.2).findings[0].detail)
     """
-    done = subprocess.run(
-        [sys.executable, '-c', code],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
-    )
+    done = run_python('-c', code)
     assert (done.returncode, done.stdout) == (
         0,
         'It gave no answer, and has stood still for 0.2 s.\n',
@@ -342,15 +334,7 @@ def test_a_hanging_check_does_not_keep_the_process_from_ending():
 
 
 def test_all_checks_of_this_process(tmp_path):
-    from programs import check_worlds
-
-    done = subprocess.run(
-        [sys.executable, check_worlds.__file__, 'everything', str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
-    )
+    done = run_python(PROGRAMS / 'check_worlds.py', 'everything', tmp_path)
     document = json.loads(done.stdout)
     assert {'thread-stacks', 'versions', 'clock-jumps'} <= {
         f['id'].partition(':')[0] for f in document['findings']
@@ -363,13 +347,7 @@ def test_all_checks_of_this_process(tmp_path):
 
 def told_by(program, *words):
     """The lines that a fresh process prints."""
-    done = subprocess.run(
-        [sys.executable, '-c', program, *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
-    )
+    done = run_python('-c', program, *words, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -413,6 +391,7 @@ def standing_now(self):
 
 
 @pytest.mark.zope
+@pytest.mark.slow
 def test_a_real_server_asks_its_checks_after_it_serves_and_not_before(tmp_path):
     """The heartbeat beats once at its start, and then not for an hour: the errand of
     ProcessStarting waits for it.

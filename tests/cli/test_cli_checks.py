@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -18,6 +17,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from support.childprograms import COMMAND
+from support.childprograms import run_python
 from support.syntheticruns import HERE
 from support.syntheticruns import DeadRun
 from support.syntheticruns import record
@@ -35,7 +36,6 @@ from Products.StabilityMonitor.store.rundirectory import new_name
 from Products.StabilityMonitor.store.runmailbox import Inbox
 from Products.StabilityMonitor.system.processidentity import identity
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 MOMENT = 1_795_400_000.0
 SOON = (date.today() + timedelta(30)).isoformat()
 
@@ -434,21 +434,7 @@ def test_a_probe_that_finds_nothing_out_is_a_warning(base, living, command):
 
 
 def ask(zope, *words):
-    return subprocess.run(
-        [
-            sys.executable,
-            '-m',
-            'Products.StabilityMonitor',
-            '--directory',
-            str(zope.stability),
-            'checks',
-            *words,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
-    )
+    return run_python(*COMMAND, '--directory', zope.stability, 'checks', *words)
 
 
 @pytest.mark.zope

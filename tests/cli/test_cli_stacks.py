@@ -5,14 +5,15 @@ answers.
 import ctypes
 import json
 import os
-import signal
-import subprocess
 import sys
 import threading
 import time
 from dataclasses import replace
 
 import pytest
+from support.childprograms import COMMAND
+from support.childprograms import Program
+from support.childprograms import run_python
 from support.stacksdocuments import document
 from support.stacksdocuments import thread
 from support.syntheticruns import mark
@@ -332,27 +333,22 @@ def test_a_real_thread_that_holds_the_interpreter_lock(tmp_path):
     """While it sleeps in C, MainThread waits for the lock 200 times a second, and another one for
     an event.
     """
-    with subprocess.Popen([sys.executable, '-c', HOLDER], stdout=subprocess.PIPE) as process:
-        try:
-            native_id = int(process.stdout.readline())
-            base = Base(tmp_path)
-            run = base.create(
-                new_name(time.time(), process.pid), {'identity': identity(process.pid)}
-            )
-            context = json.loads((run.path / 'context.json').read_text())
+    with Program('-c', HOLDER) as holder:
+        native_id = int(holder.hear())
+        base = Base(tmp_path)
+        run = base.create(new_name(time.time(), holder.pid), {'identity': identity(holder.pid)})
+        context = json.loads((run.path / 'context.json').read_text())
 
-            def holds():
-                found = outside.look(run.path, context, process.pid)
-                return [held.kernel.tid for held in found.holders()] == [native_id] and found
+        def holds():
+            found = outside.look(run.path, context, holder.pid)
+            return [held.kernel.tid for held in found.holders()] == [native_id] and found
 
-            found = wait_for(holds, what='the lock in the hands of that thread')
-            assert found.waiting and found.there and not found.is_stopped
-            process.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
-            assert outside.look(run.path, context, process.pid).is_stopped
-        finally:
-            process.kill()
-    gone = outside.look(run.path, context, process.pid)
+        found = wait_for(holds, what='the lock in the hands of that thread')
+        assert found.waiting and found.there and not found.is_stopped
+        holder.signal('SIGSTOP')
+        os.waitid(os.P_PID, holder.pid, os.WSTOPPED)
+        assert outside.look(run.path, context, holder.pid).is_stopped
+    gone = outside.look(run.path, context, holder.pid)
     assert gone.there is False and gone.threads == ()
     assert 'has ended' in '\n'.join(outsidetext.lines(gone, 'x', 'No answer.'))
     run.abandon()
@@ -382,21 +378,8 @@ def zope(tmp_path_factory):
 
 
 def stacks(zope, *words):
-    done = subprocess.run(
-        [
-            zope.python,
-            '-m',
-            'Products.StabilityMonitor',
-            '--client-home',
-            str(zope.client_home),
-            'stacks',
-            *words,
-        ],
-        env=zope.environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    where = ('--client-home', zope.client_home)
+    done = run_python(*COMMAND, *where, 'stacks', *words, env=zope.environment(), timeout=120)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -418,6 +401,7 @@ def test_a_real_site_from_well_to_hanging_to_mute(zope):
 
 
 @pytest.mark.zope
+@pytest.mark.slow(20)
 def test_a_real_site_whose_interpreter_lock_is_held(make_zope):
     zope = make_zope(options={'stall': '0.5s', 'sample-interval': '0.1s'})
     zope.publish(SOURCE).start()

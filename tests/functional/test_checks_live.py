@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pytest
 from support.advice import follow_in_ini
+from support.childprograms import COMMAND
+from support.childprograms import run_python
 from support.plainzope import file_system
 from support.plainzope import signals_kill
 from support.plainzope import what_is_so
@@ -296,21 +298,7 @@ def assert_the_command_tells_them(site, ids):
 
 
 def command(site, *words):
-    return subprocess.run(
-        [
-            sys.executable,
-            '-m',
-            'Products.StabilityMonitor',
-            '--directory',
-            str(site.stability),
-            *words,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=CHECKOUT,
-        stdin=subprocess.DEVNULL,
-    )
+    return run_python(*COMMAND, '--directory', site.stability, *words, cwd=CHECKOUT)
 
 
 # -- what is advised helps, when it is written as it stands ----------------------------------------

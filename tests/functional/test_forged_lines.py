@@ -7,17 +7,17 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 import unicodedata
 import urllib.parse
 
 import pytest
 from support import syntheticruns as synthetic
+from support.childprograms import COMMAND
+from support.childprograms import Program
+from support.childprograms import environment
 from support.deaths import PATIENCE
 from support.deaths import Site
-from support.zopekit import CHECKOUT
 from support.zopekit import wait_for
 
 from Products.StabilityMonitor.model.records import Instance
@@ -250,20 +250,14 @@ def test_what_is_logged_of_a_damaged_run_forges_no_line(site):
 
 def start_command(stability, *words):
     """Its output is what a terminal would get."""
-    program = [sys.executable, '-m', 'Products.StabilityMonitor', '--directory', str(stability)]
-    return subprocess.Popen(
-        [*program, *words],
-        env=os.environ | {'PYTHONPATH': str(CHECKOUT), 'PYTHONIOENCODING': 'utf-8'},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    env = environment(PYTHONIOENCODING='utf-8')
+    return Program(*COMMAND, '--directory', stability, *words, env=env)
 
 
 def end_of(started):
     """(exit status, output, errors)"""
-    output, errors = started.communicate(timeout=PATIENCE)
-    return started.returncode, output.decode(), errors.decode()
+    status = started.end()
+    return status, started.said, started.errors
 
 
 def command(stability, *words):

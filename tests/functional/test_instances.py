@@ -4,11 +4,11 @@ judging.
 
 import contextlib
 import json
-import subprocess
-import sys
 
 import pytest
 from support import deaths
+from support.childprograms import COMMAND
+from support.childprograms import run_python
 
 pytestmark = pytest.mark.zope
 
@@ -99,22 +99,14 @@ def test_the_command_line_names_both(pair):
     dies(one)
     two.stop()
     two.start()
-    command = [sys.executable, '-m', 'Products.StabilityMonitor', '--directory', str(one.stability)]
-    done = subprocess.run(
-        [*command, 'status'], env=one.environment(), capture_output=True, text=True, timeout=30
-    )
+    command = (*COMMAND, '--directory', one.stability)
+    done = run_python(*command, 'status', env=one.environment(), timeout=30)
     assert done.returncode == 1, done
     assert (
         f'last run of {one.client_home}' in done.stdout
         and f'last run of {two.client_home}' in done.stdout
     )
-    done = subprocess.run(
-        [*command, 'report', '--format', 'json'],
-        env=one.environment(),
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+    done = run_python(*command, 'report', '--format', 'json', env=one.environment(), timeout=30)
     report = json.loads(done.stdout)
     assert len({run['instance']['client_home'] for run in report['history']}) == 1
     assert report['previous']['instance'] == report['instance']

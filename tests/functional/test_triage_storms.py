@@ -3,57 +3,29 @@ comes twice.
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 from support import deaths
+from support.childprograms import PROGRAMS
+from support.childprograms import Program
 
 from Products.StabilityMonitor.store.rundirectory import new_name
 
-TESTS = Path(__file__).resolve().parent.parent
 DEAD, STARTERS, ZOPES = 50, 20, 4
 HOURS_AGO = time.time() - 36_000
 
 
-class Starter:
+class Starter(Program):
     """A process that starts as Zope does, when told to."""
 
     def __init__(self, directory, how='exit'):
-        command = [
-            sys.executable,
-            str(TESTS / 'programs' / 'starter.py'),
-            str(directory),
-            str(directory / 'home'),
-            how,
-        ]
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {'PYTHONPATH': str(TESTS.parent)},
-        )
-
-    def line(self):
-        return self.process.stdout.readline()
-
-    def go(self):
-        self.process.stdin.write('\n')
-        self.process.stdin.flush()
-
-    def end(self):
-        self.process.stdin.close()
-        self.process.stdout.close()
-        return self.process.wait(30)
+        super().__init__(PROGRAMS / 'starter.py', directory, directory / 'home', how)
 
     def ends(self):
         """From the start to the end."""
-        self.line(), self.go(), self.line()
+        self.go().hear()
         return self.end()
 
 
@@ -91,10 +63,11 @@ def check_archive(directory, dead):
 def test_twenty_processes_start_at_once(dead_runs):
     dead = names(dead_runs / 'runs')
     starters = [Starter(dead_runs) for _ in range(STARTERS)]
-    assert {starter.line() for starter in starters} == {'ready\n'}
     for starter in starters:
-        starter.go()
-    answers = [json.loads(starter.line()) for starter in starters]
+        starter.expect('ready')
+    for starter in starters:
+        starter.tell('go')
+    answers = [json.loads(starter.hear()) for starter in starters]
     check_archive(dead_runs, dead)
     assert names(dead_runs / 'runs') == sorted(answer['run'] for answer in answers)
     assert [answer['findings'] for answer in answers if 'triage' in str(answer['findings'])] == []
@@ -106,12 +79,11 @@ def test_judges_that_are_killed_lose_nothing(dead_runs):
     dead, killed = names(dead_runs / 'runs'), []
     for archived in (1, 10, 20, 30):
         starter = Starter(dead_runs)
-        starter.line(), starter.go()
+        starter.go()
         deaths.wait_for(
             lambda n=archived: len(names(dead_runs / 'archive')) >= n, what=f'{archived} archived'
         )
-        starter.process.kill()
-        starter.end()
+        starter.clean_up()
         killed += set(names(dead_runs / 'runs')) - {*dead, *killed}
     Starter(dead_runs).ends()
     kept = set(names(dead_runs / 'archive'))

@@ -17,22 +17,20 @@ from pathlib import Path
 
 import pytest
 from programs.handshake import until
+from support.childprograms import PROGRAMS
+from support.childprograms import Program
+from support.childprograms import run_python
 from support.descriptors import held
 
 from Products.StabilityMonitor.inspection import nativestacks
 from Products.StabilityMonitor.inspection.nativestacks import NativeStacks
 from Products.StabilityMonitor.inspection.nativestacks import parse
 
-PROGRAMS = Path(__file__).resolve().parents[1] / 'programs'
 FOUND = nativestacks.find_tools()
 needs_linux = pytest.mark.skipif(sys.platform != 'linux', reason='native stacks are taken on Linux')
 needs_pystack = pytest.mark.skipif('pystack' not in FOUND, reason='pystack is not installed here')
 needs_py_spy = pytest.mark.skipif('py-spy' not in FOUND, reason='py-spy is not installed here')
 pytestmark = needs_linux
-
-
-def environ():
-    return os.environ | {'PYTHONPATH': os.pathsep.join(path for path in sys.path if path)}
 
 
 def state(pid):
@@ -75,23 +73,15 @@ def _command_line(folder):
         return ''
 
 
-class Target:
+class Target(Program):
     """A process with eight threads; `ticks()` counts on as long as it is not stopped."""
 
     def __init__(self, what, folder):
         self.file = folder / 'ticks'
         self.file.write_bytes(bytes(8))
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                PROGRAMS / 'native_target.py',
-                what,
-                *([self.file] if what == 'ticks' else []),
-            ],
-            stdout=subprocess.PIPE,
-        )
-        self.pid = self.process.pid
-        assert self.process.stdout.readline() == b'ready\n'
+        arguments = [self.file] if what == 'tick' else []
+        super().__init__(PROGRAMS / 'native_target.py', what, *arguments)
+        self.expect('ready')
 
     def ticks(self):
         return struct.unpack('=Q', self.file.read_bytes())[0]
@@ -103,22 +93,18 @@ class Target:
             and state(self.pid) != 'T'
         )
 
-    def end(self):
-        self.process.kill()
-        self.process.wait()
-
 
 @pytest.fixture
 def make_target(tmp_path):
     made = []
 
-    def make(what='ticks'):
+    def make(what='tick'):
         made.append(Target(what, tmp_path))
         return made[-1]
 
     yield make
     for target in made:
-        target.end()
+        target.clean_up()
 
 
 @pytest.fixture
@@ -150,7 +136,7 @@ THREAD = (
 @needs_pystack
 class TestRealTool:
     def test_the_gil_is_held_in_c_and_asked_from_outside(self, make_target):
-        target = make_target('gil')
+        target = make_target('hold_the_gil')
         stacks = until(lambda: self._in_usleep(target), 'usleep on a stack')
         assert stacks.error == '' and 0 < stacks.ended <= time.time()
         threads = parse(stacks.result)
@@ -169,13 +155,7 @@ class TestRealTool:
         return stacks if 'usleep' in stacks.result else None
 
     def test_asked_from_inside_it_shows_all_threads(self):
-        done = subprocess.run(
-            [sys.executable, PROGRAMS / 'native_asker.py', '20'],
-            env=environ(),
-            timeout=60,
-            capture_output=True,
-            text=True,
-        )
+        done = run_python(PROGRAMS / 'native_asker.py', '20')
         said = json.loads(done.stdout.splitlines()[-1])
         functions = {
             thread['native_id']: [frame['function'] for frame in thread['frames']]
@@ -189,8 +169,8 @@ class TestRealTool:
         ), 'a C thread'
 
     def test_no_such_process(self):
-        gone = subprocess.Popen(['true'])
-        gone.wait()
+        gone = Program('-c', '')
+        gone.end()
         stacks = take(gone.pid, {'pystack': FOUND['pystack']})
         assert stacks.error.startswith('pystack ended with code ') and stacks.error.endswith(
             'the command line of gdb.'
@@ -203,7 +183,7 @@ class TestRealTool:
         take(target.pid, seconds=0.1)
         until(lambda: state(target.pid) == 'T', 'the process to be stopped again')
 
-    @pytest.mark.slow
+    @pytest.mark.slow(30)
     def test_ended_in_the_middle_many_times_the_process_goes_on(self, make_target):
         """Killed at such moments, pystack leaves a SIGSTOP behind in about one case of thirty."""
         target, in_time = make_target(), 0
@@ -214,7 +194,7 @@ class TestRealTool:
             assert not stacks.error or 'was ended after' in stacks.error
         assert in_time < 70, 'it was hardly ever ended in the middle'
 
-    @pytest.mark.slow
+    @pytest.mark.slow(30)
     def test_the_warden_is_killed_many_times_and_the_process_goes_on(self, make_target):
         target, killed = make_target(), 0
         for _ in range(30):
@@ -243,7 +223,7 @@ class TestSecondChoice:
         return stacks if 'usleep' in stacks.result else None
 
     def test_the_gil_is_held_in_c(self, make_target):
-        target = make_target('gil')
+        target = make_target('hold_the_gil')
         stacks = until(lambda: self.in_usleep(target), 'usleep on a stack')
         threads = parse(stacks.result)
         assert stacks.error == '' and len(threads) == 8
@@ -269,8 +249,8 @@ class TestSecondChoice:
     def test_no_such_process(self, monkeypatch):
         """The last it says is why, not where in itself."""
         monkeypatch.setenv('RUST_BACKTRACE', '1')
-        gone = subprocess.Popen(['true'])
-        gone.wait()
+        gone = Program('-c', '')
+        gone.end()
         error = self.take(gone.pid).error
         assert error.startswith('py-spy ended with code 1 and no threads; the last it said: ')
         assert 'No such file or directory' in error
@@ -291,16 +271,10 @@ class TestLimits:
 
     def test_one_that_stops_the_very_process_that_asks(self, fake, tmp_path):
         tool = fake('kill -STOP $2; sleep 600')['pystack'][0]
-        process = subprocess.Popen(
-            [sys.executable, PROGRAMS / 'native_asker.py', '3', tool],
-            env=environ(),
-            stdout=subprocess.PIPE,
-        )
-        try:
-            until(lambda: state(process.pid) == 'T')
-            said = json.loads(process.communicate(timeout=30)[0].splitlines()[-1])
-        finally:
-            process.kill()
+        with Program(PROGRAMS / 'native_asker.py', '3', tool) as asker:
+            until(lambda: state(asker.pid) == 'T')
+            asker.end()
+        said = json.loads(asker.said.splitlines()[-1])
         assert said['error'].startswith('pystack was ended after')
 
     def test_one_that_leaves_the_process_stopped(self, fake, make_target):
@@ -455,20 +429,16 @@ class TestTheChild:
         until(lambda: not held() - before and threading.active_count() <= threads)
         assert wardens(os.getpid()) == []
 
-    @pytest.mark.parametrize('end', [signal.SIGKILL, signal.SIGTERM])
+    @pytest.mark.parametrize('end', ['SIGKILL', 'SIGTERM'])
     def test_it_does_not_outlive_the_server(self, fake, tmp_path, end):
         tool = fake(f'echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/tool; sleep 600')[
             'pystack'
         ][0]
-        process = subprocess.Popen(
-            [sys.executable, PROGRAMS / 'native_asker.py', '600', tool],
-            env=environ(),
-            stdout=subprocess.PIPE,
-        )
-        until((tmp_path / 'tool').exists)
-        child, (warden,) = int((tmp_path / 'tool').read_text()), wardens(process.pid)
-        process.send_signal(end)
-        process.communicate()
+        with Program(PROGRAMS / 'native_asker.py', '600', tool) as asker:
+            until((tmp_path / 'tool').exists)
+            child, (warden,) = int((tmp_path / 'tool').read_text()), wardens(asker.pid)
+            asker.signal(end)
+            asker.end()
         until(
             lambda: not state(child) and not state(warden), 'the end of the tool and of its warden'
         )

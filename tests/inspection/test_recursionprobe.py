@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 from programs.handshake import until
+from support.childprograms import Program
+from support.childprograms import run_python
 
 from Products.StabilityMonitor.inspection import recursionexperiment
 from Products.StabilityMonitor.inspection import recursionresult
@@ -30,7 +32,6 @@ from Products.StabilityMonitor.inspection.recursionresult import finding
 from Products.StabilityMonitor.model import options
 from Products.StabilityMonitor.system.childprocess import python_command
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='the children need what POSIX gives')
 linux = pytest.mark.skipif(
     not sys.platform.startswith('linux'), reason='prctl and /proc are of Linux'
@@ -42,12 +43,12 @@ small_stacks_die = pytest.mark.skipif(
 
 
 def program(stack, limit=1000, *names, seconds=20, **how):
-    command = [sys.executable, '-I', '-S', PROGRAM, stack, limit, seconds, os.getpid(), *names]
-    return subprocess.Popen([str(word) for word in command], **{'stdout': subprocess.PIPE} | how)
+    return Program('-I', '-S', PROGRAM, stack, limit, seconds, os.getpid(), *names, **how)
 
 
 def said(child):
-    return child.communicate()[0].decode().splitlines(), child.returncode
+    status = child.end()
+    return child.said.splitlines(), status
 
 
 @pytest.fixture
@@ -85,10 +86,8 @@ thread.join()
 
 
 def real_thread(size, limit):
-    done = subprocess.run(
-        [sys.executable, '-c', THREAD, str(size), str(limit)], capture_output=True
-    )
-    return done.stdout.decode(), done.returncode
+    done = run_python('-c', THREAD, size, limit)
+    return done.stdout, done.returncode
 
 
 @small_stacks_die
@@ -226,14 +225,11 @@ def test_the_lost_status_of_a_death(stub):
 @small_stacks_die
 def test_a_process_that_ignores_sigchld():
     code = (
-        'import signal, sys\nsys.path.insert(0, sys.argv[1])\nsignal.signal(signal.SIGCHLD, '
-        'signal.SIG_IGN)\n'
+        'import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n'
         'from Products.StabilityMonitor.inspection.recursionexperiment import probe\n'
         'r = probe(8 << 16, 1000)\nprint(r.survives, r.ways[0], r.smallest > 8 << 16, r.error)'
     )
-    done = subprocess.run(
-        [sys.executable, '-c', code, str(CHECKOUT)], capture_output=True, text=True
-    )
+    done = run_python('-c', code)
     assert done.stdout == 'False sorted with a key True \n', done.stderr
 
 
@@ -330,7 +326,7 @@ def test_the_kernel_ends_a_child_that_takes_too_long(full_pipe, signals):
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         signal.signal(signal.SIGALRM, handler)
-    assert child.wait(20) == -signal.SIGALRM
+    assert child.process.wait(20) == -signal.SIGALRM
 
 
 @linux
@@ -352,10 +348,8 @@ def test_a_child_ends_with_the_server(full_pipe):
 
 @linux
 def test_a_child_whose_server_died_before_it_looked():
-    child = subprocess.run(
-        [sys.executable, '-I', '-S', PROGRAM, '1048576', '1000', '20', '1'], capture_output=True
-    )
-    assert (child.returncode, child.stdout) == (1, b'')
+    child = run_python('-I', '-S', PROGRAM, 1 << 20, 1000, 20, 1)
+    assert (child.returncode, child.stdout) == (1, '')
 
 
 @linux
@@ -383,9 +377,7 @@ def test_a_death_leaves_no_core_file(tmp_path):
     resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
     try:
         lines, status = said(program(STEP, 1000, cwd=tmp_path / 'ours'))
-        other = subprocess.run(
-            [sys.executable, '-c', 'import ctypes; ctypes.string_at(0)'], cwd=tmp_path / 'other'
-        )
+        other = run_python('-c', 'import ctypes; ctypes.string_at(0)', cwd=tmp_path / 'other')
     finally:
         resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
     assert status == other.returncode == -signal.SIGSEGV
@@ -430,15 +422,13 @@ def test_the_program_needs_nothing_of_ours():
 
 def test_an_import_does_nothing():
     code = (
-        'import sys, threading, faulthandler, subprocess\nsys.path.insert(0, sys.argv[1])\n'
+        'import sys, threading, faulthandler, subprocess\n'
         'limit = sys.getrecursionlimit()\nsubprocess.Popen = threading.Thread.start = None\n'
         'import Products.StabilityMonitor.inspection.recursionprobe\n'
         'assert sys.getrecursionlimit() == limit and threading.stack_size() == 0\n'
         'assert not faulthandler.is_enabled() and threading.active_count() == 1'
     )
-    done = subprocess.run(
-        [sys.executable, '-c', code, str(CHECKOUT)], capture_output=True, text=True
-    )
+    done = run_python('-c', code)
     assert (done.returncode, done.stdout + done.stderr) == (0, '')
 
 

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import struct
-import subprocess
 import sys
 import time
 import tomllib
@@ -23,6 +22,7 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 from support import syntheticruns as synthetic
+from support.childprograms import run_python
 
 from Products.StabilityMonitor.knowledge import knowledgebase
 from Products.StabilityMonitor.knowledge import leftlines
@@ -570,7 +570,7 @@ def test_a_real_crash_is_recognised_by_a_rule_of_the_site(tmp_path):
     had.
     """
     program = 'import ctypes, faulthandler; faulthandler.enable(); ctypes.string_at(0)'
-    done = subprocess.run([sys.executable, '-c', program], capture_output=True, timeout=60)
+    done = run_python('-c', program, text=False)
     dump, here = faultlog.first_fatal(faultlog.parse(done.stderr)), systemfacts.here()
     (rule,) = load(
         ISSUE % 'null-pointer'
@@ -748,17 +748,13 @@ def test_the_worst_pattern_that_is_taken_comes_to_an_end():
     it.
     """
     program = """
-import sys
-sys.path[:0] = [CHECKOUT]
 from Products.StabilityMonitor.knowledge.knowledgebase import load
 for pattern in ('(a|a)(a|a)(a|a)(a|a)(a|a)a*b', 'a?a?a?a?a?a?a*b', '.*a?a?a?a?a?b',
                 '(a|aa|a)(a|aa|a)(a|aa|a).*b'):
     rule, = load(GOOD + f"frames = '{pattern}'").rules
     assert not rule.frames[0].search('a' * 300)
-""".replace('CHECKOUT', repr(str(Path(__file__).parents[2]))).replace('GOOD', repr(GOOD))
-    done = subprocess.run(
-        [sys.executable, '-c', program], capture_output=True, text=True, timeout=60
-    )
+""".replace('GOOD', repr(GOOD))
+    done = run_python('-c', program)
     assert done.returncode == 0, done.stderr
 
 
@@ -992,6 +988,7 @@ RECORD = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow(30)
 @given(RECORD)
 @settings(max_examples=300, deadline=None)
 def test_any_record_that_can_be_read_is_matched(document):
@@ -1134,19 +1131,13 @@ def test_looking_in_the_background_evaluates_no_code():
         'builtins.eval = lambda *words: print("eval", words) or known(*words); '
         'print(len(installed()[0]) > 3)'
     )
-    done = subprocess.run(
-        [sys.executable, '-c', program],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_python('-c', program)
     assert (done.stdout, done.stderr) == ('True\n', '')
 
 
 def test_from_3_14_on_evaluated_code_does_no_harm_to_a_death_by_sigint():
     program = 'import atexit; atexit.register(lambda: eval("1")); raise KeyboardInterrupt'
-    done = subprocess.run([sys.executable, '-c', program], capture_output=True, timeout=60)
+    done = run_python('-c', program)
     assert done.returncode == (-signal.SIGINT if sys.version_info >= (3, 14) else 1)
 
 

@@ -57,12 +57,12 @@ class TestRealThreads:
                 'of it had been used in the request that crashed.',
             ),
             (
-                ('survive_then', 'overflow'),
+                ('survive_then', 'dive'),
                 'stack-overflow',
                 'strong',
                 'of it had been used before.',
             ),
-            (('survive_then', 'crash'), 'crashed', 'certain', 'had been nearly full: '),
+            (('survive_then', 'segv'), 'crashed', 'certain', 'had been nearly full: '),
         ],
     )
     def test_the_mark_never_sinks_and_says_nothing_alone(
@@ -73,7 +73,7 @@ class TestRealThreads:
         assert fact in ' '.join(evidence.fact for evidence in run.evidence)
 
     def test_size_mark_and_headroom_stand_with_the_thread(self, ends):
-        run = ends('survive_then', 'crash')
+        run = ends('survive_then', 'segv')
         crashed = run.threads[0]
         assert crashed.crashed and 0.9 < crashed.stack_used / crashed.stack_size <= 1
         main = next(thread for thread in run.threads if thread.name == 'MainThread')

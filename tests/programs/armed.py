@@ -25,7 +25,11 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).res
 
 from products.diving import _dive as dive  # noqa: E402
 from products.diving import _go_over_the_end as go_over_the_end  # noqa: E402
+from programs.handshake import Ways  # noqa: E402
+from programs.handshake import hear  # noqa: E402
+from programs.handshake import say  # noqa: E402
 from programs.handshake import until  # noqa: E402
+from programs.handshake import wait_for_go  # noqa: E402
 
 from Products.StabilityMonitor.model.records import Instance  # noqa: E402
 from Products.StabilityMonitor.recording.watchdog import TURNS  # noqa: E402
@@ -33,14 +37,6 @@ from Products.StabilityMonitor.store import blackboxreader  # noqa: E402
 
 INSTANCE = Instance('test', '/nowhere', '')
 life = None
-
-
-def say(*words):
-    print(*words, flush=True)
-
-
-def hear():
-    return sys.stdin.readline().strip()
 
 
 def begin(path='/the/request'):
@@ -162,9 +158,14 @@ def do_overflow_in_worker():
     in_thread(overflow, 240 << 10)  # room for more than the 100 frames of a dump
 
 
+def do_dive():
+    """Over the end of the stack, in one go."""
+    dive(None, endless=True)
+
+
 def do_survive_then(what):
     """A dive nearly to the end of the stack is survived and seen by the gauge; then, in the same
-    thread, WHAT.
+    thread, it goes the way WHAT.
     """
 
     def serve():
@@ -172,7 +173,7 @@ def do_survive_then(what):
         dive(until_seen, 15 / 16)
         life.recorder.end(200)
         begin('/later')
-        {'crash': do_segv, 'overflow': lambda: dive(None, endless=True)}[what]()
+        WAYS[what]()
 
     in_thread(serve, 1 << 20)
 
@@ -358,7 +359,8 @@ def do_work_in_each_duty():
         while time.thread_time() < end:
             pass
 
-    heartbeat.duties += 20 * [work]
+    for _ in range(20):
+        life.every_beat(lambda: work())  # a function of its own: the same one is not added again
     beats = heartbeat.beats
     until(lambda: heartbeat.beats > beats + 5)
     say('done')
@@ -705,7 +707,9 @@ def do_touched():
     )
 
 
-WAYS = {name[3:]: function for name, function in globals().items() if name.startswith('do_')}
+#: What comes before arming, for some of the ways.
+BEFORE = Ways(globals(), 'before_')
+WAYS = Ways(globals(), 'do_')
 
 
 def arm(directory, options):
@@ -723,11 +727,11 @@ def arm(directory, options):
 def main(way, directory, *words):
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     options = dict(word.split('=', 1) for word in words if '=' in word)
-    globals().get(f'before_{way}', lambda: None)()
+    if way in BEFORE:
+        BEFORE[way]()
     if directory != '-':
         arm(directory, options)
-    say('ready')
-    hear()
+    wait_for_go()
     WAYS[way](*(word for word in words if '=' not in word))
 
 

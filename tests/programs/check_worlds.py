@@ -28,6 +28,10 @@ import types
 import urllib.request
 from pathlib import Path
 
+from programs.handshake import Ways
+from programs.handshake import say
+from programs.handshake import until
+
 from Products.StabilityMonitor.checks import breadcrumbs
 from Products.StabilityMonitor.checks import clocks
 from Products.StabilityMonitor.checks import databases
@@ -595,8 +599,6 @@ def orphan(folder):
     """Told before and after its parent, whom the test ends, has died: two files, whole when they
     are there.
     """
-    from handshake import until
-
     context, parent = runcontext.collect({}, {}, 'server'), os.getppid()
     for name in ('before', 'after'):
         found = supervision.Supervisor().look(Site(Path(folder), context))
@@ -610,15 +612,18 @@ def everything(folder):
     """All checks, as `run` asks them; also how long it takes."""
     began = time.perf_counter()
     results = runner.run(Site(Path(folder)))
-    print(json.dumps({'took': time.perf_counter() - began, **results.to_json()}))
+    say(json.dumps({'took': time.perf_counter() - began, **results.to_json()}))
     sys.exit()
 
 
+WORLDS = Ways(globals())
+
+
 def main(world, folder='/nonexistent', *rest):
-    check, fields = globals()[world](folder)
+    check, fields = WORLDS[world](folder)
     found = check().look(Site(**{'directory': Path(folder)} | fields))
     findings = [found] if isinstance(found, Finding) else list(found)
-    print(json.dumps([shallow(finding) for finding in findings]), flush=True)
+    say(json.dumps([shallow(finding) for finding in findings]))
     os._exit(0)  # whatever was damaged: no clean-up
 
 

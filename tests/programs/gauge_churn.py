@@ -10,6 +10,9 @@ import random
 import sys
 import threading
 
+from programs.handshake import say
+from programs.handshake import until
+
 from Products.StabilityMonitor.system.stackdepth import StackGauge
 
 
@@ -44,11 +47,10 @@ def main(threads):
         thread.start()
         if random.random() < 0.8:
             thread.join()
-    while threading.active_count() > 2:
-        threading.Event().wait(0.001)
+    until(lambda: threading.active_count() <= 2, 'the end of all threads but the reader')
     over.set()
     reader.join()
-    print(json.dumps({'lives': next(left), 'readings': next(readings), 'strange': strange}))
+    say(json.dumps({'lives': next(left), 'readings': next(readings), 'strange': strange}))
 
 
 main(int(sys.argv[1]))

@@ -13,6 +13,9 @@ import resource
 import sys
 import threading
 
+from programs.handshake import Ways
+from programs.handshake import say
+
 from Products.StabilityMonitor.system.stackdepth import StackGauge
 from Products.StabilityMonitor.system.stackdepth import headroom
 
@@ -98,11 +101,14 @@ def in_main(gauge, size, keep, answer):
     thread.join()
 
 
+PLACES = Ways(globals(), 'in_')
+
+
 def main(where, size, keep):
     sys.setrecursionlimit(100000)
     answer = {}
-    {'thread': in_thread, 'main': in_main}[where](StackGauge(), int(size), int(keep), answer)
-    print(json.dumps(answer))
+    PLACES[where](StackGauge(), int(size), int(keep), answer)
+    say(json.dumps(answer))
 
 
 main(*sys.argv[1:])

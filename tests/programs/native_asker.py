@@ -14,6 +14,8 @@ import sys
 import threading
 import time
 
+from programs.handshake import say
+
 from Products.StabilityMonitor.inspection import nativestacks
 
 
@@ -30,18 +32,14 @@ def main(seconds, *tools):
         os.getpid(), seconds=float(seconds), tools={'pystack': tools} if tools else None
     )
     stacks.start()
-    print('asking', flush=True)
+    say('asking')
     stacks.wait()
-    print(
-        json.dumps(
-            {
-                'error': stacks.error,
-                'threads': nativestacks.parse(stacks.result),
-                'native_id': threading.get_native_id(),
-            }
-        ),
-        flush=True,
-    )
+    answer = {
+        'error': stacks.error,
+        'threads': nativestacks.parse(stacks.result),
+        'native_id': threading.get_native_id(),
+    }
+    say(json.dumps(answer))
 
 
 main(*sys.argv[1:])

@@ -1,8 +1,9 @@
 """A process with eight threads whose native stacks are asked for.
 
-    native_target.py gil            a thread holds the interpreter lock in usleep(), far below
-    Python native_target.py ticks FILE     a thread counts on in FILE, 8 bytes, as long as this
-    process runs
+    native_target.py hold_the_gil   a thread holds the interpreter lock in usleep(), far below
+                                    Python
+    native_target.py tick FILE      a thread counts on in FILE, 8 bytes, as long as this process
+                                    runs
 
 It says "ready" and lives until it is killed.
 """
@@ -14,31 +15,35 @@ import sys
 import threading
 import time
 
+from programs.handshake import Ways
+from programs.handshake import say
+
 OTHERS = 6
 FOREVER = 3600
 
 
 def hold_the_gil():
-    print('ready', flush=True)
+    say('ready')
     ctypes.PyDLL(None).usleep(FOREVER * 1_000_000 % (1 << 32))
 
 
 def tick(path):
     with open(path, 'r+b') as file:
         counter, number = mmap.mmap(file.fileno(), 8), 0
-    print('ready', flush=True)
+    say('ready')
     while True:
         number += 1
         struct.pack_into('=Q', counter, 0, number)
         time.sleep(0.001)
 
 
+WAYS = Ways(globals())
+
+
 def main(what, *arguments):
     for _ in range(OTHERS):
         threading.Thread(target=time.sleep, args=(FOREVER,), daemon=True).start()
-    threading.Thread(
-        target={'gil': hold_the_gil, 'ticks': tick}[what], args=arguments, daemon=True
-    ).start()
+    threading.Thread(target=WAYS[what], args=arguments, daemon=True).start()
     time.sleep(FOREVER)
 
 

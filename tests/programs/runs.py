@@ -9,34 +9,54 @@ claim   waits for a line, then tries to claim the run, and keeps it
 
 import os
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from programs.handshake import Ways
+from programs.handshake import say
+from programs.handshake import wait_for_go
 
 from Products.StabilityMonitor.store.rundirectory import Base
 from Products.StabilityMonitor.system.processidentity import identity
 
 
-def say(word):
-    print(word, flush=True)
+def create(base, name):
+    return base.create(name, {'identity': identity()})
+
+
+def do_hold(base, name):
+    run = create(base, name)
+    say('created')
+    return run
+
+
+def do_fork(base, name):
+    run = create(base, name)
+    if os.fork() == 0:
+        run.abandon()
+        say(f'child {os.getpid()}')
+    return run
+
+
+def do_keep(base, name):
+    run = create(base, name)
+    if os.fork() == 0:
+        say(f'child {os.getpid()}')
+    return run
+
+
+def do_claim(base, name):
+    wait_for_go()
+    claimed = base.claim(name)
+    say('claimed' if claimed else 'refused')
+    return claimed
+
+
+ROLES = Ways(globals(), 'do_')
 
 
 def main(role, base, name):
-    base = Base(base)
-    if role == 'claim':
-        say('ready')
-        sys.stdin.readline()
-        kept = base.claim(name)
-        say('claimed' if kept else 'refused')
-    else:
-        kept = base.create(name, {'identity': identity()})
-        if role in ('fork', 'keep') and os.fork() == 0:
-            if role == 'fork':
-                kept.abandon()
-            say(f'child {os.getpid()}')
-        elif role == 'hold':
-            say('created')
+    kept = ROLES[role](Base(base), name)  # as long as this process lives
     sys.stdin.read()
+    del kept
 
 
 main(*sys.argv[1:])

@@ -8,13 +8,24 @@ import io
 import json
 import os
 import sys
-import threading
 from pathlib import Path
 
-from Products.StabilityMonitor.model.records import Instance
+# Of today's checkout, where this file lies: on the path is the release that is tried.
+from handshake import Ways
+from handshake import say
+from handshake import until
 
-INSTANCE = Instance('test', '/nowhere', '')
 STACK = 8 << 20
+
+
+def instance():
+    """As this release wants it: the older one takes a dict."""
+    known = {'host': 'test', 'client_home': '/nowhere', 'listen': ''}
+    try:
+        module('model.threadstates')
+    except ModuleNotFoundError:
+        return known
+    return module('model.records').Instance(**known)
 
 
 def module(*names):
@@ -89,16 +100,15 @@ def check_and_die(directory):
     from Products.StabilityMonitor.recording import arming
 
     configured = {'directory': str(directory), 'sample-interval': '50ms'}
-    life = arming.arm(configured, {}, INSTANCE, 'server', {'zope': '6.3'})
+    life = arming.arm(configured, {}, instance(), 'server', {'zope': '6.3'})
     life.armed()
     life.serving()
     assert standing.of(life).start()
-    while not (life.path / 'runs' / life.name / 'checks.json').exists():
-        threading.Event().wait(0.02)
-    print(json.dumps(life.name), flush=True)
+    until((life.path / 'runs' / life.name / 'checks.json').exists, 'the answers of the checks')
+    say(json.dumps(life.name))
     os._exit(5)
 
 
 if __name__ == '__main__':
     what, place, *more = sys.argv[1:]
-    print(json.dumps(globals()[what](Path(place), *more)))
+    say(json.dumps(Ways(globals())[what](Path(place), *more)))

@@ -5,7 +5,8 @@ be let go.
     crash
 
 It says "ready", waits for a line, starts, answers with a line of JSON, waits for another line or
-the end of input.
+the end of input.  It is another program than armed.py, because it arms after it was told to, and
+judges what it finds.
 """
 
 import json
@@ -13,14 +14,34 @@ import os
 import signal
 import sys
 
+from programs.handshake import Ways
+from programs.handshake import hear
+from programs.handshake import say
+from programs.handshake import wait_for_go
+
 from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.postmortem import triage
 from Products.StabilityMonitor.recording import arming
 
 
+def end_by_exit():
+    pass
+
+
+def end_by_leave():
+    os._exit(0)
+
+
+def end_by_crash():
+    signal.raise_signal(signal.SIGSEGV)
+
+
+ENDS = Ways(globals(), 'end_by_')
+
+
 def main(directory, client_home, how='exit'):
-    print('ready', flush=True)
-    sys.stdin.readline()
+    end = ENDS[how]
+    wait_for_go()
     life = arming.arm(
         {'directory': directory},
         {},
@@ -30,15 +51,9 @@ def main(directory, client_home, how='exit'):
     )
     triage.at_start(life)
     life.armed()
-    print(
-        json.dumps({'run': life.name, 'findings': [finding.id for finding in life.findings]}),
-        flush=True,
-    )
-    sys.stdin.readline()
-    if how == 'leave':
-        os._exit(0)
-    if how == 'crash':
-        signal.raise_signal(signal.SIGSEGV)
+    say(json.dumps({'run': life.name, 'findings': [finding.id for finding in life.findings]}))
+    hear()
+    end()
 
 
 main(*sys.argv[1:])

@@ -21,6 +21,8 @@ import threading
 import time
 from pathlib import Path
 
+from programs.handshake import until
+
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.store import blackbox
 from Products.StabilityMonitor.store import blackboxreader
@@ -234,9 +236,7 @@ def kill_once(path, dice):
         finally:
             os._exit(70)
     words = memoryview(journal).cast('Q')
-    alive = time.monotonic() + 30
-    while not any(words[BEGINS::WORDS]) and time.monotonic() < alive:
-        time.sleep(0.0001)
+    until(lambda: any(words[BEGINS::WORDS]), 'the first request', pause=0.0001)
     time.sleep(10 ** dice.uniform(-5, -2))
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)

@@ -21,16 +21,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from programs.handshake import say
+from programs.handshake import until
+
+from Products.StabilityMonitor.model.options import load
 from Products.StabilityMonitor.model.records import Instance
-
-sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (2, 1)]
-
-from programs.handshake import until  # noqa: E402
-
-from Products.StabilityMonitor.model.options import load  # noqa: E402
-from Products.StabilityMonitor.recording.livingrun import LivingRun  # noqa: E402
-from Products.StabilityMonitor.store import blackbox  # noqa: E402
-from Products.StabilityMonitor.store import blackboxreader  # noqa: E402
+from Products.StabilityMonitor.recording.livingrun import LivingRun
+from Products.StabilityMonitor.store import blackbox
+from Products.StabilityMonitor.store import blackboxreader
 
 BEAT, SLOW, STALL = 0.003, 0.02, 30
 BATCH, CROWD = 56, blackbox.SLOT_COUNT + 16
@@ -156,7 +154,7 @@ def main(directory, threads):
     warm, end = churn.run(threads)
     until(lambda: not life.rounds.slow.watched, 'the last look at requests that have ended')
     box = blackboxreader.read(bytes(life.recorder.buffer))
-    print(
+    say(
         json.dumps(
             {
                 'warm': warm,

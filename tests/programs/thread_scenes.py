@@ -22,7 +22,8 @@ import threading
 import time
 from pathlib import Path
 
-from handshake import until
+from programs.handshake import Ways
+from programs.handshake import until
 
 from Products.StabilityMonitor.model.records import shallow
 from Products.StabilityMonitor.system import cpushares
@@ -566,10 +567,13 @@ STARTERS = {
 }
 
 
+SCENES = Ways(globals())
+
+
 def main(scene, *wanted):
     sys.path.insert(0, os.getcwd())
     watch, said, cpushares.LEAST_SECONDS = ThreadWatch(), {}, 0.3
-    play = globals()[scene]
+    play = SCENES[scene]
     play() if play in STARTERS else start(play)
     try:
         seen = until(lambda: as_wanted(watch, dict(pair.split('=') for pair in wanted), said))

@@ -10,39 +10,19 @@ import signal
 import stat
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from programs.handshake import until
-from support.victims import Victim
-from zope.interface.verify import verifyObject
 
-from Products.StabilityMonitor.model.interfaces import ILivingRun
-from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store import distributionsets
 from Products.StabilityMonitor.store.rundirectory import BLACKBOX
 from Products.StabilityMonitor.store.rundirectory import read_json
 from Products.StabilityMonitor.system.distributions import installed
 
-PROGRAM = Path(__file__).parents[1] / 'programs' / 'armed.py'
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith('linux'), reason='what a death leaves is told for Linux'
 )
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Starts victims in one directory; `armed=False` for a control process."""
-    started = []
-
-    def start(way, *words, armed=True, **popen):
-        started.append(Victim(way, str(tmp_path / 'stability') if armed else None, *words, **popen))
-        return started[-1]
-
-    yield start
-    for victim in started:
-        victim.clean_up()
 
 
 @pytest.fixture
@@ -517,13 +497,3 @@ class TestSafeMode:
         waiting.tell('')
         assert waiting.end() == 0
         assert list((tmp_path / 'stability/arming').iterdir()) == []
-
-
-def test_interface():
-    from types import SimpleNamespace
-
-    from Products.StabilityMonitor.recording.livingrun import LivingRun
-
-    life = LivingRun(SimpleNamespace(directory='x', group=''), Instance(), 'server', {})
-    assert verifyObject(ILivingRun, life)
-    assert life.path.is_absolute()

@@ -3,14 +3,12 @@ go.
 """
 
 import logging
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 from programs.handshake import PATIENCE
 from programs.handshake import until
+from support.childprograms import run_python
 
 from Products.StabilityMonitor.recording.background import aside
 from Products.StabilityMonitor.recording.heartbeat import ROUND
@@ -23,8 +21,6 @@ from Products.StabilityMonitor.recording.partguard import Findings
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.store import blackbox as box
 from Products.StabilityMonitor.store import blackboxreader
-
-CHECKOUT = str(Path(__file__).resolve().parents[2])
 
 
 @pytest.fixture
@@ -214,10 +210,8 @@ class TestBeats:
         assert not heartbeat.is_alive() and calls == []
 
     def test_a_duty_that_hangs_keeps_no_process_from_ending(self):
-        code = f"""if True:
-            import sys
-            sys.path.insert(0, {CHECKOUT!r})
-            import threading
+        code = """if True:
+            import sys, threading
             from Products.StabilityMonitor.recording.heartbeat import Heartbeat
             entered = threading.Event()
             def hang():
@@ -229,7 +223,7 @@ class TestBeats:
             heartbeat.stop()
             sys.exit(7)
         """
-        assert subprocess.run([sys.executable, '-c', code], timeout=20).returncode == 7
+        assert run_python('-c', code, timeout=20).returncode == 7
 
 
 class TestSurvivedMarks:

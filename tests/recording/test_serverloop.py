@@ -9,21 +9,24 @@ import pytest
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.recording.serverloop import ServerLoop
 from Products.StabilityMonitor.store import blackbox as box
+from Products.StabilityMonitor.threads.codeplaces import CodePlace
 from Products.StabilityMonitor.threads.snapshot import stack_of
-from Products.StabilityMonitor.threads.spots import Spot
 
 PAUSE = 10.0
 
 
-def spot(file, function, offset=2):
+def place(file, function, offset=2):
     code = (lambda: None).__code__.replace(co_filename=file, co_name=function)
-    return Spot(code, offset, 7, file)
+    return CodePlace(code, offset, 7, file)
 
 
-MAIN, RUN = spot('/bin/runwsgi', '<module>'), spot('/env/waitress/server.py', 'run')
-LOOP, POLL = spot('/env/waitress/wasyncore.py', 'loop'), spot('/env/waitress/wasyncore.py', 'poll')
-FLUSH, LOCK = spot('/lib/logging/__init__.py', 'flush'), spot('/env/waitress/task.py', 'add_task')
-SHUTDOWN = spot('/env/waitress/task.py', 'shutdown')
+MAIN, RUN = place('/bin/runwsgi', '<module>'), place('/env/waitress/server.py', 'run')
+LOOP, POLL = (
+    place('/env/waitress/wasyncore.py', 'loop'),
+    place('/env/waitress/wasyncore.py', 'poll'),
+)
+FLUSH, LOCK = place('/lib/logging/__init__.py', 'flush'), place('/env/waitress/task.py', 'add_task')
+SHUTDOWN = place('/env/waitress/task.py', 'shutdown')
 LISTENS = (POLL, LOOP, RUN, MAIN)
 BLOCKED, LOCKED = (FLUSH, *LISTENS), (LOCK, *LISTENS)
 
@@ -174,6 +177,6 @@ def test_the_stack_of_one_thread_is_whole():
     def deep(depth):
         return deep(depth - 1) if depth else stack_of(threading.get_ident())
 
-    functions = [spot.code.co_name for spot in deep(300)]
+    functions = [place.code.co_name for place in deep(300)]
     assert functions.count('deep') == 301 and 'test_the_stack_of_one_thread_is_whole' in functions
     assert stack_of(0) == ()

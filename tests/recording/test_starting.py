@@ -2,18 +2,18 @@
 for.
 """
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support.childprograms import run_python
 
 import Products.StabilityMonitor as product
 from Products.StabilityMonitor.store.rundirectory import Base
 
-pytestmark = pytest.mark.zope
+pytestmark = [
+    pytest.mark.zope,
+    pytest.mark.xdist_group('starting'),  # `starts` takes ten seconds: once is enough
+]
 
 SOURCE = """
 def loaded(self):
@@ -155,11 +155,5 @@ def test_the_checks_import_no_more_than_they_need():
         '"tracemalloc", '
         '"termios", "subprocess", "_strptime", "secrets"}))'
     )
-    done = subprocess.run(
-        [sys.executable, '-c', program],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {'PYTHONPATH': str(Path(__file__).parents[2])},
-    )
+    done = run_python('-c', program)
     assert (done.stdout.split(), done.stderr) == ([], '')

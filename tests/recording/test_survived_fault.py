@@ -1,15 +1,13 @@
 """A fatal signal that did not kill must not be the last one that is dumped."""
 
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support.childprograms import run_python
 
 from Products.StabilityMonitor.postmortem import faultlog
 
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='Windows has no such signals')
-CHECKOUT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
@@ -27,9 +25,7 @@ print(log.file.length)
 
 
 def test_the_second_fault_is_dumped_too(tmp_path):
-    done = subprocess.run(
-        [sys.executable, '-c', PROGRAM, str(tmp_path)], cwd=CHECKOUT, capture_output=True, text=True
-    )
+    done = run_python('-c', PROGRAM, tmp_path)
     assert done.returncode == 0, done.stderr
     dumps = faultlog.parse((tmp_path / 'faults.mark').read_bytes())
     assert [dump.signal for dump in dumps] == ['SIGSEGV', 'SIGSEGV']

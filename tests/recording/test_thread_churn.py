@@ -3,19 +3,18 @@ lost.
 """
 
 import json
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support.childprograms import PROGRAMS
+from support.childprograms import run_python
 
-PROGRAM = Path(__file__).parents[1] / 'programs' / 'thread_churn.py'
 THREADS = 100_000
 #: What so many lives may leave in allocators and caches; a leak of 40 bytes each would be more.
 MEMORY, OBJECTS, MAPPINGS = 3 << 20, 2000, 16
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.slow(100),
     pytest.mark.xdist_group('churn'),
     pytest.mark.skipif(not sys.platform.startswith('linux'), reason='counts in /proc what is held'),
 ]
@@ -24,11 +23,8 @@ pytestmark = [
 @pytest.fixture(scope='module')
 def churn(tmp_path_factory):
     """What the program says, once."""
-    done = subprocess.run(
-        [sys.executable, PROGRAM, tmp_path_factory.mktemp('churn'), str(THREADS)],
-        capture_output=True,
-        text=True,
-        timeout=600,
+    done = run_python(
+        PROGRAMS / 'thread_churn.py', tmp_path_factory.mktemp('churn'), THREADS, timeout=600
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout)

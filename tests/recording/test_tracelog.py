@@ -6,13 +6,14 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
-from programs.handshake import until
+from support.childprograms import Program
+from support.childprograms import environment
+from support.childprograms import run_python
 from support.tracelogs import GRAMMAR
 from support.tracelogs import profile
 from zope.interface.verify import verifyObject
@@ -33,6 +34,10 @@ def tracing(**named):
     blackbox.lay_out(buffer)
     blackbox.seal(buffer)
     return recorder
+
+
+#: For programs that import this module.
+HERE = {'cwd': Path(__file__).parent, 'env': environment(PYTHONHASHSEED='0')}
 
 
 def serve(recorder, *paths, status=200, retry=0):
@@ -136,19 +141,8 @@ def _system_calls(file, times):
         f'from test_tracelog import *\nrecorder = tracing()\nfor _ in range({times}): '
         'serve(recorder, "/a", "/b")'
     )
-    done = subprocess.run(
-        ['strace', '-f', '-o', file, sys.executable, '-c', code],
-        env=_environ(),
-        capture_output=True,
-    )
+    done = run_python('-c', code, prefix=('strace', '-f', '-o', file), **HERE)
     return None if done.returncode else file.read_text().count('\n')
-
-
-def _environ():
-    return os.environ | {
-        'PYTHONPATH': os.pathsep.join(path for path in sys.path if path),
-        'PYTHONHASHSEED': '0',
-    }
 
 
 class TestLines:
@@ -354,6 +348,7 @@ class TestRotation:
 class TestManyThreads:
     THREADS, REQUESTS = 10, 10_000
 
+    @pytest.mark.slow
     def test_every_line_once_and_in_order(self, tmp_path):
         traced, over = Traced(tmp_path, size=MEGABYTE, keep=99, most=10**7), threading.Event()
 
@@ -433,13 +428,7 @@ class TestProcesses:
         )
 
         def another():
-            return subprocess.run(
-                [sys.executable, '-c', code, traced.folder],
-                env=_environ(),
-                check=True,
-                capture_output=True,
-                text=True,
-            ).stdout.strip()
+            return run_python('-c', code, traced.folder, check=True, **HERE).stdout.strip()
 
         assert another() == f'{traced.path}-2'
         pid = os.fork()
@@ -478,12 +467,8 @@ class TestProcesses:
             '"/c")\nrecorder.begin("GET", "/d")\n'
             'print("ready", flush=True)\ntime.sleep(60)'
         )
-        process = subprocess.Popen(
-            [sys.executable, '-c', code, tmp_path], env=_environ(), stdout=subprocess.PIPE
-        )
-        assert process.stdout.readline() == b'ready\n'
-        process.send_signal(signal.SIGKILL)
-        assert until(process.wait) == -signal.SIGKILL
+        with Program('-c', code, tmp_path, **HERE) as program:
+            assert program.expect('ready').signal('SIGKILL').end() == -signal.SIGKILL
         assert paths_in(lines_of(tmp_path / 'trace.log')) == ['/a', '/b']
         box = blackboxreader.read((tmp_path / 'box').read_bytes())
         assert [r.path for r in (*box.finished, *box.in_flight)] == ['/a', '/b', '/c', '/d']

@@ -7,15 +7,14 @@ Real processes, which could die of it; `programs/armed.py` holds what they do.
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from programs.handshake import PATIENCE
 from programs.handshake import until
-from support.victims import Victim
+from support.childprograms import Program
+from support.childprograms import run_python
 
 from Products.StabilityMonitor.postmortem import triage
 from Products.StabilityMonitor.postmortem.evidence import World
@@ -34,27 +33,16 @@ SERVING = [f'deadman-{slot}' for slot in range(4)]
 STACK = 'Stack (most recent call first):'
 
 
-@pytest.fixture
-def start(tmp_path):
-    started = []
-
-    def start(way, *words, armed=True):
-        started.append(Victim(way, str(tmp_path / 'stability') if armed else None, *words))
-        return started[-1]
-
-    yield start
-    for victim in started:
-        victim.clean_up()
-
-
 def until_all_have_written(victim):
     """The heartbeat uses a hundredth of a second in 2 to 5 s, and a turn that is lost costs ten
     more.
     """
-    end = time.monotonic() + 10 * PATIENCE
-    while set(victim.marks()) != {'deadman', *SERVING}:
-        assert time.monotonic() < end and victim.process.poll() is None, sorted(victim.marks())
-        time.sleep(0.05)
+
+    def have_written():
+        assert victim.lives, sorted(victim.marks())
+        return set(victim.marks()) == {'deadman', *SERVING}
+
+    until(have_written, 'the marks of all', 10 * PATIENCE, pause=0.05)
 
 
 def stacks_in(folder):
@@ -64,7 +52,7 @@ def stacks_in(folder):
     }
 
 
-@pytest.mark.slow
+@pytest.mark.slow(25)
 class TestAHeldGIL:
     @pytest.mark.parametrize('how', ['waiting', 'sleeping', 'working'])
     def test_each_thread_that_serves_writes_its_own_stack(self, start, how):
@@ -151,6 +139,7 @@ class TestAHealthyServer:
         found = collect(victim.path, World())
         assert (found.hang, found.stuck) == (None, {}), 'what was outlived is no evidence'
 
+    @pytest.mark.slow
     def test_suspended_two_hundred_times_while_all_threads_are_busy(self, start, tmp_path):
         victim = start('short_deadman', str(tmp_path), '0.02', armed=False).go('busy')
         until(lambda: set(stacks_in(tmp_path)) == {'deadman', *SERVING})
@@ -168,14 +157,12 @@ class TestAHealthyServer:
         assert fired.pop('deadman') >= 50, 'it was suspended for longer than the timeout'
         assert nobody_was_met(fired, charged, 0.02)
 
+    @pytest.mark.slow
     def test_starved_by_other_processes(self, start, tmp_path):
         """The heartbeat comes too late all the time, and nobody dies of it; it has as much
         processor time as usual.
         """
-        others = [
-            subprocess.Popen([sys.executable, '-c', 'while True: pass'])
-            for _ in range(2 * os.cpu_count())
-        ]
+        others = [Program('-c', 'while True: pass') for _ in range(2 * os.cpu_count())]
         try:
             victim = start('short_deadman', str(tmp_path), '0.02', '10', '0.06', armed=False).go(
                 'busy'
@@ -184,11 +171,10 @@ class TestAHealthyServer:
                 lambda: stacks_in(tmp_path).get('deadman', 0) >= 10,
                 'the timer of the heartbeat to fire',
             )
-            assert victim.process.poll() is None
+            assert victim.lives
         finally:
             for other in others:
-                other.kill()
-                other.wait()
+                other.clean_up()
         victim.tell('hello', 'alive').tell('', 'timers 0')
         charged = float(victim.hear())
         assert victim.end() == 0, victim.errors
@@ -210,7 +196,6 @@ class TestThreadsThatComeAndGo:
     def test_one_that_has_ended_and_holds_its_slot_costs_the_others_nothing(self, tmp_path):
         code = f"""if True:
             import sys, threading, pathlib
-            sys.path[:0] = {[str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]!r}
             from programs.armed import own_timers, until
             from Products.StabilityMonitor.recording.watchdog import DeadMan
             thread = threading.Thread(target=int)
@@ -229,9 +214,7 @@ class TestThreadsThatComeAndGo:
             print(own_timers(), *seen)
         """
         one = 1 + TURNS
-        done = subprocess.run(
-            [sys.executable, '-c', code], capture_output=True, text=True, timeout=PATIENCE
-        )
+        done = run_python('-c', code)
         assert done.stdout == f'{one} {one} {one} 1 1 0 deadman-0 deadman-1\n', done.stderr
 
     def test_one_whose_timers_cannot_be_had_leaves_the_others_theirs(self, tmp_path):
@@ -240,7 +223,6 @@ class TestThreadsThatComeAndGo:
         """
         code = f"""if True:
             import sys, threading, pathlib
-            sys.path[:0] = {[str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]!r}
             from programs.armed import own_timers
             from Products.StabilityMonitor.recording import watchdog as deadman
             new_timer, refused = deadman._new_timer, []
@@ -263,9 +245,7 @@ class TestThreadsThatComeAndGo:
             print(repr(switch.rearm_threads(serving)), own_timers(), sorted(switch._unguarded))
             gate.set()
         """
-        done = subprocess.run(
-            [sys.executable, '-c', code], capture_output=True, text=True, timeout=PATIENCE
-        )
+        done = run_python('-c', code)
         without = f"'[Errno 11] timer_create failed.' {1 + 2 * TURNS} [2]\n"
         assert done.stdout == 3 * without + f"'' {1 + 3 * TURNS} []\n", done.stderr
 
@@ -300,7 +280,6 @@ def test_the_handler_of_the_heartbeat_leaves_errno_alone(tmp_path):
     """Python 3.14 aborts a heartbeat that waits for a lock and finds another errno there."""
     code = f"""if True:
         import ctypes, pathlib, sys, threading
-        sys.path.insert(0, {str(Path(__file__).parents[2])!r})
         from Products.StabilityMonitor.recording import watchdog as deadman
         switch = deadman.DeadMan(pathlib.Path({str(tmp_path)!r}), 3600, 3600)
         libc = ctypes.PyDLL(None, use_errno=True)
@@ -313,7 +292,5 @@ def test_the_handler_of_the_heartbeat_leaves_errno_alone(tmp_path):
         line = next(line for line in open('/proc/self/status') if line.startswith('SigIgn'))
         print('ignored', int(line.split()[1], 16) >> number - 1 & 1)
     """
-    done = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True, timeout=PATIENCE
-    )
+    done = run_python('-c', code)
     assert done.stdout == 3 * '77 True\n' + 'ignored 0\n', done.stderr

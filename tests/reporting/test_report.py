@@ -2,6 +2,7 @@
 matters.
 """
 
+import inspect
 import json
 import sys
 import threading
@@ -17,6 +18,7 @@ from support.syntheticruns import STARTED
 from support.syntheticruns import DeadRun
 from support.syntheticruns import quiet_world
 from support.syntheticruns import record
+from zope.interface.verify import verifyObject
 
 from Products.StabilityMonitor.checks import allfindings
 from Products.StabilityMonitor.checks.muted import Hushed
@@ -24,6 +26,7 @@ from Products.StabilityMonitor.checks.runner import Background
 from Products.StabilityMonitor.knowledge import systemfacts
 from Products.StabilityMonitor.model.errors import NoSuchRun
 from Products.StabilityMonitor.model.errors import UnknownFormat
+from Products.StabilityMonitor.model.interfaces import IRenderer
 from Products.StabilityMonitor.model.options import load
 from Products.StabilityMonitor.model.records import Finding
 from Products.StabilityMonitor.model.records import Frame
@@ -589,6 +592,15 @@ def test_no_such_format(life, archive):
     with pytest.raises(UnknownFormat, match='Use text or json'):
         render(build(life, archive), 'pdf')
     assert set(FORMATS) >= {'text', 'json'}
+
+
+@pytest.mark.parametrize('format', FORMATS)
+def test_every_renderer_keeps_the_contract(life, archive, format):
+    _, _, renderer = FORMATS[format]
+    assert verifyObject(IRenderer, renderer)
+    # `verifyObject` does not look at the arguments of a function.
+    assert tuple(inspect.signature(renderer).parameters) == IRenderer['__call__'].positional
+    assert isinstance(renderer(build(life, archive)), bytes)
 
 
 def test_a_thousand_runs_and_their_frames(life, archive):

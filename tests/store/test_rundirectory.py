@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -19,6 +18,9 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 from programs.handshake import until
+from support.childprograms import PROGRAMS
+from support.childprograms import Program
+from support.childprograms import run_python
 from support.descriptors import held
 
 from Products.StabilityMonitor.store import rundirectory
@@ -29,7 +31,6 @@ from Products.StabilityMonitor.system import processidentity
 from Products.StabilityMonitor.system.processidentity import identity
 from Products.StabilityMonitor.system.processidentity import process_is_there
 
-PROGRAM = Path(__file__).parents[1] / 'programs' / 'runs.py'
 NAME = f'20261123T074501Z-{os.getpid()}-beef'
 linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs /proc')
 #: An identity of this boot whose process is certainly gone.
@@ -47,30 +48,12 @@ def start(base):
     started = []
 
     def start(role):
-        process = subprocess.Popen(
-            [sys.executable, PROGRAM, role, base.path, NAME],
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        started.append(process)
-        return process
+        started.append(Program(PROGRAMS / 'runs.py', role, base.path, NAME))
+        return started[-1]
 
     yield start
-    for process in started:
-        process.kill()
-        process.stdin.close()  # ends its children too
-        process.stdout.close()
-        process.wait()
-
-
-def heard(process):
-    return process.stdout.readline().strip()
-
-
-def kill(process):
-    process.kill()
-    process.wait()
+    for program in started:
+        program.clean_up()  # no more input: its children end too
 
 
 def dead_run(base, context=None):
@@ -218,8 +201,7 @@ class TestPreallocation:
         room.
         """
         code = f"""if True:
-            import os, resource, signal, sys
-            sys.path.insert(0, {str(PROGRAM.parents[2])!r})
+            import os, resource, signal
             from Products.StabilityMonitor.store import rundirectory
             if not {has_fallocate}:
                 del os.posix_fallocate
@@ -231,10 +213,7 @@ class TestPreallocation:
             except OSError:
                 print('refused', os.listdir('/dev/fd') == before)
         """
-        output = subprocess.run(
-            [sys.executable, '-c', code], capture_output=True, text=True, check=True
-        ).stdout
-        assert output == 'refused True\n'
+        assert run_python('-c', code, check=True).stdout == 'refused True\n'
         assert os.listdir(tmp_path) == []
 
     @pytest.mark.root
@@ -270,10 +249,9 @@ class TestClaiming:
         assert not (base.runs / NAME).exists()
 
     def test_a_living_run_is_not_claimed_and_a_killed_one_is(self, base, start):
-        holder = start('hold')
-        assert heard(holder) == 'created'
+        holder = start('hold').expect('created')
         assert base.claim(NAME) is None
-        kill(holder)
+        holder.kill()
         claimed = base.claim(NAME)
         assert claimed is not None
         claimed.abandon()
@@ -281,28 +259,26 @@ class TestClaiming:
     def test_of_many_processes_one_gets_it(self, base, start):
         dead_run(base)
         claimers = [start('claim') for _ in range(8)]
-        assert [heard(claimer) for claimer in claimers] == ['ready'] * 8
         for claimer in claimers:
-            claimer.stdin.write('now\n')
-            claimer.stdin.flush()
-        assert sorted(heard(claimer) for claimer in claimers) == ['claimed'] + ['refused'] * 7
+            claimer.expect('ready')
+        for claimer in claimers:
+            claimer.tell('go')
+        answers = [claimer.hear() for claimer in claimers]
+        assert sorted(answers) == ['claimed'] + ['refused'] * 7
 
     def test_a_claimer_that_dies_leaves_it_to_the_next(self, base, start):
         dead_run(base)
-        claimer = start('claim')
-        claimer.stdin.write('now\n')
-        claimer.stdin.flush()
-        assert [heard(claimer), heard(claimer)] == ['ready', 'claimed']
+        claimer = start('claim').go('claimed')
         assert base.claim(NAME) is None
-        kill(claimer)
+        claimer.kill()
         claimed = base.claim(NAME)
         assert claimed is not None
         claimed.abandon()
 
     def test_a_forked_child_that_abandons_does_not_hold_the_lock(self, base, start):
         holder = start('fork')
-        child = int(heard(holder).split()[1])
-        kill(holder)
+        child = int(holder.hear().split()[1])
+        holder.kill()
         claimed = base.claim(NAME)
         assert claimed is not None
         os.kill(child, 0)  # it lives
@@ -311,8 +287,8 @@ class TestClaiming:
     def test_one_that_does_not_abandon_would(self, base, start):
         """The control of the test above: this is what `abandon` is for."""
         holder = start('keep')
-        heard(holder)
-        kill(holder)
+        assert holder.hear().startswith('child ')
+        holder.kill()
         assert base.claim(NAME) is None
 
     def test_a_claim_that_is_refused_leaves_no_descriptor(self, base):
@@ -517,8 +493,8 @@ class TestIdentity:
 
     def test_without_proc_the_pid_tells(self, tmp_path):
         """As on macOS and FreeBSD."""
-        child = subprocess.Popen([sys.executable, '-c', ''])
-        child.wait()
+        child = Program('-c', '')
+        child.end()
         mine = identity(proc=tmp_path)
         assert mine['boot_id'] == '' and mine['start_ticks'] == 0
         assert process_is_there(mine, tmp_path) is True
@@ -528,11 +504,9 @@ class TestIdentity:
 
     @linux
     def test_a_zombie_is_not_there(self):
-        child = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)
-        known = identity(child.pid)
-        assert process_is_there(known) is True
-        child.send_signal(signal.SIGKILL)
-        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert process_is_there(known) is False
-        child.stdin.close()
-        child.wait()
+        with Program('-c', 'input()') as child:
+            known = identity(child.pid)
+            assert process_is_there(known) is True
+            child.signal('SIGKILL')
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+            assert process_is_there(known) is False

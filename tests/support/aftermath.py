@@ -1,30 +1,17 @@
 """What a person sees of a run that has ended: by the command, and on a page."""
 
-import subprocess
-import sys
 import urllib.parse
 
-from support.zopekit import CHECKOUT
+from support.childprograms import CHECKOUT
+from support.childprograms import COMMAND
+from support.childprograms import run_python
 
 TAB = '/Control_Panel/StabilityMonitor/'
 
 
 def command(site, *words):
-    done = subprocess.run(
-        [
-            sys.executable,
-            '-m',
-            'Products.StabilityMonitor',
-            '--client-home',
-            str(site.client_home),
-            *words,
-        ],
-        capture_output=True,
-        text=True,
-        env=site.environment(),
-        timeout=60,
-        cwd=CHECKOUT,
-    )
+    where = ('--client-home', site.client_home)
+    done = run_python(*COMMAND, *where, *words, env=site.environment(), cwd=CHECKOUT)
     assert done.stderr == '', done.stderr
     return done.stdout
 

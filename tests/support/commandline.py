@@ -1,15 +1,16 @@
 """The command `stabilitymonitor`, in this process and in one of its own, and runs to ask for."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 
 from Products.StabilityMonitor.cli import command as cli
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import Base
-from support.zopekit import CHECKOUT
+from support.childprograms import CHECKOUT
+from support.childprograms import COMMAND
+from support.childprograms import environment
+from support.childprograms import run_python
 
 
 @pytest.fixture
@@ -47,11 +48,5 @@ def process(*words, cwd=CHECKOUT / 'tests', **environ):
         for name, value in os.environ.items()
         if not name.startswith(('STABILITY', 'CLIENT_HOME', 'INSTANCE_HOME'))
     }
-    return subprocess.run(
-        [sys.executable, '-m', 'Products.StabilityMonitor', *words],
-        capture_output=True,
-        text=True,
-        env=env | {'PYTHONPATH': str(CHECKOUT)} | environ,
-        cwd=cwd,
-        timeout=60,
-    )
+    path = {'PYTHONPATH': environment()['PYTHONPATH']}
+    return run_python(*COMMAND, *words, env=env | path | environ, cwd=cwd)

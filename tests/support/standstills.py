@@ -11,12 +11,12 @@ import os
 import platform
 import re
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 from Products.StabilityMonitor.model.errors import NoAnswer
 from Products.StabilityMonitor.store import runmailbox
+from support.childprograms import COMMAND
+from support.childprograms import run_python
 from support.deaths import PATIENCE
 from support.deaths import PRODUCTS
 from support.deaths import Setting
@@ -115,21 +115,8 @@ class StandingSite(Site):
 
     def tell(self, *words):
         """The command `stabilitymonitor`, as it ended."""
-        return subprocess.run(
-            [
-                sys.executable,
-                '-m',
-                'Products.StabilityMonitor',
-                '--client-home',
-                str(self.client_home),
-                *words,
-            ],
-            capture_output=True,
-            text=True,
-            timeout=3 * PATIENCE,
-            cwd=CHECKOUT,
-            stdin=subprocess.DEVNULL,
-        )
+        where = ('--client-home', self.client_home)
+        return run_python(*COMMAND, *where, *words, timeout=3 * PATIENCE, cwd=CHECKOUT)
 
     def destroy(self):
         super().destroy()

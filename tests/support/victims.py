@@ -1,62 +1,25 @@
-"""A process that arms itself and goes one way to its end, with handshakes."""
+"""A process that arms itself and goes one way to its end, and what it leaves."""
 
 import itertools
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
-from programs.handshake import PATIENCE
 from programs.handshake import until
 
 from Products.StabilityMonitor.model.errors import UnreadableRecord
 from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store.rundirectory import BLACKBOX
 from Products.StabilityMonitor.store.rundirectory import Base
+from support.childprograms import PROGRAMS
+from support.childprograms import Program
 
-PROGRAM = Path(__file__).parents[1] / 'programs' / 'armed.py'
 
-
-class Victim:
-    """A process that goes one way, with handshakes; `directory` None makes it the control
+class Victim(Program):
+    """A process that goes one way of programs/armed.py; `directory` None makes it the control
     process.
     """
 
-    def __init__(self, way, directory, *words, **popen):
+    def __init__(self, way, directory, *words, **how):
         self.base = Base(directory or '/nonexistent')
-        self.process = subprocess.Popen(
-            [sys.executable, PROGRAM, way, directory or '-', *words],
-            text=True,
-            encoding='utf-8',
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            **popen,
-        )
-
-    def hear(self):
-        return self.process.stdout.readline().strip()
-
-    def go(self, *heard):
-        """Let it go its way, after it said that it is ready; it says `heard` then."""
-        assert self.hear() == 'ready', self.process.stderr.read()
-        return self.tell('go', *heard)
-
-    def tell(self, word, *heard):
-        self.process.stdin.write(f'{word}\n')
-        self.process.stdin.flush()
-        for expected in heard:
-            assert self.hear() == expected
-        return self
-
-    def signal(self, name):
-        self.process.send_signal(getattr(signal, name))
-        return self
-
-    def end(self):
-        """Its exit status; what it said is kept."""
-        self.said, self.errors = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode
+        super().__init__(PROGRAMS / 'armed.py', way, directory or '-', *words, **how)
 
     def beats(self):
         """When there are two samples, the first beat is over: the dead man's timer runs."""
@@ -68,10 +31,6 @@ class Victim:
                 return False
 
         until(is_beating, 'the second beat')
-
-    def clean_up(self):
-        self.process.kill()
-        self.process.communicate()
 
     @property
     def path(self):

@@ -32,7 +32,10 @@ import time
 import urllib.parse
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from programs.handshake import until
+
+from support.childprograms import CHECKOUT
+
 USER, PASSWORD = 'admin', 'secret'
 START_SECONDS = 60
 _living = set()
@@ -536,14 +539,7 @@ def wait_for(condition, timeout=60, what='the condition'):
     """Poll `condition` until it is true and return its value; for what has no handshake of its
     own.
     """
-    end = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise AssertionError(f'{what}: not within {timeout} s')
-        time.sleep(0.02)
+    return until(condition, what, timeout, pause=0.02)
 
 
 _page_cache = None

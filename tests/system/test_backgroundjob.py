@@ -1,20 +1,16 @@
 """A background job: one run at a time, its progress, and its end with a result or an error."""
 
 import os
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from programs.handshake import until
+from support.childprograms import run_python
 
 from Products.StabilityMonitor.system import loglater
 from Products.StabilityMonitor.system import signalmask
 from Products.StabilityMonitor.system.backgroundjob import BackgroundJob
-
-CHECKOUT = str(Path(__file__).resolve().parents[2])
 
 
 def made(work, name='test', **named):
@@ -264,11 +260,5 @@ def test_it_does_not_keep_the_process_from_ending():
         job = BackgroundJob('test', work, first='', not_started='{}', failed='{}')
         print(job.start(), job.running)
     """
-    done = subprocess.run(
-        [sys.executable, '-c', code],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {'PYTHONPATH': CHECKOUT},
-    )
+    done = run_python('-c', code)
     assert (done.returncode, done.stdout, done.stderr) == (0, 'True True\n', '')

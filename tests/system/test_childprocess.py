@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -14,13 +13,13 @@ from pathlib import Path
 
 import pytest
 from programs.handshake import until
+from support.childprograms import run_python
 
 from Products.StabilityMonitor.system import signalmask
 from Products.StabilityMonitor.system.childprocess import ChildProcess
 from Products.StabilityMonitor.system.childprocess import python_command
 
 resource = pytest.importorskip('resource')
-CHECKOUT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(
     not hasattr(os, 'posix_spawn') or not os.path.exists('/proc/self/status'),
     reason='needs posix_spawn and /proc',
@@ -107,16 +106,14 @@ def test_a_program_of_ours_has_no_descriptor_of_the_process(tmp_path):
 def test_a_descriptor_above_the_limit_keeps_no_child_from_starting():
     """The site may have lowered its limit after it had opened many files."""
     script = (
-        'import os, resource, sys; sys.path[:0] = [sys.argv[1]]\n'
+        'import os, resource\n'
         'from Products.StabilityMonitor.system.childprocess import ChildProcess\n'
         'os.set_inheritable(os.dup2(1, 300), True)\n'
         'resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n'
         'with ChildProcess(["/bin/echo", "word"]) as child:\n'
         '    print(child.read(1e9))\n'
     )
-    done = subprocess.run(
-        [sys.executable, '-c', script, str(CHECKOUT)], capture_output=True, text=True, timeout=60
-    )
+    done = run_python('-c', script)
     assert (done.stdout, done.stderr) == ("(b'word\\n', True)\n", '')
 
 

@@ -5,20 +5,17 @@ is free again.
 import collections
 import logging
 import os
-import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 from programs.handshake import PATIENCE
 from programs.handshake import until
+from support.childprograms import run_python
 
 from Products.StabilityMonitor.recording.heartbeat import Heartbeat
 from Products.StabilityMonitor.recording.partguard import Findings
 from Products.StabilityMonitor.system import loglater
-
-CHECKOUT = str(Path(__file__).resolve().parents[2])
 
 
 class Heard(logging.Handler):
@@ -233,9 +230,8 @@ class TestNothingIsLost:
         until(lambda: heard.lines[-1] == 'three')
 
 
-FORK = f"""if True:
+FORK = """if True:
     import logging, os, sys, threading
-    sys.path.insert(0, {CHECKOUT!r})
     from Products.StabilityMonitor.system import loglater
 
     class Stuck(logging.Handler):
@@ -269,7 +265,5 @@ FORK = f"""if True:
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='this system does not fork')
 def test_a_forked_child_says_nothing_of_its_parent():
     """Who spoke for the parent holds the turn, and is not in the child."""
-    done = subprocess.run(
-        [sys.executable, '-c', FORK], capture_output=True, text=True, timeout=PATIENCE
-    )
+    done = run_python('-c', FORK)
     assert done.stdout.splitlines() == ['at once', 'later', 'child 7'], done.stderr

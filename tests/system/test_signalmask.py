@@ -4,18 +4,17 @@ import logging
 import queue
 import re
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+from support.childprograms import Program
 
 from Products.StabilityMonitor.system import loglater
 from Products.StabilityMonitor.system import signalmask
 from Products.StabilityMonitor.system.eventlog import LOGGER
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(
     not Path('/proc/self/status').exists(), reason='masks are read from /proc'
 )
@@ -24,7 +23,6 @@ pytestmark = pytest.mark.skipif(
 #: after each.
 STORM = """
 import signal, sys, threading, time
-sys.path[:0] = [sys.argv[1]]
 from Products.StabilityMonitor.system import signalmask
 
 class Interrupt(BaseException):
@@ -136,17 +134,12 @@ def test_no_function_in_python_is_called_to_give_the_mask_back(thread):
 @pytest.mark.slow
 def test_no_interrupt_leaves_the_mask_changed():
     """As KeyboardInterrupt, which may be raised anywhere in MainThread."""
-    process = subprocess.Popen(
-        [sys.executable, '-c', STORM, str(CHECKOUT)],
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout.readline() == 'ready\n'
-    while process.poll() is None and not (said := readable(process.stdout)):
-        process.send_signal(signal.SIGINT)
-    interrupts, wrong, started = map(int, process.stdout.readline().split())
-    process.wait(30)
+    with Program('-c', STORM) as program:
+        program.expect('ready')
+        while program.lives and not (said := readable(program.process.stdout)):
+            program.signal('SIGINT')
+        interrupts, wrong, started = map(int, program.hear().split())
+        program.end()
     assert said and interrupts >= 20 and started > 20
     assert wrong == 0
 

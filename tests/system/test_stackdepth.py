@@ -7,13 +7,14 @@ import json
 import mmap
 import os
 import re
-import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
 from programs.handshake import until
+from support.childprograms import PROGRAMS
+from support.childprograms import run_python
 from support.descriptors import held
 from support.stackthreads import in_thread
 
@@ -23,7 +24,6 @@ from Products.StabilityMonitor.system.stackdepth import Stack
 from Products.StabilityMonitor.system.stackdepth import StackGauge
 from Products.StabilityMonitor.system.stackdepth import headroom
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 PAGE = mmap.PAGESIZE
 HUGE = 2 << 20
 pytestmark = pytest.mark.skipif(
@@ -33,13 +33,7 @@ pytestmark = pytest.mark.skipif(
 
 def program(name, *arguments):
     """The last line of a program in tests/programs, as JSON; it must end well."""
-    done = subprocess.run(
-        [sys.executable, str(CHECKOUT / 'tests/programs' / name), *map(str, arguments)],
-        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run_python(PROGRAMS / name, *arguments, timeout=120)
     assert (done.returncode, done.stderr) == (0, ''), done.stderr
     return json.loads(done.stdout)
 
@@ -71,15 +65,7 @@ def test_the_own_stack(size):
         f'stack, inside = tests.in_thread(lambda: (gauge.own(), tests.pointer()), {size});'
         'print(stack.address, stack.size, stack.guard, inside)'
     )
-    done = subprocess.run(
-        [sys.executable, '-c', code],
-        cwd=CHECKOUT / 'tests' / 'system',
-        capture_output=True,
-        text=True,
-        env=os.environ | {'PYTHONPATH': f'{CHECKOUT}:{CHECKOUT}/tests'},
-        check=True,
-        timeout=60,
-    )
+    done = run_python('-c', code, cwd=Path(__file__).parent, check=True)
     *place, inside = map(int, done.stdout.split())
     stack = Stack(*place)
     assert size <= stack.size <= size + (64 << 10) and stack.guard > 0
@@ -149,7 +135,7 @@ def test_the_main_thread_and_one_that_is_not():
 def test_the_unlimited_main_stack_ends_at_the_mapping_below():
     resource = pytest.importorskip('resource')
     code = (
-        'import resource as r, sys\nsys.path.insert(0, sys.argv[1])\n'
+        'import resource as r\n'
         'from Products.StabilityMonitor.system.stackdepth import StackGauge\n'
         'r.setrlimit(r.RLIMIT_STACK, (r.RLIM_INFINITY, r.RLIM_INFINITY))\n'
         'gauge = StackGauge(); stack = gauge.own()\n'
@@ -157,9 +143,7 @@ def test_the_unlimited_main_stack_ends_at_the_mapping_below():
     )
     if resource.getrlimit(resource.RLIMIT_STACK)[1] != resource.RLIM_INFINITY:
         pytest.skip('this user may not have an unlimited stack')
-    done = subprocess.run(
-        [sys.executable, '-c', code, str(CHECKOUT)], capture_output=True, text=True
-    )
+    done = run_python('-c', code)
     size, used, risen = map(int, done.stdout.split())
     assert size > 1 << 30 and 0 < used <= risen < 8 << 20
 

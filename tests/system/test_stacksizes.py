@@ -1,20 +1,18 @@
 """Thread-stack checks: what the system tells, and when a warning is due."""
 
 import mmap
-import os
-import subprocess
 import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support.childprograms import run_python
 from support.stackthreads import in_thread
 
 from Products.StabilityMonitor.inspection.recursionexperiment import probe
 from Products.StabilityMonitor.system import stacksizes
 
-CHECKOUT = str(Path(__file__).resolve().parents[2])
 linux = pytest.mark.skipif(
     not sys.platform.startswith('linux'), reason='pthread_getattr_np is of Linux'
 )
@@ -30,15 +28,7 @@ def test_own_stack(size):
         'import test_stacksizes as tests; '
         f'print(*tests.in_thread(tests.stacksizes.own_stack, {size}))'
     )
-    done = subprocess.run(
-        [sys.executable, '-c', code],
-        cwd=f'{CHECKOUT}/tests/system',
-        capture_output=True,
-        text=True,
-        env=os.environ | {'PYTHONPATH': f'{CHECKOUT}:{CHECKOUT}/tests'},
-        check=True,
-        timeout=60,
-    )
+    done = run_python('-c', code, cwd=Path(__file__).parent, check=True)
     found, guard = map(int, done.stdout.split())
     assert size <= found <= size + (64 << 10)  # musl and glibc round differently
     assert 0 < guard <= 64 << 10
@@ -197,7 +187,6 @@ def test_what_is_needed_is_really_enough(recursion):
     """A recursion through C code to the limit ends with RecursionError in a stack of that size."""
     code = f"""if True:
         import json, os, pickle, sys, threading
-        sys.path.insert(0, {CHECKOUT!r})
         from Products.StabilityMonitor.system import stacksizes as threadstacks
         class Deep:
             def __repr__(self):
@@ -219,7 +208,7 @@ def test_what_is_needed_is_really_enough(recursion):
         thread.join()
         os._exit(0)
     """
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    done = run_python('-c', code)
     assert (done.returncode, done.stdout) == (0, 'survived\n')
 
 

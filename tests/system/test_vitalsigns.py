@@ -5,16 +5,16 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from programs.handshake import until
+from support.childprograms import CHECKOUT
+from support.childprograms import run_python
 from support.descriptors import held
 
 from Products.StabilityMonitor.system.vitalsigns import Vitals
 from Products.StabilityMonitor.system.vitalsigns import counter
 
-CHECKOUT = Path(__file__).parents[2]
 PROC = CHECKOUT / 'tests' / 'data' / 'proc_v1'
 GROUP = PROC / 'fs/memory/system.slice/zope.service'
 CGROUP = {
@@ -204,11 +204,5 @@ def test_what_is_written_to_stderr_shows_at_once_where_it_is_a_file(tmp_path, ki
         print(before, vitals.sample(0, 0, 0).stderr_size)
     """
     with open(tmp_path / 'stderr', 'w') as file:
-        done = subprocess.run(
-            [sys.executable, '-c', program],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=CHECKOUT,
-            stderr=file if kind == 'file' else subprocess.PIPE,
-        )
+        done = run_python('-c', program, stderr=file if kind == 'file' else subprocess.PIPE)
     assert done.stdout.split() == ['0', '4' if kind == 'file' else '0']

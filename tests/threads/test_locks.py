@@ -12,13 +12,13 @@ from types import CodeType
 import pytest
 
 from Products.StabilityMonitor.threads import lockregions
+from Products.StabilityMonitor.threads.codeplaces import CodePlace
 from Products.StabilityMonitor.threads.lockregions import regions
 from Products.StabilityMonitor.threads.locks import Holder
 from Products.StabilityMonitor.threads.locks import Lock
 from Products.StabilityMonitor.threads.locks import Want
 from Products.StabilityMonitor.threads.locks import deadlocks
 from Products.StabilityMonitor.threads.locks import examine
-from Products.StabilityMonitor.threads.spots import Spot
 
 BODIES = """
 def plain():
@@ -322,7 +322,7 @@ def test_positions_never_raise():
             range(-2, len(code.co_code), 2), (None, 1, code.co_firstlineno)
         ):
             lockregions.position(code, offset, line)
-            examine({1: (Spot(code, offset, line, function.__module__),)}, [1])
+            examine({1: (CodePlace(code, offset, line, function.__module__),)}, [1])
 
 
 # -- circles ---------------------------------------------------------------------------------------

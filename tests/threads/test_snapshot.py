@@ -7,15 +7,16 @@ import gc
 import itertools
 import json
 import mmap
-import subprocess
 import sys
 import threading
 import time
 import weakref
-from pathlib import Path
 
 import pytest
 from programs.handshake import until
+from support.childprograms import PROGRAMS
+from support.childprograms import environment
+from support.childprograms import run_python
 
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.store import blackbox as box
@@ -25,7 +26,6 @@ from Products.StabilityMonitor.system.tasks import clock
 from Products.StabilityMonitor.threads import snapshot
 from Products.StabilityMonitor.threads.snapshot import ThreadWatch
 
-PROGRAM = Path(__file__).parents[1] / 'programs' / 'thread_scenes.py'
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith('linux'), reason='the kernel of Linux is asked'
 )
@@ -38,14 +38,12 @@ def play(tmp_path):
     """
 
     def play(scene, **wanted):
-        done = subprocess.run(
-            [sys.executable, PROGRAM, scene, *(f'{name}={code}' for name, code in wanted.items())],
+        done = run_python(
+            PROGRAMS / 'thread_scenes.py',
+            scene,
+            *(f'{name}={code}' for name, code in wanted.items()),
             cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            stdin=subprocess.DEVNULL,
-            env={'PYTHONPATH': str(PROGRAM.parents[2])},
+            env={'PYTHONPATH': environment()['PYTHONPATH']},
         )
         assert done.stdout, done.stderr
         seen = json.loads(done.stdout)

@@ -7,11 +7,16 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from programs.handshake import until
+from support.fakelife import FakeLife
 
+from Products.StabilityMonitor.postmortem import triage
+from Products.StabilityMonitor.recording import arming
 from Products.StabilityMonitor.recording.arming import STATE
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.store import blackbox as box
 from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.system import signalmask
 
 
 class Site:
@@ -164,3 +169,48 @@ def test_no_reference_to_a_request_is_kept(site):
     del request
     gc.collect()
     assert known() is None and [r.ident for r in site.read().finished] == [thread]
+
+
+class TestTheFirstRequestOfAForkedWorker:
+    @pytest.fixture
+    def life(self, site, tmp_path, monkeypatch):
+        """The run that the worker gets; `did` is what was done, each with its thread."""
+        life = FakeLife(tmp_path, recorder=STATE.recorder, did=[])
+        life.armed = lambda: life.did.append(('armed', threading.current_thread()))
+        monkeypatch.setattr(STATE, 'recorder', None)
+        monkeypatch.setattr(STATE, 'cut_off', ['the run of the parent'])
+        monkeypatch.setattr(arming, 'arm_forked_worker', lambda: life)
+        monkeypatch.setattr(
+            triage, 'at_start', lambda life: life.did.append(('judged', threading.current_thread()))
+        )
+        monkeypatch.setattr(site.subscribers.zopechecks, 'begin', lambda life: None)
+        return life
+
+    def test_is_recorded_while_dead_runs_are_judged_in_the_background(self, site, life):
+        site.tell('request_begins', Request())
+        assert [r.path for r in site.read().in_flight] == ['/a']
+        until(lambda: len(life.did) == 2)
+        (judged, thread), (armed, same) = life.did
+        assert (judged, armed) == ('judged', 'armed') and thread is same
+        assert signalmask.is_ours(thread) and thread.daemon
+        assert thread.name == 'StabilityMonitor triage' and not list(life.findings)
+
+    def test_is_recorded_where_no_thread_can_be_started(self, site, life, monkeypatch):
+        def no_more_threads(thread):
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(signalmask, 'start', no_more_threads)
+        site.tell('request_begins', Request())
+        assert [r.path for r in site.read().in_flight] == ['/a']
+        (finding,) = life.findings
+        assert finding.id == 'triage' and "can't start new thread" in finding.detail
+
+    def test_does_not_hear_of_a_triage_that_fails(self, site, life, monkeypatch):
+        def fail():
+            raise OSError('no room')
+
+        life.armed = fail
+        site.tell('request_begins', Request())
+        until(lambda: list(life.findings))
+        (finding,) = life.findings
+        assert finding.id == 'triage' and finding.detail == 'OSError: no room.'

@@ -130,6 +130,9 @@ class _Left(Exception):
 class _Worker:
     """A thread that does one job after the other, until a job is None.
 
+    It is no `BackgroundJob`: the run of the checks waits for each answer, and may abandon the
+    thread.  That run is one, see `Background`.
+
     Raises RuntimeError when no thread can be started.
     """
 

@@ -177,7 +177,9 @@ class IRule(Interface):
 
 
 class IRenderer(Interface):
-    """A row of `renderers.FORMATS`: a report (dict, DESIGN section 4) in, bytes out."""
+    """The function in a row of `renderers.FORMATS`: a report (dict, DESIGN section 4) in, bytes
+    out.
+    """
 
     def __call__(report: dict[str, Any]) -> bytes:
         """The whole document."""

@@ -3,7 +3,8 @@ heartbeat waits for the result; the other runs errands, for which nothing waits.
 
 The watchdog measures the CPU time of the heartbeat: where it grows, the heartbeat fights in vain
 for the interpreter lock.  Work of the heartbeat itself must not look like that.  Both threads stay:
-to start one takes longer than most errands.
+to start one takes longer than most errands.  So an errand is no `BackgroundJob`, which starts a
+thread for each run.
 """
 
 from __future__ import annotations

@@ -23,12 +23,12 @@ from ..model.threadstates import ThreadState
 from ..system import loglater
 from ..threads.activity import own_frame
 from ..threads.activity import words
+from ..threads.codeplaces import CodePlace
 from ..threads.cycles import cycle_words
 from ..threads.cycles import link_of
 from ..threads.cycles import link_words
 from ..threads.cycles import source_words
 from ..threads.snapshot import Observation
-from ..threads.spots import Spot
 from .partguard import Findings
 from .recorder import Recorder
 
@@ -84,7 +84,7 @@ class Hangs:
         self.lasting: dict[_Key, Event] = {}
         self._past: list[Event] = []
         self._busy: dict[int, int] = {}  # {native id: at how many looks in a row it was busy}
-        self._place: tuple[Spot, ...] = ()  # where the loop of the server has come to a stand
+        self._place: tuple[CodePlace, ...] = ()  # where the loop of the server has come to a stand
 
     # -- nobody answers ----------------------------------------------------------------------------
 
@@ -137,7 +137,7 @@ class Hangs:
     def loop_stands(self) -> bool:
         return _LOOP in self.lasting
 
-    def look_at_loop(self, place: tuple[Spot, ...], stood: float) -> None:
+    def look_at_loop(self, place: tuple[CodePlace, ...], stood: float) -> None:
         """Called in each round.  `place` is where MainThread stands outside the loop of the server,
         `stood` for how many seconds; see ServerLoop.
 

@@ -1,7 +1,8 @@
 """The heartbeat: a daemon thread that takes samples and checks that the breadcrumbs still work.
 
 It never keeps a process from ending, and takes no lock that a request waits for.  A duty that fails
-is switched off alone, with a finding.
+is switched off alone, with a finding.  It is no `BackgroundJob`: it is a loop without a result that
+lives as long as the process.
 """
 
 from __future__ import annotations

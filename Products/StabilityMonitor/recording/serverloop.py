@@ -18,9 +18,9 @@ from types import CodeType
 from ..system.tasks import clock as clock_of
 from ..threads.activity import listens
 from ..threads.activity import loop_in
+from ..threads.codeplaces import CodePlace
 from ..threads.snapshot import frames_of
 from ..threads.snapshot import stack_of
-from ..threads.spots import Spot
 from .recorder import Recorder
 
 #: When two looks are this many times as far apart as they should be, the process was suspended.
@@ -30,7 +30,7 @@ _SUSPENDED = 3
 class ServerLoop:
     """`look` is called about every `pause` seconds; then `place` and `stood` tell.
 
-    * `place`: the Spots of MainThread where it stands outside the loop.  It is empty while
+    * `place`: the CodePlaces of MainThread where it stands outside the loop.  It is empty while
       MainThread is in the loop, has not reached one, or serves a request itself.
     * `stood`: for how many seconds it has been in that place without a turn on a CPU.
     """
@@ -41,14 +41,14 @@ class ServerLoop:
         pause: float,
         clock: Callable[[], float] = time.monotonic,
         clock_of: Callable[[int], float | None] = clock_of,
-        stack: Callable[[int], tuple[Spot, ...]] = stack_of,
+        stack: Callable[[int], tuple[CodePlace, ...]] = stack_of,
     ) -> None:
         self.recorder = recorder
         self.pause = pause
         self.clock = clock
         self.clock_of = clock_of
         self.stack = stack
-        self.place: tuple[Spot, ...] = ()
+        self.place: tuple[CodePlace, ...] = ()
         self.stood = 0.0
         self._caller: CodeType | None = None  # what calls the loop
         self._used: float | None = None  # CPU time of MainThread at the last look
@@ -80,13 +80,13 @@ class ServerLoop:
 
     def is_left(self) -> bool:
         """Whether MainThread has come out of the loop: the server shuts down."""
-        codes = [spot.code for spot in self.stack(threading.main_thread().ident or 0)]
+        codes = [place.code for place in self.stack(threading.main_thread().ident or 0)]
         return self._caller is not None and self._caller not in codes
 
-    def _outside(self, main: threading.Thread) -> tuple[Spot, ...]:
-        spots = self.stack(main.ident or 0)
-        frames = frames_of(spots)
-        codes = [spot.code for spot in spots]
+    def _outside(self, main: threading.Thread) -> tuple[CodePlace, ...]:
+        stack = self.stack(main.ident or 0)
+        frames = frames_of(stack)
+        codes = [place.code for place in stack]
         inner = loop_in(frames)
         if inner is not None:
             is_called = inner + 1 < len(codes)
@@ -96,4 +96,4 @@ class ServerLoop:
         # Where MainThread serves requests itself, a slow one is not a matter of the loop.
         if any(slot.ident == main.ident for slot, _ in self.recorder.in_flight()):
             return ()
-        return spots
+        return stack

@@ -8,7 +8,10 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 
+from zope.interface import provider
+
 from ..model.errors import UnknownFormat
+from ..model.interfaces import IRenderer
 from ..model.jsonform import from_json
 from ..model.plaintext import clean
 from ..model.plaintext import json_text
@@ -46,8 +49,9 @@ def render(report: dict[str, Any], format: str) -> tuple[str, str, bytes]:
     return f'stability-{subject}.{extension}', content_type, function(report)
 
 
+@provider(IRenderer)
 def as_json(report: dict[str, Any]) -> bytes:
-    """A line for each key, and one for each item of its list.
+    """See IRenderer.  A line for each key, and one for each item of its list.
 
     `indent` would look better, and is twenty times slower.
     """
@@ -61,7 +65,9 @@ def _json(value: object) -> str:
     return json_text(value)
 
 
+@provider(IRenderer)
 def as_text(report: dict[str, Any]) -> bytes:
+    """See IRenderer.  For people."""
     return ('\n'.join(lines(report)) + '\n').encode('utf-8', 'backslashreplace')
 
 

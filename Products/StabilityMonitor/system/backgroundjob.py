@@ -2,6 +2,10 @@
 
 A job does its work in a daemon thread of ours, at most once at a time.  Pages and the command ask
 it how far it is.
+
+What lives as long as the process is no job: the heartbeat, and the two threads that work for it
+(`recording`).  Nor are the thread that logs (`loglater`, which a job needs), and the threads in
+which a run of the checks asks them, and which it may abandon: such a run itself is a job.
 """
 
 from __future__ import annotations

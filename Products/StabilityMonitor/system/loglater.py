@@ -29,7 +29,10 @@ _Line = tuple[int, str, tuple[object, ...], ExcInfo]
 
 
 class Messenger:
-    """Logs in a thread of its own, which lives as long as there is something to say."""
+    """Logs in a thread of its own, which lives as long as there is something to say.
+
+    It is no `BackgroundJob`: a job logs its errors through this.
+    """
 
     def __init__(self) -> None:
         self.start_anew()

@@ -23,10 +23,10 @@ from types import FunctionType
 from types import ModuleType
 from typing import Any
 
+from .codeplaces import CodePlace
 from .cycles import source_words
 from .lockregions import position
 from .lockregions import regions
-from .spots import Spot
 
 importing: Any = importlib._bootstrap  # typeshed leaves its private names out
 _OWNER = re.compile(r'owner=(\d+)')
@@ -116,7 +116,7 @@ class Deadlock:
         return f'{"; ".join(self.links)} ({source_words(self.known)})'
 
 
-def examine(stacks: dict[int, tuple[Spot, ...]], waiting: Iterable[int]) -> dict[int, Want]:
+def examine(stacks: dict[int, tuple[CodePlace, ...]], waiting: Iterable[int]) -> dict[int, Want]:
     """{ident: Want} for those of the `waiting` threads whose code tells what they wait for.
 
     `stacks` has all threads, the frames of each innermost first.
@@ -129,44 +129,44 @@ def examine(stacks: dict[int, tuple[Spot, ...]], waiting: Iterable[int]) -> dict
     wanted = {want.lock.key: want.lock for want in wants.values() if want.lock}
     if not wanted:
         return wants
-    held = {ident: _held(spots, wanted) for ident, spots in stacks.items()}
+    held = {ident: _held(stack, wanted) for ident, stack in stacks.items()}
     for ident, want in wants.items():
         if want.lock:
             wants[ident] = replace(want, holders=_holders(ident, want.lock, held, stacks))
     return wants
 
 
-def _want(ident: int, spots: Sequence[Spot]) -> Want | None:
-    if not spots:
+def _want(ident: int, stack: Sequence[CodePlace]) -> Want | None:
+    if not stack:
         return None
-    if spots[0].module == 'importlib._bootstrap':
-        return _import(ident, spots)
-    library = list(itertools.takewhile(lambda spot: spot.module in _LIBRARY, spots))
-    callers = spots[len(library) :]
-    names = [spot.code.co_qualname for spot in library]
+    if stack[0].module == 'importlib._bootstrap':
+        return _import(ident, stack)
+    library = list(itertools.takewhile(lambda place: place.module in _LIBRARY, stack))
+    callers = stack[len(library) :]
+    names = [place.code.co_qualname for place in library]
     if not names or names[0] not in _PRIMITIVES:
-        want = _asked(spots[0])
+        want = _asked(stack[0])
         if want is not None:
             return want
     if names and names[-1] in _ENTRIES and callers:
         return _asked(callers[0])
     for name in reversed(names):
         if name in WAITS:
-            return Want(WAITS[name], callers[0].place if callers else 'its start')
+            return Want(WAITS[name], callers[0].text if callers else 'its start')
     return None
 
 
-def _asked(spot: Spot) -> Want | None:
+def _asked(place: CodePlace) -> Want | None:
     """The lock that is asked for at this very instruction."""
-    point = position(spot.code, spot.offset, spot.line)
-    for region in regions(spot.code):
+    point = position(place.code, place.offset, place.line)
+    for region in regions(place.code):
         if region.ask <= point < region.begin:
-            lock = _lock(region.name, spot)
-            return Want(f'lock {lock.name}', spot.place, lock, lock.exclusive and not region.timed)
+            lock = _lock(region.name, place)
+            return Want(f'lock {lock.name}', place.text, lock, lock.exclusive and not region.timed)
     return None
 
 
-def _import(ident: int, spots: Sequence[Spot]) -> Want | None:
+def _import(ident: int, stack: Sequence[CodePlace]) -> Want | None:
     """The lock of a module that is being imported, which knows its owner."""
     lock = importing._blocking_on.get(ident)
     if isinstance(lock, list) and lock:  # from Python 3.12 on, a list of all
@@ -174,7 +174,7 @@ def _import(ident: int, spots: Sequence[Spot]) -> Want | None:
     if not isinstance(lock, importing._ModuleLock):
         return None
     name = f'import of {lock.name}'
-    where = _place_outside_importlib(spots) or spots[0].place
+    where = _place_outside_importlib(stack) or stack[0].text
     return Want(name, where, Lock(('import', lock.name), name, lock.owner or 0))
 
 
@@ -182,7 +182,7 @@ def _holders(
     ident: int,
     lock: Lock,
     held: dict[int, Held],
-    stacks: dict[int, tuple[Spot, ...]],
+    stacks: dict[int, tuple[CodePlace, ...]],
 ) -> tuple[Holder, ...]:
     if lock.owner == 0:
         return ()
@@ -203,58 +203,58 @@ def _holders(
     return tuple(found)
 
 
-def _place_outside_importlib(spots: Iterable[Spot]) -> str:
-    for spot in spots:
-        if not spot.module.startswith('importlib'):
-            return spot.place
+def _place_outside_importlib(stack: Iterable[CodePlace]) -> str:
+    for place in stack:
+        if not place.module.startswith('importlib'):
+            return place.text
     return ''
 
 
-def _held(spots: Sequence[Spot], wanted: dict[Key, Lock]) -> Held:
+def _held(stack: Sequence[CodePlace], wanted: dict[Key, Lock]) -> Held:
     """The wanted locks that enclose the frames of a thread, each with its innermost place."""
     found: Held = {}
     released: set[Key] = set()
-    for index, spot in reversed(list(enumerate(spots))):  # the innermost frame comes last
-        keys = [lock.key for lock in _enclosing(spot, wanted) if lock.key in wanted]
-        found.update(dict.fromkeys(keys, spot.place))
-        if _is_released(spots, index):
+    for index, place in reversed(list(enumerate(stack))):  # the innermost frame comes last
+        keys = [lock.key for lock in _enclosing(place, wanted) if lock.key in wanted]
+        found.update(dict.fromkeys(keys, place.text))
+        if _is_released(stack, index):
             released.update(keys)
-    return {key: place for key, place in found.items() if key not in released}
+    return {key: text for key, text in found.items() if key not in released}
 
 
-def _enclosing(spot: Spot, wanted: dict[Key, Lock]) -> Iterator[Lock]:
-    if _may_hold(spot, wanted):
-        point = position(spot.code, spot.offset, spot.line)
-        for region in regions(spot.code):
+def _enclosing(place: CodePlace, wanted: dict[Key, Lock]) -> Iterator[Lock]:
+    if _may_hold(place, wanted):
+        point = position(place.code, place.offset, place.line)
+        for region in regions(place.code):
             if region.begin <= point < region.end:
-                yield _lock(region.name, spot)
+                yield _lock(region.name, place)
 
 
-def _may_hold(spot: Spot, wanted: dict[Key, Lock]) -> bool:
+def _may_hold(place: CodePlace, wanted: dict[Key, Lock]) -> bool:
     """Whether the function mentions a wanted lock.  Few do, and only their source is read."""
-    code = spot.code
+    code = place.code
     names = {*code.co_names, *code.co_freevars, *code.co_varnames}
     if 'acquire' in names:
         return True
     last_words = (lock.name.rpartition('.')[2] for lock in wanted.values())
     if not names.isdisjoint(last_words):
         return True
-    scope = _scope(spot.module)
+    scope = _scope(place.module)
     return any(('object', id(scope.get(name))) in wanted for name in code.co_names)
 
 
-def _is_released(spots: Sequence[Spot], index: int) -> bool:
+def _is_released(stack: Sequence[CodePlace], index: int) -> bool:
     """`Condition.wait` releases what its caller holds, under whatever name."""
     if index == 0:
         return False
-    called = spots[index - 1]
+    called = stack[index - 1]
     return called.module == 'threading' and called.code.co_qualname.startswith('Condition.wait')
 
 
-def _lock(name: str, spot: Spot) -> Lock:
+def _lock(name: str, place: CodePlace) -> Lock:
     """The lock that `name` stands for in a function."""
-    code = spot.code
-    scope = _scope(spot.module)
+    code = place.code
+    scope = _scope(place.module)
     head, _, rest = name.partition('.')
     class_name = code.co_qualname.rpartition('.')[0]
     if head in ('self', 'cls') and class_name:

@@ -35,7 +35,7 @@ from ..system.tasks import KernelThreads
 from ..system.tasks import Task
 from ..system.tasks import waits_for_interpreter
 from . import activity
-from .spots import Spot
+from .codeplaces import CodePlace
 
 if TYPE_CHECKING:  # see above: it is imported late
     from .locks import Deadlock
@@ -307,24 +307,24 @@ class _Moment:
             if not any(self._has_moved(ident, again) for ident in deadlock.idents):
                 yield deadlock
 
-    def _has_moved(self, ident: int, again: Mapping[int, tuple[Spot, ...]]) -> bool:
+    def _has_moved(self, ident: int, again: Mapping[int, tuple[CodePlace, ...]]) -> bool:
         if again.get(ident) != self.stacks[ident]:
             return True
         task = self._task(ident)
         return task is not None and self.kernel.reading(task.tid) != task.reading
 
 
-def stacks() -> dict[int, tuple[Spot, ...]]:
+def stacks() -> dict[int, tuple[CodePlace, ...]]:
     """{ident: its frames, innermost first, at most MOST_FRAMES}."""
     frames = sys._current_frames()
-    found: dict[int, tuple[Spot, ...]] = {}
+    found: dict[int, tuple[CodePlace, ...]] = {}
     while frames:
         ident, frame = frames.popitem()
         found[ident] = tuple(_walk(frame))
     return found
 
 
-def stack_of(ident: int) -> tuple[Spot, ...]:
+def stack_of(ident: int) -> tuple[CodePlace, ...]:
     """All frames of one thread, innermost first."""
     frames = sys._current_frames()
     try:
@@ -333,19 +333,19 @@ def stack_of(ident: int) -> tuple[Spot, ...]:
         frames.clear()  # it holds our own frame, which holds it
 
 
-def _walk(frame: FrameType | None, most: int = MOST_FRAMES) -> list[Spot]:
-    spots: list[Spot] = []
-    while frame is not None and len(spots) < most:
+def _walk(frame: FrameType | None, most: int = MOST_FRAMES) -> list[CodePlace]:
+    places: list[CodePlace] = []
+    while frame is not None and len(places) < most:
         module = dict.get(frame.f_globals, '__name__')
         if type(module) is not str:
             module = ''
-        spots.append(Spot(frame.f_code, frame.f_lasti, frame.f_lineno, module))
+        places.append(CodePlace(frame.f_code, frame.f_lasti, frame.f_lineno, module))
         frame = frame.f_back
-    return spots
+    return places
 
 
-def frames_of(spots: Iterable[Spot]) -> tuple[Frame, ...]:
-    return tuple(Frame(spot.code.co_filename, spot.line, spot.code.co_name) for spot in spots)
+def frames_of(places: Iterable[CodePlace]) -> tuple[Frame, ...]:
+    return tuple(Frame(place.code.co_filename, place.line, place.code.co_name) for place in places)
 
 
 def _known_threads() -> tuple[dict[int, str], dict[int, int]]:

@@ -7,7 +7,6 @@ that the end of a nested request does not end the breadcrumb of the outer one.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 from ..model.interfaces import ILivingRun
@@ -16,6 +15,7 @@ from ..recording import arming
 from ..recording.arming import STATE
 from ..store.blackbox import PHASES
 from ..system import signalmask
+from ..system.backgroundjob import BackgroundJob
 from ..threads import locks  # noqa: F401 (loaded before Zope serves, not when something hangs)
 from . import zopechecks
 from .zopetypes import Event
@@ -132,22 +132,43 @@ def _forked_worker() -> IRecorder | type[_Nothing]:
         if life.recorder:
             life.serving()
             zopechecks.begin(life)
-        triage = threading.Thread(
-            target=_triage, args=(life,), name='StabilityMonitor triage', daemon=True
-        )
-        signalmask.start(triage)
+        _begin_triage(life)
         return life.recorder or _Nothing
     except Exception:
         return _Nothing
 
 
-def _triage(life: ILivingRun) -> None:
+def _begin_triage(life: ILivingRun) -> None:
+    """Judge dead runs in the background, since a request waits; an error is a finding."""
+    job = BackgroundJob[None, None](
+        'triage',
+        lambda: _triage(life),
+        first=None,
+        not_started='It could not be started: {}.',
+        failed='{}.',
+    )
+
+    def show_error() -> None:
+        if job.error:
+            life.findings.add(
+                'triage',
+                'Dead runs could not be judged.',
+                job.error,
+                'Run "stabilitymonitor triage" by hand to see the error.',
+            )
+
+    if not job.start(then=show_error):
+        show_error()
+
+
+def _triage(life: ILivingRun) -> tuple[None, str]:
     signalmask.be_like_main_thread()  # triage logs, and log handlers of a site may start children
     from ..postmortem import triage
 
     if life.options.enabled:
         triage.at_start(life)
     life.armed()
+    return None, ''
 
 
 class _Nothing:

@@ -1,4 +1,4 @@
-"""One frame of a thread, without a reference to it."""
+"""Where in its code a frame of a thread stands, without a reference to the frame."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .activity import place
 
 
-class Spot(NamedTuple):
+class CodePlace(NamedTuple):
     """Code, offset in its bytecode, line, name of its module.
 
     A tuple, because it is made while frames of other threads are held.
@@ -20,5 +20,6 @@ class Spot(NamedTuple):
     module: str
 
     @property
-    def place(self) -> str:
+    def text(self) -> str:
+        """Such as `shop/views.py:31 in checkout`."""
         return place(self.code.co_filename, self.line, self.code.co_name)
