@@ -47,6 +47,19 @@ def pytest_collection_modifyitems(config, items):
         for name, reason in missing.items():
             if reason and item.get_closest_marker(name):
                 item.add_marker(pytest.mark.skip(reason=reason))
+    items.sort(key=_seconds, reverse=True)
+
+
+def _seconds(item):
+    """How long a test takes that is known to be slow; 0 for all others.
+
+    The longest ones come first: one that starts last would keep all other processes waiting for its
+    end.
+    """
+    slow = item.get_closest_marker('slow')
+    if slow is None:
+        return 0
+    return slow.args[0] if slow.args else 10
 
 
 class _Ran:

@@ -390,6 +390,7 @@ def standing_now(self):
 
 
 @pytest.mark.zope
+@pytest.mark.slow
 def test_a_real_server_asks_its_checks_after_it_serves_and_not_before(tmp_path):
     """The heartbeat beats once at its start, and then not for an hour: the errand of
     ProcessStarting waits for it.

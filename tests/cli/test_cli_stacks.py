@@ -401,6 +401,7 @@ def test_a_real_site_from_well_to_hanging_to_mute(zope):
 
 
 @pytest.mark.zope
+@pytest.mark.slow(20)
 def test_a_real_site_whose_interpreter_lock_is_held(make_zope):
     zope = make_zope(options={'stall': '0.5s', 'sample-interval': '0.1s'})
     zope.publish(SOURCE).start()

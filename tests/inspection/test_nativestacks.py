@@ -183,7 +183,7 @@ class TestRealTool:
         take(target.pid, seconds=0.1)
         until(lambda: state(target.pid) == 'T', 'the process to be stopped again')
 
-    @pytest.mark.slow
+    @pytest.mark.slow(30)
     def test_ended_in_the_middle_many_times_the_process_goes_on(self, make_target):
         """Killed at such moments, pystack leaves a SIGSTOP behind in about one case of thirty."""
         target, in_time = make_target(), 0
@@ -194,7 +194,7 @@ class TestRealTool:
             assert not stacks.error or 'was ended after' in stacks.error
         assert in_time < 70, 'it was hardly ever ended in the middle'
 
-    @pytest.mark.slow
+    @pytest.mark.slow(30)
     def test_the_warden_is_killed_many_times_and_the_process_goes_on(self, make_target):
         target, killed = make_target(), 0
         for _ in range(30):

@@ -995,6 +995,7 @@ RECORD = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow(30)
 @given(RECORD)
 @settings(max_examples=300, deadline=None)
 def test_any_record_that_can_be_read_is_matched(document):

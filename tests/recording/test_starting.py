@@ -10,7 +10,10 @@ from support.childprograms import run_python
 import Products.StabilityMonitor as product
 from Products.StabilityMonitor.store.rundirectory import Base
 
-pytestmark = pytest.mark.zope
+pytestmark = [
+    pytest.mark.zope,
+    pytest.mark.xdist_group('starting'),  # `starts` takes ten seconds: once is enough
+]
 
 SOURCE = """
 def loaded(self):

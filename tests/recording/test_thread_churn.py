@@ -14,7 +14,7 @@ THREADS = 100_000
 MEMORY, OBJECTS, MAPPINGS = 3 << 20, 2000, 16
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.slow(100),
     pytest.mark.xdist_group('churn'),
     pytest.mark.skipif(not sys.platform.startswith('linux'), reason='counts in /proc what is held'),
 ]

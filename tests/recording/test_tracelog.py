@@ -348,6 +348,7 @@ class TestRotation:
 class TestManyThreads:
     THREADS, REQUESTS = 10, 10_000
 
+    @pytest.mark.slow
     def test_every_line_once_and_in_order(self, tmp_path):
         traced, over = Traced(tmp_path, size=MEGABYTE, keep=99, most=10**7), threading.Event()
 

@@ -52,7 +52,7 @@ def stacks_in(folder):
     }
 
 
-@pytest.mark.slow
+@pytest.mark.slow(25)
 class TestAHeldGIL:
     @pytest.mark.parametrize('how', ['waiting', 'sleeping', 'working'])
     def test_each_thread_that_serves_writes_its_own_stack(self, start, how):
@@ -139,6 +139,7 @@ class TestAHealthyServer:
         found = collect(victim.path, World())
         assert (found.hang, found.stuck) == (None, {}), 'what was outlived is no evidence'
 
+    @pytest.mark.slow
     def test_suspended_two_hundred_times_while_all_threads_are_busy(self, start, tmp_path):
         victim = start('short_deadman', str(tmp_path), '0.02', armed=False).go('busy')
         until(lambda: set(stacks_in(tmp_path)) == {'deadman', *SERVING})
@@ -156,6 +157,7 @@ class TestAHealthyServer:
         assert fired.pop('deadman') >= 50, 'it was suspended for longer than the timeout'
         assert nobody_was_met(fired, charged, 0.02)
 
+    @pytest.mark.slow
     def test_starved_by_other_processes(self, start, tmp_path):
         """The heartbeat comes too late all the time, and nobody dies of it; it has as much
         processor time as usual.
