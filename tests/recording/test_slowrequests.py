@@ -500,6 +500,7 @@ class TestNothingIsHeld:
             gc.enable()
         assert 'view_with_locals' in [frame.function for frame in world.watch.known()[0].last]
 
+    @pytest.mark.slow
     def test_thousands_of_slow_requests_leave_no_memory(self, world, quiet):
         def serve(count):
             for _ in range(count):
