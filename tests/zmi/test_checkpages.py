@@ -30,6 +30,7 @@ from Products.StabilityMonitor.checks.runner import Background
 from Products.StabilityMonitor.inspection.recursionexperiment import ProbeResult
 from Products.StabilityMonitor.knowledge import rulesinforce
 from Products.StabilityMonitor.model.records import Finding
+from Products.StabilityMonitor.model.records import NativeFrame
 from Products.StabilityMonitor.model.records import finding_from
 from Products.StabilityMonitor.recording import livingrun
 
@@ -471,14 +472,7 @@ def crashed(**values):
             'implementation': 'CPython',
             'distributions': {'zope.interface': '7.0', 'Zope': '5.11'},
         },
-        native=(
-            {
-                'binary': '/lib/_zope_interface_coptimizations.so',
-                'symbol': 'lookup',
-                'offset': 1,
-                'address': 2,
-            },
-        ),
+        native=(NativeFrame('/lib/_zope_interface_coptimizations.so', 'lookup', 1, 2),),
         **values,
     )
 
@@ -486,13 +480,13 @@ def crashed(**values):
 def test_an_incident_is_matched_by_what_is_known_today(tmp_path):
     pytest.importorskip('packaging')
     found = rulesinforce.of_incident(crashed(), tmp_path)
-    assert (found[0]['id'], found[0]['strength']) == ('zope.interface-weak-references', 'strong')
-    assert any('7.0 is >= 7.0, < 7.1.1' in words for words in found[0]['matched'])
+    assert (found[0].id, found[0].strength) == ('zope.interface-weak-references', 'strong')
+    assert any('7.0 is >= 7.0, < 7.1.1' in words for words in found[0].matched)
     (tmp_path / 'known-issues.toml').write_text(
         '[[silence]]\nid = "zope.interface-weak-references"\nreason = "x"\n'
     )
     assert 'zope.interface-weak-references' not in {
-        row['id'] for row in rulesinforce.of_incident(crashed(), tmp_path)
+        issue.id for issue in rulesinforce.of_incident(crashed(), tmp_path)
     }
 
 

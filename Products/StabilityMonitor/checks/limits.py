@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 from pathlib import Path
 from types import FrameType
 from types import ModuleType
 
 from ..model.records import Finding
+from ..system.currentframes import current_frames
 from .check import Check
 from .livesite import Site
 
@@ -99,7 +99,7 @@ def _waitress_selects() -> bool:
     Then it stands in the function `poll` of waitress.wasyncore; with asyncore_use_poll it stands in
     `poll2`.
     """
-    for innermost in sys._current_frames().values():
+    for innermost in current_frames().values():
         frame: FrameType | None = innermost
         while frame is not None:
             code = frame.f_code

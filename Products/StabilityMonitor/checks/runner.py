@@ -14,7 +14,6 @@ import functools
 import logging
 import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from ..model.severities import rank
 from ..system import loglater
 from ..system import signalmask
 from ..system.backgroundjob import BackgroundJob
+from ..system.currentframes import current_frames
 from ..system.tasks import KernelThreads
 from .check import ICheck
 from .livesite import Site
@@ -246,7 +246,7 @@ def _standing(thread: threading.Thread) -> object:
     """
     # No thread has the number 0.  A thread has none before it is started.
     task = KernelThreads().task(thread.native_id or 0)
-    frame = sys._current_frames().get(thread.ident or 0)
+    frame = current_frames().get(thread.ident or 0)
     if task and task.state == 'R':
         return object()  # equal to no other value
     reading = task.reading if task else None
