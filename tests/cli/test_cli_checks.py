@@ -370,7 +370,7 @@ def test_known_issues_of_what_is_installed_now_replace_those_of_the_last_word(ba
         'action = "zope.interface >= 99"\nsource = "x"\nfixed = "99"\ndistributions = '
         '{"zope.interface" = "<99"}\n'
     )
-    found = archived(base, 0, finding('known-issues:solved', 'critical'))
+    found = archived(base, 0, finding('known-issues:solved', 'critical', check='known-issues'))
     assert (
         'It is known-issues:solved.' in command()[1]
     )  # another Python: nothing is known of what it has now

@@ -12,9 +12,12 @@ from support.contract import RUN
 
 from Products.StabilityMonitor.model import records
 from Products.StabilityMonitor.model import runrecord
+from Products.StabilityMonitor.model.action import Action
+from Products.StabilityMonitor.model.finding import Finding
 from Products.StabilityMonitor.model.records import Evidence
 from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.model.runrecord import RunRecord
+from Products.StabilityMonitor.model.severities import OK
 
 RECORD = RunRecord(
     '20261123T074501Z-17-beef',
@@ -165,7 +168,9 @@ class TestRunRecord:
         RECORD.instance,
         RECORD.evidence[0],
         records.Frame('f', 1, 'g'),
-        records.Finding('a', 'ok', 'b'),
+        Finding('a', OK, 'b'),
+        Action('Write `x`.'),
+        Action('Write `x`.').pieces[0],
     ],
 )
 def test_values_are_frozen(value):

@@ -22,13 +22,15 @@ from Products.StabilityMonitor.checks import allfindings
 from Products.StabilityMonitor.checks.muted import Hushed
 from Products.StabilityMonitor.checks.runner import Background
 from Products.StabilityMonitor.knowledge import systemfacts
+from Products.StabilityMonitor.model.action import Action
 from Products.StabilityMonitor.model.errors import NoSuchRun
 from Products.StabilityMonitor.model.errors import UnknownFormat
+from Products.StabilityMonitor.model.finding import Finding
 from Products.StabilityMonitor.model.options import load
-from Products.StabilityMonitor.model.records import Finding
 from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.model.records import isotime
 from Products.StabilityMonitor.model.records import shallow
+from Products.StabilityMonitor.model.severities import WARNING
 from Products.StabilityMonitor.postmortem.triage import triage
 from Products.StabilityMonitor.recording.partguard import Findings
 from Products.StabilityMonitor.recording.recorder import Recorder
@@ -118,7 +120,7 @@ def life(tmp_path):
     recorder.begin('GET', '/now', _now=lambda: STARTED + 9000)
     options, _ = load({'support-name': 'Ada', 'support-contact': 'ada@example.org'}, {})
     findings = Findings()
-    findings.add('something', 'Something is off.', 'Why.', 'Mend it.')
+    findings.add('something', 'Something is off.', 'Why.', Action('Mend it.'))
     return FakeLife(
         tmp_path,
         instance=shallow(HERE),
@@ -478,7 +480,7 @@ class Waits:
 
     def look(self, site):
         self.go.wait(60)
-        return Finding('waits', 'warning', 'It is so.')
+        return Finding('waits', WARNING, 'It is so.')
 
 
 def findings(report):

@@ -25,11 +25,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..model.action import Action
 from ..model.errors import StabilityError
-from ..model.records import Finding
+from ..model.finding import Finding
 from ..model.records import isotime
 from ..model.records import shallow
-from ..model.severities import rank
+from ..model.severities import CRITICAL
+from ..model.severities import OK
+from ..model.severities import WARNING
+from ..model.severities import Severity
+from ..model.severities import severity_of
 from ..store.regularfiles import open_regular
 from ..store.regularfiles import read_whole
 from ..store.rundirectory import write_whole
@@ -66,8 +71,8 @@ class ListIsBusy(HushRefused):
 class Hush:
     """One muted finding, by its id.
 
-    `until` is the last day (ISO, UTC) on which it is muted; `severity` is that of the finding when
-    it was muted; an empty `instance` means all instances.
+    `until` is the last day (ISO, UTC) on which it is muted; `severity` is the code of that of the
+    finding when it was muted; an empty `instance` means all instances.
     """
 
     id: str
@@ -78,12 +83,17 @@ class Hush:
     severity: str = ''
     instance: str = ''
 
+    @property
+    def worst(self) -> Severity:
+        """The worst severity with which the finding is muted."""
+        return severity_of(self.severity) if self.severity else CRITICAL
+
     def counts(self, finding: Finding, instance: str, today: date) -> bool:
         return (
             self.id == finding.id
             and self.instance in ('', instance)
             and today <= date.fromisoformat(self.until)
-            and rank(finding.severity) <= rank(self.severity or 'critical')
+            and finding.severity.rank <= self.worst.rank
         )
 
 
@@ -153,7 +163,7 @@ class Hushed:
         today = self._today()
         for finding in findings:
             counting = [h for h in kept if h.counts(finding, self.instance, today)]
-            if counting and finding.severity != 'ok':
+            if counting and finding.severity != OK:
                 hushed.append((finding, counting[0]))
             else:
                 shown.append(finding)
@@ -179,10 +189,10 @@ class Hushed:
     def _damaged(self, detail: str) -> Finding:
         return Finding(
             'hushed',
-            'warning',
+            WARNING,
             'The list of hushed findings is damaged; what cannot be read is shown.',
             f'{self.path}: {detail}',
-            f'Delete the file {self.path}, and hush again what should be.',
+            Action('Delete the file {path}, and hush again what should be.', path=self.path),
             FILE,
         )
 

@@ -13,11 +13,13 @@ from argparse import Namespace
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..checks import allfindings
+from ..checks.allfindings import Look
 from ..checks.knownissues import KnownIssues
 from ..checks.livesite import Site
 from ..checks.muted import Hushed
@@ -25,19 +27,23 @@ from ..inspection import outside
 from ..inspection import recursionresult
 from ..inspection.recursionexperiment import probe
 from ..knowledge.rules import has_packaging
+from ..model.action import Action
 from ..model.errors import NoAnswer
+from ..model.finding import Finding
+from ..model.finding import finding_from
 from ..model.plaintext import clean
 from ..model.plaintext import json_text
-from ..model.records import Finding
 from ..model.records import Instance
 from ..model.records import clocktime
-from ..model.records import finding_from
 from ..model.records import from_isotime
 from ..model.records import instance_of
 from ..model.records import isotime
 from ..model.runrecord import RunRecord
+from ..model.severities import INFO
+from ..model.severities import OK
+from ..model.severities import WARNING
 from ..model.severities import WORST_FIRST
-from ..model.severities import presses
+from ..model.severities import severity_of
 from ..postmortem.allruns import AllRuns
 from ..reporting.renderers import finding_lines
 from ..store import runmailbox
@@ -78,15 +84,39 @@ def show(runs: AllRuns, options: Namespace) -> int:
     if options.probe:
         parts.append(_probed(*_newest(runs, servers)))
     if options.as_json:
-        print(json_text({'generated': isotime(time.time()), 'subjects': parts}, indent=1))
+        subjects = [part.to_json() for part in parts]
+        print(json_text({'generated': isotime(time.time()), 'subjects': subjects}, indent=1))
     else:
         for line in _lines(parts, options.everything):
             print(clean(line))
     for part in parts:
-        for check in part['checks']:
-            if presses(check['severity']) and 'hushed' not in check:
-                return WRONG
+        if any(finding.severity.presses for finding in part.look.shown):
+            return WRONG
     return WELL
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The findings of one subject.
+
+    `when` is the time when the checks ran, `took` how many seconds they took.  `now` is False if
+    they did not run for this command.
+    """
+
+    subject: str
+    look: Look
+    when: str | None = None
+    took: float | None = None
+    now: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            'subject': self.subject,
+            'now': self.now,
+            'when': self.when,
+            'took': self.took,
+            'checks': self.look.to_json(),
+        }
 
 
 def _part(
@@ -96,17 +126,9 @@ def _part(
     when: str | None = None,
     took: float | None = None,
     now: bool = True,
-) -> dict[str, Any]:
-    """The findings of one subject, in the form of the report's checks.
-
-    `when` is the time when the checks ran, `took` how many seconds they took.  `now` is False if
-    they did not run for this command.
-    """
-    if hushed:
-        look = allfindings.sorted_out(findings, hushed)
-    else:
-        look = allfindings.Look(tuple(findings))
-    return {'subject': subject, 'now': now, 'when': when, 'took': took, 'checks': look.to_json()}
+) -> _Part:
+    look = allfindings.sorted_out(findings, hushed) if hushed else Look(tuple(findings))
+    return _Part(subject, look, when, took, now)
 
 
 # -- what can be seen from outside -----------------------------------------------------------------
@@ -115,11 +137,11 @@ def _part(
 def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -> Iterator[Finding]:
     """What is wrong with the data directory."""
     if not os.access(base.path, os.W_OK):
-        severity = 'info'
-        action = 'Run this as the user that Zope runs as to ask the living process.'
+        severity = INFO
+        action = Action('Run this as the user that Zope runs as to ask the living process.')
         if base.path.stat().st_uid == os.geteuid():
-            severity = 'warning'
-            action = f'Make {base.path} writable for the user of Zope.'
+            severity = WARNING
+            action = Action('Make {path} writable for the user of Zope.', path=base.path)
         yield Finding(
             'directory', severity, f'{base.path} is not writable for this user.', action=action
         )
@@ -129,21 +151,21 @@ def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -
         count = '1 dead run waits' if len(waiting) == 1 else f'{len(waiting)} dead runs wait'
         yield Finding(
             'waiting',
-            'warning' if is_grave else 'info',
+            WARNING if is_grave else INFO,
             f'{count} to be archived.',
-            action='Run "stabilitymonitor triage", or start Zope.',
+            action=Action('Run "stabilitymonitor triage", or start Zope.'),
         )
     for name, _ in servers:
         if not (base.runs / name / BLACKBOX).exists():
             yield Finding(
                 f'no-black-box:{name}',
-                'warning',
+                WARNING,
                 f'The run {name} has no black box.',
-                action='Look at the findings in its tab.',
+                action=Action('Look at the findings in its tab.'),
             )
 
 
-def _of_process(base: Base, name: str, context: dict[str, Any]) -> dict[str, Any]:
+def _of_process(base: Base, name: str, context: dict[str, Any]) -> _Part:
     """What a living process answers; where it does not, what it said last, and a finding."""
     path = base.runs / name
     started, pid = name_facts(name)
@@ -163,13 +185,13 @@ def _of_process(base: Base, name: str, context: dict[str, Any]) -> dict[str, Any
         trouble = [
             Finding(
                 'no-answer',
-                'warning',
+                WARNING,
                 f'The process {pid} does not tell how it stands. {reason}',
-                action='See what it does with "stabilitymonitor stacks".',
+                action=Action('See what it does with "stabilitymonitor stacks".'),
             )
         ]
     if answer.get('error'):
-        trouble.append(Finding('checks-error', 'warning', str(answer['error'])))
+        trouble.append(Finding('checks-error', WARNING, str(answer['error'])))
     return _told(base, f'Process {pid} (run {name})', answer, trouble, instance_of(context), now)
 
 
@@ -177,9 +199,11 @@ def _starting(pid: int, started: float) -> Finding:
     """The process has armed, but does not serve yet: the checks run after that."""
     return Finding(
         'starting',
-        'warning' if time.time() - started > _LONG_START else 'info',
+        WARNING if time.time() - started > _LONG_START else INFO,
         f'The process {pid} is still starting: its checks have not run yet.',
-        action='Ask again when it serves, or see what it does with "stabilitymonitor stacks".',
+        action=Action(
+            'Ask again when it serves, or see what it does with "stabilitymonitor stacks".'
+        ),
     )
 
 
@@ -188,17 +212,19 @@ def _last_told(pid: int, when: float) -> Finding:
     if time.time() - when > _OLD:
         return Finding(
             'no-answer',
-            'warning',
+            WARNING,
             f'The process {pid} has not told how it stands since {clocktime(when)}.',
-            action='Ask it as the user that Zope runs as, or see what it does: "stabilitymonitor '
-            'stacks".',
+            action=Action(
+                'Ask it as the user that Zope runs as, or see what it does: "stabilitymonitor '
+                'stacks".'
+            ),
         )
     return Finding(
         'as-of',
-        'info',
+        INFO,
         f'This is as of {clocktime(when)}: only the user that Zope runs as, and root, can '
         f'ask the process {pid}.',
-        action='Nothing has to be done: it tells by itself each hour.',
+        action=Action('Nothing has to be done: it tells by itself each hour.'),
     )
 
 
@@ -226,17 +252,17 @@ def _told(
     instance: Instance,
     now: bool = False,
     without: str = '',
-) -> dict[str, Any]:
+) -> _Part:
     """What a process answered: the findings in `trouble` come first.
 
-    Findings whose id begins with `without` are left out.  An answer comes from another process,
+    Those of the check `without` are left out.  An answer comes from another process,
     maybe of another release: nothing in it is trusted.
     """
     findings = list(trouble)
     rows = answer.get('checks')
     for row in rows if isinstance(rows, list) else ():
         finding = finding_from(row)
-        if finding is None or (without and finding.id.startswith(without)):
+        if finding is None or (without and finding.check == without):
             continue
         findings.append(finding)
     took = answer.get('took')
@@ -253,7 +279,7 @@ def _told(
 # -- when Zope is down -----------------------------------------------------------------------------
 
 
-def _of_the_past(runs: AllRuns) -> list[dict[str, Any]]:
+def _of_the_past(runs: AllRuns) -> list[_Part]:
     """What each instance said last.
 
     Where this command runs on the Python of an instance, known issues of what is installed for it
@@ -277,7 +303,7 @@ def _of_the_past(runs: AllRuns) -> list[dict[str, Any]]:
     return parts
 
 
-def _of_environment(base: Base, instance: Instance) -> dict[str, Any]:
+def _of_environment(base: Base, instance: Instance) -> _Part:
     found = KnownIssues().look(Site(base.path, stack=None))
     return _part(
         f'What is installed for {sys.executable}',
@@ -335,15 +361,13 @@ def _python_of(path: Path) -> str:
     return program
 
 
-def _probed(
-    context: dict[str, Any], executable: str, stack_size: int, limit: int
-) -> dict[str, Any]:
+def _probed(context: dict[str, Any], executable: str, stack_size: int, limit: int) -> _Part:
     result = probe(stack_size, limit, on_progress=_progress, executable=executable)
     print(file=sys.stderr)
     finding = recursionresult.finding(result)
     if result.error:
         # Here the user has asked for it, and gets no answer.
-        finding = replace(finding, severity='warning')
+        finding = replace(finding, severity=WARNING)
     python = executable or sys.executable
     return _part(
         f'The recursion probe with {python}',
@@ -361,11 +385,11 @@ def _other_python(context: dict[str, Any], python: str) -> Iterator[Finding]:
     if os.path.realpath(of_site) != os.path.realpath(python):
         yield Finding(
             'recursion-probe-python',
-            'info',
+            INFO,
             f'The site runs another Python: {of_site}.',
             'Only the Python of this command is tried, or that of a living process of the same '
             'user.',
-            'Run this with the Python of the site, as its user.',
+            Action('Run this with the Python of the site, as its user.'),
         )
 
 
@@ -378,43 +402,43 @@ def _progress(share: float, words: str) -> None:
 # -- as text ---------------------------------------------------------------------------------------
 
 
-def _lines(parts: Iterable[dict[str, Any]], everything: bool) -> Iterator[str]:
+def _lines(parts: Iterable[_Part], everything: bool) -> Iterator[str]:
     told = []
     for part in parts:
-        if part['when'] or part['checks']:
+        if part.when or part.look.shown or part.look.hushed:
             told.append(part)
     if not told:
         yield 'All is well with the breadcrumbs.'
     for number, part in enumerate(told):
         if number:
             yield ''
-        yield part['subject'] + _when(part)
-        for check in part['checks']:
-            is_quiet = check['severity'] == 'ok' or 'hushed' in check
-            if everything or len(part['checks']) == 1 or not is_quiet:
-                yield from finding_lines(check)
-        yield _count(part['checks'])
+        yield part.subject + _when(part)
+        rows = part.look.to_json()
+        for row in rows:
+            is_quiet = severity_of(row['severity']) == OK or 'hushed' in row
+            if everything or len(rows) == 1 or not is_quiet:
+                yield from finding_lines(row)
+        yield _count(part.look)
 
 
-def _when(part: dict[str, Any]) -> str:
-    if not part['when']:
+def _when(part: _Part) -> str:
+    if not part.when:
         return ':'
-    when = clocktime(from_isotime(part['when']))
-    if not part['now']:
+    when = clocktime(from_isotime(part.when))
+    if not part.now:
         return f', as of {when}:'
-    took = f' in {part["took"]:.2f} s' if part['took'] else ''
+    took = f' in {part.took:.2f} s' if part.took else ''
     return f', checked {when}{took}:'
 
 
-def _count(checks: Sequence[dict[str, Any]]) -> str:
+def _count(look: Look) -> str:
     """Such as "= 1 critical, 2 warnings, 17 fine, 1 hushed"."""
-    shown = [check['severity'] for check in checks if 'hushed' not in check]
+    shown = [finding.severity for finding in look.shown]
     words = []
     for severity in WORST_FIRST:
-        count = shown.count(severity.code)
+        count = shown.count(severity)
         if count:
             words.append(f'{count} {severity.one if count == 1 else severity.many}')
-    hushed = len(checks) - len(shown)
-    if hushed:
-        words.append(f'{hushed} hushed')
+    if look.hushed:
+        words.append(f'{len(look.hushed)} hushed')
     return '= ' + (', '.join(words) or 'nothing is known')

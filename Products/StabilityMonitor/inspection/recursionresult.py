@@ -15,8 +15,15 @@ from pathlib import Path
 from types import UnionType
 from typing import Any
 
-from ..model.records import Finding
+from ..model.action import NOTHING
+from ..model.action import Action
+from ..model.finding import Finding
 from ..model.records import shallow
+from ..model.severities import CRITICAL
+from ..model.severities import INFO
+from ..model.severities import OK
+from ..model.severities import WARNING
+from ..model.severities import Severity
 from ..store.rundirectory import read_json
 from ..store.rundirectory import write_whole
 
@@ -105,24 +112,24 @@ def finding(result: ProbeResult) -> Finding:
     severity, title = _judged(result)
     if result.error:
         detail = result.error
-        action = 'Look at the reason, and run the probe again.'
+        action = Action('Look at the reason, and run the probe again.')
     else:
         detail = (
             f'With a recursion limit of {result.recursion_limit} and {result.stack_size >> 10} KiB '
             f'of stack, a thread {_fate(result)}'
         )
-        action = '' if severity == 'ok' else _advice(result)
+        action = NOTHING if severity == OK else _advice(result)
     return Finding('recursion-probe', severity, title, detail, action, 'recursion probe')
 
 
-def _judged(result: ProbeResult) -> tuple[str, str]:
+def _judged(result: ProbeResult) -> tuple[Severity, str]:
     if result.error:
-        return 'info', 'Whether a deep recursion is survived could not be found out.'
+        return INFO, 'Whether a deep recursion is survived could not be found out.'
     if not result.survives:
-        return 'critical', 'A deep recursion kills this process instead of raising RecursionError.'
+        return CRITICAL, 'A deep recursion kills this process instead of raising RecursionError.'
     if result.smallest > result.stack_size * (1 - _SPARE):
-        return 'warning', 'A deep recursion is survived with little stack to spare.'
-    return 'ok', 'A deep recursion ends with RecursionError.'
+        return WARNING, 'A deep recursion is survived with little stack to spare.'
+    return OK, 'A deep recursion ends with RecursionError.'
 
 
 def _fate(result: ProbeResult) -> str:
@@ -140,14 +147,15 @@ def _fate(result: ProbeResult) -> str:
     )
 
 
-def _advice(result: ProbeResult) -> str:
+def _advice(result: ProbeResult) -> Action:
     if not result.smallest:
-        return (
+        return Action(
             'Find the code that calls sys.setrecursionlimit, and give it a smaller number: no '
             'reasonable stack holds that many calls.'
         )
     megabytes = max(8, -(-2 * result.smallest >> 20))
-    return (
-        f'Write "thread-stack-size {megabytes}MB" into <product-config stabilitymonitor> of '
-        'zope.conf and restart.'
+    return Action(
+        'Write "thread-stack-size {size}MB" into `<product-config stabilitymonitor>` of zope.conf '
+        'and restart.',
+        size=megabytes,
     )

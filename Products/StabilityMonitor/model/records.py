@@ -13,8 +13,6 @@ from datetime import datetime
 from typing import Any
 from typing import NamedTuple
 
-from .severities import SEVERITIES
-
 
 def isotime(seconds: float | None) -> str | None:
     """Seconds since the epoch as `2026-11-23T07:45:01.123Z`; None and nonsense become None."""
@@ -203,25 +201,6 @@ class Evidence:
 
     source: str
     fact: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The answer of a check when something should be done; with severity ok, when all is well."""
-
-    id: str
-    severity: str
-    title: str
-    detail: str = ''
-    action: str = ''
-    source: str = ''
-
-
-def finding_from(row: object) -> Finding | None:
-    """A finding out of a foreign document; None if it is none."""
-    if not isinstance(row, dict) or row.get('severity') not in SEVERITIES:
-        return None
-    return Finding(**{field.name: str(row.get(field.name) or '') for field in fields(Finding)})
 
 
 @dataclass(frozen=True)

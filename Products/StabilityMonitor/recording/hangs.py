@@ -18,10 +18,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from typing import Any
 
+from ..model.action import Action
 from ..model.records import Frame
 from ..model.records import Note
 from ..model.records import ThreadState
 from ..model.records import shallow
+from ..model.severities import CRITICAL
+from ..model.severities import WARNING
+from ..model.severities import Severity
 from ..system import loglater
 from ..threads.activity import own_frame
 from ..threads.activity import words
@@ -59,7 +63,9 @@ _CALM = 0.5
 #: is usual.
 _A_REQUEST = 0.005
 #: Kinds of threads that may spin, and how bad that is: a thread of other code may have much to do.
-_SPINNERS = {'main': 'critical', 'other': 'warning'}
+_SPINNERS = {'main': CRITICAL, 'other': WARNING}
+
+_LOOK = Action('Look at the threads: each says what it waits for.')
 
 
 @dataclass(frozen=True)
@@ -74,13 +80,14 @@ class Hang:
     summary: str
     ended: float | None = None
     threads: tuple[int, ...] = ()  # idents of those that are in it, where they have one
-    severity: str = 'critical'  # as of a finding
+    severity: Severity = CRITICAL  # as of a finding
     place: Frame | None = None  # of a hang or a spinning thread: where (most of) its threads stand
     known: bool | None = None  # of a deadlock: whether the locks name their owners
     cycle: tuple[Link, ...] = ()  # of a deadlock: its threads, each waits for the next
 
     def to_json(self) -> dict[str, Any]:
         return shallow(self) | {
+            'severity': self.severity.code,
             'place': shallow(self.place) if self.place else None,
             'cycle': [shallow(link) for link in self.cycle],
         }
@@ -208,11 +215,11 @@ class Hangs:
         self.suspected = set(found)
 
     def _begin_deadlock(self, key: _Key, deadlock: Deadlock, seen: Observation) -> None:
-        action = 'Restart Zope' if deadlock.known else 'If they go on waiting, restart Zope'
+        restart = 'Restart Zope' if deadlock.known else 'If they go on waiting, restart Zope'
         self._begin(
             key,
             _deadlock(deadlock, seen),
-            f'{action}; then take the locks in one order everywhere, or fewer of them.',
+            Action(f'{restart}; then take the locks in one order everywhere, or fewer of them.'),
         )
         for state in _cycle(deadlock, seen)[:_MOST_IN_CYCLE]:
             self.recorder.note(_note('deadlock', state))
@@ -267,7 +274,7 @@ class Hangs:
                 severity=_SPINNERS[state.kind],
                 place=place,
             ),
-            'Look at its stack among the threads, and at the known issues of the server.',
+            Action('Look at its stack among the threads, and at the known issues of the server.'),
         )
         self.recorder.note(_note('spinning', state))
 
@@ -277,7 +284,7 @@ class Hangs:
         self,
         key: _Key,
         hang: Hang,
-        action: str = 'Look at the threads: each says what it waits for.',
+        action: Action = _LOOK,
     ) -> None:
         self.lasting[key] = hang
         self.findings.add(_id(key), hang.summary, '', action, hang.severity)
@@ -334,7 +341,7 @@ def _deadlock(deadlock: Deadlock, seen: Observation) -> Hang:
         time.time(),
         f'Deadlock ({source_words(deadlock.known)}): {cycle_words(cycle)}.',
         threads=_key(deadlock)[1],
-        severity='critical' if deadlock.known else 'warning',
+        severity=CRITICAL if deadlock.known else WARNING,
         known=deadlock.known,
         cycle=cycle,
     )

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING
 from typing import Any
 from typing import Protocol
 
+from ..model.action import Action
 from ..model.records import ThreadState
 from ..model.records import isotime
 from ..model.records import shallow
+from ..model.severities import INFO
 from ..store.rundirectory import Base
 from ..store.rundirectory import RunDirectory
 from ..store.runmailbox import Inbox
@@ -167,7 +169,7 @@ class Rounds:
         with self.life.findings.guarded(
             'dead-man',
             'A held GIL is not noted on this system.',
-            'Nothing can be done; hangs that keep the heartbeat running are seen.',
+            Action('Nothing can be done; hangs that keep the heartbeat running are seen.'),
         ):
             interval = self.options.sample_interval
             timeout = max(self.options.stall, 3 * interval)
@@ -218,15 +220,18 @@ class Rounds:
                 'dead-man-threads',
                 'Not every thread that serves would write its stack if the GIL were held.',
                 trouble,
-                'Raise the limit of pending signals ("ulimit -i" or LimitSIGPENDING), and restart.',
-                'info',
+                Action(
+                    'Raise the limit of pending signals ("ulimit -i" or `LimitSIGPENDING`), and '
+                    'restart.'
+                ),
+                INFO,
             )
 
     def _open_inbox(self, directory: Path) -> None:
         with self.life.findings.guarded(
             'inbox',
             'Questions from outside, as by "stabilitymonitor stacks", get no answer.',
-            'Make the directory writable for the user of Zope, and restart.',
+            Action('Make the directory writable for the user of Zope, and restart.'),
         ):
             self.inbox = Inbox(directory, self.answers, aside)
             self.heartbeat.duties.append(self.inbox.listen)

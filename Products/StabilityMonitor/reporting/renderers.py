@@ -12,6 +12,8 @@ from ..model.errors import UnknownFormat
 from ..model.plaintext import clean
 from ..model.plaintext import json_text
 from ..model.records import duration
+from ..model.severities import OK
+from ..model.severities import severity_of
 from ..model.verdicts import verdict
 from .fromdisk import NOBODY
 from .fromdisk import PROCESS
@@ -324,7 +326,7 @@ def _facts(facts: dict[str, Any]) -> list[str]:
 def finding_lines(check: dict[str, Any]) -> Iterator[str]:
     """One of a report's checks.  If it is fine, or muted, it takes one line."""
     hush = check.get('hushed')
-    is_fine = check['severity'] == 'ok'
+    is_fine = severity_of(check['severity']) == OK
     line = f'[{check["severity"]}] {check["title"]}'
     if is_fine and check['detail']:
         line += f' {check["detail"]}'

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..model.records import duration
+from ..model.severities import CRITICAL
+from ..model.severities import severity_of
 from ..threads.activity import ACTIVITIES
 from . import axes
 
@@ -53,7 +55,7 @@ _HANG = {
     'summary': '',
     'ended': None,
     'threads': [],
-    'severity': 'critical',
+    'severity': CRITICAL.code,
     'place': None,
     'known': None,
     'cycle': [],
@@ -149,7 +151,8 @@ def is_lasting(item: dict[str, Any]) -> bool:
 def is_well(document: dict[str, Any]) -> bool:
     """No hang, deadlock or slow request lasts, and no thread spins that should not."""
     for hang in document['hangs']:
-        may_spin = hang['kind'] == 'spinning' and hang['severity'] != 'critical'
+        is_critical = severity_of(hang['severity']) == CRITICAL
+        may_spin = hang['kind'] == 'spinning' and not is_critical
         if is_lasting(hang) and not may_spin:
             return False
     return not any(map(is_lasting, document['slow']))

@@ -25,7 +25,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
+from ..model.severities import CRITICAL
+from ..model.severities import INFO
+from ..model.severities import OK
+from ..model.severities import WARNING
 from . import stacksizes
 from .stacksizes import Library
 
@@ -327,7 +332,7 @@ def headroom(size: int, used: int, name: str, granule: int = _PAGE, main: bool =
     if not size or not used:
         return Finding(
             'stack-headroom',
-            'info',
+            INFO,
             f'How deep the stack of {name} was is not known.',
             source='stack gauge',
         )
@@ -337,14 +342,14 @@ def headroom(size: int, used: int, name: str, granule: int = _PAGE, main: bool =
     if left >= size * _LOW:
         return Finding(
             'stack-headroom',
-            'ok',
+            OK,
             'The stacks of threads have room left.',
             fact,
             source='stack gauge',
         )
     return Finding(
         'stack-headroom',
-        'critical' if left < size * _CRITICAL else 'warning',
+        CRITICAL if left < size * _CRITICAL else WARNING,
         f'The stack of {name} was nearly full: a little deeper, and the process dies.',
         fact,
         _advice(size, main),
@@ -352,14 +357,17 @@ def headroom(size: int, used: int, name: str, granule: int = _PAGE, main: bool =
     )
 
 
-def _advice(size: int, main: bool) -> str:
+def _advice(size: int, main: bool) -> Action:
     megabytes = max(8, -(-2 * size >> 20))
     if main:
-        return (
-            f'Start Zope with a larger stack: "ulimit -s {megabytes << 10}" in its start script, '
-            f'or "LimitSTACK={megabytes}M" in its systemd unit.'
+        return Action(
+            'Start Zope with a larger stack: "ulimit -s {kibibytes}" in its start script, or '
+            '"LimitSTACK={megabytes}M" in its systemd unit.',
+            kibibytes=megabytes << 10,
+            megabytes=megabytes,
         )
-    return (
-        f'Write "thread-stack-size {megabytes}MB" into <product-config stabilitymonitor> of '
-        'zope.conf and restart.'
+    return Action(
+        'Write "thread-stack-size {megabytes}MB" into `<product-config stabilitymonitor>` of '
+        'zope.conf and restart.',
+        megabytes=megabytes,
     )

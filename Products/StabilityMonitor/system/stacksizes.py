@@ -19,7 +19,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
+from ..model.severities import CRITICAL
+from ..model.severities import INFO
+from ..model.severities import OK
+from ..model.severities import WARNING
 
 #: A C library: `ctypes.PyDLL`, or what a test puts in its place.
 Library = Any
@@ -122,7 +127,7 @@ def check(stack: tuple[int, int] | None, recursion_limit: int | None = None) -> 
     if stack is None:
         return Finding(
             'thread-stacks',
-            'info',
+            INFO,
             'The size of thread stacks is not known on this system.',
             source='thread-stack check',
         )
@@ -134,18 +139,21 @@ def check(stack: tuple[int, int] | None, recursion_limit: int | None = None) -> 
     if size >= need:
         return Finding(
             'thread-stacks',
-            'ok',
+            OK,
             'Thread stacks are large enough.',
             fact,
             source='thread-stack check',
         )
     return Finding(
         'thread-stacks',
-        'critical' if size < need // 2 else 'warning',
+        CRITICAL if size < need // 2 else WARNING,
         'Thread stacks are too small: deep recursion can kill the process.',
         fact,
-        f'Write "thread-stack-size {max(8, 2 * need >> 20)}MB" into '
-        '<product-config stabilitymonitor> of zope.conf and restart.',
+        Action(
+            'Write "thread-stack-size {megabytes}MB" into `<product-config stabilitymonitor>` of '
+            'zope.conf and restart.',
+            megabytes=max(8, 2 * need >> 20),
+        ),
         'thread-stack check',
     )
 
