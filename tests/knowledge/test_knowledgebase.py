@@ -273,6 +273,21 @@ def test_its_traces_show_it_and_only_on_an_affected_system(id):
         ].startswith('version: ')
 
 
+@pytest.mark.parametrize('id', SHOWN)
+def test_no_rule_rests_on_our_own_summaries(id):
+    here = system(**hits(id)[0])
+    told = died(PROOFS[id], here)
+    hang = {'kind': 'spinning', 'ended': None, 'summary': 'MainThread spins.'}
+    spoken = replace(told, hangs=(hang,))
+    marked = replace(told, summary='A marker.', hangs=(hang | {'summary': 'A marker.'},))
+    weighed = []
+    for record in (spoken, marked):
+        found = knowledgebase.match_incident(RULES.values(), record, here)
+        weighed.append([(match['id'], match['strength'], match['score']) for match in found])
+    assert weighed[0] == weighed[1]
+    assert id in {name for name, *_ in weighed[0]}
+
+
 def test_the_actions_of_the_shipped_rules_have_whole_marks():
     for rule in RULES.values():
         assert '`' not in str(rule.action)
