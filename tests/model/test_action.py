@@ -1,9 +1,14 @@
 """An action says which of its pieces are code, and reads as one text."""
 
+import ast
+from pathlib import Path
+
 import pytest
 
 from Products.StabilityMonitor.model.action import NOTHING
 from Products.StabilityMonitor.model.action import Action
+
+HOUSE = Path(__file__).resolve().parents[2] / 'Products' / 'StabilityMonitor'
 
 
 def pieces(action):
@@ -59,3 +64,15 @@ def test_actions_are_put_together():
     assert pieces(lines) == ['[a]', ' and ', '[b]']
     assert str(Action('Write ') + lines + Action('.')) == 'Write "a" and "b".'
     assert Action('Write "a"') + NOTHING == Action('Write "a"')
+
+
+def test_each_mark_in_the_source_has_its_other_half():
+    found = []
+    for path in HOUSE.rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text('utf-8'))):
+            if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'Action':
+                found += [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+    assert len(found) > 80
+    for marked in found:
+        words = ''.join(piece.text for piece in Action(marked).pieces if not piece.is_code)
+        assert '`' not in words and '"' not in words, marked
