@@ -117,7 +117,8 @@ def test_the_frame_that_names_a_thread_is_the_innermost_of_the_site():
 
 def test_files_in_sentences_are_shortened():
     assert codeorigin.shortened(
-        f'lock B in f ({SITE}:31), held in /usr/lib/python3.11/threading.py:2'
+        f'lock B in f ({SITE}:31), held in /usr/lib/python3.11/threading.py:2',
+        (SITE, '/usr/lib/python3.11/threading.py', ''),
     ) == ('lock B in f (shop/views.py:31), held in threading.py:2')
 
 

@@ -39,12 +39,13 @@ class Form:
     """How an annotated field looks in a file: `Annotated[float, Form(isotime, from_isotime)]`.
 
     `decode` returns None for what does not fit.  `key` is the key of the field in JSON, where that
-    is not its name.
+    is not its name.  `always`: there is no plain form, so also `plain` has this one.
     """
 
     encode: Callable[[Any], Any]
     decode: Callable[[Any], Any]
     key: str = ''
+    always: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,16 @@ def _of_form(plain: _Codec, form: Form) -> _Codec:
             raise ValueError('cannot be written')
         return found
 
+    if form.always:
+        return _Codec(partial(_decoded, form), plain.nothing, form.encode, form.encode, form.key)
     return _Codec(decode, plain.nothing, form.encode, key=form.key)
+
+
+def _decoded(form: Form, value: Any) -> Any:
+    found = form.decode(value)
+    if found is None:
+        raise ValueError('does not fit')
+    return found
 
 
 def _of_optional(inner: _Codec) -> _Codec:
