@@ -11,6 +11,7 @@ import stat
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from programs.handshake import until
@@ -18,6 +19,7 @@ from support.victims import Victim
 from zope.interface.verify import verifyObject
 
 from Products.StabilityMonitor.model.interfaces import ILivingRun
+from Products.StabilityMonitor.recording.livingrun import LivingRun
 from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store import distributionsets
 from Products.StabilityMonitor.store.rundirectory import BLACKBOX
@@ -519,10 +521,15 @@ class TestSafeMode:
 
 
 def test_interface():
-    from types import SimpleNamespace
-
-    from Products.StabilityMonitor.recording.livingrun import LivingRun
-
     life = LivingRun(SimpleNamespace(directory='x', group=''), {'client_home': ''}, 'server', {})
     assert verifyObject(ILivingRun, life)
     assert life.path.is_absolute()
+
+
+def test_a_duty_of_every_beat_is_taken_once():
+    life = LivingRun(SimpleNamespace(directory='x', group=''), {'client_home': ''}, 'server', {})
+    life.every_beat(print)  # nothing beats in a script
+    life.rounds = SimpleNamespace(heartbeat=SimpleNamespace(duties=[]))
+    life.every_beat(print)
+    life.every_beat(print)
+    assert life.rounds.heartbeat.duties == [print]
