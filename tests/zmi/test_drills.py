@@ -34,6 +34,7 @@ def judged(zope):
     return zope.report()['previous']
 
 
+@pytest.mark.in_process
 def test_the_ids_are_those_of_the_black_box():
     pytest.importorskip('ZPublisher')
     from Products.StabilityMonitor.zmi import drills

@@ -14,7 +14,7 @@ pytest.importorskip('AccessControl')
 from Products.StabilityMonitor.zmi import incidenttable
 from Products.StabilityMonitor.zmi import pages
 
-pytestmark = pytest.mark.zope
+pytestmark = [pytest.mark.zope, pytest.mark.in_process]
 
 
 @pytest.mark.parametrize('direction', ['asc', 'desc'])
