@@ -32,8 +32,10 @@ from .symptoms import growth
 if TYPE_CHECKING:  # Zope does not bring this library, see `has_packaging`
     from packaging.specifiers import SpecifierSet
 
-    #: {normalized name: (name as written, alternative specifiers)}
-    Requirements = dict[str, tuple[str, tuple[SpecifierSet, ...]]]
+    #: Alternatives: one of them is enough.
+    Specifiers = tuple[SpecifierSet, ...]
+    #: {normalized name: (name as written, specifiers)}
+    Requirements = dict[str, tuple[str, Specifiers]]
 
 #: The most characters of a pattern.
 _PATTERN = 200
@@ -85,7 +87,7 @@ class Rule:
     fixed: str
     distributions: Requirements = field(default_factory=dict)
     together: Requirements = field(default_factory=dict)
-    python: tuple[SpecifierSet, ...] = ()
+    python: Specifiers = ()
     implementation: tuple[str, ...] = ()
     platform: tuple[str, ...] = ()
     machine: tuple[str, ...] = ()
@@ -265,7 +267,7 @@ def _some_of(*words: str) -> Callable[[object], tuple[str, ...]]:
     return convert
 
 
-def _versions(value: object) -> tuple[SpecifierSet, ...]:
+def _versions(value: object) -> Specifiers:
     try:
         return tuple(map(_specifier, _list(value)))
     except ValueError:  # packaging's InvalidSpecifier is one
