@@ -169,22 +169,30 @@ def checked(table: dict[str, object], kind: str) -> tuple[dict[str, Any], list[t
 
     A sentence says what is wrong with a field.  Without sentences the values are complete.
     """
-    _, wanted, fields = KINDS[kind]
+    fields = KINDS[kind].fields
     values: dict[str, Any] = {}
-    missing = ', '.join(key for key in wanted if key not in table)
-    problems = [('', f'These fields are missing: {missing}.')] if missing else []
+    problems = []
+    missing = [key for key in KINDS[kind].needed if key not in table]
+    if missing:
+        names = ', '.join(missing)
+        problems.append(('', f'These fields are missing: {names}.'))
     for key, value in table.items():
         if key not in fields:
-            problems.append((key, f'There is no field {key!r}; there are {", ".join(fields)}.'))
+            names = ', '.join(fields)
+            problems.append((key, f'There is no field {key!r}; there are {names}.'))
             continue
+        read = fields[key]
         try:
-            values[key] = fields[key](value)
+            values[key] = read(value)
         except _Wrong as wrong:
             problems.append((key, f'The field {key!r} must be {wrong}.'))
-    if kind == 'issue' and not problems and not set(values) & {*Rule.CONDITIONS, *Rule.EVIDENCE}:
-        problems.append(
-            ('', 'It has neither a condition nor anything that shows it, so it would always match.')
+    deciding = {*Rule.CONDITIONS, *Rule.EVIDENCE}
+    always_matches = kind == 'issue' and deciding.isdisjoint(values)
+    if always_matches and not problems:
+        sentence = (
+            'It has neither a condition nor anything that shows it, so it would always match.'
         )
+        problems.append(('', sentence))
     return values, problems
 
 
@@ -392,16 +400,39 @@ _ISSUE: dict[str, Callable[[object], object]] = {
     'signs': _some_of(*SIGNS),
     'incident_only': _switch,
 }
-#: The tables of a file: the class, the fields that it needs, and what reads each of its fields.
-KINDS: Mapping[
-    str, tuple[type[Rule | Silence], tuple[str, ...], dict[str, Callable[[object], object]]]
-] = MappingProxyType(
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of table: the fields that it needs, and what reads each field that it may have."""
+
+    needed: tuple[str, ...]
+    fields: Mapping[str, Callable[[object], object]]
+
+
+#: The kinds of tables in a file.
+KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        'issue': (
-            Rule,
-            ('id', 'title', 'happens', 'effect', 'severity', 'action', 'source', 'fixed'),
-            _ISSUE,
+        'issue': Kind(
+            needed=(
+                'id',
+                'title',
+                'happens',
+                'effect',
+                'severity',
+                'action',
+                'source',
+                'fixed',
+            ),
+            fields=_ISSUE,
         ),
-        'silence': (Silence, ('id', 'reason'), {'id': _identifier, 'reason': _text, 'until': _day}),
+        'silence': Kind(
+            needed=('id', 'reason'),
+            fields={
+                'id': _identifier,
+                'reason': _text,
+                'until': _day,
+            },
+        ),
     }
 )
