@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from .rules import Rule
+from .rules import Words
 from .systemfacts import System
 
 if TYPE_CHECKING:  # Zope does not bring this library, see `rules.has_packaging`
@@ -32,6 +33,12 @@ class Answer:
     is_missing: bool = False  # the distribution that it asks for is not installed
 
 
+#: Whether a system meets what a field of the rule asks for; the value of that field comes first.
+Condition = Callable[[Any, Rule, System], Answer]
+#: The same for one word of the field `build`.
+BuildCondition = Callable[[Rule, System], Answer]
+
+
 def hold(rule: Rule, system: System) -> list[Answer]:
     """The answer to each condition that a rule has."""
     answers = []
@@ -44,9 +51,8 @@ def hold(rule: Rule, system: System) -> list[Answer]:
     return answers
 
 
-def _not(holds: bool) -> str:
-    """What stands between "is" and the rest of a sentence."""
-    return '' if holds else 'not '
+def _verb(holds: bool) -> str:
+    return 'is' if holds else 'is not'
 
 
 # -- versions --------------------------------------------------------------------------------------
@@ -104,7 +110,8 @@ def _compared(words: str, version: str, specifiers: Specifiers) -> Answer:
     if parsed is None:
         return Answer(False, f'{words} cannot be compared with {shown}')
     holds = any(specifier.contains(parsed, prereleases=True) for specifier in specifiers)
-    return Answer(holds, f'{words} is {_not(holds)}{shown}')
+    verb = _verb(holds)
+    return Answer(holds, f'{words} {verb} {shown}')
 
 
 def _spaced(specifier: SpecifierSet) -> str:
@@ -138,17 +145,18 @@ def _version(text: str) -> Version | None:
 # -- the interpreter and the machine ---------------------------------------------------------------
 
 
-def _word_is(name: str, title: str) -> Callable[[tuple[str, ...], Rule, System], Answer]:
+def _word_is(name: str, title: str) -> Condition:
     """A condition: the field `name` of the system begins with one of the words of the rule."""
 
-    def condition(wanted: tuple[str, ...], rule: Rule, system: System) -> Answer:
+    def condition(wanted: Words, rule: Rule, system: System) -> Answer:
         known: str = getattr(system, name)
         beginnings = tuple(word.lower() for word in wanted)
         holds = known != '' and known.lower().startswith(beginnings)
         shown = known or '(not known)'
         note = system.note(name)
+        verb = _verb(holds)
         words = ' or '.join(wanted)
-        return Answer(holds, f'{title} {shown}{note} is {_not(holds)}{words}')
+        return Answer(holds, f'{title} {shown}{note} {verb} {words}')
 
     return condition
 
@@ -168,11 +176,13 @@ def _stack_is_below(wanted: int, rule: Rule, system: System) -> Answer:
     holds = system.stack < wanted << 10
     size = system.stack >> 10
     note = system.note('stack')
-    compared = f'{_not(holds)}less than {wanted}'
-    return Answer(holds, f'the stack of a thread has {size} KiB{note}, {compared}')
+    words = f'the stack of a thread has {size} KiB{note}'
+    if holds:
+        return Answer(True, f'{words}, less than {wanted}')
+    return Answer(False, f'{words}, not less than {wanted}')
 
 
-def _interpreter_is(wanted: tuple[str, ...], rule: Rule, system: System) -> Answer:
+def _interpreter_is(wanted: Words, rule: Rule, system: System) -> Answer:
     known = system.implementation
     if known in wanted:
         return Answer(True, '')
@@ -183,7 +193,7 @@ def _interpreter_is(wanted: tuple[str, ...], rule: Rule, system: System) -> Answ
 # -- builds ----------------------------------------------------------------------------------------
 
 
-def _built(wanted: tuple[str, ...], rule: Rule, system: System) -> Answer:
+def _built(wanted: Words, rule: Rule, system: System) -> Answer:
     answers = [_BUILD[word](rule, system) for word in wanted]
     for answer in answers:
         if answer.holds:
@@ -191,7 +201,7 @@ def _built(wanted: tuple[str, ...], rule: Rule, system: System) -> Answer:
     return answers[0]
 
 
-def _flag(name: str, words: str, expected: bool = True) -> Callable[[Rule, System], Answer]:
+def _flag(name: str, words: str, expected: bool = True) -> BuildCondition:
     """A condition: the field `name` of the system is as expected; `words` say what it is then."""
 
     def condition(rule: Rule, system: System) -> Answer:
@@ -200,12 +210,13 @@ def _flag(name: str, words: str, expected: bool = True) -> Callable[[Rule, Syste
             return Answer(False, f'whether this is {words} is not known')
         holds = known is expected
         note = system.note(name)
-        return Answer(holds, f'this is {_not(holds)}{words}{note}')
+        verb = _verb(holds)
+        return Answer(holds, f'this {verb} {words}{note}')
 
     return condition
 
 
-def _installed_as(word: str) -> Callable[[Rule, System], Answer]:
+def _installed_as(word: str) -> BuildCondition:
     """A condition: the first installed distribution of the rule is from a wheel, or from source."""
 
     def condition(rule: Rule, system: System) -> Answer:
@@ -230,7 +241,7 @@ _BUILD = {
 }
 
 
-def _are_loaded(wanted: tuple[str, ...], rule: Rule, system: System) -> Answer:
+def _are_loaded(wanted: Words, rule: Rule, system: System) -> Answer:
     names = ' and '.join(wanted)
     if system.loaded is None:
         return Answer(True, f'whether {names} are loaded is not known')
@@ -250,7 +261,7 @@ def _is_loaded(name: str, loaded: frozenset[str]) -> bool:
 
 
 #: The conditions by the fields of a rule.
-_CONDITIONS: dict[str, Callable[[Any, Rule, System], Answer]] = {
+_CONDITIONS: dict[str, Condition] = {
     'distributions': _one_installed,
     'together': _all_installed,
     'python': _python_is,

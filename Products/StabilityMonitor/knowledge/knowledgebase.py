@@ -31,6 +31,7 @@ from .conditions import hold
 from .leftlines import Traces
 from .rules import EFFECTS
 from .rules import KINDS
+from .rules import Mistake
 from .rules import Rule
 from .rules import Silence
 from .rules import checked
@@ -205,8 +206,9 @@ class _Reader:
     def problem(self, line: int, sentence: str) -> None:
         if len(self.problems) >= _PROBLEMS:
             return
+        words = ' '.join(sentence.split())
         shown = ''
-        for char in ' '.join(sentence.split())[:400]:
+        for char in words[:400]:
             shown += char if char.isprintable() else '?'
         self.problems.append(Problem(line, shown, self.file))
 
@@ -263,21 +265,23 @@ class _Reader:
                 self.problem(line, sentence)
 
     def _table(self, kind: str, table: dict[str, object], raw: bytes, line: int) -> None:
-        values, problems = checked(table, kind)
+        found = checked(table, kind)
+        mistakes = list(found.mistakes)
+        id = found.values.get('id')
         known = self.rules if kind == 'issue' else self.silences
-        if not problems and values['id'] in known:
-            sentence = f'There are two tables with the id {values["id"]!r}; give this one another.'
-            problems.append(('id', sentence))
-        for key, sentence in problems:
-            inside = _line_of(key, raw)
-            self.problem(line + inside, sentence)
-        if problems:
+        if not mistakes and id in known:
+            sentence = f'There are two tables with the id {id!r}; give this one another.'
+            mistakes.append(Mistake('id', sentence))
+        for mistake in mistakes:
+            inside = _line_of(mistake.key, raw)
+            self.problem(line + inside, mistake.sentence)
+        if mistakes:
             return
         if kind == 'issue':
-            rule = Rule(**values, line=line)
+            rule = Rule(**found.values, line=line)
             self.rules[rule.id] = rule
         else:
-            silence = Silence(**values, line=line)
+            silence = Silence(**found.values, line=line)
             self.silences[silence.id] = silence
 
 
@@ -329,7 +333,11 @@ def affected(
         elif not rule.incident_only:
             reasons = [answer.words for answer in answers if answer.words]
             hit.append(Match(rule, tuple(reasons)))
-    hit.sort(key=lambda match: (-match.rule.severity.rank, match.rule.id))
+
+    def worst_first(match: Match) -> tuple[int, str]:
+        return -match.rule.severity.rank, match.rule.id
+
+    hit.sort(key=worst_first)
     return tuple(hit), tuple(missed)
 
 
@@ -364,7 +372,12 @@ def match_incident(rules: Iterable[Rule], record: RunRecord, system: System) -> 
         match = _weigh(rule, record, then, traces)
         if match:
             found.append((rule, match))
-    found.sort(key=lambda pair: (-pair[1].score, -pair[0].severity.rank, pair[0].id))
+
+    def likeliest_first(pair: tuple[Rule, KnownIssue]) -> tuple[int, int, str]:
+        rule, match = pair
+        return -match.score, -rule.severity.rank, rule.id
+
+    found.sort(key=likeliest_first)
     return [match for _, match in found]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from itertools import islice
 from ..model.records import Note
 from ..model.runrecord import RunRecord
 from ..model.threadstates import ThreadState
+from .rules import Patterns
 from .rules import Rule
 from .symptoms import SIGNS
 from .symptoms import Sign
@@ -80,13 +80,14 @@ class Traces:
         for search in _SEARCHES:
             if search.in_frames and not has_all_signs:
                 continue
-            patterns: tuple[re.Pattern[str], ...] = getattr(rule, search.patterns)
+            patterns: Patterns = getattr(rule, search.patterns)
             lines: tuple[str, ...] = getattr(self, search.lines)
             if not patterns:
                 continue
             line = _first(patterns, lines)
             if line:
-                shown.append(Sign(search.kind, f'{search.word}: {line}'))
+                sentence = f'{search.word}: {line}'
+                shown.append(Sign(search.kind, sentence))
             elif lines and search.is_telling:
                 against.append(f'{search.word}: none of those recorded')
         if self.signal in rule.signals:
@@ -159,7 +160,7 @@ def _different(lines: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)[:_LINES]
 
 
-def _first(patterns: Iterable[re.Pattern[str]], lines: Iterable[str]) -> str:
+def _first(patterns: Patterns, lines: Iterable[str]) -> str:
     """The line that shows the first pattern that is shown at all, or ''."""
     for pattern in patterns:
         for line in lines:

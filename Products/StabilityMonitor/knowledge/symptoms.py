@@ -75,13 +75,17 @@ def growth(record: RunRecord) -> Sign | None:
     has_fallen = last < 0.9 * max(sizes)
     if has_fallen:
         return None
-    before = first / 2**20
-    after = last / 2**20
-    return Sign('memory', f'memory: grew from {before:.0f} to {after:.0f} MiB')
+    before = round(first / 2**20)
+    after = round(last / 2**20)
+    return Sign(
+        'memory',
+        f'memory: grew from {before} to {after} MiB',
+    )
 
 
+_Symptom = Callable[[RunRecord], Sign | None]
 #: The signs by the words of the rules.
-SIGNS: Mapping[str, Callable[[RunRecord], Sign | None]] = MappingProxyType(
+SIGNS: Mapping[str, _Symptom] = MappingProxyType(
     {
         'busy': busy,
         'growth': growth,

@@ -105,7 +105,7 @@ def of_run(context: Context, compiled: Iterable[str], now: System) -> System:
     of its compiled modules.
     """
     recorded: dict[str, Any] = {}
-    missing = set()
+    missing = {'debug'}  # no run records it
     for name, read in _RECORDED.items():
         value = read(context)
         if value in ('', None, {}):
@@ -130,7 +130,11 @@ def _builds(
     """How distributions were installed: as recorded; else as now, if all versions are the same."""
     recorded = context.get('builds')
     if recorded and isinstance(recorded, dict):
-        return {name: build for name, build in recorded.items() if isinstance(build, str)}
+        builds = {}
+        for name, build in recorded.items():
+            if isinstance(build, str):
+                builds[name] = build
+        return builds
     if distributions is None or distributions == dict(now.distributions):
         return now.builds
     return {}
@@ -157,12 +161,14 @@ def _python(context: Context) -> str:
 
 def _platform(context: Context) -> str:
     """As sys.platform, out of a text such as "Linux-6.1.0-x86_64"."""
-    name, _, _ = _first_word(context, 'platform').partition('-')
+    recorded = _first_word(context, 'platform')
+    name, _, _ = recorded.partition('-')
     return name.lower()
 
 
 def _machine(context: Context) -> str:
-    _, _, machine = _first_word(context, 'platform').rpartition('-')
+    recorded = _first_word(context, 'platform')
+    _, _, machine = recorded.rpartition('-')
     return machine
 
 
@@ -208,10 +214,6 @@ def _free_threaded(context: Context) -> bool | None:
     return 'free-threading' in str(context['python'])
 
 
-def _not_recorded(context: Context) -> None:
-    return None
-
-
 #: What reads a field of System out of a context; '', None and {} where it was not recorded.
 _RECORDED: Mapping[str, Callable[[Context], Any]] = {
     'distributions': _distributions,
@@ -223,5 +225,4 @@ _RECORDED: Mapping[str, Callable[[Context], Any]] = {
     'bits': _bits,
     'stack': _stack,
     'free_threaded': _free_threaded,
-    'debug': _not_recorded,
 }
