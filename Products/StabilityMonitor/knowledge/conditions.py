@@ -95,9 +95,10 @@ def _each_installed(wanted: Requirements, system: System) -> list[Answer]:
 
 
 def _python_is(wanted: Specifiers, rule: Rule, system: System) -> Answer:
-    shown = system.python or '?'
+    known = system.python or '?'
     note = system.note('python')
-    return _compared(f'Python {shown}{note}', system.python, wanted)
+    shown = f'Python {known}{note}'
+    return _compared(shown, system.python, wanted)
 
 
 def _compared(words: str, version: str, specifiers: Specifiers) -> Answer:
@@ -155,8 +156,9 @@ def _word_is(name: str, title: str) -> Condition:
         shown = known or '(not known)'
         note = system.note(name)
         verb = _verb(holds)
-        words = ' or '.join(wanted)
-        return Answer(holds, f'{title} {shown}{note} {verb} {words}')
+        asked = ' or '.join(wanted)
+        words = f'{title} {shown}{note} {verb} {asked}'
+        return Answer(holds, words)
 
     return condition
 
@@ -194,10 +196,13 @@ def _interpreter_is(wanted: Words, rule: Rule, system: System) -> Answer:
 
 
 def _built(wanted: Words, rule: Rule, system: System) -> Answer:
-    answers = [_BUILD[word](rule, system) for word in wanted]
-    for answer in answers:
+    answers = []
+    for word in wanted:
+        condition = _BUILD[word]
+        answer = condition(rule, system)
         if answer.holds:
             return answer
+        answers.append(answer)
     return answers[0]
 
 
@@ -226,7 +231,8 @@ def _installed_as(word: str) -> BuildCondition:
             known = system.builds.get(key, '')
             if not known:
                 return Answer(True, f'whether {name} is from a wheel is not known')
-            return Answer(known == word, f'{name} is from a {known}')
+            holds = known == word
+            return Answer(holds, f'{name} is from a {known}')
         return Answer(False, f'nothing of it is from a {word}')
 
     return condition

@@ -214,7 +214,8 @@ class _Reader:
 
     def read(self, raw: bytes) -> None:
         starts = [match.start() for match in _TABLE.finditer(raw)]
-        if len(raw) > FILE_LIMIT or len(starts) > TABLES:
+        is_too_large = len(raw) > FILE_LIMIT or len(starts) > TABLES
+        if is_too_large:
             limit = FILE_LIMIT >> 10
             sentence = f'The file is too large: at most {limit} KiB and {TABLES} tables are read.'
             self.problem(1, sentence)
@@ -329,10 +330,12 @@ def affected(
             failed.append('it has started')
         if failed:
             reason = f'not affected: {failed[0]}'
-            missed.append(Match(rule, (reason,), failed[0]))
+            match = Match(rule, (reason,), failed=failed[0])
+            missed.append(match)
         elif not rule.incident_only:
             reasons = [answer.words for answer in answers if answer.words]
-            hit.append(Match(rule, tuple(reasons)))
+            match = Match(rule, tuple(reasons))
+            hit.append(match)
 
     def worst_first(match: Match) -> tuple[int, str]:
         return -match.rule.severity.rank, match.rule.id
