@@ -66,7 +66,7 @@ def growth(record: RunRecord) -> Sign | None:
         return None
     first = sizes[0]
     last = sizes[-1]
-    # A site that starts always grows, so the doubling counts only after that.
+    # A site grows while it starts, so the doubling counts only after that.
     after_the_start = sizes[len(sizes) // 10]
     if last < 2 * after_the_start:
         return None

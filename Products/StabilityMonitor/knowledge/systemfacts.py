@@ -92,7 +92,7 @@ def _libc() -> str:
     known = ' '.join(name_and_version).strip()
     if known:
         return known
-    # Python does not recognize musl on each release; its loader shows it.
+    # platform.libc_ver() may not know musl; the loader of musl shows it.
     loaders = Path('/lib').glob('ld-musl-*')
     return 'musl' if any(loaders) else ''
 
