@@ -921,7 +921,13 @@ VALUES = st.sampled_from(
     ]
 )
 KEYS = st.sampled_from(
-    [*known_rules.KINDS['issue'][2], *known_rules.KINDS['silence'][2], 'x', 'a.b.c', '"quoted"']
+    [
+        *known_rules.KINDS['issue'].fields,
+        *known_rules.KINDS['silence'].fields,
+        'x',
+        'a.b.c',
+        '"quoted"',
+    ]
 )
 FIELD = st.builds('{} = {}\n'.format, KEYS, VALUES)
 WORDS = st.sampled_from(
@@ -958,7 +964,7 @@ def test_any_text_is_rules_and_problems(text):
     )
 
 
-@given(st.sampled_from(sorted(set(known_rules.KINDS['issue'][2]))), VALUES)
+@given(st.sampled_from(sorted(set(known_rules.KINDS['issue'].fields))), VALUES)
 @settings(max_examples=300, deadline=None)
 def test_a_rule_with_any_value_is_taken_or_refused_with_its_line(key, value):
     lines = [line for line in GOOD.splitlines(True) if not line.startswith(f'{key} ')]

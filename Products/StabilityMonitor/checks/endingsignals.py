@@ -21,6 +21,8 @@ from .check import several
 from .livesite import Site
 
 _REOPENING = ('SIGHUP', 'SIGUSR1', 'SIGUSR2')
+#: Modules that may name faulthandler and are no other user of it.
+_SELF = ('faulthandler', '__main__')
 
 
 class FaultHandler(Check):
@@ -32,7 +34,8 @@ class FaultHandler(Check):
         trouble = _interference(site.fault_log)
         names = []
         for name, its in site.program_modules().items():
-            if its.get('faulthandler') is faulthandler and not _is_ours(name):
+            is_ours = name.startswith('Products.StabilityMonitor') or name in _SELF
+            if its.get('faulthandler') is faulthandler and not is_ours:
                 names.append(name)
         users = several(sorted(names))
         if not trouble:
@@ -50,10 +53,6 @@ class FaultHandler(Check):
             trouble + (f' Loaded modules that use faulthandler: {users}.' if users else ''),
             action,
         )
-
-
-def _is_ours(name: str) -> bool:
-    return name.startswith('Products.StabilityMonitor') or name in ('faulthandler', '__main__')
 
 
 def _interference(fault_log: FaultLog | None) -> str:

@@ -11,7 +11,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from ..knowledge.knowledgebase import Match
 from ..knowledge.rulesinforce import known
 from ..model.action import Action
 from ..model.finding import Finding
@@ -31,23 +30,24 @@ class KnownIssues(Check):
     def look(self, site: Site) -> Finding | list[Finding]:
         facts = known(site.directory, site.started is not None)
         pip = own_pip()
-        found = [*map(self._met, facts.affected)]
+        found = []
+        for match in facts.affected:
+            rule = match.rule
+            reasons = ', '.join(match.reasons)
+            finding = Finding(
+                f'{self.id}:{rule.id}',
+                rule.severity,
+                f'{rule.title}.'.replace('..', '.'),
+                f'{rule.happens} Here: {reasons}. Fixed: {rule.fixed}.',
+                with_own_pip(rule.action),
+                rule.source,
+                self.id,
+                rule.id,
+            )
+            found.append(finding)
         for problem in facts.problems:
             found.append(replace(problem.finding_with(pip), check=self.id))
         return found or self.ok(f'None of {facts.count} known issues affects this installation.')
-
-    def _met(self, match: Match) -> Finding:
-        rule = match.rule
-        return Finding(
-            f'{self.id}:{rule.id}',
-            rule.severity,
-            f'{rule.title}.'.replace('..', '.'),
-            f'{rule.happens} Here: {", ".join(match.reasons)}. Fixed: {rule.fixed}.',
-            with_own_pip(rule.action),
-            rule.source,
-            self.id,
-            rule.id,
-        )
 
 
 def with_own_pip(action: Action, executable: str = sys.executable) -> Action:

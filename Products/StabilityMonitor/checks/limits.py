@@ -37,17 +37,25 @@ class Descriptors(Check):
     source = '/proc/self/fd and RLIMIT_NOFILE'
 
     def look(self, site: Site) -> Finding:
-        used = self._open(site)
+        try:
+            used = [int(name) for name in os.listdir(site.proc / 'self/fd')]
+        except (OSError, ValueError):
+            used = []
         if resource is None or not used:
             return self.unknown('How many descriptors are open is not known on this system.')
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         fact = f'{len(used)} of {soft} descriptors are open.'
         if len(used) >= 0.8 * soft:
+            more = max(4096, 4 * soft)
+            look_for_leaks = Action(
+                '; then find out who does not close what: "ls -l /proc/{pid}/fd".',
+                pid=os.getpid(),
+            )
             return self.found(
                 CRITICAL if len(used) >= 0.95 * soft else WARNING,
                 'Descriptors are running out.',
                 f'{fact} Without one, no connection is accepted and no file opened.',
-                self._more(soft),
+                to_raise('NOFILE', 'n', more) + look_for_leaks,
             )
         if max(used) >= _SELECT * 0.9 and _waitress_selects():
             return self.found(
@@ -60,19 +68,6 @@ class Descriptors(Check):
                 ),
             )
         return self.ok('There are enough descriptors.', fact)
-
-    @staticmethod
-    def _open(site: Site) -> list[int]:
-        try:
-            return [int(name) for name in os.listdir(site.proc / 'self/fd')]
-        except (OSError, ValueError):
-            return []
-
-    @staticmethod
-    def _more(soft: int) -> Action:
-        return to_raise('NOFILE', 'n', max(4096, 4 * soft)) + Action(
-            '; then find out who does not close what: "ls -l /proc/{pid}/fd".', pid=os.getpid()
-        )
 
 
 def to_raise(name: str, option: str, wanted: int, unit: str = '') -> Action:

@@ -8,6 +8,7 @@ import gc
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -57,36 +58,57 @@ class Limit(Check):
     def look(self, site: Site) -> Finding | list[Finding]:
         findings = []
         facts = []
-        for about, what, used, most, action in _limits(site):
-            fact = f'{megabytes(used)} of {megabytes(most)}'
-            facts.append(f'{what}: {fact}')
-            severity = _severity(about, used, most)
-            if severity:
-                title = f'Memory is short: {used / most:.0%} of its limit is in use ({what}).'
-                findings.append(self.found(severity, title, f'{fact}.', action, about))
+        for usage in _usages(site):
+            fact = f'{megabytes(usage.used)} of {megabytes(usage.most)}'
+            facts.append(f'{usage.what}: {fact}')
+            if usage.severity is None:
+                continue
+            share = usage.used / usage.most
+            finding = self.found(
+                usage.severity,
+                f'Memory is short: {share:.0%} of its limit is in use ({usage.what}).',
+                f'{fact}.',
+                usage.action,
+                usage.about,
+            )
+            findings.append(finding)
         own = _kibibytes(site.text('self/status'))
         mine = f'This process has {megabytes(own["VmRSS"])} in use. ' if 'VmRSS' in own else ''
         return findings or self.ok('There is room for more memory.', mine + '; '.join(facts))
 
 
-def _severity(about: str, used: int, most: int) -> Severity | None:
-    """How short memory is where `used` of `most` bytes are in use; None where it is not."""
-    if about == 'host':
-        return WARNING if used >= _HOST * most else None
-    for severity, share in _SHARES:
-        if used >= share * most:
-            return severity
-    return None
+@dataclass(frozen=True)
+class _Usage:
+    """How much of a limit is in use, in bytes.
+
+    `about` is the end of the id of a finding, `what` names the limit, `action` says what to do.
+    """
+
+    about: str
+    what: str
+    used: int
+    most: int
+    action: Action
+
+    @property
+    def severity(self) -> Severity | None:
+        """How short memory is; None where it is not."""
+        if self.about == 'host':
+            return WARNING if self.used >= _HOST * self.most else None
+        for severity, share in _SHARES:
+            if self.used >= share * self.most:
+                return severity
+        return None
 
 
-def _limits(site: Site) -> Iterator[tuple[str, str, int, int, Action]]:
-    """(id, what it is, bytes in use, limit in bytes, what to do) for each limit that there is."""
+def _usages(site: Site) -> Iterator[_Usage]:
+    """One for each limit that there is."""
     own = _kibibytes(site.text('self/status'))
     host = _kibibytes(site.text('meminfo'))
     yield from _groups(site.context.get('cgroup') or {})
     most = resource.getrlimit(resource.RLIMIT_AS)[0] if resource else -1
     if resource and most != resource.RLIM_INFINITY and 'VmSize' in own:
-        yield (
+        yield _Usage(
             'address-space',
             'address space, RLIMIT_AS',
             own['VmSize'],
@@ -94,7 +116,7 @@ def _limits(site: Site) -> Iterator[tuple[str, str, int, int, Action]]:
             to_raise('AS', 'v', 2 * most >> 10, 'K') + Action('.'),
         )
     if host.get('MemTotal') and 'MemAvailable' in host:
-        yield (
+        yield _Usage(
             'host',
             'the whole machine',
             host['MemTotal'] - host['MemAvailable'],
@@ -107,7 +129,7 @@ def _limits(site: Site) -> Iterator[tuple[str, str, int, int, Action]]:
         )
 
 
-def _groups(group: dict[str, Any]) -> Iterator[tuple[str, str, int, int, Action]]:
+def _groups(group: dict[str, Any]) -> Iterator[_Usage]:
     """The same for each memory cgroup with a limit, from our own upwards.
 
     Memory that the kernel can drop at once does not count as used.
@@ -121,7 +143,7 @@ def _groups(group: dict[str, Any]) -> Iterator[tuple[str, str, int, int, Action]
         used = _number(text(folder / Path(group['current_file']).name))
         if 0 < limit < 1 << 60 and used >= 0:
             used -= _droppable(text(folder / 'memory.stat').encode(), version)
-            yield (
+            yield _Usage(
                 f'cgroup-{folder.name}' if folder != directory else 'cgroup',
                 f'memory cgroup {folder}',
                 used,

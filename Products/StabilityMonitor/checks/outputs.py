@@ -49,38 +49,36 @@ class StandardOutputs(Check):
     source = 'poll, FIONREAD and /proc/self/fd'
 
     def look(self, site: Site) -> Finding | list[Finding]:
-        stuck = _standing_full(site)
-        findings = []
-        facts = []
-        for name, descriptor in site.outputs.items():
-            goes = output(descriptor, site.proc) | {'stuck': descriptor in stuck}
-            facts.append(f'{name}: {_described(goes)}')
-            finding = self._output(site, name, descriptor, goes)
-            if finding is not None:
-                findings.append(finding)
-        findings += self._controlling(site)
-        if findings:
-            return findings
-        return self.ok('Standard output and standard error never block.', '; '.join(facts))
-
-    def _output(
-        self, site: Site, name: str, descriptor: int, goes: dict[str, Any]
-    ) -> Finding | None:
-        about = name.replace(' ', '-')
         action = Action(
             'Write ">>{log}/stdout.log 2>&1 </dev/null" behind the line that starts Zope, or let a '
             'supervisor start it.',
             log=os.path.join(site.zope.client_home or '.', 'log'),
         )
-        look = {
+        judges = {
             'closed': self._closed,
             'terminal': self._terminal,
             'pipe': self._pipe,
             'socket': self._pipe,
             'file': self._file,
             'device': self._device,
-        }.get(goes['kind'])
-        return look(name, descriptor, goes, action, about) if look else None
+        }
+        stuck = _standing_full(site)
+        findings = []
+        facts = []
+        for name, descriptor in site.outputs.items():
+            goes = output(descriptor, site.proc) | {'stuck': descriptor in stuck}
+            facts.append(f'{name}: {_described(goes)}')
+            judge = judges.get(goes['kind'])
+            if judge is None:
+                continue
+            about = name.replace(' ', '-')
+            finding = judge(name, descriptor, goes, action, about)
+            if finding is not None:
+                findings.append(finding)
+        findings += self._controlling(site)
+        if findings:
+            return findings
+        return self.ok('Standard output and standard error never block.', '; '.join(facts))
 
     def _closed(
         self, name: str, descriptor: int, goes: dict[str, Any], action: Action, about: str
@@ -168,12 +166,16 @@ class StandardOutputs(Check):
             )
         if not goes['stuck']:
             return None
+        waiting = _waiting(descriptor, goes['kind'])
+        place = ''
+        with contextlib.suppress(OSError, AttributeError):  # a socket; Linux alone tells of a pipe
+            size = fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
+            place = f' in a pipe of {size:,}'
         return self.found(
             CRITICAL,
             f'{name.capitalize()} is a {goes["kind"]} that stands full.',
-            f'{_waiting(descriptor, goes["kind"]):,} bytes wait{_room(descriptor)}, and none was '
-            f'read for {_PATIENCE:g} s; the next thread that prints or logs there waits until they '
-            'are: the site freezes.',
+            f'{waiting:,} bytes wait{place}, and none was read for {_PATIENCE:g} s; the next '
+            'thread that prints or logs there waits until they are: the site freezes.',
             action,
             about,
         )
@@ -237,14 +239,6 @@ def _waiting(descriptor: int, kind: str) -> int:
     return 0
 
 
-def _room(descriptor: int) -> str:
-    if fcntl is None:
-        return ''
-    with contextlib.suppress(OSError, AttributeError):
-        return f' in a pipe of {fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ):,}'
-    return ''
-
-
 class EventLog(Check):
     id = 'event-log'
     question = 'Is there an event log that somebody can read tomorrow?'
@@ -273,7 +267,7 @@ class EventLog(Check):
                 WARNING,
                 'There is no event log.',
                 detail or 'The root logger has no handler: errors of the site are lost.',
-                _FOLLOW if troubles else self._action(site),
+                _FOLLOW if troubles else self._to_have_one(site),
             )
         level = site.root_logger.level
         disabled = site.root_logger.manager.disable
@@ -295,7 +289,7 @@ class EventLog(Check):
         return self.ok('There is an event log.', '; '.join(kept))
 
     @staticmethod
-    def _action(site: Site) -> Action:
+    def _to_have_one(site: Site) -> Action:
         return Action(
             'In zope.ini, add ", eventlog" to "keys" of `[handlers]`, to "keys" of `[formatters]` '
             'and to "handlers" of `[logger_root]`, unless it is there; write the lines '

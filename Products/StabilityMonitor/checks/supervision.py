@@ -71,12 +71,15 @@ class Supervisor(Check):
                 'Nobody starts this process again when it dies.',
                 f'It belongs to a session or a job ({name}), not to a service of its own.',
             )
-        if name and not _is_main(site):
+        parent = site.text(f'{site.parent}/comm').strip()
+        # A service of a user has a systemd of that user above it.
+        is_main = site.parent == 1 or parent == 'systemd'
+        if name and not is_main:
             return self.found(
                 INFO,
                 f'Whether systemd notices a death of this process is up to its parent ({name}).',
                 'systemd watches the main process of a service; the parent of this one is '
-                f'{site.parent}: "{site.text(f"{site.parent}/comm").strip()}".',
+                f'{site.parent}: "{parent}".',
                 Action(
                     'Write "exec" before the command that starts Zope in the script of ExecStart.'
                 ),
@@ -116,11 +119,6 @@ def unit(cgroups: str) -> str:
         return ''
     units = [part for part in path[1].split('/') if part.endswith(('.service', '.scope'))]
     return units[-1] if units else ''
-
-
-def _is_main(site: Site) -> bool:
-    """Whether the parent is systemd: process 1, or the systemd of a user."""
-    return site.parent == 1 or site.text(f'{site.parent}/comm').strip() == 'systemd'
 
 
 def _settings(site: Site, unit: str) -> str:

@@ -6,7 +6,6 @@ import re
 import sys
 import threading
 from _tracemalloc import is_tracing  # the module around it is large
-from collections.abc import Iterator
 
 from ..model.action import Action
 from ..model.finding import Finding
@@ -105,67 +104,70 @@ class PythonSwitches(Check):
     source = 'sys.flags, tracemalloc and trace functions'
 
     def look(self, site: Site) -> Finding | list[Finding]:
-        found = [
-            self.found(WARNING if costly else INFO, title, why, action, about)
-            for about, is_on, costly, title, why, action in _switches(site)
-            if is_on
-        ]
-        return found or self.ok('Python runs without switches for debugging.')
-
-
-def _switches(site: Site) -> Iterator[tuple[str, bool, bool, str, str, Action]]:
-    """(id, whether it is on, whether it costs much, title, reason, action) of each switch."""
-    debuggers = [name for name in _DEBUGGERS if name in site.modules]
-    yield (
-        'dev-mode',
-        sys.flags.dev_mode,
-        True,
-        "Python's development mode is on.",
-        'A debugging allocator and many checks cost speed.',
-        Action('Take "-X dev" or `PYTHONDEVMODE` away and restart.'),
-    )
-    yield (
-        'verbose',
-        bool(sys.flags.verbose),
-        True,
-        'Python tells of every import (-v).',
-        'It writes to standard error all the time.',
-        Action('Take "-v" or `PYTHONVERBOSE` away and restart.'),
-    )
-    yield (
-        'optimize',
-        bool(sys.flags.optimize),
-        False,
-        f'Python leaves out assertions (-{"O" * sys.flags.optimize}).',
-        'What an assertion would have stopped goes on, perhaps into a crash.',
-        Action('Take "-O" or `PYTHONOPTIMIZE` away and restart.'),
-    )
-    yield (
-        'tracemalloc',
-        is_tracing(),
-        True,
-        'tracemalloc is on.',
-        'Each allocation is written down: it costs speed and much memory.',
-        Action('Take `PYTHONTRACEMALLOC` or the call of tracemalloc.start away and restart.'),
-    )
-    yield (
-        'tracing',
-        threading.gettrace() is not None or threading.getprofile() is not None or bool(_tools()),
-        True,
-        'A trace or profile function is set for new threads.',
-        'Each line or call goes through it: '
-        + (', '.join(_tools()) or 'threading.settrace or threading.setprofile')
-        + '.',
-        Action('Take the profiler, debugger or coverage away and restart.'),
-    )
-    yield (
-        'debugger',
-        bool(debuggers),
-        False,
-        f'A debugger is loaded: {", ".join(debuggers)}.',
-        'Who reaches its port can stop all threads.',
-        Action('Start Zope without it.'),
-    )
+        findings = []
+        if sys.flags.dev_mode:
+            finding = self.found(
+                WARNING,
+                "Python's development mode is on.",
+                'A debugging allocator and many checks cost speed.',
+                Action('Take "-X dev" or `PYTHONDEVMODE` away and restart.'),
+                'dev-mode',
+            )
+            findings.append(finding)
+        if sys.flags.verbose:
+            finding = self.found(
+                WARNING,
+                'Python tells of every import (-v).',
+                'It writes to standard error all the time.',
+                Action('Take "-v" or `PYTHONVERBOSE` away and restart.'),
+                'verbose',
+            )
+            findings.append(finding)
+        if sys.flags.optimize:
+            option = 'O' * sys.flags.optimize
+            finding = self.found(
+                INFO,
+                f'Python leaves out assertions (-{option}).',
+                'What an assertion would have stopped goes on, perhaps into a crash.',
+                Action('Take "-O" or `PYTHONOPTIMIZE` away and restart.'),
+                'optimize',
+            )
+            findings.append(finding)
+        if is_tracing():
+            finding = self.found(
+                WARNING,
+                'tracemalloc is on.',
+                'Each allocation is written down: it costs speed and much memory.',
+                Action(
+                    'Take `PYTHONTRACEMALLOC` or the call of tracemalloc.start away and restart.'
+                ),
+                'tracemalloc',
+            )
+            findings.append(finding)
+        tools = _tools()
+        has_functions = threading.gettrace() is not None or threading.getprofile() is not None
+        if has_functions or tools:
+            users = ', '.join(tools) or 'threading.settrace or threading.setprofile'
+            finding = self.found(
+                WARNING,
+                'A trace or profile function is set for new threads.',
+                f'Each line or call goes through it: {users}.',
+                Action('Take the profiler, debugger or coverage away and restart.'),
+                'tracing',
+            )
+            findings.append(finding)
+        debuggers = [name for name in _DEBUGGERS if name in site.modules]
+        if debuggers:
+            names = ', '.join(debuggers)
+            finding = self.found(
+                INFO,
+                f'A debugger is loaded: {names}.',
+                'Who reaches its port can stop all threads.',
+                Action('Start Zope without it.'),
+                'debugger',
+            )
+            findings.append(finding)
+        return findings or self.ok('Python runs without switches for debugging.')
 
 
 def _tools() -> list[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from typing import Any
 
 from .rules import Rule
+from .rules import Words
 from .systemfacts import System
 
 if TYPE_CHECKING:  # Zope does not bring this library, see `rules.has_packaging`
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # Zope does not bring this library, see `rules.has_packaging`
     from packaging.version import Version
 
     from .rules import Requirements
+    from .rules import Specifiers
 
 
 @dataclass(frozen=True)
@@ -32,57 +33,99 @@ class Answer:
     is_missing: bool = False  # the distribution that it asks for is not installed
 
 
+#: Whether a system meets what a field of the rule asks for; the value of that field comes first.
+Condition = Callable[[Any, Rule, System], Answer]
+#: The same for one word of the field `build`.
+BuildCondition = Callable[[Rule, System], Answer]
+
+
 def hold(rule: Rule, system: System) -> list[Answer]:
     """The answer to each condition that a rule has."""
-    return [
-        _CONDITIONS[name](getattr(rule, name), rule, system)
-        for name in rule.CONDITIONS
-        if getattr(rule, name)
-    ]
+    answers = []
+    for name in rule.CONDITIONS:
+        wanted = getattr(rule, name)
+        if wanted:
+            condition = _CONDITIONS[name]
+            answer = condition(wanted, rule, system)
+            answers.append(answer)
+    return answers
+
+
+def _verb(holds: bool) -> str:
+    return 'is' if holds else 'is not'
+
+
+# -- versions --------------------------------------------------------------------------------------
 
 
 def _one_installed(wanted: Requirements, rule: Rule, system: System) -> Answer:
-    answers = [_requirement(wanted[key], key, system) for key in wanted]
+    answers = _each_installed(wanted, system)
     for answer in answers:
         if answer.holds:
             return answer
+    # What is installed in another version says more than what is not installed.
     installed = [answer for answer in answers if not answer.is_missing]
-    return _joined(False, installed or answers)
+    return Answer(False, _joined(installed or answers))
 
 
 def _all_installed(wanted: Requirements, rule: Rule, system: System) -> Answer:
-    answers = [_requirement(wanted[key], key, system) for key in wanted]
+    answers = _each_installed(wanted, system)
     failed = [answer for answer in answers if not answer.holds]
-    return _joined(not failed, failed or answers)
+    if failed:
+        return Answer(False, _joined(failed))
+    return Answer(True, _joined(answers))
 
 
-def _joined(holds: bool, answers: Iterable[Answer]) -> Answer:
-    return Answer(holds, ', '.join(answer.words for answer in answers))
+def _joined(answers: list[Answer]) -> str:
+    return ', '.join(answer.words for answer in answers)
 
 
-def _requirement(wanted: tuple[str, tuple[SpecifierSet, ...]], key: str, system: System) -> Answer:
-    name, specifiers = wanted
-    version = system.distributions.get(key)
-    if version is None:
-        return Answer(False, f'{name} is not installed', is_missing=True)
-    return _compared(f'{name} {version}{system.note("distributions")}', version, specifiers)
+def _each_installed(wanted: Requirements, system: System) -> list[Answer]:
+    answers = []
+    note = system.note('distributions')
+    for key, (name, specifiers) in wanted.items():
+        version = system.distributions.get(key)
+        if version is None:
+            answer = Answer(False, f'{name} is not installed', is_missing=True)
+        else:
+            shown = f'{name} {version}{note}'
+            answer = _compared(shown, version, specifiers)
+        answers.append(answer)
+    return answers
 
 
-def _compared(words: str, version: str, specifiers: tuple[SpecifierSet, ...]) -> Answer:
-    parsed = _version(version)
-    shown = ' or '.join(filter(None, map(_spaced, specifiers)))
+def _python_is(wanted: Specifiers, rule: Rule, system: System) -> Answer:
+    known = system.python or '?'
+    note = system.note('python')
+    shown = f'Python {known}{note}'
+    return _compared(shown, system.python, wanted)
+
+
+def _compared(words: str, version: str, specifiers: Specifiers) -> Answer:
+    """Whether a version is in one of the ranges; `words` name what has the version."""
+    ranges = [_spaced(specifier) for specifier in specifiers]
+    shown = ' or '.join(filter(None, ranges))  # '' is any version
     if not shown:
         return Answer(True, f'{words} is installed (which versions are affected is not known)')
+    parsed = _version(version)
     if parsed is None:
         return Answer(False, f'{words} cannot be compared with {shown}')
     holds = any(specifier.contains(parsed, prereleases=True) for specifier in specifiers)
-    return Answer(holds, f'{words} is {"" if holds else "not "}{shown}')
+    verb = _verb(holds)
+    return Answer(holds, f'{words} {verb} {shown}')
 
 
 def _spaced(specifier: SpecifierSet) -> str:
     """As a person writes it: `>= 1.0, < 1.4`."""
-    parts = sorted(str(specifier).split(','), key=lambda part: part[:1] in '<!~')
-    return ', '.join(re.sub(r'^([<>=!~]+)', r'\1 ', part) for part in parts)
+    lower = []
+    upper = []
+    for part in str(specifier).split(','):
+        spaced = re.sub(r'^([<>=!~]+)', r'\1 ', part)
+        if part.startswith(('<', '!', '~')):
+            upper.append(spaced)
+        else:
+            lower.append(spaced)
+    return ', '.join(lower + upper)
 
 
 @functools.lru_cache(4096)
@@ -90,67 +133,97 @@ def _version(text: str) -> Version | None:
     from packaging.version import InvalidVersion
     from packaging.version import Version
 
+    if len(text) > 100:
+        return None
+    # A Python that was built from a checkout calls itself "3.13.6+".
+    released = text.rstrip('+')
     try:
-        return Version(text.rstrip('+')) if len(text) <= 100 else None
+        return Version(released)
     except InvalidVersion:
         return None
 
 
-def _python_is(wanted: tuple[SpecifierSet, ...], rule: Rule, system: System) -> Answer:
-    return _compared(f'Python {system.python or "?"}{system.note("python")}', system.python, wanted)
+# -- the interpreter and the machine ---------------------------------------------------------------
 
 
-def _word_is(name: str, title: str) -> Callable[[tuple[str, ...], Rule, System], Answer]:
-    def condition(wanted: tuple[str, ...], rule: Rule, system: System) -> Answer:
+def _word_is(name: str, title: str) -> Condition:
+    """A condition: the field `name` of the system begins with one of the words of the rule."""
+
+    def condition(wanted: Words, rule: Rule, system: System) -> Answer:
         known: str = getattr(system, name)
         beginnings = tuple(word.lower() for word in wanted)
         holds = known != '' and known.lower().startswith(beginnings)
-        shown = f'{title} {known or "(not known)"}{system.note(name)}'
-        return Answer(holds, f'{shown} is {"" if holds else "not "}{" or ".join(wanted)}')
+        shown = known or '(not known)'
+        note = system.note(name)
+        verb = _verb(holds)
+        asked = ' or '.join(wanted)
+        words = f'{title} {shown}{note} {verb} {asked}'
+        return Answer(holds, words)
 
     return condition
 
 
 def _has_bits(wanted: int, rule: Rule, system: System) -> Answer:
-    known = f'{system.bits}-bit' if system.bits else 'of a size that is not known'
-    return Answer(system.bits == wanted, f'this Python is {known}{system.note("bits")}')
+    size = 'of a size that is not known'
+    if system.bits:
+        size = f'{system.bits}-bit'
+    holds = system.bits == wanted
+    note = system.note('bits')
+    return Answer(holds, f'this Python is {size}{note}')
 
 
 def _stack_is_below(wanted: int, rule: Rule, system: System) -> Answer:
     if system.stack is None:
         return Answer(False, 'how large the stacks of threads are is not known')
     holds = system.stack < wanted << 10
-    shown = f'the stack of a thread has {system.stack >> 10} KiB{system.note("stack")}'
-    return Answer(holds, f'{shown}, {"less" if holds else "not less"} than {wanted}')
+    size = system.stack >> 10
+    note = system.note('stack')
+    words = f'the stack of a thread has {size} KiB{note}'
+    if holds:
+        return Answer(True, f'{words}, less than {wanted}')
+    return Answer(False, f'{words}, not less than {wanted}')
 
 
-def _interpreter_is(wanted: tuple[str, ...], rule: Rule, system: System) -> Answer:
-    if system.implementation in wanted:
+def _interpreter_is(wanted: Words, rule: Rule, system: System) -> Answer:
+    known = system.implementation
+    if known in wanted:
         return Answer(True, '')
     names = ' or '.join(wanted)
-    return Answer(False, f'the interpreter {system.implementation} is not {names}')
+    return Answer(False, f'the interpreter {known} is not {names}')
 
 
-def _built(wanted: tuple[str, ...], rule: Rule, system: System) -> Answer:
-    answers = [_BUILD[word](rule, system) for word in wanted]
-    for answer in answers:
+# -- builds ----------------------------------------------------------------------------------------
+
+
+def _built(wanted: Words, rule: Rule, system: System) -> Answer:
+    answers = []
+    for word in wanted:
+        condition = _BUILD[word]
+        answer = condition(rule, system)
         if answer.holds:
             return answer
+        answers.append(answer)
     return answers[0]
 
 
-def _flag(name: str, words: str, expected: bool = True) -> Callable[[Rule, System], Answer]:
+def _flag(name: str, words: str, expected: bool = True) -> BuildCondition:
+    """A condition: the field `name` of the system is as expected; `words` say what it is then."""
+
     def condition(rule: Rule, system: System) -> Answer:
         known: bool | None = getattr(system, name)
         if known is None:
             return Answer(False, f'whether this is {words} is not known')
         holds = known is expected
-        return Answer(holds, f'this is {"" if holds else "not "}{words}{system.note(name)}')
+        note = system.note(name)
+        verb = _verb(holds)
+        return Answer(holds, f'this {verb} {words}{note}')
 
     return condition
 
 
-def _installed_as(word: str) -> Callable[[Rule, System], Answer]:
+def _installed_as(word: str) -> BuildCondition:
+    """A condition: the first installed distribution of the rule is from a wheel, or from source."""
+
     def condition(rule: Rule, system: System) -> Answer:
         for key, (name, _) in rule.distributions.items():
             if key not in system.distributions:
@@ -158,7 +231,8 @@ def _installed_as(word: str) -> Callable[[Rule, System], Answer]:
             known = system.builds.get(key, '')
             if not known:
                 return Answer(True, f'whether {name} is from a wheel is not known')
-            return Answer(known == word, f'{name} is from a {known}')
+            holds = known == word
+            return Answer(holds, f'{name} is from a {known}')
         return Answer(False, f'nothing of it is from a {word}')
 
     return condition
@@ -166,28 +240,34 @@ def _installed_as(word: str) -> Callable[[Rule, System], Answer]:
 
 _BUILD = {
     'free-threaded': _flag('free_threaded', 'a free-threaded Python'),
-    'gil': _flag('free_threaded', 'a Python with the GIL', False),
+    'gil': _flag('free_threaded', 'a Python with the GIL', expected=False),
     'debug': _flag('debug', 'a debug build of Python'),
     'wheel': _installed_as('wheel'),
     'source': _installed_as('source'),
 }
 
 
-def _are_loaded(wanted: tuple[str, ...], rule: Rule, system: System) -> Answer:
+def _are_loaded(wanted: Words, rule: Rule, system: System) -> Answer:
     names = ' and '.join(wanted)
     if system.loaded is None:
         return Answer(True, f'whether {names} are loaded is not known')
     missing = [name for name in wanted if not _is_loaded(name, system.loaded)]
     if missing:
-        return Answer(False, f'{" and ".join(missing)} is not loaded')
-    return Answer(True, f'{names} {"is" if len(wanted) == 1 else "are"} loaded')
+        absent = ' and '.join(missing)
+        return Answer(False, f'{absent} is not loaded')
+    verb = 'is' if len(wanted) == 1 else 'are'
+    return Answer(True, f'{names} {verb} loaded')
 
 
 def _is_loaded(name: str, loaded: frozenset[str]) -> bool:
-    return name in loaded or any(module.startswith(f'{name}.') for module in loaded)
+    if name in loaded:
+        return True
+    inside = f'{name}.'  # a package is loaded where one of its modules is
+    return any(module.startswith(inside) for module in loaded)
 
 
-_CONDITIONS: dict[str, Callable[[Any, Rule, System], Answer]] = {
+#: The conditions by the fields of a rule.
+_CONDITIONS: dict[str, Condition] = {
     'distributions': _one_installed,
     'together': _all_installed,
     'python': _python_is,

@@ -31,6 +31,7 @@ from .conditions import hold
 from .leftlines import Traces
 from .rules import EFFECTS
 from .rules import KINDS
+from .rules import Mistake
 from .rules import Rule
 from .rules import Silence
 from .rules import checked
@@ -53,7 +54,7 @@ WITHOUT_PACKAGING = (
     'versions is not installed.'
 )
 _TABLE = re.compile(rb'^[ \t]*\[\[', re.M)
-_AT_LINE = re.compile(r' ?\(at (?:line (\d+), column \d+|end of document)\)')
+_AT_LINE = re.compile(r' ?\(at (?:line (?P<line>\d+), column \d+|end of document)\)')
 
 
 @dataclass(frozen=True)
@@ -72,25 +73,29 @@ class Problem:
     def finding_with(self, pip: str) -> Finding:
         """The finding; `pip` is the command that installs into this Python."""
         if self.lacks:
+            install = Action(
+                'Install it: `{pip} install {lacks}`',
+                pip=pip,
+                lacks=self.lacks,
+            )
             return Finding(
                 'known-issues-off',
                 WARNING,
                 self.sentence,
-                action=Action('Install it: `{pip} install {lacks}`', pip=pip, lacks=self.lacks),
+                action=install,
             )
-        where = f'{self.file}, line {self.line}' if self.line else self.file
+        where = self.file
+        if self.line:
+            where = f'{self.file}, line {self.line}'
+        # Without the line: an edit elsewhere in the file must not unmute the finding.
+        fingerprint = zlib.crc32(self.sentence.encode())
         return Finding(
-            f'known-issues-{self.file}-{self._mark}',
+            f'known-issues-{self.file}-{fingerprint:08x}',
             WARNING,
             f'{where}: {self.sentence}',
             'The other rules count.',
             Action('Correct {where}.', where=where),
         )
-
-    @property
-    def _mark(self) -> str:
-        """Without the line: an edit elsewhere in the file must not unmute the finding."""
-        return f'{zlib.crc32(self.sentence.encode()):08x}'
 
 
 @dataclass(frozen=True)
@@ -111,11 +116,17 @@ def load(source: Path | str | bytes, name: str = '') -> Knowledge:
     Raises nothing.  A file that does not exist is an empty one.
     """
     if not has_packaging():
-        return Knowledge(problems=(Problem(0, WITHOUT_PACKAGING, lacks='packaging'),))
-    reader = _Reader(name or (source.name if isinstance(source, Path) else 'text'))
-    reader.read(_bytes(source, reader))
+        problem = Problem(0, WITHOUT_PACKAGING, lacks='packaging')
+        return Knowledge(problems=(problem,))
+    if not name:
+        name = source.name if isinstance(source, Path) else 'text'
+    reader = _Reader(name)
+    raw = _content(source, reader)
+    reader.read(raw)
     return Knowledge(
-        tuple(reader.rules.values()), tuple(reader.silences.values()), tuple(reader.problems)
+        rules=tuple(reader.rules.values()),
+        silences=tuple(reader.silences.values()),
+        problems=tuple(reader.problems),
     )
 
 
@@ -132,11 +143,16 @@ def in_force(directory: Path | str, today: date | None = None) -> Knowledge:
     The rules of the site are in its data directory.  A silence ends with a day of UTC, as a mute
     does.
     """
-    today = today or datetime.now(UTC).date()
+    if today is None:
+        today = datetime.now(UTC).date()
     ours = shipped()
-    site = load(Path(directory) / KNOWN_ISSUES)
+    file = Path(directory) / KNOWN_ISSUES
+    site = load(file)
     known = {rule.id: rule for rule in ours.rules}
-    problems = [*ours.problems, *(p for p in site.problems if p not in ours.problems)]
+    problems = list(ours.problems)
+    for problem in site.problems:
+        if problem not in ours.problems:  # without `packaging` both files have the same one
+            problems.append(problem)
     for rule in site.rules:
         if rule.id in known:
             sentence = (
@@ -146,20 +162,24 @@ def in_force(directory: Path | str, today: date | None = None) -> Knowledge:
             problems.append(Problem(rule.line, sentence, KNOWN_ISSUES))
         else:
             known[rule.id] = rule
+    rules = dict(known)
     silences = []
     for silence in site.silences:
         if silence.id in known:
             if silence.until is None or today <= silence.until:
                 silences.append(silence)
+                del rules[silence.id]
         elif known:  # without `packaging` nothing is known
             sentence = f'There is no issue {silence.id!r} to silence.'
             problems.append(Problem(silence.line, sentence, KNOWN_ISSUES))
-    silent = {silence.id for silence in silences}
-    rules = [rule for rule in known.values() if rule.id not in silent]
-    return Knowledge(tuple(rules), tuple(silences), tuple(problems))
+    return Knowledge(
+        rules=tuple(rules.values()),
+        silences=tuple(silences),
+        problems=tuple(problems),
+    )
 
 
-def _bytes(source: Path | str | bytes, reader: _Reader) -> bytes:
+def _content(source: Path | str | bytes, reader: _Reader) -> bytes:
     if isinstance(source, bytes):
         return source
     if isinstance(source, str):
@@ -186,61 +206,84 @@ class _Reader:
     def problem(self, line: int, sentence: str) -> None:
         if len(self.problems) >= _PROBLEMS:
             return
-        shown = ''.join(char if char.isprintable() else '?' for char in ' '.join(sentence.split()))
-        self.problems.append(Problem(line, shown[:400], self.file))
+        words = ' '.join(sentence.split())
+        shown = ''
+        for char in words[:400]:
+            shown += char if char.isprintable() else '?'
+        self.problems.append(Problem(line, shown, self.file))
 
     def read(self, raw: bytes) -> None:
         starts = [match.start() for match in _TABLE.finditer(raw)]
-        if len(raw) > FILE_LIMIT or len(starts) > TABLES:
-            sentence = (
-                f'The file is too large: at most {FILE_LIMIT >> 10} KiB and {TABLES} tables are '
-                'read.'
-            )
+        is_too_large = len(raw) > FILE_LIMIT or len(starts) > TABLES
+        if is_too_large:
+            limit = FILE_LIMIT >> 10
+            sentence = f'The file is too large: at most {limit} KiB and {TABLES} tables are read.'
             self.problem(1, sentence)
             return
         line = 1
-        for begin, end in zip([0, *starts], [*starts, len(raw)], strict=True):
-            self._piece(raw[begin:end], line)
-            line += raw.count(b'\n', begin, end)
-
-    def _piece(self, raw: bytes, line: int) -> None:
-        for kind, tables in self._parsed(raw, line).items():
-            for table in tables if isinstance(tables, list) else [None]:
-                if kind in KINDS and isinstance(table, dict):
-                    self._table(kind, table, raw, line)
-                else:
-                    sentence = f'There is no {kind!r} here; begin with [[issue]] or [[silence]].'
-                    self.problem(line, sentence)
+        begins = [0, *starts]
+        ends = [*starts, len(raw)]
+        for begin, end in zip(begins, ends, strict=True):
+            piece = raw[begin:end]
+            for kind, value in self._parsed(piece, line).items():
+                self._tables(kind, value, piece, line)
+            line += piece.count(b'\n')
 
     def _parsed(self, raw: bytes, line: int) -> dict[str, Any]:
+        """What a piece of the file that begins in that line says."""
+        if len(raw) > TABLE_LIMIT:
+            limit = TABLE_LIMIT >> 10
+            self.problem(line, f'This cannot be read: a table is longer than {limit} KiB.')
+            return {}
+        # Some editors put a byte order mark before the text.
+        encoding = 'utf-8-sig' if line == 1 else 'utf-8'
         try:
-            if len(raw) > TABLE_LIMIT:
-                raise ValueError(f'a table is longer than {TABLE_LIMIT >> 10} KiB')
-            text = raw.decode('utf-8-sig' if line == 1 else 'utf-8')
-            return tomllib.loads(text.replace('\r\n', '\n'))
+            text = raw.decode(encoding)
         except UnicodeDecodeError as error:
             before = raw.count(b'\n', 0, error.start)
             self.problem(line + before, 'The text is not UTF-8; save the file as UTF-8.')
+            return {}
+        unix_lines = text.replace('\r\n', '\n')
+        try:
+            return tomllib.loads(unix_lines)
         except (ValueError, RecursionError) as error:
-            at = _AT_LINE.search(str(error))
-            inside = int(at[1]) - 1 if at and at[1] else 0
-            self.problem(line + inside, f'This cannot be read: {_AT_LINE.sub("", str(error))}.')
-        return {}
+            said = str(error)
+            place = _AT_LINE.search(said)
+            if place and place['line']:
+                line += int(place['line']) - 1
+            reason = _AT_LINE.sub('', said)
+            self.problem(line, f'This cannot be read: {reason}.')
+            return {}
+
+    def _tables(self, kind: str, value: object, raw: bytes, line: int) -> None:
+        """Take what stands under one name: a list of tables, where the file is right."""
+        tables = value if isinstance(value, list) else [None]
+        for table in tables:
+            if kind in KINDS and isinstance(table, dict):
+                self._table(kind, table, raw, line)
+            else:
+                sentence = f'There is no {kind!r} here; begin with [[issue]] or [[silence]].'
+                self.problem(line, sentence)
 
     def _table(self, kind: str, table: dict[str, object], raw: bytes, line: int) -> None:
-        values, problems = checked(table, kind)
+        found = checked(table, kind)
+        mistakes = list(found.mistakes)
+        id = found.values.get('id')
         known = self.rules if kind == 'issue' else self.silences
-        if not problems and values['id'] in known:
-            sentence = f'There are two tables with the id {values["id"]!r}; give this one another.'
-            problems.append(('id', sentence))
-        for key, sentence in problems:
-            self.problem(line + _line_of(key, raw), sentence)
-        if not problems:
-            made = KINDS[kind][0](**values, line=line)
-            if isinstance(made, Rule):
-                self.rules[made.id] = made
-            else:
-                self.silences[made.id] = made
+        if not mistakes and id in known:
+            sentence = f'There are two tables with the id {id!r}; give this one another.'
+            mistakes.append(Mistake('id', sentence))
+        for mistake in mistakes:
+            inside = _line_of(mistake.key, raw)
+            self.problem(line + inside, mistake.sentence)
+        if mistakes:
+            return
+        if kind == 'issue':
+            rule = Rule(**found.values, line=line)
+            self.rules[rule.id] = rule
+        else:
+            silence = Silence(**found.values, line=line)
+            self.silences[silence.id] = silence
 
 
 def _line_of(key: str, raw: bytes) -> int:
@@ -249,7 +292,9 @@ def _line_of(key: str, raw: bytes) -> int:
         return 0
     field = rf'^[ \t]*["\']?{re.escape(key)}["\']?[ \t]*[=.]'
     found = re.search(field.encode(), raw, re.M)
-    return raw.count(b'\n', 0, found.start()) if found else 0
+    if not found:
+        return 0
+    return raw.count(b'\n', 0, found.start())
 
 
 # -- a living system -------------------------------------------------------------------------------
@@ -264,7 +309,8 @@ class Match:
     failed: str = ''  # the first condition that does not hold, where it does not affect the system
 
     def __str__(self) -> str:
-        return f'{self.rule.title}: {", ".join(self.reasons)}'
+        reasons = ', '.join(self.reasons)
+        return f'{self.rule.title}: {reasons}'
 
 
 def affected(
@@ -283,10 +329,18 @@ def affected(
         if has_started and rule.effect == 'start':
             failed.append('it has started')
         if failed:
-            missed.append(Match(rule, (f'not affected: {failed[0]}',), failed[0]))
+            reason = f'not affected: {failed[0]}'
+            match = Match(rule, (reason,), failed=failed[0])
+            missed.append(match)
         elif not rule.incident_only:
-            hit.append(Match(rule, tuple(answer.words for answer in answers if answer.words)))
-    hit.sort(key=lambda match: (-match.rule.severity.rank, match.rule.id))
+            reasons = [answer.words for answer in answers if answer.words]
+            match = Match(rule, tuple(reasons))
+            hit.append(match)
+
+    def worst_first(match: Match) -> tuple[int, str]:
+        return -match.rule.severity.rank, match.rule.id
+
+    hit.sort(key=worst_first)
     return tuple(hit), tuple(missed)
 
 
@@ -321,7 +375,12 @@ def match_incident(rules: Iterable[Rule], record: RunRecord, system: System) -> 
         match = _weigh(rule, record, then, traces)
         if match:
             found.append((rule, match))
-    found.sort(key=lambda pair: (-pair[1].score, -pair[0].severity.rank, pair[0].id))
+
+    def likeliest_first(pair: tuple[Rule, KnownIssue]) -> tuple[int, int, str]:
+        rule, match = pair
+        return -match.score, -rule.severity.rank, rule.id
+
+    found.sort(key=likeliest_first)
     return [match for _, match in found]
 
 
@@ -329,16 +388,12 @@ def _weigh(rule: Rule, record: RunRecord, then: System, traces: Traces) -> Known
     if not rule.fits(record):
         return None
     answers = hold(rule, then)
+    holding = [answer.words for answer in answers if answer.holds]
     failed = [answer.words for answer in answers if not answer.holds]
-    shown, against = traces.show(rule)
-    kinds = {kind for kind, _ in shown}
+    shown = traces.show(rule)
+    kinds = {sign.kind for sign in shown.signs}
     proof = kinds - {'memory', 'processor'}  # these have many causes
-    if failed:
-        strength = 'weak' if proof & {'native', 'message'} else ''
-    elif proof:
-        strength = 'likely' if proof == {'frame'} else 'strong'
-    else:
-        strength = 'possible' if EFFECTS[rule.effect] and not rule.incident_only else ''
+    strength = _strength(rule, proof, is_affected=not failed)
     if not strength:
         return None
     score = sum(WEIGHTS[kind] for kind in kinds)
@@ -346,18 +401,39 @@ def _weigh(rule: Rule, record: RunRecord, then: System, traces: Traces) -> Known
         score = min(score // 4, 20)
     else:
         score += WEIGHTS['conditions']
-        if against and not proof:
+        if shown.against and not proof:
             score += WEIGHTS['against']
-    versions = [f'version: {answer.words}' for answer in answers if answer.holds and answer.words]
+    sentences = [sign.sentence for sign in shown.signs]
     return KnownIssue(
         id=rule.id,
         title=rule.title,
         severity=rule.severity.code,
         strength=strength,
         score=min(score, 100),
-        matched=(*versions, *(words for _, words in shown)),
-        against=(*(f'version: {words}' for words in failed), *against),
+        matched=(*_of_versions(holding), *sentences),
+        against=(*_of_versions(failed), *shown.against),
         fixed=rule.fixed,
         action=str(rule.action),
         source=rule.source,
     )
+
+
+def _strength(rule: Rule, proof: set[str], is_affected: bool) -> str:
+    """How strongly a run speaks for an issue, see `match_incident`; '' where it does not.
+
+    `proof` has the kinds of what was found in the traces.
+    """
+    if not is_affected:
+        return 'weak' if proof & {'native', 'message'} else ''
+    if proof == {'frame'}:
+        return 'likely'
+    if proof:
+        return 'strong'
+    ends_runs = bool(EFFECTS[rule.effect])
+    if ends_runs and not rule.incident_only:
+        return 'possible'
+    return ''
+
+
+def _of_versions(answers: list[str]) -> list[str]:
+    return [f'version: {words}' for words in answers if words]

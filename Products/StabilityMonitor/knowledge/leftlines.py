@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from collections.abc import Iterator
-from itertools import chain
+from dataclasses import dataclass
 from itertools import islice
 
 from ..model.records import Note
 from ..model.runrecord import RunRecord
 from ..model.threadstates import ThreadState
+from .rules import Patterns
 from .rules import Rule
 from .symptoms import SIGNS
+from .symptoms import Sign
 
 #: Where a stack is found.
 _WithFrames = ThreadState | Note
@@ -26,6 +27,14 @@ _FRAMES = 25
 _NATIVE = 8
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What of a run shows an issue, and sentences on what was recorded and does not show it."""
+
+    signs: tuple[Sign, ...]
+    against: tuple[str, ...]
+
+
 class Traces:
     """The traces of one run.
 
@@ -35,71 +44,124 @@ class Traces:
     """
 
     def __init__(self, record: RunRecord) -> None:
-        crashed = [thread for thread in record.threads if thread.crashed]
-        others: list[_WithFrames] = [thread for thread in record.threads if not thread.crashed]
-        others += record.stood_still
-        frames = record.native[:_NATIVE]
-        native = [f'{frame.binary}:{frame.symbol}' for frame in frames]
-        log = [f'{line.logger}: {line.message}' for line in record.log]
+        crashed: list[_WithFrames] = []
+        others: list[_WithFrames] = []
+        for thread in record.threads:
+            if thread.crashed:
+                crashed.append(thread)
+            else:
+                others.append(thread)
+        others.extend(record.stood_still)
+        if not crashed:
+            crashed = others
+            others = []
+        innermost = record.native[:_NATIVE]
+        native = [f'{frame.binary}:{frame.symbol}' for frame in innermost]
         facts = [item.fact for item in record.evidence]
-        self.stack = _lines(map(_frames, crashed or others))
-        self.others = _lines(map(_frames, others if crashed else ()))
-        self.native = _lines([native])
-        self.messages = _lines([facts, record.exception.splitlines(), log])
+        exception = record.exception.splitlines()
+        log = [f'{line.logger}: {line.message}' for line in record.log]
+        self.stack = _different(_frames(crashed))
+        self.others = _different(_frames(others))
+        self.native = _different(native)
+        self.messages = _different([*facts, *exception, *log])
         self.signal = record.signal or ''
         self.record = record
 
-    def show(self, rule: Rule) -> tuple[list[tuple[str, str]], list[str]]:
-        """([(kind, sentence)], [sentence]): what shows the issue, and what was recorded and does
-        not show it.
-        """
-        answers = [SIGNS[name](self.record) for name in rule.signs]
-        signs = [answer for answer in answers if answer]
-        # Frames count only together with all signs that the rule asks for.
-        wanted = _WANTED if len(signs) == len(rule.signs) else _WANTED[2:]
-        shown: list[tuple[str, str]] = []
-        against: list[str] = []
-        for kind, field, tried, word in wanted:
-            patterns: tuple[re.Pattern[str], ...] = getattr(rule, field)
-            lines: tuple[str, ...] = getattr(self, tried)
+    def show(self, rule: Rule) -> Shown:
+        """What shows the issue of a rule, and what speaks against it."""
+        signs = []
+        for name in rule.signs:
+            sign = SIGNS[name](self.record)
+            if sign:
+                signs.append(sign)
+        has_all_signs = len(signs) == len(rule.signs)
+        shown = []
+        against = []
+        for search in _SEARCHES:
+            if search.in_frames and not has_all_signs:
+                continue
+            patterns: Patterns = getattr(rule, search.patterns)
+            lines: tuple[str, ...] = getattr(self, search.lines)
             if not patterns:
                 continue
             line = _first(patterns, lines)
             if line:
-                shown.append((kind, f'{word}: {line}'))
-            elif lines and kind in _TELLING:
-                against.append(f'{word}: none of those recorded')
+                sentence = f'{search.word}: {line}'
+                shown.append(Sign(search.kind, sentence))
+            elif lines and search.is_telling:
+                against.append(f'{search.word}: none of those recorded')
         if self.signal in rule.signals:
-            shown.append(('signal', f'signal: {self.signal}'))
-        return shown + signs, against
+            shown.append(Sign('signal', f'signal: {self.signal}'))
+        return Shown((*shown, *signs), tuple(against))
 
 
-#: Kind, patterns of the rule, lines that they are tried on, and the word for it; frames first.
-_WANTED = (
-    ('stack', 'frames', 'stack', 'frame'),
-    ('frame', 'frames', 'others', 'frame of another thread'),
-    ('native', 'native', 'native', 'native frame'),
-    ('message', 'messages', 'messages', 'message'),
+@dataclass(frozen=True)
+class _Search:
+    """Where to look for one kind of sign.
+
+    `patterns` is a field of the rule, `lines` one of the Traces, `word` what the sentence calls it.
+    `in_frames`: it counts only together with all signs that the rule asks for.  `is_telling`: lines
+    that were recorded speak against the issue where no pattern matches.
+    """
+
+    kind: str
+    patterns: str
+    lines: str
+    word: str
+    in_frames: bool = False
+    is_telling: bool = False
+
+
+_SEARCHES = (
+    _Search(
+        'stack',
+        patterns='frames',
+        lines='stack',
+        word='frame',
+        in_frames=True,
+        is_telling=True,
+    ),
+    _Search(
+        'frame',
+        patterns='frames',
+        lines='others',
+        word='frame of another thread',
+        in_frames=True,
+    ),
+    _Search(
+        'native',
+        patterns='native',
+        lines='native',
+        word='native frame',
+        is_telling=True,
+    ),
+    _Search(
+        'message',
+        patterns='messages',
+        lines='messages',
+        word='message',
+    ),
 )
-#: Kinds that speak against an issue where they were recorded and no pattern matches.
-_TELLING = ('stack', 'native')
 
 
-def _frames(thread: _WithFrames) -> Iterator[str]:
-    for frame in thread.frames[:_FRAMES]:
-        yield f'{frame.file}:{frame.function}'
+def _frames(threads: Iterable[_WithFrames]) -> Iterator[str]:
+    for thread in threads:
+        for frame in thread.frames[:_FRAMES]:
+            yield f'{frame.file}:{frame.function}'
 
 
-def _lines(groups: Iterable[Iterable[str]]) -> tuple[str, ...]:
+def _different(lines: Iterable[str]) -> tuple[str, ...]:
     """The different lines, each once; of a long line its end, where the names of files differ."""
     found: dict[str, None] = {}
-    for line in islice(chain.from_iterable(groups), 4 * _LINES):
-        words = line[-4 * _LENGTH :].split()
-        found[' '.join(words)[-_LENGTH:]] = None
+    for line in islice(lines, 4 * _LINES):
+        end = line[-4 * _LENGTH :]
+        words = ' '.join(end.split())
+        found[words[-_LENGTH:]] = None
     return tuple(found)[:_LINES]
 
 
-def _first(patterns: Iterable[re.Pattern[str]], lines: Iterable[str]) -> str:
+def _first(patterns: Patterns, lines: Iterable[str]) -> str:
+    """The line that shows the first pattern that is shown at all, or ''."""
     for pattern in patterns:
         for line in lines:
             if pattern.search(line):

@@ -29,11 +29,17 @@ from ..system.distributions import normalized
 from .symptoms import SIGNS
 from .symptoms import growth
 
+#: Alternatives: one of them is enough.
+Words = tuple[str, ...]
+Patterns = tuple[re.Pattern[str], ...]
+
 if TYPE_CHECKING:  # Zope does not bring this library, see `has_packaging`
     from packaging.specifiers import SpecifierSet
 
-    #: {normalized name: (name as written, alternative specifiers)}
-    Requirements = dict[str, tuple[str, tuple[SpecifierSet, ...]]]
+    #: Alternatives too.
+    Specifiers = tuple[SpecifierSet, ...]
+    #: {normalized name: (name as written, specifiers)}
+    Requirements = dict[str, tuple[str, Specifiers]]
 
 #: The most characters of a pattern.
 _PATTERN = 200
@@ -44,7 +50,7 @@ _ID = re.compile(r'[a-z0-9][a-z0-9._-]{2,79}')
 _NAME = re.compile(r'[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?')
 
 #: What an issue does, and the verdicts of the runs that it can end; () where it ends none.
-EFFECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+EFFECTS: Mapping[str, Words] = MappingProxyType(
     {
         'crash': ('crashed', 'aborted', 'vanished'),
         'overflow': ('stack-overflow', 'crashed', 'aborted', 'vanished'),
@@ -85,20 +91,20 @@ class Rule:
     fixed: str
     distributions: Requirements = field(default_factory=dict)
     together: Requirements = field(default_factory=dict)
-    python: tuple[SpecifierSet, ...] = ()
-    implementation: tuple[str, ...] = ()
-    platform: tuple[str, ...] = ()
-    machine: tuple[str, ...] = ()
+    python: Specifiers = ()
+    implementation: Words = ()
+    platform: Words = ()
+    machine: Words = ()
     bits: int = 0
     stack_below: int = 0
-    libc: tuple[str, ...] = ()
-    build: tuple[str, ...] = ()
-    loaded: tuple[str, ...] = ()
-    frames: tuple[re.Pattern[str], ...] = ()
-    native: tuple[re.Pattern[str], ...] = ()
-    messages: tuple[re.Pattern[str], ...] = ()
-    signals: tuple[str, ...] = ()
-    signs: tuple[str, ...] = ()
+    libc: Words = ()
+    build: Words = ()
+    loaded: Words = ()
+    frames: Patterns = ()
+    native: Patterns = ()
+    messages: Patterns = ()
+    signals: Words = ()
+    signs: Words = ()
     incident_only: bool = False
     line: int = 0
 
@@ -124,8 +130,10 @@ class Rule:
         has_started = record.phase in _STARTED and record.verdict != 'startup-failed'
         if self.effect == 'start' and has_started:
             return False
-        if self.effect == 'leak' and record.verdict != 'out-of-memory' and not growth(record):
-            return False  # it was killed, but not for its memory
+        if self.effect == 'leak':
+            lacked_memory = record.verdict == 'out-of-memory' or growth(record)
+            if not lacked_memory:
+                return False
         if self.effect == 'hang' and record.hung_at_the_end:
             return True
         verdicts = EFFECTS[self.effect]
@@ -158,44 +166,74 @@ def has_packaging() -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Mistake:
+    """What is wrong with a field of a table; '' stands for the table itself."""
+
+    key: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The values of a table, ready for its class.  They are complete where nothing is wrong."""
+
+    values: dict[str, Any]
+    mistakes: list[Mistake]
+
+
 class _Wrong(Exception):
     """A value that its field refuses; the text ends the sentence "The field x must be"."""
 
 
-def checked(table: dict[str, object], kind: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """(values, [(field, sentence)]) of a table of one of KINDS.
-
-    A sentence says what is wrong with a field.  Without sentences the values are complete.
-    """
-    _, wanted, fields = KINDS[kind]
+def checked(table: dict[str, object], kind: str) -> Checked:
+    """The values of a table of one of KINDS, and what is wrong with it."""
+    fields = KINDS[kind].fields
     values: dict[str, Any] = {}
-    missing = ', '.join(key for key in wanted if key not in table)
-    problems = [('', f'These fields are missing: {missing}.')] if missing else []
+    mistakes = []
+    missing = [key for key in KINDS[kind].needed if key not in table]
+    if missing:
+        names = ', '.join(missing)
+        mistakes.append(Mistake('', f'These fields are missing: {names}.'))
     for key, value in table.items():
         if key not in fields:
-            problems.append((key, f'There is no field {key!r}; there are {", ".join(fields)}.'))
+            names = ', '.join(fields)
+            sentence = f'There is no field {key!r}; there are {names}.'
+            mistakes.append(Mistake(key, sentence))
             continue
+        read = fields[key]
         try:
-            values[key] = fields[key](value)
+            values[key] = read(value)
         except _Wrong as wrong:
-            problems.append((key, f'The field {key!r} must be {wrong}.'))
-    if kind == 'issue' and not problems and not set(values) & {*Rule.CONDITIONS, *Rule.EVIDENCE}:
-        problems.append(
-            ('', 'It has neither a condition nor anything that shows it, so it would always match.')
+            sentence = f'The field {key!r} must be {wrong}.'
+            mistakes.append(Mistake(key, sentence))
+    deciding = {*Rule.CONDITIONS, *Rule.EVIDENCE}
+    always_matches = kind == 'issue' and deciding.isdisjoint(values)
+    if always_matches and not mistakes:
+        sentence = (
+            'It has neither a condition nor anything that shows it, so it would always match.'
         )
-    return values, problems
+        mistakes.append(Mistake('', sentence))
+    return Checked(values, mistakes)
 
 
 # -- the fields ------------------------------------------------------------------------------------
 
+#: Makes the value of a field from what the file says there.  Raises _Wrong.
+Reader = Callable[[object], object]
+
 
 def _text(value: object) -> str:
     wanted = 'a text of 1 to 2000 characters that can be shown'
-    if not isinstance(value, str) or not value.strip() or len(value) > 2000:
+    if not isinstance(value, str):
         raise _Wrong(wanted)
-    if not all(char.isprintable() or char in '\n\t' for char in value):
+    words = value.split()
+    if not words or len(value) > 2000:
         raise _Wrong(wanted)
-    return ' '.join(value.split())
+    for char in value:
+        if not char.isprintable() and char not in '\n\t':
+            raise _Wrong(wanted)
+    return ' '.join(words)
 
 
 def _action(value: object) -> Action:
@@ -204,7 +242,9 @@ def _action(value: object) -> Action:
 
 def _severity(value: object) -> Severity:
     rows = {row.code: row for row in (INFO, WARNING, CRITICAL)}
-    return rows[_one_of(*rows)(value)]
+    one_of = _one_of(*rows)
+    code = one_of(value)
+    return rows[code]
 
 
 def _identifier(value: object) -> str:
@@ -236,16 +276,19 @@ def _day(value: object) -> date:
 
 def _list(value: object) -> list[str]:
     """One text or a list of 1 to 40 texts."""
-    values = [value] if isinstance(value, str) else value
+    if isinstance(value, str):
+        return [value]
     wanted = 'a text or a list of 1 to 40 texts'
-    if not isinstance(values, list) or not 1 <= len(values) <= 40:
+    if not isinstance(value, list):
         raise _Wrong(wanted)
-    if not all(isinstance(each, str) for each in values):
+    if not 1 <= len(value) <= 40:
         raise _Wrong(wanted)
-    return values
+    if not all(isinstance(each, str) for each in value):
+        raise _Wrong(wanted)
+    return value
 
 
-def _texts(value: object) -> tuple[str, ...]:
+def _texts(value: object) -> Words:
     return tuple(map(_text, _list(value)))
 
 
@@ -258,14 +301,16 @@ def _one_of(*words: str) -> Callable[[object], str]:
     return convert
 
 
-def _some_of(*words: str) -> Callable[[object], tuple[str, ...]]:
-    def convert(value: object) -> tuple[str, ...]:
-        return tuple(map(_one_of(*words), _list(value)))
+def _some_of(*words: str) -> Callable[[object], Words]:
+    one_of = _one_of(*words)
+
+    def convert(value: object) -> Words:
+        return tuple(map(one_of, _list(value)))
 
     return convert
 
 
-def _versions(value: object) -> tuple[SpecifierSet, ...]:
+def _versions(value: object) -> Specifiers:
     try:
         return tuple(map(_specifier, _list(value)))
     except ValueError:  # packaging's InvalidSpecifier is one
@@ -284,20 +329,28 @@ def _specifier(text: str) -> SpecifierSet:
 
 def _requirements(value: object) -> Requirements:
     wanted = 'a table of distributions and version specifiers, such as {waitress = "<3.0.1"}'
-    if not isinstance(value, dict) or not 1 <= len(value) <= 40:
+    if not isinstance(value, dict):
+        raise _Wrong(wanted)
+    if not 1 <= len(value) <= 40:
         raise _Wrong(wanted)
     if not all(_NAME.fullmatch(name) for name in value):
         raise _Wrong(wanted)
-    return {normalized(name): (name, _versions(versions)) for name, versions in value.items()}
+    requirements = {}
+    for name, versions in value.items():
+        requirements[normalized(name)] = (name, _versions(versions))
+    return requirements
 
 
-def _patterns(value: object) -> tuple[re.Pattern[str], ...]:
+def _patterns(value: object) -> Patterns:
     return tuple(map(_pattern, _list(value)))
 
 
 def _pattern(text: str) -> re.Pattern[str]:
     shown = repr(text[:60])
-    risk = _risk(text) if 0 < len(text) <= _PATTERN else 'is empty or too long'
+    if 0 < len(text) <= _PATTERN:
+        risk = _risk(text)
+    else:
+        risk = 'is empty or too long'
     if risk:
         raise _Wrong(f'a safe regular expression; {shown} {risk}')
     try:
@@ -329,7 +382,8 @@ def _risk(pattern: str) -> str:
         for risky, why in _RISKS:
             if risky.fullmatch(token):
                 return why
-    if sum(token in ('*', '+') for token in tokens) > 1:
+    repetitions = tokens.count('*') + tokens.count('+')
+    if repetitions > 1:
         return 'has more than one * or +'
     if _choices(tokens) > _CHOICES:
         return 'has too many alternatives'
@@ -363,7 +417,7 @@ def _choices(tokens: list[str]) -> int:
     return total + row
 
 
-_ISSUE: dict[str, Callable[[object], object]] = {
+_ISSUE: dict[str, Reader] = {
     'id': _identifier,
     'title': _text,
     'happens': _text,
@@ -390,16 +444,39 @@ _ISSUE: dict[str, Callable[[object], object]] = {
     'signs': _some_of(*SIGNS),
     'incident_only': _switch,
 }
-#: The tables of a file: the class, the fields that it needs, and what reads each of its fields.
-KINDS: Mapping[
-    str, tuple[type[Rule | Silence], tuple[str, ...], dict[str, Callable[[object], object]]]
-] = MappingProxyType(
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of table: the fields that it needs, and what reads each field that it may have."""
+
+    needed: tuple[str, ...]
+    fields: Mapping[str, Reader]
+
+
+#: The kinds of tables in a file.
+KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        'issue': (
-            Rule,
-            ('id', 'title', 'happens', 'effect', 'severity', 'action', 'source', 'fixed'),
-            _ISSUE,
+        'issue': Kind(
+            needed=(
+                'id',
+                'title',
+                'happens',
+                'effect',
+                'severity',
+                'action',
+                'source',
+                'fixed',
+            ),
+            fields=_ISSUE,
         ),
-        'silence': (Silence, ('id', 'reason'), {'id': _identifier, 'reason': _text, 'until': _day}),
+        'silence': Kind(
+            needed=('id', 'reason'),
+            fields={
+                'id': _identifier,
+                'reason': _text,
+                'until': _day,
+            },
+        ),
     }
 )

@@ -27,8 +27,15 @@ class Known:
 def known(directory: Path | str, has_started: bool = False) -> Known:
     """Known issues of this process, with what the site in that data directory adds and silences."""
     rules = knowledgebase.in_force(directory)
-    affected, unaffected = knowledgebase.affected(rules.rules, systemfacts.here(), has_started)
-    return Known(affected, unaffected, rules.silences, rules.problems, len(rules.rules))
+    here = systemfacts.here()
+    affected, unaffected = knowledgebase.affected(rules.rules, here, has_started)
+    return Known(
+        affected=affected,
+        unaffected=unaffected,
+        silences=rules.silences,
+        problems=rules.problems,
+        count=len(rules.rules),
+    )
 
 
 def of_incident(record: RunRecord, directory: Path | str) -> tuple[KnownIssue, ...]:
@@ -40,7 +47,8 @@ def of_incident(record: RunRecord, directory: Path | str) -> tuple[KnownIssue, .
         return record.known_issues
     try:
         rules = knowledgebase.in_force(directory).rules
-        found = knowledgebase.match_incident(rules, record, systemfacts.here())
+        here = systemfacts.here()
+        found = knowledgebase.match_incident(rules, record, here)
         return tuple(found) or record.known_issues
     except Exception:  # the record was read from a file, and nothing in it is trusted
         LOGGER.warning(

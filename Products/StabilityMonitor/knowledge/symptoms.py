@@ -1,54 +1,93 @@
 """What the vital signs of a run that has ended can show of a known issue.
 
-A RunRecord in, (kind, sentence) or None out.
+A RunRecord in, a Sign or None out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from ..model.runrecord import RunRecord
 
+#: The last samples that tell of a busy CPU; there is one a second.
+_LAST_SAMPLES = 15
+#: The share of a CPU from which on a process is busy.
+_BUSY = 0.9
+#: Fewer samples say nothing about the growth of the memory.
+_FEWEST_SAMPLES = 10
+#: Growth by less than so many bytes is no sign of a leak.
+_LEAST_GROWTH = 100 << 20
 
-def busy(record: RunRecord) -> tuple[str, str] | None:
+
+@dataclass(frozen=True)
+class Sign:
+    """Something that shows an issue: a key of `knowledgebase.WEIGHTS`, and a sentence."""
+
+    kind: str
+    sentence: str
+
+
+def busy(record: RunRecord) -> Sign | None:
     """A thread spun until the end, or the process used at least 90 % of a CPU then.
 
     A thread that spins gets less than a whole CPU where other processes compete for it.
     """
     for hang in record.hangs:
         if hang.kind == 'spinning' and hang.lasts:
-            return 'processor', f'processor: {hang.summary}'
-    last = []
-    for sample in record.samples[-15:]:
-        if sample.monotonic >= 0 and sample.cpu >= 0:
-            last.append(sample)
-    if not last:
+            return Sign('processor', f'processor: {hang.summary}')
+    samples = []
+    for sample in record.samples[-_LAST_SAMPLES:]:
+        is_known = sample.monotonic >= 0 and sample.cpu >= 0
+        if is_known:
+            samples.append(sample)
+    if not samples:
         return None
-    seconds = last[-1].monotonic - last[0].monotonic
+    first = samples[0]
+    last = samples[-1]
+    seconds = last.monotonic - first.monotonic
     if seconds <= 0:
         return None
-    share = (last[-1].cpu - last[0].cpu) / seconds
-    if share < 0.9:
+    share = (last.cpu - first.cpu) / seconds
+    if share < _BUSY:
         return None
-    return 'processor', f'processor: {share:.0%} of one in the last {seconds:.0f} s'
+    return Sign(
+        'processor',
+        f'processor: {share:.0%} of one in the last {seconds:.0f} s',
+    )
 
 
-def growth(record: RunRecord) -> tuple[str, str] | None:
+def growth(record: RunRecord) -> Sign | None:
     """The memory grew to twice its size and by 100 MiB at least, and did not fall again."""
     sizes = [sample.rss for sample in record.samples if sample.rss > 0]
-    if len(sizes) < 10:
+    if len(sizes) < _FEWEST_SAMPLES:
         return None
     first = sizes[0]
     last = sizes[-1]
+    # A site grows while it starts, so the doubling counts only after that.
     after_the_start = sizes[len(sizes) // 10]
-    if last < 2 * after_the_start or last < first + (100 << 20) or last < 0.9 * max(sizes):
+    if last < 2 * after_the_start:
         return None
-    return 'memory', f'memory: grew from {first / 2**20:.0f} to {last / 2**20:.0f} MiB'
+    if last < first + _LEAST_GROWTH:
+        return None
+    has_fallen = last < 0.9 * max(sizes)
+    if has_fallen:
+        return None
+    before = round(first / 2**20)
+    after = round(last / 2**20)
+    return Sign(
+        'memory',
+        f'memory: grew from {before} to {after} MiB',
+    )
 
 
+_Symptom = Callable[[RunRecord], Sign | None]
 #: The signs by the words of the rules.
-SIGNS: Mapping[str, Callable[[RunRecord], tuple[str, str] | None]] = MappingProxyType(
-    {'busy': busy, 'growth': growth}
+SIGNS: Mapping[str, _Symptom] = MappingProxyType(
+    {
+        'busy': busy,
+        'growth': growth,
+    }
 )

@@ -24,6 +24,9 @@ from ..system.distributions import normalized
 from ..system.runcontext import BITS
 from ..system.runcontext import compiled_modules
 
+#: What a run recorded of the system that it ran on.
+Context = dict[str, Any]
+
 _AS_NOW = ' (as installed now)'
 
 
@@ -60,12 +63,15 @@ class System:
 
 def here() -> System:
     """This process.  What cannot change is looked up once."""
-    return replace(_lasting(), loaded=frozenset(compiled_modules()))
+    loaded = frozenset(compiled_modules())
+    return replace(_lasting(), loaded=loaded)
 
 
 @functools.cache
 def _lasting() -> System:
     versions, builds = installed()
+    # To ask for the stack may reset it for a moment: once is enough.
+    stack = stacksizes.default_stack()
     return System(
         distributions=versions,
         builds=builds,
@@ -77,50 +83,67 @@ def _lasting() -> System:
         bits=BITS,
         debug=hasattr(sys, 'gettotalrefcount'),
         free_threaded='free-threading' in sys.version,
-        # To ask for it may reset it for a moment: once is enough.
-        stack=_size(stacksizes.default_stack()),
+        stack=_size(stack),
     )
 
 
 def _libc() -> str:
-    known = ' '.join(platform.libc_ver()).strip()
-    return known or ('musl' if any(Path('/lib').glob('ld-musl-*')) else '')
+    name_and_version = platform.libc_ver()
+    known = ' '.join(name_and_version).strip()
+    if known:
+        return known
+    # platform.libc_ver() may not know musl; the loader of musl shows it.
+    loaders = Path('/lib').glob('ld-musl-*')
+    return 'musl' if any(loaders) else ''
 
 
 # -- a dead run ------------------------------------------------------------------------------------
 
 
-def of_run(context: dict[str, Any], compiled: Iterable[str], now: System) -> System:
+def of_run(context: Context, compiled: Iterable[str], now: System) -> System:
     """The system of a run, from its context (with `distributions`, {name: version}) and the names
     of its compiled modules.
     """
-    recorded = {}
+    recorded: dict[str, Any] = {}
+    missing = {'debug'}  # no run records it
     for name, read in _RECORDED.items():
         value = read(context)
-        if value not in ('', None, {}):
+        if value in ('', None, {}):
+            missing.add(name)
+        else:
             recorded[name] = value
-    missing = frozenset(name for name in _RECORDED if name not in recorded)
+    distributions = recorded.get('distributions')
     return replace(
         now,
         **recorded,
         loaded=frozenset(compiled) or None,
-        builds=_builds(context, recorded.get('distributions'), now),
-        as_now=missing,
+        builds=_builds(context, distributions, now),
+        as_now=frozenset(missing),
     )
 
 
 def _builds(
-    context: dict[str, Any], distributions: Mapping[str, str] | None, now: System
+    context: Context,
+    distributions: Mapping[str, str] | None,
+    now: System,
 ) -> Mapping[str, str]:
     """How distributions were installed: as recorded; else as now, if all versions are the same."""
     recorded = context.get('builds')
     if recorded and isinstance(recorded, dict):
-        return {name: build for name, build in recorded.items() if isinstance(build, str)}
-    same = distributions is None or distributions == dict(now.distributions)
-    return now.builds if same else {}
+        builds = {}
+        for name, build in recorded.items():
+            if isinstance(build, str):
+                builds[name] = build
+        return builds
+    if distributions is None or distributions == dict(now.distributions):
+        return now.builds
+    return {}
 
 
-def _distributions(context: dict[str, Any]) -> dict[str, str] | None:
+# -- a dead run: what reads each field -------------------------------------------------------------
+
+
+def _distributions(context: Context) -> dict[str, str] | None:
     known = context.get('distributions')
     if not isinstance(known, dict):
         return None
@@ -131,47 +154,75 @@ def _distributions(context: dict[str, Any]) -> dict[str, str] | None:
     return found
 
 
-def _python(context: dict[str, Any]) -> str:
-    return _word(context, 'python')
+def _python(context: Context) -> str:
+    """The version, out of a text such as "3.12.1 (main, Dec  8 2023) [GCC 12.2.0]"."""
+    return _first_word(context, 'python')
 
 
-def _word(context: dict[str, Any], name: str, place: int = 0) -> str:
-    words = str(context.get(name) or '').split()
-    return words[place] if words else ''
+def _platform(context: Context) -> str:
+    """As sys.platform, out of a text such as "Linux-6.1.0-x86_64"."""
+    recorded = _first_word(context, 'platform')
+    name, _, _ = recorded.partition('-')
+    return name.lower()
 
 
-def _platform(context: dict[str, Any]) -> str:
-    return _word(context, 'platform').partition('-')[0].lower()
+def _machine(context: Context) -> str:
+    recorded = _first_word(context, 'platform')
+    _, _, machine = recorded.rpartition('-')
+    return machine
 
 
-def _machine(context: dict[str, Any]) -> str:
-    return _word(context, 'platform').rpartition('-')[2]
+def _implementation(context: Context) -> str:
+    return _first_word(context, 'implementation')
 
 
-def _bits(context: dict[str, Any]) -> int | None:
+def _first_word(context: Context, name: str) -> str:
+    text = str(context.get(name) or '')
+    words = text.split()
+    return words[0] if words else ''
+
+
+def _recorded_libc(context: Context) -> str:
+    return str(context.get('libc') or '')
+
+
+def _bits(context: Context) -> int | None:
     bits = context.get('bits')
-    return bits if isinstance(bits, int) and bits in (32, 64) else None
+    if isinstance(bits, int) and bits in (32, 64):
+        return bits
+    return None
+
+
+def _stack(context: Context) -> int | None:
+    stack = context.get('thread_stack')
+    return _size(stack)
 
 
 def _size(stack: object) -> int | None:
     """The size out of (size, guard), as `stacksizes` or a context tells it; None if not known."""
-    size = stack[0] if isinstance(stack, list | tuple) and stack else None
-    return size if isinstance(size, int) and size > 0 else None
+    if not isinstance(stack, list | tuple) or not stack:
+        return None
+    size = stack[0]
+    if isinstance(size, int) and size > 0:
+        return size
+    return None
 
 
-def _free_threaded(context: dict[str, Any]) -> bool | None:
-    return 'free-threading' in str(context['python']) if _python(context) else None
+def _free_threaded(context: Context) -> bool | None:
+    if not _python(context):
+        return None
+    return 'free-threading' in str(context['python'])
 
 
-_RECORDED: dict[str, Callable[[dict[str, Any]], Any]] = {
+#: What reads a field of System out of a context; '', None and {} where it was not recorded.
+_RECORDED: Mapping[str, Callable[[Context], Any]] = {
     'distributions': _distributions,
     'python': _python,
     'platform': _platform,
     'machine': _machine,
-    'implementation': lambda context: _word(context, 'implementation'),
-    'libc': lambda context: str(context.get('libc') or ''),
+    'implementation': _implementation,
+    'libc': _recorded_libc,
     'bits': _bits,
-    'stack': lambda context: _size(context.get('thread_stack')),
+    'stack': _stack,
     'free_threaded': _free_threaded,
-    'debug': lambda context: None,
 }
