@@ -54,12 +54,12 @@ from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from ..system import stacksizes
+from .exitstatus import WELL
+from .exitstatus import WRONG
 
 #: (name, context) of the servers that live.
 _Servers = list[tuple[str, dict[str, Any]]]
 
-WELL = 0
-WRONG = 1
 #: Seconds to wait for an answer, and for a run of the checks that has begun.
 _ANSWER = 5.0
 _RUN = 60.0

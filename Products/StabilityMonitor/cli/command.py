@@ -35,10 +35,9 @@ from . import checks as clichecks
 from . import stacks as clistacks
 from . import status as clistatus
 from . import whichrun
-
-WELL = 0
-WRONG = 1
-UNUSABLE = 2
+from .exitstatus import UNUSABLE
+from .exitstatus import WELL
+from .exitstatus import WRONG
 
 
 def status(runs: AllRuns, options: Namespace) -> int:

@@ -28,10 +28,10 @@ from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import Base
 from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
+from .exitstatus import UNUSABLE
+from .exitstatus import WELL
+from .exitstatus import WRONG
 
-WELL = 0
-WRONG = 1
-UNUSABLE = 2
 #: An answer is awaited for so many beats of the heartbeat, within these limits in seconds.
 _BEATS = 3
 _LEAST_PATIENCE = 5.0

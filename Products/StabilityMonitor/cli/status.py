@@ -30,9 +30,9 @@ from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
 from ..store.rundirectory import name_facts
+from .exitstatus import WELL
+from .exitstatus import WRONG
 
-WELL = 0
-WRONG = 1
 #: {kind of hang: the word before it}.  No process notes of itself that it is silent or stopped.
 _VERBS = {kind.code: kind.verb for kind in EVENT_KINDS.values()}
 _VERBS |= {'silent': 'HANGS', 'stopped': 'STOPPED'}
