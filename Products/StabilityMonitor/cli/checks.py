@@ -31,7 +31,6 @@ from ..model.action import Action
 from ..model.errors import NoAnswer
 from ..model.finding import Finding
 from ..model.finding import finding_from
-from ..model.plaintext import clean
 from ..model.plaintext import json_text
 from ..model.records import Instance
 from ..model.records import clocktime
@@ -56,6 +55,7 @@ from ..store.rundirectory import read_json
 from ..system import stacksizes
 from .exitstatus import WELL
 from .exitstatus import WRONG
+from .terminal import print_lines
 
 #: (name, context) of the servers that live.
 _Servers = list[tuple[str, dict[str, Any]]]
@@ -88,8 +88,7 @@ def show(runs: AllRuns, options: Namespace) -> int:
         subjects = [part.to_json() for part in parts]
         print(json_text({'generated': isotime(time.time()), 'subjects': subjects}, indent=1))
     else:
-        for line in _lines(parts, options.everything):
-            print(clean(line))
+        print_lines(_lines(parts, options.everything))
     for part in parts:
         if any(finding.severity.presses for finding in part.look.shown):
             return WRONG

@@ -16,7 +16,6 @@ from ..inspection import liveness
 from ..model.eventkinds import EVENT_KINDS
 from ..model.jsonform import from_json
 from ..model.jsonform import to_json
-from ..model.plaintext import clean
 from ..model.plaintext import json_text
 from ..model.records import Instance
 from ..model.records import clocktime
@@ -32,6 +31,7 @@ from ..postmortem.runhistory import of_instance
 from ..store.rundirectory import name_facts
 from .exitstatus import WELL
 from .exitstatus import WRONG
+from .terminal import print_lines
 
 #: {kind of hang: the word before it}.  No process notes of itself that it is silent or stopped.
 _VERBS = {kind.code: kind.verb for kind in EVENT_KINDS.values()}
@@ -44,8 +44,7 @@ def show(runs: AllRuns, as_json: bool) -> int:
     if as_json:
         print(json_text(document, indent=1))
     else:
-        for line in _lines(document):
-            print(clean(line))
+        print_lines(_lines(document))
     exit_status: int = document['exit_status']
     return exit_status
 
