@@ -84,6 +84,7 @@ def _of_process(
     name: str,
     context: dict[str, Any],
 ) -> dict[str, Any]:
+    """The facts of a living process, and how it hangs if it does."""
     seen = liveness.look(runs.base.runs / name, context)
     hang = None
     if seen.hang:
@@ -123,6 +124,7 @@ def _of_record(record: RunRecord) -> dict[str, Any]:
 
 
 def _serves(process: dict[str, Any]) -> bool:
+    """Whether it is a server, and not a script."""
     role: str = process['role']
     return role == 'server'
 
@@ -132,6 +134,7 @@ def _of_instance(
     runs: AllRuns,
     living: list[dict[str, Any]],
 ) -> dict[str, Any]:
+    """Which of the living servers are of an instance, how its last run ended, and a crash loop."""
     ours = of_instance(runs.summaries(), instance)
     last = last_server_run(ours)
     named = to_json(instance)

@@ -82,6 +82,8 @@ def _from_hexadecimal(text: object) -> int | None:
 
 @dataclass(frozen=True)
 class Frame:
+    """A Python function that a thread was in; `line` is None if it is not known."""
+
     file: str
     line: int | None
     function: str
@@ -130,6 +132,12 @@ class Note:
 
 @dataclass(frozen=True)
 class NativeFrame:
+    """A C function that a thread was in, as a fault dump has it.
+
+    `binary` is the file of the library or program, `offset` the distance from `symbol` in bytes;
+    `symbol` is '' and `offset` None if they are not known.
+    """
+
     binary: str
     symbol: str
     offset: int | None

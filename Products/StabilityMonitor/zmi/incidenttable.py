@@ -25,6 +25,8 @@ BATCH = 100
 
 @dataclass(frozen=True)
 class Filter:
+    """A choice of what the table shows."""
+
     label: str
     shows: Callable[[RunRecord], bool]
 
