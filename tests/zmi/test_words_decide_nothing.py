@@ -242,16 +242,17 @@ def test_hangs_and_threads():
     }
 
     def decided(document):
-        page = threadpages.page(tidy(document))
+        told = tidy(document)
+        page = threadpages.page(told)
         rows = [*page['requests'], *page['others'], *page['quiet']]
         return (
-            is_well(tidy(document)),
+            is_well(told),
             [(row['key'], row['look'], row['word'], row['deadlock']) for row in rows],
             [
                 (hang['title'], hang['icon'], hang['since'], hang['lasted'])
                 for hang in (*page['hangs'], *page['past_hangs'])
             ],
-            [pages.hang_row(hang) | {'summary': ''} for hang in document['hangs']],
+            [pages.hang_row(hang) | {'summary': ''} for hang in told.hangs],
         )
 
     well, threads, hangs, rows = same((spoken, marked), decided)

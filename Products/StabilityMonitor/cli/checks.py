@@ -31,7 +31,6 @@ from ..model.action import Action
 from ..model.errors import NoAnswer
 from ..model.finding import Finding
 from ..model.finding import finding_from
-from ..model.plaintext import clean
 from ..model.plaintext import json_text
 from ..model.records import Instance
 from ..model.records import clocktime
@@ -54,12 +53,13 @@ from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from ..system import stacksizes
+from .exitstatus import WELL
+from .exitstatus import WRONG
+from .terminal import print_lines
 
 #: (name, context) of the servers that live.
 _Servers = list[tuple[str, dict[str, Any]]]
 
-WELL = 0
-WRONG = 1
 #: Seconds to wait for an answer, and for a run of the checks that has begun.
 _ANSWER = 5.0
 _RUN = 60.0
@@ -76,19 +76,19 @@ def show(runs: AllRuns, options: Namespace) -> int:
     """
     base = runs.base
     servers = [(name, context) for name, context in runs.living if context.get('role') != 'script']
-    parts = [_part(f'The data directory {base.path}', _of_directory(base, servers, runs.waiting))]
+    of_directory = Look(tuple(_of_directory(base, servers, runs.waiting)))
+    parts = [_Part(f'The data directory {base.path}', of_directory)]
     if servers:
         parts += [_of_process(base, name, context) for name, context in servers]
     else:
         parts += _of_the_past(runs)
     if options.probe:
-        parts.append(_probed(*_newest(runs, servers)))
+        parts.append(_probed(_newest(runs, servers)))
     if options.as_json:
         subjects = [part.to_json() for part in parts]
         print(json_text({'generated': isotime(time.time()), 'subjects': subjects}, indent=1))
     else:
-        for line in _lines(parts, options.everything):
-            print(clean(line))
+        print_lines(_lines(parts, options.everything))
     for part in parts:
         if any(finding.severity.presses for finding in part.look.shown):
             return WRONG
@@ -119,18 +119,6 @@ class _Part:
         }
 
 
-def _part(
-    subject: str,
-    findings: Iterable[Finding],
-    hushed: Hushed | None = None,
-    when: str | None = None,
-    took: float | None = None,
-    now: bool = True,
-) -> _Part:
-    look = allfindings.sorted_out(findings, hushed) if hushed else Look(tuple(findings))
-    return _Part(subject, look, when, took, now)
-
-
 # -- what can be seen from outside -----------------------------------------------------------------
 
 
@@ -147,11 +135,11 @@ def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -
         )
     if waiting:
         # A wanted stop is no reason to act: the next start archives it.
-        is_grave = any(record.is_incident for record in waiting)
+        has_incident = any(record.is_incident for record in waiting)
         count = '1 dead run waits' if len(waiting) == 1 else f'{len(waiting)} dead runs wait'
         yield Finding(
             'waiting',
-            WARNING if is_grave else INFO,
+            WARNING if has_incident else INFO,
             f'{count} to be archived.',
             action=Action('Run "stabilitymonitor triage", or start Zope.'),
         )
@@ -179,9 +167,12 @@ def _of_process(base: Base, name: str, context: dict[str, Any]) -> _Part:
             answer = {}
             trouble = [_starting(pid, started)]
     except PermissionError:  # a member of the option `group` may read, but not ask
-        trouble = [_last_told(pid, from_isotime(answer.get('when')) or started)]
+        told_last = from_isotime(answer.get('when')) or started
+        trouble = [_last_told(pid, told_last)]
     except (NoAnswer, OSError) as error:
-        reason = error.args[0] if isinstance(error, NoAnswer) else f'It cannot be asked: {error}.'
+        reason = f'It cannot be asked: {error}.'
+        if isinstance(error, NoAnswer):
+            reason = error.args[0]
         trouble = [
             Finding(
                 'no-answer',
@@ -197,9 +188,10 @@ def _of_process(base: Base, name: str, context: dict[str, Any]) -> _Part:
 
 def _starting(pid: int, started: float) -> Finding:
     """The process has armed, but does not serve yet: the checks run after that."""
+    is_late = time.time() - started > _LONG_START
     return Finding(
         'starting',
-        WARNING if time.time() - started > _LONG_START else INFO,
+        WARNING if is_late else INFO,
         f'The process {pid} is still starting: its checks have not run yet.',
         action=Action(
             'Ask again when it serves, or see what it does with "stabilitymonitor stacks".'
@@ -208,7 +200,10 @@ def _starting(pid: int, started: float) -> Finding:
 
 
 def _last_told(pid: int, when: float) -> Finding:
-    """For a user who may not ask: a process that works renews its results by itself."""
+    """For a user who may not ask the process: how old its last results are.
+
+    A process that works renews them by itself.
+    """
     if time.time() - when > _OLD:
         return Finding(
             'no-answer',
@@ -229,7 +224,7 @@ def _last_told(pid: int, when: float) -> Finding:
 
 
 def _asked(path: Path) -> dict[str, Any]:
-    """Fresh results of the checks; a process that must run them first is asked again.
+    """Fresh results of the checks; a process that is running them is asked again until they end.
 
     Raises NoAnswer, PermissionError and other OSErrors.
     """
@@ -255,24 +250,29 @@ def _told(
 ) -> _Part:
     """What a process answered: the findings in `trouble` come first.
 
-    Those of the check `without` are left out.  An answer comes from another process,
-    maybe of another release: nothing in it is trusted.
+    Those of the check `without` are left out.  An answer comes from another process, which may be
+    of another release: nothing in it is trusted.
     """
     findings = list(trouble)
     rows = answer.get('checks')
-    for row in rows if isinstance(rows, list) else ():
+    if not isinstance(rows, list):
+        rows = []
+    for row in rows:
         finding = finding_from(row)
-        if finding is None or (without and finding.check == without):
+        if finding is None:
+            continue
+        if without and finding.check == without:
             continue
         findings.append(finding)
+    when = answer.get('when')
     took = answer.get('took')
-    return _part(
+    hushed = Hushed(base.path, instance.label)
+    return _Part(
         subject,
-        findings,
-        Hushed(base.path, instance.label),
-        str(answer.get('when') or '') or None,
-        took if isinstance(took, int | float) else None,
-        now,
+        allfindings.sorted_out(findings, hushed),
+        when=str(when) if when else None,
+        took=took if isinstance(took, int | float) else None,
+        now=now,
     )
 
 
@@ -282,33 +282,37 @@ def _told(
 def _of_the_past(runs: AllRuns) -> list[_Part]:
     """What each instance said last.
 
-    Where this command runs on the Python of an instance, known issues of what is installed for it
-    are looked up again, once.
+    Where this command runs on the Python of an instance, it looks up again which known issues
+    affect what is installed for this Python, once.
     """
     base = runs.base
     parts = []
-    environment_told = False
+    has_looked_up = False
     for path in _last_servers(runs):
         word = allfindings.last_word(path)
         context = read_json(path / CONTEXT)
-        here = context.get('executable') == sys.executable
         instance = instance_of(context)
-        if here and not environment_told:
-            environment_told = True
-            parts.append(_of_environment(base, instance))
-        # Known issues of now replace those of then, where they can be looked up.
-        without = KnownIssues.id if here and has_packaging() else ''
+        without = ''
+        if context.get('executable') == sys.executable:
+            if not has_looked_up:
+                parts.append(_of_environment(base, instance))
+                has_looked_up = True
+            # Known issues of now replace those of then, where they can be looked up.
+            if has_packaging():
+                without = KnownIssues.id
         subject = f'{instance.label}, which is down (run {path.name})'
         parts.append(_told(base, subject, word, (), instance, without=without))
     return parts
 
 
 def _of_environment(base: Base, instance: Instance) -> _Part:
+    """The known issues of what is installed for the Python of this command."""
     found = KnownIssues().look(Site(base.path, stack=None))
-    return _part(
+    findings = [found] if isinstance(found, Finding) else found
+    hushed = Hushed(base.path, instance.label)
+    return _Part(
         f'What is installed for {sys.executable}',
-        [found] if isinstance(found, Finding) else found,
-        Hushed(base.path, instance.label),
+        allfindings.sorted_out(findings, hushed),
         when=isotime(time.time()),
     )
 
@@ -325,23 +329,36 @@ def _last_servers(runs: AllRuns) -> list[Path]:
 # -- the recursion probe ---------------------------------------------------------------------------
 
 
-def _newest(runs: AllRuns, servers: _Servers) -> tuple[dict[str, Any], str, int, int]:
-    """(context, executable, stack size, recursion limit) of a living run, else of the last one;
-    where there is none, of this process.
+@dataclass(frozen=True)
+class _Recursing:
+    """What the probe imitates: the threads of a Zope.
 
-    `executable` is '' for the Python of this command: no other Python is run but that of a living
-    process.  A limit of 0 stands for the one in force here.
+    `of_site` is the Python of that Zope, None if it is not known.  `executable` is the Python to
+    try, '' for the one of this command.  `stack_size` is in bytes.  A `limit` of 0 stands for the
+    recursion limit in force here.
+    """
+
+    of_site: object
+    executable: str
+    stack_size: int
+    limit: int
+
+
+def _newest(runs: AllRuns, servers: _Servers) -> _Recursing:
+    """As a living run has it, else as the last one had it; where there is none, as this process.
+
+    No Python is run but that of a living process and that of this command.
     """
     paths = [runs.folder(name) for name, _ in servers] or _last_servers(runs)
     context = read_json(paths[0] / CONTEXT) if paths else {}
     stack = context.get('thread_stack') or stacksizes.default_stack()
     size = stack[0] if isinstance(stack, list | tuple) and stack else None
     limit = context.get('recursion_limit')
-    return (
-        context,
-        _python_of(paths[0]) if servers else '',
-        size if isinstance(size, int) else 0,
-        limit if isinstance(limit, int) else 0,
+    return _Recursing(
+        of_site=context.get('executable'),
+        executable=_python_of(paths[0]) if servers else '',
+        stack_size=size if isinstance(size, int) else 0,
+        limit=limit if isinstance(limit, int) else 0,
     )
 
 
@@ -361,25 +378,29 @@ def _python_of(path: Path) -> str:
     return program
 
 
-def _probed(context: dict[str, Any], executable: str, stack_size: int, limit: int) -> _Part:
-    result = probe(stack_size, limit, on_progress=_progress, executable=executable)
+def _probed(like: _Recursing) -> _Part:
+    result = probe(
+        like.stack_size,
+        like.limit,
+        on_progress=_show_progress,
+        executable=like.executable,
+    )
     print(file=sys.stderr)
     finding = recursionresult.finding(result)
     if result.error:
         # Here the user has asked for it, and gets no answer.
         finding = replace(finding, severity=WARNING)
-    python = executable or sys.executable
-    return _part(
+    python = like.executable or sys.executable
+    return _Part(
         f'The recursion probe with {python}',
-        [finding, *_other_python(context, python)],
+        Look((finding, *_other_python(like.of_site, python))),
         when=isotime(time.time()),
         took=result.took,
     )
 
 
-def _other_python(context: dict[str, Any], python: str) -> Iterator[Finding]:
+def _other_python(of_site: object, python: str) -> Iterator[Finding]:
     """A finding where the site runs another Python than the one that was tried."""
-    of_site = context.get('executable')
     if not isinstance(of_site, str) or not of_site:
         return
     if os.path.realpath(of_site) != os.path.realpath(python):
@@ -393,10 +414,11 @@ def _other_python(context: dict[str, Any], python: str) -> Iterator[Finding]:
         )
 
 
-def _progress(share: float, words: str) -> None:
-    """On a terminal the same line is overwritten."""
+def _show_progress(share: float, words: str) -> None:
+    """On a terminal, each line overwrites the one before."""
+    line = f'recursion probe: {share:4.0%} {words}'
     end = '\r' if sys.stderr.isatty() else '\n'
-    print(f'recursion probe: {share:4.0%} {words}'.ljust(60), end=end, file=sys.stderr, flush=True)
+    print(line.ljust(60), end=end, file=sys.stderr, flush=True)
 
 
 # -- as text ---------------------------------------------------------------------------------------
@@ -415,7 +437,8 @@ def _lines(parts: Iterable[_Part], everything: bool) -> Iterator[str]:
         yield part.subject + _when(part)
         rows = part.look.to_json()
         for row in rows:
-            is_quiet = severity_of(row['severity']) == OK or 'hushed' in row
+            is_fine = severity_of(row['severity']) == OK
+            is_quiet = is_fine or 'hushed' in row
             if everything or len(rows) == 1 or not is_quiet:
                 yield from finding_lines(row)
         yield _count(part.look)
@@ -438,7 +461,8 @@ def _count(look: Look) -> str:
     for severity in WORST_FIRST:
         count = shown.count(severity)
         if count:
-            words.append(f'{count} {severity.one if count == 1 else severity.many}')
+            word = severity.one if count == 1 else severity.many
+            words.append(f'{count} {word}')
     if look.hushed:
         words.append(f'{len(look.hushed)} hushed')
     return '= ' + (', '.join(words) or 'nothing is known')

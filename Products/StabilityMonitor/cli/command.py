@@ -35,10 +35,11 @@ from . import checks as clichecks
 from . import stacks as clistacks
 from . import status as clistatus
 from . import whichrun
-
-WELL = 0
-WRONG = 1
-UNUSABLE = 2
+from .exitstatus import UNUSABLE
+from .exitstatus import WELL
+from .exitstatus import WRONG
+from .terminal import notice
+from .terminal import print_lines
 
 
 def status(runs: AllRuns, options: Namespace) -> int:
@@ -61,8 +62,8 @@ def show(runs: AllRuns, options: Namespace) -> int:
     """Everything about one run; without RUN, about the newest incident."""
     record = runs.record(whichrun.incident(runs, options.run))
     known = of_incident(record, runs.base.path)
-    for line in run_lines(replace(record, known_issues=known).to_json()):
-        print(clean(line))
+    document = replace(record, known_issues=known).to_json()
+    print_lines(run_lines(document))
     return WRONG if record.is_incident else WELL
 
 
@@ -130,8 +131,9 @@ def judge(runs: AllRuns, options: Namespace) -> int:
         )
 
     done, removed = by_hand(runs.base, note_failure)
-    for record in done:
-        print(clean(f'{record.run}: {record.summary} [{record.verdict}, {record.confidence}]'))
+    print_lines(
+        f'{record.run}: {record.summary} [{record.verdict}, {record.confidence}]' for record in done
+    )
     for message in failed:
         print(clean(message), file=sys.stderr)
     if not done and not failed:
@@ -239,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = AllRuns(whichrun.data_directory(options))
         return run_command(runs, options)
     except StabilityError as error:
-        print(clean(f'stabilitymonitor: {error}'), file=sys.stderr)
+        notice(str(error))
         return error.exit_code
     except BrokenPipeError:
         # A reader such as `head` has enough.  Python's flush at exit must not fail again.
@@ -247,6 +249,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(nowhere, 1)
         return WELL
     except OSError as error:
-        message = f'stabilitymonitor: {error}. Run it as the user that Zope runs as.'
-        print(clean(message), file=sys.stderr)
+        notice(f'{error}. Run it as the user that Zope runs as.')
         return UNUSABLE

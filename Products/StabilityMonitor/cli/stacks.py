@@ -7,8 +7,6 @@ outside: by the kernel, the black box and the marks of the watchdog.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ from ..inspection import outside
 from ..model.errors import NoAnswer
 from ..model.errors import NoSuchRun
 from ..model.errors import UnreadableRecord
-from ..model.plaintext import clean
 from ..reporting import outsidetext
 from ..reporting import threadtext
 from ..reporting.stacksdocument import is_well
@@ -28,10 +25,12 @@ from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import Base
 from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
+from .exitstatus import UNUSABLE
+from .exitstatus import WELL
+from .exitstatus import WRONG
+from .terminal import notice
+from .terminal import print_lines
 
-WELL = 0
-WRONG = 1
-UNUSABLE = 2
 #: An answer is awaited for so many beats of the heartbeat, within these limits in seconds.
 _BEATS = 3
 _LEAST_PATIENCE = 5.0
@@ -82,7 +81,7 @@ def _show_process(path: Path, context: dict[str, Any]) -> int:
         commands = nativestacks.command_lines(pid, outside.executable(pid))
         needed = nativestacks.what_is_needed(pid)
         reason = error.args[0]
-        _print(outsidetext.lines(view, subject, reason, commands, needed))
+        print_lines(outsidetext.lines(view, subject, reason, commands, needed))
         return WRONG
     told = tidy(answer)
     print(threadtext.text(told, subject), end='')
@@ -96,22 +95,20 @@ def _show_native(path: Path) -> int:
     _, pid = name_facts(path.name)
     # The tool stops the process that it looks at, so it must be the right one.
     if not is_alive(path):
-        print(
-            f'stabilitymonitor: No native stacks are taken: whether process {pid} is the one of '
-            f'the run {path.name} cannot be told from here. Run this on the host, and in the '
-            'container, of that Zope.',
-            file=sys.stderr,
+        notice(
+            f'No native stacks are taken: whether process {pid} is the one of the run {path.name} '
+            'cannot be told from here. Run this on the host, and in the container, of that Zope.'
         )
         return UNUSABLE
     taking = nativestacks.NativeStacks(pid)
     if taking.start():
         while not taking.wait(1.0):
-            print(clean(f'stabilitymonitor: {taking.words}'), file=sys.stderr)
+            notice(taking.words)
     if taking.result:
-        _print(['', f'Native stacks of process {pid}:'])
-        _print(taking.result.splitlines())
+        print_lines(['', f'Native stacks of process {pid}:'])
+        print_lines(taking.result.splitlines())
     if taking.error:
-        print(f'stabilitymonitor: {clean(taking.error)}', file=sys.stderr)
+        notice(taking.error)
         return UNUSABLE
     return WELL
 
@@ -127,8 +124,3 @@ def patience(path: Path) -> float:
         before, last = samples
         some_beats = _BEATS * (last.monotonic - before.monotonic)
     return min(_MOST_PATIENCE, max(_LEAST_PATIENCE, some_beats))
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(clean(line))

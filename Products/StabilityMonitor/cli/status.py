@@ -16,7 +16,6 @@ from ..inspection import liveness
 from ..model.eventkinds import EVENT_KINDS
 from ..model.jsonform import from_json
 from ..model.jsonform import to_json
-from ..model.plaintext import clean
 from ..model.plaintext import json_text
 from ..model.records import Instance
 from ..model.records import clocktime
@@ -30,9 +29,10 @@ from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
 from ..store.rundirectory import name_facts
+from .exitstatus import WELL
+from .exitstatus import WRONG
+from .terminal import print_lines
 
-WELL = 0
-WRONG = 1
 #: {kind of hang: the word before it}.  No process notes of itself that it is silent or stopped.
 _VERBS = {kind.code: kind.verb for kind in EVENT_KINDS.values()}
 _VERBS |= {'silent': 'HANGS', 'stopped': 'STOPPED'}
@@ -44,8 +44,7 @@ def show(runs: AllRuns, as_json: bool) -> int:
     if as_json:
         print(json_text(document, indent=1))
     else:
-        for line in _lines(document):
-            print(clean(line))
+        print_lines(_lines(document))
     exit_status: int = document['exit_status']
     return exit_status
 
@@ -85,6 +84,7 @@ def _of_process(
     name: str,
     context: dict[str, Any],
 ) -> dict[str, Any]:
+    """The facts of a living process, and how it hangs if it does."""
     seen = liveness.look(runs.base.runs / name, context)
     hang = None
     if seen.hang:
@@ -124,6 +124,7 @@ def _of_record(record: RunRecord) -> dict[str, Any]:
 
 
 def _serves(process: dict[str, Any]) -> bool:
+    """Whether it is a server, and not a script."""
     role: str = process['role']
     return role == 'server'
 
@@ -133,6 +134,7 @@ def _of_instance(
     runs: AllRuns,
     living: list[dict[str, Any]],
 ) -> dict[str, Any]:
+    """Which of the living servers are of an instance, how its last run ended, and a crash loop."""
     ours = of_instance(runs.summaries(), instance)
     last = last_server_run(ours)
     named = to_json(instance)

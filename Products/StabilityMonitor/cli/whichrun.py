@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -13,9 +12,9 @@ from collections.abc import Sequence
 from ..model.errors import AmbiguousRun
 from ..model.errors import NoDirectory
 from ..model.errors import NoSuchRun
-from ..model.plaintext import clean
 from ..postmortem.allruns import AllRuns
 from ..store.rundirectory import Base
+from .terminal import notice
 
 #: `-1` is the newest incident, `-2` the one before.
 _NUMBER = re.compile(r'-[1-9]\d{0,5}', re.ASCII)
@@ -45,8 +44,7 @@ def data_directory(
         if not _has_runs(path):
             continue
         path = os.path.abspath(path)
-        message = f'stabilitymonitor: {path} is looked at, {how}.'
-        print(clean(message), file=sys.stderr)
+        notice(f'{path} is looked at, {how}.')
         return Base(_checked(path))
     raise NoDirectory('There is no data directory to look into.')
 

@@ -14,11 +14,11 @@ from .jsonform import to_json
 from .severities import SEVERITIES
 from .severities import SeverityCode
 
-#: Keys of the JSON form that are there only where they say something.
+#: Keys of the JSON form that are left out where they are empty.
 _SOMETIMES = ('check', 'issue')
 
 
-def _plain(text: object) -> Action | None:
+def _plain_action(text: object) -> Action | None:
     return Action.plain(text) if isinstance(text, str) else None
 
 
@@ -34,18 +34,21 @@ class Finding:
     severity: SeverityCode
     title: str
     detail: str = ''
-    action: Annotated[Action, Form(str, _plain, always=True)] = NOTHING
+    action: Annotated[Action, Form(str, _plain_action, always=True)] = NOTHING
     source: str = ''
     check: str = ''
     issue: str = ''
 
     def to_json(self) -> dict[str, Any]:
-        """The fields by name, all of them texts: of the severity its code.
+        """The fields by name, all of them texts; the severity as its code.
 
         `check` and `issue` are left out where they are empty.
         """
-        told = to_json(self)
-        return {key: value for key, value in told.items() if value or key not in _SOMETIMES}
+        document = to_json(self)
+        for key in _SOMETIMES:
+            if not document[key]:
+                del document[key]
+        return document
 
 
 def finding_from(row: object) -> 'Finding | None':
@@ -60,12 +63,12 @@ def finding_from(row: object) -> 'Finding | None':
         return str(row.get(key) or '')
 
     return Finding(
-        text('id'),
-        severity,
-        text('title'),
-        text('detail'),
-        Action.plain(text('action')),
-        text('source'),
-        text('check'),
-        text('issue'),
+        id=text('id'),
+        severity=severity,
+        title=text('title'),
+        detail=text('detail'),
+        action=Action.plain(text('action')),
+        source=text('source'),
+        check=text('check'),
+        issue=text('issue'),
     )

@@ -69,7 +69,7 @@ class ILivingRun(Interface):
         """
 
     def every_round(duty: Callable[[], object]) -> None:
-        """The same at each twentieth beat; it may take milliseconds."""
+        """As `every_beat`, but at each twentieth beat; it may take milliseconds."""
 
     def answer(subject: str, tell: Callable[[], dict[str, Any]]) -> None:
         """From now on, call `tell` for whoever asks for `subject` through the mailbox of this run.
@@ -78,13 +78,14 @@ class ILivingRun(Interface):
         """
 
     def stacks() -> Stacks:
-        """What every thread does, which requests are slow, and what hangs: a stacks.Stacks, empty
-        without a heartbeat.
+        """What every thread does, which requests are slow, and what hangs: a threadstates.Stacks.
+
+        It is empty without a heartbeat.
         """
 
     def slow_requests() -> tuple[Any, ...]:
-        """The recording.slowrequests.Profile of each slow request, those that last and the last
-        ones that have ended.
+        """The recording.slowrequests.Profile of each slow request: of all that still last, and of
+        the latest that have ended.
         """
 
     def serving(listen: str = '') -> None:
@@ -106,24 +107,28 @@ class ILivingRun(Interface):
 
 
 class IRecorder(Interface):
-    """The pen.  `begin`, `phase`, `user` and `end` run inside requests, in the thread of the
-    request:  no lock, no system call, no reference to a request.  More threads than slots are
-    counted.
+    """What writes into the black box.
+
+    `begin`, `phase`, `user` and `end` run inside requests, in the thread of the request: they take
+    no lock, make no system call and keep no reference to a request.  A request whose thread gets no
+    slot, since all are taken, is only counted.
     """
 
     def begin(method: str, path: str, retry: int = 0, token: object = None) -> None:
-        """A request begins.  Of its strings the first 16 and 320 bytes of UTF-8 are kept, of these
-        whole characters read.
+        """A request begins.
+
+        The first 16 bytes of the method and 320 of the path are kept, in UTF-8.  A character that
+        is cut by that is not read.
         """
 
     def phase(phase: int) -> None:
-        """It goes on to a phase: an index of `blackbox.PHASES`."""
+        """The request enters a phase: an index of `blackbox.PHASES`."""
 
     def user(name: str) -> None:
-        """Its user is known now."""
+        """The user of the request is known now."""
 
     def end(status: int = 0, token: object = None) -> None:
-        """It ends; nothing happens when `token` is not that of `begin`."""
+        """The request ends; nothing happens when `token` is not that of `begin`."""
 
     def log(level: int, logger: str, message: str, now: float) -> None:
         """Keep a log record; `now` in seconds since the epoch."""
@@ -138,8 +143,9 @@ class IRecorder(Interface):
         """
 
     def stack_used(index: int, used: int, request: int = 0) -> None:
-        """The high-water mark, in bytes, of the stack of the thread that owns a slot; `request` is
-        the number of the request in which it rose to that, 0 where this is not known.
+        """Keep the high-water mark, in bytes, of the stack of the thread that owns a slot.
+
+        `request` is the number of the request in which it rose to that, 0 where this is not known.
         """
 
     def stamp(name: str, now: float) -> None:
@@ -150,35 +156,43 @@ class IArchive(Interface):
     """The archived runs: each dead run once, never changed afterwards."""
 
     def summaries() -> tuple[RunRecord, ...]:
-        """All RunRecords without what is large (RunRecord.HEAVY), newest first."""
+        """All RunRecords, newest first, each as `RunRecord.without_heavy` returns it."""
 
     def last_server_run(instance: Instance) -> RunRecord | None:
-        """The newest RunRecord of a server of that instance, or None.  Reads no more than it
-        must.
+        """The newest RunRecord of a server of that instance, or None.
+
+        Reads no more than it must.
         """
 
     def record(run: str) -> RunRecord:
-        """One whole RunRecord, its context with the versions of then.  Raises errors.NoSuchRun."""
+        """One whole RunRecord; its context has the versions that were installed then.
+
+        Raises errors.NoSuchRun.
+        """
 
     def add(path: Path, record: RunRecord) -> None:
         """Archive a claimed run's directory; a clean run of a script is only counted."""
 
     def prune(keep_runs: int, keep_days: float, keep_bytes: int, now: float | None = None) -> int:
-        """Remove what is too much, wanted stops before incidents; how many runs that were."""
+        """Remove runs until the archive is within these limits, wanted stops before incidents.
+
+        `now` is in seconds since the epoch.  Returns how many runs were removed.
+        """
 
 
 class IRule(Interface):
-    """A row of `verdict.RULES`: evidence.Traces in, a verdict.Judgement or None out.  Reads no
-    file.
+    """A row of `verdict.RULES`: it takes evidence.Traces and returns a verdict.Judgement, or None.
+
+    It reads no file.
     """
 
     def __call__(traces: Any) -> Any:
-        """The judgement, if this rule applies."""
+        """The judgement if this rule applies, else None."""
 
 
 class IRenderer(Interface):
-    """The function in a row of `renderers.FORMATS`: a report (dict, DESIGN section 4) in, bytes
-    out.
+    """The function in a row of `renderers.FORMATS`: it takes a report (a dict, DESIGN section 4)
+    and returns bytes.
     """
 
     def __call__(report: dict[str, Any]) -> bytes:

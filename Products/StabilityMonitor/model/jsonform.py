@@ -50,10 +50,10 @@ class Form:
 
 @dataclass(frozen=True)
 class _Codec:
-    """Writes and reads the values of one annotation.
+    """Reads and writes the values of one annotation.
 
-    `encode` and `encode_plain` are None where a value is its own JSON form.  `decode` raises
-    ValueError for what does not fit.  `nothing` makes what stands for a value that is not there.
+    `decode` raises ValueError for what does not fit.  `nothing` makes what stands for a value that
+    is not there.  `encode` and `encode_plain` are None where a value is its own JSON form.
     """
 
     decode: Callable[[Any], Any]
@@ -67,7 +67,7 @@ class _Codec:
 def to_json(value: Any, plain: bool = False) -> dict[str, Any]:
     """The JSON form of a value; `plain` leaves out every Form, so that times are numbers.
 
-    Do not change what is in it: dicts are the value's own.
+    Do not change the dicts in it: they are the value's own.
     """
     known = vars(value)
     document = {}
@@ -91,6 +91,7 @@ def from_json(cls: type[Value], document: object, strict: bool = False) -> Value
         raise ValueError('not an object')
     values = {}
     for name, codec in _codecs(cls):
+        # A plain document has the name of the field, any other one the key of its Form.
         key = name if name in document else codec.key
         if key not in document:
             if strict and codec.is_required:
@@ -115,11 +116,12 @@ def items_from_json(cls: type[Value], documents: object) -> tuple[Value, ...]:
 
 # -- by annotation ---------------------------------------------------------------------------------
 
+#: By class.  Two threads may both make an entry: they make the same.
 _CODECS: dict[type, list[tuple[str, _Codec]]] = {}
 
 
 def _codecs(cls: type) -> list[tuple[str, _Codec]]:
-    """(name, codec) of each field of a class."""
+    """(name, codec) of each field of a class, in their order."""
     found = _CODECS.get(cls)
     if found is None:
         found = [(field.name, _of_field(field)) for field in fields(cls)]
@@ -129,14 +131,16 @@ def _codecs(cls: type) -> list[tuple[str, _Codec]]:
 
 def _of_field(field: 'Field[Any]') -> _Codec:
     codec = _codec(field.type)
-    if field.default is not MISSING:
-        return replace(codec, nothing=partial(_same, field.default))
+    default = field.default
+    if default is not MISSING:
+        return replace(codec, nothing=lambda: default)
     if field.default_factory is not MISSING:
         return replace(codec, nothing=field.default_factory)
     return replace(codec, is_required=True)
 
 
 def _codec(annotation: Any) -> _Codec:
+    """Raises TypeError for an annotation that a value of the model cannot have."""
     if annotation in _SCALARS:
         return _SCALARS[annotation]
     if is_dataclass(annotation):
@@ -144,11 +148,14 @@ def _codec(annotation: Any) -> _Codec:
     origin = typing.get_origin(annotation)
     arguments = typing.get_args(annotation)
     if origin is Annotated:
-        return _of_form(_codec(arguments[0]), arguments[1])
+        inner, form = arguments
+        if form.always:
+            return _of_only_form(_codec(inner), form)
+        return _of_form(_codec(inner), form)
     if origin is tuple:
         return _of_items(_codec(arguments[0]))
     if origin is dict:
-        return _Codec(_dict, dict)
+        return _Codec(_dict, nothing=dict)
     if origin in (UnionType, typing.Union) and arguments[1] is NoneType:
         return _of_optional(_codec(arguments[0]))
     raise TypeError(f'{annotation} has no JSON form')
@@ -165,7 +172,7 @@ def _of_class(cls: Any) -> _Codec:
 
 def _of_form(plain: _Codec, form: Form) -> _Codec:
     def decode(value: Any) -> Any:
-        """Either of both forms is read."""
+        """Reads the plain form as well as the other one."""
         try:
             found = plain.decode(value)
         except ValueError:
@@ -174,24 +181,44 @@ def _of_form(plain: _Codec, form: Form) -> _Codec:
             raise ValueError('cannot be written')
         return found
 
-    if form.always:
-        return _Codec(partial(_decoded, form), plain.nothing, form.encode, form.encode, form.key)
-    return _Codec(decode, plain.nothing, form.encode, key=form.key)
+    return _Codec(
+        decode=decode,
+        nothing=plain.nothing,
+        encode=form.encode,
+        key=form.key,
+    )
 
 
-def _decoded(form: Form, value: Any) -> Any:
-    found = form.decode(value)
-    if found is None:
-        raise ValueError('does not fit')
-    return found
+def _of_only_form(plain: _Codec, form: Form) -> _Codec:
+    """Of a Form with `always`."""
+
+    def decode(value: Any) -> Any:
+        found = form.decode(value)
+        if found is None:
+            raise ValueError('does not fit')
+        return found
+
+    return _Codec(
+        decode=decode,
+        nothing=plain.nothing,
+        encode=form.encode,
+        encode_plain=form.encode,
+        key=form.key,
+    )
 
 
 def _of_optional(inner: _Codec) -> _Codec:
+    encode = None
+    if inner.encode:
+        encode = partial(_unless_none, inner.encode)
+    encode_plain = None
+    if inner.encode_plain:
+        encode_plain = partial(_unless_none, inner.encode_plain)
     return _Codec(
         decode=partial(_unless_none, inner.decode),
-        nothing=partial(_same, None),
-        encode=partial(_unless_none, inner.encode) if inner.encode else None,
-        encode_plain=partial(_unless_none, inner.encode_plain) if inner.encode_plain else None,
+        nothing=lambda: None,
+        encode=encode,
+        encode_plain=encode_plain,
         key=inner.key,
     )
 
@@ -218,18 +245,20 @@ def _read_items(inner: _Codec, items: Any) -> tuple[Any, ...]:
 
 
 def _write_items(encode: Callable[[Any], Any] | None, items: tuple[Any, ...]) -> list[Any]:
-    return list(map(encode, items)) if encode else list(items)
+    if encode is None:
+        return list(items)
+    return list(map(encode, items))
 
 
 def _unless_none(function: Callable[[Any], Any], value: Any) -> Any:
     return None if value is None else function(value)
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
 # -- what is checked -------------------------------------------------------------------------------
+
+
+def _anything(value: Any) -> Any:
+    return value
 
 
 def _text(value: Any) -> str:
@@ -239,18 +268,19 @@ def _text(value: Any) -> str:
 
 
 def _integer(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > LARGEST:
-        raise ValueError('not a number that fits')
+    if not isinstance(value, int) or isinstance(value, bool):  # a bool is an int, too
+        raise ValueError('not a whole number')
+    if abs(value) > LARGEST:
+        raise ValueError('too large')
     return value
 
 
 def _number(value: Any) -> float:
-    # this way round, not a number (NaN) is refused too
-    if not (isinstance(value, int | float) and abs(value) <= LARGEST_FLOAT):
-        raise ValueError('not a number that fits')
-    if isinstance(value, bool):
-        raise ValueError('not a number that fits')
-    return value
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError('not a number')
+    if abs(value) <= LARGEST_FLOAT:
+        return value
+    raise ValueError('too large, or NaN')  # no comparison with NaN is true
 
 
 def _flag(value: Any) -> bool:
@@ -266,9 +296,9 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 _SCALARS: dict[Any, _Codec] = {
-    str: _Codec(_text, str),
-    int: _Codec(_integer, int),
-    float: _Codec(_number, float),
-    bool: _Codec(_flag, bool),
-    Any: _Codec(_same, partial(_same, None)),
+    str: _Codec(_text, nothing=str),
+    int: _Codec(_integer, nothing=int),
+    float: _Codec(_number, nothing=float),
+    bool: _Codec(_flag, nothing=bool),
+    Any: _Codec(_anything, nothing=lambda: None),
 }

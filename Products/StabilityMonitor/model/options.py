@@ -77,6 +77,12 @@ def _measured(text: str, units: Mapping[str, float]) -> float:
 
 @dataclass(frozen=True)
 class Option:
+    """`default` is a text, as in zope.conf; `least` is the smallest number allowed.
+
+    The docstring of `convert` says what the text must be.  It raises KeyError, ValueError or
+    OverflowError for any other.
+    """
+
     name: str
     convert: Callable[[str], Value]
     default: str
@@ -85,10 +91,12 @@ class Option:
 
     @property
     def key(self) -> str:
+        """The attribute of the options in force."""
         return self.name.replace('-', '_')
 
     @property
     def variable(self) -> str:
+        """The environment variable."""
         return PREFIX + self.key.upper()
 
 
@@ -179,6 +187,7 @@ def _value(
     environ: Mapping[str, str],
     problems: list[str],
 ) -> Value:
+    """The value in force; where the one that is set is wrong, its problem is added to the list."""
     where = f'The variable {option.variable}'
     text = environ.get(option.variable)
     if text is None:
@@ -202,8 +211,12 @@ def _value(
 
 
 def _unknown(configured: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
-    names = {option.name for option in OPTIONS} | {option.key for option in OPTIONS}
-    variables = {option.variable for option in OPTIONS}
+    """A sentence for each option and each variable that does not exist."""
+    names = set()
+    variables = set()
+    for option in OPTIONS:
+        names |= {option.name, option.key}
+        variables.add(option.variable)
     problems = []
     for name in configured:
         if name not in names:
@@ -222,7 +235,9 @@ RECORDED = ('group', 'keep-runs', 'keep-days', 'keep-bytes', 'stall', 'sample-in
 
 def for_record(options: SimpleNamespace) -> dict[str, str | int | float]:
     """The options that a run writes into its context, by name."""
-    return {o.name: getattr(options, o.key) for o in OPTIONS if o.name in RECORDED}
+    return {
+        option.name: getattr(options, option.key) for option in OPTIONS if option.name in RECORDED
+    }
 
 
 def from_record(document: object) -> dict[str, str | int | float]:

@@ -8,30 +8,30 @@ make a text look like another one.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 
 def clean(value: object) -> str:
     """`value` in one line, with `\\x1b`, `\\n`, `\\u202e` ... instead of such characters."""
-    text = str(value)
-    if text.isprintable():
-        return text
-    return ''.join(char if char.isprintable() else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    return char.encode('unicode_escape').decode()
+    return _printable(str(value), _escaped)
 
 
 def json_text(value: object, indent: int | None = None) -> str:
     """JSON of `value` in which such characters are escaped; other characters stay readable."""
-    lines = json.dumps(value, ensure_ascii=False, indent=indent).split('\n')
-    return '\n'.join(map(_json_line, lines))
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    # The newlines are those that `indent` brings: json escapes all others.
+    lines = [_printable(line, _escaped_in_json) for line in text.split('\n')]
+    return '\n'.join(lines)
 
 
-def _json_line(line: str) -> str:
-    if line.isprintable():
-        return line
-    return ''.join(char if char.isprintable() else _escaped_in_json(char) for char in line)
+def _printable(text: str, escape: Callable[[str], str]) -> str:
+    if text.isprintable():
+        return text
+    return ''.join(char if char.isprintable() else escape(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    return char.encode('unicode_escape').decode()
 
 
 def _escaped_in_json(char: str) -> str:

@@ -24,12 +24,15 @@ def isotime(seconds: float | None) -> str | None:
         moment = datetime.fromtimestamp(seconds, UTC)
     except (TypeError, ValueError, OverflowError, OSError):
         return None
-    return moment.strftime('%Y-%m-%dT%H:%M:%S.') + f'{moment.microsecond // 1000:03d}Z'
+    milliseconds = moment.microsecond // 1000
+    return f'{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z'
 
 
 def clocktime(seconds: float | None) -> str:
     """Seconds since the epoch as a person reads it: `2026-11-23 07:45:01 UTC`."""
-    return (isotime(seconds) or '?').replace('T', ' ').split('.')[0] + ' UTC'
+    text = isotime(seconds) or '?'
+    whole_seconds, _, _ = text.partition('.')
+    return whole_seconds.replace('T', ' ') + ' UTC'
 
 
 def from_isotime(text: str | None) -> float | None:
@@ -56,7 +59,8 @@ def duration(seconds: float | None) -> str:
     ):
         number, rest = divmod(rest, size)
         if number or (size == 1 and not words):
-            words.append(f'{number} {one if number == 1 else many}')
+            unit = one if number == 1 else many
+            words.append(f'{number} {unit}')
     return ' '.join(words[:2])
 
 
@@ -78,6 +82,8 @@ def _from_hexadecimal(text: object) -> int | None:
 
 @dataclass(frozen=True)
 class Frame:
+    """A Python function that a thread was in; `line` is None if it is not known."""
+
     file: str
     line: int | None
     function: str
@@ -126,6 +132,12 @@ class Note:
 
 @dataclass(frozen=True)
 class NativeFrame:
+    """A C function that a thread was in, as a fault dump has it.
+
+    `binary` is the file of the library or program, `offset` the distance from `symbol` in bytes;
+    `symbol` is '' and `offset` None if they are not known.
+    """
+
     binary: str
     symbol: str
     offset: int | None
@@ -230,6 +242,7 @@ class Instance:
 
     @property
     def label(self) -> str:
+        """For a person, such as "/srv/zope/var on web1 (127.0.0.1:8080)"."""
         place = f'{self.client_home or "?"} on {self.host or "?"}'
         return f'{place} ({self.listen})' if self.listen else place
 

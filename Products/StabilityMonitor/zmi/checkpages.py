@@ -60,6 +60,7 @@ _Shown = tuple[Finding, dict[str, Any]]
 
 
 def page(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
+    """What the page shows, see `www/checks.pt`.  The first call begins a run of the checks."""
     here = standing_of(life)
     if here.checks.results is None and not here.checks.error:
         here.start()
@@ -155,9 +156,7 @@ def pieces(action: Action) -> list[dict[str, Any]]:
 
 
 def _hushed(here: allfindings.Standing, look: allfindings.Look) -> list[dict[str, Any]]:
-    """The mutes of this instance that are still in force, also those that mute nothing at
-    present.
-    """
+    """The mutes of this instance that are still in force, even if they mute nothing at present."""
     muted = {finding.id: finding for finding, _ in look.hushed}
     found = {finding.id: finding for finding in look.shown} | muted
     today = datetime.now(UTC).date().isoformat()
@@ -174,12 +173,14 @@ def _hushed(here: allfindings.Standing, look: allfindings.Look) -> list[dict[str
             note = ''
         else:
             note = 'It is shown again: it has become worse, or is well.'
+        badge = ''
+        if finding and finding.severity != OK:
+            badge = finding.severity.code
         rows.append(
             {
                 'id': hush.id,
                 'title': finding.title if finding else hush.id,
-                # No badge for what is fine, or not found.
-                'badge': finding.severity.code if finding and finding.severity != OK else '',
+                'badge': badge,
                 'reason': hush.reason,
                 'until': hush.until,
                 'who': hush.who,
@@ -247,6 +248,14 @@ class NoSuchFinding(HushRefused):
     next_step = 'Look at the page as it is now.'
 
 
+def _shown_finding(here: allfindings.Standing, id: str) -> Finding:
+    """The finding of that id that is not muted.  Raises NoSuchFinding."""
+    for finding in here.look().shown:
+        if finding.id == id:
+            return finding
+    raise NoSuchFinding('There is no such finding any more.')
+
+
 def run_again(life: ILivingRun, form: dict[str, Any]) -> str:
     standing_of(life).start()  # where it cannot, the page says why
     return ''
@@ -255,16 +264,19 @@ def run_again(life: ILivingRun, form: dict[str, Any]) -> str:
 def hush(life: ILivingRun, form: dict[str, Any]) -> str:
     """Mute the finding of the form.  Raises HushRefused."""
     here = standing_of(life)
-    id = variable(form, 'id')
-    found = next((finding for finding in here.look().shown if finding.id == id), None)
-    if found is None:
-        raise NoSuchFinding('There is no such finding any more.')
-    seen = variable(form, 'severity')
-    if seen not in SEVERITIES:
-        seen = found.severity.code
-    who = getSecurityManager().getUser().getUserName()
+    found = _shown_finding(here, variable(form, 'id'))
+    severity = variable(form, 'severity')  # as the page showed it
+    if severity not in SEVERITIES:
+        severity = found.severity.code
+    user = getSecurityManager().getUser()
     hushed = here.hushed(life.base.file_mode)
-    new = hushed.hush(id, variable(form, 'reason'), variable(form, 'until'), who or '?', seen)
+    new = hushed.hush(
+        found.id,
+        reason=variable(form, 'reason'),
+        until=variable(form, 'until'),
+        who=user.getUserName() or '?',
+        severity=severity,
+    )
     return f'Hushed until {new.until}: {found.title}'
 
 

@@ -177,7 +177,8 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @zpublish
     def manage_threads(self, REQUEST: Request) -> str:
         def values(life: ILivingRun, archive: Archive) -> dict[str, Any]:
-            return threadpages.native(life, _may_manage(self)) | threadpages.threads(life)
+            native = threadpages.native(life, _may_manage(self))
+            return native | threadpages.threads(life)
 
         return self._page(self._threads, REQUEST, values)
 
@@ -219,9 +220,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(VIEW)
     @zpublish
     def trace(self, REQUEST: Request) -> str | bytes:
-        """The trace log of the last requests, see docs/trace-log.txt: of this process, or of
-        `run`.
-        """
+        """The last requests of this process, or of `run`, as a trace log (docs/trace-log.txt)."""
         if REQUEST.form.get('run'):
             return self._trace_of_run(REQUEST)
         return self._text(REQUEST, 'trace', threadpages.trace_text)
@@ -338,11 +337,13 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         return self._rendered(self._message, request, {'message': message})
 
     def _rendered(self, template: Template, request: Request, shown: dict[str, Any]) -> str:
-        life = STATE.life
         request.RESPONSE.setHeader('Cache-Control', 'no-store')
+        instance = 'this process'
+        if STATE.life is not None:
+            instance = STATE.life.instance.label
         html: str = template.__of__(self)(
             page=shown,
-            instance=pages.instance_name(life) if life else 'this process',
+            instance=instance,
             macros=self._pieces.pt_macros(),
             parts=self._thread_pieces.pt_macros(),
             view=self._labels.get(template.getId(), LABEL),
@@ -360,8 +361,11 @@ def _may_manage(panel: StabilityMonitor) -> bool:
 
 
 def _tabs_type(request: Request) -> str:
+    """The colour of the message above the page."""
     wanted = variable(request.form, 'manage_tabs_type')
-    return wanted if wanted in ('success', 'info', 'warning', 'danger') else 'success'
+    if wanted in ('success', 'info', 'warning', 'danger'):
+        return wanted
+    return 'success'
 
 
 def _run(request: Request) -> str:

@@ -135,5 +135,9 @@ def current_user() -> str:
     user = getSecurityManager().getUser()
     if user is None:
         return ''
-    path: tuple[str, ...] = getattr(aq_parent(user), 'getPhysicalPath', tuple)()
-    return '/'.join((*path, str(user.getId() or user.getUserName())))
+    folder = aq_parent(user)
+    path = ()
+    if hasattr(folder, 'getPhysicalPath'):
+        path = folder.getPhysicalPath()
+    name = user.getId() or user.getUserName()
+    return '/'.join((*path, str(name)))

@@ -68,8 +68,11 @@ def _fall(width: int) -> None:
     def deeper(*numbers: int) -> object:
         return again(*numbers)
 
-    again = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int] * width)(deeper)
-    deeper(*[0] * width)
+    types = [ctypes.c_int] * width
+    numbers = [0] * width
+    through_c = ctypes.CFUNCTYPE(ctypes.c_int, *types)
+    again = through_c(deeper)
+    deeper(*numbers)
 
 
 class _Wide(ctypes.Structure):
@@ -114,7 +117,7 @@ _lock = threading.Lock()
 
 def _wait_for_lock(event: Event) -> None:
     with _lock:
-        """No thread ever comes here."""
+        pass  # no thread ever comes here
 
 
 def _hang_on_lock() -> None:

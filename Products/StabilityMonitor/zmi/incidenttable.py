@@ -6,6 +6,7 @@ not known means the default.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from collections.abc import Container
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ BATCH = 100
 
 @dataclass(frozen=True)
 class Filter:
+    """A choice of what the table shows."""
+
     label: str
     shows: Callable[[RunRecord], bool]
 
@@ -48,6 +51,7 @@ class Wanted:
     page: int
 
     def address(self, **changed: str | int) -> str:
+        """The address that asks for the same, but for what is changed."""
         return 'manage_incidents?' + urlencode(vars(self) | changed)
 
 
@@ -88,7 +92,7 @@ def table(life: ILivingRun, archive: Archive, form: dict[str, Any]) -> dict[str,
         candidates = of_instance(known, life.instance)
     runs = [run for run in candidates if SHOWS[wanted.show].shows(run)]
     runs.sort(key=COLUMNS[wanted.sort].sort_key, reverse=wanted.dir == 'desc')
-    pages = max(1, -(-len(runs) // BATCH))
+    pages = max(1, math.ceil(len(runs) / BATCH))
     page = min(wanted.page, pages)
     on_page = runs[(page - 1) * BATCH : page * BATCH]
     shows = {name: each.label for name, each in SHOWS.items()}

@@ -97,10 +97,6 @@ _MORE = (
 )
 
 
-def instance_name(life: ILivingRun) -> str:
-    return life.instance.label
-
-
 def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
     ours = of_instance(archive.summaries(), life.instance)
     last = last_server_run(ours)
@@ -112,9 +108,10 @@ def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
         uptime_seconds=time.time() - life.started,
     )
     in_timeline = [living, *ours[:_TIMELINE_RUNS]]
-    timeline = charts.timeline(
-        in_timeline, time.time(), lambda run: '' if run == life.name else address(run)
-    )
+
+    def link(run: str) -> str:
+        return '' if run == life.name else address(run)
+
     state, look = checks_state(life)
     return {
         'last': ending(last, 'The last run') if last else None,
@@ -124,13 +121,13 @@ def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
         'checks_note': checks_note(state),
         'findings': findings(_pressing(life, look)),
         'past': len(ours),
-        'timeline': timeline,
+        'timeline': charts.timeline(in_timeline, time.time(), link),
         'legend': charts.legend(run.verdict for run in in_timeline),
     }
 
 
 def _loop(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
-    """A crash loop: how many runs began within which time."""
+    """A crash loop: how many runs began within which time; None if there is none."""
     if not runs:
         return None
     starts = [run.started for run in runs if run.started is not None]
@@ -142,7 +139,10 @@ def _loop(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
 
 
 def ending(run: RunRecord, subject: str) -> dict[str, Any]:
-    """How a run ended, in words, with its page and colours."""
+    """How a run ended, in words, with its page and colours; `subject` is such as "The last run"."""
+    ago = ''
+    if run.ended is not None:
+        ago = f'{duration(max(0.0, time.time() - run.ended))} ago'
     return {
         'run': run.run,
         'address': address(run.run),
@@ -156,7 +156,7 @@ def ending(run: RunRecord, subject: str) -> dict[str, Any]:
         'confidence': run.confidence,
         'started': moment(run.started),
         'ended': moment(run.ended),
-        'ago': _ago(run.ended),
+        'ago': ago,
         'uptime': duration(run.uptime_seconds),
         'instance': run.instance.label,
         'role': run.role,
@@ -176,13 +176,8 @@ def drill_name(run: RunRecord) -> str:
 
 
 def address(run: str) -> str:
+    """The page of a past run."""
     return 'manage_incident?' + urlencode({'run': run})
-
-
-def _ago(ended: float | None) -> str:
-    if ended is None:
-        return ''
-    return f'{duration(max(0.0, time.time() - ended))} ago'
 
 
 def _facts(known: dict[str, Any]) -> list[dict[str, str]]:
@@ -190,8 +185,11 @@ def _facts(known: dict[str, Any]) -> list[dict[str, str]]:
         'running_for': duration(known['uptime_seconds']),
         'started_at': moment(from_isotime(known['started'])),
     }
-    more = [(key, label) for key, label in _MORE if known.get(key) not in (None, '')]
-    return [{'label': label, 'value': _shown(known.get(key))} for key, label in (*_HOWTO, *more)]
+    rows = list(_HOWTO)
+    for key, label in _MORE:
+        if known.get(key) not in (None, ''):
+            rows.append((key, label))
+    return [{'label': label, 'value': _shown(known.get(key))} for key, label in rows]
 
 
 def _shown(value: object) -> str:
@@ -333,8 +331,11 @@ def _incident_facts(record: RunRecord) -> list[dict[str, str]]:
         ('C library', context.get('libc')),
         ('Started by', context.get('supervisor')),
     )
-    known = [(label, value) for label, value in facts if value not in (None, '')]
-    return [{'label': label, 'value': str(value)} for label, value in known]
+    rows = []
+    for label, value in facts:
+        if value not in (None, ''):
+            rows.append({'label': label, 'value': str(value)})
+    return rows
 
 
 def _thread(thread: ThreadState) -> dict[str, Any]:
@@ -381,7 +382,10 @@ def hang_row(hang: Event) -> dict[str, Any]:
 
 def _slow_requests(notes: Iterable[Note]) -> list[dict[str, Any]]:
     """The newest note of each slow request, the newest first."""
-    newest = {note.request: note for note in notes if note.kind in ('slow', 'slow-ended')}
+    newest = {}  # by the number of the request; later notes replace earlier ones
+    for note in notes:
+        if note.kind in ('slow', 'slow-ended'):
+            newest[note.request] = note
     return [_slow(note) for note in reversed(newest.values())]
 
 
@@ -389,7 +393,8 @@ def _slow(note: Note) -> dict[str, Any]:
     """A note about a slow request, as a thread with its stack."""
     age = _took(note.seconds)
     has_ended = note.kind == 'slow-ended'
-    return _thread(ThreadState(frames=note.frames, cut=note.cut)) | {
+    thread = ThreadState(frames=note.frames, cut=note.cut)
+    return _thread(thread) | {
         'name': note.title,
         'note': f'{age} in all' if has_ended else f'after {age}',
         'detail': note.detail,

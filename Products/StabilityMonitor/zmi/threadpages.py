@@ -76,10 +76,9 @@ _LEAST_SHARE = 0.01
 
 
 def threads(life: ILivingRun) -> dict[str, Any]:
-    """What this process does right now.  The calling thread is shown as the one that makes the
-    page.
-    """
-    return page(life.stacks(), threading.get_ident()) | {
+    """What this process does right now; the calling thread is the one that makes the page."""
+    shown = page(life.stacks(), threading.get_ident())
+    return shown | {
         'part': 'live',
         'run': life.name,
         'pid': life.pid,
@@ -90,14 +89,14 @@ def threads(life: ILivingRun) -> dict[str, Any]:
 
 
 def page(told: Stacks, own: int = 0) -> dict[str, Any]:
-    """The values for the page; `own` is the ident of the thread that makes the
-    page.
-    """
+    """The values for the page; `own` is the ident of the thread that makes it."""
     now = told.time
     names = {thread.ident: thread.name for thread in told.threads}
     lasting_hangs, past_hangs = _lasting_and_past(told.hangs)
     lasting_slow, past_slow = _lasting_and_past(told.slow)
-    files = {frame.file for thread in told.threads for frame in thread.frames}
+    files: set[str] = set()
+    for thread in told.threads:
+        files.update(frame.file for frame in thread.frames)
     stuck: set[int] = set()
     for hang in lasting_hangs:
         if hang.kind == 'deadlock':
@@ -241,17 +240,18 @@ def _hang(hang: Event, now: float, files: Collection[str]) -> dict[str, Any]:
     end = now if hang.ended is None else hang.ended
     # A hang that is over may have stood in a file where no thread is any more.
     own_files = {hang.place.file} if hang.place else set()
+    all_files = own_files.union(files)
     return {
         'title': kind.headline,
         'icon': kind.icon,
         'since': clocktime(hang.started),
-        'summary': codeorigin.shortened(_summary(hang), own_files.union(files)),
+        'summary': codeorigin.shortened(_summary(hang), all_files),
         'lasted': age(max(0.0, end - hang.started)),
     }
 
 
 def _summary(hang: Event) -> str:
-    """Of a deadlock without the word: the title says it already."""
+    """That of a deadlock without the word "deadlock": the title has it already."""
     if hang.known is None or not hang.cycle:
         return hang.summary
     return f'{cycle_words(hang.cycle)} ({source_words(hang.known)}).'
@@ -317,6 +317,9 @@ def native(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
     """The state of the latest native stacks, and the commands that take them from a shell."""
     forget_native()
     tools = list(nativestacks.find_tools())
+    fields = None
+    if may_manage and tools:
+        fields = csrftoken.fields(life, NATIVE_ACTION)
     values = {
         'busy': False,
         'progress': '',
@@ -324,7 +327,7 @@ def native(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
         'result': '',
         'ago': '',
         'tools': ' and '.join(tools),
-        'fields': csrftoken.fields(life, NATIVE_ACTION) if may_manage and tools else None,
+        'fields': fields,
         'may': may_manage,
         'needed': nativestacks.what_is_needed(life.pid),
         'lines': [
@@ -375,14 +378,14 @@ def stacks_text(life: ILivingRun) -> str:
 
 
 def trace_text(life: ILivingRun) -> bytes:
+    """The last requests of this process as a trace log."""
     recording = read(bytes(life.recorder.buffer))
-    return tracetext.as_text(
-        tracetext.trace_lines(
-            recording.finished,
-            recording.in_flight,
-            time.time(),
-            started=life.started,
-            run=life.name,
-            overflow=recording.words['overflow'],
-        )
+    lines = tracetext.trace_lines(
+        recording.finished,
+        recording.in_flight,
+        time.time(),
+        started=life.started,
+        run=life.name,
+        overflow=recording.words['overflow'],
     )
+    return tracetext.as_text(lines)

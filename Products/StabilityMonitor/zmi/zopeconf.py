@@ -28,7 +28,8 @@ SECTION = 'stabilitymonitor'
 def circumstances() -> dict[str, Any]:
     """The arguments of `recording.arming.arm`."""
     config = getConfiguration()
-    configured = (getattr(config, 'product_config', None) or {}).get(SECTION, {})
+    sections = getattr(config, 'product_config', None) or {}
+    configured = sections.get(SECTION, {})
     listen, threads = server_settings(_arguments())
     return {
         'configured': dict(configured),
@@ -121,11 +122,12 @@ def _from_ini(path: str, variables: dict[str, str]) -> tuple[str, int | None]:
         if not address:
             host_and_port = (section.get('host', ''), section.get('port', ''))
             address = ':'.join(filter(None, host_and_port))
-        threads = section.get('threads', '')
+        number = section.get('threads', '')
     except (configparser.Error, KeyError, OSError, UnicodeDecodeError):
         return '', None
+    threads = int(number) if number.isdigit() else None
     one_line = ' '.join(address.split())
-    return one_line, int(threads) if threads.isdigit() else None
+    return one_line, threads
 
 
 def _software_home() -> str:

@@ -46,7 +46,10 @@ def facts(threads: int | None = None) -> ZopeFacts:
     may run; if more run, that number counts.
     """
     config = getConfiguration()
-    running = sum(bool(_WORKER.fullmatch(thread.name)) for thread in threading.enumerate())
+    running = 0
+    for thread in threading.enumerate():
+        if _WORKER.fullmatch(thread.name):
+            running += 1
     switches = {}
     for name in SWITCHES:
         key = name.replace('-', '_')
@@ -80,12 +83,12 @@ def _database(name: str, database: OpenDatabase, mounted: tuple[str, ...]) -> Da
     kind = f'{type(storage).__module__}.{type(storage).__qualname__}'
     file = storage.getName() if kind.startswith('ZODB.FileStorage.') else ''
     return Database(
-        name,
-        kind,
-        database.getPoolSize(),
-        mounted,
-        str(file),
-        functools.partial(last_transaction, storage),
+        name=name,
+        storage=kind,
+        pool_size=database.getPoolSize(),
+        mounted=mounted,
+        file=str(file),
+        last_transaction=functools.partial(last_transaction, storage),
     )
 
 

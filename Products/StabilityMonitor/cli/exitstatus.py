@@ -1,0 +1,8 @@
+"""The exit statuses of the command, for monitoring and scripts."""
+
+#: All is well.
+WELL = 0
+#: Something is wrong with the site.
+WRONG = 1
+#: Wrong usage, or nothing to read.
+UNUSABLE = 2
