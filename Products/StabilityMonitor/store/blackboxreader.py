@@ -9,8 +9,6 @@ from __future__ import annotations
 import codecs
 import logging
 import struct
-from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
@@ -82,12 +80,12 @@ def read(data: Readable) -> Recording:
         words=_words(data, order, box.WORDS_AT, box.WORDS),
         survived=_words(data, order, box.MARKS_AT, box.MARKS),
         exception=_text(data, order),
-        in_flight=tuple(in_flight),
-        finished=tuple(finished[-box.FINISHED_COUNT :]),
-        log=tuple(_log(data, order, log)[-box.LOG_COUNT :]),
-        samples=tuple(_samples(data, order, samples)[-box.SAMPLE_COUNT :]),
+        in_flight=in_flight,
+        finished=finished,
+        log=_log(data, order, log),
+        samples=_samples(data, order, samples),
         threads=_threads(data, order, slots),
-        notes=tuple(_notes(data, order, notes)),
+        notes=_notes(data, order, notes),
     )
 
 
@@ -98,11 +96,12 @@ def read_samples(data: Readable) -> tuple[Sample, ...]:
     """
     order = _order(data)
     _, _, _, samples, _ = _checked_parts(data, order)
-    return tuple(_samples(data, order, samples)[-box.SAMPLE_COUNT :])
+    return _samples(data, order, samples)
 
 
 def _order(data: Readable) -> str:
-    if len(data) < box.HEADER_SIZE or data[:8] != box.MAGIC:
+    has_beginning = len(data) >= box.HEADER_SIZE and data[:8] == box.MAGIC
+    if not has_beginning:
         raise UnreadableRecord('The black box has no valid beginning.')
     for order in '<>':
         version, marker, header = struct.unpack_from(order + 'HHI', data, 8)
@@ -126,8 +125,10 @@ def _checked_parts(data: Readable, order: str) -> list[box.Part]:
 def _parts(data: Readable, order: str) -> list[box.Part]:
     """The parts as the header describes them."""
     sizes = struct.unpack_from(order + box.SIZES_FORMAT, data, box.SIZES_AT)
+    counts = sizes[::2]
+    entry_sizes = sizes[1::2]
     least_sizes = box.LAYOUT[1::2]  # a later release may append to an entry
-    for count, size, least in zip(sizes[::2], sizes[1::2], least_sizes, strict=True):
+    for count, size, least in zip(counts, entry_sizes, least_sizes, strict=True):
         is_possible = 0 < count <= _MOST and least <= size <= _MOST
         if not is_possible:
             raise UnreadableRecord('The black box has impossible sizes.')
@@ -137,7 +138,12 @@ def _parts(data: Readable, order: str) -> list[box.Part]:
     return parts
 
 
-def _words(data: Readable, order: str, start: int, names: Sequence[str]) -> dict[str, int]:
+def _words(
+    data: Readable,
+    order: str,
+    start: int,
+    names: Sequence[str],
+) -> dict[str, int]:
     values = struct.unpack_from(f'{order}{len(names)}Q', data, start)
     return dict(zip(names, values, strict=True))
 
@@ -149,7 +155,11 @@ def _text(data: Readable, order: str) -> str:
     return data[start:end].decode('utf-8', 'replace')
 
 
-def _threads(data: Readable, order: str, part: box.Part) -> dict[int, ThreadSlot]:
+def _threads(
+    data: Readable,
+    order: str,
+    part: box.Part,
+) -> dict[int, ThreadSlot]:
     threads = {}
     for index, offset in enumerate(part.places):
         (
@@ -174,7 +184,11 @@ def _threads(data: Readable, order: str, part: box.Part) -> dict[int, ThreadSlot
     return threads
 
 
-def _requests(data: Readable, order: str, part: box.Part) -> tuple[list[Request], list[Request]]:
+def _requests(
+    data: Readable,
+    order: str,
+    part: box.Part,
+) -> tuple[tuple[Request, ...], tuple[Request, ...]]:
     """(in flight, finished).
 
     Only the last request that a thread began can be in flight.  An earlier one without an end is
@@ -196,10 +210,15 @@ def _requests(data: Readable, order: str, part: box.Part) -> tuple[list[Request]
     for request in last_of_threads.values():
         if request.ended is None and request.number not in counted:
             in_flight.append(request)
-    return in_flight, finished
+    newest = finished[-box.FINISHED_COUNT :]
+    return tuple(in_flight), tuple(newest)
 
 
-def read_request(data: Readable, at: int, order: str = '=') -> Request | None:
+def read_request(
+    data: Readable,
+    at: int,
+    order: str = '=',
+) -> Request | None:
     """The request of one entry; None if there is none, or if it is being written."""
     (
         number,
@@ -252,7 +271,11 @@ def read_request(data: Readable, at: int, order: str = '=') -> Request | None:
     )
 
 
-def _log(data: Readable, order: str, part: box.Part) -> list[LogLine]:
+def _log(
+    data: Readable,
+    order: str,
+    part: box.Part,
+) -> tuple[LogLine, ...]:
     found = []
     for offset in part.places:
         (
@@ -281,10 +304,15 @@ def _log(data: Readable, order: str, part: box.Part) -> list[LogLine]:
         )
         found.append((number, line))
     found.sort(key=_first)
-    return [line for _, line in found]
+    newest = found[-box.LOG_COUNT :]
+    return tuple(line for _, line in newest)
 
 
-def _samples(data: Readable, order: str, part: box.Part) -> list[Sample]:
+def _samples(
+    data: Readable,
+    order: str,
+    part: box.Part,
+) -> tuple[Sample, ...]:
     found = []
     for offset in part.places:
         number, *values, seal = struct.unpack_from(order + box.SAMPLE_FORMAT, data, offset)
@@ -296,10 +324,15 @@ def _samples(data: Readable, order: str, part: box.Part) -> list[Sample]:
         if abs(sample.cpu) < _MOST_CPU:
             found.append((number, sample))
     found.sort(key=_first)
-    return [sample for _, sample in found]
+    newest = found[-box.SAMPLE_COUNT :]
+    return tuple(sample for _, sample in newest)
 
 
-def _notes(data: Readable, order: str, part: box.Part) -> list[Note]:
+def _notes(
+    data: Readable,
+    order: str,
+    part: box.Part,
+) -> tuple[Note, ...]:
     found = []
     for offset in part.places:
         (
@@ -311,7 +344,9 @@ def _notes(data: Readable, order: str, part: box.Part) -> list[Note]:
             seconds,
             kind,
             was_cut,
-            *lengths,
+            title_length,
+            detail_length,
+            frames_length,
             text,
             seal,
         ) = struct.unpack_from(order + box.NOTE_FORMAT, data, offset)
@@ -321,7 +356,11 @@ def _notes(data: Readable, order: str, part: box.Part) -> list[Note]:
             continue
         if not _plausible(time) or not _plausible(abs(seconds)):
             continue
-        title, detail, frames = _texts(text, lengths)
+        # The three texts follow one another.
+        title = text[:title_length]
+        rest = text[title_length:]
+        detail = rest[:detail_length]
+        frames = rest[detail_length : detail_length + frames_length]
         note = Note(
             number=number,
             time=time,
@@ -337,18 +376,11 @@ def _notes(data: Readable, order: str, part: box.Part) -> list[Note]:
         )
         found.append(note)
     found.sort(key=lambda note: note.number)
-    return found
+    return tuple(found)
 
 
 def _first(pair: tuple[int, object]) -> int:
     return pair[0]
-
-
-def _texts(field: bytes, lengths: Iterable[int]) -> Iterator[bytes]:
-    """Texts of these lengths, which follow one another."""
-    for length in lengths:
-        yield field[:length]
-        field = field[length:]
 
 
 def read_frames(field: bytes) -> tuple[Frame, ...]:
@@ -363,7 +395,8 @@ def read_frames(field: bytes) -> tuple[Frame, ...]:
         shared, rest, number, function = parts
         if not shared.isdecimal():
             continue
-        before = before[: int(shared[:6])] + rest
+        kept = int(shared[:6])  # int() refuses 5000 digits
+        before = before[:kept] + rest
         line_number = None
         if number.isdecimal():
             line_number = int(number[:9])

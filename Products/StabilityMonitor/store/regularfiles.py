@@ -75,7 +75,11 @@ def read_whole(path: Path | str, most: int) -> bytes:
         return file.read(status.st_size)
 
 
-def read_start(path: Path | str, most: int, follow: bool = False) -> bytes:
+def read_start(
+    path: Path | str,
+    most: int,
+    follow: bool = False,
+) -> bytes:
     """Its first `most` bytes, or what there is of them.  Raises as `open_regular`."""
     with open(open_regular(path, follow=follow), 'rb') as file:
         return file.read(most)

@@ -336,7 +336,12 @@ class RunDirectory:
     held (see `_flock`).
     """
 
-    def __init__(self, path: Path, descriptor: int, locked: bool | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        descriptor: int,
+        locked: bool | None = None,
+    ) -> None:
         self.path = path
         self.descriptor = descriptor
         self.locked = locked

@@ -42,7 +42,12 @@ _SAME_TIME = 2_000_000_000
 _STALE = 60.0
 
 
-def ask(run: Path, subject: str, patience: float = 5.0, pause: float = 0.05) -> dict[str, Any]:
+def ask(
+    run: Path,
+    subject: str,
+    patience: float = 5.0,
+    pause: float = 0.05,
+) -> dict[str, Any]:
     """The answer of the run in that directory.
 
     Raises NoAnswer after `patience` seconds, and OSError without rights.
@@ -139,7 +144,12 @@ class Inbox:
                 if age > _STALE:
                     path.unlink()
 
-    def _answer(self, name: str, subject: str, given: dict[str, str]) -> None:
+    def _answer(
+        self,
+        name: str,
+        subject: str,
+        given: dict[str, str],
+    ) -> None:
         """Answer one request.  `given` is {subject: answer} of this beat: ten who ask the same get
         one answer.
         """
