@@ -56,6 +56,10 @@ _NEAR = 60
 _CLOCK_SLACK = 5
 
 
+#: What a run noted of itself, as read from its file: anything may be in it.
+Context = dict[str, Any]
+
+
 @dataclass(frozen=True)
 class World:
     """The system on which the judging process runs."""
@@ -96,7 +100,7 @@ class Traces:
     run: str
     started: float
     pid: int
-    context: dict[str, Any]
+    context: Context
     loaded: dict[str, Any]
     recording: Recording | None
     damage: str
@@ -214,9 +218,11 @@ def collect(path: Path, world: World) -> Traces:
     if stderr is not None:
         stderr_fault = faultlog.find_py_fatal(stderr, _main_ident(context))
 
-    boot_id = _dict(context, 'identity').get('boot_id')
-    same_boot = _same(boot_id, _line(world.proc / 'sys/kernel/random/boot_id'))
-    same_machine = _same(context.get('machine_id'), _line(world.machine_id))
+    identity = _dict(context, 'identity')
+    boot_id = _line(world.proc / 'sys/kernel/random/boot_id')
+    machine_id = _line(world.machine_id)
+    same_boot = _same(identity.get('boot_id'), boot_id)
+    same_machine = _same(context.get('machine_id'), machine_id)
     boot_time = _number_in(world.proc / 'stat', _BOOT_TIME, missing=0)
 
     cgroup_kills = None
@@ -266,13 +272,18 @@ def _recording(path: Path) -> tuple[Recording | None, str]:
         return None, str(error)
 
 
-def _mark(path: Path, name: str, recording: Recording | None) -> Mark | None:
+def _mark(
+    path: Path,
+    name: str,
+    recording: Recording | None,
+) -> Mark | None:
     """The part of a mark file that the process did not outlive; None if there is none.
 
     The recording tells how many bytes of it the heartbeat has seen: those the process outlived.
     """
     try:
-        with open(open_regular(path / mark_name(name)), 'rb') as file:
+        descriptor = open_regular(path / mark_name(name))
+        with open(descriptor, 'rb') as file:
             status = os.fstat(file.fileno())
             data = read_tail(file.fileno(), _MARK_TAIL)
     except OSError:
@@ -288,7 +299,11 @@ def _mark(path: Path, name: str, recording: Recording | None) -> Mark | None:
     return Mark(status.st_mtime, faultlog.parse(data, survived))
 
 
-def _marks(path: Path, names: Iterable[str], recording: Recording | None) -> dict[str, Mark]:
+def _marks(
+    path: Path,
+    names: Iterable[str],
+    recording: Recording | None,
+) -> dict[str, Mark]:
     """The marks of those names that are there."""
     found = {}
     for name in names:
@@ -313,7 +328,7 @@ def _stuck(path: Path, recording: Recording | None) -> dict[int, Mark]:
     return found
 
 
-def _stderr_tail(context: dict[str, Any], sizes: list[int]) -> bytes | None:
+def _stderr_tail(context: Context, sizes: list[int]) -> bytes | None:
     """The end of what this run wrote to the regular file that was its standard error; None where
     that cannot be read any more.
 
@@ -321,15 +336,18 @@ def _stderr_tail(context: dict[str, Any], sizes: list[int]) -> bytes | None:
     samples before the last one: that may be the dump of a forked child, which writes to the same
     file and whose main thread may have the same ident.
     """
-    output = _dict(_dict(context, 'outputs'), '2')
+    outputs = _dict(context, 'outputs')
+    output = _dict(outputs, '2')
     if output.get('kind') != 'file':
         return None
     try:
-        with open(open_regular(output['path']), 'rb') as file:
+        descriptor = open_regular(output['path'])
+        with open(descriptor, 'rb') as file:
             status = os.fstat(file.fileno())
             if not _is_file(status, output):
                 return None
-            start = max(0, _count(output.get('size')), *sizes[-3:-2])
+            size_at_start = _count(output.get('size'))
+            start = max(0, size_at_start, *sizes[-3:-2])
             least = max([start, *sizes[-1:]])
             if status.st_size < least:
                 return None  # it was cut meanwhile, as logrotate's copytruncate does
@@ -341,7 +359,11 @@ def _stderr_tail(context: dict[str, Any], sizes: list[int]) -> bytes | None:
 # -- the system ------------------------------------------------------------------------------------
 
 
-def _host_kills(context: dict[str, Any], last_sample: Sample | None, world: World) -> int | None:
+def _host_kills(
+    context: Context,
+    last_sample: Sample | None,
+    world: World,
+) -> int | None:
     """How many processes the OOM killer of this host killed since the last sample, or since the run
     began if there is no sample.  None: not known.
     """
@@ -352,7 +374,7 @@ def _host_kills(context: dict[str, Any], last_sample: Sample | None, world: Worl
     return _rise(world.proc / 'vmstat', before)
 
 
-def _cgroup_kills(context: dict[str, Any], last_sample: Sample | None) -> int | None:
+def _cgroup_kills(context: Context, last_sample: Sample | None) -> int | None:
     """How many processes in the memory cgroup of the run were killed since the last sample.
 
     None: not known.  So it is where another cgroup has the path now: it has counted from 0 on, and
@@ -387,7 +409,7 @@ def _is_file(status: os.stat_result, known: dict[str, Any]) -> bool:
     return (status.st_dev, status.st_ino) == (known['device'], known['inode'])
 
 
-def _kernel_line(world: World, pid: int, context: dict[str, Any]) -> str:
+def _kernel_line(world: World, pid: int, context: Context) -> str:
     """The line that the kernel logged about killing this pid, since the run began; '' where there
     is none, or the log cannot be read.
 
@@ -438,7 +460,7 @@ def _same(then: object, now: object) -> bool | None:
 # -- values out of a context, which may be damaged -------------------------------------------------
 
 
-def _main_ident(context: dict[str, Any]) -> int | None:
+def _main_ident(context: Context) -> int | None:
     ident = context.get('main_ident')
     if isinstance(ident, int):
         return ident
@@ -468,7 +490,11 @@ def _number(value: object) -> int | float:
 # -- the kernel's files ----------------------------------------------------------------------------
 
 
-def _number_in(path: Path, pattern: re.Pattern[str], missing: int) -> int:
+def _number_in(
+    path: Path,
+    pattern: re.Pattern[str],
+    missing: int,
+) -> int:
     """The number that the pattern finds in a file; `missing` where it finds none."""
     found = pattern.search(_text(path))
     if not found:

@@ -29,7 +29,11 @@ def repetition(frames: Iterable[Frame]) -> int:
     return most
 
 
-def _covered(keys: Sequence[tuple[str, str]], top: int, size: int) -> int:
+def _covered(
+    keys: Sequence[tuple[str, str]],
+    top: int,
+    size: int,
+) -> int:
     """How many frames from `top` on a cycle of `size` frames covers."""
     end = top + size
     while end < len(keys):

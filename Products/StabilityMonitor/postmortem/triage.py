@@ -68,7 +68,8 @@ def _is_out_of_reach(path: Path) -> bool:
 
     It does not exist any more where another process has archived it meanwhile.
     """
-    if os.access(path, os.W_OK | os.X_OK) or not os.path.exists(path):
+    may_archive = os.access(path, os.W_OK | os.X_OK)
+    if may_archive or not os.path.exists(path):
         return False
     return not is_alive(path)
 
