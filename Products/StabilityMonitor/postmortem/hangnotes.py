@@ -26,7 +26,15 @@ def hangs(notes: Sequence[Note], ended: float) -> tuple[Event, ...]:
         if has_ended:
             _close(found, kind, note)
         elif not note.of_thread:
-            found.append(_begun(notes, note))
+            idents = [of_thread.ident for of_thread in threads(notes, note)]
+            event = Event(
+                kind=kind,
+                started=note.time,
+                summary=note.title,
+                number=note.number,
+                threads=tuple(filter(None, idents)),
+            )
+            found.append(event)
 
     with_seconds = []
     for event in found:
@@ -34,17 +42,6 @@ def hangs(notes: Sequence[Note], ended: float) -> tuple[Event, ...]:
         seconds = round(max(0.0, lasted), 3)
         with_seconds.append(replace(event, seconds=seconds))
     return tuple(with_seconds)
-
-
-def _begun(notes: Iterable[Note], note: Note) -> Event:
-    idents = [of_thread.ident for of_thread in threads(notes, note)]
-    return Event(
-        kind=note.kind,
-        started=note.time,
-        summary=note.title,
-        number=note.number,
-        threads=tuple(filter(None, idents)),
-    )
 
 
 def _close(found: list[Event], kind: str, note: Note) -> None:

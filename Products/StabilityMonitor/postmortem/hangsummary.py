@@ -25,8 +25,9 @@ def what_stood_still(t: Traces) -> Iterator[Evidence]:
         for begun in hangnotes.all_lasting(t.notes, kind):
             what = begun.title.rstrip('.')
             since = clocktime(begun.time)
-            lasted = duration(max(0.0, t.last_sign - begun.time))
-            yield Evidence('black box', f'{what}, since {since}: for {lasted} until the end.')
+            lasted = max(0.0, t.last_sign - begun.time)
+            fact = f'{what}, since {since}: for {duration(lasted)} until the end.'
+            yield Evidence('black box', fact)
 
 
 def what_was_slow(t: Traces) -> Iterator[Evidence]:
@@ -53,18 +54,27 @@ def what_was_deep(t: Traces) -> Iterator[Evidence]:
         return
     words = t.recording.words
     for ident, slot in t.recording.threads.items():
-        yield from _nearly_full(f'thread 0x{ident:x}', slot.stack_size, slot.stack_used)
-    yield from _nearly_full('the main thread', words['main_stack'], words['main_stack_used'])
+        name = f'thread 0x{ident:x}'
+        yield from _nearly_full(name, size=slot.stack_size, used=slot.stack_used)
+    yield from _nearly_full(
+        'the main thread',
+        size=words['main_stack'],
+        used=words['main_stack_used'],
+    )
 
 
-def _nearly_full(name: str, size: int, used: int) -> Iterator[Evidence]:
+def _nearly_full(
+    name: str,
+    size: int,
+    used: int,
+) -> Iterator[Evidence]:
     """The evidence of one deep stack; none for a shallow one.  `size` and `used` are bytes."""
     if not size or used <= size * _DEEP:
         return
-    yield Evidence(
-        'black box',
-        f'The stack of {name} had been nearly full: {used >> 10} of {size >> 10} KiB.',
-    )
+    used_kib = used >> 10
+    size_kib = size >> 10
+    fact = f'The stack of {name} had been nearly full: {used_kib} of {size_kib} KiB.'
+    yield Evidence('black box', fact)
 
 
 def how_long(t: Traces) -> str:
@@ -91,14 +101,15 @@ def who_hung(t: Traces) -> str:
     for note in first_threads:
         is_the_loop = note.ident == t.main_ident and not note.request
         if is_the_loop:
-            who.append(f'{note.title}{_stood(note.frames)}')
+            who.append(note.title + _stood(note.frames))
     only_the_loop = bool(who) and len(who) == len(first_threads)
-    if t.hang or not only_the_loop:
-        if t.in_flight:
-            who.append(_oldest_request(t))
+    workers_hung = t.hang or not only_the_loop
+    if workers_hung and t.in_flight:
+        who.append(_oldest_request(t))
     if not who:
         return ''
-    return f': {"; ".join(who)}'
+    listed = '; '.join(who)
+    return f': {listed}'
 
 
 def _oldest_request(t: Traces) -> str:
@@ -153,9 +164,11 @@ def stood_still(t: Traces, all_overdue: bool) -> Iterator[Evidence]:
         )
     elif since:
         when = clocktime(since)
-        yield Evidence('black box', f'A hang had begun at {when}; that it ended was not noted.')
+        fact = f'A hang had begun at {when}; that it ended was not noted.'
+        yield Evidence('black box', fact)
     for ident, mark in t.stuck.items():
         for thread in mark.last_threads:
             if thread.frames:
                 place = _place(thread.frames)
-                yield Evidence('dead-man switch', f'Thread 0x{ident:x} stood in {place}.')
+                fact = f'Thread 0x{ident:x} stood in {place}.'
+                yield Evidence('dead-man switch', fact)
