@@ -79,7 +79,8 @@ def parse(data: bytes, start: int = 0) -> tuple[Dump, ...]:
     """All dumps in the LIMIT bytes of `data` from `start` on."""
     start = max(0, start)
     parser = _Parser()
-    for match in _LINES.finditer(data[start : start + LIMIT]):
+    text = data[start : start + LIMIT]
+    for match in _LINES.finditer(text):
         line, end = match.groups()
         parser.feed(
             line.removesuffix(b'\r'),
@@ -106,7 +107,8 @@ def find_py_fatal(data: bytes, main_ident: int | None) -> Dump | None:
     """
     if not main_ident:
         return None
-    for dump in reversed(parse(data, len(data) - LIMIT)):
+    dumps = parse(data, start=len(data) - LIMIT)
+    for dump in reversed(dumps):
         idents = {thread.ident for thread in dump.threads}
         if dump.kind in _FATAL and main_ident in idents:
             return dump
@@ -345,12 +347,14 @@ class _Parser:
         crashed = False
         if self.now and not self.now.threads:
             crashed = self.now.kind in _FATAL
-        self.add(_DraftThread(ident=None, name='', crashed=crashed))
+        thread = _DraftThread(ident=None, name='', crashed=crashed)
+        self.add(thread)
         return True
 
     def freed(self, line: bytes) -> bool:
-        note = faultlines.read_text(line)
-        self.add(_DraftThread(ident=None, name='', crashed=False, note=note))
+        thread = _DraftThread(ident=None, name='', crashed=False)
+        thread.note = faultlines.read_text(line)
+        self.add(thread)
         return True
 
     def add(self, thread: _DraftThread) -> None:
@@ -384,7 +388,10 @@ class _Parser:
         thread = self.dump.threads[-1]
         before = thread.note[:_NOTE]
         note = faultlines.read_text(line.strip())
-        thread.note = '; '.join(filter(None, (before, note)))
+        if before and note:
+            thread.note = f'{before}; {note}'
+        else:
+            thread.note = before or note
         return True
 
     def frame(self, line: bytes) -> bool:
@@ -452,5 +459,5 @@ RULES: tuple[tuple[bytes, str, Callable[[_Parser, bytes], bool]], ...] = (
     (b'Python runtime state: ', 'dump', _Parser.state),
 )
 # A line that begins like this and that no rule takes is damaged, not foreign, unless it is a line
-# of a traceback.
+# of a traceback.  The short beginnings, such as "...", are usual in foreign lines.
 _PREFIXES = tuple(prefix for prefix, _, _ in RULES if len(prefix) > 5)

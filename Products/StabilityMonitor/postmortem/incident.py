@@ -22,7 +22,6 @@ from ..model.records import instance_of
 from ..model.runrecord import RunRecord
 from ..model.threadstates import ThreadState
 from ..store.blackbox import DRILLS
-from ..store.blackboxreader import Recording
 from . import hangnotes
 from .evidence import Traces
 from .stackoverflow import stack_of
@@ -38,12 +37,20 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
     samples: tuple[Sample, ...] = ()
     log: tuple[LogLine, ...] = ()
     drill = ''
+    counters: dict[str, Any] = {}
     box = traces.recording
     if box:
         finished = box.finished
         samples = box.samples
         log = box.log
-        drill = _drill(box)
+        number = box.words['drill']  # counted from 1; that of a later release is unknown here
+        if 0 < number <= len(DRILLS):
+            drill = DRILLS[number - 1]
+        counters = {
+            'requests_kept': sum(request.count for request in box.finished),
+            'requests_without_slot': box.words['overflow'],
+            'forked': bool(box.words['forked']),
+        }
     native: tuple[NativeFrame, ...] = ()
     if traces.dump:
         native = traces.dump.native
@@ -92,12 +99,16 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         hangs=hangnotes.hangs(traces.notes, ended),
         compiled_modules=_modules(traces),
         context=traces.context | _installed(traces),
-        counters=_counters(traces),
+        counters=counters,
         signature=signature(judgement, threads, traces.exception),
     )
 
 
-def signature(judgement: Judgement, threads: Iterable[ThreadState], exception: str = '') -> str:
+def signature(
+    judgement: Judgement,
+    threads: Iterable[ThreadState],
+    exception: str = '',
+) -> str:
     """A short, stable name for "the same crash again": what, where, and eight digits of both."""
     places: list[str] = []
     crashed = _crashed(threads)
@@ -132,14 +143,6 @@ def _distinct_places(frames: Iterable[Frame]) -> list[str]:
         if place not in places:
             places.append(place)
     return places
-
-
-def _drill(box: Recording) -> str:
-    """The id of the drill that asked for this end, or ''."""
-    number = box.words['drill']  # counted from 1; of a later release it may be unknown here
-    if 0 < number <= len(DRILLS):
-        return DRILLS[number - 1]
-    return ''
 
 
 def _phase(traces: Traces) -> str:
@@ -250,14 +253,3 @@ def _installed(traces: Traces) -> dict[str, Any]:
     if isinstance(digest, str):
         found['installed'] = digest
     return found
-
-
-def _counters(traces: Traces) -> dict[str, Any]:
-    box = traces.recording
-    if not box:
-        return {}
-    return {
-        'requests_kept': sum(request.count for request in box.finished),
-        'requests_without_slot': box.words['overflow'],
-        'forked': bool(box.words['forked']),
-    }

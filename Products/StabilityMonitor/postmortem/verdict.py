@@ -348,7 +348,11 @@ def _where(t: Traces, fault: Dump) -> str:
     return where
 
 
-def _out_of_memory(t: Traces, confidence: str, kill: Evidence) -> Judgement:
+def _out_of_memory(
+    t: Traces,
+    confidence: str,
+    kill: Evidence,
+) -> Judgement:
     evidence = [kill]
     sample = t.last_sample
     if sample and sample.rss > 0:
