@@ -209,8 +209,8 @@ def collect(path: Path, world: World) -> Traces:
     fault_time = 0.0
     if fault:
         fatal = faultlog.first_fatal(fault.dumps)
-    if fault and fatal:
-        fault_time = fault.time
+        if fatal:
+            fault_time = fault.time
     asked = _marks(path, _STOP_SIGNALS, None)
 
     stderr = _stderr_tail(context, [sample.stderr_size for sample in samples])
@@ -320,7 +320,7 @@ def _stuck(path: Path, recording: Recording | None) -> dict[int, Mark]:
     found = {}
     for ident, thread in recording.threads.items():
         name = f'deadman-{thread.slot}'
-        if name not in blackbox.MARKS:
+        if name not in blackbox.MARKS:  # only the first threads have such a file
             continue
         mark = _mark(path, name, recording)
         if mark:
@@ -406,7 +406,8 @@ def _is_file(status: os.stat_result, known: dict[str, Any]) -> bool:
 
     Raises KeyError where the context does not know them.
     """
-    return (status.st_dev, status.st_ino) == (known['device'], known['inode'])
+    present = (status.st_dev, status.st_ino)
+    return present == (known['device'], known['inode'])
 
 
 def _kernel_line(world: World, pid: int, context: Context) -> str:
@@ -476,13 +477,17 @@ def _dict(document: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _count(value: object) -> int:
     """A whole number; -1, which stands for "not known", for all else."""
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        return -1
+    if isinstance(value, int):
         return value
     return -1
 
 
 def _number(value: object) -> int | float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        return 0
+    if isinstance(value, int | float):
         return value
     return 0
 

@@ -98,7 +98,8 @@ def threads(notes: Iterable[Note], begun: Note) -> list[Note]:
     """The notes of the threads that were seen when that hang began: they follow its own note."""
     found: list[Note] = []
     for note in notes:
-        if note.kind != begun.kind or note.number <= begun.number:
+        is_later = note.number > begun.number
+        if note.kind != begun.kind or not is_later:
             continue
         if not note.of_thread:  # the next hang begins
             break

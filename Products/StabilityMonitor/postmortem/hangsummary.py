@@ -42,7 +42,8 @@ def what_was_slow(t: Traces) -> Iterator[Evidence]:
         age = duration(last.seconds)
         fact = f'{last.title} was slow: when it was {age} old, it stood'
         if last.frames:
-            fact += f' in {_place(last.frames)}'
+            place = _place(last.frames)
+            fact += f' in {place}'
         if last.detail:
             fact += f'; {last.detail}'
         yield Evidence('black box', f'{fact}.')
@@ -96,7 +97,8 @@ def who_hung(t: Traces) -> str:
     """
     first_threads = []
     for begun in hangnotes.all_lasting(t.notes):
-        first_threads += hangnotes.threads(t.notes, begun)[:1]
+        of_threads = hangnotes.threads(t.notes, begun)
+        first_threads += of_threads[:1]
     who = []
     for note in first_threads:
         is_the_loop = note.ident == t.main_ident and not note.request

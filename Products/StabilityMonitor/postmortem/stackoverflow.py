@@ -94,7 +94,8 @@ def _cycle(thread: ThreadState) -> int:
     if repeats >= _DEEP:
         return repeats
     shown = len(thread.frames)
-    if thread.cut and shown >= _DEEP and repeats >= shown - CALLED_LAST:
+    covers_all = repeats >= shown - CALLED_LAST
+    if thread.cut and shown >= _DEEP and covers_all:
         return repeats
     return 0
 
@@ -114,7 +115,8 @@ def _column(t: Traces, crashed: ThreadState) -> int:
     near_the_end = stack.stack_size * _NEAR_THE_END
     if not 0 < near_the_end <= stack.stack_used:
         return 2
-    served = [request.number for request in t.in_flight if request.ident == crashed.ident]
-    if stack.stack_request in served:
-        return 0
+    for request in t.in_flight:
+        is_of_the_thread = request.ident == crashed.ident
+        if is_of_the_thread and request.number == stack.stack_request:
+            return 0
     return 1
