@@ -137,6 +137,10 @@ def test_what_has_no_default_is_empty():
     assert from_json(Bicycle, {}) == Bicycle('') and from_json(Wheel, {}) == Wheel(0)
 
 
+def test_a_key_without_a_name_stands_for_nothing():
+    assert from_json(Wheel, {'': 7}) == Wheel(0)
+
+
 def test_one_damaged_item_leaves_the_others():
     found = from_json(Bicycle, {'wheels': [7, {'size': 1}, None], 'colours': ['a', 7, 'b']})
     assert found.wheels == (Wheel(1),) and found.colours == ('a', 'b')

@@ -463,9 +463,7 @@ class TestIdentity:
         return identity(4711, self.PROC) | changes
 
     def test_of_a_process(self, monkeypatch):
-        monkeypatch.setattr(
-            processidentity, '_link', lambda path: f'link {path.relative_to(self.PROC)}'
-        )
+        monkeypatch.setattr(os, 'readlink', lambda path: f'link {path.relative_to(self.PROC)}')
         known = self.known()
         assert known['pid'] == 4711 and known['start_ticks'] == 123456
         assert known['boot_id'] == '11111111-2222-3333-4444-555555555555'

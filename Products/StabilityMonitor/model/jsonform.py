@@ -92,7 +92,7 @@ def from_json(cls: type[Value], document: object, strict: bool = False) -> Value
     values = {}
     for name, codec in _codecs(cls):
         # A plain document has the name of the field, any other one the key of its Form.
-        key = name if name in document else codec.key
+        key = name if name in document else codec.key or name
         if key not in document:
             if strict and codec.is_required:
                 raise ValueError(f'{name} is missing')

@@ -47,7 +47,7 @@ class AllRuns(Archive):
     @property
     def waiting(self) -> tuple[RunRecord, ...]:
         """The whole records of the dead runs that wait, newest first, without clean scripts."""
-        return newest_first(r for r in self._judged if not is_clean_script(r))
+        return newest_first(record for record in self._judged if not is_clean_script(record))
 
     @property
     def clean_waiting(self) -> list[str]:
@@ -69,9 +69,12 @@ class AllRuns(Archive):
     def summaries(self) -> tuple[RunRecord, ...]:
         """See IArchive; those that wait are whole records."""
         archived = super().summaries()
+        found = list(archived)
         known = {record.run for record in archived}
-        more = [record for record in self.waiting if record.run not in known]
-        return newest_first([*archived, *more])
+        for record in self.waiting:
+            if record.run not in known:  # else another process has archived it meanwhile
+                found.append(record)
+        return newest_first(found)
 
     def record(self, run: str) -> RunRecord:
         """See IArchive."""
@@ -85,13 +88,16 @@ class AllRuns(Archive):
 
     def folder(self, run: str) -> Path:
         """Where the files of that run are; another process may have archived it meanwhile."""
-        path = self.base.runs / run
-        return path if path.is_dir() else self.path / run
+        waiting = self.base.runs / run
+        if waiting.is_dir():
+            return waiting
+        return self.path / run
 
     @property
     def clean_scripts(self) -> int:
         """How many runs of scripts came to a clean end."""
-        return super().clean_scripts + len(self.clean_waiting)
+        counted = super().clean_scripts
+        return counted + len(self.clean_waiting)
 
     @property
     def incidents(self) -> tuple[RunRecord, ...]:

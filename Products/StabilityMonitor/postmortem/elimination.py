@@ -13,13 +13,21 @@ from .evidence import Traces
 
 def ruled_out(traces: Traces) -> tuple[str, ...]:
     """Sentences that say what this end was not, and why."""
-    return tuple(filter(None, (proof(traces) for proof, _ in _ROWS)))
+    sentences = []
+    for proof, _ in _ROWS:
+        sentence = proof(traces)
+        if sentence:
+            sentences.append(sentence)
+    return tuple(sentences)
 
 
 def candidates(traces: Traces) -> tuple[str, ...]:
     """The causes that remain, most usual first."""
-    remaining = (cause for proof, cause in _ROWS if not proof(traces))
-    return tuple(filter(None, remaining))
+    remaining = []
+    for proof, cause in _ROWS:
+        if cause and not proof(traces):
+            remaining.append(cause)
+    return tuple(remaining)
 
 
 def _never(t: Traces) -> str:

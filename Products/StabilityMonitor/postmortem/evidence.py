@@ -46,6 +46,18 @@ _KERNEL_RECORDS = 50_000
 _COUNTERS = {1: 'memory.oom_control', 2: 'memory.events'}
 _SIGNALS = tuple(name for name in blackbox.MARKS if name.startswith('SIG'))
 _STOP_SIGNALS = ('SIGTERM', 'SIGINT')
+_BOOT_TIME = re.compile(r'^btime (\d{1,12})$', re.MULTILINE)
+_OOM_KILLS = re.compile(r'^oom_kill (\d{1,18})$', re.MULTILINE)
+#: Seconds since the epoch; a later time comes from damaged bytes.
+_LATEST = 1e11
+#: Seconds by which the start in the context and the one in the run's name may differ.
+_NEAR = 60
+#: Seconds by which the kernel's clock and the process's monotonic clock may differ.
+_CLOCK_SLACK = 5
+
+
+#: What a run noted of itself, as read from its file: anything may be in it.
+Context = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,9 @@ class Mark:
     @property
     def last_threads(self) -> tuple[ThreadState, ...]:
         """The threads of its last dump."""
-        return self.dumps[-1].threads if self.dumps else ()
+        if not self.dumps:
+            return ()
+        return self.dumps[-1].threads
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,7 @@ class Traces:
     run: str
     started: float
     pid: int
-    context: dict[str, Any]
+    context: Context
     loaded: dict[str, Any]
     recording: Recording | None
     damage: str
@@ -113,7 +127,9 @@ class Traces:
 
     @property
     def role(self) -> str:
-        return 'script' if self.context.get('role') == 'script' else 'server'
+        if self.context.get('role') == 'script':
+            return 'script'
+        return 'server'
 
     def word(self, name: str) -> float:
         """When something was stamped, in seconds since the epoch; 0.0 if it never was."""
@@ -128,26 +144,37 @@ class Traces:
 
     @property
     def in_flight(self) -> tuple[Request, ...]:
-        return self.recording.in_flight if self.recording else ()
+        if not self.recording:
+            return ()
+        return self.recording.in_flight
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        return self.recording.notes if self.recording else ()
+        if not self.recording:
+            return ()
+        return self.recording.notes
 
     @property
     def last_sample(self) -> Sample | None:
-        return self.recording.last_sample if self.recording else None
+        if not self.recording:
+            return None
+        return self.recording.last_sample
 
     @property
     def exception(self) -> str:
         """The traceback with which the main thread ended, or ''."""
-        return self.recording.exception if self.recording else ''
+        if not self.recording:
+            return ''
+        return self.recording.exception
 
     @property
     def last_sign(self) -> float:
         """The last moment at which the run is known to have lived, in seconds since the epoch."""
-        marks = [*self.marks.values(), *self.stuck.values(), *filter(None, [self.hang])]
-        signs = [self.started, self.fault_time, *(mark.time for mark in marks)]
+        signs = [self.started, self.fault_time]
+        signs += [mark.time for mark in self.marks.values()]
+        signs += [mark.time for mark in self.stuck.values()]
+        if self.hang:
+            signs.append(self.hang.time)
         box = self.recording
         if box:
             signs += [sample.time for sample in box.samples[-1:]]
@@ -156,51 +183,80 @@ class Traces:
             signs += [line.time for line in box.log[-1:]]
             signs += [note.time for note in box.notes[-1:]]
             signs += [self.word(name) for name in ('armed', 'serving', 'finished')]
-        return max(sign for sign in signs if sign < 1e11)
+        return max(sign for sign in signs if sign < _LATEST)
 
 
 def collect(path: Path, world: World) -> Traces:
     """All traces of the run in directory `path`.  Raises nothing for damaged files."""
-    started, pid = name_facts(path.name)
+    named_start, pid = name_facts(path.name)
     context = read_json(path / CONTEXT)
+    started = named_start
+    precise_start = _number(context.get('started'))  # of a file that may be damaged
+    if abs(precise_start - named_start) < _NEAR:
+        started = precise_start
+
     recording, damage = _recording(path)
+    if not damage and not context:
+        damage = 'No run context.'
+    samples: tuple[Sample, ...] = ()
+    last_sample = None
+    if recording:
+        samples = recording.samples
+        last_sample = recording.last_sample
+
     fault = _mark(path, 'faults', recording)
-    fatal = faultlog.first_fatal(fault.dumps) if fault else None
+    fatal = None
+    fault_time = 0.0
+    if fault:
+        fatal = faultlog.first_fatal(fault.dumps)
+        if fatal:
+            fault_time = fault.time
+    asked = _marks(path, _STOP_SIGNALS, None)
+
+    stderr = _stderr_tail(context, [sample.stderr_size for sample in samples])
+    stderr_fault = None
+    if stderr is not None:
+        stderr_fault = faultlog.find_py_fatal(stderr, _main_ident(context))
+
+    identity = _dict(context, 'identity')
     boot_id = _line(world.proc / 'sys/kernel/random/boot_id')
-    same_boot = _same(_dict(context, 'identity').get('boot_id'), boot_id)
-    cgroup_kills, host_kills = _kills(context, recording, world, same_boot)
+    machine_id = _line(world.machine_id)
+    same_boot = _same(identity.get('boot_id'), boot_id)
+    same_machine = _same(context.get('machine_id'), machine_id)
+    boot_time = _number_in(world.proc / 'stat', _BOOT_TIME, missing=0)
+
+    cgroup_kills = None
+    host_kills = None
+    if same_boot:  # the kernel counts from 0 in each boot
+        cgroup_kills = _cgroup_kills(context, last_sample)
+        host_kills = _host_kills(context, last_sample, world)
     kernel_line = ''
-    if same_boot and (cgroup_kills or host_kills):
+    if cgroup_kills or host_kills:
         kernel_line = _kernel_line(world, pid, context)
-    stderr = _stderr_tail(context, [s.stderr_size for s in recording.samples] if recording else [])
+
     return Traces(
         run=path.name,
-        started=_near(_number(context.get('started')), started),
+        started=started,
         pid=pid,
         context=context,
         loaded=read_json(path / SERVING) | distributionsets.of_run(path),
         recording=recording,
-        damage=damage or ('' if context else 'No run context.'),
+        damage=damage,
         fault=fatal,
-        fault_time=fault.time if fault and fatal else 0.0,
+        fault_time=fault_time,
         marks=_marks(path, _SIGNALS, recording),
         hang=_mark(path, 'deadman', recording),
-        stderr_fault=faultlog.find_py_fatal(stderr, _main_ident(context)) if stderr else None,
+        stderr_fault=stderr_fault,
         stderr_readable=stderr is not None,
         cgroup_kills=cgroup_kills,
         host_kills=host_kills,
         kernel_line=kernel_line,
         same_boot=same_boot,
-        same_machine=_same(context.get('machine_id'), _line(world.machine_id)),
-        boot_time=_boot_time(world),
+        same_machine=same_machine,
+        boot_time=float(boot_time),
         stuck=_stuck(path, recording),
-        asked={name: mark.time for name, mark in _marks(path, _STOP_SIGNALS, None).items()},
+        asked={name: mark.time for name, mark in asked.items()},
     )
-
-
-def _main_ident(context: dict[str, Any]) -> int | None:
-    ident = context.get('main_ident')
-    return ident if isinstance(ident, int) else None
 
 
 # -- the run's own files ---------------------------------------------------------------------------
@@ -216,26 +272,38 @@ def _recording(path: Path) -> tuple[Recording | None, str]:
         return None, str(error)
 
 
-def _mark(path: Path, name: str, recording: Recording | None) -> Mark | None:
+def _mark(
+    path: Path,
+    name: str,
+    recording: Recording | None,
+) -> Mark | None:
     """The part of a mark file that the process did not outlive; None if there is none.
 
     The recording tells how many bytes of it the heartbeat has seen: those the process outlived.
     """
     try:
-        with open(open_regular(path / mark_name(name)), 'rb') as file:
+        descriptor = open_regular(path / mark_name(name))
+        with open(descriptor, 'rb') as file:
             status = os.fstat(file.fileno())
             data = read_tail(file.fileno(), _MARK_TAIL)
     except OSError:
         return None
-    outlived: int = recording.survived[name] if recording else 0
+    outlived = 0
+    if recording:
+        outlived = recording.survived[name]
     not_read = max(0, status.st_size - _MARK_TAIL)
-    survived = min(max(0, outlived - not_read), len(data))
+    survived = max(0, outlived - not_read)
+    survived = min(survived, len(data))
     if not data[survived:].strip(b'\0'):
         return None
     return Mark(status.st_mtime, faultlog.parse(data, survived))
 
 
-def _marks(path: Path, names: Iterable[str], recording: Recording | None) -> dict[str, Mark]:
+def _marks(
+    path: Path,
+    names: Iterable[str],
+    recording: Recording | None,
+) -> dict[str, Mark]:
     """The marks of those names that are there."""
     found = {}
     for name in names:
@@ -247,16 +315,20 @@ def _marks(path: Path, names: Iterable[str], recording: Recording | None) -> dic
 
 def _stuck(path: Path, recording: Recording | None) -> dict[int, Mark]:
     """What each thread that serves wrote of itself when the watchdog fired, by its ident."""
+    if not recording:
+        return {}
     found = {}
-    for ident, thread in recording.threads.items() if recording else ():
+    for ident, thread in recording.threads.items():
         name = f'deadman-{thread.slot}'
-        mark = _mark(path, name, recording) if name in blackbox.MARKS else None
+        if name not in blackbox.MARKS:  # only the first threads have such a file
+            continue
+        mark = _mark(path, name, recording)
         if mark:
             found[ident] = mark
     return found
 
 
-def _stderr_tail(context: dict[str, Any], sizes: list[int]) -> bytes | None:
+def _stderr_tail(context: Context, sizes: list[int]) -> bytes | None:
     """The end of what this run wrote to the regular file that was its standard error; None where
     that cannot be read any more.
 
@@ -264,16 +336,20 @@ def _stderr_tail(context: dict[str, Any], sizes: list[int]) -> bytes | None:
     samples before the last one: that may be the dump of a forked child, which writes to the same
     file and whose main thread may have the same ident.
     """
-    output = _dict(_dict(context, 'outputs'), '2')
+    outputs = _dict(context, 'outputs')
+    output = _dict(outputs, '2')
     if output.get('kind') != 'file':
         return None
     try:
-        with open(open_regular(output['path']), 'rb') as file:
+        descriptor = open_regular(output['path'])
+        with open(descriptor, 'rb') as file:
             status = os.fstat(file.fileno())
-            if (status.st_dev, status.st_ino) != (output['device'], output['inode']):
+            if not _is_file(status, output):
                 return None
-            start = max(0, _count(output.get('size')), *sizes[-3:-2])
-            if status.st_size < max([start, *sizes[-1:]]):
+            size_at_start = _count(output.get('size'))
+            start = max(0, size_at_start, *sizes[-3:-2])
+            least = max([start, *sizes[-1:]])
+            if status.st_size < least:
                 return None  # it was cut meanwhile, as logrotate's copytruncate does
             return read_tail(file.fileno(), _STDERR_TAIL, start)
     except (OSError, KeyError, TypeError, ValueError):
@@ -283,46 +359,58 @@ def _stderr_tail(context: dict[str, Any], sizes: list[int]) -> bytes | None:
 # -- the system ------------------------------------------------------------------------------------
 
 
-def _kills(
-    context: dict[str, Any], recording: Recording | None, world: World, same_boot: bool | None
-) -> tuple[int | None, int | None]:
-    """By how much the kernel's counters of OOM kills rose since the last sample: that of the same
-    cgroup, and that of the host.  None: not known.
+def _host_kills(
+    context: Context,
+    last_sample: Sample | None,
+    world: World,
+) -> int | None:
+    """How many processes the OOM killer of this host killed since the last sample, or since the run
+    began if there is no sample.  None: not known.
     """
-    if not same_boot:
-        return None, None
-    last = recording.last_sample if recording else None
-    before = last.host_kills if last else _count(context.get('host_kills'))
-    host = _rise(_counter(world.proc / 'vmstat'), before)
+    if last_sample:
+        before = last_sample.host_kills
+    else:
+        before = _count(context.get('host_kills'))
+    return _rise(world.proc / 'vmstat', before)
+
+
+def _cgroup_kills(context: Context, last_sample: Sample | None) -> int | None:
+    """How many processes in the memory cgroup of the run were killed since the last sample.
+
+    None: not known.  So it is where another cgroup has the path now: it has counted from 0 on, and
+    its counter says nothing of the run.
+    """
     group = _dict(context, 'cgroup')
-    if not last or not _is_same_group(group):
-        return None, host
-    counter = _counter(Path(group['directory'], _COUNTERS[group['version']]))
-    return _rise(counter, last.cgroup_kills), host
-
-
-def _is_same_group(group: dict[str, Any]) -> bool:
-    """Whether the cgroup of the run's context is still there.  Another one may have its path: it
-    has counted from 0 on, and its counter says nothing of the run.
-    """
+    if not last_sample:
+        return None
     try:
-        status = os.stat(group['directory'])
-        is_same = (status.st_dev, status.st_ino) == (group['device'], group['inode'])
-        return is_same and group['version'] in _COUNTERS
+        folder = Path(group['directory'])
+        if not _is_file(os.stat(folder), group):
+            return None
+        counter = folder / _COUNTERS[group['version']]
     except (OSError, KeyError, TypeError, ValueError):
-        return False
+        return None
+    return _rise(counter, last_sample.cgroup_kills)
 
 
-def _counter(path: Path) -> int:
-    found = re.search(r'^oom_kill (\d{1,18})$', _text(path), re.MULTILINE)
-    return int(found[1]) if found else -1
+def _rise(counter: Path, before: int) -> int | None:
+    """By how much a counter of OOM kills rose; None where it cannot be read, or was unknown."""
+    now = _number_in(counter, _OOM_KILLS, missing=-1)
+    if 0 <= before <= now:
+        return now - before
+    return None
 
 
-def _rise(now: int, before: int) -> int | None:
-    return now - before if 0 <= before <= now else None
+def _is_file(status: os.stat_result, known: dict[str, Any]) -> bool:
+    """Whether a path still leads to the file or folder of which the context knows device and inode.
+
+    Raises KeyError where the context does not know them.
+    """
+    present = (status.st_dev, status.st_ino)
+    return present == (known['device'], known['inode'])
 
 
-def _kernel_line(world: World, pid: int, context: dict[str, Any]) -> str:
+def _kernel_line(world: World, pid: int, context: Context) -> str:
     """The line that the kernel logged about killing this pid, since the run began; '' where there
     is none, or the log cannot be read.
 
@@ -335,9 +423,12 @@ def _kernel_line(world: World, pid: int, context: dict[str, Any]) -> str:
         if wanted not in message:
             continue
         fields = head.split(',')
-        stamp = fields[2] if len(fields) > 2 else ''
-        if stamp.isdigit() and int(stamp) / 1e6 >= since - 5:
-            return message.strip().splitlines()[0]
+        if len(fields) < 3 or not fields[2].isdigit():
+            continue
+        killed = int(fields[2]) / 1e6
+        if killed >= since - _CLOCK_SLACK:
+            lines = message.strip().splitlines()
+            return lines[0]
     return ''
 
 
@@ -360,33 +451,60 @@ def _kernel_records(path: Path) -> list[str]:
     return records
 
 
-def _boot_time(world: World) -> float:
-    found = re.search(r'^btime (\d{1,12})$', _text(world.proc / 'stat'), re.MULTILINE)
-    return float(found[1]) if found else 0.0
-
-
 def _same(then: object, now: object) -> bool | None:
     """Whether both are known and equal; None where one is not known."""
-    return then == now if then and now else None
+    if not then or not now:
+        return None
+    return then == now
 
 
-def _near(precise: float, rough: float) -> float:
-    """The precise time, unless it cannot be true: it comes from a file that may be damaged."""
-    return precise if abs(precise - rough) < 60 else rough
+# -- values out of a context, which may be damaged -------------------------------------------------
+
+
+def _main_ident(context: Context) -> int | None:
+    ident = context.get('main_ident')
+    if isinstance(ident, int):
+        return ident
+    return None
 
 
 def _dict(document: dict[str, Any], key: str) -> dict[str, Any]:
     value = document.get(key)
-    return value if isinstance(value, dict) else {}
+    if isinstance(value, dict):
+        return value
+    return {}
 
 
 def _count(value: object) -> int:
-    """A whole number out of a foreign document; -1, which stands for "not known", else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else -1
+    """A whole number; -1, which stands for "not known", for all else."""
+    if isinstance(value, bool):
+        return -1
+    if isinstance(value, int):
+        return value
+    return -1
 
 
 def _number(value: object) -> int | float:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else 0
+    if isinstance(value, bool):
+        return 0
+    if isinstance(value, int | float):
+        return value
+    return 0
+
+
+# -- the kernel's files ----------------------------------------------------------------------------
+
+
+def _number_in(
+    path: Path,
+    pattern: re.Pattern[str],
+    missing: int,
+) -> int:
+    """The number that the pattern finds in a file; `missing` where it finds none."""
+    found = pattern.search(_text(path))
+    if not found:
+        return missing
+    return int(found[1])
 
 
 def _text(path: Path) -> str:

@@ -6,6 +6,7 @@ Bytes in, values out; None for a line that a dying process has not written to it
 from __future__ import annotations
 
 import re
+import sys
 
 from ..model.records import Frame
 from ..model.records import NativeFrame
@@ -19,7 +20,13 @@ SIGNALS = {
     'Floating-point exception': 'SIGFPE',
 }
 MARK = b'Fatal Python error'
+#: What faulthandler writes for a name or a line that it does not know.
+_UNKNOWN = b'???'
 _ESCAPES = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))')
+#: The lowest code that faulthandler writes in each of these forms.
+_LOWEST_CODES = (0x80, 0x100, 0x10000)
+#: Digits of the largest number that is read: 2 ** 64 - 1.
+_MOST_DIGITS = 20
 
 
 def decode_escapes(text: str) -> str:
@@ -35,10 +42,14 @@ def decode_escapes(text: str) -> str:
 
 def _unescape(match: re.Match[str]) -> str:
     form = match.lastindex or 1  # one of the three always matches
-    low = (0x80, 0x100, 0x10000)[form - 1]
+    lowest = _LOWEST_CODES[form - 1]
     code = int(match[form], 16)
-    printable = low <= code <= 0x10FFFF and chr(code).isprintable()
-    return chr(code) if printable else match[0]
+    if not lowest <= code <= sys.maxunicode:
+        return match[0]
+    character = chr(code)
+    if not character.isprintable():
+        return match[0]
+    return character
 
 
 def read_text(raw: bytes) -> str:
@@ -46,7 +57,12 @@ def read_text(raw: bytes) -> str:
     text = raw.decode('utf-8', 'backslashreplace')
     if text.isprintable():
         return text
-    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
+    shown = []
+    for character in text:
+        if not character.isprintable():
+            character = character.encode('unicode_escape').decode()
+        shown.append(character)
+    return ''.join(shown)
 
 
 def read_name(raw: bytes) -> str:
@@ -55,7 +71,9 @@ def read_name(raw: bytes) -> str:
 
 def read_decimal(raw: bytes, digits: bytes = b'0123456789') -> int | None:
     """A plain number or None; int() takes signs, spaces and '_' too, and refuses 5000 digits."""
-    if not 0 < len(raw) <= 20 or raw.strip(digits):
+    if not 0 < len(raw) <= _MOST_DIGITS:
+        return None
+    if raw.strip(digits):
         return None
     return int(raw, len(digits))
 
@@ -69,7 +87,9 @@ def read_reason(header: bytes) -> tuple[str, str | None]:
     what, _, rest = header.partition(b': ')
     reason = read_text(rest)
     if what != MARK:
-        signal = f'SIG{reason}' if read_decimal(rest) else None
+        signal = None
+        if read_decimal(rest):
+            signal = f'SIG{reason}'
         return f'unexpected signum: {reason}', signal
     found = [name for name in SIGNALS if name in reason]
     if not found:
@@ -80,35 +100,54 @@ def read_reason(header: bytes) -> tuple[str, str | None]:
 
 def read_frame(line: bytes) -> Frame | None:
     """`  File "/x.py", line 7 in name`, of which each part may be ???."""
-    file, found, rest = line.removeprefix(b'  File ').rpartition(b', line ')
+    content = line.removeprefix(b'  File ')
+    file, found, rest = content.rpartition(b', line ')
     number, _, function = rest.partition(b' in ')
-    is_quoted = len(file) > 1 and file[:1] == file[-1:] == b'"'
     if not found or not function:
         return None
-    if not is_quoted and file != b'???':
+    is_quoted = len(file) > 1 and file[:1] == file[-1:] == b'"'
+    if is_quoted:
+        file = file[1:-1]
+    elif file != _UNKNOWN:
         return None
     line_number = read_decimal(number)
-    if line_number is None and number != b'???':
+    if line_number is None and number != _UNKNOWN:
         return None
-    name = read_name(file[1:-1] if is_quoted else file)
-    return Frame(name, line_number, read_name(function))
+    return Frame(
+        file=read_name(file),
+        line=line_number,
+        function=read_name(function),
+    )
 
 
 def read_native(line: bytes) -> NativeFrame | None:
     """`  Binary file "/x.so", at symbol+0x1f [0x7f00]`; without `, at ...` where nothing is
     known.
     """
-    place, _, bracketed = line.removeprefix(b'  Binary file ').rpartition(b' [0x')
+    content = line.removeprefix(b'  Binary file ')
+    place, _, bracketed = content.rpartition(b' [0x')
     address = read_hexadecimal(bracketed.removesuffix(b']'))
+    if address is None:
+        return None
     binary, at, where = place.rpartition(b'", at ')
     if not at:
-        binary = place[:-1]
-        where = b''
-    sign = max(b'+', b'-', key=lambda sign: where.rfind(sign + b'0x'))
+        return NativeFrame(
+            binary=read_text(place[1:-1]),
+            symbol='',
+            offset=None,
+            address=address,
+        )
+    is_before = where.rfind(b'-0x') > where.rfind(b'+0x')
+    sign = b'-' if is_before else b'+'
     symbol, _, digits = where.rpartition(sign + b'0x')
     offset = read_hexadecimal(digits)
-    if address is None or (at and offset is None):
+    if offset is None:
         return None
-    if offset and sign == b'-':
+    if is_before:
         offset = -offset
-    return NativeFrame(read_text(binary[1:]), read_text(symbol), offset, address)
+    return NativeFrame(
+        binary=read_text(binary[1:]),
+        symbol=read_text(symbol),
+        offset=offset,
+        address=address,
+    )

@@ -69,21 +69,33 @@ class Dump:
 
     @property
     def crashed_thread(self) -> ThreadState | None:
-        return next((thread for thread in self.threads if thread.crashed), None)
+        for thread in self.threads:
+            if thread.crashed:
+                return thread
+        return None
 
 
 def parse(data: bytes, start: int = 0) -> tuple[Dump, ...]:
     """All dumps in the LIMIT bytes of `data` from `start` on."""
     start = max(0, start)
     parser = _Parser()
-    for match in _LINES.finditer(data[start : start + LIMIT]):
-        parser.feed(match[1].removesuffix(b'\r'), start + match.start(), match[2] == b'\n')
+    text = data[start : start + LIMIT]
+    for match in _LINES.finditer(text):
+        line, end = match.groups()
+        parser.feed(
+            line.removesuffix(b'\r'),
+            at=start + match.start(),
+            whole=end == b'\n',
+        )
     return tuple(draft.freeze() for draft in parser.drafts)
 
 
 def first_fatal(dumps: Iterable[Dump]) -> Dump | None:
     """The first dump with a fatal header; what comes after it are consequences."""
-    return next((dump for dump in dumps if dump.kind in _FATAL), None)
+    for dump in dumps:
+        if dump.kind in _FATAL:
+            return dump
+    return None
 
 
 def find_py_fatal(data: bytes, main_ident: int | None) -> Dump | None:
@@ -95,7 +107,8 @@ def find_py_fatal(data: bytes, main_ident: int | None) -> Dump | None:
     """
     if not main_ident:
         return None
-    for dump in reversed(parse(data, len(data) - LIMIT)):
+    dumps = parse(data, start=len(data) - LIMIT)
+    for dump in reversed(dumps):
         idents = {thread.ident for thread in dump.threads}
         if dump.kind in _FATAL and main_ident in idents:
             return dump
@@ -114,12 +127,13 @@ class _DraftThread:
     frames: list[Frame] = field(default_factory=list)
 
     def freeze(self) -> ThreadState:
+        is_full = len(self.frames) >= _FRAMES
         return ThreadState(
             ident=self.ident or 0,
             name=self.name,
             crashed=self.crashed,
             frames=tuple(self.frames),
-            cut=self.cut or len(self.frames) >= _FRAMES or self.ends_in_a_recursion_through_c(),
+            cut=self.cut or is_full or self.ends_in_a_recursion_through_c(),
             note=self.note,
         )
 
@@ -127,11 +141,10 @@ class _DraftThread:
         """Whether it is cut after _FRAMES_THROUGH_C frames, as only Python 3.14 and later do it:
         these are the releases that name the thread.
         """
-        return (
-            self.name != ''
-            and len(self.frames) >= _FRAMES_THROUGH_C
-            and self.frames[-1].function not in _OUTERMOST
-        )
+        if not self.name or len(self.frames) < _FRAMES_THROUGH_C:
+            return False
+        outermost = self.frames[-1]
+        return outermost.function not in _OUTERMOST
 
 
 @dataclass
@@ -159,7 +172,8 @@ class _Draft:
             return False
         if not self.threads:
             return not self.runtime_state
-        return not (self.threads[-1].frames or self.threads[-1].note)
+        last = self.threads[-1]
+        return not last.frames and not last.note
 
     def freeze(self) -> Dump:
         return Dump(
@@ -198,27 +212,43 @@ class _Parser:
     def feed(self, line: bytes, at: int, whole: bool) -> None:
         self.at = at
         noise = self.noise
-        head, *headers = _HEADERS.split(line) if faultlines.MARK in line else [line]
+        head = line
+        headers: list[bytes] = []
+        if faultlines.MARK in line:  # a quick test: few lines have a header
+            head, *headers = _HEADERS.split(line)
         if headers:
             self.headers(head, headers)
         elif line:
             self.content(line)
-        if line and not whole and self.now and not noise:
+
+        is_torn = line and not whole
+        if is_torn and self.now and not noise:
             self.now.truncated = True
-        if whole and not line:
+        is_blank = whole and not line
+        if is_blank:
             self.blank = True
 
     def headers(self, head: bytes, headers: list[bytes]) -> None:
         """Headers begin in this line.  A header without a reason is skipped where another follows:
         the reason of the first one then stands behind the second.
         """
-        interrupted = self.now if head.startswith(_PREFIXES) else None
+        interrupted = None
+        if head.startswith(_PREFIXES):
+            interrupted = self.now
         self.at += len(head)
-        for header in [h for h in headers if not h.endswith(b': ')] or headers[-1:]:
+        with_reason = [header for header in headers if not header.endswith(b': ')]
+        for header in with_reason or headers[-1:]:
             reason, signal = faultlines.read_reason(header)
-            draft = _Draft('fatal' if signal or not reason else 'pyfatal', self.at, reason, signal)
-            draft.raw = faultlines.read_text(header.partition(b': ')[2])
-            draft.under = self.now
+            is_signal = signal or not reason
+            _, _, raw = header.partition(b': ')
+            draft = _Draft(
+                kind='fatal' if is_signal else 'pyfatal',
+                offset=self.at,
+                reason=reason,
+                signal=signal,
+                raw=faultlines.read_text(raw),
+                under=self.now,
+            )
             if self.now and not self.now.threads:
                 draft.under = self.now.under
             self.begin(draft)
@@ -246,8 +276,11 @@ class _Parser:
     def dispatch(self, line: bytes) -> bool:
         """Whether a rule took the line."""
         for prefix, needed, read in RULES:
-            if line.startswith(prefix):
-                return self.has(needed) and read(self, line)
+            if not line.startswith(prefix):
+                continue
+            if not self.has(needed):
+                return False
+            return read(self, line)
         return False
 
     def has(self, needed: str) -> bool:
@@ -262,13 +295,19 @@ class _Parser:
             self.now = self.now.under or self.now
         if not self.now:
             return False
-        return needed == 'dump' or (bool(self.now.threads) and not self.now.closed)
+        if needed == 'dump':
+            return True
+        return bool(self.now.threads) and not self.now.closed
 
     def timeout(self, line: bytes) -> bool:
-        time = line[len(b'Timeout (') : -2]
-        if not line.endswith(b')!') or time.strip(b'0123456789:.'):
+        """`Timeout (0:01:00)!`"""
+        if not line.endswith(b')!'):
             return False
-        self.begin(_Draft('timeout', self.at, faultlines.read_text(time)))
+        time = line[len(b'Timeout (') : -2]
+        if time.strip(b'0123456789:.'):
+            return False
+        draft = _Draft('timeout', self.at, reason=faultlines.read_text(time))
+        self.begin(draft)
         return True
 
     def state(self, line: bytes) -> bool:
@@ -281,7 +320,8 @@ class _Parser:
         last.kind = 'pyfatal'
         last.signal = None
         last.reason = last.raw
-        last.runtime_state = faultlines.read_text(line.partition(b': ')[2])
+        _, _, state = line.partition(b': ')
+        last.runtime_state = faultlines.read_text(state)
         self.now = last
         return True
 
@@ -294,17 +334,27 @@ class _Parser:
             return False
         name = name.removesuffix(b'(most recent call first):').strip()
         name = name.removeprefix(b'[').removesuffix(b']')
-        self.add(_DraftThread(ident, faultlines.read_text(name), line.startswith(b'Current')))
+        thread = _DraftThread(
+            ident=ident,
+            name=faultlines.read_text(name),
+            crashed=line.startswith(b'Current'),
+        )
+        self.add(thread)
         return True
 
     def stack(self, line: bytes) -> bool:
         """One stack, the current thread's: after a fatal header, that of the crash."""
-        crashed = self.now is not None and not self.now.threads and self.now.kind in _FATAL
-        self.add(_DraftThread(None, '', crashed))
+        crashed = False
+        if self.now and not self.now.threads:
+            crashed = self.now.kind in _FATAL
+        thread = _DraftThread(ident=None, name='', crashed=crashed)
+        self.add(thread)
         return True
 
     def freed(self, line: bytes) -> bool:
-        self.add(_DraftThread(None, '', False, faultlines.read_text(line)))
+        thread = _DraftThread(ident=None, name='', crashed=False)
+        thread.note = faultlines.read_text(line)
+        self.add(thread)
         return True
 
     def add(self, thread: _DraftThread) -> None:
@@ -312,13 +362,18 @@ class _Parser:
         now = self.now
         if now and self.blank and thread.ident in now.idents:
             self.forget_newborn(thread.ident)
-        if not now or now.closed or thread.ident in now.idents or (now.threads and not self.blank):
+        if not now or not self.belongs_to(now, thread):
             now = _Draft('stack', self.at)
             self.begin(now)
         now.threads.append(thread)
         now.idents.add(thread.ident)
         self.remark(now.note.encode())
         now.note = ''
+
+    def belongs_to(self, dump: _Draft, thread: _DraftThread) -> bool:
+        if dump.closed or thread.ident in dump.idents:
+            return False
+        return self.blank or not dump.threads
 
     def forget_newborn(self, ident: int | None) -> None:
         """A thread that is being started has the ident of the thread that starts it, which comes
@@ -331,8 +386,12 @@ class _Parser:
 
     def remark(self, line: bytes) -> bool:
         thread = self.dump.threads[-1]
-        notes = (thread.note[:_NOTE], faultlines.read_text(line.strip()))
-        thread.note = '; '.join(filter(None, notes))
+        before = thread.note[:_NOTE]
+        note = faultlines.read_text(line.strip())
+        if before and note:
+            thread.note = f'{before}; {note}'
+        else:
+            thread.note = before or note
         return True
 
     def frame(self, line: bytes) -> bool:
@@ -368,12 +427,16 @@ class _Parser:
 
     def modules(self, line: bytes) -> bool:
         """`Extension modules: a._b, c (total: 2)`; without the total the last name is torn."""
-        listed = line.partition(b': ')[2]
-        names, total, _ = listed.rpartition(b' (total: ')
-        found = names.split(b', ') if total else listed.split(b', ')[:-1]
-        if not self.dump.extension_modules:
-            self.dump.extension_modules = tuple(map(faultlines.read_name, found))
-        self.dump.closed = True
+        _, _, listed = line.partition(b': ')
+        whole, total, _ = listed.rpartition(b' (total: ')
+        if total:
+            names = whole.split(b', ')
+        else:
+            names = listed.split(b', ')[:-1]
+        dump = self.dump
+        if not dump.extension_modules:
+            dump.extension_modules = tuple(map(faultlines.read_name, names))
+        dump.closed = True
         return True
 
 
@@ -396,5 +459,5 @@ RULES: tuple[tuple[bytes, str, Callable[[_Parser, bytes], bool]], ...] = (
     (b'Python runtime state: ', 'dump', _Parser.state),
 )
 # A line that begins like this and that no rule takes is damaged, not foreign, unless it is a line
-# of a traceback.
+# of a traceback.  The short beginnings, such as "...", are usual in foreign lines.
 _PREFIXES = tuple(prefix for prefix, _, _ in RULES if len(prefix) > 5)

@@ -5,7 +5,6 @@ Values in, values out.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,26 +22,44 @@ def hangs(notes: Sequence[Note], ended: float) -> tuple[Event, ...]:
         kind = note.kind.removesuffix('-ended')
         if kind not in _KINDS:
             continue
-        if kind != note.kind:
+        has_ended = kind != note.kind
+        if has_ended:
             _close(found, kind, note)
         elif not note.of_thread:
-            idents = tuple(each.ident for each in threads(notes, note) if each.ident)
-            found.append(Event(kind, note.time, None, 0.0, note.title, note.number, idents))
-    return tuple(replace(event, seconds=_seconds(event, ended)) for event in found)
+            idents = [of_thread.ident for of_thread in threads(notes, note)]
+            event = Event(
+                kind=kind,
+                started=note.time,
+                summary=note.title,
+                number=note.number,
+                threads=tuple(filter(None, idents)),
+            )
+            found.append(event)
 
-
-def _seconds(event: Event, end_of_run: float) -> float:
-    lasted = (event.ended or end_of_run) - event.started
-    return round(max(0.0, lasted), 3)
+    with_seconds = []
+    for event in found:
+        lasted = (event.ended or ended) - event.started
+        seconds = round(max(0.0, lasted), 3)
+        with_seconds.append(replace(event, seconds=seconds))
+    return tuple(with_seconds)
 
 
 def _close(found: list[Event], kind: str, note: Note) -> None:
+    """Set the end of the event whose end this note tells."""
     for index, event in enumerate(found):
-        if event.lasts and event.kind == kind and _ends(note, event.number, event.summary):
+        if not event.lasts or event.kind != kind:
+            continue
+        if _ends(note, event.number, event.summary):
             found[index] = replace(event, ended=note.time)
             return
     # The note of its beginning has been overwritten: the ring is full.
-    found.append(Event(kind, note.time - note.seconds, note.time, 0.0, note.title))
+    event = Event(
+        kind=kind,
+        started=note.time - note.seconds,
+        ended=note.time,
+        summary=note.title,
+    )
+    found.append(event)
 
 
 def _ends(note: Note, number: int, title: str) -> bool:
@@ -72,13 +89,22 @@ def all_lasting(notes: Iterable[Note], kind: str = 'hang') -> list[Note]:
 def lasting(notes: Iterable[Note], kind: str = 'hang') -> Note | None:
     """The note with which the newest hang that lasted to the end began, or None."""
     found = all_lasting(notes, kind)
-    return found[-1] if found else None
+    if not found:
+        return None
+    return found[-1]
 
 
 def threads(notes: Iterable[Note], begun: Note) -> list[Note]:
     """The notes of the threads that were seen when that hang began: they follow its own note."""
-    later = (note for note in notes if note.kind == begun.kind and note.number > begun.number)
-    return list(itertools.takewhile(lambda note: note.of_thread, later))
+    found: list[Note] = []
+    for note in notes:
+        is_later = note.number > begun.number
+        if note.kind != begun.kind or not is_later:
+            continue
+        if not note.of_thread:  # the next hang begins
+            break
+        found.append(note)
+    return found
 
 
 def stuck(notes: Sequence[Note]) -> list[Note]:
@@ -87,7 +113,7 @@ def stuck(notes: Sequence[Note]) -> list[Note]:
     Where no hang did, those of deadlocks; where no deadlock did either, those of spinning threads.
     """
     for kind in _KINDS:
-        newest = {}
+        newest: dict[tuple[int, int], Note] = {}
         for begun in all_lasting(notes, kind):
             for note in threads(notes, begun):
                 newest[note.ident, note.native_id] = note

@@ -23,46 +23,59 @@ def what_stood_still(t: Traces) -> Iterator[Evidence]:
     """The hangs, deadlocks and spinning threads that lasted to the end, whatever that was."""
     for kind in ('hang', 'deadlock', 'spinning'):
         for begun in hangnotes.all_lasting(t.notes, kind):
-            lasted = duration(max(0.0, t.last_sign - begun.time))
-            yield Evidence(
-                'black box',
-                f'{begun.title.rstrip(".")}, since {clocktime(begun.time)}: for '
-                f'{lasted} until the end.',
-            )
+            what = begun.title.rstrip('.')
+            since = clocktime(begun.time)
+            lasted = max(0.0, t.last_sign - begun.time)
+            fact = f'{what}, since {since}: for {duration(lasted)} until the end.'
+            yield Evidence('black box', fact)
 
 
 def what_was_slow(t: Traces) -> Iterator[Evidence]:
     """The requests that were slow when the end came, with the last note of each."""
     for request in t.in_flight:
-        notes = [n for n in t.notes if n.kind == 'slow' and n.request == request.number]
-        if not notes:
+        last = None
+        for note in t.notes:
+            if note.kind == 'slow' and note.request == request.number:
+                last = note
+        if last is None:
             continue
-        note = notes[-1]
-        where = f' in {_place(note.frames)}' if note.frames else ''
-        more = f'; {note.detail}' if note.detail else ''
-        yield Evidence(
-            'black box',
-            f'{note.title} was slow: when it was {duration(note.seconds)} old, '
-            f'it stood{where}{more}.',
-        )
+        age = duration(last.seconds)
+        fact = f'{last.title} was slow: when it was {age} old, it stood'
+        if last.frames:
+            place = _place(last.frames)
+            fact += f' in {place}'
+        if last.detail:
+            fact += f'; {last.detail}'
+        yield Evidence('black box', f'{fact}.')
 
 
 def what_was_deep(t: Traces) -> Iterator[Evidence]:
     """The threads whose stacks had been nearly full."""
     if not t.recording:
         return
-    stacks = [
-        (f'thread 0x{ident:x}', slot.stack_size, slot.stack_used)
-        for ident, slot in t.recording.threads.items()
-    ]
     words = t.recording.words
-    stacks.append(('the main thread', words['main_stack'], words['main_stack_used']))
-    for name, size, used in stacks:
-        if size and used > size * _DEEP:
-            yield Evidence(
-                'black box',
-                f'The stack of {name} had been nearly full: {used >> 10} of {size >> 10} KiB.',
-            )
+    for ident, slot in t.recording.threads.items():
+        name = f'thread 0x{ident:x}'
+        yield from _nearly_full(name, size=slot.stack_size, used=slot.stack_used)
+    yield from _nearly_full(
+        'the main thread',
+        size=words['main_stack'],
+        used=words['main_stack_used'],
+    )
+
+
+def _nearly_full(
+    name: str,
+    size: int,
+    used: int,
+) -> Iterator[Evidence]:
+    """The evidence of one deep stack; none for a shallow one.  `size` and `used` are bytes."""
+    if not size or used <= size * _DEEP:
+        return
+    used_kib = used >> 10
+    size_kib = size >> 10
+    fact = f'The stack of {name} had been nearly full: {used_kib} of {size_kib} KiB.'
+    yield Evidence('black box', fact)
 
 
 def how_long(t: Traces) -> str:
@@ -70,7 +83,9 @@ def how_long(t: Traces) -> str:
     since = t.word('hung_since')
     if not since and t.hang and t.last_sample:
         since = t.last_sample.time
-    lasted = t.last_sign - since if since else 0.0
+    lasted = 0.0
+    if since:
+        lasted = t.last_sign - since
     if lasted < 1:
         return 'was not answering any more'
     return f'had not been answering for {duration(lasted)}'
@@ -80,29 +95,33 @@ def who_hung(t: Traces) -> str:
     """Which threads hung and where they stood: MainThread, if the loop of the server hung; the
     oldest request, if all threads that serve did.
     """
-    first = []
+    first_threads = []
     for begun in hangnotes.all_lasting(t.notes):
-        first += hangnotes.threads(t.notes, begun)[:1]
-    who = [
-        f'{note.title}{_stood(note.frames)}'
-        for note in first
-        if note.ident == t.main_ident and not note.request
-    ]
-    only_the_loop = who and len(who) == len(first)
-    if t.hang or not only_the_loop:
-        who += _oldest(t)
-    return f': {"; ".join(who)}' if who else ''
+        of_threads = hangnotes.threads(t.notes, begun)
+        first_threads += of_threads[:1]
+    who = []
+    for note in first_threads:
+        is_the_loop = note.ident == t.main_ident and not note.request
+        if is_the_loop:
+            who.append(note.title + _stood(note.frames))
+    only_the_loop = bool(who) and len(who) == len(first_threads)
+    workers_hung = t.hang or not only_the_loop
+    if workers_hung and t.in_flight:
+        who.append(_oldest_request(t))
+    if not who:
+        return ''
+    listed = '; '.join(who)
+    return f': {listed}'
 
 
-def _oldest(t: Traces) -> list[str]:
-    """The oldest request in flight and where its thread stood; at most one."""
-    if not t.in_flight:
-        return []
-    request = min(t.in_flight, key=lambda request: request.started)
+def _oldest_request(t: Traces) -> str:
+    """The oldest request in flight, and where its thread stood."""
+    oldest = min(t.in_flight, key=lambda request: request.started)
+    request = f'{oldest.method} {oldest.path}'
     for ident, frames in _frames_of_the_hung(t):
-        if ident == request.ident:
-            return [f'{request.method} {request.path}{_stood(frames)}']
-    return [f'{request.method} {request.path}']
+        if ident == oldest.ident:
+            return request + _stood(frames)
+    return request
 
 
 def _frames_of_the_hung(t: Traces) -> Iterator[tuple[int, tuple[Frame, ...]]]:
@@ -118,7 +137,9 @@ def _frames_of_the_hung(t: Traces) -> Iterator[tuple[int, tuple[Frame, ...]]]:
 
 
 def _stood(frames: Sequence[Frame]) -> str:
-    return f' stood in {_place(frames)}' if frames else ''
+    if not frames:
+        return ''
+    return f' stood in {_place(frames)}'
 
 
 def _place(frames: Sequence[Frame]) -> str:
@@ -136,18 +157,20 @@ def stood_still(t: Traces, all_overdue: bool) -> Iterator[Evidence]:
         )
     since = t.word('hung_since')
     if all_overdue:
-        when = f' since {clocktime(since)}' if since else ''
+        when = ''
+        if since:
+            when = f' since {clocktime(since)}'
         yield Evidence(
             'black box',
             f'All threads that serve were busy with requests older than the option "stall"{when}.',
         )
     elif since:
-        yield Evidence(
-            'black box', f'A hang had begun at {clocktime(since)}; that it ended was not noted.'
-        )
+        when = clocktime(since)
+        fact = f'A hang had begun at {when}; that it ended was not noted.'
+        yield Evidence('black box', fact)
     for ident, mark in t.stuck.items():
         for thread in mark.last_threads:
             if thread.frames:
-                yield Evidence(
-                    'dead-man switch', f'Thread 0x{ident:x} stood in {_place(thread.frames)}.'
-                )
+                place = _place(thread.frames)
+                fact = f'Thread 0x{ident:x} stood in {place}.'
+                yield Evidence('dead-man switch', fact)

@@ -14,12 +14,14 @@ from typing import Any
 
 from ..model.records import Evidence
 from ..model.records import Frame
+from ..model.records import LogLine
+from ..model.records import NativeFrame
 from ..model.records import Request
+from ..model.records import Sample
 from ..model.records import instance_of
 from ..model.runrecord import RunRecord
 from ..model.threadstates import ThreadState
 from ..store.blackbox import DRILLS
-from ..store.blackboxreader import Recording
 from . import hangnotes
 from .evidence import Traces
 from .stackoverflow import stack_of
@@ -31,18 +33,44 @@ _FRAMES_IN_SIGNATURE = 4
 
 def record(traces: Traces, judgement: Judgement) -> RunRecord:
     """The whole record of a dead run."""
+    finished: tuple[Request, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    log: tuple[LogLine, ...] = ()
+    drill = ''
+    counters: dict[str, Any] = {}
     box = traces.recording
-    finished = box.finished if box else ()
-    samples = box.samples if box else ()
-    log = box.log if box else ()
-    native = traces.dump.native if traces.dump else ()
+    if box:
+        finished = box.finished
+        samples = box.samples
+        log = box.log
+        number = box.words['drill']  # counted from 1; that of a later release is unknown here
+        if 0 < number <= len(DRILLS):
+            drill = DRILLS[number - 1]
+        counters = {
+            'requests_kept': sum(request.count for request in box.finished),
+            'requests_without_slot': box.words['overflow'],
+            'forked': bool(box.words['forked']),
+        }
+    native: tuple[NativeFrame, ...] = ()
+    if traces.dump:
+        native = traces.dump.native
     threads = _threads(traces)
-    crashed = next((thread.ident for thread in threads if thread.crashed), 0)
+    crashed = _crashed(threads)
     ended = max(traces.last_sign, traces.started)
+
+    in_flight = []
+    for request in traces.in_flight:
+        seconds = max(0.0, ended - request.started)
+        request = replace(request, seconds=seconds)
+        if crashed and crashed.ident:
+            request = replace(request, crashed=request.ident == crashed.ident)
+        in_flight.append(_rounded(request))
+    recent = [_rounded(request) for request in reversed(finished)]
+
     evidence = judgement.evidence
-    drill = _drill(box)
     if drill:
-        evidence += (Evidence('black box', f'This end was asked for: it is the drill "{drill}".'),)
+        fact = f'This end was asked for: it is the drill "{drill}".'
+        evidence += (Evidence('black box', fact),)
     return RunRecord(
         run=traces.run,
         instance=instance_of(traces.context),
@@ -61,8 +89,8 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         candidates=judgement.candidates,
         phase=_phase(traces),
         exception=traces.exception,
-        requests=tuple(_in_flight(request, ended, crashed) for request in traces.in_flight),
-        recent=tuple(map(_rounded, reversed(finished))),
+        requests=tuple(in_flight),
+        recent=tuple(recent),
         threads=threads,
         native=native,
         samples=samples,
@@ -71,36 +99,50 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         hangs=hangnotes.hangs(traces.notes, ended),
         compiled_modules=_modules(traces),
         context=traces.context | _installed(traces),
-        counters=_counters(traces),
+        counters=counters,
         signature=signature(judgement, threads, traces.exception),
     )
 
 
-def signature(judgement: Judgement, threads: Iterable[ThreadState], exception: str = '') -> str:
+def signature(
+    judgement: Judgement,
+    threads: Iterable[ThreadState],
+    exception: str = '',
+) -> str:
     """A short, stable name for "the same crash again": what, where, and eight digits of both."""
-    crashed = next((thread for thread in threads if thread.crashed), None)
-    places = [_place(frame) for frame in crashed.frames] if crashed else []
-    places = list(dict.fromkeys(places))[:_FRAMES_IN_SIGNATURE]
+    places: list[str] = []
+    crashed = _crashed(threads)
+    if crashed:
+        places = _distinct_places(crashed.frames)
+    places = places[:_FRAMES_IN_SIGNATURE]
     kind = ''
     if judgement.verdict in ('unhandled-exception', 'startup-failed'):
         kind = exception_name(exception)
     words = [judgement.verdict, judgement.signal or '', kind, *places]
-    digest = hashlib.sha256('|'.join(words).encode()).hexdigest()[:8]
-    return ' '.join([judgement.signal or kind or judgement.verdict, *places[:1], digest])
+    text = '|'.join(words)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    what = judgement.signal or kind or judgement.verdict
+    return ' '.join([what, *places[:1], digest[:8]])
 
 
-def _place(frame: Frame) -> str:
-    """File and function; `__init__.py` alone would name nothing."""
-    folder, name = os.path.split(frame.file)
-    if name == '__init__.py':
-        name = f'{os.path.basename(folder)}/{name}'
-    return f'{name}:{frame.function}'
+def _crashed(threads: Iterable[ThreadState]) -> ThreadState | None:
+    for thread in threads:
+        if thread.crashed:
+            return thread
+    return None
 
 
-def _drill(box: Recording | None) -> str:
-    """The id of the drill that asked for this end, or ''."""
-    number = box.words['drill'] if box else 0
-    return DRILLS[number - 1] if 0 < number <= len(DRILLS) else ''
+def _distinct_places(frames: Iterable[Frame]) -> list[str]:
+    """Each file and function once: a recursion may be cut at another depth the next time."""
+    places = []
+    for frame in frames:
+        folder, name = os.path.split(frame.file)
+        if name == '__init__.py':  # which alone would name nothing
+            name = f'{os.path.basename(folder)}/{name}'
+        place = f'{name}:{frame.function}'
+        if place not in places:
+            places.append(place)
+    return places
 
 
 def _phase(traces: Traces) -> str:
@@ -109,24 +151,19 @@ def _phase(traces: Traces) -> str:
     """
     if not traces.recording:
         return ''
-    for word, phase in (('finished', 'finished'), ('serving', 'serving'), ('armed', 'starting')):
-        if traces.word(word):
-            return phase
+    if traces.word('finished'):
+        return 'finished'
+    if traces.word('serving'):
+        return 'serving'
+    if traces.word('armed'):
+        return 'starting'
     return 'arming'
-
-
-def _in_flight(request: Request, ended: float, crashed: int) -> Request:
-    """A request that was in flight when the run ended; `crashed` is the thread that did."""
-    return replace(
-        request,
-        seconds=round(max(0.0, ended - request.started), 6),
-        crashed=bool(crashed) and request.ident == crashed,
-    )
 
 
 def _rounded(request: Request) -> Request:
     """To microseconds: a file has no use for more."""
-    return replace(request, seconds=round(request.seconds or 0.0, 6))
+    seconds = round(request.seconds or 0.0, 6)
+    return replace(request, seconds=seconds)
 
 
 def _threads(traces: Traces) -> tuple[ThreadState, ...]:
@@ -134,20 +171,23 @@ def _threads(traces: Traces) -> tuple[ThreadState, ...]:
 
     The crashed one is first.
     """
-    found = list(traces.dump.threads) if traces.dump else [*_hanging(traces), *_marked(traces)]
-    found.sort(key=lambda thread: not thread.crashed)
-    return tuple(_with_stack(traces, thread) for thread in found)
-
-
-def _with_stack(traces: Traces, thread: ThreadState) -> ThreadState:
-    stack = stack_of(traces, thread.ident)
-    return replace(
-        thread,
-        name=_thread_name(traces, thread),
-        stack_size=stack.stack_size,
-        stack_used=stack.stack_used,
-        stack_request=stack.stack_request,
-    )
+    if traces.dump:
+        seen = list(traces.dump.threads)
+    else:
+        seen = [*_hanging(traces), *_marked(traces)]
+    seen.sort(key=lambda thread: not thread.crashed)
+    found = []
+    for thread in seen:
+        stack = stack_of(traces, thread.ident)
+        with_stack = replace(
+            thread,
+            name=_thread_name(traces, thread),
+            stack_size=stack.stack_size,
+            stack_used=stack.stack_used,
+            stack_request=stack.stack_request,
+        )
+        found.append(with_stack)
+    return tuple(found)
 
 
 def _hanging(traces: Traces) -> Iterator[ThreadState]:
@@ -158,9 +198,14 @@ def _hanging(traces: Traces) -> Iterator[ThreadState]:
         for thread in mark.last_threads:
             yield replace(thread, ident=ident)
     for note in hangnotes.stuck(traces.notes):
-        if note.ident not in traces.stuck:
-            said = f'{note.title}: {note.detail}'
-            yield ThreadState(note.ident, '', False, note.frames, note.cut, said)
+        if note.ident in traces.stuck:
+            continue
+        yield ThreadState(
+            ident=note.ident,
+            frames=note.frames,
+            cut=note.cut,
+            note=f'{note.title}: {note.detail}',
+        )
 
 
 def _marked(traces: Traces) -> Iterator[ThreadState]:
@@ -168,7 +213,8 @@ def _marked(traces: Traces) -> Iterator[ThreadState]:
     for mark in traces.marks.values():
         for dump in mark.dumps:
             for thread in dump.threads:
-                yield replace(thread, ident=thread.ident or traces.main_ident or 0)
+                ident = thread.ident or traces.main_ident or 0
+                yield replace(thread, ident=ident)
 
 
 def _thread_name(traces: Traces, thread: ThreadState) -> str:
@@ -186,10 +232,12 @@ def _thread_name(traces: Traces, thread: ThreadState) -> str:
 
 def _modules(traces: Traces) -> tuple[str, ...]:
     """The compiled modules that were loaded: as noted by the run, and as the dump names them."""
-    names = set(traces.dump.extension_modules) if traces.dump else set()
+    names: set[str] = set()
+    if traces.dump:
+        names.update(traces.dump.extension_modules)
     loaded = traces.loaded.get('compiled_modules')
     if isinstance(loaded, list):
-        names |= set(map(str, loaded))
+        names.update(map(str, loaded))
     return tuple(sorted(names))
 
 
@@ -197,20 +245,11 @@ def _installed(traces: Traces) -> dict[str, Any]:
     """{distributions, builds and, where it is in a file of its own, the digest of that set}"""
     found: dict[str, Any] = {}
     for key in ('distributions', 'builds'):
+        found[key] = {}
         value = traces.loaded.get(key)
-        found[key] = value if isinstance(value, dict) else {}
+        if isinstance(value, dict):
+            found[key] = value
     digest = traces.loaded.get('installed')
     if isinstance(digest, str):
         found['installed'] = digest
     return found
-
-
-def _counters(traces: Traces) -> dict[str, Any]:
-    if not traces.recording:
-        return {}
-    finished = sum(request.count for request in traces.recording.finished)
-    return {
-        'requests_kept': finished,
-        'requests_without_slot': traces.recording.words['overflow'],
-        'forked': bool(traces.recording.words['forked']),
-    }

@@ -22,6 +22,8 @@ try:
 except ImportError:  # Windows: there are no groups
     grp = None  # type: ignore[assignment]  # a module or nothing
 
+_GROUP_MAY_READ = 0o050  # list a directory and go into it
+
 
 def by_hand(
     base: Base, on_error: Callable[[str, Exception], object]
@@ -33,14 +35,20 @@ def by_hand(
     files, and nothing is removed: how much the site wants to keep is not known.
     """
     options = recorded_options(base)
-    base = Base(base.path, _usable_group(base, str(options.get('group', ''))))
+    wanted_group = str(options.get('group', ''))
+    base = Base(base.path, _usable_group(base, wanted_group))
     done = triage(base, on_error=on_error)
     runs = options.get('keep-runs')
     days = options.get('keep-days')
     size = options.get('keep-bytes')
-    if not isinstance(runs, int) or not isinstance(days, int | float) or not isinstance(size, int):
+    if not isinstance(runs, int):
         return done, 0
-    return done, Archive(base).prune(runs, days, size)
+    if not isinstance(days, int | float):
+        return done, 0
+    if not isinstance(size, int):
+        return done, 0
+    removed = Archive(base).prune(keep_runs=runs, keep_days=days, keep_bytes=size)
+    return done, removed
 
 
 def recorded_options(base: Base) -> dict[str, str | int | float]:
@@ -51,12 +59,17 @@ def recorded_options(base: Base) -> dict[str, str | int | float]:
     found = []  # (is a server, may live, name, path)
     for name in base.waiting():
         path = base.runs / name
-        is_server = read_json(path / CONTEXT).get('role') != 'script'
+        context = read_json(path / CONTEXT)
+        is_server = context.get('role') != 'script'
         found.append((is_server, may_live(path), name, path))
     for record in Archive(base).summaries():
-        found.append((record.role == 'server', False, record.run, base.archive / record.run))
-    for _, _, _, path in sorted(found, reverse=True):
-        options = from_record(read_json(path / CONTEXT).get('options'))
+        path = base.archive / record.run
+        is_server = record.role == 'server'
+        found.append((is_server, False, record.run, path))
+    found.sort(reverse=True)
+    for _, _, _, path in found:
+        context = read_json(path / CONTEXT)
+        options = from_record(context.get('options'))
         if options:
             return options
     return {}
@@ -68,10 +81,15 @@ def _usable_group(base: Base, name: str) -> str:
     The name comes from a file that Zope's user can write.  Where root runs the command, it must not
     open files to a group of which that user is no member.
     """
+    status = base.path.stat()
+    if not name or not grp:
+        return ''
     try:
-        group = grp.getgrnam(name).gr_gid if name and grp else None
+        group = grp.getgrnam(name)
     except (KeyError, ValueError):  # ValueError: a NUL in it
         return ''
-    status = base.path.stat()
-    is_open = status.st_gid == group and status.st_mode & 0o050 == 0o050
-    return name if is_open else ''
+    if status.st_gid != group.gr_gid:
+        return ''
+    if status.st_mode & _GROUP_MAY_READ != _GROUP_MAY_READ:
+        return ''
+    return name

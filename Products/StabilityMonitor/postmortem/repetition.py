@@ -23,14 +23,22 @@ def repetition(frames: Iterable[Frame]) -> int:
     for top in range(CALLED_LAST + 1):
         for size in range(1, _LONGEST_CYCLE + 1):
             covered = _covered(keys, top, size)
-            if covered >= 2 * size:
+            is_twice = covered >= 2 * size
+            if is_twice:
                 most = max(most, covered)
     return most
 
 
-def _covered(keys: Sequence[tuple[str, str]], top: int, size: int) -> int:
+def _covered(
+    keys: Sequence[tuple[str, str]],
+    top: int,
+    size: int,
+) -> int:
     """How many frames from `top` on a cycle of `size` frames covers."""
     end = top + size
-    while end < len(keys) and keys[end] == keys[end - size]:
+    while end < len(keys):
+        one_cycle_before = keys[end - size]
+        if keys[end] != one_cycle_before:
+            break
         end += 1
     return end - top

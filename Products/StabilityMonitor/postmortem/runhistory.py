@@ -14,12 +14,15 @@ LOOP_SECONDS = 600
 
 def of_instance(summaries: Iterable[RunRecord], instance: Instance) -> tuple[RunRecord, ...]:
     """The runs of one instance only, in the same order."""
-    return tuple(r for r in summaries if r.instance == instance)
+    return tuple(record for record in summaries if record.instance == instance)
 
 
 def last_server_run(summaries: Iterable[RunRecord]) -> RunRecord | None:
     """The newest run of a server among runs that are sorted newest first."""
-    return next((r for r in summaries if r.role == 'server'), None)
+    for record in summaries:
+        if record.role == 'server':
+            return record
+    return None
 
 
 def crash_loop(summaries: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
@@ -29,14 +32,28 @@ def crash_loop(summaries: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
     `summaries` are sorted newest first.  () if there is no loop now, as when the last run was no
     incident.
     """
-    loop = []
+    incidents = []
     for record in summaries:
-        if record.role == 'server':
-            if not record.is_incident:
-                break
-            loop.append(record)
-    known = (record.started for record in loop[:LOOP_INCIDENTS])
-    starts = [start for start in known if start is not None]
-    if len(starts) < LOOP_INCIDENTS or starts[0] - starts[-1] > LOOP_SECONDS:
+        if record.role != 'server':
+            continue
+        if not record.is_incident:
+            break
+        incidents.append(record)
+
+    starts = []
+    for record in incidents[:LOOP_INCIDENTS]:
+        if record.started is not None:
+            starts.append(record.started)
+    if len(starts) < LOOP_INCIDENTS:
         return ()
-    return tuple(r for r in loop if starts[0] - (r.started or 0) <= LOOP_SECONDS)
+    newest = starts[0]
+    oldest = starts[-1]
+    if newest - oldest > LOOP_SECONDS:
+        return ()
+
+    loop = []
+    for record in incidents:
+        age = newest - (record.started or 0)
+        if age <= LOOP_SECONDS:
+            loop.append(record)
+    return tuple(loop)

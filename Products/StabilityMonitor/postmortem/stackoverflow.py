@@ -50,7 +50,8 @@ _UNKNOWN = ThreadSlot()
 
 def confidence(t: Traces, crashed: ThreadState) -> str | None:
     """How sure it is that the crashed thread ran off its stack; None: a crash as any other."""
-    return _CONFIDENCES[_row(crashed)][_column(t, crashed)]
+    row = _CONFIDENCES[_row(crashed)]
+    return row[_column(t, crashed)]
 
 
 def evidence(t: Traces, crashed: ThreadState) -> Iterator[Evidence]:
@@ -58,17 +59,20 @@ def evidence(t: Traces, crashed: ThreadState) -> Iterator[Evidence]:
     stack = stack_of(t, crashed.ident)
     repeats = _cycle(crashed)
     if repeats:
+        shown = len(crashed.frames)
         yield Evidence(
             'fault log',
-            f'{repeats} of the {len(crashed.frames)} frames shown of the crashed thread '
+            f'{repeats} of the {shown} frames shown of the crashed thread '
             'are the same few functions over and over.',
         )
     if stack.stack_size:
+        size = stack.stack_size >> 10
         used = stack.stack_used >> 10
-        when = f'; {used} KiB of it had been used{_WHEN[_column(t, crashed)]}' if used else ''
-        yield Evidence(
-            'black box', f'The stack of that thread was {stack.stack_size >> 10} KiB{when}.'
-        )
+        fact = f'The stack of that thread was {size} KiB'
+        if used:
+            when = _WHEN[_column(t, crashed)]
+            fact += f'; {used} KiB of it had been used{when}'
+        yield Evidence('black box', f'{fact}.')
 
 
 def stack_of(t: Traces, ident: int) -> ThreadSlot:
@@ -77,21 +81,30 @@ def stack_of(t: Traces, ident: int) -> ThreadSlot:
         return _UNKNOWN
     if ident == t.main_ident:
         words = t.recording.words
-        return ThreadSlot(stack_size=words['main_stack'], stack_used=words['main_stack_used'])
+        return ThreadSlot(
+            stack_size=words['main_stack'],
+            stack_used=words['main_stack_used'],
+        )
     return t.recording.threads.get(ident, _UNKNOWN)
 
 
 def _cycle(thread: ThreadState) -> int:
     """How many frames a runaway recursion covers; 0 if there is none."""
     repeats = repetition(thread.frames)
+    if repeats >= _DEEP:
+        return repeats
     shown = len(thread.frames)
-    reaches_the_cut = thread.cut and shown >= _DEEP and repeats >= shown - CALLED_LAST
-    return repeats if repeats >= _DEEP or reaches_the_cut else 0
+    covers_all = repeats >= shown - CALLED_LAST
+    if thread.cut and shown >= _DEEP and covers_all:
+        return repeats
+    return 0
 
 
 def _row(thread: ThreadState) -> str:
     if _cycle(thread):
-        return 'endless' if thread.cut else 'cycle'
+        if thread.cut:
+            return 'endless'
+        return 'cycle'
     if thread.cut or len(thread.frames) >= _DEEP:
         return 'deep'
     return 'shallow'
@@ -99,7 +112,11 @@ def _row(thread: ThreadState) -> str:
 
 def _column(t: Traces, crashed: ThreadState) -> int:
     stack = stack_of(t, crashed.ident)
-    if not 0 < stack.stack_size * _NEAR_THE_END <= stack.stack_used:
+    near_the_end = stack.stack_size * _NEAR_THE_END
+    if not 0 < near_the_end <= stack.stack_used:
         return 2
-    served = [request.number for request in t.in_flight if request.ident == crashed.ident]
-    return 0 if stack.stack_request in served else 1
+    for request in t.in_flight:
+        is_of_the_thread = request.ident == crashed.ident
+        if is_of_the_thread and request.number == stack.stack_request:
+            return 0
+    return 1

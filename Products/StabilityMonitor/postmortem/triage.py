@@ -69,7 +69,8 @@ def _is_out_of_reach(path: Path) -> bool:
 
     It does not exist any more where another process has archived it meanwhile.
     """
-    if os.access(path, os.W_OK | os.X_OK) or not os.path.exists(path):
+    may_archive = os.access(path, os.W_OK | os.X_OK)
+    if may_archive or not os.path.exists(path):
         return False
     return not is_alive(path)
 
@@ -87,7 +88,7 @@ def examine(path: Path, world: World | None = None) -> RunRecord:
         return incident.record(traces, verdict.judge(traces))
     except Exception as error:
         LOGGER.warning('The run %s could not be judged.', path.name, exc_info=True)
-        started, pid = _named(path.name)
+        started, pid = _facts_of_damaged(path.name)
         return RunRecord(
             run=path.name,
             pid=pid,
@@ -98,32 +99,33 @@ def examine(path: Path, world: World | None = None) -> RunRecord:
         )
 
 
-def _named(run: str) -> tuple[float, int]:
+def _facts_of_damaged(run: str) -> tuple[float, int]:
     """(start, pid) out of the run's name; the start is 0.0 where the name holds no real day."""
     try:
         return name_facts(run)
     except ValueError:
-        return 0.0, int(run.split('-')[1])
+        _, pid, _ = run.split('-')
+        return 0.0, int(pid)
 
 
 def at_start(life: ILivingRun) -> None:
     """The triage of a process that has just armed: each error becomes a finding."""
     options = life.options
+
+    def add_finding(name: str, error: Exception) -> None:
+        life.findings.add(
+            f'triage-{name}',
+            f'The dead run {name} could not be archived.',
+            f'{type(error).__name__}: {error}.',
+            Action('Make the directory writable for the user that Zope runs as.'),
+        )
+
     with life.findings.guarded(
         'triage',
         'Dead runs could not be judged.',
         Action('Run "stabilitymonitor triage" by hand to see the error.'),
     ):
-        triage(
-            life.base,
-            life.name,
-            on_error=lambda name, error: life.findings.add(
-                f'triage-{name}',
-                f'The dead run {name} could not be archived.',
-                f'{type(error).__name__}: {error}.',
-                Action('Make the directory writable for the user that Zope runs as.'),
-            ),
-        )
+        triage(life.base, life.name, on_error=add_finding)
         archive = Archive(life.base)
         if life.role == 'server':
             _say_how_it_ended(archive.last_server_run(life.instance))

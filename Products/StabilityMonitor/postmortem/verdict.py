@@ -28,11 +28,21 @@ from .tracebacksummary import exception_name
 
 _CRASH_SIGNALS = {'SIGSEGV', 'SIGBUS', 'SIGILL', 'SIGFPE'}
 _STOP_SIGNALS = ('SIGTERM', 'SIGINT')
-_OTHER_SIGNALS = ('SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGALRM', 'SIGXCPU')
+#: Signals that end Zope as it does not handle them, and who sends them.
+_OTHER_SIGNALS = {
+    'SIGHUP': 'an old logrotate recipe, or a terminal that was closed',
+    'SIGUSR1': 'an old logrotate recipe',
+    'SIGUSR2': 'an old logrotate recipe',
+    'SIGQUIT': 'Ctrl-\\ on its terminal, or a supervisor',
+    'SIGALRM': 'a timer of other code',
+    'SIGXCPU': 'the limit of processor time (ulimit -t)',
+}
 #: Seconds: a server that stood ready for this long has started, even if no request came.
 READY = 10
 #: Seconds that a server may take to stop: waitress waits 5 s for its threads, gunicorn 30.
 GRACE = 60
+#: Seconds between the last sign of life and the boot that must have ended the run.
+REBOOT_GAP = 600
 
 
 @dataclass(frozen=True)
@@ -50,113 +60,148 @@ def judge(traces: Traces) -> Judgement:
     """The judgement of the first rule that applies, with what else was seen at the end."""
     answers = (rule(traces) for rule in RULES)
     found = next(answer for answer in answers if answer)  # the last rule always applies
-    seen = (*what_stood_still(traces), *what_was_slow(traces), *what_was_deep(traces))
-    more = tuple(one for one in seen if one not in found.evidence)
-    return replace(found, evidence=found.evidence + more)
+    evidence = list(found.evidence)
+    for seen in (what_stood_still, what_was_slow, what_was_deep):
+        evidence += [fact for fact in seen(traces) if fact not in found.evidence]
+    return replace(found, evidence=tuple(evidence))
 
 
 # -- rules -----------------------------------------------------------------------------------------
 
 
 def stack_overflow(t: Traces) -> Judgement | None:
-    if not t.fault or t.fault.signal not in _CRASH_SIGNALS or not t.fault.crashed_thread:
+    if not t.fault or t.fault.signal not in _CRASH_SIGNALS:
         return None
     thread = t.fault.crashed_thread
+    if not thread:
+        return None
     confidence = stackoverflow.confidence(t, thread)
     if not confidence:
         return None
+    dumped = _dumped(t.fault, t.fault_time)
     return Judgement(
-        'stack-overflow',
-        confidence,
-        'A thread ran off the end of its stack: a recursion that did not stop.',
-        (_dumped(t.fault, t.fault_time), *stackoverflow.evidence(t, thread)),
-        t.fault.signal,
+        verdict='stack-overflow',
+        confidence=confidence,
+        summary='A thread ran off the end of its stack: a recursion that did not stop.',
+        evidence=(dumped, *stackoverflow.evidence(t, thread)),
+        signal=t.fault.signal,
     )
 
 
 def crashed(t: Traces) -> Judgement | None:
     if not t.fault or t.fault.signal == 'SIGABRT':
         return None
+    where = _where(t, t.fault)
+    dumped = _dumped(t.fault, t.fault_time)
     return Judgement(
-        'crashed',
-        'certain',
-        f'Zope crashed: {t.fault.reason} ({t.fault.signal}){_where(t, t.fault)}.',
-        (_dumped(t.fault, t.fault_time),),
-        t.fault.signal,
+        verdict='crashed',
+        confidence='certain',
+        summary=f'Zope crashed: {t.fault.reason} ({t.fault.signal}){where}.',
+        evidence=(dumped,),
+        signal=t.fault.signal,
     )
 
 
 def aborted(t: Traces) -> Judgement | None:
-    if t.fault and not (t.stderr_fault and t.stderr_fault.kind == 'pyfatal'):
+    # The text of Py_FatalError on standard error says more than the abort that follows it.
+    python_gave_up = t.stderr_fault and t.stderr_fault.kind == 'pyfatal'
+    if t.fault and not python_gave_up:
+        where = _where(t, t.fault)
+        dumped = _dumped(t.fault, t.fault_time)
         return Judgement(
-            'aborted',
-            'certain',
-            f'Zope was aborted: {t.fault.reason}{_where(t, t.fault)}.',
-            (_dumped(t.fault, t.fault_time),),
-            'SIGABRT',
+            verdict='aborted',
+            confidence='certain',
+            summary=f'Zope was aborted: {t.fault.reason}{where}.',
+            evidence=(dumped,),
+            signal='SIGABRT',
         )
     if not t.stderr_fault:
         return None
-    # The text on standard error says more than the abort that follows it.
+    reason = t.stderr_fault.reason
     signal = t.stderr_fault.signal or 'SIGABRT'
-    fact = f'"Fatal Python error: {t.stderr_fault.reason}", with the threads of this process.'
+    verdict = 'aborted'
+    if signal in _CRASH_SIGNALS:
+        verdict = 'crashed'
+    fact = f'"Fatal Python error: {reason}", with the threads of this process.'
     return Judgement(
-        'crashed' if signal in _CRASH_SIGNALS else 'aborted',
-        'certain',
-        f'Python ended itself with a fatal error: {t.stderr_fault.reason}.',
-        (Evidence('standard error', fact),),
-        signal,
+        verdict=verdict,
+        confidence='certain',
+        summary=f'Python ended itself with a fatal error: {reason}.',
+        evidence=(Evidence('standard error', fact),),
+        signal=signal,
     )
 
 
 def out_of_memory(t: Traces) -> Judgement | None:
     if t.kernel_line:
-        return _out_of_memory(t, 'certain', (Evidence('kernel log', t.kernel_line),))
-    if _left_a_word(t):
+        return _out_of_memory(t, 'certain', Evidence('kernel log', t.kernel_line))
+    left_a_word = t.marks or t.word('finished') or t.exception
+    if left_a_word:  # which a process that the kernel killed cannot
         return None
     if t.cgroup_kills:
         fact = (
             f'The memory cgroup of this process counted {t.cgroup_kills} OOM kill(s) since '
             'its last sample.'
         )
-        return _out_of_memory(t, 'strong', (Evidence('cgroup', fact),))
+        return _out_of_memory(t, 'strong', Evidence('cgroup', fact))
     if t.host_kills and t.cgroup_kills is None and _was_near_limit(t):
         fact = f'The kernel counted {t.host_kills} OOM kill(s) on this host since the last sample.'
-        return _out_of_memory(t, 'likely', (Evidence('/proc/vmstat', fact),))
+        return _out_of_memory(t, 'likely', Evidence('/proc/vmstat', fact))
     return None
 
 
 def startup_failed(t: Traces) -> Judgement | None:
-    if t.role != 'server' or not t.recording or t.marks or _stop_signal(t) or t.same_boot is False:
+    if t.role != 'server' or not t.recording:
+        return None
+    if t.marks or _stop_signal(t) or t.same_boot is False:
         return None
     if t.recording.finished or _stood_ready(t):
         return None
-    when = 'after it had started to serve' if t.word('serving') else 'before it was ready to serve'
-    how, source, confidence = _end_of_start(t)
+    when = 'before it was ready to serve'
+    if t.word('serving'):
+        when = 'after it had started to serve'
+    causes: tuple[str, ...] = ()
+    if t.exception:
+        how = f'with {_last_line(t)}'
+        source = 'excepthook'
+        confidence = 'certain'
+    elif t.word('finished'):
+        how = 'by a normal exit'
+        source = 'atexit'
+        confidence = 'certain'
+    else:
+        how = 'without a trace'
+        source = 'black box'
+        confidence = 'likely'
+        causes = candidates(t)
+    fact = f'It ended {when} {how}; no request had been answered.'
     return Judgement(
-        'startup-failed',
-        confidence,
-        f'Zope did not start: it ended {when}{how}.',
-        (Evidence(source, f'It ended {when}{how}; no request had been answered.'),),
+        verdict='startup-failed',
+        confidence=confidence,
+        summary=f'Zope did not start: it ended {when} {how}.',
+        evidence=(Evidence(source, fact),),
         ruled_out=ruled_out(t),
-        candidates=candidates(t) if source == 'black box' else (),
+        candidates=causes,
     )
 
 
 def unhandled_exception(t: Traces) -> Judgement | None:
     if not t.exception or _is_interrupt(t):
         return None
+    exception = _last_line(t)
+    traceback = Evidence('excepthook', t.exception.strip())
     return Judgement(
-        'unhandled-exception',
-        'certain',
-        f'The main thread ended with {_last_line(t)}.',
-        (Evidence('excepthook', t.exception.strip()),),
+        verdict='unhandled-exception',
+        confidence='certain',
+        summary=f'The main thread ended with {exception}.',
+        evidence=(traceback,),
     )
 
 
 def hung(t: Traces) -> Judgement | None:
     all_overdue = _all_overdue(t)
-    if t.role != 'server' or not (t.hang or all_overdue or t.word('hung_since')):
+    has_hung = t.hang or all_overdue or t.word('hung_since')
+    if t.role != 'server' or not has_hung:
         return None
     signal = next(iter(t.marks), None) or _stop_signal(t)
     if signal:
@@ -165,21 +210,29 @@ def hung(t: Traces) -> Judgement | None:
         ended = 'came to its end'
     else:
         ended = 'was killed'
+    asked = _marks(t) or _asked_for(t)
     return Judgement(
-        'hung',
-        'strong',
-        f'Zope {how_long(t)} when it {ended}{who_hung(t)}.',
-        (*stood_still(t, all_overdue), *(_marks(t) or _asked_for(t))),
-        signal,
+        verdict='hung',
+        confidence='strong',
+        summary=f'Zope {how_long(t)} when it {ended}{who_hung(t)}.',
+        evidence=(*stood_still(t, all_overdue), *asked),
+        signal=signal,
     )
 
 
 def signalled(t: Traces) -> Judgement | None:
-    signal = next((name for name in _OTHER_SIGNALS if name in t.marks), None)
-    if not signal or t.word('finished'):
+    if t.word('finished'):
         return None
-    summary = f'Zope was ended by {signal}, which it does not handle{_ADVICE[signal]}.'
-    return Judgement('signalled', 'strong', summary, _marks(t), signal)
+    for signal, advice in _OTHER_SIGNALS.items():
+        if signal in t.marks:
+            return Judgement(
+                verdict='signalled',
+                confidence='strong',
+                summary=f'Zope was ended by {signal}, which it does not handle: {advice}.',
+                evidence=_marks(t),
+                signal=signal,
+            )
+    return None
 
 
 def stopped(t: Traces) -> Judgement | None:
@@ -193,23 +246,31 @@ def stopped(t: Traces) -> Judgement | None:
         confidence = 'certain'
         fact = f'The interpreter came to its normal end at {clocktime(finished)}.'
         evidence += (Evidence('black box', fact),)
-    how = f'by {signal}' if signal else 'by a normal exit'
-    return Judgement('stopped', confidence, f'Zope was stopped {how}.', evidence, signal)
+    how = signal or 'a normal exit'
+    return Judgement(
+        verdict='stopped',
+        confidence=confidence,
+        summary=f'Zope was stopped by {how}.',
+        evidence=evidence,
+        signal=signal,
+    )
 
 
 def host_restarted(t: Traces) -> Judgement | None:
     if t.same_boot is not False or t.same_machine is False:
         return None
+    booted = clocktime(t.boot_time)
+    last_sign = clocktime(t.last_sign)
+    fact = f'The machine has booted since, at {booted}; the last sign of life was at {last_sign}.'
     gap = t.boot_time - t.last_sign
-    fact = (
-        f'The machine has booted since, at {clocktime(t.boot_time)}; '
-        f'the last sign of life was at {clocktime(t.last_sign)}.'
-    )
+    confidence = 'likely'
+    if abs(gap) < REBOOT_GAP:
+        confidence = 'strong'
     return Judgement(
-        'host-restarted',
-        'strong' if abs(gap) < 600 else 'likely',
-        'The machine was restarted while Zope was running.',
-        (Evidence('boot id', fact),),
+        verdict='host-restarted',
+        confidence=confidence,
+        summary='The machine was restarted while Zope was running.',
+        evidence=(Evidence('boot id', fact),),
     )
 
 
@@ -217,24 +278,30 @@ def unreadable(t: Traces) -> Judgement | None:
     if not t.damage:
         return None
     return Judgement(
-        'unreadable',
-        'weak',
-        'The record of this run is damaged; how it ended cannot be told.',
-        (Evidence('reader', t.damage),),
+        verdict='unreadable',
+        confidence='weak',
+        summary='The record of this run is damaged; how it ended cannot be told.',
+        evidence=(Evidence('reader', t.damage),),
         ruled_out=ruled_out(t),
         candidates=candidates(t),
     )
 
 
 def vanished(t: Traces) -> Judgement:
-    found = candidates(t)
+    causes = candidates(t)
+    confidence = 'weak'
+    if len(causes) <= 2:  # those that leave no trace on any system
+        confidence = 'likely'
+    last_sign = clocktime(t.last_sign)
     return Judgement(
-        'vanished',
-        'likely' if len(found) <= 2 else 'weak',
-        'Zope ended without a trace: most likely it was killed (SIGKILL) or left by os._exit.',
-        (Evidence('black box', f'The last sign of life is from {clocktime(t.last_sign)}.'),),
+        verdict='vanished',
+        confidence=confidence,
+        summary=(
+            'Zope ended without a trace: most likely it was killed (SIGKILL) or left by os._exit.'
+        ),
+        evidence=(Evidence('black box', f'The last sign of life is from {last_sign}.'),),
         ruled_out=ruled_out(t),
-        candidates=found,
+        candidates=causes,
     )
 
 
@@ -252,15 +319,6 @@ RULES: tuple[Callable[[Traces], Judgement | None], ...] = (
     unreadable,
     vanished,
 )
-
-_ADVICE = {
-    'SIGHUP': ': an old logrotate recipe, or a terminal that was closed',
-    'SIGUSR1': ': an old logrotate recipe',
-    'SIGUSR2': ': an old logrotate recipe',
-    'SIGQUIT': ': Ctrl-\\ on its terminal, or a supervisor',
-    'SIGALRM': ': a timer of other code',
-    'SIGXCPU': ': the limit of processor time (ulimit -t)',
-}
 
 
 # -- the words they use ----------------------------------------------------------------------------
@@ -280,37 +338,45 @@ def _where(t: Traces, fault: Dump) -> str:
     thread = fault.crashed_thread
     if not thread:
         return ''
-    where = f' in {thread.frames[0].function}' if thread.frames else ''
+    where = ''
+    if thread.frames:
+        innermost = thread.frames[0]
+        where = f' in {innermost.function}'
     for request in t.in_flight:
         if request.ident == thread.ident:
             return f'{where}, while serving {request.method} {request.path}'
     return where
 
 
-def _out_of_memory(t: Traces, confidence: str, evidence: tuple[Evidence, ...]) -> Judgement:
+def _out_of_memory(
+    t: Traces,
+    confidence: str,
+    kill: Evidence,
+) -> Judgement:
+    evidence = [kill]
     sample = t.last_sample
     if sample and sample.rss > 0:
-        limit = f' of {_mib(sample.cgroup_limit)} allowed' if sample.cgroup_limit > 0 else ''
-        fact = f'It used {_mib(sample.rss)}{limit} at {clocktime(sample.time)}.'
-        evidence += (Evidence('last sample', fact),)
+        limit = ''
+        if sample.cgroup_limit > 0:
+            limit = f' of {_mib(sample.cgroup_limit)} allowed'
+        used = _mib(sample.rss)
+        when = clocktime(sample.time)
+        evidence.append(Evidence('last sample', f'It used {used}{limit} at {when}.'))
     return Judgement(
-        'out-of-memory',
-        confidence,
-        'The kernel killed Zope because memory had run out.',
-        evidence,
-        'SIGKILL',
+        verdict='out-of-memory',
+        confidence=confidence,
+        summary='The kernel killed Zope because memory had run out.',
+        evidence=tuple(evidence),
+        signal='SIGKILL',
     )
 
 
 def _was_near_limit(t: Traces) -> bool:
     """Whether the cgroup used at least four fifths of its memory at the last sample."""
     sample = t.last_sample
-    return sample is not None and 0 < sample.cgroup_limit <= sample.cgroup_current * 1.25
-
-
-def _left_a_word(t: Traces) -> bool:
-    """Whether it left a sign that a process killed by the kernel cannot leave."""
-    return bool(t.marks or t.word('finished') or t.exception)
+    if sample is None or sample.cgroup_limit <= 0:
+        return False
+    return sample.cgroup_limit <= sample.cgroup_current * 1.25
 
 
 def _is_interrupt(t: Traces) -> bool:
@@ -335,7 +401,10 @@ def _in_good_order(t: Traces, asked: float) -> bool:
     time of a file, which may be a second off.
     """
     finished = t.word('finished')
-    return finished > 0 and -1 <= finished - asked <= GRACE
+    if not finished:
+        return False
+    took = finished - asked
+    return -1 <= took <= GRACE
 
 
 def _asked_for(t: Traces) -> tuple[Evidence, ...]:
@@ -343,7 +412,8 @@ def _asked_for(t: Traces) -> tuple[Evidence, ...]:
     signal = _stop_signal(t)
     if signal not in t.asked:
         return ()
-    return (Evidence('signal mark', f'{signal} came at {clocktime(t.asked[signal])}.'),)
+    asked = clocktime(t.asked[signal])
+    return (Evidence('signal mark', f'{signal} came at {asked}.'),)
 
 
 def _stood_ready(t: Traces) -> bool:
@@ -353,16 +423,9 @@ def _stood_ready(t: Traces) -> bool:
     serving = t.word('serving')
     if not serving:
         return False
-    return t.last_sign - serving >= READY or t.word('forked') > serving
-
-
-def _end_of_start(t: Traces) -> tuple[str, str, str]:
-    """In words how a start ended, the source of that, and how sure it is."""
-    if t.exception:
-        return f' with {_last_line(t)}', 'excepthook', 'certain'
-    if t.word('finished'):
-        return ' by a normal exit', 'atexit', 'certain'
-    return ' without a trace', 'black box', 'likely'
+    stood_for = t.last_sign - serving
+    has_forked = t.word('forked') > serving
+    return stood_for >= READY or has_forked
 
 
 def _last_line(t: Traces) -> str:
@@ -375,17 +438,20 @@ def _all_overdue(t: Traces) -> bool:
     if t.word('finished') and not t.word('hung_since'):
         return False  # it came to a normal end, and its idle threads had ended before
     sample = t.last_sample
-    return sample is not None and 0 < sample.workers <= sample.overdue
+    if sample is None:
+        return False
+    return 0 < sample.workers <= sample.overdue
 
 
 def _marks(t: Traces) -> tuple[Evidence, ...]:
-    return tuple(
-        Evidence(
-            'signal mark', f'{name} came at {clocktime(mark.time)}; the process did not outlive it.'
-        )
-        for name, mark in t.marks.items()
-    )
+    found = []
+    for name, mark in t.marks.items():
+        when = clocktime(mark.time)
+        fact = f'{name} came at {when}; the process did not outlive it.'
+        found.append(Evidence('signal mark', fact))
+    return tuple(found)
 
 
 def _mib(size: int) -> str:
-    return f'{size / (1 << 20):.0f} MiB'
+    mib = size / (1 << 20)
+    return f'{mib:.0f} MiB'

@@ -45,6 +45,9 @@ from .runmailbox import FOLDER as QUESTIONS
 
 _CLEAN_SCRIPTS = 'clean-scripts'
 _MARK_TAIL = 1 << 20  # bytes; no mark has more preallocated
+_STAMP = 16  # characters of the time in a run's name
+_DAY = 86400  # seconds
+_BLOCK = 512  # bytes of a block that stat counts
 #: Summaries that have been read: {archive: {run: record}}.
 _KNOWN: dict[Path, dict[str, RunRecord]] = {}
 
@@ -63,9 +66,10 @@ class Archive:
         """All archived runs without what is large, newest first."""
         names = self._names()
         known = self._known
-        for gone in known.keys() - set(names):
-            known.pop(gone, None)
-        return newest_first(map(self._summary, names))
+        removed = known.keys() - set(names)
+        for name in removed:
+            known.pop(name, None)
+        return newest_first(self._summary(name) for name in names)
 
     @property
     def _known(self) -> dict[str, RunRecord]:
@@ -79,22 +83,26 @@ class Archive:
         return [name for name in names if RUN_NAME.fullmatch(name)]
 
     def _summary(self, name: str) -> RunRecord:
-        known = self._known
-        found = known.get(name)
-        if found is None:
-            path = self.path / name
-            found = _from_file(path / SUMMARY, SUMMARY_MOST)
-            if found is None:  # archived by an older release, or damaged
-                whole = _from_file(path / INCIDENT)
-                found = whole.without_heavy() if whole else _lost(name)
-            known[name] = found
+        known = self._known.get(name)
+        if known is not None:
+            return known
+        path = self.path / name
+        found = _from_file(path / SUMMARY, SUMMARY_MOST)
+        if found is None:  # archived by an older release, or damaged
+            whole = _from_file(path / INCIDENT)
+            if whole:
+                found = whole.without_heavy()
+            else:
+                found = _lost(name)
+        self._known[name] = found
         return found
 
     def last_server_run(self, instance: Instance) -> RunRecord | None:
         """The newest run of a server of that instance; reads no more records than it must."""
         best = None
         for name in sorted(self._names(), reverse=True):
-            if best and name[:16] < best.run[:16]:  # names tell only whole seconds
+            # Names tell only whole seconds: two runs of the same second are both read.
+            if best and name[:_STAMP] < best.run[:_STAMP]:
                 break
             found = self._summary(name)
             if found.role != 'server' or found.instance != instance:
@@ -105,24 +113,28 @@ class Archive:
 
     def record(self, run: str) -> RunRecord:
         """Everything known about one archived run.  Raises NoSuchRun."""
-        if not RUN_NAME.fullmatch(run) or not (self.path / run).is_dir():
+        path = self.path / run
+        if not RUN_NAME.fullmatch(run) or not path.is_dir():
             raise NoSuchRun(f'There is no archived run {run!r}.')
-        return self._with_versions(_from_file(self.path / run / INCIDENT) or _lost(run))
-
-    def _with_versions(self, record: RunRecord) -> RunRecord:
-        """The record with what was installed then, which usually is in a file of its own."""
+        record = _from_file(path / INCIDENT)
+        if record is None:
+            record = _lost(run)
         if record.context.get('distributions'):  # archived by an older release
             return record
-        known = distributionsets.of_run(self.path / record.run) or distributionsets.load(
-            self.base.path, record.context.get('installed')
-        )
-        return replace(record, context=record.context | known)
+        # What was installed then usually is in a file of its own.
+        installed = distributionsets.of_run(path)
+        if not installed:
+            digest = record.context.get('installed')
+            installed = distributionsets.load(self.base.path, digest)
+        return replace(record, context=record.context | installed)
 
     @property
     def clean_scripts(self) -> int:
-        with contextlib.suppress(OSError):
-            return (self.path / _CLEAN_SCRIPTS).stat().st_size
-        return 0
+        try:
+            status = os.stat(self.path / _CLEAN_SCRIPTS)
+        except OSError:
+            return 0
+        return status.st_size
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -131,11 +143,12 @@ class Archive:
         document = record.to_json()
         context = document['context']
         kept = distributionsets.load(self.base.path, context.get('installed'))
-        if kept and kept.get('distributions') == context.get('distributions'):
-            context = dict(context)
-            context.pop('distributions', None)
-            context.pop('builds', None)
-            document['context'] = context
+        if not kept or kept.get('distributions') != context.get('distributions'):
+            return document
+        without_versions = dict(context)
+        without_versions.pop('distributions', None)
+        without_versions.pop('builds', None)
+        document['context'] = without_versions
         return document
 
     def add(self, path: Path, record: RunRecord) -> None:
@@ -148,15 +161,20 @@ class Archive:
             return
         for name in (INCIDENT, SUMMARY):
             _clear_the_way(path / name)
-        write_whole(path / INCIDENT, json.dumps(self._on_disk(record)), self.base.file_mode)
-        write_whole(path / SUMMARY, json.dumps(record.summary_json()), self.base.file_mode)
+        mode = self.base.file_mode
+        incident = json.dumps(self._on_disk(record))
+        summary = json.dumps(record.summary_json())
+        write_whole(path / INCIDENT, incident, mode)
+        write_whole(path / SUMMARY, summary, mode)
         archived = path.rename(self.path / path.name)
         with contextlib.suppress(OSError):  # a full disk: the folder stays as large as it is
             _slim(archived)
 
     def _count_script(self, path: Path) -> None:
         descriptor = open_regular(
-            self.path / _CLEAN_SCRIPTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, self.base.file_mode
+            self.path / _CLEAN_SCRIPTS,
+            os.O_WRONLY | os.O_APPEND | os.O_CREAT,
+            self.base.file_mode,
         )
         try:
             os.write(descriptor, b'.')
@@ -165,18 +183,24 @@ class Archive:
         _remove(path)
 
     def prune(
-        self, keep_runs: int, keep_days: float, keep_bytes: int, now: float | None = None
+        self,
+        keep_runs: int,
+        keep_days: float,
+        keep_bytes: int,
+        now: float | None = None,
     ) -> int:
         """Remove the runs that are too old or too many, and sets that no run has any more.
 
         Wanted stops go before incidents.  Returns how many runs were removed.
         """
-        now = time.time() if now is None else now
+        if now is None:
+            now = time.time()
+        oldest = now - keep_days * _DAY
         kept: list[RunRecord] = []
         doomed: list[RunRecord] = []
         for record in self.summaries():
             ended = record.ended or _named_start(record.run)
-            if now - ended > keep_days * 86400:
+            if ended < oldest:
                 doomed.append(record)
             else:
                 kept.append(record)
@@ -199,14 +223,17 @@ def _from_file(path: Path, most: int = INCIDENT_MOST) -> RunRecord | None:
         found = RunRecord.from_json(read_json(path, most))
     except (ValueError, TypeError):
         return None
-    return found if found.run == path.parent.name else None
+    if found.run != path.parent.name:
+        return None
+    return found
 
 
 def _lost(name: str) -> RunRecord:
     """The record of a run whose own one is damaged: it still counts."""
+    _, pid, _ = name.split('-')
     return RunRecord(
         run=name,
-        pid=int(name.split('-')[1]),
+        pid=int(pid),
         summary='The archived record of this run cannot be read.',
     )
 
@@ -222,20 +249,24 @@ def newest_first(records: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
 
 def _order(record: RunRecord) -> tuple[float, str]:
     """By start.  Names tell only whole seconds, and a server may die and return within one."""
-    return record.started or _named_start(record.run), record.run
+    started = record.started or _named_start(record.run)
+    return started, record.run
 
 
 def _named_start(name: str) -> float:
     try:
-        return name_facts(name)[0]
+        started, _ = name_facts(name)
     except ValueError:  # it looks like a run's name, but there is no such day
         return 0.0
+    return started
 
 
 def _clear_the_way(file: Path) -> None:
     """Rename a folder in the place of a file: it could not be replaced by one."""
     if file.is_dir() and not file.is_symlink():
-        file.rename(file.with_name(f'{file.name}.{os.urandom(2).hex()}'))
+        suffix = os.urandom(2).hex()
+        beside = file.with_name(f'{file.name}.{suffix}')
+        file.rename(beside)
 
 
 def _slim(path: Path) -> None:
@@ -259,7 +290,8 @@ def _cut_off_tail(mark: Path) -> None:
     try:
         tail = read_tail(descriptor, _MARK_TAIL)
         unwritten = len(tail) - len(tail.rstrip(b'\0'))
-        written = os.fstat(descriptor).st_size - unwritten
+        status = os.fstat(descriptor)
+        written = status.st_size - unwritten
         if written:
             os.ftruncate(descriptor, written)
         else:
@@ -269,14 +301,16 @@ def _cut_off_tail(mark: Path) -> None:
 
 
 def _compress(box: Path) -> None:
+    suffix = os.urandom(2).hex()
     packed = box.with_name(f'{box.name}.gz')
-    beside = box.with_name(f'.{box.name}.gz.{os.urandom(2).hex()}')
+    beside = box.with_name(f'.{box.name}.gz.{suffix}')
     try:
         content = read_whole(box, LARGEST)
-        mode = box.stat().st_mode & 0o777
+        status = box.stat()
     except (FileNotFoundError, NotARegularFile, TooLarge):
         return
     try:
+        mode = status.st_mode & 0o777
         descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
         with (
             open(descriptor, 'wb') as raw,
@@ -295,7 +329,8 @@ def _size(path: Path) -> int:
     size = 0
     try:
         for entry in os.scandir(path):
-            size += entry.stat(follow_symlinks=False).st_blocks * 512
+            status = entry.stat(follow_symlinks=False)
+            size += status.st_blocks * _BLOCK
     except OSError:
         return 0
     return size

@@ -9,8 +9,6 @@ from __future__ import annotations
 import codecs
 import logging
 import struct
-from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
@@ -54,6 +52,10 @@ Readable = bytes | bytearray | mmap
 LARGEST = 16 << 20
 #: No release has more entries in a part, or larger ones (bytes).
 _MOST = 1 << 16
+#: A time or a duration beyond this is damaged (seconds).
+_MOST_SECONDS = 1e11
+#: So is a share of a CPU beyond this.
+_MOST_CPU = 1e12
 
 
 def load(path: Path) -> Recording:
@@ -63,8 +65,10 @@ def load(path: Path) -> Recording:
     """
     with open(open_regular(path), 'rb', buffering=0) as file:
         header = file.read(box.HEADER_SIZE)
-        last = _parts(header, _order(header))[-1]
-        return read(header + file.read(last.end - len(header)))
+        parts = _parts(header, _order(header))
+        last = parts[-1]
+        rest = file.read(last.end - len(header))
+    return read(header + rest)
 
 
 def read(data: Readable) -> Recording:
@@ -76,12 +80,12 @@ def read(data: Readable) -> Recording:
         words=_words(data, order, box.WORDS_AT, box.WORDS),
         survived=_words(data, order, box.MARKS_AT, box.MARKS),
         exception=_text(data, order),
-        in_flight=tuple(in_flight),
-        finished=tuple(finished[-box.FINISHED_COUNT :]),
-        log=tuple(_log(data, order, log)[-box.LOG_COUNT :]),
-        samples=tuple(_samples(data, order, samples)[-box.SAMPLE_COUNT :]),
+        in_flight=in_flight,
+        finished=finished,
+        log=_log(data, order, log),
+        samples=_samples(data, order, samples),
         threads=_threads(data, order, slots),
-        notes=tuple(_notes(data, order, notes)),
+        notes=_notes(data, order, notes),
     )
 
 
@@ -92,20 +96,22 @@ def read_samples(data: Readable) -> tuple[Sample, ...]:
     """
     order = _order(data)
     _, _, _, samples, _ = _checked_parts(data, order)
-    return tuple(_samples(data, order, samples)[-box.SAMPLE_COUNT :])
+    return _samples(data, order, samples)
 
 
 def _order(data: Readable) -> str:
-    if len(data) < box.HEADER_SIZE or data[:8] != box.MAGIC:
+    has_beginning = len(data) >= box.HEADER_SIZE and data[:8] == box.MAGIC
+    if not has_beginning:
         raise UnreadableRecord('The black box has no valid beginning.')
     for order in '<>':
         version, marker, header = struct.unpack_from(order + 'HHI', data, 8)
-        if marker == box.ORDER:
-            if version != box.VERSION or header != box.HEADER_SIZE:
-                raise UnreadableRecord(
-                    f'The black box has format {version}, this release reads {box.VERSION}.'
-                )
-            return order
+        if marker != box.ORDER:
+            continue
+        if version != box.VERSION or header != box.HEADER_SIZE:
+            raise UnreadableRecord(
+                f'The black box has format {version}, this release reads {box.VERSION}.'
+            )
+        return order
     raise UnreadableRecord('The black box has no valid byte order.')
 
 
@@ -119,9 +125,12 @@ def _checked_parts(data: Readable, order: str) -> list[box.Part]:
 def _parts(data: Readable, order: str) -> list[box.Part]:
     """The parts as the header describes them."""
     sizes = struct.unpack_from(order + box.SIZES_FORMAT, data, box.SIZES_AT)
+    counts = sizes[::2]
+    entry_sizes = sizes[1::2]
     least_sizes = box.LAYOUT[1::2]  # a later release may append to an entry
-    for count, size, least in zip(sizes[::2], sizes[1::2], least_sizes, strict=True):
-        if not 0 < count <= _MOST or not least <= size <= _MOST:
+    for count, size, least in zip(counts, entry_sizes, least_sizes, strict=True):
+        is_possible = 0 < count <= _MOST and least <= size <= _MOST
+        if not is_possible:
             raise UnreadableRecord('The black box has impossible sizes.')
     parts = box.parts_of(sizes)
     if parts[-1].end > LARGEST:
@@ -129,7 +138,12 @@ def _parts(data: Readable, order: str) -> list[box.Part]:
     return parts
 
 
-def _words(data: Readable, order: str, start: int, names: Sequence[str]) -> dict[str, int]:
+def _words(
+    data: Readable,
+    order: str,
+    start: int,
+    names: Sequence[str],
+) -> dict[str, int]:
     values = struct.unpack_from(f'{order}{len(names)}Q', data, start)
     return dict(zip(names, values, strict=True))
 
@@ -137,48 +151,74 @@ def _words(data: Readable, order: str, start: int, names: Sequence[str]) -> dict
 def _text(data: Readable, order: str) -> str:
     (length,) = struct.unpack_from(order + 'Q', data, box.TEXT_AT)
     start = box.TEXT_AT + 8
-    return data[start : start + min(length, box.TEXT_SIZE - 8)].decode('utf-8', 'replace')
+    end = start + min(length, box.TEXT_SIZE - 8)
+    return data[start:end].decode('utf-8', 'replace')
 
 
-def _threads(data: Readable, order: str, part: box.Part) -> dict[int, ThreadSlot]:
+def _threads(
+    data: Readable,
+    order: str,
+    part: box.Part,
+) -> dict[int, ThreadSlot]:
     threads = {}
-    for index in range(part.count):
-        ident, native_id, generation, stack, guard, used, deepest = struct.unpack_from(
-            order + box.SLOT_FORMAT, data, part.at(index)
+    for index, offset in enumerate(part.places):
+        (
+            ident,
+            native_id,
+            generation,
+            stack_size,
+            guard_size,
+            stack_used,
+            stack_request,
+        ) = struct.unpack_from(order + box.SLOT_FORMAT, data, offset)
+        if not generation:  # no thread has this slot
+            continue
+        threads[ident] = ThreadSlot(
+            native_id=native_id,
+            stack_size=stack_size,
+            guard_size=guard_size,
+            stack_used=stack_used,
+            stack_request=stack_request,
+            slot=index,
         )
-        if generation:
-            threads[ident] = ThreadSlot(
-                native_id=native_id,
-                stack_size=stack,
-                guard_size=guard,
-                stack_used=used,
-                stack_request=deepest,
-                slot=index,
-            )
     return threads
 
 
-def _requests(data: Readable, order: str, part: box.Part) -> tuple[list[Request], list[Request]]:
+def _requests(
+    data: Readable,
+    order: str,
+    part: box.Part,
+) -> tuple[tuple[Request, ...], tuple[Request, ...]]:
     """(in flight, finished).
 
     Only the last request that a thread began can be in flight.  An earlier one without an end is
     over: the last one began inside it, or an exception from outside cut it off.
     """
-    found = [read_request(data, at, order) for at in part.places]
-    requests = [request for request in found if request is not None]
+    requests = []
+    for offset in part.places:
+        request = read_request(data, offset, order)
+        if request is not None:
+            requests.append(request)
     requests.sort(key=lambda request: request.number)
+
     finished = [request for request in requests if request.ended is not None]
     finished.sort(key=lambda request: (request.ended, request.number))
+
     counted = {request.last_number for request in finished}
     last_of_threads = {request.ident: request for request in requests}
     in_flight = []
     for request in last_of_threads.values():
         if request.ended is None and request.number not in counted:
             in_flight.append(request)
-    return in_flight, finished
+    newest = finished[-box.FINISHED_COUNT :]
+    return tuple(in_flight), tuple(newest)
 
 
-def read_request(data: Readable, at: int, order: str = '=') -> Request | None:
+def read_request(
+    data: Readable,
+    at: int,
+    order: str = '=',
+) -> Request | None:
     """The request of one entry; None if there is none, or if it is being written."""
     (
         number,
@@ -199,9 +239,11 @@ def read_request(data: Readable, at: int, order: str = '=') -> Request | None:
         ended,
         seal,
     ) = struct.unpack_from(order + box.REQUEST_FORMAT, data, at)
-    if not number or seal != number or phase >= len(box.PHASES):
+    if not number or seal != number:
         return None
-    if not all(map(_plausible, (started, last_end, ended))):
+    if phase >= len(box.PHASES):
+        return None
+    if not (_plausible(started) and _plausible(last_end) and _plausible(ended)):
         return None
     request = Request(
         number=number,
@@ -217,17 +259,23 @@ def read_request(data: Readable, at: int, order: str = '=') -> Request | None:
     )
     if not ended:
         return request
+    repeated = tally >> box.COUNT_SHIFT
+    last_number = tally & box.LAST_NUMBER
     return replace(
         request,
         ended=max(ended, last_end),
         seconds=max(0.0, ended - started),
         status=status,
-        count=(tally >> box.COUNT_SHIFT) + 1,
-        last_number=tally & box.LAST_NUMBER or number,
+        count=repeated + 1,
+        last_number=last_number or number,
     )
 
 
-def _log(data: Readable, order: str, part: box.Part) -> list[LogLine]:
+def _log(
+    data: Readable,
+    order: str,
+    part: box.Part,
+) -> tuple[LogLine, ...]:
     found = []
     for offset in part.places:
         (
@@ -242,96 +290,129 @@ def _log(data: Readable, order: str, part: box.Part) -> list[LogLine]:
             message,
             seal,
         ) = struct.unpack_from(order + box.LOG_FORMAT, data, offset)
-        if number and seal == number and _plausible(time):
-            line = LogLine(
-                time=time,
-                level=logging.getLevelName(level),
-                ident=ident,
-                logger=_string(logger, logger_length),
-                message=_string(message, message_length),
-                cut=bool(was_cut),
-            )
-            found.append((number, line))
+        if not number or seal != number:
+            continue
+        if not _plausible(time):
+            continue
+        line = LogLine(
+            time=time,
+            level=logging.getLevelName(level),
+            ident=ident,
+            logger=_string(logger, logger_length),
+            message=_string(message, message_length),
+            cut=bool(was_cut),
+        )
+        found.append((number, line))
     found.sort(key=_first)
-    return [line for _, line in found]
+    newest = found[-box.LOG_COUNT :]
+    return tuple(line for _, line in newest)
 
 
-def _samples(data: Readable, order: str, part: box.Part) -> list[Sample]:
+def _samples(
+    data: Readable,
+    order: str,
+    part: box.Part,
+) -> tuple[Sample, ...]:
     found = []
     for offset in part.places:
         number, *values, seal = struct.unpack_from(order + box.SAMPLE_FORMAT, data, offset)
         if not number or seal != number:
             continue
         sample = Sample(*values)
-        if _plausible(sample.time) and _plausible(sample.monotonic) and abs(sample.cpu) < 1e12:
+        if not _plausible(sample.time) or not _plausible(sample.monotonic):
+            continue
+        if abs(sample.cpu) < _MOST_CPU:
             found.append((number, sample))
     found.sort(key=_first)
-    return [sample for _, sample in found]
+    newest = found[-box.SAMPLE_COUNT :]
+    return tuple(sample for _, sample in newest)
 
 
-def _notes(data: Readable, order: str, part: box.Part) -> list[Note]:
+def _notes(
+    data: Readable,
+    order: str,
+    part: box.Part,
+) -> tuple[Note, ...]:
     found = []
-    for at in part.places:
-        (number, time, ident, native_id, request, seconds, kind, was_cut, *lengths, text, seal) = (
-            struct.unpack_from(order + box.NOTE_FORMAT, data, at)
-        )
-        if not number or seal != number or kind >= len(box.NOTES):
+    for offset in part.places:
+        (
+            number,
+            time,
+            ident,
+            native_id,
+            request,
+            seconds,
+            kind,
+            was_cut,
+            title_length,
+            detail_length,
+            frames_length,
+            text,
+            seal,
+        ) = struct.unpack_from(order + box.NOTE_FORMAT, data, offset)
+        if not number or seal != number:
             continue
-        if not _plausible(time) or not abs(seconds) < 1e11:
+        if kind >= len(box.NOTES):
             continue
-        title, detail, frames = _texts(text, lengths)
-        found.append(
-            Note(
-                number=number,
-                time=time,
-                kind=box.NOTES[kind],
-                ident=ident,
-                native_id=native_id,
-                request=request,
-                seconds=seconds,
-                title=title.decode('utf-8', 'replace'),
-                detail=detail.decode('utf-8', 'replace'),
-                frames=read_frames(frames),
-                cut=bool(was_cut),
-            )
+        if not _plausible(time) or not _plausible(abs(seconds)):
+            continue
+        # The three texts follow one another.
+        title = text[:title_length]
+        rest = text[title_length:]
+        detail = rest[:detail_length]
+        frames = rest[detail_length : detail_length + frames_length]
+        note = Note(
+            number=number,
+            time=time,
+            kind=box.NOTES[kind],
+            ident=ident,
+            native_id=native_id,
+            request=request,
+            seconds=seconds,
+            title=title.decode('utf-8', 'replace'),
+            detail=detail.decode('utf-8', 'replace'),
+            frames=read_frames(frames),
+            cut=bool(was_cut),
         )
+        found.append(note)
     found.sort(key=lambda note: note.number)
-    return found
+    return tuple(found)
 
 
 def _first(pair: tuple[int, object]) -> int:
     return pair[0]
 
 
-def _texts(field: bytes, lengths: Iterable[int]) -> Iterator[bytes]:
-    """Texts of these lengths, which follow one another."""
-    for length in lengths:
-        yield field[:length]
-        field = field[length:]
-
-
 def read_frames(field: bytes) -> tuple[Frame, ...]:
     """The reverse of `blackbox.write_frames`; what cannot be read is left out."""
     frames: list[Frame] = []
     before = ''
-    for line in field.decode('utf-8', 'replace').split('\n'):
+    text = field.decode('utf-8', 'replace')
+    for line in text.split('\n'):
         parts = line.split('\0')
-        if len(parts) != 4 or not parts[0].isdecimal():
+        if len(parts) != 4:
             continue
         shared, rest, number, function = parts
-        before = before[: int(shared[:6])] + rest
-        frames.append(Frame(before, int(number[:9]) if number.isdecimal() else None, function))
+        if not shared.isdecimal():
+            continue
+        kept = int(shared[:6])  # int() refuses 5000 digits
+        before = before[:kept] + rest
+        line_number = None
+        if number.isdecimal():
+            line_number = int(number[:9])
+        frames.append(Frame(file=before, line=line_number, function=function))
     return tuple(frames)
 
 
 def _plausible(seconds: float) -> bool:
-    return 0 <= seconds < 1e11
+    return 0 <= seconds < _MOST_SECONDS
 
 
 def _whole(field: bytes) -> str:
     """Text that may be cut off, even within a character, which is then left out."""
-    return codecs.getincrementaldecoder('utf-8')('replace').decode(field)
+    decoder = codecs.getincrementaldecoder('utf-8')('replace')
+    return decoder.decode(field)
 
 
 def _string(field: bytes, length: int) -> str:
-    return field[: min(length, len(field))].decode('utf-8', 'replace')
+    return field[:length].decode('utf-8', 'replace')

@@ -35,16 +35,23 @@ _DIGEST = re.compile(r'[0-9a-f]{32}', re.ASCII)
 _YOUNG = 3600.0
 
 
-def keep(base: Base, run: Path, distributions: dict[str, str], builds: dict[str, str]) -> str:
+def keep(
+    base: Base,
+    run: Path,
+    distributions: dict[str, str],
+    builds: dict[str, str],
+) -> str:
     """Keep this set, unless it is there already, and let the run in directory `run` refer to it.
 
     Returns the digest.  Raises OSError, or KeyError if the group of the data directory is unknown.
     """
-    text = json.dumps({'distributions': distributions, 'builds': builds}, sort_keys=True)
+    installed = {'distributions': distributions, 'builds': builds}
+    text = json.dumps(installed, sort_keys=True)
     digest = _digest(text.encode())
+    reference = json.dumps({'installed': digest})
     base.make(base.path / FOLDER)
     _ensure(base, digest, text)
-    write_whole(run / INSTALLED, json.dumps({'installed': digest}), base.file_mode)
+    write_whole(run / INSTALLED, reference, base.file_mode)
     _ensure(base, digest, text)  # an old set may have been removed before this run referred to it
     return digest
 
@@ -73,27 +80,39 @@ def load(base: Path, digest: object) -> dict[str, Any]:
         return {}
     if not isinstance(document, dict):
         return {}
-    return {**_words(document), 'installed': digest}
+    found: dict[str, Any] = {}
+    found.update(_words(document))
+    found['installed'] = digest
+    return found
 
 
 def of_run(path: Path) -> dict[str, Any]:
     """As `load`, for the run in that directory of `runs` or `archive`; {} if it is not known."""
     known = read_json(path / INSTALLED)
-    return load(path.parent.parent, known.get('installed')) or _words(known)
+    base = path.parent.parent
+    found = load(base, known.get('installed'))
+    if found:
+        return found
+    return _words(known)  # of an older release
 
 
 def prune(base: Base, now: float | None = None) -> int:
     """Remove the sets that no run refers to any more; how many that were."""
-    now = time.time() if now is None else now
-    old = {path.stem: path for path in _sets(base) if _is_old(path, now)}
+    if now is None:
+        now = time.time()
+    unused: dict[str, Path] = {}
+    for path in _sets(base):
+        if _is_old(path, now):
+            unused[path.stem] = path
     for run in _runs(base):
-        if not old:
+        if not unused:
             break
-        digest = read_json(run / INSTALLED).get('installed')
+        known = read_json(run / INSTALLED)
+        digest = known.get('installed')
         if isinstance(digest, str):
-            old.pop(digest, None)
+            unused.pop(digest, None)
     removed = 0
-    for path in old.values():
+    for path in unused.values():
         with contextlib.suppress(OSError):
             if _is_old(path, now):  # it is young again if a run with this set began meanwhile
                 path.unlink()
@@ -102,28 +121,36 @@ def prune(base: Base, now: float | None = None) -> int:
 
 
 def _sets(base: Base) -> list[Path]:
+    folder = base.path / FOLDER
     found = []
     with contextlib.suppress(OSError):
-        for name in os.listdir(base.path / FOLDER):
-            if name.endswith('.json') and _DIGEST.fullmatch(name.removesuffix('.json')):
-                found.append(base.path / FOLDER / name)
+        for name in os.listdir(folder):
+            path = folder / name
+            if path.suffix == '.json' and _DIGEST.fullmatch(path.stem):
+                found.append(path)
     return found
 
 
 def _runs(base: Base) -> Iterator[Path]:
     """The directories of all runs, the newest first: it usually has what is looked for."""
     for folder in (base.runs, base.archive):
-        with contextlib.suppress(OSError):
-            for name in sorted(os.listdir(folder), reverse=True):
-                if RUN_NAME.fullmatch(name):
-                    yield folder / name
+        try:
+            names = os.listdir(folder)
+        except OSError:
+            continue
+        names.sort(reverse=True)
+        for name in names:
+            if RUN_NAME.fullmatch(name):
+                yield folder / name
 
 
 def _is_old(path: Path, now: float) -> bool:
     try:
-        return now - path.lstat().st_mtime > _YOUNG
+        status = path.lstat()
     except OSError:
         return False
+    age = now - status.st_mtime
+    return age > _YOUNG
 
 
 def _path(base: Path, digest: str) -> Path:
@@ -131,14 +158,19 @@ def _path(base: Path, digest: str) -> Path:
 
 
 def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:32]
+    digest = hashlib.sha256(content).hexdigest()
+    return digest[:32]
 
 
 def _words(document: dict[str, Any]) -> dict[str, dict[str, str]]:
     """The distributions and builds in a foreign document, without values that are no strings."""
-    found = {}
+    found: dict[str, dict[str, str]] = {}
     for key in ('distributions', 'builds'):
         part = document.get(key)
-        if isinstance(part, dict):
-            found[key] = {name: word for name, word in part.items() if isinstance(word, str)}
+        if not isinstance(part, dict):
+            continue
+        found[key] = {}
+        for name, word in part.items():
+            if isinstance(word, str):
+                found[key][name] = word
     return found

@@ -13,8 +13,14 @@ import stat
 from pathlib import Path
 
 #: Without O_NONBLOCK the open itself waits at a FIFO.  A terminal must not become the controlling
-#: terminal of this process (O_NOCTTY).
-_FLAGS = sum(getattr(os, name, 0) for name in ('O_CLOEXEC', 'O_NOCTTY', 'O_NOFOLLOW', 'O_NONBLOCK'))
+#: terminal of this process (O_NOCTTY).  Windows has none of them.
+_O_NOFOLLOW = getattr(os, 'O_NOFOLLOW', 0)
+_FLAGS = (
+    getattr(os, 'O_CLOEXEC', 0)
+    | getattr(os, 'O_NOCTTY', 0)
+    | getattr(os, 'O_NONBLOCK', 0)
+    | _O_NOFOLLOW
+)
 #: What the system says of a link (ELOOP), a directory (EISDIR), and a socket or a FIFO that nobody
 #: reads (ENXIO).
 _NOT_REGULAR = (errno.ELOOP, errno.EISDIR, errno.ENXIO)
@@ -35,7 +41,10 @@ class TooLarge(OSError):
 
 
 def open_regular(
-    path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o600, follow: bool = False
+    path: Path | str,
+    flags: int = os.O_RDONLY,
+    mode: int = 0o600,
+    follow: bool = False,
 ) -> int:
     """A descriptor of that regular file.
 
@@ -43,14 +52,15 @@ def open_regular(
     """
     flags |= _FLAGS
     if follow:
-        flags &= ~getattr(os, 'O_NOFOLLOW', 0)
+        flags &= ~_O_NOFOLLOW
     try:
         descriptor = os.open(path, flags, mode)
     except OSError as error:
         if error.errno in _NOT_REGULAR:
             raise NotARegularFile(path) from None
         raise
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode):
         return descriptor
     os.close(descriptor)
     raise NotARegularFile(path)
@@ -59,13 +69,17 @@ def open_regular(
 def read_whole(path: Path | str, most: int) -> bytes:
     """All of a file.  Raises TooLarge if it has more than `most` bytes, and as `open_regular`."""
     with open(open_regular(path), 'rb') as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > most:
+        status = os.fstat(file.fileno())
+        if status.st_size > most:
             raise TooLarge(path, most)
-        return file.read(size)
+        return file.read(status.st_size)
 
 
-def read_start(path: Path | str, most: int, follow: bool = False) -> bytes:
+def read_start(
+    path: Path | str,
+    most: int,
+    follow: bool = False,
+) -> bytes:
     """Its first `most` bytes, or what there is of them.  Raises as `open_regular`."""
     with open(open_regular(path, follow=follow), 'rb') as file:
         return file.read(most)
@@ -73,6 +87,7 @@ def read_start(path: Path | str, most: int, follow: bool = False) -> bytes:
 
 def read_tail(descriptor: int, most: int, start: int = 0) -> bytes:
     """The last `most` bytes of an open file, as large as it is now, but nothing before `start`."""
-    size = os.fstat(descriptor).st_size
-    start = max(start, size - most)
-    return os.pread(descriptor, max(0, size - start), start)
+    status = os.fstat(descriptor)
+    start = max(start, status.st_size - most)
+    length = max(0, status.st_size - start)
+    return os.pread(descriptor, length, start)

@@ -64,6 +64,13 @@ SILENCE = 900
 #: A claim is tried again so often, after so many seconds.
 _TRIES = 3
 _PAUSE = 0.01
+#: Seconds after which a directory that was never published is no longer in the making.
+_ABANDONED = 60
+#: How a file is opened that must not exist yet.
+_NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, 'O_CLOEXEC', 0)
+_BLOCK = 512  # bytes of a block that stat counts
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_GROUP_MAY_READ = 0o050  # list a directory and go into it
 #: What a volume without file locks answers.
 _UNLOCKABLE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
@@ -75,7 +82,8 @@ def mark_name(mark: str) -> str:
 def new_name(now: float, pid: int) -> str:
     """The name of a run: `<UTC start as 20261123T074501Z>-<pid>-<4 hex>`."""
     start = datetime.fromtimestamp(now, UTC)
-    return f'{start:%Y%m%dT%H%M%SZ}-{pid}-{os.urandom(2).hex()}'
+    suffix = os.urandom(2).hex()
+    return f'{start:%Y%m%dT%H%M%SZ}-{pid}-{suffix}'
 
 
 def is_run_name(name: str) -> bool:
@@ -92,7 +100,8 @@ def is_run_name(name: str) -> bool:
 def name_facts(name: str) -> tuple[float, int]:
     """Start (seconds since the epoch) and pid out of a run's name; ValueError for other names."""
     stamp, pid, _ = name.split('-')
-    return datetime.fromisoformat(stamp).replace(tzinfo=UTC).timestamp(), int(pid)
+    start = datetime.fromisoformat(stamp).replace(tzinfo=UTC)
+    return start.timestamp(), int(pid)
 
 
 # -- files -----------------------------------------------------------------------------------------
@@ -100,7 +109,8 @@ def name_facts(name: str) -> tuple[float, int]:
 
 def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
     """Write beside, then rename: a reader sees the old file or the new one."""
-    beside = path.with_name(f'.{path.name}.{os.getpid()}.{os.urandom(2).hex()}')
+    suffix = os.urandom(2).hex()
+    beside = path.with_name(f'.{path.name}.{os.getpid()}.{suffix}')
     try:
         descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
         with open(descriptor, 'w', encoding='utf-8') as file:
@@ -114,10 +124,13 @@ def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
 def read_json(path: Path, most: int = CONTEXT_MOST) -> dict[str, Any]:
     """The object in a JSON file of at most `most` bytes; {} for whatever cannot be read as one."""
     try:
-        document = json.loads(read_whole(path, most).decode('utf-8', 'replace'))
+        content = read_whole(path, most)
+        document = json.loads(content.decode('utf-8', 'replace'))
     except (OSError, ValueError, RecursionError):
         return {}
-    return document if isinstance(document, dict) else {}
+    if not isinstance(document, dict):
+        return {}
+    return document
 
 
 def remove(path: Path) -> None:
@@ -137,9 +150,7 @@ def preallocate(path: Path, size: int, mode: int = 0o600) -> int:
 
     On a full disk it raises OSError and leaves no file.
     """
-    descriptor = os.open(
-        path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, 'O_CLOEXEC', 0), mode
-    )
+    descriptor = os.open(path, _NEW_FILE, mode)
     try:
         os.fchmod(descriptor, mode)
         _reserve(descriptor, size)
@@ -153,12 +164,17 @@ def preallocate(path: Path, size: int, mode: int = 0o600) -> int:
 def _reserve(descriptor: int, size: int) -> None:
     try:
         os.posix_fallocate(descriptor, 0, size)
-    except (AttributeError, OSError) as error:
-        if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except AttributeError:  # a system without it
+        pass
+    except OSError as error:
+        if error.errno in _NO_ROOM:
             raise
     status = os.fstat(descriptor)
-    is_there = status.st_size >= size and status.st_blocks * 512 >= size
-    if not is_there and os.pwrite(descriptor, bytes(size), 0) < size:
+    reserved = status.st_blocks * _BLOCK
+    if status.st_size >= size and reserved >= size:
+        return
+    written = os.pwrite(descriptor, bytes(size), 0)
+    if written < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -170,10 +186,11 @@ def is_alive(path: Path, proc: Path = Path('/proc')) -> bool | None:
 
     So it is for a damaged context, such as one that names another process than the run's name.
     """
-    known = read_json(path / CONTEXT).get('identity')
+    context = read_json(path / CONTEXT)
+    known = context.get('identity')
     if isinstance(known, dict):
-        pid = int(path.name.split('-')[1])
-        if known.get('pid') == pid:
+        _, pid, _ = path.name.split('-')
+        if known.get('pid') == int(pid):
             return process_is_there(known, proc)
     return process_is_there({}, proc)
 
@@ -197,7 +214,8 @@ def may_live(path: Path) -> bool:
         return True
     finally:
         os.close(descriptor)
-    return not read_json(path / CONTEXT).get('locked', True)
+    context = read_json(path / CONTEXT)
+    return not context.get('locked', True)
 
 
 # -- the directory ---------------------------------------------------------------------------------
@@ -214,7 +232,9 @@ class Base:
 
     @property
     def file_mode(self) -> int:
-        return 0o640 if self.group else 0o600
+        if self.group:
+            return 0o640
+        return 0o600
 
     def prepare(self) -> None:
         for folder in (self.path, self.runs, self.archive):
@@ -231,20 +251,24 @@ class Base:
             return
         if grp is None:
             raise KeyError(f'{self.group}: this system has no groups')
-        group = grp.getgrnam(self.group).gr_gid
+        group = grp.getgrnam(self.group)
         status = folder.stat()
-        if status.st_gid != group or status.st_mode & 0o050 != 0o050:
-            os.chown(folder, -1, group)
+        may_read = status.st_mode & _GROUP_MAY_READ == _GROUP_MAY_READ
+        if status.st_gid != group.gr_gid or not may_read:
+            os.chown(folder, -1, group.gr_gid)
             folder.chmod(0o2750)
 
     def waiting(self) -> list[str]:
         """Names of all runs that live or wait for triage, oldest first."""
+        names = []
         try:
             with os.scandir(self.runs) as entries:
-                folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False) and is_run_name(entry.name):
+                        names.append(entry.name)
         except OSError:
             return []
-        return sorted(filter(is_run_name, folders))
+        return sorted(names)
 
     def create(self, name: str, context: dict[str, Any]) -> RunDirectory:
         """Make, lock and then publish a run's directory, so that no claimer can slip in."""
@@ -253,8 +277,12 @@ class Base:
         run = None
         try:
             self.make(new)
-            run = RunDirectory(new, _lock(new / LOCK, self.file_mode))
-            write_whole(new / CONTEXT, json.dumps(context | {'locked': run.locked}), self.file_mode)
+            descriptor = os.open(new / LOCK, _NEW_FILE, self.file_mode)
+            run = RunDirectory(new, descriptor)
+            os.fchmod(descriptor, self.file_mode)
+            run.locked = _flock(descriptor)
+            text = json.dumps(context | {'locked': run.locked})
+            write_whole(new / CONTEXT, text, self.file_mode)
             run.path = new.rename(self.runs / name)
         except BaseException:
             if run:
@@ -274,18 +302,17 @@ class Base:
             return None
         try:
             descriptor = open_regular(path / LOCK, os.O_RDWR | os.O_CREAT, self.file_mode)
-            locked = _flock(descriptor)
-            if there is None:
-                for _ in range(_TRIES):
-                    if locked is not False:
-                        break
-                    time.sleep(_PAUSE)  # `may_live` of another process holds it for a moment
-                    locked = _flock(descriptor)
-            claimed = RunDirectory(path, (descriptor, locked))
+            claimed = RunDirectory(path, descriptor, _flock(descriptor))
         except NotARegularFile:  # damaged: treat it as on a volume without locks
-            claimed = RunDirectory(path, (-1, None))
+            claimed = RunDirectory(path, -1)
         except OSError:
             return None
+        if there is None:
+            for _ in range(_TRIES):
+                if claimed.locked is not False:
+                    break
+                time.sleep(_PAUSE)  # `may_live` of another process holds it for a moment
+                claimed.locked = _flock(claimed.descriptor)
         if _is_ours(claimed, read_json(path / CONTEXT)):
             return claimed
         claimed.abandon()
@@ -294,36 +321,36 @@ class Base:
     def sweep(self) -> None:
         """Remove directories of runs that died before they were published; they hold nothing."""
         for folder in self.runs.glob('.new-*'):
-            known = read_json(folder / CONTEXT).get('identity')
+            context = read_json(folder / CONTEXT)
             with contextlib.suppress(OSError):
-                age = time.time() - folder.stat().st_mtime
-                if age > 60 and not process_is_there(known):
+                status = folder.stat()
+                age = time.time() - status.st_mtime
+                if age > _ABANDONED and not process_is_there(context.get('identity')):
                     remove(folder)
 
 
 class RunDirectory:
     """One run's directory with its lock.
 
-    `lock` is a descriptor, and whether it is held (see `_flock`).
+    `descriptor` is that of the lock file; -1 if there is none.  `locked` tells whether the lock is
+    held (see `_flock`).
     """
 
-    def __init__(self, path: Path, lock: tuple[int, bool | None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        descriptor: int,
+        locked: bool | None = None,
+    ) -> None:
         self.path = path
-        self.descriptor, self.locked = lock
+        self.descriptor = descriptor
+        self.locked = locked
 
     def abandon(self) -> None:
         """Let go of the lock without releasing what a parent process holds."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
-
-
-def _lock(path: Path, mode: int) -> tuple[int, bool | None]:
-    descriptor = os.open(
-        path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, 'O_CLOEXEC', 0), mode
-    )
-    os.fchmod(descriptor, mode)
-    return descriptor, _flock(descriptor)
 
 
 def _flock(descriptor: int) -> bool | None:
@@ -333,7 +360,9 @@ def _flock(descriptor: int) -> bool | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        return None if error.errno in _UNLOCKABLE else False
+        if error.errno in _UNLOCKABLE:
+            return None
+        return False
     return True
 
 
@@ -347,11 +376,17 @@ def _is_ours(claimed: RunDirectory, context: dict[str, Any]) -> bool:
             return False
         if not os.path.samestat(held, present):
             return False
-    if claimed.locked and context.get('locked', True):
-        return True
-    if claimed.locked is False or not _is_silent(claimed.path):
+    if claimed.locked is False:
         return False
-    return bool(claimed.locked) or _claim_by_file(claimed.path)
+    lived_with_lock = context.get('locked', True)
+    if claimed.locked and lived_with_lock:
+        return True
+    # A free lock proves nothing for a run that could not lock it.
+    if not _is_silent(claimed.path):
+        return False
+    if claimed.locked:
+        return True
+    return _claim_by_file(claimed.path)
 
 
 def _is_silent(path: Path) -> bool:
@@ -362,19 +397,25 @@ def _is_silent(path: Path) -> bool:
     newest = 0.0
     try:
         for entry in os.scandir(path):
-            newest = max(newest, entry.stat(follow_symlinks=False).st_mtime)
+            status = entry.stat(follow_symlinks=False)
+            newest = max(newest, status.st_mtime)
     except OSError:  # archived by another process meanwhile
         return False
-    return time.time() - newest > SILENCE
+    age = time.time() - newest
+    return age > SILENCE
 
 
 def _claim_by_file(path: Path) -> bool:
     """Claim where there is no flock: the first to make the file has it, for `SILENCE` seconds."""
     claim = path / CLAIM
     with contextlib.suppress(OSError):
-        if time.time() - claim.stat().st_mtime > SILENCE:
+        status = claim.stat()
+        age = time.time() - status.st_mtime
+        if age > SILENCE:
             remove(claim)
-    with contextlib.suppress(OSError):
-        os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        return True
-    return False
+    try:
+        descriptor = os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except OSError:
+        return False
+    os.close(descriptor)
+    return True

@@ -36,16 +36,24 @@ ANSWER_MOST = 16 << 20
 _QUESTION = re.compile(r'([0-9a-f]{16}-([a-z]{1,20}))\.ask')
 #: At most so many are answered in a beat.
 _MOST_AT_ONCE = 20
+#: Nanoseconds after a change in which a later one may bear the same time.
+_SAME_TIME = 2_000_000_000
 #: Files older than so many seconds are removed.
 _STALE = 60.0
 
 
-def ask(run: Path, subject: str, patience: float = 5.0, pause: float = 0.05) -> dict[str, Any]:
+def ask(
+    run: Path,
+    subject: str,
+    patience: float = 5.0,
+    pause: float = 0.05,
+) -> dict[str, Any]:
     """The answer of the run in that directory.
 
     Raises NoAnswer after `patience` seconds, and OSError without rights.
     """
-    name = f'{os.urandom(8).hex()}-{subject}'
+    number = os.urandom(8).hex()
+    name = f'{number}-{subject}'
     question = run / FOLDER / f'{name}.ask'
     answer = run / FOLDER / f'{name}.answer'
     try:
@@ -67,9 +75,12 @@ def ask(run: Path, subject: str, patience: float = 5.0, pause: float = 0.05) -> 
 
 def _ring(bell: Path) -> None:
     """Change the bell.  A run of an older release has none, and looks at the folder each beat."""
-    with contextlib.suppress(FileNotFoundError, NotARegularFile):
-        with open(open_regular(bell, os.O_RDWR), 'r+b') as file:
-            file.write(os.urandom(_BELL_SIZE))
+    try:
+        descriptor = open_regular(bell, os.O_RDWR)
+    except (FileNotFoundError, NotARegularFile):
+        return
+    with open(descriptor, 'r+b') as file:
+        file.write(os.urandom(_BELL_SIZE))
 
 
 class Inbox:
@@ -112,33 +123,51 @@ class Inbox:
         self._take(found)
         # A later change within the same tick does not alter the time, and what lies there becomes
         # stale: so remember the time only of an empty folder that has not changed for a while.
-        if not found and time.time_ns() - changed > 2_000_000_000:
+        unchanged_for = time.time_ns() - changed
+        if not found and unchanged_for > _SAME_TIME:
             self._seen = changed
 
     def _take(self, found: Sequence[str]) -> None:
+        questions: list[tuple[str, str]] = []
+        for file in found:
+            match = _QUESTION.fullmatch(file)
+            if match:
+                questions.append((match[1], match[2]))
         given: dict[str, str] = {}
-        questions = [match for match in map(_QUESTION.fullmatch, found) if match]
-        for question in questions[:_MOST_AT_ONCE]:
-            self._answer(question[1], question[2], given)
-        for name in found:
-            path = self.folder / name
+        for name, subject in questions[:_MOST_AT_ONCE]:
+            self._answer(name, subject, given)
+        for file in found:
+            path = self.folder / file
             with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > _STALE:
+                status = path.stat()
+                age = time.time() - status.st_mtime
+                if age > _STALE:
                     path.unlink()
 
-    def _answer(self, name: str, subject: str, given: dict[str, str]) -> None:
+    def _answer(
+        self,
+        name: str,
+        subject: str,
+        given: dict[str, str],
+    ) -> None:
+        """Answer one request.  `given` is {subject: answer} of this beat: ten who ask the same get
+        one answer.
+        """
+        question = self.folder / f'{name}.ask'
+        answer = self.folder / f'{name}.answer'
         with contextlib.suppress(OSError):  # the asker has given up, or the disk is full
-            (self.folder / f'{name}.ask').unlink()
-            if subject not in given:  # ten who ask the same get one answer
+            question.unlink()
+            if subject not in given:
                 given[subject] = self._worker(lambda: self._text(subject))
-            write_whole(self.folder / f'{name}.answer', given[subject])
+            write_whole(answer, given[subject])
 
     def _text(self, subject: str) -> str:
         """The answer as JSON, or the reason why there is none."""
         reason = 'the question is not known here'
         if subject in self.answers:
+            answer = self.answers[subject]
             try:
-                return json.dumps(self.answers[subject]())
+                return json.dumps(answer())
             except Exception as error:  # of the site's state; the next request may do better
                 reason = f'{type(error).__name__}: {error}'
         return json.dumps({'error': f'There is no answer to {subject!r}: {reason}.'})
