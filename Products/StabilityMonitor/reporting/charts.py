@@ -8,6 +8,7 @@ letter too.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -149,11 +150,13 @@ def _groups(bars: Iterable[_Bar], scale: Scale) -> list[list[_Bar]]:
     incidents = [bar for bar in bars if bar.run.is_incident]
     incidents.sort(key=lambda bar: (bar.lane, bar.end))
     for bar in incidents:
-        first = groups[-1][0] if groups else None
-        if first and first.lane == bar.lane and scale(bar.end) - scale(first.end) < 2 * _MARKER:
-            groups[-1].append(bar)
-        else:
-            groups.append([bar])
+        if groups:
+            first = groups[-1][0]
+            distance = scale(bar.end) - scale(first.end)
+            if first.lane == bar.lane and distance < 2 * _MARKER:
+                groups[-1].append(bar)
+                continue
+        groups.append([bar])
     return groups
 
 
@@ -287,7 +290,8 @@ def memory_curve(samples: Sequence[Sample]) -> str:
     """
     group = _points(samples, 'cgroup_current')
     highest_of_group = max((value for _, value in group), default=0)
-    limit = max((value for _, value in _points(samples, 'cgroup_limit')), default=None)
+    limits = _points(samples, 'cgroup_limit')
+    limit = max((value for _, value in limits), default=None)
     lines = [_Line(_points(samples, 'rss'), _MEMORY, 'this process')]
     bound = None
     if limit is not None and highest_of_group > limit / 20:
@@ -300,7 +304,7 @@ def processor_curve(samples: Sequence[Sample]) -> str:
     """CPU time between samples, in percent of one core."""
     points = _points(samples, 'cpu')
     shares = []
-    for (before, was), (at, now) in zip(points, points[1:], strict=False):
+    for (before, was), (at, now) in itertools.pairwise(points):
         if at > before and now >= was:
             shares.append((at, 100 * (now - was) / (at - before)))
     return _curve(

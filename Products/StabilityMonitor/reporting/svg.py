@@ -1,4 +1,4 @@
-"""SVG as text: one element at a time, with all foreign text escaped.
+"""SVG as text, one element at a time.  Words and attributes are escaped here.
 
 SVG, because a content security policy may refuse the style attributes that other elements need.
 """
@@ -16,8 +16,11 @@ def element(name: str, content: str | None = None, **attributes: float | str) ->
     """
     words = [name]
     for key, value in attributes.items():
-        text = f'{value:.1f}' if isinstance(value, float) else str(value)
-        words.append(f'{key.replace("_", "-")}="{escape(text)}"')
+        written = str(value)
+        if isinstance(value, float):
+            written = f'{value:.1f}'
+        key = key.replace('_', '-')
+        words.append(f'{key}="{escape(written)}"')
     start = ' '.join(words)
     if content is None:
         return f'<{start}/>'
