@@ -35,6 +35,8 @@ from .fromdisk import RecordedRun
 from .inventory import inventory
 
 SCHEMA = 'stabilitymonitor/1'
+#: Options that say who reports, and where to.
+_SUPPORT = ('support_name', 'support_contact', 'tracker_url')
 
 
 def build(
@@ -68,6 +70,8 @@ def build(
         previous = incident
     elif last:
         previous = _whole(archive, last.run, life, left)
+    options = life.options if life else None
+    support = {key: getattr(options, key, '') for key in _SUPPORT}
     report: dict[str, Any] = {
         'schema': SCHEMA,
         'generated': isotime(clock()),
@@ -83,7 +87,7 @@ def build(
         **standing(life),
         'crash_loop': [record.run for record in crash_loop(ours)],
         'clean_scripts': archive.clean_scripts,
-        'support': _support(life),
+        'support': support,
         'sources': now['sources'],
     }
     if incident:
@@ -153,7 +157,12 @@ def checks_state(life: ILivingRun) -> tuple[dict[str, Any], Look]:
     # Asked before the results: checks that end in between count as running.
     running = here.checks.running
     look = here.look()
-    return {'as_of': isotime(look.when), 'running': running, 'error': here.checks.error}, look
+    state = {
+        'as_of': isotime(look.when),
+        'running': running,
+        'error': here.checks.error,
+    }
+    return state, look
 
 
 def _whole(
@@ -166,8 +175,9 @@ def _whole(
     """
     record = archive.record(run)
     then = fromdisk.of_record(archive, record)
+    known_issues = of_incident(record, archive.base.path)
     return record.to_json() | {
-        'known_issues': list(map(to_json, of_incident(record, archive.base.path))),
+        'known_issues': list(map(to_json, known_issues)),
         'inventory': fromdisk.inventory(then),
         'versions': fromdisk.compared(then, life, left),
     }
@@ -209,7 +219,8 @@ def standing(life: ILivingRun | None) -> dict[str, Any]:
     {threads [ThreadState], slow_requests [SlowRequest], hangs [Event]} of `model.threadstates`, as
     JSON with times in seconds since the epoch.
     """
-    told = to_json(life.stacks() if life else Stacks(), plain=True)
+    stacks = life.stacks() if life else Stacks()
+    told = to_json(stacks, plain=True)
     return {
         'threads': told['threads'],
         'slow_requests': told['slow'],
@@ -221,19 +232,15 @@ def in_flight(life: ILivingRun, clock: Clock = time.time) -> list[Request]:
     """The requests in progress in this process, oldest first, from its black box."""
     if life.recorder is None:
         return []
-    return _flying(read(bytes(life.recorder.buffer)).in_flight, clock())
+    recording = read(bytes(life.recorder.buffer))
+    return _flying(recording.in_flight, clock())
 
 
 def _flying(requests: Iterable[Request], now: float) -> list[Request]:
     """The same requests, oldest first, with the seconds that they have taken so far."""
     found = []
-    for request in sorted(requests, key=lambda request: request.started):
+    oldest_first = sorted(requests, key=lambda request: request.started)
+    for request in oldest_first:
         seconds = round(max(0.0, now - request.started), 3)
         found.append(replace(request, seconds=seconds))
     return found
-
-
-def _support(life: ILivingRun | None) -> dict[str, str]:
-    options = life.options if life else None
-    keys = ('support_name', 'support_contact', 'tracker_url')
-    return {key: getattr(options, key, '') for key in keys}
