@@ -46,7 +46,8 @@ def render(report: dict[str, Any], format: str) -> tuple[str, str, bytes]:
         subject = report['incident']['run']
     else:
         subject = report['generated'].replace(':', '')
-    return f'stability-{subject}.{extension}', content_type, function(report)
+    file_name = f'stability-{subject}.{extension}'
+    return file_name, content_type, function(report)
 
 
 @provider(IRenderer)
@@ -108,9 +109,11 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     yield from _section('Past runs', past_runs or ['None.'])
     yield from _inventory(report)
     support = report['support']
-    name = support.get('support_name') or 'YOUR NAME'
-    contact = support.get('support_contact') or 'YOUR EMAIL ADDRESS'
-    yield from _section('Reported by', [name, contact])
+    reporter = [
+        support.get('support_name') or 'YOUR NAME',
+        support.get('support_contact') or 'YOUR EMAIL ADDRESS',
+    ]
+    yield from _section('Reported by', reporter)
 
 
 def _source(report: dict[str, Any], part: str) -> dict[str, Any]:
@@ -150,7 +153,8 @@ def _in_flight(report: dict[str, Any]) -> Iterator[str]:
     if told['source'] == RUN:
         yield f'As of {told["as_of"]}, from the black box of the living process:'
     for document in report['in_flight']:
-        yield _request(from_json(Request, document))
+        request = from_json(Request, document)
+        yield _request(request)
     if not report['in_flight']:
         yield 'None.'
     if told['source'] == RUN:
@@ -277,21 +281,20 @@ def run_lines(run: dict[str, Any]) -> Iterator[str]:
     record = RunRecord.from_json(run)
     yield record.summary
     yield ''
-    yield from _facts(
-        {
-            'verdict': record.verdict,
-            'confidence': record.confidence,
-            'run': record.run,
-            'signal': record.signal,
-            'exit code': record.exit_code,
-            'pid': record.pid,
-            'role': record.role,
-            'started': isotime(record.started),
-            'ended': isotime(record.ended),
-            'was up': duration(record.uptime_seconds),
-            'signature': record.signature,
-        }
-    )
+    facts = {
+        'verdict': record.verdict,
+        'confidence': record.confidence,
+        'run': record.run,
+        'signal': record.signal,
+        'exit code': record.exit_code,
+        'pid': record.pid,
+        'role': record.role,
+        'started': isotime(record.started),
+        'ended': isotime(record.ended),
+        'was up': duration(record.uptime_seconds),
+        'signature': record.signature,
+    }
+    yield from _facts(facts)
     evidence = [f'{each.source}: {each.fact}' for each in record.evidence]
     yield from _block('Evidence', evidence)
     yield from _block('What stood still', map(_hang, record.hangs))
@@ -327,7 +330,8 @@ def history_lines(history: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def titled_history_lines(
-    history: Iterable[dict[str, Any]], waiting: Collection[str] = frozenset()
+    history: Iterable[dict[str, Any]],
+    waiting: Collection[str] = frozenset(),
 ) -> Iterator[str]:
     """The same with titles for the columns; runs in `waiting` are marked as not yet archived."""
     history = list(history)
