@@ -83,17 +83,22 @@ def position(code: CodeType, offset: int, line: int | None) -> Point:
         spans = list(itertools.islice(code.co_positions(), offset // 2 + 1))
     here = spans[-1] if spans else _NOWHERE
     first_line, _, column, _ = here
+    known = _read(code)
     if column is None:
-        begins = [region.ask for region in regions(code) if region.ask[0] == line]
+        begins = [region.ask for region in known.regions if region.ask[0] == line]
         return min(begins, default=(line or 0, 0))
-    items = _read(code).items.get(here)
-    if items and code.co_code[offset] in _ENTER:
-        entered = 0
-        for index, span in enumerate(spans):
-            if span == here and code.co_code[2 * index] in _ENTER:
-                entered += 1
-        return items[(entered - 1) % len(items)]
-    return first_line or 0, column
+    items = known.items.get(here)
+    if not items:
+        return first_line or 0, column
+    bytecode = code.co_code
+    if bytecode[offset] not in _ENTER:
+        return first_line or 0, column
+    entered = 0
+    for index, span in enumerate(spans):
+        if span == here and bytecode[2 * index] in _ENTER:
+            entered += 1
+    # The compiler writes a `finally` twice, so a `with` in it can be entered more often.
+    return items[(entered - 1) % len(items)]
 
 
 def _read(code: CodeType) -> _Known:
@@ -123,8 +128,12 @@ def _parse(code: CodeType) -> _Known:
     for inner in own:
         if isinstance(inner, ast.With | ast.AsyncWith):
             span = (inner.lineno, inner.end_lineno, inner.col_offset, inner.end_col_offset)
-            items[span] = tuple(_start(item.context_expr) for item in inner.items)
-            found += _entered(inner)
+            locks = [item.context_expr for item in inner.items]
+            items[span] = tuple(map(_start, locks))
+            for lock in locks:
+                name = _dotted(lock)
+                if name:
+                    found.append(Region(name, _start(lock), _end(lock), _end(inner)))
     found += _acquired(own)
     found.sort(key=lambda region: region.ask)
     return _Known(tuple(found), items)
@@ -165,9 +174,9 @@ def _last_line(code: CodeType, lines: Sequence[str]) -> int:
     """
     head = _depth(lines[code.co_firstlineno - 1])
     last = max(end or 0 for _, end, _, _ in code.co_positions())
-    while last < len(lines):
-        line = lines[last]
-        if _depth(line) <= head and line.lstrip()[:1] not in ')]}':
+    for line in lines[last:]:
+        is_bracket = line.lstrip().startswith((')', ']', '}'))
+        if _depth(line) <= head and not is_bracket:
             break
         last += 1
     return last
@@ -226,14 +235,6 @@ def _dotted(node: ast.AST) -> str:
         if before:
             return f'{before}.{node.attr}'
     return ''
-
-
-def _entered(node: ast.With | ast.AsyncWith) -> Iterator[Region]:
-    for item in node.items:
-        lock = item.context_expr
-        name = _dotted(lock)
-        if name:
-            yield Region(name, _start(lock), _end(lock), _end(node))
 
 
 def _calls(nodes: Iterable[ast.AST], method: str) -> Iterator[tuple[str, ast.Call]]:

@@ -14,7 +14,6 @@ import re
 import sys
 import threading
 from collections.abc import Iterable
-from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 from types import FunctionType
@@ -22,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from .codeplaces import CodePlace
+from .codeplaces import Stack
 from .cycles import source_words
 from .lockregions import position
 from .lockregions import regions
@@ -117,17 +117,20 @@ class Deadlock:
         return f'{"; ".join(self.links)} ({source_words(self.known)})'
 
 
-def examine(stacks: dict[int, tuple[CodePlace, ...]], waiting: Iterable[int]) -> dict[int, Want]:
+def examine(stacks: dict[int, Stack], waiting: Iterable[int]) -> dict[int, Want]:
     """{ident: Want} for those of the `waiting` threads whose code tells what they wait for.
 
-    `stacks` has all threads, the frames of each innermost first.
+    `stacks` has all threads.
     """
     wants = {}
     for ident in waiting:
         want = _want(ident, stacks[ident])
         if want is not None:
             wants[ident] = want
-    wanted = {want.lock.key: want.lock for want in wants.values() if want.lock}
+    wanted = {}
+    for want in wants.values():
+        if want.lock:
+            wanted[want.lock.key] = want.lock
     if not wanted:
         return wants
     held = {ident: _held(stack, wanted) for ident, stack in stacks.items()}
@@ -138,7 +141,7 @@ def examine(stacks: dict[int, tuple[CodePlace, ...]], waiting: Iterable[int]) ->
     return wants
 
 
-def _want(ident: int, stack: Sequence[CodePlace]) -> Want | None:
+def _want(ident: int, stack: Stack) -> Want | None:
     if not stack:
         return None
     if stack[0].module == 'importlib._bootstrap':
@@ -169,11 +172,16 @@ def _asked(place: CodePlace) -> Want | None:
         if region.ask <= point < region.begin:
             lock = _lock(region.name, place)
             forever = lock.exclusive and not region.timed
-            return Want(f'lock {lock.name}', place.text, lock, forever)
+            return Want(
+                name=f'lock {lock.name}',
+                place=place.text,
+                lock=lock,
+                forever=forever,
+            )
     return None
 
 
-def _wanted_import(ident: int, stack: Sequence[CodePlace]) -> Want | None:
+def _wanted_import(ident: int, stack: Stack) -> Want | None:
     """The lock of a module that is being imported, which knows its owner."""
     found = importing._blocking_on.get(ident)
     if isinstance(found, list) and found:  # from Python 3.12 on, a list of all
@@ -194,7 +202,7 @@ def _holders(
     ident: int,
     lock: Lock,
     held: dict[int, Held],
-    stacks: dict[int, tuple[CodePlace, ...]],
+    stacks: dict[int, Stack],
 ) -> tuple[Holder, ...]:
     if lock.owner == 0:
         return ()
@@ -216,14 +224,14 @@ def _holders(
     return tuple(found)
 
 
-def _place_outside_importlib(stack: Iterable[CodePlace]) -> str:
+def _place_outside_importlib(stack: Stack) -> str:
     for place in stack:
         if not place.module.startswith('importlib'):
             return place.text
     return ''
 
 
-def _held(stack: Sequence[CodePlace], wanted: dict[Key, Lock]) -> Held:
+def _held(stack: Stack, wanted: dict[Key, Lock]) -> Held:
     """The wanted locks that enclose the frames of a thread, each with its innermost place."""
     found: Held = {}
     released: set[Key] = set()
@@ -250,9 +258,9 @@ def _enclosing(place: CodePlace, wanted: dict[Key, Lock]) -> list[Key]:
     point = position(place.code, place.offset, place.line)
     for region in regions(place.code):
         if region.begin <= point < region.end:
-            key = _lock(region.name, place).key
-            if key in wanted:
-                keys.append(key)
+            lock = _lock(region.name, place)
+            if lock.key in wanted:
+                keys.append(lock.key)
     return keys
 
 
@@ -276,19 +284,21 @@ def _may_hold(place: CodePlace, wanted: dict[Key, Lock]) -> bool:
 def _lock(name: str, place: CodePlace) -> Lock:
     """The lock that `name` stands for in a function."""
     code = place.code
+    file = code.co_filename
+    function = code.co_qualname
     scope = _scope(place.module)
     head, _, rest = name.partition('.')
-    class_name, _, _ = code.co_qualname.rpartition('.')
+    class_name, _, _ = function.rpartition('.')
     if head in ('self', 'cls') and class_name:
         cls = _member_of(scope, class_name)
         if not issubclass(type(cls), type):
             cls = None
-        return _attribute(rest, cls, code.co_filename, class_name)
-    if head in code.co_names or code.co_qualname == '<module>':
+        return _attribute(rest, cls, file, class_name)
+    if head in code.co_names or function == '<module>':
         found = _known(_member_of(scope, name), name)
         if found:
             return found
-    return Lock(('local', code.co_filename, code.co_qualname, name), name)
+    return Lock(('local', file, function, name), name)
 
 
 def _attribute(name: str, cls: type | None, file: str, class_name: str) -> Lock:
@@ -394,7 +404,10 @@ def deadlocks(wants: dict[int, Want], names: dict[int, str]) -> list[Deadlock]:
     A thread is stuck when all holders of what it waits for are stuck, too.  Those that are not are
     taken away until nothing changes.
     """
-    stuck = {ident: want for ident, want in wants.items() if want.forever and want.holders}
+    stuck = {}
+    for ident, want in wants.items():
+        if want.forever and want.holders:
+            stuck[ident] = want
     while True:
         loose = []
         for ident, want in stuck.items():
@@ -413,13 +426,18 @@ def _cycle(ident: int, stuck: dict[int, Want]) -> tuple[int, ...]:
     seen: list[int] = []
     while ident not in seen:
         seen.append(ident)
-        ident = stuck[ident].holders[0].ident
+        holder = stuck[ident].holders[0]
+        ident = holder.ident
     cycle = seen[seen.index(ident) :]
     first = cycle.index(min(cycle))
     return (*cycle[first:], *cycle[:first])
 
 
-def _deadlock(cycle: tuple[int, ...], stuck: dict[int, Want], names: dict[int, str]) -> Deadlock:
+def _deadlock(
+    cycle: tuple[int, ...],
+    stuck: dict[int, Want],
+    names: dict[int, str],
+) -> Deadlock:
     links = []
     known = True
     for ident in cycle:

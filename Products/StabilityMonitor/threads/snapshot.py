@@ -36,6 +36,7 @@ from ..system.tasks import Task
 from ..system.tasks import waits_for_interpreter
 from . import activity
 from .codeplaces import CodePlace
+from .codeplaces import Stack
 
 if TYPE_CHECKING:  # see above: it is imported late
     from .locks import Deadlock
@@ -333,25 +334,25 @@ class _Moment:
             if not any(moved):
                 yield deadlock
 
-    def _has_moved(self, ident: int, again: Mapping[int, tuple[CodePlace, ...]]) -> bool:
+    def _has_moved(self, ident: int, again: Mapping[int, Stack]) -> bool:
         if again.get(ident) != self.stacks[ident]:
             return True
         task = self._task(ident)
         return task is not None and self.kernel.reading(task.tid) != task.reading
 
 
-def stacks() -> dict[int, tuple[CodePlace, ...]]:
-    """{ident: its frames, innermost first, at most MOST_FRAMES}."""
+def stacks() -> dict[int, Stack]:
+    """{ident: its frames, at most MOST_FRAMES}."""
     frames = sys._current_frames()
-    found: dict[int, tuple[CodePlace, ...]] = {}
+    found: dict[int, Stack] = {}
     while frames:
         ident, frame = frames.popitem()
         found[ident] = tuple(_walk(frame))
     return found
 
 
-def stack_of(ident: int) -> tuple[CodePlace, ...]:
-    """All frames of one thread, innermost first."""
+def stack_of(ident: int) -> Stack:
+    """All frames of one thread."""
     frames = sys._current_frames()
     try:
         return tuple(_walk(frames.get(ident), _ALL_FRAMES))
