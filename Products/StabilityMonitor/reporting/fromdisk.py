@@ -47,6 +47,8 @@ COMMAND = 'command'  # from this command
 NOBODY = 'nobody'  # it is not known
 
 Clock = Callable[[], float]
+#: A report or a part of one, as JSON has it.
+Document = dict[str, Any]
 
 #: Seconds.  A start that differs more from the one in the run's name is not true.
 _NEAR = 60
@@ -60,7 +62,7 @@ class RecordedRun:
     """
 
     path: Path
-    context: dict[str, Any]
+    context: Document
     alive: bool = False
     record: RunRecord | None = None
 
@@ -92,13 +94,13 @@ class RecordedRun:
             return self.record.instance
         return instance_of(self.context)
 
-    def told(self, as_of: float | None) -> dict[str, Any]:
+    def told(self, as_of: float | None) -> Document:
         """The entry of a report's `sources` for a part that this run tells."""
         return {'source': RUN, 'run': self.run, 'as_of': isotime(as_of)}
 
 
-UNKNOWN: dict[str, Any] = {'source': NOBODY, 'run': None, 'as_of': None}
-NO_INVENTORY: dict[str, Any] = {
+UNKNOWN: Document = {'source': NOBODY, 'run': None, 'as_of': None}
+NO_INVENTORY: Document = {
     'distributions': [],
     'products': [],
     'compiled_modules': [],
@@ -139,12 +141,12 @@ def of_record(archive: Archive, record: RunRecord) -> RecordedRun:
     return RecordedRun(path, context, record=record)
 
 
-def _dict(document: dict[str, Any], key: str) -> dict[str, Any]:
+def _dict(document: Document, key: str) -> Document:
     value = document.get(key)
     return value if isinstance(value, dict) else {}
 
 
-def _list(document: dict[str, Any], key: str) -> list[Any]:
+def _list(document: Document, key: str) -> list[Any]:
     value = document.get(key)
     return value if isinstance(value, list) else []
 
@@ -152,7 +154,7 @@ def _list(document: dict[str, Any], key: str) -> list[Any]:
 # -- the parts of a report -------------------------------------------------------------------------
 
 
-def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> dict[str, Any]:
+def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> Document:
     """As `report.process`, from what the run wrote at its start."""
     context = last.context
     software = _dict(context, 'software')
@@ -193,7 +195,7 @@ def checks(
     last: RecordedRun,
     archive: Archive,
     instance: Instance,
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+) -> tuple[list[Document], Document]:
     """(findings as in a report, their entry of `sources`), as the run's checks told them last.
 
     Findings that are muted today are marked.
@@ -214,7 +216,7 @@ def checks(
     return look.to_json(), told
 
 
-def inventory(last: RecordedRun) -> dict[str, Any]:
+def inventory(last: RecordedRun) -> Document:
     """As `reporting.inventory.inventory`, of that run.  What it did not record is empty."""
     context = last.context
     serving = read_json(last.path / SERVING)
@@ -243,9 +245,7 @@ def inventory(last: RecordedRun) -> dict[str, Any]:
     }
 
 
-def in_flight(
-    last: RecordedRun, clock: Clock = time.time
-) -> tuple[tuple[Request, ...], dict[str, Any]]:
+def in_flight(last: RecordedRun, clock: Clock = time.time) -> tuple[tuple[Request, ...], Document]:
     """(requests in progress, their entry of `sources`), from the black box of a living run."""
     if not last.alive:
         return (), UNKNOWN
@@ -277,7 +277,7 @@ def compared(
     then: RecordedRun,
     life: ILivingRun | None,
     living: RecordedRun | None,
-) -> dict[str, Any]:
+) -> Document:
     """{known, with, changed}: what is installed now, compared with what that run had.
 
     `known`: whether the run recorded its versions.
@@ -316,7 +316,7 @@ def _now(
     return NOBODY, {}
 
 
-def _changes(then: dict[str, str], now: dict[str, str]) -> list[dict[str, Any]]:
+def _changes(then: dict[str, str], now: dict[str, str]) -> list[Document]:
     then = {normalized(name): version for name, version in then.items()}
     now = {normalized(name): version for name, version in now.items()}
     changes = []

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Iterator
-from typing import Any
 
 from zope.interface import provider
 
@@ -30,6 +29,7 @@ from ..model.verdicts import verdict
 from .fromdisk import NOBODY
 from .fromdisk import PROCESS
 from .fromdisk import RUN
+from .fromdisk import Document
 from .stacksdocument import room_words
 from .threadtext import frame_line
 from .threadtext import frame_lines
@@ -37,7 +37,7 @@ from .threadtext import frame_lines
 _RULE = '=' * 78
 
 
-def render(report: dict[str, Any], format: str) -> tuple[str, str, bytes]:
+def render(report: Document, format: str) -> tuple[str, str, bytes]:
     """(file name, content type, bytes) of a report.  Raises UnknownFormat."""
     if format not in FORMATS:
         raise UnknownFormat(f'There is no report format {format!r}.')
@@ -51,7 +51,7 @@ def render(report: dict[str, Any], format: str) -> tuple[str, str, bytes]:
 
 
 @provider(IRenderer)
-def as_json(report: dict[str, Any]) -> bytes:
+def as_json(report: Document) -> bytes:
     """See IRenderer.  A line for each key, and one for each item of its list.
 
     `indent` would look better, and is twenty times slower.
@@ -69,13 +69,14 @@ def as_json(report: dict[str, Any]) -> bytes:
 
 
 @provider(IRenderer)
-def as_text(report: dict[str, Any]) -> bytes:
+def as_text(report: Document) -> bytes:
     """See IRenderer.  For people."""
     text = '\n'.join(lines(report))
     return f'{text}\n'.encode('utf-8', 'backslashreplace')
 
 
-FORMATS: dict[str, tuple[str, str, Callable[[dict[str, Any]], bytes]]] = {
+#: {format: (content type, extension of the file, renderer)}
+FORMATS: dict[str, tuple[str, str, Callable[[Document], bytes]]] = {
     'text': ('text/plain; charset=utf-8', 'txt', as_text),
     'json': ('application/json', 'json', as_json),
 }
@@ -85,7 +86,7 @@ FORMATS: dict[str, tuple[str, str, Callable[[dict[str, Any]], bytes]]] = {
 _OF_ITS_END = ('uptime_seconds', 'directory')
 
 
-def lines(report: dict[str, Any]) -> Iterator[str]:
+def lines(report: Document) -> Iterator[str]:
     """The whole report, line by line; control characters of foreign text are shown escaped."""
     instance = report['instance']
     incident = report.get('incident')
@@ -116,16 +117,16 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     yield from _section('Reported by', reporter)
 
 
-def _source(report: dict[str, Any], part: str) -> dict[str, Any]:
+def _source(report: Document, part: str) -> Document:
     """Where that part of the report comes from, and as of when it is true."""
     sources = report.get('sources', {})
-    told: dict[str, Any] = sources.get(part)
+    told: Document = sources.get(part)
     if told:
         return told
     return {'source': PROCESS, 'as_of': None}
 
 
-def _process(report: dict[str, Any]) -> Iterator[str]:
+def _process(report: Document) -> Iterator[str]:
     told = _source(report, 'process')
     living = report.get('process')
     last = report.get('last_process')
@@ -142,7 +143,7 @@ def _process(report: dict[str, Any]) -> Iterator[str]:
         yield from _section('The last process', [head, *_facts(known)])
 
 
-def _in_flight(report: dict[str, Any]) -> Iterator[str]:
+def _in_flight(report: Document) -> Iterator[str]:
     told = _source(report, 'in_flight')
     if told['source'] == NOBODY:
         yield (
@@ -164,7 +165,7 @@ def _in_flight(report: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def _told_findings(report: dict[str, Any]) -> Iterator[str]:
+def _told_findings(report: Document) -> Iterator[str]:
     told = _source(report, 'checks')
     if told['source'] == NOBODY:
         yield 'Not known: the last process left no results of its checks.'
@@ -182,7 +183,7 @@ def _told_findings(report: dict[str, Any]) -> Iterator[str]:
         yield 'None.'
 
 
-def checks_note(told: dict[str, Any]) -> str:
+def checks_note(told: Document) -> str:
     """Why a report's findings may be incomplete; '' if they are complete.
 
     `told` is the entry of the checks in the report's `sources`.
@@ -203,7 +204,7 @@ def checks_note(told: dict[str, Any]) -> str:
     return ''
 
 
-def _inventory(report: dict[str, Any]) -> Iterator[str]:
+def _inventory(report: Document) -> Iterator[str]:
     """What was installed: at the end of the incident, if the report is about one."""
     incident = report.get('incident')
     told = _source(report, 'inventory')
@@ -244,7 +245,7 @@ def at_the_end(code: str) -> str:
 _NOW = {'process': 'the living process', 'command': 'the environment of this command'}
 
 
-def change_lines(versions: dict[str, Any], verdict: str) -> Iterator[str]:
+def change_lines(versions: Document, verdict: str) -> Iterator[str]:
     """Which versions have changed since a run; `versions` is its entry of that name in a report."""
     if not versions['known']:
         yield f'The versions {at_the_end(verdict)} were not recorded.'
@@ -263,7 +264,7 @@ def change_lines(versions: dict[str, Any], verdict: str) -> Iterator[str]:
             yield f'  {change_line(change)}'
 
 
-def change_line(change: dict[str, Any]) -> str:
+def change_line(change: Document) -> str:
     """Such as "lxml 6.1.3 -> 6.0.2"."""
     name = change['name']
     then = change['then']
@@ -273,7 +274,7 @@ def change_line(change: dict[str, Any]) -> str:
     return f'{name} {then} -> {now or "not installed"}'
 
 
-def run_lines(run: dict[str, Any]) -> Iterator[str]:
+def run_lines(run: Document) -> Iterator[str]:
     """One archived run: first the verdict, then everything that supports it.
 
     A summary of a run lacks the large parts; they are left out then.
@@ -317,20 +318,21 @@ def run_lines(run: dict[str, Any]) -> Iterator[str]:
         yield from _block('Compiled modules', [', '.join(record.compiled_modules)])
 
 
-def history_lines(history: Iterable[dict[str, Any]]) -> Iterator[str]:
+def history_lines(history: Iterable[Document]) -> Iterator[str]:
     """One line for each past run."""
     for run in history:
         started = run['started'] or '?'
+        code = run['verdict']
         signal = run['signal'] or ''
         uptime = duration(run['uptime_seconds'])
-        yield clean(
-            f'{started:24}  {run["verdict"]:20} {signal:8} '
-            f'up {uptime:18} {run["role"]:6} {run["run"]}'
-        )
+        role = run['role']
+        name = run['run']
+        line = f'{started:24}  {code:20} {signal:8} up {uptime:18} {role:6} {name}'
+        yield clean(line)
 
 
 def titled_history_lines(
-    history: Iterable[dict[str, Any]],
+    history: Iterable[Document],
     waiting: Collection[str] = frozenset(),
 ) -> Iterator[str]:
     """The same with titles for the columns; runs in `waiting` are marked as not yet archived."""
@@ -356,7 +358,7 @@ def _block(title: str, body: Iterable[object]) -> Iterator[str]:
         yield from ('', f'{title}:', *lines)
 
 
-def _facts(facts: dict[str, Any]) -> list[str]:
+def _facts(facts: Document) -> list[str]:
     """A line for each fact that is known."""
     lines = []
     for key, value in facts.items():
@@ -366,12 +368,13 @@ def _facts(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def finding_lines(check: dict[str, Any]) -> Iterator[str]:
+def finding_lines(check: Document) -> Iterator[str]:
     """One of a report's checks.  If it is fine, or muted, it takes one line."""
     hush = check.get('hushed')
-    is_fine = check['severity'] == 'ok'
+    severity = check['severity']
+    is_fine = severity == 'ok'
     detail = check['detail']
-    line = f'[{check["severity"]}] {check["title"]}'
+    line = f'[{severity}] {check["title"]}'
     if is_fine and detail:
         line += f' {detail}'
     if hush:
@@ -381,8 +384,9 @@ def finding_lines(check: dict[str, Any]) -> Iterator[str]:
         return
     if detail:
         yield f'    {detail}'
-    if check['action']:
-        yield f'    -> {check["action"]}'
+    action = check['action']
+    if action:
+        yield f'    -> {action}'
 
 
 def _known_issues(issues: Iterable[KnownIssue]) -> Iterator[str]:
@@ -427,14 +431,16 @@ def _hang(hang: Event) -> str:
 
 def _slow(note: Note) -> str:
     age = duration(note.seconds)
-    when = f'as it was after {age} at {_time(note.time)}'
     if note.kind == 'slow-ended':
         when = f'ended after {age}'
+    else:
+        when = f'as it was after {age} at {_time(note.time)}'
     return f'Slow request {note.title}, thread {note.thread}, {when}'
 
 
 def _log_line(line: LogLine) -> str:
-    return f'{_time(line.time)} {line.level} {line.logger} {line.message}'
+    when = _time(line.time)
+    return f'{when} {line.level} {line.logger} {line.message}'
 
 
 def _thread(thread: ThreadState) -> str:
@@ -453,8 +459,9 @@ def _thread(thread: ThreadState) -> str:
 
 def _sample(sample: Sample) -> str:
     megabytes = max(sample.rss, 0) >> 20
+    when = _time(sample.time)
     return (
-        f'{_time(sample.time)} memory {megabytes} MiB, '
+        f'{when} memory {megabytes} MiB, '
         f'processor {sample.cpu:.1f} s, threads {sample.threads}, '
         f'descriptors {sample.descriptors}, in flight {sample.in_flight}'
     )

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from ..checks.allfindings import Look
 from ..checks.allfindings import of as standing_of
@@ -31,6 +30,7 @@ from ..system.runcontext import compiled_modules
 from ..system.runcontext import system_name
 from . import fromdisk
 from .fromdisk import Clock
+from .fromdisk import Document
 from .fromdisk import RecordedRun
 from .inventory import inventory
 
@@ -45,7 +45,7 @@ def build(
     run: str | None = None,
     instance: Instance | None = None,
     clock: Clock = time.time,
-) -> dict[str, Any]:
+) -> Document:
     """The report of this process and its past; with `run`, about that incident.
 
     Without `life`, it tells what the last run of `instance` has left on disk.  `sources` says of
@@ -72,7 +72,7 @@ def build(
         previous = _whole(archive, last.run, life, left)
     options = life.options if life else None
     support = {key: getattr(options, key, '') for key in _SUPPORT}
-    report: dict[str, Any] = {
+    report: Document = {
         'schema': SCHEMA,
         'generated': isotime(clock()),
         'instance': to_json(instance),
@@ -95,7 +95,7 @@ def build(
     return report
 
 
-def _of_life(life: ILivingRun, clock: Clock) -> dict[str, Any]:
+def _of_life(life: ILivingRun, clock: Clock) -> Document:
     """The parts of a report that this process tells of itself, as of now."""
     state, look = checks_state(life)
     told = {'source': fromdisk.PROCESS, 'run': life.name, 'as_of': isotime(clock())}
@@ -116,7 +116,7 @@ def _of_life(life: ILivingRun, clock: Clock) -> dict[str, Any]:
 
 def _of_disk(
     left: RecordedRun | None, archive: Archive, instance: Instance, clock: Clock
-) -> dict[str, Any]:
+) -> Document:
     """The same parts as the run `left` has left them, with their times; empty without a run."""
     if left is None:
         return {
@@ -151,7 +151,7 @@ def _of_disk(
     }
 
 
-def checks_state(life: ILivingRun) -> tuple[dict[str, Any], Look]:
+def checks_state(life: ILivingRun) -> tuple[Document, Look]:
     """({as_of, running, error} of the checks, what they found); `as_of` is None without results."""
     here = standing_of(life)
     # Asked before the results: checks that end in between count as running.
@@ -167,7 +167,7 @@ def checks_state(life: ILivingRun) -> tuple[dict[str, Any], Look]:
 
 def _whole(
     archive: Archive, run: str, life: ILivingRun | None, left: RecordedRun | None
-) -> dict[str, Any]:
+) -> Document:
     """Everything about one archived run.
 
     Added are the known issues that it may have met (by today's rules), what was installed then,
@@ -183,7 +183,7 @@ def _whole(
     }
 
 
-def process(life: ILivingRun, clock: Clock = time.time) -> dict[str, Any]:
+def process(life: ILivingRun, clock: Clock = time.time) -> Document:
     """Facts about this process; first the eight that STABILITY-HOWTO.txt asks for."""
     software = life.software
     context = life.context
@@ -213,7 +213,7 @@ def process(life: ILivingRun, clock: Clock = time.time) -> dict[str, Any]:
     }
 
 
-def standing(life: ILivingRun | None) -> dict[str, Any]:
+def standing(life: ILivingRun | None) -> Document:
     """What every thread of this process does, which requests are slow, and what hangs, right now.
 
     {threads [ThreadState], slow_requests [SlowRequest], hangs [Event]} of `model.threadstates`, as
