@@ -109,7 +109,9 @@ def _lanes(runs: Iterable[RunRecord], now: float) -> list[_Bar]:
     spans = []
     for run in runs:
         begin = run.started
-        end = now if run.verdict == 'running' else run.ended
+        end = run.ended
+        if run.verdict == 'running':
+            end = now
         if begin is None:
             continue
         if end is None or end < begin:
@@ -288,15 +290,17 @@ def memory_curve(samples: Sequence[Sample]) -> str:
 
     The cgroup is left out where its limit is not known, or so large that the curves would be flat.
     """
+    memory = _points(samples, 'rss')
     group = _points(samples, 'cgroup_current')
-    highest_of_group = max((value for _, value in group), default=0)
     limits = _points(samples, 'cgroup_limit')
-    limit = max((value for _, value in limits), default=None)
-    lines = [_Line(_points(samples, 'rss'), _MEMORY, 'this process')]
+    lines = [_Line(memory, _MEMORY, 'this process')]
     bound = None
-    if limit is not None and highest_of_group > limit / 20:
-        lines.append(_Line(group, _GROUP, 'its memory cgroup'))
-        bound = (limit, 'limit of the cgroup')
+    if group and limits:
+        highest = max(value for _, value in group)
+        limit = max(value for _, value in limits)
+        if highest > limit / 20:
+            lines.append(_Line(group, _GROUP, 'its memory cgroup'))
+            bound = (limit, 'limit of the cgroup')
     return _curve('Memory', lines, axes.size_ticks, bound)
 
 

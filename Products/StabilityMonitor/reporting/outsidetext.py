@@ -47,15 +47,18 @@ def lines(
     yield ''
     yield from _judgement(view)
     if view.threads:
-        yield from ('', 'Its threads, as the kernel sees them:')
+        yield ''
+        yield 'Its threads, as the kernel sees them:'
         yield from map(_thread, view.threads)
     yield from _requests(view)
     yield from _marks(view)
     yield from _hangs(view)
     if commands and view.there:
-        yield from ('', 'C and Python frames of all threads are shown by:')
+        yield ''
+        yield 'C and Python frames of all threads are shown by:'
         for title, command in commands:
-            yield from (f'  {title}', f'    {command}')
+            yield f'  {title}'
+            yield f'    {command}'
         yield f'  {needed}'
 
 
@@ -151,7 +154,8 @@ def _thread(seen: Seen) -> str:
 def _requests(view: View) -> Iterator[str]:
     flying = sorted(_flying(view), key=lambda request: request.started)
     if flying:
-        yield from ('', 'Requests in flight, as its black box has them:')
+        yield ''
+        yield 'Requests in flight, as its black box has them:'
     for request in flying:
         so_far = age(max(0.0, view.time - request.started))
         yield (
@@ -175,7 +179,9 @@ def _marks(view: View) -> Iterator[str]:
 
 def _mark(subject: str, mark: Mark) -> Iterator[str]:
     for dump in mark.dumps[-1:]:
-        yield from ('', f'The stack of {subject}, as of {clocktime(mark.time)}:')
+        when = clocktime(mark.time)
+        yield ''
+        yield f'The stack of {subject}, as of {when}:'
         for thread in dump.threads:
             yield from frame_lines(thread.frames, '    ')
 
@@ -185,7 +191,8 @@ def _hangs(view: View) -> Iterator[str]:
     notes = recording.notes if recording else ()
     for kind in ('hang', 'deadlock', 'spinning'):
         for begun in hangnotes.all_lasting(notes, kind):
-            yield from ('', f'Noted at {clocktime(begun.time)}: {begun.title}')
+            yield ''
+            yield f'Noted at {clocktime(begun.time)}: {begun.title}'
             for note in hangnotes.threads(notes, begun):
                 yield f'  {note.title}: {note.detail}'
                 yield from frame_lines(note.frames, '    ')

@@ -226,9 +226,11 @@ def _inventory(report: Document) -> Iterator[str]:
     if run and run.get('versions'):
         versions += change_lines(run['versions'], run['verdict'])
         versions.append('')
-    for each in inventory['distributions']:
-        versions.append(f'{each["name"]} {each["version"]}')
-    if not inventory['distributions']:
+    distributions = inventory['distributions']
+    for each in distributions:
+        name = each['name']
+        versions.append(f'{name} {each["version"]}')
+    if not distributions:
         versions.append(nothing)
     yield from _section(f'Versions{time}', versions)
     yield from _section(f'System{time}', _facts(inventory['system']))
@@ -297,6 +299,7 @@ def run_lines(run: Document) -> Iterator[str]:
     }
     yield from _facts(facts)
     evidence = [f'{each.source}: {each.fact}' for each in record.evidence]
+    modules = ', '.join(record.compiled_modules)
     yield from _block('Evidence', evidence)
     yield from _block('What stood still', map(_hang, record.hangs))
     yield from _block('Ruled out', record.ruled_out)
@@ -314,8 +317,8 @@ def run_lines(run: Document) -> Iterator[str]:
     yield from _block('C stack of the crashed thread', native)
     yield from _block('Last log records', map(_log_line, record.log[-20:]))
     yield from _block('Last samples', map(_sample, record.samples[-5:]))
-    if record.compiled_modules:
-        yield from _block('Compiled modules', [', '.join(record.compiled_modules)])
+    if modules:
+        yield from _block('Compiled modules', [modules])
 
 
 def history_lines(history: Iterable[Document]) -> Iterator[str]:
@@ -425,7 +428,9 @@ def _time(moment: float) -> str | None:
 def _hang(hang: Event) -> str:
     began = _time(hang.started)
     lasted = duration(hang.seconds)
-    end = 'until the end' if hang.lasts else 'then it dissolved'
+    end = 'then it dissolved'
+    if hang.lasts:
+        end = 'until the end'
     return f'{hang.kind} since {began}, for {lasted}, {end}: {hang.summary}'
 
 

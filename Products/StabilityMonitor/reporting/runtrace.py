@@ -69,7 +69,8 @@ def newest(base: Base) -> str:
         found.append((is_server, False, record.run))
     if not found:
         raise NoSuchRun('No run has been recorded here yet.')
-    return max(found)[-1]
+    *_, run = max(found)
+    return run
 
 
 def of_recording(recording: Recording, now: float, started: float, run: str) -> Iterator[str]:

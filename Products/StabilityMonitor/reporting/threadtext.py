@@ -29,7 +29,8 @@ def text(told: Stacks, subject: str = 'this process', own: int = 0) -> str:
 
     `own` is the ident of the thread that asks, see `stacksdocument.ordered`.
     """
-    return ''.join(f'{clean(line)}\n' for line in lines(told, subject, own))
+    safe = map(clean, lines(told, subject, own))
+    return ''.join(f'{line}\n' for line in safe)
 
 
 def lines(told: Stacks, subject: str, own: int = 0) -> Iterator[str]:
@@ -46,8 +47,13 @@ def lines(told: Stacks, subject: str, own: int = 0) -> Iterator[str]:
         yield f'Idle, or of the stability monitor: {names or "none"}'
     else:
         yield 'No thread could be looked at.'
-    lasting = [profile for profile in told.slow if profile.lasts]
-    ended = [profile for profile in told.slow if not profile.lasts]
+    lasting = []
+    ended = []
+    for profile in told.slow:
+        if profile.lasts:
+            lasting.append(profile)
+        else:
+            ended.append(profile)
     yield from _profiles('Slow requests', lasting)
     yield from _profiles('Slow requests that have ended', ended)
 
@@ -110,11 +116,11 @@ def _profiles(title: str, profiles: Collection[SlowRequest]) -> Iterator[str]:
     if profiles:
         yield from ('', f'{title}:')
     for profile in profiles:
-        seconds = age(profile.seconds)
+        took = age(profile.seconds)
         so_far = 'so far' if profile.lasts else 'in all'
         started = clocktime(profile.started)
         yield (
-            f'  {profile.method} {profile.path}: {seconds} {so_far}, since {started}, '
+            f'  {profile.method} {profile.path}: {took} {so_far}, since {started}, '
             f'in thread 0x{profile.ident:x}; looked at {profile.samples} times'
         )
         for share in profile.shares[:_SHARES]:

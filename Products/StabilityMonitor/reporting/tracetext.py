@@ -77,8 +77,19 @@ def as_text(lines: Iterable[str]) -> bytes:
 def _events(request: Request) -> Iterator[_Event]:
     """The begin of a request, and its end if it has ended."""
     id = request_id(request.number, request.ident)
-    begin = begin_line(id, request.started, request.method, request.path, request.cut)
-    yield _Event(request.started, request.number, 0, [begin])
+    begin = begin_line(
+        id,
+        request.started,
+        request.method,
+        request.path,
+        request.cut,
+    )
+    yield _Event(
+        time=request.started,
+        number=request.number,
+        is_end=0,
+        lines=[begin],
+    )
     if request.ended is None:
         return
     when = request.ended
@@ -100,7 +111,12 @@ def _events(request: Request) -> Iterator[_Event]:
         retry=request.retry,
         **more,
     )
-    yield _Event(when, request.number, 1, lines)
+    yield _Event(
+        time=when,
+        number=request.number,
+        is_end=1,
+        lines=lines,
+    )
 
 
 def _lost(

@@ -133,7 +133,13 @@ def _parse(code: CodeType) -> _Known:
             for lock in locks:
                 name = _dotted(lock)
                 if name:
-                    found.append(Region(name, _start(lock), _end(lock), _end(inner)))
+                    region = Region(
+                        name,
+                        ask=_start(lock),
+                        begin=_end(lock),
+                        end=_end(inner),
+                    )
+                    found.append(region)
     found += _acquired(own)
     found.sort(key=lambda region: region.ask)
     return _Known(tuple(found), items)
@@ -205,7 +211,9 @@ def _is_source(node: ast.AST, code: CodeType) -> bool:
         if first_line is None or first_column is None:
             continue
         is_head = first_column == 0 and first_line <= code.co_firstlineno
-        if not is_head and (first_line, first_column) not in begins:
+        if is_head:
+            continue
+        if (first_line, first_column) not in begins:
             return False
     return True
 
@@ -261,7 +269,12 @@ def _acquired(own: Sequence[ast.AST]) -> Iterator[Region]:
         begin = _after_failure(call, own) or _end(call)
         end = _release(name, begin, own)
         if end:
-            yield Region(name, begin, begin, end)
+            yield Region(
+                name,
+                ask=begin,
+                begin=begin,
+                end=end,
+            )
 
 
 def _after_failure(call: ast.Call, own: Iterable[ast.AST]) -> Point | None:
