@@ -15,7 +15,6 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
@@ -30,11 +29,12 @@ from ..model.threadstates import ThreadState
 from ..system.cpushares import UNKNOWN
 from ..system.cpushares import Loads
 from ..system.cpushares import is_busy
-from ..system.tasks import Descriptor
 from ..system.tasks import KernelThreads
 from ..system.tasks import Task
 from ..system.tasks import waits_for_interpreter
 from . import activity
+from .calltargets import CallTarget
+from .calltargets import call_target
 from .codeplaces import CodePlace
 from .codeplaces import Stack
 
@@ -139,9 +139,9 @@ class _Moment:
         waiting = [ident for ident in self.stacks if self._may_wait(ident)]
         self.wants = examine(self.stacks, waiting)
         self.requests = {ident: self._request(ident) for ident in self.slots}
-        self.calls: dict[int, tuple[str, tuple[Descriptor, ...]]] = {}
+        self.targets: dict[int, CallTarget] = {}
         for ident in self.stacks:
-            self.calls[ident] = _call_is_about(self.kernel, self._task(ident))
+            self.targets[ident] = call_target(self.kernel, self._task(ident))
         self.busiest = 0.0
         for load in self.loads.values():
             self.busiest = max(self.busiest, load.cpu or 0.0)
@@ -287,7 +287,7 @@ class _Moment:
             lock = want.phrase(self.names)
         elif want:
             waiting = want.phrase(self.names)
-        target, descriptors = self.calls[ident]
+        target = self.targets[ident]
         facts = activity.Facts(
             frames=frames,
             task=task,
@@ -297,8 +297,8 @@ class _Moment:
             turns=load.turns,
             lock=lock,
             waiting=waiting,
-            target=target,
-            descriptors=descriptors,
+            target=target.name,
+            descriptors=target.descriptors,
         )
         return activity.judge(facts)
 
@@ -377,51 +377,6 @@ def frames_of(places: Iterable[CodePlace]) -> tuple[Frame, ...]:
         code = place.code
         frames.append(Frame(code.co_filename, place.line, code.co_name))
     return tuple(frames)
-
-
-def _call_is_about(
-    kernel: KernelThreads,
-    task: Task | None,
-) -> tuple[str, tuple[Descriptor, ...]]:
-    """(a path, peer or child; descriptors) of the system call that a thread is in."""
-    if task is None or not task.arguments:
-        return '', ()
-    call = task.call
-    arguments = task.arguments
-    if call in activity.PATHS:
-        path = arguments[activity.PATHS[call]]
-        return kernel.text(path), ()
-    if call in activity.CHILDREN:
-        pid = arguments[1] if call == 'waitid' else arguments[0]
-        return _child(kernel, pid), ()
-    if call == 'connect':
-        peer = kernel.socket_address(*arguments[1:3])
-        return peer, _described(kernel, arguments[:1])
-    if call in activity.POLLS:
-        polled = kernel.polled(*arguments[:2])
-        return '', _described(kernel, polled)
-    if call in activity.STREAMS | activity.LOCKED:
-        return '', _described(kernel, arguments[:1])
-    return '', ()
-
-
-def _described(kernel: KernelThreads, descriptors: Sequence[int]) -> tuple[Descriptor, ...]:
-    found = []
-    for number in descriptors[:8]:
-        descriptor = kernel.descriptor(number)
-        if descriptor:
-            found.append(descriptor)
-    return tuple(found)
-
-
-def _child(kernel: KernelThreads, pid: int) -> str:
-    """Such as "process 4711 (convert)"."""
-    if not 0 < pid < 1 << 22:
-        return 'any child process'
-    name = kernel.process_name(pid)
-    if name:
-        return f'process {pid} ({name})'
-    return f'process {pid}'
 
 
 def _order(state: ThreadState) -> tuple[int, bool, int, int]:
