@@ -123,7 +123,8 @@ def _box(chain: Sequence[_Call], x: float, row: int, width: float, share: float)
         if width > 320:
             label = f'{call.function} · {place.short}'
         colour = _COLD.get(place.kind) or _warm(call)
-    told = '\n'.join(f'{call.function} ({call.file})' for call in chain)
+    calls = [f'{call.function} ({call.file})' for call in chain]
+    told = '\n'.join(calls)
     y = row * _ROW
     content = svg.title(f'{share:.0%}  {told}')
     content += svg.element(

@@ -127,9 +127,11 @@ def newest(archive: Archive, ours: Sequence[RunRecord], instance: Instance) -> R
             of_this_name = (record for record in ours if record.run == name)
             dead = RecordedRun(path, context, record=next(of_this_name, None))
     last = last_server_run(ours)
-    if last and (dead is None or last.run > dead.run):
-        return of_record(archive, archive.record(last.run))
-    return dead
+    if last is None:
+        return dead
+    if dead and dead.run >= last.run:
+        return dead
+    return of_record(archive, archive.record(last.run))
 
 
 def of_record(archive: Archive, record: RunRecord) -> RecordedRun:

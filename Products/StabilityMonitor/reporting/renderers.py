@@ -14,7 +14,6 @@ from ..model.interfaces import IRenderer
 from ..model.jsonform import from_json
 from ..model.plaintext import clean
 from ..model.plaintext import json_text
-from ..model.records import LogLine
 from ..model.records import Note
 from ..model.records import Request
 from ..model.records import Sample
@@ -315,7 +314,11 @@ def run_lines(run: Document) -> Iterator[str]:
             yield from _block(_slow(note), [note.detail, *stack])
     native = [f'{frame.binary} {frame.symbol}' for frame in record.native]
     yield from _block('C stack of the crashed thread', native)
-    yield from _block('Last log records', map(_log_line, record.log[-20:]))
+    log = []
+    for line in record.log[-20:]:
+        when = _time(line.time)
+        log.append(f'{when} {line.level} {line.logger} {line.message}')
+    yield from _block('Last log records', log)
     yield from _block('Last samples', map(_sample, record.samples[-5:]))
     if modules:
         yield from _block('Compiled modules', [modules])
@@ -441,11 +444,6 @@ def _slow(note: Note) -> str:
     else:
         when = f'as it was after {age} at {_time(note.time)}'
     return f'Slow request {note.title}, thread {note.thread}, {when}'
-
-
-def _log_line(line: LogLine) -> str:
-    when = _time(line.time)
-    return f'{when} {line.level} {line.logger} {line.message}'
 
 
 def _thread(thread: ThreadState) -> str:

@@ -331,7 +331,8 @@ def _home(cls: type, name: str) -> type | None:
     """
     attribute, _, _ = name.partition('.')
     for base in reversed(_bases(cls)):
-        for member in list(_namespace(base).values()):
+        members = list(_namespace(base).values())
+        for member in members:
             if type(member) is FunctionType and attribute in member.__code__.co_names:
                 return base
     return None

@@ -188,7 +188,11 @@ class _Moment:
     def _without_python(self) -> list[Task]:
         """The threads that belong to no thread of Python, as far as is known by now."""
         known = set(self.native_ids.values())
-        return [task for tid, task in self.tasks.items() if tid not in known]
+        found = []
+        for tid, task in self.tasks.items():
+            if tid not in known:
+                found.append(task)
+        return found
 
     def _task(self, ident: int) -> Task | None:
         return self.tasks.get(self.native_ids.get(ident, 0))

@@ -91,8 +91,9 @@ class StackCounts:
         A copy, taken first: while one thread turns the numbers into names, another may go on
         counting.
         """
-        commonest = self._counted.most_common(most)
-        counted = [(list(stack), count) for stack, count in commonest]
+        counted = []
+        for stack, count in self._counted.most_common(most):
+            counted.append((list(stack), count))
         return list(self._numbers), counted
 
 
