@@ -16,8 +16,11 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..model.action import Action
 from ..model.records import Frame
 from ..model.records import Note
+from ..model.severities import CRITICAL
+from ..model.severities import WARNING
 from ..model.threadstates import Event
 from ..model.threadstates import ThreadState
 from ..system import loglater
@@ -57,7 +60,9 @@ _CALM = 0.5
 #: is usual.
 _A_REQUEST = 0.005
 #: Kinds of threads that may spin, and how bad that is: a thread of other code may have much to do.
-_SPINNERS = {'main': 'critical', 'other': 'warning'}
+_SPINNERS = {'main': CRITICAL, 'other': WARNING}
+
+_LOOK = Action('Look at the threads: each says what it waits for.')
 
 
 class Hangs:
@@ -182,11 +187,11 @@ class Hangs:
         self.suspected = set(found)
 
     def _begin_deadlock(self, key: _Key, deadlock: Deadlock, seen: Observation) -> None:
-        action = 'Restart Zope' if deadlock.known else 'If they go on waiting, restart Zope'
+        restart = 'Restart Zope' if deadlock.known else 'If they go on waiting, restart Zope'
         self._begin(
             key,
             _deadlock(deadlock, seen),
-            f'{action}; then take the locks in one order everywhere, or fewer of them.',
+            Action(f'{restart}; then take the locks in one order everywhere, or fewer of them.'),
         )
         for state in _cycle(deadlock, seen)[:_MOST_IN_CYCLE]:
             self.recorder.note(_note('deadlock', state))
@@ -242,7 +247,7 @@ class Hangs:
                 severity=_SPINNERS[state.kind],
                 place=place,
             ),
-            'Look at its stack among the threads, and at the known issues of the server.',
+            Action('Look at its stack among the threads, and at the known issues of the server.'),
         )
         self.recorder.note(_note('spinning', state))
 
@@ -252,7 +257,7 @@ class Hangs:
         self,
         key: _Key,
         hang: Event,
-        action: str = 'Look at the threads: each says what it waits for.',
+        action: Action = _LOOK,
     ) -> None:
         number = self.recorder.note(Note(0, hang.started, hang.kind, 0, title=hang.summary))
         self.lasting[key] = replace(hang, number=number)
@@ -319,7 +324,7 @@ def _deadlock(deadlock: Deadlock, seen: Observation) -> Event:
         time.time(),
         summary=f'Deadlock ({source_words(deadlock.known)}): {cycle_words(cycle)}.',
         threads=_key(deadlock)[1],
-        severity='critical' if deadlock.known else 'warning',
+        severity=CRITICAL if deadlock.known else WARNING,
         known=deadlock.known,
         cycle=cycle,
     )

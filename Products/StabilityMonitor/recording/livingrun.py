@@ -23,9 +23,13 @@ from typing import Any
 
 from zope.interface import implementer
 
+from ..model.action import NOTHING
+from ..model.action import Action
 from ..model.interfaces import ILivingRun
 from ..model.options import for_record
 from ..model.records import Instance
+from ..model.severities import INFO
+from ..model.severities import OK
 from ..model.threadstates import Stacks
 from ..store import blackbox
 from ..store import distributionsets
@@ -57,9 +61,9 @@ from .stackwatch import StackWatch
 if TYPE_CHECKING:  # it imports logging.handlers, and most runs have no trace log
     from .tracelog import TraceLog
 
-_DIRECTORY_ACTION = (
-    'Make the directory writable for the user that Zope runs as, with room on '
-    'its disk, and restart.'
+_DIRECTORY_ACTION = Action(
+    'Make the directory writable for the user that Zope runs as, with room on its disk, and '
+    'restart.'
 )
 
 
@@ -118,7 +122,7 @@ class LivingRun:
 
     def _check_stack(self, stack: tuple[int, int] | None) -> None:
         finding = stacksizes.check(stack)
-        if finding.severity != 'ok':
+        if finding.severity != OK:
             self.findings.add(
                 finding.id, finding.title, finding.detail, finding.action, finding.severity
             )
@@ -141,8 +145,8 @@ class LivingRun:
                 'no-flock',
                 'The volume of the breadcrumbs has no file locks.',
                 f'{self.path}: a dead run is told by its process and its silence instead.',
-                'Move the directory to a local disk with the option "directory".',
-                'info',
+                Action('Move the directory to a local disk with the option "directory".'),
+                INFO,
             )
 
     def _open_to_group(self) -> None:
@@ -154,7 +158,9 @@ class LivingRun:
                     'group',
                     f'The group {self.base.group!r} cannot read the breadcrumbs.',
                     str(error),
-                    'Name a group that exists and that the user of Zope is in, and restart.',
+                    Action(
+                        'Name a group that exists and that the user of Zope is in, and restart.'
+                    ),
                 )
                 self.base.group = ''
 
@@ -166,7 +172,10 @@ class LivingRun:
                 'safe-mode',
                 'Safe mode: the last two starts died while this product was arming.',
                 'Its risky parts are off: black box, fault log, signal marks, heartbeat.',
-                f'To try again, delete the folder {self.marker.folder} and restart.',
+                Action(
+                    'To try again, delete the folder {folder} and restart.',
+                    folder=self.marker.folder,
+                ),
             )
         elif self.directory:
             self.marker.set()
@@ -190,7 +199,7 @@ class LivingRun:
                 'network-volume',
                 f'The breadcrumbs are on a network file system ({network}).',
                 'The black box is kept in memory only; fault log and signal marks are written.',
-                'Move the directory to a local disk with the option "directory".',
+                Action('Move the directory to a local disk with the option "directory".'),
             )
         else:
             with self.findings.guarded(
@@ -284,7 +293,7 @@ class LivingRun:
         with self.findings.guarded(
             'new-thread',
             'Serving threads have no alternate signal stack.',
-            'A stack overflow in a worker will leave no dump.',
+            Action('A stack overflow in a worker will leave no dump.'),
         ):
             if self.signal_stacks:
                 self.signal_stacks.install(index)
@@ -301,7 +310,7 @@ class LivingRun:
                 'fault-log',
                 'Other code has interfered with the fault log; it was put right.',
                 trouble,
-                'Remove the call of faulthandler in that code.',
+                Action('Remove the call of faulthandler in that code.'),
             )
 
     def _check_marks(self) -> None:
@@ -311,7 +320,7 @@ class LivingRun:
                 'marks-closed',
                 'Other code has interfered with the signal marks; it was put right.',
                 trouble,
-                'Find the code that closes all descriptors, and run it before Zope starts.',
+                Action('Find the code that closes all descriptors, and run it before Zope starts.'),
             )
 
     def _check_directory(self) -> None:
@@ -323,7 +332,7 @@ class LivingRun:
                 'breadcrumbs-gone',
                 'The breadcrumbs of this run were deleted.',
                 f'{path} is not whole: the next start cannot tell how this run ends.',
-                'Restart Zope, and exempt the directory from whatever cleans up there.',
+                Action('Restart Zope, and exempt the directory from whatever cleans up there.'),
             )
 
     def _check_serving_stacks(self) -> None:
@@ -424,15 +433,21 @@ class LivingRun:
 
 
 #: name, part, what is off when it fails, what to do, and whether safe mode leaves it off
-_PARTS: tuple[tuple[str, Callable[[LivingRun], None], str, str, bool], ...] = (
+_PARTS: tuple[tuple[str, Callable[[LivingRun], None], str, Action, bool], ...] = (
     (
         'thread-stack-size',
         LivingRun._thread_stacks,
         'The stack size of threads was not set.',
-        'Correct the option thread-stack-size.',
+        Action('Correct the option thread-stack-size.'),
         False,
     ),
-    ('core-files-allowed', LivingRun._core_files, 'Core files could not be allowed.', '', False),
+    (
+        'core-files-allowed',
+        LivingRun._core_files,
+        'Core files could not be allowed.',
+        NOTHING,
+        False,
+    ),
     (
         'run-directory',
         LivingRun._run_directory,
@@ -466,17 +481,17 @@ _PARTS: tuple[tuple[str, Callable[[LivingRun], None], str, str, bool], ...] = (
         'alternate-stacks',
         LivingRun._alternate_stacks,
         'A stack overflow in a worker will leave no dump.',
-        'This system has no alternate signal stacks.',
+        Action('This system has no alternate signal stacks.'),
         True,
     ),
     (
         'stack-gauge',
         LivingRun._stack_gauge,
         'How deep the stacks of threads are is not known.',
-        '',
+        NOTHING,
         True,
     ),
     ('trace-log', LivingRun._trace_log, 'No trace log is written.', _DIRECTORY_ACTION, True),
-    ('log-handler', LivingRun._log_handler, 'Log lines are not recorded.', '', True),
-    ('heartbeat', LivingRun._start_rounds, 'No vital signs are taken.', '', True),
+    ('log-handler', LivingRun._log_handler, 'Log lines are not recorded.', NOTHING, True),
+    ('heartbeat', LivingRun._start_rounds, 'No vital signs are taken.', NOTHING, True),
 )

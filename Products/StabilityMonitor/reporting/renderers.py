@@ -22,6 +22,8 @@ from ..model.records import hexadecimal
 from ..model.records import isotime
 from ..model.runrecord import KnownIssue
 from ..model.runrecord import RunRecord
+from ..model.severities import OK
+from ..model.severities import severity_of
 from ..model.threadstates import Event
 from ..model.threadstates import ThreadState
 from ..model.verdicts import verdict
@@ -378,7 +380,7 @@ def finding_lines(check: Document) -> Iterator[str]:
     """One of a report's checks.  If it is fine, or muted, it takes one line."""
     hush = check.get('hushed')
     severity = check['severity']
-    is_fine = severity == 'ok'
+    is_fine = severity_of(severity) == OK
     detail = check['detail']
     line = f'[{severity}] {check["title"]}'
     if is_fine and detail:

@@ -8,7 +8,6 @@ is imported late: arming need not wait for it, and the subscribers import it bef
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from ..model.threadstates import ThreadState
 from ..system.cpushares import UNKNOWN
 from ..system.cpushares import Loads
 from ..system.cpushares import is_busy
+from ..system.currentframes import current_frames
 from ..system.tasks import KernelThreads
 from ..system.tasks import Task
 from ..system.tasks import waits_for_interpreter
@@ -347,7 +347,7 @@ class _Moment:
 
 def stacks() -> dict[int, Stack]:
     """{ident: its frames, at most MOST_FRAMES}."""
-    frames = sys._current_frames()
+    frames = current_frames()
     found: dict[int, Stack] = {}
     while frames:
         ident, frame = frames.popitem()
@@ -357,7 +357,7 @@ def stacks() -> dict[int, Stack]:
 
 def stack_of(ident: int) -> Stack:
     """All frames of one thread."""
-    frames = sys._current_frames()
+    frames = current_frames()
     try:
         return tuple(_walk(frames.get(ident), _ALL_FRAMES))
     finally:
