@@ -46,8 +46,9 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         share = 0.5
-        if self.high > self.low:
-            share = (value - self.low) / (self.high - self.low)
+        span = self.high - self.low
+        if span > 0:
+            share = (value - self.low) / span
         return self.start + share * (self.stop - self.start)
 
 
@@ -55,7 +56,8 @@ def moment(seconds: float | None) -> str:
     """Seconds since the epoch as `2026-11-23 07:45:01 UTC`; "at an unknown time" for None."""
     if seconds is None:
         return 'at an unknown time'
-    return f'{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC'
+    time = datetime.fromtimestamp(seconds, UTC)
+    return f'{time:%Y-%m-%d %H:%M:%S} UTC'
 
 
 def size(count: float) -> str:
@@ -72,10 +74,15 @@ def size(count: float) -> str:
 
 def time_ticks(low: float, high: float) -> list[tuple[float, str]]:
     span = high - low
-    step = next((step for step in _STEPS if span / step <= _MOST_TICKS), _STEPS[-1])
+    wide_enough = (step for step in _STEPS if span / step <= _MOST_TICKS)
+    step = next(wide_enough, _STEPS[-1])
     form = _time_format(step, span)
     first = math.ceil(low / step) * step
-    return [(at, f'{datetime.fromtimestamp(at, UTC):{form}}') for at in _range(first, high, step)]
+    ticks = []
+    for at in _range(first, high, step):
+        moment = datetime.fromtimestamp(at, UTC)
+        ticks.append((at, moment.strftime(form)))
+    return ticks
 
 
 def _time_format(step: int, span: float) -> str:
@@ -93,21 +100,27 @@ def _time_format(step: int, span: float) -> str:
 
 def size_ticks(top: float) -> list[tuple[float, str]]:
     top = max(top, 4)
-    # The largest of 1, 1024, 1024 ** 2 ... that is not above `top`.
-    unit = 1 << (int(top).bit_length() - 1) // 10 * 10
+    unit = 1
+    while unit * 1024 <= top:
+        unit *= 1024
     return [(value, size(value)) for value in _levels(top, unit)]
 
 
 def percent_ticks(top: float) -> list[tuple[float, str]]:
-    return [(value, f'{value:g} %') for value in _levels(max(top, 10), 1)]
+    top = max(top, 10)
+    return [(value, f'{value:g} %') for value in _levels(top, 1)]
 
 
 def _levels(top: float, unit: int) -> list[float]:
     """Three to six round values from 0 to `top` or a little above."""
     rough = max(top / unit, 1) / 4
     power = 10 ** math.floor(math.log10(rough))
-    # 0.999 forgives rounding errors.
-    rounded = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
+    least = rough * 0.999  # forgives rounding errors
+    rounded = 0.0
+    for factor in (1, 2, 2.5, 5, 10):
+        rounded = factor * power
+        if rounded >= least:
+            break
     step = rounded * unit
     return list(_range(0, top + step * 0.5, step))
 

@@ -1,6 +1,6 @@
 """Pictures: past runs and the last vital signs as inline SVG.
 
-Values in, text out.  All foreign text is escaped, and there is no script.
+Values in, text out.  There is no script.
 
 Colours are those of Okabe and Ito, which colour-blind people can tell apart; each incident has a
 letter too.
@@ -8,19 +8,20 @@ letter too.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from datetime import datetime
-from html import escape
 
 from ..model import verdicts
 from ..model.records import Sample
 from ..model.records import duration
 from ..model.runrecord import RunRecord
 from . import axes
+from . import svg
 from .axes import Scale
 
 # Sizes in units of the picture; the page scales it.
@@ -32,6 +33,7 @@ _BAR = 22
 _LEAST_BAR = 2.5  # width of a bar that would be too thin to see
 _MARKER = 9  # radius
 _MOST_LANES = 6
+_INK = '#495057'  # of words
 
 
 def colour(verdict: str) -> str:
@@ -51,6 +53,10 @@ class _Bar:
     end: float
     lane: int = 0
 
+    @property
+    def top(self) -> int:
+        return _TOP + self.lane * _LANE
+
 
 def timeline(runs: Iterable[RunRecord], now: float, link: _Link = lambda run: '') -> str:
     """Each run is a bar from its start to its end; now is at the right edge.
@@ -62,25 +68,38 @@ def timeline(runs: Iterable[RunRecord], now: float, link: _Link = lambda run: ''
         return ''
     begin = min(bar.begin for bar in bars)
     end = max(bar.end for bar in bars)
-    scale = Scale(begin, max(now, begin + 60, end), _MARGIN, _WIDTH - _MARGIN)
+    scale = Scale(
+        low=begin,
+        high=max(now, begin + 60, end),
+        start=_MARGIN,
+        stop=_WIDTH - _MARGIN,
+    )
     lanes = max(bar.lane for bar in bars) + 1
     bottom = _TOP + _LANE * lanes
-    parts = [_time_axis(scale, bottom)]
-    parts += [_bar(bar, scale, link) for bar in bars]
-    parts += [_marker(group, scale, link) for group in _groups(bars, scale)]
+    parts = _time_axis(scale, bottom)
+    for bar in bars:
+        parts.append(_bar(bar, scale, link))
+    for group in _groups(bars, scale):
+        parts.append(_marker(group, scale, link))
     incidents = sum(bar.run.is_incident for bar in bars)
     title = f'{len(bars)} runs, of them {incidents} incidents'
-    return _svg(_WIDTH, bottom + 26, title, parts, 'timeline')
+    return _picture(
+        'timeline',
+        _WIDTH,
+        bottom + 26,
+        title,
+        parts,
+    )
 
 
 def legend(codes: Iterable[str]) -> list[dict[str, str]]:
     """{colour, letter, label} of each verdict that occurs, in the order of the table."""
     seen = set(codes)
-    return [
-        {'colour': row.colour, 'letter': row.letter, 'label': row.label}
-        for row in verdicts.VERDICTS.values()
-        if row.code in seen
-    ]
+    entries = []
+    for row in verdicts.VERDICTS.values():
+        if row.code in seen:
+            entries.append({'colour': row.colour, 'letter': row.letter, 'label': row.label})
+    return entries
 
 
 def _lanes(runs: Iterable[RunRecord], now: float) -> list[_Bar]:
@@ -89,11 +108,20 @@ def _lanes(runs: Iterable[RunRecord], now: float) -> list[_Bar]:
     """
     spans = []
     for run in runs:
-        if run.started is not None:
-            spans.append((run.started, _end(run, run.started, now), run))
+        begin = run.started
+        end = run.ended
+        if run.verdict == 'running':
+            end = now
+        if begin is None:
+            continue
+        if end is None or end < begin:
+            end = begin
+        spans.append((begin, end, run))
+    spans.sort(key=lambda span: span[:2])
+
     taken_until: list[float] = []  # for each lane
     bars: list[_Bar] = []
-    for begin, end, run in sorted(spans, key=lambda span: span[:2]):
+    for begin, end, run in spans:
         free = (lane for lane, until in enumerate(taken_until) if until <= begin)
         lane = min(next(free, len(taken_until)), _MOST_LANES - 1)
         taken_until[lane : lane + 1] = [end]
@@ -101,19 +129,19 @@ def _lanes(runs: Iterable[RunRecord], now: float) -> list[_Bar]:
     return bars
 
 
-def _end(run: RunRecord, begin: float, now: float) -> float:
-    end = now if run.verdict == 'running' else run.ended
-    return begin if end is None else max(begin, end)
-
-
 def _bar(bar: _Bar, scale: Scale, link: _Link) -> str:
     x = scale(bar.begin)
-    y = _TOP + bar.lane * _LANE
-    width = max(scale(bar.end) - x, _LEAST_BAR)
-    shape = (
-        f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{_BAR}" rx="2" '
-        f'fill="{colour(bar.run.verdict)}" stroke="#fff" stroke-width=".7">'
-        f'<title>{_told(bar.run)}</title></rect>'
+    shape = svg.element(
+        'rect',
+        svg.title(_told(bar.run)),
+        x=x,
+        y=bar.top,
+        width=max(scale(bar.end) - x, _LEAST_BAR),
+        height=_BAR,
+        rx=2,
+        fill=colour(bar.run.verdict),
+        stroke='#fff',
+        stroke_width='.7',
     )
     return _linked(shape, link(bar.run.run))
 
@@ -122,17 +150,16 @@ def _groups(bars: Iterable[_Bar], scale: Scale) -> list[list[_Bar]]:
     """The incidents of each lane; those whose markers would cover each other are one group."""
     groups: list[list[_Bar]] = []
     incidents = [bar for bar in bars if bar.run.is_incident]
-    for bar in sorted(incidents, key=lambda bar: (bar.lane, bar.end)):
-        if groups and _would_cover(groups[-1][0], bar, scale):
-            groups[-1].append(bar)
-        else:
-            groups.append([bar])
+    incidents.sort(key=lambda bar: (bar.lane, bar.end))
+    for bar in incidents:
+        if groups:
+            first = groups[-1][0]
+            distance = scale(bar.end) - scale(first.end)
+            if first.lane == bar.lane and distance < 2 * _MARKER:
+                groups[-1].append(bar)
+                continue
+        groups.append([bar])
     return groups
-
-
-def _would_cover(earlier: _Bar, later: _Bar, scale: Scale) -> bool:
-    distance = scale(later.end) - scale(earlier.end)
-    return earlier.lane == later.lane and distance < 2 * _MARKER
 
 
 def _marker(group: Sequence[_Bar], scale: Scale, link: _Link) -> str:
@@ -141,21 +168,41 @@ def _marker(group: Sequence[_Bar], scale: Scale, link: _Link) -> str:
     """
     last = group[-1]
     x = scale(group[0].end)
-    y = _TOP + last.lane * _LANE
+    y = last.top
     if len(group) == 1:
         letter = verdicts.verdict(last.run.verdict).letter
     else:
         letter = str(len(group))
-    told = '\n\n'.join(_told(bar.run) for bar in reversed(group[-8:]))
-    shape = (
-        f'<g class="incident"><title>{told}</title>'
-        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 8}" y2="{y + _BAR}" '
-        'stroke="#222" stroke-width="1.2"/>'
-        f'<circle cx="{x:.1f}" cy="{y - 13}" r="{_MARKER}" '
-        f'fill="{colour(last.run.verdict)}" stroke="#fff"/>'
-        f'<text x="{x:.1f}" y="{y - 9}" text-anchor="middle" '
-        f'fill="#fff" font-size="11" font-weight="bold">{letter}</text></g>'
+    newest_first = reversed(group[-8:])
+    told = '\n\n'.join(_told(bar.run) for bar in newest_first)
+    stem = svg.element(
+        'line',
+        x1=x,
+        x2=x,
+        y1=y - 8,
+        y2=y + _BAR,
+        stroke='#222',
+        stroke_width='1.2',
     )
+    dot = svg.element(
+        'circle',
+        cx=x,
+        cy=y - 13,
+        r=_MARKER,
+        fill=colour(last.run.verdict),
+        stroke='#fff',
+    )
+    label = svg.text(
+        letter,
+        x=x,
+        y=y - 9,
+        text_anchor='middle',
+        fill='#fff',
+        font_size=11,
+        font_weight='bold',
+    )
+    content = f'{svg.title(told)}{stem}{dot}{label}'
+    shape = svg.element('g', content, **{'class': 'incident'})
     return _linked(shape, link(last.run.run))
 
 
@@ -165,15 +212,26 @@ def _told(run: RunRecord) -> str:
     if run.uptime_seconds is not None:
         up = f'up {duration(run.uptime_seconds)}'
     started = axes.moment(run.started)
-    return escape(f'{label}, {up}\nstarted {started}\n{run.summary}'.strip())
+    return f'{label}, {up}\nstarted {started}\n{run.summary}'.strip()
 
 
 def _linked(shape: str, address: str) -> str:
-    return f'<a href="{escape(address)}">{shape}</a>' if address else shape
+    if not address:
+        return shape
+    return svg.element('a', shape, href=address)
 
 
-def _time_axis(scale: Scale, y: float) -> str:
-    parts = [f'<line x1="{scale.start}" x2="{scale.stop}" y1="{y}" y2="{y}" stroke="#adb5bd"/>']
+def _time_axis(scale: Scale, y: float) -> list[str]:
+    parts = [
+        svg.element(
+            'line',
+            x1=scale.start,
+            x2=scale.stop,
+            y1=y,
+            y2=y,
+            stroke='#adb5bd',
+        ),
+    ]
     for at, label in axes.time_ticks(scale.low, scale.high):
         x = scale(at)
         anchor = 'middle'
@@ -181,11 +239,24 @@ def _time_axis(scale: Scale, y: float) -> str:
             anchor = 'start'
         elif x > scale.stop - 24:
             anchor = 'end'
-        parts.append(
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 4}" y2="{y + 5}" stroke="#dee2e6"/>'
-            f'<text x="{x:.1f}" y="{y + 18}" text-anchor="{anchor}" fill="#495057">{label}</text>'
-        )
-    return ''.join(parts)
+        parts += [
+            svg.element(
+                'line',
+                x1=x,
+                x2=x,
+                y1=_TOP - 4,
+                y2=y + 5,
+                stroke='#dee2e6',
+            ),
+            svg.text(
+                label,
+                x=x,
+                y=y + 18,
+                text_anchor=anchor,
+                fill=_INK,
+            ),
+        ]
+    return parts
 
 
 # -- curves ----------------------------------------------------------------------------------------
@@ -219,13 +290,17 @@ def memory_curve(samples: Sequence[Sample]) -> str:
 
     The cgroup is left out where its limit is not known, or so large that the curves would be flat.
     """
+    memory = _points(samples, 'rss')
     group = _points(samples, 'cgroup_current')
-    limit = max((value for _, value in _points(samples, 'cgroup_limit')), default=None)
-    lines = [_Line(_points(samples, 'rss'), _MEMORY, 'this process')]
+    limits = _points(samples, 'cgroup_limit')
+    lines = [_Line(memory, _MEMORY, 'this process')]
     bound = None
-    if limit is not None and group and max(value for _, value in group) > limit / 20:
-        lines.append(_Line(group, _GROUP, 'its memory cgroup'))
-        bound = (limit, 'limit of the cgroup')
+    if group and limits:
+        highest = max(value for _, value in group)
+        limit = max(value for _, value in limits)
+        if highest > limit / 20:
+            lines.append(_Line(group, _GROUP, 'its memory cgroup'))
+            bound = (limit, 'limit of the cgroup')
     return _curve('Memory', lines, axes.size_ticks, bound)
 
 
@@ -233,7 +308,7 @@ def processor_curve(samples: Sequence[Sample]) -> str:
     """CPU time between samples, in percent of one core."""
     points = _points(samples, 'cpu')
     shares = []
-    for (before, was), (at, now) in zip(points, points[1:], strict=False):
+    for (before, was), (at, now) in itertools.pairwise(points):
         if at > before and now >= was:
             shares.append((at, 100 * (now - was) / (at - before)))
     return _curve(
@@ -255,7 +330,7 @@ def _points(samples: Iterable[Sample], name: str) -> list[tuple[float, float]]:
 
 def _curve(
     title: str,
-    lines: Sequence[_Line],
+    lines: Iterable[_Line],
     ticks: Callable[[float], list[_Tick]],
     bound: _Tick | None = None,
 ) -> str:
@@ -266,82 +341,147 @@ def _curve(
     lines = [line for line in lines if len(line.points) > 1]
     if not lines:
         return ''
-    times = [at for line in lines for at, _ in line.points]
-    values = [value for line in lines for _, value in line.points]
+    times = []
+    values = []
+    for line in lines:
+        for at, value in line.points:
+            times.append(at)
+            values.append(value)
     if bound:
         values.append(bound[0])
     top = max(values)
     marks = ticks(top)
-    highest = max(top * 1.04, marks[-1][0])
-    across = Scale(min(times), max(times), _LEFT, _CURVE_WIDTH - _RIGHT)
-    up = Scale(0, highest, _CURVE_HEIGHT - _CURVE_BOTTOM, _CURVE_TOP)
-    parts = [_levels(marks, up, across), _ends(across)]
-    parts += [_drawn(line, across, up) for line in lines]
-    parts.append(_keys(lines))
+    across = Scale(
+        low=min(times),
+        high=max(times),
+        start=_LEFT,
+        stop=_CURVE_WIDTH - _RIGHT,
+    )
+    up = Scale(
+        low=0,
+        high=max(top * 1.04, marks[-1][0]),
+        start=_CURVE_HEIGHT - _CURVE_BOTTOM,
+        stop=_CURVE_TOP,
+    )
+    parts = [*_levels(marks, across, up), *_both_ends(across)]
+    for line in lines:
+        parts += _drawn(line, across, up)
+    for number, line in enumerate(lines):
+        x = _LEFT + 130 * number
+        parts += [
+            svg.element(
+                'circle',
+                cx=x + 6,
+                cy=8,
+                r=4,
+                fill=line.hue,
+            ),
+            svg.text(line.label, x=x + 14, y=12, fill=_INK),
+        ]
     if bound:
-        parts.append(_bound(bound, across, up))
-    return _svg(_CURVE_WIDTH, _CURVE_HEIGHT, f'{title} before the end', parts, 'curve')
+        parts += _bound(bound, across, up)
+    return _picture(
+        'curve',
+        _CURVE_WIDTH,
+        _CURVE_HEIGHT,
+        f'{title} before the end',
+        parts,
+    )
 
 
-def _levels(marks: Iterable[_Tick], up: Scale, across: Scale) -> str:
+def _levels(marks: Iterable[_Tick], across: Scale, up: Scale) -> list[str]:
+    """A thin line across the picture at each mark."""
     parts = []
     for value, label in marks:
         y = up(value)
-        parts.append(
-            f'<line x1="{across.start}" x2="{across.stop}" y1="{y:.1f}" y2="{y:.1f}" '
-            'stroke="#e9ecef"/>'
-            f'<text x="{across.start - 6}" y="{y + 4:.1f}" text-anchor="end" '
-            f'fill="#495057">{label}</text>'
-        )
-    return ''.join(parts)
+        parts += [
+            svg.element(
+                'line',
+                x1=across.start,
+                x2=across.stop,
+                y1=y,
+                y2=y,
+                stroke='#e9ecef',
+            ),
+            svg.text(
+                label,
+                x=across.start - 6,
+                y=y + 4,
+                text_anchor='end',
+                fill=_INK,
+            ),
+        ]
+    return parts
 
 
-def _ends(across: Scale) -> str:
+def _both_ends(across: Scale) -> list[str]:
+    """Below the curves: how long before the end they begin, and when they end."""
     y = _CURVE_HEIGHT - 10
-    span = duration(across.high - across.low)
-    return (
-        f'<text x="{across.start}" y="{y}" fill="#495057">{escape(span)} before</text>'
-        f'<text x="{across.stop}" y="{y}" text-anchor="end" fill="#495057">'
-        f'{datetime.fromtimestamp(across.high, UTC):%H:%M:%S} UTC</text>'
-    )
+    before = f'{duration(across.high - across.low)} before'
+    end = f'{datetime.fromtimestamp(across.high, UTC):%H:%M:%S} UTC'
+    return [
+        svg.text(before, x=across.start, y=y, fill=_INK),
+        svg.text(
+            end,
+            x=across.stop,
+            y=y,
+            text_anchor='end',
+            fill=_INK,
+        ),
+    ]
 
 
-def _drawn(line: _Line, across: Scale, up: Scale) -> str:
-    points = ' '.join(f'{across(at):.1f},{up(value):.1f}' for at, value in line.points)
+def _drawn(line: _Line, across: Scale, up: Scale) -> list[str]:
+    """A line with a dot at its end."""
+    places = []
+    for at, value in line.points:
+        places.append(f'{across(at):.1f},{up(value):.1f}')
     last_at, last = line.points[-1]
-    return (
-        f'<polyline points="{points}" fill="none" stroke="{line.hue}" stroke-width="2" '
-        'stroke-linejoin="round">'
-        f'<title>{escape(line.label)}</title></polyline>'
-        f'<circle cx="{across(last_at):.1f}" cy="{up(last):.1f}" r="3.5" fill="{line.hue}"/>'
-    )
+    return [
+        svg.element(
+            'polyline',
+            svg.title(line.label),
+            points=' '.join(places),
+            fill='none',
+            stroke=line.hue,
+            stroke_width=2,
+            stroke_linejoin='round',
+        ),
+        svg.element(
+            'circle',
+            cx=across(last_at),
+            cy=up(last),
+            r=3.5,
+            fill=line.hue,
+        ),
+    ]
 
 
-def _keys(lines: Iterable[_Line]) -> str:
-    """Which colour is which line."""
-    parts = []
-    for number, line in enumerate(lines):
-        x = _LEFT + 130 * number
-        parts.append(
-            f'<circle cx="{x + 6}" cy="8" r="4" fill="{line.hue}"/>'
-            f'<text x="{x + 14}" y="12" fill="#495057">{escape(line.label)}</text>'
-        )
-    return ''.join(parts)
-
-
-def _bound(bound: _Tick, across: Scale, up: Scale) -> str:
+def _bound(bound: _Tick, across: Scale, up: Scale) -> list[str]:
     value, label = bound
     y = up(value)
-    return (
-        f'<line x1="{across.start}" x2="{across.stop}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_LIMIT}" '
-        f'stroke-width="1.5" stroke-dasharray="6 4"/>'
-        f'<text x="{across.start + 6}" y="{y + 14:.1f}" fill="{_LIMIT}">{escape(label)}</text>'
-    )
+    return [
+        svg.element(
+            'line',
+            x1=across.start,
+            x2=across.stop,
+            y1=y,
+            y2=y,
+            stroke=_LIMIT,
+            stroke_width='1.5',
+            stroke_dasharray='6 4',
+        ),
+        svg.text(label, x=across.start + 6, y=y + 14, fill=_LIMIT),
+    ]
 
 
-def _svg(width: float, height: float, title: str, parts: Iterable[str], kind: str) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="stability-{kind}" role="img" '
-        f'viewBox="0 0 {width} {height}" font-family="inherit" font-size="12">'
-        f'<title>{escape(title)}</title>{"".join(parts)}</svg>'
+def _picture(kind: str, width: int, height: int, label: str, parts: Iterable[str]) -> str:
+    return svg.picture(
+        kind,
+        width,
+        height,
+        label,
+        parts,
+        font_family='inherit',
+        font_size=12,
     )

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 from ..threads import codeorigin
+from . import svg
 
 # Sizes in units of the picture.
 _WIDTH = 1000
@@ -43,14 +43,16 @@ def flames(stacks: _Stacks) -> str:
     root = _tree(stacks)
     if not root.count:
         return ''
-    parts: list[str] = []
-    rows: list[int] = []
-    _draw(root, 0.0, 0, root.count, parts, rows)
-    height = _ROW * (max(rows, default=0) + 1)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="stability-flames" role="img" '
-        f'viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" font-size="12">'
-        f'<title>Where the time went</title>{"".join(parts)}</svg>'
+    drawing = _Drawing(root.count)
+    drawing.draw_callees(root, 0.0, 0)
+    return svg.picture(
+        'flames',
+        _WIDTH,
+        _ROW * drawing.rows,
+        'Where the time went',
+        drawing.parts,
+        font_family='sans-serif',
+        font_size=12,
     )
 
 
@@ -66,16 +68,26 @@ def _tree(stacks: _Stacks) -> _Call:
     return root
 
 
-def _draw(caller: _Call, x: float, row: int, total: int, parts: list[str], rows: list[int]) -> None:
-    """Draw what a call has called, side by side and widest first, and their calls below them."""
-    for call in sorted(caller.callees.values(), key=lambda call: -call.count):
-        width = _WIDTH * call.count / total
-        if width >= _LEAST and row < _MOST_ROWS:
-            chain = _chain(call)
-            rows.append(row)
-            parts.append(_box(chain, x, row, width, call.count / total))
-            _draw(chain[-1], x, row + 1, total, parts, rows)
-        x += width
+class _Drawing:
+    """The boxes of all calls, and in how many rows they are."""
+
+    def __init__(self, total: int):
+        self.total = total
+        self.rows = 1
+        self.parts: list[str] = []
+
+    def draw_callees(self, caller: _Call, x: float, row: int) -> None:
+        """Side by side and widest first, and their own callees below them."""
+        callees = sorted(caller.callees.values(), key=lambda call: -call.count)
+        for call in callees:
+            share = call.count / self.total
+            width = _WIDTH * call.count / self.total
+            if width >= _LEAST and row < _MOST_ROWS:
+                chain = _chain(call)
+                self.rows = max(self.rows, row + 1)
+                self.parts.append(_box(chain, x, row, width, share))
+                self.draw_callees(chain[-1], x, row + 1)
+            x += width
 
 
 def _chain(call: _Call) -> list[_Call]:
@@ -86,10 +98,13 @@ def _chain(call: _Call) -> list[_Call]:
     chain = [call]
     while _carries(chain[-1]) and len(chain[-1].callees) == 1:
         (below,) = chain[-1].callees.values()
-        if below.count < call.count or not _carries(below) or not below.callees:
+        is_innermost = not below.callees
+        if is_innermost or below.count < call.count or not _carries(below):
             break
         chain.append(below)
-    return chain if len(chain) > 2 else [call]
+    if len(chain) > 2:
+        return chain
+    return [call]
 
 
 def _carries(call: _Call) -> bool:
@@ -100,32 +115,37 @@ def _box(chain: Sequence[_Call], x: float, row: int, width: float, share: float)
     call = chain[0]
     place = codeorigin.place(call.file)
     if len(chain) > 1:
-        label = f'{len(chain)} calls of {codeorigin.named(call.file for call in chain)}'
+        packages = codeorigin.named(call.file for call in chain)
+        label = f'{len(chain)} calls of {packages}'
         colour = _FOLDED
     else:
-        label = f'{call.function} · {place.short}' if width > 320 else call.function
+        label = call.function
+        if width > 320:
+            label = f'{call.function} · {place.short}'
         colour = _COLD.get(place.kind) or _warm(call)
-    told = '\n'.join(f'{call.function} ({call.file})' for call in chain)
+    calls = [f'{call.function} ({call.file})' for call in chain]
+    told = '\n'.join(calls)
     y = row * _ROW
-    return (
-        f'<g><title>{escape(f"{share:.0%}  {told}")}</title>'
-        f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{_ROW - 1}" '
-        f'fill="{colour}" stroke="#fff" stroke-width=".6"/>'
-        f'{_text(label, x, y, width)}</g>'
+    content = svg.title(f'{share:.0%}  {told}')
+    content += svg.element(
+        'rect',
+        x=x,
+        y=y,
+        width=width,
+        height=_ROW - 1,
+        fill=colour,
+        stroke='#fff',
+        stroke_width='.6',
     )
+    room = int((width - 8) / _LETTER)  # in letters
+    if len(label) > room:
+        label = f'{label[: room - 1]}…'
+    if room >= 3:
+        content += svg.text(label, x=x + 4, y=y + 14, fill='#212529')
+    return svg.element('g', content)
 
 
 def _warm(call: _Call) -> str:
     """The same warm colour for a function in every picture."""
     name = f'{call.file}\0{call.function}'.encode('utf-8', 'replace')
     return _WARM[zlib.crc32(name) % len(_WARM)]
-
-
-def _text(label: str, x: float, y: float, width: float) -> str:
-    """The label, cut to what fits into the box; '' where hardly anything does."""
-    room = int((width - 8) / _LETTER)
-    if room < 3:
-        return ''
-    if len(label) > room:
-        label = f'{label[: room - 1]}…'
-    return f'<text x="{x + 4:.1f}" y="{y + 14}" fill="#212529">{escape(label)}</text>'

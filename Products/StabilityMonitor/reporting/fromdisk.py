@@ -6,7 +6,6 @@ process knows (what its threads do, which requests are slow, what hangs) stays u
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -48,6 +47,8 @@ COMMAND = 'command'  # from this command
 NOBODY = 'nobody'  # it is not known
 
 Clock = Callable[[], float]
+#: A report or a part of one, as JSON has it.
+Document = dict[str, Any]
 
 #: Seconds.  A start that differs more from the one in the run's name is not true.
 _NEAR = 60
@@ -61,7 +62,7 @@ class RecordedRun:
     """
 
     path: Path
-    context: dict[str, Any]
+    context: Document
     alive: bool = False
     record: RunRecord | None = None
 
@@ -76,7 +77,9 @@ class RecordedRun:
     @property
     def started(self) -> float:
         """Seconds since the epoch; 0.0 where the name has a day that does not exist."""
-        named = name_facts(self.run)[0] if is_run_name(self.run) else 0.0
+        named = 0.0
+        if is_run_name(self.run):
+            named, _ = name_facts(self.run)
         if self.record:
             precise = self.record.started
         else:
@@ -87,16 +90,17 @@ class RecordedRun:
 
     @property
     def instance(self) -> Instance:
-        return self.record.instance if self.record else instance_of(self.context)
+        if self.record:
+            return self.record.instance
+        return instance_of(self.context)
 
-    def told(self, as_of: float | str | None) -> dict[str, Any]:
+    def told(self, as_of: float | None) -> Document:
         """The entry of a report's `sources` for a part that this run tells."""
-        when = as_of if isinstance(as_of, str) else isotime(as_of)
-        return {'source': RUN, 'run': self.run, 'as_of': when}
+        return {'source': RUN, 'run': self.run, 'as_of': isotime(as_of)}
 
 
-UNKNOWN: dict[str, Any] = {'source': NOBODY, 'run': None, 'as_of': None}
-NO_INVENTORY: dict[str, Any] = {
+UNKNOWN: Document = {'source': NOBODY, 'run': None, 'as_of': None}
+NO_INVENTORY: Document = {
     'distributions': [],
     'products': [],
     'compiled_modules': [],
@@ -114,17 +118,20 @@ def newest(archive: Archive, ours: Sequence[RunRecord], instance: Instance) -> R
     for name in reversed(base.waiting()):
         path = base.runs / name
         context = read_json(path / CONTEXT)
-        if context.get('role') == 'script' or instance_of(context) != instance:
+        is_script = context.get('role') == 'script'
+        if is_script or instance_of(context) != instance:
             continue
         if may_live(path):
-            return RecordedRun(path, context, True)
+            return RecordedRun(path, context, alive=True)
         if dead is None:
-            record = next((record for record in ours if record.run == name), None)
-            dead = RecordedRun(path, context, False, record)
+            of_this_name = (record for record in ours if record.run == name)
+            dead = RecordedRun(path, context, record=next(of_this_name, None))
     last = last_server_run(ours)
-    if last and (dead is None or last.run > dead.run):
-        return of_record(archive, archive.record(last.run))
-    return dead
+    if last is None:
+        return dead
+    if dead and dead.run >= last.run:
+        return dead
+    return of_record(archive, archive.record(last.run))
 
 
 def of_record(archive: Archive, record: RunRecord) -> RecordedRun:
@@ -132,32 +139,43 @@ def of_record(archive: Archive, record: RunRecord) -> RecordedRun:
     path = archive.path / record.run
     if not path.is_dir():
         path = archive.base.runs / record.run
-    return RecordedRun(path, record.context or read_json(path / CONTEXT), False, record)
+    context = record.context or read_json(path / CONTEXT)
+    return RecordedRun(path, context, record=record)
 
 
-def _dict(document: dict[str, Any], key: str) -> dict[str, Any]:
+def _dict(document: Document, key: str) -> Document:
     value = document.get(key)
     return value if isinstance(value, dict) else {}
+
+
+def _list(document: Document, key: str) -> list[Any]:
+    value = document.get(key)
+    return value if isinstance(value, list) else []
 
 
 # -- the parts of a report -------------------------------------------------------------------------
 
 
-def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> dict[str, Any]:
+def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> Document:
     """As `report.process`, from what the run wrote at its start."""
     context = last.context
     software = _dict(context, 'software')
-    client_home = software.get('client_home') or _dict(context, 'instance').get('client_home')
+    home_of_instance = _dict(context, 'instance').get('client_home')
     system = str(context.get('platform') or '')
+    system_family, _, _ = system.partition('-')
+    uptime = last.record.uptime_seconds if last.record else None
+    if last.alive:
+        uptime = round(max(0.0, clock() - last.started), 3)
+    black_boxes = (last.path / BLACKBOX, last.path / f'{BLACKBOX}.gz')
     return {
         'zope': software.get('zope', ''),
         'python': context.get('python', ''),
-        'platform': system.partition('-')[0].lower(),
+        'platform': system_family.lower(),
         'software_home': software.get('software_home', ''),
         'instance_home': software.get('instance_home', ''),
-        'client_home': client_home or '',
+        'client_home': software.get('client_home') or home_of_instance or '',
         'pid': last.pid,
-        'uptime_seconds': _uptime(last, clock),
+        'uptime_seconds': uptime,
         'started': isotime(last.started),
         'run': last.run,
         'role': context.get('role') or 'server',
@@ -168,22 +186,18 @@ def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> di
         'libc': context.get('libc', ''),
         'system': system,
         'safe_mode': None,
-        'recording': any((last.path / f'{BLACKBOX}{end}').exists() for end in ('', '.gz')),
+        'recording': any(path.exists() for path in black_boxes),
         'directory': str(archive.base.path),
         'thread_stack': context.get('thread_stack'),
         'core_pattern': context.get('core_pattern', ''),
     }
 
 
-def _uptime(last: RecordedRun, clock: Clock) -> float | None:
-    if last.alive:
-        return round(max(0.0, clock() - last.started), 3)
-    return last.record.uptime_seconds if last.record else None
-
-
 def checks(
-    last: RecordedRun, archive: Archive, instance: Instance
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    last: RecordedRun,
+    archive: Archive,
+    instance: Instance,
+) -> tuple[list[Document], Document]:
     """(findings as in a report, their entry of `sources`), as the run's checks told them last.
 
     Findings that are muted today are marked.
@@ -194,32 +208,33 @@ def checks(
     if when is None and not error:
         return [], UNKNOWN | {'running': False, 'error': ''}
     findings = []
-    rows = word.get('checks')
-    for row in rows if isinstance(rows, list) else ():
+    for row in _list(word, 'checks'):
         finding = finding_from(row)
         if finding:
             findings.append(finding)
-    look = allfindings.sorted_out(findings, Hushed(archive.base.path, instance.label))
-    return look.to_json(), last.told(when) | {'running': False, 'error': error}
+    muted = Hushed(archive.base.path, instance.label)
+    look = allfindings.sorted_out(findings, muted)
+    told = last.told(when) | {'running': False, 'error': error}
+    return look.to_json(), told
 
 
-def inventory(last: RecordedRun) -> dict[str, Any]:
+def inventory(last: RecordedRun) -> Document:
     """As `reporting.inventory.inventory`, of that run.  What it did not record is empty."""
     context = last.context
     serving = read_json(last.path / SERVING)
     compiled: Iterable[object] = last.record.compiled_modules if last.record else ()
-    if not compiled and isinstance(serving.get('compiled_modules'), list):
-        compiled = serving['compiled_modules']
-    products = serving.get('products')
+    if not compiled:
+        compiled = _list(serving, 'compiled_modules')
+    distributions = []
+    for name, version in sorted(versions(last).items()):
+        distributions.append({'name': name, 'version': version})
     # Such as "3.12.1 (main, Dec 8 2023, 05:40:51) [GCC 12.2.0]".
     python, _, compiler = str(context.get('python') or '').partition('[')
     platform = str(context.get('platform') or '')
     return {
-        'distributions': [
-            {'name': name, 'version': version} for name, version in sorted(versions(last).items())
-        ],
-        'products': sorted(map(str, products)) if isinstance(products, list) else [],
-        'compiled_modules': [str(name) for name in compiled],
+        'distributions': distributions,
+        'products': sorted(map(str, _list(serving, 'products'))),
+        'compiled_modules': list(map(str, compiled)),
         'system': {
             'platform': platform,
             'distribution': '',
@@ -232,14 +247,15 @@ def inventory(last: RecordedRun) -> dict[str, Any]:
     }
 
 
-def in_flight(
-    last: RecordedRun, clock: Clock = time.time
-) -> tuple[tuple[Request, ...], dict[str, Any]]:
+def in_flight(last: RecordedRun, clock: Clock = time.time) -> tuple[tuple[Request, ...], Document]:
     """(requests in progress, their entry of `sources`), from the black box of a living run."""
-    if last.alive:
-        with contextlib.suppress(OSError, UnreadableRecord):  # it may have no black box on disk
-            return load(last.path / BLACKBOX).in_flight, last.told(clock())
-    return (), UNKNOWN
+    if not last.alive:
+        return (), UNKNOWN
+    try:
+        recording = load(last.path / BLACKBOX)
+    except (OSError, UnreadableRecord):  # it may have no black box on disk
+        return (), UNKNOWN
+    return recording.in_flight, last.told(clock())
 
 
 # -- versions then and now -------------------------------------------------------------------------
@@ -252,12 +268,18 @@ def versions(last: RecordedRun) -> dict[str, str]:
         known = distributionsets.of_run(last.path).get('distributions')
     if not isinstance(known, dict):
         return {}
-    return {str(name): version for name, version in known.items() if isinstance(version, str)}
+    found = {}
+    for name, version in known.items():
+        if isinstance(version, str):
+            found[str(name)] = version
+    return found
 
 
 def compared(
-    then: RecordedRun, life: ILivingRun | None, living: RecordedRun | None
-) -> dict[str, Any]:
+    then: RecordedRun,
+    life: ILivingRun | None,
+    living: RecordedRun | None,
+) -> Document:
     """{known, with, changed}: what is installed now, compared with what that run had.
 
     `known`: whether the run recorded its versions.
@@ -267,39 +289,42 @@ def compared(
     """
     before = versions(then)
     source, now = _now(then, life, living)
+    changed = None
     if not now:
         source = NOBODY
-    changed = _changes(before, now) if before and now else None
+    elif before:
+        changed = _changes(before, now)
     return {'known': bool(before), 'with': source, 'changed': changed}
 
 
 def _now(
-    then: RecordedRun, life: ILivingRun | None, living: RecordedRun | None
+    then: RecordedRun,
+    life: ILivingRun | None,
+    living: RecordedRun | None,
 ) -> tuple[str, dict[str, str]]:
     """(source, versions) of what is installed now, where it may be compared with that run."""
-    same_python = then.context.get('executable') == sys.executable
+    has_same_python = then.context.get('executable') == sys.executable
     if life:
-        if same_python or then.instance == life.instance:
-            return PROCESS, _of_life(life)
+        if has_same_python or then.instance == life.instance:
+            # What this process began with: what is installed later counts after a restart.
+            directory = getattr(life, 'directory', None)
+            noted = distributionsets.of_run(directory.path) if directory else {}
+            at_start = noted.get('distributions')
+            return PROCESS, at_start or dict(systemfacts.here().distributions)
     elif living and living.alive and living.instance == then.instance:
         return PROCESS, versions(living)
-    elif same_python:
+    elif has_same_python:
         return COMMAND, dict(systemfacts.here().distributions)
     return NOBODY, {}
 
 
-def _of_life(life: ILivingRun) -> dict[str, str]:
-    """What this process began with: what has been installed since counts after a restart."""
-    directory = getattr(life, 'directory', None)
-    noted = distributionsets.of_run(directory.path) if directory else {}
-    return noted.get('distributions') or dict(systemfacts.here().distributions)
-
-
-def _changes(then: dict[str, str], now: dict[str, str]) -> list[dict[str, Any]]:
+def _changes(then: dict[str, str], now: dict[str, str]) -> list[Document]:
     then = {normalized(name): version for name, version in then.items()}
     now = {normalized(name): version for name, version in now.items()}
     changes = []
     for name in sorted(then.keys() | now.keys()):
-        if then.get(name) != now.get(name):
-            changes.append({'name': name, 'then': then.get(name), 'now': now.get(name)})
+        before = then.get(name)
+        after = now.get(name)
+        if before != after:
+            changes.append({'name': name, 'then': before, 'now': after})
     return changes

@@ -31,8 +31,10 @@ def _distributions() -> tuple[dict[str, str], ...]:
     found: dict[str, dict[str, str]] = {}
     for distribution in distributions():
         name = distribution.metadata['Name']
-        if name and name.lower() not in found:  # the first one on the path is imported
-            found[name.lower()] = {'name': name, 'version': distribution.version or ''}
+        key = (name or '').lower()
+        if key and key not in found:  # the first one on the path is imported
+            version = distribution.version or ''
+            found[key] = {'name': name, 'version': version}
     return tuple(found[key] for key in sorted(found))
 
 

@@ -47,15 +47,18 @@ def lines(
     yield ''
     yield from _judgement(view)
     if view.threads:
-        yield from ('', 'Its threads, as the kernel sees them:')
+        yield ''
+        yield 'Its threads, as the kernel sees them:'
         yield from map(_thread, view.threads)
     yield from _requests(view)
     yield from _marks(view)
     yield from _hangs(view)
     if commands and view.there:
-        yield from ('', 'C and Python frames of all threads are shown by:')
+        yield ''
+        yield 'C and Python frames of all threads are shown by:'
         for title, command in commands:
-            yield from (f'  {title}', f'    {command}')
+            yield f'  {title}'
+            yield f'    {command}'
         yield f'  {needed}'
 
 
@@ -77,12 +80,11 @@ def _judgement(view: View) -> Iterator[str]:
         )
     else:
         yield from _holder(view)
-    sample = view.traces.recording.last_sample if view.traces.recording else None
+    recording = view.traces.recording
+    sample = recording.last_sample if recording else None
     if sample and view.there is not False:
-        yield (
-            f'Its heartbeat last beat {duration(max(0.0, view.time - sample.time))} ago, at '
-            f'{clocktime(sample.time)}.'
-        )
+        ago = duration(max(0.0, view.time - sample.time))
+        yield f'Its heartbeat last beat {ago} ago, at {clocktime(sample.time)}.'
     if view.traces.damage:
         yield f'Its black box: {view.traces.damage}'
 
@@ -97,34 +99,41 @@ def _holder(view: View) -> Iterator[str]:
             'or the machine is slow.'
         )
     elif len(found) == 1:
-        waiters = f'{waiting} threads wait' if waiting > 1 else f'{waiting} thread waits'
+        holder = found[0]
+        waiters = f'{waiting} thread waits'
+        if waiting > 1:
+            waiters = f'{waiting} threads wait'
         yield (
-            f'The interpreter lock (GIL) is probably held by {_who(found[0])}: '
-            f'it {_does(found[0])}. {waiters} for it.'
+            f'The interpreter lock (GIL) is probably held by {_who(holder)}: '
+            f'it {_does(holder)}. {waiters} for it.'
         )
     else:
         yield (
             f'{waiting} threads wait for the interpreter lock (GIL); one of these probably '
             'holds it:'
         )
-        yield from (f'  {_who(seen)}: it {_does(seen)}' for seen in found)
+        for seen in found:
+            yield f'  {_who(seen)}: it {_does(seen)}'
 
 
 def _who(seen: Seen) -> str:
-    ident = f' (0x{seen.ident:x})' if seen.ident else ''
-    request = ''
-    if seen.request:
-        request = f', which serves {seen.request.method} {seen.request.path}'
-    return f'thread {seen.kernel.tid}{ident}{request}'
+    who = f'thread {seen.kernel.tid}'
+    if seen.ident:
+        who += f' (0x{seen.ident:x})'
+    request = seen.request
+    if request:
+        who += f', which serves {request.method} {request.path}'
+    return who
 
 
 def _does(seen: Seen) -> str:
     if seen.runs:
         return 'runs on the processor'
-    if not seen.kernel.call:
+    call = seen.kernel.call
+    if not call:
         return _STATES.get(seen.kernel.state, 'does what is not known')
     target = f' on {seen.target}' if seen.target else ''
-    return f'waits in the system call {seen.kernel.call}{target}'
+    return f'waits in the system call {call}{target}'
 
 
 # -- what was seen ---------------------------------------------------------------------------------
@@ -132,7 +141,9 @@ def _does(seen: Seen) -> str:
 
 def _thread(seen: Seen) -> str:
     kernel = seen.kernel
-    cpu = f'{seen.cpu:4.0%}' if seen.cpu is not None else '   ?'
+    cpu = '   ?'
+    if seen.cpu is not None:
+        cpu = f'{seen.cpu:4.0%}'
     state = _STATES.get(kernel.state, kernel.state)
     what = f'{kernel.call} {seen.target}'.strip()
     if seen.waits_for_gil:
@@ -141,42 +152,52 @@ def _thread(seen: Seen) -> str:
 
 
 def _requests(view: View) -> Iterator[str]:
-    flying = _flying(view)
+    flying = sorted(_flying(view), key=lambda request: request.started)
     if flying:
-        yield from ('', 'Requests in flight, as its black box has them:')
-    for request in sorted(flying, key=lambda request: request.started):
-        seconds = max(0.0, view.time - request.started)
+        yield ''
+        yield 'Requests in flight, as its black box has them:'
+    for request in flying:
+        so_far = age(max(0.0, view.time - request.started))
         yield (
-            f'  {request.method} {request.path} for {age(seconds)} ({request.phase}) '
+            f'  {request.method} {request.path} for {so_far} ({request.phase}) '
             f'in thread {request.native_id} (0x{request.ident:x})'
         )
 
 
 def _marks(view: View) -> Iterator[str]:
     """The stacks that the watchdog wrote when the heartbeat stood still."""
-    requests = {request.ident: f' ({request.method} {request.path})' for request in _flying(view)}
+    requests = {request.ident: request for request in _flying(view)}
     for ident, mark in view.traces.stuck.items():
-        yield from _mark(f'thread 0x{ident:x}{requests.get(ident, "")}', mark)
+        subject = f'thread 0x{ident:x}'
+        request = requests.get(ident)
+        if request:
+            subject += f' ({request.method} {request.path})'
+        yield from _mark(subject, mark)
     if view.traces.hang:
         yield from _mark('the heartbeat', view.traces.hang)
 
 
 def _mark(subject: str, mark: Mark) -> Iterator[str]:
     for dump in mark.dumps[-1:]:
-        yield from ('', f'The stack of {subject}, as of {clocktime(mark.time)}:')
+        when = clocktime(mark.time)
+        yield ''
+        yield f'The stack of {subject}, as of {when}:'
         for thread in dump.threads:
             yield from frame_lines(thread.frames, '    ')
 
 
 def _hangs(view: View) -> Iterator[str]:
-    notes = view.traces.recording.notes if view.traces.recording else ()
+    recording = view.traces.recording
+    notes = recording.notes if recording else ()
     for kind in ('hang', 'deadlock', 'spinning'):
         for begun in hangnotes.all_lasting(notes, kind):
-            yield from ('', f'Noted at {clocktime(begun.time)}: {begun.title}')
+            yield ''
+            yield f'Noted at {clocktime(begun.time)}: {begun.title}'
             for note in hangnotes.threads(notes, begun):
                 yield f'  {note.title}: {note.detail}'
                 yield from frame_lines(note.frames, '    ')
 
 
 def _flying(view: View) -> tuple[Request, ...]:
-    return view.traces.recording.in_flight if view.traces.recording else ()
+    recording = view.traces.recording
+    return recording.in_flight if recording else ()

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from ..checks.allfindings import Look
 from ..checks.allfindings import of as standing_of
@@ -31,10 +30,13 @@ from ..system.runcontext import compiled_modules
 from ..system.runcontext import system_name
 from . import fromdisk
 from .fromdisk import Clock
+from .fromdisk import Document
 from .fromdisk import RecordedRun
 from .inventory import inventory
 
 SCHEMA = 'stabilitymonitor/1'
+#: Options that say who reports, and where to.
+_SUPPORT = ('support_name', 'support_contact', 'tracker_url')
 
 
 def build(
@@ -43,7 +45,7 @@ def build(
     run: str | None = None,
     instance: Instance | None = None,
     clock: Clock = time.time,
-) -> dict[str, Any]:
+) -> Document:
     """The report of this process and its past; with `run`, about that incident.
 
     Without `life`, it tells what the last run of `instance` has left on disk.  `sources` says of
@@ -68,7 +70,9 @@ def build(
         previous = incident
     elif last:
         previous = _whole(archive, last.run, life, left)
-    report: dict[str, Any] = {
+    options = life.options if life else None
+    support = {key: getattr(options, key, '') for key in _SUPPORT}
+    report: Document = {
         'schema': SCHEMA,
         'generated': isotime(clock()),
         'instance': to_json(instance),
@@ -83,7 +87,7 @@ def build(
         **standing(life),
         'crash_loop': [record.run for record in crash_loop(ours)],
         'clean_scripts': archive.clean_scripts,
-        'support': _support(life),
+        'support': support,
         'sources': now['sources'],
     }
     if incident:
@@ -91,7 +95,7 @@ def build(
     return report
 
 
-def _of_life(life: ILivingRun, clock: Clock) -> dict[str, Any]:
+def _of_life(life: ILivingRun, clock: Clock) -> Document:
     """The parts of a report that this process tells of itself, as of now."""
     state, look = checks_state(life)
     told = {'source': fromdisk.PROCESS, 'run': life.name, 'as_of': isotime(clock())}
@@ -112,7 +116,7 @@ def _of_life(life: ILivingRun, clock: Clock) -> dict[str, Any]:
 
 def _of_disk(
     left: RecordedRun | None, archive: Archive, instance: Instance, clock: Clock
-) -> dict[str, Any]:
+) -> Document:
     """The same parts as the run `left` has left them, with their times; empty without a run."""
     if left is None:
         return {
@@ -147,18 +151,23 @@ def _of_disk(
     }
 
 
-def checks_state(life: ILivingRun) -> tuple[dict[str, Any], Look]:
+def checks_state(life: ILivingRun) -> tuple[Document, Look]:
     """({as_of, running, error} of the checks, what they found); `as_of` is None without results."""
     here = standing_of(life)
     # Asked before the results: checks that end in between count as running.
     running = here.checks.running
     look = here.look()
-    return {'as_of': isotime(look.when), 'running': running, 'error': here.checks.error}, look
+    state = {
+        'as_of': isotime(look.when),
+        'running': running,
+        'error': here.checks.error,
+    }
+    return state, look
 
 
 def _whole(
     archive: Archive, run: str, life: ILivingRun | None, left: RecordedRun | None
-) -> dict[str, Any]:
+) -> Document:
     """Everything about one archived run.
 
     Added are the known issues that it may have met (by today's rules), what was installed then,
@@ -166,14 +175,15 @@ def _whole(
     """
     record = archive.record(run)
     then = fromdisk.of_record(archive, record)
+    known_issues = of_incident(record, archive.base.path)
     return record.to_json() | {
-        'known_issues': list(map(to_json, of_incident(record, archive.base.path))),
+        'known_issues': list(map(to_json, known_issues)),
         'inventory': fromdisk.inventory(then),
         'versions': fromdisk.compared(then, life, left),
     }
 
 
-def process(life: ILivingRun, clock: Clock = time.time) -> dict[str, Any]:
+def process(life: ILivingRun, clock: Clock = time.time) -> Document:
     """Facts about this process; first the eight that STABILITY-HOWTO.txt asks for."""
     software = life.software
     context = life.context
@@ -203,13 +213,14 @@ def process(life: ILivingRun, clock: Clock = time.time) -> dict[str, Any]:
     }
 
 
-def standing(life: ILivingRun | None) -> dict[str, Any]:
+def standing(life: ILivingRun | None) -> Document:
     """What every thread of this process does, which requests are slow, and what hangs, right now.
 
     {threads [ThreadState], slow_requests [SlowRequest], hangs [Event]} of `model.threadstates`, as
     JSON with times in seconds since the epoch.
     """
-    told = to_json(life.stacks() if life else Stacks(), plain=True)
+    stacks = life.stacks() if life else Stacks()
+    told = to_json(stacks, plain=True)
     return {
         'threads': told['threads'],
         'slow_requests': told['slow'],
@@ -221,19 +232,15 @@ def in_flight(life: ILivingRun, clock: Clock = time.time) -> list[Request]:
     """The requests in progress in this process, oldest first, from its black box."""
     if life.recorder is None:
         return []
-    return _flying(read(bytes(life.recorder.buffer)).in_flight, clock())
+    recording = read(bytes(life.recorder.buffer))
+    return _flying(recording.in_flight, clock())
 
 
 def _flying(requests: Iterable[Request], now: float) -> list[Request]:
     """The same requests, oldest first, with the seconds that they have taken so far."""
     found = []
-    for request in sorted(requests, key=lambda request: request.started):
+    oldest_first = sorted(requests, key=lambda request: request.started)
+    for request in oldest_first:
         seconds = round(max(0.0, now - request.started), 3)
         found.append(replace(request, seconds=seconds))
     return found
-
-
-def _support(life: ILivingRun | None) -> dict[str, str]:
-    options = life.options if life else None
-    keys = ('support_name', 'support_contact', 'tracker_url')
-    return {key: getattr(options, key, '') for key in keys}

@@ -41,7 +41,8 @@ def trace(base: Base, run: str, clock: Callable[[], float] = time.time) -> Itera
     none on disk.
     """
     path = base.runs / run
-    if not RUN_NAME.fullmatch(run) or not path.is_dir():
+    is_waiting = RUN_NAME.fullmatch(run) and path.is_dir()
+    if not is_waiting:
         return of_record(Archive(base).record(run))
     if not may_live(path):
         return of_record(examine(path))
@@ -49,7 +50,8 @@ def trace(base: Base, run: str, clock: Callable[[], float] = time.time) -> Itera
         recording = load(path / BLACKBOX)
     except FileNotFoundError:
         raise NoBlackBox(f'The run {run} has no black box on disk.') from None
-    return of_recording(recording, clock(), name_facts(run)[0], run)
+    started, *_ = name_facts(run)
+    return of_recording(recording, clock(), started, run)
 
 
 def newest(base: Base) -> str:
@@ -60,13 +62,15 @@ def newest(base: Base) -> str:
     found = []  # (is it a server, does it live, its name, which begins with its start)
     for name in base.waiting():
         path = base.runs / name
-        is_server = read_json(path / CONTEXT).get('role') != 'script'
-        found.append((is_server, may_live(path), name))
+        is_script = read_json(path / CONTEXT).get('role') == 'script'
+        found.append((not is_script, may_live(path), name))
     for record in Archive(base).summaries():
-        found.append((record.role == 'server', False, record.run))
+        is_server = record.role == 'server'
+        found.append((is_server, False, record.run))
     if not found:
         raise NoSuchRun('No run has been recorded here yet.')
-    return max(found)[-1]
+    *_, run = max(found)
+    return run
 
 
 def of_recording(recording: Recording, now: float, started: float, run: str) -> Iterator[str]:
@@ -85,11 +89,14 @@ def of_record(record: RunRecord) -> Iterator[str]:
     """The trace log of a dead run; the last line says how it ended."""
     ended = _archived(record.ended or record.started or 0.0)
     finished = []
-    for request in filter(_is_dated, record.recent):
-        finished.append(replace(_tidy(request), ended=_of_request(request.ended or ended)))
+    for request in record.recent:
+        if request.started > 0:
+            end_of_request = _of_request(request.ended or ended)
+            finished.append(replace(_tidy(request), ended=end_of_request))
     in_flight = []
-    for request in filter(_is_dated, record.requests):
-        in_flight.append(replace(_tidy(request), ended=None, seconds=None))
+    for request in record.requests:
+        if request.started > 0:
+            in_flight.append(replace(_tidy(request), ended=None, seconds=None))
     overflow = record.counters.get('requests_without_slot')
     yield from trace_lines(
         finished,
@@ -100,10 +107,6 @@ def of_record(record: RunRecord) -> Iterator[str]:
         overflow=overflow if isinstance(overflow, int) else 0,
     )
     yield said_line('N', ended, f'the process ended: {record.verdict}, {record.confidence}')
-
-
-def _is_dated(request: Request) -> bool:
-    return request.started > 0
 
 
 def _archived(moment: float) -> float:

@@ -27,8 +27,8 @@ def tidy(document: dict[str, Any]) -> Stacks:
 def is_well(told: Stacks) -> bool:
     """No hang, deadlock or slow request lasts, and no thread spins that should not."""
     for hang in told.hangs:
-        may_spin = hang.kind == 'spinning' and hang.severity != CRITICAL
-        if hang.lasts and not may_spin:
+        is_harmless = hang.kind == 'spinning' and hang.severity != CRITICAL
+        if hang.lasts and not is_harmless:
             return False
     return not any(request.lasts for request in told.slow)
 
@@ -43,8 +43,10 @@ def ordered(
     loud: list[ThreadState] = []
     quiet: list[ThreadState] = []
     for thread in threads:
-        group = quiet if _is_quiet(thread, own) else loud
-        group.append(thread)
+        if _is_quiet(thread, own):
+            quiet.append(thread)
+        else:
+            loud.append(thread)
     loud.sort(key=_rank)
     quiet.sort(key=lambda thread: (thread.kind == 'monitor', thread.name, thread.native_id))
     return loud, quiet
@@ -60,9 +62,19 @@ def _is_quiet(thread: ThreadState, own: int) -> bool:
 
 def _rank(thread: ThreadState) -> tuple[bool, float, int, str, int]:
     """For sorting: those with a request first, the oldest request first, then by kind."""
-    kind = _KINDS.index(thread.kind) if thread.kind in _KINDS else len(_KINDS)
-    seconds = thread.request.seconds or 0.0 if thread.request else 0.0
-    return not thread.request, -seconds, kind, thread.name, thread.native_id
+    kind = len(_KINDS)
+    if thread.kind in _KINDS:
+        kind = _KINDS.index(thread.kind)
+    seconds = 0.0
+    if thread.request:
+        seconds = thread.request.seconds or 0.0
+    return (
+        not thread.request,
+        -seconds,
+        kind,
+        thread.name,
+        thread.native_id,
+    )
 
 
 # -- words -----------------------------------------------------------------------------------------
@@ -75,9 +87,11 @@ def word(thread: ThreadState) -> str:
 
 def stack_words(thread: ThreadState) -> str:
     """`120 KiB of 8.0 MiB`; '' where it is not known."""
-    if thread.stack_size <= 0 or thread.stack_used <= 0:
+    size = thread.stack_size
+    used = thread.stack_used
+    if size <= 0 or used <= 0:
         return ''
-    return f'{axes.size(thread.stack_used)} of {axes.size(thread.stack_size)}'
+    return f'{axes.size(used)} of {axes.size(size)}'
 
 
 def room_words(thread: ThreadState) -> str:
@@ -91,4 +105,6 @@ def room_words(thread: ThreadState) -> str:
 
 def age(seconds: float) -> str:
     """As `4.2 s` or `5 min 2 sec`."""
-    return f'{seconds:.1f} s' if seconds < 60 else duration(seconds)
+    if seconds < 60:
+        return f'{seconds:.1f} s'
+    return duration(seconds)

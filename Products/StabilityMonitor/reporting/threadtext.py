@@ -29,7 +29,8 @@ def text(told: Stacks, subject: str = 'this process', own: int = 0) -> str:
 
     `own` is the ident of the thread that asks, see `stacksdocument.ordered`.
     """
-    return ''.join(f'{clean(line)}\n' for line in lines(told, subject, own))
+    safe = map(clean, lines(told, subject, own))
+    return ''.join(f'{line}\n' for line in safe)
 
 
 def lines(told: Stacks, subject: str, own: int = 0) -> Iterator[str]:
@@ -38,35 +39,43 @@ def lines(told: Stacks, subject: str, own: int = 0) -> Iterator[str]:
         yield from ('', hang_line(hang))
     loud, quiet = ordered(told.threads, own)
     for thread in loud:
-        yield from ('', *thread_lines(thread))
+        yield ''
+        yield from thread_lines(thread)
     yield ''
     if loud or quiet:
-        names = ', '.join(map(_name, quiet)) or 'none'
-        yield f'Idle, or of the stability monitor: {names}'
+        names = ', '.join(map(_name, quiet))
+        yield f'Idle, or of the stability monitor: {names or "none"}'
     else:
         yield 'No thread could be looked at.'
-    lasting = [profile for profile in told.slow if profile.lasts]
-    ended = [profile for profile in told.slow if not profile.lasts]
+    lasting = []
+    ended = []
+    for profile in told.slow:
+        if profile.lasts:
+            lasting.append(profile)
+        else:
+            ended.append(profile)
     yield from _profiles('Slow requests', lasting)
     yield from _profiles('Slow requests that have ended', ended)
 
 
 def hang_line(hang: Event) -> str:
     kind = event_kind(hang.kind).shout
-    over = '' if hang.lasts else f', ended {clocktime(hang.ended)}'
-    return f'{kind} since {clocktime(hang.started)}{over}: {hang.summary}'
+    when = f'since {clocktime(hang.started)}'
+    if not hang.lasts:
+        when += f', ended {clocktime(hang.ended)}'
+    return f'{kind} {when}: {hang.summary}'
 
 
 def thread_lines(thread: ThreadState) -> Iterator[str]:
     """One thread with its stack, innermost frame first."""
-    detail = f'; {thread.detail}' if thread.detail else ''
-    yield f'{_name(thread)}: {word(thread)}{detail}'
+    activity = word(thread)
+    if thread.detail:
+        activity += f'; {thread.detail}'
+    yield f'{_name(thread)}: {activity}'
     request = thread.request
     if request:
-        yield (
-            f'  serves {request.method} {request.path} for {age(request.seconds or 0.0)} '
-            f'({request.phase})'
-        )
+        so_far = age(request.seconds or 0.0)
+        yield f'  serves {request.method} {request.path} for {so_far} ({request.phase})'
     facts = []
     if thread.cpu is not None:
         facts.append(f'processor {thread.cpu:.0%} of the last {thread.cpu_seconds:.1f} s')
@@ -97,24 +106,23 @@ def frame_lines(frames: Collection[Frame], indent: str = '') -> Iterator[str]:
 def _name(thread: ThreadState) -> str:
     name = thread.name or 'A thread'
     native_id = thread.native_id or 'not known'
-    ident = f', 0x{thread.ident:x}' if thread.ident else ''
-    return f'{name} (native id {native_id}{ident})'
+    idents = f'native id {native_id}'
+    if thread.ident:
+        idents += f', 0x{thread.ident:x}'
+    return f'{name} ({idents})'
 
 
 def _profiles(title: str, profiles: Collection[SlowRequest]) -> Iterator[str]:
     if profiles:
         yield from ('', f'{title}:')
     for profile in profiles:
-        yield from _profile(profile)
-
-
-def _profile(profile: SlowRequest) -> Iterator[str]:
-    so_far = 'so far' if profile.lasts else 'in all'
-    yield (
-        f'  {profile.method} {profile.path}: {age(profile.seconds)} '
-        f'{so_far}, since {clocktime(profile.started)}, '
-        f'in thread 0x{profile.ident:x}; looked at {profile.samples} times'
-    )
-    for share in profile.shares[:_SHARES]:
-        if share.own >= _LEAST_SHARE:
-            yield f'    {share.own:4.0%} in {share.function} ({share.file})'
+        took = age(profile.seconds)
+        so_far = 'so far' if profile.lasts else 'in all'
+        started = clocktime(profile.started)
+        yield (
+            f'  {profile.method} {profile.path}: {took} {so_far}, since {started}, '
+            f'in thread 0x{profile.ident:x}; looked at {profile.samples} times'
+        )
+        for share in profile.shares[:_SHARES]:
+            if share.own >= _LEAST_SHARE:
+                yield f'    {share.own:4.0%} in {share.function} ({share.file})'

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 
 from ..model.records import Request
 from ..model.records import isotime
@@ -18,6 +19,19 @@ from ..recording.tracelog import end_lines
 from ..recording.tracelog import escaped
 from ..recording.tracelog import request_id
 from ..recording.tracelog import said_line
+
+
+class _Event(NamedTuple):
+    """The begin or the end of a request.
+
+    All but the lines is the order: at one moment, the request with the lower number comes first,
+    and its begin (`is_end` 0) before its end (1).
+    """
+
+    time: float
+    number: int
+    is_end: int
+    lines: list[str]
 
 
 def trace_lines(
@@ -38,30 +52,44 @@ def trace_lines(
     in_flight = tuple(in_flight)
     if started is not None:
         yield said_line('U', started, run or 'a process')
-    events: list[tuple[float, int, int, list[str]]] = []
+    events: list[_Event] = []
     for request in (*finished, *in_flight):
         events += _events(request)
-    first = min((when for when, *_ in events), default=now)
+    events.sort(key=lambda event: event[:3])
+    first = events[0].time if events else now
     for text in _lost(finished, in_flight, overflow):
         yield said_line('N', first, text)
-    for *_, lines in sorted(events, key=lambda event: event[:3]):
-        yield from lines
+    for event in events:
+        yield from event.lines
     for request in in_flight:
-        yield said_line('N', now, _in_flight(request, now))
+        id = request_id(request.number, request.ident)
+        seconds = max(0.0, now - request.started)
+        text = f'{id} is in flight for {seconds:.3f} s, {request.phase}'
+        if request.crashed:
+            text += ', the crash was in it'
+        yield said_line('N', now, text)
 
 
 def as_text(lines: Iterable[str]) -> bytes:
     return ''.join(f'{line}\n' for line in lines).encode('utf-8', 'backslashreplace')
 
 
-def _events(request: Request) -> Iterator[tuple[float, int, int, list[str]]]:
-    """(time, number, 0 for a begin or 1 for an end, lines).
-
-    The first three are the order: at one moment, the request with the lower number comes first.
-    """
+def _events(request: Request) -> Iterator[_Event]:
+    """The begin of a request, and its end if it has ended."""
     id = request_id(request.number, request.ident)
-    begin = begin_line(id, request.started, request.method, request.path, request.cut)
-    yield request.started, request.number, 0, [begin]
+    begin = begin_line(
+        id,
+        request.started,
+        request.method,
+        request.path,
+        request.cut,
+    )
+    yield _Event(
+        time=request.started,
+        number=request.number,
+        is_end=0,
+        lines=[begin],
+    )
     if request.ended is None:
         return
     when = request.ended
@@ -83,7 +111,12 @@ def _events(request: Request) -> Iterator[tuple[float, int, int, list[str]]]:
         retry=request.retry,
         **more,
     )
-    yield when, request.number, 1, lines
+    yield _Event(
+        time=when,
+        number=request.number,
+        is_end=1,
+        lines=lines,
+    )
 
 
 def _lost(
@@ -93,15 +126,9 @@ def _lost(
     newest = 0
     for request in (*finished, *in_flight):
         newest = max(newest, request.number, request.last_number)
-    lost = newest - sum(request.count for request in finished) - len(in_flight)
+    ended = sum(request.count for request in finished)
+    lost = newest - ended - len(in_flight)
     if lost > 0:
         yield f'{lost} of {newest} requests are not here: the ring holds the last ones only'
     if overflow:
         yield f'{overflow} requests were not recorded: all slots were taken'
-
-
-def _in_flight(request: Request, now: float) -> str:
-    id = request_id(request.number, request.ident)
-    seconds = max(0.0, now - request.started)
-    crashed = ', the crash was in it' if request.crashed else ''
-    return f'{id} is in flight for {seconds:.3f} s, {request.phase}{crashed}'

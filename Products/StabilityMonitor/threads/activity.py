@@ -118,6 +118,8 @@ STREAMS = _WRITES | {
     'splice',
 }
 POLLS = {'poll', 'ppoll'}
+#: Which argument of such a call says how many descriptors it waits for.
+_COUNTS = {'poll': 1, 'ppoll': 1, 'select': 0, 'pselect6': 0}
 _SELECTS = {'select', 'pselect6', 'epoll_wait', 'epoll_pwait', 'epoll_pwait2'}
 LOCKED = {
     'fsync',
@@ -192,18 +194,23 @@ class Facts:
     @property
     def where(self) -> str:
         frame = own_frame(self.frames)
-        return f'at {place(frame.file, frame.line, frame.function)}' if frame else ''
+        if frame is None:
+            return ''
+        return f'at {place(frame.file, frame.line, frame.function)}'
 
 
 def is_ready(task: Task | None, gil: bool) -> bool:
     """Whether it is on a CPU, or only the GIL keeps it from one."""
-    return gil or bool(task and (task.call == 'running' or task.state == 'R'))
+    if gil:
+        return True
+    return task is not None and (task.call == 'running' or task.state == 'R')
 
 
 def place(file: str, line: int | None, function: str) -> str:
     """`shop/views.py:31 in checkout`: enough of a path to know it."""
-    end = file.replace(os.sep, '/').rsplit('/', 2)[-2:]
-    return f'{"/".join(end)}:{line or "?"} in {function}'
+    parts = file.replace(os.sep, '/').split('/')
+    end = '/'.join(parts[-2:])
+    return f'{end}:{line or "?"} in {function}'
 
 
 def words(state: ThreadState) -> str:
@@ -213,7 +220,9 @@ def words(state: ThreadState) -> str:
 
 def activity_words(code: str, detail: str) -> str:
     said = ACTIVITIES.get(code, code)
-    return f'{said}: {detail}' if detail else said
+    if detail:
+        return f'{said}: {detail}'
+    return said
 
 
 def listens(frames: Iterable[Frame]) -> bool:
@@ -314,7 +323,10 @@ def _subprocess(facts: Facts) -> Answer | None:
 def _is_in_subprocess(frames: Sequence[Frame]) -> bool:
     if frames and frames[0].file.endswith(f'{os.sep}subprocess.py'):
         return True
-    return any(frame.file == f'{_LIBRARY}subprocess.py' for frame in _library_frames(frames))
+    for frame in _library_frames(frames):
+        if frame.file == f'{_LIBRARY}subprocess.py':
+            return True
+    return False
 
 
 def _waiting(facts: Facts) -> Answer | None:
@@ -326,8 +338,8 @@ def _waiting(facts: Facts) -> Answer | None:
 def _sleep(facts: Facts) -> Answer | None:
     if facts.call in _SLEEPS:
         return 'sleep', facts.where
-    if facts.task and facts.call in POLLS | {'select', 'pselect6'}:
-        descriptors = facts.task.arguments[1 if facts.call in POLLS else 0]
+    if facts.task and facts.call in _COUNTS:
+        descriptors = facts.task.arguments[_COUNTS[facts.call]]
         if not descriptors:
             return 'sleep', facts.where
     return None
@@ -337,13 +349,15 @@ def _descriptors(facts: Facts) -> Answer | None:
     if not facts.descriptors or facts.call not in STREAMS | POLLS:
         return None
     code = _KINDS.get(facts.descriptors[0].kind, 'native')
-    return code, _joined(facts.target or _ends(facts), facts.where)
+    target = facts.target or _ends(facts)
+    return code, _joined(target, facts.where)
 
 
 def _file(facts: Facts) -> Answer | None:
     is_in_disk_sleep = facts.task is not None and facts.task.state == 'D'
     if is_in_disk_sleep or facts.call in LOCKED or facts.call in PATHS:
-        return 'file', _joined(facts.call, facts.target or _ends(facts), facts.where)
+        target = facts.target or _ends(facts)
+        return 'file', _joined(facts.call, target, facts.where)
     return None
 
 
@@ -404,7 +418,8 @@ def _joined(*parts: str) -> str:
 
 def _ends(facts: Facts) -> str:
     """The other end of what the call is about: peers of sockets, names of files and pipes."""
-    return ' and '.join(descriptor.peer or descriptor.name for descriptor in facts.descriptors[:3])
+    ends = [descriptor.peer or descriptor.name for descriptor in facts.descriptors[:3]]
+    return ' and '.join(ends)
 
 
 def _database_of(facts: Facts) -> str:
@@ -416,7 +431,7 @@ def _database_of(facts: Facts) -> str:
             if part in path:
                 return name
     for descriptor in facts.descriptors:
-        peer = re.split('[:/]', descriptor.peer)[-1]
+        *_, peer = re.split('[:/]', descriptor.peer)
         if peer in _PEERS:
             return _PEERS[peer]
     return ''

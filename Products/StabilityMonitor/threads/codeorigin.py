@@ -89,16 +89,21 @@ def place(file: str) -> Place:
     if installed:
         short = installed['rest'].lstrip('/')
         package = _package(short)
-        return Place(CARRIER if package in _CARRIERS else SITE, short, package)
+        kind = CARRIER if package in _CARRIERS else SITE
+        return Place(kind, short, package)
     library = _LIBRARY.fullmatch(file) or _FROZEN.fullmatch(file)
     if library:
         return Place(PYTHON, library['rest'], 'Python')
-    return Place(SITE, '/'.join(file.split('/')[-_KEPT:]), '')
+    end = file.split('/')[-_KEPT:]
+    return Place(SITE, '/'.join(end), package='')
 
 
 def _package(short: str) -> str:
-    first, _, rest = short.partition('/')
-    name = f'{first}.{rest.partition("/")[0]}' if first == 'Products' else first
+    """Such as `ZODB`, or `Products.Shop` for what is below that namespace."""
+    name, _, rest = short.partition('/')
+    if name == 'Products':
+        product, _, _ = rest.partition('/')
+        name = f'{name}.{product}'
     return name.removesuffix('.py')
 
 
@@ -119,22 +124,33 @@ def own(frames: Sequence[Frame]) -> Frame | None:
 
 
 def groups(
-    frames: Iterable[Any], most: int = 2, file: Callable[[Any], str] = lambda frame: frame.file
+    frames: Iterable[Any],
+    most: int = 2,
+    file: Callable[[Any], str] = lambda frame: frame.file,
 ) -> list[tuple[bool, list[Any]]]:
     """(folded, frames) in their order: runs of more than `most` frames of others may be folded.
 
     The innermost frame is never in such a run, because it says what the thread does.
     """
-    found: list[tuple[bool, list[Any]]] = []
+    runs: list[list[Any]] = []
+    are_foreign: list[bool] = []  # for each run
     for index, frame in enumerate(frames):
-        foreign = index > 0 and place(file(frame)).kind != SITE
-        if not found or found[-1][0] != foreign:
-            found.append((foreign, []))
-        found[-1][1].append(frame)
-    return [(foreign and len(run) > most, run) for foreign, run in found]
+        is_foreign = index > 0 and place(file(frame)).kind != SITE
+        if not runs or is_foreign != are_foreign[-1]:
+            runs.append([])
+            are_foreign.append(is_foreign)
+        runs[-1].append(frame)
+    found = []
+    for is_foreign, run in zip(are_foreign, runs, strict=True):
+        may_fold = is_foreign and len(run) > most
+        found.append((may_fold, run))
+    return found
 
 
 def named(files: Iterable[str]) -> str:
     """The packages of those files, each once, as `waitress, ZPublisher, Zope2`."""
-    places = map(place, files)
-    return ', '.join(dict.fromkeys(each.package or each.short for each in places))
+    names: dict[str, None] = {}  # a set that keeps the order
+    for file in files:
+        where = place(file)
+        names[where.package or where.short] = None
+    return ', '.join(names)

@@ -23,3 +23,7 @@ class CodePlace(NamedTuple):
     def text(self) -> str:
         """Such as `shop/views.py:31 in checkout`."""
         return place(self.code.co_filename, self.line, self.code.co_name)
+
+
+#: The places of a thread, innermost first.
+Stack = tuple[CodePlace, ...]

@@ -29,7 +29,8 @@ def link_words(link: Link) -> str:
     who = link.name
     if link.method or link.path:
         who = f'{link.method} {link.path} ({link.name})'
-    return f'{who} {activity_words(link.activity, link.detail)}'
+    activity = activity_words(link.activity, link.detail)
+    return f'{who} {activity}'
 
 
 def cycle_words(cycle: Iterable[Link]) -> str:

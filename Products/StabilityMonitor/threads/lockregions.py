@@ -15,6 +15,7 @@ import os
 import tokenize
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import CodeType
@@ -24,8 +25,10 @@ _MOST_BYTES = 1 << 18
 _MOST_PARSED = 1 << 15
 #: The cache is emptied when it holds so many functions.
 _MOST_FUNCTIONS = 500
-_ENTER = tuple(
-    dis.opmap[name] for name in ('BEFORE_WITH', 'BEFORE_ASYNC_WITH') if name in dis.opmap
+#: The instructions that enter a `with` up to Python 3.12.
+_ENTER = (
+    dis.opmap.get('BEFORE_WITH'),
+    dis.opmap.get('BEFORE_ASYNC_WITH'),
 )
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
@@ -48,13 +51,25 @@ class Region:
 Point = tuple[int, int]
 #: As `co_positions` has it: line, last line, column, last column.
 _Span = tuple[int | None, int | None, int | None, int | None]
-#: Of one function: its regions, and where the items of its `with` statements begin.
-_Known = tuple[tuple[Region, ...], dict[_Span, tuple[Point, ...]]]
+_NOWHERE: _Span = (None, None, None, None)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of one function: its regions, and where the items of its `with` statements
+    begin.
+    """
+
+    regions: tuple[Region, ...]
+    items: Mapping[_Span, tuple[Point, ...]]
+
+
+_NOTHING = _Known((), {})
 _cache: dict[CodeType, _Known] = {}
 
 
 def regions(code: CodeType) -> tuple[Region, ...]:
-    return _read(code)[0]
+    return _read(code).regions
 
 
 def position(code: CodeType, offset: int, line: int | None) -> Point:
@@ -66,19 +81,24 @@ def position(code: CodeType, offset: int, line: int | None) -> Point:
     spans: list[_Span] = []
     if offset >= 0:  # -1: the frame has not begun
         spans = list(itertools.islice(code.co_positions(), offset // 2 + 1))
-    here: _Span = spans[-1] if spans else (None, None, None, None)
-    found, _, column, _ = here
+    here = spans[-1] if spans else _NOWHERE
+    first_line, _, column, _ = here
+    known = _read(code)
     if column is None:
-        columns = [region.ask[1] for region in regions(code) if region.ask[0] == line]
-        return line or 0, min(columns, default=0)
-    items = _read(code)[1].get(here)
-    if items and code.co_code[offset] in _ENTER:
-        entered = 0
-        for index, span in enumerate(spans):
-            if span == here and code.co_code[2 * index] in _ENTER:
-                entered += 1
-        return items[(entered - 1) % len(items)]
-    return found or 0, column
+        begins = [region.ask for region in known.regions if region.ask[0] == line]
+        return min(begins, default=(line or 0, 0))
+    items = known.items.get(here)
+    if not items:
+        return first_line or 0, column
+    bytecode = code.co_code
+    if bytecode[offset] not in _ENTER:
+        return first_line or 0, column
+    entered = 0
+    for index, span in enumerate(spans):
+        if span == here and bytecode[2 * index] in _ENTER:
+            entered += 1
+    # The compiler writes a `finally` twice, so a `with` in it can be entered more often.
+    return items[(entered - 1) % len(items)]
 
 
 def _read(code: CodeType) -> _Known:
@@ -91,23 +111,38 @@ def _read(code: CodeType) -> _Known:
 
 
 def _parse(code: CodeType) -> _Known:
+    file = code.co_filename
     try:
-        node = _definition(code, _lines(code.co_filename))
+        if os.path.getsize(file) > _MOST_BYTES:
+            return _NOTHING
+        with tokenize.open(file) as source:
+            lines = source.readlines()
+        node = _definition(code, lines)
     except (OSError, SyntaxError, ValueError, IndexError, RecursionError, MemoryError):
-        node = None
+        return _NOTHING
     if node is None or not _is_source(node, code):
-        return (), {}
+        return _NOTHING
     own = list(_own(node))
-    found = [*_withs(own), *_acquires(own)]
+    found: list[Region] = []
+    items: dict[_Span, tuple[Point, ...]] = {}
+    for inner in own:
+        if isinstance(inner, ast.With | ast.AsyncWith):
+            span = (inner.lineno, inner.end_lineno, inner.col_offset, inner.end_col_offset)
+            locks = [item.context_expr for item in inner.items]
+            items[span] = tuple(map(_start, locks))
+            for lock in locks:
+                name = _dotted(lock)
+                if name:
+                    region = Region(
+                        name,
+                        ask=_start(lock),
+                        begin=_end(lock),
+                        end=_end(inner),
+                    )
+                    found.append(region)
+    found += _acquired(own)
     found.sort(key=lambda region: region.ask)
-    return tuple(found), _items(own)
-
-
-def _lines(file: str) -> list[str]:
-    if os.path.getsize(file) > _MOST_BYTES:
-        raise ValueError('too long to be read beside requests')
-    with tokenize.open(file) as source:
-        return source.readlines()
+    return _Known(tuple(found), items)
 
 
 def _definition(code: CodeType, lines: Sequence[str]) -> ast.AST | None:
@@ -116,17 +151,19 @@ def _definition(code: CodeType, lines: Sequence[str]) -> ast.AST | None:
         return _tree(''.join(lines))
     if code.co_name.startswith('<'):
         return None  # a lambda or a comprehension holds no statement
-    first = code.co_firstlineno
-    own_lines = ''.join(lines[first - 1 : _last_line(code, lines)])
+    lines_before = code.co_firstlineno - 1
+    own_lines = ''.join(lines[lines_before : _last_line(code, lines)])
     is_indented = own_lines[:1].isspace()
+    # Lines before it are left empty, so that it has the line numbers of the file.
+    before = '\n' * lines_before
     if is_indented:
-        before = '\n' * (first - 2) + 'if 1:\n'
-    else:
-        before = '\n' * (first - 1)
+        before = '\n' * (lines_before - 1) + 'if 1:\n'
     (node,) = _tree(before + own_lines).body
     if is_indented and isinstance(node, ast.If):
         node = node.body[0]
-    return node if getattr(node, 'name', '') == code.co_name else None
+    if getattr(node, 'name', '') != code.co_name:
+        return None
+    return node
 
 
 def _tree(source: str) -> ast.Module:
@@ -143,9 +180,9 @@ def _last_line(code: CodeType, lines: Sequence[str]) -> int:
     """
     head = _depth(lines[code.co_firstlineno - 1])
     last = max(end or 0 for _, end, _, _ in code.co_positions())
-    while last < len(lines):
-        line = lines[last]
-        if _depth(line) <= head and line.lstrip()[:1] not in ')]}':
+    for line in lines[last:]:
+        is_bracket = line.lstrip().startswith((')', ']', '}'))
+        if _depth(line) <= head and not is_bracket:
             break
         last += 1
     return last
@@ -163,23 +200,22 @@ def _is_source(node: ast.AST, code: CodeType) -> bool:
 
     The instructions of the head have the start of its line.
     """
-    begins = {place for inner in ast.walk(node) for place in _places(inner)}
-    for line, _, column, _ in code.co_positions():
-        if line is None or column is None:
+    begins: set[Point] = set()
+    for inner in ast.walk(node):
+        if hasattr(inner, 'lineno') and hasattr(inner, 'col_offset'):
+            begins.add((inner.lineno, inner.col_offset))
+        if isinstance(inner, ast.Attribute):  # where its own name begins
+            line, column = _end(inner)
+            begins.add((line, column - len(inner.attr.encode())))
+    for first_line, _, first_column, _ in code.co_positions():
+        if first_line is None or first_column is None:
             continue
-        is_head = column == 0 and line <= code.co_firstlineno
-        if not is_head and (line, column) not in begins:
+        is_head = first_column == 0 and first_line <= code.co_firstlineno
+        if is_head:
+            continue
+        if (first_line, first_column) not in begins:
             return False
     return True
-
-
-def _places(node: ast.AST) -> Iterator[Point]:
-    """Where a node begins; for an attribute also where its own name does."""
-    if hasattr(node, 'lineno') and hasattr(node, 'col_offset'):
-        yield node.lineno, node.col_offset
-    if isinstance(node, ast.Attribute):
-        line, column = _end(node)
-        yield line, column - len(node.attr.encode())
 
 
 def _own(node: ast.AST) -> Iterator[ast.AST]:
@@ -200,58 +236,55 @@ def _end(node: ast.expr | ast.stmt) -> Point:
 
 def _dotted(node: ast.AST) -> str:
     """`a.b.c`; '' for any other expression."""
+    if isinstance(node, ast.Name):
+        return node.id
     if isinstance(node, ast.Attribute):
         before = _dotted(node.value)
-        return f'{before}.{node.attr}' if before else ''
-    return node.id if isinstance(node, ast.Name) else ''
-
-
-def _statements(own: Iterable[ast.AST]) -> list[ast.With | ast.AsyncWith]:
-    return [node for node in own if isinstance(node, ast.With | ast.AsyncWith)]
-
-
-def _items(own: Iterable[ast.AST]) -> dict[_Span, tuple[Point, ...]]:
-    """{the span of a `with`, as `co_positions` has it: where its items begin}"""
-    found: dict[_Span, tuple[Point, ...]] = {}
-    for node in _statements(own):
-        span = (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset)
-        found[span] = tuple(_start(item.context_expr) for item in node.items)
-    return found
-
-
-def _withs(own: Iterable[ast.AST]) -> Iterator[Region]:
-    for node in _statements(own):
-        for item in node.items:
-            lock = item.context_expr
-            name = _dotted(lock)
-            if name:
-                yield Region(name, _start(lock), _end(lock), _end(node))
+        if before:
+            return f'{before}.{node.attr}'
+    return ''
 
 
 def _calls(nodes: Iterable[ast.AST], method: str) -> Iterator[tuple[str, ast.Call]]:
     """(name, call) of each `name.method()`."""
     for node in nodes:
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        if not isinstance(node, ast.Call):
             continue
-        name = _dotted(node.func.value)
-        if name and node.func.attr == method:
-            yield name, node
+        function = node.func
+        if isinstance(function, ast.Attribute) and function.attr == method:
+            name = _dotted(function.value)
+            if name:
+                yield name, node
 
 
-def _acquires(own: Sequence[ast.AST]) -> Iterator[Region]:
+def _acquired(own: Sequence[ast.AST]) -> Iterator[Region]:
     for name, call in _calls(own, 'acquire'):
-        yield Region(name, _start(call), _end(call), _end(call), _is_timed(call))
+        yield Region(
+            name,
+            ask=_start(call),
+            begin=_end(call),
+            end=_end(call),
+            timed=_is_timed(call),
+        )
         begin = _after_failure(call, own) or _end(call)
         end = _release(name, begin, own)
         if end:
-            yield Region(name, begin, begin, end)
+            yield Region(
+                name,
+                ask=begin,
+                begin=begin,
+                end=end,
+            )
 
 
 def _after_failure(call: ast.Call, own: Iterable[ast.AST]) -> Point | None:
     """The end of `if not X.acquire(...): ...`, inside of which the lock is not held."""
     for node in own:
-        if isinstance(node, ast.If) and isinstance(node.test, ast.UnaryOp):
-            if isinstance(node.test.op, ast.Not) and node.test.operand is call:
+        if not isinstance(node, ast.If):
+            continue
+        test = node.test
+        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            if test.operand is call:
                 return _end(node)
     return None
 
@@ -275,8 +308,11 @@ def _release(name: str, begin: Point, own: Sequence[ast.AST]) -> Point | None:
 
 def _is_timed(call: ast.Call) -> bool:
     """Whether `acquire` has any argument other than True, which waits without a limit."""
-    values = [*call.args, *(keyword.value for keyword in call.keywords)]
+    values = list(call.args)
+    for keyword in call.keywords:
+        values.append(keyword.value)
     for value in values:
-        if not isinstance(value, ast.Constant) or value.value is not True:
+        is_true = isinstance(value, ast.Constant) and value.value is True
+        if not is_true:
             return True
     return False

@@ -10,13 +10,10 @@ holder that the lock itself does not name; both are reported as inferred.
 from __future__ import annotations
 
 import importlib._bootstrap
-import itertools
 import re
 import sys
 import threading
 from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 from types import FunctionType
@@ -24,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from .codeplaces import CodePlace
+from .codeplaces import Stack
 from .cycles import source_words
 from .lockregions import position
 from .lockregions import regions
@@ -96,7 +94,10 @@ class Want:
         text = f'{self.name} at {self.place}'
         if not self.holders:
             return text
-        held = [f'{names.get(each.ident, each.ident)} at {each.place}' for each in self.holders]
+        held = []
+        for holder in self.holders:
+            name = names.get(holder.ident, holder.ident)
+            held.append(f'{name} at {holder.place}')
         return f'{text}, held by {" or ".join(held)}'
 
 
@@ -116,43 +117,51 @@ class Deadlock:
         return f'{"; ".join(self.links)} ({source_words(self.known)})'
 
 
-def examine(stacks: dict[int, tuple[CodePlace, ...]], waiting: Iterable[int]) -> dict[int, Want]:
+def examine(stacks: dict[int, Stack], waiting: Iterable[int]) -> dict[int, Want]:
     """{ident: Want} for those of the `waiting` threads whose code tells what they wait for.
 
-    `stacks` has all threads, the frames of each innermost first.
+    `stacks` has all threads.
     """
     wants = {}
     for ident in waiting:
         want = _want(ident, stacks[ident])
         if want is not None:
             wants[ident] = want
-    wanted = {want.lock.key: want.lock for want in wants.values() if want.lock}
+    wanted = {}
+    for want in wants.values():
+        if want.lock:
+            wanted[want.lock.key] = want.lock
     if not wanted:
         return wants
     held = {ident: _held(stack, wanted) for ident, stack in stacks.items()}
     for ident, want in wants.items():
         if want.lock:
-            wants[ident] = replace(want, holders=_holders(ident, want.lock, held, stacks))
+            holders = _holders(ident, want.lock, held, stacks)
+            wants[ident] = replace(want, holders=holders)
     return wants
 
 
-def _want(ident: int, stack: Sequence[CodePlace]) -> Want | None:
+def _want(ident: int, stack: Stack) -> Want | None:
     if not stack:
         return None
     if stack[0].module == 'importlib._bootstrap':
-        return _import(ident, stack)
-    library = list(itertools.takewhile(lambda place: place.module in _LIBRARY, stack))
-    callers = stack[len(library) :]
-    names = [place.code.co_qualname for place in library]
+        return _wanted_import(ident, stack)
+    names = []  # of the innermost functions that are the library's
+    caller = None  # the place that has called them
+    for place in stack:
+        if place.module not in _LIBRARY:
+            caller = place
+            break
+        names.append(place.code.co_qualname)
     if not names or names[0] not in _PRIMITIVES:
         want = _asked(stack[0])
         if want is not None:
             return want
-    if names and names[-1] in _ENTRIES and callers:
-        return _asked(callers[0])
+    if names and names[-1] in _ENTRIES and caller:
+        return _asked(caller)
     for name in reversed(names):
         if name in WAITS:
-            return Want(WAITS[name], callers[0].text if callers else 'its start')
+            return Want(WAITS[name], caller.text if caller else 'its start')
     return None
 
 
@@ -162,36 +171,48 @@ def _asked(place: CodePlace) -> Want | None:
     for region in regions(place.code):
         if region.ask <= point < region.begin:
             lock = _lock(region.name, place)
-            return Want(f'lock {lock.name}', place.text, lock, lock.exclusive and not region.timed)
+            forever = lock.exclusive and not region.timed
+            return Want(
+                name=f'lock {lock.name}',
+                place=place.text,
+                lock=lock,
+                forever=forever,
+            )
     return None
 
 
-def _import(ident: int, stack: Sequence[CodePlace]) -> Want | None:
+def _wanted_import(ident: int, stack: Stack) -> Want | None:
     """The lock of a module that is being imported, which knows its owner."""
-    lock = importing._blocking_on.get(ident)
-    if isinstance(lock, list) and lock:  # from Python 3.12 on, a list of all
-        lock = lock[-1]
-    if not isinstance(lock, importing._ModuleLock):
+    found = importing._blocking_on.get(ident)
+    if isinstance(found, list) and found:  # from Python 3.12 on, a list of all
+        found = found[-1]
+    if not isinstance(found, importing._ModuleLock):
         return None
-    name = f'import of {lock.name}'
+    name = f'import of {found.name}'
     where = _place_outside_importlib(stack) or stack[0].text
-    return Want(name, where, Lock(('import', lock.name), name, lock.owner or 0))
+    lock = Lock(
+        key=('import', found.name),
+        name=name,
+        owner=found.owner or 0,
+    )
+    return Want(name, where, lock)
 
 
 def _holders(
     ident: int,
     lock: Lock,
     held: dict[int, Held],
-    stacks: dict[int, tuple[CodePlace, ...]],
+    stacks: dict[int, Stack],
 ) -> tuple[Holder, ...]:
     if lock.owner == 0:
         return ()
     if lock.owner is not None:
         place = held.get(lock.owner, {}).get(lock.key)
         if place is None:
-            outside = _place_outside_importlib(stacks.get(lock.owner, ()))
-            place = f'{outside or "a place that is not seen"} or further out'
-        return (Holder(lock.owner, place, True),)
+            stack = stacks.get(lock.owner, ())
+            outside = _place_outside_importlib(stack) or 'a place that is not seen'
+            place = f'{outside} or further out'
+        return (Holder(lock.owner, place, known=True),)
     # The same attribute in another frame of this thread is as likely that of another object.
     only_others = lock.key[0] != 'object'
     found = []
@@ -199,35 +220,48 @@ def _holders(
         if only_others and other == ident:
             continue
         if lock.key in places:
-            found.append(Holder(other, places[lock.key], False))
+            found.append(Holder(other, places[lock.key], known=False))
     return tuple(found)
 
 
-def _place_outside_importlib(stack: Iterable[CodePlace]) -> str:
+def _place_outside_importlib(stack: Stack) -> str:
     for place in stack:
         if not place.module.startswith('importlib'):
             return place.text
     return ''
 
 
-def _held(stack: Sequence[CodePlace], wanted: dict[Key, Lock]) -> Held:
+def _held(stack: Stack, wanted: dict[Key, Lock]) -> Held:
     """The wanted locks that enclose the frames of a thread, each with its innermost place."""
     found: Held = {}
     released: set[Key] = set()
-    for index, place in reversed(list(enumerate(stack))):  # the innermost frame comes last
-        keys = [lock.key for lock in _enclosing(place, wanted) if lock.key in wanted]
-        found.update(dict.fromkeys(keys, place.text))
-        if _is_released(stack, index):
-            released.update(keys)
-    return {key: text for key, text in found.items() if key not in released}
+    called: CodePlace | None = None
+    for place in stack:
+        keys = _enclosing(place, wanted)
+        for key in keys:
+            found.setdefault(key, place.text)
+        if called and called.module == 'threading':
+            # It releases what its caller holds, under whatever name.
+            if called.code.co_qualname.startswith('Condition.wait'):
+                released.update(keys)
+        called = place
+    for key in released:
+        del found[key]
+    return found
 
 
-def _enclosing(place: CodePlace, wanted: dict[Key, Lock]) -> Iterator[Lock]:
-    if _may_hold(place, wanted):
-        point = position(place.code, place.offset, place.line)
-        for region in regions(place.code):
-            if region.begin <= point < region.end:
-                yield _lock(region.name, place)
+def _enclosing(place: CodePlace, wanted: dict[Key, Lock]) -> list[Key]:
+    """Those of the wanted locks that are held at this very instruction."""
+    keys: list[Key] = []
+    if not _may_hold(place, wanted):
+        return keys
+    point = position(place.code, place.offset, place.line)
+    for region in regions(place.code):
+        if region.begin <= point < region.end:
+            lock = _lock(region.name, place)
+            if lock.key in wanted:
+                keys.append(lock.key)
+    return keys
 
 
 def _may_hold(place: CodePlace, wanted: dict[Key, Lock]) -> bool:
@@ -236,55 +270,71 @@ def _may_hold(place: CodePlace, wanted: dict[Key, Lock]) -> bool:
     names = {*code.co_names, *code.co_freevars, *code.co_varnames}
     if 'acquire' in names:
         return True
-    last_words = (lock.name.rpartition('.')[2] for lock in wanted.values())
-    if not names.isdisjoint(last_words):
-        return True
+    for lock in wanted.values():
+        last_word = lock.name.rpartition('.')[2]
+        if last_word in names:
+            return True
     scope = _scope(place.module)
-    return any(('object', id(scope.get(name))) in wanted for name in code.co_names)
-
-
-def _is_released(stack: Sequence[CodePlace], index: int) -> bool:
-    """`Condition.wait` releases what its caller holds, under whatever name."""
-    if index == 0:
-        return False
-    called = stack[index - 1]
-    return called.module == 'threading' and called.code.co_qualname.startswith('Condition.wait')
+    for name in code.co_names:
+        if ('object', id(scope.get(name))) in wanted:
+            return True
+    return False
 
 
 def _lock(name: str, place: CodePlace) -> Lock:
     """The lock that `name` stands for in a function."""
     code = place.code
+    file = code.co_filename
+    function = code.co_qualname
     scope = _scope(place.module)
     head, _, rest = name.partition('.')
-    class_name = code.co_qualname.rpartition('.')[0]
+    class_name, _, _ = function.rpartition('.')
     if head in ('self', 'cls') and class_name:
-        return _attribute(rest, _class(scope, class_name), (code.co_filename, class_name))
-    is_global = head in code.co_names or code.co_qualname == '<module>'
-    found = _known(_member_of(scope, name), name) if is_global else None
-    return found or Lock(('local', code.co_filename, code.co_qualname, name), name)
+        cls = _member_of(scope, class_name)
+        if not issubclass(type(cls), type):
+            cls = None
+        return _attribute(rest, cls, file, class_name)
+    if head in code.co_names or function == '<module>':
+        found = _known(_member_of(scope, name), name)
+        if found:
+            return found
+    return Lock(('local', file, function, name), name)
 
 
-def _attribute(name: str, cls: type | None, home: tuple[str, str]) -> Lock:
-    """The lock `self.name` of a class.  `self.acquire()` takes what the method `acquire` takes."""
-    if not name and cls:
+def _attribute(name: str, cls: type | None, file: str, class_name: str) -> Lock:
+    """The lock `self.name` of a class; without `cls`, of one that is known by its name alone.
+
+    `self.acquire()`, of which `name` is '', takes what the method `acquire` takes.
+    """
+    if not name and cls is not None:
         method = _member(cls, 'acquire')
         inner = regions(method.__code__) if type(method) is FunctionType else ()
-        name = inner[0].name.partition('.')[2] if inner else ''
-    label = f'{home[1].rpartition(".")[2]}.{name}'
-    found = _known(_member(cls, name), label) if cls else None
-    return found or Lock(('attribute', *(_home(cls, name) or home), name), label)
+        if inner:
+            _, _, name = inner[0].name.partition('.')
+    _, _, short_class_name = class_name.rpartition('.')
+    label = f'{short_class_name}.{name}'
+    home = None
+    if cls is not None:
+        found = _known(_member(cls, name), label)
+        if found:
+            return found
+        home = _home(cls, name)
+    if home is not None:
+        return Lock(('attribute', home.__module__, home.__qualname__, name), label)
+    return Lock(('attribute', file, class_name, name), label)
 
 
-def _home(cls: type | None, name: str) -> tuple[str, str] | None:
+def _home(cls: type, name: str) -> type | None:
     """The topmost base class that mentions the attribute.
 
     Its methods and those of the classes below it mean the same lock.
     """
-    attribute = name.partition('.')[0]
+    attribute, _, _ = name.partition('.')
     for base in reversed(_bases(cls)):
-        for member in list(_namespace(base).values()):
+        members = list(_namespace(base).values())
+        for member in members:
             if type(member) is FunctionType and attribute in member.__code__.co_names:
-                return base.__module__, base.__qualname__
+                return base
     return None
 
 
@@ -294,11 +344,6 @@ def _scope(module: str) -> dict[str, Any]:
         return {}
     scope: dict[str, Any] = ModuleType.__getattribute__(found, '__dict__')
     return scope
-
-
-def _class(scope: dict[str, Any], name: str) -> type | None:
-    found = _member_of(scope, name)
-    return found if issubclass(type(found), type) else None
 
 
 def _member_of(scope: dict[str, Any], dotted: str) -> Any:
@@ -322,7 +367,10 @@ def _member(owner: Any, name: str) -> Any:
 
 
 def _bases(owner: Any) -> tuple[type, ...]:
-    return type.__getattribute__(owner, '__mro__') if issubclass(type(owner), type) else ()
+    if not issubclass(type(owner), type):
+        return ()
+    bases: tuple[type, ...] = type.__getattribute__(owner, '__mro__')
+    return bases
 
 
 def _namespace(base: type) -> dict[str, Any]:
@@ -336,11 +384,19 @@ def _known(found: Any, name: str) -> Lock | None:
         return None
     if type(found) is threading.Condition:
         return _known(vars(found).get('_lock'), name)
+    owner = None
     if type(found) is _RLOCK:
-        owner = _OWNER.search(repr(found))
-        return Lock(('object', id(found)), name, int(owner[1]) if owner else None)
-    free = type(found) is _LOCK and not found.locked()
-    return Lock(('object', id(found)), name, 0 if free else None, type(found) not in _COUNTED)
+        told = _OWNER.search(repr(found))
+        if told:
+            owner = int(told[1])
+    elif type(found) is _LOCK and not found.locked():
+        owner = 0
+    return Lock(
+        key=('object', id(found)),
+        name=name,
+        owner=owner,
+        exclusive=type(found) not in _COUNTED,
+    )
 
 
 def deadlocks(wants: dict[int, Want], names: dict[int, str]) -> list[Deadlock]:
@@ -349,7 +405,10 @@ def deadlocks(wants: dict[int, Want], names: dict[int, str]) -> list[Deadlock]:
     A thread is stuck when all holders of what it waits for are stuck, too.  Those that are not are
     taken away until nothing changes.
     """
-    stuck = {ident: want for ident, want in wants.items() if want.forever and want.holders}
+    stuck = {}
+    for ident, want in wants.items():
+        if want.forever and want.holders:
+            stuck[ident] = want
     while True:
         loose = []
         for ident, want in stuck.items():
@@ -368,13 +427,18 @@ def _cycle(ident: int, stuck: dict[int, Want]) -> tuple[int, ...]:
     seen: list[int] = []
     while ident not in seen:
         seen.append(ident)
-        ident = stuck[ident].holders[0].ident
+        holder = stuck[ident].holders[0]
+        ident = holder.ident
     cycle = seen[seen.index(ident) :]
     first = cycle.index(min(cycle))
-    return tuple(cycle[first:] + cycle[:first])
+    return (*cycle[first:], *cycle[:first])
 
 
-def _deadlock(cycle: tuple[int, ...], stuck: dict[int, Want], names: dict[int, str]) -> Deadlock:
+def _deadlock(
+    cycle: tuple[int, ...],
+    stuck: dict[int, Want],
+    names: dict[int, str],
+) -> Deadlock:
     links = []
     known = True
     for ident in cycle:
@@ -382,7 +446,9 @@ def _deadlock(cycle: tuple[int, ...], stuck: dict[int, Want], names: dict[int, s
         holder = want.holders[0]
         known = known and holder.known
         name = names.get(ident, ident)
-        other = 'it' if holder.ident == ident else names.get(holder.ident, holder.ident)
+        other = names.get(holder.ident, holder.ident)
+        if holder.ident == ident:
+            other = 'it'
         links.append(
             f'{name} waits for {want.name} at {want.place}, which {other} holds at {holder.place}'
         )

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
@@ -30,12 +29,14 @@ from ..system.cpushares import UNKNOWN
 from ..system.cpushares import Loads
 from ..system.cpushares import is_busy
 from ..system.currentframes import current_frames
-from ..system.tasks import Descriptor
 from ..system.tasks import KernelThreads
 from ..system.tasks import Task
 from ..system.tasks import waits_for_interpreter
 from . import activity
+from .calltargets import CallTarget
+from .calltargets import call_target
 from .codeplaces import CodePlace
+from .codeplaces import Stack
 
 if TYPE_CHECKING:  # see above: it is imported late
     from .locks import Deadlock
@@ -45,6 +46,8 @@ _ALL_FRAMES = 10_000
 #: A cycle of locks is called a deadlock when no thread in it has moved for so many seconds.
 STILL = 0.1
 _NOT_MOVING = ('', 'futex', 'restart_syscall')
+#: The kinds of threads, as an observation has them in order.
+_KINDS = ('main', 'worker', 'other', 'monitor')
 
 
 @dataclass(frozen=True)
@@ -127,25 +130,21 @@ class _Moment:
             if task:
                 self.tasks[tid] = task
         self.stacks = stacks()
-        self.names, natives = _known_threads()
-        self.slots = self._slots()
-        natives |= {ident: slot.native_id for ident, slot in self.slots.items()}
-        self.native_ids = {ident: natives[ident] for ident in self.stacks if natives.get(ident)}
-        nameless = [ident for ident in self.stacks if ident not in self.native_ids]
-        self.native_ids |= self.kernel.by_stack(nameless, self._without_python())
-        for ident in self.stacks:
-            if ident not in self.names:  # C code has started it
-                unknown = self._task(ident)
-                self.names[ident] = unknown.comm if unknown else 'a thread without a name'
+        self.names: dict[int, str] = {}
+        self.native_ids: dict[int, int] = {}
+        self.slots: dict[int, ServingThread] = {}
+        self._identify()
         from .locks import examine
 
         waiting = [ident for ident in self.stacks if self._may_wait(ident)]
         self.wants = examine(self.stacks, waiting)
         self.requests = {ident: self._request(ident) for ident in self.slots}
-        self.calls = {
-            ident: _call_is_about(self.kernel, self._task(ident)) for ident in self.stacks
-        }
-        self.busiest = max((load.cpu or 0.0 for load in self.loads.values()), default=0.0)
+        self.targets: dict[int, CallTarget] = {}
+        for ident in self.stacks:
+            self.targets[ident] = call_target(self.kernel, self._task(ident))
+        self.busiest = 0.0
+        for load in self.loads.values():
+            self.busiest = max(self.busiest, load.cpu or 0.0)
 
     def observation(self) -> Observation:
         starving = self._starving()
@@ -153,21 +152,47 @@ class _Moment:
             # Only their loads are read again: all else was seen at the same moment, and stays.
             self.loads |= self.of_next_moment(starving)
         states = [self._state(ident) for ident in self.stacks]
-        states += [self._native(task) for task in self._without_python()]
-        return Observation(tuple(sorted(states, key=_order)), tuple(self._deadlocks()))
+        for task in self._without_python():
+            states.append(self._native(task))
+        states.sort(key=_order)
+        return Observation(tuple(states), tuple(self._deadlocks()))
 
     # -- which thread is which ---------------------------------------------------------------------
 
-    def _slots(self) -> dict[int, ServingThread]:
-        if self.recorder is None:
-            return {}
-        slots = tuple(self.recorder.slots.values())
-        return {slot.ident: slot for slot in slots if slot.life() is not None}
+    def _identify(self) -> None:
+        """Find the name and the native id of each thread, and the slots of those that serve."""
+        # `threading.enumerate` takes a lock.  A dict is copied in one step under the GIL.
+        threads = dict(threading._active)  # type: ignore[attr-defined]
+        native_ids: dict[int, int] = {}
+        for ident, thread in threads.items():
+            self.names[ident] = str(getattr(thread, '_name', ''))
+            native_ids[ident] = getattr(thread, '_native_id', None) or 0
+        slots = () if self.recorder is None else tuple(self.recorder.slots.values())
+        for slot in slots:
+            if slot.life() is not None:
+                self.slots[slot.ident] = slot
+                native_ids[slot.ident] = slot.native_id
+        nameless = []
+        for ident in self.stacks:
+            native_id = native_ids.get(ident)
+            if native_id:
+                self.native_ids[ident] = native_id
+            else:
+                nameless.append(ident)
+        self.native_ids |= self.kernel.by_stack(nameless, self._without_python())
+        for ident in self.stacks:
+            if ident not in self.names:  # C code has started it
+                task = self._task(ident)
+                self.names[ident] = task.comm if task else 'a thread without a name'
 
     def _without_python(self) -> list[Task]:
         """The threads that belong to no thread of Python, as far as is known by now."""
         known = set(self.native_ids.values())
-        return [task for tid, task in self.tasks.items() if tid not in known]
+        found = []
+        for tid, task in self.tasks.items():
+            if tid not in known:
+                found.append(task)
+        return found
 
     def _task(self, ident: int) -> Task | None:
         return self.tasks.get(self.native_ids.get(ident, 0))
@@ -176,7 +201,9 @@ class _Moment:
         if ident == self.own:
             return False
         task = self._task(ident)
-        return task is None or (task.call in _NOT_MOVING and not waits_for_interpreter(task))
+        if task is None:
+            return True
+        return task.call in _NOT_MOVING and not waits_for_interpreter(task)
 
     def _kind(self, ident: int, name: str, code: str) -> str:
         if ident == threading.main_thread().ident:
@@ -196,17 +223,14 @@ class _Moment:
         """
         found = []
         for ident, tid in self.native_ids.items():
-            if ident != self.own and self._gets_little(tid):
+            task = self.tasks.get(tid)
+            cpu = self.loads.get(tid, UNKNOWN).cpu
+            if ident == self.own or task is None or cpu is None:
+                continue
+            is_ready = activity.is_ready(task, waits_for_interpreter(task))
+            if is_ready and not is_busy(cpu, self.busiest):
                 found.append(tid)
         return found
-
-    def _gets_little(self, tid: int) -> bool:
-        task = self.tasks.get(tid)
-        load = self.loads.get(tid)
-        if task is None or load is None or load.cpu is None:
-            return False
-        is_ready = activity.is_ready(task, waits_for_interpreter(task))
-        return is_ready and not is_busy(load.cpu, self.busiest)
 
     def _state(self, ident: int) -> ThreadState:
         frames = frames_of(self.stacks[ident])
@@ -217,9 +241,9 @@ class _Moment:
         stack = self.gauge(ident, native_id) if self.gauge else None
         size, used = stack or (0, 0)
         want = self.wants.get(ident)
-        holders: tuple[int, ...] = ()
-        if want and len(want.holders) == 1:
-            holders = (want.holders[0].ident,)
+        holders = [holder.ident for holder in want.holders] if want else []
+        if len(holders) > 1:  # it is not known which one
+            holders = []
         return ThreadState(
             ident=ident,
             native_id=native_id,
@@ -233,12 +257,17 @@ class _Moment:
             request=self.requests.get(ident),
             stack_size=size,
             stack_used=used,
-            holders=holders,
+            holders=tuple(holders),
         )
 
     def _native(self, task: Task) -> ThreadState:
         load = self.loads.get(task.tid, UNKNOWN)
-        facts = activity.Facts(task=task, cpu=load.cpu, busiest=self.busiest, turns=load.turns)
+        facts = activity.Facts(
+            task=task,
+            cpu=load.cpu,
+            busiest=self.busiest,
+            turns=load.turns,
+        )
         code, detail = activity.judge(facts)
         return ThreadState(
             ident=0,
@@ -255,13 +284,14 @@ class _Moment:
         if ident == self.own:
             return 'running', 'takes this snapshot'
         load = self.loads.get(task.tid, UNKNOWN) if task else UNKNOWN
-        lock = waiting = ''
+        lock = ''
+        waiting = ''
         want = self.wants.get(ident)
         if want and want.lock:
             lock = want.phrase(self.names)
         elif want:
             waiting = want.phrase(self.names)
-        target, descriptors = self.calls[ident]
+        target = self.targets[ident]
         facts = activity.Facts(
             frames=frames,
             task=task,
@@ -271,8 +301,8 @@ class _Moment:
             turns=load.turns,
             lock=lock,
             waiting=waiting,
-            target=target,
-            descriptors=descriptors,
+            target=target.name,
+            descriptors=target.descriptors,
         )
         return activity.judge(facts)
 
@@ -304,28 +334,29 @@ class _Moment:
         self.sleep(STILL)
         again = stacks()
         for deadlock in found:
-            if not any(self._has_moved(ident, again) for ident in deadlock.idents):
+            moved = (self._has_moved(ident, again) for ident in deadlock.idents)
+            if not any(moved):
                 yield deadlock
 
-    def _has_moved(self, ident: int, again: Mapping[int, tuple[CodePlace, ...]]) -> bool:
+    def _has_moved(self, ident: int, again: Mapping[int, Stack]) -> bool:
         if again.get(ident) != self.stacks[ident]:
             return True
         task = self._task(ident)
         return task is not None and self.kernel.reading(task.tid) != task.reading
 
 
-def stacks() -> dict[int, tuple[CodePlace, ...]]:
-    """{ident: its frames, innermost first, at most MOST_FRAMES}."""
+def stacks() -> dict[int, Stack]:
+    """{ident: its frames, at most MOST_FRAMES}."""
     frames = current_frames()
-    found: dict[int, tuple[CodePlace, ...]] = {}
+    found: dict[int, Stack] = {}
     while frames:
         ident, frame = frames.popitem()
         found[ident] = tuple(_walk(frame))
     return found
 
 
-def stack_of(ident: int) -> tuple[CodePlace, ...]:
-    """All frames of one thread, innermost first."""
+def stack_of(ident: int) -> Stack:
+    """All frames of one thread."""
     frames = current_frames()
     try:
         return tuple(_walk(frames.get(ident), _ALL_FRAMES))
@@ -345,55 +376,16 @@ def _walk(frame: FrameType | None, most: int = MOST_FRAMES) -> list[CodePlace]:
 
 
 def frames_of(places: Iterable[CodePlace]) -> tuple[Frame, ...]:
-    return tuple(Frame(place.code.co_filename, place.line, place.code.co_name) for place in places)
-
-
-def _known_threads() -> tuple[dict[int, str], dict[int, int]]:
-    """({ident: name}, {ident: native id}) of Python's threads."""
-    # A dict is copied in one step under the GIL.
-    threads = dict(threading._active)  # type: ignore[attr-defined]  # `enumerate` takes a lock
-    names = {}
-    native_ids = {}
-    for ident, thread in threads.items():
-        names[ident] = str(getattr(thread, '_name', ''))
-        native_ids[ident] = getattr(thread, '_native_id', None) or 0
-    return names, native_ids
-
-
-def _call_is_about(kernel: KernelThreads, task: Task | None) -> tuple[str, tuple[Descriptor, ...]]:
-    """(a path, peer or child; descriptors) of the system call that a thread is in."""
-    if task is None or not task.arguments:
-        return '', ()
-    call = task.call
-    arguments = task.arguments
-    if call in activity.PATHS:
-        return kernel.text(arguments[activity.PATHS[call]]), ()
-    if call in activity.CHILDREN:
-        return _child(kernel, arguments[1 if call == 'waitid' else 0]), ()
-    if call == 'connect':
-        return kernel.socket_address(*arguments[1:3]), _described(kernel, arguments[:1])
-    if call in activity.POLLS:
-        return '', _described(kernel, kernel.polled(*arguments[:2]))
-    if call in activity.STREAMS | activity.LOCKED:
-        return '', _described(kernel, arguments[:1])
-    return '', ()
-
-
-def _described(kernel: KernelThreads, descriptors: Sequence[int]) -> tuple[Descriptor, ...]:
-    return tuple(filter(None, (kernel.descriptor(number) for number in descriptors[:8])))
-
-
-def _child(kernel: KernelThreads, pid: int) -> str:
-    """Such as "process 4711 (convert)"."""
-    if not 0 < pid < 1 << 22:
-        return 'any child process'
-    name = kernel.process_name(pid)
-    return f'process {pid} ({name})' if name else f'process {pid}'
+    frames = []
+    for place in places:
+        code = place.code
+        frames.append(Frame(code.co_filename, place.line, code.co_name))
+    return tuple(frames)
 
 
 def _order(state: ThreadState) -> tuple[int, bool, int, int]:
     return (
-        ('main', 'worker', 'other', 'monitor').index(state.kind),
+        _KINDS.index(state.kind),
         not state.frames,
         state.native_id,
         state.ident,

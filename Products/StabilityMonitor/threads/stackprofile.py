@@ -39,14 +39,15 @@ class StackCounts:
         return len(self._counted)
 
     def add(self, frames: Iterable[Frame]) -> None:
+        numbers = self._numbers
         places = [(frame.file, frame.function) for frame in frames]
-        new = set(places).difference(self._numbers)
-        places_fit = len(self._numbers) + len(new) <= _MOST_PLACES
-        room = places_fit and len(self._counted) < _MOST_STACKS
-        if new and not room:
+        new = set(places).difference(numbers)
+        places_fit = len(numbers) + len(new) <= _MOST_PLACES
+        has_room = places_fit and len(self._counted) < _MOST_STACKS
+        if new and not has_room:
             return
-        key = bytes(self._numbers.setdefault(place, len(self._numbers)) for place in places)
-        if room or key in self._counted:
+        key = bytes(numbers.setdefault(place, len(numbers)) for place in places)
+        if has_room or key in self._counted:
             self._counted[key] += 1
 
     def shares(self) -> list[Share]:
@@ -61,17 +62,25 @@ class StackCounts:
         for stack, count in counted:
             within.update(dict.fromkeys(stack, count))
             own.update(dict.fromkeys(stack[:1], count))
-        total = sum(count for _, count in counted) or 1
+        total = sum(count for _, count in counted)
         places = list(self._numbers)
+        most_first = sorted(within, key=lambda number: (-own[number], -within[number]))
         shares = []
-        for number in sorted(within, key=lambda n: (-own[n], -within[n]))[:SHARES]:
+        for number in most_first[:SHARES]:
             file, function = places[number]
-            shares.append(Share(file, function, within[number] / total, own[number] / total))
+            share = Share(
+                file,
+                function,
+                within=within[number] / total,
+                own=own[number] / total,
+            )
+            shares.append(share)
         return shares
 
     def stacks(self) -> list[list[Any]]:
         """[[[file, function], ...] innermost first, count], the commonest first."""
-        return _named(*self._commonest())
+        places, counted = self._commonest()
+        return _named(places, counted)
 
     def packed(self) -> PackedStacks:
         return PackedStacks(len(self), self.shares(), self._commonest(_KEPT))
@@ -82,7 +91,9 @@ class StackCounts:
         A copy, taken first: while one thread turns the numbers into names, another may go on
         counting.
         """
-        counted = [(list(stack), count) for stack, count in self._counted.most_common(most)]
+        counted = []
+        for stack, count in self._counted.most_common(most):
+            counted.append((list(stack), count))
         return list(self._numbers), counted
 
 
@@ -97,7 +108,8 @@ class PackedStacks:
     ) -> None:
         self._different = different
         self._shares = shares
-        self._packed = zlib.compress(json.dumps(commonest).encode())
+        document = json.dumps(commonest)
+        self._packed = zlib.compress(document.encode())
 
     def __len__(self) -> int:
         return self._different
@@ -106,7 +118,8 @@ class PackedStacks:
         return self._shares
 
     def stacks(self) -> list[list[Any]]:
-        return _named(*json.loads(zlib.decompress(self._packed)))
+        places, counted = json.loads(zlib.decompress(self._packed))
+        return _named(places, counted)
 
 
 def _named(places: Sequence[_Place], counted: Iterable[_Counted]) -> list[list[Any]]:
