@@ -94,14 +94,13 @@ class Hangs:
         `busy` holds when each request in flight began, `serving` is the number of serving threads.
         Times are monotonic.
         """
-        age_of_youngest = now - max(busy, default=now)
         all_are_busy = bool(busy) and len(busy) >= serving
-        hangs = all_are_busy and age_of_youngest > self.stall
+        hangs = all_are_busy and now - max(busy) > self.stall
         lasts = _WORKERS in self.lasting
         if lasts and not hangs:
             self._end_of_hang(_WORKERS, 'It answers again.')
         elif hangs and not lasts and not self.is_over():
-            self._begin_hang(len(busy), age_of_youngest)
+            self._begin_hang(len(busy), now - max(busy))
 
     def _begin_hang(self, count: int, since: float) -> None:
         started = time.time() - since
