@@ -24,12 +24,19 @@ class Findings:
         return iter(tuple(self._found.values()))
 
     def add(
-        self, id: str, title: str, detail: str = '', action: str = '', severity: str = 'warning'
+        self,
+        id: str,
+        title: str,
+        detail: str = '',
+        action: str = '',
+        severity: str = 'warning',
     ) -> None:
         if id in self._found:
             return
         self._found[id] = Finding(id, severity, title, detail, action, source='this process')
-        level = logging.INFO if severity == 'info' else logging.WARNING
+        level = logging.WARNING
+        if severity == 'info':
+            level = logging.INFO
         loglater.log(level, '%s %s %s', title, detail, action)
 
     def drop(self, id: str) -> None:
