@@ -343,9 +343,15 @@ def test_each_tells_what_checks_of_the_other_have_found(writer, reader):
 
 
 def assert_told(findings, told):
-    """Known issues are left out where the reader looks them up itself."""
+    """Known issues are left out where the reader looks them up itself, and keys of a later release
+    where the reader is the older one.
+    """
     wanted = [row for row in findings if not row['id'].startswith('known-issue')]
-    assert wanted and [row for row in wanted if row not in told] == []
+    keys = {key for row in told for key in row}
+    assert {'id', 'severity', 'title', 'detail', 'action', 'source'} <= keys
+    for row in wanted:
+        assert {key: value for key, value in row.items() if key in keys} in told
+    assert wanted
 
 
 def test_what_the_older_has_compared_is_left_alone(older_checkout, tmp_path):

@@ -206,7 +206,7 @@ def test_a_known_issue_leads_to_what_to_do(browser, make_zope):
     (checks.zope.stability / 'known-issues.toml').write_text(
         '[[issue]]\nid = "shop"\ntitle = "Our shop"\nhappens = "It crashes."\neffect = '
         '"crash"\nseverity = "critical"\n'
-        'action = "Zope >= 99.0"\nsource = "x"\nfixed = "99.0"\ndistributions = {Zope = "<99"}\n'
+        'action = "`Zope >= 99.0`"\nsource = "x"\nfixed = "99.0"\ndistributions = {Zope = "<99"}\n'
     )
     checks.find_element(By.ID, 'run-checks').click()
     wait_for(lambda: card(checks, 'Our shop'), what='the known issue')

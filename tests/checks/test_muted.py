@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from Products.StabilityMonitor.checks.muted import FILE
 from Products.StabilityMonitor.checks.muted import Hushed
 from Products.StabilityMonitor.checks.muted import HushRefused
-from Products.StabilityMonitor.model.records import Finding
+from Products.StabilityMonitor.model.finding import Finding
+from Products.StabilityMonitor.model.severities import SEVERITIES
 
 TODAY = datetime(2026, 11, 23, 23, 30, tzinfo=UTC)
 
@@ -39,7 +40,7 @@ def hushed(tmp_path, clock):
 
 
 def finding(id='terminal', severity='warning'):
-    return Finding(id, severity, 'It is so.')
+    return Finding(id, SEVERITIES[severity], 'It is so.')
 
 
 def ids(pair):
@@ -171,8 +172,8 @@ def test_a_damaged_file_is_a_finding(hushed, tmp_path, content, kept):
     shown, hidden = hushed.partition([finding()])
     assert (
         shown[0].id == 'hushed'
-        and shown[0].severity == 'warning'
-        and str(tmp_path / FILE) in shown[0].action
+        and shown[0].severity.code == 'warning'
+        and str(tmp_path / FILE) in str(shown[0].action)
     )
     assert len(hidden) == kept
     hushed.hush('other', 'r', '2026-12-01', 'w')  # what was good stays, what was bad is put aside

@@ -18,6 +18,9 @@ from support.zopekit import wait_for
 from Products.StabilityMonitor.checks import runner
 from Products.StabilityMonitor.checks.check import Check
 from Products.StabilityMonitor.checks.runner import Background
+from Products.StabilityMonitor.model.action import Action
+from Products.StabilityMonitor.model.severities import CRITICAL
+from Products.StabilityMonitor.model.severities import INFO
 
 
 class Fine(Check):
@@ -31,8 +34,8 @@ class Several(Fine):
     id = 'several'
 
     def look(self, site):
-        yield self.found('info', 'One.', about='one')
-        yield self.found('critical', 'Two.', action='Act.', about='two')
+        yield self.found(INFO, 'One.', about='one')
+        yield self.found(CRITICAL, 'Two.', action=Action('Act.'), about='two')
 
 
 class Raises(Fine):
@@ -67,7 +70,7 @@ def hangs():
 
 def test_findings_come_worst_first():
     results = runner.run('site', (Fine(), Several()), clock=lambda: 5.0)
-    assert [f.severity for f in results.findings] == ['critical', 'info', 'ok']
+    assert [f.severity.code for f in results.findings] == ['critical', 'info', 'ok']
     assert results.findings[-1].title == 'All is well with site.'
     assert results.when == 5.0 and results.took > 0
     assert [id for id, _ in results.seconds] == ['fine', 'several']
@@ -83,6 +86,7 @@ def test_results_become_json():
         'detail': '',
         'action': 'Act.',
         'source': 'a test',
+        'check': 'several',
     }
 
 
@@ -101,7 +105,10 @@ def test_a_check_that_raises_is_a_finding(error, caplog):
     check = Raises()
     check.error = error
     results = runner.run('site', (check, Fine()))
-    assert [(f.id, f.severity) for f in results.findings] == [('raises', 'warning'), ('fine', 'ok')]
+    assert [(f.id, f.severity.code) for f in results.findings] == [
+        ('raises', 'warning'),
+        ('fine', 'ok'),
+    ]
     assert type(error).__name__ in results.findings[0].detail and results.findings[0].action
     until(lambda: 'Traceback' in caplog.text)  # a thread of its own logs it
 
@@ -113,22 +120,27 @@ def test_a_check_that_answers_nonsense_is_a_finding(answer):
             return answer
 
     (found,) = runner.run('site', (Nonsense(),)).findings
-    assert found.severity == 'warning' and 'could not be made' in found.title
+    assert found.severity.code == 'warning' and 'could not be made' in found.title
 
 
 def test_a_check_that_hangs_is_left_behind_and_not_started_again(hangs):
     results = runner.run('site', (hangs, Fine()), time_limit=0.5, longest=60)
-    assert [(f.id, f.severity) for f in results.findings] == [('hangs', 'warning'), ('fine', 'ok')]
+    assert [(f.id, f.severity.code) for f in results.findings] == [
+        ('hangs', 'warning'),
+        ('fine', 'ok'),
+    ]
     assert 'has stood still for 0.5 s' in results.findings[0].detail
     again = runner.run('site', (hangs, Fine()), time_limit=0.5, longest=60)
-    assert 'still hangs' in again.findings[0].detail and again.findings[0].severity == 'warning'
+    assert (
+        'still hangs' in again.findings[0].detail and again.findings[0].severity.code == 'warning'
+    )
     assert hangs.calls == 1
     hangs.go.set()
     until(
         lambda: not any(t.name == 'StabilityMonitor check' for t in threading.enumerate()),
         'the end of its thread',
     )
-    assert runner.run('site', (hangs,), time_limit=20).findings[0].severity == 'ok'
+    assert runner.run('site', (hangs,), time_limit=20).findings[0].severity.code == 'ok'
     assert hangs.calls == 2
 
 
@@ -167,7 +179,7 @@ def busy_threads():
 
 def test_a_check_that_goes_on_is_waited_for_on_a_busy_machine(busy_threads):
     (found,) = runner.run('site', (Computes(seconds=0.2),), time_limit=0.1, longest=60).findings
-    assert (found.severity, found.title) == ('ok', 'Late, but well.')
+    assert (found.severity.code, found.title) == ('ok', 'Late, but well.')
 
 
 def test_a_check_that_goes_on_for_too_long_does_not_hang():
@@ -177,12 +189,14 @@ def test_a_check_that_goes_on_for_too_long_does_not_hang():
             runner.run('site', (check, Fine()), time_limit=0.1, longest=0.2).findings
             for _ in range(2)
         )
-        assert [(f.id, f.severity) for f in first] == [('computes', 'info'), ('fine', 'ok')]
+        assert [(f.id, f.severity.code) for f in first] == [('computes', 'info'), ('fine', 'ok')]
         assert (
             first[0].title == 'A check was not finished: Is all well?'
             and 'the machine is busy' in first[0].detail
         )
-        assert second[0].severity == 'info' and 'goes on since an earlier run' in second[0].detail
+        assert (
+            second[0].severity.code == 'info' and 'goes on since an earlier run' in second[0].detail
+        )
         assert check.calls == 1
     finally:
         check.go.set()
@@ -194,7 +208,7 @@ def test_no_more_threads_is_a_finding(monkeypatch):
 
     monkeypatch.setattr(threading.Thread, 'start', refuse)
     (found,) = runner.run('site', (Fine(),)).findings
-    assert found.severity == 'warning' and "can't start new thread" in found.detail
+    assert found.severity.code == 'warning' and "can't start new thread" in found.detail
     background = Background(lambda: 'site', (Fine(),))
     assert not background.start() and "can't start new thread" in background.error
     assert not background.running

@@ -27,8 +27,8 @@ from support.zopekit import ZopeInstance
 from Products.StabilityMonitor.checks import allfindings
 from Products.StabilityMonitor.checks.muted import Hushed
 from Products.StabilityMonitor.cli import command as cli
+from Products.StabilityMonitor.model.jsonform import to_json
 from Products.StabilityMonitor.model.records import isotime
-from Products.StabilityMonitor.model.records import shallow
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import BLACKBOX
 from Products.StabilityMonitor.store.rundirectory import Base
@@ -92,7 +92,7 @@ class Living:
     def __init__(self, base, *answers, role='server'):
         self.directory = base.create(
             new_name(1e9, os.getpid()),
-            {'identity': identity(), 'role': role, 'instance': shallow(HERE)},
+            {'identity': identity(), 'role': role, 'instance': to_json(HERE)},
         )
         self.path, self.answers, self.asked = self.directory.path, list(answers), 0
         (self.path / BLACKBOX).write_bytes(b'')
@@ -313,7 +313,7 @@ def archived(base, number, *findings, **values):
     (path / 'context.json').write_text(
         json.dumps(
             {
-                'instance': shallow(found.instance),
+                'instance': to_json(found.instance),
                 'role': 'server',
                 'executable': values.get('executable', ''),
             }
@@ -370,7 +370,7 @@ def test_known_issues_of_what_is_installed_now_replace_those_of_the_last_word(ba
         'action = "zope.interface >= 99"\nsource = "x"\nfixed = "99"\ndistributions = '
         '{"zope.interface" = "<99"}\n'
     )
-    found = archived(base, 0, finding('known-issues:solved', 'critical'))
+    found = archived(base, 0, finding('known-issues:solved', 'critical', check='known-issues'))
     assert (
         'It is known-issues:solved.' in command()[1]
     )  # another Python: nothing is known of what it has now

@@ -13,8 +13,8 @@ from support.zopekit import CHECKOUT
 
 from Products.StabilityMonitor.cli import command as cli
 from Products.StabilityMonitor.inspection import liveness
+from Products.StabilityMonitor.model.jsonform import to_json
 from Products.StabilityMonitor.model.records import isotime
-from Products.StabilityMonitor.model.records import shallow
 from Products.StabilityMonitor.postmortem import allruns
 from Products.StabilityMonitor.postmortem.triage import triage
 from Products.StabilityMonitor.store.archive import Archive
@@ -30,7 +30,7 @@ def living(base):
     made = []
 
     def make(role='server', instance=HERE):
-        context = {'identity': identity(), 'role': role, 'instance': shallow(instance)}
+        context = {'identity': identity(), 'role': role, 'instance': to_json(instance)}
         made.append(base.create(new_name(STARTED + 9e5, os.getpid()), context))
         return made[-1].path.name
 
@@ -236,7 +236,7 @@ def test_as_json(base, living, command, hangs):
             'run': name,
             'pid': os.getpid(),
             'role': 'server',
-            'instance': shallow(HERE),
+            'instance': to_json(HERE),
             'started': isotime(STARTED + 9e5)[:19] + '.000Z',
             'state': 'hanging',
             'last_sample': isotime(STARTED),
@@ -254,7 +254,7 @@ def test_as_json(base, living, command, hangs):
     assert told['clean_scripts_waiting'] == [script.name]
     (known,) = told['instances']
     assert known == {
-        'instance': shallow(HERE),
+        'instance': to_json(HERE),
         'living': [name],
         'last_run': waits,
         'crash_loop': [],

@@ -203,7 +203,7 @@ def test_what_is_no_answer(stub, script, words):
     result = probe(1 << 20, 1000, executable=stub(script))
     assert words in result.error and result.error.endswith('.')
     assert (result.survives, result.smallest, result.ways) == (False, 0, ())
-    assert finding(result).severity == 'info' and words in finding(result).detail
+    assert finding(result).severity.code == 'info' and words in finding(result).detail
 
 
 def test_a_size_that_is_not_known():
@@ -559,7 +559,7 @@ def test_errors_are_not_kept_and_a_full_disk_harms_nothing(stub, tmp_path):
 )
 def test_severities(survives, smallest, severity):
     found = finding(ProbeResult(8 << 20, 1000, survives, ('map',), 'SIGSEGV', smallest))
-    assert (found.id, found.severity) == ('recursion-probe', severity)
+    assert (found.id, found.severity.code) == ('recursion-probe', severity)
     assert bool(found.action) == (severity != 'ok')
     assert '8192 KiB' in found.detail and 'limit of 1000' in found.detail
     assert survives or 'dies by SIGSEGV in 1 of' in found.detail and '(map)' in found.detail
@@ -567,13 +567,12 @@ def test_severities(survives, smallest, severity):
 
 @pytest.mark.parametrize('smallest', [STEP, 3 << 20, 5 << 20, LARGEST])
 def test_the_advice_can_be_written_as_it_stands_and_is_enough(smallest):
-    action = finding(ProbeResult(STEP, 1000, False, ('map',), '', smallest)).action
+    action = str(finding(ProbeResult(STEP, 1000, False, ('map',), '', smallest)).action)
     advised = options.bytecount(re.search(r'"thread-stack-size (\w+)"', action)[1])
-    assert finding(ProbeResult(advised, 1000, True, (), '', smallest)).severity == 'ok'
+    assert finding(ProbeResult(advised, 1000, True, (), '', smallest)).severity.code == 'ok'
 
 
 def test_no_stack_is_large_enough():
-    assert (
-        'setrecursionlimit'
-        in finding(ProbeResult(8 << 20, 10**6, False, ('map',) * 5, '', 0)).action
+    assert 'setrecursionlimit' in str(
+        finding(ProbeResult(8 << 20, 10**6, False, ('map',) * 5, '', 0)).action
     )

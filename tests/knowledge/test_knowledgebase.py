@@ -275,6 +275,30 @@ def test_its_traces_show_it_and_only_on_an_affected_system(id):
 
 
 @pytest.mark.parametrize('id', SHOWN)
+def test_no_rule_rests_on_our_own_summaries(id):
+    here = system(**hits(id)[0])
+    told = died(PROOFS[id], here)
+    hang = Event('spinning', 1.0, summary='MainThread spins.')
+    spoken = replace(told, hangs=(hang,))
+    marked = replace(told, summary='A marker.', hangs=(replace(hang, summary='A marker.'),))
+    weighed = []
+    for record in (spoken, marked):
+        found = knowledgebase.match_incident(RULES.values(), record, here)
+        weighed.append([(match.id, match.strength, match.score) for match in found])
+    assert weighed[0] == weighed[1]
+    assert id in {name for name, *_ in weighed[0]}
+
+
+def test_the_actions_of_the_shipped_rules_have_whole_marks():
+    for rule in RULES.values():
+        assert '`' not in str(rule.action)
+    requirement = RULES['zope.interface-weak-references'].action
+    assert [(str(piece), piece.is_code) for piece in requirement.pieces] == [
+        ('zope.interface >= 7.1.1', True)
+    ]
+
+
+@pytest.mark.parametrize('id', SHOWN)
 def test_every_pattern_is_proved(id):
     proof, rule = PROOFS[id], RULES[id]
     traces = leftlines.Traces(died(proof, system(**hits(id)[0])))
@@ -314,7 +338,12 @@ def test_a_system_of_today_meets_none_of_the_howto():
 
 def test_a_rule_says_what_it_knows():
     for rule in RULES.values():
-        assert rule.source and rule.fixed and len(rule.title) < 100 and rule.severity in SEVERITIES
+        assert (
+            rule.source
+            and rule.fixed
+            and len(rule.title) < 100
+            and rule.severity.code in SEVERITIES
+        )
         assert rule.happens.endswith(('.', ')')) and not rule.title.endswith('.')
 
 
@@ -417,8 +446,8 @@ def test_what_is_installed_is_told_rather_than_what_is_not():
 
 def test_only_what_lacks_a_library_is_told_to_install_one():
     off = knowledgebase.Problem(0, 'No rules.', lacks='packaging')
-    assert off.finding.action == 'Install it: pip install packaging'
-    assert off.finding_with('/x/python -m pip').action == (
+    assert str(off.finding.action) == 'Install it: pip install packaging'
+    assert str(off.finding_with('/x/python -m pip').action) == (
         'Install it: /x/python -m pip install packaging'
     )
     wrong = knowledgebase.Problem(7, knowledgebase.WITHOUT_PACKAGING, 'known-issues.toml')
@@ -429,7 +458,7 @@ def test_the_worst_comes_first():
     hit, _ = knowledgebase.affected(
         RULES.values(), system({'waitress': '2.1.2', 'zope.interface': '5.0'})
     )
-    order = [SEVERITIES[match.rule.severity].rank for match in hit]
+    order = [match.rule.severity.rank for match in hit]
     assert order == sorted(order, reverse=True) and len(set(order)) > 1
 
 
@@ -673,7 +702,7 @@ def test_what_is_wrong_is_said_with_its_line(text, line, words):
     assert found.line == line and words in found.sentence, found
     finding = found.finding
     assert (
-        finding.severity == 'warning'
+        finding.severity.code == 'warning'
         and f'known-issues.toml, line {line}' in finding.title
         and finding.action
     )
@@ -863,7 +892,7 @@ def test_without_packaging_it_is_off_with_one_finding(tmp_path, monkeypatch):
     assert knowledge.rules == () and [p.finding.id for p in knowledge.problems] == [
         'known-issues-off'
     ]
-    assert 'pip install packaging' in knowledge.problems[0].finding.action
+    assert 'pip install packaging' in str(knowledge.problems[0].finding.action)
     assert knowledgebase.match_incident(knowledge.rules, synthetic.record(), system()) == []
 
 

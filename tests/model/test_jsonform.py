@@ -120,6 +120,19 @@ def test_a_wrong_value_counts_as_if_it_was_not_there(key, wrong):
     assert from_json(Bicycle, DOCUMENT | {key: wrong}) == from_json(Bicycle, without)
 
 
+@pytest.mark.parametrize(
+    'document', [{}, {'name': 7}, {'name': 'x', 'price': 'dear'}, {'name': 'x', 'wheels': 3}, None]
+)
+def test_strictly_what_does_not_fit_is_an_error(document):
+    with pytest.raises(ValueError):
+        from_json(Bicycle, document, strict=True)
+
+
+def test_strictly_a_default_may_be_missing_and_more_may_be_there():
+    assert from_json(Bicycle, {'name': 'x', 'odd': 1}, strict=True) == Bicycle('x')
+    assert from_json(Bicycle, DOCUMENT, strict=True) == BICYCLE
+
+
 def test_what_has_no_default_is_empty():
     assert from_json(Bicycle, {}) == Bicycle('') and from_json(Wheel, {}) == Wheel(0)
 

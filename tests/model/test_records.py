@@ -12,9 +12,13 @@ from support.contract import RUN
 
 from Products.StabilityMonitor.model import records
 from Products.StabilityMonitor.model import runrecord
+from Products.StabilityMonitor.model.action import Action
+from Products.StabilityMonitor.model.finding import Finding
 from Products.StabilityMonitor.model.records import Evidence
 from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.model.runrecord import RunRecord
+from Products.StabilityMonitor.model.severities import OK
+from Products.StabilityMonitor.model.severities import WARNING
 from Products.StabilityMonitor.model.threadstates import Event
 from Products.StabilityMonitor.model.threadstates import ThreadState
 
@@ -41,7 +45,7 @@ RECORD = RunRecord(
     counters={'overflow': 0},
     compiled_modules=('a._b',),
     context={'python': '3'},
-    findings=({'id': 'x'},),
+    findings=(Finding('x', WARNING, 'Something is off.'),),
 )
 HEAVY = {
     'threads',
@@ -173,7 +177,9 @@ class TestRunRecord:
         RECORD.instance,
         RECORD.evidence[0],
         records.Frame('f', 1, 'g'),
-        records.Finding('a', 'ok', 'b'),
+        Finding('a', OK, 'b'),
+        Action('Write `x`.'),
+        Action('Write `x`.').pieces[0],
     ],
 )
 def test_values_are_frozen(value):

@@ -10,8 +10,7 @@ from Products.StabilityMonitor.model.eventkinds import EVENT_KINDS
 from Products.StabilityMonitor.model.eventkinds import event_kind
 from Products.StabilityMonitor.model.severities import SEVERITIES
 from Products.StabilityMonitor.model.severities import WORST_FIRST
-from Products.StabilityMonitor.model.severities import presses
-from Products.StabilityMonitor.model.severities import rank
+from Products.StabilityMonitor.model.severities import severity_of
 from Products.StabilityMonitor.model.verdicts import VERDICTS
 from Products.StabilityMonitor.model.verdicts import verdict
 from Products.StabilityMonitor.store.blackbox import NOTES
@@ -55,9 +54,16 @@ def test_the_effects_of_known_issues_end_in_verdicts_that_there_are():
 
 def test_severities_have_an_order():
     assert [row.code for row in WORST_FIRST] == ['critical', 'warning', 'info', 'ok']
-    assert [rank(row.code) for row in WORST_FIRST] == [3, 2, 1, 0] and rank('strange') == 0
-    assert [row.code for row in WORST_FIRST if presses(row.code)] == ['critical', 'warning']
-    assert not presses('strange')
+    assert [row.rank for row in WORST_FIRST] == [3, 2, 1, 0]
+    assert [row.code for row in WORST_FIRST if row.presses] == ['critical', 'warning']
+    assert [severity_of(row.code) for row in WORST_FIRST] == [*WORST_FIRST]
+
+
+def test_a_severity_of_a_later_release_is_the_mildest_and_shows_its_code():
+    later = severity_of('strange')
+    assert (later.rank, later.presses) == (0, False)
+    assert {later.code, later.heading, later.one, later.many} == {'strange'}
+    assert later not in WORST_FIRST
 
 
 def test_each_event_can_be_noted_with_its_end():

@@ -46,8 +46,7 @@ from Products.StabilityMonitor.checks import supervision
 from Products.StabilityMonitor.checks import switches
 from Products.StabilityMonitor.checks.livesite import Site
 from Products.StabilityMonitor.checks.livesite import ZopeFacts
-from Products.StabilityMonitor.model.records import Finding
-from Products.StabilityMonitor.model.records import shallow
+from Products.StabilityMonitor.model.finding import Finding
 from Products.StabilityMonitor.recording.faulthandler_compat import FaultLog
 from Products.StabilityMonitor.system import cgroups
 from Products.StabilityMonitor.system import runcontext
@@ -602,7 +601,7 @@ def orphan(folder):
     context, parent = runcontext.collect({}, {}, 'server'), os.getppid()
     for name in ('before', 'after'):
         found = supervision.Supervisor().look(Site(Path(folder), context))
-        Path(folder, 'writing').write_text(json.dumps(shallow(found) | {'parent': parent}))
+        Path(folder, 'writing').write_text(json.dumps(found.to_json() | {'parent': parent}))
         Path(folder, 'writing').rename(Path(folder, name))
         until(lambda: os.getppid() != parent, 'the end of the parent')
     sys.exit()
@@ -623,7 +622,7 @@ def main(world, folder='/nonexistent', *rest):
     check, fields = WORLDS[world](folder)
     found = check().look(Site(**{'directory': Path(folder)} | fields))
     findings = [found] if isinstance(found, Finding) else list(found)
-    say(json.dumps([shallow(finding) for finding in findings]))
+    say(json.dumps([finding.to_json() for finding in findings]))
     os._exit(0)  # whatever was damaged: no clean-up
 
 

@@ -67,7 +67,7 @@ def watched(gauge, native_id, ident, name):
     return {
         'other_size': stack.size,
         'other': used,
-        'severity': headroom(stack.size, used, name, gauge.granule).severity,
+        'severity': headroom(stack.size, used, name, gauge.granule).severity.code,
     }
 
 

@@ -171,7 +171,9 @@ def main(directory, threads):
                 'beats': life.rounds.heartbeat.beats,
                 'hangs': [hang.kind for hang in life.rounds.hangs.known()],
                 'lives': life.rounds.heartbeat.is_alive(),
-                'findings': [finding.id for finding in life.findings if finding.severity != 'info'],
+                'findings': [
+                    finding.id for finding in life.findings if finding.severity.code != 'info'
+                ],
             }
         )
     )

@@ -25,7 +25,6 @@ from pathlib import Path
 from programs.handshake import Ways
 from programs.handshake import until
 
-from Products.StabilityMonitor.model.records import shallow
 from Products.StabilityMonitor.system import cpushares
 from Products.StabilityMonitor.threads.snapshot import ThreadWatch
 
@@ -596,7 +595,7 @@ def as_wanted(watch, wanted, said):
         return None
     return {
         'threads': observed.states,
-        'deadlocks': [shallow(circle) | {'text': circle.text} for circle in observed.deadlocks],
+        'deadlocks': [dict(vars(circle)) | {'text': circle.text} for circle in observed.deadlocks],
     }
 
 

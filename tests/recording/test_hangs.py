@@ -195,7 +195,7 @@ class TestAHang:
             hanging.look([100, 90, 80, 70], 4)
         assert len(hanging.notes) == 6 and hanging.asked == 1
         (finding,) = hanging.findings
-        assert (finding.id, finding.severity) == ('hang', 'critical')
+        assert (finding.id, finding.severity.code) == ('hang', 'critical')
         (hang,) = hanging.hangs.known()
         told = json.loads(json.dumps(to_json(hang)))
         assert told['place'] == {'file': '/site/view.py', 'line': 7, 'function': 'render'}
@@ -273,7 +273,7 @@ class TestTheLoopOfTheServer:
         assert (hang.kind, hang.threads) == ('hang', (MAIN,)) and standing.hangs.loop_stands
         assert hang.place == FRAMES[0]
         (finding,) = standing.findings
-        assert (finding.id, finding.severity) == ('hang-loop', 'critical')
+        assert (finding.id, finding.severity.code) == ('hang-loop', 'critical')
 
     @pytest.mark.parametrize(
         'stood', [0.0, 10.0, STALL + 99], ids=['suspended meanwhile', 'and measured anew', 'on']
@@ -354,7 +354,7 @@ class TestDeadlocks:
         )
         assert world.notes[1].frames == FRAMES
         (finding,) = world.findings
-        assert finding.severity == 'warning' and finding.action.startswith(
+        assert finding.severity.code == 'warning' and str(finding.action).startswith(
             'If they go on waiting, restart Zope;'
         )
         assert world.hangs.lasts('deadlock')
@@ -387,7 +387,9 @@ class TestDeadlocks:
         world.hangs.look_for_deadlock()
         assert world.notes[0].title.startswith('Deadlock (the locks name their owners): GET /1')
         (finding,) = world.findings
-        assert finding.severity == 'critical' and finding.action.startswith('Restart Zope;')
+        assert finding.severity.code == 'critical' and str(finding.action).startswith(
+            'Restart Zope;'
+        )
 
     def test_what_is_inferred_must_be_seen_twice_in_a_row(self, world):
         two, three = (state(1, [2]), state(2, [1])), (state(1, [2]), state(2, [3]), state(3, [1]))
@@ -413,7 +415,7 @@ class TestDeadlocks:
     def test_what_was_just_seen_is_told_and_begins_nothing(self, world):
         seen = observed((state(1, [2]), state(2, [1])))
         (told,) = world.hangs.known(seen)
-        assert (told.kind, told.ended, told.threads, told.severity) == (
+        assert (told.kind, told.ended, told.threads, told.severity.code) == (
             'deadlock',
             None,
             (1, 2),
@@ -546,7 +548,7 @@ class TestSpinning:
         self.spin(world, 1.0, 1.0, kind=kind)
         (finding,) = world.findings
         (hang,) = world.hangs.known()
-        assert (finding.severity, hang.severity) == (severity, severity)
+        assert (finding.severity.code, hang.severity.code) == (severity, severity)
 
     def test_without_a_name_and_a_stack(self, world):
         self.spin(world, 1.0, 1.0, name='', frames=())

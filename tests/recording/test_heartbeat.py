@@ -10,6 +10,7 @@ from programs.handshake import PATIENCE
 from programs.handshake import until
 from support.childprograms import run_python
 
+from Products.StabilityMonitor.model.action import Action
 from Products.StabilityMonitor.recording.background import aside
 from Products.StabilityMonitor.recording.heartbeat import ROUND
 from Products.StabilityMonitor.recording.heartbeat import SURVIVED_AFTER
@@ -368,10 +369,10 @@ class TestFindings:
     def test_one_for_each_id_and_logged_once(self, caplog):
         findings = Findings()
         for _ in range(3):
-            findings.add('a', 'Title.', 'Detail.', 'Action.')
+            findings.add('a', 'Title.', 'Detail.', Action('Action.'))
             with findings.guarded('b', 'It is off.'):
                 raise ValueError('x')
-        assert [(f.id, f.severity) for f in findings] == [('a', 'warning'), ('b', 'warning')]
+        assert [(f.id, f.severity.code) for f in findings] == [('a', 'warning'), ('b', 'warning')]
         assert [record.getMessage() for record in caplog.records] == [
             'Title. Detail. Action.',
             'It is off. ValueError: x. Look at the named cause; restart Zope when it is mended.',

@@ -578,7 +578,7 @@ class TestTheParts:
             switches[0][1].guarded = None
             until(lambda: rounds.heartbeat.beats > 2 * ROUND)
         (finding,) = life.findings
-        assert (finding.id, finding.severity) == (
+        assert (finding.id, finding.severity.code) == (
             'dead-man-threads',
             'info',
         ) and 'timer_create' in finding.detail

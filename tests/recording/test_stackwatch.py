@@ -99,4 +99,4 @@ def test_a_request_that_begins_during_the_look(watched):
 def test_a_stack_that_is_nearly_full_is_a_finding(watched):
     watched.look(MEGABYTE - 4096)
     (finding,) = watched.findings
-    assert (finding.id, finding.severity) == ('stack-headroom', 'critical')
+    assert (finding.id, finding.severity.code) == ('stack-headroom', 'critical')

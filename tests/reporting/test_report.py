@@ -24,15 +24,17 @@ from Products.StabilityMonitor.checks import allfindings
 from Products.StabilityMonitor.checks.muted import Hushed
 from Products.StabilityMonitor.checks.runner import Background
 from Products.StabilityMonitor.knowledge import systemfacts
+from Products.StabilityMonitor.model.action import Action
 from Products.StabilityMonitor.model.errors import NoSuchRun
 from Products.StabilityMonitor.model.errors import UnknownFormat
+from Products.StabilityMonitor.model.finding import Finding
 from Products.StabilityMonitor.model.interfaces import IRenderer
+from Products.StabilityMonitor.model.jsonform import to_json
 from Products.StabilityMonitor.model.options import load
-from Products.StabilityMonitor.model.records import Finding
 from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.model.records import isotime
-from Products.StabilityMonitor.model.records import shallow
+from Products.StabilityMonitor.model.severities import WARNING
 from Products.StabilityMonitor.model.threadstates import ThreadState
 from Products.StabilityMonitor.postmortem.triage import triage
 from Products.StabilityMonitor.recording.partguard import Findings
@@ -123,7 +125,7 @@ def life(tmp_path):
     recorder.begin('GET', '/now', _now=lambda: STARTED + 9000)
     options, _ = load({'support-name': 'Ada', 'support-contact': 'ada@example.org'}, {})
     findings = Findings()
-    findings.add('something', 'Something is off.', 'Why.', 'Mend it.')
+    findings.add('something', 'Something is off.', 'Why.', Action('Mend it.'))
     return FakeLife(
         tmp_path,
         instance=HERE,
@@ -169,7 +171,7 @@ def test_the_keys_of_the_contract(life, archive):
 
 def test_the_values(life, archive):
     report = build(life, archive, clock=lambda: STARTED + 9001)
-    assert report['instance'] == shallow(HERE)
+    assert report['instance'] == to_json(HERE)
     assert [(r['path'], r['seconds']) for r in report['in_flight']] == [('/now', 1.0)]
     assert [(r['path'], r['crashed']) for r in report['previous']['requests']] == [('/fatal', True)]
     assert (
@@ -483,7 +485,7 @@ class Waits:
 
     def look(self, site):
         self.go.wait(60)
-        return Finding('waits', 'warning', 'It is so.')
+        return Finding('waits', WARNING, 'It is so.')
 
 
 def findings(report):

@@ -13,9 +13,9 @@ from Products.StabilityMonitor.checks.livesite import Database
 from Products.StabilityMonitor.checks.livesite import Interpreter
 from Products.StabilityMonitor.checks.livesite import Site
 from Products.StabilityMonitor.checks.livesite import ZopeFacts
-from Products.StabilityMonitor.model.records import Finding
+from Products.StabilityMonitor.model.finding import Finding
 from Products.StabilityMonitor.model.records import Sample
-from Products.StabilityMonitor.model.severities import SEVERITIES
+from Products.StabilityMonitor.model.severities import WORST_FIRST
 
 
 def strange_sites(folder):
@@ -111,7 +111,9 @@ class CheckConformance:
     def assert_useful(check, finding):
         """One sentence, the next step where there is trouble, and where the fact is from."""
         assert finding.id == check.id or finding.id.startswith(f'{check.id}:')
-        assert finding.severity in SEVERITIES
+        assert finding.check == check.id
+        assert finding.severity in WORST_FIRST
         assert finding.title and finding.title[-1] in '.?!' and finding.source
-        assert finding.severity in ('ok', 'info') or finding.action, finding
-        assert all(isinstance(text, str) for text in vars(finding).values())
+        assert not finding.severity.presses or finding.action, finding
+        assert all(isinstance(text, str) for text in finding.to_json().values())
+        assert '`' not in str(finding.action), 'a mark without its other half'

@@ -29,8 +29,13 @@ from Products.StabilityMonitor.checks.knownissues import with_own_pip
 from Products.StabilityMonitor.checks.runner import Background
 from Products.StabilityMonitor.inspection.recursionexperiment import ProbeResult
 from Products.StabilityMonitor.knowledge import rulesinforce
-from Products.StabilityMonitor.model.records import Finding
-from Products.StabilityMonitor.model.records import finding_from
+from Products.StabilityMonitor.model.action import Action
+from Products.StabilityMonitor.model.finding import Finding
+from Products.StabilityMonitor.model.finding import finding_from
+from Products.StabilityMonitor.model.records import NativeFrame
+from Products.StabilityMonitor.model.severities import CRITICAL
+from Products.StabilityMonitor.model.severities import INFO
+from Products.StabilityMonitor.model.severities import SEVERITIES
 from Products.StabilityMonitor.recording import livingrun
 
 TAB = '/Control_Panel/StabilityMonitor/'
@@ -49,7 +54,7 @@ title = "Our shop <script>alert(1)</script> before 9"
 happens = "It crashes."
 effect = "crash"
 severity = "critical"
-action = "Zope >= 99.0"
+action = "`Zope >= 99.0`"
 source = "our tracker"
 fixed = "99.0"
 distributions = {Zope = "<99"}
@@ -72,7 +77,9 @@ PACKAGE = Path(allfindings.__file__).resolve().parents[1]
 
 
 def warning(id, severity='warning', title='It is so.'):
-    return Finding(id, severity, title, 'Why.', 'Write "x = 1" into it.', 'a test')
+    return Finding(
+        id, SEVERITIES[severity], title, 'Why.', Action('Write "x = 1" into it.'), 'a test'
+    )
 
 
 @pytest.fixture
@@ -108,7 +115,7 @@ def test_nothing_is_known_before_anything_was_asked(life):
 def test_the_runs_own_findings_and_the_checks_together_worst_first(life):
     life.findings.add('own', 'Something is off.')
     here = asked(life, warning('c', 'ok'), warning('b', 'critical'), warning('d', 'info'))
-    assert [(f.id, f.severity) for f in here.look().shown] == [
+    assert [(f.id, f.severity.code) for f in here.look().shown] == [
         ('b', 'critical'),
         ('own', 'warning'),
         ('d', 'info'),
@@ -118,10 +125,10 @@ def test_the_runs_own_findings_and_the_checks_together_worst_first(life):
 
 @pytest.mark.parametrize('own, check', allfindings.ANSWERED_BY.items())
 def test_a_check_answers_what_was_seen_at_the_start(life, own, check):
-    life.findings.add(own, 'As it was at the start.', severity='critical')
+    life.findings.add(own, 'As it was at the start.', severity=CRITICAL)
     assert [f.id for f in asked(life, warning('another')).look().shown] == [own, 'another']
     shown = asked(life, warning(check, 'info', 'As it is now.')).look().shown
-    assert [(f.id, f.severity) for f in shown] == [(check, 'info')]
+    assert [(f.id, f.severity.code) for f in shown] == [(check, 'info')]
 
 
 def test_no_own_finding_hides_behind_a_check():
@@ -246,40 +253,40 @@ def test_foreign_rows_are_no_findings(row):
 
 def test_foreign_values_become_text():
     assert finding_from({'severity': 'info', 'id': 7, 'title': None, 'more': 1}) == Finding(
-        '7', 'info', ''
+        '7', INFO, ''
     )
 
 
 def test_known_issues_are_a_check(tmp_path):
     assert zope.interface.verify.verifyObject(ICheck, KnownIssues())
     found = KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))
-    assert isinstance(found, list) or found.severity == 'ok'
+    assert isinstance(found, list) or found.severity.code == 'ok'
 
 
 @pytest.mark.parametrize(
     'action, executable, words',
     [
         (
-            'pip install uvloop',
+            '`pip install uvloop`',
             '/opt/zope/bin/python3',
             '/opt/zope/bin/python3 -m pip install uvloop',
         ),
         (
-            'Install it: pip install packaging',
+            'Install it: `pip install packaging`',
             '/opt/my zope/python',
             "Install it: '/opt/my zope/python' -m pip install packaging",
         ),
         (
-            '/x/python -m pip install uvloop',
+            '`/x/python -m pip install uvloop`',
             '/opt/zope/bin/python3',
             '/x/python -m pip install uvloop',
         ),
-        ('pip install uvloop', '/usr/bin/uwsgi', 'pip install uvloop'),
-        ('pip install uvloop', '', 'pip install uvloop'),
+        ('`pip install uvloop`', '/usr/bin/uwsgi', 'pip install uvloop'),
+        ('`pip install uvloop`', '', 'pip install uvloop'),
     ],
 )
 def test_what_is_to_be_installed_here_is_so_by_this_python(action, executable, words):
-    assert with_own_pip(action, executable) == words
+    assert str(with_own_pip(Action(action), executable)) == words
 
 
 @pytest.mark.parametrize(
@@ -303,7 +310,7 @@ def test_a_library_that_rules_need_is_installed_by_this_python(tmp_path, monkeyp
     finally:
         rulesinforce.knowledgebase.shipped.cache_clear()
     assert found.id == 'known-issues-off'
-    assert found.action == f'Install it: {own_pip()} install packaging'
+    assert str(found.action) == f'Install it: {own_pip()} install packaging'
 
 
 @pytest.mark.zope
@@ -311,15 +318,15 @@ def test_the_known_issues_of_this_process_name_its_python(tmp_path):
     pytest.importorskip('packaging')
     (tmp_path / 'known-issues.toml').write_text(
         BROKEN_RULES.replace('{Zope = "<99"}', '{"zope.interface" = "<99"}').replace(
-            'Zope >= 99.0', 'pip install zope.shop'
+            '`Zope >= 99.0`', '`pip install zope.shop`'
         )
     )
     found = {f.id: f for f in KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))}
     action = found['known-issues:shop-9'].action
-    assert action == f'{sys.executable} -m pip install zope.shop'
+    assert str(action) == f'{sys.executable} -m pip install zope.shop'
     from Products.StabilityMonitor.zmi.checkpages import pieces
 
-    assert pieces(action) == [{'text': action, 'code': True}]
+    assert pieces(action) == [{'text': str(action), 'code': True}]
 
 
 def test_what_would_keep_a_site_from_starting_is_no_issue_of_one_that_has_started(tmp_path):
@@ -438,7 +445,7 @@ def test_the_site_adds_and_silences_known_issues_and_its_mistakes_are_told(tmp_p
         BROKEN_RULES.replace('Zope = "<99"', '"zope.interface" = "<99"')
     )
     found = {f.id: f for f in KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))}
-    assert found['known-issues:shop-9'].severity == 'critical'
+    assert found['known-issues:shop-9'].severity.code == 'critical'
     assert ' is < 99. Fixed: 99.0.' in found['known-issues:shop-9'].detail
     (problem,) = (f for id, f in found.items() if id.startswith('known-issues-known-issues.toml-'))
     assert 'line 6' in problem.title
@@ -471,14 +478,7 @@ def crashed(**values):
             'implementation': 'CPython',
             'distributions': {'zope.interface': '7.0', 'Zope': '5.11'},
         },
-        native=(
-            {
-                'binary': '/lib/_zope_interface_coptimizations.so',
-                'symbol': 'lookup',
-                'offset': 1,
-                'address': 2,
-            },
-        ),
+        native=(NativeFrame('/lib/_zope_interface_coptimizations.so', 'lookup', 1, 2),),
         **values,
     )
 
@@ -486,13 +486,13 @@ def crashed(**values):
 def test_an_incident_is_matched_by_what_is_known_today(tmp_path):
     pytest.importorskip('packaging')
     found = rulesinforce.of_incident(crashed(), tmp_path)
-    assert (found[0]['id'], found[0]['strength']) == ('zope.interface-weak-references', 'strong')
-    assert any('7.0 is >= 7.0, < 7.1.1' in words for words in found[0]['matched'])
+    assert (found[0].id, found[0].strength) == ('zope.interface-weak-references', 'strong')
+    assert any('7.0 is >= 7.0, < 7.1.1' in words for words in found[0].matched)
     (tmp_path / 'known-issues.toml').write_text(
         '[[silence]]\nid = "zope.interface-weak-references"\nreason = "x"\n'
     )
     assert 'zope.interface-weak-references' not in {
-        row['id'] for row in rulesinforce.of_incident(crashed(), tmp_path)
+        issue.id for issue in rulesinforce.of_incident(crashed(), tmp_path)
     }
 
 
@@ -524,7 +524,10 @@ def find(self, id, severity="warning", title="It is so."):
     """A finding of the living run."""
     from Products.StabilityMonitor.recording.arming import STATE
     STATE.life.findings.drop(id)
-    STATE.life.findings.add(id, title, "Why.", 'Write "x = <1>" into [section] of it.', severity)
+    from Products.StabilityMonitor.model.action import Action
+    from Products.StabilityMonitor.model.severities import SEVERITIES
+    action = Action('Write "x = <1>" into `[section]` of it.')
+    STATE.life.findings.add(id, title, "Why.", action, SEVERITIES[severity])
     return "found"
 '''
 
@@ -617,7 +620,16 @@ class TestPage:
             rows['supervisor']['severity'] == 'warning'
             and rows['thread-stacks']['severity'] == 'ok'
         )
-        assert set(rows['supervisor']) == {'id', 'severity', 'title', 'detail', 'action', 'source'}
+        assert rows['supervisor']['check'] == 'supervisor'
+        assert set(rows['supervisor']) == {
+            'id',
+            'severity',
+            'title',
+            'detail',
+            'action',
+            'source',
+            'check',
+        }
         assert '[warning] Nobody starts' in site.get(TAB + 'report?format=text').text
 
     def test_a_finding_is_hushed_and_shown_again(self, site):

@@ -18,9 +18,9 @@ from support.stacksdocuments import LIB
 from support.stacksdocuments import SITE
 from support.stacksdocuments import STACKS
 from support.stacksdocuments import document
-from support.stacksdocuments import frame
 from support.stacksdocuments import thread
 
+from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.reporting import bars
 from Products.StabilityMonitor.reporting.flames import flames
 from Products.StabilityMonitor.reporting.stacksdocument import tidy
@@ -83,13 +83,13 @@ def test_the_place_of_a_file(file, kind, short, package):
 
 
 def test_what_carries_the_request_is_folded_but_never_the_innermost_frame():
-    frames = document()['threads'][0]['frames']
+    frames = tidy(document()).threads[0].frames
     (first, own), (second, carried) = codeorigin.groups(frames)
-    assert (first, [f['function'] for f in own]) == (False, ['checkout']) and (
+    assert (first, [f.function for f in own]) == (False, ['checkout']) and (
         second,
         len(carried),
     ) == (True, 10)
-    idle = document()['threads'][2]['frames']
+    idle = tidy(document()).threads[2].frames
     assert [(folded, len(run)) for folded, run in codeorigin.groups(idle)] == [
         (False, 1),
         (True, 4),
@@ -98,25 +98,27 @@ def test_what_carries_the_request_is_folded_but_never_the_innermost_frame():
 
 def test_few_frames_are_not_folded():
     frames = [
-        frame(SITE, 1, 'a'),
-        frame(f'{LIB}/x.py', 2, 'b'),
-        frame(f'{LIB}/y.py', 2, 'c'),
-        frame(SITE, 4, 'd'),
+        Frame(SITE, 1, 'a'),
+        Frame(f'{LIB}/x.py', 2, 'b'),
+        Frame(f'{LIB}/y.py', 2, 'c'),
+        Frame(SITE, 4, 'd'),
     ]
     assert [folded for folded, _ in codeorigin.groups(frames)] == [False, False, False]
     assert codeorigin.groups([]) == []
 
 
 def test_the_frame_that_names_a_thread_is_the_innermost_of_the_site():
-    deep = [frame(f'{LIB}/socket.py', 5, 'recv'), *document()['threads'][0]['frames']]
-    assert codeorigin.own(deep)['function'] == 'checkout'
-    assert codeorigin.own(document()['threads'][2]['frames'])['function'] == 'wait'
+    busy, _, idle = tidy(document()).threads[:3]
+    deep = [Frame(f'{LIB}/socket.py', 5, 'recv'), *busy.frames]
+    assert codeorigin.own(deep).function == 'checkout'
+    assert codeorigin.own(idle.frames).function == 'wait'
     assert codeorigin.own([]) is None
 
 
 def test_files_in_sentences_are_shortened():
     assert codeorigin.shortened(
-        f'lock B in f ({SITE}:31), held in /usr/lib/python3.11/threading.py:2'
+        f'lock B in f ({SITE}:31), held in /usr/lib/python3.11/threading.py:2',
+        (SITE, '/usr/lib/python3.11/threading.py', ''),
     ) == ('lock B in f (shop/views.py:31), held in threading.py:2')
 
 
@@ -252,7 +254,7 @@ def test_what_is_not_known_is_said_so(threadpages):
 
 def test_the_thread_that_makes_the_page_says_so(threadpages):
     threads = tidy(document())
-    page = threadpages.page(threads, own=threads['threads'][0]['ident'])
+    page = threadpages.page(threads, own=threads.threads[0].ident)
     own = page['quiet'][0]
     assert (own['name'], own['word'], own['detail']) == ('waitress-0', 'makes this page', '')
 

@@ -18,7 +18,6 @@ def checks(self, threads="1"):
     import json
     from Products.StabilityMonitor.checks.runner import run
     from Products.StabilityMonitor.recording.arming import STATE
-    from Products.StabilityMonitor.model.records import shallow
     from Products.StabilityMonitor.zmi import zopesite as siteofzope
     results = run(siteofzope.site(STATE.life))
     facts = siteofzope.facts()

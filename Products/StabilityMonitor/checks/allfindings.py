@@ -22,12 +22,10 @@ from ..inspection import recursionprobe
 from ..inspection import recursionresult
 from ..knowledge.rulesinforce import Known
 from ..knowledge.rulesinforce import known
+from ..model.finding import Finding
 from ..model.interfaces import ILivingRun
 from ..model.jsonform import to_json
-from ..model.records import Finding
 from ..model.records import isotime
-from ..model.records import shallow
-from ..model.severities import rank
 from ..store.rundirectory import read_json
 from ..store.rundirectory import write_whole
 from ..system import stacksizes
@@ -69,13 +67,13 @@ class Look:
     took: float = 0.0
 
     def to_json(self) -> list[dict[str, Any]]:
-        """As in the report: {id, severity, title, detail, action, source}, and for muted ones
-        {reason, until, who} as `hushed`.
+        """As in the report: {id, severity, title, detail, action, source}, where they are known
+        {check, issue}, and for muted ones {reason, until, who} as `hushed`.
         """
-        rows = [shallow(finding) for finding in self.shown]
+        rows = [finding.to_json() for finding in self.shown]
         for finding, hush in self.hushed:
             muted = {'reason': hush.reason, 'until': hush.until, 'who': hush.who}
-            rows.append(shallow(finding) | {'hushed': muted})
+            rows.append(finding.to_json() | {'hushed': muted})
         return rows
 
 
@@ -85,8 +83,8 @@ def sorted_out(
     """A Look at findings: those that are muted and those that are not, each the worst first."""
     shown, apart = hushed.partition(findings)
     return Look(
-        tuple(sorted(shown, key=lambda finding: -rank(finding.severity))),
-        tuple(sorted(apart, key=lambda pair: -rank(pair[0].severity))),
+        tuple(sorted(shown, key=lambda finding: -finding.severity.rank)),
+        tuple(sorted(apart, key=lambda pair: -pair[0].severity.rank)),
         when,
         took,
     )
@@ -183,7 +181,7 @@ class Standing:
             'when': isotime(look.when),
             'took': round(look.took, 4),
             'running': progress is not None,
-            'progress': shallow(progress) if progress else None,
+            'progress': progress.to_json() if progress else None,
             'error': self.checks.error,
             'checks': look.to_json(),
         }

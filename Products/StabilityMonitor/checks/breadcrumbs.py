@@ -6,7 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
+from ..model.severities import CRITICAL
+from ..model.severities import WARNING
 from ..system import mounts
 from .check import Check
 from .check import megabytes
@@ -17,7 +20,7 @@ _LAYERS = {'overlay', 'aufs'}
 #: The place to advise where the files of the site are on no local disk.
 _ELSEWHERE = Path('/var/lib/stability')
 #: (severity, share of the disk, bytes): too little room is less than both.
-_ROOM = (('critical', 0.01, 64 << 20), ('warning', 0.05, 1 << 30))
+_ROOM = ((CRITICAL, 0.01, 64 << 20), (WARNING, 0.05, 1 << 30))
 
 
 class Place(Check):
@@ -29,22 +32,25 @@ class Place(Check):
         kind = mounts.kind(site.directory, site.proc)
         if kind in _MEMORY:
             return self.found(
-                'warning',
+                WARNING,
                 f'The breadcrumbs are kept in memory only ({kind}).',
                 f'{site.directory}: a restart of the machine or of the container loses them.',
                 _move(site),
             )
         if kind in _LAYERS:
             return self.found(
-                'warning',
+                WARNING,
                 f"The breadcrumbs are in the container's own layer ({kind}).",
                 f'{site.directory}: they are gone when the container is made anew.',
-                'Start the container with a volume there: "docker run -v '
-                f'/srv/stability:{site.directory}".',
+                Action(
+                    'Start the container with a volume there: "docker run -v '
+                    '/srv/stability:{directory}".',
+                    directory=site.directory,
+                ),
             )
         if mounts.network_file_system(site.directory, site.proc):
             return self.found(
-                'warning',
+                WARNING,
                 f'The breadcrumbs are on a network file system ({kind}).',
                 f'{site.directory}: a mapped file is not safe there, so the black box is in memory '
                 'only.',
@@ -55,7 +61,7 @@ class Place(Check):
         return self.ok('The breadcrumbs outlive the machine.', f'{site.directory} is on {kind}.')
 
 
-def _move(site: Site) -> str:
+def _move(site: Site) -> Action:
     """The advice to move the breadcrumbs: to a folder of the site, if that is on a local disk.
 
     The next start makes that folder.
@@ -68,9 +74,10 @@ def _move(site: Site) -> str:
         and not mounts.network_file_system(home, site.proc)
     )
     folder = home / 'stability' if local else _ELSEWHERE
-    return (
-        f'Write "directory {folder}" into <product-config stabilitymonitor> of zope.conf and '
-        'restart.'
+    return Action(
+        'Write "directory {folder}" into `<product-config stabilitymonitor>` of zope.conf and '
+        'restart.',
+        folder=folder,
     )
 
 
@@ -97,20 +104,23 @@ class Room(Check):
     ) -> Finding | None:
         if room.f_flag & os.ST_RDONLY:
             return self.found(
-                'critical',
+                CRITICAL,
                 f'The {what} cannot be written: the file system is read-only.',
                 f'{folder}.',
-                f'As root: "mount -o remount,rw {folder}"; look into "dmesg" for why it is so.',
+                Action(
+                    'As root: "mount -o remount,rw {folder}"; look into "dmesg" for why it is so.',
+                    folder=folder,
+                ),
                 about,
             )
         free = room.f_bavail * room.f_frsize
         share = room.f_bavail / max(room.f_blocks, 1)
-        severities = [name for name, least, size in _ROOM if share < least and free < size]
+        severities = [severity for severity, least, size in _ROOM if share < least and free < size]
         if severities:
             severity = severities[0]
             lack = f'{megabytes(free)} ({share:.1%}) are free.'
         elif room.f_files and room.f_favail / room.f_files < 0.01:
-            severity = 'warning'
+            severity = WARNING
             lack = f'{room.f_favail} files can still be made.'
         else:
             return None
@@ -118,8 +128,11 @@ class Room(Check):
             severity,
             f'The disk of the {what} is nearly full.',
             f'{folder}: {lack}',
-            f'Make room there: "du -xh {folder} | sort -h | tail" shows what is large; take old '
-            'logs first, never *.sbr or Data.fs.',
+            Action(
+                'Make room there: "du -xh {folder} | sort -h | tail" shows what is large; take old '
+                'logs first, never *.sbr or Data.fs.',
+                folder=folder,
+            ),
             about,
         )
 

@@ -8,7 +8,12 @@ from zope.interface import Attribute
 from zope.interface import Interface
 from zope.interface import implementer
 
-from ..model.records import Finding
+from ..model.action import NOTHING
+from ..model.action import Action
+from ..model.finding import Finding
+from ..model.severities import INFO
+from ..model.severities import OK
+from ..model.severities import Severity
 from .livesite import Site
 
 
@@ -39,17 +44,22 @@ class Check:
         raise NotImplementedError(self.id)
 
     def found(
-        self, severity: str, title: str, detail: str = '', action: str = '', about: str = ''
+        self,
+        severity: Severity,
+        title: str,
+        detail: str = '',
+        action: Action = NOTHING,
+        about: str = '',
     ) -> Finding:
         id = f'{self.id}:{about}' if about else self.id
-        return Finding(id, severity, title, detail, action, self.source)
+        return Finding(id, severity, title, detail, action, self.source, check=self.id)
 
     def ok(self, title: str, detail: str = '') -> Finding:
-        return self.found('ok', title, detail)
+        return self.found(OK, title, detail)
 
     def unknown(self, title: str) -> Finding:
         """No answer: this system, or this process, does not tell."""
-        return self.found('info', title, 'Nothing can be said about it from here.')
+        return self.found(INFO, title, 'Nothing can be said about it from here.')
 
 
 def megabytes(size: int) -> str:

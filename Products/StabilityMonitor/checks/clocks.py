@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
 from ..model.records import duration
 from ..model.records import isotime
+from ..model.severities import INFO
+from ..model.severities import WARNING
 from .check import Check
 from .livesite import Site
 
@@ -55,11 +58,13 @@ class Jumps(Check):
         if count > 1:
             detail = f'{count} jumps are seen; this is the largest. {detail}'
         return self.found(
-            'warning' if back else 'info',
+            WARNING if back else INFO,
             f'The clock went {"back" if back else "forward"} by {abs(drift):.0f} s {at}.',
             detail,
-            'Let a time service keep the clock: "systemctl enable --now systemd-timesyncd", or '
-            'chrony.',
+            Action(
+                'Let a time service keep the clock: "systemctl enable --now systemd-timesyncd", or '
+                'chrony.'
+            ),
         )
 
 
@@ -91,21 +96,27 @@ class DatabaseAhead(Check):
 
     def _silent(self, name: str, error: str) -> Finding:
         return self.found(
-            'warning',
+            WARNING,
             f'The database {name} does not tell its newest transaction.',
             f'{error}.',
-            f'Look whether the server in <zodb_db {name}> of zope.conf runs and can be reached.',
+            Action(
+                'Look whether the server in `<zodb_db {name}>` of zope.conf runs and can be '
+                'reached.',
+                name=name,
+            ),
             name,
         )
 
     def _ahead(self, name: str, at: float, seconds: float) -> Finding:
         return self.found(
-            'warning',
+            WARNING,
             f'The database {name} is {duration(seconds)} ahead of the clock.',
             f'Its newest transaction is of {isotime(at)}: the clock is wrong now, or was then. New '
             'transactions get times of that future, and packing and undo by time do not do what '
             'they say.',
-            'Compare "date -u" with the true time and set the clock right before anything else is '
-            'written.',
+            Action(
+                'Compare "date -u" with the true time and set the clock right before anything else '
+                'is written.'
+            ),
             name,
         )

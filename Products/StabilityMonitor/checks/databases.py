@@ -8,7 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 from typing import TypeGuard
 
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
+from ..model.severities import CRITICAL
+from ..model.severities import INFO
+from ..model.severities import WARNING
 from .check import Check
 from .check import several
 from .livesite import Site
@@ -48,36 +52,45 @@ class Adapters(Check):
 
     def _adapter(self, name: str, level: int, zopes: str, threads: int | None) -> Finding | None:
         if level < 1:
-            severity = 'info' if threads == 1 else 'critical'
+            severity = INFO if threads == 1 else CRITICAL
             return self.found(
                 severity,
                 f'Threads may not share the database adapter {name}.',
                 f'Its threadsafety is {level}: two requests that use it at once can crash or mix '
                 'up results.',
-                'Write "threads = 1" into [server:main] of zope.ini and restart, until there is an '
-                'adapter with threadsafety 1 or more.',
+                Action(
+                    'Write "threads = 1" into `[server:main]` of zope.ini and restart, until there '
+                    'is an adapter with threadsafety 1 or more.'
+                ),
                 name,
             )
         if level < 2 and zopes:
             return self.found(
-                'info',
+                INFO,
                 f'Threads may not share a connection of {name} at the same time.',
                 f'Its threadsafety is {level}, and these Zope adapters are loaded: {zopes}. '
                 'Whether one of them hands a connection to two threads cannot be seen from here; '
                 'one that keeps it in a _v_ attribute does not.',
-                f'Look into {zopes} for connections in lists and dictionaries of all threads.',
+                Action(
+                    'Look into {adapters} for connections in lists and dictionaries of all '
+                    'threads.',
+                    adapters=zopes,
+                ),
                 name,
             )
         return None
 
     def _held(self, name: str, places: list[str]) -> Finding:
         return self.found(
-            'warning',
+            WARNING,
             f'A connection of {name} is shared by all threads.',
             f'It is held by {several(places)}: two requests that use it at once can crash or mix '
             'up results.',
-            f'In the code of {places[0]}, keep a connection for each thread, in a '
-            'threading.local().',
+            Action(
+                'In the code of {place}, keep a connection for each thread, in a '
+                'threading.local().',
+                place=places[0],
+            ),
             f'{name}-shared',
         )
 
@@ -171,12 +184,15 @@ class ConnectionPools(Check):
             )
         return [
             self.found(
-                'warning',
+                WARNING,
                 f'The pool of the database {database.name} is smaller than the number of threads.',
                 f'{database.pool_size} connections for {threads} threads: the others are made, '
                 'logged about and thrown away, with their caches.',
-                f'Write "pool-size {threads + 3}" into <zodb_db {database.name}> of zope.conf and '
-                'restart.',
+                Action(
+                    'Write "pool-size {size}" into `<zodb_db {name}>` of zope.conf and restart.',
+                    size=threads + 3,
+                    name=database.name,
+                ),
                 database.name,
             )
             for database in small
@@ -199,12 +215,15 @@ class DurableStorage(Check):
             return self.ok('The databases are durable.', facts)
         return [
             self.found(
-                'warning',
+                WARNING,
                 f'The database {database.name} forgets all at a restart.',
                 f'Its storage is {database.storage}.',
-                f'Write the lines "<filestorage>", "path $INSTANCE/var/{database.name}.fs" and '
-                f'"</filestorage>" into <zodb_db {database.name}> of zope.conf in place of its '
-                'storage, and restart.',
+                Action(
+                    'Write the lines "<filestorage>", "path $INSTANCE/var/{name}.fs" and '
+                    '"</filestorage>" into `<zodb_db {name}>` of zope.conf in place of its '
+                    'storage, and restart.',
+                    name=database.name,
+                ),
                 database.name,
             )
             for database in fleeting

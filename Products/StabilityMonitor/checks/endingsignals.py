@@ -10,7 +10,10 @@ from __future__ import annotations
 import faulthandler
 import signal
 
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
+from ..model.severities import INFO
+from ..model.severities import WARNING
 from ..recording.faulthandler_compat import FaultLog
 from ..recording.faulthandler_compat import foreign_handlers
 from .check import Check
@@ -36,13 +39,13 @@ class FaultHandler(Check):
             detail = f'Others that know faulthandler: {users}.' if users else ''
             return self.ok('A crash is dumped into our fault log.', detail)
         if site.fault_log:
-            action = (
+            action = Action(
                 'Take the call of faulthandler.enable or faulthandler.disable out of that code.'
             )
         else:
-            action = 'Look on the overview for what is off, and why.'
+            action = Action('Look on the overview for what is off, and why.')
         return self.found(
-            'warning',
+            WARNING,
             'A crash would not be dumped into our fault log.',
             trouble + (f' Loaded modules that use faulthandler: {users}.' if users else ''),
             action,
@@ -78,11 +81,13 @@ class KillingSignals(Check):
         if not deadly:
             return self.ok('SIGHUP, SIGUSR1 and SIGUSR2 do not end Zope.')
         return self.found(
-            'info',
+            INFO,
             f'These signals end Zope: {", ".join(deadly)}.',
             'Nobody handles them: they do not reopen logs, as they did in the days of ZServer.',
-            'To reopen logs, write "class = handlers.WatchedFileHandler" into [handler_eventlog] '
-            'of zope.ini; to stop Zope, send SIGINT or SIGTERM.',
+            Action(
+                'To reopen logs, write "class = handlers.WatchedFileHandler" into '
+                '`[handler_eventlog]` of zope.ini; to stop Zope, send SIGINT or SIGTERM.'
+            ),
         )
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import UTC
 from datetime import date
 from datetime import datetime
 from types import ModuleType
 
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
+from ..model.severities import INFO
+from ..model.severities import WARNING
 from ..system import stacksizes
 from .check import Check
 from .limits import to_raise
@@ -46,7 +50,7 @@ class ThreadStacks(Check):
     source = 'pthread attributes'
 
     def look(self, site: Site) -> Finding:
-        return stacksizes.check(site.stack)
+        return replace(stacksizes.check(site.stack), check=self.id)
 
 
 class RecursionLimit(Check):
@@ -62,18 +66,20 @@ class RecursionLimit(Check):
         fact = f'The recursion limit is {limit}; the main thread may use {size} of stack.'
         if 0 < stack < needed:
             return self.found(
-                'warning',
+                WARNING,
                 'The stack of the main thread is too small for the recursion limit.',
                 f'{fact} A recursion through C code to the limit needs about {needed >> 10} KiB.',
-                to_raise('STACK', 's', max(8192, 2 * needed >> 10), 'K') + '.',
+                to_raise('STACK', 's', max(8192, 2 * needed >> 10), 'K') + Action('.'),
             )
         if limit > _DEFAULT_LIMIT:
             return self.found(
-                'info',
+                INFO,
                 f'The recursion limit was raised to {limit}.',
                 f'{fact} An endless recursion takes that much longer to stop, and more stack.',
-                'Look for sys.setrecursionlimit in your own code and take it out, unless it is '
-                'needed.',
+                Action(
+                    'Look for sys.setrecursionlimit in your own code and take it out, unless it is '
+                    'needed.'
+                ),
             )
         return self.ok('The recursion limit fits the stack of the main thread.', fact)
 
@@ -95,7 +101,7 @@ class EndOfLife(Check):
         end = END_OF_LIFE.get(site.python.version[:2])
         if site.python.level != 'final':
             return self.found(
-                'warning',
+                WARNING,
                 f'This is a pre-release: {site.python.name}.',
                 'Its C interface may change until the final release; compiled modules can crash.',
                 self._action(site),
@@ -105,14 +111,14 @@ class EndOfLife(Check):
         left = (end - datetime.fromtimestamp(site.now, UTC).date()).days
         if left < 0:
             return self.found(
-                'warning',
+                WARNING,
                 f'{site.python.name} gets no fixes any more.',
                 f'Support ended on {end}; known crashes stay.',
                 self._action(site),
             )
         if left < _WARN_DAYS:
             return self.found(
-                'info',
+                INFO,
                 f'{site.python.name} gets fixes for {left} more days only.',
                 f'Support ends on {end}.',
                 self._action(site),
@@ -120,13 +126,14 @@ class EndOfLife(Check):
         return self.ok(f'{site.python.name} gets security fixes until {end}.')
 
     @staticmethod
-    def _action(site: Site) -> str:
+    def _action(site: Site) -> Action:
         today = datetime.fromtimestamp(site.now, UTC).date()
         lasting = [v for v, end in END_OF_LIFE.items() if (end - today).days > 2 * 365]
         major, minor = lasting[0] if lasting else max(END_OF_LIFE)
-        return (
-            f'Make a new environment and install the same set there: "python{major}.{minor} -m '
-            'venv NEW", then "NEW/bin/pip install -r requirements.txt".'
+        return Action(
+            'Make a new environment and install the same set there: "python{version} -m venv NEW", '
+            'then "NEW/bin/pip install -r requirements.txt".',
+            version=f'{major}.{minor}',
         )
 
 
@@ -139,18 +146,20 @@ class Build(Check):
         if site.python.free_threaded:
             state = 'on' if site.python.has_gil else 'off'
             return self.found(
-                'warning',
+                WARNING,
                 'This is a free-threaded build of Python.',
                 f'The GIL is {state}. Few C modules that Zope uses are safe without it: races in '
                 'them end in crashes.',
-                'Run Zope with the ordinary build of the same version; until then set PYTHON_GIL=1 '
-                'before it starts.',
+                Action(
+                    'Run Zope with the ordinary build of the same version; until then set '
+                    '`PYTHON_GIL=1` before it starts.'
+                ),
             )
         if site.python.debug:
             return self.found(
-                'warning',
+                WARNING,
                 'This is a debug build of Python.',
                 'It is slow, and aborts the process where an ordinary build goes on.',
-                'Run Zope with the ordinary build of the same version.',
+                Action('Run Zope with the ordinary build of the same version.'),
             )
         return self.ok(f'This is an ordinary build of {site.python.name}.')

@@ -6,14 +6,15 @@ site's own rules?
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from ..knowledge.knowledgebase import Match
 from ..knowledge.rulesinforce import known
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
 from .check import Check
 from .livesite import Site
 
@@ -31,7 +32,8 @@ class KnownIssues(Check):
         facts = known(site.directory, site.started is not None)
         pip = own_pip()
         found = [*map(self._met, facts.affected)]
-        found += [problem.finding_with(pip) for problem in facts.problems]
+        for problem in facts.problems:
+            found.append(replace(problem.finding_with(pip), check=self.id))
         return found or self.ok(f'None of {facts.count} known issues affects this installation.')
 
     def _met(self, match: Match) -> Finding:
@@ -43,18 +45,22 @@ class KnownIssues(Check):
             f'{rule.happens} Here: {", ".join(match.reasons)}. Fixed: {rule.fixed}.',
             with_own_pip(rule.action),
             rule.source,
+            self.id,
+            rule.id,
         )
 
 
-def with_own_pip(action: str, executable: str = sys.executable) -> str:
-    """The action of a rule with the pip of this very process, where `executable` is a Python.
-
-    A file of rules has an action as text, and may be the site's own.
+def with_own_pip(action: Action, executable: str = sys.executable) -> Action:
+    """The action of a rule with the pip of this very process in its commands, where `executable`
+    is a Python.
     """
-    if 'pip install' not in action:
-        return action
     pip = own_pip(executable)
-    return re.sub(r'(?<!-m )\bpip install\b', lambda found: f'{pip} install', action)
+    pieces = []
+    for piece in action.pieces:
+        if piece.is_code and piece.text.startswith('pip install '):
+            piece = replace(piece, text=pip + piece.text.removeprefix('pip'))
+        pieces.append(piece)
+    return Action.of(pieces)
 
 
 def own_pip(executable: str = sys.executable) -> str:

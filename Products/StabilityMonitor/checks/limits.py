@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 from pathlib import Path
 from types import FrameType
 from types import ModuleType
 
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
+from ..model.severities import CRITICAL
+from ..model.severities import INFO
+from ..model.severities import WARNING
+from ..system.currentframes import current_frames
 from .check import Check
 from .livesite import Site
 
@@ -24,7 +28,7 @@ _SELECT = 1024
 _PR_GET_DUMPABLE = 3
 #: Programs in core_pattern that keep no core file.
 _KEEP_NONE = {'false', 'true'}
-_TO_FILES = 'To have one, run "sysctl -w kernel.core_pattern=/var/tmp/core.%p" as root.'
+_TO_FILES = Action('To have one, run "sysctl -w kernel.core_pattern=/var/tmp/core.%p" as root.')
 
 
 class Descriptors(Check):
@@ -40,18 +44,20 @@ class Descriptors(Check):
         fact = f'{len(used)} of {soft} descriptors are open.'
         if len(used) >= 0.8 * soft:
             return self.found(
-                'critical' if len(used) >= 0.95 * soft else 'warning',
+                CRITICAL if len(used) >= 0.95 * soft else WARNING,
                 'Descriptors are running out.',
                 f'{fact} Without one, no connection is accepted and no file opened.',
                 self._more(soft),
             )
         if max(used) >= _SELECT * 0.9 and _waitress_selects():
             return self.found(
-                'warning',
+                WARNING,
                 f'Descriptors come near to {_SELECT}, where select() ends.',
                 f'{fact} The highest one is {max(used)}; waitress uses select() here, as '
                 'asyncore_use_poll is off.',
-                'Write "asyncore_use_poll = true" into [server:main] of zope.ini and restart.',
+                Action(
+                    'Write "asyncore_use_poll = true" into `[server:main]` of zope.ini and restart.'
+                ),
             )
         return self.ok('There are enough descriptors.', fact)
 
@@ -63,14 +69,13 @@ class Descriptors(Check):
             return []
 
     @staticmethod
-    def _more(soft: int) -> str:
-        return (
-            f'{to_raise("NOFILE", "n", max(4096, 4 * soft))}; then find out who does not close '
-            f'what: "ls -l /proc/{os.getpid()}/fd".'
+    def _more(soft: int) -> Action:
+        return to_raise('NOFILE', 'n', max(4096, 4 * soft)) + Action(
+            '; then find out who does not close what: "ls -l /proc/{pid}/fd".', pid=os.getpid()
         )
 
 
-def to_raise(name: str, option: str, wanted: int, unit: str = '') -> str:
+def to_raise(name: str, option: str, wanted: int, unit: str = '') -> Action:
     """What to write for a higher limit; `wanted` is in KiB where the unit is "K".
 
     A shell can raise the limit no further than to the hard limit.
@@ -82,15 +87,24 @@ def to_raise(name: str, option: str, wanted: int, unit: str = '') -> str:
     if unit and hard != resource.RLIM_INFINITY:
         hard >>= 10
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    ways = [f'"Limit{name}={wanted}{unit}" into [Service] of the unit']
+    ways = ['"Limit{name}={wanted}{unit}" into `[Service]` of the unit']
     if most > soft:
-        ways.append(f'"ulimit -S{option} {most}" before the line that starts Zope')
+        ways.append('"ulimit -S{option} {most}" before the line that starts Zope')
     if most < wanted:
         ways.append(
-            f'"* - {name.lower()} {wanted}" into /etc/security/limits.conf as root and log in anew '
-            f'(the hard limit is {hard}{unit})'
+            '"* - {item} {wanted}" into /etc/security/limits.conf as root and log in anew '
+            '(the hard limit is {hard}{unit})'
         )
-    return 'Write ' + ', or '.join(ways)
+    return Action(
+        'Write ' + ', or '.join(ways),
+        name=name,
+        item=name.lower(),
+        option=option,
+        wanted=wanted,
+        most=most,
+        hard=hard,
+        unit=unit,
+    )
 
 
 def _waitress_selects() -> bool:
@@ -99,7 +113,7 @@ def _waitress_selects() -> bool:
     Then it stands in the function `poll` of waitress.wasyncore; with asyncore_use_poll it stands in
     `poll2`.
     """
-    for innermost in sys._current_frames().values():
+    for innermost in current_frames().values():
         frame: FrameType | None = innermost
         while frame is not None:
             code = frame.f_code
@@ -124,16 +138,18 @@ class CoreFiles(Check):
         soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
         if _is_not_dumpable():
             return self.found(
-                'info',
+                INFO,
                 'The kernel makes no core file of this process.',
                 'It is not dumpable: it changed its user after its start.',
-                'Let the supervisor change the user before it starts Python, not Python itself.',
+                Action(
+                    'Let the supervisor change the user before it starts Python, not Python itself.'
+                ),
             )
         if pattern.startswith('|'):
             return self._given_to(pattern, soft, hard)
         if not soft:
             return self.found(
-                'info',
+                INFO,
                 'A crash leaves no core file.',
                 'RLIMIT_CORE is 0. The fault log has the Python frames all the same; a core file '
                 'adds those of C code.',
@@ -142,10 +158,10 @@ class CoreFiles(Check):
         folder = Path(pattern if pattern.startswith('/') else Path.cwd() / pattern).parent
         if '%' not in str(folder) and not os.access(folder, os.W_OK):
             return self.found(
-                'info',
+                INFO,
                 'A core file could not be written.',
                 f'core_pattern is "{pattern}", and {folder} is not writable for this process.',
-                f'Make {folder} writable. {_TO_FILES}',
+                Action('Make {folder} writable. ', folder=folder) + _TO_FILES,
             )
         size = 'none' if soft == resource.RLIM_INFINITY else f'{soft} bytes'
         return self.ok(
@@ -157,21 +173,21 @@ class CoreFiles(Check):
         detail = f'core_pattern is "{pattern}".'
         if os.path.basename(program) in _KEEP_NONE:
             return self.found(
-                'info',
+                INFO,
                 'A crash leaves no core file.',
                 f'{detail} That program keeps none.',
                 _TO_FILES,
             )
         if not os.path.exists(program):
             return self.found(
-                'info',
+                INFO,
                 'Core files are given to a program that is not there.',
                 f'{detail} (In a container: it may be on the host.)',
                 _TO_FILES,
             )
         if not soft:
             return self.found(
-                'info',
+                INFO,
                 'Core files are given to a program, which may keep none.',
                 f'{detail} RLIMIT_CORE is 0: systemd-coredump and others only log the crash then.',
                 self._allow(hard),
@@ -179,14 +195,14 @@ class CoreFiles(Check):
         return self.ok('Core files are given to a program.', detail)
 
     @staticmethod
-    def _allow(hard: int) -> str:
+    def _allow(hard: int) -> Action:
         if hard:
-            return (
-                'To have one, write "core-files on" into <product-config stabilitymonitor> of '
+            return Action(
+                'To have one, write "core-files on" into `<product-config stabilitymonitor>` of '
                 'zope.conf and restart.'
             )
-        return (
-            'To have one, write "LimitCORE=infinity" into [Service] of the unit, or "ulimit -c '
+        return Action(
+            'To have one, write "LimitCORE=infinity" into `[Service]` of the unit, or "ulimit -c '
             'unlimited" for it.'
         )
 

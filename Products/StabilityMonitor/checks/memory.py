@@ -12,7 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
+from ..model.severities import CRITICAL
+from ..model.severities import INFO
+from ..model.severities import WARNING
+from ..model.severities import Severity
 from ..system.cgroups import smallest_limit
 from ..system.vitalsigns import counter
 from .check import Check
@@ -29,7 +34,7 @@ except ImportError:
     resource = None
 
 #: (severity, share of a limit): memory is short from this share on, the worst first.
-_SHARES = (('critical', 0.95), ('warning', 0.8))
+_SHARES = ((CRITICAL, 0.95), (WARNING, 0.8))
 #: The memory of the whole machine is short from this share on, and that is only a warning: caches
 #: of ZFS count as used.
 _HOST = 0.95
@@ -64,17 +69,17 @@ class Limit(Check):
         return findings or self.ok('There is room for more memory.', mine + '; '.join(facts))
 
 
-def _severity(about: str, used: int, most: int) -> str:
-    """How short memory is where `used` of `most` bytes are in use; '' where it is not."""
+def _severity(about: str, used: int, most: int) -> Severity | None:
+    """How short memory is where `used` of `most` bytes are in use; None where it is not."""
     if about == 'host':
-        return 'warning' if used >= _HOST * most else ''
+        return WARNING if used >= _HOST * most else None
     for severity, share in _SHARES:
         if used >= share * most:
             return severity
-    return ''
+    return None
 
 
-def _limits(site: Site) -> Iterator[tuple[str, str, int, int, str]]:
+def _limits(site: Site) -> Iterator[tuple[str, str, int, int, Action]]:
     """(id, what it is, bytes in use, limit in bytes, what to do) for each limit that there is."""
     own = _kibibytes(site.text('self/status'))
     host = _kibibytes(site.text('meminfo'))
@@ -86,7 +91,7 @@ def _limits(site: Site) -> Iterator[tuple[str, str, int, int, str]]:
             'address space, RLIMIT_AS',
             own['VmSize'],
             most,
-            to_raise('AS', 'v', 2 * most >> 10, 'K') + '.',
+            to_raise('AS', 'v', 2 * most >> 10, 'K') + Action('.'),
         )
     if host.get('MemTotal') and 'MemAvailable' in host:
         yield (
@@ -94,13 +99,15 @@ def _limits(site: Site) -> Iterator[tuple[str, str, int, int, str]]:
             'the whole machine',
             host['MemTotal'] - host['MemAvailable'],
             host['MemTotal'],
-            'Look with "ps aux --sort=-rss" for who uses it; write a smaller "cache-size" (objects '
-            'of each connection) or "cache-size-bytes 200MB" into <zodb_db> of zope.conf and '
-            'restart.',
+            Action(
+                'Look with "ps aux --sort=-rss" for who uses it; write a smaller "cache-size" '
+                '(objects of each connection) or "cache-size-bytes 200MB" into `<zodb_db>` of '
+                'zope.conf and restart.'
+            ),
         )
 
 
-def _groups(group: dict[str, Any]) -> Iterator[tuple[str, str, int, int, str]]:
+def _groups(group: dict[str, Any]) -> Iterator[tuple[str, str, int, int, Action]]:
     """The same for each memory cgroup with a limit, from our own upwards.
 
     Memory that the kernel can drop at once does not count as used.
@@ -119,9 +126,13 @@ def _groups(group: dict[str, Any]) -> Iterator[tuple[str, str, int, int, str]]:
                 f'memory cgroup {folder}',
                 used,
                 limit,
-                f'Write "MemoryMax={2 * limit}" into [Service] of the unit, or run "docker update '
-                f'--memory {2 * limit} --memory-swap -1 CONTAINER" (the limit is now {limit}); or '
-                'give Zope a smaller "cache-size" in <zodb_db> of zope.conf.',
+                Action(
+                    'Write "MemoryMax={more}" into `[Service]` of the unit, or run "docker update '
+                    '--memory {more} --memory-swap -1 CONTAINER" (the limit is now {limit}); or '
+                    'give Zope a smaller "cache-size" in `<zodb_db>` of zope.conf.',
+                    more=2 * limit,
+                    limit=limit,
+                ),
             )
 
 
@@ -153,32 +164,34 @@ class Collector(Check):
         flags = gc.get_debug()
         if flags & gc.DEBUG_SAVEALL:
             return self.found(
-                'critical',
+                CRITICAL,
                 'The garbage collector keeps all that it finds (gc.DEBUG_SAVEALL).',
                 'Memory grows without end.',
-                'Take the call of gc.set_debug out of your code.',
+                Action('Take the call of gc.set_debug out of your code.'),
             )
         if not gc.isenabled() or not thresholds[0]:
             return self.found(
-                'warning',
+                WARNING,
                 'The garbage collector is off.',
                 'Objects that refer to each other are never given back: memory grows.',
-                'Take gc.disable() or gc.set_threshold(0) out of your code when the experiment is '
-                'over.',
+                Action(
+                    'Take gc.disable() or gc.set_threshold(0) out of your code when the experiment '
+                    'is over.'
+                ),
             )
         if frozen > _FROZEN:
             return self.found(
-                'info',
+                INFO,
                 f'{frozen:,} objects are frozen: the garbage collector never looks at them.',
                 'A preforking server does this on purpose, once, before it forks.',
-                'If yours does not fork, take gc.freeze() out of your code.',
+                Action('If yours does not fork, take gc.freeze() out of your code.'),
             )
         if flags:
             return self.found(
-                'info',
+                INFO,
                 f'The garbage collector reports on itself (gc.set_debug({flags})).',
                 'It writes to standard error and is slow.',
-                'Take gc.set_debug out of your code.',
+                Action('Take gc.set_debug out of your code.'),
             )
         return self.ok('The garbage collector runs.', f'Thresholds {thresholds}.')
 
@@ -220,11 +233,14 @@ class Allocator(Check):
             settings['GLIBC_TUNABLES'] = ' (glibc.malloc.check)'
         for name, setting in settings.items():
             yield self.found(
-                'warning',
+                WARNING,
                 f'A checking allocator is on: {name}{setting}.',
                 'It finds damaged memory, and costs much speed and memory.',
-                f'Write "unset {name}" before the line that starts Zope, when the '
-                'experiment is over.',
+                Action(
+                    'Write "unset {name}" before the line that starts Zope, when the experiment is '
+                    'over.',
+                    name=name,
+                ),
                 name,
             )
 
@@ -235,19 +251,22 @@ class Allocator(Check):
             names = {os.path.basename(library), os.path.basename(os.path.realpath(library))}
             if maps and not any(name in maps for name in names):
                 yield self.found(
-                    'warning',
+                    WARNING,
                     f'A library that should be preloaded is not loaded: {library}.',
                     'The loader skips what it cannot open, with one line on standard error.',
-                    f'Correct LD_PRELOAD: is there a file "{library}" for this machine?',
+                    Action(
+                        'Correct LD_PRELOAD: is there a file "{library}" for this machine?',
+                        library=library,
+                    ),
                     f'missing-{os.path.basename(library)}',
                 )
             else:
                 yield self.found(
-                    'info',
+                    INFO,
                     f'A library is preloaded into Python: {library}.',
                     'It replaces functions of the C library; a crash in malloc or free may be its '
                     'own.',
-                    'To rule it out, start Zope once with "env -u LD_PRELOAD".',
+                    Action('To rule it out, start Zope once with "env -u LD_PRELOAD".'),
                     f'preloaded-{os.path.basename(library)}',
                 )
 
@@ -286,16 +305,20 @@ class OomReporting(Check):
             return self.ok('A kill by the OOM killer would be recognised.', f'Known from: {facts}.')
         if on_host:
             return self.found(
-                'info',
+                INFO,
                 'A kill by the OOM killer would be recognised as likely only.',
                 f'Known from: {facts}; no memory cgroup with a counter is to be seen.',
-                'Run Zope as a service of systemd, with "MemoryAccounting=yes" in its [Service] '
-                'section.',
+                Action(
+                    'Run Zope as a service of systemd, with "MemoryAccounting=yes" in its '
+                    '`[Service]` section.'
+                ),
             )
         return self.found(
-            'info',
+            INFO,
             'A kill by the OOM killer would not be recognised.',
             'Neither a memory cgroup nor the kernel tells of such kills here.',
-            'After a death without trace, ask the system: "journalctl -k | grep -i oom", or the '
-            'container: "docker inspect" tells OOMKilled.',
+            Action(
+                'After a death without trace, ask the system: "journalctl -k | grep -i oom", or '
+                'the container: "docker inspect" tells OOMKilled.'
+            ),
         )

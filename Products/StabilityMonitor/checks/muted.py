@@ -5,8 +5,6 @@ A finding is muted for one instance or for all, through the last day (UTC), and 
 is no worse than it was.  A file that cannot be read mutes nothing, and is itself a finding.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -16,20 +14,24 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from dataclasses import dataclass
-from dataclasses import fields
 from datetime import UTC
 from datetime import date
 from datetime import datetime
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
+from ..model.action import Action
 from ..model.errors import StabilityError
-from ..model.records import Finding
+from ..model.finding import Finding
+from ..model.jsonform import from_json
+from ..model.jsonform import to_json
 from ..model.records import isotime
-from ..model.records import shallow
-from ..model.severities import rank
+from ..model.severities import CRITICAL
+from ..model.severities import OK
+from ..model.severities import WARNING
+from ..model.severities import Severity
+from ..model.severities import severity_of
 from ..store.regularfiles import open_regular
 from ..store.regularfiles import read_whole
 from ..store.rundirectory import write_whole
@@ -66,8 +68,8 @@ class ListIsBusy(HushRefused):
 class Hush:
     """One muted finding, by its id.
 
-    `until` is the last day (ISO, UTC) on which it is muted; `severity` is that of the finding when
-    it was muted; an empty `instance` means all instances.
+    `until` is the last day (ISO, UTC) on which it is muted; `severity` is the code of that of the
+    finding when it was muted; an empty `instance` means all instances.
     """
 
     id: str
@@ -78,12 +80,17 @@ class Hush:
     severity: str = ''
     instance: str = ''
 
+    @property
+    def worst(self) -> Severity:
+        """The worst severity with which the finding is muted."""
+        return severity_of(self.severity) if self.severity else CRITICAL
+
     def counts(self, finding: Finding, instance: str, today: date) -> bool:
         return (
             self.id == finding.id
             and self.instance in ('', instance)
             and today <= date.fromisoformat(self.until)
-            and rank(finding.severity) <= rank(self.severity or 'critical')
+            and finding.severity.rank <= self.worst.rank
         )
 
 
@@ -153,7 +160,7 @@ class Hushed:
         today = self._today()
         for finding in findings:
             counting = [h for h in kept if h.counts(finding, self.instance, today)]
-            if counting and finding.severity != 'ok':
+            if counting and finding.severity != OK:
                 hushed.append((finding, counting[0]))
             else:
                 shown.append(finding)
@@ -179,10 +186,10 @@ class Hushed:
     def _damaged(self, detail: str) -> Finding:
         return Finding(
             'hushed',
-            'warning',
+            WARNING,
             'The list of hushed findings is damaged; what cannot be read is shown.',
             f'{self.path}: {detail}',
-            f'Delete the file {self.path}, and hush again what should be.',
+            Action('Delete the file {path}, and hush again what should be.', path=self.path),
             FILE,
         )
 
@@ -202,7 +209,7 @@ class Hushed:
                 with contextlib.suppress(OSError):  # a person may want to mend it
                     self.path.replace(self.path.with_name(f'{FILE}.damaged'))
             oldest = self._today() - _LONGEST
-            rows = [shallow(h) for h in after if date.fromisoformat(h.until) >= oldest]
+            rows = [to_json(h) for h in after if date.fromisoformat(h.until) >= oldest]
             write_whole(self.path, json.dumps({'hushed': rows}, indent=1), self._file_mode)
             return after != before
 
@@ -239,12 +246,11 @@ def _lock(descriptor: int) -> None:
             return
 
 
-def _hush(row: Any) -> Hush | None:
+def _hush(row: object) -> Hush | None:
     """A row of the file as a Hush; None if it is no valid one."""
     try:
-        hush = Hush(**{each.name: row[each.name] for each in fields(Hush) if each.name in row})
+        hush = from_json(Hush, row, strict=True)
         date.fromisoformat(hush.until)
-    except (TypeError, ValueError, KeyError):
+    except ValueError:
         return None
-    is_text = all(isinstance(value, str) for value in vars(hush).values())
-    return hush if is_text and hush.id else None
+    return hush if hush.id else None

@@ -16,7 +16,11 @@ from logging import handlers
 from types import ModuleType
 from typing import Any
 
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
+from ..model.severities import CRITICAL
+from ..model.severities import INFO
+from ..model.severities import WARNING
 from ..recording.loghandler import BreadcrumbHandler
 from ..system.runcontext import output
 from .check import Check
@@ -32,13 +36,10 @@ except ImportError:  # on Windows, pipes are not looked at
 #: A full pipe is watched for this many seconds, in this many steps.  A reader that lives reads
 #: something in that time.
 _PATIENCE, _LOOKS = 0.5, 10
-_FOLLOW = (
+_FOLLOW = Action(
     'See that the file can be written, write "class = handlers.WatchedFileHandler" in place of '
-    '"class = FileHandler" into its handler, such as [handler_eventlog], in zope.ini, and restart.'
-)
-_TO_FILES = (
-    'Write ">>{log}/stdout.log 2>&1 </dev/null" behind the line that starts Zope, or let a '
-    'supervisor start it.'
+    '"class = FileHandler" into its handler, such as `[handler_eventlog]`, in zope.ini, and '
+    'restart.'
 )
 
 
@@ -66,7 +67,11 @@ class StandardOutputs(Check):
         self, site: Site, name: str, descriptor: int, goes: dict[str, Any]
     ) -> Finding | None:
         about = name.replace(' ', '-')
-        action = _TO_FILES.format(log=os.path.join(site.zope.client_home or '.', 'log'))
+        action = Action(
+            'Write ">>{log}/stdout.log 2>&1 </dev/null" behind the line that starts Zope, or let a '
+            'supervisor start it.',
+            log=os.path.join(site.zope.client_home or '.', 'log'),
+        )
         look = {
             'closed': self._closed,
             'terminal': self._terminal,
@@ -78,10 +83,10 @@ class StandardOutputs(Check):
         return look(name, descriptor, goes, action, about) if look else None
 
     def _closed(
-        self, name: str, descriptor: int, goes: dict[str, Any], action: str, about: str
+        self, name: str, descriptor: int, goes: dict[str, Any], action: Action, about: str
     ) -> Finding:
         return self.found(
-            'warning',
+            WARNING,
             f'{name.capitalize()} is closed.',
             f'The next file that is opened may get its number, {descriptor}: what is meant for '
             f'{name} is then written into that file.',
@@ -90,10 +95,10 @@ class StandardOutputs(Check):
         )
 
     def _terminal(
-        self, name: str, descriptor: int, goes: dict[str, Any], action: str, about: str
+        self, name: str, descriptor: int, goes: dict[str, Any], action: Action, about: str
     ) -> Finding:
         return self.found(
-            'warning',
+            WARNING,
             f'{name.capitalize()} is a terminal ({goes["path"]}).',
             'When it is stopped (Ctrl-S), whoever writes there waits; when it is closed, that '
             'fails.',
@@ -107,22 +112,24 @@ class StandardOutputs(Check):
             return []
         return [
             self.found(
-                'warning',
+                WARNING,
                 'Zope ends when its terminal is closed.',
                 'It has a controlling terminal, which sends SIGHUP then, and nobody handles that '
                 'here.',
-                'Write "nohup" in front of the command that starts Zope and "&" behind it, or '
-                '"setsid" in front of it; better, let a supervisor start it.',
+                Action(
+                    'Write "nohup" in front of the command that starts Zope and "&" behind it, or '
+                    '"setsid" in front of it; better, let a supervisor start it.'
+                ),
                 'controlling-terminal',
             )
         ]
 
     def _device(
-        self, name: str, descriptor: int, goes: dict[str, Any], action: str, about: str
+        self, name: str, descriptor: int, goes: dict[str, Any], action: Action, about: str
     ) -> Finding | None:
         if goes['path'] == '/dev/null' and descriptor == 2:
             return self.found(
-                'info',
+                INFO,
                 'Standard error goes to /dev/null.',
                 'What Python says when it aborts, and what the C library says, is lost.',
                 action,
@@ -131,27 +138,29 @@ class StandardOutputs(Check):
         return None
 
     def _file(
-        self, name: str, descriptor: int, goes: dict[str, Any], action: str, about: str
+        self, name: str, descriptor: int, goes: dict[str, Any], action: Action, about: str
     ) -> Finding | None:
         if goes['path'].endswith(' (deleted)'):
             return self.found(
-                'warning',
+                WARNING,
                 f'{name.capitalize()} goes into a file that was deleted.',
                 f'{goes["path"]}: its {goes["size"]:,} bytes still take room, and nobody can read '
                 'them.',
-                'Restart Zope, and write "copytruncate" into the logrotate recipe of that file.',
+                Action(
+                    'Restart Zope, and write "copytruncate" into the logrotate recipe of that file.'
+                ),
                 about,
             )
         return None
 
     def _pipe(
-        self, name: str, descriptor: int, goes: dict[str, Any], action: str, about: str
+        self, name: str, descriptor: int, goes: dict[str, Any], action: Action, about: str
     ) -> Finding | None:
         if fcntl is None:
             return None
         if _state(descriptor) == 'unread':
             return self.found(
-                'warning',
+                WARNING,
                 f'{name.capitalize()} is a {goes["kind"]} whose reader is gone.',
                 'Whoever prints gets an error (BrokenPipeError).',
                 action,
@@ -160,7 +169,7 @@ class StandardOutputs(Check):
         if not goes['stuck']:
             return None
         return self.found(
-            'critical',
+            CRITICAL,
             f'{name.capitalize()} is a {goes["kind"]} that stands full.',
             f'{_waiting(descriptor, goes["kind"]):,} bytes wait{_room(descriptor)}, and none was '
             f'read for {_PATIENCE:g} s; the next thread that prints or logs there waits until they '
@@ -261,7 +270,7 @@ class EventLog(Check):
         if not kept:
             detail = ' '.join(troubles + lost)
             return self.found(
-                'warning',
+                WARNING,
                 'There is no event log.',
                 detail or 'The root logger has no handler: errors of the site are lost.',
                 _FOLLOW if troubles else self._action(site),
@@ -270,15 +279,15 @@ class EventLog(Check):
         disabled = site.root_logger.manager.disable
         if level > logging.WARNING or disabled >= logging.WARNING:
             return self.found(
-                'warning',
+                WARNING,
                 'Warnings do not reach the event log.',
                 f'The level of the root logger is {logging.getLevelName(level)}, and '
                 f'logging.disable is at {disabled}.',
-                'Write "level = INFO" into [logger_root] of zope.ini and restart.',
+                Action('Write "level = INFO" into `[logger_root]` of zope.ini and restart.'),
             )
         if troubles:
             return self.found(
-                'warning',
+                WARNING,
                 'An event log is written where nobody finds it.',
                 ' '.join(troubles),
                 _FOLLOW,
@@ -286,22 +295,15 @@ class EventLog(Check):
         return self.ok('There is an event log.', '; '.join(kept))
 
     @staticmethod
-    def _action(site: Site) -> str:
-        file = os.path.join(site.zope.client_home or '.', 'log', 'event.log')
-        lines = (
-            '[handler_eventlog]',
-            'class = handlers.WatchedFileHandler',
-            f"args = (r'{file}', 'a')",
-            'level = INFO',
-            'formatter = eventlog',
-            '[formatter_eventlog]',
-            'format = %(asctime)s %(levelname)s [%(name)s] %(message)s',
-        )
-        quoted = ', '.join(f'"{line}"' for line in lines)
-        return (
-            'In zope.ini, add ", eventlog" to "keys" of [handlers], to "keys" of [formatters] and '
-            f'to "handlers" of [logger_root], unless it is there; write the lines {quoted}; and '
-            'restart.'
+    def _action(site: Site) -> Action:
+        return Action(
+            'In zope.ini, add ", eventlog" to "keys" of `[handlers]`, to "keys" of `[formatters]` '
+            'and to "handlers" of `[logger_root]`, unless it is there; write the lines '
+            '"[handler_eventlog]", "class = handlers.WatchedFileHandler", '
+            '"args = (r\'{file}\', \'a\')", "level = INFO", "formatter = eventlog", '
+            '"[formatter_eventlog]", '
+            '"format = %(asctime)s %(levelname)s [%(name)s] %(message)s"; and restart.',
+            file=os.path.join(site.zope.client_home or '.', 'log', 'event.log'),
         )
 
 

@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from logging import handlers
 from pathlib import Path
 
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
+from ..model.severities import CRITICAL
+from ..model.severities import WARNING
 from .check import Check
 from .check import several
 from .endingsignals import deadly_signals
@@ -69,12 +72,15 @@ class LogRotation(Check):
         if not killing:
             return None
         return self.found(
-            'critical',
+            CRITICAL,
             f'{recipe} would end Zope with {killing[0]}.',
             f'It names {mine}, and sends a signal that nobody handles here: Zope dies at the next '
             'rotation.',
-            f'In {recipe}, take the command that sends the signal out and write "copytruncate" in '
-            'its place.',
+            Action(
+                'In {recipe}, take the command that sends the signal out and write "copytruncate" '
+                'in its place.',
+                recipe=recipe,
+            ),
             recipe.name,
         )
 
@@ -92,12 +98,15 @@ class LogRotation(Check):
         if not moved:
             return None
         return self.found(
-            'warning',
+            WARNING,
             f'{recipe} renames an event log that Zope goes on writing to.',
             f'{several(moved)}: after a rotation the log goes into the renamed file, and is '
             'deleted with it.',
-            f'Write "copytruncate" into {recipe}, or "class = handlers.WatchedFileHandler" into '
-            'the handler of zope.ini.',
+            Action(
+                'Write "copytruncate" into {recipe}, or "class = handlers.WatchedFileHandler" into '
+                'the handler of zope.ini.',
+                recipe=recipe,
+            ),
             recipe.name,
         )
 

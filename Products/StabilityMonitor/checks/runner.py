@@ -14,7 +14,6 @@ import functools
 import logging
 import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,13 +22,15 @@ from dataclasses import dataclass
 from typing import Any
 from typing import TypeVar
 
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
 from ..model.records import isotime
-from ..model.records import shallow
-from ..model.severities import rank
+from ..model.severities import INFO
+from ..model.severities import WARNING
 from ..system import loglater
 from ..system import signalmask
 from ..system.backgroundjob import BackgroundJob
+from ..system.currentframes import current_frames
 from ..system.tasks import KernelThreads
 from .check import ICheck
 from .livesite import Site
@@ -58,7 +59,7 @@ class Results:
         return {
             'when': isotime(self.when),
             'took': round(self.took, 4),
-            'findings': [shallow(finding) for finding in self.findings],
+            'findings': [finding.to_json() for finding in self.findings],
         }
 
 
@@ -68,6 +69,9 @@ class Progress:
 
     share: float
     words: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {'share': self.share, 'words': self.words}
 
 
 @functools.lru_cache(maxsize=1)
@@ -109,7 +113,7 @@ def run(
             findings += asker.ask(check, asked)
             seconds.append((check.id, time.perf_counter() - at))
         _tell(on_progress, Progress(1.0, ''))
-    findings.sort(key=lambda finding: -rank(finding.severity))
+    findings.sort(key=lambda finding: -finding.severity.rank)
     return Results(tuple(findings), time.perf_counter() - began, when, tuple(seconds))
 
 
@@ -246,7 +250,7 @@ def _standing(thread: threading.Thread) -> object:
     """
     # No thread has the number 0.  A thread has none before it is started.
     task = KernelThreads().task(thread.native_id or 0)
-    frame = sys._current_frames().get(thread.ident or 0)
+    frame = current_frames().get(thread.ident or 0)
     if task and task.state == 'R':
         return object()  # equal to no other value
     reading = task.reading if task else None
@@ -280,34 +284,39 @@ def _look(check: ICheck, site: Site) -> list[Finding]:
 def _hangs(check: ICheck, detail: str) -> Finding:
     return Finding(
         check.id,
-        'warning',
+        WARNING,
         f'A check hangs: {check.question}',
         detail,
-        'Look at what it asks for (its source): a disk or a server that does not answer blocks '
-        'others too.',
+        Action(
+            'Look at what it asks for (its source): a disk or a server that does not answer blocks '
+            'others too.'
+        ),
         check.source,
+        check.id,
     )
 
 
 def _is_slow(check: ICheck, detail: str) -> Finding:
     return Finding(
         check.id,
-        'info',
+        INFO,
         f'A check was not finished: {check.question}',
         detail,
-        'Run the checks again when there is less to do.',
+        Action('Run the checks again when there is less to do.'),
         check.source,
+        check.id,
     )
 
 
 def _failed(check: ICheck, error: BaseException) -> Finding:
     return Finding(
         check.id,
-        'warning',
+        WARNING,
         f'A check could not be made: {check.question}',
         f'{type(error).__name__}: {error}.',
-        'Report this with the traceback of the event log.',
+        Action('Report this with the traceback of the event log.'),
         check.source,
+        check.id,
     )
 
 

@@ -9,7 +9,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
+from ..model.severities import CRITICAL
+from ..model.severities import INFO
+from ..model.severities import WARNING
 from ..system.distributions import normalized
 from ..system.runcontext import compiled_modules
 from .check import Check
@@ -37,25 +41,25 @@ _NEVER = (
         'ZODB',
         '>=6.3',
         'the next start fails: "child name class-factory already used"',
-        'pip install "ZODB<6.3"',
+        Action('`pip install "ZODB<6.3"`'),
         'ZODB CHANGES 6.3, Zope CHANGES 6.1, Zope issue 1291',
     ),
 )
-#: Optional libraries: module, how to install it, and what does not work without it.
+#: Optional libraries: module, what to install, and what does not work without it.
 OPTIONAL = (
     (
         'packaging',
-        'pip install packaging',
+        'packaging',
         'versions are not compared: neither with known issues nor among each other',
     ),
     (
         'psutil',
-        'pip install psutil',
+        'psutil',
         'memory, threads and descriptors are not recorded on systems without /proc',
     ),
     (
         'pystack',
-        'pip install "Products.StabilityMonitor[native]"',
+        '"Products.StabilityMonitor[native]"',
         'C frames of crashes and hangs are not read',
     ),
 )
@@ -69,10 +73,10 @@ class Family(Check):
     def look(self, site: Site) -> Finding | list[Finding]:
         if importlib.util.find_spec('packaging') is None:
             return self.found(
-                'info',
+                INFO,
                 'Versions were not compared.',
                 'The library "packaging" is not installed.',
-                'pip install packaging',
+                Action('`pip install packaging`'),
             )
         found = installed(site.path)
         unmet = _unmet(found)
@@ -80,11 +84,14 @@ class Family(Check):
         if unmet:
             findings.append(
                 self.found(
-                    'warning',
+                    WARNING,
                     'Installed versions do not belong together.',
                     several(text for text, _ in unmet),
-                    f'pip install {" ".join(sorted({want for _, want in unmet})[:4])} (better: '
-                    'with the constraints file of your Zope release)',
+                    Action(
+                        '`pip install {wanted}` (better: with the constraints file of your Zope '
+                        'release)',
+                        wanted=' '.join(sorted({want for _, want in unmet})[:4]),
+                    ),
                     'unmet',
                 )
             )
@@ -100,7 +107,7 @@ class Family(Check):
                 continue
             if _within(a.version, its) and _within(b.version, others):
                 yield self.found(
-                    'critical',
+                    CRITICAL,
                     f'{one} {a.version} does not work with {other} {b.version}.',
                     f'{why[0].upper()}{why[1:]} ({source}).',
                     action,
@@ -114,11 +121,14 @@ class Family(Check):
         for (name, folder), versions in places.items():
             if len(versions) > 1:
                 yield self.found(
-                    'warning',
+                    WARNING,
                     f'{versions.popitem()[1]} is installed twice in one folder.',
                     f'{folder} has the metadata of several versions: an update was interrupted.',
-                    f'Delete {_metadata(folder, name)}, and run "pip install --force-reinstall '
-                    f'--no-deps {name}".',
+                    Action('Delete ')
+                    + Action(', ').join(_metadata(folder, name))
+                    + Action(
+                        ', and run "pip install --force-reinstall --no-deps {name}".', name=name
+                    ),
                     f'twice-{name}',
                 )
 
@@ -134,13 +144,13 @@ def _within(version: str, specifiers: str) -> bool:
         return False
 
 
-def _metadata(folder: str, name: str) -> str:
-    """The folders with the metadata of a distribution, quoted."""
-    return several(
-        f'"{path}"'
+def _metadata(folder: str, name: str) -> list[Action]:
+    """The folders with the metadata of a distribution, as code."""
+    return [
+        Action('"{path}"', path=path)
         for path in sorted(Path(folder).glob('*-info'))
         if normalized(path.name.partition('-')[0]) == name
-    )
+    ]
 
 
 def _unmet(found: tuple[Distribution, ...]) -> tuple[tuple[str, str], ...]:
@@ -198,13 +208,13 @@ class OptionalLibraries(Check):
             return self.ok('All optional libraries are installed.', names)
         return [
             self.found(
-                'info',
+                INFO,
                 f'{name} is not installed.',
                 f'Without it {off}.',
-                f'{get}, and restart.',
+                Action('`pip install {wanted}`, and restart.', wanted=wanted),
                 name,
             )
-            for name, get, off in missing
+            for name, wanted, off in missing
         ]
 
 
@@ -233,11 +243,13 @@ class CompiledModules(Check):
             )
         return [
             self.found(
-                'info',
+                INFO,
                 f'{len(names)} compiled modules come from {_ORIGINS[where]}.',
                 several(sorted(names), 20),
-                'Install their distributions into the environment of this site: built for another '
-                'Python or beside other libraries, they can crash it.',
+                Action(
+                    'Install their distributions into the environment of this site: built for '
+                    'another Python or beside other libraries, they can crash it.'
+                ),
                 where,
             )
             for where, names in strange.items()
@@ -285,8 +297,8 @@ class ReplacedLibraries(Check):
         if not gone:
             return self.ok('The libraries that are loaded are those on disk.')
         return self.found(
-            'warning',
+            WARNING,
             f'{len(gone)} libraries were replaced or deleted since this process loaded them.',
             several(gone),
-            'Restart Zope: what it imports from now on may not fit what it has loaded.',
+            Action('Restart Zope: what it imports from now on may not fit what it has loaded.'),
         )

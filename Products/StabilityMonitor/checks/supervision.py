@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
+from ..model.severities import INFO
+from ..model.severities import WARNING
 from ..system.runcontext import FIRST_IN_CONTAINER
 from .check import Check
 from .livesite import Site
 from .livesite import text
 
-_ADVICE = (
+_ADVICE = Action(
     'Write a service for systemd with the lines "Restart=on-failure" and "RestartSec=5" in '
-    '[Service], or start Zope under zdaemon or supervisord.'
+    '`[Service]`, or start Zope under zdaemon or supervisord.'
 )
 #: What restarts the process, by the names of `runcontext.supervisor` for containers.
 _CONTAINERS = {
@@ -42,11 +45,13 @@ class Supervisor(Check):
             return self._systemd(site)
         if name in _CONTAINERS:
             return self.found(
-                'info',
+                INFO,
                 f'Whether this process is started again is up to its {_CONTAINERS[name]}.',
                 'The restart policy cannot be seen from inside.',
-                'Start the container with "--restart unless-stopped", or leave restartPolicy at '
-                'Always.',
+                Action(
+                    'Start the container with "--restart unless-stopped", or leave restartPolicy '
+                    'at Always.'
+                ),
             )
         if site.parent != site.context.get('parent', site.parent):
             return self._nobody(
@@ -57,7 +62,7 @@ class Supervisor(Check):
         return self.ok(f'{name} starts this process again when it dies.')
 
     def _nobody(self, title: str, detail: str) -> Finding:
-        return self.found('warning', title, detail, _ADVICE)
+        return self.found(WARNING, title, detail, _ADVICE)
 
     def _systemd(self, site: Site) -> Finding:
         name = unit(site.text('self/cgroup'))
@@ -68,31 +73,39 @@ class Supervisor(Check):
             )
         if name and not _is_main(site):
             return self.found(
-                'info',
+                INFO,
                 f'Whether systemd notices a death of this process is up to its parent ({name}).',
                 'systemd watches the main process of a service; the parent of this one is '
                 f'{site.parent}: "{site.text(f"{site.parent}/comm").strip()}".',
-                'Write "exec" before the command that starts Zope in the script of ExecStart.',
+                Action(
+                    'Write "exec" before the command that starts Zope in the script of ExecStart.'
+                ),
             )
         settings = _settings(site, name) if name else ''
         if not settings:
             return self.found(
-                'info',
+                INFO,
                 f'systemd has started this process{f" ({name})" if name else ""}; whether it does '
                 'so again is not known.',
                 'Its unit cannot be read from here.',
-                f'Look with "systemctl show --property Restart {name or "UNIT"}": it should say '
-                'Restart=on-failure.',
+                Action(
+                    'Look with "systemctl show --property Restart {unit}": it should say '
+                    '`Restart=on-failure`.',
+                    unit=name or 'UNIT',
+                ),
             )
         values = re.findall(r'^\s*Restart\s*=\s*(\S*)', settings, re.M)
         restart = values[-1] if values else 'no'  # the last line counts, as for systemd
         if restart in _RESTARTING:
             return self.ok(f'systemd starts this process again ({name}: Restart={restart}).')
         return self.found(
-            'warning',
+            WARNING,
             'systemd does not start this process again after a crash.',
             f'{name} has Restart={restart}.',
-            f'Run "systemctl edit {name}", write "[Service]" and "Restart=on-failure" into it.',
+            Action(
+                'Run "systemctl edit {unit}", write "[Service]" and "Restart=on-failure" into it.',
+                unit=name,
+            ),
         )
 
 

@@ -8,47 +8,52 @@ import threading
 from _tracemalloc import is_tracing  # the module around it is large
 from collections.abc import Iterator
 
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
+from ..model.severities import CRITICAL
+from ..model.severities import INFO
+from ..model.severities import WARNING
+from ..model.severities import Severity
 from .check import Check
 from .livesite import Site
 from .memory import started_with
 
 #: (directive of zope.conf, the value that is wrong in production, severity, the reason)
-_DIRECTIVES: tuple[tuple[str, bool | str, str, str], ...] = (
+_DIRECTIVES: tuple[tuple[str, bool | str, Severity, str], ...] = (
     (
         'debug-mode',
         True,
-        'warning',
+        WARNING,
         'Templates and ZCML are watched for changes, and caches are off: slower.',
     ),
     (
         'debug-exceptions',
         True,
-        'warning',
+        WARNING,
         'Exceptions leave the publisher: no error page, no error log.',
     ),
     (
         'verbose-security',
         True,
-        'warning',
+        WARNING,
         'Refusals tell visitors which roles would do (with the Python security policy).',
     ),
     (
         'skip-authentication-checking',
         True,
-        'warning',
+        WARNING,
         'Pages for everybody are served without looking at who asks.',
     ),
     (
         'skip-ownership-checking',
         True,
-        'critical',
+        CRITICAL,
         "Scripts run with the visitor's rights, whoever wrote them.",
     ),
     (
         'security-policy-implementation',
         'PYTHON',
-        'info',
+        INFO,
         'It is slower than C; a workaround of the HOWTO.',
     ),
 )
@@ -74,8 +79,12 @@ class ZopeSwitches(Check):
                 severity,
                 f'{name} is {_word(value)}.',
                 why,
-                f'Take "{name} {_word(value)}" out of zope.conf (or the switch from the command '
-                'line) and restart.',
+                Action(
+                    'Take "{name} {value}" out of zope.conf (or the switch from the command line) '
+                    'and restart.',
+                    name=name,
+                    value=_word(value),
+                ),
                 name,
             )
             for name, value, severity, why in _DIRECTIVES
@@ -97,14 +106,14 @@ class PythonSwitches(Check):
 
     def look(self, site: Site) -> Finding | list[Finding]:
         found = [
-            self.found('warning' if costly else 'info', title, why, action, about)
+            self.found(WARNING if costly else INFO, title, why, action, about)
             for about, is_on, costly, title, why, action in _switches(site)
             if is_on
         ]
         return found or self.ok('Python runs without switches for debugging.')
 
 
-def _switches(site: Site) -> Iterator[tuple[str, bool, bool, str, str, str]]:
+def _switches(site: Site) -> Iterator[tuple[str, bool, bool, str, str, Action]]:
     """(id, whether it is on, whether it costs much, title, reason, action) of each switch."""
     debuggers = [name for name in _DEBUGGERS if name in site.modules]
     yield (
@@ -113,7 +122,7 @@ def _switches(site: Site) -> Iterator[tuple[str, bool, bool, str, str, str]]:
         True,
         "Python's development mode is on.",
         'A debugging allocator and many checks cost speed.',
-        'Take "-X dev" or PYTHONDEVMODE away and restart.',
+        Action('Take "-X dev" or `PYTHONDEVMODE` away and restart.'),
     )
     yield (
         'verbose',
@@ -121,7 +130,7 @@ def _switches(site: Site) -> Iterator[tuple[str, bool, bool, str, str, str]]:
         True,
         'Python tells of every import (-v).',
         'It writes to standard error all the time.',
-        'Take "-v" or PYTHONVERBOSE away and restart.',
+        Action('Take "-v" or `PYTHONVERBOSE` away and restart.'),
     )
     yield (
         'optimize',
@@ -129,7 +138,7 @@ def _switches(site: Site) -> Iterator[tuple[str, bool, bool, str, str, str]]:
         False,
         f'Python leaves out assertions (-{"O" * sys.flags.optimize}).',
         'What an assertion would have stopped goes on, perhaps into a crash.',
-        'Take "-O" or PYTHONOPTIMIZE away and restart.',
+        Action('Take "-O" or `PYTHONOPTIMIZE` away and restart.'),
     )
     yield (
         'tracemalloc',
@@ -137,7 +146,7 @@ def _switches(site: Site) -> Iterator[tuple[str, bool, bool, str, str, str]]:
         True,
         'tracemalloc is on.',
         'Each allocation is written down: it costs speed and much memory.',
-        'Take PYTHONTRACEMALLOC or the call of tracemalloc.start away and restart.',
+        Action('Take `PYTHONTRACEMALLOC` or the call of tracemalloc.start away and restart.'),
     )
     yield (
         'tracing',
@@ -147,7 +156,7 @@ def _switches(site: Site) -> Iterator[tuple[str, bool, bool, str, str, str]]:
         'Each line or call goes through it: '
         + (', '.join(_tools()) or 'threading.settrace or threading.setprofile')
         + '.',
-        'Take the profiler, debugger or coverage away and restart.',
+        Action('Take the profiler, debugger or coverage away and restart.'),
     )
     yield (
         'debugger',
@@ -155,7 +164,7 @@ def _switches(site: Site) -> Iterator[tuple[str, bool, bool, str, str, str]]:
         False,
         f'A debugger is loaded: {", ".join(debuggers)}.',
         'Who reaches its port can stop all threads.',
-        'Start Zope without it.',
+        Action('Start Zope without it.'),
     )
 
 
@@ -187,14 +196,19 @@ class LateVariables(Check):
         if not late:
             return self.ok('All variables that are read at the start were set before it.')
         return self.found(
-            'warning',
+            WARNING,
             f'Set too late to take effect: {", ".join(late)}.',
             'They were set in the running process, as <environment> of zope.conf does; Python and '
             'the C library have read them before.',
-            f'Write {_joined(site, late, "export {}={}")} before the line that starts Zope, or '
-            f'{_joined(site, late, "Environment={}={}")} into [Service] of the unit.',
+            Action('Write ')
+            + _lines('export {name}={value}', late, site)
+            + Action(' before the line that starts Zope, or ')
+            + _lines('Environment={name}={value}', late, site)
+            + Action(' into `[Service]` of the unit.'),
         )
 
 
-def _joined(site: Site, names: list[str], line: str) -> str:
-    return ' and '.join(f'"{line.format(name, site.environ[name])}"' for name in names)
+def _lines(line: str, names: list[str], site: Site) -> Action:
+    """A line for each variable, as code."""
+    lines = [Action(f'"{line}"', name=name, value=site.environ[name]) for name in names]
+    return Action(' and ').join(lines)

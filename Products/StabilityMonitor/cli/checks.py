@@ -13,11 +13,13 @@ from argparse import Namespace
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..checks import allfindings
+from ..checks.allfindings import Look
 from ..checks.knownissues import KnownIssues
 from ..checks.livesite import Site
 from ..checks.muted import Hushed
@@ -25,19 +27,23 @@ from ..inspection import outside
 from ..inspection import recursionresult
 from ..inspection.recursionexperiment import probe
 from ..knowledge.rules import has_packaging
+from ..model.action import Action
 from ..model.errors import NoAnswer
+from ..model.finding import Finding
+from ..model.finding import finding_from
 from ..model.plaintext import clean
 from ..model.plaintext import json_text
-from ..model.records import Finding
 from ..model.records import Instance
 from ..model.records import clocktime
-from ..model.records import finding_from
 from ..model.records import from_isotime
 from ..model.records import instance_of
 from ..model.records import isotime
 from ..model.runrecord import RunRecord
+from ..model.severities import INFO
+from ..model.severities import OK
+from ..model.severities import WARNING
 from ..model.severities import WORST_FIRST
-from ..model.severities import presses
+from ..model.severities import severity_of
 from ..postmortem.allruns import AllRuns
 from ..reporting.renderers import finding_lines
 from ..store import runmailbox
@@ -70,26 +76,47 @@ def show(runs: AllRuns, options: Namespace) -> int:
     """
     base = runs.base
     servers = [(name, context) for name, context in runs.living if context.get('role') != 'script']
-    of_directory = _of_directory(base, servers, runs.waiting)
-    parts = [_part(f'The data directory {base.path}', of_directory)]
+    parts = [_part(f'The data directory {base.path}', _of_directory(base, servers, runs.waiting))]
     if servers:
-        for name, context in servers:
-            parts.append(_of_process(base, name, context))
+        parts += [_of_process(base, name, context) for name, context in servers]
     else:
         parts += _of_the_past(runs)
     if options.probe:
-        parts.append(_probed(runs, servers))
+        parts.append(_probed(*_newest(runs, servers)))
     if options.as_json:
-        document = {'generated': isotime(time.time()), 'subjects': parts}
-        print(json_text(document, indent=1))
+        subjects = [part.to_json() for part in parts]
+        print(json_text({'generated': isotime(time.time()), 'subjects': subjects}, indent=1))
     else:
         for line in _lines(parts, options.everything):
             print(clean(line))
     for part in parts:
-        for check in part['checks']:
-            if presses(check['severity']) and 'hushed' not in check:
-                return WRONG
+        if any(finding.severity.presses for finding in part.look.shown):
+            return WRONG
     return WELL
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The findings of one subject.
+
+    `when` is the time when the checks ran, `took` how many seconds they took.  `now` is False if
+    they did not run for this command.
+    """
+
+    subject: str
+    look: Look
+    when: str | None = None
+    took: float | None = None
+    now: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            'subject': self.subject,
+            'now': self.now,
+            'when': self.when,
+            'took': self.took,
+            'checks': self.look.to_json(),
+        }
 
 
 def _part(
@@ -99,40 +126,24 @@ def _part(
     when: str | None = None,
     took: float | None = None,
     now: bool = True,
-) -> dict[str, Any]:
-    """The findings of one subject, in the form of the report's checks.
-
-    `when` is the time when the checks ran, `took` how many seconds they took.  `now` is False if
-    they did not run for this command.
-    """
-    if hushed:
-        look = allfindings.sorted_out(findings, hushed)
-    else:
-        look = allfindings.Look(tuple(findings))
-    return {'subject': subject, 'now': now, 'when': when, 'took': took, 'checks': look.to_json()}
+) -> _Part:
+    look = allfindings.sorted_out(findings, hushed) if hushed else Look(tuple(findings))
+    return _Part(subject, look, when, took, now)
 
 
 # -- what can be seen from outside -----------------------------------------------------------------
 
 
-def _of_directory(
-    base: Base,
-    servers: _Servers,
-    waiting: Sequence[RunRecord],
-) -> Iterator[Finding]:
+def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -> Iterator[Finding]:
     """What is wrong with the data directory."""
     if not os.access(base.path, os.W_OK):
-        severity = 'info'
-        action = 'Run this as the user that Zope runs as to ask the living process.'
-        owner = base.path.stat().st_uid
-        if owner == os.geteuid():
-            severity = 'warning'
-            action = f'Make {base.path} writable for the user of Zope.'
+        severity = INFO
+        action = Action('Run this as the user that Zope runs as to ask the living process.')
+        if base.path.stat().st_uid == os.geteuid():
+            severity = WARNING
+            action = Action('Make {path} writable for the user of Zope.', path=base.path)
         yield Finding(
-            'directory',
-            severity,
-            f'{base.path} is not writable for this user.',
-            action=action,
+            'directory', severity, f'{base.path} is not writable for this user.', action=action
         )
     if waiting:
         # A wanted stop is no reason to act: the next start archives it.
@@ -140,25 +151,21 @@ def _of_directory(
         count = '1 dead run waits' if len(waiting) == 1 else f'{len(waiting)} dead runs wait'
         yield Finding(
             'waiting',
-            'warning' if is_grave else 'info',
+            WARNING if is_grave else INFO,
             f'{count} to be archived.',
-            action='Run "stabilitymonitor triage", or start Zope.',
+            action=Action('Run "stabilitymonitor triage", or start Zope.'),
         )
     for name, _ in servers:
         if not (base.runs / name / BLACKBOX).exists():
             yield Finding(
                 f'no-black-box:{name}',
-                'warning',
+                WARNING,
                 f'The run {name} has no black box.',
-                action='Look at the findings in its tab.',
+                action=Action('Look at the findings in its tab.'),
             )
 
 
-def _of_process(
-    base: Base,
-    name: str,
-    context: dict[str, Any],
-) -> dict[str, Any]:
+def _of_process(base: Base, name: str, context: dict[str, Any]) -> _Part:
     """What a living process answers; where it does not, what it said last, and a finding."""
     path = base.runs / name
     started, pid = name_facts(name)
@@ -169,42 +176,34 @@ def _of_process(
         answer = _asked(path)
         now = True
         if answer.get('starting') is True:
-            # It has armed, but does not serve yet: the checks run after that.
             answer = {}
-            is_slow = time.time() - started > _LONG_START
-            trouble = [
-                Finding(
-                    'starting',
-                    'warning' if is_slow else 'info',
-                    f'The process {pid} is still starting: its checks have not run yet.',
-                    action='Ask again when it serves, or see what it does with "stabilitymonitor '
-                    'stacks".',
-                )
-            ]
+            trouble = [_starting(pid, started)]
     except PermissionError:  # a member of the option `group` may read, but not ask
-        when = from_isotime(answer.get('when')) or started
-        trouble = [_last_told(pid, when)]
+        trouble = [_last_told(pid, from_isotime(answer.get('when')) or started)]
     except (NoAnswer, OSError) as error:
-        reason = f'It cannot be asked: {error}.'
-        if isinstance(error, NoAnswer):
-            reason = error.args[0]
+        reason = error.args[0] if isinstance(error, NoAnswer) else f'It cannot be asked: {error}.'
         trouble = [
             Finding(
                 'no-answer',
-                'warning',
+                WARNING,
                 f'The process {pid} does not tell how it stands. {reason}',
-                action='See what it does with "stabilitymonitor stacks".',
+                action=Action('See what it does with "stabilitymonitor stacks".'),
             )
         ]
     if answer.get('error'):
-        trouble.append(Finding('checks-error', 'warning', str(answer['error'])))
-    return _told(
-        base,
-        f'Process {pid} (run {name})',
-        answer,
-        trouble,
-        instance_of(context),
-        now,
+        trouble.append(Finding('checks-error', WARNING, str(answer['error'])))
+    return _told(base, f'Process {pid} (run {name})', answer, trouble, instance_of(context), now)
+
+
+def _starting(pid: int, started: float) -> Finding:
+    """The process has armed, but does not serve yet: the checks run after that."""
+    return Finding(
+        'starting',
+        WARNING if time.time() - started > _LONG_START else INFO,
+        f'The process {pid} is still starting: its checks have not run yet.',
+        action=Action(
+            'Ask again when it serves, or see what it does with "stabilitymonitor stacks".'
+        ),
     )
 
 
@@ -213,17 +212,19 @@ def _last_told(pid: int, when: float) -> Finding:
     if time.time() - when > _OLD:
         return Finding(
             'no-answer',
-            'warning',
+            WARNING,
             f'The process {pid} has not told how it stands since {clocktime(when)}.',
-            action='Ask it as the user that Zope runs as, or see what it does: "stabilitymonitor '
-            'stacks".',
+            action=Action(
+                'Ask it as the user that Zope runs as, or see what it does: "stabilitymonitor '
+                'stacks".'
+            ),
         )
     return Finding(
         'as-of',
-        'info',
+        INFO,
         f'This is as of {clocktime(when)}: only the user that Zope runs as, and root, can '
         f'ask the process {pid}.',
-        action='Nothing has to be done: it tells by itself each hour.',
+        action=Action('Nothing has to be done: it tells by itself each hour.'),
     )
 
 
@@ -238,10 +239,8 @@ def _asked(path: Path) -> dict[str, Any]:
         if answer.get('starting') is True:
             return answer
         if not isinstance(answer.get('checks'), list):
-            reason = answer.get('error') or 'It does not know this question.'
-            raise NoAnswer(str(reason))
-        is_over = not answer.get('running')
-        if is_over or time.monotonic() > until:
+            raise NoAnswer(str(answer.get('error') or 'It does not know this question.'))
+        if not answer.get('running') or time.monotonic() > until:
             return answer
 
 
@@ -253,33 +252,26 @@ def _told(
     instance: Instance,
     now: bool = False,
     without: str = '',
-) -> dict[str, Any]:
+) -> _Part:
     """What a process answered: the findings in `trouble` come first.
 
-    Findings whose id begins with `without` are left out.  An answer comes from another process,
+    Those of the check `without` are left out.  An answer comes from another process,
     maybe of another release: nothing in it is trusted.
     """
     findings = list(trouble)
     rows = answer.get('checks')
-    if not isinstance(rows, list):
-        rows = []
-    for row in rows:
+    for row in rows if isinstance(rows, list) else ():
         finding = finding_from(row)
-        if finding is None:
-            continue
-        if without and finding.id.startswith(without):
+        if finding is None or (without and finding.check == without):
             continue
         findings.append(finding)
-    when = str(answer.get('when') or '')
     took = answer.get('took')
-    if not isinstance(took, int | float):
-        took = None
     return _part(
         subject,
         findings,
         Hushed(base.path, instance.label),
-        when or None,
-        took,
+        str(answer.get('when') or '') or None,
+        took if isinstance(took, int | float) else None,
         now,
     )
 
@@ -287,7 +279,7 @@ def _told(
 # -- when Zope is down -----------------------------------------------------------------------------
 
 
-def _of_the_past(runs: AllRuns) -> list[dict[str, Any]]:
+def _of_the_past(runs: AllRuns) -> list[_Part]:
     """What each instance said last.
 
     Where this command runs on the Python of an instance, known issues of what is installed for it
@@ -299,28 +291,23 @@ def _of_the_past(runs: AllRuns) -> list[dict[str, Any]]:
     for path in _last_servers(runs):
         word = allfindings.last_word(path)
         context = read_json(path / CONTEXT)
-        is_our_python = context.get('executable') == sys.executable
+        here = context.get('executable') == sys.executable
         instance = instance_of(context)
-        if is_our_python and not environment_told:
+        if here and not environment_told:
             environment_told = True
             parts.append(_of_environment(base, instance))
-        without = ''
-        if is_our_python and has_packaging():
-            # Known issues of now replace those of then, where they can be looked up.
-            without = KnownIssues.id
+        # Known issues of now replace those of then, where they can be looked up.
+        without = KnownIssues.id if here and has_packaging() else ''
         subject = f'{instance.label}, which is down (run {path.name})'
         parts.append(_told(base, subject, word, (), instance, without=without))
     return parts
 
 
-def _of_environment(base: Base, instance: Instance) -> dict[str, Any]:
-    """Known issues of what is installed for this Python."""
+def _of_environment(base: Base, instance: Instance) -> _Part:
     found = KnownIssues().look(Site(base.path, stack=None))
-    if isinstance(found, Finding):
-        found = [found]
     return _part(
         f'What is installed for {sys.executable}',
-        found,
+        [found] if isinstance(found, Finding) else found,
         Hushed(base.path, instance.label),
         when=isotime(time.time()),
     )
@@ -330,67 +317,31 @@ def _last_servers(runs: AllRuns) -> list[Path]:
     """The directory of the newest server run of each instance, archived or not."""
     found: dict[Instance, Path] = {}
     for record in runs.summaries():
-        if record.role == 'server' and record.instance not in found:
-            found[record.instance] = runs.folder(record.run)
+        if record.role == 'server':
+            found.setdefault(record.instance, runs.folder(record.run))
     return list(found.values())
 
 
 # -- the recursion probe ---------------------------------------------------------------------------
 
 
-def _probed(runs: AllRuns, servers: _Servers) -> dict[str, Any]:
-    """Try the stack and recursion limit of a living run, else of the last one; where there is none,
-    those of this process.
+def _newest(runs: AllRuns, servers: _Servers) -> tuple[dict[str, Any], str, int, int]:
+    """(context, executable, stack size, recursion limit) of a living run, else of the last one;
+    where there is none, of this process.
 
-    No Python is run but that of a living process, and the one of this command.
+    `executable` is '' for the Python of this command: no other Python is run but that of a living
+    process.  A limit of 0 stands for the one in force here.
     """
     paths = [runs.folder(name) for name, _ in servers] or _last_servers(runs)
-    context: dict[str, Any] = {}
-    if paths:
-        context = read_json(paths[0] / CONTEXT)
-    executable = ''  # the Python of this command
-    if servers:
-        executable = _python_of(paths[0])
-    # A context is a file: anything may stand in it.
-    size = 0
+    context = read_json(paths[0] / CONTEXT) if paths else {}
     stack = context.get('thread_stack') or stacksizes.default_stack()
-    if isinstance(stack, list | tuple) and stack and isinstance(stack[0], int):
-        size = stack[0]
+    size = stack[0] if isinstance(stack, list | tuple) and stack else None
     limit = context.get('recursion_limit')
-    if not isinstance(limit, int):
-        limit = 0  # stands for the one in force here
-    result = probe(
-        size,
-        limit,
-        on_progress=_show_progress,
-        executable=executable,
-    )
-    print(file=sys.stderr)
-    finding = recursionresult.finding(result)
-    if result.error:
-        # Here the user has asked for it, and gets no answer.
-        finding = replace(finding, severity='warning')
-    findings = [finding]
-    python = executable or sys.executable
-    of_site = context.get('executable')
-    if isinstance(of_site, str) and of_site:
-        is_other = os.path.realpath(of_site) != os.path.realpath(python)
-        if is_other:
-            findings.append(
-                Finding(
-                    'recursion-probe-python',
-                    'info',
-                    f'The site runs another Python: {of_site}.',
-                    'Only the Python of this command is tried, or that of a living process of the '
-                    'same user.',
-                    'Run this with the Python of the site, as its user.',
-                )
-            )
-    return _part(
-        f'The recursion probe with {python}',
-        findings,
-        when=isotime(time.time()),
-        took=result.took,
+    return (
+        context,
+        _python_of(paths[0]) if servers else '',
+        size if isinstance(size, int) else 0,
+        limit if isinstance(limit, int) else 0,
     )
 
 
@@ -400,77 +351,94 @@ def _python_of(path: Path) -> str:
     The kernel is asked, not the context of the run: a user who can write there could name any
     program.
     """
-    _, pid = name_facts(path.name)
+    pid = name_facts(path.name)[1]
     program = outside.executable(pid)
-    name = os.path.basename(program)
-    is_python = name.startswith('python') and os.access(program, os.X_OK)
+    is_python = os.path.basename(program).startswith('python') and os.access(program, os.X_OK)
     if not is_python or program == os.path.realpath(sys.executable):
         return ''
-    is_our_user = outside.users(pid) == {os.geteuid()}
-    if not is_our_user or not is_alive(path):
+    if outside.users(pid) != {os.geteuid()} or not is_alive(path):
         return ''
     return program
 
 
-def _show_progress(share: float, words: str) -> None:
-    """On a terminal the same line is overwritten."""
-    line = f'recursion probe: {share:4.0%} {words}'
-    print(
-        line.ljust(60),
-        end='\r' if sys.stderr.isatty() else '\n',
-        file=sys.stderr,
-        flush=True,
+def _probed(context: dict[str, Any], executable: str, stack_size: int, limit: int) -> _Part:
+    result = probe(stack_size, limit, on_progress=_progress, executable=executable)
+    print(file=sys.stderr)
+    finding = recursionresult.finding(result)
+    if result.error:
+        # Here the user has asked for it, and gets no answer.
+        finding = replace(finding, severity=WARNING)
+    python = executable or sys.executable
+    return _part(
+        f'The recursion probe with {python}',
+        [finding, *_other_python(context, python)],
+        when=isotime(time.time()),
+        took=result.took,
     )
+
+
+def _other_python(context: dict[str, Any], python: str) -> Iterator[Finding]:
+    """A finding where the site runs another Python than the one that was tried."""
+    of_site = context.get('executable')
+    if not isinstance(of_site, str) or not of_site:
+        return
+    if os.path.realpath(of_site) != os.path.realpath(python):
+        yield Finding(
+            'recursion-probe-python',
+            INFO,
+            f'The site runs another Python: {of_site}.',
+            'Only the Python of this command is tried, or that of a living process of the same '
+            'user.',
+            Action('Run this with the Python of the site, as its user.'),
+        )
+
+
+def _progress(share: float, words: str) -> None:
+    """On a terminal the same line is overwritten."""
+    end = '\r' if sys.stderr.isatty() else '\n'
+    print(f'recursion probe: {share:4.0%} {words}'.ljust(60), end=end, file=sys.stderr, flush=True)
 
 
 # -- as text ---------------------------------------------------------------------------------------
 
 
-def _lines(parts: Iterable[dict[str, Any]], everything: bool) -> Iterator[str]:
+def _lines(parts: Iterable[_Part], everything: bool) -> Iterator[str]:
     told = []
     for part in parts:
-        if part['when'] or part['checks']:
+        if part.when or part.look.shown or part.look.hushed:
             told.append(part)
     if not told:
         yield 'All is well with the breadcrumbs.'
     for number, part in enumerate(told):
         if number:
             yield ''
-        yield part['subject'] + _when(part)
-        checks = part['checks']
-        shows_quiet = everything or len(checks) == 1
-        for check in checks:
-            is_quiet = check['severity'] == 'ok' or 'hushed' in check
-            if shows_quiet or not is_quiet:
-                yield from finding_lines(check)
-        yield _count(checks)
+        yield part.subject + _when(part)
+        rows = part.look.to_json()
+        for row in rows:
+            is_quiet = severity_of(row['severity']) == OK or 'hushed' in row
+            if everything or len(rows) == 1 or not is_quiet:
+                yield from finding_lines(row)
+        yield _count(part.look)
 
 
-def _when(part: dict[str, Any]) -> str:
-    if not part['when']:
+def _when(part: _Part) -> str:
+    if not part.when:
         return ':'
-    when = clocktime(from_isotime(part['when']))
-    if not part['now']:
+    when = clocktime(from_isotime(part.when))
+    if not part.now:
         return f', as of {when}:'
-    took = ''
-    if part['took']:
-        took = f' in {part["took"]:.2f} s'
+    took = f' in {part.took:.2f} s' if part.took else ''
     return f', checked {when}{took}:'
 
 
-def _count(checks: Sequence[dict[str, Any]]) -> str:
+def _count(look: Look) -> str:
     """Such as "= 1 critical, 2 warnings, 17 fine, 1 hushed"."""
-    shown = [check['severity'] for check in checks if 'hushed' not in check]
+    shown = [finding.severity for finding in look.shown]
     words = []
     for severity in WORST_FIRST:
-        count = shown.count(severity.code)
-        if count == 1:
-            words.append(f'1 {severity.one}')
-        elif count:
-            words.append(f'{count} {severity.many}')
-    hushed = len(checks) - len(shown)
-    if hushed:
-        words.append(f'{hushed} hushed')
-    if not words:
-        return '= nothing is known'
-    return '= ' + ', '.join(words)
+        count = shown.count(severity)
+        if count:
+            words.append(f'{count} {severity.one if count == 1 else severity.many}')
+    if look.hushed:
+        words.append(f'{len(look.hushed)} hushed')
+    return '= ' + (', '.join(words) or 'nothing is known')

@@ -24,7 +24,6 @@ from ..model.records import duration
 from ..model.records import from_isotime
 from ..model.records import instance_of
 from ..model.records import isotime
-from ..model.records import shallow
 from ..model.runrecord import RunRecord
 from ..postmortem.allruns import AllRuns
 from ..postmortem.runhistory import crash_loop
@@ -89,7 +88,7 @@ def _of_process(
     seen = liveness.look(runs.base.runs / name, context)
     hang = None
     if seen.hang:
-        hang = shallow(seen.hang)
+        hang = to_json(seen.hang)
         hang['since'] = isotime(seen.hang.since)
     is_script = context.get('role') == 'script'
     started, _ = name_facts(name)

@@ -6,8 +6,6 @@ As long as the heartbeat goes on, the black box tells since when the run hangs. 
 the interpreter lock (GIL), or the process is stopped, the samples end; that is recognised, too.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from dataclasses import dataclass

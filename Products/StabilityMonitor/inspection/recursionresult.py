@@ -3,8 +3,6 @@
 It is valid as long as Python, machine, C library, stack and limit are the same.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import platform
@@ -12,11 +10,17 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any
 
-from ..model.records import Finding
-from ..model.records import shallow
+from ..model.action import NOTHING
+from ..model.action import Action
+from ..model.finding import Finding
+from ..model.jsonform import from_json
+from ..model.jsonform import to_json
+from ..model.severities import CRITICAL
+from ..model.severities import INFO
+from ..model.severities import OK
+from ..model.severities import WARNING
+from ..model.severities import Severity
 from ..store.rundirectory import read_json
 from ..store.rundirectory import write_whole
 
@@ -24,13 +28,6 @@ from ..store.rundirectory import write_whole
 _SPARE = 1 / 4
 #: The largest stack that is tried.  A child may fill all of it, so this is memory, too.
 LARGEST = 64 << 20
-_TYPES: dict[type, type | UnionType] = {
-    int: int,
-    bool: bool,
-    str: str,
-    float: int | float,
-    tuple: list,
-}
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ def keep(file: Path, result: ProbeResult) -> None:
     """Raises OSError where the file cannot be written."""
     document = {
         'key': _key(result.stack_size, result.recursion_limit),
-        'result': shallow(result),
+        'result': to_json(result),
     }
     write_whole(file, json.dumps(document))
 
@@ -77,14 +74,10 @@ def read(
     limit = recursion_limit or sys.getrecursionlimit()
     if document.get('key') != _key(stack_size, limit):
         return None
-    known: dict[str, Any] = {}
-    for name, usual in shallow(ProbeResult(0, 0)).items():
-        value = values.get(name)
-        if not isinstance(value, _TYPES[type(usual)]):
-            return None
-        known[name] = value
-    known['ways'] = tuple(map(str, known['ways']))
-    return ProbeResult(**known)
+    try:
+        return from_json(ProbeResult, values, strict=True)
+    except ValueError:  # damaged
+        return None
 
 
 def _key(stack_size: int, recursion_limit: int) -> str:
@@ -113,38 +106,27 @@ def _ways() -> Mapping[str, object]:
 
 def finding(result: ProbeResult) -> Finding:
     """The answer to "does a recursion to the limit end with an exception, or with the process?"."""
+    severity, title = _judged(result)
     if result.error:
-        return Finding(
-            'recursion-probe',
-            'info',
-            'Whether a deep recursion is survived could not be found out.',
-            result.error,
-            'Look at the reason, and run the probe again.',
-            'recursion probe',
-        )
-    action = _advice(result)
-    if not result.survives:
-        severity = 'critical'
-        title = 'A deep recursion kills this process instead of raising RecursionError.'
-    elif result.smallest > result.stack_size * (1 - _SPARE):
-        severity = 'warning'
-        title = 'A deep recursion is survived with little stack to spare.'
+        detail = result.error
+        action = Action('Look at the reason, and run the probe again.')
     else:
-        severity = 'ok'
-        title = 'A deep recursion ends with RecursionError.'
-        action = ''
-    detail = (
-        f'With a recursion limit of {result.recursion_limit} and {result.stack_size >> 10} KiB '
-        f'of stack, a thread {_fate(result)}'
-    )
-    return Finding(
-        'recursion-probe',
-        severity,
-        title,
-        detail,
-        action,
-        'recursion probe',
-    )
+        detail = (
+            f'With a recursion limit of {result.recursion_limit} and {result.stack_size >> 10} KiB '
+            f'of stack, a thread {_fate(result)}'
+        )
+        action = NOTHING if severity == OK else _advice(result)
+    return Finding('recursion-probe', severity, title, detail, action, 'recursion probe')
+
+
+def _judged(result: ProbeResult) -> tuple[Severity, str]:
+    if result.error:
+        return INFO, 'Whether a deep recursion is survived could not be found out.'
+    if not result.survives:
+        return CRITICAL, 'A deep recursion kills this process instead of raising RecursionError.'
+    if result.smallest > result.stack_size * (1 - _SPARE):
+        return WARNING, 'A deep recursion is survived with little stack to spare.'
+    return OK, 'A deep recursion ends with RecursionError.'
 
 
 def _fate(result: ProbeResult) -> str:
@@ -165,14 +147,15 @@ def _fate(result: ProbeResult) -> str:
     )
 
 
-def _advice(result: ProbeResult) -> str:
+def _advice(result: ProbeResult) -> Action:
     if not result.smallest:
-        return (
+        return Action(
             'Find the code that calls sys.setrecursionlimit, and give it a smaller number: no '
             'reasonable stack holds that many calls.'
         )
     megabytes = max(8, -(-2 * result.smallest >> 20))
-    return (
-        f'Write "thread-stack-size {megabytes}MB" into <product-config stabilitymonitor> of '
-        'zope.conf and restart.'
+    return Action(
+        'Write "thread-stack-size {size}MB" into `<product-config stabilitymonitor>` of zope.conf '
+        'and restart.',
+        size=megabytes,
     )

@@ -20,10 +20,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
 from ..model.runrecord import KnownIssue
 from ..model.runrecord import RunRecord
-from ..model.severities import rank
+from ..model.severities import WARNING
 from ..store.regularfiles import read_start
 from ..store.rundirectory import KNOWN_ISSUES
 from .conditions import hold
@@ -73,17 +74,17 @@ class Problem:
         if self.lacks:
             return Finding(
                 'known-issues-off',
-                'warning',
+                WARNING,
                 self.sentence,
-                action=f'Install it: {pip} install {self.lacks}',
+                action=Action('Install it: `{pip} install {lacks}`', pip=pip, lacks=self.lacks),
             )
         where = f'{self.file}, line {self.line}' if self.line else self.file
         return Finding(
             f'known-issues-{self.file}-{self._mark}',
-            'warning',
+            WARNING,
             f'{where}: {self.sentence}',
             'The other rules count.',
-            f'Correct {where}.',
+            Action('Correct {where}.', where=where),
         )
 
     @property
@@ -285,7 +286,7 @@ def affected(
             missed.append(Match(rule, (f'not affected: {failed[0]}',), failed[0]))
         elif not rule.incident_only:
             hit.append(Match(rule, tuple(answer.words for answer in answers if answer.words)))
-    hit.sort(key=lambda match: (-rank(match.rule.severity), match.rule.id))
+    hit.sort(key=lambda match: (-match.rule.severity.rank, match.rule.id))
     return tuple(hit), tuple(missed)
 
 
@@ -315,13 +316,13 @@ def match_incident(rules: Iterable[Rule], record: RunRecord, system: System) -> 
     """
     then = of_run(record.context, record.compiled_modules, system)
     traces = Traces(record)
-    found = []
+    found: list[tuple[Rule, KnownIssue]] = []
     for rule in rules:
         match = _weigh(rule, record, then, traces)
         if match:
-            found.append(match)
-    found.sort(key=lambda match: (-match.score, -rank(match.severity), match.id))
-    return found
+            found.append((rule, match))
+    found.sort(key=lambda pair: (-pair[1].score, -pair[0].severity.rank, pair[0].id))
+    return [match for _, match in found]
 
 
 def _weigh(rule: Rule, record: RunRecord, then: System, traces: Traces) -> KnownIssue | None:
@@ -351,12 +352,12 @@ def _weigh(rule: Rule, record: RunRecord, then: System, traces: Traces) -> Known
     return KnownIssue(
         id=rule.id,
         title=rule.title,
-        severity=rule.severity,
+        severity=rule.severity.code,
         strength=strength,
         score=min(score, 100),
         matched=(*versions, *(words for _, words in shown)),
         against=(*(f'version: {words}' for words in failed), *against),
         fixed=rule.fixed,
-        action=rule.action,
+        action=str(rule.action),
         source=rule.source,
     )

@@ -30,6 +30,8 @@ class Traces:
     """The traces of one run.
 
     `stack` has the frames of the crashed thread; where none crashed, as in a hang, those of all.
+    `messages` has what others wrote and what was found; our own summary is made from that, and is
+    not in it.
     """
 
     def __init__(self, record: RunRecord) -> None:
@@ -43,7 +45,7 @@ class Traces:
         self.stack = _lines(map(_frames, crashed or others))
         self.others = _lines(map(_frames, others if crashed else ()))
         self.native = _lines([native])
-        self.messages = _lines([[record.summary], facts, record.exception.splitlines(), log])
+        self.messages = _lines([facts, record.exception.splitlines(), log])
         self.signal = record.signal or ''
         self.record = record
 

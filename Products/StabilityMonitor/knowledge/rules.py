@@ -19,7 +19,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from typing import Any
 
+from ..model.action import Action
 from ..model.runrecord import RunRecord
+from ..model.severities import CRITICAL
+from ..model.severities import INFO
+from ..model.severities import WARNING
+from ..model.severities import Severity
 from ..system.distributions import normalized
 from .symptoms import SIGNS
 from .symptoms import growth
@@ -74,8 +79,8 @@ class Rule:
     title: str
     happens: str
     effect: str
-    severity: str
-    action: str
+    severity: Severity
+    action: Action
     source: str
     fixed: str
     distributions: Requirements = field(default_factory=dict)
@@ -191,6 +196,15 @@ def _text(value: object) -> str:
     if not all(char.isprintable() or char in '\n\t' for char in value):
         raise _Wrong(wanted)
     return ' '.join(value.split())
+
+
+def _action(value: object) -> Action:
+    return Action(_text(value))
+
+
+def _severity(value: object) -> Severity:
+    rows = {row.code: row for row in (INFO, WARNING, CRITICAL)}
+    return rows[_one_of(*rows)(value)]
 
 
 def _identifier(value: object) -> str:
@@ -354,8 +368,8 @@ _ISSUE: dict[str, Callable[[object], object]] = {
     'title': _text,
     'happens': _text,
     'effect': _one_of(*EFFECTS),
-    'severity': _one_of('info', 'warning', 'critical'),
-    'action': _text,
+    'severity': _severity,
+    'action': _action,
     'source': _text,
     'fixed': _text,
     'distributions': _requirements,

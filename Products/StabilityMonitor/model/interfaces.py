@@ -30,7 +30,7 @@ class ILivingRun(Interface):
     instance: Instance = Attribute('The records.Instance: which Zope instance this is.')
     role: str = Attribute('"server" or "script".')
     options = Attribute('The options in force, see `options.OPTIONS`.')
-    findings = Attribute('Iterable of records.Finding: what is off, and what to do.')
+    findings = Attribute('Iterable of finding.Finding: what is off, and what to do.')
     recorder = Attribute('The IRecorder, or None when nothing is recorded.')
     path: Path = Attribute('The data directory that several instances may share.')
     base = Attribute('The same as a store.rundirectory.Base, with the rights of its files.')

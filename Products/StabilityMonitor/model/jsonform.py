@@ -16,6 +16,7 @@ from dataclasses import Field
 from dataclasses import dataclass
 from dataclasses import fields
 from dataclasses import is_dataclass
+from dataclasses import replace
 from functools import partial
 from types import NoneType
 from types import UnionType
@@ -38,12 +39,13 @@ class Form:
     """How an annotated field looks in a file: `Annotated[float, Form(isotime, from_isotime)]`.
 
     `decode` returns None for what does not fit.  `key` is the key of the field in JSON, where that
-    is not its name.
+    is not its name.  `always`: there is no plain form, so also `plain` has this one.
     """
 
     encode: Callable[[Any], Any]
     decode: Callable[[Any], Any]
     key: str = ''
+    always: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class _Codec:
     encode: Callable[[Any], Any] | None = None
     encode_plain: Callable[[Any], Any] | None = None
     key: str = ''
+    is_required: bool = False  # a field without a default
 
 
 def to_json(value: Any, plain: bool = False) -> dict[str, Any]:
@@ -78,16 +81,27 @@ def to_json(value: Any, plain: bool = False) -> dict[str, Any]:
     return document
 
 
-def from_json(cls: type[Value], document: object) -> Value:
-    """The value that a document describes, see above.  Raises ValueError if it is no object."""
+def from_json(cls: type[Value], document: object, strict: bool = False) -> Value:
+    """The value that a document describes, see above.
+
+    Raises ValueError if it is no object; with `strict`, also for a value that does not fit, and for
+    one that is missing and has no default.
+    """
     if not isinstance(document, dict):
         raise ValueError('not an object')
     values = {}
     for name, codec in _codecs(cls):
         key = name if name in document else codec.key
+        if key not in document:
+            if strict and codec.is_required:
+                raise ValueError(f'{name} is missing')
+            values[name] = codec.nothing()
+            continue
         try:
             values[name] = codec.decode(document[key])
-        except (KeyError, ValueError):
+        except ValueError:
+            if strict:
+                raise
             values[name] = codec.nothing()
     return cls(**values)
 
@@ -115,12 +129,11 @@ def _codecs(cls: type) -> list[tuple[str, _Codec]]:
 
 def _of_field(field: 'Field[Any]') -> _Codec:
     codec = _codec(field.type)
-    nothing = codec.nothing
     if field.default is not MISSING:
-        nothing = partial(_same, field.default)
-    elif field.default_factory is not MISSING:
-        nothing = field.default_factory
-    return _Codec(codec.decode, nothing, codec.encode, codec.encode_plain, codec.key)
+        return replace(codec, nothing=partial(_same, field.default))
+    if field.default_factory is not MISSING:
+        return replace(codec, nothing=field.default_factory)
+    return replace(codec, is_required=True)
 
 
 def _codec(annotation: Any) -> _Codec:
@@ -161,7 +174,16 @@ def _of_form(plain: _Codec, form: Form) -> _Codec:
             raise ValueError('cannot be written')
         return found
 
+    if form.always:
+        return _Codec(partial(_decoded, form), plain.nothing, form.encode, form.encode, form.key)
     return _Codec(decode, plain.nothing, form.encode, key=form.key)
+
+
+def _decoded(form: Form, value: Any) -> Any:
+    found = form.decode(value)
+    if found is None:
+        raise ValueError('does not fit')
+    return found
 
 
 def _of_optional(inner: _Codec) -> _Codec:

@@ -6,7 +6,6 @@ therefore not postponed here.
 """
 
 from dataclasses import dataclass
-from dataclasses import fields
 from datetime import UTC
 from datetime import datetime
 from typing import Annotated
@@ -15,7 +14,6 @@ from typing import ClassVar
 
 from .jsonform import Form
 from .jsonform import from_json
-from .severities import SEVERITIES
 
 
 def isotime(seconds: float | None) -> str | None:
@@ -42,11 +40,6 @@ def from_isotime(text: str | None) -> float | None:
         return datetime.fromisoformat(text).timestamp()
     except (TypeError, ValueError, OverflowError, OSError):
         return None
-
-
-def shallow(value: object) -> dict[str, Any]:
-    """The fields of one of these value objects, by name; what is in them stays what it is."""
-    return dict(vars(value))
 
 
 def duration(seconds: float | None) -> str:
@@ -225,25 +218,6 @@ class Evidence:
 
     source: str
     fact: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The answer of a check when something should be done; with severity ok, when all is well."""
-
-    id: str
-    severity: str
-    title: str
-    detail: str = ''
-    action: str = ''
-    source: str = ''
-
-
-def finding_from(row: object) -> Finding | None:
-    """A finding out of a foreign document; None if it is none."""
-    if not isinstance(row, dict) or row.get('severity') not in SEVERITIES:
-        return None
-    return Finding(**{field.name: str(row.get(field.name) or '') for field in fields(Finding)})
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import jsonform
+from .finding import Finding
 from .records import Evidence
 from .records import Instance
 from .records import LogLine
@@ -74,7 +75,7 @@ class RunRecord:
     counters: dict[str, Any] = field(default_factory=dict)
     compiled_modules: tuple[str, ...] = ()
     context: dict[str, Any] = field(default_factory=dict)
-    findings: tuple[dict[str, Any], ...] = ()
+    findings: tuple[Finding, ...] = ()
     drill: str = ''
     notes: tuple[Note, ...] = ()
     hangs: tuple[Event, ...] = ()

@@ -1,10 +1,17 @@
-"""The table of severities: how bad a finding is, and the words shown for it."""
+"""The table of severities: how bad a finding is, and the words shown for it.
+
+Code holds and compares the rows; a document has their codes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from types import MappingProxyType
+from typing import Annotated
+
+from .jsonform import Form
 
 
 @dataclass(frozen=True)
@@ -24,51 +31,39 @@ class Severity:
     presses: bool = False  # something should be done
 
 
-_ROWS = (
-    Severity('ok', 0, 'Fine', 'fine', 'fine', 'success', 'fa-check-circle'),
-    Severity(
-        'info',
-        1,
-        'For information',
-        'for information',
-        'for information',
-        'info',
-        'fa-info-circle',
-    ),
-    Severity(
-        'warning',
-        2,
-        'Warnings',
-        'warning',
-        'warnings',
-        'warning',
-        'fa-exclamation-triangle',
-        presses=True,
-    ),
-    Severity(
-        'critical',
-        3,
-        'Critical',
-        'critical',
-        'critical',
-        'danger',
-        'fa-times-circle',
-        presses=True,
-    ),
+OK = Severity('ok', 0, 'Fine', 'fine', 'fine', 'success', 'fa-check-circle')
+INFO = Severity(
+    'info', 1, 'For information', 'for information', 'for information', 'info', 'fa-info-circle'
 )
+WARNING = Severity(
+    'warning',
+    2,
+    'Warnings',
+    'warning',
+    'warnings',
+    'warning',
+    'fa-exclamation-triangle',
+    presses=True,
+)
+CRITICAL = Severity(
+    'critical', 3, 'Critical', 'critical', 'critical', 'danger', 'fa-times-circle', presses=True
+)
+#: The worst first: the order in which findings are shown.
+WORST_FIRST = (CRITICAL, WARNING, INFO, OK)
 #: By code, the mildest first.
-SEVERITIES: Mapping[str, Severity] = MappingProxyType({row.code: row for row in _ROWS})
-#: The same, the worst first: the order in which findings are shown.
-WORST_FIRST = tuple(reversed(_ROWS))
+SEVERITIES: Mapping[str, Severity] = MappingProxyType(
+    {row.code: row for row in reversed(WORST_FIRST)}
+)
 
 
-def rank(code: str) -> int:
-    """How bad a severity is; one of a later release counts as the mildest."""
-    known = SEVERITIES.get(code)
-    return known.rank if known else 0
+def severity_of(code: str) -> Severity:
+    """The row of a code; that of a later release counts as the mildest, and shows its code."""
+    return SEVERITIES.get(code) or Severity(code, 0, code, code, code, OK.alert, OK.icon)
 
 
-def presses(code: str) -> bool:
-    """Whether something should be done about a finding of that severity."""
-    known = SEVERITIES.get(code)
-    return known is not None and known.presses
+def _from_code(code: object) -> Severity | None:
+    return severity_of(code) if isinstance(code, str) else None
+
+
+#: A row as a field of a value; its code in JSON.
+SeverityCode = Annotated[Severity, Form(attrgetter('code'), _from_code, always=True)]

@@ -11,6 +11,8 @@ from .jsonform import Form
 from .records import Frame
 from .records import Moment
 from .records import Request
+from .severities import CRITICAL
+from .severities import SeverityCode
 
 #: The ident of a thread, 0 if it is not known; null in a file.
 Ident = Annotated[int, Form(lambda ident: ident or None, lambda nothing: 0)]
@@ -74,7 +76,7 @@ class Event:
     summary: str = ''
     number: int = 0
     threads: tuple[int, ...] = ()  # idents of those that are in it, where they have one
-    severity: str = 'critical'  # as of a finding
+    severity: SeverityCode = CRITICAL  # as of a finding
     place: Frame | None = None  # of a hang or a spinning thread: where (most of) its threads stand
     known: bool | None = None  # of a deadlock: whether the locks name their owners
     cycle: tuple[Link, ...] = ()  # of a deadlock: its threads, each waits for the next

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..model.action import Action
 from ..model.interfaces import ILivingRun
 from ..model.records import duration
 from ..model.records import instance_of
@@ -111,7 +112,7 @@ def at_start(life: ILivingRun) -> None:
     with life.findings.guarded(
         'triage',
         'Dead runs could not be judged.',
-        'Run "stabilitymonitor triage" by hand to see the error.',
+        Action('Run "stabilitymonitor triage" by hand to see the error.'),
     ):
         triage(
             life.base,
@@ -120,7 +121,7 @@ def at_start(life: ILivingRun) -> None:
                 f'triage-{name}',
                 f'The dead run {name} could not be archived.',
                 f'{type(error).__name__}: {error}.',
-                'Make the directory writable for the user that Zope runs as.',
+                Action('Make the directory writable for the user that Zope runs as.'),
             ),
         )
         archive = Archive(life.base)

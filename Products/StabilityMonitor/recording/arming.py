@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from ..model.action import Action
 from ..model.options import load
 from ..model.records import Instance
 from ..system.eventlog import LOGGER
@@ -59,7 +60,7 @@ def arm(
             f'option-{number}',
             'An option is wrong.',
             problem,
-            'Correct it in zope.conf and restart.',
+            Action('Correct it in zope.conf and restart.'),
         )
     if options.enabled:
         life.start()

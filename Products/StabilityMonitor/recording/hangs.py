@@ -16,8 +16,11 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..model.action import Action
 from ..model.records import Frame
 from ..model.records import Note
+from ..model.severities import CRITICAL
+from ..model.severities import WARNING
 from ..model.threadstates import Event
 from ..model.threadstates import ThreadState
 from ..system import loglater
@@ -57,7 +60,9 @@ _CALM = 0.5
 #: is usual.
 _A_REQUEST = 0.005
 #: Kinds of threads that may spin, and how bad that is: a thread of other code may have much to do.
-_SPINNERS = {'main': 'critical', 'other': 'warning'}
+_SPINNERS = {'main': CRITICAL, 'other': WARNING}
+
+_LOOK = Action('Look at the threads: each says what it waits for.')
 
 
 class Hangs:
@@ -210,7 +215,7 @@ class Hangs:
             first = 'Restart Zope'
         else:
             first = 'If they go on waiting, restart Zope'
-        action = f'{first}; then take the locks in one order everywhere, or fewer of them.'
+        action = Action(f'{first}; then take the locks in one order everywhere, or fewer of them.')
         self._begin(key, _deadlock_event(deadlock, seen), action)
         for state in _threads_in(deadlock, seen)[:_MOST_IN_CYCLE]:
             self.recorder.note(_note('deadlock', state))
@@ -276,7 +281,7 @@ class Hangs:
         self._begin(
             ('spinning', state.native_id),
             event,
-            'Look at its stack among the threads, and at the known issues of the server.',
+            Action('Look at its stack among the threads, and at the known issues of the server.'),
         )
         self.recorder.note(_note('spinning', state))
 
@@ -286,7 +291,7 @@ class Hangs:
         self,
         key: _Key,
         event: Event,
-        action: str = 'Look at the threads: each says what it waits for.',
+        action: Action = _LOOK,
     ) -> None:
         number = self.recorder.note(
             Note(
@@ -373,7 +378,7 @@ def _deadlock_event(deadlock: Deadlock, seen: Observation) -> Event:
         time.time(),
         summary=f'Deadlock ({source}): {cycle_words(cycle)}.',
         threads=idents,
-        severity='critical' if deadlock.known else 'warning',
+        severity=CRITICAL if deadlock.known else WARNING,
         known=deadlock.known,
         cycle=cycle,
     )

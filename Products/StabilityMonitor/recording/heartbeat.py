@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Iterable
 
+from ..model.action import Action
 from .background import in_background
 from .faulthandler_compat import MarkFile
 from .partguard import Findings
@@ -118,7 +119,7 @@ class Heartbeat(threading.Thread):
             f'heartbeat-{name}',
             f'The heartbeat has given up {name!r}.',
             f'{type(error).__name__}: {error}.',
-            'Restart Zope when the cause is mended.',
+            Action('Restart Zope when the cause is mended.'),
         )
 
     def _run_guarded(self, errand: Duty) -> None:

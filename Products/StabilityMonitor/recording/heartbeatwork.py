@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING
 from typing import Any
 from typing import Protocol
 
+from ..model.action import Action
 from ..model.jsonform import to_json
 from ..model.records import isotime
+from ..model.severities import INFO
 from ..model.threadstates import Stacks
 from ..model.threadstates import ThreadState
 from ..store.rundirectory import Base
@@ -168,7 +170,7 @@ class Rounds:
         with self.life.findings.guarded(
             'dead-man',
             'A held GIL is not noted on this system.',
-            'Nothing can be done; hangs that keep the heartbeat running are seen.',
+            Action('Nothing can be done; hangs that keep the heartbeat running are seen.'),
         ):
             interval = self.options.sample_interval
             timeout = max(self.options.stall, 3 * interval)
@@ -219,15 +221,18 @@ class Rounds:
                 'dead-man-threads',
                 'Not every thread that serves would write its stack if the GIL were held.',
                 trouble,
-                'Raise the limit of pending signals ("ulimit -i" or LimitSIGPENDING), and restart.',
-                'info',
+                Action(
+                    'Raise the limit of pending signals ("ulimit -i" or `LimitSIGPENDING`), and '
+                    'restart.'
+                ),
+                INFO,
             )
 
     def _open_inbox(self, directory: Path) -> None:
         with self.life.findings.guarded(
             'inbox',
             'Questions from outside, as by "stabilitymonitor stacks", get no answer.',
-            'Make the directory writable for the user of Zope, and restart.',
+            Action('Make the directory writable for the user of Zope, and restart.'),
         ):
             self.inbox = Inbox(directory, self.answers, aside)
             self.heartbeat.duties.append(self.inbox.listen)

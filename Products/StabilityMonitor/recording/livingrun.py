@@ -24,9 +24,13 @@ from typing import NamedTuple
 
 from zope.interface import implementer
 
+from ..model.action import NOTHING
+from ..model.action import Action
 from ..model.interfaces import ILivingRun
 from ..model.options import for_record
 from ..model.records import Instance
+from ..model.severities import INFO
+from ..model.severities import OK
 from ..model.threadstates import Stacks
 from ..store import blackbox
 from ..store import distributionsets
@@ -58,9 +62,9 @@ from .stackwatch import StackWatch
 if TYPE_CHECKING:  # it imports logging.handlers, and most runs have no trace log
     from .tracelog import TraceLog
 
-_DIRECTORY_ACTION = (
-    'Make the directory writable for the user that Zope runs as, with room on '
-    'its disk, and restart.'
+_DIRECTORY_ACTION = Action(
+    'Make the directory writable for the user that Zope runs as, with room on its disk, and '
+    'restart.'
 )
 
 
@@ -119,7 +123,7 @@ class LivingRun:
 
     def _check_stack(self, stack: tuple[int, int] | None) -> None:
         finding = stacksizes.check(stack)
-        if finding.severity != 'ok':
+        if finding.severity != OK:
             self.findings.add(
                 finding.id,
                 finding.title,
@@ -146,8 +150,8 @@ class LivingRun:
                 'no-flock',
                 'The volume of the breadcrumbs has no file locks.',
                 f'{self.path}: a dead run is told by its process and its silence instead.',
-                'Move the directory to a local disk with the option "directory".',
-                'info',
+                Action('Move the directory to a local disk with the option "directory".'),
+                INFO,
             )
 
     def _open_to_group(self) -> None:
@@ -159,7 +163,9 @@ class LivingRun:
                     'group',
                     f'The group {self.base.group!r} cannot read the breadcrumbs.',
                     str(error),
-                    'Name a group that exists and that the user of Zope is in, and restart.',
+                    Action(
+                        'Name a group that exists and that the user of Zope is in, and restart.'
+                    ),
                 )
                 self.base.group = ''
 
@@ -171,7 +177,10 @@ class LivingRun:
                 'safe-mode',
                 'Safe mode: the last two starts died while this product was arming.',
                 'Its risky parts are off: black box, fault log, signal marks, heartbeat.',
-                f'To try again, delete the folder {self.marker.folder} and restart.',
+                Action(
+                    'To try again, delete the folder {folder} and restart.',
+                    folder=self.marker.folder,
+                ),
             )
         elif self.directory:
             self.marker.set()
@@ -196,7 +205,7 @@ class LivingRun:
                 'network-volume',
                 f'The breadcrumbs are on a network file system ({network}).',
                 'The black box is kept in memory only; fault log and signal marks are written.',
-                'Move the directory to a local disk with the option "directory".',
+                Action('Move the directory to a local disk with the option "directory".'),
             )
         else:
             with self.findings.guarded(
@@ -288,7 +297,7 @@ class LivingRun:
         with self.findings.guarded(
             'new-thread',
             'Serving threads have no alternate signal stack.',
-            'A stack overflow in a worker will leave no dump.',
+            Action('A stack overflow in a worker will leave no dump.'),
         ):
             if self.signal_stacks:
                 self.signal_stacks.install(index)
@@ -310,7 +319,7 @@ class LivingRun:
                 'fault-log',
                 'Other code has interfered with the fault log; it was put right.',
                 trouble,
-                'Remove the call of faulthandler in that code.',
+                Action('Remove the call of faulthandler in that code.'),
             )
 
     def _check_marks(self) -> None:
@@ -322,7 +331,7 @@ class LivingRun:
                 'marks-closed',
                 'Other code has interfered with the signal marks; it was put right.',
                 trouble,
-                'Find the code that closes all descriptors, and run it before Zope starts.',
+                Action('Find the code that closes all descriptors, and run it before Zope starts.'),
             )
 
     def _check_directory(self) -> None:
@@ -335,7 +344,7 @@ class LivingRun:
                 'breadcrumbs-gone',
                 'The breadcrumbs of this run were deleted.',
                 f'{path} is not whole: the next start cannot tell how this run ends.',
-                'Restart Zope, and exempt the directory from whatever cleans up there.',
+                Action('Restart Zope, and exempt the directory from whatever cleans up there.'),
             )
 
     def _check_serving_stacks(self) -> None:
@@ -453,7 +462,7 @@ class _Part(NamedTuple):
     name: str
     make: Callable[[LivingRun], None]
     what_is_off: str
-    action: str = ''
+    action: Action = NOTHING
     is_risky: bool = True
 
 
@@ -462,7 +471,7 @@ _PARTS = (
         'thread-stack-size',
         LivingRun._thread_stacks,
         'The stack size of threads was not set.',
-        'Correct the option thread-stack-size.',
+        Action('Correct the option thread-stack-size.'),
         is_risky=False,
     ),
     _Part(
@@ -507,7 +516,7 @@ _PARTS = (
         'alternate-stacks',
         LivingRun._alternate_stacks,
         'A stack overflow in a worker will leave no dump.',
-        'This system has no alternate signal stacks.',
+        Action('This system has no alternate signal stacks.'),
     ),
     _Part(
         'stack-gauge',

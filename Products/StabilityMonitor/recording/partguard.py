@@ -10,7 +10,12 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-from ..model.records import Finding
+from ..model.action import NOTHING
+from ..model.action import Action
+from ..model.finding import Finding
+from ..model.severities import INFO
+from ..model.severities import WARNING
+from ..model.severities import Severity
 from ..system import loglater
 
 
@@ -28,22 +33,22 @@ class Findings:
         id: str,
         title: str,
         detail: str = '',
-        action: str = '',
-        severity: str = 'warning',
+        action: Action = NOTHING,
+        severity: Severity = WARNING,
     ) -> None:
         if id in self._found:
             return
         self._found[id] = Finding(id, severity, title, detail, action, source='this process')
         level = logging.WARNING
-        if severity == 'info':
+        if severity == INFO:
             level = logging.INFO
-        loglater.log(level, '%s %s %s', title, detail, action)
+        loglater.log(level, '%s %s %s', title, detail, str(action))
 
     def drop(self, id: str) -> None:
         self._found.pop(id, None)
 
     @contextlib.contextmanager
-    def guarded(self, id: str, what_is_off: str, action: str = '') -> Iterator[None]:
+    def guarded(self, id: str, what_is_off: str, action: Action = NOTHING) -> Iterator[None]:
         """Run a block; an Exception in it becomes the finding that `what_is_off`."""
         try:
             yield
@@ -52,5 +57,5 @@ class Findings:
                 id,
                 what_is_off,
                 f'{type(error).__name__}: {error}.',
-                action or 'Look at the named cause; restart Zope when it is mended.',
+                action or Action('Look at the named cause; restart Zope when it is mended.'),
             )

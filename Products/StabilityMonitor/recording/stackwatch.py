@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from ..model.severities import rank
+from ..model.severities import INFO
 from ..model.threadstates import ThreadState
 from ..system.stackdepth import Stack
 from ..system.stackdepth import StackGauge
@@ -36,7 +36,7 @@ class StackWatch:
         self._stacks: dict[int, Stack | None] = {}
         self._used: dict[int, int] = {}
         self._served: dict[int, int] = {}
-        self._told = 'info'
+        self._told = INFO
         self._main = self.gauge.main()
         self._main_used = 0
         if self._main:
@@ -84,7 +84,7 @@ class StackWatch:
 
     def _judge(self, stack: Stack, used: int, name: str, main: bool = False) -> None:
         found = headroom(stack.size, used, name, self.gauge.granule, main)
-        if rank(found.severity) > rank(self._told):
+        if found.severity.rank > self._told.rank:
             self._told = found.severity
             self.findings.drop(found.id)  # one finding for all threads: the worst
             self.findings.add(found.id, found.title, found.detail, found.action, found.severity)

@@ -24,6 +24,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from ..model.action import Action
 from .partguard import Findings
 from .recorder import Recorder
 from .slots import Slot
@@ -46,7 +47,9 @@ _KEPT = LONGEST_PATH + 1
 _MOST_FILES = 64
 _CUT = '\\...'
 _ODD = re.compile(r'[^!-\[\]-~]')
-_ACTION = 'Make room on its disk, and let the user of Zope write there: it goes on by itself.'
+_ACTION = Action(
+    'Make room on its disk, and let the user of Zope write there: it goes on by itself.'
+)
 
 
 def escaped(word: str) -> str:

@@ -20,10 +20,10 @@ from ..checks import allfindings
 from ..checks.muted import Hushed
 from ..knowledge import systemfacts
 from ..model.errors import UnreadableRecord
+from ..model.finding import finding_from
 from ..model.interfaces import ILivingRun
 from ..model.records import Instance
 from ..model.records import Request
-from ..model.records import finding_from
 from ..model.records import from_isotime
 from ..model.records import instance_of
 from ..model.records import isotime

@@ -24,6 +24,8 @@ from ..model.records import hexadecimal
 from ..model.records import isotime
 from ..model.runrecord import KnownIssue
 from ..model.runrecord import RunRecord
+from ..model.severities import OK
+from ..model.severities import severity_of
 from ..model.threadstates import Event
 from ..model.threadstates import ThreadState
 from ..model.verdicts import verdict
@@ -338,7 +340,7 @@ def _facts(facts: dict[str, Any]) -> list[str]:
 def finding_lines(check: dict[str, Any]) -> Iterator[str]:
     """One of a report's checks.  If it is fine, or muted, it takes one line."""
     hush = check.get('hushed')
-    is_fine = check['severity'] == 'ok'
+    is_fine = severity_of(check['severity']) == OK
     line = f'[{check["severity"]}] {check["title"]}'
     if is_fine and check['detail']:
         line += f' {check["detail"]}'

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..model.jsonform import from_json
 from ..model.records import duration
+from ..model.severities import CRITICAL
 from ..model.threadstates import Stacks
 from ..model.threadstates import ThreadState
 from ..threads.activity import ACTIVITIES
@@ -26,7 +27,7 @@ def tidy(document: dict[str, Any]) -> Stacks:
 def is_well(told: Stacks) -> bool:
     """No hang, deadlock or slow request lasts, and no thread spins that should not."""
     for hang in told.hangs:
-        may_spin = hang.kind == 'spinning' and hang.severity != 'critical'
+        may_spin = hang.kind == 'spinning' and hang.severity != CRITICAL
         if hang.lasts and not may_spin:
             return False
     return not any(request.lasts for request in told.slow)

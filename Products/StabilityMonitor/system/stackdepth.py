@@ -24,7 +24,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
+from ..model.severities import CRITICAL
+from ..model.severities import INFO
+from ..model.severities import OK
+from ..model.severities import WARNING
 from . import stacksizes
 from .stacksizes import Library
 
@@ -405,7 +410,7 @@ def headroom(
     if not size or not used:
         return Finding(
             'stack-headroom',
-            'info',
+            INFO,
             f'How deep the stack of {name} was is not known.',
             source='stack gauge',
         )
@@ -416,28 +421,32 @@ def headroom(
     if left >= size * _LOW:
         return Finding(
             'stack-headroom',
-            'ok',
+            OK,
             'The stacks of threads have room left.',
             fact,
             source='stack gauge',
         )
-    severity = 'critical' if left < size * _CRITICAL else 'warning'
-    megabytes = max(8, -(-2 * size >> 20))  # twice as large, rounded up
-    if main:
-        advice = (
-            f'Start Zope with a larger stack: "ulimit -s {megabytes << 10}" in its start script, '
-            f'or "LimitSTACK={megabytes}M" in its systemd unit.'
-        )
-    else:
-        advice = (
-            f'Write "thread-stack-size {megabytes}MB" into <product-config stabilitymonitor> of '
-            'zope.conf and restart.'
-        )
     return Finding(
         'stack-headroom',
-        severity,
+        CRITICAL if left < size * _CRITICAL else WARNING,
         f'The stack of {name} was nearly full: a little deeper, and the process dies.',
         fact,
-        advice,
+        _advice(size, main),
         'stack gauge',
+    )
+
+
+def _advice(size: int, main: bool) -> Action:
+    megabytes = max(8, -(-2 * size >> 20))
+    if main:
+        return Action(
+            'Start Zope with a larger stack: "ulimit -s {kibibytes}" in its start script, or '
+            '"LimitSTACK={megabytes}M" in its systemd unit.',
+            kibibytes=megabytes << 10,
+            megabytes=megabytes,
+        )
+    return Action(
+        'Write "thread-stack-size {megabytes}MB" into `<product-config stabilitymonitor>` of '
+        'zope.conf and restart.',
+        megabytes=megabytes,
     )

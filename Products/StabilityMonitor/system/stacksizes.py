@@ -20,7 +20,12 @@ from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
 
-from ..model.records import Finding
+from ..model.action import Action
+from ..model.finding import Finding
+from ..model.severities import CRITICAL
+from ..model.severities import INFO
+from ..model.severities import OK
+from ..model.severities import WARNING
 
 #: A C library: `ctypes.PyDLL`, or what a test puts in its place.
 Library = Any
@@ -148,7 +153,7 @@ def check(
     if stack is None:
         return Finding(
             'thread-stacks',
-            'info',
+            INFO,
             'The size of thread stacks is not known on this system.',
             source='thread-stack check',
         )
@@ -160,20 +165,22 @@ def check(
     if size >= need:
         return Finding(
             'thread-stacks',
-            'ok',
+            OK,
             'Thread stacks are large enough.',
             fact,
             source='thread-stack check',
         )
-    severity = 'critical' if size < need // 2 else 'warning'
     megabytes = max(8, 2 * need >> 20)
     return Finding(
         'thread-stacks',
-        severity,
+        CRITICAL if size < need // 2 else WARNING,
         'Thread stacks are too small: deep recursion can kill the process.',
         fact,
-        f'Write "thread-stack-size {megabytes}MB" into <product-config stabilitymonitor> of '
-        'zope.conf and restart.',
+        Action(
+            'Write "thread-stack-size {megabytes}MB" into `<product-config stabilitymonitor>` of '
+            'zope.conf and restart.',
+            megabytes=megabytes,
+        ),
         'thread-stack check',
     )
 

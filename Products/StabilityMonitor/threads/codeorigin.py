@@ -66,7 +66,6 @@ _CARRIERS = frozenset(
 _INSTALLED = re.compile(r'.*(?:/(?:site|dist)-packages/|\.egg/|/src/|(?=/Products/))(?P<rest>.+)')
 _LIBRARY = re.compile(r'.*/(?:lib|lib64|pypy)/(?:python|pypy)[\d.]+t?/(?P<rest>.+)')
 _FROZEN = re.compile(r'<frozen (?P<rest>.+)>')
-_MENTIONED = re.compile(r'/[^\s:()"]+\.py\b')
 _KEPT = 3
 
 
@@ -103,9 +102,12 @@ def _package(short: str) -> str:
     return name.removesuffix('.py')
 
 
-def shortened(text: str) -> str:
-    """A sentence with the files that it mentions as `place` shortens them."""
-    return _MENTIONED.sub(lambda match: place(match[0]).short, text)
+def shortened(text: str, files: Iterable[str]) -> str:
+    """A sentence with those of the files that it mentions as `place` shortens them."""
+    # The longest first: the name of one file may be the end of another one's.
+    for file in sorted(set(files), key=len, reverse=True):
+        text = text.replace(file, place(file).short) if file else text
+    return text
 
 
 def own(frames: Sequence[Frame]) -> Frame | None:

@@ -5,11 +5,11 @@ Locals are never read.  References to frames are dropped at once.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from types import FrameType
 
 from ..model.records import Frame
+from ..system.currentframes import current_frames
 
 MOST = 200
 
@@ -26,7 +26,7 @@ def walk(frame: FrameType | None, most: int = MOST) -> tuple[Frame, ...]:
 
 def stacks(idents: Iterable[int]) -> dict[int, tuple[Frame, ...]]:
     """The stacks of those threads that are still there."""
-    frames = sys._current_frames()
+    frames = current_frames()
     try:
         return {ident: walk(frames[ident]) for ident in idents if ident in frames}
     finally:

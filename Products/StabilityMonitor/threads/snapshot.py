@@ -8,7 +8,6 @@ is imported late: arming need not wait for it, and the subscribers import it bef
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from ..model.threadstates import ThreadState
 from ..system.cpushares import UNKNOWN
 from ..system.cpushares import Loads
 from ..system.cpushares import is_busy
+from ..system.currentframes import current_frames
 from ..system.tasks import Descriptor
 from ..system.tasks import KernelThreads
 from ..system.tasks import Task
@@ -316,7 +316,7 @@ class _Moment:
 
 def stacks() -> dict[int, tuple[CodePlace, ...]]:
     """{ident: its frames, innermost first, at most MOST_FRAMES}."""
-    frames = sys._current_frames()
+    frames = current_frames()
     found: dict[int, tuple[CodePlace, ...]] = {}
     while frames:
         ident, frame = frames.popitem()
@@ -326,7 +326,7 @@ def stacks() -> dict[int, tuple[CodePlace, ...]]:
 
 def stack_of(ident: int) -> tuple[CodePlace, ...]:
     """All frames of one thread, innermost first."""
-    frames = sys._current_frames()
+    frames = current_frames()
     try:
         return tuple(_walk(frames.get(ident), _ALL_FRAMES))
     finally:

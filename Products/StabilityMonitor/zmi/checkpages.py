@@ -9,7 +9,6 @@ how far it is.
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,16 +23,17 @@ from AccessControl.SecurityInfo import ClassSecurityInfo
 from ZPublisher import zpublish
 
 from ..checks import allfindings
-from ..checks.knownissues import KnownIssues
 from ..checks.muted import HushRefused
 from ..checks.runner import Progress
 from ..checks.runner import Results
 from ..inspection import recursionresult
+from ..model.action import Action
 from ..model.errors import StabilityError
+from ..model.finding import Finding
 from ..model.interfaces import ILivingRun
-from ..model.records import Finding
 from ..model.records import clocktime
 from ..model.records import duration
+from ..model.severities import OK
 from ..model.severities import SEVERITIES
 from ..model.severities import WORST_FIRST
 from ..recording.arming import STATE
@@ -49,21 +49,11 @@ from .zopetypes import Request
 from .zopetypes import Template
 
 ACTION = 'checks'
-#: How the ids of the findings about known issues begin.
-_KNOWN_ISSUE = f'{KnownIssues.id}:'
 #: For how many days a finding is muted unless another date is chosen, and for how many at most.
 _HUSH_DAYS = 30
 _MOST_HUSH_DAYS = 366
-#: What a person types, in the text of an action.
-_CODE = re.compile(
-    r"""
-    "([^"]+)"                                                 # what is in quotation marks
-    | (<[^<>]+> | \[[^\[\]]+\])                               # a section of a file
-    | (^(?:\S+[ ]-m[ ])?pip[ ]install[ ][^(),]*[^(), ])       # a pip command
-    | (^[\w.-]+[ ][<>=]=?[ ][\w.]+$)                          # a whole action like "Zope >= 5.8"
-    """,
-    re.VERBOSE,
-)
+#: A finding, and its row of the page.
+_Shown = tuple[Finding, dict[str, Any]]
 
 
 # -- what the page shows ---------------------------------------------------------------------------
@@ -77,7 +67,7 @@ def page(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
     progress = here.checks.progress
     results = here.checks.results
     look = here.look()
-    rows = [_row(number, finding) for number, finding in enumerate(look.shown)]
+    shown = [(finding, _row(number, finding)) for number, finding in enumerate(look.shown)]
     here.look_up_known()
     looks_up_known = here.known_issues.running  # before its result, for the same reason
     today = datetime.now(UTC).date()
@@ -85,10 +75,10 @@ def page(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
         'fields': csrftoken.fields(life, ACTION) if may_manage else None,
         'run': _progress(here, progress, results),
         'counts': _counts(look),
-        'groups': _groups(rows),
-        'fine': [row for row in rows if row['severity'] == 'ok'],
+        'groups': _groups(shown),
+        'fine': [row for finding, row in shown if finding.severity == OK],
         'hushed': _hushed(here, look),
-        'known': _known(here, rows),
+        'known': _known(here, shown),
         'looks_up_known': looks_up_known,
         'probe': _probe(here),
         'today': today.isoformat(),
@@ -122,19 +112,19 @@ def _counts(look: allfindings.Look) -> list[dict[str, Any]]:
     found = Counter(finding.severity for finding in look.shown)
     counts: list[dict[str, Any]] = []
     for severity in WORST_FIRST:
-        count = found[severity.code]
+        count = found[severity]
         words = severity.one if count == 1 else severity.many
         counts.append({'severity': severity.code, 'count': count, 'words': words})
     counts.append({'severity': 'hushed', 'count': len(look.hushed), 'words': 'hushed'})
     return counts
 
 
-def _groups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _groups(shown: list[_Shown]) -> list[dict[str, Any]]:
     """The findings by their severity; a severity without any is left out."""
     groups = []
     for severity in WORST_FIRST:
-        found = [row for row in rows if row['severity'] == severity.code]
-        if found and severity.code != 'ok':  # what is fine is shown elsewhere on the page
+        found = [row for finding, row in shown if finding.severity == severity]
+        if found and severity != OK:  # what is fine is shown elsewhere on the page
             groups.append(
                 {
                     'severity': severity.code,
@@ -150,25 +140,18 @@ def _row(number: int | str, finding: Finding) -> dict[str, Any]:
     return {
         'key': f'finding-{number}',
         'id': finding.id,
-        'severity': finding.severity,
+        'severity': finding.severity.code,
         'title': finding.title,
         'detail': finding.detail,
         'action': pieces(finding.action),
         'source': finding.source,
-        'known': finding.id.startswith(_KNOWN_ISSUE),
+        'known': bool(finding.issue),
     }
 
 
-def pieces(action: str) -> list[dict[str, Any]]:
-    """The text of an action as [{text, code}]: `code` is true for what a person types."""
-    found = []
-    at = 0
-    for match in _CODE.finditer(action):
-        found.append({'text': action[at : match.start()], 'code': False})
-        found.append({'text': match[match.lastindex or 0], 'code': True})
-        at = match.end()
-    found.append({'text': action[at:], 'code': False})
-    return [piece for piece in found if piece['text']]
+def pieces(action: Action) -> list[dict[str, Any]]:
+    """An action as [{text, code}]; code stands without its quotation marks."""
+    return [{'text': piece.text, 'code': piece.is_code} for piece in action.pieces]
 
 
 def _hushed(here: allfindings.Standing, look: allfindings.Look) -> list[dict[str, Any]]:
@@ -195,7 +178,8 @@ def _hushed(here: allfindings.Standing, look: allfindings.Look) -> list[dict[str
             {
                 'id': hush.id,
                 'title': finding.title if finding else hush.id,
-                'severity': finding.severity if finding else 'ok',
+                # No badge for what is fine, or not found.
+                'badge': finding.severity.code if finding and finding.severity != OK else '',
                 'reason': hush.reason,
                 'until': hush.until,
                 'who': hush.who,
@@ -206,19 +190,20 @@ def _hushed(here: allfindings.Standing, look: allfindings.Look) -> list[dict[str
     return rows
 
 
-def _known(here: allfindings.Standing, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _known(here: allfindings.Standing, shown: list[_Shown]) -> dict[str, Any] | None:
     """The known issues of this process, each with the key of its row on the page."""
     facts = here.known_issues.result
     if facts is None:
         return None
-    keys = {row['id']: row['key'] for row in rows}
+    keys = {finding.issue: row['key'] for finding, row in shown}
     return {
         'affected': [
             {
                 'title': match.rule.title,
-                'severity': match.rule.severity,
+                'severity': match.rule.severity.code,
+                'alert': match.rule.severity.alert,
                 'reasons': ', '.join(match.reasons),
-                'key': keys.get(_KNOWN_ISSUE + match.rule.id, ''),
+                'key': keys.get(match.rule.id, ''),
             }
             for match in facts.affected
         ],
@@ -276,7 +261,7 @@ def hush(life: ILivingRun, form: dict[str, Any]) -> str:
         raise NoSuchFinding('There is no such finding any more.')
     seen = variable(form, 'severity')
     if seen not in SEVERITIES:
-        seen = found.severity
+        seen = found.severity.code
     who = getSecurityManager().getUser().getUserName()
     hushed = here.hushed(life.base.file_mode)
     new = hushed.hush(id, variable(form, 'reason'), variable(form, 'until'), who or '?', seen)

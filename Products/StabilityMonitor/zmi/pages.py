@@ -16,19 +16,19 @@ from urllib.parse import urlencode
 from ..checks.allfindings import Look
 from ..knowledge.rulesinforce import of_incident
 from ..model.eventkinds import event_kind
+from ..model.finding import Finding
 from ..model.interfaces import ILivingRun
-from ..model.records import Finding
+from ..model.jsonform import to_json
 from ..model.records import LogLine
 from ..model.records import NativeFrame
 from ..model.records import Note
 from ..model.records import Request
 from ..model.records import duration
 from ..model.records import from_isotime
-from ..model.records import shallow
 from ..model.runrecord import KnownIssue
 from ..model.runrecord import RunRecord
+from ..model.severities import INFO
 from ..model.severities import WORST_FIRST
-from ..model.severities import presses
 from ..model.threadstates import Event
 from ..model.threadstates import ThreadState
 from ..model.verdicts import verdict
@@ -116,14 +116,13 @@ def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
         in_timeline, time.time(), lambda run: '' if run == life.name else address(run)
     )
     state, look = checks_state(life)
-    pressing = [shallow(finding) for finding in _pressing(life, look)]
     return {
         'last': ending(last, 'The last run') if last else None,
         'loop': _loop(crash_loop(ours)),
         'facts': _facts(process(life) | {'listen': life.instance.listen}),
         'in_flight': [request_row(request) for request in in_flight(life)],
         'checks_note': checks_note(state),
-        'findings': findings(pressing),
+        'findings': findings(_pressing(life, look)),
         'past': len(ours),
         'timeline': timeline,
         'legend': charts.legend(run.verdict for run in in_timeline),
@@ -203,13 +202,13 @@ def _shown(value: object) -> str:
     return str(value)
 
 
-def findings(checks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def findings(found: Sequence[Finding]) -> list[dict[str, Any]]:
     """[{severity, alert, findings}], the worst first; empty groups are left out."""
     groups = []
     for severity in WORST_FIRST:
-        found = [check for check in checks if check['severity'] == severity.code]
-        if found:
-            group = {'severity': severity.code, 'alert': severity.alert, 'findings': found}
+        rows = [finding.to_json() for finding in found if finding.severity == severity]
+        if rows:
+            group = {'severity': severity.code, 'alert': severity.alert, 'findings': rows}
             groups.append(group)
     return groups
 
@@ -222,8 +221,8 @@ def _pressing(life: ILivingRun, look: Look) -> list[Finding]:
     own = {finding.id for finding in life.findings}
     pressing = []
     for finding in look.shown:
-        is_own = finding.severity == 'info' and finding.id in own
-        if is_own or presses(finding.severity):
+        is_own = finding.severity == INFO and finding.id in own
+        if is_own or finding.severity.presses:
             pressing.append(finding)
     return pressing
 
@@ -266,7 +265,7 @@ def incident(life: ILivingRun, archive: Archive, run: str) -> dict[str, Any]:
     return {
         'run': record.run,
         'end': ending(record, 'This run'),
-        'evidence': [shallow(evidence) for evidence in record.evidence],
+        'evidence': [to_json(evidence) for evidence in record.evidence],
         'ruled_out': list(record.ruled_out),
         'candidates': list(record.candidates),
         'crashing': [request for request in requests if request['crashed']],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..model.action import Action
 from ..model.interfaces import ILivingRun
 from ..model.interfaces import IRecorder
 from ..recording import arming
@@ -119,7 +120,7 @@ def _switch_off() -> None:
             'recorder',
             'Requests are no longer recorded: the recorder has failed.',
             '',
-            'Restart Zope; report this with the traceback of the event log.',
+            Action('Restart Zope; report this with the traceback of the event log.'),
         )
 
 

@@ -97,20 +97,21 @@ def page(told: Stacks, own: int = 0) -> dict[str, Any]:
     names = {thread.ident: thread.name for thread in told.threads}
     lasting_hangs, past_hangs = _lasting_and_past(told.hangs)
     lasting_slow, past_slow = _lasting_and_past(told.slow)
+    files = {frame.file for thread in told.threads for frame in thread.frames}
     stuck: set[int] = set()
     for hang in lasting_hangs:
         if hang.kind == 'deadlock':
             stuck.update(hang.threads)
     loud, quiet = ordered(told.threads, own)
-    loud_rows = [_thread(thread, own, names, stuck) for thread in loud]
+    loud_rows = [_thread(thread, own, names, stuck, files) for thread in loud]
     return {
         'time': clocktime(now),
         'count': len(told.threads),
         'requests': [row for row in loud_rows if row['request']],
         'others': [row for row in loud_rows if not row['request']],
-        'quiet': [_thread(thread, own, names, stuck) for thread in quiet],
-        'hangs': [_hang(hang, now) for hang in lasting_hangs],
-        'past_hangs': [_hang(hang, now) for hang in past_hangs],
+        'quiet': [_thread(thread, own, names, stuck, files) for thread in quiet],
+        'hangs': [_hang(hang, now, files) for hang in lasting_hangs],
+        'past_hangs': [_hang(hang, now, files) for hang in past_hangs],
         'slow': [_profile(profile) for profile in lasting_slow],
         'past_slow': [_profile(profile) for profile in past_slow],
     }
@@ -129,7 +130,11 @@ def _lasting_and_past(items: Sequence[_Lasting]) -> tuple[list[_Lasting], list[_
 
 
 def _thread(
-    thread: ThreadState, own: int, names: Mapping[int, str], stuck: Collection[int]
+    thread: ThreadState,
+    own: int,
+    names: Mapping[int, str],
+    stuck: Collection[int],
+    files: Collection[str],
 ) -> dict[str, Any]:
     ident = thread.ident
     native_id = thread.native_id
@@ -140,7 +145,7 @@ def _thread(
     else:
         icon, look = _LOOKS.get(thread.activity, _UNKNOWN)
         does = word(thread)
-        detail = codeorigin.shortened(thread.detail)
+        detail = codeorigin.shortened(thread.detail, files)
     is_stuck = ident in stuck
     holders = [holder for holder in thread.holders if holder in names]
     return {
@@ -231,14 +236,16 @@ def _frame(frame: Frame) -> dict[str, Any]:
 # -- hangs and slow requests -----------------------------------------------------------------------
 
 
-def _hang(hang: Event, now: float) -> dict[str, Any]:
+def _hang(hang: Event, now: float, files: Collection[str]) -> dict[str, Any]:
     kind = event_kind(hang.kind)
     end = now if hang.ended is None else hang.ended
+    # A hang that is over may have stood in a file where no thread is any more.
+    own_files = {hang.place.file} if hang.place else set()
     return {
         'title': kind.headline,
         'icon': kind.icon,
         'since': clocktime(hang.started),
-        'summary': codeorigin.shortened(_summary(hang)),
+        'summary': codeorigin.shortened(_summary(hang), own_files.union(files)),
         'lasted': age(max(0.0, end - hang.started)),
     }
 

@@ -1,0 +1,259 @@
+"""No decision rests on a sentence.
+
+A site is looked at twice: as it speaks, and with a marker in place of each title, detail and action
+of a finding and each summary of a hang.  Pages, report and command group, order, mute and press
+the same both times.
+"""
+
+import json
+import shutil
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from support import stacksdocuments
+from support.fakelife import FakeLife
+from support.fakelife import with_directory
+from support.syntheticruns import HERE
+from support.syntheticruns import DeadRun
+
+from Products.StabilityMonitor.checks import allfindings
+from Products.StabilityMonitor.checks.knownissues import KnownIssues
+from Products.StabilityMonitor.checks.muted import Hushed
+from Products.StabilityMonitor.checks.runner import Background
+from Products.StabilityMonitor.cli import command as cli
+from Products.StabilityMonitor.model.action import Action
+from Products.StabilityMonitor.model.finding import Finding
+from Products.StabilityMonitor.model.severities import CRITICAL
+from Products.StabilityMonitor.model.severities import INFO
+from Products.StabilityMonitor.model.severities import OK
+from Products.StabilityMonitor.model.severities import WARNING
+from Products.StabilityMonitor.reporting.renderers import render
+from Products.StabilityMonitor.reporting.report import build
+from Products.StabilityMonitor.reporting.stacksdocument import is_well
+from Products.StabilityMonitor.reporting.stacksdocument import tidy
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import Base
+
+pytestmark = pytest.mark.zope
+
+MARK = 'A marker, and no words.'
+TO_DO = Action('Write "keys = eventlog" into `[handlers]`, or `pip install it`.')
+#: Of the process about itself: one that a check answers better, one of which only it can tell.
+OWN = (
+    Finding('network-volume', WARNING, 'It is on a network file system.', action=TO_DO),
+    Finding('no-flock', INFO, 'There are no file locks.', action=TO_DO),
+)
+FOUND = (
+    Finding('breadcrumbs-place', INFO, 'A known issue.', 'Critical.', TO_DO, check='places'),
+    Finding('event-log', WARNING, 'There is no event log.', 'Why.', TO_DO, check='event-log'),
+    Finding('full', CRITICAL, 'It is full.', 'All is well.', TO_DO, check='full'),
+    Finding('fine', OK, 'All is well.', 'Nothing to do.', check='fine'),
+    Finding('muted', WARNING, 'It is muted.', 'Why.', TO_DO, check='muted'),
+    Finding('worse', CRITICAL, 'It is no worse.', 'Why.', TO_DO, check='worse'),
+)
+#: One rule that affects this site, and one that cannot be read.
+RULES = """
+[[issue]]
+id = "shop-9"
+title = "Our shop before 9"
+happens = "It crashes."
+effect = "crash"
+severity = "critical"
+action = "`pip install shop`"
+source = "our tracker"
+fixed = "9"
+distributions = {"zope.interface" = "<99"}
+
+[[issue]]
+id = "half"
+"""
+
+
+def unsaid(finding):
+    action = Action.plain(MARK) if finding.action else finding.action
+    return replace(finding, title=MARK, detail=MARK, action=action)
+
+
+class Asked:
+    """A check that finds all this, and what is known."""
+
+    id, question, source = 'asked', 'Is it so?', 'a test'
+
+    def __init__(self, say):
+        self.say = say
+
+    def look(self, site):
+        return [self.say(finding) for finding in (*FOUND, *KnownIssues().look(site))]
+
+
+def living(folder, say):
+    """A living run whose checks have run and whose known issues are looked up."""
+    life = with_directory(FakeLife(folder, instance=HERE))
+    life.base.prepare()
+    (life.path / 'known-issues.toml').write_text(RULES)
+    day = time.strftime('%Y-%m-%d', time.gmtime(time.time() + 86400))
+    hushed = Hushed(life.path, life.instance.label)
+    for id in ('muted', 'worse', 'gone'):
+        hushed.hush(id, 'It is wanted.', day, 'ada', 'warning')
+    for finding in map(say, OWN):
+        life.findings.add(
+            finding.id, finding.title, finding.detail, finding.action, finding.severity
+        )
+    here = allfindings.of(life)
+    here.checks = Background(here._site, [Asked(say)])
+    assert here.start() and here.checks.wait(60)
+    here.look_up_known()
+    assert here.known_issues.wait(60)
+    return life
+
+
+@pytest.fixture
+def both(tmp_path):
+    """The site as it speaks, and the same without its words."""
+    pytest.importorskip('packaging')
+    return living(tmp_path / 'words', lambda finding: finding), living(tmp_path / 'marks', unsaid)
+
+
+def same(both, decided):
+    """What `decided` tells of the site as it speaks, which is what it tells without words."""
+    spoken, marked = map(decided, both)
+    assert spoken == marked
+    return spoken
+
+
+# -- findings --------------------------------------------------------------------------------------
+
+
+def page_of_checks(life):
+    from Products.StabilityMonitor.zmi import checkpages
+
+    page = checkpages.page(life, True)
+    return {
+        'counts': page['counts'],
+        'groups': [
+            (
+                group['severity'],
+                [
+                    (row['id'], row['key'], row['known'], bool(row['action']))
+                    for row in group['findings']
+                ],
+            )
+            for group in page['groups']
+        ],
+        'fine': [(row['id'], row['key']) for row in page['fine']],
+        'hushed': [(row['id'], row['badge'], row['note']) for row in page['hushed']],
+        'affected': [(row['title'], row['alert'], row['key']) for row in page['known']['affected']],
+    }
+
+
+def test_the_page_of_checks(both):
+    page = same(both, page_of_checks)
+    groups = dict(page['groups'])
+    assert list(groups) == ['critical', 'warning', 'info']
+    known = {key: id for id, key, known, _ in groups['critical'] if known}
+    assert set(known.values()) == {'known-issues:shop-9'}
+    assert ('Our shop before 9', 'danger', *known) in page['affected']
+    assert {'full', 'worse'} < {id for id, *_ in groups['critical']}
+    assert [id for id, _ in page['fine']] == ['fine']
+    hushed = {id: (badge, bool(note)) for id, badge, note in page['hushed']}
+    assert hushed == {
+        'muted': ('warning', False),
+        'worse': ('critical', True),
+        'gone': ('', True),
+    }
+
+
+def test_the_overview(both):
+    from Products.StabilityMonitor.zmi import pages
+
+    def overview(life):
+        return [
+            (group['severity'], group['alert'], [row['id'] for row in group['findings']])
+            for group in pages.overview(life, Archive(life.base))['findings']
+        ]
+
+    shown = {severity: ids for severity, _, ids in same(both, overview)}
+    assert shown['info'] == ['no-flock'], 'of these only what this process tells of itself'
+    assert 'event-log' in shown['warning'] and 'muted' not in shown['warning']
+    assert 'network-volume' not in shown['warning'], 'a check answers it'
+
+
+def test_the_report(both):
+    def report(life):
+        told = build(life, Archive(life.base))
+        text = render(told, 'text')[2].decode()
+        return (
+            [(row['id'], row['severity'], 'hushed' in row) for row in told['checks']],
+            [line.partition(']')[0] for line in text.splitlines() if line.startswith('[')],
+        )
+
+    rows, lines = same(both, report)
+    assert ('muted', 'warning', True) in rows and ('worse', 'critical', False) in rows
+    assert lines == [f'[{severity}' for _, severity, _ in rows]
+
+
+@pytest.mark.parametrize('python', ['another Python', sys.executable], ids=['another', 'this'])
+def test_the_command(both, python, capsys):
+    def command(life):
+        """Of a process that is down, as its last word tells."""
+        down = Base(life.path / 'down')
+        down.prepare()
+        for file in ('hushed.json', 'known-issues.toml'):
+            shutil.copy(life.path / file, down.path)
+        last_word = json.dumps(allfindings.of(life).to_json())
+        (DeadRun(down.path, executable=python).path / allfindings.LAST_WORD).write_text(last_word)
+        arguments = ['--directory', str(down.path), 'checks', '--all']
+        status = cli.main(arguments)
+        lines = capsys.readouterr().out.splitlines()
+        assert cli.main([*arguments, '--json']) == status
+        parts = json.loads(capsys.readouterr().out)['subjects']
+        return (
+            status,
+            [line for line in lines if line.startswith('= ')],
+            [line.partition(']')[0] for line in lines if line.startswith('[')],
+            [
+                [(row['id'], row['severity'], 'hushed' in row) for row in part['checks']]
+                for part in parts
+            ],
+        )
+
+    status, _, _, parts = same(both, command)
+    told = parts[-1]
+    assert (
+        status == 1 and ('muted', 'warning', True) in told and ('full', 'critical', False) in told
+    )
+    of_then = [id for id, *_ in told if id.startswith('known-issues')]
+    assert bool(of_then) == (python != sys.executable), 'those of now are told instead'
+
+
+# -- hangs -----------------------------------------------------------------------------------------
+
+
+def test_hangs_and_threads():
+    from Products.StabilityMonitor.zmi import pages
+    from Products.StabilityMonitor.zmi import threadpages
+
+    spoken = stacksdocuments.document()
+    marked = spoken | {
+        'hangs': [hang | {'summary': MARK} for hang in spoken['hangs']],
+        'threads': [thread | {'detail': MARK} for thread in spoken['threads']],
+    }
+
+    def decided(document):
+        page = threadpages.page(tidy(document))
+        rows = [*page['requests'], *page['others'], *page['quiet']]
+        return (
+            is_well(tidy(document)),
+            [(row['key'], row['look'], row['word'], row['deadlock']) for row in rows],
+            [
+                (hang['title'], hang['icon'], hang['since'], hang['lasted'])
+                for hang in (*page['hangs'], *page['past_hangs'])
+            ],
+            [pages.hang_row(hang) | {'summary': ''} for hang in document['hangs']],
+        )
+
+    well, threads, hangs, rows = same((spoken, marked), decided)
+    assert not well and len(hangs) == len(rows) == 2
+    assert any(stuck for *_, stuck in threads)
