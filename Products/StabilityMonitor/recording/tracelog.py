@@ -330,20 +330,26 @@ class TraceLog:
                 self._begun[slot.index] = (number, when, retry)
                 yield begin_line(request_id(number, slot.ident), when, method, path)
             else:
-                yield from self._lines_of_end(*event)
+                slot, number, when, status = event
+                begun, began, retry = self._begun.pop(slot.index, (None, 0.0, 0))
+                seconds = None
+                if begun == number:
+                    seconds = max(0.0, when - began)
+                else:  # the begin of this request is lost
+                    retry = 0
+                yield from end_lines(
+                    request_id(number, slot.ident),
+                    when,
+                    status,
+                    seconds,
+                    native=slot.native_id,
+                    retry=retry,
+                )
         lost = self.recorder.lost
         if lost > self._seen_lost:
             self.unwritten += lost - self._seen_lost
             self._seen_lost = lost
             self._why = f'more than {self.recorder.most} events waited, or no slot was free'
-
-    def _lines_of_end(self, slot: Slot, number: int, when: float, status: int) -> list[str]:
-        id = request_id(number, slot.ident)
-        begun, began, retry = self._begun.pop(slot.index, (None, 0.0, 0))
-        if begun != number:  # its begin is lost
-            return end_lines(id, when, status, None, native=slot.native_id)
-        seconds = max(0.0, when - began)
-        return end_lines(id, when, status, seconds, native=slot.native_id, retry=retry)
 
     def _put(self, lines: list[str]) -> None:
         """Write `lines`, and take away each that is written."""
