@@ -47,9 +47,19 @@ def wait_for_triage(run: Path, stability: Path, count: int) -> None:
         shutil.copytree(run, stability / 'runs' / name(number))
 
 
-def archive(run: Path, stability: Path, count: int, instance: Instance) -> list[str]:
+def archive(
+    run: Path,
+    stability: Path,
+    count: int,
+    instance: Instance,
+    first: int = 0,
+    whole: bool = True,
+) -> list[str]:
     """Archive so many runs that are like this one and ended in several ways; their names, oldest
     first.
+
+    They begin `first` hours after FIRST, one each hour; the fourth one from the end crashed.  With
+    `whole` False they have no black box and no large parts.
     """
     from dataclasses import replace
 
@@ -60,18 +70,24 @@ def archive(run: Path, stability: Path, count: int, instance: Instance) -> list[
     base, names = Base(stability), []
     base.prepare()
     record, kept = triage.examine(run), Archive(base)
+    if not whole:
+        record = record.without_heavy()
+    verdicts = ('stopped', 'stopped', 'crashed', 'stopped', 'vanished', 'hung')
     for number in range(count):
-        names.append(name(number))
-        copy, begun = base.runs / names[-1], (FIRST + timedelta(hours=number)).timestamp()
-        shutil.copytree(run, copy)
-        verdict = ('crashed', 'stopped', 'stopped', 'vanished', 'hung', 'stopped')[number % 6]
+        names.append(name(first + number))
+        copy = base.runs / names[-1]
+        if whole:
+            shutil.copytree(run, copy)
+        else:
+            copy.mkdir()
+        begun = (FIRST + timedelta(hours=first + number)).timestamp()
         kept.add(
             copy,
             replace(
                 record,
                 run=names[-1],
                 instance=instance,
-                verdict=verdict,
+                verdict=verdicts[(count - 2 - number) % 6],
                 started=begun,
                 ended=begun + 3000,
                 uptime_seconds=3000.0,

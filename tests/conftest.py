@@ -8,6 +8,7 @@ passed, or when one was skipped (unless for want of something else that was not 
 import collections
 import os
 import shutil
+import sys
 
 import pytest
 from support.needs import NEEDS
@@ -37,6 +38,19 @@ def pytest_configure(config):
         config.pluginmanager.register(_Ran(config))
     if unknown:
         raise pytest.UsageError(f'--require: no such marker: {", ".join(sorted(unknown))}')
+
+
+def _measure_no_more():
+    """Coverage leaves a forked child, whose end a test judges.
+
+    It also takes locks, which another thread of the parent may hold when the child is forked.
+    """
+    if sys.monitoring.get_tool(sys.monitoring.COVERAGE_ID):
+        sys.monitoring.free_tool_id(sys.monitoring.COVERAGE_ID)
+
+
+if hasattr(sys, 'monitoring') and hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_measure_no_more)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -6,6 +6,7 @@ import pytest
 from support.checkconformance import CheckConformance
 from support.childprograms import run_python
 
+from Products.StabilityMonitor.checks.check import Check
 from Products.StabilityMonitor.checks.everycheck import CHECKS
 from Products.StabilityMonitor.checks.knownissues import KnownIssues
 
@@ -19,6 +20,11 @@ class TestEachCheck(CheckConformance):
     """See there."""
 
 
+def test_a_check_that_cannot_look_is_an_error():
+    with pytest.raises(NotImplementedError):
+        Check().look(None)
+
+
 def test_ids_are_unique():
     assert len({check.id for check in CHECKS}) == len(CHECKS)
 
@@ -28,7 +34,6 @@ def test_all_checks_of_the_modules_are_in_the_table():
     import pkgutil
 
     from Products.StabilityMonitor import checks
-    from Products.StabilityMonitor.checks.check import Check
 
     for module in pkgutil.iter_modules(checks.__path__):
         importlib.import_module(f'{checks.__name__}.{module.name}')

@@ -442,6 +442,7 @@ def test_what_is_installed_is_told_rather_than_what_is_not():
     assert missed.failed == 'here 1.0 is not === installed'
     _, (missed,) = knowledgebase.affected([rule], system({}))
     assert missed.failed == 'absent is not installed, here is not installed'
+    assert str(missed) == f'{rule.title}: not affected: {missed.failed}'
 
 
 def test_only_what_lacks_a_library_is_told_to_install_one():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from threading import get_ident
@@ -117,6 +118,21 @@ def test_without_a_listener_the_error_is_raised(base, monkeypatch):
     monkeypatch.setattr(Archive, 'add', lambda *args: (_ for _ in ()).throw(OSError(28, 'full')))
     with pytest.raises(OSError, match='full'):
         triage(base)
+
+
+@pytest.mark.parametrize('is_gone', [False, True])
+def test_a_dead_run_of_another_user_is_told_unless_it_is_gone(base, monkeypatch, is_gone):
+    run = DeadRun(base.path)
+    errors = []
+
+    def claim(self, name):
+        if is_gone:
+            shutil.rmtree(run.path)
+
+    monkeypatch.setattr(Base, 'claim', claim)
+    monkeypatch.setattr(module.os, 'access', lambda path, mode: False)  # root may do everything
+    assert triage(base, on_error=lambda name, error: errors.append((name, type(error)))) == []
+    assert errors == ([] if is_gone else [(run.name, PermissionError)])
 
 
 @pytest.mark.parametrize('step', ['write_whole', '_slim', 'rename'])

@@ -47,6 +47,7 @@ from Products.StabilityMonitor.checks import switches
 from Products.StabilityMonitor.checks.livesite import Site
 from Products.StabilityMonitor.checks.livesite import ZopeFacts
 from Products.StabilityMonitor.model.finding import Finding
+from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.recording.faulthandler_compat import FaultLog
 from Products.StabilityMonitor.system import cgroups
 from Products.StabilityMonitor.system import runcontext
@@ -598,7 +599,7 @@ def orphan(folder):
     """Told before and after its parent, whom the test ends, has died: two files, whole when they
     are there.
     """
-    context, parent = runcontext.collect({}, {}, 'server'), os.getppid()
+    context, parent = runcontext.collect({}, Instance(), 'server'), os.getppid()
     for name in ('before', 'after'):
         found = supervision.Supervisor().look(Site(Path(folder), context))
         Path(folder, 'writing').write_text(json.dumps(found.to_json() | {'parent': parent}))

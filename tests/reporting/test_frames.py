@@ -44,6 +44,7 @@ def test_the_command_stacks():
 
 
 @pytest.mark.zope
+@pytest.mark.in_process
 def test_the_pages():
     from Products.StabilityMonitor.zmi import pages
 

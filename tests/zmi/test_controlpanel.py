@@ -630,6 +630,7 @@ def test_switched_off_the_tab_still_answers(make_zope):
 # -- hanging ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.in_process
 def test_hanging_twice_is_hanging_once_and_can_be_undone():
     pytest.importorskip('App')
     from Products.StabilityMonitor.zmi import tab
@@ -647,6 +648,7 @@ def test_hanging_twice_is_hanging_once_and_can_be_undone():
     assert not hasattr(tab.ApplicationManager, tab.ID)
 
 
+@pytest.mark.in_process
 def test_nothing_about_it_is_persistent():
     pytest.importorskip('App')
     from persistent import Persistent

@@ -15,7 +15,7 @@ from zExceptions import Forbidden
 from Products.StabilityMonitor.model.errors import WrongProcess
 from Products.StabilityMonitor.zmi import csrftoken
 
-pytestmark = pytest.mark.zope
+pytestmark = [pytest.mark.zope, pytest.mark.in_process]
 RUN, OTHER = '20261123T074501Z-17-abcd', '20261123T074502Z-18-abcd'
 
 

@@ -3,14 +3,19 @@
 import http.client
 import re
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from support import deaths
 from support.zopekit import wait_for
 
 from Products.StabilityMonitor.store import blackbox
 from Products.StabilityMonitor.store import blackboxreader
 
 pytestmark = pytest.mark.zope
+CHECKOUT = Path(__file__).resolve().parents[2]
 TAB = '/Control_Panel/StabilityMonitor/'
 
 
@@ -29,6 +34,7 @@ def judged(zope):
     return zope.report()['previous']
 
 
+@pytest.mark.in_process
 def test_the_ids_are_those_of_the_black_box():
     pytest.importorskip('ZPublisher')
     from Products.StabilityMonitor.zmi import drills
@@ -89,3 +95,18 @@ def test_eating_memory_is_refused_without_a_limit(make_zope):
     answer = press(zope, 'memory')
     assert answer.status == 302 and 'no+memory+cgroup' in answer.headers['Location']
     assert zope.running
+
+
+@pytest.mark.root
+def test_eating_memory_ends_in_a_memory_cgroup():
+    """The death alone, without a site around it."""
+    program = 'from Products.StabilityMonitor.zmi import drills; drills._eat_memory()'
+    try:
+        with deaths.memory_cgroup(300 << 20) as group:
+            enter = f'echo $$ > {group}/cgroup.procs && exec "$@"'
+            done = subprocess.run(
+                ['sh', '-c', enter, 'sh', sys.executable, '-c', program], cwd=CHECKOUT, timeout=60
+            )
+    except PermissionError as error:
+        pytest.skip(f'no memory cgroup can be made here: {error}')
+    assert done.returncode == -signal.SIGKILL

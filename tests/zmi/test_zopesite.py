@@ -120,6 +120,7 @@ def test_the_checks_do_not_disturb_the_site(plain):
     assert plain.report()['process']['recording']
 
 
+@pytest.mark.in_process
 @pytest.mark.parametrize('module', [SimpleNamespace(__file__=None), SimpleNamespace()])
 def test_the_software_home_is_empty_where_zope2_has_no_file(monkeypatch, module):
     from Products.StabilityMonitor.zmi import zopeconf
@@ -130,6 +131,7 @@ def test_the_software_home_is_empty_where_zope2_has_no_file(monkeypatch, module)
     assert zopeconf.circumstances()['software']['software_home'] == ''
 
 
+@pytest.mark.in_process
 @pytest.mark.parametrize(
     'configured, seen, threads', [(4, 2, 4), (1, 2, 2), (None, 2, 2), (4, 0, 4), (None, 0, None)]
 )

@@ -1,0 +1,100 @@
+"""The list of what only subprocesses of tests reach names what is there, and is held against a
+report.
+"""
+
+import ast
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools import unreached
+from tools.unreached import Entry
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+HOUSE = CHECKOUT / 'Products' / 'StabilityMonitor'
+ENTRIES = unreached.entries()
+
+
+def defined(path):
+    """The qualified names of all functions and classes that a file defines."""
+    found = set()
+
+    def walk(node, prefix):
+        for child in ast.iter_child_nodes(node):
+            inner = prefix
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found.add(prefix + child.name)
+                inner = f'{prefix}{child.name}.'
+            walk(child, inner)
+
+    walk(ast.parse(path.read_text('utf-8')), '')
+    return found
+
+
+@pytest.mark.parametrize('module', sorted({entry.module for entry in ENTRIES}))
+def test_each_name_on_the_list_is_there(module):
+    named = [name for entry in ENTRIES if entry.module == module for name in entry.names]
+    assert set(named) - defined(HOUSE / module) == set()
+    assert len(named) == len(set(named))
+
+
+@pytest.mark.parametrize('test', sorted({entry.test for entry in ENTRIES}))
+def test_each_test_on_the_list_is_there(test):
+    path, _, name = test.partition('::')
+    assert name.replace('::', '.') in defined(CHECKOUT / path)
+
+
+def test_each_entry_says_why():
+    assert [entry for entry in ENTRIES if not entry.why] == []
+
+
+def report(**functions):
+    """As of one module, by how many of three lines were reached in each function."""
+    return {
+        'files': {
+            'Products/StabilityMonitor/room/module.py': {
+                'functions': {
+                    name.replace('__of__', '.'): {
+                        'summary': {'num_statements': 3, 'covered_lines': covered}
+                    }
+                    for name, covered in functions.items()
+                }
+            }
+        }
+    }
+
+
+def entry(*names, module='room/module.py'):
+    return Entry(module, names, 'It dies.', 'tests/test_unreached.py::entry')
+
+
+@pytest.mark.parametrize('listed', [(), ('f',), ('Class',)])
+def test_what_is_not_reached_has_to_be_listed(listed):
+    lines = unreached.differences(report(f=0, g=1), [entry(*listed)] if listed else [])
+    assert lines == ([] if 'f' in listed else ['neither reached nor listed: room/module.py f'])
+
+
+def test_what_is_listed_may_not_be_reached():
+    lines = unreached.differences(report(f=1), [entry('f')])
+    assert lines == ['listed, yet reached: room/module.py f']
+
+
+def test_a_class_stands_for_its_methods_and_a_module_for_all_in_it():
+    found = report(Class__of__method=0)
+    assert unreached.differences(found, [entry('Class')]) == []
+    assert unreached.differences(found, [entry('Cla')]) != []
+    assert unreached.differences(found, [entry()]) == []
+    assert unreached.differences(found, [entry(module='room/other.py')]) != []
+
+
+@pytest.mark.skipif(
+    not hasattr(sys, 'monitoring') or not hasattr(os, 'fork'), reason='nothing to measure with'
+)
+@pytest.mark.filterwarnings('ignore:.*fork.*:DeprecationWarning')
+def test_a_forked_child_is_not_measured():
+    child = os.fork()
+    if not child:
+        os._exit(sys.monitoring.get_tool(sys.monitoring.COVERAGE_ID) is not None)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
