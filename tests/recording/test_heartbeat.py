@@ -406,8 +406,8 @@ class TestLogHandler:
         logger.info('two')
         logger.error('three')
         assert [(line.message, line.level, line.logger) for line in read(recorder).log] == [
-            ('one 1', 30, 'breadcrumb-test'),
-            ('three', 40, 'breadcrumb-test'),
+            ('one 1', 'WARNING', 'breadcrumb-test'),
+            ('three', 'ERROR', 'breadcrumb-test'),
         ]
 
     def test_an_exception_is_named(self, recorder, logger):

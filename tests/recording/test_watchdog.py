@@ -62,7 +62,7 @@ class TestAHeldGIL:
         assert victim.end() == -signal.SIGKILL
         marks, slots = (
             victim.marks(),
-            {thread['slot']: ident for ident, thread in victim.box.threads.items()},
+            {thread.slot: ident for ident, thread in victim.box.threads.items()},
         )
         served = {request.ident: request.path for request in victim.box.in_flight}
         assert 'heartbeat.py' in marks['deadman'] and 'armed.py' not in marks['deadman']
@@ -82,13 +82,11 @@ class TestAHeldGIL:
         facts = ' '.join(evidence.fact for evidence in record.evidence)
         assert '(GIL)' in facts and 'stood in hold_gil (' in facts
         stood = {
-            thread['ident']: thread['frames'][0]['function']
-            for thread in record.threads
-            if thread['frames']
+            thread.ident: thread.frames[0].function for thread in record.threads if thread.frames
         }
         assert [
-            stood[int(request['thread'], 16)]
-            for request in sorted(record.requests, key=lambda r: r['path'])
+            stood[request.ident]
+            for request in sorted(record.requests, key=lambda request: request.path)
         ] == ['standing', 'standing', 'standing', 'hold_gil']
 
 
@@ -273,7 +271,7 @@ def test_a_killed_process_that_was_hanging_is_judged_with_its_threads(start):
     assert hang.lasts and hang.started < record.ended
     stood = {thread.ident: [frame.function for frame in thread.frames] for thread in record.threads}
     assert idents <= set(stood) and all('standing' in stood[ident] for ident in idents)
-    assert {note['kind'] for note in record.notes} >= {'hang', 'slow'}
+    assert {note.kind for note in record.notes} >= {'hang', 'slow'}
 
 
 def test_the_handler_of_the_heartbeat_leaves_errno_alone(tmp_path):

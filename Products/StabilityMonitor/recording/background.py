@@ -50,20 +50,21 @@ class _Worker(threading.Thread):
 
 def begin() -> None:
     """Start both threads now, and none later."""
-    aside(int)
+    aside(int)  # to call `int` does nothing
     in_background(int)
 
 
 def in_background(errand: Callable[[], object]) -> None:
     """Call `errand`, which raises nothing, in a thread that runs one errand after the other."""
-    _worker('errands', False).jobs.put(errand)
+    worker = _worker('errands', is_hurried=False)
+    worker.jobs.put(errand)
 
 
 def aside(function: Callable[[], _Result], patience: float = PATIENCE) -> _Result:
     """The result of `function`, called in another thread; raises what it raises, or
     TimeoutError.
     """
-    worker = _worker('aside', True)
+    worker = _worker('aside', is_hurried=True)
     if worker is threading.current_thread():
         return function()
     results: list[_Result] = []
@@ -94,11 +95,13 @@ def aside(function: Callable[[], _Result], patience: float = PATIENCE) -> _Resul
 def _worker(name: str, is_hurried: bool) -> _Worker:
     pid = os.getpid()
     worker = _WORKERS.get((pid, name))
-    if worker is None or not worker.is_alive():
-        for key in list(_WORKERS):
-            if key[0] != pid:  # of the process that forked this one
-                del _WORKERS[key]
-        worker = _Worker(name, is_hurried)
-        _WORKERS[pid, name] = worker
-        signalmask.start(worker)
+    if worker is not None and worker.is_alive():
+        return worker
+    for key in list(_WORKERS):
+        its_pid, _ = key
+        if its_pid != pid:  # of the process that forked this one
+            del _WORKERS[key]
+    worker = _Worker(name, is_hurried)
+    _WORKERS[pid, name] = worker
+    signalmask.start(worker)
     return worker

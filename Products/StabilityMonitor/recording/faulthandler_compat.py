@@ -74,7 +74,9 @@ class MarkFile:
 
     @property
     def length(self) -> int:
-        return os.lseek(self.descriptor, 0, os.SEEK_CUR) if self.is_intact() else 0
+        if not self.is_intact():
+            return 0
+        return os.lseek(self.descriptor, 0, os.SEEK_CUR)
 
     @property
     def position(self) -> int:
@@ -96,9 +98,11 @@ class MarkFile:
         """After other code closed our descriptor: open the same file again, at its end."""
         self.descriptor = _moved_up(open_regular(self.path, os.O_RDWR))
         self.identity = _inode(self.descriptor)
+        size = os.fstat(self.descriptor).st_size
         tail = read_tail(self.descriptor, FAULT_LOG_SIZE)
-        end = os.fstat(self.descriptor).st_size - len(tail) + len(tail.rstrip(b'\0'))
-        os.lseek(self.descriptor, end, os.SEEK_SET)
+        written = tail.rstrip(b'\0')
+        free = len(tail) - len(written)
+        os.lseek(self.descriptor, size - free, os.SEEK_SET)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -118,7 +122,9 @@ class FaultLog:
         door = _Door(self.file)
         faulthandler.enable(door, all_threads=True, **_C_STACK)
         self.door = weakref.ref(door)
-        self._enabled_at = self._seen = self.file.length
+        length = self.file.length
+        self._enabled_at = length
+        self._seen = length
 
     def check(self) -> str:
         """Put right what other code did to our fault log, and say in one sentence what that was;
@@ -143,7 +149,9 @@ class FaultLog:
         no handler for it any more.
         """
         length = self.file.length
-        if length == self._seen and length > self._enabled_at:
+        has_grown = length > self._enabled_at
+        is_complete = length == self._seen
+        if has_grown and is_complete:
             faulthandler.disable()
             self._enable()
         self._seen = length
@@ -167,6 +175,7 @@ class SignalMarks:
     to what was there before that handler would make it kill.
     """
 
+    #: Those of the black box that this system has.
     SIGNALS = tuple(
         name for name in blackbox.MARKS if name.startswith('SIG') and hasattr(signal, name)
     )
@@ -179,17 +188,21 @@ class SignalMarks:
         try:
             for name in self.SIGNALS:
                 number = getattr(signal, name)
-                self._found[name] = signal.getsignal(number)
-                if self._found[name] is not signal.SIG_IGN and number not in foreign:
-                    self.files[name] = MarkFile(directory / mark_name(name), MARK_SIZE, mode)
-                    self._register(name)
+                handler = signal.getsignal(number)
+                self._found[name] = handler
+                if handler is signal.SIG_IGN or number in foreign:
+                    continue
+                path = directory / mark_name(name)
+                self.files[name] = MarkFile(path, MARK_SIZE, mode)
+                self._register(name)
         except BaseException:
             self.detach()
             raise
 
     def _register(self, name: str) -> None:
         door = _Door(self.files[name])
-        faulthandler.register(getattr(signal, name), file=door, all_threads=False, chain=True)
+        number = getattr(signal, name)
+        faulthandler.register(number, file=door, all_threads=False, chain=True)
         self._doors[name] = weakref.ref(door)
 
     def _is_ours(self, name: str) -> bool:
@@ -197,7 +210,8 @@ class SignalMarks:
         door = self._doors.get(name)
         if door is None or door() is None:
             return False
-        return signal.getsignal(getattr(signal, name)) is self._found[name]
+        handler = signal.getsignal(getattr(signal, name))
+        return handler is self._found[name]
 
     def check(self) -> str:
         """Like `FaultLog.check`, for descriptors that other code has closed."""
@@ -227,10 +241,11 @@ def foreign_handlers(status: Path = Path('/proc/self/status')) -> frozenset[int]
     """Signals with a handler that Python's `signal` knows nothing of; none where the system does
     not tell.
     """
-    caught = signal_set('SigCgt', status)
-    return frozenset(
-        number for number in caught if signal.getsignal(number) in (signal.SIG_DFL, None)
-    )
+    foreign = set()
+    for number in signal_set('SigCgt', status):
+        if signal.getsignal(number) in (signal.SIG_DFL, None):
+            foreign.add(number)
+    return frozenset(foreign)
 
 
 def _moved_up(low: int) -> int:

@@ -89,7 +89,7 @@ class Hangs:
         self.lasting: dict[_Key, Event] = {}
         self._past: list[Event] = []
         self._busy: dict[int, int] = {}  # {native id: at how many looks in a row it was busy}
-        self._place: tuple[CodePlace, ...] = ()  # where the loop of the server has come to a stand
+        self._stuck_at: tuple[CodePlace, ...] = ()  # where the loop of the server stands still
 
     # -- nobody answers ----------------------------------------------------------------------------
 
@@ -101,10 +101,11 @@ class Hangs:
         """
         all_are_busy = bool(busy) and len(busy) >= serving
         hangs = all_are_busy and now - max(busy) > self.stall
-        if hangs and _WORKERS not in self.lasting and not self.is_over():
-            self._begin_hang(len(busy), now - max(busy))
-        elif not hangs and _WORKERS in self.lasting:
+        lasts = _WORKERS in self.lasting
+        if lasts and not hangs:
             self._end_of_hang(_WORKERS, 'It answers again.')
+        elif hangs and not lasts and not self.is_over():
+            self._begin_hang(len(busy), now - max(busy))
 
     def _begin_hang(self, count: int, since: float) -> None:
         started = time.time() - since
@@ -114,12 +115,22 @@ class Hangs:
             f'All {count} threads that serve have been busy with requests for longer than '
             f'{self.stall:g} s: {_mostly(serving)}.'
         )
-        place = _place(_largest_group(serving))
-        hang = Event('hang', started, summary=summary, threads=_idents(serving), place=place)
-        self._note_hang(_WORKERS, hang, serving[:_MOST_THREADS] + _main(seen), seen)
+        hang = Event(
+            'hang',
+            started,
+            summary=summary,
+            threads=_idents(serving),
+            place=_place(_largest_group(serving)),
+        )
+        noted = serving[:_MOST_THREADS] + _main(seen)
+        self._note_hang(_WORKERS, hang, noted, seen)
 
     def _note_hang(
-        self, key: _Key, hang: Event, states: list[ThreadState], seen: Observation
+        self,
+        key: _Key,
+        hang: Event,
+        states: list[ThreadState],
+        seen: Observation,
     ) -> None:
         self._begin(key, hang)
         self._stamp()
@@ -133,7 +144,10 @@ class Hangs:
 
     def _stamp(self) -> None:
         """Note since when the site does not answer; 0 when it does."""
-        began = [self.lasting[key].started for key in (_WORKERS, _LOOP) if key in self.lasting]
+        began = []
+        for key in (_WORKERS, _LOOP):
+            if key in self.lasting:
+                began.append(self.lasting[key].started)
         self.recorder.stamp('hung_since', min(began, default=0))
 
     # -- nobody is let in --------------------------------------------------------------------------
@@ -149,20 +163,29 @@ class Hangs:
         Only a changed place ends the hang: a process that was suspended and resumed begins to count
         anew, but may hang still.
         """
-        if self.loop_stands and place != self._place:
-            self._end_of_hang(_LOOP, 'It goes on.')
-        elif not self.loop_stands and stood > self.stall:
-            self._place = place
-            self._begin_loop(stood)
+        if self.loop_stands:
+            if place != self._stuck_at:
+                self._end_of_hang(_LOOP, 'It goes on.')
+        elif stood > self.stall:
+            self._stuck_at = place
+            self._begin_loop_hang(stood)
 
-    def _begin_loop(self, stood: float) -> None:
+    def _begin_loop_hang(self, stood: float) -> None:
         started = time.time() - stood
         seen = self.observe()
         main = _main(seen)
-        doing = words(main[0]) if main else 'it is not known what it does'
-        summary = f'The loop of the server (MainThread) stands still: {doing}.'
-        hang = Event('hang', started, summary=summary, threads=_idents(main), place=_place(main))
-        self._note_hang(_LOOP, hang, main + _serving(seen)[:_MOST_THREADS], seen)
+        doing = 'it is not known what it does'
+        if main:
+            doing = words(main[0])
+        hang = Event(
+            'hang',
+            started,
+            summary=f'The loop of the server (MainThread) stands still: {doing}.',
+            threads=_idents(main),
+            place=_place(main),
+        )
+        noted = main + _serving(seen)[:_MOST_THREADS]
+        self._note_hang(_LOOP, hang, noted, seen)
 
     # -- locks -------------------------------------------------------------------------------------
 
@@ -178,7 +201,8 @@ class Hangs:
             return  # the look has failed
         found = {_key(deadlock): deadlock for deadlock in seen.deadlocks}
         for key in list(self.lasting):
-            if key[0] == 'deadlock' and key not in found:
+            is_deadlock = key[0] == 'deadlock'
+            if is_deadlock and key not in found:
                 self._end(key, 'It has dissolved.')
         for key, deadlock in found.items():
             is_sure = deadlock.known or key in self.suspected
@@ -187,19 +211,22 @@ class Hangs:
         self.suspected = set(found)
 
     def _begin_deadlock(self, key: _Key, deadlock: Deadlock, seen: Observation) -> None:
-        restart = 'Restart Zope' if deadlock.known else 'If they go on waiting, restart Zope'
-        self._begin(
-            key,
-            _deadlock(deadlock, seen),
-            Action(f'{restart}; then take the locks in one order everywhere, or fewer of them.'),
-        )
-        for state in _cycle(deadlock, seen)[:_MOST_IN_CYCLE]:
+        if deadlock.known:
+            first = 'Restart Zope'
+        else:
+            first = 'If they go on waiting, restart Zope'
+        action = Action(f'{first}; then take the locks in one order everywhere, or fewer of them.')
+        self._begin(key, _deadlock_event(deadlock, seen), action)
+        for state in _threads_in(deadlock, seen)[:_MOST_IN_CYCLE]:
             self.recorder.note(_note('deadlock', state))
 
     # -- CPUs --------------------------------------------------------------------------------------
 
     def look_for_spinning(
-        self, states: Collection[ThreadState], loads: dict[int, float], served: float = 0.0
+        self,
+        states: Collection[ThreadState],
+        loads: dict[int, float],
+        served: float = 0.0,
     ) -> None:
         """Called in each round: finds threads that serve no request and want a whole CPU.
 
@@ -217,36 +244,43 @@ class Hangs:
             if state.kind == 'main':
                 load -= served * _A_REQUEST
             if load >= SPINNING:
-                busy[tid] = self._busy.get(tid, 0) + 1
+                looks_before = self._busy.get(tid, 0)
+                busy[tid] = looks_before + 1
         self._busy = busy
         for tid, looks in busy.items():
-            if looks >= _LOOKS and ('spinning', tid) not in self.lasting:
+            is_known = ('spinning', tid) in self.lasting
+            if looks >= _LOOKS and not is_known:
                 self._begin_spinning(idle[tid], loads[tid])
         seen = {state.native_id for state in states}
         for key in list(self.lasting):
             match key:
                 case 'spinning', int(tid):
                     serves_now = tid in seen and tid not in idle
-                    if serves_now or loads.get(tid, 0.0) < _CALM:
+                    is_calm = loads.get(tid, 0.0) < _CALM
+                    if serves_now or is_calm:
                         self._end(key, 'It has stopped.')
 
     def _begin_spinning(self, state: ThreadState, load: float) -> None:
         name = state.name or 'A thread'
         if not state.ident:  # threads that Python does not know share their names
             name += f' (native id {state.native_id})'
-        place = state.frames[0] if state.frames else None
-        where = f' in {place.function} ({place.file})' if place else ''
+        place = None
+        where = ''
+        if state.frames:
+            place = state.frames[0]
+            where = f' in {place.function} ({place.file})'
         share = f'{min(load, 1):.0%} of a processor'
+        event = Event(
+            'spinning',
+            time.time(),
+            summary=f'{name}, which serves no request, uses {share}{where}.',
+            threads=_idents([state]),
+            severity=_SPINNERS[state.kind],
+            place=place,
+        )
         self._begin(
             ('spinning', state.native_id),
-            Event(
-                'spinning',
-                time.time(),
-                summary=f'{name}, which serves no request, uses {share}{where}.',
-                threads=_idents([state]),
-                severity=_SPINNERS[state.kind],
-                place=place,
-            ),
+            event,
             Action('Look at its stack among the threads, and at the known issues of the server.'),
         )
         self.recorder.note(_note('spinning', state))
@@ -256,34 +290,48 @@ class Hangs:
     def _begin(
         self,
         key: _Key,
-        hang: Event,
+        event: Event,
         action: Action = _LOOK,
     ) -> None:
-        number = self.recorder.note(Note(0, hang.started, hang.kind, 0, title=hang.summary))
-        self.lasting[key] = replace(hang, number=number)
-        self.findings.add(_id(key), hang.summary, '', action, hang.severity)
-
-    def _end(self, key: _Key, how: str) -> None:
-        hang = self.lasting.pop(key)
-        now = time.time()
-        seconds = now - hang.started
-        self._past = [*self._past[1 - _KEPT :], replace(hang, ended=now, seconds=seconds)]
-        self.findings.drop(_id(key))
-        self.recorder.note(
+        number = self.recorder.note(
             Note(
-                0,
-                now,
-                f'{hang.kind}-ended',
-                0,
-                request=hang.number,
-                seconds=seconds,
-                title=hang.summary,
+                number=0,  # the recorder gives it
+                time=event.started,
+                kind=event.kind,
+                ident=0,
+                title=event.summary,
             )
         )
-        loglater.log(logging.WARNING, '%s %s It lasted %.1f s.', hang.summary, how, seconds)
+        self.lasting[key] = replace(event, number=number)
+        self.findings.add(
+            _finding_id(key),
+            title=event.summary,
+            action=action,
+            severity=event.severity,
+        )
+
+    def _end(self, key: _Key, how: str) -> None:
+        event = self.lasting.pop(key)
+        now = time.time()
+        seconds = now - event.started
+        past = [*self._past, replace(event, ended=now, seconds=seconds)]
+        self._past = past[-_KEPT:]  # a new list: another thread may be reading the old one
+        self.findings.drop(_finding_id(key))
+        self.recorder.note(
+            Note(
+                number=0,
+                time=now,
+                kind=f'{event.kind}-ended',
+                ident=0,
+                request=event.number,
+                seconds=seconds,
+                title=event.summary,
+            )
+        )
+        loglater.log(logging.WARNING, '%s %s It lasted %.1f s.', event.summary, how, seconds)
 
     def lasts(self, *kinds: str) -> bool:
-        return any(hang.kind in kinds for hang in list(self.lasting.values()))
+        return any(event.kind in kinds for event in list(self.lasting.values()))
 
     def known(self, seen: Observation | None = None) -> list[Event]:
         """Those that last, with the deadlocks of what was `seen` just now; then those that ended,
@@ -293,37 +341,43 @@ class Hangs:
         """
         lasting = dict(self.lasting)
         now = time.time()
-        so_far = [replace(hang, seconds=now - hang.started) for hang in lasting.values()]
-        new = []
+        events = []
         if seen is not None:
-            new = [
-                _deadlock(deadlock, seen)
-                for deadlock in seen.deadlocks
-                if _key(deadlock) not in lasting
-            ]
-        return [*new, *so_far, *self._past[::-1]]
+            for deadlock in seen.deadlocks:
+                if _key(deadlock) not in lasting:
+                    events.append(_deadlock_event(deadlock, seen))
+        for event in lasting.values():
+            events.append(replace(event, seconds=now - event.started))
+        events += self._past[::-1]
+        return events
 
 
-def _id(key: _Key) -> str:
-    return key if isinstance(key, str) else f'{key[0]}-{key[1]}'
+def _finding_id(key: _Key) -> str:
+    if isinstance(key, str):
+        return key
+    kind, subject = key
+    return f'{kind}-{subject}'
 
 
 def _key(deadlock: Deadlock) -> tuple[str, tuple[int, ...]]:
     return 'deadlock', tuple(sorted(deadlock.idents))
 
 
-def _cycle(deadlock: Deadlock, seen: Observation) -> list[ThreadState]:
+def _threads_in(deadlock: Deadlock, seen: Observation) -> list[ThreadState]:
+    """The threads of the cycle, each before the one that it waits for."""
     states = {state.ident: state for state in seen.states}
     return [states[ident] for ident in deadlock.idents if ident in states]
 
 
-def _deadlock(deadlock: Deadlock, seen: Observation) -> Event:
-    cycle = tuple(map(link_of, _cycle(deadlock, seen)))
+def _deadlock_event(deadlock: Deadlock, seen: Observation) -> Event:
+    cycle = tuple(link_of(state) for state in _threads_in(deadlock, seen))
+    source = source_words(deadlock.known)
+    _, idents = _key(deadlock)
     return Event(
         'deadlock',
         time.time(),
-        summary=f'Deadlock ({source_words(deadlock.known)}): {cycle_words(cycle)}.',
-        threads=_key(deadlock)[1],
+        summary=f'Deadlock ({source}): {cycle_words(cycle)}.',
+        threads=idents,
         severity=CRITICAL if deadlock.known else WARNING,
         known=deadlock.known,
         cycle=cycle,
@@ -340,21 +394,28 @@ def _main(seen: Observation) -> list[ThreadState]:
 
 
 def _idents(states: list[ThreadState]) -> tuple[int, ...]:
-    """Those of the threads that have one."""
+    """The idents of those threads that Python knows."""
     return tuple(state.ident for state in states if state.ident)
 
 
 def _note(kind: str, state: ThreadState) -> Note:
+    number = 0
+    seconds = 0.0
+    title = state.name
     request = state.request
+    if request:
+        number = request.number
+        seconds = request.seconds or 0.0
+        title = f'{request.method} {request.path}'
     return Note(
         number=0,  # the recorder gives it
         time=time.time(),
         kind=kind,
         ident=state.ident,
         native_id=state.native_id,
-        request=request.number if request else 0,
-        seconds=request.seconds or 0.0 if request else 0.0,
-        title=f'{request.method} {request.path}' if request else state.name,
+        request=number,
+        seconds=seconds,
+        title=title,
         detail=words(state),
         frames=state.frames,
     )
@@ -370,7 +431,9 @@ def _mostly(states: list[ThreadState]) -> str:
         # Its words may tell its CPU share, or its line, which is wrong for the others.
         first = replace(first, detail=_where(first))
     summary = f'{len(most)} of them: {words(first)}'
-    holders = {ident for state in states for ident in state.holders}
+    holders: set[int] = set()
+    for state in states:
+        holders.update(state.holders)
     for state in states:
         holds_others_up = state.ident in holders and not state.holders
         if holds_others_up and state not in most:
@@ -382,15 +445,20 @@ def _largest_group(states: list[ThreadState]) -> list[ThreadState]:
     """Most of the threads: those that do the same in the same place."""
     groups: dict[tuple[str, str], list[ThreadState]] = {}
     for state in states:
-        groups.setdefault((state.activity, _where(state)), []).append(state)
+        group = groups.setdefault((state.activity, _where(state)), [])
+        group.append(state)
     return max(groups.values(), key=len, default=[])
 
 
 def _place(states: list[ThreadState]) -> Frame | None:
     """Where the first of the threads stands."""
-    return own_frame(states[0].frames) if states else None
+    if not states:
+        return None
+    return own_frame(states[0].frames)
 
 
 def _where(state: ThreadState) -> str:
     frame = own_frame(state.frames)
-    return f'in {frame.function} ({frame.file})' if frame else ''
+    if frame is None:
+        return ''
+    return f'in {frame.function} ({frame.file})'

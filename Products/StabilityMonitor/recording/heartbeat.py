@@ -85,10 +85,12 @@ class Heartbeat(threading.Thread):
 
     def beat(self) -> None:
         while self.errands:
-            in_background(functools.partial(self._run, self.errands.pop(0)))
+            errand = self.errands.pop(0)
+            in_background(functools.partial(self._run_guarded, errand))
         if self.beats % ROUND == 0 or self.is_round_due:
             self.is_round_due = False
             self._fulfil(self.rounds, self.rounds)
+            # The first inspection, whose turn it is, becomes the last.
             self.inspections[:] = self.inspections[1:] + self.inspections[:1]
             self._fulfil(self.inspections, self.inspections[-1:])
         self._fulfil(self.duties, self.duties)
@@ -120,7 +122,7 @@ class Heartbeat(threading.Thread):
             Action('Restart Zope when the cause is mended.'),
         )
 
-    def _run(self, errand: Duty) -> None:
+    def _run_guarded(self, errand: Duty) -> None:
         with self.findings.guarded('errand', 'A task in the background has failed.'):
             errand()
 
@@ -129,7 +131,9 @@ class Heartbeat(threading.Thread):
         the thread itself ends when it wakes.
         """
         self._has_ended = True
-        if threading.current_thread() is not self and self._beating.acquire(timeout=timeout):
+        if threading.current_thread() is self:
+            return
+        if self._beating.acquire(timeout=timeout):
             self._beating.release()
 
 
@@ -155,6 +159,7 @@ class SurvivedMarks:
         self._late = late
         self._clock = clock
         self._last = clock()
+        # The lengths of each file at the last beats, the oldest first.
         self._seen = {name: [0] * (SURVIVED_AFTER + 1) for name in files}
         # Where the files of signals stand while there is nothing new.
         self._settled: list[int] | None = None
@@ -168,15 +173,20 @@ class SurvivedMarks:
         before = self._last
         self._last = self._clock()
         positions = [file.position for file in self._signals]
-        if positions != self._settled or self._last - before > self._late:
-            news = [self._is_new(*item) for item in self.files.items()]
-            self._settled = None if any(news) else positions
+        if positions == self._settled and self._last - before <= self._late:
+            return
+        has_news = False
+        for name, file in self.files.items():
+            if self._is_new(name, file):
+                has_news = True
+        self._settled = None if has_news else positions
 
     def look_at_all(self) -> None:
         """Called in each round: the next beat looks at all files."""
         self._settled = None
 
     def _is_new(self, name: str, file: MarkFile) -> bool:
+        """Whether it has grown within the last beats; what is older was survived."""
         lengths = self._seen[name]
         if file.position == lengths[0] == lengths[1] == lengths[-1]:
             return False
@@ -201,7 +211,10 @@ class Workers:
         `threading.enumerate` is not called: a stuck thread may hold its lock.
         """
         known = dict(threading._active)  # type: ignore[attr-defined]  # private to threading
-        self._idle = {thread for thread in known.values() if thread.name.startswith('waitress-')}
+        self._idle = set()
+        for thread in known.values():
+            if thread.name.startswith('waitress-'):
+                self._idle.add(thread)
         self.count()
 
     def count(self) -> int:

@@ -96,11 +96,18 @@ class Rounds:
         self.threads = ThreadWatch(self.recorder)
         self.loads = self.threads.loads
         self.slow = SlowRequests(
-            self.recorder, self.options.slow_request, self.options.sample_interval, self.snapshot
+            self.recorder,
+            self.options.slow_request,
+            self.options.sample_interval,
+            self.snapshot,
         )
         self.loop = ServerLoop(self.recorder, ROUND * self.options.sample_interval)
         self.hangs = Hangs(
-            self.recorder, self.observe, life.findings, self.options.stall, self.loop.is_left
+            self.recorder,
+            self.observe,
+            life.findings,
+            self.options.stall,
+            self.loop.is_left,
         )
         self.deadman: DeadMan | None = None
         self.inbox: Inbox | None = None
@@ -117,7 +124,9 @@ class Rounds:
         self._slots = 0  # how many slots were taken by then
         self._known: tuple[int, ...] = ()  # the threads of the last round
         self._marks = SurvivedMarks(
-            self.recorder, life.mark_files(), 2 * self.options.sample_interval
+            self.recorder,
+            life.mark_files(),
+            late=2 * self.options.sample_interval,
         )
         self._patience = min(self.slow.watched_from, self.options.stall)
         duties: list[Duty] = [self.take_sample, self._marks.check]
@@ -143,13 +152,13 @@ class Rounds:
         if life.trace_log:
             duties.append(self._write_trace_log)
         self.heartbeat = Heartbeat(
-            self.options.sample_interval,
-            duties,
-            life.findings,
-            self._in_thread,
-            rounds,
-            [self.vitals.look_at_host, *inspections],
-            alarms,
+            interval=self.options.sample_interval,
+            duties=duties,
+            findings=life.findings,
+            in_thread=self._in_thread,
+            rounds=rounds,
+            inspections=[self.vitals.look_at_host, *inspections],
+            alarms=alarms,
         )
 
     def start(self) -> None:
@@ -174,11 +183,15 @@ class Rounds:
         ):
             interval = self.options.sample_interval
             timeout = max(self.options.stall, 3 * interval)
-            cpu = min(max(timeout * _WAITING, _LEAST_CPU), _MOST_CPU)
-            self._rearmed_each = max(1, int(timeout / _REARMED / interval))
+            cpu = timeout * _WAITING
+            cpu = max(cpu, _LEAST_CPU)
+            cpu = min(cpu, _MOST_CPU)
+            beats = int(timeout / _REARMED / interval)
+            self._rearmed_each = max(1, beats)
+            not_rearmed = (self._rearmed_each - 1) * interval
             deadman = DeadMan(
                 directory,
-                timeout + (self._rearmed_each - 1) * interval,
+                timeout + not_rearmed,
                 cpu,
                 self.life.base.file_mode,
                 avoided=self._awaited,
@@ -211,6 +224,7 @@ class Rounds:
             self._rearm_threads(self.deadman, serving)
 
     def _serving(self) -> dict[int, int]:
+        """{slot: native id}."""
         return {index: slot.native_id for index, slot in list(self.recorder.slots.items())}
 
     def _rearm_threads(self, deadman: DeadMan, serving: dict[int, int]) -> None:
@@ -247,17 +261,22 @@ class Rounds:
         stall = self.options.stall
         oldest = now - min(busy, default=now)
         is_late = oldest > stall
-        overdue = sum([now - began > stall for began in busy]) if is_late else 0
+        overdue = 0
+        if is_late:
+            overdue = sum([now - began > stall for began in busy])
         before = self._slots
         self._slots = len(self.recorder.slots)
-        serving = self.workers.count() if is_late or self._slots != before else self.workers.counted
+        is_changed = self._slots != before
+        serving = self.workers.counted
+        if is_late or is_changed:
+            serving = self.workers.count()
         self.recorder.sample(self.vitals.sample(len(busy), overdue, serving))
         self._in_flight = busy, serving, now
         self.heartbeat.alarmed = (
             oldest >= self._patience
             or self.hangs.lasting
             or self.slow.watched
-            or self._slots != before
+            or is_changed
             or self.recorder.is_crowded
         )
 
@@ -282,7 +301,8 @@ class Rounds:
     def _look_for_slow(self) -> None:
         """Aside: to look at many deep stacks takes CPU time, see `background`."""
         busy, _, now = self._in_flight
-        if self.slow.watched or now - min(busy, default=now) >= self.slow.watched_from:
+        oldest = now - min(busy, default=now)
+        if self.slow.watched or oldest >= self.slow.watched_from:
             aside(self.slow.look)
 
     def _write_trace_log(self) -> None:
@@ -329,14 +349,18 @@ class Rounds:
         """How many requests a second have begun since the last round."""
         before, first = self._begun
         now = time.monotonic()
-        number = max((slot.number for slot in list(self.recorder.slots.values())), default=0)
+        numbers = [slot.number for slot in list(self.recorder.slots.values())]
+        number = max(numbers, default=0)
         self._begun = (now, number)
         if now <= before:
             return 0.0
-        return max(0, number - first) / (now - before)
+        begun = max(0, number - first)
+        return begun / (now - before)
 
     def _look_at_loop(self) -> None:
-        self.loop.look(self.loads.fresh.get(threading.main_thread().native_id or 0))
+        main = threading.main_thread()
+        used = self.loads.fresh.get(main.native_id or 0)
+        self.loop.look(used)
         self.hangs.look_at_loop(self.loop.place, self.loop.stood)
 
     # -- when it is asked --------------------------------------------------------------------------

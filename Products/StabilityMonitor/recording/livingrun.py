@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from types import TracebackType
 from typing import TYPE_CHECKING
 from typing import Any
+from typing import NamedTuple
 
 from zope.interface import implementer
 
@@ -110,11 +111,11 @@ class LivingRun:
     # -- parts -------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        for name, part, what_is_off, action, risky in _PARTS:
-            if risky and self.safe_mode:
+        for part in _PARTS:
+            if part.is_risky and self.safe_mode:
                 continue
-            with self.findings.guarded(name, what_is_off, action):
-                part(self)
+            with self.findings.guarded(part.name, part.what_is_off, part.action):
+                part.make(self)
 
     def _thread_stacks(self) -> None:
         stacksizes.raise_size(self.options.thread_stack_size)
@@ -124,14 +125,18 @@ class LivingRun:
         finding = stacksizes.check(stack)
         if finding.severity != OK:
             self.findings.add(
-                finding.id, finding.title, finding.detail, finding.action, finding.severity
+                finding.id,
+                finding.title,
+                finding.detail,
+                finding.action,
+                finding.severity,
             )
 
     def _core_files(self) -> None:
         if self.options.core_files:
             import resource
 
-            hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+            _, hard = resource.getrlimit(resource.RLIMIT_CORE)
             resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 
     def _run_directory(self) -> None:
@@ -191,6 +196,7 @@ class LivingRun:
         blackbox.seal(self.recorder.buffer)
 
     def _buffer(self) -> mmap.mmap:
+        """The file of the black box, mapped; only memory where there can be no such file."""
         if self.directory is None:
             return mmap.mmap(-1, blackbox.SIZE)
         network = network_file_system(self.directory.path)
@@ -208,16 +214,14 @@ class LivingRun:
                 'know which requests were in flight.',
                 _DIRECTORY_ACTION,
             ):
-                return self._mapped_file(self.directory.path)
+                file = self.directory.path / BLACKBOX
+                descriptor = preallocate(file, blackbox.SIZE, self.base.file_mode)
+                self._on_disk = (CONTEXT, BLACKBOX)
+                try:
+                    return mmap.mmap(descriptor, blackbox.SIZE)
+                finally:
+                    os.close(descriptor)
         return mmap.mmap(-1, blackbox.SIZE)
-
-    def _mapped_file(self, directory: Path) -> mmap.mmap:
-        descriptor = preallocate(directory / BLACKBOX, blackbox.SIZE, self.base.file_mode)
-        self._on_disk = (CONTEXT, BLACKBOX)
-        try:
-            return mmap.mmap(descriptor, blackbox.SIZE)
-        finally:
-            os.close(descriptor)
 
     def _fault_log(self) -> None:
         if self.directory:
@@ -243,13 +247,13 @@ class LivingRun:
 
         if isinstance(self.recorder, TracingRecorder):
             self.trace_log = TraceLog(
-                self.path / options.trace_log,  # an absolute one stays what it is
-                options.trace_log_size,
-                options.trace_log_keep,
-                self.recorder,
-                self.findings,
-                self.base.file_mode,
-                self.name,
+                path=self.path / options.trace_log,  # an absolute one stays what it is
+                size=options.trace_log_size,
+                keep=options.trace_log_keep,
+                recorder=self.recorder,
+                findings=self.findings,
+                mode=self.base.file_mode,
+                label=self.name,
             )
 
     def _log_handler(self) -> None:
@@ -297,14 +301,19 @@ class LivingRun:
         ):
             if self.signal_stacks:
                 self.signal_stacks.install(index)
-            stack = self.gauge.enter(index) if self.gauge else None
-            if stack:
-                known = self.smallest_stack
-                found = (stack.size, stack.guard)
-                self.smallest_stack = found if known is None else min(known, found)
+            if self.gauge is None:
+                return
+            stack = self.gauge.enter(index)
+            if stack is None:
+                return
+            found = (stack.size, stack.guard)
+            if self.smallest_stack is None or found < self.smallest_stack:
+                self.smallest_stack = found
 
     def _check_fault_log(self) -> None:
-        trouble = self.fault_log.check() if self.fault_log else ''
+        if self.fault_log is None:
+            return
+        trouble = self.fault_log.check()
         if trouble:
             self.findings.add(
                 'fault-log',
@@ -314,7 +323,9 @@ class LivingRun:
             )
 
     def _check_marks(self) -> None:
-        trouble = self.marks.check() if self.marks else ''
+        if self.marks is None:
+            return
+        trouble = self.marks.check()
         if trouble:
             self.findings.add(
                 'marks-closed',
@@ -327,7 +338,8 @@ class LivingRun:
         if self.directory is None:
             return
         path = self.directory.path
-        if not all(os.path.exists(f'{path}/{name}') for name in self._on_disk):
+        is_whole = all(os.path.exists(f'{path}/{name}') for name in self._on_disk)
+        if not is_whole:
             self.findings.add(
                 'breadcrumbs-gone',
                 'The breadcrumbs of this run were deleted.',
@@ -345,7 +357,8 @@ class LivingRun:
         logging.lastResort.
         """
         root = logging.getLogger()
-        if self.handler and root.handlers and self.handler not in root.handlers:
+        has_others = bool(root.handlers)
+        if self.handler and has_others and self.handler not in root.handlers:
             root.addHandler(self.handler)
 
     @property
@@ -371,10 +384,14 @@ class LivingRun:
             self.rounds.answers[subject] = tell
 
     def stacks(self) -> Stacks:
-        return self.rounds.stacks() if self.rounds else Stacks()
+        if self.rounds is None:
+            return Stacks()
+        return self.rounds.stacks()
 
     def slow_requests(self) -> tuple[Profile, ...]:
-        return tuple(self.rounds.slow.known()) if self.rounds else ()
+        if self.rounds is None:
+            return ()
+        return tuple(self.rounds.slow.known())
 
     def serving(self, listen: str = '') -> None:
         """Zope is up: note it, and what is loaded by now."""
@@ -403,12 +420,17 @@ class LivingRun:
             self.marker.clear(also_failed=not self.safe_mode)
 
     def failed(
-        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+        self,
+        kind: type[BaseException],
+        error: BaseException,
+        trace: TracebackType | None,
     ) -> None:
         """The main thread ends with an exception."""
         if self.recorder:
-            *before, last = traceback.format_exception(kind, error, trace)[-12:]
-            self.recorder.exception(''.join(before) + last[:500])
+            lines = traceback.format_exception(kind, error, trace)
+            frames = ''.join(lines[-12:-1])
+            message = lines[-1][:500]
+            self.recorder.exception(frames + message)
 
     def finish(self) -> None:
         """A normal end of the interpreter: note it and stop."""
@@ -432,66 +454,89 @@ class LivingRun:
             handlers.remove(self.handler)
 
 
-#: name, part, what is off when it fails, what to do, and whether safe mode leaves it off
-_PARTS: tuple[tuple[str, Callable[[LivingRun], None], str, Action, bool], ...] = (
-    (
+class _Part(NamedTuple):
+    """A part of the run: how it is made; what is off when that fails, and what to do then; and
+    whether safe mode leaves it off.
+    """
+
+    name: str
+    make: Callable[[LivingRun], None]
+    what_is_off: str
+    action: Action = NOTHING
+    is_risky: bool = True
+
+
+_PARTS = (
+    _Part(
         'thread-stack-size',
         LivingRun._thread_stacks,
         'The stack size of threads was not set.',
         Action('Correct the option thread-stack-size.'),
-        False,
+        is_risky=False,
     ),
-    (
+    _Part(
         'core-files-allowed',
         LivingRun._core_files,
         'Core files could not be allowed.',
-        NOTHING,
-        False,
+        is_risky=False,
     ),
-    (
+    _Part(
         'run-directory',
         LivingRun._run_directory,
         'Nothing is kept on disk: a crash will leave no word.',
         _DIRECTORY_ACTION,
-        False,
+        is_risky=False,
     ),
-    (
+    _Part(
         'arming-marker',
         LivingRun._arming_marker,
         'Safe mode is not available.',
         _DIRECTORY_ACTION,
-        False,
+        is_risky=False,
     ),
-    (
+    _Part(
         'black-box',
         LivingRun._black_box,
         'Requests, log lines and samples are not recorded.',
         _DIRECTORY_ACTION,
-        True,
     ),
-    ('fault-log', LivingRun._fault_log, 'Crashes are not dumped.', _DIRECTORY_ACTION, True),
-    (
+    _Part(
+        'fault-log',
+        LivingRun._fault_log,
+        'Crashes are not dumped.',
+        _DIRECTORY_ACTION,
+    ),
+    _Part(
         'signal-marks',
         LivingRun._signal_marks,
         'Ending signals are not marked.',
         _DIRECTORY_ACTION,
-        True,
     ),
-    (
+    _Part(
         'alternate-stacks',
         LivingRun._alternate_stacks,
         'A stack overflow in a worker will leave no dump.',
         Action('This system has no alternate signal stacks.'),
-        True,
     ),
-    (
+    _Part(
         'stack-gauge',
         LivingRun._stack_gauge,
         'How deep the stacks of threads are is not known.',
-        NOTHING,
-        True,
     ),
-    ('trace-log', LivingRun._trace_log, 'No trace log is written.', _DIRECTORY_ACTION, True),
-    ('log-handler', LivingRun._log_handler, 'Log lines are not recorded.', NOTHING, True),
-    ('heartbeat', LivingRun._start_rounds, 'No vital signs are taken.', NOTHING, True),
+    _Part(
+        'trace-log',
+        LivingRun._trace_log,
+        'No trace log is written.',
+        _DIRECTORY_ACTION,
+    ),
+    _Part(
+        'log-handler',
+        LivingRun._log_handler,
+        'Log lines are not recorded.',
+    ),
+    _Part(
+        'heartbeat',
+        LivingRun._start_rounds,
+        'No vital signs are taken.',
+    ),
 )

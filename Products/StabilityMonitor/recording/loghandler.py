@@ -21,7 +21,8 @@ class BreadcrumbHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         try:
-            self.recorder.log(record.levelno, record.name, _text(record), time.time())
+            text = _text(record)
+            self.recorder.log(record.levelno, record.name, text, time.time())
         except Exception:
             self.setLevel(logging.CRITICAL + 1)
         return True
@@ -32,7 +33,8 @@ def _text(record: logging.LogRecord) -> str:
         message = record.getMessage()
         if record.exc_info and record.exc_info[0] is not None:
             kind, error, _ = record.exc_info
-            message += ': ' + traceback.format_exception_only(kind, error)[-1].strip()
+            lines = traceback.format_exception_only(kind, error)
+            message += f': {lines[-1].strip()}'
         return message
     except Exception:  # the record is at fault, not we
         if isinstance(record.msg, str):

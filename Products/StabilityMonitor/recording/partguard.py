@@ -39,7 +39,9 @@ class Findings:
         if id in self._found:
             return
         self._found[id] = Finding(id, severity, title, detail, action, source='this process')
-        level = logging.INFO if severity == INFO else logging.WARNING
+        level = logging.WARNING
+        if severity == INFO:
+            level = logging.INFO
         loglater.log(level, '%s %s %s', title, detail, str(action))
 
     def drop(self, id: str) -> None:

@@ -39,7 +39,14 @@ _LAST_END = box.LAST_END_IN_REQUEST // 8
 _TALLY = box.TALLY_IN_REQUEST // 8
 #: Bytes of the usual methods.
 _USUAL = {
-    m: m.encode() for m in ('GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'PROPFIND', 'PATCH')
+    'GET': b'GET',
+    'POST': b'POST',
+    'HEAD': b'HEAD',
+    'PUT': b'PUT',
+    'DELETE': b'DELETE',
+    'OPTIONS': b'OPTIONS',
+    'PROPFIND': b'PROPFIND',
+    'PATCH': b'PATCH',
 }
 
 
@@ -106,12 +113,13 @@ class Recorder:
                 self.set_word('overflow', next(self._overflow))
                 return
         try:
-            method_bytes, path_bytes = _USUAL[method], path.encode()
+            method_bytes = _USUAL[method]
+            path_bytes = path.encode()
         except (KeyError, UnicodeEncodeError):
-            method_bytes, path_bytes = (
-                text.encode('utf-8', 'backslashreplace') for text in (method, path)
-            )
-        number, at = next(self._numbers), self._ring.popleft()
+            method_bytes = method.encode('utf-8', 'backslashreplace')
+            path_bytes = path.encode('utf-8', 'backslashreplace')
+        number = next(self._numbers)
+        at = self._ring.popleft()
         _pack(
             self.buffer,
             at,
@@ -126,7 +134,7 @@ class Recorder:
             number,
         )
         outer = None if slot.token is CLOSED else slot.at
-        slot.at = at  # one by one: for more than three Python makes a tuple
+        slot.at = at
         slot.number = number
         slot.method = method
         slot.path = path
@@ -173,22 +181,28 @@ class Recorder:
             return
         if slot.token != token:
             return
-        slot.token, path = CLOSED, slot.path
-        at, now = slot.at, _now()
+        path = slot.path
+        slot.token = CLOSED
+        at = slot.at
+        now = _now()
         if path == self._path and status == self._status and slot.method == self._method:
-            last, words, doubles = self._entry // 8, self.words, self.doubles
+            last = self._entry // 8
+            words = self.words
+            doubles = self.doubles
             if now > doubles[last + _LAST_END]:  # a thread may have waited since it read the clock
                 doubles[last + _LAST_END] = now
             count = words[last + _TALLY] & _COUNT_IS_FULL
-            words[last + _TALLY] = (
-                count if count == _COUNT_IS_FULL else count + _ONCE
-            ) | slot.number
+            if count != _COUNT_IS_FULL:
+                count += _ONCE
+            words[last + _TALLY] = count | slot.number
             words[at // 8] = 0
             self._ring.appendleft(at)
         else:
             _pack(self.buffer, at + _STATUS, status, now)
-            self._path, self._status = path, status
-            self._method, self._entry = slot.method, at
+            self._path = path
+            self._status = status
+            self._method = slot.method
+            self._entry = at
             self._ring.append(at)
 
     # -- slots -------------------------------------------------------------------------------------
@@ -199,15 +213,17 @@ class Recorder:
             index = self._free.pop()
         except IndexError:
             return None
-        self._local.life = Life()
-        self._local.slot = slot = Slot(index, self._local.life)
+        life = Life()
+        slot = Slot(index, life)
+        self._local.life = life
+        self._local.slot = slot
         box.slot_head.pack_into(
             self.buffer,
             box.SLOTS.at(index),
             slot.ident,
             slot.native_id,
             next(self._generations),
-            0,
+            0,  # `stack` and `stack_used` fill in the rest
             0,
             0,
             0,
@@ -240,13 +256,15 @@ class Recorder:
     def release_dead_slots(self) -> None:
         """Give back the slots of threads that ended (the heartbeat calls this)."""
         for index, slot in list(self.slots.items()):
-            if slot.life() is None:
-                if slot.on:
-                    slot.token = CLOSED  # another thread may be looking at it
-                    self._drop(slot.at)
-                del self.slots[index]
-                self.words[box.SLOTS.at(index) // 8 + 2] = 0  # its generation
-                self._free.append(index)
+            if slot.life() is not None:
+                continue
+            if slot.on:
+                slot.token = CLOSED  # another thread may be looking at it
+                self._drop(slot.at)
+            del self.slots[index]
+            at = box.SLOTS.at(index) // 8
+            self.words[at + 2] = 0  # its generation
+            self._free.append(index)
 
     def _drop(self, at: int) -> None:
         """The entry that lies there is free for any request."""
@@ -295,22 +313,25 @@ class Recorder:
         )
 
     def sample(
-        self, sample: Sample, _pack: Callable[..., None] = box.sample_entry.pack_into
+        self,
+        sample: Sample,
+        _pack: Callable[..., None] = box.sample_entry.pack_into,
     ) -> None:
         """Keep a records.Sample."""
         number = next(self._sample_numbers)
-        _pack(self.buffer, next(self._samples), number, *vars(sample).values(), number)
+        at = next(self._samples)
+        _pack(self.buffer, at, number, *vars(sample).values(), number)
 
     def note(self, note: Note) -> int:
         """Keep a records.Note; its number is given here, and returned."""
         number = next(self._note_numbers)
-        at = next(self._slow_notes if note.kind in ('slow', 'slow-ended') else self._notes)
+        if note.kind in ('slow', 'slow-ended'):
+            at = next(self._slow_notes)
+        else:
+            at = next(self._notes)
+        title, _ = box.cut(note.title, box.TITLE_MAX)
+        detail, _ = box.cut(note.detail, box.DETAIL_MAX)
         frames, was_cut = box.write_frames(note.frames)
-        texts = (
-            box.cut(note.title, box.TITLE_MAX)[0],
-            box.cut(note.detail, box.DETAIL_MAX)[0],
-            frames,
-        )
         box.note_entry.pack_into(
             self.buffer,
             at,
@@ -322,8 +343,10 @@ class Recorder:
             note.seconds,
             box.NOTES.index(note.kind),
             was_cut or note.cut,
-            *map(len, texts),
-            b''.join(texts),
+            len(title),
+            len(detail),
+            len(frames),
+            title + detail + frames,
             number,
         )
         return number
@@ -343,6 +366,8 @@ class Recorder:
         number = slot.number
         began = self.doubles[slot.at // 8 + _BEGAN]
         request = read_request(self.buffer, slot.at)
-        if request is None or request.number != number or request.ended is not None:
+        if request is None or request.number != number:
+            return None
+        if request.ended is not None:
             return None
         return request, began

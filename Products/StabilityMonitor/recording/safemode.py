@@ -41,7 +41,8 @@ class ArmingMarker:
                 marker = read_json(file)
                 if marker.get('instance') != self.instance:
                     continue
-                if process_is_there(marker.get('identity') or {}) is False:
+                process = marker.get('identity') or {}
+                if process_is_there(process) is False:  # None: it cannot be told
                     failed.append(file)
         except OSError:
             return []
@@ -49,9 +50,10 @@ class ArmingMarker:
 
     def set(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        name = f'{os.getpid()}-{identity()["start_ticks"]}.json'
-        self._own = self.folder / name
-        write_whole(self._own, json.dumps({'identity': identity(), 'instance': self.instance}))
+        own = identity()
+        self._own = self.folder / f'{os.getpid()}-{own["start_ticks"]}.json'
+        marker = {'identity': own, 'instance': self.instance}
+        write_whole(self._own, json.dumps(marker))
 
     def clear(self, also_failed: bool) -> None:
         """Arming is over.  After a full success the failures before it no longer count."""

@@ -67,33 +67,42 @@ class ServerLoop:
         before = self.place
         saw_before = self._saw
         # The stack is read only where the CPU time does not say enough.
-        self._saw = bool(before) or not goes_on or self._caller is None or used is None
+        is_clock_enough = goes_on and used is not None
+        was_in_loop = self._caller is not None and not before
+        self._saw = not (is_clock_enough and was_in_loop)
         if self._saw:
             self.place = self._outside(main)
         # It may have gone on since its clock was read.
-        has_moved = self.place != before and (saw_before or used is None)
+        is_comparable = saw_before or used is None
+        has_moved = is_comparable and self.place != before
         if goes_on or has_moved:
             self._since = now
         self._used = used
         self._looked = now
-        self.stood = now - self._since if self.place else 0.0
+        self.stood = 0.0
+        if self.place:
+            self.stood = now - self._since
 
     def is_left(self) -> bool:
         """Whether MainThread has come out of the loop: the server shuts down."""
-        codes = [place.code for place in self.stack(threading.main_thread().ident or 0)]
+        main = threading.main_thread()
+        stack = self.stack(main.ident or 0)
+        codes = [place.code for place in stack]
         return self._caller is not None and self._caller not in codes
 
     def _outside(self, main: threading.Thread) -> tuple[CodePlace, ...]:
+        """The stack of MainThread, or nothing; see `place`."""
         stack = self.stack(main.ident or 0)
         frames = frames_of(stack)
         codes = [place.code for place in stack]
-        inner = loop_in(frames)
-        if inner is not None:
-            is_called = inner + 1 < len(codes)
-            self._caller = codes[inner + 1] if is_called else None
+        loop = loop_in(frames)
+        if loop is not None:
+            outer = codes[loop + 1 :]
+            self._caller = outer[0] if outer else None
         if self._caller not in codes or listens(frames):
             return ()
         # Where MainThread serves requests itself, a slow one is not a matter of the loop.
-        if any(slot.ident == main.ident for slot, _ in self.recorder.in_flight()):
-            return ()
+        for slot, _ in self.recorder.in_flight():
+            if slot.ident == main.ident:
+                return ()
         return stack

@@ -40,7 +40,12 @@ class Profile:
     """What is known of one slow request.  `stacks` counts the stacks it was seen in."""
 
     def __init__(
-        self, number: int, slot: Slot, key: tuple[str, str], began: float, due: float
+        self,
+        number: int,
+        slot: Slot,
+        key: tuple[str, str],
+        began: float,
+        due: float,
     ) -> None:
         method, path = key
         self.number = number
@@ -80,11 +85,11 @@ class Profile:
 
     def where(self) -> str:
         """Where the time went, in words."""
-        return ', '.join(
-            f'{share.own:.0%} in {share.function} ({share.file})'
-            for share in self.stacks.shares()[:_SHOWN]
-            if share.own >= _LEAST_SHARE
-        )
+        places = []
+        for share in self.stacks.shares()[:_SHOWN]:
+            if share.own >= _LEAST_SHARE:
+                places.append(f'{share.own:.0%} in {share.function} ({share.file})')
+        return ', '.join(places)
 
     def told(self) -> SlowRequest:
         """What a page or a program shows of it.  `stacks` has more, for the picture."""
@@ -109,7 +114,8 @@ class Profile:
         if self.last == self.shown:
             return 'the stack has not changed'
         same = 0  # how many of the outermost frames
-        for new, old in zip(reversed(self.last), reversed(self.shown), strict=False):
+        outermost_first = zip(reversed(self.last), reversed(self.shown), strict=False)
+        for new, old in outermost_first:
             if new != old:
                 break
             same += 1
@@ -143,29 +149,15 @@ class SlowRequests:
 
     def look(self) -> None:
         now = self.clock()
-        old = [
-            (slot, began, slot.number, slot.key)
-            for slot, began in self.recorder.in_flight()
-            if now - began >= self.watched_from
-        ]
+        old = []
+        for slot, began in self.recorder.in_flight():
+            if now - began >= self.watched_from:
+                old.append((slot, began, slot.number, slot.key))
         if not old and not self.watched:
             return
         taken = stacks({slot.ident for slot, *_ in old})
-        self._sample(old, taken, dict(self.recorder.in_flight()), now)
-        self._keep_due(now)
-
-    def _sample(
-        self,
-        old: list[tuple[Slot, float, int, tuple[str, str]]],
-        taken: dict[int, tuple[Frame, ...]],
-        still: dict[Slot, float],
-        now: float,
-    ) -> None:
-        """Count the stacks that were `taken` of `old` requests: (slot, begin, number, key).
-
-        What was read of a slot belongs together only if the same request is `still` in flight after
-        the stacks were taken.
-        """
+        # What was read of a slot belongs to that stack only if the same request is in flight still.
+        still = dict(self.recorder.in_flight())
         flying = set()
         for slot, began, number, key in old:
             if still.get(slot) != began:
@@ -179,22 +171,33 @@ class SlowRequests:
         for number in list(self.watched):
             if number not in flying:
                 self._end(self.watched.pop(number), now)
+        self._keep_due(now)
 
     def _keep_due(self, now: float) -> None:
-        due = [profile for profile in self.watched.values() if now - profile.began >= profile.due]
+        due = []
+        for profile in self.watched.values():
+            if now - profile.began >= profile.due:
+                due.append(profile)
         if not due:
             return
-        doing = {state.request.number: state for state in self.states() if state.request}
+        doing = {}
+        for state in self.states():
+            if state.request:
+                doing[state.request.number] = state
         for profile in due:
             self._keep(profile, doing.get(profile.number), now)
 
     def _keep(self, profile: Profile, state: ThreadState | None, now: float) -> None:
         while profile.due <= now - profile.began:
             profile.due *= 2
-        frames = state.frames if state and state.frames else profile.last
-        activity = words(state) if state else ''
-        profile.last = frames
-        detail = '; '.join(filter(None, (activity, profile.change(), profile.where())))
+        activity = ''
+        if state:
+            activity = words(state)
+            if state.frames:
+                profile.last = state.frames
+        frames = profile.last
+        parts = [activity, profile.change(), profile.where()]
+        detail = '; '.join(part for part in parts if part)
         self._note('slow', profile, detail, frames)
         if not profile.noted:
             loglater.log(
@@ -214,21 +217,28 @@ class SlowRequests:
         profile.seconds = now - profile.began
         self._note('slow-ended', profile, profile.where(), profile.last)
         profile.end()
-        self._kept = [*self._kept[1 - _KEPT :], profile]
+        kept = [*self._kept, profile]
+        self._kept = kept[-_KEPT:]  # a new list: another thread may be reading the old one
 
-    def _note(self, kind: str, profile: Profile, detail: str, frames: tuple[Frame, ...]) -> None:
+    def _note(
+        self,
+        kind: str,
+        profile: Profile,
+        detail: str,
+        frames: tuple[Frame, ...],
+    ) -> None:
         self.recorder.note(
             Note(
-                0,
-                time.time(),
-                kind,
-                profile.ident,
-                profile.native_id,
-                profile.number,
-                profile.seconds,
-                profile.title,
-                detail,
-                frames,
+                number=0,  # the recorder gives it
+                time=time.time(),
+                kind=kind,
+                ident=profile.ident,
+                native_id=profile.native_id,
+                request=profile.number,
+                seconds=profile.seconds,
+                title=profile.title,
+                detail=detail,
+                frames=frames,
             )
         )
 
@@ -238,11 +248,14 @@ class SlowRequests:
     def known(self) -> list[Profile]:
         """The slow requests of this process, those in flight first, then the newest that ended."""
         flying = [profile for profile in list(self.watched.values()) if profile.noted]
-        return sorted(flying, key=lambda p: p.began) + self._kept[::-1]
+        flying.sort(key=lambda profile: profile.began)
+        newest_first = self._kept[::-1]
+        return flying + newest_first
 
 
 def _line(frames: tuple[Frame, ...], activity: str) -> str:
-    places = ' < '.join(f'{frame.function} ({frame.file}:{frame.line})' for frame in frames[:5])
+    places = [f'{frame.function} ({frame.file}:{frame.line})' for frame in frames[:5]]
+    line = f'At {" < ".join(places)}'
     if activity:
-        return f'It {activity}. At {places}'
-    return f'At {places}'
+        return f'It {activity}. {line}'
+    return line

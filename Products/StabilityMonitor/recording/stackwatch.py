@@ -24,7 +24,10 @@ class StackWatch:
     """`recorder` gets the marks, `findings` the stacks that were nearly full."""
 
     def __init__(
-        self, recorder: Recorder, findings: Findings, gauge: StackGauge | None = None
+        self,
+        recorder: Recorder,
+        findings: Findings,
+        gauge: StackGauge | None = None,
     ) -> None:
         self.recorder = recorder
         self.findings = findings
@@ -58,24 +61,26 @@ class StackWatch:
             stack = self._stacks.get(index)
             if stack is None:
                 continue
-            used = self._mark(stack, self._used[index])
-            if used > self._used[index]:
+            known = self._used[index]
+            used = self._high_water_mark(stack, known)
+            if used > known:
                 self._used[index] = used
                 request = slot.number  # again: another one may have begun during the look
-                self.recorder.stack_used(index, used, request if request == before else 0)
+                if request != before:
+                    request = 0
+                self.recorder.stack_used(index, used, request)
                 self._judge(stack, used, slot.thread.name)
         if self._main:
-            self._look_at_main(self._main)
+            used = self._high_water_mark(self._main, self._main_used)
+            if used > self._main_used:
+                self._main_used = used
+                self.recorder.set_word('main_stack_used', used)
+                self._judge(self._main, used, 'MainThread', main=True)
 
-    def _mark(self, stack: Stack, known: int) -> int:
-        return self.gauge.rise(stack, known) if known else self.gauge.used(stack)
-
-    def _look_at_main(self, stack: Stack) -> None:
-        used = self._mark(stack, self._main_used)
-        if used > self._main_used:
-            self._main_used = used
-            self.recorder.set_word('main_stack_used', used)
-            self._judge(stack, used, 'MainThread', main=True)
+    def _high_water_mark(self, stack: Stack, known: int) -> int:
+        if known:
+            return self.gauge.rise(stack, known)
+        return self.gauge.used(stack)
 
     def _judge(self, stack: Stack, used: int, name: str, main: bool = False) -> None:
         found = headroom(stack.size, used, name, self.gauge.granule, main)
@@ -86,9 +91,8 @@ class StackWatch:
 
     def measured(self, states: Collection[ThreadState]) -> tuple[ThreadState, ...]:
         """The states with size and high-water mark of their stacks."""
-        stacks = self.gauge.of_threads(
-            {state.native_id: state.ident for state in states if state.native_id}
-        )
+        threads = {state.native_id: state.ident for state in states if state.native_id}
+        stacks = self.gauge.of_threads(threads)
         for index, slot in list(self.recorder.slots.items()):
             stack = self._stacks.get(index)
             if stack:
@@ -97,7 +101,10 @@ class StackWatch:
         for state in states:
             stack = stacks.get(state.native_id)
             if stack:
-                used = self.gauge.used(stack)
-                state = replace(state, stack_size=stack.size, stack_used=used)
+                state = replace(
+                    state,
+                    stack_size=stack.size,
+                    stack_used=self.gauge.used(stack),
+                )
             measured.append(state)
         return tuple(measured)

@@ -33,7 +33,7 @@ if sys.platform != 'win32':  # there, two processes must name two files
     import fcntl
 
 #: What the trace log has to say of a request that begins: slot, number, time, method, path, retry;
-#: and of one that ends: slot, number, time, status.
+#: and of one that ends: slot, number, time, status.  Plain tuples: they are made in each request.
 _Begin = tuple[Slot, int, float, str, str, int]
 _End = tuple[Slot, int, float, int]
 
@@ -62,18 +62,18 @@ def escaped(word: str) -> str:
         return '\\x2d'
     if not _ODD.search(word):
         return word
-    return ''.join(map(_escaped_character, word))
-
-
-def _escaped_character(character: str) -> str:
-    if character.isprintable() and character not in ' \\':
-        return character
-    code = ord(character)
-    if code < 0x100:
-        return f'\\x{code:02x}'
-    if code < 0x10000:
-        return f'\\u{code:04x}'
-    return f'\\U{code:08x}'
+    shown = ''
+    for character in word:
+        code = ord(character)
+        if character.isprintable() and character not in ' \\':
+            shown += character
+        elif code < 0x100:
+            shown += f'\\x{code:02x}'
+        elif code < 0x10000:
+            shown += f'\\u{code:04x}'
+        else:
+            shown += f'\\U{code:08x}'
+    return shown
 
 
 @functools.lru_cache(16)
@@ -83,7 +83,9 @@ def _second(seconds: int) -> str:
 
 def stamp(seconds: float) -> str:
     """As `records.isotime`, six times faster, for numbers that are known to be times."""
-    return f'{_second(int(seconds))}.{int(seconds % 1 * 1000):03d}Z'
+    second = _second(int(seconds))
+    milliseconds = int(seconds % 1 * 1000)
+    return f'{second}.{milliseconds:03d}Z'
 
 
 def request_id(number: int, ident: int) -> str:
@@ -98,11 +100,17 @@ def begin_line(id: str, when: float, method: str, path: str, cut: bool = False) 
 
 
 def end_lines(
-    id: str, when: float, status: int, seconds: float | None, **more: object
+    id: str,
+    when: float,
+    status: int,
+    seconds: float | None,
+    **more: object,
 ) -> list[str]:
     """The lines of a request that ends; with those values of `more` that are true."""
     at = f'{id} {stamp(when)}'
-    took = '?' if seconds is None else f'{seconds:.6f}'
+    took = '?'
+    if seconds is not None:
+        took = f'{seconds:.6f}'
     end = f'E {at} seconds={took}'
     for key, value in more.items():
         if value:
@@ -114,7 +122,8 @@ def said_line(code: str, when: float, text: str) -> str:
     """`U`: a process starts, so the requests that were under way are over.  `N`: a note, which old
     readers skip.
     """
-    return f'{code} - {stamp(when)} ' + ' '.join(map(escaped, str(text).split()))
+    words = ' '.join(escaped(word) for word in str(text).split())
+    return f'{code} - {stamp(when)} {words}'
 
 
 class TracingRecorder(Recorder):
@@ -152,7 +161,10 @@ class TracingRecorder(Recorder):
             self.lost = next(self._losses)
 
     def end(  # type: ignore[override]  # see above
-        self, status: int = 0, token: object = None, _now: Callable[[], float] = time.time
+        self,
+        status: int = 0,
+        token: object = None,
+        _now: Callable[[], float] = time.time,
     ) -> None:
         try:
             slot = self._local.slot
@@ -200,20 +212,27 @@ class _File:
         """Raises OSError, also for what is no file: a pipe that nobody reads would stop the
         heartbeat.
         """
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, 'O_NONBLOCK', 0)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+        flags |= getattr(os, 'O_NONBLOCK', 0)  # to open a pipe must not wait for its reader
         stream = open(
-            self.path, 'ab', buffering=0, opener=lambda path, _: os.open(path, flags, self._mode)
+            self.path,
+            'ab',
+            buffering=0,
+            opener=lambda path, _: os.open(path, flags, self._mode),
         )
-        if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            return stream
-        stream.close()
-        raise OSError(f'{self.path} is no regular file')
+        mode = os.fstat(stream.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            stream.close()
+            raise OSError(f'{self.path} is no regular file')
+        return stream
 
     def _is_current(self, stream: FileIO) -> bool:
         try:
-            return os.path.samestat(os.stat(self.path), os.fstat(stream.fileno()))
+            named = os.stat(self.path)
+            opened = os.fstat(stream.fileno())
         except (OSError, ValueError):
             return False
+        return os.path.samestat(named, opened)
 
     def size(self) -> int:
         return os.fstat(self._opened().fileno()).st_size
@@ -242,8 +261,11 @@ def _end_torn_line(stream: FileIO) -> None:
     """A kill or a full disk may have left half a line."""
     descriptor = stream.fileno()
     size = os.fstat(descriptor).st_size
-    os.lseek(descriptor, max(0, size - 1), os.SEEK_SET)
-    if size and os.read(descriptor, 1) != b'\n':
+    if not size:
+        return
+    os.lseek(descriptor, size - 1, os.SEEK_SET)
+    last = os.read(descriptor, 1)
+    if last != b'\n':
         stream.write(b'\n')
 
 
@@ -304,32 +326,35 @@ class TraceLog:
         for _ in range(len(events)):
             event = events.popleft()
             if len(event) == 6:
-                yield self._begins(*event)
+                slot, number, when, method, path, retry = event
+                self._begun[slot.index] = (number, when, retry)
+                yield begin_line(request_id(number, slot.ident), when, method, path)
             else:
-                yield from self._ends(*event)
+                slot, number, when, status = event
+                begun, began, retry = self._begun.pop(slot.index, (None, 0.0, 0))
+                seconds = None
+                if begun == number:
+                    seconds = max(0.0, when - began)
+                else:  # the begin of this request is lost
+                    retry = 0
+                yield from end_lines(
+                    request_id(number, slot.ident),
+                    when,
+                    status,
+                    seconds,
+                    native=slot.native_id,
+                    retry=retry,
+                )
         lost = self.recorder.lost
         if lost > self._seen_lost:
             self.unwritten += lost - self._seen_lost
             self._seen_lost = lost
             self._why = f'more than {self.recorder.most} events waited, or no slot was free'
 
-    def _begins(
-        self, slot: Slot, number: int, when: float, method: str, path: str, retry: int
-    ) -> str:
-        self._begun[slot.index] = (number, when, retry)
-        return begin_line(request_id(number, slot.ident), when, method, path)
-
-    def _ends(self, slot: Slot, number: int, when: float, status: int) -> list[str]:
-        id = request_id(number, slot.ident)
-        begun, began, retry = self._begun.pop(slot.index, (None, 0.0, 0))
-        if begun != number:  # its begin is lost
-            return end_lines(id, when, status, None, native=slot.native_id)
-        seconds = max(0.0, when - began)
-        return end_lines(id, when, status, seconds, native=slot.native_id, retry=retry)
-
     def _put(self, lines: list[str]) -> None:
         """Write `lines`, and take away each that is written."""
-        if not lines and not self._first and not self.unwritten:
+        has_news = lines or self._first or self.unwritten
+        if not has_news:
             return
         room = self.size - self.file.size()
         lines[:0] = self._first
@@ -338,17 +363,32 @@ class TraceLog:
             loss = f'{self.unwritten} lines before this one are lost: {self._why}'
             lines.append(said_line('N', self.clock(), loss))
         while lines:
-            self._write_whole(lines, _fitting(lines, room))
+            self._write_fitting(lines, room)
             if lines:
                 self.file.rotate_now()
-                room = max(self.size - self.file.size(), len(lines[0].encode()) + 1)
+                # A line that is longer than a whole file is written all the same.
+                needed = len(lines[0].encode()) + 1
+                room = max(self.size - self.file.size(), needed)
         self.unwritten = 0
         self.findings.drop('trace-log')
 
-    def _write_whole(self, lines: list[str], batch: list[bytes]) -> None:
+    def _write_fitting(self, lines: list[str], room: int) -> None:
+        """Write the first of `lines` that together have room, and take away each that is
+        written.
+        """
+        batch = []
+        for line in lines:
+            encoded = f'{line}\n'.encode('utf-8', 'backslashreplace')
+            room -= len(encoded)
+            if room < 0:
+                break
+            batch.append(encoded)
+        if not batch:
+            return
         text = b''.join(batch)
-        written = self.file.write(text) if text else 0
-        del lines[: text.count(b'\n', 0, written)]
+        written = self.file.write(text)
+        whole_lines = text.count(b'\n', 0, written)
+        del lines[:whole_lines]
         if written < len(text):
             raise OSError('there is no room for more')
 
@@ -356,10 +396,14 @@ class TraceLog:
         """Start lines are tried again.  The others are only counted: a full disk must not fill the
         memory.
         """
-        starts = [line for line in lines if line.startswith('U')]
+        starts = []
+        for line in lines:
+            if line.startswith('U'):
+                starts.append(line)
+            elif not line.startswith('N'):
+                self.unwritten += 1
         if starts:
             self._first = starts
-        self.unwritten += sum(not line.startswith(('U', 'N')) for line in lines)
         self._why = f'{type(error).__name__}: {error}'
         self.file.let_go()
         self.findings.add(
@@ -382,31 +426,21 @@ class TraceLog:
             self._lock = None
 
 
-def _fitting(lines: list[str], room: int) -> list[bytes]:
-    """The first of `lines`, as bytes, that together have room."""
-    batch = []
-    for line in lines:
-        encoded = f'{line}\n'.encode('utf-8', 'backslashreplace')
-        room -= len(encoded)
-        if room < 0:
-            break
-        batch.append(encoded)
-    return batch
-
-
 def _own_file(path: str, mode: int) -> tuple[str, int | None]:
     """(path, descriptor of its lock) of the first file of that name that no other process
     writes.
     """
-    for name in (path, *(f'{path}-{number}' for number in range(2, _MOST_FILES))):
+    names = [path]
+    for number in range(2, _MOST_FILES):
+        names.append(f'{path}-{number}')
+    for name in names:
         try:
             descriptor = os.open(f'{name}.lock', os.O_RDWR | os.O_CREAT, mode)
         except OSError:  # `write` will say what is wrong
             return name, None
-        if _is_locked_by_another(descriptor):
-            os.close(descriptor)
-            continue
-        return name, descriptor
+        if not _is_locked_by_another(descriptor):
+            return name, descriptor
+        os.close(descriptor)
     return path, None
 
 

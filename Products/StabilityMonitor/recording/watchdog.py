@@ -45,9 +45,10 @@ _SIG_IGN = ctypes.c_void_p(1)
 #: Each serving thread has this many turns to write.  One turn in ten is lost, or more where ticks
 #: are rare.
 TURNS = 5
-_CANDIDATES = (
-    range(signal.SIGRTMIN + 7, signal.SIGRTMAX) if hasattr(signal, 'SIGRTMIN') else range(0)
-)
+#: Real-time signals that may be taken, where the system has any.
+_CANDIDATES = range(0)
+if hasattr(signal, 'SIGRTMIN'):
+    _CANDIDATES = range(signal.SIGRTMIN + 7, signal.SIGRTMAX)
 
 
 class ThreadIsGone(OSError):
@@ -107,7 +108,10 @@ class _Post:
 
     def _register(self) -> None:
         faulthandler.register(
-            self.signal, file=self.file, all_threads=False, chain=self._keeps_errno
+            self.signal,
+            file=self.file,
+            all_threads=False,
+            chain=self._keeps_errno,
         )
 
     def _end(self) -> None:
@@ -121,7 +125,8 @@ class _Post:
             return
         self.disarm()
         while len(self._timers) < self._turns:
-            self._timers.append(_new_timer(self._clock, self.signal, native_id))
+            timer = _new_timer(self._clock, self.signal, native_id)
+            self._timers.append(timer)
         self.thread = native_id
 
     def change_signal(self) -> None:
@@ -143,8 +148,10 @@ class _Post:
         """The thread writes after each of these numbers of seconds of the clock."""
         settime = _settime()
         # While it is disarmed there are no timers.
-        for timer, seconds in zip(tuple(self._timers), turns, strict=False):
-            if settime(timer, 0, _setting(seconds), None):
+        timers = tuple(self._timers)
+        for timer, seconds in zip(timers, turns, strict=False):
+            has_failed = settime(timer, 0, _setting(seconds), None)
+            if has_failed:
                 raise OSError(ctypes.get_errno(), 'timer_settime failed')
 
     def disarm(self) -> None:
@@ -184,9 +191,17 @@ class DeadMan:
         self.mode = mode
         self._timeout = timeout
         self._cpu = cpu
-        self._apart = 3 * time.clock_getres(_CLOCK_MONOTONIC_COARSE) if apart is None else apart
+        if apart is None:
+            tick = time.clock_getres(_CLOCK_MONOTONIC_COARSE)
+            apart = 3 * tick
+        self._apart = apart
         self._clock = time.pthread_getcpuclockid(threading.get_ident())
-        self._own = _Post(directory / mark_name('deadman'), mode, avoided=avoided, keeps_errno=True)
+        self._own = _Post(
+            directory / mark_name('deadman'),
+            mode,
+            avoided=avoided,
+            keeps_errno=True,
+        )
         self._guard_heartbeat()
         self._posts: dict[int, _Post] = {}  # by slot
         self._threads: dict[int, int] = {}  # {slot: native id}
@@ -255,38 +270,33 @@ class DeadMan:
             if self._ended:
                 break
             has_mark = f'deadman-{slot}' in blackbox.MARKS
-            if has_mark and slot not in self._unguarded:
-                self._guard(slot, native_id, place, len(threads), watch)
-        return ' '.join(sorted({why for _, why in self._unguarded.values()}))
-
-    def _guard(
-        self,
-        slot: int,
-        native_id: int,
-        place: int,
-        count: int,
-        watch: Callable[[str, MarkFile], None],
-    ) -> None:
-        try:
-            post = self._post(slot, watch)
-            post.guard(native_id)
-            turns = range(place, place + TURNS * count, count)
-            post.rearm(*(self._cpu + turn * self._apart for turn in turns))
-        except ThreadIsGone:
-            pass
-        except OSError as error:  # the others must not be left with timers that run out
-            self._unguarded[slot] = native_id, f'{error}.'
-            if slot in self._posts:
-                self._posts[slot].disarm()
+            if not has_mark or slot in self._unguarded:
+                continue
+            # Thread after thread has its first turn, then thread after thread its second ...
+            turns = range(place, place + TURNS * len(threads), len(threads))
+            try:
+                post = self._post(slot, watch)
+                post.guard(native_id)
+                post.rearm(*(self._cpu + turn * self._apart for turn in turns))
+            except ThreadIsGone:
+                pass
+            except OSError as error:  # the others must not be left with timers that run out
+                self._unguarded[slot] = (native_id, f'{error}.')
+                if slot in self._posts:
+                    self._posts[slot].disarm()
+        reasons = {why for _, why in self._unguarded.values()}
+        return ' '.join(sorted(reasons))
 
     def _post(self, slot: int, watch: Callable[[str, MarkFile], None]) -> _Post:
-        if slot not in self._posts:
-            name = f'deadman-{slot}'
-            self._posts[slot] = _Post(
-                self.directory / mark_name(name), self.mode, TURNS, self._clock
-            )
-            watch(name, self._posts[slot].file)
-        return self._posts[slot]
+        """What the thread of that slot writes into; made once."""
+        if slot in self._posts:
+            return self._posts[slot]
+        name = f'deadman-{slot}'
+        path = self.directory / mark_name(name)
+        post = _Post(path, self.mode, TURNS, self._clock)
+        self._posts[slot] = post
+        watch(name, post.file)
+        return post
 
     def disarm(self) -> None:
         self._ended = True
@@ -301,7 +311,9 @@ class DeadMan:
 @functools.cache
 def _libc() -> ctypes.PyDLL:
     libc = ctypes.PyDLL(None, use_errno=True)
-    return libc if hasattr(libc, 'timer_create') else ctypes.PyDLL('librt.so.1', use_errno=True)
+    if hasattr(libc, 'timer_create'):
+        return libc
+    return ctypes.PyDLL('librt.so.1', use_errno=True)  # glibc before 2.34
 
 
 @functools.cache
@@ -313,7 +325,8 @@ def _settime() -> Callable[..., int]:
 def _setting(seconds: float) -> Any:
     """A reference to a `struct itimerspec`: once, after that number of seconds."""
     never = _Moment(0, 0)
-    then = _Moment(int(seconds), int(seconds % 1 * 1e9))
+    nanoseconds = int(seconds % 1 * 1e9)
+    then = _Moment(int(seconds), nanoseconds)
     return ctypes.byref(_TimerSetting(never, then))
 
 
@@ -321,12 +334,19 @@ def _new_timer(clock: int, number: int, native_id: int) -> ctypes.c_void_p:
     """A timer that sends signal `number` to that thread.  Raises ThreadIsGone, or OSError, as when
     there are too many timers.
     """
-    event = _SignalEvent(signo=number, notify=_SIGEV_THREAD_ID, thread_id=native_id)
+    event = _SignalEvent(
+        signo=number,
+        notify=_SIGEV_THREAD_ID,
+        thread_id=native_id,
+    )
     timer = ctypes.c_void_p()
-    if _libc().timer_create(clock, ctypes.byref(event), ctypes.byref(timer)):
+    has_failed = _libc().timer_create(clock, ctypes.byref(event), ctypes.byref(timer))
+    if has_failed:
         error = ctypes.get_errno()
-        kind = ThreadIsGone if error == errno.EINVAL else OSError
-        raise kind(error, 'timer_create failed')
+        message = 'timer_create failed'
+        if error == errno.EINVAL:  # so the kernel says that there is no such thread
+            raise ThreadIsGone(error, message)
+        raise OSError(error, message)
     return timer
 
 
@@ -334,7 +354,8 @@ def _free_signal(avoided: frozenset[int] = frozenset()) -> int:
     """A signal that has no handler, and that no code waits for (see `DeadMan.give_way`)."""
     taken = foreign_handlers() | awaited_signals() | avoided
     for number in _CANDIDATES:
-        if signal.getsignal(number) is signal.SIG_DFL and number not in taken:
+        has_no_handler = signal.getsignal(number) is signal.SIG_DFL
+        if has_no_handler and number not in taken:
             return number
     raise OSError('no real-time signal is free')
 
