@@ -10,9 +10,14 @@ import os
 import shutil
 import sys
 
+import hypothesis
 import pytest
 from support.needs import NEEDS
 from support.zopekit import ZopeInstance
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile('without deadline', deadline=None)
+hypothesis.settings.load_profile('without deadline')
 
 #: What `make test` runs of the tests with Zopes of their own.
 QUICK = {'test_fault_matrix.py'}

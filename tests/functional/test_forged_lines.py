@@ -266,6 +266,26 @@ def command(stability, *words):
 
 def evil_record(**values):
     """A record with foreign text wherever there is room for it."""
+    return synthetic.record(
+        verdict='crashed',
+        summary=EVIL,
+        confidence=EVIL,
+        signal=EVIL,
+        signature=EVIL,
+        exception=EVIL,
+        phase=EVIL,
+        instance=Instance(EVIL, EVIL, EVIL),
+        ruled_out=(EVIL,),
+        candidates=(EVIL,),
+        compiled_modules=(EVIL,),
+        context={EVIL: EVIL, 'distributions': {EVIL: EVIL}},
+        evidence=(synthetic_evidence(),),
+        **values,
+    )
+
+
+def evil_lists():
+    """What a file may hold where a record has values, whether it fits or not."""
     request = {
         'method': 'GET',
         'path': EVIL,
@@ -279,24 +299,11 @@ def evil_record(**values):
         'ident': 1,
     }
     frames = [{'file': EVIL, 'line': 1, 'function': EVIL}]
-    return synthetic.record(
-        verdict='crashed',
-        summary=EVIL,
-        confidence=EVIL,
-        signal=EVIL,
-        signature=EVIL,
-        exception=EVIL,
-        phase=EVIL,
-        instance=Instance(EVIL, EVIL, EVIL),
-        ruled_out=(EVIL,),
-        candidates=(EVIL,),
-        compiled_modules=(EVIL,),
-        requests=(request,),
-        recent=(request,),
-        context={EVIL: EVIL, 'distributions': {EVIL: EVIL}},
-        evidence=(synthetic_evidence(),),
-        native=({'binary': EVIL, 'symbol': EVIL, 'offset': None, 'address': None},),
-        threads=(
+    return {
+        'requests': (request,),
+        'recent': (request,),
+        'native': ({'binary': EVIL, 'symbol': EVIL, 'offset': None, 'address': None},),
+        'threads': (
             {
                 'ident': 1,
                 'name': EVIL,
@@ -306,7 +313,7 @@ def evil_record(**values):
                 'cut': False,
             },
         ),
-        notes=(
+        'notes': (
             {
                 'kind': 'slow',
                 'time': EVIL,
@@ -317,14 +324,13 @@ def evil_record(**values):
                 'frames': frames,
             },
         ),
-        hangs=({'kind': EVIL, 'started': EVIL, 'ended': None, 'seconds': 1.0, 'summary': EVIL},),
-        log=({'time': EVIL, 'level': EVIL, 'logger': EVIL, 'message': EVIL},),
-        samples=(
+        'hangs': ({'kind': EVIL, 'started': EVIL, 'ended': None, 'seconds': 1.0, 'summary': EVIL},),
+        'log': ({'time': EVIL, 'level': EVIL, 'logger': EVIL, 'message': EVIL},),
+        'samples': (
             {'time': EVIL, 'rss': 1, 'cpu': 1.0, 'threads': 1, 'descriptors': 1, 'in_flight': 1},
         ),
-        known_issues=({'id': EVIL, 'title': EVIL, 'strength': EVIL, 'matched': [EVIL]},),
-        **values,
-    )
+        'known_issues': ({'id': EVIL, 'title': EVIL, 'strength': EVIL, 'matched': [EVIL]},),
+    }
 
 
 def synthetic_evidence():
@@ -349,7 +355,7 @@ def evil(tmp_path):
     record = evil_record()
     folder = stability / 'archive' / record.run
     folder.mkdir(parents=True)
-    (folder / 'incident.json').write_text(json.dumps(record.to_json()))
+    (folder / 'incident.json').write_text(json.dumps(record.to_json() | evil_lists()))
     (folder / 'summary.json').write_text(json.dumps(record.summary_json()))
     (folder / 'checks.json').write_text(evil_word())
     (folder / 'context.json').write_text('{}')
