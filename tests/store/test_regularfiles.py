@@ -1,5 +1,6 @@
 """Only regular files are opened, at once, and no more of them is read than the caller says."""
 
+import gc
 import os
 import socket
 
@@ -40,6 +41,13 @@ def folder(path):
     path.mkdir()
 
 
+def descriptors():
+    """Those that are open, where the system tells it."""
+    gc.collect()  # what an earlier test has left must not be closed meanwhile
+    folder = '/proc/self/fd'
+    return set(os.listdir(folder)) if os.path.exists(folder) else set()
+
+
 ODD = [fifo, link_to_a_device, link_to_a_file, link_to_nothing, listening_socket, folder]
 
 
@@ -47,11 +55,10 @@ ODD = [fifo, link_to_a_device, link_to_a_file, link_to_nothing, listening_socket
 @pytest.mark.parametrize('flags', [os.O_RDONLY, os.O_RDWR, os.O_WRONLY, os.O_RDWR | os.O_CREAT])
 def test_nothing_else_is_opened(tmp_path, make, flags):
     make(tmp_path / 'odd')
-    before = len(os.listdir('/proc/self/fd')) if os.path.exists('/proc/self/fd') else 0
+    before = descriptors()
     with pytest.raises(NotARegularFile):
         open_regular(tmp_path / 'odd', flags)
-    after = len(os.listdir('/proc/self/fd')) if os.path.exists('/proc/self/fd') else 0
-    assert after == before
+    assert descriptors() <= before
     assert not (tmp_path / 'nowhere').exists()
 
 

@@ -122,6 +122,7 @@ def test_a_descriptor_above_the_limit_keeps_no_child_from_starting():
 @pytest.mark.parametrize('listens', [False, True])
 def test_nothing_is_left_open_when_descriptors_run_out(free, listens):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    gc.collect()  # what an earlier test has left must not be closed meanwhile
     open_now = {int(name) for name in os.listdir('/proc/self/fd')}
     lowest = [number for number in range(3, 1000) if number not in open_now][:free]
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest[-1] + 1, hard))
@@ -132,7 +133,7 @@ def test_nothing_is_left_open_when_descriptors_run_out(free, listens):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     after = {int(name) for name in os.listdir('/proc/self/fd')}
-    assert len(after) == len(open_now)
+    assert after <= open_now
 
 
 def test_it_can_be_told_something():
