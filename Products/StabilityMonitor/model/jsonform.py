@@ -257,10 +257,6 @@ def _unless_none(function: Callable[[Any], Any], value: Any) -> Any:
 # -- what is checked -------------------------------------------------------------------------------
 
 
-def _anything(value: Any) -> Any:
-    return value
-
-
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError('not a text')
@@ -300,5 +296,4 @@ _SCALARS: dict[Any, _Codec] = {
     int: _Codec(_integer, nothing=int),
     float: _Codec(_number, nothing=float),
     bool: _Codec(_flag, nothing=bool),
-    Any: _Codec(_anything, nothing=lambda: None),
 }
