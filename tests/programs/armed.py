@@ -196,6 +196,10 @@ def until_seen(share):
         return stack.stack_used >= share * stack.stack_size > 0
 
     until(is_seen)
+    if share > 0.9:
+        # Its warning is logged in a thread that ends then.  A thread that ends while faulthandler
+        # goes through all threads cuts the dump short ("<freed thread state>").
+        until_told('stack-headroom')
 
 
 def do_wait():
