@@ -78,7 +78,7 @@ class TestRealThreads:
         assert crashed.crashed and 0.9 < crashed.stack_used / crashed.stack_size <= 1
         main = next(thread for thread in run.threads if thread.name == 'MainThread')
         assert 0 < main.stack_used < main.stack_size
-        (title,) = (line for line in run_lines(run.to_json()) if line.startswith('Crashed thread'))
+        (title,) = (line for line in run_lines(run) if line.startswith('Crashed thread'))
         assert re.search(r' stack: 9\d\d KiB of 1\.0 MiB used, \d+ KiB never:$', title)
 
 

@@ -34,7 +34,7 @@ def test_what_is_not_known_of_a_frame_is_marked(document):
 
 
 def test_a_thread_and_a_slow_request_of_a_report():
-    shown = list(run_lines(record(1, 'crashed', threads=(OF_THREAD,), notes=(NOTE,)).to_json()))
+    shown = list(run_lines(record(1, 'crashed', threads=(OF_THREAD,), notes=(NOTE,))))
     assert shown.count(f'  {LINE}') == 2
 
 

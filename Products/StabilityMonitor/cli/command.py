@@ -62,8 +62,7 @@ def show(runs: AllRuns, options: Namespace) -> int:
     """Everything about one run; without RUN, about the newest incident."""
     record = runs.record(whichrun.incident(runs, options.run))
     known = of_incident(record, runs.base.path)
-    document = replace(record, known_issues=known).to_json()
-    print_lines(run_lines(document))
+    print_lines(run_lines(replace(record, known_issues=known)))
     return WRONG if record.is_incident else WELL
 
 

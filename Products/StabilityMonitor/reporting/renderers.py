@@ -99,9 +99,9 @@ def lines(report: Document) -> Iterator[str]:
     yield f'Listening on {address}; made {report["generated"]}'
     yield from _process(report)
     if incident:
-        yield from _section('The incident', run_lines(incident))
+        yield from _section('The incident', run_lines(RunRecord.from_json(incident)))
     elif previous:
-        yield from _section('How the last run ended', run_lines(previous))
+        yield from _section('How the last run ended', run_lines(RunRecord.from_json(previous)))
     else:
         nothing = 'No earlier run of this instance is archived.'
         yield from _section('How the last run ended', [nothing])
@@ -277,12 +277,11 @@ def change_line(change: Document) -> str:
     return f'{name} {then} -> {now or "not installed"}'
 
 
-def run_lines(run: Document) -> Iterator[str]:
+def run_lines(record: RunRecord) -> Iterator[str]:
     """One archived run: first the verdict, then everything that supports it.
 
     A summary of a run lacks the large parts; they are left out then.
     """
-    record = RunRecord.from_json(run)
     yield record.summary
     yield ''
     facts = {
