@@ -32,6 +32,7 @@ _ROWS = (
         'spinning', 'Spinning thread', 'A thread spins', 'SPINNING THREAD', 'SPINS', 'fa-sync-alt'
     ),
 )
+#: The gravest first: where an event of one kind tells what was wrong, the next ones are not asked.
 EVENT_KINDS: Mapping[str, EventKind] = MappingProxyType({row.code: row for row in _ROWS})
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import jsonform
+from .eventkinds import EVENT_KINDS
 from .finding import Finding
 from .records import Evidence
 from .records import Instance
@@ -92,7 +93,7 @@ class RunRecord:
     @property
     def stood_still(self) -> list[Note]:
         """The notes that have the stack of a thread that hung or spun."""
-        return [note for note in self.notes if note.kind in ('hang', 'deadlock', 'spinning')]
+        return [note for note in self.notes if note.kind in EVENT_KINDS]
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON has it; do not change the dicts in it."""

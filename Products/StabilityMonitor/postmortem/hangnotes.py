@@ -9,10 +9,9 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ..model.eventkinds import EVENT_KINDS
 from ..model.records import Note
 from ..model.threadstates import Event
-
-_KINDS = ('hang', 'deadlock', 'spinning')
 
 
 def hangs(notes: Sequence[Note], ended: float) -> tuple[Event, ...]:
@@ -20,7 +19,7 @@ def hangs(notes: Sequence[Note], ended: float) -> tuple[Event, ...]:
     found: list[Event] = []
     for note in notes:
         kind = note.kind.removesuffix('-ended')
-        if kind not in _KINDS:
+        if kind not in EVENT_KINDS:
             continue
         has_ended = kind != note.kind
         if has_ended:
@@ -112,7 +111,7 @@ def stuck(notes: Sequence[Note]) -> list[Note]:
 
     Where no hang did, those of deadlocks; where no deadlock did either, those of spinning threads.
     """
-    for kind in _KINDS:
+    for kind in EVENT_KINDS:
         newest: dict[tuple[int, int], Note] = {}
         for begun in all_lasting(notes, kind):
             for note in threads(notes, begun):

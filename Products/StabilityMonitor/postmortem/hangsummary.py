@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Sequence
 
+from ..model.eventkinds import EVENT_KINDS
 from ..model.records import Evidence
 from ..model.records import Frame
 from ..model.records import clocktime
@@ -21,7 +22,7 @@ _DEEP = 0.75
 
 def what_stood_still(t: Traces) -> Iterator[Evidence]:
     """The hangs, deadlocks and spinning threads that lasted to the end, whatever that was."""
-    for kind in ('hang', 'deadlock', 'spinning'):
+    for kind in EVENT_KINDS:
         for begun in hangnotes.all_lasting(t.notes, kind):
             what = begun.title.rstrip('.')
             since = clocktime(begun.time)

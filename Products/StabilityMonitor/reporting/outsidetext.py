@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from ..inspection.outside import Seen
 from ..inspection.outside import View
+from ..model.eventkinds import EVENT_KINDS
 from ..model.records import Request
 from ..model.records import clocktime
 from ..model.records import duration
@@ -189,7 +190,7 @@ def _mark(subject: str, mark: Mark) -> Iterator[str]:
 def _hangs(view: View) -> Iterator[str]:
     recording = view.traces.recording
     notes = recording.notes if recording else ()
-    for kind in ('hang', 'deadlock', 'spinning'):
+    for kind in EVENT_KINDS:
         for begun in hangnotes.all_lasting(notes, kind):
             yield ''
             yield f'Noted at {clocktime(begun.time)}: {begun.title}'
