@@ -174,6 +174,8 @@ def test_the_thread_of_a_log_line_is_read_from_what_older_releases_wrote():
     assert document['thread'] == '0x0000000000007f10' and 'ident' not in document
     assert from_json(LogLine, document) == line
     assert from_json(LogLine, document | {'thread': 'nobody'}).ident == 0
+    assert from_json(LogLine, document | {'thread': '-0x5'}).ident == 0
+    assert from_json(LogLine, document | {'ident': -1}).ident == 0
 
 
 anything = st.recursive(

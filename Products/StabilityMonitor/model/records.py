@@ -73,11 +73,17 @@ def hexadecimal(ident: int) -> str:
     return f'0x{ident:016x}'
 
 
+def _written_ident(ident: int) -> str | None:
+    """As `hexadecimal`; None for a negative number, which is no ident."""
+    return hexadecimal(ident) if ident >= 0 else None
+
+
 def _from_hexadecimal(text: object) -> int | None:
     try:
-        return int(str(text), 16)
+        ident = int(str(text), 16)
     except ValueError:
         return None
+    return ident if ident >= 0 else None
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,7 @@ class LogLine:
     level: str
     logger: str
     message: str
-    ident: Annotated[int, Form(hexadecimal, _from_hexadecimal, key='thread')] = 0
+    ident: Annotated[int, Form(_written_ident, _from_hexadecimal, key='thread')] = 0
     cut: bool = False
 
 
