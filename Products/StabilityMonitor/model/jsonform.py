@@ -149,8 +149,6 @@ def _codec(annotation: Any) -> _Codec:
     arguments = typing.get_args(annotation)
     if origin is Annotated:
         inner, form = arguments
-        if form.always:
-            return _of_only_form(_codec(inner), form)
         return _of_form(_codec(inner), form)
     if origin is tuple:
         return _of_items(_codec(arguments[0]))
@@ -171,40 +169,36 @@ def _of_class(cls: Any) -> _Codec:
 
 
 def _of_form(plain: _Codec, form: Form) -> _Codec:
-    def decode(value: Any) -> Any:
-        """Reads the plain form as well as the other one."""
-        try:
-            found = plain.decode(value)
-        except ValueError:
-            return plain.decode(form.decode(value))
-        if form.encode(found) is None:  # such as a time in a year that does not exist
-            raise ValueError('cannot be written')
-        return found
-
+    decode = partial(_decode_either, plain, form)
+    encode_plain = plain.encode_plain
+    if form.always:
+        decode = partial(_decode_form, form)
+        encode_plain = form.encode
     return _Codec(
         decode=decode,
         nothing=plain.nothing,
         encode=form.encode,
+        encode_plain=encode_plain,
         key=form.key,
     )
 
 
-def _of_only_form(plain: _Codec, form: Form) -> _Codec:
-    """Of a Form with `always`."""
+def _decode_form(form: Form, value: Any) -> Any:
+    found = form.decode(value)
+    if found is None:
+        raise ValueError('does not fit')
+    return found
 
-    def decode(value: Any) -> Any:
-        found = form.decode(value)
-        if found is None:
-            raise ValueError('does not fit')
-        return found
 
-    return _Codec(
-        decode=decode,
-        nothing=plain.nothing,
-        encode=form.encode,
-        encode_plain=form.encode,
-        key=form.key,
-    )
+def _decode_either(plain: _Codec, form: Form, value: Any) -> Any:
+    """Reads the plain form as well as the other one."""
+    try:
+        found = plain.decode(value)
+    except ValueError:
+        return plain.decode(form.decode(value))
+    if form.encode(found) is None:  # such as a time in a year that does not exist
+        raise ValueError('cannot be written')
+    return found
 
 
 def _of_optional(inner: _Codec) -> _Codec:
