@@ -221,16 +221,14 @@ def _linked(shape: str, address: str) -> str:
     return svg.element('a', shape, href=address)
 
 
+def _level(across: Scale, y: float, **attributes: float | str) -> str:
+    """A line across the picture."""
+    return svg.element('line', None, x1=across.start, x2=across.stop, y1=y, y2=y, **attributes)
+
+
 def _time_axis(scale: Scale, y: float) -> list[str]:
     parts = [
-        svg.element(
-            'line',
-            x1=scale.start,
-            x2=scale.stop,
-            y1=y,
-            y2=y,
-            stroke='#adb5bd',
-        ),
+        _level(scale, y, stroke='#adb5bd'),
     ]
     for at, label in axes.time_ticks(scale.low, scale.high):
         x = scale(at)
@@ -395,14 +393,7 @@ def _levels(marks: Iterable[_Tick], across: Scale, up: Scale) -> list[str]:
     for value, label in marks:
         y = up(value)
         parts += [
-            svg.element(
-                'line',
-                x1=across.start,
-                x2=across.stop,
-                y1=y,
-                y2=y,
-                stroke='#e9ecef',
-            ),
+            _level(across, y, stroke='#e9ecef'),
             svg.text(
                 label,
                 x=across.start - 6,
@@ -461,16 +452,7 @@ def _bound(bound: _Tick, across: Scale, up: Scale) -> list[str]:
     value, label = bound
     y = up(value)
     return [
-        svg.element(
-            'line',
-            x1=across.start,
-            x2=across.stop,
-            y1=y,
-            y2=y,
-            stroke=_LIMIT,
-            stroke_width='1.5',
-            stroke_dasharray='6 4',
-        ),
+        _level(across, y, stroke=_LIMIT, stroke_width='1.5', stroke_dasharray='6 4'),
         svg.text(label, x=across.start + 6, y=y + 14, fill=_LIMIT),
     ]
 
