@@ -1,4 +1,4 @@
-"""Processor time that the heartbeat of a real Zope takes in a second, while its eight threads serve
+"""CPU time that the heartbeat of a real Zope takes in a second, while its eight threads serve
 and while it idles.
 
 Each twentieth beat does more than the others, so each of the twenty is measured by itself, and of
@@ -89,7 +89,7 @@ def measure() -> list[Row]:
 
 
 def _rows(when, beats, most=None):
-    what = f'heartbeat with {THREADS} threads, processor time of a second, {when}'
+    what = f'heartbeat with {THREADS} threads, CPU time of a second, {when}'
     _, charged, waking = zip(*beats, strict=True)
     more = f'charged: median {median(charged):.0f}, mean {mean(charged):.0f} us'
     if most:

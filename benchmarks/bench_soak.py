@@ -5,7 +5,7 @@ the same mixed load.
 
 Page templates, errors, conflicts that are retried, 404, forms, writes, streaming, slow requests.
 What each process holds is counted forty times, after a warm-up, which must last a minute or so:
-give it 50,000 requests or more.  The processor time of a whole Zope differs by some per cent from
+give it 50,000 requests or more.  The CPU time of a whole Zope differs by some per cent from
 run to run: a few microseconds are told by bench_request.
 """
 
@@ -86,7 +86,7 @@ def _rows(without, with_it):
         yield Row(f'  growth of {what}', f'<= {most}', f'{grown:g} (of {now})', grown <= most)
     costs = [soaking.cost(soak.held) for soak in (without, with_it)]
     yield Row(
-        '  processor time of a request, all of Zope',
+        '  CPU time of a request, all of Zope',
         '',
         f'{costs[1]:.0f} us ({costs[0]:.0f} us without)',
     )

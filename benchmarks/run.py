@@ -37,7 +37,7 @@ def machine() -> list[str]:
     return [
         f'date      {now:%Y-%m-%d %H:%M} UTC',
         f'command   {shlex.join(["python", *map(_short, sys.argv)])}',
-        f'machine   {_processor()}, {os.cpu_count()} cores, {_memory()}, {platform.platform()}',
+        f'machine   {_cpu()}, {os.cpu_count()} cores, {_memory()}, {platform.platform()}',
         f'python    {platform.python_version()} ({platform.python_compiler()}; a fixed loop '
         f'takes {_speed():.1f} ms)',
         f'versions  {", ".join(f"{name} {_version(name)}" for name in _VERSIONS)}; peers: '
@@ -77,7 +77,7 @@ def _speed():
     )
 
 
-def _processor():
+def _cpu():
     return _found('/proc/cpuinfo', 'model name') or platform.processor() or platform.machine()
 
 

@@ -28,7 +28,7 @@ OPTIONS = {'slow-request': '200ms', 'sample-interval': '100ms', 'stall': '30s'}
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-    """What a process holds at one moment: bytes, numbers, and seconds of processor time."""
+    """What a process holds at one moment: bytes, numbers, and seconds of CPU time."""
 
     requests: int
     resident: int
@@ -122,7 +122,7 @@ def steady_growth(helds: list[Held], what: str, warm: int = WARM, once: int = 3)
 
 
 def cost(helds: list[Held], warm: int = WARM) -> float:
-    """Processor time per request in microseconds, after the warm-up."""
+    """CPU time per request in microseconds, after the warm-up."""
     first, last = helds[warm - 1], helds[-1]
     return (last.cpu - first.cpu) / (last.requests - first.requests) * 1e6
 

@@ -147,12 +147,12 @@ def _plain_zope(tmp_path_factory):
 def shared_zope(_plain_zope):
     """A plain Zope that runs; one serves all tests of this process that neither end nor change it.
 
-    Nobody has died there, nothing is hushed, and drills are off.
+    Nobody has died there, nothing is muted, and drills are off.
     """
     pid = _plain_zope.pid
     yield _plain_zope
     assert _plain_zope.running and _plain_zope.pid == pid
-    (_plain_zope.stability / 'hushed.json').unlink(missing_ok=True)
+    (_plain_zope.stability / 'muted.json').unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -306,14 +306,15 @@ def test_each_shows_who_was_last(writer, reader, judged):
 # -- files that all share --------------------------------------------------------------------------
 
 
-def test_each_hushes_and_keeps_what_the_other_hushed(writer, reader):
-    writer.use('hush', 'one')
-    reader.use('hush', 'two')
-    both = {'one': 'the reason of one', 'two': 'the reason of two'}
-    assert writer.use('hushed') == reader.use('hushed') == both
-    row = json.loads((writer.directory / 'hushed.json').read_text())['hushed'][0]
-    assert writer.use('unhush', 'two') is True
-    assert json.loads((writer.directory / 'hushed.json').read_text())['hushed'] == [row]
+def test_what_the_older_one_has_muted_is_muted_today_and_kept(older_checkout, tmp_path):
+    older, today = of_one_directory(older_checkout, tmp_path).values()
+    older.use('mute', 'dead-man')
+    assert today.use('muted') == {'watchdog': 'the reason of dead-man'}, 'it has another id today'
+    today.use('mute', 'two')
+    assert sorted(today.use('muted')) == ['two', 'watchdog']
+    assert older.use('muted') == {'dead-man': 'the reason of dead-man'}, 'it has its own file'
+    assert today.use('unmute', 'watchdog') is True
+    assert sorted(today.use('muted')) == ['two']
 
 
 @pytest.mark.zope

@@ -20,7 +20,7 @@ def watch(self):
 
 
 def readings(self):
-    """After each beat: its number, and the nanoseconds of processor time so far, of the heartbeat
+    """After each beat: its number, and the nanoseconds of CPU time so far, of the heartbeat
     and of the other.
     """
     return json.dumps(READINGS)
@@ -47,7 +47,7 @@ def _wake():
 
 
 def page(self):
-    """Takes some milliseconds of a processor, and waits for a database that is not there."""
+    """Takes some milliseconds of one CPU, and waits for a database that is not there."""
     time.sleep(0.05)
     return json.dumps(
         [

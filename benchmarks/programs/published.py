@@ -5,7 +5,7 @@ batch.
 
 Runs in an environment of its own.  It says "ready"; for each line "BATCHES REQUESTS" it answers
 with a line of JSON:  [nanoseconds per request of the fastest batch with the monitor, of the fastest
-one without]; it is the processor time of the thread that answers, which other processes disturb
+one without]; it is the CPU time of the thread that answers, which other processes disturb
 less than the time on the wall.
 """
 

@@ -1,4 +1,4 @@
-"""The tab "Checks" as a person meets it: read, run again, hushed and shown again, probed; on a
+"""The tab "Checks" as a person meets it: read, run again, muted and shown again, probed; on a
 telephone too.
 """
 
@@ -18,7 +18,7 @@ StaleElementReferenceException = pytest.importorskip(
 ).StaleElementReferenceException
 
 pytestmark = [pytest.mark.browser, pytest.mark.zope]
-TITLE = 'Nobody starts this process again when it dies.'
+TITLE = 'Nothing restarts this process when it dies.'
 
 
 @pytest.fixture
@@ -85,12 +85,12 @@ def count(browser, word):
     return next((int(text.split()[0]) for text in items if word in text), None)
 
 
-def hush(browser, title, reason):
+def mute(browser, title, reason):
     found = card(browser, title)
     found.find_element(By.TAG_NAME, 'summary').click()
     found.find_element(By.NAME, 'reason').send_keys(reason)
     found.find_element(By.CSS_SELECTOR, 'form button').click()
-    wait_for(lambda: 'Hushed until' in browser.page_source, what='the message')
+    wait_for(lambda: 'Muted until' in browser.page_source, what='the message')
 
 
 def test_what_was_found_is_sorted_and_says_what_to_write(checks):
@@ -110,10 +110,10 @@ def test_what_was_found_is_sorted_and_says_what_to_write(checks):
 
 
 @pytest.mark.thorough
-def test_a_finding_is_hushed_and_shown_again(checks):
+def test_a_finding_is_muted_and_shown_again(checks):
     before = count(checks, 'warning')
-    hush(checks, TITLE, 'The <b>container</b> restarts it.')
-    assert count(checks, 'hushed') == 1 and count(checks, 'warning') == before - 1
+    mute(checks, TITLE, 'The <b>container</b> restarts it.')
+    assert count(checks, 'muted') == 1 and count(checks, 'warning') == before - 1
     until = (datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(30)).isoformat()
     assert (
         'The <b>container</b> restarts it.' in card(checks, TITLE).text
@@ -123,19 +123,19 @@ def test_a_finding_is_hushed_and_shown_again(checks):
     assert TITLE not in shown(checks)
     click(checks, 'Checks')
     card(checks, TITLE).find_element(By.TAG_NAME, 'button').click()
-    wait_for(lambda: count(checks, 'hushed') == 0, what='the finding')
+    wait_for(lambda: count(checks, 'muted') == 0, what='the finding')
     assert count(checks, 'warning') == before
     click(checks, 'Stability')
     assert TITLE in shown(checks)
 
 
 @pytest.mark.thorough
-def test_a_hush_wants_a_reason(checks):
+def test_a_mute_wants_a_reason(checks):
     card(checks, TITLE).find_element(By.TAG_NAME, 'summary').click()
     card(checks, TITLE).find_element(By.CSS_SELECTOR, 'form button').click()
     assert (
         checks.execute_script('return document.activeElement.name') == 'reason'
-        and count(checks, 'hushed') == 0
+        and count(checks, 'muted') == 0
     )
 
 

@@ -231,20 +231,20 @@ def test_while_no_worker_is_free_it_says_so_and_what_to_do(browser, site):
     for _ in range(2):
         zope.background('/wait_here')
 
-    def silence():
-        alert = browser.find_element(By.ID, 'stability-silence')
+    def no_answer():
+        alert = browser.find_element(By.ID, 'stability-no-answer')
         return alert.is_displayed() and alert.text
 
-    text = wait_for(silence, what='the message')
+    text = wait_for(no_answer, what='the message')
     assert text.startswith('No answer since ') and 'all workers may be busy' in text
     assert f'stabilitymonitor --directory {zope.stability} stacks ' in text
     zope.kill()
     zope.wait_exit()
-    wait_for(lambda: 'cannot be reached' in (silence() or ''), what='the end of the server')
+    wait_for(lambda: 'cannot be reached' in (no_answer() or ''), what='the end of the server')
     zope.start()
-    wait_for(lambda: 'Another process answers now' in (silence() or ''), what='the new process')
+    wait_for(lambda: 'Another process answers now' in (no_answer() or ''), what='the new process')
     refresh_on(browser)
-    assert not silence()
+    assert not no_answer()
 
 
 @pytest.mark.thorough

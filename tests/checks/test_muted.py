@@ -1,4 +1,4 @@
-"""Hushed findings: shown again in time, never lost, and a damaged file hushes nothing."""
+"""Muted findings: shown again in time, never lost, and a damaged file mutes nothing."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from Products.StabilityMonitor.checks.muted import FILE
-from Products.StabilityMonitor.checks.muted import Hushed
-from Products.StabilityMonitor.checks.muted import HushRefused
+from Products.StabilityMonitor.checks.muted import MuteList
+from Products.StabilityMonitor.checks.muted import MuteRefused
 from Products.StabilityMonitor.model.finding import Finding
 from Products.StabilityMonitor.model.severities import SEVERITIES
 
@@ -35,8 +35,8 @@ def clock():
 
 
 @pytest.fixture
-def hushed(tmp_path, clock):
-    return Hushed(tmp_path, 'site one', clock=clock)
+def muted(tmp_path, clock):
+    return MuteList(tmp_path, 'site one', clock=clock)
 
 
 def finding(id='terminal', severity='warning'):
@@ -48,63 +48,63 @@ def ids(pair):
     return [f.id for f in shown], [f.id for f, _ in hidden]
 
 
-def test_hush_and_unhush(hushed):
-    assert ids(hushed.partition([finding(), finding('other')])) == (['terminal', 'other'], [])
-    hush = hushed.hush('terminal', ' a developer sits there ', '2026-12-24', 'admin', 'warning')
-    assert (hush.reason, hush.until, hush.who, hush.since) == (
+def test_mute_and_unmute(muted):
+    assert ids(muted.partition([finding(), finding('other')])) == (['terminal', 'other'], [])
+    mute = muted.mute('terminal', ' a developer sits there ', '2026-12-24', 'admin', 'warning')
+    assert (mute.reason, mute.until, mute.who, mute.since) == (
         'a developer sits there',
         '2026-12-24',
         'admin',
         '2026-11-23T23:30:00.000Z',
     )
-    shown, hidden = hushed.partition([finding(), finding('other')])
+    shown, hidden = muted.partition([finding(), finding('other')])
     assert [f.id for f in shown] == ['other']
-    assert hidden == [(finding(), hush)]
-    assert hushed.unhush('terminal')
-    assert not hushed.unhush('terminal')
-    assert ids(hushed.partition([finding()])) == (['terminal'], [])
+    assert hidden == [(finding(), mute)]
+    assert muted.unmute('terminal')
+    assert not muted.unmute('terminal')
+    assert ids(muted.partition([finding()])) == (['terminal'], [])
 
 
-def test_the_file_is_private_and_whole(hushed, tmp_path):
-    hushed.hush('x', 'r', '2026-12-01', 'w')
+def test_the_file_is_private_and_whole(muted, tmp_path):
+    muted.mute('x', 'r', '2026-12-01', 'w')
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
     assert sorted(os.listdir(tmp_path)) == [FILE, f'{FILE}.lock']
-    assert json.loads((tmp_path / FILE).read_text())['hushed'][0]['id'] == 'x'
+    assert json.loads((tmp_path / FILE).read_text())['muted'][0]['id'] == 'x'
 
 
-def test_it_ends_after_its_last_day(hushed, clock):
-    hushed.hush('terminal', 'r', date(2026, 11, 25), 'w')
+def test_it_ends_after_its_last_day(muted, clock):
+    muted.mute('terminal', 'r', date(2026, 11, 25), 'w')
     for days, counts in ((0, True), (1, True), (2, True), (3, False), (400, False)):
         clock.now = TODAY + timedelta(days=days)
-        assert ids(hushed.partition([finding()]))[1] == (['terminal'] if counts else [])
+        assert ids(muted.partition([finding()]))[1] == (['terminal'] if counts else [])
 
 
-def test_what_has_become_worse_is_shown(hushed):
-    hushed.hush('terminal', 'r', '2026-12-01', 'w', 'warning')
-    assert ids(hushed.partition([finding(severity='critical')])) == (['terminal'], [])
-    assert ids(hushed.partition([finding(severity='info')])) == ([], ['terminal'])
+def test_what_has_become_worse_is_shown(muted):
+    muted.mute('terminal', 'r', '2026-12-01', 'w', 'warning')
+    assert ids(muted.partition([finding(severity='critical')])) == (['terminal'], [])
+    assert ids(muted.partition([finding(severity='info')])) == ([], ['terminal'])
 
 
-def test_what_is_fine_is_never_hushed(hushed):
-    hushed.hush('terminal', 'r', '2026-12-01', 'w')
-    assert ids(hushed.partition([finding(severity='ok')])) == (['terminal'], [])
+def test_what_is_fine_is_never_muted(muted):
+    muted.mute('terminal', 'r', '2026-12-01', 'w')
+    assert ids(muted.partition([finding(severity='ok')])) == (['terminal'], [])
 
 
-def test_each_instance_has_its_own(hushed, tmp_path, clock):
-    other = Hushed(tmp_path, 'site two', clock=clock)
-    hushed.hush('terminal', 'r', '2026-12-01', 'w')
+def test_each_instance_has_its_own(muted, tmp_path, clock):
+    other = MuteList(tmp_path, 'site two', clock=clock)
+    muted.mute('terminal', 'r', '2026-12-01', 'w')
     assert ids(other.partition([finding()])) == (['terminal'], [])
-    assert not other.unhush('terminal')
-    other.hush('terminal', 'too', '2026-12-02', 'w')
-    assert hushed.partition([finding()])[1][0][1].reason == 'r'
-    Hushed(tmp_path, '', clock=clock).hush('other', 'for all', '2026-12-01', 'w')
+    assert not other.unmute('terminal')
+    other.mute('terminal', 'too', '2026-12-02', 'w')
+    assert muted.partition([finding()])[1][0][1].reason == 'r'
+    MuteList(tmp_path, '', clock=clock).mute('other', 'for all', '2026-12-01', 'w')
     assert ids(other.partition([finding('other')])) == ([], ['other'])
 
 
-def test_a_second_hush_takes_the_place_of_the_first(hushed):
-    hushed.hush('terminal', 'one', '2026-12-01', 'w')
-    hushed.hush('terminal', 'two', '2026-12-02', 'w')
-    assert [h.reason for h in hushed.rows()[0]] == ['two']
+def test_a_second_mute_takes_the_place_of_the_first(muted):
+    muted.mute('terminal', 'one', '2026-12-01', 'w')
+    muted.mute('terminal', 'two', '2026-12-02', 'w')
+    assert [h.reason for h in muted.rows()[0]] == ['two']
 
 
 @pytest.mark.parametrize(
@@ -120,20 +120,20 @@ def test_a_second_hush_takes_the_place_of_the_first(hushed):
         ('r', '2026-02-30'),
     ],
 )
-def test_refused(hushed, tmp_path, reason, until):
-    with pytest.raises(HushRefused) as caught:
-        hushed.hush('terminal', reason, until, 'w')
+def test_refused(muted, tmp_path, reason, until):
+    with pytest.raises(MuteRefused) as caught:
+        muted.mute('terminal', reason, until, 'w')
     assert 'reason, and an end date' in str(caught.value)
     assert not (tmp_path / FILE).exists()
 
 
-def test_dates_of_all_kinds(hushed):
+def test_dates_of_all_kinds(muted):
     for until in (date(2026, 12, 1), datetime(2026, 12, 1, 5), ' 2026-12-01 '):
-        assert hushed.hush('x', 'r', until, 'w').until == '2026-12-01'
+        assert muted.mute('x', 'r', until, 'w').until == '2026-12-01'
 
 
-def test_long_words_are_cut(hushed):
-    assert len(hushed.hush('x', 'r' * 100_000, '2026-12-01', 'w' * 100_000).reason) == 500
+def test_long_words_are_cut(muted):
+    assert len(muted.mute('x', 'r' * 100_000, '2026-12-01', 'w' * 100_000).reason) == 500
 
 
 GOOD = {'id': 'terminal', 'reason': 'r', 'until': '2026-12-01', 'who': 'w'}
@@ -146,15 +146,15 @@ GOOD = {'id': 'terminal', 'reason': 'r', 'until': '2026-12-01', 'who': 'w'}
         ('{', 0),
         ('[]', 0),
         ('null', 0),
-        ('{"hushed": 5}', 0),
-        ('{"hushed": null}', 0),
+        ('{"muted": 5}', 0),
+        ('{"muted": null}', 0),
         ('\xff\xfe', 0),
         ('[' * 100_000, 0),
-        (json.dumps({'hushed': [GOOD, 5, {}, None, 'x', {'id': 'x'}]}), 1),
+        (json.dumps({'muted': [GOOD, 5, {}, None, 'x', {'id': 'x'}]}), 1),
         (
             json.dumps(
                 {
-                    'hushed': [
+                    'muted': [
                         GOOD | {'until': 'never'},
                         GOOD | {'reason': 5},
                         GOOD | {'id': ''},
@@ -167,23 +167,23 @@ GOOD = {'id': 'terminal', 'reason': 'r', 'until': '2026-12-01', 'who': 'w'}
     ],
     ids=range(10),
 )
-def test_a_damaged_file_is_a_finding(hushed, tmp_path, content, kept):
+def test_a_damaged_file_is_a_finding(muted, tmp_path, content, kept):
     (tmp_path / FILE).write_text(content, encoding='latin-1')
-    shown, hidden = hushed.partition([finding()])
+    shown, hidden = muted.partition([finding()])
     assert (
-        shown[0].id == 'hushed'
+        shown[0].id == 'muted'
         and shown[0].severity.code == 'warning'
         and str(tmp_path / FILE) in str(shown[0].action)
     )
     assert len(hidden) == kept
-    hushed.hush('other', 'r', '2026-12-01', 'w')  # what was good stays, what was bad is put aside
-    assert len(hushed.rows()[0]) == kept + 1 and hushed.rows()[1] is None
+    muted.mute('other', 'r', '2026-12-01', 'w')  # what was good stays, what was bad is put aside
+    assert len(muted.rows()[0]) == kept + 1 and muted.rows()[1] is None
     assert (tmp_path / f'{FILE}.damaged').read_text(encoding='latin-1') == content
 
 
-def test_fields_of_a_later_release_do_no_harm(hushed, tmp_path):
-    (tmp_path / FILE).write_text(json.dumps({'hushed': [GOOD | {'colour': 'red'}], 'version': 9}))
-    assert ids(hushed.partition([finding()])) == ([], ['terminal'])
+def test_fields_of_a_later_release_do_no_harm(muted, tmp_path):
+    (tmp_path / FILE).write_text(json.dumps({'muted': [GOOD | {'colour': 'red'}], 'version': 9}))
+    assert ids(muted.partition([finding()])) == ([], ['terminal'])
 
 
 @given(
@@ -193,31 +193,31 @@ def test_fields_of_a_later_release_do_no_harm(hushed, tmp_path):
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
-                st.sampled_from(['hushed', 'id', 'reason', 'until', 'who', 'severity']),
+                st.sampled_from(['muted', 'id', 'reason', 'until', 'who', 'severity']),
                 inner,
                 max_size=4,
             )
         ),
-    ).map(lambda value: json.dumps({'hushed': value}).encode())
+    ).map(lambda value: json.dumps({'muted': value}).encode())
 )
 def test_no_content_raises(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp('fuzz')
     (folder / FILE).write_bytes(content)
-    shown, hidden = Hushed(folder).partition([finding()])
+    shown, hidden = MuteList(folder).partition([finding()])
     assert len([f for f in shown if f.id == 'terminal']) + len(hidden) == 1
 
 
-def test_a_directory_in_its_place(hushed, tmp_path):
+def test_a_directory_in_its_place(muted, tmp_path):
     (tmp_path / FILE).mkdir()
-    assert ids(hushed.partition([finding()])) == (['hushed', 'terminal'], [])
+    assert ids(muted.partition([finding()])) == (['muted', 'terminal'], [])
 
 
-def test_no_hush_is_lost_between_writers(tmp_path, clock):
-    """Threads and their own Hushed objects, as of several processes on one directory."""
+def test_no_mute_is_lost_between_writers(tmp_path, clock):
+    """Threads and their own Muted objects, as of several processes on one directory."""
 
     def write(number):
         for step in range(5):
-            Hushed(tmp_path, f'site {number}', clock=clock).hush(
+            MuteList(tmp_path, f'site {number}', clock=clock).mute(
                 f'id-{step}', 'r', '2026-12-01', 'w'
             )
 
@@ -226,10 +226,10 @@ def test_no_hush_is_lost_between_writers(tmp_path, clock):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(Hushed(tmp_path, clock=clock).rows()[0]) == 30
+    assert len(MuteList(tmp_path, clock=clock).rows()[0]) == 30
 
 
-def test_another_process_that_keeps_the_lock(hushed, tmp_path, monkeypatch):
+def test_another_process_that_keeps_the_lock(muted, tmp_path, monkeypatch):
     import fcntl
 
     from Products.StabilityMonitor.checks import muted as module
@@ -237,6 +237,28 @@ def test_another_process_that_keeps_the_lock(hushed, tmp_path, monkeypatch):
     monkeypatch.setattr(module, '_PATIENCE', 0.05)
     with open(tmp_path / f'{FILE}.lock', 'w') as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(HushRefused, match='Another process .* Try again'):
-            hushed.hush('x', 'r', '2026-12-01', 'w')
-    hushed.hush('x', 'r', '2026-12-01', 'w')
+        with pytest.raises(MuteRefused, match='Another process .* Try again'):
+            muted.mute('x', 'r', '2026-12-01', 'w')
+    muted.mute('x', 'r', '2026-12-01', 'w')
+
+
+OLD_ROW = {'id': 'terminal', 'reason': 'r', 'until': '2026-12-24', 'who': 'ada'}
+
+
+def test_the_file_of_an_older_release_is_read_until_there_is_a_new_one(muted, tmp_path):
+    (tmp_path / 'hushed.json').write_text(json.dumps({'hushed': [OLD_ROW]}))
+    assert ids(muted.partition([finding()])) == ([], ['terminal'])
+    muted.mute('other', 'r', '2026-12-01', 'w')
+    assert ids(muted.partition([finding(), finding('other')])) == ([], ['terminal', 'other'])
+    assert muted.unmute('terminal')
+    assert ids(muted.partition([finding()])) == (['terminal'], [])
+
+
+def test_a_finding_that_had_another_id_stays_muted(muted, tmp_path):
+    (tmp_path / 'hushed.json').write_text(json.dumps({'hushed': [OLD_ROW | {'id': 'dead-man'}]}))
+    assert ids(muted.partition([finding('watchdog')])) == ([], ['watchdog'])
+
+
+def test_a_damaged_file_of_an_older_release_mutes_nothing(muted, tmp_path):
+    (tmp_path / 'hushed.json').write_text('[')
+    assert ids(muted.partition([finding()])) == (['muted', 'terminal'], [])

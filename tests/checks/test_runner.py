@@ -145,7 +145,7 @@ def test_a_check_that_hangs_is_left_behind_and_not_started_again(hangs):
 
 
 class Computes(Fine):
-    """Needs processor time until it is let go, or `seconds` of it."""
+    """Needs CPU time until it is let go, or `seconds` of it."""
 
     id = 'computes'
 

@@ -25,7 +25,7 @@ from support.syntheticruns import record
 from support.zopekit import ZopeInstance
 
 from Products.StabilityMonitor.checks import allfindings
-from Products.StabilityMonitor.checks.muted import Hushed
+from Products.StabilityMonitor.checks.muted import MuteList
 from Products.StabilityMonitor.cli import command as cli
 from Products.StabilityMonitor.model.jsonform import to_json
 from Products.StabilityMonitor.model.records import isotime
@@ -170,21 +170,21 @@ def test_what_is_fine_is_shown_on_request(living, command):
     assert '[ok] It is a. Why.' in command('--all')[1]
 
 
-def test_hushed_ones_are_counted_and_do_no_harm(base, living, command):
-    Hushed(base.path, HERE.label).hush('a', 'It is wanted.', SOON, 'ada', 'warning')
-    Hushed(base.path, 'another instance').hush('b', 'It is wanted there.', SOON, 'ada', 'warning')
+def test_muted_ones_are_counted_and_do_no_harm(base, living, command):
+    MuteList(base.path, HERE.label).mute('a', 'It is wanted.', SOON, 'ada', 'warning')
+    MuteList(base.path, 'another instance').mute('b', 'It is wanted there.', SOON, 'ada', 'warning')
     living(word(finding('a'), finding('b', 'info')))
     status, output, _ = command()
     assert (
         status == 0
         and 'It is a.' not in output
-        and output.endswith('= 1 for information, 1 hushed\n')
+        and output.endswith('= 1 for information, 1 muted\n')
     )
-    assert f'It is a. (hushed until {SOON} by ada: It is wanted.)' in command('--all')[1]
+    assert f'It is a. (muted until {SOON} by ada: It is wanted.)' in command('--all')[1]
 
 
 def test_what_has_become_worse_counts(base, living, command):
-    Hushed(base.path, HERE.label).hush('a', 'It is wanted.', SOON, 'ada', 'warning')
+    MuteList(base.path, HERE.label).mute('a', 'It is wanted.', SOON, 'ada', 'warning')
     living(word(finding('a', 'critical')))
     assert command()[0] == 1
 
@@ -218,7 +218,7 @@ def test_nothing_foreign_steers_the_terminal(living, command):
 def test_an_answer_that_is_none(living, command, answer):
     living(answer)
     status, output, _ = command()
-    assert status == 1 and 'does not tell how it stands. It does not know this question.' in output
+    assert status == 1 and 'does not tell how it stands. It does not know this request.' in output
 
 
 def test_an_answer_with_nonsense_in_it(living, command):
@@ -241,14 +241,14 @@ def test_a_silent_process_is_told_by_its_last_word(living, command):
     (run.path / allfindings.LAST_WORD).write_text(json.dumps(word(finding('a', 'ok'))))
     status, output, _ = command()
     assert status == 1 and output.splitlines()[0].endswith('as of 2026-11-23 02:13:20 UTC:')
-    assert 'does not tell how it stands. This run takes no questions.' in output
+    assert 'does not tell how it stands. This run has no mailbox.' in output
     assert '-> See what it does with "stabilitymonitor stacks".' in output
 
 
 def test_a_silent_process_without_a_word(living, command):
     living()
     status, output, _ = command()
-    assert status == 1 and 'takes no questions' in output
+    assert status == 1 and 'has no mailbox' in output
 
 
 @pytest.mark.parametrize(
@@ -338,18 +338,18 @@ def test_the_last_word_of_each_instance_outlives_triage(base, command):
     )
 
 
-def test_hushes_of_today_count_for_a_last_word(base, command):
+def test_mutes_of_today_count_for_a_last_word(base, command):
     archived(base, 0, finding('a'))
     assert command()[0] == 1
-    Hushed(base.path, HERE.label).hush('a', 'It is wanted.', SOON, 'ada', 'warning')
+    MuteList(base.path, HERE.label).mute('a', 'It is wanted.', SOON, 'ada', 'warning')
     assert command()[0] == 0
 
 
-def test_a_damaged_list_of_hushes_is_told(base, command):
+def test_a_damaged_list_of_mutes_is_told(base, command):
     archived(base, 0, finding('a', 'ok'))
-    (base.path / 'hushed.json').write_text('[')
+    (base.path / 'muted.json').write_text('[')
     status, output, _ = command()
-    assert status == 1 and 'The list of hushed findings is damaged' in output
+    assert status == 1 and 'The list of muted findings is damaged' in output
 
 
 @pytest.mark.parametrize(
@@ -442,11 +442,11 @@ def test_a_real_site_living_stopped_and_dead(make_zope):
     zope = make_zope().start()
     done = ask(zope)
     assert done.returncode == 1 and done.stdout.startswith(f'Process {zope.pid} '), done
-    assert '[warning] Nobody starts this process again when it dies.' in done.stdout
+    assert '[warning] Nothing restarts this process when it dies.' in done.stdout
     assert '[ok] The databases are durable.' in ask(zope, '--all').stdout
-    count = hush_all(zope)
+    count = mute_all(zope)
     done = ask(zope)
-    assert (done.returncode, done.stderr) == (0, '') and f'{count} hushed' in done.stdout, done
+    assert (done.returncode, done.stderr) == (0, '') and f'{count} muted' in done.stdout, done
     zope.kill(signal.SIGSTOP)
     done = ask(zope)
     assert (
@@ -465,13 +465,13 @@ def test_a_real_site_living_stopped_and_dead(make_zope):
     ), done
 
 
-def hush_all(zope):
+def mute_all(zope):
     """Every warning of the living process, and what is worse; how many that are."""
-    hushed = Hushed(zope.stability, label(zope), 0o640)
+    muted = MuteList(zope.stability, label(zope), 0o640)
     told = json.loads(ask(zope, '--json').stdout)['subjects'][-1]['checks']
     pressing = [row for row in told if row['severity'] in ('warning', 'critical')]
     for row in pressing:
-        hushed.hush(row['id'], 'A test.', SOON, 'ada', row['severity'])
+        muted.mute(row['id'], 'A test.', SOON, 'ada', row['severity'])
     return len(pressing)
 
 
@@ -516,18 +516,18 @@ def test_a_member_of_the_group_watches_a_real_site(open_place, capfd):
     group = next(each for each in grp.getgrall() if each.gr_gid not in (0, NOBODY))
     zope = ZopeInstance(open_place / 'site', options={'group': group.gr_name})
     with zope:
-        hush_all(zope)
+        mute_all(zope)
         words = ['--directory', str(zope.stability), 'checks']
         assert cli.main(words) == 0  # root asks; and everything is imported
         status, output = as_member(group.gr_gid, words)
         assert status == 0 and f'Process {zope.pid} ' in output and 'This is as of ' in output, (
             output
         )
-        Hushed(zope.stability, label(zope), 0o640).unhush('supervisor')
+        MuteList(zope.stability, label(zope), 0o640).unmute('supervisor')
         status, output = as_member(group.gr_gid, words)
-        assert (
-            status == 1 and '[warning] Nobody starts this process again when it dies.' in output
-        ), output
+        assert status == 1 and '[warning] Nothing restarts this process when it dies.' in output, (
+            output
+        )
 
 
 def label(zope):

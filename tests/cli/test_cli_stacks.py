@@ -169,11 +169,11 @@ def test_an_answer_that_says_why_there_is_none(living, command):
     assert '\x1b' not in output and 'as the kernel sees them' in output, 'what else can be seen'
 
 
-def test_a_run_that_takes_no_questions_is_seen_from_outside(living, command):
+def test_a_run_without_a_mailbox_is_seen_from_outside(living, command):
     living(None)
     status, output, errors = command()
     assert (status, errors) == (1, '')
-    assert 'this run takes no questions.' in output and 'as the kernel sees them' in output
+    assert 'this run has no mailbox.' in output and 'as the kernel sees them' in output
     assert f'gdb -p {os.getpid()}' in output
 
 

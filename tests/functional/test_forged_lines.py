@@ -237,7 +237,7 @@ def test_what_is_logged_of_a_damaged_run_forges_no_line(site):
     (site.stability / 'known-issues.toml').write_text(
         f'[[issue]]\nid = {json.dumps(PATH)}\n[[{PATH}]]\n'
     )
-    (site.stability / 'hushed.json').write_text(json.dumps({PATH: PATH}))
+    (site.stability / 'muted.json').write_text(json.dumps({PATH: PATH}))
     site.start()
     wait_for(lambda: len(list(runs.iterdir())) == 1, PATIENCE, 'all runs archived')
     assert site.get('/Control_Panel/StabilityMonitor/manage_checks').status == 200
@@ -359,9 +359,9 @@ def evil(tmp_path):
     (folder / 'summary.json').write_text(json.dumps(record.summary_json()))
     (folder / 'checks.json').write_text(evil_word())
     (folder / 'context.json').write_text('{}')
-    (stability / 'hushed.json').write_text(json.dumps({'hushed': [EVIL]}))
+    (stability / 'muted.json').write_text(json.dumps({'muted': [EVIL]}))
     (stability / 'known-issues.toml').write_text(
-        f'[[issue]]\nid = {json.dumps(EVIL)}\n[[silence]]\nid = "\x1b"\n'
+        f'[[issue]]\nid = {json.dumps(EVIL)}\n[[mute]]\nid = "\x1b"\n'
     )
     return stability, record.run
 

@@ -259,7 +259,7 @@ def possible(verdict, file, damage):
         return 'unreadable', 'vanished'
     if file.startswith('SIG') and verdict == 'vanished' and damage in ('random bytes', 'ones'):
         return 'signalled', 'stopped'
-    if file == 'deadman.mark' and verdict == 'vanished' and damage in ('random bytes', 'ones'):
+    if file == 'watchdog.mark' and verdict == 'vanished' and damage in ('random bytes', 'ones'):
         return ('hung',)
     if file == 'context.json' and verdict == 'vanished':
         return 'vanished', 'unreadable'

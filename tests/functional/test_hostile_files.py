@@ -355,7 +355,7 @@ ALSO = (
     'claim',
     'checks.json',
     'extra.mark',
-    'deadman-0.mark',
+    'watchdog-0.mark',
     'incident.json',
     'summary.json',
     'blackbox.sbr.gz',
@@ -388,7 +388,7 @@ def test_any_thing_in_the_place_of_a_file(site, dead, endless, usual_memory, thi
             graves.bury(dead['crashed'], f'crashed, {file}', *possible('crashed', file)) / file,
             endless,
         )
-    for file in ('context.json', 'blackbox.sbr', 'installed.json', 'SIGTERM.mark', 'deadman.mark'):
+    for file in ('context.json', 'blackbox.sbr', 'installed.json', 'SIGTERM.mark', 'watchdog.mark'):
         put(
             thing,
             graves.bury(dead['vanished'], f'vanished, {file}', *possible('vanished', file)) / file,
@@ -535,7 +535,7 @@ def test_what_is_no_run_is_in_the_way_of_none(site, dead, endless, usual_memory)
 # -- a start that never ends: files beside the runs ------------------------------------------------
 
 BESIDE = (
-    'hushed.json',
+    'muted.json',
     'token.key',
     'known-issues.toml',
     'recursion-probe.json',

@@ -114,7 +114,7 @@ class OldSite(ZopeInstance):
         return {note.kind for note in blackboxreader.read(file.read_bytes()).notes}
 
     def ticks(self):
-        """Processor time of its main thread, in the kernel's ticks."""
+        """CPU time of its main thread, in the kernel's ticks."""
         stat = Path(f'/proc/{self.pid}/task/{self.pid}/stat').read_text().rpartition(')')[2].split()
         return int(stat[11]) + int(stat[12])
 
@@ -160,7 +160,7 @@ def go_away_at_the_wrong_moment(site):
 
 
 def spins(site):
-    """Does the main thread use a tenth of a processor or more, while nobody asks for anything?"""
+    """Does the main thread use a tenth of one CPU or more, while nobody asks for anything?"""
     before, begun = site.ticks(), time.monotonic()
     time.sleep(1)
     return (site.ticks() - before) / os.sysconf('SC_CLK_TCK') > 0.1 * (time.monotonic() - begun)

@@ -155,7 +155,7 @@ def test_the_checks_run_again_by_a_form(plone):
     assert (answer.status, answer.headers['Location']) == (302, f'{plone.url}{TAB}manage_checks')
 
 
-def test_a_finding_is_hushed_and_shown_again_by_forms(plone):
+def test_a_finding_is_muted_and_shown_again_by_forms(plone):
     plone.findings()
     until = (date.today() + timedelta(30)).isoformat()
     words = {
@@ -165,19 +165,19 @@ def test_a_finding_is_hushed_and_shown_again_by_forms(plone):
         'severity': 'warning',
     }
     answer = plone.post(
-        f'{TAB}manage_hush', {**plone.form('manage_checks', 'manage_hush'), **words}
+        f'{TAB}manage_mute', {**plone.form('manage_checks', 'manage_mute'), **words}
     )
-    assert answer.status == 302 and 'Hushed+until' in answer.headers['Location'], answer.headers[
+    assert answer.status == 302 and 'Muted+until' in answer.headers['Location'], answer.headers[
         'Location'
     ]
-    hushed = plone.findings()['supervisor']['hushed']
-    assert (hushed['reason'], hushed['until']) == (
+    muted = plone.findings()['supervisor']['muted']
+    assert (muted['reason'], muted['until']) == (
         'pytest looks after it',
         until,
-    ) and 'admin' in hushed['who']
+    ) and 'admin' in muted['who']
     form = plone.form('manage_checks', 'manage_show_again')
     assert plone.post(f'{TAB}manage_show_again', {**form, 'id': 'supervisor'}).status == 302
-    assert 'hushed' not in plone.findings()['supervisor']
+    assert 'muted' not in plone.findings()['supervisor']
 
 
 def test_native_stacks_are_taken_by_a_form(plone):
@@ -198,7 +198,7 @@ def test_native_stacks_are_taken_by_a_form(plone):
 
 
 @pytest.mark.parametrize(
-    'form', ['manage_run_checks', 'manage_hush', 'manage_native_stacks', 'manage_drill']
+    'form', ['manage_run_checks', 'manage_mute', 'manage_native_stacks', 'manage_drill']
 )
 def test_a_forged_form_changes_nothing(plone, form):
     answer = plone.post(

@@ -140,7 +140,7 @@ def rounds_pass(site):
 
 def test_a_gil_that_was_given_back_is_outlived(site):
     run, previous = hung_for_a_while(
-        site, ['/keep_gil?seconds=3'], lambda: site.recording().survived['deadman']
+        site, ['/keep_gil?seconds=3'], lambda: site.recording().survived['watchdog']
     )
     assert (previous['run'], previous['verdict']) == (run, 'stopped'), previous['evidence']
 
@@ -211,7 +211,7 @@ def missing_in_marks(site, way):
     fights for the GIL.
     """
     written = b''.join(
-        path.read_bytes() for path in site.run_directory.glob('deadman-*.mark')
+        path.read_bytes() for path in site.run_directory.glob('watchdog-*.mark')
     ).decode()
     return [
         f'{stands.function} is in no mark'

@@ -177,16 +177,16 @@ def test_of_an_older_release_the_samples_tell_the_interval(run, interval):
 def test_the_watchdog_has_fired(run, age, is_silent):
     """Then the kernel has seen it, too; a mark that is outlived in a moment is no proof."""
     living = run(options={'sample-interval': 1.0}).beat(age)
-    (living.path / 'deadman.mark').write_bytes(STACK.ljust(1024, b'\0'))
+    (living.path / 'watchdog.mark').write_bytes(STACK.ljust(1024, b'\0'))
     assert bool(living.look().hang) == is_silent
-    living.recorder.survived('deadman', 1024)
+    living.recorder.survived('watchdog', 1024)
     assert living.look().hang is None
 
 
 def test_where_the_thread_stands_that_has_the_lock(run):
     living = run().beat(30.0, in_flight=1)
     living.recorder.begin('GET', '/keep_gil')
-    (living.path / 'deadman-0.mark').write_bytes(STACK.ljust(1024, b'\0'))
+    (living.path / 'watchdog-0.mark').write_bytes(STACK.ljust(1024, b'\0'))
     assert living.look().hang.summary == (
         'The heartbeat is silent for 30 sec, as when C code holds the interpreter lock (GIL); '
         'GET /keep_gil stands in keep_gil (/site/gil.py:3).'
@@ -248,7 +248,7 @@ def test_any_bytes_are_no_error(run):
     import random
 
     rng, living = random.Random(7), run().beat()
-    (living.path / 'deadman.mark').write_bytes(SEGFAULT)
+    (living.path / 'watchdog.mark').write_bytes(SEGFAULT)
     for _ in range(200):
         at = rng.randrange(64, blackbox.SIZE - 16)
         living.recorder.buffer[at : at + 16] = rng.randbytes(16)

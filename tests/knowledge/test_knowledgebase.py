@@ -538,7 +538,7 @@ def test_an_idle_waitress_is_no_spinning_one():
 
 
 def test_what_was_seen_to_spin_did_so_beside_other_load_too():
-    """There a thread that spins gets less than a whole processor."""
+    """There a thread that spins gets less than a whole CPU."""
     proof, old = (
         PROOFS['waitress-half-open-socket'] | {'busy': False},
         system({'waitress': '3.0.0'}),
@@ -547,7 +547,7 @@ def test_what_was_seen_to_spin_did_so_beside_other_load_too():
     for ended, strength in ((None, 'strong'), (2.0, 'possible')):
         record = replace(died(proof, old), hangs=(replace(hang, ended=ended),))
         (match,) = knowledgebase.match_incident([RULES['waitress-half-open-socket']], record, old)
-        assert (match.strength, 'processor: MainThread spins.' in match.matched) == (
+        assert (match.strength, 'CPU: MainThread spins.' in match.matched) == (
             strength,
             ended is None,
         )
@@ -683,14 +683,14 @@ def problem(text, name='known-issues.toml'):
         (GOOD + '[[issue]]\nx = ' + '[' * 5000, 11, 'This cannot be read'),
         (GOOD + '[[issue]]\nx = ' + '9' * 5000, 11, 'This cannot be read'),
         (GOOD + '[[issue]]\nhappens = "' + 'x' * 20000 + '"', 11, 'longer than 16 KiB'),
-        (GOOD + '[[silence]]\nid = "good-one"\n', 11, 'fields are missing: reason'),
+        (GOOD + '[[mute]]\nid = "good-one"\n', 11, 'fields are missing: reason'),
         (
-            GOOD + '[[silence]]\nid = "good-one"\nreason = "x"\nuntil = "soon"\n',
+            GOOD + '[[mute]]\nid = "good-one"\nreason = "x"\nuntil = "soon"\n',
             14,
             'must be a day such as',
         ),
         (
-            GOOD + '[[silence]]\nid = "good-one"\nreason = "x"\nuntil = 2027-01-01T00:00:00\n',
+            GOOD + '[[mute]]\nid = "good-one"\nreason = "x"\nuntil = 2027-01-01T00:00:00\n',
             14,
             'must be a day such as',
         ),
@@ -824,25 +824,32 @@ def test_without_a_file_of_the_site_the_shipped_rules_are_in_force(tmp_path):
     )
 
 
-def test_the_site_adds_and_silences(tmp_path):
+def test_the_site_adds_and_mutes(tmp_path):
     knowledge = site(
         tmp_path,
-        GOOD + '[[silence]]\nid = "btrees-repr"\nreason = "never logged"\nuntil = 2026-11-23\n',
+        GOOD + '[[mute]]\nid = "btrees-repr"\nreason = "never logged"\nuntil = 2026-11-23\n',
     )
     ids = {rule.id for rule in knowledge.rules}
     assert ids == set(RULES) - {'btrees-repr'} | {'good-one'}
-    assert knowledge.silences[0].reason == 'never logged' and not knowledge.problems
+    assert knowledge.muted[0].reason == 'never logged' and not knowledge.problems
 
 
-def test_a_silence_ends_and_one_of_nothing_is_a_problem(tmp_path):
+def test_the_table_of_an_older_release_mutes_too(tmp_path):
+    table = '[[silence]]\nid = "btrees-repr"\nreason = "never logged"\n'
+    (tmp_path / 'known-issues.toml').write_text(table)
+    knowledge = knowledgebase.in_force(tmp_path)
+    assert [mute.id for mute in knowledge.muted] == ['btrees-repr'] and not knowledge.problems
+
+
+def test_a_mute_ends_and_one_of_nothing_is_a_problem(tmp_path):
     knowledge = site(
         tmp_path,
-        '[[silence]]\nid = "btrees-repr"\nreason = "x"\nuntil = 2026-11-22\n'
-        '[[silence]]\nid = "no-such-issue"\nreason = "x"\n',
+        '[[mute]]\nid = "btrees-repr"\nreason = "x"\nuntil = 2026-11-22\n'
+        '[[mute]]\nid = "no-such-issue"\nreason = "x"\n',
     )
-    assert {rule.id for rule in knowledge.rules} == set(RULES) and not knowledge.silences
+    assert {rule.id for rule in knowledge.rules} == set(RULES) and not knowledge.muted
     assert [(p.line, p.sentence) for p in knowledge.problems] == [
-        (5, "There is no issue 'no-such-issue' to silence.")
+        (5, "There is no issue 'no-such-issue' to mute.")
     ]
 
 
@@ -850,13 +857,13 @@ def test_a_silence_ends_and_one_of_nothing_is_a_problem(tmp_path):
     not hasattr(time, 'tzset'), reason='the zone of a process cannot be changed here'
 )
 @pytest.mark.parametrize('zone', ['Etc/GMT-14', 'Etc/GMT+12'])
-def test_the_day_of_a_silence_is_one_of_utc(tmp_path, monkeypatch, zone):
+def test_the_day_of_a_mute_is_one_of_utc(tmp_path, monkeypatch, zone):
     """Always is it another day in one of these zones, at the ends of the world."""
 
     def lasts(day):
-        silence = f'[[silence]]\nid = "btrees-repr"\nreason = "x"\nuntil = {day}\n'
-        (tmp_path / 'known-issues.toml').write_text(silence)
-        return bool(knowledgebase.in_force(tmp_path).silences)
+        mute = f'[[mute]]\nid = "btrees-repr"\nreason = "x"\nuntil = {day}\n'
+        (tmp_path / 'known-issues.toml').write_text(mute)
+        return bool(knowledgebase.in_force(tmp_path).muted)
 
     monkeypatch.setenv('TZ', zone)
     time.tzset()
@@ -923,7 +930,7 @@ VALUES = st.sampled_from(
 KEYS = st.sampled_from(
     [
         *known_rules.KINDS['issue'].fields,
-        *known_rules.KINDS['silence'].fields,
+        *known_rules.KINDS['mute'].fields,
         'x',
         'a.b.c',
         '"quoted"',
@@ -934,7 +941,7 @@ WORDS = st.sampled_from(
     [
         GOOD,
         '[[issue]]\n',
-        '[[silence]]\n',
+        '[[mute]]\n',
         '[issue]\n',
         '"""',
         "'''",

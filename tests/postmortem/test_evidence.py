@@ -80,7 +80,7 @@ STACK = b'Stack (most recent call first):\n  File "/x.py", line 1 in main\n'
 
 def test_marks(run, world):
     found = collect(
-        run.served().marked('SIGTERM', STACK).marked('SIGHUP', b'').marked('deadman', STACK), world
+        run.served().marked('SIGTERM', STACK).marked('SIGHUP', b'').marked('watchdog', STACK), world
     )
     assert list(found.marks) == ['SIGTERM']
     assert found.marks['SIGTERM'].dumps[0].threads[0].frames[0].function == 'main'
@@ -173,7 +173,7 @@ def test_a_hang_that_ended_is_an_event_only(run, world):
 
 def test_what_a_thread_wrote_of_itself_is_newer_than_what_was_seen_of_it(run, world):
     ident = hanging(run)
-    found = collect(run.marked('deadman', STACK).marked('deadman-0', STACK), world)
+    found = collect(run.marked('watchdog', STACK).marked('watchdog-0', STACK), world)
     assert list(found.stuck) == [ident] and found.hang
     record = triage.examine(run.path, world)
     assert [(thread.ident, thread.frames[0].function) for thread in record.threads] == [
@@ -185,14 +185,20 @@ def test_what_a_thread_wrote_of_itself_is_newer_than_what_was_seen_of_it(run, wo
 def test_a_stack_of_a_thread_that_was_outlived_is_no_evidence(run, world):
     def write(recorder):
         recorder.begin('GET', '/')
-        recorder.survived('deadman-0', len(STACK))
+        recorder.survived('watchdog-0', len(STACK))
 
-    found = collect(run.box(write).marked('deadman-0', STACK), world)
+    found = collect(run.box(write).marked('watchdog-0', STACK), world)
     assert found.stuck == {}
 
 
 def test_a_stack_of_a_slot_that_nobody_has_is_nobodys(run, world):
-    assert collect(run.box().marked('deadman-3', STACK), world).stuck == {}
+    assert collect(run.box().marked('watchdog-3', STACK), world).stuck == {}
+
+
+def test_the_marks_of_an_older_release_are_read(run, world):
+    ident = hanging(run)
+    found = collect(run.marked('deadman', STACK).marked('deadman-0', STACK), world)
+    assert list(found.stuck) == [ident] and found.hang
 
 
 @pytest.mark.parametrize(
@@ -464,7 +470,7 @@ def test_any_context_gives_a_record(run, world, key, value):
             'context.json',
             'faults.mark',
             'SIGTERM.mark',
-            'deadman.mark',
+            'watchdog.mark',
             'serving.json',
         )
     ),

@@ -114,7 +114,7 @@ def lock_out_main(self, until=''):
     return 'it goes on'
 
 
-# -- processors ------------------------------------------------------------------------------------
+# -- CPUs ------------------------------------------------------------------------------------
 
 _LOOP = '<tal:loop repeat="n options/numbers">{}</tal:loop>'
 _ENDLESS = _LOOP.format(_LOOP.format(_LOOP.format('<b tal:condition="python:n &lt; 0">never</b>')))

@@ -245,7 +245,7 @@ def do_wait_in_thread():
     threading.Event().wait()
 
 
-# -- threads that serve, and their dead-man switches -----------------------------------------------
+# -- threads that serve, and their watchdogs -----------------------------------------------
 
 
 def standing(gate):
@@ -331,7 +331,7 @@ def do_serve_guarded():
 
 
 def do_work_aside():
-    """The heartbeat has an errand of a second of processor time, and beats on."""
+    """The heartbeat has an errand of a second of CPU time, and beats on."""
     serve_guarded(4)
     done = []
 
@@ -356,7 +356,7 @@ def do_work_in_each_duty():
     write.
     """
     serve_guarded(4)
-    heartbeat, switch = life.rounds.heartbeat, life.rounds.deadman
+    heartbeat, switch = life.rounds.heartbeat, life.rounds.watchdog
 
     def work():
         end = time.thread_time() + 0.6 * switch._cpu
@@ -380,7 +380,7 @@ def do_hang():
 
 
 def do_fork_guarded():
-    """A forked child has nothing of the dead-man switches; those of the parent work on."""
+    """A forked child has nothing of the watchdogs; those of the parent work on."""
     serve_guarded(2)
     before = own_files(life.directory.path)
 
@@ -399,7 +399,7 @@ def do_new_threads(count):
     the rounds.
     """
     count = int(count)
-    until(lambda: life.rounds.deadman)
+    until(lambda: life.rounds.watchdog)
     life.rounds.heartbeat.stop(timeout=20)
     for served in range(0, count, 8):
         threads = [threading.Thread(target=begin) for _ in range(8)]
@@ -418,7 +418,7 @@ def do_new_threads(count):
                 'now',
                 own_timers(),
                 len(os.listdir('/proc/self/fd')),
-                len(list(life.directory.path.glob('deadman-*.mark'))),
+                len(list(life.directory.path.glob('watchdog-*.mark'))),
             )
     do_findings()
 
@@ -433,15 +433,15 @@ def busy(number):
         deeper(number + 3)
 
 
-def do_short_deadman(path, timeout, nice='0', cpu=''):
+def do_short_watchdog(path, timeout, nice='0', cpu=''):
     """Not armed: switches with a timeout that is shorter than any option allows, and four busy
     threads.
 
     Says "alive" for each line, when all timers have started anew since; at the end how much
-    processor time the heartbeat was charged at most before it started them anew.  That of its
+    CPU time the heartbeat was charged at most before it started them anew.  That of its
     pauses counts, too, where the machine itself was taken away meanwhile.
     """
-    from Products.StabilityMonitor.recording.watchdog import DeadMan
+    from Products.StabilityMonitor.recording.watchdog import Watchdog
 
     os.nice(int(nice))
     sys.setswitchinterval(0.0005)
@@ -452,7 +452,7 @@ def do_short_deadman(path, timeout, nice='0', cpu=''):
     over, beats = threading.Event(), []
 
     def beat():
-        switch = DeadMan(Path(path), float(timeout), float(cpu or timeout), apart=0.0)
+        switch = Watchdog(Path(path), float(timeout), float(cpu or timeout), apart=0.0)
         begun, charged = time.thread_time(), 0.0
         while not over.wait(float(timeout) / 4):
             now = time.thread_time()
@@ -524,8 +524,8 @@ def do_close():
 def do_steal(path):
     """Code that closes all descriptors, and whose own file then gets the numbers that were ours."""
     foreign = os.open(path, os.O_CREAT | os.O_RDWR)
-    until(lambda: life.rounds.deadman)
-    ours = [life.fault_log.file, life.rounds.deadman.file, *life.marks.files.values()]
+    until(lambda: life.rounds.watchdog)
+    ours = [life.fault_log.file, life.rounds.watchdog.file, *life.marks.files.values()]
     for file in ours:
         os.dup2(foreign, file.descriptor)
     until(lambda: has_finding('marks-closed') and has_finding('fault-log'))

@@ -38,9 +38,10 @@ def module(*names):
                 raise
 
 
-def hushed_in(directory):
+def muted_in(directory):
     found = module('checks.muted', 'diagnosis.hushed')
-    return found.Hushed(directory, clock=lambda: 1e6)
+    mute_list = getattr(found, 'MuteList', None) or found.Hushed
+    return mute_list(directory, clock=lambda: 1e6)
 
 
 def commands(directory, questions):
@@ -55,16 +56,19 @@ def commands(directory, questions):
     return answers
 
 
-def hush(directory, id):
-    hushed_in(directory).hush(id, f'the reason of {id}', '1970-02-01', 'somebody')
+def mute(directory, id):
+    mutes = muted_in(directory)
+    mute = getattr(mutes, 'mute', None) or mutes.hush
+    mute(id, f'the reason of {id}', '1970-02-01', 'somebody')
 
 
-def unhush(directory, id):
-    return hushed_in(directory).unhush(id)
+def unmute(directory, id):
+    mutes = muted_in(directory)
+    return (getattr(mutes, 'unmute', None) or mutes.unhush)(id)
 
 
-def hushed(directory):
-    rows, problem = hushed_in(directory).rows()
+def muted(directory):
+    rows, problem = muted_in(directory).rows()
     assert problem is None, problem
     return {row.id: row.reason for row in rows}
 

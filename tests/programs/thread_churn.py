@@ -3,7 +3,7 @@ them.
 
     thread_churn.py DIRECTORY THREADS
 
-The whole living run is there: recorder, heartbeat, slow requests, dead-man switch, alternate stacks
+The whole living run is there: recorder, heartbeat, slow requests, watchdog, alternate stacks
 and stack gauge, with a beat of 3 ms.  Some requests are slow ones; now and then there are more
 threads than slots.  Prints JSON: what process and kernel held after a warm-up, what they hold at
 the end, and what became of the requests.

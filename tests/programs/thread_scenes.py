@@ -297,7 +297,7 @@ def looking_for_lock():
     A.acquire(timeout=1000)
 
 
-# -- circles ---------------------------------------------------------------------------------------
+# -- cycles ---------------------------------------------------------------------------------------
 
 MEET = threading.Barrier(2)
 
@@ -463,7 +463,7 @@ def _import_with_a():
         import imported_slowly  # noqa: F401
 
 
-# -- no circles ------------------------------------------------------------------------------------
+# -- no cycles ------------------------------------------------------------------------------------
 
 
 class Stock:
@@ -508,7 +508,7 @@ def two_instances():
 
 
 def chained_instances():
-    """Each object holds its lock while it asks the next one: the same attribute, no circle."""
+    """Each object holds its lock while it asks the next one: the same attribute, no cycle."""
     first, last = Stock(), Stock()
     start(last.sleep_at_front, name='sleeper')
     until(last.front.locked)
@@ -595,7 +595,7 @@ def as_wanted(watch, wanted, said):
         return None
     return {
         'threads': observed.states,
-        'deadlocks': [dict(vars(circle)) | {'text': circle.text} for circle in observed.deadlocks],
+        'deadlocks': [dict(vars(cycle)) | {'text': cycle.text} for cycle in observed.deadlocks],
     }
 
 

@@ -157,18 +157,18 @@ class TestDumps:
 
 
 class TestAHeldGIL:
-    def test_the_dead_man_notes_it_and_a_signal_still_ends_it(self, start):
+    def test_the_watchdog_notes_it_and_a_signal_still_ends_it(self, start):
         armed, control = start('hold_gil', 'stall=500ms'), start('hold_gil', armed=False)
         armed.beats()
         for victim in (armed, control):
             victim.go('holding')
-        until(lambda: 'deadman' in armed.marks(), 'the mark of the dead man')
+        until(lambda: 'watchdog' in armed.marks(), 'the mark of the watchdog')
         for victim in (armed, control):
             victim.signal('SIGTERM')
         assert armed.end() == control.end() == -signal.SIGTERM
-        assert set(armed.marks()) == {'deadman', 'SIGTERM'}
+        assert set(armed.marks()) == {'watchdog', 'SIGTERM'}
         assert 'in do_hold_gil' in armed.marks()['SIGTERM']
-        assert not armed.box.survived['deadman']
+        assert not armed.box.survived['watchdog']
 
     def test_a_healthy_process_that_was_stopped_for_long_goes_on(self, start):
         victim = start('serve', 'stall=500ms').go()
@@ -177,12 +177,12 @@ class TestAHeldGIL:
         os.waitid(os.P_PID, victim.process.pid, os.WSTOPPED | os.WNOWAIT)
         time.sleep(0.8)  # longer than `stall`: that is the point
         victim.signal('SIGCONT').tell('hello', 'alive')
-        until(lambda: 'deadman' in victim.marks())
-        length = len(victim.marks()['deadman'])
-        until(lambda: victim.box.survived['deadman'] >= length, 'the mark is known to be outlived')
+        until(lambda: 'watchdog' in victim.marks())
+        length = len(victim.marks()['watchdog'])
+        until(lambda: victim.box.survived['watchdog'] >= length, 'the mark is known to be outlived')
         victim.tell('')
         assert victim.end() == 0
-        assert set(victim.marks()) == {'deadman'} and victim.box.words['finished']
+        assert set(victim.marks()) == {'watchdog'} and victim.box.words['finished']
 
     def test_an_idle_process_leaves_no_mark(self, start):
         victim = start('serve', 'stall=1s').go()
@@ -327,8 +327,8 @@ class TestTheRunDirectory:
         victim = start('serve').go()
         until(
             lambda: (
-                (victim.path / 'deadman.mark').exists()
-                and (victim.path / 'deadman.mark').stat().st_size
+                (victim.path / 'watchdog.mark').exists()
+                and (victim.path / 'watchdog.mark').stat().st_size
             )
         )
         names = {path.name for path in victim.path.iterdir()}

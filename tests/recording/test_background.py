@@ -1,4 +1,4 @@
-"""Aside: the work is done in another thread, whose processor time is its own, and its outcome comes
+"""Aside: the work is done in another thread, whose CPU time is its own, and its outcome comes
 back.
 """
 

@@ -160,21 +160,19 @@ class TestAHang:
         'others, words',
         [
             (
-                [dict(detail='25% of a processor, at /site/view.py:7 in render')] * 2,
-                '25% of a processor, at /site',
+                [dict(detail='25% of one CPU, at /site/view.py:7 in render')] * 2,
+                '25% of one CPU, at /site',
             ),
             (
                 [
-                    dict(
-                        detail=f'{n}% of a processor', frames=(Frame('/site/view.py', n, 'render'),)
-                    )
+                    dict(detail=f'{n}% of one CPU', frames=(Frame('/site/view.py', n, 'render'),))
                     for n in (24, 26)
                 ],
                 'in render (/site/view.py).',
             ),
             (
                 [dict(frames=(Frame('/site/view.py', 7, 'other'),)), dict(activity='sleep')],
-                '25% of a processor, at /site',
+                '25% of one CPU, at /site',
             ),
         ],
         ids=['the very same', 'the same at other lines', 'other places'],
@@ -183,12 +181,12 @@ class TestAHang:
         world.threads = tuple(
             state(n, **{'activity': 'running', **values})
             for n, values in enumerate(
-                [dict(detail='25% of a processor, at /site/view.py:7 in render'), *others], 1
+                [dict(detail='25% of one CPU, at /site/view.py:7 in render'), *others], 1
             )
         )
         world.look([100, 90, 80], 3)
         count = 1 if len({(s.activity, s.frames[0].function) for s in world.threads}) > 1 else 3
-        assert f'60 s: {count} of them: runs on the processor: {words}' in world.notes[0].title
+        assert f'60 s: {count} of them: runs on a CPU: {words}' in world.notes[0].title
 
     def test_it_is_noted_and_found_once(self, hanging):
         for _ in range(50):
@@ -475,7 +473,7 @@ class TestDeadlocks:
 
 class TestSpinning:
     def spin(self, world, *cpus, **values):
-        """One look for each share of a processor."""
+        """One look for each share of one CPU."""
         for cpu in cpus:
             main = main_thread(cpu=cpu, activity='running', **values)
             world.hangs.look_for_spinning(
@@ -488,8 +486,7 @@ class TestSpinning:
         self.spin(world, 1.0)
         assert world.kinds == [('spinning', 0), ('spinning', MAIN)]
         assert world.notes[0].title == (
-            'MainThread, which serves no request, uses 100% of a processor in render '
-            '(/site/view.py).'
+            'MainThread, which serves no request, uses 100% of one CPU in render (/site/view.py).'
         )
         assert world.hangs.known()[0].place == FRAMES[0]
         self.spin(world, 0.99, 0.99)
@@ -552,9 +549,7 @@ class TestSpinning:
 
     def test_without_a_name_and_a_stack(self, world):
         self.spin(world, 1.0, 1.0, name='', frames=())
-        assert (
-            world.notes[0].title == 'A thread, which serves no request, uses 100% of a processor.'
-        )
+        assert world.notes[0].title == 'A thread, which serves no request, uses 100% of one CPU.'
 
     def test_threads_that_python_does_not_know_are_told_apart(self, world):
         """They have no ident; a calm one hides none that spins, and their notes are no
@@ -572,7 +567,7 @@ class TestSpinning:
         world.hangs.look_for_spinning(threads, loads | {6: 0.0})
         assert [hang.ended is None for hang in world.hangs.known()] == [True, False]
         five, six = hangnotes.hangs(world.notes, time.time())
-        assert five.summary == 'c (native id 5), which serves no request, uses 100% of a processor.'
+        assert five.summary == 'c (native id 5), which serves no request, uses 100% of one CPU.'
         assert (five.ended is None, six.ended is None) == (True, False)
         lasting = hangnotes.lasting(world.notes, 'spinning')
         assert [note.native_id for note in hangnotes.threads(world.notes, lasting)] == [5]

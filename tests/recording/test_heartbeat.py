@@ -259,24 +259,24 @@ class TestSurvivedMarks:
 
     def test_files_are_kept_apart_and_may_come_later(self, recorder):
         marks = SurvivedMarks(recorder, {'faults': self.File(), 'SIGHUP': self.File(5)})
-        marks.watch('deadman', self.File(9))
+        marks.watch('watchdog', self.File(9))
         for _ in range(SURVIVED_AFTER + 1):
             marks.check()
         survived = {name: length for name, length in read(recorder).survived.items() if length}
-        assert survived == {'SIGHUP': 5, 'deadman': 9}
+        assert survived == {'SIGHUP': 5, 'watchdog': 9}
 
-    def test_those_of_the_dead_man_are_looked_at_after_a_late_beat_and_in_each_round(
+    def test_those_of_the_watchdog_are_looked_at_after_a_late_beat_and_in_each_round(
         self, recorder
     ):
         now, mark = [0.0], self.File()
         marks = SurvivedMarks(recorder, {'faults': self.File()}, late=2.0, clock=lambda: now[0])
-        marks.watch('deadman', mark)
+        marks.watch('watchdog', mark)
 
         def survived_after(beats, pause):
             for _ in range(beats):
                 now[0] += pause
                 marks.check()
-            return read(recorder).survived['deadman']
+            return read(recorder).survived['watchdog']
 
         assert survived_after(SURVIVED_AFTER + 2, 1.0) == 0
         mark.length = 9

@@ -36,14 +36,14 @@ from Products.StabilityMonitor.threads.frames import stacks
 
 @pytest.fixture
 def life(tmp_path, monkeypatch):
-    """What Rounds sees of a LivingRun.  The dead-man switch has tests of its own, with processes
+    """What Rounds sees of a LivingRun.  The watchdog has tests of its own, with processes
     that may die.
     """
 
     def on_another_system(*args, **more):
         raise AttributeError('timer_create')
 
-    monkeypatch.setattr(rounds_module, 'DeadMan', on_another_system)
+    monkeypatch.setattr(rounds_module, 'Watchdog', on_another_system)
     monkeypatch.setattr(loglater, 'LOGGER', logging.Logger('of a test'))
     buffer = bytearray(box.SIZE)
     recorder = Recorder(buffer)
@@ -159,7 +159,7 @@ def beating(life):
 
 @pytest.fixture
 def switches(monkeypatch):
-    """What each dead-man switch was made with, and one that only notes what it is told."""
+    """What each watchdog was made with, and one that only notes what it is told."""
     made = []
 
     class Switch:
@@ -180,7 +180,7 @@ def switches(monkeypatch):
             self.calls.append('threads')
             return ''
 
-    monkeypatch.setattr(rounds_module, 'DeadMan', Switch)
+    monkeypatch.setattr(rounds_module, 'Watchdog', Switch)
     return made
 
 
@@ -483,7 +483,9 @@ class TestTheParts:
         assert ask(tmp_path, 'stacks', PATIENCE)['threads']
         (finding,) = rounds.life.findings
         assert (
-            finding.id == 'dead-man' and 'timer_create' in finding.detail and rounds.deadman is None
+            finding.id == 'watchdog'
+            and 'timer_create' in finding.detail
+            and rounds.watchdog is None
         )
 
     @pytest.mark.parametrize(
@@ -523,7 +525,7 @@ class TestTheParts:
         with beating(life) as rounds:
             until(lambda: len(seen) == 3)
         assert seen == [ROUND, 5 * ROUND, 9 * ROUND], (
-            'after the host, before the dead-man switch and the inbox'
+            'after the host, before the watchdog and the inbox'
         )
         assert switches[0][1].calls.count('check') in (2, 3)
 
@@ -580,7 +582,7 @@ class TestTheParts:
             until(lambda: rounds.heartbeat.beats > 2 * ROUND)
         (finding,) = life.findings
         assert (finding.id, finding.severity.code) == (
-            'dead-man-threads',
+            'watchdog-threads',
             'info',
         ) and 'timer_create' in finding.detail
 
@@ -618,7 +620,7 @@ class TestTheParts:
         (tmp_path / 'questions').touch()
         rounds.start()
         until(lambda: rounds.heartbeat.beats > 2)
-        assert {finding.id for finding in life.findings} == {'dead-man', 'inbox'}
+        assert {finding.id for finding in life.findings} == {'watchdog', 'inbox'}
 
     def test_without_a_directory_samples_are_taken(self, life, rounds):
         life.directory = None

@@ -32,7 +32,7 @@ BLOCKED, LOCKED = (FLUSH, *LISTENS), (LOCK, *LISTENS)
 
 
 class World:
-    """What MainThread does, and how often it has had a processor; `looks` as the heartbeat does."""
+    """What MainThread does, and how often it has had a CPU; `looks` as the heartbeat does."""
 
     def __init__(self):
         buffer = bytearray(box.SIZE)

@@ -1,4 +1,4 @@
-"""The dead-man switch: each thread that serves writes its own stack, of a healthy process nothing
+"""The watchdog: each thread that serves writes its own stack, of a healthy process nothing
 is harmed or kept.
 
 Real processes, which could die of it; `programs/armed.py` holds what they do.
@@ -29,7 +29,7 @@ pytestmark = [
         not os.path.exists('/proc/self/timers'), reason='this kernel does not tell the timers'
     ),
 ]
-SERVING = [f'deadman-{slot}' for slot in range(4)]
+SERVING = [f'watchdog-{slot}' for slot in range(4)]
 STACK = 'Stack (most recent call first):'
 
 
@@ -40,7 +40,7 @@ def until_all_have_written(victim):
 
     def have_written():
         assert victim.lives, sorted(victim.marks())
-        return set(victim.marks()) == {'deadman', *SERVING}
+        return set(victim.marks()) == {'watchdog', *SERVING}
 
     until(have_written, 'the marks of all', 10 * PATIENCE, pause=0.05)
 
@@ -48,7 +48,7 @@ def until_all_have_written(victim):
 def stacks_in(folder):
     """{name: how many stacks were written} of the marks there."""
     return {
-        path.stem: path.read_bytes().count(STACK.encode()) for path in folder.glob('deadman*.mark')
+        path.stem: path.read_bytes().count(STACK.encode()) for path in folder.glob('watchdog*.mark')
     }
 
 
@@ -65,9 +65,9 @@ class TestAHeldGIL:
             {thread.slot: ident for ident, thread in victim.box.threads.items()},
         )
         served = {request.ident: request.path for request in victim.box.in_flight}
-        assert 'heartbeat.py' in marks['deadman'] and 'armed.py' not in marks['deadman']
+        assert 'heartbeat.py' in marks['watchdog'] and 'armed.py' not in marks['watchdog']
         for slot in range(4):
-            last = marks[f'deadman-{slot}'].rpartition(STACK)[2]
+            last = marks[f'watchdog-{slot}'].rpartition(STACK)[2]
             own = re.search(r'line \d+ in (\w+)', last)[1]
             assert own == ('hold_gil' if served[slots[slot]] == '/holding' else 'standing')
 
@@ -111,7 +111,7 @@ class TestAHealthyServer:
 
     def test_with_an_errand_that_takes_a_second_of_processor_time_writes_nothing(self, start):
         victim = start('work_aside').go('done')
-        assert {path.stem for path in victim.path.glob('deadman*.mark')} == {'deadman', *SERVING}
+        assert {path.stem for path in victim.path.glob('watchdog*.mark')} == {'watchdog', *SERVING}
         victim.tell('')
         assert victim.end() == 0 and victim.marks() == {}
 
@@ -126,7 +126,7 @@ class TestAHealthyServer:
         time.sleep(1.3)  # longer than any timer: that is the point
         victim.signal('SIGCONT').tell('hello', 'alive')
         until(victim.marks, 'a mark')
-        assert set(victim.marks()) == {'deadman'}
+        assert set(victim.marks()) == {'watchdog'}
         until(
             lambda: all(
                 victim.box.survived[name] >= len(text) for name, text in victim.marks().items()
@@ -139,8 +139,8 @@ class TestAHealthyServer:
 
     @pytest.mark.slow
     def test_suspended_two_hundred_times_while_all_threads_are_busy(self, start, tmp_path):
-        victim = start('short_deadman', str(tmp_path), '0.02', armed=False).go('busy')
-        until(lambda: set(stacks_in(tmp_path)) == {'deadman', *SERVING})
+        victim = start('short_watchdog', str(tmp_path), '0.02', armed=False).go('busy')
+        until(lambda: set(stacks_in(tmp_path)) == {'watchdog', *SERVING})
         for _ in range(200):
             victim.signal('SIGSTOP')
             assert victim.process.returncode is None, 'it died of the suspension before'
@@ -152,21 +152,21 @@ class TestAHealthyServer:
         charged = float(victim.hear())
         assert victim.end() == 0, victim.errors
         fired = stacks_in(tmp_path)
-        assert fired.pop('deadman') >= 50, 'it was suspended for longer than the timeout'
+        assert fired.pop('watchdog') >= 50, 'it was suspended for longer than the timeout'
         assert nobody_was_met(fired, charged, 0.02)
 
     @pytest.mark.slow
     def test_starved_by_other_processes(self, start, tmp_path):
         """The heartbeat comes too late all the time, and nobody dies of it; it has as much
-        processor time as usual.
+        CPU time as usual.
         """
         others = [Program('-c', 'while True: pass') for _ in range(2 * os.cpu_count())]
         try:
-            victim = start('short_deadman', str(tmp_path), '0.02', '10', '0.06', armed=False).go(
+            victim = start('short_watchdog', str(tmp_path), '0.02', '10', '0.06', armed=False).go(
                 'busy'
             )
             until(
-                lambda: stacks_in(tmp_path).get('deadman', 0) >= 10,
+                lambda: stacks_in(tmp_path).get('watchdog', 0) >= 10,
                 'the timer of the heartbeat to fire',
             )
             assert victim.lives
@@ -177,7 +177,7 @@ class TestAHealthyServer:
         charged = float(victim.hear())
         assert victim.end() == 0, victim.errors
         fired = stacks_in(tmp_path)
-        assert fired.pop('deadman') >= 10 and nobody_was_met(fired, charged, 0.06)
+        assert fired.pop('watchdog') >= 10 and nobody_was_met(fired, charged, 0.06)
 
 
 class TestThreadsThatComeAndGo:
@@ -187,7 +187,7 @@ class TestThreadsThatComeAndGo:
         assert early == late and early.startswith('now ')
         _, timers, _, files = map(str, late.split())
         assert int(files) <= 8 and int(timers) <= TURNS * int(files) + 1
-        given_up = {'heartbeat-Rounds._guard_threads', 'dead-man-threads', 'dead-man'}
+        given_up = {'heartbeat-Rounds._guard_threads', 'watchdog-threads', 'watchdog'}
         assert not given_up & set(victim.hear().split())
         assert victim.end() == 0
 
@@ -195,13 +195,13 @@ class TestThreadsThatComeAndGo:
         code = f"""if True:
             import sys, threading, pathlib
             from programs.armed import own_timers, until
-            from Products.StabilityMonitor.recording.watchdog import DeadMan
+            from Products.StabilityMonitor.recording.watchdog import Watchdog
             thread = threading.Thread(target=int)
             thread.start()
             thread.join()
             until(lambda: not pathlib.Path(f'/proc/self/task/{{thread.native_id}}').exists())
             gone, here = thread.native_id, threading.get_native_id()
-            switch = DeadMan(pathlib.Path({str(tmp_path)!r}), 3600)
+            switch = Watchdog(pathlib.Path({str(tmp_path)!r}), 3600)
             seen = []
             both = {{0: gone, 1: here}}, {{0: here, 1: gone}}
             for threads in (*both, {{0: here}}, {{}}, {{20: here}}):
@@ -213,7 +213,7 @@ class TestThreadsThatComeAndGo:
         """
         one = 1 + TURNS
         done = run_python('-c', code)
-        assert done.stdout == f'{one} {one} {one} 1 1 0 deadman-0 deadman-1\n', done.stderr
+        assert done.stdout == f'{one} {one} {one} 1 1 0 watchdog-0 watchdog-1\n', done.stderr
 
     def test_one_whose_timers_cannot_be_had_leaves_the_others_theirs(self, tmp_path):
         """As where the user may not have so many pending signals: no timer may run out in
@@ -222,19 +222,19 @@ class TestThreadsThatComeAndGo:
         code = f"""if True:
             import sys, threading, pathlib
             from programs.armed import own_timers
-            from Products.StabilityMonitor.recording import watchdog as deadman
-            new_timer, refused = deadman._new_timer, []
+            from Products.StabilityMonitor.recording import watchdog as watchdog_module
+            new_timer, refused = watchdog_module._new_timer, []
 
             def limited(clock, number, native_id):
                 if native_id in refused and own_timers() >= 1 + 5 * len(threads) - 2:
                     raise OSError(11, 'timer_create failed')
                 return new_timer(clock, number, native_id)
-            deadman._new_timer = limited
+            watchdog_module._new_timer = limited
             gate = threading.Event()
             threads = [threading.Thread(target=gate.wait) for _ in range(3)]
             for thread in threads:
                 thread.start()
-            switch = deadman.DeadMan(pathlib.Path({str(tmp_path)!r}), 3600, 3600)
+            switch = watchdog_module.Watchdog(pathlib.Path({str(tmp_path)!r}), 3600, 3600)
             refused.append(threads[2].native_id)
             serving = {{slot: thread.native_id for slot, thread in enumerate(threads)}}
             for _ in range(3):
@@ -250,7 +250,7 @@ class TestThreadsThatComeAndGo:
 
 def test_a_forked_child_touches_nothing(start):
     victim = start('fork_guarded', 'stall=60s').go('child 0 0', f'parent True {1 + 2 * TURNS}')
-    files = {path: path.read_bytes() for path in victim.path.glob('deadman*.mark')}
+    files = {path: path.read_bytes() for path in victim.path.glob('watchdog*.mark')}
     assert len(files) == 3 and not any(text.strip(b'\0') for text in files.values())
     victim.tell('')
     assert victim.end() == 0
@@ -278,8 +278,8 @@ def test_the_handler_of_the_heartbeat_leaves_errno_alone(tmp_path):
     """Python 3.14 aborts a heartbeat that waits for a lock and finds another errno there."""
     code = f"""if True:
         import ctypes, pathlib, sys, threading
-        from Products.StabilityMonitor.recording import watchdog as deadman
-        switch = deadman.DeadMan(pathlib.Path({str(tmp_path)!r}), 3600, 3600)
+        from Products.StabilityMonitor.recording import watchdog as watchdog_module
+        switch = watchdog_module.Watchdog(pathlib.Path({str(tmp_path)!r}), 3600, 3600)
         libc = ctypes.PyDLL(None, use_errno=True)
         for _ in range(3):
             ctypes.set_errno(77)

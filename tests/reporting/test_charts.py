@@ -176,18 +176,18 @@ def test_the_limit_of_the_cgroup_is_a_line():
 
 
 def test_processor_is_in_percent_of_a_core():
-    svg = charts.processor_curve(samples())
+    svg = charts.cpu_curve(samples())
     assert '50 %' in words(svg) or '40 %' in words(svg)
 
 
 @pytest.mark.parametrize('few', [[], samples(1), [Sample(0.0, 0.0)], samples(5, rss=-1, cpu=-1)])
 def test_too_little_is_no_curve(few):
     assert charts.memory_curve(few) == ''
-    assert charts.processor_curve(few) == ''
+    assert charts.cpu_curve(few) == ''
 
 
 def test_idle_and_equal_values_do_no_harm():
-    parsed(charts.processor_curve(samples(10, cpu=1.0)))
+    parsed(charts.cpu_curve(samples(10, cpu=1.0)))
     parsed(charts.memory_curve(samples(10, rss=0)))
     parsed(charts.memory_curve([samples(1)[0]] * 3))
 
@@ -212,7 +212,7 @@ numbers = st.one_of(st.none(), st.text(max_size=3), st.integers(-5, 1 << 63), st
 )
 def test_no_samples_break_a_curve(found):
     found = items_from_json(Sample, found)
-    for svg in (charts.memory_curve(found), charts.processor_curve(found)):
+    for svg in (charts.memory_curve(found), charts.cpu_curve(found)):
         assert svg == '' or parsed(svg) is not None
 
 

@@ -21,7 +21,7 @@ from support.syntheticruns import record
 from zope.interface.verify import verifyObject
 
 from Products.StabilityMonitor.checks import allfindings
-from Products.StabilityMonitor.checks.muted import Hushed
+from Products.StabilityMonitor.checks.muted import MuteList
 from Products.StabilityMonitor.checks.runner import Background
 from Products.StabilityMonitor.knowledge import systemfacts
 from Products.StabilityMonitor.model.action import Action
@@ -265,9 +265,9 @@ def test_the_findings_of_a_zope_that_is_down_are_its_last_word(tmp_path):
 def test_a_finding_that_was_muted_since_is_marked(tmp_path):
     tomorrow = time.strftime('%Y-%m-%d', time.gmtime(time.time() + 86400))
     (tmp_path / 'stability').mkdir()
-    Hushed(tmp_path / 'stability', HERE.label).hush('disk', 'It is known.', tomorrow, 'ada')
+    MuteList(tmp_path / 'stability', HERE.label).mute('disk', 'It is known.', tomorrow, 'ada')
     report, _, _ = down(tmp_path, row())
-    assert report['checks'][0]['hushed']['reason'] == 'It is known.'
+    assert report['checks'][0]['muted']['reason'] == 'It is known.'
 
 
 @pytest.mark.parametrize('word', [{'when': None}, {'when': 7}, {'when': 'nonsense'}, {'when': []}])

@@ -150,7 +150,7 @@ def test_the_text_tells_it_all():
         ', ended ',
         'waitress-0 (native id 1000, 0x7f0000000000): waits for a lock; LOCK_B at shop/views.py:31',
         '  serves POST /shop/checkout for 34.2 s (publishing)',
-        '  processor 99% of the last 10.0 s, stack 7.0 MiB',
+        '  CPU 99% of the last 10.0 s, stack 7.0 MiB',
         '    File "/srv/zope/src/shop/views.py", line 31, in checkout',
         'grpc_poller (native id 1010): waits in C code',
         'no Python frame',

@@ -59,7 +59,7 @@ class TestTheFile:
             assert entry.size <= part.size
 
     def test_what_is_written_natively_is_read_everywhere(self):
-        """The writer's structs pad as the processor wants it, the reader's not at all."""
+        """The writer's structs pad as the CPU wants it, the reader's not at all."""
         for native in (
             box.begun_request,
             box.ended_request,
@@ -115,7 +115,7 @@ class TestTheFile:
             'SIGUSR2',
             'SIGALRM',
             'SIGXCPU',
-            'deadman',
+            'watchdog',
         )
         assert box.PHASES[:7] == (
             'traversing',

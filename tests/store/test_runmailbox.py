@@ -111,7 +111,7 @@ class TestAnAnswer:
     @pytest.mark.parametrize(
         'subject, words',
         [
-            ('nonsense', 'not known here'),
+            ('nonsense', 'does not know that request'),
             ('broken', 'of its own'),
             ('odd', 'not JSON serializable'),
         ],
@@ -160,7 +160,7 @@ class TestNoAnswer:
             text.startswith('The process has not answered within 0.3 s. ')
             and 'or have ended' in text
         )
-        assert took >= 0.3 and run.names == [], 'the question is taken back'
+        assert took >= 0.3 and run.names == [], 'the request is taken back'
 
     @pytest.mark.parametrize(
         'make',
@@ -173,7 +173,7 @@ class TestNoAnswer:
     def test_of_a_run_without_an_inbox_at_once(self, tmp_path, make):
         make(tmp_path / 'run')
         text, took = self.dead(tmp_path / 'run', 'stacks', 3600)
-        assert text.startswith('This run takes no questions. ')
+        assert text.startswith('This run has no mailbox. ')
 
     def test_of_one_that_is_archived_meanwhile(self, run):
         with ThreadPoolExecutor(1) as pool:
@@ -232,7 +232,7 @@ class TestLooking:
         run.inbox.look()
         run.inbox.look()
 
-    def test_a_question_in_the_same_tick_as_the_last_look_is_not_missed(self, run):
+    def test_a_request_in_the_same_tick_as_the_last_look_is_not_missed(self, run):
         """The time stamp of the folder does not tell that it came."""
         now = run.folder.stat().st_mtime_ns
         run.inbox.look()
@@ -284,7 +284,7 @@ class TestWhatNobodyTakesBack:
             f'{HEX.upper()}-stacks.ask',
         ],
     )
-    def test_garbage_is_no_question_and_goes_the_same_way(self, run, name):
+    def test_garbage_is_no_request_and_goes_the_same_way(self, run, name):
         run.leave(name, age=59)
         run.inbox.look()
         assert run.calls == [] and run.names == [name]
@@ -292,7 +292,7 @@ class TestWhatNobodyTakesBack:
         run.inbox.look()
         assert run.names == []
 
-    def test_a_thousand_files_hold_up_no_question_for_long(self, run):
+    def test_a_thousand_files_hold_up_no_request_for_long(self, run):
         for number in range(1000):
             run.leave(f'{number:016x}-stacks.ask')
         for _ in range(50):
@@ -308,7 +308,7 @@ class TestTricks:
         yield path
         assert path.read_text() == 'keep me'
 
-    def test_a_question_that_is_a_link(self, run, precious):
+    def test_a_request_that_is_a_link(self, run, precious):
         (run.folder / f'{HEX}-stacks.ask').symlink_to(precious)
         run.inbox.look()
         assert run.names == [f'{HEX}-stacks.answer']
@@ -326,19 +326,19 @@ class TestTricks:
         run.inbox.look()
         assert run.names == []
 
-    def test_a_folder_that_is_named_as_a_question(self, run):
+    def test_a_folder_that_is_named_as_a_request(self, run):
         (run.folder / f'{HEX}-stacks.ask').mkdir()
         run.inbox.look()
         run.leave(f'{HEX[::-1]}-stacks.ask')
         run.inbox.look()
         assert f'{HEX[::-1]}-stacks.answer' in run.names and len(run.calls) == 1
 
-    def test_a_question_that_nobody_may_read(self, run):
+    def test_a_request_that_nobody_may_read(self, run):
         run.leave().chmod(0)
         run.inbox.look()
         assert run.names == [f'{HEX}-stacks.answer']
 
-    def test_a_pipe_as_a_question(self, run):
+    def test_a_pipe_as_a_request(self, run):
         os.mkfifo(run.folder / f'{HEX}-stacks.ask')
         run.inbox.look()
         assert run.names == [f'{HEX}-stacks.answer']
@@ -351,7 +351,7 @@ class TestUsers:
     @pytest.fixture
     def path(self):
         """A run's directory that belongs to another user, where that user can come to it."""
-        path = Path(tempfile.mkdtemp(prefix='questions-'))
+        path = Path(tempfile.mkdtemp(prefix='mailbox-'))
         os.chown(path, NOBODY, NOBODY)
         yield path
         shutil.rmtree(path)
@@ -383,7 +383,7 @@ class TestUsers:
         assert os.waitpid(child, 0)[1] == 0
         assert os.listdir(path / FOLDER) == []
 
-    def test_the_question_is_a_file_of_root_that_the_user_cannot_read(self, path):
+    def test_the_request_is_a_file_of_root_that_the_user_cannot_read(self, path):
         folder = path / FOLDER
         folder.mkdir(mode=0o700)
         os.chown(folder, NOBODY, NOBODY)

@@ -146,8 +146,8 @@ def all_wait_for_a_lock(site):
 
 def c_code_holds_the_gil(site):
     site.background('/hold_gil')
-    mark = site.run_directory / mark_name('deadman')
-    wait_for(lambda: mark.read_bytes().strip(b'\0'), PATIENCE, 'the dead-man mark')
+    mark = site.run_directory / mark_name('watchdog')
+    wait_for(lambda: mark.read_bytes().strip(b'\0'), PATIENCE, "the watchdog's mark")
 
 
 def survived(name, mark=None):

@@ -122,7 +122,7 @@ def document(**values):
             thread(
                 3,
                 activity='running',
-                detail='99% of a processor',
+                detail='99% of one CPU',
                 cpu=0.99,
                 stack_used=(7 << 20) + 5000,
                 frames=[frame(SITE, 12, 'cheapest'), frame(SITE, 9, 'prices'), *CARRIED],
@@ -134,7 +134,7 @@ def document(**values):
                 kind='main',
                 activity='running',
                 cpu=1.0,
-                detail='100% of a processor',
+                detail='100% of one CPU',
                 frames=[
                     frame(f'{INSTALLED}/waitress/wasyncore.py', 180, 'poll2'),
                     frame(f'{INSTALLED}/waitress/server.py', 321, 'run'),

@@ -74,11 +74,11 @@ class StandingSite(Site):
             pass
 
     def guard_all(self):
-        """Each worker serves a request, and its timer of the dead-man switch is set."""
+        """Each worker serves a request, and its timer of the watchdog is set."""
         for asked in [self.background('/meet') for _ in range(self.threads)]:
             asked.join()
         wait_for(
-            lambda: len(list(self.run_directory.glob('deadman-*.mark'))) >= self.threads,
+            lambda: len(list(self.run_directory.glob('watchdog-*.mark'))) >= self.threads,
             PATIENCE,
             'the timers',
         )
@@ -250,14 +250,14 @@ STANDSTILLS = (
         'a page template that loops',
         ('/loop_in_template',),
         (Stands('/loop_in_template', 'running', 'loop_in_template'),),
-        ('/loop_in_template', 'processor'),
+        ('/loop_in_template', 'cpu'),
         calls=(('running', 1),),
     ),
     Standstill(
         'the loop of the server spins',
         ('/spin_the_server',),
         (Stands('MainThread', 'running', 'loop'),),
-        ('MainThread', 'processor'),
+        ('MainThread', 'cpu'),
         kind='spinning',
         in_flight=False,
         calls=(('running', 1),),
@@ -266,7 +266,7 @@ STANDSTILLS = (
         'the main thread spins',
         ('/spin_main',),
         (Stands('MainThread', 'running', '_count_up'),),
-        ('MainThread', 'processor', '_count_up'),
+        ('MainThread', 'cpu', '_count_up'),
         kind='spinning',
         free=False,
         in_flight=False,

@@ -22,7 +22,7 @@ class Victim(Program):
         super().__init__(PROGRAMS / 'armed.py', way, directory or '-', *words, **how)
 
     def beats(self):
-        """When there are two samples, the first beat is over: the dead man's timer runs."""
+        """When there are two samples, the first beat is over: the watchdog's timer runs."""
 
         def is_beating():
             try:
@@ -52,7 +52,7 @@ class Victim(Program):
         is_late = any(
             later - earlier >= 0.9 * stall for earlier, later in itertools.pairwise(times)
         )
-        return {name: text for name, text in self.marks().items() if name == 'deadman' and is_late}
+        return {name: text for name, text in self.marks().items() if name == 'watchdog' and is_late}
 
     @property
     def box(self):

@@ -1,4 +1,4 @@
-"""Shares of a processor, from looks at clocks that a test sets."""
+"""Shares of one CPU, from looks at clocks that a test sets."""
 
 import math
 
@@ -80,7 +80,7 @@ def test_who_is_kept_from_a_processor_by_others_counts_as_busy(loads, kernel):
     assert loads.busiest() == {1: pytest.approx(0.9), 2: 0.0}
 
 
-def test_a_crowded_processor(loads, kernel):
+def test_a_crowded_cpu(loads, kernel):
     """Of which a thread gets little, and waits for it all the time."""
     for _ in range(4):
         loads.look()
@@ -98,7 +98,7 @@ def test_a_thread_that_has_got_the_id_of_another_one_has_no_share(loads, kernel)
     assert set(loads.busiest()) == {1}
 
 
-def test_waits_are_read_only_of_who_has_much_of_a_processor(loads, kernel):
+def test_waits_are_read_only_of_who_has_much_of_a_cpu(loads, kernel):
     loads.look()
     kernel.go_on(10, 0.01)
     loads.look()

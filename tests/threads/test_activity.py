@@ -203,7 +203,7 @@ def test_rules(code, facts):
     [
         (
             Facts((SITE,), task('running', 'R'), cpu=0.98, busiest=0.98),
-            '98% of a processor, at shop/views.py:31 in checkout',
+            '98% of one CPU, at shop/views.py:31 in checkout',
         ),
         (
             Facts(

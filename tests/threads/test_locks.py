@@ -1,4 +1,4 @@
-"""Who holds what: the regions of real source, and circles among given waits.  Real threads:
+"""Who holds what: the regions of real source, and cycles among given waits.  Real threads:
 test_snapshot.
 """
 
@@ -325,7 +325,7 @@ def test_positions_never_raise():
             examine({1: (CodePlace(code, offset, line, function.__module__),)}, [1])
 
 
-# -- circles ---------------------------------------------------------------------------------------
+# -- cycles ---------------------------------------------------------------------------------------
 
 NAMES = {1: 'one', 2: 'two', 3: 'three', 4: 'four'}
 
@@ -341,14 +341,14 @@ def want(*holders, known=False, forever=True):
 
 
 @pytest.mark.parametrize(
-    'wants, circles',
+    'wants, cycles',
     [
         ({}, []),
         ({1: want(2), 2: want(1)}, [(1, 2)]),
         ({1: want(2), 2: want(3), 3: want(1)}, [(1, 2, 3)]),
         ({1: want(1)}, [(1,)]),
         ({1: want(2), 2: want(1), 3: want(4), 4: want(3)}, [(1, 2), (3, 4)]),
-        ({1: want(2), 2: want(1), 3: want(1)}, [(1, 2)]),  # who waits for them is not of the circle
+        ({1: want(2), 2: want(1), 3: want(1)}, [(1, 2)]),  # who waits for them is not of the cycle
         ({1: want(2), 2: want(3)}, []),  # 3 is at work
         ({1: want(2), 2: want(1, forever=False)}, []),  # 2 will give up
         ({1: want(2, 3), 2: want(1)}, []),  # it may be 3, which is at work
@@ -356,11 +356,11 @@ def want(*holders, known=False, forever=True):
         ({1: want(), 2: want(1)}, []),
     ],
 )  # nobody knows who holds what 1 wants
-def test_circles(wants, circles):
-    assert [found.idents for found in deadlocks(wants, NAMES)] == circles
+def test_cycles(wants, cycles):
+    assert [found.idents for found in deadlocks(wants, NAMES)] == cycles
 
 
-def test_a_circle_in_words():
+def test_a_cycle_in_words():
     (found,) = deadlocks({1: want(2), 2: want(1)}, NAMES)
     assert found.links == (
         'one waits for lock X at shop/views.py:31 in checkout, which two holds at '

@@ -55,8 +55,8 @@ def play(tmp_path):
 @pytest.mark.parametrize(
     'scene, code, phrase',
     [
-        ('spinner', 'running', '% of a processor'),
-        ('starving', 'gil', '% of a processor'),
+        ('spinner', 'running', '% of one CPU'),
+        ('starving', 'gil', '% of one CPU'),
         ('asleep', 'sleep', ' in asleep'),
         ('receiving', 'socket', 'socket:['),
         ('receiving_for_a_time', 'socket', '127.0.0.1:'),
@@ -81,8 +81,8 @@ def play(tmp_path):
     ],
 )
 def test_one_thread_one_word(play, scene, code, phrase):
-    states, circles = play(scene, **{scene: code})
-    assert phrase in states[scene]['detail'] and states[scene]['frames'] and circles == []
+    states, cycles = play(scene, **{scene: code})
+    assert phrase in states[scene]['detail'] and states[scene]['frames'] and cycles == []
 
 
 @pytest.mark.zope
@@ -94,12 +94,12 @@ def test_an_idle_worker_of_waitress(play):
 @pytest.mark.zope
 def test_a_thread_that_waits_for_its_turn_to_commit(play):
     """A real FileStorage, whose lock the vote of another connection's transaction keeps."""
-    states, circles = play('committing', committing='database', _vote_slowly='sleep')
+    states, cycles = play('committing', committing='database', _vote_slowly='sleep')
     detail = states['committing']['detail']
     assert detail.startswith(
         'its turn to commit to the ZODB, lock BaseStorage._commit_lock at ZODB/BaseStorage.py:'
     )
-    assert circles == []
+    assert cycles == []
 
 
 @pytest.mark.zope
@@ -128,8 +128,8 @@ def test_threads_of_c_code_are_joined_with_the_kernel_s(play):
 
 @pytest.mark.parametrize('scene', ['lock', 'looking_for_lock'])
 def test_who_holds_the_lock(play, scene):
-    states, circles = play(scene, **{scene: 'lock', '_hold_a': 'sleep'})
-    assert states[scene]['holders'] == [states['_hold_a']['ident']] and circles == []
+    states, cycles = play(scene, **{scene: 'lock', '_hold_a': 'sleep'})
+    assert states[scene]['holders'] == [states['_hold_a']['ident']] and cycles == []
     assert states[scene]['detail'].startswith('lock A at programs/thread_scenes.py:')
     assert ', held by _hold_a at programs/thread_scenes.py:' in states[scene]['detail']
 
@@ -151,35 +151,35 @@ def test_a_log_that_nobody_reads_stops_all_who_log(play):
     ],
 )
 def test_deadlocks_of_two(play, scene, known):
-    states, circles = play(scene, left='lock', right='lock')
-    (circle,) = circles
-    assert set(circle['idents']) == {states['left']['ident'], states['right']['ident']}
-    assert circle['known'] == known
+    states, cycles = play(scene, left='lock', right='lock')
+    (cycle,) = cycles
+    assert set(cycle['idents']) == {states['left']['ident'], states['right']['ident']}
+    assert cycle['known'] == known
     assert states['left']['holders'] == [states['right']['ident']]
     assert states['right']['holders'] == [states['left']['ident']]
-    assert ' waits for ' in circle['text'] and ' holds at ' in circle['text']
+    assert ' waits for ' in cycle['text'] and ' holds at ' in cycle['text']
 
 
 def test_a_deadlock_of_three(play):
-    states, (circle,) = play('three', one='lock', two='lock', last='lock')
+    states, (cycle,) = play('three', one='lock', two='lock', last='lock')
     order = [states[name]['ident'] for name in ('one', 'two', 'last')]
-    start = order.index(circle['idents'][0])
-    assert circle['idents'] == order[start:] + order[:start]
+    start = order.index(cycle['idents'][0])
+    assert cycle['idents'] == order[start:] + order[:start]
 
 
 def test_a_thread_that_waits_for_itself(play):
-    states, (circle,) = play('twice', alone='lock')
-    assert circle['idents'] == [states['alone']['ident']] and 'which it holds at' in circle['text']
+    states, (cycle,) = play('twice', alone='lock')
+    assert cycle['idents'] == [states['alone']['ident']] and 'which it holds at' in cycle['text']
 
 
 def test_a_thread_does_not_wait_for_itself_at_another_object(play):
-    states, circles = play('chained_instances', left='lock')
-    assert states['left']['holders'] == [states['sleeper']['ident']] and circles == []
+    states, cycles = play('chained_instances', left='lock')
+    assert states['left']['holders'] == [states['sleeper']['ident']] and cycles == []
 
 
 def test_who_may_hold_it_and_may_not_is_no_holder(play):
-    states, circles = play('two_instances', left='lock', right='lock')
-    assert circles == []
+    states, cycles = play('two_instances', left='lock', right='lock')
+    assert cycles == []
     assert (
         states['left']['holders'] == []
         and 'held by sleeper at back at ' in states['left']['detail']
@@ -239,7 +239,7 @@ def test_contention_is_no_deadlock():
                 break
 
 
-def test_a_circle_that_dissolves_at_once_is_no_deadlock():
+def test_a_cycle_that_dissolves_at_once_is_no_deadlock():
     watch, meet, calls = ThreadWatch(), threading.Barrier(2), []
     left = threading.Thread(target=cross_left, args=(meet,), daemon=True)
     right = threading.Thread(target=cross_right, args=(meet,), daemon=True)

@@ -1,4 +1,4 @@
-"""How a living run stands, and the tab "Checks" over HTTP in a real Zope: findings, hushing, known
+"""How a living run stands, and the tab "Checks" over HTTP in a real Zope: findings, muting, known
 issues, probe.
 """
 
@@ -41,11 +41,11 @@ from Products.StabilityMonitor.recording import livingrun
 TAB = '/Control_Panel/StabilityMonitor/'
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\'&'
 BROKEN_RULES = """
-[[silence]]
+[[mute]]
 id = "python-daemon-threads-exit"
 reason = "We <b>restart</b> by kill -9."
 
-[[silence]]
+[[mute]]
 id = "python-ssl-session-leak"
 
 [[issue]]
@@ -108,7 +108,7 @@ def asked(life, *findings):
 
 def test_nothing_is_known_before_anything_was_asked(life):
     look = allfindings.of(life).look()
-    assert (look.shown, look.hushed, look.when) == ((), (), None)
+    assert (look.shown, look.muted, look.when) == ((), (), None)
     assert allfindings.of(life) is allfindings.of(life)
 
 
@@ -155,23 +155,23 @@ def test_the_error_of_an_option_is_told_beside_the_check_of_the_same_subject(lif
     assert 'setrlimit is refused' in shown[name]
 
 
-def test_hushed_ones_are_apart_and_say_why_in_the_report(life):
+def test_muted_ones_are_apart_and_say_why_in_the_report(life):
     here = asked(life, warning('a'), warning('b'))
     until = time.strftime('%Y-%m-%d', time.gmtime(time.time() + 86400))
-    here.hushed(0o640).hush('a', 'It is wanted.', until, 'ada', 'warning')
+    here.mute_list(0o640).mute('a', 'It is wanted.', until, 'ada', 'warning')
     look = here.look()
-    assert [f.id for f in look.shown] == ['b'] and [(f.id, h.who) for f, h in look.hushed] == [
+    assert [f.id for f in look.shown] == ['b'] and [(f.id, h.who) for f, h in look.muted] == [
         ('a', 'ada')
     ]
     rows = {row['id']: row for row in look.to_json()}
-    assert rows['a']['hushed'] == {'reason': 'It is wanted.', 'until': until, 'who': 'ada'}
+    assert rows['a']['muted'] == {'reason': 'It is wanted.', 'until': until, 'who': 'ada'}
     assert set(rows['b']) == {'id', 'severity', 'title', 'detail', 'action', 'source'}
 
 
-def test_a_damaged_list_of_hushes_hides_nothing_and_is_told(life):
+def test_a_damaged_list_of_mutes_hides_nothing_and_is_told(life):
     here = asked(life, warning('a', 'info'))
-    (life.path / 'hushed.json').write_text('{')
-    assert [f.id for f in here.look().shown] == ['hushed', 'a']
+    (life.path / 'muted.json').write_text('{')
+    assert [f.id for f in here.look().shown] == ['muted', 'a']
 
 
 def test_the_probe_is_a_finding_too(life):
@@ -439,7 +439,7 @@ def test_checks_that_end_while_they_are_looked_at_are_not_said_to_have_found_not
         assert answer['running'] and answer['when'] is None and answer['checks'] == []
 
 
-def test_the_site_adds_and_silences_known_issues_and_its_mistakes_are_told(tmp_path):
+def test_the_site_adds_and_mutes_known_issues_and_its_mistakes_are_told(tmp_path):
     pytest.importorskip('packaging')
     (tmp_path / 'known-issues.toml').write_text(
         BROKEN_RULES.replace('Zope = "<99"', '"zope.interface" = "<99"')
@@ -457,9 +457,9 @@ def test_the_site_adds_and_silences_known_issues_and_its_mistakes_are_told(tmp_p
         for f in KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))
         if f.id == problem.id
     )
-    assert 'line 7' in again.title, 'and a hush by its id holds'
+    assert 'line 7' in again.title, 'and a mute by its id holds'
     facts = rulesinforce.known(tmp_path)
-    assert [s.id for s in facts.silences] == ['python-daemon-threads-exit']
+    assert [s.id for s in facts.muted] == ['python-daemon-threads-exit']
     assert len(facts.affected) + len(facts.unaffected) <= facts.count > 100
 
 
@@ -489,7 +489,7 @@ def test_an_incident_is_matched_by_what_is_known_today(tmp_path):
     assert (found[0].id, found[0].strength) == ('zope.interface-weak-references', 'strong')
     assert any('7.0 is >= 7.0, < 7.1.1' in words for words in found[0].matched)
     (tmp_path / 'known-issues.toml').write_text(
-        '[[silence]]\nid = "zope.interface-weak-references"\nreason = "x"\n'
+        '[[mute]]\nid = "zope.interface-weak-references"\nreason = "x"\n'
     )
     assert 'zope.interface-weak-references' not in {
         issue.id for issue in rulesinforce.of_incident(crashed(), tmp_path)
@@ -582,7 +582,7 @@ class TestPage:
         text = told(site)
         assert 'nav-link active' in text and '>Checks<' in text
         for words in (
-            'Nobody starts this process again',
+            'Nothing restarts this process',
             '<code>Restart=on-failure</code>',
             'Thread stacks are large',
             'The databases are durable.',
@@ -614,7 +614,7 @@ class TestPage:
     def test_what_matters_is_on_the_overview_and_all_of_it_in_the_report(self, site):
         told(site)
         text = site.get(TAB + 'manage_main').text
-        assert 'Nobody starts this process again' in text and 'Thread stacks are large' not in text
+        assert 'Nothing restarts this process' in text and 'Thread stacks are large' not in text
         rows = {row['id']: row for row in site.report()['checks']}
         assert (
             rows['supervisor']['severity'] == 'warning'
@@ -630,15 +630,15 @@ class TestPage:
             'source',
             'check',
         }
-        assert '[warning] Nobody starts' in site.get(TAB + 'report?format=text').text
+        assert '[warning] Nothing restarts' in site.get(TAB + 'report?format=text').text
 
-    def test_a_finding_is_hushed_and_shown_again(self, site):
+    def test_a_finding_is_muted_and_shown_again(self, site):
         told(site)
         site.get('/find?id=odd')
         answer = post(
-            site, 'manage_hush', id='odd', severity='warning', reason=HOSTILE, until=day(20)
+            site, 'manage_mute', id='odd', severity='warning', reason=HOSTILE, until=day(20)
         )
-        assert answer.status == 302 and 'Hushed+until+' in answer.headers['Location']
+        assert answer.status == 302 and 'Muted+until+' in answer.headers['Location']
         text = page(site).text
         assert (
             '<script>alert' not in text
@@ -646,8 +646,8 @@ class TestPage:
             and f'>{day(20)}<' in text
         )
         assert 'by admin' in text and 'It is so.' not in site.get(TAB + 'manage_main').text
-        (hushed,) = [row for row in site.report()['checks'] if row['id'] == 'odd']
-        assert (hushed['hushed']['until'], hushed['hushed']['who']) == (day(20), 'admin')
+        (muted,) = [row for row in site.report()['checks'] if row['id'] == 'odd']
+        assert (muted['muted']['until'], muted['muted']['who']) == (day(20), 'admin')
         site.get('/find?id=odd&severity=critical')
         assert (
             'It is shown again' in page(site).text
@@ -657,7 +657,7 @@ class TestPage:
         assert (
             post(site, 'manage_show_again', id='odd')
             .headers['Location']
-            .endswith('manage_checks#hushed')
+            .endswith('manage_checks#muted')
         )
         assert 'It is so.' in site.get(TAB + 'manage_main').text
 
@@ -675,9 +675,9 @@ class TestPage:
             ({}, 'There is no such finding any more.'),
         ],
     )
-    def test_what_cannot_be_hushed_says_why(self, site, form, words):
+    def test_what_cannot_be_muted_says_why(self, site, form, words):
         told(site)
-        address = post(site, 'manage_hush', **form).headers['Location']
+        address = post(site, 'manage_mute', **form).headers['Location']
         query = urllib.parse.parse_qs(urllib.parse.urlsplit(address).query)
         assert words in query['manage_tabs_message'][0] and query['manage_tabs_type'] == ['warning']
 
@@ -686,12 +686,12 @@ class TestPage:
         text = told(site)
         assert '<script>alert' not in text and '<img src=x' not in text
         assert '<code>x = &lt;1&gt;</code>' in text and '<code>[section]</code>' in text
-        assert post(site, 'manage_hush', id=HOSTILE, reason='x', until=day(3)).status == 302
+        assert post(site, 'manage_mute', id=HOSTILE, reason='x', until=day(3)).status == 302
         assert '<script>alert' not in page(site).text
 
     @pytest.mark.parametrize(
         'action',
-        ['manage_run_checks', 'manage_hush', 'manage_show_again', 'manage_recursion_probe'],
+        ['manage_run_checks', 'manage_mute', 'manage_show_again', 'manage_recursion_probe'],
     )
     def test_only_a_form_of_ours_does_anything(self, site, action):
         assert site.get(TAB + action).status == 404
@@ -742,7 +742,7 @@ class TestPage:
                 and '<b>restart' not in text
                 and '<code>Zope &gt;= 99.0</code>' in text
             )
-            assert 'known-issues.toml, line 6: ' in text and '<strong>Silenced</strong>' in text
+            assert 'known-issues.toml, line 6: ' in text and '<strong>Muted</strong>' in text
             assert 'Our shop' in site.get(TAB + 'manage_main').text
         finally:
             (site.stability / 'known-issues.toml').unlink()

@@ -84,7 +84,7 @@ def test_it_hangs(make_zope, drill):
 
 def hung(folder, drill):
     if drill == 'gil':
-        return (folder / 'deadman.mark').read_bytes().strip(b'\0')
+        return (folder / 'watchdog.mark').read_bytes().strip(b'\0')
     return blackboxreader.read((folder / 'blackbox.sbr').read_bytes()).words['hung_since']
 
 

@@ -245,10 +245,7 @@ def test_a_stack_below_a_quarter_of_headroom_is_red(threadpages):
 
 def test_what_is_not_known_is_said_so(threadpages):
     row = threadpages.page(tidy(document()))['others'][1]
-    assert (
-        row['stack']['text'] == row['processor']['text'] == 'not known'
-        and row['key'] == 'native-1010'
-    )
+    assert row['stack']['text'] == row['cpu']['text'] == 'not known' and row['key'] == 'native-1010'
     assert row['depth'] == 0 and row['top'] is None
 
 

@@ -20,7 +20,7 @@ from support.syntheticruns import DeadRun
 
 from Products.StabilityMonitor.checks import allfindings
 from Products.StabilityMonitor.checks.knownissues import KnownIssues
-from Products.StabilityMonitor.checks.muted import Hushed
+from Products.StabilityMonitor.checks.muted import MuteList
 from Products.StabilityMonitor.checks.runner import Background
 from Products.StabilityMonitor.cli import command as cli
 from Products.StabilityMonitor.model.action import Action
@@ -94,9 +94,9 @@ def living(folder, say):
     life.base.prepare()
     (life.path / 'known-issues.toml').write_text(RULES)
     day = time.strftime('%Y-%m-%d', time.gmtime(time.time() + 86400))
-    hushed = Hushed(life.path, life.instance.label)
+    muted = MuteList(life.path, life.instance.label)
     for id in ('muted', 'worse', 'gone'):
-        hushed.hush(id, 'It is wanted.', day, 'ada', 'warning')
+        muted.mute(id, 'It is wanted.', day, 'ada', 'warning')
     for finding in map(say, OWN):
         life.findings.add(
             finding.id, finding.title, finding.detail, finding.action, finding.severity
@@ -143,7 +143,7 @@ def page_of_checks(life):
             for group in page['groups']
         ],
         'fine': [(row['id'], row['key']) for row in page['fine']],
-        'hushed': [(row['id'], row['badge'], row['note']) for row in page['hushed']],
+        'muted': [(row['id'], row['badge'], row['note']) for row in page['muted']],
         'affected': [(row['title'], row['alert'], row['key']) for row in page['known']['affected']],
     }
 
@@ -157,8 +157,8 @@ def test_the_page_of_checks(both):
     assert ('Our shop before 9', 'danger', *known) in page['affected']
     assert {'full', 'worse'} < {id for id, *_ in groups['critical']}
     assert [id for id, _ in page['fine']] == ['fine']
-    hushed = {id: (badge, bool(note)) for id, badge, note in page['hushed']}
-    assert hushed == {
+    muted = {id: (badge, bool(note)) for id, badge, note in page['muted']}
+    assert muted == {
         'muted': ('warning', False),
         'worse': ('critical', True),
         'gone': ('', True),
@@ -185,7 +185,7 @@ def test_the_report(both):
         told = build(life, Archive(life.base))
         text = render(told, 'text')[2].decode()
         return (
-            [(row['id'], row['severity'], 'hushed' in row) for row in told['checks']],
+            [(row['id'], row['severity'], 'muted' in row) for row in told['checks']],
             [line.partition(']')[0] for line in text.splitlines() if line.startswith('[')],
         )
 
@@ -200,7 +200,7 @@ def test_the_command(both, python, capsys):
         """Of a process that is down, as its last word tells."""
         down = Base(life.path / 'down')
         down.prepare()
-        for file in ('hushed.json', 'known-issues.toml'):
+        for file in ('muted.json', 'known-issues.toml'):
             shutil.copy(life.path / file, down.path)
         last_word = json.dumps(allfindings.of(life).to_json())
         (DeadRun(down.path, executable=python).path / allfindings.LAST_WORD).write_text(last_word)
@@ -214,7 +214,7 @@ def test_the_command(both, python, capsys):
             [line for line in lines if line.startswith('= ')],
             [line.partition(']')[0] for line in lines if line.startswith('[')],
             [
-                [(row['id'], row['severity'], 'hushed' in row) for row in part['checks']]
+                [(row['id'], row['severity'], 'muted' in row) for row in part['checks']]
                 for part in parts
             ],
         )

@@ -69,7 +69,7 @@ def worrying(document):
 def descriptors(zope):
     """How many it has open, but for those of threads that begin to serve."""
     files = Path(f'/proc/{zope.pid}/fd').iterdir()
-    return len([file for file in files if not file.resolve().name.startswith('deadman-')])
+    return len([file for file in files if not file.resolve().name.startswith('watchdog-')])
 
 
 def not_fine(document):

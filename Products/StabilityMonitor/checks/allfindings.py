@@ -33,8 +33,8 @@ from ..system.backgroundjob import BackgroundJob
 from .everycheck import CHECKS
 from .knownissues import KnownIssues
 from .livesite import Site
-from .muted import Hush
-from .muted import Hushed
+from .muted import Mute
+from .muted import MuteList
 from .runner import Background
 from .runner import Results
 
@@ -47,6 +47,8 @@ FRESH = 10.0
 #: Results that are older than this many seconds are renewed: a reader without the right to ask has
 #: only the file.
 RENEWED = 3600.0
+#: The key of `muted` in JSON before 1.0.
+_OLD_MUTED = 'hushed'
 #: {finding of a process while it arms: the check that answers the same question later and better}
 ANSWERED_BY = {'thread-stacks': 'thread-stacks', 'network-volume': 'breadcrumbs-place'}
 
@@ -62,26 +64,27 @@ class Look:
     """
 
     shown: tuple[Finding, ...] = ()
-    hushed: tuple[tuple[Finding, Hush], ...] = ()
+    muted: tuple[tuple[Finding, Mute], ...] = ()
     when: float | None = None
     took: float = 0.0
 
     def to_json(self) -> list[dict[str, Any]]:
         """As in the report: {id, severity, title, detail, action, source}, where they are known
-        {check, issue}, and for muted ones {reason, until, who} as `hushed`.
+        {check, issue}, and for muted ones {reason, until, who} as `muted` (and
+        under the key of releases before 1.0, for programs that read it).
         """
         rows = [finding.to_json() for finding in self.shown]
-        for finding, hush in self.hushed:
-            muted = {'reason': hush.reason, 'until': hush.until, 'who': hush.who}
-            rows.append(finding.to_json() | {'hushed': muted})
+        for finding, mute in self.muted:
+            muted = {'reason': mute.reason, 'until': mute.until, 'who': mute.who}
+            rows.append(finding.to_json() | {'muted': muted, _OLD_MUTED: muted})
         return rows
 
 
 def sorted_out(
-    findings: Iterable[Finding], hushed: Hushed, when: float | None = None, took: float = 0.0
+    findings: Iterable[Finding], mutes: MuteList, when: float | None = None, took: float = 0.0
 ) -> Look:
     """A Look at findings: those that are muted and those that are not, each the worst first."""
-    shown, apart = hushed.partition(findings)
+    shown, apart = mutes.partition(findings)
     return Look(
         tuple(sorted(shown, key=lambda finding: -finding.severity.rank)),
         tuple(sorted(apart, key=lambda pair: -pair[0].severity.rank)),
@@ -141,9 +144,9 @@ class Standing:
         """What the recursion probe found, in this run or earlier with the same Python and stack."""
         return self.probe.result or self._probed
 
-    def hushed(self, file_mode: int = 0o600) -> Hushed:
+    def mute_list(self, file_mode: int = 0o600) -> MuteList:
         """The muted findings of this instance; a file that is written gets `file_mode`."""
-        return Hushed(self.life.path, self.life.instance.label, file_mode)
+        return MuteList(self.life.path, self.life.instance.label, file_mode)
 
     def look(self) -> Look:
         """What is known by now; reads one small file."""
@@ -154,7 +157,7 @@ class Standing:
             found.append(recursionresult.finding(probed))
         answered = {finding.id for finding in found}
         own = [f for f in self.life.findings if ANSWERED_BY.get(f.id) not in answered]
-        look = sorted_out([*own, *found], self.hushed())
+        look = sorted_out([*own, *found], self.mute_list())
         return replace(look, when=results.when, took=results.took) if results else look
 
     def answer(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Findings that a person has muted, with a reason and until a day, in `hushed.json` of the data
+"""Findings that a person has muted, with a reason and until a day, in `muted.json` of the data
 directory.
 
 A finding is muted for one instance or for all, through the last day (UTC), and only as long as it
@@ -14,12 +14,14 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC
 from datetime import date
 from datetime import datetime
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from ..model.action import Action
 from ..model.errors import StabilityError
@@ -42,7 +44,11 @@ try:
 except ImportError:
     fcntl = None
 
-FILE = 'hushed.json'
+FILE = 'muted.json'
+#: The file of releases before 1.0, and the key of its rows.  It is read until there is a `FILE`.
+_OLD_FILE, _OLD_ROWS = 'hushed.json', 'hushed'
+#: {id of a finding in releases before 1.0: its id now}
+_RENAMED = {'dead-man': 'watchdog', 'dead-man-threads': 'watchdog-threads', 'hushed': 'muted'}
 _LONGEST = timedelta(days=366)
 #: Characters of a reason or a name; what is longer is cut.
 _MOST_TEXT = 500
@@ -54,18 +60,18 @@ _PATIENCE = 1.0
 _WRITING = threading.Lock()
 
 
-class HushRefused(StabilityError):
+class MuteRefused(StabilityError):
     """A finding was not muted; nothing was changed."""
 
     next_step = 'Give a reason, and an end date within a year.'
 
 
-class ListIsBusy(HushRefused):
+class ListIsBusy(MuteRefused):
     next_step = 'Try again.'
 
 
 @dataclass(frozen=True)
-class Hush:
+class Mute:
     """One muted finding, by its id.
 
     `until` is the last day (ISO, UTC) on which it is muted; `severity` is the code of that of the
@@ -94,7 +100,7 @@ class Hush:
         )
 
 
-class Hushed:
+class MuteList:
     """The muted findings in a data directory, as the instance with this label sees them."""
 
     def __init__(
@@ -109,23 +115,23 @@ class Hushed:
         self._file_mode = file_mode
         self._clock = clock
 
-    def hush(self, id: str, reason: str, until: str | date, who: str, severity: str = '') -> Hush:
+    def mute(self, id: str, reason: str, until: str | date, who: str, severity: str = '') -> Mute:
         """Mute a finding through the day `until`.
 
-        Raises HushRefused, and OSError when the file cannot be written.
+        Raises MuteRefused, and OSError when the file cannot be written.
         """
         if isinstance(until, date):
             until = until.isoformat()[:10]  # of a datetime, the day
         try:
             last = date.fromisoformat(str(until).strip())
         except ValueError:
-            raise HushRefused(f'{until!r} is no date like 2027-01-31.') from None
+            raise MuteRefused(f'{until!r} is no date like 2027-01-31.') from None
         today = self._today()
         if not id or not str(reason).strip():
-            raise HushRefused('There is no reason.')
+            raise MuteRefused('There is no reason.')
         if not today <= last <= today + _LONGEST:
-            raise HushRefused(f'The end date {last} is not between today and {today + _LONGEST}.')
-        new = Hush(
+            raise MuteRefused(f'The end date {last} is not between today and {today + _LONGEST}.')
+        new = Mute(
             id,
             str(reason).strip()[:_MOST_TEXT],
             last.isoformat(),
@@ -135,68 +141,73 @@ class Hushed:
             self.instance,
         )
 
-        def replaced(kept: list[Hush]) -> list[Hush]:
+        def replaced(kept: list[Mute]) -> list[Mute]:
             others = [h for h in kept if h.id != id or h.instance != self.instance]
             return [*others, new]
 
         self._change(replaced)
         return new
 
-    def unhush(self, id: str) -> bool:
+    def unmute(self, id: str) -> bool:
         """Show a finding again; False if it was not muted."""
 
-        def without(kept: list[Hush]) -> list[Hush]:
+        def without(kept: list[Mute]) -> list[Mute]:
             return [h for h in kept if h.id != id or h.instance not in ('', self.instance)]
 
         return self._change(without)
 
     def partition(
         self, findings: Iterable[Finding]
-    ) -> tuple[list[Finding], list[tuple[Finding, Hush]]]:
-        """(findings to show, muted ones with their Hush).  One that is `ok` is always shown."""
+    ) -> tuple[list[Finding], list[tuple[Finding, Mute]]]:
+        """(findings to show, muted ones with their Mute).  One that is `ok` is always shown."""
         kept, problem = self.rows()
         shown = [problem] if problem else []
-        hushed: list[tuple[Finding, Hush]] = []
+        muted: list[tuple[Finding, Mute]] = []
         today = self._today()
         for finding in findings:
             counting = [h for h in kept if h.counts(finding, self.instance, today)]
             if counting and finding.severity != OK:
-                hushed.append((finding, counting[0]))
+                muted.append((finding, counting[0]))
             else:
                 shown.append(finding)
-        return shown, hushed
+        return shown, muted
 
-    def rows(self) -> tuple[list[Hush], Finding | None]:
+    def rows(self) -> tuple[list[Mute], Finding | None]:
         """(all entries of the file, also expired ones and those of other instances; a finding if
         something is wrong with the file).
         """
         try:
-            rows = json.loads(read_whole(self.path, _MOST_BYTES))['hushed']
-        except FileNotFoundError:
-            return [], None
+            rows = self._read()
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             return [], self._damaged(f'{type(error).__name__}: {error}')
         if not isinstance(rows, list):
             return [], self._damaged('1 of its entries are none.')
-        kept = [hush for hush in map(_hush, rows) if hush is not None]
+        kept = [mute for mute in map(_mute, rows) if mute is not None]
         if len(kept) < len(rows):
             return kept, self._damaged(f'{len(rows) - len(kept)} of its entries are none.')
         return kept, None
 
+    def _read(self) -> Any:
+        """What the file holds under `muted`; an empty list where there is no file."""
+        for file, key in ((FILE, 'muted'), (_OLD_FILE, _OLD_ROWS)):
+            with contextlib.suppress(FileNotFoundError):
+                return json.loads(read_whole(self.path.with_name(file), _MOST_BYTES))[key]
+        return []
+
     def _damaged(self, detail: str) -> Finding:
         return Finding(
-            'hushed',
+            'muted',
             WARNING,
-            'The list of hushed findings is damaged; what cannot be read is shown.',
+            'The list of muted findings is damaged; what cannot be read is shown.',
             f'{self.path}: {detail}',
-            Action('Delete the file {path}, and hush again what should be.', path=self.path),
+            Action('Delete the file {path}, and mute the findings again.', path=self.path),
             FILE,
         )
 
     def _today(self) -> date:
         return datetime.fromtimestamp(self._clock(), UTC).date()
 
-    def _change(self, change: Callable[[list[Hush]], list[Hush]]) -> bool:
+    def _change(self, change: Callable[[list[Mute]], list[Mute]]) -> bool:
         """Read, change and write the file while no other thread or process does; False if nothing
         has changed.
         """
@@ -210,7 +221,7 @@ class Hushed:
                     self.path.replace(self.path.with_name(f'{FILE}.damaged'))
             oldest = self._today() - _LONGEST
             rows = [to_json(h) for h in after if date.fromisoformat(h.until) >= oldest]
-            write_whole(self.path, json.dumps({'hushed': rows}, indent=1), self._file_mode)
+            write_whole(self.path, json.dumps({'muted': rows}, indent=1), self._file_mode)
             return after != before
 
     @contextlib.contextmanager
@@ -238,19 +249,19 @@ def _lock(descriptor: int) -> None:
             return
         except BlockingIOError:
             if time.monotonic() > end:
-                raise ListIsBusy(
-                    'Another process is writing the list of hushed findings.'
-                ) from None
+                raise ListIsBusy('Another process is writing the list of muted findings.') from None
             time.sleep(0.01)
         except OSError:
             return
 
 
-def _hush(row: object) -> Hush | None:
-    """A row of the file as a Hush; None if it is no valid one."""
+def _mute(row: object) -> Mute | None:
+    """A row of the file as a Mute; None if it is no valid one."""
     try:
-        hush = from_json(Hush, row, strict=True)
-        date.fromisoformat(hush.until)
+        mute = from_json(Mute, row, strict=True)
+        date.fromisoformat(mute.until)
     except ValueError:
         return None
-    return hush if hush.id else None
+    if not mute.id:
+        return None
+    return replace(mute, id=_RENAMED.get(mute.id, mute.id))

@@ -38,7 +38,7 @@ class Supervisor(Check):
         name = site.context.get('supervisor') or ''
         if not name:
             return self._nobody(
-                'Nobody starts this process again when it dies.',
+                'Nothing restarts this process when it dies.',
                 'No supervisor is to be seen: neither a known parent process nor its variables.',
             )
         if name == 'systemd':
@@ -68,7 +68,7 @@ class Supervisor(Check):
         name = unit(site.text('self/cgroup'))
         if name.endswith('.scope') or _OF_OTHERS.fullmatch(name):
             return self._nobody(
-                'Nobody starts this process again when it dies.',
+                'Nothing restarts this process when it dies.',
                 f'It belongs to a session or a job ({name}), not to a service of its own.',
             )
         parent = site.text(f'{site.parent}/comm').strip()

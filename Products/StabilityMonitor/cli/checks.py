@@ -22,7 +22,7 @@ from ..checks import allfindings
 from ..checks.allfindings import Look
 from ..checks.knownissues import KnownIssues
 from ..checks.livesite import Site
-from ..checks.muted import Hushed
+from ..checks.muted import MuteList
 from ..inspection import outside
 from ..inspection import recursionresult
 from ..inspection.recursionexperiment import probe
@@ -234,7 +234,7 @@ def _asked(path: Path) -> dict[str, Any]:
         if answer.get('starting') is True:
             return answer
         if not isinstance(answer.get('checks'), list):
-            raise NoAnswer(str(answer.get('error') or 'It does not know this question.'))
+            raise NoAnswer(str(answer.get('error') or 'It does not know this request.'))
         if not answer.get('running') or time.monotonic() > until:
             return answer
 
@@ -266,10 +266,10 @@ def _told(
         findings.append(finding)
     when = answer.get('when')
     took = answer.get('took')
-    hushed = Hushed(base.path, instance.label)
+    muted = MuteList(base.path, instance.label)
     return _Part(
         subject,
-        allfindings.sorted_out(findings, hushed),
+        allfindings.sorted_out(findings, muted),
         when=str(when) if when else None,
         took=took if isinstance(took, int | float) else None,
         now=now,
@@ -309,10 +309,10 @@ def _of_environment(base: Base, instance: Instance) -> _Part:
     """The known issues of what is installed for the Python of this command."""
     found = KnownIssues().look(Site(base.path, stack=None))
     findings = [found] if isinstance(found, Finding) else found
-    hushed = Hushed(base.path, instance.label)
+    muted = MuteList(base.path, instance.label)
     return _Part(
         f'What is installed for {sys.executable}',
-        allfindings.sorted_out(findings, hushed),
+        allfindings.sorted_out(findings, muted),
         when=isotime(time.time()),
     )
 
@@ -427,7 +427,7 @@ def _show_progress(share: float, words: str) -> None:
 def _lines(parts: Iterable[_Part], everything: bool) -> Iterator[str]:
     told = []
     for part in parts:
-        if part.when or part.look.shown or part.look.hushed:
+        if part.when or part.look.shown or part.look.muted:
             told.append(part)
     if not told:
         yield 'All is well with the breadcrumbs.'
@@ -438,7 +438,7 @@ def _lines(parts: Iterable[_Part], everything: bool) -> Iterator[str]:
         rows = part.look.to_json()
         for row in rows:
             is_fine = severity_of(row['severity']) == OK
-            is_quiet = is_fine or 'hushed' in row
+            is_quiet = is_fine or 'muted' in row
             if everything or len(rows) == 1 or not is_quiet:
                 yield from finding_lines(row)
         yield _count(part.look)
@@ -455,7 +455,7 @@ def _when(part: _Part) -> str:
 
 
 def _count(look: Look) -> str:
-    """Such as "= 1 critical, 2 warnings, 17 fine, 1 hushed"."""
+    """Such as "= 1 critical, 2 warnings, 17 fine, 1 muted"."""
     shown = [finding.severity for finding in look.shown]
     words = []
     for severity in WORST_FIRST:
@@ -463,6 +463,6 @@ def _count(look: Look) -> str:
         if count:
             word = severity.one if count == 1 else severity.many
             words.append(f'{count} {word}')
-    if look.hushed:
-        words.append(f'{len(look.hushed)} hushed')
+    if look.muted:
+        words.append(f'{len(look.muted)} muted')
     return '= ' + (', '.join(words) or 'nothing is known')

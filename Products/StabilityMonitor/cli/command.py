@@ -210,7 +210,7 @@ def _parser() -> ArgumentParser:
                 '--all',
                 action='store_true',
                 dest='everything',
-                help='what is fine, or hushed, too',
+                help='what is fine, or muted, too',
             )
             command.add_argument(
                 '--json',

@@ -1,6 +1,6 @@
 """The knowledge base of crashes: reads the rules, and compares them with a system or a dead run.
 
-A file is a list of `[[issue]]` and `[[silence]]` tables.  Each table is read alone, so that a
+A file is a list of `[[issue]]` and `[[mute]]` tables.  Each table is read alone, so that a
 broken one does not harm the others; a line that begins with `[[` therefore always begins a table.
 To compare versions needs the library `packaging`, which Zope does not bring.  Without it there are
 no rules, and one finding says so.
@@ -32,8 +32,8 @@ from .leftlines import Traces
 from .rules import EFFECTS
 from .rules import KINDS
 from .rules import Mistake
+from .rules import MutedIssue
 from .rules import Rule
-from .rules import Silence
 from .rules import checked
 from .rules import has_packaging
 from .systemfacts import System
@@ -53,6 +53,8 @@ WITHOUT_PACKAGING = (
     'Known issues are not looked up: the library "packaging" that compares '
     'versions is not installed.'
 )
+#: {kind of a table in releases before 1.0: its kind now}
+_OLD_KINDS = {'silence': 'mute'}
 _TABLE = re.compile(rb'^[ \t]*\[\[', re.M)
 _AT_LINE = re.compile(r' ?\(at (?:line (?P<line>\d+), column \d+|end of document)\)')
 
@@ -103,7 +105,7 @@ class Knowledge:
     """What one or several files hold: the good tables, and a problem for each bad one."""
 
     rules: tuple[Rule, ...] = ()
-    silences: tuple[Silence, ...] = ()
+    muted: tuple[MutedIssue, ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
@@ -125,7 +127,7 @@ def load(source: Path | str | bytes, name: str = '') -> Knowledge:
     reader.read(raw)
     return Knowledge(
         rules=tuple(reader.rules.values()),
-        silences=tuple(reader.silences.values()),
+        muted=tuple(reader.muted.values()),
         problems=tuple(reader.problems),
     )
 
@@ -137,10 +139,10 @@ def shipped() -> Knowledge:
 
 
 def in_force(directory: Path | str, today: date | None = None) -> Knowledge:
-    """The shipped rules and those of the site, without what the site silences; and the silences in
+    """The shipped rules and those of the site, without what the site mutes; and the mutes in
     force.
 
-    The rules of the site are in its data directory.  A silence ends with a day of UTC, as a mute
+    The rules of the site are in its data directory.  A mute ends with a day of UTC, as a mute
     does.
     """
     if today is None:
@@ -156,25 +158,25 @@ def in_force(directory: Path | str, today: date | None = None) -> Knowledge:
     for rule in site.rules:
         if rule.id in known:
             sentence = (
-                f'The id {rule.id!r} is taken by a shipped rule; silence that one and '
+                f'The id {rule.id!r} is taken by a shipped rule; mute that one and '
                 'give this one another id.'
             )
             problems.append(Problem(rule.line, sentence, KNOWN_ISSUES))
         else:
             known[rule.id] = rule
     rules = dict(known)
-    silences = []
-    for silence in site.silences:
-        if silence.id in known:
-            if silence.until is None or today <= silence.until:
-                silences.append(silence)
-                del rules[silence.id]
+    muted = []
+    for mute in site.muted:
+        if mute.id in known:
+            if mute.until is None or today <= mute.until:
+                muted.append(mute)
+                del rules[mute.id]
         elif known:  # without `packaging` nothing is known
-            sentence = f'There is no issue {silence.id!r} to silence.'
-            problems.append(Problem(silence.line, sentence, KNOWN_ISSUES))
+            sentence = f'There is no issue {mute.id!r} to mute.'
+            problems.append(Problem(mute.line, sentence, KNOWN_ISSUES))
     return Knowledge(
         rules=tuple(rules.values()),
-        silences=tuple(silences),
+        muted=tuple(muted),
         problems=tuple(problems),
     )
 
@@ -200,7 +202,7 @@ class _Reader:
     def __init__(self, file: str) -> None:
         self.file = file
         self.rules: dict[str, Rule] = {}
-        self.silences: dict[str, Silence] = {}
+        self.muted: dict[str, MutedIssue] = {}
         self.problems: list[Problem] = []
 
     def problem(self, line: int, sentence: str) -> None:
@@ -258,18 +260,19 @@ class _Reader:
     def _tables(self, kind: str, value: object, raw: bytes, line: int) -> None:
         """Take what stands under one name: a list of tables, where the file is right."""
         tables = value if isinstance(value, list) else [None]
+        kind = _OLD_KINDS.get(kind, kind)
         for table in tables:
             if kind in KINDS and isinstance(table, dict):
                 self._table(kind, table, raw, line)
             else:
-                sentence = f'There is no {kind!r} here; begin with [[issue]] or [[silence]].'
+                sentence = f'There is no {kind!r} here; begin with [[issue]] or [[mute]].'
                 self.problem(line, sentence)
 
     def _table(self, kind: str, table: dict[str, object], raw: bytes, line: int) -> None:
         found = checked(table, kind)
         mistakes = list(found.mistakes)
         id = found.values.get('id')
-        known = self.rules if kind == 'issue' else self.silences
+        known = self.rules if kind == 'issue' else self.muted
         if not mistakes and id in known:
             sentence = f'There are two tables with the id {id!r}; give this one another.'
             mistakes.append(Mistake('id', sentence))
@@ -282,8 +285,8 @@ class _Reader:
             rule = Rule(**found.values, line=line)
             self.rules[rule.id] = rule
         else:
-            silence = Silence(**found.values, line=line)
-            self.silences[silence.id] = silence
+            mute = MutedIssue(**found.values, line=line)
+            self.muted[mute.id] = mute
 
 
 def _line_of(key: str, raw: bytes) -> int:
@@ -355,7 +358,7 @@ WEIGHTS = {
     'message': 40,
     'signal': 40,
     'memory': 10,
-    'processor': 10,
+    'cpu': 10,
     'against': -20,
 }
 
@@ -392,7 +395,7 @@ def _weigh(rule: Rule, record: RunRecord, then: System, traces: Traces) -> Known
     failed = [answer.words for answer in answers if not answer.holds]
     shown = traces.show(rule)
     kinds = {sign.kind for sign in shown.signs}
-    proof = kinds - {'memory', 'processor'}  # these have many causes
+    proof = kinds - {'memory', 'cpu'}  # these have many causes
     strength = _strength(rule, proof, is_affected=not failed)
     if not strength:
         return None

@@ -141,7 +141,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Silence:
+class MutedIssue:
     """An issue that the site does not want to see, up to and including the day `until` (None: for
     good).
     """
@@ -470,7 +470,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             ),
             fields=_ISSUE,
         ),
-        'silence': Kind(
+        'mute': Kind(
             needed=('id', 'reason'),
             fields={
                 'id': _identifier,

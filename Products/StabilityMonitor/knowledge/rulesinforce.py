@@ -10,7 +10,7 @@ from ..model.runrecord import RunRecord
 from ..system.eventlog import LOGGER
 from . import knowledgebase
 from . import systemfacts
-from .rules import Silence
+from .rules import MutedIssue
 
 
 @dataclass(frozen=True)
@@ -19,20 +19,20 @@ class Known:
 
     affected: tuple[knowledgebase.Match, ...]
     unaffected: tuple[knowledgebase.Match, ...]
-    silences: tuple[Silence, ...]
+    muted: tuple[MutedIssue, ...]
     problems: tuple[knowledgebase.Problem, ...]
     count: int
 
 
 def known(directory: Path | str, has_started: bool = False) -> Known:
-    """Known issues of this process, with what the site in that data directory adds and silences."""
+    """Known issues of this process, with what the site in that data directory adds and mutes."""
     rules = knowledgebase.in_force(directory)
     here = systemfacts.here()
     affected, unaffected = knowledgebase.affected(rules.rules, here, has_started)
     return Known(
         affected=affected,
         unaffected=unaffected,
-        silences=rules.silences,
+        muted=rules.muted,
         problems=rules.problems,
         count=len(rules.rules),
     )

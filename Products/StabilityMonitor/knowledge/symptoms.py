@@ -37,7 +37,7 @@ def busy(record: RunRecord) -> Sign | None:
     """
     for hang in record.hangs:
         if hang.kind == 'spinning' and hang.lasts:
-            return Sign('processor', f'processor: {hang.summary}')
+            return Sign('cpu', f'CPU: {hang.summary}')
     samples = []
     for sample in record.samples[-_LAST_SAMPLES:]:
         is_known = sample.monotonic >= 0 and sample.cpu >= 0
@@ -54,8 +54,8 @@ def busy(record: RunRecord) -> Sign | None:
     if share < _BUSY:
         return None
     return Sign(
-        'processor',
-        f'processor: {share:.0%} of one in the last {seconds:.0f} s',
+        'cpu',
+        f'CPU: {share:.0%} of one in the last {seconds:.0f} s',
     )
 
 

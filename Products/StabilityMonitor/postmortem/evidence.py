@@ -29,7 +29,7 @@ from ..store.regularfiles import read_tail
 from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import CONTEXT
 from ..store.rundirectory import SERVING
-from ..store.rundirectory import mark_name
+from ..store.rundirectory import mark_file
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from . import faultlog
@@ -245,7 +245,7 @@ def collect(path: Path, world: World) -> Traces:
         fault=fatal,
         fault_time=fault_time,
         marks=_marks(path, _SIGNALS, recording),
-        hang=_mark(path, 'deadman', recording),
+        hang=_mark(path, 'watchdog', recording),
         stderr_fault=stderr_fault,
         stderr_readable=stderr is not None,
         cgroup_kills=cgroup_kills,
@@ -282,7 +282,7 @@ def _mark(
     The recording tells how many bytes of it the heartbeat has seen: those the process outlived.
     """
     try:
-        descriptor = open_regular(path / mark_name(name))
+        descriptor = open_regular(mark_file(path, name))
         with open(descriptor, 'rb') as file:
             status = os.fstat(file.fileno())
             data = read_tail(file.fileno(), _MARK_TAIL)
@@ -319,7 +319,7 @@ def _stuck(path: Path, recording: Recording | None) -> dict[int, Mark]:
         return {}
     found = {}
     for ident, thread in recording.threads.items():
-        name = f'deadman-{thread.slot}'
+        name = f'watchdog-{thread.slot}'
         if name not in blackbox.MARKS:  # only the first threads have such a file
             continue
         mark = _mark(path, name, recording)

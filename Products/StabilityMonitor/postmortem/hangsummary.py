@@ -152,7 +152,7 @@ def stood_still(t: Traces, all_overdue: bool) -> Iterator[Evidence]:
     """The evidence for a hang."""
     if t.hang:
         yield Evidence(
-            'dead-man switch',
+            'watchdog',
             f'The heartbeat had stood still since before {clocktime(t.hang.time)}, '
             'as when C code holds the interpreter lock (GIL).',
         )
@@ -174,4 +174,4 @@ def stood_still(t: Traces, all_overdue: bool) -> Iterator[Evidence]:
             if thread.frames:
                 place = _place(thread.frames)
                 fact = f'Thread 0x{ident:x} stood in {place}.'
-                yield Evidence('dead-man switch', fact)
+                yield Evidence('watchdog', fact)

@@ -35,7 +35,7 @@ _OTHER_SIGNALS = {
     'SIGUSR2': 'an old logrotate recipe',
     'SIGQUIT': 'Ctrl-\\ on its terminal, or a supervisor',
     'SIGALRM': 'a timer of other code',
-    'SIGXCPU': 'the limit of processor time (ulimit -t)',
+    'SIGXCPU': 'the limit of CPU time (ulimit -t)',
 }
 #: Seconds: a server that stood ready for this long has started, even if no request came.
 READY = 10

@@ -269,7 +269,7 @@ class Hangs:
         if state.frames:
             place = state.frames[0]
             where = f' in {place.function} ({place.file})'
-        share = f'{min(load, 1):.0%} of a processor'
+        share = f'{min(load, 1):.0%} of one CPU'
         event = Event(
             'spinning',
             time.time(),

@@ -50,7 +50,7 @@ from .recorder import Recorder
 from .serverloop import ServerLoop
 from .slowrequests import SlowRequests
 from .stackwatch import StackWatch
-from .watchdog import DeadMan
+from .watchdog import Watchdog
 from .watchdog import awaited_signals
 
 if TYPE_CHECKING:  # it imports logging.handlers, and most runs have no trace log
@@ -109,7 +109,7 @@ class Rounds:
             self.options.stall,
             self.loop.is_left,
         )
-        self.deadman: DeadMan | None = None
+        self.watchdog: Watchdog | None = None
         self.inbox: Inbox | None = None
         self._awaited: frozenset[int] = frozenset()
         self._rearmed_each = 1  # the timer of the heartbeat starts anew each time after these beats
@@ -172,12 +172,12 @@ class Rounds:
         if self.heartbeat.ident is not None:
             loglater.HURRIED.add(self.heartbeat.ident)
         if self.life.directory:
-            self._arm_dead_man(self.life.directory.path)
+            self._arm_watchdog(self.life.directory.path)
             self._open_inbox(self.life.directory.path)
 
-    def _arm_dead_man(self, directory: Path) -> None:
+    def _arm_watchdog(self, directory: Path) -> None:
         with self.life.findings.guarded(
-            'dead-man',
+            'watchdog',
             'A held GIL is not noted on this system.',
             Action('Nothing can be done; hangs that keep the heartbeat running are seen.'),
         ):
@@ -189,50 +189,50 @@ class Rounds:
             beats = int(timeout / _REARMED / interval)
             self._rearmed_each = max(1, beats)
             not_rearmed = (self._rearmed_each - 1) * interval
-            deadman = DeadMan(
+            watchdog = Watchdog(
                 directory,
                 timeout + not_rearmed,
                 cpu,
                 self.life.base.file_mode,
                 avoided=self._awaited,
             )
-            self.deadman = deadman
-            self._marks.watch('deadman', deadman.file)
+            self.watchdog = watchdog
+            self._marks.watch('watchdog', watchdog.file)
             self.heartbeat.rounds.insert(0, self._guard_threads)
             self.heartbeat.alarms.insert(0, self._guard_threads)
-            self.heartbeat.rounds.append(deadman.give_way)
-            self.heartbeat.inspections.append(deadman.check)
+            self.heartbeat.rounds.append(watchdog.give_way)
+            self.heartbeat.inspections.append(watchdog.check)
             self.heartbeat.duties.insert(0, self._rearm)
             self.heartbeat.before_each = self._keep_threads_armed
 
     def _rearm(self) -> None:
-        if self.deadman and self.heartbeat.beats % self._rearmed_each == 0:
-            with _disarmed_on_error(self.deadman):
-                self.deadman.rearm()
+        if self.watchdog and self.heartbeat.beats % self._rearmed_each == 0:
+            with _disarmed_on_error(self.watchdog):
+                self.watchdog.rearm()
 
     def _keep_threads_armed(self) -> None:
         """Called before each duty.  The work of the last one, or a wait for the GIL, may have used
         up much of the CPU time after which the threads write.
         """
-        if self.deadman and self.deadman.is_used_up():
-            self._rearm_threads(self.deadman, self._serving())
+        if self.watchdog and self.watchdog.is_used_up():
+            self._rearm_threads(self.watchdog, self._serving())
 
     def _guard_threads(self) -> None:
         """Start the timers anew if threads have begun to serve, or ended."""
         serving = self._serving()
-        if self.deadman and not self.deadman.guards(serving):
-            self._rearm_threads(self.deadman, serving)
+        if self.watchdog and not self.watchdog.guards(serving):
+            self._rearm_threads(self.watchdog, serving)
 
     def _serving(self) -> dict[int, int]:
         """{slot: native id}."""
         return {index: slot.native_id for index, slot in list(self.recorder.slots.items())}
 
-    def _rearm_threads(self, deadman: DeadMan, serving: dict[int, int]) -> None:
-        with _disarmed_on_error(deadman):
-            trouble = deadman.rearm_threads(serving, self._marks.watch)
+    def _rearm_threads(self, watchdog: Watchdog, serving: dict[int, int]) -> None:
+        with _disarmed_on_error(watchdog):
+            trouble = watchdog.rearm_threads(serving, self._marks.watch)
         if trouble:
             self.life.findings.add(
-                'dead-man-threads',
+                'watchdog-threads',
                 'Not every thread that serves would write its stack if the GIL were held.',
                 trouble,
                 Action(
@@ -245,7 +245,7 @@ class Rounds:
     def _open_inbox(self, directory: Path) -> None:
         with self.life.findings.guarded(
             'inbox',
-            'Questions from outside, as by "stabilitymonitor stacks", get no answer.',
+            'Requests from the command, such as "stabilitymonitor stacks", get no answer.',
             Action('Make the directory writable for the user of Zope, and restart.'),
         ):
             self.inbox = Inbox(directory, self.answers, aside)
@@ -389,24 +389,24 @@ class Rounds:
         self.heartbeat.stop()
         if self.heartbeat.ident is not None:
             loglater.HURRIED.discard(self.heartbeat.ident)
-        if self.deadman:
-            self.deadman.disarm()
+        if self.watchdog:
+            self.watchdog.disarm()
 
     def detach(self) -> None:
         """In a forked child: let go of what is the parent's."""
         loglater.start_anew()
-        for part in (self.vitals, self.inbox, self.deadman):
+        for part in (self.vitals, self.inbox, self.watchdog):
             if part:
                 part.detach()
 
 
 @contextlib.contextmanager
-def _disarmed_on_error(deadman: DeadMan) -> Iterator[None]:
+def _disarmed_on_error(watchdog: Watchdog) -> Iterator[None]:
     """On an error its timers are taken away: one that is not started anew any more would run out
     in a healthy server.
     """
     try:
         yield
     except BaseException:
-        deadman.disarm()
+        watchdog.disarm()
         raise

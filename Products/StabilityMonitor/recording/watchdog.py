@@ -2,8 +2,8 @@
 holds the GIL.
 
 A POSIX timer sends a real-time signal to one thread.  The handler of that signal (C code,
-registered with faulthandler) writes the thread's own stack into a file: `deadman.mark` for the
-heartbeat, `deadman-<slot>.mark` for a serving thread.  No thread ever walks the frames of another
+registered with faulthandler) writes the thread's own stack into a file: `watchdog.mark` for the
+heartbeat, `watchdog-<slot>.mark` for a serving thread.  No thread ever walks the frames of another
 one: that has killed healthy servers (FACTS.md, finding 4).
 
 * A signal must not meet a thread that runs Python code.  When four busy threads wrote their own
@@ -167,7 +167,7 @@ class _Post:
         self.file.close()
 
 
-class DeadMan:
+class Watchdog:
     """The watchdog.  It is made in the thread of the heartbeat.  Raises AttributeError or OSError
     where the system has no such timers.
 
@@ -197,7 +197,7 @@ class DeadMan:
         self._apart = apart
         self._clock = time.pthread_getcpuclockid(threading.get_ident())
         self._own = _Post(
-            directory / mark_name('deadman'),
+            directory / mark_name('watchdog'),
             mode,
             avoided=avoided,
             keeps_errno=True,
@@ -269,7 +269,7 @@ class DeadMan:
         for place, (slot, native_id) in enumerate(threads.items()):
             if self._ended:
                 break
-            has_mark = f'deadman-{slot}' in blackbox.MARKS
+            has_mark = f'watchdog-{slot}' in blackbox.MARKS
             if not has_mark or slot in self._unguarded:
                 continue
             # Thread after thread has its first turn, then thread after thread its second ...
@@ -291,7 +291,7 @@ class DeadMan:
         """What the thread of that slot writes into; made once."""
         if slot in self._posts:
             return self._posts[slot]
-        name = f'deadman-{slot}'
+        name = f'watchdog-{slot}'
         path = self.directory / mark_name(name)
         post = _Post(path, self.mode, TURNS, self._clock)
         self._posts[slot] = post
@@ -351,7 +351,7 @@ def _new_timer(clock: int, number: int, native_id: int) -> ctypes.c_void_p:
 
 
 def _free_signal(avoided: frozenset[int] = frozenset()) -> int:
-    """A signal that has no handler, and that no code waits for (see `DeadMan.give_way`)."""
+    """A signal that has no handler, and that no code waits for (see `Watchdog.give_way`)."""
     taken = foreign_handlers() | awaited_signals() | avoided
     for number in _CANDIDATES:
         has_no_handler = signal.getsignal(number) is signal.SIG_DFL

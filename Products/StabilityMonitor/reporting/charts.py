@@ -302,7 +302,7 @@ def memory_curve(samples: Sequence[Sample]) -> str:
     return _curve('Memory', lines, axes.size_ticks, bound)
 
 
-def processor_curve(samples: Sequence[Sample]) -> str:
+def cpu_curve(samples: Sequence[Sample]) -> str:
     """CPU time between samples, in percent of one core."""
     points = _points(samples, 'cpu')
     shares = []
@@ -310,7 +310,7 @@ def processor_curve(samples: Sequence[Sample]) -> str:
         if at > before and now >= was:
             shares.append((at, 100 * (now - was) / (at - before)))
     return _curve(
-        'Processor, percent of one core',
+        'CPU, percent of one core',
         [_Line(shares, _CPU, 'this process')],
         axes.percent_ticks,
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import allfindings
-from ..checks.muted import Hushed
+from ..checks.muted import MuteList
 from ..knowledge import systemfacts
 from ..model.errors import UnreadableRecord
 from ..model.finding import finding_from
@@ -212,7 +212,7 @@ def checks(
         finding = finding_from(row)
         if finding:
             findings.append(finding)
-    muted = Hushed(archive.base.path, instance.label)
+    muted = MuteList(archive.base.path, instance.label)
     look = allfindings.sorted_out(findings, muted)
     told = last.told(when) | {'running': False, 'error': error}
     return look.to_json(), told

@@ -129,7 +129,7 @@ def _who(seen: Seen) -> str:
 
 def _does(seen: Seen) -> str:
     if seen.runs:
-        return 'runs on the processor'
+        return 'runs on a CPU'
     call = seen.kernel.call
     if not call:
         return _STATES.get(seen.kernel.state, 'does what is not known')
@@ -149,7 +149,7 @@ def _thread(seen: Seen) -> str:
     what = f'{kernel.call} {seen.target}'.strip()
     if seen.waits_for_gil:
         what = 'waits for the GIL'
-    return f'  {kernel.tid:>8}  {cpu} processor  {state:20}  {what}'.rstrip()
+    return f'  {kernel.tid:>8}  {cpu} CPU  {state:20}  {what}'.rstrip()
 
 
 def _requests(view: View) -> Iterator[str]:

@@ -377,17 +377,17 @@ def _facts(facts: Document) -> list[str]:
 
 def finding_lines(check: Document) -> Iterator[str]:
     """One of a report's checks.  If it is fine, or muted, it takes one line."""
-    hush = check.get('hushed')
+    mute = check.get('muted')
     severity = check['severity']
     is_fine = severity_of(severity) == OK
     detail = check['detail']
     line = f'[{severity}] {check["title"]}'
     if is_fine and detail:
         line += f' {detail}'
-    if hush:
-        line += f' (hushed until {hush["until"]} by {hush["who"]}: {hush["reason"]})'
+    if mute:
+        line += f' (muted until {mute["until"]} by {mute["who"]}: {mute["reason"]})'
     yield line
-    if hush or is_fine:
+    if mute or is_fine:
         return
     if detail:
         yield f'    {detail}'
@@ -466,6 +466,6 @@ def _sample(sample: Sample) -> str:
     when = _time(sample.time)
     return (
         f'{when} memory {megabytes} MiB, '
-        f'processor {sample.cpu:.1f} s, threads {sample.threads}, '
+        f'CPU {sample.cpu:.1f} s, threads {sample.threads}, '
         f'descriptors {sample.descriptors}, in flight {sample.in_flight}'
     )

@@ -78,7 +78,7 @@ def thread_lines(thread: ThreadState) -> Iterator[str]:
         yield f'  serves {request.method} {request.path} for {so_far} ({request.phase})'
     facts = []
     if thread.cpu is not None:
-        facts.append(f'processor {thread.cpu:.0%} of the last {thread.cpu_seconds:.1f} s')
+        facts.append(f'CPU {thread.cpu:.0%} of the last {thread.cpu_seconds:.1f} s')
     stack = stack_words(thread)
     if stack:
         facts.append(f'stack {stack} used')

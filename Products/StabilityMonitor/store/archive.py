@@ -41,7 +41,7 @@ from .rundirectory import read_json
 from .rundirectory import remove
 from .rundirectory import write_whole
 from .runmailbox import BELL
-from .runmailbox import FOLDER as QUESTIONS
+from .runmailbox import FOLDER as MAILBOX
 
 _CLEAN_SCRIPTS = 'clean-scripts'
 _MARK_TAIL = 1 << 20  # bytes; no mark has more preallocated
@@ -274,7 +274,7 @@ def _slim(path: Path) -> None:
 
     No empty marks, no preallocated tails, and the black box compressed.
     """
-    remove(path / QUESTIONS)
+    remove(path / MAILBOX)
     remove(path / BELL)
     for mark in path.glob('*.mark'):
         _cut_off_tail(mark)

@@ -53,8 +53,8 @@ MARKS = (
     'SIGUSR2',
     'SIGALRM',
     'SIGXCPU',
-    'deadman',
-    *(f'deadman-{slot}' for slot in range(16)),
+    'watchdog',
+    *(f'watchdog-{slot}' for slot in range(16)),
 )
 #: Ids of the drills; the word "drill" holds a place in here, from 1; append only.
 DRILLS = (

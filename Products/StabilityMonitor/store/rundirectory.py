@@ -79,6 +79,19 @@ def mark_name(mark: str) -> str:
     return f'{mark}.mark'
 
 
+def mark_file(directory: Path, mark: str) -> Path:
+    """The file of a mark in a run's directory, under the name that the run's release gave it.
+
+    Before 1.0, those of the watchdog were called `deadman*.mark`.
+    """
+    path = directory / mark_name(mark)
+    if mark.startswith('watchdog') and not path.exists():
+        older = directory / mark_name(mark.replace('watchdog', 'deadman', 1))
+        if older.exists():
+            return older
+    return path
+
+
 def new_name(now: float, pid: int) -> str:
     """The name of a run: `<UTC start as 20261123T074501Z>-<pid>-<4 hex>`."""
     start = datetime.fromtimestamp(now, UTC)

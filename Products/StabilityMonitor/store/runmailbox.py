@@ -28,12 +28,13 @@ from .rundirectory import preallocate
 from .rundirectory import read_json
 from .rundirectory import write_whole
 
+#: The folder of the mailbox.  Processes of older releases know it by this name.
 FOLDER = 'questions'
 BELL = 'bell'
 _BELL_SIZE = 8  # bytes
 #: Bytes of an answer that are read at most.
 ANSWER_MOST = 16 << 20
-_QUESTION = re.compile(r'([0-9a-f]{16}-([a-z]{1,20}))\.ask')
+_REQUEST = re.compile(r'([0-9a-f]{16}-([a-z]{1,20}))\.ask')
 #: At most so many are answered in a beat.
 _MOST_AT_ONCE = 20
 #: Nanoseconds after a change in which a later one may bear the same time.
@@ -54,12 +55,12 @@ def ask(
     """
     number = os.urandom(8).hex()
     name = f'{number}-{subject}'
-    question = run / FOLDER / f'{name}.ask'
+    request = run / FOLDER / f'{name}.ask'
     answer = run / FOLDER / f'{name}.answer'
     try:
-        question.touch(0o600)
+        request.touch(0o600)
     except (FileNotFoundError, NotADirectoryError):
-        raise NoAnswer('This run takes no questions.') from None
+        raise NoAnswer('This run has no mailbox.') from None
     try:
         _ring(run / BELL)
         until = time.monotonic() + patience
@@ -69,7 +70,7 @@ def ask(
             time.sleep(pause)
         raise NoAnswer(f'The process has not answered within {patience:g} s.')
     finally:
-        question.unlink(missing_ok=True)
+        request.unlink(missing_ok=True)
         answer.unlink(missing_ok=True)
 
 
@@ -128,13 +129,13 @@ class Inbox:
             self._seen = changed
 
     def _take(self, found: Sequence[str]) -> None:
-        questions: list[tuple[str, str]] = []
+        requests: list[tuple[str, str]] = []
         for file in found:
-            match = _QUESTION.fullmatch(file)
+            match = _REQUEST.fullmatch(file)
             if match:
-                questions.append((match[1], match[2]))
+                requests.append((match[1], match[2]))
         given: dict[str, str] = {}
-        for name, subject in questions[:_MOST_AT_ONCE]:
+        for name, subject in requests[:_MOST_AT_ONCE]:
             self._answer(name, subject, given)
         for file in found:
             path = self.folder / file
@@ -153,17 +154,17 @@ class Inbox:
         """Answer one request.  `given` is {subject: answer} of this beat: ten who ask the same get
         one answer.
         """
-        question = self.folder / f'{name}.ask'
+        request = self.folder / f'{name}.ask'
         answer = self.folder / f'{name}.answer'
         with contextlib.suppress(OSError):  # the asker has given up, or the disk is full
-            question.unlink()
+            request.unlink()
             if subject not in given:
                 given[subject] = self._worker(lambda: self._text(subject))
             write_whole(answer, given[subject])
 
     def _text(self, subject: str) -> str:
         """The answer as JSON, or the reason why there is none."""
-        reason = 'the question is not known here'
+        reason = 'this process does not know that request'
         if subject in self.answers:
             answer = self.answers[subject]
             try:

@@ -26,7 +26,7 @@ ACTIVITIES = {
     'idle': 'idle: waits for a request',
     'listening': 'waits for connections',
     'waiting': 'waits for work or for another thread',
-    'running': 'runs on the processor',
+    'running': 'runs on a CPU',
     'lock': 'waits for a lock',
     'gil': 'waits for the GIL, which others hold',
     'terminal': 'blocked at the terminal: its output is not read, or its input not written',
@@ -409,7 +409,7 @@ RULES = (
 
 
 def _share(facts: Facts) -> str:
-    return '' if facts.cpu is None else f'{facts.cpu:.0%} of a processor'
+    return '' if facts.cpu is None else f'{facts.cpu:.0%} of one CPU'
 
 
 def _joined(*parts: str) -> str:

@@ -23,7 +23,7 @@ from AccessControl.SecurityInfo import ClassSecurityInfo
 from ZPublisher import zpublish
 
 from ..checks import allfindings
-from ..checks.muted import HushRefused
+from ..checks.muted import MuteRefused
 from ..checks.runner import Progress
 from ..checks.runner import Results
 from ..inspection import recursionresult
@@ -50,8 +50,8 @@ from .zopetypes import Template
 
 ACTION = 'checks'
 #: For how many days a finding is muted unless another date is chosen, and for how many at most.
-_HUSH_DAYS = 30
-_MOST_HUSH_DAYS = 366
+_MUTE_DAYS = 30
+_MOST_MUTE_DAYS = 366
 #: A finding, and its row of the page.
 _Shown = tuple[Finding, dict[str, Any]]
 
@@ -78,13 +78,13 @@ def page(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
         'counts': _counts(look),
         'groups': _groups(shown),
         'fine': [row for finding, row in shown if finding.severity == OK],
-        'hushed': _hushed(here, look),
+        'muted': _muted(here, look),
         'known': _known(here, shown),
         'looks_up_known': looks_up_known,
         'probe': _probe(here),
         'today': today.isoformat(),
-        'until': (today + timedelta(_HUSH_DAYS)).isoformat(),
-        'latest': (today + timedelta(_MOST_HUSH_DAYS)).isoformat(),
+        'until': (today + timedelta(_MUTE_DAYS)).isoformat(),
+        'latest': (today + timedelta(_MOST_MUTE_DAYS)).isoformat(),
     }
 
 
@@ -116,7 +116,7 @@ def _counts(look: allfindings.Look) -> list[dict[str, Any]]:
         count = found[severity]
         words = severity.one if count == 1 else severity.many
         counts.append({'severity': severity.code, 'count': count, 'words': words})
-    counts.append({'severity': 'hushed', 'count': len(look.hushed), 'words': 'hushed'})
+    counts.append({'severity': 'muted', 'count': len(look.muted), 'words': 'muted'})
     return counts
 
 
@@ -155,21 +155,21 @@ def pieces(action: Action) -> list[dict[str, Any]]:
     return [{'text': piece.text, 'code': piece.is_code} for piece in action.pieces]
 
 
-def _hushed(here: allfindings.Standing, look: allfindings.Look) -> list[dict[str, Any]]:
+def _muted(here: allfindings.Standing, look: allfindings.Look) -> list[dict[str, Any]]:
     """The mutes of this instance that are still in force, even if they mute nothing at present."""
-    muted = {finding.id: finding for finding, _ in look.hushed}
+    muted = {finding.id: finding for finding, _ in look.muted}
     found = {finding.id: finding for finding in look.shown} | muted
     today = datetime.now(UTC).date().isoformat()
-    hushed = here.hushed()
-    kept, _ = hushed.rows()
+    mutes = here.mute_list()
+    kept, _ = mutes.rows()
     rows = []
-    for hush in kept:
-        if hush.instance not in ('', hushed.instance) or hush.until < today:
+    for mute in kept:
+        if mute.instance not in ('', mutes.instance) or mute.until < today:
             continue
-        finding = found.get(hush.id)
+        finding = found.get(mute.id)
         if finding is None:
             note = 'It is not found at present.'
-        elif hush.id in muted:
+        elif mute.id in muted:
             note = ''
         else:
             note = 'It is shown again: it has become worse, or is well.'
@@ -178,13 +178,13 @@ def _hushed(here: allfindings.Standing, look: allfindings.Look) -> list[dict[str
             badge = finding.severity.code
         rows.append(
             {
-                'id': hush.id,
-                'title': finding.title if finding else hush.id,
+                'id': mute.id,
+                'title': finding.title if finding else mute.id,
                 'badge': badge,
-                'reason': hush.reason,
-                'until': hush.until,
-                'who': hush.who,
-                'since': hush.since[:10],
+                'reason': mute.reason,
+                'until': mute.until,
+                'who': mute.who,
+                'since': mute.since[:10],
                 'note': note,
             }
         )
@@ -211,9 +211,8 @@ def _known(here: allfindings.Standing, shown: list[_Shown]) -> dict[str, Any] | 
         'unaffected': [
             {'title': match.rule.title, 'why': match.failed} for match in facts.unaffected
         ],
-        'silences': [
-            {'id': silence.id, 'reason': silence.reason, 'until': silence.until}
-            for silence in facts.silences
+        'muted': [
+            {'id': mute.id, 'reason': mute.reason, 'until': mute.until} for mute in facts.muted
         ],
         'problems': [problem.finding.title for problem in facts.problems],
         'count': facts.count,
@@ -244,7 +243,7 @@ def _probe(here: allfindings.Standing) -> dict[str, Any]:
 # -- what its forms do -----------------------------------------------------------------------------
 
 
-class NoSuchFinding(HushRefused):
+class NoSuchFinding(MuteRefused):
     next_step = 'Look at the page as it is now.'
 
 
@@ -261,27 +260,27 @@ def run_again(life: ILivingRun, form: dict[str, Any]) -> str:
     return ''
 
 
-def hush(life: ILivingRun, form: dict[str, Any]) -> str:
-    """Mute the finding of the form.  Raises HushRefused."""
+def mute(life: ILivingRun, form: dict[str, Any]) -> str:
+    """Mute the finding of the form.  Raises MuteRefused."""
     here = standing_of(life)
     found = _shown_finding(here, variable(form, 'id'))
     severity = variable(form, 'severity')  # as the page showed it
     if severity not in SEVERITIES:
         severity = found.severity.code
     user = getSecurityManager().getUser()
-    hushed = here.hushed(life.base.file_mode)
-    new = hushed.hush(
+    mutes = here.mute_list(life.base.file_mode)
+    new = mutes.mute(
         found.id,
         reason=variable(form, 'reason'),
         until=variable(form, 'until'),
         who=user.getUserName() or '?',
         severity=severity,
     )
-    return f'Hushed until {new.until}: {found.title}'
+    return f'Muted until {new.until}: {found.title}'
 
 
 def show_again(life: ILivingRun, form: dict[str, Any]) -> str:
-    standing_of(life).hushed(life.base.file_mode).unhush(variable(form, 'id'))
+    standing_of(life).mute_list(life.base.file_mode).unmute(variable(form, 'id'))
     return ''
 
 
@@ -314,13 +313,13 @@ class CheckPages:
 
     @security.protected(MANAGE)
     @zpublish(methods='POST')
-    def manage_hush(self, REQUEST: Request) -> str | None:
-        return self._do(REQUEST, hush)
+    def manage_mute(self, REQUEST: Request) -> str | None:
+        return self._do(REQUEST, mute)
 
     @security.protected(MANAGE)
     @zpublish(methods='POST')
     def manage_show_again(self, REQUEST: Request) -> str | None:
-        return self._do(REQUEST, show_again, '#hushed')
+        return self._do(REQUEST, show_again, '#muted')
 
     @security.protected(MANAGE)
     @zpublish(methods='POST')

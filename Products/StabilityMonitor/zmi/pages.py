@@ -275,7 +275,7 @@ def incident(life: ILivingRun, archive: Archive, run: str) -> dict[str, Any]:
         'native': list(map(_native, record.native)),
         'exception': record.exception,
         'memory': charts.memory_curve(record.samples),
-        'processor': charts.processor_curve(record.samples),
+        'cpu': charts.cpu_curve(record.samples),
         'log': _cut([_log_line(line) for line in reversed(record.log)]),
         'modules': list(record.compiled_modules),
         'versions': _versions(life, archive, record),

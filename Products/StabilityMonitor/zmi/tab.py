@@ -5,7 +5,7 @@ each of their classes has its own `manage_options`.  So our panel is a class att
 is stored: without the product, the database holds no trace of it.
 
 The panel and its pages are two dozen modules, which are imported when a person opens the first
-page.  None of them is needed when the site hangs: questions then come through the run directory.
+page.  None of them is needed when the site hangs: requests then come through the mailbox.
 """
 
 # mypy: disable-error-code="import-untyped"

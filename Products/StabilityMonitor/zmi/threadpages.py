@@ -159,7 +159,7 @@ def _thread(
         'request': _request(thread.request),
         'holders': [{'key': _key(holder), 'name': names[holder]} for holder in holders],
         'stack': _stack(thread),
-        'processor': _processor(thread),
+        'cpu': _cpu(thread),
         'top': _top(thread.frames),
         'frames': _groups(thread.frames),
         'depth': len(thread.frames),
@@ -182,12 +182,12 @@ def _request(request: Request | None) -> dict[str, Any] | None:
     }
 
 
-def _processor(thread: ThreadState) -> dict[str, Any]:
+def _cpu(thread: ThreadState) -> dict[str, Any]:
     share = thread.cpu
     if share is None:
         return {'text': 'not known', 'bar': ''}
     colour = bars.BUSY if share > _BUSY else bars.PLAIN
-    told = f'{share:.0%} of one processor over the last {thread.cpu_seconds:.1f} s'
+    told = f'{share:.0%} of one CPU over the last {thread.cpu_seconds:.1f} s'
     return {'text': f'{share:.0%}', 'bar': bars.bar(share, colour, told)}
 
 

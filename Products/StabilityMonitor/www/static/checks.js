@@ -5,11 +5,11 @@
 
 	var PAUSE = 400, LONG_PAUSE = 3000;
 	var timer = 0;
-	var page = document.getElementById('stability-checks'), silence = document.getElementById('stability-silence');
+	var page = document.getElementById('stability-checks'), noAnswer = document.getElementById('stability-no-answer');
 
 	function say(text) {
-		silence.textContent = text;
-		silence.hidden = !text;
+		noAnswer.textContent = text;
+		noAnswer.hidden = !text;
 	}
 
 	/* Nobody loses what he is writing, or has marked. */

@@ -5,13 +5,13 @@
 
 	var PAUSE = 2000, BUSY_PAUSE = 1000, PATIENCE = 4;
 	var box = document.getElementById('stability-refresh'), wanted = document.getElementById('stability-refresh-switch');
-	var silence = document.getElementById('stability-silence');
+	var noAnswer = document.getElementById('stability-no-answer');
 	var run = (document.querySelector('[data-run]') || { dataset: {} }).dataset.run;
 	var note = '';
 
 	function say(text) {
-		silence.textContent = text;
-		silence.hidden = !text;
+		noAnswer.textContent = text;
+		noAnswer.hidden = !text;
 	}
 
 	/* What is open stays open, and what was closed stays closed. */
@@ -53,7 +53,7 @@
 				var seconds = Math.floor((Date.now() - since) / 1000);
 				if (seconds >= PATIENCE) {
 					say('No answer since ' + seconds + ' s: all workers may be busy. What the threads do can be asked '
-						+ 'for in a shell all the same:  ' + silence.dataset.command);
+						+ 'for in a shell all the same:  ' + noAnswer.dataset.command);
 				}
 			}, 500);
 			fetch(element.dataset.fragment, { credentials: 'same-origin', cache: 'no-store', redirect: 'error',
