@@ -1,4 +1,4 @@
-# make run | stop | test | test-all | plone | bench | storm | lint   (ZOPE=5.14.2, ARGS=... for pytest)
+# make run | stop | test | test-all | plone | bench | storm | lint | package   (ZOPE=5.14.2, ARGS=... for pytest)
 # Needs Python 3.11 or newer and make; all else is installed into a virtual environment of its own.
 
 ZOPE     ?= 6.3
@@ -18,7 +18,7 @@ SELECTION ?= -m 'not thorough'
 PLONE    = .venv-plone
 PLONE_PIP = $(PLONE)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints-plone.txt
 
-.PHONY: help run stop test test-thorough test-all plone bench storm lint clean
+.PHONY: help run stop test test-thorough test-all plone bench storm lint package clean
 
 help:
 	@head -n 2 Makefile
@@ -53,8 +53,14 @@ lint: $(READY)
 	$(VENV)/bin/python -m ruff format --check --quiet .
 	$(VENV)/bin/python -m mypy
 
+# What would be uploaded to a package index, and whether the index can show its description.
+package: $(READY)
+	rm -rf build dist
+	$(VENV)/bin/python -m build --no-isolation --outdir dist .
+	$(VENV)/bin/python -m twine check --strict dist/*
+
 clean:
-	rm -rf .venv .venv-* .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-* dist .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 
 $(READY): setup.py pyproject.toml $(CONSTRAINTS)
 	@echo 'Installing Zope $(ZOPE) and what the tests need into $(VENV) (once; a minute or two) ...'

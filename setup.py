@@ -22,13 +22,22 @@ def version():
     return match.group(1) if match else '1.0.dev0'
 
 
+def long_description():
+    """README and CHANGES as the package index shows them.
+
+    It has only this text.  So pictures are left out, and links to other files become their names.
+    """
+    text = read('README.txt') + '\n\n' + read('CHANGES.txt')
+    text = re.sub(r'\.\. image:: docs/.*\n(?: +:.*\n)*\n', '', text)
+    return re.sub(r'`([^`<]+) <(?!https?:)[^>]*>`_', r'``\1``', text)
+
+
 setup(
     name='Products.StabilityMonitor',
     version=version(),
-    description='Tells, after any crash, hang, kill or restart of Zope, how the last process '
-    'ended and why',
-    long_description=read('README.txt') + '\n\n' + read('CHANGES.txt'),
-    long_description_content_type='text/plain',
+    description='Reports how and why the last Zope process ended: crash, hang, kill or restart',
+    long_description=long_description(),
+    long_description_content_type='text/x-rst',
     license='ZPL-2.1',
     keywords='zope crash stability monitoring faulthandler post-mortem',
     classifiers=[
@@ -65,6 +74,8 @@ setup(
     extras_require={
         'native': ['pystack; sys_platform == "linux"'],
         'test': [
+            'build',
+            'docutils',
             'gunicorn',
             'hypothesis',
             'py-spy; sys_platform == "linux"',
@@ -73,6 +84,7 @@ setup(
             'pytest-xdist',
             'selenium',
             'setuptools',
+            'twine',
             'zdaemon',
             'ZEO',
             'zope.testing',

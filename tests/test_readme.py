@@ -18,7 +18,7 @@ README = (ROOT / 'README.txt').read_text()
 @pytest.mark.parametrize('option', OPTIONS, ids=lambda option: option.name)
 def test_every_option_is_in_the_readme_with_its_default(option):
     row = next(line for line in README.splitlines() if line.startswith(f'{option.name} '))
-    assert row.split()[1] == (option.default or '-')
+    assert row.split()[1] == (option.default or 'none')
     assert ' '.join(option.why.split()[:3]) in ' '.join(row.split())
 
 

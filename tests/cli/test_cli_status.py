@@ -270,12 +270,13 @@ def test_as_json_of_a_crash_loop_and_of_nothing(base, command):
     assert known['crash_loop'] == names[::-1] and known['last_run']['run'] == names[-1]
 
 
-def test_readme_documents_every_key(base, living, command, hangs):
+def test_the_documents_name_every_key_of_its_json(base, living, command, hangs):
     archived(base, record(0))
     living()
     hangs('hang', STARTED, 'It is stuck.', 1, 1)
     told = json.loads(command('status', '--format', 'json')[1])
-    readme = (CHECKOUT / 'README.txt').read_text('utf-8')
-    section = readme.partition('``status --format json``')[2].partition('\nSignals\n')[0]
+    formats = (CHECKOUT / 'docs/formats.rst').read_text('utf-8')
+    section = formats.partition('``stabilitymonitor status --format json``')[2]
+    section = section.partition('\nThe trace log\n')[0]
     keys = {*told, *told['living'][0], *told['living'][0]['hang'], *told['instances'][0]}
     assert [key for key in keys | {*told['instances'][0]['last_run']} if key not in section] == []

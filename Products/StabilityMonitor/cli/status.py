@@ -52,7 +52,7 @@ def show(runs: AllRuns, as_json: bool) -> int:
 def of(runs: AllRuns, now: Callable[[], float] = time.time) -> dict[str, Any]:
     """The status as a document for JSON.
 
-    Its keys are documented in README.txt; keys are added, but never changed or removed.
+    Its keys are documented in docs/formats.rst; keys are added, but never changed or removed.
     """
     living = [_of_process(runs, name, context) for name, context in runs.living]
     # Each instance once: those that have a past first.
