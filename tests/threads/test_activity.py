@@ -209,7 +209,7 @@ def test_rules(code, facts):
             Facts(
                 (SITE,), task('write'), descriptors=(Descriptor(1, 'pipe', 'pipe:[1]', 'stdout'),)
             ),
-            'stdout is a pipe that nobody reads, at shop/views.py:31 in checkout',
+            'stdout is a pipe that is not read, at shop/views.py:31 in checkout',
         ),
         (
             Facts((SITE,), task('poll', 'S', 1, 1), descriptors=(of_socket('10.0.0.5:5432'),)),
