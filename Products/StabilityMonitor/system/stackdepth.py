@@ -421,8 +421,12 @@ def headroom(
         )
     surely_used = max(_PAGE, used - granule + _PAGE)
     left = size - surely_used
-    at_most = ' at most (the kernel rounds up to huge pages)' if granule > _PAGE else ''
-    fact = f'{name} has used {used >> 10} KiB of its {size >> 10} KiB of stack{at_most}.'
+    fact = f'{name} has used {used >> 10} KiB of its {size >> 10} KiB of stack.'
+    if granule > _PAGE:
+        fact = (
+            f'{name} has used at most {used >> 10} KiB of its {size >> 10} KiB of stack; the '
+            'kernel rounds up to huge pages.'
+        )
     if left >= size * _LOW:
         return Finding(
             'stack-headroom',

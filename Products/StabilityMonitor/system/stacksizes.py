@@ -33,11 +33,11 @@ Library = Any
 
 #: {version of Python: function from recursion limit to bytes of stack}, with the measurements.
 _NEEDS: dict[tuple[int, int], Callable[[int], int]] = {
-    # 3.11.7: 2,432 KiB to 1,000; 7,296 to 3,000; 24,384 to 10,000
+    # 3.11.7: 2,432 KiB for a limit of 1,000; 7,296 for 3,000; 24,384 for 10,000
     (3, 11): lambda limit: 2560 * limit,
-    # 3.12.1: 2,496 KiB to 1,000, and to 20,000
+    # 3.12.1: 2,496 KiB for 1,000 and for 20,000
     (3, 12): lambda limit: 2496 << 10,
-    # 3.13.0: 5,056 KiB to 1,000; 12,608 from 3,000 on
+    # 3.13.0: 5,056 KiB for 1,000; 12,608 from 3,000 on
     (3, 13): lambda limit: min(5200 * limit, 12608 << 10),
 }
 _LIKE_NEWER = (3, 12)  # used for 3.14 and later

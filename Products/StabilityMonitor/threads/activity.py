@@ -48,17 +48,17 @@ PLACES = (
     ('/waitress/task.py', 'handler_thread', 'idle', 'a thread of waitress'),
     ('/cheroot/workers/threadpool.py', 'run', 'idle', 'a thread of cheroot'),
     ('/paste/httpserver.py', 'worker_thread_callback', 'idle', 'a thread of Paste'),
-    ('/concurrent/futures/thread.py', '_worker', 'waiting', 'for work, in a pool'),
-    ('/multiprocessing/pool.py', 'worker', 'waiting', 'for work, in a pool'),
+    ('/concurrent/futures/thread.py', '_worker', 'waiting', 'work, in a pool'),
+    ('/multiprocessing/pool.py', 'worker', 'waiting', 'work, in a pool'),
     ('/waitress/wasyncore.py', 'poll', 'listening', 'the loop of waitress'),
     ('/waitress/wasyncore.py', 'poll2', 'listening', 'the loop of waitress'),
     ('/socketserver.py', 'serve_forever', 'listening', 'the loop of a socket server'),
     ('/cheroot/connections.py', '_run', 'listening', 'the loop of cheroot'),
     ('/gunicorn/workers/sync.py', 'wait', 'listening', 'the loop of gunicorn'),
     ('/gunicorn/workers/gthread.py', 'run', 'listening', 'the loop of gunicorn'),
-    ('/asyncio/base_events.py', '_run_once', 'waiting', 'for events of its asyncio loop'),
-    ('/logging/handlers.py', '_monitor', 'waiting', 'for log records'),
-    ('/StabilityMonitor/recording/heartbeat.py', 'run', 'waiting', 'for its next beat'),
+    ('/asyncio/base_events.py', '_run_once', 'waiting', 'events of its asyncio loop'),
+    ('/logging/handlers.py', '_monitor', 'waiting', 'log records'),
+    ('/StabilityMonitor/recording/heartbeat.py', 'run', 'waiting', 'its next beat'),
 )
 
 #: (part of a file name, database).  The first match counts: ZEO and RelStorage come before the
@@ -371,7 +371,7 @@ def _file(facts: Facts) -> Answer | None:
 
 def _events(facts: Facts) -> Answer | None:
     if facts.call in _SELECTS | POLLS:
-        return 'waiting', _joined('for events of descriptors', facts.where)
+        return 'waiting', _joined('events of descriptors', facts.where)
     return None
 
 
