@@ -52,7 +52,7 @@ class Region:
         self.memory[self.stack.size - page * PAGE] = 1
 
 
-# -- where a stack lies ----------------------------------------------------------------------------
+# -- where a stack is ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('size', [256 << 10, 1 << 20, 64 << 20])

@@ -96,9 +96,9 @@ class Loads:
         return {}
 
     def busiest(self) -> dict[int, float]:
-        """Return {native id: share of the time} of the threads between the last two readings.
+        """Return {native id: share of the time between the last two readings}.
 
-        It is the share of the time in which the thread had a CPU or waited for one.
+        In this share of the time the thread had a CPU or waited for one.
         """
         old = self._looks[0]
         new = self._looks[-1]

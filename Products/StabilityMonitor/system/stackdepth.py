@@ -100,7 +100,7 @@ class StackGauge:
         self._default = default[0] if default else 0
         self.granule = max(_PAGE, huge_page(sysfs))
 
-    # -- where a stack lies ------------------------------------------------------------------------
+    # -- where a stack is --------------------------------------------------------------------------
 
     def own(self) -> Stack | None:
         """Return the calling thread's stack."""

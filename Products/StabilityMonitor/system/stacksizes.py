@@ -1,6 +1,6 @@
 """Thread-stack checks: the size of thread stacks, and whether deep recursion fits into them.
 
-The FreeBSD threads of the HOWTO had 64 KiB; musl gives 128 KiB today.  The sizes needed below were
+The FreeBSD threads of the HOWTO had 64 KiB; musl gives 128 KiB today.  The needed sizes below were
 measured by `inspection.recursionprobe` on x86-64 Linux, with the recursion through C code that
 takes the most stack.  The probe can also measure the current Python.
 

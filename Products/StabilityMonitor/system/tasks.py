@@ -167,7 +167,7 @@ class KernelThreads:
         return self.clocks_of(self._known)
 
     def clocks_of(self, tids: Iterable[int]) -> dict[int, float]:
-        """Return {native id: CPU seconds} of those of these threads that still exist."""
+        """Return {native id: CPU seconds} of those of the given threads that still exist."""
         found = {}
         for tid in tids:
             seconds = clock(tid)

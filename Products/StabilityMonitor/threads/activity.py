@@ -42,8 +42,8 @@ ACTIVITIES = {
     'unknown': 'not known on this system',
 }
 
-#: Where threads wait that have nothing to do: (end of the file name, function, code, phrase).  The
-#: first two are compared with the innermost frame outside of the standard library's ways to wait.
+#: Where threads without work wait: (end of the file name, function, code, phrase).  The first two
+#: are compared with the frame that `_front` returns.
 PLACES = (
     ('/waitress/task.py', 'handler_thread', 'idle', 'a thread of waitress'),
     ('/cheroot/workers/threadpool.py', 'run', 'idle', 'a thread of cheroot'),
@@ -157,8 +157,8 @@ _KINDS = {
     'eventfd': 'waiting',
     'epoll': 'waiting',
 }
-#: Wake-ups a second.  A thread that waits for the GIL wakes about 200 times a second.  From the
-#: first number on, a thread seen in the futex of the GIL is starved; from the second on, any.
+#: Wake-ups a second from which a ready thread counts as kept from the GIL: _SWITCHING if it is seen
+#: in the futex of the GIL, else _AWAKENED.  A wait for the GIL wakes about 200 times a second.
 _SWITCHING = 20
 _AWAKENED = 100
 _LIBRARY = os.path.dirname(os.__file__) + os.sep

@@ -16,7 +16,7 @@ from .activity import STREAMS
 
 #: At most this many descriptors of a call are read.
 _MOST_DESCRIPTORS = 8
-#: Process ids of Linux are at most this.
+#: Process ids of Linux are below this.
 _PID_LIMIT = 1 << 22
 
 

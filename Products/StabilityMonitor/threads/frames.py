@@ -25,7 +25,7 @@ def walk(frame: FrameType | None, most: int = MOST) -> tuple[Frame, ...]:
 
 
 def stacks(idents: Iterable[int]) -> dict[int, tuple[Frame, ...]]:
-    """Return {ident: frames} of those of these threads that still exist."""
+    """Return {ident: frames} of those of the given threads that still exist."""
     frames = current_frames()
     try:
         return {ident: walk(frames[ident]) for ident in idents if ident in frames}

@@ -63,7 +63,7 @@ class Observation:
 
 
 class ServingThread(Protocol):
-    """A slot of the recorder: a thread that serves requests, until `life` returns None."""
+    """A slot of the recorder, used by one worker.  `life` returns None if the worker has ended."""
 
     ident: int
     native_id: int
