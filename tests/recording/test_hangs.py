@@ -261,8 +261,8 @@ class TestTheLoopOfTheServer:
         assert standing.kinds == [('hang', 0), ('hang', MAIN), ('hang', 1)]
         begun, main, _ = standing.notes
         assert begun.title == (
-            'The loop of the server (MainThread) stands still: blocked at the terminal: '
-            'its output is not read, or its input not written.'
+            'The loop of the server (MainThread) stands still: blocked on a standard stream or '
+            'the terminal.'
         )
         assert main.frames == FRAMES and main.title == 'MainThread'
         assert time.time() - begun.time == pytest.approx(STALL + 1, abs=30)

@@ -25,7 +25,7 @@ def made(work, name='test', **named):
 
 
 class Gate:
-    """A work that tells its progress, and waits until it may end."""
+    """Work that reports its progress, and then waits until the test lets it end."""
 
     def __init__(self, result='result', error=''):
         self.answer = result, error
@@ -61,14 +61,14 @@ def state(job):
     return job.running, job.progress, job.result, job.error
 
 
-def test_before_its_start_nothing_is_under_way():
+def test_before_its_start_no_run_is_in_progress():
     job = made(lambda: ('result', ''))
     assert state(job) == (False, None, None, '') and job.ended == 0.0
     assert job.wait(0)
     job.stop()
 
 
-def test_a_run_from_its_start_to_its_end(gate):
+def test_a_run_has_progress_until_its_end_and_a_result_after_it(gate):
     job, before = gate.job, time.time()
     assert job.start()
     until(lambda: job.progress == 'half done', 'the progress')
@@ -80,14 +80,14 @@ def test_a_run_from_its_start_to_its_end(gate):
     assert before <= job.ended <= time.time()
 
 
-def test_its_thread_is_a_daemon_of_ours(gate):
+def test_its_thread_is_a_daemon_and_blocks_signals(gate):
     assert gate.job.start()
     (thread,) = until(lambda: gate.threads, 'the thread')
     assert thread.daemon and thread.name == 'StabilityMonitor test'
     assert signalmask.is_ours(thread)
 
 
-def test_progress_is_the_first_until_the_work_tells_some():
+def test_progress_is_the_first_until_the_work_reports_some():
     go = threading.Event()
     job = made(lambda: (go.wait(60), ''))
     assert job.start() and job.progress == 'not begun'
@@ -95,7 +95,7 @@ def test_progress_is_the_first_until_the_work_tells_some():
     assert job.wait(60)
 
 
-def test_one_run_at_a_time_and_another_after_it(gate):
+def test_a_second_run_starts_only_after_the_first(gate):
     assert gate.job.start()
     assert not gate.job.start() and gate.job.error == '' and gate.job.running
     gate.go.set()
@@ -104,7 +104,7 @@ def test_one_run_at_a_time_and_another_after_it(gate):
     assert len(gate.threads) == 2
 
 
-def test_of_many_threads_that_start_it_one_begins(gate):
+def test_only_one_of_many_threads_starts_a_run(gate):
     answers, together = [], threading.Barrier(16)
 
     def start():
@@ -121,7 +121,7 @@ def test_of_many_threads_that_start_it_one_begins(gate):
     assert gate.job.wait(60) and len(gate.threads) == 1
 
 
-def test_a_start_forgets_the_last_run(gate):
+def test_a_start_clears_the_result_of_the_last_run(gate):
     gate.answer = 'result', 'It is not complete.'
     gate.go.set()
     assert gate.job.start() and gate.job.wait(60)
@@ -132,7 +132,7 @@ def test_a_start_forgets_the_last_run(gate):
 
 
 def test_result_and_error_are_set_before_it_is_no_longer_running():
-    """Asked again and again while it ends: a reader never finds it over and without a result."""
+    """A reader that polls while it ends never sees an ended run without a result."""
     job = made(lambda: ('result', 'error'))
     for _ in range(300):
         assert job.start()
@@ -144,7 +144,7 @@ def test_result_and_error_are_set_before_it_is_no_longer_running():
 @pytest.mark.parametrize(
     'problem', [ValueError('bad'), SystemExit(3), KeyboardInterrupt(), GeneratorExit()]
 )
-def test_whatever_the_work_raises_is_an_error_and_is_logged(problem, monkeypatch):
+def test_any_exception_of_the_work_is_an_error_and_is_logged(problem, monkeypatch):
     logged = []
     monkeypatch.setattr(
         loglater, 'log', lambda level, text, *args, exc_info: logged.append((text % args, exc_info))
@@ -158,17 +158,17 @@ def test_whatever_the_work_raises_is_an_error_and_is_logged(problem, monkeypatch
     sentence = f'It failed: {type(problem).__name__}: {problem}.'
     assert state(job) == (False, None, None, sentence)
     assert logged == [(sentence, problem)]
-    assert job.start() and job.wait(60), 'and it can be started again'
+    assert job.start() and job.wait(60), 'it cannot be started again'
 
 
-def test_a_failure_is_not_logged_where_that_is_not_wanted(monkeypatch):
+def test_an_exception_is_not_logged_if_is_logged_is_false(monkeypatch):
     monkeypatch.setattr(loglater, 'log', None)
     job = made(lambda: 1 / 0, is_logged=False)
     assert job.start() and job.wait(60)
     assert job.error == 'It failed: ZeroDivisionError: division by zero.'
 
 
-def test_no_more_threads_is_an_error(no_threads):
+def test_a_thread_that_cannot_be_started_is_an_error(no_threads):
     job, followed = made(lambda: ('result', '')), []
     assert not job.start(lambda: followed.append(1))
     assert state(job) == (False, None, None, "It could not be started: can't start new thread.")
@@ -178,7 +178,7 @@ def test_no_more_threads_is_an_error(no_threads):
     assert state(job) == (False, None, 'result', '')
 
 
-def test_what_is_to_follow_sees_the_end(gate):
+def test_then_is_called_after_the_end_in_the_same_thread(gate):
     seen, refused = [], []
     assert gate.job.start(lambda: seen.append((state(gate.job), threading.current_thread())))
     assert not gate.job.start(lambda: refused.append(1))
@@ -187,13 +187,13 @@ def test_what_is_to_follow_sees_the_end(gate):
     assert seen == [((False, None, 'result', ''), gate.threads[0])] and not refused
 
 
-def test_what_follows_may_start_it_again(gate):
+def test_then_may_start_another_run(gate):
     gate.go.set()
     assert gate.job.start(gate.job.start)
     until(lambda: len(gate.threads) == 2, 'the second run')
 
 
-def test_to_stop_reaches_the_run_that_is_under_way_and_no_later_one():
+def test_stop_reaches_the_current_run_but_no_later_one():
     stopped = []
 
     def work():
@@ -210,7 +210,7 @@ def test_to_stop_reaches_the_run_that_is_under_way_and_no_later_one():
     assert stopped == [True, False]
 
 
-def test_of_jobs_with_the_same_turns_one_is_under_way(gate):
+def test_of_jobs_with_the_same_turns_only_one_runs(gate):
     turns = {}
     gate.job = made(gate, turns=turns)
     other = made(lambda: ('other', ''), turns=turns, refused='Another is under way.')
@@ -224,7 +224,7 @@ def test_of_jobs_with_the_same_turns_one_is_under_way(gate):
     assert state(other) == (False, None, 'other', '')
 
 
-def test_progress_that_is_told_too_late_is_none(gate):
+def test_progress_after_the_end_is_ignored(gate):
     gate.go.set()
     assert gate.job.start() and gate.job.wait(60)
     gate.job.tell('too late')
@@ -233,7 +233,7 @@ def test_progress_that_is_told_too_late_is_none(gate):
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork here')
 @pytest.mark.filterwarnings('ignore:.*fork.*:DeprecationWarning')
-def test_in_a_forked_child_nothing_is_under_way(gate):
+def test_in_a_forked_child_no_run_is_in_progress(gate):
     assert gate.job.start()
     until(lambda: gate.job.progress == 'half done', 'the progress')
     child = os.fork()
@@ -252,7 +252,7 @@ def test_in_a_forked_child_nothing_is_under_way(gate):
     assert gate.job.running and not gate.go.is_set()
 
 
-def test_it_does_not_keep_the_process_from_ending():
+def test_a_run_does_not_keep_the_process_from_ending():
     code = """if True:
         import threading
         from Products.StabilityMonitor.system.backgroundjob import BackgroundJob

@@ -1,5 +1,5 @@
-"""A child process has default signals and nothing open, is heard, and never outlives its
-purpose.
+"""A child process has default signals and inherits no descriptors.  Its output is read, and it
+never outlives its `with` block.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 SHELL = '/bin/sh'
-#: Signals 32 and 33, which glibc keeps for itself and leaves ignored in what it spawns.
+#: Signals 32 and 33, which glibc uses itself; its posix_spawn leaves them ignored.
 INTERNAL = 1 << 31 | 1 << 32
 
 
@@ -35,12 +35,12 @@ def soon():
     return time.monotonic() + 60
 
 
-def heard(*words, **how):
-    """(what a child says, whether that is all, how it ended)"""
+def run_child(*words, **how):
+    """Return (output of a child, whether that is all, exit status)."""
     with ChildProcess(words, **how) as child:
-        said, is_all = child.read(soon())
+        output, is_all = child.read(soon())
         child.end(60)
-    return said.decode(), is_all, child.code
+    return output.decode(), is_all, child.code
 
 
 def signal_lines(status):
@@ -55,57 +55,56 @@ def from_a_thread_of_ours(function):
     return found[0]
 
 
-def test_a_child_of_a_thread_that_takes_no_signal_takes_them_all():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+def test_a_child_of_a_thread_that_blocks_all_signals_blocks_none():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
-        said, _, _ = from_a_thread_of_ours(lambda: heard('/bin/cat', '/proc/self/status'))
+        output, _, _ = from_a_thread_of_ours(lambda: run_child('/bin/cat', '/proc/self/status'))
     finally:
         signal.signal(signal.SIGHUP, before)
-    found = signal_lines(said)
+    found = signal_lines(output)
     assert not found['SigBlk'] and not int(found['SigIgn'] or '0', 16) & ~INTERNAL
 
 
-def test_a_program_of_ours_has_no_trace_of_glibc_either(tmp_path):
-    """It hands on what it has to the tools that it starts, and a tool should start as from a
-    shell.
-    """
+def test_a_python_command_resets_the_internal_signals_of_glibc(tmp_path):
+    """The program starts tools that inherit its signals.  A tool should start as from a shell."""
     program = tmp_path / 'program.py'
-    # As the warden starts its tool; subprocess of 3.13 uses posix_spawn without a new session.
+    # With a new session, as the warden starts its tool; without one, subprocess of Python 3.13
+    # uses posix_spawn.
     program.write_text(
         'import subprocess\n'
         'subprocess.run(["/bin/cat", "/proc/self/status"], start_new_session=True)\n'
     )
-    said, _, _ = heard(*python_command(sys.executable, program))
-    assert signal_lines(said) == {'SigBlk': '', 'SigIgn': ''}
+    output, _, _ = run_child(*python_command(sys.executable, program))
+    assert signal_lines(output) == {'SigBlk': '', 'SigIgn': ''}
 
 
-def test_it_says_how_it_ended():
-    assert heard(SHELL, '-c', 'echo word; exit 3') == ('word\n', True, 3)
-    assert heard(SHELL, '-c', 'kill -SEGV $$') == ('', True, -signal.SIGSEGV)
+def test_output_and_exit_status_are_returned():
+    assert run_child(SHELL, '-c', 'echo word; exit 3') == ('word\n', True, 3)
+    assert run_child(SHELL, '-c', 'kill -SEGV $$') == ('', True, -signal.SIGSEGV)
 
 
-def test_much_is_heard():
-    said, is_all, _ = heard(sys.executable, '-c', 'print("x" * 1000000)')
-    assert (len(said), is_all) == (1000001, True)
+def test_a_megabyte_of_output_is_read():
+    output, is_all, _ = run_child(sys.executable, '-c', 'print("x" * 1000000)')
+    assert (len(output), is_all) == (1000001, True)
 
 
-def test_a_program_of_ours_has_no_descriptor_of_the_process(tmp_path):
+def test_a_python_command_inherits_no_descriptor(tmp_path):
     program = tmp_path / 'program.py'
     program.write_text('import subprocess; subprocess.run(["/bin/ls", "-l", "/proc/self/fd"])')
     file = os.open(tmp_path, os.O_RDONLY)
-    os.set_inheritable(file, True)  # as of a careless C library
+    os.set_inheritable(file, True)  # as if a C library had opened it without O_CLOEXEC
     try:
-        said, _, _ = heard(*python_command(sys.executable, program))
+        output, _, _ = run_child(*python_command(sys.executable, program))
     finally:
         os.close(file)
-    found = {int(number): target for number, target in re.findall(r' (\d+) -> (\S+)', said)}
+    found = {int(number): target for number, target in re.findall(r' (\d+) -> (\S+)', output)}
     assert str(tmp_path) not in found.values()
     assert (found[0], found[2]) == ('/dev/null', '/dev/null')
     assert found[1].startswith('pipe:')
 
 
-def test_a_descriptor_above_the_limit_keeps_no_child_from_starting():
-    """The site may have lowered its limit after it had opened many files."""
+def test_a_child_starts_despite_a_descriptor_above_the_limit():
+    """The site may lower its limit after it has opened many files."""
     script = (
         'import os, resource\n'
         'from Products.StabilityMonitor.system.childprocess import ChildProcess\n'
@@ -136,31 +135,31 @@ def test_nothing_is_left_open_when_descriptors_run_out(free, listens):
     assert after <= open_now
 
 
-def test_it_can_be_told_something():
+def test_a_child_reads_what_is_written_to_it():
     with ChildProcess([SHELL, '-c', 'read word; echo "heard $word"'], listens=True) as child:
         child.write(b'go\n')
         assert child.read(soon()) == (b'heard go\n', True)
 
 
-def test_it_is_killed_when_nobody_waits_any_more():
+def test_a_child_is_killed_at_the_end_of_the_with_block():
     with ChildProcess(['/bin/sleep', '1000']) as child:
         assert child.read(time.monotonic() + 0.2) == (b'', False)
     assert child.code == -signal.SIGKILL
     assert not Path(f'/proc/{child.pid}').exists()
 
 
-def test_it_is_not_heard_any_more_when_it_is_not_wanted():
+def test_reading_stops_when_the_output_is_not_wanted():
     with ChildProcess(['/bin/sleep', '1000']) as child:
         assert child.read(soon(), is_wanted=lambda: False) == (b'', False)
 
 
-def test_it_ends_by_itself_without_standard_input():
+def test_a_child_can_end_by_itself_when_its_input_is_closed():
     with ChildProcess(['/bin/cat'], listens=True) as child:
         child.end(60)
     assert child.code == 0
 
 
-def test_a_child_that_other_code_has_reaped():
+def test_a_child_that_other_code_has_reaped_has_code_0():
     with ChildProcess(['/bin/true']) as child:
         until(lambda: child.read(soon())[1])
         os.waitpid(child.pid, 0)
@@ -175,8 +174,8 @@ def test_a_program_that_cannot_be_started_leaves_nothing_open():
     assert set(os.listdir('/proc/self/fd')) <= before
 
 
-def test_it_does_without_the_three_standard_descriptors():
-    """A daemon may have closed them; then a pipe would get their numbers."""
+def test_a_child_starts_when_the_standard_descriptors_are_closed():
+    """A daemon may have closed them.  Then a new pipe gets their numbers."""
     parent = os.fork()
     if not parent:
         try:

@@ -1,4 +1,4 @@
-"""Shares of one CPU, from looks at clocks that a test sets."""
+"""CPU shares, from readings of clocks that a test sets."""
 
 import math
 
@@ -11,7 +11,7 @@ from Products.StabilityMonitor.system.tasks import Reading
 
 
 class Kernel:
-    """Threads 1 (spins) and 2 (dozes); `reading` tells of turns and waits, and counts who asks."""
+    """Thread 1 spins and thread 2 sleeps.  `asked` has the arguments of all calls of `reading`."""
 
     def __init__(self):
         self.time, self.used, self.asked = 100.0, {1: 50.0, 2: 7.0}, []
@@ -47,13 +47,13 @@ def loads(kernel):
     return Loads(kernel, lambda: kernel.time, kernel.go_on)
 
 
-def test_nothing_is_known_without_two_looks(loads, kernel):
+def test_without_two_readings_no_share_is_known(loads, kernel):
     assert (loads.now(), loads.busiest(), loads.fresh) == ({}, {}, {})
     loads.look()
     assert (loads.now(), loads.busiest(), loads.fresh) == ({}, {}, kernel.used)
 
 
-def test_the_share_is_since_the_last_look_that_is_a_second_old(loads, kernel):
+def test_the_share_is_since_the_last_reading_that_is_a_second_old(loads, kernel):
     loads.look()
     kernel.go_on(10, 0.5)
     loads.look()
@@ -63,7 +63,7 @@ def test_the_share_is_since_the_last_look_that_is_a_second_old(loads, kernel):
     assert loads.now()[1] == Load(1.0, 2.0)
 
 
-def test_a_look_is_fresh_for_a_second(loads, kernel):
+def test_a_reading_is_fresh_for_a_second(loads, kernel):
     loads.look()
     kernel.go_on(0.9)
     assert loads.fresh == {1: 50.0, 2: 7.0}
@@ -71,8 +71,8 @@ def test_a_look_is_fresh_for_a_second(loads, kernel):
     assert loads.fresh == {}
 
 
-def test_who_is_kept_from_a_processor_by_others_counts_as_busy(loads, kernel):
-    """As a thread that spins on a machine that has much else to do."""
+def test_run_queue_wait_counts_as_busy(loads, kernel):
+    """For example, a thread that spins on a busy machine."""
     for _ in range(4):
         loads.look()
         kernel.go_on(10, 0.3, 0.6)
@@ -80,8 +80,7 @@ def test_who_is_kept_from_a_processor_by_others_counts_as_busy(loads, kernel):
     assert loads.busiest() == {1: pytest.approx(0.9), 2: 0.0}
 
 
-def test_a_crowded_cpu(loads, kernel):
-    """Of which a thread gets little, and waits for it all the time."""
+def test_a_thread_with_much_run_queue_wait_and_little_cpu_counts_as_busy(loads, kernel):
     for _ in range(4):
         loads.look()
         kernel.go_on(10, 0.06, 0.9)
@@ -89,7 +88,7 @@ def test_a_crowded_cpu(loads, kernel):
     assert loads.busiest()[1] == pytest.approx(0.96)
 
 
-def test_a_thread_that_has_got_the_id_of_another_one_has_no_share(loads, kernel):
+def test_a_thread_with_a_reused_id_has_no_share(loads, kernel):
     loads.look()
     kernel.go_on(10)
     kernel.used[2] = 0.001
@@ -98,7 +97,7 @@ def test_a_thread_that_has_got_the_id_of_another_one_has_no_share(loads, kernel)
     assert set(loads.busiest()) == {1}
 
 
-def test_waits_are_read_only_of_who_has_much_of_a_cpu(loads, kernel):
+def test_run_queue_wait_is_read_only_above_a_cpu_share(loads, kernel):
     loads.look()
     kernel.go_on(10, 0.01)
     loads.look()
@@ -107,11 +106,11 @@ def test_waits_are_read_only_of_who_has_much_of_a_cpu(loads, kernel):
     loads.look()
     assert kernel.asked == [1]
     assert loads.busiest()[1] == pytest.approx(0.3), (
-        'for how long it has waited is known from the next look on'
+        'the run-queue wait is known only from the next reading on'
     )
 
 
-def test_a_thread_that_begins_or_ends_in_between_has_no_share(loads, kernel):
+def test_a_thread_that_starts_or_ends_between_readings_has_no_share(loads, kernel):
     loads.look()
     kernel.go_on(10)
     del kernel.used[2]
@@ -122,7 +121,7 @@ def test_a_thread_that_begins_or_ends_in_between_has_no_share(loads, kernel):
     assert set(loads.now()) == {1, 3}
 
 
-def test_the_next_moment_tells_how_often_a_thread_wakes(loads, kernel):
+def test_the_next_moment_shows_how_often_a_thread_wakes(loads, kernel):
     found = loads.of_next_moment([1, 2, 99])
     assert found == {
         1: Load(pytest.approx(1.0), pytest.approx(0.1), pytest.approx(200)),
@@ -130,7 +129,7 @@ def test_the_next_moment_tells_how_often_a_thread_wakes(loads, kernel):
     }
 
 
-def test_who_ends_in_the_next_moment_is_left_out(loads, kernel):
+def test_a_thread_that_ends_in_the_next_moment_is_left_out(loads, kernel):
     def end(seconds):
         kernel.go_on(seconds)
         del kernel.used[2]
@@ -139,8 +138,8 @@ def test_who_ends_in_the_next_moment_is_left_out(loads, kernel):
     assert set(loads.of_next_moment([1, 2])) == {1}
 
 
-def test_without_turns_none_are_told(loads, kernel):
-    """As where the kernel has no schedstat: -1 before and after."""
+def test_turns_are_0_if_the_kernel_does_not_count_them(loads, kernel):
+    """Without schedstat in the kernel, turns are -1 before and after."""
     kernel.turns = {1: -1}
     loads.sleep = lambda seconds: setattr(kernel, 'time', kernel.time + seconds)
     assert loads.of_next_moment([1])[1].turns == 0
@@ -156,5 +155,5 @@ def test_without_turns_none_are_told(loads, kernel):
         (math.inf, 1.0, True),
     ],
 )
-def test_busy_is_who_has_his_part(cpu, busiest, busy):
+def test_a_thread_with_half_of_the_largest_share_is_busy(cpu, busiest, busy):
     assert is_busy(cpu, busiest) == busy

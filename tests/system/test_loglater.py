@@ -1,6 +1,4 @@
-"""A log handler that is stuck holds up nobody who is in a hurry, and what he said is said when it
-is free again.
-"""
+"""A log handler that is stuck does not block a hurried thread.  The lines are logged later."""
 
 import collections
 import logging
@@ -30,7 +28,7 @@ class Heard(logging.Handler):
 
 @pytest.fixture
 def logger(monkeypatch):
-    """The product's logger for this test, on its own, and a messenger without a past."""
+    """A separate logger for this test, and a new messenger."""
     logger = logging.Logger('StabilityMonitor of a test')
     monkeypatch.setattr(loglater, 'LOGGER', logger)
     monkeypatch.setattr(loglater, '_MESSENGER', loglater.Messenger())
@@ -46,15 +44,13 @@ def heard(logger):
 
 
 class FullPipe:
-    """A pipe that is full, a log handler that writes into it, and a thread that is stuck in that
-    handler.
-    """
+    """A full pipe, a log handler that writes into it, and a thread that is stuck in the handler."""
 
     def __init__(self, logger):
         self.reading, writing = os.pipe()
         os.set_blocking(writing, False)
         self.filled = 0
-        for piece in (4096, 1):  # to the last byte
+        for piece in (4096, 1):  # fill it to the last byte
             try:
                 while True:
                     self.filled += os.write(writing, b'.' * piece)
@@ -69,14 +65,14 @@ class FullPipe:
         until(self.is_stuck)
 
     def is_stuck(self):
-        """The lock of the handler is held: who logs now waits for ever."""
+        """Return whether the lock of the handler is held; then a thread that logs is blocked."""
         if self.handler.lock.acquire(blocking=False):
             self.handler.lock.release()
             return False
         return True
 
     def drain(self, last):
-        """The lines after what it was full of, up to one."""
+        """Read the pipe up to the line `last`.  Return the lines after those that filled it."""
         text = b''
         while not text.endswith(f'{last}\n'.encode()):
             text += os.read(self.reading, 65536)
@@ -94,9 +90,9 @@ def full(logger):
     full.close()
 
 
-@pytest.mark.skipif(os.name != 'posix', reason='fills a pipe as POSIX has it')
+@pytest.mark.skipif(os.name != 'posix', reason='needs a POSIX pipe')
 class TestAStuckHandler:
-    def test_the_heartbeat_beats_on_and_all_is_said_later(self, full):
+    def test_the_heartbeat_continues_and_its_lines_are_logged_later(self, full):
         numbers = iter(range(1, 10**6))
         heartbeat = Heartbeat(
             0.005,
@@ -109,11 +105,11 @@ class TestAStuckHandler:
         assert full.is_stuck() and full.thread.is_alive()
         heartbeat.stop(timeout=PATIENCE)
         heartbeat.join(PATIENCE)
-        assert not heartbeat.is_alive() and heartbeat.duties, 'it has given up nothing'
+        assert not heartbeat.is_alive() and heartbeat.duties, 'a duty was switched off'
         lines = full.drain(f'beat {heartbeat.beats}')
         assert lines == ['of the request', *(f'beat {n}' for n in range(1, heartbeat.beats + 1))]
 
-    def test_a_finding_of_the_heartbeat_does_not_wait_either(self, full):
+    def test_a_finding_of_the_heartbeat_does_not_wait(self, full):
         findings = Findings()
 
         def hurry():
@@ -126,10 +122,10 @@ class TestAStuckHandler:
         assert not thread.is_alive() and full.is_stuck()
         assert full.drain('Title.  ') == ['of the request', 'Title.  ']
 
-    def test_what_waits_is_the_newest(self, full):
+    def test_beyond_the_limit_the_oldest_lines_are_dropped(self, full):
         messenger = loglater.Messenger()
         messenger.say(30, 'first')
-        until(lambda: not messenger._waiting)  # it is being said, for ever
+        until(lambda: not messenger._waiting)  # its thread is stuck in the handler
         for number in range(1000):
             messenger.say(30, 'line %d', number)
         assert len([t for t in threading.enumerate() if t.name == 'StabilityMonitor log']) <= 1
@@ -140,18 +136,18 @@ class TestAStuckHandler:
         ]
 
 
-class TestWhoLogs:
-    def test_at_once_in_a_thread_that_is_not_in_a_hurry(self, heard):
+class TestWhichThreadLogs:
+    def test_a_thread_that_is_not_hurried_logs_at_once(self, heard):
         loglater.log(30, 'text %d', 1)
         assert heard.lines == ['text 1'] and heard.threads == {threading.current_thread().name}
 
-    def test_the_messenger_for_one_that_is(self, heard):
+    def test_the_messenger_logs_for_a_hurried_thread(self, heard):
         loglater.HURRIED.add(threading.get_ident())
         loglater.log(30, 'text %d', 1)
         until(lambda: heard.lines == ['text 1'])
         assert heard.threads == {'StabilityMonitor log'}
 
-    def test_its_thread_ends_when_all_is_said(self, heard):
+    def test_the_thread_of_the_messenger_ends_when_no_line_waits(self, heard):
         messenger = loglater.Messenger()
         for line in ('one', 'two', 'three'):
             messenger.say(30, line)
@@ -161,9 +157,9 @@ class TestWhoLogs:
 
 
 class TestNothingIsLost:
-    def test_what_is_said_while_its_thread_ends(self, heard):
+    def test_a_line_that_is_queued_while_the_thread_ends_is_logged(self, heard):
         class Nosy(collections.deque):
-            """The moment it was found to be empty, something is said."""
+            """Queues a line at the moment when it was found empty."""
 
             def __bool__(self):
                 is_full = bool(len(self))
@@ -177,13 +173,13 @@ class TestNothingIsLost:
         messenger.say(30, 'early')
         until(lambda: heard.lines == ['early', 'late'])
 
-    def test_by_many_threads_in_a_hurry(self, heard):
+    def test_all_lines_of_many_hurried_threads_are_logged(self, heard):
         def hurry(name):
             for number in range(300):
                 messenger.say(30, '%s', (name, number))
 
         messenger = loglater.Messenger()
-        messenger._waiting = collections.deque()  # as long as it takes
+        messenger._waiting = collections.deque()  # without a limit
         interval = sys.getswitchinterval()
         sys.setswitchinterval(1e-6)
         threads = [threading.Thread(target=hurry, args=(name,)) for name in range(4)]
@@ -199,9 +195,10 @@ class TestNothingIsLost:
             f'({name}, {number})' for name in range(4) for number in range(300)
         }
 
-    def test_when_no_thread_can_be_started(self, heard, monkeypatch):
-        """As at the limit of threads, or at the end of the interpreter: nothing is raised, it is
-        said with the next.
+    def test_a_line_waits_if_no_thread_can_be_started(self, heard, monkeypatch):
+        """For example at the limit of threads, or when the interpreter ends.
+
+        Nothing is raised, and the line is logged with the next one.
         """
 
         def refuse(thread):
@@ -215,7 +212,7 @@ class TestNothingIsLost:
         messenger.say(30, 'two')
         until(lambda: heard.lines == ['one', 'two'])
 
-    def test_after_a_handler_that_raises(self, logger, heard):
+    def test_lines_after_an_exception_of_a_handler_are_logged(self, logger, heard):
         class Broken(logging.Handler):
             def handle(self, record):
                 if record.getMessage() == 'one':
@@ -263,7 +260,7 @@ FORK = """if True:
 
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='this system does not fork')
-def test_a_forked_child_says_nothing_of_its_parent():
-    """Who spoke for the parent holds the turn, and is not in the child."""
+def test_a_forked_child_logs_no_line_of_its_parent():
+    """The thread that logs for the parent holds a lock, and does not exist in the child."""
     done = run_python('-c', FORK)
     assert done.stdout.splitlines() == ['at once', 'later', 'child 7'], done.stderr

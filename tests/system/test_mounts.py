@@ -1,4 +1,4 @@
-"""On which file system a path lies, by a recorded mount table."""
+"""The type of the file system of a path, from a recorded mount table."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def proc(tmp_path):
 
 
 class Path(type(mounts.Path())):
-    """One that does not ask this machine where its links lead."""
+    """A path that does not resolve symbolic links of this machine."""
 
     def resolve(self, strict=False):
         return self
@@ -44,16 +44,16 @@ class Path(type(mounts.Path())):
         ('/srv/nfsx', 'xfs', ''),
         ('/srv/with blank\\s/x', 'cifs', 'cifs'),
         ('/home/zope', 'fuse.sshfs', 'fuse.sshfs'),
-        ('/over/x', 'ext4', ''),  # the later mount covers the earlier
+        ('/over/x', 'ext4', ''),  # the later mount hides the earlier one
         ('/ümlaut/x', '9p', '9p'),
     ],
 )
-def test_kinds(proc, path, kind, network):
+def test_the_longest_and_last_mount_point_decides_the_type(proc, path, kind, network):
     assert mounts.kind(Path(path), proc) == kind
     assert mounts.network_file_system(Path(path), proc) == network
 
 
-def test_links_are_followed(proc, tmp_path):
+def test_symbolic_links_are_followed(proc, tmp_path):
     (tmp_path / 'link').symlink_to('/srv/nfs')
     assert mounts.kind(mounts.Path(tmp_path / 'link' / 'x'), proc) == 'nfs4'
 
@@ -61,10 +61,10 @@ def test_links_are_followed(proc, tmp_path):
 @pytest.mark.parametrize(
     'text', ['', '\n\n', 'x', '1 2 3 - nfs', '22 1 254:0 / / rw', '1 2 3 / / - ', 'ÿ - ÿ ÿ']
 )
-def test_a_mount_table_like_no_other_is_no_error(proc, text):
+def test_a_damaged_mount_table_is_not_an_error(proc, text):
     (proc / 'self/mountinfo').write_text(text)
     assert mounts.network_file_system(Path('/srv'), proc) == ''
 
 
-def test_a_system_without_one(tmp_path):
+def test_without_a_mount_table_the_type_is_unknown(tmp_path):
     assert mounts.kind(Path('/srv'), tmp_path) == ''

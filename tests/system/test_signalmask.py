@@ -1,4 +1,4 @@
-"""Threads of this product take no signal, and the thread that starts them has its own mask back."""
+"""Threads of this product block signals, and the mask of the starting thread is restored."""
 
 import logging
 import queue
@@ -16,11 +16,11 @@ from Products.StabilityMonitor.system import signalmask
 from Products.StabilityMonitor.system.eventlog import LOGGER
 
 pytestmark = pytest.mark.skipif(
-    not Path('/proc/self/status').exists(), reason='masks are read from /proc'
+    not Path('/proc/self/status').exists(), reason='needs /proc to read signal masks'
 )
 
-#: Starts threads as fast as it can while SIGINT comes again and again, and says how the mask was
-#: after each.
+#: Starts threads as fast as it can while it gets SIGINT again and again.  Prints how many
+#: interrupts came, how often the mask was wrong afterwards, and how many threads were started.
 STORM = """
 import signal, sys, threading, time
 from Products.StabilityMonitor.system import signalmask
@@ -60,20 +60,20 @@ def blocked(native_id):
 
 @pytest.fixture
 def thread():
-    """One that waits until the test is over."""
+    """A thread that waits until the test is over."""
     over = threading.Event()
     thread = threading.Thread(target=over.wait, daemon=True)
     yield thread
     over.set()
 
 
-def test_a_thread_is_started_with_all_signals_blocked_but_faults(thread):
+def test_a_new_thread_blocks_all_signals_except_faults(thread):
     signalmask.start(thread)
     every = set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
     assert blocked(thread.native_id) == every - signalmask.FAULTS
 
 
-def test_the_thread_that_starts_it_has_its_mask_back(thread):
+def test_the_mask_of_the_starting_thread_is_restored(thread):
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
         signalmask.start(thread)
@@ -83,15 +83,15 @@ def test_the_thread_that_starts_it_has_its_mask_back(thread):
     assert now == before | {signal.SIGUSR1}
 
 
-def test_the_mask_comes_back_when_the_thread_cannot_be_started(thread):
+def test_the_mask_is_restored_when_the_thread_cannot_be_started(thread):
     thread.start()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with pytest.raises(RuntimeError):
-        signalmask.start(thread)  # it runs already
+        signalmask.start(thread)  # fails: it runs already
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
-def test_a_signal_that_comes_meanwhile_reaches_its_handler(thread):
+def test_a_signal_during_the_start_reaches_its_handler(thread):
     class Raised(Exception):
         pass
 
@@ -102,7 +102,7 @@ def test_a_signal_that_comes_meanwhile_reaches_its_handler(thread):
     start = thread.start
 
     def start_and_signal():
-        signal.raise_signal(signal.SIGUSR1)  # it is blocked: the signal waits
+        signal.raise_signal(signal.SIGUSR1)  # blocked: the signal waits
         start()
 
     thread.start = start_and_signal
@@ -115,8 +115,8 @@ def test_a_signal_that_comes_meanwhile_reaches_its_handler(thread):
     assert signal.SIGUSR1 not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
-def test_no_function_in_python_is_called_to_give_the_mask_back(thread):
-    """An interrupt may be raised at the beginning of each, before it has done anything."""
+def test_no_python_function_is_called_to_restore_the_mask(thread):
+    """An interrupt may be raised at the beginning of any Python function."""
     called = []
 
     def note(frame, event, argument):
@@ -133,7 +133,7 @@ def test_no_function_in_python_is_called_to_give_the_mask_back(thread):
 
 @pytest.mark.slow
 def test_no_interrupt_leaves_the_mask_changed():
-    """As KeyboardInterrupt, which may be raised anywhere in MainThread."""
+    """For example KeyboardInterrupt, which may be raised anywhere in MainThread."""
     with Program('-c', STORM) as program:
         program.expect('ready')
         while program.lives and not (said := readable(program.process.stdout)):
@@ -150,8 +150,8 @@ def readable(stream):
     return bool(select.select([stream], [], [], 0.0002)[0])
 
 
-def test_a_log_handler_of_the_site_starts_children_that_can_be_ended():
-    """A handler that sends mail, or starts a thread of its own, runs in a thread of ours."""
+def test_a_log_handler_of_the_site_runs_with_the_mask_of_main_thread():
+    """The handler runs in a thread of this product.  It may start threads and child processes."""
     seen = queue.SimpleQueue()
 
     class Handler(logging.Handler):
@@ -161,7 +161,7 @@ def test_a_log_handler_of_the_site_starts_children_that_can_be_ended():
     handler = Handler()
     LOGGER.addHandler(handler)
     try:
-        thread = threading.Thread(target=lambda: loglater.log(logging.WARNING, 'A word.'))
+        thread = threading.Thread(target=lambda: loglater.log(logging.WARNING, 'A line.'))
         signalmask.start(thread)
         name, mask = seen.get(timeout=60)
     finally:

@@ -1,5 +1,5 @@
-"""The stack gauge: real threads that go nearly to the end, memory touched page by page, threads
-that are gone.
+"""The stack gauge: threads that nearly fill their stack, memory touched page by page, and threads
+that have ended.
 """
 
 import ctypes
@@ -27,19 +27,19 @@ from Products.StabilityMonitor.system.stackdepth import headroom
 PAGE = mmap.PAGESIZE
 HUGE = 2 << 20
 pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith('linux'), reason='the gauge reads what only Linux tells'
+    not sys.platform.startswith('linux'), reason='the gauge reads files of Linux'
 )
 
 
 def program(name, *arguments):
-    """The last line of a program in tests/programs, as JSON; it must end well."""
+    """Run a program in tests/programs, which must succeed.  Return its JSON output."""
     done = run_python(PROGRAMS / name, *arguments, timeout=120)
     assert (done.returncode, done.stderr) == (0, ''), done.stderr
     return json.loads(done.stdout)
 
 
 class Region:
-    """Memory as a stack has it: mapped and untouched, with pages that a test touches."""
+    """Memory like that of a stack: mapped, and untouched until a test touches a page."""
 
     def __init__(self, pages):
         self.memory = mmap.mmap(-1, pages * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -48,17 +48,17 @@ class Region:
         self.stack = Stack(ctypes.addressof(holder), pages * PAGE)
 
     def touch(self, page):
-        """A page by its number from the top."""
+        """Touch a page; 1 is the uppermost one."""
         self.memory[self.stack.size - page * PAGE] = 1
 
 
-# -- where a stack lies ----------------------------------------------------------------------------
+# -- where a stack is ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('size', [256 << 10, 1 << 20, 64 << 20])
-def test_the_own_stack(size):
-    """In a process of its own: glibc takes what an earlier thread has left, up to four times the
-    size.
+def test_a_thread_finds_its_own_stack(size):
+    """In a new process, because glibc may reuse a stack of an earlier thread, up to four times as
+    large.
     """
     code = (
         'import test_stackdepth as tests; gauge = tests.StackGauge();'
@@ -77,8 +77,9 @@ def pointer():
 
 
 def while_waiting(gauge, question, size=0, with_ident=True):
-    """(the stack as a waiting thread sees it itself, what `question(native_id, ident)` says of
-    it)
+    """Start a thread that waits, and call `question(native_id, ident)`.
+
+    Return (the stack that the thread finds itself, the answer).
     """
     seen, over, results = threading.Event(), threading.Event(), []
 
@@ -102,29 +103,29 @@ def while_waiting(gauge, question, size=0, with_ident=True):
 
 
 @pytest.mark.parametrize('with_ident', [True, False])
-def test_another_thread_is_found_where_it_finds_itself(with_ident):
+def test_the_stack_of_another_thread_is_the_one_that_it_finds_itself(with_ident):
     gauge = StackGauge()
     own, seen = while_waiting(gauge, gauge.of_thread, with_ident=with_ident)
     assert (seen.address, seen.top) == (own.address, own.top)
 
 
-def test_a_smaller_stack_than_the_default_is_found_by_its_ident():
+def test_a_stack_smaller_than_the_default_is_found_by_the_ident():
     gauge = StackGauge()
     own, seen = while_waiting(gauge, gauge.of_thread, 320 << 10)
     assert (seen.address, seen.top) == (own.address, own.top)
 
 
-def test_a_larger_stack_than_the_default_shows_less_of_its_room():
+def test_of_a_stack_larger_than_the_default_only_a_part_is_reported():
     gauge = StackGauge()
     own, seen = while_waiting(gauge, gauge.of_thread, 64 << 20)
     assert seen.top == own.top and own.address < seen.address
     own, (seen, used) = while_waiting(
         gauge, lambda *ids: (gauge.of_thread(*ids), gauge.used(gauge.of_thread(*ids))), 64 << 20
     )
-    assert 0 < used < seen.size  # the mark is right all the same
+    assert 0 < used < seen.size  # the mark is correct nevertheless
 
 
-def test_the_main_thread_and_one_that_is_not():
+def test_any_thread_finds_the_stack_of_the_main_thread():
     gauge, main = StackGauge(), threading.main_thread()
     stack = in_thread(lambda: gauge.of_thread(main.native_id, main.ident))
     assert stack == gauge.main()
@@ -156,7 +157,7 @@ def test_a_thread_that_has_ended_has_no_stack():
     thread.join()
     until(
         lambda: not Path(f'/proc/self/task/{ids[0]}').exists(), 'the end of a thread'
-    )  # later than for Python
+    )  # the kernel removes it later than Python
     assert gauge.of_thread(*ids) is None and gauge.of_thread(ids[0]) is None
 
 
@@ -183,25 +184,25 @@ MAPS = (
         ('0 0x0 0x0 0x0 0x0 0x0 0x0 0x20000000 0x0', False),
     ],
 )
-def test_the_kernels_word_on_the_stack_pointer(tmp_path, syscall, found):
+def test_a_stack_is_found_by_the_stack_pointer_of_a_waiting_thread(tmp_path, syscall, found):
     assert (recorded(tmp_path, syscall, MAPS).of_thread(77) == Stack(0x10000000, 0x800000)) == found
 
 
 @pytest.mark.parametrize('ident', [0, 1, 2**64 - 1, 0x107FF6C0])
-def test_a_proc_that_says_nothing(tmp_path, ident):
+def test_without_files_in_proc_no_stack_is_known(tmp_path, ident):
     gauge = StackGauge(tmp_path)
     assert gauge.main() is None
     assert gauge.of_threads({77: ident, os.getpid(): ident}) == {}
 
 
-def test_a_system_without_these_functions():
+def test_without_the_c_functions_nothing_is_known():
     gauge = StackGauge(Path('/nonexistent'), Path('/nonexistent'), libc=object())
     assert in_thread(gauge.own) is None and gauge.own() is None
     assert gauge.used(Stack(PAGE, 8 * PAGE)) == 0
     assert gauge.rise(Stack(PAGE, 8 * PAGE), 2 * PAGE) == 2 * PAGE
 
 
-# -- how deep it was -------------------------------------------------------------------------------
+# -- the high-water mark ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('pages', [8, 100, 2048, 2049, 5000])
@@ -217,16 +218,24 @@ def test_the_lowest_touched_page_is_the_mark(pages):
 def test_a_rise_is_seen_from_the_pages_below_the_mark():
     gauge, region = StackGauge(), Region(1000)
     known = 0
-    for page in (1, 3, 3 + 16, 35, 36, 50, 66):  # each jumps no further than the window
+    for page in (
+        1,
+        3,
+        3 + 16,
+        35,
+        36,
+        50,
+        66,
+    ):  # each is at most a window (16 pages) below the last one
         region.touch(page)
         known = gauge.rise(region.stack, known)
         assert known == page * PAGE == gauge.rise(region.stack, known)
     region.touch(200)
-    region.touch(67)  # all is looked at once something was touched
+    region.touch(67)  # one touched page in the window makes it read all pages
     assert gauge.rise(region.stack, known) == 200 * PAGE
 
 
-def test_a_jump_over_the_window_is_seen_by_the_next_full_look():
+def test_a_jump_over_the_window_is_seen_by_used_only():
     gauge, region = StackGauge(), Region(1000)
     region.touch(1)
     region.touch(18)
@@ -243,7 +252,7 @@ def test_the_known_mark_never_sinks():
     assert gauge.rise(region.stack, 3 * PAGE) == 3 * PAGE and gauge.used(region.stack) == 0
 
 
-def test_a_mark_that_is_no_whole_page():
+def test_the_known_mark_may_be_inside_a_page():
     gauge, region = StackGauge(), Region(100)
     region.touch(3)
     assert gauge.rise(region.stack, 3 * PAGE - 100) == 3 * PAGE - 100
@@ -251,8 +260,8 @@ def test_a_mark_that_is_no_whole_page():
     assert gauge.rise(region.stack, 3 * PAGE - 100) == 4 * PAGE
 
 
-def test_memory_that_is_gone_reads_as_unused():
-    """Two gauges at addresses that no process has: nothing follows them."""
+def test_unmapped_memory_reads_as_unused():
+    """No pointer is followed, so addresses that no process has do no harm."""
     gauge = StackGauge()
     for stack in (
         Stack(PAGE, 100 * PAGE),
@@ -264,7 +273,10 @@ def test_memory_that_is_gone_reads_as_unused():
 
 
 def pagemap(tmp_path, region, pages):
-    """A recorded pagemap of a region: {page from the top: highest byte of its entry}."""
+    """Write a pagemap for a region, from {page from the top: highest byte of its entry}.
+
+    Return a gauge that reads it.
+    """
     (tmp_path / 'self').mkdir(exist_ok=True)
     with open(tmp_path / 'self/pagemap', 'wb') as file:
         for page, byte in pages.items():
@@ -284,8 +296,8 @@ def test_a_page_that_was_swapped_out_counts(tmp_path, byte, page):
     assert pagemap(tmp_path, region, {4000: byte, 1: 0x81}).used(region.stack) == page * PAGE
 
 
-def test_the_kernels_own_pagemap_agrees():
-    """Without swap both ways see the same: what the one calls touched, the other does too."""
+def test_the_pagemap_of_the_kernel_agrees_with_mincore():
+    """Without swap, pagemap and mincore report the same pages as touched."""
     region = Region(5000)
     for page in (1, 7, 4321):
         region.touch(page)
@@ -307,7 +319,7 @@ def test_the_kernels_own_pagemap_agrees():
     'size, keep, severity',
     [(1 << 20, 44 << 10, 'critical'), (256 << 10, 48 << 10, 'warning'), (2 << 20, 1 << 20, 'ok')],
 )
-def test_a_recursion_that_stops_just_before_the_end(where, size, keep, severity):
+def test_a_recursion_that_stops_near_the_end_of_the_stack_is_measured(where, size, keep, severity):
     seen = program('gauge_deep.py', where, size, keep)
     assert size <= seen['size'] <= size + PAGE and seen['before'] < size // 2
     assert seen['truth'] > size - keep - 4 * PAGE
@@ -317,8 +329,8 @@ def test_a_recursion_that_stops_just_before_the_end(where, size, keep, severity)
     assert seen['truth'] - 7 * PAGE < seen['first'] < seen['known']
 
 
-def test_a_recursion_in_c_alone():
-    """json.dumps of nested lists: each level deeper takes as much more, and the mark stays."""
+def test_recursion_in_c_code_raises_the_mark():
+    """json.dumps of nested lists: each level takes the same stack, and the mark never sinks."""
     gauge = StackGauge()
 
     def measure():
@@ -338,7 +350,7 @@ def test_a_recursion_in_c_alone():
 
 
 def test_huge_pages_round_the_mark_up_by_no_more_than_the_granule():
-    """A stack for which huge pages were asked; where the kernel gives none, the mark is exact."""
+    """Request huge pages for a stack.  If the kernel gives none, the mark is exact."""
     gauge = StackGauge()
 
     def measure():
@@ -374,7 +386,7 @@ def test_huge_pages_round_the_mark_up_by_no_more_than_the_granule():
         ({'enabled': '[madvise]', 'hugepages-64kB/enabled': 'always [inherit] madvise never'}, 0),
     ],
 )
-def test_how_finely_a_mark_is_known(tmp_path, files, size):
+def test_the_granule_is_the_largest_huge_page_that_is_always_on(tmp_path, files, size):
     folder = tmp_path / 'kernel/mm/transparent_hugepage'
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -386,12 +398,12 @@ def test_how_finely_a_mark_is_known(tmp_path, files, size):
 # -- threads that come and go ----------------------------------------------------------------------
 
 
-def test_ten_thousand_threads_end_while_they_are_read():
+def test_stacks_can_be_read_while_ten_thousand_threads_end():
     seen = program('gauge_churn.py', 10000)
     assert seen['lives'] == 10000 and seen['readings'] > 100 and seen['strange'] == []
 
 
-def test_reading_opens_nothing_for_good():
+def test_reading_leaves_no_descriptor_open():
     gauge, region = StackGauge(), Region(100)
     before = held()
     for _ in range(10):
@@ -400,7 +412,7 @@ def test_reading_opens_nothing_for_good():
     until(lambda: not held() - before)
 
 
-# -- what is said of it ----------------------------------------------------------------------------
+# -- findings --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -416,14 +428,14 @@ def test_reading_opens_nothing_for_good():
         (8 << 20, 0, 'info'),
     ],
 )
-def test_severities(size, used, severity):
+def test_the_severity_depends_on_the_room_that_is_left(size, used, severity):
     finding = headroom(size, used, 'Thread 4')
     assert finding.severity.code == severity and finding.id == 'stack-headroom'
     assert ('thread-stack-size' in str(finding.action)) == (severity in ('warning', 'critical'))
     assert 'Thread 4' in finding.title + finding.detail
 
 
-def test_a_coarse_mark_is_judged_by_what_is_sure():
+def test_a_coarse_mark_is_judged_by_its_certain_part():
     finding = headroom(8 << 20, 7 << 20, 'Thread 4', granule=HUGE)
     assert finding.severity.code == 'ok' and 'at most' in finding.detail
     assert headroom(16 << 20, 16 << 20, 'Thread 4', granule=HUGE).severity.code == 'warning'
@@ -431,7 +443,7 @@ def test_a_coarse_mark_is_judged_by_what_is_sure():
 
 
 @pytest.mark.parametrize('size', [64 << 10, 1 << 20, 8 << 20, (9 << 20) + 5, 256 << 20])
-def test_the_advice_can_be_written_as_it_stands_and_is_enough(size):
+def test_the_advised_stack_size_is_a_valid_option_and_is_enough(size):
     text = re.search(r'"thread-stack-size (\w+)"', str(headroom(size, size, 'Thread 4').action))[1]
     advised = options.bytecount(text)
     assert headroom(advised, size, 'Thread 4').severity.code == 'ok' and in_thread(
@@ -439,7 +451,7 @@ def test_the_advice_can_be_written_as_it_stands_and_is_enough(size):
     )
 
 
-def test_the_main_thread_has_advice_of_its_own():
+def test_the_advice_for_the_main_thread_is_ulimit_or_limitstack():
     action = str(headroom(8 << 20, 8 << 20, 'MainThread', main=True).action)
     assert (
         'ulimit -s 16384' in action

@@ -1,4 +1,4 @@
-"""Thread-stack checks: what the system tells, and when a warning is due."""
+"""Thread-stack checks: the sizes that the system reports, and when there is a warning."""
 
 import mmap
 import sys
@@ -14,15 +14,15 @@ from Products.StabilityMonitor.inspection.recursionexperiment import probe
 from Products.StabilityMonitor.system import stacksizes
 
 linux = pytest.mark.skipif(
-    not sys.platform.startswith('linux'), reason='pthread_getattr_np is of Linux'
+    not sys.platform.startswith('linux'), reason='needs pthread_getattr_np of Linux'
 )
 
 
 @linux
 @pytest.mark.parametrize('size', [256 << 10, 1 << 20, 16 << 20])
-def test_own_stack(size):
-    """In a process of its own: glibc takes what an earlier thread has left, up to four times the
-    size.
+def test_a_thread_finds_size_and_guard_of_its_own_stack(size):
+    """In a new process, because glibc may reuse a stack of an earlier thread, up to four times as
+    large.
     """
     code = (
         'import test_stacksizes as tests; '
@@ -35,13 +35,13 @@ def test_own_stack(size):
 
 
 @linux
-def test_own_stack_of_the_main_thread():
+def test_the_main_thread_finds_the_size_of_its_stack():
     assert stacksizes.own_stack()[0] > 0
 
 
 @linux
 def test_the_default_is_what_new_threads_get():
-    # glibc may give a larger one that an earlier thread has left
+    # glibc may reuse a larger stack of an earlier thread
     assert 0 < stacksizes.default_stack()[0] <= in_thread(stacksizes.own_stack)[0]
     before = threading.stack_size(2 << 20)
     try:
@@ -50,7 +50,7 @@ def test_the_default_is_what_new_threads_get():
         threading.stack_size(before)
 
 
-def test_a_system_that_does_not_tell():
+def test_without_the_c_functions_only_a_size_set_in_python_is_known():
     libc = object()
     assert stacksizes.own_stack(libc) is None
     assert stacksizes.default_stack(libc) is None
@@ -75,7 +75,7 @@ NEED = stacksizes.needed(1000)
         (64 << 10, 1000, 'critical'),
     ],
 )  # the HOWTO's FreeBSD
-def test_severities(size, limit, severity):
+def test_the_severity_depends_on_the_stack_size(size, limit, severity):
     finding = stacksizes.check((size, 4096), limit)
     assert finding.severity.code == severity
     assert f'{size >> 10} KiB of stack' in finding.detail
@@ -83,8 +83,9 @@ def test_severities(size, limit, severity):
 
 
 class FreeBSD:
-    """Its thread library: what is asked for a stack must be made first; 64 KiB, as the HOWTO had
-    them.
+    """The thread library of FreeBSD: attributes must be initialized before they are filled.
+
+    Its stacks have 64 KiB, as in the HOWTO.
     """
 
     def __init__(self):
@@ -109,14 +110,14 @@ class FreeBSD:
 
 
 def macos():
-    """The size of the stack, and where its upper end is."""
+    """The thread library of macOS, which reports the size of a stack and its upper end."""
     return SimpleNamespace(
         pthread_get_stackaddr_np=lambda thread: 0x7000_0000 + (512 << 10),
         pthread_get_stacksize_np=lambda thread: 512 << 10,
     )
 
 
-def test_freebsd():
+def test_the_stack_is_found_with_the_functions_of_freebsd():
     libc = FreeBSD()
     assert stacksizes.own_place(libc) == (0x7000_0000, 64 << 10, 4096) and not libc.made
     assert stacksizes.check(stacksizes.own_stack(libc), 1000).severity.code == 'critical'
@@ -124,11 +125,11 @@ def test_freebsd():
     assert stacksizes.own_place(libc) is None
 
 
-def test_macos():
+def test_the_stack_is_found_with_the_functions_of_macos():
     assert stacksizes.own_place(macos()) == (0x7000_0000, 512 << 10, mmap.PAGESIZE)
 
 
-MEASURED = [  # by the probe: version, limit, bytes
+MEASURED = [  # by the probe: version, recursion limit, bytes
     ((3, 11), 1000, 2_490_368),
     ((3, 11), 2000, 4_980_736),
     ((3, 11), 3000, 7_471_104),
@@ -147,19 +148,19 @@ MEASURED = [  # by the probe: version, limit, bytes
 
 
 @pytest.mark.parametrize('version, limit, measured', MEASURED)
-def test_what_was_measured(version, limit, measured):
+def test_the_needed_size_fits_the_measurements(version, limit, measured):
     assert measured <= stacksizes.needed(limit, version) <= 1.1 * measured
 
 
-def test_a_newer_python_needs_no_more_to_a_higher_limit():
+def test_python_3_14_needs_no_more_stack_with_a_higher_limit():
     assert stacksizes.needed(100_000, (3, 14)) == stacksizes.needed(1000, (3, 14)) < 8 << 20
 
 
 @linux
 @pytest.mark.parametrize('limit', [1000, 3000])
-def test_this_python_needs_what_is_said(limit):
-    """From Python 3.14 on, a recursion raises RecursionError before the end of any stack: what is
-    said to be needed is only enough there.
+def test_the_needed_size_fits_a_measurement_of_this_python(limit):
+    """Since Python 3.14, recursion raises RecursionError before the end of any stack.  There the
+    needed size is only an upper limit.
     """
     result = probe(16 << 20, limit)
     assert not result.error and result.smallest <= stacksizes.needed(limit), result
@@ -167,13 +168,13 @@ def test_this_python_needs_what_is_said(limit):
         assert stacksizes.needed(limit) <= 1.1 * result.smallest
 
 
-def test_unknown_is_said():
+def test_an_unknown_stack_size_is_an_info():
     assert stacksizes.check(None).severity.code == 'info'
 
 
 @pytest.mark.parametrize('limit', [1000, 30000, 10**6])
-def test_the_advice_is_enough(limit):
-    """Who follows the advice gets no warning any more."""
+def test_the_advised_stack_size_is_enough(limit):
+    """With the advised size there is no warning."""
     action = str(stacksizes.check((64 << 10, 0), limit).action)
     megabytes = int(action.partition('thread-stack-size ')[2].partition('MB')[0])
     assert stacksizes.check((megabytes << 20, 0), limit).severity.code == 'ok'
@@ -183,8 +184,8 @@ def test_the_advice_is_enough(limit):
 @pytest.mark.parametrize(
     'recursion', ['repr(Deep())', 'Deep().a', 'json.dumps(nested)', 'pickle.dumps(nested)']
 )
-def test_what_is_needed_is_really_enough(recursion):
-    """A recursion through C code to the limit ends with RecursionError in a stack of that size."""
+def test_recursion_to_the_limit_survives_in_the_needed_size(recursion):
+    """Recursion through C code to the limit ends with RecursionError, not with a crash."""
     code = f"""if True:
         import json, os, pickle, sys, threading
         from Products.StabilityMonitor.system import stacksizes as threadstacks
@@ -212,7 +213,7 @@ def test_what_is_needed_is_really_enough(recursion):
     assert (done.returncode, done.stdout) == (0, 'survived\n')
 
 
-def test_raise_size():
+def test_raise_size_sets_the_size_unless_it_is_0():
     before = threading.stack_size(3 << 20)
     try:
         stacksizes.raise_size(0)
@@ -225,7 +226,7 @@ def test_raise_size():
         threading.stack_size(before)
 
 
-def test_to_look_changes_nothing():
+def test_reading_sizes_does_not_change_the_size_of_new_stacks():
     """`threading.stack_size()` without an argument sets it to 0."""
     before = threading.stack_size(2 << 20)
     try:

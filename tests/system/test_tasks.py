@@ -1,5 +1,5 @@
-"""What the kernel tells of threads: from a recorded /proc, from none, from nonsense, and of this
-very process.
+"""What the kernel knows about threads: a recorded /proc, none, a damaged one, and that of this
+process.
 """
 
 import os
@@ -37,14 +37,14 @@ def recorded():
     return KernelThreads(PROC, 'x86_64', peer=lambda number: '')
 
 
-def test_a_recorded_thread(recorded):
+def test_all_fields_of_a_recorded_thread_are_read(recorded):
     task = recorded.task(101)
     assert (task.comm, task.state, task.call) == ('a (strange) name', 'S', 'futex')
     assert task.reading == Reading(12.5, 340, 7e-07)
     assert task.arguments[:2] == (0x7FB2D6C56204, 0x89) and task.stack_pointer == 0x7FB2D6096AC0
 
 
-def test_a_thread_on_a_processor_is_in_no_call(recorded):
+def test_a_thread_on_a_cpu_has_the_call_running(recorded):
     task = recorded.task(102)
     assert (task.call, task.state, task.arguments) == ('running', 'R', ())
 
@@ -53,13 +53,13 @@ def test_without_schedstat_the_clock_ticks_count(recorded):
     assert recorded.reading(102) == Reading(350 / os.sysconf('SC_CLK_TCK'))
 
 
-def test_where_no_library_of_c_can_be_called_no_reading_is_known(monkeypatch):
+def test_without_a_c_library_no_reading_is_known(monkeypatch):
     kernel = KernelThreads()
     monkeypatch.setattr(kernelthreads.procfiles, 'LIBC', None)
     assert kernel.reading(os.getpid()) is None
 
 
-def test_where_threads_have_no_clocks_nothing_is_known(monkeypatch):
+def test_without_thread_clocks_no_cpu_time_is_known(monkeypatch):
     def refuse(number):
         raise OSError
 
@@ -68,31 +68,31 @@ def test_where_threads_have_no_clocks_nothing_is_known(monkeypatch):
 
 
 @pytest.mark.parametrize('tid', [1, 1 << 28, 1 << 40])
-def test_no_clock_is_asked_on_other_systems(monkeypatch, tid):
-    """Their native ids may be larger than any of Linux."""
+def test_thread_clocks_are_read_on_linux_only(monkeypatch, tid):
+    """Native ids of other systems may be larger than any of Linux."""
     monkeypatch.setattr(kernelthreads, '_IS_LINUX', False)
     assert kernelthreads.clock(tid) is None
 
 
-def test_who_has_no_id_has_no_clock():
+def test_without_a_native_id_there_is_no_clock():
     assert kernelthreads.clock(None) is kernelthreads.clock(0) is None
 
 
-def test_a_thread_outside_of_calls_and_one_that_is_kept_secret(recorded):
+def test_a_thread_outside_of_calls_or_with_an_unreadable_call_has_none(recorded):
     assert (recorded.task(103).call, recorded.task(103).stack_pointer) == ('', 0x7FFD00001000)
     assert recorded.task(104).call == '' and recorded.task(104).state == 'D'
 
 
-def test_a_call_without_a_name(recorded):
+def test_a_call_that_is_not_in_the_table_is_shown_by_its_number(recorded):
     assert recorded.task(105).call == 'call 9999'
     assert KernelThreads(PROC, 'riscv64').task(101).call == 'call 202'
 
 
-def test_ids(recorded):
+def test_ids_are_those_of_all_threads(recorded):
     assert sorted(recorded.ids()) == [101, 102, 103, 104, 105]
 
 
-def test_a_system_without_proc(tmp_path):
+def test_without_proc_nothing_is_known(tmp_path):
     kernel = KernelThreads(tmp_path)
     assert (kernel.ids(), kernel.task(1), kernel.reading(1), kernel.descriptor(1)) == (
         [],
@@ -110,7 +110,7 @@ def test_a_system_without_proc(tmp_path):
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300), st.binary(max_size=100))
-def test_nonsense_never_raises(tmp_path_factory, status, call, reading):
+def test_damaged_files_never_raise(tmp_path_factory, status, call, reading):
     folder = tmp_path_factory.getbasetemp() / 'self/task/1'
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in (('stat', status), ('syscall', call), ('schedstat', reading)):
@@ -119,7 +119,7 @@ def test_nonsense_never_raises(tmp_path_factory, status, call, reading):
 
 
 @pytest.mark.parametrize('machine', HEADERS)
-def test_the_numbers_are_those_of_the_kernel(machine):
+def test_call_numbers_are_those_of_the_kernel_headers(machine):
     header, column = HEADERS[machine]
     if not os.path.exists(header):
         pytest.skip(f'no {header} here')
@@ -179,7 +179,7 @@ class TestDescriptors:
             (9, 'terminal', 'stderr'),
         ],
     )
-    def test_kinds(self, kernel, number, kind, standard):
+    def test_the_link_decides_kind_and_standard_stream(self, kernel, number, kind, standard):
         found = kernel.descriptor(number)
         assert (found.kind, found.standard) == (kind, standard)
 
@@ -190,7 +190,7 @@ class TestDescriptors:
         assert kernel.descriptor(4).peer == '10.0.0.5:5432'
 
     @pytest.mark.parametrize('number', [99, -1, 1 << 70])
-    def test_no_such_descriptor(self, kernel, number):
+    def test_a_descriptor_that_does_not_exist_is_none(self, kernel, number):
         assert kernel.descriptor(number) is None
 
 
@@ -206,12 +206,12 @@ class TestDescriptors:
         (b'\2\0\1', ''),
     ],
 )
-def test_addresses(raw, text):
+def test_a_socket_address_is_shown_as_text(raw, text):
     assert address_of(raw) == text
 
 
 class Idler:
-    """A thread that waits until it is told to go on, and to end."""
+    """A thread that waits for `go`, runs for a moment, and waits for `end`."""
 
     def __init__(self):
         self.go, self._over = threading.Event(), threading.Event()
@@ -234,7 +234,7 @@ class Idler:
 
 @linux
 class TestThisProcess:
-    def test_a_waiting_thread(self):
+    def test_a_waiting_thread_is_in_the_call_futex(self):
         gate = threading.Event()
         thread = threading.Thread(target=gate.wait)
         thread.start()
@@ -249,8 +249,8 @@ class TestThisProcess:
         assert until(lambda: kernel.task(thread.native_id) is None)
         assert kernel.reading(thread.native_id) is kernelthreads.clock(thread.native_id) is None
 
-    def test_stacks_that_are_one_mapping_are_told_apart(self, tmp_path):
-        """As glibc 2.42 and later make them; a thread of C code, 4, is among those of Python."""
+    def test_threads_whose_stacks_are_one_mapping_are_distinguished(self, tmp_path):
+        """glibc 2.42 and later make such mappings.  Threads 4 and 5 have no ident in Python."""
         (tmp_path / 'self').mkdir()
         (tmp_path / 'self/maps').write_text('1000-9000 rw-p 0 0 0\na000-b000 rw-p 0 0 0\n')
         tasks = [
@@ -261,17 +261,19 @@ class TestThisProcess:
         idents = [0x6F00, 0x2F00, 0x8F00]
         assert kernel.by_stack(idents, tasks) == {0x2F00: 1, 0x8F00: 2, 0x6F00: 3}
 
-    def test_clocks_of_all_threads_are_read_anew_each_time(self):
+    def test_each_call_of_clocks_reads_all_clocks_again(self):
         kernel, idler = KernelThreads(), Idler()
         before = kernel.clocks()
         assert set(before) == set(kernel.ids())
-        assert before[idler.tid] == kernel.clocks()[idler.tid], 'it has not run'
+        assert before[idler.tid] == kernel.clocks()[idler.tid], (
+            'the clock of a thread that waits has changed'
+        )
         assert before[idler.tid] == pytest.approx(kernel.reading(idler.tid).cpu, abs=1e-8)
         idler.go.set()
         until(lambda: kernel.clocks()[idler.tid] > before[idler.tid])
         idler.end()
 
-    def test_the_own_clock_is_that_of_the_library(self):
+    def test_the_clock_of_the_calling_thread_is_its_thread_time(self):
         before = time.thread_time()
         assert before <= kernelthreads.clock(threading.get_native_id()) <= time.thread_time()
 
@@ -280,7 +282,7 @@ class TestThisProcess:
             assert kernelthreads.clock(other.pid) is None
             other.kill()
 
-    def test_while_the_threads_are_the_same_they_are_not_listed(self, monkeypatch):
+    def test_threads_are_listed_again_only_when_one_starts_or_ends(self, monkeypatch):
         kernel, listed = KernelThreads(), []
         monkeypatch.setattr(kernel, 'ids', lambda: listed.append(1) or KernelThreads().ids())
         idler = Idler()
@@ -292,8 +294,8 @@ class TestThisProcess:
             assert idler.tid not in kernel.clocks()
         assert len(listed) == 2
 
-    def test_one_that_ends_where_another_one_begins(self):
-        """There are as many as before."""
+    def test_threads_are_listed_again_when_one_replaces_another(self):
+        """The number of threads is the same as before."""
         kernel, one = KernelThreads(), Idler()
         kernel.clocks()
         one.end()
@@ -301,11 +303,11 @@ class TestThisProcess:
         assert {one.tid, other.tid} & set(kernel.clocks()) == {other.tid}
         other.end()
 
-    def test_memory_that_is_not_there_is_refused(self):
+    def test_unmapped_memory_reads_as_empty(self):
         assert KernelThreads().memory(8, 64) == b'' and KernelThreads().memory(1 << 63, 8) == b''
 
-    def test_a_peer_and_a_descriptor_that_stays_as_it_was(self):
-        """`socket.socket(fileno=)` would make it non-blocking under `setdefaulttimeout`."""
+    def test_reading_the_peer_leaves_the_descriptor_blocking(self):
+        """With `setdefaulttimeout`, `socket.socket(fileno=)` would make it non-blocking."""
         socket.setdefaulttimeout(5)
         try:
             with socket.create_server(('127.0.0.1', 0)) as listener:
@@ -318,7 +320,7 @@ class TestThisProcess:
         finally:
             socket.setdefaulttimeout(None)
 
-    def test_nothing_stays_open(self):
+    def test_no_descriptor_stays_open(self):
         before = held()
         kernel = KernelThreads()
         kernel.clocks()

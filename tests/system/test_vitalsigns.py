@@ -1,4 +1,4 @@
-"""Vital signs: from a recorded /proc, from none at all, and of this very process."""
+"""Vital signs: from a recorded /proc, without /proc, and of this process."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ CGROUP = {
 linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs /proc')
 
 
-def test_a_recorded_proc():
+def test_a_sample_has_the_values_of_a_recorded_proc():
     vitals = Vitals(CGROUP, PROC)
     before = time.time()
     vitals.look()
@@ -33,7 +33,7 @@ def test_a_recorded_proc():
     sample = vitals.sample(3, 2, 4)
     vitals.detach()
     assert sample.rss == 25600 * os.sysconf('SC_PAGESIZE')
-    assert sample.threads == 11  # behind a name with blanks and parentheses
+    assert sample.threads == 11  # the field is after a name with blanks and parentheses
     assert sample.descriptors == 3
     assert sample.host_kills == 42
     assert (sample.cgroup_current, sample.cgroup_limit, sample.cgroup_kills) == (
@@ -57,7 +57,7 @@ def test_a_counter_that_rises_is_seen(tmp_path):
     vitals.detach()
 
 
-def test_a_system_without_proc(tmp_path, monkeypatch):
+def test_without_proc_and_psutil_values_are_unknown(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'psutil', None)
     vitals = Vitals({}, tmp_path)
     vitals.look()
@@ -66,7 +66,7 @@ def test_a_system_without_proc(tmp_path, monkeypatch):
     assert (sample.cgroup_current, sample.cgroup_limit, sample.cgroup_kills) == (-1, -1, -1)
 
 
-def test_a_system_without_proc_is_asked_by_psutil(tmp_path):
+def test_without_proc_the_values_come_from_psutil(tmp_path):
     psutil = pytest.importorskip('psutil')
     vitals = Vitals({}, tmp_path)
     with open(os.devnull), open(os.devnull):
@@ -78,10 +78,12 @@ def test_a_system_without_proc_is_asked_by_psutil(tmp_path):
     assert vitals.sample(0, 0, 1).descriptors == many.descriptors - 2
     vitals.detach()
     vitals.look()
-    assert vitals.sample(0, 0, 1).rss == -1  # a child after a fork asks nobody about its parent
+    assert (
+        vitals.sample(0, 0, 1).rss == -1
+    )  # detached, as in a forked child: psutil is not called any more
 
 
-def test_what_psutil_is_refused_is_unknown(tmp_path, monkeypatch):
+def test_values_that_the_system_refuses_psutil_are_unknown(tmp_path, monkeypatch):
     psutil = pytest.importorskip('psutil')
 
     def refused(process):
@@ -95,7 +97,7 @@ def test_what_psutil_is_refused_is_unknown(tmp_path, monkeypatch):
     assert (sample.rss, sample.threads, sample.descriptors) == (-1, -1, -1)
 
 
-def test_nonsense_in_the_files_is_unknown(tmp_path):
+def test_unreadable_content_of_files_is_unknown(tmp_path):
     (tmp_path / 'self').mkdir()
     for name in ('statm', 'stat'):
         (tmp_path / 'self' / name).write_bytes(b'')
@@ -111,7 +113,7 @@ def test_nonsense_in_the_files_is_unknown(tmp_path):
     assert (sample.rss, sample.threads, sample.host_kills, sample.cgroup_kills) == (-1, -1, -1, -1)
 
 
-def test_samples_open_nothing_and_detach_closes_all():
+def test_samples_open_no_descriptor_and_detach_closes_all():
     before = held()
     vitals = Vitals(CGROUP, PROC)
     during = held()
@@ -122,10 +124,10 @@ def test_samples_open_nothing_and_detach_closes_all():
     vitals.detach()
     until(lambda: not held() - before)
     vitals.look()
-    assert vitals.sample(0, 0, 0).rss == -1  # and is no error afterwards
+    assert vitals.sample(0, 0, 0).rss == -1  # after detach, a sample is not an error
 
 
-def test_a_descriptor_closed_by_other_code_is_no_error():
+def test_a_descriptor_closed_by_other_code_is_not_an_error():
     vitals = Vitals(CGROUP, PROC)
     for descriptor in vitals._files.values():
         os.close(descriptor)
@@ -135,7 +137,7 @@ def test_a_descriptor_closed_by_other_code_is_no_error():
 
 
 @linux
-def test_this_process():
+def test_new_threads_and_descriptors_of_this_process_are_counted():
     vitals = Vitals({})
     vitals.look()
     one = vitals.sample(0, 0, 0)
@@ -165,12 +167,12 @@ def test_this_process():
         (b'oom_kill -1\n', -1),
     ],
 )
-def test_counters(text, value):
+def test_a_counter_is_the_number_after_exactly_its_name(text, value):
     assert counter(text, b'oom_kill') == value
 
 
 @pytest.mark.parametrize('limit', [1 << 30, -1])
-def test_a_limit_may_be_reached_before_the_next_look(tmp_path, limit):
+def test_each_sample_reads_the_memory_of_a_cgroup_with_a_limit(tmp_path, limit):
     file = tmp_path / 'memory.current'
     file.write_text('1000')
     vitals = Vitals({'current_file': file, 'limit': limit}, PROC)
@@ -182,7 +184,7 @@ def test_a_limit_may_be_reached_before_the_next_look(tmp_path, limit):
     vitals.detach()
 
 
-def test_threads_that_were_counted_already_are_not_counted_again():
+def test_look_uses_the_thread_count_of_the_caller():
     vitals = Vitals(CGROUP, PROC)
     vitals.look(threads=7)
     assert vitals.sample(0, 0, 0).threads == 7
@@ -193,7 +195,7 @@ def test_threads_that_were_counted_already_are_not_counted_again():
 
 @linux
 @pytest.mark.parametrize('kind', ['file', 'pipe'])
-def test_what_is_written_to_stderr_shows_at_once_where_it_is_a_file(tmp_path, kind):
+def test_each_sample_reads_the_size_of_stderr_if_it_is_a_file(tmp_path, kind):
     program = """if True:
         import os, sys
         from Products.StabilityMonitor.system.vitalsigns import Vitals

@@ -1,6 +1,4 @@
-"""The word for what a thread is doing: rule by rule from given facts.  Real threads:
-test_snapshot.
-"""
+"""What a thread is doing, rule by rule, from given facts.  For real threads see test_snapshot."""
 
 import os
 
@@ -39,22 +37,22 @@ def of_socket(peer='10.0.0.5:80'):
         (
             'running',
             Facts((SITE,), task('futex'), True, cpu=0.3, busiest=0.3, turns=200),
-        ),  # one of three that spin
-        ('running', Facts((SITE,), task('futex'), True)),  # no share is known
+        ),  # one of three threads that spin
+        ('running', Facts((SITE,), task('futex'), True)),  # its CPU share is not known
         (
             'running',
             Facts((LOOP,), task('running', 'R'), cpu=1.0, busiest=1.0),
-        ),  # spins in its loop
+        ),  # spins in its own loop
         ('running', Facts((), task('running', 'R'), cpu=0.9, busiest=0.9)),
         ('gil', Facts((SITE,), task('futex'), True, cpu=0.02, busiest=0.9, turns=190)),
         (
             'gil',
             Facts((SITE,), task('futex'), True, cpu=0.2, busiest=0.8, turns=190),
-        ),  # another one has most
+        ),  # another thread has most of the CPU time
         (
             'gil',
             Facts((SITE,), task('running', 'R'), cpu=0.02, busiest=0.02, turns=210),
-        ),  # awoken, and too late
+        ),  # wakes, but too late to get the GIL
         (
             'running',
             Facts((SITE,), task('running', 'R'), cpu=0.05, busiest=0.05, turns=30),
@@ -63,7 +61,7 @@ def of_socket(peer='10.0.0.5:80'):
         (
             'idle',
             Facts((WAIT, HANDLER), task('futex'), True, cpu=0.0, busiest=0.9, turns=3),
-        ),  # called this very moment
+        ),  # a request woke it right now
         (
             'lock',
             Facts(
@@ -187,14 +185,14 @@ def of_socket(peer='10.0.0.5:80'):
         (
             'lock',
             Facts((SITE,), lock='lock X at shop/views.py:31 in checkout'),
-        ),  # no kernel that tells
+        ),  # the kernel shows no system call
         ('idle', Facts((WAIT, HANDLER))),
         ('socket', Facts((Frame(f'{LIBRARY}/socket.py', 5, 'readinto'), SITE))),
         ('unknown', Facts((SITE,))),
         ('unknown', Facts()),
     ],
 )
-def test_rules(code, facts):
+def test_the_first_rule_that_matches_gives_the_code(code, facts):
     assert judge(facts)[0] == code
 
 
@@ -209,7 +207,7 @@ def test_rules(code, facts):
             Facts(
                 (SITE,), task('write'), descriptors=(Descriptor(1, 'pipe', 'pipe:[1]', 'stdout'),)
             ),
-            'stdout is a pipe that nobody reads, at shop/views.py:31 in checkout',
+            'stdout is a pipe that is not read, at shop/views.py:31 in checkout',
         ),
         (
             Facts((SITE,), task('poll', 'S', 1, 1), descriptors=(of_socket('10.0.0.5:5432'),)),
@@ -226,7 +224,7 @@ def test_rules(code, facts):
         (Facts((WAIT, SITE), task('clock_nanosleep')), 'at shop/views.py:31 in checkout'),
     ],
 )
-def test_phrases(facts, phrase):
+def test_the_phrase_names_what_and_where(facts, phrase):
     assert judge(facts)[1] == phrase
 
 
@@ -269,27 +267,31 @@ DESCRIPTORS = st.lists(
         DESCRIPTORS,
     )
 )
-def test_all_facts_have_a_word(facts):
+def test_any_facts_have_a_code(facts):
     code, phrase = judge(facts)
     assert code in ACTIVITIES and isinstance(phrase, str)
 
 
-def test_every_word_is_in_use():
+def test_every_code_is_used():
     codes = {code for code, _ in (judge(facts) for facts in _facts_of_rules())}
     assert codes == set(ACTIVITIES)
 
 
 def _facts_of_rules():
-    mark = next(mark for mark in test_rules.pytestmark if mark.name == 'parametrize')
+    mark = next(
+        mark
+        for mark in test_the_first_rule_that_matches_gives_the_code.pytestmark
+        if mark.name == 'parametrize'
+    )
     return [facts for _, facts in mark.args[1]]
 
 
-def test_the_table_of_places_names_known_words():
+def test_the_table_of_places_has_known_codes():
     assert {code for *_, code, _ in activity.PLACES} <= set(ACTIVITIES)
 
 
 @pytest.mark.zope
-def test_waitress_still_waits_where_the_table_says():
+def test_waitress_still_has_the_functions_of_the_table():
     from waitress import task as waitress_task
     from waitress import wasyncore
 

@@ -1,5 +1,6 @@
-"""Who holds what: the regions of real source, and cycles among given waits.  Real threads:
-test_snapshot.
+"""Locks and their holders: regions of real source, and cycles among given waits.
+
+For real threads see test_snapshot.
 """
 
 import importlib.util
@@ -135,7 +136,7 @@ SHOP = """class Shop:
 
 
 def codes(code):
-    """That of a module and of all that is defined in it, by name."""
+    """Return {qualified name: code} of a module and of everything defined in it."""
     inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
     return {code.co_qualname: code} | {
         name: found for each in inner for name, found in codes(each).items()
@@ -153,7 +154,7 @@ def module(tmp_path_factory):
 
 
 def held_at(code, text='work(', source=BODIES):
-    """Of each line that has `text`: the names of the locks that enclose it."""
+    """Return, for each line that has `text`, the names of the locks that it holds."""
     lines = source.split('\n')
     found = []
     for number in sorted(
@@ -178,17 +179,17 @@ def held_at(code, text='work(', source=BODIES):
         ('elsewhere', ['']),
     ],
 )
-def test_what_is_held(module, name, held):
+def test_the_source_shows_which_locks_a_line_holds(module, name, held):
     assert held_at(getattr(module, name).__code__) == held
 
 
-def test_a_function_does_not_hold_what_those_in_it_take(module):
+def test_a_function_does_not_hold_the_locks_of_functions_inside_it(module):
     outer = module.with_function.__func__.__code__
     inner = next(constant for constant in outer.co_consts if hasattr(constant, 'co_code'))
     assert held_at(inner) == ['B'] and held_at(outer, 'inner()')[-1] == 'A'
 
 
-def test_methods(module):
+def test_methods_hold_the_lock_of_self(module):
     assert held_at(module.Shop.buy.__code__) == held_at(module.Shop.later.__code__) == ['self.lock']
 
 
@@ -220,13 +221,13 @@ def odd(tmp_path):
         ('<module>', ['']),
     ],
 )
-def test_wherever_it_stands(odd, name, held):
+def test_regions_are_found_in_oddly_laid_out_source(odd, name, held):
     assert held_at(odd[name], source=ODD) == held
 
 
-def test_nothing_but_its_own_lines_is_parsed(module, monkeypatch):
-    """All threads stand still meanwhile: what a look at one function costs does not grow with its
-    file.
+def test_only_the_lines_of_the_function_are_parsed(module, monkeypatch):
+    """All threads wait while source is parsed, so the cost for one function must not depend on the
+    size of its file.
     """
     parsed, parse = [], lockregions._tree
     monkeypatch.setattr(
@@ -244,11 +245,11 @@ def test_nothing_but_its_own_lines_is_parsed(module, monkeypatch):
     assert len(parsed) == 4 and max(map(len, parsed)) < 4000
 
 
-class TestNoSource:
-    def test_a_file_that_is_not_there(self):
+class TestWithoutUsableSource:
+    def test_a_missing_file_has_no_regions(self):
         assert regions(compile('with A: pass', '/nowhere/at all.py', 'exec')) == ()
 
-    def test_a_file_that_has_become_another(self, tmp_path):
+    def test_a_changed_file_has_no_regions(self, tmp_path):
         path = tmp_path / 'changed.py'
         code = compile('def work():\n    with A:\n        pass\n', path, 'exec').co_consts[0]
         path.write_text('VALUE = 1\ndef work():\n    pass\n')
@@ -269,7 +270,7 @@ class TestNoSource:
             lambda text: '',
         ],
     )
-    def test_a_function_that_has_become_another(self, tmp_path, monkeypatch, change):
+    def test_a_changed_function_has_no_regions(self, tmp_path, monkeypatch, change):
         path = tmp_path / 'changed.py'
         path.write_text(SHOP)
         code = codes(compile(SHOP, path, 'exec'))['Shop.buy']
@@ -278,24 +279,24 @@ class TestNoSource:
         path.write_text(change(SHOP))
         assert change(SHOP) != SHOP and regions(code) == ()
 
-    def test_what_changes_elsewhere_in_the_file_is_no_matter(self, tmp_path):
+    def test_changes_elsewhere_in_the_file_do_not_matter(self, tmp_path):
         path = tmp_path / 'changed.py'
         code = codes(compile(SHOP, path, 'exec'))['Shop.buy']
         path.write_text(SHOP + '    def (\n')
         assert len(regions(code)) == 1
 
     @pytest.mark.parametrize('content', [b'def (', b'\xff\xfe\0', b'x = "' + b'(' * 10000])
-    def test_a_file_that_is_no_python(self, tmp_path, content):
+    def test_a_file_that_is_not_python_has_no_regions(self, tmp_path, content):
         path = tmp_path / 'broken.py'
         path.write_bytes(content)
         assert regions(compile('with A: pass', path, 'exec')) == ()
 
-    def test_a_file_that_is_too_long(self, tmp_path):
+    def test_a_file_that_is_too_long_is_not_read(self, tmp_path):
         path = tmp_path / 'long.py'
         path.write_text('with A:\n    pass\n' + '#' * (1 << 18))
         assert regions(compile('with A:\n    pass', path, 'exec')) == ()
 
-    def test_a_function_that_is_too_long(self, tmp_path, monkeypatch):
+    def test_a_function_that_is_too_long_is_not_parsed(self, tmp_path, monkeypatch):
         path = tmp_path / 'long.py'
         for more, found in ((0, 1), (1 << 15, 0)):
             text = f'def work():\n    with A:\n        pass\n    {"#" * more}\n    pass\n'
@@ -303,14 +304,14 @@ class TestNoSource:
             monkeypatch.setattr(lockregions, '_cache', {})
             assert len(regions(codes(compile(text, path, 'exec'))['work'])) == found
 
-    def test_what_was_read_does_not_grow_without_end(self):
+    def test_the_cache_is_bounded(self):
         for number in range(2 * lockregions._MOST_FUNCTIONS):
             regions(compile(f'x = {number}', '/nowhere', 'exec'))
         assert len(lockregions._cache) <= lockregions._MOST_FUNCTIONS
 
 
-def test_positions_never_raise():
-    """Of each instruction of real modules with locks, whatever it is."""
+def test_no_instruction_makes_position_or_examine_raise():
+    """Tests each instruction of functions of the library that use locks."""
     for function in (
         threading.Condition.wait,
         threading.Thread.start,
@@ -348,19 +349,22 @@ def want(*holders, known=False, forever=True):
         ({1: want(2), 2: want(3), 3: want(1)}, [(1, 2, 3)]),
         ({1: want(1)}, [(1,)]),
         ({1: want(2), 2: want(1), 3: want(4), 4: want(3)}, [(1, 2), (3, 4)]),
-        ({1: want(2), 2: want(1), 3: want(1)}, [(1, 2)]),  # who waits for them is not of the cycle
-        ({1: want(2), 2: want(3)}, []),  # 3 is at work
+        (
+            {1: want(2), 2: want(1), 3: want(1)},
+            [(1, 2)],
+        ),  # 3 waits for the cycle, but is not part of it
+        ({1: want(2), 2: want(3)}, []),  # 3 works
         ({1: want(2), 2: want(1, forever=False)}, []),  # 2 will give up
-        ({1: want(2, 3), 2: want(1)}, []),  # it may be 3, which is at work
-        ({1: want(2, 3), 2: want(1), 3: want(1)}, [(1, 2)]),  # whichever it is, it is stuck
-        ({1: want(), 2: want(1)}, []),
+        ({1: want(2, 3), 2: want(1)}, []),  # 3 may be the holder, and works
+        ({1: want(2, 3), 2: want(1), 3: want(1)}, [(1, 2)]),  # both possible holders are stuck
+        ({1: want(), 2: want(1)}, []),  # the holder of what 1 wants is not known
     ],
-)  # nobody knows who holds what 1 wants
-def test_cycles(wants, cycles):
+)
+def test_threads_that_wait_for_each_other_forever_are_deadlocks(wants, cycles):
     assert [found.idents for found in deadlocks(wants, NAMES)] == cycles
 
 
-def test_a_cycle_in_words():
+def test_the_text_of_a_deadlock_names_threads_locks_and_places():
     (found,) = deadlocks({1: want(2), 2: want(1)}, NAMES)
     assert found.links == (
         'one waits for lock X at shop/views.py:31 in checkout, which two holds at '

@@ -1,6 +1,4 @@
-"""What every thread does, told of real threads that really do it, in processes of their own where
-they never end.
-"""
+"""Snapshots of real threads.  Threads that never end are in separate processes."""
 
 import contextlib
 import gc
@@ -26,15 +24,14 @@ from Products.StabilityMonitor.system.tasks import clock
 from Products.StabilityMonitor.threads import snapshot
 from Products.StabilityMonitor.threads.snapshot import ThreadWatch
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith('linux'), reason='the kernel of Linux is asked'
-)
+pytestmark = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs /proc of Linux')
 
 
 @pytest.fixture
 def play(tmp_path):
-    """Plays a scene until the threads are said to do what is wanted; ({name: state},
-    [deadlock]).
+    """A function that runs a scene of threads until a snapshot shows the wanted activities.
+
+    It returns ({name: state}, [deadlock]).
     """
 
     def play(scene, **wanted):
@@ -65,8 +62,8 @@ def play(tmp_path):
         ('directory_service', 'database', 'LDAP, 127.0.0.1:'),
         ('reading_pipe', 'pipe', 'pipe:['),
         ('writing_pipe', 'pipe', 'pipe:['),
-        ('writing_stdout', 'terminal', 'stdout is a pipe that nobody reads'),
-        ('writing_terminal', 'terminal', 'stderr is a terminal that nobody reads'),
+        ('writing_stdout', 'terminal', 'stdout is a pipe that is not read'),
+        ('writing_terminal', 'terminal', 'stderr is a terminal that is not read'),
         ('child', 'subprocess', '(sleep)'),
         ('communicating', 'subprocess', ' in communicating'),
         ('file_lock', 'file', 'flock, '),
@@ -80,20 +77,20 @@ def play(tmp_path):
         ('server', 'listening', 'the loop of a socket server'),
     ],
 )
-def test_one_thread_one_word(play, scene, code, phrase):
+def test_each_activity_of_a_real_thread_is_recognized(play, scene, code, phrase):
     states, cycles = play(scene, **{scene: code})
     assert phrase in states[scene]['detail'] and states[scene]['frames'] and cycles == []
 
 
 @pytest.mark.zope
-def test_an_idle_worker_of_waitress(play):
+def test_a_worker_of_waitress_without_requests_is_idle(play):
     states, _ = play('worker', **{'waitress-0': 'idle', 'waitress-1': 'idle'})
     assert states['waitress-0']['kind'] == 'worker'
 
 
 @pytest.mark.zope
-def test_a_thread_that_waits_for_its_turn_to_commit(play):
-    """A real FileStorage, whose lock the vote of another connection's transaction keeps."""
+def test_a_wait_for_the_commit_lock_is_a_wait_for_the_database(play):
+    """With a real FileStorage, while another transaction votes and holds its commit lock."""
     states, cycles = play('committing', committing='database', _vote_slowly='sleep')
     detail = states['committing']['detail']
     assert detail.startswith(
@@ -103,14 +100,14 @@ def test_a_thread_that_waits_for_its_turn_to_commit(play):
 
 
 @pytest.mark.zope
-def test_a_zeo_server_that_does_not_answer(play):
+def test_a_wait_for_a_zeo_server_is_a_wait_for_the_database(play):
     pytest.importorskip('ZEO', reason='ZEO is not installed here')
     states, _ = play('asking_zeo', asking_zeo='database')
     assert states['asking_zeo']['detail'].startswith('ZEO, at ')
     assert 'loadBefore' in [frame['function'] for frame in states['asking_zeo']['frames']]
 
 
-def test_a_thread_without_python(play):
+def test_a_thread_without_python_has_the_name_of_the_kernel(play):
     states, _ = play('without_python', **{'of-a-library': 'native'})
     found = states['of-a-library']
     assert (
@@ -120,21 +117,21 @@ def test_a_thread_without_python(play):
     )
 
 
-def test_threads_of_c_code_are_joined_with_the_kernel_s(play):
-    """`threading` knows neither their names nor their native ids."""
+def test_threads_started_by_c_code_have_their_native_id(play):
+    """`threading` does not know their names and native ids."""
     states, _ = play('of_c_code')
     assert not [state for state in states.values() if not state['native_id'] or not state['frames']]
 
 
 @pytest.mark.parametrize('scene', ['lock', 'looking_for_lock'])
-def test_who_holds_the_lock(play, scene):
+def test_the_thread_that_holds_the_lock_is_named(play, scene):
     states, cycles = play(scene, **{scene: 'lock', '_hold_a': 'sleep'})
     assert states[scene]['holders'] == [states['_hold_a']['ident']] and cycles == []
     assert states[scene]['detail'].startswith('lock A at programs/thread_scenes.py:')
     assert ', held by _hold_a at programs/thread_scenes.py:' in states[scene]['detail']
 
 
-def test_a_log_that_nobody_reads_stops_all_who_log(play):
+def test_a_log_that_is_not_read_blocks_all_threads_that_log(play):
     states, _ = play('logging_to_stderr', logging_to_stderr='terminal', log_more='lock')
     assert states['log_more']['holders'] == [states['logging_to_stderr']['ident']]
 
@@ -150,7 +147,7 @@ def test_a_log_that_nobody_reads_stops_all_who_log(play):
         ('imports', False),
     ],
 )
-def test_deadlocks_of_two(play, scene, known):
+def test_two_threads_that_wait_for_each_other_are_a_deadlock(play, scene, known):
     states, cycles = play(scene, left='lock', right='lock')
     (cycle,) = cycles
     assert set(cycle['idents']) == {states['left']['ident'], states['right']['ident']}
@@ -160,24 +157,24 @@ def test_deadlocks_of_two(play, scene, known):
     assert ' waits for ' in cycle['text'] and ' holds at ' in cycle['text']
 
 
-def test_a_deadlock_of_three(play):
+def test_three_threads_that_wait_in_a_cycle_are_a_deadlock(play):
     states, (cycle,) = play('three', one='lock', two='lock', last='lock')
     order = [states[name]['ident'] for name in ('one', 'two', 'last')]
     start = order.index(cycle['idents'][0])
     assert cycle['idents'] == order[start:] + order[:start]
 
 
-def test_a_thread_that_waits_for_itself(play):
+def test_a_thread_that_waits_for_its_own_lock_is_a_deadlock(play):
     states, (cycle,) = play('twice', alone='lock')
     assert cycle['idents'] == [states['alone']['ident']] and 'which it holds at' in cycle['text']
 
 
-def test_a_thread_does_not_wait_for_itself_at_another_object(play):
+def test_the_lock_of_another_object_is_not_held_by_the_same_thread(play):
     states, cycles = play('chained_instances', left='lock')
     assert states['left']['holders'] == [states['sleeper']['ident']] and cycles == []
 
 
-def test_who_may_hold_it_and_may_not_is_no_holder(play):
+def test_if_several_threads_may_hold_a_lock_none_is_its_holder(play):
     states, cycles = play('two_instances', left='lock', right='lock')
     assert cycles == []
     assert (
@@ -187,7 +184,7 @@ def test_who_may_hold_it_and_may_not_is_no_holder(play):
     assert ' or right at ' in states['left']['detail']
 
 
-def test_who_waits_in_a_condition_does_not_hold_its_lock(play):
+def test_a_thread_that_waits_in_a_condition_does_not_hold_its_lock(play):
     states, _ = play('idle_condition', left='waiting', right='waiting', third='lock')
     assert states['third']['holders'] == [states['right']['ident']]
 
@@ -198,7 +195,7 @@ LEFT, RIGHT = threading.Lock(), threading.Lock()
 
 
 class Threads:
-    """Threads that run a function over and over until the end of the block."""
+    """Threads that call a function repeatedly until the end of the `with` block."""
 
     def __init__(self, function, count=1):
         self.over = threading.Event()
@@ -221,8 +218,8 @@ class Threads:
             thread.join(20)
 
 
-def test_contention_is_no_deadlock():
-    """Everybody waits for everybody's locks all the time, and always in the same order."""
+def test_contention_is_not_a_deadlock():
+    """Six threads wait for the same two locks all the time, always in the same order."""
 
     def work():
         with LEFT:
@@ -239,7 +236,7 @@ def test_contention_is_no_deadlock():
                 break
 
 
-def test_a_cycle_that_dissolves_at_once_is_no_deadlock():
+def test_a_cycle_that_dissolves_at_once_is_not_a_deadlock():
     watch, meet, calls = ThreadWatch(), threading.Barrier(2), []
     left = threading.Thread(target=cross_left, args=(meet,), daemon=True)
     right = threading.Thread(target=cross_right, args=(meet,), daemon=True)
@@ -265,14 +262,14 @@ def cross_left(meet):
 
 
 def cross_right(meet):
-    with contextlib.suppress(RuntimeError):  # it was taken from it
+    with contextlib.suppress(RuntimeError):  # the test has released the lock
         with RIGHT:
             meet.wait()
             with LEFT:
                 pass
 
 
-def test_thousands_of_starts_and_ends():
+def test_snapshots_work_while_thousands_of_threads_start_and_end():
     def churn():
         short = [threading.Thread(target=int) for _ in range(5)]
         for thread in short:
@@ -282,11 +279,11 @@ def test_thousands_of_starts_and_ends():
         started.append(5)
 
     watch, started = ThreadWatch(), []
-    with Threads(churn, 2) as those:
+    with Threads(churn, 2) as busy:
         while sum(started) < 5000:
             watch.loads.look()
             names = {state.ident for state in watch.snapshot()}
-            assert {thread.ident for thread in those.threads} <= names
+            assert {thread.ident for thread in busy.threads} <= names
 
 
 def test_no_frame_is_kept():
@@ -308,12 +305,12 @@ def test_no_frame_is_kept():
     try:
         go.set()
         thread.join()
-        assert kept[0]() is None  # without help of the garbage collector
+        assert kept[0]() is None  # without a garbage collection
     finally:
         gc.enable()
 
 
-def test_a_locked_list_of_threads_is_no_trouble():
+def test_a_snapshot_does_not_need_the_lock_of_the_thread_list():
     done = []
     with threading._active_limbo_lock:
         thread = _in_thread(lambda: done.append(ThreadWatch().snapshot()))
@@ -323,7 +320,7 @@ def test_a_locked_list_of_threads_is_no_trouble():
 
 
 def _in_thread(function):
-    """`Thread.start` would need the lock; `_thread` does not."""
+    """Run a function in a thread.  `Thread.start` would need the lock; `_thread` does not."""
     import _thread
 
     over = threading.Lock()
@@ -341,7 +338,7 @@ def _in_thread(function):
     return Joined
 
 
-def test_kinds_and_order():
+def test_threads_are_ordered_by_kind():
     gate = threading.Event()
     made = [
         threading.Thread(target=gate.wait, name=name)
@@ -379,7 +376,7 @@ class TestRequests:
         watch = ThreadWatch(recorder, **({'clock': clock} if clock else {}))
         return next(state for state in watch.snapshot() if state.ident == threading.get_ident())
 
-    def test_in_flight(self, recorder):
+    def test_a_request_in_progress_belongs_to_its_thread(self, recorder):
         recorder.begin('GET', '/shöp')
         recorder.phase(1)
         request = self.own(recorder, lambda: time.monotonic() + 100).request
@@ -391,13 +388,13 @@ class TestRequests:
         )
         assert request.number == 1 and 100 <= request.seconds < 130 and request.started > 1.6e9
 
-    def test_finished(self, recorder):
+    def test_a_finished_request_belongs_to_no_thread(self, recorder):
         recorder.begin('GET', '/')
         recorder.end()
         assert self.own(recorder).request is None
 
-    def test_it_is_that_of_the_moment_of_the_stack(self, recorder):
-        """While others are watched for a moment more it may end, and another one begin."""
+    def test_the_request_is_read_at_the_same_moment_as_the_stack(self, recorder):
+        """It may end, and another one begin, while starving threads are measured for a moment."""
         slept = []
 
         def meanwhile(seconds):
@@ -405,9 +402,9 @@ class TestRequests:
             recorder.end(200)
             recorder.begin('GET', '/second')
 
-        with Threads(lambda: sum(range(1000))) as those:
+        with Threads(lambda: sum(range(1000))) as busy:
             watch = ThreadWatch(recorder, sleep=meanwhile)
-            watch.loads.now = lambda: {those.threads[0].native_id: Load(0.0, 5.0)}
+            watch.loads.now = lambda: {busy.threads[0].native_id: Load(0.0, 5.0)}
             recorder.begin('GET', '/first')
             states = until(
                 lambda: (seen := watch.snapshot()) and slept and seen, 'a thread that is ready'
@@ -415,8 +412,8 @@ class TestRequests:
         own = next(state for state in states if state.ident == threading.get_ident())
         assert slept == [MOMENT] and own.request.path == '/first'
 
-    def test_a_black_box_that_was_let_go_of(self):
-        """As in a forked child."""
+    def test_a_detached_recorder_has_no_requests(self):
+        """A forked child detaches the recorder."""
         recorder = Recorder(mmap.mmap(-1, box.SIZE))
         recorder.begin('GET', '/')
         assert self.own(recorder).request.path == '/'
@@ -425,7 +422,7 @@ class TestRequests:
 
 
 class TestShares:
-    def test_over_the_last_look_that_is_a_second_old(self):
+    def test_the_share_is_since_the_last_reading_that_is_a_second_old(self):
         now = [100.0]
         watch = ThreadWatch(clock=lambda: now[0])
         for moment in (100.0, 109.5, 110.0):
@@ -436,13 +433,13 @@ class TestShares:
         now[0] = 120.0
         assert self.main(watch).cpu_seconds == pytest.approx(10.0)
 
-    def test_nothing_is_known_at_first_and_nobody_waits(self):
+    def test_the_first_snapshot_knows_no_share_and_does_not_sleep(self):
         def never(seconds):
             raise AssertionError('slept')
 
         assert self.main(ThreadWatch(sleep=never)).cpu is None
 
-    def test_nobody_waits_for_threads_that_are_not_ready(self):
+    def test_a_snapshot_does_not_sleep_if_no_thread_is_ready(self):
         def never(seconds):
             raise AssertionError('slept')
 
@@ -461,11 +458,11 @@ class TestShares:
             event.set()
             thread.join()
 
-    def test_who_was_busiest_between_two_looks(self):
+    def test_busiest_has_the_shares_between_two_readings(self):
         now = [0.0]
         watch = ThreadWatch(clock=lambda: now[0])
-        with Threads(lambda: sum(range(1000))) as those:
-            native_id = those.threads[0].native_id
+        with Threads(lambda: sum(range(1000))) as busy:
+            native_id = busy.threads[0].native_id
             watch.loads.look()
             assert watch.loads.busiest() == {}
             before = clock(native_id)
@@ -479,7 +476,7 @@ class TestShares:
         return next(state for state in watch.snapshot() if state.kind == 'main')
 
 
-def test_a_gauge_fills_in_the_stack():
+def test_stack_size_and_use_come_from_the_gauge():
     asked = []
 
     def gauge(ident, native_id):
@@ -492,7 +489,7 @@ def test_a_gauge_fills_in_the_stack():
     assert (threading.get_ident(), threading.get_native_id()) in asked
 
 
-def test_a_system_without_proc(tmp_path):
+def test_without_proc_activity_is_known_but_no_cpu_share(tmp_path):
     watch = ThreadWatch(proc=tmp_path)
     watch.loads.look()
     states = watch.snapshot()
@@ -500,7 +497,7 @@ def test_a_system_without_proc(tmp_path):
     assert (own.activity, own.cpu, own.native_id) == ('running', None, threading.get_native_id())
 
 
-def test_deep_stacks_are_cut():
+def test_deep_stacks_are_cut_at_the_limit():
     def deep(levels):
         if levels:
             return deep(levels - 1)

@@ -1,6 +1,4 @@
-"""The stacks of a slow request: counted by function, bounded, and packed when the request has
-ended.
-"""
+"""The stacks of a slow request: counted by function, limited, and compressed at its end."""
 
 import json
 import threading
@@ -13,7 +11,7 @@ from Products.StabilityMonitor.threads.stackprofile import StackCounts
 
 
 def stack(letters):
-    """Frames, innermost first, named by letters."""
+    """Return frames, innermost first, one function for each letter."""
     return tuple(Frame(f'/{letter}.py', 1, letter) for letter in letters)
 
 
@@ -30,17 +28,19 @@ def named(stacks):
 
 @pytest.fixture(params=['lasting', 'ended'])
 def seen(request):
-    """Says the same of them before and after the end."""
+    """A function that returns counted stacks: of a request in progress, or packed after its end."""
     return lambda *all_letters: (
         counted(*all_letters) if request.param == 'lasting' else counted(*all_letters).packed()
     )
 
 
-def test_the_shares_sum_up(seen):
+def test_shares_are_those_of_the_samples(seen):
     found = seen('abc', 'abc', 'bc', 'xc')
     shares = {share.function: (share.own, share.within) for share in found.shares()}
     assert shares == {'a': (0.5, 0.5), 'b': (0.25, 0.75), 'x': (0.25, 0.25), 'c': (0.0, 1.0)}
-    assert [share.function for share in found.shares()][0] == 'a', 'the most first'
+    assert [share.function for share in found.shares()][0] == 'a', (
+        'the function with the largest share is not the first'
+    )
     assert {share.file for share in found.shares()} == {'/a.py', '/b.py', '/x.py', '/c.py'}
 
 
@@ -58,27 +58,27 @@ def test_lines_of_one_function_are_one_place():
     assert len(counts) == 1 and [share.own for share in counts.shares()] == [1.0]
 
 
-def test_the_stacks_are_whole_and_the_commonest_come_first(seen):
+def test_the_most_frequent_stacks_come_first(seen):
     found = seen('xc', 'abc', 'bc', 'abc')
     assert len(found) == 3 and named(found.stacks()) == [('abc', 2), ('xc', 1), ('bc', 1)]
     assert found.stacks()[0][0][0] == ['/a.py', 'a']
 
 
 @pytest.mark.parametrize('letters', [(), ('',)])
-def test_nothing_was_seen(seen, letters):
+def test_without_frames_there_are_no_shares(seen, letters):
     assert seen(*letters).shares() == [] and named(seen(*letters).stacks()) == [('', 1)] * len(
         letters
     )
 
 
-def test_a_name_that_no_file_can_be_written_with():
+def test_names_that_cannot_be_encoded_are_kept():
     counts = StackCounts()
     counts.add((Frame('/\udcff.py', 1, 'f"'),))
     assert counts.packed().stacks() == counts.stacks() == [[[['/\udcff.py', 'f"']], 1]]
 
 
 class TestBounds:
-    def test_stacks(self):
+    def test_the_number_of_stacks_is_bounded(self):
         counts = StackCounts()
         for number in range(1000):
             counts.add((Frame('/a.py', 1, f'f{number}'), Frame('/a.py', 1, 'root')))
@@ -88,10 +88,8 @@ class TestBounds:
         first, *others = counts.shares()
         assert (first.function, first.own, len(others)) == ('f7', 101 / 200, 9)
 
-    def test_places(self):
-        """The deepest stack that is read has room; one with too many new places is left out
-        whole.
-        """
+    def test_the_number_of_places_is_bounded(self):
+        """The deepest possible stack fits.  A stack with too many new places is dropped whole."""
         counts, deep = StackCounts(), [Frame('/deep.py', 1, f'f{n}') for n in range(200)]
         counts.add(deep)
         counts.add([Frame('/other.py', 1, f'f{n}') for n in range(57)])
@@ -99,9 +97,9 @@ class TestBounds:
         counts.add([Frame('/other.py', 1, f'f{n}') for n in range(56)])
         assert len(counts) == 2 and len(counts._numbers) == stackprofile._MOST_PLACES
         counts.add(deep[5:])
-        assert len(counts) == 3, 'other stacks of known places still have room'
+        assert len(counts) == 3, 'another stack of known places was dropped'
 
-    def test_what_is_left_of_one_that_has_ended(self):
+    def test_after_the_end_few_stacks_are_kept_compressed(self):
         counts = StackCounts()
         for number in range(100):
             counts.add([Frame(f'/site/view_{number}.py', 1, 'view'), *stack('deep' * 45)])
@@ -110,8 +108,8 @@ class TestBounds:
         assert len(packed._packed) < 4 << 10
 
 
-def test_it_is_asked_while_it_counts():
-    """By a page, in a thread of its own."""
+def test_stacks_can_be_read_while_another_thread_counts():
+    """A page reads them in another thread."""
     present, over, wrong = [StackCounts()], threading.Event(), []
 
     def ask():

@@ -1,1 +1,1 @@
-"""What the kernel, libc and Python tell of a process, and how processes and threads are started."""
+"""What the kernel, libc and Python know about a process; starting threads and child processes."""

@@ -1,9 +1,9 @@
-"""An alternate signal stack for every thread that serves, so that a stack overflow there is dumped.
+"""An alternate signal stack for every worker, so that faulthandler can dump its stack overflow.
 
-faulthandler gives one only to the thread that enables it.  Without one, a worker that runs off its
-stack dies without a trace (FACTS.md, finding 1).  The memory belongs to the slot and not to the
-thread: the next thread of that slot uses it again, and it is never freed while a thread may stand
-on it.
+faulthandler allocates one only for the thread that enables it.  Without one, a stack overflow in a
+worker kills the process without a dump (FACTS.md, finding 1).  The memory belongs to the slot, not
+to the thread: the next thread of that slot uses it again, and it is never freed while a thread may
+be running on it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import mmap
 import sys
 
 SIZE = 64 << 10
-#: The flag of a thread that has no alternate stack.
+#: The value of `ss_flags` when the thread has no alternate stack (SS_DISABLE).
 if sys.platform == 'darwin' or 'bsd' in sys.platform:
     _SS_DISABLE = 4
 else:
@@ -25,7 +25,7 @@ _FLAGS = ('ss_flags', ctypes.c_int)
 
 
 class _Stack(ctypes.Structure):
-    """`stack_t`; POSIX leaves the order of its members open."""
+    """The C type `stack_t`.  POSIX does not fix the order of its members."""
 
     if sys.platform.startswith('linux'):
         _fields_ = [_POINTER, _FLAGS, _SIZE_FIELD]
@@ -34,14 +34,17 @@ class _Stack(ctypes.Structure):
 
 
 class AlternateStacks:
-    """Raises AttributeError or OSError at construction where the system has no `sigaltstack`."""
+    """One alternate signal stack for each slot.
+
+    The constructor raises AttributeError or OSError where the system has no `sigaltstack`.
+    """
 
     def __init__(self) -> None:
         self._call = ctypes.PyDLL(None, use_errno=True).sigaltstack
         self._memory: dict[int, mmap.mmap] = {}
 
     def install(self, index: int) -> None:
-        """Give the calling thread the stack of slot `index`, unless it has one already."""
+        """Give the calling thread the stack of slot `index`, unless it already has one."""
         present = _Stack()
         refused = self._call(None, ctypes.byref(present))
         has_none = present.ss_flags & _SS_DISABLE

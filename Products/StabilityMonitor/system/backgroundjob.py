@@ -1,11 +1,12 @@
 """Work that a request or a command starts and does not wait for: start, progress, result, error.
 
-A job does its work in a daemon thread of ours, at most once at a time.  Pages and the command ask
-it how far it is.
+A job does its work in a daemon thread of this product, at most one run at a time.  Pages and the
+command read its progress.
 
-What lives as long as the process is no job: the heartbeat, and the two threads that work for it
-(`recording`).  Nor are the thread that logs (`loglater`, which a job needs), and the threads in
-which a run of the checks asks them, and which it may abandon: such a run itself is a job.
+Not every thread of this product is a job.  The heartbeat and its two helper threads (`recording`)
+live as long as the process.  The thread that logs (`loglater`) is not a job because jobs need it.
+A run of the checks is a job, but the threads in which it runs single checks are not: it may abandon
+them.
 """
 
 from __future__ import annotations
@@ -31,24 +32,24 @@ class _Run:
 
     def __init__(self, job: BackgroundJob[Any, Any], progress: Any):
         self.job = job
-        self.progress = progress  # of the type that the job has
+        self.progress = progress  # of the `_Progress` type of its job
         self.stopping = threading.Event()
         self.over = threading.Event()
 
 
-#: {pid: the run under way in that process}.  A forked child has another pid, so nothing is under
-#: way there.
+#: {pid: the run in progress in that process}.  A forked child has another pid, so it starts with no
+#: run in progress.
 Turns = dict[int, _Run]
 
 
 class BackgroundJob(Generic[_Result, _Progress]):
-    """Calls `work` in the background, at most once at a time.
+    """Calls `work` in the background, at most one call at a time.
 
-    `result` is what the last run gave, None before its end.  `error` is a sentence when the last
-    run failed or could not be started, '' otherwise.  `ended` is the time of its end in seconds
-    since the epoch, 0.0 before.  All three are set before `running` becomes false.
+    `result` is the result of the last run; None until it ends.  `error` is a sentence if the last
+    run failed or could not be started, else ''.  `ended` is the time when the last run ended, in
+    seconds since the epoch; 0.0 until then.  All three are set before `running` becomes false.
 
-    Any thread may call any method.  Nothing blocks but `wait`, and nothing raises.
+    Any thread may call any method.  Only `wait` blocks.  No method raises an exception.
     """
 
     def __init__(
@@ -63,14 +64,16 @@ class BackgroundJob(Generic[_Result, _Progress]):
         turns: Turns | None = None,
         is_logged: bool = True,
     ):
-        """`work` returns (result, error).  It calls `tell` with its progress, which is `first`
-        until then.
+        """Make a job that has not started yet.
 
-        The thread is called "StabilityMonitor `name`".  The other texts are errors: `not_started`
-        where the system gives no more threads, `failed` where `work` raises; in both, {} is the
-        reason.  Of all jobs with the same `turns`, one is under way at a time, and `refused` is the
-        error of the others.  What `work` raises is logged with its traceback, unless `is_logged` is
-        false.
+        `work` returns (result, error).  It reports its progress with `tell`; until the first call
+        the progress is `first`.
+
+        The name of the thread is "StabilityMonitor `name`".  `not_started` is the error when the
+        system cannot start another thread, `failed` the error when `work` raises an exception; in
+        both, {} stands for the reason.  Of all jobs with the same `turns`, only one runs at a time;
+        `refused` is the error of the others.  An exception of `work` is logged with its traceback,
+        unless `is_logged` is false.
         """
         self.result: _Result | None = None
         self.error = ''
@@ -90,10 +93,10 @@ class BackgroundJob(Generic[_Result, _Progress]):
 
     @property
     def progress(self) -> _Progress | None:
-        """What the work has told last; None when it is not running.
+        """The progress that the work reported last; None if no run is in progress.
 
-        Read this, or `running`, before the result: a run that ends in between then counts as
-        running, and not as over without a result.
+        Read `progress` or `running` before `result`.  Then a run that ends between the two reads
+        looks as if it was still running, not as if it had ended without a result.
         """
         run = self._current()
         if run is None:
@@ -102,13 +105,13 @@ class BackgroundJob(Generic[_Result, _Progress]):
         return progress
 
     def start(self, then: Callable[[], object] | None = None) -> bool:
-        """Begin, and call `then` in the same thread after the end.
+        """Start a run, and call `then` in its thread after its end.  Return whether it started.
 
-        False if a run is under way, or no thread can be started (see `error`).
+        It does not start if a run is in progress, or if no thread can be started (see `error`).
         """
         run = _Run(self, self._first)
-        # One step, so that only one of several threads begins.  A lock could be held by another
-        # thread while this process forks, and would stay so in the child.
+        # `setdefault` is atomic, so only one of several threads starts a run.  A lock would not do:
+        # if another thread held it while this process forks, it would stay locked in the child.
         first = self._turns.setdefault(os.getpid(), run)
         if first is not run:
             if first.job is not self:
@@ -131,25 +134,25 @@ class BackgroundJob(Generic[_Result, _Progress]):
         return True
 
     def tell(self, progress: _Progress) -> None:
-        """For the work: how far it is."""
+        """Report progress; called by `work`."""
         run = self._current()
         if run is not None:
             run.progress = progress
 
     def stop(self) -> None:
-        """Ask the run that is under way to end soon: sets its `stopping`."""
+        """Ask the current run to end soon: set its `stopping` event."""
         self.stopping.set()
 
     @property
     def stopping(self) -> threading.Event:
-        """For the work, which may look at it: whether this run is to end."""
+        """The event that asks the current run to end; `work` may ignore it."""
         run = self._current()
         if run is None:
             return threading.Event()
         return run.stopping
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until no run is under way; False if one still is after `timeout` seconds."""
+        """Wait up to `timeout` seconds until no run is in progress; return whether none is."""
         run = self._current()
         if run is None:
             return True
@@ -165,7 +168,7 @@ class BackgroundJob(Generic[_Result, _Progress]):
         error = ''
         try:
             self.result, error = self._work()
-        except BaseException as problem:  # this thread is our own: nothing else would report it
+        except BaseException as problem:  # nothing else reports an exception in this thread
             reason = f'{type(problem).__name__}: {problem}'
             error = self._failed.format(reason)
             if self._is_logged:

@@ -1,7 +1,6 @@
-"""Which memory cgroup this process is in: version 1, version 2, and both at once (hybrid).
+"""Find the memory cgroup of a process: version 1, version 2, or both at once (hybrid).
 
-What is found is written into the run's context, so that the next process can look at the same
-group.
+The result is written into the run's context, so that the next process can read the same cgroup.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-#: {version: (the counter of OOM kills, the memory in use, the limit)}
+#: {version: names of the files with (the counter of OOM kills, the memory in use, the limit)}
 _FILES = {
     1: (
         'memory.oom_control',
@@ -23,13 +22,13 @@ _FILES = {
         'memory.max',
     ),
 }
-#: Version 1 says "no limit" with a number near 2**63.
+#: Version 1 shows "no limit" as a number near 2**63.
 _NO_LIMIT = 1 << 60
 
 
 def find(proc: Path = Path('/proc'), pid: str = 'self') -> dict[str, Any]:
-    """Directory, identity and limit of the memory cgroup; {} where there is none to be seen."""
-    # OSError: this user may not read it.  ValueError: a mount table of another form.
+    """Return directory, identity and limit of the memory cgroup; {} if none can be found."""
+    # OSError: this user may not read the files.  ValueError: the mount table has an unknown format.
     with contextlib.suppress(OSError, ValueError):
         for version, path in _memberships(proc / pid / 'cgroup'):
             directory = _mounted_at(proc / pid / 'mountinfo', version, path)
@@ -53,7 +52,7 @@ def find(proc: Path = Path('/proc'), pid: str = 'self') -> dict[str, Any]:
 
 
 def _memberships(file: Path) -> list[tuple[int, str]]:
-    """(version, path) of this process.
+    """Return the (version, path) of each cgroup of the process that may limit its memory.
 
     Version 1 comes first: where both are mounted, it has the memory controller.
     """
@@ -74,7 +73,7 @@ def _mounted_at(
     version: int,
     path: str,
 ) -> Path | None:
-    """Where a cgroup is mounted; in a container the mount shows only a part of the tree."""
+    """Return the directory of a cgroup.  In a container the mount shows only a part of the tree."""
     wanted = 'cgroup' if version == 1 else 'cgroup2'
     for line in _lines(mountinfo):
         fields, _, after = line.partition(' - ')
@@ -96,12 +95,12 @@ def _mounted_at(
 
 
 def smallest_limit(directory: Path, version: int) -> int:
-    """The limit in force, in bytes, here or in a group above; -1 if there is none."""
+    """Return the smallest limit in bytes of this cgroup and its ancestors; -1 if there is none."""
     smallest = _NO_LIMIT
     _, _, name = _FILES[version]
     for folder in (directory, *directory.parents):
         for line in _lines(folder / name)[:1]:
-            if line.isdigit():  # version 2 says "max" where there is none
+            if line.isdigit():  # version 2 shows "max" for no limit
                 smallest = min(smallest, int(line))
     if smallest == _NO_LIMIT:
         return -1

@@ -1,8 +1,9 @@
 """A child process in which every signal is unblocked and has its default action.
 
-Our threads block every signal (`signalmask`), and a server that nohup started ignores SIGHUP; an
-ordinary child would inherit both.  `subprocess` can change that only with `preexec_fn`, which is
-not safe beside other threads.  posix_spawn does it before the program begins.
+The threads of this product block every signal (`signalmask`), and a server started with nohup
+ignores SIGHUP.  An ordinary child would inherit both.  `subprocess` can change that only with
+`preexec_fn`, which is not safe in a process with several threads.  posix_spawn resets both before
+the program starts.
 """
 
 from __future__ import annotations
@@ -24,33 +25,34 @@ try:
 except ImportError:  # Windows: no child is started there
     fcntl = None
 
-#: All signals but SIGKILL and SIGSTOP, whose action cannot be set.
+#: All signals except SIGKILL and SIGSTOP, whose action cannot be changed.
 _DEFAULTS = signal.valid_signals() - {
     getattr(signal, name, None) for name in ('SIGKILL', 'SIGSTOP')
 }
-#: Seconds after which it is asked again whether the output of a child is still wanted.
+#: While the output of a child is read: seconds between two calls of `is_wanted`.
 _PAUSE = 0.1
-#: Seconds between two looks at whether a child has ended.
+#: Seconds between two checks whether a child has ended.
 _LOOK = 0.005
-#: Bytes that are read from a child at once.
+#: At most this many bytes are read from a child at once.
 _PIECE = 1 << 16
 _START = os.path.join(os.path.dirname(__file__), 'childstart.py')
 
 
 def python_command(interpreter: str, program: object, *words: object) -> list[object]:
-    """The command that runs one of our own programs with nothing but the standard library."""
+    """Return the command that runs a program of this product with the standard library only."""
     return [interpreter, '-I', '-S', _START, program, *words]
 
 
 class ChildProcess:
-    """Runs `command`, whose first word is a path, and kills and reaps it at the end of a `with`.
+    """Runs `command`; as a context manager it kills and reaps the child at the end.
 
-    The child's standard output is a pipe, and so is its input if it `listens`; its standard error
-    goes nowhere.  It is in a process group of its own.  A careless C library may leave other
-    descriptors open in it; a `python_command` closes them first.
+    The first word of `command` is a path.  The child's standard output is a pipe, and so is its
+    standard input if it `listens`; its standard error goes to /dev/null.  It has its own process
+    group.  It may inherit descriptors that a C library opened without O_CLOEXEC; a
+    `python_command` closes them first.
 
-    `code` is the exit status, negative for a signal; None while the child lives, 0 when other code
-    has reaped it.  Raises OSError when it cannot be started.
+    `code` is the exit status, negative for a signal; None while the child lives, 0 if other code
+    has reaped it.  The constructor raises OSError if the child cannot be started.
     """
 
     def __init__(
@@ -90,13 +92,13 @@ class ChildProcess:
         self.end()
 
     def write(self, words: bytes) -> None:
-        """Write to its standard input.  Raises OSError when the child no longer reads."""
+        """Write to the child's standard input.  Raises OSError if the child no longer reads."""
         os.write(self.stdin, words)
 
     def read(
         self, until: float, is_wanted: Callable[[], bool] = lambda: True
     ) -> tuple[bytes, bool]:
-        """(its output, whether that is all of it).
+        """Return (the child's output, whether that is all of it).
 
         Reads until the child closes its output, until the monotonic time `until`, or until the
         output is no longer wanted.
@@ -118,7 +120,7 @@ class ChildProcess:
         return b''.join(parts), False
 
     def end(self, patience: float = 0.0) -> None:
-        """Close its pipes, give it so many seconds to end by itself, then kill and reap it."""
+        """Close the pipes; kill the child if it has not ended after `patience` seconds; reap it."""
         for descriptor in (self.stdin, self.stdout):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -128,17 +130,17 @@ class ChildProcess:
         while not self._has_ended():
             if time.monotonic() >= until:
                 with contextlib.suppress(ProcessLookupError):
-                    # It is not reaped yet: the pid is still its own.
+                    # The child is not reaped yet, so its pid cannot belong to another process.
                     os.kill(self.pid, signal.SIGKILL)
             time.sleep(_LOOK)
 
     def _has_ended(self) -> bool:
-        """Whether there is an exit status; reaps the child as soon as it has ended."""
+        """Return whether the child has ended; reap it if it has."""
         if self.code is not None:
             return True
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
-        except ChildProcessError:  # other code has waited for it
+        except ChildProcessError:  # other code has reaped it
             self.code = 0
             return True
         if not pid:  # it lives
@@ -152,7 +154,7 @@ def _pipe(
     opened: contextlib.ExitStack,
     to_child: bool = True,
 ) -> tuple[int, int]:
-    """(the child's end, our end) of a pipe; the two stacks close them."""
+    """Return (the child's end, our end) of a new pipe, which `given` and `opened` will close."""
     reader, writer = os.pipe()
     if to_child:
         theirs, ours = reader, writer
@@ -166,9 +168,9 @@ def _pipe(
 
 
 def _opened(stack: contextlib.ExitStack, descriptor: int) -> int:
-    """That descriptor, which the stack closes; copied if it has a number of the standard ones.
+    """Return the descriptor, which `stack` will close; a copy of it if its number is 0, 1 or 2.
 
-    It may have: this process may have closed its standard descriptors.
+    It can be 0, 1 or 2 if this process has closed its standard descriptors.
     """
     if descriptor <= 2 and fcntl is not None:
         low = descriptor

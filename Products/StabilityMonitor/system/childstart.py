@@ -1,8 +1,7 @@
-"""How our child programs in Python begin: `python -I -S childstart.py PROGRAM WORDS ...`; see
-`childprocess`.
+"""Starts a child program of this product: `python -I -S childstart.py PROGRAM WORDS ...`.
 
-Imports the standard library only.  The programs start children of their own, which inherit what is
-left here.
+See `childprocess`.  It imports the standard library only.  It closes descriptors and resets signals
+first, because the programs start children that would inherit them.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _INTERNAL = (32, 33)
 
 
 def reset_internal_signals() -> None:
-    """Give them their default action, as in a process that a shell starts."""
+    """Set signals 32 and 33 to their default action, as in a process that a shell starts."""
     is_64_bit = sys.maxsize > 1 << 32
     if sys.platform != 'linux' or not is_64_bit:
         return
@@ -32,13 +31,13 @@ def reset_internal_signals() -> None:
         call = ctypes.CDLL(None).syscall
         action = bytes(64)  # all zeros: SIG_DFL, no flags
         for signal in _INTERNAL:
-            call(number, signal, action, None, 8)  # a set of signals has 8 bytes
+            call(number, signal, action, None, 8)  # 8: the size in bytes of a signal set
     except (ImportError, OSError, AttributeError, TypeError):
         pass
 
 
 def close_inherited_descriptors() -> None:
-    """Close all but the three standard ones."""
+    """Close all descriptors except the three standard ones."""
     try:
         inherited = [int(name) for name in os.listdir('/dev/fd')]
     except (OSError, ValueError):
@@ -47,13 +46,13 @@ def close_inherited_descriptors() -> None:
         if descriptor > 2:
             try:
                 os.close(descriptor)
-            except OSError:  # it belonged to the listing itself
+            except OSError:  # it was the one that `os.listdir` used
                 pass
 
 
 def main() -> None:
     close_inherited_descriptors()
-    os.chdir('/')  # no volume stays busy
+    os.chdir('/')  # so that the child keeps no file system from being unmounted
     reset_internal_signals()
     del sys.argv[0]
     path = sys.argv[0]

@@ -1,7 +1,7 @@
-"""How much of a CPU each thread gets, from two looks at the kernel's clocks.
+"""The CPU share of each thread: the difference between two readings of the kernel's CPU clocks.
 
-The heartbeat takes the looks, which cost it little.  To know more of some threads, watch their next
-moment.
+The heartbeat takes the readings (`Loads.look`), which are cheap.  For more detail on some threads,
+`Loads.of_next_moment` measures them during the next tenth of a second.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import NamedTuple
 
 from .tasks import KernelThreads
 
-#: A share is taken over at least so many seconds, if there is a look so old.
+#: A CPU share is measured over at least this many seconds, if there is a reading that old.
 LEAST_SECONDS = 1.0
-#: The next moment lasts so many seconds.
+#: `of_next_moment` measures for this many seconds.
 MOMENT = 0.1
-#: A thread with a smaller CPU share is not busy, however idle all others are.
+#: A thread with a smaller CPU share is not busy, even if all others have less.
 _BUSY = 0.1
 #: For threads above this CPU share, also read how long they waited for a CPU.
 _NOTABLE = 0.05
 
 
 class Load(NamedTuple):
-    """A thread's CPU share over so many seconds, and how often a second it was given a CPU.
+    """A thread's CPU share over `seconds`, and how many times a second it was given a CPU.
 
-    `turns` is 0.0 where that was not watched.
+    `cpu` is None if not known.  `turns` is 0.0 if it was not measured.
     """
 
     cpu: float | None = None
@@ -37,7 +37,7 @@ class Load(NamedTuple):
     turns: float = 0.0
 
 
-#: That of a thread of which nothing is known.
+#: The load of a thread about which nothing is known.
 UNKNOWN = Load()
 
 
@@ -46,7 +46,7 @@ _Clocks = dict[int, float]
 
 
 class _Look(NamedTuple):
-    """CPU time of all threads at one time, and the run-queue wait of the notable ones."""
+    """A reading: the CPU time of all threads, and the run-queue wait of those above _NOTABLE."""
 
     time: float
     clocks: _Clocks
@@ -57,7 +57,7 @@ _NEVER = _Look(-math.inf, {}, {})
 
 
 class Loads:
-    """Call `look` now and then, and ask for shares at any time, from any thread."""
+    """CPU shares of threads.  Call `look` periodically; any thread may read them at any time."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Loads:
         self._looks = collections.deque([_NEVER], maxlen=2)
 
     def look(self) -> None:
-        """Read how much CPU time each thread has had by now."""
+        """Take a reading: the total CPU time of each thread so far."""
         now = self.clock()
         clocks = self.kernel.clocks()
         last = self._looks[-1]
@@ -88,7 +88,7 @@ class Loads:
 
     @property
     def fresh(self) -> _Clocks:
-        """{native id: CPU time} as of the last look; {} when that is a second or more ago."""
+        """{native id: CPU time} of the last reading; {} if it is a second old or older."""
         last = self._looks[-1]
         age = self.clock() - last.time
         if age < LEAST_SECONDS:
@@ -96,7 +96,10 @@ class Loads:
         return {}
 
     def busiest(self) -> dict[int, float]:
-        """{native id: share of the time between the last two looks that it had or wanted a CPU}"""
+        """Return {native id: share of the time between the last two readings}.
+
+        In this share of the time the thread had a CPU or waited for one.
+        """
         old = self._looks[0]
         new = self._looks[-1]
         elapsed = new.time - old.time
@@ -108,7 +111,10 @@ class Loads:
         return shares
 
     def now(self) -> dict[int, Load]:
-        """{native id: Load} since the last look that is at least a second old; {} without one."""
+        """Return {native id: Load} since the last reading that is at least a second old.
+
+        {} if there is no such reading.
+        """
         now = self.clock()
         for look in reversed(tuple(self._looks)):
             elapsed = now - look.time
@@ -117,7 +123,10 @@ class Loads:
         return {}
 
     def of_next_moment(self, tids: Collection[int]) -> dict[int, Load]:
-        """{native id: Load} of those threads that last so long; sleeps for a tenth of a second."""
+        """Measure these threads for a tenth of a second and return {native id: Load}.
+
+        Threads that end meanwhile are left out.
+        """
         began = self.clock()
         clocks_before = self.kernel.clocks_of(tids)
         turns_before = self._turns(tids)
@@ -142,7 +151,7 @@ class Loads:
 
 
 def is_busy(cpu: float, busiest: float) -> bool:
-    """Whether that CPU share is a fair part, compared with the thread that has the largest."""
+    """Return whether a CPU share is at least half of the largest share, and at least 10 %."""
     fair = busiest / 2
     return cpu >= max(_BUSY, fair)
 
@@ -152,13 +161,13 @@ def _shares(
     now: _Clocks,
     elapsed: float,
 ) -> dict[int, float]:
-    """{native id: share of so many seconds} of the threads that were there before and are now."""
+    """Return {native id: share of `elapsed` seconds} of the threads in both readings."""
     shares: dict[int, float] = {}
     if elapsed <= 0:
         return shares
     for tid, seconds in now.items():
         earlier = before.get(tid, math.inf)
-        if seconds >= earlier:  # less: a new thread has its id
+        if seconds >= earlier:  # if it is less, a new thread has got the same id
             shares[tid] = (seconds - earlier) / elapsed
     return shares
 

@@ -6,23 +6,23 @@ import gc
 import sys
 from types import FrameType
 
-#: There, a garbage collection may begin inside `sys._current_frames`, which holds a lock of the
-#: interpreter.  When it frees what gives up the GIL or needs that lock, as a `threading.local`, the
-#: whole process stands still (CPython issue 106883; 3.11.7 froze within 40 s of a test made for
-#: it).  Python 3.11.9 switches the collection off meanwhile, and 3.12 never collects there.
+#: In these versions a garbage collection may begin inside `sys._current_frames`, which holds a lock
+#: of the interpreter.  If the collection frees an object that releases the GIL or needs that lock
+#: (for example a `threading.local`), the whole process hangs (CPython issue 106883; 3.11.7 hung
+#: within 40 s in a test made for it).  Python 3.11.9 disables the collection during the call, and
+#: 3.12 never collects there.
 MAY_DEADLOCK = (3, 11) <= sys.version_info < (3, 11, 9)
 
 
 def current_frames() -> dict[int, FrameType]:
-    """{ident: innermost frame} of every thread; for the calling one, that of this function.
+    """Return {ident: innermost frame} of every thread; for the caller, the frame of this call.
 
-    Clear it when done: it holds a frame of the caller, which holds it.
+    Clear the dict after use: it refers to a frame of the caller, which refers to the dict.
     """
     if not (MAY_DEADLOCK and gc.isenabled()):
         return sys._current_frames()
-    # Not atomic: when another thread calls gc.disable() between these lines, that is undone.  It
-    # would need a change of threads at exactly this place, and costs that thread no more than a
-    # collection.
+    # Not atomic: if another thread calls gc.disable() between these lines, its call is undone.
+    # That needs a thread switch exactly here, and costs that thread only a garbage collection.
     gc.disable()
     try:
         return sys._current_frames()

@@ -1,4 +1,4 @@
-"""What is installed: names and versions, read fast enough to be noted at every start."""
+"""Installed distributions: names and versions, read fast enough to be recorded at every start."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pathlib import Path
 _FOLDER = re.compile(
     r'(?P<name>.+?)-(?P<version>\d[^-]*)(?:-py\d[\d.]*(?:-.+)?)?\.(?:dist-info|egg-info|egg)'
 )
-#: For these it is also noted how they were built, because known issues speak of their wheels.
+#: For these, also record how they were built, because known issues depend on their wheels.
 WHEELS = ('lxml', 'persistent', 'psycopg2', 'psycopg2-binary')
 
 
 def normalized(name: str) -> str:
-    """The name of a distribution as PEP 503 compares it."""
+    """Return the name of a distribution, normalized as in PEP 503."""
     return re.sub(r'[-_.]+', '-', name).lower()
 
 
 def installed(
     distributions: Callable[[], Iterable[Distribution]] = importlib.metadata.distributions,
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """({normalized name: version}, {name: 'wheel' or 'source'}).
+    """Return ({normalized name: version}, {name: 'wheel', 'source' or ''}).
 
     The first one on the path counts, as for import.  Name and version come from the name of the
-    folder where it has both: to read 300 METADATA files takes 100 ms, to read their names 2 ms.
+    folder if it has both: reading 300 METADATA files takes 100 ms, reading their names 2 ms.
     """
     versions: dict[str, str] = {}
     builds: dict[str, str] = {}
@@ -56,10 +56,11 @@ def _name_and_version(distribution: Distribution) -> tuple[str, str]:
 
 
 def _header(name: str, text: str) -> str:
-    """A field in the head of a METADATA file.
+    """Return a field in the head of a METADATA file; '' if it is missing.
 
-    The module `email` is not used: it imports code that is evaluated in the background, and CPython
-    then forgets that a KeyboardInterrupt ended the main thread (exit status 1 instead of SIGINT).
+    The module `email` is not used: its imports evaluate generated code, and CPython then forgets
+    that a KeyboardInterrupt ended the main thread (exit status 1 instead of SIGINT); see
+    CONTRIBUTING.rst, "A trap".
     """
     head, _, _ = text.partition('\n\n')
     found = re.search(rf'^{name}: *(\S.*?) *$', head, re.M)
@@ -76,7 +77,7 @@ def _text(distribution: Distribution, name: str) -> str:
 
 
 def _build(distribution: Distribution) -> str:
-    """'wheel': published with its libraries inside; 'source': built here; '': it does not show."""
+    """Return 'wheel' (published with its libraries), 'source' (built here) or '' (unknown)."""
     tags = re.findall(r'^Tag: *(\S+)', _text(distribution, 'WHEEL'), re.M)
     all_tags = ' '.join(tags)
     if 'manylinux' in all_tags or 'musllinux' in all_tags:

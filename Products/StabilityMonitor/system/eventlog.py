@@ -1,7 +1,8 @@
-"""The logger of this product.  No foreign text begins a line of the log, so nobody can forge one.
+"""The logger of this product.  Its filter makes sure that untrusted text cannot forge log lines.
 
-The path of a request comes from anybody, and the text of an exception may come from a damaged file.
-Use this logger and no child of it: `logging` does not show a child's records to this filter.
+The path of a request comes from the client, and the text of an exception may come from a damaged
+file: neither may begin a line of the log.  Use this logger, not a child of it: `logging` does not
+pass the records of a child to the filters of its parent.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ _INDENT = '    '
 
 
 class _Cleaned(logging.Filter):
-    """Cleans message and arguments, and indents the lines of tracebacks."""
+    """Cleans the message and its arguments, and indents the lines of tracebacks."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Always true.  Raises nothing: a filter is called outside of what `logging` guards."""
+        """Return True.  Raises nothing: `logging` does not catch the exceptions of a filter."""
         try:
             record.msg = clean(record.msg)
             if isinstance(record.args, dict):
@@ -32,7 +33,7 @@ class _Cleaned(logging.Filter):
             if record.stack_info:
                 record.stack_info = _indented(record.stack_info)
         except Exception as error:
-            record.msg = 'A message could not be made: %s.'
+            record.msg = 'A log message could not be formatted: %s.'
             record.args = (type(error).__name__,)
             record.exc_info = None
             record.exc_text = None
@@ -41,7 +42,7 @@ class _Cleaned(logging.Filter):
 
 
 def _cleaned(value: object) -> object:
-    if isinstance(value, Number):  # the message may format it as one, as in "%d"
+    if isinstance(value, Number):  # the message may have "%d" for it
         return value
     return clean(value)
 

@@ -1,8 +1,8 @@
-"""Logs from the heartbeat without waiting.
+"""Logging without blocking, for the heartbeat and the other threads of this product.
 
-A log handler may be stuck, for example on a pipe that nobody reads, and then its thread holds the
-lock of the handler; the heartbeat must not wait for that.  All threads of ours log this way, also
-because a handler may start a child process, which would inherit the signals that they block.
+A log handler may be stuck, for example on a full pipe that is not read.  The stuck thread then
+holds the lock of the handler, and the heartbeat must not wait for it.  There is a second reason: a
+handler may start a child process, which would inherit the signals that our threads block.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from types import TracebackType
 from . import signalmask
 from .eventlog import LOGGER
 
-#: So many lines wait at most; the oldest is dropped.
+#: At most this many lines wait; beyond that the oldest one is dropped.
 _MOST = 200
-#: What `logging` takes for the exception of a record: the triple of `sys.exc_info`, or one itself.
+#: An exception as `logging` accepts it: the triple of `sys.exc_info`, or the exception itself.
 ExcInfo = (
     tuple[type[BaseException], BaseException, TracebackType | None]
     | tuple[None, None, None]
@@ -29,24 +29,25 @@ _Line = tuple[int, str, tuple[object, ...], ExcInfo]
 
 
 class Messenger:
-    """Logs in a thread of its own, which lives as long as there is something to say.
+    """Logs in a separate thread, which lives as long as lines wait to be logged.
 
-    It is no `BackgroundJob`: a job logs its errors through this.
+    It is not a `BackgroundJob`, because a job logs its errors through a Messenger.
     """
 
     def __init__(self) -> None:
         self.start_anew()
 
     def start_anew(self) -> None:
-        """Forget what has not been logged; in a forked child also the thread that was logging."""
+        """Forget all waiting lines; in a forked child also the thread that was logging."""
         self._waiting: collections.deque[_Line] = collections.deque(maxlen=_MOST)
         self._turn = threading.Lock()  # held by the thread that logs
 
     def say(self, level: int, text: str, *args: object, exc_info: ExcInfo = None) -> None:
+        """Queue a line, and start the thread that logs unless it is running."""
         self._waiting.append((level, text, args, exc_info))
         is_our_turn = self._turn.acquire(blocking=False)
         if not is_our_turn:
-            return  # the thread that logs sees what waits
+            return  # the thread that logs will find the line
         thread = threading.Thread(
             target=self._speak,
             name='StabilityMonitor log',
@@ -54,7 +55,7 @@ class Messenger:
         )
         try:
             signalmask.start(thread)
-        except RuntimeError:  # no more threads, or the interpreter ends: the next call tries
+        except RuntimeError:  # no more threads, or the interpreter ends; the next call tries again
             self._turn.release()
 
     def _speak(self) -> None:
@@ -63,10 +64,10 @@ class Messenger:
         while is_our_turn:
             while self._waiting:
                 level, text, args, exc_info = self._waiting.popleft()
-                with contextlib.suppress(Exception):  # the next line may do better
+                with contextlib.suppress(Exception):  # go on with the next line
                     LOGGER.log(level, text, *args, exc_info=exc_info)
             self._turn.release()
-            # A line that came before the release found the turn taken, and started no thread.
+            # A line that was queued before the release found the lock taken, and started no thread.
             is_our_turn = bool(self._waiting) and self._turn.acquire(blocking=False)
 
 
@@ -76,13 +77,13 @@ _MESSENGER = Messenger()
 
 
 def start_anew() -> None:
-    """In a forked child: nobody is hurried, and what waits is the parent's."""
+    """In a forked child: no thread is hurried, and the waiting lines belong to the parent."""
     HURRIED.clear()
     _MESSENGER.start_anew()
 
 
 def log(level: int, text: str, *args: object, exc_info: ExcInfo = None) -> None:
-    """Log at once; from a thread of ours, or a hurried one, through the messenger.
+    """Log at once; in a thread of this product or a hurried one, through the messenger.
 
     `exc_info` is the triple of `sys.exc_info`, or an exception.
     """

@@ -1,11 +1,11 @@
-"""On which kind of file system a path lies, as far as the mount table tells."""
+"""The type of the file system that holds a path, according to the mount table."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-#: How the mount table writes blanks, tabs, newlines and backslashes.
+#: The mount table writes blanks, tabs, newlines and backslashes as octal escapes.
 _ESCAPE = re.compile(r'\\([0-7]{3})')
 _NETWORK = {
     'nfs',
@@ -23,7 +23,7 @@ _NETWORK = {
 
 
 def kind(path: Path, proc: Path = Path('/proc')) -> str:
-    """The type of the file system that holds `path`, such as "ext4"; '' where it is not known."""
+    """Return the type of the file system that holds `path`, such as "ext4"; '' if not known."""
     wanted = f'{path.resolve()}/'
     longest = ''
     found = ''
@@ -41,7 +41,7 @@ def kind(path: Path, proc: Path = Path('/proc')) -> str:
         mount = f'{mount.rstrip("/")}/'
         if not wanted.startswith(mount):
             continue
-        if len(mount) >= len(longest):  # of two in one place, the later one hides the other
+        if len(mount) >= len(longest):  # with two mounts on one directory, the later one counts
             longest = mount
             found = kinds[0]
     return found
@@ -53,9 +53,9 @@ def _unescaped(escape: re.Match[str]) -> str:
 
 
 def network_file_system(path: Path, proc: Path = Path('/proc')) -> str:
-    """The type, if it is one of the network or of FUSE; '' otherwise.
+    """Return the type of the file system if it is a network or FUSE file system, else ''.
 
-    On those a file that is mapped into memory is not safe.
+    A file on such a file system cannot be safely mapped into memory.
     """
     found = kind(path, proc)
     if found in _NETWORK or found.startswith('fuse'):

@@ -1,7 +1,7 @@
-"""Which process this is, and whether a process that was written down still exists.
+"""The identity of a process, and whether a recorded process still exists.
 
-A pid alone proves nothing: it is given again, after a restart of the machine or in another pid
-namespace.
+A pid alone proves nothing: another process can have the same pid later, after a reboot, or in
+another pid namespace.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-#: 0 and negative numbers are no pids of one process, but stand for groups.
+#: Pids are below this.  0 and negative numbers stand for process groups, not for a process.
 _PID_LIMIT = 1 << 31
 
 
@@ -20,7 +20,7 @@ def identity(
     pid: int | None = None,
     proc: Path = Path('/proc'),
 ) -> dict[str, Any]:
-    """What tells a process from every other one: boot id, pid namespace, pid, start time, host."""
+    """Return what identifies a process: boot id, pid namespace, pid, start time, host."""
     if pid is None:
         pid = os.getpid()
     boot_id = ''
@@ -39,13 +39,14 @@ def identity(
 
 
 def start_ticks(pid: int, proc: Path = Path('/proc')) -> int:
-    """Start time of a process in clock ticks since boot (field 22 of its stat); 0 if it is gone.
+    """Return the start time of a process in clock ticks since boot (field 22 of its `stat`).
 
-    A process that has ended counts as gone while its parent has not waited for it.
+    0 if it does not exist.  A process that has ended counts as gone, even if its parent has not
+    waited for it yet (a zombie).
     """
     try:
         text = (proc / str(pid) / 'stat').read_text(errors='replace')
-        # The second field is the name, in brackets; it may hold any character.
+        # The second field is the name in parentheses; it may contain any character.
         _, bracket, rest = text.rpartition(')')
         fields = rest.split()
         state = fields[0]
@@ -60,9 +61,9 @@ def process_is_there(
     document: object,
     proc: Path = Path('/proc'),
 ) -> bool | None:
-    """Whether the process of an identity still exists; None if this system cannot tell.
+    """Return whether the process of an identity still exists; None if that cannot be known here.
 
-    The identity may have been read from any file.
+    The identity is not trusted: it may come from a damaged file.
     """
     if not isinstance(document, dict):
         return None
@@ -74,12 +75,12 @@ def process_is_there(
     boot_id = document.get('boot_id')
     ticks = document.get('start_ticks')
     if not boot_id or not here['boot_id'] or not ticks:
-        # There is no /proc here, or was none there: the pid alone must do.
+        # There is no /proc here, or there was none there: only the pid can be compared.
         if is_same_host:
             return _pid_exists(pid)
         return None
     if boot_id != here['boot_id']:
-        # This host was restarted since, or it is another host.
+        # This host has been rebooted since, or the process is of another host.
         if is_same_host:
             return False
         return None

@@ -1,7 +1,7 @@
-"""Reads files of /proc with the GIL held.
+"""Reads files of /proc without releasing the GIL.
 
-They cannot block, and beside a busy thread each system call that releases the GIL takes five
-milliseconds to get it back.
+Such a read cannot block.  If it released the GIL while another thread is busy, it would take five
+milliseconds to get the GIL back after each system call.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 _PAGE = 1 << 12
-#: A file of so many bytes comes at once.
+#: A file of at most this many bytes is read with one call.
 _SHORT = 1024
 
 LIBC: ctypes.PyDLL | None
@@ -24,7 +24,7 @@ except (OSError, TypeError):
 
 
 def read(path: str | bytes | Path, size: int = _SHORT) -> bytes:
-    """The first `size` bytes of a file of /proc; b'' if there is none."""
+    """Return the first `size` bytes of a file of /proc; b'' if it cannot be read."""
     if LIBC is None:
         return b''
     file = LIBC.open(os.fsencode(path), os.O_RDONLY | os.O_CLOEXEC)
@@ -35,7 +35,7 @@ def read(path: str | bytes | Path, size: int = _SHORT) -> bytes:
     buffer = (ctypes.c_char * piece)()
     left = size
     try:
-        while left > 0:  # the kernel gives long files page by page
+        while left > 0:  # the kernel returns long files page by page
             wanted = ctypes.c_size_t(min(left, piece))
             got = LIBC.read(file, buffer, wanted)
             if got <= 0:

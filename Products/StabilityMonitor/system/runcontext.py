@@ -1,6 +1,6 @@
-"""What a run knows about itself at its start: versions, system, limits, supervisor, outputs.
+"""The context of a run, recorded at its start: versions, system, limits, supervisor, outputs.
 
-All of it is read once, while arming, and none of it needs Zope.
+It is read once, during arming.  Nothing here needs Zope.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _FILE_KINDS = {
     stat.S_IFSOCK: 'socket',
     stat.S_IFCHR: 'device',
 }
-#: Variables by which a supervisor makes itself known, and its name.
+#: Environment variables that a supervisor sets, and the name of the supervisor.
 _SUPERVISORS = (
     ('INVOCATION_ID', 'systemd'),
     ('SUPERVISOR_ENABLED', 'supervisord'),
@@ -61,10 +61,10 @@ _SUPERVISORS = (
     ('container', 'container'),
 )
 
-#: The name where no more is known than that this process is pid 1.
+#: The name of the supervisor if it is only known that this process is pid 1.
 FIRST_IN_CONTAINER = 'container (this process is its pid 1)'
 
-#: Of this Python.  A 32-bit one may run on a 64-bit kernel, which names only itself.
+#: Bits of this Python.  A 32-bit Python may run on a 64-bit kernel, and `uname` names the kernel.
 BITS = 64 if sys.maxsize > 1 << 32 else 32
 
 
@@ -75,7 +75,7 @@ def collect(
     proc: Path = Path('/proc'),
     environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Any]:
-    """The context of a run, ready for JSON.  `software` describes Zope, which the caller knows."""
+    """Return the context of a run, ready for JSON.  `software` is what the caller knows of Zope."""
     boot_time = -1
     if (proc / 'stat').exists():
         boot_time = counter((proc / 'stat').read_bytes(), b'btime')
@@ -112,7 +112,7 @@ def collect(
 
 
 def system_name() -> str:
-    """Such as "Linux-6.1.0-x86_64".  `platform.platform` would start a child process."""
+    """Return for example "Linux-6.1.0-x86_64".  `platform.platform` would start a child process."""
     if not hasattr(os, 'uname'):
         return sys.platform
     system = os.uname()
@@ -124,7 +124,7 @@ def supervisor(
     environ: Mapping[str, str] = os.environ,
     parent: int | None = None,
 ) -> str:
-    """What started and restarts us, as far as can be seen: "zdaemon", "systemd", ... or ""."""
+    """Return what started and restarts this process, such as "zdaemon"; "" if not known."""
     found = restarter(os.getppid() if parent is None else parent, proc)
     if found:
         return found
@@ -137,9 +137,9 @@ def supervisor(
 
 
 def restarter(pid: int, proc: Path = Path('/proc')) -> str:
-    """The name of a process that restarts its children; "" if that one is not known to do so.
+    """Return the name of process `pid` if it is known to restart its children, else "".
 
-    The programs on its command line tell.
+    It is recognized by the programs on its command line.
     """
     command = _bytes(proc / str(pid) / 'cmdline').decode(errors='replace')
     for argument in command.split('\0'):
@@ -155,7 +155,7 @@ def restarter(pid: int, proc: Path = Path('/proc')) -> str:
 
 
 def output(descriptor: int, proc: Path = Path('/proc')) -> dict[str, Any]:
-    """Where a descriptor goes and how far a regular file had grown."""
+    """Return what a descriptor refers to: its kind, path, size in bytes, device and inode."""
     try:
         status = os.fstat(descriptor)
     except OSError:
@@ -177,7 +177,7 @@ def output(descriptor: int, proc: Path = Path('/proc')) -> dict[str, Any]:
 
 
 def compiled_modules() -> list[str]:
-    """Names of loaded modules that are shared objects and not Python's own, sorted."""
+    """Return the sorted names of loaded modules that are shared objects but not Python's own."""
     found = []
     for name, module in list(sys.modules.items()):
         file = getattr(module, '__file__', None)
@@ -189,7 +189,7 @@ def compiled_modules() -> list[str]:
 
 
 def products() -> list[str]:
-    """Names of the Zope products that are imported here, sorted."""
+    """Return the sorted names of the imported Zope products."""
     found = set()
     for name in list(sys.modules):
         if name.startswith('Products.'):
@@ -209,7 +209,7 @@ def _resource_limits() -> dict[str, tuple[int, int]]:
 
 
 def _libc() -> str:
-    """Name and version of the C library, as far as `platform` knows it; it does not know musl."""
+    """Return name and version of the C library.  `platform` knows glibc only, so look for musl."""
     known = ' '.join(platform.libc_ver()).strip()
     if known:
         return known

@@ -1,9 +1,9 @@
-"""Starts this product's threads so that they take no signal that is sent to the process.
+"""Starts this product's threads so that they never get a signal that is sent to the process.
 
-The kernel gives such a signal to any thread that does not block it.  A site may block SIGTERM in
-all of its threads and wait for it with `sigwait`: a thread of ours that does not block it would
-take it, and the process would die.  A thread inherits the mask of the thread that starts it, so the
-latter blocks everything for a moment.
+The kernel delivers such a signal to any thread that does not block it.  A site may block SIGTERM in
+all of its threads and wait for it with `sigwait`.  A thread of this product that does not block
+SIGTERM would get it instead, and the process would die.  A new thread inherits the signal mask of
+the thread that starts it, so that thread blocks all signals for a moment.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections.abc import Set
 from pathlib import Path
 
 try:
-    # signal.pthread_sigmask is a function in Python around this one.  An exception that a signal
-    # handler raises, such as KeyboardInterrupt, may come up at the beginning of any Python
-    # function: the mask would not be restored.
+    # signal.pthread_sigmask is a Python function that calls this one.  A signal handler may raise
+    # an exception, such as KeyboardInterrupt, at the beginning of any Python function: then the
+    # mask would not be restored.
     from _signal import pthread_sigmask  # type: ignore[import-not-found]  # CPython keeps it private
 except ImportError:  # Windows has no masks
     pthread_sigmask = None
 
-#: A thread raises these itself when it crashes.  Where they are blocked, the kernel ends the
-#: process at once, and the fault log stays empty.
+#: Signals of a crash.  If the crashing thread blocks them, the kernel ends the process at once and
+#: the fault log stays empty, so they are never blocked.
 FAULTS = frozenset(
     getattr(signal, name)
     for name in ('SIGSEGV', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGTRAP', 'SIGSYS')
@@ -32,22 +32,22 @@ BLOCKED = frozenset(signal.valid_signals()) - FAULTS
 
 
 _OURS = '_takes_no_signal'
-#: [what MainThread blocked before it began to start a thread], while it does so.
+#: While MainThread starts a thread: [the signals that MainThread blocked before].  Else empty.
 _of_main: list[set[signal.Signals]] = []
 
 
 def start(thread: threading.Thread) -> None:
-    """Start it with every signal blocked but FAULTS.
+    """Start a thread that blocks every signal except FAULTS.
 
-    A signal for the calling thread waits until the new thread exists.  Its handler may raise here,
-    as the one of SIGINT does; the thread exists all the same.  Raises RuntimeError when the system
-    gives no more threads.
+    A signal for the calling thread waits until the new thread exists.  Then its handler may raise
+    an exception here, as the handler of SIGINT does; the new thread exists nevertheless.  Raises
+    RuntimeError if the system cannot start another thread.
     """
     setattr(thread, _OURS, True)
     if pthread_sigmask is None:
         thread.start()
         return
-    # In a call of its own, because a call that changes the mask may raise.
+    # Read the mask in a separate call, because a call that changes the mask may raise.
     before = pthread_sigmask(signal.SIG_BLOCK, ())
     is_main = threading.get_ident() == threading.main_thread().ident
     if is_main:
@@ -64,15 +64,15 @@ def start(thread: threading.Thread) -> None:
 
 
 def is_ours(thread: threading.Thread) -> bool:
-    """Whether `start` has started it.  Its children would inherit the signals that it blocks."""
+    """Return whether `start` started it.  Its children would inherit the signals that it blocks."""
     return getattr(thread, _OURS, False)
 
 
 def be_like_main_thread() -> None:
-    """Block from here on, in the calling thread, what MainThread blocks.
+    """Make the calling thread block the same signals as MainThread.
 
-    For a thread of ours in which code of the site runs, such as its log handlers: the threads and
-    children that this code starts inherit the mask.
+    For a thread of this product that runs code of the site, such as log handlers: the threads and
+    child processes that this code starts inherit the mask.
     """
     if pthread_sigmask is None:
         return
@@ -83,15 +83,15 @@ def be_like_main_thread() -> None:
 
 
 def blocked_in_main_thread(status: Path = Path('/proc/self/status')) -> frozenset[int]:
-    """Signals that MainThread blocks.
+    """Return the signals that MainThread blocks.
 
     Code that waits for a signal with `sigwait` blocks it in all threads, or should.
     """
-    return signal_set('SigBlk', status)  # /proc/self is the first thread, whichever one asks
+    return signal_set('SigBlk', status)  # /proc/self/status is always that of MainThread
 
 
 def signal_set(field: str, status: Path) -> frozenset[int]:
-    """The signal numbers in a line of /proc/PID/status, such as SigBlk; empty if not known."""
+    """Return the signal numbers in a line of /proc/PID/status, such as SigBlk; empty if unknown."""
     try:
         text = status.read_text(errors='replace')
         _, _, rest = text.partition(f'\n{field}:')

@@ -1,14 +1,13 @@
-"""The stack gauge: how large a thread's stack is, how deep it has ever been, and how much room is
-left.
+"""The stack gauge: the size of a thread's stack, its high-water mark, and how much room is left.
 
 The kernel knows which pages of a stack were ever touched; the lowest one is the high-water mark.
 
-Only a thread itself asks the C library where its stack lies: what `pthread_getattr_np` does with a
-thread that has ended is undefined.  For other threads the kernel is asked.  Their ident is used as
-a number only: it is the address of the thread's descriptor, which lies at the top of its stack
-(glibc and musl).  A stack that is gone by now reads as unused; no pointer into it is followed.
+Only a thread itself may ask the C library where its stack is: `pthread_getattr_np` is undefined for
+a thread that has ended.  For other threads the gauge asks the kernel.  It uses their ident only as
+a number: the ident is the address of the thread's descriptor, which is at the top of its stack
+(glibc and musl).  A stack that no longer exists reads as unused; no pointer into it is followed.
 
-Imports nothing but `stacksizes` and the records.  None and 0 mean "not known on this system".
+Imports only `stacksizes` and the records.  None and 0 mean "not known on this system".
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ from . import stacksizes
 from .stacksizes import Library
 
 _PAGE = mmap.PAGESIZE
-#: Pages in one look at the kernel's table: the GIL is held for some microseconds.
+#: Pages in one call to the kernel, so that the GIL is held for a few microseconds only.
 _CHUNK = 2048
-#: Pages in a look at what lies just below the mark.
+#: Pages that `rise` reads just below the mark.
 _WINDOW = 16
 #: The same in bytes.
 _CHUNK_SIZE = _CHUNK * _PAGE
@@ -44,25 +43,25 @@ _WINDOW_SIZE = _WINDOW * _PAGE
 _VECTORS = {pages: ctypes.c_char * pages for pages in (_CHUNK, _WINDOW)}
 #: Bytes of an entry of /proc/self/pagemap, one for each page.
 _ENTRY = 8
-#: The highest byte of each of many entries (little-endian).
+#: Slice with the highest byte of each entry (entries are little-endian).
 _HIGHEST_BYTES = slice(_ENTRY - 1, None, _ENTRY)
-#: Tables for `bytes.translate`, by the highest byte of an entry.  A page was touched if it is
-#: present or swapped, and is no guard page of `madvise`.
+#: Tables for `bytes.translate`: highest byte of an entry to 0 or 1.  A page was touched if it is
+#: present or swapped, and is not a guard page made with `madvise`.
 _IS_TOUCHED = bytes(bool(byte & 0xC0) and not byte & 0x04 for byte in range(256))
 _IS_GUARD = bytes(bool(byte & 0x04) for byte in range(256))
 _MAPPING = re.compile(
     r'(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) \S+ \S+ \S+ \S+ *(?P<stack>\[stack])?'
 )
-#: Shares of a stack: less room is a warning, or critical.
+#: Shares of a stack: if less room than this is left, that is a warning, or critical.
 _LOW = 1 / 4
 _CRITICAL = 1 / 20
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Where one thread's stack lies, in bytes.
+    """Address and size in bytes of one thread's stack.
 
-    It grows from `top` down to `address`; below that is the guard.
+    It grows from `top` down to `address`.  The guard is below `address`.
     """
 
     address: int
@@ -84,8 +83,8 @@ class _Mapping:
 class StackGauge:
     """Measures the stacks of this process.
 
-    `granule` is how finely a mark is known, in bytes: transparent huge pages, where they are always
-    on, round it up.
+    `granule` is the precision of a high-water mark in bytes: the page size, or more where
+    transparent huge pages are always on, because the kernel then maps a whole huge page.
     """
 
     def __init__(
@@ -101,10 +100,10 @@ class StackGauge:
         self._default = default[0] if default else 0
         self.granule = max(_PAGE, huge_page(sysfs))
 
-    # -- where a stack lies ------------------------------------------------------------------------
+    # -- where a stack is --------------------------------------------------------------------------
 
     def own(self) -> Stack | None:
-        """The calling thread's stack."""
+        """Return the calling thread's stack."""
         if threading.get_native_id() == os.getpid():
             return self.main()
         place = stacksizes.own_place(self._libc)
@@ -117,23 +116,23 @@ class StackGauge:
         )
 
     def main(self) -> Stack | None:
-        """The main thread's stack; any thread may ask.
+        """Return the main thread's stack; any thread may call this.
 
-        An unlimited one ends at the mapping below it.
+        A stack without a size limit ends at the next mapping below it.
         """
         return _main(self._mappings())
 
     def of_thread(self, native_id: int, ident: int = 0) -> Stack | None:
-        """The stack of a thread of this process; see `of_threads`."""
+        """Return the stack of a thread of this process; see `of_threads`."""
         found = self.of_threads({native_id: ident})
         return found.get(native_id)
 
     def of_threads(self, threads: dict[int, int]) -> dict[int, Stack]:
-        """{native id: Stack} for {native id: ident, or 0 where Python does not know the thread}.
+        """Return {native id: Stack} for {native id: ident, or 0 for a thread unknown to Python}.
 
-        A thread that has ended is left out, and so is one without an ident that is on a CPU right
-        now.  No stack is taken to be larger than the default: one that was made larger shows less
-        of its room.
+        A thread that has ended is left out.  So is a thread without an ident that is on a CPU right
+        now.  No stack is assumed to be larger than the default size: if one is larger, only a part
+        of its room is reported.
         """
         mappings = list(self._mappings())
         found = {}
@@ -146,14 +145,14 @@ class StackGauge:
                 stack = self._around(self._stack_pointer(native_id), mappings)
             if stack:
                 found[native_id] = stack
-        # A thread that has ended meanwhile may have left its place to another one.
+        # A thread may have ended meanwhile, and another thread may have got its memory.
         for native_id in list(found):
             if not (self._proc / f'self/task/{native_id}').exists():
                 del found[native_id]
         return found
 
     def _below(self, ident: int, mappings: list[_Mapping]) -> Stack | None:
-        """The stack on whose last page the thread's descriptor is."""
+        """Return the stack whose uppermost page has the thread's descriptor."""
         mapping = _mapping_of(ident, mappings)
         if mapping is None:
             return None
@@ -167,9 +166,9 @@ class StackGauge:
         return Stack(address, top - address)
 
     def _around(self, pointer: int, mappings: list[_Mapping]) -> Stack | None:
-        """The stack of default size that begins at the start of the mapping or above a guard page.
+        """Return the stack of default size around a stack pointer; None if there is none.
 
-        None if the stack pointer does not lie in it.
+        It begins at the start of the mapping, or above a guard page.
         """
         mapping = _mapping_of(pointer, mappings)
         if mapping is None:
@@ -190,11 +189,11 @@ class StackGauge:
         return Stack(address, end - address)
 
     def _guards(self, low: int, high: int) -> tuple[int, ...]:
-        """The guard pages between two addresses, lowest first.
+        """Return the guard pages between two addresses, lowest first.
 
-        Those that glibc 2.42 makes with `madvise` are no mappings of their own, so that the stacks
-        of several threads can be one mapping.  () where there is none, or where the kernel does not
-        tell (before Linux 6.15).
+        glibc 2.42 makes guard pages with `madvise`.  They are not separate mappings, so the stacks
+        of several threads can be in one mapping.  () if there is none, or if the kernel does not
+        report them (before Linux 6.15).
         """
         guards = []
         try:
@@ -209,7 +208,7 @@ class StackGauge:
         return tuple(guards)
 
     def _stack_pointer(self, native_id: int) -> int:
-        """The stack pointer; 0 for a thread that is on a CPU ("running"), or gone."""
+        """Return the stack pointer; 0 for a thread that is on a CPU ("running") or has ended."""
         fields = _text(self._proc / f'self/task/{native_id}/syscall').split()
         if len(fields) <= 2:
             return 0
@@ -217,7 +216,10 @@ class StackGauge:
         return int(pointer, 16)
 
     def _mappings(self) -> Iterator[_Mapping]:
-        """One by one: there are hundreds, and memory that was taken once is not given back."""
+        """Yield the mappings of this process.
+
+        One by one, because there are hundreds, and memory for a list would not be given back.
+        """
         try:
             with open(self._proc / 'self/maps', errors='replace') as file:
                 for line in file:
@@ -231,13 +233,13 @@ class StackGauge:
         except OSError:
             return
 
-    # -- how deep it was ---------------------------------------------------------------------------
+    # -- the high-water mark -----------------------------------------------------------------------
 
     def used(self, stack: Stack) -> int:
-        """The high-water mark in bytes, from a look at all pages of the stack."""
+        """Return the high-water mark in bytes; this reads the state of all pages of the stack."""
         top = stack.top
         lowest = self._scan(stack.address, top)
-        if lowest is None:  # the main thread's is mapped only as far as it has grown
+        if lowest is None:  # the main thread's stack is mapped only as far as it has grown
             mapping = _mapping_of(top - 1, self._mappings())
             if mapping:
                 mapped = max(stack.address, mapping.start)
@@ -248,14 +250,17 @@ class StackGauge:
         return top - lowest
 
     def rise(self, stack: Stack, known: int) -> int:
-        """The high-water mark, `known` from before, at the cost of a look at 16 pages below it.
+        """Return the high-water mark in bytes, given the mark `known` so far; cheaper than `used`.
 
-        All pages are looked at only when one of those was touched.  A single C function that jumps
-        over 64 KiB without touching them is seen later, by `used`.
+        It reads the state of the 16 pages below the known mark, and of all pages only if one of
+        those was touched.  If a single C function skips 64 KiB without touching them, only `used`
+        sees it.
         """
         mark = _page_of(stack.top - known)
         first = max(stack.address, mark - _WINDOW_SIZE)
-        for low in range(first, mark, _PAGE):  # one round, but at the end of what is mapped
+        for low in range(
+            first, mark, _PAGE
+        ):  # usually one round; more at the end of the mapped memory
             found = self._lowest(low, mark)
             if found is None:
                 continue
@@ -265,9 +270,9 @@ class StackGauge:
         return known
 
     def _scan(self, low: int, high: int) -> int | None:
-        """The lowest page of a range that is in memory; `high` if none is.
+        """Return the lowest page of a range that is in memory; `high` if none is.
 
-        None if not all of the range is mapped.
+        None if a part of the range is not mapped.
         """
         for start in range(low, high, _CHUNK_SIZE):
             end = min(start + _CHUNK_SIZE, high)
@@ -277,7 +282,7 @@ class StackGauge:
         return high
 
     def _lowest(self, low: int, high: int) -> int | None:
-        """As `_scan`, of at most a chunk."""
+        """Like `_scan`, for a range of at most _CHUNK pages."""
         if self._mincore is None:
             return None
         size = high - low
@@ -292,7 +297,7 @@ class StackGauge:
         return low + index * _PAGE
 
     def _swapped(self, low: int, high: int) -> int:
-        """The lowest page between that was touched and is swapped out; `high` if there is none."""
+        """Return the lowest page of a range that was touched, even if swapped out; else `high`."""
         try:
             for start, entries in self._pagemap(low, high):
                 marks = entries.translate(_IS_TOUCHED)
@@ -304,7 +309,7 @@ class StackGauge:
         return high
 
     def _pagemap(self, low: int, high: int) -> Iterator[tuple[int, bytes]]:
-        """(address, the highest byte of the entry of each page from there on), chunk by chunk."""
+        """Yield chunks: (address of the first page, the highest byte of the entry of each page)."""
         path = self._proc / 'self/pagemap'
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -321,9 +326,9 @@ class StackGauge:
 
 
 def _mincore(libc: Library) -> Callable[[int, int, ctypes.Array[ctypes.c_char]], int] | None:
-    """The C function `mincore`.
+    """Return the C function `mincore`; None if there is none.
 
-    PyDLL keeps the GIL: to release it and wait for it would cost more than the call.
+    PyDLL keeps the GIL: releasing it and waiting for it again would cost more than the call.
     """
     try:
         library = libc or ctypes.PyDLL(None)
@@ -339,7 +344,7 @@ def _mincore(libc: Library) -> Callable[[int, int, ctypes.Array[ctypes.c_char]],
 
 
 def _main(mappings: Iterable[_Mapping]) -> Stack | None:
-    """The kernel lets it grow to the limit in force now, whatever that was at the start."""
+    """Return the main thread's stack.  It may grow to the limit that is in force now."""
     floor = 0  # the end of the mapping below
     for here in mappings:
         if not here.is_main_stack:
@@ -357,7 +362,7 @@ def _main(mappings: Iterable[_Mapping]) -> Stack | None:
 
 
 def _page_of(address: int) -> int:
-    """Where the page begins that holds this address."""
+    """Return the start of the page that contains this address."""
     return address & -_PAGE
 
 
@@ -376,14 +381,14 @@ def _text(path: Path) -> str:
 
 
 def huge_page(sysfs: Path = Path('/sys')) -> int:
-    """Bytes of the largest transparent huge page that memory gets without asking; 0 for none."""
+    """Return the bytes of the largest transparent huge page that is always on; 0 if none is."""
     folder = sysfs / 'kernel/mm/transparent_hugepage'
     always = '[always]' in _text(folder / 'enabled')
     largest = 0
     whole = _text(folder / 'hpage_pmd_size').strip()
     if always and whole.isdigit():
         largest = int(whole)
-    # From Linux 6.8 on, each size has a choice of its own.
+    # Since Linux 6.8, each page size has its own setting.
     for kind in folder.glob('hugepages-*kB'):
         choice = _text(kind / 'enabled')
         is_on = '[always]' in choice
@@ -403,21 +408,25 @@ def headroom(
     granule: int = _PAGE,
     main: bool = False,
 ) -> Finding:
-    """The answer to "has this thread room left on its stack?".
+    """Return the finding for "does this thread have room left on its stack?".
 
-    With a coarse `granule` only what is sure counts.
+    With a coarse `granule`, only the part of `used` that is certain counts.
     """
     if not size or not used:
         return Finding(
             'stack-headroom',
             INFO,
-            f'How deep the stack of {name} was is not known.',
+            f'The high-water mark of the stack of {name} is not known.',
             source='stack gauge',
         )
     surely_used = max(_PAGE, used - granule + _PAGE)
     left = size - surely_used
-    at_most = ' at most (the kernel rounds up to huge pages)' if granule > _PAGE else ''
-    fact = f'{name} has used {used >> 10} KiB of its {size >> 10} KiB of stack{at_most}.'
+    fact = f'{name} has used {used >> 10} KiB of its {size >> 10} KiB of stack.'
+    if granule > _PAGE:
+        fact = (
+            f'{name} has used at most {used >> 10} KiB of its {size >> 10} KiB of stack; the '
+            'kernel rounds up to huge pages.'
+        )
     if left >= size * _LOW:
         return Finding(
             'stack-headroom',
@@ -429,7 +438,7 @@ def headroom(
     return Finding(
         'stack-headroom',
         CRITICAL if left < size * _CRITICAL else WARNING,
-        f'The stack of {name} was nearly full: a little deeper, and the process dies.',
+        f'The stack of {name} was nearly full: slightly deeper calls can kill the process.',
         fact,
         _advice(size, main),
         'stack gauge',

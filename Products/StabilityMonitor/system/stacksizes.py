@@ -1,13 +1,14 @@
-"""Thread-stack checks: how large the stacks of threads are, and whether deep recursion fits in.
+"""Thread-stack checks: the size of thread stacks, and whether deep recursion fits into them.
 
-The HOWTO's FreeBSD threads had 64 KiB; musl gives 128 KiB today.  `inspection.recursionprobe` has
-measured on x86-64 Linux what the hungriest recursion through C code takes; it can also find out
-what holds for this very Python.
+The FreeBSD threads of the HOWTO had 64 KiB; musl gives 128 KiB today.  The needed sizes below were
+measured by `inspection.recursionprobe` on x86-64 Linux, with the recursion through C code that
+takes the most stack.  The probe can also measure the current Python.
 
-Python 3.12 counts the levels of C code apart, so that a higher recursion limit needs no more stack;
-3.13 needs more up to a plateau.  3.14 looks at the stack itself and raises RecursionError before
-its end (the probe survives with 64 KiB on 3.14.8 and 3.15.0).  It is still taken to need as much as
-3.12: for C code that recurses by itself, and so that a recursion gets as deep.
+Python 3.12 counts the levels of C code separately, so a higher recursion limit needs no more stack.
+3.13 needs more stack with a higher limit, up to a plateau.  3.14 checks the stack itself and raises
+RecursionError before its end (the probe survives with 64 KiB on 3.14.8 and 3.15.0).  It is still
+assumed to need as much as 3.12: for C code that recurses without such a check, and so that a
+recursion can get equally deep.
 """
 
 from __future__ import annotations
@@ -27,26 +28,26 @@ from ..model.severities import INFO
 from ..model.severities import OK
 from ..model.severities import WARNING
 
-#: A C library: `ctypes.PyDLL`, or what a test puts in its place.
+#: A C library: `ctypes.PyDLL`, or a replacement in a test.
 Library = Any
 
-#: {version of Python: bytes of stack by recursion limit}, with what was measured.
+#: {version of Python: function from recursion limit to bytes of stack}, with the measurements.
 _NEEDS: dict[tuple[int, int], Callable[[int], int]] = {
-    # 3.11.7: 2,432 KiB to 1,000; 7,296 to 3,000; 24,384 to 10,000
+    # 3.11.7: 2,432 KiB for a limit of 1,000; 7,296 for 3,000; 24,384 for 10,000
     (3, 11): lambda limit: 2560 * limit,
-    # 3.12.1: 2,496 KiB to 1,000, and to 20,000
+    # 3.12.1: 2,496 KiB for 1,000 and for 20,000
     (3, 12): lambda limit: 2496 << 10,
-    # 3.13.0: 5,056 KiB to 1,000; 12,608 from 3,000 on
+    # 3.13.0: 5,056 KiB for 1,000; 12,608 from 3,000 on
     (3, 13): lambda limit: min(5200 * limit, 12608 << 10),
 }
-_LIKE_NEWER = (3, 12)  # stands for 3.14 and later
+_LIKE_NEWER = (3, 12)  # used for 3.14 and later
 _MARGIN = 64 << 10
 #: Room for a `pthread_attr_t`, which has 56 bytes in glibc on x86-64.
 _ATTRIBUTES = ctypes.c_char * 128
 
 
 class Place(NamedTuple):
-    """Where a stack lies, in bytes: its lowest address, its size, the guard below it."""
+    """Where a stack is: its lowest address, its size and that of the guard below it, in bytes."""
 
     address: int
     size: int
@@ -57,19 +58,19 @@ def needed(
     recursion_limit: int,
     version: tuple[int, int] = sys.version_info[:2],
 ) -> int:
-    """Bytes of stack that a recursion to the limit through C code takes in that Python."""
+    """Return the bytes of stack that recursion through C code up to the recursion limit needs."""
     need = _NEEDS.get(version, _NEEDS[_LIKE_NEWER])
     return need(recursion_limit) + _MARGIN
 
 
 def default_stack(libc: Library = None) -> tuple[int, int] | None:
-    """Size and guard of the stacks of threads started from now on, in bytes.
+    """Return size and guard, in bytes, of the stacks of threads started from now on.
 
-    None where the system does not tell.
+    None if the system does not report them.
     """
     found = _read('pthread_getattr_default_np', (), libc)
     wanted = threading.stack_size()
-    threading.stack_size(wanted)  # to ask without an argument also sets it to 0
+    threading.stack_size(wanted)  # because a call without an argument sets it to 0
     if found:
         return wanted or found.size, found.guard
     if wanted:
@@ -78,7 +79,7 @@ def default_stack(libc: Library = None) -> tuple[int, int] | None:
 
 
 def own_stack(libc: Library = None) -> tuple[int, int] | None:
-    """Size and guard of the calling thread's stack, in bytes; None where it is not known."""
+    """Return size and guard of the calling thread's stack, in bytes; None if not known."""
     place = own_place(libc)
     if place is None:
         return None
@@ -86,9 +87,10 @@ def own_stack(libc: Library = None) -> tuple[int, int] | None:
 
 
 def own_place(libc: Library = None) -> Place | None:
-    """Where the calling thread's stack lies.
+    """Return where the calling thread's stack is; None if not known.
 
-    Never ask for another thread: it may have ended.
+    There is no such function for other threads: the C function is undefined for a thread that has
+    ended.
     """
     thread = ctypes.c_void_p(threading.get_ident())
     return (
@@ -104,9 +106,9 @@ def _read(
     libc: Library,
     made: bool = False,
 ) -> Place | None:
-    """The place that is in the attributes that a C function fills.
+    """Return the place from the `pthread_attr_t` that a C function fills; None if it fails.
 
-    FreeBSD's function wants them to be initialized first (`made`).
+    The function of FreeBSD needs an initialized `pthread_attr_t` (`made`).
     """
     attributes = _ATTRIBUTES()
     filled = ctypes.byref(attributes)
@@ -132,7 +134,7 @@ def _read(
 
 
 def _read_of_macos(thread: ctypes.c_void_p, libc: Library) -> Place | None:
-    """macOS tells the address of the upper end.  The guard is a page there."""
+    """Return the place on macOS, which reports the upper end of a stack.  The guard is one page."""
     try:
         libc = libc or ctypes.PyDLL(None)
         libc.pthread_get_stackaddr_np.restype = ctypes.c_void_p
@@ -148,7 +150,7 @@ def check(
     stack: tuple[int, int] | None,
     recursion_limit: int | None = None,
 ) -> Finding:
-    """The answer to "does deep recursion fit into the stacks of threads?"."""
+    """Return the finding for "does deep recursion fit into the stacks of threads?"."""
     need = needed(recursion_limit or sys.getrecursionlimit())
     if stack is None:
         return Finding(
@@ -159,8 +161,8 @@ def check(
         )
     size, guard = stack
     fact = (
-        f'Threads have {size >> 10} KiB of stack and a guard of {guard >> 10} KiB; a recursion '
-        f'through C code to the limit needs about {need >> 10} KiB.'
+        f'Threads have {size >> 10} KiB of stack and a guard of {guard >> 10} KiB; recursion '
+        f'through C code up to the recursion limit needs about {need >> 10} KiB.'
     )
     if size >= need:
         return Finding(
@@ -186,9 +188,9 @@ def check(
 
 
 def raise_size(size: int) -> None:
-    """Set the stack of threads started later; 0 leaves it as it is.
+    """Set the stack size in bytes of threads started later; 0 changes nothing.
 
-    Raises ValueError when the system does not allow that size.
+    Raises ValueError if the system does not allow that size.
     """
     if size:
         threading.stack_size(size)

@@ -1,11 +1,11 @@
-"""The system calls in which threads of a server wait: names, and numbers on each machine."""
+"""Names and numbers of the system calls in which threads of a server wait."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-#: Their numbers on x86_64 and aarch64; -1 where there is none.
+#: {name: (number on x86_64, number on aarch64)}; -1 if the machine does not have the call.
 CALLS = {
     'read': (0, 63),
     'write': (1, 64),
@@ -62,7 +62,7 @@ _MACHINES = {'x86_64': 0, 'aarch64': 1}
 
 
 def call_names(machine: str) -> dict[int, str]:
-    """{number: name}; {} for a machine that is not in the table."""
+    """Return {number: name} for a machine; {} if it is not in the table."""
     column = _MACHINES.get(machine)
     if column is None:
         return {}
@@ -74,7 +74,7 @@ def call_names(machine: str) -> dict[int, str]:
 
 
 def machine() -> str:
-    """The machine that this Python's system calls are those of; '' if it has other numbers."""
+    """Return the machine whose call numbers this Python uses; '' for 32 bits and other systems."""
     is_64_bit = sys.maxsize > 1 << 32
     if sys.platform.startswith('linux') and is_64_bit:
         return os.uname().machine

@@ -1,7 +1,7 @@
-"""What the kernel tells about the threads of this process, and the descriptors they wait for.
+"""What the kernel knows about the threads of a process, and the descriptors they wait for.
 
-Nothing here raises: where the kernel refuses, where a thread has ended meanwhile, and on other
-systems, the answer is None, '' or empty.
+Nothing here raises an exception.  If the kernel refuses, if a thread has ended meanwhile, and on
+other systems, the result is None, '' or empty.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from . import procfiles
 from .systemcalls import call_names
 from .systemcalls import machine as this_machine
 
-#: What the link of a descriptor begins with, and the word for it; any other with a "/" is a file.
+#: (how the link of a descriptor begins, kind).  The first match counts.
 _KINDS = (
     ('socket:', 'socket'),
     ('pipe:', 'pipe'),
@@ -39,14 +39,14 @@ _KINDS = (
 )
 _STANDARD = {0: 'stdin', 1: 'stdout', 2: 'stderr'}
 _STREAMS = ('terminal', 'pipe', 'socket')
-_RUNTIME_SIZE = 1 << 20  # 3.11 to 3.13: 100 to 450 KiB; locks of programs lie elsewhere
+_RUNTIME_SIZE = 1 << 20  # 3.11 to 3.13: 100 to 450 KiB; locks of the program are elsewhere
 _POLLED = 64
 _IS_LINUX = sys.platform.startswith('linux')
-_CLOCK_OF_THREAD = 6  # in the kernel's numbers: the scheduled time of one thread
-#: At most so many bytes of /proc/net/tcp and of /proc/PID/maps are read.
+_CLOCK_OF_THREAD = 6  # the kernel's number for the CPU time of one thread
+#: At most this many bytes of /proc/net/tcp and of /proc/PID/maps are read.
 _NET_SIZE = 1 << 16
 _MAPS_SIZE = 1 << 22
-#: `struct pollfd`: the descriptor; the events asked for, and the events that came, are left out.
+#: `struct pollfd`: only the descriptor; the requested and returned events are skipped.
 _POLLFD = struct.Struct('=i4x')
 #: `struct sockaddr_in` and `sockaddr_in6` after the family: port, address.
 _IPV4 = struct.Struct('!2xH4s')
@@ -59,7 +59,7 @@ except (AttributeError, ValueError):
 
 
 class Reading(NamedTuple):
-    """How much CPU a thread has had by now."""
+    """How much CPU time a thread has had so far."""
 
     cpu: float  # seconds
     turns: int = -1  # how many times it was given a CPU; -1: not known
@@ -70,8 +70,8 @@ class Reading(NamedTuple):
 class Task:
     """One thread as the kernel sees it.
 
-    `state` is R, S, D ...  `call` is the system call that it waits in, "call 123" for one without a
-    name here, "running" when it is on a CPU or ready for one, '' when not known.
+    `state` is R, S, D ...  `call` is the name of the system call that it waits in ("call 123" for
+    one that is not in the table), "running" if it is on a CPU or ready for one, '' if not known.
     """
 
     tid: int
@@ -85,12 +85,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Descriptor:
-    """What lies behind a descriptor."""
+    """What a descriptor refers to."""
 
     number: int
     kind: str  # socket, pipe, file, terminal, device, eventfd, epoll or other
     name: str = ''
-    standard: str = ''  # "stdin", "stdout" or "stderr" when it is the same file as that
+    standard: str = ''  # "stdin", "stdout" or "stderr" if it is the same stream
     peer: str = ''  # the address at the other end
 
 
@@ -112,7 +112,7 @@ class KernelThreads:
         self._tasks = f'{self._self}/task'
         self._names = call_names(machine or this_machine())
         self._peer = peer or peer_of
-        self._known: list[int] = []  # whose clocks were read last
+        self._known: list[int] = []  # the threads whose clocks were read last
         self._proc = proc
 
     def ids(self) -> list[int]:
@@ -123,7 +123,7 @@ class KernelThreads:
         return [int(name) for name in names if name.isdigit()]
 
     def _file(self, tid: int, name: str) -> bytes:
-        """A file of a thread's directory; b'' when the thread has ended."""
+        """Return the content of a file of a thread's directory; b'' if the thread has ended."""
         return procfiles.read(f'{self._tasks}/{tid}/{name}')
 
     def reading(self, tid: int) -> Reading | None:
@@ -139,7 +139,7 @@ class KernelThreads:
                 turns=turns,
                 waited=waited / 1e9,
             )
-        # The kernel does not count (all are 0): the coarser clock ticks of `stat` are left.
+        # The kernel does not keep these counters (all are 0): use the coarser ticks of `stat`.
         _, fields = _stat(self._file(tid, 'stat'))
         try:
             in_user_mode = int(fields[11])
@@ -150,14 +150,14 @@ class KernelThreads:
         return Reading((in_user_mode + in_kernel) / ticks_a_second)
 
     def clocks(self) -> dict[int, float]:
-        """{native id: what its `clock` shows} of all threads, for each round of the heartbeat.
+        """Return {native id: CPU seconds} of all threads; the heartbeat calls this on each beat.
 
-        The threads are listed only when one has begun or ended: to list them takes as long as all
-        else in a beat.
+        The threads are listed only if one has started or ended, because listing them takes as long
+        as everything else in a beat.
         """
         clocks = self.clocks_of(self._known)
         try:
-            # Each thread is a link to the directory that lists them.
+            # Each thread adds one link to the directory that lists them.
             count = os.stat(self._tasks).st_nlink - 2
         except OSError:
             count = -1
@@ -167,7 +167,7 @@ class KernelThreads:
         return self.clocks_of(self._known)
 
     def clocks_of(self, tids: Iterable[int]) -> dict[int, float]:
-        """{native id: what its `clock` shows} of those of these threads that still exist."""
+        """Return {native id: CPU seconds} of those of the given threads that still exist."""
         found = {}
         for tid in tids:
             seconds = clock(tid)
@@ -176,7 +176,7 @@ class KernelThreads:
         return found
 
     def task(self, tid: int) -> Task | None:
-        """None when the thread has ended."""
+        """Return one thread as the kernel sees it; None if it has ended."""
         comm, fields = _stat(self._file(tid, 'stat'))
         if not fields:
             return None
@@ -184,7 +184,7 @@ class KernelThreads:
         call = ''
         arguments: tuple[int, ...] = ()
         stack_pointer = 0
-        # One of: "running"; "-1 sp pc" (it waits, but in no call); "number a0 ... a5 sp pc".
+        # One of: "running"; "-1 sp pc" (waits outside a system call); "number a0 ... a5 sp pc".
         words = self._file(tid, 'syscall').split()
         try:
             if words == [b'running']:
@@ -197,7 +197,7 @@ class KernelThreads:
                 call = self._names.get(number) or f'call {number}'
                 arguments = tuple(values[:6])
                 stack_pointer = values[6]
-        except ValueError:  # a line of a form that no kernel has written so far
+        except ValueError:  # a format that no known kernel writes
             pass
         reading = self.reading(tid)
         return Task(
@@ -239,7 +239,7 @@ class KernelThreads:
         )
 
     def _is_fifo(self, number: int) -> bool:
-        """Whether it is a named pipe, whose link is a path."""
+        """Return whether it is a named pipe; its link is a path, as that of a file."""
         try:
             mode = os.stat(f'{self._self}/fd/{number}').st_mode
         except (OSError, ValueError):
@@ -247,14 +247,14 @@ class KernelThreads:
         return stat.S_ISFIFO(mode)
 
     def link(self, number: int) -> str:
-        """The kernel's name of a descriptor, such as "socket:[17]" or a path."""
+        """Return the kernel's name of a descriptor, such as "socket:[17]" or a path."""
         try:
             return os.readlink(f'{self._self}/fd/{number}')
         except (OSError, ValueError):
             return ''
 
     def _connecting(self, link: str) -> str:
-        """The peer of a socket that is not connected yet, out of the table of TCP connections."""
+        """Return the peer of a socket that is still connecting, from the TCP connection table."""
         inode = link.removeprefix('socket:[').removesuffix(']').encode()
         for name in ('tcp', 'tcp6'):
             table = procfiles.read(f'{self._self}/net/{name}', _NET_SIZE)
@@ -268,7 +268,10 @@ class KernelThreads:
         return ''
 
     def memory(self, address: int, size: int) -> bytes:
-        """Memory, read through the kernel, which refuses what is not mapped; b'' then."""
+        """Return a piece of memory; b'' if it is not mapped.
+
+        It is read through the kernel, which refuses a wrong address instead of crashing.
+        """
         try:
             file = os.open(f'{self._self}/mem', os.O_RDONLY | os.O_CLOEXEC)
         except (OSError, AttributeError):
@@ -281,7 +284,7 @@ class KernelThreads:
             os.close(file)
 
     def polled(self, address: int, count: int) -> tuple[int, ...]:
-        """The descriptors in an array of `struct pollfd`, at most 64."""
+        """Return the descriptors in an array of `struct pollfd`, at most 64."""
         size = _POLLFD.size * min(count, _POLLED)
         array = self.memory(address, size)
         cut_off = len(array) % _POLLFD.size
@@ -293,7 +296,7 @@ class KernelThreads:
         return tuple(found)
 
     def text(self, address: int) -> str:
-        """The path that a call was given, at most 255 bytes."""
+        """Return the path argument of a system call, at most 255 bytes."""
         path, _, _ = self.memory(address, 255).partition(b'\0')
         return path.decode('utf-8', 'replace')
 
@@ -309,12 +312,12 @@ class KernelThreads:
         idents: Sequence[int],
         tasks: Sequence[Task],
     ) -> dict[int, int]:
-        """{ident: tid} for threads whose native id Python does not know.
+        """Return {ident: tid} for threads whose native id Python does not know.
 
         The ident of POSIX threads is an address at the upper end of the thread's stack (glibc,
-        musl), so it lies above the stack pointer and in the same mapping.  From glibc 2.42 on the
-        stacks of several threads can be one mapping: to a stack pointer belongs the nearest ident
-        above it, and to an ident the nearest stack pointer below it.
+        musl), so it is above the stack pointer and in the same mapping.  Since glibc 2.42 the
+        stacks of several threads can be in one mapping.  So a stack pointer belongs to the nearest
+        ident above it, and an ident to the nearest stack pointer below it.
         """
         if not idents or not tasks:
             return {}
@@ -325,7 +328,7 @@ class KernelThreads:
             if dash:
                 mappings.append(range(int(start, 16), int(end, 16)))
         found = {}
-        # From below: of several stack pointers under one ident, the last one is the nearest.
+        # Ascending: of several stack pointers below one ident, the last one is the nearest.
         for task in sorted(tasks, key=lambda task: task.stack_pointer):
             above = [ident for ident in idents if ident > task.stack_pointer]
             if not above:
@@ -339,13 +342,13 @@ class KernelThreads:
 
 
 def clock(tid: int) -> float | None:
-    """Seconds of CPU time that a thread of this process has had.
+    """Return the seconds of CPU time that a thread of this process has had so far.
 
-    As long as it stays the same, the thread has not run.  None when the thread has ended, and on
-    systems other than Linux, which numbers these clocks in its own way.
+    While the value stays the same, the thread has not run.  None if the thread has ended, and on
+    systems other than Linux, whose clock ids are different.
 
-    Files of /proc tell the same, but take long to open.  `pthread_getcpuclockid` must not be called
-    for a thread that has ended.
+    Files of /proc have the same value, but are slow to open.  `pthread_getcpuclockid` must not be
+    called for a thread that has ended.
     """
     if not _IS_LINUX or not tid:
         return None
@@ -356,9 +359,9 @@ def clock(tid: int) -> float | None:
 
 
 def waits_for_interpreter(task: Task | None) -> bool:
-    """Whether it waits for a futex of the interpreter itself, such as that of the GIL.
+    """Return whether it waits for a futex of the interpreter itself, such as that of the GIL.
 
-    Those lie in `_PyRuntime`.
+    Those are inside `_PyRuntime`.
     """
     if task is None or task.call != 'futex' or not _RUNTIME:
         return False
@@ -367,9 +370,9 @@ def waits_for_interpreter(task: Task | None) -> bool:
 
 
 def peer_of(descriptor: int) -> str:
-    """The address at the other end of a socket.
+    """Return the address at the other end of a socket; '' if not known.
 
-    `socket.socket(fileno=)` would tell it, but may make the descriptor non-blocking.
+    `socket.socket(fileno=)` is not used because it may make the descriptor non-blocking.
     """
     if procfiles.LIBC is None:
         return ''
@@ -389,13 +392,13 @@ def peer_of(descriptor: int) -> str:
 
 
 def address_of(raw: bytes) -> str:
-    """A `struct sockaddr` of Linux in words: "10.0.0.5:5432", "[::1]:80", a path; '' for others."""
+    """Return a Linux `struct sockaddr` as text: "10.0.0.5:5432", "[::1]:80" or a path; else ''."""
     size = len(raw)
     if size < 2:
         return ''
     family = int.from_bytes(raw[:2], sys.byteorder)
     if family == socket.AF_UNIX:
-        path = raw[2:].lstrip(b'\0')  # that of an abstract one begins with a zero
+        path = raw[2:].lstrip(b'\0')  # the path of an abstract socket begins with a NUL
         path, _, _ = path.partition(b'\0')
         return path.decode('utf-8', 'replace')
     if family == socket.AF_INET and size >= _IPV4.size:
@@ -410,7 +413,10 @@ def address_of(raw: bytes) -> str:
 
 
 def _hexadecimal_address(field: bytes) -> str:
-    """An address of /proc/net/tcp: 32-bit words in the CPU's own byte order, then the port."""
+    """Return an address of /proc/net/tcp as text.
+
+    There it is 32-bit words in the CPU's byte order, then the port.
+    """
     host, _, port = field.decode('ascii', 'replace').partition(':')
     raw = b''
     try:
@@ -430,9 +436,9 @@ def _hexadecimal_address(field: bytes) -> str:
 
 
 def _stat(text: bytes) -> tuple[str, list[bytes]]:
-    """(comm, fields from the state on) of a `stat` file; ('', []) where it tells nothing.
+    """Return (comm, fields from the state on) of a `stat` file; ('', []) if it is unreadable.
 
-    The comm may hold blanks and parentheses.
+    The comm, which is the name of the thread, may contain blanks and parentheses.
     """
     head, bracket, rest = text.rpartition(b')')
     if not bracket:

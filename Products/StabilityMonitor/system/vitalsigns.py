@@ -1,9 +1,9 @@
 """Vital signs: memory, CPU, threads, descriptors and the kernel's counters of OOM kills.
 
-Files of /proc are opened once and read again with pread.  Each read takes 20 to 40 us of CPU time
-when a second has passed since the last one, so a sample reads only what changes within a second,
-and a look reads the rest.  Where there is no /proc (macOS, FreeBSD), psutil tells memory, threads
-and descriptors, if it is installed.  What a system does not have is -1.
+Files of /proc are opened once and read repeatedly with pread.  With one read a second, each read
+takes 20 to 40 us of CPU time.  So a sample reads only what changes within a second, and `look`,
+which is called less often, reads the rest.  Where there is no /proc (macOS, FreeBSD), memory,
+threads and descriptors come from psutil, if it is installed.  -1 means "not known on this system".
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class Vitals:
         self._process = None
 
     def look(self, threads: int = 0) -> None:
-        """Read what changes slowly or costs much.
+        """Read the values that change slowly or are expensive to read.
 
-        `threads` is their number, where the caller has counted them.
+        `threads` is the number of threads if the caller has counted them, else 0.
         """
         slow = self._slow
         slow.threads = threads or self._thread_count()
@@ -71,7 +71,7 @@ class Vitals:
         self._look_at_group()
 
     def look_at_host(self) -> None:
-        """Read the OOM kills of the whole host, which are among all else that the kernel counts."""
+        """Read the OOM kills of the whole host.  Separate: /proc/vmstat has all kernel counters."""
         self._slow.host_kills = counter(self._read('vmstat', 16384), b'oom_kill')
 
     def sample(
@@ -80,10 +80,10 @@ class Vitals:
         overdue: int,
         workers: int,
     ) -> Sample:
-        """A sample.
+        """Return a sample.
 
-        What would tell how the process ended, if it ended now, is read anew: its memory, the memory
-        of a limited cgroup, the size of stderr.
+        The values that matter if the process dies right now are read again: its memory, the memory
+        of a cgroup with a limit, and the size of stderr.
         """
         if self.limit >= 0:
             self._look_at_group()
@@ -117,13 +117,13 @@ class Vitals:
         except (KeyError, OSError):
             return b''
 
-    def _asked(self, question: Callable[[Any], int]) -> int:
-        """What psutil answers; -1 without it."""
+    def _ask_psutil(self, read: Callable[[Any], int]) -> int:
+        """Return the answer of psutil; -1 without psutil, or if it fails."""
         if self._process is None:
             return -1
         try:
-            return question(self._process)
-        except Exception:  # psutil has errors of its own, for what the system refuses
+            return read(self._process)
+        except Exception:  # psutil raises its own exceptions when the system refuses
             return -1
 
     def _resident_memory(self) -> int:
@@ -131,7 +131,7 @@ class Vitals:
             fields = os.pread(self._files['statm'], 256, 0).split()
             pages = int(fields[1])
         except (KeyError, OSError, IndexError, ValueError):
-            return self._asked(lambda process: process.memory_info().rss)
+            return self._ask_psutil(lambda process: process.memory_info().rss)
         return pages * _PAGE
 
     def _thread_count(self) -> int:
@@ -139,7 +139,7 @@ class Vitals:
         fields = after_name.split()
         if len(fields) > 17:
             return int(fields[17])
-        return self._asked(lambda process: process.num_threads())
+        return self._ask_psutil(lambda process: process.num_threads())
 
     def _descriptor_count(self) -> int:
         try:
@@ -147,11 +147,11 @@ class Vitals:
                 return os.stat(self._descriptors).st_size
             return _listed(self._descriptors)
         except OSError:
-            return self._asked(lambda process: process.num_fds())
+            return self._ask_psutil(lambda process: process.num_fds())
 
 
 class _Slow:
-    """What a sample takes from the last look."""
+    """The values of the last `look`, for samples."""
 
     threads = -1
     descriptors = -1
@@ -162,7 +162,7 @@ class _Slow:
 
 
 def _counts(descriptors: str) -> bool:
-    """Whether the size of that directory is the number of descriptors, as from Linux 6.2 on."""
+    """Return whether the size of this directory is the number of descriptors (since Linux 6.2)."""
     try:
         return os.stat(descriptors).st_size == _listed(descriptors)
     except OSError:
@@ -170,21 +170,21 @@ def _counts(descriptors: str) -> bool:
 
 
 def _listed(descriptors: str) -> int:
-    return len(os.listdir(descriptors)) - 1  # the directory itself is open while it is read
+    return len(os.listdir(descriptors)) - 1  # 1: the descriptor that `os.listdir` uses itself
 
 
 def _process() -> Any:
-    """This process, as psutil sees it; None without psutil."""
+    """Return this process as a psutil object; None without psutil."""
     try:
-        import psutil  # type: ignore[import-untyped]  # it brings no types
+        import psutil  # type: ignore[import-untyped]  # it has no type hints
 
         return psutil.Process()
-    except Exception:  # an optional library: whatever is wrong with it, Zope starts
+    except Exception:  # an optional library must never keep Zope from starting
         return None
 
 
 def counter(text: bytes, name: bytes) -> int:
-    """The number behind a name in lines of "name number"; -1 if it is not there."""
+    """Return the number after a name in lines of "name number"; -1 if it is missing."""
     _, found, rest = (b'\n' + text).partition(b'\n' + name + b' ')
     if not found:
         return -1
@@ -193,7 +193,7 @@ def counter(text: bytes, name: bytes) -> int:
 
 
 def _stderr() -> tuple[int, bool]:
-    """(size of what stderr goes to, whether that is a regular file, which grows)"""
+    """Return (size of the file behind stderr, whether it is a regular file, which can grow)."""
     try:
         status = os.fstat(2)
     except OSError:

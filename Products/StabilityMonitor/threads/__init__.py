@@ -1,1 +1,1 @@
-"""What threads do: frames, activity, locks and deadlocks, a snapshot of all."""
+"""What the threads of a process do: frames, activity, locks, deadlocks, and a snapshot of all."""

@@ -1,5 +1,7 @@
-"""What a thread is doing, in one word and one phrase: a table of rules over what the kernel and the
-Python stack tell.  Facts in, words out: nothing is read here.
+"""What a thread is doing, as a code and a phrase.
+
+A table of rules decides from facts of the kernel and the Python stack.  Nothing is read here: the
+caller passes the facts in.
 """
 
 from __future__ import annotations
@@ -21,15 +23,15 @@ from ..system.tasks import Task
 #: A code of ACTIVITIES and a phrase.
 Answer = tuple[str, str]
 
-#: What an administrator reads for each code.
+#: {code: the words that an administrator reads}
 ACTIVITIES = {
     'idle': 'idle: waits for a request',
     'listening': 'waits for connections',
     'waiting': 'waits for work or for another thread',
     'running': 'runs on a CPU',
     'lock': 'waits for a lock',
-    'gil': 'waits for the GIL, which others hold',
-    'terminal': 'blocked at the terminal: its output is not read, or its input not written',
+    'gil': 'waits for the GIL, which other threads hold',
+    'terminal': 'blocked on a standard stream or the terminal',
     'database': 'waits for the database',
     'subprocess': 'waits for a subprocess',
     'socket': 'waits for a socket',
@@ -40,26 +42,27 @@ ACTIVITIES = {
     'unknown': 'not known on this system',
 }
 
-#: Threads that have nothing to do: their innermost frame (end of the file, function), then the code
-#: and the phrase for it.
+#: Where threads without work wait: (end of the file name, function, code, phrase).  The first two
+#: are compared with the frame that `_front` returns.
 PLACES = (
     ('/waitress/task.py', 'handler_thread', 'idle', 'a thread of waitress'),
     ('/cheroot/workers/threadpool.py', 'run', 'idle', 'a thread of cheroot'),
     ('/paste/httpserver.py', 'worker_thread_callback', 'idle', 'a thread of Paste'),
-    ('/concurrent/futures/thread.py', '_worker', 'waiting', 'for work, in a pool'),
-    ('/multiprocessing/pool.py', 'worker', 'waiting', 'for work, in a pool'),
+    ('/concurrent/futures/thread.py', '_worker', 'waiting', 'work, in a pool'),
+    ('/multiprocessing/pool.py', 'worker', 'waiting', 'work, in a pool'),
     ('/waitress/wasyncore.py', 'poll', 'listening', 'the loop of waitress'),
     ('/waitress/wasyncore.py', 'poll2', 'listening', 'the loop of waitress'),
     ('/socketserver.py', 'serve_forever', 'listening', 'the loop of a socket server'),
     ('/cheroot/connections.py', '_run', 'listening', 'the loop of cheroot'),
     ('/gunicorn/workers/sync.py', 'wait', 'listening', 'the loop of gunicorn'),
     ('/gunicorn/workers/gthread.py', 'run', 'listening', 'the loop of gunicorn'),
-    ('/asyncio/base_events.py', '_run_once', 'waiting', 'for events of its asyncio loop'),
-    ('/logging/handlers.py', '_monitor', 'waiting', 'for log records'),
-    ('/StabilityMonitor/recording/heartbeat.py', 'run', 'waiting', 'for its next beat'),
+    ('/asyncio/base_events.py', '_run_once', 'waiting', 'events of its asyncio loop'),
+    ('/logging/handlers.py', '_monitor', 'waiting', 'log records'),
+    ('/StabilityMonitor/recording/heartbeat.py', 'run', 'waiting', 'its next beat'),
 )
 
-#: Parts of paths of database code.  ZEO and RelStorage come before the ZODB, which calls them.
+#: (part of a file name, database).  The first match counts: ZEO and RelStorage come before the
+#: ZODB, which calls them.
 DATABASES = (
     ('/ZEO/', 'ZEO'),
     ('/relstorage/', 'RelStorage'),
@@ -86,7 +89,7 @@ DATABASES = (
     ('/pymongo/', 'MongoDB'),
     ('/memcache', 'memcached'),
 )
-#: Ports, and sockets of the file system, by which the peers of drivers in C are known.
+#: {port or name of a Unix socket: database}, for drivers in C, which have no Python frames.
 _PEERS = {
     '5432': 'PostgreSQL',
     '3306': 'MySQL',
@@ -118,7 +121,7 @@ STREAMS = _WRITES | {
     'splice',
 }
 POLLS = {'poll', 'ppoll'}
-#: Which argument of such a call says how many descriptors it waits for.
+#: {call: index of the argument with the number of descriptors}
 _COUNTS = {'poll': 1, 'ppoll': 1, 'select': 0, 'pselect6': 0}
 _SELECTS = {'select', 'pselect6', 'epoll_wait', 'epoll_pwait', 'epoll_pwait2'}
 LOCKED = {
@@ -154,7 +157,8 @@ _KINDS = {
     'eventfd': 'waiting',
     'epoll': 'waiting',
 }
-#: A wait for the GIL wakes some 200 times a second.
+#: Wake-ups a second from which a ready thread counts as kept from the GIL: _SWITCHING if it is seen
+#: in the futex of the GIL, else _AWAKENED.  A wait for the GIL wakes about 200 times a second.
 _SWITCHING = 20
 _AWAKENED = 100
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
@@ -170,16 +174,16 @@ _PLUMBING = (
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of one thread; frames innermost first."""
+    """What is known about one thread; frames innermost first."""
 
     frames: tuple[Frame, ...] = ()
     task: Task | None = None
-    gil: bool = False  # it waits in the interpreter's own futex
+    gil: bool = False  # it waits for a futex of the interpreter, such as that of the GIL
     cpu: float | None = None  # its CPU share
     busiest: float = 0.0  # the largest CPU share of any thread
-    turns: float = 0.0  # how often a second it was given a CPU
-    lock: str = ''  # what `locks` says of the lock that it waits for
-    waiting: str = ''  # the same of anything else that it waits for in Python
+    turns: float = 0.0  # how many times a second it was given a CPU
+    lock: str = ''  # the phrase of `locks` for the lock that it waits for
+    waiting: str = ''  # the same for anything else that it waits for in Python
     target: str = ''  # the path, peer or child that its system call is about
     descriptors: tuple[Descriptor, ...] = ()  # those that its system call is about
 
@@ -200,25 +204,26 @@ class Facts:
 
 
 def is_ready(task: Task | None, gil: bool) -> bool:
-    """Whether it is on a CPU, or only the GIL keeps it from one."""
+    """Return whether a thread is on a CPU, ready for one, or waits for the GIL only."""
     if gil:
         return True
     return task is not None and (task.call == 'running' or task.state == 'R')
 
 
 def place(file: str, line: int | None, function: str) -> str:
-    """`shop/views.py:31 in checkout`: enough of a path to know it."""
+    """Return for example `shop/views.py:31 in checkout`, with the last two parts of the path."""
     parts = file.replace(os.sep, '/').split('/')
     end = '/'.join(parts[-2:])
     return f'{end}:{line or "?"} in {function}'
 
 
 def words(state: ThreadState) -> str:
-    """What a ThreadState does, in one phrase to follow the name of its thread."""
+    """Return what a thread does, as a phrase that follows the name of the thread."""
     return activity_words(state.activity, state.detail)
 
 
 def activity_words(code: str, detail: str) -> str:
+    """Return the words for a code of ACTIVITIES, with the detail."""
     said = ACTIVITIES.get(code, code)
     if detail:
         return f'{said}: {detail}'
@@ -226,12 +231,12 @@ def activity_words(code: str, detail: str) -> str:
 
 
 def listens(frames: Iterable[Frame]) -> bool:
-    """Whether they are those of a server's loop that waits for connections."""
+    """Return whether these are the frames of a server loop that waits for connections."""
     return _is_loop(_front(frames))
 
 
 def loop_in(frames: Iterable[Frame]) -> int | None:
-    """The index of the frame that is the loop of a server, whatever it calls; None without one."""
+    """Return the index of the frame of a server loop, whatever it calls; None if there is none."""
     for index, frame in enumerate(frames):
         if _is_loop(frame):
             return index
@@ -239,7 +244,7 @@ def loop_in(frames: Iterable[Frame]) -> int | None:
 
 
 def judge(facts: Facts) -> Answer:
-    """(code of ACTIVITIES, phrase): the answer of the first rule that has one."""
+    """Return (code of ACTIVITIES, phrase): the answer of the first rule that matches."""
     answers = (rule(facts) for rule in RULES)
     return next(answer for answer in answers if answer)
 
@@ -254,7 +259,10 @@ def _busy(facts: Facts) -> Answer | None:
 
 
 def _starved(facts: Facts) -> Answer | None:
-    """It wakes often, and never gets the GIL: it is seen in the futex of the GIL, or just awake."""
+    """The thread wakes often but gets little CPU time, because other threads hold the GIL.
+
+    It is seen in the futex of the GIL, or on a CPU for the moment in which it asks for the GIL.
+    """
     often = _SWITCHING if facts.gil else _AWAKENED
     if facts.is_ready and facts.frames and facts.cpu is not None and facts.turns >= often:
         return 'gil', _joined(_share(facts), facts.where)
@@ -279,7 +287,7 @@ def _frozen_output(facts: Facts) -> Answer | None:
         return None
     for descriptor in facts.descriptors:
         if descriptor.standard in ('stdout', 'stderr') and descriptor.kind != 'file':
-            output = f'{descriptor.standard} is a {descriptor.kind} that nobody reads'
+            output = f'{descriptor.standard} is a {descriptor.kind} that is not read'
             return 'terminal', _joined(output, facts.where)
     return None
 
@@ -291,7 +299,7 @@ def _without_python(facts: Facts) -> Answer | None:
 
 
 def _turn_to_commit(facts: Facts) -> Answer | None:
-    """From `tpc_begin` on a storage is locked until all in the transaction have voted."""
+    """Only one transaction at a time commits to a storage; `tpc_begin` takes the lock for that."""
     frame = own_frame(facts.frames)
     name = _database_of(facts)
     if facts.lock and name and frame and frame.function == 'tpc_begin':
@@ -363,12 +371,12 @@ def _file(facts: Facts) -> Answer | None:
 
 def _events(facts: Facts) -> Answer | None:
     if facts.call in _SELECTS | POLLS:
-        return 'waiting', _joined('for events of descriptors', facts.where)
+        return 'waiting', _joined('events of descriptors', facts.where)
     return None
 
 
 def _by_frames(facts: Facts) -> Answer | None:
-    """For systems whose kernel tells nothing."""
+    """For systems where the kernel shows no system calls."""
     files = {os.path.basename(frame.file) for frame in _library_frames(facts.frames)}
     if not facts.call and files & {'socket.py', 'ssl.py'}:
         return 'socket', facts.where
@@ -383,7 +391,8 @@ def _native(facts: Facts) -> Answer:
     return 'native', _joined(f'in the system call {facts.call}', facts.where)
 
 
-#: Asked in this order.  A thread that is ready no longer waits where its frames say.
+#: Applied in this order.  `_ready` is early: a thread that is ready no longer waits for what its
+#: frames show.
 RULES = (
     _busy,
     _starved,
@@ -417,13 +426,13 @@ def _joined(*parts: str) -> str:
 
 
 def _ends(facts: Facts) -> str:
-    """The other end of what the call is about: peers of sockets, names of files and pipes."""
+    """Return what the call waits for: peers of sockets, names of files and pipes."""
     ends = [descriptor.peer or descriptor.name for descriptor in facts.descriptors[:3]]
     return ' and '.join(ends)
 
 
 def _database_of(facts: Facts) -> str:
-    """The database that the innermost own frame belongs to, or a peer of the call; '' for none."""
+    """Return the database of the innermost frame outside the library, or of a peer; '' if none."""
     frame = _first_outside_library(facts.frames)
     if frame:
         path = '/' + frame.file.replace(os.sep, '/')
@@ -442,12 +451,12 @@ def _is_library(frame: Frame) -> bool:
 
 
 def _library_frames(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """The innermost frames, up to the first one outside of Python's library."""
+    """Return the innermost frames, up to the first one outside of Python's library."""
     return itertools.takewhile(_is_library, frames)
 
 
 def _known_place(frame: Frame | None) -> Answer | None:
-    """(code, phrase) of PLACES; None elsewhere."""
+    """Return (code, phrase) of PLACES for a frame; None if it is not in the table."""
     if frame is None:
         return None
     file = frame.file.replace(os.sep, '/')
@@ -463,7 +472,7 @@ def _is_loop(frame: Frame | None) -> bool:
 
 
 def _front(frames: Iterable[Frame]) -> Frame | None:
-    """The innermost frame that is not of the library's common ways to wait."""
+    """Return the innermost frame that is not in a library module of _PLUMBING."""
     for frame in frames:
         if not frame.file.endswith(_PLUMBING) or not _is_library(frame):
             return frame
@@ -471,7 +480,10 @@ def _front(frames: Iterable[Frame]) -> Frame | None:
 
 
 def own_frame(frames: Sequence[Frame]) -> Frame | None:
-    """The innermost frame outside of Python's library: where an administrator looks."""
+    """Return the innermost frame outside of Python's library, which an administrator looks for.
+
+    If all frames are in the library, return the innermost one.
+    """
     if not frames:
         return None
     return _first_outside_library(frames) or frames[0]

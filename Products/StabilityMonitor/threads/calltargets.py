@@ -1,4 +1,4 @@
-"""What the system call that a thread is in is about: a path, a peer, a child, descriptors."""
+"""The target of the system call of a thread: a path, a peer, a child process, or descriptors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .activity import PATHS
 from .activity import POLLS
 from .activity import STREAMS
 
-#: No more descriptors of a call are looked at.
+#: At most this many descriptors of a call are read.
 _MOST_DESCRIPTORS = 8
-#: Linux has no larger process ids.
+#: Process ids of Linux are below this.
 _PID_LIMIT = 1 << 22
 
 
 class CallTarget(NamedTuple):
-    """`name`: a path, a peer or a child, in words; '' for none."""
+    """What a call is about.  `name` is a path, a peer or a child process; '' if none is known."""
 
     name: str = ''
     descriptors: tuple[Descriptor, ...] = ()
@@ -31,6 +31,7 @@ _NONE = CallTarget()
 
 
 def call_target(kernel: KernelThreads, task: Task | None) -> CallTarget:
+    """Return the target of the call that a thread is in; an empty one if it is not known."""
     if task is None or not task.arguments:
         return _NONE
     call = task.call
@@ -62,7 +63,7 @@ def _described(kernel: KernelThreads, numbers: Sequence[int]) -> tuple[Descripto
 
 
 def _child(kernel: KernelThreads, pid: int) -> str:
-    """Such as "process 4711 (convert)"."""
+    """Return for example "process 4711 (convert)"."""
     if not 0 < pid < _PID_LIMIT:
         return 'any child process'
     name = kernel.process_name(pid)

@@ -1,7 +1,7 @@
-"""Where a frame belongs: to the site's own code, to what carries it (Zope, its server), or to
-Python.
+"""Where the code of a frame comes from: the site, its platform (Zope and its server), or Python.
 
-A stack of Zope is mostly Zope.  To find a fault, look first at the few frames of the site.
+Most frames of a stack in Zope belong to Zope.  To find a fault, look first at the few frames of the
+site's own code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..model.records import Frame
 
 SITE, CARRIER, PYTHON = 'site', 'carrier', 'python'
 
-#: Packages that carry every request, whatever the site does.
+#: Packages of the platform, which are in the stack of every request.
 _CARRIERS = frozenset(
     (
         'AccessControl',
@@ -73,7 +73,8 @@ _KEPT = 3
 class Place:
     """Where a file belongs.
 
-    `short` is its name without the folder that it is installed in, `package` what it is part of.
+    `kind` is SITE, CARRIER or PYTHON.  `short` is the name of the file without the folder that it
+    is installed in.  `package` is the package that it is part of, '' if not known.
     """
 
     kind: str
@@ -83,7 +84,7 @@ class Place:
 
 @functools.lru_cache(4096)
 def place(file: str) -> Place:
-    """Where the code of that file belongs, judged by its name alone."""
+    """Return where the code of a file belongs, judged only by the name of the file."""
     file = file.replace('\\', '/')
     installed = _INSTALLED.fullmatch(file)
     if installed:
@@ -99,7 +100,7 @@ def place(file: str) -> Place:
 
 
 def _package(short: str) -> str:
-    """Such as `ZODB`, or `Products.Shop` for what is below that namespace."""
+    """Return the package of a file: for example `ZODB`, or `Products.Shop` for a Zope product."""
     name, _, rest = short.partition('/')
     if name == 'Products':
         product, _, _ = rest.partition('/')
@@ -108,15 +109,15 @@ def _package(short: str) -> str:
 
 
 def shortened(text: str, files: Iterable[str]) -> str:
-    """A sentence with those of the files that it mentions as `place` shortens them."""
-    # The longest first: the name of one file may be the end of another one's.
+    """Return a text in which the names of these files are shortened as in `place`."""
+    # The longest first: the name of one file may be the end of the name of another.
     for file in sorted(set(files), key=len, reverse=True):
         text = text.replace(file, place(file).short) if file else text
     return text
 
 
 def own(frames: Sequence[Frame]) -> Frame | None:
-    """The innermost frame of the site's own; of a stack without one, the innermost of all."""
+    """Return the innermost frame of the site's own code, or else the innermost frame."""
     for frame in frames:
         if place(frame.file).kind == SITE:
             return frame
@@ -128,12 +129,13 @@ def groups(
     most: int = 2,
     file: Callable[[Any], str] = lambda frame: frame.file,
 ) -> list[tuple[bool, list[Any]]]:
-    """(folded, frames) in their order: runs of more than `most` frames of others may be folded.
+    """Return [(may be folded, frames)] in the order of the stack, for display.
 
-    The innermost frame is never in such a run, because it says what the thread does.
+    A sequence of more than `most` frames that are not the site's own may be folded.  The innermost
+    frame is never in such a sequence, because it shows what the thread does.
     """
     runs: list[list[Any]] = []
-    are_foreign: list[bool] = []  # for each run
+    are_foreign: list[bool] = []  # for each sequence in `runs`
     for index, frame in enumerate(frames):
         is_foreign = index > 0 and place(file(frame)).kind != SITE
         if not runs or is_foreign != are_foreign[-1]:
@@ -148,7 +150,7 @@ def groups(
 
 
 def named(files: Iterable[str]) -> str:
-    """The packages of those files, each once, as `waitress, ZPublisher, Zope2`."""
+    """Return the packages of these files, each once, such as `waitress, ZPublisher, Zope2`."""
     names: dict[str, None] = {}  # a set that keeps the order
     for file in files:
         where = place(file)

@@ -1,4 +1,4 @@
-"""Where in its code a frame of a thread stands, without a reference to the frame."""
+"""The position of a frame in its code, without a reference to the frame."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .activity import place
 
 
 class CodePlace(NamedTuple):
-    """Code, offset in its bytecode, line, name of its module.
+    """Code, offset in its bytecode, line, and name of its module.
 
-    A tuple, because it is made while frames of other threads are held.
+    A tuple because tuples are made fast: frames of other threads are referenced meanwhile.
     """
 
     code: CodeType
@@ -21,7 +21,7 @@ class CodePlace(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Such as `shop/views.py:31 in checkout`."""
+        """For example `shop/views.py:31 in checkout`."""
         return place(self.code.co_filename, self.line, self.code.co_name)
 
 

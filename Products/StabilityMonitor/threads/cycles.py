@@ -1,6 +1,7 @@
-"""Threads that wait for each other, as fields, and the words that are made of them.
+"""Threads that wait for each other: the fields of a deadlock, and text made from these fields.
 
-The living process makes a sentence of the fields when a deadlock begins, and a page makes its own.
+The living process makes a sentence from the fields when a deadlock begins.  A page makes its own
+text from the same fields.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from .activity import activity_words
 
 
 def link_of(state: ThreadState) -> Link:
+    """Return the fields of one thread in a deadlock."""
     request = state.request
     return Link(
         ident=state.ident,
@@ -25,12 +27,12 @@ def link_of(state: ThreadState) -> Link:
 
 
 def link_words(link: Link) -> str:
-    """As `GET /a (waitress-1) waits for a lock: lock A at ...`."""
-    who = link.name
+    """Return for example `GET /a (waitress-1) waits for a lock: lock A at ...`."""
+    subject = link.name
     if link.method or link.path:
-        who = f'{link.method} {link.path} ({link.name})'
+        subject = f'{link.method} {link.path} ({link.name})'
     activity = activity_words(link.activity, link.detail)
-    return f'{who} {activity}'
+    return f'{subject} {activity}'
 
 
 def cycle_words(cycle: Iterable[Link]) -> str:
@@ -38,5 +40,5 @@ def cycle_words(cycle: Iterable[Link]) -> str:
 
 
 def source_words(known: bool) -> str:
-    """How a deadlock was found: `known` where the locks say which thread holds them."""
+    """Return how a deadlock was found; `known`: the locks themselves name their owners."""
     return 'the locks name their owners' if known else 'inferred from the code'

@@ -1,6 +1,6 @@
 """The Python stacks of other threads: file, line and function of each frame, and nothing else.
 
-Locals are never read.  References to frames are dropped at once.
+Local variables are never read.  References to frames are dropped at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MOST = 200
 
 
 def walk(frame: FrameType | None, most: int = MOST) -> tuple[Frame, ...]:
-    """The frames from `frame` outwards, innermost first."""
+    """Return `frame` and its callers, innermost first, at most `most` frames."""
     found: list[Frame] = []
     while frame is not None and len(found) < most:
         code = frame.f_code
@@ -25,9 +25,9 @@ def walk(frame: FrameType | None, most: int = MOST) -> tuple[Frame, ...]:
 
 
 def stacks(idents: Iterable[int]) -> dict[int, tuple[Frame, ...]]:
-    """The stacks of those threads that are still there."""
+    """Return {ident: frames} of those of the given threads that still exist."""
     frames = current_frames()
     try:
         return {ident: walk(frames[ident]) for ident in idents if ident in frames}
     finally:
-        frames.clear()  # it holds our own frame, which holds it
+        frames.clear()  # break the cycle: it refers to our own frame, which refers to it

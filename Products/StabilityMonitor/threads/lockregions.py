@@ -1,9 +1,9 @@
-"""Where in the source of a function locks are taken and held: `with X:` and `X.acquire()` ...
-`X.release()`.
+"""Where the source of a function takes and holds locks: `with X:`, `X.acquire()` ... `X.release()`.
 
-Nothing is run and no object is touched: source and bytecode positions in, regions out.  This runs
-beside requests with the GIL held, so each function is read once, and only its own lines are parsed.
-A source that cannot be read, or that is no longer that of the running code, has no regions.
+It works on source and bytecode positions only: it runs no code and touches no object of the site.
+It runs while requests are served, with the GIL held, so each function is read only once, and only
+its own lines are parsed.  If the source cannot be read, or has changed since the code was loaded,
+there are no regions.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import CodeType
 
-#: Larger files are not read (bytes), and longer functions not parsed (characters; 4 KiB take 1 ms).
+#: Files of more bytes are not read, and functions of more characters are not parsed (4 KiB take
+#: 1 ms).
 _MOST_BYTES = 1 << 18
 _MOST_PARSED = 1 << 15
-#: The cache is emptied when it holds so many functions.
+#: The cache is emptied when it has this many functions.
 _MOST_FUNCTIONS = 500
-#: The instructions that enter a `with` up to Python 3.12.
+#: The instructions that enter a `with` block, up to Python 3.12.
 _ENTER = (
     dis.opmap.get('BEFORE_WITH'),
     dis.opmap.get('BEFORE_ASYNC_WITH'),
@@ -35,9 +36,9 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 @dataclass(frozen=True)
 class Region:
-    """The lock `name` (dotted) is asked for from `ask` to `begin`, and held from there to `end`.
+    """A thread between `ask` and `begin` waits for the lock; between `begin` and `end` it holds it.
 
-    `timed`: the call may give up.
+    `name` is the dotted name of the lock.  `timed`: the call may give up waiting.
     """
 
     name: str
@@ -49,15 +50,16 @@ class Region:
 
 #: (line, column)
 Point = tuple[int, int]
-#: As `co_positions` has it: line, last line, column, last column.
+#: An item of `co_positions`: line, last line, column, last column.
 _Span = tuple[int | None, int | None, int | None, int | None]
 _NOWHERE: _Span = (None, None, None, None)
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known of one function: its regions, and where the items of its `with` statements
-    begin.
+    """What is known about one function.
+
+    `items` has, for the span of each `with` statement, where each of its items begins.
     """
 
     regions: tuple[Region, ...]
@@ -69,14 +71,15 @@ _cache: dict[CodeType, _Known] = {}
 
 
 def regions(code: CodeType) -> tuple[Region, ...]:
+    """Return the regions of a function, from the cache if it was read before."""
     return _read(code).regions
 
 
 def position(code: CodeType, offset: int, line: int | None) -> Point:
-    """(line, column) of an instruction.
+    """Return (line, column) of an instruction.
 
-    Up to Python 3.12 the instruction that enters a `with` has the place of the whole statement.
-    For it the answer is the place of the item that it enters.
+    Up to Python 3.12, the instruction that enters a `with` block has the position of the whole
+    statement.  For it, return the position of the `with` item that it enters.
     """
     spans: list[_Span] = []
     if offset >= 0:  # -1: the frame has not begun
@@ -97,7 +100,7 @@ def position(code: CodeType, offset: int, line: int | None) -> Point:
     for index, span in enumerate(spans):
         if span == here and bytecode[2 * index] in _ENTER:
             entered += 1
-    # The compiler writes a `finally` twice, so a `with` in it can be entered more often.
+    # The compiler may copy a `finally` block, so there can be more such instructions than items.
     return items[(entered - 1) % len(items)]
 
 
@@ -146,15 +149,15 @@ def _parse(code: CodeType) -> _Known:
 
 
 def _definition(code: CodeType, lines: Sequence[str]) -> ast.AST | None:
-    """The definition of this code, at its place; None when the file has changed there."""
+    """Return the definition of this code; None if the file has changed at its place."""
     if code.co_name == '<module>':
         return _tree(''.join(lines))
     if code.co_name.startswith('<'):
-        return None  # a lambda or a comprehension holds no statement
+        return None  # a lambda or a comprehension has no statements
     lines_before = code.co_firstlineno - 1
     own_lines = ''.join(lines[lines_before : _last_line(code, lines)])
     is_indented = own_lines[:1].isspace()
-    # Lines before it are left empty, so that it has the line numbers of the file.
+    # Empty lines before it keep the line numbers of the file.
     before = '\n' * lines_before
     if is_indented:
         before = '\n' * (lines_before - 1) + 'if 1:\n'
@@ -173,10 +176,10 @@ def _tree(source: str) -> ast.Module:
 
 
 def _last_line(code: CodeType, lines: Sequence[str]) -> int:
-    """The last line of its block.
+    """Return the number of the last line of the function's block.
 
-    The block has all lines with code, and those after them that are indented deeper than the head
-    or begin with a closing bracket.
+    The block has all lines with code, and the lines after them that are indented deeper than the
+    first line or begin with a closing bracket.
     """
     head = _depth(lines[code.co_firstlineno - 1])
     last = max(end or 0 for _, end, _, _ in code.co_positions())
@@ -189,22 +192,23 @@ def _last_line(code: CodeType, lines: Sequence[str]) -> int:
 
 
 def _depth(line: str) -> int:
-    """How deep a line is indented; deeper than any other if it is empty: it ends no block."""
+    """Return the indentation of a line.  An empty line counts as very deep: it ends no block."""
     if not line.strip():
         return len(line) + 999
     return len(line) - len(line.lstrip())
 
 
 def _is_source(node: ast.AST, code: CodeType) -> bool:
-    """Whether each instruction of the code stands where something begins in the source.
+    """Return whether the source belongs to the code.
 
-    The instructions of the head have the start of its line.
+    It does if each instruction has the position of the start of a node of the source.  The
+    instructions of the function's head have the start of its line.
     """
     begins: set[Point] = set()
     for inner in ast.walk(node):
         if hasattr(inner, 'lineno') and hasattr(inner, 'col_offset'):
             begins.add((inner.lineno, inner.col_offset))
-        if isinstance(inner, ast.Attribute):  # where its own name begins
+        if isinstance(inner, ast.Attribute):  # the start of the attribute name
             line, column = _end(inner)
             begins.add((line, column - len(inner.attr.encode())))
     for first_line, _, first_column, _ in code.co_positions():
@@ -219,7 +223,7 @@ def _is_source(node: ast.AST, code: CodeType) -> bool:
 
 
 def _own(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes of a function except those of the functions and classes inside it."""
+    """Yield all nodes of a function except those of functions and classes inside it."""
     for child in ast.iter_child_nodes(node):
         if not isinstance(child, _DEFINITIONS):
             yield child
@@ -235,7 +239,7 @@ def _end(node: ast.expr | ast.stmt) -> Point:
 
 
 def _dotted(node: ast.AST) -> str:
-    """`a.b.c`; '' for any other expression."""
+    """Return the dotted name, such as `a.b.c`; '' for any other expression."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
@@ -246,7 +250,7 @@ def _dotted(node: ast.AST) -> str:
 
 
 def _calls(nodes: Iterable[ast.AST], method: str) -> Iterator[tuple[str, ast.Call]]:
-    """(name, call) of each `name.method()`."""
+    """Yield (name, call) of each `name.method()`."""
     for node in nodes:
         if not isinstance(node, ast.Call):
             continue
@@ -258,6 +262,7 @@ def _calls(nodes: Iterable[ast.AST], method: str) -> Iterator[tuple[str, ast.Cal
 
 
 def _acquired(own: Sequence[ast.AST]) -> Iterator[Region]:
+    """Yield the regions of calls of `acquire`: one while it waits, one while the lock is held."""
     for name, call in _calls(own, 'acquire'):
         yield Region(
             name,
@@ -278,7 +283,7 @@ def _acquired(own: Sequence[ast.AST]) -> Iterator[Region]:
 
 
 def _after_failure(call: ast.Call, own: Iterable[ast.AST]) -> Point | None:
-    """The end of `if not X.acquire(...): ...`, inside of which the lock is not held."""
+    """Return the end of `if not X.acquire(...): ...`; inside that block the lock is not held."""
     for node in own:
         if not isinstance(node, ast.If):
             continue
@@ -290,7 +295,7 @@ def _after_failure(call: ast.Call, own: Iterable[ast.AST]) -> Point | None:
 
 
 def _release(name: str, begin: Point, own: Sequence[ast.AST]) -> Point | None:
-    """Where it is released: in the next `finally` that does so, else at the next call."""
+    """Return where the lock is released: in the next `finally` that does so, or the next call."""
     final: list[ast.AST] = []
     for block in own:
         if isinstance(block, ast.Try):
@@ -307,7 +312,10 @@ def _release(name: str, begin: Point, own: Sequence[ast.AST]) -> Point | None:
 
 
 def _is_timed(call: ast.Call) -> bool:
-    """Whether `acquire` has any argument other than True, which waits without a limit."""
+    """Return whether a call of `acquire` has a time limit or does not block.
+
+    That is so for any argument other than True.
+    """
     values = list(call.args)
     for keyword in call.keywords:
         values.append(keyword.value)

@@ -1,10 +1,11 @@
-"""Which thread waits for which lock, which one holds it, and which wait for each other in a cycle.
+"""Which thread waits for which lock, which thread holds it, and which threads form a cycle.
 
-A lock of Python does not say which thread holds it (only an RLock does), and the locals of other
-threads are never read.  So the source answers: which `with X:` or `X.acquire()` ... `X.release()`
-encloses the line that a thread is at.  `X` is the same lock in two threads when it is the same
-global object, or the same attribute of the same class.  The latter is an inference, and so is a
-holder that the lock itself does not name; both are reported as inferred.
+A lock of Python does not name the thread that holds it (only an RLock does), and the local
+variables of other threads are never read.  So the source decides: a thread holds a lock `X` if its
+current line is inside `with X:` or between `X.acquire()` and `X.release()`.  `X` is taken to be the
+same lock in two threads if it is the same global object, or the same attribute of the same class.
+The latter is an inference, and so is a holder that the lock itself does not name.  Both are
+reported as inferred.
 """
 
 from __future__ import annotations
@@ -26,33 +27,33 @@ from .cycles import source_words
 from .lockregions import position
 from .lockregions import regions
 
-importing: Any = importlib._bootstrap  # typeshed leaves its private names out
+importing: Any = importlib._bootstrap  # typeshed does not have its private names
 _OWNER = re.compile(r'owner=(\d+)')
 _LOCK = type(threading.Lock())
 _RLOCK = type(threading.RLock())
 _COUNTED = (threading.Semaphore, threading.BoundedSemaphore)
 _TYPES = (_LOCK, _RLOCK, threading.Condition, *_COUNTED)
-#: Functions of the library that wait, and what for.  The outermost one in a stack counts.
+#: {waiting function of the library: what it waits for}.  The outermost one in a stack counts.
 WAITS = {
     'Condition.wait': 'a condition',
     'Condition.wait_for': 'a condition',
     'Event.wait': 'an event',
-    'Barrier.wait': 'the others at a barrier',
+    'Barrier.wait': 'other threads at a barrier',
     'Thread.join': 'the end of a thread',
     'Queue.get': 'an entry in a queue',
     'Queue.put': 'room in a queue',
     'Queue.join': 'the end of all work in a queue',
     'Future.result': 'the result of another thread',
     'Future.exception': 'the result of another thread',
-    'Timer.run': 'its time',
+    'Timer.run': 'the end of a timer',
 }
 _LIBRARY = ('threading', 'queue', 'concurrent.futures._base')
-#: These functions of the library take a lock for their caller.
+#: These functions of the library acquire a lock for their caller.
 _ENTRIES = ('Condition.__enter__', 'Semaphore.acquire')
 _PRIMITIVES = ('Condition.wait', 'Thread._wait_for_tstate_lock', 'Thread.join')
 
 
-#: What is equal for the same lock: a word for how it is known, then whatever tells it.
+#: Identifies a lock: a word for how it is known, then what identifies it in that way.
 Key = tuple[object, ...]
 #: {key: place} of the locks that a thread holds.
 Held = dict[Key, str]
@@ -60,9 +61,10 @@ Held = dict[Key, str]
 
 @dataclass(frozen=True)
 class Lock:
-    """Two locks with the same `key` are taken to be the same lock.
+    """A lock that a thread waits for or holds.  Two locks with the same `key` count as the same.
 
-    `owner` is the ident of a thread, 0 when the lock is free, None when it is not known.
+    `owner` is the ident of a thread, 0 if the lock is free, None if the owner is not known.
+    `exclusive`: only one thread can hold it; false for semaphores.
     """
 
     key: Key
@@ -73,6 +75,8 @@ class Lock:
 
 @dataclass(frozen=True)
 class Holder:
+    """A thread that holds a lock.  `known`: the lock itself names it; else it is inferred."""
+
     ident: int
     place: str
     known: bool
@@ -80,9 +84,7 @@ class Holder:
 
 @dataclass(frozen=True)
 class Want:
-    """What a thread waits for in Python: a lock, or (`lock` is None) something else, as WAITS has
-    it.
-    """
+    """What a thread waits for in Python: a lock, or something in WAITS (then `lock` is None)."""
 
     name: str
     place: str
@@ -91,6 +93,7 @@ class Want:
     holders: tuple[Holder, ...] = ()
 
     def phrase(self, names: dict[int, str]) -> str:
+        """Return what it waits for, where, and which threads hold that, by their names."""
         text = f'{self.name} at {self.place}'
         if not self.holders:
             return text
@@ -105,7 +108,8 @@ class Want:
 class Deadlock:
     """Threads that wait for each other in a cycle.
 
-    `links` says for each thread what it waits for, and where the next one holds that.
+    `links` has one sentence for each thread: what it waits for, and where the next thread in the
+    cycle holds that.
     """
 
     idents: tuple[int, ...]
@@ -118,9 +122,9 @@ class Deadlock:
 
 
 def examine(stacks: dict[int, Stack], waiting: Iterable[int]) -> dict[int, Want]:
-    """{ident: Want} for those of the `waiting` threads whose code tells what they wait for.
+    """Return {ident: Want} for those of the `waiting` threads whose code shows what they wait for.
 
-    `stacks` has all threads.
+    `stacks` has the stacks of all threads, because any of them may hold a lock.
     """
     wants = {}
     for ident in waiting:
@@ -146,8 +150,8 @@ def _want(ident: int, stack: Stack) -> Want | None:
         return None
     if stack[0].module == 'importlib._bootstrap':
         return _wanted_import(ident, stack)
-    names = []  # of the innermost functions that are the library's
-    caller = None  # the place that has called them
+    names = []  # of the innermost functions, while they belong to the library
+    caller = None  # the place that called them
     for place in stack:
         if place.module not in _LIBRARY:
             caller = place
@@ -166,7 +170,7 @@ def _want(ident: int, stack: Stack) -> Want | None:
 
 
 def _asked(place: CodePlace) -> Want | None:
-    """The lock that is asked for at this very instruction."""
+    """Return the lock that is requested at this instruction."""
     point = position(place.code, place.offset, place.line)
     for region in regions(place.code):
         if region.ask <= point < region.begin:
@@ -182,7 +186,7 @@ def _asked(place: CodePlace) -> Want | None:
 
 
 def _wanted_import(ident: int, stack: Stack) -> Want | None:
-    """The lock of a module that is being imported, which knows its owner."""
+    """Return the lock of a module that is being imported; such a lock names its owner."""
     found = importing._blocking_on.get(ident)
     if isinstance(found, list) and found:  # from Python 3.12 on, a list of all
         found = found[-1]
@@ -210,10 +214,10 @@ def _holders(
         place = held.get(lock.owner, {}).get(lock.key)
         if place is None:
             stack = stacks.get(lock.owner, ())
-            outside = _place_outside_importlib(stack) or 'a place that is not seen'
-            place = f'{outside} or further out'
+            outside = _place_outside_importlib(stack) or 'an unknown place'
+            place = f'{outside} or in a caller'
         return (Holder(lock.owner, place, known=True),)
-    # The same attribute in another frame of this thread is as likely that of another object.
+    # An attribute of the same name in another frame of this thread may be that of another object.
     only_others = lock.key[0] != 'object'
     found = []
     for other, places in held.items():
@@ -232,7 +236,7 @@ def _place_outside_importlib(stack: Stack) -> str:
 
 
 def _held(stack: Stack, wanted: dict[Key, Lock]) -> Held:
-    """The wanted locks that enclose the frames of a thread, each with its innermost place."""
+    """Return those of the wanted locks that a thread holds, each with its innermost place."""
     found: Held = {}
     released: set[Key] = set()
     called: CodePlace | None = None
@@ -241,7 +245,7 @@ def _held(stack: Stack, wanted: dict[Key, Lock]) -> Held:
         for key in keys:
             found.setdefault(key, place.text)
         if called and called.module == 'threading':
-            # It releases what its caller holds, under whatever name.
+            # `Condition.wait` releases the lock that its caller holds, whatever its name.
             if called.code.co_qualname.startswith('Condition.wait'):
                 released.update(keys)
         called = place
@@ -251,7 +255,7 @@ def _held(stack: Stack, wanted: dict[Key, Lock]) -> Held:
 
 
 def _enclosing(place: CodePlace, wanted: dict[Key, Lock]) -> list[Key]:
-    """Those of the wanted locks that are held at this very instruction."""
+    """Return those of the wanted locks that are held at this instruction."""
     keys: list[Key] = []
     if not _may_hold(place, wanted):
         return keys
@@ -265,7 +269,10 @@ def _enclosing(place: CodePlace, wanted: dict[Key, Lock]) -> list[Key]:
 
 
 def _may_hold(place: CodePlace, wanted: dict[Key, Lock]) -> bool:
-    """Whether the function mentions a wanted lock.  Few do, and only their source is read."""
+    """Return whether the function mentions a wanted lock.
+
+    Few functions do, and only their source is read.
+    """
     code = place.code
     names = {*code.co_names, *code.co_freevars, *code.co_varnames}
     if 'acquire' in names:
@@ -282,7 +289,7 @@ def _may_hold(place: CodePlace, wanted: dict[Key, Lock]) -> bool:
 
 
 def _lock(name: str, place: CodePlace) -> Lock:
-    """The lock that `name` stands for in a function."""
+    """Return the lock that `name` stands for in a function."""
     code = place.code
     file = code.co_filename
     function = code.co_qualname
@@ -302,9 +309,9 @@ def _lock(name: str, place: CodePlace) -> Lock:
 
 
 def _attribute(name: str, cls: type | None, file: str, class_name: str) -> Lock:
-    """The lock `self.name` of a class; without `cls`, of one that is known by its name alone.
+    """Return the lock `self.name` of a class.  `cls` is None if only the class name is known.
 
-    `self.acquire()`, of which `name` is '', takes what the method `acquire` takes.
+    For `self.acquire()`, `name` is ''.  It takes the lock that the method `acquire` takes.
     """
     if not name and cls is not None:
         method = _member(cls, 'acquire')
@@ -325,9 +332,9 @@ def _attribute(name: str, cls: type | None, file: str, class_name: str) -> Lock:
 
 
 def _home(cls: type, name: str) -> type | None:
-    """The topmost base class that mentions the attribute.
+    """Return the topmost base class that mentions the attribute; None if none does.
 
-    Its methods and those of the classes below it mean the same lock.
+    For its methods and those of its subclasses the attribute is the same lock.
     """
     attribute, _, _ = name.partition('.')
     for base in reversed(_bases(cls)):
@@ -356,7 +363,10 @@ def _member_of(scope: dict[str, Any], dotted: str) -> Any:
 
 
 def _member(owner: Any, name: str) -> Any:
-    """An attribute of a module or class, without running code of theirs; None for anything else."""
+    """Return an attribute of a module or class; None for anything else.
+
+    It runs no code of the module or class, for example no `__getattr__`.
+    """
     if issubclass(type(owner), ModuleType):
         return ModuleType.__getattribute__(owner, '__dict__').get(name)
     for base in _bases(owner):
@@ -379,16 +389,16 @@ def _namespace(base: type) -> dict[str, Any]:
 
 
 def _known(found: Any, name: str) -> Lock | None:
-    """The lock that a name was found to stand for; None for any other object."""
+    """Return the lock if `found`, the object that a name stands for, is one; else None."""
     if type(found) not in _TYPES:
         return None
     if type(found) is threading.Condition:
         return _known(vars(found).get('_lock'), name)
     owner = None
     if type(found) is _RLOCK:
-        told = _OWNER.search(repr(found))
-        if told:
-            owner = int(told[1])
+        match = _OWNER.search(repr(found))
+        if match:
+            owner = int(match[1])
     elif type(found) is _LOCK and not found.locked():
         owner = 0
     return Lock(
@@ -400,10 +410,10 @@ def _known(found: Any, name: str) -> Lock | None:
 
 
 def deadlocks(wants: dict[int, Want], names: dict[int, str]) -> list[Deadlock]:
-    """The cycles of threads that wait without a time limit.
+    """Return the cycles of threads that wait for each other without a time limit.
 
-    A thread is stuck when all holders of what it waits for are stuck, too.  Those that are not are
-    taken away until nothing changes.
+    A thread is stuck if all holders of what it waits for are stuck, too.  Threads that are not
+    stuck are removed until nothing changes.
     """
     stuck = {}
     for ident, want in wants.items():
@@ -423,7 +433,7 @@ def deadlocks(wants: dict[int, Want], names: dict[int, str]) -> list[Deadlock]:
 
 
 def _cycle(ident: int, stuck: dict[int, Want]) -> tuple[int, ...]:
-    """The cycle that the way from holder to holder runs into; its smallest ident comes first."""
+    """Return the cycle that is reached from holder to holder; its smallest ident comes first."""
     seen: list[int] = []
     while ident not in seen:
         seen.append(ident)

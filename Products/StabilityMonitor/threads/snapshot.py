@@ -1,9 +1,9 @@
-"""What every thread of this process is doing at one moment: Python's frames, the kernel's facts and
-the recorder's requests, put together.
+"""A snapshot of what every thread of this process is doing.
 
-Of the frames of other threads only code, line and module name are read, and no frame is kept.  No
-lock is taken, because a stuck thread may hold it; so `threading.enumerate` is not called.  `locks`
-is imported late: arming need not wait for it, and the subscribers import it before Zope serves.
+It combines the frames of Python, facts of the kernel, and the requests of the recorder.  Of the
+frames of other threads only code, line and module name are read, and no frame is kept.  No lock is
+taken, because a stuck thread may hold it; so `threading.enumerate` is not called.  `locks` is
+imported late so that arming does not wait for it; the subscribers import it before Zope serves.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ if TYPE_CHECKING:  # see above: it is imported late
 
 MOST_FRAMES = 200
 _ALL_FRAMES = 10_000
-#: A cycle of locks is called a deadlock when no thread in it has moved for so many seconds.
+#: A cycle of locks counts as a deadlock if no thread in it has progressed for this many seconds.
 STILL = 0.1
 _NOT_MOVING = ('', 'futex', 'restart_syscall')
-#: The kinds of threads, as an observation has them in order.
+#: The kinds of threads, in the order of an observation.
 _KINDS = ('main', 'worker', 'other', 'monitor')
 
 
 @dataclass(frozen=True)
 class Observation:
-    """All threads at one moment, in the order main, workers, others; and the deadlocks.
+    """All threads at one moment, in the order of _KINDS, and the deadlocks.
 
-    When several threads may hold the lock that a thread waits for, `holders` of its state is empty,
-    and the detail names them all.
+    If several threads may hold the lock that a thread waits for, `holders` of its state is empty,
+    and the detail names all of them.
     """
 
     states: tuple[ThreadState, ...]
@@ -63,7 +63,7 @@ class Observation:
 
 
 class ServingThread(Protocol):
-    """A slot of the recorder: a thread that serves requests, until `life` returns None."""
+    """A slot of the recorder, used by one worker.  `life` returns None if the worker has ended."""
 
     ident: int
     native_id: int
@@ -73,19 +73,20 @@ class ServingThread(Protocol):
 
 
 class RequestSource(Protocol):
-    """What is asked of a recorder."""
+    """The part of a recorder that is used here."""
 
     @property
     def slots(self) -> Mapping[int, ServingThread]: ...
 
     def request(self, slot: Any) -> tuple[Request, float] | None:
-        """What is in flight in one of its own slots, and when it began (monotonic)."""
+        """Return the request in progress in a slot, and its start (monotonic, in seconds)."""
 
 
 class ThreadWatch:
-    """Call `loads.look` now and then, and `snapshot` or `observe` at any time, from any thread.
+    """Takes snapshots of all threads.
 
-    `gauge(ident, native_id)` returns (size, used) of a stack, or None.
+    Call `loads.look` periodically.  Any thread may call `snapshot` or `observe` at any time.
+    `gauge(ident, native_id)` returns (size, used) of a stack in bytes, or None.
     """
 
     def __init__(
@@ -104,16 +105,20 @@ class ThreadWatch:
         self.loads = Loads(self.kernel, clock, sleep)
 
     def snapshot(self) -> tuple[ThreadState, ...]:
-        """See `observe`."""
+        """Return the states of all threads; see `observe`."""
         return self.observe().states
 
     def observe(self) -> Observation:
-        """All threads.  Their CPU shares are known when a look is at least a second old."""
+        """Return all threads and deadlocks.
+
+        CPU shares are known if the last call of `loads.look`, or the one before, is at least a
+        second old.
+        """
         return _Moment(self).observation()
 
 
 class _Moment:
-    """One observation in the making."""
+    """One observation while it is made."""
 
     def __init__(self, watch: ThreadWatch) -> None:
         self.kernel = watch.kernel
@@ -149,7 +154,7 @@ class _Moment:
     def observation(self) -> Observation:
         starving = self._starving()
         if starving:
-            # Only their loads are read again: all else was seen at the same moment, and stays.
+            # Only their loads are measured again.  Everything else stays as it was at one moment.
             self.loads |= self.of_next_moment(starving)
         states = [self._state(ident) for ident in self.stacks]
         for task in self._without_python():
@@ -160,7 +165,7 @@ class _Moment:
     # -- which thread is which ---------------------------------------------------------------------
 
     def _identify(self) -> None:
-        """Find the name and the native id of each thread, and the slots of those that serve."""
+        """Find the name and the native id of each thread, and the slots of the workers."""
         # `threading.enumerate` takes a lock.  A dict is copied in one step under the GIL.
         threads = dict(threading._active)  # type: ignore[attr-defined]
         native_ids: dict[int, int] = {}
@@ -181,12 +186,12 @@ class _Moment:
                 nameless.append(ident)
         self.native_ids |= self.kernel.by_stack(nameless, self._without_python())
         for ident in self.stacks:
-            if ident not in self.names:  # C code has started it
+            if ident not in self.names:  # C code started this thread
                 task = self._task(ident)
                 self.names[ident] = task.comm if task else 'a thread without a name'
 
     def _without_python(self) -> list[Task]:
-        """The threads that belong to no thread of Python, as far as is known by now."""
+        """Return the threads that are not yet known to belong to a thread of Python."""
         known = set(self.native_ids.values())
         found = []
         for tid, task in self.tasks.items():
@@ -217,9 +222,9 @@ class _Moment:
     # -- what it does ------------------------------------------------------------------------------
 
     def _starving(self) -> list[int]:
-        """Threads that are ready for a CPU but have had little of one.
+        """Return the native ids of threads that are ready for a CPU but had little CPU time.
 
-        They have asked for the GIL in vain all the time, or have only just become ready.
+        They have waited for the GIL all the time, or have only just become ready.
         """
         found = []
         for ident, tid in self.native_ids.items():
@@ -322,9 +327,9 @@ class _Moment:
     # -- deadlocks ---------------------------------------------------------------------------------
 
     def _deadlocks(self) -> Iterator[Deadlock]:
-        """Cycles in which no thread moves.
+        """Yield the cycles in which no thread progresses.
 
-        They are looked at twice, because healthy code also waits for a moment.
+        Each thread is checked twice, because healthy code also waits for a moment.
         """
         from .locks import deadlocks
 
@@ -346,7 +351,7 @@ class _Moment:
 
 
 def stacks() -> dict[int, Stack]:
-    """{ident: its frames, at most MOST_FRAMES}."""
+    """Return {ident: stack} of all threads; a stack has at most MOST_FRAMES frames."""
     frames = current_frames()
     found: dict[int, Stack] = {}
     while frames:
@@ -356,12 +361,12 @@ def stacks() -> dict[int, Stack]:
 
 
 def stack_of(ident: int) -> Stack:
-    """All frames of one thread."""
+    """Return all frames of one thread; () if it has ended."""
     frames = current_frames()
     try:
         return tuple(_walk(frames.get(ident), _ALL_FRAMES))
     finally:
-        frames.clear()  # it holds our own frame, which holds it
+        frames.clear()  # break the cycle: it refers to our own frame, which refers to it
 
 
 def _walk(frame: FrameType | None, most: int = MOST_FRAMES) -> list[CodePlace]:

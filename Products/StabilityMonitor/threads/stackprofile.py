@@ -1,7 +1,7 @@
-"""Which stacks a request was seen in, and how often; of a frame only its file and function.
+"""The stacks in which a request was seen, and how often; of a frame only its file and function.
 
-While the request lasts, a stack takes one byte for each frame.  When it has ended, the commonest
-stacks are kept, compressed.
+While the request is in progress, a stack takes one byte for each frame.  After its end, only the
+most frequent stacks are kept, compressed.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from typing import Any
 from ..model.records import Frame
 from ..model.threadstates import Share
 
-#: (file, function), and a stack as the numbers of its places with how often it was seen.
+#: (file, function).
 _Place = tuple[str, str]
+#: (the numbers of the places of a stack, how often the stack was seen).
 _Counted = tuple[list[int], int]
 #: At most this many different stacks and places; samples beyond are dropped.
 _MOST_STACKS = 100
 _MOST_PLACES = 256  # their numbers are bytes
 #: Shares are given for this many functions.
 SHARES = 10
-#: This many stacks are kept of a request that has ended.
+#: At most this many stacks of a request that has ended are kept.
 _KEPT = 30
 
 
 class StackCounts:
-    """Counts the stacks of a request in progress.  `len` is the number of different ones."""
+    """Counts the stacks of a request in progress.  `len` is the number of different stacks."""
 
     def __init__(self) -> None:
         self._numbers: dict[_Place, int] = {}
@@ -39,6 +40,7 @@ class StackCounts:
         return len(self._counted)
 
     def add(self, frames: Iterable[Frame]) -> None:
+        """Count one sample; drop it if there is no room for its stack."""
         numbers = self._numbers
         places = [(frame.file, frame.function) for frame in frames]
         new = set(places).difference(numbers)
@@ -51,10 +53,10 @@ class StackCounts:
             self._counted[key] += 1
 
     def shares(self) -> list[Share]:
-        """Those of the SHARES functions that took most of the time.
+        """Return the shares of the functions that took most of the time, at most SHARES.
 
-        `within` is the share of the samples (0 to 1) that were in the function or in what it
-        called, `own` of those in the function itself.
+        `within` is the share of the samples (0 to 1) in the function or in what it called, `own`
+        the share of the samples in the function itself.
         """
         counted = self._counted.most_common()
         within: Counter[int] = Counter()
@@ -78,18 +80,21 @@ class StackCounts:
         return shares
 
     def stacks(self) -> list[list[Any]]:
-        """[[[file, function], ...] innermost first, count], the commonest first."""
+        """Return [[[file, function], ...], count] of each stack.
+
+        The most frequent stack comes first; in a stack, the innermost function.
+        """
         places, counted = self._commonest()
         return _named(places, counted)
 
     def packed(self) -> PackedStacks:
+        """Return the most frequent stacks in compressed form, for a request that has ended."""
         return PackedStacks(len(self), self.shares(), self._commonest(_KEPT))
 
     def _commonest(self, most: int | None = None) -> tuple[list[_Place], list[_Counted]]:
-        """The places, and the stacks as numbers.
+        """Return the places, and the stacks as numbers of places.
 
-        A copy, taken first: while one thread turns the numbers into names, another may go on
-        counting.
+        Both are copies: another thread may count more while this one turns the numbers into names.
         """
         counted = []
         for stack, count in self._counted.most_common(most):
