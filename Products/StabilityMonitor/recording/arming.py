@@ -62,7 +62,7 @@ def arm(
             f'option-{number}',
             'An option is wrong.',
             problem,
-            Action('Correct it in zope.conf and restart.'),
+            Action('Correct it in zope.conf or in the environment, and restart Zope.'),
         )
     if options.enabled:
         life.start()

@@ -186,7 +186,7 @@ class Hangs:
         hang = Event(
             'hang',
             started,
-            summary=f"The server's loop (MainThread) is blocked: {doing}.",
+            summary=f"The server's loop (MainThread) is stuck: {doing}.",
             threads=_idents(main),
             place=_place(main),
         )

@@ -251,7 +251,7 @@ class Rounds:
     def _open_inbox(self, directory: Path) -> None:
         with self.life.findings.guarded(
             'inbox',
-            'Mailbox requests, as of the command "stabilitymonitor stacks", get no answer.',
+            'Mailbox requests, for example of "stabilitymonitor stacks", get no answer.',
             Action('Make the run directory writable for the user of Zope, and restart Zope.'),
         ):
             self.inbox = Inbox(directory, self.answers, aside)

@@ -56,9 +56,9 @@ class ArmingMarker:
         write_whole(self._own, json.dumps(marker))
 
     def clear(self, also_failed: bool) -> None:
-        """Remove the own marker: arming is done.
+        """Remove the marker of this process, because arming is done.
 
-        With `also_failed`, after arming with all parts, earlier failures no longer count.
+        With `also_failed`, also remove the markers of failed runs, so that they no longer count.
         """
         files = [self._own]
         if also_failed:
