@@ -139,7 +139,7 @@ class TestAHang:
         since = world.recording.words['hung_since'] / 1e9
         assert before - 0.1 <= since <= time.time() - 61 + 0.1
         world.look([110, 71, 100], 3)
-        assert world.recording.words['hung_since'] / 1e9 == since, 'the begin does not change'
+        assert world.recording.words['hung_since'] / 1e9 == since, 'the start does not change'
         assert world.notes[0].time == pytest.approx(since, abs=0.001)
 
     def test_each_worker_and_the_main_thread_are_noted(self, hanging):
@@ -296,7 +296,7 @@ class TestTheServersLoop:
     def test_a_blocked_loop_and_busy_workers_are_two_hangs_of_one_site(self, standing):
         since = standing.recording.words['hung_since']
         standing.look([61], 1)
-        assert standing.recording.words['hung_since'] == since, 'the begin of the first hang'
+        assert standing.recording.words['hung_since'] == since, 'the start of the first hang'
         first, second = hangnotes.all_lasting(standing.notes)
         assert "The server's loop" in first.title and 'All 1 workers' in second.title
         standing.hangs.look_at_loop((), 0.0)
@@ -557,7 +557,7 @@ class TestSpinning:
 
     def test_threads_that_python_does_not_know_are_distinguished(self, world):
         """They have no ident.  A calm thread does not hide one that spins, and the notes of the
-        threads do not count as the begin of an event.
+        threads do not count as the start of an event.
         """
         threads = [
             replace(main_thread(), ident=0, native_id=n, kind='other', name='c', frames=())

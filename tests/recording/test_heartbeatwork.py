@@ -558,8 +558,8 @@ class TestTheParts:
             watchdogs[0][1].used_up = True
             until(lambda: watchdogs[0][1].calls.count('own') > ROUND)
         calls, duties = watchdogs[0][1].calls, len(rounds.heartbeat.duties)
-        # In a beat, the first duty restarts the own timer; the calls after it come before the
-        # other duties.
+        # In a beat, the first duty restarts the timer of the heartbeat ("own").  The calls after it
+        # come before the other duties.
         last = len(calls) - calls[::-1].index('own')
         assert calls[last:].count('threads') == duties - 1
 

@@ -228,7 +228,7 @@ class TestRepeats:
         one.end()
         two.end()
 
-    def test_begin_and_end_of_the_last_repeat_are_kept(self, made):
+    def test_start_and_end_of_the_last_repeat_are_kept(self, made):
         for now in (100.0, 200.0):
             made.recorder.begin('GET', '/probe', _now=lambda now=now: now - 1)
             made.recorder.end(200, _now=lambda now=now: now)
@@ -490,7 +490,7 @@ class TestSlots:
         recording = made.read()
         assert recording.in_flight == () and [r.path for r in recording.finished] == ['/next']
 
-    def test_in_flight_returns_the_monotonic_time_of_the_begin(self, made):
+    def test_in_flight_returns_the_monotonic_start_time(self, made):
         before = time.monotonic()
         made.recorder.begin('GET', '/a')
         ((slot, began),) = made.recorder.in_flight()

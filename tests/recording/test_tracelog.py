@@ -212,7 +212,7 @@ class TestLosses:
         )
         assert made.index(note) < made.index(next(line for line in made if line.endswith(' g')))
 
-    def test_an_end_whose_begin_was_lost_has_no_seconds(self, tmp_path):
+    def test_an_end_whose_start_was_lost_has_no_seconds(self, tmp_path):
         traced = Traced(tmp_path, most=1)
         traced.recorder.begin('GET', '/a', 0, 7)
         traced.recorder.begin('GET', '/b', 0, 7)

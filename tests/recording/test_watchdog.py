@@ -257,7 +257,7 @@ def test_a_forked_child_changes_no_mark_and_no_timer(start):
 
 
 def test_a_killed_process_that_was_hanging_is_judged_with_its_threads(start):
-    """The real heartbeat notes the begin of a real hang; then the process is killed."""
+    """The real heartbeat notes the start of a real hang; then the process is killed."""
     victim = start('hang', 'stall=500ms', 'slow-request=200ms').go()
     idents = {int(ident) for ident in victim.hear().split()[1:]}
     until(lambda: len([note for note in victim.box.notes if note.kind == 'hang']) > len(idents))

@@ -41,7 +41,8 @@ from .recorder import Recorder
 if TYPE_CHECKING:  # arming does not wait for it, see threads.snapshot
     from ..threads.locks import Deadlock
 
-#: The key of an event that lasts: "hang", or a kind and its subject (a thread, a cycle of threads).
+#: The key of an event that lasts: "hang", or a kind with its subject (one thread, the threads of a
+#: cycle, or "loop").
 _Key = str | tuple[str, str | int | tuple[int, ...]]
 
 #: At most this many threads are noted for one hang, and for one deadlock.  The ring of notes must
@@ -196,7 +197,7 @@ class Hangs:
     # -- locks -------------------------------------------------------------------------------------
 
     def look_for_deadlock(self, seen: Observation | None = None) -> None:
-        """Begin or end deadlocks.
+        """Begin or end the events of deadlocks.
 
         Called while a request is slow, the site hangs, or a deadlock lasts.  A deadlock that is
         only inferred from the code begins when two looks in a row show it.
@@ -401,7 +402,7 @@ def _serving(seen: Observation) -> list[ThreadState]:
 
 
 def _main(seen: Observation) -> list[ThreadState]:
-    """Return a list of MainThread; an empty one if it serves a request or is not known."""
+    """Return [MainThread], or [] if it serves a request or was not seen."""
     return [state for state in seen.states if state.kind == 'main' and not state.request]
 
 

@@ -24,8 +24,8 @@ Duty = Callable[[], object]
 
 #: One round comes every this many beats, for what changes slowly.
 ROUND = 20
-#: A mark counts as survived this many beats after the heartbeat first saw it: the process still
-#: lives.
+#: A mark counts as survived this many beats after the heartbeat first saw it: the process has not
+#: died of that signal.
 SURVIVED_AFTER = 2
 
 

@@ -269,7 +269,7 @@ class Recorder:
                 self._drop(slot.at)
             del self.slots[index]
             at = box.SLOTS.at(index) // 8
-            self.words[at + 2] = 0  # its generation
+            self.words[at + 2] = 0  # generation 0: the slot is free
             self._free.append(index)
 
     def _drop(self, at: int) -> None:
@@ -358,7 +358,7 @@ class Recorder:
         return number
 
     def in_flight(self) -> list[tuple[Slot, float]]:
-        """Return the slots that serve a request, each with the monotonic time of its begin."""
+        """Return the slots that serve a request, each with the monotonic time at its start."""
         return [
             (slot, self.doubles[slot.at // 8 + _BEGAN])
             for slot in list(self.slots.values())

@@ -1,4 +1,4 @@
-"""The trace log (formerly the "big M log"): the begin and the end of each request, in a file that
+"""The trace log (formerly the "big M log"): the start and the end of each request, in a file that
 rotates.
 
 A request only appends tuples to a deque: it takes no lock and makes no system call.  The heartbeat
@@ -33,12 +33,12 @@ from .slots import Slot
 if sys.platform != 'win32':  # Windows has no flock: each process needs a different file name there
     import fcntl
 
-#: The begin of a request (slot, number, time, method, path, retry), and its end (slot, number,
+#: The start of a request (slot, number, time, method, path, retry), and its end (slot, number,
 #: time, status).  They are plain tuples because these are the cheapest: each request makes both.
 _Begin = tuple[Slot, int, float, str, str, int]
 _End = tuple[Slot, int, float, int]
 
-#: At most this many begins and ends wait for the next beat; later ones are lost.
+#: At most this many events (starts and ends) wait for the next beat; later ones are lost.
 MOST_EVENTS = 100_000
 #: At most this many characters of a path are written.
 LONGEST_PATH = 320
@@ -137,7 +137,7 @@ def said_line(code: str, when: float, text: str) -> str:
 
 
 class TracingRecorder(Recorder):
-    """See IRecorder.  `events` holds the begins and ends that the trace log has not written yet;
+    """See IRecorder.  `events` holds the starts and ends that the trace log has not written yet.
     `lost` counts those that were dropped because `events` was full or no slot was free.
     """
 
@@ -313,7 +313,7 @@ class TraceLog:
         self.unwritten = 0
         self._why = ''
         self._seen_lost = 0
-        # The requests in flight, by index of the slot: number, time of the begin, retry.
+        # The requests in flight, by index of the slot: number, time of the start, retry.
         self._begun: dict[int, tuple[int, float, int]] = {}
         self._first = [said_line('U', clock(), f'pid {self.pid} {label}')]
         self._writing = threading.Lock()
@@ -350,7 +350,7 @@ class TraceLog:
                 seconds = None
                 if begun == number:
                     seconds = max(0.0, when - began)
-                else:  # the begin of this request was lost
+                else:  # the start of this request was lost
                     retry = 0
                 yield from end_lines(
                     request_id(number, slot.ident),
