@@ -197,9 +197,9 @@ class TestAHang:
         (finding,) = hanging.findings
         assert (finding.id, finding.severity.code) == ('hang', 'critical')
         (hang,) = hanging.hangs.known()
-        told = json.loads(json.dumps(to_json(hang)))
-        assert told['place'] == {'file': '/site/view.py', 'line': 7, 'function': 'render'}
-        assert (told['known'], told['cycle']) == (None, [])
+        event = json.loads(json.dumps(to_json(hang)))
+        assert event['place'] == {'file': '/site/view.py', 'line': 7, 'function': 'render'}
+        assert (event['known'], event['cycle']) == (None, [])
         assert (hang.kind, hang.ended) == ('hang', None) and hanging.hangs.lasts('hang')
 
     def test_a_hang_that_ends_is_an_event(self, hanging, caplog):
@@ -366,8 +366,8 @@ class TestDeadlocks:
             state(2, holders=[1], activity='lock', detail='held by 1'),
             state(1, holders=[2], name='cron', request=None),
         )
-        (told,) = world.hangs.known(world.observe())
-        found = json.loads(json.dumps(to_json(told)))
+        (event,) = world.hangs.known(world.observe())
+        found = json.loads(json.dumps(to_json(event)))
         waits = {'activity': 'lock', 'detail': ''}
         cycle = {
             1: waits | {'ident': 1, 'name': 'cron', 'method': '', 'path': ''},
@@ -377,12 +377,12 @@ class TestDeadlocks:
         }
         assert {link['ident']: link for link in found['cycle']} == cycle
         assert (found['known'], found['place']) == (False, None)
-        sentence = cycle_words(told.cycle)
+        sentence = cycle_words(event.cycle)
         assert found['summary'] == f'Deadlock (inferred from the code): {sentence}.'
         assert 'cron waits for a lock' in sentence
         world.known = True
-        (told,) = world.hangs.known(world.observe())
-        assert told.known is True
+        (event,) = world.hangs.known(world.observe())
+        assert event.known is True
 
     def test_one_look_is_enough_if_the_locks_name_their_owners(self, world):
         world.threads, world.known = (state(1, [2]), state(2, [1])), True
@@ -416,14 +416,14 @@ class TestDeadlocks:
 
     def test_a_deadlock_seen_just_now_is_listed_but_not_begun(self, world):
         seen = observed((state(1, [2]), state(2, [1])))
-        (told,) = world.hangs.known(seen)
-        assert (told.kind, told.ended, told.threads, told.severity.code) == (
+        (event,) = world.hangs.known(seen)
+        assert (event.kind, event.ended, event.threads, event.severity.code) == (
             'deadlock',
             None,
             (1, 2),
             'warning',
         )
-        assert told.summary.startswith(
+        assert event.summary.startswith(
             'Deadlock (inferred from the code): GET /1 (waitress-1) waits for a lock; '
         )
         assert (

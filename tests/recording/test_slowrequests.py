@@ -355,7 +355,7 @@ class TestAnEnd:
         (profile,) = world.watch.known()
         assert profile.ended > profile.started and profile.seconds == 41.0
         assert not world.watch.are_in_flight()
-        document = to_json(profile.told(), plain=True)
+        document = to_json(profile.as_slow_request(), plain=True)
         assert (
             document['path'] == '/slow'
             and document['samples'] == 39
@@ -594,6 +594,6 @@ class TestWhatItCosts:
         for profile in profiles[:50]:
             world.watch._end(profile, 60.0)
         world.watch.watched = {profile.number: profile for profile in profiles[50:]}
-        told = [to_json(profile.told()) for profile in world.watch.known()]
-        assert len(told) == box.SLOT_COUNT + 50 and {len(one['shares']) for one in told} == {10}
-        assert len(json.dumps(told)) < 512 << 10
+        found = [to_json(profile.as_slow_request()) for profile in world.watch.known()]
+        assert len(found) == box.SLOT_COUNT + 50 and {len(one['shares']) for one in found} == {10}
+        assert len(json.dumps(found)) < 512 << 10

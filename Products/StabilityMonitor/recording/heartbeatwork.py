@@ -379,7 +379,7 @@ class Rounds:
         return Stacks(
             time=time.time(),
             threads=seen.states,
-            slow=tuple(profile.told() for profile in self.slow.known()),
+            slow=tuple(profile.as_slow_request() for profile in self.slow.known()),
             hangs=tuple(self.hangs.known(seen)),
         )
 

@@ -91,7 +91,7 @@ class Profile:
                 places.append(f'{share.own:.0%} in {share.function} ({share.file})')
         return ', '.join(places)
 
-    def told(self) -> SlowRequest:
+    def as_slow_request(self) -> SlowRequest:
         """Return what pages and programs show of this request.  The picture also needs `stacks`."""
         return SlowRequest(
             number=self.number,
