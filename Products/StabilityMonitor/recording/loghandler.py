@@ -14,8 +14,8 @@ from .recorder import Recorder
 
 
 class BreadcrumbHandler(logging.Handler):
-    """Writes records of `level` and above through `recorder`; after an error in it, it writes
-    nothing any more.
+    """Writes records of `level` and above through `recorder`.  After an error of the recorder, it
+    writes nothing any more.
     """
 
     def __init__(self, recorder: Recorder, level: int) -> None:

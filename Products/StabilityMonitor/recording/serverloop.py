@@ -76,7 +76,8 @@ class ServerLoop:
         self._saw = not (is_clock_enough and was_in_loop)
         if self._saw:
             self.place = self._outside(main)
-        # MainThread may have run on between the reading of its CPU time and that of its stack.
+        # MainThread may have run after its CPU time was read.  So a changed stack is progress, too,
+        # if the last look has read the stack.
         is_comparable = saw_before or used is None
         has_moved = is_comparable and self.place != before
         if has_run or has_moved:

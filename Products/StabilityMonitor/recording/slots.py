@@ -14,7 +14,7 @@ CLOSED = object()
 
 
 class Life:
-    """An object among the thread-local data of a thread: it is freed when the thread ends.
+    """An object in the thread-local data of a thread: it is freed when the thread ends.
 
     `Thread.is_alive` is not enough: for a thread that C code or `_thread` started, it always
     returns True (Python 3.11, 3.12) or raises (3.13).
