@@ -1,8 +1,9 @@
 """Products.StabilityMonitor: after any crash, hang, kill or restart, the next Zope says how the
 last one ended.
 
-When Zope imports this package, it arms, and judges the dead runs that it finds.  When Zope calls
-`initialize`, it adds its tab.  Imported outside a configured Zope, it does nothing at all.
+When Zope imports this package, the package starts to record ("arms") and judges the dead runs that
+it finds.  When Zope calls `initialize`, the package adds its tab.  When it is imported outside a
+configured Zope, it does nothing.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ __version__ = '1.0.dev0'
 
 
 def initialize(context: object) -> None:
-    """Zope calls this when the product is installed, in servers and in scripts."""
+    """Add the tab.  Zope calls this when it installs the product, in servers and in scripts."""
     try:
         from .zmi import tab
 
         tab.hang()
     except Exception:
-        LOGGER.exception('The tab of the stability monitor is missing.')
+        LOGGER.exception('The Control Panel has no tab "Stability": adding it failed.')
 
 
 def _arm() -> None:
@@ -32,7 +33,7 @@ def _arm() -> None:
     from .zmi import zopeconf
 
     life = arming.arm(**zopeconf.circumstances())
-    # Also where this run cannot record anything itself.
+    # Dead runs are judged even where this run cannot record anything itself.
     if life.options.enabled and _has_past((life.base.runs, life.base.archive), life.name):
         from .postmortem import triage
 
@@ -41,9 +42,10 @@ def _arm() -> None:
 
 
 def _has_past(folders: Iterable[os.PathLike[str]], own: str) -> bool:
-    """Does any other run than `own` have anything in these folders?
+    """Return whether `folders` contain anything of another run than `own`.
 
-    Only then is the room imported that judges dead runs and removes old ones.
+    Only then does the start of Zope wait for the import of `postmortem`, which judges dead runs
+    and removes old ones.
     """
     found: set[str] = set()
     for folder in folders:
@@ -61,4 +63,4 @@ if _inside_configured_zope():
     try:
         _arm()
     except Exception:  # whatever fails here, the site must start
-        LOGGER.exception('The stability monitor is off: arming failed.')
+        LOGGER.exception('The stability monitor records nothing: arming failed.')

@@ -1,4 +1,6 @@
-"""`python -m Products.StabilityMonitor`: the command where there is no script."""
+"""`python -m Products.StabilityMonitor`: the command `stabilitymonitor` where no script is
+installed, as when the product is a plain folder.
+"""
 
 import sys
 

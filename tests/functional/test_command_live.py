@@ -47,7 +47,7 @@ def test_all_workers_are_stuck_until_they_are_not(site):
     wait_for(lambda: is_wrong(site), PATIENCE, 'the hang')
     _, line = lines_of(site, 'status', status=1)
     assert line.startswith(f'HANGS: pid {site.pid} since 20')
-    assert 'All 4 threads that serve have been busy' in line and 'sleep_until' in line
+    assert 'All 4 workers have been busy' in line and 'sleep_until' in line
     assert line.endswith(' 4 of 4 threads that serve are stuck.')
     sign.touch()
     for each in asked:

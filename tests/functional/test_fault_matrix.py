@@ -367,7 +367,7 @@ _LOCK, _GIL = deaths.all_wait_for_a_lock, deaths.c_code_holds_the_gil
 _WAITING, _HOLDING = ('/wait',) * 4, ('/hold_gil',)
 #: Who, where, since when and for how long.
 _TOLD = (
-    'All 4 threads that serve have been busy with requests for longer than 1 s: 4 of them: ',
+    'All 4 workers have been busy with requests for longer than 1 s: 4 of them: ',
     ' in wait, since 2',
     ' sec until the end.',
 )

@@ -153,16 +153,14 @@ def test_a_hang_forges_no_line(site):
     wait_for(lambda: len(site.recording().in_flight) == 1, PATIENCE, 'who holds the lock')
     for _ in range(2):
         site.background(forged('/want'))
-    wait_for_line(site, 'All 3 threads that serve have been busy')
+    wait_for_line(site, 'All 3 workers have been busy')
     check_logs(site)
     site.kill()
     site.wait_exit()
     site.start()
     wait_for_line(site, 'The last run ')
     check_logs(site)
-    check_shown(
-        *logged(site, 'All 3 threads that serve have been busy'), *logged(site, 'The last run ')
-    )
+    check_shown(*logged(site, 'All 3 workers have been busy'), *logged(site, 'The last run '))
 
 
 def test_the_end_of_a_hang_forges_no_line(site):
@@ -171,7 +169,7 @@ def test_the_end_of_a_hang_forges_no_line(site):
     site.background(forged('/hold'))
     wait_for(lambda: len(site.recording().in_flight) == 1, PATIENCE, 'who holds the lock')
     site.background(forged('/want'))
-    wait_for_line(site, 'All 2 threads that serve have been busy')
+    wait_for_line(site, 'All 2 workers have been busy')
     site.stop()
     check_logs(site)
 

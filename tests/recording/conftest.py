@@ -4,7 +4,9 @@ from support.victims import Victim
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts victims in one directory; `armed=False` for a control process."""
+    """Return a function that starts victims in one directory; `armed=False` starts a control
+    process.
+    """
     started = []
 
     def start(way, *words, armed=True, **how):

@@ -1,8 +1,8 @@
-"""Real processes that really die: what each way leaves behind, and that arming changes nothing
-about it.
+"""Real processes that die: what each way to die leaves behind, and that arming does not change how
+they die.
 
-Every way (programs/armed.py) is gone twice at the same time: by an armed process and by a control
-process that is not.  Marks are those of FACTS.md section 2.
+Two processes run each way (see programs/armed.py) at the same time: an armed one, and a control
+process that is not armed.  The expected marks are those of FACTS.md, section 2.
 """
 
 import os
@@ -21,13 +21,16 @@ from Products.StabilityMonitor.store.rundirectory import read_json
 from Products.StabilityMonitor.system.distributions import installed
 
 pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith('linux'), reason='what a death leaves is told for Linux'
+    not sys.platform.startswith('linux'), reason='the expected marks are those of Linux'
 )
 
 
 @pytest.fixture
 def pair(start):
-    """Both go the same way; the control process shows how that ends without us."""
+    """Return a function that runs one way in both processes, and asserts that they end the same.
+
+    The control process shows how that way ends without this product.
+    """
 
     def pair(way, *words, heard=(), then=None, **popen):
         both = [start(way, *words, armed=armed, **popen) for armed in (True, False)]
@@ -45,7 +48,7 @@ def pair(start):
 
 # -- the fault matrix ------------------------------------------------------------------------------
 
-#: way, exit status, marks, has it come to atexit, does the excepthook know
+#: way, exit status, marks, whether atexit was reached, what the excepthook recorded
 ENDS = [
     (('return',), 0, set(), True, ''),
     (('exit_3',), 3, set(), True, ''),
@@ -73,7 +76,9 @@ ENDS = [
 @pytest.mark.parametrize(
     'way, status, marks, finished, exception', ENDS, ids=['-'.join(end[0]) for end in ENDS]
 )
-def test_ends_of_its_own(pair, way, status, marks, finished, exception):
+def test_a_process_that_ends_itself_leaves_these_marks_and_this_exit_status(
+    pair, way, status, marks, finished, exception
+):
     armed, control = pair(*way)
     assert control.process.returncode == status
     assert set(armed.marks()) == marks
@@ -81,7 +86,7 @@ def test_ends_of_its_own(pair, way, status, marks, finished, exception):
     assert armed.box.words['serving'] and armed.box.words['armed']
     assert armed.box.exception.endswith(f'{exception}\n' if exception else '')
     assert bool(armed.box.exception) == bool(exception)
-    if not marks:  # tracebacks go where they went
+    if not marks:  # tracebacks are still written to standard error
         said = control.errors.partition('\n\nCurrent thread')[0]
         assert armed.errors.replace(armed.process.args[3], '-').startswith(said)
 
@@ -89,7 +94,7 @@ def test_ends_of_its_own(pair, way, status, marks, finished, exception):
 @pytest.mark.parametrize(
     'name', ['SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGXCPU']
 )
-def test_signals_from_outside(pair, name):
+def test_a_signal_leaves_its_mark_and_ends_the_process_as_before(pair, name):
     armed, control = pair('wait', heard=['waiting'], then=name)
     assert control.process.returncode == -getattr(signal, name)
     assert set(armed.marks()) == {name}
@@ -98,37 +103,37 @@ def test_signals_from_outside(pair, name):
     assert [r.path for r in armed.box.in_flight] == ['/the/request']
 
 
-def test_sigint(pair):
+def test_sigint_leaves_its_mark_and_a_keyboard_interrupt(pair):
     armed, control = pair('wait', heard=['waiting'], then='SIGINT')
     assert set(armed.marks()) == {'SIGINT'}
     assert armed.box.words['finished'] and armed.box.exception.endswith('KeyboardInterrupt\n')
 
 
-def test_sigkill(pair):
+def test_sigkill_leaves_no_mark_but_the_request_in_flight(pair):
     armed, _ = pair('wait', heard=['waiting'], then='SIGKILL')
     assert armed.marks() == {} and not armed.box.words['finished']
     assert [r.path for r in armed.box.in_flight] == ['/the/request']
 
 
-def test_a_fault_sent_from_outside(pair):
+def test_a_sigsegv_from_another_process_is_dumped_like_a_crash(pair):
     armed, _ = pair('wait', heard=['waiting'], then='SIGSEGV')
     assert armed.marks()['faults'].startswith('Fatal Python error: Segmentation fault')
 
 
 @pytest.mark.parametrize('way, marks', [('handler_before', {'SIGTERM'}), ('handler_after', set())])
-def test_a_handler_of_other_code_ends_the_process_as_it_will(pair, way, marks):
+def test_a_handler_of_other_code_still_decides_how_the_process_ends(pair, way, marks):
     armed, control = pair(way, heard=['waiting'], then='SIGTERM')
     assert control.process.returncode == 4
     assert set(armed.marks()) == marks and armed.box.words['finished']
 
 
-def test_the_main_thread_is_over_and_another_lives_on(pair):
+def test_sigterm_is_marked_while_another_thread_outlives_the_main_thread(pair):
     armed, _ = pair('thread_outlives_main', heard=['waiting'], then='SIGTERM')
     assert set(armed.marks()) == {'SIGTERM'} and not armed.box.words['finished']
 
 
 class TestDumps:
-    def test_of_a_crash_names_the_request_of_its_thread(self, start):
+    def test_a_dump_of_a_crash_names_the_thread_of_its_request(self, start):
         victim = start('segv_in_thread').go()
         victim.end()
         dump = victim.marks()['faults']
@@ -136,20 +141,20 @@ class TestDumps:
         (request,) = victim.box.in_flight
         assert f'Current thread 0x{request.ident:016x}' in dump and request.path == '/the/request'
 
-    def test_of_a_stack_overflow_in_a_worker(self, start):
-        """faulthandler alone leaves nothing here: the thread has an alternate stack of ours."""
+    def test_a_stack_overflow_in_a_worker_is_dumped(self, start):
+        """faulthandler alone leaves no dump here: the thread needs an alternate signal stack."""
         victim = start('overflow_in_worker').go()
         assert victim.end() == -signal.SIGSEGV
         (request,) = victim.box.in_flight
         dump = victim.marks()['faults']
-        # from Python 3.14 on, a dump of a recursion through C is cut after so many frames
+        # from Python 3.14 on, a dump of a recursion through C is cut one frame earlier
         least = 50 if sys.version_info >= (3, 14) else 51
         assert f'Current thread 0x{request.ident:016x}' in dump
         assert dump.count('in __repr__') >= least
         size = victim.box.threads[request.ident].stack_size
         assert 0 < size <= 256 << 10
 
-    def test_an_exception_that_is_far_too_long_keeps_its_beginning(self, start):
+    def test_a_far_too_long_exception_keeps_its_beginning(self, start):
         victim = start('long_exception').go()
         victim.end()
         assert 'ValueError: the reason €€€' in victim.box.exception
@@ -157,7 +162,7 @@ class TestDumps:
 
 
 class TestAHeldGIL:
-    def test_the_watchdog_notes_it_and_a_signal_still_ends_it(self, start):
+    def test_the_watchdog_marks_a_held_gil_and_a_signal_still_ends_the_process(self, start):
         armed, control = start('hold_gil', 'stall=500ms'), start('hold_gil', armed=False)
         armed.beats()
         for victim in (armed, control):
@@ -170,16 +175,16 @@ class TestAHeldGIL:
         assert 'in do_hold_gil' in armed.marks()['SIGTERM']
         assert not armed.box.survived['watchdog']
 
-    def test_a_healthy_process_that_was_stopped_for_long_goes_on(self, start):
+    def test_a_process_that_was_suspended_for_long_survives_the_watchdog(self, start):
         victim = start('serve', 'stall=500ms').go()
         victim.beats()
         victim.tell('hello', 'alive').signal('SIGSTOP')
         os.waitid(os.P_PID, victim.process.pid, os.WSTOPPED | os.WNOWAIT)
-        time.sleep(0.8)  # longer than `stall`: that is the point
+        time.sleep(0.8)  # longer than `stall`, so that the timer of the watchdog expires
         victim.signal('SIGCONT').tell('hello', 'alive')
         until(lambda: 'watchdog' in victim.marks())
         length = len(victim.marks()['watchdog'])
-        until(lambda: victim.box.survived['watchdog'] >= length, 'the mark is known to be outlived')
+        until(lambda: victim.box.survived['watchdog'] >= length, 'the mark counts as survived')
         victim.tell('')
         assert victim.end() == 0
         assert set(victim.marks()) == {'watchdog'} and victim.box.words['finished']
@@ -201,7 +206,7 @@ class TestNohup:
         assert armed.process.returncode == 0
         assert armed.marks() == {} and not (armed.path / 'SIGHUP.mark').exists()
 
-    def test_in_the_background_of_a_shell(self, pair):
+    def test_ignored_sigint_and_sigquit_stay_ignored(self, pair):
         """`cmd &` without job control ignores SIGINT and SIGQUIT."""
 
         def ignore():
@@ -216,14 +221,14 @@ class TestOtherCode:
     @pytest.mark.parametrize(
         'way, trouble', [('disable', 'disabled'), ('redirect', 'redirected'), ('close', 'closed')]
     )
-    def test_that_meddles_with_the_fault_log_is_put_right(self, start, way, trouble):
+    def test_the_fault_log_is_repaired_after_other_code_interferes(self, start, way, trouble):
         victim = start(way).go()
         assert victim.end() == -signal.SIGSEGV
         assert victim.marks()['faults'].startswith('Fatal Python error: Segmentation fault')
         assert trouble in victim.errors  # the finding in the event log
 
     @pytest.mark.parametrize('name, mark', [('SIGTERM', 'SIGTERM'), ('SIGSEGV', 'faults')])
-    def test_that_took_our_descriptors_gets_nothing_written_into_its_file(
+    def test_nothing_is_written_into_a_file_that_has_got_our_descriptor(
         self, start, tmp_path, name, mark
     ):
         foreign = tmp_path / 'Data.fs'
@@ -232,24 +237,24 @@ class TestOtherCode:
         assert foreign.read_bytes() == b''
         assert 'in do_wait' in victim.marks()[mark]
 
-    def test_that_dumps_stacks_on_a_signal_is_not_killed_by_it(self, pair):
+    def test_a_signal_on_which_other_code_dumps_stacks_does_not_kill(self, pair):
         armed, control = pair('foreign_usr1', heard=['alive'])
         assert control.process.returncode == 0 and armed.marks() == {}
         assert 'in do_foreign_usr1' in armed.errors
 
     @pytest.mark.parametrize('way, status', [('fork_and_handler', 9), ('fork_and_foreign_usr1', 0)])
-    def test_its_handlers_work_in_a_forked_child(self, pair, way, status):
+    def test_handlers_of_other_code_work_in_a_forked_child(self, pair, way, status):
         armed, _ = pair(way, heard=[f'child {status}'])
         assert armed.marks() == {}
 
     @pytest.mark.parametrize('way', ['log', 'log_unconfigured', 'log_configured'])
-    def test_its_logging_is_shown_as_ever(self, pair, way):
+    def test_the_logging_of_other_code_is_unchanged(self, pair, way):
         armed, control = pair(way)
         assert armed.errors == control.errors != ''
         lines = [line.message for line in armed.box.log]
         assert ('captured' in lines) == (way == 'log_configured')
 
-    def test_its_stack_size_is_left_alone(self, pair):
+    def test_a_stack_size_set_by_other_code_is_kept(self, pair):
         armed, _ = pair('own_stack_size', heard=[f'stack {7 << 20}'])
         assert armed.process.returncode == 0
 
@@ -273,11 +278,11 @@ class TestForks:
             assert victim.end() == 0
         assert armed.box.words['finished']
 
-    def test_nor_when_a_signal_ends_it(self, start):
+    def test_a_child_that_a_signal_ends_leaves_nothing_in_the_files_of_its_parent(self, start):
         victim = start('fork', 'kill_self_term').go('child -15')
         assert victim.marks() == {}
 
-    def test_nor_does_one_that_executes_a_program(self, pair):
+    def test_a_child_that_executes_a_program_leaves_nothing_in_the_files_of_its_parent(self, pair):
         armed, _ = pair('preexec', heard=['child -15'])
         assert armed.marks() == {}
 
@@ -289,15 +294,15 @@ class TestForks:
         victim.signal('SIGKILL')
         victim.process.wait()
         claimed = victim.base.claim(name)
-        os.kill(child, 0)  # it lives
+        os.kill(child, 0)  # the child still lives
         assert claimed is not None
         claimed.abandon()
 
-    def test_children_have_no_descriptors_of_ours(self, pair):
-        armed, _ = pair('descriptors')  # compares what they said
+    def test_a_child_has_none_of_our_descriptors(self, pair):
+        armed, _ = pair('descriptors')  # `pair` compares the output of both
         assert armed.said.startswith('forked ')
 
-    def test_a_worker_has_a_run_of_its_own(self, start):
+    def test_a_forked_worker_has_its_own_run(self, start):
         victim = start('worker').go()
         word, name = victim.hear().split()
         assert (word, victim.hear()) == ('worker', 'child -11')
@@ -314,7 +319,7 @@ class TestForks:
         assert claimed is not None and victim.base.claim(parent.name) is None
         claimed.abandon()
 
-    def test_a_process_that_was_not_forked_is_no_worker(self, start):
+    def test_a_process_that_was_not_forked_gets_no_second_run(self, start):
         victim = start('no_worker').go('worker None')
         assert victim.end() == 0
 
@@ -323,7 +328,7 @@ class TestForks:
 
 
 class TestTheRunDirectory:
-    def test_everything_is_there_and_for_us_alone(self, start):
+    def test_all_files_are_there_and_only_their_owner_may_read_them(self, start):
         victim = start('serve').go()
         until(
             lambda: (
@@ -344,12 +349,12 @@ class TestTheRunDirectory:
             assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
             if path.suffix in ('.sbr', '.mark'):
                 assert path.stat().st_blocks * 512 >= path.stat().st_size > 0, (
-                    'a full disk would silence it'
+                    'the file is preallocated, so that a full disk cannot prevent writing'
                 )
         assert stat.S_IMODE(victim.path.stat().st_mode) == 0o700
         assert sum(path.stat().st_size for path in victim.path.iterdir()) < 2 << 20
 
-    def test_processes_with_the_same_versions_share_one_file_of_them(self, start, tmp_path):
+    def test_processes_with_the_same_distributions_share_one_list_of_them(self, start, tmp_path):
         base = [start('serve').go() for _ in range(2)][0].base
         one, other = (base.runs / name for name in base.waiting())
         for path in (one, other):
@@ -362,7 +367,7 @@ class TestTheRunDirectory:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert isinstance(read_json(one / 'serving.json')['products'], list)
 
-    def test_the_context(self, start):
+    def test_the_context_of_a_run_is_recorded(self, start):
         victim = start('serve').go()
         context = read_json(victim.path / 'context.json')
         assert context['identity']['pid'] == victim.process.pid
@@ -387,13 +392,13 @@ class TestTheRunDirectory:
             victim.tell('hello', 'alive')
 
     @pytest.mark.parametrize('option, stack', [('0', 0), ('16MB', 16 << 20)])
-    def test_thread_stack_size(self, start, option, stack):
+    def test_the_option_thread_stack_size_sets_the_stack_of_new_threads(self, start, option, stack):
         victim = start('stack_size', f'thread-stack-size={option}').go(f'stack {stack}')
         assert victim.end() == 0
 
 
-class TestADiskThatWillNot:
-    def test_hold_more(self, start):
+class TestTroubleWithTheDisk:
+    def test_on_a_full_disk_black_box_and_fault_log_are_off_with_findings(self, start):
         victim = start('full').go()
         found = victim.hear().split()
         assert {'black-box-file', 'fault-log'} <= set(found) and 'run-directory' not in found
@@ -401,14 +406,14 @@ class TestADiskThatWillNot:
         left = {path.name for path in victim.path.iterdir()}
         assert not left & {'blackbox.sbr', 'faults.mark'}
 
-    def test_be_written(self, start, tmp_path):
+    def test_a_data_directory_that_cannot_be_made_is_a_finding(self, start, tmp_path):
         (tmp_path / 'stability').write_text('a file is in the way')
         victim = start('findings').go()
         assert 'run-directory' in victim.hear().split()
         assert victim.end() == 0
 
-    def test_be_mapped(self, start):
-        """A network volume: the black box is in memory, and nobody has deleted it."""
+    def test_on_a_network_file_system_the_black_box_is_in_memory_only(self, start):
+        """The black box is in memory only; its missing file does not count as deleted."""
         victim = start('network').go()
         found = victim.hear().split()
         assert (
@@ -418,19 +423,19 @@ class TestADiskThatWillNot:
         )
         assert victim.end() == 0
 
-    def test_keep_it(self, start):
+    def test_deleted_breadcrumbs_are_a_finding(self, start):
         victim = start('remove_all').go('alive')
         assert victim.end() == 0
         assert 'The breadcrumbs of this run were deleted' in victim.errors
 
-    def test_give_it_to_a_group_that_is_not_there(self, start):
+    def test_a_group_that_does_not_exist_is_a_finding(self, start):
         victim = start('findings', 'group=no-such-group').go()
         assert 'group' in victim.hear().split()
         assert victim.end() == 0 and victim.box.words['finished']
 
 
 class TestDisabled:
-    def test_nothing_is_on_disk_and_nothing_is_touched(self, start, tmp_path):
+    def test_a_disabled_product_writes_and_changes_nothing(self, start, tmp_path):
         off, control = start('touched', 'enabled=off').go(), start('touched', armed=False).go()
         assert off.end() == control.end() == 0
         assert off.said == control.said and off.errors == control.errors
@@ -438,8 +443,8 @@ class TestDisabled:
 
 
 class TestEnding:
-    def test_the_heartbeat_holds_nothing_up(self, start):
-        """It would beat again in an hour."""
+    def test_the_heartbeat_does_not_delay_the_end(self, start):
+        """The next beat would come after an hour."""
         victim = start('return', 'sample-interval=1h').go()
         assert victim.end() == 0 and victim.box.words['finished']
 
@@ -450,22 +455,24 @@ class TestSafeMode:
         assert victim.end() == -signal.SIGKILL
 
     def live(self, start, *words):
-        """Is the next start in safe mode?"""
+        """Return whether the next start is in safe mode."""
         victim = start('findings', *words).go()
         found = victim.hear().split()
         assert victim.end() == 0
         return 'safe-mode' in found
 
-    def test_after_two_runs_that_died_while_arming_until_it_is_left(self, start, tmp_path):
+    def test_safe_mode_begins_after_two_runs_that_died_while_arming_and_stays(
+        self, start, tmp_path
+    ):
         self.die(start)
         self.die(start)
         assert self.live(start)
-        assert self.live(start), 'it stays until a person has looked'
+        assert self.live(start), 'safe mode stays until somebody deletes the markers'
         for marker in (tmp_path / 'stability/arming').iterdir():
             marker.unlink()
         assert not self.live(start)
 
-    def test_the_risky_parts_are_off(self, start, tmp_path):
+    def test_safe_mode_leaves_the_risky_parts_off(self, start, tmp_path):
         self.die(start)
         self.die(start)
         before = set(os.listdir(tmp_path / 'stability/runs'))
@@ -478,21 +485,21 @@ class TestSafeMode:
             'serving.json',
         }
 
-    def test_one_that_got_through_between_them_counts(self, start):
+    def test_a_run_that_armed_in_between_resets_safe_mode(self, start):
         self.die(start)
         assert not self.live(start)
         self.die(start)
         assert not self.live(start)
 
-    def test_another_instance_is_not_concerned(self, start):
+    def test_failed_starts_of_another_instance_do_not_count(self, start):
         self.die(start, client_home='/other')
         self.die(start, client_home='/other')
         assert not self.live(start)
         assert self.live(start, 'client_home=/other')
 
-    def test_one_that_is_arming_right_now_has_not_died(self, start, tmp_path):
+    def test_a_living_process_does_not_count_as_died_while_arming(self, start, tmp_path):
         self.die(start)
-        waiting = start('serve').go()  # its marker is gone
+        waiting = start('serve').go()  # it has armed, so its marker is gone
         assert not self.live(start)
         waiting.tell('')
         assert waiting.end() == 0

@@ -1,5 +1,5 @@
-"""Aside: the work is done in another thread, whose CPU time is its own, and its outcome comes
-back.
+"""The helper threads: "aside" returns results and errors to the caller, "errands" runs in the
+background.
 """
 
 import logging
@@ -17,7 +17,7 @@ def names():
     return [thread.name for thread in threading.enumerate()]
 
 
-def test_the_answer_comes_from_another_thread_which_stays():
+def test_aside_runs_in_another_thread_which_stays():
     name, ident, daemon = aside(
         lambda: (
             threading.current_thread().name,
@@ -29,7 +29,7 @@ def test_the_answer_comes_from_another_thread_which_stays():
     assert aside(threading.get_ident) == ident and name in names()
 
 
-def test_both_threads_are_there_once_it_has_begun():
+def test_begin_starts_both_threads_once():
     begin()
     before = [
         name for name in names() if name in ('StabilityMonitor aside', 'StabilityMonitor errands')
@@ -40,7 +40,7 @@ def test_both_threads_are_there_once_it_has_begun():
     assert before == [name for name in names() if name in before]
 
 
-def test_who_waits_in_vain_goes_on():
+def test_aside_raises_a_timeout_and_works_afterwards():
     gate = threading.Event()
     with pytest.raises(TimeoutError):
         aside(gate.wait, patience=0)
@@ -48,12 +48,12 @@ def test_who_waits_in_vain_goes_on():
     assert aside(lambda: 'the next one') == 'the next one'
 
 
-def test_none_is_an_answer_too():
+def test_aside_can_return_none():
     assert aside(lambda: None) is None
 
 
 @pytest.mark.parametrize('error', [ValueError, SystemExit, KeyboardInterrupt])
-def test_what_is_raised_is_raised_here(error):
+def test_aside_raises_what_the_function_raises(error):
     def fail():
         raise error('the reason')
 
@@ -61,8 +61,8 @@ def test_what_is_raised_is_raised_here(error):
         aside(fail)
 
 
-def test_it_waits_for_no_log_handler(monkeypatch):
-    """Or who waits for it would; and a thread that gets its ident later is not hurried."""
+def test_the_thread_aside_waits_for_no_log_handler(monkeypatch):
+    """Otherwise the thread that waits for the result would wait for the log handler, too."""
     said = []
     monkeypatch.setattr(loglater._MESSENGER, 'say', lambda *words, **more: said.append(words))
     before = set(loglater.HURRIED)
@@ -79,5 +79,5 @@ def test_it_waits_for_no_log_handler(monkeypatch):
     assert loglater.HURRIED >= before
 
 
-def test_one_within_another():
+def test_a_call_of_aside_within_another_works():
     assert aside(lambda: aside(threading.get_ident)) != threading.get_ident()

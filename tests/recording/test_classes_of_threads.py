@@ -1,9 +1,10 @@
-"""No thread of ours, no exit hook and no exception hook defines a dataclass or a named tuple.
+"""The threads of this product, its exit hook and its exception hook define no dataclass and no
+named tuple.
 
-Such a class is made by `exec` of a text.  On Python before 3.14 that resets what the interpreter
-notes of a KeyboardInterrupt nobody caught: a process that should end by SIGINT ends with status 1
-(`unhandled_keyboard_interrupt` in pythonrun.c; measured on 3.11, 3.12 and 3.13).  So whatever
-defines such classes is imported in MainThread, before Zope serves.
+Python makes such a class by `exec` of a text.  Before Python 3.14 this resets the interpreter's
+note of an unhandled KeyboardInterrupt, so that a process which should end by SIGINT ends with
+status 1 (`unhandled_keyboard_interrupt` in pythonrun.c; measured on 3.11, 3.12 and 3.13).  So all
+modules that define such classes are imported in MainThread, before Zope serves.
 """
 
 import os
@@ -14,7 +15,7 @@ from support.aftermath import command
 from support.zopekit import ZopeInstance
 from support.zopekit import wait_for
 
-#: Runs before all else in each Python that is started with its folder on the path.
+#: A `sitecustomize`: it runs first in each Python that is started with its folder on the path.
 WATCH = """
 import os, sys, threading
 
@@ -73,7 +74,7 @@ def site(tmp_path):
 
 
 @pytest.mark.zope
-def test_none_does_from_the_start_to_the_end(site):
+def test_no_thread_or_hook_defines_such_a_class_from_start_to_end(site):
     zope, log = site
     wait_for(lambda: list(zope.stability.glob('runs/*/checks.json')), what='the checks')
     for page in ('main', 'incidents', 'threads', 'checks'):
@@ -83,12 +84,12 @@ def test_none_does_from_the_start_to_the_end(site):
         command(zope, word)
     assert log.read_text() == ''
     zope.kill(signal.SIGINT)
-    assert zope.wait_exit() == 0, 'as waitress has it'
+    assert zope.wait_exit() == 0, 'waitress ends with status 0 after SIGINT'
     assert log.read_text() == ''
 
 
 @pytest.mark.zope
-def test_the_watch_sees_such_a_class(site):
+def test_the_watch_detects_such_a_class(site):
     zope, log = site
     zope.get('/control')
     assert 'StabilityMonitor, pretended: ' in log.read_text()

@@ -1,5 +1,5 @@
-"""Hangs, deadlocks and spinning threads: when they begin and end, what is noted of them, and that
-it stays.
+"""Hangs, deadlocks and spinning threads: when they begin and end, what is noted about them, and
+that other notes do not overwrite this.
 """
 
 import json
@@ -28,7 +28,7 @@ FRAMES = (Frame('/site/view.py', 7, 'render'), Frame('/zope/publish.py', 70, 'pu
 
 
 def state(ident, holders=(), **values):
-    """A thread that serves `/<ident>`, 100 s old."""
+    """Return a worker whose request, for `/<ident>`, is 100 s old."""
     served = request(ident, path=f'/{ident}', seconds=100.0)
     return ThreadState(
         **{
@@ -53,7 +53,7 @@ def main_thread(**values):
 
 
 class World:
-    """A recorder and what watches over it; `threads` is what a look at the threads shows."""
+    """A recorder with its Hangs.  `threads` are the threads that `observe` sees."""
 
     def __init__(self):
         self.buffer, self.threads, self.asked, self.known = bytearray(box.SIZE), (), 0, False
@@ -67,7 +67,9 @@ class World:
         return observed(self.threads, self.known)
 
     def look(self, ages, serving):
-        """Requests in flight, how old they are; and so many threads that serve."""
+        """Look once: `ages` of the requests in flight in seconds, `serving` is the number of
+        workers.
+        """
         now = time.monotonic()
         self.hangs.look([now - age for age in ages], serving, now)
 
@@ -106,22 +108,22 @@ class TestAHang:
         'ages, serving, hangs',
         [
             ([100, 90, 61], 3, True),
-            ([100, 90, 59], 3, False),  # the last one is busy, not overdue
-            ([100, 90], 3, False),  # one is free
+            ([100, 90, 59], 3, False),  # the last worker is busy, but not overdue
+            ([100, 90], 3, False),  # one worker is free
             ([], 0, False),
             ([], 4, False),
-            ([100, 90, 61], 2, True),  # one more than was counted: it came in between
+            ([100, 90, 61], 2, True),  # one worker more than was counted: it is new
             ([61], 1, True),
         ],
     )
-    def test_begins_when_the_last_free_thread_is_overdue(self, world, ages, serving, hangs):
+    def test_a_hang_begins_when_the_last_free_worker_is_overdue(self, world, ages, serving, hangs):
         world.look(ages, serving)
         assert bool(world.recording.words['hung_since']) == hangs
         assert [note.kind for note in world.notes] == ['hang'] * hangs
         assert world.asked == hangs, 'the threads are looked at only when something is wrong'
 
-    def test_does_not_begin_while_the_server_shuts_down_but_goes_on(self, world):
-        """Waitress ends its idle threads first, and waits for the last ones."""
+    def test_during_a_shutdown_no_hang_begins_but_one_may_last(self, world):
+        """At its end, waitress ends its idle threads first and waits for the others."""
         world.hangs.is_over = lambda: True
         world.look([61], 1)
         assert world.notes == () and world.recording.words['hung_since'] == 0
@@ -131,20 +133,20 @@ class TestAHang:
         world.look([62], 1)
         assert world.hangs.lasts('hang')
 
-    def test_since_the_last_free_thread_became_busy(self, world):
+    def test_a_hang_dates_from_when_the_last_free_worker_became_busy(self, world):
         before = time.time() - 61
         world.look([100, 61, 90], 3)
         since = world.recording.words['hung_since'] / 1e9
         assert before - 0.1 <= since <= time.time() - 61 + 0.1
         world.look([110, 71, 100], 3)
-        assert world.recording.words['hung_since'] / 1e9 == since, 'it is the beginning that counts'
+        assert world.recording.words['hung_since'] / 1e9 == since, 'the start does not change'
         assert world.notes[0].time == pytest.approx(since, abs=0.001)
 
-    def test_each_thread_that_serves_is_noted_and_the_main_thread(self, hanging):
+    def test_each_worker_and_the_main_thread_are_noted(self, hanging):
         assert hanging.kinds == [('hang', 0), *(('hang', n) for n in range(1, 5)), ('hang', MAIN)]
         event, thread, *_, main = hanging.notes
         assert event.title == (
-            'All 4 threads that serve have been busy with requests for longer than 60 s: '
+            'All 4 workers have been busy with requests for longer than 60 s: '
             '4 of them: waits for a lock.'
         )
         assert (thread.title, thread.request, thread.seconds, thread.native_id) == (
@@ -177,7 +179,7 @@ class TestAHang:
         ],
         ids=['the very same', 'the same at other lines', 'other places'],
     )
-    def test_what_most_do_is_counted_by_activity_and_place(self, world, others, words):
+    def test_workers_are_grouped_by_activity_and_place(self, world, others, words):
         world.threads = tuple(
             state(n, **{'activity': 'running', **values})
             for n, values in enumerate(
@@ -188,19 +190,19 @@ class TestAHang:
         count = 1 if len({(s.activity, s.frames[0].function) for s in world.threads}) > 1 else 3
         assert f'60 s: {count} of them: runs on a CPU: {words}' in world.notes[0].title
 
-    def test_it_is_noted_and_found_once(self, hanging):
+    def test_a_hang_that_lasts_is_noted_once(self, hanging):
         for _ in range(50):
             hanging.look([100, 90, 80, 70], 4)
         assert len(hanging.notes) == 6 and hanging.asked == 1
         (finding,) = hanging.findings
         assert (finding.id, finding.severity.code) == ('hang', 'critical')
         (hang,) = hanging.hangs.known()
-        told = json.loads(json.dumps(to_json(hang)))
-        assert told['place'] == {'file': '/site/view.py', 'line': 7, 'function': 'render'}
-        assert (told['known'], told['cycle']) == (None, [])
+        event = json.loads(json.dumps(to_json(hang)))
+        assert event['place'] == {'file': '/site/view.py', 'line': 7, 'function': 'render'}
+        assert (event['known'], event['cycle']) == (None, [])
         assert (hang.kind, hang.ended) == ('hang', None) and hanging.hangs.lasts('hang')
 
-    def test_that_ends_is_an_event(self, hanging, caplog):
+    def test_a_hang_that_ends_is_an_event(self, hanging, caplog):
         caplog.clear()
         hanging.look([100, 90, 80], 4)
         assert hanging.recording.words['hung_since'] == 0
@@ -210,13 +212,13 @@ class TestAHang:
         (hang,) = hanging.hangs.known()
         assert hang.ended - hang.started == pytest.approx(70, abs=1)
         (record,) = caplog.records
-        assert 'It answers again. It lasted 70.' in record.getMessage()
+        assert 'The site answers again. It lasted 70.' in record.getMessage()
 
-    def test_a_thread_that_took_the_next_request_ends_it_too(self, hanging):
+    def test_a_worker_with_a_new_request_ends_the_hang(self, hanging):
         hanging.look([100, 90, 80, 0.5], 4)
         assert hanging.kinds[-1] == ('hang-ended', 0)
 
-    def test_a_second_one_is_another(self, hanging):
+    def test_a_second_hang_is_another_event(self, hanging):
         hanging.look([], 4)
         hanging.look([61] * 4, 4)
         assert [kind for kind, ident in hanging.kinds if not ident] == [
@@ -228,19 +230,19 @@ class TestAHang:
         first, second = hangnotes.hangs(hanging.notes, time.time())
         assert first.ended and second.lasts
 
-    def test_nothing_is_known_of_the_threads(self, world):
+    def test_a_hang_is_noted_even_if_nothing_is_known_of_the_threads(self, world):
         world.look([61], 1)
-        assert world.notes[0].title.endswith('60 s: it is not known what they do.')
+        assert world.notes[0].title.endswith('60 s: what they do is not known.')
 
-    def test_what_ended_is_remembered_so_often(self, world):
+    def test_at_most_fifty_ended_events_are_kept(self, world):
         for _ in range(120):
             world.look([61], 1)
             world.look([], 1)
         assert len(world.hangs.known()) == 50
 
 
-class TestTheLoopOfTheServer:
-    """Where MainThread stands outside it, and for how long: test_serverloop."""
+class TestTheServersLoop:
+    """test_serverloop tests how it is found that the loop is blocked."""
 
     HERE, THERE = ('write', 'loop'), ('read', 'loop')
 
@@ -250,66 +252,67 @@ class TestTheLoopOfTheServer:
         world.hangs.look_at_loop(self.HERE, STALL + 1)
         return world
 
-    def test_stands_still_for_longer_than_stall(self, world):
+    def test_a_loop_that_is_blocked_for_longer_than_stall_is_a_hang(self, world):
         for stood in (0.0, STALL - 1, STALL):
             world.hangs.look_at_loop(self.HERE, stood)
         assert world.notes == () and world.asked == 0
         world.hangs.look_at_loop(self.HERE, STALL + 1)
         assert world.kinds[0] == ('hang', 0) and world.asked == 1
 
-    def test_is_a_hang_since_it_stands_with_main_thread_and_those_that_serve(self, standing):
+    def test_a_blocked_loop_is_noted_with_main_thread_and_the_workers(self, standing):
         assert standing.kinds == [('hang', 0), ('hang', MAIN), ('hang', 1)]
         begun, main, _ = standing.notes
         assert begun.title == (
-            'The loop of the server (MainThread) stands still: blocked on a standard stream or '
-            'the terminal.'
+            "The server's loop (MainThread) is stuck: blocked on a standard stream or the terminal."
         )
         assert main.frames == FRAMES and main.title == 'MainThread'
         assert time.time() - begun.time == pytest.approx(STALL + 1, abs=30)
         assert standing.recording.words['hung_since'] / 1e9 == pytest.approx(begun.time, abs=0.001)
         (hang,) = standing.hangs.known()
-        assert (hang.kind, hang.threads) == ('hang', (MAIN,)) and standing.hangs.loop_stands
+        assert (hang.kind, hang.threads) == ('hang', (MAIN,)) and standing.hangs.loop_is_stuck
         assert hang.place == FRAMES[0]
         (finding,) = standing.findings
         assert (finding.id, finding.severity.code) == ('hang-loop', 'critical')
 
     @pytest.mark.parametrize(
-        'stood', [0.0, 10.0, STALL + 99], ids=['suspended meanwhile', 'and measured anew', 'on']
+        'stood',
+        [0.0, 10.0, STALL + 99],
+        ids=['just resumed', 'resumed 10 s ago', 'never suspended'],
     )
-    def test_lasts_as_long_as_main_thread_stays_there(self, standing, stood):
+    def test_the_hang_lasts_while_main_thread_stays_in_its_place(self, standing, stood):
         standing.hangs.look_at_loop(self.HERE, stood)
         assert len(standing.notes) == 3 and standing.hangs.lasts('hang')
 
     @pytest.mark.parametrize('place', [(), THERE])
-    def test_goes_on(self, standing, place):
+    def test_the_hang_ends_when_main_thread_leaves_its_place(self, standing, place):
         standing.hangs.look_at_loop(place, 0.0)
         assert (
             standing.kinds[-1] == ('hang-ended', 0) and standing.recording.words['hung_since'] == 0
         )
-        assert not standing.hangs.loop_stands and list(standing.findings) == []
+        assert not standing.hangs.loop_is_stuck and list(standing.findings) == []
         assert hangnotes.lasting(standing.notes) is None
 
-    def test_and_all_threads_that_serve_are_two_hangs_of_one_site(self, standing):
+    def test_a_blocked_loop_and_busy_workers_are_two_hangs_of_one_site(self, standing):
         since = standing.recording.words['hung_since']
         standing.look([61], 1)
-        assert standing.recording.words['hung_since'] == since, 'nobody is answered since the first'
+        assert standing.recording.words['hung_since'] == since, 'the start of the first hang'
         first, second = hangnotes.all_lasting(standing.notes)
-        assert 'The loop' in first.title and 'All 1 threads' in second.title
+        assert "The server's loop" in first.title and 'All 1 workers' in second.title
         standing.hangs.look_at_loop((), 0.0)
         assert standing.recording.words['hung_since'] > since
         assert hangnotes.all_lasting(standing.notes) == [second]
         standing.look([], 1)
         assert standing.recording.words['hung_since'] == 0
 
-    def test_nothing_is_known_of_the_threads(self, world):
+    def test_a_blocked_loop_is_noted_even_if_nothing_is_known_of_the_threads(self, world):
         world.hangs.look_at_loop(self.HERE, STALL + 1)
         assert world.notes[0].title == (
-            'The loop of the server (MainThread) stands still: it is not known what it does.'
+            "The server's loop (MainThread) is stuck: what it does is not known."
         )
 
 
 class TestTheRing:
-    def test_a_thousand_slow_requests_push_nothing_out(self, hanging):
+    def test_a_thousand_slow_requests_overwrite_no_note_of_a_hang(self, hanging):
         before = hanging.notes
         for number in range(1000):
             hanging.recorder.note(
@@ -319,8 +322,8 @@ class TestTheRing:
         assert hangnotes.lasting(hanging.notes) == before[0]
         assert hangnotes.threads(hanging.notes, before[0]) == list(before[1:])
 
-    def test_sixty_four_threads_that_wait_for_each_other(self, world):
-        """More than the ring holds: what is said first of both stays."""
+    def test_a_deadlock_of_64_workers_keeps_the_first_notes_of_both_events(self, world):
+        """This is more than the ring holds: the first notes of both events stay."""
         world.known = True
         world.threads = (*(state(n, holders=[n % 64 + 1]) for n in range(1, 65)), main_thread())
         world.look([100] * 64, 64)
@@ -329,7 +332,7 @@ class TestTheRing:
         assert len(kinds) <= box.NOTE_COUNT - box.SLOW_NOTES
         assert len([kind for kind, ident in kinds if kind == 'hang' and ident]) > 20
 
-    def test_a_deep_stack_of_long_names_is_kept_from_the_inside(self, world):
+    def test_the_innermost_frames_of_a_deep_stack_are_kept(self, world):
         frames = tuple(Frame(f'/site/{"x" * 60}/{n}.py', n, f'function_{n}') for n in range(200))
         world.threads = (state(1, frames=frames),)
         world.look([100], 1)
@@ -343,7 +346,7 @@ class TestDeadlocks:
         world.hangs.look_for_deadlock()
         world.hangs.look_for_deadlock()
 
-    def test_are_named_with_who_waits_for_whom(self, world):
+    def test_a_deadlock_says_which_thread_waits_for_which(self, world):
         self.deadlock(world)
         assert world.kinds == [('deadlock', 0), ('deadlock', 1), ('deadlock', 2)]
         assert world.notes[0].title == (
@@ -353,17 +356,17 @@ class TestDeadlocks:
         assert world.notes[1].frames == FRAMES
         (finding,) = world.findings
         assert finding.severity.code == 'warning' and str(finding.action).startswith(
-            'If they go on waiting, restart Zope;'
+            'If the threads keep waiting, restart Zope;'
         )
         assert world.hangs.lasts('deadlock')
 
-    def test_have_fields_for_what_their_sentence_says(self, world):
+    def test_a_deadlock_has_fields_for_what_its_sentence_says(self, world):
         world.threads = (
             state(2, holders=[1], activity='lock', detail='held by 1'),
             state(1, holders=[2], name='cron', request=None),
         )
-        (told,) = world.hangs.known(world.observe())
-        found = json.loads(json.dumps(to_json(told)))
+        (event,) = world.hangs.known(world.observe())
+        found = json.loads(json.dumps(to_json(event)))
         waits = {'activity': 'lock', 'detail': ''}
         cycle = {
             1: waits | {'ident': 1, 'name': 'cron', 'method': '', 'path': ''},
@@ -373,14 +376,14 @@ class TestDeadlocks:
         }
         assert {link['ident']: link for link in found['cycle']} == cycle
         assert (found['known'], found['place']) == (False, None)
-        sentence = cycle_words(told.cycle)
+        sentence = cycle_words(event.cycle)
         assert found['summary'] == f'Deadlock (inferred from the code): {sentence}.'
         assert 'cron waits for a lock' in sentence
         world.known = True
-        (told,) = world.hangs.known(world.observe())
-        assert told.known is True
+        (event,) = world.hangs.known(world.observe())
+        assert event.known is True
 
-    def test_one_look_is_enough_where_the_locks_name_their_owners(self, world):
+    def test_one_look_is_enough_if_the_locks_name_their_owners(self, world):
         world.threads, world.known = (state(1, [2]), state(2, [1])), True
         world.hangs.look_for_deadlock()
         assert world.notes[0].title.startswith('Deadlock (the locks name their owners): GET /1')
@@ -389,7 +392,7 @@ class TestDeadlocks:
             'Restart Zope;'
         )
 
-    def test_what_is_inferred_must_be_seen_twice_in_a_row(self, world):
+    def test_an_inferred_deadlock_must_be_seen_twice_in_a_row(self, world):
         two, three = (state(1, [2]), state(2, [1])), (state(1, [2]), state(2, [3]), state(3, [1]))
         for threads in (two, three, two, (state(1), state(2)), two):
             world.threads = threads
@@ -398,7 +401,7 @@ class TestDeadlocks:
         world.hangs.look_for_deadlock()
         assert world.kinds[0] == ('deadlock', 0)
 
-    def test_a_look_that_fails_is_none(self, world):
+    def test_a_failed_look_neither_begins_nor_ends_a_deadlock(self, world):
         world.threads = two = (state(1, [2]), state(2, [1]))
         world.hangs.look_for_deadlock()
         world.threads = ()
@@ -408,34 +411,34 @@ class TestDeadlocks:
         world.hangs.look_for_deadlock()
         world.threads = ()
         world.hangs.look_for_deadlock()
-        assert [kind for kind, _ in world.kinds] == ['deadlock'] * 3, 'it goes on'
+        assert [kind for kind, _ in world.kinds] == ['deadlock'] * 3, 'the deadlock lasts'
 
-    def test_what_was_just_seen_is_told_and_begins_nothing(self, world):
+    def test_a_deadlock_seen_just_now_is_listed_but_not_begun(self, world):
         seen = observed((state(1, [2]), state(2, [1])))
-        (told,) = world.hangs.known(seen)
-        assert (told.kind, told.ended, told.threads, told.severity.code) == (
+        (event,) = world.hangs.known(seen)
+        assert (event.kind, event.ended, event.threads, event.severity.code) == (
             'deadlock',
             None,
             (1, 2),
             'warning',
         )
-        assert told.summary.startswith(
+        assert event.summary.startswith(
             'Deadlock (inferred from the code): GET /1 (waitress-1) waits for a lock; '
         )
         assert (
             world.notes == () and list(world.findings) == [] and not world.hangs.lasts('deadlock')
         )
         self.deadlock(world)
-        assert len(world.hangs.known(seen)) == 1, 'the one that lasts'
+        assert len(world.hangs.known(seen)) == 1, 'only the deadlock that lasts'
 
-    def test_once(self, world):
+    def test_a_deadlock_that_lasts_is_noted_once(self, world):
         self.deadlock(world)
         for _ in range(9):
             world.threads = tuple(reversed(world.threads))
             world.hangs.look_for_deadlock()
         assert len(world.notes) == 3 and len(list(world.findings)) == 1
 
-    def test_one_that_dissolves_is_an_event(self, world):
+    def test_a_deadlock_that_ends_is_an_event(self, world):
         self.deadlock(world)
         world.threads = (state(1, holders=[2]), state(2))
         world.hangs.look_for_deadlock()
@@ -443,7 +446,7 @@ class TestDeadlocks:
         assert list(world.findings) == [] and not world.hangs.lasts('deadlock')
         assert world.hangs.known()[0].ended
 
-    def test_two_at_once(self, world):
+    def test_two_deadlocks_at_once_are_two_events(self, world):
         world.threads, world.known = (
             (state(1, [2]), state(2, [1]), state(3, [4]), state(4, [3])),
             True,
@@ -457,7 +460,7 @@ class TestDeadlocks:
         assert '/1' in lasting.title and '/3' not in lasting.title
         assert [note.ident for note in hangnotes.threads(world.notes, lasting)] == [1, 2]
 
-    def test_a_hang_says_if_it_is_one(self, world):
+    def test_a_hang_by_a_deadlock_notes_both(self, world):
         world.threads, world.known = (state(1, [2]), state(2, [1])), True
         world.look([100, 90], 2)
         assert world.kinds == [
@@ -468,19 +471,19 @@ class TestDeadlocks:
             ('deadlock', 1),
             ('deadlock', 2),
         ]
-        assert world.asked == 1, 'both are told from one look'
+        assert world.asked == 1, 'both are found with one look'
 
 
 class TestSpinning:
     def spin(self, world, *cpus, **values):
-        """One look for each share of one CPU."""
+        """Look once for each of these CPU shares of MainThread."""
         for cpu in cpus:
             main = main_thread(cpu=cpu, activity='running', **values)
             world.hangs.look_for_spinning(
                 (main, state(1, cpu=1.0)), {main.native_id: cpu or 0.0, 1001: 1.0}
             )
 
-    def test_after_two_looks(self, world):
+    def test_spinning_begins_after_two_looks(self, world):
         self.spin(world, 0.95)
         assert world.notes == ()
         self.spin(world, 1.0)
@@ -495,14 +498,14 @@ class TestSpinning:
     @pytest.mark.parametrize(
         'cpus', [(0.95, 0.2, 0.95), (0.79, 0.79), (None, None), (0.95, None, 0.95)]
     )
-    def test_a_burst_is_none(self, world, cpus):
+    def test_a_short_burst_is_not_spinning(self, world, cpus):
         self.spin(world, *cpus)
         assert world.notes == ()
 
     @pytest.mark.parametrize(
         'values', [dict(kind='monitor'), dict(kind='worker'), dict(request=request(1))]
     )
-    def test_nor_is_a_request_or_what_watches(self, world, values):
+    def test_a_worker_and_our_own_threads_never_spin(self, world, values):
         self.spin(world, 1.0, 1.0, 1.0, **values)
         assert world.notes == ()
 
@@ -510,50 +513,50 @@ class TestSpinning:
         'kind, served, begins',
         [('main', 200.0, False), ('main', 2.0, True), ('other', 200.0, True)],
     )
-    def test_the_loop_of_a_busy_server_has_much_to_do(self, world, kind, served, begins):
+    def test_the_loop_of_a_busy_server_is_not_spinning(self, world, kind, served, begins):
         for _ in range(3):
             thread = main_thread(cpu=0.95, activity='running', kind=kind)
             world.hangs.look_for_spinning((thread,), {thread.native_id: 0.95}, served)
         assert world.hangs.lasts('spinning') == begins
 
-    def test_it_stops(self, world):
+    def test_spinning_ends_when_the_thread_is_calm(self, world):
         self.spin(world, 1.0, 1.0, 0.3)
         assert world.kinds[-1] == ('spinning-ended', 0)
         assert list(world.findings) == [] and not world.hangs.lasts('spinning')
 
-    def test_it_lasts_until_it_is_calm(self, world):
+    def test_spinning_lasts_until_the_thread_is_calm(self, world):
         self.spin(world, 1.0, 1.0, 0.6, 0.6)
         assert world.hangs.lasts('spinning')
 
-    def test_it_ends(self, world):
+    def test_spinning_ends_with_the_thread(self, world):
         self.spin(world, 1.0, 1.0)
         world.hangs.look_for_spinning((), {})
         assert world.kinds[-1] == ('spinning-ended', 0)
 
-    def test_a_look_that_fails_ends_nothing(self, world):
+    def test_a_failed_look_does_not_end_spinning(self, world):
         self.spin(world, 1.0, 1.0)
         world.hangs.look_for_spinning((), {1000 + MAIN: 1.0})
         assert world.hangs.lasts('spinning')
 
-    def test_it_serves_a_request_now(self, world):
+    def test_spinning_ends_when_the_thread_serves_a_request(self, world):
         self.spin(world, 1.0, 1.0)
         self.spin(world, 1.0, request=request(1))
         assert world.kinds[-1] == ('spinning-ended', 0)
 
     @pytest.mark.parametrize('kind, severity', [('main', 'critical'), ('other', 'warning')])
-    def test_a_thread_of_other_code_may_have_much_to_do(self, world, kind, severity):
+    def test_spinning_of_another_thread_than_main_is_only_a_warning(self, world, kind, severity):
         self.spin(world, 1.0, 1.0, kind=kind)
         (finding,) = world.findings
         (hang,) = world.hangs.known()
         assert (finding.severity.code, hang.severity.code) == (severity, severity)
 
-    def test_without_a_name_and_a_stack(self, world):
+    def test_a_thread_without_name_and_stack_can_spin(self, world):
         self.spin(world, 1.0, 1.0, name='', frames=())
         assert world.notes[0].title == 'A thread, which serves no request, uses 100% of one CPU.'
 
-    def test_threads_that_python_does_not_know_are_told_apart(self, world):
-        """They have no ident; a calm one hides none that spins, and their notes are no
-        beginnings.
+    def test_threads_that_python_does_not_know_are_distinguished(self, world):
+        """They have no ident.  A calm thread does not hide one that spins, and the notes of the
+        threads do not count as the start of an event.
         """
         threads = [
             replace(main_thread(), ident=0, native_id=n, kind='other', name='c', frames=())
@@ -572,9 +575,9 @@ class TestSpinning:
         lasting = hangnotes.lasting(world.notes, 'spinning')
         assert [note.native_id for note in hangnotes.threads(world.notes, lasting)] == [5]
         world.hangs.look_for_spinning((), {})
-        assert hangnotes.lasting(world.notes, 'spinning') is None, 'nothing lasts that has ended'
+        assert hangnotes.lasting(world.notes, 'spinning') is None, 'all have ended'
 
-    def test_two_of_them(self, world):
+    def test_two_spinning_threads_are_two_events(self, world):
         other = dict(ident=7, native_id=1007, kind='other', name='x')
         threads = (main_thread(cpu=1.0), replace(main_thread(cpu=1.0), **other))
         world.hangs.look_for_spinning(threads, {t.native_id: 1.0 for t in threads})

@@ -1,5 +1,5 @@
-"""The heartbeat: it beats, survives its duties, notes what was outlived and who serves, and lets
-go.
+"""The heartbeat: beats, duties that fail, survived marks, the count of workers, findings, the log
+handler and the end.
 """
 
 import logging
@@ -38,7 +38,7 @@ def read(recorder):
 
 
 class TestBeats:
-    def test_every_duty_at_each_beat_and_once_in_the_thread(self):
+    def test_duties_run_at_each_beat_and_in_thread_once(self):
         beats, places = [], []
         heartbeat = Heartbeat(
             0.01,
@@ -53,10 +53,10 @@ class TestBeats:
         assert places == [heartbeat] and not heartbeat.is_alive()
         assert heartbeat.daemon and heartbeat.last > 0
 
-    def test_a_duty_that_fails_is_switched_off_alone_and_shown(self):
+    def test_only_a_duty_that_fails_is_switched_off_with_a_finding(self):
         def broken():
             calls.append('broken')
-            raise OSError('no such luck')
+            raise OSError('a reason')
 
         def sound():
             calls.append('sound')
@@ -67,7 +67,7 @@ class TestBeats:
         heartbeat.beat()
         assert calls == ['broken', 'sound', 'sound']
         (finding,) = findings
-        assert finding.id == 'heartbeat-broken' and 'OSError: no such luck' in finding.detail
+        assert finding.id == 'heartbeat-broken' and 'OSError: a reason' in finding.detail
 
     def test_a_duty_may_be_added_in_the_thread(self):
         added = []
@@ -80,7 +80,7 @@ class TestBeats:
         until(lambda: added)
         heartbeat.stop(timeout=10)
 
-    def test_an_errand_is_run_once_and_one_that_fails_harms_nothing(self):
+    def test_an_errand_runs_once_and_a_failure_affects_no_other(self):
         done, findings = [], Findings()
         heartbeat = Heartbeat(1, [], findings)
         heartbeat.errands += [lambda: done.append(1 / 0), lambda: done.append('errand')]
@@ -92,7 +92,7 @@ class TestBeats:
         assert done == ['errand', 'the last one']
         assert ['ZeroDivisionError' in finding.detail for finding in findings] == [True]
 
-    def test_an_errand_that_hangs_holds_up_neither_the_heartbeat_nor_who_looks_at_threads(self):
+    def test_an_errand_that_hangs_blocks_neither_the_heartbeat_nor_aside(self):
         done, gate = [], threading.Event()
         heartbeat = Heartbeat(1, [lambda: done.append('duty')], Findings())
         heartbeat.errands += [gate.wait, lambda: done.append(threading.get_ident())]
@@ -100,10 +100,10 @@ class TestBeats:
         heartbeat.beat()
         assert done == ['duty', 'duty'] and aside(lambda: 'answer') == 'answer'
         gate.set()
-        until(lambda: len(done) == 3, 'the errand behind the one that hung')
+        until(lambda: len(done) == 3, 'the errand after the one that hung')
         assert done[2] not in (threading.get_ident(), aside(threading.get_ident))
 
-    def test_before_each_duty_and_round_something_is_called_and_given_up_alone(self):
+    def test_before_each_runs_before_duties_and_rounds_and_is_switched_off_if_it_fails(self):
         calls, findings = [], Findings()
         heartbeat = Heartbeat(
             1, [lambda: calls.append('duty')], findings, rounds=[lambda: calls.append('round')]
@@ -117,7 +117,7 @@ class TestBeats:
         (finding,) = findings
         assert calls[4:] == ['duty', 'duty'] and 'ZeroDivisionError' in finding.detail
 
-    def test_inspections_take_turns_one_a_round_and_one_that_fails_is_given_up_alone(self):
+    def test_one_inspection_runs_in_each_round_and_one_that_fails_is_switched_off(self):
         calls = []
         heartbeat = Heartbeat(
             1,
@@ -133,7 +133,7 @@ class TestBeats:
             heartbeat.beat()
         assert calls == ['a', 'c', 'a', 'c']
 
-    def test_duties_of_one_name_are_told_apart(self):
+    def test_findings_distinguish_duties_of_the_same_name(self):
         class One:
             def look(self):
                 raise OSError('the first')
@@ -149,7 +149,7 @@ class TestBeats:
             'heartbeat-Other.look',
         ]
 
-    def test_alarms_are_looked_at_where_a_duty_says_so_and_one_that_fails_is_given_up_alone(self):
+    def test_alarms_run_if_a_duty_has_set_alarmed_and_one_that_fails_is_switched_off(self):
         calls, alarmed, findings = [], iter([False, True, True, False]), Findings()
 
         def duty():
@@ -173,7 +173,7 @@ class TestBeats:
         stopping.join(PATIENCE)
         assert not stopping.is_alive() and heartbeat.beats == 1
 
-    def test_stop_waits_for_the_beat_that_goes_on_and_none_follows(self):
+    def test_stop_waits_for_the_beat_in_progress_and_no_other_follows(self):
         entered, gate, done = threading.Event(), threading.Event(), []
 
         def work():
@@ -185,21 +185,21 @@ class TestBeats:
         heartbeat.start()
         assert entered.wait(PATIENCE)
         heartbeat.stop(timeout=0.01)
-        assert not done, 'one that hangs is not waited for'
+        assert not done, 'stop does not wait longer than its timeout'
         threading.Timer(0.05, gate.set).start()
         heartbeat.stop(timeout=PATIENCE)
         assert done == ['duty']
         heartbeat.join(PATIENCE)
         assert done == ['duty'] and not heartbeat.is_alive()
 
-    def test_a_duty_may_stop_it(self):
+    def test_a_duty_may_stop_the_heartbeat(self):
         heartbeat = Heartbeat(0.001, [], Findings())
         heartbeat.duties.append(lambda: heartbeat.stop(PATIENCE))
         heartbeat.start()
         heartbeat.join(PATIENCE)
         assert heartbeat.beats == 1 and not heartbeat.is_alive()
 
-    def test_stopped_before_it_was_started_and_twice_it_does_nothing(self):
+    def test_a_heartbeat_stopped_before_its_start_does_nothing(self):
         calls = []
         heartbeat = Heartbeat(
             1, [lambda: calls.append('duty')], Findings(), lambda: calls.append('in thread')
@@ -210,7 +210,7 @@ class TestBeats:
         heartbeat.join(PATIENCE)
         assert not heartbeat.is_alive() and calls == []
 
-    def test_a_duty_that_hangs_keeps_no_process_from_ending(self):
+    def test_a_duty_that_hangs_does_not_keep_the_process_from_ending(self):
         code = """if True:
             import sys, threading
             from Products.StabilityMonitor.recording.heartbeat import Heartbeat
@@ -236,7 +236,7 @@ class TestSurvivedMarks:
         def position(self):
             return self.length
 
-    def test_what_is_followed_by_enough_beats_was_survived(self, recorder):
+    def test_a_mark_followed_by_enough_beats_was_survived(self, recorder):
         file = self.File()
         marks = SurvivedMarks(recorder, {'SIGTERM': file})
         marks.check()
@@ -247,17 +247,17 @@ class TestSurvivedMarks:
             seen.append(read(recorder).survived['SIGTERM'])
         assert seen == [0] * SURVIVED_AFTER + [700]
 
-    def test_a_second_mark_counts_on_its_own(self, recorder):
+    def test_a_second_mark_in_a_file_is_not_survived_with_the_first(self, recorder):
         file = self.File(700)
         marks = SurvivedMarks(recorder, {'faults': file})
         for _ in range(SURVIVED_AFTER + 1):
             marks.check()
-        file.length = 1500  # and then it dies
+        file.length = 1500  # a second mark, and then the process dies
         for _ in range(SURVIVED_AFTER):
             marks.check()
         assert read(recorder).survived['faults'] == 700
 
-    def test_files_are_kept_apart_and_may_come_later(self, recorder):
+    def test_each_file_is_recorded_separately_and_may_be_added_later(self, recorder):
         marks = SurvivedMarks(recorder, {'faults': self.File(), 'SIGHUP': self.File(5)})
         marks.watch('watchdog', self.File(9))
         for _ in range(SURVIVED_AFTER + 1):
@@ -265,9 +265,7 @@ class TestSurvivedMarks:
         survived = {name: length for name, length in read(recorder).survived.items() if length}
         assert survived == {'SIGHUP': 5, 'watchdog': 9}
 
-    def test_those_of_the_watchdog_are_looked_at_after_a_late_beat_and_in_each_round(
-        self, recorder
-    ):
+    def test_marks_of_the_watchdog_are_checked_after_a_late_beat_and_in_each_round(self, recorder):
         now, mark = [0.0], self.File()
         marks = SurvivedMarks(recorder, {'faults': self.File()}, late=2.0, clock=lambda: now[0])
         marks.watch('watchdog', mark)
@@ -280,9 +278,9 @@ class TestSurvivedMarks:
 
         assert survived_after(SURVIVED_AFTER + 2, 1.0) == 0
         mark.length = 9
-        assert survived_after(10, 1.0) == 0, 'they cannot have been written while it beats'
+        assert survived_after(10, 1.0) == 0, 'not checked: no beat was late'
         assert survived_after(1, 3.0) == 0 and survived_after(SURVIVED_AFTER, 1.0) == 9
-        survived_after(2, 1.0)  # all is settled again
+        survived_after(2, 1.0)  # from here on nothing is new
         mark.length = 20
         assert survived_after(10, 1.0) == 9
         marks.look_at_all()
@@ -290,7 +288,7 @@ class TestSurvivedMarks:
 
 
 class Server:
-    """Threads that are named as waitress names its own, each busy until it is let go."""
+    """Threads with names as in waitress; each can be made busy, until `release`."""
 
     def __init__(self, recorder, count):
         self.recorder = recorder
@@ -338,21 +336,21 @@ def server(recorder):
 
 
 class TestWorkers:
-    def test_threads_that_have_not_served_yet_count(self, recorder, server):
+    def test_threads_of_waitress_that_have_not_served_yet_are_counted(self, recorder, server):
         workers = Workers(recorder)
         workers.look()
         assert workers.count() == 3
 
-    def test_threads_of_any_name_that_have_served_count(self, recorder):
+    def test_threads_of_any_name_that_have_served_are_counted(self, recorder):
         recorder.begin('GET', '/')
         recorder.end(200)
         assert Workers(recorder).count() == 1
 
-    def test_a_process_that_serves_nothing(self, recorder):
+    def test_a_process_that_serves_nothing_has_no_workers(self, recorder):
         assert Workers(recorder).count() == 0
 
-    def test_threads_that_come_while_they_are_counted(self, recorder, server):
-        """The dict of slots grows between two looks at it."""
+    def test_a_thread_may_get_a_slot_while_workers_are_counted(self, recorder, server):
+        """The dict of slots grows while it is read."""
 
         class Slot:
             @property
@@ -366,7 +364,7 @@ class TestWorkers:
 
 
 class TestFindings:
-    def test_one_for_each_id_and_logged_once(self, caplog):
+    def test_a_finding_is_kept_and_logged_once_for_each_id(self, caplog):
         findings = Findings()
         for _ in range(3):
             findings.add('a', 'Title.', 'Detail.', Action('Action.'))
@@ -375,18 +373,18 @@ class TestFindings:
         assert [(f.id, f.severity.code) for f in findings] == [('a', 'warning'), ('b', 'warning')]
         assert [record.getMessage() for record in caplog.records] == [
             'Title. Detail. Action.',
-            'It is off. ValueError: x. Look at the named cause; restart Zope when it is mended.',
+            'It is off. ValueError: x. Fix the named cause, then restart Zope.',
         ]
 
     @pytest.mark.parametrize('error', [KeyboardInterrupt, SystemExit, GeneratorExit])
-    def test_what_ends_a_process_is_not_held_up(self, error):
+    def test_guarded_lets_exceptions_pass_that_end_a_process(self, error):
         with pytest.raises(error):
             with Findings().guarded('a', 'b'):
                 raise error
 
 
-class Sullen:
-    """Cannot be shown."""
+class Unprintable:
+    """An object whose `str` and `repr` raise."""
 
     def __str__(self):
         raise RuntimeError('not now')
@@ -397,11 +395,12 @@ class Sullen:
 class TestLogHandler:
     @pytest.fixture
     def logger(self, recorder):
-        logger = logging.Logger('breadcrumb-test')  # on its own: pytest listens to all others
+        # It has no parent, because pytest has a handler on the root logger.
+        logger = logging.Logger('breadcrumb-test')
         logger.addHandler(BreadcrumbHandler(recorder, logging.WARNING))
         return logger
 
-    def test_from_its_level_on(self, recorder, logger):
+    def test_records_of_its_level_and_above_are_kept(self, recorder, logger):
         logger.warning('one %s', 1)
         logger.info('two')
         logger.error('three')
@@ -410,30 +409,32 @@ class TestLogHandler:
             ('three', 'ERROR', 'breadcrumb-test'),
         ]
 
-    def test_an_exception_is_named(self, recorder, logger):
+    def test_the_exception_of_a_record_is_named(self, recorder, logger):
         try:
             raise KeyError('k')
         except KeyError:
             logger.exception('Site error')
         assert read(recorder).log[0].message == "Site error: KeyError: 'k'"
 
-    def test_a_bad_record_is_kept_as_far_as_possible_and_the_next_is_whole(self, recorder, logger):
+    def test_a_bad_record_is_kept_as_far_as_possible_and_does_not_affect_the_next(
+        self, recorder, logger
+    ):
         logger.warning('%d numbers', 'x')
         logger.handle(
             logging.makeLogRecord({'msg': 'odd', 'levelno': 30, 'name': 'a', 'exc_info': True})
         )
-        logger.warning(Sullen())
-        logger.warning('with %s', Sullen())
+        logger.warning(Unprintable())
+        logger.warning('with %s', Unprintable())
         logger.warning('good')
         assert [line.message for line in read(recorder).log] == [
             '%d numbers',
             'odd',
-            '(Sullen)',
+            '(Unprintable)',
             'with %s',
             'good',
         ]
 
-    def test_no_log_call_waits_for_its_lock(self, recorder, logger):
+    def test_no_log_call_waits_for_the_lock_of_the_handler(self, recorder, logger):
         (handler,) = logger.handlers
         with handler.lock:
             thread = threading.Thread(target=logger.warning, args=('in time',))
@@ -442,7 +443,9 @@ class TestLogHandler:
             assert not thread.is_alive()
         assert read(recorder).log[0].message == 'in time'
 
-    def test_a_recorder_that_fails_goes_quiet_and_breaks_no_call(self, logger):
+    def test_after_an_error_of_the_recorder_the_handler_writes_nothing_and_breaks_no_call(
+        self, logger
+    ):
         class Broken:
             calls = 0
 

@@ -1,5 +1,5 @@
-"""The rounds: what is watched while a run lives works together, part by part, and answers while
-nobody else does.
+"""The work of the heartbeat in a living run: its parts work together, and it answers mailbox
+requests while all workers are blocked.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ from Products.StabilityMonitor.threads.frames import stacks
 
 @pytest.fixture
 def life(tmp_path, monkeypatch):
-    """What Rounds sees of a LivingRun.  The watchdog has tests of its own, with processes
+    """What Rounds needs of a LivingRun.  There is no watchdog: test_watchdog tests it, in processes
     that may die.
     """
 
@@ -64,7 +64,7 @@ def life(tmp_path, monkeypatch):
 
 
 class Threads:
-    """Stands for the ThreadWatch: states that a test says, and how often they were asked for."""
+    """A ThreadWatch with the states that a test sets; `asked` counts how often they were read."""
 
     def __init__(self, tell):
         self.tell, self.spins, self.asked, self.fresh = tell, False, 0, {1: 0.5}
@@ -81,7 +81,7 @@ class Threads:
 
 
 class Server:
-    """Threads in requests that are not answered, and how they look."""
+    """Threads in requests that do not end before `stop`, and their states."""
 
     def __init__(self, recorder, count):
         self.recorder, self.end, self.threads, self.deadlocked = (
@@ -140,8 +140,8 @@ def rounds(life):
 
 
 def stop(rounds):
-    """Its thread still sleeps for a moment, and what it has open is closed when it ends: in no
-    other test.
+    """Stop, and wait for the thread: it sleeps for a moment before it ends, and what it has open
+    must be closed in this test and not in a later one.
     """
     rounds.stop()
     if rounds.heartbeat.ident:
@@ -158,11 +158,11 @@ def beating(life):
 
 
 @pytest.fixture
-def switches(monkeypatch):
-    """What each watchdog was made with, and one that only notes what it is told."""
+def watchdogs(monkeypatch):
+    """A list of (arguments, watchdog) for each watchdog made.  The watchdogs only record calls."""
     made = []
 
-    class Switch:
+    class FakeWatchdog:
         file = SimpleNamespace(position=0, length=0)
 
         def __init__(self, *settings, avoided):
@@ -180,7 +180,7 @@ def switches(monkeypatch):
             self.calls.append('threads')
             return ''
 
-    monkeypatch.setattr(rounds_module, 'Watchdog', Switch)
+    monkeypatch.setattr(rounds_module, 'Watchdog', FakeWatchdog)
     return made
 
 
@@ -228,7 +228,7 @@ void end(void)
 
 @pytest.fixture
 def native_threads(tmp_path):
-    """Three threads that Python does not know; that in the middle spins."""
+    """Three threads that Python does not know; the second one spins."""
     source, library = tmp_path / 'threads.c', tmp_path / 'threads.so'
     source.write_text(_THREADS_IN_C)
     compiler = shutil.which('gcc') or shutil.which('cc')
@@ -240,7 +240,9 @@ def native_threads(tmp_path):
 
 
 class TestWhileAllThreadsAreBusy:
-    def test_a_hang_is_noted_and_asked_about_and_its_end(self, rounds, server, tmp_path):
+    def test_a_hang_and_its_end_are_noted_and_reported_through_the_mailbox(
+        self, rounds, server, tmp_path
+    ):
         watching(rounds, lambda: tuple(server.states()))
         rounds.start()
         until(lambda: kinds(rounds) == ['hang'], 'a hang')
@@ -263,7 +265,7 @@ class TestWhileAllThreadsAreBusy:
         )
         sample = blackboxreader.read(bytes(rounds.recorder.buffer)).last_sample
         assert (sample.in_flight, sample.overdue, sample.workers) == (2, 2, 2)
-        server.stop()  # one after the other: a beat may fall between them
+        server.stop()  # its threads end one after the other; a beat may come between them
         until(
             lambda: kinds(rounds) == ['hang', 'hang-ended'] and not rounds.slow.are_in_flight(),
             'its end',
@@ -273,9 +275,9 @@ class TestWhileAllThreadsAreBusy:
         assert {slow['ended'] is None for slow in answer['slow']} == {False}
         assert 'hang' not in [finding.id for finding in rounds.life.findings]
 
-    def test_threads_that_cannot_be_looked_at_cost_nothing_else(self, rounds, server, tmp_path):
+    def test_if_the_threads_cannot_be_read_all_else_still_works(self, rounds, server, tmp_path):
         def fail():
-            raise OSError('no such thing')
+            raise OSError('a reason')
 
         watching(rounds, fail)
         rounds.start()
@@ -286,10 +288,10 @@ class TestWhileAllThreadsAreBusy:
         beats = rounds.heartbeat.beats
         until(lambda: rounds.heartbeat.beats > beats + ROUND)
         found = {finding.id: finding.detail for finding in rounds.life.findings}
-        assert found['threads'] == 'OSError: no such thing.'
-        assert not [id for id in found if id.startswith('heartbeat-')], 'no duty was given up'
+        assert found['threads'] == 'OSError: a reason.'
+        assert not [id for id in found if id.startswith('heartbeat-')], 'no duty was switched off'
 
-    def test_a_gauge_that_fails_costs_only_what_it_measures(self, life, server, rounds):
+    def test_a_stack_gauge_that_fails_affects_nothing_else(self, life, server, rounds):
         def fail(*args):
             raise ValueError('broken')
 
@@ -300,7 +302,7 @@ class TestWhileAllThreadsAreBusy:
 
 
 class TestDeadlocks:
-    def test_one_is_found_while_other_threads_still_serve(self, life, rounds, server):
+    def test_a_deadlock_is_found_while_other_threads_still_serve(self, life, rounds, server):
         life.options.stall = rounds.hangs.stall = 3600
         server.deadlocked = True
         watching(rounds, lambda: tuple(server.states()))
@@ -310,16 +312,14 @@ class TestDeadlocks:
         server.deadlocked = False
         until(lambda: kinds(rounds) == ['deadlock', 'deadlock-ended'], 'its end')
 
-    def test_one_among_threads_that_hang_is_found_where_no_request_is_slow_yet(
-        self, life, rounds, server
-    ):
+    def test_a_deadlock_is_found_in_a_hang_without_slow_requests(self, life, rounds, server):
         rounds.slow.are_in_flight = lambda: False
         server.deadlocked = True
         watching(rounds, lambda: tuple(server.states()))
         rounds.start()
         until(lambda: kinds(rounds) == ['hang', 'deadlock'], 'the deadlock')
 
-    def test_two_looks_with_a_pause_are_not_one_after_the_other(self, rounds, server):
+    def test_a_deadlock_seen_before_and_after_a_pause_does_not_begin(self, rounds, server):
         server.deadlocked, slow = True, [True, False, True]
         threads = watching(rounds, lambda: tuple(server.states()))
         rounds.slow.are_in_flight = lambda: slow.pop()
@@ -327,14 +327,16 @@ class TestDeadlocks:
             rounds._look_for_deadlock()
         assert threads.asked == 2 and kinds(rounds) == []
 
-    def test_one_that_was_just_seen_is_told_at_once_by_whoever_is_asked(self, life, rounds, server):
+    def test_a_deadlock_seen_just_now_is_reported_at_once(self, life, rounds, server):
         server.deadlocked = True
         watching(rounds, lambda: tuple(server.states()))
         (hang,) = rounds.tell_stacks()['hangs']
         assert (hang['kind'], hang['ended'], hang['severity']) == ('deadlock', None, 'warning')
-        assert kinds(rounds) == [] and list(life.findings) == [], 'the heartbeat alone begins it'
+        assert kinds(rounds) == [] and list(life.findings) == [], (
+            'only the heartbeat begins a deadlock'
+        )
 
-    def test_nobody_looks_at_threads_while_all_is_well(self, rounds):
+    def test_the_threads_are_not_read_while_all_is_well(self, rounds):
         threads = watching(rounds, tuple)
         rounds.start()
         until(lambda: rounds.heartbeat.beats > 3 * ROUND)
@@ -342,7 +344,7 @@ class TestDeadlocks:
 
 
 class TestWorkers:
-    def test_they_are_looked_at_when_a_thread_has_begun_or_ended(self, rounds):
+    def test_workers_are_searched_only_when_threads_have_begun_or_ended(self, rounds):
         looks, seen = [], watching(rounds, list)
         rounds.workers.look = lambda: looks.append(1)
 
@@ -358,9 +360,11 @@ class TestWorkers:
             2,
             3,
         ]
-        assert [looked(), looked(), looked()] == [4, 5, 6], 'where nothing is known of threads'
+        assert [looked(), looked(), looked()] == [4, 5, 6], (
+            'looks each time if nothing is known of the threads'
+        )
 
-    def test_one_that_serves_for_the_first_time_counts_at_once(self, rounds):
+    def test_a_thread_that_serves_for_the_first_time_counts_at_once(self, rounds):
         rounds.take_sample()
         before = blackboxreader.read(bytes(rounds.recorder.buffer)).last_sample.workers
         rounds.recorder.begin('GET', '/')
@@ -369,20 +373,20 @@ class TestWorkers:
 
 
 class TestSpinning:
-    def test_begins_and_ends(self, rounds):
+    def test_spinning_begins_and_ends(self, rounds):
         main = ThreadState(7, 'MainThread', native_id=8, kind='main', activity='running', cpu=1.0)
         threads = watching(rounds, lambda: (main,))
         threads.spins = True
         rounds.start()
         until(lambda: kinds(rounds) == ['spinning'])
-        threads.spins = False  # and then nobody asks for the states any more
+        threads.spins = False  # from now on the states are not read any more
         until(lambda: kinds(rounds) == ['spinning', 'spinning-ended'])
 
     @pytest.mark.gcc
-    def test_in_a_thread_that_python_does_not_know(self, rounds, native_threads):
+    def test_a_thread_that_python_does_not_know_can_spin(self, rounds, native_threads):
         rounds.start()
-        # of the event, and then of its thread
-        until(lambda: len(notes(rounds)) == 2, 'a thread that spins beside two that doze')
+        # one note of the event, and one of its thread
+        until(lambda: len(notes(rounds)) == 2, 'a thread that spins beside two that sleep')
         begun, thread = notes(rounds)
         assert thread.ident == 0 and Path(f'/proc/self/task/{thread.native_id}').exists()
         assert hangnotes.threads(notes(rounds), begun) == [thread]
@@ -390,7 +394,7 @@ class TestSpinning:
         until(lambda: kinds(rounds) == ['spinning', 'spinning-ended'], 'its end')
         assert hangnotes.lasting(notes(rounds), 'spinning') is None
 
-    def test_two_bursts_with_a_pause_are_none(self, rounds):
+    def test_two_bursts_with_a_pause_are_not_spinning(self, rounds):
         threads = watching(
             rounds,
             lambda: (ThreadState(7, 'x', native_id=8, kind='other', activity='running', cpu=1.0),),
@@ -400,8 +404,8 @@ class TestSpinning:
         assert threads.asked == 3 and kinds(rounds) == []
 
 
-class TestTheLoopOfTheServer:
-    def test_is_looked_at_in_each_round_and_at_each_beat_while_it_stands(self, rounds):
+class TestTheServersLoop:
+    def test_the_loop_is_checked_in_each_round_and_at_each_beat_while_it_is_stuck(self, rounds):
         loop = rounds.loop = SimpleNamespace(place=('a place',), stood=0.0, looks=0)
         loop.look = lambda reading: setattr(loop, 'looks', loop.looks + 1)
         watching(rounds, tuple)
@@ -416,10 +420,10 @@ class TestTheLoopOfTheServer:
         loop.place, loop.stood = (), 0.0
         until(lambda: kinds(rounds) == ['hang', 'hang-ended'], 'its end')
 
-    def test_looks_are_expected_as_far_apart_as_rounds(self, life, rounds):
+    def test_the_loop_expects_one_look_in_each_round(self, life, rounds):
         assert rounds.loop.pause == ROUND * life.options.sample_interval
 
-    def test_it_knows_how_many_requests_begin(self, rounds, monkeypatch):
+    def test_the_rate_of_begun_requests_is_known(self, rounds, monkeypatch):
         clock = [rounds._begun[0] + 10]
         monkeypatch.setattr(rounds_module.time, 'monotonic', lambda: clock[0])
         for _ in range(500):
@@ -431,7 +435,7 @@ class TestTheLoopOfTheServer:
 
 
 class TestTheRealThreads:
-    def test_what_is_told_of_this_process(self, rounds, server, tmp_path):
+    def test_stacks_of_this_process_are_answered(self, rounds, server, tmp_path):
         rounds.start()
         until(lambda: rounds.inbox)
         answer = ask(tmp_path, 'stacks', PATIENCE)
@@ -461,14 +465,14 @@ class TestAlarms:
             ),
         ],
     )
-    def test_what_needs_a_look_at_each_beat(self, rounds, begin):
+    def test_the_heartbeat_is_alarmed_in_these_cases(self, rounds, begin):
         rounds.take_sample()
         assert not rounds.heartbeat.alarmed
         begin(rounds)
         rounds.take_sample()
         assert rounds.heartbeat.alarmed
 
-    def test_slots_of_ended_threads_are_given_back_in_each_round(self, life):
+    def test_slots_of_ended_threads_are_released_in_each_round(self, life):
         with beating(life):
             thread = threading.Thread(target=lambda: life.recorder.begin('GET', '/'))
             thread.start()
@@ -477,7 +481,7 @@ class TestAlarms:
 
 
 class TestTheParts:
-    def test_what_a_system_does_not_have_is_a_finding_and_leaves_the_others(self, rounds, tmp_path):
+    def test_a_part_that_the_system_lacks_is_a_finding_and_the_others_work(self, rounds, tmp_path):
         rounds.start()
         until(lambda: rounds.inbox)
         assert ask(tmp_path, 'stacks', PATIENCE)['threads']
@@ -492,24 +496,24 @@ class TestTheParts:
         'stall, cpu, each',
         [(0.5, 0.005, 8), (30, 0.03, 500), (60, 0.06, 1000), (3600, 0.1, 60000), (0.01, 0.005, 1)],
     )
-    def test_the_threads_are_given_processor_time_after_the_stall(
-        self, life, switches, stall, cpu, each
+    def test_the_watchdog_gets_its_timeout_and_cpu_time_from_stall(
+        self, life, watchdogs, stall, cpu, each
     ):
         life.options.stall = stall
         with beating(life) as rounds:
             until(lambda: rounds.heartbeat.beats > 4 * ROUND)
-        (path, timeout, given, mode), switch = switches[0]
+        (path, timeout, given, mode), watchdog = watchdogs[0]
         assert (path, mode) == (life.directory.path, 0o600) and given == pytest.approx(cpu)
         least = max(stall, 3 * life.options.sample_interval)
-        assert least <= timeout <= least * 7 / 6, 'so long after the last beat, or a little longer'
+        assert least <= timeout <= least * 7 / 6, 'after the stall, or a little later'
         beats = rounds.heartbeat.beats
         assert (
-            switch.calls.count('own') == (beats - 1) // each + 1
-            and switch.calls.count('threads') == 1
+            watchdog.calls.count('own') == (beats - 1) // each + 1
+            and watchdog.calls.count('threads') == 1
         )
-        assert switch.calls[-1] == 'disarmed' and not list(life.findings)
+        assert watchdog.calls[-1] == 'disarmed' and not list(life.findings)
 
-    def test_what_a_crash_needs_is_looked_at_in_each_round(self, life, switches):
+    def test_the_checks_of_a_run_are_called_in_each_round(self, life, watchdogs):
         looks, here = [], []
         life.checks = lambda: ((lambda: looks.append(here[0].heartbeat.beats),), ())
         rounds = Rounds(life)
@@ -519,66 +523,68 @@ class TestTheParts:
         stop(rounds)
         assert looks == [0, ROUND, 2 * ROUND]
 
-    def test_what_other_code_may_have_done_is_inspected_in_turn(self, life, switches):
+    def test_the_inspections_of_a_run_take_turns(self, life, watchdogs):
         life.checks = lambda: ((), (inspect,))
         inspect, seen = lambda: seen.append(rounds.heartbeat.beats), []
         with beating(life) as rounds:
             until(lambda: len(seen) == 3)
         assert seen == [ROUND, 5 * ROUND, 9 * ROUND], (
-            'after the host, before the watchdog and the inbox'
+            'its turn is after that of the host, and before those of watchdog and inbox'
         )
-        assert switches[0][1].calls.count('check') in (2, 3)
+        assert watchdogs[0][1].calls.count('check') in (2, 3)
 
-    def test_threads_that_serve_are_guarded(self, life, switches):
+    def test_the_watchdog_guards_the_workers(self, life, watchdogs):
         with beating(life):
-            until(lambda: switches and switches[0][1].guarded == {})
+            until(lambda: watchdogs and watchdogs[0][1].guarded == {})
             server = Server(life.recorder, 2)
             serving = {index: slot.native_id for index, slot in life.recorder.slots.items()}
-            until(lambda: switches[0][1].guarded == serving and len(serving) == 2)
+            until(lambda: watchdogs[0][1].guarded == serving and len(serving) == 2)
             server.stop()
-            until(lambda: switches[0][1].guarded == {})
+            until(lambda: watchdogs[0][1].guarded == {})
 
-    def test_it_need_not_wait_for_the_next_round(self, life, switches, monkeypatch):
+    def test_new_workers_are_guarded_before_the_next_round(self, life, watchdogs, monkeypatch):
         monkeypatch.setattr(heartbeat_module, 'ROUND', sys.maxsize)
         with beating(life):
-            until(lambda: switches and switches[0][1].guarded == {})
+            until(lambda: watchdogs and watchdogs[0][1].guarded == {})
             server = Server(life.recorder, 2)
-            until(lambda: len(switches[0][1].guarded) == 2)
+            until(lambda: len(watchdogs[0][1].guarded) == 2)
             server.stop()
 
-    def test_a_heartbeat_that_has_worked_much_arms_them_before_its_next_duty(self, life, switches):
+    def test_timers_are_restarted_between_duties_if_the_heartbeat_has_used_much_cpu_time(
+        self, life, watchdogs
+    ):
         with beating(life) as rounds:
-            until(lambda: switches)
-            switches[0][1].used_up = True
-            until(lambda: switches[0][1].calls.count('own') > ROUND)
-        calls, duties = switches[0][1].calls, len(rounds.heartbeat.duties)
-        last = len(calls) - calls[::-1].index(
-            'own'
-        )  # after it: before each duty but the first, in its beat
+            until(lambda: watchdogs)
+            watchdogs[0][1].used_up = True
+            until(lambda: watchdogs[0][1].calls.count('own') > ROUND)
+        calls, duties = watchdogs[0][1].calls, len(rounds.heartbeat.duties)
+        # In a beat, the first duty restarts the timer of the heartbeat ("own").  The calls after it
+        # come before the other duties.
+        last = len(calls) - calls[::-1].index('own')
         assert calls[last:].count('threads') == duties - 1
 
     @pytest.mark.parametrize('part', ['rearm', 'rearm_threads'])
-    def test_a_switch_that_fails_is_disarmed_before_it_is_given_up(self, life, switches, part):
+    def test_a_watchdog_that_fails_is_disarmed(self, life, watchdogs, part):
         def fail(*words):
             raise OSError('timer_settime failed')
 
         with beating(life) as rounds:
-            until(lambda: switches)
-            setattr(switches[0][1], part, fail)
-            switches[0][1].guarded = None
+            until(lambda: watchdogs)
+            setattr(watchdogs[0][1], part, fail)
+            watchdogs[0][1].guarded = None
             until(lambda: list(life.findings))
             assert (
-                'disarmed' in switches[0][1].calls
+                'disarmed' in watchdogs[0][1].calls
                 and 'timer_settime' in next(iter(life.findings)).detail
             )
             beats = rounds.heartbeat.beats
             until(lambda: rounds.heartbeat.beats > beats + ROUND)
 
-    def test_threads_that_go_without_are_told_once(self, life, switches):
+    def test_workers_without_timers_are_one_finding(self, life, watchdogs):
         with beating(life) as rounds:
-            until(lambda: switches)
-            switches[0][1].rearm_threads = lambda threads, watch: '[Errno 11] timer_create failed.'
-            switches[0][1].guarded = None
+            until(lambda: watchdogs)
+            watchdogs[0][1].rearm_threads = lambda threads, watch: '[Errno 11] timer_create failed.'
+            watchdogs[0][1].guarded = None
             until(lambda: rounds.heartbeat.beats > 2 * ROUND)
         (finding,) = life.findings
         assert (finding.id, finding.severity.code) == (
@@ -586,10 +592,8 @@ class TestTheParts:
             'info',
         ) and 'timer_create' in finding.detail
 
-    def test_what_takes_processor_time_is_done_aside(self, life, server, tmp_path):
-        """The answers to questions, the look at slow requests, the trace log: who does it, and who
-        does not.
-        """
+    def test_work_that_takes_cpu_time_runs_in_the_thread_aside(self, life, server, tmp_path):
+        """The answers to mailbox requests, the look at slow requests, and the trace log."""
         done = []
         life.trace_log = SimpleNamespace(
             write=lambda: done.append(('trace log', threading.current_thread().name))
@@ -609,7 +613,7 @@ class TestTheParts:
             until(lambda: {what for what, _ in done} == {'trace log', 'slow', 'stacks'})
         assert {name for _, name in done} == {'StabilityMonitor aside'}
 
-    def test_the_threads_are_looked_at_aside(self, rounds):
+    def test_the_threads_are_read_in_the_thread_aside(self, rounds):
         places = []
         watching(rounds, lambda: places.append(threading.get_ident()) or ())
         rounds.snapshot()
@@ -628,14 +632,16 @@ class TestTheParts:
         until(lambda: blackboxreader.read(bytes(life.recorder.buffer)).samples)
         assert list(life.findings) == [] and rounds.inbox is None
 
-    def test_the_heartbeat_is_hurried_as_long_as_it_lives(self, rounds):
+    def test_the_heartbeat_waits_for_no_log_handler_while_it_lives(self, rounds):
         rounds.start()
         until(lambda: rounds.heartbeat.ident in loglater.HURRIED)
         rounds.heartbeat.stop(PATIENCE)
         stop(rounds)
-        assert rounds.heartbeat.ident not in loglater.HURRIED, 'another thread may get its ident'
+        assert rounds.heartbeat.ident not in loglater.HURRIED, (
+            'another thread may get the same ident'
+        )
 
-    def test_a_gauge_is_looked_at_in_each_round(self, life):
+    def test_the_stack_gauge_is_read_in_each_round(self, life):
         looks = []
         life.gauge = SimpleNamespace(look=lambda: looks.append(1), measured=lambda states: states)
         rounds = Rounds(life)

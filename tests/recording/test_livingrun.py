@@ -1,6 +1,4 @@
-"""What other parts may ask of a living run: work for its heartbeat, and answers through its
-mailbox.
-"""
+"""What other parts add to a living run: work for its heartbeat, and answers for its mailbox."""
 
 from types import SimpleNamespace
 
@@ -16,13 +14,13 @@ from Products.StabilityMonitor.recording.livingrun import LivingRun
 
 @pytest.fixture
 def life():
-    """One without a heartbeat."""
+    """A living run without a heartbeat."""
     return LivingRun(SimpleNamespace(directory='x', group=''), Instance(), 'server', {})
 
 
 @pytest.fixture
 def beating(life):
-    """One whose heartbeat beats when a test calls `beat`."""
+    """A living run whose heartbeat beats only when a test calls `beat`."""
     heartbeat = Heartbeat(0.01, [], life.findings)
     life.rounds = SimpleNamespace(heartbeat=heartbeat, answers={})
     return life
@@ -33,7 +31,7 @@ def beat(life, times):
         life.rounds.heartbeat.beat()
 
 
-def test_it_keeps_its_contract(life):
+def test_a_living_run_implements_its_interface(life):
     assert verifyObject(ILivingRun, life)
     assert life.path.is_absolute()
 
@@ -60,7 +58,7 @@ def test_a_duty_that_is_there_already_is_not_added_again(beating, when):
 
 
 @pytest.mark.parametrize('when', ['every_beat', 'every_round'])
-def test_a_duty_that_raises_is_taken_out_with_a_finding(beating, when):
+def test_a_duty_that_raises_is_removed_with_a_finding(beating, when):
     calls = []
 
     def broken():
@@ -74,12 +72,12 @@ def test_a_duty_that_raises_is_taken_out_with_a_finding(beating, when):
     assert finding.id == 'heartbeat-broken' and 'the reason' in finding.detail
 
 
-def test_an_answer_is_kept_for_whoever_asks(beating):
+def test_an_answer_is_added_for_its_subject(beating):
     beating.answer('weather', lambda: {'sky': 'blue'})
     assert beating.rounds.answers['weather']() == {'sky': 'blue'}
 
 
-def test_without_a_heartbeat_only_an_errand_is_done_at_once(life):
+def test_without_a_heartbeat_an_errand_runs_at_once_and_nothing_else_happens(life):
     done = []
     for register in (life.in_background, life.every_beat, life.every_round):
         register(lambda name=register.__name__: done.append(name))

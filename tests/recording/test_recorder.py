@@ -1,4 +1,4 @@
-"""The pen: what threads write is what the next process reads."""
+"""The recorder: the next process reads what threads have written."""
 
 import _thread
 import threading
@@ -17,7 +17,7 @@ from Products.StabilityMonitor.store import blackboxreader
 
 
 class Box:
-    """A sealed black box in memory, its recorder, and what a reader sees in it."""
+    """A sealed black box in memory with its recorder; `read` returns what a reader sees."""
 
     def __init__(self, on_new_thread=None):
         self.buffer = bytearray(box.SIZE)
@@ -40,14 +40,14 @@ def made():
 
 
 def in_thread(function):
-    """Run in a thread that is gone afterwards."""
+    """Run `function` in a new thread, and wait until the thread has ended."""
     thread = threading.Thread(target=function)
     thread.start()
     thread.join()
 
 
 class Worker:
-    """A thread that does what it is told, step by step."""
+    """A thread that calls one function after another, as a test says."""
 
     def __init__(self):
         self._orders, self._wake, self._done = [], threading.Semaphore(0), threading.Semaphore(0)
@@ -74,12 +74,12 @@ class Worker:
         self._thread.join(10)
 
 
-def test_interface(made):
+def test_the_recorder_implements_its_interface(made):
     assert verifyObject(IRecorder, made.recorder)
 
 
 class TestOneRequest:
-    def test_in_flight(self, made):
+    def test_a_request_in_flight_is_read_with_all_its_values(self, made):
         before = time.time()
         made.recorder.begin('POST', '/a/b', retry=2)
         (request,) = made.read().in_flight
@@ -96,7 +96,7 @@ class TestOneRequest:
         assert before <= request.started <= time.time()
         assert (request.ended, request.cut, request.user) == (None, False, '')
 
-    def test_finished(self, made):
+    def test_a_finished_request_is_read_with_all_its_values(self, made):
         made.recorder.begin('GET', '/a')
         made.recorder.user('admin')
         made.recorder.end(404)
@@ -112,12 +112,12 @@ class TestOneRequest:
         assert request.ended >= request.started and request.seconds >= 0
 
     @pytest.mark.parametrize('number, name', list(enumerate(box.PHASES)))
-    def test_phases(self, made, number, name):
+    def test_each_phase_is_read_by_its_name(self, made, number, name):
         made.recorder.begin('GET', '/a')
         made.recorder.phase(number)
         assert made.read().in_flight[0].phase == name
 
-    def test_phase_user_and_end_without_a_begin_are_nothing(self, made):
+    def test_phase_user_and_end_without_a_begin_do_nothing(self, made):
         made.recorder.phase(3)
         made.recorder.user('x')
         made.recorder.end(200)
@@ -128,7 +128,7 @@ class TestOneRequest:
         recording = made.read()
         assert recording.in_flight == () and [r.user for r in recording.finished] == ['']
 
-    def test_a_user_does_not_stay_for_the_next_request(self, made):
+    def test_a_user_is_not_kept_for_the_next_request(self, made):
         for path in ('/a', '/b', '/c'):
             made.recorder.begin('GET', path)
             if path == '/a':
@@ -136,14 +136,14 @@ class TestOneRequest:
             made.recorder.end(200)
         assert [r.user for r in made.read().finished] == ['a-long-name', '', '']
 
-    def test_another_token_ends_nothing(self, made):
+    def test_an_end_with_another_token_does_nothing(self, made):
         made.recorder.begin('GET', '/outer', token=1)
         made.recorder.end(200, token=2)
         assert [r.path for r in made.read().in_flight] == ['/outer']
         made.recorder.end(200, token=1)
         assert made.read().in_flight == ()
 
-    def test_the_end_of_a_nested_request_ends_it_once(self, made):
+    def test_a_nested_request_replaces_the_outer_one(self, made):
         made.recorder.begin('GET', '/outer', token=1)
         made.recorder.begin('GET', '/inner', token=2)
         made.recorder.end(200, token=2)
@@ -173,12 +173,12 @@ class TestOneRequest:
             assert (request.path, request.cut) == (stored, cut)
 
     @pytest.mark.parametrize('method', ['GET', 'PROPFIND', 'M' * 100, 'é' * 20, ''])
-    def test_methods(self, made, method):
+    def test_any_method_is_kept_or_cut(self, made, method):
         made.recorder.begin(method, '/')
         assert method.startswith(made.read().in_flight[0].method)
         assert bool(method) == bool(made.read().in_flight[0].method)
 
-    def test_odd_numbers_are_no_error(self, made):
+    def test_too_large_numbers_are_not_an_error(self, made):
         made.recorder.begin('GET', '/', retry=100000)
         made.recorder.user('ü' * 100)
         made.recorder.end(70000)
@@ -187,7 +187,7 @@ class TestOneRequest:
 
 
 class TestRepeats:
-    def test_they_are_one_entry(self, made):
+    def test_repeats_share_one_entry(self, made):
         made.serve(*['/probe'] * 1000)
         (request,) = made.read().finished
         assert request.count == 1000
@@ -206,7 +206,7 @@ class TestRepeats:
             ('/a', 500, 'HEAD', 1),
         ]
 
-    def test_of_several_threads(self, made):
+    def test_repeats_of_several_threads_share_one_entry(self, made):
         workers = [Worker() for _ in range(4)]
         for number in range(40):
             workers[number % 4].do(lambda: made.serve('/probe'))
@@ -215,8 +215,8 @@ class TestRepeats:
         (request,) = made.read().finished
         assert request.count == 40
 
-    def test_overlapping_ones_of_two_threads(self, made):
-        """Begun in one order, ended in the other: nothing is left in flight."""
+    def test_overlapping_repeats_of_two_threads_share_one_entry(self, made):
+        """The requests end in another order than they began, and none stays in flight."""
         one, two = Worker(), Worker()
         one.do(lambda: made.recorder.begin('GET', '/probe'))
         two.do(lambda: made.recorder.begin('GET', '/probe'))
@@ -228,7 +228,7 @@ class TestRepeats:
         one.end()
         two.end()
 
-    def test_the_last_end_counts(self, made):
+    def test_start_and_end_of_the_last_repeat_are_kept(self, made):
         for now in (100.0, 200.0):
             made.recorder.begin('GET', '/probe', _now=lambda now=now: now - 1)
             made.recorder.end(200, _now=lambda now=now: now)
@@ -238,15 +238,15 @@ class TestRepeats:
     @pytest.mark.parametrize(
         'ends, seconds', [((200.0, 100.0, 150.0), 150.0), ((100.0, 200.0, 150.0), 50.0)]
     )
-    def test_of_two_threads_that_end_at_once_the_later_end_counts(self, made, ends, seconds):
-        """One has read the clock and waits; the other one is counted first."""
+    def test_of_two_threads_that_end_together_the_later_end_is_kept(self, made, ends, seconds):
+        """One thread has read the clock and waits, and the other thread is counted first."""
         for now in ends:
             made.recorder.begin('GET', '/probe', _now=lambda: 50.0)
             made.recorder.end(200, _now=lambda now=now: now)
         (request,) = made.read().finished
         assert (request.ended, request.seconds, request.count) == (200.0, seconds, 3)
 
-    def test_when_a_count_is_full(self, made):
+    def test_a_full_count_does_not_overflow(self, made):
         made.serve('/probe', '/probe')
         tally = (box.REQUESTS.start + box.TALLY_IN_REQUEST) // 8
         made.recorder.words[tally] |= 0xFFFFFF << box.COUNT_SHIFT
@@ -256,7 +256,7 @@ class TestRepeats:
 
 
 class TestRings:
-    def test_who_is_in_flight_for_long_keeps_his_entry(self, made):
+    def test_a_request_that_is_long_in_flight_keeps_its_entry(self, made):
         worker = Worker()
         worker.do(lambda: made.recorder.begin('GET', '/long', token=1))
         made.serve(*map(str, range(3 * box.REQUESTS.count)))
@@ -271,7 +271,7 @@ class TestRings:
         assert '/long' not in [r.path for r in made.read().finished]
         worker.end()
 
-    def test_repeats_push_nothing_out(self, made):
+    def test_repeats_overwrite_no_other_entry(self, made):
         made.serve('/first', *['/probe'] * 1000, '/last')
         assert [(r.path, r.count) for r in made.read().finished] == [
             ('/first', 1),
@@ -279,7 +279,7 @@ class TestRings:
             ('/last', 1),
         ]
 
-    def test_neither_do_requests_inside_others_nor_threads_that_die_in_theirs(self, made):
+    def test_nested_requests_and_threads_that_die_overwrite_no_other_entry(self, made):
         made.serve('/first')
         for turn in range(box.REQUESTS.count):
             made.recorder.begin('GET', '/outer', token=1)
@@ -295,7 +295,7 @@ class TestRings:
         ]
         assert recording.in_flight == () and recording.words['overflow'] == 0
 
-    def test_all_slots_in_flight_leave_what_is_promised(self, made):
+    def test_the_promised_finished_requests_stay_while_all_slots_are_in_flight(self, made):
         workers = [Worker() for _ in range(box.SLOT_COUNT - 1)]
         made.serve(*[f'/{number}' for number in range(500)])
         for number, worker in enumerate(workers):
@@ -309,32 +309,32 @@ class TestRings:
         for worker in workers:
             worker.end()
 
-    def test_finished_requests(self, made):
+    def test_the_newest_finished_requests_are_kept(self, made):
         count = 3 * (box.FINISHED_COUNT + 64) + 17
         made.serve(*[f'/{number}' for number in range(count)])
         found = [r.path for r in made.read().finished]
         assert found == [f'/{number}' for number in range(count - box.FINISHED_COUNT, count)]
 
-    def test_log_lines(self, made):
+    def test_the_newest_log_lines_are_kept(self, made):
         for number in range(500):
             made.recorder.log(30, 'a', f'line {number}', 1000.0 + number)
         assert [line.message for line in made.read().log] == [
             f'line {n}' for n in range(500 - box.LOG_COUNT, 500)
         ]
 
-    def test_samples(self, made):
+    def test_the_newest_samples_are_kept(self, made):
         for number in range(2000):
             made.recorder.sample(Sample(1000.0 + number, float(number), in_flight=number))
         assert [s.in_flight for s in made.read().samples] == list(
             range(2000 - box.SAMPLE_COUNT, 2000)
         )
 
-    def test_a_sample_comes_back_as_it_was(self, made):
+    def test_a_sample_is_read_as_it_was_written(self, made):
         sample = Sample(1000.5, 5.25, 1 << 40, 0.5, 1, 2, 3, 4, 5, 1 << 41, 1 << 42, 6, 7, 1 << 43)
         made.recorder.sample(sample)
         assert made.read().samples == (sample,)
 
-    def test_so_does_what_is_not_known(self, made):
+    def test_unknown_values_of_a_sample_are_read_as_unknown(self, made):
         made.recorder.sample(Sample(1000.5, 5.25))
         assert made.read().samples == (Sample(1000.5, 5.25),)
 
@@ -349,13 +349,13 @@ class TestRings:
         )
         assert line.ident == threading.get_ident()
 
-    def test_an_odd_level_is_no_error(self, made):
+    def test_a_too_large_log_level_is_not_an_error(self, made):
         made.recorder.log(1 << 20, 'a', 'b', 1000.0)
         assert made.read().log[0].message == 'b'
 
 
 class TestSlots:
-    def test_each_thread_has_its_own(self, made):
+    def test_each_thread_has_its_own_slot(self, made):
         workers = [Worker() for _ in range(5)]
         for number, worker in enumerate(workers):
             worker.do(lambda number=number: made.recorder.begin('GET', f'/{number}'))
@@ -365,7 +365,7 @@ class TestSlots:
         for worker in workers:
             worker.end()
 
-    def test_a_new_thread_is_announced_once_in_itself_before_its_first_request(self):
+    def test_on_new_thread_is_called_once_in_the_thread_before_its_first_request(self):
         seen = []
         made = Box(
             lambda index: seen.append((index, threading.get_ident(), len(made.read().in_flight)))
@@ -375,7 +375,7 @@ class TestSlots:
         in_thread(lambda: made.serve('/c'))
         assert len(seen) == 2 and seen[0][0] != seen[1][0] and seen[1][1] != threading.get_ident()
 
-    def test_its_stack(self):
+    def test_the_stack_of_a_thread_is_recorded(self):
         made = Box(lambda index: made.recorder.stack(index, 65536, 4096))
         made.serve('/a')
         assert made.read().threads == {
@@ -384,7 +384,7 @@ class TestSlots:
             )
         }
 
-    def test_too_many_threads_are_counted_and_no_error(self, made):
+    def test_requests_of_threads_without_a_slot_are_only_counted(self, made):
         workers = [Worker() for _ in range(box.SLOT_COUNT + 3)]
         for worker in workers:
             worker.do(lambda: made.recorder.begin('GET', '/a'))
@@ -398,7 +398,7 @@ class TestSlots:
             worker.end()
         assert made.read().finished[0].count == box.SLOT_COUNT
 
-    def test_a_thread_that_found_none_gets_one_when_there_is_one(self, made):
+    def test_a_thread_without_a_slot_gets_one_when_one_is_free(self, made):
         workers = [Worker() for _ in range(box.SLOT_COUNT)]
         for worker in workers:
             worker.do(lambda: made.serve('/a'))
@@ -428,7 +428,7 @@ class TestSlots:
         assert recording.words['overflow'] == 0 and recording.threads == {}
         assert len(recording.finished) == box.FINISHED_COUNT
 
-    def test_it_is_crowded_when_a_quarter_of_the_slots_is_left(self, made):
+    def test_the_recorder_is_crowded_if_less_than_a_quarter_of_the_slots_is_free(self, made):
         for number in range(box.SLOT_COUNT * 3 // 4):
             assert not made.recorder.is_crowded
             in_thread(lambda number=number: made.serve(f'/{number}'))
@@ -446,18 +446,18 @@ class TestSlots:
         assert [r.path for r in made.read().in_flight] == ['/c']
         worker.end()
 
-    def test_a_thread_that_ended_in_its_request_is_not_in_flight_for_ever(self, made):
+    def test_the_request_of_an_ended_thread_does_not_stay_in_flight(self, made):
         in_thread(lambda: made.recorder.begin('GET', '/dies'))
         assert len(made.read().in_flight) == 1
         made.recorder.release_dead_slots()
         assert made.read().in_flight == () and made.recorder.in_flight() == []
-        worker = Worker()  # the next thread of that slot starts clean
+        worker = Worker()  # the next thread of that slot starts without a request
         worker.do(lambda: made.recorder.end(200))
         worker.do(lambda: made.serve('/next'))
         assert [r.path for r in made.read().finished] == ['/next']
         worker.end()
 
-    def test_its_request_is_not_the_next_thread_s_of_that_slot(self):
+    def test_the_next_thread_of_a_slot_does_not_get_the_old_request(self):
         seen = []
         made = Box(lambda index: seen.append((index, [r.path for r in made.read().in_flight])))
         in_thread(lambda: made.recorder.begin('GET', '/dies'))
@@ -466,17 +466,17 @@ class TestSlots:
         assert [index for index, _ in seen] == [0, 0] and seen[1][1] == []
         assert [r.path for r in made.read().in_flight] == ['/next']
 
-    def test_a_slot_that_is_given_back_is_not_in_flight_for_who_looks_at_it_just_now(self, made):
+    def test_a_released_slot_is_not_in_flight_for_a_thread_that_is_reading_it(self, made):
         in_thread(lambda: made.recorder.begin('GET', '/dies'))
         (slot,) = made.recorder.slots.values()
         made.recorder.release_dead_slots()
         assert not slot.on
 
     @pytest.mark.parametrize('cut_off', ['_pack', '_now'])
-    def test_a_request_that_an_exception_from_outside_cuts_off_is_over_when_the_next_one_begins(
-        self, made, cut_off
-    ):
-        """As a handler of a signal may raise it between any two calls: nobody ends that one."""
+    def test_a_request_whose_end_was_interrupted_ends_when_the_next_one_begins(self, made, cut_off):
+        """A signal handler may raise an exception between any two calls.  Then `end` has marked the
+        slot as free, but has not written the end of the request.
+        """
 
         def interrupted(*_):
             raise KeyboardInterrupt
@@ -490,7 +490,7 @@ class TestSlots:
         recording = made.read()
         assert recording.in_flight == () and [r.path for r in recording.finished] == ['/next']
 
-    def test_in_flight_gives_the_monotonic_beginning(self, made):
+    def test_in_flight_returns_the_monotonic_start_time(self, made):
         before = time.monotonic()
         made.recorder.begin('GET', '/a')
         ((slot, began),) = made.recorder.in_flight()
@@ -498,7 +498,7 @@ class TestSlots:
         made.recorder.end(200)
         assert made.recorder.in_flight() == []
 
-    def test_what_is_in_flight_in_a_slot(self, made):
+    def test_the_request_of_a_slot_can_be_read(self, made):
         made.recorder.begin('GET', '/a', _monotonic=lambda: 5.0)
         ((slot, _),) = made.recorder.in_flight()
         request, began = made.recorder.request(slot)
@@ -506,13 +506,13 @@ class TestSlots:
         made.recorder.end(200)
         assert made.recorder.request(slot) is None
 
-    def test_is_not_the_one_that_has_ended_when_the_next_one_begins_meanwhile(self, made):
+    def test_an_ended_request_is_not_read_while_the_next_one_begins(self, made):
         made.serve('/a')
         (slot,) = made.recorder.slots.values()
-        slot.token = 'the next one has begun, and is not written yet'
+        slot.token = 'the next request has begun, but is not written yet'
         assert made.recorder.request(slot) is None
 
-    def test_is_not_that_of_another_thread_which_has_got_the_entry_since(self, made):
+    def test_an_entry_that_another_thread_has_now_is_not_read(self, made):
         made.recorder.begin('GET', '/a')
         ((slot, _),) = made.recorder.in_flight()
         slot.at = box.REQUESTS.at(1)
@@ -521,8 +521,8 @@ class TestSlots:
         assert made.recorder.request(slot) is None
         worker.end()
 
-    def test_that_of_the_outer_request_until_the_inner_one_is_written(self, made):
-        """The heartbeat may look in between."""
+    def test_the_outer_request_is_in_flight_until_the_inner_one_is_written(self, made):
+        """The heartbeat may read the slot while `begin` writes the inner request."""
         made.recorder.begin('GET', '/outer', _monotonic=lambda: 5.0)
         seen = []
 
@@ -536,7 +536,10 @@ class TestSlots:
 
 
 def _raw_thread(function):
-    """A thread that `threading` did not start, over when this returns: its locals are cleared."""
+    """Run `function` in a thread that `threading` did not start.
+
+    When this returns, the thread-local data of the thread are freed.
+    """
     gone = threading.Event()
 
     class Last:
@@ -554,27 +557,27 @@ def _raw_thread(function):
 
 class TestMarksAndWords:
     @pytest.mark.parametrize('word', ['armed', 'serving', 'finished', 'hung_since', 'drill'])
-    def test_stamps(self, made, word):
+    def test_the_time_of_an_event_is_recorded(self, made, word):
         made.recorder.stamp(word, 1.5e9)
         words = made.read().words
         assert words.pop(word) == 1.5e18
         assert set(words.values()) == {0}
 
     @pytest.mark.parametrize('mark', box.MARKS)
-    def test_survived(self, made, mark):
+    def test_the_survived_length_of_a_mark_is_recorded(self, made, mark):
         made.recorder.survived(mark, 77)
         survived = made.read().survived
         assert survived.pop(mark) == 77
         assert set(survived.values()) == {0}
 
-    def test_exception(self, made):
+    def test_an_exception_is_recorded(self, made):
         made.recorder.exception('ValueError: ü')
         assert made.read().exception == 'ValueError: ü'
 
 
 def test_many_threads_at_once_lose_no_request(made):
-    """Ten threads as fast as they can: every slot idle at the end, every entry whole and from one
-    thread.
+    """Ten threads serve as fast as they can.  At the end, every slot is idle, and every entry is
+    complete and written by one thread.
     """
     gate = threading.Barrier(10)
 

@@ -1,5 +1,5 @@
-"""Whether MainThread stands still outside the loop of its server: never said of one that only
-waits.
+"""Whether MainThread is blocked outside the server's loop.  A MainThread that waits for
+connections, or that was never seen in the loop, does not count as blocked.
 """
 
 import threading
@@ -32,7 +32,10 @@ BLOCKED, LOCKED = (FLUSH, *LISTENS), (LOCK, *LISTENS)
 
 
 class World:
-    """What MainThread does, and how often it has had a CPU; `looks` as the heartbeat does."""
+    """MainThread with a stack and a CPU time that a test sets.
+
+    `looks` calls `look` as the heartbeat does, and returns `stood`.
+    """
 
     def __init__(self):
         buffer = bytearray(box.SIZE)
@@ -64,37 +67,37 @@ def world():
 
 
 @pytest.mark.parametrize('doing', [BLOCKED, LOCKED, (FLUSH, LOOP, RUN, MAIN)])
-def test_who_stands_elsewhere_in_the_loop_stands_still(world, doing):
-    assert world.looks(doing) == 0, 'one look tells nothing'
+def test_main_thread_that_waits_elsewhere_is_blocked(world, doing):
+    assert world.looks(doing) == 0, 'one look is not enough'
     assert world.looks(doing, 6) == 60 and world.loop.place == doing
 
 
-def test_in_the_loop_it_waits_for_connections(world):
+def test_main_thread_that_waits_for_connections_is_not_blocked(world):
     assert world.looks(LISTENS, 9) == 0 and world.loop.place == ()
     world.looks(BLOCKED, 3)
     assert world.looks(LISTENS) == 0 and world.loop.place == ()
 
 
-def test_who_has_had_a_processor_does_not_stand_still(world):
+def test_main_thread_that_has_used_cpu_time_is_not_blocked(world):
     world.looks(BLOCKED, 6)
     world.had += 1e-9
     assert world.looks(BLOCKED) == 0 and world.looks(BLOCKED) == 10
 
 
-def test_nor_does_who_has_gone_on(world):
+def test_main_thread_whose_stack_has_changed_is_not_blocked(world):
     world.looks(BLOCKED, 6)
     assert world.looks((FLUSH._replace(offset=4), *LISTENS)) == 0
     assert world.looks(LOCKED) == 0
 
 
-def test_without_a_kernel_that_tells_the_stack_counts(world):
+def test_if_the_cpu_time_is_not_known_the_stack_counts(world):
     world.had = None
     assert world.looks(BLOCKED, 7) == 60
 
 
-def test_who_was_seen_in_the_loop_has_not_stood_elsewhere_since(world):
-    """A clock may be too coarse for a request that comes at the moment of the look, or be read
-    before that.
+def test_the_time_in_a_place_counts_from_the_first_look_at_it(world):
+    """The CPU time may not have changed between the two looks: its clock may be too coarse for a
+    request at the moment of the look, or may be read just before that request.
     """
     world.looks(LISTENS, 9)
     world.doing = BLOCKED
@@ -102,20 +105,20 @@ def test_who_was_seen_in_the_loop_has_not_stood_elsewhere_since(world):
     assert world.looks(BLOCKED, 6) == 60
 
 
-def test_it_need_not_have_been_seen_at_rest():
-    """On a busy site, or soon after the start."""
+def test_main_thread_need_not_have_been_seen_waiting_for_connections():
+    """As on a busy site, or soon after the start."""
     assert World().looks(BLOCKED, 7) == 60
 
 
 @pytest.mark.parametrize('doing', [(FLUSH, RUN, MAIN), (FLUSH, LOOP, RUN, MAIN), (MAIN,), ()])
-def test_who_was_never_seen_in_a_loop_may_wait(doing):
-    """As another server's MainThread, or one that starts."""
+def test_main_thread_that_was_never_seen_in_a_loop_is_not_judged(doing):
+    """As with another server, or during a start."""
     world = World()
     assert world.looks(doing, 99) == 0 and world.loop.place == ()
 
 
 @pytest.mark.parametrize('doing', [(SHUTDOWN, RUN, MAIN), (MAIN,), (FLUSH, MAIN), ()])
-def test_a_shut_down_may_take_its_time(world, doing):
+def test_a_shutdown_is_not_judged(world, doing):
     world.looks(BLOCKED, 3)
     assert world.looks(doing, 99) == 0 and world.loop.place == ()
 
@@ -130,23 +133,23 @@ def test_a_shut_down_may_take_its_time(world, doing):
         ((MAIN,), True),
     ],
 )
-def test_a_server_shuts_down_that_has_left_its_loop(world, doing, left):
+def test_the_server_shuts_down_when_main_thread_has_left_the_loop(world, doing, left):
     world.doing = doing
     assert world.loop.is_left() == left
-    assert not World().loop.is_left(), 'another server, for all that is known'
+    assert not World().loop.is_left(), 'never seen in the loop: it may be another server'
 
 
-def test_a_suspended_process_is_measured_anew(world):
+def test_after_a_suspension_the_time_starts_again_at_zero(world):
     world.looks(BLOCKED, 3)
     assert world.looks(BLOCKED, 1, pause=3600) == 0
     assert world.looks(BLOCKED, 2) == 20 and world.loop.place == BLOCKED
 
 
-def test_a_busy_machine_delays_looks(world):
+def test_looks_that_a_busy_machine_delays_do_not_count_as_a_suspension(world):
     assert world.looks(BLOCKED, 4, pause=25) == 75
 
 
-def test_one_that_serves_requests_itself(world):
+def test_a_request_that_main_thread_serves_is_not_a_blocked_loop(world):
     world.recorder.begin('GET', '/takes/long')
     assert world.looks(BLOCKED, 9) == 0 and world.loop.place == ()
     world.recorder.end(200)
@@ -161,7 +164,7 @@ def test_a_request_of_another_thread_does_not_matter(world):
     assert world.looks(BLOCKED, 7) == 60
 
 
-def test_whose_clock_has_gone_on_need_not_be_looked_at(world):
+def test_the_stack_is_not_read_while_the_cpu_time_grows(world):
     stacks = []
     world.loop.stack = lambda ident: stacks.append(1) or LISTENS
     for used in range(60, 70):
@@ -173,10 +176,10 @@ def test_whose_clock_has_gone_on_need_not_be_looked_at(world):
     assert stacks == [1] and world.loop.stood == 0
 
 
-def test_the_stack_of_one_thread_is_whole():
+def test_a_deep_stack_is_read_completely():
     def deep(depth):
         return deep(depth - 1) if depth else stack_of(threading.get_ident())
 
     functions = [place.code.co_name for place in deep(300)]
-    assert functions.count('deep') == 301 and 'test_the_stack_of_one_thread_is_whole' in functions
+    assert functions.count('deep') == 301 and 'test_a_deep_stack_is_read_completely' in functions
     assert stack_of(0) == ()

@@ -1,5 +1,5 @@
-"""Slow requests: their stacks are kept in time, say where the time went, and cost nothing
-afterwards.
+"""Slow requests: their stacks are kept while they last, show where the time went, and use little
+memory afterwards.
 """
 
 import gc
@@ -29,8 +29,7 @@ from Products.StabilityMonitor.system import loglater
 SLOW, BEAT = 30.0, 1.0
 
 
-# What the threads that serve are seen in: the innermost frame is one of these, whatever it waits
-# for.
+# The functions in which the threads of the tests wait: `reading` or `writing` is the innermost.
 
 
 def reading(gate):
@@ -50,7 +49,7 @@ def saving_page(gate):
 
 
 class Big:
-    """Something that a request holds on to."""
+    """An object to which a request has the only strong reference."""
 
 
 KEPT = []
@@ -63,7 +62,7 @@ def view_with_locals(gate):
 
 
 class Server(threading.Thread):
-    """A thread that serves, as it is told to."""
+    """A worker that does what a test says."""
 
     def __init__(self, recorder):
         super().__init__(daemon=True)
@@ -87,12 +86,12 @@ class Server(threading.Thread):
         self.do(lambda: self.recorder.end(200))
 
     def stand_in(self, function, innermost):
-        """The thread goes into `function`, and has come to stand in `innermost`."""
+        """Let the thread call `function`, and wait until it waits in `innermost`."""
         self.tasks.put(lambda: function(self.gate))
         until(lambda: sys._current_frames()[self.ident].f_code.co_name == innermost)
 
     def go_on(self):
-        """It comes back from there."""
+        """Let the thread return from there."""
         self.gate.release()
         self.do(lambda: None)
 
@@ -104,7 +103,7 @@ class Server(threading.Thread):
 
 
 class World:
-    """A recorder, its watch over slow requests, a clock that is set by hand, and servers."""
+    """A recorder, its SlowRequests, a clock that a test sets, and workers."""
 
     def __init__(self):
         self.buffer, self.now, self.asked, self.known = bytearray(box.SIZE), 0.0, 0, ()
@@ -123,7 +122,7 @@ class World:
         return self.servers[-1]
 
     def beat(self, until):
-        """One look each second up to then."""
+        """Look once each second, up to the time `until`."""
         while self.now < until:
             self.now += BEAT
             self.watch.look()
@@ -156,7 +155,7 @@ def world():
 
 @pytest.fixture
 def quiet(monkeypatch):
-    """No log record is kept by anybody."""
+    """No handler keeps log records, so that they do not count as used memory."""
     logger = logging.Logger('quiet')
     logger.addHandler(logging.NullHandler())
     monkeypatch.setattr(loglater, 'LOGGER', logger)
@@ -164,7 +163,7 @@ def quiet(monkeypatch):
 
 @pytest.fixture
 def slow_server(world):
-    """A server whose request began at 0 and stands in `reading`."""
+    """A worker whose request began at time 0, and which waits in `reading`."""
     server = world.server()
     server.begin()
     server.stand_in(page, 'reading')
@@ -172,7 +171,9 @@ def slow_server(world):
 
 
 class TestWhenAStackIsKept:
-    def test_at_the_age_of_the_option_and_at_its_doublings(self, world, slow_server):
+    def test_a_stack_is_kept_at_the_age_of_the_option_and_at_its_doublings(
+        self, world, slow_server
+    ):
         world.beat(SLOW - 1)
         assert world.notes == () and world.watch.known() == [] and not world.watch.are_in_flight()
         world.beat(250)
@@ -192,7 +193,7 @@ class TestWhenAStackIsKept:
         )
         assert note.request == 1 and world.watch.are_in_flight()
 
-    def test_it_is_logged_once(self, world, slow_server, caplog):
+    def test_a_slow_request_is_logged_once(self, world, slow_server, caplog):
         world.beat(250)
         (record,) = caplog.records
         assert record.levelno == logging.WARNING
@@ -201,7 +202,7 @@ class TestWhenAStackIsKept:
             in record.getMessage()
         )
 
-    def test_what_the_thread_does_is_asked_only_when_one_is_due_and_told(
+    def test_what_the_thread_does_is_read_only_when_a_stack_is_due_and_is_logged(
         self, world, slow_server, caplog
     ):
         frames = (Frame('/lib/c.py', 7, 'recv'), Frame('/site/page.py', 8, 'view'))
@@ -218,7 +219,7 @@ class TestWhenAStackIsKept:
         (note,) = world.notes
         assert note.detail.startswith('waits for a file or disk: /var/x') and note.frames == frames
 
-    def test_a_beat_that_came_late_keeps_one_stack_for_all_it_missed(self, world, slow_server):
+    def test_a_late_beat_keeps_one_stack_for_all_missed_times(self, world, slow_server):
         world.beat(10)
         world.now = 500.0
         world.watch.look()
@@ -235,7 +236,7 @@ class TestWhenAStackIsKept:
         world.beat(101)
         assert world.notes == () and world.asked == 0 and world.watch.watched == {}
 
-    def test_sixty_four_at_once(self, world, caplog):
+    def test_64_slow_requests_at_once_are_all_known(self, world, caplog):
         servers = [world.server() for _ in range(box.SLOT_COUNT)]
         for number, server in enumerate(servers):
             server.begin(f'/{number}')
@@ -257,12 +258,12 @@ class TestWhenAStackIsKept:
 
 
 class TestWhatHasChanged:
-    def test_nothing(self, world, slow_server):
+    def test_an_unchanged_stack_is_reported_as_unchanged(self, world, slow_server):
         world.beat(60)
         first, second = world.notes
         assert 'changed' not in first.detail and 'the stack has not changed' in second.detail
 
-    def test_down_to_a_frame(self, world, slow_server):
+    def test_a_changed_stack_is_reported_down_to_the_last_equal_frame(self, world, slow_server):
         world.beat(30)
         slow_server.go_on()
         slow_server.stand_in(saving_page, 'writing')
@@ -286,14 +287,14 @@ class TestWhatHasChanged:
             ('abc', '', 'the whole stack has changed'),
         ],
     )
-    def test_in_words(self, before, after, words):
+    def test_the_change_of_a_stack_in_words(self, before, after, words):
         profile = made_profile()
         profile.shown, profile.last = stack(before), stack(after)
         assert profile.change() == words
 
 
 def stack(letters):
-    """Frames, innermost first, named by letters."""
+    """Return frames, innermost first, with one letter each as their name."""
     return tuple(Frame(f'/{letter}.py', 1, letter) for letter in letters)
 
 
@@ -305,20 +306,20 @@ def made_profile():
 
 
 class TestWhereTheTimeWent:
-    def test_in_words(self):
+    def test_where_the_time_went_in_words(self):
         profile = made_profile()
         for letters in ('abc', 'abc', 'bc', 'xc'):
             profile.add(stack(letters), 1.0)
         assert profile.where() == '50% in a (/a.py), 25% in b (/b.py), 25% in x (/x.py)'
         assert made_profile().where() == ''
 
-    def test_a_request_that_is_never_in_one_place_twice(self):
+    def test_at_most_a_hundred_different_stacks_are_counted(self):
         profile = made_profile()
         for number in range(1000):
             profile.add((Frame('/a.py', 1, f'f{number}'), Frame('/a.py', 1, 'root')), float(number))
         assert profile.samples == 1000 and profile.seconds == 999.0 and len(profile.stacks) == 100
 
-    def test_a_real_request(self, world, slow_server):
+    def test_the_shares_of_a_real_request_are_counted(self, world, slow_server):
         world.beat(31)
         slow_server.go_on()
         slow_server.stand_in(saving_page, 'writing')
@@ -334,7 +335,9 @@ class TestWhereTheTimeWent:
 
 
 class TestAnEnd:
-    def test_leaves_the_total_and_where_the_time_went(self, world, slow_server):
+    def test_the_end_of_a_slow_request_leaves_its_total_and_where_the_time_went(
+        self, world, slow_server
+    ):
         world.beat(40)
         slow_server.go_on()
         slow_server.end()
@@ -352,7 +355,7 @@ class TestAnEnd:
         (profile,) = world.watch.known()
         assert profile.ended > profile.started and profile.seconds == 41.0
         assert not world.watch.are_in_flight()
-        document = to_json(profile.told(), plain=True)
+        document = to_json(profile.as_slow_request(), plain=True)
         assert (
             document['path'] == '/slow'
             and document['samples'] == 39
@@ -365,14 +368,14 @@ class TestAnEnd:
         )
         assert sum(count for _, count in profile.stacks.stacks()) == 39
 
-    def test_of_one_that_was_not_slow_leaves_nothing(self, world, slow_server):
+    def test_the_end_of_a_request_that_was_not_slow_leaves_nothing(self, world, slow_server):
         world.beat(20)
         slow_server.go_on()
         slow_server.end()
         world.beat(21)
         assert world.notes == () and world.watch.known() == []
 
-    def test_those_in_flight_come_first_then_the_newest_that_ended(self, world):
+    def test_requests_in_flight_come_first_and_then_the_newest_that_ended(self, world):
         servers = [world.server() for _ in range(4)]
         for number, server in enumerate(servers):
             server.begin(f'/{number}', at=float(number))
@@ -384,17 +387,19 @@ class TestAnEnd:
             world.beat(world.now + 1)
         assert [profile.path for profile in world.watch.known()] == ['/1', '/3', '/0', '/2']
 
-    def test_a_thread_that_ends_within_its_request(self, world, slow_server):
+    def test_the_request_of_an_ended_thread_ends_when_its_slot_is_released(
+        self, world, slow_server
+    ):
         world.beat(40)
         slow_server.go_on()
         slow_server.stop()
         world.beat(41)
-        assert world.watch.are_in_flight(), 'its slot still says so'
+        assert world.watch.are_in_flight(), 'the slot is not released yet'
         world.recorder.release_dead_slots()
         world.beat(42)
         assert [note.kind for note in world.notes] == ['slow', 'slow-ended']
 
-    def test_a_thread_that_ended_before_anybody_looked(self, world, slow_server):
+    def test_a_thread_that_ended_before_the_first_look_leaves_nothing(self, world, slow_server):
         slow_server.go_on()
         slow_server.stop()
         world.beat(40)
@@ -402,7 +407,7 @@ class TestAnEnd:
 
 
 class TestWhatBelongsToWhichRequest:
-    def test_a_slot_that_is_used_again_between_two_beats(self, world, slow_server):
+    def test_two_requests_of_a_slot_between_two_beats_are_distinguished(self, world, slow_server):
         world.beat(40)
         slow_server.go_on()
         slow_server.end()
@@ -418,8 +423,10 @@ class TestWhatBelongsToWhichRequest:
         assert {frames[0][1] for frames, _ in world.watch.known()[0].stacks.stacks()} == {'writing'}
 
     @pytest.mark.parametrize('look', [0, 1])
-    def test_a_slot_that_is_used_again_while_it_is_read(self, world, slow_server, look):
-        """The next request of a thread never gets the age of the one before."""
+    def test_two_requests_of_a_slot_while_it_is_read_are_distinguished(
+        self, world, slow_server, look
+    ):
+        """The next request of a thread never gets the age of the previous one."""
         looks, in_flight = itertools.count(), world.recorder.in_flight
 
         def in_flight_and_then_the_next():
@@ -439,7 +446,7 @@ class TestWhatBelongsToWhichRequest:
         world.watch.look()
         assert [profile.seconds for profile in world.watch.watched.values()] == [3.0]
 
-    def test_what_the_thread_does_by_now_for_another_request_is_not_told(self, world, slow_server):
+    def test_what_the_thread_does_for_the_next_request_is_not_reported(self, world, slow_server):
         elsewhere = (Frame('/else.py', 1, 'elsewhere'),)
         world.known = (
             world.state(slow_server, 2, frames=elsewhere),
@@ -451,8 +458,8 @@ class TestWhatBelongsToWhichRequest:
             note.frames[0].function == 'reading' and 'file' not in note.detail.split(';')[0].split()
         )
 
-    def test_in_a_storm_of_requests(self, world, quiet):
-        """Each thread serves old and new requests in turn: a new one is never taken for an old
+    def test_a_new_request_never_counts_as_an_old_one_under_load(self, world, quiet):
+        """Each thread serves old and new requests in turn.  A new request never counts as an old
         one.
         """
         world.now, wrong, over = 1000.0, [], threading.Event()
@@ -484,11 +491,11 @@ class TestWhatBelongsToWhichRequest:
 
 
 class TestNothingIsHeld:
-    def test_no_local_of_a_request_lives_longer(self, world):
+    def test_locals_of_a_request_are_not_kept_alive(self, world):
         server = world.server()
         server.begin()
         KEPT.clear()
-        gc.disable()  # what frees it is the end of the function, nothing else
+        gc.disable()  # the end of the function must free it, not the garbage collector
         try:
             server.stand_in(view_with_locals, 'reading')
             world.beat(61)
@@ -501,7 +508,7 @@ class TestNothingIsHeld:
         assert 'view_with_locals' in [frame.function for frame in world.watch.known()[0].last]
 
     @pytest.mark.slow
-    def test_thousands_of_slow_requests_leave_no_memory(self, world, quiet):
+    def test_thousands_of_slow_requests_do_not_grow_memory(self, world, quiet):
         def serve(count):
             for _ in range(count):
                 number = next(numbers)
@@ -523,11 +530,11 @@ class TestNothingIsHeld:
         finally:
             tracemalloc.stop()
         assert len(world.watch.known()) == 50 and world.watch.watched == {}
-        assert grown < 64 << 10, 'the newest fifty push out the others'
+        assert grown < 64 << 10, 'only the newest fifty are kept'
 
 
-#: A stack of a big site: the deepest that is read, three quarters of it the same in all stacks of
-#: all requests.
+#: Depth of a stack of a large site: the greatest depth that is read.  Three quarters of the frames
+#: are the same in all stacks of all requests.
 DEEP = 200
 INSTALLED = (
     '/srv/zope/instance/lib/python3.11/site-packages/Products/ShopOfTheMonth/content/browser'
@@ -546,7 +553,7 @@ def busy_stack(number):
 
 
 class TestWhatItCosts:
-    """As many slow requests as may be known, each with more stacks than are counted."""
+    """Memory for the largest number of slow requests, each with more stacks than are counted."""
 
     @pytest.fixture
     def frames(self):
@@ -560,7 +567,7 @@ class TestWhatItCosts:
         return profile
 
     def measured(self, make):
-        """What it makes, and how many bytes that holds."""
+        """Return the result of `make`, and how many bytes it uses."""
         gc.collect()
         tracemalloc.start()
         try:
@@ -571,22 +578,22 @@ class TestWhatItCosts:
         finally:
             tracemalloc.stop()
 
-    def test_memory_while_it_lasts(self, frames):
-        self.profile(frames)  # a tool that measures coverage remembers each line, once
+    def test_a_lasting_slow_request_uses_less_than_64_kib(self, frames):
+        self.profile(frames)  # the first call also fills the memory of a coverage tool
         assert self.measured(lambda: self.profile(frames))[1] < 64 << 10
 
-    def test_memory_of_those_that_have_ended(self, world, frames):
+    def test_ended_slow_requests_use_less_than_512_kib(self, world, frames):
         def make():
             for number in range(60):
                 world.watch._end(self.profile(frames, number), 60.0)
 
         assert self.measured(make)[1] < 512 << 10 and len(world.watch.known()) == 50
 
-    def test_what_is_told_of_all(self, world, frames):
+    def test_the_document_of_all_slow_requests_is_smaller_than_512_kib(self, world, frames):
         profiles = [self.profile(frames, number) for number in range(box.SLOT_COUNT + 50)]
         for profile in profiles[:50]:
             world.watch._end(profile, 60.0)
         world.watch.watched = {profile.number: profile for profile in profiles[50:]}
-        told = [to_json(profile.told()) for profile in world.watch.known()]
-        assert len(told) == box.SLOT_COUNT + 50 and {len(one['shares']) for one in told} == {10}
-        assert len(json.dumps(told)) < 512 << 10
+        found = [to_json(profile.as_slow_request()) for profile in world.watch.known()]
+        assert len(found) == box.SLOT_COUNT + 50 and {len(one['shares']) for one in found} == {10}
+        assert len(json.dumps(found)) < 512 << 10

@@ -1,6 +1,4 @@
-"""The watch over the stacks: what it tells the black box of marks that rise, and in which request
-they rose.
-"""
+"""The stack watch: it records high-water marks that rise, and the requests in which they rose."""
 
 import threading
 
@@ -17,7 +15,7 @@ MEGABYTE = 1 << 20
 
 
 class Gauge:
-    """Says what a test has set; the main thread's stack is not known here."""
+    """A gauge whose high-water mark a test sets.  It does not know the main thread's stack."""
 
     granule, mark = 4096, 8192
 
@@ -35,7 +33,7 @@ class Gauge:
 
 
 class Watched:
-    """A recorder whose one thread is the test's, and its watch."""
+    """A recorder whose only thread is that of the test, and its StackWatch."""
 
     def __init__(self):
         self.recorder, self.gauge, self.findings = (
@@ -62,12 +60,12 @@ def watched():
     return watched
 
 
-def test_a_mark_that_rose_between_two_looks_at_one_request_rose_in_it(watched):
+def test_a_rise_between_two_looks_at_the_same_request_belongs_to_it(watched):
     assert watched.look() == (8192, 0)
     assert watched.look(900_000) == (900_000, 1)
 
 
-def test_one_that_was_there_at_the_first_look_may_be_older(watched):
+def test_a_rise_seen_at_the_first_look_at_a_request_belongs_to_none(watched):
     watched.look()
     watched.recorder.end(200)
     watched.recorder.begin('GET', '/second')
@@ -76,7 +74,7 @@ def test_one_that_was_there_at_the_first_look_may_be_older(watched):
     assert watched.look(910_000) == (910_000, 2)
 
 
-def test_a_mark_that_stands_stays_with_its_request(watched):
+def test_a_mark_that_does_not_rise_keeps_its_request(watched):
     watched.look()
     watched.look(900_000)
     watched.recorder.end(200)
@@ -84,7 +82,7 @@ def test_a_mark_that_stands_stays_with_its_request(watched):
     assert watched.look() == (900_000, 1)
 
 
-def test_a_request_that_begins_during_the_look(watched):
+def test_a_rise_belongs_to_no_request_if_one_begins_during_the_look(watched):
     watched.look()
 
     def rise(stack, known):

@@ -1,5 +1,5 @@
-"""What a start imports: all that is needed when the site hangs, and nothing that only a person asks
-for.
+"""What a start of Zope imports: all modules that are needed when the site hangs, and none that only
+pages need.
 """
 
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from Products.StabilityMonitor.store.rundirectory import Base
 
 pytestmark = [
     pytest.mark.zope,
-    pytest.mark.xdist_group('starting'),  # `starts` takes ten seconds: once is enough
+    pytest.mark.xdist_group('starting'),  # `starts` takes ten seconds, so run it only once
 ]
 
 SOURCE = """
@@ -24,7 +24,7 @@ OURS = f'{product.__name__}.'
 
 
 def ours(zope):
-    """Our modules, and what is needed to compare versions."""
+    """Return the loaded modules of this product, and those that compare versions."""
     return {
         name.removeprefix(OURS)
         for name in zope.get('/loaded').json()
@@ -33,7 +33,7 @@ def ours(zope):
 
 
 def start(zope):
-    """What is loaded once the checks have run that follow each start."""
+    """Start Zope, and return what is loaded after the first run of the checks."""
     from support.zopekit import wait_for
 
     seen = set(zope.stability.glob('runs/*/checks.json'))
@@ -44,9 +44,7 @@ def start(zope):
 
 @pytest.fixture(scope='module')
 def starts(tmp_path_factory):
-    """What is loaded after the first start, after the second one, and when the tab was opened
-    then.
-    """
+    """What is loaded after the first start, after the second one, and after the tab was opened."""
     from support.zopekit import ZopeInstance
 
     zope = ZopeInstance(tmp_path_factory.mktemp('starting'))
@@ -62,7 +60,7 @@ def starts(tmp_path_factory):
         zope.destroy()
 
 
-def test_what_is_needed_when_it_hangs_is_there(starts):
+def test_modules_that_are_needed_in_a_hang_are_loaded(starts):
     assert {
         'threads.locks',
         'threads.lockregions',
@@ -75,7 +73,7 @@ def test_what_is_needed_when_it_hangs_is_there(starts):
     } <= starts.first
 
 
-def test_what_a_person_opens_is_not(starts):
+def test_modules_of_pages_are_loaded_only_when_a_page_is_opened(starts):
     rooms = {name for name in starts.second if name.startswith('reporting')}
     assert not rooms and not starts.second & {
         'zmi.controlpanel',
@@ -97,12 +95,12 @@ def test_what_a_person_opens_is_not(starts):
     } <= starts.opened
 
 
-def test_the_room_that_judges_waits_for_the_dead(starts):
+def test_postmortem_is_loaded_only_if_there_are_dead_runs(starts):
     assert not {name for name in starts.first if name.startswith('postmortem')}
     assert {'postmortem.triage', 'postmortem.verdict'} <= starts.second
 
 
-def test_what_the_checks_need_is_there_before_zope_serves(starts):
+def test_modules_that_the_checks_need_are_loaded_before_zope_serves(starts):
     pytest.importorskip('packaging')
     compares = {
         'packaging',
@@ -133,7 +131,7 @@ def test_what_the_checks_need_is_there_before_zope_serves(starts):
         (('own',), ('other',), True),
     ],
 )
-def test_whether_there_is_a_past(tmp_path, runs, archived, has_past):
+def test_a_past_is_any_run_but_the_own_one(tmp_path, runs, archived, has_past):
     base = Base(tmp_path)
     base.prepare()
     for folder, names in ((base.runs, runs), (base.archive, archived)):
@@ -142,12 +140,12 @@ def test_whether_there_is_a_past(tmp_path, runs, archived, has_past):
     assert product._has_past((base.runs, base.archive), 'own') == has_past
 
 
-def test_where_nothing_can_be_read_there_is_no_past(tmp_path):
+def test_without_a_readable_folder_there_is_no_past(tmp_path):
     assert not product._has_past((tmp_path / 'missing',), 'own')
 
 
 def test_the_checks_import_no_more_than_they_need():
-    """Of the Python library: each of these costs tens of KiB in every site."""
+    """Each of these modules of Python's library costs tens of KiB in every site."""
     program = (
         'import sys; before = set(sys.modules); from Products.StabilityMonitor.checks import '
         'allfindings; '

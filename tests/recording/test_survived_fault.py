@@ -1,4 +1,4 @@
-"""A fatal signal that did not kill must not be the last one that is dumped."""
+"""After a fatal signal that the process survived, the next one is dumped, too."""
 
 import sys
 
@@ -7,13 +7,13 @@ from support.childprograms import run_python
 
 from Products.StabilityMonitor.postmortem import faultlog
 
-pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='Windows has no such signals')
+pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='Windows cannot send SIGSEGV')
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
 from Products.StabilityMonitor.recording.faulthandler_compat import FaultLog
 
-# other code's handler: it survives what comes from outside
+# a handler of other code, so that the process survives a SIGSEGV that was sent
 signal.signal(signal.SIGSEGV, lambda *args: None)
 log = FaultLog(Path(sys.argv[1]))
 for again in range(2):

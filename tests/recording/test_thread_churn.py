@@ -1,6 +1,4 @@
-"""A hundred thousand threads start, serve a request each and end: nothing leaks, and no slot is
-lost.
-"""
+"""100,000 threads start, serve one request each and end: nothing leaks, and no slot is lost."""
 
 import json
 import sys
@@ -10,19 +8,20 @@ from support.childprograms import PROGRAMS
 from support.childprograms import run_python
 
 THREADS = 100_000
-#: What so many lives may leave in allocators and caches; a leak of 40 bytes each would be more.
+#: At most this much may stay in allocators and caches (bytes, objects, mappings).  A leak of 40
+#: bytes for each thread would exceed it.
 MEMORY, OBJECTS, MAPPINGS = 3 << 20, 2000, 16
 
 pytestmark = [
     pytest.mark.slow(100),
     pytest.mark.xdist_group('churn'),
-    pytest.mark.skipif(not sys.platform.startswith('linux'), reason='counts in /proc what is held'),
+    pytest.mark.skipif(not sys.platform.startswith('linux'), reason='reads /proc'),
 ]
 
 
 @pytest.fixture(scope='module')
 def churn(tmp_path_factory):
-    """What the program says, once."""
+    """The output of the program, which runs once."""
     done = run_python(
         PROGRAMS / 'thread_churn.py', tmp_path_factory.mktemp('churn'), THREADS, timeout=600
     )
@@ -34,14 +33,14 @@ def growth(churn, what):
     return churn['end'][what] - churn['warm'][what]
 
 
-def test_each_thread_served_its_request(churn):
+def test_each_thread_serves_its_request(churn):
     assert (churn['odd'], churn['findings'], churn['lives']) == ([], [], True)
     assert churn['threads'] >= THREADS and churn['beats'] > 100
 
 
 def test_no_request_is_lost(churn):
-    """Each is recorded, or counted as one for which there was no slot, which happens to crowds
-    only.
+    """Each request is recorded, or counted as one without a slot, which happens only when too many
+    threads serve at the same time.
     """
     assert (churn['numbers'], churn['overflow']) == (churn['done']['slot'], churn['done']['none'])
     assert churn['numbers'] + churn['overflow'] == churn['threads']
@@ -50,25 +49,27 @@ def test_no_request_is_lost(churn):
 
 
 def test_no_slot_is_lost(churn):
-    """The program waits before each batch until all are free, and fails when they never are."""
+    """The program waits before each batch until all slots are free, and fails if this takes too
+    long.
+    """
     assert churn['done']['slot'] > 0.9 * THREADS
 
 
 @pytest.mark.parametrize('what', ['descriptors', 'tasks', 'timers'])
-def test_nothing_is_left_over(churn, what):
+def test_no_descriptor_task_or_timer_leaks(churn, what):
     assert growth(churn, what) == 0
 
 
 @pytest.mark.parametrize(
     'what, most', [('resident', MEMORY), ('objects', OBJECTS), ('mappings', MAPPINGS)]
 )
-def test_nothing_grows(churn, what, most):
+def test_memory_objects_and_mappings_do_not_grow(churn, what, most):
     assert growth(churn, what) < most
 
 
-def test_slow_requests_were_seen_and_let_go(churn):
+def test_slow_requests_are_seen(churn):
     assert churn['slow'] > 10
 
 
-def test_no_hang_is_seen_in_health(churn):
+def test_no_hang_is_seen(churn):
     assert churn['hangs'] == []

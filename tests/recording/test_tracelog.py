@@ -1,4 +1,4 @@
-"""The trace log on disk: every line once, through rotation, full disks, forks and other people's
+"""The trace log on disk: each line is written once, despite rotation, full disks, forks and
 logrotate.
 """
 
@@ -36,7 +36,7 @@ def tracing(**named):
     return recorder
 
 
-#: For programs that import this module.
+#: Arguments of `run_python` for programs that import this module.
 HERE = {'cwd': Path(__file__).parent, 'env': environment(PYTHONHASHSEED='0')}
 
 
@@ -59,7 +59,7 @@ def paths_in(made):
 
 
 class Traced:
-    """A recorder and its log in a folder; `files()` from the oldest to the newest."""
+    """A recorder and its trace log in a folder.  `files()` returns the oldest file first."""
 
     def __init__(self, folder, size=MEGABYTE, keep=5, **named):
         self.folder, self.path = folder, folder / 'trace.log'
@@ -90,8 +90,8 @@ def traced(tmp_path):
 
 @pytest.fixture
 def limit_of_files():
-    """A function that lets no file of this process grow beyond so many bytes, which is how a disk
-    gets full here.
+    """A function that limits the size in bytes of the files of this process; None removes the
+    limit.  This simulates a full disk.
     """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(
@@ -101,17 +101,17 @@ def limit_of_files():
 
 
 class TestRecorder:
-    def test_interface(self, traced):
+    def test_the_recorder_implements_its_interface(self, traced):
         assert verifyObject(IRecorder, traced.recorder)
 
-    def test_the_black_box_is_as_without(self, traced):
+    def test_the_black_box_is_the_same_as_without_a_trace_log(self, traced):
         serve(traced.recorder, '/a', '/b', '/b')
         traced.recorder.begin('POST', '/c', 1, 8)
         box = blackboxreader.read(bytes(traced.recorder.buffer))
         assert [(r.path, r.count) for r in box.finished] == [('/a', 1), ('/b', 2)]
         assert [(r.path, r.retry) for r in box.in_flight] == [('/c', 1)]
 
-    def test_the_end_of_another_request_ends_nothing(self, traced):
+    def test_an_end_with_another_token_writes_nothing(self, traced):
         traced.recorder.begin('GET', '/a', 0, 7)
         traced.recorder.end(200, 8)
         traced.recorder.end(200, 7)
@@ -119,20 +119,20 @@ class TestRecorder:
         traced.log.write()
         assert [line[0] for line in traced.lines()] == ['U', 'B', 'A', 'E']
 
-    def test_an_end_without_a_begin_is_nothing(self, traced):
+    def test_an_end_without_a_begin_writes_nothing(self, traced):
         traced.recorder.end(200)
         traced.log.write()
         assert [line[0] for line in traced.lines()] == ['U']
 
-    def test_no_system_call(self, tmp_path):
-        """A process that serves 1,000 times and one that serves 31,000 times make as many, but for
-        a growing heap.
+    def test_a_request_makes_no_system_call(self, tmp_path):
+        """A process that serves 1,000 requests and one that serves 31,000 make about the same
+        number of system calls; the few more are for a growing heap.
         """
         if not shutil.which('strace'):
             pytest.skip('strace is not installed here')
         few, many = (_system_calls(tmp_path / 'calls', number) for number in (1000, 31000))
         if few is None or many is None:
-            pytest.skip('strace may not trace here')
+            pytest.skip('strace has no permission to trace here')
         assert few > 100 and many - few < 1000
 
 
@@ -146,7 +146,7 @@ def _system_calls(file, times):
 
 
 class TestLines:
-    def test_a_start_and_a_request(self, traced):
+    def test_a_start_and_a_request_are_four_lines(self, traced):
         traced.serve('/a b', status=404, retry=2)
         start, begin, answer, end = traced.lines()
         assert start.endswith(f' pid {os.getpid()} the-run')
@@ -155,7 +155,7 @@ class TestLines:
         assert begin.endswith(r'GET /a\x20b') and answer.endswith('404 -')
         assert end.endswith(f' native={threading.get_native_id()} retry=2')
 
-    def test_readers_of_old(self, traced):
+    def test_old_readers_can_read_it(self, traced):
         traced.serve(*(f'/p{number}' for number in range(50)))
         traced.recorder.begin('GET', '/last')
         traced.log.write()
@@ -165,7 +165,7 @@ class TestLines:
         ] and not complaints
         assert [r['url'] for r in requests if r['end'] is None] == ['/last']
 
-    def test_a_request_that_spans_beats_has_its_time(self, traced):
+    def test_a_request_over_several_beats_has_its_time(self, traced):
         traced.recorder.begin('GET', '/slow', 0, 7)
         traced.log.write()
         began = lines_of(traced.path)[-1]
@@ -180,7 +180,7 @@ class TestLines:
         traced.log.write()
         assert paths_in(traced.lines()) == ['/' + 'x' * 319, '/' + 'x' * 319 + r'\...']
 
-    def test_nothing_to_say_writes_nothing(self, traced):
+    def test_without_events_nothing_is_written(self, traced):
         traced.serve('/a')
         before = traced.path.stat()
         traced.log.write()
@@ -189,18 +189,18 @@ class TestLines:
             and traced.path.stat().st_size == before.st_size
         )
 
-    def test_only_its_owner_may_read_it(self, traced):
+    def test_only_the_owner_may_read_the_file(self, traced):
         traced.serve('/a')
         assert traced.path.stat().st_mode & 0o777 == 0o600
 
-    def test_a_torn_line_of_a_killed_process_gets_its_end(self, traced):
+    def test_a_cut_line_of_a_killed_process_gets_a_newline(self, traced):
         traced.path.write_bytes(b'B 1@0x0')
         traced.serve('/a')
         assert traced.path.read_bytes().startswith(b'B 1@0x0\nU - ')
 
 
 class TestLosses:
-    def test_what_does_not_fit_is_counted(self, tmp_path):
+    def test_events_beyond_the_limit_are_counted(self, tmp_path):
         traced = Traced(tmp_path, most=5)
         traced.serve(*'abcdef')
         traced.serve('g')
@@ -212,7 +212,7 @@ class TestLosses:
         )
         assert made.index(note) < made.index(next(line for line in made if line.endswith(' g')))
 
-    def test_an_end_whose_begin_is_lost(self, tmp_path):
+    def test_an_end_whose_start_was_lost_has_no_seconds(self, tmp_path):
         traced = Traced(tmp_path, most=1)
         traced.recorder.begin('GET', '/a', 0, 7)
         traced.recorder.begin('GET', '/b', 0, 7)
@@ -221,7 +221,7 @@ class TestLosses:
         traced.log.write()
         assert traced.lines()[-1].split()[3] == 'seconds=?'
 
-    def test_a_thread_without_a_slot(self, traced):
+    def test_requests_of_a_thread_without_a_slot_are_counted_as_lost(self, traced):
         gate, ready = threading.Event(), threading.Semaphore(0)
 
         def hold():
@@ -242,7 +242,7 @@ class TestLosses:
         for thread in threads:
             thread.join(20)
 
-    def test_a_full_disk(self, tmp_path, limit_of_files):
+    def test_on_a_full_disk_lost_lines_are_counted(self, tmp_path, limit_of_files):
         traced = Traced(tmp_path, size=MEGABYTE)
         traced.serve('/before')
         limit_of_files(2000)
@@ -254,16 +254,16 @@ class TestLosses:
         traced.serve('/after')
         assert traced.found() == []
         made = [line for line in traced.path.read_text().splitlines() if GRAMMAR.fullmatch(line)]
-        if torn in made:  # what the full disk left of a line can be the beginning of a number
+        if torn in made:  # a line that the full disk has cut may be cut in its last number
             made.remove(torn)
         lost = int(next(line for line in made if line[0] == 'N').split()[3])
         assert paths_in(made)[0] == '/before' and paths_in(made)[-1] == '/after'
         assert sum(line[0] in 'BAE' for line in made) + lost == 3 + 20 * 10 * 3 + 3
         assert len(traced.path.read_text().splitlines()) - len(made) <= 1, (
-            'more than one line is torn'
+            'more than one line is cut'
         )
 
-    def test_a_folder_that_comes_later(self, tmp_path):
+    def test_a_missing_folder_is_a_finding_until_it_exists(self, tmp_path):
         traced = Traced(tmp_path / 'later')
         traced.serve('/a')
         (finding,) = traced.findings
@@ -274,13 +274,13 @@ class TestLosses:
         assert traced.found() == [] and [line[0] for line in made] == ['U', 'B', 'A', 'E', 'N']
         assert '3 lines before this one are lost: FileNotFoundError:' in made[-1]
 
-    def test_a_pipe_is_refused_and_stops_nothing(self, traced):
+    def test_a_pipe_is_refused_and_does_not_block(self, traced):
         os.mkfifo(traced.path)
         traced.serve('/a')
         (finding,) = traced.findings
-        assert 'is no regular file' in finding.detail
+        assert 'is not a regular file' in finding.detail
 
-    def test_it_is_logged_once(self, tmp_path, caplog):
+    def test_an_unwritable_trace_log_is_logged_once(self, tmp_path, caplog):
         traced = Traced(tmp_path / 'never')
         for _ in range(5):
             traced.serve('/a')
@@ -288,7 +288,7 @@ class TestLosses:
 
 
 class TestRotation:
-    def test_old_ones_are_kept_and_no_line_is_lost(self, tmp_path):
+    def test_rotation_keeps_old_files_and_loses_no_line(self, tmp_path):
         traced = Traced(tmp_path, size=4096, keep=99)
         for beat in range(20):
             traced.serve(*(f'/{beat}/{number}' for number in range(10)))
@@ -300,24 +300,24 @@ class TestRotation:
         )
         assert not [path for path in traced.files() if path.stat().st_size == 0]
 
-    def test_not_more_than_wanted_are_kept(self, tmp_path):
+    def test_no_more_old_files_than_wanted_are_kept(self, tmp_path):
         traced = Traced(tmp_path, size=4096, keep=2)
         traced.serve(*(f'/{number}' for number in range(500)))
         assert [path.name for path in traced.files()] == ['trace.log.2', 'trace.log.1', 'trace.log']
         assert paths_in(traced.lines())[-1] == '/499'
 
-    def test_none_is_kept(self, tmp_path):
+    def test_with_keep_0_no_old_file_is_kept(self, tmp_path):
         traced = Traced(tmp_path, size=4096, keep=0)
         traced.serve(*(f'/{number}' for number in range(500)))
         assert traced.files() == [traced.path] and traced.path.stat().st_size <= 4096
         assert paths_in(traced.lines())[-1] == '/499'
 
-    def test_a_line_larger_than_a_file(self, tmp_path):
+    def test_a_line_longer_than_the_largest_file_is_written(self, tmp_path):
         traced = Traced(tmp_path, size=100, keep=9)
         traced.serve('/' + 'x' * 300, '/b')
         assert [path[:2] for path in paths_in(traced.lines())] == ['/x', '/b']
 
-    def test_logrotate_renames_it(self, traced):
+    def test_after_a_rename_by_logrotate_a_new_file_is_written(self, traced):
         traced.serve('/a')
         traced.path.rename(traced.folder / 'moved')
         traced.serve('/b')
@@ -325,20 +325,20 @@ class TestRotation:
             lines_of(traced.path)
         ) == ['/b']
 
-    def test_somebody_deletes_it(self, traced):
+    def test_after_a_deletion_a_new_file_is_written(self, traced):
         traced.serve('/a')
         traced.path.unlink()
         traced.serve('/b')
         assert paths_in(lines_of(traced.path)) == ['/b']
 
-    def test_logrotate_truncates_it(self, traced):
+    def test_after_a_truncation_by_logrotate_writing_continues(self, traced):
         traced.serve('/a')
         os.truncate(traced.path, 0)
         traced.serve('/b')
         assert paths_in(lines_of(traced.path)) == ['/b']
 
-    def test_logging_closes_all_handlers(self, traced):
-        """As logging.config does: what rotates the file is one of the library's handlers."""
+    def test_rotation_works_after_logging_has_closed_all_handlers(self, traced):
+        """logging.config closes all handlers, and a handler of logging rotates the file."""
         traced.serve('/a')
         traced.log.file._rotation.close()
         traced.serve('/b')
@@ -349,7 +349,7 @@ class TestManyThreads:
     THREADS, REQUESTS = 10, 10_000
 
     @pytest.mark.slow
-    def test_every_line_once_and_in_order(self, tmp_path):
+    def test_each_line_of_many_threads_is_written_once_and_in_order(self, tmp_path):
         traced, over = Traced(tmp_path, size=MEGABYTE, keep=99, most=10**7), threading.Event()
 
         def work(name):
@@ -387,8 +387,8 @@ class TestManyThreads:
             and len(served) == self.THREADS
         )
 
-    def test_two_writers_at_once(self, tmp_path):
-        """The heartbeat and the end of the process."""
+    def test_several_writers_at_once_write_each_line_once(self, tmp_path):
+        """As when the heartbeat and the end of the process write together."""
         traced = Traced(tmp_path)
         serve(traced.recorder, *(f'/{number}' for number in range(20_000)))
         writers = [threading.Thread(target=traced.log.write) for _ in range(8)]
@@ -407,7 +407,7 @@ class TestProcesses:
         pid = os.fork()
         if pid == 0:
             try:
-                traced.log.write()  # as before anything was detached
+                traced.log.write()  # before anything is detached
                 traced.recorder.detach()
                 traced.log.detach()
                 traced.log.write()
@@ -420,7 +420,7 @@ class TestProcesses:
         traced.log.write()
         assert paths_in(traced.lines()) == ['/before', '/waiting']
 
-    def test_each_process_has_a_file_and_the_lock_of_the_parent_stays(self, traced):
+    def test_each_process_has_its_own_file_and_a_fork_keeps_the_lock(self, traced):
         traced.serve('/parent')
         code = (
             'import sys\nfrom pathlib import Path\nfrom test_tracelog import *\n'
@@ -442,12 +442,14 @@ class TestProcesses:
         assert paths_in(lines_of(traced.path)) == ['/parent', '/other']
         assert paths_in(lines_of(traced.folder / 'trace.log-2')) == ['/other'] * 2
 
-    def test_a_lock_file_that_cannot_be_opened_at_once_stops_nothing(self, tmp_path, monkeypatch):
+    def test_a_lock_file_that_cannot_be_opened_does_not_prevent_writing(
+        self, tmp_path, monkeypatch
+    ):
         really_open = os.open
 
         def blocked(path, *args, **named):
             if str(path).endswith('.lock'):
-                raise BlockingIOError('another process has a lease on it')
+                raise BlockingIOError('another process has a lease on the file')
             return really_open(path, *args, **named)
 
         monkeypatch.setattr(os, 'open', blocked)
@@ -456,7 +458,9 @@ class TestProcesses:
         assert paths_in(lines_of(traced.path)) == ['/a'] and traced.found() == []
         traced.log.detach()
 
-    def test_kill_9_loses_the_last_beat_here_and_nothing_in_the_black_box(self, tmp_path):
+    def test_sigkill_loses_the_last_beat_of_the_trace_log_and_nothing_of_the_black_box(
+        self, tmp_path
+    ):
         code = (
             'import mmap, sys, time\nfrom test_tracelog import *\nfolder = sys.argv[1]\n'
             'file = open(folder + "/box", "w+b")\nfile.truncate(blackbox.SIZE)\n'
@@ -473,7 +477,7 @@ class TestProcesses:
         box = blackboxreader.read((tmp_path / 'box').read_bytes())
         assert [r.path for r in (*box.finished, *box.in_flight)] == ['/a', '/b', '/c', '/d']
 
-    def test_it_does_not_write_after_its_end(self, traced):
+    def test_nothing_is_written_after_finish(self, traced):
         traced.log.finish()
         traced.serve('/late')
         assert [line[0] for line in traced.lines()] == ['U']

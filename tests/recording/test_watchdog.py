@@ -1,7 +1,7 @@
-"""The watchdog: each thread that serves writes its own stack, of a healthy process nothing
-is harmed or kept.
+"""The watchdog: while C code holds the GIL, each worker writes its own stack; a healthy process is
+neither harmed nor marked.
 
-Real processes, which could die of it; `programs/armed.py` holds what they do.
+These are real processes, because the watchdog could kill them; `programs/armed.py` has their code.
 """
 
 import os
@@ -23,10 +23,10 @@ from Products.StabilityMonitor.recording.watchdog import TURNS
 
 pytestmark = [
     pytest.mark.skipif(
-        not sys.platform.startswith('linux'), reason='timers that signal one thread are of Linux'
+        not sys.platform.startswith('linux'), reason='only Linux has timers that signal one thread'
     ),
     pytest.mark.skipif(
-        not os.path.exists('/proc/self/timers'), reason='this kernel does not tell the timers'
+        not os.path.exists('/proc/self/timers'), reason='this kernel has no /proc/self/timers'
     ),
 ]
 SERVING = [f'watchdog-{slot}' for slot in range(4)]
@@ -34,8 +34,8 @@ STACK = 'Stack (most recent call first):'
 
 
 def until_all_have_written(victim):
-    """The heartbeat uses a hundredth of a second in 2 to 5 s, and a turn that is lost costs ten
-    more.
+    """Wait for all marks.  While the GIL is held, the heartbeat needs 2 to 5 s to use 0.01 s of CPU
+    time; each lost turn takes ten seconds more.
     """
 
     def have_written():
@@ -46,7 +46,7 @@ def until_all_have_written(victim):
 
 
 def stacks_in(folder):
-    """{name: how many stacks were written} of the marks there."""
+    """Return how many stacks each mark in `folder` has: {name: count}."""
     return {
         path.stem: path.read_bytes().count(STACK.encode()) for path in folder.glob('watchdog*.mark')
     }
@@ -55,7 +55,7 @@ def stacks_in(folder):
 @pytest.mark.slow(25)
 class TestAHeldGIL:
     @pytest.mark.parametrize('how', ['waiting', 'sleeping', 'working'])
-    def test_each_thread_that_serves_writes_its_own_stack(self, start, how):
+    def test_each_worker_writes_its_own_stack(self, start, how):
         victim = start('hold_gil_among_servers', 'stall=500ms', how).go('holding')
         until_all_have_written(victim)
         victim.signal('SIGKILL')
@@ -71,7 +71,7 @@ class TestAHeldGIL:
             own = re.search(r'line \d+ in (\w+)', last)[1]
             assert own == ('hold_gil' if served[slots[slot]] == '/holding' else 'standing')
 
-    def test_and_the_next_process_tells_who_where_and_how_long(self, start):
+    def test_the_next_process_reports_the_held_gil_and_the_blocked_requests(self, start):
         victim = start('hold_gil_among_servers', 'stall=500ms', 'waiting').go('holding')
         until_all_have_written(victim)
         victim.signal('SIGTERM')
@@ -90,40 +90,40 @@ class TestAHeldGIL:
         ] == ['standing', 'standing', 'standing', 'hold_gil']
 
 
-def nobody_was_met(fired, charged, cpu):
-    """Python code ran in these threads, where no signal may meet them before the heartbeat has used
-    so much.
+def no_signal_came_too_early(fired, charged, cpu):
+    """Return whether no worker got a signal too early: before the heartbeat has used `cpu` seconds.
 
-    A virtual machine that stood still charges the thread that ran for that time, so what it was
-    charged counts.
+    `charged` is the CPU time in seconds that the kernel has charged to the heartbeat.  It counts
+    even if the heartbeat did not work so long: when a virtual machine is paused, the kernel charges
+    that time to the thread that was running.
     """
     return fired == dict.fromkeys(SERVING, 0) or charged >= cpu
 
 
 class TestAHealthyServer:
-    def test_with_threads_that_stand_for_long_writes_nothing(self, start):
-        """They are slow, or hang; but the heartbeat beats."""
+    def test_threads_that_are_blocked_for_long_leave_no_mark(self, start):
+        """The requests are slow, or the site hangs; but the heartbeat beats."""
         victim = start('serve_guarded', 'stall=1500ms').go('guarded')
         began = victim.box.last_sample.monotonic
         until(lambda: victim.box.last_sample.monotonic - began > 5)
         victim.tell('')
         assert victim.end() == 0 and victim.marks() == victim.late_marks(1.5)
 
-    def test_with_an_errand_that_takes_a_second_of_processor_time_writes_nothing(self, start):
+    def test_an_errand_that_takes_a_second_of_cpu_time_leaves_no_mark(self, start):
         victim = start('work_aside').go('done')
         assert {path.stem for path in victim.path.glob('watchdog*.mark')} == {'watchdog', *SERVING}
         victim.tell('')
         assert victim.end() == 0 and victim.marks() == {}
 
-    def test_whose_heartbeat_works_hard_writes_nothing(self, start):
+    def test_a_heartbeat_that_works_hard_leaves_no_mark_of_a_worker(self, start):
         victim = start('work_in_each_duty', 'stall=10s').go('done')
         victim.tell('')
         assert victim.end() == 0 and not set(victim.marks()) & set(SERVING)
 
-    def test_that_was_suspended_outlives_the_mark_of_the_heartbeat_and_has_no_other(self, start):
+    def test_a_suspended_process_survives_the_mark_of_the_heartbeat_and_has_no_other(self, start):
         victim = start('serve_guarded', 'stall=500ms').go('guarded').signal('SIGSTOP')
         os.waitid(os.P_PID, victim.process.pid, os.WSTOPPED | os.WNOWAIT)
-        time.sleep(1.3)  # longer than any timer: that is the point
+        time.sleep(1.3)  # longer than any timer, so that all that can expire have expired
         victim.signal('SIGCONT').tell('hello', 'alive')
         until(victim.marks, 'a mark')
         assert set(victim.marks()) == {'watchdog'}
@@ -131,19 +131,19 @@ class TestAHealthyServer:
             lambda: all(
                 victim.box.survived[name] >= len(text) for name, text in victim.marks().items()
             ),
-            'outlived',
+            'the marks to count as survived',
         )
         victim.signal('SIGKILL').end()
         found = collect(victim.path, World())
-        assert (found.hang, found.stuck) == (None, {}), 'what was outlived is no evidence'
+        assert (found.hang, found.stuck) == (None, {}), 'a survived mark is not evidence'
 
     @pytest.mark.slow
-    def test_suspended_two_hundred_times_while_all_threads_are_busy(self, start, tmp_path):
+    def test_a_busy_process_survives_200_suspensions(self, start, tmp_path):
         victim = start('short_watchdog', str(tmp_path), '0.02', armed=False).go('busy')
         until(lambda: set(stacks_in(tmp_path)) == {'watchdog', *SERVING})
         for _ in range(200):
             victim.signal('SIGSTOP')
-            assert victim.process.returncode is None, 'it died of the suspension before'
+            assert victim.process.returncode is None, 'it died after the previous suspension'
             os.waitid(os.P_PID, victim.process.pid, os.WSTOPPED | os.WNOWAIT)
             time.sleep(0.025)  # longer than the timeout
             victim.signal('SIGCONT').tell('hello')
@@ -153,12 +153,12 @@ class TestAHealthyServer:
         assert victim.end() == 0, victim.errors
         fired = stacks_in(tmp_path)
         assert fired.pop('watchdog') >= 50, 'it was suspended for longer than the timeout'
-        assert nobody_was_met(fired, charged, 0.02)
+        assert no_signal_came_too_early(fired, charged, 0.02)
 
     @pytest.mark.slow
-    def test_starved_by_other_processes(self, start, tmp_path):
-        """The heartbeat comes too late all the time, and nobody dies of it; it has as much
-        CPU time as usual.
+    def test_a_process_that_gets_little_cpu_survives(self, start, tmp_path):
+        """The heartbeat is always late, but uses as much CPU time as usual: the process survives,
+        and no worker gets a signal.
         """
         others = [Program('-c', 'while True: pass') for _ in range(2 * os.cpu_count())]
         try:
@@ -177,11 +177,11 @@ class TestAHealthyServer:
         charged = float(victim.hear())
         assert victim.end() == 0, victim.errors
         fired = stacks_in(tmp_path)
-        assert fired.pop('watchdog') >= 10 and nobody_was_met(fired, charged, 0.06)
+        assert fired.pop('watchdog') >= 10 and no_signal_came_too_early(fired, charged, 0.06)
 
 
 class TestThreadsThatComeAndGo:
-    def test_ten_thousand_leave_no_timer_no_descriptor_and_no_file(self, start):
+    def test_10000_threads_leave_no_timer_descriptor_or_file(self, start):
         victim = start('new_threads', '10000').go()
         early, late = victim.hear(), victim.hear()
         assert early == late and early.startswith('now ')
@@ -191,7 +191,7 @@ class TestThreadsThatComeAndGo:
         assert not given_up & set(victim.hear().split())
         assert victim.end() == 0
 
-    def test_one_that_has_ended_and_holds_its_slot_costs_the_others_nothing(self, tmp_path):
+    def test_an_ended_thread_with_a_slot_does_not_affect_the_others(self, tmp_path):
         code = f"""if True:
             import sys, threading, pathlib
             from programs.armed import own_timers, until
@@ -201,24 +201,22 @@ class TestThreadsThatComeAndGo:
             thread.join()
             until(lambda: not pathlib.Path(f'/proc/self/task/{{thread.native_id}}').exists())
             gone, here = thread.native_id, threading.get_native_id()
-            switch = Watchdog(pathlib.Path({str(tmp_path)!r}), 3600)
+            watchdog = Watchdog(pathlib.Path({str(tmp_path)!r}), 3600)
             seen = []
             both = {{0: gone, 1: here}}, {{0: here, 1: gone}}
             for threads in (*both, {{0: here}}, {{}}, {{20: here}}):
-                switch.rearm_threads(threads, lambda name, file: seen.append(name))
+                watchdog.rearm_threads(threads, lambda name, file: seen.append(name))
                 print(own_timers(), end=' ')
-            switch.disarm()
-            switch.rearm_threads({{1: here}})
+            watchdog.disarm()
+            watchdog.rearm_threads({{1: here}})
             print(own_timers(), *seen)
         """
         one = 1 + TURNS
         done = run_python('-c', code)
         assert done.stdout == f'{one} {one} {one} 1 1 0 watchdog-0 watchdog-1\n', done.stderr
 
-    def test_one_whose_timers_cannot_be_had_leaves_the_others_theirs(self, tmp_path):
-        """As where the user may not have so many pending signals: no timer may run out in
-        health.
-        """
+    def test_a_thread_whose_timers_cannot_be_made_does_not_affect_the_others(self, tmp_path):
+        """As when the user has too many pending signals.  The other timers must not expire."""
         code = f"""if True:
             import sys, threading, pathlib
             from programs.armed import own_timers
@@ -234,13 +232,15 @@ class TestThreadsThatComeAndGo:
             threads = [threading.Thread(target=gate.wait) for _ in range(3)]
             for thread in threads:
                 thread.start()
-            switch = watchdog_module.Watchdog(pathlib.Path({str(tmp_path)!r}), 3600, 3600)
+            watchdog = watchdog_module.Watchdog(pathlib.Path({str(tmp_path)!r}), 3600, 3600)
             refused.append(threads[2].native_id)
             serving = {{slot: thread.native_id for slot, thread in enumerate(threads)}}
             for _ in range(3):
-                print(repr(switch.rearm_threads(serving)), own_timers(), sorted(switch._unguarded))
+                reasons = watchdog.rearm_threads(serving)
+                print(repr(reasons), own_timers(), sorted(watchdog._unguarded))
             serving[2] = threads[1].native_id
-            print(repr(switch.rearm_threads(serving)), own_timers(), sorted(switch._unguarded))
+            reasons = watchdog.rearm_threads(serving)
+            print(repr(reasons), own_timers(), sorted(watchdog._unguarded))
             gate.set()
         """
         done = run_python('-c', code)
@@ -248,7 +248,7 @@ class TestThreadsThatComeAndGo:
         assert done.stdout == 3 * without + f"'' {1 + 3 * TURNS} []\n", done.stderr
 
 
-def test_a_forked_child_touches_nothing(start):
+def test_a_forked_child_changes_no_mark_and_no_timer(start):
     victim = start('fork_guarded', 'stall=60s').go('child 0 0', f'parent True {1 + 2 * TURNS}')
     files = {path: path.read_bytes() for path in victim.path.glob('watchdog*.mark')}
     assert len(files) == 3 and not any(text.strip(b'\0') for text in files.values())
@@ -257,16 +257,14 @@ def test_a_forked_child_touches_nothing(start):
 
 
 def test_a_killed_process_that_was_hanging_is_judged_with_its_threads(start):
-    """A real hang, noted by the real heartbeat when it began; then the process is killed."""
+    """The real heartbeat notes the start of a real hang; then the process is killed."""
     victim = start('hang', 'stall=500ms', 'slow-request=200ms').go()
     idents = {int(ident) for ident in victim.hear().split()[1:]}
     until(lambda: len([note for note in victim.box.notes if note.kind == 'hang']) > len(idents))
     victim.signal('SIGKILL').end()
     record = triage.examine(victim.path, World())
     assert record.verdict == 'hung' and 'when it was killed' in record.summary
-    assert 'All 3 threads that serve have been busy' in ' '.join(
-        evidence.fact for evidence in record.evidence
-    )
+    assert 'All 3 workers have been busy' in ' '.join(evidence.fact for evidence in record.evidence)
     hang = next(hang for hang in record.hangs if hang.kind == 'hang')
     assert hang.lasts and hang.started < record.ended
     stood = {thread.ident: [frame.function for frame in thread.frames] for thread in record.threads}
@@ -274,19 +272,19 @@ def test_a_killed_process_that_was_hanging_is_judged_with_its_threads(start):
     assert {note.kind for note in record.notes} >= {'hang', 'slow'}
 
 
-def test_the_handler_of_the_heartbeat_leaves_errno_alone(tmp_path):
-    """Python 3.14 aborts a heartbeat that waits for a lock and finds another errno there."""
+def test_the_handler_of_the_heartbeat_does_not_change_errno(tmp_path):
+    """Python 3.14 aborts when the heartbeat waits for a lock and errno has changed meanwhile."""
     code = f"""if True:
         import ctypes, pathlib, sys, threading
         from Products.StabilityMonitor.recording import watchdog as watchdog_module
-        switch = watchdog_module.Watchdog(pathlib.Path({str(tmp_path)!r}), 3600, 3600)
+        watchdog = watchdog_module.Watchdog(pathlib.Path({str(tmp_path)!r}), 3600, 3600)
         libc = ctypes.PyDLL(None, use_errno=True)
         for _ in range(3):
             ctypes.set_errno(77)
-            libc.pthread_kill(ctypes.c_ulong(threading.get_ident()), switch._own.signal)
-            print(ctypes.get_errno(), switch.file.length > 0)
-        number = switch._own.signal
-        switch.detach()
+            libc.pthread_kill(ctypes.c_ulong(threading.get_ident()), watchdog._own.signal)
+            print(ctypes.get_errno(), watchdog.file.length > 0)
+        number = watchdog._own.signal
+        watchdog.detach()
         line = next(line for line in open('/proc/self/status') if line.startswith('SigIgn'))
         print('ignored', int(line.split()[1], 16) >> number - 1 & 1)
     """

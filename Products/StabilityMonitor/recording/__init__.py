@@ -1,3 +1,3 @@
-"""The living process: arms itself at import, leaves breadcrumbs, changes nothing about how it
-dies.
+"""The living process: it starts to record at import, leaves breadcrumbs, and does not change how
+the process dies.
 """

@@ -1,7 +1,7 @@
-"""Arming: makes this process leave breadcrumbs, and hooks into its end and its forks.
+"""Arming: this process starts to leave breadcrumbs.  Hooks follow its end and its forks.
 
-A forked child never writes into what is the parent's; one that serves requests gets a run of its
-own (`arm_forked_worker`).
+A forked child never writes into the files of its parent.  A forked child that serves requests gets
+a separate run (`arm_forked_worker`).
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from .recorder import Recorder
 class State:
     """The living run of this process, and its recorder (None: nothing is recorded).
 
-    `cut_off` holds the run of the parent in a forked child.  This is a class and not a module or
-    SimpleNamespace: each request reads an attribute, and Python caches where it lies.
+    In a forked child, `cut_off` holds the run of the parent.  This is a class, not a module or a
+    SimpleNamespace, because each request reads an attribute: for instances of a class, Python
+    caches where the attribute is stored.
     """
 
     def __init__(self) -> None:
@@ -49,8 +50,9 @@ def arm(
     role: str,
     software: dict[str, Any],
 ) -> LivingRun:
-    """Make this process leave breadcrumbs.  `armed()` of the result must be called when triage is
-    done.
+    """Start to record, and return the living run.
+
+    The caller must call `armed()` on the result when triage is done.
     """
     options, problems = load(configured, environ)
     life = LivingRun(options, instance, role, software)
@@ -60,7 +62,7 @@ def arm(
             f'option-{number}',
             'An option is wrong.',
             problem,
-            Action('Correct it in zope.conf and restart.'),
+            Action('Correct it in zope.conf or in the environment, and restart Zope.'),
         )
     if options.enabled:
         life.start()
@@ -73,18 +75,18 @@ def arm(
 
 
 def arm_forked_worker() -> LivingRun | None:
-    """A run of its own for a forked child that serves; None if this process is no such child."""
+    """Return a new run for a forked child that serves requests; None in any other process."""
     try:
         parent = STATE.cut_off.pop()
     except IndexError:
         return None
     life = arm(parent.configured, os.environ, parent.instance, 'server', parent.software)
-    life.parent_stacks = parent.signal_stacks  # the thread that forked may still stand on one
+    life.parent_stacks = parent.signal_stacks  # the thread that forked may still use one of them
     return life
 
 
 def _hook() -> None:
-    """Hook into atexit, excepthook and fork, once; forked children inherit it."""
+    """Install the hooks of atexit, excepthook and fork, once.  Forked children inherit them."""
     if STATE.hooked:
         return
     STATE.hooked = True
@@ -107,7 +109,9 @@ def _at_exit() -> None:
 
 
 def _in_forking_parent() -> None:
-    """A server that forks after it is ready may be the master of workers that serve for it."""
+    """Note the time of the fork.  The server may be the master of forked processes that serve the
+    requests, so this process may serve none itself.
+    """
     recorder = STATE.recorder
     if recorder is not None:
         recorder.stamp('forked', time.time())
@@ -122,7 +126,7 @@ def _in_forked_child() -> None:
         try:
             life.detach()
         except Exception:
-            pass  # the child must run, whatever is left of ours
+            pass  # the child must run, even if something of the parent's run stays open in it
 
 
 def _quietly(action: Callable[[LivingRun], None]) -> None:

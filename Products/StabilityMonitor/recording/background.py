@@ -1,9 +1,10 @@
-"""Two threads that work for the heartbeat.  One does what takes CPU time, "aside", while the
-heartbeat waits for the result; the other runs errands, for which nothing waits.
+"""Two helper threads of the heartbeat.  The thread "aside" does work that takes CPU time, while the
+heartbeat waits for the result.  The thread "errands" runs tasks whose result nothing waits for.
 
-The watchdog measures the CPU time of the heartbeat: where it grows, the heartbeat fights in vain
-for the interpreter lock.  Work of the heartbeat itself must not look like that.  Both threads stay:
-to start one takes longer than most errands.  So an errand is no `BackgroundJob`, which starts a
+The watchdog measures the CPU time of the heartbeat.  When it grows although no work is done, the
+heartbeat tries in vain to get the interpreter lock (GIL).  Work of the heartbeat must not look the
+same, so other threads do it.  Both threads live as long as the process, because starting a thread
+takes longer than most errands.  This is also why an errand is not a `BackgroundJob`, which starts a
 thread for each run.
 """
 
@@ -19,20 +20,24 @@ from typing import TypeVar
 from ..system import loglater
 from ..system import signalmask
 
-#: Work aside never blocks.  If it does all the same, the caller goes on without a result after
-#: this many seconds.
+#: Work in the thread "aside" should not block.  If it does, the caller stops waiting after this
+#: many seconds and gets a TimeoutError.
 PATIENCE = 30.0
-#: A waiting thread asks for the interpreter lock each time this many seconds have passed.  Where C
-#: code holds the lock, that takes CPU time, and the watchdog sees it.
+#: A thread that waits for a result wakes up each time this many seconds have passed, and asks for
+#: the interpreter lock.  While C code holds the lock, this uses CPU time, which the watchdog sees.
 _WAKES = 0.5
-#: {(pid, name): the thread}; a forked child begins with its own.
-_WORKERS: dict[tuple[int, str], _Worker] = {}
+#: {(pid, name): the thread}.  A forked child starts new threads, because it inherits none.
+_HELPERS: dict[tuple[int, str], _Helper] = {}
 
 _Result = TypeVar('_Result')
 
 
-class _Worker(threading.Thread):
-    """`is_hurried`: another thread waits for it, so it must never wait for a log handler."""
+class _Helper(threading.Thread):
+    """A thread that runs one job after another, in order.
+
+    `is_hurried`: another thread waits for the jobs, so this thread must never wait for a log
+    handler.
+    """
 
     def __init__(self, name: str, is_hurried: bool) -> None:
         super().__init__(name=f'StabilityMonitor {name}', daemon=True)
@@ -49,23 +54,24 @@ class _Worker(threading.Thread):
 
 
 def begin() -> None:
-    """Start both threads now, and none later."""
-    aside(int)  # to call `int` does nothing
+    """Start both threads now, so that none has to be started later."""
+    aside(int)  # calling `int` does nothing
     in_background(int)
 
 
 def in_background(errand: Callable[[], object]) -> None:
-    """Call `errand`, which raises nothing, in a thread that runs one errand after the other."""
-    worker = _worker('errands', is_hurried=False)
-    worker.jobs.put(errand)
+    """Call `errand` in the thread "errands", after those before it.  It must not raise."""
+    helper = _helper('errands', is_hurried=False)
+    helper.jobs.put(errand)
 
 
 def aside(function: Callable[[], _Result], patience: float = PATIENCE) -> _Result:
-    """The result of `function`, called in another thread; raises what it raises, or
-    TimeoutError.
+    """Call `function` in the thread "aside", wait for it, and return its result.
+
+    Raises what `function` raises, or TimeoutError after `patience` seconds.
     """
-    worker = _worker('aside', is_hurried=True)
-    if worker is threading.current_thread():
+    helper = _helper('aside', is_hurried=True)
+    if helper is threading.current_thread():
         return function()
     results: list[_Result] = []
     ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
@@ -78,7 +84,7 @@ def aside(function: Callable[[], _Result], patience: float = PATIENCE) -> _Resul
         else:
             ended.put(None)
 
-    worker.jobs.put(job)
+    helper.jobs.put(job)
     until = time.monotonic() + patience
     while True:
         try:
@@ -86,22 +92,22 @@ def aside(function: Callable[[], _Result], patience: float = PATIENCE) -> _Resul
             break
         except queue.Empty:
             if time.monotonic() >= until:
-                raise TimeoutError('There was no answer in time') from None
+                raise TimeoutError(f'There was no result within {patience:g} s') from None
     if error is not None:
         raise error
     return results[0]
 
 
-def _worker(name: str, is_hurried: bool) -> _Worker:
+def _helper(name: str, is_hurried: bool) -> _Helper:
     pid = os.getpid()
-    worker = _WORKERS.get((pid, name))
-    if worker is not None and worker.is_alive():
-        return worker
-    for key in list(_WORKERS):
+    helper = _HELPERS.get((pid, name))
+    if helper is not None and helper.is_alive():
+        return helper
+    for key in list(_HELPERS):
         its_pid, _ = key
-        if its_pid != pid:  # of the process that forked this one
-            del _WORKERS[key]
-    worker = _Worker(name, is_hurried)
-    _WORKERS[pid, name] = worker
-    signalmask.start(worker)
-    return worker
+        if its_pid != pid:  # a thread of the process that forked this one
+            del _HELPERS[key]
+    helper = _Helper(name, is_hurried)
+    _HELPERS[pid, name] = helper
+    signalmask.start(helper)
+    return helper

@@ -1,14 +1,16 @@
-"""The narrow door to `faulthandler`: it writes into our own files, on every Python version, and
-is put right when other code interferes.
+"""The only module that uses `faulthandler` for crashes and ending signals.  It makes faulthandler
+write into the files of this run on every Python version, and repairs this when other code
+interferes.
 
-It rests on these facts (FACTS.md, measured):
+It rests on these measured facts (FACTS.md):
 
-* faulthandler writes where its descriptor stands, so a preallocated file works.
-* It keeps a reference to the file object.  So we give it an object that only it holds: when this
-  object is gone, other code has redirected faulthandler.
-* `register(all_threads=True)` and `dump_traceback_later` crash healthy servers and are not used.
-* A chained handler of C code notes a signal even while the GIL is stuck, and the process dies as it
-  would have died anyway.
+* faulthandler writes at the file offset of its descriptor, so a preallocated file works.
+* faulthandler keeps a reference to the file object.  So we give it an object that nothing else
+  holds: when this object is gone, other code has redirected faulthandler.
+* `register(all_threads=True)` and `dump_traceback_later` crash healthy servers, so they are not
+  used.
+* A chained C signal handler notes a signal even while C code holds the GIL, and the process dies as
+  it would have died anyway.
 """
 
 from __future__ import annotations
@@ -34,17 +36,19 @@ if sys.platform != 'win32':
 
 FAULT_LOG_SIZE = 256 << 10
 MARK_SIZE = 16 << 10
-#: Descriptors are moved up to this number: some code closes "all" descriptors, which are low ones.
+#: Descriptors are moved to this number or higher.  Some code closes "all" descriptors, but often
+#: only the low numbers.
 _HIGH = 200
-#: faulthandler's C stack is not safe in a signal handler before 3.14.1 (gh-137185).
+#: Options of `faulthandler.enable`.  Before Python 3.14.1 it is not safe to dump the C stack in a
+#: signal handler (gh-137185).
 _C_STACK: dict[str, Any] = {}
 if sys.version_info >= (3, 14):
     _C_STACK = {'c_stack': sys.version_info >= (3, 14, 1)}
 
 
 class _Door:
-    """A file as faulthandler wants it.  Only faulthandler holds it, so it is gone when faulthandler
-    lets go of it.
+    """A file object for faulthandler.  Only faulthandler holds a reference, so the object is gone
+    as soon as faulthandler uses another file.
     """
 
     def __init__(self, file: MarkFile) -> None:
@@ -54,11 +58,11 @@ class _Door:
         return self._descriptor
 
     def flush(self) -> None:
-        """faulthandler asks for it."""
+        """Do nothing.  faulthandler calls this method."""
 
 
 class MarkFile:
-    """A preallocated file that C code writes into; `length` bytes are written."""
+    """A preallocated file that C code writes into; `length` bytes of it are written so far."""
 
     def __init__(self, path: Path, size: int, mode: int) -> None:
         low = preallocate(path, size, mode)
@@ -70,7 +74,7 @@ class MarkFile:
         return self.descriptor
 
     def flush(self) -> None:
-        """faulthandler asks for it."""
+        """Do nothing.  faulthandler calls this method."""
 
     @property
     def length(self) -> int:
@@ -80,8 +84,8 @@ class MarkFile:
 
     @property
     def position(self) -> int:
-        """Where its descriptor stands, even if that is of another file by now; cheaper than
-        `length`.
+        """The file offset of the descriptor; -1 if it is closed.  This is cheaper than `length`,
+        because it does not check that the descriptor still belongs to this file.
         """
         try:
             return os.lseek(self.descriptor, 0, os.SEEK_CUR)
@@ -95,7 +99,7 @@ class MarkFile:
             return False
 
     def reopen(self) -> None:
-        """After other code closed our descriptor: open the same file again, at its end."""
+        """Open the file again after other code closed the descriptor; go on at its written end."""
         self.descriptor = _moved_up(open_regular(self.path, os.O_RDWR))
         self.identity = _inode(self.descriptor)
         size = os.fstat(self.descriptor).st_size
@@ -111,7 +115,7 @@ class MarkFile:
 
 
 class FaultLog:
-    """faulthandler for fatal signals, into `faults.mark` of the run."""
+    """faulthandler for fatal signals; it writes into `faults.mark` of the run."""
 
     def __init__(self, directory: Path, mode: int = 0o600) -> None:
         self.was_enabled = faulthandler.is_enabled()
@@ -127,12 +131,10 @@ class FaultLog:
         self._seen = length
 
     def check(self) -> str:
-        """Put right what other code did to our fault log, and say in one sentence what that was;
-        '' if all is well.
-        """
+        """Repair the fault log.  Return one sentence about what other code did to it, or ''."""
         if not self.file.is_intact():
             trouble = 'Its file descriptor had been closed by other code.'
-            faulthandler.disable()  # that number may be the descriptor of other code by now
+            faulthandler.disable()  # the same number may now be a descriptor of other code
             self.file.reopen()
         elif not faulthandler.is_enabled():
             trouble = 'It had been disabled by other code.'
@@ -145,8 +147,10 @@ class FaultLog:
         return trouble
 
     def _renew_after_a_survived_fault(self) -> None:
-        """After a fatal signal that did not kill (pid 1, a handler of other code), faulthandler has
-        no handler for it any more.
+        """Enable faulthandler again after a fatal signal that the process survived.
+
+        A process survives it as pid 1 of a container, or if other code has a handler.  faulthandler
+        has removed its handler of that signal by then.
         """
         length = self.file.length
         has_grown = length > self._enabled_at
@@ -166,16 +170,19 @@ class FaultLog:
 
 
 class SignalMarks:
-    """One file for each ending signal.  C code writes the stack of MainThread there; then the
-    signal goes on as before.
+    """One mark file for each signal that ends a process.  C code writes the stack of MainThread
+    there; then the signal has its usual effect.
 
-    Two kinds of signals are left alone.  An ignored one cannot kill, and with a handler of ours,
-    programs that we execute would no longer inherit that it is ignored.  One that C code has a
-    handler for, as after `faulthandler.register(SIGUSR1)` by other code, may be harmless: to chain
-    to what was there before that handler would make it kill.
+    Two kinds of signals are left alone:
+
+    * An ignored signal cannot kill.  If we set a handler, programs that this process executes would
+      no longer inherit that the signal is ignored.
+    * A signal with a handler of other C code, for example after `faulthandler.register(SIGUSR1)` by
+      other code, may be harmless.  faulthandler would replace that handler and chain to the one
+      that was there before it, so the signal would kill.
     """
 
-    #: Those of the black box that this system has.
+    #: The signals of `blackbox.MARKS` that this system has.
     SIGNALS = tuple(
         name for name in blackbox.MARKS if name.startswith('SIG') and hasattr(signal, name)
     )
@@ -206,7 +213,9 @@ class SignalMarks:
         self._doors[name] = weakref.ref(door)
 
     def _is_ours(self, name: str) -> bool:
-        """No other code has set a handler or registered a file of its own since."""
+        """Return whether our registration is still in force: no other code has set a handler or
+        registered another file since.
+        """
         door = self._doors.get(name)
         if door is None or door() is None:
             return False
@@ -214,7 +223,7 @@ class SignalMarks:
         return handler is self._found[name]
 
     def check(self) -> str:
-        """Like `FaultLog.check`, for descriptors that other code has closed."""
+        """Like `FaultLog.check`, but only for descriptors that other code has closed."""
         closed = [name for name, file in self.files.items() if not file.is_intact()]
         for name in closed:
             if self._is_ours(name):
@@ -227,8 +236,10 @@ class SignalMarks:
         return f'The file descriptors of the marks {names} had been closed by other code.'
 
     def detach(self) -> None:
-        """In a forked child.  A signal that is not ours any more is not unregistered: that would
-        undo the handler of other code.
+        """In a forked child: unregister our signals and close the files.
+
+        A signal that other code has registered since is left alone: unregistering it would remove
+        the handler of the other code.
         """
         for name, file in self.files.items():
             if self._is_ours(name):
@@ -238,8 +249,9 @@ class SignalMarks:
 
 
 def foreign_handlers(status: Path = Path('/proc/self/status')) -> frozenset[int]:
-    """Signals with a handler that Python's `signal` knows nothing of; none where the system does
-    not tell.
+    """Return the signals that have a handler which Python's `signal` module does not know.
+
+    The result is empty on a system that does not list the caught signals (without /proc).
     """
     foreign = set()
     for number in signal_set('SigCgt', status):
@@ -253,7 +265,7 @@ def _moved_up(low: int) -> int:
         return low
     try:
         high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _HIGH)
-    except (AttributeError, OSError):  # no such command, or RLIMIT_NOFILE is lower than that
+    except (AttributeError, OSError):  # no F_DUPFD_CLOEXEC here, or RLIMIT_NOFILE is too low
         return low
     os.close(low)
     return high

@@ -1,10 +1,13 @@
-"""Hangs: when the site stops answering, which threads are in the way, and where they are.
+"""Hangs, deadlocks and spinning threads: which threads are the cause, and where in the code they
+are.
 
-A hang begins when every serving thread is busy with a request older than the option "stall", or
-when the loop of the server has stood still for that long.  It is written into the black box at
-once, with the stack of each serving thread, because the process may be killed next.  A hang that
-dissolves is an event of the run.  A deadlock, and a thread that serves no request but keeps a CPU
-busy, are noted the same way; other threads may go on serving meanwhile.
+A hang begins when every worker (a thread that serves requests) is busy with a request older than
+the option "stall", or when the server's loop has been blocked for that long.  It is written into
+the black box at once, with the stack of each worker, because the process may be killed next.  A
+hang that ends is an event of the run.
+
+A deadlock, and a thread that serves no request but keeps a CPU busy, are noted the same way.  Other
+threads may still serve requests meanwhile.
 """
 
 from __future__ import annotations
@@ -38,38 +41,40 @@ from .recorder import Recorder
 if TYPE_CHECKING:  # arming does not wait for it, see threads.snapshot
     from ..threads.locks import Deadlock
 
-#: What tells one of the lasting events from the others: "hang", or a kind and what it is about.
+#: The key of an event that lasts: "hang", or a kind with its subject (one thread, the threads of a
+#: cycle, or "loop").
 _Key = str | tuple[str, str | int | tuple[int, ...]]
 
-#: At most this many threads of one hang, and of one deadlock, are noted: the ring must hold both,
-#: and some events besides.
+#: At most this many threads are noted for one hang, and for one deadlock.  The ring of notes must
+#: hold both, and some other events.
 _MOST_THREADS = 24
 _MOST_IN_CYCLE = 6
 #: At most this many events that have ended are kept.
 _KEPT = 50
-#: The two ways to hang.
+#: The keys of the two kinds of hangs: all workers are busy, or the server's loop is blocked.
 _WORKERS: _Key = 'hang'
 _LOOP: _Key = ('hang', 'loop')
-#: A thread "spins" when it wants at least this share of one CPU ...
+#: A thread "spins" from when it demands at least this share of one CPU ...
 SPINNING = 0.8
 #: ... at this many looks in a row ...
 _LOOKS = 2
-#: ... and until it wants less than this share.
+#: ... until it demands less than this share.
 _CALM = 0.5
-#: The loop of a server needs at most this much CPU time (seconds) for each request; a fifth of it
-#: is usual.
+#: The server's loop needs at most this much CPU time (seconds) for each request; a fifth of it is
+#: usual.
 _A_REQUEST = 0.005
-#: Kinds of threads that may spin, and how bad that is: a thread of other code may have much to do.
+#: Kinds of threads that may spin, and the severity: a thread of other code may have work to do.
 _SPINNERS = {'main': CRITICAL, 'other': WARNING}
 
-_LOOK = Action('Look at the threads: each says what it waits for.')
+_LOOK = Action('Look at the page "Threads": it shows what each thread waits for.')
 
 
 class Hangs:
     """The hangs, deadlocks and spinning threads of this run.
 
-    `observe` looks at all threads; it is called only when something seems wrong.  `is_over` tells
-    whether the server shuts down: it then waits for the last of its threads, which is no hang.
+    `observe` looks at all threads; it is called only when something seems wrong.  `is_over` returns
+    whether the server shuts down.  A server that shuts down waits for its last workers, which is
+    not a hang.
     """
 
     def __init__(
@@ -85,25 +90,26 @@ class Hangs:
         self.findings = findings
         self.stall = stall
         self.is_over = is_over
-        self.suspected: set[_Key] = set()  # the cycles of locks that the last look has shown
+        self.suspected: set[_Key] = set()  # the deadlocks that the last look has shown
         self.lasting: dict[_Key, Event] = {}
         self._past: list[Event] = []
         self._busy: dict[int, int] = {}  # {native id: at how many looks in a row it was busy}
-        self._stuck_at: tuple[CodePlace, ...] = ()  # where the loop of the server stands still
+        self._stuck_at: tuple[CodePlace, ...] = ()  # the stack in which the server's loop is stuck
 
-    # -- nobody answers ----------------------------------------------------------------------------
+    # -- all workers are busy ----------------------------------------------------------------------
 
     def look(self, busy: list[float], serving: int, now: float) -> None:
-        """Called at each beat while a request is old or something lasts.
+        """Begin or end the hang "all workers are busy".
 
-        `busy` holds when each request in flight began, `serving` is the number of serving threads.
-        Times are monotonic.
+        Called at each beat while a request is old or an event lasts.  `busy` holds the time at
+        which each request in flight began, `serving` is the number of workers.  Times are seconds
+        of the monotonic clock.
         """
         all_are_busy = bool(busy) and len(busy) >= serving
         hangs = all_are_busy and now - max(busy) > self.stall
         lasts = _WORKERS in self.lasting
         if lasts and not hangs:
-            self._end_of_hang(_WORKERS, 'It answers again.')
+            self._end_of_hang(_WORKERS, 'The site answers again.')
         elif hangs and not lasts and not self.is_over():
             self._begin_hang(len(busy), now - max(busy))
 
@@ -112,7 +118,7 @@ class Hangs:
         seen = self.observe()
         serving = _serving(seen)
         summary = (
-            f'All {count} threads that serve have been busy with requests for longer than '
+            f'All {count} workers have been busy with requests for longer than '
             f'{self.stall:g} s: {_mostly(serving)}.'
         )
         hang = Event(
@@ -143,29 +149,30 @@ class Hangs:
         self._stamp()
 
     def _stamp(self) -> None:
-        """Note since when the site does not answer; 0 when it does."""
+        """Write into the black box since when the site hangs; 0 when it does not."""
         began = []
         for key in (_WORKERS, _LOOP):
             if key in self.lasting:
                 began.append(self.lasting[key].started)
         self.recorder.stamp('hung_since', min(began, default=0))
 
-    # -- nobody is let in --------------------------------------------------------------------------
+    # -- the server's loop is blocked --------------------------------------------------------------
 
     @property
-    def loop_stands(self) -> bool:
+    def loop_is_stuck(self) -> bool:
         return _LOOP in self.lasting
 
     def look_at_loop(self, place: tuple[CodePlace, ...], stood: float) -> None:
-        """Called in each round.  `place` is where MainThread stands outside the loop of the server,
-        `stood` for how many seconds; see ServerLoop.
+        """Begin or end the hang "the server's loop is blocked".  Called in each round.
 
-        Only a changed place ends the hang: a process that was suspended and resumed begins to count
-        anew, but may hang still.
+        `place` is the stack of MainThread where it is outside the server's loop, and `stood` for
+        how many seconds it has not left that place; see ServerLoop.  Only a changed place ends the
+        hang: in a process that was suspended and resumed, `stood` starts at 0 again, but the
+        process may still hang.
         """
-        if self.loop_stands:
+        if self.loop_is_stuck:
             if place != self._stuck_at:
-                self._end_of_hang(_LOOP, 'It goes on.')
+                self._end_of_hang(_LOOP, 'The loop runs again.')
         elif stood > self.stall:
             self._stuck_at = place
             self._begin_loop_hang(stood)
@@ -174,13 +181,13 @@ class Hangs:
         started = time.time() - stood
         seen = self.observe()
         main = _main(seen)
-        doing = 'it is not known what it does'
+        doing = 'what it does is not known'
         if main:
             doing = words(main[0])
         hang = Event(
             'hang',
             started,
-            summary=f'The loop of the server (MainThread) stands still: {doing}.',
+            summary=f"The server's loop (MainThread) is stuck: {doing}.",
             threads=_idents(main),
             place=_place(main),
         )
@@ -190,20 +197,20 @@ class Hangs:
     # -- locks -------------------------------------------------------------------------------------
 
     def look_for_deadlock(self, seen: Observation | None = None) -> None:
-        """Called while something takes long: a request is slow, the site does not answer, or a
-        deadlock was found before.
+        """Begin or end the events of deadlocks.
 
-        A deadlock that is only inferred from the code counts when two looks in a row show it.
+        Called while a request is slow, the site hangs, or a deadlock lasts.  A deadlock that is
+        only inferred from the code begins when two looks in a row show it.
         """
         if seen is None:
             seen = self.observe()
         if not seen.states:
-            return  # the look has failed
+            return  # looking at the threads has failed
         found = {_key(deadlock): deadlock for deadlock in seen.deadlocks}
         for key in list(self.lasting):
             is_deadlock = key[0] == 'deadlock'
             if is_deadlock and key not in found:
-                self._end(key, 'It has dissolved.')
+                self._end(key, 'It is over.')
         for key, deadlock in found.items():
             is_sure = deadlock.known or key in self.suspected
             if is_sure and key not in self.lasting:
@@ -214,8 +221,11 @@ class Hangs:
         if deadlock.known:
             first = 'Restart Zope'
         else:
-            first = 'If they go on waiting, restart Zope'
-        action = Action(f'{first}; then take the locks in one order everywhere, or fewer of them.')
+            first = 'If the threads keep waiting, restart Zope'
+        action = Action(
+            f'{first}; then change the code: take the locks in the same order everywhere, or take '
+            'fewer locks.'
+        )
         self._begin(key, _deadlock_event(deadlock, seen), action)
         for state in _threads_in(deadlock, seen)[:_MOST_IN_CYCLE]:
             self.recorder.note(_note('deadlock', state))
@@ -228,11 +238,11 @@ class Hangs:
         loads: dict[int, float],
         served: float = 0.0,
     ) -> None:
-        """Called in each round: finds threads that serve no request and want a whole CPU.
+        """Find threads that serve no request and demand a whole CPU.  Called in each round.
 
-        `loads` is {native id: share of the time since the last look in which the thread had a CPU
-        or was ready for one}.  `served` requests a second have begun since then: the loop of a
-        server has work with each.
+        `loads` is {native id: share of the time since the last look in which the thread ran on a
+        CPU or waited for one}.  `served` is how many requests have begun per second since then:
+        each of them costs the server's loop some CPU time, which is subtracted for MainThread.
         """
         idle = {}
         for state in states:
@@ -262,7 +272,7 @@ class Hangs:
 
     def _begin_spinning(self, state: ThreadState, load: float) -> None:
         name = state.name or 'A thread'
-        if not state.ident:  # threads that Python does not know share their names
+        if not state.ident:  # threads that Python does not know often have the same name
             name += f' (native id {state.native_id})'
         place = None
         where = ''
@@ -281,7 +291,9 @@ class Hangs:
         self._begin(
             ('spinning', state.native_id),
             event,
-            Action('Look at its stack among the threads, and at the known issues of the server.'),
+            Action(
+                'Look at its stack on the page "Threads", and at the known issues of the server.'
+            ),
         )
         self.recorder.note(_note('spinning', state))
 
@@ -315,7 +327,7 @@ class Hangs:
         now = time.time()
         seconds = now - event.started
         past = [*self._past, replace(event, ended=now, seconds=seconds)]
-        self._past = past[-_KEPT:]  # a new list: another thread may be reading the old one
+        self._past = past[-_KEPT:]  # a new list, because another thread may be reading the old one
         self.findings.drop(_finding_id(key))
         self.recorder.note(
             Note(
@@ -331,13 +343,14 @@ class Hangs:
         loglater.log(logging.WARNING, '%s %s It lasted %.1f s.', event.summary, how, seconds)
 
     def lasts(self, *kinds: str) -> bool:
+        """Return whether an event of one of these kinds lasts."""
         return any(event.kind in kinds for event in list(self.lasting.values()))
 
     def known(self, seen: Observation | None = None) -> list[Event]:
-        """Those that last, with the deadlocks of what was `seen` just now; then those that ended,
-        newest first.
+        """Return the events that last, and then those that ended, newest first.
 
-        Any thread may ask: to ask begins and ends nothing.
+        Deadlocks in `seen`, an observation of this moment, come first if they have not begun yet.
+        Any thread may call this: it begins and ends no event.
         """
         lasting = dict(self.lasting)
         now = time.time()
@@ -364,7 +377,7 @@ def _key(deadlock: Deadlock) -> tuple[str, tuple[int, ...]]:
 
 
 def _threads_in(deadlock: Deadlock, seen: Observation) -> list[ThreadState]:
-    """The threads of the cycle, each before the one that it waits for."""
+    """Return the threads of the cycle, each before the one that it waits for."""
     states = {state.ident: state for state in seen.states}
     return [states[ident] for ident in deadlock.idents if ident in states]
 
@@ -389,12 +402,12 @@ def _serving(seen: Observation) -> list[ThreadState]:
 
 
 def _main(seen: Observation) -> list[ThreadState]:
-    """MainThread, unless it serves itself; at most one."""
+    """Return [MainThread], or [] if it serves a request or was not seen."""
     return [state for state in seen.states if state.kind == 'main' and not state.request]
 
 
 def _idents(states: list[ThreadState]) -> tuple[int, ...]:
-    """The idents of those threads that Python knows."""
+    """Return the idents of those threads that Python knows."""
     return tuple(state.ident for state in states if state.ident)
 
 
@@ -422,13 +435,15 @@ def _note(kind: str, state: ThreadState) -> Note:
 
 
 def _mostly(states: list[ThreadState]) -> str:
-    """What most of them do, in words; and what the threads do that hold the locks of others."""
+    """Return what most of these threads do, in words, and what the threads do whose locks the
+    others wait for.
+    """
     most = _largest_group(states)
     if not most:
-        return 'it is not known what they do'
+        return 'what they do is not known'
     first = most[0]
     if any(words(state) != words(first) for state in most):
-        # Its words may tell its CPU share, or its line, which is wrong for the others.
+        # Its words may contain its CPU share or its line, which are wrong for the other threads.
         first = replace(first, detail=_where(first))
     summary = f'{len(most)} of them: {words(first)}'
     holders: set[int] = set()
@@ -442,7 +457,7 @@ def _mostly(states: list[ThreadState]) -> str:
 
 
 def _largest_group(states: list[ThreadState]) -> list[ThreadState]:
-    """Most of the threads: those that do the same in the same place."""
+    """Return the largest group of threads that do the same in the same function."""
     groups: dict[tuple[str, str], list[ThreadState]] = {}
     for state in states:
         group = groups.setdefault((state.activity, _where(state)), [])
@@ -451,7 +466,7 @@ def _largest_group(states: list[ThreadState]) -> list[ThreadState]:
 
 
 def _place(states: list[ThreadState]) -> Frame | None:
-    """Where the first of the threads stands."""
+    """Return the innermost frame, outside Python's library, of the first of these threads."""
     if not states:
         return None
     return own_frame(states[0].frames)

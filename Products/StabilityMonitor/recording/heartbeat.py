@@ -1,8 +1,8 @@
 """The heartbeat: a daemon thread that takes samples and checks that the breadcrumbs still work.
 
 It never keeps a process from ending, and takes no lock that a request waits for.  A duty that fails
-is switched off alone, with a finding.  It is no `BackgroundJob`: it is a loop without a result that
-lives as long as the process.
+is switched off with a finding; the others continue.  It is not a `BackgroundJob`, because it is a
+loop without a result that lives as long as the process.
 """
 
 from __future__ import annotations
@@ -19,27 +19,28 @@ from .faulthandler_compat import MarkFile
 from .partguard import Findings
 from .recorder import Recorder
 
-#: Something that the heartbeat does; what it returns is not looked at.
+#: A function that the heartbeat calls; its result is ignored.
 Duty = Callable[[], object]
 
-#: A round comes at each beat of this number: for what changes slowly.
+#: One round comes every this many beats, for what changes slowly.
 ROUND = 20
-#: A mark counts as survived when the process still beats this many beats after it was first seen.
+#: A mark counts as survived this many beats after the heartbeat first saw it: the process has not
+#: died of that signal.
 SURVIVED_AFTER = 2
 
 
 def _nothing() -> None:
-    """Takes the place of a duty that is not wanted, or given up."""
+    """Do nothing, in place of a duty that is not wanted or was given up."""
 
 
 class Heartbeat(threading.Thread):
-    """Beats every `interval` seconds.
+    """A thread that beats every `interval` seconds.
 
-    * `in_thread` is called once, before the first beat.
-    * `rounds` are called at each twentieth beat, and with them one of the `inspections`, in turn.
-    * `duties` are called at each beat, and after them the `alarms` where a duty has set `alarmed`.
-    * `before_each` is called before each of these; it must cost next to nothing.
-    * What is appended to `errands` is called once, in the background.
+    * `in_thread` is called once, in this thread, before the first beat.
+    * `rounds` are called at each twentieth beat, and after them one of the `inspections`, in turn.
+    * `duties` are called at each beat, and after them the `alarms` if a duty has set `alarmed`.
+    * `before_each` is called before each of these functions; it must be very cheap.
+    * A function appended to `errands` is called once, in the thread "errands" (see `background`).
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Heartbeat(threading.Thread):
         self.rounds = list(rounds)
         self.inspections = list(inspections)
         self.alarms = list(alarms)
-        self.alarmed: object = False  # anything that is true: to make a bool of it takes a call
+        self.alarmed: object = False  # only its truth counts; converting to bool costs a call
         self.beats = 0
         self.is_round_due = False
         self.findings = findings
@@ -70,8 +71,10 @@ class Heartbeat(threading.Thread):
         self._has_ended = False
 
     def run(self) -> None:
-        """Between beats it sleeps.  To wait for a lock takes a third more CPU time, and an Event is
-        a lock and more.
+        """Beat until the end.
+
+        Between beats this thread sleeps.  Waiting for a lock takes a third more CPU time, and an
+        Event is a lock and more.
         """
         if self._lives_after(self.in_thread):
             while self._lives_after(self.beat):
@@ -90,7 +93,7 @@ class Heartbeat(threading.Thread):
         if self.beats % ROUND == 0 or self.is_round_due:
             self.is_round_due = False
             self._fulfil(self.rounds, self.rounds)
-            # The first inspection, whose turn it is, becomes the last.
+            # It is the turn of the first inspection: it moves to the end of the list, and runs.
             self.inspections[:] = self.inspections[1:] + self.inspections[:1]
             self._fulfil(self.inspections, self.inspections[-1:])
         self._fulfil(self.duties, self.duties)
@@ -100,7 +103,7 @@ class Heartbeat(threading.Thread):
         self.last = time.monotonic()
 
     def _fulfil(self, duties: list[Duty], due: Iterable[Duty]) -> None:
-        """Call those that are `due`; one that fails is taken out of `duties`."""
+        """Call the functions in `due`.  One that fails is removed from `duties`."""
         for duty in tuple(due):
             try:
                 self.before_each()
@@ -114,12 +117,12 @@ class Heartbeat(threading.Thread):
                 self._give_up(duty, error)
 
     def _give_up(self, duty: Duty, error: Exception) -> None:
-        name = duty.__qualname__.rpartition('<locals>.')[2]  # "look" is the name of several
+        name = duty.__qualname__.rpartition('<locals>.')[2]  # several duties are called "look"
         self.findings.add(
             f'heartbeat-{name}',
-            f'The heartbeat has given up {name!r}.',
+            f'The heartbeat has switched off {name!r}, because it failed.',
             f'{type(error).__name__}: {error}.',
-            Action('Restart Zope when the cause is mended.'),
+            Action('Restart Zope when the cause is fixed.'),
         )
 
     def _run_guarded(self, errand: Duty) -> None:
@@ -127,8 +130,9 @@ class Heartbeat(threading.Thread):
             errand()
 
     def stop(self, timeout: float = 0.5) -> None:
-        """No beat begins any more.  Wait for the one that is under way, `timeout` seconds at most;
-        the thread itself ends when it wakes.
+        """Stop beating.  Wait at most `timeout` seconds for a beat in progress.
+
+        The thread itself ends when its sleep ends.
         """
         self._has_ended = True
         if threading.current_thread() is self:
@@ -138,12 +142,12 @@ class Heartbeat(threading.Thread):
 
 
 class SurvivedMarks:
-    """Notes how much of each mark file this process has outlived: that part is no evidence of its
-    end.
+    """Records how much of each mark file the process has survived: that part is not evidence of how
+    it ends.
 
-    `files` are those of signals, which may come at any time.  Those that `watch` adds belong to the
-    watchdog, which writes only when no beat comes for long: so they are looked at when the last
-    beat is more than `late` seconds ago, and after each `look_at_all`.
+    `files` are the mark files of signals, which may come at any time.  The files that `watch` adds
+    belong to the watchdog, which writes only after a long time without a beat.  So they are checked
+    only when the last beat is more than `late` seconds ago, and after each `look_at_all`.
     """
 
     def __init__(
@@ -161,7 +165,7 @@ class SurvivedMarks:
         self._last = clock()
         # The lengths of each file at the last beats, the oldest first.
         self._seen = {name: [0] * (SURVIVED_AFTER + 1) for name in files}
-        # Where the files of signals stand while there is nothing new.
+        # The file offsets of the signal files at the last check; None: check all files.
         self._settled: list[int] | None = None
 
     def watch(self, name: str, file: MarkFile) -> None:
@@ -169,7 +173,7 @@ class SurvivedMarks:
         self.files[name] = file
 
     def check(self) -> None:
-        """Called at each beat."""
+        """Record what was survived.  Called at each beat."""
         before = self._last
         self._last = self._clock()
         positions = [file.position for file in self._signals]
@@ -182,11 +186,13 @@ class SurvivedMarks:
         self._settled = None if has_news else positions
 
     def look_at_all(self) -> None:
-        """Called in each round: the next beat looks at all files."""
+        """Make the next beat check all files.  Called in each round."""
         self._settled = None
 
     def _is_new(self, name: str, file: MarkFile) -> bool:
-        """Whether it has grown within the last beats; what is older was survived."""
+        """Return whether the file has grown within the last beats.  Record what is older as
+        survived.
+        """
         lengths = self._seen[name]
         if file.position == lengths[0] == lengths[1] == lengths[-1]:
             return False
@@ -198,7 +204,7 @@ class SurvivedMarks:
 
 
 class Workers:
-    """The serving threads; `counted` is how many there were at the last count."""
+    """The workers (threads that serve requests); `counted` is their number at the last count."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -206,9 +212,9 @@ class Workers:
         self.counted = 0
 
     def look(self) -> None:
-        """Find the threads of waitress, which serve even before their first request.
+        """Find the threads of waitress, which are workers even before their first request.
 
-        `threading.enumerate` is not called: a stuck thread may hold its lock.
+        `threading.enumerate` is not called, because a stuck thread may hold its lock.
         """
         known = dict(threading._active)  # type: ignore[attr-defined]  # private to threading
         self._idle = set()
@@ -218,7 +224,7 @@ class Workers:
         self.count()
 
     def count(self) -> int:
-        """How many threads serve now."""
+        """Count the workers, and return their number."""
         serving = [slot.thread for slot in list(self.recorder.slots.values())]
         self.counted = len(self._idle.union(serving))
         return self.counted

@@ -1,10 +1,11 @@
-"""The rounds of the heartbeat: everything that is watched while a run lives, and what it can be
-asked.
+"""What the heartbeat does in a living run: everything that it watches, and its answers to mailbox
+requests.
 
-Duties run at each beat, alarms where the sample calls for them, rounds at each twentieth beat, and
-inspections in turn, one a round; see `heartbeat`.  A beat comes a second after the last one, when
-nothing is in the caches of the CPU any more: a call then costs ten times as much as in a loop.  So
-each call that a beat can do without counts.
+Duties run at each beat, alarms when the sample calls for them, rounds at each twentieth beat, and
+inspections in turn, one in each round; see `heartbeat`.
+
+Beats are a second apart, so the CPU caches hold nothing of the last beat: a call then costs ten
+times as much as in a loop.  So a beat makes as few calls as possible.
 """
 
 from __future__ import annotations
@@ -56,17 +57,17 @@ from .watchdog import awaited_signals
 if TYPE_CHECKING:  # it imports logging.handlers, and most runs have no trace log
     from .tracelog import TraceLog
 
-#: CPU time (seconds) that the heartbeat uses in each second in which it waits for a held GIL.
+#: CPU time (seconds) that the heartbeat uses for each second in which it waits for a held GIL.
 _WAITING = 0.001
-#: Bounds of the CPU time after which the serving threads write their stacks.
+#: Bounds (seconds) of the heartbeat's CPU time after which the workers write their stacks.
 _LEAST_CPU = 0.005
 _MOST_CPU = 0.1
-#: The timer of the heartbeat is started anew this many times before it would run out.
+#: The heartbeat restarts its timer about this many times within the timer's timeout.
 _REARMED = 6
 
 
 class Watched(Protocol):
-    """What the heartbeat looks after: the parts of a living run, see livingrun.LivingRun."""
+    """The parts of a living run that the heartbeat needs, see livingrun.LivingRun."""
 
     options: SimpleNamespace
     findings: Findings
@@ -83,11 +84,13 @@ class Watched(Protocol):
 
 
 class Rounds:
-    """Watches over a living run with a recorder.  `start` begins."""
+    """All work of the heartbeat for a living run that has a recorder.  `start` starts the
+    heartbeat.
+    """
 
     def __init__(self, life: Watched) -> None:
         if life.recorder is None:
-            raise ValueError('nothing is recorded')
+            raise ValueError('the run has no recorder')
         self.life = life
         self.recorder = life.recorder
         self.options = life.options
@@ -112,17 +115,18 @@ class Rounds:
         self.watchdog: Watchdog | None = None
         self.inbox: Inbox | None = None
         self._awaited: frozenset[int] = frozenset()
-        self._rearmed_each = 1  # the timer of the heartbeat starts anew each time after these beats
-        # {subject: its answer}, for the inbox.  The one to "checks" is replaced when Zope serves.
+        self._rearmed_each = 1  # the timer of the heartbeat is restarted once in this many beats
+        # {subject: function that returns the answer}, for the inbox.  The function for "checks" is
+        # replaced when Zope serves.
         self.answers: dict[str, Callable[[], Any]] = {
             'stacks': self.tell_stacks,
             'checks': self.tell_no_checks,
         }
         self._begun = (time.monotonic(), 0)
-        # What Hangs.look wants to know, as of the last sample.
+        # The arguments for Hangs.look, as of the last sample.
         self._in_flight: tuple[list[float], int, float] = ([], 0, 0.0)
-        self._slots = 0  # how many slots were taken by then
-        self._known: tuple[int, ...] = ()  # the threads of the last round
+        self._slots = 0  # how many slots were taken at the last sample
+        self._known: tuple[int, ...] = ()  # the number and ids of the threads of the last round
         self._marks = SurvivedMarks(
             self.recorder,
             life.mark_files(),
@@ -162,13 +166,13 @@ class Rounds:
         )
 
     def start(self) -> None:
-        # Before the first thread: while it starts one, MainThread blocks every signal.
+        # Before the first thread starts: while MainThread starts a thread, it blocks every signal.
         self._awaited = awaited_signals()
         begin_aside()
         signalmask.start(self.heartbeat)
 
     def _in_thread(self) -> None:
-        """What must be made in the thread of the heartbeat."""
+        """Make the parts that must be made in the thread of the heartbeat."""
         if self.heartbeat.ident is not None:
             loglater.HURRIED.add(self.heartbeat.ident)
         if self.life.directory:
@@ -178,8 +182,8 @@ class Rounds:
     def _arm_watchdog(self, directory: Path) -> None:
         with self.life.findings.guarded(
             'watchdog',
-            'A held GIL is not noted on this system.',
-            Action('Nothing can be done; hangs that keep the heartbeat running are seen.'),
+            'The watchdog is off: hangs in which C code holds the GIL are not recorded.',
+            Action('Nothing can be done on this system.  All other hangs are recorded.'),
         ):
             interval = self.options.sample_interval
             timeout = max(self.options.stall, 3 * interval)
@@ -211,20 +215,22 @@ class Rounds:
                 self.watchdog.rearm()
 
     def _keep_threads_armed(self) -> None:
-        """Called before each duty.  The work of the last one, or a wait for the GIL, may have used
-        up much of the CPU time after which the threads write.
+        """Restart the timers of the workers if needed.  Called before each duty.
+
+        The last duty, or a wait for the GIL, may have used much of the CPU time after which the
+        workers write their stacks.
         """
         if self.watchdog and self.watchdog.is_used_up():
             self._rearm_threads(self.watchdog, self._serving())
 
     def _guard_threads(self) -> None:
-        """Start the timers anew if threads have begun to serve, or ended."""
+        """Restart the timers if workers were added or have ended."""
         serving = self._serving()
         if self.watchdog and not self.watchdog.guards(serving):
             self._rearm_threads(self.watchdog, serving)
 
     def _serving(self) -> dict[int, int]:
-        """{slot: native id}."""
+        """Return the workers: {slot: native id}."""
         return {index: slot.native_id for index, slot in list(self.recorder.slots.items())}
 
     def _rearm_threads(self, watchdog: Watchdog, serving: dict[int, int]) -> None:
@@ -233,11 +239,11 @@ class Rounds:
         if trouble:
             self.life.findings.add(
                 'watchdog-threads',
-                'Not every thread that serves would write its stack if the GIL were held.',
+                'If C code held the GIL, some workers would not write their stacks.',
                 trouble,
                 Action(
                     'Raise the limit of pending signals ("ulimit -i" or `LimitSIGPENDING`), and '
-                    'restart.'
+                    'restart Zope.'
                 ),
                 INFO,
             )
@@ -245,8 +251,8 @@ class Rounds:
     def _open_inbox(self, directory: Path) -> None:
         with self.life.findings.guarded(
             'inbox',
-            'Requests from the command, such as "stabilitymonitor stacks", get no answer.',
-            Action('Make the directory writable for the user of Zope, and restart.'),
+            'Mailbox requests, for example of "stabilitymonitor stacks", get no answer.',
+            Action('Make the run directory writable for the user of Zope, and restart Zope.'),
         ):
             self.inbox = Inbox(directory, self.answers, aside)
             self.heartbeat.duties.append(self.inbox.listen)
@@ -255,7 +261,7 @@ class Rounds:
     # -- at each beat ------------------------------------------------------------------------------
 
     def take_sample(self) -> None:
-        """Take the vital signs, and set `alarmed` where something needs a closer look."""
+        """Take a sample, and set `alarmed` if something needs a closer look."""
         busy = [began for _, began in self.recorder.in_flight()]
         now = time.monotonic()
         stall = self.options.stall
@@ -282,15 +288,15 @@ class Rounds:
 
     def _look_for_hang(self) -> None:
         self.hangs.look(*self._in_flight)
-        if self.hangs.loop_stands:
-            self._look_at_loop()  # so that its end is seen at once
+        if self.hangs.loop_is_stuck:
+            self._look_at_loop()  # so that the end of the hang is seen at once
 
     def _look_at_vitals(self) -> None:
         self.vitals.look(len(self.loads.fresh))
 
     def _look_at_workers(self) -> None:
-        """Count them only when threads have begun or ended: it takes as long as all duties of a
-        beat.
+        """Find the workers, but only when threads have begun or ended: it takes as long as all
+        duties of a beat together.
         """
         count = len(threading._active)  # type: ignore[attr-defined]  # private to threading
         before = self._known
@@ -299,7 +305,9 @@ class Rounds:
             self.workers.look()
 
     def _look_for_slow(self) -> None:
-        """Aside: to look at many deep stacks takes CPU time, see `background`."""
+        """Look for slow requests.  This runs in the thread "aside", because looking at many deep
+        stacks takes CPU time, see `background`.
+        """
         busy, _, now = self._in_flight
         oldest = now - min(busy, default=now)
         if self.slow.watched or oldest >= self.slow.watched_from:
@@ -312,12 +320,12 @@ class Rounds:
     # -- when something seems wrong ----------------------------------------------------------------
 
     def observe(self) -> Observation:
-        """All threads, and the deadlocks among them; empty when the look fails."""
+        """Return all threads and their deadlocks; an empty Observation when the look fails."""
         seen = Observation(())
-        with self.life.findings.guarded('threads', 'What the threads do is not known.'):
+        with self.life.findings.guarded('threads', 'The state of the threads cannot be read.'):
             seen = aside(self.threads.observe)
         with self.life.findings.guarded(
-            'measured-stacks', 'How deep the stacks of these threads are is not known.'
+            'measured-stacks', 'The stack depth of the threads cannot be measured.'
         ):
             gauge = self.life.gauge
             if gauge:
@@ -326,14 +334,14 @@ class Rounds:
         return seen
 
     def snapshot(self) -> tuple[ThreadState, ...]:
-        """What all threads do."""
+        """Return the states of all threads."""
         return self.observe().states
 
     def _look_for_deadlock(self) -> None:
         if self.slow.are_in_flight() or self.hangs.lasts('deadlock', 'hang'):
             self.hangs.look_for_deadlock()
         else:
-            self.hangs.suspected.clear()  # after a pause, two looks are not two in a row
+            self.hangs.suspected.clear()  # a look before a pause and one after it are not in a row
 
     def _look_for_spinning(self) -> None:
         loads = self.loads.busiest()
@@ -346,7 +354,7 @@ class Rounds:
         self.hangs.look_for_spinning(states, loads, self._served())
 
     def _served(self) -> float:
-        """How many requests a second have begun since the last round."""
+        """Return how many requests per second have begun since the last round."""
         before, first = self._begun
         now = time.monotonic()
         numbers = [slot.number for slot in list(self.recorder.slots.values())]
@@ -363,24 +371,24 @@ class Rounds:
         self.loop.look(used)
         self.hangs.look_at_loop(self.loop.place, self.loop.stood)
 
-    # -- when it is asked --------------------------------------------------------------------------
+    # -- answers -----------------------------------------------------------------------------------
 
     def stacks(self) -> Stacks:
-        """What every thread does, which requests are slow, and what hangs."""
+        """Return what every thread does, which requests are slow, and what hangs."""
         seen = self.observe()
         return Stacks(
             time=time.time(),
             threads=seen.states,
-            slow=tuple(profile.told() for profile in self.slow.known()),
+            slow=tuple(profile.as_slow_request() for profile in self.slow.known()),
             hangs=tuple(self.hangs.known(seen)),
         )
 
     def tell_stacks(self) -> dict[str, Any]:
-        """The answer to "stacks"."""
+        """Return the answer to the mailbox request "stacks"."""
         return to_json(self.stacks(), plain=True)
 
     def tell_no_checks(self) -> dict[str, Any]:
-        """The answer to "checks" of a process that is still starting."""
+        """Return the answer to the mailbox request "checks" while the process is starting."""
         return {'time': isotime(time.time()), 'starting': True, 'checks': []}
 
     # -- the end -----------------------------------------------------------------------------------
@@ -393,7 +401,7 @@ class Rounds:
             self.watchdog.disarm()
 
     def detach(self) -> None:
-        """In a forked child: let go of what is the parent's."""
+        """In a forked child: release what belongs to the parent."""
         loglater.start_anew()
         for part in (self.vitals, self.inbox, self.watchdog):
             if part:
@@ -402,7 +410,7 @@ class Rounds:
 
 @contextlib.contextmanager
 def _disarmed_on_error(watchdog: Watchdog) -> Iterator[None]:
-    """On an error its timers are taken away: one that is not started anew any more would run out
+    """Disarm the watchdog when the block fails: a timer that is no longer restarted would expire
     in a healthy server.
     """
     try:

@@ -1,7 +1,7 @@
-"""The living run: the parts of the recording, put together when a process starts.
+"""The living run: the parts of the recording, made when a process starts.
 
-The parts are a table.  Each is made under a guard of its own, so that the others are there when one
-fails.
+The parts are a table.  Each is made under a separate guard, so that one that fails does not stop
+the others.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ if TYPE_CHECKING:  # it imports logging.handlers, and most runs have no trace lo
     from .tracelog import TraceLog
 
 _DIRECTORY_ACTION = Action(
-    'Make the directory writable for the user that Zope runs as, with room on its disk, and '
-    'restart.'
+    'Make the data directory writable for the user that Zope runs as, make sure that its disk has '
+    'free space, and restart Zope.'
 )
 
 
 @implementer(ILivingRun)
 class LivingRun:
-    """See ILivingRun.  What cannot be had is a finding, never an error."""
+    """See ILivingRun.  A part that cannot be made becomes a finding, never an error."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class LivingRun:
         software: dict[str, Any],
     ) -> None:
         self.options = options
-        self.configured: Mapping[str, str] = {}  # what zope.conf says, for a forked worker
+        self.configured: Mapping[str, str] = {}  # the options of zope.conf, for a forked worker
         self.instance = instance
         self.role = role
         self.software = software
@@ -95,7 +95,7 @@ class LivingRun:
         self.context: dict[str, Any] = {}
         self.safe_mode = False
         self.smallest_stack: tuple[int, int] | None = None
-        self._on_disk: tuple[str, ...] = (CONTEXT,)  # files that must stay there
+        self._on_disk: tuple[str, ...] = (CONTEXT,)  # files of the run directory that must exist
         self.directory: RunDirectory | None = None
         self.marker: ArmingMarker | None = None
         self.recorder: Recorder | None = None
@@ -142,15 +142,16 @@ class LivingRun:
     def _run_directory(self) -> None:
         self.context = runcontext.collect(self.software, self.instance, self.role)
         self._open_to_group()
-        # For the command, which cannot read zope.conf.
+        # The command `stabilitymonitor` needs the options, and cannot read zope.conf.
         self.context['options'] = for_record(self.options) | {'group': self.base.group}
         self.directory = self.base.create(self.name, self.context)
         if self.directory.locked is None:
             self.findings.add(
                 'no-flock',
-                'The volume of the breadcrumbs has no file locks.',
-                f'{self.path}: a dead run is told by its process and its silence instead.',
-                Action('Move the directory to a local disk with the option "directory".'),
+                'The file system of the data directory has no file locks.',
+                f'{self.path}: a run counts as dead when its process is gone, or, where that is '
+                'not known, when its files have not changed for long.',
+                Action('Move the data directory to a local disk with the option "directory".'),
                 INFO,
             )
 
@@ -164,7 +165,8 @@ class LivingRun:
                     f'The group {self.base.group!r} cannot read the breadcrumbs.',
                     str(error),
                     Action(
-                        'Name a group that exists and that the user of Zope is in, and restart.'
+                        'Set the option "group" to a group that exists and that the user of Zope '
+                        'belongs to, and restart Zope.'
                     ),
                 )
                 self.base.group = ''
@@ -175,10 +177,10 @@ class LivingRun:
         if self.safe_mode:
             self.findings.add(
                 'safe-mode',
-                'Safe mode: the last two starts died while this product was arming.',
+                'Safe mode: the last two starts died while this product was starting to record.',
                 'Its risky parts are off: black box, fault log, signal marks, heartbeat.',
                 Action(
-                    'To try again, delete the folder {folder} and restart.',
+                    'To try again, delete the folder {folder} and restart Zope.',
                     folder=self.marker.folder,
                 ),
             )
@@ -196,7 +198,7 @@ class LivingRun:
         blackbox.seal(self.recorder.buffer)
 
     def _buffer(self) -> mmap.mmap:
-        """The file of the black box, mapped; only memory where there can be no such file."""
+        """Return the mapped file of the black box; only memory if the file cannot be made."""
         if self.directory is None:
             return mmap.mmap(-1, blackbox.SIZE)
         network = network_file_system(self.directory.path)
@@ -205,7 +207,7 @@ class LivingRun:
                 'network-volume',
                 f'The breadcrumbs are on a network file system ({network}).',
                 'The black box is kept in memory only; fault log and signal marks are written.',
-                Action('Move the directory to a local disk with the option "directory".'),
+                Action('Move the data directory to a local disk with the option "directory".'),
             )
         else:
             with self.findings.guarded(
@@ -247,7 +249,7 @@ class LivingRun:
 
         if isinstance(self.recorder, TracingRecorder):
             self.trace_log = TraceLog(
-                path=self.path / options.trace_log,  # an absolute one stays what it is
+                path=self.path / options.trace_log,  # an absolute path stays unchanged
                 size=options.trace_log_size,
                 keep=options.trace_log_keep,
                 recorder=self.recorder,
@@ -268,12 +270,14 @@ class LivingRun:
             self.in_background(self._note_installed)
 
     def _note_installed(self) -> None:
-        """Runs in the background.  Later, a crash is judged by what was installed in its run."""
+        """Record which distributions are installed.  The next process matches a crash with the
+        known issues of these versions.  This runs in the thread "errands".
+        """
         if self.directory:
             distributionsets.keep(self.base, self.directory.path, *installed())
 
     def mark_files(self) -> dict[str, MarkFile]:
-        """The files of marks, by name."""
+        """Return the mark files by name."""
         files = {}
         if self.marks:
             files.update(self.marks.files)
@@ -282,8 +286,9 @@ class LivingRun:
         return files
 
     def checks(self) -> tuple[tuple[Duty, ...], tuple[Duty, ...]]:
-        """What the heartbeat checks in each round, because without it a crash leaves no trace; and
-        what it checks in turn.
+        """Return the checks for each round, and the inspections, one of which runs in each round.
+
+        The first are those without which a crash leaves no trace.
         """
         return (
             (self._check_fault_log, self._check_marks, self._check_handler),
@@ -293,11 +298,11 @@ class LivingRun:
     # -- while it lives ----------------------------------------------------------------------------
 
     def _new_thread(self, index: int) -> None:
-        """Called once in each thread that serves."""
+        """Prepare a new worker.  Called once, in the worker itself."""
         with self.findings.guarded(
             'new-thread',
-            'Serving threads have no alternate signal stack.',
-            Action('A stack overflow in a worker will leave no dump.'),
+            'Workers have no alternate signal stack.',
+            Action('Nothing can be done; a stack overflow in a worker will leave no dump.'),
         ):
             if self.signal_stacks:
                 self.signal_stacks.install(index)
@@ -317,9 +322,9 @@ class LivingRun:
         if trouble:
             self.findings.add(
                 'fault-log',
-                'Other code has interfered with the fault log; it was put right.',
+                'Other code has interfered with the fault log; this was repaired.',
                 trouble,
-                Action('Remove the call of faulthandler in that code.'),
+                Action('Remove the call of faulthandler from that code.'),
             )
 
     def _check_marks(self) -> None:
@@ -329,7 +334,7 @@ class LivingRun:
         if trouble:
             self.findings.add(
                 'marks-closed',
-                'Other code has interfered with the signal marks; it was put right.',
+                'Other code has interfered with the signal marks; this was repaired.',
                 trouble,
                 Action('Find the code that closes all descriptors, and run it before Zope starts.'),
             )
@@ -343,18 +348,20 @@ class LivingRun:
             self.findings.add(
                 'breadcrumbs-gone',
                 'The breadcrumbs of this run were deleted.',
-                f'{path} is not whole: the next start cannot tell how this run ends.',
-                Action('Restart Zope, and exempt the directory from whatever cleans up there.'),
+                f'Files are missing in {path}: the next start cannot say how this run ended.',
+                Action('Restart Zope, and exclude the data directory from any cleanup job.'),
             )
 
     def _check_serving_stacks(self) -> None:
-        """The server may have given its threads another stack than the default one."""
+        """Check the smallest stack of the workers: the server may have set another size than the
+        default.
+        """
         if self.smallest_stack:
             self._check_stack(self.smallest_stack)
 
     def _check_handler(self) -> None:
-        """Add our handler only beside others: alone, it would switch off logging.basicConfig and
-        logging.lastResort.
+        """Add our log handler if the root logger has others.  As the only one, it would switch off
+        logging.basicConfig and logging.lastResort.
         """
         root = logging.getLogger()
         has_others = bool(root.handlers)
@@ -394,15 +401,15 @@ class LivingRun:
         return tuple(self.rounds.slow.known())
 
     def serving(self, listen: str = '') -> None:
-        """Zope is up: note it, and what is loaded by now."""
+        """Note that Zope serves, and which modules and products are loaded."""
         if self.recorder:
             self.recorder.stamp('serving', time.time())
         if self.rounds:
-            # Code of the site may have interfered with much since arming.
+            # Code of the site may have interfered with the recording since arming: check it now.
             self.rounds.heartbeat.is_round_due = True
         if self.directory:
             with self.findings.guarded(
-                'serving-context', 'The compiled modules of this run are not recorded.'
+                'serving-context', 'The compiled modules and products of this run are not recorded.'
             ):
                 loaded = {
                     'compiled_modules': runcontext.compiled_modules(),
@@ -413,7 +420,7 @@ class LivingRun:
                 write_whole(path, json.dumps(loaded), self.base.file_mode)
 
     def armed(self) -> None:
-        """Arming, and the triage that belongs to it, is over."""
+        """Note that arming and triage are done."""
         if self.recorder:
             self.recorder.stamp('armed', time.time())
         if self.marker:
@@ -425,7 +432,7 @@ class LivingRun:
         error: BaseException,
         trace: TracebackType | None,
     ) -> None:
-        """The main thread ends with an exception."""
+        """Record the exception with which the main thread ends."""
         if self.recorder:
             lines = traceback.format_exception(kind, error, trace)
             frames = ''.join(lines[-12:-1])
@@ -433,7 +440,7 @@ class LivingRun:
             self.recorder.exception(frames + message)
 
     def finish(self) -> None:
-        """A normal end of the interpreter: note it and stop."""
+        """Note that the interpreter ends normally, and stop the heartbeat."""
         if self.recorder:
             self.recorder.stamp('finished', time.time())
         if self.rounds:
@@ -442,7 +449,7 @@ class LivingRun:
             self.trace_log.finish()
 
     def detach(self) -> None:
-        """In a forked child: let go of everything that is the parent's, without changing it."""
+        """In a forked child: release everything that belongs to the parent, without changing it."""
         if self.directory:
             self.directory.abandon()
         for part in (self.fault_log, self.marks, self.rounds, self.trace_log, self.recorder):
@@ -455,8 +462,8 @@ class LivingRun:
 
 
 class _Part(NamedTuple):
-    """A part of the run: how it is made; what is off when that fails, and what to do then; and
-    whether safe mode leaves it off.
+    """A part of the run: the function that makes it, the finding and the action if that fails, and
+    whether safe mode leaves the part off.
     """
 
     name: str
@@ -470,20 +477,20 @@ _PARTS = (
     _Part(
         'thread-stack-size',
         LivingRun._thread_stacks,
-        'The stack size of threads was not set.',
-        Action('Correct the option thread-stack-size.'),
+        'The stack size of threads could not be set.',
+        Action('Correct the option thread-stack-size, and restart Zope.'),
         is_risky=False,
     ),
     _Part(
         'core-files-allowed',
         LivingRun._core_files,
-        'Core files could not be allowed.',
+        'Core files could not be enabled.',
         is_risky=False,
     ),
     _Part(
         'run-directory',
         LivingRun._run_directory,
-        'Nothing is kept on disk: a crash will leave no word.',
+        'Nothing is kept on disk: a crash will leave no trace.',
         _DIRECTORY_ACTION,
         is_risky=False,
     ),
@@ -503,25 +510,25 @@ _PARTS = (
     _Part(
         'fault-log',
         LivingRun._fault_log,
-        'Crashes are not dumped.',
+        'A crash will leave no stacks.',
         _DIRECTORY_ACTION,
     ),
     _Part(
         'signal-marks',
         LivingRun._signal_marks,
-        'Ending signals are not marked.',
+        'Signals that end the process are not recorded.',
         _DIRECTORY_ACTION,
     ),
     _Part(
         'alternate-stacks',
         LivingRun._alternate_stacks,
         'A stack overflow in a worker will leave no dump.',
-        Action('This system has no alternate signal stacks.'),
+        Action('Nothing can be done: this system has no alternate signal stacks.'),
     ),
     _Part(
         'stack-gauge',
         LivingRun._stack_gauge,
-        'How deep the stacks of threads are is not known.',
+        'The stack depth of threads is not recorded.',
     ),
     _Part(
         'trace-log',
@@ -537,6 +544,6 @@ _PARTS = (
     _Part(
         'heartbeat',
         LivingRun._start_rounds,
-        'No vital signs are taken.',
+        'The heartbeat does not run: no samples are taken, and hangs are not recorded.',
     ),
 )

@@ -1,6 +1,7 @@
-"""A logging handler that leaves the last log records in the black box.
+"""A logging handler that keeps the last log records in the black box.
 
-`handle` is overridden, not `emit`: requests would wait for the lock of logging.Handler.
+It overrides `handle`, not `emit`: `logging.Handler.handle` takes a lock, for which requests would
+wait.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from .recorder import Recorder
 
 
 class BreadcrumbHandler(logging.Handler):
-    """Writes records from `level` on through `recorder`; after an error of its own it is quiet."""
+    """Writes records of `level` and above through `recorder`.  After an error of the recorder, it
+    writes nothing any more.
+    """
 
     def __init__(self, recorder: Recorder, level: int) -> None:
         super().__init__(level)
@@ -36,7 +39,7 @@ def _text(record: logging.LogRecord) -> str:
             lines = traceback.format_exception_only(kind, error)
             message += f': {lines[-1].strip()}'
         return message
-    except Exception:  # the record is at fault, not we
+    except Exception:  # the record is wrong, for example its arguments do not fit its message
         if isinstance(record.msg, str):
             return record.msg
         return f'({type(record.msg).__name__})'

@@ -1,7 +1,8 @@
-"""The living process is never harmed: an error of our own switches one part off, is logged once,
-and becomes a finding.
+"""Protects the living process from errors of this product: an error switches one part off, is
+logged once, and becomes a finding.
 
-`Findings` collects what the tab shows about this product itself; `guarded` wraps whatever may fail.
+`Findings` collects what the tab shows about this product itself; `Findings.guarded` wraps code that
+may fail.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ..system import loglater
 
 
 class Findings:
-    """The findings of this process about itself, one for each id; `add` logs a new one once."""
+    """The findings of this product about itself, one for each id; `add` logs a new one once."""
 
     def __init__(self) -> None:
         self._found: dict[str, Finding] = {}
@@ -49,7 +50,7 @@ class Findings:
 
     @contextlib.contextmanager
     def guarded(self, id: str, what_is_off: str, action: Action = NOTHING) -> Iterator[None]:
-        """Run a block; an Exception in it becomes the finding that `what_is_off`."""
+        """Run a block; an Exception in it becomes a finding with the title `what_is_off`."""
         try:
             yield
         except Exception as error:
@@ -57,5 +58,5 @@ class Findings:
                 id,
                 what_is_off,
                 f'{type(error).__name__}: {error}.',
-                action or Action('Look at the named cause; restart Zope when it is mended.'),
+                action or Action('Fix the named cause, then restart Zope.'),
             )

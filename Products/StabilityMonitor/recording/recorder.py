@@ -1,7 +1,7 @@
-"""The pen: writes requests, log lines, samples and marks into the black box.
+"""The recorder: writes requests, log lines, samples and marks into the black box.
 
-`begin`, `phase` and `end` run inside requests: no lock, no system call, no reference to a request.
-The module `blackbox` says what lies where.
+`begin`, `phase` and `end` run inside requests: they take no lock, make no system call, and keep no
+reference to a request.  The module `blackbox` defines the layout.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from .slots import CLOSED
 from .slots import Life
 from .slots import Slot
 
-#: Slots are few when less than this many are free.
+#: Slots are few when fewer than this many are free.
 _FEW = box.SLOT_COUNT // 4
-#: The word of the tally holds a count above the number of the last request.
+#: The tally word of an entry holds how many more equal requests it stands for (upper bits), and the
+#: number of the last of them (lower bits).
 _ONCE = 1 << box.COUNT_SHIFT
 _COUNT_IS_FULL = 0xFFFFFF << box.COUNT_SHIFT
-#: Places within the entry of a request, in bytes ...
+#: Offsets within the entry of a request, in bytes ...
 _PHASE = box.PHASE_IN_REQUEST
 _STATUS = box.STATUS_IN_REQUEST
-#: ... and in words.
+#: ... and in words of 8 bytes.
 _BEGAN = box.BEGAN_IN_REQUEST // 8
 _LAST_END = box.LAST_END_IN_REQUEST // 8
 _TALLY = box.TALLY_IN_REQUEST // 8
-#: Bytes of the usual methods.
+#: The usual methods as bytes, so that `begin` need not encode them.
 _USUAL = {
     'GET': b'GET',
     'POST': b'POST',
@@ -54,8 +55,8 @@ _USUAL = {
 class Recorder:
     """See IRecorder.  Writes into `buffer`, a sealed black box of `blackbox.SIZE` bytes.
 
-    `on_new_thread` is called once in each thread that gets a slot, before its first request is
-    recorded.
+    `on_new_thread` is called with the index of the slot, once in each thread that gets one, before
+    its first request is recorded.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Recorder:
         self._notes = itertools.cycle(places[box.SLOW_NOTES :])
         self._generations = itertools.count(1)
         self._overflow = itertools.count(1)
-        # Of the request that ended last; no path: none has ended yet.
+        # The request that ended last.  The path is None until one has ended.
         self._path: str | None = None
         self._status = 0
         self._method = ''
@@ -99,11 +100,13 @@ class Recorder:
         _monotonic: Callable[[], float] = time.monotonic,
         _pack: Callable[..., None] = box.begun_request.pack_into,
     ) -> None:
-        """A request begins in this thread.  `end` must be given the same `token`: another one ends
-        nothing.
+        """Record that a request begins in this thread.
 
-        It gets the entry of the request that ended longest ago.  Entries of requests in flight are
-        not in the ring.
+        `end` must get the same `token`; an `end` with another token does nothing.  The request gets
+        the entry of the request that ended longest ago.  Entries of requests in flight are not in
+        the ring, so they are never overwritten.
+
+        The parameters with an underscore bind names early, which is faster; no caller passes them.
         """
         try:
             slot = self._local.slot
@@ -143,7 +146,7 @@ class Recorder:
             self._drop(outer)
 
     def phase(self, phase: int) -> None:
-        """The request of this thread goes on to a phase (an index of `blackbox.PHASES`)."""
+        """Record that the request of this thread enters a phase, an index of `blackbox.PHASES`."""
         try:
             slot = self._local.slot
         except AttributeError:
@@ -152,7 +155,7 @@ class Recorder:
             self.buffer[slot.at + _PHASE] = phase
 
     def user(self, name: str) -> None:
-        """Note the user of this thread's request, known only after traversal."""
+        """Record the user of this thread's request, who is known only after traversal."""
         slot = getattr(self._local, 'slot', None)
         if slot is None or not slot.on:
             return
@@ -168,12 +171,14 @@ class Recorder:
         _now: Callable[[], float] = time.time,
         _pack: Callable[..., None] = box.ended_request.pack_into,
     ) -> None:
-        """The request of this thread ends, and its entry joins the ring as the youngest.
+        """Record that the request of this thread ends.  Its entry joins the ring as the newest.
 
-        A request that equals the last one that ended, as health probes send them, is only counted
-        in the entry of that one; its own entry is free for the next request.  Between the
-        comparison with the last one and the count nothing may be called: CPython switches threads
-        at calls, and two threads that count at once would count one request.
+        A request that equals the last one that ended, for example of a health probe, is only
+        counted in the entry of the last one; its own entry becomes free for the next request.
+
+        Between the comparison with the last request and the count, nothing may be called: CPython
+        switches threads at calls, and two threads that count at the same time would count only one
+        request.
         """
         try:
             slot = self._local.slot
@@ -189,7 +194,8 @@ class Recorder:
             last = self._entry // 8
             words = self.words
             doubles = self.doubles
-            if now > doubles[last + _LAST_END]:  # a thread may have waited since it read the clock
+            # A thread may have waited since it read the clock, so ends can come out of order.
+            if now > doubles[last + _LAST_END]:
                 doubles[last + _LAST_END] = now
             count = words[last + _TALLY] & _COUNT_IS_FULL
             if count != _COUNT_IS_FULL:
@@ -208,7 +214,7 @@ class Recorder:
     # -- slots -------------------------------------------------------------------------------------
 
     def _adopt(self) -> Slot | None:
-        """A slot for this thread, the first time that it serves; None while all are taken."""
+        """Give this thread a slot, the first time that it serves.  None while all are taken."""
         try:
             index = self._free.pop()
         except IndexError:
@@ -234,47 +240,47 @@ class Recorder:
         return slot
 
     def stack(self, index: int, size: int, guard: int) -> None:
-        """Note the stack of the thread that owns a slot, in bytes."""
+        """Record the size of the stack and its guard, in bytes, of the thread that owns a slot."""
         at = box.SLOTS.at(index) // 8
         self.words[at + 3] = size
         self.words[at + 4] = guard
 
     def stack_used(self, index: int, used: int, request: int = 0) -> None:
-        """Note how deep the stack of that thread has ever been, in bytes, and which request made
-        it so deep.
+        """Record the high-water mark of that thread's stack, in bytes, and the number of the
+        request that raised it (0: not known).
         """
         at = box.SLOTS.at(index) // 8
-        self.words[at + 6] = 0  # a kill in between leaves no mark with another's request
+        self.words[at + 6] = 0  # a kill between these lines must not leave a wrong request here
         self.words[at + 5] = used
         self.words[at + 6] = request
 
     @property
     def is_crowded(self) -> bool:
-        """Few slots are left: those of threads that ended are wanted soon."""
+        """Whether few slots are free, so that slots of ended threads must be released soon."""
         return len(self._free) < _FEW
 
     def release_dead_slots(self) -> None:
-        """Give back the slots of threads that ended (the heartbeat calls this)."""
+        """Release the slots of threads that have ended.  The heartbeat calls this."""
         for index, slot in list(self.slots.items()):
             if slot.life() is not None:
                 continue
             if slot.on:
-                slot.token = CLOSED  # another thread may be looking at it
+                slot.token = CLOSED  # another thread may be reading the slot
                 self._drop(slot.at)
             del self.slots[index]
             at = box.SLOTS.at(index) // 8
-            self.words[at + 2] = 0  # its generation
+            self.words[at + 2] = 0  # generation 0: the slot is free
             self._free.append(index)
 
     def _drop(self, at: int) -> None:
-        """The entry that lies there is free for any request."""
+        """Make the entry at this offset free for the next request."""
         self.words[at // 8] = 0
         self._ring.appendleft(at)
 
     # -- everything else ---------------------------------------------------------------------------
 
     def detach(self) -> None:
-        """In a forked child: let go of the parent's file, of which a mapping keeps a descriptor."""
+        """In a forked child: close the mapping, which holds a descriptor of the parent's file."""
         self.words.release()
         self.doubles.release()
         if isinstance(self.buffer, mmap.mmap):
@@ -284,7 +290,7 @@ class Recorder:
         self.words[box.word_at(name)] = value
 
     def stamp(self, name: str, now: float) -> None:
-        """Note that something happened now, such as "armed", "serving", "finished"."""
+        """Record the time of an event such as "armed", "serving" or "finished"."""
         self.set_word(name, int(now * 1e9))
 
     def survived(self, mark: str, length: int) -> None:
@@ -323,7 +329,7 @@ class Recorder:
         _pack(self.buffer, at, number, *vars(sample).values(), number)
 
     def note(self, note: Note) -> int:
-        """Keep a records.Note; its number is given here, and returned."""
+        """Keep a records.Note.  Return the number that it gets here."""
         number = next(self._note_numbers)
         if note.kind in ('slow', 'slow-ended'):
             at = next(self._slow_notes)
@@ -352,7 +358,7 @@ class Recorder:
         return number
 
     def in_flight(self) -> list[tuple[Slot, float]]:
-        """Slots with a request, and the monotonic time at which it began."""
+        """Return the slots that serve a request, each with the monotonic time at its start."""
         return [
             (slot, self.doubles[slot.at // 8 + _BEGAN])
             for slot in list(self.slots.values())
@@ -360,8 +366,8 @@ class Recorder:
         ]
 
     def request(self, slot: Slot) -> tuple[Request, float] | None:
-        """What is in flight in a slot, and the monotonic time at which it began; None when it has
-        just ended.
+        """Return the request in flight in a slot, and the monotonic time at which it began; None
+        if it has just ended.
         """
         number = slot.number
         began = self.doubles[slot.at // 8 + _BEGAN]

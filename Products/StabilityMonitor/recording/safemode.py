@@ -1,7 +1,7 @@
 """Safe mode: after two runs in a row that died while arming, the risky parts stay off.
 
-A run leaves a marker in `arming/` while it arms.  The marker of a dead process tells of a run that
-did not get through; a run that gets through removes these markers.
+While a run arms, it has a marker file in `arming/`.  The marker of a dead process shows that its
+run died while arming.  A run that has armed successfully removes these markers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ArmingMarker:
         return len(self._failed()) >= TRIES
 
     def _failed(self) -> list[Path]:
-        """Markers of this instance whose process is gone."""
+        """Return the markers of this instance whose process is gone."""
         failed = []
         try:
             for file in self.folder.glob('*.json'):
@@ -42,7 +42,7 @@ class ArmingMarker:
                 if marker.get('instance') != self.instance:
                     continue
                 process = marker.get('identity') or {}
-                if process_is_there(process) is False:  # None: it cannot be told
+                if process_is_there(process) is False:  # None: not known
                     failed.append(file)
         except OSError:
             return []
@@ -56,7 +56,10 @@ class ArmingMarker:
         write_whole(self._own, json.dumps(marker))
 
     def clear(self, also_failed: bool) -> None:
-        """Arming is over.  After a full success the failures before it no longer count."""
+        """Remove the marker of this process, because arming is done.
+
+        With `also_failed`, also remove the markers of failed runs, so that they no longer count.
+        """
         files = [self._own]
         if also_failed:
             files += self._failed()

@@ -1,11 +1,11 @@
-"""Where MainThread stands, which runs the loop of the server and accepts every connection.
+"""Whether MainThread, which runs the server's loop and accepts every connection, is blocked.
 
-It may wait for something else: a write to a stderr that nobody reads, a lock, a socket.  Then no
-visitor gets an answer, although all serving threads may be idle.
+MainThread may wait for something else: a write to a stderr that nothing reads, a lock, a socket.
+Then no visitor gets an answer, although all workers may be idle.
 
 MainThread is judged only after it was seen in the loop of a known server, and only while the
-function that called this loop is still on its stack: so nothing is said of other servers, of a
-start, or of a shut-down.
+function that called this loop is still on its stack.  So other servers, a start and a shutdown are
+never judged.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ..threads.snapshot import frames_of
 from ..threads.snapshot import stack_of
 from .recorder import Recorder
 
-#: When two looks are this many times as far apart as they should be, the process was suspended.
+#: When the time between two looks is more than this many times `pause`, the process was suspended.
 _SUSPENDED = 3
 
 
 class ServerLoop:
-    """`look` is called about every `pause` seconds; then `place` and `stood` tell.
+    """`look` is called about every `pause` seconds, and sets `place` and `stood`.
 
-    * `place`: the CodePlaces of MainThread where it stands outside the loop.  It is empty while
-      MainThread is in the loop, has not reached one, or serves a request itself.
-    * `stood`: for how many seconds it has been in that place without a turn on a CPU.
+    * `place`: the stack of MainThread, as CodePlaces, while it is outside the server's loop.  It is
+      empty while MainThread is in the loop, has not reached a loop, or serves a request itself.
+    * `stood`: for how many seconds MainThread has been in that place without running on a CPU.
     """
 
     def __init__(
@@ -50,32 +50,37 @@ class ServerLoop:
         self.stack = stack
         self.place: tuple[CodePlace, ...] = ()
         self.stood = 0.0
-        self._caller: CodeType | None = None  # what calls the loop
+        self._caller: CodeType | None = None  # the function that called the loop
         self._used: float | None = None  # CPU time of MainThread at the last look
         self._since = 0.0
         self._looked = 0.0
-        self._saw = False  # the last look was one at its stack
+        self._saw = False  # whether the last look read the stack
 
     def look(self, used: float | None = None) -> None:
-        """`used` is the CPU time of MainThread, where the caller has just read it."""
+        """Set `place` and `stood`.
+
+        `used` is the CPU time of MainThread in seconds, if the caller has just read it.
+        """
         main = threading.main_thread()
         now = self.clock()
         if used is None:
             used = self.clock_of(main.native_id or 0)
         was_suspended = now - self._looked > _SUSPENDED * self.pause
-        goes_on = was_suspended or used != self._used
+        has_run = was_suspended or used != self._used
         before = self.place
         saw_before = self._saw
-        # The stack is read only where the CPU time does not say enough.
-        is_clock_enough = goes_on and used is not None
+        # The stack is read only if the CPU time is not enough: MainThread was in the loop at the
+        # last look and has run since, so it is not blocked elsewhere.
+        is_clock_enough = has_run and used is not None
         was_in_loop = self._caller is not None and not before
         self._saw = not (is_clock_enough and was_in_loop)
         if self._saw:
             self.place = self._outside(main)
-        # It may have gone on since its clock was read.
+        # MainThread may have run after its CPU time was read.  So a changed stack is progress, too,
+        # if the last look has read the stack.
         is_comparable = saw_before or used is None
         has_moved = is_comparable and self.place != before
-        if goes_on or has_moved:
+        if has_run or has_moved:
             self._since = now
         self._used = used
         self._looked = now
@@ -84,14 +89,14 @@ class ServerLoop:
             self.stood = now - self._since
 
     def is_left(self) -> bool:
-        """Whether MainThread has come out of the loop: the server shuts down."""
+        """Return whether MainThread has left the loop, so that the server shuts down."""
         main = threading.main_thread()
         stack = self.stack(main.ident or 0)
         codes = [place.code for place in stack]
         return self._caller is not None and self._caller not in codes
 
     def _outside(self, main: threading.Thread) -> tuple[CodePlace, ...]:
-        """The stack of MainThread, or nothing; see `place`."""
+        """Return the stack of MainThread if it is outside the loop, else (); see `place`."""
         stack = self.stack(main.ident or 0)
         frames = frames_of(stack)
         codes = [place.code for place in stack]
@@ -101,7 +106,7 @@ class ServerLoop:
             self._caller = outer[0] if outer else None
         if self._caller not in codes or listens(frames):
             return ()
-        # Where MainThread serves requests itself, a slow one is not a matter of the loop.
+        # If MainThread serves a request itself, a slow request does not mean a blocked loop.
         for slot, _ in self.recorder.in_flight():
             if slot.ident == main.ident:
                 return ()

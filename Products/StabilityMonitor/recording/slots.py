@@ -1,5 +1,5 @@
-"""A thread's slot in the black box, as the recorder knows it.  It is made once for each thread
-that serves.
+"""What the recorder knows of a worker and of its slot in the black box.  A Slot is made once for
+each worker.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ CLOSED = object()
 
 
 class Life:
-    """Lies among the locals of a thread, and ends when the thread ends.
+    """An object in the thread-local data of a thread: it is freed when the thread ends.
 
-    `Thread.is_alive` will not do: for a thread that C code or `_thread` started, it returns True
-    for ever (3.11, 3.12) or raises (3.13).
+    `Thread.is_alive` is not enough: for a thread that C code or `_thread` started, it always
+    returns True (Python 3.11, 3.12) or raises (3.13).
     """
 
     __slots__ = ('__weakref__',)
 
 
 class Slot:
-    """`token` is that of the request in flight, or `CLOSED`; number, method and path are those of
-    the last request.
+    """`token` is the token of the request in flight, or `CLOSED`.  `number`, `method` and `path`
+    belong to the last request.
 
-    `at` is where the entry of that request lies in the black box.  After its end, the entry may
-    belong to another thread.
+    `at` is the offset of the entry of that request in the black box.  After the end of the request,
+    the entry may belong to another thread.
     """
 
     __slots__ = (

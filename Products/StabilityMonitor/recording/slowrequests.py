@@ -1,9 +1,9 @@
-"""Slow requests: their stacks, taken by the heartbeat, and where their time went.
+"""Slow requests: their stacks, which the heartbeat reads, and where their time went.
 
 A request that lasts longer than two beats is watched: its stack is counted at each beat.  When it
-is older than the option "slow-request", its stack is kept among the breadcrumbs, and again whenever
-its age has doubled; one line goes to the log.  Only files, lines and functions are read: never
-locals, never a request object.
+is older than the option "slow-request", its stack is kept in the black box, and again whenever its
+age has doubled; one line goes to the log.  Only files, lines and functions are read, never locals
+and never a request object.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from .slots import Slot
 
 #: At most this many requests that have ended are kept.
 _KEPT = 50
-#: At most this many of its innermost frames are kept of each, and shown.
+#: At most this many innermost frames of each are kept and shown.
 _INNERMOST = 10
-#: At most this many functions are named where the time went; those with a smaller share are not.
+#: "Where the time went" names at most this many functions, each with at least this share.
 _SHOWN = 4
 _LEAST_SHARE = 0.05
 
 
 class Profile:
-    """What is known of one slow request.  `stacks` counts the stacks it was seen in."""
+    """What is known about one slow request.  `stacks` counts the stacks in which it was seen."""
 
     def __init__(
         self,
@@ -53,13 +53,13 @@ class Profile:
         self.native_id = slot.native_id
         self.method = method[:METHOD_MAX]
         self.path = path[:PATH_MAX]
-        self.began = began  # monotonic, as `due`
-        self.due = due
+        self.began = began  # seconds of the monotonic clock
+        self.due = due  # the age in seconds at which its stack is kept next
         self.started = time.time() - (time.monotonic() - began)
         self.samples = 0
         self.stacks: StackCounts | PackedStacks = StackCounts()
-        self.last: tuple[Frame, ...] = ()  # at the last look
-        self.shown: tuple[Frame, ...] = ()  # in the last note
+        self.last: tuple[Frame, ...] = ()  # the stack at the last look
+        self.shown: tuple[Frame, ...] = ()  # the stack in the last note
         self.seconds = 0.0
         self.noted = 0
         self.ended: float | None = None
@@ -76,7 +76,7 @@ class Profile:
             self.stacks.add(frames)
 
     def end(self) -> None:
-        """Nothing is added any more; only a little is kept."""
+        """Note that the request has ended, and release what is not needed any more."""
         self.ended = time.time()
         if isinstance(self.stacks, StackCounts):
             self.stacks = self.stacks.packed()
@@ -84,15 +84,15 @@ class Profile:
         self.shown = ()
 
     def where(self) -> str:
-        """Where the time went, in words."""
+        """Return where the time went, in words."""
         places = []
         for share in self.stacks.shares()[:_SHOWN]:
             if share.own >= _LEAST_SHARE:
                 places.append(f'{share.own:.0%} in {share.function} ({share.file})')
         return ', '.join(places)
 
-    def told(self) -> SlowRequest:
-        """What a page or a program shows of it.  `stacks` has more, for the picture."""
+    def as_slow_request(self) -> SlowRequest:
+        """Return what pages and programs show of this request.  The picture also needs `stacks`."""
         return SlowRequest(
             number=self.number,
             ident=self.ident,
@@ -108,12 +108,12 @@ class Profile:
         )
 
     def change(self) -> str:
-        """What has changed in the stack since it was last kept."""
+        """Return what has changed in the stack since it was last kept, in words."""
         if not self.shown:
             return ''
         if self.last == self.shown:
             return 'the stack has not changed'
-        same = 0  # how many of the outermost frames
+        same = 0  # how many of the outermost frames are the same
         outermost_first = zip(reversed(self.last), reversed(self.shown), strict=False)
         for new, old in outermost_first:
             if new != old:
@@ -126,9 +126,11 @@ class Profile:
 
 
 class SlowRequests:
-    """`look` is called at each beat while a request is as old as `watched_from`, or is `watched`.
+    """The slow requests of this process.
 
-    `states` gives the ThreadStates of all threads; it is called when a stack is due to be kept.
+    `look` is called at each beat while a request is at least `watched_from` seconds old, or is in
+    `watched`.  `states` returns the ThreadStates of all threads; it is called when a stack is due
+    to be kept.
     """
 
     def __init__(
@@ -156,7 +158,8 @@ class SlowRequests:
         if not old and not self.watched:
             return
         taken = stacks({slot.ident for slot, *_ in old})
-        # What was read of a slot belongs to that stack only if the same request is in flight still.
+        # A thread may have begun another request meanwhile.  What was read of the slot belongs to
+        # this stack only if the same request is still in flight.
         still = dict(self.recorder.in_flight())
         flying = set()
         for slot, began, number, key in old:
@@ -164,7 +167,7 @@ class SlowRequests:
                 continue
             flying.add(number)
             if slot.ident not in taken:
-                continue  # its thread has ended without ending it
+                continue  # the thread has ended without ending the request
             if number not in self.watched:
                 self.watched[number] = Profile(number, slot, key, began, self.slow)
             self.watched[number].add(taken[slot.ident], now - began)
@@ -218,7 +221,7 @@ class SlowRequests:
         self._note('slow-ended', profile, profile.where(), profile.last)
         profile.end()
         kept = [*self._kept, profile]
-        self._kept = kept[-_KEPT:]  # a new list: another thread may be reading the old one
+        self._kept = kept[-_KEPT:]  # a new list, because another thread may be reading the old one
 
     def _note(
         self,
@@ -243,10 +246,11 @@ class SlowRequests:
         )
 
     def are_in_flight(self) -> bool:
+        """Return whether any slow request is in flight."""
         return any(profile.noted for profile in list(self.watched.values()))
 
     def known(self) -> list[Profile]:
-        """The slow requests of this process, those in flight first, then the newest that ended."""
+        """Return the slow requests: first those in flight, then those that ended, newest first."""
         flying = [profile for profile in list(self.watched.values()) if profile.noted]
         flying.sort(key=lambda profile: profile.began)
         newest_first = self._kept[::-1]

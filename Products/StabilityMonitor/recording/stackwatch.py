@@ -1,9 +1,8 @@
-"""Watches how deep the stacks of the serving threads and of MainThread have been, for the black
-box.
+"""Records how deep the stacks of the workers and of MainThread have been, in the black box.
 
-A serving thread tells once where its stack lies (`enter`); from then on the heartbeat looks at the
-pages of the stack.  When the high-water mark rises between two looks at the same request, that
-request made it rise.
+Each worker reads once where its stack is (`enter`).  From then on the heartbeat looks at the memory
+pages of the stack.  If the high-water mark rises between two looks while the worker serves the same
+request, this request has raised it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,9 @@ from .recorder import Recorder
 
 
 class StackWatch:
-    """`recorder` gets the marks, `findings` the stacks that were nearly full."""
+    """Writes the high-water marks into `recorder`, and stacks that were nearly full into
+    `findings`.
+    """
 
     def __init__(
         self,
@@ -32,18 +33,21 @@ class StackWatch:
         self.recorder = recorder
         self.findings = findings
         self.gauge = gauge or StackGauge()
-        # By slot: the stack, its high-water mark, the number of the request at the last look.
+        # By slot: the stack, its high-water mark, and the number of the request at the last look.
         self._stacks: dict[int, Stack | None] = {}
         self._used: dict[int, int] = {}
         self._served: dict[int, int] = {}
-        self._told = INFO
+        self._worst = INFO
         self._main = self.gauge.main()
         self._main_used = 0
         if self._main:
             recorder.set_word('main_stack', self._main.size)
 
     def enter(self, index: int) -> Stack | None:
-        """Called once in each serving thread: its Stack, or None where the system does not tell."""
+        """Return the Stack of this worker, or None if the system does not report it.
+
+        Called once, in the worker itself.
+        """
         stack = self.gauge.own()
         self._used[index] = 0
         self._stacks[index] = stack
@@ -54,7 +58,7 @@ class StackWatch:
         return stack
 
     def look(self) -> None:
-        """Called in each round of the heartbeat."""
+        """Read and record the high-water marks.  Called in each round of the heartbeat."""
         for index, slot in list(self.recorder.slots.items()):
             before = self._served.get(index)
             self._served[index] = slot.number
@@ -65,7 +69,7 @@ class StackWatch:
             used = self._high_water_mark(stack, known)
             if used > known:
                 self._used[index] = used
-                request = slot.number  # again: another one may have begun during the look
+                request = slot.number  # read again: another request may have begun meanwhile
                 if request != before:
                     request = 0
                 self.recorder.stack_used(index, used, request)
@@ -84,13 +88,13 @@ class StackWatch:
 
     def _judge(self, stack: Stack, used: int, name: str, main: bool = False) -> None:
         found = headroom(stack.size, used, name, self.gauge.granule, main)
-        if found.severity.rank > self._told.rank:
-            self._told = found.severity
-            self.findings.drop(found.id)  # one finding for all threads: the worst
+        if found.severity.rank > self._worst.rank:
+            self._worst = found.severity
+            self.findings.drop(found.id)  # all threads share one finding: the worst
             self.findings.add(found.id, found.title, found.detail, found.action, found.severity)
 
     def measured(self, states: Collection[ThreadState]) -> tuple[ThreadState, ...]:
-        """The states with size and high-water mark of their stacks."""
+        """Return the states with the sizes and high-water marks of their stacks added."""
         threads = {state.native_id: state.ident for state in states if state.native_id}
         stacks = self.gauge.of_threads(threads)
         for index, slot in list(self.recorder.slots.items()):

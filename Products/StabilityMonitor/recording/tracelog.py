@@ -1,8 +1,9 @@
-"""The trace log, once the "big M log": each request as it begins and ends, in a file that rotates.
+"""The trace log (formerly the "big M log"): the start and the end of each request, in a file that
+rotates.
 
-Within a request, a tuple is appended to a deque and nothing else is done: no lock, no system call.
-The heartbeat turns the tuples into lines, see docs/trace-log.txt.  Lines that get lost are counted,
-and the log says so.
+A request only appends tuples to a deque: it takes no lock and makes no system call.  The heartbeat
+turns the tuples into lines, see docs/trace-log.txt.  Lost lines are counted, and a line in the log
+reports their number.
 """
 
 from __future__ import annotations
@@ -29,32 +30,36 @@ from .partguard import Findings
 from .recorder import Recorder
 from .slots import Slot
 
-if sys.platform != 'win32':  # there, two processes must name two files
+if sys.platform != 'win32':  # Windows has no flock: each process needs a different file name there
     import fcntl
 
-#: What the trace log has to say of a request that begins: slot, number, time, method, path, retry;
-#: and of one that ends: slot, number, time, status.  Plain tuples: they are made in each request.
+#: The start of a request (slot, number, time, method, path, retry), and its end (slot, number,
+#: time, status).  They are plain tuples because these are the cheapest: each request makes both.
 _Begin = tuple[Slot, int, float, str, str, int]
 _End = tuple[Slot, int, float, int]
 
-#: At most this many events wait for the next beat; later ones are lost.
+#: At most this many events (starts and ends) wait for the next beat; later ones are lost.
 MOST_EVENTS = 100_000
 #: At most this many characters of a path are written.
 LONGEST_PATH = 320
-#: One more is kept, which tells that the path is cut.
+#: One character more is kept, to see that the path was cut.
 _KEPT = LONGEST_PATH + 1
-#: At most this many processes may be told to write the same file, as forked workers are.
+#: At most this many file names are tried.  Processes with the same configuration, for example
+#: forked workers, need one file each.
 _MOST_FILES = 64
 _CUT = '\\...'
 _ODD = re.compile(r'[^!-\[\]-~]')
 _ACTION = Action(
-    'Make room on its disk, and let the user of Zope write there: it goes on by itself.'
+    'Free space on its disk, and make its folder writable for the user of Zope: the log then '
+    'continues without a restart.'
 )
 
 
 def escaped(word: str) -> str:
-    """One word of a line.  Spaces, backslashes and what is not printable become `\\xNN`, `\\uNNNN`
-    or `\\UNNNNNNNN`; a word without characters becomes `-`.
+    """Return one word of a line.
+
+    Spaces, backslashes and unprintable characters become `\\xNN`, `\\uNNNN` or `\\UNNNNNNNN`; an
+    empty word becomes `-`.
     """
     if word == '':
         return '-'
@@ -82,14 +87,17 @@ def _second(seconds: int) -> str:
 
 
 def stamp(seconds: float) -> str:
-    """As `records.isotime`, six times faster, for numbers that are known to be times."""
+    """Return a time as `records.isotime` does, but six times faster.
+
+    `seconds` must be a valid time, because it is not checked.
+    """
     second = _second(int(seconds))
     milliseconds = int(seconds % 1 * 1000)
     return f'{second}.{milliseconds:03d}Z'
 
 
 def request_id(number: int, ident: int) -> str:
-    return f'{number}@0x{ident:016x}'  # the thread as a fault log names it
+    return f'{number}@0x{ident:016x}'  # the ident of the thread is written as in a fault log
 
 
 def begin_line(id: str, when: float, method: str, path: str, cut: bool = False) -> str:
@@ -106,7 +114,7 @@ def end_lines(
     seconds: float | None,
     **more: object,
 ) -> list[str]:
-    """The lines of a request that ends; with those values of `more` that are true."""
+    """Return the lines of a request that ends.  Values of `more` that are not 0 are added."""
     at = f'{id} {stamp(when)}'
     took = '?'
     if seconds is not None:
@@ -119,16 +127,18 @@ def end_lines(
 
 
 def said_line(code: str, when: float, text: str) -> str:
-    """`U`: a process starts, so the requests that were under way are over.  `N`: a note, which old
-    readers skip.
+    """Return a line that belongs to no request.
+
+    `U`: a process starts, so the requests in flight before it are over.  `N`: a note; readers of
+    the old format skip it.
     """
     words = ' '.join(escaped(word) for word in str(text).split())
     return f'{code} - {stamp(when)} {words}'
 
 
 class TracingRecorder(Recorder):
-    """See IRecorder.  Keeps in `events` what the trace log has not written yet; `lost` counts the
-    events that found no room.
+    """See IRecorder.  `events` holds the starts and ends that the trace log has not written yet.
+    `lost` counts those that were dropped because `events` was full or no slot was free.
     """
 
     def __init__(self, *arguments: Any, most: int = MOST_EVENTS, **named: Any) -> None:
@@ -138,7 +148,7 @@ class TracingRecorder(Recorder):
         self.lost = 0
         self._losses = itertools.count(1)
 
-    # The other parameters of the base class only bind names early: nobody passes them.
+    # The other parameters of the base class only bind names early: no caller passes them.
 
     def begin(  # type: ignore[override]  # see above
         self,
@@ -180,14 +190,16 @@ class TracingRecorder(Recorder):
             self.lost = next(self._losses)
 
     def detach(self) -> None:
-        """In a forked child: the parent writes what the parent served."""
+        """In a forked child: drop the events of the parent, which the parent itself writes."""
         self.events = collections.deque()
         super().detach()
 
 
 class _File:
-    """A file without buffers, so that a fork or a full disk finds nothing unwritten there.  It
-    rotates as those of `logging` do, by a handler that opens no file itself.
+    """An unbuffered file that rotates.
+
+    Without a buffer, a forked child or a full disk cannot affect text that is not written yet.  A
+    handler of `logging`, which never opens the file itself, does the rotation.
     """
 
     def __init__(self, path: str, keep: int, mode: int) -> None:
@@ -198,7 +210,7 @@ class _File:
         self._stream: FileIO | None = None
 
     def _opened(self) -> FileIO:
-        """The open file; opened anew when it is not the one of that name any more, as after
+        """Return the open file.  Open it again if the path names another file now, as after
         logrotate.
         """
         if self._stream is not None and not self._is_current(self._stream):
@@ -209,11 +221,13 @@ class _File:
         return self._stream
 
     def _open(self) -> FileIO:
-        """Raises OSError, also for what is no file: a pipe that nobody reads would stop the
-        heartbeat.
+        """Open the file.
+
+        Raises OSError, also if the path is not a regular file: writing to a pipe that nothing reads
+        would block the heartbeat.
         """
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-        flags |= getattr(os, 'O_NONBLOCK', 0)  # to open a pipe must not wait for its reader
+        flags |= getattr(os, 'O_NONBLOCK', 0)  # opening a pipe must not wait for its reader
         stream = open(
             self.path,
             'ab',
@@ -223,7 +237,7 @@ class _File:
         mode = os.fstat(stream.fileno()).st_mode
         if not stat.S_ISREG(mode):
             stream.close()
-            raise OSError(f'{self.path} is no regular file')
+            raise OSError(f'{self.path} is not a regular file')
         return stream
 
     def _is_current(self, stream: FileIO) -> bool:
@@ -238,7 +252,7 @@ class _File:
         return os.fstat(self._opened().fileno()).st_size
 
     def write(self, text: bytes) -> int:
-        """How many bytes were written, to the file whose size was asked last."""
+        """Write to the file whose size was read last, and return the number of bytes written."""
         stream = self._stream or self._opened()
         return stream.write(text) or 0
 
@@ -258,7 +272,7 @@ class _File:
 
 
 def _end_torn_line(stream: FileIO) -> None:
-    """A kill or a full disk may have left half a line."""
+    """End the last line if it has no newline: a kill or a full disk may have cut it."""
     descriptor = stream.fileno()
     size = os.fstat(descriptor).st_size
     if not size:
@@ -270,12 +284,12 @@ def _end_torn_line(stream: FileIO) -> None:
 
 
 class TraceLog:
-    """Writes what a TracingRecorder keeps to `path`; to `path-2` and so on where another process
-    writes that file already.
+    """Writes the events of a TracingRecorder to the file `path`; to `path-2` and so on if another
+    process already writes `path`.
 
-    A file that would grow beyond `size` bytes becomes `path.1`, and so on up to `keep` old ones.
-    `write` is a duty of the heartbeat and never raises; lines that it cannot write are counted and
-    become one finding.
+    A file that would grow beyond `size` bytes is renamed to `path.1`; `keep` old files are kept.
+    The heartbeat calls `write` at each beat.  It never raises: lines that it cannot write are
+    counted, and there is one finding for them.
     """
 
     def __init__(
@@ -299,14 +313,15 @@ class TraceLog:
         self.unwritten = 0
         self._why = ''
         self._seen_lost = 0
-        # Of what is under way, by index of the slot: number, time, retry.
+        # The requests in flight, by index of the slot: number, time of the start, retry.
         self._begun: dict[int, tuple[int, float, int]] = {}
         self._first = [said_line('U', clock(), f'pid {self.pid} {label}')]
         self._writing = threading.Lock()
 
     def write(self, wait: float = 0.0) -> None:
-        """Write everything until now.  Nothing is done in a forked child, or when another thread
-        still writes after `wait` seconds.
+        """Write all events so far.
+
+        Does nothing in a forked child, or if another thread still writes after `wait` seconds.
         """
         if os.getpid() != self.pid:
             return
@@ -335,7 +350,7 @@ class TraceLog:
                 seconds = None
                 if begun == number:
                     seconds = max(0.0, when - began)
-                else:  # the begin of this request is lost
+                else:  # the start of this request was lost
                     retry = 0
                 yield from end_lines(
                     request_id(number, slot.ident),
@@ -349,10 +364,12 @@ class TraceLog:
         if lost > self._seen_lost:
             self.unwritten += lost - self._seen_lost
             self._seen_lost = lost
-            self._why = f'more than {self.recorder.most} events waited, or no slot was free'
+            self._why = (
+                f'more than {self.recorder.most} events waited to be written, or no slot was free'
+            )
 
     def _put(self, lines: list[str]) -> None:
-        """Write `lines`, and take away each that is written."""
+        """Write `lines`, and remove each written line from the list."""
         has_news = lines or self._first or self.unwritten
         if not has_news:
             return
@@ -366,15 +383,15 @@ class TraceLog:
             self._write_fitting(lines, room)
             if lines:
                 self.file.rotate_now()
-                # A line that is longer than a whole file is written all the same.
+                # A line that is longer than the largest file is written nevertheless.
                 needed = len(lines[0].encode()) + 1
                 room = max(self.size - self.file.size(), needed)
         self.unwritten = 0
         self.findings.drop('trace-log')
 
     def _write_fitting(self, lines: list[str], room: int) -> None:
-        """Write the first of `lines` that together have room, and take away each that is
-        written.
+        """Write as many of the first `lines` as fit into `room` bytes, and remove each written line
+        from the list.
         """
         batch = []
         for line in lines:
@@ -390,11 +407,13 @@ class TraceLog:
         whole_lines = text.count(b'\n', 0, written)
         del lines[:whole_lines]
         if written < len(text):
-            raise OSError('there is no room for more')
+            raise OSError('only a part could be written')
 
     def _give_up(self, lines: list[str], error: Exception) -> None:
-        """Start lines are tried again.  The others are only counted: a full disk must not fill the
-        memory.
+        """Handle an error: keep start lines, count the others, add a finding.
+
+        Only start lines are tried again.  Keeping the others too would fill the memory while the
+        disk is full.
         """
         starts = []
         for line in lines:
@@ -418,17 +437,19 @@ class TraceLog:
         self.detach()
 
     def detach(self) -> None:
-        """Let go of file and lock; in a forked child both stay the parent's."""
+        """Close the file and the lock; in a forked child the parent keeps both."""
         self.pid = 0
         self.file.let_go()
         if self._lock is not None:
-            os.close(self._lock)  # to unlock it would free the parent's
+            os.close(self._lock)  # unlocking would also release the lock of the parent
             self._lock = None
 
 
 def _own_file(path: str, mode: int) -> tuple[str, int | None]:
-    """(path, descriptor of its lock) of the first file of that name that no other process
-    writes.
+    """Return the path of the first file, of `path`, `path-2` and so on, that no other process
+    writes, and the descriptor of its lock.
+
+    The descriptor is None if the lock file cannot be opened.
     """
     names = [path]
     for number in range(2, _MOST_FILES):
@@ -436,7 +457,7 @@ def _own_file(path: str, mode: int) -> tuple[str, int | None]:
     for name in names:
         try:
             descriptor = os.open(f'{name}.lock', os.O_RDWR | os.O_CREAT, mode)
-        except OSError:  # `write` will say what is wrong
+        except OSError:  # `write` will report the error
             return name, None
         if not _is_locked_by_another(descriptor):
             return name, descriptor
@@ -445,12 +466,15 @@ def _own_file(path: str, mode: int) -> tuple[str, int | None]:
 
 
 def _is_locked_by_another(descriptor: int) -> bool:
-    """Try to lock it: from now on it is locked by us, where this system and volume have locks."""
+    """Try to lock the file, and return whether another process has locked it.
+
+    If not, this process holds the lock from now on, if this system and file system have locks.
+    """
     if sys.platform != 'win32':
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
-        except OSError:  # a volume without locks
+        except OSError:  # a file system without locks
             pass
     return False

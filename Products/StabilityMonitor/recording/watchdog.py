@@ -1,20 +1,23 @@
-"""The watchdog: timers of the kernel that note when the heartbeat has stopped, as when C code
+"""The watchdog: kernel timers that record when the heartbeat is stuck, for example when C code
 holds the GIL.
 
 A POSIX timer sends a real-time signal to one thread.  The handler of that signal (C code,
-registered with faulthandler) writes the thread's own stack into a file: `watchdog.mark` for the
-heartbeat, `watchdog-<slot>.mark` for a serving thread.  No thread ever walks the frames of another
-one: that has killed healthy servers (FACTS.md, finding 4).
+registered with faulthandler) writes the stack of this thread into a file: `watchdog.mark` for the
+heartbeat, `watchdog-<slot>.mark` for a worker.  A thread never reads the frames of another thread:
+that has killed healthy servers (FACTS.md, finding 4).
 
-* A signal must not meet a thread that runs Python code.  When four busy threads wrote their own
-  stacks after the process had been suspended, a thread died of it in 42 of 1,600 trials on 3.13.0,
-  2 of 1,700 on 3.12.1 and 2 of 9,700 on 3.11.7.  So the timers of the serving threads run by the
-  CPU time of the heartbeat and not by a wall clock.  The heartbeat uses CPU time while it fights in
-  vain for the GIL (2 to 4 ms a second), and none while the process is suspended or starved.
-* The kernel checks such a timer only when a tick of its clock meets the heartbeat on a CPU, so two
-  timers may be due at once.  When two threads write at once, faulthandler lets only the first one
-  do so.  So the threads take turns, several ticks apart, five times.
-* A handler is never taken away again: the default action of its signal would end the process.
+* The signal must not reach a thread that is running Python code.  In a test, four busy threads
+  wrote their own stacks after the process had been suspended.  The process died in 42 of 1,600
+  trials on Python 3.13.0, in 2 of 1,700 on 3.12.1 and in 2 of 9,700 on 3.11.7.  So the timers of
+  the workers do not use a wall clock, but the CPU time of the heartbeat.  The heartbeat uses CPU
+  time while it waits for a held GIL (2 to 4 ms per second), and none while the process is suspended
+  or gets no CPU.
+* The kernel checks such a timer only when a tick of its clock occurs while the heartbeat runs on a
+  CPU, so two timers may expire at the same tick.  When two threads write at the same time,
+  faulthandler lets only the first one write.  So the workers take turns, several ticks apart, and
+  each has five turns.
+* A handler is not removed while its signal can still arrive: the default action would end the
+  process.
 """
 
 from __future__ import annotations
@@ -42,17 +45,16 @@ _CLOCK_MONOTONIC_COARSE = 6  # its resolution is a tick
 _SIGEV_THREAD_ID = 4
 _SIG_DFL = ctypes.c_void_p(0)
 _SIG_IGN = ctypes.c_void_p(1)
-#: Each serving thread has this many turns to write.  One turn in ten is lost, or more where ticks
-#: are rare.
+#: Each worker has this many turns to write.  One turn in ten is lost; more where ticks are rare.
 TURNS = 5
-#: Real-time signals that may be taken, where the system has any.
+#: The real-time signals that the watchdog may use; none on a system without them.
 _CANDIDATES = range(0)
 if hasattr(signal, 'SIGRTMIN'):
     _CANDIDATES = range(signal.SIGRTMIN + 7, signal.SIGRTMAX)
 
 
 class ThreadIsGone(OSError):
-    """The thread that a timer was wanted for has ended; its slot is released at the next beat."""
+    """The thread for which a timer is made has ended; its slot is released at the next beat."""
 
 
 class _SignalEvent(ctypes.Structure):
@@ -74,13 +76,14 @@ class _TimerSetting(ctypes.Structure):
 
 
 class _Post:
-    """A file that one thread at a time writes its stack into, the signal for that, and a timer for
-    each turn.
+    """A file into which one thread writes its stack, the signal for this, and a timer for each
+    turn.
 
-    The handler of faulthandler changes errno, unless it chains.  Python 3.14 then aborts a thread
-    that waits for a lock with a time limit, as the heartbeat does: "unexpected error from
-    semaphore: 0".  So with `keeps_errno` it chains, to a handler that does nothing.  System calls
-    are not restarted then: Python copes with that, but C code of other threads may not.
+    The handler of faulthandler changes errno, unless it chains to another handler.  Python 3.14
+    then aborts if the thread is waiting for a lock with a timeout, as the heartbeat does:
+    "unexpected error from semaphore: 0".  So with `keeps_errno`, the handler chains to one that
+    does nothing.  Then the kernel does not restart interrupted system calls: Python handles this,
+    but C code in workers may not, so only the heartbeat uses `keeps_errno`.
     """
 
     def __init__(
@@ -116,11 +119,11 @@ class _Post:
 
     def _end(self) -> None:
         faulthandler.unregister(self.signal)
-        if self._keeps_errno:  # a program that is executed would inherit a signal that is ignored
+        if self._keeps_errno:  # a program that we execute would inherit that the signal is ignored
             _libc().signal(self.signal, _SIG_DFL)
 
     def guard(self, native_id: int) -> None:
-        """From now on that thread writes here."""
+        """Make the timers for that thread: from now on it writes into this file."""
         if native_id == self.thread:
             return
         self.disarm()
@@ -130,8 +133,10 @@ class _Post:
         self.thread = native_id
 
     def change_signal(self) -> None:
-        """Use another signal.  The thread must block the present one, whose default action ends
-        the process again.
+        """Use another signal.
+
+        The thread must block the old signal, because its default action, which ends the process,
+        is restored.
         """
         self.disarm()
         self._end()
@@ -139,15 +144,15 @@ class _Post:
         self._begin()
 
     def check(self) -> None:
-        """Open the file again if other code has closed its descriptor."""
+        """Open the file again if other code has closed the descriptor."""
         if not self.file.is_intact():
             self.file.reopen()
             self._register()
 
     def rearm(self, *turns: float) -> None:
-        """The thread writes after each of these numbers of seconds of the clock."""
+        """Restart the timers: the thread writes after each of these numbers of seconds."""
         settime = _settime()
-        # While it is disarmed there are no timers.
+        # While this is disarmed, there are no timers, and nothing happens.
         timers = tuple(self._timers)
         for timer, seconds in zip(timers, turns, strict=False):
             has_failed = settime(timer, 0, _setting(seconds), None)
@@ -162,20 +167,23 @@ class _Post:
             _libc().timer_delete(timer)
 
     def detach(self) -> None:
-        """In a forked child, which has inherited no timer: let go of the parent's file."""
+        """In a forked child, which inherits no timers: close the parent's file."""
         self._end()
         self.file.close()
 
 
 class Watchdog:
-    """The watchdog.  It is made in the thread of the heartbeat.  Raises AttributeError or OSError
-    where the system has no such timers.
+    """The watchdog.  It must be made in the thread of the heartbeat.
+
+    Raises AttributeError or OSError if the system has no such timers.
 
     All times are seconds.  The heartbeat writes its stack after `timeout` without `rearm`.  The
-    serving threads write theirs when the heartbeat has used `cpu` seconds of CPU time since
-    `rearm_threads`, one after the other, with `apart` (three ticks of the kernel's clock) between
-    two of them.  `avoided` are the signals that MainThread blocked before it started the heartbeat:
-    it may still be starting it, and blocks every signal meanwhile.
+    workers write their stacks when the heartbeat has used `cpu` seconds of CPU time since
+    `rearm_threads`, one after the other, with `apart` seconds between two of them (default: three
+    ticks of the kernel's clock).
+
+    `avoided` are the signals that MainThread blocked before it started the heartbeat.  They cannot
+    be read now, because MainThread blocks every signal while it starts a thread.
     """
 
     def __init__(
@@ -205,7 +213,7 @@ class Watchdog:
         self._guard_heartbeat()
         self._posts: dict[int, _Post] = {}  # by slot
         self._threads: dict[int, int] = {}  # {slot: native id}
-        self._unguarded: dict[int, tuple[int, str]] = {}  # {slot: (native id, why)}
+        self._unguarded: dict[int, tuple[int, str]] = {}  # {slot: (native id, reason)}
         self._armed_at = 0.0
         self._ended = False
 
@@ -214,16 +222,18 @@ class Watchdog:
         return self._own.file
 
     def _guard_heartbeat(self) -> None:
-        """The heartbeat does not block this one signal (see `signalmask`): it has a handler now."""
+        """Unblock the signal in the heartbeat, now that it has a handler, and make the timer.
+
+        The heartbeat blocks all other signals except those of a crash, see `signalmask`.
+        """
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {self._own.signal})
         self._own.guard(threading.get_native_id())
 
     def give_way(self) -> None:
-        """Called in the heartbeat now and then: choose another signal if code of the site waits for
-        ours with `sigwait`.
+        """Choose another signal if code of the site waits for ours with `sigwait`.
 
-        Such code blocks the signal in MainThread, and would not get it while the heartbeat takes
-        it.
+        Such code blocks the signal in MainThread.  It would not get the signal, because the
+        heartbeat takes it.  The heartbeat calls this in each round.
         """
         if self._own.signal in awaited_signals():
             signal.pthread_sigmask(signal.SIG_BLOCK, {self._own.signal})
@@ -231,20 +241,22 @@ class Watchdog:
             self._guard_heartbeat()
 
     def rearm(self) -> None:
-        """All is well: start the timer of the heartbeat anew."""
+        """Restart the timer of the heartbeat, because the heartbeat is not stuck."""
         self._own.rearm(self._timeout)
 
     def check(self) -> None:
-        """Called now and then: open the files again that other code has closed."""
+        """Open the files again that other code has closed.  Called as an inspection."""
         for post in (self._own, *self._posts.values()):
             post.check()
 
     def guards(self, threads: dict[int, int]) -> bool:
-        """Whether the timers are those of these threads, {slot: native id}."""
+        """Return whether the timers are those of exactly these threads, {slot: native id}."""
         return threads == self._threads
 
     def is_used_up(self) -> bool:
-        """Whether the heartbeat has worked for so long that the threads must be re-armed early."""
+        """Return whether the heartbeat has used so much CPU time that the timers of the workers
+        must be restarted now.
+        """
         return time.thread_time() - self._armed_at > self._cpu / 3
 
     def rearm_threads(
@@ -252,11 +264,12 @@ class Watchdog:
         threads: dict[int, int],
         watch: Callable[[str, MarkFile], None] = lambda name, file: None,
     ) -> str:
-        """Start the timers of the serving threads, {slot: native id}, anew.  `watch` is called with
-        the mark and file of each new one.
+        """Restart the timers of the workers, {slot: native id}.  Return why some have no timers.
 
-        A thread whose timers cannot be made, as where the user has too many, goes without; the
-        reasons are returned.
+        `watch` is called with the name and the file of each new mark.  A worker whose timers cannot
+        be made has none, for example when the user has too many pending signals.  The result has
+        the reasons; it is '' if no timer failed.  Workers in slots without a mark (see
+        `blackbox.MARKS`) never have timers.
         """
         self._armed_at = time.thread_time()
         self._threads = threads
@@ -264,7 +277,7 @@ class Watchdog:
             if slot not in threads:
                 post.disarm()
         for slot, (native_id, _) in list(self._unguarded.items()):
-            if threads.get(slot) != native_id:  # another thread has the slot by now
+            if threads.get(slot) != native_id:  # another thread has the slot now
                 del self._unguarded[slot]
         for place, (slot, native_id) in enumerate(threads.items()):
             if self._ended:
@@ -272,7 +285,7 @@ class Watchdog:
             has_mark = f'watchdog-{slot}' in blackbox.MARKS
             if not has_mark or slot in self._unguarded:
                 continue
-            # Thread after thread has its first turn, then thread after thread its second ...
+            # First each worker has its first turn, then each worker its second, and so on.
             turns = range(place, place + TURNS * len(threads), len(threads))
             try:
                 post = self._post(slot, watch)
@@ -280,7 +293,7 @@ class Watchdog:
                 post.rearm(*(self._cpu + turn * self._apart for turn in turns))
             except ThreadIsGone:
                 pass
-            except OSError as error:  # the others must not be left with timers that run out
+            except OSError as error:  # go on: the timers of the other workers must be restarted
                 self._unguarded[slot] = (native_id, f'{error}.')
                 if slot in self._posts:
                     self._posts[slot].disarm()
@@ -288,7 +301,7 @@ class Watchdog:
         return ' '.join(sorted(reasons))
 
     def _post(self, slot: int, watch: Callable[[str, MarkFile], None]) -> _Post:
-        """What the thread of that slot writes into; made once."""
+        """Return the _Post of a slot.  It is made once."""
         if slot in self._posts:
             return self._posts[slot]
         name = f'watchdog-{slot}'
@@ -323,7 +336,7 @@ def _settime() -> Callable[..., int]:
 
 @functools.lru_cache(1024)
 def _setting(seconds: float) -> Any:
-    """A reference to a `struct itimerspec`: once, after that number of seconds."""
+    """Return a reference to a `struct itimerspec`: once, after that number of seconds."""
     never = _Moment(0, 0)
     nanoseconds = int(seconds % 1 * 1e9)
     then = _Moment(int(seconds), nanoseconds)
@@ -331,8 +344,9 @@ def _setting(seconds: float) -> Any:
 
 
 def _new_timer(clock: int, number: int, native_id: int) -> ctypes.c_void_p:
-    """A timer that sends signal `number` to that thread.  Raises ThreadIsGone, or OSError, as when
-    there are too many timers.
+    """Return a new timer that sends signal `number` to that thread.
+
+    Raises ThreadIsGone, or OSError, for example when there are too many timers.
     """
     event = _SignalEvent(
         signo=number,
@@ -344,14 +358,14 @@ def _new_timer(clock: int, number: int, native_id: int) -> ctypes.c_void_p:
     if has_failed:
         error = ctypes.get_errno()
         message = 'timer_create failed'
-        if error == errno.EINVAL:  # so the kernel says that there is no such thread
+        if error == errno.EINVAL:  # the kernel's error for a thread that does not exist
             raise ThreadIsGone(error, message)
         raise OSError(error, message)
     return timer
 
 
 def _free_signal(avoided: frozenset[int] = frozenset()) -> int:
-    """A signal that has no handler, and that no code waits for (see `Watchdog.give_way`)."""
+    """Return a signal that has no handler and for which no code waits (see `Watchdog.give_way`)."""
     taken = foreign_handlers() | awaited_signals() | avoided
     for number in _CANDIDATES:
         has_no_handler = signal.getsignal(number) is signal.SIG_DFL
@@ -361,9 +375,10 @@ def _free_signal(avoided: frozenset[int] = frozenset()) -> int:
 
 
 def awaited_signals() -> frozenset[int]:
-    """Candidates that MainThread blocks, so that code of the site may wait for them.
+    """Return the candidates that MainThread blocks: code of the site may wait for them.
 
-    If it blocks all candidates, it waits for none: it may just be starting a thread.
+    If MainThread blocks all candidates, it waits for none of them: it is probably starting a
+    thread.
     """
     blocked = blocked_in_main_thread().intersection(_CANDIDATES)
     if len(blocked) == len(_CANDIDATES):
