@@ -1,6 +1,4 @@
-"""Zope's events, as the recorder hears of them: which marks, and that nothing ever reaches the
-request.
-"""
+"""The subscribers to Zope's events: the marks that they record; no error reaches the request."""
 
 import mmap
 import threading
@@ -20,7 +18,7 @@ from Products.StabilityMonitor.system import signalmask
 
 
 class Site:
-    """Subscribers with a recorder of their own."""
+    """Subscribers with their own recorder and list of findings."""
 
     def __init__(self):
         from Products.StabilityMonitor.zmi import subscribers
@@ -63,7 +61,7 @@ def phases(site):
     return [request.phase for request in site.read().in_flight]
 
 
-def test_a_request_from_its_beginning_to_its_end(site):
+def test_the_phases_of_a_request_are_recorded(site):
     request, seen = Request(), []
     for event in (
         'request_begins',
@@ -79,14 +77,14 @@ def test_a_request_from_its_beginning_to_its_end(site):
     assert [(r.method, r.path, r.status) for r in site.read().finished] == [('GET', '/a', 200)]
 
 
-def test_streaming_tells_of_no_request(site):
+def test_the_streaming_event_needs_no_request(site):
     site.tell('request_begins', Request())
     site.subscribers.streaming(SimpleNamespace(response=None))
     assert phases(site) == ['streaming'] and STATE.recorder is not None
 
 
-def test_a_mark_without_a_request_is_none(site):
-    """As the outer request's, when one inside it has ended."""
+def test_a_mark_without_a_request_is_ignored(site):
+    """For example a mark of the outer request after the inner request has ended."""
     outer, inner = Request('/outer'), Request('/inner')
     for request in outer, inner:
         site.tell('request_begins', request)
@@ -96,7 +94,7 @@ def test_a_mark_without_a_request_is_none(site):
     assert phases(site) == [] and [r.path for r in site.read().finished] == ['/inner']
 
 
-def test_nor_is_one_in_a_thread_without_a_slot(site):
+def test_a_mark_in_a_thread_without_a_slot_is_ignored(site):
     STATE.recorder._free.clear()
     request = Request(user='ann')
     for event in ('request_begins', 'traversed', 'committing', 'request_ends'):
@@ -106,7 +104,7 @@ def test_nor_is_one_in_a_thread_without_a_slot(site):
 
 
 @pytest.mark.parametrize('on', [True, False])
-def test_the_user_is_noted_after_traversal_where_that_is_wanted(site, monkeypatch, on):
+def test_the_user_is_recorded_after_traversal_if_the_option_is_on(site, monkeypatch, on):
     monkeypatch.setattr(STATE, 'record_user', on)
     request = Request(user='ann')
     seen = []
@@ -116,21 +114,21 @@ def test_the_user_is_noted_after_traversal_where_that_is_wanted(site, monkeypatc
     assert seen == (['', 'ann', 'ann'] if on else ['', '', ''])
 
 
-def test_a_request_without_a_user_is_no_error(site, monkeypatch):
+def test_a_request_without_a_user_is_not_an_error(site, monkeypatch):
     monkeypatch.setattr(STATE, 'record_user', True)
     site.tell('request_begins', Request())
     site.tell('traversed', Request())
     assert phases(site) == ['publishing'] and site.findings == []
 
 
-def test_a_query_is_recorded_where_that_is_wanted(site, monkeypatch):
+def test_the_query_is_recorded_if_the_option_is_on(site, monkeypatch):
     for on in False, True:
         monkeypatch.setattr(STATE, 'record_query', on)
         site.tell('request_begins', Request(query='a=1'))
     assert [r.path for r in site.read().in_flight] == ['/a?a=1']
 
 
-def test_an_environment_without_path_and_method_is_one_too(site):
+def test_a_request_without_path_and_method_is_recorded(site):
     request = Request()
     request.environ, request.retry_count = {}, 2
     site.tell('request_begins', request)
@@ -174,7 +172,7 @@ def test_no_reference_to_a_request_is_kept(site):
 class TestTheFirstRequestOfAForkedWorker:
     @pytest.fixture
     def life(self, site, tmp_path, monkeypatch):
-        """The run that the worker gets; `did` is what was done, each with its thread."""
+        """The run of the worker; `did` lists what was done, each with its thread."""
         life = FakeLife(tmp_path, recorder=STATE.recorder, did=[])
         life.armed = lambda: life.did.append(('armed', threading.current_thread()))
         monkeypatch.setattr(STATE, 'recorder', None)
@@ -195,7 +193,7 @@ class TestTheFirstRequestOfAForkedWorker:
         assert signalmask.is_ours(thread) and thread.daemon
         assert thread.name == 'StabilityMonitor triage' and not list(life.findings)
 
-    def test_is_recorded_where_no_thread_can_be_started(self, site, life, monkeypatch):
+    def test_is_recorded_even_if_no_thread_can_be_started(self, site, life, monkeypatch):
         def no_more_threads(thread):
             raise RuntimeError("can't start new thread")
 
@@ -205,7 +203,7 @@ class TestTheFirstRequestOfAForkedWorker:
         (finding,) = life.findings
         assert finding.id == 'triage' and "can't start new thread" in finding.detail
 
-    def test_does_not_hear_of_a_triage_that_fails(self, site, life, monkeypatch):
+    def test_is_not_affected_by_a_triage_that_fails(self, site, life, monkeypatch):
         def fail():
             raise OSError('no room')
 
