@@ -51,7 +51,7 @@ def _cheapest():
 def _dearest():
     return max(range(30000))
 """
-#: A strict content policy, as a proxy may send it.  It blocks the inline scripts of the ZMI, but must
+#: A strict content policy, as a proxy may send it.  It blocks inline scripts of the ZMI, but must
 #: not block ours.
 POLICY = (
     SOURCE
