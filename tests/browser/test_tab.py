@@ -62,13 +62,13 @@ def test_from_the_control_panel_to_an_incident_and_its_report(browser, make_zope
     active = browser.find_element(By.CSS_SELECTOR, '.nav-link.active').text
     assert active == 'Incidents'
 
-    click(browser, 'Download as JSON')
+    click(browser, 'Download JSON report')
     (file,) = wait_for(
         lambda: list(browser.downloads.glob('stability-*.json')), what='the download'
     )
     report = json.loads(file.read_text())
     assert report['incident']['verdict'] == 'crashed' and report['process']['pid'] == zope.pid
-    click(browser, 'Download as text')
+    click(browser, 'Download text report')
     (file,) = wait_for(lambda: list(browser.downloads.glob('stability-*.txt')), what='the download')
     assert 'Segmentation fault' in file.read_text()
 

@@ -1,4 +1,4 @@
 """The tab, the event subscribers and the settings of Zope.
 
-Only this package, and the product's own `__init__`, import Zope.
+Only this package and the product's own `__init__` need Zope.
 """

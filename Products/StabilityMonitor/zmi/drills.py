@@ -189,7 +189,7 @@ DRILLS = (
         'gil',
         'Hang in C',
         'Holds the interpreter lock (GIL) forever, so Zope answers no request.  You must end Zope '
-        'yourself.  Wait first for longer than the option "stall".',
+        'yourself, but wait longer than the option "stall" first.',
         'hung',
         _hold_gil,
     ),
@@ -197,8 +197,8 @@ DRILLS = (
         'lock',
         'Hang on a lock',
         'This request and all later requests wait for a lock that is never released.  Open pages '
-        'until all workers wait.  You must end Zope yourself.  Wait first for longer than the '
-        'option "stall".',
+        'until all workers wait.  You must end Zope yourself, but wait longer than the option '
+        '"stall" first.',
         'hung',
         _hang_on_lock,
     ),

@@ -432,7 +432,7 @@ def downloads(run: str | None = None) -> list[dict[str, str]]:
     return [
         {
             'format': name,
-            'label': f'Download as {_FORMAT_NAMES.get(name, name)}',
+            'label': f'Download {_FORMAT_NAMES.get(name, name)} report',
             'address': 'report?' + urlencode({'format': name} | about),
         }
         for name in FORMATS
