@@ -307,8 +307,8 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         if life is None or life.recorder is None:
             return self._refused(
                 request,
-                'No data is available: this process is not recorded. Either the option "enabled" is '
-                'off, or the findings on the "Stability" tab show the reason.',
+                'No data is available: this process is not recorded. Either the option "enabled" '
+                'is off, or the findings on the "Stability" tab show the reason.',
                 503,
             )
         return self._download(request, f'{name}-{life.name}.txt', text(life), _TEXT)
