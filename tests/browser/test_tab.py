@@ -48,7 +48,7 @@ def test_from_the_control_panel_to_an_incident_and_its_report(browser, make_zope
     assert 'SIGSEGV' in shown(browser) and 'Drill: Segmentation fault' in shown(browser)
     click(browser, 'Show details')
     assert headline(browser) == 'This run crashed'
-    told = shown(browser)
+    text = shown(browser)
     for words in (
         'Request in the crashed thread',
         f'POST {TAB}manage_drill',
@@ -58,7 +58,7 @@ def test_from_the_control_panel_to_an_incident_and_its_report(browser, make_zope
         'Last finished requests',
         'Compiled modules',
     ):
-        assert words in told
+        assert words in text
     active = browser.find_element(By.CSS_SELECTOR, '.nav-link.active').text
     assert active == 'Incidents'
 

@@ -168,9 +168,9 @@ def test_the_page_refreshes_only_when_asked_and_open_details_stay_open(browser, 
     assert browser.execute_script('return window.isTheSamePage')
 
 
-def shares_of_prices(told):
+def shares_of_prices(text):
     """Return the functions in which samples found the slow request."""
-    lines = told.partition('GET /prices: ')[2].splitlines()[1:]
+    lines = text.partition('GET /prices: ')[2].splitlines()[1:]
     shares = itertools.takewhile(lambda line: line.startswith('    '), lines)
     return {line.split()[2] for line in shares}
 
@@ -189,17 +189,17 @@ def key_of(browser, path):
 def test_a_flame_graph_is_loaded_when_its_request_is_unfolded(browser, site):
     zope = site(source=POLICY)
 
-    def told():
+    def stacks():
         return zope.get('/Control_Panel/StabilityMonitor/stacks').text
 
     zope.get(
         PAGE
     )  # this first page compiles the templates; on a busy machine that makes it a slow request
     zope.background('/prices')
-    wait_for(lambda: shares_of_prices(told()) >= {'<genexpr>', '_dearest'}, what='both calls')
+    wait_for(lambda: shares_of_prices(stacks()) >= {'<genexpr>', '_dearest'}, what='both calls')
     assert 'flames?' in zope.get(PAGE).text
     zope.get('/let_go')
-    wait_for(lambda: '/prices' in told().partition('have ended:')[2], what='its end')
+    wait_for(lambda: '/prices' in stacks().partition('have ended:')[2], what='its end')
     log_in(browser, zope, PAGE)
     asked = (
         'return performance.getEntriesByType("resource").filter(e => '
@@ -256,7 +256,7 @@ def test_the_button_takes_native_stacks_without_a_reload(browser, site):
     log_in(browser, zope, PAGE)
     browser.find_element(By.ID, 'native-stacks').click()
     text = wait_for(
-        lambda: (told := text_of(browser, '#stability-native')) and 'Taken' in told and told,
+        lambda: (text := text_of(browser, '#stability-native')) and 'Taken' in text and text,
         timeout=60,
         what='the native stacks',
     )
@@ -294,12 +294,12 @@ def test_the_page_works_under_a_strict_content_policy(browser, site):
 PRETENDING = (
     SOURCE
     + """
-def pretend(self, told):
+def pretend(self, stacks):
     import json
     from Products.StabilityMonitor.recording.arming import STATE
     from Products.StabilityMonitor.model.jsonform import from_json
     from Products.StabilityMonitor.model.threadstates import Stacks
-    STATE.life.rounds.stacks = lambda: from_json(Stacks, json.loads(told))
+    STATE.life.rounds.stacks = lambda: from_json(Stacks, json.loads(stacks))
     return "ok"
 """
 )
@@ -309,7 +309,7 @@ def pretend(self, told):
 @pytest.mark.parametrize('width', [1280, 390])
 def test_the_page_is_not_wider_than_the_window(browser, site, width):
     zope = site(source=PRETENDING)
-    zope.post('/pretend', {'told': json.dumps(document())})
+    zope.post('/pretend', {'stacks': json.dumps(document())})
     size = browser.get_window_size()
     try:
         browser.set_window_size(width, 1000)

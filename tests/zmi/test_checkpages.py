@@ -93,7 +93,7 @@ def life(tmp_path):
     )
 
 
-def asked(life, *findings):
+def standing_after_checks(life, *findings):
     """Return the Standing of `life` after a run of the checks with these findings."""
     here = allfindings.of(life)
     here.checks = Background(here._site, [Fixed(*findings)])
@@ -112,7 +112,9 @@ def test_there_are_no_findings_before_the_first_run_of_the_checks(life):
 
 def test_own_findings_and_those_of_checks_are_sorted_worst_first(life):
     life.findings.add('own', 'Something is off.')
-    here = asked(life, warning('c', 'ok'), warning('b', 'critical'), warning('d', 'info'))
+    here = standing_after_checks(
+        life, warning('c', 'ok'), warning('b', 'critical'), warning('d', 'info')
+    )
     assert [(f.id, f.severity.code) for f in here.look().shown] == [
         ('b', 'critical'),
         ('own', 'warning'),
@@ -124,8 +126,11 @@ def test_own_findings_and_those_of_checks_are_sorted_worst_first(life):
 @pytest.mark.parametrize('own, check', allfindings.ANSWERED_BY.items())
 def test_a_finding_of_a_check_replaces_the_finding_of_the_start(life, own, check):
     life.findings.add(own, 'As it was at the start.', severity=CRITICAL)
-    assert [f.id for f in asked(life, warning('another')).look().shown] == [own, 'another']
-    shown = asked(life, warning(check, 'info', 'As it is now.')).look().shown
+    assert [f.id for f in standing_after_checks(life, warning('another')).look().shown] == [
+        own,
+        'another',
+    ]
+    shown = standing_after_checks(life, warning(check, 'info', 'As it is now.')).look().shown
     assert [(f.id, f.severity.code) for f in shown] == [(check, 'info')]
 
 
@@ -148,13 +153,15 @@ def test_the_error_of_an_option_is_shown_beside_the_check_of_the_same_subject(li
     )
     with life.findings.guarded(name, what, action):
         raise OSError('setrlimit is refused')
-    shown = {f.id: f.detail for f in asked(life, warning('core-files')).look().shown}
+    shown = {
+        f.id: f.detail for f in standing_after_checks(life, warning('core-files')).look().shown
+    }
     assert shown.keys() == {'core-files', name}
     assert 'setrlimit is refused' in shown[name]
 
 
 def test_muted_findings_are_separate_and_have_their_reason_in_the_report(life):
-    here = asked(life, warning('a'), warning('b'))
+    here = standing_after_checks(life, warning('a'), warning('b'))
     until = time.strftime('%Y-%m-%d', time.gmtime(time.time() + 86400))
     here.mute_list(0o640).mute('a', 'It is wanted.', until, 'ada', 'warning')
     look = here.look()
@@ -167,13 +174,13 @@ def test_muted_findings_are_separate_and_have_their_reason_in_the_report(life):
 
 
 def test_a_damaged_list_of_mutes_hides_no_finding_and_is_a_finding(life):
-    here = asked(life, warning('a', 'info'))
+    here = standing_after_checks(life, warning('a', 'info'))
     (life.path / 'muted.json').write_text('{')
     assert [f.id for f in here.look().shown] == ['muted', 'a']
 
 
 def test_the_result_of_the_probe_is_a_finding(life):
-    here = asked(life, warning('a', 'ok'))
+    here = standing_after_checks(life, warning('a', 'ok'))
     here.probe.result = ProbeResult(1 << 20, 1000, survives=False, ways=('json',), smallest=2 << 20)
     assert [f.id for f in here.look().shown] == ['recursion-probe', 'a']
 
@@ -231,7 +238,7 @@ def test_a_mailbox_request_is_answered_at_once_and_renews_old_results(life):
 
 
 def test_the_last_results_are_saved_in_the_run_directory(life):
-    asked(life, warning('a'))
+    standing_after_checks(life, warning('a'))
     folder = life.directory.path
     word = until(lambda: allfindings.last_word(folder), 'the last word')
     assert [row['id'] for row in word['checks']] == ['a'] and word['running'] is False
@@ -240,7 +247,7 @@ def test_the_last_results_are_saved_in_the_run_directory(life):
 
 def test_a_run_without_a_directory_saves_no_results_and_adds_no_finding(life):
     life.directory = None
-    asked(life, warning('a'))
+    standing_after_checks(life, warning('a'))
     assert [f.id for f in allfindings.of(life).look().shown] == ['a'] and not list(life.findings)
 
 
@@ -412,8 +419,8 @@ def test_the_page_looks_up_known_issues_once_for_each_run_of_the_checks(life, mo
 
 
 @pytest.mark.zope
-@pytest.mark.parametrize('told', ['page', 'document'])
-def test_checks_that_end_while_the_page_is_made_still_count_as_running(life, monkeypatch, told):
+@pytest.mark.parametrize('subject', ['page', 'document'])
+def test_checks_that_end_while_the_page_is_made_still_count_as_running(life, monkeypatch, subject):
     from Products.StabilityMonitor.zmi import checkpages
 
     here, look, go_on = allfindings.of(life), allfindings.Standing.look, threading.Event()
@@ -427,7 +434,7 @@ def test_checks_that_end_while_the_page_is_made_still_count_as_running(life, mon
         return found
 
     monkeypatch.setattr(allfindings.Standing, 'look', look_and_wait)
-    if told == 'page':
+    if subject == 'page':
         run = checkpages.page(life, False)['run']
         assert run['busy'] and run['last'] is None, 'the script of the page asks again'
     else:
@@ -544,7 +551,7 @@ def page(zope, **query):
     return zope.get(TAB + 'manage_checks' + ('?' + urllib.parse.urlencode(query) if query else ''))
 
 
-def told(zope):
+def page_after_checks(zope):
     """Return the text of the page after the checks have run.
 
     They begin after the start of Zope, or at the first visit of the page.
@@ -576,7 +583,7 @@ def moment(zope):
 @pytest.mark.zope
 class TestPage:
     def test_the_page_shows_the_results_of_all_checks(self, site):
-        text = told(site)
+        text = page_after_checks(site)
         assert 'nav-link active' in text and '>Checks<' in text
         for words in (
             'Nothing restarts this process',
@@ -596,20 +603,20 @@ class TestPage:
         )
 
     def test_the_page_does_not_wait_for_the_checks(self, site):
-        told(site)
+        page_after_checks(site)
         assert post(site, 'manage_run_checks').headers['Location'].endswith('/manage_checks')
         assert page(site).status == 200
 
     def test_the_form_runs_the_checks_again(self, site):
         from support.zopekit import wait_for
 
-        told(site)
+        page_after_checks(site)
         before = wait_for(lambda: list(site.stability.glob('runs/*/checks.json')) and moment(site))
         post(site, 'manage_run_checks')
         assert wait_for(lambda: moment(site) > before, timeout=20, what='a later run')
 
     def test_the_overview_has_warnings_and_the_report_has_all_findings(self, site):
-        told(site)
+        page_after_checks(site)
         text = site.get(TAB + 'manage_main').text
         assert 'Nothing restarts this process' in text and 'Thread stacks are large' not in text
         rows = {row['id']: row for row in site.report()['checks']}
@@ -630,7 +637,7 @@ class TestPage:
         assert '[warning] Nothing restarts' in site.get(TAB + 'report?format=text').text
 
     def test_a_finding_can_be_muted_and_unmuted(self, site):
-        told(site)
+        page_after_checks(site)
         site.get('/find?id=odd')
         answer = post(
             site, 'manage_mute', id='odd', severity='warning', reason=HOSTILE, until=day(20)
@@ -673,14 +680,14 @@ class TestPage:
         ],
     )
     def test_a_refused_mute_shows_the_reason(self, site, form, words):
-        told(site)
+        page_after_checks(site)
         address = post(site, 'manage_mute', **form).headers['Location']
         query = urllib.parse.parse_qs(urllib.parse.urlsplit(address).query)
         assert words in query['manage_tabs_message'][0] and query['manage_tabs_type'] == ['warning']
 
     def test_hostile_findings_are_shown_as_text(self, site):
         site.get('/find?' + urllib.parse.urlencode({'id': HOSTILE, 'title': HOSTILE}))
-        text = told(site)
+        text = page_after_checks(site)
         assert '<script>alert' not in text and '<img src=x' not in text
         assert '<code>x = &lt;1&gt;</code>' in text and '<code>[section]</code>' in text
         assert post(site, 'manage_mute', id=HOSTILE, reason='x', until=day(3)).status == 302
@@ -701,7 +708,7 @@ class TestPage:
 
         site.get('/grant')
         login = {'Authorization': 'Basic ' + base64.b64encode(b'watcher:secret').decode()}
-        told(site)
+        page_after_checks(site)
         answer = site.get(TAB + 'manage_checks', auth=False, headers=login)
         assert answer.status == 200 and '<form' not in answer.text.split('<main')[1]
         assert site.post(TAB + 'manage_run_checks', {}, auth=False, headers=login).status == 401
@@ -713,7 +720,7 @@ class TestPage:
     def test_the_probe_runs_in_the_background_and_is_remembered(self, site):
         from support.zopekit import wait_for
 
-        told(site)
+        page_after_checks(site)
         answer = post(site, 'manage_recursion_probe')
         assert answer.headers['Location'].endswith('/manage_checks#probe')
         wait_for(
@@ -732,8 +739,8 @@ class TestPage:
             post(site, 'manage_run_checks')
             from support.zopekit import wait_for
 
-            wait_for(lambda: 'Our shop' in told(site), timeout=20, what='the new rule')
-            text = told(site)
+            wait_for(lambda: 'Our shop' in page_after_checks(site), timeout=20, what='the new rule')
+            text = page_after_checks(site)
             assert (
                 '<script>alert' not in text
                 and '<b>restart' not in text
@@ -766,7 +773,7 @@ class TestPage:
 @pytest.mark.zope
 def test_the_checks_page_works_when_the_product_is_off(make_zope):
     zope = make_zope(options={'enabled': 'off'}).start()
-    assert 'Thread stacks are large' in told(zope)
+    assert 'Thread stacks are large' in page_after_checks(zope)
 
 
 @pytest.mark.zope

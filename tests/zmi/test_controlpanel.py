@@ -576,11 +576,11 @@ def test_a_form_of_another_process_is_refused_with_a_message(drilling):
     answer = refused(
         drilling, 302, fields(drilling) | {'drill': 'kill', 'run': '20261123T074501Z-17-abcd'}
     )
-    told = drilling.get(
+    page_after = drilling.get(
         urllib.parse.urlsplit(answer.headers['Location'])._replace(scheme='', netloc='').geturl()
     )
-    assert 'This form was made by the process 20261123T074501Z-17-abcd' in told.text
-    assert 'alert alert-warning' in told.text and 'Nothing was changed' in told.text
+    assert 'This form was made by the process 20261123T074501Z-17-abcd' in page_after.text
+    assert 'alert alert-warning' in page_after.text and 'Nothing was changed' in page_after.text
 
 
 @pytest.mark.parametrize('drill', ['', 'nonsense', HOSTILE, 'memory'])

@@ -31,7 +31,7 @@ class Site:
     def read(self):
         return blackboxreader.read(self.buffer[:])
 
-    def tell(self, event, request, **more):
+    def send(self, event, request, **more):
         getattr(self.subscribers, event)(SimpleNamespace(request=request, **more))
 
     def add(self, id, *words):
@@ -71,14 +71,14 @@ def test_the_phases_of_a_request_are_recorded(site):
         'failed',
         'request_ends',
     ):
-        site.tell(event, request)
+        site.send(event, request)
         seen += phases(site)
     assert seen == ['traversing', 'publishing', 'committing', 'aborting', 'failed']
     assert [(r.method, r.path, r.status) for r in site.read().finished] == [('GET', '/a', 200)]
 
 
 def test_the_streaming_event_needs_no_request(site):
-    site.tell('request_begins', Request())
+    site.send('request_begins', Request())
     site.subscribers.streaming(SimpleNamespace(response=None))
     assert phases(site) == ['streaming'] and STATE.recorder is not None
 
@@ -87,10 +87,10 @@ def test_a_mark_without_a_request_is_ignored(site):
     """For example a mark of the outer request after the inner request has ended."""
     outer, inner = Request('/outer'), Request('/inner')
     for request in outer, inner:
-        site.tell('request_begins', request)
-    site.tell('request_ends', inner)
-    site.tell('committing', outer)
-    site.tell('request_ends', outer)
+        site.send('request_begins', request)
+    site.send('request_ends', inner)
+    site.send('committing', outer)
+    site.send('request_ends', outer)
     assert phases(site) == [] and [r.path for r in site.read().finished] == ['/inner']
 
 
@@ -98,7 +98,7 @@ def test_a_mark_in_a_thread_without_a_slot_is_ignored(site):
     STATE.recorder._free.clear()
     request = Request(user='ann')
     for event in ('request_begins', 'traversed', 'committing', 'request_ends'):
-        site.tell(event, request)
+        site.send(event, request)
     assert site.read().words['overflow'] == 1
     assert STATE.recorder is not None and site.findings == []
 
@@ -109,50 +109,50 @@ def test_the_user_is_recorded_after_traversal_if_the_option_is_on(site, monkeypa
     request = Request(user='ann')
     seen = []
     for event in ('request_begins', 'traversed', 'committing'):
-        site.tell(event, request)
+        site.send(event, request)
         seen += [r.user for r in site.read().in_flight]
     assert seen == (['', 'ann', 'ann'] if on else ['', '', ''])
 
 
 def test_a_request_without_a_user_is_not_an_error(site, monkeypatch):
     monkeypatch.setattr(STATE, 'record_user', True)
-    site.tell('request_begins', Request())
-    site.tell('traversed', Request())
+    site.send('request_begins', Request())
+    site.send('traversed', Request())
     assert phases(site) == ['publishing'] and site.findings == []
 
 
 def test_the_query_is_recorded_if_the_option_is_on(site, monkeypatch):
     for on in False, True:
         monkeypatch.setattr(STATE, 'record_query', on)
-        site.tell('request_begins', Request(query='a=1'))
+        site.send('request_begins', Request(query='a=1'))
     assert [r.path for r in site.read().in_flight] == ['/a?a=1']
 
 
 def test_a_request_without_path_and_method_is_recorded(site):
     request = Request()
     request.environ, request.retry_count = {}, 2
-    site.tell('request_begins', request)
-    (flying,) = site.read().in_flight
-    assert (flying.method, flying.path, flying.retry) == ('', '', 2)
+    site.send('request_begins', request)
+    (request_read,) = site.read().in_flight
+    assert (request_read.method, request_read.path, request_read.retry) == ('', '', 2)
 
 
 @pytest.mark.parametrize('event', ['request_begins', 'traversed', 'committing', 'request_ends'])
 def test_a_recorder_that_fails_is_switched_off_and_no_request_sees_it(site, event):
     request = Request()
-    site.tell('request_begins', request)
+    site.send('request_begins', request)
     STATE.recorder.detach()
-    site.tell(event, request)
+    site.send(event, request)
     assert STATE.recorder is None and site.findings == ['recorder']
-    site.tell(event, request)
+    site.send(event, request)
 
 
 @pytest.mark.parametrize('event', ['request_begins', 'traversed', 'committing', 'request_ends'])
 def test_a_recorder_that_fails_without_a_living_run_reaches_no_request(site, monkeypatch, event):
     monkeypatch.setattr(STATE, 'life', None)
     request = Request()
-    site.tell('request_begins', request)
+    site.send('request_begins', request)
     STATE.recorder.detach()
-    site.tell(event, request)
+    site.send(event, request)
     assert STATE.recorder is None
 
 
@@ -162,7 +162,7 @@ def test_no_reference_to_a_request_is_kept(site):
 
     request = Request()
     for event in ('request_begins', 'traversed', 'committing', 'request_ends'):
-        site.tell(event, request)
+        site.send(event, request)
     known, thread = weakref.ref(request), threading.get_ident()
     del request
     gc.collect()
@@ -185,7 +185,7 @@ class TestTheFirstRequestOfAForkedWorker:
         return life
 
     def test_is_recorded_while_dead_runs_are_judged_in_the_background(self, site, life):
-        site.tell('request_begins', Request())
+        site.send('request_begins', Request())
         assert [r.path for r in site.read().in_flight] == ['/a']
         until(lambda: len(life.did) == 2)
         (judged, thread), (armed, same) = life.did
@@ -198,7 +198,7 @@ class TestTheFirstRequestOfAForkedWorker:
             raise RuntimeError("can't start new thread")
 
         monkeypatch.setattr(signalmask, 'start', no_more_threads)
-        site.tell('request_begins', Request())
+        site.send('request_begins', Request())
         assert [r.path for r in site.read().in_flight] == ['/a']
         (finding,) = life.findings
         assert finding.id == 'triage' and "can't start new thread" in finding.detail
@@ -208,7 +208,7 @@ class TestTheFirstRequestOfAForkedWorker:
             raise OSError('no room')
 
         life.armed = fail
-        site.tell('request_begins', Request())
+        site.send('request_begins', Request())
         until(lambda: list(life.findings))
         (finding,) = life.findings
         assert finding.id == 'triage' and finding.detail == 'OSError: no room.'

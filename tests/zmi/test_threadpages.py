@@ -140,9 +140,9 @@ def boxes(svg):
 
 def test_a_box_is_as_wide_as_its_share_of_the_samples():
     found = boxes(flames(STACKS))
-    told = [title.split('  ')[1].split(' (')[0].splitlines()[0] for title, *_ in found]
-    assert told == ['_bootstrap', 'prices', 'cheapest', 'loads', 'decode', 'raw_decode']
-    by_name = dict(zip(told, found, strict=True))
+    names = [title.split('  ')[1].split(' (')[0].splitlines()[0] for title, *_ in found]
+    assert names == ['_bootstrap', 'prices', 'cheapest', 'loads', 'decode', 'raw_decode']
+    by_name = dict(zip(names, found, strict=True))
     assert by_name['prices'][2] == 1000 and by_name['prices'][0].startswith('100%  prices (')
     assert by_name['cheapest'][1:3] == (0, 700) and by_name['loads'][1:3] == (700, 300)
     assert (
@@ -255,13 +255,13 @@ def test_the_thread_that_serves_the_page_is_marked(threadpages):
 
 
 def test_the_sentence_of_a_deadlock_is_made_from_its_fields(threadpages):
-    told = document()
-    deadlock = told['hangs'][0]
+    stacks = document()
+    deadlock = stacks['hangs'][0]
     deadlock['summary'] = 'Words in which nothing is looked for.'
     deadlock['cycle'][1] |= {'method': '', 'path': '', 'detail': f'lock A at {SITE}:52 in stock'}
     for known, source in ((False, 'inferred from the code'), (True, 'the locks name their owners')):
         deadlock['known'] = known
-        (hang,) = threadpages.page(tidy(told))['hangs']
+        (hang,) = threadpages.page(tidy(stacks))['hangs']
         assert hang['summary'] == (
             'POST /shop/checkout (waitress-0) waits for a lock: lock LOCK_B at shop/views.py:31 '
             'in checkout, held by waitress-1 at shop/views.py:50 in stock; '
@@ -272,21 +272,21 @@ def test_the_sentence_of_a_deadlock_is_made_from_its_fields(threadpages):
 def test_a_deadlock_without_these_fields_keeps_its_summary(threadpages):
     """As in a document of an older release, or in a damaged document."""
     for wrong in ({}, {'known': 'yes'}, {'cycle': 7}, {'cycle': [7]}):
-        told = document()
-        deadlock = told['hangs'][0]
+        stacks = document()
+        deadlock = stacks['hangs'][0]
         if not wrong:
             del deadlock['known'], deadlock['cycle']
-        (hang,) = threadpages.page(tidy(told | {'hangs': [deadlock | wrong]}))['hangs']
+        (hang,) = threadpages.page(tidy(stacks | {'hangs': [deadlock | wrong]}))['hangs']
         assert hang['summary'] == deadlock['summary']
 
 
 def test_a_path_that_looks_like_the_ident_of_a_thread_is_not_replaced(threadpages):
     """Only fields of the document name threads; the path of a request never does."""
-    told = document()
-    ident = f'0x{told["threads"][1]["ident"]:x}'
-    told['threads'][0]['detail'] = f'lock B at {SITE}:31 in f, held by {ident}'
-    told['hangs'][0]['cycle'][0]['path'] = f'/{ident}'
-    page = threadpages.page(tidy(told))
+    stacks = document()
+    ident = f'0x{stacks["threads"][1]["ident"]:x}'
+    stacks['threads'][0]['detail'] = f'lock B at {SITE}:31 in f, held by {ident}'
+    stacks['hangs'][0]['cycle'][0]['path'] = f'/{ident}'
+    page = threadpages.page(tidy(stacks))
     assert page['requests'][0]['detail'] == f'lock B at shop/views.py:31 in f, held by {ident}'
     assert page['hangs'][0]['summary'].startswith(f'POST /{ident} (waitress-0) waits for a lock')
 
@@ -440,12 +440,12 @@ def let_go(self):
     release.set()
     return "ok"
 
-def pretend(self, told):
+def pretend(self, stacks):
     import json
     from Products.StabilityMonitor.recording.arming import STATE
     from Products.StabilityMonitor.model.jsonform import from_json
     from Products.StabilityMonitor.model.threadstates import Stacks
-    STATE.life.rounds.stacks = lambda: from_json(Stacks, json.loads(told))
+    STATE.life.rounds.stacks = lambda: from_json(Stacks, json.loads(stacks))
     return "ok"
 
 def as_it_is(self):
@@ -478,7 +478,7 @@ def zope(tmp_path_factory):
 @pytest.fixture
 def pretending(zope):
     """Let the pages of `zope` show a document of the test."""
-    yield lambda told: zope.post('/pretend', {'told': json.dumps(told)})
+    yield lambda stacks: zope.post('/pretend', {'stacks': json.dumps(stacks)})
     zope.get('/as_it_is')
 
 
@@ -584,10 +584,10 @@ def test_foreign_text_stays_text(zope, pretending):
 
 @pytest.mark.zope
 @pytest.mark.parametrize(
-    'told', [{}, {'threads': [{}], 'slow': [{}], 'hangs': [{}]}, {'threads': 5}]
+    'stacks', [{}, {'threads': [{}], 'slow': [{}], 'hangs': [{}]}, {'threads': 5}]
 )
-def test_an_empty_or_damaged_document_makes_a_page(zope, pretending, told):
-    pretending(told)
+def test_an_empty_or_damaged_document_makes_a_page(zope, pretending, stacks):
+    pretending(stacks)
     assert 'No requests in progress other than this page.' in zope.get(TAB + 'manage_threads').text
 
 

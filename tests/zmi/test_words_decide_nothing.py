@@ -71,7 +71,7 @@ id = "half"
 """
 
 
-def unsaid(finding):
+def with_marker(finding):
     action = Action.plain(MARK) if finding.action else finding.action
     return replace(finding, title=MARK, detail=MARK, action=action)
 
@@ -113,14 +113,16 @@ def living(folder, say):
 def both(tmp_path):
     """The site as it is, and the same site with markers instead of sentences."""
     pytest.importorskip('packaging')
-    return living(tmp_path / 'words', lambda finding: finding), living(tmp_path / 'marks', unsaid)
+    return living(tmp_path / 'words', lambda finding: finding), living(
+        tmp_path / 'marks', with_marker
+    )
 
 
 def same(both, decided):
     """Return `decided` of the site; it must be the same with markers instead of sentences."""
-    spoken, marked = map(decided, both)
-    assert spoken == marked
-    return spoken
+    original, marked = map(decided, both)
+    assert original == marked
+    return original
 
 
 # -- findings --------------------------------------------------------------------------------------
@@ -184,10 +186,10 @@ def test_the_overview_does_not_depend_on_words(both):
 
 def test_the_report_does_not_depend_on_words(both):
     def report(life):
-        told = build(life, Archive(life.base))
-        text = render(told, 'text')[2].decode()
+        document = build(life, Archive(life.base))
+        text = render(document, 'text')[2].decode()
         return (
-            [(row['id'], row['severity'], 'muted' in row) for row in told['checks']],
+            [(row['id'], row['severity'], 'muted' in row) for row in document['checks']],
             [line.partition(']')[0] for line in text.splitlines() if line.startswith('[')],
         )
 
@@ -222,12 +224,14 @@ def test_the_command_does_not_depend_on_words(both, python, capsys):
         )
 
     status, _, _, parts = same(both, command)
-    told = parts[-1]
+    rows = parts[-1]
     assert (
-        status == 1 and ('muted', 'warning', True) in told and ('full', 'critical', False) in told
+        status == 1 and ('muted', 'warning', True) in rows and ('full', 'critical', False) in rows
     )
-    of_then = [id for id, *_ in told if id.startswith('known-issues')]
-    assert bool(of_then) == (python != sys.executable), 'the present known issues are shown instead'
+    recorded_issues = [id for id, *_ in rows if id.startswith('known-issues')]
+    assert bool(recorded_issues) == (python != sys.executable), (
+        'the present known issues are shown instead'
+    )
 
 
 # -- hangs -----------------------------------------------------------------------------------------
@@ -237,26 +241,26 @@ def test_hangs_and_threads_do_not_depend_on_words():
     from Products.StabilityMonitor.zmi import pages
     from Products.StabilityMonitor.zmi import threadpages
 
-    spoken = stacksdocuments.document()
-    marked = spoken | {
-        'hangs': [hang | {'summary': MARK} for hang in spoken['hangs']],
-        'threads': [thread | {'detail': MARK} for thread in spoken['threads']],
+    original = stacksdocuments.document()
+    marked = original | {
+        'hangs': [hang | {'summary': MARK} for hang in original['hangs']],
+        'threads': [thread | {'detail': MARK} for thread in original['threads']],
     }
 
     def decided(document):
-        told = tidy(document)
-        page = threadpages.page(told)
+        stacks = tidy(document)
+        page = threadpages.page(stacks)
         rows = [*page['requests'], *page['others'], *page['quiet']]
         return (
-            is_well(told),
+            is_well(stacks),
             [(row['key'], row['look'], row['word'], row['deadlock']) for row in rows],
             [
                 (hang['title'], hang['icon'], hang['since'], hang['lasted'])
                 for hang in (*page['hangs'], *page['past_hangs'])
             ],
-            [pages.hang_row(hang) | {'summary': ''} for hang in told.hangs],
+            [pages.hang_row(hang) | {'summary': ''} for hang in stacks.hangs],
         )
 
-    well, threads, hangs, rows = same((spoken, marked), decided)
+    well, threads, hangs, rows = same((original, marked), decided)
     assert not well and len(hangs) == len(rows) == 2
     assert any(stuck for *_, stuck in threads)

@@ -61,28 +61,28 @@ _Shown = tuple[Finding, dict[str, Any]]
 
 def page(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
     """Return the values for `www/checks.pt`.  The first call starts a run of the checks."""
-    here = standing_of(life)
-    if here.checks.results is None and not here.checks.error:
-        here.start()
+    standing = standing_of(life)
+    if standing.checks.results is None and not standing.checks.error:
+        standing.start()
     # The progress is read before the results.  When the checks end between the two, the page still
     # says "busy", and its script asks again.
-    progress = here.checks.progress
-    results = here.checks.results
-    look = here.look()
+    progress = standing.checks.progress
+    results = standing.checks.results
+    look = standing.look()
     shown = [(finding, _row(number, finding)) for number, finding in enumerate(look.shown)]
-    here.look_up_known()
-    looks_up_known = here.known_issues.running  # read before its result, for the same reason
+    standing.look_up_known()
+    looks_up_known = standing.known_issues.running  # read before its result, for the same reason
     today = datetime.now(UTC).date()
     return {
         'fields': csrftoken.fields(life, ACTION) if may_manage else None,
-        'run': _progress(here, progress, results),
+        'run': _progress(standing, progress, results),
         'counts': _counts(look),
         'groups': _groups(shown),
         'fine': [row for finding, row in shown if finding.severity == OK],
-        'muted': _muted(here, look),
-        'known': _known(here, shown),
+        'muted': _muted(standing, look),
+        'known': _known(standing, shown),
         'looks_up_known': looks_up_known,
-        'probe': _probe(here),
+        'probe': _probe(standing),
         'today': today.isoformat(),
         'until': (today + timedelta(_MUTE_DAYS)).isoformat(),
         'latest': (today + timedelta(_MOST_MUTE_DAYS)).isoformat(),
@@ -90,7 +90,7 @@ def page(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
 
 
 def _progress(
-    here: allfindings.Standing, progress: Progress | None, results: Results | None
+    standing: allfindings.Standing, progress: Progress | None, results: Results | None
 ) -> dict[str, Any]:
     """Return the progress of the current run of the checks, and when the last run was."""
     last = None
@@ -105,7 +105,7 @@ def _progress(
         'busy': progress is not None,
         'percent': round(100 * progress.share) if progress else 0,
         'words': progress.words if progress else '',
-        'error': here.checks.error,
+        'error': standing.checks.error,
         'last': last,
     }
 
@@ -156,12 +156,12 @@ def pieces(action: Action) -> list[dict[str, Any]]:
     return [{'text': piece.text, 'code': piece.is_code} for piece in action.pieces]
 
 
-def _muted(here: allfindings.Standing, look: allfindings.Look) -> list[dict[str, Any]]:
+def _muted(standing: allfindings.Standing, look: allfindings.Look) -> list[dict[str, Any]]:
     """Return the mutes of this instance that are in force, also those without a finding now."""
     muted = {finding.id: finding for finding, _ in look.muted}
     found = {finding.id: finding for finding in look.shown} | muted
     today = datetime.now(UTC).date().isoformat()
-    mutes = here.mute_list()
+    mutes = standing.mute_list()
     kept, _ = mutes.rows()
     rows = []
     for mute in kept:
@@ -192,12 +192,12 @@ def _muted(here: allfindings.Standing, look: allfindings.Look) -> list[dict[str,
     return rows
 
 
-def _known(here: allfindings.Standing, shown: list[_Shown]) -> dict[str, Any] | None:
+def _known(standing: allfindings.Standing, shown: list[_Shown]) -> dict[str, Any] | None:
     """Return the known issues of this process, each with the key of its finding on the page.
 
     None if they have not been looked up yet.
     """
-    facts = here.known_issues.result
+    facts = standing.known_issues.result
     if facts is None:
         return None
     keys = {finding.issue: row['key'] for finding, row in shown}
@@ -220,15 +220,15 @@ def _known(here: allfindings.Standing, shown: list[_Shown]) -> dict[str, Any] | 
         ],
         'problems': [problem.finding.title for problem in facts.problems],
         'count': facts.count,
-        'file': str(here.life.path / KNOWN_ISSUES),
+        'file': str(standing.life.path / KNOWN_ISSUES),
     }
 
 
-def _probe(here: allfindings.Standing) -> dict[str, Any]:
+def _probe(standing: allfindings.Standing) -> dict[str, Any]:
     """Return the progress of the recursion probe, and its last result."""
-    probe = here.probe
+    probe = standing.probe
     progress = probe.progress
-    result = here.probed
+    result = standing.probed
     finding = None
     if result and progress is None:
         finding = _row('probe', recursionresult.finding(result))
@@ -240,7 +240,7 @@ def _probe(here: allfindings.Standing) -> dict[str, Any]:
         'error': '' if finding else probe.error,
         'finding': finding,
         'took': f'{result.took:.1f} s' if result else '',
-        'size': allfindings.stack_size(here.life) >> 10,
+        'size': allfindings.stack_size(standing.life) >> 10,
     }
 
 
@@ -251,9 +251,9 @@ class NoSuchFinding(MuteRefused):
     next_step = 'The page shows the present findings.'
 
 
-def _shown_finding(here: allfindings.Standing, id: str) -> Finding:
+def _shown_finding(standing: allfindings.Standing, id: str) -> Finding:
     """Return the finding with this id that is not muted.  Raises NoSuchFinding."""
-    for finding in here.look().shown:
+    for finding in standing.look().shown:
         if finding.id == id:
             return finding
     raise NoSuchFinding('This finding no longer exists.')
@@ -266,13 +266,13 @@ def run_again(life: ILivingRun, form: dict[str, Any]) -> str:
 
 def mute(life: ILivingRun, form: dict[str, Any]) -> str:
     """Mute the finding that the form names.  Raises MuteRefused."""
-    here = standing_of(life)
-    found = _shown_finding(here, variable(form, 'id'))
+    standing = standing_of(life)
+    found = _shown_finding(standing, variable(form, 'id'))
     severity = variable(form, 'severity')  # the severity that the user saw
     if severity not in SEVERITIES:
         severity = found.severity.code
     user = getSecurityManager().getUser()
-    mutes = here.mute_list(life.base.file_mode)
+    mutes = standing.mute_list(life.base.file_mode)
     new = mutes.mute(
         found.id,
         reason=variable(form, 'reason'),
@@ -331,7 +331,10 @@ class CheckPages:
         return self._do(REQUEST, start_probe, '#probe')
 
     def _do(
-        self, request: Request, deed: Callable[[ILivingRun, dict[str, Any]], str], place: str = ''
+        self,
+        request: Request,
+        action: Callable[[ILivingRun, dict[str, Any]], str],
+        anchor: str = '',
     ) -> str | None:
         """Check the token, do what the form asks for, and redirect to the page with a message."""
         life = STATE.life
@@ -341,13 +344,13 @@ class CheckPages:
             )
         try:
             csrftoken.check(request, life, ACTION)
-            message = deed(life, request.form)
+            message = action(life, request.form)
             kind = 'success'
         except (StabilityError, OSError) as error:
             message = str(error)
             kind = 'warning'
         query = message_query(message, kind)
-        request.RESPONSE.redirect(f'{self.absolute_url()}/manage_checks{query}{place}')
+        request.RESPONSE.redirect(f'{self.absolute_url()}/manage_checks{query}{anchor}')
         return None
 
 

@@ -54,7 +54,7 @@ STYLES = '++resource++stabilitymonitor/stability.css'
 _WWW = str(Path(__file__).parent.parent / 'www')
 _DRILL = 'drill'
 _TEXT = 'text/plain; charset=utf-8'
-_AMONG_ALL = 'Choose a run from the list of incidents.'
+_CHOOSE_A_RUN = 'Choose a run from the list of incidents.'
 
 
 class Page(PageTemplateFile):
@@ -297,7 +297,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         try:
             shown = values(life, Archive(life.base))
         except NoSuchRun as error:
-            return self._refused(request, f'{error.args[0]} {_AMONG_ALL}', 404)
+            return self._refused(request, f'{error.args[0]} {_CHOOSE_A_RUN}', 404)
         return self._rendered(template, request, shown)
 
     def _text(
@@ -323,7 +323,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             run = _run(request)
             text = as_text(runtrace.trace(life.base, run))
         except NoSuchRun as error:
-            return self._refused(request, f'{error.args[0]} {_AMONG_ALL}', 404)
+            return self._refused(request, f'{error.args[0]} {_CHOOSE_A_RUN}', 404)
         except StabilityError as error:
             return self._refused(request, str(error), 404)
         return self._download(request, f'trace-{run}.txt', text, _TEXT)

@@ -56,7 +56,7 @@ class Wanted:
         return 'manage_incidents?' + urlencode(vars(self) | changed)
 
 
-def _sureness(run: RunRecord) -> int:
+def _confidence_rank(run: RunRecord) -> int:
     """Return 0 for "weak" to 3 for "certain".  A word of another release counts as certain."""
     less_than_certain = ('weak', 'likely', 'strong')
     if run.confidence in less_than_certain:
@@ -74,7 +74,7 @@ COLUMNS = {
     'ended': Column('Ended', lambda run: run.ended or 0, 'desc'),
     'uptime': Column('Uptime', lambda run: run.uptime_seconds or 0, 'asc'),
     'verdict': Column('Verdict', lambda run: run.verdict, 'asc'),
-    'confidence': Column('Confidence', _sureness, 'desc'),
+    'confidence': Column('Confidence', _confidence_rank, 'desc'),
     'role': Column('Role', lambda run: run.role, 'asc'),
     'instance': Column('Instance', lambda run: run.instance.label, 'asc'),
 }

@@ -51,14 +51,14 @@ from ..store.archive import Archive
 from . import csrftoken
 from . import drills
 
-_SURENESS = {
+_CONFIDENCE_SENTENCES = {
     'certain': 'This is certain.',
     'strong': 'The evidence is strong.',
     'likely': 'This is likely.',
     'weak': 'The evidence is weak.',
 }
 #: How well a known issue matches a run.
-_LIKENESS = {
+_STRENGTH_WORDS = {
     'strong': 'Versions and traces match',
     'likely': 'Versions match, and the stack of another thread',
     'possible': 'Versions match, no trace does',
@@ -158,7 +158,7 @@ def ending(run: RunRecord, subject: str) -> dict[str, Any]:
         'summary': run.summary,
         'incident': run.is_incident,
         'alert': 'danger' if run.is_incident else 'success',
-        'sureness': _SURENESS.get(run.confidence, ''),
+        'confidence_sentence': _CONFIDENCE_SENTENCES.get(run.confidence, ''),
         'confidence': run.confidence,
         'started': moment(run.started),
         'ended': moment(run.ended),
@@ -296,12 +296,12 @@ def incident(life: ILivingRun, archive: Archive, run: str) -> dict[str, Any]:
 def _versions(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str, Any]:
     """Return what was installed and what has changed since: {then, note, changed, all}."""
     run = fromdisk.of_record(archive, record)
-    told = fromdisk.compared(run, life, None)
+    changes = fromdisk.compared(run, life, None)
     versions = sorted(fromdisk.versions(run).items())
     return {
         'then': at_the_end(record.verdict),
-        'note': next(change_lines(told, record.verdict)),
-        'changed': [change_line(change) for change in told['changed'] or ()],
+        'note': next(change_lines(changes, record.verdict)),
+        'changed': [change_line(change) for change in changes['changed'] or ()],
         'all': [f'{name} {version}' for name, version in versions],
     }
 
@@ -366,7 +366,7 @@ def known_issue(issue: KnownIssue) -> dict[str, Any]:
     """Return the values of a known issue that may have affected a run."""
     return {
         'title': issue.title or issue.id,
-        'likeness': _LIKENESS.get(issue.strength, issue.strength),
+        'strength_words': _STRENGTH_WORDS.get(issue.strength, issue.strength),
         'matched': list(issue.matched),
         'against': list(issue.against),
         'action': issue.action,

@@ -163,7 +163,7 @@ def _begin_triage(life: ILivingRun) -> None:
 
 
 def _triage(life: ILivingRun) -> tuple[None, str]:
-    signalmask.be_like_main_thread()  # log handlers of the site may start child processes
+    signalmask.be_like_main_thread()  # triage logs; a log handler may start a process
     from ..postmortem import triage
 
     if life.options.enabled:

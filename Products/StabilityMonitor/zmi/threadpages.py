@@ -88,26 +88,26 @@ def threads(life: ILivingRun) -> dict[str, Any]:
     }
 
 
-def page(told: Stacks, own: int = 0) -> dict[str, Any]:
+def page(stacks: Stacks, own: int = 0) -> dict[str, Any]:
     """Return the values for the page; `own` is the ident of the thread that makes the page."""
-    now = told.time
-    names = {thread.ident: thread.name for thread in told.threads}
-    lasting_hangs, past_hangs = _lasting_and_past(told.hangs)
-    lasting_slow, past_slow = _lasting_and_past(told.slow)
+    now = stacks.time
+    names = {thread.ident: thread.name for thread in stacks.threads}
+    lasting_hangs, past_hangs = _lasting_and_past(stacks.hangs)
+    lasting_slow, past_slow = _lasting_and_past(stacks.slow)
     files: set[str] = set()
-    for thread in told.threads:
+    for thread in stacks.threads:
         files.update(frame.file for frame in thread.frames)
     stuck: set[int] = set()
     for hang in lasting_hangs:
         if hang.kind == 'deadlock':
             stuck.update(hang.threads)
-    loud, quiet = ordered(told.threads, own)
-    loud_rows = [_thread(thread, own, names, stuck, files) for thread in loud]
+    active, quiet = ordered(stacks.threads, own)
+    active_rows = [_thread(thread, own, names, stuck, files) for thread in active]
     return {
         'time': clocktime(now),
-        'count': len(told.threads),
-        'requests': [row for row in loud_rows if row['request']],
-        'others': [row for row in loud_rows if not row['request']],
+        'count': len(stacks.threads),
+        'requests': [row for row in active_rows if row['request']],
+        'others': [row for row in active_rows if not row['request']],
         'quiet': [_thread(thread, own, names, stuck, files) for thread in quiet],
         'hangs': [_hang(hang, now, files) for hang in lasting_hangs],
         'past_hangs': [_hang(hang, now, files) for hang in past_hangs],
@@ -187,19 +187,19 @@ def _cpu(thread: ThreadState) -> dict[str, Any]:
     if share is None:
         return {'text': 'unknown', 'bar': ''}
     colour = bars.BUSY if share > _BUSY else bars.PLAIN
-    told = f'{share:.0%} of one CPU over the last {thread.cpu_seconds:.1f} s'
-    return {'text': f'{share:.0%}', 'bar': bars.bar(share, colour, told)}
+    words = f'{share:.0%} of one CPU over the last {thread.cpu_seconds:.1f} s'
+    return {'text': f'{share:.0%}', 'bar': bars.bar(share, colour, words)}
 
 
 def _stack(thread: ThreadState) -> dict[str, Any]:
-    told = stack_words(thread)
-    if not told:
+    words = stack_words(thread)
+    if not words:
         return {'text': 'unknown', 'bar': '', 'tight': False}
     share = thread.stack_used / thread.stack_size
     tight = share > _TIGHT
     colour = bars.BAD if tight else bars.GOOD
-    bar = bars.bar(share, colour, f'High-water mark: {told}')
-    return {'text': told, 'tight': tight, 'bar': bar}
+    bar = bars.bar(share, colour, f'High-water mark: {words}')
+    return {'text': words, 'tight': tight, 'bar': bar}
 
 
 def _top(frames: Sequence[Frame]) -> dict[str, Any] | None:
@@ -302,14 +302,14 @@ def _share(share: Share) -> dict[str, Any]:
     place = codeorigin.place(share.file)
     own = f'{share.own:.0%}'
     within = f'{share.within:.0%}'
-    told = f'{own} of the time in the function itself, {within} with the functions it calls'
+    words = f'{own} of the time in the function itself, {within} with the functions it calls'
     return {
         'function': share.function,
         'short': place.short,
         'file': share.file,
         'own': own,
         'style': f'stability-{place.kind}',
-        'bar': bars.bar(share.own, bars.BAD, told, share.within),
+        'bar': bars.bar(share.own, bars.BAD, words, share.within),
     }
 
 

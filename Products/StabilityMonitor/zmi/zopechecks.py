@@ -30,7 +30,7 @@ def begin(life: ILivingRun) -> None:
     From now on other processes can also request the results through the mailbox.
     """
     with life.findings.guarded('checks-begun', 'The checks do not run automatically.'):
-        here = standing_of(life)
-        life.every_round(here.renew)
-        life.answer('checks', here.answer)
-        life.in_background(here.start)
+        standing = standing_of(life)
+        life.every_round(standing.renew)
+        life.answer('checks', standing.answer)
+        life.in_background(standing.start)
