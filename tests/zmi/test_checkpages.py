@@ -486,7 +486,7 @@ def crashed(**values):
     )
 
 
-def test_an_incident_is_matched_with_the_present_rules(tmp_path):
+def test_an_incident_is_matched_with_the_current_rules(tmp_path):
     pytest.importorskip('packaging')
     found = rulesinforce.of_incident(crashed(), tmp_path)
     assert (found[0].id, found[0].strength) == ('zope.interface-weak-references', 'strong')

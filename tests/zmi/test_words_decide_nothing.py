@@ -230,7 +230,7 @@ def test_the_command_does_not_depend_on_words(both, python, capsys):
     )
     recorded_issues = [id for id, *_ in rows if id.startswith('known-issues')]
     assert bool(recorded_issues) == (python != sys.executable), (
-        'the present known issues are shown instead'
+        'the current known issues are shown instead'
     )
 
 

@@ -248,7 +248,7 @@ def _probe(standing: allfindings.Standing) -> dict[str, Any]:
 
 
 class NoSuchFinding(MuteRefused):
-    next_step = 'The page shows the present findings.'
+    next_step = 'The page shows the current findings.'
 
 
 def _shown_finding(standing: allfindings.Standing, id: str) -> Finding:

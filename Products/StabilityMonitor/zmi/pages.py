@@ -61,7 +61,7 @@ _CONFIDENCE_SENTENCES = {
 _STRENGTH_WORDS = {
     'strong': 'Versions and traces match',
     'likely': 'Versions match, and the stack of another thread',
-    'possible': 'Versions match, no trace does',
+    'possible': 'Versions match, no traces found',
     'weak': 'A trace matches, the versions do not',
 }
 _FORMAT_NAMES = {'text': 'text', 'json': 'JSON', 'html': 'HTML', 'zip': 'ZIP'}
