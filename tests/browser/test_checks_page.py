@@ -1,6 +1,4 @@
-"""The tab "Checks" as a person meets it: read, run again, muted and shown again, probed; on a
-telephone too.
-"""
+"""The tab "Checks" in Chromium: findings, run again, mute and unmute, probe, a narrow window."""
 
 import contextlib
 import datetime
@@ -23,7 +21,7 @@ TITLE = 'Nothing restarts this process when it dies.'
 
 @pytest.fixture
 def checks(browser, shared_zope):
-    """The page of a site that has been checked."""
+    """The page of a site whose checks have run."""
     return opened(browser, shared_zope)
 
 
@@ -36,7 +34,7 @@ def opened(browser, zope):
 
 
 def rest(browser):
-    """Until there are results and nothing is being run: a button may be disabled till then."""
+    """Wait until there are results and no check is running: until then a button may be disabled."""
     wait_for(
         lambda: (
             'checks took' in shown(browser)
@@ -47,11 +45,11 @@ def rest(browser):
 
 
 def steadily(action):
-    """What that does to the page; done again when the page was renewed meanwhile."""
+    """Do this on the page; do it again if the page was replaced meanwhile."""
     wait_for(lambda: (action(), True), what='a page that stays')
 
 
-def unfold_what_is_fine(browser):
+def unfold_fine_findings(browser):
     next(
         each
         for each in browser.find_elements(By.TAG_NAME, 'summary')
@@ -60,7 +58,7 @@ def unfold_what_is_fine(browser):
 
 
 def card(browser, title):
-    """None while the page is being renewed, too."""
+    """Return the card with this title; None if it does not exist, or while the page is replaced."""
     with contextlib.suppress(StaleElementReferenceException):
         return _card(browser, title)
     return None
@@ -78,7 +76,7 @@ def _card(browser, title):
 
 
 def count(browser, word):
-    """At one moment: the page may be renewed in the next."""
+    """Return the count with this word, read in one script call, as the page may be replaced."""
     items = browser.execute_script(
         'return [...document.querySelectorAll(".stability-counts li")].map(each => each.innerText)'
     )
@@ -93,7 +91,7 @@ def mute(browser, title, reason):
     wait_for(lambda: 'Muted until' in browser.page_source, what='the message')
 
 
-def test_what_was_found_is_sorted_and_says_what_to_write(checks):
+def test_findings_are_grouped_by_severity_and_show_what_to_write(checks):
     assert checks.find_element(By.CSS_SELECTOR, '.nav-link.active').text == 'Checks'
     headings = [each.text for each in checks.find_elements(By.CSS_SELECTOR, 'main h3')]
     groups = [
@@ -104,13 +102,13 @@ def test_what_was_found_is_sorted_and_says_what_to_write(checks):
     codes = [each.text for each in card(checks, TITLE).find_elements(By.TAG_NAME, 'code')]
     assert codes[:2] == ['Restart=on-failure', 'RestartSec=5']
     assert 'Thread stacks are large enough.' not in shown(checks)
-    unfold_what_is_fine(checks)
+    unfold_fine_findings(checks)
     assert 'Thread stacks are large enough.' in shown(checks)
     assert len(checks.find_elements(By.CSS_SELECTOR, 'details[open] li')) == count(checks, 'fine')
 
 
 @pytest.mark.thorough
-def test_a_finding_is_muted_and_shown_again(checks):
+def test_a_finding_can_be_muted_and_unmuted(checks):
     before = count(checks, 'warning')
     mute(checks, TITLE, 'The <b>container</b> restarts it.')
     assert count(checks, 'muted') == 1 and count(checks, 'warning') == before - 1
@@ -130,7 +128,7 @@ def test_a_finding_is_muted_and_shown_again(checks):
 
 
 @pytest.mark.thorough
-def test_a_mute_wants_a_reason(checks):
+def test_a_mute_needs_a_reason(checks):
     card(checks, TITLE).find_element(By.TAG_NAME, 'summary').click()
     card(checks, TITLE).find_element(By.CSS_SELECTOR, 'form button').click()
     assert (
@@ -140,14 +138,14 @@ def test_a_mute_wants_a_reason(checks):
 
 
 @pytest.mark.thorough
-def test_the_probe_shows_how_far_it_is_and_then_its_result_without_a_reload(checks):
+def test_the_probe_shows_its_progress_and_its_result_without_a_reload(checks):
     checks.find_element(By.ID, 'recursion-probe').click()
     wait_for(
         lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] .progress-bar'),
         what='the progress',
     )
     checks.execute_script('window.stayed = true')
-    steadily(lambda: unfold_what_is_fine(checks))
+    steadily(lambda: unfold_fine_findings(checks))
     wait_for(
         lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] article'),
         timeout=60,
@@ -163,14 +161,14 @@ def test_the_probe_shows_how_far_it_is_and_then_its_result_without_a_reload(chec
 
 
 def _write(card, reason):
-    """Into the form of a finding, which a page that was renewed has folded."""
+    """Type a reason into the form of a finding; it is folded again after the page was replaced."""
     if not card.find_elements(By.CSS_SELECTOR, 'details[open]'):
         card.find_element(By.TAG_NAME, 'summary').click()
     card.find_element(By.NAME, 'reason').send_keys(reason)
 
 
 @pytest.mark.thorough
-def test_what_is_being_written_is_not_lost_when_results_come(checks):
+def test_text_being_typed_is_kept_when_new_results_arrive(checks):
     checks.find_element(By.ID, 'recursion-probe').click()
     wait_for(
         lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] .progress-bar'),
@@ -188,11 +186,11 @@ def test_what_is_being_written_is_not_lost_when_results_come(checks):
         ).count('half a rea')
         == 1
     )
-    assert 'There are newer results' in shown(checks)
+    assert 'Newer results are available.' in shown(checks)
 
 
 @pytest.mark.thorough
-def test_it_runs_again(checks):
+def test_the_button_runs_the_checks_again(checks):
     (file,) = checks.zope.stability.glob('runs/*/checks.json')
     before = file.read_text()
     checks.find_element(By.ID, 'run-checks').click()
@@ -201,7 +199,7 @@ def test_it_runs_again(checks):
 
 
 @pytest.mark.thorough
-def test_a_known_issue_leads_to_what_to_do(browser, make_zope):
+def test_a_known_issue_links_to_the_finding_with_its_action(browser, make_zope):
     checks = opened(browser, make_zope().start())
     (checks.zope.stability / 'known-issues.toml').write_text(
         '[[issue]]\nid = "shop"\ntitle = "Our shop"\nhappens = "It crashes."\neffect = '
@@ -212,7 +210,7 @@ def test_a_known_issue_leads_to_what_to_do(browser, make_zope):
     wait_for(lambda: card(checks, 'Our shop'), what='the known issue')
     (link,) = wait_for(
         lambda: checks.find_elements(By.LINK_TEXT, 'Our shop'),
-        what='the known issues, which are looked up in the background',
+        what='the known issues, which are checked in the background',
     )
     link.click()
     target = checks.find_element(By.CSS_SELECTOR, 'article:target')
@@ -223,7 +221,7 @@ def test_a_known_issue_leads_to_what_to_do(browser, make_zope):
 
 
 @pytest.mark.thorough
-def test_it_fits_on_a_telephone(checks):
+def test_the_page_fits_into_a_narrow_window(checks):
     checks.execute_cdp_cmd(
         'Emulation.setDeviceMetricsOverride',
         {'width': 390, 'height': 844, 'deviceScaleFactor': 1, 'mobile': True},

@@ -1,6 +1,4 @@
-"""The tab as a person meets it: clicked through in Chromium, with a process that really dies in
-between.
-"""
+"""The tab in Chromium: a user clicks through it, and the process really dies in between."""
 
 import json
 import os
@@ -23,7 +21,7 @@ def headline(browser):
 
 
 def press(browser, drill):
-    """Press the button of a drill; the browser loses its connection."""
+    """Click the button of a drill; the browser loses its connection."""
     button = browser.find_element(By.ID, f'drill-{drill}')
     try:
         button.click()
@@ -35,7 +33,7 @@ def test_from_the_control_panel_to_an_incident_and_its_report(browser, make_zope
     zope = make_zope(options={'drills': 'on'}).start()
     log_in(browser, zope)
     click(browser, 'Stability')
-    assert headline(browser) == 'No earlier run is known'
+    assert headline(browser) == 'No earlier runs yet'
     assert f'{zope.client_home} on' in shown(browser) and str(zope.pid) in shown(browser)
     assert browser.find_elements(By.CSS_SELECTOR, '.stability-timeline rect')
 
@@ -48,11 +46,11 @@ def test_from_the_control_panel_to_an_incident_and_its_report(browser, make_zope
     click(browser, 'Stability')
     assert headline(browser) == 'The last run crashed'
     assert 'SIGSEGV' in shown(browser) and 'Drill: Segmentation fault' in shown(browser)
-    click(browser, 'What is known about it')
+    click(browser, 'Show details')
     assert headline(browser) == 'This run crashed'
-    told = shown(browser)
+    text = shown(browser)
     for words in (
-        'The request that crashed',
+        'Request in the crashed thread',
         f'POST {TAB}manage_drill',
         'Evidence',
         'Crashed thread',
@@ -60,23 +58,23 @@ def test_from_the_control_panel_to_an_incident_and_its_report(browser, make_zope
         'Last finished requests',
         'Compiled modules',
     ):
-        assert words in told
+        assert words in text
     active = browser.find_element(By.CSS_SELECTOR, '.nav-link.active').text
     assert active == 'Incidents'
 
-    click(browser, 'JSON')
+    click(browser, 'Download JSON report')
     (file,) = wait_for(
         lambda: list(browser.downloads.glob('stability-*.json')), what='the download'
     )
     report = json.loads(file.read_text())
     assert report['incident']['verdict'] == 'crashed' and report['process']['pid'] == zope.pid
-    click(browser, 'Text')
+    click(browser, 'Download text report')
     (file,) = wait_for(lambda: list(browser.downloads.glob('stability-*.txt')), what='the download')
     assert 'Segmentation fault' in file.read_text()
 
 
 @pytest.mark.thorough
-def test_the_page_is_drawn_with_our_style_and_without_scripts_of_ours(browser, shared_zope):
+def test_the_overview_uses_our_style_sheet_and_no_script_of_ours(browser, shared_zope):
     log_in(browser, shared_zope, TAB + 'manage_main')
     last = browser.find_element(By.CSS_SELECTOR, '.stability-last')
     assert last.value_of_css_property('border-left-width') == '8px'
@@ -89,7 +87,7 @@ def test_the_page_is_drawn_with_our_style_and_without_scripts_of_ours(browser, s
 
 
 @pytest.mark.thorough
-def test_a_crash_loop_is_above_all_else(browser, make_zope):
+def test_a_crash_loop_is_shown_above_the_last_run(browser, make_zope):
     zope = make_zope(options={'drills': 'on'})
     for _ in range(3):
         zope.start()
@@ -107,7 +105,7 @@ def test_a_crash_loop_is_above_all_else(browser, make_zope):
 
 
 @pytest.mark.thorough
-def test_the_table_of_incidents_is_sorted_and_filtered_by_clicks(browser, make_zope):
+def test_clicks_sort_and_filter_the_table_of_incidents(browser, make_zope):
     zope = make_zope().start()
     zope.kill()
     zope.wait_exit()
@@ -131,22 +129,22 @@ def test_the_table_of_incidents_is_sorted_and_filtered_by_clicks(browser, make_z
 
 
 @pytest.mark.thorough
-def test_an_empty_archive_says_so(browser, shared_zope):
+def test_the_incidents_page_says_that_the_archive_is_empty(browser, shared_zope):
     log_in(browser, shared_zope, TAB + 'manage_incidents')
-    assert 'No run is archived yet' in shown(browser)
+    assert 'No runs are archived yet.' in shown(browser)
 
 
-def test_drills_off_tells_how_to_turn_them_on(browser, shared_zope):
+def test_the_drills_page_shows_how_to_turn_drills_on(browser, shared_zope):
     log_in(browser, shared_zope, TAB + 'manage_drills')
     assert '<product-config stabilitymonitor>\n  drills on\n</product-config>' in shown(browser)
     assert not browser.find_elements(By.CSS_SELECTOR, 'main button')
 
 
 @pytest.mark.thorough
-def test_a_form_that_another_process_made_changes_nothing_and_says_so(browser, make_zope):
+def test_a_form_of_an_earlier_process_is_refused_with_a_message(browser, make_zope):
     zope = make_zope(options={'drills': 'on'}).start()
     log_in(browser, zope, TAB + 'manage_drills')
-    zope.restart()  # the page is still open, as it is behind a proxy
+    zope.restart()  # the page of the old process is still open, as behind a proxy
     press(browser, 'kill')
     wait_for(lambda: 'This form was made by the process' in browser.page_source, what='the message')
     assert 'Nothing was changed' in browser.find_element(By.CSS_SELECTOR, '.alert-warning').text
@@ -158,8 +156,10 @@ FORGED = """<form id=f method=post action="{url}"><input name=drill value=kill>
 
 
 @pytest.mark.thorough
-def test_another_site_cannot_drill_with_the_login_of_the_browser(browser, make_zope, tmp_path):
-    """Even with the right token: the browser says where the form comes from."""
+def test_another_site_cannot_start_a_drill_with_the_login_of_the_browser(
+    browser, make_zope, tmp_path
+):
+    """Even with the right token, because the browser says which site sent the form."""
     zope = make_zope(options={'drills': 'on'}).start()
     log_in(browser, zope, TAB + 'manage_drills')
     token, run = (
@@ -175,7 +175,7 @@ def test_another_site_cannot_drill_with_the_login_of_the_browser(browser, make_z
 
 
 @pytest.mark.thorough
-def test_hostile_paths_and_log_lines_do_nothing(browser, make_zope):
+def test_hostile_paths_and_log_lines_are_shown_as_text(browser, make_zope):
     zope = make_zope(options={'drills': 'on'})
     zope.publish(
         'def shout(self):\n    import logging\n'
@@ -191,6 +191,6 @@ def test_hostile_paths_and_log_lines_do_nothing(browser, make_zope):
     zope.wait_exit()
     zope.start()
     log_in(browser, zope, TAB + 'manage_main')
-    click(browser, 'What is known about it')
+    click(browser, 'Show details')
     assert '<script>' in shown(browser) and browser.title == 'Stability'
     assert not browser.find_elements(By.CSS_SELECTOR, 'main script, main img')

@@ -1,6 +1,4 @@
-"""The Threads page as a person meets it: looked at, unfolded, refreshed, and while no worker is
-free.
-"""
+"""The Threads page in Chromium: its content, folded stacks, refresh, and no free worker."""
 
 import itertools
 import json
@@ -16,7 +14,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.zope]
 PAGE = '/Control_Panel/StabilityMonitor/manage_threads'
 OPTIONS = {'slow-request': '0.5s', 'stall': '1s', 'sample-interval': '0.1s'}
 
-#: Requests that wait until `let_go`, two that wait for each other's locks, one that computes.
+#: A request that waits until `let_go`, two that wait for each other's locks, one that computes.
 SOURCE = """
 import threading, time
 A, B, met, release = threading.Lock(), threading.Lock(), threading.Barrier(2), threading.Event()
@@ -53,7 +51,8 @@ def _cheapest():
 def _dearest():
     return max(range(30000))
 """
-#: As a careful proxy sends it; the ZMI's own inline scripts do not survive that, ours must.
+#: A strict content policy, as a proxy may send it.  It blocks inline scripts of the ZMI, but must
+#: not block ours.
 POLICY = (
     SOURCE
     + """
@@ -82,7 +81,7 @@ def find(browser, selector):
 
 
 def text_of(browser, selector):
-    """In one step: what is found may be replaced before it is read."""
+    """Return the text of an element, read in one script call, as the element may be replaced."""
     return browser.execute_script('return document.querySelector(arguments[0]).innerText', selector)
 
 
@@ -94,7 +93,7 @@ def seen_at(browser):
     return text_of(browser, '.stability-seen')
 
 
-def test_a_deadlock_is_on_top_and_red(browser, site):
+def test_a_deadlock_is_shown_above_the_threads(browser, site):
     zope = site()
     for path in ('/checkout', '/stock', '/prices'):
         zope.background(path)
@@ -115,7 +114,7 @@ def test_a_deadlock_is_on_top_and_red(browser, site):
 
 
 @pytest.mark.thorough
-def test_a_stack_unfolds_twice_and_the_site_stands_out(browser, site):
+def test_a_stack_unfolds_in_two_steps_and_highlights_code_of_the_site(browser, site):
     zope = site()
     zope.background('/wait_here')
     wait_for(
@@ -138,7 +137,7 @@ def test_a_stack_unfolds_twice_and_the_site_stands_out(browser, site):
 
 
 @pytest.mark.thorough
-def test_it_refreshes_only_when_asked_and_what_is_open_stays_open(browser, site):
+def test_the_page_refreshes_only_when_asked_and_open_details_stay_open(browser, site):
     zope = site()
     zope.background('/wait_here')
     wait_for(
@@ -169,15 +168,15 @@ def test_it_refreshes_only_when_asked_and_what_is_open_stays_open(browser, site)
     assert browser.execute_script('return window.isTheSamePage')
 
 
-def shares_of_prices(told):
-    """The functions in which that slow request spends its time, as far as it was looked at."""
-    lines = told.partition('GET /prices: ')[2].splitlines()[1:]
+def shares_of_prices(text):
+    """Return the functions in which samples found the slow request."""
+    lines = text.partition('GET /prices: ')[2].splitlines()[1:]
     shares = itertools.takewhile(lambda line: line.startswith('    '), lines)
     return {line.split()[2] for line in shares}
 
 
 def key_of(browser, path):
-    """What the page calls the slow request for `path` that has ended."""
+    """Return the key that the page gives to the finished slow request for `path`."""
     ended = browser.find_elements(By.CSS_SELECTOR, 'details.stability-slow')
     return next(
         one.get_attribute('data-key')
@@ -187,24 +186,26 @@ def key_of(browser, path):
 
 
 @pytest.mark.thorough
-def test_where_the_time_went_is_drawn_when_it_is_unfolded(browser, site):
+def test_a_flame_graph_is_loaded_when_its_request_is_unfolded(browser, site):
     zope = site(source=POLICY)
 
-    def told():
+    def stacks():
         return zope.get('/Control_Panel/StabilityMonitor/stacks').text
 
-    zope.get(PAGE)  # the first page is compiled, and is a slow request itself on a busy machine
+    zope.get(
+        PAGE
+    )  # this first page compiles the templates; on a busy machine that makes it a slow request
     zope.background('/prices')
-    wait_for(lambda: shares_of_prices(told()) >= {'<genexpr>', '_dearest'}, what='both calls')
+    wait_for(lambda: shares_of_prices(stacks()) >= {'<genexpr>', '_dearest'}, what='both calls')
     assert 'flames?' in zope.get(PAGE).text
     zope.get('/let_go')
-    wait_for(lambda: '/prices' in told().partition('have ended:')[2], what='its end')
+    wait_for(lambda: '/prices' in stacks().partition('have ended:')[2], what='its end')
     log_in(browser, zope, PAGE)
     asked = (
         'return performance.getEntriesByType("resource").filter(e => '
         'e.name.includes("flames")).length'
     )
-    # On a busy machine the pages themselves are slow requests, too.
+    # On a busy machine the pages themselves are slow requests too.
     slow = f'details.stability-slow[data-key="{key_of(browser, "/prices")}"]'
     width = f"return document.querySelector('{slow} img').naturalWidth"
     browser.execute_script(f"document.querySelector('{slow}').scrollIntoView()")
@@ -215,16 +216,17 @@ def test_where_the_time_went_is_drawn_when_it_is_unfolded(browser, site):
     refresh_on(browser)
     before = seen_at(browser)
     wait_for(lambda: seen_at(browser) != before, what='a refresh')
-    wait_for(lambda: browser.execute_script(width) > 0, what='the picture, kept')
-    refresh_on(browser)  # off again: what is replaced cannot be clicked
+    wait_for(lambda: browser.execute_script(width) > 0, what='the picture after the refresh')
+    refresh_on(browser)  # off again, because an element that is replaced cannot be clicked
     browser.find_element(By.CSS_SELECTOR, f'{slow} .stability-picture a').click()
     wait_for(
-        lambda: 'prices' in browser.find_element(By.TAG_NAME, 'svg').text, what='the picture alone'
+        lambda: 'prices' in browser.find_element(By.TAG_NAME, 'svg').text,
+        what='the picture on its own page',
     )
 
 
 @pytest.mark.thorough
-def test_while_no_worker_is_free_it_says_so_and_what_to_do(browser, site):
+def test_without_a_free_worker_the_page_shows_the_command_for_a_shell(browser, site):
     zope = site(threads=2)
     log_in(browser, zope, PAGE)
     refresh_on(browser)
@@ -236,7 +238,7 @@ def test_while_no_worker_is_free_it_says_so_and_what_to_do(browser, site):
         return alert.is_displayed() and alert.text
 
     text = wait_for(no_answer, what='the message')
-    assert text.startswith('No answer since ') and 'all workers may be busy' in text
+    assert text.startswith('No answer for ') and 'all workers may be busy' in text
     assert f'stabilitymonitor --directory {zope.stability} stacks ' in text
     zope.kill()
     zope.wait_exit()
@@ -248,13 +250,13 @@ def test_while_no_worker_is_free_it_says_so_and_what_to_do(browser, site):
 
 
 @pytest.mark.thorough
-def test_native_stacks_by_button_with_progress(browser, site):
+def test_the_button_takes_native_stacks_without_a_reload(browser, site):
     pytest.importorskip('pystack', reason='without pystack there is no button')
     zope = site()
     log_in(browser, zope, PAGE)
     browser.find_element(By.ID, 'native-stacks').click()
     text = wait_for(
-        lambda: (told := text_of(browser, '#stability-native')) and 'Taken' in told and told,
+        lambda: (text := text_of(browser, '#stability-native')) and 'Taken' in text and text,
         timeout=60,
         what='the native stacks',
     )
@@ -269,7 +271,7 @@ def test_native_stacks_by_button_with_progress(browser, site):
 
 
 @pytest.mark.thorough
-def test_it_works_under_a_strict_content_policy(browser, site):
+def test_the_page_works_under_a_strict_content_policy(browser, site):
     zope = site(source=POLICY)
     zope.background('/prices')
     wait_for(
@@ -288,16 +290,16 @@ def test_it_works_under_a_strict_content_policy(browser, site):
     zope.get('/let_go')
 
 
-#: Shows what the test makes up.
+#: Lets the page show a document of the test.
 PRETENDING = (
     SOURCE
     + """
-def pretend(self, told):
+def pretend(self, stacks):
     import json
     from Products.StabilityMonitor.recording.arming import STATE
     from Products.StabilityMonitor.model.jsonform import from_json
     from Products.StabilityMonitor.model.threadstates import Stacks
-    STATE.life.rounds.stacks = lambda: from_json(Stacks, json.loads(told))
+    STATE.life.rounds.stacks = lambda: from_json(Stacks, json.loads(stacks))
     return "ok"
 """
 )
@@ -305,9 +307,9 @@ def pretend(self, told):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize('width', [1280, 390])
-def test_nothing_is_wider_than_the_window(browser, site, width):
+def test_the_page_is_not_wider_than_the_window(browser, site, width):
     zope = site(source=PRETENDING)
-    zope.post('/pretend', {'told': json.dumps(document())})
+    zope.post('/pretend', {'stacks': json.dumps(document())})
     size = browser.get_window_size()
     try:
         browser.set_window_size(width, 1000)
@@ -319,6 +321,6 @@ def test_nothing_is_wider_than_the_window(browser, site, width):
             'return document.documentElement.scrollWidth <= window.innerWidth'
         )
         assert browser.execute_script('return window.innerWidth') == width
-        assert 'Slow requests' in shown(browser) and 'What stood still before' in shown(browser)
+        assert 'Slow requests' in shown(browser) and 'Earlier hangs and deadlocks' in shown(browser)
     finally:
         browser.set_window_size(size['width'], size['height'])

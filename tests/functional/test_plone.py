@@ -142,7 +142,7 @@ def test_visitors_and_managers_of_the_site_alone_do_not_get_in(plone):
                 answer = plone.get(
                     f'{place}{TAB}{page}', auth=False, headers=headers, timeout=PATIENCE
                 )
-                assert answer.status in (302, 401) and 'Breadcrumbs in' not in answer.text, (
+                assert answer.status in (302, 401) and 'Data directory' not in answer.text, (
                     place,
                     page,
                     answer,

@@ -140,9 +140,9 @@ def test_in_the_first_seconds_the_overview_and_the_report_say_that_checks_run(si
     site.get('/first_seconds')
     assert site.report()['sources']['checks']['running'] is True
     overview = site.get(f'{TAB}manage_main').text
-    assert note in overview and 'Nothing needs to be done.' not in overview
+    assert note in overview and 'No findings that need action.' not in overview
     assert note in site.get(f'{TAB}manage_report').text
-    assert 'The checks are being run.' in site.get(f'{TAB}manage_checks').text
+    assert 'The checks are running.' in site.get(f'{TAB}manage_checks').text
     site.restart()
 
 

@@ -1,6 +1,4 @@
-"""How a living run stands, and the tab "Checks" over HTTP in a real Zope: findings, muting, known
-issues, probe.
-"""
+"""The state of the checks of a living run, and the tab "Checks" over HTTP in a real Zope."""
 
 import json
 import re
@@ -62,7 +60,7 @@ distributions = {Zope = "<99"}
 
 
 class Fixed:
-    """A check with a fixed answer."""
+    """A check that always returns the same findings."""
 
     question, source = 'Is it so?', 'a test'
 
@@ -95,26 +93,28 @@ def life(tmp_path):
     )
 
 
-def asked(life, *findings):
-    """The Standing of `life` after a run of checks with these answers."""
+def standing_after_checks(life, *findings):
+    """Return the Standing of `life` after a run of the checks with these findings."""
     here = allfindings.of(life)
     here.checks = Background(here._site, [Fixed(*findings)])
     assert here.start() and here.checks.wait(20)
     return here
 
 
-# -- how a run stands ------------------------------------------------------------------------------
+# -- the state of a run ---------------------------------------------------------------------------
 
 
-def test_nothing_is_known_before_anything_was_asked(life):
+def test_there_are_no_findings_before_the_first_run_of_the_checks(life):
     look = allfindings.of(life).look()
     assert (look.shown, look.muted, look.when) == ((), (), None)
     assert allfindings.of(life) is allfindings.of(life)
 
 
-def test_the_runs_own_findings_and_the_checks_together_worst_first(life):
+def test_own_findings_and_those_of_checks_are_sorted_worst_first(life):
     life.findings.add('own', 'Something is off.')
-    here = asked(life, warning('c', 'ok'), warning('b', 'critical'), warning('d', 'info'))
+    here = standing_after_checks(
+        life, warning('c', 'ok'), warning('b', 'critical'), warning('d', 'info')
+    )
     assert [(f.id, f.severity.code) for f in here.look().shown] == [
         ('b', 'critical'),
         ('own', 'warning'),
@@ -124,39 +124,44 @@ def test_the_runs_own_findings_and_the_checks_together_worst_first(life):
 
 
 @pytest.mark.parametrize('own, check', allfindings.ANSWERED_BY.items())
-def test_a_check_answers_what_was_seen_at_the_start(life, own, check):
+def test_a_finding_of_a_check_replaces_the_finding_of_the_start(life, own, check):
     life.findings.add(own, 'As it was at the start.', severity=CRITICAL)
-    assert [f.id for f in asked(life, warning('another')).look().shown] == [own, 'another']
-    shown = asked(life, warning(check, 'info', 'As it is now.')).look().shown
+    assert [f.id for f in standing_after_checks(life, warning('another')).look().shown] == [
+        own,
+        'another',
+    ]
+    shown = standing_after_checks(life, warning(check, 'info', 'As it is now.')).look().shown
     assert [(f.id, f.severity.code) for f in shown] == [(check, 'info')]
 
 
-def test_no_own_finding_hides_behind_a_check():
-    """Or behind another one of its own: of equal ids only one is shown."""
+def test_no_own_finding_has_the_id_of_a_check():
+    """The ids of findings and checks differ, because only one finding with the same id is shown."""
     parts = [name for name, *_ in livingrun._PARTS]
     text = ''.join(path.read_text() for path in (PACKAGE / 'recording').glob('*.py'))
     named = re.findall(r"findings\.(?:add|guarded)\(\s*'([a-z-]+)'", text)
     assert len(set(named)) > 15 and len(set(parts)) == len(parts)
-    # These two files are looked after only where the part could be made.
+    # Findings about these two files are added only if the part could be made.
     assert set(parts) & set(named) == {'fault-log', 'trace-log'}
     checks = {check.id for check in CHECKS}
     assert checks.isdisjoint({*parts, *named})
 
 
-def test_the_error_of_an_option_is_told_beside_the_check_of_the_same_subject(life):
-    """The limit for core files cannot be raised, and the check says that there will be none."""
+def test_the_error_of_an_option_is_shown_beside_the_check_of_the_same_subject(life):
+    """The limit for core files cannot be raised, and a check says that none will be written."""
     name, _, what, action, _ = next(
         row for row in livingrun._PARTS if row[1] is livingrun.LivingRun._core_files
     )
     with life.findings.guarded(name, what, action):
         raise OSError('setrlimit is refused')
-    shown = {f.id: f.detail for f in asked(life, warning('core-files')).look().shown}
+    shown = {
+        f.id: f.detail for f in standing_after_checks(life, warning('core-files')).look().shown
+    }
     assert shown.keys() == {'core-files', name}
     assert 'setrlimit is refused' in shown[name]
 
 
-def test_muted_ones_are_apart_and_say_why_in_the_report(life):
-    here = asked(life, warning('a'), warning('b'))
+def test_muted_findings_are_separate_and_have_their_reason_in_the_report(life):
+    here = standing_after_checks(life, warning('a'), warning('b'))
     until = time.strftime('%Y-%m-%d', time.gmtime(time.time() + 86400))
     here.mute_list(0o640).mute('a', 'It is wanted.', until, 'ada', 'warning')
     look = here.look()
@@ -168,27 +173,27 @@ def test_muted_ones_are_apart_and_say_why_in_the_report(life):
     assert set(rows['b']) == {'id', 'severity', 'title', 'detail', 'action', 'source'}
 
 
-def test_a_damaged_list_of_mutes_hides_nothing_and_is_told(life):
-    here = asked(life, warning('a', 'info'))
+def test_a_damaged_list_of_mutes_hides_no_finding_and_is_a_finding(life):
+    here = standing_after_checks(life, warning('a', 'info'))
     (life.path / 'muted.json').write_text('{')
     assert [f.id for f in here.look().shown] == ['muted', 'a']
 
 
-def test_the_probe_is_a_finding_too(life):
-    here = asked(life, warning('a', 'ok'))
+def test_the_result_of_the_probe_is_a_finding(life):
+    here = standing_after_checks(life, warning('a', 'ok'))
     here.probe.result = ProbeResult(1 << 20, 1000, survives=False, ways=('json',), smallest=2 << 20)
     assert [f.id for f in here.look().shown] == ['recursion-probe', 'a']
 
 
 @pytest.mark.zope
-def test_the_heartbeat_renews_results_that_are_old(life):
+def test_the_heartbeat_renews_old_results(life):
     from Products.StabilityMonitor.zmi import zopechecks
 
     here = allfindings.of(life)
     here.checks = Background(here._site, [Fixed(warning('a'))])
     life.errands = []
     zopechecks.begin(life)
-    assert life.answers['checks'] == here.answer, 'who asks at once is answered'
+    assert life.answers['checks'] == here.answer, 'a request that comes at once is answered'
     (renew,) = life.rounds
     (start,) = life.errands
     assert start() and here.checks.wait(20)
@@ -204,7 +209,7 @@ def test_the_heartbeat_renews_results_that_are_old(life):
 
 
 class Waits(Fixed):
-    """A check that answers when it may."""
+    """A check that waits until `go` is set."""
 
     def __init__(self, *findings):
         super().__init__(*findings)
@@ -215,7 +220,7 @@ class Waits(Fixed):
         return super().look(site)
 
 
-def test_who_asks_from_outside_is_answered_at_once_and_gets_a_run_that_is_fresh(life):
+def test_a_mailbox_request_is_answered_at_once_and_renews_old_results(life):
     here, check = allfindings.of(life), Waits(warning('a'))
     here.checks = Background(here._site, [check], time_limit=60)
     first = here.answer()
@@ -232,26 +237,26 @@ def test_who_asks_from_outside_is_answered_at_once_and_gets_a_run_that_is_fresh(
     assert here.checks.wait(20)
 
 
-def test_the_last_word_lies_in_the_directory_of_the_run(life):
-    asked(life, warning('a'))
+def test_the_last_results_are_saved_in_the_run_directory(life):
+    standing_after_checks(life, warning('a'))
     folder = life.directory.path
     word = until(lambda: allfindings.last_word(folder), 'the last word')
     assert [row['id'] for row in word['checks']] == ['a'] and word['running'] is False
     assert (folder / allfindings.LAST_WORD).stat().st_mode & 0o777 == 0o640
 
 
-def test_a_run_without_directory_leaves_no_word_and_no_finding(life):
+def test_a_run_without_a_directory_saves_no_results_and_adds_no_finding(life):
     life.directory = None
-    asked(life, warning('a'))
+    standing_after_checks(life, warning('a'))
     assert [f.id for f in allfindings.of(life).look().shown] == ['a'] and not list(life.findings)
 
 
 @pytest.mark.parametrize('row', [None, [], 'x', {}, {'severity': 'loud'}, {'id': 'x'}])
-def test_foreign_rows_are_no_findings(row):
+def test_rows_of_a_wrong_form_are_not_findings(row):
     assert finding_from(row) is None
 
 
-def test_foreign_values_become_text():
+def test_values_of_a_wrong_type_become_text_in_a_finding():
     assert finding_from({'severity': 'info', 'id': 7, 'title': None, 'more': 1}) == Finding(
         '7', INFO, ''
     )
@@ -285,7 +290,7 @@ def test_known_issues_are_a_check(tmp_path):
         ('`pip install uvloop`', '', 'pip install uvloop'),
     ],
 )
-def test_what_is_to_be_installed_here_is_so_by_this_python(action, executable, words):
+def test_an_action_that_installs_names_the_pip_of_this_python(action, executable, words):
     assert str(with_own_pip(Action(action), executable)) == words
 
 
@@ -329,7 +334,7 @@ def test_the_known_issues_of_this_process_name_its_python(tmp_path):
     assert pieces(action) == [{'text': str(action), 'code': True}]
 
 
-def test_what_would_keep_a_site_from_starting_is_no_issue_of_one_that_has_started(tmp_path):
+def test_an_issue_that_prevents_the_start_does_not_affect_a_started_site(tmp_path):
     pytest.importorskip('packaging')
     (tmp_path / 'known-issues.toml').write_text(
         BROKEN_RULES.replace('Zope = "<99"', '"zope.interface" = "<99"').replace(
@@ -352,8 +357,8 @@ def test_what_would_keep_a_site_from_starting_is_no_issue_of_one_that_has_starte
 
 
 @pytest.mark.zope
-def test_no_request_looks_known_issues_up(life, monkeypatch):
-    """It takes a TOML parser, rules and `packaging`: the page says that they are looked up."""
+def test_known_issues_are_not_looked_up_in_a_request(life, monkeypatch):
+    """It needs a TOML parser, all rules and `packaging`, so it happens in the background."""
     pytest.importorskip('packaging')
     from Products.StabilityMonitor.zmi import checkpages
 
@@ -382,16 +387,14 @@ def test_no_request_looks_known_issues_up(life, monkeypatch):
 
 
 @pytest.mark.zope
-def test_the_page_looks_them_up_where_the_last_run_remembered_what_it_had_found(
-    life, monkeypatch, caplog
-):
+def test_the_page_looks_up_known_issues_once_for_each_run_of_the_checks(life, monkeypatch, caplog):
     pytest.importorskip('packaging')
     from Products.StabilityMonitor.zmi import checkpages
 
     here = allfindings.of(life)
     here.checks = Background(here._site, [KnownIssues()])
     here.look_up_known()
-    assert not here.known_issues.running, 'before anything was asked'
+    assert not here.known_issues.running, 'no check has run yet'
     for _ in range(2):
         assert here.start() and here.checks.wait(60)
     monkeypatch.setattr(rulesinforce.knowledgebase, 'in_force', None)
@@ -402,7 +405,9 @@ def test_the_page_looks_them_up_where_the_last_run_remembered_what_it_had_found(
     until(lambda: 'could not be looked up' in caplog.text, 'the line in the log')
     monkeypatch.undo()
     shown = checkpages.page(life, False)
-    assert (shown['known'], shown['looks_up_known']) == (None, False), 'tried once for each run'
+    assert (shown['known'], shown['looks_up_known']) == (None, False), (
+        'one attempt for each run of the checks'
+    )
     assert here.start() and here.checks.wait(60)
     checkpages.page(life, False)
     assert here.known_issues.wait(60)
@@ -414,10 +419,8 @@ def test_the_page_looks_them_up_where_the_last_run_remembered_what_it_had_found(
 
 
 @pytest.mark.zope
-@pytest.mark.parametrize('told', ['page', 'document'])
-def test_checks_that_end_while_they_are_looked_at_are_not_said_to_have_found_nothing(
-    life, monkeypatch, told
-):
+@pytest.mark.parametrize('subject', ['page', 'document'])
+def test_checks_that_end_while_the_page_is_made_still_count_as_running(life, monkeypatch, subject):
     from Products.StabilityMonitor.zmi import checkpages
 
     here, look, go_on = allfindings.of(life), allfindings.Standing.look, threading.Event()
@@ -431,15 +434,15 @@ def test_checks_that_end_while_they_are_looked_at_are_not_said_to_have_found_not
         return found
 
     monkeypatch.setattr(allfindings.Standing, 'look', look_and_wait)
-    if told == 'page':
+    if subject == 'page':
         run = checkpages.page(life, False)['run']
-        assert run['busy'] and run['last'] is None, 'it asks again'
+        assert run['busy'] and run['last'] is None, 'the script of the page asks again'
     else:
         answer = here.to_json()
         assert answer['running'] and answer['when'] is None and answer['checks'] == []
 
 
-def test_the_site_adds_and_mutes_known_issues_and_its_mistakes_are_told(tmp_path):
+def test_a_site_adds_and_mutes_known_issues_and_errors_in_its_file_are_findings(tmp_path):
     pytest.importorskip('packaging')
     (tmp_path / 'known-issues.toml').write_text(
         BROKEN_RULES.replace('Zope = "<99"', '"zope.interface" = "<99"')
@@ -457,7 +460,7 @@ def test_the_site_adds_and_mutes_known_issues_and_its_mistakes_are_told(tmp_path
         for f in KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))
         if f.id == problem.id
     )
-    assert 'line 7' in again.title, 'and a mute by its id holds'
+    assert 'line 7' in again.title, 'but the id is the same, so that a mute still applies'
     facts = rulesinforce.known(tmp_path)
     assert [s.id for s in facts.muted] == ['python-daemon-threads-exit']
     assert len(facts.affected) + len(facts.unaffected) <= facts.count > 100
@@ -483,7 +486,7 @@ def crashed(**values):
     )
 
 
-def test_an_incident_is_matched_by_what_is_known_today(tmp_path):
+def test_an_incident_is_matched_with_the_current_rules(tmp_path):
     pytest.importorskip('packaging')
     found = rulesinforce.of_incident(crashed(), tmp_path)
     assert (found[0].id, found[0].strength) == ('zope.interface-weak-references', 'strong')
@@ -496,11 +499,11 @@ def test_an_incident_is_matched_by_what_is_known_today(tmp_path):
     }
 
 
-def test_a_wanted_stop_is_not_looked_up(tmp_path):
+def test_a_normal_stop_has_no_known_issues(tmp_path):
     assert rulesinforce.of_incident(record(1, 'stopped'), tmp_path) == ()
 
 
-def test_a_record_that_cannot_be_matched_is_shown_without(tmp_path, monkeypatch, caplog):
+def test_a_record_that_cannot_be_matched_keeps_its_recorded_issues(tmp_path, monkeypatch, caplog):
     def fails(*args):
         raise TypeError('nonsense')
 
@@ -548,9 +551,10 @@ def page(zope, **query):
     return zope.get(TAB + 'manage_checks' + ('?' + urllib.parse.urlencode(query) if query else ''))
 
 
-def told(zope):
-    """The text of the page once the checks have run; a process of its own has begun them, or this
-    look does.
+def page_after_checks(zope):
+    """Return the text of the page after the checks have run.
+
+    They begin after the start of Zope, or at the first visit of the page.
     """
     from support.zopekit import wait_for
 
@@ -578,8 +582,8 @@ def moment(zope):
 
 @pytest.mark.zope
 class TestPage:
-    def test_everything_was_asked_and_is_there(self, site):
-        text = told(site)
+    def test_the_page_shows_the_results_of_all_checks(self, site):
+        text = page_after_checks(site)
         assert 'nav-link active' in text and '>Checks<' in text
         for words in (
             'Nothing restarts this process',
@@ -598,21 +602,21 @@ class TestPage:
             < text.index('<strong>Fine</strong>')
         )
 
-    def test_the_page_waits_for_nothing(self, site):
-        told(site)
+    def test_the_page_does_not_wait_for_the_checks(self, site):
+        page_after_checks(site)
         assert post(site, 'manage_run_checks').headers['Location'].endswith('/manage_checks')
         assert page(site).status == 200
 
-    def test_it_runs_again_when_asked(self, site):
+    def test_the_form_runs_the_checks_again(self, site):
         from support.zopekit import wait_for
 
-        told(site)
+        page_after_checks(site)
         before = wait_for(lambda: list(site.stability.glob('runs/*/checks.json')) and moment(site))
         post(site, 'manage_run_checks')
         assert wait_for(lambda: moment(site) > before, timeout=20, what='a later run')
 
-    def test_what_matters_is_on_the_overview_and_all_of_it_in_the_report(self, site):
-        told(site)
+    def test_the_overview_has_warnings_and_the_report_has_all_findings(self, site):
+        page_after_checks(site)
         text = site.get(TAB + 'manage_main').text
         assert 'Nothing restarts this process' in text and 'Thread stacks are large' not in text
         rows = {row['id']: row for row in site.report()['checks']}
@@ -632,8 +636,8 @@ class TestPage:
         }
         assert '[warning] Nothing restarts' in site.get(TAB + 'report?format=text').text
 
-    def test_a_finding_is_muted_and_shown_again(self, site):
-        told(site)
+    def test_a_finding_can_be_muted_and_unmuted(self, site):
+        page_after_checks(site)
         site.get('/find?id=odd')
         answer = post(
             site, 'manage_mute', id='odd', severity='warning', reason=HOSTILE, until=day(20)
@@ -670,20 +674,20 @@ class TestPage:
             ({'id': 'supervisor', 'reason': 'x', 'until': 'soon'}, 'is no date'),
             (
                 {'id': 'nothing', 'reason': 'x', 'until': day(9)},
-                'There is no such finding any more.',
+                'This finding no longer exists.',
             ),
-            ({}, 'There is no such finding any more.'),
+            ({}, 'This finding no longer exists.'),
         ],
     )
-    def test_what_cannot_be_muted_says_why(self, site, form, words):
-        told(site)
+    def test_a_refused_mute_shows_the_reason(self, site, form, words):
+        page_after_checks(site)
         address = post(site, 'manage_mute', **form).headers['Location']
         query = urllib.parse.parse_qs(urllib.parse.urlsplit(address).query)
         assert words in query['manage_tabs_message'][0] and query['manage_tabs_type'] == ['warning']
 
-    def test_hostile_findings_stay_text(self, site):
+    def test_hostile_findings_are_shown_as_text(self, site):
         site.get('/find?' + urllib.parse.urlencode({'id': HOSTILE, 'title': HOSTILE}))
-        text = told(site)
+        text = page_after_checks(site)
         assert '<script>alert' not in text and '<img src=x' not in text
         assert '<code>x = &lt;1&gt;</code>' in text and '<code>[section]</code>' in text
         assert post(site, 'manage_mute', id=HOSTILE, reason='x', until=day(3)).status == 302
@@ -693,18 +697,18 @@ class TestPage:
         'action',
         ['manage_run_checks', 'manage_mute', 'manage_show_again', 'manage_recursion_probe'],
     )
-    def test_only_a_form_of_ours_does_anything(self, site, action):
+    def test_an_action_needs_a_form_of_this_product(self, site, action):
         assert site.get(TAB + action).status == 404
         assert site.post(TAB + action, {}).status == 403
         assert post(site, action, headers={'Sec-Fetch-Site': 'cross-site'}).status == 403
         assert site.post(TAB + action, {}, auth=False).status == 401
 
-    def test_who_may_only_look_sees_no_forms(self, site):
+    def test_a_user_who_may_only_view_sees_no_forms(self, site):
         import base64
 
         site.get('/grant')
         login = {'Authorization': 'Basic ' + base64.b64encode(b'watcher:secret').decode()}
-        told(site)
+        page_after_checks(site)
         answer = site.get(TAB + 'manage_checks', auth=False, headers=login)
         assert answer.status == 200 and '<form' not in answer.text.split('<main')[1]
         assert site.post(TAB + 'manage_run_checks', {}, auth=False, headers=login).status == 401
@@ -716,7 +720,7 @@ class TestPage:
     def test_the_probe_runs_in_the_background_and_is_remembered(self, site):
         from support.zopekit import wait_for
 
-        told(site)
+        page_after_checks(site)
         answer = post(site, 'manage_recursion_probe')
         assert answer.headers['Location'].endswith('/manage_checks#probe')
         wait_for(
@@ -729,14 +733,14 @@ class TestPage:
         assert 'recursion-probe' in {row['id'] for row in site.report()['checks']}
         assert (site.stability / allfindings.PROBE).exists()
 
-    def test_rules_of_the_site(self, site):
+    def test_rules_of_the_site_are_shown_on_the_page(self, site):
         (site.stability / 'known-issues.toml').write_text(BROKEN_RULES)
         try:
             post(site, 'manage_run_checks')
             from support.zopekit import wait_for
 
-            wait_for(lambda: 'Our shop' in told(site), timeout=20, what='the new rule')
-            text = told(site)
+            wait_for(lambda: 'Our shop' in page_after_checks(site), timeout=20, what='the new rule')
+            text = page_after_checks(site)
             assert (
                 '<script>alert' not in text
                 and '<b>restart' not in text
@@ -747,7 +751,7 @@ class TestPage:
         finally:
             (site.stability / 'known-issues.toml').unlink()
 
-    def test_an_incident_shows_its_known_issues_also_when_it_was_archived_without(self, site):
+    def test_an_incident_that_was_archived_without_known_issues_shows_them(self, site):
         found = crashed()
         folder = site.stability / 'archive' / found.run
         folder.mkdir(parents=True)
@@ -755,7 +759,7 @@ class TestPage:
         text = site.get(f'{TAB}manage_incident?run={found.run}').text
         assert (
             'zope.interface 7.0 and 7.1.0 crash on Python 3.12' in text
-            and 'Versions and traces fit' in text
+            and 'Versions and traces match' in text
         )
         known = site.report(run=found.run)['incident']['known_issues']
         assert known[0]['id'] == 'zope.interface-weak-references' and known[0]['matched']
@@ -767,13 +771,13 @@ class TestPage:
 
 
 @pytest.mark.zope
-def test_switched_off_the_page_still_answers(make_zope):
+def test_the_checks_page_works_when_the_product_is_off(make_zope):
     zope = make_zope(options={'enabled': 'off'}).start()
-    assert 'Thread stacks are large' in told(zope)
+    assert 'Thread stacks are large' in page_after_checks(zope)
 
 
 @pytest.mark.zope
-def test_once_after_each_start_without_anybody_asking(make_zope):
+def test_the_checks_run_once_after_each_start(make_zope):
     from support.zopekit import wait_for
 
     zope = make_zope().start()
@@ -789,7 +793,7 @@ def test_once_after_each_start_without_anybody_asking(make_zope):
 
 
 @pytest.mark.zope
-def test_scripts_ask_nothing(make_zope):
+def test_the_checks_do_not_run_in_scripts(make_zope):
     zope = make_zope()
     done = zope.run_script(
         'import time\nfrom Products.StabilityMonitor.checks import allfindings as standing\n'

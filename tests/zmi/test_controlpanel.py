@@ -1,6 +1,4 @@
-"""The tab over HTTP, in a real Zope: pages, downloads, rights, forms, and foreign text that wants
-out.
-"""
+"""The tab over HTTP in a real Zope: pages, downloads, permissions, forms, and hostile text."""
 
 import html
 import json
@@ -176,7 +174,7 @@ def fields(zope):
 
 
 @pytest.mark.parametrize('panel', PANELS)
-def test_the_tab_is_on_every_panel_and_leads_to_us(zope, panel):
+def test_every_panel_has_the_tab_with_a_link_to_its_page(zope, panel):
     text = zope.get(f'/Control_Panel/{panel}manage_main').text
     (href,) = re.findall(r'href="([^"]+)"\s*>Stability</a>', text)
     target = urllib.parse.urljoin(f'/Control_Panel/{panel}manage_main', href)
@@ -184,7 +182,7 @@ def test_the_tab_is_on_every_panel_and_leads_to_us(zope, panel):
 
 
 @pytest.mark.parametrize('name', PAGES)
-def test_every_page_is_there_and_names_its_instance(zope, name):
+def test_every_page_works_and_names_the_instance(zope, name):
     answer = page(zope, name)
     assert answer.status == 200
     assert (
@@ -193,7 +191,7 @@ def test_every_page_is_there_and_names_its_instance(zope, name):
     assert 'nav-link active' in answer.text
 
 
-def test_the_tab_has_a_place_for_its_name_alone(zope):
+def test_the_url_without_a_page_works(zope):
     assert zope.get(TAB + 'manage_workspace').headers['Location'].endswith('/manage_main')
     assert zope.get(TAB.rstrip('/')).status in (200, 302, 404)
 
@@ -201,25 +199,25 @@ def test_the_tab_has_a_place_for_its_name_alone(zope):
 def test_the_overview_has_the_eight_values_of_the_howto(zope):
     text = page(zope, 'manage_main').text
     for label in (
-        'Zope version',
-        'Python version',
-        'System platform',
+        'Zope Version',
+        'Python Version',
+        'System Platform',
         'SOFTWARE_HOME',
         'INSTANCE_HOME',
         'CLIENT_HOME',
-        'Process id',
-        'Running for',
+        'Process Id',
+        'Running For',
     ):
         assert f'>{label}</th>' in text
     assert f'>{zope.pid}</td>' in text and f'>{zope.home}</td>' in text and '<svg' in text
 
 
-def test_the_style_sheet_is_linked_and_there(zope):
+def test_the_linked_style_sheet_exists(zope):
     (path,) = re.findall(r'href="([^"]+stability\.css)"', page(zope, 'manage_main').text)
     assert zope.get(path, auth=False).status == 200
 
 
-def test_its_folder_shows_nothing_else(zope):
+def test_no_template_can_be_read_through_the_folder_of_the_style_sheet(zope):
     for path in (
         '/++resource++stabilitymonitor/../overview.pt',
         '/++resource++stabilitymonitor/overview.pt',
@@ -227,12 +225,12 @@ def test_its_folder_shows_nothing_else(zope):
         assert zope.get(path).status in (400, 403, 404)
 
 
-def test_a_message_is_shown_as_zope_does(zope):
+def test_the_message_in_the_query_is_shown_as_text(zope):
     text = page(zope, 'manage_main', manage_tabs_message=HOSTILE, manage_tabs_type=HOSTILE).text
     assert 'alert alert-success' in text and '&lt;script&gt;alert(1)' in text and harmless(text)
 
 
-def test_nothing_is_cached(zope):
+def test_pages_are_not_cached(zope):
     assert page(zope, 'manage_main').headers['Cache-Control'] == 'no-store'
 
 
@@ -261,7 +259,7 @@ def test_nothing_is_stored_in_the_database(zope):
         {'sort:int': '1'},
     ],
 )
-def test_bad_parameters_show_the_default(zope, query):
+def test_bad_parameters_mean_the_default(zope, query):
     answer = page(zope, 'manage_incidents', **query)
     assert answer.status == 200 and harmless(answer.text)
 
@@ -304,12 +302,12 @@ def test_an_unknown_run_is_a_page_with_a_next_step(zope, run):
     answer = page(zope, 'manage_incident', run=run)
     assert answer.status == 404 and harmless(answer.text)
     assert (
-        'Look for it among all incidents.' in answer.text
+        'Choose a run from the list of incidents.' in answer.text
         and 'href="manage_incidents"' in answer.text
     )
 
 
-def test_a_repeated_run_is_no_run(zope):
+def test_a_repeated_run_parameter_is_refused(zope):
     assert zope.get(f'{TAB}manage_incident?run=a&run=b').status == 404
     assert zope.get(f'{TAB}report?format=json&run=a&run=b').status == 404
 
@@ -348,7 +346,7 @@ def test_foreign_text_stays_text(zope):
         ],
     ],
 )
-def test_a_damaged_record_is_shown_as_far_as_it_goes(zope, nonsense):
+def test_a_damaged_record_is_shown_without_its_damaged_parts(zope, nonsense):
     found = record(8, zope).to_json()
     for key in (
         'requests',
@@ -375,7 +373,7 @@ def test_a_damaged_record_is_shown_as_far_as_it_goes(zope, nonsense):
     assert answer.status == 200 and 'Crash number 8.' in answer.text
 
 
-def test_hostile_requests_and_log_lines_stay_text(zope):
+def test_hostile_requests_and_log_lines_are_shown_as_text(zope):
     zope.get('/' + urllib.parse.quote(HOSTILE))
     for name in ('manage_main', 'manage_report'):
         assert harmless(page(zope, name).text)
@@ -410,7 +408,7 @@ def test_the_report_about_one_incident(zope):
         {'format': 'json', 'run': '20200101T000000Z-1-abcd'},
     ],
 )
-def test_what_cannot_be_reported_is_a_page(zope, query):
+def test_a_report_that_does_not_exist_is_a_page_with_a_message(zope, query):
     answer = page(zope, 'report', **query)
     assert answer.status == 404 and harmless(answer.text) and '<main' in answer.text
 
@@ -445,7 +443,7 @@ def test_the_trace_log_of_this_process_by_its_name(zope):
     assert ' is in flight for ' in text and 'the process ended' not in text
 
 
-def test_hostile_requests_are_words_of_a_trace_log(zope):
+def test_hostile_requests_do_not_break_the_format_of_a_trace_log(zope):
     run = archived(zope, hostile_record(zope))
     answer = page(zope, 'trace', run=run)
     assert answer.status == 200 and answer.headers['X-Content-Type-Options'] == 'nosniff'
@@ -462,30 +460,30 @@ def test_hostile_requests_are_words_of_a_trace_log(zope):
         f'run={urllib.parse.quote(HOSTILE)}',
     ],
 )
-def test_there_is_no_trace_log_of_an_unknown_run(zope, query):
+def test_the_trace_log_of_an_unknown_run_is_a_page_with_a_next_step(zope, query):
     answer = zope.get(f'{TAB}trace?{query}')
     assert (
         answer.status == 404 and harmless(answer.text) and 'href="manage_incidents"' in answer.text
     )
-    assert 'Look for it among all incidents.' in answer.text
+    assert 'Choose a run from the list of incidents.' in answer.text
 
 
-# -- rights ----------------------------------------------------------------------------------------
+# -- permissions -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     'name', [*PAGES, 'manage_incident', 'report', 'trace?run=20200101T000000Z-1-abcd', '']
 )
-def test_nobody_else_may_look(zope, name):
+def test_pages_need_a_login(zope, name):
     assert zope.get(TAB + name, auth=False).status == 401
 
 
-def test_nobody_else_may_drill(zope):
+def test_a_drill_needs_a_login(zope):
     assert zope.post(TAB + 'manage_drill', {'drill': 'kill'}, auth=False).status == 401
     assert zope.running
 
 
-def test_view_and_manage_are_two_rights(zope):
+def test_view_and_manage_are_two_permissions(zope):
     import base64
 
     assert zope.get('/grant').status == 200
@@ -522,14 +520,14 @@ def test_no_helper_is_published(zope, name):
 # -- forms -----------------------------------------------------------------------------------------
 
 
-def test_drills_off_says_how_to_turn_them_on(zope):
+def test_the_drills_page_shows_how_to_turn_drills_on(zope):
     text = page(zope, 'manage_drills').text
     assert '&lt;product-config stabilitymonitor&gt;\n  drills on\n&lt;/product-config&gt;' in text
     assert '<form action="manage_drill"' not in text
 
 
-def test_drills_off_cannot_be_had(zope, drilling):
-    """Even with a token that is good: that of an instance which shares the key."""
+def test_a_drill_is_refused_while_drills_are_off(zope, drilling):
+    """Even with a valid token, from an instance that shares the key."""
     key = (drilling.stability / 'token.key').read_bytes() if fields(drilling) else b''
     (zope.stability / 'token.key').write_bytes(key)
     run = zope.report()['process']['run']
@@ -544,7 +542,7 @@ def refused(zope, status, data, headers=None):
     return answer
 
 
-def test_a_drill_cannot_be_had_with_get(drilling):
+def test_a_drill_is_refused_with_get(drilling):
     query = urllib.parse.urlencode({**fields(drilling), 'drill': 'kill'})
     assert drilling.get(f'{TAB}manage_drill?{query}').status in (403, 404, 405)
     assert drilling.running
@@ -574,24 +572,24 @@ def test_a_form_from_another_site_changes_nothing(drilling, headers):
     refused(drilling, 403, fields(drilling) | {'drill': 'kill'}, headers)
 
 
-def test_a_form_for_another_process_changes_nothing_and_says_so(drilling):
+def test_a_form_of_another_process_is_refused_with_a_message(drilling):
     answer = refused(
         drilling, 302, fields(drilling) | {'drill': 'kill', 'run': '20261123T074501Z-17-abcd'}
     )
-    told = drilling.get(
+    page_after = drilling.get(
         urllib.parse.urlsplit(answer.headers['Location'])._replace(scheme='', netloc='').geturl()
     )
-    assert 'This form was made by the process 20261123T074501Z-17-abcd' in told.text
-    assert 'alert alert-warning' in told.text and 'Nothing was changed' in told.text
+    assert 'This form was made by the process 20261123T074501Z-17-abcd' in page_after.text
+    assert 'alert alert-warning' in page_after.text and 'Nothing was changed' in page_after.text
 
 
 @pytest.mark.parametrize('drill', ['', 'nonsense', HOSTILE, 'memory'])
-def test_what_is_no_drill_here_is_refused_with_a_reason(drilling, drill):
+def test_an_unknown_or_impossible_drill_is_refused_with_a_reason(drilling, drill):
     answer = refused(drilling, 302, fields(drilling) | {'drill': drill})
     assert 'manage_tabs_message=' in answer.headers['Location']
 
 
-def test_virtual_hosting(drilling):
+def test_links_and_forms_work_with_virtual_hosting(drilling):
     host = '/VirtualHostBase/https/www.example.org:443/VirtualHostRoot'
     text = drilling.get(host + TAB + 'manage_drills').text
     assert 'href="/++resource++stabilitymonitor/stability.css"' in text
@@ -610,7 +608,7 @@ def test_virtual_hosting(drilling):
     )
 
 
-def test_below_a_path_of_the_proxy(drilling):
+def test_links_work_below_a_path_of_the_proxy(drilling):
     host = '/VirtualHostBase/http/www.example.org:80/VirtualHostRoot/_vh_zope'
     assert (
         'href="/zope/++resource++stabilitymonitor/stability.css"'
@@ -618,20 +616,20 @@ def test_below_a_path_of_the_proxy(drilling):
     )
 
 
-# -- less than all ---------------------------------------------------------------------------------
+# -- switched off ----------------------------------------------------------------------------------
 
 
-def test_switched_off_the_tab_still_answers(make_zope):
+def test_the_tab_works_when_the_product_is_off(make_zope):
     zope = make_zope(options={'enabled': 'off', 'drills': 'on'}).start()
     for name in PAGES:
         assert page(zope, name).status == 200, name
 
 
-# -- hanging ---------------------------------------------------------------------------------------
+# -- adding the tab --------------------------------------------------------------------------------
 
 
 @pytest.mark.in_process
-def test_hanging_twice_is_hanging_once_and_can_be_undone():
+def test_the_tab_is_added_once_and_can_be_removed():
     pytest.importorskip('App')
     from Products.StabilityMonitor.zmi import tab
 
@@ -649,7 +647,7 @@ def test_hanging_twice_is_hanging_once_and_can_be_undone():
 
 
 @pytest.mark.in_process
-def test_nothing_about_it_is_persistent():
+def test_the_panel_is_not_persistent():
     pytest.importorskip('App')
     from persistent import Persistent
 

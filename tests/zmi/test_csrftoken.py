@@ -1,6 +1,4 @@
-"""A form counts only when we made it, for this user, in this process's name, and our own page sent
-it.
-"""
+"""A form is accepted only if this process made it for this user and this site sent it."""
 
 import multiprocessing
 import stat
@@ -45,7 +43,7 @@ def checked(life, request=None, action='drill', **changed):
     return csrftoken.check(request, life, action)
 
 
-def test_our_own_form_passes(life):
+def test_a_form_of_this_process_is_accepted(life):
     assert checked(life) is None
 
 
@@ -69,19 +67,19 @@ def test_a_forged_form_is_refused(life, changed):
         checked(life, **changed)
 
 
-def test_a_token_is_good_for_one_action(life):
+def test_a_token_is_valid_for_one_action_only(life):
     with pytest.raises(Forbidden):
         checked(life, action='something else')
 
 
-def test_a_token_is_good_for_one_user(life, monkeypatch):
+def test_a_token_is_valid_for_one_user_only(life, monkeypatch):
     fields = csrftoken.fields(life, 'drill')
     monkeypatch.setattr(csrftoken, 'current_user', lambda: '/acl_users/eve')
     with pytest.raises(Forbidden):
         csrftoken.check(Request(form=fields), life, 'drill')
 
 
-def test_user_and_action_cannot_be_shifted():
+def test_two_pairs_of_user_and_action_have_different_tokens():
     assert csrftoken.make(b'k' * 32, 'ab', 'c') != csrftoken.make(b'k' * 32, 'a', 'bc')
 
 
@@ -90,7 +88,7 @@ def test_get_is_refused(life):
         checked(life, Request('GET'))
 
 
-def test_the_form_of_another_process_is_told_apart(life):
+def test_a_form_of_another_process_raises_wrong_process(life):
     with pytest.raises(WrongProcess) as caught:
         checked(life, run=OTHER)
     assert OTHER in str(caught.value) and 'Nothing was changed' in str(caught.value)
@@ -106,7 +104,7 @@ def test_the_form_of_another_process_is_told_apart(life):
         ('nonsense', False),
     ],
 )
-def test_what_the_browser_says_of_the_site_counts(life, site, passes):
+def test_a_form_from_another_site_is_refused(life, site, passes):
     if passes:
         checked(life, Request(Sec_Fetch_Site=site))
     else:
@@ -141,7 +139,7 @@ def test_what_the_browser_says_of_the_site_counts(life, site, passes):
         ('null', '', '', False),
     ],
 )
-def test_the_origin_must_be_ours(life, origin, server, host, passes):
+def test_the_origin_must_be_this_site(life, origin, server, host, passes):
     request = Request(server=server, Origin=origin, Host=host)
     if passes:
         checked(life, request)
@@ -153,7 +151,7 @@ def test_the_origin_must_be_ours(life, origin, server, host, passes):
 # -- the key ---------------------------------------------------------------------------------------
 
 
-def test_the_key_stays_and_is_private(tmp_path):
+def test_the_key_is_kept_in_a_private_file(tmp_path):
     made = csrftoken.key(tmp_path)
     assert csrftoken.key(tmp_path) == made and len(made) == csrftoken.KEY_SIZE
     assert stat.S_IMODE((tmp_path / csrftoken.KEY_FILE).stat().st_mode) == 0o600

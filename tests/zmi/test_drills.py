@@ -1,4 +1,4 @@
-"""Every drill ends a real Zope for real, and the next one says of it what the page promised."""
+"""Each drill ends a real Zope, and the next process gives the verdict that the page expects."""
 
 import http.client
 import re
@@ -35,7 +35,7 @@ def judged(zope):
 
 
 @pytest.mark.in_process
-def test_the_ids_are_those_of_the_black_box():
+def test_the_ids_of_drills_are_those_of_the_black_box():
     pytest.importorskip('ZPublisher')
     from Products.StabilityMonitor.zmi import drills
 
@@ -53,7 +53,7 @@ def test_the_ids_are_those_of_the_black_box():
         ('kill', -signal.SIGKILL, None),
     ],
 )
-def test_it_ends_the_process(make_zope, drill, code, verdict):
+def test_a_drill_ends_the_process_and_is_reported(make_zope, drill, code, verdict):
     zope = make_zope(options={'drills': 'on'}).start()
     zope.get('/')
     assert press(zope, drill) is None
@@ -65,7 +65,7 @@ def test_it_ends_the_process(make_zope, drill, code, verdict):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('drill', ['gil', 'lock'])
-def test_it_hangs(make_zope, drill):
+def test_a_drill_that_hangs_is_reported_as_hung(make_zope, drill):
     zope = make_zope(
         options={'drills': 'on', 'stall': '1s', 'sample-interval': '200ms'}, threads=2
     ).start()
@@ -88,18 +88,18 @@ def hung(folder, drill):
     return blackboxreader.read((folder / 'blackbox.sbr').read_bytes()).words['hung_since']
 
 
-def test_eating_memory_is_refused_without_a_limit(make_zope):
+def test_the_memory_drill_is_refused_without_a_limit(make_zope):
     zope = make_zope(options={'drills': 'on'}).start()
     if zope.report()['process'].get('cgroup_limit', -1) > 0:
         pytest.skip('this test runs in a memory cgroup with a limit')
     answer = press(zope, 'memory')
-    assert answer.status == 302 and 'no+memory+cgroup' in answer.headers['Location']
+    assert answer.status == 302 and 'not+in+a+memory+cgroup' in answer.headers['Location']
     assert zope.running
 
 
 @pytest.mark.root
-def test_eating_memory_ends_in_a_memory_cgroup():
-    """The death alone, without a site around it."""
+def test_the_memory_drill_is_killed_in_a_memory_cgroup():
+    """The drill alone, without a site."""
     program = 'from Products.StabilityMonitor.zmi import drills; drills._eat_memory()'
     try:
         with deaths.memory_cgroup(300 << 20) as group:

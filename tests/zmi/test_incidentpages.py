@@ -1,4 +1,4 @@
-"""The table of incidents and the page of one, as they are made of what the archive holds."""
+"""The values of the table of incidents and of the page of one incident."""
 
 import pytest
 from support.fakelife import FakeLife
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.zope, pytest.mark.in_process]
 
 
 @pytest.mark.parametrize('direction', ['asc', 'desc'])
-def test_sorted_by_confidence(tmp_path, direction):
+def test_the_table_can_be_sorted_by_confidence(tmp_path, direction):
     base = Base(tmp_path / 'stability')
     base.prepare()
     words = ['certain', 'weak', 'a word of a later release', 'strong', 'likely']
@@ -38,9 +38,9 @@ def test_sorted_by_confidence(tmp_path, direction):
 
 @pytest.mark.parametrize(
     'ended, lasted',
-    [(None, '30 sec, until the end'), (1795419931.0, '30 sec; it dissolved')],
+    [(None, '30 sec, until the end'), (1795419931.0, '30 sec, then it ended')],
 )
-def test_a_hang_of_a_dead_run(ended, lasted):
+def test_a_hang_shows_whether_it_lasted_until_the_end(ended, lasted):
     words = 'Two threads wait for each other.'
     hang = Event('deadlock', 1795419901.0, ended, seconds=30.0, summary=words)
     row = pages.hang_row(hang)

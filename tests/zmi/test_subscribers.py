@@ -1,6 +1,4 @@
-"""Zope's events, as the recorder hears of them: which marks, and that nothing ever reaches the
-request.
-"""
+"""The subscribers to Zope's events: the marks that they record; no error reaches the request."""
 
 import mmap
 import threading
@@ -20,7 +18,7 @@ from Products.StabilityMonitor.system import signalmask
 
 
 class Site:
-    """Subscribers with a recorder of their own."""
+    """Subscribers with their own recorder and list of findings."""
 
     def __init__(self):
         from Products.StabilityMonitor.zmi import subscribers
@@ -33,7 +31,7 @@ class Site:
     def read(self):
         return blackboxreader.read(self.buffer[:])
 
-    def tell(self, event, request, **more):
+    def send(self, event, request, **more):
         getattr(self.subscribers, event)(SimpleNamespace(request=request, **more))
 
     def add(self, id, *words):
@@ -63,7 +61,7 @@ def phases(site):
     return [request.phase for request in site.read().in_flight]
 
 
-def test_a_request_from_its_beginning_to_its_end(site):
+def test_the_phases_of_a_request_are_recorded(site):
     request, seen = Request(), []
     for event in (
         'request_begins',
@@ -73,88 +71,88 @@ def test_a_request_from_its_beginning_to_its_end(site):
         'failed',
         'request_ends',
     ):
-        site.tell(event, request)
+        site.send(event, request)
         seen += phases(site)
     assert seen == ['traversing', 'publishing', 'committing', 'aborting', 'failed']
     assert [(r.method, r.path, r.status) for r in site.read().finished] == [('GET', '/a', 200)]
 
 
-def test_streaming_tells_of_no_request(site):
-    site.tell('request_begins', Request())
+def test_the_streaming_event_needs_no_request(site):
+    site.send('request_begins', Request())
     site.subscribers.streaming(SimpleNamespace(response=None))
     assert phases(site) == ['streaming'] and STATE.recorder is not None
 
 
-def test_a_mark_without_a_request_is_none(site):
-    """As the outer request's, when one inside it has ended."""
+def test_a_mark_without_a_request_is_ignored(site):
+    """For example a mark of the outer request after the inner request has ended."""
     outer, inner = Request('/outer'), Request('/inner')
     for request in outer, inner:
-        site.tell('request_begins', request)
-    site.tell('request_ends', inner)
-    site.tell('committing', outer)
-    site.tell('request_ends', outer)
+        site.send('request_begins', request)
+    site.send('request_ends', inner)
+    site.send('committing', outer)
+    site.send('request_ends', outer)
     assert phases(site) == [] and [r.path for r in site.read().finished] == ['/inner']
 
 
-def test_nor_is_one_in_a_thread_without_a_slot(site):
+def test_a_mark_in_a_thread_without_a_slot_is_ignored(site):
     STATE.recorder._free.clear()
     request = Request(user='ann')
     for event in ('request_begins', 'traversed', 'committing', 'request_ends'):
-        site.tell(event, request)
+        site.send(event, request)
     assert site.read().words['overflow'] == 1
     assert STATE.recorder is not None and site.findings == []
 
 
 @pytest.mark.parametrize('on', [True, False])
-def test_the_user_is_noted_after_traversal_where_that_is_wanted(site, monkeypatch, on):
+def test_the_user_is_recorded_after_traversal_if_the_option_is_on(site, monkeypatch, on):
     monkeypatch.setattr(STATE, 'record_user', on)
     request = Request(user='ann')
     seen = []
     for event in ('request_begins', 'traversed', 'committing'):
-        site.tell(event, request)
+        site.send(event, request)
         seen += [r.user for r in site.read().in_flight]
     assert seen == (['', 'ann', 'ann'] if on else ['', '', ''])
 
 
-def test_a_request_without_a_user_is_no_error(site, monkeypatch):
+def test_a_request_without_a_user_is_not_an_error(site, monkeypatch):
     monkeypatch.setattr(STATE, 'record_user', True)
-    site.tell('request_begins', Request())
-    site.tell('traversed', Request())
+    site.send('request_begins', Request())
+    site.send('traversed', Request())
     assert phases(site) == ['publishing'] and site.findings == []
 
 
-def test_a_query_is_recorded_where_that_is_wanted(site, monkeypatch):
+def test_the_query_is_recorded_if_the_option_is_on(site, monkeypatch):
     for on in False, True:
         monkeypatch.setattr(STATE, 'record_query', on)
-        site.tell('request_begins', Request(query='a=1'))
+        site.send('request_begins', Request(query='a=1'))
     assert [r.path for r in site.read().in_flight] == ['/a?a=1']
 
 
-def test_an_environment_without_path_and_method_is_one_too(site):
+def test_a_request_without_path_and_method_is_recorded(site):
     request = Request()
     request.environ, request.retry_count = {}, 2
-    site.tell('request_begins', request)
-    (flying,) = site.read().in_flight
-    assert (flying.method, flying.path, flying.retry) == ('', '', 2)
+    site.send('request_begins', request)
+    (request_read,) = site.read().in_flight
+    assert (request_read.method, request_read.path, request_read.retry) == ('', '', 2)
 
 
 @pytest.mark.parametrize('event', ['request_begins', 'traversed', 'committing', 'request_ends'])
 def test_a_recorder_that_fails_is_switched_off_and_no_request_sees_it(site, event):
     request = Request()
-    site.tell('request_begins', request)
+    site.send('request_begins', request)
     STATE.recorder.detach()
-    site.tell(event, request)
+    site.send(event, request)
     assert STATE.recorder is None and site.findings == ['recorder']
-    site.tell(event, request)
+    site.send(event, request)
 
 
 @pytest.mark.parametrize('event', ['request_begins', 'traversed', 'committing', 'request_ends'])
 def test_a_recorder_that_fails_without_a_living_run_reaches_no_request(site, monkeypatch, event):
     monkeypatch.setattr(STATE, 'life', None)
     request = Request()
-    site.tell('request_begins', request)
+    site.send('request_begins', request)
     STATE.recorder.detach()
-    site.tell(event, request)
+    site.send(event, request)
     assert STATE.recorder is None
 
 
@@ -164,7 +162,7 @@ def test_no_reference_to_a_request_is_kept(site):
 
     request = Request()
     for event in ('request_begins', 'traversed', 'committing', 'request_ends'):
-        site.tell(event, request)
+        site.send(event, request)
     known, thread = weakref.ref(request), threading.get_ident()
     del request
     gc.collect()
@@ -174,7 +172,7 @@ def test_no_reference_to_a_request_is_kept(site):
 class TestTheFirstRequestOfAForkedWorker:
     @pytest.fixture
     def life(self, site, tmp_path, monkeypatch):
-        """The run that the worker gets; `did` is what was done, each with its thread."""
+        """The run of the worker; `did` lists what was done, each with its thread."""
         life = FakeLife(tmp_path, recorder=STATE.recorder, did=[])
         life.armed = lambda: life.did.append(('armed', threading.current_thread()))
         monkeypatch.setattr(STATE, 'recorder', None)
@@ -187,7 +185,7 @@ class TestTheFirstRequestOfAForkedWorker:
         return life
 
     def test_is_recorded_while_dead_runs_are_judged_in_the_background(self, site, life):
-        site.tell('request_begins', Request())
+        site.send('request_begins', Request())
         assert [r.path for r in site.read().in_flight] == ['/a']
         until(lambda: len(life.did) == 2)
         (judged, thread), (armed, same) = life.did
@@ -195,22 +193,22 @@ class TestTheFirstRequestOfAForkedWorker:
         assert signalmask.is_ours(thread) and thread.daemon
         assert thread.name == 'StabilityMonitor triage' and not list(life.findings)
 
-    def test_is_recorded_where_no_thread_can_be_started(self, site, life, monkeypatch):
+    def test_is_recorded_even_if_no_thread_can_be_started(self, site, life, monkeypatch):
         def no_more_threads(thread):
             raise RuntimeError("can't start new thread")
 
         monkeypatch.setattr(signalmask, 'start', no_more_threads)
-        site.tell('request_begins', Request())
+        site.send('request_begins', Request())
         assert [r.path for r in site.read().in_flight] == ['/a']
         (finding,) = life.findings
         assert finding.id == 'triage' and "can't start new thread" in finding.detail
 
-    def test_does_not_hear_of_a_triage_that_fails(self, site, life, monkeypatch):
+    def test_is_not_affected_by_a_triage_that_fails(self, site, life, monkeypatch):
         def fail():
             raise OSError('no room')
 
         life.armed = fail
-        site.tell('request_begins', Request())
+        site.send('request_begins', Request())
         until(lambda: list(life.findings))
         (finding,) = life.findings
         assert finding.id == 'triage' and finding.detail == 'OSError: no room.'

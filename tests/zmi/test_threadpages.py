@@ -1,6 +1,4 @@
-"""The Threads page: what it shows of a stacks document, and what a real Zope answers, to whom, and
-how.
-"""
+"""The Threads page: the values made from a stacks document, and its answers in a real Zope."""
 
 import json
 import os
@@ -30,7 +28,7 @@ TAB = '/Control_Panel/StabilityMonitor/'
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\'&'
 
 
-# -- where a frame stands --------------------------------------------------------------------------
+# -- the origin of a frame -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -82,7 +80,7 @@ def test_the_place_of_a_file(file, kind, short, package):
     assert codeorigin.place(file) == codeorigin.Place(kind, short, package)
 
 
-def test_what_carries_the_request_is_folded_but_never_the_innermost_frame():
+def test_frames_of_the_publisher_are_folded_except_the_innermost_frame():
     frames = tidy(document()).threads[0].frames
     (first, own), (second, carried) = codeorigin.groups(frames)
     assert (first, [f.function for f in own]) == (False, ['checkout']) and (
@@ -115,7 +113,7 @@ def test_the_frame_that_names_a_thread_is_the_innermost_of_the_site():
     assert codeorigin.own([]) is None
 
 
-def test_files_in_sentences_are_shortened():
+def test_file_names_in_sentences_are_shortened():
     assert codeorigin.shortened(
         f'lock B in f ({SITE}:31), held in /usr/lib/python3.11/threading.py:2',
         (SITE, '/usr/lib/python3.11/threading.py', ''),
@@ -126,7 +124,7 @@ def test_files_in_sentences_are_shortened():
 
 
 def boxes(svg):
-    """[(title, x, width, y)] of a picture that is well-formed."""
+    """Return [(title, x, width, y)] for all boxes of a picture, which must be well-formed XML."""
     name = '{http://www.w3.org/2000/svg}'
     found = []
     for group in xml.etree.ElementTree.fromstring(svg).iter(f'{name}g'):
@@ -140,11 +138,11 @@ def boxes(svg):
     return found
 
 
-def test_a_stack_is_as_wide_as_its_share():
+def test_a_box_is_as_wide_as_its_share_of_the_samples():
     found = boxes(flames(STACKS))
-    told = [title.split('  ')[1].split(' (')[0].splitlines()[0] for title, *_ in found]
-    assert told == ['_bootstrap', 'prices', 'cheapest', 'loads', 'decode', 'raw_decode']
-    by_name = dict(zip(told, found, strict=True))
+    names = [title.split('  ')[1].split(' (')[0].splitlines()[0] for title, *_ in found]
+    assert names == ['_bootstrap', 'prices', 'cheapest', 'loads', 'decode', 'raw_decode']
+    by_name = dict(zip(names, found, strict=True))
     assert by_name['prices'][2] == 1000 and by_name['prices'][0].startswith('100%  prices (')
     assert by_name['cheapest'][1:3] == (0, 700) and by_name['loads'][1:3] == (700, 300)
     assert (
@@ -155,7 +153,7 @@ def test_a_stack_is_as_wide_as_its_share():
     )
 
 
-def test_no_box_is_wider_than_what_it_lies_under():
+def test_boxes_of_a_row_do_not_overlap_or_exceed_the_row_before():
     stacks = [
         [[['/a.py', f'f{n % 3}'], ['/a.py', f'g{n % 5}'], ['/a.py', 'h']], n] for n in range(1, 20)
     ]
@@ -173,12 +171,12 @@ def test_no_box_is_wider_than_what_it_lies_under():
 @pytest.mark.parametrize(
     'stacks', [[], [[[], 3]], [[[['/a.py', 'f']] * 500, 1]], [[[['', '']], 1]]]
 )
-def test_odd_stacks(stacks):
+def test_odd_stacks_make_a_well_formed_picture_or_none(stacks):
     svg = flames(stacks)
     assert not svg or xml.etree.ElementTree.fromstring(svg) is not None
 
 
-def test_nothing_foreign_gets_into_a_picture():
+def test_hostile_text_is_escaped_in_a_picture():
     svg = flames([[[[HOSTILE, HOSTILE]], 1], [[['/a.py', 'f']], 1]]) + bars.bar(
         0.5, bars.GOOD, HOSTILE
     )
@@ -186,7 +184,7 @@ def test_nothing_foreign_gets_into_a_picture():
 
 
 @pytest.mark.parametrize('share, width', [(0, 0), (0.5, 50), (1, 100), (7.5, 100), (-1, 0)])
-def test_a_bar_stays_in_its_frame(share, width):
+def test_a_bar_is_limited_to_0_and_100_percent(share, width):
     svg = bars.bar(share, bars.GOOD, 'x')
     assert f'<rect width="{width:.1f}"' in svg and 'style=' not in svg
     xml.etree.ElementTree.fromstring(svg)
@@ -200,7 +198,7 @@ def threadpages():
     return pytest.importorskip('Products.StabilityMonitor.zmi.threadpages')
 
 
-def test_hangs_requests_others_and_idle_ones(threadpages):
+def test_the_page_has_hangs_requests_other_threads_and_idle_threads(threadpages):
     page = threadpages.page(tidy(document()))
     assert [(hang['title'], hang['lasted']) for hang in page['hangs']] == [('Deadlock', '30.0 s')]
     summary = page['hangs'][0]['summary']
@@ -218,7 +216,7 @@ def test_hangs_requests_others_and_idle_ones(threadpages):
     ]
 
 
-def test_the_threads_of_a_deadlock_lead_to_each_other(threadpages):
+def test_the_threads_of_a_deadlock_link_to_each_other(threadpages):
     first, second, third = threadpages.page(tidy(document()))['requests']
     assert first['deadlock'] and second['deadlock'] and not third['deadlock']
     assert (
@@ -243,27 +241,27 @@ def test_a_stack_below_a_quarter_of_headroom_is_red(threadpages):
         assert row['stack']['tight'] == tight
 
 
-def test_what_is_not_known_is_said_so(threadpages):
+def test_unknown_values_are_shown_as_unknown(threadpages):
     row = threadpages.page(tidy(document()))['others'][1]
-    assert row['stack']['text'] == row['cpu']['text'] == 'not known' and row['key'] == 'native-1010'
+    assert row['stack']['text'] == row['cpu']['text'] == 'unknown' and row['key'] == 'native-1010'
     assert row['depth'] == 0 and row['top'] is None
 
 
-def test_the_thread_that_makes_the_page_says_so(threadpages):
+def test_the_thread_that_serves_the_page_is_marked(threadpages):
     threads = tidy(document())
     page = threadpages.page(threads, own=threads.threads[0].ident)
     own = page['quiet'][0]
-    assert (own['name'], own['word'], own['detail']) == ('waitress-0', 'makes this page', '')
+    assert (own['name'], own['word'], own['detail']) == ('waitress-0', 'serves this page', '')
 
 
 def test_the_sentence_of_a_deadlock_is_made_from_its_fields(threadpages):
-    told = document()
-    deadlock = told['hangs'][0]
+    stacks = document()
+    deadlock = stacks['hangs'][0]
     deadlock['summary'] = 'Words in which nothing is looked for.'
     deadlock['cycle'][1] |= {'method': '', 'path': '', 'detail': f'lock A at {SITE}:52 in stock'}
     for known, source in ((False, 'inferred from the code'), (True, 'the locks name their owners')):
         deadlock['known'] = known
-        (hang,) = threadpages.page(tidy(told))['hangs']
+        (hang,) = threadpages.page(tidy(stacks))['hangs']
         assert hang['summary'] == (
             'POST /shop/checkout (waitress-0) waits for a lock: lock LOCK_B at shop/views.py:31 '
             'in checkout, held by waitress-1 at shop/views.py:50 in stock; '
@@ -271,24 +269,24 @@ def test_the_sentence_of_a_deadlock_is_made_from_its_fields(threadpages):
         )
 
 
-def test_a_deadlock_without_these_fields_is_told_in_its_own_words(threadpages):
-    """As of an older release, or with a damaged document."""
+def test_a_deadlock_without_these_fields_keeps_its_summary(threadpages):
+    """As in a document of an older release, or in a damaged document."""
     for wrong in ({}, {'known': 'yes'}, {'cycle': 7}, {'cycle': [7]}):
-        told = document()
-        deadlock = told['hangs'][0]
+        stacks = document()
+        deadlock = stacks['hangs'][0]
         if not wrong:
             del deadlock['known'], deadlock['cycle']
-        (hang,) = threadpages.page(tidy(told | {'hangs': [deadlock | wrong]}))['hangs']
+        (hang,) = threadpages.page(tidy(stacks | {'hangs': [deadlock | wrong]}))['hangs']
         assert hang['summary'] == deadlock['summary']
 
 
-def test_a_path_that_looks_like_the_ident_of_a_thread_stays_a_path(threadpages):
-    """The document names threads; what a visitor asked for is no ident, whatever it looks like."""
-    told = document()
-    ident = f'0x{told["threads"][1]["ident"]:x}'
-    told['threads'][0]['detail'] = f'lock B at {SITE}:31 in f, held by {ident}'
-    told['hangs'][0]['cycle'][0]['path'] = f'/{ident}'
-    page = threadpages.page(tidy(told))
+def test_a_path_that_looks_like_the_ident_of_a_thread_is_not_replaced(threadpages):
+    """Only fields of the document name threads; the path of a request never does."""
+    stacks = document()
+    ident = f'0x{stacks["threads"][1]["ident"]:x}'
+    stacks['threads'][0]['detail'] = f'lock B at {SITE}:31 in f, held by {ident}'
+    stacks['hangs'][0]['cycle'][0]['path'] = f'/{ident}'
+    page = threadpages.page(tidy(stacks))
     assert page['requests'][0]['detail'] == f'lock B at shop/views.py:31 in f, held by {ident}'
     assert page['hangs'][0]['summary'].startswith(f'POST /{ident} (waitress-0) waits for a lock')
 
@@ -298,7 +296,7 @@ def test_no_script_looks_for_words_in_an_error():
         assert 'error.message' not in script.read_text()
 
 
-def test_slow_requests_say_where_the_time_went(threadpages):
+def test_slow_requests_show_where_the_time_was_spent(threadpages):
     page = threadpages.page(tidy(document()))
     (slow,), (ended,) = page['slow'], page['past_slow']
     assert [(s['function'], s['own']) for s in slow['shares']] == [
@@ -312,7 +310,7 @@ def test_slow_requests_say_where_the_time_went(threadpages):
     assert ended['picture'] == 'request=3&samples=30'
 
 
-def test_one_stack_alone_is_no_picture(threadpages):
+def test_a_request_with_a_single_stack_has_no_flame_graph(threadpages):
     found = document()['slow']
     page = threadpages.page(
         tidy({'slow': [profile | {'different_stacks': 1} for profile in found]})
@@ -320,8 +318,8 @@ def test_one_stack_alone_is_no_picture(threadpages):
     assert [slow['picture'] for slow in page['slow'] + page['past_slow']] == ['', '']
 
 
-def test_no_picture_of_a_slow_request_is_in_the_page(threadpages):
-    """However many are kept, it stays small: each is drawn when it is looked at."""
+def test_no_flame_graph_is_embedded_in_the_page(threadpages):
+    """The page stays small with many slow requests: a picture is loaded when it is shown."""
     assert 'stability-flames' in flames(STACKS) and 'stability-flames' not in repr(
         threadpages.page(tidy(document()))
     )
@@ -337,7 +335,7 @@ def test_every_activity_has_an_icon(threadpages):
 
 
 class Taking:
-    """Native stacks that were taken so many seconds ago, None: that are being taken."""
+    """Native stacks that were taken `ago` seconds ago, or are being taken (None)."""
 
     def __init__(self, ago):
         self.running, self.ended = ago is None, ago is not None and time.time() - ago
@@ -349,14 +347,12 @@ class Taking:
 
 @pytest.fixture
 def native_life(threadpages, monkeypatch, tmp_path):
-    """A life whose heartbeat does its rounds when it is told to; native stacks are pretended."""
+    """A living run whose heartbeat rounds are called by the test, with faked native stacks."""
     monkeypatch.setattr(threadpages, '_NATIVE', {})
     return FakeLife(tmp_path)
 
 
-def test_native_stacks_are_dropped_by_the_heartbeat_when_they_are_old(
-    threadpages, native_life, monkeypatch
-):
+def test_old_native_stacks_are_dropped_by_the_heartbeat(threadpages, native_life, monkeypatch):
     taken = []
     monkeypatch.setattr(threadpages.nativestacks, 'NativeStacks', lambda pid: taken[-1])
     for ago, kept in ((60, True), (601, False), (None, True)):
@@ -367,7 +363,9 @@ def test_native_stacks_are_dropped_by_the_heartbeat_when_they_are_old(
         assert (native_life.pid in threadpages._NATIVE) == kept, ago
 
 
-def test_and_by_the_page_where_no_heart_beats(threadpages, native_life, monkeypatch):
+def test_old_native_stacks_are_dropped_by_the_page_without_a_heartbeat(
+    threadpages, native_life, monkeypatch
+):
     monkeypatch.setattr(threadpages.nativestacks, 'NativeStacks', lambda pid: Taking(601))
     threadpages.take_native(native_life)
     assert threadpages._NATIVE
@@ -376,7 +374,7 @@ def test_and_by_the_page_where_no_heart_beats(threadpages, native_life, monkeypa
     )
 
 
-def test_the_page_says_why_native_stacks_could_not_be_started(
+def test_the_page_shows_why_native_stacks_could_not_be_started(
     threadpages, native_life, monkeypatch
 ):
     def refuse(thread):
@@ -391,7 +389,7 @@ def test_the_page_says_why_native_stacks_could_not_be_started(
     )
 
 
-def test_native_stacks_that_another_one_takes_leave_no_trace_on_the_page(threadpages, native_life):
+def test_native_stacks_taken_elsewhere_do_not_change_the_page(threadpages, native_life):
     go = threading.Event()
     other = threadpages.nativestacks.NativeStacks(native_life.pid, tools={})
     other._work = lambda: ('', '' if go.wait(60) else 'late')
@@ -417,7 +415,7 @@ def test_without_a_tool_the_page_gives_the_command_lines_for_this_process(
 
 # -- in a real Zope --------------------------------------------------------------------------------
 
-#: What the page shows is taken from a file of the test, so that everything foreign can be hostile.
+#: `pretend` lets the page show a document of the test, so that any text in it can be hostile.
 SOURCE = """
 import threading
 release = threading.Event()
@@ -442,12 +440,12 @@ def let_go(self):
     release.set()
     return "ok"
 
-def pretend(self, told):
+def pretend(self, stacks):
     import json
     from Products.StabilityMonitor.recording.arming import STATE
     from Products.StabilityMonitor.model.jsonform import from_json
     from Products.StabilityMonitor.model.threadstates import Stacks
-    STATE.life.rounds.stacks = lambda: from_json(Stacks, json.loads(told))
+    STATE.life.rounds.stacks = lambda: from_json(Stacks, json.loads(stacks))
     return "ok"
 
 def as_it_is(self):
@@ -479,8 +477,8 @@ def zope(tmp_path_factory):
 
 @pytest.fixture
 def pretending(zope):
-    """Makes the pages of `zope` show a document of the test."""
-    yield lambda told: zope.post('/pretend', {'told': json.dumps(told)})
+    """Let the pages of `zope` show a document of the test."""
+    yield lambda stacks: zope.post('/pretend', {'stacks': json.dumps(stacks)})
     zope.get('/as_it_is')
 
 
@@ -489,7 +487,7 @@ def harmless(text):
 
 
 def hostile(value):
-    """The same, with all strings hostile, but for those that are codes."""
+    """Return the same value with every string hostile, except for codes."""
     if isinstance(value, dict):
         return {key: item if key == 'kind' else hostile(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -498,7 +496,7 @@ def hostile(value):
 
 
 @pytest.mark.zope
-def test_a_slow_request_is_seen_while_it_lasts_and_afterwards(zope):
+def test_a_slow_request_is_shown_while_it_runs_and_afterwards(zope):
     from support.zopekit import wait_for
 
     zope.background('/wait_here')
@@ -512,13 +510,15 @@ def test_a_slow_request_is_seen_while_it_lasts_and_afterwards(zope):
     assert '<th' not in text.partition('id="stability-live"')[2].partition('Native stacks')[0]
     zope.get('/let_go')
     wait_for(
-        lambda: 'stability-past">Ended</h4>' in zope.get(TAB + 'manage_threads').text,
+        lambda: (
+            'stability-past">Finished slow requests</h4>' in zope.get(TAB + 'manage_threads').text
+        ),
         what='the end',
     )
 
 
 def picture_of(text, path):
-    """Where the Threads page shows the flames of a slow request; '' where it does not."""
+    """Return the URL of the flame graph of a slow request on the Threads page; '' without one."""
     own = re.split('</section>|</details>', text.partition('>Slow requests')[2].partition(path)[2])[
         0
     ]
@@ -527,7 +527,7 @@ def picture_of(text, path):
 
 
 @pytest.mark.zope
-def test_where_the_time_of_a_slow_request_went_is_drawn_when_it_is_looked_at(zope):
+def test_the_flame_graph_of_a_slow_request_can_be_fetched(zope):
     from support.zopekit import wait_for
 
     def picture():
@@ -553,7 +553,7 @@ def test_where_the_time_of_a_slow_request_went_is_drawn_when_it_is_looked_at(zop
 
 
 @pytest.mark.zope
-def test_the_fragment_is_the_live_part_of_the_page_and_nothing_else(zope, pretending):
+def test_a_fragment_has_only_its_part_of_the_page(zope, pretending):
     pretending(document())
     page, fragment = zope.get(TAB + 'manage_threads'), zope.get(TAB + 'threads_fragment?part=live')
     assert (
@@ -584,11 +584,11 @@ def test_foreign_text_stays_text(zope, pretending):
 
 @pytest.mark.zope
 @pytest.mark.parametrize(
-    'told', [{}, {'threads': [{}], 'slow': [{}], 'hangs': [{}]}, {'threads': 5}]
+    'stacks', [{}, {'threads': [{}], 'slow': [{}], 'hangs': [{}]}, {'threads': 5}]
 )
-def test_a_document_of_nothing_is_a_page(zope, pretending, told):
-    pretending(told)
-    assert 'No request is being served' in zope.get(TAB + 'manage_threads').text
+def test_an_empty_or_damaged_document_makes_a_page(zope, pretending, stacks):
+    pretending(stacks)
+    assert 'No requests in progress other than this page.' in zope.get(TAB + 'manage_threads').text
 
 
 @pytest.mark.zope
@@ -602,7 +602,7 @@ def test_no_inline_script_or_style_that_a_content_policy_would_refuse(zope, pret
 
 
 @pytest.mark.zope
-def test_the_downloads(zope):
+def test_stacks_and_trace_log_can_be_downloaded(zope):
     stacks, trace = zope.get(TAB + 'stacks'), zope.get(TAB + 'trace')
     for answer, name in ((stacks, 'stacks'), (trace, 'trace')):
         assert (
@@ -623,7 +623,7 @@ def test_the_downloads(zope):
 
 
 @pytest.mark.zope
-def test_nobody_but_who_may_sees_it(zope):
+def test_threads_and_native_stacks_need_their_permissions(zope):
     for path in ('manage_threads', 'threads_fragment', 'stacks', 'trace'):
         assert zope.get(TAB + path, auth=False).status == 401
     zope.get('/grant')
@@ -651,10 +651,10 @@ def test_a_forged_form_takes_no_stacks(zope, change):
 
 
 @pytest.mark.zope
-def test_native_stacks_of_itself(zope):
+def test_the_process_takes_its_own_native_stacks(zope):
     from support.zopekit import wait_for
 
-    pytest.importorskip('pystack', reason='without pystack there is nothing to press')
+    pytest.importorskip('pystack', reason='without pystack the page has no button')
     answer = zope.post(TAB + 'manage_native_stacks', fields(zope))
     assert answer.headers['Location'].endswith('/manage_threads#native')
 
@@ -667,16 +667,16 @@ def test_native_stacks_of_itself(zope):
 
 
 @pytest.mark.zope
-def test_where_nothing_is_recorded_it_says_so(make_zope):
+def test_the_page_says_that_the_process_is_not_recorded(make_zope):
     zope = make_zope(options={'enabled': 'off'}).start()
     for path in ('manage_threads', 'threads_fragment', 'stacks', 'trace'):
         answer = zope.get(TAB + path)
         assert answer.status in (200, 503) and 'Traceback' not in answer.text, path
-    assert 'This process is not watched' in zope.get(TAB + 'manage_threads').text
+    assert 'This process is not recorded' in zope.get(TAB + 'manage_threads').text
 
 
 @pytest.mark.zope
-def test_the_page_is_quick_and_many_may_look_at_once(zope):
+def test_many_users_can_open_the_page_at_the_same_time(zope):
     answers, lock = [], threading.Lock()
 
     def look():

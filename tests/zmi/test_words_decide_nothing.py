@@ -1,8 +1,8 @@
-"""No decision rests on a sentence.
+"""No decision depends on the words of a sentence.
 
-A site is looked at twice: as it speaks, and with a marker in place of each title, detail and action
-of a finding and each summary of a hang.  Pages, report and command group, order, mute and press
-the same both times.
+A site is examined twice: as it is, and with a marker instead of each title, detail and action of a
+finding and each summary of a hang.  Both times pages, report and command group, sort and mute the
+same findings.
 """
 
 import json
@@ -38,9 +38,9 @@ from Products.StabilityMonitor.store.rundirectory import Base
 
 pytestmark = pytest.mark.zope
 
-MARK = 'A marker, and no words.'
+MARK = 'A marker instead of a sentence.'
 TO_DO = Action('Write "keys = eventlog" into `[handlers]`, or `pip install it`.')
-#: Of the process about itself: one that a check answers better, one of which only it can tell.
+#: Findings of the process about itself: a check replaces the first, but not the second.
 OWN = (
     Finding('network-volume', WARNING, 'It is on a network file system.', action=TO_DO),
     Finding('no-flock', INFO, 'There are no file locks.', action=TO_DO),
@@ -53,7 +53,7 @@ FOUND = (
     Finding('muted', WARNING, 'It is muted.', 'Why.', TO_DO, check='muted'),
     Finding('worse', CRITICAL, 'It is no worse.', 'Why.', TO_DO, check='worse'),
 )
-#: One rule that affects this site, and one that cannot be read.
+#: One rule that affects this site, and one rule that is incomplete.
 RULES = """
 [[issue]]
 id = "shop-9"
@@ -71,13 +71,13 @@ id = "half"
 """
 
 
-def unsaid(finding):
+def with_marker(finding):
     action = Action.plain(MARK) if finding.action else finding.action
     return replace(finding, title=MARK, detail=MARK, action=action)
 
 
 class Asked:
-    """A check that finds all this, and what is known."""
+    """A check that finds `FOUND` and the known issues."""
 
     id, question, source = 'asked', 'Is it so?', 'a test'
 
@@ -89,7 +89,7 @@ class Asked:
 
 
 def living(folder, say):
-    """A living run whose checks have run and whose known issues are looked up."""
+    """Return a living run whose checks have run and whose known issues have been looked up."""
     life = with_directory(FakeLife(folder, instance=HERE))
     life.base.prepare()
     (life.path / 'known-issues.toml').write_text(RULES)
@@ -111,16 +111,18 @@ def living(folder, say):
 
 @pytest.fixture
 def both(tmp_path):
-    """The site as it speaks, and the same without its words."""
+    """The site as it is, and the same site with markers instead of sentences."""
     pytest.importorskip('packaging')
-    return living(tmp_path / 'words', lambda finding: finding), living(tmp_path / 'marks', unsaid)
+    return living(tmp_path / 'words', lambda finding: finding), living(
+        tmp_path / 'marks', with_marker
+    )
 
 
 def same(both, decided):
-    """What `decided` tells of the site as it speaks, which is what it tells without words."""
-    spoken, marked = map(decided, both)
-    assert spoken == marked
-    return spoken
+    """Return `decided` of the site; it must be the same with markers instead of sentences."""
+    original, marked = map(decided, both)
+    assert original == marked
+    return original
 
 
 # -- findings --------------------------------------------------------------------------------------
@@ -148,7 +150,7 @@ def page_of_checks(life):
     }
 
 
-def test_the_page_of_checks(both):
+def test_the_checks_page_does_not_depend_on_words(both):
     page = same(both, page_of_checks)
     groups = dict(page['groups'])
     assert list(groups) == ['critical', 'warning', 'info']
@@ -165,7 +167,7 @@ def test_the_page_of_checks(both):
     }
 
 
-def test_the_overview(both):
+def test_the_overview_does_not_depend_on_words(both):
     from Products.StabilityMonitor.zmi import pages
 
     def overview(life):
@@ -175,17 +177,19 @@ def test_the_overview(both):
         ]
 
     shown = {severity: ids for severity, _, ids in same(both, overview)}
-    assert shown['info'] == ['no-flock'], 'of these only what this process tells of itself'
+    assert shown['info'] == ['no-flock'], (
+        'of this severity only findings of the process about itself'
+    )
     assert 'event-log' in shown['warning'] and 'muted' not in shown['warning']
-    assert 'network-volume' not in shown['warning'], 'a check answers it'
+    assert 'network-volume' not in shown['warning'], 'a finding of a check replaces it'
 
 
-def test_the_report(both):
+def test_the_report_does_not_depend_on_words(both):
     def report(life):
-        told = build(life, Archive(life.base))
-        text = render(told, 'text')[2].decode()
+        document = build(life, Archive(life.base))
+        text = render(document, 'text')[2].decode()
         return (
-            [(row['id'], row['severity'], 'muted' in row) for row in told['checks']],
+            [(row['id'], row['severity'], 'muted' in row) for row in document['checks']],
             [line.partition(']')[0] for line in text.splitlines() if line.startswith('[')],
         )
 
@@ -195,9 +199,9 @@ def test_the_report(both):
 
 
 @pytest.mark.parametrize('python', ['another Python', sys.executable], ids=['another', 'this'])
-def test_the_command(both, python, capsys):
+def test_the_command_does_not_depend_on_words(both, python, capsys):
     def command(life):
-        """Of a process that is down, as its last word tells."""
+        """The command about a process that has ended, from its last results."""
         down = Base(life.path / 'down')
         down.prepare()
         for file in ('muted.json', 'known-issues.toml'):
@@ -220,41 +224,43 @@ def test_the_command(both, python, capsys):
         )
 
     status, _, _, parts = same(both, command)
-    told = parts[-1]
+    rows = parts[-1]
     assert (
-        status == 1 and ('muted', 'warning', True) in told and ('full', 'critical', False) in told
+        status == 1 and ('muted', 'warning', True) in rows and ('full', 'critical', False) in rows
     )
-    of_then = [id for id, *_ in told if id.startswith('known-issues')]
-    assert bool(of_then) == (python != sys.executable), 'those of now are told instead'
+    recorded_issues = [id for id, *_ in rows if id.startswith('known-issues')]
+    assert bool(recorded_issues) == (python != sys.executable), (
+        'the current known issues are shown instead'
+    )
 
 
 # -- hangs -----------------------------------------------------------------------------------------
 
 
-def test_hangs_and_threads():
+def test_hangs_and_threads_do_not_depend_on_words():
     from Products.StabilityMonitor.zmi import pages
     from Products.StabilityMonitor.zmi import threadpages
 
-    spoken = stacksdocuments.document()
-    marked = spoken | {
-        'hangs': [hang | {'summary': MARK} for hang in spoken['hangs']],
-        'threads': [thread | {'detail': MARK} for thread in spoken['threads']],
+    original = stacksdocuments.document()
+    marked = original | {
+        'hangs': [hang | {'summary': MARK} for hang in original['hangs']],
+        'threads': [thread | {'detail': MARK} for thread in original['threads']],
     }
 
     def decided(document):
-        told = tidy(document)
-        page = threadpages.page(told)
+        stacks = tidy(document)
+        page = threadpages.page(stacks)
         rows = [*page['requests'], *page['others'], *page['quiet']]
         return (
-            is_well(told),
+            is_well(stacks),
             [(row['key'], row['look'], row['word'], row['deadlock']) for row in rows],
             [
                 (hang['title'], hang['icon'], hang['since'], hang['lasted'])
                 for hang in (*page['hangs'], *page['past_hangs'])
             ],
-            [pages.hang_row(hang) | {'summary': ''} for hang in told.hangs],
+            [pages.hang_row(hang) | {'summary': ''} for hang in stacks.hangs],
         )
 
-    well, threads, hangs, rows = same((spoken, marked), decided)
+    well, threads, hangs, rows = same((original, marked), decided)
     assert not well and len(hangs) == len(rows) == 2
     assert any(stuck for *_, stuck in threads)

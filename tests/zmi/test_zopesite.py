@@ -1,6 +1,4 @@
-"""The checks inside a real Zope: what it tells of itself, and that nothing is told that is not
-so.
-"""
+"""The checks inside a real Zope: the facts that they get, and no false findings."""
 
 import json
 import sys
@@ -67,7 +65,7 @@ def worrying(document):
 
 
 def descriptors(zope):
-    """How many it has open, but for those of threads that begin to serve."""
+    """Return the number of open descriptors, except those of threads that begin to serve."""
     files = Path(f'/proc/{zope.pid}/fd').iterdir()
     return len([file for file in files if not file.resolve().name.startswith('watchdog-')])
 
@@ -99,13 +97,13 @@ def test_the_facts_of_a_plain_zope(plain):
     assert document['switches']['security-policy-implementation'] == 'C'
 
 
-def test_nothing_is_told_of_a_plain_zope_that_is_not_so(plain):
-    """What is so on this machine is found out by other means."""
+def test_a_plain_zope_gets_no_false_findings(plain):
+    """The expected findings of this machine are found by other means."""
     document = ask(plain)
     assert not_fine(document) == what_is_so(plain), document['findings']
 
 
-def test_each_check_has_an_answer(plain):
+def test_each_check_returns_a_finding(plain):
     document = ask(plain)
     assert {id.partition(':')[0] for id in (f['id'] for f in document['findings'])} == set(
         document['seconds']
@@ -122,7 +120,7 @@ def test_the_checks_do_not_disturb_the_site(plain):
 
 @pytest.mark.in_process
 @pytest.mark.parametrize('module', [SimpleNamespace(__file__=None), SimpleNamespace()])
-def test_the_software_home_is_empty_where_zope2_has_no_file(monkeypatch, module):
+def test_the_software_home_is_empty_if_zope2_has_no_file(monkeypatch, module):
     from Products.StabilityMonitor.zmi import zopeconf
 
     configuration = SimpleNamespace(clienthome='', instancehome='', debug_mode=False)
@@ -135,7 +133,7 @@ def test_the_software_home_is_empty_where_zope2_has_no_file(monkeypatch, module)
 @pytest.mark.parametrize(
     'configured, seen, threads', [(4, 2, 4), (1, 2, 2), (None, 2, 2), (4, 0, 4), (None, 0, None)]
 )
-def test_workers_that_have_yet_to_begin_are_counted(monkeypatch, configured, seen, threads):
+def test_workers_that_have_not_started_yet_are_counted(monkeypatch, configured, seen, threads):
     from Products.StabilityMonitor.zmi import zopesite
 
     running = [
@@ -149,7 +147,7 @@ def test_workers_that_have_yet_to_begin_are_counted(monkeypatch, configured, see
     assert zopesite.facts(configured).threads == threads
 
 
-def test_a_site_with_debugging_on_and_a_small_pool(make_zope):
+def test_debugging_switches_and_a_small_pool_are_warnings(make_zope):
     zope = make_zope(zope_conf_extra=TEMPORARY)
     zope.publish(SOURCE)
     zope.start()
@@ -162,12 +160,12 @@ def test_a_site_with_debugging_on_and_a_small_pool(make_zope):
     } <= worrying(document)
     assert 'storage:temporary' not in worrying(
         document
-    )  # meant to be fleeting: it is not mounted at the root
+    )  # it is not mounted at the root, so it is temporary on purpose
     finding = next(f for f in document['findings'] if f['id'] == 'connection-pools:temporary')
     assert 'pool-size 7' in finding['action'] and '<zodb_db temporary>' in finding['action']
 
 
-def test_a_variable_of_zope_conf_comes_too_late(make_zope):
+def test_a_variable_set_in_zope_conf_takes_effect_too_late(make_zope):
     zope = make_zope()
     zope.publish(SOURCE)
     conf = zope.zope_conf.read_text()
@@ -177,7 +175,7 @@ def test_a_variable_of_zope_conf_comes_too_late(make_zope):
     assert finding['severity'] == 'warning' and 'export MALLOC_ARENA_MAX=2' in finding['action']
 
 
-def test_a_database_of_the_future_and_a_log_that_was_rotated(make_zope):
+def test_a_transaction_in_the_future_and_a_rotated_log_are_warnings(make_zope):
     zope = make_zope()
     zope.publish(SOURCE)
     zope.start()
@@ -191,8 +189,8 @@ def test_a_database_of_the_future_and_a_log_that_was_rotated(make_zope):
     assert '23 hours' in ahead['title'] or '1 day' in ahead['title']
 
 
-def test_a_monitor_that_is_switched_off_can_still_be_asked(make_zope):
-    """Nothing is armed: no black box, no fault log, no context from the start."""
+def test_the_checks_work_when_the_product_is_off(make_zope):
+    """Nothing is armed: no black box, no fault log, no context of the start."""
     zope = make_zope(options={'enabled': 'off'})
     zope.publish(SOURCE)
     zope.start()

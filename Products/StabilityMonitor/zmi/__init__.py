@@ -1,1 +1,4 @@
-"""The only room that knows Zope: the tab, the event subscribers, zope.conf."""
+"""The tab, the event subscribers and the settings of Zope.
+
+Only this package and the product's own `__init__` need Zope.
+"""

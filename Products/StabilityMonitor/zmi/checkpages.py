@@ -1,11 +1,11 @@
-"""The tab "Checks": what its page shows, as plain values for the template, and what its forms do.
+"""The tab "Checks": the values that its page shows, and the actions of its forms.
 
-No check runs inside a request: the first visit begins a run in the background, and the page shows
-how far it is.
+No check runs inside a request: the first visit starts a run in the background, and the page shows
+its progress.
 """
 
 # mypy: disable-error-code="import-untyped"
-# Zope and what comes with it has no types.
+# Zope and its packages have no type annotations.
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ from .zopetypes import Request
 from .zopetypes import Template
 
 ACTION = 'checks'
-#: For how many days a finding is muted unless another date is chosen, and for how many at most.
+#: Days that a finding is muted: the date proposed in the form, and the latest date allowed.
 _MUTE_DAYS = 30
 _MOST_MUTE_DAYS = 366
-#: A finding, and its row of the page.
+#: A finding, and the values of its row on the page.
 _Shown = tuple[Finding, dict[str, Any]]
 
 
@@ -60,28 +60,29 @@ _Shown = tuple[Finding, dict[str, Any]]
 
 
 def page(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
-    """What the page shows, see `www/checks.pt`.  The first call begins a run of the checks."""
-    here = standing_of(life)
-    if here.checks.results is None and not here.checks.error:
-        here.start()
-    # In this order: where the checks end in between, the page still says "busy", and asks again.
-    progress = here.checks.progress
-    results = here.checks.results
-    look = here.look()
+    """Return the values for `www/checks.pt`.  The first call starts a run of the checks."""
+    standing = standing_of(life)
+    if standing.checks.results is None and not standing.checks.error:
+        standing.start()
+    # The progress is read before the results.  When the checks end between the two, the page still
+    # says "busy", and its script asks again.
+    progress = standing.checks.progress
+    results = standing.checks.results
+    look = standing.look()
     shown = [(finding, _row(number, finding)) for number, finding in enumerate(look.shown)]
-    here.look_up_known()
-    looks_up_known = here.known_issues.running  # before its result, for the same reason
+    standing.look_up_known()
+    looks_up_known = standing.known_issues.running  # read before its result, for the same reason
     today = datetime.now(UTC).date()
     return {
         'fields': csrftoken.fields(life, ACTION) if may_manage else None,
-        'run': _progress(here, progress, results),
+        'run': _progress(standing, progress, results),
         'counts': _counts(look),
         'groups': _groups(shown),
         'fine': [row for finding, row in shown if finding.severity == OK],
-        'muted': _muted(here, look),
-        'known': _known(here, shown),
+        'muted': _muted(standing, look),
+        'known': _known(standing, shown),
         'looks_up_known': looks_up_known,
-        'probe': _probe(here),
+        'probe': _probe(standing),
         'today': today.isoformat(),
         'until': (today + timedelta(_MUTE_DAYS)).isoformat(),
         'latest': (today + timedelta(_MOST_MUTE_DAYS)).isoformat(),
@@ -89,9 +90,9 @@ def page(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
 
 
 def _progress(
-    here: allfindings.Standing, progress: Progress | None, results: Results | None
+    standing: allfindings.Standing, progress: Progress | None, results: Results | None
 ) -> dict[str, Any]:
-    """How far the present run of the checks is, and when the last one was."""
+    """Return the progress of the current run of the checks, and when the last run was."""
     last = None
     if results is not None:
         last = {
@@ -104,7 +105,7 @@ def _progress(
         'busy': progress is not None,
         'percent': round(100 * progress.share) if progress else 0,
         'words': progress.words if progress else '',
-        'error': here.checks.error,
+        'error': standing.checks.error,
         'last': last,
     }
 
@@ -121,11 +122,11 @@ def _counts(look: allfindings.Look) -> list[dict[str, Any]]:
 
 
 def _groups(shown: list[_Shown]) -> list[dict[str, Any]]:
-    """The findings by their severity; a severity without any is left out."""
+    """Group the findings by severity, the worst first.  Empty groups are left out."""
     groups = []
     for severity in WORST_FIRST:
         found = [row for finding, row in shown if finding.severity == severity]
-        if found and severity != OK:  # what is fine is shown elsewhere on the page
+        if found and severity != OK:  # fine findings have their own list on the page
             groups.append(
                 {
                     'severity': severity.code,
@@ -151,16 +152,16 @@ def _row(number: int | str, finding: Finding) -> dict[str, Any]:
 
 
 def pieces(action: Action) -> list[dict[str, Any]]:
-    """An action as [{text, code}]; code stands without its quotation marks."""
+    """Return an action as [{text, code}]; text that is code has no quotation marks."""
     return [{'text': piece.text, 'code': piece.is_code} for piece in action.pieces]
 
 
-def _muted(here: allfindings.Standing, look: allfindings.Look) -> list[dict[str, Any]]:
-    """The mutes of this instance that are still in force, even if they mute nothing at present."""
+def _muted(standing: allfindings.Standing, look: allfindings.Look) -> list[dict[str, Any]]:
+    """Return the mutes of this instance that are in force, also those without a finding now."""
     muted = {finding.id: finding for finding, _ in look.muted}
     found = {finding.id: finding for finding in look.shown} | muted
     today = datetime.now(UTC).date().isoformat()
-    mutes = here.mute_list()
+    mutes = standing.mute_list()
     kept, _ = mutes.rows()
     rows = []
     for mute in kept:
@@ -168,11 +169,11 @@ def _muted(here: allfindings.Standing, look: allfindings.Look) -> list[dict[str,
             continue
         finding = found.get(mute.id)
         if finding is None:
-            note = 'It is not found at present.'
+            note = 'The last run of the checks did not find it.'
         elif mute.id in muted:
             note = ''
         else:
-            note = 'It is shown again: it has become worse, or is well.'
+            note = 'It is shown again: it became worse, or is fine now.'
         badge = ''
         if finding and finding.severity != OK:
             badge = finding.severity.code
@@ -191,9 +192,12 @@ def _muted(here: allfindings.Standing, look: allfindings.Look) -> list[dict[str,
     return rows
 
 
-def _known(here: allfindings.Standing, shown: list[_Shown]) -> dict[str, Any] | None:
-    """The known issues of this process, each with the key of its row on the page."""
-    facts = here.known_issues.result
+def _known(standing: allfindings.Standing, shown: list[_Shown]) -> dict[str, Any] | None:
+    """Return the known issues of this process, each with the key of its finding on the page.
+
+    None if they have not been looked up yet.
+    """
+    facts = standing.known_issues.result
     if facts is None:
         return None
     keys = {finding.issue: row['key'] for finding, row in shown}
@@ -216,15 +220,15 @@ def _known(here: allfindings.Standing, shown: list[_Shown]) -> dict[str, Any] | 
         ],
         'problems': [problem.finding.title for problem in facts.problems],
         'count': facts.count,
-        'file': str(here.life.path / KNOWN_ISSUES),
+        'file': str(standing.life.path / KNOWN_ISSUES),
     }
 
 
-def _probe(here: allfindings.Standing) -> dict[str, Any]:
-    """How far the recursion probe is, and what it has found."""
-    probe = here.probe
+def _probe(standing: allfindings.Standing) -> dict[str, Any]:
+    """Return the progress of the recursion probe, and its last result."""
+    probe = standing.probe
     progress = probe.progress
-    result = here.probed
+    result = standing.probed
     finding = None
     if result and progress is None:
         finding = _row('probe', recursionresult.finding(result))
@@ -236,7 +240,7 @@ def _probe(here: allfindings.Standing) -> dict[str, Any]:
         'error': '' if finding else probe.error,
         'finding': finding,
         'took': f'{result.took:.1f} s' if result else '',
-        'size': allfindings.stack_size(here.life) >> 10,
+        'size': allfindings.stack_size(standing.life) >> 10,
     }
 
 
@@ -244,31 +248,31 @@ def _probe(here: allfindings.Standing) -> dict[str, Any]:
 
 
 class NoSuchFinding(MuteRefused):
-    next_step = 'Look at the page as it is now.'
+    next_step = 'The page shows the current findings.'
 
 
-def _shown_finding(here: allfindings.Standing, id: str) -> Finding:
-    """The finding of that id that is not muted.  Raises NoSuchFinding."""
-    for finding in here.look().shown:
+def _shown_finding(standing: allfindings.Standing, id: str) -> Finding:
+    """Return the finding with this id that is not muted.  Raises NoSuchFinding."""
+    for finding in standing.look().shown:
         if finding.id == id:
             return finding
-    raise NoSuchFinding('There is no such finding any more.')
+    raise NoSuchFinding('This finding no longer exists.')
 
 
 def run_again(life: ILivingRun, form: dict[str, Any]) -> str:
-    standing_of(life).start()  # where it cannot, the page says why
+    standing_of(life).start()  # if this fails, the page shows the reason
     return ''
 
 
 def mute(life: ILivingRun, form: dict[str, Any]) -> str:
-    """Mute the finding of the form.  Raises MuteRefused."""
-    here = standing_of(life)
-    found = _shown_finding(here, variable(form, 'id'))
-    severity = variable(form, 'severity')  # as the page showed it
+    """Mute the finding that the form names.  Raises MuteRefused."""
+    standing = standing_of(life)
+    found = _shown_finding(standing, variable(form, 'id'))
+    severity = variable(form, 'severity')  # the severity that the user saw
     if severity not in SEVERITIES:
         severity = found.severity.code
     user = getSecurityManager().getUser()
-    mutes = here.mute_list(life.base.file_mode)
+    mutes = standing.mute_list(life.base.file_mode)
     new = mutes.mute(
         found.id,
         reason=variable(form, 'reason'),
@@ -290,11 +294,11 @@ def start_probe(life: ILivingRun, form: dict[str, Any]) -> str:
 
 
 class CheckPages:
-    """The part of the panel that is the tab "Checks"."""
+    """The methods of the panel for the tab "Checks"."""
 
     security = ClassSecurityInfo()
 
-    # What the panel brings, see `controlpanel`.
+    # The panel provides these, see `controlpanel`.
     _checks: Template
     _page: Callable[[Template, Request, Callable[[ILivingRun, Archive], dict[str, Any]]], str]
     _refused: Callable[[Request, str, int], str]
@@ -327,23 +331,26 @@ class CheckPages:
         return self._do(REQUEST, start_probe, '#probe')
 
     def _do(
-        self, request: Request, deed: Callable[[ILivingRun, dict[str, Any]], str], place: str = ''
+        self,
+        request: Request,
+        action: Callable[[ILivingRun, dict[str, Any]], str],
+        anchor: str = '',
     ) -> str | None:
-        """Do what a form asks for, and go back to the page with what there is to say."""
+        """Check the token, do what the form asks for, and redirect to the page with a message."""
         life = STATE.life
         if life is None:
             return self._refused(
-                request, 'There are no checks: the stability monitor is not armed.', 503
+                request, 'No checks are available: the stability monitor did not start.', 503
             )
         try:
             csrftoken.check(request, life, ACTION)
-            message = deed(life, request.form)
+            message = action(life, request.form)
             kind = 'success'
         except (StabilityError, OSError) as error:
             message = str(error)
             kind = 'warning'
         query = message_query(message, kind)
-        request.RESPONSE.redirect(f'{self.absolute_url()}/manage_checks{query}{place}')
+        request.RESPONSE.redirect(f'{self.absolute_url()}/manage_checks{query}{anchor}')
         return None
 
 

@@ -1,11 +1,11 @@
 """The tab "Stability" of the Control Panel: pages, downloads and drills.
 
-The values of a page come from `pages`, `checkpages`, `incidenttable` and `threadpages`.  An object
-of this class is never stored: it is a class attribute of the Control Panel, see `tab`.
+The values of the pages come from `pages`, `checkpages`, `incidenttable` and `threadpages`.  The
+panel is never stored in the database: it is a class attribute of the Control Panel, see `tab`.
 """
 
 # mypy: disable-error-code="import-untyped"
-# Zope and what comes with it has no types.
+# Zope and its packages have no type annotations.
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ STYLES = '++resource++stabilitymonitor/stability.css'
 _WWW = str(Path(__file__).parent.parent / 'www')
 _DRILL = 'drill'
 _TEXT = 'text/plain; charset=utf-8'
-_AMONG_ALL = 'Look for it among all incidents.'
+_CHOOSE_A_RUN = 'Choose a run from the list of incidents.'
 
 
 class Page(PageTemplateFile):
-    """A template of `www`.  It is trusted, as all code of this product is."""
+    """A template in `www`.  It runs without security checks, as all code of this product does."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f'{name}.pt', _WWW)
@@ -102,7 +102,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     #: Macros that several pages use.
     _pieces = Page('pieces')
     _thread_pieces = Page('threadpieces')
-    #: The tab that is shown as the active one, by the template of the page.
+    #: The label of the active tab, by the template of the page.
     _labels = {
         'threads': 'Threads',
         'checks': 'Checks',
@@ -154,13 +154,15 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(VIEW)
     @zpublish
     def report(self, REQUEST: Request) -> str | bytes:
-        """The report as a download: `format` is one of `renderers.FORMATS`, `run` an archived run
-        or nothing.
+        """Return the report as a download.
+
+        `format` is one of `renderers.FORMATS`.  `run` names an archived run; without it the report
+        is about this process.
         """
         life = STATE.life
         if life is None:
             return self._refused(
-                REQUEST, 'There is nothing to report: the stability monitor is not armed.', 503
+                REQUEST, 'No report is available: the stability monitor did not start.', 503
             )
         try:
             run = _run(REQUEST) if REQUEST.form.get('run') else None
@@ -185,7 +187,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(VIEW)
     @zpublish
     def threads_fragment(self, REQUEST: Request) -> str:
-        """A part of the Threads page, for its script: `part` is "live" or "native"."""
+        """Return a part of the Threads page for its script: `part` is "live" or "native"."""
 
         def values(life: ILivingRun, archive: Archive) -> dict[str, Any]:
             if variable(REQUEST.form, 'part') == 'native':
@@ -197,8 +199,9 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(VIEW)
     @zpublish
     def flames(self, REQUEST: Request) -> str:
-        """Where the time of a slow request went, as a picture; the Threads page gives `run` and
-        `request`.
+        """Return the flame graph of a slow request as SVG.
+
+        The Threads page links here, with `run` and `request` in the query string.
         """
         life = STATE.life
         picture = ''
@@ -206,7 +209,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             form = REQUEST.form
             picture = threadpages.picture(life, variable(form, 'run'), variable(form, 'request'))
         if not picture:
-            return self._refused(REQUEST, 'Nothing is known of this request any more.', 404)
+            return self._refused(REQUEST, 'The samples of this request are no longer kept.', 404)
         REQUEST.RESPONSE.setHeader('Content-Type', 'image/svg+xml; charset=utf-8')
         REQUEST.RESPONSE.setHeader('Cache-Control', 'private, max-age=600')
         return picture
@@ -214,13 +217,16 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(VIEW)
     @zpublish
     def stacks(self, REQUEST: Request) -> str | bytes:
-        """What each thread does, as a text to download."""
+        """Return the stacks of all threads as a text to download."""
         return self._text(REQUEST, 'stacks', threadpages.stacks_text)
 
     @security.protected(VIEW)
     @zpublish
     def trace(self, REQUEST: Request) -> str | bytes:
-        """The last requests of this process, or of `run`, as a trace log (docs/trace-log.txt)."""
+        """Return the last requests of this process, or of `run`, as a trace log.
+
+        docs/trace-log.txt describes the format.
+        """
         if REQUEST.form.get('run'):
             return self._trace_of_run(REQUEST)
         return self._text(REQUEST, 'trace', threadpages.trace_text)
@@ -228,11 +234,11 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(MANAGE)
     @zpublish(methods='POST')
     def manage_native_stacks(self, REQUEST: Request) -> str | None:
-        """Begin to take native stacks, in the background; the page shows how far it is."""
+        """Start to take native stacks in the background; the page shows the progress."""
         life = STATE.life
         if life is None:
             return self._refused(
-                REQUEST, 'There are no stacks: the stability monitor is not armed.', 503
+                REQUEST, 'No stacks are available: the stability monitor did not start.', 503
             )
         try:
             csrftoken.check(REQUEST, life, threadpages.NATIVE_ACTION)
@@ -256,16 +262,16 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(MANAGE)
     @zpublish(methods='POST')
     def manage_drill(self, REQUEST: Request) -> str | None:
-        """End this process; where the drill is refused, go back to the page with the reason."""
+        """End this process.  If the drill is refused, redirect to the page with the reason."""
         life = STATE.life
         if life is None:
             return self._refused(
-                REQUEST, 'There are no drills: the stability monitor is not armed.', 503
+                REQUEST, 'No drills are available: the stability monitor did not start.', 503
             )
         try:
             csrftoken.check(REQUEST, life, _DRILL)
             drills.perform(life, variable(REQUEST.form, 'drill'))
-            message = 'The drill is over, and this process is still alive.'
+            message = 'The drill did not end this process.'
         except StabilityError as error:
             message = str(error)
         query = message_query(message, 'warning')
@@ -284,14 +290,14 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         if life is None:
             return self._refused(
                 request,
-                'The stability monitor is not armed: look into the event log for the reason, '
-                'and restart Zope.',
+                'The stability monitor did not start. The event log shows the reason. '
+                'Restart Zope after fixing it.',
                 200,
             )
         try:
             shown = values(life, Archive(life.base))
         except NoSuchRun as error:
-            return self._refused(request, f'{error.args[0]} {_AMONG_ALL}', 404)
+            return self._refused(request, f'{error.args[0]} {_CHOOSE_A_RUN}', 404)
         return self._rendered(template, request, shown)
 
     def _text(
@@ -301,8 +307,8 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         if life is None or life.recorder is None:
             return self._refused(
                 request,
-                'There is nothing to tell: this process is not recorded. The findings in '
-                'the tab "Stability" say why.',
+                'No data is available: this process is not recorded. Either the option "enabled" '
+                'is off, or the findings on the "Stability" tab show the reason.',
                 503,
             )
         return self._download(request, f'{name}-{life.name}.txt', text(life), _TEXT)
@@ -311,13 +317,13 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         life = STATE.life
         if life is None:
             return self._refused(
-                request, 'There is nothing to tell: the stability monitor is not armed.', 503
+                request, 'No trace log is available: the stability monitor did not start.', 503
             )
         try:
             run = _run(request)
             text = as_text(runtrace.trace(life.base, run))
         except NoSuchRun as error:
-            return self._refused(request, f'{error.args[0]} {_AMONG_ALL}', 404)
+            return self._refused(request, f'{error.args[0]} {_CHOOSE_A_RUN}', 404)
         except StabilityError as error:
             return self._refused(request, str(error), 404)
         return self._download(request, f'trace-{run}.txt', text, _TEXT)
@@ -361,7 +367,7 @@ def _may_manage(panel: StabilityMonitor) -> bool:
 
 
 def _tabs_type(request: Request) -> str:
-    """The colour of the message above the page."""
+    """Return the colour of the message above the page; it is one of Bootstrap's."""
     wanted = variable(request.form, 'manage_tabs_type')
     if wanted in ('success', 'info', 'warning', 'danger'):
         return wanted
@@ -369,8 +375,8 @@ def _tabs_type(request: Request) -> str:
 
 
 def _run(request: Request) -> str:
-    """The run that is asked for.  Raises NoSuchRun for what is not the name of a run."""
+    """Return the name of the run in the query.  Raises NoSuchRun if it is not a valid name."""
     run = variable(request.form, 'run')
     if not RUN_NAME.fullmatch(run):
-        raise NoSuchRun('There is no such run.')
+        raise NoSuchRun('This is not the name of a run.')
     return run

@@ -1,11 +1,12 @@
-"""Protection against forged requests: a form counts only if this product made it for this user.
+"""Protection against forged requests: a form must come from this product, for the same user.
 
-Zope has no CSRF token.  Ours is an HMAC over user and action, with a key that all processes of a
-data directory share.  Where the browser says which site sent the form, that is checked too.
+Zope has no CSRF token.  The token of this product is an HMAC over user and action, with a key that
+all processes of a data directory share.  If the browser says which site sent the form, that is
+checked too.
 """
 
 # mypy: disable-error-code="import-untyped"
-# Zope and what comes with it has no types.
+# Zope and its packages have no type annotations.
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ from .zopetypes import Request
 
 KEY_FILE = 'token.key'
 KEY_SIZE = 32  # bytes
-#: The key where the data directory cannot be written: forms then work in this process only.
+#: The key that is used when the data directory cannot be written.  Forms then work in this process
+#: only.
 _own_key = secrets.token_bytes(KEY_SIZE)
 _DEFAULT_PORTS = {'http': 80, 'https': 443}
 #: Host and port.
@@ -39,7 +41,7 @@ _Place: TypeAlias = tuple[str, int | None]
 
 
 def key(directory: Path, mode: int = 0o600) -> bytes:
-    """The key of a data directory.  It is made if there is none; the first process wins."""
+    """Return the key of a data directory.  If it is missing, the first process makes it."""
     file = directory / KEY_FILE
     with contextlib.suppress(OSError):
         if not os.path.lexists(file):
@@ -51,8 +53,9 @@ def key(directory: Path, mode: int = 0o600) -> bytes:
 
 
 def _make(file: Path, mode: int) -> None:
-    """Write a new key beside the file, then link it: unlike a rename, a link never replaces the key
-    of another process.
+    """Write a new key to a temporary file, then link it to `file`.
+
+    Unlike a rename, a link never replaces the key that another process made meanwhile.
     """
     beside = file.with_name(f'.{file.name}.{os.getpid()}.{secrets.token_hex(4)}')
     try:
@@ -66,21 +69,22 @@ def _make(file: Path, mode: int) -> None:
 
 
 def make(secret: bytes, user: str, action: str) -> str:
-    """The token that lets `user` do `action`."""
-    # The length says where the user ends, so that no other user and action give the same message.
+    """Return the token that lets `user` do `action`."""
+    # The length marks the end of the user name, so two different pairs of user and action never
+    # give the same message.
     message = f'{len(user)}:{user}:{action}'.encode('utf-8', 'surrogatepass')
     return hmac.new(secret, message, hashlib.sha256).hexdigest()
 
 
 def fields(life: ILivingRun, action: str) -> dict[str, str]:
-    """The hidden fields of every form: the token, and the run of the process that made the form."""
+    """Return the hidden fields of a form: the token, and the run of this process."""
     return {'token': make(key(life.path), current_user(), action), 'run': life.name}
 
 
 def check(request: Request, life: ILivingRun, action: str) -> None:
-    """Raises Forbidden for a forged request, WrongProcess for a form of another process."""
+    """Raise Forbidden for a forged request, WrongProcess for a form of another process."""
     if request.get('REQUEST_METHOD') != 'POST':
-        raise Forbidden('Only a form can do this.')
+        raise Forbidden('This action needs a form that is sent with POST.')
     refuse_cross_site(request)
     token = variable(request.form, 'token')
     run = variable(request.form, 'run')
@@ -92,12 +96,12 @@ def check(request: Request, life: ILivingRun, action: str) -> None:
     sent = token.encode('utf-8', 'replace')
     if run != life.name or not hmac.compare_digest(sent, expected):
         raise Forbidden(
-            'This form does not come from a page of this site, or is too old: reload the page.'
+            'This form does not come from a page of this site, or it is too old. Reload the page.'
         )
 
 
 def refuse_cross_site(request: Request) -> None:
-    """Raises Forbidden when the browser says that another site sent this."""
+    """Raise Forbidden if the browser says that another site sent the form."""
     site = request.get_header('Sec-Fetch-Site')
     if site and site not in ('same-origin', 'none'):
         raise Forbidden('This form was sent from another site.')
@@ -107,8 +111,10 @@ def refuse_cross_site(request: Request) -> None:
 
 
 def _own_places(request: Request) -> set[_Place | None]:
-    """The places that a page of this site may come from, for the browser: the host that it asked
-    for, and the one that virtual hosting has put in its place.
+    """Return the origins that a page of this site can have.
+
+    They are the host that the browser asked for, and the host that virtual hosting put in its
+    place.
     """
     asked = request.get_header('Host') or ''
     urls = (request.get('SERVER_URL') or '', f'http://{asked}', f'https://{asked}')
@@ -116,7 +122,7 @@ def _own_places(request: Request) -> set[_Place | None]:
 
 
 def _place(url: str) -> _Place | None:
-    """The host and port of a URL; None for what is no URL, such as the origin "null"."""
+    """Return host and port of a URL; None if it is not a URL, for example the origin "null"."""
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -129,8 +135,9 @@ def _place(url: str) -> _Place | None:
 
 
 def current_user() -> str:
-    """The user who is logged in, with the path of the user folder: the same name in another folder
-    is another user.
+    """Return the path of the user folder and the id of the user who is logged in.
+
+    The path is part of it because the same name in another user folder is another user.
     """
     user = getSecurityManager().getUser()
     if user is None:

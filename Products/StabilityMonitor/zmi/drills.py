@@ -1,11 +1,11 @@
-"""Drills: real deaths on request, to prove that the next process tells how this one ended.
+"""Drills: end this process on request, to test that the next process reports how it ended.
 
-The ids are those of `blackbox.DRILLS`: the black box notes the place of the id there, before the
-process dies.
+The ids are those of `blackbox.DRILLS`.  The black box notes the position of the id in that tuple
+before the process ends.
 """
 
 # mypy: disable-error-code="import-untyped"
-# Zope and what comes with it has no types.
+# Zope and its packages have no type annotations.
 
 from __future__ import annotations
 
@@ -27,13 +27,16 @@ from ..model.interfaces import ILivingRun
 from ..store import blackbox
 from .zopetypes import Event
 
-#: Bytes that "Eat memory" takes at once.
+#: Bytes that the drill "Out of memory" allocates at once.
 _STEP = 16 << 20
 
 
 @dataclass(frozen=True)
 class Drill:
-    """`verdict` is what the next process should judge; `do` does not return where all goes well."""
+    """A way to end this process.
+
+    `verdict` is the verdict that the next process should reach.  `do` returns only if it fails.
+    """
 
     id: str
     title: str
@@ -42,7 +45,7 @@ class Drill:
     do: Callable[[], None]
 
 
-# -- the deaths ------------------------------------------------------------------------------------
+# -- the ways to end -------------------------------------------------------------------------------
 
 
 def _segfault() -> None:
@@ -54,8 +57,10 @@ def _fatal_error() -> None:
 
 
 def _stack_overflow() -> None:
-    """Recursion through C.  Python 3.12 counts the calls through C, so the second attempt makes few
-    calls that each need much stack: they reach its end before the count does.
+    """Overflow the stack by a recursion through C.
+
+    Python 3.12 limits the number of calls through C.  So the second attempt makes fewer calls that
+    each need much stack: they reach the end of the stack before they reach that limit.
     """
     sys.setrecursionlimit(2**30)
     if sys.version_info >= (3, 14):
@@ -79,9 +84,11 @@ class _Wide(ctypes.Structure):
     _fields_ = [('rest', ctypes.c_char * (48 << 10))]
 
 
-def _fall_past_the_check(item: object) -> Any:  # never compared: `max` has one item
-    """Python 3.14 looks at the stack: a call within 32 KiB of its end raises RecursionError.  Then
-    an argument that is larger than that, passed by value, takes the rest in one step.
+def _fall_past_the_check(item: object) -> Any:  # `max` has one item, so it compares nothing
+    """Overflow the stack in spite of the stack check of Python 3.14.
+
+    There a call within 32 KiB of the end of the stack raises RecursionError.  An argument larger
+    than that, passed by value, then uses up the rest of the stack in one step.
     """
     try:
         max([item], key=_fall_past_the_check)
@@ -104,8 +111,10 @@ def _eat_memory() -> NoReturn:
 
 
 def _hold_gil() -> NoReturn:
-    """PyDLL, unlike CDLL, keeps the interpreter lock (GIL) during the call.  The loop is there
-    because a signal cuts a sleep short.
+    """Hold the interpreter lock (GIL) forever.
+
+    Unlike CDLL, PyDLL keeps the lock during the call.  The call is in a loop because a signal ends
+    a sleep early.
     """
     library = ctypes.PyDLL(None)
     while True:
@@ -117,7 +126,7 @@ _lock = threading.Lock()
 
 def _wait_for_lock(event: Event) -> None:
     with _lock:
-        pass  # no thread ever comes here
+        pass  # never reached
 
 
 def _hang_on_lock() -> None:
@@ -127,57 +136,69 @@ def _hang_on_lock() -> None:
 
 
 DRILLS = (
-    Drill('segfault', 'Segmentation fault', 'Reads memory at address 0.', 'crashed', _segfault),
+    Drill(
+        'segfault',
+        'Segmentation fault',
+        'Reads memory at address 0 (SIGSEGV).',
+        'crashed',
+        _segfault,
+    ),
     Drill(
         'abort',
         'Abort',
-        'Calls abort(), as C code does when it finds itself damaged.',
+        'Calls abort(), as C code does when it detects damaged data (SIGABRT).',
         'aborted',
         os.abort,
     ),
     Drill(
         'fatal-error',
-        'Fatal error of Python',
-        'Calls Py_FatalError.  Python writes of it to standard error only.',
+        'Python fatal error',
+        'Calls Py_FatalError.  Python writes the message to standard error only.',
         'aborted',
         _fatal_error,
     ),
     Drill(
         'stack-overflow',
         'Stack overflow',
-        'Calls itself through C until the stack of this thread ends.',
+        'Recurses through C until the stack of this thread is full.',
         'stack-overflow',
         _stack_overflow,
     ),
-    Drill('exit', 'Exit from C', 'Calls os._exit(3): no clean-up, no trace.', 'vanished', _exit),
+    Drill(
+        'exit',
+        'Exit from C',
+        'Calls os._exit(3): Python does not clean up and leaves no trace.',
+        'vanished',
+        _exit,
+    ),
     Drill(
         'kill',
         'SIGKILL',
-        'Sends SIGKILL to itself, as an impatient supervisor does.',
+        'Sends SIGKILL to this process, as a supervisor does when a stop takes too long.',
         'vanished',
         _kill,
     ),
     Drill(
         'memory',
-        'Eat memory',
-        'Takes memory until the kernel ends the process.',
+        'Out of memory',
+        'Allocates memory until the kernel kills the process.',
         'out-of-memory',
         _eat_memory,
     ),
     Drill(
         'gil',
         'Hang in C',
-        'Holds the interpreter lock (GIL) for ever: nothing is answered.  You must end Zope '
-        'yourself, later than the time of the option "stall".',
+        'Holds the interpreter lock (GIL) forever, so Zope answers no request.  You must end Zope '
+        'yourself, but wait longer than the option "stall" first.',
         'hung',
         _hold_gil,
     ),
     Drill(
         'lock',
         'Hang on a lock',
-        'This and every later request waits for a lock that is never released.  Ask for '
-        'pages until all threads wait; end Zope yourself, later than the time of the option '
-        '"stall".',
+        'This request and all later requests wait for a lock that is never released.  Open pages '
+        'until all workers wait.  You must end Zope yourself, but wait longer than the option '
+        '"stall" first.',
         'hung',
         _hang_on_lock,
     ),
@@ -188,28 +209,28 @@ DRILLS = (
 
 
 def refusal(life: ILivingRun, drill: Drill) -> str:
-    """Why this drill is refused here, in a sentence; '' if it is not."""
+    """Return the reason why this drill is refused here, as a sentence; '' if it is allowed."""
     if not life.options.drills:
         return 'Drills are off.'
     cgroup = life.context.get('cgroup') or {}
     if drill.do is _eat_memory and cgroup.get('limit', -1) <= 0:
         return (
-            'This process is in no memory cgroup with a limit: it would take the whole '
-            'machine down.'
+            'This process is not in a memory cgroup with a limit: the drill could use up the '
+            'memory of the whole machine.'
         )
     return ''
 
 
 def find(name: object) -> Drill:
-    """The drill of that id.  Raises DrillRefused if there is none."""
+    """Return the drill with this id.  Raises DrillRefused if it does not exist."""
     for drill in DRILLS:
         if drill.id == name:
             return drill
-    raise DrillRefused('There is no such drill.')
+    raise DrillRefused('This drill does not exist.')
 
 
 def perform(life: ILivingRun, name: object) -> None:
-    """End this process in the way of that drill.  Raises DrillRefused."""
+    """End this process by the drill with this id.  Raises DrillRefused."""
     drill = find(name)
     reason = refusal(life, drill)
     if reason:

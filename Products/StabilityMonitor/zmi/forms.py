@@ -1,4 +1,4 @@
-"""What a form sends, and what the page that follows it is told.  A browser may send anything."""
+"""Form variables, and the message of the page after a POST.  A browser may send anything."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from urllib.parse import urlencode
 
 
 def variable(form: dict[str, Any], name: str) -> str:
-    """A form variable that is one string; '' for whatever else was sent."""
+    """Return a form variable that is a string; '' if it is missing or has another type."""
     value = form.get(name)
     return value if isinstance(value, str) else ''
 
 
 def message_query(message: str, kind: str) -> str:
-    """The query string that makes a page of the ZMI show a message; '' for none.
+    """Return the query string that makes a page of the ZMI show a message; '' without a message.
 
     `kind` is one of Bootstrap's colours, such as "success" or "warning".
     """

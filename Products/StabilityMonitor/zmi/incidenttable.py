@@ -1,7 +1,7 @@
 """The table of past runs.
 
-The query string of the address says what to show, how to sort it, and which page; a value that is
-not known means the default.
+The query string says which runs to show, how to sort them, and which page to show.  An unknown
+value means the default.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from ..postmortem.runhistory import of_instance
 from ..store.archive import Archive
 from .pages import ending
 
-#: Runs on a page.
+#: Runs on one page.
 BATCH = 100
 
 
 @dataclass(frozen=True)
 class Filter:
-    """A choice of what the table shows."""
+    """A choice of which runs the table shows; `empty` is the sentence when there are none."""
 
     label: str
+    empty: str
     shows: Callable[[RunRecord], bool]
 
 
 @dataclass(frozen=True)
 class Column:
-    """`first` is the direction that the first click on the heading sorts in."""
+    """A column of the table; `first` is the sort direction after the first click on its header."""
 
     label: str
     sort_key: Callable[[RunRecord], float | str]
@@ -42,7 +43,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an address asks for; the fields are the names in its query string."""
+    """The parameters of the page; the fields have the names in the query string."""
 
     show: str
     sort: str
@@ -51,12 +52,12 @@ class Wanted:
     page: int
 
     def address(self, **changed: str | int) -> str:
-        """The address that asks for the same, but for what is changed."""
+        """Return the URL with the same parameters, except for `changed`."""
         return 'manage_incidents?' + urlencode(vars(self) | changed)
 
 
-def _sureness(run: RunRecord) -> int:
-    """From 0 for "weak" to 3 for "certain"; a word of another release counts as certain."""
+def _confidence_rank(run: RunRecord) -> int:
+    """Return 0 for "weak" to 3 for "certain".  A word of another release counts as certain."""
     less_than_certain = ('weak', 'likely', 'strong')
     if run.confidence in less_than_certain:
         return less_than_certain.index(run.confidence)
@@ -64,16 +65,16 @@ def _sureness(run: RunRecord) -> int:
 
 
 SHOWS = {
-    'incidents': Filter('Incidents', lambda run: run.is_incident),
-    'servers': Filter('Servers', lambda run: run.role == 'server'),
-    'all': Filter('All runs', lambda run: True),
+    'incidents': Filter('Incidents', 'No incidents yet.', lambda run: run.is_incident),
+    'servers': Filter('Servers', 'No server runs yet.', lambda run: run.role == 'server'),
+    'all': Filter('All runs', 'No runs yet.', lambda run: True),
 }
 INSTANCES = {'this': 'This instance', 'all': 'All instances'}
 COLUMNS = {
     'ended': Column('Ended', lambda run: run.ended or 0, 'desc'),
-    'uptime': Column('Was up', lambda run: run.uptime_seconds or 0, 'asc'),
-    'verdict': Column('How it ended', lambda run: run.verdict, 'asc'),
-    'confidence': Column('Confidence', _sureness, 'desc'),
+    'uptime': Column('Uptime', lambda run: run.uptime_seconds or 0, 'asc'),
+    'verdict': Column('Verdict', lambda run: run.verdict, 'asc'),
+    'confidence': Column('Confidence', _confidence_rank, 'desc'),
     'role': Column('Role', lambda run: run.role, 'asc'),
     'instance': Column('Instance', lambda run: run.instance.label, 'asc'),
 }
@@ -84,7 +85,7 @@ _SORTED = {'asc': 'ascending', 'desc': 'descending'}
 
 
 def table(life: ILivingRun, archive: Archive, form: dict[str, Any]) -> dict[str, Any]:
-    """The page for the parameters in `form`, whatever they are."""
+    """Return the values of the page for the parameters in `form`, which may be anything."""
     wanted = _wanted(form)
     known = archive.summaries()
     candidates = known
@@ -100,6 +101,7 @@ def table(life: ILivingRun, archive: Archive, form: dict[str, Any]) -> dict[str,
         'rows': [ending(run, 'It') for run in on_page],
         'count': len(runs),
         'known': len(known),
+        'empty': SHOWS[wanted.show].empty,
         'page': page,
         'pages': pages,
         'all_instances': wanted.instances == 'all',
@@ -127,16 +129,16 @@ def _one_of(value: object, allowed: Container[str], default: str) -> str:
 
 
 def _page_number(value: object) -> int:
-    """From 1 to 999999; 1 for anything else."""
+    """Return the page number, from 1 to 999999; 1 for any other value."""
     if not isinstance(value, str) or len(value) > 6:
         return 1
-    if not value.isascii() or not value.isdigit():  # int() takes more than these digits
+    if not value.isascii() or not value.isdigit():  # int() also accepts other digits
         return 1
     return max(1, int(value))
 
 
 def _choices(wanted: Wanted, name: str, labels: dict[str, str]) -> list[dict[str, Any]]:
-    """The buttons for one parameter; another choice begins at its first page."""
+    """Return the buttons for one parameter.  Each leads to the first page of its choice."""
     active = getattr(wanted, name)
     return [
         {
@@ -149,7 +151,7 @@ def _choices(wanted: Wanted, name: str, labels: dict[str, str]) -> list[dict[str
 
 
 def _columns(wanted: Wanted) -> list[dict[str, str]]:
-    """The headings; a click on the one that the table is sorted by turns its direction around."""
+    """Return the column headers.  A click on the sorted column reverses the sort direction."""
     headings = []
     for name, column in COLUMNS.items():
         if name == wanted.sort:

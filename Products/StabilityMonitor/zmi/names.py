@@ -1,10 +1,10 @@
-"""The names that Zope knows the tab by: its id, its label, its two permissions.
+"""The id, the label and the two permissions of the tab.
 
-Only the role Manager has the permissions, until an administrator grants them to more roles.
+Only the role Manager has the permissions, until an administrator grants them to other roles.
 """
 
 # mypy: disable-error-code="import-untyped"
-# Zope and what comes with it has no types.
+# Zope and its packages have no type annotations.
 
 from AccessControl.Permission import addPermission
 

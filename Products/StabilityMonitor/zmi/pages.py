@@ -1,8 +1,7 @@
-"""What the pages show: plain values for the templates, made from the living run, the archive and
-the report.
+"""The values that the pages show, made from the living run, the archive and the report.
 
-Nothing here knows Zope.  The templates decide the layout only.  They escape all that they insert,
-except the pictures, which are made here.
+This module does not import Zope.  The templates only decide the layout.  They escape all values,
+except the SVG charts, which this product makes.
 """
 
 from __future__ import annotations
@@ -52,46 +51,47 @@ from ..store.archive import Archive
 from . import csrftoken
 from . import drills
 
-_SURENESS = {
+_CONFIDENCE_SENTENCES = {
     'certain': 'This is certain.',
     'strong': 'The evidence is strong.',
     'likely': 'This is likely.',
     'weak': 'The evidence is weak.',
 }
-#: How well a known issue fits a run.
-_LIKENESS = {
-    'strong': 'Versions and traces fit',
-    'likely': 'Versions and another thread fit',
-    'possible': 'The versions fit; no trace shows it',
-    'weak': 'A trace fits, the versions do not',
+#: How well a known issue matches a run.
+_STRENGTH_WORDS = {
+    'strong': 'Versions and traces match',
+    'likely': 'Versions match, and the stack of another thread',
+    'possible': 'Versions match, no traces found',
+    'weak': 'A trace matches, the versions do not',
 }
-_FORMAT_NAMES = {'text': 'Text', 'json': 'JSON', 'html': 'HTML', 'zip': 'ZIP'}
-#: Past runs in the timeline.
+_FORMAT_NAMES = {'text': 'text', 'json': 'JSON', 'html': 'HTML', 'zip': 'ZIP'}
+#: At most this many past runs are in the timeline.
 _TIMELINE_RUNS = 200
-#: Rows of a long list that are shown at once; the rest is folded.
+#: Rows of a long list that are shown at once; the others are folded.
 _SHOWN = 12
-#: The facts that the HOWTO asks for; they are always shown.
+#: The facts that the Stability HOWTO asks for, with the labels of Zope's Control Panel.  They are
+#: always shown.
 _HOWTO = (
-    ('zope', 'Zope version'),
-    ('python', 'Python version'),
-    ('platform', 'System platform'),
+    ('zope', 'Zope Version'),
+    ('python', 'Python Version'),
+    ('platform', 'System Platform'),
     ('software_home', 'SOFTWARE_HOME'),
     ('instance_home', 'INSTANCE_HOME'),
     ('client_home', 'CLIENT_HOME'),
-    ('pid', 'Process id'),
-    ('running_for', 'Running for'),
+    ('pid', 'Process Id'),
+    ('running_for', 'Running For'),
 )
-#: Facts that are shown where they are known.
+#: Facts that are shown if they are known.
 _MORE = (
     ('started_at', 'Started'),
-    ('listen', 'Listens on'),
+    ('listen', 'Listening address'),
     ('threads', 'Worker threads'),
     ('system', 'Operating system'),
     ('libc', 'C library'),
-    ('supervisor', 'Started by'),
-    ('server_software', 'Server'),
+    ('supervisor', 'Supervisor'),
+    ('server_software', 'Server software'),
     ('debug_mode', 'Debug mode'),
-    ('directory', 'Breadcrumbs in'),
+    ('directory', 'Data directory'),
     ('recording', 'Recording'),
     ('run', 'Run'),
 )
@@ -127,7 +127,10 @@ def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
 
 
 def _loop(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
-    """A crash loop: how many runs began within which time; None if there is none."""
+    """Return the runs of a crash loop, and the time between their first and last start.
+
+    None if there is no crash loop.
+    """
     if not runs:
         return None
     starts = [run.started for run in runs if run.started is not None]
@@ -139,7 +142,10 @@ def _loop(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
 
 
 def ending(run: RunRecord, subject: str) -> dict[str, Any]:
-    """How a run ended, in words, with its page and colours; `subject` is such as "The last run"."""
+    """Return how a run ended: its headline, facts, page and colours.
+
+    `subject` begins the headline, for example "The last run".
+    """
     ago = ''
     if run.ended is not None:
         ago = f'{duration(max(0.0, time.time() - run.ended))} ago'
@@ -152,7 +158,7 @@ def ending(run: RunRecord, subject: str) -> dict[str, Any]:
         'summary': run.summary,
         'incident': run.is_incident,
         'alert': 'danger' if run.is_incident else 'success',
-        'sureness': _SURENESS.get(run.confidence, ''),
+        'confidence_sentence': _CONFIDENCE_SENTENCES.get(run.confidence, ''),
         'confidence': run.confidence,
         'started': moment(run.started),
         'ended': moment(run.ended),
@@ -168,15 +174,15 @@ def ending(run: RunRecord, subject: str) -> dict[str, Any]:
 
 
 def drill_name(run: RunRecord) -> str:
-    """The drill that ended a run, as its title; '' where it was none."""
+    """Return the title of the drill that ended a run; '' if it was not a drill."""
     for drill in drills.DRILLS:
         if drill.id == run.drill:
             return drill.title
-    return run.drill  # '', or a drill of another release
+    return run.drill  # '', or the id of a drill of another release
 
 
 def address(run: str) -> str:
-    """The page of a past run."""
+    """Return the URL of the page of a past run."""
     return 'manage_incident?' + urlencode({'run': run})
 
 
@@ -196,12 +202,12 @@ def _shown(value: object) -> str:
     if isinstance(value, bool):
         return 'on' if value else 'off'
     if value in (None, ''):
-        return 'not known'
+        return 'unknown'
     return str(value)
 
 
 def findings(found: Sequence[Finding]) -> list[dict[str, Any]]:
-    """[{severity, alert, findings}], the worst first; empty groups are left out."""
+    """Return [{severity, alert, findings}], the worst first.  Empty groups are left out."""
     groups = []
     for severity in WORST_FIRST:
         rows = [finding.to_json() for finding in found if finding.severity == severity]
@@ -212,9 +218,9 @@ def findings(found: Sequence[Finding]) -> list[dict[str, Any]]:
 
 
 def _pressing(life: ILivingRun, look: Look) -> list[Finding]:
-    """The findings that ask for action, and those of this process about itself.
+    """Return the findings that need action, and the findings of this process about itself.
 
-    All others are on the page of the checks.
+    All others are on the Checks page only.
     """
     own = {finding.id for finding in life.findings}
     pressing = []
@@ -255,7 +261,7 @@ def _took(seconds: float | None) -> str:
 
 
 def incident(life: ILivingRun, archive: Archive, run: str) -> dict[str, Any]:
-    """All that is known of one past run.  Raises NoSuchRun."""
+    """Return the values for the page of one past run.  Raises NoSuchRun."""
     record = archive.record(run)
     requests = list(map(request_row, record.requests))
     recent = list(map(request_row, record.recent))
@@ -288,20 +294,20 @@ def incident(life: ILivingRun, archive: Archive, run: str) -> dict[str, Any]:
 
 
 def _versions(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str, Any]:
-    """What was installed then, and what has changed since: {then, note, changed, all}."""
+    """Return what was installed and what has changed since: {then, note, changed, all}."""
     run = fromdisk.of_record(archive, record)
-    told = fromdisk.compared(run, life, None)
+    changes = fromdisk.compared(run, life, None)
     versions = sorted(fromdisk.versions(run).items())
     return {
         'then': at_the_end(record.verdict),
-        'note': next(change_lines(told, record.verdict)),
-        'changed': [change_line(change) for change in told['changed'] or ()],
+        'note': next(change_lines(changes, record.verdict)),
+        'changed': [change_line(change) for change in changes['changed'] or ()],
         'all': [f'{name} {version}' for name, version in versions],
     }
 
 
 def _cut(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The rows in two parts: `first` is shown at once, `rest` is folded."""
+    """Return the rows in two parts: `first` is shown at once, `rest` is folded."""
     return {'count': len(rows), 'first': rows[:_SHOWN], 'rest': rows[_SHOWN:]}
 
 
@@ -314,22 +320,22 @@ def _incident_facts(record: RunRecord) -> list[dict[str, str]]:
         ('Instance', record.instance.label),
         ('Run', record.run),
         ('Role', record.role),
-        ('Process id', record.pid),
+        ('Process Id', record.pid),
         ('Started', moment(record.started)),
         ('Ended', moment(record.ended)),
-        ('Was up', duration(record.uptime_seconds)),
+        ('Uptime', duration(record.uptime_seconds)),
         ('Verdict', record.verdict),
         ('Confidence', record.confidence),
         ('Signal', record.signal),
         ('Exit code', record.exit_code),
         ('Signature', record.signature),
-        ('Got as far as', record.phase),
+        ('Phase reached', record.phase),
         ('Drill', drill_name(record)),
         ('Zope', software.get('zope')),
         ('Python', context.get('python')),
         ('System', context.get('platform')),
         ('C library', context.get('libc')),
-        ('Started by', context.get('supervisor')),
+        ('Supervisor', context.get('supervisor')),
     )
     rows = []
     for label, value in facts:
@@ -351,16 +357,16 @@ def _thread(thread: ThreadState) -> dict[str, Any]:
         'note': thread.note,
         'frames': frames,
         'room': room_words(thread),
-        'top': frames[0] if frames else 'no Python frame',
+        'top': frames[0] if frames else 'no Python frames',
         'cut': thread.cut,
     }
 
 
 def known_issue(issue: KnownIssue) -> dict[str, Any]:
-    """A known issue that a run may have met."""
+    """Return the values of a known issue that may have affected a run."""
     return {
         'title': issue.title or issue.id,
-        'likeness': _LIKENESS.get(issue.strength, issue.strength),
+        'strength_words': _STRENGTH_WORDS.get(issue.strength, issue.strength),
         'matched': list(issue.matched),
         'against': list(issue.against),
         'action': issue.action,
@@ -369,20 +375,20 @@ def known_issue(issue: KnownIssue) -> dict[str, Any]:
 
 
 def hang_row(hang: Event) -> dict[str, Any]:
-    """A hang, deadlock or spinning thread of a dead run."""
+    """Return the values of a hang, deadlock or spinning thread of a dead run."""
     lasted = duration(hang.seconds)
     return {
         'kind': event_kind(hang.kind).title,
         'summary': hang.summary,
         'started': moment(hang.started or None),
         'lasts': hang.lasts,
-        'lasted': f'{lasted}, until the end' if hang.lasts else f'{lasted}; it dissolved',
+        'lasted': f'{lasted}, until the end' if hang.lasts else f'{lasted}, then it ended',
     }
 
 
 def _slow_requests(notes: Iterable[Note]) -> list[dict[str, Any]]:
-    """The newest note of each slow request, the newest first."""
-    newest = {}  # by the number of the request; later notes replace earlier ones
+    """Return the newest note of each slow request, the newest request first."""
+    newest = {}  # by number of the request: later notes replace earlier ones
     for note in notes:
         if note.kind in ('slow', 'slow-ended'):
             newest[note.request] = note
@@ -390,13 +396,13 @@ def _slow_requests(notes: Iterable[Note]) -> list[dict[str, Any]]:
 
 
 def _slow(note: Note) -> dict[str, Any]:
-    """A note about a slow request, as a thread with its stack."""
+    """Return the values of a note about a slow request: a thread with its stack."""
     age = _took(note.seconds)
     has_ended = note.kind == 'slow-ended'
     thread = ThreadState(frames=note.frames, cut=note.cut)
     return _thread(thread) | {
         'name': note.title,
-        'note': f'{age} in all' if has_ended else f'after {age}',
+        'note': f'{age} in total' if has_ended else f'after {age}',
         'detail': note.detail,
     }
 
@@ -421,12 +427,12 @@ def _log_line(line: LogLine) -> dict[str, Any]:
 
 
 def downloads(run: str | None = None) -> list[dict[str, str]]:
-    """{format, address} of the report in each of its formats."""
+    """Return [{format, label, address}]: the downloads of the report in each format."""
     about = {'run': run} if run else {}
     return [
         {
             'format': name,
-            'label': _FORMAT_NAMES.get(name, name),
+            'label': f'Download {_FORMAT_NAMES.get(name, name)} report',
             'address': 'report?' + urlencode({'format': name} | about),
         }
         for name in FORMATS

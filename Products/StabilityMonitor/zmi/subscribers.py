@@ -1,8 +1,8 @@
-"""Zope's events, told to the recorder.
+"""Subscribers to Zope's events, which pass them to the recorder.
 
 These functions run inside every request: they never raise, take no lock, make no system call and
 keep no reference to a request.  The recorder gets the id of the request object as its `token`, so
-that the end of a nested request does not end the breadcrumb of the outer one.
+that the end of a nested request does not end the record of the outer request.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..recording.arming import STATE
 from ..store.blackbox import PHASES
 from ..system import signalmask
 from ..system.backgroundjob import BackgroundJob
-from ..threads import locks  # noqa: F401 (loaded before Zope serves, not when something hangs)
+from ..threads import locks  # noqa: F401 (imported before Zope serves, not during a hang)
 from . import zopechecks
 from .zopetypes import Event
 from .zopetypes import Request
@@ -60,9 +60,9 @@ def request_ends(event: Event) -> None:
 
 
 def _marks(phase_name: str) -> Callable[[Event], None]:
-    """A subscriber that notes a phase.
+    """Return a subscriber that records a phase.
 
-    Each phase has a function of its own: one that is shared would cost each request another call.
+    Each phase has a separate function: a shared one would cost each request another call.
     """
     phase = PHASES.index(phase_name)
 
@@ -99,11 +99,11 @@ def _note_user(recorder: IRecorder, request: Request) -> None:
     try:
         recorder.user(request['AUTHENTICATED_USER'].getUserName())
     except Exception:
-        pass  # nobody is logged in, or the user has no name
+        pass  # no user is logged in, or the user has no name
 
 
 def process_starting(event: Event) -> None:
-    """Zope is configured, its database is open, its products are installed: now it serves."""
+    """Zope starts to serve: it is configured, its database is open, its products are installed."""
     life = STATE.life
     if life is not None and life.recorder is not None:
         life.serving()
@@ -112,20 +112,20 @@ def process_starting(event: Event) -> None:
 
 
 def _switch_off() -> None:
-    """The recorder has failed: no later request uses it."""
+    """Stop recording requests, because the recorder has failed."""
     STATE.recorder = None
     life = STATE.life
-    if life is not None:  # a request may outlive it, as in a forked child
+    if life is not None:  # a request can outlive the run, as in a forked child
         life.findings.add(
             'recorder',
             'Requests are no longer recorded: the recorder has failed.',
             '',
-            Action('Restart Zope; report this with the traceback of the event log.'),
+            Action('Restart Zope, and report this with the traceback in the event log.'),
         )
 
 
 def _forked_worker() -> IRecorder | type[_Nothing]:
-    """The recorder for the first request of a forked server worker, which gets its own run here."""
+    """Arm a forked server worker as a new run at its first request, and return the recorder."""
     try:
         life = arming.arm_forked_worker()
         if life is None:
@@ -140,12 +140,12 @@ def _forked_worker() -> IRecorder | type[_Nothing]:
 
 
 def _begin_triage(life: ILivingRun) -> None:
-    """Judge dead runs in the background, since a request waits; an error is a finding."""
+    """Judge dead runs in the background, because a request waits; an error becomes a finding."""
     job = BackgroundJob[None, None](
         'triage',
         lambda: _triage(life),
         first=None,
-        not_started='It could not be started: {}.',
+        not_started='The thread could not be started: {}.',
         failed='{}.',
     )
 
@@ -155,7 +155,7 @@ def _begin_triage(life: ILivingRun) -> None:
                 'triage',
                 'Dead runs could not be judged.',
                 job.error,
-                'Run "stabilitymonitor triage" by hand to see the error.',
+                'Run "stabilitymonitor triage" to see the error.',
             )
 
     if not job.start(then=show_error):
@@ -163,7 +163,7 @@ def _begin_triage(life: ILivingRun) -> None:
 
 
 def _triage(life: ILivingRun) -> tuple[None, str]:
-    signalmask.be_like_main_thread()  # triage logs, and log handlers of a site may start children
+    signalmask.be_like_main_thread()  # triage logs; a log handler may start a process
     from ..postmortem import triage
 
     if life.options.enabled:
@@ -173,8 +173,8 @@ def _triage(life: ILivingRun) -> tuple[None, str]:
 
 
 class _Nothing:
-    """Stands for the recorder where there is none."""
+    """Stands in for the recorder if nothing is recorded."""
 
     @staticmethod
     def begin(*args: object) -> None:
-        """Nothing is recorded."""
+        """Record nothing."""

@@ -1,15 +1,15 @@
-"""Hangs the tab "Stability" into the Control Panel, and takes it down again.
+"""Adds the tab "Stability" to the Control Panel, and removes it.
 
 The Control Panel has no plug-in point: its panels are class attributes of `ApplicationManager`, and
-each of their classes has its own `manage_options`.  So our panel is a class attribute too.  Nothing
-is stored: without the product, the database holds no trace of it.
+each panel class has its own `manage_options`.  So this panel is a class attribute too.  Nothing is
+stored in the database.
 
-The panel and its pages are two dozen modules, which are imported when a person opens the first
-page.  None of them is needed when the site hangs: requests then come through the mailbox.
+The panel and its pages are about two dozen modules.  They are imported when the first page is
+opened.  None of them is needed while the site hangs: then requests come through the mailbox.
 """
 
 # mypy: disable-error-code="import-untyped"
-# Zope and what comes with it has no types.
+# Zope and its packages have no type annotations.
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from App.DavLockManager import DavLockManager
 from App.ZODBConnectionDebugger import ZODBConnectionDebugger
 from ComputedAttribute import ComputedAttribute
 
-from .names import ID  # with it, Zope knows the permissions before a page is opened
+from .names import ID  # this import also declares the permissions to Zope
 from .names import LABEL
 
-if TYPE_CHECKING:  # imported when a person opens the first page
+if TYPE_CHECKING:  # imported when the first page is opened
     from .controlpanel import StabilityMonitor
 
-#: Each class of the Control Panel that shows tabs, and the relative URL of the Control Panel.
+#: The classes of the Control Panel that show tabs, each with the relative URL of the Control Panel.
 PANELS = (
     (ApplicationManager, ''),
     (DatabaseChooser, '../'),
@@ -41,13 +41,13 @@ PANELS = (
     (ZODBConnectionDebugger, '../'),
     (AltDatabaseManager, '../../'),
 )
-#: Zope traverses to this to find out whether the user may see the tab.  The path is absolute: from
-#: the page of a database, Zope cannot walk up.
+#: Zope traverses this path to find out whether the user may see the tab.  It is absolute because
+#: Zope cannot traverse upwards from the page of a database.
 _PATH = f'/Control_Panel/{ID}/manage_main'
 
 
 def hang() -> None:
-    """Hang the tab in; a second call changes nothing."""
+    """Add the tab; a second call changes nothing."""
     if ID not in vars(ApplicationManager):
         setattr(ApplicationManager, ID, ComputedAttribute(lambda panel: _tab().__of__(panel), 1))
     for panel, up in PANELS:
@@ -64,7 +64,7 @@ def _tab() -> StabilityMonitor:
 
 
 def take_down() -> None:
-    """Undo `hang`, for tests."""
+    """Remove the tab; only tests need this."""
     if ID in vars(ApplicationManager):
         delattr(ApplicationManager, ID)
     for panel, _ in PANELS:

@@ -1,6 +1,6 @@
-"""What the Threads page shows: plain values for its templates, made from a stacks document.
+"""The values that the Threads page shows, made from a stacks document.
 
-Nothing here knows Zope.
+This module does not import Zope.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from . import csrftoken
 
 NATIVE_ACTION = 'native-stacks'
 
-#: The latest NativeStacks, by the pid of this process: a forked child begins without any.
+#: The latest NativeStacks.  The key is the pid of this process, so a forked child begins without.
 _NATIVE: dict[int, nativestacks.NativeStacks] = {}
-#: Seconds to keep them after they were taken: they may be megabytes.
+#: Seconds after which native stacks are dropped: they can need megabytes.
 _KEEP_NATIVE = 600.0
-#: Icon and look of each activity.  A 'busy' thread works, a 'stuck' one waits for something in this
-#: process, one that is 'away' for something outside of it.
+#: Icon and look of each activity.  A 'busy' thread works, a 'stuck' thread waits for something in
+#: this process, an 'away' thread waits for something outside, a 'calm' thread has nothing to do.
 _LOOKS = {
     'running': ('fa-cog', 'busy'),
     'gil': ('fa-traffic-light', 'stuck'),
@@ -66,17 +66,17 @@ _LOOKS = {
     'page': ('fa-eye', 'calm'),
 }
 _UNKNOWN = ('fa-question-circle', 'calm')
-#: Above this share of its stack, a thread is shown as short of stack.
+#: A thread that has used more than this share of its stack is shown as short of stack.
 _TIGHT = 3 / 4
-#: Above this share of a CPU, a thread is shown as busy.
+#: A thread above this share of one CPU is shown as busy.
 _BUSY = 0.5
-#: At most so many functions of a slow request are listed, none with less than the least share.
+#: At most this many functions of a slow request are listed, and none below the least share.
 _SHARES = 8
 _LEAST_SHARE = 0.01
 
 
 def threads(life: ILivingRun) -> dict[str, Any]:
-    """What this process does right now; the calling thread is the one that makes the page."""
+    """Return what this process does now.  The calling thread counts as the thread of the page."""
     shown = page(life.stacks(), threading.get_ident())
     return shown | {
         'part': 'live',
@@ -88,26 +88,26 @@ def threads(life: ILivingRun) -> dict[str, Any]:
     }
 
 
-def page(told: Stacks, own: int = 0) -> dict[str, Any]:
-    """The values for the page; `own` is the ident of the thread that makes it."""
-    now = told.time
-    names = {thread.ident: thread.name for thread in told.threads}
-    lasting_hangs, past_hangs = _lasting_and_past(told.hangs)
-    lasting_slow, past_slow = _lasting_and_past(told.slow)
+def page(stacks: Stacks, own: int = 0) -> dict[str, Any]:
+    """Return the values for the page; `own` is the ident of the thread that makes the page."""
+    now = stacks.time
+    names = {thread.ident: thread.name for thread in stacks.threads}
+    lasting_hangs, past_hangs = _lasting_and_past(stacks.hangs)
+    lasting_slow, past_slow = _lasting_and_past(stacks.slow)
     files: set[str] = set()
-    for thread in told.threads:
+    for thread in stacks.threads:
         files.update(frame.file for frame in thread.frames)
     stuck: set[int] = set()
     for hang in lasting_hangs:
         if hang.kind == 'deadlock':
             stuck.update(hang.threads)
-    loud, quiet = ordered(told.threads, own)
-    loud_rows = [_thread(thread, own, names, stuck, files) for thread in loud]
+    active, quiet = ordered(stacks.threads, own)
+    active_rows = [_thread(thread, own, names, stuck, files) for thread in active]
     return {
         'time': clocktime(now),
-        'count': len(told.threads),
-        'requests': [row for row in loud_rows if row['request']],
-        'others': [row for row in loud_rows if not row['request']],
+        'count': len(stacks.threads),
+        'requests': [row for row in active_rows if row['request']],
+        'others': [row for row in active_rows if not row['request']],
         'quiet': [_thread(thread, own, names, stuck, files) for thread in quiet],
         'hangs': [_hang(hang, now, files) for hang in lasting_hangs],
         'past_hangs': [_hang(hang, now, files) for hang in past_hangs],
@@ -137,9 +137,9 @@ def _thread(
 ) -> dict[str, Any]:
     ident = thread.ident
     native_id = thread.native_id
-    if own and own == ident:  # 0 is a thread that Python does not know
+    if own and own == ident:  # ident 0 means a thread that Python does not know
         icon, look = _LOOKS['page']
-        does = 'makes this page'
+        does = 'serves this page'
         detail = ''
     else:
         icon, look = _LOOKS.get(thread.activity, _UNKNOWN)
@@ -149,7 +149,7 @@ def _thread(
     holders = [holder for holder in thread.holders if holder in names]
     return {
         'key': _key(ident) if ident else f'native-{native_id}',
-        'name': thread.name or 'a thread without a name',
+        'name': thread.name or 'unnamed thread',
         'native_id': native_id or '?',
         'icon': icon,
         'look': 'stuck' if is_stuck else look,
@@ -167,7 +167,7 @@ def _thread(
 
 
 def _key(ident: int) -> str:
-    """The id of a thread's row in the page."""
+    """Return the HTML id of a thread on the page."""
     return f'thread-{ident:x}'
 
 
@@ -185,31 +185,34 @@ def _request(request: Request | None) -> dict[str, Any] | None:
 def _cpu(thread: ThreadState) -> dict[str, Any]:
     share = thread.cpu
     if share is None:
-        return {'text': 'not known', 'bar': ''}
+        return {'text': 'unknown', 'bar': ''}
     colour = bars.BUSY if share > _BUSY else bars.PLAIN
-    told = f'{share:.0%} of one CPU over the last {thread.cpu_seconds:.1f} s'
-    return {'text': f'{share:.0%}', 'bar': bars.bar(share, colour, told)}
+    words = f'{share:.0%} of one CPU over the last {thread.cpu_seconds:.1f} s'
+    return {'text': f'{share:.0%}', 'bar': bars.bar(share, colour, words)}
 
 
 def _stack(thread: ThreadState) -> dict[str, Any]:
-    told = stack_words(thread)
-    if not told:
-        return {'text': 'not known', 'bar': '', 'tight': False}
+    words = stack_words(thread)
+    if not words:
+        return {'text': 'unknown', 'bar': '', 'tight': False}
     share = thread.stack_used / thread.stack_size
     tight = share > _TIGHT
     colour = bars.BAD if tight else bars.GOOD
-    bar = bars.bar(share, colour, f'{told} was used at the deepest')
-    return {'text': told, 'tight': tight, 'bar': bar}
+    bar = bars.bar(share, colour, f'High-water mark: {words}')
+    return {'text': words, 'tight': tight, 'bar': bar}
 
 
 def _top(frames: Sequence[Frame]) -> dict[str, Any] | None:
-    """The frame that says best what a thread does."""
+    """Return the frame that says best what a thread does; None without frames."""
     frame = codeorigin.own(frames)
     return _frame(frame) if frame else None
 
 
 def _groups(frames: Sequence[Frame]) -> list[dict[str, Any]]:
-    """The frames in groups; `folded` says of a group what it hides, '' if it is shown."""
+    """Return the frames in groups.
+
+    `folded` is the label of a folded group, and '' for a group that is shown.
+    """
     rows = []
     for number, (is_folded, group) in enumerate(codeorigin.groups(frames)):
         folded = ''
@@ -238,7 +241,7 @@ def _frame(frame: Frame) -> dict[str, Any]:
 def _hang(hang: Event, now: float, files: Collection[str]) -> dict[str, Any]:
     kind = event_kind(hang.kind)
     end = now if hang.ended is None else hang.ended
-    # A hang that is over may have stood in a file where no thread is any more.
+    # The place of a past hang can be in a file that is on no stack now.
     own_files = {hang.place.file} if hang.place else set()
     all_files = own_files.union(files)
     return {
@@ -251,7 +254,7 @@ def _hang(hang: Event, now: float, files: Collection[str]) -> dict[str, Any]:
 
 
 def _summary(hang: Event) -> str:
-    """That of a deadlock without the word "deadlock": the title has it already."""
+    """Return the summary; without the word "deadlock", which is already in the title."""
     if hang.known is None or not hang.cycle:
         return hang.summary
     return f'{cycle_words(hang.cycle)} ({source_words(hang.known)}).'
@@ -275,10 +278,10 @@ def _profile(profile: SlowRequest) -> dict[str, Any]:
 
 
 def _picture(profile: SlowRequest) -> str:
-    """The query string for its flames; '' where one stack says it all.
+    """Return the query string of the flame graph; '' if all samples have the same stack.
 
-    The number of samples is in it so that a browser may cache the picture, and still fetches it
-    again after another sample.
+    It contains the number of samples.  So a browser may cache the picture, and fetches it again
+    after the next sample.
     """
     if profile.different_stacks <= 1:
         return ''
@@ -286,7 +289,7 @@ def _picture(profile: SlowRequest) -> str:
 
 
 def picture(life: ILivingRun, run: str, number: str) -> str:
-    """The flames of a slow request as SVG; '' when this process knows nothing of it any more."""
+    """Return the flame graph of a slow request as SVG; '' if its samples are no longer kept."""
     if run != life.name:
         return ''
     for profile in life.slow_requests():
@@ -299,14 +302,14 @@ def _share(share: Share) -> dict[str, Any]:
     place = codeorigin.place(share.file)
     own = f'{share.own:.0%}'
     within = f'{share.within:.0%}'
-    told = f'{own} of the time in the function itself, {within} with what it called'
+    words = f'{own} of the time in the function itself, {within} with the functions it calls'
     return {
         'function': share.function,
         'short': place.short,
         'file': share.file,
         'own': own,
         'style': f'stability-{place.kind}',
-        'bar': bars.bar(share.own, bars.BAD, told, share.within),
+        'bar': bars.bar(share.own, bars.BAD, words, share.within),
     }
 
 
@@ -314,7 +317,7 @@ def _share(share: Share) -> dict[str, Any]:
 
 
 def native(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
-    """The state of the latest native stacks, and the commands that take them from a shell."""
+    """Return the state of the latest native stacks, and the commands to take them in a shell."""
     forget_native()
     tools = list(nativestacks.find_tools())
     fields = None
@@ -349,21 +352,19 @@ def native(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
 
 
 def take_native(life: ILivingRun) -> None:
-    """Begin to take native stacks, unless that is under way already."""
+    """Start to take native stacks, unless they are already being taken."""
     taking = nativestacks.NativeStacks(life.pid)
     before = _NATIVE.get(life.pid)
     if before is not None and before.running:
         return
     if not taking.start() and not taking.ended:
-        return  # another was quicker
+        return  # another request has started it meanwhile
     _NATIVE[life.pid] = taking
     life.every_round(forget_native)
 
 
 def forget_native() -> None:
-    """Drop native stacks that were taken long ago: the page that shows them may never be opened
-    again.
-    """
+    """Drop old native stacks, because the page that shows them may never be opened again."""
     for pid, taking in list(_NATIVE.items()):
         if taking.ended and time.time() - taking.ended > _KEEP_NATIVE:
             _NATIVE.pop(pid, None)
@@ -378,7 +379,7 @@ def stacks_text(life: ILivingRun) -> str:
 
 
 def trace_text(life: ILivingRun) -> bytes:
-    """The last requests of this process as a trace log."""
+    """Return the last requests of this process as a trace log."""
     recording = read(bytes(life.recorder.buffer))
     lines = tracetext.trace_lines(
         recording.finished,

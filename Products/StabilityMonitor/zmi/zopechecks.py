@@ -1,9 +1,10 @@
-"""The checks of this Zope process: what pages and the mailbox get their results from.
+"""The checks of this Zope process; the pages and the mailbox get their results here.
 
-This is imported before Zope serves, in MainThread, with all that a check needs: in a thread of ours
-nothing may be imported that defines a dataclass or a named tuple.  Python before 3.14 forgets then
-that the process is to end by SIGINT (tests/recording/test_classes_of_threads.py).  `checkpages`,
-which makes the page, is imported when somebody opens it.
+MainThread imports this module, and all that the checks need, before Zope serves.  A thread of this
+product must not import a module that defines a dataclass or a named tuple: if a KeyboardInterrupt
+ends the process meanwhile, Python before 3.14 exits with status 1 instead of dying by SIGINT
+(tests/recording/test_classes_of_threads.py).  `checkpages`, which makes the page, is imported when
+the page is first opened.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ has_packaging()
 
 
 def standing_of(life: ILivingRun) -> allfindings.Standing:
-    """The Standing of this process, with what only Zope knows."""
+    """Return the Standing of this process, extended by the facts that only Zope knows."""
     found = allfindings.of(life)
     found.make_site = lambda: zopesite.site(life)
     return found
 
 
 def begin(life: ILivingRun) -> None:
-    """Called once after each start: from now on the checks run in the background, soon and then
-    each hour, and their results can be asked for from outside.
+    """Let the checks run in the background, soon and then every hour; called once after each start.
+
+    From now on other processes can also request the results through the mailbox.
     """
-    with life.findings.guarded('checks-begun', 'The checks do not run by themselves.'):
-        here = standing_of(life)
-        life.every_round(here.renew)
-        life.answer('checks', here.answer)
-        life.in_background(here.start)
+    with life.findings.guarded('checks-begun', 'The checks do not run automatically.'):
+        standing = standing_of(life)
+        life.every_round(standing.renew)
+        life.answer('checks', standing.answer)
+        life.in_background(standing.start)

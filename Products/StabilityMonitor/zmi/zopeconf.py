@@ -1,10 +1,10 @@
-"""What the configured Zope tells about itself: options, instance, role, versions.
+"""What the configuration of Zope says: options, instance, role, versions.
 
-This is read while arming.
+It is read while arming.
 """
 
 # mypy: disable-error-code="import-untyped"
-# Zope and what comes with it has no types.
+# Zope and its packages have no type annotations.
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECTION = 'stabilitymonitor'
 
 
 def circumstances() -> dict[str, Any]:
-    """The arguments of `recording.arming.arm`."""
+    """Return the arguments for `recording.arming.arm`."""
     config = getConfiguration()
     sections = getattr(config, 'product_config', None) or {}
     configured = sections.get(SECTION, {})
@@ -49,8 +49,10 @@ def circumstances() -> dict[str, Any]:
 
 
 def role() -> str:
-    """ "server" or "script".  Zope does not say which: a server is what makes a WSGI application,
-    unless it is zconsole, `python -c` or an interactive Python, which may make one too.
+    """Return "server" or "script".
+
+    Zope does not say which one a process is.  A process that makes a WSGI application is a server,
+    except zconsole, `python -c` and an interactive Python, which can make one too.
     """
     modules, functions = _callers()
     if 'make_wsgi_app' not in functions or 'Zope2.utilities.zconsole' in modules:
@@ -64,12 +66,12 @@ def role() -> str:
 
 
 def _arguments() -> list[str]:
-    """A copy of `sys.argv`, which an embedded interpreter may not have."""
+    """Return a copy of `sys.argv`; it is empty if an embedded interpreter has no `sys.argv`."""
     return list(getattr(sys, 'argv', None) or ())
 
 
 def _callers() -> tuple[set[str], set[str]]:
-    """The names of the modules and of the functions on the stack of this thread."""
+    """Return the names of the modules and of the functions on the stack of this thread."""
     modules = set()
     functions = set()
     frame: FrameType | None = sys._getframe()
@@ -81,11 +83,11 @@ def _callers() -> tuple[set[str], set[str]]:
 
 
 def server_settings(argv: list[str]) -> tuple[str, int | None]:
-    """The address that the command line tells the server to listen on ('': not known), and its
-    number of threads (None: not known).
+    """Return the listening address of the server ('' if unknown) and its number of worker threads
+    (None if unknown), both from the command line.
 
-    runwsgi and pserve are given an .ini file, and perhaps `name=value` for its variables; gunicorn
-    has --bind.
+    runwsgi and pserve get an .ini file, and may get `name=value` for its variables; gunicorn has
+    --bind.
     """
     before = ''
     for word in argv:
@@ -93,7 +95,7 @@ def server_settings(argv: list[str]) -> tuple[str, int | None]:
             return word, None
         if word.startswith('--bind='):
             return word.removeprefix('--bind='), None
-        file, _, _ = word.partition('#')  # what follows is a section of the file
+        file, _, _ = word.partition('#')  # after "#" comes the name of a section
         if file.endswith('.ini'):
             return _from_ini(file.removeprefix('config:'), _variables(argv))
         before = word
@@ -131,7 +133,7 @@ def _from_ini(path: str, variables: dict[str, str]) -> tuple[str, int | None]:
 
 
 def _software_home() -> str:
-    file = getattr(sys.modules['Zope2'], '__file__', None)  # a frozen module has none
+    file = getattr(sys.modules['Zope2'], '__file__', None)  # a frozen module has no file
     return str(Path(file).parent.parent) if file else ''
 
 

@@ -1,11 +1,11 @@
-"""What only Zope can tell the checks: its databases, switches, places and worker threads.
+"""The facts for the checks that only Zope knows: databases, switches, directories, worker threads.
 
-This is read when checks run, never while arming.  Nothing here asks a storage for what it may have
-to fetch from a server: a check gets a function for that, and calls it under its time limit.
+They are read when the checks run, never while arming.  Nothing here reads data that a storage may
+have to fetch from a server: a check gets a function for that, and calls it under its time limit.
 """
 
 # mypy: disable-error-code="import-untyped"
-# Zope and what comes with it has no types.
+# Zope and its packages have no type annotations.
 
 from __future__ import annotations
 
@@ -37,13 +37,15 @@ _NO_TRANSACTION = bytes(8)
 
 
 def site(life: ILivingRun) -> Site:
-    """What checks look at: this process and its Zope."""
+    """Return what the checks examine: this process and its Zope."""
     return Site.of(life, facts(life.software.get('threads')))
 
 
 def facts(threads: int | None = None) -> ZopeFacts:
-    """`threads` is the number of worker threads in the configuration.  Soon after the start fewer
-    may run; if more run, that number counts.
+    """Return the facts about this Zope.
+
+    `threads` is the number of worker threads in the configuration.  Soon after the start, fewer
+    threads may be running.  If more are running, their number is returned.
     """
     config = getConfiguration()
     running = 0
@@ -66,7 +68,7 @@ def facts(threads: int | None = None) -> ZopeFacts:
 
 
 def databases(config: Configuration) -> tuple[Database, ...]:
-    """The databases that are open, also one that custom_zodb.py has opened."""
+    """Return the open databases, including one that custom_zodb.py has opened."""
     dbtab = getattr(config, 'dbtab', None)
     if dbtab is None:
         return ()
@@ -93,8 +95,9 @@ def _database(name: str, database: OpenDatabase, mounted: tuple[str, ...]) -> Da
 
 
 def last_transaction(storage: Storage) -> float | None:
-    """The time of the newest transaction of a storage, in seconds since the epoch; None if it has
-    no transaction.
+    """Return the time of the newest transaction of a storage, in seconds since the epoch.
+
+    None if the storage has no transaction.
     """
     tid = storage.lastTransaction()
     if not tid or tid == _NO_TRANSACTION:

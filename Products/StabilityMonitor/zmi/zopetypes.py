@@ -1,6 +1,6 @@
-"""What Zope's objects are called in annotations.
+"""Names for Zope's objects in annotations.
 
-Zope has no types, so each of them is Any: the name says what is meant, and nothing is checked.
+Zope has no type annotations, so each name is Any: it informs the reader, and mypy checks nothing.
 """
 
 from typing import Any
@@ -10,10 +10,10 @@ from typing import TypeAlias
 Request: TypeAlias = Any
 #: A page template.
 Template: TypeAlias = Any
-#: An event of ZPublisher or of the process, with what its interface promises.
+#: An event of ZPublisher or of the process, with the attributes of its interface.
 Event: TypeAlias = Any
 #: The configuration made from zope.conf.
 Configuration: TypeAlias = Any
-#: An open ZODB database, and the storage below it.
+#: An open ZODB database, and its storage.
 OpenDatabase: TypeAlias = Any
 Storage: TypeAlias = Any

@@ -1,5 +1,5 @@
-/* The Checks page: shows how far a run is, and then what it found, without a reload.
-   Without this script a link to reload does the same. */
+/* The Checks page: shows the progress of a run, and then its results, without a reload.
+   Without scripts, the page has a link to reload it. */
 (function () {
 	'use strict';
 
@@ -12,7 +12,7 @@
 		noAnswer.hidden = !text;
 	}
 
-	/* Nobody loses what he is writing, or has marked. */
+	/* A part is not replaced while the user types in it or has text in it selected. */
 	function isInUse(part) {
 		var selection = window.getSelection(), focus = document.activeElement;
 		return (!selection.isCollapsed && part.contains(selection.anchorNode))
@@ -37,7 +37,7 @@
 			if (!isInUse(part)) {
 				swap(part, its);
 			} else if (!fresh.querySelector('[data-busy]')) {
-				note = 'There are newer results: reload the page when you are done here.';
+				note = 'Newer results are available. Reload the page after you have finished here.';
 			}
 		});
 		say(note);
@@ -54,7 +54,7 @@
 			if (!answer.ok) { throw new Error('status ' + answer.status); }
 			return answer.text();
 		}).then(show).then(function () { later(PAUSE); }, function () {
-			say('The server does not tell how far it is: reload the page.');
+			say('The server does not report the progress. Reload the page.');
 			later(LONG_PAUSE);
 		});
 	}

@@ -1,5 +1,5 @@
-/* The Threads page, refreshed without a reload: only when asked to, and only while somebody looks.
-   Without this script everything works by reloading. */
+/* The Threads page: refreshes it without a reload, if the switch is on and the page is visible.
+   Without scripts, reloading the page does the same. */
 (function () {
 	'use strict';
 
@@ -14,7 +14,7 @@
 		noAnswer.hidden = !text;
 	}
 
-	/* What is open stays open, and what was closed stays closed. */
+	/* Details that are open stay open, and closed details stay closed. */
 	function states(part) {
 		var open = {};
 		part.querySelectorAll('details[data-key]').forEach(function (each) { open[each.dataset.key] = each.open; });
@@ -37,7 +37,7 @@
 		});
 	}
 
-	/* One part of the page: asks for its fragment again and again while `isOn()`, never twice at once. */
+	/* One part of the page: fetches its fragment repeatedly while `isOn()`, one request at a time. */
 	function Part(element, isOn, pause) {
 		var timer = 0, asked = null;
 
@@ -52,8 +52,8 @@
 			var watch = window.setInterval(function () {
 				var seconds = Math.floor((Date.now() - since) / 1000);
 				if (seconds >= PATIENCE) {
-					say('No answer since ' + seconds + ' s: all workers may be busy. What the threads do can be asked '
-						+ 'for in a shell all the same:  ' + noAnswer.dataset.command);
+					say('No answer for ' + seconds + ' s: all workers may be busy. To see the threads anyway, run this '
+						+ 'command in a shell:  ' + noAnswer.dataset.command);
 				}
 			}, 500);
 			fetch(element.dataset.fragment, { credentials: 'same-origin', cache: 'no-store', redirect: 'error',
@@ -65,14 +65,14 @@
 				var state = element.querySelector('[data-run]');
 				if (state && state.dataset.run !== run) {
 					run = state.dataset.run;
-					note = 'Another process answers now: Zope was restarted, or there are several.';
+					note = 'Another process answers now: Zope was restarted, or several processes serve this site.';
 				}
 				say(note);
 			}, function (error) {
 				if (error.name === 'AbortError') { return; }
 				say(error.refusal
-					? 'The server refuses to tell more (status ' + error.refusal + '): reload the page.'
-					: 'The server cannot be reached: it may have ended. "stabilitymonitor status" in a shell knows more.');
+					? 'The server refused the request (status ' + error.refusal + '). Reload the page.'
+					: 'The server cannot be reached: it may have ended. Run "stabilitymonitor status" in a shell for details.');
 			}).then(function () {
 				window.clearInterval(watch);
 				if (asked === mine) { asked = null; }
