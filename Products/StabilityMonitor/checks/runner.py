@@ -1,10 +1,9 @@
-"""Runs the checks: one run at a time in a process, each check under a time limit, in a thread of
-the run.
+"""Runs the checks: one run at a time in a process, in one thread, each check with a time limit.
 
-A check that raises, or does not answer in time, is itself a finding.  One that still makes progress
-then, as on a busy machine, gets more time.  One that makes none is abandoned together with its
-daemon thread, and is not asked again while that thread lives; the run goes on in another thread.
-Not each check gets its own thread: a crash while a thread starts leaves a damaged dump.
+A check that raises, or does not answer in time, becomes a finding.  A check that still makes
+progress, as on a busy machine, gets more time.  A check without progress is abandoned together with
+its daemon thread, and is not run again while that thread lives; the run continues in a new thread.
+The checks share a thread because a crash while a thread starts leaves a damaged dump.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ TIME_LIMIT = 1.0
 #: A check is abandoned after this many seconds, even if it makes progress.
 LONGEST = 10.0
 _T = TypeVar('_T')
-#: A thread that was abandoned, and where it stood then.
+#: A thread that was abandoned, and its progress value at that time, see `_progress`.
 _Held = tuple[threading.Thread, object]
 
 
 @dataclass(frozen=True)
 class Results:
     """What all checks found, the worst first.  `when` is in seconds since the epoch, `took` and
-    `seconds` are durations.
+    `seconds` are durations in seconds.
     """
 
     findings: tuple[Finding, ...]
@@ -65,7 +64,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: `share` from 0 to 1, and the question of the current check."""
+    """The progress of a run: `share` from 0 to 1; `words` is the question of the current check."""
 
     share: float
     words: str
@@ -76,9 +75,9 @@ class Progress:
 
 @functools.lru_cache(maxsize=1)
 def _turn(pid: int) -> tuple[threading.Lock, dict[str, _Held]]:
-    """The lock for runs in this process, and its abandoned threads.
+    """Return the lock for runs in this process, and its abandoned threads.
 
-    A forked child has another pid, so it begins with its own.
+    A forked child has another pid, so it gets another lock.
     """
     return threading.Lock(), {}
 
@@ -91,10 +90,10 @@ def run(
     clock: Callable[[], float] = time.time,
     longest: float = LONGEST,
 ) -> Results:
-    """Ask one check after the other about `site`, which is a Site or a function that makes one.
+    """Run one check after the other on `site`, which is a Site or a function that makes one.
 
     Waits until a run in another thread is over.  Raises what that function raises, and TimeoutError
-    where it takes too long.
+    if it takes too long.
     """
     if checks is None:
         from .everycheck import CHECKS
@@ -124,7 +123,7 @@ def _tell(on_progress: Callable[[Progress], None] | None, progress: Progress) ->
 
 
 class _Left(Exception):
-    """A job timed out and was abandoned.  `hangs`: it makes no progress, rather than being slow."""
+    """A job timed out and was abandoned.  `hangs`: it made no progress; else it was only slow."""
 
     def __init__(self, hangs: bool, words: str):
         super().__init__(words)
@@ -134,8 +133,8 @@ class _Left(Exception):
 class _Worker:
     """A thread that does one job after the other, until a job is None.
 
-    It is no `BackgroundJob`: the run of the checks waits for each answer, and may abandon the
-    thread.  That run is one, see `Background`.
+    It is not a `BackgroundJob`: the run of the checks waits for each answer, and may abandon the
+    thread.  The run itself is a `BackgroundJob`, see `Background`.
 
     Raises RuntimeError when no thread can be started.
     """
@@ -153,9 +152,9 @@ class _Worker:
 
 
 class _Asker:
-    """Has jobs done in a thread, and in a new one when that thread does not come back.
+    """Has jobs done in a thread, and in a new thread when that one does not answer.
 
-    `behind` is {id of a check: the abandoned thread that it holds, and where that stood}.
+    `behind` is {id of a check: the abandoned thread that runs it, and its progress value then}.
     """
 
     def __init__(self, time_limit: float, longest: float, behind: dict[str, _Held]):
@@ -171,11 +170,11 @@ class _Asker:
         self._let_go()
 
     def made(self, make_site: Callable[[], Site]) -> Site:
-        """What `make_site()` returns.  Raises what that raises, and TimeoutError."""
+        """Return what `make_site()` returns.  Raises what that raises, and TimeoutError."""
         try:
             answer = self._answer('', lambda: _attempt(make_site))
         except _Left as left:
-            raise TimeoutError(f'What Zope tells of itself is not known. {left}') from None
+            raise TimeoutError(f'The facts about Zope cannot be read. {left}') from None
         if isinstance(answer, BaseException):
             raise answer
         return answer
@@ -187,20 +186,21 @@ class _Asker:
             if left.hangs:
                 return [_hangs(check, str(left))]
             return [_is_slow(check, str(left))]
-        except RuntimeError as error:  # no thread: there is a limit, or the interpreter ends
+        except RuntimeError as error:  # no thread: a limit is reached, or the interpreter ends
             return [_failed(check, error)]
 
     def _answer(self, id: str, job: Callable[[], _T]) -> _T:
-        """What `job()` returns; a job never raises.  Raises _Left, and RuntimeError when no thread
-        can be started.
+        """Return what `job()` returns; a job never raises.
+
+        Raises _Left, and RuntimeError when no thread can be started.
         """
         earlier, stood = self.behind.get(id, (None, None))
         if earlier is not None and earlier.is_alive():
-            hangs = _standing(earlier) == stood
+            hangs = _progress(earlier) == stood
             raise _Left(
                 hangs,
-                f'It {"still hangs" if hangs else "goes on"} since an earlier run, and was not '
-                'asked again.',
+                f'It {"still hangs" if hangs else "is still running"}, started by an earlier run, '
+                'and was not started again.',
             )
         self.behind.pop(id, None)
         if self._worker is None:
@@ -210,7 +210,7 @@ class _Asker:
         try:
             answer: _T = self._waited_for(self._worker)
         except _Left:
-            self.behind[id] = thread, _standing(thread)
+            self.behind[id] = thread, _progress(thread)
             self._let_go()
             raise
         return answer
@@ -223,32 +223,33 @@ class _Asker:
                 return worker.answers.get(timeout=self.time_limit)
             except queue.Empty:
                 before = stood
-                stood = _standing(worker.thread)
+                stood = _progress(worker.thread)
             if stood == before:
                 raise _Left(
-                    True, f'It gave no answer, and has stood still for {self.time_limit:g} s.'
+                    True, f'It gave no answer, and made no progress for {self.time_limit:g} s.'
                 )
             if time.monotonic() > end:
                 raise _Left(
                     False,
-                    f'It was not finished after {self.longest:g} s, but goes on: the machine is '
-                    'busy.',
+                    f'It did not finish within {self.longest:g} s, but makes progress: the machine '
+                    'is busy.',
                 )
 
     def _let_go(self) -> None:
-        """Tell the thread to end as soon as it can, and forget it."""
+        """Let the thread end as soon as it can, and forget it."""
         if self._worker is not None:
             self._worker.jobs.put(None)
             self._worker = None
 
 
-def _standing(thread: threading.Thread) -> object:
-    """A value that changes as long as a thread makes progress.
+def _progress(thread: threading.Thread) -> object:
+    """Return a value that changes as long as a thread makes progress.
 
-    A thread that waits for the interpreter lock makes progress, too: it asks for the lock again and
-    again, and each time the kernel counts a turn.  So does one that is ready for a CPU.
+    A thread that waits for the interpreter lock (GIL) counts as making progress: it asks for the
+    lock again and again, and each time the kernel counts a context switch.  So does a thread that
+    is ready to run and waits for a CPU.
     """
-    # No thread has the number 0.  A thread has none before it is started.
+    # No thread has the number 0; a thread that is not started yet has no number.
     task = KernelThreads().task(thread.native_id or 0)
     frame = current_frames().get(thread.ident or 0)
     if task and task.state == 'R':
@@ -276,7 +277,7 @@ def _look(check: ICheck, site: Site) -> list[Finding]:
     try:
         found = check.look(site)
         return [found] if isinstance(found, Finding) else list(found)
-    except BaseException as error:  # this thread is our own: nothing else would report it
+    except BaseException as error:  # nothing else reports an error of this thread
         loglater.log(logging.WARNING, 'The check %s has failed.', check.id, exc_info=error)
         return [_failed(check, error)]
 
@@ -288,8 +289,8 @@ def _hangs(check: ICheck, detail: str) -> Finding:
         f'A check hangs: {check.question}',
         detail,
         Action(
-            'Look at what it asks for (its source): a disk or a server that does not answer blocks '
-            'others too.'
+            'Look at the source that it reads: a disk or a server that does not answer also blocks '
+            'other threads.'
         ),
         check.source,
         check.id,
@@ -300,9 +301,9 @@ def _is_slow(check: ICheck, detail: str) -> Finding:
     return Finding(
         check.id,
         INFO,
-        f'A check was not finished: {check.question}',
+        f'A check did not finish: {check.question}',
         detail,
-        Action('Run the checks again when there is less to do.'),
+        Action('Run the checks again when the machine is less busy.'),
         check.source,
         check.id,
     )
@@ -312,18 +313,19 @@ def _failed(check: ICheck, error: BaseException) -> Finding:
     return Finding(
         check.id,
         WARNING,
-        f'A check could not be made: {check.question}',
+        f'A check failed: {check.question}',
         f'{type(error).__name__}: {error}.',
-        Action('Report this with the traceback of the event log.'),
+        Action('Report this, with the traceback from the event log.'),
         check.source,
         check.id,
     )
 
 
 class Background(BackgroundJob[Results, Progress]):
-    """Runs the checks in the background.  Each run calls `make_site` there.
+    """Runs the checks in the background.  Each run calls `make_site` in the background thread.
 
-    `results` are those of the last completed run, also while another is under way; None before it.
+    `results` are those of the last completed run, also while another run is in progress; None
+    before the first run is complete.
     """
 
     def __init__(
