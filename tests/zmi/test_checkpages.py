@@ -664,10 +664,10 @@ class TestPage:
     @pytest.mark.parametrize(
         'form, words',
         [
-            ({'id': 'supervisor', 'reason': '', 'until': day(9)}, 'There is no reason.'),
+            ({'id': 'supervisor', 'reason': '', 'until': day(9)}, 'The reason is missing.'),
             ({'id': 'supervisor', 'reason': 'x', 'until': day(-1)}, 'is not between'),
             ({'id': 'supervisor', 'reason': 'x', 'until': day(900)}, 'is not between'),
-            ({'id': 'supervisor', 'reason': 'x', 'until': 'soon'}, 'is no date'),
+            ({'id': 'supervisor', 'reason': 'x', 'until': 'soon'}, 'is not a date'),
             (
                 {'id': 'nothing', 'reason': 'x', 'until': day(9)},
                 'There is no such finding any more.',

@@ -42,10 +42,10 @@ from .runner import Results
 LAST_WORD = 'checks.json'
 #: The file with the result of the recursion probe, in the data directory.
 PROBE = 'recursion-probe.json'
-#: A mailbox request starts a new run of the checks if the results are older than this (seconds).
+#: A mailbox request starts a new run of the checks if the results are older (seconds).
 FRESH = 10.0
-#: Results older than this many seconds are renewed: a reader that may not send a mailbox request has
-#: only the file.
+#: Results older than this many seconds are renewed: a reader that may not send a mailbox request
+#: has only the file.
 RENEWED = 3600.0
 #: The key of `muted` in JSON before 1.0.
 _OLD_MUTED = 'hushed'
