@@ -196,7 +196,7 @@ def test_a_rule_applies_to_its_hits_and_not_to_its_misses(id):
 
 
 def alternatives(rule):
-    """Yield (rule without one alternative, that alternative) for each condition that has several."""
+    """Yield (rule without one alternative, that alternative), if a condition has several."""
     for name in rule.CONDITIONS:
         value = getattr(rule, name)
         if isinstance(value, tuple) and len(value) > 1 and name != 'loaded':
