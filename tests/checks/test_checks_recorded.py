@@ -440,7 +440,7 @@ def test_a_process_without_a_supervisor_is_a_warning(name, severity):
     (found,) = look(supervision.Supervisor, context={'supervisor': name})
     assert found.severity.code == severity
     assert severity != 'warning' or 'Restart=on-failure' in str(found.action)
-    assert severity != 'info' or found.title.endswith((' its container.', ' its kubernetes.'))
+    assert severity != 'info' or found.title.endswith((' its container.', ' its Kubernetes pod.'))
 
 
 @pytest.mark.parametrize('name', ['zdaemon', 'supervisord'])
@@ -794,7 +794,7 @@ def test_releases_that_do_not_work_together_are_critical(tmp_path, zope, zodb, s
     distribution(distribution(tmp_path, 'Zope', zope), 'ZODB', zodb)
     (found,) = look(software.Family, path=(str(tmp_path),))
     assert found.severity.code == severity
-    assert severity == 'ok' or str(found.action) == 'pip install "ZODB<6.3"'
+    assert severity == 'ok' or str(found.action) == 'Run pip install "ZODB<6.3", and restart.'
 
 
 def test_a_version_that_pep_440_does_not_allow_is_ignored(tmp_path, monkeypatch):

@@ -188,8 +188,8 @@ class ConnectionPools(Check):
             self.found(
                 WARNING,
                 f'The pool of the database {database.name} is smaller than the number of threads.',
-                f'{database.pool_size} connections for {threads} threads: each connection beyond '
-                'them is created, logged and thrown away, with its cache.',
+                f'{database.pool_size} connections for {threads} threads: each further connection '
+                'is created, logged and thrown away, with its cache.',
                 Action(
                     'Write "pool-size {size}" into `<zodb_db {name}>` of zope.conf and restart.',
                     size=threads + 3,

@@ -38,7 +38,7 @@ _RECIPES = 300
 
 class LogRotation(Check):
     id = 'log-rotation'
-    question = 'Do the recipes of logrotate neither kill this site nor lose lines of its log?'
+    question = 'Are the recipes of logrotate harmless for this site and its log?'
     source = '/etc/logrotate.d'
 
     def look(self, site: Site) -> Finding | list[Finding]:

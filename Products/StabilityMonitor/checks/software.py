@@ -41,7 +41,7 @@ _NEVER = (
         'ZODB',
         '>=6.3',
         'the next start fails: "child name class-factory already used"',
-        Action('`pip install "ZODB<6.3"`'),
+        Action('Run `pip install "ZODB<6.3"`, and restart.'),
         'ZODB CHANGES 6.3, Zope CHANGES 6.1, Zope issue 1291',
     ),
 )
@@ -76,7 +76,7 @@ class Family(Check):
                 INFO,
                 'Versions were not compared.',
                 'The library "packaging" is not installed.',
-                Action('`pip install packaging`'),
+                Action('Run `pip install packaging`, and restart.'),
             )
         found = installed(site.path)
         unmet = _unmet(found)
@@ -88,8 +88,8 @@ class Family(Check):
                     'Some installed versions do not fit together.',
                     several(text for text, _ in unmet),
                     Action(
-                        '`pip install {wanted}` (better: with the constraints file of your Zope '
-                        'release)',
+                        'Run `pip install {wanted}` (better: with the constraints file of your '
+                        'Zope release), and restart.',
                         wanted=' '.join(sorted({want for _, want in unmet})[:4]),
                     ),
                     'unmet',

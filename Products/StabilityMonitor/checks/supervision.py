@@ -25,7 +25,7 @@ _ADVICE = Action(
 _CONTAINERS = {
     'container': 'container',
     FIRST_IN_CONTAINER: 'container',
-    'kubernetes': 'kubernetes',
+    'kubernetes': 'Kubernetes pod',
 }
 _RESTARTING = {'always', 'on-failure', 'on-abnormal', 'on-abort'}
 #: Services whose child processes are jobs and sessions, which systemd does not restart.
