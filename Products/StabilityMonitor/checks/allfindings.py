@@ -86,10 +86,10 @@ def sorted_out(
     findings: Iterable[Finding], mutes: MuteList, when: float | None = None, took: float = 0.0
 ) -> Look:
     """Return a Look: the findings, split into shown and muted ones, each with the worst first."""
-    shown, apart = mutes.partition(findings)
+    shown, muted = mutes.partition(findings)
     return Look(
         tuple(sorted(shown, key=lambda finding: -finding.severity.rank)),
-        tuple(sorted(apart, key=lambda pair: -pair[0].severity.rank)),
+        tuple(sorted(muted, key=lambda pair: -pair[0].severity.rank)),
         when,
         took,
     )
@@ -121,19 +121,19 @@ class Standing:
         self._known_for: Results | None = None
         self.probe = recursionprobe.Probe(lambda: stack_size(life), file=life.path / PROBE)
         self._probed: recursionresult.ProbeResult | None = None
-        self._asked = time.monotonic()
+        self._last_start = time.monotonic()
 
     def start(self) -> bool:
         """Start all checks in the background.
 
         False if a run is already in progress, or cannot be started (see `checks.error`).
         """
-        self._asked = time.monotonic()
-        return self.checks.start(self._leave_word)
+        self._last_start = time.monotonic()
+        return self.checks.start(self._write_results)
 
     def renew(self) -> None:
         """Run the checks again if the last run is older than RENEWED; called at each beat."""
-        if time.monotonic() - self._asked > RENEWED:
+        if time.monotonic() - self._last_start > RENEWED:
             self.start()
 
     def start_probe(self) -> bool:
@@ -209,7 +209,7 @@ class Standing:
             self._probed = self.probe.load()
         return self.make_site()
 
-    def _leave_word(self) -> None:
+    def _write_results(self) -> None:
         """Write the results to the run directory, for the time after the run has ended."""
         if not self.life.directory:
             return

@@ -80,7 +80,7 @@ class DatabaseAhead(Check):
             try:
                 at = database.last_transaction()
             except Exception as error:  # each storage raises its own, as ClientDisconnected of ZEO
-                findings.append(self._silent(database.name, f'{type(error).__name__}: {error}'))
+                findings.append(self._unreadable(database.name, f'{type(error).__name__}: {error}'))
                 continue
             if at is not None:
                 known.append((database.name, at))
@@ -94,7 +94,7 @@ class DatabaseAhead(Check):
             '; '.join(f'{name}: {isotime(at)}' for name, at in known),
         )
 
-    def _silent(self, name: str, error: str) -> Finding:
+    def _unreadable(self, name: str, error: str) -> Finding:
         return self.found(
             WARNING,
             f'The newest transaction of the database {name} cannot be read.',

@@ -156,10 +156,10 @@ class CoreFiles(Check):
                 f'core_pattern is "{pattern}", and {folder} is not writable for this process.',
                 Action('Make {folder} writable. ', folder=folder) + _TO_FILES,
             )
-        size = 'none' if soft == resource.RLIM_INFINITY else f'{soft} bytes'
-        return self.ok(
-            'A crash leaves a core file.', f'core_pattern is "{pattern}"; the limit is {size}.'
-        )
+        limit = 'there is no limit'
+        if soft != resource.RLIM_INFINITY:
+            limit = f'the limit is {soft} bytes'
+        return self.ok('A crash leaves a core file.', f'core_pattern is "{pattern}"; {limit}.')
 
     def _given_to(self, pattern: str, soft: int, hard: int) -> Finding:
         program = pattern[1:].split(' ')[0]

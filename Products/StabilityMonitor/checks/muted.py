@@ -213,7 +213,7 @@ class MuteList:
 
         Returns False if nothing has changed.
         """
-        with _WRITING, self._alone():
+        with _WRITING, self._locked():
             before, problem = self.rows()
             after = change(before)
             if after == before and not problem:
@@ -227,7 +227,7 @@ class MuteList:
             return after != before
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         if fcntl is None:
             yield
             return

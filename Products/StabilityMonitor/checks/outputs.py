@@ -35,7 +35,7 @@ except ImportError:  # on Windows, pipes are not checked
 
 #: A full pipe is watched for this many seconds, in this many steps.  A living reader reads
 #: something in this time.
-_PATIENCE, _LOOKS = 0.5, 10
+_PATIENCE, _STEPS = 0.5, 10
 _FOLLOW = Action(
     'Make sure that the file can be written; in zope.ini, in the section of its handler, for '
     'example `[handler_eventlog]`, replace "class = FileHandler" by "class = '
@@ -216,10 +216,10 @@ def _full_and_not_read(site: Site) -> dict[int, int]:
         kinds[descriptor] = output(descriptor, site.proc)['kind']
         if kinds[descriptor] in ('pipe', 'socket') and _state(descriptor) == 'full':
             full[descriptor] = _waiting(descriptor, kinds[descriptor])
-    for _ in range(_LOOKS):
+    for _ in range(_STEPS):
         if not full:
             break
-        time.sleep(_PATIENCE / _LOOKS)
+        time.sleep(_PATIENCE / _STEPS)
         for descriptor, waiting in list(full.items()):
             is_full = _state(descriptor) == 'full'
             if not is_full or _waiting(descriptor, kinds[descriptor]) != waiting:

@@ -40,7 +40,7 @@ TIME_LIMIT = 1.0
 LONGEST = 10.0
 _T = TypeVar('_T')
 #: A thread that was abandoned, and its progress value at that time, see `_progress`.
-_Held = tuple[threading.Thread, object]
+_Abandoned = tuple[threading.Thread, object]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Progress:
 
 
 @functools.lru_cache(maxsize=1)
-def _turn(pid: int) -> tuple[threading.Lock, dict[str, _Held]]:
+def _run_state(pid: int) -> tuple[threading.Lock, dict[str, _Abandoned]]:
     """Return the lock for runs in this process, and its abandoned threads.
 
     A forked child has another pid, so it gets another lock.
@@ -99,30 +99,30 @@ def run(
         from .everycheck import CHECKS
 
         checks = CHECKS
-    lock, behind = _turn(os.getpid())
-    with lock, _Asker(time_limit, longest, behind) as asker:
+    lock, abandoned = _run_state(os.getpid())
+    with lock, _JobRunner(time_limit, longest, abandoned) as runner:
         when = clock()
         began = time.perf_counter()
         findings: list[Finding] = []
         seconds: list[tuple[str, float]] = []
-        asked = asker.made(site) if callable(site) else site
+        asked = runner.make(site) if callable(site) else site
         for number, check in enumerate(checks):
-            _tell(on_progress, Progress(number / len(checks), check.question))
+            _report_progress(on_progress, Progress(number / len(checks), check.question))
             at = time.perf_counter()
-            findings += asker.ask(check, asked)
+            findings += runner.ask(check, asked)
             seconds.append((check.id, time.perf_counter() - at))
-        _tell(on_progress, Progress(1.0, ''))
+        _report_progress(on_progress, Progress(1.0, ''))
     findings.sort(key=lambda finding: -finding.severity.rank)
     return Results(tuple(findings), time.perf_counter() - began, when, tuple(seconds))
 
 
-def _tell(on_progress: Callable[[Progress], None] | None, progress: Progress) -> None:
+def _report_progress(on_progress: Callable[[Progress], None] | None, progress: Progress) -> None:
     if on_progress is not None:
         with contextlib.suppress(Exception):  # an observer must not end the run
             on_progress(progress)
 
 
-class _Left(Exception):
+class _TimedOut(Exception):
     """A job timed out and was abandoned.  `hangs`: it made no progress; else it was only slow."""
 
     def __init__(self, hangs: bool, words: str):
@@ -130,7 +130,7 @@ class _Left(Exception):
         self.hangs = hangs
 
 
-class _Worker:
+class _CheckThread:
     """A thread that does one job after the other, until a job is None.
 
     It is not a `BackgroundJob`: the run of the checks waits for each answer, and may abandon the
@@ -151,30 +151,30 @@ class _Worker:
         signalmask.start(self.thread)
 
 
-class _Asker:
+class _JobRunner:
     """Has jobs done in a thread, and in a new thread when that one does not answer.
 
-    `behind` is {id of a check: the abandoned thread that runs it, and its progress value then}.
+    `abandoned` is {id of a check: the abandoned thread that runs it, and its progress value then}.
     """
 
-    def __init__(self, time_limit: float, longest: float, behind: dict[str, _Held]):
+    def __init__(self, time_limit: float, longest: float, abandoned: dict[str, _Abandoned]):
         self.time_limit = time_limit
         self.longest = longest
-        self.behind = behind
-        self._worker: _Worker | None = None
+        self.abandoned = abandoned
+        self._current: _CheckThread | None = None
 
-    def __enter__(self) -> _Asker:
+    def __enter__(self) -> _JobRunner:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._let_go()
+        self._drop_thread()
 
-    def made(self, make_site: Callable[[], Site]) -> Site:
+    def make(self, make_site: Callable[[], Site]) -> Site:
         """Return what `make_site()` returns.  Raises what that raises, and TimeoutError."""
         try:
             answer = self._answer('', lambda: _attempt(make_site))
-        except _Left as left:
-            raise TimeoutError(f'The facts about Zope cannot be read. {left}') from None
+        except _TimedOut as timed_out:
+            raise TimeoutError(f'The facts about Zope cannot be read. {timed_out}') from None
         if isinstance(answer, BaseException):
             raise answer
         return answer
@@ -182,64 +182,64 @@ class _Asker:
     def ask(self, check: ICheck, site: Site) -> list[Finding]:
         try:
             return self._answer(check.id, lambda: _look(check, site))
-        except _Left as left:
-            if left.hangs:
-                return [_hangs(check, str(left))]
-            return [_is_slow(check, str(left))]
+        except _TimedOut as timed_out:
+            if timed_out.hangs:
+                return [_hangs(check, str(timed_out))]
+            return [_is_slow(check, str(timed_out))]
         except RuntimeError as error:  # no thread: a limit is reached, or the interpreter ends
             return [_failed(check, error)]
 
     def _answer(self, id: str, job: Callable[[], _T]) -> _T:
         """Return what `job()` returns; a job never raises.
 
-        Raises _Left, and RuntimeError when no thread can be started.
+        Raises _TimedOut, and RuntimeError when no thread can be started.
         """
-        earlier, stood = self.behind.get(id, (None, None))
+        earlier, progress = self.abandoned.get(id, (None, None))
         if earlier is not None and earlier.is_alive():
-            hangs = _progress(earlier) == stood
-            raise _Left(
+            hangs = _progress(earlier) == progress
+            raise _TimedOut(
                 hangs,
                 f'It {"still hangs" if hangs else "is still running"}, started by an earlier run, '
                 'and was not started again.',
             )
-        self.behind.pop(id, None)
-        if self._worker is None:
-            self._worker = _Worker()
-        thread = self._worker.thread
-        self._worker.jobs.put(job)
+        self.abandoned.pop(id, None)
+        if self._current is None:
+            self._current = _CheckThread()
+        thread = self._current.thread
+        self._current.jobs.put(job)
         try:
-            answer: _T = self._waited_for(self._worker)
-        except _Left:
-            self.behind[id] = thread, _progress(thread)
-            self._let_go()
+            answer: _T = self._wait_for(self._current)
+        except _TimedOut:
+            self.abandoned[id] = thread, _progress(thread)
+            self._drop_thread()
             raise
         return answer
 
-    def _waited_for(self, worker: _Worker) -> Any:
+    def _wait_for(self, current: _CheckThread) -> Any:
         end = time.monotonic() + self.longest
-        stood: object = None
+        progress: object = None
         while True:
             try:
-                return worker.answers.get(timeout=self.time_limit)
+                return current.answers.get(timeout=self.time_limit)
             except queue.Empty:
-                before = stood
-                stood = _progress(worker.thread)
-            if stood == before:
-                raise _Left(
+                before = progress
+                progress = _progress(current.thread)
+            if progress == before:
+                raise _TimedOut(
                     True, f'It gave no answer, and made no progress for {self.time_limit:g} s.'
                 )
             if time.monotonic() > end:
-                raise _Left(
+                raise _TimedOut(
                     False,
                     f'It did not finish within {self.longest:g} s, but makes progress: the machine '
                     'is busy.',
                 )
 
-    def _let_go(self) -> None:
+    def _drop_thread(self) -> None:
         """Let the thread end as soon as it can, and forget it."""
-        if self._worker is not None:
-            self._worker.jobs.put(None)
-            self._worker = None
+        if self._current is not None:
+            self._current.jobs.put(None)
+            self._current = None
 
 
 def _progress(thread: threading.Thread) -> object:
@@ -269,7 +269,7 @@ def _work(
 def _attempt(make_site: Callable[[], Site]) -> Site | BaseException:
     try:
         return make_site()
-    except BaseException as error:  # `made` raises it, in the thread of the caller
+    except BaseException as error:  # `make` raises it, in the thread of the caller
         return error
 
 
