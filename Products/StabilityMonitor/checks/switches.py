@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from _tracemalloc import is_tracing  # the module around it is large
+from _tracemalloc import is_tracing  # the module tracemalloc is large
 
 from ..model.action import Action
 from ..model.finding import Finding

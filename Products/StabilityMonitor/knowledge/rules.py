@@ -313,7 +313,7 @@ def _some_of(*words: str) -> Callable[[object], Words]:
 def _versions(value: object) -> Specifiers:
     try:
         return tuple(map(_specifier, _list(value)))
-    except ValueError:  # packaging's InvalidSpecifier is one
+    except ValueError:  # InvalidSpecifier of packaging is a ValueError
         wanted = 'a version specifier such as ">=1.0,<1.4", or a list of alternatives'
         raise _Wrong(wanted) from None
 
