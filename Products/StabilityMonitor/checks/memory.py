@@ -73,8 +73,9 @@ class Limit(Check):
             )
             findings.append(finding)
         own = _kibibytes(site.text('self/status'))
-        mine = f'This process uses {megabytes(own["VmRSS"])}. ' if 'VmRSS' in own else ''
-        return findings or self.ok('There is enough free memory.', mine + '; '.join(facts))
+        if 'VmRSS' in own:
+            facts.insert(0, f'This process uses {megabytes(own["VmRSS"])}')
+        return findings or self.ok('There is enough free memory.', '; '.join(facts))
 
 
 @dataclass(frozen=True)
